@@ -1,0 +1,1 @@
+"""Typed, immutable, content-addressed values: their refs, manifests, and the store they lie in."""

@@ -1,0 +1,130 @@
+"""The small, self-verifying reference to an artifact that travels through XCom."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from airflow_zen.errors import ArtifactRefused
+
+MARKER = "__airflow_zen__"
+WIRE_VERSION = 1
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_MOST_FILES_IN_A_REF = 2
+
+
+@dataclass(frozen=True)
+class ArtifactFile:
+    """Name one file of an artifact: `path` relative to it, `size` in bytes, `sha256` in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+def content_digest(encoding: str, type_name: str, files: tuple[ArtifactFile, ...]) -> str:
+    """Hash what an artifact is: its encoding, its Python type, and every file's path, size and hash.
+
+    64 hex characters. When and by whom it was written is deliberately left out, so that the same
+    content has the same digest wherever it is made.
+    """
+    identity = [encoding, type_name, sorted([file.path, file.size, file.sha256] for file in files)]
+    return hashlib.sha256(json.dumps(identity, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ArtifactRef:
+    """Refer to one stored artifact.
+
+    `digest` is its identity, `uri` its address for people and other tools, `encoding` the layout of its
+    files, `type` the Python type of the value, `size` the bytes of all files. `shape` is a short
+    description such as `"336776 rows × 19 columns"`. `files` is filled for artifacts of one or two
+    files: it lets a reader verify and fetch them without asking for the manifest. `cached` and
+    `origin` (`dag/run/task/map_index/try`) say whether, and from which run, a step reused it.
+    """
+
+    digest: str
+    uri: str
+    encoding: str
+    type: str
+    size: int
+    name: str = ""
+    shape: str = ""
+    files: tuple[ArtifactFile, ...] = field(default=(), repr=False)
+    inline: bool = False
+    cached: bool = False
+    origin: str = ""
+
+    def to_wire(self) -> dict[str, Any]:
+        """Write the ref as the marked JSON dict of `docs/format.md`; under 1 KB."""
+        wire: dict[str, Any] = {
+            MARKER: WIRE_VERSION,
+            "name": self.name,
+            "type": self.type,
+            "shape": self.shape,
+            "size": self.size,
+            "encoding": self.encoding,
+            "digest": self.digest,
+            "uri": self.uri,
+            "cached": self.cached,
+            "origin": self.origin,
+        }
+        if self.inline:
+            wire["inline"] = True
+        elif 0 < len(self.files) <= _MOST_FILES_IN_A_REF:
+            wire["files"] = [[file.path, file.size, file.sha256] for file in self.files]
+        return wire
+
+    @staticmethod
+    def is_wire(value: object) -> bool:
+        """Tell whether a JSON value is a ref on the wire."""
+        return isinstance(value, Mapping) and MARKER in value
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> ArtifactRef:
+        """Read a ref back from its wire form.
+
+        Raises `ArtifactRefused` when it is malformed, was written by a newer format, or carries files
+        that do not belong to its digest.
+        """
+        version = wire.get(MARKER)
+        if version != WIRE_VERSION:
+            raise ArtifactRefused(
+                f"Artifact ref of wire version {version!r} cannot be read: this airflow_zen reads version "
+                f"{WIRE_VERSION}. Install the airflow-provider-zen that wrote it, or a newer one."
+            )
+        try:
+            files = tuple(ArtifactFile(str(p), int(s), str(h)) for p, s, h in wire.get("files", ()))
+            ref = cls(
+                digest=str(wire["digest"]),
+                uri=str(wire["uri"]),
+                encoding=str(wire["encoding"]),
+                type=str(wire["type"]),
+                size=int(wire["size"]),
+                name=str(wire.get("name", "")),
+                shape=str(wire.get("shape", "")),
+                files=files,
+                inline=bool(wire.get("inline", False)),
+                cached=bool(wire.get("cached", False)),
+                origin=str(wire.get("origin", "")),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactRefused(f"Malformed artifact ref {dict(wire)!r}: {error}.") from error
+        if not _DIGEST.fullmatch(ref.digest):
+            raise ArtifactRefused(f"Artifact ref has no sha256 digest, got {ref.digest!r}.")
+        if files and content_digest(ref.encoding, ref.type, files) != ref.digest:
+            raise ArtifactRefused(f"The files of artifact ref {ref.digest[:12]} do not belong to its digest.")
+        return ref
+
+    def named(self, name: str) -> ArtifactRef:
+        """Copy the ref under another artifact name."""
+        return replace(self, name=name)
+
+    def reused_from(self, origin: str) -> ArtifactRef:
+        """Copy the ref marked as taken from the cache, made by the step run `origin`."""
+        return replace(self, cached=True, origin=origin)

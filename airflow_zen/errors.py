@@ -1,0 +1,55 @@
+"""The one error family of airflow_zen: every failure of ours is a `ZenError`."""
+
+from __future__ import annotations
+
+
+class ZenError(Exception):
+    """Base of every error raised by airflow_zen."""
+
+
+class SettingsError(ZenError, ValueError):
+    """A deployment's setting or connection cannot be used as it is."""
+
+
+class StepDefinitionError(ZenError, TypeError):
+    """A step is declared in a way that cannot work."""
+
+
+class OutputError(ZenError, TypeError):
+    """A step returned something other than what it declares."""
+
+
+class MaterializerNotFound(ZenError, TypeError):
+    """No materializer saves this type, or reads this encoding."""
+
+
+class SaveRefused(ZenError, TypeError):
+    """A value cannot be stored exactly, and is therefore not stored at all."""
+
+
+class ArtifactNotFound(ZenError, LookupError):
+    """The artifact is not, or no longer, in the artifact store."""
+
+
+class ArtifactCorrupt(ZenError, ValueError):
+    """Stored bytes differ from the digest that names them."""
+
+
+class ArtifactRefused(ZenError, ValueError):
+    """A ref is malformed, or points outside the artifact root."""
+
+
+class AlreadyExists(ZenError, FileExistsError):
+    """A write that must create found the key taken."""
+
+
+class FingerprintError(ZenError, TypeError):
+    """A value or a piece of code cannot be fingerprinted soundly."""
+
+
+class LineageError(ZenError, ConnectionError):
+    """The lineage server could not be reached, or refused."""
+
+
+class StepInterrupted(BaseException):
+    """SIGTERM reached the task; a `BaseException`, so that user code does not swallow it."""

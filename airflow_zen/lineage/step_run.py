@@ -1,0 +1,83 @@
+"""The record of one execution of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from airflow_zen.artifacts.ref import ArtifactRef
+
+
+class StepState(StrEnum):
+    """How a step run stands, in MLflow's words."""
+
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    KILLED = "KILLED"
+
+
+@dataclass(frozen=True)
+class StepRunId:
+    """Name one try of one task instance; `map_index` is -1 when the task is not mapped."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+    try_number: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.dag_id}/{self.run_id}/{self.task_id}/{self.map_index}/{self.try_number}"
+
+
+@dataclass(frozen=True)
+class StepRun:
+    """Tell one execution of a step: who, what went in, what came out, how it ended.
+
+    Times are seconds since the epoch. `parameters` are JSON values by argument name. `inputs` and
+    `outputs` hold refs by argument path (`frame`, `frames[2]`) and output name. `summaries` are the
+    materializers' summaries of the outputs, by digest. `cache` is `hit`, `miss` or `off`, `why` the
+    reason in words, `origin` the step run whose outputs a hit reused. `model` is the name of the
+    registered model that a model output becomes a version of.
+    """
+
+    id: StepRunId
+    state: StepState = StepState.RUNNING
+    started: float = 0.0
+    ended: float | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, ArtifactRef] = field(default_factory=dict)
+    outputs: Mapping[str, ArtifactRef] = field(default_factory=dict)
+    summaries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    cache: str = "off"
+    cache_key: str = ""
+    why: str = ""
+    origin: str = ""
+    model: str = ""
+    label: str = ""
+    source: str = ""
+    owner: str = ""
+    log_url: str = ""
+    code_version: str = ""
+    error: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the record as a JSON document; refs in their wire form."""
+        document = asdict(self)
+        document["state"] = str(self.state)
+        document["inputs"] = {name: ref.to_wire() for name, ref in self.inputs.items()}
+        document["outputs"] = {name: ref.to_wire() for name, ref in self.outputs.items()}
+        return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> StepRun:
+        """Read a record back."""
+        fields = dict(document)
+        fields["id"] = StepRunId(**fields["id"])
+        fields["state"] = StepState(fields["state"])
+        fields["inputs"] = {name: ArtifactRef.from_wire(wire) for name, wire in fields["inputs"].items()}
+        fields["outputs"] = {name: ArtifactRef.from_wire(wire) for name, wire in fields["outputs"].items()}
+        return cls(**fields)

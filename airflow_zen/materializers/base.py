@@ -1,0 +1,49 @@
+"""What a materializer is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from airflow_zen.materializers.registry import MaterializerRegistry
+
+
+class Materializer:
+    """Save and load one family of types as plain local files; know nothing of storage.
+
+    Class attributes declare it without importing its library:
+
+    `types`        dotted names of the classes it saves, e.g. `"pandas.DataFrame"`; a subclass without
+                   an entry of its own is saved by its nearest base's materializer.
+    `encoding`     the label of the layout it writes, `"library.format@version"`.
+    `reads`        every encoding it can load: older ones of its own, and those of sister libraries
+                   whose artifacts it can show as its own type (a view).
+    `libraries`    distributions whose versions belong into the manifest.
+    `inline`       True when its files are small JSON text that may live in the manifest.
+    `extra`        the extra of airflow-provider-zen that installs its library.
+    """
+
+    types: ClassVar[tuple[str, ...]] = ()
+    encoding: ClassVar[str]
+    reads: ClassVar[tuple[str, ...]] = ()
+    libraries: ClassVar[tuple[str, ...]] = ()
+    inline: ClassVar[bool] = False
+    extra: ClassVar[str] = ""
+
+    def __init__(self, registry: MaterializerRegistry) -> None:
+        self.registry = registry
+
+    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
+        """Write `value` into the empty `directory`; return its summary.
+
+        The same value must give the same bytes in every process. The summary is JSON: `shape` is a
+        short text for people; tables add `rows`, and `columns` as a list of `{"name", "type"}`.
+        Raises `SaveRefused` when `value` would not come back exactly.
+        """
+        raise NotImplementedError
+
+    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
+        """Read the value of `encoding` back from `directory`, as `wanted` when the caller declared a type."""
+        raise NotImplementedError
