@@ -1,0 +1,119 @@
+"""Bytes through fsspec: s3fs, gcsfs, adlfs, and every other URL that fsspec knows."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_zen.artifacts.parallel import in_parallel, publish_files
+from airflow_zen.artifacts.transport import relative_key
+from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
+
+
+class FsspecTransport:
+    """Keep the artifact root behind an fsspec filesystem."""
+
+    scratch: Path | None = None
+
+    def __init__(self, root: str, options: Mapping[str, Any]) -> None:
+        import fsspec
+
+        self.root = root
+        try:
+            self.fs, path = fsspec.core.url_to_fs(
+                root, use_listings_cache=False, skip_instance_cache=True, **dict(options)
+            )
+        except (ImportError, ValueError) as error:
+            raise SettingsError(
+                f"[zen] artifact_root {root!r} cannot be opened: {error}. Install the filesystem of its scheme, for "
+                "example airflow-provider-zen[s3], [gcs] or [azure]."
+            ) from error
+        self.base = path.rstrip("/")
+
+    def read(self, key: str) -> bytes:
+        """Fetch with one request."""
+        try:
+            return bytes(self.fs.cat_file(self._path(key)))
+        except FileNotFoundError as error:
+            raise ArtifactNotFound(f"Nothing is stored at {self.root}/{key}.") from error
+
+    def write(self, key: str, data: bytes) -> None:
+        """Store with one request."""
+        self._make_parent(key)
+        self.fs.pipe_file(self._path(key), data)
+
+    def create(self, key: str, data: bytes) -> None:
+        """Store with one conditional request, where the filesystem knows how."""
+        self._make_parent(key)
+        try:
+            self.fs.pipe_file(self._path(key), data, mode="create")
+        except FileExistsError as error:
+            raise AlreadyExists(f"{self.root}/{key} exists.") from error
+        except OSError as error:
+            if not _is_precondition(error):
+                raise
+            raise AlreadyExists(f"{self.root}/{key} exists.") from error
+
+    def download(self, key: str, path: Path) -> None:
+        """Fetch into a file."""
+        try:
+            self.fs.get_file(self._path(key), str(path))
+        except FileNotFoundError as error:
+            raise ArtifactNotFound(f"Nothing is stored at {self.root}/{key}.") from error
+
+    def local(self, key: str) -> Path | None:
+        """Nothing is local."""
+        return None
+
+    def publish(self, directory: Path, prefix: str, last: str) -> None:
+        """Upload the files in parallel, then the last one."""
+        publish_files(directory, last, lambda path, name: self._upload(path, f"{prefix}/{name}"))
+
+    def copy(self, prefix: str, url: str, names: Iterable[str]) -> None:
+        """Copy on the server."""
+        key = relative_key(self.root, url)
+        in_parallel(lambda name: self.fs.cp_file(self._path(f"{prefix}/{name}"), self._path(f"{key}/{name}")), names)
+
+    def exists(self, key: str) -> bool:
+        """Ask for the object's size."""
+        try:
+            self.fs.info(self._path(key))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """List recursively."""
+        start = len(self.base) + 1
+        for path in sorted(self.fs.find(self._path(prefix))):
+            yield path.lstrip("/")[start:] if not self.base.startswith("/") else path[start:]
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete one by one, in parallel."""
+        in_parallel(self._delete, keys)
+
+    def _path(self, key: str) -> str:
+        return f"{self.base}/{key}"
+
+    def _upload(self, path: Path, key: str) -> None:
+        self._make_parent(key)
+        self.fs.put_file(str(path), self._path(key))
+
+    def _make_parent(self, key: str) -> None:
+        # Object stores have no folders to make; asking for one costs s3fs a request for the bucket.
+        if not inspect.iscoroutinefunction(getattr(self.fs, "_pipe_file", None)):
+            self.fs.makedirs(self._path(key).rsplit("/", 1)[0], exist_ok=True)
+
+    def _delete(self, key: str) -> None:
+        try:
+            self.fs.rm_file(self._path(key))
+        except FileNotFoundError:
+            return
+
+
+def _is_precondition(error: OSError) -> bool:
+    """Tell a refused `If-None-Match` from other errors: Ceph's answer reaches us as `OSError(EINVAL)`."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return response.get("Error", {}).get("Code") in {"PreconditionFailed", "ConditionalRequestConflict"}

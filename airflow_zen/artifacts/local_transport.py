@@ -1,0 +1,124 @@
+"""Bytes on a local or mounted filesystem; publishing a directory is one rename."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from airflow_zen.artifacts.transport import relative_key
+from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
+
+_READ_ONLY = 0o444
+_FOLDER = 0o755
+
+
+class LocalTransport:
+    """Keep the artifact root in a directory of this machine."""
+
+    def __init__(self, root: str) -> None:
+        self.root = Path(root)
+        self.scratch: Path | None = self.root / ".staging"
+        try:
+            self.scratch.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"[zen] artifact_root {root!r} cannot be written: {error.strerror}. Create it, or choose another."
+            ) from error
+
+    def read(self, key: str) -> bytes:
+        """Read one file."""
+        try:
+            return (self.root / key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ArtifactNotFound(f"Nothing is stored at {self.root / key}.") from error
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write beside the key and rename, so that no reader sees half of it."""
+        with self._written(data) as staged:
+            os.replace(staged, self._parent(key))
+
+    def create(self, key: str, data: bytes) -> None:
+        """Link the finished file to the key; the filesystem lets one of several win."""
+        with self._written(data) as staged:
+            try:
+                os.link(staged, self._parent(key))
+            except FileExistsError as error:
+                raise AlreadyExists(f"{self.root / key} exists.") from error
+
+    def download(self, key: str, path: Path) -> None:
+        """Copy the file out."""
+        try:
+            shutil.copyfile(self.root / key, path)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ArtifactNotFound(f"Nothing is stored at {self.root / key}.") from error
+
+    def local(self, key: str) -> Path | None:
+        """Give the path itself: nothing needs to be fetched."""
+        return self.root / key
+
+    def publish(self, directory: Path, prefix: str, last: str) -> None:
+        """Rename the whole directory into place; one that is there already stays."""
+        for folder, _, names in os.walk(directory):
+            Path(folder).chmod(_FOLDER)
+            for name in names:
+                path = Path(folder, name)
+                path.chmod(path.stat().st_mode & 0o111 | _READ_ONLY)
+        target = self._parent(prefix)
+        try:
+            os.rename(directory, target)
+        except OSError:
+            if not (target / last).exists():
+                raise
+
+    def copy(self, prefix: str, url: str, names: Iterable[str]) -> None:
+        """Hard-link the files, or copy where the filesystem has no links."""
+        key = relative_key(str(self.root), url)
+        for name in names:
+            target = self._parent(f"{key}/{name}")
+            try:
+                os.link(self.root / prefix / name, target)
+            except FileExistsError:
+                continue
+            except OSError:
+                shutil.copyfile(self.root / prefix / name, target)
+
+    def exists(self, key: str) -> bool:
+        """Ask the filesystem."""
+        return (self.root / key).exists()
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Walk the folder in order."""
+        top = self.root / prefix
+        for path in sorted(top.rglob("*")) if top.is_dir() else ():
+            if path.is_file():
+                yield path.relative_to(self.root).as_posix()
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Unlink the files, and the folders that this leaves empty."""
+        for key in keys:
+            path = self.root / key
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                for parent in path.parents:
+                    if parent == self.root:
+                        break
+                    parent.rmdir()
+
+    def _parent(self, key: str) -> Path:
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @contextlib.contextmanager
+    def _written(self, data: bytes) -> Iterator[Path]:
+        assert self.scratch is not None
+        staged = self.scratch / uuid.uuid4().hex
+        try:
+            staged.write_bytes(data)
+            yield staged
+        finally:
+            staged.unlink(missing_ok=True)

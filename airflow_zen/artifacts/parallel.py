@@ -1,0 +1,32 @@
+"""Upload the files of a directory in parallel, one of them last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_THREADS = 8
+
+
+def in_parallel(work: Callable[[T], object], items: Iterable[T]) -> None:
+    """Do `work` for every item on a few threads; the first error is raised after all have ended."""
+    todo = list(items)
+    if len(todo) < 2:
+        for item in todo:
+            work(item)
+        return
+    with ThreadPoolExecutor(min(_THREADS, len(todo))) as pool:
+        for done in [pool.submit(work, item) for item in todo]:
+            done.result()
+
+
+def publish_files(directory: Path, last: str, upload: Callable[[Path, str], None]) -> None:
+    """Call `upload(path, name)` for each file under `directory`, `last` after all others."""
+    paths = [path for path in sorted(directory.rglob("*")) if path.is_file()]
+    final = directory / last
+    in_parallel(lambda path: upload(path, path.relative_to(directory).as_posix()), [p for p in paths if p != final])
+    upload(final, last)

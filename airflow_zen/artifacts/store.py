@@ -1,0 +1,172 @@
+"""Where artifacts lie: content-addressed directories under one root."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from airflow_zen.artifacts.manifest import FILE_NAME, Manifest
+from airflow_zen.artifacts.parallel import in_parallel
+from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef
+from airflow_zen.artifacts.transport import Transport, normalise_root
+from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused
+
+_INLINE_LIMIT = 16 * 1024
+_LOOK_BEFORE_UPLOAD = 1024 * 1024
+
+
+class ArtifactStore:
+    """Put directories in, get verified directories back.
+
+    `root` is a path or a URL, `transport` what moves the bytes under it. An artifact lies at
+    `artifacts/<digest[:2]>/<digest>/`; it exists when its manifest does, and never changes.
+    """
+
+    def __init__(self, root: str, transport: Transport) -> None:
+        self.root = normalise_root(root)
+        self.transport = transport
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """Lend an empty directory for a materializer to write into, best followed by `put`."""
+        directory = Path(tempfile.mkdtemp(prefix="artifact-", dir=self.transport.scratch))
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def put(
+        self,
+        directory: Path,
+        *,
+        encoding: str,
+        type_name: str,
+        libraries: Mapping[str, str],
+        summary: Mapping[str, Any],
+        inline: bool = False,
+        name: str = "",
+    ) -> ArtifactRef:
+        """Commit a directory as an artifact, and return its ref.
+
+        `inline` asks that small text files live in the manifest, so that the artifact is one object.
+        The directory is consumed. Content that is stored already is not sent again.
+        """
+        files = tuple(_describe(directory, path) for path in sorted(directory.rglob("*")) if path.is_file())
+        inline = inline and sum(file.size for file in files) <= _INLINE_LIMIT
+        texts = {file.path: (directory / file.path).read_bytes().decode() for file in files} if inline else {}
+        manifest = Manifest(encoding, type_name, files, texts, libraries, summary)
+        address = _address(manifest.digest)
+        if manifest.size < _LOOK_BEFORE_UPLOAD or not self.transport.exists(f"{address}/{FILE_NAME}"):
+            self._commit(directory, address, manifest)
+        return manifest.ref(f"{self.root}/{address}", name)
+
+    def get(self, ref: ArtifactRef, into: Path) -> Path:
+        """Give a local directory with the artifact's files, every byte verified.
+
+        On a local root that is the artifact itself, read-only; otherwise the files are fetched into
+        the empty directory `into`. Raises `ArtifactNotFound`, `ArtifactCorrupt`, and
+        `ArtifactRefused` for a ref that points outside the artifact root.
+        """
+        address = self._own_address(ref)
+        manifest = None if ref.files and not ref.inline else self.manifest(ref)
+        if manifest and manifest.inline:
+            return _unpack(manifest, into)
+        files = manifest.files if manifest else ref.files
+        local = self.transport.local(address)
+        if local is not None:
+            return _verified_in_place(local, files)
+        in_parallel(lambda file: self._fetch(address, file, into), files)
+        return into
+
+    def manifest(self, ref: ArtifactRef) -> Manifest:
+        """Read an artifact's manifest; one request."""
+        return Manifest.from_json(self.transport.read(f"{self._own_address(ref)}/{FILE_NAME}"), ref.digest)
+
+    def missing(self, refs: Iterable[ArtifactRef]) -> list[ArtifactRef]:
+        """Name those refs whose artifact is gone, or was never in this store; one request each, in parallel."""
+        wanted = list(refs)
+        if len(wanted) < 2:
+            return [ref for ref in wanted if not self._has(ref)]
+        with ThreadPoolExecutor(min(8, len(wanted))) as pool:
+            return [ref for ref, there in zip(wanted, pool.map(self._has, wanted), strict=True) if not there]
+
+    def relocate(self, ref: ArtifactRef) -> ArtifactRef:
+        """Write the ref's address anew for this store, as a cache shared between roots needs it."""
+        return ArtifactRef(**{**ref.__dict__, "uri": f"{self.root}/{_address(ref.digest)}"})
+
+    def _has(self, ref: ArtifactRef) -> bool:
+        return self.transport.exists(f"{_address(ref.digest)}/{FILE_NAME}")
+
+    def _own_address(self, ref: ArtifactRef) -> str:
+        address = _address(ref.digest)
+        if ref.uri != f"{self.root}/{address}":
+            raise ArtifactRefused(
+                f"Artifact {ref.digest[:12]} lies at {ref.uri!r}, outside the artifact root {self.root!r}. "
+                "Use the stack that made it, or set [zen] artifact_root."
+            )
+        return address
+
+    def _commit(self, directory: Path, address: str, manifest: Manifest) -> None:
+        if manifest.inline:
+            self.transport.write(f"{address}/{FILE_NAME}", manifest.to_json())
+            return
+        (directory / FILE_NAME).write_bytes(manifest.to_json())
+        # The manifest goes last: its presence means that the upload finished.
+        self.transport.publish(directory, address, last=FILE_NAME)
+
+    def _fetch(self, address: str, file: ArtifactFile, into: Path) -> None:
+        path = into / _inside(file.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.transport.download(f"{address}/{file.path}", path)
+        _verify(path, file)
+
+
+def _address(digest: str) -> str:
+    return f"artifacts/{digest[:2]}/{digest}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _describe(directory: Path, path: Path) -> ArtifactFile:
+    return ArtifactFile(path.relative_to(directory).as_posix(), path.stat().st_size, _sha256(path))
+
+
+def _inside(path: str) -> str:
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ArtifactRefused(f"An artifact names the file {path!r}, which lies outside it.")
+    return path
+
+
+def _verify(path: Path, file: ArtifactFile) -> None:
+    if path.stat().st_size != file.size or _sha256(path) != file.sha256:
+        raise ArtifactCorrupt(
+            f"{path} differs from its digest {file.sha256[:12]}: the stored bytes are damaged. Delete the artifact's "
+            "directory and run the step that made it again."
+        )
+
+
+def _verified_in_place(directory: Path, files: tuple[ArtifactFile, ...]) -> Path:
+    for file in files:
+        path = directory / _inside(file.path)
+        if not path.is_file():
+            raise ArtifactNotFound(f"Nothing is stored at {path}.")
+        _verify(path, file)
+    return directory
+
+
+def _unpack(manifest: Manifest, into: Path) -> Path:
+    for file in manifest.files:
+        path = into / _inside(file.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(manifest.inline[file.path].encode())
+        _verify(path, file)
+    return into

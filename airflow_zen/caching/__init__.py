@@ -1,0 +1,1 @@
+"""Which work was done before: fingerprints of code, and the step cache."""

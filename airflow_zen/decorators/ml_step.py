@@ -1,0 +1,133 @@
+"""`@ml_step`, which is `@task.ml_step`: a typed function becomes a step."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
+
+import attr
+from airflow.sdk.bases.decorator import DecoratedOperator, _TaskDecorator
+from airflow.sdk.definitions._internal.contextmanager import DagContext
+from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
+from airflow.sdk.definitions.xcom_arg import XComArg
+
+from airflow_zen.decorators.outputs_arg import StepOutputs
+from airflow_zen.errors import StepDefinitionError
+from airflow_zen.operators.ml_step import MLStepOperator
+from airflow_zen.steps.outputs import declared_outputs
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _MLStepDecoratedOperator(DecoratedOperator, MLStepOperator):
+    """The operator behind `@ml_step`."""
+
+    template_fields: Sequence[str] = MLStepOperator.template_fields
+    template_fields_renderers = MLStepOperator.template_fields_renderers
+    custom_operator_name = "@ml_step"
+
+    def __init__(self, *, python_callable: Callable[..., Any], op_args: Any = (), op_kwargs: Any = None, **options: Any):
+        upstream = {"python_callable": python_callable, "op_args": op_args, "op_kwargs": op_kwargs or {}}
+        super().__init__(kwargs_to_upstream=upstream, **upstream, **options)
+
+    @property
+    def is_async(self) -> bool:
+        """Say no, as `MLStepOperator` does."""
+        return False
+
+
+@attr.define(slots=False)
+class StepDecorator(_TaskDecorator, Generic[P, R]):
+    """A decorated function: called in a DAG it becomes a task, called anywhere else it is the function."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Add the step to the DAG being defined; outside one, run the plain function."""
+        if not self._in_dag(args, kwargs):
+            return self.function(*args, **kwargs)
+        task = super().__call__(*args, **kwargs)
+        outputs = declared_outputs(self.function)
+        return StepOutputs(task.operator, outputs.names) if outputs.several else task
+
+    def expand(self, **kwargs: Any) -> Any:
+        """Map the step over lists; see Airflow's dynamic task mapping."""
+        for name, value in kwargs.items():
+            _refuse_single_artifact(self.function.__name__, name, value)
+        return super().expand(**kwargs)
+
+    def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
+        """Map the step over a list of keyword arguments; see Airflow's dynamic task mapping."""
+        _refuse_single_artifact(self.function.__name__, "kwargs", kwargs)
+        return super().expand_kwargs(kwargs, strict=strict)
+
+    def _in_dag(self, args: Sequence[Any], kwargs: Any) -> bool:
+        if DagContext.get_current() is not None or "dag" in self.kwargs:
+            return True
+        return any(isinstance(value, XComArg) for value in (*args, *kwargs.values()))
+
+
+def _refuse_single_artifact(step: str, name: str, value: Any) -> None:
+    """Refuse to map over one artifact, of which Airflow would map the ref's own fields."""
+    operator = getattr(value, "operator", None)
+    if isinstance(operator, MLStepOperator):
+        raise StepDefinitionError(
+            f"Step {step!r} cannot be expanded over {name}={operator.task_id!r}: that step returns one artifact, not a "
+            "list of tasks' inputs. Expand over a plain list, a plain @task that returns one, or a mapped step."
+        )
+
+
+def _check(function: Any, options: dict[str, Any]) -> None:
+    """Refuse, at the place where it is written, what would fail later or be lost silently."""
+    if not callable(function):
+        raise StepDefinitionError(f"@ml_step decorates functions, got {function!r}. Options go by name: @ml_step(cache=False).")
+    name = getattr(function, "__name__", repr(function))
+    if getattr(function, "_airflow_is_task_decorator", False) or isinstance(function, _TaskDecorator):
+        raise StepDefinitionError(
+            f"@ml_step cannot be stacked on another task decorator (function {name!r}): Airflow keeps only one of them."
+        )
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name in KNOWN_CONTEXT_KEYS and parameter.default not in (None, inspect.Parameter.empty):
+            raise StepDefinitionError(
+                f"Parameter {parameter.name!r} of step {name!r} is a name of Airflow's context, which fills it in, so it "
+                f"can have no default but None. Rename it, for example to 'hyper_{parameter.name}'."
+            )
+    if "multiple_outputs" in options:
+        raise StepDefinitionError(
+            f"Step {name!r}: outputs are declared by the return annotation, not by multiple_outputs. Write "
+            "'-> Output(train=…, test=…)'."
+        )
+
+
+def _decorate(function: Callable[P, R], options: dict[str, Any]) -> StepDecorator[P, R]:
+    _check(function, options)
+    return StepDecorator(
+        function=function,
+        multiple_outputs=declared_outputs(function).several,
+        operator_class=_MLStepDecoratedOperator,
+        decorator_name="ml_step",
+        kwargs=dict(options),
+    )
+
+
+@overload
+def ml_step(function: Callable[P, R], /) -> StepDecorator[P, R]: ...
+
+
+@overload
+def ml_step(
+    *, cache: bool | None = None, version: str = "", model: str = "", **options: Any
+) -> Callable[[Callable[P, R]], StepDecorator[P, R]]: ...
+
+
+def ml_step(function: Any = None, /, **options: Any) -> Any:
+    """Make a typed function a step: its outputs become artifacts, equal work is reused, its lineage recorded.
+
+    `cache`: False runs the function each time; None follows `[zen] cache`. `version`: an addition of
+    your own to the cache key. `model`: the registered model that the returned model becomes a version
+    of. All options of Airflow's operators (`retries`, `pool`, `queue`, `executor_config`, …) pass
+    through. Also available as `@task.ml_step`. Raises `StepDefinitionError` for what cannot work.
+    """
+    if function is not None:
+        return _decorate(function, options)
+    return lambda decorated: _decorate(decorated, options)

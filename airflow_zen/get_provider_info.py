@@ -1,0 +1,97 @@
+"""What Airflow learns about this provider; a pure dict, loaded before Airflow itself is ready."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Describe the provider in the schema of `airflow/provider_info.schema.json`."""
+    return {
+        "package-name": "airflow-provider-zen",
+        "name": "Zen",
+        "description": "ML pipelines on Airflow: typed artifacts, caching that is right, lineage in MLflow.",
+        "task-decorators": [{"name": "ml_step", "class-name": "airflow_zen.decorators.ml_step.ml_step"}],
+        "operators": [{"integration-name": "Zen", "python-modules": ["airflow_zen.operators.ml_step"]}],
+        "hooks": [{"integration-name": "MLflow", "python-modules": ["airflow_zen.hooks.mlflow"]}],
+        "connection-types": [_MLFLOW_CONNECTION],
+        "extra-links": ["airflow_zen.operators.links.MlflowRunLink"],
+        "config": {"zen": {"description": "Artifacts, caching and lineage of ML steps.", "options": _OPTIONS}},
+    }
+
+
+def _option(description: str, kind: str, default: str | None, example: str | None) -> dict[str, Any]:
+    return {
+        "description": description,
+        "version_added": "0.1.0",
+        "type": kind,
+        "example": example,
+        "default": default,
+        "sensitive": False,
+    }
+
+
+_OPTIONS = {
+    "artifact_root": _option(
+        "Where artifacts, the step cache and step run records lie: a path, or a URL that fsspec knows "
+        "(s3://, gs://, az://). Empty: the folder 'zen' in AIRFLOW_HOME.",
+        "string",
+        "",
+        "s3://ml-artifacts/production",
+    ),
+    "artifact_conn_id": _option(
+        "Airflow connection with the credentials of artifact_root. Empty: the environment of the worker, "
+        "as the storage's own library reads it.",
+        "string",
+        "",
+        "aws_default",
+    ),
+    "mlflow_tracking_uri": _option(
+        "Address of the MLflow tracking server that shows lineage. Empty: MLFLOW_TRACKING_URI; if that is "
+        "empty too, lineage is kept in the artifact root only.",
+        "string",
+        "",
+        "http://mlflow:5000",
+    ),
+    "mlflow_conn_id": _option(
+        "Airflow connection of type 'mlflow'; it takes the place of mlflow_tracking_uri and of MLFLOW_* variables.",
+        "string",
+        "",
+        "mlflow_default",
+    ),
+    "cache": _option(
+        "Reuse the result of equal work. A step, a DAG's default_args or a run's conf "
+        '({"zen": {"cache": false}}) may say otherwise.',
+        "boolean",
+        "True",
+        None,
+    ),
+    "allow_pickle": _option(
+        "Let values that no other materializer knows be stored with cloudpickle. Loading a pickle runs code "
+        "from the artifact root: allow it only where everyone who can write there may run code on the workers.",
+        "boolean",
+        "False",
+        None,
+    ),
+}
+
+_MLFLOW_CONNECTION = {
+    "connection-type": "mlflow",
+    "hook-class-name": "airflow_zen.hooks.mlflow.MlflowHook",
+    "hook-name": "MLflow",
+    "ui-field-behaviour": {
+        "hidden-fields": ["schema", "port"],
+        "relabeling": {"host": "Tracking URI", "login": "User name", "password": "Password"},
+        "placeholders": {"host": "http://mlflow:5000"},
+    },
+    "conn-fields": {
+        "token": {
+            "label": "Bearer token",
+            "schema": {"type": ["string", "null"], "format": "password"},
+        },
+        "workspace": {"label": "Workspace", "schema": {"type": ["string", "null"]}},
+        "insecure_tls": {"label": "Skip TLS verification", "schema": {"type": ["boolean", "null"], "default": False}},
+        "server_cert_path": {"label": "CA bundle (path)", "schema": {"type": ["string", "null"]}},
+        "client_cert_path": {"label": "Client certificate (path)", "schema": {"type": ["string", "null"]}},
+    },
+}

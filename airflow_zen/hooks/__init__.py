@@ -1,0 +1,1 @@
+"""From Airflow connections to what the lower rooms understand."""

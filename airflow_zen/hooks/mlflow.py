@@ -1,0 +1,59 @@
+"""The Airflow connection of type `mlflow`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import BaseHook
+
+from airflow_zen.errors import LineageError, SettingsError
+from airflow_zen.lineage.rest import MlflowRest, TrackingServer
+
+
+def server_of(connection: Any) -> TrackingServer:
+    """Read a connection as a tracking server; raises `SettingsError` when it names none.
+
+    Host is the tracking URI (`http://mlflow:5000`), or a bare host with schema and port beside it.
+    """
+    host = connection.host or ""
+    if "://" not in host:
+        port = f":{connection.port}" if connection.port else ""
+        host = f"{connection.schema or 'http'}://{host}{port}" if host else ""
+    if not host:
+        raise SettingsError(f"MLflow connection {connection.conn_id!r} has no host; write http://mlflow:5000 there.")
+    extra = connection.extra_dejson
+    return TrackingServer(
+        uri=host.rstrip("/"),
+        username=connection.login or "",
+        password=connection.password or "",
+        token=extra.get("token") or "",
+        workspace=extra.get("workspace") or "",
+        verify=not extra.get("insecure_tls"),
+        ca_bundle=extra.get("server_cert_path") or "",
+        client_cert=extra.get("client_cert_path") or "",
+    )
+
+
+class MlflowHook(BaseHook):
+    """Speak to the MLflow tracking server of a connection, by REST."""
+
+    conn_name_attr = "mlflow_conn_id"
+    default_conn_name = "mlflow_default"
+    conn_type = "mlflow"
+    hook_name = "MLflow"
+
+    def __init__(self, mlflow_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.mlflow_conn_id = mlflow_conn_id
+
+    def get_conn(self) -> MlflowRest:
+        """Give a REST client for the connection."""
+        return MlflowRest(server_of(self.get_connection(self.mlflow_conn_id)))
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask the server for one experiment; say what is wrong, and the remedy."""
+        try:
+            self.get_conn().get("experiments/get-by-name", {"experiment_name": "Default"})
+        except (LineageError, SettingsError) as error:
+            return False, str(error)
+        return True, "MLflow answered."

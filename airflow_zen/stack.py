@@ -1,0 +1,75 @@
+"""The collaborators of a run, as one frozen record that is passed and never global."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.artifacts.store import ArtifactStore
+from airflow_zen.caching.cache import StepCache
+from airflow_zen.errors import SaveRefused, ZenError
+from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
+from airflow_zen.lineage.records import StepRunRecords
+from airflow_zen.materializers.registry import MaterializerRegistry
+
+
+@dataclass(frozen=True)
+class SavedArtifact:
+    """A value that now lies in the store: its ref, and what its materializer found out about it."""
+
+    ref: ArtifactRef
+    summary: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where artifacts lie, how values become artifacts, what was done before, and who writes the story.
+
+    `clock` gives seconds since the epoch.
+    """
+
+    store: ArtifactStore
+    materializers: MaterializerRegistry
+    cache: StepCache
+    records: StepRunRecords
+    lineage: LineageRecorder = field(default_factory=NullRecorder)
+    clock: Callable[[], float] = time.time
+
+    def save(self, value: Any, name: str = "", declared: type | None = None) -> SavedArtifact:
+        """Store a value as an artifact; its materializer follows the declared type, then the value's own.
+
+        Raises `MaterializerNotFound` for a type nobody saves, `SaveRefused` for a value that would not
+        come back exactly.
+        """
+        with self.store.staging() as directory:
+            try:
+                saved = self.materializers.save(value, directory, declared)
+            except ZenError:
+                raise
+            except Exception as error:
+                raise SaveRefused(f"{type(value).__qualname__} {name!r} could not be saved: {error}") from error
+            ref = self.store.put(
+                directory,
+                encoding=saved.encoding,
+                type_name=saved.type,
+                libraries=saved.libraries,
+                summary=saved.summary,
+                inline=saved.inline,
+                name=name,
+            )
+        return SavedArtifact(ref, saved.summary)
+
+    def load(self, ref: ArtifactRef, into: Path, wanted: Any = None) -> Any:
+        """Give the value of a ref, verified, as `wanted` when the caller declares a type.
+
+        `into` is an empty directory that lives as long as the value. Asking for `ArtifactRef` gives the
+        ref itself, `pathlib.Path` the artifact's files, and a table type of another library that view.
+        """
+        if wanted is ArtifactRef:
+            return ref
+        directory = self.store.get(ref, into)
+        return self.materializers.load(directory, ref.encoding, wanted if isinstance(wanted, type) else None)

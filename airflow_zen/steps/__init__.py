@@ -1,0 +1,1 @@
+"""A step: what it declares, its cache key, and the whole story of one execution."""

@@ -1,0 +1,107 @@
+"""The cache key of one execution: everything that decides its result, and nothing else."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.caching.code import reach
+from airflow_zen.errors import FingerprintError, MaterializerNotFound, SaveRefused, ZenError
+from airflow_zen.fingerprint import fingerprint, fold
+from airflow_zen.stack import Stack
+from airflow_zen.steps.annotations import as_class, element_type
+from airflow_zen.steps.arguments import Arguments, with_digests
+from airflow_zen.steps.step import Step
+
+
+@dataclass(frozen=True)
+class CacheKey:
+    """A key with the labelled fingerprints that were folded into it, and what the code made one wary of."""
+
+    key: str
+    ingredients: Mapping[str, str]
+    warnings: tuple[str, ...] = field(default=())
+
+
+def cache_key(step: Step, arguments: Arguments, stack: Stack) -> CacheKey:
+    """Fold code, arguments, input digests, outputs and library versions into one key.
+
+    Raises `FingerprintError`, with the reason, when any of them cannot be fingerprinted soundly.
+    """
+    def other(value: object) -> str | None:
+        return _content(value, stack)
+
+    code = reach(step.function, other)
+    ingredients = dict(code.ingredients)
+    ingredients.update(_arguments(step, arguments, other))
+    ingredients.update(_inputs(step, arguments, stack))
+    ingredients.update(_outputs(step, stack))
+    if step.version:
+        ingredients["version"] = fingerprint(step.version)
+    return CacheKey(fold(ingredients), ingredients, code.warnings)
+
+
+def _arguments(step: Step, arguments: Arguments, other: Any) -> dict[str, str]:
+    found = {}
+    for name, value in arguments.bound.arguments.items():
+        if isinstance(value, ArtifactRef):
+            continue
+        try:
+            found[f"parameter {name}"] = fingerprint(with_digests(value), other)
+        except FingerprintError as error:
+            hint = " (given by Airflow's context)" if name in arguments.context else ""
+            raise FingerprintError(f"argument {name!r}{hint} of step {step.name!r}: {error}") from error
+    return found
+
+
+def _inputs(step: Step, arguments: Arguments, stack: Stack) -> dict[str, str]:
+    """Fingerprint inputs by digest, and the view of them that the parameter's declared type asks for."""
+    found = {}
+    for path, ref in arguments.inputs.items():
+        found[f"input {path}"] = ref.digest
+        declared = step.parameter_types.get(_parameter_of(path))
+        for wanted in (as_class(declared), as_class(element_type(declared))):
+            if wanted is not None and _is_view(ref, wanted, stack):
+                found[f"view {path}"] = f"{wanted.__module__}.{wanted.__qualname__}"
+    return found
+
+
+def _parameter_of(path: str) -> str:
+    return path.split(".", 1)[0].split("[", 1)[0]
+
+
+def _is_view(ref: ArtifactRef, wanted: type, stack: Stack) -> bool:
+    """Tell whether `wanted` shows the artifact as another type than the one that was saved."""
+    if wanted is ArtifactRef or issubclass(wanted, PurePath):
+        return True
+    materializers = stack.materializers
+    return materializers.for_encoding(ref.encoding, wanted).encoding != materializers.for_encoding(ref.encoding).encoding
+
+
+def _outputs(step: Step, stack: Stack) -> dict[str, str]:
+    """Name each output and its encoding, so that a new layout is written anew."""
+    found = {}
+    for name in step.outputs.names:
+        declared = as_class(step.output_types.get(name))
+        try:
+            encoding = stack.materializers.for_type(declared).encoding if declared else "by value"
+        except MaterializerNotFound:
+            encoding = "by value"
+        found[f"output {name}"] = encoding
+    return found
+
+
+def _content(value: object, stack: Stack) -> str | None:
+    """Give the digest that an unusual value (a DataFrame constant, say) would have as an artifact."""
+    with tempfile.TemporaryDirectory(prefix="fingerprint-") as directory:
+        try:
+            saved = stack.materializers.save(value, Path(directory))
+        except (MaterializerNotFound, SaveRefused, ZenError):
+            return None
+        files = sorted(path for path in Path(directory).rglob("*") if path.is_file())
+        parts = {path.relative_to(directory).as_posix(): fingerprint(path.read_bytes()) for path in files}
+        return fold({"encoding": saved.encoding, "type": saved.type, **parts})

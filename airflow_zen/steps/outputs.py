@@ -1,0 +1,178 @@
+"""What a step declares to return: names at parse time, types at run time."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_origin
+
+from airflow_zen.errors import OutputError, StepDefinitionError
+from airflow_zen.steps.annotations import bare, evaluate
+from airflow_zen.steps.fit import fit
+
+SINGLE = "output"
+
+
+class Output:
+    """Declare several named outputs: `def split(…) -> Output(train=pd.DataFrame, test=pd.DataFrame)`.
+
+    The function returns them as a tuple in this order, or as a dict by these names.
+    """
+
+    def __init__(self, **types: Any) -> None:
+        if not types:
+            raise StepDefinitionError("Output() needs at least one name, such as Output(train=pd.DataFrame).")
+        self.types = types
+
+    def __repr__(self) -> str:
+        return f"Output({', '.join(f'{name}={declared!r}' for name, declared in self.types.items())})"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The outputs of a step: `names`, and whether they are `several` (a name each) or one value."""
+
+    names: tuple[str, ...] = (SINGLE,)
+    several: bool = False
+
+    def split(self, result: Any) -> dict[str, Any]:
+        """Hand out a function's result by output name; raises `OutputError` when it does not fit."""
+        if not self.several:
+            return dict.fromkeys(self.names, result)
+        if isinstance(result, Mapping):
+            if set(result) != set(self.names):
+                raise OutputError(f"expected the outputs {list(self.names)}, got a dict with {sorted(map(str, result))}.")
+            return {name: result[name] for name in self.names}
+        if isinstance(result, tuple | list) and len(result) == len(self.names):
+            return dict(zip(self.names, result, strict=True))
+        raise OutputError(
+            f"expected the outputs {list(self.names)} as a tuple in this order or a dict by these names, got "
+            f"{_describe(result)}."
+        )
+
+
+def declared_outputs(function: Callable[..., Any]) -> Outputs:
+    """Read the names of a function's outputs, evaluating no more of the annotation than they need."""
+    annotation = inspect.signature(function).return_annotation
+    if annotation is inspect.Signature.empty:
+        return Outputs()
+    if isinstance(annotation, str):
+        annotation = _Written(annotation, function).read()
+    return _of(annotation)
+
+
+def output_types(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Any]:
+    """Evaluate the declared type of each output; None where none is declared or it cannot be evaluated."""
+    declared = evaluate(inspect.signature(function).return_annotation, function)
+    if declared is inspect.Signature.empty:
+        declared = None
+    if not outputs.several:
+        return {name: bare(declared) for name in outputs.names}
+    if isinstance(declared, Output):
+        found = list(declared.types.values())
+    elif isinstance(declared, type):
+        found = [evaluate(t, function) for t in declared.__annotations__.values()]
+    else:
+        found = list(get_args(declared))
+    return dict(zip(outputs.names, [bare(t) for t in found] or [None] * len(outputs.names), strict=True))
+
+
+def take(result: Any, outputs: Outputs, types: Mapping[str, Any], step: str) -> dict[str, Any]:
+    """Split a result and fit each value to its declared type, before anything is stored."""
+    try:
+        values = outputs.split(result)
+        return {name: fit(value, types[name], name) for name, value in values.items()}
+    except OutputError as error:
+        raise OutputError(f"Step {step!r}: {error}") from None
+
+
+def _of(annotation: Any) -> Outputs:
+    if annotation is None or annotation is type(None):
+        return Outputs(())
+    if isinstance(annotation, Outputs):
+        return annotation
+    if isinstance(annotation, Output):
+        return Outputs(tuple(annotation.types), several=True)
+    fields = _fields(annotation)
+    if fields:
+        return Outputs(fields, several=True)
+    if get_origin(annotation) is tuple:
+        names = [_label(element) for element in get_args(annotation)]
+        if any(names):
+            return _several(names)
+    return Outputs((_label(annotation) or SINGLE,))
+
+
+def _several(names: list[str]) -> Outputs:
+    if not all(names) or len(set(names)) != len(names):
+        raise StepDefinitionError(
+            f"Outputs must all have different names, got {names}: write "
+            'tuple[Annotated[A, "first"], Annotated[B, "second"]].'
+        )
+    return Outputs(tuple(names), several=True)
+
+
+def _fields(annotation: Any) -> tuple[str, ...]:
+    """Give the fields of a NamedTuple or TypedDict class, else nothing."""
+    if not isinstance(annotation, type):
+        return ()
+    if issubclass(annotation, tuple) and hasattr(annotation, "_fields"):
+        return tuple(annotation._fields)
+    if issubclass(annotation, dict) and hasattr(annotation, "__total__"):
+        return tuple(annotation.__annotations__)
+    return ()
+
+
+def _label(annotation: Any) -> str:
+    """Give `"name"` of `Annotated[T, "name"]`."""
+    if get_origin(annotation) is not Annotated:
+        return ""
+    return next((extra for extra in annotation.__metadata__ if isinstance(extra, str)), "")
+
+
+def _describe(result: Any) -> str:
+    size = f" of {len(result)}" if isinstance(result, tuple | list) else ""
+    return f"{type(result).__qualname__}{size}"
+
+
+class _Written:
+    """Read output names from an annotation that is still text (`from __future__ import annotations`)."""
+
+    def __init__(self, text: str, function: Callable[..., Any]) -> None:
+        self.text = text
+        self.function = function
+
+    def read(self) -> Any:
+        """Give what `_of` understands, evaluating only a plain name such as a NamedTuple's."""
+        node = ast.parse(self.text.strip(), mode="eval").body
+        if isinstance(node, ast.Constant):
+            return _Written(node.value, self.function).read() if isinstance(node.value, str) else node.value
+        if isinstance(node, ast.Call):
+            return self._call(node)
+        if isinstance(node, ast.Subscript):
+            return self._subscript(node)
+        return evaluate(self.text, self.function) or object
+
+    def _call(self, node: ast.Call) -> Any:
+        if evaluate(ast.unparse(node.func), self.function) is not Output:
+            return object
+        return Outputs(tuple(str(keyword.arg) for keyword in node.keywords), several=True)
+
+    def _subscript(self, node: ast.Subscript) -> Any:
+        if label := self._label(node):
+            return Outputs((label,))
+        if ast.unparse(node.value) not in {"tuple", "Tuple", "typing.Tuple"}:
+            return object
+        elements = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        names = [self._label(element) for element in elements]
+        return _several(names) if any(names) else object
+
+    def _label(self, node: ast.expr) -> str:
+        if not isinstance(node, ast.Subscript) or not isinstance(node.slice, ast.Tuple):
+            return ""
+        if ast.unparse(node.value).rsplit(".", 1)[-1] != "Annotated":
+            return ""
+        texts = [e.value for e in node.slice.elts[1:] if isinstance(e, ast.Constant) and isinstance(e.value, str)]
+        return texts[0] if texts else ""

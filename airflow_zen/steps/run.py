@@ -1,0 +1,191 @@
+"""The whole story of one execution: look up, load, call, save, remember, record."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.caching.cache import CacheEntry
+from airflow_zen.errors import FingerprintError, StepInterrupted
+from airflow_zen.lineage.recorder import Opened
+from airflow_zen.lineage.step_run import StepRun, StepState
+from airflow_zen.stack import SavedArtifact, Stack
+from airflow_zen.steps.arguments import Arguments
+from airflow_zen.steps.key import CacheKey, cache_key
+from airflow_zen.steps.outputs import SINGLE, take
+from airflow_zen.steps.step import Step
+
+log = logging.getLogger("airflow_zen.steps")
+
+
+class Watcher:
+    """Hear of a step run's page as soon as it is open; the carrier shows it to people."""
+
+    def opened(self, opened: Opened) -> None:
+        """Be told where the run is shown."""
+
+
+def run_step(step: Step, arguments: Arguments, stack: Stack, run: StepRun, watcher: Watcher | None = None) -> StepRun:
+    """Execute a step, or reuse what equal work gave before; return its finished record.
+
+    `run` names the execution and who asked for it. Whatever the function raises is raised again after
+    the run is closed as failed, or as killed for an interrupt.
+    """
+    watcher = watcher or Watcher()
+    run = replace(run, started=stack.clock(), inputs=arguments.inputs, parameters=arguments.parameters())
+    key, run = _key(step, arguments, stack, run)
+    if key and (entry := _remembered(key, stack)):
+        return _reuse(entry, stack, run, watcher)
+    with ThreadPoolExecutor(1) as pool, _scratch() as scratch:
+        opening = pool.submit(stack.lineage.start, run)
+        try:
+            result = _call(step, arguments, stack, opening, watcher, scratch)
+            seconds = stack.clock() - run.started
+            saved = _save(step, result, stack, run)
+        except BaseException as error:
+            _close(stack, _ended(run, stack, error), opening.result())
+            raise
+        run = replace(
+            run,
+            state=StepState.FINISHED,
+            ended=stack.clock(),
+            outputs={name: artifact.ref for name, artifact in saved.items()},
+            summaries={artifact.ref.digest: artifact.summary for artifact in saved.values()},
+        )
+        if key and (run.outputs or step.cache_always):
+            _remember(CacheEntry(key.key, run.outputs, str(run.id), seconds, stack.clock(), key.ingredients), stack)
+        _close(stack, run, opening.result())
+    return run
+
+
+def _key(step: Step, arguments: Arguments, stack: Stack, run: StepRun) -> tuple[CacheKey | None, StepRun]:
+    """Make the cache key, or say in the record why there is none."""
+    if run.cache == "off":
+        log.info("Not cached: %s", run.why)
+        return None, run
+    if not step.outputs.names and not step.cache_always:
+        return None, _uncached(run, "it returns nothing, so there is nothing to reuse")
+    try:
+        key = cache_key(step, arguments, stack)
+    except FingerprintError as error:
+        return None, _uncached(run, str(error))
+    for warning in key.warnings:
+        log.warning("%s Set cache=False on step %r if its result must be new each time.", warning, step.name)
+    return key, replace(run, cache="miss", cache_key=key.key)
+
+
+def _uncached(run: StepRun, reason: str) -> StepRun:
+    log.info("Not cached: %s", reason)
+    return replace(run, cache="off", why=reason)
+
+
+def _remembered(key: CacheKey, stack: Stack) -> CacheEntry | None:
+    """Find an entry whose artifacts all still exist."""
+    entry = stack.cache.get(key.key)
+    if entry is None:
+        return None
+    if gone := stack.store.missing(entry.outputs.values()):
+        log.info("Cache entry %s names artifacts that are gone (%s): running again.", key.key[:12], gone[0].digest[:12])
+        return None
+    return entry
+
+
+def _reuse(entry: CacheEntry, stack: Stack, run: StepRun, watcher: Watcher) -> StepRun:
+    """Give the remembered refs, and record the run as a hit."""
+    outputs = {
+        name: stack.store.relocate(ref).reused_from(entry.origin).named(_artifact_name(run, name))
+        for name, ref in entry.outputs.items()
+    }
+    log.info("cached: reusing the result of %s (%.1f s saved)", entry.origin, entry.seconds)
+    run = replace(run, cache="hit", origin=entry.origin, outputs=outputs)
+    opened = stack.lineage.start(run)
+    watcher.opened(opened)
+    run = replace(run, state=StepState.FINISHED, ended=stack.clock())
+    _close(stack, run, opened)
+    return run
+
+
+def _call(
+    step: Step, arguments: Arguments, stack: Stack, opening: Future[Opened], watcher: Watcher, scratch: Path
+) -> dict[str, Any]:
+    """Load the inputs while the lineage run opens, then call the user's function inside it."""
+    values = arguments.load(stack, step.parameter_types, scratch)
+    opened = opening.result()
+    watcher.opened(opened)
+    with _environment(opened.environment):
+        result = step.function(*values.args, **values.kwargs)
+        if inspect.iscoroutine(result):
+            result = asyncio.run(result)
+    if not step.outputs.names and result is not None:
+        log.warning("Step %r is declared '-> None'; the %s it returned is dropped.", step.name, type(result).__name__)
+    if step.returns_nothing(result):
+        return {}
+    return take(result, step.outputs, step.output_types, step.name)
+
+
+def _save(step: Step, values: Mapping[str, Any], stack: Stack, run: StepRun) -> dict[str, SavedArtifact]:
+    """Store all outputs, concurrently; none is committed to the cache unless all are stored."""
+    with ThreadPoolExecutor(max(1, min(8, len(values)))) as pool:
+        saving = {
+            name: pool.submit(stack.save, value, _artifact_name(run, name), step.declared_class(name))
+            for name, value in values.items()
+        }
+        return {name: future.result() for name, future in saving.items()}
+
+
+def _remember(entry: CacheEntry, stack: Stack) -> None:
+    try:
+        stack.cache.put(entry)
+    except Exception as error:
+        log.warning("The result could not be remembered for reuse: %s", error)
+
+
+def _close(stack: Stack, run: StepRun, opened: Opened) -> None:
+    """Send the run to the lineage server and write its record; neither may change the step's own outcome."""
+    delivered = stack.lineage.finish(run, opened)
+    try:
+        stack.records.put(run, delivered)
+    except Exception as error:
+        log.warning("The step run record of %s could not be written: %s", run.id, error)
+
+
+def _ended(run: StepRun, stack: Stack, error: BaseException) -> StepRun:
+    killed = isinstance(error, StepInterrupted | KeyboardInterrupt)
+    state = StepState.KILLED if killed else StepState.FAILED
+    return replace(run, state=state, ended=stack.clock(), error=f"{type(error).__name__}: {error}")
+
+
+def _artifact_name(run: StepRun, output: str) -> str:
+    name = f"{run.id.dag_id}/{run.id.task_id}"
+    return name if output == SINGLE else f"{name}.{output}"
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="airflow-zen-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
+
+
+@contextmanager
+def _environment(additions: Mapping[str, str]) -> Iterator[None]:
+    """Let the user's function find its lineage run, and leave no trace of that behind."""
+    before = {name: os.environ.get(name) for name in additions}
+    os.environ.update(additions)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

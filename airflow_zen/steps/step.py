@@ -1,0 +1,58 @@
+"""The user's function with its options."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from airflow_zen.steps.annotations import as_class, parameter_types
+from airflow_zen.steps.outputs import Outputs, declared_outputs, output_types
+
+
+@dataclass(frozen=True)
+class Step:
+    """A function to run as a step.
+
+    `version` is the user's own addition to the cache key; `cache_always` reuses even a step that
+    returns nothing.
+    """
+
+    function: Callable[..., Any]
+    name: str
+    version: str = ""
+    cache_always: bool = False
+
+    @cached_property
+    def outputs(self) -> Outputs:
+        """The declared output names."""
+        return declared_outputs(self.function)
+
+    @cached_property
+    def output_types(self) -> Mapping[str, Any]:
+        """The declared type of each output; evaluated when first asked for."""
+        return output_types(self.function, self.outputs)
+
+    @cached_property
+    def parameter_types(self) -> Mapping[str, Any]:
+        """The declared type of each parameter; evaluated when first asked for."""
+        return parameter_types(self.function)
+
+    @property
+    def source(self) -> str:
+        """The function's text as written, empty where it has none."""
+        try:
+            return inspect.getsource(inspect.unwrap(self.function))
+        except (OSError, TypeError):
+            return ""
+
+    def declared_class(self, output: str) -> type | None:
+        """Give the class an output is declared as, for its materializer."""
+        return as_class(self.output_types.get(output))
+
+    def returns_nothing(self, result: Any) -> bool:
+        """Tell whether this result means no output: declared so, or an undeclared None."""
+        undeclared = inspect.signature(self.function).return_annotation is inspect.Signature.empty
+        return not self.outputs.names or (result is None and undeclared)
