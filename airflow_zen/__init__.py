@@ -1,3 +1,42 @@
 """ML pipelines on Apache Airflow: typed artifacts, caching that is right, lineage in MLflow."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.ref import ArtifactRef
+    from airflow_zen.decorators.ml_step import ml_step
+    from airflow_zen.errors import ZenError
+    from airflow_zen.materializers.base import Materializer
+    from airflow_zen.operators.ml_step import MLStepOperator
+    from airflow_zen.session import load, save
+    from airflow_zen.steps.outputs import Output
+
 __version__ = "0.1.0"
+
+__all__ = ["ArtifactRef", "MLStepOperator", "Materializer", "Output", "ZenError", "load", "ml_step", "save"]
+
+# Loaded when first used: Airflow imports this package while it finds its providers, before it is whole itself.
+_HOMES = {
+    "ArtifactRef": "airflow_zen.artifacts.ref",
+    "MLStepOperator": "airflow_zen.operators.ml_step",
+    "Materializer": "airflow_zen.materializers.base",
+    "Output": "airflow_zen.steps.outputs",
+    "ZenError": "airflow_zen.errors",
+    "load": "airflow_zen.session",
+    "ml_step": "airflow_zen.decorators.ml_step",
+    "save": "airflow_zen.session",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'airflow_zen' has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -17,6 +17,8 @@ _S3_NAMES = {
     "endpoint_url": "endpoint",
 }
 _S3_CLIENT_NAMES = {"endpoint_url": "endpoint", "region_name": "region"}
+# botocore's settings that ask for what obstore does anyway: no trailing checksums, paths instead of host names.
+_S3_NEEDLESS = {"request_checksum_calculation", "response_checksum_validation"}
 _AZURE_NAMES = {"account_name": "account_name", "account_key": "account_key", "sas_token": "sas_token"}
 # Sources of credentials that botocore and obstore read alike; files such as ~/.aws only botocore reads.
 _S3_ENVIRONMENT = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
@@ -62,6 +64,8 @@ def _s3(options: Mapping[str, Any], environment: Mapping[str, str]) -> ObstoreSe
             config["skip_signature"] = bool(value)
         elif name == "client_kwargs" and set(value) <= set(_S3_CLIENT_NAMES):
             config.update({_S3_CLIENT_NAMES[inner]: held for inner, held in value.items()})
+        elif name == "config_kwargs" and set(value) <= _S3_NEEDLESS:
+            continue
         else:
             return None
     signed = "access_key_id" in config or config.get("skip_signature")

@@ -50,6 +50,14 @@ class StepDecorator(_TaskDecorator, Generic[P, R]):
         outputs = declared_outputs(self.function)
         return StepOutputs(task.operator, outputs.names) if outputs.several else task
 
+    def _validate_arg_names(self, func: Any, kwargs: dict[str, Any]) -> None:
+        for name in sorted(KNOWN_CONTEXT_KEYS.intersection(kwargs)):
+            raise StepDefinitionError(
+                f"Step {self.function.__name__!r} cannot {func} over {name!r}, a name of Airflow's context. Rename the "
+                f"parameter, for example to 'hyper_{name}'."
+            )
+        super()._validate_arg_names(func, kwargs)
+
     def expand(self, **kwargs: Any) -> Any:
         """Map the step over lists; see Airflow's dynamic task mapping."""
         for name, value in kwargs.items():

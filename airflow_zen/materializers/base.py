@@ -18,7 +18,7 @@ class Materializer:
     `types`        dotted names of the classes it saves, e.g. `"pandas.DataFrame"`; a subclass without
                    an entry of its own is saved by its nearest base's materializer.
     `encoding`     the label of the layout it writes, `"library.format@version"`.
-    `reads`        every encoding it can load: older ones of its own, and those of sister libraries
+    `reads`        the other encodings it can load: older ones of its own, and those of sister libraries
                    whose artifacts it can show as its own type (a view).
     `libraries`    distributions whose versions belong into the manifest.
     `inline`       True when its files are small JSON text that may live in the manifest.
@@ -34,6 +34,15 @@ class Materializer:
 
     def __init__(self, registry: MaterializerRegistry) -> None:
         self.registry = registry
+
+    def for_value(self, value: Any) -> Materializer:
+        """Choose who saves this very value: itself, or a sister whose layout keeps it better."""
+        return self
+
+    @classmethod
+    def can_read(cls, encoding: str) -> bool:
+        """Tell whether `load` understands an encoding."""
+        return encoding == cls.encoding or encoding in cls.reads
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `value` into the empty `directory`; return its summary.

@@ -1,0 +1,140 @@
+"""One kept HTTP connection to the MLflow server, with bounded waiting."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from airflow_zen.errors import LineageError
+from airflow_zen.lineage.refusals import MlflowAway
+from airflow_zen.lineage.tracking_server import TrackingServer
+
+# MLflow's web server drops a connection that was idle for 5 s.
+_IDLE_SECONDS = 3.0
+
+_DROPPED = (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected, http.client.CannotSendRequest)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: HTTP status, body, and the address of a redirect."""
+
+    status: int
+    body: bytes
+    location: str = ""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait, in seconds: for a connection, and for an answer."""
+
+    connect: float = 1.0
+    read: float = 5.0
+
+
+class KeptConnection:
+    """Send requests over one connection, one at a time; connect anew when the old one has gone stale."""
+
+    def __init__(self, server: TrackingServer, patience: Patience, clock: Callable[[], float]) -> None:
+        self._server = server
+        self._patience = patience
+        self._clock = clock
+        self._open: http.client.HTTPConnection | None = None
+        self._used = 0.0
+
+    def send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        """Send one request and read the answer whole.
+
+        A kept connection that turns out to be dropped is replaced once. Raises `MlflowAway` when the
+        server does not take the connection or does not answer in time.
+        """
+        try:
+            reused = self._connect()
+            try:
+                return self._exchange(method, path, body, headers)
+            except _DROPPED:
+                if not reused:
+                    raise
+            self.close()
+            self._connect()
+            return self._exchange(method, path, body, headers)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            if isinstance(error, LineageError):
+                raise
+            raise MlflowAway(_away(self._server.uri, self._patience, error)) from error
+
+    def close(self) -> None:
+        """Let the connection go."""
+        if self._open:
+            self._open.close()
+        self._open = None
+
+    def _connect(self) -> bool:
+        """Make sure that there is a connection; tell whether it is a kept one."""
+        if self._open and self._clock() - self._used < _IDLE_SECONDS:
+            return True
+        self.close()
+        opened = _connection(self._server, self._patience.connect)
+        opened.connect()
+        opened.sock.settimeout(self._patience.read)
+        self._open = opened
+        return False
+
+    def _exchange(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        assert self._open is not None
+        self._open.request(method, path, body, dict(headers))
+        response = self._open.getresponse()
+        answer = Answer(response.status, response.read(), response.getheader("Location") or "")
+        self._used = self._clock()
+        if response.will_close:
+            self.close()
+        return answer
+
+
+def _connection(server: TrackingServer, timeout: float) -> http.client.HTTPConnection:
+    parts = urlsplit(server.uri)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise LineageError(
+            f"Lineage needs an MLflow server, and {server.uri!r} is not the address of one. Run `mlflow server "
+            f"--backend-store-uri {server.uri or '<database>'}` and use its http:// address as the tracking URI."
+        )
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+    return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout, context=_tls(server))
+
+
+def _tls(server: TrackingServer) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=server.ca_bundle or None)
+        if not server.verify_tls:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if server.client_certificate:
+            context.load_cert_chain(server.client_certificate)
+    except OSError as error:
+        raise LineageError(
+            f"The TLS files for {server.uri!r} cannot be used (CA bundle {server.ca_bundle!r}, client certificate "
+            f"{server.client_certificate!r}): {error}."
+        ) from error
+    return context
+
+
+def _away(uri: str, patience: Patience, error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"The certificate of MLflow at {uri!r} is not trusted: {error.verify_message}. Name the CA that signed it "
+            "in MLFLOW_TRACKING_SERVER_CERT_PATH."
+        )
+    if isinstance(error, socket.gaierror):
+        return f"The host of MLflow's address {uri!r} is unknown. Correct the tracking URI."
+    if isinstance(error, TimeoutError):
+        return (
+            f"MLflow at {uri!r} did not answer in time ({patience.connect:g} s to connect, {patience.read:g} s to "
+            "read). See whether the server is overloaded."
+        )
+    return f"MLflow at {uri!r} cannot be reached: {error}. Start the server, or correct the tracking URI."

@@ -1,0 +1,192 @@
+"""Choose the materializer of a value, a type or an encoding; save and load through it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, is_dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from airflow_zen.errors import AlreadyExists, MaterializerNotFound, SaveRefused
+from airflow_zen.materializers import catalogue
+from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.names import type_name
+
+Entry = str | type[Materializer]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What `save` wrote: everything a manifest says beside the files themselves.
+
+    `type` is the dotted name of the value's type, `libraries` the version of each distribution that
+    wrote it, `inline` whether its files are JSON text that may live in the manifest.
+    """
+
+    encoding: str
+    type: str
+    summary: Mapping[str, Any]
+    libraries: Mapping[str, str]
+    inline: bool
+
+
+@dataclass(frozen=True)
+class MaterializerRegistry:
+    """Know one materializer for each type and each encoding; immutable, passed, never global.
+
+    `types` and `encodings` map a dotted type name, and an encoding, to a materializer class or to the
+    `"module:Class"` that is imported when it is first needed.
+    """
+
+    types: Mapping[str, Entry] = field(repr=False)
+    encodings: Mapping[str, Entry] = field(repr=False)
+    allow_pickle: bool = False
+
+    def save(self, value: Any, directory: Path, declared: type | None = None) -> Saved:
+        """Write a value into the empty `directory` by its declared type, or else by its own.
+
+        Raises `MaterializerNotFound` for a type nobody saves, `SaveRefused` for a value that would not
+        come back exactly. Where pickles are allowed, such a value is pickled instead.
+        """
+        materializer = self._for_declared(value, declared).for_value(value)
+        try:
+            summary = _save(materializer, value, directory)
+        except SaveRefused:
+            if not self.allow_pickle or materializer.encoding == "cloudpickle@1":
+                raise
+            _empty(directory)
+            materializer = self.for_encoding("cloudpickle@1")
+            summary = _save(materializer, value, directory)
+        return Saved(
+            encoding=materializer.encoding,
+            type=type_name(type(value)),
+            summary=summary,
+            libraries=self._versions(materializer, summary),
+            inline=materializer.inline and all(path.is_file() for path in directory.iterdir()),
+        )
+
+    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
+        """Read the value of `encoding` back, as `wanted` where its materializer has that view.
+
+        `directory` must live as long as the value. `wanted=pathlib.Path` gives the files themselves.
+        """
+        materializer = self.for_encoding(encoding, wanted)
+        with _installed(materializer):
+            return materializer.load(directory, encoding, wanted)
+
+    def for_type(self, cls: type) -> Materializer:
+        """Find the materializer of a type, by its nearest base that has one.
+
+        Dataclasses have no base in common and are recognised as such. Raises `MaterializerNotFound`.
+        """
+        found = self._known(cls)
+        if found is not None:
+            return found
+        if self.allow_pickle:
+            return self._build(catalogue.PICKLE)
+        raise MaterializerNotFound(
+            f"No materializer saves {type_name(cls)}. Return a type that has one, register one for it, or set "
+            f"[zen] allow_pickle = True."
+        )
+
+    def for_encoding(self, encoding: str, wanted: type | None = None) -> Materializer:
+        """Find who reads an encoding: the materializer of `wanted` if it has that view, else its own.
+
+        Raises `MaterializerNotFound` for an encoding that is unknown, or newer than this release.
+        """
+        view = self._known(wanted) if wanted is not None else None
+        if view is not None and view.can_read(encoding):
+            return view
+        if encoding not in self.encodings:
+            raise MaterializerNotFound(self._why_unknown(encoding))
+        return self._build(self.encodings[encoding])
+
+    def register(self, materializer: type[Materializer], replace: bool = False) -> MaterializerRegistry:
+        """Give a registry that also knows `materializer`.
+
+        Raises `AlreadyExists` when another one has its encoding or one of its types, unless `replace`.
+        """
+        types = dict.fromkeys(materializer.types, materializer)
+        encodings = {materializer.encoding: materializer}
+        taken = sorted((types.keys() & self.types.keys()) | (encodings.keys() & self.encodings.keys()))
+        if taken and not replace:
+            raise AlreadyExists(
+                f"{materializer.__qualname__} cannot be registered: {', '.join(taken)} already has a materializer. "
+                f"Pass replace=True to take its place."
+            )
+        return MaterializerRegistry(
+            types={**self.types, **types},
+            encodings={**self.encodings, **encodings},
+            allow_pickle=self.allow_pickle,
+        )
+
+    def _for_declared(self, value: Any, declared: type | None) -> Materializer:
+        if declared is not None and isinstance(value, declared):
+            return self._known(declared) or self.for_type(type(value))
+        return self.for_type(type(value))
+
+    def _known(self, cls: type) -> Materializer | None:
+        for base in cls.__mro__:
+            entry = self.types.get(type_name(base))
+            if entry is not None:
+                return self._build(entry)
+        return self._build(catalogue.TREE) if is_dataclass(cls) else None
+
+    def _build(self, entry: Entry) -> Materializer:
+        if isinstance(entry, str):
+            module, _, name = entry.partition(":")
+            entry = getattr(import_module(module), name)
+        return entry(self)
+
+    def _why_unknown(self, encoding: str) -> str:
+        family = encoding.rpartition("@")[0]
+        known = sorted(known for known in self.encodings if known.rpartition("@")[0] == family)
+        if known:
+            return (
+                f"This airflow_zen reads {', '.join(known)}, not {encoding!r}. Install the airflow-provider-zen that "
+                f"wrote it, or a newer one."
+            )
+        return f"No materializer reads {encoding!r}. Register the one that wrote it."
+
+    def _versions(self, materializer: Materializer, summary: Mapping[str, Any]) -> dict[str, str]:
+        """Look up the distributions that wrote an artifact and its parts."""
+        parts = [self.for_encoding(part["encoding"]) for part in summary.get("parts", ())]
+        names = {name for writer in (materializer, *parts) for name in writer.libraries}
+        found = {}
+        for name in sorted(names):
+            with suppress(PackageNotFoundError):
+                found[name] = version(name)
+        return found
+
+
+def default_registry(allow_pickle: bool = False) -> MaterializerRegistry:
+    """Build the registry of everything this package saves; `allow_pickle` adds cloudpickle as the last resort."""
+    return MaterializerRegistry(catalogue.TYPES, catalogue.ENCODINGS, allow_pickle)
+
+
+def _save(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
+    with _installed(materializer):
+        return materializer.save(value, directory)
+
+
+@contextmanager
+def _installed(materializer: Materializer) -> Iterator[None]:
+    """Turn the absence of a materializer's own library into an error that names the extra."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if not materializer.extra:
+            raise
+        raise MaterializerNotFound(
+            f"{materializer.encoding} needs {error.name}, which is not installed. "
+            f"Install airflow-provider-zen[{materializer.extra}]."
+        ) from error
+
+
+def _empty(directory: Path) -> None:
+    for path in directory.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

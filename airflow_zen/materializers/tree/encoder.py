@@ -1,0 +1,118 @@
+"""Values to typed JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+from airflow_zen.errors import SaveRefused
+from airflow_zen.materializers.names import type_name
+from airflow_zen.materializers.tree.codec import TAG, Codec, Json
+from airflow_zen.materializers.tree.codecs import codec_of
+
+DEEPEST = 100
+_LONGEST_DECIMAL_BITS = 4096
+_ATOMS = frozenset({type(None), bool, int, float, str})
+
+
+class Encoder:
+    """Write a value as JSON that brings back exactly its types; refuse what it cannot.
+
+    `save_part` stores a value that is no JSON (a DataFrame inside a dict) beside the tree and gives
+    the fields that refer to it, or None for a type that belongs into the tree.
+    """
+
+    def __init__(self, save_part: Callable[[Any], Json | None]) -> None:
+        self._save_part = save_part
+        self._open: dict[int, type] = {}
+
+    def encode(self, value: Any) -> Json:
+        """Write one value, and all below it; raises `SaveRefused`."""
+        kind = type(value)
+        if kind in _ATOMS:
+            return _atom(value)
+        if id(value) in self._open:
+            raise SaveRefused(f"A {kind.__qualname__} contains itself ({self._trail()}), which has no end as JSON.")
+        if len(self._open) >= DEEPEST:
+            raise SaveRefused(f"A value is nested more than {DEEPEST} levels deep. Flatten it.")
+        self._open[id(value)] = kind
+        try:
+            return self._composite(value, kind)
+        finally:
+            del self._open[id(value)]
+
+    def encode_unordered(self, values: Any) -> list[Json]:
+        """Write the elements of a set in the order of their JSON text, which no hash seed changes."""
+        alone = Encoder(_refuse_part)
+        alone._open = self._open
+        return sorted((alone.encode(value) for value in values), key=canonical)
+
+    def refuse(self, value: Any, remedy: str) -> SaveRefused:
+        """Give the error for a value that would not come back exactly; `remedy` is a full sentence."""
+        return SaveRefused(f"A value of type {type_name(type(value))} ({self._trail()}) is not stored: {remedy}")
+
+    def _composite(self, value: Any, kind: type) -> Json:
+        if kind is list:
+            return list(value) if _natural(value) else [self.encode(item) for item in value]
+        if kind is dict and _natural_keys(value):
+            return {key: self.encode(item) for key, item in value.items()}
+        codec = codec_of(value)
+        if codec is not None:
+            return self._tagged(codec, value)
+        part = self._save_part(value)
+        if part is not None:
+            return {TAG: "part", **part}
+        raise self.refuse(
+            value,
+            "only its base type is known, and coming back as that would change it. Convert it, register a "
+            "materializer for it, or set [zen] allow_pickle = True.",
+        )
+
+    def _tagged(self, codec: Codec, value: Any) -> Json:
+        return {TAG: codec.tag, **codec.encode(value, self)}
+
+    def _trail(self) -> str:
+        return "in " + " → ".join(kind.__qualname__ for kind in self._open.values())
+
+
+def canonical(node: Json) -> str:
+    """Write JSON as the one text that this encoding uses for it."""
+    return json.dumps(node, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _atom(value: Any) -> Json:
+    if isinstance(value, float) and not math.isfinite(value):
+        return {TAG: "float", "value": repr(value)}
+    if isinstance(value, str) and not _encodable(value):
+        return {TAG: "str", "utf-8": value.encode("utf-8", "surrogatepass").hex()}
+    if isinstance(value, int) and value.bit_length() > _LONGEST_DECIMAL_BITS:
+        return {TAG: "int", "hex": hex(value)}
+    return value
+
+
+def _encodable(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _natural(values: list[Any]) -> bool:
+    """Tell, in a few passes at C speed, whether a long list is JSON as it stands."""
+    kinds = set(map(type, values))
+    return (kinds <= {float} and all(map(math.isfinite, values))) or (
+        kinds <= {int} and all(-(1 << 63) <= bound < 1 << 63 for bound in (min(values), max(values)))
+    )
+
+
+def _natural_keys(value: dict[Any, Any]) -> bool:
+    return TAG not in value and all(type(key) is str and _encodable(key) for key in value)
+
+
+def _refuse_part(value: Any) -> Json:
+    raise SaveRefused(f"A {type_name(type(value))} in a set has no fixed place among its files. Use a list.")

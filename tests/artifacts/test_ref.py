@@ -1,0 +1,86 @@
+"""Promises of `airflow_zen.artifacts.ref`."""
+
+import json
+
+import pytest
+
+from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, content_digest
+from airflow_zen.errors import ArtifactRefused
+
+FILES = (ArtifactFile("table.parquet", 4096, "ab" * 32),)
+DIGEST = content_digest("pandas.parquet@1", "pandas.DataFrame", FILES)
+REF = ArtifactRef(
+    digest=DIGEST,
+    uri=f"s3://bucket/root/artifacts/{DIGEST[:2]}/{DIGEST}",
+    encoding="pandas.parquet@1",
+    type="pandas.DataFrame",
+    size=4096,
+    name="flight_delay/train",
+    shape="10 rows × 2 columns",
+    files=FILES,
+)
+
+
+def test_content_digest_is_pinned():
+    """The digest of given content never changes, or every artifact ever stored loses its name."""
+    assert DIGEST == "9b7b82a7e3775c351dbc84dcb2fec182026e61c1787415110e3427c3eac380ec"
+
+
+def test_digest_knows_encoding_type_and_files_and_not_their_order():
+    """Encoding, type and each file decide the digest; the order of files does not."""
+    other = ArtifactFile("a.json", 1, "cd" * 32)
+    assert content_digest("x@1", "t", (*FILES, other)) == content_digest("x@1", "t", (other, *FILES))
+    variants = [("x@2", "t", FILES), ("x@1", "u", FILES), ("x@1", "t", (other,)), ("x@1", "t", FILES)]
+    assert len({content_digest(*variant) for variant in variants}) == 4
+
+
+def test_wire_round_trip():
+    """A ref comes back from its wire form as it was."""
+    assert ArtifactRef.from_wire(json.loads(json.dumps(REF.to_wire()))) == REF
+
+
+def test_wire_is_small_plain_json():
+    """The wire form is a marked JSON dict of less than 1 KB."""
+    wire = REF.to_wire()
+    assert ArtifactRef.is_wire(wire)
+    assert wire["__airflow_zen__"] == 1
+    assert len(json.dumps(wire)) < 1024
+
+
+def test_many_files_stay_in_the_manifest():
+    """An artifact of many files has a ref no larger than one of few."""
+    files = tuple(ArtifactFile(f"{n}.parquet", 1, "ab" * 32) for n in range(50))
+    ref = ArtifactRef(content_digest("e", "t", files), "u", "e", "t", 50, files=files)
+    assert "files" not in ref.to_wire()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"__airflow_zen__": 2}, "wire version 2"),
+        ({"digest": "abc"}, "no sha256 digest"),
+        ({"digest": "../" * 20 + "etc1"}, "no sha256 digest"),
+        ({"size": "many"}, "Malformed"),
+        ({"files": [["other.parquet", 4096, "ab" * 32]]}, "do not belong"),
+        ({"files": [["table.parquet"]]}, "Malformed"),
+        ({"type": "os.system"}, "do not belong"),
+    ],
+)
+def test_malformed_refs_are_refused(change, reason):
+    """A ref that was tampered with, or is from a newer format, is refused with a reason."""
+    with pytest.raises(ArtifactRefused, match=reason):
+        ArtifactRef.from_wire({**REF.to_wire(), **change})
+
+
+def test_a_missing_field_is_named():
+    """A ref without its digest says so."""
+    wire = REF.to_wire()
+    del wire["digest"]
+    with pytest.raises(ArtifactRefused, match="digest"):
+        ArtifactRef.from_wire(wire)
+
+
+def test_reused_ref_keeps_its_identity():
+    """A ref taken from the cache is the same artifact, and says whose it was."""
+    reused = REF.reused_from("d/r/t/-1/1")
+    assert (reused.digest, reused.cached, reused.origin) == (REF.digest, True, "d/r/t/-1/1")

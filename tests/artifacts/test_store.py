@@ -1,0 +1,147 @@
+"""Promises of `airflow_zen.artifacts.store`."""
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from airflow_zen.artifacts.store import ArtifactStore
+from airflow_zen.artifacts.transport import open_transport
+from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused
+
+
+class CountingTransport:
+    """A real transport that counts its requests."""
+
+    def __init__(self, inner):
+        self.inner = inner
+        self.requests = []
+
+    def __getattr__(self, name):
+        attribute = getattr(self.inner, name)
+        if name in {"read", "write", "create", "download", "exists", "list", "delete"}:
+            return lambda *args, **kwargs: (self.requests.append(name), attribute(*args, **kwargs))[1]
+        return attribute
+
+    def publish(self, directory, prefix, last):
+        self.requests += ["write" for path in directory.rglob("*") if path.is_file()]
+        self.inner.publish(directory, prefix, last)
+
+
+@pytest.fixture(params=["local", "ceph", "moto", "rclone"])
+def store(request, tmp_path):
+    """The store on a local root and on three S3 servers."""
+    if request.param == "local":
+        root, options = str(tmp_path / "root"), {}
+    else:
+        server = request.getfixturevalue(request.param)
+        root, options = f"s3://{server.bucket}/store-{os.urandom(4).hex()}", server.storage_options()
+        if request.param == "rclone":
+            from airflow_zen.artifacts.fsspec_transport import FsspecTransport
+
+            return ArtifactStore(root, FsspecTransport(root, options))
+    return ArtifactStore(root, open_transport(root, options))
+
+
+def put(store, files, inline=False, **options):
+    with store.staging() as directory:
+        for name, content in files.items():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            (directory / name).write_bytes(content)
+        described = {"encoding": "test@1", "type_name": "t", "libraries": {}, "summary": {}, **options}
+        return store.put(directory, inline=inline, **described)
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_gives_back_the_files(store, tmp_path, inline):
+    """Files come back byte for byte, nested ones too, whether they lie beside or in the manifest."""
+    files = {"value.json": b'"caf\xc3\xa9\r\n"', "deep/er.json": b"1"}
+    ref = put(store, files, inline)
+    directory = store.get(ref, tmp_path)
+    assert {name: (directory / name).read_bytes() for name in files} == files
+
+
+def test_same_content_has_one_address(store):
+    """Equal content stored twice is one artifact."""
+    assert put(store, {"a": b"1"}).uri == put(store, {"a": b"1"}).uri
+    assert put(store, {"a": b"1"}).digest != put(store, {"a": b"2"}).digest
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_few_requests_for_a_small_artifact(store, tmp_path, inline):
+    """A small artifact takes at most 3 requests to write and 1 to read."""
+    counting = CountingTransport(store.transport)
+    store = ArtifactStore(store.root, counting)
+    ref = put(store, {"value.json": b"1"}, inline)
+    written = len(counting.requests)
+    assert written <= 3
+    store.get(type(ref).from_wire(ref.to_wire()), tmp_path)
+    assert len(counting.requests) - written <= 1
+
+
+def test_half_written_artifact_is_invisible(store, tmp_path):
+    """Without its manifest an artifact is missing, whatever else of it is there."""
+    ref = put(store, {"a": b"1", "b": b"2", "c": b"3"})
+    store.transport.delete([f"{ref.uri.removeprefix(store.root + '/')}/manifest.json"])
+    assert store.missing([ref]) == [ref]
+    with pytest.raises(ArtifactNotFound):
+        store.get(type(ref).from_wire(ref.to_wire()), tmp_path)
+
+
+def test_missing_names_what_is_gone(store):
+    """Of several artifacts those that are gone are named."""
+    here, gone = put(store, {"a": b"1"}), put(store, {"a": b"2"})
+    store.transport.delete(list(store.transport.list(gone.uri.removeprefix(store.root + "/"))))
+    assert store.missing([here, gone, here]) == [gone]
+
+
+def test_damaged_bytes_are_refused(store, tmp_path):
+    """Bytes that differ from their digest are never handed out."""
+    ref = put(store, {"a": b"good"})
+    key = f"{ref.uri.removeprefix(store.root + '/')}/a"
+    store.transport.delete([key])
+    store.transport.write(key, b"evil")
+    with pytest.raises(ArtifactCorrupt, match="damaged"):
+        store.get(ref, tmp_path)
+
+
+def test_ref_outside_the_root_is_refused(store, tmp_path):
+    """A ref that names another root, or another path of this one, is not followed."""
+    ref = put(store, {"a": b"1"})
+    for uri in ("/etc", f"{store.root}/../x", f"{store.root}-other/artifacts/{ref.digest[:2]}/{ref.digest}"):
+        with pytest.raises(ArtifactRefused, match="outside the artifact root"):
+            store.get(replace(ref, uri=uri), tmp_path)
+
+
+def test_file_outside_the_artifact_is_refused(store, tmp_path):
+    """A file name that climbs out of the artifact is refused, even when the digest fits."""
+    from airflow_zen.artifacts.ref import ArtifactFile, content_digest
+
+    files = (ArtifactFile("../../escape", 1, "00" * 32),)
+    digest = content_digest("test@1", "t", files)
+    ref = replace(put(store, {"a": b"1"}), digest=digest, files=files)
+    with pytest.raises(ArtifactRefused, match="outside"):
+        store.get(replace(ref, uri=f"{store.root}/artifacts/{digest[:2]}/{digest}"), tmp_path)
+
+
+def test_manifest_tells_who_wrote_it(store):
+    """The manifest holds library versions and the summary."""
+    ref = put(store, {"a": b"1"}, libraries={"pandas": "3.1.1"}, summary={"rows": 7})
+    manifest = store.manifest(ref)
+    assert (manifest.libraries["pandas"], manifest.summary["rows"]) == ("3.1.1", 7)
+
+
+def test_large_inline_falls_back_to_files(store, tmp_path):
+    """Text too large for the manifest lies beside it."""
+    ref = put(store, {"value.json": b"1" * 100_000}, inline=True)
+    assert not ref.inline
+    assert (store.get(ref, tmp_path) / "value.json").stat().st_size == 100_000
+
+
+def test_staging_leaves_nothing_behind(tmp_path):
+    """A materializer that fails leaves no trace in the root."""
+    store = ArtifactStore(str(tmp_path), open_transport(str(tmp_path), {}))
+    with pytest.raises(RuntimeError), store.staging() as directory:
+        (directory / "half").write_bytes(b"x")
+        raise RuntimeError
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

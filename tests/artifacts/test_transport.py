@@ -1,0 +1,193 @@
+"""Promises of every transport, held by each on a real store."""
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from airflow_zen.artifacts.fsspec_transport import FsspecTransport
+from airflow_zen.artifacts.local_transport import LocalTransport
+from airflow_zen.artifacts.obstore_transport import ObstoreTransport
+from airflow_zen.artifacts.transport import normalise_root, open_transport, relative_key
+from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
+
+
+def _remote(server, kind, request):
+    root = f"s3://{server.bucket}/{request.node.name.replace('[', '-').rstrip(']')}-{os.getpid()}"
+    if kind == "fsspec":
+        return FsspecTransport(root, server.storage_options())
+    transport = open_transport(root, server.storage_options())
+    assert isinstance(transport, ObstoreTransport)
+    return transport
+
+
+@pytest.fixture(params=["local", "fsspec-ceph", "obstore-ceph", "fsspec-moto", "obstore-moto"])
+def transport(request, tmp_path):
+    """Each transport on each store that honours conditional writes."""
+    if request.param == "local":
+        return open_transport(str(tmp_path / "root"), {})
+    kind, server = request.param.split("-")
+    return _remote(request.getfixturevalue(server), kind, request)
+
+
+def test_reads_what_was_written(transport):
+    """Bytes come back as they were, and a second write replaces them."""
+    transport.write("a/b.bin", b"\x00one")
+    transport.write("a/b.bin", b"two")
+    assert transport.read("a/b.bin") == b"two"
+
+
+def test_missing_key(transport, tmp_path):
+    """A key that is not there is `ArtifactNotFound`, and does not exist."""
+    with pytest.raises(ArtifactNotFound):
+        transport.read("no/such")
+    with pytest.raises(ArtifactNotFound):
+        transport.download("no/such", tmp_path / "file")
+    assert not transport.exists("no/such")
+
+
+def test_create_lets_one_of_many_win(transport):
+    """Of 16 that create the same key at once exactly one succeeds, and its bytes stay."""
+    start = threading.Barrier(16)
+
+    def create(number):
+        start.wait()
+        try:
+            transport.create("claims/one", str(number).encode())
+        except AlreadyExists:
+            return None
+        return number
+
+    with ThreadPoolExecutor(16) as pool:
+        winners = [number for number in pool.map(create, range(16)) if number is not None]
+    assert len(winners) == 1
+    assert transport.read("claims/one") == str(winners[0]).encode()
+
+
+def test_publishes_a_directory(transport, tmp_path):
+    """A published directory is there whole, nested files included."""
+    staged = (transport.scratch or tmp_path) / "staged"
+    (staged / "deep").mkdir(parents=True)
+    (staged / "deep" / "x.bin").write_bytes(b"x" * 100_000)
+    (staged / "manifest.json").write_text("{}")
+    transport.publish(staged, "artifacts/ab/abc", last="manifest.json")
+    assert list(transport.list("artifacts")) == ["artifacts/ab/abc/deep/x.bin", "artifacts/ab/abc/manifest.json"]
+    transport.download("artifacts/ab/abc/deep/x.bin", tmp_path / "x.bin")
+    assert (tmp_path / "x.bin").read_bytes() == b"x" * 100_000
+
+
+def test_large_object(transport, tmp_path):
+    """An object of several parts comes back as it was."""
+    staged = (transport.scratch or tmp_path) / "staged"
+    staged.mkdir()
+    content = os.urandom(20 * 1024 * 1024)
+    (staged / "big.bin").write_bytes(content)
+    (staged / "manifest.json").write_text("{}")
+    transport.publish(staged, "artifacts/cd/cde", last="manifest.json")
+    transport.download("artifacts/cd/cde/big.bin", tmp_path / "big.bin")
+    assert (tmp_path / "big.bin").read_bytes() == content
+
+
+def test_copies_within_the_root(transport):
+    """Objects are copied to another address under the root without passing through this process."""
+    transport.write("artifacts/ab/MLmodel", b"flavors")
+    transport.copy("artifacts/ab", f"{transport.root}/mlflow/1/models/m-1/artifacts", ["MLmodel"])
+    assert transport.read("mlflow/1/models/m-1/artifacts/MLmodel") == b"flavors"
+    with pytest.raises(SettingsError, match="does not lie under"):
+        transport.copy("artifacts/ab", "s3://elsewhere/x", ["MLmodel"])
+
+
+def test_lists_in_order_and_deletes(transport):
+    """Keys come in lexicographic order; deleting twice is no error."""
+    for name in ("b", "a", "c/d"):
+        transport.write(f"runs/{name}", b"1")
+    assert list(transport.list("runs")) == ["runs/a", "runs/b", "runs/c/d"]
+    transport.delete(["runs/a", "runs/c/d"])
+    transport.delete(["runs/a"])
+    assert list(transport.list("runs")) == ["runs/b"]
+    assert list(transport.list("nothing")) == []
+
+
+def test_rclone_moves_bytes_but_overwrites(rclone, request, tmp_path):
+    """A store that ignores conditional writes is still a store."""
+    transport = _remote(rclone, "fsspec", request)
+    transport.create("one", b"1")
+    transport.create("one", b"2")
+    assert transport.read("one") == b"2"
+
+
+def test_local_publish_is_one_rename_and_read_only(tmp_path):
+    """A published directory appears at once, cannot be written by accident, and a second one changes nothing."""
+    transport = LocalTransport(str(tmp_path / "root"))
+    for content in ("first", "second"):
+        staged = transport.scratch / content
+        staged.mkdir()
+        (staged / "manifest.json").write_text(content)
+        transport.publish(staged, "artifacts/ab/abc", last="manifest.json")
+    published = tmp_path / "root" / "artifacts" / "ab" / "abc" / "manifest.json"
+    assert published.read_text() == "first"
+    assert published.stat().st_mode & 0o222 == 0
+
+
+def test_obstore_is_not_used_after_a_fork(ceph):
+    """In a child forked after obstore was used, a fresh transport still works instead of hanging."""
+    root = f"s3://{ceph.bucket}/fork-{os.getpid()}"
+    open_transport(root, ceph.storage_options()).write("x", b"parent")
+    child = os.fork()
+    if child == 0:
+        transport = open_transport(root, ceph.storage_options())
+        good = isinstance(transport, FsspecTransport) and transport.read("x") == b"parent"
+        os._exit(0 if good else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "environment"),
+    [
+        ({}, {}),
+        ({}, {"AWS_PROFILE": "work", "AWS_ACCESS_KEY_ID": "x"}),
+        ({"key": "a", "secret": "b", "requester_pays": True}, {}),
+        ({"key": "a", "client_kwargs": {"verify": False}}, {}),
+    ],
+)
+def test_obstore_steps_back_where_it_would_guess(options, environment):
+    """Options or credentials that obstore does not know go to s3fs, which does."""
+    from airflow_zen.artifacts.obstore_options import translate
+
+    assert translate("s3", "s3://bucket", options, environment) is None
+
+
+def test_secrets_are_not_shown(ceph):
+    """No repr of the settings shows a secret."""
+    from airflow_zen.artifacts.obstore_options import translate
+
+    settings = translate("s3", "s3://bucket", {"key": "id", "secret": "hush"}, {})
+    assert settings is not None
+    assert "hush" not in repr(settings)
+
+
+@pytest.mark.parametrize("root", ["", "  "])
+def test_empty_root_names_the_setting(root):
+    """An empty root says which option to set."""
+    with pytest.raises(SettingsError, match=r"\[zen\] artifact_root"):
+        normalise_root(root)
+
+
+def test_unknown_scheme_names_the_remedy():
+    """A root whose filesystem is not installed says what to install."""
+    with pytest.raises(SettingsError, match="Install the filesystem"):
+        open_transport("nosuch://bucket/x", {})
+
+
+def test_roots_have_one_form(tmp_path):
+    """The same root written differently is the same root."""
+    assert normalise_root(f"file://{tmp_path}/") == normalise_root(str(tmp_path)) == str(tmp_path)
+    assert normalise_root("s3://bucket/x/") == "s3://bucket/x"
+
+
+@pytest.mark.parametrize("url", ["s3://b/other/x", "s3://b/root/../x", "s3://b/rootless/x"])
+def test_relative_key_stays_inside(url):
+    """An address outside the root, however it is spelled, is refused."""
+    with pytest.raises(SettingsError):
+        relative_key("s3://b/root", url)

@@ -1,0 +1,282 @@
+"""Promises of `@ml_step` while a DAG file is parsed."""
+
+import json
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from typing import Annotated, NamedTuple
+
+import pytest
+from airflow.sdk import dag, task, task_group
+
+from airflow_zen import MLStepOperator, Output, ml_step
+from airflow_zen.errors import StepDefinitionError
+
+
+class Halves(NamedTuple):
+    left: int
+    right: int
+
+
+@ml_step
+def double(x: int) -> int:
+    """Twice as much."""
+    return 2 * x
+
+
+@ml_step
+def halves(x: int) -> Output(left=int, right=int):
+    return x // 2, x - x // 2
+
+
+def in_dag(build, **options):
+    @dag(dag_id="d", schedule=None, start_date=datetime(2026, 1, 1), **options)
+    def d():
+        build()
+
+    return d()
+
+
+def test_outside_a_dag_it_is_the_function():
+    """Called where no DAG is defined, a step is its plain function."""
+    assert double(4) == 8
+    assert halves(5) == (2, 3)
+
+
+def test_bare_and_with_options():
+    """`@ml_step`, `@ml_step()` and `@ml_step(option=…)` all make a step of the function's name."""
+    with_parentheses = ml_step()(double.function)
+    with_option = ml_step(cache=False, retries=3)(double.function)
+    built = in_dag(lambda: (double(1), with_parentheses(2), with_option(3)))
+    assert sorted(built.task_ids) == ["double", "double__1", "double__2"]
+    assert built.get_task("double__2").retries == 3
+    assert built.get_task("double__2").cache is False
+    assert built.get_task("double").doc_md == "Twice as much."
+
+
+def test_task_ml_step_is_the_same():
+    """`@task.ml_step` and `@ml_step` are one decorator."""
+    assert task.ml_step is ml_step
+
+
+def test_classic_operator():
+    """`MLStepOperator` is the classic form, with `.output` as its XComArg."""
+
+    def build():
+        first = MLStepOperator(task_id="first", python_callable=double.function, op_args=[1])
+        MLStepOperator(task_id="second", python_callable=double.function, op_kwargs={"x": first.output})
+
+    built = in_dag(build)
+    assert built.get_task("second").upstream_task_ids == {"first"}
+
+
+def test_outputs_unpack_index_and_pass_on():
+    """Several outputs can be unpacked, indexed by name or place, and passed on one by one."""
+
+    def build():
+        left, right = halves(5)
+        whole = halves(right)
+        double(left)
+        double(whole["right"])
+        double(whole[0])
+
+    built = in_dag(build)
+    passed = {t: built.get_task(t).op_args[0].key for t in ("double", "double__1", "double__2")}
+    assert passed == {"double": "left", "double__1": "right", "double__2": "left"}
+    assert built.get_task("halves__1").op_args[0].key == "right"
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [Output(left=int, right=int), tuple[Annotated[int, "left"], Annotated[int, "right"]], Halves],
+)
+def test_every_declaration_unpacks(annotation):
+    """Each way to declare several outputs can be unpacked in the DAG."""
+
+    def step(x): ...
+
+    step.__annotations__ = {"return": annotation}
+    keys = []
+    in_dag(lambda: keys.extend(argument.key for argument in ml_step(step)(1)))
+    assert keys == ["left", "right"]
+
+
+def test_unknown_output_is_named():
+    """Asking for an output that is not declared says which there are."""
+    with pytest.raises(StepDefinitionError, match=r"no output 'middle'.*left.*right"):
+        in_dag(lambda: halves(1)["middle"])
+
+
+def test_a_dict_is_one_output():
+    """`-> dict[str, int]` is one artifact, not one XCom for each key."""
+
+    @ml_step
+    def metrics() -> dict[str, float]:
+        return {"auc": 0.5}
+
+    built = in_dag(metrics)
+    assert built.get_task("metrics").multiple_outputs is False
+
+
+def test_operator_options_pass_through():
+    """Every option of Airflow's operators reaches the task."""
+
+    def notify(context): ...
+
+    options = {
+        "retries": 2,
+        "retry_delay": timedelta(seconds=7),
+        "pool": "gpu",
+        "queue": "gpu",
+        "executor": "LocalExecutor",
+        "trigger_rule": "all_done",
+        "on_failure_callback": notify,
+        "executor_config": {"pod_override": 1},
+        "execution_timeout": timedelta(hours=1),
+        "priority_weight": 3,
+        "task_id": "renamed",
+    }
+    built = in_dag(lambda: double.override(**options)(1)).get_task("renamed")
+    for name in options.keys() - {"on_failure_callback"}:
+        assert getattr(built, name) == options[name]
+    assert list(built.on_failure_callback) == [notify]
+
+
+def test_default_args_reach_steps():
+    """A DAG's `default_args` set options of ours as they set Airflow's, and a step's own win."""
+    own = ml_step(cache=True)(double.function)
+    built = in_dag(lambda: (double(1), own(2)), default_args={"cache": False, "retries": 5})
+    assert (built.get_task("double").cache, built.get_task("double").retries) == (False, 5)
+    assert built.get_task("double__1").cache is True
+
+
+def test_override_partial_expand_and_groups():
+    """Steps are overridden, mapped and grouped as any task is."""
+
+    @ml_step
+    def scale(x: int, by: int) -> int:
+        return x * by
+
+    def build():
+        @task_group
+        def group():
+            scale.override(task_id="scaled").partial(by=3).expand(x=[1, 2])
+            scale.expand_kwargs([{"x": 1, "by": 2}])
+
+        group()
+
+    built = in_dag(build)
+    assert built.get_task("group.scaled").is_mapped
+    assert built.get_task("group.scale").is_mapped
+
+
+@pytest.mark.parametrize("outer", [lambda f: task(f), lambda f: task.virtualenv(f), lambda f: double])
+def test_stacking_on_a_task_decorator_is_refused(outer):
+    """Two task decorators on one function are refused: Airflow would keep only one of them."""
+
+    def step(): ...
+
+    with pytest.raises(StepDefinitionError, match="cannot be stacked"):
+        ml_step(outer(step))
+
+
+def test_context_name_with_default_is_refused():
+    """An argument named as Airflow's context with a default of its own is refused, with another name offered."""
+
+    def train(params: dict = {}): ...  # noqa: B006
+
+    with pytest.raises(StepDefinitionError, match=r"'params'.*Rename it.*'hyper_params'"):
+        ml_step(train)
+
+
+def test_expanding_over_a_context_name_is_refused():
+    """Mapping over an argument named as Airflow's context is refused, with another name offered."""
+
+    @ml_step
+    def train(params): ...
+
+    with pytest.raises(StepDefinitionError, match=r"'params'.*Rename"):
+        in_dag(lambda: train.expand(params=[{}]))
+    with pytest.raises(StepDefinitionError, match=r"'params'.*Rename"):
+        in_dag(lambda: train.partial(params={}))
+
+
+def test_expanding_over_one_artifact_is_refused():
+    """Mapping over a single artifact is refused at parse: Airflow would map the fields of its ref."""
+    with pytest.raises(StepDefinitionError, match="one artifact"):
+        in_dag(lambda: double.expand(x=double(1)))
+
+
+def test_expanding_over_plain_and_mapped_tasks_is_allowed():
+    """A plain task's list and a mapped step can be expanded over."""
+
+    @task
+    def numbers():
+        return [1, 2]
+
+    built = in_dag(lambda: double.expand(x=double.expand(x=numbers())))
+    assert built.get_task("double__1").upstream_task_ids == {"double"}
+
+
+@pytest.mark.parametrize("option", [{"cache": "yes"}, {"cache": object()}, {"version": 3}, {"model": object}])
+def test_option_values_are_checked(option):
+    """An option of ours with a value of another type is refused where it is written."""
+    with pytest.raises(StepDefinitionError, match=next(iter(option))):
+        in_dag(lambda: ml_step(**option)(double.function)(1))
+
+
+def test_multiple_outputs_names_the_remedy():
+    """`multiple_outputs` is refused: the annotation declares outputs."""
+    with pytest.raises(StepDefinitionError, match="return annotation"):
+        ml_step(multiple_outputs=True)(double.function)
+
+
+def test_not_a_function():
+    """Decorating something else says what to write."""
+    with pytest.raises(StepDefinitionError, match="Options go by name"):
+        ml_step("train")
+
+
+def test_unevaluable_annotations_do_no_harm():
+    """Annotations of names that exist for type checkers only are not evaluated at parse."""
+    names = {"ml_step": ml_step}
+    exec("from __future__ import annotations\n@ml_step\ndef step(x: nowhere.Frame) -> nowhere.Frame: ...", names)
+    built = in_dag(lambda: names["step"](1))
+    assert built.task_ids == ["step"]
+
+
+DAG_FILE = """
+import json, sys
+from datetime import datetime
+from airflow.sdk import dag
+from airflow_zen import ml_step, Output
+
+@ml_step(cache=False, version="2", model="churn")
+def train(x: int, names: set = frozenset({"a", "b"})) -> Output(a=int, b=int): ...
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1))
+def d():
+    train(1)
+    train.partial(names={"x", "y", "z"}).expand(x=[1, 2])
+
+from airflow.serialization.serialized_objects import DagSerialization
+print(json.dumps(DagSerialization.to_dict(d()), sort_keys=True))
+"""
+
+
+def test_serialization_is_stable(tmp_path):
+    """Two parses of the same file in two processes serialize alike, so no new DAG version is made."""
+    file = tmp_path / "d.py"
+    file.write_text(DAG_FILE.replace("{'x', 'y', 'z'}", "'x'"))
+    texts = []
+    for seed in ("1", "2"):
+        done = subprocess.run([sys.executable, file], capture_output=True, text=True, env=_environment(seed), check=True)
+        texts.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    assert texts[0] == texts[1]
+    assert "object at 0x" not in json.dumps(texts[0])
+
+
+def _environment(seed):
+    import os
+
+    return {**os.environ, "PYTHONHASHSEED": seed}

@@ -1,0 +1,199 @@
+"""Run whole DAGs through Airflow's real task runner, with XCom in memory and no database."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from airflow.sdk.api.datamodels._generated import DagRun, DagRunState, DagRunType, TIRunContext
+from airflow.sdk.definitions.xcom_arg import XComArg
+from airflow.sdk.execution_time import comms, task_runner
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Supervisor:
+    """Answer the messages of task processes as the supervisor would, from memory."""
+
+    xcom: dict[tuple[str, str, int], Any] = field(default_factory=dict)
+    connections: dict[str, Any] = field(default_factory=dict)
+    sent: list[Any] = field(default_factory=list)
+    mapped: set[str] = field(default_factory=set)
+
+    def send(self, msg: Any) -> Any:
+        self.sent.append(msg)
+        answer = getattr(self, f"_{type(msg).__name__}", None)
+        return answer(msg) if answer else comms.OKResponse(ok=True)
+
+    async def asend(self, msg: Any) -> Any:
+        return self.send(msg)
+
+    def values_of(self, task_id: str, key: str = "return_value") -> list[Any]:
+        found = {index: value for (task, k, index), value in self.xcom.items() if (task, k) == (task_id, key)}
+        return [found[index] for index in sorted(found)]
+
+    def _SetXCom(self, msg: Any) -> Any:
+        self.xcom[(msg.task_id, msg.key, -1 if msg.map_index is None else msg.map_index)] = msg.value
+        return comms.OKResponse(ok=True)
+
+    def _GetXCom(self, msg: Any) -> Any:
+        index = -1 if msg.map_index is None else msg.map_index
+        return comms.XComResult(key=msg.key, value=self.xcom.get((msg.task_id, msg.key, index)))
+
+    def _GetXComCount(self, msg: Any) -> Any:
+        return comms.XComCountResponse(len=len(self.values_of(msg.task_id, msg.key)))
+
+    def _GetXComSequenceItem(self, msg: Any) -> Any:
+        values = self.values_of(msg.task_id, msg.key)
+        if not -len(values) <= msg.offset < len(values):
+            return comms.ErrorResponse(error=comms.ErrorType.XCOM_NOT_FOUND)
+        return comms.XComSequenceIndexResult(root=values[msg.offset])
+
+    def _GetXComSequenceSlice(self, msg: Any) -> Any:
+        return comms.XComSequenceSliceResult(
+            root=self.values_of(msg.task_id, msg.key)[slice(msg.start, msg.stop, msg.step)]
+        )
+
+    def _ValidateInletsAndOutlets(self, msg: Any) -> Any:
+        return comms.InactiveAssetsResult(inactive_assets=[])
+
+    def _GetConnection(self, msg: Any) -> Any:
+        if msg.conn_id not in self.connections:
+            return comms.ErrorResponse(error=comms.ErrorType.CONNECTION_NOT_FOUND)
+        return comms.ConnectionResult(conn_id=msg.conn_id, **self.connections[msg.conn_id])
+
+
+@dataclass
+class Task:
+    """One task instance that was run."""
+
+    task_id: str
+    map_index: int
+    state: str
+    error: BaseException | None
+    operator: Any
+    label: str | None
+    outlets: list[Any]
+
+
+@dataclass
+class Run:
+    """One DAG run: its task instances and what they left in XCom."""
+
+    tasks: list[Task]
+    supervisor: Supervisor
+
+    def xcom(self, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        return self.supervisor.xcom.get((task_id, key, map_index))
+
+    def task(self, task_id: str, map_index: int = -1) -> Task:
+        return next(t for t in self.tasks if (t.task_id, t.map_index) == (task_id, map_index))
+
+    @property
+    def states(self) -> dict[str, str]:
+        return {t.task_id if t.map_index < 0 else f"{t.task_id}[{t.map_index}]": t.state for t in self.tasks}
+
+
+def run_dag(
+    dag: Any,
+    run_id: str = "manual__1",
+    conf: dict[str, Any] | None = None,
+    connections: dict[str, Any] | None = None,
+    try_number: int = 1,
+) -> Run:
+    """Run every task of a DAG once, in topological order; tasks after a failure are left out."""
+    supervisor = Supervisor(connections=connections or {})
+    run = Run([], supervisor)
+    with _supervised(supervisor):
+        for task in dag.topological_sort():
+            for map_index in _map_indexes(task, supervisor):
+                run.tasks.append(_run_task(dag, task, map_index, run_id, conf, try_number, supervisor))
+                if run.tasks[-1].state != "success":
+                    return run
+    return run
+
+
+@contextmanager
+def _supervised(supervisor: Supervisor) -> Iterator[None]:
+    before = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    task_runner.SUPERVISOR_COMMS = supervisor
+    try:
+        yield
+    finally:
+        if before is None:
+            del task_runner.SUPERVISOR_COMMS
+        else:
+            task_runner.SUPERVISOR_COMMS = before
+
+
+def _run_task(
+    dag: Any, task: Any, map_index: int, run_id: str, conf: Any, try_number: int, supervisor: Supervisor
+) -> Task:
+    ti = task_runner.RuntimeTaskInstance.model_construct(
+        id=uuid.uuid4(),
+        task_id=task.task_id,
+        dag_id=dag.dag_id,
+        run_id=run_id,
+        try_number=try_number,
+        map_index=map_index,
+        hostname="localhost",
+        dag_version_id=uuid.uuid4(),
+        context_carrier={},
+        task=task,
+        bundle_instance=None,
+        max_tries=0,
+        start_date=NOW,
+        is_mapped=task.is_mapped,
+        state="running",
+        _ti_context_from_server=TIRunContext(
+            dag_run=DagRun(
+                dag_id=dag.dag_id,
+                run_id=run_id,
+                logical_date=NOW,
+                data_interval_start=NOW,
+                data_interval_end=NOW,
+                run_after=NOW,
+                start_date=NOW,
+                end_date=None,
+                run_type=DagRunType.MANUAL,
+                state=DagRunState.RUNNING,
+                conf=conf or {},
+                consumed_asset_events=[],
+                partition_key=None,
+            ),
+            max_tries=0,
+            should_retry=False,
+        ),
+    )
+    log = structlog.get_logger("harness")
+    context = ti.get_template_context()
+    state, message, error = task_runner.run(ti, context, log)
+    task_runner.finalize(ti, state, context, log, error)
+    outlets = list(getattr(message, "task_outlets", None) or [])
+    return Task(task.task_id, map_index, str(state.value), error, ti.task, ti.rendered_map_index, outlets)
+
+
+def _map_indexes(task: Any, supervisor: Supervisor) -> list[int]:
+    if not task.is_mapped:
+        return [-1]
+    expand_input = getattr(task, "op_kwargs_expand_input", None) or task.expand_input
+    values = expand_input.value
+    lengths = [_length(v, supervisor) for v in (values.values() if isinstance(values, dict) else [values])]
+    total = 1
+    for length in lengths:
+        total *= length
+    return list(range(total))
+
+
+def _length(value: Any, supervisor: Supervisor) -> int:
+    if not isinstance(value, XComArg):
+        return len(value)
+    operator = next(value.iter_references())[0]
+    values = supervisor.values_of(operator.task_id)
+    return len(values) if operator.is_mapped else len(values[0])

@@ -1,0 +1,84 @@
+"""Start a server, wait until it answers, stop it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+class ServerFailed(RuntimeError):
+    """A server ended, or did not answer in time."""
+
+
+@contextmanager
+def running(
+    command: Sequence[str | Path],
+    *,
+    log: Path,
+    answers: Callable[[], bool],
+    timeout: float = 60,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `command` from when it `answers` until the block ends.
+
+    timeout: seconds until it must answer. environment: added to this process's own.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+        )
+    try:
+        _wait(process, answers, log, timeout)
+        yield process
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes], grace: float = 5) -> None:
+    """End the process and what it started: first asked, after `grace` seconds forced."""
+    if process.poll() is None:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(grace)
+    # The server was started as leader of its own group, so this reaches its children and nobody else.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, 9)
+    process.wait()
+
+
+def free_port() -> int:
+    """Name a loopback port that nobody listens on at this moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def accepts(port: int) -> bool:
+    """Tell whether something listens on the loopback port."""
+    with socket.socket() as client:
+        client.settimeout(1)
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _wait(process: subprocess.Popen[bytes], answers: Callable[[], bool], log: Path, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while not answers():
+        if process.poll() is not None:
+            raise ServerFailed(f"{process.args!r} ended with {process.returncode}:\n{_tail(log)}")
+        if time.monotonic() > deadline:
+            raise ServerFailed(f"{process.args!r} did not answer within {timeout:g} s:\n{_tail(log)}")
+        time.sleep(0.02)
+
+
+def _tail(log: Path, lines: int = 20) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

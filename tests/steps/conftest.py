@@ -1,0 +1,67 @@
+"""A whole stack on a local root."""
+
+import itertools
+from dataclasses import dataclass, field
+
+import pytest
+
+from airflow_zen.artifacts.store import ArtifactStore
+from airflow_zen.artifacts.transport import open_transport
+from airflow_zen.caching.cache import StepCache
+from airflow_zen.lineage.recorder import Opened
+from airflow_zen.lineage.records import StepRunRecords
+from airflow_zen.lineage.step_run import StepRun, StepRunId
+from airflow_zen.materializers.registry import default_registry
+from airflow_zen.stack import Stack
+from airflow_zen.steps.arguments import Arguments
+from airflow_zen.steps.run import run_step
+from airflow_zen.steps.step import Step
+
+
+@dataclass
+class ListRecorder:
+    """Keep what is recorded, in order."""
+
+    runs: list = field(default_factory=list)
+    environment: dict = field(default_factory=dict)
+
+    def start(self, run):
+        self.runs.append(("start", run))
+        return Opened("run-1", "http://mlflow/run-1", self.environment)
+
+    def finish(self, run, opened):
+        self.runs.append(("finish", run))
+        return True
+
+
+@pytest.fixture
+def recorder():
+    return ListRecorder()
+
+
+@pytest.fixture
+def stack(tmp_path, recorder):
+    root = str(tmp_path / "root")
+    transport = open_transport(root, {})
+    ticks = itertools.count(1_000)
+    return Stack(
+        ArtifactStore(root, transport),
+        default_registry(),
+        StepCache(transport),
+        StepRunRecords(transport),
+        recorder,
+        clock=lambda: float(next(ticks)),
+    )
+
+
+@pytest.fixture
+def run(stack):
+    """Run a function as a step; give the finished step run."""
+    tries = itertools.count(1)
+
+    def run_function(function, *args, cache="miss", step=None, task="t", watcher=None, **kwargs):
+        step = step or Step(function, function.__name__)
+        begun = StepRun(StepRunId("d", "r", task, -1, next(tries)), cache=cache, why="asked" if cache == "off" else "")
+        return run_step(step, Arguments.bind(function, args, kwargs), stack, begun, watcher)
+
+    return run_function

@@ -1,0 +1,102 @@
+"""Promises of `airflow_zen.steps.outputs`."""
+
+from typing import Annotated, NamedTuple, TypedDict
+
+import pytest
+
+from airflow_zen.errors import OutputError, StepDefinitionError
+from airflow_zen.steps.outputs import Output, Outputs, declared_outputs, output_types, take
+
+
+class Pair(NamedTuple):
+    train: int
+    test: str
+
+
+class Parts(TypedDict):
+    train: int
+    test: str
+
+
+def _define(annotation, future):
+    """Define a function with the annotation as written, evaluated at once or kept as text."""
+    names = {"Output": Output, "Annotated": Annotated, "Pair": Pair, "Parts": Parts, "tuple": tuple}
+    head = "from __future__ import annotations\n" if future else ""
+    exec(compile(f"{head}def step() -> {annotation}: ...", "<step>", "exec"), names)
+    return names["step"]
+
+
+TWO = Outputs(("train", "test"), several=True)
+DECLARATIONS = [
+    ("Output(train=int, test=str)", TWO),
+    ('tuple[Annotated[int, "train"], Annotated[str, "test"]]', TWO),
+    ("Pair", TWO),
+    ("Parts", TWO),
+    ("int", Outputs()),
+    ("tuple[int, str]", Outputs()),
+    ('Annotated[int, "score"]', Outputs(("score",))),
+    ("None", Outputs(())),
+    ("dict[str, float]", Outputs()),
+    ("'int'", Outputs()),
+    ("Output(only=int)", Outputs(("only",), several=True)),
+]
+
+
+@pytest.mark.parametrize("future", [False, True])
+@pytest.mark.parametrize(("annotation", "expected"), DECLARATIONS)
+def test_names_are_read_from_each_form(annotation, expected, future):
+    """Every way to declare outputs gives its names, with and without `from __future__ import annotations`."""
+    assert declared_outputs(_define(annotation, future)) == expected
+
+
+@pytest.mark.parametrize("future", [False, True])
+@pytest.mark.parametrize("annotation", [a for a, expected in DECLARATIONS if expected == TWO])
+def test_types_are_read_from_each_form(annotation, future):
+    """Every way to declare outputs gives their types at run time."""
+    assert output_types(_define(annotation, future), TWO) == {"train": int, "test": str}
+
+
+def test_no_annotation_is_one_output_of_any_type():
+    """Without an annotation there is one output, typed by its value."""
+
+    def step(): ...
+
+    assert declared_outputs(step) == Outputs()
+    assert output_types(step, Outputs()) == {"output": None}
+
+
+def test_names_need_no_evaluation_of_types():
+    """Output names are known even where the types are only imported for type checkers."""
+    step = _define("Output(train=nowhere.DataFrame, test=nowhere.DataFrame)", future=True)
+    assert declared_outputs(step) == TWO
+    assert output_types(step, TWO) == {"train": None, "test": None}
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    ['tuple[Annotated[int, "a"], int]', 'tuple[Annotated[int, "a"], Annotated[int, "a"]]'],
+)
+@pytest.mark.parametrize("future", [False, True])
+def test_half_named_outputs_are_refused(annotation, future):
+    """Either all outputs have names of their own, or none has."""
+    with pytest.raises(StepDefinitionError, match="different names"):
+        declared_outputs(_define(annotation, future))
+
+
+@pytest.mark.parametrize("result", [(1, "a"), [1, "a"], {"test": "a", "train": 1}, Pair(1, "a")])
+def test_results_are_split_by_name(result):
+    """A tuple in order and a dict by name give the same outputs."""
+    assert take(result, TWO, {"train": int, "test": str}, "step") == {"train": 1, "test": "a"}
+
+
+@pytest.mark.parametrize("result", [(1,), (1, "a", 2), {"train": 1}, {"train": 1, "test": "a", "more": 2}, 7, None])
+def test_wrong_results_say_what_was_expected(result):
+    """A result that does not fit the declaration names the step and the outputs it should have had."""
+    with pytest.raises(OutputError, match=r"Step 'step'.*train"):
+        take(result, TWO, {"train": int, "test": str}, "step")
+
+
+def test_wrong_type_names_output_expected_and_actual():
+    """A value of another type is refused before anything is stored."""
+    with pytest.raises(OutputError, match=r"'test' is declared str, but the function returned builtins\.int"):
+        take((1, 2), TWO, {"train": int, "test": str}, "step")

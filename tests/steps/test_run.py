@@ -1,0 +1,322 @@
+"""Promises of `airflow_zen.steps.run`: the whole story of one execution."""
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.errors import ArtifactCorrupt, OutputError, StepInterrupted
+from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
+from airflow_zen.steps.outputs import Output
+from airflow_zen.steps.run import Watcher
+from airflow_zen.steps.step import Step
+
+CALLS = []
+
+
+def make(x: int) -> dict:
+    CALLS.append(x)
+    return {"x": x}
+
+
+def grow(value: dict, by: int = 1) -> dict:
+    CALLS.append("grow")
+    return {"x": value["x"] + by}
+
+
+def frame(rows: int) -> pd.DataFrame:
+    return pd.DataFrame({"a": range(rows)})
+
+
+@pytest.fixture(autouse=True)
+def _calls():
+    CALLS.clear()
+
+
+def load(stack, ref, tmp_path, wanted=None):
+    into = tmp_path / os.urandom(4).hex()
+    into.mkdir()
+    return stack.load(ref, into, wanted)
+
+
+def test_outputs_become_artifacts(run, stack, tmp_path):
+    """What a step returns lies in the store, under the name of its DAG and task."""
+    done = run(make, 3)
+    ref = done.outputs["output"]
+    assert (ref.name, ref.cached, done.state, done.cache) == ("d/t", False, StepState.FINISHED, "miss")
+    assert load(stack, ref, tmp_path) == {"x": 3}
+
+
+def test_artifacts_become_values(run, stack, tmp_path):
+    """A ref that comes in is the value in the function, at any depth of lists and dicts."""
+
+    def collect(one: dict, many: list[dict], named: dict[str, dict], deep) -> list:
+        return [one, many, named, deep]
+
+    a, b = (run(make, x).outputs["output"].to_wire() for x in (1, 2))
+    done = run(collect, a, [a, b], {"b": b}, {"k": [(b, 7)]})
+    expected = [{"x": 1}, [{"x": 1}, {"x": 2}], {"b": {"x": 2}}, {"k": [({"x": 2}, 7)]}]
+    assert load(stack, done.outputs["output"], tmp_path) == expected
+    assert set(done.inputs) == {"one", "many[0]", "many[1]", "named.b", "deep.k[0][0]"}
+
+
+def test_equal_work_is_not_done_again(run):
+    """A step whose code and inputs are the same is not called again, and gives the same artifact."""
+    first, again = run(make, 3), run(make, 3)
+    assert CALLS == [3]
+    ref = again.outputs["output"]
+    assert (again.cache, ref.cached, ref.origin) == ("hit", True, str(first.id))
+    assert ref.digest == first.outputs["output"].digest
+
+
+def test_other_arguments_are_other_work(run):
+    """`1`, `True` and `1.0` are three different arguments."""
+
+    def echo(x):
+        CALLS.append(x)
+        return x
+
+    for value in (1, True, 1.0, "1"):
+        run(echo, value)
+    assert [type(value) for value in CALLS] == [int, bool, float, str]
+
+
+def test_default_and_explicit_argument_are_equal(run):
+    """Saying a default aloud changes nothing."""
+    value = run(make, 1).outputs["output"].to_wire()
+    run(grow, value)
+    assert run(grow, value, by=1).cache == "hit"
+
+
+def test_early_cutoff(run):
+    """An upstream step that runs again and gives equal bytes leaves its downstream cached."""
+    first = run(make, 1, cache="off").outputs["output"].to_wire()
+    run(grow, first)
+    second = run(make, 1, cache="off").outputs["output"].to_wire()
+    assert run(grow, second).cache == "hit"
+    assert CALLS == [1, "grow", 1]
+
+
+def test_deleted_data_is_a_miss(run, stack):
+    """A remembered result whose artifact is gone is computed again, and remembered again."""
+    ref = run(make, 3).outputs["output"]
+    stack.store.transport.delete([f"artifacts/{ref.digest[:2]}/{ref.digest}/manifest.json"])
+    assert run(make, 3).cache == "miss"
+    assert run(make, 3).cache == "hit"
+    assert CALLS == [3, 3]
+
+
+def test_damaged_cache_entry_is_a_miss(run, stack):
+    """A cache entry that cannot be read is computed again, and mended."""
+    run(make, 3)
+    (key,) = stack.store.transport.list("cache")
+    stack.store.transport.write(key, b'{"half":')
+    assert run(make, 3).cache == "miss"
+    assert run(make, 3).cache == "hit"
+
+
+def test_cache_off(run):
+    """With the cache off the function is called each time, and the record says why."""
+    run(make, 3, cache="off")
+    done = run(make, 3, cache="off")
+    assert (CALLS, done.cache, done.why) == ([3, 3], "off", "asked")
+
+
+def test_version_is_part_of_the_key(run):
+    """The user's own version makes equal work different."""
+    run(make, 3, step=Step(make, "make", version="1"))
+    assert run(make, 3, step=Step(make, "make", version="2")).cache == "miss"
+
+
+def test_task_and_dag_names_are_not(run):
+    """The same work under another task's name is a hit."""
+    run(make, 3, task="one")
+    done = run(make, 3, task="two")
+    assert (done.cache, done.outputs["output"].name) == ("hit", "d/two")
+
+
+def test_what_cannot_be_fingerprinted_runs_uncached(run):
+    """An argument that cannot be fingerprinted costs the cache, not the step, and the reason is told."""
+
+    def consume(numbers) -> int:
+        return sum(numbers)
+
+    done = run(consume, (n for n in [1, 2]))
+    assert (done.state, done.cache) == (StepState.FINISHED, "off")
+    assert "numbers" in done.why
+
+
+def test_step_without_output_runs_each_time(run):
+    """A step that returns nothing is run each time, unless it is declared cache=True."""
+
+    def notify(x: int) -> None:
+        CALLS.append(x)
+
+    run(notify, 1)
+    assert "returns nothing" in run(notify, 1).why
+    always = Step(notify, "notify", cache_always=True)
+    run(notify, 1, step=always)
+    assert run(notify, 1, step=always).cache == "hit"
+    assert CALLS == [1, 1, 1]
+
+
+def test_undeclared_none_is_no_output(run):
+    """A function without annotation that returns None has no output."""
+
+    def quiet(x):
+        CALLS.append(x)
+
+    assert run(quiet, 1).outputs == {}
+
+
+def test_several_outputs(run, stack, tmp_path):
+    """Each declared output is an artifact of its own."""
+
+    def split(x: int) -> Output(left=int, right=str):
+        return x, str(x)
+
+    done = run(split, 3)
+    values = {name: load(stack, ref, tmp_path) for name, ref in done.outputs.items()}
+    assert values == {"left": 3, "right": "3"}
+    assert done.outputs["left"].name == "d/t.left"
+    assert run(split, 3).cache == "hit"
+
+
+def test_wrong_output_stores_nothing(run, stack):
+    """A value that does not fit its declaration fails the step before anything is stored."""
+
+    def wrong(x: int) -> Output(left=int, right=str):
+        return x, x
+
+    with pytest.raises(OutputError, match="'right'"):
+        run(wrong, 3)
+    assert list(stack.store.transport.list("artifacts")) == []
+
+
+@pytest.mark.parametrize(("wanted", "kind"), [(pl.DataFrame, pl.DataFrame), (pa.Table, pa.Table), (ArtifactRef, ArtifactRef)])
+def test_a_parameter_asks_for_its_view(run, wanted, kind):
+    """The declared type of a parameter chooses how the same table is shown."""
+    seen = []
+
+    def look(table: wanted) -> int:
+        seen.append(type(table))
+        return 1
+
+    look.__annotations__["table"] = wanted
+    run(look, run(frame, 3).outputs["output"].to_wire())
+    assert seen == [kind]
+
+
+def test_path_view_is_the_files(run):
+    """A parameter declared Path gets the artifact's files."""
+
+    def names(table: Path) -> list:
+        return sorted(path.suffix for path in table.iterdir())
+
+    names.__annotations__["table"] = Path
+    done = run(names, run(frame, 3).outputs["output"].to_wire())
+    assert done.state is StepState.FINISHED
+
+
+def test_another_view_is_other_work(run):
+    """Asking for the table as another type is not served from the cache of the first."""
+    ref = run(frame, 3).outputs["output"].to_wire()
+
+    def kind(table) -> str:
+        return type(table).__module__
+
+    results = []
+    for view in (pd.DataFrame, pl.DataFrame):
+        kind.__annotations__["table"] = view
+        results.append(run(kind, ref).cache)
+    assert results == ["miss", "miss"]
+
+
+def test_async_function(run, stack, tmp_path):
+    """An `async def` step is awaited."""
+
+    async def later(x: int) -> int:
+        return x + 1
+
+    assert load(stack, run(later, 1).outputs["output"], tmp_path) == 2
+
+
+def test_lineage_run_is_open_while_the_function_runs(run, recorder, monkeypatch):
+    """The lineage run opens before the function, which finds it in its environment and leaves no trace of it."""
+    recorder.environment = {"MLFLOW_RUN_ID": "abc"}
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    pages = []
+
+    class Pages(Watcher):
+        def opened(self, opened):
+            pages.append(opened.url)
+
+    def look() -> str:
+        assert [kind for kind, _ in recorder.runs] == ["start"]
+        return os.environ["MLFLOW_RUN_ID"]
+
+    done = run(look, watcher=Pages())
+    assert done.state is StepState.FINISHED
+    assert pages == ["http://mlflow/run-1"]
+    assert "MLFLOW_RUN_ID" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(ValueError("no"), "FAILED"), (StepInterrupted("SIGTERM"), "KILLED"), (SystemExit(1), "FAILED")]
+)
+def test_failures_are_recorded_and_raised(run, recorder, stack, error, state):
+    """A step that fails or is killed ends so in its record, and its exception goes on."""
+
+    def fail() -> int:
+        raise error
+
+    with pytest.raises(type(error)):
+        run(fail)
+    kind, last = recorder.runs[-1]
+    assert (kind, last.state) == ("finish", state)
+    assert type(error).__name__ in last.error
+    assert stack.records.get(StepRunId("d", "r", "t", -1, 1)).state == state
+
+
+def test_a_failure_is_not_remembered(run, stack):
+    """Nothing of a failed step is reused."""
+
+    def fail() -> int:
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        run(fail)
+    assert list(stack.store.transport.list("cache")) == []
+
+
+def test_record_tells_the_story(run, stack):
+    """The step run record holds parameters, inputs, outputs and the cache's answer, and comes back whole."""
+    value = run(make, 1).outputs["output"].to_wire()
+    done = run(grow, value, by=5, task="grow")
+    kept = stack.records.get(done.id)
+    assert kept == done
+    assert (kept.parameters, set(kept.inputs), kept.cache) == ({"by": 5}, {"value"}, "miss")
+    assert StepRun.from_json(json.loads(json.dumps(done.to_json()))) == done
+
+
+def test_damaged_input_fails_the_step(run, stack):
+    """An input whose bytes are damaged never reaches the function."""
+    ref = run(frame, 3).outputs["output"]
+    directory = Path(ref.uri)
+    path = next(p for p in directory.iterdir() if p.name != "manifest.json")
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ArtifactCorrupt):
+        run(grow, ref.to_wire())
+    assert CALLS == []
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing(run, stack, monkeypatch):
+    """When the entry cannot be written the step succeeds all the same."""
+    monkeypatch.setattr(type(stack.cache), "put", lambda self, entry: (_ for _ in ()).throw(OSError("full")))
+    assert run(make, 3).state is StepState.FINISHED
