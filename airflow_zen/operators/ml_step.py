@@ -6,16 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from airflow.providers.standard.operators.python import PythonOperator
-from airflow.sdk.definitions.context import context_merge
 
 from airflow_zen.errors import StepDefinitionError
-from airflow_zen.lineage.recorder import Opened
-from airflow_zen.lineage.step_run import StepRun, StepRunId
-from airflow_zen.operators.interrupt import interruptible
 from airflow_zen.operators.links import MlflowRunLink
-from airflow_zen.settings import Settings, open_stack
-from airflow_zen.steps.arguments import Arguments
-from airflow_zen.steps.run import Watcher, run_step
 from airflow_zen.steps.step import Step
 
 
@@ -47,8 +40,7 @@ class MLStepOperator(PythonOperator):
         model: str = "",
         **options: Any,
     ) -> None:
-        step = Step(python_callable, options.get("task_id", python_callable.__name__))
-        options["multiple_outputs"] = step.outputs.several
+        options["multiple_outputs"] = Step(python_callable, "").outputs.several
         super().__init__(python_callable=python_callable, **options)
         self.cache = _known(cache, "cache", bool, type(None))
         self.version = _known(version, "version", str)
@@ -67,67 +59,9 @@ class MLStepOperator(PythonOperator):
 
     def execute(self, context: Any) -> Any:
         """Run the step and return its outputs as refs, for XCom."""
-        context_merge(context, self.op_kwargs, templates_dict=self.templates_dict)
-        given = dict(self.op_kwargs)
-        kwargs = self.determine_kwargs(context)
-        with interruptible(self.on_kill):
-            settings = Settings.read()
-            arguments = Arguments.bind(self.python_callable, self.op_args, kwargs, frozenset(kwargs) - frozenset(given))
-            run = run_step(
-                self.step, arguments, open_stack(settings), self._begin(context, settings), _TaskWatcher(self, context)
-            )
-        return self._xcom(run)
+        from airflow_zen.operators import execution
 
-    def _begin(self, context: Any, settings: Settings) -> StepRun:
-        ti = context["ti"]
-        cache, why = self._caching(context, settings)
-        return StepRun(
-            id=StepRunId(
-                dag_id=ti.dag_id,
-                run_id=ti.run_id,
-                task_id=ti.task_id,
-                map_index=-1 if ti.map_index is None else ti.map_index,
-                try_number=ti.try_number,
-            ),
-            cache=cache,
-            why=why,
-            model=self.model,
-            source=self.step.source,
-            owner=self.owner,
-            log_url=str(getattr(ti, "log_url", "") or ""),
-            code_version=str(getattr(getattr(ti, "bundle_instance", None), "version", "") or ""),
-        )
-
-    def _caching(self, context: Any, settings: Settings) -> tuple[str, str]:
-        """Decide whether this run may reuse results: the run's conf first, then the step, then the deployment."""
-        asked = ((context["dag_run"].conf or {}).get("zen") or {}).get("cache")
-        if asked is False:
-            return "off", "the DAG run was triggered with {'zen': {'cache': false}}"
-        if self.cache is False:
-            return "off", "the step is declared cache=False"
-        if self.cache is None and not settings.cache and asked is not True:
-            return "off", "[zen] cache is false"
-        return "miss", ""
-
-    def _xcom(self, run: StepRun) -> Any:
-        wires = {name: ref.to_wire() for name, ref in run.outputs.items()}
-        if self.step.outputs.several:
-            return wires
-        return next(iter(wires.values()), None)
-
-
-class _TaskWatcher(Watcher):
-    """Show the lineage run on the task's page and in its log while it is still running."""
-
-    def __init__(self, operator: MLStepOperator, context: Any) -> None:
-        self.operator = operator
-        self.ti = context["ti"]
-
-    def opened(self, opened: Opened) -> None:
-        if opened.url:
-            self.operator.mlflow_url = opened.url
-            self.operator.log.info("MLflow run: %s", opened.url)
-            self.ti.xcom_push(key=MlflowRunLink.key, value=opened.url)
+        return execution.execute(self, context)
 
 
 def _known(value: Any, option: str, *types: type) -> Any:

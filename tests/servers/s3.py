@@ -30,12 +30,12 @@ class S3Server:
 
     def storage_options(self) -> dict[str, Any]:
         """Options of `fsspec.filesystem("s3", …)`; a new dict each time."""
-        return {
+        options: dict[str, Any] = {
             "key": self.access_key,
             "secret": self.secret_key,
             "client_kwargs": {"endpoint_url": self.endpoint, "region_name": REGION},
-            "config_kwargs": self._checksum_options(),
         }
+        return options if self.checksums == "when_supported" else {**options, "config_kwargs": self._checksum_options()}
 
     def environment(self) -> dict[str, str]:
         """Environment variables from which every S3 client finds this server by itself."""

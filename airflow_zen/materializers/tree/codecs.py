@@ -14,15 +14,14 @@ _HERE = "airflow_zen.materializers"
 _LIBRARIES = {
     "numpy": f"{_HERE}.numpy.scalars",
     "pandas": f"{_HERE}.pandas.scalars",
-    "pydantic": f"{_HERE}.tree.pydantic",
 }
 _BY_TYPE: dict[type, Codec] = {**scalars.CODECS, **times.CODECS, **containers.CODECS}
 _BY_TAG = {codec.tag: codec for codec in (*scalars.ALL, *_BY_TYPE.values(), *records.CODECS)}
 
 
 def codec_of(value: Any) -> Codec | None:
-    """Find who writes a value; None when nobody here does."""
-    return _BY_TYPE.get(type(value)) or records.codec_of(type(value)) or _of_library(value)
+    """Find who writes a built-in or a library's scalar; None for every other value."""
+    return _BY_TYPE.get(type(value)) or _of_library(value)
 
 
 def codec_tagged(tag: str) -> Codec:

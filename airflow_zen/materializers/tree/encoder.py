@@ -11,6 +11,7 @@ from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.tree.codec import TAG, Codec, Json
 from airflow_zen.materializers.tree.codecs import codec_of
+from airflow_zen.materializers.tree.records import record_codec
 
 DEEPEST = 100
 _LONGEST_DECIMAL_BITS = 4096
@@ -64,6 +65,9 @@ class Encoder:
         part = self._save_part(value)
         if part is not None:
             return {TAG: "part", **part}
+        codec = record_codec(kind)
+        if codec is not None:
+            return self._tagged(codec, value)
         raise self.refuse(
             value,
             "only its base type is known, and coming back as that would change it. Convert it, register a "

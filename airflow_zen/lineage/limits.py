@@ -1,0 +1,62 @@
+"""What MLflow has room for, and how longer things are shortened: visibly, with `…`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+
+RUN_NAME = 250
+EXPERIMENT_NAME = 256
+KEY = 250
+PARAMETER_VALUE = 6000
+TAG_VALUE = 8000
+DATASET_NAME = 500
+DATASET_SCHEMA = 1_048_575
+DIGEST = 16
+PER_BATCH = 100
+CHARACTERS_PER_BATCH = 400_000
+
+CUT = "…"
+
+
+def shorten(text: str, limit: int) -> str:
+    """Cut a text to `limit` characters, ending in `…`; NUL characters, which PostgreSQL refuses, become `�`."""
+    text = text.replace("\0", "\ufffd")
+    return text if len(text) <= limit else text[: limit - 1] + CUT
+
+
+def shorten_name(name: str, limit: int) -> str:
+    """Cut a name that must stay its own: `…` and 8 characters of its hash end it."""
+    if len(name) <= limit:
+        return name
+    return shorten(name, limit - 8) + hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+def short_digest(digest: str) -> str:
+    """Give the first 16 hex characters; MLflow takes at most 36, and people read them."""
+    return digest[:DIGEST]
+
+
+def packed(items: Iterable[str]) -> tuple[str, bool]:
+    """Pack `|a|b|` for a tag, so that `LIKE '%@<digest>|%'` finds an item; tell whether all of them fitted."""
+    text = "|"
+    for item in items:
+        if len(text) + len(item) + 3 > TAG_VALUE:
+            return f"{text}{CUT}|", False
+        text += f"{item}|"
+    return (text, True) if text != "|" else ("", True)
+
+
+def batches(entries: Sequence[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
+    """Divide parameters or tags into lists that one `log-batch` request may carry."""
+    batch: list[dict[str, str]] = []
+    size = 0
+    for entry in entries:
+        length = sum(map(len, entry.values()))
+        if batch and (len(batch) == PER_BATCH or size + length > CHARACTERS_PER_BATCH):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += length
+    if batch:
+        yield batch

@@ -1,0 +1,93 @@
+"""Python's built-in values and the user's records as one typed JSON file; anything else beside it as parts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_zen.errors import ArtifactRefused
+from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.tree.codec import Json
+
+FILE_NAME = "value.json"
+
+_PART = re.compile(r"parts/[0-9]+")
+
+
+class TreeMaterializer(Materializer):
+    """Save nested built-ins, enums, dataclasses, namedtuples and pydantic models exactly.
+
+    A value inside that is no JSON, such as a DataFrame in a dict or in a dataclass, is saved by its own
+    materializer under `parts/<n>/`: the whole is still one artifact.
+    """
+
+    encoding = "python.json@1"
+    inline = True
+
+    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
+        """Write `value.json`, and the parts it refers to.
+
+        The summary has `shape` for containers, and `parts` as a list of `{"path", "encoding", "type"}`.
+        """
+        parts = write_tree(self, value, directory, FILE_NAME)
+        summary: dict[str, Any] = {"shape": _shape(value)} if _shape(value) else {}
+        return {**summary, "parts": parts} if parts else summary
+
+    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
+        """Read `value.json`; classes are looked for in `wanted` first."""
+        return read_tree(self, directory, FILE_NAME, wanted)
+
+
+def write_tree(materializer: Materializer, value: Any, directory: Path, file_name: str) -> list[dict[str, str]]:
+    """Write a value as typed JSON into `file_name`, and give the parts that were saved beside it."""
+    text, parts = tree_text(materializer, value, directory)
+    (directory / file_name).write_text(text, encoding="utf-8")
+    return parts
+
+
+def read_tree(materializer: Materializer, directory: Path, file_name: str, wanted: Any = None) -> Any:
+    """Read what `write_tree` wrote."""
+    return tree_value(materializer, (directory / file_name).read_text(encoding="utf-8"), directory, wanted)
+
+
+def tree_text(materializer: Materializer, value: Any, directory: Path) -> tuple[str, list[dict[str, str]]]:
+    """Give the typed JSON of a value, and the parts that were saved under `directory` on the way."""
+    from airflow_zen.materializers.tree.encoder import Encoder, canonical
+
+    parts: list[dict[str, str]] = []
+
+    def save_part(leaf: Any) -> Json | None:
+        registry = materializer.registry
+        if isinstance(registry.for_type(type(leaf)), TreeMaterializer):
+            return None
+        path = f"parts/{len(parts)}"
+        (directory / path).mkdir(parents=True)
+        saved = registry.save(leaf, directory / path)
+        parts.append({"path": path, "encoding": saved.encoding, "type": saved.type})
+        return parts[-1]
+
+    return canonical(Encoder(save_part).encode(value)), parts
+
+
+def tree_value(materializer: Materializer, text: str, directory: Path, wanted: Any = None) -> Any:
+    """Give the value of a typed JSON text whose parts lie under `directory`."""
+    node = json.loads(text)
+    if '"$"' not in text:
+        return node
+    from airflow_zen.materializers.tree.decoder import Decoder
+
+    def load_part(part: Mapping[str, Json]) -> Any:
+        if not _PART.fullmatch(part["path"]):
+            raise ArtifactRefused(f"A part lies at parts/<n> inside its artifact, got {part['path']!r}.")
+        return materializer.registry.load(directory / part["path"], part["encoding"])
+
+    return Decoder(load_part, wanted).decode(node)
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, list | tuple | set | frozenset | dict):
+        return f"{len(value)} {'item' if len(value) == 1 else 'items'}"
+    return ""

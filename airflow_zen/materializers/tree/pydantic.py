@@ -1,0 +1,48 @@
+"""The state of a pydantic model, complete: fields, which of them were set, extras, private attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from airflow_zen.materializers.classes import reference
+from airflow_zen.materializers.tree.codec import Json
+from airflow_zen.materializers.tree.records import check_same_fields
+
+if TYPE_CHECKING:
+    from airflow_zen.materializers.tree.decoder import Decoder
+    from airflow_zen.materializers.tree.encoder import Encoder
+
+
+def encode_model(value: BaseModel, to: Encoder) -> Mapping[str, Json]:
+    """Write a model's state, not its `model_dump`: validators and serializers do not run."""
+    state = value.__getstate__()
+    held = {name: item for name, item in state["__dict__"].items() if not _is_cached(type(value), name)}
+    return {
+        "class": reference(type(value)),
+        "fields": {name: to.encode(item) for name, item in held.items()},
+        "set": sorted(state["__pydantic_fields_set__"]),
+        "extra": to.encode(state["__pydantic_extra__"]),
+        "private": to.encode(state["__pydantic_private__"]),
+    }
+
+
+def decode_model(cls: type[BaseModel], node: Mapping[str, Json], of: Decoder) -> BaseModel:
+    """Build a model from its saved state, without validating it again."""
+    check_same_fields(cls, node["fields"], set(cls.model_fields))
+    value = cls.__new__(cls)
+    state: dict[Any, Any] = {
+        "__dict__": {name: of.decode(item) for name, item in node["fields"].items()},
+        "__pydantic_fields_set__": set(node["set"]),
+        "__pydantic_extra__": of.decode(node["extra"]),
+        "__pydantic_private__": of.decode(node["private"]),
+    }
+    BaseModel.__setstate__(value, state)
+    return value
+
+
+def _is_cached(cls: type, name: str) -> bool:
+    return isinstance(getattr(cls, name, None), cached_property)

@@ -1,0 +1,130 @@
+"""Codecs of the user's own record types: enums, dataclasses, namedtuples, pydantic models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum, Flag
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow_zen.errors import ArtifactRefused
+from airflow_zen.materializers.classes import reference
+from airflow_zen.materializers.names import type_name
+from airflow_zen.materializers.tree.codec import Codec, Json
+
+if TYPE_CHECKING:
+    from airflow_zen.materializers.tree.decoder import Decoder
+    from airflow_zen.materializers.tree.encoder import Encoder
+
+
+def record_codec(cls: type) -> Codec | None:
+    """Find the codec of a record type; None for a type that is none."""
+    if issubclass(cls, Enum):
+        return _ENUM
+    if is_dataclass(cls):
+        return _DATACLASS
+    if _is_namedtuple(cls):
+        return _NAMEDTUPLE
+    return _PYDANTIC if _is_pydantic(cls) else None
+
+
+def check_same_fields(cls: type, saved: Mapping[str, Any], known: set[str]) -> None:
+    """Refuse a record whose class has changed since it was saved: it would come back half empty."""
+    if not set(saved) <= known:
+        gone = sorted(set(saved) - known)
+        raise ArtifactRefused(f"{type_name(cls)} no longer has the saved field(s) {', '.join(gone)}. Save it anew.")
+
+
+def _encode_enum(value: Enum, to: Encoder) -> Mapping[str, Json]:
+    where = {"class": reference(type(value))}
+    if isinstance(value, Flag):
+        return {**where, "bits": to.encode(int(value.value))}
+    return {**where, "name": value.name}
+
+
+def _decode_enum(node: Mapping[str, Json], of: Decoder) -> Enum:
+    cls = of.resolve(node["class"], "Enum", lambda found: issubclass(found, Enum))
+    try:
+        found: Enum = cls(of.decode(node["bits"])) if "bits" in node else cls[node["name"]]  # type: ignore[index]
+    except (KeyError, ValueError) as error:
+        member = node.get("name", node.get("bits"))
+        raise ArtifactRefused(f"{node['class']} no longer has the saved member {member!r}. Save it anew.") from error
+    return found
+
+
+def _encode_dataclass(value: Any, to: Encoder) -> Mapping[str, Json]:
+    cls = type(value)
+    names = [field.name for field in fields(cls)]
+    builtin = next((base for base in cls.__mro__[1:-1] if base.__module__ == "builtins"), None)
+    if builtin is not None:
+        raise to.refuse(value, f"it is a {builtin.__qualname__} beside its fields. Make that a field.")
+    extra = sorted(name for name in _attributes(value) - set(names) if not _is_cached(cls, name))
+    if extra:
+        raise to.refuse(value, f"its attribute(s) {', '.join(extra)} are no fields. Declare them as fields.")
+    held = {name: to.encode(getattr(value, name)) for name in names if hasattr(value, name)}
+    return {"class": reference(cls), "fields": held}
+
+
+def _decode_dataclass(node: Mapping[str, Json], of: Decoder) -> Any:
+    cls = of.resolve(node["class"], "dataclass", is_dataclass)
+    check_same_fields(cls, node["fields"], {field.name for field in fields(cls)})
+    value = object.__new__(cls)
+    for name, item in node["fields"].items():
+        object.__setattr__(value, name, of.decode(item))
+    return value
+
+
+def _encode_namedtuple(value: Any, to: Encoder) -> Mapping[str, Json]:
+    if getattr(value, "__dict__", None):
+        raise to.refuse(value, "it carries attributes beside its fields. Use a dataclass.")
+    held = {name: to.encode(item) for name, item in zip(value._fields, value, strict=True)}
+    return {"class": reference(type(value)), "fields": held}
+
+
+def _decode_namedtuple(node: Mapping[str, Json], of: Decoder) -> Any:
+    cls = of.resolve(node["class"], "namedtuple", _is_namedtuple)
+    if tuple(node["fields"]) != cls._fields:  # type: ignore[attr-defined]
+        raise ArtifactRefused(f"{node['class']} no longer has the saved fields {list(node['fields'])}. Save it anew.")
+    return tuple.__new__(cls, [of.decode(item) for item in node["fields"].values()])
+
+
+def _encode_pydantic(value: Any, to: Encoder) -> Mapping[str, Json]:
+    from airflow_zen.materializers.tree.pydantic import encode_model
+
+    return encode_model(value, to)
+
+
+def _decode_pydantic(node: Mapping[str, Json], of: Decoder) -> Any:
+    from airflow_zen.materializers.tree.pydantic import decode_model
+
+    return decode_model(of.resolve(node["class"], "pydantic model", _is_pydantic), node, of)
+
+
+def _is_namedtuple(cls: type) -> bool:
+    return issubclass(cls, tuple) and isinstance(getattr(cls, "_fields", None), tuple) and hasattr(cls, "_make")
+
+
+def _is_pydantic(cls: type) -> bool:
+    return any((base.__module__, base.__qualname__) == ("pydantic.main", "BaseModel") for base in cls.__mro__)
+
+
+def _attributes(value: Any) -> set[str]:
+    slots = {name for base in type(value).__mro__ for name in _slots(base) if hasattr(value, name)}
+    return (slots | set(getattr(value, "__dict__", ()))) - {"__dict__", "__weakref__"}
+
+
+def _slots(cls: type) -> tuple[str, ...]:
+    found = vars(cls).get("__slots__", ())
+    return (found,) if isinstance(found, str) else tuple(found)
+
+
+def _is_cached(cls: type, name: str) -> bool:
+    return isinstance(getattr(cls, name, None), cached_property)
+
+
+_ENUM = Codec("enum", _encode_enum, _decode_enum)
+_DATACLASS = Codec("dataclass", _encode_dataclass, _decode_dataclass)
+_NAMEDTUPLE = Codec("namedtuple", _encode_namedtuple, _decode_namedtuple)
+_PYDANTIC = Codec("pydantic", _encode_pydantic, _decode_pydantic)
+CODECS = (_ENUM, _DATACLASS, _NAMEDTUPLE, _PYDANTIC)

@@ -1,0 +1,87 @@
+"""One execution of an `MLStepOperator` in the task's process; loaded only there, never while DAGs are parsed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.definitions.context import context_merge
+
+from airflow_zen.lineage.recorder import Opened
+from airflow_zen.lineage.step_run import StepRun, StepRunId
+from airflow_zen.operators.interrupt import interruptible
+from airflow_zen.operators.links import MlflowRunLink
+from airflow_zen.settings import Settings, open_stack
+from airflow_zen.steps.arguments import Arguments
+from airflow_zen.steps.run import Watcher, run_step
+
+if TYPE_CHECKING:
+    from airflow_zen.operators.ml_step import MLStepOperator
+
+
+def execute(operator: MLStepOperator, context: Any) -> Any:
+    """Run the operator's step; return its outputs as refs on the wire, as XCom holds them."""
+    with interruptible(operator.on_kill):
+        settings = Settings.read()
+        begun = begin(operator, context, settings)
+        arguments = bind(operator, context)
+        run = run_step(operator.step, arguments, open_stack(settings), begun, TaskWatcher(operator, context))
+    wires = {name: ref.to_wire() for name, ref in run.outputs.items()}
+    return wires if operator.step.outputs.several else next(iter(wires.values()), None)
+
+
+def bind(operator: MLStepOperator, context: Any) -> Arguments:
+    """Bind the rendered arguments, and the names that the function asks Airflow's context for."""
+    given = frozenset(operator.op_kwargs)
+    context_merge(context, operator.op_kwargs, templates_dict=operator.templates_dict)
+    kwargs = operator.determine_kwargs(context)
+    return Arguments.bind(operator.python_callable, operator.op_args, kwargs, frozenset(kwargs) - given)
+
+
+def begin(operator: MLStepOperator, context: Any, settings: Settings) -> StepRun:
+    """Open the record of this try."""
+    ti = context["ti"]
+    cache, why = caching(operator, context, settings)
+    return StepRun(
+        id=StepRunId(
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            map_index=-1 if ti.map_index is None else ti.map_index,
+            try_number=ti.try_number,
+        ),
+        cache=cache,
+        why=why,
+        model=operator.model,
+        source=operator.step.source,
+        owner=operator.owner,
+        log_url=str(getattr(ti, "log_url", "") or ""),
+        code_version=str(getattr(getattr(ti, "bundle_instance", None), "version", "") or ""),
+    )
+
+
+def caching(operator: MLStepOperator, context: Any, settings: Settings) -> tuple[str, str]:
+    """Decide whether results may be reused: the run's conf first, then the step, then the deployment."""
+    zen = (context["dag_run"].conf or {}).get("zen") or {}
+    asked = zen.get("cache") if isinstance(zen, dict) else None
+    if asked is False:
+        return "off", "the DAG run was triggered with {'zen': {'cache': false}}"
+    if operator.cache is False:
+        return "off", "the step is declared cache=False"
+    if operator.cache is None and asked is not True and not settings.cache:
+        return "off", "[zen] cache is false"
+    return "miss", ""
+
+
+class TaskWatcher(Watcher):
+    """Show the lineage run in the task's log and on its page, while it is still running."""
+
+    def __init__(self, operator: MLStepOperator, context: Any) -> None:
+        self.operator = operator
+        self.ti = context["ti"]
+
+    def opened(self, opened: Opened) -> None:
+        """Log the address, and push it where Airflow looks for the button."""
+        if opened.url:
+            self.operator.mlflow_url = opened.url
+            self.operator.log.info("MLflow run: %s", opened.url)
+            self.ti.xcom_push(key=MlflowRunLink.key, value=opened.url)

