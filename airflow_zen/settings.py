@@ -18,7 +18,8 @@ from airflow_zen.errors import LineageError, SettingsError
 from airflow_zen.lineage.mlflow import MlflowRecorder
 from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
 from airflow_zen.lineage.records import StepRunRecords
-from airflow_zen.lineage.rest import MlflowRest, TrackingServer
+from airflow_zen.lineage.rest import MlflowRest
+from airflow_zen.lineage.tracking_server import TrackingServer
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.stack import Stack
 

@@ -7,7 +7,8 @@ from typing import Any
 from airflow.sdk import BaseHook
 
 from airflow_zen.errors import LineageError, SettingsError
-from airflow_zen.lineage.rest import MlflowRest, TrackingServer
+from airflow_zen.lineage.rest import MlflowRest
+from airflow_zen.lineage.tracking_server import TrackingServer
 
 
 def server_of(connection: Any) -> TrackingServer:
@@ -28,9 +29,9 @@ def server_of(connection: Any) -> TrackingServer:
         password=connection.password or "",
         token=extra.get("token") or "",
         workspace=extra.get("workspace") or "",
-        verify=not extra.get("insecure_tls"),
+        verify_tls=not extra.get("insecure_tls"),
         ca_bundle=extra.get("server_cert_path") or "",
-        client_cert=extra.get("client_cert_path") or "",
+        client_certificate=extra.get("client_cert_path") or "",
     )
 
 

@@ -6,6 +6,7 @@ import http.client
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -36,6 +37,9 @@ class Patience:
     read: float = 5.0
 
 
+DEFAULT_PATIENCE = Patience()
+
+
 class KeptConnection:
     """Send requests over one connection, one at a time; connect anew when the old one has gone stale."""
 
@@ -53,15 +57,12 @@ class KeptConnection:
         server does not take the connection or does not answer in time.
         """
         try:
-            reused = self._connect()
-            try:
-                return self._exchange(method, path, body, headers)
-            except _DROPPED:
-                if not reused:
-                    raise
-            self.close()
-            self._connect()
-            return self._exchange(method, path, body, headers)
+            kept = self._kept()
+            if kept:
+                with suppress(*_DROPPED):
+                    return self._exchange(kept, method, path, body, headers)
+                self.close()
+            return self._exchange(self._connect(), method, path, body, headers)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             if isinstance(error, LineageError):
@@ -74,21 +75,24 @@ class KeptConnection:
             self._open.close()
         self._open = None
 
-    def _connect(self) -> bool:
-        """Make sure that there is a connection; tell whether it is a kept one."""
-        if self._open and self._clock() - self._used < _IDLE_SECONDS:
-            return True
-        self.close()
+    def _kept(self) -> http.client.HTTPConnection | None:
+        """Give the open connection unless it has been idle too long to be trusted."""
+        if self._open and self._clock() - self._used >= _IDLE_SECONDS:
+            self.close()
+        return self._open
+
+    def _connect(self) -> http.client.HTTPConnection:
         opened = _connection(self._server, self._patience.connect)
+        self._open = opened
         opened.connect()
         opened.sock.settimeout(self._patience.read)
-        self._open = opened
-        return False
+        return opened
 
-    def _exchange(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
-        assert self._open is not None
-        self._open.request(method, path, body, dict(headers))
-        response = self._open.getresponse()
+    def _exchange(
+        self, opened: http.client.HTTPConnection, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> Answer:
+        opened.request(method, path, body, dict(headers))
+        response = opened.getresponse()
         answer = Answer(response.status, response.read(), response.getheader("Location") or "")
         self._used = self._clock()
         if response.will_close:

@@ -9,8 +9,16 @@ from urllib.parse import quote
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import LineageError
 from airflow_zen.lineage.datasets import dataset_name
-from airflow_zen.lineage.limits import EXPERIMENT_NAME, KEY, RUN_NAME, TAG_VALUE, packed, short_digest, shorten
-from airflow_zen.lineage.limits import shorten_name
+from airflow_zen.lineage.limits import (
+    EXPERIMENT_NAME,
+    KEY,
+    RUN_NAME,
+    TAG_VALUE,
+    packed,
+    short_digest,
+    shorten,
+    shorten_name,
+)
 from airflow_zen.lineage.step_run import StepRun, StepState
 
 EXPERIMENT_PREFIX = "airflow/"

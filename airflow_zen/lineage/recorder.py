@@ -11,11 +11,14 @@ from airflow_zen.lineage.step_run import StepRun
 
 @dataclass(frozen=True)
 class Opened:
-    """What `start` hands back: the run's page, and the environment the user's function needs to log into it."""
+    """What `start` hands back: the run's page, and the environment the user's function needs to log into it.
+
+    `environment` holds the server's credentials, and is therefore left out of the repr.
+    """
 
     run_id: str = ""
     url: str = ""
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class LineageRecorder(Protocol):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from airflow_zen.lineage.connection import Answer, KeptConnection, Patience
+from airflow_zen.lineage.connection import DEFAULT_PATIENCE, Answer, KeptConnection, Patience
 from airflow_zen.lineage.refusals import MlflowAway, MlflowRefused, refusal
 from airflow_zen.lineage.tracking_server import TrackingServer
 
@@ -32,7 +32,7 @@ class MlflowRest:
     def __init__(
         self,
         server: TrackingServer,
-        patience: Patience = Patience(),
+        patience: Patience = DEFAULT_PATIENCE,
         pause: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -102,7 +102,7 @@ class MlflowRest:
             self._away = (self._clock(), error)
             raise
         if not 200 <= answer.status < 300:
-            request = f"{method} {path.split('?')[0]}"
+            request = f"{method} {path.split('?', maxsplit=1)[0]}"
             raise refusal(self.server.uri, request, answer.status, answer.body, answer.location)
         return answer
 

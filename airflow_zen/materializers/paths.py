@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from airflow_zen.errors import SaveRefused
+from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.base import Materializer
 
 FILES = "files"
@@ -57,11 +57,11 @@ class PathMaterializer(Materializer):
         if not (directory / MODES).exists():
             return next((directory / FILES).iterdir())
         modes = json.loads((directory / MODES).read_text("utf-8"))
-        root = directory / FILES / modes["name"]
+        root = _inside(directory / FILES, modes["name"])
         for relative in modes["empty"]:
-            (root / relative).mkdir(parents=True, exist_ok=True)
+            _inside(root, relative).mkdir(parents=True, exist_ok=True)
         for relative in modes["executable"]:
-            file = root / relative
+            file = _inside(root, relative)
             file.chmod(file.stat().st_mode | 0o111)
         return root
 
@@ -100,6 +100,13 @@ def _check(path: Path, root: Path) -> None:
         )
     if not path.is_file() and not path.is_dir():
         raise SaveRefused(f"{str(path)!r} is neither file nor directory. Remove it.")
+
+
+def _inside(root: Path, relative: str) -> Path:
+    path = root / relative
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ArtifactRefused(f"A path artifact names {relative!r}, which is outside of it.")
+    return path
 
 
 def _copy(source: Path, target: Path) -> None:

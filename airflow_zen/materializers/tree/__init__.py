@@ -56,20 +56,10 @@ def read_tree(materializer: Materializer, directory: Path, file_name: str, wante
 def tree_text(materializer: Materializer, value: Any, directory: Path) -> tuple[str, list[dict[str, str]]]:
     """Give the typed JSON of a value, and the parts that were saved under `directory` on the way."""
     from airflow_zen.materializers.tree.encoder import Encoder, canonical
+    from airflow_zen.materializers.tree.parts import Parts
 
-    parts: list[dict[str, str]] = []
-
-    def save_part(leaf: Any) -> Json | None:
-        registry = materializer.registry
-        if isinstance(registry.for_type(type(leaf)), TreeMaterializer):
-            return None
-        path = f"parts/{len(parts)}"
-        (directory / path).mkdir(parents=True)
-        saved = registry.save(leaf, directory / path)
-        parts.append({"path": path, "encoding": saved.encoding, "type": saved.type})
-        return parts[-1]
-
-    return canonical(Encoder(save_part).encode(value)), parts
+    parts = Parts(materializer.registry, directory)
+    return canonical(Encoder(parts).encode(value)), parts.saved
 
 
 def tree_value(materializer: Materializer, text: str, directory: Path, wanted: Any = None) -> Any:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from typing import Any
 
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.tree.codec import TAG, Codec, Json
 from airflow_zen.materializers.tree.codecs import codec_of
+from airflow_zen.materializers.tree.parts import NoParts, Parts
 from airflow_zen.materializers.tree.records import record_codec
 
 DEEPEST = 100
@@ -21,12 +21,11 @@ _ATOMS = frozenset({type(None), bool, int, float, str})
 class Encoder:
     """Write a value as JSON that brings back exactly its types; refuse what it cannot.
 
-    `save_part` stores a value that is no JSON (a DataFrame inside a dict) beside the tree and gives
-    the fields that refer to it, or None for a type that belongs into the tree.
+    What is no JSON (a DataFrame inside a dict) goes to `parts`.
     """
 
-    def __init__(self, save_part: Callable[[Any], Json | None]) -> None:
-        self._save_part = save_part
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
         self._open: dict[int, type] = {}
 
     def encode(self, value: Any) -> Json:
@@ -46,7 +45,7 @@ class Encoder:
 
     def encode_unordered(self, values: Any) -> list[Json]:
         """Write the elements of a set in the order of their JSON text, which no hash seed changes."""
-        alone = Encoder(_refuse_part)
+        alone = Encoder(NoParts(self._parts.registry, "a set"))
         alone._open = self._open
         return sorted((alone.encode(value) for value in values), key=canonical)
 
@@ -62,9 +61,8 @@ class Encoder:
         codec = codec_of(value)
         if codec is not None:
             return self._tagged(codec, value)
-        part = self._save_part(value)
-        if part is not None:
-            return {TAG: "part", **part}
+        if self._parts.take(kind):
+            return {TAG: "part", **self._parts.save(value)}
         codec = record_codec(kind)
         if codec is not None:
             return self._tagged(codec, value)
@@ -116,7 +114,3 @@ def _natural(values: list[Any]) -> bool:
 
 def _natural_keys(value: dict[Any, Any]) -> bool:
     return TAG not in value and all(type(key) is str and _encodable(key) for key in value)
-
-
-def _refuse_part(value: Any) -> Json:
-    raise SaveRefused(f"A {type_name(type(value))} in a set has no fixed place among its files. Use a list.")

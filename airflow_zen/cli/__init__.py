@@ -1,0 +1,1 @@
+"""Commands: the local stack, and what they are built from. Nothing here imports Airflow."""

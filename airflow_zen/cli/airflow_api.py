@@ -1,0 +1,180 @@
+"""A small client of Airflow's public API (v2), as far as a demo and tests need it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from airflow_zen.cli.web import WebError, call
+from airflow_zen.errors import ZenError
+
+
+class WaitedTooLong(ZenError, TimeoutError):
+    """Something did not happen within its time."""
+
+
+@dataclass(frozen=True)
+class DagRun:
+    """One run of a DAG."""
+
+    dag_id: str
+    run_id: str
+    state: str
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has succeeded or failed."""
+        return self.state in ("success", "failed")
+
+
+@dataclass(frozen=True)
+class TaskInstance:
+    """One task of a DAG run; `map_index` is -1 where the task is not mapped.
+
+    duration: seconds, as Airflow counts them; None before it has ended.
+    """
+
+    task_id: str
+    map_index: int
+    try_number: int
+    state: str | None
+    duration: float | None
+    started: str | None
+
+
+class AirflowApi:
+    """Talk to one Airflow whose SimpleAuthManager lets everybody in (`simple_auth_manager_all_admins`)."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+
+    def health(self) -> dict[str, Any]:
+        """Give the state and the latest heartbeat of each component."""
+        answer: dict[str, Any] = call("GET", f"{self.url}/api/v2/monitor/health", timeout=5)
+        return answer
+
+    def has_dag(self, dag_id: str) -> bool:
+        """Tell whether the DAG has been parsed."""
+        try:
+            self._call("GET", f"/dags/{quote(dag_id)}")
+        except WebError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    def import_errors(self) -> dict[str, str]:
+        """Give the stack trace of each DAG file that could not be parsed, by its path."""
+        return {error["filename"]: error["stack_trace"] for error in self._list("/importErrors", "import_errors")}
+
+    def wait_for_dag(self, dag_id: str, timeout: float = 60) -> None:
+        """Wait until the DAG is parsed; an import error of any DAG file ends the wait.
+
+        timeout: seconds. Raises `WaitedTooLong`, or `ZenError` with the stack trace.
+        """
+        deadline = time.monotonic() + timeout
+        while not self.has_dag(dag_id):
+            if errors := self.import_errors():
+                raise ZenError("\n".join(f"{path} cannot be imported:\n{trace}" for path, trace in errors.items()))
+            if time.monotonic() > deadline:
+                raise WaitedTooLong(f"DAG {dag_id!r} was not parsed within {timeout:g} s. Is its file in the DAGs folder?")
+            time.sleep(0.2)
+
+    def unpause(self, dag_id: str) -> None:
+        """Let the scheduler run the DAG."""
+        self._call("PATCH", f"/dags/{quote(dag_id)}", {"is_paused": False})
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> DagRun:
+        """Start a run."""
+        return _dag_run(self._call("POST", f"/dags/{quote(dag_id)}/dagRuns", {"logical_date": None, "conf": conf or {}}))
+
+    def dag_run(self, run: DagRun) -> DagRun:
+        """Give the run as it is now."""
+        return _dag_run(self._call("GET", self._path(run)))
+
+    def wait(self, run: DagRun, timeout: float = 300) -> DagRun:
+        """Wait until the run has ended; gives it in its final state.
+
+        timeout: seconds. Raises `WaitedTooLong` naming the tasks that have not ended.
+        """
+        deadline = time.monotonic() + timeout
+        while not (run := self.dag_run(run)).ended:
+            if time.monotonic() > deadline:
+                states = ", ".join(f"{task.task_id}: {task.state}" for task in self.task_instances(run))
+                raise WaitedTooLong(f"{run.dag_id!r} did not end within {timeout:g} s ({states}).")
+            time.sleep(0.2)
+        return run
+
+    def task_instances(self, run: DagRun) -> list[TaskInstance]:
+        """List the task instances of a run in the order in which they started."""
+        found = [_task_instance(task) for task in self._list(f"{self._path(run)}/taskInstances", "task_instances")]
+        return sorted(found, key=lambda task: (task.started or "~", task.task_id, task.map_index))
+
+    def xcom(self, run: DagRun, task: TaskInstance, key: str = "return_value") -> Any:
+        """Give one XCom entry as JSON; None where the task pushed none."""
+        query = urlencode({"map_index": task.map_index, "deserialize": "false", "stringify": "false"})
+        try:
+            entry = self._call("GET", f"{self._task(run, task)}/xcomEntries/{quote(key)}?{query}")
+        except WebError as error:
+            if error.status == 404:
+                return None
+            raise
+        return entry["value"]
+
+    def log(self, run: DagRun, task: TaskInstance) -> str:
+        """Give the log of the task's latest try, one line per event."""
+        query = urlencode({"map_index": task.map_index, "full_content": "true"})
+        answer = self._call("GET", f"{self._task(run, task)}/logs/{max(task.try_number, 1)}?{query}")
+        return "\n".join(_log_line(event) for event in answer["content"])
+
+    def page(self, run: DagRun) -> str:
+        """Give the address of the run in Airflow's UI."""
+        return f"{self.url}/dags/{quote(run.dag_id)}/runs/{quote(run.run_id, safe='')}"
+
+    @cached_property
+    def _token(self) -> str:
+        return str(call("GET", f"{self.url}/auth/token")["access_token"])
+
+    def _call(self, method: str, path: str, body: Any = None) -> Any:
+        return call(method, f"{self.url}/api/v2{path}", body, {"Authorization": f"Bearer {self._token}"})
+
+    def _list(self, path: str, name: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self._call("GET", f"{path}?{urlencode({'limit': 100, 'offset': len(found)})}")
+            found += page[name]
+            if not page[name] or len(found) >= page["total_entries"]:
+                return found
+
+    def _path(self, run: DagRun) -> str:
+        return f"/dags/{quote(run.dag_id)}/dagRuns/{quote(run.run_id, safe='')}"
+
+    def _task(self, run: DagRun, task: TaskInstance) -> str:
+        return f"{self._path(run)}/taskInstances/{quote(task.task_id)}"
+
+
+def _dag_run(answer: Mapping[str, Any]) -> DagRun:
+    return DagRun(answer["dag_id"], answer["dag_run_id"], answer["state"])
+
+
+def _task_instance(answer: Mapping[str, Any]) -> TaskInstance:
+    return TaskInstance(
+        answer["task_id"],
+        answer["map_index"],
+        answer["try_number"],
+        answer["state"],
+        answer["duration"],
+        answer["start_date"],
+    )
+
+
+def _log_line(event: Mapping[str, Any] | str) -> str:
+    if isinstance(event, str):
+        return event
+    details = event.get("error_detail") or []
+    traces = [f"{detail.get('exc_type')}: {detail.get('exc_value')}" for detail in details]
+    return "\n".join([f"{event.get('timestamp') or ''} {event.get('level') or ''} {event.get('event')}".strip(), *traces])

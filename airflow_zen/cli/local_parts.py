@@ -1,0 +1,186 @@
+"""The parts of a local stack: how each is started, what it is told, and how it says that it is ready."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from airflow_zen.cli.airflow_api import AirflowApi
+from airflow_zen.cli.processes import MARK, Process
+from airflow_zen.cli.web import WebError, call
+
+AIRFLOW = [sys.executable, "-m", "airflow"]
+MIGRATE = [*AIRFLOW, "db", "migrate"]
+# Settings of the machine's own Airflow and MLflow are not meant for this stack; AIRFLOW_CONN_* and AIRFLOW_VAR_* are.
+FOREIGN = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "MLFLOW_")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a stack keeps its state, and where its servers listen."""
+
+    directory: Path
+    dags: Path
+    airflow_port: int
+    mlflow_port: int
+    mark: str
+
+    @property
+    def airflow_url(self) -> str:
+        """Address of Airflow's UI and API."""
+        return f"http://127.0.0.1:{self.airflow_port}"
+
+    @property
+    def mlflow_url(self) -> str:
+        """Address of the MLflow server."""
+        return f"http://127.0.0.1:{self.mlflow_port}"
+
+    def log(self, name: str) -> Path:
+        """Name the file that takes a part's output."""
+        return self.directory / "logs" / f"{name}.log"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One server process of the stack."""
+
+    name: str
+    command: Callable[[Layout], list[str]]
+    ready: Callable[[Layout, Process], bool]
+
+
+def mlflow_command(layout: Layout) -> list[str]:
+    """Serve MLflow from one worker: its default of four, with job consumers, takes a dozen processes."""
+    state = layout.directory / "mlflow"
+    return [
+        *[sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(layout.mlflow_port)],
+        *["--backend-store-uri", f"sqlite:///{state / 'mlflow.db'}"],
+        *["--artifacts-destination", str(state / "artifacts")],
+        *["--workers", "1", "--allowed-hosts", "localhost:*,127.0.0.1:*"],
+    ]
+
+
+def mlflow_ready(layout: Layout, _process: Process) -> bool:
+    """Tell whether MLflow answers."""
+    try:
+        call("GET", f"{layout.mlflow_url}/health", timeout=2)
+    except WebError:
+        return False
+    return True
+
+
+def _airflow(*arguments: str) -> Callable[[Layout], list[str]]:
+    return lambda _layout: [*AIRFLOW, *arguments]
+
+
+def _api_server(layout: Layout) -> list[str]:
+    where = ["--host", "127.0.0.1", "--port", str(layout.airflow_port)]
+    return [*AIRFLOW, "api-server", "--workers", "1", *where]
+
+
+def _beats(component: str) -> Callable[[Layout, Process], bool]:
+    """Readiness by a heartbeat later than the start: an earlier one is of a process that is gone."""
+
+    def ready(layout: Layout, process: Process) -> bool:
+        try:
+            state = AirflowApi(layout.airflow_url).health().get(component) or {}
+        except WebError:
+            return False
+        beat = state.get(f"latest_{component}_heartbeat")
+        return bool(beat) and datetime.fromisoformat(beat).timestamp() > process.started
+
+    return ready
+
+
+def _answers(layout: Layout, _process: Process) -> bool:
+    try:
+        return bool(AirflowApi(layout.airflow_url).health()["metadatabase"]["status"] == "healthy")
+    except WebError:
+        return False
+
+
+# The API server first: it takes longest, and tasks need it.
+AIRFLOW_PARTS = (
+    Part("api-server", _api_server, _answers),
+    Part("dag-processor", _airflow("dag-processor"), _beats("dag_processor")),
+    Part("scheduler", _airflow("scheduler", "--skip-serve-logs"), _beats("scheduler")),
+    Part("triggerer", _airflow("triggerer", "--skip-serve-logs"), _beats("triggerer")),
+)
+MLFLOW = Part("mlflow", mlflow_command, mlflow_ready)
+
+
+def environment(layout: Layout, settings: Mapping[str, str]) -> dict[str, str]:
+    """Give what every part is told; `settings` are environment variables that go before ours."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    here = f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', os.defpath)}"
+    loopback = ",".join(filter(None, [inherited.get("NO_PROXY"), "127.0.0.1", "localhost"]))
+    process = {
+        MARK: layout.mark,
+        "PATH": here,
+        "NO_PROXY": loopback,
+        "no_proxy": loopback,
+        "PYTHONUNBUFFERED": "1",
+        # Airflow renames its processes; this keeps the rename from overwriting the mark.
+        "SPT_NOENV": "1",
+    }
+    return {**inherited, **process, **_airflow_settings(layout), **_mlflow_settings(), **settings}
+
+
+def _airflow_settings(layout: Layout) -> dict[str, str]:
+    home = layout.directory / "airflow"
+    options = {
+        "CORE__DAGS_FOLDER": str(layout.dags),
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__PARALLELISM": "4",
+        "CORE__LOAD_EXAMPLES": "False",
+        "CORE__EXECUTION_API_SERVER_URL": f"{layout.airflow_url}/execution/",
+        "CORE__HOSTNAME_CALLABLE": "socket.gethostname",
+        "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "API__BASE_URL": layout.airflow_url,
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "2",
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "2",
+        "DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        "USAGE_DATA_COLLECTION__ENABLED": "False",
+        "ZEN__ARTIFACT_ROOT": str(layout.directory / "artifacts"),
+        "ZEN__MLFLOW_TRACKING_URI": layout.mlflow_url,
+        **_secrets(layout.directory / "secrets.json"),
+    }
+    return {"AIRFLOW_HOME": str(home), **{f"AIRFLOW__{name}": value for name, value in options.items()}}
+
+
+def _mlflow_settings() -> dict[str, str]:
+    return {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def _secrets(file: Path) -> dict[str, str]:
+    """Give the keys of this stack, made when it is first started and readable by its owner only."""
+    if not file.exists():
+        made = {
+            "CORE__FERNET_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
+            "API__SECRET_KEY": secrets.token_urlsafe(48),
+            "API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
+        }
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
+            json.dump(made, output)
+    kept: dict[str, str] = json.loads(file.read_text())
+    return kept
+
+
+def free_port(wanted: int = 0) -> int:
+    """Name a loopback port that nobody listens on; `wanted` where it is free."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", wanted))
+        except OSError:
+            listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -1,0 +1,124 @@
+"""Background processes that outlive the command that starts them, and are recognised and stopped by a later one."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+MARK = "AIRFLOW_ZEN_STACK"
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process as it was started.
+
+    started: seconds since the epoch, as the system tells them; with the pid they name a process for ever.
+    """
+
+    name: str
+    pid: int
+    started: float
+    log: str
+
+    def running(self) -> bool:
+        """Tell whether this very process still runs, and not another that got its pid."""
+        return _running(self.pid, self.started)
+
+
+def start(name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
+    """Start `command` in a session of its own, with no terminal; its output is appended to `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            start_new_session=True,
+        )
+    return Process(name, child.pid, psutil.Process(child.pid).create_time(), str(log))
+
+
+def stop(processes: Iterable[Process], mark: str, grace: float = 10) -> list[psutil.Process]:
+    """Stop these processes and everything they started; gives what could not be stopped.
+
+    mark: the value of the environment variable `MARK` by which a child is found when its parent is already gone.
+    grace: seconds between being asked and being forced.
+    """
+    mains = [psutil.Process(process.pid) for process in processes if process.running()]
+    family = {*mains, *_descendants(mains), *marked(mark)}
+    _signal(mains, signal.SIGTERM)
+    _wait(mains, grace)
+    # What the parents did not take with them: a task that runs, a child that lost its parent.
+    family |= set(marked(mark))
+    _signal(family, signal.SIGTERM)
+    left = _wait(family, 2)
+    _signal(left, signal.SIGKILL)
+    return _wait({*left, *marked(mark)}, 5)
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Find every process, of this user, that inherited the mark."""
+    return [process for process in psutil.process_iter() if _environment(process).get(MARK) == mark and _alive(process)]
+
+
+def _descendants(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    found: list[psutil.Process] = []
+    for process in processes:
+        with suppress(psutil.Error):
+            found += process.children(recursive=True)
+    return found
+
+
+def _environment(process: psutil.Process) -> Mapping[str, str]:
+    with suppress(psutil.Error, OSError):
+        return process.environ()
+    return {}
+
+
+def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(psutil.Error):
+            process.send_signal(number)
+
+
+def _wait(processes: Iterable[psutil.Process], timeout: float) -> list[psutil.Process]:
+    # Not psutil.wait_procs: it waits for zombies too, and where no init process reaps them they stay.
+    deadline = time.monotonic() + timeout
+    left = _reaped(processes)
+    while left and time.monotonic() < deadline:
+        time.sleep(0.05)
+        left = _reaped(left)
+    return left
+
+
+def _reaped(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    left = []
+    for process in processes:
+        if _alive(process):
+            left.append(process)
+        else:
+            with suppress(psutil.Error):
+                process.wait(0)
+    return left
+
+
+def _alive(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def _running(pid: int, started: float) -> bool:
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started) < 1 and _alive(process)
+    return False

@@ -1,0 +1,137 @@
+"""Model artifacts as MLflow's logged models and versions of registered models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.artifacts.transport import Transport
+from airflow_zen.lineage.experiments import find_experiment
+from airflow_zen.lineage.limits import KEY, PER_BATCH, shorten
+from airflow_zen.lineage.model_files import file_model
+from airflow_zen.lineage.names import quoted, run_key
+from airflow_zen.lineage.parameters import entries, flat
+from airflow_zen.lineage.refusals import MlflowRefused
+from airflow_zen.lineage.rest import MlflowRest
+from airflow_zen.lineage.step_run import StepRun
+
+_MODEL_ENCODING = re.compile(r".+\.mlflow@\d+")
+_NOT_IN_A_MODEL_NAME = re.compile(r"[/:.%\"']")
+_READY = "LOGGED_MODEL_READY"
+
+
+def is_model(ref: ArtifactRef) -> bool:
+    """Tell whether an artifact is an MLflow Model directory."""
+    return _MODEL_ENCODING.fullmatch(ref.encoding) is not None
+
+
+class Models:
+    """Enter models into MLflow, and find those that were entered."""
+
+    def __init__(self, rest: MlflowRest, transport: Transport, artifact_root: str) -> None:
+        self._rest = rest
+        self._transport = transport
+        self._root = artifact_root
+
+    def record(self, run: StepRun, output: str, experiment_id: str, run_id: str, again: bool = False) -> str:
+        """Make a logged model of an output, with its files, and a version where `run.model` asks for one.
+
+        `again` looks for what an earlier attempt left, and continues there. Returns the model's id.
+        """
+        ref = run.outputs[output]
+        model = (self._left(run, output, experiment_id) if again else None) or self._create(
+            run, output, experiment_id, run_id
+        )
+        model_id = str(model["model_id"])
+        filed = file_model(ref, model["artifact_uri"], self._transport, self._root, self._rest)
+        self.attach(run_id, [model_id])
+        self._rest.patch(f"logged-models/{model_id}", {"model_id": model_id, "status": _READY})
+        if run.model:
+            self._register(run.model, model_id, run_id, f"models:/{model_id}" if filed else ref.uri, again)
+        return model_id
+
+    def attach(self, run_id: str, model_ids: Iterable[str]) -> None:
+        """List models as outputs of a run; those that are listed already stay."""
+        models = [{"model_id": model_id, "step": 0} for model_id in model_ids]
+        try:
+            self._rest.post("runs/outputs", {"run_id": run_id, "models": models})
+        except MlflowRefused as error:
+            if "IntegrityError" not in str(error):
+                raise
+
+    def find(self, ref: ArtifactRef, run: StepRun, experiment_id: str) -> str | None:
+        """Find the logged model of an artifact: the one this DAG run made, else the newest of that content."""
+        request = {
+            "experiment_ids": self._where(ref, run, experiment_id),
+            "filter": f"tags.`zen.digest` = {quoted(ref.digest)}",
+            "order_by": [{"field_name": "creation_timestamp", "ascending": False}],
+            "max_results": 50,
+        }
+        models = [model["info"] for model in self._rest.post("logged-models/search", request).get("models", [])]
+        ready = [model for model in models if model.get("status") == _READY]
+        here = run_key(run.id.dag_id, run.id.run_id)
+        ready.sort(key=lambda model: _tag(model, "zen.run_key") != here)
+        return str(ready[0]["model_id"]) if ready else None
+
+    def _where(self, ref: ArtifactRef, run: StepRun, experiment_id: str) -> list[str]:
+        """Look in the consumer's experiment, and in that of the DAG the artifact's name begins with."""
+        producer = ref.name.partition("/")[0]
+        if producer in {"", run.id.dag_id}:
+            return [experiment_id]
+        other = find_experiment(producer, self._rest)
+        return [experiment_id, other.id] if other else [experiment_id]
+
+    def _create(self, run: StepRun, output: str, experiment_id: str, run_id: str) -> dict[str, Any]:
+        ref = run.outputs[output]
+        tags = {
+            "zen.digest": ref.digest,
+            "zen.key": str(run.id),
+            "zen.output": output,
+            "zen.run_key": run_key(run.id.dag_id, run.id.run_id),
+            "zen.uri": ref.uri,
+        }
+        request = {
+            "experiment_id": experiment_id,
+            "name": _model_name(run, ref),
+            "source_run_id": run_id,
+            "model_type": ref.type,
+            "params": entries(flat(run.parameters))[:PER_BATCH],
+            "tags": entries(tags),
+        }
+        return dict(self._rest.post("logged-models", request)["model"]["info"])
+
+    def _left(self, run: StepRun, output: str, experiment_id: str) -> dict[str, Any] | None:
+        request = {
+            "experiment_ids": [experiment_id],
+            "filter": f"tags.`zen.key` = {quoted(str(run.id))} AND tags.`zen.output` = {quoted(output)}",
+            "max_results": 1,
+        }
+        models = self._rest.post("logged-models/search", request).get("models", [])
+        return dict(models[0]["info"]) if models else None
+
+    def _register(self, name: str, model_id: str, run_id: str, source: str, again: bool) -> None:
+        if again and self._is_registered(name, run_id, source):
+            return
+        try:
+            self._rest.post("registered-models/create", {"name": name})
+        except MlflowRefused as error:
+            if not error.exists:
+                raise
+        version = {"name": name, "source": source, "run_id": run_id, "model_id": model_id}
+        self._rest.post("model-versions/create", version)
+
+    def _is_registered(self, name: str, run_id: str, source: str) -> bool:
+        filtered = {"filter": f"name={quoted(name)} and run_id={quoted(run_id)}"}
+        versions = self._rest.get("model-versions/search", filtered).get("model_versions", [])
+        return any(version.get("source") == source for version in versions)
+
+
+def _model_name(run: StepRun, ref: ArtifactRef) -> str:
+    name = run.model or ref.name.rpartition("/")[2] or run.id.task_id
+    return shorten(_NOT_IN_A_MODEL_NAME.sub("_", name), KEY)
+
+
+def _tag(model: dict[str, Any], key: str) -> str:
+    return next((str(tag["value"]) for tag in model.get("tags", []) if tag["key"] == key), "")

@@ -1,0 +1,44 @@
+"""What a recorder finds out while the user's function runs, so that the task need not wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_zen.artifacts.manifest import FILE_NAME, Manifest
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.artifacts.transport import Transport, relative_key
+from airflow_zen.errors import ZenError
+from airflow_zen.lineage.models import is_model
+from airflow_zen.lineage.step_run import StepRun
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Summaries of artifacts made elsewhere, by digest, and the MLflow ids of known models, by digest."""
+
+    summaries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    model_ids: Mapping[str, str] = field(default_factory=dict)
+
+
+def undescribed(run: StepRun) -> Iterator[ArtifactRef]:
+    """Give the artifacts whose schema this DAG's experiment may not have yet.
+
+    Those are the outputs of a hit, and inputs that another DAG made; MLflow keeps the first
+    description of a dataset in an experiment, and the producer gave that for all others.
+    """
+    refs = [ref for ref in run.inputs.values() if not ref.name.startswith(f"{run.id.dag_id}/")]
+    if run.cache == "hit":
+        refs.extend(run.outputs.values())
+    for ref in refs:
+        if ref.digest not in run.summaries and not is_model(ref):
+            yield ref
+
+
+def summary_of(ref: ArtifactRef, transport: Transport, root: str) -> Mapping[str, Any]:
+    """Read the summary from an artifact's manifest; nothing when it is not ours, or gone."""
+    try:
+        return Manifest.from_json(transport.read(f"{relative_key(root, ref.uri)}/{FILE_NAME}"), ref.digest).summary
+    except ZenError:
+        return {}

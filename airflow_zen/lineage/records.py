@@ -1,0 +1,74 @@
+"""Step run records in the store: the source of truth for lineage, whatever MLflow knows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from urllib.parse import unquote
+
+from airflow_zen.artifacts.transport import Transport
+from airflow_zen.errors import ArtifactNotFound
+from airflow_zen.lineage.names import folder
+from airflow_zen.lineage.step_run import StepRun, StepRunId
+
+_RUNS = "runs"
+_UNDELIVERED = "undelivered"
+
+
+class StepRunRecords:
+    """Keep one JSON document per step run: `runs/<dag>/<run>/steps/<task>/<map index>.<try>.json`.
+
+    What the lineage server has not got yet is marked under `undelivered/`, so that it is found without
+    a look at every record.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def put(self, run: StepRun, delivered: bool) -> None:
+        """Write the record of a finished run; one request, two where it is not delivered."""
+        self._transport.write(record_key(run.id), json.dumps(run.to_json(), indent=1, default=str).encode())
+        if not delivered:
+            self._transport.write(_marker(run.id), b"{}")
+
+    def get(self, run: StepRunId) -> StepRun:
+        """Read one record; raises `ArtifactNotFound` when there is none."""
+        return self._read(record_key(run))
+
+    def of(self, dag_id: str, run_id: str) -> Iterator[StepRun]:
+        """Read all records of a DAG run, in the order of task, map index and try as text."""
+        for key in self._transport.list(f"{_RUNS}/{folder(dag_id)}/{folder(run_id)}/steps"):
+            yield self._read(key)
+
+    def undelivered(self) -> Iterator[StepRun]:
+        """Read the records that the lineage server has not got yet."""
+        for key in list(self._transport.list(_UNDELIVERED)):
+            with suppress(ArtifactNotFound):
+                yield self.get(_named_by(key))
+
+    def mark_delivered(self, run: StepRunId) -> None:
+        """Forget that a record was owed."""
+        self._transport.delete([_marker(run)])
+
+    def _read(self, key: str) -> StepRun:
+        return StepRun.from_json(json.loads(self._transport.read(key)))
+
+
+def record_key(run: StepRunId) -> str:
+    """Give the key of a run's record in the store."""
+    return f"{_RUNS}/{folder(run.dag_id)}/{folder(run.run_id)}/steps/{_leaf(run)}"
+
+
+def _marker(run: StepRunId) -> str:
+    return f"{_UNDELIVERED}/{folder(run.dag_id)}/{folder(run.run_id)}/{_leaf(run)}"
+
+
+def _leaf(run: StepRunId) -> str:
+    return f"{folder(run.task_id)}/{run.map_index}.{run.try_number}.json"
+
+
+def _named_by(marker: str) -> StepRunId:
+    _, dag, run, task, leaf = marker.split("/")
+    map_index, try_number, _ = leaf.split(".")
+    return StepRunId(unquote(dag), unquote(run), unquote(task), int(map_index), int(try_number))

@@ -1,0 +1,57 @@
+"""Arrow tables: parquet where it keeps them exactly, Arrow's own file format where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_zen.materializers.base import Materializer
+
+
+class ArrowParquetMaterializer(Materializer):
+    """Save `pyarrow.Table` and `RecordBatch` as parquet; shows pandas and polars tables as Arrow.
+
+    The layout of chunks is not kept, and does not change the bytes.
+    """
+
+    types = ("pyarrow.Table", "pyarrow.RecordBatch")
+    encoding = "pyarrow.parquet@1"
+    reads = ("pyarrow.ipc@1", "pandas.parquet@1", "polars.parquet@1")
+    libraries = ("pyarrow",)
+    extra = "pyarrow"
+
+    def for_value(self, value: Any) -> Materializer:
+        """Choose Arrow IPC for a schema that parquet would change (dictionaries, unions, `date64`, …)."""
+        from airflow_zen.materializers.arrow.exact import parquet_keeps
+
+        return self if parquet_keeps(value.schema) else ArrowIpcMaterializer(self.registry)
+
+    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
+        """Write `table.parquet`."""
+        from airflow_zen.materializers.arrow.tables import save_parquet
+
+        return save_parquet(value, directory)
+
+    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
+        """Read a table or record batch; a pandas index becomes columns."""
+        from airflow_zen.materializers.arrow.tables import load_table
+
+        return load_table(self.registry, directory, encoding)
+
+
+class ArrowIpcMaterializer(ArrowParquetMaterializer):
+    """Save a table whose types parquet does not have, as an Arrow IPC file compressed with zstd."""
+
+    encoding = "pyarrow.ipc@1"
+    reads = ()
+
+    def for_value(self, value: Any) -> Materializer:
+        """Save it here: this layout keeps every Arrow type."""
+        return self
+
+    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
+        """Write `table.arrow`."""
+        from airflow_zen.materializers.arrow.tables import save_ipc
+
+        return save_ipc(value, directory)

@@ -1,0 +1,73 @@
+"""Tell from a schema alone whether parquet brings it back unchanged."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import types
+
+_EXACT = (
+    types.is_boolean,
+    types.is_integer,
+    types.is_floating,
+    types.is_string,
+    types.is_large_string,
+    types.is_binary,
+    types.is_large_binary,
+    types.is_fixed_size_binary,
+    types.is_date32,
+    types.is_time,
+    types.is_timestamp,
+    types.is_duration,
+    types.is_decimal,
+    types.is_null,
+)
+_NESTED = (types.is_list, types.is_large_list, types.is_struct, types.is_map)
+
+
+def parquet_keeps(schema: pa.Schema) -> bool:
+    """Try the schema on an empty table: types that parquet stores by value, and names, come back the same.
+
+    Types whose *values* parquet may change are not tried: `date64` loses the time of day, dictionaries
+    their unused values, fixed-size lists their missing ones.
+    """
+    if not all(_is_exact(field.type) for field in schema):
+        return False
+    sink = pa.BufferOutputStream()
+    empty = schema.empty_table()
+    try:
+        pq.write_table(empty, sink)
+        read = restore_schema(pq.ParquetFile(pa.BufferReader(sink.getvalue())))
+    except pa.ArrowException:
+        return False
+    return bool(read.schema.equals(schema, check_metadata=True))
+
+
+def restore_schema(file: pq.ParquetFile) -> pa.Table:
+    """Read a parquet file under the Arrow schema it was written from.
+
+    Parquet has no seconds and its own names for list elements; the cast undoes both.
+    """
+    table = file.read()
+    written = _written_schema(file)
+    if written is None or table.schema.equals(written, check_metadata=True):
+        return table
+    return pa.Table.from_arrays(
+        [column.cast(field.type) for column, field in zip(table.columns, written, strict=True)],
+        schema=written,
+    )
+
+
+def _written_schema(file: pq.ParquetFile) -> pa.Schema | None:
+    stored = (file.metadata.metadata or {}).get(b"ARROW:schema")
+    return pa.ipc.read_schema(pa.BufferReader(base64.b64decode(stored))) if stored else None
+
+
+def _is_exact(dtype: Any) -> bool:
+    if any(check(dtype) for check in _NESTED):
+        children = [dtype.field(position).type for position in range(dtype.num_fields)]
+        return bool(children) and all(_is_exact(child) for child in children)
+    return any(check(dtype) for check in _EXACT)

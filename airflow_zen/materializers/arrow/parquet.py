@@ -1,0 +1,69 @@
+"""How every parquet of ours is written: the same bytes for the same table, fast, readable by any engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import types
+
+FILE_NAME = "table.parquet"
+NOTE = b"airflow_zen"
+ROWS_IN_A_GROUP = 1 << 20
+MOST_COLUMNS_IN_A_SUMMARY = 500
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write with zstd at level 1; how the table is chunked in memory does not change the bytes."""
+    pq.write_table(
+        _unchunked(table),
+        path,
+        row_group_size=ROWS_IN_A_GROUP,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=[field.name for field in table.schema if _repeats(field.type)],
+    )
+
+
+def with_note(table: pa.Table, note: str) -> pa.Table:
+    """Add a text to the schema metadata, where parquet keeps it in the file."""
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), NOTE: note})
+
+
+def take_note(table: pa.Table) -> tuple[pa.Table, str]:
+    """Split a table into what was saved and the text that was added; `""` when there is none."""
+    metadata = dict(table.schema.metadata or {})
+    note = metadata.pop(NOTE, b"").decode()
+    return table.replace_schema_metadata(metadata or None), note
+
+
+def describe(rows: int, columns: list[Mapping[str, str]]) -> dict[str, Any]:
+    """Summarise a table; of more than 500 columns the rest is only counted."""
+    count = len(columns)
+    shape = f"{rows} {_plural(rows, 'row')} × {count} {_plural(count, 'column')}"
+    summary: dict[str, Any] = {"shape": shape, "rows": rows, "columns": columns[:MOST_COLUMNS_IN_A_SUMMARY]}
+    if count > MOST_COLUMNS_IN_A_SUMMARY:
+        summary["columns_not_listed"] = count - MOST_COLUMNS_IN_A_SUMMARY
+    return summary
+
+
+def read_note(note: str) -> Any:
+    """Parse a note of plain JSON."""
+    return json.loads(note) if note else {}
+
+
+def _unchunked(table: pa.Table) -> pa.Table:
+    return table.combine_chunks() if any(column.num_chunks > 1 for column in table.columns) else table
+
+
+def _repeats(dtype: Any) -> bool:
+    """Tell whether values of a type often repeat; a dictionary of floats only costs time."""
+    return not (types.is_floating(dtype) or types.is_timestamp(dtype) or types.is_nested(dtype))
+
+
+def _plural(count: int, word: str) -> str:
+    return word if count == 1 else f"{word}s"

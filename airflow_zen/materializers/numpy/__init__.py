@@ -1,0 +1,38 @@
+"""NumPy arrays as `.npy` files, never with pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_zen.materializers.base import Materializer
+
+
+class NdarrayMaterializer(Materializer):
+    """Save arrays of every dtype, order and shape; masked arrays, matrices and record arrays keep their class.
+
+    Object and `StringDType` arrays hold Python values and are saved as typed JSON. Refused: other
+    subclasses (a `memmap` names a file of this machine), dtypes that NumPy does not define, objects inside
+    structured dtypes.
+    """
+
+    types = ("numpy.ndarray",)
+    encoding = "numpy.npy@1"
+    libraries = ("numpy",)
+    extra = "numpy"
+
+    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
+        """Write `array.npy`; `array.json` only for what it cannot say; a mask is `mask.npy`.
+
+        The summary has `shape` and `dtype`.
+        """
+        from airflow_zen.materializers.numpy.arrays import save_array
+
+        return save_array(self, value, directory)
+
+    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
+        """Read the array into memory of its own, writable."""
+        from airflow_zen.materializers.numpy.arrays import load_array
+
+        return load_array(self, directory)

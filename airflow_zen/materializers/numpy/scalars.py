@@ -1,0 +1,72 @@
+"""Codecs of NumPy scalars, and of arrays small enough to stay inside a typed JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from airflow_zen.materializers.tree.codec import Codec, Json
+
+if TYPE_CHECKING:
+    from airflow_zen.materializers.tree.decoder import Decoder
+    from airflow_zen.materializers.tree.encoder import Encoder
+
+MOST_INLINE_ELEMENTS = 1000
+_PLAIN_KINDS = "?bhilqBHILQefd"
+
+
+def codec_of(value: Any) -> Codec | None:
+    """Find who writes a NumPy value inside a tree; None for an array that is a file of its own."""
+    if isinstance(value, np.generic):
+        return _PLAIN if value.dtype.char in _PLAIN_KINDS else _RAW
+    return _ARRAY if _is_small(value) else None
+
+
+def _is_small(value: Any) -> bool:
+    return (
+        type(value) is np.ndarray
+        and value.size <= MOST_INLINE_ELEMENTS
+        and value.dtype.char in _PLAIN_KINDS
+        and value.dtype.metadata is None
+    )
+
+
+def _encode_plain(value: np.generic, to: Encoder) -> Mapping[str, Json]:
+    return {"dtype": type(value).__name__, "value": to.encode(value.item())}
+
+
+def _decode_plain(node: Mapping[str, Json], of: Decoder) -> Any:
+    return np.dtype(node["dtype"]).type(of.decode(node["value"]))
+
+
+def _encode_raw(value: np.generic, to: Encoder) -> Mapping[str, Json]:
+    dtype = value.dtype
+    if dtype.char in "gG":
+        raise to.refuse(value, "its bytes differ between machines. Convert it to float64 or complex128.")
+    if dtype.hasobject or dtype.fields is not None or type(value) is not dtype.type or np.dtype(dtype.str) != dtype:
+        raise to.refuse(value, "its dtype has no exact JSON form. Convert it with .item(), or keep it in an array.")
+    return {"dtype": dtype.str, "bytes": value.tobytes().hex()}
+
+
+def _decode_raw(node: Mapping[str, Json], of: Decoder) -> Any:
+    array = np.frombuffer(bytes.fromhex(node["bytes"]), dtype=np.dtype(node["dtype"]))
+    return array[0] if array.size else np.dtype(node["dtype"]).type()
+
+
+def _encode_array(value: np.ndarray[Any, Any], to: Encoder) -> Mapping[str, Json]:
+    order = "F" if value.flags.fnc else "C"
+    items = to.encode(value.ravel(order=order).tolist())
+    return {"dtype": value.dtype.str, "shape": list(value.shape), "order": order, "items": items}
+
+
+def _decode_array(node: Mapping[str, Json], of: Decoder) -> Any:
+    flat = np.array(of.decode(node["items"]), dtype=np.dtype(node["dtype"]))
+    return flat.reshape(node["shape"], order=node["order"])
+
+
+_PLAIN = Codec("numpy.scalar", _encode_plain, _decode_plain)
+_RAW = Codec("numpy.bytes", _encode_raw, _decode_raw)
+_ARRAY = Codec("numpy.array", _encode_array, _decode_array)
+CODECS = (_PLAIN, _RAW, _ARRAY)

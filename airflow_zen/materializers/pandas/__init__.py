@@ -1,0 +1,36 @@
+"""pandas frames, series and indexes as one plain parquet file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_zen.materializers.base import Materializer
+
+
+class PandasMaterializer(Materializer):
+    """Save `DataFrame`, `Series` and `Index` so that dtypes, axes, names and `attrs` come back the same.
+
+    Columns keep their names in the parquet file where these are unique strings, so that any engine
+    reads it; what parquet cannot say stands as typed JSON in its schema metadata. Shows Arrow and
+    polars tables as pandas.
+    """
+
+    types = ("pandas.DataFrame", "pandas.Series", "pandas.Index")
+    encoding = "pandas.parquet@1"
+    reads = ("pyarrow.parquet@1", "pyarrow.ipc@1", "polars.parquet@1")
+    libraries = ("pandas", "pyarrow", "numpy")
+    extra = "pandas"
+
+    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
+        """Write `table.parquet`; large categories and unusual axes beside it under `parts/`."""
+        from airflow_zen.materializers.pandas.saving import save
+
+        return save(self, value, directory)
+
+    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
+        """Read the frame, series or index; an Arrow or polars table becomes a frame."""
+        from airflow_zen.materializers.pandas.loading import load, load_view
+
+        return load(self, directory) if encoding == self.encoding else load_view(self, directory, encoding, wanted)

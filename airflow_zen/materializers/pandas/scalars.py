@@ -1,0 +1,129 @@
+"""Codecs of pandas scalars, and of indexes small enough to stay inside a typed JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from airflow_zen.materializers.pandas.strings import string_dtype, string_note
+from airflow_zen.materializers.pandas.zones import zone_note, zone_of
+from airflow_zen.materializers.tree.codec import Codec, Json
+
+if TYPE_CHECKING:
+    from airflow_zen.materializers.tree.decoder import Decoder
+    from airflow_zen.materializers.tree.encoder import Encoder
+
+MOST_INLINE_LABELS = 1000
+
+
+def codec_of(value: Any) -> Codec | None:
+    """Find who writes a pandas value inside a tree; None for a table or index that is a file of its own."""
+    if isinstance(value, pd.Index):
+        return _codec_of_index(value) if len(value) <= MOST_INLINE_LABELS else None
+    return _SCALARS.get(type(value))
+
+
+def _codec_of_index(value: pd.Index) -> Codec | None:
+    if type(value) is pd.Index:
+        plain = isinstance(value.dtype, np.dtype) and value.dtype.kind in "biufO"
+        return _INDEX if plain or isinstance(value.dtype, pd.StringDtype) else None
+    return {pd.RangeIndex: _RANGE, pd.MultiIndex: _MULTI}.get(type(value))
+
+
+def _encode_timestamp(value: pd.Timestamp, to: Encoder) -> Mapping[str, Json]:
+    fields = {"unit": value.unit, "value": int(value.to_datetime64().view("i8"))}
+    return fields if value.tz is None else {**fields, "tz": to.encode(zone_note(value.tz))}
+
+
+def _decode_timestamp(node: Mapping[str, Json], of: Decoder) -> Any:
+    naive = pd.Timestamp(np.datetime64(node["value"], node["unit"]))
+    return naive.tz_localize("UTC").tz_convert(zone_of(of.decode(node["tz"]))) if "tz" in node else naive
+
+
+def _encode_timedelta(value: pd.Timedelta, _: Encoder) -> Mapping[str, Json]:
+    return {"unit": value.unit, "value": int(value.to_timedelta64().view("i8"))}
+
+
+def _decode_timedelta(node: Mapping[str, Json], _: Decoder) -> Any:
+    return pd.Timedelta(np.timedelta64(node["value"], node["unit"]))
+
+
+def _decode_period(node: Mapping[str, Json], _: Decoder) -> Any:
+    return pd.Period.from_ordinal(node["ordinal"], freq=node["freq"])  # type: ignore[attr-defined]
+
+
+def _encode_interval(value: Any, to: Encoder) -> Mapping[str, Json]:
+    return {"left": to.encode(value.left), "right": to.encode(value.right), "closed": value.closed}
+
+
+def _decode_interval(node: Mapping[str, Json], of: Decoder) -> Any:
+    return pd.Interval(of.decode(node["left"]), of.decode(node["right"]), node["closed"])
+
+
+def _encode_index(value: pd.Index, to: Encoder) -> Mapping[str, Json]:
+    if isinstance(value.dtype, pd.StringDtype):
+        dtype: Json = string_note(value.dtype)
+        items: Json = [to.encode(None if item is value.dtype.na_value else item) for item in value]
+    else:
+        dtype, items = value.dtype.str if value.dtype != object else "object", to.encode(value.tolist())
+    return {"dtype": dtype, "name": to.encode(value.name), "items": items}
+
+
+def _decode_index(node: Mapping[str, Json], of: Decoder) -> Any:
+    dtype = string_dtype(node["dtype"]) if isinstance(node["dtype"], dict) else np.dtype(node["dtype"])
+    items = of.decode(node["items"])
+    values: Any = items
+    if dtype == object:
+        values = np.fromiter(items, dtype=object, count=len(items))
+    return pd.Index(values, dtype=dtype, name=of.decode(node["name"]), tupleize_cols=False)
+
+
+def _encode_range(value: pd.RangeIndex, to: Encoder) -> Mapping[str, Json]:
+    return {"bounds": [value.start, value.stop, value.step], "name": to.encode(value.name)}
+
+
+def _decode_range(node: Mapping[str, Json], of: Decoder) -> Any:
+    return pd.RangeIndex(*node["bounds"], name=of.decode(node["name"]))
+
+
+def _encode_multi(value: pd.MultiIndex, to: Encoder) -> Mapping[str, Json]:
+    return {
+        "levels": [to.encode(level.rename(None)) for level in value.levels],
+        "codes": [np.asarray(codes).tolist() for codes in value.codes],
+        "names": to.encode(list(value.names)),
+    }
+
+
+def _decode_multi(node: Mapping[str, Json], of: Decoder) -> Any:
+    return pd.MultiIndex(
+        levels=[of.decode(level) for level in node["levels"]],
+        codes=node["codes"],
+        names=of.decode(node["names"]),
+        verify_integrity=False,
+    )
+
+
+def _constant(tag: str, value: Any) -> Codec:
+    encode: Callable[[Any, Encoder], Mapping[str, Json]] = lambda _value, _to: {}  # noqa: E731
+    return Codec(tag, encode, lambda _node, _of: value)
+
+
+_SCALARS = {
+    pd.Timestamp: Codec("pandas.Timestamp", _encode_timestamp, _decode_timestamp),
+    pd.Timedelta: Codec("pandas.Timedelta", _encode_timedelta, _decode_timedelta),
+    pd.Period: Codec(
+        "pandas.Period",
+        lambda value, _: {"ordinal": value.ordinal, "freq": value.freqstr},
+        _decode_period,
+    ),
+    pd.Interval: Codec("pandas.Interval", _encode_interval, _decode_interval),
+    type(pd.NaT): _constant("pandas.NaT", pd.NaT),
+    type(pd.NA): _constant("pandas.NA", pd.NA),
+}
+_INDEX = Codec("pandas.Index", _encode_index, _decode_index)
+_RANGE = Codec("pandas.RangeIndex", _encode_range, _decode_range)
+_MULTI = Codec("pandas.MultiIndex", _encode_multi, _decode_multi)
+CODECS = (*_SCALARS.values(), _INDEX, _RANGE, _MULTI)

@@ -1,0 +1,43 @@
+"""Time zones and offsets of pandas, as values that a typed JSON keeps."""
+
+from __future__ import annotations
+
+from datetime import timezone, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+
+from airflow_zen.errors import SaveRefused
+
+
+def zone_note(tz: tzinfo | None) -> Any:
+    """Give a time zone as the standard library's, or the name of a pytz one."""
+    if tz is None or type(tz) in (timezone, ZoneInfo):
+        return tz
+    name = getattr(tz, "zone", None)
+    if type(tz).__module__.partition(".")[0] == "pytz" and name:
+        return {"pytz": name}
+    raise SaveRefused(f"The time zone {tz!r} is of {type(tz).__module__}. Convert it to a zoneinfo.ZoneInfo.")
+
+
+def zone_of(note: Any) -> tzinfo | None:
+    """Give back a time zone; a pytz one as `ZoneInfo` where pytz is not installed."""
+    if not isinstance(note, dict):
+        zone: tzinfo | None = note
+        return zone
+    try:
+        import pytz
+    except ModuleNotFoundError:
+        return ZoneInfo(note["pytz"])
+    found: tzinfo = pytz.timezone(note["pytz"])
+    return found
+
+
+def freq_note(freq: Any) -> str | None:
+    """Name the frequency of an index; raises `SaveRefused` for one that its name does not say completely."""
+    if freq is None:
+        return None
+    if pd.tseries.frequencies.to_offset(freq.freqstr) != freq:
+        raise SaveRefused(f"The frequency {freq!r} is more than its name {freq.freqstr!r} says. Set index.freq to None.")
+    return str(freq.freqstr)

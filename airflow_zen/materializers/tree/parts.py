@@ -1,0 +1,47 @@
+"""The values inside a tree that are no JSON, and lie in files beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_zen.errors import SaveRefused
+from airflow_zen.materializers.names import type_name
+from airflow_zen.materializers.registry import MaterializerRegistry
+
+
+class Parts:
+    """Save values under `parts/<n>/` of an artifact, each by its own materializer.
+
+    `saved` lists what has been saved so far, as `{"path", "encoding", "type"}`.
+    """
+
+    def __init__(self, registry: MaterializerRegistry, directory: Path) -> None:
+        self.registry = registry
+        self.saved: list[dict[str, str]] = []
+        self._directory = directory
+
+    def take(self, cls: type) -> bool:
+        """Tell whether values of a type are parts rather than JSON; raises `MaterializerNotFound`."""
+        return self.registry.for_type(cls).encoding != "python.json@1"
+
+    def save(self, value: Any) -> Mapping[str, str]:
+        """Save one value, and give the reference to it."""
+        path = f"parts/{len(self.saved)}"
+        (self._directory / path).mkdir(parents=True)
+        saved = self.registry.save(value, self._directory / path)
+        self.saved.append({"path": path, "encoding": saved.encoding, "type": saved.type})
+        return self.saved[-1]
+
+
+class NoParts(Parts):
+    """Refuse parts in a `place` that has no files of its own, such as a set or a cell of a table."""
+
+    def __init__(self, registry: MaterializerRegistry, place: str) -> None:
+        super().__init__(registry, Path())
+        self._place = place
+
+    def save(self, value: Any) -> Mapping[str, str]:
+        """Raise `SaveRefused`."""
+        raise SaveRefused(f"A {type_name(type(value))} in {self._place} is not stored. Keep it in a list or a dict.")

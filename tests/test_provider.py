@@ -1,0 +1,100 @@
+"""Promises of the package as Airflow and a newcomer meet it."""
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import airflow_zen
+
+HEAVY = ("airflow", "fsspec", "mlflow", "numpy", "pandas", "polars", "pyarrow", "s3fs", "sklearn", "obstore", "torch")
+
+
+def python(code, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def airflow(*arguments, home):
+    command = [sys.executable, "-m", "airflow", *arguments]
+    environment = {**os.environ, "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def loaded_after(statement):
+    code = f"import json, sys\n{statement}\nprint(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    return set(json.loads(python(code).splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import airflow_zen",
+        "from airflow_zen.get_provider_info import get_provider_info; get_provider_info()",
+    ],
+)
+def test_the_front_door_imports_nothing(statement):
+    """Importing the package, or what Airflow discovers of it, imports neither Airflow nor any heavy library."""
+    assert loaded_after(statement).isdisjoint(HEAVY)
+
+
+def test_the_rooms_below_the_line_need_no_airflow():
+    """The step, the stack and all rooms under them load without Airflow and without a single heavy library."""
+    rooms = "import airflow_zen.steps.run, airflow_zen.stack, airflow_zen.lineage.mlflow"
+    assert loaded_after(rooms).isdisjoint(HEAVY)
+
+
+def test_parsing_a_dag_imports_no_heavy_library():
+    """`from airflow_zen import ml_step` adds no heavy library to what Airflow has loaded itself."""
+    before = "from airflow.sdk import dag, task; import airflow.providers.standard.operators.python"
+    added = loaded_after(f"{before}; from airflow_zen import ml_step, Output") - loaded_after(before)
+    assert added.isdisjoint(HEAVY)
+    assert "airflow_zen" in added
+
+
+def test_every_public_name_is_there():
+    """All that the front door lists can be had."""
+    for name in airflow_zen.__all__:
+        assert getattr(airflow_zen, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = airflow_zen.nothing
+
+
+def test_airflow_starts(tmp_path):
+    """Airflow starts with the provider installed."""
+    done = airflow("version", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1] == importlib.metadata.version("apache-airflow")
+
+
+def test_airflow_knows_the_provider(tmp_path):
+    """`airflow providers get` names the provider and its version."""
+    done = airflow("providers", "get", "airflow-provider-zen", "-o", "json", home=tmp_path)
+    assert json.loads(done.stdout.splitlines()[-1])[0]["Version"] == airflow_zen.__version__
+
+
+def test_airflow_documents_every_option(tmp_path):
+    """`airflow config list` shows the section with each option described."""
+    done = airflow("config", "list", "--section", "zen", "--include-descriptions", home=tmp_path)
+    from airflow_zen.get_provider_info import get_provider_info
+
+    options = get_provider_info()["config"]["zen"]["options"]
+    assert set(options) == {
+        "artifact_root", "artifact_conn_id", "mlflow_tracking_uri", "mlflow_conn_id", "cache", "allow_pickle",
+    }  # fmt: skip
+    for option, about in options.items():
+        assert f"{option} = " in done.stdout
+        assert about["description"].split(".")[0].split("(")[0].split(":")[0][:30] in done.stdout.replace("\n# ", " ")
+
+
+def test_airflow_loads_the_plugin(tmp_path):
+    """The plugin and its listener are loaded without an import error."""
+    done = airflow("plugins", "-o", "json", home=tmp_path)
+    assert "airflow_zen" in done.stdout
+    assert "Failed to import" not in done.stdout + done.stderr

@@ -1,0 +1,110 @@
+"""Promises of `airflow_zen.settings`."""
+
+import pytest
+
+from airflow_zen.errors import SettingsError
+from airflow_zen.settings import Settings, open_stack, storage_options, tracking_server
+
+
+@pytest.fixture
+def zen(monkeypatch):
+    """Set options of `[zen]`, as a deployment does by environment."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return lambda **options: [monkeypatch.setenv(f"AIRFLOW__ZEN__{n.upper()}", v) for n, v in options.items()]
+
+
+def test_nothing_configured_works(zen, tmp_path, monkeypatch):
+    """With nothing configured artifacts lie under AIRFLOW_HOME, the cache is on, and pickle is not allowed."""
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    assert Settings.read() == Settings(artifact_root=f"{tmp_path}/zen", cache=True, allow_pickle=False)
+    assert tracking_server(Settings.read()) is None
+
+
+def test_options_are_read_from_the_environment(zen):
+    """Each option is read from `AIRFLOW__ZEN__*`."""
+    zen(artifact_root="s3://b/p/", cache="False", allow_pickle="true", mlflow_tracking_uri="http://mlflow:5000")
+    settings = Settings.read()
+    assert (settings.artifact_root, settings.cache, settings.allow_pickle) == ("s3://b/p", False, True)
+    assert tracking_server(settings).uri == "http://mlflow:5000"
+
+
+def test_mlflow_is_found_by_its_own_variable(zen, monkeypatch):
+    """Where `[zen]` names no server, MLFLOW_TRACKING_URI does."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere:5000")
+    assert tracking_server(Settings.read()).uri == "http://elsewhere:5000"
+
+
+def test_a_flag_that_is_none_names_the_option(zen):
+    """A flag that is neither true nor false is refused by name."""
+    zen(cache="perhaps")
+    with pytest.raises(SettingsError, match=r"\[zen\] cache"):
+        Settings.read()
+
+
+def test_a_tracking_uri_that_is_no_server_costs_no_step(zen, tmp_path, caplog):
+    """A tracking URI that no server answers to is said, and the stack opens all the same."""
+    zen(artifact_root=str(tmp_path), mlflow_tracking_uri="sqlite:///mlflow.db")
+    stack = open_stack()
+    assert type(stack.lineage).__name__ == "NullRecorder"
+    assert "mlflow server" in caplog.text
+
+
+def test_unknown_connection_names_the_option(zen, tmp_path):
+    """A connection that does not exist is named together with the option that asks for it."""
+    zen(artifact_root="s3://b/p", artifact_conn_id="nosuch")
+    with pytest.raises(SettingsError, match=r"artifact_conn_id names connection 'nosuch'"):
+        open_stack()
+
+
+def test_s3_credentials_come_from_the_connection(zen, monkeypatch):
+    """An `aws` connection gives key, secret, endpoint and region to the store."""
+    zen(artifact_root="s3://b/p", artifact_conn_id="s3")
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_S3",
+        '{"conn_type": "aws", "login": "id", "password": "hush",'
+        ' "extra": {"endpoint_url": "http://127.0.0.1:9", "region_name": "eu-west-1"}}',
+    )
+    assert storage_options(Settings.read()) == {
+        "key": "id",
+        "secret": "hush",
+        "client_kwargs": {"endpoint_url": "http://127.0.0.1:9", "region_name": "eu-west-1"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("connection", "reason"),
+    [('{"conn_type": "http"}', "of type 'http'"), ('{"conn_type": "aws", "extra": {"role_arn": "r"}}', "assumes a role")],
+)
+def test_connections_that_cannot_be_used_say_why(zen, monkeypatch, connection, reason):
+    """A connection of another type, or one that asks for what we do not do, is refused with the way out."""
+    zen(artifact_root="s3://b/p", artifact_conn_id="c")
+    monkeypatch.setenv("AIRFLOW_CONN_C", connection)
+    with pytest.raises(SettingsError, match=reason):
+        storage_options(Settings.read())
+
+
+@pytest.mark.parametrize(
+    ("connection", "uri"),
+    [
+        ('{"conn_type": "mlflow", "host": "https://mlflow.example/base/"}', "https://mlflow.example/base"),
+        ('{"conn_type": "mlflow", "host": "mlflow", "port": 5000}', "http://mlflow:5000"),
+        ('{"conn_type": "mlflow", "host": "mlflow", "schema": "https"}', "https://mlflow"),
+    ],
+)
+def test_mlflow_connection(zen, monkeypatch, connection, uri):
+    """An `mlflow` connection names the server by URI, or by host, port and schema."""
+    zen(mlflow_conn_id="m", mlflow_tracking_uri="http://ignored:1")
+    monkeypatch.setenv("AIRFLOW_CONN_M", connection)
+    assert tracking_server(Settings.read()).uri == uri
+
+
+def test_mlflow_credentials_are_hidden(zen, monkeypatch):
+    """User, password and token of the connection reach the server's record and are not shown by it."""
+    zen(mlflow_conn_id="m")
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_M",
+        '{"conn_type": "mlflow", "host": "m", "login": "ann", "password": "hush", "extra": {"token": "hush2"}}',
+    )
+    server = tracking_server(Settings.read())
+    assert (server.username, server.password, server.token) == ("ann", "hush", "hush2")
+    assert "hush" not in repr(server)
