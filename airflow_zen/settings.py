@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.configuration import conf
+from airflow.exceptions import AirflowConfigException
 
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.artifacts.transport import Transport, normalise_root, open_transport
@@ -119,5 +120,5 @@ def _text(option: str) -> str:
 def _flag(option: str, *, default: bool) -> bool:
     try:
         return bool(conf.getboolean(SECTION, option, fallback=default))
-    except ValueError as error:
+    except (ValueError, AirflowConfigException) as error:
         raise SettingsError(f"[zen] {option} must be true or false: {error}") from error

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, content_digest
+from airflow_zen.artifacts.ref import MOST_FILES, ArtifactFile, ArtifactRef, content_digest
 from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
 
 FILE_NAME = "manifest.json"
@@ -50,7 +50,7 @@ class Manifest:
             size=self.size,
             name=name,
             shape=str(self.summary.get("shape", "")),
-            files=self.files,
+            files=() if self.inline or len(self.files) > MOST_FILES else self.files,
             inline=bool(self.inline),
         )
 

@@ -15,7 +15,7 @@ MARKER = "__airflow_zen__"
 WIRE_VERSION = 1
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_MOST_FILES_IN_A_REF = 2
+MOST_FILES = 2
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class ArtifactRef:
 
     `digest` is its identity, `uri` its address for people and other tools, `encoding` the layout of its
     files, `type` the Python type of the value, `size` the bytes of all files. `shape` is a short
-    description such as `"336776 rows × 19 columns"`. `files` is filled for artifacts of one or two
-    files: it lets a reader verify and fetch them without asking for the manifest. `cached` and
+    description such as `"336776 rows × 19 columns"`. `files` is filled for artifacts of at most
+    `MOST_FILES` files: it lets a reader verify and fetch them without asking for the manifest. `cached` and
     `origin` (`dag/run/task/map_index/try`) say whether, and from which run, a step reused it.
     """
 
@@ -76,14 +76,14 @@ class ArtifactRef:
         }
         if self.inline:
             wire["inline"] = True
-        elif 0 < len(self.files) <= _MOST_FILES_IN_A_REF:
+        if self.files:
             wire["files"] = [[file.path, file.size, file.sha256] for file in self.files]
         return wire
 
     @staticmethod
     def is_wire(value: object) -> bool:
         """Tell whether a JSON value is a ref on the wire."""
-        return isinstance(value, Mapping) and MARKER in value
+        return isinstance(value, dict) and MARKER in value
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> ArtifactRef:

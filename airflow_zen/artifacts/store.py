@@ -74,7 +74,7 @@ class ArtifactStore:
         `ArtifactRefused` for a ref that points outside the artifact root.
         """
         address = self._own_address(ref)
-        manifest = None if ref.files and not ref.inline else self.manifest(ref)
+        manifest = None if ref.files else self.manifest(ref)
         if manifest and manifest.inline:
             return _unpack(manifest, into)
         files = manifest.files if manifest else ref.files

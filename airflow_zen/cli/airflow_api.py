@@ -81,7 +81,9 @@ class AirflowApi:
             if errors := self.import_errors():
                 raise ZenError("\n".join(f"{path} cannot be imported:\n{trace}" for path, trace in errors.items()))
             if time.monotonic() > deadline:
-                raise WaitedTooLong(f"DAG {dag_id!r} was not parsed within {timeout:g} s. Is its file in the DAGs folder?")
+                raise WaitedTooLong(
+                    f"DAG {dag_id!r} was not parsed within {timeout:g} s. Is its file in the DAGs folder?"
+                )
             time.sleep(0.2)
 
     def unpause(self, dag_id: str) -> None:
@@ -90,7 +92,9 @@ class AirflowApi:
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> DagRun:
         """Start a run."""
-        return _dag_run(self._call("POST", f"/dags/{quote(dag_id)}/dagRuns", {"logical_date": None, "conf": conf or {}}))
+        return _dag_run(
+            self._call("POST", f"/dags/{quote(dag_id)}/dagRuns", {"logical_date": None, "conf": conf or {}})
+        )
 
     def dag_run(self, run: DagRun) -> DagRun:
         """Give the run as it is now."""
@@ -177,4 +181,6 @@ def _log_line(event: Mapping[str, Any] | str) -> str:
         return event
     details = event.get("error_detail") or []
     traces = [f"{detail.get('exc_type')}: {detail.get('exc_value')}" for detail in details]
-    return "\n".join([f"{event.get('timestamp') or ''} {event.get('level') or ''} {event.get('event')}".strip(), *traces])
+    return "\n".join(
+        [f"{event.get('timestamp') or ''} {event.get('level') or ''} {event.get('event')}".strip(), *traces]
+    )

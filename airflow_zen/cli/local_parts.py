@@ -15,6 +15,7 @@ from pathlib import Path
 
 from airflow_zen.cli.airflow_api import AirflowApi
 from airflow_zen.cli.processes import MARK, Process
+from airflow_zen.cli.stack_state import Layout
 from airflow_zen.cli.web import WebError, call
 
 AIRFLOW = [sys.executable, "-m", "airflow"]
@@ -24,97 +25,12 @@ FOREIGN = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "MLFLOW_")
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where a stack keeps its state, and where its servers listen."""
-
-    directory: Path
-    dags: Path
-    airflow_port: int
-    mlflow_port: int
-    mark: str
-
-    @property
-    def airflow_url(self) -> str:
-        """Address of Airflow's UI and API."""
-        return f"http://127.0.0.1:{self.airflow_port}"
-
-    @property
-    def mlflow_url(self) -> str:
-        """Address of the MLflow server."""
-        return f"http://127.0.0.1:{self.mlflow_port}"
-
-    def log(self, name: str) -> Path:
-        """Name the file that takes a part's output."""
-        return self.directory / "logs" / f"{name}.log"
-
-
-@dataclass(frozen=True)
 class Part:
     """One server process of the stack."""
 
     name: str
     command: Callable[[Layout], list[str]]
     ready: Callable[[Layout, Process], bool]
-
-
-def mlflow_command(layout: Layout) -> list[str]:
-    """Serve MLflow from one worker: its default of four, with job consumers, takes a dozen processes."""
-    state = layout.directory / "mlflow"
-    return [
-        *[sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(layout.mlflow_port)],
-        *["--backend-store-uri", f"sqlite:///{state / 'mlflow.db'}"],
-        *["--artifacts-destination", str(state / "artifacts")],
-        *["--workers", "1", "--allowed-hosts", "localhost:*,127.0.0.1:*"],
-    ]
-
-
-def mlflow_ready(layout: Layout, _process: Process) -> bool:
-    """Tell whether MLflow answers."""
-    try:
-        call("GET", f"{layout.mlflow_url}/health", timeout=2)
-    except WebError:
-        return False
-    return True
-
-
-def _airflow(*arguments: str) -> Callable[[Layout], list[str]]:
-    return lambda _layout: [*AIRFLOW, *arguments]
-
-
-def _api_server(layout: Layout) -> list[str]:
-    where = ["--host", "127.0.0.1", "--port", str(layout.airflow_port)]
-    return [*AIRFLOW, "api-server", "--workers", "1", *where]
-
-
-def _beats(component: str) -> Callable[[Layout, Process], bool]:
-    """Readiness by a heartbeat later than the start: an earlier one is of a process that is gone."""
-
-    def ready(layout: Layout, process: Process) -> bool:
-        try:
-            state = AirflowApi(layout.airflow_url).health().get(component) or {}
-        except WebError:
-            return False
-        beat = state.get(f"latest_{component}_heartbeat")
-        return bool(beat) and datetime.fromisoformat(beat).timestamp() > process.started
-
-    return ready
-
-
-def _answers(layout: Layout, _process: Process) -> bool:
-    try:
-        return bool(AirflowApi(layout.airflow_url).health()["metadatabase"]["status"] == "healthy")
-    except WebError:
-        return False
-
-
-# The API server first: it takes longest, and tasks need it.
-AIRFLOW_PARTS = (
-    Part("api-server", _api_server, _answers),
-    Part("dag-processor", _airflow("dag-processor"), _beats("dag_processor")),
-    Part("scheduler", _airflow("scheduler", "--skip-serve-logs"), _beats("scheduler")),
-    Part("triggerer", _airflow("triggerer", "--skip-serve-logs"), _beats("triggerer")),
-)
-MLFLOW = Part("mlflow", mlflow_command, mlflow_ready)
 
 
 def environment(layout: Layout, settings: Mapping[str, str]) -> dict[str, str]:
@@ -142,12 +58,13 @@ def _airflow_settings(layout: Layout) -> dict[str, str]:
         "CORE__PARALLELISM": "4",
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__EXECUTION_API_SERVER_URL": f"{layout.airflow_url}/execution/",
+        # The fully qualified name, Airflow's default, can take seconds to resolve on a laptop.
         "CORE__HOSTNAME_CALLABLE": "socket.gethostname",
         "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "API__BASE_URL": layout.airflow_url,
-        "DAG_PROCESSOR__REFRESH_INTERVAL": "2",
-        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "2",
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
         "DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "USAGE_DATA_COLLECTION__ENABLED": "False",
         "ZEN__ARTIFACT_ROOT": str(layout.directory / "artifacts"),
@@ -184,3 +101,66 @@ def free_port(wanted: int = 0) -> int:
         except OSError:
             listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def _mlflow_server(layout: Layout) -> list[str]:
+    """Serve MLflow from one worker: its default of four, with job consumers, takes a dozen processes."""
+    state = layout.directory / "mlflow"
+    return [
+        *[sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(layout.mlflow_port)],
+        *["--backend-store-uri", f"sqlite:///{state / 'mlflow.db'}"],
+        *["--artifacts-destination", str(state / "artifacts")],
+        *["--workers", "1", "--allowed-hosts", "localhost:*,127.0.0.1:*"],
+    ]
+
+
+def _mlflow_answers(layout: Layout, _process: Process) -> bool:
+    """Tell whether MLflow answers."""
+    try:
+        call("GET", f"{layout.mlflow_url}/health", timeout=2)
+    except WebError:
+        return False
+    return True
+
+
+def _airflow(*arguments: str) -> Callable[[Layout], list[str]]:
+    return lambda _layout: [*AIRFLOW, *arguments]
+
+
+def _api_server(layout: Layout) -> list[str]:
+    where = ["--host", "127.0.0.1", "--port", str(layout.airflow_port)]
+    return [*AIRFLOW, "api-server", "--workers", "1", *where]
+
+
+def _beats(component: str) -> Callable[[Layout, Process], bool]:
+    """Readiness by a heartbeat later than the start: an earlier one is of a process that is gone."""
+
+    def ready(layout: Layout, process: Process) -> bool:
+        try:
+            state = AirflowApi(layout.airflow_url).health().get(component) or {}
+        except WebError:
+            return False
+        beat = state.get(f"latest_{component}_heartbeat")
+        return bool(beat) and datetime.fromisoformat(beat).timestamp() > process.started
+
+    return ready
+
+
+def _answers(layout: Layout, _process: Process) -> bool:
+    # The API that tasks talk to is built at its first request; asked for here, the first task need not wait for it.
+    try:
+        call("GET", f"{layout.airflow_url}/execution/health")
+        return bool(AirflowApi(layout.airflow_url).health()["metadatabase"]["status"] == "healthy")
+    except WebError:
+        return False
+
+
+# The API server first: it takes longest, and tasks need it.
+AIRFLOW_PARTS = (
+    Part("api-server", _api_server, _answers),
+    Part("dag-processor", _airflow("dag-processor"), _beats("dag_processor")),
+    Part("scheduler", _airflow("scheduler", "--skip-serve-logs"), _beats("scheduler")),
+    Part("triggerer", _airflow("triggerer", "--skip-serve-logs"), _beats("triggerer")),
+)
+MLFLOW = Part("mlflow", _mlflow_server, _mlflow_answers)
+PARTS = (MLFLOW, *AIRFLOW_PARTS)

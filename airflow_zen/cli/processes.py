@@ -47,10 +47,11 @@ def start(name: str, command: Sequence[str], environment: Mapping[str, str], log
     return Process(name, child.pid, psutil.Process(child.pid).create_time(), str(log))
 
 
-def stop(processes: Iterable[Process], mark: str, grace: float = 10) -> list[psutil.Process]:
+def stop(processes: Iterable[Process], mark: str | None, grace: float = 10) -> list[psutil.Process]:
     """Stop these processes and everything they started; gives what could not be stopped.
 
-    mark: the value of the environment variable `MARK` by which a child is found when its parent is already gone.
+    mark: value of the environment variable `MARK` by which a child is found though its parent is gone; None looks for
+    none.
     grace: seconds between being asked and being forced.
     """
     mains = [psutil.Process(process.pid) for process in processes if process.running()]
@@ -65,8 +66,10 @@ def stop(processes: Iterable[Process], mark: str, grace: float = 10) -> list[psu
     return _wait({*left, *marked(mark)}, 5)
 
 
-def marked(mark: str) -> list[psutil.Process]:
+def marked(mark: str | None) -> list[psutil.Process]:
     """Find every process, of this user, that inherited the mark."""
+    if mark is None:
+        return []
     return [process for process in psutil.process_iter() if _environment(process).get(MARK) == mark and _alive(process)]
 
 

@@ -25,9 +25,7 @@ class WebError(ZenError, ConnectionError):
         self.status = status
 
 
-def call(
-    method: str, url: str, body: Any = None, headers: Mapping[str, str] | None = None, timeout: float = 30
-) -> Any:
+def call(method: str, url: str, body: Any = None, headers: Mapping[str, str] | None = None, timeout: float = 30) -> Any:
     """Send one request; gives the decoded JSON answer, or the text of an answer in another form."""
     request = urllib.request.Request(  # noqa: S310 - every caller builds an http URL
         url,

@@ -16,10 +16,11 @@ from airflow_zen.lineage.step_run import StepRun
 
 @dataclass(frozen=True)
 class Preparation:
-    """Summaries of artifacts made elsewhere, by digest, and the MLflow ids of known models, by digest."""
+    """Summaries of artifacts made elsewhere and MLflow's ids of known models, by digest; tags sent at the start."""
 
     summaries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     model_ids: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 def undescribed(run: StepRun) -> Iterator[ArtifactRef]:

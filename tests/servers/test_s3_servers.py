@@ -55,5 +55,3 @@ def test_environment(s3, monkeypatch):
     client = boto3.Session().client("s3")
     client.put_object(Bucket=s3.bucket, Key="smoke/environment", Body=b"environment")
     assert client.get_object(Bucket=s3.bucket, Key="smoke/environment")["Body"].read() == b"environment"
-
-

@@ -49,16 +49,20 @@ def parquet_keeps(schema: pa.Schema) -> bool:
 def restore_schema(file: pq.ParquetFile) -> pa.Table:
     """Read a parquet file under the Arrow schema it was written from.
 
-    Parquet has no seconds and its own names for list elements; the cast undoes both.
+    Parquet has no seconds and its own names for list elements; the casts undo both. Dictionaries stay as
+    they are read.
     """
     table = file.read()
     written = _written_schema(file)
     if written is None or table.schema.equals(written, check_metadata=True):
         return table
-    return pa.Table.from_arrays(
-        [column.cast(field.type) for column, field in zip(table.columns, written, strict=True)],
-        schema=written,
-    )
+    columns = [_cast(column, field.type) for column, field in zip(table.columns, written, strict=True)]
+    fields = [field.with_type(column.type) for column, field in zip(columns, written, strict=True)]
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields, written.metadata))
+
+
+def _cast(column: pa.ChunkedArray, dtype: pa.DataType) -> pa.ChunkedArray:
+    return column if types.is_dictionary(dtype) or column.type == dtype else column.cast(dtype)
 
 
 def _written_schema(file: pq.ParquetFile) -> pa.Schema | None:

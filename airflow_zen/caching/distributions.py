@@ -1,0 +1,219 @@
+"""Whose code a module is, and which version of which distribution brought it; nothing is imported to find out."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import sysconfig
+from collections.abc import Iterator
+from functools import lru_cache
+from hashlib import sha256
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Literal
+
+Owner = Literal["project", "third-party", "stdlib"]
+
+# Never project code, not even when they run from a checkout.
+FRAMEWORK = ("airflow", "airflow_zen")
+
+_INSTALLED = re.compile(r"[/\\](site|dist)-packages([/\\]|$)")
+_STANDARD = tuple({sysconfig.get_path("stdlib") + os.sep, sysconfig.get_path("platstdlib") + os.sep})
+
+
+def owner_of(module_name: str, file: str | None = None) -> Owner:
+    """Tell whose code a module is, by where its file lies."""
+    top = module_name.partition(".")[0]
+    if top in FRAMEWORK:
+        return "third-party"
+    file = file or file_of(module_name)
+    if file is None or file.startswith("<frozen"):
+        return "stdlib" if top in sys.stdlib_module_names or top == "builtins" else "project"
+    if _INSTALLED.search(file):
+        return "third-party"
+    if file.startswith(_STANDARD):
+        return "stdlib"
+    return "third-party" if _claimed_beside(module_name, file) else "project"
+
+
+def file_of(module_name: str) -> str | None:
+    """Find the file (or the folder, for a namespace package) of a module, loaded or not."""
+    module = sys.modules.get(module_name)
+    if module is not None:
+        file: str | None = getattr(module, "__file__", None)
+        return file or next(iter(getattr(module, "__path__", ())), None)
+    spec = _spec(module_name)
+    return _place(spec) if spec else None
+
+
+def is_known(module_name: str) -> bool:
+    """Tell whether importing the module could succeed, without importing it."""
+    return module_name in sys.modules or _spec(module_name) is not None
+
+
+def requirement(module_name: str) -> tuple[str, str]:
+    """Give the ingredient that stands for a third-party module: its distribution and version.
+
+    A module that no distribution claims is known by the hash of its files.
+    """
+    file, name = None, module_name
+    while name and file is None:
+        file, name = file_of(name), name.rpartition(".")[0]
+    top = module_name.partition(".")[0]
+    root = _root(module_name, file) if file else None
+    found = _index(root).claimant(top, os.path.relpath(file, root)) if root and file else None
+    if found is None and top in FRAMEWORK:
+        found = _by_name("apache-airflow")
+    if found is not None:
+        return f"distribution {found[0]}", found[1]
+    return f"module {top}", _hash_of_files(file) if file else "missing"
+
+
+def _spec(module_name: str) -> ModuleSpec | None:
+    return _spec_on(module_name, tuple(sys.path))
+
+
+@lru_cache(maxsize=1024)
+def _spec_on(module_name: str, search_path: tuple[str, ...]) -> ModuleSpec | None:
+    """Find a module's spec, asking every finder and importing no parent."""
+    parent, _, tail = module_name.rpartition(".")
+    folders = None
+    if parent:
+        above = _spec_on(parent, search_path)
+        loaded = getattr(sys.modules.get(parent), "__path__", None)
+        folders = [*(loaded or (above.submodule_search_locations if above else None) or ())]
+        if not folders:
+            return None
+    for finder in sys.meta_path:
+        try:
+            spec = finder.find_spec(module_name, folders)
+        except KeyError:
+            # A namespace package asks for its parent, which is not loaded.
+            spec = ModuleSpec(module_name, None, is_package=True)
+            spec.submodule_search_locations = [f"{folder}{os.sep}{tail}" for folder in folders or ()]
+        if spec is not None:
+            return spec
+    return None
+
+
+def _place(spec: ModuleSpec) -> str | None:
+    if spec.has_location and spec.origin:
+        return spec.origin
+    return next(iter(spec.submodule_search_locations or ()), None)
+
+
+def _root(module_name: str, file: str) -> str | None:
+    """Give the import folder a module's file lies in."""
+    found = _INSTALLED.search(file)
+    if found:
+        return file[: found.end()].rstrip("/\\")
+    top = module_name.partition(".")[0]
+    parts = file.split(os.sep)
+    at = next((i for i, part in enumerate(parts) if part.partition(".")[0] == top), None)
+    return os.sep.join(parts[:at]) if at else None
+
+
+def _claimed_beside(module_name: str, file: str) -> bool:
+    """Recognise what `pip install --target` put into a folder of another name."""
+    root = _root(module_name, file)
+    if not root or not os.path.isdir(root):
+        return False
+    return _index(root).claimant(module_name.partition(".")[0], os.path.relpath(file, root)) is not None
+
+
+def _index(root: str) -> _Index:
+    return _index_at(root, os.stat(root).st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _index_at(root: str, changed: int) -> _Index:
+    return _Index(root)
+
+
+class _Index:
+    """The distributions installed in one import folder, each opened only when it may be the one."""
+
+    def __init__(self, root: str) -> None:
+        self.root = Path(root)
+        folders = sorted(name for name in os.listdir(root) if name.endswith((".dist-info", ".egg-info")))
+        self.folders = {name: _canonical(_stem(name)) for name in folders}
+        self.records: dict[str, bytes] = {}
+        self.found: dict[str, tuple[str, str] | None] = {}
+
+    def claimant(self, top: str, file: str) -> tuple[str, str] | None:
+        """Find the distribution that says it brought a file of the module `top`."""
+        if file not in self.found:
+            self.found[file] = self._search(top, file.replace(os.sep, "/"))
+        return self.found[file]
+
+    def _search(self, top: str, file: str) -> tuple[str, str] | None:
+        needle = f"\n{file},".encode() if file.endswith((".py", ".so", ".pyd", ".pyc")) else f"\n{file}/".encode()
+        for folder in self._likely_first(top):
+            if needle in self._record(folder):
+                return self._name_and_version(folder)
+        for folder in self.folders:
+            if not self._record(folder) and self._claims_top(folder, top):
+                return self._name_and_version(folder)
+        return None
+
+    def _likely_first(self, top: str) -> Iterator[str]:
+        """Order the folders so that `sklearn` meets scikit_learn early; every guess is checked."""
+        wanted = _canonical(top)
+        yield from sorted(self.folders, key=lambda folder: _unlikeness(wanted, self.folders[folder]))
+
+    def _record(self, folder: str) -> bytes:
+        if folder not in self.records:
+            path = self.root / folder / "RECORD"
+            self.records[folder] = b"\n" + path.read_bytes() if path.is_file() else b""
+        return self.records[folder]
+
+    def _claims_top(self, folder: str, top: str) -> bool:
+        listed = self.root / folder / "top_level.txt"
+        if listed.is_file():
+            return top in listed.read_text().split()
+        return self.folders[folder] == _canonical(top)
+
+    def _name_and_version(self, folder: str) -> tuple[str, str]:
+        place = self.root / folder
+        metadata = next((path for path in (place / "METADATA", place / "PKG-INFO", place) if path.is_file()), None)
+        header = metadata.read_bytes().decode("utf-8", "replace").partition("\n\n")[0] if metadata else ""
+        name = re.search(r"^Name: *(.+?)\s*$", header, re.MULTILINE)
+        version = re.search(r"^Version: *(.+?)\s*$", header, re.MULTILINE)
+        return (name[1] if name else _stem(folder)).lower(), version[1] if version else "unknown"
+
+
+def _by_name(distribution: str) -> tuple[str, str] | None:
+    import importlib.metadata
+
+    try:
+        return distribution, importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _stem(folder: str) -> str:
+    return folder.rpartition(".")[0].partition("-")[0]
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "", name).lower()
+
+
+def _unlikeness(wanted: str, name: str) -> tuple[int, int]:
+    """Rank a name: the same, then one that holds the letters in order (scikitlearn: sklearn), then any."""
+    if name == wanted:
+        return 0, 0
+    letters = iter(name)
+    return (1 if all(letter in letters for letter in wanted) else 2), len(name)
+
+
+def _hash_of_files(file: str) -> str:
+    path = Path(file)
+    folder = path.parent if path.name.startswith("__init__.") else path
+    files = sorted(folder.rglob("*")) if folder.is_dir() else [path]
+    digest = sha256()
+    for each in files:
+        if each.suffix in (".py", ".so", ".pyd"):
+            digest.update(each.name.encode() + b"\0" + sha256(each.read_bytes()).digest())
+    return digest.hexdigest()

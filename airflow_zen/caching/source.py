@@ -1,0 +1,191 @@
+"""The file a function or class was defined in: parsed once, searched by position."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import linecache
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from types import CodeType, FunctionType
+from typing import Any
+
+from airflow_zen.errors import FingerprintError
+
+Node = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A function, lambda or class in its file, named as Python qualifies it."""
+
+    node: Node
+    qualname: str
+
+    @property
+    def first_line(self) -> int:
+        """The line where Python says the code begins: that of the first decorator."""
+        decorators = [] if isinstance(self.node, ast.Lambda) else self.node.decorator_list
+        return min([self.node.lineno, *(decorator.lineno for decorator in decorators)])
+
+    @property
+    def code_name(self) -> str:
+        """The name its code object carries."""
+        return "<lambda>" if isinstance(self.node, ast.Lambda) else self.node.name
+
+
+@dataclass(frozen=True)
+class Import:
+    """One name bound by an import: the module, and the attribute of it, if any."""
+
+    module: str
+    attribute: str | None = None
+    level: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class SourceFile:
+    """One parsed file, whose tree nobody changes."""
+
+    path: str
+    text: str
+    tree: ast.Module = field(repr=False)
+
+    @cached_property
+    def definitions(self) -> tuple[Definition, ...]:
+        """Every function, lambda and class, outer before inner."""
+        return tuple(_definitions(self.tree, ""))
+
+    @cached_property
+    def imports(self) -> Mapping[str, Import]:
+        """Names that the module's own level binds by import."""
+        return dict(binding for node in _own_level(self.tree) for binding in bindings(node))
+
+    @cached_property
+    def codes(self) -> tuple[CodeType, ...]:
+        """The code objects that this text compiles to."""
+        return tuple(_nested_codes(compile(self.text, self.path, "exec", dont_inherit=True)))
+
+    def function(self, code: CodeType) -> Definition:
+        """Find the definition of a code object by its position.
+
+        Raises `FingerprintError` when the file no longer holds what runs.
+        """
+        found = [
+            one
+            for one in self.definitions
+            if one.first_line == code.co_firstlineno and one.code_name == code.co_name
+        ]
+        if len(found) > 1:
+            found = [one for one in found if _spans(one.node, code)]
+        if len(found) != 1:
+            raise FingerprintError(_stale(code.co_name, self.path))
+        return found[0]
+
+    def classes(self, qualname: str) -> list[Definition]:
+        """Find every class of that qualified name; there are several when branches define it."""
+        return [one for one in self.definitions if one.qualname == qualname and isinstance(one.node, ast.ClassDef)]
+
+    def check(self, function: FunctionType) -> None:
+        """Raise `FingerprintError` when the file was edited after `function` was loaded from it."""
+        if not os.path.isfile(self.path) or "@pytest_ar" in function.__globals__:
+            return
+        code = function.__code__
+        if not any(_same_code(code, one) for one in self.codes if one.co_name == code.co_name):
+            raise FingerprintError(_stale(code.co_name, self.path))
+
+
+def source_of(path: str, module_globals: Mapping[str, Any]) -> SourceFile | None:
+    """Read and parse a file, or what a notebook or a zip holds under that name; None when there is no text."""
+    if os.path.isfile(path):
+        with open(path, "rb") as stream:
+            text = importlib.util.decode_source(stream.read())
+    else:
+        text = "".join(linecache.getlines(path, dict(module_globals)))
+    return _parse(path, text) if text else None
+
+
+@lru_cache(maxsize=256)
+def _parse(path: str, text: str) -> SourceFile:
+    try:
+        return SourceFile(path, text, ast.parse(text))
+    except SyntaxError as error:
+        raise FingerprintError(f"{os.path.basename(path)} cannot be parsed: {error}. Set cache=False.") from error
+
+
+def bindings(node: ast.AST) -> Iterator[tuple[str, Import]]:
+    """Give the names that an import statement binds."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            name = alias.asname or alias.name.partition(".")[0]
+            yield name, Import(alias.name if alias.asname else name)
+    elif isinstance(node, ast.ImportFrom):
+        for alias in node.names:
+            yield alias.asname or alias.name, Import(node.module or "", alias.name, node.level)
+
+
+def _definitions(node: ast.AST, prefix: str) -> Iterator[Definition]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef):
+            yield Definition(child, prefix + child.name)
+            yield from _definitions(child, f"{prefix}{child.name}.")
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            name = "<lambda>" if isinstance(child, ast.Lambda) else child.name
+            yield Definition(child, prefix + name)
+            yield from _definitions(child, f"{prefix}{name}.<locals>.")
+        else:
+            yield from _definitions(child, prefix)
+
+
+def _own_level(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.expr):
+            yield child
+            yield from _own_level(child)
+
+
+def _spans(node: ast.AST, code: CodeType) -> bool:
+    """Tell whether a lambda's body is where the code's instructions lie."""
+    if not isinstance(node, ast.Lambda):
+        return False
+    body = node.body
+    begin, end = (body.lineno, body.col_offset), (body.end_lineno or 0, body.end_col_offset or 0)
+    places = [place for place in code.co_positions() if place[0] and place[2] is not None and place[3]]
+    return (begin, end) == (
+        min((line, column) for line, _, column, _ in places),
+        max((last, column) for _, last, _, column in places),
+    )
+
+
+def _nested_codes(code: CodeType) -> Iterator[CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield constant
+            yield from _nested_codes(constant)
+
+
+def _same_code(one: CodeType, two: CodeType) -> bool:
+    """Compare what two code objects do, and not the lines and columns they name."""
+    return (
+        one.co_code == two.co_code
+        and one.co_names == two.co_names
+        and one.co_varnames == two.co_varnames
+        and one.co_freevars == two.co_freevars
+        and len(one.co_consts) == len(two.co_consts)
+        and all(_same_constant(*pair) for pair in zip(one.co_consts, two.co_consts, strict=True))
+    )
+
+
+def _same_constant(one: Any, two: Any) -> bool:
+    if isinstance(one, CodeType) and isinstance(two, CodeType):
+        return _same_code(one, two)
+    return type(one) is type(two) and repr(one) == repr(two) if not isinstance(one, frozenset) else one == two
+
+
+def _stale(name: str, path: str) -> str:
+    return (
+        f"The running code of {name!r} is not what {os.path.basename(path)} holds now. "
+        "Restart the process or reload the module, or set cache=False."
+    )

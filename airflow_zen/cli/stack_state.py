@@ -1,0 +1,94 @@
+"""What is known of a local stack from one command to the next: `stack.json` in its directory."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from airflow_zen.cli.processes import Process
+from airflow_zen.errors import ZenError
+
+
+class StackError(ZenError, RuntimeError):
+    """The local stack could not be started, or stopped, as asked."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a stack keeps its state, and where its servers listen.
+
+    mark: inherited by all its processes, so that none is ever overlooked.
+    """
+
+    directory: Path
+    dags: Path
+    airflow_port: int
+    mlflow_port: int
+    mark: str
+
+    @property
+    def airflow_url(self) -> str:
+        """Address of Airflow's UI and API."""
+        return f"http://127.0.0.1:{self.airflow_port}"
+
+    @property
+    def mlflow_url(self) -> str:
+        """Address of the MLflow server."""
+        return f"http://127.0.0.1:{self.mlflow_port}"
+
+    def log(self, name: str) -> Path:
+        """Name the file that takes a part's output."""
+        return self.directory / "logs" / f"{name}.log"
+
+
+@dataclass(frozen=True)
+class LocalStack:
+    """A stack as it was started.
+
+    settings: environment variables given to every part. processes: by the name of their part.
+    """
+
+    layout: Layout
+    settings: Mapping[str, str]
+    processes: Mapping[str, Process]
+
+    def running(self) -> dict[str, Process]:
+        """Give the processes that still run, by the name of their part."""
+        return {name: process for name, process in self.processes.items() if process.running()}
+
+
+def read_state(directory: Path) -> LocalStack | None:
+    """Give the stack of this directory; None where none was ever started."""
+    try:
+        kept = json.loads(_file(directory).read_text())
+    except FileNotFoundError:
+        return None
+    paths = {name: Path(kept["layout"][name]) for name in ("directory", "dags")}
+    processes = {name: Process(**process) for name, process in kept["processes"].items()}
+    return LocalStack(Layout(**kept["layout"] | paths), kept["settings"], processes)
+
+
+def write_state(stack: LocalStack) -> None:
+    """Keep the stack's state, readable by its owner only: settings may hold credentials."""
+    file = _file(stack.layout.directory)
+    new = file.with_suffix(".new")
+    new.touch(mode=0o600)
+    new.write_text(json.dumps(asdict(stack), indent=2, default=str))
+    new.replace(file)
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Make the directory where it is missing, and let one command at a time change its stack."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _file(directory: Path) -> Path:
+    return directory / "stack.json"

@@ -1,0 +1,50 @@
+"""Send what went into a step run and what came out: datasets and models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.lineage.datasets import datasets
+from airflow_zen.lineage.models import Models, is_model
+from airflow_zen.lineage.preparation import Preparation
+from airflow_zen.lineage.rest import MlflowRest
+from airflow_zen.lineage.step_run import StepRun
+
+
+def send_datasets(run: StepRun, run_id: str, prepared: Preparation, rest: MlflowRest) -> None:
+    """Attach all inputs, and all outputs that are no models, in one request.
+
+    A model that this MLflow does not know is listed as a dataset, so that no artifact is missing.
+    """
+    models = {prepared.model_ids[ref.digest]: None for ref in run.inputs.values() if _known(ref, prepared)}
+    inputs = [ref for ref in run.inputs.values() if not _known(ref, prepared)]
+    outputs = [ref for ref in run.outputs.values() if not is_model(ref) or _lost(ref, run, prepared)]
+    body: dict[str, Any] = {
+        "datasets": datasets(inputs, outputs, {**prepared.summaries, **run.summaries}),
+        "models": [{"model_id": model_id} for model_id in models],
+    }
+    if any(body.values()):
+        rest.post("runs/log-inputs", {"run_id": run_id, **body})
+
+
+def send_models(
+    run: StepRun, experiment_id: str, run_id: str, prepared: Preparation, models: Models, again: bool
+) -> None:
+    """Enter the model outputs into MLflow; those that a hit reused are only attached to the run."""
+    outputs = [name for name, ref in run.outputs.items() if is_model(ref)]
+    if run.cache != "hit":
+        for output in outputs:
+            models.record(run, output, experiment_id, run_id, again)
+        return
+    known = [prepared.model_ids[run.outputs[name].digest] for name in outputs if _known(run.outputs[name], prepared)]
+    if known:
+        models.attach(run_id, known)
+
+
+def _known(ref: ArtifactRef, prepared: Preparation) -> bool:
+    return ref.digest in prepared.model_ids
+
+
+def _lost(ref: ArtifactRef, run: StepRun, prepared: Preparation) -> bool:
+    return run.cache == "hit" and not _known(ref, prepared)

@@ -1,0 +1,74 @@
+"""Send what a step run is made of besides artifacts: parameters, metrics, tags, and its end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_zen.lineage.limits import batches
+from airflow_zen.lineage.names import run_name
+from airflow_zen.lineage.parameters import entries, flat
+from airflow_zen.lineage.refusals import MlflowRefused
+from airflow_zen.lineage.rest import MlflowRest
+from airflow_zen.lineage.step_run import StepRun
+
+
+def send_facts(run: StepRun, run_id: str, tags: Mapping[str, str], rest: MlflowRest) -> None:
+    """Send parameters, metrics and tags: one request, and another for every further 100 parameters.
+
+    MLflow never changes a parameter. Where user code or autologging wrote another value under the same
+    name, theirs stays, and ours becomes `step.<name>`.
+    """
+    parameters = flat(run.parameters)
+    try:
+        _send(parameters, run, run_id, tags, rest)
+    except MlflowRefused as error:
+        if "already logged" not in str(error):
+            raise
+        _send(_apart_from_users(parameters, run_id, rest), run, run_id, tags, rest)
+
+
+def send_end(run: StepRun, run_id: str, rest: MlflowRest) -> None:
+    """Give a run its end state and time, and its name anew where a label came late."""
+    end: dict[str, Any] = {"run_id": run_id, "status": str(run.state)}
+    if run.ended is not None:
+        end["end_time"] = milliseconds(run.ended)
+    if run.label:
+        end["run_name"] = run_name(run)
+    rest.post("runs/update", end)
+
+
+def milliseconds(seconds: float) -> int:
+    """Give MLflow's unit of time."""
+    return round(seconds * 1000)
+
+
+def metric(key: str, value: float, timestamp: int) -> dict[str, Any]:
+    """Write one metric; JSON has no number for NaN and the infinities, so they travel as text."""
+    written: float | str = value
+    if not math.isfinite(value):
+        written = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return {"key": key, "value": written, "timestamp": timestamp, "step": 0}
+
+
+def _send(parameters: Mapping[str, str], run: StepRun, run_id: str, tags: Mapping[str, str], rest: MlflowRest) -> None:
+    first, *others = list(batches(entries(parameters))) or [[]]
+    body = {"run_id": run_id, "metrics": _metrics(run), "tags": entries(tags), "params": first}
+    rest.post("runs/log-batch", body)
+    for batch in others:
+        rest.post("runs/log-batch", {"run_id": run_id, "params": batch})
+
+
+def _metrics(run: StepRun) -> list[dict[str, Any]]:
+    ended = run.started if run.ended is None else run.ended
+    values = {"zen.seconds": round(ended - run.started, 3)}
+    if run.cache != "hit" and run.outputs:
+        values["zen.output_bytes"] = float(sum(ref.size for ref in run.outputs.values()))
+    return [metric(key, value, milliseconds(ended)) for key, value in values.items()]
+
+
+def _apart_from_users(parameters: Mapping[str, str], run_id: str, rest: MlflowRest) -> dict[str, str]:
+    data = rest.get("runs/get", {"run_id": run_id})["run"]["data"]
+    taken = {entry["key"]: entry.get("value", "") for entry in data.get("params", [])}
+    return {name if taken.get(name, value) == value else f"step.{name}": value for name, value in parameters.items()}

@@ -1,0 +1,83 @@
+"""The labels of rows and columns."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import pandas as pd
+
+from airflow_zen.materializers.pandas.categories import restore_codes, store_codes
+from airflow_zen.materializers.pandas.columns import restore, store, values_of
+from airflow_zen.materializers.pandas.stored import Note, Stored
+from airflow_zen.materializers.pandas.zones import freq_note
+from airflow_zen.materializers.registry import MaterializerRegistry
+
+
+def is_default_columns(columns: pd.Index) -> bool:
+    """Tell whether column labels come back from the names in a parquet file alone."""
+    if type(columns) is not pd.Index or columns.name is not None or not len(columns) or not columns.is_unique:
+        return False
+    names = list(columns)
+    if not all(type(name) is str for name in names):
+        return False
+    usual = pd.Index(names).dtype
+    return bool(columns.dtype == usual and getattr(columns.dtype, "storage", "") == getattr(usual, "storage", ""))
+
+
+def index_columns(
+    registry: MaterializerRegistry, index: pd.Index, taken: Collection[str]
+) -> tuple[dict[str, Stored], dict[str, Any]]:
+    """Give the columns that hold the row labels, and the note that makes an index of them.
+
+    0, 1, 2, … needs neither. `taken` are the names of the other columns in the file.
+    """
+    if isinstance(index, pd.RangeIndex):
+        usual = taken and index.equals(pd.RangeIndex(len(index))) and index.step == 1 and index.name is None
+        return {}, {} if usual else {"index": {"range": index}}
+    levels = _levels(registry, index)
+    names = _names(index.names, taken)
+    note = {"names": list(index.names), "in": names, "how": [level.note for level in levels]}
+    if isinstance(index, pd.MultiIndex):
+        note["multi"] = True
+    freq = freq_note(getattr(index, "freq", None)) if isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex) else None
+    if freq is not None:
+        note["freq"] = freq
+    return dict(zip(names, levels, strict=True)), {"index": note}
+
+
+def restored_index(columns: Mapping[str, Any], note: Note, rows: int) -> pd.Index:
+    """Make the row labels of what `index_columns` gave; `columns` are the Arrow arrays by name."""
+    if not note:
+        return pd.RangeIndex(rows)
+    if "range" in note:
+        labels: pd.Index = note["range"]
+        return labels
+    arrays = [columns[name] for name in note["in"]]
+    if note.get("multi"):
+        codes = [restore_codes(array, how, restore) for array, how in zip(arrays, note["how"], strict=True)]
+        levels = [how["categories"] for how in note["how"]]
+        return pd.MultiIndex(levels=levels, codes=codes, names=note["names"], verify_integrity=False)
+    values = restore(arrays[0], note["how"][0])
+    index = pd.Index(values, dtype=values.dtype, name=note["names"][0], tupleize_cols=False)
+    if "freq" in note:
+        index.freq = pd.tseries.frequencies.to_offset(note["freq"])  # type: ignore[attr-defined]
+    return index
+
+
+def _levels(registry: MaterializerRegistry, index: pd.Index) -> list[Stored]:
+    if not isinstance(index, pd.MultiIndex):
+        return [store(registry, values_of(index))]
+    pairs = zip(index.codes, index.levels, strict=True)
+    return [store_codes(registry, codes, level.rename(None), store) for codes, level in pairs]
+
+
+def _names(names: Collection[Any], taken: Collection[str]) -> list[str]:
+    """Name the columns of an index by its names, or as pandas does where it has none."""
+    wanted = list(names)
+    if all(type(name) is str and name not in taken for name in wanted) and len(set(wanted)) == len(wanted):
+        return wanted
+    prefix = "__index_level"
+    while any(name.startswith(prefix) for name in taken):
+        prefix = f"_{prefix}"
+    return [f"{prefix}_{level}__" for level in range(len(wanted))]

@@ -1,0 +1,91 @@
+"""Frames, series and indexes to parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from airflow_zen.errors import SaveRefused
+from airflow_zen.materializers.arrow.parquet import FILE_NAME, describe, with_note, write_parquet
+from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.pandas.axes import index_columns, is_default_columns
+from airflow_zen.materializers.pandas.columns import store, values_of
+from airflow_zen.materializers.pandas.stored import Stored
+from airflow_zen.materializers.tree import tree_text
+
+
+def save(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
+    """Write a frame, series or index, and give its summary."""
+    _check_class(value)
+    columns, labels, note = _taken_apart(value)
+    stored = {name: store(materializer.registry, values_of(column)) for name, column in columns.items()}
+    index, index_note = index_columns(materializer.registry, labels, taken=stored.keys())
+    note |= index_note | _column_notes(stored)
+    table = pa.table({name: column.array for name, column in {**stored, **index}.items()})
+    parts: list[dict[str, str]] = []
+    if note:
+        text, parts = tree_text(materializer, note, directory)
+        table = with_note(table, text)
+    _write(table, directory)
+    summary = _summary(value)
+    return {**summary, "parts": parts} if parts else summary
+
+
+def _check_class(value: Any) -> None:
+    if type(value) in (pd.DataFrame, pd.Series) or isinstance(value, pd.Index) and _is_pandas(type(value)):
+        return
+    raise SaveRefused(f"{type(value).__qualname__} would come back as its base class. Convert it to that first.")
+
+
+def _is_pandas(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == "pandas"
+
+
+def _taken_apart(value: Any) -> tuple[dict[str, Any], pd.Index, dict[str, Any]]:
+    """Give the columns by the name they have in the file, the row labels, and the note on everything else."""
+    if isinstance(value, pd.Index):
+        return {}, value, {"kind": "index"}
+    note = {"attrs": value.attrs} if value.attrs else {}
+    if not value.flags.allows_duplicate_labels:
+        note["unique_labels"] = True
+    if isinstance(value, pd.Series):
+        name = value.name if type(value.name) is str else "values"
+        return {name: value}, value.index, {"kind": "series", "name": value.name, **note}
+    if not is_default_columns(value.columns):
+        note["columns"] = value.columns
+    return dict(zip(_file_names(value.columns), _columns(value), strict=True)), value.index, note
+
+
+def _columns(frame: pd.DataFrame) -> Iterator[pd.Series]:
+    return (frame.iloc[:, position] for position in range(frame.shape[1]))
+
+
+def _file_names(columns: pd.Index) -> list[str]:
+    """Keep names that are distinct strings; number the columns otherwise."""
+    names = list(columns)
+    if all(type(name) is str for name in names) and len(set(names)) == len(names):
+        return names
+    return [str(position) for position in range(len(names))]
+
+
+def _column_notes(stored: Mapping[str, Stored]) -> dict[str, Any]:
+    notes = {name: column.note for name, column in stored.items() if column.note}
+    return {"dtypes": notes} if notes else {}
+
+
+def _write(table: pa.Table, directory: Path) -> None:
+    try:
+        write_parquet(table, directory / FILE_NAME)
+    except pa.ArrowException as error:
+        raise SaveRefused(f"A value does not fit into parquet: {error}") from error
+
+
+def _summary(value: Any) -> dict[str, Any]:
+    if isinstance(value, pd.DataFrame):
+        kinds = zip(value.columns, value.dtypes, strict=True)
+        return describe(len(value), [{"name": str(name), "type": str(dtype)} for name, dtype in kinds])
+    return describe(len(value), [{"name": str(value.name), "type": str(getattr(value, "dtype", "object"))}])

@@ -1,0 +1,72 @@
+"""A skops file with the same bytes for the same model.
+
+skops names everything after its address in memory and stamps the time; neither is part of the model.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
+
+_SCHEMA = "schema.json"
+_ID = "__id__"
+
+
+def write_canonical(skops_file: bytes, path: Path) -> None:
+    """Write what `skops.io.dumps` gave, with addresses numbered by first appearance and no times."""
+    with ZipFile(io.BytesIO(skops_file)) as source, ZipFile(path, "w", ZIP_STORED) as target:
+        schema = json.loads(source.read(_SCHEMA))
+        _sort_sets(schema)
+        _number_ids(schema)
+        for old, new in _number_files(schema).items():
+            target.writestr(ZipInfo(new), source.read(old))
+        target.writestr(ZipInfo(_SCHEMA), json.dumps(schema, indent=1))
+
+
+def _nodes(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield every object of the schema, in the order it is written."""
+    pending = [node]
+    while pending:
+        found = pending.pop()
+        if isinstance(found, dict):
+            yield found
+            pending.extend(reversed(list(found.values())))
+        elif isinstance(found, list):
+            pending.extend(reversed(found))
+
+
+def _sort_sets(schema: Any) -> None:
+    for node in _nodes(schema):
+        if node.get("__loader__") == "SetNode":
+            node["content"].sort(key=_text_without_ids)
+
+
+def _number_ids(schema: Any) -> None:
+    """Keep an id only where it says that two places hold the same mutable object."""
+    uses = Counter(node[_ID] for node in _nodes(schema) if _ID in node and node.get("__loader__") != "JsonNode")
+    numbers: dict[int, int] = {}
+    for node in _nodes(schema):
+        address = node.pop(_ID, None)
+        if address is not None and uses[address] > 1 and node.get("__loader__") != "JsonNode":
+            node[_ID] = numbers.setdefault(address, len(numbers) + 1)
+
+
+def _number_files(schema: Any) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for node in _nodes(schema):
+        if isinstance(node.get("file"), str) and "__loader__" in node:
+            suffix = Path(node["file"]).suffix
+            node["file"] = names.setdefault(node["file"], f"{len(names)}{suffix}")
+    return names
+
+
+def _text_without_ids(node: Any) -> str:
+    copy = json.loads(json.dumps(node))
+    for found in _nodes(copy):
+        found.pop(_ID, None)
+    return json.dumps(copy, sort_keys=True)
