@@ -37,6 +37,13 @@ def pytest_configure() -> None:
     }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a test whose promise is not written down."""
+    silent = sorted({item.nodeid.split("[")[0] for item in items if not getattr(item, "obj", item).__doc__})
+    if silent:
+        raise pytest.UsageError("These tests have no docstring that says what they promise:\n  " + "\n  ".join(silent))
+
+
 def pytest_unconfigure() -> None:
     """Leave nothing behind."""
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)

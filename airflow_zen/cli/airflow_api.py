@@ -179,8 +179,14 @@ def _task_instance(answer: Mapping[str, Any]) -> TaskInstance:
 def _log_line(event: Mapping[str, Any] | str) -> str:
     if isinstance(event, str):
         return event
-    details = event.get("error_detail") or []
-    traces = [f"{detail.get('exc_type')}: {detail.get('exc_value')}" for detail in details]
-    return "\n".join(
-        [f"{event.get('timestamp') or ''} {event.get('level') or ''} {event.get('event')}".strip(), *traces]
-    )
+    line = f"{event.get('timestamp') or ''} {event.get('level') or ''} {event.get('event')}".strip()
+    return "\n".join([line, *(text for error in event.get("error_detail") or () for text in _trace(error))])
+
+
+def _trace(error: Mapping[str, Any]) -> list[str]:
+    """Write an exception as Python does, without the source lines."""
+    frames = [
+        f'  File "{frame.get("filename")}", line {frame.get("lineno")}, in {frame.get("name")}'
+        for frame in error.get("frames") or ()
+    ]
+    return [*frames, f"{error.get('exc_type')}: {error.get('exc_value')}"]

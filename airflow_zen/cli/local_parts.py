@@ -141,7 +141,7 @@ def _beats(component: str) -> Callable[[Layout, Process], bool]:
         except WebError:
             return False
         beat = state.get(f"latest_{component}_heartbeat")
-        return bool(beat) and datetime.fromisoformat(beat).timestamp() > process.started
+        return beat is not None and datetime.fromisoformat(beat).timestamp() > process.started
 
     return ready
 

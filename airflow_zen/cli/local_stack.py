@@ -39,6 +39,9 @@ def up(
     with alone(directory):
         start_up = StartUp(_plan(directory, dags, dict(settings or {})), say, timeout)
         before = start_up.stack
+        if not before.processes:
+            # Children of parts that crashed would share the databases with the new ones.
+            _stop(before)
         try:
             start_up.run()
         except BaseException:
@@ -75,11 +78,9 @@ def _plan(directory: Path, dags: Path, settings: Mapping[str, str]) -> LocalStac
         layout = Layout(directory, dags, free_port(AIRFLOW_PORT), free_port(MLFLOW_PORT), secrets.token_hex(16))
         return LocalStack(layout, settings, {})
     if not stack.running():
-        ports = {
-            "airflow_port": free_port(stack.layout.airflow_port),
-            "mlflow_port": free_port(stack.layout.mlflow_port),
-        }
-        return LocalStack(replace(stack.layout, dags=dags, **ports), settings, {})
+        airflow_port, mlflow_port = free_port(stack.layout.airflow_port), free_port(stack.layout.mlflow_port)
+        layout = replace(stack.layout, dags=dags, airflow_port=airflow_port, mlflow_port=mlflow_port)
+        return LocalStack(layout, settings, {})
     if (stack.layout.dags, stack.settings) != (dags, settings):
         raise StackError(
             f"The stack in {directory} is up with the DAGs folder {str(stack.layout.dags)!r} and the settings "

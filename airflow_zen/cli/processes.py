@@ -123,5 +123,5 @@ def _alive(process: psutil.Process) -> bool:
 def _running(pid: int, started: float) -> bool:
     with suppress(psutil.Error):
         process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 1 and _alive(process)
+        return abs(process.create_time() - started) < 2 and _alive(process)
     return False

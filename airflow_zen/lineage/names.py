@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote
@@ -23,6 +24,8 @@ from airflow_zen.lineage.step_run import StepRun, StepState
 
 EXPERIMENT_PREFIX = "airflow/"
 
+_LONGEST_FOLDER = 250
+
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -32,9 +35,11 @@ def experiment_name(dag_id: str) -> str:
 
 
 def folder(name: str) -> str:
-    """Write a name as one part of a key in the store."""
-    quoted = quote(name, safe="")
-    return quoted if quoted.strip(".") else quoted.replace(".", "%2E")
+    """Write a name as one part of a key in the store, percent-quoted; a filesystem allows it 255 bytes."""
+    part = quote(name, safe="")
+    if len(part) > _LONGEST_FOLDER:
+        return f"{part[: _LONGEST_FOLDER - 9]}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return part if part.strip(".") else part.replace(".", "%2E")
 
 
 def run_key(dag_id: str, run_id: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from urllib.parse import unquote
 
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactNotFound
@@ -19,8 +18,8 @@ _UNDELIVERED = "undelivered"
 class StepRunRecords:
     """Keep one JSON document per step run: `runs/<dag>/<run>/steps/<task>/<map index>.<try>.json`.
 
-    What the lineage server has not got yet is marked under `undelivered/`, so that it is found without
-    a look at every record.
+    What the lineage server has not got yet has a marker under `undelivered/` that holds the record's
+    key, so that it is found without a look at every record.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -28,9 +27,10 @@ class StepRunRecords:
 
     def put(self, run: StepRun, delivered: bool) -> None:
         """Write the record of a finished run; one request, two where it is not delivered."""
-        self._transport.write(record_key(run.id), json.dumps(run.to_json(), indent=1, default=str).encode())
+        key = record_key(run.id)
+        self._transport.write(key, json.dumps(run.to_json(), indent=1, default=str).encode())
         if not delivered:
-            self._transport.write(_marker(run.id), b"{}")
+            self._transport.write(_marker(run.id), key.encode())
 
     def get(self, run: StepRunId) -> StepRun:
         """Read one record; raises `ArtifactNotFound` when there is none."""
@@ -43,9 +43,9 @@ class StepRunRecords:
 
     def undelivered(self) -> Iterator[StepRun]:
         """Read the records that the lineage server has not got yet."""
-        for key in list(self._transport.list(_UNDELIVERED)):
+        for marker in list(self._transport.list(_UNDELIVERED)):
             with suppress(ArtifactNotFound):
-                yield self.get(_named_by(key))
+                yield self._read(self._transport.read(marker).decode())
 
     def mark_delivered(self, run: StepRunId) -> None:
         """Forget that a record was owed."""
@@ -66,9 +66,3 @@ def _marker(run: StepRunId) -> str:
 
 def _leaf(run: StepRunId) -> str:
     return f"{folder(run.task_id)}/{run.map_index}.{run.try_number}.json"
-
-
-def _named_by(marker: str) -> StepRunId:
-    _, dag, run, task, leaf = marker.split("/")
-    map_index, try_number, _ = leaf.split(".")
-    return StepRunId(unquote(dag), unquote(run), unquote(task), int(map_index), int(try_number))

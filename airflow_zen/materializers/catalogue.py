@@ -64,6 +64,7 @@ TYPES: Mapping[str, str] = {
     "pandas.Index": _PANDAS,
     "polars.DataFrame": _POLARS,
     "polars.Series": _POLARS,
+    "polars.LazyFrame": _POLARS,
     "sklearn.base.BaseEstimator": _SKLEARN,
 }
 

@@ -38,7 +38,7 @@ def rclone(directory: Path) -> Iterator[S3Server]:
     buckets = directory / "buckets"
     (buckets / server.bucket).mkdir(parents=True)
     keys = ("--auth-key", f"{server.access_key},{server.secret_key}")
-    command = [program() or "rclone", "serve", "s3", "--addr", f"127.0.0.1:{port}", *keys, buckets]
+    command = [program() or "rclone", "serve", "s3", "--addr", f"127.0.0.1:{port}", *keys, str(buckets)]
     settings = {"RCLONE_CONFIG": str(directory / "rclone.conf")}
     with running(command, log=directory / "rclone.out", answers=lambda: accepts(port), environment=settings):
         yield server

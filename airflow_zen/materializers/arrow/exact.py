@@ -62,7 +62,8 @@ def restore_schema(file: pq.ParquetFile) -> pa.Table:
 
 
 def _cast(column: pa.ChunkedArray, dtype: pa.DataType) -> pa.ChunkedArray:
-    return column if types.is_dictionary(dtype) or column.type == dtype else column.cast(dtype)
+    same = types.is_dictionary(dtype) or column.type.equals(dtype, check_metadata=True)
+    return column if same else column.cast(dtype)
 
 
 def _written_schema(file: pq.ParquetFile) -> pa.Schema | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ from pyarrow import types
 FILE_NAME = "table.parquet"
 NOTE = b"airflow_zen"
 ROWS_IN_A_GROUP = 1 << 20
-MOST_COLUMNS_IN_A_SUMMARY = 500
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
@@ -41,21 +38,6 @@ def take_note(table: pa.Table) -> tuple[pa.Table, str]:
     return table.replace_schema_metadata(metadata or None), note
 
 
-def describe(rows: int, columns: list[Mapping[str, str]]) -> dict[str, Any]:
-    """Summarise a table; of more than 500 columns the rest is only counted."""
-    count = len(columns)
-    shape = f"{rows} {_plural(rows, 'row')} × {count} {_plural(count, 'column')}"
-    summary: dict[str, Any] = {"shape": shape, "rows": rows, "columns": columns[:MOST_COLUMNS_IN_A_SUMMARY]}
-    if count > MOST_COLUMNS_IN_A_SUMMARY:
-        summary["columns_not_listed"] = count - MOST_COLUMNS_IN_A_SUMMARY
-    return summary
-
-
-def read_note(note: str) -> Any:
-    """Parse a note of plain JSON."""
-    return json.loads(note) if note else {}
-
-
 def _unchunked(table: pa.Table) -> pa.Table:
     return table.combine_chunks() if any(column.num_chunks > 1 for column in table.columns) else table
 
@@ -63,7 +45,3 @@ def _unchunked(table: pa.Table) -> pa.Table:
 def _repeats(dtype: Any) -> bool:
     """Tell whether values of a type often repeat; a dictionary of floats only costs time."""
     return not (types.is_floating(dtype) or types.is_timestamp(dtype) or types.is_nested(dtype))
-
-
-def _plural(count: int, word: str) -> str:
-    return word if count == 1 else f"{word}s"

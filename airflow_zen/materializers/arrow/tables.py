@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.arrow.exact import restore_schema
-from airflow_zen.materializers.arrow.parquet import FILE_NAME, describe, take_note, with_note, write_parquet
+from airflow_zen.materializers.arrow.parquet import FILE_NAME, take_note, with_note, write_parquet
+from airflow_zen.materializers.arrow.summary import describe
 from airflow_zen.materializers.registry import MaterializerRegistry
 
 IPC_FILE_NAME = "table.arrow"

@@ -71,7 +71,9 @@ def _check(dtype: np.dtype[Any]) -> None:
     plain = np.dtype([("f", dtype)]) if dtype.fields is None else dtype
     read = np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(plain))
     if read != plain or dtype.metadata is not None:
-        raise SaveRefused(f"A .npy file does not keep the dtype {dtype!r}. Convert the array to a dtype of NumPy's own.")
+        raise SaveRefused(
+            f"A .npy file does not keep the dtype {dtype!r}. Convert the array to a dtype of NumPy's own."
+        )
 
 
 def _items(array: np.ndarray[Any, Any]) -> dict[str, Any]:

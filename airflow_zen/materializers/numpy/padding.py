@@ -33,10 +33,14 @@ def _copy(source: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> None:
         for name in source.dtype.names:
             _copy(source[name], target[name])
     elif _has_padding(source.dtype):
-        halves = [(source, target)] if source.dtype.kind == "f" else [
-            (source.real, target.real),
-            (source.imag, target.imag),
-        ]
+        halves = (
+            [(source, target)]
+            if source.dtype.kind == "f"
+            else [
+                (source.real, target.real),
+                (source.imag, target.imag),
+            ]
+        )
         for one, other in halves:
             _copy_extended(one, other)
     else:

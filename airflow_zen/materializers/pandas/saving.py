@@ -10,7 +10,8 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_zen.errors import SaveRefused
-from airflow_zen.materializers.arrow.parquet import FILE_NAME, describe, with_note, write_parquet
+from airflow_zen.materializers.arrow.parquet import FILE_NAME, with_note, write_parquet
+from airflow_zen.materializers.arrow.summary import describe
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.pandas.axes import index_columns, is_default_columns
 from airflow_zen.materializers.pandas.columns import store, values_of

@@ -39,5 +39,7 @@ def freq_note(freq: Any) -> str | None:
     if freq is None:
         return None
     if pd.tseries.frequencies.to_offset(freq.freqstr) != freq:
-        raise SaveRefused(f"The frequency {freq!r} is more than its name {freq.freqstr!r} says. Set index.freq to None.")
+        raise SaveRefused(
+            f"The frequency {freq!r} is more than its name {freq.freqstr!r} says. Set index.freq to None."
+        )
     return str(freq.freqstr)

@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
+import numpy as np
+
+from airflow_zen.materializers.numpy.padding import without_padding
+
 _SCHEMA = "schema.json"
 _ID = "__id__"
 
@@ -24,8 +28,20 @@ def write_canonical(skops_file: bytes, path: Path) -> None:
         _sort_sets(schema)
         _number_ids(schema)
         for old, new in _number_files(schema).items():
-            target.writestr(ZipInfo(new), source.read(old))
+            target.writestr(ZipInfo(new), _clean(new, source.read(old)))
         target.writestr(ZipInfo(_SCHEMA), json.dumps(schema, indent=1))
+
+
+def _clean(name: str, content: bytes) -> bytes:
+    """Zero what lies between the fields of a structured array, such as the nodes of a tree."""
+    if not name.endswith(".npy"):
+        return content
+    array = np.load(io.BytesIO(content), allow_pickle=False)
+    if array.dtype.fields is None:
+        return content
+    clean = io.BytesIO()
+    np.save(clean, without_padding(array), allow_pickle=False)
+    return clean.getvalue()
 
 
 def _nodes(node: Any) -> Iterator[dict[str, Any]]:

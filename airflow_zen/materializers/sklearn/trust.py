@@ -10,6 +10,7 @@ _TRUSTED = re.compile(
     sklearn\.(?!datasets\b|externals\b|utils\._testing\b|.*\btests?\b)
     | numpy\.(ma|random|dtypes|polynomial|_core\.numeric)\.
     | numpy\.(?!memmap|save|load|from|gen|DataSource|testing|f2py|lib|ctypeslib|distutils)\w+$
+    | scipy\._lib\.array_api_compat\.
     | scipy\.(sparse|special|stats|interpolate|spatial|linalg|optimize|ndimage|signal|cluster)\.(?!.*\btests?\b)
     """,
     re.VERBOSE,

@@ -1,0 +1,294 @@
+"""The part of a definition that decides its result, as text, and the names that part refers to."""
+
+from __future__ import annotations
+
+import ast
+import symtable
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+from airflow_zen.caching.source import Import, bindings
+
+Dropped = Callable[[ast.expr], bool]
+
+# Decorators that never read the annotations of what they decorate.
+_BLIND = {
+    "abstractmethod", "asynccontextmanager", "cache", "cached_property", "classmethod", "contextmanager",
+    "deleter", "getter", "lru_cache", "property", "setter", "staticmethod", "wraps",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A name, with the attributes read from it; `argued` when it is called with an argument that is not None."""
+
+    chain: tuple[str, ...]
+    argued: bool = False
+
+
+@dataclass(frozen=True)
+class CodeText:
+    """Normalised source, with every name in it that is defined elsewhere.
+
+    `imports` are bound inside the code itself; `computed` are builtins and calls whose effect the text
+    does not show, such as `exec`.
+    """
+
+    text: str
+    references: tuple[Reference, ...]
+    imports: tuple[tuple[str, Import], ...]
+    modules: tuple[str, ...]
+
+
+def normalise(node: ast.AST, dropped: Dropped, free: Iterable[str] = ()) -> CodeText:
+    """Drop what cannot change a result: docstrings, annotations, formatting, comments, dropped decorators.
+
+    `free` names the variables of enclosing functions that the code uses. Annotations in the body of a
+    class that could be made of them (it has a base, a decorator or a metaclass) stay, and so do those
+    of a function whose decorator could read them.
+    """
+    kept = _Normaliser(dropped).visit(node)
+    lifted = _lift_imports(kept)
+    text = ast.unparse(ast.fix_missing_locations(kept))
+    inner = tuple(binding for child in ast.walk(kept) for binding in bindings(child))
+    found = _References()
+    found.visit(_without_own_defaults(kept))
+    outside = _outside_names(text, tuple(free)) | {name for name, _ in inner} | found.globals
+    references = {reference for reference in found.references if reference.chain[0] in outside}
+    ordered = sorted(references, key=lambda one: (one.chain, one.argued))
+    return CodeText(text, tuple(ordered), tuple({*inner, *lifted}), tuple(sorted(found.modules)))
+
+
+def references_of(expression: ast.AST) -> tuple[Reference, ...]:
+    """Give every name an expression refers to."""
+    found = _References()
+    found.visit(expression)
+    return tuple(sorted(found.references, key=lambda one: one.chain))
+
+
+class _Normaliser:
+    """Copy a tree without what cannot change a result; the original stays as it is."""
+
+    def __init__(self, dropped: Dropped) -> None:
+        self.dropped = dropped
+
+    def visit(self, node: ast.AST) -> Any:
+        copied = type(node)(**{name: self._field(value) for name, value in ast.iter_fields(node)})
+        change = getattr(self, f"_{type(node).__name__}", None)
+        return change(copied) if change else copied
+
+    def _field(self, value: Any) -> Any:
+        if isinstance(value, ast.AST):
+            return self.visit(value)
+        return self._list(value) if isinstance(value, list) else value
+
+    def _list(self, values: list[Any]) -> list[Any]:
+        kept = [value for value in values if not _is_idle(value)]
+        if values and not kept:
+            return [ast.Pass()]
+        return [self._field(value) for value in kept]
+
+    def _FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
+        node.decorator_list = [each for each in node.decorator_list if not self.dropped(each)]
+        node.type_comment = None
+        if all(_last_name(each) in _BLIND for each in node.decorator_list):
+            node.returns = None
+            for argument in _arguments(node.args):
+                argument.annotation = None
+        node.body = [_plain(each) for each in node.body if not _is_bare_annotation(each)] or [ast.Pass()]
+        return node
+
+    _AsyncFunctionDef = _FunctionDef
+
+    def _ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.decorator_list = [each for each in node.decorator_list if not self.dropped(each)]
+        if not (node.bases or node.keywords or node.decorator_list):
+            node.body = [_plain(each) for each in node.body if not _is_bare_annotation(each)] or [ast.Pass()]
+        return node
+
+    def _If(self, node: ast.If) -> ast.AST:
+        if _last_name(node.test) != "TYPE_CHECKING":
+            return _plain_blocks(node)
+        return ast.If(ast.Constant(True), node.orelse, []) if node.orelse else ast.Pass()
+
+    def _plain_statement(self, node: ast.AST) -> ast.AST:
+        return _plain_blocks(node)
+
+    _For = _AsyncFor = _While = _With = _AsyncWith = _Try = _TryStar = _ExceptHandler = _match_case = _plain_statement
+
+
+def _plain_blocks(node: Any) -> ast.AST:
+    """Take the annotations off the variables of a block."""
+    for name in ("body", "orelse", "finalbody"):
+        block = getattr(node, name, None)
+        if isinstance(block, list) and block:
+            setattr(node, name, [_plain(each) for each in block if not _is_bare_annotation(each)] or [ast.Pass()])
+    if hasattr(node, "type_comment"):
+        node.type_comment = None
+    return cast(ast.AST, node)
+
+
+def _plain(statement: ast.stmt) -> ast.stmt:
+    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        return ast.Assign([statement.target], statement.value)
+    if isinstance(statement, ast.Assign):
+        statement.type_comment = None
+    return statement
+
+
+def _is_bare_annotation(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.AnnAssign) and statement.value is None
+
+
+def _is_idle(value: Any) -> bool:
+    """Recognise docstrings and other lone constants, and `pass`."""
+    return isinstance(value, ast.Pass) or (isinstance(value, ast.Expr) and isinstance(value.value, ast.Constant))
+
+
+def _arguments(arguments: ast.arguments) -> list[ast.arg]:
+    starred = [each for each in (arguments.vararg, arguments.kwarg) if each]
+    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *starred]
+
+
+def _last_name(node: ast.expr) -> str:
+    """Give the last name of `a`, `m.a`, `a(...)`."""
+    if isinstance(node, ast.Call):
+        return _last_name(node.func)
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def _lift_imports(node: ast.AST) -> list[tuple[str, Import]]:
+    """Take the plain imports out of a function's body, so that where an import stands does not matter."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return []
+    bound = list(_bound_names(node))
+    used = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    lifted = [
+        each
+        for each in node.body
+        if isinstance(each, ast.Import | ast.ImportFrom)
+        and all(bound.count(name) == 1 and name in used for name, _ in bindings(each))
+    ]
+    node.body = [each for each in node.body if each not in lifted] or [ast.Pass()]
+    return [binding for each in lifted for binding in bindings(each)]
+
+
+def _bound_names(node: ast.AST) -> Iterator[str]:
+    for each in ast.walk(node):
+        if isinstance(each, ast.Name) and not isinstance(each.ctx, ast.Load):
+            yield each.id
+        elif isinstance(each, ast.arg):
+            yield each.arg
+        elif isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler):
+            yield each.name or ""
+        elif isinstance(each, ast.Global | ast.Nonlocal):
+            yield from each.names
+        yield from (name for name, _ in bindings(each))
+
+
+def _without_own_defaults(node: ast.AST) -> ast.AST:
+    """Leave out the defaults of the function itself: they are known by value."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        return node
+    arguments = node.args
+    bare = ast.arguments(
+        arguments.posonlyargs, arguments.args, arguments.vararg, arguments.kwonlyargs, [], arguments.kwarg, []
+    )
+    fields = dict(ast.iter_fields(node)) | {"args": bare}
+    return type(node)(**fields)
+
+
+def _outside_names(text: str, free: tuple[str, ...]) -> set[str]:
+    """Ask Python's own compiler which names come from outside the text."""
+    if free:
+        text = f"def _({', '.join(free)}):\n" + textwrap.indent(text, " ")
+    tables = [symtable.symtable(text, "<code>", "exec")]
+    names = set(free)
+    while tables:
+        table = tables.pop()
+        names |= {one.get_name() for one in table.get_symbols() if one.is_referenced() and _is_outside(one, table)}
+        tables.extend(table.get_children())
+    return names
+
+
+def _is_outside(symbol: symtable.Symbol, table: symtable.SymbolTable) -> bool:
+    return symbol.is_global() or (table.get_type() == "module" and not symbol.is_assigned())
+
+
+class _References(ast.NodeVisitor):
+    """Collect names with the attributes read from them."""
+
+    def __init__(self) -> None:
+        self.references: set[Reference] = set()
+        self.globals: set[str] = set()
+        self.modules: set[str] = set()
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if isinstance(node.ctx, ast.Load):
+            self.references.add(Reference((node.id,)))
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        if isinstance(node.target, ast.Name):
+            self.references.add(Reference((node.target.id,)))
+        self.generic_visit(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        chain = self._chain(node)
+        if chain:
+            self.references.add(Reference(chain))
+        else:
+            self.generic_visit(node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        chain = self._chain(node)
+        if chain:
+            self.references.add(Reference(chain))
+        else:
+            self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        chain = self._chain(node)
+        if chain:
+            self.references.add(Reference(chain))
+            return
+        called = self._chain(node.func)
+        if called is None:
+            self.visit(node.func)
+        elif called[-1] in ("import_module", "__import__") and _text_argument(node, 0):
+            self.modules.add(_text_argument(node, 0))
+        else:
+            self.references.add(Reference(called, _is_argued(node)))
+        for each in (*node.args, *node.keywords):
+            self.visit(each)
+
+    def _chain(self, node: ast.AST) -> tuple[str, ...] | None:
+        """Read `a.b.c`, `getattr(a, "b").c` and `globals()["a"].b` as names."""
+        if isinstance(node, ast.Name):
+            return (node.id,)
+        if isinstance(node, ast.Attribute):
+            above = self._chain(node.value)
+            return (*above, node.attr) if above else None
+        if isinstance(node, ast.Call) and _last_name(node.func) == "getattr" and len(node.args) == 2:
+            above, name = self._chain(node.args[0]), _text_argument(node, 1)
+            return (*above, name) if above and name else None
+        return self._global(node)
+
+    def _global(self, node: ast.AST) -> tuple[str, ...] | None:
+        if not (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)):
+            return None
+        if not (isinstance(node.value, ast.Call) and _last_name(node.value.func) == "globals"):
+            return None
+        self.globals.add(str(node.slice.value))
+        return (str(node.slice.value),)
+
+
+def _text_argument(node: ast.Call, position: int) -> str:
+    given = node.args[position] if len(node.args) > position else None
+    return given.value if isinstance(given, ast.Constant) and isinstance(given.value, str) else ""
+
+
+def _is_argued(node: ast.Call) -> bool:
+    values = [*node.args, *(each.value for each in node.keywords)]
+    return any(not (isinstance(each, ast.Constant) and each.value is None) for each in values)

@@ -1,0 +1,53 @@
+"""What makes the same code give another result: clocks, and generators nobody seeded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_CLOCK = re.compile(
+    r"time\.(time|time_ns|localtime|gmtime|ctime|asctime|strftime)"
+    r"|datetime\.(datetime|date)\.(now|utcnow|today)"
+    r"|pandas\.Timestamp\.(now|utcnow|today)|pendulum\.(now|today|yesterday|tomorrow)"
+)
+_UNIQUE = re.compile(r"uuid\.uuid[14]|os\.(urandom|getrandom)|secrets\.\w+|random\.SystemRandom(\.\w+)?|tempfile\.mkdtemp")
+
+# Generators that draw from one hidden state, and the call that seeds it.
+_HIDDEN = {
+    re.compile(r"random\.(?!Random\b|SystemRandom\b|seed\b|setstate\b)[a-z]\w*"): "random.seed",
+    re.compile(
+        r"numpy\.random\.(?!seed\b|set_state\b|get_state\b|default_rng\b|[A-Z])\w+"
+    ): "numpy.random.seed",
+    re.compile(r"torch\.(rand|randn|randint|randperm|normal|bernoulli|multinomial)(_like)?"): "torch.manual_seed",
+}
+_SEEDABLE = re.compile(
+    r"random\.Random|numpy\.random\.(default_rng|RandomState|SeedSequence|PCG64|PCG64DXSM|MT19937|Philox|SFC64)"
+)
+
+
+def warnings_for(calls: Iterable[tuple[str, bool]]) -> tuple[str, ...]:
+    """Warn of each named thing that reads the clock or an unseeded generator.
+
+    `calls` holds dotted names, each with whether it is given an argument.
+    """
+    calls = set(calls)
+    seeded = {name for name, argued in calls if argued}
+    found = {_warning(name, argued, seeded) for name, argued in calls}
+    return tuple(sorted(one for one in found if one))
+
+
+def _warning(name: str, argued: bool, seeded: set[str]) -> str:
+    if _CLOCK.fullmatch(name):
+        return _advice(name, "reads the clock")
+    if _UNIQUE.fullmatch(name):
+        return _advice(name, "gives another value every time")
+    if _SEEDABLE.fullmatch(name) and not argued:
+        return _advice(name, "is not given a seed")
+    for pattern, seed in _HIDDEN.items():
+        if pattern.fullmatch(name) and seed not in seeded:
+            return _advice(name, f"draws from a generator that {seed} has not seeded")
+    return ""
+
+
+def _advice(name: str, fault: str) -> str:
+    return f"The code calls {name}, which {fault}: a cached result repeats the first one. Consider cache=False."

@@ -1,0 +1,73 @@
+"""What the parts of a local stack are told."""
+
+import json
+import socket
+import stat
+
+import pytest
+from cryptography.fernet import Fernet
+
+from airflow_zen.cli.local_parts import environment, free_port
+from airflow_zen.cli.processes import MARK
+from airflow_zen.cli.stack_state import Layout
+
+
+@pytest.fixture
+def layout(tmp_path):
+    return Layout(tmp_path, tmp_path / "dags", 8080, 5000, "the-mark")
+
+
+def test_is_cut_off_from_the_machine(layout, monkeypatch):
+    """Settings of the machine's own Airflow and MLflow do not reach the stack; its connections do."""
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
+    monkeypatch.setenv("AIRFLOW_CONN_STORE", "aws://")
+    told = environment(layout, {})
+    assert told["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
+    assert "MLFLOW_TRACKING_URI" not in told
+    assert told["AIRFLOW_CONN_STORE"] == "aws://"
+
+
+def test_keeps_everything_in_its_directory(layout):
+    """Databases, artifacts and Airflow's home lie under the directory; every address is on the loopback."""
+    told = environment(layout, {})
+    for name in ("AIRFLOW_HOME", "AIRFLOW__ZEN__ARTIFACT_ROOT", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"):
+        assert str(layout.directory) in told[name]
+    for name in (
+        "AIRFLOW__API__BASE_URL",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
+        "AIRFLOW__ZEN__MLFLOW_TRACKING_URI",
+    ):
+        assert told[name].startswith("http://127.0.0.1:")
+    assert told[MARK] == "the-mark"
+
+
+def test_settings_go_first(layout):
+    """What the caller sets goes before what the stack would choose."""
+    assert environment(layout, {"AIRFLOW__ZEN__ARTIFACT_ROOT": "s3://b"})["AIRFLOW__ZEN__ARTIFACT_ROOT"] == "s3://b"
+
+
+def test_secrets_are_made_once(layout):
+    """Keys are strong, differ between stacks, stay the same for one, and are readable by their owner only."""
+    told = environment(layout, {})
+    Fernet(told["AIRFLOW__CORE__FERNET_KEY"])
+    assert len(told["AIRFLOW__API_AUTH__JWT_SECRET"]) >= 64
+    assert environment(layout, {}) == told
+    file = layout.directory / "secrets.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert set(json.loads(file.read_text()).values()) <= set(told.values())
+
+
+def test_taken_port():
+    """A port that somebody listens on is not given; another one is."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        taken = listener.getsockname()[1]
+        assert free_port(taken) != taken
+
+
+def test_free_port_is_kept():
+    """A wanted port that is free is given, so that addresses stay the same."""
+    port = free_port()
+    assert free_port(port) == port

@@ -1,0 +1,160 @@
+"""One real Airflow and MLflow: up, used, up again, broken, down."""
+
+import os
+import subprocess
+import sys
+import urllib.request
+
+import psutil
+import pytest
+
+from airflow_zen.cli import local_stack
+from airflow_zen.cli.airflow_api import AirflowApi
+from airflow_zen.cli.local_stack import down, main, status, up
+from airflow_zen.cli.processes import marked
+from airflow_zen.cli.stack_state import StackError
+
+DAG = """
+from airflow.sdk import dag, task
+
+
+@task
+def double(number):
+    print("doubling", number)
+    return 2 * number
+
+
+@task
+def fail():
+    raise ValueError("as it should")
+
+
+@dag(schedule=None)
+def numbers():
+    double.expand(number=[1, 2])
+
+
+@dag(schedule=None)
+def failing():
+    fail()
+
+
+numbers()
+failing()
+"""
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("stack")
+    yield directory
+    down(directory)
+
+
+@pytest.fixture(scope="module")
+def dags(tmp_path_factory):
+    dags = tmp_path_factory.mktemp("dags")
+    (dags / "numbers.py").write_text(DAG)
+    return dags
+
+
+@pytest.fixture(scope="module")
+def stack(directory, dags):
+    return up(directory, dags)
+
+
+@pytest.fixture(scope="module")
+def airflow(stack):
+    return AirflowApi(stack.layout.airflow_url)
+
+
+def test_is_healthy(stack, airflow):
+    """Once `up` returns, every component of Airflow is healthy and MLflow answers."""
+    assert {name: part["status"] for name, part in airflow.health().items()} == dict.fromkeys(
+        ("metadatabase", "scheduler", "triggerer", "dag_processor"), "healthy"
+    )
+    with urllib.request.urlopen(f"{stack.layout.mlflow_url}/health") as answer:
+        assert answer.status == 200
+
+
+def test_runs_a_dag(airflow):
+    """A DAG of the folder is parsed, triggered, run, and its results and logs are read back."""
+    airflow.wait_for_dag("numbers")
+    airflow.unpause("numbers")
+    run = airflow.wait(airflow.trigger("numbers", {"asked": True}), timeout=120)
+    assert run.state == "success"
+    tasks = airflow.task_instances(run)
+    assert {task.map_index: airflow.xcom(run, task) for task in tasks} == {0: 2, 1: 4}
+    assert all(task.duration for task in tasks)
+    assert "doubling" in airflow.log(run, tasks[0])
+
+
+def test_log_of_a_failure(airflow):
+    """The log of a failed task tells the exception and where it was raised; no XCom was pushed."""
+    airflow.unpause("failing")
+    run = airflow.wait(airflow.trigger("failing"), timeout=120)
+    [task] = airflow.task_instances(run)
+    assert (run.state, task.state) == ("failed", "failed")
+    assert "ValueError: as it should" in airflow.log(run, task)
+    assert "in fail" in airflow.log(run, task)
+    assert airflow.xcom(run, task) is None
+
+
+def test_up_twice(stack, directory, dags):
+    """A second `up` starts nothing: the processes are the same."""
+    assert up(directory, dags) == stack
+
+
+def test_refuses_other_settings_while_up(stack, directory, dags):
+    """A running stack is not silently changed."""
+    with pytest.raises(StackError, match="stop it before"):
+        up(directory, dags, {"AIRFLOW__ZEN__CACHE": "False"})
+
+
+def test_mends_what_broke(stack, directory, dags):
+    """A part that died is started again; the others stay as they are."""
+    psutil.Process(stack.processes["triggerer"].pid).kill()
+    mended = up(directory, dags)
+    assert mended.processes["triggerer"].running()
+    assert mended.processes["triggerer"].pid != stack.processes["triggerer"].pid
+    assert mended.processes["scheduler"] == stack.processes["scheduler"]
+
+
+def test_leaves_nothing_behind(stack, directory, capsys):
+    """`down` stops every process of the stack, children too, and says so; a second `down` has nothing to do."""
+    assert main(["status", "--directory", str(directory)]) == 0
+    assert len(marked(stack.layout.mark)) > 5
+    assert main(["down", "--directory", str(directory)]) == 0
+    assert marked(stack.layout.mark) == []
+    assert status(directory).running() == {}
+    assert main(["status", "--directory", str(directory)]) == 3
+    assert main(["down", "--directory", str(directory)]) == 0
+    assert "nothing was up" in capsys.readouterr().out
+
+
+def test_part_that_cannot_start(directory, tmp_path):
+    """A part that fails is named with the end of its log, and nothing of the stack is left running."""
+    with pytest.raises(StackError, match=r"db-migrate ended with 1(.|\n)*no_such_driver"):
+        up(tmp_path / "broken", tmp_path, {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "no_such_driver:///x"}, timeout=120)
+    broken = status(tmp_path / "broken")
+    assert broken.running() == {}
+    assert marked(broken.layout.mark) == []
+
+
+def test_missing_dags_folder(tmp_path, capsys):
+    """A DAGs folder that is not there is an error before anything is started or written."""
+    assert main(["up", "--directory", str(tmp_path / "new"), "--dags", str(tmp_path / "none")]) == 1
+    assert "not a directory" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_down_of_nothing(tmp_path, capsys):
+    """Where nothing was started, `down` says so and is content."""
+    assert main(["down", "--directory", str(tmp_path)]) == 0
+    assert "Nothing was ever started" in capsys.readouterr().out
+
+
+def test_imports_no_airflow():
+    """The commands of the local stack import Airflow only in the processes that they start."""
+    code = f"import sys, {local_stack.__name__}; sys.exit('airflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0

@@ -1,0 +1,98 @@
+"""Background processes: started, recognised, stopped with everything they started."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from airflow_zen.cli.processes import MARK, marked, start, stop
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+# A parent that ignores being asked, with a child in a session of its own.
+FAMILY = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def mark():
+    """A mark of this test; whatever still carries it at the end is stopped."""
+    mark = os.urandom(8).hex()
+    yield mark
+    stop([], mark, grace=0)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_runs_without_us(tmp_path, mark):
+    """A process writes to its log, and leads a session of its own, so that no terminal takes it down."""
+    process = start(
+        "p", [sys.executable, "-c", "print('hello')"], {**os.environ, MARK: mark}, tmp_path / "logs" / "p.log"
+    )
+    wait_for(lambda: "hello" in (tmp_path / "logs" / "p.log").read_text())
+    wait_for(lambda: not process.running())
+
+
+def test_leads_its_session(tmp_path, mark):
+    """A process is not in the session of the command that started it."""
+    process = start("p", SLEEP, {**os.environ, MARK: mark}, tmp_path / "p.log")
+    assert os.getsid(process.pid) == process.pid != os.getsid(0)
+
+
+def test_other_process_with_the_same_pid(tmp_path, mark):
+    """A process that got the pid of one that ended is not taken for it."""
+    process = start("p", SLEEP, {**os.environ, MARK: mark}, tmp_path / "p.log")
+    assert process.running()
+    assert not replace(process, started=process.started - 60).running()
+
+
+def test_leaves_a_stranger_alone(tmp_path, mark):
+    """Stopping a record whose pid now belongs to another process stops nothing."""
+    stranger = subprocess.Popen(SLEEP)
+    try:
+        ours = start("p", SLEEP, {**os.environ, MARK: mark}, tmp_path / "p.log")
+        assert stop([replace(ours, pid=stranger.pid, started=ours.started - 60)], mark) == []
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_stops_the_whole_family(tmp_path, mark):
+    """A parent that ignores SIGTERM is killed, and its child in another session goes too."""
+    parent = start("p", [sys.executable, "-c", FAMILY], {**os.environ, MARK: mark}, tmp_path / "p.log")
+    wait_for(lambda: "ready" in (tmp_path / "p.log").read_text())
+    family = [parent.pid, *(child.pid for child in psutil.Process(parent.pid).children())]
+    assert len(family) == 2
+    assert stop([parent], mark, grace=0.2) == []
+    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in family)
+
+
+def test_stops_an_orphan(tmp_path, mark):
+    """A child whose parent was killed is found by its mark."""
+    parent = start("p", [sys.executable, "-c", FAMILY], {**os.environ, MARK: mark}, tmp_path / "p.log")
+    wait_for(lambda: "ready" in (tmp_path / "p.log").read_text())
+    os.kill(parent.pid, signal.SIGKILL)
+    wait_for(lambda: not parent.running())
+    assert len(marked(mark)) == 1
+    assert stop([parent], mark) == []
+    assert marked(mark) == []
+
+
+def test_no_mark_finds_nothing(tmp_path):
+    """Without a mark no process is looked for, least of all those without one."""
+    assert marked(None) == []

@@ -1,0 +1,113 @@
+"""A real MLflow server for the session, a store of its own for every test, and step runs to record."""
+
+import itertools
+import uuid
+
+import pytest
+from mlflow import MlflowClient
+
+from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, content_digest
+from airflow_zen.artifacts.transport import open_transport
+from airflow_zen.lineage.mlflow import MlflowRecorder
+from airflow_zen.lineage.records import StepRunRecords
+from airflow_zen.lineage.rest import MlflowRest, TrackingServer
+from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
+from tests.servers.mlflow_server import mlflow_server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """One MLflow server with a SQLite backend."""
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as running:
+        yield running
+
+
+@pytest.fixture
+def rest(server):
+    return MlflowRest(TrackingServer(server.uri))
+
+
+@pytest.fixture
+def client(server):
+    """MLflow's own client: what users and the UI can see."""
+    return MlflowClient(server.uri)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return str(tmp_path / "root")
+
+
+@pytest.fixture
+def transport(root):
+    return open_transport(root, {})
+
+
+@pytest.fixture
+def records(transport):
+    return StepRunRecords(transport)
+
+
+@pytest.fixture
+def new_recorder(server, transport, root):
+    """Give a recorder as a new process would have it, for this or another server."""
+    return lambda uri=server.uri: MlflowRecorder(MlflowRest(TrackingServer(uri)), transport, root)
+
+
+@pytest.fixture
+def recorder(new_recorder):
+    return new_recorder()
+
+
+@pytest.fixture
+def dag_id():
+    """A DAG that no other test has runs of."""
+    return f"dag_{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def step(dag_id):
+    """Make the record of a running step."""
+
+    def make(task="train", run_id="manual__1", map_index=-1, try_number=1, **facts):
+        return StepRun(StepRunId(dag_id, run_id, task, map_index, try_number), started=1_700_000_000.0, **facts)
+
+    return make
+
+
+@pytest.fixture
+def ref(root):
+    """Make the ref of an artifact whose content is new, unless `content` says otherwise."""
+    contents = itertools.count()
+
+    def make(name, encoding="pandas.parquet@1", content=None):
+        content = content or f"{name}{next(contents)}{root}"
+        files = (ArtifactFile("data.parquet", 28_123, uuid.uuid5(uuid.NAMESPACE_OID, content).hex * 2),)
+        digest = content_digest(encoding, "pandas.DataFrame", files)
+        uri = f"{root}/artifacts/{digest[:2]}/{digest}"
+        return ArtifactRef(digest, uri, encoding, "pandas.DataFrame", 28_123, name, "3 rows × 2 columns", files)
+
+    return make
+
+
+@pytest.fixture
+def ended():
+    """Finish the record of a step."""
+    from dataclasses import replace
+
+    def end(run, state=StepState.FINISHED, **facts):
+        return replace(run, state=state, ended=run.started + 2.5, **facts)
+
+    return end
+
+
+@pytest.fixture
+def recorded(recorder, ended):
+    """Record a whole step; give its MLflow run id."""
+
+    def record(run, **facts):
+        opened = recorder.start(run)
+        assert recorder.finish(ended(run, **facts), opened)
+        return opened.run_id
+
+    return record

@@ -1,0 +1,146 @@
+"""Promises of `airflow_zen.lineage.models`: a model is uploaded once, and everything of MLflow's works on it."""
+
+import mlflow
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from airflow_zen.artifacts.store import ArtifactStore
+from airflow_zen.lineage.step_run import StepState
+
+pytestmark = pytest.mark.server
+
+FRAME = np.array([[1.0], [2.0], [3.0]])
+
+
+@pytest.fixture(scope="module")
+def model_directory(tmp_path_factory):
+    """A plain MLflow Model directory."""
+    directory = tmp_path_factory.mktemp("model") / "model"
+    fitted = LinearRegression().fit(FRAME, [2.0, 4.0, 6.0])
+    mlflow.sklearn.save_model(fitted, directory, pip_requirements=["scikit-learn"])
+    return directory
+
+
+@pytest.fixture
+def model(root, transport, model_directory, dag_id):
+    """Its ref, as the step that made it holds it."""
+    store = ArtifactStore(root, transport)
+    with store.staging() as staging:
+        for path in model_directory.iterdir():
+            (staging / path.name).write_bytes(path.read_bytes())
+        return store.put(
+            staging,
+            encoding="sklearn.mlflow@1",
+            type_name="sklearn.linear_model.LinearRegression",
+            libraries={},
+            summary={},
+            name=f"{dag_id}/train",
+        )
+
+
+@pytest.fixture
+def tracking(server, monkeypatch):
+    """Point MLflow's client in this process at the server."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+
+
+def made(client, run_id):
+    """Give the logged model that a run made."""
+    (output,) = client.get_run(run_id).outputs.model_outputs
+    return client.get_logged_model(output.model_id)
+
+
+def test_a_model_is_a_logged_model_of_its_run(client, recorded, step, model, tracking):
+    """A model output is a READY logged model with its source run, parameters and digest, and its files load."""
+    run_id = recorded(step(parameters={"depth": 8}), outputs={"output": model})
+    logged = made(client, run_id)
+    assert (logged.source_run_id, logged.status, logged.name) == (run_id, "READY", "train")
+    assert (logged.params, logged.tags["zen.digest"]) == ({"depth": "8"}, model.digest)
+    assert client.get_run(run_id).inputs.dataset_inputs == []
+    assert mlflow.pyfunc.load_model(f"models:/{logged.model_id}").predict(FRAME)[2] == pytest.approx(6)
+    assert "MLmodel" in [f.path for f in client.list_logged_model_artifacts(logged.model_id)]
+
+
+def test_a_model_becomes_a_version(client, recorded, step, model, tracking, dag_id):
+    """With `model` set, the output is the next version of that registered model, linked to run and logged model."""
+    for number in ("1", "2"):
+        run_id = recorded(step(run_id=f"r{number}", model=dag_id), outputs={"output": model})
+        version = client.get_model_version(dag_id, number)
+        assert (version.run_id, version.source) == (run_id, f"models:/{made(client, run_id).model_id}")
+    client.set_registered_model_alias(dag_id, "champion", "1")
+    assert mlflow.pyfunc.load_model(f"models:/{dag_id}@champion").predict(FRAME)[0] == pytest.approx(2)
+
+
+def test_a_consumer_names_the_model_of_this_dag_run(client, recorded, step, model):
+    """A model input is the logged model that this DAG run made, although others have the same content."""
+    recorded(step(run_id="r1"), outputs={"output": model})
+    producer = made(client, recorded(step(run_id="r2"), outputs={"output": model}))
+    recorded(step(run_id="r3"), outputs={"output": model})
+    consumer = client.get_run(recorded(step("evaluate", "r2", inputs={"model": model})))
+    assert [found.model_id for found in consumer.inputs.model_inputs] == [producer.model_id]
+    assert consumer.data.tags["zen.inputs"] == f"|{model.name}@{model.digest[:16]}|"
+
+
+def test_a_consumer_in_another_dag(client, recorded, new_recorder, ended, step, model):
+    """A model that another DAG made is found by the artifact's name."""
+    producer = made(client, recorded(step(), outputs={"output": model}))
+    from dataclasses import replace
+
+    other = step("evaluate", inputs={"model": model})
+    other = replace(other, id=replace(other.id, dag_id=f"{other.id.dag_id}_scoring"))
+    recorder = new_recorder()
+    opened = recorder.start(other)
+    assert recorder.finish(ended(other), opened)
+    assert client.get_run(opened.run_id).inputs.model_inputs[0].model_id == producer.model_id
+
+
+def test_a_hit_makes_no_new_model(client, recorder, recorded, step, ended, model, dag_id):
+    """A reused model is attached to the run of the hit, and neither entered nor registered again."""
+    first = made(client, recorded(step(model=dag_id), outputs={"output": model}))
+    hit = step(run_id="r2", cache="hit", origin=str(step().id), outputs={"output": model}, model=dag_id)
+    opened = recorder.start(hit)
+    assert recorder.finish(ended(hit), opened)
+    assert made(client, opened.run_id).model_id == first.model_id
+    assert len(client.search_model_versions(f"name='{dag_id}'")) == 1
+
+
+def test_an_unknown_model_is_a_dataset(client, recorded, step, model):
+    """A model that this MLflow was never told of is listed as a dataset, so that it is not missing."""
+    run = client.get_run(recorded(step("evaluate", inputs={"model": model})))
+    assert [i.dataset.name for i in run.inputs.dataset_inputs] == [model.name]
+
+
+def test_a_failed_step_enters_no_model(client, recorded, step):
+    """A failed step has no outputs, and enters no model."""
+    run = client.get_run(recorded(step(model="m"), state=StepState.FAILED))
+    assert run.outputs is None or run.outputs.model_outputs == []
+
+
+def test_files_go_through_the_proxy_of_an_older_experiment(client, recorded, step, model, tracking, dag_id):
+    """In an experiment whose files lie behind MLflow's artifact proxy, the model is uploaded there and loads."""
+    client.create_experiment(f"airflow/{dag_id}")
+    logged = made(client, recorded(step(), outputs={"output": model}))
+    assert logged.artifact_location.startswith("mlflow-artifacts:")
+    assert mlflow.pyfunc.load_model(f"models:/{logged.model_id}").predict(FRAME)[0] == pytest.approx(2)
+
+
+def test_files_that_mlflow_keeps_elsewhere(client, recorded, step, model, dag_id, tmp_path, caplog):
+    """In an experiment whose files lie outside the artifact root, the step is recorded and the way out is named."""
+    client.create_experiment(f"airflow/{dag_id}", artifact_location=str(tmp_path / "elsewhere"))
+    recorded(step(), outputs={"output": model})
+    assert "outside the artifact root" in caplog.text
+
+
+def test_a_dag_with_a_name_in_another_script(client, server, transport, root, model, ended, tracking):
+    """A model of a DAG whose name needs quoting in an address loads like any other."""
+    from airflow_zen.lineage.mlflow import MlflowRecorder
+    from airflow_zen.lineage.rest import MlflowRest, TrackingServer
+    from airflow_zen.lineage.step_run import StepRun, StepRunId
+
+    recorder = MlflowRecorder(MlflowRest(TrackingServer(server.uri)), transport, root)
+    run = StepRun(StepRunId(f"prévision_{model.name[4:12]}", "r", "train"), started=1.0)
+    opened = recorder.start(run)
+    assert recorder.finish(ended(run, outputs={"output": model}), opened)
+    loaded = mlflow.pyfunc.load_model(f"models:/{made(client, opened.run_id).model_id}")
+    assert loaded.predict(FRAME)[0] == pytest.approx(2)

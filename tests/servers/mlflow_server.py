@@ -1,0 +1,76 @@
+"""A real MLflow tracking server on a free loopback port."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from subprocess import Popen
+from typing import Self
+
+from tests.servers.process import free_port, running
+
+# Job execution starts a dozen more processes; the timeout covers an import on a busy machine.
+_ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+_START_TIMEOUT = 180.0
+
+
+class MlflowServer:
+    """One `mlflow server` process; `start` brings a stopped one back at the same address with the same database."""
+
+    def __init__(self, directory: Path, port: int, backend: str) -> None:
+        self.directory = directory
+        self.port = port
+        self.uri = f"http://127.0.0.1:{port}"
+        self._backend = backend
+        self._running: AbstractContextManager[Popen[bytes]] | None = None
+
+    def start(self) -> Self:
+        """Start the process and wait until it is healthy."""
+        command = [
+            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)),
+            *("--workers", "1", "--backend-store-uri", self._backend),
+            *("--artifacts-destination", str(self.directory / "mlartifacts")),
+        ]
+        self._running = running(
+            command,
+            log=self.directory / "mlflow.out",
+            answers=self.healthy,
+            timeout=_START_TIMEOUT,
+            environment=_ENVIRONMENT,
+        )
+        self._running.__enter__()
+        return self
+
+    def stop(self) -> None:
+        """End the process, by its own id."""
+        if self._running:
+            self._running.__exit__(None, None, None)
+        self._running = None
+
+    def healthy(self) -> bool:
+        """Ask the server whether it serves."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=2)
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def mlflow_server(directory: Path, port: int | None = None, backend: str | None = None) -> MlflowServer:
+    """Run a server from now until its `stop`, or the end of a `with` block.
+
+    backend: a database URL; a new SQLite file in `directory` by default.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    return MlflowServer(directory, port or free_port(), backend or f"sqlite:///{directory}/mlflow.db").start()
