@@ -40,6 +40,7 @@ class CodeText:
     references: tuple[Reference, ...]
     imports: tuple[tuple[str, Import], ...]
     modules: tuple[str, ...]
+    decorators: frozenset[tuple[str, ...]] = frozenset()
 
 
 def normalise(node: ast.AST, dropped: Dropped, free: Iterable[str] = ()) -> CodeText:
@@ -58,14 +59,38 @@ def normalise(node: ast.AST, dropped: Dropped, free: Iterable[str] = ()) -> Code
     outside = _outside_names(text, tuple(free)) | {name for name, _ in inner} | found.globals
     references = {reference for reference in found.references if reference.chain[0] in outside}
     ordered = sorted(references, key=lambda one: (one.chain, one.argued))
-    return CodeText(text, tuple(ordered), tuple({*inner, *lifted}), tuple(sorted(found.modules)))
+    imports = sorted({*inner, *lifted}, key=repr)
+    above = {one.chain for each in getattr(kept, "decorator_list", []) for one in _references_of(each)}
+    return CodeText(text, tuple(ordered), tuple(imports), tuple(sorted(found.modules)), frozenset(above))
 
 
-def references_of(expression: ast.AST) -> tuple[Reference, ...]:
-    """Give every name an expression refers to."""
+def decorator_chain(decorator: ast.expr) -> tuple[str, ...] | None:
+    """Give the dotted name of a decorator, called or not."""
+    while isinstance(decorator, ast.Call):
+        decorator = decorator.func
+    return _References().chain(decorator)
+
+
+def parameter_references(node: ast.AST) -> tuple[Reference, ...]:
+    """Give every name in the annotations of a function's parameters, quoted ones too."""
+    arguments = node.args if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else None
+    annotations = [each.annotation for each in _arguments(arguments) if each.annotation] if arguments else []
+    return tuple(reference for each in annotations for reference in _references_of(_unquoted(each)))
+
+
+def _unquoted(annotation: ast.expr) -> ast.expr:
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        try:
+            return ast.parse(annotation.value, mode="eval").body
+        except SyntaxError:
+            return annotation
+    return annotation
+
+
+def _references_of(expression: ast.AST) -> list[Reference]:
     found = _References()
     found.visit(expression)
-    return tuple(sorted(found.references, key=lambda one: one.chain))
+    return sorted(found.references, key=lambda one: one.chain)
 
 
 class _Normaliser:
@@ -235,25 +260,25 @@ class _References(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
-        chain = self._chain(node)
+        chain = self.chain(node)
         if chain:
             self.references.add(Reference(chain))
         else:
             self.generic_visit(node)
 
     def visit_Subscript(self, node: ast.Subscript) -> None:
-        chain = self._chain(node)
+        chain = self.chain(node)
         if chain:
             self.references.add(Reference(chain))
         else:
             self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
-        chain = self._chain(node)
+        chain = self.chain(node)
         if chain:
             self.references.add(Reference(chain))
             return
-        called = self._chain(node.func)
+        called = self.chain(node.func)
         if called is None:
             self.visit(node.func)
         elif called[-1] in ("import_module", "__import__") and _text_argument(node, 0):
@@ -263,15 +288,15 @@ class _References(ast.NodeVisitor):
         for each in (*node.args, *node.keywords):
             self.visit(each)
 
-    def _chain(self, node: ast.AST) -> tuple[str, ...] | None:
+    def chain(self, node: ast.AST) -> tuple[str, ...] | None:
         """Read `a.b.c`, `getattr(a, "b").c` and `globals()["a"].b` as names."""
         if isinstance(node, ast.Name):
             return (node.id,)
         if isinstance(node, ast.Attribute):
-            above = self._chain(node.value)
+            above = self.chain(node.value)
             return (*above, node.attr) if above else None
         if isinstance(node, ast.Call) and _last_name(node.func) == "getattr" and len(node.args) == 2:
-            above, name = self._chain(node.args[0]), _text_argument(node, 1)
+            above, name = self.chain(node.args[0]), _text_argument(node, 1)
             return (*above, name) if above and name else None
         return self._global(node)
 

@@ -39,13 +39,12 @@ def up(
     with alone(directory):
         start_up = StartUp(_plan(directory, dags, dict(settings or {})), say, timeout)
         before = start_up.stack
-        if not before.processes:
-            # Children of parts that crashed would share the databases with the new ones.
-            _stop(before)
+        # Children of a part that crashed would work on the same databases as its successor.
+        _stop(before, keep=before)
         try:
             start_up.run()
         except BaseException:
-            _stop_all_but(before, start_up.stack)
+            _stop(start_up.stack, keep=before)
             raise
         return start_up.stack
 
@@ -89,20 +88,12 @@ def _plan(directory: Path, dags: Path, settings: Mapping[str, str]) -> LocalStac
     return stack
 
 
-def _stop(stack: LocalStack) -> None:
-    if left := stop(stack.processes.values(), stack.layout.mark):
+def _stop(stack: LocalStack, keep: LocalStack | None = None) -> None:
+    kept = keep.processes if keep else {}
+    going = [process for name, process in stack.processes.items() if name not in kept]
+    if left := stop(going, stack.layout.mark, kept.values()):
         raise StackError(f"These processes cannot be stopped: {', '.join(str(process) for process in left)}.")
-    write_state(replace(stack, processes={}))
-
-
-def _stop_all_but(before: LocalStack, stack: LocalStack) -> None:
-    if not before.processes:
-        _stop(stack)
-        return
-    started = [process for name, process in stack.processes.items() if name not in before.processes]
-    # No mark: what ran before carries it too.
-    stop(started, mark=None)
-    write_state(before)
+    write_state(replace(stack, processes=kept))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -47,30 +47,38 @@ def start(name: str, command: Sequence[str], environment: Mapping[str, str], log
     return Process(name, child.pid, psutil.Process(child.pid).create_time(), str(log))
 
 
-def stop(processes: Iterable[Process], mark: str | None, grace: float = 10) -> list[psutil.Process]:
+def stop(
+    processes: Iterable[Process], mark: str, keep: Iterable[Process] = (), grace: float = 6
+) -> list[psutil.Process]:
     """Stop these processes and everything they started; gives what could not be stopped.
 
-    mark: value of the environment variable `MARK` by which a child is found though its parent is gone; None looks for
-    none.
-    grace: seconds between being asked and being forced.
+    mark: value of the environment variable `MARK`, by which a child is found though its parent is gone.
+    keep: processes with the same mark that stay, and everything they started. grace: seconds between being asked and
+    being forced.
     """
-    mains = [psutil.Process(process.pid) for process in processes if process.running()]
-    family = {*mains, *_descendants(mains), *marked(mark)}
+    mains = _known(processes)
+    kept = _known(keep)
+    family = _family(mains, mark, kept)
     _signal(mains, signal.SIGTERM)
     _wait(mains, grace)
     # What the parents did not take with them: a task that runs, a child that lost its parent.
-    family |= set(marked(mark))
+    family |= _family([], mark, kept)
     _signal(family, signal.SIGTERM)
-    left = _wait(family, 2)
-    _signal(left, signal.SIGKILL)
-    return _wait({*left, *marked(mark)}, 5)
+    _signal(_wait(family, 2), signal.SIGKILL)
+    return _wait(family | _family([], mark, kept), 5)
 
 
-def marked(mark: str | None) -> list[psutil.Process]:
+def marked(mark: str) -> list[psutil.Process]:
     """Find every process, of this user, that inherited the mark."""
-    if mark is None:
-        return []
     return [process for process in psutil.process_iter() if _environment(process).get(MARK) == mark and _alive(process)]
+
+
+def _known(processes: Iterable[Process]) -> list[psutil.Process]:
+    return [psutil.Process(process.pid) for process in processes if process.running()]
+
+
+def _family(mains: Iterable[psutil.Process], mark: str, kept: list[psutil.Process]) -> set[psutil.Process]:
+    return {*mains, *_descendants(mains), *marked(mark)} - {*kept, *_descendants(kept)}
 
 
 def _descendants(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
@@ -83,7 +91,7 @@ def _descendants(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
 
 def _environment(process: psutil.Process) -> Mapping[str, str]:
     with suppress(psutil.Error, OSError):
-        return process.environ()
+        return dict(process.environ())
     return {}
 
 

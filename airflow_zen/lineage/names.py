@@ -26,6 +26,7 @@ EXPERIMENT_PREFIX = "airflow/"
 
 _LONGEST_FOLDER = 250
 
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_.-]")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -40,6 +41,12 @@ def folder(name: str) -> str:
     if len(part) > _LONGEST_FOLDER:
         return f"{part[: _LONGEST_FOLDER - 9]}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return part if part.strip(".") else part.replace(".", "%2E")
+
+
+def experiment_folder(dag_id: str) -> str:
+    """Name the folder of an experiment's files; MLflow unquotes `%` in local paths, so there is none in it."""
+    plain = _NOT_PLAIN.sub("_", dag_id)[: _LONGEST_FOLDER - 9]
+    return plain if plain == dag_id else f"{plain}-{hashlib.sha256(dag_id.encode()).hexdigest()[:8]}"
 
 
 def run_key(dag_id: str, run_id: str) -> str:

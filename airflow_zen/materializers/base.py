@@ -22,7 +22,7 @@ class Materializer:
                    whose artifacts it can show as its own type (a view).
     `libraries`    distributions whose versions belong into the manifest.
     `inline`       True when its files are small JSON text that may live in the manifest.
-    `extra`        the extra of airflow-provider-zen that installs its library.
+    `extra`        the extra of airflow-provider-zen that installs its library, where there is one.
     """
 
     types: ClassVar[tuple[str, ...]] = ()

@@ -137,10 +137,7 @@ class MaterializerRegistry:
         return self._build(catalogue.TREE) if is_dataclass(cls) else None
 
     def _build(self, entry: Entry) -> Materializer:
-        if isinstance(entry, str):
-            module, _, name = entry.partition(":")
-            entry = getattr(import_module(module), name)
-        return entry(self)
+        return _imported(entry)(self) if isinstance(entry, str) else entry(self)
 
     def _why_unknown(self, encoding: str) -> str:
         family = encoding.rpartition("@")[0]
@@ -168,6 +165,12 @@ def default_registry(allow_pickle: bool = False) -> MaterializerRegistry:
     return MaterializerRegistry(catalogue.TYPES, catalogue.ENCODINGS, allow_pickle)
 
 
+def _imported(entry: str) -> type[Materializer]:
+    module, _, name = entry.partition(":")
+    cls: type[Materializer] = getattr(import_module(module), name)
+    return cls
+
+
 def _save(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
     with _installed(materializer):
         return materializer.save(value, directory)
@@ -175,15 +178,13 @@ def _save(materializer: Materializer, value: Any, directory: Path) -> Mapping[st
 
 @contextmanager
 def _installed(materializer: Materializer) -> Iterator[None]:
-    """Turn the absence of a materializer's own library into an error that names the extra."""
+    """Turn the absence of a library into an error that names what to install."""
     try:
         yield
     except ModuleNotFoundError as error:
-        if not materializer.extra:
-            raise
+        package = f"airflow-provider-zen[{materializer.extra}]" if materializer.extra else error.name
         raise MaterializerNotFound(
-            f"{materializer.encoding} needs {error.name}, which is not installed. "
-            f"Install airflow-provider-zen[{materializer.extra}]."
+            f"{materializer.encoding} needs {error.name}, which is not installed here. Install {package}."
         ) from error
 
 

@@ -112,11 +112,15 @@ def test_refuses_other_settings_while_up(stack, directory, dags):
 
 
 def test_mends_what_broke(stack, directory, dags):
-    """A part that died is started again; the others stay as they are."""
-    psutil.Process(stack.processes["triggerer"].pid).kill()
+    """A part that died is started again, the children it left are stopped; the other parts stay as they are."""
+    broken = psutil.Process(stack.processes["triggerer"].pid)
+    children = broken.children(recursive=True)
+    broken.kill()
+    broken.wait()
     mended = up(directory, dags)
     assert mended.processes["triggerer"].running()
     assert mended.processes["triggerer"].pid != stack.processes["triggerer"].pid
+    assert not any(child.is_running() for child in children)
     assert mended.processes["scheduler"] == stack.processes["scheduler"]
 
 

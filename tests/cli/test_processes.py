@@ -93,6 +93,9 @@ def test_stops_an_orphan(tmp_path, mark):
     assert marked(mark) == []
 
 
-def test_no_mark_finds_nothing(tmp_path):
-    """Without a mark no process is looked for, least of all those without one."""
-    assert marked(None) == []
+def test_keeps_what_is_to_be_kept(tmp_path, mark):
+    """Of two processes with one mark only the one that shall go goes."""
+    one = start("one", SLEEP, {**os.environ, MARK: mark}, tmp_path / "one.log")
+    other = start("other", SLEEP, {**os.environ, MARK: mark}, tmp_path / "other.log")
+    assert stop([one], mark, keep=[other]) == []
+    assert (one.running(), other.running()) == (False, True)

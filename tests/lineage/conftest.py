@@ -35,7 +35,8 @@ def client(server):
 
 @pytest.fixture
 def root(tmp_path):
-    return str(tmp_path / "root")
+    """Artifacts lie where an address would have to be quoted, to see that nobody does."""
+    return str(tmp_path / "röot of artifacts")
 
 
 @pytest.fixture

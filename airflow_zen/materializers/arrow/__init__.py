@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow_zen.materializers.base import Materializer
 
@@ -17,9 +17,8 @@ class ArrowParquetMaterializer(Materializer):
 
     types = ("pyarrow.Table", "pyarrow.RecordBatch")
     encoding = "pyarrow.parquet@1"
-    reads = ("pyarrow.ipc@1", "pandas.parquet@1", "polars.parquet@1")
+    reads: ClassVar[tuple[str, ...]] = ("pyarrow.ipc@1", "pandas.parquet@1", "polars.parquet@1")
     libraries = ("pyarrow",)
-    extra = "pyarrow"
 
     def for_value(self, value: Any) -> Materializer:
         """Choose Arrow IPC for a schema that parquet would change (dictionaries, unions, `date64`, …)."""

@@ -20,7 +20,6 @@ class NdarrayMaterializer(Materializer):
     types = ("numpy.ndarray",)
     encoding = "numpy.npy@1"
     libraries = ("numpy",)
-    extra = "numpy"
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `array.npy`; `array.json` only for what it cannot say; a mask is `mask.npy`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -77,7 +77,7 @@ def _check(dtype: np.dtype[Any]) -> None:
 
 
 def _items(array: np.ndarray[Any, Any]) -> dict[str, Any]:
-    order = "F" if array.flags.fnc else "C"
+    order: Literal["C", "F"] = "F" if array.flags.fnc else "C"
     return {"shape": array.shape, "order": order, "items": array.ravel(order=order).tolist()}
 
 
@@ -98,8 +98,9 @@ def _string_options(dtype: Any) -> dict[str, Any]:
 def _save_mask(value: np.ma.MaskedArray[Any, Any], directory: Path) -> dict[str, Any]:
     if value.mask is not np.ma.nomask:
         np.save(directory / MASK, value.mask, allow_pickle=False)
-    fill = value._fill_value
-    return {"fill_value": None if fill is None else np.asarray(fill)[()], "hard_mask": value.hardmask}
+    fill, usual = value.fill_value, np.ma.default_fill_value(value.dtype)
+    given = value.dtype.fields is not None or not np.array_equal(fill, usual, equal_nan=value.dtype.kind in "fcmM")
+    return {"fill_value": fill if given else None, "hard_mask": value.hardmask}
 
 
 def _masked(array: np.ndarray[Any, Any], note: Mapping[str, Any], directory: Path) -> Any:

@@ -13,8 +13,7 @@ def without_padding(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Give the array with zeros where its dtype has gaps, which otherwise hold what was in memory before."""
     if not _has_padding(array.dtype):
         return array
-    order = "F" if array.flags.fnc else "C"
-    clean = np.zeros(array.shape, dtype=array.dtype, order=order)
+    clean: np.ndarray[Any, Any] = np.zeros(array.shape, dtype=array.dtype, order="F" if array.flags.fnc else "C")
     _copy(array, clean)
     return clean
 

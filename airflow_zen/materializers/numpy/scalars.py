@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def _decode_raw(node: Mapping[str, Json], of: Decoder) -> Any:
 
 
 def _encode_array(value: np.ndarray[Any, Any], to: Encoder) -> Mapping[str, Json]:
-    order = "F" if value.flags.fnc else "C"
+    order: Literal["C", "F"] = "F" if value.flags.fnc else "C"
     items = to.encode(value.ravel(order=order).tolist())
     return {"dtype": value.dtype.str, "shape": list(value.shape), "order": order, "items": items}
 

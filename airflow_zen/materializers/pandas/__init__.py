@@ -21,7 +21,6 @@ class PandasMaterializer(Materializer):
     encoding = "pandas.parquet@1"
     reads = ("pyarrow.parquet@1", "pyarrow.ipc@1", "polars.parquet@1")
     libraries = ("pandas", "pyarrow", "numpy")
-    extra = "pandas"
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `table.parquet`; large categories and unusual axes beside it under `parts/`."""

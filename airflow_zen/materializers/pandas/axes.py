@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -59,10 +59,10 @@ def restored_index(columns: Mapping[str, Any], note: Note, rows: int) -> pd.Inde
         levels = [how["categories"] for how in note["how"]]
         return pd.MultiIndex(levels=levels, codes=codes, names=note["names"], verify_integrity=False)
     values = restore(arrays[0], note["how"][0])
-    index = pd.Index(values, dtype=values.dtype, name=note["names"][0], tupleize_cols=False)
+    index: Any = pd.Index(values, dtype=values.dtype, name=note["names"][0], tupleize_cols=False)
     if "freq" in note:
-        index.freq = pd.tseries.frequencies.to_offset(note["freq"])  # type: ignore[attr-defined]
-    return index
+        index.freq = pd.tseries.frequencies.to_offset(note["freq"])
+    return cast("pd.Index", index)
 
 
 def _levels(registry: MaterializerRegistry, index: pd.Index) -> list[Stored]:

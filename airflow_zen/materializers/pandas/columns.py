@@ -39,7 +39,7 @@ def restore(array: pa.Array, note: Note) -> Any:
 def _store(registry: MaterializerRegistry, values: Any) -> Stored:
     dtype = values.dtype
     if isinstance(dtype, np.dtype):
-        return _store_objects(registry, values) if dtype == object else plain.store_numpy(values)
+        return _store_objects(registry, values) if dtype.kind == "O" else plain.store_numpy(values)
     if type(dtype) in _STORES:
         return _STORES[type(dtype)](values)
     if type(dtype) is pd.CategoricalDtype:

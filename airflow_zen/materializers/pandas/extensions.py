@@ -29,7 +29,7 @@ def store_string(values: Any) -> Stored:
 def restore_string(array: pa.Array, note: Note) -> Any:
     """Give strings of the noted storage and missing value."""
     dtype = string_dtype(dict(note))
-    return array.to_numpy(zero_copy_only=False) if dtype == object else dtype.__from_arrow__(array)
+    return array.to_numpy(zero_copy_only=False) if isinstance(dtype, np.dtype) else dtype.__from_arrow__(array)
 
 
 def store_masked(values: Any) -> Stored:
@@ -52,7 +52,7 @@ def store_arrow(values: Any) -> Stored:
 
 def restore_arrow(array: pa.Array, _: Note) -> Any:
     """Give an Arrow-backed array."""
-    return pd.ArrowDtype(array.type).__from_arrow__(array)
+    return pd.ArrowDtype(array.type).__from_arrow__(array)  # type: ignore[attr-defined]
 
 
 def store_zoned(values: Any) -> Stored:

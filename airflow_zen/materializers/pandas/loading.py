@@ -27,7 +27,7 @@ def load(materializer: Materializer, directory: Path) -> Any:
         return _plain(table)
     note = tree_value(materializer, text, directory)
     labels = note.get("index", {})
-    inside = [name for name in labels.get("in", ())]
+    inside = list(labels.get("in", ()))
     index = restored_index({name: one_array(table[name]) for name in inside}, labels, table.num_rows)
     if note.get("kind") == "index":
         return index
@@ -44,7 +44,8 @@ def load_view(materializer: Materializer, directory: Path, encoding: str, wanted
 
 
 def _plain(table: pa.Table) -> pd.DataFrame:
-    return table.to_pandas(ignore_metadata=True, types_mapper=TYPES.get)
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, types_mapper=TYPES.get)
+    return frame
 
 
 def _frame(table: pa.Table, notes: Mapping[str, Note]) -> pd.DataFrame:
@@ -58,7 +59,8 @@ def _frame(table: pa.Table, notes: Mapping[str, Note]) -> pd.DataFrame:
 
 
 def _series(values: Any) -> pd.Series:
-    return pd.Series(values, dtype=values.dtype, copy=False)
+    series: pd.Series = pd.Series(values, dtype=values.dtype, copy=False)
+    return series
 
 
 def _labelled(frame: pd.DataFrame, note: Note) -> Any:

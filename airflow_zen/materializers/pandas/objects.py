@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_zen.errors import ArtifactRefused
+from airflow_zen.materializers.pandas.stored import Note
 from airflow_zen.materializers.registry import MaterializerRegistry
 from airflow_zen.materializers.tree.decoder import Decoder
 from airflow_zen.materializers.tree.encoder import Encoder, canonical
@@ -40,7 +41,7 @@ def store_objects(registry: MaterializerRegistry, values: Any) -> tuple[pa.Array
     return _store_cells(registry, values), {"of": "json"}
 
 
-def restore_objects(array: pa.Array, note: dict[str, str]) -> Any:
+def restore_objects(array: pa.Array, note: Note) -> Any:
     """Make the Python objects of a stored column."""
     if note["of"] == "json":
         items = _cells(array.to_pylist())

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.pandas.stored import Note, Stored
 from airflow_zen.materializers.pandas.strings import DEFAULT_STRING
 
-TYPES = {pa.large_string(): DEFAULT_STRING}
+TYPES = {pa.large_string(): DEFAULT_STRING} if isinstance(DEFAULT_STRING, pd.StringDtype) else {}
 """How plain Arrow columns become pandas ones, beyond what `to_pandas` does anyway."""
 
 _ARROW_HAS = "?bhilqBHILQefdMm"

@@ -37,7 +37,7 @@ def save(materializer: Materializer, value: Any, directory: Path) -> Mapping[str
 
 
 def _check_class(value: Any) -> None:
-    if type(value) in (pd.DataFrame, pd.Series) or isinstance(value, pd.Index) and _is_pandas(type(value)):
+    if type(value) in (pd.DataFrame, pd.Series) or (isinstance(value, pd.Index) and _is_pandas(type(value))):
         return
     raise SaveRefused(f"{type(value).__qualname__} would come back as its base class. Convert it to that first.")
 

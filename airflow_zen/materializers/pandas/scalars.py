@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -68,7 +68,7 @@ def _encode_index(value: pd.Index, to: Encoder) -> Mapping[str, Json]:
         dtype: Json = string_note(value.dtype)
         items: Json = [to.encode(None if item is value.dtype.na_value else item) for item in value]
     else:
-        dtype, items = value.dtype.str if value.dtype != object else "object", to.encode(value.tolist())
+        dtype, items = cast("np.dtype[Any]", value.dtype).str, to.encode(value.tolist())
     return {"dtype": dtype, "name": to.encode(value.name), "items": items}
 
 
@@ -76,7 +76,7 @@ def _decode_index(node: Mapping[str, Json], of: Decoder) -> Any:
     dtype = string_dtype(node["dtype"]) if isinstance(node["dtype"], dict) else np.dtype(node["dtype"])
     items = of.decode(node["items"])
     values: Any = items
-    if dtype == object:
+    if isinstance(dtype, np.dtype) and dtype.kind == "O":
         values = np.fromiter(items, dtype=object, count=len(items))
     return pd.Index(values, dtype=dtype, name=of.decode(node["name"]), tupleize_cols=False)
 
@@ -86,7 +86,8 @@ def _encode_range(value: pd.RangeIndex, to: Encoder) -> Mapping[str, Json]:
 
 
 def _decode_range(node: Mapping[str, Json], of: Decoder) -> Any:
-    return pd.RangeIndex(*node["bounds"], name=of.decode(node["name"]))
+    start, stop, step = node["bounds"]
+    return pd.RangeIndex(start, stop, step, name=of.decode(node["name"]))
 
 
 def _encode_multi(value: pd.MultiIndex, to: Encoder) -> Mapping[str, Json]:

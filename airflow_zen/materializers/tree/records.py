@@ -69,7 +69,7 @@ def _encode_dataclass(value: Any, to: Encoder) -> Mapping[str, Json]:
 def _decode_dataclass(node: Mapping[str, Json], of: Decoder) -> Any:
     cls = of.resolve(node["class"], "dataclass", is_dataclass)
     check_same_fields(cls, node["fields"], {field.name for field in fields(cls)})
-    value = object.__new__(cls)
+    value: Any = object.__new__(cls)
     for name, item in node["fields"].items():
         object.__setattr__(value, name, of.decode(item))
     return value
