@@ -33,7 +33,8 @@ class Answer:
 class Patience:
     """How long to wait, in seconds: for a connection, and for an answer."""
 
-    connect: float = 1.0
+    # A lost first packet is sent again after 1 s.
+    connect: float = 1.2
     read: float = 5.0
 
 

@@ -20,6 +20,7 @@ class Scripted(http.server.ThreadingHTTPServer):
     """Answer every request with the next of `answers`, the last one for ever; keep what was asked."""
 
     daemon_threads = True
+    request_queue_size = 64
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -39,7 +40,7 @@ class Scripted(http.server.ThreadingHTTPServer):
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self):
+    def do_GET(self):  # noqa: N802 - http.server's name
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.asked.append((self.command, self.path, dict(self.headers), body))
         status, answer, headers = self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]
@@ -52,7 +53,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer)
 
-    do_POST = do_PATCH = do_PUT = do_GET
+    do_POST = do_PATCH = do_PUT = do_GET  # noqa: N815 - http.server's names
 
     def log_message(self, *_):
         pass
@@ -248,5 +249,5 @@ def test_https_untrusted(scripted, tls):
 
 def test_a_ca_file_that_is_missing(scripted, tls):
     """TLS files that cannot be read are named."""
-    with pytest.raises(LineageError, match="/nowhere/ca.pem"):
+    with pytest.raises(LineageError, match=r"/nowhere/ca\.pem"):
         MlflowRest(TrackingServer(scripted.uri, ca_bundle="/nowhere/ca.pem")).get("x")

@@ -17,15 +17,14 @@ import airflow_zen
 from airflow_zen import ArtifactRef, MLStepOperator, Output, ml_step
 from airflow_zen.lineage.step_run import StepRunId
 from airflow_zen.settings import open_stack
+from tests.calls import VARIABLE, called, calls
 from tests.harness import run_dag
-
-SEEN = []
 
 
 @pytest.fixture(autouse=True)
 def root(tmp_path, monkeypatch):
     """A fresh artifact root, and no MLflow."""
-    SEEN.clear()
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "calls"))
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path / "root"
@@ -41,7 +40,7 @@ def pipeline(build, **options):
 
 @ml_step
 def frame(rows: int) -> pd.DataFrame:
-    SEEN.append(("frame", rows))
+    called(("frame", rows))
     return pd.DataFrame({"a": range(rows)})
 
 
@@ -74,7 +73,7 @@ def test_second_run_is_cached_and_green():
     """The second run of an unchanged DAG succeeds without calling a function, and says so in XCom."""
     d = pipeline(lambda: total([frame(2)]))
     first, second = run_dag(d), run_dag(d, run_id="manual__2")
-    assert SEEN == [("frame", 2)]
+    assert calls() == [("frame", 2)]
     assert set(second.states.values()) == {"success"}
     assert (first.xcom("frame")["cached"], second.xcom("frame")["cached"]) == (False, True)
     assert second.xcom("frame")["origin"] == "d/manual__1/frame/-1/1"
@@ -86,7 +85,7 @@ def test_a_run_can_ask_for_everything_anew(conf):
     d = pipeline(lambda: frame(2))
     run_dag(d)
     assert run_dag(d, run_id="r2", conf=conf).xcom("frame")["cached"] is False
-    assert len(SEEN) == 2
+    assert len(calls()) == 2
 
 
 @pytest.mark.parametrize("conf", [{}, {"zen": None}, {"zen": "x"}, {"zen": {}}])
@@ -250,12 +249,12 @@ def test_sigterm_reaches_the_function():
         try:
             time.sleep(30)
         finally:
-            SEEN.append("cleaned")
+            called("cleaned")
         return 1
 
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
     run = run_dag(pipeline(slow))
-    assert (run.states, SEEN) == ({"slow": "failed"}, ["cleaned"])
+    assert (run.states, calls()) == ({"slow": "failed"}, ["cleaned"])
     assert open_stack().records.get(StepRunId("d", "manual__1", "slow")).state == "KILLED"
     assert "interruptible" not in repr(signal.getsignal(signal.SIGTERM))
 

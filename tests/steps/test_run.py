@@ -15,17 +15,16 @@ from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
 from airflow_zen.steps.outputs import Output
 from airflow_zen.steps.run import Watcher
 from airflow_zen.steps.step import Step
-
-CALLS = []
+from tests.calls import VARIABLE, called, calls
 
 
 def make(x: int) -> dict:
-    CALLS.append(x)
+    called(x)
     return {"x": x}
 
 
 def grow(value: dict, by: int = 1) -> dict:
-    CALLS.append("grow")
+    called("grow")
     return {"x": value["x"] + by}
 
 
@@ -34,8 +33,8 @@ def frame(rows: int) -> pd.DataFrame:
 
 
 @pytest.fixture(autouse=True)
-def _calls():
-    CALLS.clear()
+def _calls(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "calls"))
 
 
 def load(stack, ref, tmp_path, wanted=None):
@@ -68,7 +67,7 @@ def test_artifacts_become_values(run, stack, tmp_path):
 def test_equal_work_is_not_done_again(run):
     """A step whose code and inputs are the same is not called again, and gives the same artifact."""
     first, again = run(make, 3), run(make, 3)
-    assert CALLS == [3]
+    assert calls() == [3]
     ref = again.outputs["output"]
     assert (again.cache, ref.cached, ref.origin) == ("hit", True, str(first.id))
     assert ref.digest == first.outputs["output"].digest
@@ -78,12 +77,12 @@ def test_other_arguments_are_other_work(run):
     """`1`, `True` and `1.0` are three different arguments."""
 
     def echo(x):
-        CALLS.append(x)
+        called(x)
         return x
 
     for value in (1, True, 1.0, "1"):
         run(echo, value)
-    assert [type(value) for value in CALLS] == [int, bool, float, str]
+    assert [type(value) for value in calls()] == [int, bool, float, str]
 
 
 def test_default_and_explicit_argument_are_equal(run):
@@ -99,7 +98,7 @@ def test_early_cutoff(run):
     run(grow, first)
     second = run(make, 1, cache="off").outputs["output"].to_wire()
     assert run(grow, second).cache == "hit"
-    assert CALLS == [1, "grow", 1]
+    assert calls() == [1, "grow", 1]
 
 
 def test_deleted_data_is_a_miss(run, stack):
@@ -108,7 +107,7 @@ def test_deleted_data_is_a_miss(run, stack):
     stack.store.transport.delete([f"artifacts/{ref.digest[:2]}/{ref.digest}/manifest.json"])
     assert run(make, 3).cache == "miss"
     assert run(make, 3).cache == "hit"
-    assert CALLS == [3, 3]
+    assert calls() == [3, 3]
 
 
 def test_damaged_cache_entry_is_a_miss(run, stack):
@@ -124,7 +123,7 @@ def test_cache_off(run):
     """With the cache off the function is called each time, and the record says why."""
     run(make, 3, cache="off")
     done = run(make, 3, cache="off")
-    assert (CALLS, done.cache, done.why) == ([3, 3], "off", "asked")
+    assert (calls(), done.cache, done.why) == ([3, 3], "off", "asked")
 
 
 def test_version_is_part_of_the_key(run):
@@ -155,21 +154,21 @@ def test_step_without_output_runs_each_time(run):
     """A step that returns nothing is run each time, unless it is declared cache=True."""
 
     def notify(x: int) -> None:
-        CALLS.append(x)
+        called(x)
 
     run(notify, 1)
     assert "returns nothing" in run(notify, 1).why
     always = Step(notify, "notify", cache_always=True)
     run(notify, 1, step=always)
     assert run(notify, 1, step=always).cache == "hit"
-    assert CALLS == [1, 1, 1]
+    assert calls() == [1, 1, 1]
 
 
 def test_undeclared_none_is_no_output(run):
     """A function without annotation that returns None has no output."""
 
     def quiet(x):
-        CALLS.append(x)
+        called(x)
 
     assert run(quiet, 1).outputs == {}
 
@@ -313,7 +312,7 @@ def test_damaged_input_fails_the_step(run, stack):
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(ArtifactCorrupt):
         run(grow, ref.to_wire())
-    assert CALLS == []
+    assert calls() == []
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing(run, stack, monkeypatch):

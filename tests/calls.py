@@ -1,0 +1,22 @@
+"""Note that a step's function was called, in a place that is no part of its cache key."""
+
+from __future__ import annotations
+
+import ast
+import os
+from pathlib import Path
+from typing import Any
+
+VARIABLE = "TEST_CALLS"
+
+
+def called(what: Any) -> None:
+    """Write down one call."""
+    with open(os.environ["TEST_CALLS"], "a") as file:
+        file.write(f"{what!r}\n")
+
+
+def calls() -> list[Any]:
+    """Give what was written down, in order."""
+    path = Path(os.environ[VARIABLE])
+    return [ast.literal_eval(line) for line in path.read_text().splitlines()] if path.exists() else []
