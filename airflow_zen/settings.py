@@ -95,8 +95,10 @@ def _recorder(settings: Settings, transport: Transport) -> LineageRecorder:
     except (LineageError, SettingsError) as error:
         log.warning("Lineage is kept in the artifact root only: %s", error)
         return NullRecorder()
-    log.info("MLflow is not configured ([zen] mlflow_conn_id or mlflow_tracking_uri): lineage is kept in %s only.",
-             settings.artifact_root)
+    log.info(
+        "MLflow is not configured ([zen] mlflow_conn_id or mlflow_tracking_uri): lineage is kept in %s only.",
+        settings.artifact_root,
+    )
     return NullRecorder()
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from airflow_zen.cli.airflow_api import AirflowApi, DagRun
 from airflow_zen.cli.local_stack import down, up
 
-DAG = '''
+DAG = """
 from datetime import datetime
 from airflow.sdk import chain, dag, task
 from airflow_zen import ml_step
@@ -53,7 +53,7 @@ def overhead():
 
 
 overhead()
-'''
+"""
 
 
 def durations(api: AirflowApi, run: DagRun) -> dict[str, list[float]]:

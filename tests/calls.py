@@ -12,7 +12,7 @@ VARIABLE = "TEST_CALLS"
 
 def called(what: Any) -> None:
     """Write down one call."""
-    with open(os.environ["TEST_CALLS"], "a") as file:
+    with Path(os.environ[VARIABLE]).open("a") as file:
         file.write(f"{what!r}\n")
 
 

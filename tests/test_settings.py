@@ -73,7 +73,10 @@ def test_s3_credentials_come_from_the_connection(zen, monkeypatch):
 
 @pytest.mark.parametrize(
     ("connection", "reason"),
-    [('{"conn_type": "http"}', "of type 'http'"), ('{"conn_type": "aws", "extra": {"role_arn": "r"}}', "assumes a role")],
+    [
+        ('{"conn_type": "http"}', "of type 'http'"),
+        ('{"conn_type": "aws", "extra": {"role_arn": "r"}}', "assumes a role"),
+    ],
 )
 def test_connections_that_cannot_be_used_say_why(zen, monkeypatch, connection, reason):
     """A connection of another type, or one that asks for what we do not do, is refused with the way out."""

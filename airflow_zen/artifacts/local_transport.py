@@ -21,9 +21,10 @@ class LocalTransport:
 
     def __init__(self, root: str) -> None:
         self.root = Path(root)
-        self.scratch: Path | None = self.root / ".staging"
+        self._staging = self.root / ".staging"
+        self.scratch: Path | None = self._staging
         try:
-            self.scratch.mkdir(parents=True, exist_ok=True)
+            self._staging.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SettingsError(
                 f"[zen] artifact_root {root!r} cannot be written: {error.strerror}. Create it, or choose another."
@@ -39,7 +40,7 @@ class LocalTransport:
     def write(self, key: str, data: bytes) -> None:
         """Write beside the key and rename, so that no reader sees half of it."""
         with self._written(data) as staged:
-            os.replace(staged, self._parent(key))
+            staged.replace(self._parent(key))
 
     def create(self, key: str, data: bytes) -> None:
         """Link the finished file to the key; the filesystem lets one of several win."""
@@ -69,7 +70,7 @@ class LocalTransport:
                 path.chmod(path.stat().st_mode & 0o111 | _READ_ONLY)
         target = self._parent(prefix)
         try:
-            os.rename(directory, target)
+            directory.rename(target)
         except OSError:
             if not (target / last).exists():
                 raise
@@ -115,8 +116,7 @@ class LocalTransport:
 
     @contextlib.contextmanager
     def _written(self, data: bytes) -> Iterator[Path]:
-        assert self.scratch is not None
-        staged = self.scratch / uuid.uuid4().hex
+        staged = self._staging / uuid.uuid4().hex
         try:
             staged.write_bytes(data)
             yield staged

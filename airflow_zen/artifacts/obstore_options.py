@@ -23,8 +23,8 @@ _AZURE_NAMES = {"account_name": "account_name", "account_key": "account_key", "s
 # Sources of credentials that botocore and obstore read alike; files such as ~/.aws only botocore reads.
 _S3_ENVIRONMENT = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
 
-_forked_after_use = False
-_used = False
+# Of this process: whether obstore's threads run in it, and whether they ran in the one it was forked from.
+_threads = {"running": False, "lost": False}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def translate(
     to it, or that this process was forked from one that used it: its threads do not survive a fork,
     and the next call would hang.
     """
-    if _forked_after_use or importlib.util.find_spec("obstore") is None:
+    if _threads["lost"] or importlib.util.find_spec("obstore") is None:
         return None
     if scheme in {"s3", "s3a"}:
         return _s3(options, environment)
@@ -81,13 +81,11 @@ def _s3(options: Mapping[str, Any], environment: Mapping[str, str]) -> ObstoreSe
 
 def note_use() -> None:
     """Remember that obstore's threads run in this process."""
-    global _used
-    _used = True
+    _threads["running"] = True
 
 
 def _after_fork() -> None:
-    global _forked_after_use
-    _forked_after_use = _forked_after_use or _used
+    _threads["lost"] = _threads["lost"] or _threads["running"]
 
 
 os.register_at_fork(after_in_child=_after_fork)

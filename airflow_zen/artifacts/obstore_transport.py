@@ -23,14 +23,15 @@ class ObstoreTransport:
 
     def __init__(self, root: str, settings: obstore_options.ObstoreSettings) -> None:
         import obstore
-        from obstore.store import from_url
+        import obstore.store
 
         obstore_options.note_use()
         self.root = root
-        self._obstore = obstore
-        self._missing: type[BaseException] = FileNotFoundError
+        self._obstore: Any = obstore
         self._process = os.getpid()
-        self._opened: Any = from_url(root, config=dict(settings.config), client_options=dict(settings.client))
+        self._opened = self._obstore.store.from_url(
+            root, config=dict(settings.config), client_options=dict(settings.client)
+        )
 
     @property
     def _store(self) -> Any:

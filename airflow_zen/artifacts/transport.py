@@ -71,7 +71,7 @@ def normalise_root(root: str) -> str:
         root = root.removeprefix("file://")
     if "://" in root:
         return root.rstrip("/")
-    return str(Path(os.path.abspath(Path(root).expanduser())))
+    return os.path.abspath(Path(root).expanduser())  # noqa: PTH100 - a root may be reached by a link of another name
 
 
 def relative_key(root: str, url: str) -> str:

@@ -32,7 +32,7 @@ class ClassSource:
             if name.startswith("__") or (name.startswith("_") and name.endswith("_")) or self._is_method(value):
                 continue
             if name in written:
-                if not _is_literal(written[name], value) and not hasattr(type(value), "__set__"):
+                if not is_literal(written[name], value) and not hasattr(type(value), "__set__"):
                     yield name, value
             elif type(value) in _PLAIN or _function(value) is not None:
                 yield name, value
@@ -55,7 +55,9 @@ def class_source(cls: type) -> ClassSource | None:
     methods = [each for each in map(_function, vars(cls).values()) if each is not None]
     module = sys.modules.get(cls.__module__)
     names = vars(module) if module else methods[0].__globals__ if methods else {}
-    own = [each for each in methods if each.__globals__ is names and not each.__code__.co_filename.startswith("<string")]
+    own = [
+        each for each in methods if each.__globals__ is names and not each.__code__.co_filename.startswith("<string")
+    ]
     path = names.get("__file__") or next((each.__code__.co_filename for each in own), None)
     source = source_of(path, names) if path else None
     found = source.classes(cls.__qualname__) if source else []
@@ -99,5 +101,6 @@ def _assigned(node: Any) -> Iterator[tuple[str, ast.expr | None]]:
             yield statement.target.id, statement.value
 
 
-def _is_literal(written: ast.expr | None, value: Any) -> bool:
+def is_literal(written: ast.expr | None, value: Any) -> bool:
+    """Tell whether the text already says this value."""
     return isinstance(written, ast.Constant) and type(written.value) is type(value) and written.value == value

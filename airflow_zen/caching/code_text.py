@@ -20,6 +20,12 @@ _BLIND = {
 }  # fmt: skip
 
 
+# Statements that hold others; `match` holds them in its cases.
+_BLOCKS = (
+    ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.TryStar, ast.ExceptHandler, ast.match_case,
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Reference:
     """A name, with the attributes read from it; `argued` when it is called with an argument that is not None."""
@@ -101,8 +107,13 @@ class _Normaliser:
 
     def visit(self, node: ast.AST) -> Any:
         copied = type(node)(**{name: self._field(value) for name, value in ast.iter_fields(node)})
-        change = getattr(self, f"_{type(node).__name__}", None)
-        return change(copied) if change else copied
+        if isinstance(copied, ast.FunctionDef | ast.AsyncFunctionDef):
+            return self._function(copied)
+        if isinstance(copied, ast.ClassDef):
+            return self._class(copied)
+        if isinstance(copied, ast.If) and _last_name(copied.test) == "TYPE_CHECKING":
+            return ast.If(ast.Constant(True), copied.orelse, []) if copied.orelse else ast.Pass()
+        return _plain_blocks(copied) if isinstance(copied, _BLOCKS) else copied
 
     def _field(self, value: Any) -> Any:
         if isinstance(value, ast.AST):
@@ -115,7 +126,7 @@ class _Normaliser:
             return [ast.Pass()]
         return [self._field(value) for value in kept]
 
-    def _FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
+    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         node.decorator_list = [each for each in node.decorator_list if not self.dropped(each)]
         node.type_comment = None
         if all(_last_name(each) in _BLIND for each in node.decorator_list):
@@ -125,23 +136,11 @@ class _Normaliser:
         node.body = [_plain(each) for each in node.body if not _is_bare_annotation(each)] or [ast.Pass()]
         return node
 
-    _AsyncFunctionDef = _FunctionDef
-
-    def _ClassDef(self, node: ast.ClassDef) -> ast.AST:
+    def _class(self, node: ast.ClassDef) -> ast.AST:
         node.decorator_list = [each for each in node.decorator_list if not self.dropped(each)]
         if not (node.bases or node.keywords or node.decorator_list):
             node.body = [_plain(each) for each in node.body if not _is_bare_annotation(each)] or [ast.Pass()]
         return node
-
-    def _If(self, node: ast.If) -> ast.AST:
-        if _last_name(node.test) != "TYPE_CHECKING":
-            return _plain_blocks(node)
-        return ast.If(ast.Constant(True), node.orelse, []) if node.orelse else ast.Pass()
-
-    def _plain_statement(self, node: ast.AST) -> ast.AST:
-        return _plain_blocks(node)
-
-    _For = _AsyncFor = _While = _With = _AsyncWith = _Try = _TryStar = _ExceptHandler = _match_case = _plain_statement
 
 
 def _plain_blocks(node: Any) -> ast.AST:

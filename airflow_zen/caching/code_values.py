@@ -77,3 +77,12 @@ def instance_content(value: Any) -> Any:
         return None
     arguments = value.args if isinstance(value, BaseException) else ()
     return arguments, instance_state(value)
+
+
+def inside_descriptor(value: Any) -> tuple[Any, ...]:
+    """Give the functions behind a static or class method, a property or a cached property."""
+    if isinstance(value, staticmethod | classmethod):
+        return (value.__func__,)
+    if isinstance(value, property):
+        return tuple(each for each in (value.fget, value.fset, value.fdel) if each)
+    return (value.func,) if isinstance(value, functools.cached_property) else ()

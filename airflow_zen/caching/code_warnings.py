@@ -10,14 +10,14 @@ _CLOCK = re.compile(
     r"|datetime\.(datetime|date)\.(now|utcnow|today)"
     r"|pandas\.Timestamp\.(now|utcnow|today)|pendulum\.(now|today|yesterday|tomorrow)"
 )
-_UNIQUE = re.compile(r"uuid\.uuid[14]|os\.(urandom|getrandom)|secrets\.\w+|random\.SystemRandom(\.\w+)?|tempfile\.mkdtemp")
+_UNIQUE = re.compile(
+    r"uuid\.uuid[14]|os\.(urandom|getrandom)|secrets\.\w+|random\.SystemRandom(\.\w+)?|tempfile\.mkdtemp"
+)
 
 # Generators that draw from one hidden state, and the call that seeds it.
 _HIDDEN = {
     re.compile(r"random\.(?!Random\b|SystemRandom\b|seed\b|setstate\b)[a-z]\w*"): "random.seed",
-    re.compile(
-        r"numpy\.random\.(?!seed\b|set_state\b|get_state\b|default_rng\b|[A-Z])\w+"
-    ): "numpy.random.seed",
+    re.compile(r"numpy\.random\.(?!seed\b|set_state\b|get_state\b|default_rng\b|[A-Z])\w+"): "numpy.random.seed",
     re.compile(r"torch\.(rand|randn|randint|randperm|normal|bernoulli|multinomial)(_like)?"): "torch.manual_seed",
 }
 _SEEDABLE = re.compile(

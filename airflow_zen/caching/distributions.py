@@ -109,21 +109,21 @@ def _root(module_name: str, file: str) -> str | None:
     if found:
         return file[: found.end()].rstrip("/\\")
     top = module_name.partition(".")[0]
-    parts = file.split(os.sep)
+    parts = Path(file).parts
     at = next((i for i, part in enumerate(parts) if part.partition(".")[0] == top), None)
-    return os.sep.join(parts[:at]) if at else None
+    return str(Path(*parts[:at])) if at else None
 
 
 def _claimed_beside(module_name: str, file: str) -> bool:
     """Recognise what `pip install --target` put into a folder of another name."""
     root = _root(module_name, file)
-    if not root or not os.path.isdir(root):
+    if not root or not Path(root).is_dir():
         return False
     return _index(root).claimant(module_name.partition(".")[0], os.path.relpath(file, root)) is not None
 
 
 def _index(root: str) -> _Index:
-    return _index_at(root, os.stat(root).st_mtime_ns)
+    return _index_at(root, Path(root).stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
@@ -136,7 +136,7 @@ class _Index:
 
     def __init__(self, root: str) -> None:
         self.root = Path(root)
-        folders = sorted(name for name in os.listdir(root) if name.endswith((".dist-info", ".egg-info")))
+        folders = sorted(path.name for path in self.root.iterdir() if path.suffix in (".dist-info", ".egg-info"))
         self.folders = {name: _canonical(_stem(name)) for name in folders}
         self.records: dict[str, bytes] = {}
         self.found: dict[str, tuple[str, str] | None] = {}

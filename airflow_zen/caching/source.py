@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import importlib.util
 import linecache
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -74,9 +74,7 @@ class SourceFile:
         Raises `FingerprintError` when the file no longer holds what runs.
         """
         found = [
-            one
-            for one in self.definitions
-            if one.first_line == code.co_firstlineno and one.code_name == code.co_name
+            one for one in self.definitions if one.first_line == code.co_firstlineno and one.code_name == code.co_name
         ]
         if len(found) > 1:
             found = [one for one in found if _spans(one.node, code)]
@@ -90,7 +88,7 @@ class SourceFile:
 
     def check(self, function: FunctionType) -> None:
         """Raise `FingerprintError` when the file was edited after `function` was loaded from it."""
-        if not os.path.isfile(self.path) or "@pytest_ar" in function.__globals__:
+        if not Path(self.path).is_file() or "@pytest_ar" in function.__globals__:
             return
         code = function.__code__
         if not any(_same_code(code, one) for one in self.codes if one.co_name == code.co_name):
@@ -99,9 +97,8 @@ class SourceFile:
 
 def source_of(path: str, module_globals: Mapping[str, Any]) -> SourceFile | None:
     """Read and parse a file, or what a notebook or a zip holds under that name; None when there is no text."""
-    if os.path.isfile(path):
-        with open(path, "rb") as stream:
-            text = importlib.util.decode_source(stream.read())
+    if Path(path).is_file():
+        text = importlib.util.decode_source(Path(path).read_bytes())
     else:
         text = "".join(linecache.getlines(path, dict(module_globals)))
     return _parse(path, text) if text else None
@@ -112,7 +109,7 @@ def _parse(path: str, text: str) -> SourceFile:
     try:
         return SourceFile(path, text, ast.parse(text))
     except SyntaxError as error:
-        raise FingerprintError(f"{os.path.basename(path)} cannot be parsed: {error}. Set cache=False.") from error
+        raise FingerprintError(f"{Path(path).name} cannot be parsed: {error}. Set cache=False.") from error
 
 
 def bindings(node: ast.AST) -> Iterator[tuple[str, Import]]:
@@ -186,6 +183,6 @@ def _same_constant(one: Any, two: Any) -> bool:
 
 def _stale(name: str, path: str) -> str:
     return (
-        f"The running code of {name!r} is not what {os.path.basename(path)} holds now. "
+        f"The running code of {name!r} is not what {Path(path).name} holds now. "
         "Restart the process or reload the module, or set cache=False."
     )

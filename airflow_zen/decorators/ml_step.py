@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import attr
 from airflow.sdk.bases.decorator import DecoratedOperator, _TaskDecorator
@@ -28,7 +28,9 @@ class _MLStepDecoratedOperator(DecoratedOperator, MLStepOperator):
     template_fields_renderers = MLStepOperator.template_fields_renderers
     custom_operator_name = "@ml_step"
 
-    def __init__(self, *, python_callable: Callable[..., Any], op_args: Any = (), op_kwargs: Any = None, **options: Any):
+    def __init__(
+        self, *, python_callable: Callable[..., Any], op_args: Any = (), op_kwargs: Any = None, **options: Any
+    ) -> None:
         upstream = {"python_callable": python_callable, "op_args": op_args, "op_kwargs": op_kwargs or {}}
         super().__init__(kwargs_to_upstream=upstream, **upstream, **options)
 
@@ -39,14 +41,14 @@ class _MLStepDecoratedOperator(DecoratedOperator, MLStepOperator):
 
 
 @attr.define(slots=False)
-class StepDecorator(_TaskDecorator, Generic[P, R]):
+class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
     """A decorated function: called in a DAG it becomes a task, called anywhere else it is the function."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Add the step to the DAG being defined; outside one, run the plain function."""
         if not self._in_dag(args, kwargs):
             return self.function(*args, **kwargs)
-        task = super().__call__(*args, **kwargs)
+        task: Any = super().__call__(*args, **kwargs)
         outputs = declared_outputs(self.function)
         return StepOutputs(task.operator, outputs.names) if outputs.several else task
 
@@ -88,7 +90,9 @@ def _refuse_single_artifact(step: str, name: str, value: Any) -> None:
 def _check(function: Any, options: dict[str, Any]) -> None:
     """Refuse, at the place where it is written, what would fail later or be lost silently."""
     if not callable(function):
-        raise StepDefinitionError(f"@ml_step decorates functions, got {function!r}. Options go by name: @ml_step(cache=False).")
+        raise StepDefinitionError(
+            f"@ml_step decorates functions, got {function!r}. Options go by name: @ml_step(cache=False)."
+        )
     name = getattr(function, "__name__", repr(function))
     if getattr(function, "_airflow_is_task_decorator", False) or isinstance(function, _TaskDecorator):
         raise StepDefinitionError(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from airflow.sdk.definitions.xcom_arg import PlainXComArg, XComArg
 
 from airflow_zen.errors import StepDefinitionError
 
+if TYPE_CHECKING:
+    from airflow.sdk.types import Operator
+
 
 class StepOutputs(PlainXComArg):
     """Refer to all outputs of a step, or to one by its name."""
 
-    def __init__(self, operator: object, names: tuple[str, ...]) -> None:
+    def __init__(self, operator: Operator, names: tuple[str, ...]) -> None:
         super().__init__(operator)
         self.names = names
 

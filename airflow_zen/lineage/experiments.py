@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_zen.lineage.names import experiment_folder, experiment_name, experiment_tags
+from airflow_zen.lineage.names import experiment_location, experiment_name, experiment_tags
 from airflow_zen.lineage.parameters import entries
 from airflow_zen.lineage.refusals import MlflowRefused
 from airflow_zen.lineage.rest import MlflowRest
@@ -50,7 +50,7 @@ def _create(dag_id: str, rest: MlflowRest, artifact_root: str) -> Experiment | N
     """Make the experiment; None when another task was faster."""
     request = {
         "name": experiment_name(dag_id),
-        "artifact_location": f"{artifact_root}/mlflow/{experiment_folder(dag_id)}",
+        "artifact_location": experiment_location(artifact_root, dag_id),
         "tags": entries(experiment_tags(dag_id)),
     }
     try:

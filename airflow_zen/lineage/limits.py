@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 RUN_NAME = 250
 EXPERIMENT_NAME = 256
+# The address of a run's files, 43 characters longer, has 200 in MLflow's database.
+ARTIFACT_LOCATION = 157
 KEY = 250
 PARAMETER_VALUE = 6000
 TAG_VALUE = 8000

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 from airflow_zen.artifacts.transport import Transport, normalise_root
 from airflow_zen.errors import ZenError
-from airflow_zen.lineage.models import Models, is_model
+from airflow_zen.lineage.models import Models
 from airflow_zen.lineage.names import end_tags, quoted, run_name, step_tags
 from airflow_zen.lineage.note import note
 from airflow_zen.lineage.parameters import entries
 from airflow_zen.lineage.parents import Parent, Parents
-from airflow_zen.lineage.preparation import Preparation, summary_of, undescribed
+from airflow_zen.lineage.preparation import Preparation, summary_of, undescribed, unlinked
 from airflow_zen.lineage.recorder import Opened
 from airflow_zen.lineage.records import record_key
 from airflow_zen.lineage.refusals import MlflowRefused
@@ -146,8 +146,7 @@ class MlflowRecorder:
         return replace(prepared, tags=self._start_tags(_named(run), parent))
 
     def _look_up(self, run: StepRun, experiment_id: str) -> Preparation:
-        refs = [*run.inputs.values(), *(run.outputs.values() if run.cache == "hit" else ())]
-        found = {ref.digest: self._models.find(ref, run, experiment_id) for ref in refs if is_model(ref)}
+        found = {ref.digest: self._models.find(ref, run, experiment_id) for ref in unlinked(run)}
         return Preparation(
             summaries={ref.digest: summary_of(ref, self._transport, self._root) for ref in undescribed(run)},
             model_ids={digest: model_id for digest, model_id in found.items() if model_id},

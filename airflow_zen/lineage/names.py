@@ -11,6 +11,7 @@ from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import LineageError
 from airflow_zen.lineage.datasets import dataset_name
 from airflow_zen.lineage.limits import (
+    ARTIFACT_LOCATION,
     EXPERIMENT_NAME,
     KEY,
     RUN_NAME,
@@ -25,6 +26,7 @@ from airflow_zen.lineage.step_run import StepRun, StepState
 EXPERIMENT_PREFIX = "airflow/"
 
 _LONGEST_FOLDER = 250
+_HASH = 9
 
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_.-]")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -39,14 +41,21 @@ def folder(name: str) -> str:
     """Write a name as one part of a key in the store, percent-quoted; a filesystem allows it 255 bytes."""
     part = quote(name, safe="")
     if len(part) > _LONGEST_FOLDER:
-        return f"{part[: _LONGEST_FOLDER - 9]}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        return f"{part[: _LONGEST_FOLDER - _HASH]}~{_short_hash(name)}"
     return part if part.strip(".") else part.replace(".", "%2E")
 
 
-def experiment_folder(dag_id: str) -> str:
-    """Name the folder of an experiment's files; MLflow unquotes `%` in local paths, so there is none in it."""
-    plain = _NOT_PLAIN.sub("_", dag_id)[: _LONGEST_FOLDER - 9]
-    return plain if plain == dag_id else f"{plain}-{hashlib.sha256(dag_id.encode()).hexdigest()[:8]}"
+def experiment_location(artifact_root: str, dag_id: str) -> str:
+    """Say where an experiment keeps its files: `<artifact root>/mlflow/<DAG>`, within MLflow's limit where it can be.
+
+    MLflow unquotes `%` in local paths, so the name of a DAG is not quoted but replaced, and its hash added.
+    """
+    base = f"{artifact_root}/mlflow/"
+    room = max(ARTIFACT_LOCATION - len(base), _HASH)
+    plain = _NOT_PLAIN.sub("_", dag_id)
+    if plain != dag_id or len(plain) > room:
+        plain = f"{plain[: room - _HASH]}-{_short_hash(dag_id)}"
+    return base + plain
 
 
 def run_key(dag_id: str, run_id: str) -> str:
@@ -152,3 +161,7 @@ def _items(refs: Iterable[ArtifactRef]) -> list[str]:
 def _tags(values: Mapping[str, str]) -> dict[str, str]:
     """Leave out what is empty, and shorten what is too long."""
     return {shorten(key, KEY): shorten(value, TAG_VALUE) for key, value in values.items() if value}
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from airflow_zen.artifacts.manifest import FILE_NAME, Manifest
@@ -12,6 +13,8 @@ from airflow_zen.artifacts.transport import Transport, relative_key
 from airflow_zen.errors import ZenError
 from airflow_zen.lineage.models import is_model
 from airflow_zen.lineage.step_run import StepRun
+
+MOST_LOOK_UPS = 100
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Preparation:
 
 
 def undescribed(run: StepRun) -> Iterator[ArtifactRef]:
-    """Give the artifacts whose schema this DAG's experiment may not have yet.
+    """Give the artifacts whose schema this DAG's experiment may not have yet; at most 100.
 
     Those are the outputs of a hit, and inputs that another DAG made; MLflow keeps the first
     description of a dataset in an experiment, and the producer gave that for all others.
@@ -32,9 +35,14 @@ def undescribed(run: StepRun) -> Iterator[ArtifactRef]:
     refs = [ref for ref in run.inputs.values() if not ref.name.startswith(f"{run.id.dag_id}/")]
     if run.cache == "hit":
         refs.extend(run.outputs.values())
-    for ref in refs:
-        if ref.digest not in run.summaries and not is_model(ref):
-            yield ref
+    wanted = {ref.digest: ref for ref in refs if ref.digest not in run.summaries and not is_model(ref)}
+    yield from islice(wanted.values(), MOST_LOOK_UPS)
+
+
+def unlinked(run: StepRun) -> Iterator[ArtifactRef]:
+    """Give the models whose id in MLflow must be looked up: inputs, and outputs of a hit; at most 100."""
+    refs = [*run.inputs.values(), *(run.outputs.values() if run.cache == "hit" else ())]
+    yield from islice({ref.digest: ref for ref in refs if is_model(ref)}.values(), MOST_LOOK_UPS)
 
 
 def summary_of(ref: ArtifactRef, transport: Transport, root: str) -> Mapping[str, Any]:

@@ -11,21 +11,22 @@ from airflow_zen.lineage.preparation import Preparation
 from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.step_run import StepRun
 
+# MLflow takes 1000, but may need longer for them than we wait for an answer.
+_PER_REQUEST = 200
+
 
 def send_datasets(run: StepRun, run_id: str, prepared: Preparation, rest: MlflowRest) -> None:
-    """Attach all inputs, and all outputs that are no models, in one request.
+    """Attach all inputs, and all outputs that are no models; one request for every 200 of them.
 
     A model that this MLflow does not know is listed as a dataset, so that no artifact is missing.
     """
     models = {prepared.model_ids[ref.digest]: None for ref in run.inputs.values() if _known(ref, prepared)}
     inputs = [ref for ref in run.inputs.values() if not _known(ref, prepared)]
     outputs = [ref for ref in run.outputs.values() if not is_model(ref) or _lost(ref, run, prepared)]
-    body: dict[str, Any] = {
-        "datasets": datasets(inputs, outputs, {**prepared.summaries, **run.summaries}),
-        "models": [{"model_id": model_id} for model_id in models],
-    }
-    if any(body.values()):
-        rest.post("runs/log-inputs", {"run_id": run_id, **body})
+    listed = datasets(inputs, outputs, {**prepared.summaries, **run.summaries})
+    body: dict[str, Any] = {"run_id": run_id, "models": [{"model_id": model_id} for model_id in models]}
+    for first in range(0, max(len(listed), len(models) and 1), _PER_REQUEST):
+        rest.post("runs/log-inputs", {**body, "datasets": listed[first : first + _PER_REQUEST]})
 
 
 def send_models(

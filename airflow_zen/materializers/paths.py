@@ -26,6 +26,7 @@ class PathMaterializer(Materializer):
     As a view, `pathlib.Path` shows the files of any other artifact.
     """
 
+    types = ("pathlib.Path",)
     encoding = "python.path@1"
 
     @classmethod

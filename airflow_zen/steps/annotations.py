@@ -18,7 +18,7 @@ def evaluate(annotation: Any, function: Callable[..., Any]) -> Any:
         names = {**getattr(function, "__globals__", {}), **_closure(function)}
         try:
             return eval(annotation, names)  # noqa: S307 - what typing.get_type_hints does, one name at a time
-        except Exception:
+        except Exception:  # noqa: BLE001 - a name that exists for type checkers only can fail in any way
             return None
     return annotation
 

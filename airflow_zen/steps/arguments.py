@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
@@ -42,7 +42,7 @@ class Arguments:
     def bind(
         cls,
         function: Callable[..., Any],
-        args: Sequence[Any],
+        args: Collection[Any],
         kwargs: Mapping[str, Any],
         context: frozenset[str] = frozenset(),
     ) -> Arguments:
@@ -67,8 +67,9 @@ class Arguments:
             if name in self.context and not isinstance(value, str):
                 continue
             if self.bound.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
-                value = {key: held for key, held in value.items() if key not in self.context}
-            if not _is_inputs_only(value):
+                given = {key: held for key, held in value.items() if key not in self.context}
+                found[name] = as_json(given)
+            elif not _is_inputs_only(value):
                 found[name] = as_json(value)
         return found
 
@@ -99,7 +100,7 @@ def with_digests(value: Any) -> Any:
 
 def as_json(value: Any) -> Any:
     """Describe an argument as JSON for people: exact where JSON is, else a short text."""
-    if value is None or isinstance(value, bool | int | float | str) and not isinstance(value, Enum):
+    if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, Enum)):
         return value
     if isinstance(value, ArtifactRef):
         return f"artifact {value.digest[:12]}"

@@ -32,6 +32,7 @@ def cache_key(step: Step, arguments: Arguments, stack: Stack) -> CacheKey:
 
     Raises `FingerprintError`, with the reason, when any of them cannot be fingerprinted soundly.
     """
+
     def other(value: object) -> str | None:
         return _content(value, stack)
 
@@ -79,7 +80,9 @@ def _is_view(ref: ArtifactRef, wanted: type, stack: Stack) -> bool:
     if wanted is ArtifactRef or issubclass(wanted, PurePath):
         return True
     materializers = stack.materializers
-    return materializers.for_encoding(ref.encoding, wanted).encoding != materializers.for_encoding(ref.encoding).encoding
+    return (
+        materializers.for_encoding(ref.encoding, wanted).encoding != materializers.for_encoding(ref.encoding).encoding
+    )
 
 
 def _outputs(step: Step, stack: Stack) -> dict[str, str]:

@@ -43,7 +43,9 @@ class Outputs:
             return dict.fromkeys(self.names, result)
         if isinstance(result, Mapping):
             if set(result) != set(self.names):
-                raise OutputError(f"expected the outputs {list(self.names)}, got a dict with {sorted(map(str, result))}.")
+                raise OutputError(
+                    f"expected the outputs {list(self.names)}, got a dict with {sorted(map(str, result))}."
+                )
             return {name: result[name] for name in self.names}
         if isinstance(result, tuple | list) and len(result) == len(self.names):
             return dict(zip(self.names, result, strict=True))

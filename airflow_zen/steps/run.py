@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.caching.cache import CacheEntry
 from airflow_zen.errors import FingerprintError, StepInterrupted
 from airflow_zen.lineage.recorder import Opened
@@ -146,7 +145,7 @@ def _save(step: Step, values: Mapping[str, Any], stack: Stack, run: StepRun) -> 
 def _remember(entry: CacheEntry, stack: Stack) -> None:
     try:
         stack.cache.put(entry)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a step that succeeded stays so, whatever the store says
         log.warning("The result could not be remembered for reuse: %s", error)
 
 
@@ -155,7 +154,7 @@ def _close(stack: Stack, run: StepRun, opened: Opened) -> None:
     delivered = stack.lineage.finish(run, opened)
     try:
         stack.records.put(run, delivered)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a step keeps its outcome, whatever the store says
         log.warning("The step run record of %s could not be written: %s", run.id, error)
 
 

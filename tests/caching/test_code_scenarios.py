@@ -134,6 +134,7 @@ RETRY = "import functools\ndef retry(times):\n    def wrap(fn):\n        @functo
 OPAQUE = RETRY.replace("        @functools.wraps(fn)\n", "")
 ROOT = "import functools\ndef twice(fn):\n    @functools.wraps(fn)\n    def inner(*a):\n        return [fn(*a)] * 2\n    return inner\n@twice\ndef step(x):\n    return x\n"
 TASK = "from airflow.sdk import task\n@task(retries=1)\ndef step(x):\n    return x\n"
+TENACITY = "import tenacity\n@tenacity.retry(stop=tenacity.stop_after_attempt(2))\ndef h(x):\n    return x\ndef step(x):\n    return h(x)\n"
 CLOSURE = "def make(n):\n    table = {'a': n}\n    def step(x):\n        return table['a'] + n\n    return step\nstep = make(1)\n"
 
 WRAPPED = [
@@ -143,6 +144,9 @@ WRAPPED = [
     flow("comment in a decorator", RETRY, "def inner", "# inner\n        def inner", SAME),
     flow("helper under a decorator that does not say so", OPAQUE, "return x", "return -x", DIFFERENT),
     flow("decorator removed from a helper", RETRY, "@retry(2)\n", "", DIFFERENT),
+    flow("option of a library's decorator", TENACITY, "attempt(2)", "attempt(3)", DIFFERENT),
+    flow("option of a library's decorator, from a constant", TENACITY.replace("attempt(2)", "attempt(N)").replace("@", "N = 2\n@"), "N = 2", "N = 3", DIFFERENT),
+    flow("helper under a library's decorator", TENACITY, "return x", "return -x", DIFFERENT),
     flow("body of the step's own decorator", ROOT, "* 2", "* 3", DIFFERENT),
     flow("step under its own decorator", ROOT, "return x", "return -x", DIFFERENT),
     flow("scheduling option", TASK, "retries=1", "retries=5, pool='x'", SAME),

@@ -170,7 +170,7 @@ def test_override_partial_expand_and_groups():
     assert built.get_task("group.scale").is_mapped
 
 
-@pytest.mark.parametrize("outer", [lambda f: task(f), lambda f: task.virtualenv(f), lambda f: double])
+@pytest.mark.parametrize("outer", [task, task.virtualenv, lambda _: double])
 def test_stacking_on_a_task_decorator_is_refused(outer):
     """Two task decorators on one function are refused: Airflow would keep only one of them."""
 
@@ -270,7 +270,9 @@ def test_serialization_is_stable(tmp_path):
     file.write_text(DAG_FILE.replace("{'x', 'y', 'z'}", "'x'"))
     texts = []
     for seed in ("1", "2"):
-        done = subprocess.run([sys.executable, file], capture_output=True, text=True, env=_environment(seed), check=True)
+        done = subprocess.run(
+            [sys.executable, file], capture_output=True, text=True, env=_environment(seed), check=True
+        )
         texts.append(json.loads(done.stdout.strip().splitlines()[-1]))
     assert texts[0] == texts[1]
     assert "object at 0x" not in json.dumps(texts[0])

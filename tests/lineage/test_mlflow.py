@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.lineage.step_run import StepState
 from tests.servers.process import free_port
 
@@ -93,6 +94,25 @@ def test_artifacts_are_datasets_with_contexts(client, recorded, step, ref, dag_i
     assert types == ["long", "datetime"]
     profile = json.loads(dataset.profile)
     assert (profile["rows"], profile["size"], profile["sha256"]) == (3, "28.1 kB", output.digest)
+
+
+def test_a_schema_comes_along_from_another_dag(client, recorded, root, transport, step, dag_id):
+    """An input that another DAG made brings its schema into this DAG's experiment, read from its manifest."""
+    store = ArtifactStore(root, transport)
+    with store.staging() as staging:
+        (staging / "data.parquet").write_text(dag_id)
+        made = {"encoding": "pandas.parquet@1", "type_name": "pandas.DataFrame", "libraries": {}, "summary": SUMMARY}
+        frame = store.put(staging, **made, name="elsewhere/load")
+    (found,) = client.get_run(recorded(step(inputs={"frame": frame}))).inputs.dataset_inputs
+    assert [column["name"] for column in json.loads(found.dataset.schema)["mlflow_colspec"]] == ["a", "ä"]
+
+
+@pytest.mark.slow
+def test_a_thousand_inputs(client, recorded, step, ref, dag_id):
+    """A step that collects a thousand mapped results lists them all."""
+    run = client.get_run(recorded(step(inputs={f"f[{n}]": ref(f"{dag_id}/load") for n in range(1_100)})))
+    assert len(run.inputs.dataset_inputs) == 1_100
+    assert run.data.tags["zen.inputs"].endswith("|…|")
 
 
 def test_who_wrote_and_who_read_is_one_query_each(client, recorder, step, ended, ref, dag_id):

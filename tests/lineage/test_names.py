@@ -8,7 +8,7 @@ from airflow_zen.errors import LineageError
 from airflow_zen.lineage.limits import batches, packed, shorten, shorten_name
 from airflow_zen.lineage.names import (
     artifact_tags,
-    experiment_folder,
+    experiment_location,
     experiment_name,
     folder,
     quoted,
@@ -75,11 +75,18 @@ def test_names_that_are_cut_stay_apart():
 
 
 def test_experiment_names():
-    """An experiment is named by its DAG, within MLflow's 256 characters, and its folder needs no quoting."""
-    assert (experiment_name("d"), experiment_folder("my.dag-1")) == ("airflow/d", "my.dag-1")
+    """An experiment is named by its DAG, within MLflow's 256 characters."""
+    assert experiment_name("d") == "airflow/d"
     assert len(experiment_name("x" * 250)) == 256
-    assert experiment_folder("prévision").isascii()
-    assert experiment_folder("é") != experiment_folder("è")
+
+
+def test_experiment_locations():
+    """An experiment's files lie under the root in a folder that needs no quoting, and fits into MLflow's database."""
+    assert experiment_location("s3://b/zen", "my.dag-1") == "s3://b/zen/mlflow/my.dag-1"
+    assert experiment_location("/root", "prévision").isascii()
+    assert experiment_location("/root", "é") != experiment_location("/root", "è")
+    assert len(experiment_location("s3://b/zen", "x" * 250)) == 157
+    assert experiment_location("/" + "r" * 200, "d").startswith("/" + "r" * 200 + "/mlflow/")
 
 
 def test_folders_stay_inside():

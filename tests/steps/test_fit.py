@@ -44,7 +44,16 @@ def test_fits(value, declared, expected):
 
 @pytest.mark.parametrize(
     ("value", "declared"),
-    [("1", int), (1.5, int), (True, float), (np.bool_(True), float), (None, int), ([1], dict), (2**53 + 1, float), (1, str | bytes)],
+    [
+        ("1", int),
+        (1.5, int),
+        (True, float),
+        (np.bool_(True), float),
+        (None, int),
+        ([1], dict),
+        (2**53 + 1, float),
+        (1, str | bytes),
+    ],
 )
 def test_does_not_fit(value, declared):
     """What would change its value or kind is refused, naming the output."""

@@ -197,7 +197,9 @@ def test_wrong_output_stores_nothing(run, stack):
     assert list(stack.store.transport.list("artifacts")) == []
 
 
-@pytest.mark.parametrize(("wanted", "kind"), [(pl.DataFrame, pl.DataFrame), (pa.Table, pa.Table), (ArtifactRef, ArtifactRef)])
+@pytest.mark.parametrize(
+    ("wanted", "kind"), [(pl.DataFrame, pl.DataFrame), (pa.Table, pa.Table), (ArtifactRef, ArtifactRef)]
+)
 def test_a_parameter_asks_for_its_view(run, wanted, kind):
     """The declared type of a parameter chooses how the same table is shown."""
     seen = []
@@ -266,7 +268,8 @@ def test_lineage_run_is_open_while_the_function_runs(run, recorder, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("error", "state"), [(ValueError("no"), "FAILED"), (StepInterrupted("SIGTERM"), "KILLED"), (SystemExit(1), "FAILED")]
+    ("error", "state"),
+    [(ValueError("no"), "FAILED"), (StepInterrupted("SIGTERM"), "KILLED"), (SystemExit(1), "FAILED")],
 )
 def test_failures_are_recorded_and_raised(run, recorder, stack, error, state):
     """A step that fails or is killed ends so in its record, and its exception goes on."""

@@ -15,7 +15,7 @@ class ArrowParquetMaterializer(Materializer):
     The layout of chunks is not kept, and does not change the bytes.
     """
 
-    types = ("pyarrow.Table", "pyarrow.RecordBatch")
+    types: ClassVar[tuple[str, ...]] = ("pyarrow.Table", "pyarrow.RecordBatch")
     encoding = "pyarrow.parquet@1"
     reads: ClassVar[tuple[str, ...]] = ("pyarrow.ipc@1", "pandas.parquet@1", "polars.parquet@1")
     libraries = ("pyarrow",)
@@ -42,6 +42,7 @@ class ArrowParquetMaterializer(Materializer):
 class ArrowIpcMaterializer(ArrowParquetMaterializer):
     """Save a table whose types parquet does not have, as an Arrow IPC file compressed with zstd."""
 
+    types = ()
     encoding = "pyarrow.ipc@1"
     reads = ()
 

@@ -32,9 +32,9 @@ def parquet_keeps(schema: pa.Schema) -> bool:
     """Try the schema on an empty table: types that parquet stores by value, and names, come back the same.
 
     Types whose *values* parquet may change are not tried: `date64` loses the time of day, dictionaries
-    their unused values, fixed-size lists their missing ones.
+    their unused values, fixed-size lists their missing ones. A table without columns loses its row count.
     """
-    if not all(_is_exact(field.type) for field in schema):
+    if not len(schema) or not all(_is_exact(field.type) for field in schema):
         return False
     sink = pa.BufferOutputStream()
     empty = schema.empty_table()

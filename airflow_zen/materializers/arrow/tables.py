@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.arrow.exact import restore_schema
-from airflow_zen.materializers.arrow.parquet import FILE_NAME, take_note, with_note, write_parquet
+from airflow_zen.materializers.arrow.parquet import FILE_NAME, NOTE, take_note, with_note, write_parquet
 from airflow_zen.materializers.arrow.summary import describe
 from airflow_zen.materializers.registry import MaterializerRegistry
 
@@ -47,6 +47,8 @@ def load_table(registry: MaterializerRegistry, directory: Path, encoding: str) -
 
 
 def _table(value: Any) -> pa.Table:
+    if NOTE in (value.schema.metadata or {}):
+        raise SaveRefused(f"The schema metadata key {NOTE.decode()!r} is taken by this package. Use another key.")
     if type(value) is pa.Table:
         return value
     if type(value) is pa.RecordBatch:

@@ -68,9 +68,7 @@ def _save_elements(array: np.ndarray[Any, Any], directory: Path) -> dict[str, An
 def _check(dtype: np.dtype[Any]) -> None:
     if dtype.hasobject:
         raise SaveRefused(f"The structured dtype {dtype} has object fields. Save its fields as separate arrays.")
-    plain = np.dtype([("f", dtype)]) if dtype.fields is None else dtype
-    read = np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(plain))
-    if read != plain or dtype.metadata is not None:
+    if dtype.metadata is not None or np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype)) != dtype:
         raise SaveRefused(
             f"A .npy file does not keep the dtype {dtype!r}. Convert the array to a dtype of NumPy's own."
         )

@@ -69,8 +69,8 @@ def _restore_interval(array: pa.Array, note: Note) -> Any:
 
 def _store_sparse(registry: MaterializerRegistry, values: Any) -> Stored:
     dense = store(registry, np.asarray(values))
-    fill = values.dtype.subtype.type(values.fill_value) if values.dtype.subtype.kind in "biuf" else values.fill_value
-    return Stored(dense.array, {"as": "sparse", "dense": dense.note, "fill": fill, "kind": values.kind})
+    note = {"as": "sparse", "dense": dense.note, "fill": values.dtype.fill_value, "kind": values.kind}
+    return Stored(dense.array, note)
 
 
 def _restore_sparse(array: pa.Array, note: Note) -> Any:

@@ -38,7 +38,10 @@ def store_masked(values: Any) -> Stored:
 
 
 def restore_masked(array: pa.Array, note: Note) -> Any:
-    """Give a nullable array."""
+    """Give a nullable array, built from its two halves: a conversion would take NaN for missing."""
+    if note["dtype"] in ("Float32", "Float64"):
+        missing = array.is_null().to_numpy(zero_copy_only=False)
+        return pd.arrays.FloatingArray(array.fill_null(0).to_numpy(zero_copy_only=False).copy(), missing)
     return pd.api.types.pandas_dtype(note["dtype"]).__from_arrow__(array)  # type: ignore[union-attr]
 
 

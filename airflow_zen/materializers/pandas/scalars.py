@@ -22,7 +22,7 @@ MOST_INLINE_LABELS = 1000
 def codec_of(value: Any) -> Codec | None:
     """Find who writes a pandas value inside a tree; None for a table or index that is a file of its own."""
     if isinstance(value, pd.Index):
-        return _codec_of_index(value) if len(value) <= MOST_INLINE_LABELS else None
+        return _codec_of_index(value) if isinstance(value, pd.RangeIndex) or len(value) <= MOST_INLINE_LABELS else None
     return _SCALARS.get(type(value))
 
 
@@ -52,7 +52,7 @@ def _decode_timedelta(node: Mapping[str, Json], _: Decoder) -> Any:
 
 
 def _decode_period(node: Mapping[str, Json], _: Decoder) -> Any:
-    return pd.Period.from_ordinal(node["ordinal"], freq=node["freq"])  # type: ignore[attr-defined]
+    return pd.Period(ordinal=node["ordinal"], freq=node["freq"])
 
 
 def _encode_interval(value: Any, to: Encoder) -> Mapping[str, Json]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.catalogue import TREE_TYPES
 from airflow_zen.materializers.tree.codec import Json
 
 FILE_NAME = "value.json"
@@ -24,6 +25,7 @@ class TreeMaterializer(Materializer):
     materializer under `parts/<n>/`: the whole is still one artifact.
     """
 
+    types = TREE_TYPES
     encoding = "python.json@1"
     inline = True
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 
 from airflow_zen.materializers.classes import reference
 from airflow_zen.materializers.tree.codec import Json
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 def encode_model(value: BaseModel, to: Encoder) -> Mapping[str, Json]:
     """Write a model's state, not its `model_dump`: validators and serializers do not run."""
-    state = value.__getstate__()
+    state: Mapping[str, Any] = _base(type(value)).__getstate__(value)
     held = {name: item for name, item in state["__dict__"].items() if not _is_cached(type(value), name)}
     return {
         "class": reference(type(value)),
         "fields": {name: to.encode(item) for name, item in held.items()},
         "set": sorted(state["__pydantic_fields_set__"]),
-        "extra": to.encode(state["__pydantic_extra__"]),
-        "private": to.encode(state["__pydantic_private__"]),
+        "extra": to.encode(state.get("__pydantic_extra__")),
+        "private": to.encode(state.get("__pydantic_private__")),
     }
 
 
@@ -40,8 +40,13 @@ def decode_model(cls: type[BaseModel], node: Mapping[str, Json], of: Decoder) ->
         "__pydantic_extra__": of.decode(node["extra"]),
         "__pydantic_private__": of.decode(node["private"]),
     }
-    BaseModel.__setstate__(value, state)
+    _base(cls).__setstate__(value, state)
     return value
+
+
+def _base(cls: type[BaseModel]) -> Any:
+    """Give pydantic's own class, so that no override of the user's runs."""
+    return RootModel if issubclass(cls, RootModel) else BaseModel
 
 
 def _is_cached(cls: type, name: str) -> bool:

@@ -1,0 +1,169 @@
+"""Users' classes are found again, wherever Airflow loaded them from."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from airflow_zen.errors import ArtifactRefused, MaterializerNotFound, SaveRefused
+from airflow_zen.materializers.classes import reference, resolve
+from airflow_zen.materializers.names import type_name
+from airflow_zen.materializers.registry import default_registry
+from tests.materializers import records as r
+
+SOURCE = """
+from __future__ import annotations
+import enum
+from dataclasses import dataclass
+
+class Color(enum.Enum):
+    RED = 1
+
+@dataclass
+class Params:
+    color: Color
+
+class Outer:
+    @dataclass
+    class Inner:
+        a: int
+"""
+
+
+@pytest.fixture(autouse=True)
+def _forget_modules() -> Iterator[None]:
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_class_of_a_dag_file_is_named_by_its_stem(tmp_path: Path) -> None:
+    """What Airflow calls `unusual_prefix_<hash>_flights` is `flights` in an artifact."""
+    module = _dag_module(tmp_path / "a" / "flights.py")
+    assert "unusual_prefix_" in module.__name__
+    assert type_name(module.Params) == "flights.Params"
+    assert reference(module.Outer.Inner) == "flights:Outer.Inner"
+
+
+def test_record_of_a_dag_file_is_found_under_another_path(tmp_path: Path) -> None:
+    """A record saved from a DAG file is the class of the same file on another machine."""
+    there = _dag_module(tmp_path / "there" / "flights.py")
+    (tmp_path / "artifact").mkdir()
+    saved = default_registry().save(there.Params(there.Color.RED), tmp_path / "artifact")
+    del sys.modules[there.__name__]
+    here = _dag_module(tmp_path / "here" / "flights.py")
+    assert default_registry().load(tmp_path / "artifact", saved.encoding) == here.Params(here.Color.RED)
+
+
+def test_two_dag_files_of_one_name_are_not_guessed_between(tmp_path: Path) -> None:
+    """Where two loaded DAG files have the class, the consumer's declaration decides, or it is an error."""
+    one, two = (_dag_module(tmp_path / folder / "flights.py") for folder in ("one", "two"))
+    with pytest.raises(ArtifactRefused, match="several loaded DAG files named 'flights'"):
+        resolve("flights:Params")
+    assert resolve("flights:Params", two.Params) is two.Params
+    assert resolve("flights:Params", list[one.Params]) is one.Params
+    assert resolve("flights:Color", two.Params) is two.Color
+
+
+def test_plain_module_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class whose module is not loaded yet is imported."""
+    (tmp_path / "plain_records.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert resolve("plain_records:Color").__name__ == "Color"
+
+
+def test_missing_module_says_how_to_get_the_class() -> None:
+    """A class that cannot be imported names itself and the two remedies."""
+    with pytest.raises(MaterializerNotFound, match="no_such_module:Color.*Make it importable, or declare"):
+        resolve("no_such_module:Color")
+
+
+def test_missing_class_is_named() -> None:
+    """A class that its module no longer defines is named."""
+    with pytest.raises(MaterializerNotFound, match="no longer defines it"):
+        resolve("tests.materializers.records:Gone")
+
+
+def test_class_is_never_another_kind_of_callable(tmp_path: Path) -> None:
+    """An artifact cannot make the loader use a function, or a class that is no record, as one."""
+    for text in (
+        '{"$":"dataclass","class":"subprocess:Popen","fields":{"args":"true"}}',
+        '{"$":"enum","class":"os:system","name":"true"}',
+        '{"$":"namedtuple","class":"builtins:list","fields":{}}',
+        '{"$":"pydantic","class":"builtins:dict","fields":{},"set":[],"extra":null,"private":null}',
+    ):
+        (tmp_path / "value.json").write_text(text)
+        with pytest.raises((ArtifactRefused, MaterializerNotFound)):
+            default_registry().load(tmp_path, "python.json@1")
+
+
+def test_part_outside_the_artifact_is_refused(tmp_path: Path) -> None:
+    """A reference to a part cannot leave the artifact."""
+    (tmp_path / "value.json").write_text('{"$":"part","path":"../x","encoding":"python.path@1","type":"pathlib.Path"}')
+    with pytest.raises(ArtifactRefused, match="inside its artifact"):
+        default_registry().load(tmp_path, "python.json@1")
+
+
+def test_path_outside_the_artifact_is_refused(tmp_path: Path) -> None:
+    """A path artifact cannot name what lies outside of it."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "path.json").write_text('{"name": "../..", "empty": [], "executable": ["x"]}')
+    with pytest.raises(ArtifactRefused, match="outside of it"):
+        default_registry().load(tmp_path, "python.path@1")
+
+
+def test_changed_record_is_refused(tmp_path: Path) -> None:
+    """A record whose class lost a field or member since is refused, not filled halfway."""
+    changed = {
+        '{"$":"dataclass","class":"tests.materializers.records:FrozenSlotted","fields":{"gone":1}}': "gone",
+        '{"$":"enum","class":"tests.materializers.records:Color","name":"GREEN"}': "GREEN",
+        '{"$":"namedtuple","class":"tests.materializers.records:Point","fields":{"x":1}}': "saved fields",
+    }
+    for text, reason in changed.items():
+        (tmp_path / "value.json").write_text(text)
+        with pytest.raises(ArtifactRefused, match=reason):
+            default_registry().load(tmp_path, "python.json@1")
+
+
+def test_local_class_is_refused() -> None:
+    """A class inside a function has no name to find it by."""
+
+    class Local:
+        pass
+
+    with pytest.raises(SaveRefused, match="top level of a module"):
+        reference(Local)
+
+
+def test_unknown_tag_names_itself(tmp_path: Path) -> None:
+    """A typed JSON of a newer release says which tag is not known."""
+    (tmp_path / "value.json").write_text('{"$":"quaternion"}')
+    with pytest.raises(MaterializerNotFound, match="'quaternion'.*Install a newer one"):
+        default_registry().load(tmp_path, "python.json@1")
+
+
+def test_validators_do_not_run_on_load(tmp_path: Path) -> None:
+    """A record comes back as it was, whatever its constructor would say today."""
+    saved = default_registry().save(r.Strict.model_construct(at_most_ten=11), tmp_path)
+    assert default_registry().load(tmp_path, saved.encoding).at_most_ten == 11
+
+
+def _dag_module(path: Path) -> ModuleType:
+    from airflow.utils.file import get_unique_dag_module_name
+
+    path.parent.mkdir()
+    path.write_text(SOURCE)
+    name = get_unique_dag_module_name(str(path))
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,191 @@
+"""A value that would not come back exactly is refused, with a reason that names the way out."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, OrderedDict, defaultdict, namedtuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.cluster import Birch
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from airflow_zen.errors import MaterializerNotFound, SaveRefused
+from airflow_zen.materializers.registry import default_registry
+from tests.materializers import records as r
+
+Misnamed = namedtuple("Elsewhere", ["a"])  # noqa: PYI024
+
+
+class MyFrame(pd.DataFrame):
+    pass
+
+
+class MyEstimator(BaseEstimator):
+    def predict(self, x: Any) -> Any:
+        return x
+
+
+class MyArray(np.ndarray[Any, Any]):
+    pass
+
+
+def _local_dataclass() -> Any:
+    @dataclass
+    class Local:
+        a: int
+
+    return Local(1)
+
+
+def _cycle() -> list[Any]:
+    value: list[Any] = [1]
+    value.append({"me": value})
+    return value
+
+
+def _deep() -> list[Any]:
+    value: list[Any] = []
+    for _ in range(5000):
+        value = [value]
+    return value
+
+
+def _counter_with_attribute() -> Any:
+    value = Counter("a")
+    value.note = 1  # type: ignore[attr-defined]
+    return value
+
+
+def _dataclass_with_attribute() -> Any:
+    value = r.Params(1)
+    value.note = 1  # type: ignore[attr-defined]
+    return value
+
+
+def _zone_from_file() -> ZoneInfo:
+    import tzdata
+
+    with (Path(tzdata.__file__).parent / "zoneinfo" / "UTC").open("rb") as file:
+        return ZoneInfo.from_file(file)
+
+
+def _memmap(directory: Path) -> Any:
+    return np.memmap(directory / "m", dtype="f4", mode="w+", shape=3)
+
+
+def _outer_link(directory: Path) -> Path:
+    root = directory / "root"
+    root.mkdir()
+    (root / "passwd").symlink_to("/etc/hostname")
+    return root
+
+
+def _linked_directory(directory: Path) -> Path:
+    root = directory / "root"
+    (root / "sub").mkdir(parents=True)
+    (root / "again").symlink_to("sub")
+    return root
+
+
+def _pipe(directory: Path) -> Path:
+    root = directory / "root"
+    root.mkdir()
+    os.mkfifo(root / "pipe")
+    return root
+
+
+def _bad_name(directory: Path) -> Path:
+    root = directory / "root"
+    root.mkdir()
+    Path(os.fsdecode(os.fsencode(root) + b"/\xff")).touch()
+    return root
+
+
+def _arrow_with_own_key() -> pa.Table:
+    return pa.table({"a": [1]}).replace_schema_metadata({"airflow_zen": "mine"})
+
+
+def _cbday() -> pd.DataFrame:
+    freq = pd.offsets.CustomBusinessDay(holidays=["2024-01-02"])
+    return pd.DataFrame({"a": [1, 2]}, index=pd.date_range("2024", periods=2, freq=freq))
+
+
+REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "subclass of dict": (lambda _: r.MyDict(a=1), "MyDict"),
+    "subclass of int": (lambda _: r.MyInt(1), "MyInt"),
+    "subclass of str": (lambda _: r.MyStr("a"), "MyStr"),
+    "subclass of list, inside": (lambda _: {"a": [r.MyList()]}, "in dict → list → MyList"),
+    "subclass of str as key": (lambda _: {r.MyStr("a"): 1}, "MyStr"),
+    "struct sequence": (lambda _: os.stat("/"), "stat_result"),
+    "cycle": (lambda _: _cycle(), "contains itself"),
+    "too deep": (lambda _: _deep(), "levels deep"),
+    "local class": (lambda _: _local_dataclass(), "top level of a module"),
+    "namedtuple under another name": (lambda _: Misnamed(1), "cannot be found again"),
+    "dataclass that is a list": (lambda _: r.ListWithFields(), "it is a list beside its fields"),
+    "dataclass with an attribute": (lambda _: _dataclass_with_attribute(), "note are no fields"),
+    "counter with an attribute": (lambda _: _counter_with_attribute(), "attributes of its own"),
+    "ordereddict subclass": (lambda _: type("Mine", (OrderedDict,), {})(), "Mine"),
+    "defaultdict of a lambda": (lambda _: defaultdict(lambda: 1), "its factory"),
+    "zone from a file": (lambda _: _zone_from_file(), "no key to find it by"),
+    "path in a set": (lambda directory: {directory}, "in a set"),
+    "type in a set": (lambda _: {r.Frozen, 1}, "No materializer saves"),
+    "unknown class": (lambda _: r.Plain(1), "No materializer saves tests.materializers.records.Plain"),
+    "unknown class, inside": (lambda _: [r.Plain(1)], "allow_pickle"),
+    "function": (lambda _: len, "No materializer saves"),
+    "type": (lambda _: int, "No materializer saves"),
+    "module": (lambda _: os, "No materializer saves"),
+    "generator": (lambda _: (i for i in [1]), "No materializer saves"),
+    "memmap": (_memmap, "numpy.asarray"),
+    "array subclass": (lambda _: np.zeros(2).view(MyArray), "numpy.asarray"),
+    "object in an object array": (lambda _: np.array([r.Plain(1)], dtype=object), "Plain"),
+    "structured objects": (lambda _: np.zeros(1, [("a", "O")]), "object fields"),
+    "dtype with metadata": (lambda _: np.zeros(1, np.dtype("f8", metadata={"a": 1})), "does not keep the dtype"),
+    "longdouble scalar": (lambda _: np.longdouble(1), "differ between machines"),
+    "structured scalar": (lambda _: np.zeros(1, [("a", "i4")])[0], "no exact JSON form"),
+    "frame subclass": (lambda _: MyFrame({"a": [1]}), "base class"),
+    "frame in a cell": (lambda _: pd.DataFrame({"a": [pd.DataFrame()]}), "a cell of a table"),
+    "unknown object in a cell": (lambda _: pd.DataFrame({"a": [r.Plain(1)]}), "Plain"),
+    "longdouble column": (lambda _: pd.DataFrame({"a": np.zeros(1, np.longdouble)}), "dtype that Arrow has"),
+    "frequency with holidays": (lambda _: _cbday(), "Set index.freq to None"),
+    "arrow dictionary column": (
+        lambda _: pd.DataFrame({"a": pd.array(["x"], pd.ArrowDtype(pa.dictionary(pa.int8(), pa.string())))}),
+        "save a pyarrow.Table",
+    ),
+    "unknown object as column name": (lambda _: pd.DataFrame([[1]], columns=[r.Plain(1)]), "Plain"),
+    "arrow table with our key": (lambda _: _arrow_with_own_key(), "airflow_zen"),
+    "lazy frame": (lambda _: pl.LazyFrame({"a": [1]}), "collect()"),
+    "polars objects": (lambda _: pl.DataFrame({"a": pl.Series([object()], dtype=pl.Object)}), "Cast"),
+    "polars empty struct": (lambda _: pl.DataFrame({"a": pl.Series([{}], dtype=pl.Struct([]))}), "Cast"),
+    "own estimator": (lambda _: MyEstimator(), "MyEstimator"),
+    "own estimator in a pipeline": (lambda _: make_pipeline(MyEstimator()), "allow_pickle"),
+    "lambda in a pipeline": (lambda _: make_pipeline(FunctionTransformer(lambda x: x)), "<lambda>"),
+    "estimator that skops does not know": (lambda _: Birch(), "Birch"),
+    "missing path": (lambda directory: directory / "nowhere", "not a file or directory"),
+    "root path": (lambda _: Path("/"), "no name of its own"),
+    "link that leaves": (_outer_link, "symbolic link that leaves"),
+    "link to a directory": (_linked_directory, "symbolic link"),
+    "pipe": (_pipe, "neither file nor directory"),
+    "file name that is no text": (_bad_name, "not UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("make", "reason"), REFUSED.values(), ids=REFUSED.keys())
+def test_value_is_refused_with_a_reason(make: Callable[[Path], Any], reason: str, tmp_path: Path) -> None:
+    """A value that would come back changed, or not at all, is not saved, and the error says why."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "artifact").mkdir()
+    value = make(tmp_path / "source")
+    with pytest.raises((SaveRefused, MaterializerNotFound)) as refusal:
+        default_registry().save(value, tmp_path / "artifact")
+    assert reason in str(refusal.value)
