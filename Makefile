@@ -10,7 +10,7 @@ ARGS :=
 # Some environments forbid bytecode; our own modules would then be compiled anew by every process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo up down status test lint format bench docs constraints clean
+.PHONY: help setup demo up down status test coverage lint format bench docs constraints clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ status: setup ## Say whether what `make up` started is up
 test: setup ## Run the tests (ARGS='-k cache' selects)
 	@scripts/test-parts.sh
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(ARGS)
+
+coverage: setup ## Run the tests in one process, and show the lines that none of them reaches
+	@scripts/test-parts.sh
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 lint: setup ## Check style, types and layers
 	$(BIN)/ruff check .

@@ -16,6 +16,8 @@ from airflow_zen.errors import FingerprintError
 # Raise it when a change here or in airflow_zen.caching gives other fingerprints: old entries then miss.
 KEY_VERSION = 1
 
+_LENGTH = struct.Struct(">Q").pack
+
 Other = Callable[[Any], "str | None"]
 Meet = Callable[[type], None]
 
@@ -43,7 +45,7 @@ def fold(ingredients: Mapping[str, str]) -> str:
 
 def frame(tag: str, *parts: bytes) -> bytes:
     """Join parts so that no other tag or division into parts gives the same bytes."""
-    return b"".join(len(part).to_bytes(8, "big") + part for part in (tag.encode(), *parts))
+    return b"".join([piece for part in (tag.encode(), *parts) for piece in (_LENGTH(len(part)), part)])
 
 
 def module_label(module_name: str, file: str | None = None) -> str:
@@ -77,9 +79,9 @@ class _Walk:
         if isinstance(value, type):
             return _class(self, value)
         cls = type(value)
-        handler, home = _handler_of(cls)
-        if home is cls and cls.__module__ == "builtins" and cls not in _CONTAINERS:
-            return handler(self, value)
+        if cls in _ATOMS:
+            return _ATOMS[cls](self, value)
+        handler, home = _handler_of(cls)  # type: ignore[arg-type]  # mypy doubts that classes hash
         if id(value) in self.open:
             raise FingerprintError(_refusal(value, "it contains itself"))
         self.open.add(id(value))
@@ -90,7 +92,7 @@ class _Walk:
 
     def _enter(self, value: Any, cls: type, handler: _Handler, home: type | None) -> bytes:
         self.meets(cls)
-        if home is cls or handler in (_enum, _path):
+        if home is cls or handler in (_enum, _path, _generic, _constant):
             return handler(self, value)
         state = instance_state(value)
         parts = (_text(class_label(cls)), handler(self, value), _mapping(self, state) if state else b"")
@@ -107,7 +109,6 @@ class _Walk:
 
 
 _Handler = Callable[[_Walk, Any], bytes]
-_CONTAINERS = (tuple, list, set, frozenset, dict, slice)
 
 
 @lru_cache(maxsize=1024)
@@ -146,7 +147,7 @@ def _is_cached_property(cls: type, name: str) -> bool:
 
 
 def _text(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+    return str.encode(text, "utf-8", "surrogatepass")
 
 
 def _nothing(walk: _Walk, value: Any) -> bytes:
@@ -174,8 +175,13 @@ def _constant(walk: _Walk, value: Any) -> bytes:
     return frame(repr(value))
 
 
+# Framed once: values of these types come by the million.
+_INT, _STR, _FLOAT, _ITEM = (frame(tag) for tag in ("int", "str", "float", "item"))
+
+
 def _integer(walk: _Walk, value: int) -> bytes:
-    return frame("int", f"{value:x}".encode())
+    digits = f"{value:x}".encode()
+    return _INT + _LENGTH(len(digits)) + digits
 
 
 def _real(number: float) -> bytes:
@@ -183,7 +189,8 @@ def _real(number: float) -> bytes:
 
 
 def _float(walk: _Walk, value: float) -> bytes:
-    return frame("float", _real(value))
+    number = _real(value)
+    return _FLOAT + _LENGTH(len(number)) + number
 
 
 def _complex(walk: _Walk, value: complex) -> bytes:
@@ -191,7 +198,8 @@ def _complex(walk: _Walk, value: complex) -> bytes:
 
 
 def _string(walk: _Walk, value: str) -> bytes:
-    return frame("str", _text(str.__str__(value)))
+    text = _text(value)
+    return _STR + _LENGTH(len(text)) + text
 
 
 def _bytes(walk: _Walk, value: bytes | bytearray) -> bytes:
@@ -209,7 +217,10 @@ def _array(walk: _Walk, value: Any) -> bytes:
 
 def _digest(tag: str, parts: Iterable[bytes]) -> bytes:
     """Shrink a container to one digest, so that nesting does not copy bytes again at every level."""
-    return frame(tag, sha256(frame(tag, *parts)).digest())
+    digest = sha256()
+    for part in parts:
+        digest.update(_LENGTH(len(part)) + part)
+    return frame(tag, digest.digest())
 
 
 def _sequence(tag: str) -> _Handler:
@@ -225,7 +236,9 @@ def _mapping(walk: _Walk, value: Mapping[Any, Any]) -> bytes:
 
 
 def _items(walk: _Walk, value: Mapping[Any, Any]) -> Iterator[bytes]:
-    return (frame("item", walk.token(key), walk.token(item)) for key, item in value.items())
+    for key, item in value.items():
+        name, content = walk.token(key), walk.token(item)
+        yield _ITEM + _LENGTH(len(name)) + name + _LENGTH(len(content)) + content
 
 
 def _ordered_dict(walk: _Walk, value: Mapping[Any, Any]) -> bytes:
@@ -279,7 +292,8 @@ def _class(walk: _Walk, value: type) -> bytes:
 def _generic(walk: _Walk, value: Any) -> bytes:
     """Hash `list[int]` and its kind by origin and arguments."""
     origin = getattr(value, "__origin__", None)
-    return frame("generic", walk.token(origin) if origin else b"|", *walk.tokens(value.__args__))
+    arguments = (*value.__args__, *getattr(value, "__metadata__", ()))
+    return frame("generic", walk.token(origin) if origin else b"|", *walk.tokens(arguments))
 
 
 def _builtin_function(walk: _Walk, value: BuiltinFunctionType) -> bytes:
@@ -367,4 +381,9 @@ _HANDLERS: dict[str, _Handler] = {
     "pathlib.PurePath": _path,
     "pathlib._local.PurePath": _path,
     "numpy.ndarray": _ndarray,
+}
+
+# The usual ones, without a search and without a watch for cycles.
+_ATOMS: dict[type, _Handler] = {
+    cls: _HANDLERS[f"builtins.{cls.__name__}"] for cls in (type(None), bool, int, float, complex, str, bytes, bytearray)
 }

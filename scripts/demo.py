@@ -55,7 +55,7 @@ def demo(stack: LocalStack, dag_id: str) -> None:
     _print_steps(first, second)
     _print_artifacts(first)
     experiment = _print_metrics(stack.layout.mlflow_url, first_run)
-    print("\nWhere to look")
+    print("\nWhere to look, while both are up")
     print(f"  Airflow, first run     {airflow.page(first_run)}")
     print(f"  Airflow, second run    {airflow.page(second_run)}")
     print(f"  MLflow                 {experiment}")
@@ -126,6 +126,7 @@ def _print_metrics(mlflow: str, run: DagRun) -> str:
         (one["info"]["run_name"], metric["key"], f"{metric['value']:.4f}")
         for one in runs
         for metric in one["data"].get("metrics", [])
+        if not metric["key"].startswith("zen.")
     ]
     print("\nMetrics in MLflow")
     _print_table(("step", "metric", "value"), rows, right={2})

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import symtable
-import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
+from airflow_zen.caching.code_names import Reference, References, arguments_of, last_name, outside_names, references_of
 from airflow_zen.caching.source import Import, bindings
 
 Dropped = Callable[[ast.expr], bool]
@@ -24,14 +23,6 @@ _BLIND = {
 _BLOCKS = (
     ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.TryStar, ast.ExceptHandler, ast.match_case,
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A name, with the attributes read from it; `argued` when it is called with an argument that is not None."""
-
-    chain: tuple[str, ...]
-    argued: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,43 +51,14 @@ def normalise(node: ast.AST, dropped: Dropped, free: Iterable[str] = ()) -> Code
     lifted = _lift_imports(kept)
     text = ast.unparse(ast.fix_missing_locations(kept))
     inner = tuple(binding for child in ast.walk(kept) for binding in bindings(child))
-    found = _References()
+    found = References()
     found.visit(_without_own_defaults(kept))
-    outside = _outside_names(text, tuple(free)) | {name for name, _ in inner} | found.globals
+    outside = outside_names(text, tuple(free)) | {name for name, _ in inner} | found.globals
     references = {reference for reference in found.references if reference.chain[0] in outside}
     ordered = sorted(references, key=lambda one: (one.chain, one.argued))
     imports = sorted({*inner, *lifted}, key=repr)
-    above = {one.chain for each in getattr(kept, "decorator_list", []) for one in _references_of(each)}
+    above = {one.chain for each in getattr(kept, "decorator_list", []) for one in references_of(each)}
     return CodeText(text, tuple(ordered), tuple(imports), tuple(sorted(found.modules)), frozenset(above))
-
-
-def decorator_chain(decorator: ast.expr) -> tuple[str, ...] | None:
-    """Give the dotted name of a decorator, called or not."""
-    while isinstance(decorator, ast.Call):
-        decorator = decorator.func
-    return _References().chain(decorator)
-
-
-def parameter_references(node: ast.AST) -> tuple[Reference, ...]:
-    """Give every name in the annotations of a function's parameters, quoted ones too."""
-    arguments = node.args if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else None
-    annotations = [each.annotation for each in _arguments(arguments) if each.annotation] if arguments else []
-    return tuple(reference for each in annotations for reference in _references_of(_unquoted(each)))
-
-
-def _unquoted(annotation: ast.expr) -> ast.expr:
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        try:
-            return ast.parse(annotation.value, mode="eval").body
-        except SyntaxError:
-            return annotation
-    return annotation
-
-
-def _references_of(expression: ast.AST) -> list[Reference]:
-    found = _References()
-    found.visit(expression)
-    return sorted(found.references, key=lambda one: one.chain)
 
 
 class _Normaliser:
@@ -111,7 +73,7 @@ class _Normaliser:
             return self._function(copied)
         if isinstance(copied, ast.ClassDef):
             return self._class(copied)
-        if isinstance(copied, ast.If) and _last_name(copied.test) == "TYPE_CHECKING":
+        if isinstance(copied, ast.If) and last_name(copied.test) == "TYPE_CHECKING":
             return ast.If(ast.Constant(True), copied.orelse, []) if copied.orelse else ast.Pass()
         return _plain_blocks(copied) if isinstance(copied, _BLOCKS) else copied
 
@@ -129,9 +91,9 @@ class _Normaliser:
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         node.decorator_list = [each for each in node.decorator_list if not self.dropped(each)]
         node.type_comment = None
-        if all(_last_name(each) in _BLIND for each in node.decorator_list):
+        if all(last_name(each) in _BLIND for each in node.decorator_list):
             node.returns = None
-            for argument in _arguments(node.args):
+            for argument in arguments_of(node.args):
                 argument.annotation = None
         node.body = [_plain(each) for each in node.body if not _is_bare_annotation(each)] or [ast.Pass()]
         return node
@@ -169,18 +131,6 @@ def _is_bare_annotation(statement: ast.stmt) -> bool:
 def _is_idle(value: Any) -> bool:
     """Recognise docstrings and other lone constants, and `pass`."""
     return isinstance(value, ast.Pass) or (isinstance(value, ast.Expr) and isinstance(value.value, ast.Constant))
-
-
-def _arguments(arguments: ast.arguments) -> list[ast.arg]:
-    starred = [each for each in (arguments.vararg, arguments.kwarg) if each]
-    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *starred]
-
-
-def _last_name(node: ast.expr) -> str:
-    """Give the last name of `a`, `m.a`, `a(...)`."""
-    if isinstance(node, ast.Call):
-        return _last_name(node.func)
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def _lift_imports(node: ast.AST) -> list[tuple[str, Import]]:
@@ -222,97 +172,3 @@ def _without_own_defaults(node: ast.AST) -> ast.AST:
     )
     fields = dict(ast.iter_fields(node)) | {"args": bare}
     return type(node)(**fields)
-
-
-def _outside_names(text: str, free: tuple[str, ...]) -> set[str]:
-    """Ask Python's own compiler which names come from outside the text."""
-    if free:
-        text = f"def _({', '.join(free)}):\n" + textwrap.indent(text, " ")
-    tables = [symtable.symtable(text, "<code>", "exec")]
-    names = set(free)
-    while tables:
-        table = tables.pop()
-        names |= {one.get_name() for one in table.get_symbols() if one.is_referenced() and _is_outside(one, table)}
-        tables.extend(table.get_children())
-    return names
-
-
-def _is_outside(symbol: symtable.Symbol, table: symtable.SymbolTable) -> bool:
-    return symbol.is_global() or (table.get_type() == "module" and not symbol.is_assigned())
-
-
-class _References(ast.NodeVisitor):
-    """Collect names with the attributes read from them."""
-
-    def __init__(self) -> None:
-        self.references: set[Reference] = set()
-        self.globals: set[str] = set()
-        self.modules: set[str] = set()
-
-    def visit_Name(self, node: ast.Name) -> None:
-        if isinstance(node.ctx, ast.Load):
-            self.references.add(Reference((node.id,)))
-
-    def visit_AugAssign(self, node: ast.AugAssign) -> None:
-        if isinstance(node.target, ast.Name):
-            self.references.add(Reference((node.target.id,)))
-        self.generic_visit(node)
-
-    def visit_Attribute(self, node: ast.Attribute) -> None:
-        chain = self.chain(node)
-        if chain:
-            self.references.add(Reference(chain))
-        else:
-            self.generic_visit(node)
-
-    def visit_Subscript(self, node: ast.Subscript) -> None:
-        chain = self.chain(node)
-        if chain:
-            self.references.add(Reference(chain))
-        else:
-            self.generic_visit(node)
-
-    def visit_Call(self, node: ast.Call) -> None:
-        chain = self.chain(node)
-        if chain:
-            self.references.add(Reference(chain))
-            return
-        called = self.chain(node.func)
-        if called is None:
-            self.visit(node.func)
-        elif called[-1] in ("import_module", "__import__") and _text_argument(node, 0):
-            self.modules.add(_text_argument(node, 0))
-        else:
-            self.references.add(Reference(called, _is_argued(node)))
-        for each in (*node.args, *node.keywords):
-            self.visit(each)
-
-    def chain(self, node: ast.AST) -> tuple[str, ...] | None:
-        """Read `a.b.c`, `getattr(a, "b").c` and `globals()["a"].b` as names."""
-        if isinstance(node, ast.Name):
-            return (node.id,)
-        if isinstance(node, ast.Attribute):
-            above = self.chain(node.value)
-            return (*above, node.attr) if above else None
-        if isinstance(node, ast.Call) and _last_name(node.func) == "getattr" and len(node.args) == 2:
-            above, name = self.chain(node.args[0]), _text_argument(node, 1)
-            return (*above, name) if above and name else None
-        return self._global(node)
-
-    def _global(self, node: ast.AST) -> tuple[str, ...] | None:
-        if not (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)):
-            return None
-        if not (isinstance(node.value, ast.Call) and _last_name(node.value.func) == "globals"):
-            return None
-        self.globals.add(str(node.slice.value))
-        return (str(node.slice.value),)
-
-
-def _text_argument(node: ast.Call, position: int) -> str:
-    given = node.args[position] if len(node.args) > position else None
-    return given.value if isinstance(given, ast.Constant) and isinstance(given.value, str) else ""
-
-
-def _is_argued(node: ast.Call) -> bool:
-    values = [*node.args, *(each.value for each in node.keywords)]
-    return any(not (isinstance(each, ast.Constant) and each.value is None) for each in values)

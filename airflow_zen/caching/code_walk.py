@@ -9,9 +9,10 @@ from typing import Any
 
 from airflow_zen.caching.code_class import ClassSource, class_source, is_literal
 from airflow_zen.caching.code_function import cells_of, owner_of_code, source_of_function
+from airflow_zen.caching.code_names import Reference, decorator_chain, parameter_references
 from airflow_zen.caching.code_scope import MISSING, Meaning, Scope
 from airflow_zen.caching.code_targets import Targets
-from airflow_zen.caching.code_text import CodeText, Reference, decorator_chain, normalise, parameter_references
+from airflow_zen.caching.code_text import CodeText, normalise
 from airflow_zen.caching.code_values import code_inside, inside_descriptor, is_of_framework, wrapped_by
 from airflow_zen.caching.code_warnings import warnings_for
 from airflow_zen.caching.distributions import FRAMEWORK, owner_of

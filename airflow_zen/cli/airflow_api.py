@@ -71,19 +71,21 @@ class AirflowApi:
         """Give the stack trace of each DAG file that could not be parsed, by its path."""
         return {error["filename"]: error["stack_trace"] for error in self._list("/importErrors", "import_errors")}
 
-    def wait_for_dag(self, dag_id: str, timeout: float = 60) -> None:
-        """Wait until the DAG is parsed; an import error of any DAG file ends the wait.
+    def wait_for_dag(self, dag_id: str, timeout: float = 60, patience: float = 15) -> None:
+        """Wait until the DAG is parsed.
 
-        timeout: seconds. Raises `WaitedTooLong`, or `ZenError` with the stack trace.
+        timeout: seconds. patience: seconds to go on waiting once a DAG file, this one or another, cannot be imported.
+        Raises `WaitedTooLong` with the stack traces of the files that cannot be imported.
         """
         deadline = time.monotonic() + timeout
+        errors: dict[str, str] = {}
         while not self.has_dag(dag_id):
-            if errors := self.import_errors():
-                raise ZenError("\n".join(f"{path} cannot be imported:\n{trace}" for path, trace in errors.items()))
+            if not errors and (errors := self.import_errors()):
+                deadline = min(deadline, time.monotonic() + patience)
             if time.monotonic() > deadline:
-                raise WaitedTooLong(
-                    f"DAG {dag_id!r} was not parsed within {timeout:g} s. Is its file in the DAGs folder?"
-                )
+                broken = [f"{path} cannot be imported:\n{trace}" for path, trace in errors.items()]
+                place = "\n".join(broken) or "Is its file in the DAGs folder?"
+                raise WaitedTooLong(f"No DAG {dag_id!r} was parsed in time. {place}")
             time.sleep(0.2)
 
     def unpause(self, dag_id: str) -> None:

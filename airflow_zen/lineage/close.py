@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_zen.errors import LineageError
 from airflow_zen.lineage.experiments import find_experiment
-from airflow_zen.lineage.names import quoted, run_key
+from airflow_zen.lineage.names import parent_filter, quoted
 from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.step_run import StepState
 
@@ -27,8 +27,7 @@ def close_parent(rest: MlflowRest, dag_id: str, run_id: str, state: StepState, e
         experiment = find_experiment(dag_id, rest)
         if experiment is None or experiment.deleted:
             return True
-        key = quoted(run_key(dag_id, run_id))
-        for parent in _search(rest, experiment.id, f"tags.`zen.run_key` = {key} AND tags.`zen.kind` = 'dag_run'"):
+        for parent in _search(rest, experiment.id, parent_filter(dag_id, run_id)):
             _close(rest, experiment.id, parent, state, ended)
     except LineageError as error:
         log.warning("The MLflow run of DAG run %s/%s could not be closed: %s", dag_id, run_id, error)

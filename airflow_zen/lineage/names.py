@@ -63,6 +63,11 @@ def run_key(dag_id: str, run_id: str) -> str:
     return f"{dag_id}/{run_id}"
 
 
+def parent_filter(dag_id: str, run_id: str) -> str:
+    """Write the search for the parent run of a DAG run."""
+    return f"tags.`zen.run_key` = {quoted(run_key(dag_id, run_id))} AND tags.`zen.kind` = 'dag_run'"
+
+
 def run_name(run: StepRun) -> str:
     """Name a step run for people: `train [3] depth=8 try 2 (cached)`."""
     parts = [run.id.task_id]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound
 from airflow_zen.lineage.experiments import Experiment, experiment_of
 from airflow_zen.lineage.limits import RUN_NAME, shorten
-from airflow_zen.lineage.names import folder, parent_tags
+from airflow_zen.lineage.names import folder, parent_filter, parent_tags
 from airflow_zen.lineage.parameters import entries
 from airflow_zen.lineage.refusals import MlflowRefused
 from airflow_zen.lineage.rest import MlflowRest
@@ -98,27 +100,38 @@ class Parents:
         return parent
 
     def _contest(self, run: StepRun, experiment: Experiment, claim: str) -> Parent:
-        """Make a parent run and claim it; the loser removes its own and takes the winner's."""
-        mine = self._create(run, experiment)
+        """Find or make a parent run, and claim it; the loser removes what it made and takes the winner's."""
+        found = self._found(run, experiment)
+        mine = found or self._made(run, experiment)
         with suppress(AlreadyExists):
             self._transport.create(claim, _to_json(mine))
         # Read again even after success: some S3 servers ignore the condition, and the last writer wins.
         winner = self._read(claim) or mine
-        if winner == mine:
-            self._confirmed.add(mine)
-        else:
+        if winner != mine and not found:
             self._rest.post("runs/delete", {"run_id": mine.run_id})
+        if winner == mine and not found:
+            self._confirmed.add(mine)
         return winner
 
-    def _create(self, run: StepRun, experiment: Experiment) -> Parent:
+    def _found(self, run: StepRun, experiment: Experiment) -> Parent | None:
+        """Find a parent that MLflow has although no claim says so: its address, or the artifact root, was another."""
+        request = {
+            "experiment_ids": [experiment.id],
+            "filter": parent_filter(run.id.dag_id, run.id.run_id),
+            "order_by": ["attributes.start_time ASC"],
+            "max_results": 1,
+        }
+        runs = self._rest.post("runs/search", request).get("runs", [])
+        return _parent(runs[0]["info"]) if runs else None
+
+    def _made(self, run: StepRun, experiment: Experiment) -> Parent:
         request = {
             "experiment_id": experiment.id,
             "run_name": shorten(run.id.run_id, RUN_NAME),
             "start_time": round(run.started * 1000),
             "tags": entries(parent_tags(run)),
         }
-        info = self._rest.post("runs/create", request)["run"]["info"]
-        return Parent(experiment.id, info["run_id"], info["artifact_uri"].partition(f"/{info['run_id']}/")[0])
+        return _parent(self._rest.post("runs/create", request)["run"]["info"])
 
     def _claim(self, run: StepRun, successor: str = "") -> str:
         server = hashlib.sha256(self._rest.server.uri.encode()).hexdigest()[:8]
@@ -129,6 +142,11 @@ class Parents:
             return Parent(**json.loads(self._transport.read(claim)))
         except ArtifactNotFound:
             return None
+
+
+def _parent(info: Mapping[str, Any]) -> Parent:
+    location = info["artifact_uri"].partition(f"/{info['run_id']}/")[0]
+    return Parent(str(info["experiment_id"]), info["run_id"], location)
 
 
 def _to_json(parent: Parent) -> bytes:

@@ -29,14 +29,16 @@ def reference(cls: type) -> str:
 def resolve(name: str, wanted: Any = None) -> type:
     """Find the class behind `module:qualname`.
 
-    First comes what the consumer declared as `wanted`, then loaded modules of that name (a DAG file is
+    First comes what the consumer declared as `wanted`, and the module of that, then loaded modules of that name (a DAG file is
     one under Airflow's own spelling), then an import. Raises `MaterializerNotFound` when it is nowhere,
     `ArtifactRefused` when two DAG files of that name define it.
     """
     module, _, qualname = name.partition(":")
     for cls in _classes_in(wanted):
-        if module_name(cls) == module and cls.__qualname__ == qualname:
-            return cls
+        if module_name(cls) == module:
+            found = cls if cls.__qualname__ == qualname else _attribute(sys.modules.get(cls.__module__), qualname)
+            if found is not None:
+                return found
     loaded = {id(cls): cls for cls in _loaded(module, qualname)}
     if len(loaded) > 1:
         raise ArtifactRefused(

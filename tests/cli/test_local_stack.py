@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from airflow_zen.cli import local_stack
-from airflow_zen.cli.airflow_api import AirflowApi
+from airflow_zen.cli.airflow_api import AirflowApi, WaitedTooLong
 from airflow_zen.cli.local_stack import down, main, status, up
 from airflow_zen.cli.processes import marked
 from airflow_zen.cli.stack_state import StackError
@@ -98,6 +98,15 @@ def test_log_of_a_failure(airflow):
     assert "ValueError: as it should" in airflow.log(run, task)
     assert "in fail" in airflow.log(run, task)
     assert airflow.xcom(run, task) is None
+
+
+def test_dag_file_that_cannot_be_imported(airflow, dags):
+    """Waiting for a DAG whose file cannot be imported ends early, with the stack trace."""
+    broken = dags / "broken.py"
+    broken.write_text("import no_such_library")
+    with pytest.raises(WaitedTooLong, match=r"broken.py cannot be imported(.|\n)*no_such_library"):
+        airflow.wait_for_dag("broken", timeout=60, patience=0)
+    broken.unlink()
 
 
 def test_up_twice(stack, directory, dags):

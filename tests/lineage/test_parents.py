@@ -93,13 +93,13 @@ def test_a_parent_that_ended_runs_again_with_its_steps(client, recorder, new_rec
 
 @pytest.fixture
 def wiped(transport, recorder, client, step):
-    """A claim whose parent run is in no database: what remains when MLflow was set up anew."""
+    """Leave a claim whose parent run is in no database, as when MLflow was set up anew."""
     recorder.start(step("a"))
     (claim,) = transport.list("runs")
     text = transport.read(claim).decode()
     parent = client.get_run(recorder.start(step("a")).run_id).data.tags["mlflow.parentRunId"]
     transport.write(claim, text.replace(parent, "0" * 32).encode())
-    return claim
+    client.delete_run(parent)
 
 
 def test_a_parent_that_is_gone_is_made_anew_once(client, wiped, new_recorder, step, ended, parents):
@@ -131,6 +131,16 @@ def test_an_experiment_id_that_means_another_dag_now(client, transport, recorder
     assert again.finish(ended(step("b")), opened)
     assert client.get_run(opened.run_id).info.experiment_id == own
     assert client.search_runs([other]) == []
+
+
+def test_a_server_under_a_new_address(client, server, recorder, new_recorder, step, ended, parents):
+    """A server that is known under another address now still has the DAG run's parent, and no second one is made."""
+    first = client.get_run(recorder.start(step("a")).run_id)
+    other = new_recorder(f"http://localhost:{server.port}")
+    opened = other.start(step("b"))
+    assert other.finish(ended(step("b")), opened)
+    assert client.get_run(opened.run_id).data.tags["mlflow.parentRunId"] == first.data.tags["mlflow.parentRunId"]
+    assert len(parents(first.info.experiment_id)) == 1
 
 
 def test_claims_are_per_server(transport, recorder, step):

@@ -30,7 +30,6 @@ ARROW: dict[str, Any] = {
     "arrow schema metadata": _with_metadata(),
     "arrow repeated names": pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]),
     "arrow no columns": pa.table({}),
-    "arrow no columns, three rows": pa.table({"a": [1, 2, 3]}).select([]),
     "arrow no rows": pa.schema([("a", pa.int8()), ("b", pa.string())]).empty_table(),
     "arrow two chunks": pa.concat_tables([_table([1, 2]), _table([3])]),
     "arrow sliced": _table(list(range(100))).slice(10, 5),

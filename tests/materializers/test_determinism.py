@@ -24,7 +24,7 @@ words = ["red green", "green blue", "blue red", "red red"]
 values = {
     "sets": {"words": {"red", "green", "blue", "a", "b", (1, "x")}, "f": frozenset("abcdef"), "d": {"z": {1, "1"}}},
     "forest": RandomForestRegressor(3, random_state=0).fit(x, x["a"]),
-    "boosting": HistGradientBoostingClassifier(max_iter=3).fit(x, x["a"] > 0),
+    "boosting": HistGradientBoostingClassifier(max_iter=3, random_state=0).fit(x, x["a"] > 0),
     "text": make_pipeline(TfidfVectorizer(stop_words=["the", "a"]), LogisticRegression()).fit(words, [0, 1, 0, 1]),
     "frame": pd.DataFrame({"a": [1, 2], "s": pd.Categorical(["x", "y"]), "o": [{1, 2}, {"b", "a"}]}, index=["r", "s"]),
     "arrow": pa.table({"d": pa.array(["x", "y"]).dictionary_encode()}),

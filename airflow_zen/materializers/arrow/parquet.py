@@ -34,7 +34,9 @@ def with_note(table: pa.Table, note: str) -> pa.Table:
 def take_note(table: pa.Table) -> tuple[pa.Table, str]:
     """Split a table into what was saved and the text that was added; `""` when there is none."""
     metadata = dict(table.schema.metadata or {})
-    note = metadata.pop(NOTE, b"").decode()
+    if NOTE not in metadata:
+        return table, ""
+    note = metadata.pop(NOTE).decode()
     return table.replace_schema_metadata(metadata or None), note
 
 

@@ -25,6 +25,7 @@ def write_canonical(skops_file: bytes, path: Path) -> None:
     """Write what `skops.io.dumps` gave, with addresses numbered by first appearance and no times."""
     with ZipFile(io.BytesIO(skops_file)) as source, ZipFile(path, "w", ZIP_STORED) as target:
         schema = json.loads(source.read(_SCHEMA))
+        _forget_addresses(schema)
         _sort_sets(schema)
         _number_ids(schema)
         for old, new in _number_files(schema).items():
@@ -54,6 +55,14 @@ def _nodes(node: Any) -> Iterator[dict[str, Any]]:
             pending.extend(reversed(list(found.values())))
         elif isinstance(found, list):
             pending.extend(reversed(found))
+
+
+def _forget_addresses(schema: Any) -> None:
+    """Reset what scikit-learn itself remembers by address: the stop words that it has already checked."""
+    for node in _nodes(schema):
+        checked = node.get("_stop_words_id")
+        if isinstance(checked, dict) and checked.get("__loader__") == "JsonNode":
+            checked["content"] = "0"
 
 
 def _sort_sets(schema: Any) -> None:

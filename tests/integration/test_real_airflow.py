@@ -1,0 +1,223 @@
+"""The main job in a real Airflow (api-server, scheduler, LocalExecutor), with a real MLflow and a real S3 store."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.cli.airflow_api import AirflowApi, DagRun
+from airflow_zen.cli.local_stack import down, up
+
+pytestmark = [pytest.mark.timeout(600)]
+
+
+@dataclass
+class Deployment:
+    """Airflow and MLflow over one S3 bucket, and the two runs of the DAG `churn`."""
+
+    airflow: AirflowApi
+    mlflow_uri: str
+    environment: dict[str, str]
+    first: DagRun
+    second: DagRun
+
+    def tasks(self, run: DagRun) -> dict[tuple[str, int], Any]:
+        return {(task.task_id, task.map_index): task for task in self.airflow.task_instances(run)}
+
+    def xcom(self, run: DagRun, task_id: str, map_index: int = -1, key: str = "return_value") -> Any:
+        return self.airflow.xcom(run, self.tasks(run)[task_id, map_index], key)
+
+
+@pytest.fixture(scope="module")
+def deployment(ceph, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("deployment")
+    connection = {
+        "conn_type": "aws",
+        "login": ceph.access_key,
+        "password": ceph.secret_key,
+        "extra": {"endpoint_url": ceph.endpoint, "region_name": "us-east-1"},
+    }
+    settings = {
+        # MLflow and its clients read S3's credentials from the environment; airflow_zen from the connection.
+        **ceph.environment(),
+        "MLFLOW_S3_ENDPOINT_URL": ceph.endpoint,
+        "AIRFLOW_CONN_STORE": json.dumps(connection),
+        "AIRFLOW__ZEN__ARTIFACT_ROOT": f"s3://{ceph.bucket}/deployment",
+        "AIRFLOW__ZEN__ARTIFACT_CONN_ID": "store",
+    }
+    stack = up(directory, Path(__file__).parent / "dags", settings)
+    try:
+        api = AirflowApi(stack.layout.airflow_url)
+        for dag_id in ("churn", "broken"):
+            api.wait_for_dag(dag_id)
+            api.unpause(dag_id)
+        first = api.wait(api.trigger("churn"))
+        second = api.wait(api.trigger("churn"))
+        yield Deployment(api, stack.layout.mlflow_url, settings, first, second)
+    finally:
+        down(directory)
+
+
+@pytest.fixture(scope="module")
+def mlflow(deployment):
+    """MLflow's own client, as a data scientist uses it."""
+    variables = ["MLFLOW_S3_ENDPOINT_URL", *(n for n in deployment.environment if n.startswith("AWS_"))]
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update({name: deployment.environment[name] for name in variables})
+    import mlflow
+
+    mlflow.set_tracking_uri(deployment.mlflow_uri)
+    yield mlflow
+    mlflow.set_tracking_uri(None)
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+def runs(mlflow, filter_string):
+    experiment = mlflow.get_experiment_by_name("airflow/churn")
+    return mlflow.MlflowClient().search_runs([experiment.experiment_id], filter_string, max_results=100)
+
+
+def test_the_pipeline_succeeds(deployment):
+    """Every task of a typed pipeline succeeds, mapped ones too, and values arrive at the end."""
+    assert deployment.first.state == "success"
+    assert {task.state for task in deployment.tasks(deployment.first).values()} == {"success"}
+    assert deployment.xcom(deployment.first, "look") > 2
+
+
+def test_artifacts_lie_in_s3(deployment, ceph):
+    """XCom holds refs to parquet tables and models that any tool can read from the bucket."""
+    import pyarrow.parquet as pq
+    import s3fs
+
+    ref = ArtifactRef.from_wire(deployment.xcom(deployment.first, "customers", key="train"))
+    fs = s3fs.S3FileSystem(**ceph.storage_options())
+    assert pq.read_table(f"{ref.uri}/{ref.files[0].path}", filesystem=fs).num_rows == 100
+    assert "MLmodel" in [path.rsplit("/", 1)[1] for path in fs.ls(deployment.xcom(deployment.first, "fit")["uri"])]
+
+
+def test_the_second_run_is_cached(deployment):
+    """Triggered again, every step is green without work, and says whose result it reuses."""
+    assert deployment.second.state == "success"
+    for (task_id, map_index), _ in deployment.tasks(deployment.second).items():
+        if task_id == "look":
+            continue
+        value = deployment.xcom(deployment.second, task_id, map_index)
+        for ref in [value] if ArtifactRef.is_wire(value) else value.values():
+            assert ref["cached"] is True
+            assert deployment.first.run_id in ref["origin"]
+
+
+def test_a_cached_task_says_so_in_its_log(deployment):
+    """The log of a cached task names the run that made the result."""
+    task = deployment.tasks(deployment.second)["fit", -1]
+    assert f"cached: reusing the result of churn/{deployment.first.run_id}/fit" in deployment.airflow.log(
+        deployment.second, task
+    )
+
+
+def test_a_run_can_be_computed_anew(deployment):
+    """`{"zen": {"cache": false}}` runs everything, and equal content has the same digest."""
+    run = deployment.airflow.wait(deployment.airflow.trigger("churn", {"zen": {"cache": False}}))
+    assert run.state == "success"
+    before, after = (deployment.xcom(r, "fit") for r in (deployment.first, run))
+    assert (after["cached"], after["digest"]) == (False, before["digest"])
+
+
+def test_one_parent_run_and_a_nested_run_for_each_task(deployment, mlflow):
+    """MLflow shows each DAG run as one run, with a nested run for every step and map index."""
+    for dag_run in (deployment.first, deployment.second):
+        key = f"churn/{dag_run.run_id}"
+        (parent,) = runs(mlflow, f"tags.`zen.run_key` = '{key}' and tags.`zen.kind` = 'dag_run'")
+        nested = runs(mlflow, f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
+        names = sorted(run.data.tags["zen.task_id"] + run.data.tags.get("zen.map_index", "-1") for run in nested)
+        assert names == ["best-1", "customers-1", "fit-1", "score0", "score1", "score2"]
+        assert {run.info.status for run in nested} == {"FINISHED"}
+
+
+def test_the_parent_run_ends_with_the_dag_run(deployment, mlflow):
+    """The DAG run's MLflow run is closed when the DAG run ends."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        (parent,) = runs(mlflow, f"tags.`zen.run_key` = 'churn/{deployment.first.run_id}' and tags.`zen.kind` = 'dag_run'")
+        if parent.info.status == "FINISHED":
+            return
+        time.sleep(1)
+    raise AssertionError(parent.info.status)
+
+
+def test_the_users_own_metrics_land_in_the_step(deployment, mlflow):
+    """`mlflow.log_metric` inside a step needs no set-up and lands in the step's run."""
+    scores = runs(mlflow, f"tags.`zen.run_id` = '{deployment.first.run_id}' and tags.`zen.task_id` = 'score'")
+    assert len({run.data.metrics["accuracy"] for run in scores}) == 3
+    assert {run.data.params["offset"] for run in scores} == {"0", "1", "2"}
+
+
+def test_inputs_and_outputs_are_datasets(deployment, mlflow):
+    """Each step run names its input and output artifacts by digest."""
+    (fit,) = runs(mlflow, f"tags.`zen.run_id` = '{deployment.first.run_id}' and tags.`zen.task_id` = 'fit'")
+    digest = deployment.xcom(deployment.first, "customers", key="train")["digest"][:16]
+    (given,) = [d for d in fit.inputs.dataset_inputs if d.dataset.digest == digest]
+    assert [tag.value for tag in given.tags if tag.key == "mlflow.data.context"] == ["input"]
+    assert "age" in given.dataset.schema or "age" in str(
+        runs(mlflow, f"dataset.digest = '{digest}'")[0].inputs.dataset_inputs[0].dataset.schema
+    )
+
+
+def test_the_model_is_registered_and_loads(deployment, mlflow):
+    """`model="churn"` makes a version that MLflow's own loaders read from S3."""
+    import pandas as pd
+
+    model = mlflow.pyfunc.load_model("models:/churn/1")
+    assert list(model.predict(pd.DataFrame({"age": [150, 151], "calls": [6, 0]}))) == [True, False]
+
+
+def test_a_hit_registers_no_second_version(deployment, mlflow):
+    """A cached training step points to the model it reuses, and makes no new version of it."""
+    versions = mlflow.MlflowClient().search_model_versions("name = 'churn'")
+    runs_of_versions = {version.run_id for version in versions}
+    (cached,) = runs(mlflow, f"tags.`zen.run_id` = '{deployment.second.run_id}' and tags.`zen.task_id` = 'fit'")
+    assert cached.info.run_id not in runs_of_versions
+    assert cached.data.tags["zen.cache"] == "hit"
+
+
+def test_a_failure_is_told_everywhere(deployment, mlflow):
+    """A step that fails is red in Airflow and FAILED in MLflow, and so is its DAG run."""
+    run = deployment.airflow.wait(deployment.airflow.trigger("broken"))
+    assert run.state == "failed"
+    experiment = mlflow.get_experiment_by_name("airflow/broken")
+    client = mlflow.MlflowClient()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        found = client.search_runs([experiment.experiment_id])
+        if {r.info.status for r in found} == {"FAILED"}:
+            break
+        time.sleep(1)
+    assert [r.info.status for r in found] == ["FAILED", "FAILED"]
+
+
+def test_no_secret_is_in_the_store(deployment, ceph):
+    """No object under the artifact root holds the store's secret."""
+    objects = ceph.client().list_objects_v2(Bucket=ceph.bucket, Prefix="deployment/")["Contents"]
+    for entry in objects:
+        body = ceph.client().get_object(Bucket=ceph.bucket, Key=entry["Key"])["Body"].read()
+        assert ceph.secret_key.encode() not in body, entry["Key"]
+    assert len(objects) > 20
+
+
+def test_mlflow_shows_no_import_in_a_plain_task(deployment):
+    """A step that does not use MLflow does not import it: its process stays small and quick."""
+    code = (
+        "import sys, airflow_zen.operators.execution; "
+        "sys.exit(any(name.split('.')[0] == 'mlflow' for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], env={**os.environ}).returncode == 0

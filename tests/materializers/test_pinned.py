@@ -1,0 +1,105 @@
+"""The layouts are public: what is on disk does not change without a new encoding."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from airflow_zen.materializers.registry import default_registry
+from tests.materializers import records as r
+from tests.materializers.path_values import MODELS
+
+TREE = {
+    "plain": [None, True, 1, -0.5, "é"],
+    "tuple": (1, {2}),
+    "float": float("nan"),
+    1: {"$": b"\x00"},
+    "when": [datetime(2024, 1, 1, tzinfo=UTC), date(2024, 1, 2)],
+    "records": [r.Color.RED, r.Params(3), r.Point(1, 2)],
+    "numpy": [np.float32(0.5), np.array([1, 2])],
+    "pandas": pd.Timestamp("2024"),
+}
+TEXT = (
+    '{"$":"dict","pairs":[["plain",[null,true,1,-0.5,"é"]],["tuple",{"$":"tuple","items":[1,{"$":"set","items":[2]}]}],'
+    '["float",{"$":"float","value":"nan"}],[1,{"$":"dict","pairs":[["$",{"$":"bytes","base64":"AA=="}]]}],'
+    '["when",[{"$":"datetime","iso":"2024-01-01T00:00:00","tz":{"$":"timezone","offset":[0,0,0]}},'
+    '{"$":"date","iso":"2024-01-02"}]],["records",[{"$":"enum","class":"tests.materializers.records:Color","name":"RED"},'
+    '{"$":"dataclass","class":"tests.materializers.records:Params","fields":{"depth":3,"rate":0.1,'
+    '"tags":{"$":"tuple","items":[]}}},{"$":"namedtuple","class":"tests.materializers.records:Point",'
+    '"fields":{"x":1,"y":2}}]],["numpy",[{"$":"numpy.scalar","dtype":"float32","value":0.5},'
+    '{"$":"numpy.array","dtype":"<i8","shape":[2],"order":"C","items":[1,2]}]],'
+    '["pandas",{"$":"pandas.Timestamp","unit":"us","value":1704067200000000}]]}'
+)
+
+LAYOUTS: dict[str, tuple[Any, str, str, set[str]]] = {
+    "tree": ({"a": 1}, "python.json@1", "builtins.dict", {"value.json"}),
+    "tree with a part": ({"a": pd.DataFrame({"x": [1]})}, "python.json@1", "builtins.dict", {"value.json", "parts/0/table.parquet"}),
+    "array": (np.arange(3), "numpy.npy@1", "numpy.ndarray", {"array.npy"}),
+    "masked array": (np.ma.array([1], mask=[1]), "numpy.npy@1", "numpy.ma.MaskedArray", {"array.npy", "mask.npy", "array.json"}),
+    "object array": (np.array([None]), "numpy.npy@1", "numpy.ndarray", {"array.json"}),
+    "table": (pa.table({"a": [1]}), "pyarrow.parquet@1", "pyarrow.Table", {"table.parquet"}),
+    "table that parquet changes": (pa.table({"a": pa.array([1], pa.date64())}), "pyarrow.ipc@1", "pyarrow.Table", {"table.arrow"}),
+    "frame": (pd.DataFrame({"a": [1]}), "pandas.parquet@1", "pandas.DataFrame", {"table.parquet"}),
+    "frame with an index": (pd.DataFrame({"a": [1]}, index=["x"]), "pandas.parquet@1", "pandas.DataFrame", {"table.parquet"}),
+    "frame with bins": (
+        pd.DataFrame({"a": pd.cut([1.0, 2.0], 2)}),
+        "pandas.parquet@1",
+        "pandas.DataFrame",
+        {"table.parquet", "parts/0/table.parquet"},
+    ),
+    "series": (pd.Series([1]), "pandas.parquet@1", "pandas.Series", {"table.parquet"}),
+    "polars": (pl.DataFrame({"a": [1]}), "polars.parquet@1", "polars.DataFrame", {"table.parquet"}),
+    "model": (
+        MODELS["ridge"](Path()),
+        "sklearn.mlflow@1",
+        "sklearn.linear_model.Ridge",
+        {"MLmodel", "model.skops", "requirements.txt", "python_env.yaml", "conda.yaml"},
+    ),
+}
+
+
+def test_typed_json_is_pinned(tmp_path: Path) -> None:
+    """python.json@1 is this text, to the byte."""
+    default_registry().save(TREE, tmp_path)
+    assert (tmp_path / "value.json").read_text("utf-8") == TEXT
+    digest = hashlib.sha256((tmp_path / "value.json").read_bytes()).hexdigest()
+    assert digest == "e73083780aa9d86be6d6f1492d8e7c55a49ecb35528b5686010ef49a8b309cbd"
+
+
+def test_npy_is_pinned(tmp_path: Path) -> None:
+    """numpy.npy@1 is NumPy's own file, version 1.0, to the byte."""
+    default_registry().save(np.array([1.5, -0.0]), tmp_path)
+    header = b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (2,), }"
+    content = header.ljust(127) + b"\n" + np.array([1.5, -0.0]).tobytes()
+    assert (tmp_path / "array.npy").read_bytes() == content
+
+
+@pytest.mark.parametrize(("value", "encoding", "type_name", "files"), LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_layout_is_pinned(value: Any, encoding: str, type_name: str, files: set[str], tmp_path: Path) -> None:
+    """An encoding's files have these names, and its artifacts these types."""
+    saved = default_registry().save(value, tmp_path)
+    assert (saved.encoding, saved.type) == (encoding, type_name)
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()} == files
+
+
+def test_note_of_a_frame_is_pinned(tmp_path: Path) -> None:
+    """What parquet cannot say about a frame stands in its schema metadata, as this typed JSON."""
+    import pyarrow.parquet as pq
+
+    frame = pd.DataFrame({"c": pd.Categorical(["x"], ["x", "y"]), "o": ["s"]}, index=pd.Index([7], name="id"))
+    default_registry().save(frame.astype({"o": object}), tmp_path)
+    file = pq.ParquetFile(tmp_path / "table.parquet")
+    assert file.schema_arrow.names == ["c", "o", "id"]
+    assert file.metadata.metadata[b"airflow_zen"].decode() == (
+        '{"index":{"names":["id"],"in":["id"],"how":[{}]},"dtypes":{"c":{"as":"category","ordered":false,'
+        '"categories":{"$":"pandas.Index","dtype":{"string":"pyarrow","na":"nan"},"name":null,"items":["x","y"]},'
+        '"shown":{}},"o":{"as":"object","of":"str","missing":"None"}}}'
+    )

@@ -1,0 +1,187 @@
+"""A saved estimator is a plain MLflow Model that mlflow itself loads, serves and registers."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+import yaml
+from sklearn.base import BaseEstimator
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from airflow_zen.errors import ArtifactRefused
+from airflow_zen.materializers.registry import default_registry
+from airflow_zen.materializers.sklearn.trust import untrusted
+from tests.materializers.path_values import MODELS, X, Y
+
+PREDICTING = {
+    name: MODELS[name]
+    for name in ("ridge", "histogram boosting regressor", "histogram boosting classifier", "random forest", "pipeline",
+                 "grid search", "kmeans")
+}
+
+
+class Doubler(BaseEstimator):
+    def fit(self, x: Any, y: Any = None) -> Doubler:
+        return self
+
+    def transform(self, x: Any) -> Any:
+        return x * 2
+
+
+def _saved(value: Any, directory: Path) -> Path:
+    assert default_registry().save(value, directory).encoding == "sklearn.mlflow@1"
+    return directory
+
+
+@pytest.mark.parametrize("make", PREDICTING.values(), ids=PREDICTING.keys())
+def test_mlflow_predicts_what_the_original_predicts(make: Callable[[Path], Any], tmp_path: Path) -> None:
+    """mlflow.sklearn and mlflow.pyfunc load the directory unchanged, and predict the same."""
+    model = make(tmp_path)
+    directory = str(_saved(model, tmp_path))
+    expected = model.predict(X)
+    np.testing.assert_array_equal(mlflow.sklearn.load_model(directory).predict(X), expected)
+    np.testing.assert_array_equal(mlflow.pyfunc.load_model(directory).predict(X), expected)
+    np.testing.assert_array_equal(default_registry().load(tmp_path, "sklearn.mlflow@1").predict(X), expected)
+
+
+def test_mlflow_predicts_on_integers(tmp_path: Path) -> None:
+    """A model fitted on floats predicts on integers through pyfunc: no signature is enforced."""
+    directory = str(_saved(Ridge().fit(X, Y), tmp_path))
+    whole = pd.DataFrame({"a": [1], "b": [2], "c": [3]})
+    np.testing.assert_array_equal(mlflow.pyfunc.load_model(directory).predict(whole), Ridge().fit(X, Y).predict(whole))
+
+
+def test_directory_is_laid_out_as_mlflow_lays_it_out(tmp_path: Path) -> None:
+    """The files and flavors are those of mlflow.sklearn.save_model with skops, less what differs between two saves."""
+    model = make_pipeline(StandardScaler(), Ridge()).fit(X, Y)
+    (tmp_path / "ours").mkdir()
+    ours = _saved(model, tmp_path / "ours")
+    theirs = tmp_path / "theirs"
+    mlflow.sklearn.save_model(model, theirs, serialization_format="skops", skops_trusted_types=[], pip_requirements=["mlflow"])
+    assert {path.name for path in ours.iterdir()} == {path.name for path in theirs.iterdir()}
+    left_out = {key for key, value in _yaml(theirs / "MLmodel").items() if value is not None} - set(_yaml(ours / "MLmodel"))
+    assert left_out == {"model_uuid", "utc_time_created"}
+    assert _yaml(ours / "MLmodel")["flavors"] == _yaml(theirs / "MLmodel")["flavors"]
+    assert _yaml(ours / "python_env.yaml") == _yaml(theirs / "python_env.yaml")
+    assert set(_yaml(ours / "conda.yaml")) == set(_yaml(theirs / "conda.yaml"))
+
+
+def test_requirements_are_pinned_to_what_is_installed(tmp_path: Path) -> None:
+    """requirements.txt names what loading and predicting needs, each at the version that wrote the model."""
+    _saved(Ridge().fit(X, Y), tmp_path)
+    lines = (tmp_path / "requirements.txt").read_text().splitlines()
+    assert lines == sorted(lines)
+    assert {"scikit-learn", "skops", "numpy", "mlflow"} <= {line.split("==")[0] for line in lines}
+    assert all("==" in line for line in lines)
+    assert _yaml(tmp_path / "conda.yaml")["dependencies"][-1] == {"pip": lines}
+
+
+def test_transformer_has_no_pyfunc_flavor(tmp_path: Path) -> None:
+    """An estimator that predicts nothing is an mlflow.sklearn model only, as mlflow has it."""
+    _saved(StandardScaler().fit(X), tmp_path)
+    assert set(_yaml(tmp_path / "MLmodel")["flavors"]) == {"sklearn"}
+
+
+def test_model_file_has_no_addresses_or_times(tmp_path: Path) -> None:
+    """Members of model.skops are numbered and dated 1980, and ids are small numbers."""
+    _saved(make_pipeline(StandardScaler(), Ridge()).fit(X, Y), tmp_path)
+    with zipfile.ZipFile(tmp_path / "model.skops") as file:
+        assert all(member.date_time == (1980, 1, 1, 0, 0, 0) for member in file.infolist())
+        names = [name.partition(".")[0] for name in file.namelist() if name != "schema.json"]
+        assert names == [str(number) for number in range(len(names))]
+        assert all(int(number) < 100 for number in re.findall(r'"__id__": (\d+)', file.read("schema.json").decode()))
+
+
+def test_shared_parts_stay_shared(tmp_path: Path) -> None:
+    """An array that two attributes share is stored once and shared again after loading."""
+    model = Ridge().fit(X, Y)
+    model.again_ = model.coef_
+    _saved(model, tmp_path)
+    loaded = default_registry().load(tmp_path, "sklearn.mlflow@1")
+    assert loaded.again_ is loaded.coef_
+
+
+def test_untrusted_file_is_not_loaded(tmp_path: Path) -> None:
+    """What may be in a model is decided when it is loaded, whatever its MLmodel says it trusts."""
+    _saved(Ridge().fit(X, Y), tmp_path)
+    skops.io.dump(make_pipeline(Doubler(), Ridge()), tmp_path / "model.skops")
+    with pytest.raises(ArtifactRefused, match="Doubler"):
+        default_registry().load(tmp_path, "sklearn.mlflow@1")
+
+
+def test_untrusted_estimator_is_pickled_where_that_is_allowed(tmp_path: Path) -> None:
+    """With allow_pickle an own estimator is pickled, and nothing of the refused attempt is left."""
+    registry = default_registry(allow_pickle=True)
+    saved = registry.save(make_pipeline(Doubler(), Ridge()).fit(X, Y), tmp_path)
+    assert saved.encoding == "cloudpickle@1"
+    assert {path.name for path in tmp_path.iterdir()} == {"value.pkl", "python.json"}
+    np.testing.assert_array_equal(
+        registry.load(tmp_path, saved.encoding).predict(X), make_pipeline(Doubler(), Ridge()).fit(X, Y).predict(X)
+    )
+
+
+def test_numpy_function_in_a_pipeline_is_kept(tmp_path: Path) -> None:
+    """A FunctionTransformer of a NumPy function is no reason to pickle."""
+    model = make_pipeline(FunctionTransformer(np.clip, kw_args={"a_min": 0, "a_max": 1}), Ridge()).fit(X, Y)
+    _saved(model, tmp_path)
+    np.testing.assert_array_equal(default_registry().load(tmp_path, "sklearn.mlflow@1").predict(X), model.predict(X))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "builtins.eval",
+        "os.system",
+        "subprocess.Popen",
+        "numpy.save",
+        "numpy.load",
+        "numpy.fromfile",
+        "numpy.memmap",
+        "numpy.testing._private.utils.runstring",
+        "numpy.f2py.run_main",
+        "scipy.io.netcdf_file",
+        "sklearn.datasets._openml.fetch_openml",
+        "sklearn.externals.anything",
+        "sklearn_evil.Model",
+        "numpyx.array",
+        "scipy.stats.tests.test_x.Thing",
+        "sklearn.tree.tests.test_tree.Thing",
+        "operator.methodcaller",
+        "functools.partial",
+    ],
+)
+def test_dangerous_name_is_not_trusted(name: str) -> None:
+    """Nothing that runs code, reads or writes files is trusted for the package it comes from."""
+    assert untrusted([name]) == [name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sklearn.tree._tree.Tree",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.metrics._classification.accuracy_score",
+        "numpy.clip",
+        "numpy.dtype",
+        "scipy.sparse._csr.csr_matrix",
+        "scipy.interpolate._bsplines.BSpline",
+    ],
+)
+def test_part_of_a_model_is_trusted(name: str) -> None:
+    """What estimators are made of is trusted."""
+    assert untrusted([name]) == []
+
+
+def _yaml(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())

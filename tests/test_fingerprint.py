@@ -1,0 +1,388 @@
+"""Plain values are told apart by type and structure, alike in every process."""
+
+from __future__ import annotations
+
+import array
+import collections
+import copy
+import dataclasses
+import datetime
+import decimal
+import enum
+import fractions
+import io
+import math
+import os
+import pathlib
+import re
+import struct
+import subprocess
+import sys
+import threading
+import types
+import uuid
+import zoneinfo
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
+
+import attr
+import numpy as np
+import pydantic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_zen.errors import FingerprintError
+from airflow_zen.fingerprint import class_label, fingerprint, fold, frame, module_label
+
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+class Size(enum.IntEnum):
+    ONE = 1
+
+
+class Right(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    x: Any = 1
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    x: Any = 1
+
+
+@attr.define
+class Attrs:
+    x: Any = 1
+
+
+class Model(pydantic.BaseModel):
+    x: Any = 1
+    _y: Any = pydantic.PrivateAttr(default=2)
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Tagged(dict[str, int]):
+    tag = "none"
+
+
+def tagged(tag: str) -> Tagged:
+    value = Tagged(a=1)
+    value.tag = tag
+    return value
+
+
+SHARED = [1]
+UTC = datetime.UTC
+SUMMER = datetime.datetime(2026, 10, 25, 2, 30, tzinfo=zoneinfo.ZoneInfo("Europe/Rome"))
+PADDED = np.dtype([("a", "i1"), ("b", "i8")], align=True)
+
+# No two of these are the same value of the same type.
+DISTINCT: list[Any] = [
+    None, True, False, 0, 1, -1, 2**80, -(2**80), 0.0, -0.0, 1.0, math.nan, math.inf, 1j, complex(0, -0.0), complex(-0.0, 1),
+    "", "1", "None", "a", "\ud800", b"", b"1", b"a", bytearray(b"1"), memoryview(b"1"), ..., NotImplemented,
+    (), (1,), [], [1], ((),), [[]], [1, 2], [[1], 2], [1, [2]], (1, 2), set(), {1}, {1, 2}, frozenset(), frozenset({1}),
+    {}, {"ab": "c"}, {"a": "bc"}, {"a": {"b": "c"}}, {1: "a"}, {"1": "a"}, {True: "a"}, {(1, 2): 3}, {"a": None},
+    ["ab", "c"], ["a", "bc"], ["abc"], [("a", "b")], {"a", "b"},
+    collections.OrderedDict(a=1, b=2), collections.OrderedDict(b=2, a=1), collections.defaultdict(list, a=1),
+    collections.defaultdict(set, a=1), collections.Counter("ab"), dict(a=1, b=1), collections.deque([1]),
+    collections.deque([1], maxlen=2), types.SimpleNamespace, range(3), range(0, 3, 2), slice(3), slice(0, 3), [0, 1, 2],
+    decimal.Decimal(1), decimal.Decimal("1.0"), decimal.Decimal("NaN"), fractions.Fraction(1, 2),
+    datetime.date(2026, 1, 1), datetime.datetime(2026, 1, 1), datetime.datetime(2026, 1, 1, tzinfo=UTC),
+    datetime.datetime(2026, 1, 1, tzinfo=zoneinfo.ZoneInfo("UTC")), SUMMER, SUMMER.replace(fold=1), datetime.time(1),
+    datetime.time(1, tzinfo=UTC), datetime.timedelta(1), datetime.timedelta(seconds=1), UTC,
+    datetime.timezone(datetime.timedelta(0), "Z"), zoneinfo.ZoneInfo("UTC"), zoneinfo.ZoneInfo("Europe/Rome"),
+    uuid.UUID(int=1), uuid.UUID(int=2), Colour.RED, Colour.BLUE, Size.ONE, Right.READ, Right.READ | Right.WRITE,
+    pathlib.PurePosixPath("a"), pathlib.PurePosixPath("a/b"), pathlib.PureWindowsPath("a"),
+    re.compile("a"), re.compile("a", re.IGNORECASE), re.compile(b"a"), array.array("i", [1]), array.array("l", [1]),
+    Point(1, 2), Frozen(), Frozen(2), Frozen("1"), Slotted(), Slotted(2), Attrs(), Attrs(2), Model(), Model(x=2),
+    Text("1"), Tagged(a=1), tagged("x"), tagged("y"),
+    int, str, Frozen, Colour, list[int], list[str], int | str, Literal["a"], Literal["b"], Any, len, print, [1].append, [2].append,
+    np.int64(1), np.int32(1), np.float64(1), np.float32(1), np.float64(math.nan), np.bool_(True), np.str_("1"), np.dtype("f8"),
+    np.datetime64("2026-01-01"), np.datetime64("2026-01-01", "ns"), np.timedelta64(1, "s"),
+    np.arange(4), np.arange(4).reshape(2, 2), np.arange(4).reshape(2, 2).T, np.arange(4, dtype="i4"), np.arange(4, dtype=">i8"),
+    np.arange(4).view("f8"), np.array(1), np.array([1]), np.array([]), np.array([], dtype="i8"), np.zeros((0, 2)), np.zeros((2, 0)),
+    np.array(["a", "b"]), np.array(["a", "b"], dtype=object), np.array([b"a"]), np.array([{"a": 1}], dtype=object),
+    np.array([True, False]), np.array(["2026-01-01"], dtype="M8[D]"), np.array(["2026-01-01"], dtype="M8[s]"),
+    np.array(["a"], dtype=np.dtypes.StringDType()), np.array([(1, 2)], dtype=[("a", "i8"), ("b", "i8")]),
+    np.array([(1, 2)], dtype=[("a", "i8"), ("c", "i8")]), np.ma.array([1, 2], mask=[0, 1]), np.ma.array([1, 2], mask=[1, 0]),
+    np.matrix([[1]]), np.array([[1]]),
+]  # fmt: skip
+
+
+def test_distinct_values_differ() -> None:
+    """Values that differ in type, structure or content never share a fingerprint."""
+    found: dict[str, Any] = {}
+    for value in DISTINCT:
+        print_ = fingerprint(value)
+        assert print_ not in found, (value, found[print_])
+        found[print_] = value
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (math.nan, -math.nan),
+        (math.nan, struct.unpack(">d", bytes.fromhex("7ff8000000000001"))[0]),
+        (np.float64(math.nan), np.float64("nan")),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        ({"a", "b", "c"}, {"c", "b", "a"}),
+        (frozenset(range(100)), frozenset(reversed(range(100)))),
+        (collections.Counter("ab"), collections.Counter("ba")),
+        (np.arange(6).reshape(2, 3), np.asfortranarray(np.arange(6).reshape(2, 3))),
+        (np.arange(10)[::2], np.array([0, 2, 4, 6, 8])),
+        (pathlib.PurePosixPath("a"), pathlib.Path("a")),
+        (types.MappingProxyType({"a": 1}), {"a": 1}),
+        (memoryview(b"abcd")[::2], memoryview(b"ac")),
+        ([[1], [1]], [SHARED, SHARED]),
+    ],
+    ids=str,
+)
+def test_equal_values_agree(one: object, two: object) -> None:
+    """The way a value was built, ordered or laid out in memory leaves no trace."""
+    assert fingerprint(one) == fingerprint(two)
+
+
+def test_padding_is_not_content() -> None:
+    """The unused bytes between the fields of a record do not count."""
+    one, two = np.zeros(1, PADDED), np.zeros(1, PADDED)
+    one.view("u1")[1] = 255
+    assert fingerprint(one) == fingerprint(two)
+
+
+def test_cached_property_is_not_content() -> None:
+    """Asking an instance for a cached property does not change its fingerprint."""
+    from functools import cached_property
+
+    @dataclasses.dataclass
+    class Lazy:
+        x: int
+
+        @cached_property
+        def double(self) -> int:
+            return self.x * 2
+
+    value = Lazy(1)
+    before = fingerprint(value)
+    assert value.double == 2
+    assert fingerprint(value) == before
+
+
+def test_undeclared_attribute_is_content() -> None:
+    """What a dataclass instance was given beyond its fields counts."""
+
+    @dataclasses.dataclass
+    class Open:
+        x: int
+
+    value = Open(1)
+    before = fingerprint(value)
+    value.y = 2  # type: ignore[attr-defined]
+    assert fingerprint(value) != before
+
+
+
+
+@pytest.mark.parametrize(
+    ("digest", "value"),
+    [
+        ("87e00a03630b41a10370c5e3c62e4ed690226f5102198704629b1d17640f473d", None),
+        ("830117280eda66c37c0ce7c6b2f12dc2d7ce6cf63d038885da59b18feba9bee3", 1),
+        ("da739d3a9a2cd5e072baa34169ccb910aa60c7ec58fec95b6c7bb2bd00a10881", 1.0),
+        ("cccaac18ba0d472768a089c33b46bbecf0ecfe5ef5d6d6da2cb16f98e6f1b659", "1"),
+        ("7beed5f7e97660c486bbba8960a575346f0362bed14b10c03ed0722f542d537a", [1, (2, {"a": {3}})]),
+        ("8215098ebca85646502ecab318af7dcf5113e2cca69bf4b8668f7a254da8109e", datetime.datetime(2026, 1, 2, 3, 4, 5, 6, UTC)),
+        ("5a424a2a9b94c5a21e1537e3481230066c528985c2c0743de182b887c910c6db", Frozen(decimal.Decimal("1.5"))),
+        ("dcf2c63f02a98c1b14cc95e3cbc9745748860506dab1fbbb20b8aa73fb925274", np.arange(6, dtype="<i8").reshape(2, 3)),
+    ],
+    ids=str,
+)
+def test_pinned(digest: str, value: object) -> None:
+    """Fingerprints are a format: a change of them needs a new KEY_VERSION."""
+    assert fingerprint(value) == digest
+
+
+def test_pinned_fold() -> None:
+    """So is the folded key."""
+    assert fold({"function train": "ab", "python": "3.11"}) == "aaad3b4326712732671206a792634de005180dd168100b17fd357781d0c67a8e"
+
+
+def test_fold_frames_its_parts() -> None:
+    """Labels and fingerprints cannot run into one another, and their order does not matter."""
+    keys = [fold(each) for each in ({}, {"ab": "c"}, {"a": "bc"}, {"abc": ""}, {"a": "b", "c": ""}, {"a": "", "b": "c"})]
+    assert len(set(keys)) == len(keys)
+    assert fold({"a": "1", "b": "2"}) == fold({"b": "2", "a": "1"})
+
+
+def test_fold_depends_on_the_key_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new way of making keys misses what the old way stored."""
+    before = fold({"a": "b"})
+    monkeypatch.setattr("airflow_zen.fingerprint.KEY_VERSION", 0)
+    assert fold({"a": "b"}) != before
+
+
+@given(st.lists(st.binary(max_size=3), max_size=4), st.lists(st.binary(max_size=3), max_size=4))
+def test_frame_is_unambiguous(one: list[bytes], two: list[bytes]) -> None:
+    """Two lists of parts give the same bytes only when they are the same."""
+    assert (frame("t", *one) == frame("t", *two)) == (one == two)
+
+
+def cyclic() -> list[Any]:
+    value: list[Any] = []
+    value.append({"me": value})
+    return value
+
+
+def deep() -> list[Any]:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+def generator() -> Iterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (object, "type object"),
+        (generator, "generator.*use it up"),
+        (lambda: iter([1]), "list_iterator"),
+        (lambda: map(str, [1]), "map"),
+        (lambda: io.TextIOWrapper(io.BytesIO()), "TextIOWrapper"),
+        (threading.Lock, "lock"),
+        (lambda: lambda: 1, "function"),
+        (lambda: {"a": [generator()]}, "generator"),
+        (cyclic, "contains itself"),
+        (deep, "nested too deeply"),
+    ],
+)
+def test_refused(make: Callable[[], object], reason: str) -> None:
+    """What cannot be known soundly is refused, with its type and the way out."""
+    with pytest.raises(FingerprintError, match=reason) as refusal:
+        fingerprint(make())
+    assert "Pass it as an artifact, pass a plain value, or set cache=False." in str(refusal.value)
+
+
+def test_generator_is_not_consumed() -> None:
+    """A refused generator still gives its values, and `other` is not asked to read it."""
+    value = generator()
+    with pytest.raises(FingerprintError):
+        fingerprint(value, lambda each: str(list(each)))
+    assert list(value) == [1]
+
+
+def test_other_is_asked_for_unknown_types() -> None:
+    """The caller's answer decides, also inside containers, and two types with one answer differ."""
+    one, two = object(), threading.Event()
+    assert fingerprint([one], lambda value: "a") != fingerprint([one], lambda value: "b")
+    assert fingerprint(one, lambda value: "a") != fingerprint(two, lambda value: "a")
+    with pytest.raises(FingerprintError, match="unknown"):
+        fingerprint(one, lambda value: None)
+
+
+def test_meet_is_told_every_class() -> None:
+    """Whoever cares for the code behind a value learns its classes, also those of elements and class values."""
+    met: set[type] = set()
+    fingerprint([{"a": Frozen(Colour.RED)}, Point(1, 2), Model], meet=met.add)
+    assert met == {Frozen, Colour, Point, Model}
+
+
+def test_module_names_are_alike_on_every_machine() -> None:
+    """Airflow's name of a DAG file, and the main module, become the file's stem."""
+    assert module_label("unusual_prefix_" + "0a" * 20 + "_my_dag") == "my_dag"
+    assert module_label("__main__", "/somewhere/my-dag.v2.py") == "my_dag_v2"
+    assert module_label("package.module", "/x.py") == "package.module"
+    assert module_label("__main__") == "__main__"
+
+
+def test_class_label_names_nested_classes() -> None:
+    """A class is known by module and qualified name."""
+    assert class_label(Colour) == f"{__name__}.Colour"
+    assert class_label(type("A", (), {"__module__": f"unusual_prefix_{'0' * 40}_dag"})) == "dag.A"
+
+
+ATOMS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5), st.binary(max_size=5),
+    st.dates(), st.datetimes(), st.timedeltas(), st.decimals(allow_nan=False), st.fractions(), st.uuids(),
+)  # fmt: skip
+KEYS = st.one_of(st.booleans(), st.integers(), st.text(max_size=3), st.tuples(st.integers(), st.text(max_size=2)))
+VALUES = st.recursive(
+    ATOMS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.tuples(inner, inner), st.dictionaries(KEYS, inner, max_size=3), st.frozensets(KEYS, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def same(one: Any, two: Any) -> bool:
+    """Say, in another way than the code does, whether two values are one."""
+    if type(one) is not type(two):
+        return False
+    if isinstance(one, list | tuple):
+        return len(one) == len(two) and all(map(same, one, two))
+    if isinstance(one, dict):
+        return sorted(map(repr, one)) == sorted(map(repr, two)) and all(
+            any(same(key, other) and same(one[key], two[other]) for other in two) for key in one
+        )
+    if isinstance(one, frozenset):
+        return sorted(map(repr, one)) == sorted(map(repr, two))
+    return repr(one) == repr(two)
+
+
+@settings(max_examples=400)
+@given(VALUES, VALUES)
+def test_fingerprints_agree_exactly_when_values_do(one: Any, two: Any) -> None:
+    """For any two values, the fingerprints are equal if and only if the values are."""
+    assert (fingerprint(one) == fingerprint(two)) == same(one, two)
+
+
+@given(VALUES)
+def test_copy_agrees(value: Any) -> None:
+    """A copy of any value has its fingerprint."""
+    assert fingerprint(copy.deepcopy(value)) == fingerprint(value)
+
+
+@given(st.dictionaries(KEYS, ATOMS, max_size=6), st.randoms())
+def test_dictionary_order_never_matters(value: dict[Any, Any], random: Any) -> None:
+    """Any order of insertion gives the same fingerprint."""
+    items = list(value.items())
+    random.shuffle(items)
+    assert fingerprint(dict(items)) == fingerprint(value)
+
+
+SCRIPT = """
+from tests.test_fingerprint import DISTINCT, fingerprint
+print([fingerprint(value) for value in DISTINCT], fingerprint({f"k{i}" for i in range(100)}))
+"""
+
+
+def test_processes_agree() -> None:
+    """Processes with other hash seeds give the same fingerprints."""
+    answers = {
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in ("0", "1", "2")
+    }
+    assert len(answers) == 1
