@@ -327,6 +327,18 @@ def _masked(walk: _Walk, value: Any) -> bytes:
     return frame("masked", _ndarray(walk, value.filled()), walk.token(value.fill_value), walk.token(value.mask))
 
 
+def _generator_state(walk: _Walk, value: Any) -> bytes:
+    try:
+        state = value.getstate() if hasattr(value, "getstate") else value.bit_generator.state
+    except NotImplementedError as error:
+        raise FingerprintError(_refusal(value, "it has no state")) from error
+    return frame("generator", _text(class_label(type(value))), walk.token(state))
+
+
+def _namespace(walk: _Walk, value: Any) -> bytes:
+    return frame("namespace", _mapping(walk, vars(value)))
+
+
 # Found anywhere among the bases, these decide alone.
 _FIRST: dict[str, _Handler] = {
     "enum.Enum": _enum,
@@ -380,6 +392,9 @@ _HANDLERS: dict[str, _Handler] = {
     "re.Pattern": _fields("Pattern", "pattern", "flags"),
     "pathlib.PurePath": _path,
     "pathlib._local.PurePath": _path,
+    "types.SimpleNamespace": _namespace,
+    "random.Random": _generator_state,
+    "numpy.random._generator.Generator": _generator_state,
     "numpy.ndarray": _ndarray,
 }
 

@@ -6,7 +6,7 @@ import array
 import collections
 import copy
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import fractions
@@ -14,6 +14,7 @@ import io
 import math
 import os
 import pathlib
+import random
 import re
 import struct
 import subprocess
@@ -90,8 +91,8 @@ def tagged(tag: str) -> Tagged:
 
 
 SHARED = [1]
-UTC = datetime.UTC
-SUMMER = datetime.datetime(2026, 10, 25, 2, 30, tzinfo=zoneinfo.ZoneInfo("Europe/Rome"))
+UTC = dt.UTC
+SUMMER = dt.datetime(2026, 10, 25, 2, 30, tzinfo=zoneinfo.ZoneInfo("Europe/Rome"))
 PADDED = np.dtype([("a", "i1"), ("b", "i8")], align=True)
 
 # No two of these are the same value of the same type.
@@ -102,13 +103,13 @@ DISTINCT: list[Any] = [
     {}, {"ab": "c"}, {"a": "bc"}, {"a": {"b": "c"}}, {1: "a"}, {"1": "a"}, {True: "a"}, {(1, 2): 3}, {"a": None},
     ["ab", "c"], ["a", "bc"], ["abc"], [("a", "b")], {"a", "b"},
     collections.OrderedDict(a=1, b=2), collections.OrderedDict(b=2, a=1), collections.defaultdict(list, a=1),
-    collections.defaultdict(set, a=1), collections.Counter("ab"), dict(a=1, b=1), collections.deque([1]),
+    collections.defaultdict(set, a=1), collections.Counter("ab"), {"a": 1, "b": 1}, collections.deque([1]),
     collections.deque([1], maxlen=2), types.SimpleNamespace, range(3), range(0, 3, 2), slice(3), slice(0, 3), [0, 1, 2],
     decimal.Decimal(1), decimal.Decimal("1.0"), decimal.Decimal("NaN"), fractions.Fraction(1, 2),
-    datetime.date(2026, 1, 1), datetime.datetime(2026, 1, 1), datetime.datetime(2026, 1, 1, tzinfo=UTC),
-    datetime.datetime(2026, 1, 1, tzinfo=zoneinfo.ZoneInfo("UTC")), SUMMER, SUMMER.replace(fold=1), datetime.time(1),
-    datetime.time(1, tzinfo=UTC), datetime.timedelta(1), datetime.timedelta(seconds=1), UTC,
-    datetime.timezone(datetime.timedelta(0), "Z"), zoneinfo.ZoneInfo("UTC"), zoneinfo.ZoneInfo("Europe/Rome"),
+    dt.date(2026, 1, 1), dt.datetime(2026, 1, 1), dt.datetime(2026, 1, 1, tzinfo=UTC),
+    dt.datetime(2026, 1, 1, tzinfo=zoneinfo.ZoneInfo("UTC")), SUMMER, SUMMER.replace(fold=1), dt.time(1),
+    dt.time(1, tzinfo=UTC), dt.timedelta(1), dt.timedelta(seconds=1), UTC,
+    dt.timezone(dt.timedelta(0), "Z"), zoneinfo.ZoneInfo("UTC"), zoneinfo.ZoneInfo("Europe/Rome"),
     uuid.UUID(int=1), uuid.UUID(int=2), Colour.RED, Colour.BLUE, Size.ONE, Right.READ, Right.READ | Right.WRITE,
     pathlib.PurePosixPath("a"), pathlib.PurePosixPath("a/b"), pathlib.PureWindowsPath("a"),
     re.compile("a"), re.compile("a", re.IGNORECASE), re.compile(b"a"), array.array("i", [1]), array.array("l", [1]),
@@ -123,7 +124,8 @@ DISTINCT: list[Any] = [
     np.array([True, False]), np.array(["2026-01-01"], dtype="M8[D]"), np.array(["2026-01-01"], dtype="M8[s]"),
     np.array(["a"], dtype=np.dtypes.StringDType()), np.array([(1, 2)], dtype=[("a", "i8"), ("b", "i8")]),
     np.array([(1, 2)], dtype=[("a", "i8"), ("c", "i8")]), np.ma.array([1, 2], mask=[0, 1]), np.ma.array([1, 2], mask=[1, 0]),
-    np.matrix([[1]]), np.array([[1]]),
+    np.array([[1]]), np.random.default_rng(1), np.random.default_rng(2), random.Random(1), random.Random(2),
+    types.SimpleNamespace(a=1), types.SimpleNamespace(a=2),
 ]  # fmt: skip
 
 
@@ -208,7 +210,7 @@ def test_undeclared_attribute_is_content() -> None:
         ("da739d3a9a2cd5e072baa34169ccb910aa60c7ec58fec95b6c7bb2bd00a10881", 1.0),
         ("cccaac18ba0d472768a089c33b46bbecf0ecfe5ef5d6d6da2cb16f98e6f1b659", "1"),
         ("7beed5f7e97660c486bbba8960a575346f0362bed14b10c03ed0722f542d537a", [1, (2, {"a": {3}})]),
-        ("8215098ebca85646502ecab318af7dcf5113e2cca69bf4b8668f7a254da8109e", datetime.datetime(2026, 1, 2, 3, 4, 5, 6, UTC)),
+        ("8215098ebca85646502ecab318af7dcf5113e2cca69bf4b8668f7a254da8109e", dt.datetime(2026, 1, 2, 3, 4, 5, 6, UTC)),
         ("5a424a2a9b94c5a21e1537e3481230066c528985c2c0743de182b887c910c6db", Frozen(decimal.Decimal("1.5"))),
         ("dcf2c63f02a98c1b14cc95e3cbc9745748860506dab1fbbb20b8aa73fb925274", np.arange(6, dtype="<i8").reshape(2, 3)),
     ],
@@ -270,6 +272,7 @@ def generator() -> Iterator[int]:
         (lambda: map(str, [1]), "map"),
         (lambda: io.TextIOWrapper(io.BytesIO()), "TextIOWrapper"),
         (threading.Lock, "lock"),
+        (random.SystemRandom, "no state"),
         (lambda: lambda: 1, "function"),
         (lambda: {"a": [generator()]}, "generator"),
         (cyclic, "contains itself"),
@@ -364,10 +367,10 @@ def test_copy_agrees(value: Any) -> None:
 
 
 @given(st.dictionaries(KEYS, ATOMS, max_size=6), st.randoms())
-def test_dictionary_order_never_matters(value: dict[Any, Any], random: Any) -> None:
+def test_dictionary_order_never_matters(value: dict[Any, Any], draw: Any) -> None:
     """Any order of insertion gives the same fingerprint."""
     items = list(value.items())
-    random.shuffle(items)
+    draw.shuffle(items)
     assert fingerprint(dict(items)) == fingerprint(value)
 
 

@@ -83,16 +83,27 @@ class References(ast.NodeVisitor):
         self.references: set[Reference] = set()
         self.globals: set[str] = set()
         self.modules: set[str] = set()
+        self.inside = ""
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        """Take what a class refers to; `__name` in it means `_Class__name`."""
+        outer, self.inside = self.inside, node.name.lstrip("_")
+        self.generic_visit(node)
+        self.inside = outer
+
+    def _mangled(self, name: str) -> str:
+        is_private = self.inside and name.startswith("__") and not name.endswith("__")
+        return f"_{self.inside}{name}" if is_private else name
 
     def visit_Name(self, node: ast.Name) -> None:
         """Take a name that is read."""
         if isinstance(node.ctx, ast.Load):
-            self.references.add(Reference((node.id,)))
+            self.references.add(Reference((self._mangled(node.id),)))
 
     def visit_AugAssign(self, node: ast.AugAssign) -> None:
         """Take a name that is read and written."""
         if isinstance(node.target, ast.Name):
-            self.references.add(Reference((node.target.id,)))
+            self.references.add(Reference((self._mangled(node.target.id),)))
         self.generic_visit(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
@@ -130,10 +141,10 @@ class References(ast.NodeVisitor):
     def chain(self, node: ast.AST) -> tuple[str, ...] | None:
         """Read `a.b.c`, `getattr(a, "b").c` and `globals()["a"].b` as names."""
         if isinstance(node, ast.Name):
-            return (node.id,)
+            return (self._mangled(node.id),)
         if isinstance(node, ast.Attribute):
             above = self.chain(node.value)
-            return (*above, node.attr) if above else None
+            return (*above, self._mangled(node.attr)) if above else None
         if isinstance(node, ast.Call) and last_name(node.func) == "getattr" and len(node.args) == 2:
             above, name = self.chain(node.args[0]), _text_argument(node, 1)
             return (*above, name) if above and name else None

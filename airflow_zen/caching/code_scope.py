@@ -88,7 +88,7 @@ class Scope:
 def _follow(value: Any, home: str, rest: tuple[str, ...]) -> Meaning:
     """Read attributes as long as the value is a module of the project."""
     while isinstance(value, ModuleType):
-        if owner_of(value.__name__, getattr(value, "__file__", None)) != "project":
+        if owner_of(value.__name__, vars(value).get("__file__")) != "project":
             return _outside(value.__name__, rest)
         if not rest:
             return Meaning(value, home=home)
@@ -98,7 +98,7 @@ def _follow(value: Any, home: str, rest: tuple[str, ...]) -> Meaning:
 
 def _attribute(module: ModuleType, name: str) -> Any:
     submodule = f"{module.__name__}.{name}"
-    if name not in vars(module) and hasattr(module, "__path__") and is_known(submodule):
+    if name not in vars(module) and "__path__" in vars(module) and is_known(submodule):
         return importlib.import_module(submodule)
     return getattr(module, name, MISSING)
 

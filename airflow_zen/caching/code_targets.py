@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -34,6 +36,7 @@ class Targets(ABC):
         self.ask = other
         self.ingredients: dict[str, str] = {}
         self.sources: dict[str, str] = {}
+        self.folder = ""
         self.calls: set[tuple[str, bool]] = set()
         self._labels: dict[tuple[str, int], str] = {}
         self._kept: list[Any] = []
@@ -159,7 +162,7 @@ class Targets(ABC):
                 raise FingerprintError(
                     f"{'.'.join(named)} is compiled and belongs to no distribution. Install it as one, or set cache=False."
                 )
-            return None
+            return self._typing_target(value)
         return self.outside(".".join(named), named[0]) if named else self._typing_target(value)
 
     def _typing_target(self, value: Any) -> str | None:
@@ -174,7 +177,7 @@ class Targets(ABC):
         return self._once("class", module, cls.__qualname__, cls, self.visit_class)
 
     def _module_target(self, module: ModuleType) -> str:
-        if owner_of(module.__name__, getattr(module, "__file__", None)) != "project":
+        if owner_of(module.__name__, vars(module).get("__file__")) != "project":
             return self.outside(module.__name__, module.__name__)
         return self._once("module", module_of(vars(module)), "", module, self.visit_module)
 
@@ -189,7 +192,7 @@ class Targets(ABC):
         label = self._label("constant", *home.rpartition(".")[::2], value)
         if label not in self.ingredients:
             try:
-                self.ingredients[label] = fingerprint(value, self.other, self.meet)
+                self.ingredients[label] = fingerprint(_relative(value, self.folder), self.other, self.meet)
             except FingerprintError as error:
                 raise FingerprintError(f"{label}, which the step's code reads: {error}") from error
         return label
@@ -210,3 +213,11 @@ class Targets(ABC):
             self._labels[key] = f"{key[0]} #{others + 1}" if others else key[0]
             self._kept.append(thing)
         return self._labels[key]
+
+
+def _relative(value: Any, folder: str) -> Any:
+    """Take the checkout's own path out of a path below it, such as `Path(__file__).parent`."""
+    if not folder or not isinstance(value, str | PurePath):
+        return value
+    text = str(value)
+    return ("beside the code", text[len(folder) :]) if text == folder or text.startswith(folder + os.sep) else value

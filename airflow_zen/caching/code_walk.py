@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -98,7 +99,7 @@ class Walk(Targets):
 
     def visit_module(self, label: str, module: ModuleType) -> None:
         """Write down a module that is passed around whole."""
-        source = source_of(getattr(module, "__file__", None) or "", vars(module))
+        source = source_of(vars(module).get("__file__") or "", vars(module))
         if source is None:
             raise FingerprintError(f"{label} has no source. Set cache=False.")
         scope = Scope(vars(module), source)
@@ -119,6 +120,7 @@ class Walk(Targets):
     def _lines(self, text: CodeText, scope: Scope, nested: bool, more: tuple[Reference, ...] = ()) -> list[str]:
         """Reach every name in a text, and say what each stands for."""
         scope = Scope(scope.globals, scope.source, scope.cells, text.imports, scope.label)
+        self.folder = str(Path(scope.source.path).parent) if scope.source else ""
         lines = set()
         for reference in (*text.references, *more):
             for meaning in scope.resolve(reference.chain):

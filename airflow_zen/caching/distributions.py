@@ -41,8 +41,9 @@ def file_of(module_name: str) -> str | None:
     """Find the file (or the folder, for a namespace package) of a module, loaded or not."""
     module = sys.modules.get(module_name)
     if module is not None:
-        file: str | None = getattr(module, "__file__", None)
-        return file or next(iter(getattr(module, "__path__", ())), None)
+        # Not getattr: a module may answer for any name.
+        file: str | None = vars(module).get("__file__")
+        return file or next(iter(vars(module).get("__path__", ())), None)
     spec = _spec(module_name)
     return _place(spec) if spec else None
 
@@ -81,7 +82,7 @@ def _spec_on(module_name: str, search_path: tuple[str, ...]) -> ModuleSpec | Non
     folders = None
     if parent:
         above = _spec_on(parent, search_path)
-        loaded = getattr(sys.modules.get(parent), "__path__", None)
+        loaded = vars(sys.modules[parent]).get("__path__") if parent in sys.modules else None
         folders = [*(loaded or (above.submodule_search_locations if above else None) or ())]
         if not folders:
             return None
@@ -160,6 +161,7 @@ class _Index:
     def _likely_first(self, top: str) -> Iterator[str]:
         """Order the folders so that `sklearn` meets scikit_learn early; every guess is checked."""
         wanted = _canonical(top)
+        yield from (folder for folder, name in self.folders.items() if name == wanted)
         yield from sorted(self.folders, key=lambda folder: _unlikeness(wanted, self.folders[folder]))
 
     def _record(self, folder: str) -> bytes:
@@ -201,11 +203,9 @@ def _canonical(name: str) -> str:
 
 
 def _unlikeness(wanted: str, name: str) -> tuple[int, int]:
-    """Rank a name: the same, then one that holds the letters in order (scikitlearn: sklearn), then any."""
-    if name == wanted:
-        return 0, 0
+    """Rank a name: first those that hold the letters in order (scikitlearn: sklearn), shorter before longer."""
     letters = iter(name)
-    return (1 if all(letter in letters for letter in wanted) else 2), len(name)
+    return (0 if all(letter in letters for letter in wanted) else 1), len(name)
 
 
 def _hash_of_files(file: str) -> str:

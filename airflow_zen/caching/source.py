@@ -1,10 +1,13 @@
 """The file a function or class was defined in: parsed once, searched by position."""
 
 from __future__ import annotations
+import __future__
 
 import ast
+import functools
 import importlib.util
 import linecache
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -13,6 +16,10 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from airflow_zen.errors import FingerprintError
+
+_FUTURE = functools.reduce(
+    operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+)
 
 Node = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
 
@@ -27,8 +34,7 @@ class Definition:
     @property
     def first_line(self) -> int:
         """The line where Python says the code begins: that of the first decorator."""
-        decorators = [] if isinstance(self.node, ast.Lambda) else self.node.decorator_list
-        return min([self.node.lineno, *(decorator.lineno for decorator in decorators)])
+        return _first_line(self.node)
 
     @property
     def code_name(self) -> str:
@@ -55,27 +61,26 @@ class SourceFile:
 
     @cached_property
     def definitions(self) -> tuple[Definition, ...]:
-        """Every function, lambda and class, outer before inner."""
+        """Every function and class, outer before inner."""
         return tuple(_definitions(self.tree, ""))
+
+    @cached_property
+    def lambdas(self) -> tuple[Definition, ...]:
+        """Every lambda; looked for only when one is reached."""
+        return tuple(Definition(node, "<lambda>") for node in ast.walk(self.tree) if isinstance(node, ast.Lambda))
 
     @cached_property
     def imports(self) -> Mapping[str, Import]:
         """Names that the module's own level binds by import."""
         return dict(binding for node in _own_level(self.tree) for binding in bindings(node))
 
-    @cached_property
-    def codes(self) -> tuple[CodeType, ...]:
-        """The code objects that this text compiles to."""
-        return tuple(_nested_codes(compile(self.text, self.path, "exec", dont_inherit=True)))
-
     def function(self, code: CodeType) -> Definition:
         """Find the definition of a code object by its position.
 
         Raises `FingerprintError` when the file no longer holds what runs.
         """
-        found = [
-            one for one in self.definitions if one.first_line == code.co_firstlineno and one.code_name == code.co_name
-        ]
+        among = self.lambdas if code.co_name == "<lambda>" else self.definitions
+        found = [one for one in among if one.first_line == code.co_firstlineno and one.code_name == code.co_name]
         if len(found) > 1:
             found = [one for one in found if _spans(one.node, code)]
         if len(found) != 1:
@@ -91,7 +96,8 @@ class SourceFile:
         if not Path(self.path).is_file() or "@pytest_ar" in function.__globals__:
             return
         code = function.__code__
-        if not any(_same_code(code, one) for one in self.codes if one.co_name == code.co_name):
+        near = [one for one in self.tree.body if _is_import(one) or _holds_line(one, code.co_firstlineno)]
+        if not (_is_compiled(code, near, self.path) or _is_compiled(code, self.tree.body, self.path)):
             raise FingerprintError(_stale(code.co_name, self.path))
 
 
@@ -123,22 +129,48 @@ def bindings(node: ast.AST) -> Iterator[tuple[str, Import]]:
             yield alias.asname or alias.name, Import(node.module or "", alias.name, node.level)
 
 
+def _first_line(node: ast.stmt | ast.expr) -> int:
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
+
+
+def _holds_line(node: ast.stmt, line: int) -> bool:
+    return _first_line(node) <= line <= (node.end_lineno or 0)
+
+
+def _is_import(node: ast.stmt) -> bool:
+    # The compiler calls attributes of imported modules in another way than methods.
+    return isinstance(node, ast.Import | ast.ImportFrom)
+
+
+def _is_compiled(code: CodeType, statements: list[ast.stmt], path: str) -> bool:
+    """Tell whether compiling these statements gives that code."""
+    compiled = compile(ast.Module(statements, []), path, "exec", code.co_flags & _FUTURE, dont_inherit=True)
+    return any(_same_code(code, one) for one in _nested_codes(compiled) if one.co_name == code.co_name)
+
+
 def _definitions(node: ast.AST, prefix: str) -> Iterator[Definition]:
-    for child in ast.iter_child_nodes(node):
+    for child in _statements(node):
         if isinstance(child, ast.ClassDef):
             yield Definition(child, prefix + child.name)
             yield from _definitions(child, f"{prefix}{child.name}.")
-        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            name = "<lambda>" if isinstance(child, ast.Lambda) else child.name
-            yield Definition(child, prefix + name)
-            yield from _definitions(child, f"{prefix}{name}.<locals>.")
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield Definition(child, prefix + child.name)
+            yield from _definitions(child, f"{prefix}{child.name}.<locals>.")
         else:
             yield from _definitions(child, prefix)
 
 
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Give the statements, handlers and cases directly below a node."""
+    for name in ("body", "handlers", "cases", "orelse", "finalbody"):
+        below = getattr(node, name, ())
+        yield from below if isinstance(below, list) else ()
+
+
 def _own_level(node: ast.AST) -> Iterator[ast.AST]:
-    for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.expr):
+    for child in _statements(node):
+        if not isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield child
             yield from _own_level(child)
 

@@ -25,8 +25,9 @@ def send_datasets(run: StepRun, run_id: str, prepared: Preparation, rest: Mlflow
     outputs = [ref for ref in run.outputs.values() if not is_model(ref) or _lost(ref, run, prepared)]
     listed = datasets(inputs, outputs, {**prepared.summaries, **run.summaries})
     body: dict[str, Any] = {"run_id": run_id, "models": [{"model_id": model_id} for model_id in models]}
-    for first in range(0, max(len(listed), len(models) and 1), _PER_REQUEST):
-        rest.post("runs/log-inputs", {**body, "datasets": listed[first : first + _PER_REQUEST]})
+    parts = [listed[first : first + _PER_REQUEST] for first in range(0, len(listed), _PER_REQUEST)]
+    for part in parts or [[]] * bool(models):
+        rest.post("runs/log-inputs", {**body, "datasets": part})
 
 
 def send_models(

@@ -18,7 +18,7 @@ def end_user_run(run_id: str, status: str, environment: Mapping[str, str]) -> No
     mlflow = sys.modules.get("mlflow")
     if mlflow is None or not hasattr(mlflow, "end_run"):
         return
-    with _environment({**environment, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}):
+    with _environment({**environment, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}):
         while _is_ours(mlflow.active_run(), run_id):
             mlflow.end_run(status)
 

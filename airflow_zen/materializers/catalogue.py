@@ -36,7 +36,7 @@ TREE_TYPES = (
     "datetime.date",
     "datetime.time",
     "datetime.timedelta",
-    "datetime.timezone",
+    "datetime.tzinfo",
     "decimal.Decimal",
     "enum.Enum",
     "fractions.Fraction",

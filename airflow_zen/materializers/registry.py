@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, is_dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from airflow_zen.errors import AlreadyExists, MaterializerNotFound, SaveRefused
 from airflow_zen.materializers import catalogue
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.names import type_name
+from airflow_zen.materializers.versions import installed
 
 Entry = str | type[Materializer]
 
@@ -153,11 +153,7 @@ class MaterializerRegistry:
         """Look up the distributions that wrote an artifact and its parts."""
         parts = [self.for_encoding(part["encoding"]) for part in summary.get("parts", ())]
         names = {name for writer in (materializer, *parts) for name in writer.libraries}
-        found = {}
-        for name in sorted(names):
-            with suppress(PackageNotFoundError):
-                found[name] = version(name)
-        return found
+        return {name: installed(name) for name in sorted(names) if installed(name)}
 
 
 def default_registry(allow_pickle: bool = False) -> MaterializerRegistry:

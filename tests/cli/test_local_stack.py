@@ -103,7 +103,7 @@ def test_log_of_a_failure(airflow):
 def test_dag_file_that_cannot_be_imported(airflow, dags):
     """Waiting for a DAG whose file cannot be imported ends early, with the stack trace."""
     broken = dags / "broken.py"
-    broken.write_text("import no_such_library")
+    broken.write_text("from airflow.sdk import dag\nimport no_such_library")
     with pytest.raises(WaitedTooLong, match=r"broken.py cannot be imported(.|\n)*no_such_library"):
         airflow.wait_for_dag("broken", timeout=60, patience=0)
     broken.unlink()

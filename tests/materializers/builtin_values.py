@@ -10,6 +10,8 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import pendulum
+
 from tests.materializers import records as r
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -84,6 +86,13 @@ ROWS: dict[str, Any] = {
     "timezone utc": dt.UTC,
     "timezone with a name": dt.timezone(dt.timedelta(seconds=1), "x"),
     "zoneinfo": PARIS,
+    "pendulum datetime": pendulum.datetime(2024, 1, 1),
+    "pendulum datetime in the repeated hour": pendulum.datetime(2024, 10, 27, 2, 30, tz="Europe/Paris", fold=1),
+    "pendulum datetime at an offset": pendulum.parse("2024-01-01T00:00:00.000001+02:30"),
+    "pendulum naive datetime": pendulum.naive(2024, 1, 1),
+    "pendulum date": pendulum.date(2024, 1, 1),
+    "pendulum zone": pendulum.timezone("Europe/Paris"),
+    "datetime in a pendulum zone": dt.datetime(2024, 1, 1, tzinfo=pendulum.timezone("Europe/Paris")),
     "list": [1, "a", None, 2.5, True],
     "empty list": [],
     "long list of floats": [i / 7 for i in range(5000)],

@@ -33,6 +33,8 @@ ROWS: dict[str, Any] = {
     "int64 scalar": np.int64(-3),
     "longlong scalar": np.longlong(-3),
     "uint8 scalar": np.uint8(255),
+    "nan with a payload": np.frombuffer(b"\x01\x00\xc0\x7f", "f4")[0],
+    "array of a nan with a payload in a dict": {"a": np.frombuffer(b"\x01\x00\xc0\x7f", "f4").copy()},
     "bool scalar": np.True_,
     "complex64 scalar": np.complex64(1 - 2j),
     "datetime64 scalar": np.datetime64("2024-01-01", "D"),

@@ -144,7 +144,9 @@ AXES: dict[str, Any] = {
     "index: range that is an int index": F({"a": [1, 2]}, index=pd.Index([0, 1])),
     "index: datetime with freq": F({"a": [1, 2]}, index=pd.date_range("2024", periods=2, freq="D", name="t")),
     "index: datetime without freq": F({"a": [1]}, index=pd.DatetimeIndex(["2024"])),
-    "index: datetime in paris, monthly": F({"a": [1, 2]}, index=pd.date_range("2024", periods=2, freq="MS", tz="Europe/Paris")),
+    "index: datetime in paris, monthly": F(
+        {"a": [1, 2]}, index=pd.date_range("2024", periods=2, freq="MS", tz="Europe/Paris")
+    ),
     "index: timedelta": F({"a": [1, 2]}, index=pd.timedelta_range("1h", periods=2)),
     "index: period": F({"a": [1, 2]}, index=pd.period_range("2024", periods=2, freq="W")),
     "index: interval": F({"a": [1, 2]}, index=pd.interval_range(0, 2)),
@@ -156,7 +158,9 @@ AXES: dict[str, Any] = {
     "index: bool": F({"a": [1, 2]}, index=[True, False]),
     "index: multi": F({"a": [1, 2, 3, 4]}, index=_multi(names=["u", "v"])),
     "index: multi unsorted, missing, unused": F({"a": [1, 2, 3]}, index=_unsorted_multi()),
-    "index: multi of times": F({"a": [1, 2]}, index=pd.MultiIndex.from_arrays([pd.date_range("2024", periods=2), ["a", "b"]])),
+    "index: multi of times": F(
+        {"a": [1, 2]}, index=pd.MultiIndex.from_arrays([pd.date_range("2024", periods=2), ["a", "b"]])
+    ),
     "index: multi with equal names": F({"a": [1, 2, 3, 4]}, index=_multi(names=["u", "u"])),
     "index: empty multi": F({"a": []}, index=pd.MultiIndex.from_arrays([[], []])),
     "attrs": _attrs(),

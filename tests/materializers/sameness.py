@@ -16,6 +16,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pydantic
+from pendulum.tz.timezone import FixedTimezone
 from sklearn.base import BaseEstimator
 
 
@@ -37,7 +38,9 @@ def assert_same(left: Any, right: Any) -> None:
 
 
 def _floats(left: float, right: float) -> None:
-    assert (math.isnan(left) and math.isnan(right)) or (left == right and math.copysign(1, left) == math.copysign(1, right))
+    assert (math.isnan(left) and math.isnan(right)) or (
+        left == right and math.copysign(1, left) == math.copysign(1, right)
+    )
 
 
 def _complexes(left: complex, right: complex) -> None:
@@ -83,6 +86,8 @@ def _zones(left: Any, right: Any) -> None:
     assert type(left) is type(right)
     if isinstance(left, ZoneInfo):
         assert left.key == right.key
+    elif isinstance(left, FixedTimezone):
+        assert (left.offset, left.name) == (right.offset, right.name)
     elif isinstance(left, timezone):
         assert (left, left.tzname(None)) == (right, right.tzname(None))
     else:
@@ -120,8 +125,10 @@ def _tree(root: Path) -> dict[str, Any]:
     if root.is_file():
         return {"": (root.read_bytes(), root.stat().st_mode & 0o111 != 0)}
     found = {path.relative_to(root).as_posix(): path for path in root.rglob("*")}
-    return {name: (path.read_bytes(), path.stat().st_mode & 0o111 != 0) if path.is_file() else None
-            for name, path in found.items()}
+    return {
+        name: (path.read_bytes(), path.stat().st_mode & 0o111 != 0) if path.is_file() else None
+        for name, path in found.items()
+    }
 
 
 def _scalars(left: np.generic, right: np.generic) -> None:
@@ -178,7 +185,9 @@ def _indexes(left: pd.Index, right: pd.Index) -> None:
     assert_same(list(left.names), list(right.names))
     if isinstance(left, pd.MultiIndex):
         _sequences(list(left.levels), list(right.levels))
-        _sequences([np.asarray(codes).tolist() for codes in left.codes], [np.asarray(codes).tolist() for codes in right.codes])
+        _sequences(
+            [np.asarray(codes).tolist() for codes in left.codes], [np.asarray(codes).tolist() for codes in right.codes]
+        )
         return
     assert getattr(left, "freq", None) == getattr(right, "freq", None)
     if isinstance(left, pd.RangeIndex):
@@ -256,6 +265,6 @@ _COMPARISONS: list[tuple[Any, Any]] = [
     ((set, frozenset), _sets),
     ((pd.Timestamp, pd.Timedelta), _instants),
     ((datetime, time), _clocks),
-    ((timezone, ZoneInfo), _zones),
+    ((timezone, ZoneInfo, FixedTimezone), _zones),
     (Path, _paths),
 ]

@@ -23,8 +23,13 @@ ROWS = {
     "t": [dt.datetime(2024, 1, 1), None, dt.datetime(2024, 1, 2)],
 }
 ARROW = pa.table(ROWS)
-TABLES = {"arrow": ARROW, "arrow with a dictionary": ARROW.set_column(2, "s", ARROW["s"].dictionary_encode()),
-          "pandas": pd.DataFrame(ROWS), "pandas with an index": pd.DataFrame(ROWS).set_index("s"), "polars": pl.DataFrame(ROWS)}
+TABLES = {
+    "arrow": ARROW,
+    "arrow with a dictionary": ARROW.set_column(2, "s", ARROW["s"].dictionary_encode()),
+    "pandas": pd.DataFrame(ROWS),
+    "pandas with an index": pd.DataFrame(ROWS).set_index("s"),
+    "polars": pl.DataFrame(ROWS),
+}
 KINDS = (pa.Table, pd.DataFrame, pl.DataFrame)
 
 
@@ -55,7 +60,9 @@ def test_single_column_is_shown_as_a_series(tmp_path: Path) -> None:
 def test_frame_is_shown_lazy(tmp_path: Path) -> None:
     """A stored polars frame can be asked for as a LazyFrame."""
     saved = default_registry().save(pl.DataFrame({"x": [1, 2]}), tmp_path)
-    assert default_registry().load(tmp_path, saved.encoding, pl.LazyFrame).select(pl.col("x").sum()).collect().item() == 3
+    assert (
+        default_registry().load(tmp_path, saved.encoding, pl.LazyFrame).select(pl.col("x").sum()).collect().item() == 3
+    )
 
 
 def test_record_batch_is_shown_as_a_frame(tmp_path: Path) -> None:

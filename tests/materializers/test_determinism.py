@@ -73,9 +73,7 @@ def test_bytes_do_not_depend_on_where_a_script_lies(tmp_path: Path) -> None:
         script.parent.mkdir()
         script.write_text(MAIN)
         outputs.add(_run_file(script))
-    assert outputs == {
-        'my_pipeline.Params {"$":"dataclass","class":"my_pipeline:Params","fields":{"depth":3}}\nTrue\n'
-    }
+    assert outputs == {'my_pipeline.Params {"$":"dataclass","class":"my_pipeline:Params","fields":{"depth":3}}\nTrue\n'}
 
 
 def _run(code: str, argument: str, seed: str) -> str:

@@ -41,14 +41,34 @@ TEXT = (
 
 LAYOUTS: dict[str, tuple[Any, str, str, set[str]]] = {
     "tree": ({"a": 1}, "python.json@1", "builtins.dict", {"value.json"}),
-    "tree with a part": ({"a": pd.DataFrame({"x": [1]})}, "python.json@1", "builtins.dict", {"value.json", "parts/0/table.parquet"}),
+    "tree with a part": (
+        {"a": pd.DataFrame({"x": [1]})},
+        "python.json@1",
+        "builtins.dict",
+        {"value.json", "parts/0/table.parquet"},
+    ),
     "array": (np.arange(3), "numpy.npy@1", "numpy.ndarray", {"array.npy"}),
-    "masked array": (np.ma.array([1], mask=[1]), "numpy.npy@1", "numpy.ma.MaskedArray", {"array.npy", "mask.npy", "array.json"}),
+    "masked array": (
+        np.ma.array([1], mask=[1]),
+        "numpy.npy@1",
+        "numpy.ma.MaskedArray",
+        {"array.npy", "mask.npy", "array.json"},
+    ),
     "object array": (np.array([None]), "numpy.npy@1", "numpy.ndarray", {"array.json"}),
     "table": (pa.table({"a": [1]}), "pyarrow.parquet@1", "pyarrow.Table", {"table.parquet"}),
-    "table that parquet changes": (pa.table({"a": pa.array([1], pa.date64())}), "pyarrow.ipc@1", "pyarrow.Table", {"table.arrow"}),
+    "table that parquet changes": (
+        pa.table({"a": pa.array([1], pa.date64())}),
+        "pyarrow.ipc@1",
+        "pyarrow.Table",
+        {"table.arrow"},
+    ),
     "frame": (pd.DataFrame({"a": [1]}), "pandas.parquet@1", "pandas.DataFrame", {"table.parquet"}),
-    "frame with an index": (pd.DataFrame({"a": [1]}, index=["x"]), "pandas.parquet@1", "pandas.DataFrame", {"table.parquet"}),
+    "frame with an index": (
+        pd.DataFrame({"a": [1]}, index=["x"]),
+        "pandas.parquet@1",
+        "pandas.DataFrame",
+        {"table.parquet"},
+    ),
     "frame with bins": (
         pd.DataFrame({"a": pd.cut([1.0, 2.0], 2)}),
         "pandas.parquet@1",

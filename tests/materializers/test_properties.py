@@ -59,7 +59,9 @@ DTYPES = st.one_of(
     hnp.unicode_string_dtypes(max_len=3),
     hnp.byte_string_dtypes(max_len=3),
 )
-LABELS = st.one_of(st.text(max_size=3), st.integers(-5, 5), st.none(), st.tuples(st.text(max_size=1), st.integers(0, 2)))
+LABELS = st.one_of(
+    st.text(max_size=3), st.integers(-5, 5), st.none(), st.tuples(st.text(max_size=1), st.integers(0, 2))
+)
 
 
 @BOUNDED
@@ -101,7 +103,11 @@ def test_any_small_frame_comes_back(frame: pd.DataFrame, names: list[Any], data:
 
 
 @BOUNDED
-@given(st.lists(st.sampled_from(["x", "y", "z", None]), max_size=6), st.permutations(["x", "y", "z", "unused"]), st.booleans())
+@given(
+    st.lists(st.sampled_from(["x", "y", "z", None]), max_size=6),
+    st.permutations(["x", "y", "z", "unused"]),
+    st.booleans(),
+)
 def test_any_categorical_comes_back(values: list[str | None], categories: list[str], ordered: bool) -> None:
     """Categoricals keep codes, categories, their order, and those that are not used."""
     _round_trip(pd.Series(pd.Categorical(values, categories=categories, ordered=ordered)))

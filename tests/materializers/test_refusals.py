@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import dateutil.tz
 import numpy as np
 import pandas as pd
+import pendulum
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -137,6 +139,8 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "counter with an attribute": (lambda _: _counter_with_attribute(), "attributes of its own"),
     "ordereddict subclass": (lambda _: type("Mine", (OrderedDict,), {})(), "Mine"),
     "defaultdict of a lambda": (lambda _: defaultdict(lambda: 1), "its factory"),
+    "pendulum interval": (lambda _: pendulum.datetime(2024, 1, 2) - pendulum.datetime(2024, 1, 1), "Interval"),
+    "dateutil zone": (lambda _: dateutil.tz.gettz("Europe/Paris"), "tzfile"),
     "zone from a file": (lambda _: _zone_from_file(), "no key to find it by"),
     "path in a set": (lambda directory: {directory}, "in a set"),
     "type in a set": (lambda _: {r.Frozen, 1}, "No materializer saves"),

@@ -26,8 +26,15 @@ from tests.materializers.path_values import MODELS, X, Y
 
 PREDICTING = {
     name: MODELS[name]
-    for name in ("ridge", "histogram boosting regressor", "histogram boosting classifier", "random forest", "pipeline",
-                 "grid search", "kmeans")
+    for name in (
+        "ridge",
+        "histogram boosting regressor",
+        "histogram boosting classifier",
+        "random forest",
+        "pipeline",
+        "grid search",
+        "kmeans",
+    )
 }
 
 
@@ -68,9 +75,13 @@ def test_directory_is_laid_out_as_mlflow_lays_it_out(tmp_path: Path) -> None:
     (tmp_path / "ours").mkdir()
     ours = _saved(model, tmp_path / "ours")
     theirs = tmp_path / "theirs"
-    mlflow.sklearn.save_model(model, theirs, serialization_format="skops", skops_trusted_types=[], pip_requirements=["mlflow"])
+    mlflow.sklearn.save_model(
+        model, theirs, serialization_format="skops", skops_trusted_types=[], pip_requirements=["mlflow"]
+    )
     assert {path.name for path in ours.iterdir()} == {path.name for path in theirs.iterdir()}
-    left_out = {key for key, value in _yaml(theirs / "MLmodel").items() if value is not None} - set(_yaml(ours / "MLmodel"))
+    left_out = {key for key, value in _yaml(theirs / "MLmodel").items() if value is not None} - set(
+        _yaml(ours / "MLmodel")
+    )
     assert left_out == {"model_uuid", "utc_time_created"}
     assert _yaml(ours / "MLmodel")["flavors"] == _yaml(theirs / "MLmodel")["flavors"]
     assert _yaml(ours / "python_env.yaml") == _yaml(theirs / "python_env.yaml")

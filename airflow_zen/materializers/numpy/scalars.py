@@ -20,17 +20,15 @@ _PLAIN_KINDS = "?bhilqBHILQefd"
 def codec_of(value: Any) -> Codec | None:
     """Find who writes a NumPy value inside a tree; None for an array that is a file of its own."""
     if isinstance(value, np.generic):
-        return _PLAIN if value.dtype.char in _PLAIN_KINDS else _RAW
-    return _ARRAY if _is_small(value) else None
+        return _PLAIN if _is_plain(np.asarray(value)) else _RAW
+    return _ARRAY if type(value) is np.ndarray and value.size <= MOST_INLINE_ELEMENTS and _is_plain(value) else None
 
 
-def _is_small(value: Any) -> bool:
-    return (
-        type(value) is np.ndarray
-        and value.size <= MOST_INLINE_ELEMENTS
-        and value.dtype.char in _PLAIN_KINDS
-        and value.dtype.metadata is None
-    )
+def _is_plain(value: np.ndarray[Any, Any]) -> bool:
+    """Tell whether Python numbers say it all; they do not keep which NaN it was."""
+    if value.dtype.char not in _PLAIN_KINDS or value.dtype.metadata is not None:
+        return False
+    return value.dtype.kind != "f" or np.array(value.tolist(), dtype=value.dtype).tobytes() == value.tobytes()
 
 
 def _encode_plain(value: np.generic, to: Encoder) -> Mapping[str, Json]:

@@ -30,7 +30,7 @@ def write_canonical(skops_file: bytes, path: Path) -> None:
         _number_ids(schema)
         for old, new in _number_files(schema).items():
             target.writestr(ZipInfo(new), _clean(new, source.read(old)))
-        target.writestr(ZipInfo(_SCHEMA), json.dumps(schema, indent=1))
+        target.writestr(ZipInfo(_SCHEMA), json.dumps(schema))
 
 
 def _clean(name: str, content: bytes) -> bytes:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from airflow_zen.materializers.versions import installed
 
 MODEL_FILE = "model.skops"
 
@@ -20,7 +21,7 @@ _REQUIRED = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops")
 
 def write_environment(directory: Path) -> None:
     """Write `requirements.txt`, `python_env.yaml` and `conda.yaml`, pinned to what is installed here."""
-    requirements = [_pinned(name) for name in _REQUIRED if _version(name)]
+    requirements = [_pinned(name) for name in _REQUIRED if installed(name)]
     (directory / "requirements.txt").write_text("\n".join(requirements), encoding="utf-8")
     _write_yaml(
         directory / "python_env.yaml",
@@ -30,7 +31,7 @@ def write_environment(directory: Path) -> None:
             "dependencies": ["-r requirements.txt"],
         },
     )
-    pip = f"pip<={_version('pip')}" if _version("pip") else "pip"
+    pip = f"pip<={installed('pip')}" if installed("pip") else "pip"
     _write_yaml(
         directory / "conda.yaml",
         {
@@ -52,8 +53,8 @@ def write_mlmodel(directory: Path, trusted: Sequence[str], predicts: bool) -> No
     if predicts:
         flavors["python_function"] = _pyfunc_flavor()
     document: dict[str, Any] = {"flavors": flavors, "model_size_bytes": (directory / MODEL_FILE).stat().st_size}
-    if _version("mlflow"):
-        document["mlflow_version"] = _version("mlflow")
+    if installed("mlflow"):
+        document["mlflow_version"] = installed("mlflow")
     _write_yaml(directory / "MLmodel", document)
 
 
@@ -63,7 +64,7 @@ def _sklearn_flavor(trusted: Sequence[str]) -> dict[str, Any]:
         "pickled_model": MODEL_FILE,
         "serialization_format": "skops",
         "skops_trusted_types": list(trusted),
-        "sklearn_version": _version("scikit-learn"),
+        "sklearn_version": installed("scikit-learn"),
     }
 
 
@@ -78,14 +79,7 @@ def _pyfunc_flavor() -> dict[str, Any]:
 
 
 def _pinned(name: str) -> str:
-    return f"{name}=={_version(name)}" if _version(name) else name
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
+    return f"{name}=={installed(name)}" if installed(name) else name
 
 
 def _write_yaml(path: Path, document: dict[str, Any]) -> None:

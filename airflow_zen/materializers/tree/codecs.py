@@ -14,6 +14,7 @@ _HERE = "airflow_zen.materializers"
 _LIBRARIES = {
     "numpy": f"{_HERE}.numpy.scalars",
     "pandas": f"{_HERE}.pandas.scalars",
+    "pendulum": f"{_HERE}.tree.pendulum",
 }
 _BY_TYPE: dict[type, Codec] = {**scalars.CODECS, **times.CODECS, **containers.CODECS}
 _BY_TAG = {codec.tag: codec for codec in (*scalars.ALL, *_BY_TYPE.values(), *records.CODECS)}

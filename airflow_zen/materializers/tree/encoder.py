@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 from airflow_zen.errors import SaveRefused
@@ -15,7 +16,6 @@ from airflow_zen.materializers.tree.records import record_codec
 
 DEEPEST = 100
 _LONGEST_DECIMAL_BITS = 4096
-_ATOMS = frozenset({type(None), bool, int, float, str})
 
 
 class Encoder:
@@ -31,8 +31,9 @@ class Encoder:
     def encode(self, value: Any) -> Json:
         """Write one value, and all below it; raises `SaveRefused`."""
         kind = type(value)
-        if kind in _ATOMS:
-            return _atom(value)
+        atom = _ATOMS.get(kind)
+        if atom is not None:
+            return atom(value)
         if id(value) in self._open:
             raise SaveRefused(f"A {kind.__qualname__} contains itself ({self._trail()}), which has no end as JSON.")
         if len(self._open) >= DEEPEST:
@@ -84,14 +85,29 @@ def canonical(node: Json) -> str:
     return json.dumps(node, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _atom(value: Any) -> Json:
-    if isinstance(value, float) and not math.isfinite(value):
-        return {TAG: "float", "value": repr(value)}
-    if isinstance(value, str) and not _encodable(value):
-        return {TAG: "str", "utf-8": value.encode("utf-8", "surrogatepass").hex()}
-    if isinstance(value, int) and value.bit_length() > _LONGEST_DECIMAL_BITS:
-        return {TAG: "int", "hex": hex(value)}
+def _constant(value: Json) -> Json:
     return value
+
+
+def _integer(value: int) -> Json:
+    return value if value.bit_length() <= _LONGEST_DECIMAL_BITS else {TAG: "int", "hex": hex(value)}
+
+
+def _float(value: float) -> Json:
+    return value if math.isfinite(value) else {TAG: "float", "value": repr(value)}
+
+
+def _text(value: str) -> Json:
+    return value if _encodable(value) else {TAG: "str", "utf-8": value.encode("utf-8", "surrogatepass").hex()}
+
+
+_ATOMS: dict[type, Callable[[Any], Json]] = {
+    type(None): _constant,
+    bool: _constant,
+    int: _integer,
+    float: _float,
+    str: _text,
+}
 
 
 def _encodable(text: str) -> bool:
@@ -107,9 +123,14 @@ def _encodable(text: str) -> bool:
 def _natural(values: list[Any]) -> bool:
     """Tell, in a few passes at C speed, whether a long list is JSON as it stands."""
     kinds = set(map(type, values))
-    return (kinds <= {float} and all(map(math.isfinite, values))) or (
-        kinds <= {int} and all(-(1 << 63) <= bound < 1 << 63 for bound in (min(values), max(values)))
-    )
+    if len(kinds) != 1:
+        return not kinds
+    kind = kinds.pop()
+    if kind is str:
+        return all(map(str.isascii, values))
+    if kind is float:
+        return all(map(math.isfinite, values))
+    return kind is bool or (kind is int and min(values) >= -(1 << 63) and max(values) < 1 << 63)
 
 
 def _natural_keys(value: dict[Any, Any]) -> bool:

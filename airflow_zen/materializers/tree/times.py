@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from airflow_zen.materializers.tree.encoder import Encoder
 
 
-def _encode_clock(value: datetime | time, to: Encoder) -> Mapping[str, Json]:
+def encode_clock(value: datetime | time, to: Encoder) -> Mapping[str, Json]:
+    """Write a datetime or time as wall clock, zone and fold."""
     fields: dict[str, Json] = {"iso": value.replace(tzinfo=None, fold=0).isoformat()}
     if value.tzinfo is not None:
         fields["tz"] = to.encode(value.tzinfo)
@@ -55,13 +56,13 @@ def _parts(value: timedelta) -> list[int]:
 
 
 CODECS = {
-    datetime: Codec("datetime", _encode_clock, _decode_datetime),
+    datetime: Codec("datetime", encode_clock, _decode_datetime),
     date: Codec(
         "date",
         lambda value, _: {"iso": value.isoformat()},
         lambda node, _: date.fromisoformat(node["iso"]),
     ),
-    time: Codec("time", _encode_clock, _decode_time),
+    time: Codec("time", encode_clock, _decode_time),
     timedelta: Codec(
         "timedelta",
         lambda value, _: {"days_seconds_microseconds": _parts(value)},

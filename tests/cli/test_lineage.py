@@ -1,0 +1,45 @@
+"""Promises of `airflow zen lineage`."""
+
+import pytest
+
+from airflow_zen.cli import lineage
+from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
+from airflow_zen.settings import open_stack
+from tests.servers.mlflow_server import mlflow_server
+
+RUN = StepRun(StepRunId("late", "r1", "train"), state=StepState.FINISHED, started=1_000.0, ended=1_001.0)
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
+    return tmp_path
+
+
+def test_sync_without_mlflow_names_the_setting(root):
+    """Without a server there is nothing to sync with, and the setting is named."""
+    with pytest.raises(SystemExit, match=r"\[zen\] mlflow_conn_id"):
+        lineage.sync(None)
+
+
+def test_sync_delivers_what_mlflow_missed(root, airflow_db, monkeypatch, capsys):
+    """A step that ran while MLflow was away succeeds, and reaches MLflow by one command once it is back."""
+    with mlflow_server(root / "mlflow") as server:
+        monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+        server.stop()
+        stack = open_stack()
+        opened = stack.lineage.start(RUN)
+        stack.records.put(RUN, stack.lineage.finish(RUN, opened))
+        with pytest.raises(SystemExit):
+            lineage.sync(None)
+        assert "Not delivered: late/r1/train" in capsys.readouterr().out
+        server.start()
+        lineage.sync(None)
+        lineage.sync(None)
+        assert capsys.readouterr().out.splitlines() == ["Delivered 1 step runs.", "Delivered 0 step runs."]
+        import mlflow
+
+        client = mlflow.MlflowClient(server.uri)
+        experiment = client.get_experiment_by_name("airflow/late")
+        steps = client.search_runs([experiment.experiment_id], "tags.`zen.task_id` = 'train'")
+        assert [(run.info.status, run.info.start_time) for run in steps] == [("FINISHED", 1_000_000)]

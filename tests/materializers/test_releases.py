@@ -1,0 +1,55 @@
+"""Artifacts that older releases of a library wrote stay readable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from airflow_zen.materializers.pandas.strings import string_dtype
+from airflow_zen.materializers.registry import default_registry
+from tests.materializers.sameness import assert_same
+
+PANDAS_2_3 = Path(__file__).parent / "written_by_pandas_2_3"
+
+
+def test_frame_of_pandas_2_is_read_by_this_pandas() -> None:
+    """A frame that pandas 2.3 saved has the same dtypes here; its text columns are still objects."""
+    zone = pd.Series(pd.date_range("2024", periods=2, tz=_pandas_2_zone("Europe/Paris"), unit="ns"))
+    expected = pd.DataFrame(
+        {
+            "n": [1, 2],
+            "o": pd.Series(["a", None], dtype=object),
+            "s": pd.array(["a", None], dtype="string[python]"),
+            "z": zone,
+            "c": pd.Categorical(["x", None], pd.Index(["x", "y"], dtype=object)),
+            "i": pd.array([1, None], dtype="Int64"),
+        }
+    ).set_axis(pd.Index(["r", "t"], name="key", dtype=object), axis=0)
+    assert_same(expected, default_registry().load(PANDAS_2_3, "pandas.parquet@1"))
+
+
+def _pandas_2_zone(name: str) -> Any:
+    """Give the zone as pytz, which pandas 2 uses, or the next best where that is not installed."""
+    try:
+        import pytz
+    except ModuleNotFoundError:
+        return ZoneInfo(name)
+    return pytz.timezone(name)
+
+
+def test_new_strings_become_objects_under_an_old_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pandas before 2.3 has no `str` dtype and reads such a column as objects."""
+
+    def older(storage: str, **options: object) -> str:
+        if options:
+            raise TypeError("unexpected keyword argument 'na_value'")
+        return storage
+
+    monkeypatch.setattr(pd, "StringDtype", older)
+    assert string_dtype({"string": "pyarrow", "na": "nan"}) == np.dtype(object)
+    assert string_dtype({"string": "python", "na": "NA"}) == "python"
