@@ -47,5 +47,7 @@ say "setup: installing $(grep -c == "$constraints") pinned packages into $venv (
 # wherever PYTHONDONTWRITEBYTECODE is set.
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --compile-bytecode \
     --constraint "$constraints" --editable ".[$extras]"
+# The build leaves it here, where Airflow would find this provider a second time.
+rm -rf airflow_provider_zen.egg-info
 printf '%s' "$state" >"$stamp"
 say "setup: ready"

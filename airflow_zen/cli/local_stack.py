@@ -62,7 +62,7 @@ def down(directory: Path, say: Say = print) -> None:
         stack = read_state(directory)
         if stack:
             _stop(stack)
-            say(f"Stopped {', '.join(stack.running() or stack.processes) or 'nothing: nothing was up'}.")
+            say(f"Stopped {', '.join(stack.processes)}." if stack.processes else "Nothing was up.")
 
 
 def status(directory: Path) -> LocalStack | None:

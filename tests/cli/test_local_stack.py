@@ -142,7 +142,7 @@ def test_leaves_nothing_behind(stack, directory, capsys):
     assert status(directory).running() == {}
     assert main(["status", "--directory", str(directory)]) == 3
     assert main(["down", "--directory", str(directory)]) == 0
-    assert "nothing was up" in capsys.readouterr().out
+    assert "Nothing was up" in capsys.readouterr().out
 
 
 def test_part_that_cannot_start(directory, tmp_path):

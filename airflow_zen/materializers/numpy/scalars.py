@@ -25,10 +25,13 @@ def codec_of(value: Any) -> Codec | None:
 
 
 def _is_plain(value: np.ndarray[Any, Any]) -> bool:
-    """Tell whether Python numbers say it all; they do not keep which NaN it was."""
+    """Tell whether JSON numbers say it all; they do not keep which NaN it was."""
     if value.dtype.char not in _PLAIN_KINDS or value.dtype.metadata is not None:
         return False
-    return value.dtype.kind != "f" or np.array(value.tolist(), dtype=value.dtype).tobytes() == value.tobytes()
+    if value.dtype.kind != "f":
+        return True
+    missing = value[np.isnan(value)]
+    return missing.tobytes() == np.full_like(missing, np.nan).tobytes()
 
 
 def _encode_plain(value: np.generic, to: Encoder) -> Mapping[str, Json]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import skops.io
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.sklearn.canonical import write_canonical
 from airflow_zen.materializers.sklearn.mlmodel import MODEL_FILE, write_environment, write_mlmodel
 from airflow_zen.materializers.sklearn.trust import untrusted
+
+# skops asks every loaded module for the names of SciPy's ufuncs, and Airflow's deprecated ones answer with warnings.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import skops.io
 
 
 def save_model(estimator: Any, directory: Path) -> Mapping[str, Any]:
