@@ -125,9 +125,8 @@ class MaterializerRegistry:
         )
 
     def _for_declared(self, value: Any, declared: type | None) -> Materializer:
-        if declared is not None and isinstance(value, declared):
-            return self._known(declared) or self.for_type(type(value))
-        return self.for_type(type(value))
+        found = self._known(declared) if declared in type(value).__mro__ else None
+        return found or self.for_type(type(value))
 
     def _known(self, cls: type) -> Materializer | None:
         for base in cls.__mro__:

@@ -36,9 +36,10 @@ def cache_key(step: Step, arguments: Arguments, stack: Stack) -> CacheKey:
     def other(value: object) -> str | None:
         return _content(value, stack)
 
-    code = reach(step.function, other)
-    ingredients = dict(code.ingredients)
-    ingredients.update(_arguments(step, arguments, other))
+    ingredients = _arguments(step, arguments, other)
+    plain = [value for value in arguments.bound.arguments.values() if not isinstance(value, ArtifactRef)]
+    code = reach(step.function, other, arguments=plain)
+    ingredients.update(code.ingredients)
     ingredients.update(_inputs(step, arguments, stack))
     ingredients.update(_outputs(step, stack))
     if step.version:

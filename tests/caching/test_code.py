@@ -173,6 +173,7 @@ REFUSED = {
     "made by exec": ("space = {'__name__': __name__}\nexec('def step(x): return x', space)\nstep = space['step']\n", "no source"),
     "options of a library's wrapper": ("import pendulum\nimport tenacity\ndef h(x):\n    return x\ng = tenacity.retry(h)\ndef step(x):\n    return g(x)\n", "cannot be"),
     "decorator in a function that ended": ("import tenacity\ndef make(n):\n    @tenacity.retry(stop=tenacity.stop_after_attempt(n))\n    def step(x):\n        return x\n    return step\nstep = make(2)\n", "ended"),
+    "decorator that is gone": ("def make():\n    def deco(f):\n        return f\n    @deco\n    def step(x):\n        return x\n    return step\nstep = make()\n", "ended"),
     "pydantic model made by a call": ("import pydantic\nM = pydantic.create_model('M', x=(int, 1))\ndef step(x):\n    return M()\n", "made by a call"),
 }  # fmt: skip
 

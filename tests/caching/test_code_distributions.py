@@ -190,3 +190,18 @@ def test_library_that_is_absent(tmp_path: Path) -> None:
     """An import that can fail is part of the key as what it is: missing."""
     flow = "def step(x):\n    try:\n        import absent_lib\n    except ImportError:\n        absent_lib = None\n    return absent_lib\n"
     assert "absent_lib: absent_lib" in Project(tmp_path, {"flow.py": flow}).code().sources["function step"]
+
+
+DISGUISE = (
+    "def deco(n):\n    def wrap(f):\n        def inner(*a):\n            return f(*a), n\n"
+    "        inner.__module__, inner.__qualname__ = f.__module__, f.__qualname__\n        return inner\n    return wrap\n"
+)
+
+
+@pytest.mark.parametrize(("old", "new"), [("return x", "return -x"), ("deco(1)", "deco(2)")])
+def test_function_inside_a_library_wrapper(old: str, new: str, tmp_path: Path, site: Path) -> None:
+    """What a library's wrapper holds is reached, even when the wrapper takes the name of what it wraps."""
+    install(site, "disguise", "1", {"disguise/__init__.py": DISGUISE})
+    flow = "import disguise\ndef h(x):\n    return x\nh = disguise.deco(1)(h)\ndef step(x):\n    return h(x)\n"
+    before = Project(tmp_path / "a", {"flow.py": flow}).key()
+    assert Project(tmp_path / "b", {"flow.py": flow.replace(old, new)}).key() != before

@@ -10,7 +10,7 @@ from dataclasses import FrozenInstanceError, dataclass
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,10 @@ class PlainMaterializer(Materializer):
 
 class OtherPlainMaterializer(PlainMaterializer):
     encoding = "plain.other@1"
+
+
+class Row(TypedDict):
+    a: int
 
 
 class SubPlain(r.Plain):
@@ -161,6 +165,7 @@ def test_declared_type_chooses_the_materializer(tmp_path: Path) -> None:
     assert registry.save(SubPlain(1), tmp_path, declared=r.Plain).encoding == "plain.text@1"
     assert registry.save(1, _new(tmp_path, "a"), declared=object).encoding == "python.json@1"
     assert registry.save(1, _new(tmp_path, "b"), declared=str).encoding == "python.json@1"
+    assert registry.save({"a": 1}, _new(tmp_path, "c"), declared=Row).encoding == "python.json@1"
 
 
 def test_path_shows_the_files_of_any_artifact(tmp_path: Path) -> None:

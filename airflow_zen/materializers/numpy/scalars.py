@@ -31,7 +31,7 @@ def _is_plain(value: np.ndarray[Any, Any]) -> bool:
     if value.dtype.kind != "f":
         return True
     missing = value[np.isnan(value)]
-    return missing.tobytes() == np.full_like(missing, np.nan).tobytes()
+    return bool(missing.tobytes() == np.full_like(missing, np.nan).tobytes())
 
 
 def _encode_plain(value: np.generic, to: Encoder) -> Mapping[str, Json]:

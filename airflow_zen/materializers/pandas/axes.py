@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, cast
 
 import pandas as pd
@@ -16,13 +16,18 @@ from airflow_zen.materializers.registry import MaterializerRegistry
 
 def is_default_columns(columns: pd.Index) -> bool:
     """Tell whether column labels come back from the names in a parquet file alone."""
-    if type(columns) is not pd.Index or columns.name is not None or not len(columns) or not columns.is_unique:
+    if type(columns) is not pd.Index or columns.name is not None or not len(columns):
         return False
-    names = list(columns)
-    if not all(type(name) is str for name in names):
+    if not are_plain(columns):
         return False
-    usual = pd.Index(names).dtype
+    usual = pd.Index(list(columns)).dtype
     return bool(columns.dtype == usual and getattr(columns.dtype, "storage", "") == getattr(usual, "storage", ""))
+
+
+def are_plain(names: Iterable[Any]) -> bool:
+    """Tell whether labels can be the column names of a file: distinct, and strings that UTF-8 has."""
+    labels = list(names)
+    return all(type(label) is str and _is_text(label) for label in labels) and len(set(labels)) == len(labels)
 
 
 def index_columns(
@@ -75,9 +80,17 @@ def _levels(registry: MaterializerRegistry, index: pd.Index) -> list[Stored]:
 def _names(names: Collection[Any], taken: Collection[str]) -> list[str]:
     """Name the columns of an index by its names, or as pandas does where it has none."""
     wanted = list(names)
-    if all(type(name) is str and name not in taken for name in wanted) and len(set(wanted)) == len(wanted):
+    if are_plain(wanted) and not set(wanted) & set(taken):
         return wanted
     prefix = "__index_level"
     while any(name.startswith(prefix) for name in taken):
         prefix = f"_{prefix}"
     return [f"{prefix}_{level}__" for level in range(len(wanted))]
+
+
+def _is_text(label: str) -> bool:
+    try:
+        label.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -13,7 +13,7 @@ from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.arrow.parquet import FILE_NAME, with_note, write_parquet
 from airflow_zen.materializers.arrow.summary import describe
 from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.pandas.axes import index_columns, is_default_columns
+from airflow_zen.materializers.pandas.axes import are_plain, index_columns, is_default_columns
 from airflow_zen.materializers.pandas.columns import store, values_of
 from airflow_zen.materializers.pandas.stored import Stored
 from airflow_zen.materializers.tree import tree_text
@@ -54,8 +54,8 @@ def _taken_apart(value: Any) -> tuple[dict[str, Any], pd.Index, dict[str, Any]]:
     if not value.flags.allows_duplicate_labels:
         note["unique_labels"] = True
     if isinstance(value, pd.Series):
-        name = value.name if type(value.name) is str else "values"
-        return {name: value}, value.index, {"kind": "series", "name": value.name, **note}
+        file_name = str(value.name) if are_plain([value.name]) else "values"
+        return {file_name: value}, value.index, {"kind": "series", "name": value.name, **note}
     if not is_default_columns(value.columns):
         note["columns"] = value.columns
     return dict(zip(_file_names(value.columns), _columns(value), strict=True)), value.index, note
@@ -66,11 +66,8 @@ def _columns(frame: pd.DataFrame) -> Iterator[pd.Series]:
 
 
 def _file_names(columns: pd.Index) -> list[str]:
-    """Keep names that are distinct strings; number the columns otherwise."""
-    names = list(columns)
-    if all(type(name) is str for name in names) and len(set(names)) == len(names):
-        return names
-    return [str(position) for position in range(len(names))]
+    """Keep plain names; number the columns otherwise."""
+    return list(columns) if are_plain(columns) else [str(position) for position in range(len(columns))]
 
 
 def _column_notes(stored: Mapping[str, Stored]) -> dict[str, Any]:

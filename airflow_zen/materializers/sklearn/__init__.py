@@ -13,8 +13,8 @@ class SklearnMaterializer(Materializer):
     """Save any estimator, pipelines and searches included, the way `mlflow.sklearn.save_model` lays it out.
 
     `mlflow.sklearn.load_model`, `mlflow.pyfunc.load_model` and `mlflow models serve` take the directory as
-    it is. The same fitted state gives the same bytes. Types of scikit-learn, NumPy and SciPy are trusted;
-    an estimator with others (an own transformer, a lambda) is refused.
+    it is. The same fitted state gives the same bytes. What scikit-learn, NumPy and SciPy build models of is
+    trusted; an estimator with anything else (an own transformer, a lambda) is refused.
     """
 
     types = ("sklearn.base.BaseEstimator",)

@@ -26,8 +26,9 @@ def save_model(estimator: Any, directory: Path) -> Mapping[str, Any]:
     strangers = untrusted(found)
     if strangers:
         raise SaveRefused(
-            f"{type(estimator).__qualname__} contains {', '.join(strangers)}, which only a pickle could hold. Use "
-            f"scikit-learn's own parts, or set [zen] allow_pickle = True."
+            f"{type(estimator).__qualname__} contains {', '.join(strangers)}, which only a pickle could hold. Return "
+            f"the fitted part alone (such as search.best_estimator_), use scikit-learn's own parts, or set "
+            f"[zen] allow_pickle = True."
         )
     _try_loading(estimator, file, found)
     write_mlmodel(directory, found, predicts=hasattr(estimator, "predict"))
@@ -41,7 +42,10 @@ def load_model(directory: Path) -> Any:
     found = skops.io.get_untrusted_types(file=file)
     strangers = untrusted(found)
     if strangers:
-        raise ArtifactRefused(f"{MODEL_FILE} contains {', '.join(strangers)}; only scikit-learn, NumPy and SciPy do.")
+        raise ArtifactRefused(
+            f"{MODEL_FILE} contains {', '.join(strangers)}, which are not loaded. Save the model anew with parts of "
+            f"scikit-learn, NumPy and SciPy alone."
+        )
     return skops.io.load(file, trusted=found)
 
 
