@@ -70,5 +70,5 @@ clean: ## Stop what is up and remove what was built (not .venv)
 	@for stack in .zen/*/stack.json; do \
 	   [ ! -e "$$stack" ] || $(BIN)/python -m airflow_zen.cli.local_stack down --directory "$${stack%/*}" || exit 1; \
 	 done
-	@rm -rf .zen build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf .zen build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .hypothesis .pytest_cache .ruff_cache .import_linter_cache
 	@find airflow_zen tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

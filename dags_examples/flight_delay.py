@@ -93,7 +93,8 @@ def register(model: HistGradientBoostingClassifier, metrics: dict[str, float]) -
 def flight_delay():
     train_flights, test_flights = split(ingest(), test_from="2013-10-01")
     model = train(features(train_flights))
-    register(model, evaluate(model, features(test_flights)))
+    test_table = features.override(task_id="test_features")(test_flights)
+    register(model, evaluate(model, test_table))
 
 
 flight_delay()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pytz
 
 from tests.materializers import records as r
 
@@ -51,6 +52,7 @@ COLUMNS: dict[str, Any] = {
     "datetime paris": F({"a": pd.to_datetime(["2024-07-01", None]).tz_localize("Europe/Paris")}),
     "datetime utc": F({"a": pd.date_range("2024", periods=2, tz="UTC")}),
     "datetime offset": F({"a": pd.date_range("2024", periods=2, tz=dt.timezone(dt.timedelta(hours=-3, minutes=-30)))}),
+    "datetime in a pytz zone": F({"a": pd.date_range("2024", periods=2, tz=pytz.timezone("Europe/Paris"))}),
     "datetime odd offset": F({"a": pd.date_range("2024", periods=1, tz=dt.timezone(dt.timedelta(seconds=5)))}),
     "datetime ns paris": F({"a": S(pd.date_range("2024", periods=2, tz="Europe/Paris", unit="ns"))}),
     "timedelta": F({"a": pd.to_timedelta([1, None], unit="s"), "b": np.array([1, 2], "m8[s]")}),
@@ -163,6 +165,7 @@ AXES: dict[str, Any] = {
     "index: multi of times": F(
         {"a": [1, 2]}, index=pd.MultiIndex.from_arrays([pd.date_range("2024", periods=2), ["a", "b"]])
     ),
+    "index: multi of intervals": F({"a": [1]}, index=pd.MultiIndex.from_arrays([pd.interval_range(0, 1), ["a"]])),
     "index: multi with equal names": F({"a": [1, 2, 3, 4]}, index=_multi(names=["u", "u"])),
     "index: empty multi": F({"a": []}, index=pd.MultiIndex.from_arrays([[], []])),
     "attrs": _attrs(),

@@ -15,6 +15,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestRegress
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import FunctionTransformer
 from airflow_zen.materializers.registry import default_registry
 
 junk = [np.random.bytes(1 << 12) for _ in range(int(sys.argv[1]))]
@@ -26,6 +27,7 @@ values = {
     "forest": RandomForestRegressor(3, random_state=0).fit(x, x["a"]),
     "boosting": HistGradientBoostingClassifier(max_iter=3, random_state=0).fit(x, x["a"] > 0),
     "text": make_pipeline(TfidfVectorizer(stop_words=["the", "a"]), LogisticRegression()).fit(words, [0, 1, 0, 1]),
+    "set": FunctionTransformer(kw_args={"words": {"red", "green", "blue", "a", "b"}}),
     "frame": pd.DataFrame({"a": [1, 2], "s": pd.Categorical(["x", "y"]), "o": [{1, 2}, {"b", "a"}]}, index=["r", "s"]),
     "arrow": pa.table({"d": pa.array(["x", "y"]).dictionary_encode()}),
     "polars": pl.DataFrame({"c": pl.Series(["b", "a"], dtype=pl.Categorical)}),

@@ -33,6 +33,10 @@ class MyFrame(pd.DataFrame):
     pass
 
 
+class MyPolars(pl.DataFrame):
+    pass
+
+
 class MyEstimator(BaseEstimator):
     def predict(self, x: Any) -> Any:
         return x
@@ -168,6 +172,12 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "unknown object as column name": (lambda _: pd.DataFrame([[1]], columns=[r.Plain(1)]), "Plain"),
     "arrow table with our key": (lambda _: _arrow_with_own_key(), "airflow_zen"),
+    "column of a dateutil zone": (
+        lambda _: pd.DataFrame({"a": pd.date_range("2024", periods=1, tz=dateutil.tz.gettz("Europe/Paris"))}),
+        "zoneinfo.ZoneInfo",
+    ),
+    "seconds beyond milliseconds": (lambda _: pd.DataFrame({"a": np.array([2**62], "M8[s]")}), "does not fit"),
+    "polars subclass": (lambda _: MyPolars({"a": [1]}), "base class"),
     "lazy frame": (lambda _: pl.LazyFrame({"a": [1]}), "collect()"),
     "polars objects": (lambda _: pl.DataFrame({"a": pl.Series([object()], dtype=pl.Object)}), "Cast"),
     "polars empty struct": (lambda _: pl.DataFrame({"a": pl.Series([{}], dtype=pl.Struct([]))}), "Cast"),

@@ -72,7 +72,7 @@ def test_loaded_frame_is_writable(frame: pd.DataFrame, tmp_path: Path) -> None:
     loaded = REGISTRY.load(tmp_path, saved.encoding)
     for position in range(loaded.shape[1]):
         dtype = loaded.dtypes.iloc[position]
-        if dtype == object or isinstance(dtype, pd.SparseDtype):
+        if dtype.kind == "O" or isinstance(dtype, pd.SparseDtype):
             continue  # assignment unpacks some objects, and pandas has none into sparse columns
         loaded.iloc[0, position] = loaded.iloc[-1, position]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import zipfile
 from collections.abc import Callable
@@ -15,11 +16,12 @@ import pytest
 import skops.io
 import yaml
 from sklearn.base import BaseEstimator
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from airflow_zen.errors import ArtifactRefused
+from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.materializers.sklearn.trust import untrusted
 from tests.materializers.path_values import MODELS, X, Y
@@ -142,6 +144,27 @@ def test_untrusted_estimator_is_pickled_where_that_is_allowed(tmp_path: Path) ->
     )
 
 
+def test_model_on_categories_is_kept(tmp_path: Path) -> None:
+    """Gradient boosting on a categorical column holds a partial of scikit-learn's own, which is no reason to pickle."""
+    frame = X.assign(d=pd.Categorical(["u", "v"] * 40))
+    model = HistGradientBoostingRegressor(max_iter=3, random_state=0).fit(frame, Y)
+    _saved(model, tmp_path)
+    np.testing.assert_array_equal(
+        default_registry().load(tmp_path, "sklearn.mlflow@1").predict(frame), model.predict(frame)
+    )
+    np.testing.assert_array_equal(mlflow.sklearn.load_model(str(tmp_path)).predict(frame), model.predict(frame))
+
+
+def test_partial_is_as_trusted_as_its_function(tmp_path: Path) -> None:
+    """A partial of a function that reads files is refused, when it is saved and when it is loaded."""
+    model = make_pipeline(FunctionTransformer(functools.partial(np.load, allow_pickle=True)))
+    with pytest.raises(SaveRefused, match=r"numpy\.load"):
+        default_registry().save(model, tmp_path)
+    skops.io.dump(model, tmp_path / "model.skops")
+    with pytest.raises(ArtifactRefused, match=r"numpy\.load"):
+        default_registry().load(tmp_path, "sklearn.mlflow@1")
+
+
 def test_numpy_function_in_a_pipeline_is_kept(tmp_path: Path) -> None:
     """A FunctionTransformer of a NumPy function is no reason to pickle."""
     model = make_pipeline(FunctionTransformer(np.clip, kw_args={"a_min": 0, "a_max": 1}), Ridge()).fit(X, Y)
@@ -166,6 +189,7 @@ def test_numpy_function_in_a_pipeline_is_kept(tmp_path: Path) -> None:
         "scipy.stats._distn_infrastructure.rv_continuous",
         "scipy.stats._distn_infrastructure.rv_continuous_frozen",
         "scipy.sparse._matrix_io.load_npz",
+        "sklearn.utils.validation.check_memory",
         "sklearn.utils.discovery.import_module",
         "sklearn.tree._export.export_graphviz",
         "sklearn.linear_model._logistic.LogisticRegression.fit",

@@ -26,7 +26,7 @@ _LOOKED_INTO = re.compile(
 _FUNCTIONS = re.compile(
     r"""
     sklearn\.(cluster\._kmeans|covariance|feature_extraction|feature_selection|gaussian_process|metrics|preprocessing)\.
-    | sklearn\.utils\.(extmath|validation)\.
+    | sklearn\.utils\.(extmath\.|validation\.check_array$)
     | scipy\._lib\.array_api_compat\.numpy\.
     """,
     re.VERBOSE,
