@@ -155,7 +155,6 @@ def test_distinct_values_differ() -> None:
         (memoryview(b"abcd")[::2], memoryview(b"ac")),
         ([[1], [1]], [SHARED, SHARED]),
     ],
-    ids=str,
 )
 def test_equal_values_agree(one: object, two: object) -> None:
     """The way a value was built, ordered or laid out in memory leaves no trace."""
@@ -200,8 +199,6 @@ def test_undeclared_attribute_is_content() -> None:
     assert fingerprint(value) != before
 
 
-
-
 @pytest.mark.parametrize(
     ("digest", "value"),
     [
@@ -214,7 +211,6 @@ def test_undeclared_attribute_is_content() -> None:
         ("5a424a2a9b94c5a21e1537e3481230066c528985c2c0743de182b887c910c6db", Frozen(decimal.Decimal("1.5"))),
         ("dcf2c63f02a98c1b14cc95e3cbc9745748860506dab1fbbb20b8aa73fb925274", np.arange(6, dtype="<i8").reshape(2, 3)),
     ],
-    ids=str,
 )
 def test_pinned(digest: str, value: object) -> None:
     """Fingerprints are a format: a change of them needs a new KEY_VERSION."""
@@ -223,12 +219,17 @@ def test_pinned(digest: str, value: object) -> None:
 
 def test_pinned_fold() -> None:
     """So is the folded key."""
-    assert fold({"function train": "ab", "python": "3.11"}) == "aaad3b4326712732671206a792634de005180dd168100b17fd357781d0c67a8e"
+    assert (
+        fold({"function train": "ab", "python": "3.11"})
+        == "aaad3b4326712732671206a792634de005180dd168100b17fd357781d0c67a8e"
+    )
 
 
 def test_fold_frames_its_parts() -> None:
     """Labels and fingerprints cannot run into one another, and their order does not matter."""
-    keys = [fold(each) for each in ({}, {"ab": "c"}, {"a": "bc"}, {"abc": ""}, {"a": "b", "c": ""}, {"a": "", "b": "c"})]
+    keys = [
+        fold(each) for each in ({}, {"ab": "c"}, {"a": "bc"}, {"abc": ""}, {"a": "b", "c": ""}, {"a": "", "b": "c"})
+    ]
     assert len(set(keys)) == len(keys)
     assert fold({"a": "1", "b": "2"}) == fold({"b": "2", "a": "1"})
 
@@ -332,7 +333,10 @@ KEYS = st.one_of(st.booleans(), st.integers(), st.text(max_size=3), st.tuples(st
 VALUES = st.recursive(
     ATOMS,
     lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.tuples(inner, inner), st.dictionaries(KEYS, inner, max_size=3), st.frozensets(KEYS, max_size=3)
+        st.lists(inner, max_size=3),
+        st.tuples(inner, inner),
+        st.dictionaries(KEYS, inner, max_size=3),
+        st.frozensets(KEYS, max_size=3),
     ),
     max_leaves=8,
 )
@@ -384,7 +388,11 @@ def test_processes_agree() -> None:
     """Processes with other hash seeds give the same fingerprints."""
     answers = {
         subprocess.run(
-            [sys.executable, "-c", SCRIPT], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", SCRIPT],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for seed in ("0", "1", "2")
     }

@@ -71,7 +71,7 @@ def normalise_root(root: str) -> str:
         root = root.removeprefix("file://")
     if "://" in root:
         return root.rstrip("/")
-    return os.path.abspath(Path(root).expanduser())  # noqa: PTH100 - a root may be reached by a link of another name
+    return os.path.abspath(Path(root).expanduser())
 
 
 def relative_key(root: str, url: str) -> str:

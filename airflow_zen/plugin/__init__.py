@@ -11,4 +11,4 @@ class ZenPlugin(AirflowPlugin):
     """Close a DAG run's lineage with its real end state."""
 
     name = "airflow_zen"
-    listeners = [dag_runs]  # noqa: RUF012 - as Airflow declares it
+    listeners = [dag_runs]

@@ -135,7 +135,10 @@ def test_same_names_are_told_apart(tmp_path: Path) -> None:
 
 def test_arguments_bring_their_classes(tmp_path: Path) -> None:
     """The methods of an argument's class are reached although the step never names it."""
-    files = {"flow.py": "def step(s):\n    return s.go()\n", "helpers.py": "class A:\n    def go(self):\n        return 1\n"}
+    files = {
+        "flow.py": "def step(s):\n    return s.go()\n",
+        "helpers.py": "class A:\n    def go(self):\n        return 1\n",
+    }
     with Project(tmp_path, files).imported() as flow:
         helpers = importlib.import_module("helpers")
         assert "class helpers.A" in reach(flow.step, arguments=[[helpers.A()]]).ingredients
@@ -270,14 +273,18 @@ def test_not_warned(text: str, tmp_path: Path) -> None:
 
 def test_fast(tmp_path: Path) -> None:
     """A typical step is fingerprinted in a fraction of what a cached task may cost, in a process that has done none."""
-    text = "import pandas as pd\nfrom sklearn.svm import SVC\n" + PROJECT["flow.py"].replace("(x):", "(x: pd.DataFrame):")
+    text = "import pandas as pd\nfrom sklearn.svm import SVC\n" + PROJECT["flow.py"].replace(
+        "(x):", "(x: pd.DataFrame):"
+    )
     Project(tmp_path, {**PROJECT, "flow.py": text + "    return SVC()\n"})
     script = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import flow, time;"
         "from airflow_zen.caching.code import reach; start = time.process_time(); reach(flow.step);"
         "print(time.process_time() - start)"
     )
-    seconds = [float(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout) for _ in "12"]
+    seconds = [
+        float(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout) for _ in "12"
+    ]
     assert min(seconds) < 0.05
 
 
@@ -297,5 +304,3 @@ def test_reaching_does_not_import_libraries(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False", "False"]
-
-

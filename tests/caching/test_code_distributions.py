@@ -102,7 +102,9 @@ def test_upgrade_within_a_process(site: Path) -> None:
 
 def test_target_folder_of_another_name(tmp_path: Path) -> None:
     """What `pip install --target` wrote is a library, and its neighbours without metadata are not."""
-    project = Project(tmp_path, {"flow.py": "import vendored\nimport mine\ndef step(x):\n    return vendored.f(x), mine.f(x)\n"})
+    project = Project(
+        tmp_path, {"flow.py": "import vendored\nimport mine\ndef step(x):\n    return vendored.f(x), mine.f(x)\n"}
+    )
     install(tmp_path, "vendored", "7", {"vendored/__init__.py": "def f(x):\n    return x\n"})
     (tmp_path / "mine.py").write_text("def f(x):\n    return x\n")
     ingredients = project.code().ingredients
@@ -147,7 +149,12 @@ def keys_for_versions(tmp_path: Path, site: Path, flow: str, **files: str) -> se
     """Fold the step's key under two versions of one library."""
     keys = set()
     for version in ("1.0", "1.1"):
-        install(site, "some-lib", version, {"somelib/__init__.py": "def f(x):\n    return x\nclass C:\n    pass\n", "somelib/deep.py": ""})
+        install(
+            site,
+            "some-lib",
+            version,
+            {"somelib/__init__.py": "def f(x):\n    return x\nclass C:\n    pass\n", "somelib/deep.py": ""},
+        )
         project = Project(tmp_path / version, {"flow.py": flow, **{f"{name}.py": text for name, text in files.items()}})
         with project.imported() as module:
             keys.add(fold(reach(module.step).ingredients))
@@ -177,7 +184,10 @@ def keys_for_versions(tmp_path: Path, site: Path, flow: str, **files: str) -> se
 )
 def test_library_version_is_in_the_key(flow: str, tmp_path: Path, site: Path) -> None:
     """Another version of a library that the code reaches is another key, however the code names it."""
-    assert len(keys_for_versions(tmp_path, site, flow, helpers="import somelib\ndef h(x):\n    return somelib.f(x)\n")) == 2
+    assert (
+        len(keys_for_versions(tmp_path, site, flow, helpers="import somelib\ndef h(x):\n    return somelib.f(x)\n"))
+        == 2
+    )
 
 
 def test_unused_library_is_not_in_the_key(tmp_path: Path, site: Path) -> None:

@@ -66,7 +66,9 @@ TEXT = [
 
 UNRELATED = "def h(x):\n    return x\nLIMIT = 1\ndef other():\n    return LIMIT\ndef step(x):\n    return h(x)\n"
 HELPERS = "from helpers import clean\ndef step(x):\n    return clean(x)\n"
-CLEAN = "LIMIT = 1\ndef inner(x):\n    return x\ndef clean(x):\n    return inner(x) + LIMIT\ndef other():\n    return 0\n"
+CLEAN = (
+    "LIMIT = 1\ndef inner(x):\n    return x\ndef clean(x):\n    return inner(x) + LIMIT\ndef other():\n    return 0\n"
+)
 BY_MODULE = "import helpers\ndef step(x):\n    return helpers.clean(x)\n"
 RECURSION = "def even(n):\n    return n == 0 or odd(n - 1)\ndef odd(n):\n    return n != 0 and even(n - 1)\ndef step(n):\n    return even(n)\n"
 

@@ -44,7 +44,9 @@ def test_dag_test_runs_steps(run_dag):
     assert run.state == "success"
     record = open_stack().records.get(StepRunId("dag_test", run.run_id, "largest"))
     assert airflow_zen.load(record.outputs["output"]) == 120
-    assert airflow_zen.load(open_stack().records.get(StepRunId("dag_test", run.run_id, "add_odd")).outputs["output"]) == 25
+    assert (
+        airflow_zen.load(open_stack().records.get(StepRunId("dag_test", run.run_id, "add_odd")).outputs["output"]) == 25
+    )
 
 
 def test_dag_test_uses_the_cache_and_can_leave_it(run_dag):

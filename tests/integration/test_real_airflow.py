@@ -108,7 +108,7 @@ def test_artifacts_lie_in_s3(deployment, ceph):
 def test_the_second_run_is_cached(deployment):
     """Triggered again, every step is green without work, and says whose result it reuses."""
     assert deployment.second.state == "success"
-    for (task_id, map_index), _ in deployment.tasks(deployment.second).items():
+    for task_id, map_index in deployment.tasks(deployment.second):
         if task_id == "look":
             continue
         value = deployment.xcom(deployment.second, task_id, map_index)
@@ -148,7 +148,9 @@ def test_the_parent_run_ends_with_the_dag_run(deployment, mlflow):
     """The DAG run's MLflow run is closed when the DAG run ends."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        (parent,) = runs(mlflow, f"tags.`zen.run_key` = 'churn/{deployment.first.run_id}' and tags.`zen.kind` = 'dag_run'")
+        (parent,) = runs(
+            mlflow, f"tags.`zen.run_key` = 'churn/{deployment.first.run_id}' and tags.`zen.kind` = 'dag_run'"
+        )
         if parent.info.status == "FINISHED":
             return
         time.sleep(1)
