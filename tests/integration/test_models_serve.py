@@ -1,8 +1,10 @@
 """The address of a model artifact is an MLflow Model, for MLflow's own server too."""
 
 import json
+import os
 import sys
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +23,8 @@ def test_mlflow_serves_an_artifact(tmp_path, monkeypatch):
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", address, "-h", "127.0.0.1", "-p", str(port)]
     command += ["--env-manager", "local"]
-    with running(command, log=tmp_path / "serve.log", answers=lambda: accepts(port), timeout=200):
+    here = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    with running(command, log=tmp_path / "log", answers=lambda: accepts(port), timeout=200, environment=here):
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/invocations",
             json.dumps({"inputs": [[4, 5], [6, 7]]}).encode(),
