@@ -12,8 +12,9 @@ from typing import Any
 from airflow.configuration import conf
 from airflow.exceptions import AirflowConfigException
 
+from airflow_zen.artifacts.root import normalise_root
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.artifacts.transport import Transport, normalise_root, open_transport
+from airflow_zen.artifacts.transport import Transport, open_transport
 from airflow_zen.caching.cache import StepCache
 from airflow_zen.errors import LineageError, SettingsError
 from airflow_zen.lineage.mlflow import MlflowRecorder

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.artifacts.parallel import in_parallel, publish_files
-from airflow_zen.artifacts.transport import relative_key
+from airflow_zen.artifacts.root import relative_key
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
 
 

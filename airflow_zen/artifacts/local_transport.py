@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from airflow_zen.artifacts.transport import relative_key
+from airflow_zen.artifacts.root import relative_key
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
 
 _READ_ONLY = 0o444

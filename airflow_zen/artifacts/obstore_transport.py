@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_zen.artifacts import obstore_options
 from airflow_zen.artifacts.parallel import in_parallel, publish_files
-from airflow_zen.artifacts.transport import relative_key
+from airflow_zen.artifacts.root import relative_key
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, ZenError
 
 _CHUNK = 8 * 1024 * 1024

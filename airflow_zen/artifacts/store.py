@@ -14,7 +14,8 @@ from typing import Any
 from airflow_zen.artifacts.manifest import FILE_NAME, Manifest
 from airflow_zen.artifacts.parallel import in_parallel
 from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef
-from airflow_zen.artifacts.transport import Transport, normalise_root
+from airflow_zen.artifacts.root import normalise_root
+from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused
 
 _INLINE_LIMIT = 16 * 1024

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from airflow_zen.errors import SettingsError
+from airflow_zen.artifacts.root import normalise_root
 
 OBSTORE_SCHEMES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
 
@@ -61,25 +61,6 @@ class Transport(Protocol):
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; one that is gone already is no error."""
         ...
-
-
-def normalise_root(root: str) -> str:
-    """Write an artifact root in its one form: an absolute path, or a URL without a trailing slash."""
-    if not root.strip():
-        raise SettingsError("[zen] artifact_root must be a path or a URL such as 's3://bucket/prefix', got ''.")
-    if root.startswith("file://"):
-        root = root.removeprefix("file://")
-    if "://" in root:
-        return root.rstrip("/")
-    return os.path.abspath(Path(root).expanduser())
-
-
-def relative_key(root: str, url: str) -> str:
-    """Turn an address under the root into a key; raises `SettingsError` when it lies elsewhere."""
-    url = url.removeprefix("file://")
-    if not url.startswith(root + "/") or ".." in url.split("/"):
-        raise SettingsError(f"{url!r} does not lie under the artifact root {root!r}.")
-    return url[len(root) + 1 :].strip("/")
 
 
 def open_transport(root: str, options: Mapping[str, Any]) -> Transport:

@@ -9,7 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from airflow_zen.artifacts.transport import Transport, normalise_root
+from airflow_zen.artifacts.root import normalise_root
+from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ZenError
 from airflow_zen.lineage.models import Models
 from airflow_zen.lineage.names import end_tags, quoted, run_name, step_tags

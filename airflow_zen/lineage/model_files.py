@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 from airflow_zen.artifacts.manifest import FILE_NAME, Manifest
 from airflow_zen.artifacts.parallel import in_parallel
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.transport import Transport, relative_key
+from airflow_zen.artifacts.root import relative_key
+from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import SettingsError
 from airflow_zen.lineage.rest import MlflowRest
 

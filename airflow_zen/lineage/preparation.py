@@ -9,7 +9,8 @@ from typing import Any
 
 from airflow_zen.artifacts.manifest import FILE_NAME, Manifest
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.transport import Transport, relative_key
+from airflow_zen.artifacts.root import relative_key
+from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ZenError
 from airflow_zen.lineage.models import is_model
 from airflow_zen.lineage.step_run import StepRun

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
+
+from airflow_zen.environment import added_environment
 
 
 def end_user_run(run_id: str, status: str, environment: Mapping[str, str]) -> None:
@@ -18,7 +18,7 @@ def end_user_run(run_id: str, status: str, environment: Mapping[str, str]) -> No
     mlflow = sys.modules.get("mlflow")
     if mlflow is None or not hasattr(mlflow, "end_run"):
         return
-    with _environment({**environment, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}):
+    with added_environment({**environment, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}):
         while _is_ours(mlflow.active_run(), run_id):
             mlflow.end_run(status)
 
@@ -27,17 +27,3 @@ def _is_ours(active: Any, run_id: str) -> bool:
     if active is None:
         return False
     return run_id in {active.info.run_id, active.data.tags.get("mlflow.parentRunId")}
-
-
-@contextmanager
-def _environment(additions: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in additions}
-    os.environ.update(additions)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

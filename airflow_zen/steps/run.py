@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.caching.cache import CacheEntry
+from airflow_zen.environment import added_environment
 from airflow_zen.errors import FingerprintError, StepInterrupted
 from airflow_zen.lineage.recorder import Opened
 from airflow_zen.lineage.step_run import StepRun, StepState
@@ -121,7 +121,7 @@ def _call(
     values = arguments.load(stack, step.parameter_types, scratch)
     opened = opening.result()
     watcher.opened(opened)
-    with _environment(opened.environment):
+    with added_environment(opened.environment):
         result = step.function(*values.args, **values.kwargs)
         if inspect.iscoroutine(result):
             result = asyncio.run(result)
@@ -173,18 +173,3 @@ def _artifact_name(run: StepRun, output: str) -> str:
 def _scratch() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="airflow-zen-", ignore_cleanup_errors=True) as directory:
         yield Path(directory)
-
-
-@contextmanager
-def _environment(additions: Mapping[str, str]) -> Iterator[None]:
-    """Let the user's function find its lineage run, and leave no trace of that behind."""
-    before = {name: os.environ.get(name) for name in additions}
-    os.environ.update(additions)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

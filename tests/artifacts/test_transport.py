@@ -9,7 +9,8 @@ import pytest
 from airflow_zen.artifacts.fsspec_transport import FsspecTransport
 from airflow_zen.artifacts.local_transport import LocalTransport
 from airflow_zen.artifacts.obstore_transport import ObstoreTransport
-from airflow_zen.artifacts.transport import normalise_root, open_transport, relative_key
+from airflow_zen.artifacts.root import normalise_root, relative_key
+from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
 
 
