@@ -106,6 +106,7 @@ def run_dag(
     conf: dict[str, Any] | None = None,
     connections: dict[str, Any] | None = None,
     try_number: int = 1,
+    max_tries: int | None = None,
 ) -> Run:
     """Run every task of a DAG once, in topological order; tasks after a failure are left out."""
     supervisor = Supervisor(connections=connections or {})
@@ -113,7 +114,7 @@ def run_dag(
     with _supervised(supervisor):
         for task in dag.topological_sort():
             for map_index in _map_indexes(task, supervisor):
-                run.tasks.append(_run_task(dag, task, map_index, run_id, conf, try_number, supervisor))
+                run.tasks.append(_run_task(dag, task, map_index, run_id, conf, (try_number, max_tries), supervisor))
                 if run.tasks[-1].state != "success":
                     return run
     return run
@@ -133,8 +134,9 @@ def _supervised(supervisor: Supervisor) -> Iterator[None]:
 
 
 def _run_task(
-    dag: Any, task: Any, map_index: int, run_id: str, conf: Any, try_number: int, supervisor: Supervisor
+    dag: Any, task: Any, map_index: int, run_id: str, conf: Any, tries: tuple[int, int | None], supervisor: Supervisor
 ) -> Task:
+    try_number, max_tries = tries
     ti = task_runner.RuntimeTaskInstance.model_construct(
         id=uuid.uuid4(),
         task_id=task.task_id,
@@ -147,7 +149,7 @@ def _run_task(
         context_carrier={},
         task=task,
         bundle_instance=None,
-        max_tries=0,
+        max_tries=task.retries if max_tries is None else max_tries,
         start_date=NOW,
         is_mapped=task.is_mapped,
         state="running",

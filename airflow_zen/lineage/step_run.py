@@ -39,7 +39,7 @@ class StepRun:
 
     Times are seconds since the epoch. `parameters` are JSON values by argument name. `inputs` and
     `outputs` hold refs by argument path (`frame`, `frames[2]`) and output name. `summaries` are the
-    materializers' summaries of the outputs, by digest. `cache` is `hit`, `miss` or `off`, `why` the
+    materializers' summaries of the outputs, by digest. `cache` is `hit`, `miss` or `off` (`recompute` when asked for, before it becomes a miss), `why` the
     reason in words, `origin` the step run whose outputs a hit reused. `model` is the name of the
     registered model that a model output becomes a version of.
     """

@@ -8,6 +8,7 @@ from airflow.sdk.definitions.context import context_merge
 
 from airflow_zen.lineage.recorder import Opened
 from airflow_zen.lineage.step_run import StepRun, StepRunId
+from airflow_zen.operators.display import mapped_label, show
 from airflow_zen.operators.interrupt import interruptible
 from airflow_zen.operators.links import MlflowRunLink
 from airflow_zen.settings import Settings, open_stack
@@ -22,9 +23,10 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
     """Run the operator's step; return its outputs as refs on the wire, as XCom holds them."""
     with interruptible(operator.on_kill):
         settings = Settings.read()
-        begun = begin(operator, context, settings)
         arguments = bind(operator, context)
+        begun = begin(operator, context, settings, mapped_label(operator, arguments))
         run = run_step(operator.step, arguments, open_stack(settings), begun, TaskWatcher(operator, context))
+    show(operator, context, run)
     wires = {name: ref.to_wire() for name, ref in run.outputs.items()}
     return wires if operator.step.outputs.several else next(iter(wires.values()), None)
 
@@ -37,7 +39,7 @@ def bind(operator: MLStepOperator, context: Any) -> Arguments:
     return Arguments.bind(operator.python_callable, operator.op_args, kwargs, frozenset(kwargs) - given)
 
 
-def begin(operator: MLStepOperator, context: Any, settings: Settings) -> StepRun:
+def begin(operator: MLStepOperator, context: Any, settings: Settings, label: str) -> StepRun:
     """Open the record of this try."""
     ti = context["ti"]
     cache, why = caching(operator, context, settings)
@@ -52,6 +54,7 @@ def begin(operator: MLStepOperator, context: Any, settings: Settings) -> StepRun
         cache=cache,
         why=why,
         model=operator.model,
+        label=label,
         source=operator.step.source,
         owner=operator.owner,
         log_url=str(getattr(ti, "log_url", "") or ""),
@@ -60,16 +63,33 @@ def begin(operator: MLStepOperator, context: Any, settings: Settings) -> StepRun
 
 
 def caching(operator: MLStepOperator, context: Any, settings: Settings) -> tuple[str, str]:
-    """Decide whether results may be reused: the run's conf first, then the step, then the deployment."""
+    """Decide whether results may be reused: the run's conf first, then the step, then the deployment.
+
+    `recompute` runs the function and remembers its result, `off` does neither look up nor remember.
+    """
     zen = (context["dag_run"].conf or {}).get("zen") or {}
-    asked = zen.get("cache") if isinstance(zen, dict) else None
+    zen = zen if isinstance(zen, dict) else {}
+    asked = zen.get("cache")
     if asked is False:
         return "off", "the DAG run was triggered with {'zen': {'cache': false}}"
     if operator.cache is False:
         return "off", "the step is declared cache=False"
     if operator.cache is None and asked is not True and not settings.cache:
         return "off", "[zen] cache is false"
+    if _names(zen.get("recompute"), operator.task_id):
+        return "recompute", "the DAG run was triggered to recompute it"
+    if _cleared(operator, context["ti"]):
+        return "recompute", "the task was cleared"
     return "miss", ""
+
+
+def _names(tasks: Any, task_id: str) -> bool:
+    return task_id in ([tasks] if isinstance(tasks, str) else tasks if isinstance(tasks, list) else [])
+
+
+def _cleared(operator: MLStepOperator, ti: Any) -> bool:
+    """Tell a task that a person cleared from one that Airflow retries: clearing raises its number of tries."""
+    return int(getattr(ti, "max_tries", 0) or 0) > int(operator.retries or 0)
 
 
 class TaskWatcher(Watcher):

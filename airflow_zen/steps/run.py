@@ -42,8 +42,9 @@ def run_step(step: Step, arguments: Arguments, stack: Stack, run: StepRun, watch
     """
     watcher = watcher or Watcher()
     run = replace(run, started=stack.clock(), inputs=arguments.inputs, parameters=arguments.parameters())
+    anew = run.cache == "recompute"
     key, run = _key(step, arguments, stack, run)
-    if key and (entry := _remembered(key, stack)):
+    if key and not anew and (entry := _remembered(key, stack)):
         return _reuse(entry, stack, run, watcher)
     with ThreadPoolExecutor(1) as pool, _scratch() as scratch:
         opening = pool.submit(stack.lineage.start, run)

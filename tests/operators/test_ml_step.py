@@ -272,10 +272,54 @@ def test_timeout_ends_as_failed():
     assert "Timeout" in open_stack().records.get(StepRunId("d", "manual__1", "slow")).error
 
 
-def test_outlets_pass_through():
-    """A step that ran reports its asset."""
-    built = pipeline(lambda: ml_step(outlets=[Asset("s3://b/x")])(frame.function)(1))
-    assert len(run_dag(built).task("frame").outlets) == 1
+def test_a_hit_fires_no_asset_event():
+    """A step that ran reports its asset; one that reused a result does not, so that nothing wakes for no news."""
+    reported = []
+    for run_id in ("r1", "r2"):
+        built = pipeline(lambda: ml_step(outlets=[Asset("s3://b/x")])(frame.function)(1))
+        reported.append(len(run_dag(built, run_id=run_id).task("frame").outlets))
+    assert reported == [1, 0]
+
+
+def test_mapped_tasks_are_labelled():
+    """A mapped task is labelled with what it is mapped over, and says when it is cached."""
+    labels = []
+    for run_id in ("r1", "r2"):
+        run = run_dag(pipeline(lambda: frame.expand(rows=[1, 2])), run_id=run_id)
+        labels.append([task.label for task in run.tasks])
+    assert labels == [["rows=1", "rows=2"], ["rows=1 (cached)", "rows=2 (cached)"]]
+
+
+def test_a_users_own_label_stays():
+    """A `map_index_template` of the user's own is left alone."""
+    own = frame.override(map_index_template="mine {{ ti.map_index }}")
+    assert run_dag(pipeline(lambda: own.expand(rows=[1]))).tasks[0].label == "mine 0"
+
+
+def test_a_hit_is_remarked_in_the_state_store():
+    """A reused result is remarked in the task's state store, with the run that made it."""
+    built = pipeline(lambda: frame(1))
+    run_dag(built)
+    sent = run_dag(built, run_id="r2").supervisor.sent
+    assert any(getattr(message, "value", None) == "hit: d/manual__1/frame/-1/1" for message in sent)
+
+
+def test_one_step_can_be_recomputed():
+    """A run triggered with `{"zen": {"recompute": ["frame"]}}` runs that step and reuses the others."""
+    built = pipeline(lambda: total([frame(2)]))
+    run_dag(built)
+    run = run_dag(built, run_id="r2", conf={"zen": {"recompute": ["frame"]}})
+    assert (run.xcom("frame")["cached"], run.xcom("total")["cached"]) == (False, True)
+    assert "recompute" in open_stack().records.get(StepRunId("d", "r2", "frame")).why
+    assert run_dag(built, run_id="r3").xcom("frame")["origin"] == "d/r2/frame/-1/1"
+
+
+def test_a_cleared_task_is_recomputed_and_a_retry_is_not():
+    """A task that a person clears runs again; one that Airflow retries keeps its hit."""
+    built = pipeline(lambda: frame.override(retries=2)(2))
+    run_dag(built)
+    assert run_dag(built, run_id="r2", try_number=2, max_tries=2).xcom("frame")["cached"] is True
+    assert run_dag(built, run_id="r2", try_number=2, max_tries=3).xcom("frame")["cached"] is False
 
 
 def test_nothing_secret_is_stored(monkeypatch, root):
