@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 from airflow_zen.errors import SettingsError
+
+# Filesystems allow a name 255 bytes; what follows it (`.json`) needs a few.
+_LONGEST_FOLDER = 250
+_HASH = 8
 
 
 def normalise_root(root: str) -> str:
@@ -25,3 +31,12 @@ def relative_key(root: str, url: str) -> str:
     if not url.startswith(root + "/") or ".." in url.split("/"):
         raise SettingsError(f"{url!r} does not lie under the artifact root {root!r}.")
     return url[len(root) + 1 :].strip("/")
+
+
+def folder(name: str) -> str:
+    """Write a name as one part of a key, percent-quoted; one too long for a filesystem is cut and ends in its hash."""
+    part = quote(name, safe="")
+    if len(part) > _LONGEST_FOLDER:
+        short = hashlib.sha256(name.encode()).hexdigest()[:_HASH]
+        return f"{part[: _LONGEST_FOLDER - _HASH - 1]}~{short}"
+    return part if part.strip(".") else part.replace(".", "%2E")

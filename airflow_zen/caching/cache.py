@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.transport import Transport
+from airflow_zen.caching.history import KeyHistory
 from airflow_zen.errors import ArtifactNotFound, ArtifactRefused
 
 FORMAT_VERSION = 1
@@ -59,10 +60,14 @@ class CacheEntry:
 
 
 class StepCache:
-    """Look up and remember finished steps under `cache/` of the artifact root."""
+    """Look up and remember finished steps under `cache/` of the artifact root.
+
+    `history` knows each task's latest keys, to explain a miss.
+    """
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
+        self.history = KeyHistory(transport)
 
     def get(self, key: str) -> CacheEntry | None:
         """Find the entry of a key with one request; an entry that cannot be read is none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow.cli.cli_config import ActionCommand, CLICommand, GroupCommand, lazy_load_command
+from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
 
 
 def get_zen_commands() -> list[CLICommand]:
@@ -14,5 +14,21 @@ def get_zen_commands() -> list[CLICommand]:
         func=lazy_load_command("airflow_zen.cli.lineage.sync"),
         args=(),
     )
+    explain = ActionCommand(
+        name="explain",
+        help="Say why a task was computed and not reused",
+        description="Compare the key of a task's latest result, or of the one of a run, with the closest earlier one.",
+        func=lazy_load_command("airflow_zen.cli.cache.explain"),
+        args=(
+            _argument("dag_id", "The DAG"),
+            _argument("task_id", "The task"),
+            _argument("--run", "The id of the DAG run; the latest computed result where it is left out"),
+        ),
+    )
+    cache = GroupCommand(name="cache", help="The step cache", subcommands=(explain,))
     lineage = GroupCommand(name="lineage", help="Lineage in MLflow", subcommands=(sync,))
-    return [GroupCommand(name="zen", help="Artifacts, caching and lineage of ML steps", subcommands=(lineage,))]
+    return [GroupCommand(name="zen", help="Artifacts, caching and lineage of ML steps", subcommands=(cache, lineage))]
+
+
+def _argument(name: str, about: str) -> Arg:
+    return Arg((name,), help=about)  # type: ignore[no-untyped-call]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from urllib.parse import quote
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import LineageError
@@ -25,7 +24,6 @@ from airflow_zen.lineage.step_run import StepRun, StepState
 
 EXPERIMENT_PREFIX = "airflow/"
 
-_LONGEST_FOLDER = 250
 _HASH = 9
 
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_.-]")
@@ -35,14 +33,6 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 def experiment_name(dag_id: str) -> str:
     """Name the experiment of a DAG."""
     return shorten_name(EXPERIMENT_PREFIX + dag_id, EXPERIMENT_NAME)
-
-
-def folder(name: str) -> str:
-    """Write a name as one part of a key in the store, percent-quoted; a filesystem allows it 255 bytes."""
-    part = quote(name, safe="")
-    if len(part) > _LONGEST_FOLDER:
-        return f"{part[: _LONGEST_FOLDER - _HASH]}~{_short_hash(name)}"
-    return part if part.strip(".") else part.replace(".", "%2E")
 
 
 def experiment_location(artifact_root: str, dag_id: str) -> str:

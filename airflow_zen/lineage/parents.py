@@ -9,11 +9,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from airflow_zen.artifacts.root import folder
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound
 from airflow_zen.lineage.experiments import Experiment, experiment_of
 from airflow_zen.lineage.limits import RUN_NAME, shorten
-from airflow_zen.lineage.names import folder, parent_filter, parent_tags
+from airflow_zen.lineage.names import parent_filter, parent_tags
 from airflow_zen.lineage.parameters import entries
 from airflow_zen.lineage.refusals import MlflowRefused
 from airflow_zen.lineage.rest import MlflowRest

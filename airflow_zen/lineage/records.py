@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 
+from airflow_zen.artifacts.root import folder
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactNotFound
-from airflow_zen.lineage.names import folder
 from airflow_zen.lineage.step_run import StepRun, StepRunId
 
 _RUNS = "runs"

@@ -18,7 +18,7 @@ _LABEL_LIMIT = 100
 
 def mapped_label(operator: MLStepOperator, arguments: Arguments) -> str:
     """Name a mapped task by the plain arguments it is mapped over (`depth=8`); empty where there are none."""
-    mapped = operator.dag.get_task(operator.task_id) if operator.dag else None
+    mapped = operator.dag.get_task(operator.task_id)
     values = getattr(getattr(mapped, "op_kwargs_expand_input", None), "value", None)
     if not isinstance(values, dict):
         return ""

@@ -20,10 +20,14 @@ from airflow_zen.steps.step import Step
 
 @dataclass(frozen=True)
 class CacheKey:
-    """A key with the labelled fingerprints that were folded into it, and what the code made one wary of."""
+    """A key with the labelled fingerprints that were folded into it, and what the code made one wary of.
+
+    `sources` are the normalised texts behind the code's fingerprints, by the same labels.
+    """
 
     key: str
     ingredients: Mapping[str, str]
+    sources: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = field(default=())
 
 
@@ -44,7 +48,7 @@ def cache_key(step: Step, arguments: Arguments, stack: Stack) -> CacheKey:
     ingredients.update(_outputs(step, stack))
     if step.version:
         ingredients["version"] = fingerprint(step.version)
-    return CacheKey(fold(ingredients), ingredients, code.warnings)
+    return CacheKey(fold(ingredients), ingredients, code.sources, code.warnings)
 
 
 def _arguments(step: Step, arguments: Arguments, other: Any) -> dict[str, str]:

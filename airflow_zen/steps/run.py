@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.caching.cache import CacheEntry
+from airflow_zen.caching.history import Remembered, explanation
 from airflow_zen.environment import added_environment
 from airflow_zen.errors import FingerprintError, StepInterrupted
 from airflow_zen.lineage.recorder import Opened
@@ -44,8 +45,12 @@ def run_step(step: Step, arguments: Arguments, stack: Stack, run: StepRun, watch
     run = replace(run, started=stack.clock(), inputs=arguments.inputs, parameters=arguments.parameters())
     anew = run.cache == "recompute"
     key, run = _key(step, arguments, stack, run)
-    if key and not anew and (entry := _remembered(key, stack)):
-        return _reuse(entry, stack, run, watcher)
+    if key and not anew:
+        entry, why = _remembered(key, stack, run)
+        if entry:
+            return _reuse(entry, stack, run, watcher)
+        log.info("not cached yet: %s", why)
+        run = replace(run, why=why)
     with ThreadPoolExecutor(1) as pool, _scratch() as scratch:
         opening = pool.submit(stack.lineage.start, run)
         try:
@@ -63,7 +68,7 @@ def run_step(step: Step, arguments: Arguments, stack: Stack, run: StepRun, watch
             summaries={artifact.ref.digest: artifact.summary for artifact in saved.values()},
         )
         if key and (run.outputs or step.cache_always):
-            _remember(CacheEntry(key.key, run.outputs, str(run.id), seconds, stack.clock(), key.ingredients), stack)
+            _remember(key, run, seconds, stack)
         _close(stack, run, opening.result())
     return run
 
@@ -89,15 +94,14 @@ def _uncached(run: StepRun, reason: str) -> StepRun:
     return replace(run, cache="off", why=reason)
 
 
-def _remembered(key: CacheKey, stack: Stack) -> CacheEntry | None:
-    """Find an entry whose artifacts all still exist."""
+def _remembered(key: CacheKey, stack: Stack, run: StepRun) -> tuple[CacheEntry | None, str]:
+    """Find an entry whose artifacts all still exist, or say why there is none."""
     entry = stack.cache.get(key.key)
     if entry is None:
-        return None
+        return None, explanation(key.ingredients, stack.cache.history.of(run.id.dag_id, run.id.task_id))
     if gone := stack.store.missing(entry.outputs.values()):
-        log.info("Cache entry %s names artifacts that are gone (%s): running again.", key.key[:12], gone[0].digest[:12])
-        return None
-    return entry
+        return None, f"the result of {entry.origin} is known, but its artifact {gone[0].digest[:12]} is gone"
+    return entry, ""
 
 
 def _reuse(entry: CacheEntry, stack: Stack, run: StepRun, watcher: Watcher) -> StepRun:
@@ -143,9 +147,13 @@ def _save(step: Step, values: Mapping[str, Any], stack: Stack, run: StepRun) -> 
         return {name: future.result() for name, future in saving.items()}
 
 
-def _remember(entry: CacheEntry, stack: Stack) -> None:
+def _remember(key: CacheKey, run: StepRun, seconds: float, stack: Stack) -> None:
+    """Let equal work find this result, and the next miss of this task say what is different."""
+    origin = str(run.id)
     try:
-        stack.cache.put(entry)
+        stack.cache.put(CacheEntry(key.key, run.outputs, origin, seconds, stack.clock(), key.ingredients))
+        result = Remembered(key.key, origin, key.ingredients, key.sources)
+        stack.cache.history.add(run.id.dag_id, run.id.task_id, result)
     except Exception as error:  # noqa: BLE001 - a step that succeeded stays so, whatever the store says
         log.warning("The result could not be remembered for reuse: %s", error)
 

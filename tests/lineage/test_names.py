@@ -10,7 +10,6 @@ from airflow_zen.lineage.names import (
     artifact_tags,
     experiment_location,
     experiment_name,
-    folder,
     quoted,
     run_name,
     step_tags,
@@ -87,13 +86,6 @@ def test_experiment_locations():
     assert experiment_location("/root", "é") != experiment_location("/root", "è")
     assert len(experiment_location("s3://b/zen", "x" * 250)) == 157
     assert experiment_location("/" + "r" * 200, "d").startswith("/" + "r" * 200 + "/mlflow/")
-
-
-def test_folders_stay_inside():
-    """No name leads out of its folder, and none is too long for a filesystem."""
-    assert folder("..") == "%2E%2E"
-    assert folder("a/b") == "a%2Fb"
-    assert len(folder("日" * 250)) == 250
 
 
 def test_values_in_filters():
