@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from airflow_zen.artifacts.ref import ArtifactRef
@@ -71,5 +71,6 @@ class Stack:
         """
         if wanted is ArtifactRef:
             return ref
-        directory = self.store.get(ref, into)
-        return self.materializers.load(directory, ref.encoding, wanted if isinstance(wanted, type) else None)
+        files = isinstance(wanted, type) and issubclass(wanted, PurePath)
+        directory = self.store.get(ref, into, own=files or ref.encoding.startswith("python.path@"))
+        return self.materializers.load(directory, ref.encoding, wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,7 +23,12 @@ def normalise_root(root: str) -> str:
         root = root.removeprefix("file://")
     if "://" in root:
         return root.rstrip("/")
-    return os.path.abspath(Path(root).expanduser())
+    if re.match(r"[a-z0-9]+:/", root):
+        raise SettingsError(f"[zen] artifact_root {root!r} is neither a path nor a URL. Write '://' after the scheme.")
+    try:
+        return os.path.abspath(Path(root).expanduser())
+    except RuntimeError as error:
+        raise SettingsError(f"[zen] artifact_root {root!r} cannot be found: {error}") from error
 
 
 def relative_key(root: str, url: str) -> str:

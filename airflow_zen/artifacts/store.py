@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -67,11 +68,12 @@ class ArtifactStore:
             self._commit(directory, address, manifest)
         return manifest.ref(f"{self.root}/{address}", name)
 
-    def get(self, ref: ArtifactRef, into: Path) -> Path:
+    def get(self, ref: ArtifactRef, into: Path, *, own: bool = False) -> Path:
         """Give a local directory with the artifact's files, every byte verified.
 
-        On a local root that is the artifact itself, read-only; otherwise the files are fetched into
-        the empty directory `into`. Raises `ArtifactNotFound`, `ArtifactCorrupt`, and
+        On a local root that is the artifact itself, read-only, unless `own` asks for a directory with
+        nothing but the files, which user code may see; otherwise the files are fetched into the empty
+        directory `into`. Raises `ArtifactNotFound`, `ArtifactCorrupt`, and
         `ArtifactRefused` for a ref that points outside the artifact root.
         """
         address = self._own_address(ref)
@@ -81,7 +83,7 @@ class ArtifactStore:
         files = manifest.files if manifest else ref.files
         local = self.transport.local(address)
         if local is not None:
-            return _verified_in_place(local, files)
+            return _linked(_verified_in_place(local, files), files, into) if own else _verified_in_place(local, files)
         in_parallel(lambda file: self._fetch(address, file, into), files)
         return into
 
@@ -162,6 +164,18 @@ def _verified_in_place(directory: Path, files: tuple[ArtifactFile, ...]) -> Path
             raise ArtifactNotFound(f"Nothing is stored at {path}.")
         _verify(path, file)
     return directory
+
+
+def _linked(directory: Path, files: tuple[ArtifactFile, ...], into: Path) -> Path:
+    """Show the files in a directory of their own: what is added to it there does not reach the store."""
+    for file in files:
+        target = into / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(directory / file.path, target)
+        except OSError:
+            shutil.copy(directory / file.path, target)
+    return into
 
 
 def _unpack(manifest: Manifest, into: Path) -> Path:

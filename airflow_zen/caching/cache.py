@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.transport import Transport
+from airflow_zen.caching.flight import SingleFlight
 from airflow_zen.caching.history import KeyHistory
 from airflow_zen.errors import ArtifactNotFound, ArtifactRefused
 
@@ -62,12 +63,13 @@ class CacheEntry:
 class StepCache:
     """Look up and remember finished steps under `cache/` of the artifact root.
 
-    `history` knows each task's latest keys, to explain a miss.
+    `history` knows each task's latest keys, to explain a miss; `flights` lets one of equal steps compute.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, flights: SingleFlight | None = None) -> None:
         self.transport = transport
         self.history = KeyHistory(transport)
+        self.flights = flights or SingleFlight(transport)
 
     def get(self, key: str) -> CacheEntry | None:
         """Find the entry of a key with one request; an entry that cannot be read is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import attr
@@ -12,10 +13,12 @@ from airflow.sdk.definitions._internal.contextmanager import DagContext
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 from airflow.sdk.definitions.xcom_arg import XComArg
 
-from airflow_zen.decorators.outputs_arg import StepOutputs
 from airflow_zen.errors import StepDefinitionError
-from airflow_zen.operators.ml_step import MLStepOperator
+from airflow_zen.operators.ml_step import OPTION_TYPES, MLStepOperator, known
+from airflow_zen.operators.outputs import StepOutputs
 from airflow_zen.steps.outputs import declared_outputs
+
+_OPTIONS = frozenset(OPTION_TYPES)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,8 +34,16 @@ class _MLStepDecoratedOperator(DecoratedOperator, MLStepOperator):
     def __init__(
         self, *, python_callable: Callable[..., Any], op_args: Any = (), op_kwargs: Any = None, **options: Any
     ) -> None:
-        upstream = {"python_callable": python_callable, "op_args": op_args, "op_kwargs": op_kwargs or {}}
+        op_args, op_kwargs = _context_names_by_keyword(python_callable, tuple(op_args), dict(op_kwargs or {}))
+        upstream = {"python_callable": python_callable, "op_args": op_args, "op_kwargs": op_kwargs}
         super().__init__(kwargs_to_upstream=upstream, **upstream, **options)
+
+    def _hook_apply_defaults(self, *args: Any, **kwargs: Any) -> Any:
+        """Keep our own options in `default_args` from being taken for arguments of the function."""
+        defaults = kwargs.get("default_args")
+        hidden = {name: value for name, value in (defaults or {}).items() if name not in _OPTIONS}
+        args, kwargs = super()._hook_apply_defaults(*args, **{**kwargs, "default_args": hidden})  # type: ignore[no-untyped-call]
+        return args, {**kwargs, "default_args": defaults}
 
     @property
     def is_async(self) -> bool:
@@ -48,9 +59,8 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
         """Add the step to the DAG being defined; outside one, run the plain function."""
         if not self._in_dag(args, kwargs):
             return self.function(*args, **kwargs)
-        task: Any = super().__call__(*args, **kwargs)
-        outputs = declared_outputs(self.function)
-        return StepOutputs(task.operator, outputs.names) if outputs.several else task
+        _refuse_hidden_outputs(self.function.__name__, [*args, *kwargs.values()])
+        return self._outputs(super().__call__(*args, **kwargs))
 
     def _validate_arg_names(self, func: Any, kwargs: dict[str, Any]) -> None:
         for name in sorted(KNOWN_CONTEXT_KEYS.intersection(kwargs)):
@@ -64,27 +74,66 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
         """Map the step over lists; see Airflow's dynamic task mapping."""
         for name, value in kwargs.items():
             _refuse_single_artifact(self.function.__name__, name, value)
-        return super().expand(**kwargs)
+            if name in self.kwargs and name in _OPTIONS:
+                raise StepDefinitionError(
+                    f"Step {self.function.__name__!r} has the option {name}=… and is mapped over a parameter of that name. "
+                    "Rename the parameter."
+                )
+        return self._outputs(super().expand(**kwargs))
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
         """Map the step over a list of keyword arguments; see Airflow's dynamic task mapping."""
         _refuse_single_artifact(self.function.__name__, "kwargs", kwargs)
-        return super().expand_kwargs(kwargs, strict=strict)
+        return self._outputs(super().expand_kwargs(kwargs, strict=strict))
+
+    def override(self, **kwargs: Any) -> Any:
+        """Copy the step with other options."""
+        _check_options(self.function.__name__, kwargs)
+        return super().override(**kwargs)
+
+    def _outputs(self, task: Any) -> Any:
+        outputs = declared_outputs(self.function)
+        return StepOutputs(task.operator, outputs.names) if outputs.several else task
 
     def _in_dag(self, args: Sequence[Any], kwargs: Any) -> bool:
         if DagContext.get_current() is not None or "dag" in self.kwargs:
             return True
-        return any(isinstance(value, XComArg) for value in (*args, *kwargs.values()))
+        return next(XComArg.iter_xcom_references([*args, *kwargs.values()]), None) is not None
 
 
 def _refuse_single_artifact(step: str, name: str, value: Any) -> None:
     """Refuse to map over one artifact, of which Airflow would map the ref's own fields."""
-    operator = getattr(value, "operator", None)
-    if isinstance(operator, MLStepOperator):
+    references = value.iter_references() if isinstance(value, XComArg) else ()
+    for operator in [operator for operator, _ in references if isinstance(operator, MLStepOperator)]:
         raise StepDefinitionError(
             f"Step {step!r} cannot be expanded over {name}={operator.task_id!r}: that step returns one artifact, not a "
             "list of tasks' inputs. Expand over a plain list, a plain @task that returns one, or a mapped step."
         )
+
+
+def _refuse_hidden_outputs(step: str, arguments: list[Any]) -> None:
+    """Refuse outputs of tasks inside records, where Airflow neither sees the dependency nor resolves the value."""
+    for value in arguments:
+        if not is_dataclass(value) or isinstance(value, type):
+            continue
+        for part in fields(value):
+            if isinstance(getattr(value, part.name, None), XComArg):
+                raise StepDefinitionError(
+                    f"Step {step!r} is given the output of a task inside {type(value).__name__}.{part.name}, where Airflow "
+                    "does not see it. Pass it as an argument of its own, or in a list, tuple or dict."
+                )
+
+
+def _context_names_by_keyword(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Pass an argument named as Airflow's context, and those after it, by keyword: Airflow takes it no other way."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = [p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds]
+    for at, name in enumerate(names[: len(args)]):
+        if name in KNOWN_CONTEXT_KEYS and len(args) <= len(names):
+            return args[:at], {**dict(zip(names[at:], args[at:], strict=False)), **kwargs}
+    return args, kwargs
 
 
 def _check(function: Any, options: dict[str, Any]) -> None:
@@ -93,7 +142,9 @@ def _check(function: Any, options: dict[str, Any]) -> None:
         raise StepDefinitionError(
             f"@ml_step decorates functions, got {function!r}. Options go by name: @ml_step(cache=False)."
         )
-    name = getattr(function, "__name__", repr(function))
+    if not hasattr(function, "__name__"):
+        raise StepDefinitionError(f"@ml_step needs a function with a name of its own, got {function!r}. Write a def.")
+    name = function.__name__
     if getattr(function, "_airflow_is_task_decorator", False) or isinstance(function, _TaskDecorator):
         raise StepDefinitionError(
             f"@ml_step cannot be stacked on another task decorator (function {name!r}): Airflow keeps only one of them."
@@ -104,6 +155,13 @@ def _check(function: Any, options: dict[str, Any]) -> None:
                 f"Parameter {parameter.name!r} of step {name!r} is a name of Airflow's context, which fills it in, so it "
                 f"can have no default but None. Rename it, for example to 'hyper_{parameter.name}'."
             )
+    _check_options(name, options)
+
+
+def _check_options(name: str, options: dict[str, Any]) -> None:
+    for option, value in options.items():
+        if option in _OPTIONS:
+            known(value, option)
     if "multiple_outputs" in options:
         raise StepDefinitionError(
             f"Step {name!r}: outputs are declared by the return annotation, not by multiple_outputs. Write "

@@ -63,7 +63,8 @@ class PathMaterializer(Materializer):
             _inside(root, relative).mkdir(parents=True, exist_ok=True)
         for relative in modes["executable"]:
             file = _inside(root, relative)
-            file.chmod(file.stat().st_mode | 0o111)
+            if not os.access(file, os.X_OK):
+                file.chmod(file.stat().st_mode | 0o111)
         return root
 
 
@@ -113,6 +114,7 @@ def _inside(root: Path, relative: str) -> Path:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
+    target.chmod(target.stat().st_mode | source.stat().st_mode & 0o111)
 
 
 def _relative(path: Path, root: Path) -> str:

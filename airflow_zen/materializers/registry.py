@@ -69,12 +69,12 @@ class MaterializerRegistry:
             inline=materializer.inline and all(path.is_file() for path in directory.iterdir()),
         )
 
-    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
+    def load(self, directory: Path, encoding: str, wanted: Any = None) -> Any:
         """Read the value of `encoding` back, as `wanted` where its materializer has that view.
 
         `directory` must live as long as the value. `wanted=pathlib.Path` gives the files themselves.
         """
-        materializer = self.for_encoding(encoding, wanted)
+        materializer = self.for_encoding(encoding, wanted if isinstance(wanted, type) else None)
         with _installed(materializer):
             return materializer.load(directory, encoding, wanted)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions.context import context_merge
+from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_zen.lineage.recorder import Opened
-from airflow_zen.lineage.step_run import StepRun, StepRunId
+from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
 from airflow_zen.operators.display import mapped_label, show
 from airflow_zen.operators.interrupt import interruptible
 from airflow_zen.operators.links import MlflowRunLink
@@ -72,7 +73,7 @@ def caching(operator: MLStepOperator, context: Any, settings: Settings) -> tuple
     asked = zen.get("cache")
     if asked is False:
         return "off", "the DAG run was triggered with {'zen': {'cache': false}}"
-    if operator.cache is False:
+    if operator.cache is False and asked is not True:
         return "off", "the step is declared cache=False"
     if operator.cache is None and asked is not True and not settings.cache:
         return "off", "[zen] cache is false"
@@ -93,11 +94,18 @@ def _cleared(operator: MLStepOperator, ti: Any) -> bool:
 
 
 class TaskWatcher(Watcher):
-    """Show the lineage run in the task's log and on its page, while it is still running."""
+    """Show the lineage run in the task's log and on its page, while it is still running.
+
+    A skipped task has not failed: its run is FINISHED, without outputs.
+    """
 
     def __init__(self, operator: MLStepOperator, context: Any) -> None:
         self.operator = operator
         self.ti = context["ti"]
+
+    def state_of(self, error: BaseException) -> StepState:
+        """Tell a task that was skipped from one that failed."""
+        return StepState.FINISHED if isinstance(error, AirflowSkipException) else super().state_of(error)
 
     def opened(self, opened: Opened) -> None:
         """Log the address, and push it where Airflow looks for the button."""

@@ -6,10 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import XComArg
 
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.operators.links import MlflowRunLink
+from airflow_zen.operators.outputs import StepOutputs
 from airflow_zen.steps.step import Step
+
+OPTION_TYPES: dict[str, tuple[type, ...]] = {"cache": (bool, type(None)), "version": (str,), "model": (str,)}
 
 
 class MLStepOperator(PythonOperator):
@@ -42,15 +46,21 @@ class MLStepOperator(PythonOperator):
     ) -> None:
         options["multiple_outputs"] = Step(python_callable, "").outputs.several
         super().__init__(python_callable=python_callable, **options)
-        self.cache = _known(cache, "cache", bool, type(None))
-        self.version = _known(version, "version", str)
-        self.model = _known(model, "model", str)
+        self.cache: bool | None = known(cache, "cache")
+        self.version: str = known(version, "version")
+        self.model: str = known(model, "model")
         self.mlflow_url = ""
 
     @property
     def is_async(self) -> bool:
         """Say no: an `async def` is awaited inside the step, where timeouts and signals reach it."""
         return False
+
+    @property
+    def output(self) -> XComArg:
+        """Refer to what the step returns; several outputs can be unpacked and indexed by name."""
+        outputs = self.step.outputs
+        return StepOutputs(self, outputs.names) if outputs.several else XComArg(self)
 
     @property
     def step(self) -> Step:
@@ -64,8 +74,9 @@ class MLStepOperator(PythonOperator):
         return execution.execute(self, context)
 
 
-def _known(value: Any, option: str, *types: type) -> Any:
+def known(value: Any, option: str) -> Any:
     """Refuse option values that would serialize differently at each parse of the DAG."""
+    types = OPTION_TYPES[option]
     if not isinstance(value, types):
         names = " or ".join(kind.__name__ for kind in types)
         raise StepDefinitionError(f"@ml_step({option}=…) takes {names}, got {value!r}.")

@@ -2,31 +2,75 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
+from airflow_zen.fingerprint import class_label
 
-def evaluate(annotation: Any, function: Callable[..., Any]) -> Any:
-    """Turn an annotation into a type; None when it names what does not exist at run time."""
+
+def evaluate(annotation: Any, function: Callable[..., Any], *, imports: bool = False) -> Any:
+    """Turn an annotation into a type; None when it names what does not exist at run time.
+
+    With `imports`, a name that the file imports for type checkers only is imported now; never so while
+    a DAG is parsed.
+    """
     if annotation is inspect.Parameter.empty:
         return None
-    if isinstance(annotation, str):
-        function = inspect.unwrap(function)
-        names = {**getattr(function, "__globals__", {}), **_closure(function)}
-        try:
-            return eval(annotation, names)  # noqa: S307 - what typing.get_type_hints does, one name at a time
-        except Exception:  # noqa: BLE001 - a name that exists for type checkers only can fail in any way
-            return None
-    return annotation
+    if not isinstance(annotation, str):
+        return annotation
+    function = inspect.unwrap(function)
+    names = {**getattr(function, "__globals__", {}), **_closure(function)}
+    try:
+        return _evaluated(annotation, names, function if imports else None)
+    except Exception:  # noqa: BLE001 - a name that exists for type checkers only can fail in any way
+        return None
+
+
+def _evaluated(annotation: str, names: dict[str, Any], function: Callable[..., Any] | None) -> Any:
+    try:
+        return eval(annotation, names)  # noqa: S307 - what typing.get_type_hints does, one name at a time
+    except NameError as error:
+        found = _for_type_checkers(str(error.name), function) if function else None
+        if found is None:
+            raise
+        return _evaluated(annotation, {**names, str(error.name): found}, function)
+
+
+def _for_type_checkers(name: str, function: Callable[..., Any]) -> Any:
+    """Import what a name stands for under `if TYPE_CHECKING:` of the function's file; None where it is not there."""
+    try:
+        tree = ast.parse(Path(inspect.getsourcefile(function) or "").read_text("utf-8"))
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        for alias in node.names:
+            if (alias.asname or alias.name.split(".")[0]) == name:
+                return _imported(node, alias)
+    return None
+
+
+def _imported(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> Any:
+    if isinstance(node, ast.Import):
+        module = importlib.import_module(alias.name)
+        return module if alias.asname else sys.modules[alias.name.split(".")[0]]
+    if node.level or not node.module:
+        return None
+    return getattr(importlib.import_module(node.module), alias.name)
 
 
 def parameter_types(function: Callable[..., Any]) -> Mapping[str, Any]:
     """Give the declared type of each parameter, without `Annotated` and `Optional` around it."""
     parameters = inspect.signature(function).parameters.values()
-    return {parameter.name: bare(evaluate(parameter.annotation, function)) for parameter in parameters}
+    return {parameter.name: bare(evaluate(parameter.annotation, function, imports=True)) for parameter in parameters}
 
 
 def bare(declared: Any) -> Any:
@@ -39,10 +83,35 @@ def bare(declared: Any) -> Any:
     return declared
 
 
-def element_type(declared: Any) -> Any:
-    """Give `T` of `list[T]`, `tuple[T, ...]`, `dict[K, T]`; None when it is not said."""
-    arguments = [argument for argument in get_args(declared) if argument is not Ellipsis]
-    return bare(arguments[-1]) if arguments else None
+def element_type(declared: Any, at: int = 0) -> Any:
+    """Give `T` of `list[T]`, `tuple[T, ...]`, `dict[K, T]`, and the one at its place of `tuple[A, B]`."""
+    arguments = get_args(declared)
+    if not arguments:
+        return None
+    if get_origin(declared) is tuple and Ellipsis not in arguments:
+        return bare(arguments[at]) if at < len(arguments) else None
+    return bare([argument for argument in arguments if argument is not Ellipsis][-1])
+
+
+def type_text(declared: Any) -> str:
+    """Write a declared type as text that is the same in every process and on every machine."""
+    if declared is None:
+        return "any"
+    if get_origin(declared) is Annotated:
+        return type_text(get_args(declared)[0])
+    if isinstance(declared, type) and get_origin(declared) is None:
+        return class_label(declared)
+    inner = ", ".join(
+        sorted(type_text(argument) for argument in get_args(declared))
+        if _is_union(declared)
+        else [type_text(argument) for argument in get_args(declared)]
+    )
+    origin = "union" if _is_union(declared) else getattr(get_origin(declared), "__qualname__", None)
+    return f"{origin}[{inner}]" if origin else str(declared)
+
+
+def _is_union(declared: Any) -> bool:
+    return get_origin(declared) in (Union, types.UnionType)
 
 
 def as_class(declared: Any) -> type | None:

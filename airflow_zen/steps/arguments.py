@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import math
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
 from enum import Enum
 from pathlib import Path
+from types import GenericAlias
 from typing import Any
 
 from airflow_zen.artifacts.ref import ArtifactRef
@@ -73,15 +75,32 @@ class Arguments:
                 found[name] = as_json(value)
         return found
 
+    def wanted(self, types: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the declared type of each input by its path, from the declared types of the parameters."""
+        found: dict[str, Any] = {}
+        for name, value in self.bound.arguments.items():
+            _ask(value, self._declared(name, types), name, found)
+        return found
+
     def load(self, stack: Stack, types: Mapping[str, Any], scratch: Path) -> inspect.BoundArguments:
-        """Put values in the place of refs, loaded concurrently, each as its parameter's declared type."""
+        """Put values in the place of refs, loaded concurrently, each as its declared type."""
+        wanted = self.wanted(types)
         with ThreadPoolExecutor(8) as pool:
-            loading = {
-                name: _submit(value, types.get(name), pool, stack, scratch)
-                for name, value in self.bound.arguments.items()
-            }
-            loaded = {name: _collect(value) for name, value in loading.items()}
-        return inspect.BoundArguments(self.bound.signature, loaded)
+            loading = {path: pool.submit(_load, ref, wanted[path], stack, scratch) for path, ref in self.inputs.items()}
+            loaded = {path: future.result() for path, future in loading.items()}
+        arguments = {
+            name: _replace(value, lambda _, path: loaded[path], name) for name, value in self.bound.arguments.items()
+        }
+        return inspect.BoundArguments(self.bound.signature, arguments)
+
+    def _declared(self, name: str, types: Mapping[str, Any]) -> Any:
+        """Give a parameter's type; `*args: T` holds a tuple of T, `**kwargs: T` a dict of T."""
+        declared, kind = types.get(name), self.bound.signature.parameters[name].kind
+        if declared is not None and kind is inspect.Parameter.VAR_POSITIONAL:
+            return GenericAlias(tuple, (declared, ...))
+        if declared is not None and kind is inspect.Parameter.VAR_KEYWORD:
+            return GenericAlias(dict, (str, declared))
+        return declared
 
 
 def _is_inputs_only(value: Any) -> bool:
@@ -95,13 +114,15 @@ def _is_inputs_only(value: Any) -> bool:
 
 def with_digests(value: Any) -> Any:
     """Replace refs by their digests, which is all that a cache key may know of an artifact."""
-    return _replace(value, lambda ref: InputDigest(ref.digest))
+    return _replace(value, lambda ref, _: InputDigest(ref.digest), "")
 
 
 def as_json(value: Any) -> Any:
     """Describe an argument as JSON for people: exact where JSON is, else a short text."""
-    if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, Enum)):
+    if value is None or (isinstance(value, bool | int | str) and not isinstance(value, Enum)):
         return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
     if isinstance(value, ArtifactRef):
         return f"artifact {value.digest[:12]}"
     if isinstance(value, Mapping):
@@ -117,20 +138,48 @@ def as_json(value: Any) -> Any:
 
 
 def _find(value: Any, path: str, inputs: dict[str, ArtifactRef]) -> Any:
-    """Turn wire refs into refs, at any depth of lists and dicts; lazy sequences become lists."""
+    """Turn wire refs into refs, at any depth of lists, tuples and dicts; lazy sequences become lists."""
     if ArtifactRef.is_wire(value):
-        inputs[path] = ArtifactRef.from_wire(value)
-        return inputs[path]
+        value = ArtifactRef.from_wire(value)
     if isinstance(value, ArtifactRef):
         inputs[path] = value
         return value
-    if type(value) is dict:
-        return {key: _find(held, f"{path}.{key}", inputs) for key, held in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_find(element, f"{path}[{n}]", inputs) for n, element in enumerate(value))
     if _is_lazy_sequence(value):
-        return [_find(element, f"{path}[{n}]", inputs) for n, element in enumerate(value)]
+        value = list(value)
+    return _rebuilt(value, path, lambda held, inner, _: _find(held, inner, inputs))
+
+
+def _replace(value: Any, replacement: Callable[[ArtifactRef, str], Any], path: str) -> Any:
+    if isinstance(value, ArtifactRef):
+        return replacement(value, path)
+    return _rebuilt(value, path, lambda held, inner, _: _replace(held, replacement, inner))
+
+
+def _ask(value: Any, declared: Any, path: str, found: dict[str, Any]) -> None:
+    """Note the declared type of every ref inside a value."""
+    if isinstance(value, ArtifactRef):
+        found[path] = declared
+        return
+    _rebuilt(value, path, lambda held, inner, at: _ask(held, element_type(declared, at), inner, found))
+
+
+def _rebuilt(value: Any, path: str, visit: Callable[[Any, str, int], Any]) -> Any:
+    """Build a list, tuple or dict anew from `visit(element, path, position)`; anything else is left as it is."""
+    if type(value) is dict:
+        items = value.items()
+        return {key: visit(held, f"{path}{_step_to(key)}", at) for at, (key, held) in enumerate(items)}
+    if type(value) is list:
+        return [visit(held, f"{path}[{at}]", at) for at, held in enumerate(value)]
+    if isinstance(value, tuple):
+        held = [visit(element, f"{path}[{at}]", at) for at, element in enumerate(value)]
+        if type(value) is tuple:
+            return tuple(held)
+        return type(value)(*held) if hasattr(value, "_fields") else value
     return value
+
+
+def _step_to(key: Any) -> str:
+    return f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]"
 
 
 def _is_lazy_sequence(value: Any) -> bool:
@@ -138,35 +187,5 @@ def _is_lazy_sequence(value: Any) -> bool:
     return isinstance(value, Sequence) and type(value).__module__.startswith("airflow.")
 
 
-def _replace(value: Any, replacement: Callable[[ArtifactRef], Any]) -> Any:
-    if isinstance(value, ArtifactRef):
-        return replacement(value)
-    if type(value) is dict:
-        return {key: _replace(held, replacement) for key, held in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_replace(element, replacement) for element in value)
-    return value
-
-
-def _submit(value: Any, wanted: Any, pool: ThreadPoolExecutor, stack: Stack, scratch: Path) -> Any:
-    if isinstance(value, ArtifactRef):
-        return pool.submit(_load, value, wanted, stack, scratch)
-    if type(value) is dict:
-        return {key: _submit(held, element_type(wanted), pool, stack, scratch) for key, held in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_submit(element, element_type(wanted), pool, stack, scratch) for element in value)
-    return value
-
-
 def _load(ref: ArtifactRef, wanted: Any, stack: Stack, scratch: Path) -> Any:
     return stack.load(ref, Path(tempfile.mkdtemp(prefix=f"{ref.digest[:12]}-", dir=scratch)), wanted)
-
-
-def _collect(value: Any) -> Any:
-    if isinstance(value, Future):
-        return value.result()
-    if type(value) is dict:
-        return {key: _collect(held) for key, held in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_collect(element) for element in value)
-    return value

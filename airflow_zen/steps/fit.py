@@ -9,6 +9,8 @@ from typing import Any, Union, get_args, get_origin
 from airflow_zen.errors import OutputError
 from airflow_zen.steps.annotations import as_class, bare
 
+_NUMBERS = (int, float, complex, bool)
+
 
 def fit(value: Any, declared: Any, name: str) -> Any:
     """Give `value` as the declared type; raises `OutputError` when it is another one.
@@ -23,7 +25,7 @@ def fit(value: Any, declared: Any, name: str) -> Any:
     expected = as_class(declared)
     if expected is None or _is(value, expected):
         return _narrow(value, expected)
-    if expected in (int, float, complex, bool) and (widened := _widen(value, expected)) is not None:
+    if expected in _NUMBERS and (widened := _widen(value, expected)) is not None:
         return widened
     raise OutputError(
         f"output {name!r} is declared {getattr(declared, '__qualname__', declared)}, but the function returned "
@@ -32,10 +34,12 @@ def fit(value: Any, declared: Any, name: str) -> Any:
 
 
 def _fit_one_of(value: Any, choices: tuple[Any, ...], declared: Any, name: str) -> Any:
-    for choice in choices:
-        expected = as_class(bare(choice))
-        if expected is None or _is(value, expected):
-            return value
+    expected = [as_class(bare(choice)) for choice in choices]
+    if any(choice is None or _is(value, choice) for choice in expected):
+        return value
+    for choice in expected:
+        if choice in _NUMBERS and (widened := _widen(value, choice)) is not None:
+            return widened
     raise OutputError(f"output {name!r} is declared {declared}, but the function returned {type(value).__qualname__}.")
 
 

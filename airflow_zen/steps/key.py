@@ -13,7 +13,7 @@ from airflow_zen.caching.code import reach
 from airflow_zen.errors import FingerprintError, MaterializerNotFound, SaveRefused, ZenError
 from airflow_zen.fingerprint import fingerprint, fold
 from airflow_zen.stack import Stack
-from airflow_zen.steps.annotations import as_class, element_type
+from airflow_zen.steps.annotations import as_class, type_text
 from airflow_zen.steps.arguments import Arguments, with_digests
 from airflow_zen.steps.step import Step
 
@@ -66,18 +66,14 @@ def _arguments(step: Step, arguments: Arguments, other: Any) -> dict[str, str]:
 
 def _inputs(step: Step, arguments: Arguments, stack: Stack) -> dict[str, str]:
     """Fingerprint inputs by digest, and the view of them that the parameter's declared type asks for."""
+    wanted = arguments.wanted(step.parameter_types)
     found = {}
     for path, ref in arguments.inputs.items():
         found[f"input {path}"] = ref.digest
-        declared = step.parameter_types.get(_parameter_of(path))
-        for wanted in (as_class(declared), as_class(element_type(declared))):
-            if wanted is not None and _is_view(ref, wanted, stack):
-                found[f"view {path}"] = f"{wanted.__module__}.{wanted.__qualname__}"
+        view = as_class(wanted[path])
+        if view is not None and _is_view(ref, view, stack):
+            found[f"view {path}"] = f"{view.__module__}.{view.__qualname__}"
     return found
-
-
-def _parameter_of(path: str) -> str:
-    return path.split(".", 1)[0].split("[", 1)[0]
 
 
 def _is_view(ref: ArtifactRef, wanted: type, stack: Stack) -> bool:
@@ -91,15 +87,15 @@ def _is_view(ref: ArtifactRef, wanted: type, stack: Stack) -> bool:
 
 
 def _outputs(step: Step, stack: Stack) -> dict[str, str]:
-    """Name each output and its encoding, so that a new layout is written anew."""
+    """Name each output with its declared type, which it is fitted to, and its encoding, so that a new one is written."""
     found = {}
     for name in step.outputs.names:
         declared = as_class(step.output_types.get(name))
         try:
-            encoding = stack.materializers.for_type(declared).encoding if declared else "by value"
+            encoding = stack.materializers.for_type(declared).encoding if declared else ""
         except MaterializerNotFound:
-            encoding = "by value"
-        found[f"output {name}"] = encoding
+            encoding = ""
+        found[f"output {name}"] = f"{type_text(step.output_types.get(name))} {encoding}".strip()
     return found
 
 

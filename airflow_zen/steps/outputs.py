@@ -6,10 +6,10 @@ import ast
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from airflow_zen.errors import OutputError, StepDefinitionError
-from airflow_zen.steps.annotations import bare, evaluate
+from airflow_zen.steps.annotations import evaluate
 from airflow_zen.steps.fit import fit
 
 SINGLE = "output"
@@ -62,23 +62,24 @@ def declared_outputs(function: Callable[..., Any]) -> Outputs:
         return Outputs()
     if isinstance(annotation, str):
         annotation = _Written(annotation, function).read()
-    return _of(annotation)
+    return _checked(_of(annotation))
 
 
 def output_types(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Any]:
     """Evaluate the declared type of each output; None where none is declared or it cannot be evaluated."""
-    declared = evaluate(inspect.signature(function).return_annotation, function)
+    declared = evaluate(inspect.signature(function).return_annotation, function, imports=True)
     if declared is inspect.Signature.empty:
         declared = None
     if not outputs.several:
-        return {name: bare(declared) for name in outputs.names}
+        return {name: _plain(declared) for name in outputs.names}
     if isinstance(declared, Output):
-        found = list(declared.types.values())
+        found = [evaluate(held, function, imports=True) for held in declared.types.values()]
     elif isinstance(declared, type):
-        found = [evaluate(t, function) for t in declared.__annotations__.values()]
+        hints = _field_types(declared, function)
+        found = [hints.get(name) for name in outputs.names]
     else:
         found = list(get_args(declared))
-    return dict(zip(outputs.names, [bare(t) for t in found] or [None] * len(outputs.names), strict=True))
+    return dict(zip(outputs.names, [_plain(t) for t in found] or [None] * len(outputs.names), strict=True))
 
 
 def take(result: Any, outputs: Outputs, types: Mapping[str, Any], step: str) -> dict[str, Any]:
@@ -88,6 +89,29 @@ def take(result: Any, outputs: Outputs, types: Mapping[str, Any], step: str) -> 
         return {name: fit(value, types[name], name) for name, value in values.items()}
     except OutputError as error:
         raise OutputError(f"Step {step!r}: {error}") from None
+
+
+def _plain(declared: Any) -> Any:
+    """Strip `Annotated[T, …]` down to `T`; None beside it stays allowed."""
+    return _plain(get_args(declared)[0]) if get_origin(declared) is Annotated else declared
+
+
+def _field_types(owner: type, function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Evaluate the fields of a NamedTuple or TypedDict where they were written; those that cannot be are left out."""
+    try:
+        return get_type_hints(owner, localns=getattr(inspect.unwrap(function), "__globals__", None))
+    except Exception:  # noqa: BLE001 - a name that exists for type checkers only can fail in any way
+        return {
+            name: evaluate(held, function) for name, held in owner.__annotations__.items() if isinstance(held, type)
+        }
+
+
+def _checked(outputs: Outputs) -> Outputs:
+    """Refuse names that Airflow keeps for itself in XCom."""
+    for name in outputs.names:
+        if name == "return_value" or name.startswith("_link_"):
+            raise StepDefinitionError(f"An output cannot be named {name!r}, which is Airflow's own. Rename it.")
+    return outputs
 
 
 def _of(annotation: Any) -> Outputs:
@@ -165,7 +189,7 @@ class _Written:
     def _subscript(self, node: ast.Subscript) -> Any:
         if label := self._label(node):
             return Outputs((label,))
-        if ast.unparse(node.value) not in {"tuple", "Tuple", "typing.Tuple"}:
+        if ast.unparse(node.value).rsplit(".", 1)[-1] not in {"tuple", "Tuple"}:
             return object
         elements = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         names = [self._label(element) for element in elements]
@@ -176,5 +200,5 @@ class _Written:
             return ""
         if ast.unparse(node.value).rsplit(".", 1)[-1] != "Annotated":
             return ""
-        texts = [e.value for e in node.slice.elts[1:] if isinstance(e, ast.Constant) and isinstance(e.value, str)]
-        return texts[0] if texts else ""
+        labels = [evaluate(ast.unparse(extra), self.function) for extra in node.slice.elts[1:]]
+        return next((label for label in labels if isinstance(label, str)), "")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.caching.cache import CacheEntry
+from airflow_zen.caching.flight import Flight, NoFlight
 from airflow_zen.caching.history import Remembered, explanation
 from airflow_zen.environment import added_environment
 from airflow_zen.errors import FingerprintError, StepInterrupted
@@ -29,10 +30,14 @@ log = logging.getLogger("airflow_zen.steps")
 
 
 class Watcher:
-    """Hear of a step run's page as soon as it is open; the carrier shows it to people."""
+    """Hear of a step run's page as soon as it is open, and judge how it ended; carriers have words of their own."""
 
     def opened(self, opened: Opened) -> None:
         """Be told where the run is shown."""
+
+    def state_of(self, error: BaseException) -> StepState:
+        """Say how a run ended that raised `error`."""
+        return StepState.KILLED if isinstance(error, StepInterrupted | KeyboardInterrupt) else StepState.FAILED
 
 
 def run_step(step: Step, arguments: Arguments, stack: Stack, run: StepRun, watcher: Watcher | None = None) -> StepRun:
@@ -43,22 +48,21 @@ def run_step(step: Step, arguments: Arguments, stack: Stack, run: StepRun, watch
     """
     watcher = watcher or Watcher()
     run = replace(run, started=stack.clock(), inputs=arguments.inputs, parameters=arguments.parameters())
-    anew = run.cache == "recompute"
-    key, run = _key(step, arguments, stack, run)
-    if key and not anew:
-        entry, why = _remembered(key, stack, run)
-        if entry:
-            return _reuse(entry, stack, run, watcher)
-        log.info("not cached yet: %s", why)
-        run = replace(run, why=why)
-    with ThreadPoolExecutor(1) as pool, _scratch() as scratch:
+    try:
+        key, entry, flight, run = _look_up(step, arguments, stack, run)
+    except BaseException as error:
+        _close(stack, _ended(run, stack, error, watcher), stack.lineage.start(run))
+        raise
+    if entry:
+        return _reuse(entry, stack, run, watcher)
+    with flight, ThreadPoolExecutor(1) as pool, _scratch() as scratch:
         opening = pool.submit(stack.lineage.start, run)
         try:
             result = _call(step, arguments, stack, opening, watcher, scratch)
             seconds = stack.clock() - run.started
             saved = _save(step, result, stack, run)
         except BaseException as error:
-            _close(stack, _ended(run, stack, error), opening.result())
+            _close(stack, _ended(run, stack, error, watcher), opening.result())
             raise
         run = replace(
             run,
@@ -67,10 +71,32 @@ def run_step(step: Step, arguments: Arguments, stack: Stack, run: StepRun, watch
             outputs={name: artifact.ref for name, artifact in saved.items()},
             summaries={artifact.ref.digest: artifact.summary for artifact in saved.values()},
         )
-        if key and (run.outputs or step.cache_always):
-            _remember(key, run, seconds, stack)
+        if not key or not (run.outputs or step.cache_always) or not _remember(key, run, seconds, stack):
+            flight.abandon()
         _close(stack, run, opening.result())
     return run
+
+
+def _look_up(
+    step: Step, arguments: Arguments, stack: Stack, run: StepRun
+) -> tuple[CacheKey | None, CacheEntry | None, Flight, StepRun]:
+    """Find equal work, or take the turn to do it; a cache that cannot be asked costs the reuse, not the step."""
+    anew = run.cache == "recompute"
+    try:
+        key, run = _key(step, arguments, stack, run)
+        if key is None or anew:
+            return key, None, NoFlight(), run
+        entry, why = _remembered(key, stack, run)
+        if entry:
+            return key, entry, NoFlight(), run
+        entry, flight = stack.cache.flights.turn(key.key, lambda: _remembered(key, stack, run)[0])
+    except Exception as error:
+        log.warning("The cache could not be asked: %s", error, exc_info=not isinstance(error, OSError))
+        return None, None, NoFlight(), _uncached(run, f"the cache could not be asked: {error}")
+    if entry is None:
+        log.info("not cached yet: %s", why)
+        run = replace(run, why=why)
+    return key, entry, flight, run
 
 
 def _key(step: Step, arguments: Arguments, stack: Stack, run: StepRun) -> tuple[CacheKey | None, StepRun]:
@@ -147,8 +173,8 @@ def _save(step: Step, values: Mapping[str, Any], stack: Stack, run: StepRun) -> 
         return {name: future.result() for name, future in saving.items()}
 
 
-def _remember(key: CacheKey, run: StepRun, seconds: float, stack: Stack) -> None:
-    """Let equal work find this result, and the next miss of this task say what is different."""
+def _remember(key: CacheKey, run: StepRun, seconds: float, stack: Stack) -> bool:
+    """Let equal work find this result, and the next miss of this task say what is different; tell whether it can."""
     origin = str(run.id)
     try:
         stack.cache.put(CacheEntry(key.key, run.outputs, origin, seconds, stack.clock(), key.ingredients))
@@ -156,6 +182,8 @@ def _remember(key: CacheKey, run: StepRun, seconds: float, stack: Stack) -> None
         stack.cache.history.add(run.id.dag_id, run.id.task_id, result)
     except Exception as error:  # noqa: BLE001 - a step that succeeded stays so, whatever the store says
         log.warning("The result could not be remembered for reuse: %s", error)
+        return False
+    return True
 
 
 def _close(stack: Stack, run: StepRun, opened: Opened) -> None:
@@ -167,10 +195,8 @@ def _close(stack: Stack, run: StepRun, opened: Opened) -> None:
         log.warning("The step run record of %s could not be written: %s", run.id, error)
 
 
-def _ended(run: StepRun, stack: Stack, error: BaseException) -> StepRun:
-    killed = isinstance(error, StepInterrupted | KeyboardInterrupt)
-    state = StepState.KILLED if killed else StepState.FAILED
-    return replace(run, state=state, ended=stack.clock(), error=f"{type(error).__name__}: {error}")
+def _ended(run: StepRun, stack: Stack, error: BaseException, watcher: Watcher) -> StepRun:
+    return replace(run, state=watcher.state_of(error), ended=stack.clock(), error=f"{type(error).__name__}: {error}")
 
 
 def _artifact_name(run: StepRun, output: str) -> str:

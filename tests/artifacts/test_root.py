@@ -1,6 +1,16 @@
 """Promises of `airflow_zen.artifacts.root`."""
 
-from airflow_zen.artifacts.root import folder
+import pytest
+
+from airflow_zen.artifacts.root import folder, normalise_root
+from airflow_zen.errors import SettingsError
+
+
+@pytest.mark.parametrize("root", ["s3:/bucket", "~nobody-by-this-name/x"])
+def test_a_root_that_is_a_slip_of_the_pen(root):
+    """A half-written URL or an unknown home is refused by the setting's name, and makes no folder of that name."""
+    with pytest.raises(SettingsError, match=r"\[zen\] artifact_root"):
+        normalise_root(root)
 
 
 def test_folders_stay_inside():

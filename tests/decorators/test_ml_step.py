@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, NamedTuple
 
 import pytest
@@ -243,6 +245,83 @@ def test_unevaluable_annotations_do_no_harm():
     exec("from __future__ import annotations\n@ml_step\ndef step(x: nowhere.Frame) -> nowhere.Frame: ...", names)
     built = in_dag(lambda: names["step"](1))
     assert built.task_ids == ["step"]
+
+
+def test_mapped_and_classic_steps_name_their_outputs():
+    """The outputs of a mapped step and of `MLStepOperator` unpack, and a misspelt one is refused."""
+
+    def build():
+        left, right = halves.expand(x=[1, 2])
+        double(left)
+        double(right)
+        first, _ = MLStepOperator(task_id="classic", python_callable=halves.function, op_args=[1]).output
+        double(first)
+
+    assert "classic" in in_dag(build).task_ids
+    with pytest.raises(StepDefinitionError, match="no output 'lfet'"):
+        in_dag(lambda: halves.expand(x=[1])["lfet"])
+
+
+def test_mapping_one_artifact_in_disguise_is_refused():
+    """`.map` over a single artifact is refused as the artifact itself is."""
+    with pytest.raises(StepDefinitionError, match="one artifact"):
+        in_dag(lambda: double.expand(x=double(1).map(lambda value: value)))
+
+
+def test_outputs_inside_records_are_refused():
+    """The output of a task inside a dataclass is refused: Airflow would not see the dependency."""
+
+    @dataclass
+    class Config:
+        x: object
+
+    with pytest.raises(StepDefinitionError, match=r"Config\.x"):
+        in_dag(lambda: double(Config(double(1))))
+
+
+def test_params_by_position():
+    """An argument named `params` may be passed by position."""
+
+    @ml_step
+    def fit(x: int, params: dict, depth: int = 1): ...
+
+    built = in_dag(lambda: fit(1, {"a": 1}, 2)).get_task("fit")
+    assert (list(built.op_args), built.op_kwargs) == ([1], {"params": {"a": 1}, "depth": 2})
+
+
+def test_our_options_are_not_the_functions_arguments():
+    """`default_args` of ours never fill a parameter of the same name, and a clash when mapping is told."""
+
+    @ml_step
+    def evaluate(model, version=2): ...
+
+    built = in_dag(lambda: evaluate("m"), default_args={"model": "churn", "version": "7"}).get_task("evaluate")
+    assert (list(built.op_args), built.op_kwargs, built.model, built.version) == (["m"], {}, "churn", "7")
+    with pytest.raises(StepDefinitionError, match=r"option model=.*Rename the parameter"):
+        in_dag(lambda: evaluate.override(model="churn").expand(model=[1, 2]))
+
+
+@pytest.mark.parametrize("name", ["return_value", "_link_MlflowRunLink"])
+def test_airflows_own_names_are_no_outputs(name):
+    """An output cannot have the name of an XCom that Airflow keeps for itself."""
+
+    def step() -> Output(**{name: int, "other": int}): ...
+
+    with pytest.raises(StepDefinitionError, match=name):
+        ml_step(step)
+
+
+def test_option_values_are_checked_where_they_are_written():
+    """A wrong value of an option of ours fails at the decorator, at `override`, and before any mapping."""
+    for write in (lambda: ml_step(cache="no")(double.function), lambda: double.override(cache="no")):
+        with pytest.raises(StepDefinitionError, match="cache"):
+            write()
+
+
+def test_a_function_needs_a_name():
+    """A partial has no name to make a task of, and that is said."""
+    with pytest.raises(StepDefinitionError, match="name of its own"):
+        ml_step(partial(double.function, 1))
 
 
 DAG_FILE = """

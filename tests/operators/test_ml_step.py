@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from airflow.sdk import dag, task
 from airflow.sdk.definitions.asset import Asset
+from airflow.sdk.exceptions import AirflowSkipException
 
 import airflow_zen
 from airflow_zen import ArtifactRef, MLStepOperator, Output, ml_step
@@ -331,3 +332,22 @@ def test_nothing_secret_is_stored(monkeypatch, root):
     texts = [path.read_bytes() for path in root.rglob("*") if path.is_file()]
     assert texts
     assert not any(b"hush" in text for text in [*texts, repr(run.supervisor.xcom).encode()])
+
+
+def test_a_skipped_step_has_not_failed():
+    """A step that skips itself is skipped in Airflow, and its step run is not FAILED."""
+
+    @ml_step
+    def skip() -> int:
+        raise AirflowSkipException("no data today")
+
+    assert run_dag(pipeline(skip)).states == {"skip": "skipped"}
+    assert open_stack().records.get(StepRunId("d", "manual__1", "skip")).state == "FINISHED"
+
+
+def test_a_run_may_switch_the_cache_on():
+    """A run's own word goes before the step's: `{"zen": {"cache": true}}` reuses even a step with cache=False."""
+    built = pipeline(lambda: ml_step(cache=False)(frame.function)(6))
+    for run_id in ("r1", "r2"):
+        run = run_dag(built, run_id=run_id, conf={"zen": {"cache": True}})
+    assert run.xcom("frame")["cached"] is True

@@ -33,7 +33,7 @@ def test_key_is_pinned(stack):
     """The same work has the same key in every release of this key version, or every cache goes cold unasked."""
     found = key_of(plain, stack, 2, names=["n", (1, 2.0)])
     ingredients = {label: value for label, value in found.ingredients.items() if label != "python"}
-    assert fold(ingredients) == "7ae5489fd613ed0ac621bfbb70494410f49049d9f96f2bc6f225574c7db7df9c"
+    assert fold(ingredients) == "45cb7608006bebc718ed54175cb9a1c95e97fe2f53b7cb80da5afc904e18549d"
     assert set(found.ingredients) == {
         "function plain", "constant RATE", "parameter x", "parameter names", "output a", "output b", "python",
     }  # fmt: skip
@@ -68,6 +68,6 @@ def test_a_table_constant_is_known_by_content(stack, monkeypatch):
     assert key_of(with_table_constant, stack).key != before.key
 
 
-def test_encoding_of_a_declared_output_is_an_ingredient(stack):
-    """A new layout of a declared output is written anew."""
-    assert key_of(plain, stack, 1, [1]).ingredients["output a"] == "python.json@1"
+def test_type_and_encoding_of_a_declared_output_are_an_ingredient(stack):
+    """A value fitted to another type, or written in a new layout, is other work."""
+    assert key_of(plain, stack, 1, [1]).ingredients["output a"] == "builtins.int python.json@1"

@@ -1,5 +1,8 @@
 """Promises of `airflow_zen.steps.outputs`."""
 
+import decimal
+import importlib.util
+import sys
 from typing import Annotated, NamedTuple, TypedDict
 
 import pytest
@@ -100,3 +103,40 @@ def test_wrong_type_names_output_expected_and_actual():
     """A value of another type is refused before anything is stored."""
     with pytest.raises(OutputError, match=r"'test' is declared str, but the function returned builtins\.int"):
         take((1, 2), TWO, {"train": int, "test": str}, "step")
+
+
+TYPED = """
+from __future__ import annotations
+from typing import TYPE_CHECKING, NamedTuple, Required, TypedDict
+from airflow_zen.steps.outputs import Output
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+class Base(TypedDict):
+    train: Required[int]
+
+class Parts(Base):
+    test: str
+
+class Pair(NamedTuple):
+    train: int
+    test: str
+
+def parts() -> Parts: ...
+def pair() -> Pair: ...
+def quoted() -> Output(train="int", test="str"): ...
+def checked() -> Decimal: ...
+"""
+
+
+def test_types_are_read_where_they_were_written(tmp_path):
+    """Fields of records, quoted types and names imported for type checkers are all evaluated at run time."""
+    path = tmp_path / "typed.py"
+    path.write_text(TYPED)
+    spec = importlib.util.spec_from_file_location("typed_outputs", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["typed_outputs"] = module
+    spec.loader.exec_module(module)
+    for name in ("parts", "pair", "quoted"):
+        assert output_types(getattr(module, name), TWO) == {"train": int, "test": str}
+    assert output_types(module.checked, Outputs()) == {"output": decimal.Decimal}

@@ -2,7 +2,9 @@
 
 import json
 import os
+import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import polars as pl
@@ -293,7 +295,7 @@ def test_a_failure_is_not_remembered(run, stack):
 
     with pytest.raises(ValueError):
         run(fail)
-    assert list(stack.store.transport.list("cache")) == []
+    assert [key for key in stack.store.transport.list("cache") if key.endswith(".json")] == []
 
 
 def test_record_tells_the_story(run, stack):
@@ -322,3 +324,144 @@ def test_a_cache_that_cannot_be_written_costs_nothing(run, stack, monkeypatch):
     """When the entry cannot be written the step succeeds all the same."""
     monkeypatch.setattr(type(stack.cache), "put", lambda self, entry: (_ for _ in ()).throw(OSError("full")))
     assert run(make, 3).state is StepState.FINISHED
+
+
+def make_files() -> Path:
+    directory = Path(tempfile.mkdtemp()) / "files"
+    (directory / "empty").mkdir(parents=True)
+    (directory / "run.sh").write_text("#!/bin/sh")
+    (directory / "run.sh").chmod(0o755)
+    return directory
+
+
+def names_of(files: Path) -> list:
+    return sorted(path.name for path in files.iterdir())
+
+
+def test_a_path_view_is_the_steps_own(run, stack, tmp_path):
+    """What a step adds to an artifact's files is seen by nobody else, and the files keep their modes."""
+
+    def litter(files: Path) -> int:
+        (files / "extra").write_text("x")
+        return 1
+
+    litter.__annotations__["files"] = Path
+    ref = run(make_files).outputs["output"]
+    run(litter, ref.to_wire())
+    files = load(stack, ref, tmp_path)
+    assert names_of(files) == ["empty", "run.sh"]
+    assert os.access(files / "run.sh", os.X_OK)
+
+
+def test_a_path_view_of_a_table_is_its_files(run, tmp_path):
+    """A table asked for as Path is a directory with its files and nothing else, so that any reader can read it."""
+
+    def rows(table: Path) -> int:
+        return len(pd.read_parquet(table))
+
+    rows.__annotations__["table"] = Path
+    assert run(rows, run(frame, 3).outputs["output"].to_wire()).state is StepState.FINISHED
+
+
+@pytest.mark.parametrize(
+    ("declared", "build", "kinds"),
+    [
+        (dict[str, list[Path]], lambda ref: {"q": [ref]}, ["PosixPath"]),
+        (tuple[pl.DataFrame, ArtifactRef], lambda ref: (ref, ref), ["DataFrame", "ArtifactRef"]),
+        (list[pa.Table], lambda ref: [ref], ["Table"]),
+    ],
+)
+def test_views_reach_into_containers(run, stack, tmp_path, declared, build, kinds):
+    """A declared view is given at any depth, and another one is other work."""
+
+    def kinds_of(value) -> list:
+        flat = [
+            part
+            for held in (value.values() if isinstance(value, dict) else value)
+            for part in (held if isinstance(held, list) else [held])
+        ]
+        return [type(part).__name__ for part in flat]
+
+    ref = run(frame, 3).outputs["output"].to_wire()
+    run(kinds_of, build(ref))
+    kinds_of.__annotations__["value"] = declared
+    done = run(kinds_of, build(ref))
+    assert done.cache == "miss"
+    assert load(stack, done.outputs["output"], tmp_path) == kinds
+
+
+def test_views_of_variable_arguments(run, stack, tmp_path):
+    """`*tables: pl.DataFrame` asks for each of them as that."""
+
+    def kinds_of(*tables: pl.DataFrame, **named: pl.DataFrame) -> list:
+        return [type(table).__module__.split(".")[0] for table in (*tables, *named.values())]
+
+    ref = run(frame, 3).outputs["output"].to_wire()
+    assert load(stack, run(kinds_of, ref, x=ref).outputs["output"], tmp_path) == ["polars", "polars"]
+
+
+class Pair(NamedTuple):
+    left: object
+    right: object
+
+
+def test_artifacts_inside_a_named_tuple(run, stack, tmp_path):
+    """A ref inside a NamedTuple is an artifact like any other."""
+
+    def swap(pair: Pair) -> list:
+        return [pair.right, pair.left]
+
+    done = run(swap, Pair(run(make, 3).outputs["output"].to_wire(), 2))
+    assert load(stack, done.outputs["output"], tmp_path) == [2, {"x": 3}]
+
+
+def test_another_declared_output_is_other_work(run, stack, tmp_path):
+    """The value is fitted to its declared type, so declaring another type is not served from the cache."""
+
+    def echo(x: int) -> int:
+        return x
+
+    run(echo, 3)
+    echo.__annotations__["return"] = float
+    value = load(stack, run(echo, 3).outputs["output"], tmp_path)
+    assert (value, type(value)) == (3.0, float)
+    echo.__annotations__["return"] = list
+    with pytest.raises(OutputError):
+        run(echo, 3)
+
+
+@pytest.mark.parametrize(("declared", "value"), [(float | None, None), (float | None, 1), (dict | None, None)])
+def test_an_optional_output_may_be_none(run, stack, tmp_path, declared, value):
+    """`-> T | None` takes None, and widens as `-> T` does."""
+
+    def maybe() -> float | None:
+        return value
+
+    maybe.__annotations__["return"] = declared
+    loaded = load(stack, run(maybe).outputs["output"], tmp_path)
+    assert (loaded, type(loaded)) == ((None, type(None)) if value is None else (1.0, float))
+
+
+def test_a_cache_that_cannot_be_asked_costs_nothing(run, stack, monkeypatch):
+    """When the store fails while the cache is asked, the step runs, and the reason is kept."""
+    monkeypatch.setattr(type(stack.cache), "get", lambda self, key: (_ for _ in ()).throw(OSError("503 Slow Down")))
+    done = run(make, 3)
+    assert (done.state, done.cache) == (StepState.FINISHED, "off")
+    assert "503 Slow Down" in done.why
+
+
+def test_a_kill_during_the_look_up_is_recorded(run, stack, monkeypatch):
+    """A step that is killed before its function was called ends as KILLED."""
+    monkeypatch.setattr(type(stack.cache), "get", lambda self, key: (_ for _ in ()).throw(StepInterrupted("SIGTERM")))
+    with pytest.raises(StepInterrupted):
+        run(make, 3)
+    assert stack.records.get(StepRunId("d", "r", "t", -1, 1)).state == StepState.KILLED
+
+
+def test_records_are_strict_json(run, stack):
+    """A parameter that JSON has no number for is text in the record."""
+
+    def echo(x: float) -> int:
+        return 1
+
+    assert run(echo, float("nan")).parameters == {"x": "nan"}

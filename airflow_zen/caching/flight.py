@@ -1,0 +1,181 @@
+"""Single flight: of equal steps that start together one computes, and the others wait for its result."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, TypeVar
+
+from airflow_zen.artifacts.transport import Transport
+from airflow_zen.errors import AlreadyExists, ArtifactNotFound
+
+log = logging.getLogger("airflow_zen.caching")
+
+T = TypeVar("T")
+
+_LONGEST_PAUSE = 2.0
+
+
+class Flight:
+    """The right to compute one key, kept alive by a heartbeat while the block lasts.
+
+    Leaving the block with a result lets the others take it. Leaving it with an exception, or after
+    `abandon`, lets them all compute for themselves, at once.
+    """
+
+    def __init__(self, transport: Transport, lease: str, beat: float) -> None:
+        self._transport = transport
+        self._lease = lease
+        self._beat = beat
+        self._holder = uuid.uuid4().hex
+        self._over = threading.Event()
+        self._abandoned = False
+        self._thread = threading.Thread(target=self._keep_alive, name="airflow-zen-lease", daemon=True)
+
+    def claim(self) -> None:
+        """Take the lease; raises `AlreadyExists` when another has it."""
+        self._transport.create(self._lease, self._mark(0))
+
+    def abandon(self) -> None:
+        """There will be no result to wait for."""
+        self._abandoned = True
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._over.set()
+        self._thread.join()
+        _quietly(self._give_up if kind or self._abandoned else self._land)
+
+    def _land(self) -> None:
+        folder, _, number = self._lease.rpartition("/")
+        self._transport.delete([f"{folder}/{_name(n)}" for n in range(int(number) + 1)])
+
+    def _give_up(self) -> None:
+        self._transport.write(self._lease, json.dumps({"abandoned": self._holder}).encode())
+
+    def _keep_alive(self) -> None:
+        count = 0
+        while not self._over.wait(self._beat):
+            count += 1
+            mark = self._mark(count)
+            _quietly(lambda mark=mark: self._transport.write(self._lease, mark))  # type: ignore[misc]
+
+    def _mark(self, count: int) -> bytes:
+        return json.dumps({"holder": self._holder, "beat": count}).encode()
+
+
+class NoFlight(Flight):
+    """Compute without a lease: nobody waits for the result, and nobody is asked."""
+
+    def __init__(self) -> None:
+        """Need nothing."""
+
+    def abandon(self) -> None:
+        """Have nothing to give up."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, at: object) -> None:
+        return
+
+
+class SingleFlight:
+    """Hand out leases under `cache/` of the artifact root.
+
+    A holder that dies is noticed when its lease has not changed for `patience` seconds, by the
+    waiter's own clock, so clocks of machines need not agree; a holder writes every `beat` seconds.
+    A store that ignores conditional writes hands a lease to several, who then all compute.
+    """
+
+    def __init__(self, transport: Transport, patience: float = 20.0, beat: float = 5.0) -> None:
+        self._transport = transport
+        self._patience = patience
+        self._beat = beat
+
+    def turn(self, key: str, find: Callable[[], T | None]) -> tuple[T | None, Flight]:
+        """Wait until `find` gives a result, or until it is ours to compute; one request where nobody else is at it."""
+        try:
+            return self._turn(f"cache/{key[:2]}/{key}.lease", find)
+        except OSError as error:
+            log.warning("Equal steps may be computed twice: the lease of %s cannot be written: %s", key[:12], error)
+            return None, NoFlight()
+
+    def _turn(self, folder: str, find: Callable[[], T | None]) -> tuple[T | None, Flight]:
+        flight = self._claim(f"{folder}/{_name(0)}")
+        if flight:
+            return None, flight
+        log.info("An equal step is being computed elsewhere: waiting for its result.")
+        watch, pause = _Watch(self._patience), 0.1
+        while True:
+            if (result := find()) is not None:
+                return result, NoFlight()
+            latest, text = self._latest(folder)
+            if text is not None and b"abandoned" in text:
+                return find(), NoFlight()
+            if text is None or watch.is_stale(text):
+                flight = self._claim(f"{folder}/{_name(latest + 1)}")
+                if flight:
+                    return self._checked(flight, find)
+            time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def _checked(self, flight: Flight, find: Callable[[], T | None]) -> tuple[T | None, Flight]:
+        """Look once more before computing: the result may have come between the last look and the lease."""
+        result = find()
+        if result is None:
+            return None, flight
+        with flight:
+            return result, NoFlight()
+
+    def _claim(self, lease: str) -> Flight | None:
+        flight = Flight(self._transport, lease, self._beat)
+        try:
+            flight.claim()
+        except AlreadyExists:
+            return None
+        return flight
+
+    def _latest(self, folder: str) -> tuple[int, bytes | None]:
+        """Give the number and text of the latest lease; -1 and None where there is none."""
+        keys = list(self._transport.list(folder))
+        if not keys:
+            return -1, None
+        try:
+            return int(keys[-1].rpartition("/")[2]), self._transport.read(keys[-1])
+        except ArtifactNotFound:
+            return -1, None
+
+
+class _Watch:
+    """Notice that a lease has stopped changing."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._text = b""
+        self._since = time.monotonic()
+
+    def is_stale(self, text: bytes) -> bool:
+        if text != self._text:
+            self._text, self._since = text, time.monotonic()
+        return time.monotonic() - self._since > self._patience
+
+
+def _name(number: int) -> str:
+    return f"{number:06}"
+
+
+def _quietly(work: Callable[[], object]) -> None:
+    """Do without a heartbeat or a release that the store refuses: the others take over when the lease is stale."""
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001 - a lease is never worth a step
+        log.debug("A lease could not be written: %s", error)
