@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import secrets
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -92,17 +91,6 @@ def _secrets(file: Path) -> dict[str, str]:
             json.dump(made, output)
     kept: dict[str, str] = json.loads(file.read_text())
     return kept
-
-
-def free_port(wanted: int = 0) -> int:
-    """Name a loopback port that nobody listens on; `wanted` where it is free."""
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("127.0.0.1", wanted))
-        except OSError:
-            listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _mlflow_server(layout: Layout) -> list[str]:

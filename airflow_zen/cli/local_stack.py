@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from airflow_zen.cli.local_parts import PARTS, free_port
+from airflow_zen.cli.local_parts import PARTS
+from airflow_zen.cli.ports import Ports
 from airflow_zen.cli.processes import stop
 from airflow_zen.cli.stack_state import Layout, LocalStack, StackError, alone, read_state, write_state
 from airflow_zen.cli.start_up import Say, StartUp
@@ -36,8 +37,8 @@ def up(
     directory, dags = directory.resolve(), dags.resolve()
     if not dags.is_dir():
         raise StackError(f"The DAGs folder {str(dags)!r} is not a directory.")
-    with alone(directory):
-        start_up = StartUp(_plan(directory, dags, dict(settings or {})), say, timeout)
+    with alone(directory), Ports() as ports:
+        start_up = StartUp(_plan(directory, dags, dict(settings or {}), ports), say, timeout)
         before = start_up.stack
         # Children of a part that crashed would work on the same databases as its successor.
         _stop(before, keep=before)
@@ -70,14 +71,14 @@ def status(directory: Path) -> LocalStack | None:
     return read_state(directory.resolve())
 
 
-def _plan(directory: Path, dags: Path, settings: Mapping[str, str]) -> LocalStack:
+def _plan(directory: Path, dags: Path, settings: Mapping[str, str], ports: Ports) -> LocalStack:
     """Take up again what runs, or plan anew on the same ports; refuse to change what runs."""
     stack = read_state(directory)
     if stack is None:
-        layout = Layout(directory, dags, free_port(AIRFLOW_PORT), free_port(MLFLOW_PORT), secrets.token_hex(16))
+        layout = Layout(directory, dags, ports.free(AIRFLOW_PORT), ports.free(MLFLOW_PORT), secrets.token_hex(16))
         return LocalStack(layout, settings, {})
     if not stack.running():
-        airflow_port, mlflow_port = free_port(stack.layout.airflow_port), free_port(stack.layout.mlflow_port)
+        airflow_port, mlflow_port = ports.free(stack.layout.airflow_port), ports.free(stack.layout.mlflow_port)
         layout = replace(stack.layout, dags=dags, airflow_port=airflow_port, mlflow_port=mlflow_port)
         return LocalStack(layout, settings, {})
     if (stack.layout.dags, stack.settings) != (dags, settings):

@@ -145,7 +145,8 @@ def _find(value: Any, path: str, inputs: dict[str, ArtifactRef]) -> Any:
         inputs[path] = value
         return value
     if _is_lazy_sequence(value):
-        value = list(value)
+        # A slice of mapped results is one request; walking through them is one for each, and one too many.
+        value = value[:] if type(value).__name__ == "LazyXComSequence" else list(value)
     return _rebuilt(value, path, lambda held, inner, _: _find(held, inner, inputs))
 
 

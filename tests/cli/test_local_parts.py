@@ -1,13 +1,12 @@
 """What the parts of a local stack are told."""
 
 import json
-import socket
 import stat
 
 import pytest
 from cryptography.fernet import Fernet
 
-from airflow_zen.cli.local_parts import environment, free_port
+from airflow_zen.cli.local_parts import environment
 from airflow_zen.cli.processes import MARK
 from airflow_zen.cli.stack_state import Layout
 
@@ -56,18 +55,3 @@ def test_secrets_are_made_once(layout):
     file = layout.directory / "secrets.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert set(json.loads(file.read_text()).values()) <= set(told.values())
-
-
-def test_taken_port():
-    """A port that somebody listens on is not given; another one is."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        taken = listener.getsockname()[1]
-        assert free_port(taken) != taken
-
-
-def test_free_port_is_kept():
-    """A wanted port that is free is given, so that addresses stay the same."""
-    port = free_port()
-    assert free_port(port) == port

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 
 import pandas as pd
 import pytest
+from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import dag, task
 from airflow.sdk.definitions.asset import Asset
-from airflow.sdk.exceptions import AirflowSkipException
 
 import airflow_zen
 from airflow_zen import ArtifactRef, MLStepOperator, Output, ml_step

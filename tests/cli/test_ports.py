@@ -1,0 +1,30 @@
+"""Promises of `airflow_zen.cli.ports`."""
+
+import socket
+
+from airflow_zen.cli.ports import Ports, free_port
+
+
+def test_taken_port():
+    """A port that somebody listens on is not given; another one is."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        taken = listener.getsockname()[1]
+        assert free_port(taken) != taken
+
+
+def test_free_port_is_kept():
+    """A wanted port that is free is given, so that addresses stay the same."""
+    port = free_port()
+    assert free_port(port) == port
+
+
+def test_two_that_start_at_once_get_different_ports():
+    """A port that one stack has chosen, and nobody listens on yet, is not chosen by another."""
+    wanted = free_port()
+    with Ports() as one, Ports() as two:
+        assert one.free(wanted) == wanted
+        assert two.free(wanted) != wanted
+    with Ports() as later:
+        assert later.free(wanted) == wanted
