@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -12,6 +11,7 @@ from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
 from airflow_zen.errors import FingerprintError
+from airflow_zen.labels import class_label
 
 # Raise it when a change here or in airflow_zen.caching gives other fingerprints: old entries then miss.
 KEY_VERSION = 1
@@ -20,8 +20,6 @@ _LENGTH = struct.Struct(">Q").pack
 
 Other = Callable[[Any], "str | None"]
 Meet = Callable[[type], None]
-
-_DAG_MODULE = re.compile(r"^unusual_prefix_[0-9a-f]{40}_")
 
 
 def fingerprint(value: object, other: Other | None = None, meet: Meet | None = None) -> str:
@@ -46,24 +44,6 @@ def fold(ingredients: Mapping[str, str]) -> str:
 def frame(tag: str, *parts: bytes) -> bytes:
     """Join parts so that no other tag or division into parts gives the same bytes."""
     return b"".join([piece for part in (tag.encode(), *parts) for piece in (_LENGTH(len(part)), part)])
-
-
-def module_label(module_name: str, file: str | None = None) -> str:
-    """Name a module alike on every machine: Airflow's name of a DAG file, or `__main__`, becomes the file's stem."""
-    if module_name in ("__main__", "__mp_main__") and file:
-        return re.sub(r"[.-]", "_", PurePath(file).stem)
-    return _DAG_MODULE.sub("", module_name)
-
-
-def class_label(cls: type) -> str:
-    """Name a class by module and qualified name, alike on every machine."""
-    return f"{module_label(cls.__module__, _main_file(cls.__module__))}.{cls.__qualname__}"
-
-
-def _main_file(module_name: str) -> str | None:
-    import sys
-
-    return getattr(sys.modules.get(module_name), "__file__", None) if module_name.endswith("main__") else None
 
 
 class _Walk:

@@ -34,7 +34,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_zen.errors import FingerprintError
-from airflow_zen.fingerprint import class_label, fingerprint, fold, frame, module_label
+from airflow_zen.fingerprint import fingerprint, fold, frame
 
 
 class Colour(enum.Enum):
@@ -309,20 +309,6 @@ def test_meet_is_told_every_class() -> None:
     met: set[type] = set()
     fingerprint([{"a": Frozen(Colour.RED)}, Point(1, 2), Model], meet=met.add)
     assert met == {Frozen, Colour, Point, Model}
-
-
-def test_module_names_are_alike_on_every_machine() -> None:
-    """Airflow's name of a DAG file, and the main module, become the file's stem."""
-    assert module_label("unusual_prefix_" + "0a" * 20 + "_my_dag") == "my_dag"
-    assert module_label("__main__", "/somewhere/my-dag.v2.py") == "my_dag_v2"
-    assert module_label("package.module", "/x.py") == "package.module"
-    assert module_label("__main__") == "__main__"
-
-
-def test_class_label_names_nested_classes() -> None:
-    """A class is known by module and qualified name."""
-    assert class_label(Colour) == f"{__name__}.Colour"
-    assert class_label(type("A", (), {"__module__": f"unusual_prefix_{'0' * 40}_dag"})) == "dag.A"
 
 
 ATOMS = st.one_of(

@@ -10,7 +10,7 @@ from airflow_zen.caching.code_scope import MISSING
 from airflow_zen.caching.distributions import Owner, owner_of
 from airflow_zen.caching.source import SourceFile, source_of
 from airflow_zen.errors import FingerprintError
-from airflow_zen.fingerprint import module_label
+from airflow_zen.labels import module_label
 
 
 def module_of(module_globals: Mapping[str, Any]) -> str:

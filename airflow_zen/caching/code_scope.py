@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_zen.caching.distributions import file_of, is_known, owner_of
 from airflow_zen.caching.source import Import, SourceFile
-from airflow_zen.fingerprint import module_label
+from airflow_zen.labels import module_label
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
 

@@ -23,7 +23,8 @@ from airflow_zen.caching.code_values import (
 )
 from airflow_zen.caching.distributions import owner_of, requirement
 from airflow_zen.errors import FingerprintError
-from airflow_zen.fingerprint import Other, class_label, fingerprint
+from airflow_zen.fingerprint import Other, fingerprint
+from airflow_zen.labels import class_label
 
 _REDUCIBLE = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from airflow_zen.fingerprint import class_label
+from airflow_zen.labels import class_label
 
 
 def evaluate(annotation: Any, function: Callable[..., Any], *, imports: bool = False) -> Any:
