@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
+    from airflow_zen.caching.policy import Cache
     from airflow_zen.decorators.ml_step import ml_step
     from airflow_zen.errors import ZenError
     from airflow_zen.materializers.base import Materializer
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["ArtifactRef", "MLStepOperator", "Materializer", "Output", "ZenError", "load", "ml_step", "save"]
+__all__ = ["ArtifactRef", "Cache", "MLStepOperator", "Materializer", "Output", "ZenError", "load", "ml_step", "save"]
 
 # Loaded when first used: Airflow imports this package while it finds its providers, before it is whole itself.
 _HOMES = {
     "ArtifactRef": "airflow_zen.artifacts.ref",
+    "Cache": "airflow_zen.caching.policy",
     "MLStepOperator": "airflow_zen.operators.ml_step",
     "Materializer": "airflow_zen.materializers.base",
     "Output": "airflow_zen.steps.outputs",

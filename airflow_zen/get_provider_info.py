@@ -67,6 +67,26 @@ _OPTIONS = {
         "True",
         None,
     ),
+    "cache_ttl": _option(
+        "Seconds after which a result is computed anew; empty: results do not age. Cache(ttl=…) of a step says otherwise.",
+        "string",
+        "",
+        "604800",
+    ),
+    "cache_scope": _option(
+        "'shared': a step reuses the results of equal work in every DAG of this artifact root; 'dag': of its own "
+        "DAG only. Cache(scope=…) of a step says otherwise.",
+        "string",
+        "shared",
+        "dag",
+    ),
+    "cache_packages": _option(
+        "Let the versions of the libraries that a step's code names decide about reuse. Cache(packages=…) of a "
+        "step says otherwise.",
+        "boolean",
+        "True",
+        None,
+    ),
     "allow_pickle": _option(
         "Let values that no other materializer knows be stored with cloudpickle. Loading a pickle runs code "
         "from the artifact root: allow it only where everyone who can write there may run code on the workers.",

@@ -16,7 +16,8 @@ from airflow_zen.artifacts.root import normalise_root
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.artifacts.transport import Transport, open_transport
 from airflow_zen.caching.cache import StepCache
-from airflow_zen.errors import LineageError, SettingsError
+from airflow_zen.caching.policy import FOLLOW_SETTINGS, Cache
+from airflow_zen.errors import LineageError, SettingsError, StepDefinitionError
 from airflow_zen.lineage.mlflow import MlflowRecorder
 from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
 from airflow_zen.lineage.records import StepRunRecords
@@ -39,6 +40,7 @@ class Settings:
     mlflow_tracking_uri: str = ""
     mlflow_conn_id: str = ""
     cache: bool = True
+    cache_defaults: Cache = FOLLOW_SETTINGS
     allow_pickle: bool = False
 
     @classmethod
@@ -50,6 +52,7 @@ class Settings:
             mlflow_tracking_uri=_text("mlflow_tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI", ""),
             mlflow_conn_id=_text("mlflow_conn_id"),
             cache=_flag("cache", default=True),
+            cache_defaults=_cache_defaults(),
             allow_pickle=_flag("allow_pickle", default=False),
         )
 
@@ -114,6 +117,18 @@ def _connection(conn_id: str, option: str) -> Any:
 
 def _default_root() -> str:
     return str(Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "zen")
+
+
+def _cache_defaults() -> Cache:
+    ttl, scope = _text("cache_ttl"), _text("cache_scope")
+    try:
+        return Cache(
+            ttl=float(ttl) if ttl else None,
+            packages=_flag("cache_packages", default=True),
+            scope=scope or None,
+        )
+    except (ValueError, StepDefinitionError) as error:
+        raise SettingsError(f"[zen] cache_ttl and cache_scope: {error}") from error
 
 
 def _text(option: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ class SavedArtifact:
 class Stack:
     """Where artifacts lie, how values become artifacts, what was done before, and who writes the story.
 
-    `clock` gives seconds since the epoch.
+    `clock` gives seconds since the epoch, `environment` the process's environment variables.
     """
 
     store: ArtifactStore
@@ -38,6 +39,7 @@ class Stack:
     records: StepRunRecords
     lineage: LineageRecorder = field(default_factory=NullRecorder)
     clock: Callable[[], float] = time.time
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
 
     def save(self, value: Any, name: str = "", declared: type | None = None) -> SavedArtifact:
         """Store a value as an artifact; its materializer follows the declared type, then the value's own.

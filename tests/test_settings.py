@@ -2,6 +2,7 @@
 
 import pytest
 
+from airflow_zen import Cache
 from airflow_zen.errors import SettingsError
 from airflow_zen.lineage.step_run import StepRun, StepRunId
 from airflow_zen.settings import Settings, open_stack, storage_options, tracking_server
@@ -17,7 +18,8 @@ def zen(monkeypatch):
 def test_nothing_configured_works(zen, tmp_path, monkeypatch):
     """With nothing configured artifacts lie under AIRFLOW_HOME, the cache is on, and pickle is not allowed."""
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
-    assert Settings.read() == Settings(artifact_root=f"{tmp_path}/zen", cache=True, allow_pickle=False)
+    by_default = Cache(packages=True, scope="shared")
+    assert Settings.read() == Settings(f"{tmp_path}/zen", cache=True, cache_defaults=by_default, allow_pickle=False)
     assert tracking_server(Settings.read()) is None
 
 
@@ -40,6 +42,16 @@ def test_a_flag_that_is_none_names_the_option(zen):
     zen(cache="perhaps")
     with pytest.raises(SettingsError, match=r"\[zen\] cache"):
         Settings.read()
+
+
+def test_cache_defaults_are_read_and_checked(zen):
+    """`[zen] cache_*` say what a step's `Cache` leaves open; a value that cannot be used is refused by name."""
+    zen(cache_ttl="3600", cache_scope="dag", cache_packages="False")
+    assert Settings.read().cache_defaults == Cache(ttl=3600, scope="dag", packages=False)
+    for wrong in ({"cache_ttl": "a week"}, {"cache_ttl": "0"}, {"cache_ttl": "3600", "cache_scope": "team"}):
+        zen(**wrong)
+        with pytest.raises(SettingsError, match=r"\[zen\] cache_"):
+            Settings.read()
 
 
 def test_a_tracking_uri_that_is_no_server_costs_no_step(zen, tmp_path, caplog):

@@ -16,12 +16,17 @@ _NAMELESS = "nothing"
 
 @dataclass(frozen=True)
 class Remembered:
-    """One earlier result: its key, who made it, and the labelled fingerprints folded into the key."""
+    """One earlier result: its key, who made it, and the labelled fingerprints folded into the key.
+
+    `seconds` is how long the function took, `size` the bytes of all outputs; None in records of old.
+    """
 
     key: str
     origin: str
     ingredients: Mapping[str, str]
     sources: Mapping[str, str]
+    seconds: float | None = None
+    size: int | None = None
 
 
 class KeyHistory:
@@ -89,7 +94,10 @@ def _short(fingerprint: str) -> str:
 
 def _by_weight(label: str) -> tuple[int, str]:
     """Tell what a user did before what follows from it."""
-    order = ("function", "class", "constant", "parameter", "input", "view", "version", "output", "distribution")
+    order = (
+        "function", "class", "constant", "parameter", "input", "key", "file", "env", "view", "version", "scope", "output",
+        "distribution",
+    )  # fmt: skip
     kind = label.partition(" ")[0]
     return (order.index(kind) if kind in order else len(order), label)
 

@@ -13,6 +13,7 @@ from airflow.sdk.definitions._internal.contextmanager import DagContext
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 from airflow.sdk.definitions.xcom_arg import XComArg
 
+from airflow_zen.caching.policy import Cache
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.operators.ml_step import OPTION_TYPES, MLStepOperator, known
 from airflow_zen.operators.outputs import StepOutputs
@@ -88,7 +89,7 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
 
     def override(self, **kwargs: Any) -> Any:
         """Copy the step with other options."""
-        _check_options(self.function.__name__, kwargs)
+        _check_options(self.function, kwargs)
         return super().override(**kwargs)
 
     def _outputs(self, task: Any) -> Any:
@@ -155,10 +156,12 @@ def _check(function: Any, options: dict[str, Any]) -> None:
                 f"Parameter {parameter.name!r} of step {name!r} is a name of Airflow's context, which fills it in, so it "
                 f"can have no default but None. Rename it, for example to 'hyper_{parameter.name}'."
             )
-    _check_options(name, options)
+    _check_options(function, options)
 
 
-def _check_options(name: str, options: dict[str, Any]) -> None:
+def _check_options(function: Callable[..., Any], options: dict[str, Any]) -> None:
+    name = function.__name__
+    _check_ignored(function, options.get("cache"))
     for option, value in options.items():
         if option in _OPTIONS:
             known(value, option)
@@ -167,6 +170,18 @@ def _check_options(name: str, options: dict[str, Any]) -> None:
             f"Step {name!r}: outputs are declared by the return annotation, not by multiple_outputs. Write "
             "'-> Output(train=…, test=…)'."
         )
+
+
+def _check_ignored(function: Callable[..., Any], cache: Any) -> None:
+    parameters = inspect.signature(function).parameters
+    if not isinstance(cache, Cache) or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for name in cache.ignore:
+        if name not in parameters:
+            raise StepDefinitionError(
+                f"Step {function.__name__!r}: Cache(ignore=…) names {name!r}, which is no parameter of it; its parameters "
+                f"are {list(parameters)}."
+            )
 
 
 def _decorate(function: Callable[P, R], options: dict[str, Any]) -> StepDecorator[P, R]:
@@ -186,14 +201,15 @@ def ml_step(function: Callable[P, R], /) -> StepDecorator[P, R]: ...
 
 @overload
 def ml_step(
-    *, cache: bool | None = None, version: str = "", model: str = "", **options: Any
+    *, cache: bool | Cache | None = None, version: str = "", model: str = "", **options: Any
 ) -> Callable[[Callable[P, R]], StepDecorator[P, R]]: ...
 
 
 def ml_step(function: Any = None, /, **options: Any) -> Any:
     """Make a typed function a step: its outputs become artifacts, equal work is reused, its lineage recorded.
 
-    `cache`: False runs the function each time; None follows `[zen] cache`. `version`: an addition of
+    `cache`: False runs the function each time; a `Cache` says how equal work is recognised; None follows
+    `[zen] cache`. `version`: an addition of
     your own to the cache key. `model`: the registered model that the returned model becomes a version
     of. All options of Airflow's operators (`retries`, `pool`, `queue`, `executor_config`, …) pass
     through. Also available as `@task.ml_step`. Raises `StepDefinitionError` for what cannot work.

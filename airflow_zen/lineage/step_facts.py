@@ -65,6 +65,8 @@ def _metrics(run: StepRun) -> list[dict[str, Any]]:
     values = {"zen.seconds": round(ended - run.started, 3)}
     if run.cache != "hit" and run.outputs:
         values["zen.output_bytes"] = float(sum(ref.size for ref in run.outputs.values()))
+    if run.cache == "hit":
+        values["zen.seconds_saved"] = round(max(0.0, run.seconds - values["zen.seconds"]), 3)
     return [metric(key, value, milliseconds(ended)) for key, value in values.items()]
 
 

@@ -40,7 +40,8 @@ class StepRun:
     Times are seconds since the epoch. `parameters` are JSON values by argument name. `inputs` and
     `outputs` hold refs by argument path (`frame`, `frames[2]`) and output name. `summaries` are the
     materializers' summaries of the outputs, by digest. `cache` is `hit`, `miss` or `off` (`recompute` when asked for, before it becomes a miss), `why` the
-    reason in words, `origin` the step run whose outputs a hit reused. `model` is the name of the
+    reason in words, `origin` the step run whose outputs a hit reused. `seconds` is how long
+    loading the inputs and the function took; of a hit, how long it took the run whose outputs it reused. `model` is the name of the
     registered model that a model output becomes a version of.
     """
 
@@ -56,6 +57,7 @@ class StepRun:
     cache_key: str = ""
     why: str = ""
     origin: str = ""
+    seconds: float = 0.0
     model: str = ""
     label: str = ""
     source: str = ""

@@ -25,7 +25,8 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
         settings = Settings.read()
         arguments = bind(operator, context)
         begun = begin(operator, context, settings, mapped_label(operator, arguments))
-        run = run_step(operator.step, arguments, open_stack(settings), begun, TaskWatcher(operator, context))
+        step = operator.step.with_cache_defaults(settings.cache_defaults)
+        run = run_step(step, arguments, open_stack(settings), begun, TaskWatcher(operator, context))
     show(operator, context, run)
     wires = {name: ref.to_wire() for name, ref in run.outputs.items()}
     return wires if operator.step.outputs.several else next(iter(wires.values()), None)

@@ -8,19 +8,20 @@ from typing import Any, ClassVar
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import XComArg
 
+from airflow_zen.caching.policy import FOLLOW_SETTINGS, Cache
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.operators.links import MlflowRunLink
 from airflow_zen.operators.outputs import StepOutputs
 from airflow_zen.steps.step import Step
 
-OPTION_TYPES: dict[str, tuple[type, ...]] = {"cache": (bool, type(None)), "version": (str,), "model": (str,)}
+OPTION_TYPES: dict[str, tuple[type, ...]] = {"cache": (bool, type(None), Cache), "version": (str,), "model": (str,)}
 
 
 class MLStepOperator(PythonOperator):
     """Run a typed function as a step.
 
-    `cache`: False runs the function each time; True reuses even a step that returns nothing; None
-    follows `[zen] cache`. `version`: an addition of your own to the cache key. `model`: the registered
+    `cache`: False runs the function each time; True reuses even a step that returns nothing; a `Cache`
+    says how equal work is recognised; None follows `[zen] cache`. `version`: an addition of your own to the cache key. `model`: the registered
     model in MLflow that the returned model becomes a version of. Everything else is PythonOperator's.
     The return value in XCom is an `ArtifactRef` on the wire, or a dict of them by output name.
     """
@@ -39,14 +40,14 @@ class MLStepOperator(PythonOperator):
         self,
         *,
         python_callable: Callable[..., Any],
-        cache: bool | None = None,
+        cache: bool | Cache | None = None,
         version: str = "",
         model: str = "",
         **options: Any,
     ) -> None:
         options["multiple_outputs"] = Step(python_callable, "").outputs.several
         super().__init__(python_callable=python_callable, **options)
-        self.cache: bool | None = known(cache, "cache")
+        self.cache: bool | Cache | None = known(cache, "cache")
         self.version: str = known(version, "version")
         self.model: str = known(model, "model")
         self.mlflow_url = ""
@@ -65,7 +66,8 @@ class MLStepOperator(PythonOperator):
     @property
     def step(self) -> Step:
         """The function with its options."""
-        return Step(self.python_callable, self.task_id, self.version, cache_always=self.cache is True)
+        policy = self.cache if isinstance(self.cache, Cache) else FOLLOW_SETTINGS
+        return Step(self.python_callable, self.task_id, self.version, policy, cache_always=self.cache is True)
 
     def execute(self, context: Any) -> Any:
         """Run the step and return its outputs as refs, for XCom."""

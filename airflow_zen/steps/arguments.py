@@ -7,7 +7,7 @@ import math
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, time, timedelta
 from enum import Enum
 from pathlib import Path
@@ -74,6 +74,18 @@ class Arguments:
             elif not _is_inputs_only(value):
                 found[name] = as_json(value)
         return found
+
+    def without(self, names: Collection[str]) -> Arguments:
+        """Leave arguments out, by their name; of `**options` those that came under such a name."""
+        kept = {name: value for name, value in self.bound.arguments.items() if name not in names}
+        for name, parameter in self.bound.signature.parameters.items():
+            if name in kept and parameter.kind is parameter.VAR_KEYWORD:
+                kept[name] = {key: value for key, value in kept[name].items() if key not in names}
+        paths: dict[str, Any] = {}
+        for name, value in kept.items():
+            _ask(value, None, name, paths)
+        inputs = {path: ref for path, ref in self.inputs.items() if path in paths}
+        return replace(self, bound=inspect.BoundArguments(self.bound.signature, kept), inputs=inputs)
 
     def wanted(self, types: Mapping[str, Any]) -> dict[str, Any]:
         """Give the declared type of each input by its path, from the declared types of the parameters."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.caching.code import reach
+from airflow_zen.caching.surroundings import surroundings
 from airflow_zen.errors import FingerprintError, MaterializerNotFound, SaveRefused, ZenError
 from airflow_zen.fingerprint import fingerprint, fold
 from airflow_zen.stack import Stack
@@ -31,24 +32,45 @@ class CacheKey:
     warnings: tuple[str, ...] = field(default=())
 
 
-def cache_key(step: Step, arguments: Arguments, stack: Stack) -> CacheKey:
-    """Fold code, arguments, input digests, outputs and library versions into one key.
+def cache_key(step: Step, arguments: Arguments, stack: Stack, dag_id: str = "") -> CacheKey:
+    """Fold code, arguments, input digests, outputs, library versions, and what the step's `Cache` adds, into one key.
 
-    Raises `FingerprintError`, with the reason, when any of them cannot be fingerprinted soundly.
+    `dag_id` enters the key of a step whose results are its DAG's own. Raises `FingerprintError`, with the
+    reason, when any ingredient cannot be fingerprinted soundly.
     """
 
     def other(value: object) -> str | None:
         return _content(value, stack)
 
-    ingredients = _arguments(step, arguments, other)
-    plain = [value for value in arguments.bound.arguments.values() if not isinstance(value, ArtifactRef)]
-    code = reach(step.function, other, arguments=plain)
-    ingredients.update(code.ingredients)
-    ingredients.update(_inputs(step, arguments, stack))
+    told = arguments.without(step.cache.ignore)
+    ingredients = _own_key(step, arguments, other) if step.cache.key else _arguments(step, told, other)
+    values = [] if step.cache.key else told.bound.arguments.values()
+    code = reach(step.function, other, arguments=[value for value in values if not isinstance(value, ArtifactRef)])
+    ingredients.update(_code(step, code.ingredients))
+    ingredients.update(_inputs(step, told, stack))
     ingredients.update(_outputs(step, stack))
+    ingredients.update(surroundings(step.cache, step.function, stack.environment))
     if step.version:
         ingredients["version"] = fingerprint(step.version)
+    if step.cache.scope == "dag":
+        ingredients["scope"] = fingerprint(dag_id)
     return CacheKey(fold(ingredients), ingredients, code.sources, code.warnings)
+
+
+def _own_key(step: Step, arguments: Arguments, other: Any) -> dict[str, str]:
+    """Let the user's function say what of the arguments matters."""
+    try:
+        value = step.cache.key(**arguments.bound.arguments)  # type: ignore[misc]
+        return {"key": fingerprint(with_digests(value), other)}
+    except Exception as error:
+        raise FingerprintError(f"Cache(key=…) of step {step.name!r}: {type(error).__name__}: {error}") from error
+
+
+def _code(step: Step, ingredients: Mapping[str, str]) -> dict[str, str]:
+    """Leave the versions of libraries out where the step's `Cache` says so."""
+    if step.cache.packages is not False:
+        return dict(ingredients)
+    return {label: value for label, value in ingredients.items() if not label.startswith("distribution ")}
 
 
 def _arguments(step: Step, arguments: Arguments, other: Any) -> dict[str, str]:
@@ -69,7 +91,8 @@ def _inputs(step: Step, arguments: Arguments, stack: Stack) -> dict[str, str]:
     wanted = arguments.wanted(step.parameter_types)
     found = {}
     for path, ref in arguments.inputs.items():
-        found[f"input {path}"] = ref.digest
+        if not step.cache.key:
+            found[f"input {path}"] = ref.digest
         view = as_class(wanted[path])
         if view is not None and _is_view(ref, view, stack):
             found[f"view {path}"] = f"{view.__module__}.{view.__qualname__}"

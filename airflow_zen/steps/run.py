@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow_zen.caching.cache import CacheEntry
 from airflow_zen.caching.flight import Flight, NoFlight
-from airflow_zen.caching.history import Remembered, explanation
+from airflow_zen.caching.history import Remembered
 from airflow_zen.environment import added_environment
 from airflow_zen.errors import FingerprintError, StepInterrupted
 from airflow_zen.lineage.recorder import Opened
@@ -24,6 +24,7 @@ from airflow_zen.stack import SavedArtifact, Stack
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.key import CacheKey, cache_key
 from airflow_zen.steps.outputs import SINGLE, take
+from airflow_zen.steps.reuse import reusable, what_is_new
 from airflow_zen.steps.step import Step
 
 log = logging.getLogger("airflow_zen.steps")
@@ -59,7 +60,7 @@ def run_step(step: Step, arguments: Arguments, stack: Stack, run: StepRun, watch
         opening = pool.submit(stack.lineage.start, run)
         try:
             result = _call(step, arguments, stack, opening, watcher, scratch)
-            seconds = stack.clock() - run.started
+            run = replace(run, seconds=stack.clock() - run.started)
             saved = _save(step, result, stack, run)
         except BaseException as error:
             _close(stack, _ended(run, stack, error, watcher), opening.result())
@@ -71,7 +72,7 @@ def run_step(step: Step, arguments: Arguments, stack: Stack, run: StepRun, watch
             outputs={name: artifact.ref for name, artifact in saved.items()},
             summaries={artifact.ref.digest: artifact.summary for artifact in saved.values()},
         )
-        if not key or not (run.outputs or step.cache_always) or not _remember(key, run, seconds, stack):
+        if not key or not (run.outputs or step.cache_always) or not _remember(key, run, stack):
             flight.abandon()
         _close(stack, run, opening.result())
     return run
@@ -86,10 +87,11 @@ def _look_up(
         key, run = _key(step, arguments, stack, run)
         if key is None or anew:
             return key, None, NoFlight(), run
-        entry, why = _remembered(key, stack, run)
+        entry, why = reusable(key, step.cache, stack)
         if entry:
             return key, entry, NoFlight(), run
-        entry, flight = stack.cache.flights.turn(key.key, lambda: _remembered(key, stack, run)[0])
+        entry, flight = stack.cache.flights.turn(key.key, lambda: reusable(key, step.cache, stack)[0])
+        why = why if entry or why else what_is_new(key, stack, run.id)
     except Exception as error:
         log.warning("The cache could not be asked: %s", error, exc_info=not isinstance(error, OSError))
         return None, None, NoFlight(), _uncached(run, f"the cache could not be asked: {error}")
@@ -107,7 +109,7 @@ def _key(step: Step, arguments: Arguments, stack: Stack, run: StepRun) -> tuple[
     if not step.outputs.names and not step.cache_always:
         return None, _uncached(run, "it returns nothing, so there is nothing to reuse")
     try:
-        key = cache_key(step, arguments, stack)
+        key = cache_key(step, arguments, stack, run.id.dag_id)
     except FingerprintError as error:
         return None, _uncached(run, str(error))
     for warning in key.warnings:
@@ -120,16 +122,6 @@ def _uncached(run: StepRun, reason: str) -> StepRun:
     return replace(run, cache="off", why=reason)
 
 
-def _remembered(key: CacheKey, stack: Stack, run: StepRun) -> tuple[CacheEntry | None, str]:
-    """Find an entry whose artifacts all still exist, or say why there is none."""
-    entry = stack.cache.get(key.key)
-    if entry is None:
-        return None, explanation(key.ingredients, stack.cache.history.of(run.id.dag_id, run.id.task_id))
-    if gone := stack.store.missing(entry.outputs.values()):
-        return None, f"the result of {entry.origin} is known, but its artifact {gone[0].digest[:12]} is gone"
-    return entry, ""
-
-
 def _reuse(entry: CacheEntry, stack: Stack, run: StepRun, watcher: Watcher) -> StepRun:
     """Give the remembered refs, and record the run as a hit."""
     outputs = {
@@ -137,7 +129,7 @@ def _reuse(entry: CacheEntry, stack: Stack, run: StepRun, watcher: Watcher) -> S
         for name, ref in entry.outputs.items()
     }
     log.info("cached: reusing the result of %s (%.1f s saved)", entry.origin, entry.seconds)
-    run = replace(run, cache="hit", origin=entry.origin, outputs=outputs)
+    run = replace(run, cache="hit", origin=entry.origin, outputs=outputs, seconds=entry.seconds)
     opened = stack.lineage.start(run)
     watcher.opened(opened)
     run = replace(run, state=StepState.FINISHED, ended=stack.clock())
@@ -173,12 +165,14 @@ def _save(step: Step, values: Mapping[str, Any], stack: Stack, run: StepRun) -> 
         return {name: future.result() for name, future in saving.items()}
 
 
-def _remember(key: CacheKey, run: StepRun, seconds: float, stack: Stack) -> bool:
+def _remember(key: CacheKey, run: StepRun, stack: Stack) -> bool:
     """Let equal work find this result, and the next miss of this task say what is different; tell whether it can."""
     origin = str(run.id)
     try:
-        stack.cache.put(CacheEntry(key.key, run.outputs, origin, seconds, stack.clock(), key.ingredients))
-        result = Remembered(key.key, origin, key.ingredients, key.sources)
+        stack.cache.put(CacheEntry(key.key, run.outputs, origin, run.seconds, stack.clock(), key.ingredients))
+        result = Remembered(
+            key.key, origin, key.ingredients, key.sources, run.seconds, sum(ref.size for ref in run.outputs.values())
+        )
         stack.cache.history.add(run.id.dag_id, run.id.task_id, result)
     except Exception as error:  # noqa: BLE001 - a step that succeeded stays so, whatever the store says
         log.warning("The result could not be remembered for reuse: %s", error)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from airflow_zen.caching.policy import FOLLOW_SETTINGS, Cache
 from airflow_zen.steps.annotations import as_class, parameter_types
 from airflow_zen.steps.outputs import Outputs, declared_outputs, output_types
 
@@ -16,14 +17,19 @@ from airflow_zen.steps.outputs import Outputs, declared_outputs, output_types
 class Step:
     """A function to run as a step.
 
-    `version` is the user's own addition to the cache key; `cache_always` reuses even a step that
-    returns nothing.
+    `version` is the user's own addition to the cache key, `cache` says what else is in it; `cache_always`
+    reuses even a step that returns nothing.
     """
 
     function: Callable[..., Any]
     name: str
     version: str = ""
+    cache: Cache = FOLLOW_SETTINGS
     cache_always: bool = False
+
+    def with_cache_defaults(self, defaults: Cache) -> Step:
+        """Take from `defaults` what the step's own `Cache` leaves open."""
+        return replace(self, cache=self.cache.over(defaults))
 
     @cached_property
     def outputs(self) -> Outputs:

@@ -135,6 +135,15 @@ def test_a_store_that_ignores_conditions_still_gives_a_result(rclone):
     assert 1 <= len(work.computed) <= 4
 
 
+def test_a_store_that_ignores_conditions_is_told(rclone, transport, caplog):
+    """A holder finds out, while it computes, whether the store would have let another in, and says so."""
+    loose = open_transport(f"s3://{rclone.bucket}/told-{os.urandom(4).hex()}", rclone.storage_options())
+    for store, expected in ((transport, 0), (loose, 1)):
+        caplog.clear()
+        Work(store, seconds=0.8).run(0)
+        assert sum("ignores conditional writes" in message for message in caplog.messages) == expected
+
+
 def test_a_store_that_refuses_leases_costs_nothing(tmp_path, monkeypatch):
     """When no lease can be written the step computes without one."""
     transport = open_transport(str(tmp_path), {})

@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple
 import pytest
 from airflow.sdk import dag, task, task_group
 
-from airflow_zen import MLStepOperator, Output, ml_step
+from airflow_zen import Cache, MLStepOperator, Output, ml_step
 from airflow_zen.errors import StepDefinitionError
 
 
@@ -318,6 +318,16 @@ def test_option_values_are_checked_where_they_are_written():
             write()
 
 
+def test_an_unknown_parameter_cannot_be_ignored():
+    """A misspelt name in `Cache(ignore=…)` fails at the decorator; `**options` may hold any name."""
+    with pytest.raises(StepDefinitionError, match=r"names 'verbos', which is no parameter"):
+        double.override(cache=Cache(ignore=("verbos",)))
+
+    def open_ended(x: int, **options) -> int: ...
+
+    assert ml_step(cache=Cache(ignore=("verbos",)))(open_ended)
+
+
 def test_a_function_needs_a_name():
     """A partial has no name to make a task of, and that is said."""
     with pytest.raises(StepDefinitionError, match="name of its own"):
@@ -328,7 +338,7 @@ DAG_FILE = """
 import json, sys
 from datetime import datetime
 from airflow.sdk import dag
-from airflow_zen import ml_step, Output
+from airflow_zen import Cache, ml_step, Output
 
 @ml_step(cache=False, version="2", model="churn")
 def train(x: int, names: set = frozenset({"a", "b"})) -> Output(a=int, b=int): ...
@@ -337,6 +347,8 @@ def train(x: int, names: set = frozenset({"a", "b"})) -> Output(a=int, b=int): .
 def d():
     train(1)
     train.partial(names={"x", "y", "z"}).expand(x=[1, 2])
+    policy = Cache(ttl=60, ignore=("names",), key=lambda **inputs: inputs["x"])
+    train.override(task_id="kept", cache=policy).partial(names={"x"}).expand(x=[1, 2])
 
 from airflow.serialization.serialized_objects import DagSerialization
 print(json.dumps(DagSerialization.to_dict(d()), sort_keys=True))

@@ -15,7 +15,7 @@ from airflow.sdk import dag, task
 from airflow.sdk.definitions.asset import Asset
 
 import airflow_zen
-from airflow_zen import ArtifactRef, MLStepOperator, Output, ml_step
+from airflow_zen import ArtifactRef, Cache, MLStepOperator, Output, ml_step
 from airflow_zen.lineage.step_run import StepRunId
 from airflow_zen.settings import open_stack
 from tests.calls import VARIABLE, called, calls
@@ -31,8 +31,8 @@ def root(tmp_path, monkeypatch):
     return tmp_path / "root"
 
 
-def pipeline(build, **options):
-    @dag(dag_id="d", schedule=None, start_date=datetime(2026, 1, 1), **options)
+def pipeline(build, dag_id="d", **options):
+    @dag(dag_id=dag_id, schedule=None, start_date=datetime(2026, 1, 1), **options)
     def d():
         build()
 
@@ -109,6 +109,27 @@ def test_cache_off_by_step_dag_and_deployment(monkeypatch):
     built = pipeline(lambda: frame(5))
     run_dag(built)
     assert run_dag(built, run_id="r2").xcom("frame")["cached"] is False
+
+
+def test_a_policy_by_step_dag_and_deployment(monkeypatch):
+    """A `Cache` is given to a step, to a DAG by default_args, mapped steps included, or by the deployment."""
+    ignoring = Cache(ignore=("extra",))
+
+    @ml_step
+    def plus(rows: int, extra: int = 0) -> int:
+        return rows
+
+    for built in (
+        pipeline(lambda: [ml_step(cache=ignoring)(plus.function)(1, extra=n) for n in (1, 2)]),
+        pipeline(lambda: [plus(2, extra=n) for n in (1, 2)], default_args={"cache": ignoring}),
+    ):
+        assert run_dag(built).xcom("plus__1")["cached"] is True
+    built = pipeline(lambda: plus.partial(rows=3).expand(extra=[1, 2]), default_args={"cache": ignoring})
+    assert run_dag(built).xcom("plus", map_index=1)["cached"] is True
+    for n, cached in (("dag", False), ("shared", True)):
+        monkeypatch.setenv("AIRFLOW__ZEN__CACHE_SCOPE", n)
+        run_dag(pipeline(lambda: plus(4), dag_id=f"first_{n}"))
+        assert run_dag(pipeline(lambda: plus(4), dag_id=f"second_{n}")).xcom("plus")["cached"] is cached
 
 
 def test_default_args_reach_mapped_steps():

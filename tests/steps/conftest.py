@@ -16,6 +16,7 @@ from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.run import run_step
 from airflow_zen.steps.step import Step
+from tests.calls import VARIABLE
 
 
 @dataclass
@@ -65,3 +66,8 @@ def run(stack):
         return run_step(step, Arguments.bind(function, args, kwargs), stack, begun, watcher)
 
     return run_function
+
+
+@pytest.fixture(autouse=True)
+def _calls(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "calls"))

@@ -17,7 +17,7 @@ from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
 from airflow_zen.steps.outputs import Output
 from airflow_zen.steps.run import Watcher
 from airflow_zen.steps.step import Step
-from tests.calls import VARIABLE, called, calls
+from tests.calls import called, calls
 
 
 def make(x: int) -> dict:
@@ -32,11 +32,6 @@ def grow(value: dict, by: int = 1) -> dict:
 
 def frame(rows: int) -> pd.DataFrame:
     return pd.DataFrame({"a": range(rows)})
-
-
-@pytest.fixture(autouse=True)
-def _calls(tmp_path, monkeypatch):
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "calls"))
 
 
 def load(stack, ref, tmp_path, wanted=None):

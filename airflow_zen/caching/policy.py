@@ -1,0 +1,95 @@
+"""`Cache`: how a step's equal work is recognised, and for how long its result is reused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from datetime import timedelta
+from pathlib import PurePath
+from typing import Any
+
+from airflow_zen.errors import StepDefinitionError
+
+_SCOPES = ("shared", "dag")
+
+
+@dataclass(frozen=True, repr=False)
+class Cache:
+    """Reuse a step's results, and say what its cache key is made of.
+
+    `ttl`: seconds, or a timedelta, after which a result is computed anew; `math.inf` keeps it for ever.
+    `ignore`: parameters that do not enter the key. `files`: patterns of files that do, by content,
+    relative to the file that defines the step (`sql/*.sql`). `env`: environment variables that do.
+    `key`: called with the arguments by name, artifacts as `ArtifactRef`s; what it returns enters the key
+    in the place of all of them. `packages`: False leaves the versions of libraries out. `scope`:
+    `"shared"` reuses results of every DAG, `"dag"` only those of its own. What is None follows the
+    `[zen] cache_*` options. Raises `StepDefinitionError` for what cannot work.
+    """
+
+    ttl: timedelta | float | None = None
+    ignore: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    key: Callable[..., Any] | None = None
+    packages: bool | None = None
+    scope: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse, where it is written, what would never hit or hit wrongly."""
+        for name in ("ignore", "files", "env"):
+            object.__setattr__(self, name, _texts(name, getattr(self, name)))
+        for pattern in self.files:
+            if PurePath(pattern).is_absolute():
+                raise _wrong("files", pattern, "patterns relative to the file that defines the step")
+        if not _is_age(self.ttl):
+            raise _wrong("ttl", self.ttl, "a timedelta, or seconds, above zero (cache=False never reuses a result)")
+        if self.key is not None and not callable(self.key):
+            raise _wrong("key", self.key, "a function of the step's arguments")
+        if not isinstance(self.packages, bool | None):
+            raise _wrong("packages", self.packages, "True or False")
+        if self.scope is not None and self.scope not in _SCOPES:
+            raise _wrong("scope", self.scope, " or ".join(map(repr, _SCOPES)))
+
+    @property
+    def seconds(self) -> float:
+        """How old a result may be that is reused, in seconds."""
+        if isinstance(self.ttl, timedelta):
+            return self.ttl.total_seconds()
+        return math.inf if self.ttl is None else float(self.ttl)
+
+    def over(self, defaults: Cache) -> Cache:
+        """Take from `defaults` what is None here."""
+        missing = {
+            name: getattr(defaults, name) for name in ("ttl", "packages", "scope") if getattr(self, name) is None
+        }
+        return replace(self, **missing)
+
+    def __repr__(self) -> str:
+        """Write what was chosen; alike in every process, for Airflow keeps it with mapped tasks."""
+        chosen = {field.name: getattr(self, field.name) for field in fields(self)}
+        told = {
+            name: getattr(value, "__qualname__", value) for name, value in chosen.items() if value not in (None, ())
+        }
+        return f"Cache({', '.join(f'{name}={value!r}' for name, value in told.items())})"
+
+
+def _is_age(given: Any) -> bool:
+    if given is None or isinstance(given, bool):
+        return given is None
+    return bool(given > timedelta(0)) if isinstance(given, timedelta) else isinstance(given, float | int) and given > 0
+
+
+def _texts(name: str, given: Any) -> tuple[str, ...]:
+    """Take one name for a tuple of it."""
+    texts = (given,) if isinstance(given, str) else given
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) and text for text in texts):
+        raise _wrong(name, given, "names in a tuple")
+    return tuple(texts)
+
+
+def _wrong(name: str, given: Any, wanted: str) -> StepDefinitionError:
+    return StepDefinitionError(f"Cache({name}=…) takes {wanted}, got {given!r}.")
+
+
+FOLLOW_SETTINGS = Cache()

@@ -1,0 +1,48 @@
+"""What a step reads that is no argument: the files and environment variables that its `Cache` names."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from airflow_zen.caching.policy import Cache
+from airflow_zen.errors import FingerprintError
+from airflow_zen.fingerprint import fingerprint
+
+
+def surroundings(policy: Cache, function: Callable[..., Any], environment: Mapping[str, str]) -> dict[str, str]:
+    """Fingerprint named files by path and content, and named variables by value; labelled `file …` and `env …`.
+
+    Raises `FingerprintError` for a pattern that matches no file: what cannot be read cannot be in a key.
+    """
+    found = {f"env {name}": fingerprint(environment.get(name)) for name in policy.env}
+    if policy.files:
+        folder = _folder(function)
+        for pattern in policy.files:
+            found.update(_contents(folder, pattern))
+    return found
+
+
+def _contents(folder: Path, pattern: str) -> Iterator[tuple[str, str]]:
+    """Yield label and digest of each file; labels are relative, so that the checkout's place does not matter."""
+    above = [part for part in PurePosixPath(pattern).parts if part == ".."]
+    start, rest = folder.joinpath(*above), str(PurePosixPath(*PurePosixPath(pattern).parts[len(above) :]))
+    paths = sorted(path for path in start.glob(rest) if path.is_file())
+    if not paths:
+        raise FingerprintError(f"Cache(files=…): {pattern!r} matches no file in {folder}")
+    for path in paths:
+        label = PurePosixPath(*above, path.relative_to(start).as_posix())
+        with path.open("rb") as file:
+            yield f"file {label}", hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _folder(function: Callable[..., Any]) -> Path:
+    file = inspect.getsourcefile(inspect.unwrap(function))
+    if not file or not Path(file).is_file():
+        raise FingerprintError(
+            f"Cache(files=…) is relative to the file of {function.__qualname__}(), which is defined in none"
+        )
+    return Path(file).resolve().parent

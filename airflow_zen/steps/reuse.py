@@ -1,0 +1,37 @@
+"""Look for an earlier result that may be given in the place of a new one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow_zen.caching.cache import CacheEntry
+from airflow_zen.caching.history import explanation
+from airflow_zen.caching.policy import Cache
+from airflow_zen.lineage.step_run import StepRunId
+from airflow_zen.stack import Stack
+from airflow_zen.steps.key import CacheKey
+
+
+def reusable(key: CacheKey, policy: Cache, stack: Stack) -> tuple[CacheEntry | None, str]:
+    """Find an entry that is young enough and whose artifacts all still exist.
+
+    Says why one that is known cannot serve; a key that was never seen gives no reason.
+    """
+    entry = stack.cache.get(key.key)
+    if entry is None:
+        return None, ""
+    age = stack.clock() - entry.created
+    if age > policy.seconds:
+        return None, f"the result of {entry.origin} is {_told(age)} old, and is kept for {_told(policy.seconds)}"
+    if gone := stack.store.missing(entry.outputs.values()):
+        return None, f"the result of {entry.origin} is known, but its artifact {gone[0].digest[:12]} is gone"
+    return entry, ""
+
+
+def what_is_new(key: CacheKey, stack: Stack, run: StepRunId) -> str:
+    """Say what differs from the closest of the task's earlier results; one request."""
+    return explanation(key.ingredients, stack.cache.history.of(run.dag_id, run.task_id))
+
+
+def _told(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

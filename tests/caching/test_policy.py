@@ -1,0 +1,58 @@
+"""Promises of `airflow_zen.caching.policy`."""
+
+import math
+from datetime import timedelta
+
+import pytest
+
+from airflow_zen import Cache
+from airflow_zen.errors import StepDefinitionError
+
+
+@pytest.mark.parametrize(
+    ("wrong", "remedy"),
+    [
+        ({"ttl": 0}, "cache=False never reuses"),
+        ({"ttl": -1.0}, "above zero"),
+        ({"ttl": math.nan}, "above zero"),
+        ({"ttl": timedelta(0)}, "above zero"),
+        ({"ttl": "1 day"}, "a timedelta, or seconds"),
+        ({"ttl": True}, "a timedelta, or seconds"),
+        ({"ignore": ("a", 1)}, "names in a tuple"),
+        ({"env": ("",)}, "names in a tuple"),
+        ({"files": 7}, "names in a tuple"),
+        ({"files": ("/etc/hosts",)}, "relative to the file"),
+        ({"key": "frame"}, "a function of the step's arguments"),
+        ({"packages": "no"}, "True or False"),
+        ({"scope": "task"}, "'shared' or 'dag'"),
+    ],
+)
+def test_what_cannot_work_is_refused_where_it_is_written(wrong, remedy):
+    """A wrong option fails when the `Cache` is made, and the error says what it takes."""
+    with pytest.raises(StepDefinitionError, match=remedy):
+        Cache(**wrong)
+
+
+def test_one_name_needs_no_tuple():
+    """A single name is taken as it is meant, not letter by letter."""
+    assert Cache(ignore="verbose", env=["REGION"]) == Cache(ignore=("verbose",), env=("REGION",))
+
+
+def test_age_in_seconds():
+    """A time to live is a timedelta or seconds; without one, results do not age."""
+    assert [Cache(ttl=ttl).seconds for ttl in (timedelta(minutes=2), 7, None)] == [120.0, 7.0, math.inf]
+
+
+def test_own_choices_go_before_defaults():
+    """What a step's `Cache` leaves open follows the deployment, the rest does not."""
+    defaults = Cache(ttl=60, packages=False, scope="dag")
+    assert Cache(ignore=("x",)).over(defaults) == Cache(ttl=60, ignore=("x",), packages=False, scope="dag")
+    own = Cache(ttl=math.inf, packages=True, scope="shared")
+    assert own.over(defaults) == own
+
+
+def test_text_is_alike_in_every_process():
+    """The text, which Airflow keeps with mapped tasks, holds no address, or each parse would be a new DAG version."""
+    text = repr(Cache(ttl=timedelta(1), key=lambda **inputs: inputs))
+    assert "0x" not in text
+    assert text.startswith("Cache(ttl=datetime.timedelta(days=1), key=")
