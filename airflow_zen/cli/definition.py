@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
+from airflow.cli.cli_config import (
+    ARG_LOGICAL_DATE,
+    ARG_OUTPUT,
+    ActionCommand,
+    Arg,
+    CLICommand,
+    GroupCommand,
+    lazy_load_command,
+)
 
 
 def get_zen_commands() -> list[CLICommand]:
@@ -25,9 +33,24 @@ def get_zen_commands() -> list[CLICommand]:
             _argument("--run", "The id of the DAG run; the latest computed result where it is left out"),
         ),
     )
+    plan = ActionCommand(
+        name="plan",
+        help="Say what a run would reuse and what it would compute",
+        description="For each step: hit, miss or unknown, the reason, and what it took before. Nothing is run.",
+        func=lazy_load_command("airflow_zen.cli.plan.plan"),
+        args=(
+            _argument("dag_id", "The DAG"),
+            _argument("--conf", "The run's configuration, as JSON"),
+            _argument("--partition", "The run's partition key"),
+            ARG_LOGICAL_DATE,
+            ARG_OUTPUT,
+        ),
+    )
     cache = GroupCommand(name="cache", help="The step cache", subcommands=(explain,))
     lineage = GroupCommand(name="lineage", help="Lineage in MLflow", subcommands=(sync,))
-    return [GroupCommand(name="zen", help="Artifacts, caching and lineage of ML steps", subcommands=(cache, lineage))]
+    return [
+        GroupCommand(name="zen", help="Artifacts, caching and lineage of ML steps", subcommands=(plan, cache, lineage))
+    ]
 
 
 def _argument(name: str, about: str) -> Arg:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, context_merge
 
+from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.lineage.recorder import Opened
 from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
 from airflow_zen.operators.display import mapped_label, show
@@ -14,6 +16,7 @@ from airflow_zen.operators.links import MlflowRunLink
 from airflow_zen.settings import Settings, open_stack
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.run import Watcher, run_step
+from airflow_zen.steps.step import Step
 
 if TYPE_CHECKING:
     from airflow_zen.operators.ml_step import MLStepOperator
@@ -28,8 +31,13 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
         step = operator.step.with_cache_defaults(settings.cache_defaults)
         run = run_step(step, arguments, open_stack(settings), begun, TaskWatcher(operator, context))
     show(operator, context, run)
-    wires = {name: ref.to_wire() for name, ref in run.outputs.items()}
-    return wires if operator.step.outputs.several else next(iter(wires.values()), None)
+    return on_wire(step, run.outputs)
+
+
+def on_wire(step: Step, outputs: Mapping[str, ArtifactRef]) -> Any:
+    """Give a step's outputs as XCom holds them: one ref on the wire, or a dict of them by output name."""
+    wires = {name: ref.to_wire() for name, ref in outputs.items()}
+    return wires if step.outputs.several else next(iter(wires.values()), None)
 
 
 def bind(operator: MLStepOperator, context: Any) -> Arguments:

@@ -1,0 +1,156 @@
+"""Stand in for Airflow's supervisor before a DAG run exists, so that arguments can be rendered as they will be."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from airflow.sdk.api.datamodels._generated import DagRun, DagRunState, DagRunType, TIRunContext
+from airflow.sdk.exceptions import ErrorType
+from airflow.sdk.execution_time import comms, task_runner
+
+from airflow_zen.errors import ZenError
+
+RETURN_VALUE = "return_value"
+UNKNOWN: Any = type("Unknown", (), {"__repr__": lambda self: "UNKNOWN"})()
+
+
+class NotForeseen(ZenError, LookupError):
+    """A value that only the run itself can give."""
+
+
+@dataclass(frozen=True)
+class FutureRun:
+    """The DAG run that is planned; `partition` is its partition key."""
+
+    conf: Mapping[str, Any]
+    logical_date: datetime | None
+    data_interval: tuple[datetime, datetime] | None
+    run_after: datetime
+    partition: str | None = None
+
+    @property
+    def run_id(self) -> str:
+        """Name the run as Airflow names one that is triggered by hand."""
+        return f"manual__{self.run_after.isoformat()}"
+
+
+@dataclass
+class Foresight:
+    """Answer what a task asks of Airflow, from what earlier tasks of the plan will give.
+
+    `results` are return values by task and map index, `UNKNOWN` where only the run will tell; of a task that is
+    not in it nothing is known, not even how often it is mapped.
+    """
+
+    results: dict[str, dict[int, Any]] = field(default_factory=dict)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Be the supervisor of this process inside the block."""
+        before = getattr(task_runner, "SUPERVISOR_COMMS", None)
+        task_runner.SUPERVISOR_COMMS = self  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            if before is None:
+                del task_runner.SUPERVISOR_COMMS
+            else:
+                task_runner.SUPERVISOR_COMMS = before
+
+    def send(self, msg: Any) -> Any:
+        """Answer one question, or raise `NotForeseen`."""
+        match msg:
+            case comms.GetXCom():
+                return self._one(msg)
+            case comms.GetXComCount():
+                return comms.XComCountResponse(len=len(self._of(msg.task_id)))
+            case comms.GetXComSequenceItem():
+                return self._item(msg)
+            case comms.GetXComSequenceSlice():
+                return self._slice(msg)
+            case comms.GetVariable():
+                return _variable(msg.key)
+        raise NotForeseen(f"asks Airflow for {type(msg).__name__.removeprefix('Get')}, which only the run will know")
+
+    async def asend(self, msg: Any) -> Any:
+        """Answer as `send` does."""
+        return self.send(msg)
+
+    def _of(self, task_id: str) -> dict[int, Any]:
+        if task_id not in self.results:
+            raise NotForeseen(f"needs the result of {task_id!r}")
+        return self.results[task_id]
+
+    def _one(self, msg: Any) -> Any:
+        index = -1 if msg.map_index is None else msg.map_index
+        return comms.XComResult(key=msg.key, value=_known(self._of(msg.task_id).get(index), msg))
+
+    def _item(self, msg: Any) -> Any:
+        values = [value for _, value in sorted(self._of(msg.task_id).items())]
+        if not -len(values) <= msg.offset < len(values):
+            return comms.ErrorResponse(error=ErrorType.XCOM_NOT_FOUND)
+        return comms.XComSequenceIndexResult(root=_known(values[msg.offset], msg))
+
+    def _slice(self, msg: Any) -> Any:
+        values = [_known(value, msg) for _, value in sorted(self._of(msg.task_id).items())]
+        return comms.XComSequenceSliceResult(root=values[slice(msg.start, msg.stop, msg.step)])
+
+
+def _variable(key: str) -> Any:
+    """Read a Variable as the run will: after the worker's own secrets backends comes Airflow's database."""
+    from airflow.secrets.metastore import MetastoreBackend
+
+    value = MetastoreBackend().get_variable(key)
+    if value is None:
+        return comms.ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND)
+    return comms.VariableResult(key=key, value=value)
+
+
+def _known(value: Any, msg: Any) -> Any:
+    if value is UNKNOWN:
+        raise NotForeseen(f"needs the result of {msg.task_id!r}")
+    return value if msg.key == RETURN_VALUE else value[msg.key]
+
+
+def future_task(task: Any, map_index: int, run: FutureRun) -> Any:
+    """Make the task instance that Airflow's task runner would make, for one task of the planned run."""
+    start, end = run.data_interval or (None, None)
+    dag_run = DagRun.model_construct(
+        dag_id=task.dag.dag_id,
+        run_id=run.run_id,
+        logical_date=run.logical_date,
+        data_interval_start=start,
+        data_interval_end=end,
+        run_after=run.run_after,
+        start_date=run.run_after,
+        end_date=None,
+        run_type=DagRunType.MANUAL,
+        state=DagRunState.RUNNING,
+        conf=dict(run.conf),
+        consumed_asset_events=[],
+        partition_key=run.partition,
+        partition_date=None,
+    )
+    return task_runner.RuntimeTaskInstance.model_construct(
+        id=uuid.uuid4(),
+        task_id=task.task_id,
+        dag_id=task.dag.dag_id,
+        run_id=run.run_id,
+        try_number=1,
+        map_index=map_index,
+        hostname="",
+        dag_version_id=uuid.uuid4(),
+        context_carrier={},
+        task=task,
+        bundle_instance=None,
+        max_tries=task.retries,
+        start_date=run.run_after,
+        is_mapped=task.is_mapped,
+        state="running",
+        _ti_context_from_server=TIRunContext(dag_run=dag_run, max_tries=task.retries, should_retry=False),
+    )

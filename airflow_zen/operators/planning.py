@@ -1,0 +1,135 @@
+"""Say what a DAG run would reuse and what it would compute, without running anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from math import prod
+from statistics import median
+from typing import Any
+
+from airflow.sdk.definitions.xcom_arg import XComArg
+
+from airflow_zen.caching.history import Remembered
+from airflow_zen.errors import FingerprintError
+from airflow_zen.lineage.step_run import StepRunId
+from airflow_zen.operators.execution import bind, caching, on_wire
+from airflow_zen.operators.foresight import UNKNOWN, Foresight, FutureRun, NotForeseen, future_task
+from airflow_zen.operators.ml_step import MLStepOperator
+from airflow_zen.settings import Settings
+from airflow_zen.stack import Stack
+from airflow_zen.steps.key import cache_key
+from airflow_zen.steps.reuse import reusable, what_is_new
+
+
+class Verdict(StrEnum):
+    """What will become of a step: reused, computed, or not known before the run."""
+
+    HIT = "hit"
+    MISS = "miss"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step of a planned run. `seconds` and `size` (bytes) are what computing it took before; None: nobody knows."""
+
+    task_id: str
+    map_index: int
+    verdict: Verdict
+    why: str
+    seconds: float | None = None
+    size: int | None = None
+
+
+class Plan:
+    """Walk a DAG from its roots, each step decided with what the steps above it would give."""
+
+    def __init__(self, dag: Any, run: FutureRun, settings: Settings, stack: Stack) -> None:
+        self._dag, self._run = dag, run
+        self._settings, self._stack = settings, stack
+        self._foresight = Foresight()
+
+    def steps(self) -> Iterator[PlannedStep]:
+        """Yield the plan of each step, in an order in which they could run."""
+        for task in self._dag.topological_sort():
+            if issubclass(getattr(task, "operator_class", type(task)), MLStepOperator):
+                yield from self._task(task)
+
+    def _task(self, task: Any) -> Iterator[PlannedStep]:
+        history = self._stack.cache.history.of(self._dag.dag_id, task.task_id)
+        try:
+            with self._foresight.active():
+                indexes = self._map_indexes(task)
+        except Exception as error:  # noqa: BLE001 - whatever the user's own mapping raises before the run
+            yield self._planned(task, -1, Verdict.UNKNOWN, f"how many there will be: {_told(error)}", history)
+            return
+        results: dict[int, Any] = {}
+        for map_index in indexes:
+            planned, results[map_index] = self._instance(task, map_index, history)
+            yield planned
+        self._foresight.results[task.task_id] = results
+
+    def _instance(self, task: Any, map_index: int, history: list[Remembered]) -> tuple[PlannedStep, Any]:
+        """Decide one task instance; its outputs as XCom will hold them, where they are known."""
+        ti = future_task(task.prepare_for_execution(), map_index, self._run)
+        try:
+            with self._foresight.active():
+                context = ti.get_template_context()
+                ti.task.render_template_fields(context)
+                operator = context["task"]
+                arguments = bind(operator, context)
+        except Exception as error:  # noqa: BLE001 - whatever the user's own templates raise before the run
+            return self._planned(task, map_index, Verdict.UNKNOWN, _told(error), history), UNKNOWN
+        state, why = caching(operator, context, self._settings)
+        if state != "miss":
+            return self._planned(task, map_index, Verdict.MISS, why, history), UNKNOWN
+        return self._look_up(operator, arguments, map_index, history)
+
+    def _look_up(
+        self, operator: MLStepOperator, arguments: Any, map_index: int, history: list[Remembered]
+    ) -> tuple[PlannedStep, Any]:
+        step = operator.step.with_cache_defaults(self._settings.cache_defaults)
+        if not step.outputs.names and not step.cache_always:
+            why = "it returns nothing, so there is nothing to reuse"
+            return self._planned(operator, map_index, Verdict.MISS, why, history), UNKNOWN
+        try:
+            key = cache_key(step, arguments, self._stack, self._dag.dag_id)
+        except FingerprintError as error:
+            return self._planned(operator, map_index, Verdict.MISS, f"not cached: {error}", history), UNKNOWN
+        entry, why = reusable(key, step.cache, self._stack)
+        if entry is None:
+            why = why or what_is_new(key, self._stack, StepRunId(self._dag.dag_id, self._run.run_id, operator.task_id))
+            return self._planned(operator, map_index, Verdict.MISS, why, history), UNKNOWN
+        outputs = {name: self._stack.store.relocate(ref) for name, ref in entry.outputs.items()}
+        size = sum(ref.size for ref in outputs.values())
+        planned = PlannedStep(operator.task_id, map_index, Verdict.HIT, entry.origin, entry.seconds, size)
+        return planned, on_wire(step, outputs)
+
+    def _planned(self, task: Any, map_index: int, verdict: Verdict, why: str, history: list[Remembered]) -> PlannedStep:
+        """Estimate by the median of the task's latest results."""
+        seconds = [entry.seconds for entry in history if entry.seconds is not None]
+        sizes = [entry.size for entry in history if entry.size is not None]
+        return PlannedStep(
+            task.task_id,
+            map_index,
+            verdict,
+            why,
+            median(seconds) if seconds else None,
+            round(median(sizes)) if sizes else None,
+        )
+
+    def _map_indexes(self, task: Any) -> list[int]:
+        if next(task.iter_mapped_task_groups(), None):
+            raise NotForeseen("it is in a mapped task group")
+        if not task.is_mapped:
+            return [-1]
+        mapped = (getattr(task, "op_kwargs_expand_input", None) or task.expand_input).value
+        context = future_task(task, 0, self._run).get_template_context()
+        values = mapped.values() if isinstance(mapped, Mapping) else [mapped]
+        return list(range(prod(len(v.resolve(context) if isinstance(v, XComArg) else v) for v in values)))
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, NotForeseen) else f"{type(error).__name__}: {error}"

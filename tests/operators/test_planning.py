@@ -1,0 +1,187 @@
+"""Promises of `airflow_zen.operators.planning`."""
+
+from datetime import UTC, datetime
+
+import pytest
+from airflow.sdk import dag, task, task_group
+
+from airflow_zen import Cache, Output, ml_step
+from airflow_zen.operators.foresight import FutureRun
+from airflow_zen.operators.planning import Plan
+from airflow_zen.settings import Settings, open_stack
+from tests.calls import VARIABLE, called, calls
+from tests.harness import NOW, run_dag
+
+FACTOR = 2
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _root(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "calls"))
+
+
+@ml_step
+def load(rows: int) -> Output(left=list, right=list):
+    called("load")
+    return list(range(rows)), list(range(rows))
+
+
+@ml_step
+def double(values: list) -> list:
+    called("double")
+    return [value * FACTOR for value in values]
+
+
+@ml_step
+def add(values: list) -> int:
+    called("add")
+    return sum(values)
+
+
+@ml_step(cache=False)
+def always(x: int) -> int:
+    called("always")
+    return x
+
+
+def pipeline(build):
+    @dag(dag_id="planned", schedule=None, start_date=DAY)
+    def planned():
+        build()
+
+    return planned()
+
+
+def plan(built, conf=None, partition=None, day=NOW):
+    """Plan a run; give `(task, verdict, why)` of each step."""
+    settings = Settings.read()
+    run = FutureRun(conf or {}, day, (day, day), day, partition)
+    steps = Plan(built, run, settings, open_stack(settings)).steps()
+    return {s.task_id if s.map_index < 0 else f"{s.task_id}[{s.map_index}]": s for s in steps}
+
+
+def verdicts(*args, **kwargs):
+    return {name: str(step.verdict) for name, step in plan(*args, **kwargs).items()}
+
+
+def chain():
+    left, _ = load(3)
+    add(double(left))
+
+
+def test_before_the_first_run_only_the_roots_are_known():
+    """A step whose inputs are yet to be made is unknown, with the task it waits for; nothing is run."""
+    told = plan(pipeline(chain))
+    assert {name: str(step.verdict) for name, step in told.items()} == {
+        "load": "miss",
+        "double": "unknown",
+        "add": "unknown",
+    }
+    assert told["double"].why == "needs the result of 'load'"
+    assert told["load"].why == "no earlier result of this task is remembered"
+    assert calls() == []
+
+
+def test_the_plan_comes_true(monkeypatch):
+    """What is planned as a hit is a hit, with its origin, seconds and bytes; a change is named before it is run."""
+    run_dag(pipeline(chain), run_id="r1")
+    told = plan(pipeline(chain))
+    assert {str(step.verdict) for step in told.values()} == {"hit"}
+    assert told["double"].why == "planned/r1/double/-1/1"
+    assert told["double"].seconds > 0
+    assert told["double"].size > 0
+    monkeypatch.setitem(globals(), "FACTOR", 3)
+    told = plan(pipeline(chain))
+    assert {name: str(step.verdict) for name, step in told.items()} == {
+        "load": "hit",
+        "double": "miss",
+        "add": "unknown",
+    }
+    assert told["double"].why == "constant FACTOR changed"
+    assert told["add"].seconds > 0
+    run_dag(pipeline(chain), run_id="r2")
+    assert calls() == ["load", "double", "add", "double", "add"]
+
+
+def test_the_runs_conf_is_heard():
+    """A run that will be triggered to recompute or not to cache is planned so."""
+    built = pipeline(chain)
+    run_dag(built, run_id="r1")
+    assert verdicts(built, {"zen": {"cache": False}}) == {"load": "miss", "double": "unknown", "add": "unknown"}
+    assert verdicts(built, {"zen": {"recompute": ["double"]}}) == {"load": "hit", "double": "miss", "add": "unknown"}
+
+
+def test_templates_are_rendered_as_the_run_will():
+    """Templated arguments have the planned run's dates, conf and partition."""
+
+    @ml_step
+    def read(day: str, region: str, part: str) -> str:
+        return day + region + part
+
+    arguments = ("{{ ds }}", "{{ dag_run.conf.get('region') }}", "{{ partition_key }}")
+    built = pipeline(lambda: read(*arguments))
+    run_dag(built, run_id="r1", conf={"region": "eu"})
+    assert verdicts(built, {"region": "eu"}) == {"read": "hit"}
+    for other in (
+        {"conf": {"region": "us"}},
+        {"conf": {"region": "eu"}, "partition": "p"},
+        {"conf": {"region": "eu"}, "day": DAY.replace(day=2)},
+    ):
+        told = plan(built, **other)["read"]
+        assert (str(told.verdict), told.why.split("'")[0]) == ("miss", "parameter ")
+
+
+def test_mapped_steps_are_planned_one_by_one(monkeypatch):
+    """Each mapped step is planned by itself, and a step mapped over it goes with it; a list of them needs all."""
+
+    @ml_step
+    def square(x: int) -> int:
+        return x * x
+
+    @ml_step
+    def half(x: int) -> float:
+        return x / 2
+
+    def build(numbers):
+        squares = square.expand(x=numbers)
+        half.expand(x=squares)
+        add(squares)
+
+    run_dag(pipeline(lambda: build([1, 2])))
+    assert verdicts(pipeline(lambda: build([2, 3]))) == {
+        "square[0]": "hit", "square[1]": "miss", "half[0]": "hit", "half[1]": "unknown", "add": "unknown",
+    }  # fmt: skip
+    assert set(verdicts(pipeline(lambda: build([1, 2]))).values()) == {"hit"}
+
+
+def test_what_only_the_run_can_tell_is_unknown():
+    """Results of plain tasks, mapped groups and templates that fail leave a step unknown, with the reason."""
+
+    @task
+    def plain():
+        return 3
+
+    def build():
+        @task_group
+        def group(rows):
+            load.override(task_id="grouped")(rows)
+
+        load(plain())
+        double.expand(values=plain.override(task_id="lists")())
+        group.expand(rows=[1, 2])
+        add("{{ no_such_thing.at_all }}")
+
+    told = plan(pipeline(build))
+    assert {str(step.verdict) for step in told.values()} == {"unknown"}
+    assert told["load"].why == "needs the result of 'plain'"
+    assert told["double"].why == "how many there will be: needs the result of 'lists'"
+    assert "mapped task group" in told["group.grouped"].why
+    assert "no_such_thing" in told["add"].why
+
+
+def test_steps_without_cache_are_planned_as_computed():
+    """A step that is never cached will be computed, and its reader waits for it."""
+    told = verdicts(pipeline(lambda: ml_step(cache=Cache(ttl=1))(double.function)([always(1)])))
+    assert told == {"always": "miss", "double": "unknown"}
