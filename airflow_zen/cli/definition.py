@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.cli.cli_config import (
+    ARG_DAG_ID,
     ARG_LOGICAL_DATE,
     ARG_OUTPUT,
+    ARG_TASK_ID,
     ActionCommand,
     Arg,
     CLICommand,
@@ -28,8 +32,8 @@ def get_zen_commands() -> list[CLICommand]:
         description="Compare the key of a task's latest result, or of the one of a run, with the closest earlier one.",
         func=lazy_load_command("airflow_zen.cli.cache.explain"),
         args=(
-            _argument("dag_id", "The DAG"),
-            _argument("task_id", "The task"),
+            ARG_DAG_ID,
+            ARG_TASK_ID,
             _argument("--run", "The id of the DAG run; the latest computed result where it is left out"),
         ),
     )
@@ -39,19 +43,31 @@ def get_zen_commands() -> list[CLICommand]:
         description="For each step: hit, miss or unknown, the reason, and what it took before. Nothing is run.",
         func=lazy_load_command("airflow_zen.cli.plan.plan"),
         args=(
-            _argument("dag_id", "The DAG"),
+            ARG_DAG_ID,
             _argument("--conf", "The run's configuration, as JSON"),
             _argument("--partition", "The run's partition key"),
             ARG_LOGICAL_DATE,
             ARG_OUTPUT,
         ),
     )
-    cache = GroupCommand(name="cache", help="The step cache", subcommands=(explain,))
+    stats = ActionCommand(
+        name="stats",
+        help="Say how much was reused, and what time that saved",
+        description="Sum up the step runs of a DAG, or of all.",
+        func=lazy_load_command("airflow_zen.cli.savings.stats"),
+        args=(
+            _argument("dag_id", "The DAG; all where it is left out", nargs="?"),
+            _argument("--by", "One row for each of these", choices=("dag", "week", "run"), default="dag"),
+            _argument("--backfill", "Only the runs of the backfill of this id", type=int),
+            ARG_OUTPUT,
+        ),
+    )
+    cache = GroupCommand(name="cache", help="The step cache", subcommands=(explain, stats))
     lineage = GroupCommand(name="lineage", help="Lineage in MLflow", subcommands=(sync,))
     return [
         GroupCommand(name="zen", help="Artifacts, caching and lineage of ML steps", subcommands=(plan, cache, lineage))
     ]
 
 
-def _argument(name: str, about: str) -> Arg:
-    return Arg((name,), help=about)  # type: ignore[no-untyped-call]
+def _argument(name: str, about: str, **options: Any) -> Arg:
+    return Arg((name,), help=about, **options)  # type: ignore[no-untyped-call]

@@ -1,0 +1,80 @@
+"""`airflow zen cache stats`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_zen.cli.text import seconds_text
+from airflow_zen.lineage.totals import RunTotals, TotalsOfRuns, summed
+from airflow_zen.settings import open_stack
+
+_GROUPS: dict[str, Callable[[RunTotals], tuple[str, ...]]] = {
+    "run": lambda totals: (totals.dag_id, totals.run_id),
+    "dag": lambda totals: (totals.dag_id,),
+    "week": lambda totals: (totals.dag_id, _week(totals.ended)),
+}
+_HEADINGS = {"run": ("dag", "run"), "dag": ("dag",), "week": ("dag", "week")}
+
+
+def stats(args: Any) -> None:
+    """Print what reuse saved: by DAG, week or DAG run, and one line for all of them together."""
+    from airflow.cli.simple_table import AirflowConsole
+
+    found = list(TotalsOfRuns(open_stack().store.transport).of(args.dag_id))
+    if args.backfill is not None:
+        runs = runs_of_backfill(args.backfill)
+        found = [totals for totals in found if (totals.dag_id, totals.run_id) in runs]
+    if not found:
+        raise SystemExit("No step run is recorded here.")
+    AirflowConsole().print_as(data=_rows(found, args.by), output=args.output)
+    if args.output == "table":
+        print(line(found, "partitions" if args.backfill is not None else "DAG runs"))
+
+
+def line(totals: Iterable[RunTotals], noun: str) -> str:
+    """Say how many DAG runs were reused whole: `365 partitions: 351 reused, 14 run, 6.2 h saved`."""
+    whole = summed(totals)
+    return (
+        f"{whole.runs} {noun}: {whole.runs_reused} reused, {whole.runs - whole.runs_reused} run, "
+        f"{seconds_text(whole.seconds_saved)} saved"
+    )
+
+
+def runs_of_backfill(backfill_id: int) -> set[tuple[str, str]]:
+    """Give DAG and run ids of a backfill, from Airflow's database."""
+    from airflow.models import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        rows = session.execute(select(DagRun.dag_id, DagRun.run_id).where(DagRun.backfill_id == backfill_id))
+        return {(dag_id, run_id) for dag_id, run_id in rows}
+
+
+def _rows(found: list[RunTotals], by: str) -> list[dict[str, Any]]:
+    groups: dict[tuple[str, ...], list[RunTotals]] = defaultdict(list)
+    for totals in found:
+        groups[_GROUPS[by](totals)].append(totals)
+    return [_row(dict(zip(_HEADINGS[by], names, strict=True)), summed(groups[names])) for names in sorted(groups)]
+
+
+def _row(names: dict[str, str], totals: RunTotals) -> dict[str, Any]:
+    return {
+        **names,
+        "runs": totals.runs,
+        "steps": totals.steps,
+        "reused": totals.reused,
+        "computed": totals.computed,
+        "failed": totals.failed,
+        "seconds computed": round(totals.seconds_computed, 1),
+        "seconds saved": round(totals.seconds_saved, 1),
+    }
+
+
+def _week(ended: float) -> str:
+    """Name the ISO week of a moment: `2026-W05`."""
+    year, week, _ = datetime.fromtimestamp(ended, UTC).isocalendar()
+    return f"{year}-W{week:02}"

@@ -1,0 +1,81 @@
+"""Promises of `airflow zen cache stats`."""
+
+import json
+import time
+from argparse import Namespace
+from datetime import datetime
+
+import pytest
+from airflow.sdk import dag
+
+from airflow_zen import ml_step
+from airflow_zen.cli import savings
+from airflow_zen.lineage.totals import RunTotals
+from tests.harness import run_dag
+
+
+@pytest.fixture(autouse=True)
+def _root(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
+
+
+def ask(dag_id=None, by="dag", backfill=None, output="table"):
+    savings.stats(Namespace(dag_id=dag_id, by=by, backfill=backfill, output=output))
+
+
+def pipeline(dag_id, days):
+    @ml_step
+    def slow(day: int) -> int:
+        time.sleep(0.3)
+        return day
+
+    @dag(dag_id=dag_id, schedule=None, start_date=datetime(2026, 1, 1))
+    def d():
+        slow.expand(day=days)
+
+    return d()
+
+
+def test_tells_what_reuse_saved(capsys):
+    """Steps, hits and the seconds they saved are summed by DAG, week or run, as a table or as JSON."""
+    run_dag(pipeline("one", [1, 2]), run_id="r1")
+    run_dag(pipeline("one", [1, 2, 3]), run_id="r2")
+    run_dag(pipeline("two", [1]), run_id="r1")
+    capsys.readouterr()
+    ask(output="json")
+    (one, two) = json.loads(capsys.readouterr().out)
+    assert (one["dag"], one["runs"], one["steps"], one["reused"], one["computed"]) == ("one", "2", "5", "2", "3")
+    assert float(one["seconds saved"]) > 0.4
+    assert (two["dag"], two["reused"]) == ("two", "1")
+    ask("one", by="run", output="json")
+    assert [row["run"] for row in json.loads(capsys.readouterr().out)] == ["r1", "r2"]
+    ask("two", by="week")
+    told = capsys.readouterr().out
+    assert "-W" in told
+    assert "1 DAG runs: 1 reused, 0 run, 0." in told
+
+
+def test_a_backfill_is_told_by_partition(capsys, monkeypatch):
+    """Only the backfill's runs count, and the last line says how many partitions were reused."""
+    run_dag(pipeline("one", [1]), run_id="r0")
+    run_dag(pipeline("one", [1]), run_id="r1")
+    run_dag(pipeline("one", [2]), run_id="r2")
+    monkeypatch.setattr(
+        savings, "runs_of_backfill", lambda number: {("one", "r1"), ("one", "r2")} if number == 7 else set()
+    )
+    ask("one", backfill=7)
+    assert "2 partitions: 1 reused, 1 run, 0." in capsys.readouterr().out
+
+
+def test_nothing_to_tell_is_said():
+    """Without step runs there is nothing to sum up."""
+    with pytest.raises(SystemExit, match="No step run"):
+        ask()
+
+
+def test_the_line_for_a_year():
+    """The closing line reads as a person would write it."""
+    year = [
+        RunTotals("d", str(n), runs=1, runs_reused=int(n < 351), seconds_saved=63.6 * (n < 351)) for n in range(365)
+    ]
+    assert savings.line(year, "partitions") == "365 partitions: 351 reused, 14 run, 6.2 h saved"
