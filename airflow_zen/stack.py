@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -44,6 +44,8 @@ class Stack:
     def save(self, value: Any, name: str = "", declared: type | None = None) -> SavedArtifact:
         """Store a value as an artifact; its materializer follows the declared type, then the value's own.
 
+        Tables that an iterator gives become one artifact, and are written while it is gone through.
+
         Raises `MaterializerNotFound` for a type nobody saves, `SaveRefused` for a value that would not
         come back exactly.
         """
@@ -53,6 +55,9 @@ class Stack:
             except ZenError:
                 raise
             except Exception as error:
+                if isinstance(value, Iterator):
+                    # Going through it runs its maker's code, whose failures are not ours to explain.
+                    raise
                 raise SaveRefused(f"{type(value).__qualname__} {name!r} could not be saved: {error}") from error
             ref = self.store.put(
                 directory,

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_zen.errors import SaveRefused
+
 if TYPE_CHECKING:
     from airflow_zen.materializers.registry import MaterializerRegistry
+
+
+@dataclass(frozen=True)
+class SavedBatches:
+    """What `save_batches` wrote: by which materializer, as the value of which type, and its summary."""
+
+    materializer: Materializer
+    type: type
+    summary: Mapping[str, Any]
 
 
 class Materializer:
@@ -52,6 +64,20 @@ class Materializer:
         Raises `SaveRefused` when `value` would not come back exactly.
         """
         raise NotImplementedError
+
+    def stored_type(self, value: Any) -> type:
+        """Give the type that `value` has once it is stored: its own, but for plans and streams."""
+        return type(value)
+
+    def save_batches(self, batches: Iterator[Any], directory: Path) -> SavedBatches:
+        """Write values that together make one of this family, holding one at a time; at least one is given.
+
+        Raises `SaveRefused` when they do not belong together.
+        """
+        raise SaveRefused(
+            f"No materializer saves an iterator of what {self.encoding} stores; only tables are written batch by batch. "
+            "Return one value, or a list of them."
+        )
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the value of `encoding` back from `directory`, as `wanted` when the caller declared a type."""

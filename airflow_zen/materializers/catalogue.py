@@ -58,6 +58,7 @@ TYPES: Mapping[str, str] = {
     "numpy.ndarray": _NDARRAY,
     "pyarrow.Table": _ARROW,
     "pyarrow.RecordBatch": _ARROW,
+    "pyarrow.RecordBatchReader": _ARROW,
     "pandas.DataFrame": _PANDAS,
     "pandas.Series": _PANDAS,
     "pandas.Index": _PANDAS,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, is_dataclass
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,13 @@ class MaterializerRegistry:
     def save(self, value: Any, directory: Path, declared: type | None = None) -> Saved:
         """Write a value into the empty `directory` by its declared type, or else by its own.
 
+        Tables that an iterator gives one by one are written as one, with one in memory at a time.
+
         Raises `MaterializerNotFound` for a type nobody saves, `SaveRefused` for a value that would not
         come back exactly. Where pickles are allowed, such a value is pickled instead.
         """
+        if isinstance(value, Iterator) and self._known(type(value)) is None:
+            return self._save_batches(value, directory)
         materializer = self._for_declared(value, declared).for_value(value)
         try:
             summary = _save(materializer, value, directory)
@@ -61,13 +66,7 @@ class MaterializerRegistry:
             _empty(directory)
             materializer = self.for_encoding("cloudpickle@1")
             summary = _save(materializer, value, directory)
-        return Saved(
-            encoding=materializer.encoding,
-            type=type_name(type(value)),
-            summary=summary,
-            libraries=self._versions(materializer, summary),
-            inline=materializer.inline and all(path.is_file() for path in directory.iterdir()),
-        )
+        return self._saved(materializer, materializer.stored_type(value), summary, directory)
 
     def load(self, directory: Path, encoding: str, wanted: Any = None) -> Any:
         """Read the value of `encoding` back, as `wanted` where its materializer has that view.
@@ -122,6 +121,28 @@ class MaterializerRegistry:
             types={**self.types, **types},
             encodings={**self.encodings, **encodings},
             allow_pickle=self.allow_pickle,
+        )
+
+    def _save_batches(self, batches: Iterator[Any], directory: Path) -> Saved:
+        """Write what an iterator gives below one another, by the materializer of its first element."""
+        first = next(batches, None)
+        if first is None:
+            raise SaveRefused(
+                "The iterator gave nothing, so nobody knows what it is an iterator of. Yield at least one table, if need "
+                "be an empty one."
+            )
+        writer = self.for_type(type(first))
+        with _installed(writer):
+            saved = writer.save_batches(chain([first], batches), directory)
+        return self._saved(saved.materializer, saved.type, saved.summary, directory)
+
+    def _saved(self, materializer: Materializer, cls: type, summary: Mapping[str, Any], directory: Path) -> Saved:
+        return Saved(
+            encoding=materializer.encoding,
+            type=type_name(cls),
+            summary=summary,
+            libraries=self._versions(materializer, summary),
+            inline=materializer.inline and all(path.is_file() for path in directory.iterdir()),
         )
 
     def _for_declared(self, value: Any, declared: type | None) -> Materializer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -17,6 +17,7 @@ from airflow_zen.stack import Stack
 from airflow_zen.steps.annotations import as_class, type_text
 from airflow_zen.steps.arguments import Arguments, with_digests
 from airflow_zen.steps.step import Step
+from airflow_zen.steps.streams import batch_type, is_stream
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ def _outputs(step: Step, stack: Stack) -> dict[str, str]:
     """Name each output with its declared type, which it is fitted to, and its encoding, so that a new one is written."""
     found = {}
     for name in step.outputs.names:
-        declared = as_class(step.output_types.get(name))
+        written = step.output_types.get(name)
+        declared = as_class(batch_type(written) if is_stream(written) else written)
         try:
             encoding = stack.materializers.for_type(declared).encoding if declared else ""
         except MaterializerNotFound:
@@ -122,8 +124,20 @@ def _outputs(step: Step, stack: Stack) -> dict[str, str]:
     return found
 
 
+def _is_plan(value: object, stack: Stack) -> bool:
+    try:
+        return stack.materializers.for_type(type(value)).stored_type(value) is not type(value)
+    except MaterializerNotFound:
+        return False
+
+
 def _content(value: object, stack: Stack) -> str | None:
-    """Give the digest that an unusual value (a DataFrame constant, say) would have as an artifact."""
+    """Give the digest that an unusual value (a DataFrame constant, say) would have as an artifact.
+
+    None for a plan or a stream, which is not what it will give, and may be gone through only once.
+    """
+    if isinstance(value, Iterator) or _is_plan(value, stack):
+        return None
     with tempfile.TemporaryDirectory(prefix="fingerprint-") as directory:
         try:
             saved = stack.materializers.save(value, Path(directory))

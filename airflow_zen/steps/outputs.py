@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from airflow_zen.errors import OutputError, StepDefinitionError
 from airflow_zen.steps.annotations import evaluate
-from airflow_zen.steps.fit import fit
+from airflow_zen.steps.streams import fitted
 
 SINGLE = "output"
 
@@ -86,7 +86,7 @@ def take(result: Any, outputs: Outputs, types: Mapping[str, Any], step: str) -> 
     """Split a result and fit each value to its declared type, before anything is stored."""
     try:
         values = outputs.split(result)
-        return {name: fit(value, types[name], name) for name, value in values.items()}
+        return {name: fitted(value, types[name], name) for name, value in values.items()}
     except OutputError as error:
         raise OutputError(f"Step {step!r}: {error}") from None
 

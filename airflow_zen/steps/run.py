@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,11 +20,12 @@ from airflow_zen.environment import added_environment
 from airflow_zen.errors import FingerprintError, StepInterrupted
 from airflow_zen.lineage.recorder import Opened
 from airflow_zen.lineage.step_run import StepRun, StepState
-from airflow_zen.stack import SavedArtifact, Stack
+from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.key import CacheKey, cache_key
-from airflow_zen.steps.outputs import SINGLE, take
+from airflow_zen.steps.outputs import take
 from airflow_zen.steps.reuse import reusable, what_is_new
+from airflow_zen.steps.saving import artifact_name, save_outputs
 from airflow_zen.steps.step import Step
 
 log = logging.getLogger("airflow_zen.steps")
@@ -59,9 +60,9 @@ def run_step(step: Step, arguments: Arguments, stack: Stack, run: StepRun, watch
     with flight, ThreadPoolExecutor(1) as pool, _scratch() as scratch:
         opening = pool.submit(stack.lineage.start, run)
         try:
-            result = _call(step, arguments, stack, opening, watcher, scratch)
+            with _called(step, arguments, stack, opening, watcher, scratch) as result:
+                saved = save_outputs(step, result, stack, run)
             run = replace(run, seconds=stack.clock() - run.started)
-            saved = _save(step, result, stack, run)
         except BaseException as error:
             _close(stack, _ended(run, stack, error, watcher), opening.result())
             raise
@@ -125,7 +126,7 @@ def _uncached(run: StepRun, reason: str) -> StepRun:
 def _reuse(entry: CacheEntry, stack: Stack, run: StepRun, watcher: Watcher) -> StepRun:
     """Give the remembered refs, and record the run as a hit."""
     outputs = {
-        name: stack.store.relocate(ref).reused_from(entry.origin).named(_artifact_name(run, name))
+        name: stack.store.relocate(ref).reused_from(entry.origin).named(artifact_name(run, name))
         for name, ref in entry.outputs.items()
     }
     log.info("cached: reusing the result of %s (%.1f s saved)", entry.origin, entry.seconds)
@@ -137,10 +138,15 @@ def _reuse(entry: CacheEntry, stack: Stack, run: StepRun, watcher: Watcher) -> S
     return run
 
 
-def _call(
+@contextmanager
+def _called(
     step: Step, arguments: Arguments, stack: Stack, opening: Future[Opened], watcher: Watcher, scratch: Path
-) -> dict[str, Any]:
-    """Load the inputs while the lineage run opens, then call the user's function inside it."""
+) -> Iterator[dict[str, Any]]:
+    """Load the inputs while the lineage run opens, call the user's function inside it, and lend what it returns.
+
+    The environment of the lineage run lasts as long as the block: a returned iterator runs the function's
+    code while it is stored.
+    """
     values = arguments.load(stack, step.parameter_types, scratch)
     opened = opening.result()
     watcher.opened(opened)
@@ -148,21 +154,15 @@ def _call(
         result = step.function(*values.args, **values.kwargs)
         if inspect.iscoroutine(result):
             result = asyncio.run(result)
+        yield _taken(step, result)
+
+
+def _taken(step: Step, result: Any) -> dict[str, Any]:
     if not step.outputs.names and result is not None:
         log.warning("Step %r is declared '-> None'; the %s it returned is dropped.", step.name, type(result).__name__)
     if step.returns_nothing(result):
         return {}
     return take(result, step.outputs, step.output_types, step.name)
-
-
-def _save(step: Step, values: Mapping[str, Any], stack: Stack, run: StepRun) -> dict[str, SavedArtifact]:
-    """Store all outputs, concurrently; none is committed to the cache unless all are stored."""
-    with ThreadPoolExecutor(max(1, min(8, len(values)))) as pool:
-        saving = {
-            name: pool.submit(stack.save, value, _artifact_name(run, name), step.declared_class(name))
-            for name, value in values.items()
-        }
-        return {name: future.result() for name, future in saving.items()}
 
 
 def _remember(key: CacheKey, run: StepRun, stack: Stack) -> bool:
@@ -191,11 +191,6 @@ def _close(stack: Stack, run: StepRun, opened: Opened) -> None:
 
 def _ended(run: StepRun, stack: Stack, error: BaseException, watcher: Watcher) -> StepRun:
     return replace(run, state=watcher.state_of(error), ended=stack.clock(), error=f"{type(error).__name__}: {error}")
-
-
-def _artifact_name(run: StepRun, output: str) -> str:
-    name = f"{run.id.dag_id}/{run.id.task_id}"
-    return name if output == SINGLE else f"{name}.{output}"
 
 
 @contextmanager

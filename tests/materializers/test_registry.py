@@ -189,7 +189,10 @@ def test_manifest_facts_of_a_frame(tmp_path: Path) -> None:
     assert saved.summary == {
         "shape": "2 rows × 2 columns",
         "rows": 2,
-        "columns": [{"name": "a", "type": "int64"}, {"name": "3", "type": "str"}],
+        "columns": [
+            {"name": "a", "type": "int64", "nulls": 0, "min": 1, "max": 2, "mean": 1.5, "distinct": 2},
+            {"name": "3", "type": "str", "nulls": 0, "min": "x", "max": "y", "distinct": 2},
+        ],
     }
     assert saved.libraries == {name: version(name) for name in ("numpy", "pandas", "pyarrow")}
 

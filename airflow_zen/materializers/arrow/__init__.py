@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.base import Materializer, SavedBatches
 
 
 class ArrowParquetMaterializer(Materializer):
     """Save `pyarrow.Table` and `RecordBatch` as parquet; shows pandas and polars tables as Arrow.
 
-    The layout of chunks is not kept, and does not change the bytes.
+    The layout of chunks is not kept, and does not change the bytes. A `RecordBatchReader` is stored,
+    batch by batch, as the table that it reads.
     """
 
-    types: ClassVar[tuple[str, ...]] = ("pyarrow.Table", "pyarrow.RecordBatch")
+    types: ClassVar[tuple[str, ...]] = ("pyarrow.Table", "pyarrow.RecordBatch", "pyarrow.RecordBatchReader")
     encoding = "pyarrow.parquet@1"
     reads: ClassVar[tuple[str, ...]] = ("pyarrow.ipc@1", "pandas.parquet@1", "polars.parquet@1")
     libraries = ("pyarrow",)
@@ -26,11 +27,23 @@ class ArrowParquetMaterializer(Materializer):
 
         return self if parquet_keeps(value.schema) else ArrowIpcMaterializer(self.registry)
 
+    def stored_type(self, value: Any) -> type:
+        """Give `pyarrow.Table` for a stream, which is read once and gone."""
+        from airflow_zen.materializers.arrow.tables import stored_type
+
+        return stored_type(value)
+
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `table.parquet`."""
         from airflow_zen.materializers.arrow.tables import save_parquet
 
         return save_parquet(value, directory)
+
+    def save_batches(self, batches: Iterator[Any], directory: Path) -> SavedBatches:
+        """Write record batches or tables below one another, as a table."""
+        from airflow_zen.materializers.arrow.tables import save_batches
+
+        return save_batches(self, batches, directory)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read a table or record batch; a pandas index becomes columns."""

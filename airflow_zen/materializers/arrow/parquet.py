@@ -1,29 +1,110 @@
-"""How every parquet of ours is written: the same bytes for the same table, fast, readable by any engine."""
+"""How every parquet of ours is written: the same bytes for the same rows, however they arrive; readable by any engine."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
+from airflow_zen.materializers.arrow.statistics import Statistics
+
 FILE_NAME = "table.parquet"
 NOTE = b"airflow_zen"
-ROWS_IN_A_GROUP = 1 << 20
+
+# Measured on 2,000,000 rows × 10 columns: groups of 262144 rows cost 5 % more CPU than groups of 1048576, and a batch
+# that is read or written needs a quarter of the memory. Wide tables get fewer rows for the same reason.
+MOST_ROWS_IN_A_GROUP = 1 << 18
+_LEAST_ROWS_IN_A_GROUP = 1 << 10
+_BYTES_IN_A_GROUP = 64 * 1024 * 1024
+_GUESSED_WIDTH = 32
 
 
-def write_parquet(table: pa.Table, path: Path) -> None:
-    """Write with zstd at level 1; how the table is chunked in memory does not change the bytes."""
-    pq.write_table(
-        _unchunked(table),
-        path,
-        row_group_size=ROWS_IN_A_GROUP,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=[field.name for field in table.schema if _repeats(field.type)],
-    )
+def write_parquet(batches: Iterable[pa.Table], schema: pa.Schema, path: Path) -> Mapping[str, Mapping[str, Any]]:
+    """Write tables of one schema below one another; give the statistics of each column by its name in the file.
+
+    How the rows are cut into batches and chunks does not change the bytes. At most one row group, and one
+    batch, is held in memory.
+    """
+    with ParquetFileWriter(path, schema) as writer:
+        for batch in batches:
+            writer.write(batch)
+    return writer.statistics.of(pq.read_metadata(path))
+
+
+class ParquetFileWriter:
+    """Gather rows into row groups, and write these with zstd at level 1.
+
+    zstd: of the 2,000,000 rows it leaves 7 % less than lz4, of real tables with repeating values a third less, for
+    0.2 s more CPU; whatever the file saves is saved again by each upload, hash and download.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.statistics = Statistics()
+        self._schema = schema
+        self._rows_in_a_group = rows_in_a_group(schema)
+        self._waiting: list[pa.Table] = []
+        self._waiting_rows = 0
+        self._empty = True
+        self._writer = pq.ParquetWriter(
+            path,
+            schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=[field.name for field in schema if _repeats(field.type)],
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._flush(all_of_it=True)
+        finally:
+            self._writer.close()
+
+    def write(self, batch: pa.Table) -> None:
+        """Add rows; a full row group goes to the file."""
+        self._waiting.append(batch)
+        self._waiting_rows += batch.num_rows
+        if self._waiting_rows >= self._rows_in_a_group:
+            self._flush()
+
+    def _flush(self, *, all_of_it: bool = False) -> None:
+        rows = pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table()
+        at = 0
+        while rows.num_rows - at >= self._rows_in_a_group:
+            self._write_group(rows.slice(at, self._rows_in_a_group))
+            at += self._rows_in_a_group
+        rest = rows.slice(at)
+        if all_of_it and (rest.num_rows or self._empty):
+            self._write_group(rest)
+        # A slice would keep the whole batch alive that it was cut from.
+        self._waiting = [] if all_of_it or not rest.num_rows else [rest]
+        self._waiting_rows = 0 if all_of_it else rest.num_rows
+
+    def _write_group(self, rows: pa.Table) -> None:
+        group = rows.combine_chunks() if any(column.num_chunks > 1 for column in rows.columns) else rows
+        self._writer.write_table(group, row_group_size=max(1, group.num_rows))
+        self.statistics.add(group)
+        self._empty = False
+
+
+def rows_in_a_group(schema: pa.Schema) -> int:
+    """Decide from the schema alone, so that the same rows give the same groups."""
+    return rows_of_width(sum(_width(field.type) for field in schema))
+
+
+def rows_of_width(width: int) -> int:
+    """Give how many rows of `width` bytes make a group: a power of two, of 64 MiB or less."""
+    width = max(1, width)
+    fitting = 1 << max(0, (_BYTES_IN_A_GROUP // width).bit_length() - 1)
+    return max(_LEAST_ROWS_IN_A_GROUP, min(MOST_ROWS_IN_A_GROUP, fitting))
 
 
 def with_note(table: pa.Table, note: str) -> pa.Table:
@@ -40,8 +121,11 @@ def take_note(table: pa.Table) -> tuple[pa.Table, str]:
     return table.replace_schema_metadata(metadata or None), note
 
 
-def _unchunked(table: pa.Table) -> pa.Table:
-    return table.combine_chunks() if any(column.num_chunks > 1 for column in table.columns) else table
+def _width(dtype: Any) -> int:
+    try:
+        return max(1, int(dtype.bit_width) // 8)
+    except ValueError:
+        return _GUESSED_WIDTH
 
 
 def _repeats(dtype: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 MOST_COLUMNS = 500
 
 
-def describe(rows: int, columns: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+def describe(rows: int, columns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Summarise a table; of more than 500 columns the rest is only counted."""
     count = len(columns)
     shape = f"{rows} {_plural(rows, 'row')} × {count} {_plural(count, 'column')}"

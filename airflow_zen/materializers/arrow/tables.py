@@ -1,8 +1,8 @@
-"""Arrow tables and record batches to files and back."""
+"""Arrow tables, record batches and streams of them to files and back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +10,75 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airflow_zen.errors import SaveRefused
+from airflow_zen.materializers.arrow.batches import check_alike, first_of
 from airflow_zen.materializers.arrow.exact import restore_schema
-from airflow_zen.materializers.arrow.parquet import FILE_NAME, NOTE, take_note, with_note, write_parquet
+from airflow_zen.materializers.arrow.parquet import (
+    FILE_NAME,
+    NOTE,
+    rows_in_a_group,
+    take_note,
+    with_note,
+    write_parquet,
+)
 from airflow_zen.materializers.arrow.summary import describe
+from airflow_zen.materializers.base import Materializer, SavedBatches
 from airflow_zen.materializers.registry import MaterializerRegistry
 
 IPC_FILE_NAME = "table.arrow"
 _BATCH = "RecordBatch"
 
 
+def stored_type(value: Any) -> type:
+    """Give `pyarrow.Table` for a reader, which is gone through once."""
+    return pa.Table if isinstance(value, pa.RecordBatchReader) else type(value)
+
+
+def save_batches(materializer: Materializer, batches: Iterator[Any], directory: Path) -> SavedBatches:
+    """Write record batches or tables below one another, in the layout that the first one's schema needs."""
+    first, batches = first_of(batches)
+    chosen = materializer.for_value(first)
+    save = save_parquet_batches if chosen is materializer else save_ipc_batches
+    return SavedBatches(chosen, pa.Table, save(batches, first.schema, directory))
+
+
 def save_parquet(value: Any, directory: Path) -> Mapping[str, Any]:
     """Write `table.parquet`; a record batch is marked as one in its schema metadata."""
+    if isinstance(value, pa.RecordBatchReader):
+        return save_parquet_batches(value, value.schema, directory)
     table = _table(value)
-    write_parquet(table, directory / FILE_NAME)
-    return _summary(value)
+    known = write_parquet([table], table.schema, directory / FILE_NAME)
+    return _summary(value.schema, value.num_rows, known)
+
+
+def save_parquet_batches(batches: Iterator[Any], schema: pa.Schema, directory: Path) -> Mapping[str, Any]:
+    """Write `table.parquet` batch by batch."""
+    counted = _Counted(batches, schema)
+    known = write_parquet(counted, schema, directory / FILE_NAME)
+    return _summary(schema, counted.rows, known)
 
 
 def save_ipc(value: Any, directory: Path) -> Mapping[str, Any]:
     """Write `table.arrow`."""
+    if isinstance(value, pa.RecordBatchReader):
+        return save_ipc_batches(value, value.schema, directory)
     table = _table(value).combine_chunks()
-    options = pa.ipc.IpcWriteOptions(compression="zstd", unify_dictionaries=True)
-    with pa.ipc.new_file(directory / IPC_FILE_NAME, table.schema, options=options) as writer:
+    with _ipc_writer(directory, table.schema) as writer:
         writer.write_table(table)
-    return _summary(value)
+    return _summary(value.schema, value.num_rows, {})
+
+
+def save_ipc_batches(batches: Iterator[Any], schema: pa.Schema, directory: Path) -> Mapping[str, Any]:
+    """Write `table.arrow` batch by batch, cut at the same rows whatever the batches."""
+    counted, rows = _Counted(batches, schema), rows_in_a_group(schema)
+    waiting = schema.empty_table()
+    with _ipc_writer(directory, schema) as writer:
+        for batch in counted:
+            waiting = pa.concat_tables([waiting, batch])
+            while waiting.num_rows >= rows:
+                _write(writer, waiting.slice(0, rows))
+                waiting = waiting.slice(rows)
+        _write(writer, waiting)
+    return _summary(schema, counted.rows, {})
 
 
 def load_table(registry: MaterializerRegistry, directory: Path, encoding: str) -> Any:
@@ -42,18 +88,55 @@ def load_table(registry: MaterializerRegistry, directory: Path, encoding: str) -
             return _value(pa.ipc.open_file(file).read_all())
     if encoding == "pandas.parquet@1":
         return _from_pandas(registry, directory)
-    table = restore_schema(pq.ParquetFile(directory / FILE_NAME))
+    table = restore_schema(pq.ParquetFile(directory / FILE_NAME, memory_map=True))
     return _value(table) if encoding == "pyarrow.parquet@1" else take_note(table)[0]
 
 
+class _Counted:
+    """Go through batches as tables, each like the first, and count their rows."""
+
+    def __init__(self, batches: Iterator[Any], schema: pa.Schema) -> None:
+        _check_metadata(schema)
+        self.rows = 0
+        self._batches = batches
+        self._schema = schema
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        for number, batch in enumerate(self._batches):
+            if not isinstance(batch, pa.RecordBatch | pa.Table):
+                raise SaveRefused(f"Batch {number} is a {type(batch).__qualname__}, the first is an Arrow table.")
+            check_alike(number, batch.schema, self._schema)
+            self.rows += batch.num_rows
+            yield batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
+
+
+def _ipc_writer(directory: Path, schema: pa.Schema) -> Any:
+    options = pa.ipc.IpcWriteOptions(compression="zstd", unify_dictionaries=True)
+    return pa.ipc.new_file(directory / IPC_FILE_NAME, schema, options=options)
+
+
+def _write(writer: Any, rows: pa.Table) -> None:
+    try:
+        writer.write_table(rows.combine_chunks())
+    except pa.ArrowException as error:
+        raise SaveRefused(
+            f"The batches do not fit into one Arrow file: {error}. Give dictionary columns the same dictionary in all "
+            f"batches, or cast them to their value type."
+        ) from error
+
+
 def _table(value: Any) -> pa.Table:
-    if NOTE in (value.schema.metadata or {}):
-        raise SaveRefused(f"The schema metadata key {NOTE.decode()!r} is taken by this package. Use another key.")
+    _check_metadata(value.schema)
     if type(value) is pa.Table:
         return value
     if type(value) is pa.RecordBatch:
         return with_note(pa.Table.from_batches([value]), _BATCH)
     raise SaveRefused(f"{type(value).__qualname__} would come back as a pyarrow.Table. Return a pyarrow.Table.")
+
+
+def _check_metadata(schema: pa.Schema) -> None:
+    if NOTE in (schema.metadata or {}):
+        raise SaveRefused(f"The schema metadata key {NOTE.decode()!r} is taken by this package. Use another key.")
 
 
 def _value(table: pa.Table) -> Any:
@@ -65,13 +148,13 @@ def _value(table: pa.Table) -> Any:
 
 
 def _from_pandas(registry: MaterializerRegistry, directory: Path) -> pa.Table:
-    table, note = take_note(pq.ParquetFile(directory / FILE_NAME).read())
+    table, note = take_note(pq.ParquetFile(directory / FILE_NAME, memory_map=True).read())
     if not note:
         return table
     frame = registry.load(directory, "pandas.parquet@1")
     return pa.Table.from_pandas(frame if hasattr(frame, "columns") else frame.to_frame())
 
 
-def _summary(value: Any) -> dict[str, Any]:
-    columns = [{"name": field.name, "type": str(field.type)} for field in value.schema]
-    return describe(value.num_rows, columns)
+def _summary(schema: pa.Schema, rows: int, known: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    columns = [{"name": field.name, "type": str(field.type), **known.get(field.name, {})} for field in schema]
+    return describe(rows, columns)

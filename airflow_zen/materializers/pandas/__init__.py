@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.base import Materializer, SavedBatches
 
 
 class PandasMaterializer(Materializer):
@@ -27,6 +27,12 @@ class PandasMaterializer(Materializer):
         from airflow_zen.materializers.pandas.saving import save
 
         return save(self, value, directory)
+
+    def save_batches(self, batches: Iterator[Any], directory: Path) -> SavedBatches:
+        """Write frames below one another."""
+        from airflow_zen.materializers.pandas.batches import save_batches
+
+        return save_batches(self, batches, directory)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the frame, series or index; an Arrow or polars table becomes a frame."""

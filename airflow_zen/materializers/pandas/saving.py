@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,41 @@ from airflow_zen.materializers.tree import tree_text
 
 def save(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
     """Write a frame, series or index, and give its summary."""
+    table, note = as_table(materializer, value)
+    parts: list[dict[str, str]] = []
+    if note:
+        text, parts = tree_text(materializer, note, directory)
+        table = with_note(table, text)
+    known = write([table], table.schema, directory)
+    summary = summarise(value, len(value), [known.get(name, {}) for name in table.column_names])
+    return {**summary, "parts": parts} if parts else summary
+
+
+def as_table(materializer: Materializer, value: Any) -> tuple[pa.Table, dict[str, Any]]:
+    """Give the columns of a file, those of the index last, and the note on what they do not say."""
     _check_class(value)
     columns, labels, note = _taken_apart(value)
     stored = {name: store(materializer.registry, values_of(column)) for name, column in columns.items()}
     index, index_note = index_columns(materializer.registry, labels, taken=stored.keys())
     note |= index_note | _column_notes(stored)
-    table = pa.table({name: column.array for name, column in {**stored, **index}.items()})
-    parts: list[dict[str, str]] = []
-    if note:
-        text, parts = tree_text(materializer, note, directory)
-        table = with_note(table, text)
-    _write(table, directory)
-    summary = _summary(value)
-    return {**summary, "parts": parts} if parts else summary
+    return pa.table({name: column.array for name, column in {**stored, **index}.items()}), note
+
+
+def write(batches: Iterable[pa.Table], schema: pa.Schema, directory: Path) -> Mapping[str, Mapping[str, Any]]:
+    """Write `table.parquet`, and give the statistics of its columns."""
+    try:
+        return write_parquet(batches, schema, directory / FILE_NAME)
+    except pa.ArrowException as error:
+        raise SaveRefused(f"A value does not fit into parquet: {error}") from error
+
+
+def summarise(value: Any, rows: int, known: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Describe a table by one of its batches; `known` are the statistics of its columns in the file, in order."""
+    if isinstance(value, pd.DataFrame):
+        columns = zip(value.columns, value.dtypes, known[: value.shape[1]], strict=True)
+        return describe(rows, [{"name": str(name), "type": str(dtype), **facts} for name, dtype, facts in columns])
+    facts = known[0] if len(known) == 1 else {}
+    return describe(rows, [{"name": str(value.name), "type": str(getattr(value, "dtype", "object")), **facts}])
 
 
 def _check_class(value: Any) -> None:
@@ -73,17 +95,3 @@ def _file_names(columns: pd.Index) -> list[str]:
 def _column_notes(stored: Mapping[str, Stored]) -> dict[str, Any]:
     notes = {name: column.note for name, column in stored.items() if column.note}
     return {"dtypes": notes} if notes else {}
-
-
-def _write(table: pa.Table, directory: Path) -> None:
-    try:
-        write_parquet(table, directory / FILE_NAME)
-    except pa.ArrowException as error:
-        raise SaveRefused(f"A value does not fit into parquet: {error}") from error
-
-
-def _summary(value: Any) -> dict[str, Any]:
-    if isinstance(value, pd.DataFrame):
-        kinds = zip(value.columns, value.dtypes, strict=True)
-        return describe(len(value), [{"name": str(name), "type": str(dtype)} for name, dtype in kinds])
-    return describe(len(value), [{"name": str(value.name), "type": str(getattr(value, "dtype", "object"))}])

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from airflow_zen.materializers.base import Materializer
+from airflow_zen.errors import SaveRefused
+from airflow_zen.materializers.base import Materializer, SavedBatches
 
 
 class PolarsMaterializer(Materializer):
     """Save `DataFrame` and `Series` of every dtype but `Object`; shows Arrow and pandas tables as polars.
 
-    A `LazyFrame` is a plan and not a value, and is refused; asked for as one, a stored frame is loaded lazy.
+    A `LazyFrame` is a plan: what is stored is the frame it makes, written while it is computed.
     """
 
     types = ("polars.DataFrame", "polars.Series", "polars.LazyFrame")
@@ -21,11 +22,21 @@ class PolarsMaterializer(Materializer):
     libraries = ("polars",)
     extra = "polars"
 
+    def stored_type(self, value: Any) -> type:
+        """Give `polars.DataFrame` for a plan of one."""
+        from airflow_zen.materializers.polars.tables import stored_type
+
+        return stored_type(value)
+
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `table.parquet`."""
         from airflow_zen.materializers.polars.tables import save_table
 
         return save_table(value, directory)
+
+    def save_batches(self, batches: Iterator[Any], directory: Path) -> SavedBatches:
+        """Refuse: only polars itself writes polars' layout."""
+        raise SaveRefused("polars frames are not written one by one. Return a polars.LazyFrame, which polars streams.")
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read a frame or series; an Arrow or pandas table becomes a frame."""

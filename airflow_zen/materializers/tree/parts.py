@@ -27,7 +27,12 @@ class Parts:
         return self.registry.for_type(cls).encoding != "python.json@1"
 
     def save(self, value: Any) -> Mapping[str, str]:
-        """Save one value, and give the reference to it."""
+        """Save one value, and give the reference to it; raises `SaveRefused` for a plan or a stream."""
+        if self.registry.for_type(type(value)).stored_type(value) is not type(value):
+            raise SaveRefused(
+                f"A {type_name(type(value))} inside another value is not stored, since it would come back as what it "
+                f"gives. Collect it first, or return it as an output of its own."
+            )
         path = f"parts/{len(self.saved)}"
         (self._directory / path).mkdir(parents=True)
         saved = self.registry.save(value, self._directory / path)

@@ -1,0 +1,51 @@
+"""Store what a step returned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from airflow_zen.errors import OutputError
+from airflow_zen.lineage.step_run import StepRun
+from airflow_zen.stack import SavedArtifact, Stack
+from airflow_zen.steps.outputs import SINGLE
+from airflow_zen.steps.step import Step
+from airflow_zen.steps.streams import BatchFailed
+
+_AT_ONCE = 8
+
+
+def save_outputs(step: Step, values: Mapping[str, Any], stack: Stack, run: StepRun) -> dict[str, SavedArtifact]:
+    """Store all outputs, concurrently; none is committed to the cache unless all are stored.
+
+    An iterator is gone through in the calling thread: the step's own code runs in it, and expects its MLflow
+    run and its interrupts there. What it raises is raised as it is.
+    """
+
+    def save(name: str) -> SavedArtifact:
+        return stack.save(values[name], artifact_name(run, name), step.declared_class(name))
+
+    streams = [name for name, value in values.items() if isinstance(value, Iterator)]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        saving = {name: pool.submit(save, name) for name in values if name not in streams}
+        saved = {name: _streamed(save, name, step.name) for name in streams}
+        saved |= {name: future.result() for name, future in saving.items()}
+    return {name: saved[name] for name in values}
+
+
+def artifact_name(run: StepRun, output: str) -> str:
+    """Name an output's artifact after its DAG and task."""
+    name = f"{run.id.dag_id}/{run.id.task_id}"
+    return name if output == SINGLE else f"{name}.{output}"
+
+
+def _streamed(save: Any, name: str, step: str) -> SavedArtifact:
+    try:
+        saved: SavedArtifact = save(name)
+    except BatchFailed as failure:
+        error = failure.__cause__ or failure
+        raise error from error.__cause__
+    except OutputError as error:
+        raise OutputError(f"Step {step!r}: {error}") from None
+    return saved
