@@ -60,6 +60,12 @@ _OPTIONS = {
         "",
         "mlflow_default",
     ),
+    "lineage_trace": _option(
+        "Enter the lineage graph of each DAG run into MLflow as a trace too, whose graph view MLflow draws itself.",
+        "boolean",
+        "True",
+        None,
+    ),
     "cache": _option(
         "Reuse the result of equal work. A step, a DAG's default_args or a run's conf "
         '({"zen": {"cache": false}}) may say otherwise.',

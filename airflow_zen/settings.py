@@ -39,6 +39,7 @@ class Settings:
     artifact_conn_id: str = ""
     mlflow_tracking_uri: str = ""
     mlflow_conn_id: str = ""
+    lineage_trace: bool = True
     cache: bool = True
     cache_defaults: Cache = FOLLOW_SETTINGS
     allow_pickle: bool = False
@@ -51,6 +52,7 @@ class Settings:
             artifact_conn_id=_text("artifact_conn_id"),
             mlflow_tracking_uri=_text("mlflow_tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI", ""),
             mlflow_conn_id=_text("mlflow_conn_id"),
+            lineage_trace=_flag("lineage_trace", default=True),
             cache=_flag("cache", default=True),
             cache_defaults=_cache_defaults(),
             allow_pickle=_flag("allow_pickle", default=False),
@@ -95,7 +97,7 @@ def _recorder(settings: Settings, transport: Transport) -> LineageRecorder:
     try:
         server = tracking_server(settings)
         if server is not None:
-            return MlflowRecorder(MlflowRest(server), transport, settings.artifact_root)
+            return MlflowRecorder(MlflowRest(server), transport, settings.artifact_root, settings.lineage_trace)
     except (LineageError, SettingsError) as error:
         log.warning("Lineage is kept in the artifact root only: %s", error)
         return NullRecorder()

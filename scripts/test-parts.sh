@@ -3,7 +3,7 @@
 set -euo pipefail
 
 # program:Debian package
-parts='ceph:ceph-common radosgw-admin:ceph-common monmaptool:ceph-base ceph-mon:ceph-mon ceph-osd:ceph-osd radosgw:radosgw'
+parts='ceph:ceph-common radosgw-admin:ceph-common monmaptool:ceph-base ceph-mon:ceph-mon ceph-osd:ceph-osd radosgw:radosgw chromium:chromium'
 
 missing_packages() {
     local part
@@ -16,11 +16,11 @@ missing=$(missing_packages)
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null; then
-    echo "test-parts: no Ceph here; its tests are skipped. On Debian or Ubuntu: apt-get install --no-install-recommends $missing"
+    echo "test-parts: no $missing here; tests that need it are skipped. On Debian or Ubuntu: apt-get install --no-install-recommends $missing"
     exit 0
 fi
 if [ "$(id -u)" != 0 ]; then
-    echo "test-parts: no Ceph here; its tests are skipped. To have it: sudo apt-get install --no-install-recommends $missing"
+    echo "test-parts: no $missing here; tests that need it are skipped. To have it: sudo apt-get install --no-install-recommends $missing"
     exit 0
 fi
 

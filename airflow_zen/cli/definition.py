@@ -26,6 +26,13 @@ def get_zen_commands() -> list[CLICommand]:
         func=lazy_load_command("airflow_zen.cli.lineage.sync"),
         args=(),
     )
+    draw = ActionCommand(
+        name="draw",
+        help="Draw the lineage graph of a DAG run anew",
+        description="Draw the lineage graph of a DAG run on its parent run in MLflow, as when the DAG run ends.",
+        func=lazy_load_command("airflow_zen.cli.lineage.draw"),
+        args=(_argument("dag_id", "The DAG"), _argument("run_id", "The DAG run")),
+    )
     explain = ActionCommand(
         name="explain",
         help="Say why a task was computed and not reused",
@@ -63,7 +70,7 @@ def get_zen_commands() -> list[CLICommand]:
         ),
     )
     cache = GroupCommand(name="cache", help="The step cache", subcommands=(explain, stats))
-    lineage = GroupCommand(name="lineage", help="Lineage in MLflow", subcommands=(sync,))
+    lineage = GroupCommand(name="lineage", help="Lineage in MLflow", subcommands=(sync, draw))
     return [
         GroupCommand(name="zen", help="Artifacts, caching and lineage of ML steps", subcommands=(plan, cache, lineage))
     ]

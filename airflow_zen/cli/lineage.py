@@ -2,38 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from airflow_zen.lineage.close import close_parent
+from airflow_zen.errors import ZenError
+from airflow_zen.lineage.ended import EndedDagRun
+from airflow_zen.lineage.known import open_dag_runs
 from airflow_zen.lineage.mlflow import MlflowRecorder
-from airflow_zen.lineage.step_run import StepState
-from airflow_zen.lineage.sync import deliver
+from airflow_zen.lineage.step_run import StepRunId, StepState
+from airflow_zen.lineage.sync import settle, show_end
 from airflow_zen.settings import open_stack
+from airflow_zen.stack import Stack
 
 
 def sync(args: Any) -> None:
-    """Deliver what is owed, and close the MLflow runs of DAG runs that have ended; exit with 1 if any is left."""
+    """Deliver what is owed, close and draw the DAG runs that have ended; exit with 1 if anything is left."""
     stack = open_stack()
     if not isinstance(stack.lineage, MlflowRecorder):
         raise SystemExit("MLflow is not configured: set [zen] mlflow_conn_id or mlflow_tracking_uri.")
-    delivery = deliver(stack.lineage, stack.records)
-    for dag_id, run_id in delivery.dag_runs:
-        _close(stack.lineage, dag_id, run_id)
-    print(f"Delivered {len(delivery.delivered)} step runs.")
-    for run, reason in delivery.failed:
+    delivered, failed = _delivered(stack, stack.lineage)
+    print(f"Delivered {len(delivered)} step runs.")
+    for run, reason in failed.items():
         print(f"Not delivered: {run}: {reason}")
-    if delivery.failed:
+    unseen = [] if failed else [*_unshown(stack, stack.lineage)]
+    for reason in unseen:
+        print(reason)
+    if failed or unseen:
         raise SystemExit(1)
 
 
-def _close(recorder: MlflowRecorder, dag_id: str, run_id: str) -> None:
-    """End the parent run as the DAG run ended in Airflow; one that still runs, or that Airflow forgot, stays."""
+def draw(args: Any) -> None:
+    """Draw one DAG run anew on its parent run in MLflow."""
+    stack = open_stack()
+    if not isinstance(stack.lineage, MlflowRecorder):
+        raise SystemExit("MLflow is not configured: set [zen] mlflow_conn_id or mlflow_tracking_uri.")
+    try:
+        drawn = stack.lineage.publish(args.dag_id, args.run_id, stack.records)
+    except ZenError as error:
+        raise SystemExit(str(error)) from error
+    if not drawn:
+        raise SystemExit(
+            f"MLflow has no DAG run {args.run_id!r} of DAG {args.dag_id!r}; see `airflow zen lineage sync`."
+        )
+    print(f"Drawn: {args.dag_id} {args.run_id}.")
+
+
+def _delivered(stack: Stack, recorder: MlflowRecorder) -> tuple[list[StepRunId], dict[StepRunId, str]]:
+    """Settle turn by turn until nothing more goes."""
+    delivered: list[StepRunId] = []
+    failed: dict[StepRunId, str] = {}
+    while True:
+        delivery = settle(recorder, stack.records, stack.clock)
+        if delivery is None:
+            raise SystemExit("Another process is delivering at this moment. Try again in a minute.")
+        delivered += delivery.delivered
+        failed = dict(delivery.failed)
+        if not delivery.delivered:
+            return delivered, failed
+
+
+def _unshown(stack: Stack, recorder: MlflowRecorder) -> Iterator[str]:
+    """Close and draw what MLflow shows as running although Airflow says it has ended; say what fails."""
+    try:
+        for dag_id, run_id in [*open_dag_runs(recorder.rest)]:
+            run = _ended_in_airflow(dag_id, run_id)
+            if run is not None:
+                show_end(recorder, stack.records, run)
+    except ZenError as error:
+        yield f"Not shown: {error}"
+    for run in stack.records.ended():
+        yield f"Not shown: the end of {run.dag_id}/{run.run_id}"
+
+
+def _ended_in_airflow(dag_id: str, run_id: str) -> EndedDagRun | None:
+    """Ask Airflow how a DAG run ended; None for one that still runs, or that Airflow forgot."""
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
 
     with create_session() as session:
         run = session.query(DagRun).filter_by(dag_id=dag_id, run_id=run_id).one_or_none()
-        ended = run.end_date.timestamp() if run is not None and run.end_date else None
-        failed = run is not None and str(run.state) == "failed"
-    if ended is not None:
-        close_parent(recorder.rest, dag_id, run_id, StepState.FAILED if failed else StepState.FINISHED, ended)
+        if run is None or not run.end_date:
+            return None
+        state = StepState.FAILED if str(run.state) == "failed" else StepState.FINISHED
+        return EndedDagRun(dag_id, run_id, state, run.end_date.timestamp())

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-from airflow_zen.errors import LineageError
+from airflow_zen.lineage.ended import EndedDagRun
 from airflow_zen.lineage.experiments import find_experiment
 from airflow_zen.lineage.names import parent_filter, quoted
 from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.step_run import StepState
 
-log = logging.getLogger("airflow_zen.lineage")
-
 _MOST = 100
 
 
-def close_parent(rest: MlflowRest, dag_id: str, run_id: str, state: StepState, ended: float) -> bool:
-    """Give a DAG run's parent run its end state and time; `ended` in seconds since the epoch.
+def close_parent(rest: MlflowRest, run: EndedDagRun) -> None:
+    """Give a DAG run's parent run its end state and time.
 
     Step runs that never ended, because their process died, end as KILLED. Three requests, and one
-    for each such step run. Never raises; returns False when MLflow is away or refuses. A DAG run
-    without a parent run has nothing to close, and counts as closed.
+    for each such step run. Raises `LineageError` when MLflow is away or refuses. A DAG run without a
+    parent run has nothing to close.
     """
-    try:
-        experiment = find_experiment(dag_id, rest)
-        if experiment is None or experiment.deleted:
-            return True
-        for parent in _search(rest, experiment.id, parent_filter(dag_id, run_id)):
-            _close(rest, experiment.id, parent, state, ended)
-    except LineageError as error:
-        log.warning("The MLflow run of DAG run %s/%s could not be closed: %s", dag_id, run_id, error)
-        return False
-    return True
+    experiment = find_experiment(run.dag_id, rest)
+    if experiment is None or experiment.deleted:
+        return
+    for parent in _search(rest, experiment.id, parent_filter(run.dag_id, run.run_id)):
+        _close(rest, experiment.id, parent, run.state, run.ended)
 
 
 def _close(rest: MlflowRest, experiment_id: str, parent: str, state: StepState, ended: float) -> None:

@@ -19,7 +19,7 @@ from airflow_zen.lineage.parameters import entries
 from airflow_zen.lineage.parents import Parent, Parents
 from airflow_zen.lineage.preparation import Preparation, summary_of, undescribed, unlinked
 from airflow_zen.lineage.recorder import Opened
-from airflow_zen.lineage.records import record_key
+from airflow_zen.lineage.records import StepRunRecords, record_key
 from airflow_zen.lineage.refusals import MlflowRefused
 from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.step_artifacts import send_datasets, send_models
@@ -35,13 +35,15 @@ log = logging.getLogger("airflow_zen.lineage")
 class MlflowRecorder:
     """Record step runs in MLflow, opened before and closed after the user's function.
 
-    `transport` and `artifact_root` are those of the artifact store. Nothing is raised into the step:
+    `transport` and `artifact_root` are those of the artifact store; `traced` asks for a lineage trace of
+    each DAG run. Nothing is raised into the step:
     a server that is away or refuses costs one bounded wait and one warning per process, and `finish`
     returns False, so that the step run record is kept as undelivered.
     """
 
-    def __init__(self, rest: MlflowRest, transport: Transport, artifact_root: str) -> None:
+    def __init__(self, rest: MlflowRest, transport: Transport, artifact_root: str, traced: bool = True) -> None:
         self.rest = rest
+        self._traced = traced
         self._transport = transport
         self._root = normalise_root(artifact_root)
         self._parents = Parents(rest, transport, self._root)
@@ -92,6 +94,13 @@ class MlflowRecorder:
             parent, run_id = self._open(run, parent)
         named = _named(run)
         self._send(named, parent.experiment_id, run_id, partial(self._look_up, named, parent.experiment_id), again=True)
+
+    def publish(self, dag_id: str, run_id: str, records: StepRunRecords) -> bool:
+        """Draw a DAG run on its parent run, see `Publisher.publish`."""
+        # Drawing is no task's business, so no task loads it.
+        from airflow_zen.lineage.graph.publish import Publisher
+
+        return Publisher(self.rest, records, self._transport, self._root, self._traced).publish(dag_id, run_id)
 
     def _opened(self, experiment_id: str, run_id: str) -> Opened:
         server = self.rest.server

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict
 
 from airflow_zen.artifacts.root import folder
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactNotFound
+from airflow_zen.lineage.ended import EndedDagRun
 from airflow_zen.lineage.step_run import StepRun, StepRunId
+from airflow_zen.lineage.turn import turn
 
 _RUNS = "runs"
 _UNDELIVERED = "undelivered"
+_ENDED = "ended"
+_TURN = "undelivered.turn.json"
+_READERS = 16
 
 
 class StepRunRecords:
@@ -38,8 +45,9 @@ class StepRunRecords:
 
     def of(self, dag_id: str, run_id: str) -> Iterator[StepRun]:
         """Read all records of a DAG run, in the order of task, map index and try as text."""
-        for key in self._transport.list(f"{_RUNS}/{folder(dag_id)}/{folder(run_id)}/steps"):
-            yield self._read(key)
+        keys = list(self._transport.list(f"{_RUNS}/{folder(dag_id)}/{folder(run_id)}/steps"))
+        with ThreadPoolExecutor(_READERS) as pool:
+            yield from pool.map(self._read, keys)
 
     def undelivered(self) -> Iterator[StepRun]:
         """Read the records that the lineage server has not got yet."""
@@ -47,9 +55,31 @@ class StepRunRecords:
             with suppress(ArtifactNotFound):
                 yield self._read(self._transport.read(marker).decode())
 
+    def owed(self, dag_id: str, run_id: str) -> bool:
+        """Tell whether any step run of a DAG run is undelivered."""
+        return any(True for _ in self._transport.list(f"{_UNDELIVERED}/{folder(dag_id)}/{folder(run_id)}"))
+
     def mark_delivered(self, run: StepRunId) -> None:
         """Forget that a record was owed."""
         self._transport.delete([_marker(run)])
+
+    def put_ended(self, run: EndedDagRun) -> None:
+        """Keep in mind that a DAG run has ended, until MLflow shows it so."""
+        self._transport.write(_ended_key(run), json.dumps(asdict(run)).encode())
+
+    def ended(self) -> Iterator[EndedDagRun]:
+        """Read the DAG runs whose end MLflow does not show yet."""
+        for key in list(self._transport.list(_ENDED)):
+            with suppress(ArtifactNotFound):
+                yield EndedDagRun.from_json(json.loads(self._transport.read(key)))
+
+    def forget_ended(self, run: EndedDagRun) -> None:
+        """Forget the end of a DAG run, which MLflow shows now."""
+        self._transport.delete([_ended_key(run)])
+
+    def delivery_turn(self, clock: Callable[[], float]) -> AbstractContextManager[bool]:
+        """Take the turn to deliver, so that two processes do not make the same run twice; see `turn`."""
+        return turn(self._transport, _TURN, clock)
 
     def _read(self, key: str) -> StepRun:
         return StepRun.from_json(json.loads(self._transport.read(key)))
@@ -58,6 +88,10 @@ class StepRunRecords:
 def record_key(run: StepRunId) -> str:
     """Give the key of a run's record in the store."""
     return f"{_RUNS}/{folder(run.dag_id)}/{folder(run.run_id)}/steps/{_leaf(run)}"
+
+
+def _ended_key(run: EndedDagRun) -> str:
+    return f"{_ENDED}/{folder(run.dag_id)}/{folder(run.run_id)}.json"
 
 
 def _marker(run: StepRunId) -> str:

@@ -18,6 +18,7 @@ from airflow_zen.lineage.tracking_server import TrackingServer
 __all__ = ["MlflowAway", "MlflowRefused", "MlflowRest", "Patience", "TrackingServer"]
 
 _API = "/api/2.0/mlflow/"
+_TRACES = "/v1/traces"
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts/"
 
 
@@ -59,6 +60,11 @@ class MlflowRest:
         """Change a part."""
         return self._json("PATCH", _API + path, body)
 
+    def send_trace(self, spans: Mapping[str, Any], experiment_id: str, run_id: str) -> None:
+        """Enter spans, as OTLP JSON, into an experiment, linked to a run."""
+        headers = {"x-mlflow-experiment-id": experiment_id, "x-mlflow-run-id": run_id}
+        self._send("POST", _TRACES, json.dumps(spans).encode(), "application/json", headers)
+
     def upload(self, path: str, data: bytes) -> None:
         """Store a file through the server's artifact proxy, for `mlflow-artifacts:` addresses."""
         self._send("PUT", _PROXY + path, data, "application/octet-stream")
@@ -90,10 +96,12 @@ class MlflowRest:
             ) from error
         return document if isinstance(document, dict) else {}
 
-    def _send(self, method: str, path: str, data: bytes | None, content_type: str) -> Answer:
+    def _send(
+        self, method: str, path: str, data: bytes | None, content_type: str, more: Mapping[str, str] | None = None
+    ) -> Answer:
         if self.away and self._away:
             raise self._away[1]
-        headers = self._headers if data is None else {**self._headers, "Content-Type": content_type}
+        headers = self._headers if data is None else {**self._headers, "Content-Type": content_type, **(more or {})}
         try:
             with self._connection() as connection:
                 self.sent += 1

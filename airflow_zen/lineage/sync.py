@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_zen.errors import ZenError
+from airflow_zen.lineage.close import close_parent
+from airflow_zen.lineage.ended import EndedDagRun
 from airflow_zen.lineage.mlflow import MlflowRecorder
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.refusals import MlflowAway
 from airflow_zen.lineage.step_run import StepRunId
 
 log = logging.getLogger("airflow_zen.lineage")
+
+_MOST = 500
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,40 @@ class Delivery:
         return tuple(dict.fromkeys((run.dag_id, run.run_id) for run in self.delivered))
 
 
+def settle(recorder: MlflowRecorder, records: StepRunRecords, clock: Callable[[], float]) -> Delivery | None:
+    """Deliver what is owed, at most 500 step runs, then close and draw the DAG runs that have ended.
+
+    None where another process is about it. What fails stays owed.
+    """
+    with records.delivery_turn(clock) as mine:
+        if not mine:
+            return None
+        delivery = deliver(recorder, records)
+        for run in records.ended():
+            try:
+                show_end(recorder, records, run)
+            except MlflowAway as error:
+                log.warning("The lineage of %s/%s is shown when MLflow is back: %s", run.dag_id, run.run_id, error)
+                break
+            except (ZenError, OSError) as error:
+                log.warning("The lineage of %s/%s could not be shown: %s", run.dag_id, run.run_id, error)
+        return delivery
+
+
+def show_end(recorder: MlflowRecorder, records: StepRunRecords, run: EndedDagRun) -> None:
+    """Close and draw one DAG run; raises `LineageError` when MLflow is away or refuses."""
+    close_parent(recorder.rest, run)
+    try:
+        drawn = recorder.publish(run.dag_id, run.run_id, records)
+    except (KeyError, ValueError) as error:
+        log.warning("The lineage of %s/%s cannot be drawn: %r", run.dag_id, run.run_id, error, exc_info=error)
+        drawn = True
+    if drawn or not records.owed(run.dag_id, run.run_id):
+        records.forget_ended(run)
+
+
 def deliver(recorder: MlflowRecorder, records: StepRunRecords) -> Delivery:
-    """Replay all undelivered step run records into MLflow, and mark them delivered.
+    """Replay undelivered step run records into MLflow, and mark them delivered; at most 500.
 
     A record that MLflow has in part is completed; one that it has in full is left as it is. Stops at
     the first sign that the server is away; a record that it refuses does not hold up the others.
@@ -36,6 +73,8 @@ def deliver(recorder: MlflowRecorder, records: StepRunRecords) -> Delivery:
     delivered: list[StepRunId] = []
     failed: list[tuple[StepRunId, str]] = []
     for run in records.undelivered():
+        if len(delivered) == _MOST:
+            break
         try:
             recorder.replay(run)
         except MlflowAway as error:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from airflow.plugins_manager import AirflowPlugin
 
-from airflow_zen.plugin import dag_runs
+from airflow_zen.plugin.dag_runs import DagRunListener
 
 
 class ZenPlugin(AirflowPlugin):
-    """Close a DAG run's lineage with its real end state."""
+    """Show a DAG run's lineage, with its real end state, when it ends."""
 
     name = "airflow_zen"
-    listeners = [dag_runs]
+    listeners = [DagRunListener()]

@@ -1,15 +1,16 @@
-"""Listen for the end of DAG runs, and end their parent runs in MLflow, without stalling the scheduler."""
+"""Listen for the end of DAG runs, however they end, and have MLflow show it, without stalling the scheduler."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.listeners import hookimpl
 
+from airflow_zen.lineage.ended import EndedDagRun
 from airflow_zen.lineage.step_run import StepState
+from airflow_zen.plugin.follower import Follower
 
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
@@ -17,32 +18,39 @@ if TYPE_CHECKING:
 log = logging.getLogger("airflow_zen.plugin")
 
 
-@hookimpl
-def on_dag_run_success(dag_run: DagRun, msg: str) -> None:
-    """End the parent run as FINISHED."""
-    _close_later(dag_run, StepState.FINISHED)
+class DagRunListener:
+    """Hear of every DAG run that ends in this process: the scheduler's, the API server's, or a test's."""
+
+    def __init__(self, follower: Follower | None = None) -> None:
+        self._follower = follower or Follower()
+
+    @hookimpl
+    def on_dag_run_success(self, dag_run: DagRun, msg: str) -> None:
+        """End the parent run as FINISHED."""
+        self._follow(dag_run, StepState.FINISHED)
+
+    @hookimpl
+    def on_dag_run_failed(self, dag_run: DagRun, msg: str) -> None:
+        """End the parent run as FAILED."""
+        self._follow(dag_run, StepState.FAILED)
+
+    def _follow(self, dag_run: DagRun, state: StepState) -> None:
+        if not _has_steps(dag_run):
+            return
+        try:
+            if not _configured():
+                return
+            self._follower.follow(EndedDagRun(dag_run.dag_id, dag_run.run_id, state, time.time()))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the scheduler goes on
+            log.warning("The MLflow parent run of %s/%s stays open: %s", dag_run.dag_id, dag_run.run_id, error)
 
 
-@hookimpl
-def on_dag_run_failed(dag_run: DagRun, msg: str) -> None:
-    """End the parent run as FAILED."""
-    _close_later(dag_run, StepState.FAILED)
+def _configured() -> bool:
+    """Tell whether there is an MLflow to show anything; read anew, for a test or an operator may change it."""
+    from airflow_zen.settings import Settings
 
-
-def _close_later(dag_run: Any, state: StepState) -> None:
-    """Do the talking on a thread of its own: the scheduler must never wait for MLflow."""
-    if not _has_steps(dag_run):
-        return
-    try:
-        from airflow_zen.settings import Settings, tracking_server
-
-        server = tracking_server(Settings.read())
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with a setting, the scheduler goes on
-        log.warning("The MLflow parent run of %s/%s stays open: %s", dag_run.dag_id, dag_run.run_id, error)
-        return
-    if server is not None:
-        arguments = (server, dag_run.dag_id, dag_run.run_id, state, time.time())
-        threading.Thread(target=_close, args=arguments, name="airflow-zen-close", daemon=True).start()
+    settings = Settings.read()
+    return bool(settings.mlflow_conn_id or settings.mlflow_tracking_uri)
 
 
 def _has_steps(dag_run: Any) -> bool:
@@ -51,13 +59,3 @@ def _has_steps(dag_run: Any) -> bool:
     if tasks is None:
         return True
     return any("@ml_step" in (getattr(t, "operator_name", ""), getattr(t, "task_type", "")) for t in tasks)
-
-
-def _close(server: Any, dag_id: str, run_id: str, state: StepState, ended: float) -> None:
-    from airflow_zen.lineage.close import close_parent
-    from airflow_zen.lineage.rest import MlflowRest
-
-    try:
-        close_parent(MlflowRest(server), dag_id, run_id, state, ended)
-    except Exception as error:  # noqa: BLE001 - whatever MLflow answers, the scheduler goes on
-        log.warning("The MLflow parent run of %s/%s stays open: %s", dag_id, run_id, error)

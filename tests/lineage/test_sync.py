@@ -1,10 +1,15 @@
 """Promises of `airflow_zen.lineage.sync`: what MLflow missed arrives later, and only once."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 
 from airflow_zen.artifacts.store import ArtifactStore
+from airflow_zen.lineage.ended import EndedDagRun
 from airflow_zen.lineage.step_run import StepState
-from airflow_zen.lineage.sync import deliver
+from airflow_zen.lineage.sync import deliver, settle
 from tests.servers.process import free_port
 
 pytestmark = pytest.mark.server
@@ -128,3 +133,54 @@ def test_a_server_killed_during_the_step(
     experiment = client.get_experiment_by_name(f"airflow/{dag_id}").experiment_id
     (found,) = client.search_runs([experiment], "tags.`zen.kind` = 'step'")
     assert (found.info.run_id, found.info.status, found.data.params) == (opened.run_id, "FINISHED", {"a": "1"})
+
+
+def ended_run(dag_id, state=StepState.FINISHED):
+    return EndedDagRun(dag_id, "manual__1", state, 1_700_000_009.0)
+
+
+def parent_of(client, dag_id):
+    experiment = client.get_experiment_by_name(f"airflow/{dag_id}").experiment_id
+    (parent,) = client.search_runs([experiment], "tags.`zen.kind` = 'dag_run'")
+    return parent
+
+
+def test_the_end_of_a_dag_run_is_shown_later(client, away, recorder, records, step, ended, dag_id):
+    """A DAG run that ended while MLflow was away is delivered, closed with its own state, and drawn."""
+    records.put(ended(step("a")), delivered=False)
+    records.put_ended(ended_run(dag_id, StepState.FAILED))
+    assert settle(away, records, time.time).failed
+    assert len(list(records.ended())) == 1
+    assert len(settle(recorder, records, time.time).delivered) == 1
+    assert list(records.ended()) == []
+    parent = parent_of(client, dag_id)
+    assert (parent.info.status, parent.info.end_time) == ("FAILED", 1_700_000_009_000)
+    assert "lineage.svg" in parent.data.tags["mlflow.note.content"]
+
+
+def test_two_deliveries_at_once(client, new_recorder, records, step, ended, dag_id):
+    """While one process delivers, another leaves it to it; no step run is made twice."""
+    for number in range(6):
+        records.put(ended(step(f"t{number}")), delivered=False)
+    gate = Barrier(4)
+
+    def work(_):
+        gate.wait()
+        return settle(new_recorder(), records, time.time)
+
+    with ThreadPoolExecutor(4) as pool:
+        deliveries = list(pool.map(work, range(4)))
+    assert sum(len(done.delivered) for done in deliveries if done) == 6
+    experiment = client.get_experiment_by_name(f"airflow/{dag_id}").experiment_id
+    assert len(client.search_runs([experiment], "tags.`zen.kind` = 'step'")) == 6
+
+
+def test_a_drawing_that_fails_does_not_stay_owed(client, recorder, records, step, ended, dag_id, monkeypatch):
+    """When a graph cannot be drawn the DAG run is closed all the same, and not tried for ever."""
+    opened = recorder.start(step("a"))
+    records.put(ended(step("a")), recorder.finish(ended(step("a")), opened))
+    records.put_ended(ended_run(dag_id))
+    monkeypatch.setattr(recorder, "publish", lambda *_: {}["no such thing"])
+    settle(recorder, records, time.time)
+    assert list(records.ended()) == []
+    assert parent_of(client, dag_id).info.status == "FINISHED"

@@ -1,0 +1,1 @@
+"""The lineage of a DAG run as a graph: its model, its layout, and one file for each way to show it."""

@@ -1,0 +1,125 @@
+"""The graph as a picture: one SVG that scales with the page around it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from airflow_zen.lineage.graph.layout import Drawing, Placed, Point, Route, Size, lay_out
+from airflow_zen.lineage.graph.model import Graph, Node, NodeKind
+from airflow_zen.lineage.graph.text import fitted, safe
+
+_STEP, _ARTIFACT = Size(196, 52), Size(176, 40)
+_MARGIN = 20.0
+# A small graph is not blown up to the width of the page.
+_LEAST_WIDTH = 760.0
+_LABEL, _DETAIL = 13.0, 10.5
+
+_STYLE = """
+.zen text{font-family:-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
+.zen .label{font-size:13px;font-weight:600;fill:#1b2733}
+.zen .detail{font-size:10.5px;fill:#5b6b7b}
+.zen .edge{fill:none;stroke:#9aa8b5;stroke-width:1.4}
+.zen .box{stroke-width:1.2}
+.zen .step .box{fill:#fff;stroke:#c3ced8}
+.zen .artifact .box{fill:#eef4fb;stroke:#b6cbe2}
+.zen .model .box{fill:#f4effc;stroke:#cbb8ea}
+.zen .FINISHED .mark{fill:#2e9e5b}.zen .CACHED .mark{fill:#18a2b8}.zen .FAILED .mark{fill:#d64545}
+.zen .KILLED .mark{fill:#d98b1f}.zen .RUNNING .mark{fill:#3b7ddd}
+.zen .FAILED .box{stroke:#d64545}.zen .CACHED .box{stroke-dasharray:4 3}
+"""
+
+
+def svg(graph: Graph) -> str:
+    """Draw the graph top to bottom or left to right, whichever is narrower; all text in it is escaped."""
+    drawing = min((drawn(graph, across) for across in (False, True)), key=lambda made: made.size.width)
+    width = max(drawing.size.width + 2 * _MARGIN, _LEAST_WIDTH)
+    height = drawing.size.height + 2 * _MARGIN
+    left = (width - drawing.size.width) / 2
+    title = f"Lineage of {graph.dag_id} {graph.run_id}"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="100%" viewBox="0 0 {width:.0f} {height:.0f}" role="img">'
+        f"<title>{safe(title)}</title><style>{_STYLE}</style>"
+        f'<rect width="{width:.0f}" height="{height:.0f}" rx="10" fill="#fbfcfd" stroke="#e3e9ee"/>'
+        f'<g transform="translate({left:.1f} {_MARGIN:.1f})">{shapes(drawing)}</g></svg>'
+    )
+
+
+def drawn(graph: Graph, across: bool) -> Drawing:
+    """Lay the graph out for boxes of our sizes."""
+    sizes = {node.id: _STEP if node.kind is NodeKind.STEP else _ARTIFACT for node in graph.nodes}
+    return lay_out(graph, sizes, across)
+
+
+def shapes(drawing: Drawing) -> str:
+    """Draw everything as one group; nodes carry their place in `data-node`, edges theirs in `data-edge`."""
+    edges = (_edge(route, number, drawing.across) for number, route in enumerate(drawing.routes))
+    nodes = (_node(placed, number) for number, placed in enumerate(drawing.nodes))
+    return f'{_ARROW}<g class="zen">{"".join(edges)}{"".join(nodes)}</g>'
+
+
+def style() -> str:
+    """Give the style sheet of the shapes."""
+    return _STYLE
+
+
+_ARROW = (
+    '<defs><marker id="zen-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+    '<path d="M0 .8 7 4 0 7.2z" fill="#9aa8b5"/></marker></defs>'
+)
+
+
+def _node(placed: Placed, number: int) -> str:
+    node, size = placed.node, placed.size
+    kind = f"{node.kind} {node.state}".strip()
+    whole = " · ".join(part for part in (node.label, node.detail) if part)
+    return (
+        f'<g class="node {kind}" data-node="{number}" transform="translate({placed.x:.1f} {placed.y:.1f})">'
+        f"<title>{safe(whole)}</title>{''.join(_boxes(node, size))}{''.join(_texts(node, size))}</g>"
+    )
+
+
+def _boxes(node: Node, size: Size) -> Iterator[str]:
+    step = node.kind is NodeKind.STEP
+    radius = 8.0 if step else size.height / 2
+    behind: Sequence[float] = (8.0, 4.0) if node.count > 1 else ()
+    for shift in behind:
+        yield _box(size, radius, shift)
+    yield _box(size, radius, 0.0)
+    if step:
+        yield f'<rect class="mark" x="0" y="0" width="6" height="{size.height:.0f}" rx="3"/>'
+    elif node.kind is NodeKind.MODEL:
+        x, y = 19.0, size.height / 2
+        yield f'<path d="M{x} {y - 7}l6 3.5v7l-6 3.5l-6-3.5v-7z" fill="#8a63d2"/>'
+
+
+def _box(size: Size, radius: float, shift: float) -> str:
+    place = f'x="{shift:g}" y="{shift:g}"'
+    return f'<rect class="box" {place} width="{size.width:.0f}" height="{size.height:.0f}" rx="{radius:g}"/>'
+
+
+def _texts(node: Node, size: Size) -> Iterator[str]:
+    left = 18.0 if node.kind is not NodeKind.MODEL else 34.0
+    room = size.width - left - 12
+    middle = size.height / 2
+    yield f'<text class="label" x="{left:g}" y="{middle - 2:g}">{safe(fitted(node.label, room, _LABEL))}</text>'
+    yield f'<text class="detail" x="{left:g}" y="{middle + 13:g}">{safe(fitted(node.detail, room, _DETAIL))}</text>'
+
+
+def _edge(route: Route, number: int, across: bool) -> str:
+    title = f"<title>{safe(route.edge.label)}</title>" if route.edge.label else ""
+    path = _path(route.points, across)
+    return f'<path class="edge" data-edge="{number}" d="{path}" marker-end="url(#zen-arrow)">{title}</path>'
+
+
+def _path(points: Sequence[Point], across: bool) -> str:
+    """Draw a smooth line that leaves and arrives along the flow."""
+    parts = [f"M{points[0][0]:.1f} {points[0][1]:.1f}"]
+    for (x, y), (to_x, to_y) in itertools.pairwise(points):
+        if across:
+            middle = (x + to_x) / 2
+            parts.append(f"C{middle:.1f} {y:.1f} {middle:.1f} {to_y:.1f} {to_x:.1f} {to_y:.1f}")
+        else:
+            middle = (y + to_y) / 2
+            parts.append(f"C{x:.1f} {middle:.1f} {to_x:.1f} {middle:.1f} {to_x:.1f} {to_y:.1f}")
+    return "".join(parts)

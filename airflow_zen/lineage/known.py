@@ -1,0 +1,106 @@
+"""What MLflow knows of a DAG run: its parent run, the runs of its steps, its models."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_zen.lineage.experiments import find_experiment
+from airflow_zen.lineage.names import EXPERIMENT_PREFIX, parent_filter, quoted, run_key
+from airflow_zen.lineage.pages import Pages
+from airflow_zen.lineage.rest import MlflowRest
+from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
+
+# More would take MLflow longer than we wait for an answer.
+_PER_PAGE = 100
+
+
+@dataclass(frozen=True)
+class KnownRun:
+    """A DAG run as MLflow has it; `steps` are the runs of its steps by our id, `models` its models by digest."""
+
+    dag_id: str
+    run_id: str
+    experiment_id: str
+    parent: str
+    artifact_uri: str
+    steps: Mapping[StepRunId, Mapping[str, Any]]
+    models: Mapping[str, str]
+
+    def pages(self, ui: str = "") -> Pages:
+        """Give the pages; relative ones where no `ui` is named."""
+        runs = {step: str(info["run_id"]) for step, info in self.steps.items()}
+        return Pages(self.experiment_id, ui, runs, self.models)
+
+    def unrecorded(self, recorded: Container[StepRunId]) -> Iterator[StepRun]:
+        """Give what is known of steps that left no record, because their process died."""
+        for step, info in self.steps.items():
+            if step not in recorded:
+                ended = info.get("end_time")
+                yield StepRun(
+                    step,
+                    state=_state(info),
+                    started=int(info.get("start_time", 0)) / 1000,
+                    ended=int(ended) / 1000 if ended else None,
+                )
+
+
+def known_run(dag_id: str, run_id: str, rest: MlflowRest) -> KnownRun | None:
+    """Ask MLflow for a DAG run; None where it has no parent run for it."""
+    experiment = find_experiment(dag_id, rest)
+    if experiment is None or experiment.deleted:
+        return None
+    parents = [*_runs(rest, experiment.id, parent_filter(dag_id, run_id))]
+    if not parents:
+        return None
+    parent = parents[0]["info"]
+    children = _runs(rest, experiment.id, f"tags.`mlflow.parentRunId` = {quoted(parent['run_id'])}")
+    steps = {step: child["info"] for child in children if (step := _step(child)) is not None}
+    models = _models(rest, experiment.id, run_key(dag_id, run_id))
+    return KnownRun(dag_id, run_id, experiment.id, parent["run_id"], parent["artifact_uri"], steps, models)
+
+
+def open_dag_runs(rest: MlflowRest) -> Iterator[tuple[str, str]]:
+    """Give DAG and run id of every parent run that MLflow shows as running."""
+    request: dict[str, Any] = {"filter": f"name LIKE '{EXPERIMENT_PREFIX}%'", "max_results": 1000}
+    for experiment in rest.post("experiments/search", request).get("experiments", []):
+        running = "tags.`zen.kind` = 'dag_run' AND attributes.status = 'RUNNING'"
+        for run in _runs(rest, str(experiment["experiment_id"]), running):
+            tags = tags_of(run["data"])
+            yield tags["zen.dag_id"], tags["zen.run_id"]
+
+
+def _runs(rest: MlflowRest, experiment_id: str, condition: str) -> Iterator[Mapping[str, Any]]:
+    request: dict[str, Any] = {"experiment_ids": [experiment_id], "filter": condition, "max_results": _PER_PAGE}
+    while True:
+        answer = rest.post("runs/search", request)
+        yield from answer.get("runs", [])
+        if not answer.get("next_page_token"):
+            return
+        request["page_token"] = answer["next_page_token"]
+
+
+def _models(rest: MlflowRest, experiment_id: str, key: str) -> Mapping[str, str]:
+    request = {"experiment_ids": [experiment_id], "filter": f"tags.`zen.run_key` = {quoted(key)}", "max_results": 50}
+    infos = [model["info"] for model in rest.post("logged-models/search", request).get("models", [])]
+    return {tags_of(info)["zen.digest"]: str(info["model_id"]) for info in infos if "zen.digest" in tags_of(info)}
+
+
+def tags_of(entity: Mapping[str, Any]) -> Mapping[str, str]:
+    """Read MLflow's list of tags as a mapping."""
+    tags: Sequence[Mapping[str, str]] = entity.get("tags", [])
+    return {tag["key"]: tag.get("value", "") for tag in tags}
+
+
+def _step(run: Mapping[str, Any]) -> StepRunId | None:
+    tags = tags_of(run["data"])
+    if tags.get("zen.kind") != "step":
+        return None
+    places = int(tags.get("zen.map_index", -1)), int(tags.get("zen.try", 1))
+    return StepRunId(tags["zen.dag_id"], tags["zen.run_id"], tags["zen.task_id"], *places)
+
+
+def _state(info: Mapping[str, Any]) -> StepState:
+    status = str(info.get("status", ""))
+    return StepState(status) if status in {str(state) for state in StepState} else StepState.RUNNING

@@ -1,0 +1,78 @@
+"""Promises of `airflow_zen.lineage.graph.layout`: nothing lies on anything else, and everything flows one way."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_zen.lineage.graph.layout import Size, lay_out
+from airflow_zen.lineage.graph.model import Edge, Graph, Node, NodeKind
+
+SIZE = Size(100, 40)
+
+
+def graph_with(count, pairs):
+    nodes = tuple(Node(str(n), NodeKind.STEP, str(n)) for n in range(count))
+    return Graph("d", "r", nodes, tuple(Edge(str(a), str(b)) for a, b in dict.fromkeys(pairs)))
+
+
+def laid_out(graph, across=False):
+    return lay_out(graph, {node.id: SIZE for node in graph.nodes}, across)
+
+
+def overlaps(one, other):
+    return (
+        one.x < other.x + other.size.width
+        and other.x < one.x + one.size.width
+        and one.y < other.y + other.size.height
+        and other.y < one.y + one.size.height
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 24).flatmap(
+        lambda n: st.tuples(st.just(n), st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=50))
+    ),
+    st.booleans(),
+)
+def test_nodes_never_overlap(shape, across):
+    """Whatever the graph, cycles and loops too, every node is inside the drawing and on no other."""
+    drawing = laid_out(graph_with(*shape), across)
+    for number, one in enumerate(drawing.nodes):
+        assert -0.01 <= one.x <= drawing.size.width - one.size.width + 0.01
+        assert -0.01 <= one.y <= drawing.size.height - one.size.height + 0.01
+        assert not any(overlaps(one, other) for other in drawing.nodes[number + 1 :])
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_flow_has_one_direction(across):
+    """Without cycles every edge leads onwards, and runs from border to border."""
+    pairs = [(a, b) for a in range(12) for b in range(a + 1, 12) if (a * b) % 3 == 1]
+    drawing = laid_out(graph_with(12, pairs), across)
+    for route in drawing.routes:
+        (x, y), (to_x, to_y) = route.points[0], route.points[-1]
+        assert (x < to_x) if across else (y < to_y)
+
+
+def test_a_chain_is_straight():
+    """Steps one after the other stand exactly under one another."""
+    drawing = laid_out(graph_with(6, [(n, n + 1) for n in range(5)]))
+    assert len({round(placed.x, 3) for placed in drawing.nodes}) == 1
+
+
+def test_crossings_are_untangled():
+    """Two chains given in crossed order are drawn without a crossing."""
+    drawing = laid_out(graph_with(6, [(0, 3), (1, 2), (2, 5), (3, 4)]))
+    x = [placed.x for placed in drawing.nodes]
+    assert (x[0] < x[1]) == (x[3] < x[2]) == (x[4] < x[5])
+
+
+def test_two_hundred_nodes_are_laid_out():
+    """A large graph is laid out whole, each node once."""
+    rng = random.Random(4)
+    pairs = [(rng.randrange(max(0, n - 15), n), n) for n in range(1, 200) for _ in range(2)]
+    drawing = laid_out(graph_with(200, pairs), across=True)
+    assert len(drawing.nodes) == 200
+    assert not any(overlaps(a, b) for n, a in enumerate(drawing.nodes) for b in drawing.nodes[n + 1 :])

@@ -1,0 +1,120 @@
+"""Promises of `airflow_zen.lineage.graph.publish`: the parent run in MLflow shows the graph in every form."""
+
+import json
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from airflow_zen.lineage.graph.publish import Publisher
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def publisher(rest, records, transport, root):
+    return Publisher(rest, records, transport, root)
+
+
+@pytest.fixture
+def keep(recorder, records, ended):
+    """Record a step in MLflow and in the store."""
+
+    def record(run, **facts):
+        opened = recorder.start(run)
+        finished = ended(run, **facts)
+        records.put(finished, recorder.finish(finished, opened))
+        return opened.run_id
+
+    return record
+
+
+@pytest.fixture
+def flow(keep, step, ref, dag_id):
+    """Record a DAG run of two steps that share a table; give the parent's id."""
+    table = ref(f"{dag_id}/load")
+    log_url = "http://af:8080/dags/d/runs/r%201/tasks/load"
+    keep(step("load", log_url=log_url), outputs={"output": table})
+    return keep(step("train", inputs={"table": table}), outputs={"output": ref(f"{dag_id}/train")})
+
+
+@pytest.fixture
+def parent(client, flow):
+    return lambda: client.get_run(client.get_run(flow).data.tags["mlflow.parentRunId"])
+
+
+def fetched(server, run_id, name):
+    with urllib.request.urlopen(f"{server.uri}/get-artifact?path=lineage/{name}&run_uuid={run_id}") as answer:
+        return answer.read().decode()
+
+
+def test_all_forms_are_served_by_mlflow(server, publisher, parent, dag_id):
+    """MLflow itself serves picture, page, Markdown and JSON as artifacts of the parent run."""
+    assert publisher.publish(dag_id, "manual__1")
+    run_id = parent().info.run_id
+    assert fetched(server, run_id, "lineage.svg").startswith("<svg")
+    assert "<!DOCTYPE html>" in fetched(server, run_id, "lineage.html")
+    assert "| train |" in fetched(server, run_id, "lineage.md") or "[train](" in fetched(server, run_id, "lineage.md")
+    steps = [n["label"] for n in json.loads(fetched(server, run_id, "lineage.json"))["nodes"] if n["kind"] == "step"]
+    assert sorted(steps) == ["load", "train"]
+
+
+def test_the_description_shows_the_picture_above_linked_steps(publisher, parent, flow, dag_id):
+    """The parent's description begins with the picture, links to Airflow, and leads to every step's run."""
+    publisher.publish(dag_id, "manual__1")
+    note = parent().data.tags["mlflow.note.content"]
+    assert note.startswith(f"![Lineage](get-artifact?path=lineage/lineage.svg&run_uuid={parent().info.run_id})")
+    assert "[DAG run in Airflow](http://af:8080/dags/d/runs/r%201)" in note
+    assert f"runs/{flow}?workflowType" in note
+    assert len(note) <= 8000
+
+
+def test_the_parent_has_numbers(publisher, parent, dag_id):
+    """One line of MLflow's table tells how many steps ran, were reused, and failed."""
+    publisher.publish(dag_id, "manual__1")
+    metrics = parent().data.metrics
+    assert (metrics["zen.steps"], metrics["zen.steps_cached"], metrics["zen.steps_failed"]) == (2, 0, 0)
+
+
+def test_mlflow_draws_the_trace(client, publisher, parent, dag_id):
+    """The lineage trace belongs to the parent run, holds a span for each edge, and is one however often it is drawn."""
+    for _ in range(2):
+        publisher.publish(dag_id, "manual__1")
+    (trace,) = client.search_traces(locations=[parent().info.experiment_id], run_id=parent().info.run_id)
+    names = sorted(span.name for span in client.get_trace(trace.info.trace_id).data.spans)
+    assert names == sorted([f"{dag_id} manual__1", "load", "load", "train", "train"])
+    assert str(trace.info.state).endswith("OK")
+
+
+def test_the_trace_can_be_left_out(client, rest, records, transport, root, parent, dag_id):
+    """With `[zen] lineage_trace` off, no trace is entered."""
+    assert Publisher(rest, records, transport, root, traced=False).publish(dag_id, "manual__1")
+    assert client.search_traces(locations=[parent().info.experiment_id]) == []
+
+
+def test_a_step_without_a_record_is_drawn_too(server, publisher, recorder, parent, step, dag_id):
+    """A step whose process was killed before it wrote its record is in the graph, as MLflow has it."""
+    parent()
+    recorder.start(step("died"))
+    publisher.publish(dag_id, "manual__1")
+    assert '"label": "died"' in fetched(server, parent().info.run_id, "lineage.json")
+
+
+def test_nothing_to_draw(publisher):
+    """A DAG run that MLflow does not know is not drawn, and says so."""
+    assert not publisher.publish("no such dag", "r")
+
+
+def test_a_thousand_mapped_steps(client, publisher, records, recorder, step, ended, ref, dag_id):
+    """A DAG run with a thousand mapped steps has a short description, and all of them in the JSON."""
+    parts = [ref(f"{dag_id}/part") for _ in range(1000)]
+    for number, part in enumerate(parts):
+        records.put(ended(step("part", map_index=number), outputs={"output": part}), delivered=True)
+    opened = recorder.start(step("join", inputs={f"p[{n}]": part for n, part in enumerate(parts)}))
+    assert publisher.publish(dag_id, "manual__1")
+    run_id = client.get_run(opened.run_id).data.tags["mlflow.parentRunId"]
+    note = client.get_run(run_id).data.tags["mlflow.note.content"]
+    assert "part × 1000" in note
+    assert client.get_run(run_id).data.metrics["zen.steps"] == 1001
+    listed = json.loads(Path(client.download_artifacts(run_id, "lineage/lineage.json")).read_text())
+    assert sum(node["kind"] == "step" for node in listed["nodes"]) == 1001

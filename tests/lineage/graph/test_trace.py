@@ -1,0 +1,50 @@
+"""Promises of `airflow_zen.lineage.graph.trace`: the spans that MLflow's graph view merges into our graph."""
+
+import pytest
+
+from airflow_zen.lineage.graph.trace import trace
+
+
+def spans_of(graph):
+    return trace(graph, "7", "abc", 1.0, 20.0)["resourceSpans"][0]["scopeSpans"][0]["spans"]
+
+
+def merged(spans):
+    """Merge spans by type and name, and give the edges between, as the view does."""
+    node = {span["spanId"]: (span["attributes"][0]["value"]["stringValue"], span["name"]) for span in spans}
+    return {(node[span["parentSpanId"]], node[span["spanId"]]) for span in spans if span["parentSpanId"]}
+
+
+def test_the_merged_spans_are_the_graph(drawn, pipeline):
+    """One edge between merged spans for each edge of the graph, and one from the DAG run to each source."""
+    graph = drawn(pipeline)
+    edges = merged(spans_of(graph))
+    assert len(edges) == len(graph.edges) + 1
+    assert (('"RETRIEVER"', "load"), ('"TASK"', "train")) in edges
+    assert (('"TASK"', "train"), ('"CHAT_MODEL"', "train")) in edges
+
+
+def test_sent_again_it_is_the_same(drawn, pipeline):
+    """Ids follow from the DAG run, so that a second delivery makes no second trace."""
+    assert spans_of(drawn(pipeline)) == spans_of(drawn(pipeline))
+    assert len({span["spanId"] for span in spans_of(drawn(pipeline))}) == len(spans_of(drawn(pipeline)))
+
+
+def test_nodes_of_one_name_stay_apart(drawn, ran, table):
+    """Artifacts of one name and other content are not merged."""
+    runs = [ran("part", outputs={"output": table("d/part", str(n))}, map_index=n) for n in range(2)]
+    assert {"part", "part (2)"} <= {span["name"] for span in spans_of(drawn(runs))}
+
+
+@pytest.mark.timeout(20)
+def test_a_cycle_ends(drawn, ran, table):
+    """A step that gives back the artifact it was given under the same name is drawn, and drawing ends."""
+    same = table("d/a")
+    graph = drawn([ran("a", {"x": same}, {"output": same})])
+    assert len(spans_of(graph)) >= 3
+
+
+def test_too_much_is_not_sent(drawn, ran):
+    """Nothing to show, or more than the view can draw, is no trace."""
+    assert trace(drawn([]), "7", "abc", 1.0, 2.0) is None
+    assert trace(drawn([ran(f"t{n}") for n in range(3000)]), "7", "abc", 1.0, 2.0) is None

@@ -1,0 +1,36 @@
+"""A headless Chromium for tests that look at what people see."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+_PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def browser_program() -> str | None:
+    """Find the browser."""
+    return next((found for name in _PROGRAMS if (found := shutil.which(name))), None)
+
+
+@contextmanager
+def browser_page(width: int = 1500, height: int = 950) -> Iterator[Any]:
+    """Open an empty page; skip the test where there is no browser, except in CI."""
+    program = browser_program()
+    if program is None:
+        reason = "no Chromium on the PATH: scripts/test-parts.sh installs it on Debian"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # Chromium's own sandbox needs rights that root in a container does not have.
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        try:
+            yield browser.new_page(viewport={"width": width, "height": height})
+        finally:
+            browser.close()
