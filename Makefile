@@ -10,10 +10,10 @@ ARGS :=
 # Some environments forbid bytecode; our own modules would then be compiled anew by every process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo up down status test coverage lint format bench docs constraints clean
+.PHONY: help setup demo up down status test test-ml coverage lint format bench docs constraints clean
 
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Make .venv: everything pinned, the package editable
 	@scripts/setup.sh
@@ -33,6 +33,10 @@ status: setup ## Say whether what `make up` started is up
 test: setup ## Run the tests (ARGS='-k cache' selects)
 	@scripts/test-parts.sh
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(ARGS)
+
+test-ml: setup ## Install the large ML libraries too, and run the tests that need them
+	@scripts/setup.sh ml
+	@$(BIN)/python -m pytest -m ml -n $(PYTEST_WORKERS) --dist loadfile $(ARGS)
 
 coverage: setup ## Run the tests in one process, and show the lines that none of them reaches
 	@scripts/test-parts.sh

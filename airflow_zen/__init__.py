@@ -11,19 +11,38 @@ if TYPE_CHECKING:
     from airflow_zen.decorators.ml_step import ml_step
     from airflow_zen.errors import ZenError
     from airflow_zen.materializers.base import Materializer
+    from airflow_zen.materializers.texts import CSVString, HTMLString, JSONString, MarkdownString
     from airflow_zen.operators.ml_step import MLStepOperator
     from airflow_zen.session import load, save
     from airflow_zen.steps.outputs import Output
 
 __version__ = "0.1.0"
 
-__all__ = ["ArtifactRef", "Cache", "MLStepOperator", "Materializer", "Output", "ZenError", "load", "ml_step", "save"]
+__all__ = [
+    "ArtifactRef",
+    "CSVString",
+    "Cache",
+    "HTMLString",
+    "JSONString",
+    "MLStepOperator",
+    "MarkdownString",
+    "Materializer",
+    "Output",
+    "ZenError",
+    "load",
+    "ml_step",
+    "save",
+]
 
 # Loaded when first used: Airflow imports this package while it finds its providers, before it is whole itself.
 _HOMES = {
     "ArtifactRef": "airflow_zen.artifacts.ref",
+    "CSVString": "airflow_zen.materializers.texts",
+    "HTMLString": "airflow_zen.materializers.texts",
+    "JSONString": "airflow_zen.materializers.texts",
     "Cache": "airflow_zen.caching.policy",
     "MLStepOperator": "airflow_zen.operators.ml_step",
+    "MarkdownString": "airflow_zen.materializers.texts",
     "Materializer": "airflow_zen.materializers.base",
     "Output": "airflow_zen.steps.outputs",
     "ZenError": "airflow_zen.errors",

@@ -8,7 +8,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _DAG_MODULE = re.compile(r"unusual_prefix_[0-9a-f]{40}_(?P<stem>.+)")
-_PUBLIC_LIBRARIES = frozenset({"numpy", "pandas", "polars", "pyarrow", "scipy", "sklearn"})
+# Only libraries whose public modules hold their names once imported: a lazy one would be named by what ran before.
+_PUBLIC_LIBRARIES = frozenset(
+    {
+        "PIL",
+        "catboost",
+        "datasets",
+        "geopandas",
+        "keras",
+        "lightgbm",
+        "numpy",
+        "onnx",
+        "pandas",
+        "polars",
+        "pyarrow",
+        "scipy",
+        "sklearn",
+        "torch",
+        "xarray",
+        "xgboost",
+    }
+)
 
 
 def type_name(cls: type) -> str:

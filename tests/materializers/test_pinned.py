@@ -7,16 +7,24 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import polars as pl
 import pyarrow as pa
 import pytest
+import scipy.sparse as sp
+import xarray as xr
+from PIL import Image
 
 from airflow_zen.materializers.registry import default_registry
+from airflow_zen.materializers.texts import HTMLString
 from tests.materializers import records as r
+from tests.materializers.library_values import BOOSTERS
 from tests.materializers.path_values import MODELS
 
+ENVIRONMENT = ("requirements.txt", "python_env.yaml", "conda.yaml")
 TREE = {
     "plain": [None, True, 1, -0.5, "é"],
     "tuple": (1, {2}),
@@ -77,11 +85,51 @@ LAYOUTS: dict[str, tuple[Any, str, str, set[str]]] = {
     ),
     "series": (pd.Series([1]), "pandas.parquet@1", "pandas.Series", {"table.parquet"}),
     "polars": (pl.DataFrame({"a": [1]}), "polars.parquet@1", "polars.DataFrame", {"table.parquet"}),
+    "sparse": (
+        sp.csr_array(np.eye(2)),
+        "scipy.npy@1",
+        "scipy.sparse.csr_array",
+        {"sparse.json", "data.npy", "indices.npy", "indptr.npy"},
+    ),
+    "text": (HTMLString("x"), "python.text@1", "airflow_zen.materializers.texts.HTMLString", {"text.html"}),
+    "image": (Image.new("RGB", (1, 1)), "pillow.png@1", "PIL.Image.Image", {"image.png"}),
+    "image that PNG changes": (
+        Image.new("F", (1, 1)),
+        "pillow.png@1",
+        "PIL.Image.Image",
+        {"pixels.npy", "image.json"},
+    ),
+    "figure": (go.Figure(), "plotly.json@1", "plotly.graph_objs._figure.Figure", {"figure.json"}),
+    "data array": (xr.DataArray([1]), "xarray.npy@1", "xarray.DataArray", {"dataset.json"}),
+    "geo series": (
+        geopandas.GeoSeries([]),
+        "geopandas.wkb@1",
+        "geopandas.GeoSeries",
+        {"geo.json", "parts/0/table.parquet"},
+    ),
+    "xgboost": (
+        BOOSTERS["xgboost regressor"](Path()),
+        "xgboost.mlflow@1",
+        "xgboost.XGBRegressor",
+        {"MLmodel", "model.ubj", "config.json", "state.json", *ENVIRONMENT},
+    ),
+    "lightgbm": (
+        BOOSTERS["lightgbm regressor"](Path()),
+        "lightgbm.mlflow@1",
+        "lightgbm.LGBMRegressor",
+        {"MLmodel", "model.skops", *ENVIRONMENT},
+    ),
+    "lightgbm booster": (
+        BOOSTERS["lightgbm booster"](Path()),
+        "lightgbm.mlflow@1",
+        "lightgbm.Booster",
+        {"MLmodel", "model.lgb", "state.json", *ENVIRONMENT},
+    ),
     "model": (
         MODELS["ridge"](Path()),
         "sklearn.mlflow@1",
         "sklearn.linear_model.Ridge",
-        {"MLmodel", "model.skops", "requirements.txt", "python_env.yaml", "conda.yaml"},
+        {"MLmodel", "model.skops", *ENVIRONMENT},
     ),
 }
 

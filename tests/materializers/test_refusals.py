@@ -11,12 +11,19 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import dateutil.tz
+import geopandas
+import lightgbm
 import numpy as np
 import pandas as pd
 import pendulum
+import plotly.basedatatypes
 import polars as pl
 import pyarrow as pa
 import pytest
+import scipy.sparse
+import xarray as xr
+import xgboost
+from PIL import Image
 from sklearn.base import BaseEstimator
 from sklearn.cluster import Birch
 from sklearn.pipeline import make_pipeline
@@ -24,6 +31,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from airflow_zen.errors import MaterializerNotFound, SaveRefused
 from airflow_zen.materializers.registry import default_registry
+from airflow_zen.materializers.texts import HTMLString
 from tests.materializers import records as r
 
 Misnamed = namedtuple("Elsewhere", ["a"])  # noqa: PYI024
@@ -40,6 +48,18 @@ class MyPolars(pl.DataFrame):
 class MyEstimator(BaseEstimator):
     def predict(self, x: Any) -> Any:
         return x
+
+
+class MyHTML(HTMLString):
+    pass
+
+
+class _MySparse(scipy.sparse.csr_array):
+    pass
+
+
+class MyGeoFrame(geopandas.GeoDataFrame):
+    pass
 
 
 class MyArray(np.ndarray[Any, Any]):
@@ -118,6 +138,29 @@ def _bad_name(directory: Path) -> Path:
     return root
 
 
+def _opened_image(directory: Path) -> Any:
+    Image.new("L", (2, 2)).save(directory / "a.png")
+    return Image.open(directory / "a.png")
+
+
+def _cubic(y: Any, prediction: Any) -> Any:
+    return prediction - y, np.ones_like(y)
+
+
+def _image_with_object() -> Any:
+    image = Image.new("L", (1, 1))
+    image.info["mine"] = r.Plain(1)
+    return image
+
+
+def _own_index() -> xr.DataArray:
+    return xr.DataArray([1, 2], dims="x", coords={"x": [1, 2]}).to_dataset(name="a").set_xindex("x", _NoIndex)
+
+
+class _NoIndex(xr.indexes.PandasIndex):
+    pass
+
+
 def _arrow_with_own_key() -> pa.Table:
     return pa.table({"a": [1]}).replace_schema_metadata({"airflow_zen": "mine"})
 
@@ -187,6 +230,16 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "own estimator in a pipeline": (lambda _: make_pipeline(MyEstimator()), "allow_pickle"),
     "lambda in a pipeline": (lambda _: make_pipeline(FunctionTransformer(lambda x: x)), "<lambda>"),
     "estimator that skops does not know": (lambda _: Birch(), "Birch"),
+    "subclass of a text": (lambda _: MyHTML("x"), "subclass"),
+    "text that is not UTF-8": (lambda _: HTMLString("\ud800"), "surrogates"),
+    "sparse subclass": (lambda _: _MySparse((1, 1)), "base class"),
+    "opened image": (_opened_image, "image.copy()"),
+    "unknown object in an image": (lambda _: _image_with_object(), "Plain"),
+    "figure widget": (lambda _: plotly.basedatatypes.BaseFigure(), "go.Figure(value)"),
+    "data array with an own index": (lambda _: _own_index(), "drop_indexes"),
+    "geo frame subclass": (lambda _: MyGeoFrame({"a": [1]}), "base class"),
+    "xgboost with an own objective": (lambda _: xgboost.XGBRegressor(objective=_cubic), "No materializer saves"),
+    "lightgbm with an own objective": (lambda _: lightgbm.LGBMRegressor(objective=_cubic), "_cubic"),
     "missing path": (lambda directory: directory / "nowhere", "not a file or directory"),
     "root path": (lambda _: Path("/"), "no name of its own"),
     "link that leaves": (_outer_link, "symbolic link that leaves"),

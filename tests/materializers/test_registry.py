@@ -25,7 +25,11 @@ from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.registry import default_registry
 from tests.materializers import records as r
 
-HEAVY = ("numpy", "pandas", "polars", "pyarrow", "sklearn", "skops", "pydantic", "cloudpickle", "mlflow", "airflow")
+HEAVY = (
+    "numpy", "pandas", "polars", "pyarrow", "sklearn", "skops", "pydantic", "cloudpickle", "mlflow", "airflow",
+    "scipy", "xgboost", "lightgbm", "catboost", "onnx", "PIL", "plotly", "xarray", "geopandas", "torch", "tensorflow",
+    "keras", "transformers", "datasets",
+)  # fmt: skip
 
 
 class PlainMaterializer(Materializer):

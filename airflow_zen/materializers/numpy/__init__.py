@@ -31,7 +31,7 @@ class NdarrayMaterializer(Materializer):
         return save_array(self, value, directory)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
-        """Read the array into memory of its own, writable."""
+        """Read the array, writable; one of more than a megabyte is mapped into memory, copied where it is changed."""
         from airflow_zen.materializers.numpy.arrays import load_array
 
         return load_array(self, directory)

@@ -17,6 +17,9 @@ ARRAY = "array.npy"
 MASK = "mask.npy"
 NOTE = "array.json"
 
+# Below a megabyte, reading costs less than mapping and touching the pages.
+_SMALLEST_MAPPED = 1 << 20
+
 _CLASSES: dict[str, type[np.ndarray[Any, Any]]] = {
     "ndarray": np.ndarray,
     "matrix": np.matrix,
@@ -45,7 +48,7 @@ def save_array(materializer: Materializer, value: Any, directory: Path) -> Mappi
 def load_array(materializer: Materializer, directory: Path) -> Any:
     """Read what `save_array` wrote."""
     note = read_tree(materializer, directory, NOTE) if (directory / NOTE).exists() else {}
-    array = _from_items(note) if "items" in note else np.load(directory / ARRAY, allow_pickle=False)
+    array = _from_items(note) if "items" in note else read_npy(directory / ARRAY)
     name = note.get("class", "ndarray")
     if name not in _CLASSES:
         raise ArtifactRefused(f"numpy.npy@1 keeps {', '.join(_CLASSES)}, not {name!r}.")
@@ -54,14 +57,27 @@ def load_array(materializer: Materializer, directory: Path) -> Any:
     return array if name == "ndarray" else array.view(_CLASSES[name])
 
 
+def write_npy(array: np.ndarray[Any, Any], file: Path) -> None:
+    """Write one array as NumPy's own file; raises `SaveRefused` for a dtype that it would not keep."""
+    _check(array.dtype)
+    np.save(file, without_padding(array), allow_pickle=False)
+
+
+def read_npy(file: Path) -> np.ndarray[Any, Any]:
+    """Read one array, writable; a large one is mapped into memory, and changes stay in memory."""
+    if file.stat().st_size < _SMALLEST_MAPPED:
+        array: np.ndarray[Any, Any] = np.load(file, allow_pickle=False)
+        return array
+    return np.asarray(np.load(file, mmap_mode="c", allow_pickle=False))
+
+
 def _save_elements(array: np.ndarray[Any, Any], directory: Path) -> dict[str, Any]:
     """Write the elements, and give what has to be noted about them."""
     if array.dtype.kind == "T":
         return {"string": _string_options(array.dtype), **_items(array)}
     if array.dtype == object:
         return _items(array)
-    _check(array.dtype)
-    np.save(directory / ARRAY, without_padding(array), allow_pickle=False)
+    write_npy(array, directory / ARRAY)
     return {}
 
 

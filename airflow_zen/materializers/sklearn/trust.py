@@ -2,7 +2,8 @@
 
 skops calls what a file names: classes with arguments from the file, `__setstate__` with a state from it. So
 a name is trusted only where nothing it does with them reads, writes or runs anything. (A distribution of
-`scipy.stats` runs a template from its state; `numpy.memmap` opens files.)
+`scipy.stats` runs a template from its state; `numpy.memmap` opens files.) The boosters of LightGBM and XGBoost
+parse their state as a model of theirs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ _LOOKED_INTO = re.compile(
         | numpy\.(random|dtypes)\.
         | scipy\.(sparse|interpolate|spatial|special)\.
         | scipy\._lib\.array_api_compat\.numpy\.
+        | lightgbm\.(basic\.Booster$|sklearn\.LGBM\w+$)
+        | xgboost\.(core\.Booster$|sklearn\.XGB\w+$)
     )
     """,
     re.VERBOSE,
@@ -31,8 +34,8 @@ _FUNCTIONS = re.compile(
     """,
     re.VERBOSE,
 )
-# Gradient boosting keeps one; the function in it is a name of its own, and looked up like any other.
-_HARMLESS = frozenset({"functools.partial"})
+# Gradient boosting keeps a partial; the function in it is a name of its own, and looked up like any other.
+_HARMLESS = frozenset({"functools.partial", "collections.OrderedDict"})
 _NUMPY_WITHOUT_FILES = re.compile(r"numpy\.(?!DataSource|from|gen|load|memmap|save|test)\w+")
 
 

@@ -1,0 +1,33 @@
+"""Pillow images as PNG files, or as raw pixels where PNG would change them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_zen.materializers.base import Materializer
+
+
+class PillowMaterializer(Materializer):
+    """Save the pixels, mode, palette and `info` of an image.
+
+    Refused: an image that is still bound to the file it was opened from; `image.copy()` is not.
+    """
+
+    types = ("PIL.Image.Image",)
+    encoding = "pillow.png@1"
+    libraries = ("pillow",)
+    extra = "pillow"
+
+    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
+        """Write `image.png` or `pixels.npy`; `image.json` for what they cannot say."""
+        from airflow_zen.materializers.pillow.images import save_image
+
+        return save_image(self, value, directory)
+
+    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
+        """Read the image into memory."""
+        from airflow_zen.materializers.pillow.images import load_image
+
+        return load_image(self, directory)

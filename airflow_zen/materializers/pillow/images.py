@@ -1,0 +1,65 @@
+"""Images to PNG files or raw pixels, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from airflow_zen.errors import SaveRefused
+from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.names import type_name
+from airflow_zen.materializers.numpy.arrays import read_npy, write_npy
+from airflow_zen.materializers.tree import read_tree, write_tree
+
+PNG = "image.png"
+PIXELS = "pixels.npy"
+NOTE = "image.json"
+
+# PNG has other modes too, and gives them back as one of these.
+_KEPT_BY_PNG = frozenset({"1", "L", "LA", "RGB", "RGBA", "I;16"})
+
+
+def save_image(materializer: Materializer, image: Any, directory: Path) -> Mapping[str, Any]:
+    """Write an image; raises `SaveRefused` for one that would come back as another type."""
+    if type(image) is not Image.Image:
+        raise SaveRefused(
+            f"{type_name(type(image))} is bound to a file and would come back as PIL.Image.Image. Return image.copy()."
+        )
+    shape = f"{image.width} × {image.height} {image.mode}"
+    note: dict[str, Any] = {"info": image.info} if image.info else {}
+    if image.mode in _KEPT_BY_PNG and image.width and image.height:
+        plain = image.copy()
+        plain.info = {}
+        plain.save(directory / PNG, format="PNG")
+    else:
+        note |= {"mode": image.mode, "size": image.size, "palette": _palette(image)}
+        write_npy(np.frombuffer(image.tobytes(), dtype=np.uint8), directory / PIXELS)
+    parts = write_tree(materializer, note, directory, NOTE) if note else []
+    return {"shape": shape, "parts": parts} if parts else {"shape": shape}
+
+
+def load_image(materializer: Materializer, directory: Path) -> Image.Image:
+    """Read what `save_image` wrote."""
+    note = read_tree(materializer, directory, NOTE) if (directory / NOTE).exists() else {}
+    if "mode" in note:
+        image = Image.frombytes(note["mode"], note["size"], read_npy(directory / PIXELS).tobytes())
+        if note["palette"] is not None:
+            mode, colors = note["palette"]
+            image.putpalette(colors, mode)
+    else:
+        with Image.open(directory / PNG, formats=["PNG"]) as opened:
+            image = opened.copy()
+    image.info = note.get("info", {})
+    return image
+
+
+def _palette(image: Image.Image) -> tuple[str, bytes] | None:
+    if image.palette is None:
+        return None
+    image.load()
+    mode = image.im.getpalettemode()
+    return mode, bytes(image.im.getpalette(mode, mode))

@@ -1,0 +1,49 @@
+"""Plotly figures as typed JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_zen.errors import SaveRefused
+from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.names import type_name
+from airflow_zen.materializers.tree import read_tree, write_tree
+
+FILE = "figure.json"
+
+
+class PlotlyMaterializer(Materializer):
+    """Save the traces, layout and frames of a figure, its arrays with their dtypes.
+
+    Refused: a `FigureWidget`, which is bound to a notebook.
+    """
+
+    types = ("plotly.basedatatypes.BaseFigure",)
+    encoding = "plotly.json@1"
+    libraries = ("plotly",)
+    extra = "plotly"
+
+    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
+        """Write `figure.json`: the figure's own dict as typed JSON, large arrays beside it as parts."""
+        from plotly.graph_objects import Figure
+
+        if type(value) is not Figure:
+            raise SaveRefused(f"{type_name(type(value))} would come back as Figure. Return go.Figure(value).")
+        parts = write_tree(self, _sorted(value.to_plotly_json()), directory, FILE)
+        summary = {"shape": f"{len(value.data)} {'trace' if len(value.data) == 1 else 'traces'}"}
+        return {**summary, "parts": parts} if parts else summary
+
+    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
+        """Read the figure."""
+        from plotly.graph_objects import Figure
+
+        return Figure(read_tree(self, directory, FILE))
+
+
+def _sorted(node: Any) -> Any:
+    """Order all keys: to a figure their order means nothing, and plotly changes it."""
+    if isinstance(node, dict):
+        return {key: _sorted(item) for key, item in sorted(node.items())}
+    return [_sorted(item) for item in node] if type(node) is list else node

@@ -1,0 +1,109 @@
+"""Sparse matrices to the arrays they are made of, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from airflow_zen.errors import ArtifactRefused, SaveRefused
+from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.names import type_name
+from airflow_zen.materializers.numpy.arrays import read_npy, write_npy
+from airflow_zen.materializers.scipy import FORMATS
+from airflow_zen.materializers.tree import read_tree, write_tree
+
+NOTE = "sparse.json"
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+_CLASSES = {
+    f"{name}_{kind}": getattr(scipy.sparse, f"{name}_{kind}") for name in FORMATS for kind in ("array", "matrix")
+}
+_ATTRIBUTES = {
+    **dict.fromkeys(("bsr", "csc", "csr"), ("data", "indices", "indptr")),
+    "dia": ("data", "offsets"),
+}
+
+
+def save_sparse(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
+    """Write a sparse matrix; raises `SaveRefused` when its class or dtype would not come back."""
+    name = next((name for name, cls in _CLASSES.items() if type(value) is cls), None)
+    if name is None:
+        raise SaveRefused(f"{type_name(type(value))} is a subclass that would come back as its base class.")
+    if value.dtype.hasobject:
+        raise SaveRefused("A sparse matrix of Python objects is not stored. Convert it with .astype(float).")
+    for part, array in _arrays(value).items():
+        write_npy(array, directory / f"{part}.npy")
+    note: dict[str, Any] = {"class": name, "shape": tuple(map(int, value.shape)), "dtype": value.dtype.str}
+    if value.format == "coo":
+        note["canonical"] = bool(value.has_canonical_format)
+    write_tree(materializer, note, directory, NOTE)
+    return {"shape": f"{value.shape} {value.dtype}, {value.nnz} stored", "dtype": str(value.dtype)}
+
+
+def load_sparse(materializer: Materializer, directory: Path) -> Any:
+    """Read what `save_sparse` wrote."""
+    note = read_tree(materializer, directory, NOTE)
+    cls = _CLASSES.get(note["class"])
+    if cls is None:
+        raise ArtifactRefused(f"scipy.npy@1 keeps {', '.join(_CLASSES)}, not {note['class']!r}.")
+    arrays = {path.stem: read_npy(path) for path in sorted(directory.glob("*.npy"))}
+    kind = note["class"].partition("_")[0]
+    return _BUILDERS.get(kind, _from_attributes)(cls, note, arrays)
+
+
+def _arrays(value: Any) -> Arrays:
+    if value.format == "coo":
+        return {"data": value.data, **{f"coordinates{axis}": held for axis, held in enumerate(value.coords)}}
+    if value.format == "dok":
+        keys = np.array([key if isinstance(key, tuple) else (key,) for key, _ in value.items()], dtype=np.int64)
+        values = np.array(list(value.values()), dtype=value.dtype)
+        return {"data": values, "keys": keys.reshape(len(values), len(value.shape))}
+    if value.format == "lil":
+        lengths = np.array([len(row) for row in value.rows], dtype=np.int64)
+        columns = np.array([column for row in value.rows for column in row], dtype=np.int64)
+        return {"data": np.array([item for row in value.data for item in row], value.dtype), "columns": columns,
+                "lengths": lengths}  # fmt: skip
+    return {name: getattr(value, name) for name in _ATTRIBUTES[value.format]}
+
+
+def _from_attributes(cls: Any, note: Mapping[str, Any], arrays: Arrays) -> Any:
+    names = _ATTRIBUTES[note["class"].partition("_")[0]]
+    value = cls(tuple(arrays[name] for name in names), shape=note["shape"])
+    # The constructor would choose the narrowest dtype for indices.
+    for name in names:
+        setattr(value, name, arrays[name])
+    return value
+
+
+def _coo(cls: Any, note: Mapping[str, Any], arrays: Arrays) -> Any:
+    coordinates = tuple(arrays[f"coordinates{axis}"] for axis in range(len(note["shape"])))
+    value = cls((arrays["data"], coordinates), shape=note["shape"])
+    value.coords = coordinates
+    value.has_canonical_format = note["canonical"]
+    return value
+
+
+def _dok(cls: Any, note: Mapping[str, Any], arrays: Arrays) -> Any:
+    value = cls(note["shape"], dtype=np.dtype(note["dtype"]))
+    keys = (key[0] if len(key) == 1 else tuple(key) for key in arrays["keys"].tolist())
+    # Assignment by item would leave out explicit zeros.
+    value._dict = dict(zip(keys, arrays["data"], strict=True))
+    return value
+
+
+def _lil(cls: Any, note: Mapping[str, Any], arrays: Arrays) -> Any:
+    value = cls(note["shape"], dtype=np.dtype(note["dtype"]))
+    ends = np.cumsum(arrays["lengths"])
+    columns, items = arrays["columns"].tolist(), arrays["data"].tolist()
+    for row, (end, length) in enumerate(zip(ends.tolist(), arrays["lengths"].tolist(), strict=True)):
+        value.rows[row] = columns[end - length : end]
+        value.data[row] = items[end - length : end]
+    return value
+
+
+_BUILDERS = {"coo": _coo, "dok": _dok, "lil": _lil}

@@ -1,0 +1,84 @@
+"""XGBoost models to MLflow Model directories and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xgboost
+
+from airflow_zen.errors import ArtifactRefused, SaveRefused
+from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.classes import reference, resolve
+from airflow_zen.materializers.mlmodel import pyfunc_flavor, write_environment, write_mlmodel
+from airflow_zen.materializers.names import type_name
+from airflow_zen.materializers.tree import read_tree, write_tree
+
+MODEL = "model.ubj"
+CONFIG = "config.json"
+STATE = "state.json"
+
+# The wrapper's save_model leaves it in the file, where mlflow needs it; the booster itself has none.
+_WRAPPER_NOTE = "scikit_learn"
+
+
+def save_model(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
+    """Write the directory; raises `SaveRefused` for parameters that would not come back."""
+    is_booster = type(value) is xgboost.Booster
+    if isinstance(value, xgboost.Booster) and not is_booster:
+        raise SaveRefused(f"{type_name(type(value))} is a subclass of xgboost.Booster that would come back as that.")
+    booster = value if is_booster else vars(value).get("_Booster")
+    state = {} if is_booster else {name: item for name, item in vars(value).items() if name != "_Booster"}
+    note = {"class": reference(type(value)), "state": state}
+    parts = write_tree(materializer, note, directory, STATE)
+    if booster is not None:
+        value.save_model(directory / MODEL)
+        (directory / CONFIG).write_text(booster.save_config(), encoding="utf-8")
+        _describe(type(value), directory)
+    summary = {"shape": _shape(value, booster), "estimator": type(value).__qualname__}
+    return {**summary, "parts": parts} if parts else summary
+
+
+def load_model(materializer: Materializer, directory: Path, wanted: type | None = None) -> Any:
+    """Read what `save_model` wrote."""
+    note = read_tree(materializer, directory, STATE)
+    cls = resolve(note["class"], wanted)
+    if not issubclass(cls, xgboost.Booster | xgboost.XGBModel):
+        raise ArtifactRefused(f"{note['class']} is no XGBoost model here, and the artifact says it is one.")
+    booster = _booster(directory) if (directory / MODEL).exists() else None
+    if issubclass(cls, xgboost.Booster):
+        return booster
+    model: Any = cls.__new__(cls)
+    vars(model).update(note["state"])
+    if booster is not None:
+        model._Booster = booster  # noqa: SLF001 - where every XGBModel keeps what fit() gave it
+    return model
+
+
+def _booster(directory: Path) -> xgboost.Booster:
+    booster = xgboost.Booster(model_file=directory / MODEL)
+    booster.load_config((directory / CONFIG).read_text(encoding="utf-8"))
+    if booster.attr(_WRAPPER_NOTE) is not None:
+        booster.set_attr(**{_WRAPPER_NOTE: None})
+    return booster
+
+
+def _describe(cls: type, directory: Path) -> None:
+    flavor = {
+        "code": None,
+        "data": MODEL,
+        "model_class": f"{cls.__module__}.{cls.__qualname__}",
+        "model_format": "ubj",
+        "xgb_version": xgboost.__version__,
+    }
+    loader = pyfunc_flavor("mlflow.xgboost", data=MODEL)
+    write_mlmodel(directory, {"xgboost": flavor, "python_function": loader})
+    write_environment(directory, ("numpy", "pandas", "scikit-learn", "scipy", "xgboost", "xgboost-cpu"))
+
+
+def _shape(value: Any, booster: xgboost.Booster | None) -> str:
+    name = type(value).__qualname__
+    if booster is None:
+        return f"{name}, not fitted"
+    return f"{name} of {booster.num_features()} features, {booster.num_boosted_rounds()} rounds"

@@ -1,0 +1,202 @@
+"""What the files under `encodings/` hold; run as a module, this writes those that are not there yet.
+
+    python -m tests.materializers.encoding_values
+
+A file that is there is never written again: it is what an older release wrote.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from airflow_zen.materializers.catalogue import ENCODINGS
+from airflow_zen.materializers.registry import default_registry
+from tests.materializers import records as r
+
+HERE = Path(__file__).parent / "encodings"
+X = np.arange(12.0).reshape(6, 2)
+
+
+@dataclass(frozen=True)
+class Written:
+    """One value of one encoding: how it was made, and the library that has to be there to read it.
+
+    `predicts` is for models, which are compared by what they say of `X`.
+    """
+
+    make: Callable[[], Any]
+    needs: str = ""
+    predicts: Callable[[Any], Any] | None = None
+
+    @property
+    def readable(self) -> bool:
+        """Tell whether the library is installed here."""
+        return not self.needs or find_spec(self.needs) is not None
+
+
+def _file() -> Path:
+    path = Path(tempfile.mkdtemp()) / "note.txt"
+    path.write_text("a\n")
+    return path
+
+
+def _pandas() -> Any:
+    import pandas as pd
+
+    columns = {
+        "i": pd.array([1, None], "Int64"),
+        "s": pd.Series(["a", None], dtype=pd.StringDtype("pyarrow")),
+        "c": pd.Categorical(["x", None], ["x", "y"]),
+        "o": pd.Series([1, "b"], dtype=object),
+        "t": pd.date_range("2024", periods=2, tz="UTC", unit="us"),
+    }
+    return pd.DataFrame(columns, index=pd.Index([5, 7], name="id"))
+
+
+def _arrow(kind: str) -> Any:
+    import pyarrow as pa
+
+    return pa.table({"a": pa.array([1, None], kind), "b": ["x", "y"]})
+
+
+def _polars() -> Any:
+    import polars as pl
+
+    return pl.DataFrame({"a": [1, None], "b": [["x"], []]})
+
+
+def _ridge() -> Any:
+    from sklearn.linear_model import Ridge
+
+    return Ridge().fit(X, X[:, 0])
+
+
+def _xgboost() -> Any:
+    import xgboost
+
+    return xgboost.XGBRegressor(n_estimators=2, max_depth=1, n_jobs=1).fit(X, X[:, 0])
+
+
+def _lightgbm() -> Any:
+    import lightgbm
+
+    return lightgbm.LGBMRegressor(n_estimators=2, min_child_samples=1, n_jobs=1, verbose=-1).fit(X, X[:, 0])
+
+
+def _lightgbm_booster() -> Any:
+    return _lightgbm().booster_
+
+
+def _onnx() -> Any:
+    from onnx import TensorProto, helper
+
+    node = helper.make_node("Relu", ["x"], ["y"])
+    floats = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 2]) for name in ("x", "y")]
+    graph = helper.make_graph([node], "relu", floats[:1], floats[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def _image(mode: str) -> Any:
+    from PIL import Image
+
+    return Image.frombytes(mode, (2, 2), bytes(range(16))[: 4 * len(mode)])
+
+
+def _figure() -> Any:
+    import plotly.graph_objects as go
+
+    return go.Figure(go.Scatter(x=np.arange(2), y=[0.5, 1]), layout={"template": None, "title": {"text": "t"}})
+
+
+def _dataset() -> Any:
+    import xarray as xr
+
+    return xr.Dataset({"a": ("t", np.arange(2))}, coords={"t": [1.0, 2.0]}, attrs={"u": "m"})
+
+
+def _places() -> Any:
+    import geopandas
+    import shapely
+
+    return geopandas.GeoDataFrame({"a": [1, 2]}, geometry=[shapely.Point(1, 2, 3), None], crs="EPSG:4326")
+
+
+def _sparse(name: str) -> Any:
+    import scipy.sparse
+
+    return getattr(scipy.sparse, name)(np.eye(3))
+
+
+def _text() -> Any:
+    from airflow_zen.materializers.texts import HTMLString
+
+    return HTMLString("<p>é</p>\r\n")
+
+
+def _predict(model: Any) -> Any:
+    return model.predict(X)
+
+
+WRITTEN: dict[str, dict[str, Written]] = {
+    "python.json@1": {
+        "tree": Written(
+            lambda: {
+                "plain": [None, True, 1, -0.5, "é"],
+                "when": (datetime(2024, 1, 1, tzinfo=UTC), {1, 2}),
+                "records": [r.Color.RED, r.Params(3), r.Point(1, 2)],
+                "numpy": [np.float32(0.5), np.array([1, 2])],
+            }
+        ),
+        "parts": Written(lambda: {"x": np.arange(1001), 1: [r.Params(1)]}),
+    },
+    "python.path@1": {"file": Written(_file)},
+    "python.text@1": {"html": Written(_text)},
+    "cloudpickle@1": {"python-3.11": Written(lambda: r.Plain(1), "cloudpickle")},
+    "numpy.npy@1": {
+        "structured": Written(lambda: np.array([(1, "x")], [("a", "i4"), ("b", "U2")])),
+        "masked": Written(lambda: np.ma.array([1.0, 2.0], mask=[0, 1], fill_value=-1)),
+        "objects": Written(lambda: np.array([[1], None, "a"], dtype=object)),
+    },
+    "pyarrow.parquet@1": {"table": Written(lambda: _arrow("int32"))},
+    "pyarrow.ipc@1": {"table": Written(lambda: _arrow("date64"))},
+    "pandas.parquet@1": {"frame": Written(_pandas)},
+    "polars.parquet@1": {"frame": Written(_polars, "polars")},
+    "scipy.npy@1": {name: Written(lambda name=name: _sparse(name), "scipy") for name in ("csr_array", "coo_matrix")},
+    "sklearn.mlflow@1": {"ridge": Written(_ridge, "skops", _predict)},
+    "xgboost.mlflow@1": {"regressor": Written(_xgboost, "xgboost", _predict)},
+    "lightgbm.mlflow@1": {
+        "regressor": Written(_lightgbm, "lightgbm", _predict),
+        "booster": Written(_lightgbm_booster, "lightgbm", _predict),
+    },
+    "onnx.mlflow@1": {"relu": Written(_onnx, "onnx")},
+    "pillow.png@1": {"rgb": Written(lambda: _image("RGB"), "PIL"), "cmyk": Written(lambda: _image("CMYK"), "PIL")},
+    "plotly.json@1": {"scatter": Written(_figure, "plotly")},
+    "xarray.npy@1": {"dataset": Written(_dataset, "xarray")},
+    "geopandas.wkb@1": {"places": Written(_places, "geopandas")},
+}
+
+
+def main() -> None:
+    """Write what is not there yet, with the libraries installed here."""
+    registry = default_registry(allow_pickle=True)
+    for encoding, values in WRITTEN.items():
+        for name, written in values.items():
+            directory = HERE / encoding / name
+            if directory.exists() or not written.readable:
+                continue
+            directory.mkdir(parents=True)
+            saved = registry.save(written.make(), directory)
+            assert saved.encoding == encoding, (saved.encoding, encoding)
+    assert WRITTEN.keys() == ENCODINGS.keys(), WRITTEN.keys() ^ ENCODINGS.keys()
+
+
+if __name__ == "__main__":
+    main()

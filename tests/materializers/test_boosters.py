@@ -1,0 +1,107 @@
+"""A saved booster is a plain MLflow Model that mlflow itself loads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import mlflow
+import numpy as np
+import pytest
+import xgboost
+import yaml
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from airflow_zen.errors import ArtifactRefused
+from airflow_zen.materializers.registry import default_registry
+from airflow_zen.materializers.tree import write_tree
+from tests.materializers.library_values import BOOSTERS
+from tests.materializers.path_values import X, Y
+
+FITTED = {name: make for name, make in BOOSTERS.items() if "unfitted" not in name and "dict" not in name}
+
+
+def _saved(value: Any, directory: Path, encoding: str) -> str:
+    assert default_registry().save(value, directory).encoding == encoding
+    return str(directory)
+
+
+@pytest.mark.parametrize("make", FITTED.values(), ids=FITTED.keys())
+def test_mlflow_predicts_what_the_original_predicts(make: Callable[[Path], Any], tmp_path: Path) -> None:
+    """mlflow.pyfunc loads the directory unchanged, and predicts the same."""
+    model = make(tmp_path)
+    directory = tmp_path / "artifact"
+    directory.mkdir()
+    default_registry().save(model, directory)
+    x = X.assign(d=["u", "v"] * 40).astype({"d": "category"}) if "d" in _names(model) else X
+    expected = model.predict(xgboost.DMatrix(x) if isinstance(model, xgboost.Booster) else x)
+    np.testing.assert_array_equal(mlflow.pyfunc.load_model(str(directory)).predict(x), expected)
+
+
+def test_xgboost_directory_is_laid_out_as_mlflow_lays_it_out(tmp_path: Path) -> None:
+    """The flavors are those of mlflow.xgboost.save_model."""
+    model = xgboost.XGBRegressor(n_estimators=2, n_jobs=1).fit(X, Y)
+    _saved(model, tmp_path, "xgboost.mlflow@1")
+    mlflow.xgboost.save_model(model, tmp_path / "theirs", pip_requirements=["mlflow"])
+    assert _flavors(tmp_path) == _flavors(tmp_path / "theirs")
+    assert (tmp_path / "model.ubj").read_bytes() == (tmp_path / "theirs" / "model.ubj").read_bytes()
+    assert type(mlflow.xgboost.load_model(str(tmp_path))) is xgboost.XGBRegressor
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_lightgbm_directory_is_laid_out_as_mlflow_lays_it_out(wrapped: bool, tmp_path: Path) -> None:
+    """The flavors are those of mlflow.lightgbm.save_model, for a booster and for a wrapper."""
+    model = lightgbm.LGBMRegressor(n_estimators=2, n_jobs=1, verbose=-1).fit(X, Y)
+    _saved(model if wrapped else model.booster_, tmp_path, "lightgbm.mlflow@1")
+    mlflow.lightgbm.save_model(model if wrapped else model.booster_, tmp_path / "theirs", pip_requirements=["mlflow"])
+    ours, theirs = _flavors(tmp_path), _flavors(tmp_path / "theirs")
+    trusted = theirs["lightgbm"].pop("skops_trusted_types") or []
+    assert set(ours["lightgbm"].pop("skops_trusted_types") or []) <= set(trusted)
+    if not wrapped:
+        assert theirs["lightgbm"].pop("serialization_format") == "skops"
+        assert ours["lightgbm"].pop("serialization_format") is None
+    assert ours == theirs
+
+
+def test_mlflow_gets_the_best_iteration(tmp_path: Path) -> None:
+    """Of a booster that stopped early mlflow reads the trees it predicts with, and we read all of them."""
+    booster = BOOSTERS["lightgbm booster stopped early"](tmp_path)
+    assert 0 < booster.best_iteration < booster.num_trees()
+    directory = _saved(booster, tmp_path, "lightgbm.mlflow@1")
+    assert mlflow.lightgbm.load_model(directory).num_trees() == booster.best_iteration
+    assert default_registry().load(tmp_path, "lightgbm.mlflow@1").num_trees() == booster.num_trees()
+
+
+def test_unfitted_xgboost_has_no_model_file(tmp_path: Path) -> None:
+    """Parameters alone are kept as they are; mlflow has nothing to load yet."""
+    _saved(xgboost.XGBRegressor(max_depth=3), tmp_path, "xgboost.mlflow@1")
+    assert {path.name for path in tmp_path.iterdir()} == {"state.json"}
+
+
+def test_class_that_is_no_model_is_not_built(tmp_path: Path) -> None:
+    """An artifact cannot name just any class as the wrapper."""
+    registry = default_registry()
+    _saved(xgboost.XGBRegressor(max_depth=3), tmp_path, "xgboost.mlflow@1")
+    note = {"class": "subprocess:Popen", "state": {}}
+    write_tree(registry.for_encoding("xgboost.mlflow@1"), note, tmp_path, "state.json")
+    with pytest.raises(ArtifactRefused, match="no XGBoost model"):
+        registry.load(tmp_path, "xgboost.mlflow@1")
+
+
+def test_pipeline_requires_the_library_of_its_booster(tmp_path: Path) -> None:
+    """A scikit-learn pipeline around a booster names the booster's library among its requirements."""
+    pipeline = make_pipeline(StandardScaler(), lightgbm.LGBMRegressor(n_estimators=2, n_jobs=1, verbose=-1)).fit(X, Y)
+    _saved(pipeline, tmp_path, "sklearn.mlflow@1")
+    assert "lightgbm" in {line.split("==")[0] for line in (tmp_path / "requirements.txt").read_text().splitlines()}
+
+
+def _names(model: Any) -> list[str]:
+    return list(getattr(model, "feature_names_in_", None) if hasattr(model, "feature_names_in_") else ())
+
+
+def _flavors(directory: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((directory / "MLmodel").read_text())["flavors"]
+    return found
