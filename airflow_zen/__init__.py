@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from airflow_zen.materializers.texts import CSVString, HTMLString, JSONString, MarkdownString
     from airflow_zen.operators.ml_step import MLStepOperator
     from airflow_zen.session import load, save
+    from airflow_zen.steps.each import Each
     from airflow_zen.steps.outputs import Output
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ __all__ = [
     "ArtifactRef",
     "CSVString",
     "Cache",
+    "Each",
     "HTMLString",
     "JSONString",
     "MLStepOperator",
@@ -41,6 +43,7 @@ _HOMES = {
     "HTMLString": "airflow_zen.materializers.texts",
     "JSONString": "airflow_zen.materializers.texts",
     "Cache": "airflow_zen.caching.policy",
+    "Each": "airflow_zen.steps.each",
     "MLStepOperator": "airflow_zen.operators.ml_step",
     "MarkdownString": "airflow_zen.materializers.texts",
     "Materializer": "airflow_zen.materializers.base",

@@ -106,9 +106,12 @@ def _refuse_single_artifact(step: str, name: str, value: Any) -> None:
     """Refuse to map over one artifact, of which Airflow would map the ref's own fields."""
     references = value.iter_references() if isinstance(value, XComArg) else ()
     for operator in [operator for operator, _ in references if isinstance(operator, MLStepOperator)]:
+        if operator.step.outputs.each:
+            continue
         raise StepDefinitionError(
             f"Step {step!r} cannot be expanded over {name}={operator.task_id!r}: that step returns one artifact, not a "
-            "list of tasks' inputs. Expand over a plain list, a plain @task that returns one, or a mapped step."
+            "list of tasks' inputs. Declare it '-> Annotated[list[T], Each]', or expand over a plain list, a plain @task "
+            "that returns one, or a mapped step."
         )
 
 

@@ -35,8 +35,10 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
 
 
 def on_wire(step: Step, outputs: Mapping[str, ArtifactRef]) -> Any:
-    """Give a step's outputs as XCom holds them: one ref on the wire, or a dict of them by output name."""
+    """Give a step's outputs as XCom holds them: one ref on the wire, a dict of them by output name, or a list."""
     wires = {name: ref.to_wire() for name, ref in outputs.items()}
+    if step.outputs.each:
+        return list(wires.values())
     return wires if step.outputs.several else next(iter(wires.values()), None)
 
 

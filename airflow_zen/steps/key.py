@@ -120,7 +120,8 @@ def _outputs(step: Step, stack: Stack) -> dict[str, str]:
             encoding = stack.materializers.for_type(declared).encoding if declared else ""
         except MaterializerNotFound:
             encoding = ""
-        found[f"output {name}"] = f"{type_text(step.output_types.get(name))} {encoding}".strip()
+        each = "each" if step.outputs.each else ""
+        found[f"output {name}"] = " ".join(filter(None, [type_text(step.output_types.get(name)), encoding, each]))
     return found
 
 

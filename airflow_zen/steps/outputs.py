@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from airflow_zen.errors import OutputError, StepDefinitionError
 from airflow_zen.steps.annotations import evaluate
+from airflow_zen.steps.each import Each, apart, is_each
 from airflow_zen.steps.streams import fitted
 
 SINGLE = "output"
@@ -32,10 +33,14 @@ class Output:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs of a step: `names`, and whether they are `several` (a name each) or one value."""
+    """The outputs of a step: `names`, and whether they are `several` (a name each) or one value.
+
+    `each` says that this value is a list whose elements are artifacts.
+    """
 
     names: tuple[str, ...] = (SINGLE,)
     several: bool = False
+    each: bool = False
 
     def split(self, result: Any) -> dict[str, Any]:
         """Hand out a function's result by output name; raises `OutputError` when it does not fit."""
@@ -86,6 +91,9 @@ def take(result: Any, outputs: Outputs, types: Mapping[str, Any], step: str) -> 
     """Split a result and fit each value to its declared type, before anything is stored."""
     try:
         values = outputs.split(result)
+        if outputs.each:
+            name = outputs.names[0]
+            values, types = apart(name, values[name], types[name])
         return {name: fitted(value, types[name], name) for name, value in values.items()}
     except OutputError as error:
         raise OutputError(f"Step {step!r}: {error}") from None
@@ -120,15 +128,26 @@ def _of(annotation: Any) -> Outputs:
     if isinstance(annotation, Outputs):
         return annotation
     if isinstance(annotation, Output):
+        _refuse_each(annotation.types.values())
         return Outputs(tuple(annotation.types), several=True)
     fields = _fields(annotation)
     if fields:
         return Outputs(fields, several=True)
     if get_origin(annotation) is tuple:
+        _refuse_each(get_args(annotation))
         names = [_label(element) for element in get_args(annotation)]
         if any(names):
             return _several(names)
-    return Outputs((_label(annotation) or SINGLE,))
+    return Outputs((_label(annotation) or SINGLE,), each=is_each(annotation))
+
+
+def _refuse_each(declared: Iterable[Any]) -> None:
+    """Refuse a list to expand over among several outputs: Airflow maps over all that a task returns, or nothing."""
+    if any(is_each(held) for held in declared):
+        raise StepDefinitionError(
+            "Each marks the only output of a step: Airflow expands over what a task returns as a whole. Return the list "
+            "from a step of its own."
+        )
 
 
 def _several(names: list[str]) -> Outputs:
@@ -184,21 +203,33 @@ class _Written:
     def _call(self, node: ast.Call) -> Any:
         if evaluate(ast.unparse(node.func), self.function) is not Output:
             return object
+        self._refuse_each([keyword.value for keyword in node.keywords])
         return Outputs(tuple(str(keyword.arg) for keyword in node.keywords), several=True)
 
     def _subscript(self, node: ast.Subscript) -> Any:
-        if label := self._label(node):
-            return Outputs((label,))
+        label, each = self._label(node), self._is_each(node)
+        if label or each:
+            return Outputs((label or SINGLE,), each=each)
         if ast.unparse(node.value).rsplit(".", 1)[-1] not in {"tuple", "Tuple"}:
             return object
         elements = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        self._refuse_each(elements)
         names = [self._label(element) for element in elements]
         return _several(names) if any(names) else object
 
+    def _refuse_each(self, elements: list[ast.expr]) -> None:
+        _refuse_each(Annotated[list, Each] for element in elements if self._is_each(element))
+
     def _label(self, node: ast.expr) -> str:
+        return next((mark for mark in self._marks(node) if isinstance(mark, str)), "")
+
+    def _is_each(self, node: ast.expr) -> bool:
+        return any(mark is Each or isinstance(mark, Each) for mark in self._marks(node))
+
+    def _marks(self, node: ast.expr) -> list[Any]:
+        """Evaluate what stands beside the type in `Annotated[T, …]`, and never the type."""
         if not isinstance(node, ast.Subscript) or not isinstance(node.slice, ast.Tuple):
-            return ""
+            return []
         if ast.unparse(node.value).rsplit(".", 1)[-1] != "Annotated":
-            return ""
-        labels = [evaluate(ast.unparse(extra), self.function) for extra in node.slice.elts[1:]]
-        return next((label for label in labels if isinstance(label, str)), "")
+            return []
+        return [evaluate(ast.unparse(mark), self.function) for mark in node.slice.elts[1:]]

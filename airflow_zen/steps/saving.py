@@ -35,9 +35,11 @@ def save_outputs(step: Step, values: Mapping[str, Any], stack: Stack, run: StepR
 
 
 def artifact_name(run: StepRun, output: str) -> str:
-    """Name an output's artifact after its DAG and task."""
+    """Name an output's artifact after its DAG and task: `dag/task`, `dag/task.train`, `dag/task[3]`."""
     name = f"{run.id.dag_id}/{run.id.task_id}"
-    return name if output == SINGLE else f"{name}.{output}"
+    if output == SINGLE or output.startswith(f"{SINGLE}["):
+        return f"{name}{output.removeprefix(SINGLE)}"
+    return f"{name}.{output}"
 
 
 def _streamed(save: Any, name: str, step: str) -> SavedArtifact:

@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow_zen.caching.policy import FOLLOW_SETTINGS, Cache
 from airflow_zen.steps.annotations import as_class, parameter_types
+from airflow_zen.steps.each import type_of
 from airflow_zen.steps.outputs import Outputs, declared_outputs, output_types
 
 
@@ -56,7 +57,7 @@ class Step:
 
     def declared_class(self, output: str) -> type | None:
         """Give the class an output is declared as, for its materializer."""
-        return as_class(self.output_types.get(output))
+        return as_class(type_of(output, self.output_types))
 
     def returns_nothing(self, result: Any) -> bool:
         """Tell whether this result means no output: declared so, or an undeclared None."""

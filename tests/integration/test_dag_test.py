@@ -1,12 +1,15 @@
 """The same steps under `dag.test()`, with Airflow's own metadata database."""
 
+from collections.abc import Iterator
 from datetime import datetime
+from typing import Annotated
 
+import pandas as pd
 import pytest
-from airflow.sdk import dag
+from airflow.sdk import dag, task
 
 import airflow_zen
-from airflow_zen import Output, ml_step
+from airflow_zen import Each, Output, ml_step
 from airflow_zen.lineage.step_run import StepRunId
 from airflow_zen.settings import open_stack
 
@@ -56,3 +59,45 @@ def test_dag_test_uses_the_cache_and_can_leave_it(run_dag):
     records = open_stack().records
     told = [{record.cache for record in records.of("dag_test", run.run_id)} for run in (first, second, third)]
     assert told == [{"miss"}, {"hit"}, {"off"}]
+
+
+@ml_step
+def regions(names: list) -> Annotated[list[pd.DataFrame], Each]:
+    return [pd.DataFrame({"region": [name] * len(name)}) for name in names]
+
+
+@ml_step
+def doubled(region: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    yield region
+    yield region
+
+
+@ml_step
+def together(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(tables)
+
+
+@task
+def digest_of(region: dict) -> str:
+    return region["digest"]
+
+
+@dag(dag_id="fan_out", schedule=None, start_date=datetime(2026, 1, 1))
+def fan_out():
+    found = regions(["ab", "c", "def"])
+    digest_of.expand(region=found)
+    together(doubled.expand(region=found))
+
+
+def test_step_is_expanded_over_each_element_of_a_list(run_dag):
+    """A list marked Each fans out to steps and plain tasks, and the steps' tables come back as one list; cached as well."""
+    for cache in ("miss", "hit"):
+        run = run_dag(fan_out())
+        assert run.state == "success"
+        tasks = sorted((ti.task_id, ti.map_index) for ti in run.get_task_instances())
+        assert tasks[:6] == [(name, index) for name in ("digest_of", "doubled") for index in range(3)]
+        record = open_stack().records.get(StepRunId("fan_out", run.run_id, "together"))
+        assert record.cache == cache
+        assert list(airflow_zen.load(record.outputs["output"])["region"]) == ["ab"] * 4 + ["c"] * 2 + ["def"] * 6
+        made = open_stack().records.get(StepRunId("fan_out", run.run_id, "regions")).outputs
+        assert [ref.name for ref in made.values()] == [f"fan_out/regions[{n}]" for n in range(3)]

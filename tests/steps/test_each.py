@@ -1,0 +1,94 @@
+"""Promises of lists whose elements are artifacts."""
+
+from typing import Annotated
+
+import pandas as pd
+import pytest
+
+from airflow_zen.errors import OutputError, StepDefinitionError
+from airflow_zen.steps.each import Each
+from airflow_zen.steps.outputs import Output, Outputs, declared_outputs
+
+
+def numbers(count: int) -> Annotated[list[float], Each]:
+    return list(range(count))
+
+
+def named(count: int) -> Annotated[list[int], "parts", Each]:
+    return list(range(count))
+
+
+def as_text(count: int) -> 'Annotated[list["Unknown"], Each]':  # noqa: F821
+    return list(range(count))
+
+
+def plain(count: int) -> list[float]:
+    return [float(n) for n in range(count)]
+
+
+def test_mark_is_read_at_parse_time():
+    """A mark is seen in evaluated and in written annotations, without evaluating the type beside it."""
+    assert declared_outputs(numbers) == Outputs(each=True)
+    assert declared_outputs(named) == Outputs(("parts",), each=True)
+    assert declared_outputs(as_text) == Outputs(each=True)
+    assert not declared_outputs(plain).each
+
+
+def test_each_element_is_an_artifact(run, stack):
+    """Every element is stored by itself, fitted to the declared element type and named by its place."""
+    done = run(numbers, 3)
+    assert list(done.outputs) == ["output[0]", "output[1]", "output[2]"]
+    assert [ref.name for ref in done.outputs.values()] == ["d/t[0]", "d/t[1]", "d/t[2]"]
+    assert {ref.type for ref in done.outputs.values()} == {"builtins.float"}
+    assert list(run(named, 1).outputs) == ["parts[0]"]
+
+
+def test_order_survives_the_cache(run):
+    """A hit gives the refs of a long list in its order."""
+    first = run(numbers, 25)
+    again = run(numbers, 25)
+    assert again.cache == "hit"
+    assert [ref.digest for ref in again.outputs.values()] == [ref.digest for ref in first.outputs.values()]
+    assert [ref.name for ref in again.outputs.values()] == [f"d/t[{n}]" for n in range(25)]
+
+
+def test_one_list_and_many_artifacts_are_other_work(run):
+    """Marking a step's list makes it other work, since its refs are others."""
+
+    def listed() -> list[int]:
+        return [1]
+
+    first = run(listed)
+    listed.__annotations__["return"] = Annotated[list[int], Each]
+    second = run(listed)
+    assert (first.cache, second.cache) == ("miss", "miss")
+    assert list(second.outputs) == ["output[0]"]
+
+
+def test_what_is_no_list_is_refused(run):
+    """A marked output that is no list, or has an element of another type, fails before anything is stored."""
+
+    def single() -> Annotated[list[int], Each]:
+        return 3
+
+    def wrong() -> Annotated[list[pd.DataFrame], Each]:
+        return [pd.DataFrame({"a": [1]}), 3]
+
+    with pytest.raises(OutputError, match="Return a list"):
+        run(single)
+    with pytest.raises(OutputError, match=r"'output\[1\]' is declared DataFrame"):
+        run(wrong)
+
+
+def test_mark_among_several_outputs_is_refused():
+    """One of several outputs cannot be expanded over, which is said where it is written."""
+
+    def both() -> Output(parts=Annotated[list[int], Each], count=int):
+        return [1], 1
+
+    def written() -> 'tuple[Annotated[list[int], "parts", Each], Annotated[int, "count"]]':
+        return [1], 1
+
+    for function in (both, written):
+        with pytest.raises(StepDefinitionError, match="the only output"):
+            declared_outputs(function)
