@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from airflow_zen.caching.policy import Cache
     from airflow_zen.decorators.ml_step import ml_step
     from airflow_zen.errors import ZenError
+    from airflow_zen.lineage.metadata import log_metadata
     from airflow_zen.materializers.base import Materializer
     from airflow_zen.materializers.texts import CSVString, HTMLString, JSONString, MarkdownString
     from airflow_zen.operators.ml_step import MLStepOperator
@@ -32,6 +33,7 @@ __all__ = [
     "Output",
     "ZenError",
     "load",
+    "log_metadata",
     "ml_step",
     "save",
 ]
@@ -50,6 +52,7 @@ _HOMES = {
     "Output": "airflow_zen.steps.outputs",
     "ZenError": "airflow_zen.errors",
     "load": "airflow_zen.session",
+    "log_metadata": "airflow_zen.lineage.metadata",
     "ml_step": "airflow_zen.decorators.ml_step",
     "save": "airflow_zen.session",
 }

@@ -51,5 +51,13 @@ class LineageError(ZenError, ConnectionError):
     """The lineage server could not be reached, or refused."""
 
 
+class LineageNotFound(ZenError, LookupError):
+    """MLflow knows no answer to a question about lineage."""
+
+
+class MetadataError(ZenError, ValueError):
+    """Facts cannot be attached as asked."""
+
+
 class StepInterrupted(BaseException):
     """SIGTERM reached the task; a `BaseException`, so that user code does not swallow it."""

@@ -1,1 +1,27 @@
 """Who writes the story: step run records in the store, and their projection into MLflow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_zen.lineage.queries import (
+        Ancestry,
+        FoundArtifact,
+        FoundRun,
+        ancestry_of,
+        run_of_model,
+        runs_that_made,
+        runs_that_read,
+    )
+
+__all__ = ["Ancestry", "FoundArtifact", "FoundRun", "ancestry_of", "run_of_model", "runs_that_made", "runs_that_read"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the queries when one is asked for; no task needs them."""
+    if name not in __all__:
+        raise AttributeError(f"module 'airflow_zen.lineage' has no attribute {name!r}")
+    from airflow_zen.lineage import queries
+
+    return getattr(queries, name)

@@ -18,7 +18,7 @@ _PER_PAGE = 100
 
 @dataclass(frozen=True)
 class KnownRun:
-    """A DAG run as MLflow has it; `steps` are the runs of its steps by our id, `models` its models by digest."""
+    """A DAG run as MLflow has it; `steps` are the runs of its steps by our id, `models` the ids of its models by digest."""
 
     dag_id: str
     run_id: str
@@ -30,13 +30,14 @@ class KnownRun:
 
     def pages(self, ui: str = "") -> Pages:
         """Give the pages; relative ones where no `ui` is named."""
-        runs = {step: str(info["run_id"]) for step, info in self.steps.items()}
+        runs = {step: str(run["info"]["run_id"]) for step, run in self.steps.items()}
         return Pages(self.experiment_id, ui, runs, self.models)
 
     def unrecorded(self, recorded: Container[StepRunId]) -> Iterator[StepRun]:
         """Give what is known of steps that left no record, because their process died."""
-        for step, info in self.steps.items():
+        for step, run in self.steps.items():
             if step not in recorded:
+                info = run["info"]
                 ended = info.get("end_time")
                 yield StepRun(
                     step,
@@ -56,7 +57,7 @@ def known_run(dag_id: str, run_id: str, rest: MlflowRest) -> KnownRun | None:
         return None
     parent = parents[0]["info"]
     children = _runs(rest, experiment.id, f"tags.`mlflow.parentRunId` = {quoted(parent['run_id'])}")
-    steps = {step: child["info"] for child in children if (step := _step(child)) is not None}
+    steps = {step: child for child in children if (step := _step(child)) is not None}
     models = _models(rest, experiment.id, run_key(dag_id, run_id))
     return KnownRun(dag_id, run_id, experiment.id, parent["run_id"], parent["artifact_uri"], steps, models)
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from airflow_zen.artifacts.root import normalise_root
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ZenError
+from airflow_zen.lineage.metrics import milliseconds
 from airflow_zen.lineage.models import Models
 from airflow_zen.lineage.names import end_tags, quoted, run_name, step_tags
 from airflow_zen.lineage.note import note
@@ -23,7 +24,8 @@ from airflow_zen.lineage.records import StepRunRecords, record_key
 from airflow_zen.lineage.refusals import MlflowRefused
 from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.step_artifacts import send_datasets, send_models
-from airflow_zen.lineage.step_facts import milliseconds, send_end, send_facts
+from airflow_zen.lineage.step_facts import send_end, send_facts
+from airflow_zen.lineage.step_metadata import noted_tags
 from airflow_zen.lineage.step_run import StepRun, StepRunId
 from airflow_zen.lineage.user_client import end_user_run
 
@@ -176,7 +178,7 @@ class MlflowRecorder:
         """
         errors: list[Exception] = []
         prepared = _attempt(prepare, errors) or Preparation()
-        described = {**end_tags(run), "mlflow.note.content": note(run, experiment_id)}
+        described = {**noted_tags(run), **end_tags(run), "mlflow.note.content": note(run, experiment_id)}
         tags = {key: value for key, value in described.items() if value and prepared.tags.get(key) != value}
         _attempt(lambda: send_facts(run, run_id, tags, self.rest), errors)
         _attempt(lambda: send_datasets(run, run_id, prepared, self.rest), errors)

@@ -31,7 +31,7 @@ class Models:
     """Enter models into MLflow, and find those that were entered."""
 
     def __init__(self, rest: MlflowRest, transport: Transport, artifact_root: str) -> None:
-        self._rest = rest
+        self.rest = rest
         self._transport = transport
         self._root = artifact_root
 
@@ -45,9 +45,9 @@ class Models:
             run, output, experiment_id, run_id
         )
         model_id = str(model["model_id"])
-        filed = file_model(ref, model["artifact_uri"], self._transport, self._root, self._rest)
+        filed = file_model(ref, model["artifact_uri"], self._transport, self._root, self.rest)
         self.attach(run_id, [model_id])
-        self._rest.patch(f"logged-models/{model_id}", {"model_id": model_id, "status": _READY})
+        self.rest.patch(f"logged-models/{model_id}", {"model_id": model_id, "status": _READY})
         if run.model:
             self._register(run.model, model_id, run_id, f"models:/{model_id}" if filed else ref.uri, again)
         return model_id
@@ -56,7 +56,7 @@ class Models:
         """List models as outputs of a run; those that are listed already stay."""
         models = [{"model_id": model_id, "step": 0} for model_id in model_ids]
         try:
-            self._rest.post("runs/outputs", {"run_id": run_id, "models": models})
+            self.rest.post("runs/outputs", {"run_id": run_id, "models": models})
         except MlflowRefused as error:
             if "IntegrityError" not in str(error):
                 raise
@@ -69,7 +69,7 @@ class Models:
             "order_by": [{"field_name": "creation_timestamp", "ascending": False}],
             "max_results": 50,
         }
-        models = [model["info"] for model in self._rest.post("logged-models/search", request).get("models", [])]
+        models = [model["info"] for model in self.rest.post("logged-models/search", request).get("models", [])]
         ready = [model for model in models if model.get("status") == _READY]
         here = run_key(run.id.dag_id, run.id.run_id)
         ready.sort(key=lambda model: _tag(model, "zen.run_key") != here)
@@ -80,7 +80,7 @@ class Models:
         producer = ref.name.partition("/")[0]
         if producer in {"", run.id.dag_id}:
             return [experiment_id]
-        other = find_experiment(producer, self._rest)
+        other = find_experiment(producer, self.rest)
         return [experiment_id, other.id] if other else [experiment_id]
 
     def _create(self, run: StepRun, output: str, experiment_id: str, run_id: str) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Models:
             "params": entries(flat(run.parameters))[:PER_BATCH],
             "tags": entries(tags),
         }
-        return dict(self._rest.post("logged-models", request)["model"]["info"])
+        return dict(self.rest.post("logged-models", request)["model"]["info"])
 
     def _left(self, run: StepRun, output: str, experiment_id: str) -> dict[str, Any] | None:
         request = {
@@ -108,23 +108,23 @@ class Models:
             "filter": f"tags.`zen.key` = {quoted(str(run.id))} AND tags.`zen.output` = {quoted(output)}",
             "max_results": 1,
         }
-        models = self._rest.post("logged-models/search", request).get("models", [])
+        models = self.rest.post("logged-models/search", request).get("models", [])
         return dict(models[0]["info"]) if models else None
 
     def _register(self, name: str, model_id: str, run_id: str, source: str, again: bool) -> None:
         if again and self._is_registered(name, run_id, source):
             return
         try:
-            self._rest.post("registered-models/create", {"name": name})
+            self.rest.post("registered-models/create", {"name": name})
         except MlflowRefused as error:
             if not error.exists:
                 raise
         version = {"name": name, "source": source, "run_id": run_id, "model_id": model_id}
-        self._rest.post("model-versions/create", version)
+        self.rest.post("model-versions/create", version)
 
     def _is_registered(self, name: str, run_id: str, source: str) -> bool:
         filtered = {"filter": f"name={quoted(name)} and run_id={quoted(run_id)}"}
-        versions = self._rest.get("model-versions/search", filtered).get("model_versions", [])
+        versions = self.rest.get("model-versions/search", filtered).get("model_versions", [])
         return any(version.get("source") == source for version in versions)
 
 

@@ -21,7 +21,7 @@ def flat(parameters: Mapping[str, Any]) -> dict[str, str]:
     leaves = list(_leaves(parameters, ""))
     texts: dict[str, str] = {}
     for name, value in leaves[:_MOST]:
-        texts[_free(_key(name), texts)] = shorten(_text(value), PARAMETER_VALUE)
+        texts[_free(plain_key(name), texts)] = shorten(_text(value), PARAMETER_VALUE)
     if len(leaves) > _MOST:
         texts["zen.more"] = f"{CUT} {len(leaves) - _MOST} more parameters are in the step run record"
     return texts
@@ -32,16 +32,17 @@ def entries(texts: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"key": key, "value": value} for key, value in texts.items()]
 
 
+def plain_key(name: str) -> str:
+    """Write a name with the characters and the length that MLflow allows."""
+    return shorten_name(_NOT_IN_A_KEY.sub("_", name).strip() or "_", KEY)
+
+
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and (value or not name):
         for key, inner in value.items():
             yield from _leaves(inner, f"{name}.{key}" if name else str(key))
     else:
         yield name, value
-
-
-def _key(name: str) -> str:
-    return shorten_name(_NOT_IN_A_KEY.sub("_", name).strip() or "_", KEY)
 
 
 def _free(key: str, taken: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ from airflow_zen.lineage.datasets import datasets
 from airflow_zen.lineage.models import Models, is_model
 from airflow_zen.lineage.preparation import Preparation
 from airflow_zen.lineage.rest import MlflowRest
+from airflow_zen.lineage.step_metadata import send_model_facts
 from airflow_zen.lineage.step_run import StepRun
 
 # MLflow takes 1000, but may need longer for them than we wait for an answer.
@@ -36,12 +37,18 @@ def send_models(
     """Enter the model outputs into MLflow; those that a hit reused are only attached to the run."""
     outputs = [name for name, ref in run.outputs.items() if is_model(ref)]
     if run.cache != "hit":
-        for output in outputs:
-            models.record(run, output, experiment_id, run_id, again)
+        made = {f"output:{name}": models.record(run, name, experiment_id, run_id, again) for name in outputs}
+        send_model_facts(run, run_id, {**_read_models(run, prepared), **made}, models.rest)
         return
     known = [prepared.model_ids[run.outputs[name].digest] for name in outputs if _known(run.outputs[name], prepared)]
     if known:
         models.attach(run_id, known)
+
+
+def _read_models(run: StepRun, prepared: Preparation) -> dict[str, str]:
+    return {
+        f"input:{name}": prepared.model_ids[ref.digest] for name, ref in run.inputs.items() if _known(ref, prepared)
+    }
 
 
 def _known(ref: ArtifactRef, prepared: Preparation) -> bool:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from airflow_zen.lineage.limits import batches
+from airflow_zen.lineage.metrics import metric, milliseconds
 from airflow_zen.lineage.names import run_name
 from airflow_zen.lineage.parameters import entries, flat
 from airflow_zen.lineage.refusals import MlflowRefused
 from airflow_zen.lineage.rest import MlflowRest
+from airflow_zen.lineage.step_metadata import noted_metrics
 from airflow_zen.lineage.step_run import StepRun
 
 
@@ -39,19 +40,6 @@ def send_end(run: StepRun, run_id: str, rest: MlflowRest) -> None:
     rest.post("runs/update", end)
 
 
-def milliseconds(seconds: float) -> int:
-    """Give MLflow's unit of time."""
-    return round(seconds * 1000)
-
-
-def metric(key: str, value: float, timestamp: int) -> dict[str, Any]:
-    """Write one metric; JSON has no number for NaN and the infinities, so they travel as text."""
-    written: float | str = value
-    if not math.isfinite(value):
-        written = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return {"key": key, "value": written, "timestamp": timestamp, "step": 0}
-
-
 def _send(parameters: Mapping[str, str], run: StepRun, run_id: str, tags: Mapping[str, str], rest: MlflowRest) -> None:
     first, *others = list(batches(entries(parameters))) or [[]]
     body = {"run_id": run_id, "metrics": _metrics(run), "tags": entries(tags), "params": first}
@@ -67,6 +55,7 @@ def _metrics(run: StepRun) -> list[dict[str, Any]]:
         values["zen.output_bytes"] = float(sum(ref.size for ref in run.outputs.values()))
     if run.cache == "hit":
         values["zen.seconds_saved"] = round(max(0.0, run.seconds - values["zen.seconds"]), 3)
+    values |= noted_metrics(run)
     return [metric(key, value, milliseconds(ended)) for key, value in values.items()]
 
 

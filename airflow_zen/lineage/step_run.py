@@ -42,7 +42,8 @@ class StepRun:
     materializers' summaries of the outputs, by digest. `cache` is `hit`, `miss` or `off` (`recompute` when asked for, before it becomes a miss), `why` the
     reason in words, `origin` the step run whose outputs a hit reused. `seconds` is how long
     loading the inputs and the function took; of a hit, how long it took the run whose outputs it reused. `model` is the name of the
-    registered model that a model output becomes a version of.
+    registered model that a model output becomes a version of. `metadata` are facts that user code noted,
+    by what they are about: "" for the step, `input:<argument>`, `output:<name>`.
     """
 
     id: StepRunId
@@ -65,6 +66,7 @@ class StepRun:
     log_url: str = ""
     code_version: str = ""
     error: str = ""
+    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Write the record as a JSON document; refs in their wire form."""

@@ -18,10 +18,11 @@ from airflow_zen.caching.flight import Flight, NoFlight
 from airflow_zen.caching.history import Remembered
 from airflow_zen.environment import added_environment
 from airflow_zen.errors import FingerprintError, StepInterrupted
+from airflow_zen.lineage.metadata import Notebook, noting
 from airflow_zen.lineage.recorder import Opened
 from airflow_zen.lineage.step_run import StepRun, StepState
 from airflow_zen.stack import Stack
-from airflow_zen.steps.arguments import Arguments
+from airflow_zen.steps.arguments import Arguments, as_json
 from airflow_zen.steps.key import CacheKey, cache_key
 from airflow_zen.steps.outputs import take
 from airflow_zen.steps.reuse import reusable, what_is_new
@@ -57,13 +58,15 @@ def run_step(step: Step, arguments: Arguments, stack: Stack, run: StepRun, watch
         raise
     if entry:
         return _reuse(entry, stack, run, watcher)
+    notebook = Notebook(frozenset(run.inputs), frozenset(step.outputs.names))
     with flight, ThreadPoolExecutor(1) as pool, _scratch() as scratch:
         opening = pool.submit(stack.lineage.start, run)
         try:
-            with _called(step, arguments, stack, opening, watcher, scratch) as result:
+            with noting(notebook), _called(step, arguments, stack, opening, watcher, scratch) as result:
                 saved = save_outputs(step, result, stack, run)
-            run = replace(run, seconds=stack.clock() - run.started)
+            run = replace(run, seconds=stack.clock() - run.started, metadata=as_json(notebook.facts))
         except BaseException as error:
+            run = replace(run, metadata=as_json(notebook.facts))
             _close(stack, _ended(run, stack, error, watcher), opening.result())
             raise
         run = replace(

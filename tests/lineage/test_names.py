@@ -6,6 +6,7 @@ import pytest
 
 from airflow_zen.errors import LineageError
 from airflow_zen.lineage.limits import batches, packed, shorten, shorten_name
+from airflow_zen.lineage.metrics import metric
 from airflow_zen.lineage.names import (
     artifact_tags,
     experiment_location,
@@ -15,7 +16,6 @@ from airflow_zen.lineage.names import (
     step_tags,
 )
 from airflow_zen.lineage.parameters import entries, flat
-from airflow_zen.lineage.step_facts import metric
 from airflow_zen.lineage.step_run import StepRun, StepRunId
 
 RUN = StepRun(StepRunId("d", "r", "train"))

@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import SettingsError
+from airflow_zen.lineage.evaluation import link_metrics
 from airflow_zen.lineage.graph.build import graph_of
 from airflow_zen.lineage.graph.document import document
 from airflow_zen.lineage.graph.html import html
@@ -18,11 +19,12 @@ from airflow_zen.lineage.graph.parent_note import FOLDER, parent_note
 from airflow_zen.lineage.graph.svg import svg
 from airflow_zen.lineage.graph.trace import trace
 from airflow_zen.lineage.known import KnownRun, known_run
+from airflow_zen.lineage.metrics import metric, milliseconds
+from airflow_zen.lineage.models import Models
 from airflow_zen.lineage.parameters import entries
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.run_files import put_files
-from airflow_zen.lineage.step_facts import metric, milliseconds
 from airflow_zen.lineage.step_run import StepRun, StepState
 
 log = logging.getLogger("airflow_zen.lineage")
@@ -55,6 +57,7 @@ class Publisher:
             return False
         pictured = self._put_files(known, runs)
         self._describe(known, runs, pictured)
+        link_metrics(known, runs, Models(self.rest, self.transport, self.root))
         if self.traced:
             self._trace(known, runs)
         return True

@@ -1,0 +1,77 @@
+"""Facts that user code attaches to its step, to an input or to an output, while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import Lock
+from typing import Any
+
+from airflow_zen.errors import MetadataError
+
+Facts = dict[str, Any]
+
+_RESERVED = ("zen.", "mlflow.")
+
+
+class Notebook:
+    """Collect the facts of one step run, by what they are about: `""`, `input:<argument>` or `output:<name>`.
+
+    `inputs` and `outputs` are the names that facts may be about.
+    """
+
+    def __init__(self, inputs: frozenset[str], outputs: frozenset[str]) -> None:
+        self._known = {"input": inputs, "output": outputs}
+        self._facts: dict[str, Facts] = {}
+        self._lock = Lock()
+
+    def note(self, facts: Mapping[str, Any], kind: str, name: str) -> None:
+        """Add facts; a later value replaces an earlier one of the same name."""
+        if kind and name not in self._known[kind]:
+            known = ", ".join(map(repr, sorted(self._known[kind]))) or "none"
+            raise MetadataError(f"log_metadata() was given {kind}={name!r}, but the artifact {kind}s are: {known}.")
+        for key in map(str, facts):
+            if not key or key.startswith(_RESERVED):
+                raise MetadataError(
+                    f"log_metadata() takes names that are not empty and do not begin with 'zen.' or 'mlflow.', got {key!r}."
+                )
+        with self._lock:
+            self._facts.setdefault(f"{kind}:{name}" if kind else "", {}).update(facts)
+
+    @property
+    def facts(self) -> Mapping[str, Facts]:
+        """What was noted so far."""
+        with self._lock:
+            return {about: dict(facts) for about, facts in self._facts.items()}
+
+
+_current: ContextVar[Notebook | None] = ContextVar("airflow_zen_notebook", default=None)
+_open: list[Notebook] = []
+
+
+@contextmanager
+def noting(notebook: Notebook) -> Iterator[None]:
+    """Let `log_metadata` write into this notebook for the block, from threads of the step too."""
+    token = _current.set(notebook)
+    _open.append(notebook)
+    try:
+        yield
+    finally:
+        _open.remove(notebook)
+        _current.reset(token)
+
+
+def log_metadata(facts: Mapping[str, Any], *, input: str = "", output: str = "") -> None:  # noqa: A002 - the user's word
+    """Attach facts to the step that is running; or to the artifact of an argument, or of an output.
+
+    `output` is the name in `Output(...)`, or "output" where there is one. Facts are kept in the step run
+    record and shown in MLflow: numbers as metrics, others as tags; those about a model on the model's
+    page. Raises `MetadataError` outside a step, and for a name that is no artifact of it.
+    """
+    notebook = _current.get() or (_open[0] if len(_open) == 1 else None)
+    if notebook is None:
+        raise MetadataError("log_metadata() was called outside a step. Call it in a function decorated with @ml_step.")
+    if input and output:
+        raise MetadataError(f"log_metadata() takes input={input!r} or output={output!r}, not both.")
+    notebook.note(facts, "input" if input else "output" if output else "", input or output)

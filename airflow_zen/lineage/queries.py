@@ -1,0 +1,199 @@
+"""Ask MLflow where data came from and where it went; MLflow's own client can ask the same, see `docs/lineage.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_zen.errors import LineageNotFound
+from airflow_zen.lineage.known import tags_of
+from airflow_zen.lineage.limits import short_digest
+from airflow_zen.lineage.names import EXPERIMENT_PREFIX, quoted
+from airflow_zen.lineage.rest import MlflowRest
+from airflow_zen.lineage.tracking_server import TrackingServer
+
+Server = MlflowRest | TrackingServer | str
+
+_PER_PAGE = 100
+
+
+@dataclass(frozen=True)
+class FoundArtifact:
+    """An artifact as runs name it; `digest` is the first 16 characters."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A step run as MLflow has it; `started` in seconds since the epoch. A `cached` one reused its outputs."""
+
+    run_id: str
+    experiment_id: str
+    name: str
+    dag_id: str
+    dag_run_id: str
+    task_id: str
+    state: str
+    started: float
+    cached: bool
+    inputs: tuple[FoundArtifact, ...]
+    outputs: tuple[FoundArtifact, ...]
+
+
+@dataclass(frozen=True)
+class Ancestry:
+    """All that a model or an artifact was made from: the runs, latest first, and the raw artifacts they began with.
+
+    Raw is what a run without inputs made, and what no run is known to have made.
+    """
+
+    runs: tuple[FoundRun, ...]
+    raw: tuple[FoundArtifact, ...]
+
+
+def runs_that_read(digest: str, server: Server) -> list[FoundRun]:
+    """Find the runs that consumed exactly this content, in all DAGs, latest first."""
+    return _touching("inputs", digest, _rest(server))
+
+
+def runs_that_made(digest: str, server: Server) -> list[FoundRun]:
+    """Find the runs that produced exactly this content themselves, and did not reuse it; latest first."""
+    return [run for run in _touching("outputs", digest, _rest(server)) if not run.cached]
+
+
+def run_of_model(model: str, server: Server) -> FoundRun:
+    """Find the run that produced a model: `models:/name/3`, `models:/name@alias` or `models:/<model id>`.
+
+    Its `inputs` are the data the model was made from. Raises `LineageNotFound`.
+    """
+    rest = _rest(server)
+    name = model.removeprefix("models:/")
+    if "@" in name:
+        name, _, alias = name.partition("@")
+        found = rest.get("registered-models/alias", {"name": name, "alias": alias})["model_version"]
+    elif "/" in name:
+        name, _, version = name.rpartition("/")
+        found = rest.get("model-versions/get", {"name": name, "version": version})["model_version"]
+    else:
+        info = rest.get(f"logged-models/{name}")["model"]["info"]
+        found = {"run_id": info.get("source_run_id")}
+    if not found.get("run_id"):
+        raise LineageNotFound(
+            f"MLflow knows no run that made {model!r}. It was registered by hand, or its run is gone."
+        )
+    return _found(rest.get("runs/get", {"run_id": found["run_id"]})["run"])
+
+
+def ancestry_of(model: str, server: Server) -> Ancestry:
+    """Walk from a model back to the raw data, over all DAGs; at most one run for each artifact on the way.
+
+    Of several runs that made the same bytes the walk takes the one under the name that was read, in the
+    reader's own DAG run, or else the latest before it.
+    """
+    rest = _rest(server)
+    runs: dict[str, FoundRun] = {}
+    raw: dict[FoundArtifact, None] = {}
+    todo = [run_of_model(model, rest)]
+    while todo:
+        run = todo.pop(0)
+        if run.run_id in runs:
+            continue
+        runs[run.run_id] = run
+        for artifact in run.inputs:
+            maker = _maker(artifact, run, rest)
+            if maker is None or not maker.inputs:
+                raw[artifact] = None
+            if maker is not None:
+                todo.append(maker)
+    return Ancestry(tuple(runs.values()), tuple(raw))
+
+
+def _maker(artifact: FoundArtifact, reader: FoundRun, rest: MlflowRest) -> FoundRun | None:
+    makers = [run for run in runs_that_made(artifact.digest, rest) if run.run_id != reader.run_id]
+
+    def fitness(run: FoundRun) -> tuple[bool, bool, bool, float]:
+        here = (run.dag_id, run.dag_run_id) == (reader.dag_id, reader.dag_run_id)
+        return artifact in run.outputs, here, run.started <= reader.started, run.started
+
+    return max(makers, key=fitness, default=None)
+
+
+def _rest(server: Server) -> MlflowRest:
+    if isinstance(server, MlflowRest):
+        return server
+    return MlflowRest(server if isinstance(server, TrackingServer) else TrackingServer(server))
+
+
+def _touching(direction: str, digest: str, rest: MlflowRest) -> list[FoundRun]:
+    """Search the packed tags, and the datasets of runs whose list did not fit into its tag."""
+    short = short_digest(digest)
+    experiments = [*_experiments(rest)]
+    conditions = (
+        f"tags.`zen.{direction}` LIKE {quoted(f'%@{short}|%')}",
+        f"tags.`zen.io_truncated` = 'true' AND dataset.digest = {quoted(short)}",
+    )
+    runs = [run for condition in conditions for run in _search(rest, experiments, condition)]
+    context = direction.removesuffix("s")
+    found = {run["info"]["run_id"]: _found(run) for run in runs if _touches(run, direction, context, short)}
+    return sorted(found.values(), key=lambda run: run.started, reverse=True)
+
+
+def _touches(run: Mapping[str, Any], direction: str, context: str, digest: str) -> bool:
+    if f"@{digest}|" in tags_of(run["data"]).get(f"zen.{direction}", ""):
+        return True
+    datasets = run.get("inputs", {}).get("dataset_inputs", [])
+    return any(
+        entry["dataset"]["digest"] == digest and tags_of(entry).get("mlflow.data.context") == context
+        for entry in datasets
+    )
+
+
+def _experiments(rest: MlflowRest) -> Iterator[str]:
+    request: dict[str, Any] = {"filter": f"name LIKE '{EXPERIMENT_PREFIX}%'", "max_results": 1000}
+    while True:
+        answer = rest.post("experiments/search", request)
+        yield from (str(experiment["experiment_id"]) for experiment in answer.get("experiments", []))
+        if not answer.get("next_page_token"):
+            return
+        request["page_token"] = answer["next_page_token"]
+
+
+def _search(rest: MlflowRest, experiments: list[str], condition: str) -> Iterator[Mapping[str, Any]]:
+    request: dict[str, Any] = {"experiment_ids": experiments, "filter": condition, "max_results": _PER_PAGE}
+    while experiments:
+        answer = rest.post("runs/search", request)
+        yield from answer.get("runs", [])
+        if not answer.get("next_page_token"):
+            return
+        request["page_token"] = answer["next_page_token"]
+
+
+def _found(run: Mapping[str, Any]) -> FoundRun:
+    info, tags = run["info"], tags_of(run["data"])
+    return FoundRun(
+        run_id=info["run_id"],
+        experiment_id=str(info["experiment_id"]),
+        name=info.get("run_name", ""),
+        dag_id=tags.get("zen.dag_id", ""),
+        dag_run_id=tags.get("zen.run_id", ""),
+        task_id=tags.get("zen.task_id", ""),
+        state=info.get("status", ""),
+        started=int(info.get("start_time", 0)) / 1000,
+        cached=tags.get("zen.cache") == "hit",
+        inputs=_artifacts(run, tags, "input"),
+        outputs=_artifacts(run, tags, "output"),
+    )
+
+
+def _artifacts(run: Mapping[str, Any], tags: Mapping[str, str], context: str) -> tuple[FoundArtifact, ...]:
+    """Read the packed tag; where it was too short, the datasets too."""
+    packed = [item.rpartition("@") for item in tags.get(f"zen.{context}s", "").split("|") if "@" in item]
+    found = {FoundArtifact(name, digest): None for name, _, digest in packed}
+    if tags.get("zen.io_truncated"):
+        for entry in run.get("inputs", {}).get("dataset_inputs", []):
+            if tags_of(entry).get("mlflow.data.context") == context:
+                found[FoundArtifact(entry["dataset"]["name"], entry["dataset"]["digest"])] = None
+    return tuple(found)

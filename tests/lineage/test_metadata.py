@@ -1,0 +1,152 @@
+"""Promises of `airflow_zen.log_metadata`: facts reach the step, its artifacts and its models, with or without MLflow."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import airflow_zen
+from airflow_zen import Output, ml_step
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.errors import MetadataError
+from airflow_zen.lineage.metadata import Notebook, noting
+from airflow_zen.lineage.step_run import StepRunId
+from airflow_zen.settings import open_stack
+from tests.harness import run_dag
+from tests.servers.process import free_port
+
+
+@pytest.fixture
+def notebook():
+    return Notebook(frozenset({"table"}), frozenset({"train", "test"}))
+
+
+def test_facts_are_kept_by_what_they_are_about(notebook):
+    """Facts about the step, an input and an output are told apart; a later value replaces an earlier one."""
+    with noting(notebook):
+        airflow_zen.log_metadata({"rows": 1, "source": "crm"})
+        airflow_zen.log_metadata({"rows": 2})
+        airflow_zen.log_metadata({"nulls": 3}, input="table")
+        airflow_zen.log_metadata({"share": 0.8}, output="train")
+    assert notebook.facts == {
+        "": {"rows": 2, "source": "crm"},
+        "input:table": {"nulls": 3},
+        "output:train": {"share": 0.8},
+    }
+
+
+def test_outside_a_step_it_says_so():
+    """Outside a step there is nothing to attach to, and the remedy is named."""
+    with pytest.raises(MetadataError, match="@ml_step"):
+        airflow_zen.log_metadata({"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("facts", "about", "says"),
+    [
+        ({"a": 1}, {"output": "tran"}, "'test', 'train'"),
+        ({"a": 1}, {"input": "model"}, "'table'"),
+        ({"zen.kind": "x"}, {}, "'zen.kind'"),
+        ({"a": 1}, {"input": "table", "output": "train"}, "not both"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(notebook, facts, about, says):
+    """A name that is no artifact of the step, and a name that is ours, are refused with the names that are."""
+    with noting(notebook), pytest.raises(MetadataError, match=says):
+        airflow_zen.log_metadata(facts, **about)
+
+
+def test_threads_of_the_step_may_note(notebook):
+    """A thread that user code started writes into the same notebook."""
+    with noting(notebook), ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: airflow_zen.log_metadata({f"k{n}": n}), range(50)))
+    assert len(notebook.facts[""]) == 50
+
+
+@ml_step
+def split(rows: int) -> Output(train=list, test=list):
+    airflow_zen.log_metadata({"rows": rows, "source": {"name": "crm", "day": 3}})
+    airflow_zen.log_metadata({"share": 0.8}, output="train")
+    return list(range(rows)), [rows]
+
+
+@ml_step
+def fails(table: list) -> int:
+    airflow_zen.log_metadata({"bad_rows": len(table)}, input="table")
+    raise ValueError("too bad")
+
+
+def dag():
+    from datetime import datetime
+
+    from airflow.sdk import DAG
+
+    with DAG("noted", schedule=None, start_date=datetime(2026, 1, 1)) as made:
+        train, _ = split(8)
+        fails(train)
+    return made
+
+
+@pytest.fixture
+def record(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
+    return lambda task: open_stack().records.get(StepRunId("noted", "manual__1", task))
+
+
+def test_facts_are_in_the_record_whatever_becomes_of_mlflow(record, monkeypatch):
+    """With MLflow away the facts are in the step run record, of a step that fails too."""
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    run_dag(dag())
+    assert record("split").metadata == {
+        "": {"rows": 8, "source": {"name": "crm", "day": 3}},
+        "output:train": {"share": 0.8},
+    }
+    assert record("fails").metadata == {"input:table": {"bad_rows": 8}}
+
+
+@pytest.mark.server
+def test_facts_are_shown_in_mlflow(record, server, client, monkeypatch):
+    """Numbers are metrics of the run and everything else tags, under the name of the artifact they are about."""
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+    run_dag(dag())
+    experiment = client.get_experiment_by_name("airflow/noted").experiment_id
+    runs = {r.data.tags["zen.task_id"]: r.data for r in client.search_runs([experiment], "tags.`zen.kind` = 'step'")}
+    metrics = {key: value for key, value in runs["split"].metrics.items() if not key.startswith("zen.")}
+    assert metrics == {"rows": 8.0, "train.share": 0.8}
+    assert (runs["split"].tags["source.name"], runs["split"].tags["source.day"]) == ("crm", "3")
+    assert runs["fails"].metrics["table.bad_rows"] == 8.0
+
+
+@pytest.mark.server
+def test_facts_about_a_model_are_on_its_page(client, recorder, step, ended, transport, root, ref, dag_id):
+    """Facts about a model are its metrics, linked to the table that was read, and its tags; noting twice is once."""
+    from airflow_zen.artifacts.store import ArtifactStore
+
+    store = ArtifactStore(root, transport)
+    with store.staging() as staging:
+        (staging / "MLmodel").write_text(f"flavors: {{}}  # {dag_id}")
+        model = store.put(
+            staging, encoding="x.mlflow@1", type_name="x.M", libraries={}, summary={}, name=f"{dag_id}/fit"
+        )
+    opened = recorder.start(step("fit"))
+    assert recorder.finish(
+        ended(step("fit"), outputs={"output": model}, metadata={"output:output": {"loss": 0.1}}), opened
+    )
+    table = ref(f"{dag_id}/test")
+    run = step("judge", inputs={"model": model, "table": table})
+    opened = recorder.start(run)
+    metadata = {"input:model": {"auc": 0.9, "judged by": {"whom": "us"}}}
+    assert recorder.finish(ended(run, metadata=metadata), opened)
+    (found,) = client.search_logged_models([client.get_experiment_by_name(f"airflow/{dag_id}").experiment_id])
+    shown = {metric.key: (metric.value, metric.dataset_digest) for metric in found.metrics}
+    assert shown == {"loss": (0.1, None), "auc": (0.9, table.digest[:16])}
+    assert found.tags["judged by.whom"] == "us"
+
+
+def test_a_ref_is_not_a_fact_but_its_name_is(notebook):
+    """Values that are not JSON are described, so that the record can always be written."""
+    from airflow_zen.steps.arguments import as_json
+
+    with noting(notebook):
+        airflow_zen.log_metadata({"when": object, "ref": ArtifactRef("a" * 64, "u", "e@1", "t", 1)})
+    assert json.loads(json.dumps(as_json(notebook.facts)))[""]["ref"] == "artifact aaaaaaaaaaaa"
