@@ -102,6 +102,22 @@ _OPTIONS = {
     ),
 }
 
+_OPTIONS |= {
+    "local_cache_dir": _option(
+        "Directory on the worker's own disk that keeps the files of a remote artifact_root, for all tasks of the "
+        "worker; verified when they arrive. Empty: every task downloads what it reads.",
+        "string",
+        "",
+        "/var/cache/airflow-zen",
+    ),
+    "local_cache_size": _option(
+        "How many bytes local_cache_dir may hold, such as 500M or 10G; what was not used for longest is removed.",
+        "string",
+        "10G",
+        "100G",
+    ),
+}
+
 _MLFLOW_CONNECTION = {
     "connection-type": "mlflow",
     "hook-class-name": "airflow_zen.hooks.mlflow.MlflowHook",

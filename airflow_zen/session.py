@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import atexit
 import shutil
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from airflow_zen.artifacts.ref import ArtifactRef
@@ -31,9 +29,10 @@ def load(ref: ArtifactRef | Mapping[str, Any], as_type: Any = None) -> Any:
     """
     ref = ref if isinstance(ref, ArtifactRef) else ArtifactRef.from_wire(ref)
     # A loaded value may map its files into memory, so they live as long as the process.
-    directory = tempfile.mkdtemp(prefix="airflow-zen-")
+    stack = open_stack()
+    directory = stack.store.lend()
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    return open_stack().load(ref, Path(directory), as_type)
+    return stack.load(ref, directory, as_type)
 
 
 def save(value: Any, name: str = "") -> ArtifactRef:

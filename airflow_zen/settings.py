@@ -12,6 +12,7 @@ from typing import Any
 from airflow.configuration import conf
 from airflow.exceptions import AirflowConfigException
 
+from airflow_zen.artifacts.local_cache import LocalCache
 from airflow_zen.artifacts.root import normalise_root
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.artifacts.transport import Transport, open_transport
@@ -43,6 +44,8 @@ class Settings:
     cache: bool = True
     cache_defaults: Cache = FOLLOW_SETTINGS
     allow_pickle: bool = False
+    local_cache_dir: str = ""
+    local_cache_size: int = 10 * 1024**3
 
     @classmethod
     def read(cls) -> Settings:
@@ -56,6 +59,8 @@ class Settings:
             cache=_flag("cache", default=True),
             cache_defaults=_cache_defaults(),
             allow_pickle=_flag("allow_pickle", default=False),
+            local_cache_dir=_text("local_cache_dir"),
+            local_cache_size=_size("local_cache_size", default="10G"),
         )
 
 
@@ -64,12 +69,18 @@ def open_stack(settings: Settings | None = None) -> Stack:
     settings = settings or Settings.read()
     transport = open_transport(settings.artifact_root, storage_options(settings))
     return Stack(
-        store=ArtifactStore(settings.artifact_root, transport),
+        store=ArtifactStore(settings.artifact_root, transport, _local_cache(settings)),
         materializers=default_registry(allow_pickle=settings.allow_pickle),
         cache=StepCache(transport),
         records=StepRunRecords(transport),
         lineage=_recorder(settings, transport),
     )
+
+
+def _local_cache(settings: Settings) -> LocalCache | None:
+    if not settings.local_cache_dir or "://" not in settings.artifact_root:
+        return None
+    return LocalCache(Path(settings.local_cache_dir).expanduser().absolute(), settings.local_cache_size)
 
 
 def storage_options(settings: Settings) -> Mapping[str, Any]:
@@ -142,3 +153,12 @@ def _flag(option: str, *, default: bool) -> bool:
         return bool(conf.getboolean(SECTION, option, fallback=default))
     except (ValueError, AirflowConfigException) as error:
         raise SettingsError(f"[zen] {option} must be true or false: {error}") from error
+
+
+def _size(option: str, *, default: str) -> int:
+    """Read bytes, with K, M, G or T for powers of 1024."""
+    text = (_text(option) or default).upper()
+    digits, factor = (text[:-1], 1024 ** (1 + "KMGT".index(text[-1]))) if text[-1] in "KMGT" else (text, 1)
+    if not digits.isdecimal():
+        raise SettingsError(f"[zen] {option} must be bytes, such as '500M' or '10G', got {text!r}.")
+    return int(digits) * factor

@@ -123,3 +123,15 @@ def test_mlflow_credentials_are_hidden(zen, monkeypatch):
     server = tracking_server(Settings.read())
     assert (server.username, server.password, server.token) == ("ann", "hush", "hush2")
     assert "hush" not in repr(server)
+
+
+def test_local_cache_is_for_remote_roots(zen, tmp_path):
+    """A cache directory and its size are read from the options, and used where the root is remote."""
+    zen(artifact_root="s3://b/p", local_cache_dir=str(tmp_path / "cache"), local_cache_size="2g")
+    assert Settings.read().local_cache_size == 2 * 1024**3
+    assert open_stack().store.lend().is_relative_to(tmp_path / "cache")
+    zen(artifact_root=str(tmp_path / "root"))
+    assert not open_stack().store.lend().is_relative_to(tmp_path / "cache")
+    zen(local_cache_size="much")
+    with pytest.raises(SettingsError, match="local_cache_size must be bytes"):
+        Settings.read()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -12,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from airflow_zen.artifacts.local_cache import LocalCache
 from airflow_zen.artifacts.manifest import FILE_NAME, Manifest
 from airflow_zen.artifacts.parallel import in_parallel
-from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef
+from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, file_hash
 from airflow_zen.artifacts.root import normalise_root
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused
@@ -26,13 +26,19 @@ _LOOK_BEFORE_UPLOAD = 1024 * 1024
 class ArtifactStore:
     """Put directories in, get verified directories back.
 
-    `root` is a path or a URL, `transport` what moves the bytes under it. An artifact lies at
-    `artifacts/<digest[:2]>/<digest>/`; it exists when its manifest does, and never changes.
+    `root` is a path or a URL, `transport` what moves the bytes under it, `local_cache` what keeps the files of a
+    remote root on this machine. An artifact lies at `artifacts/<digest[:2]>/<digest>/`; it exists when its
+    manifest does, and never changes.
     """
 
-    def __init__(self, root: str, transport: Transport) -> None:
+    def __init__(self, root: str, transport: Transport, local_cache: LocalCache | None = None) -> None:
         self.root = normalise_root(root)
         self.transport = transport
+        self._local_cache = local_cache if transport.local("") is None else None
+
+    def lend(self) -> Path:
+        """Make an empty directory for artifacts to be loaded into; the caller removes it."""
+        return self._local_cache.lend() if self._local_cache else Path(tempfile.mkdtemp(prefix="airflow-zen-"))
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -84,7 +90,7 @@ class ArtifactStore:
         local = self.transport.local(address)
         if local is not None:
             return _linked(_verified_in_place(local, files), files, into) if own else _verified_in_place(local, files)
-        in_parallel(lambda file: self._fetch(address, file, into), files)
+        in_parallel(lambda file: self._fetch(address, file, into, own=own), files)
         return into
 
     def manifest(self, ref: ArtifactRef) -> Manifest:
@@ -123,24 +129,25 @@ class ArtifactStore:
         # The manifest goes last: its presence means that the upload finished.
         self.transport.publish(directory, address, last=FILE_NAME)
 
-    def _fetch(self, address: str, file: ArtifactFile, into: Path) -> None:
+    def _fetch(self, address: str, file: ArtifactFile, into: Path, *, own: bool) -> None:
+        def download(path: Path) -> None:
+            self.transport.download(f"{address}/{file.path}", path)
+            _verify(path, file)
+
         path = into / _inside(file.path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.transport.download(f"{address}/{file.path}", path)
-        _verify(path, file)
+        if self._local_cache:
+            self._local_cache.fetch(file, path, download, own=own)
+        else:
+            download(path)
 
 
 def _address(digest: str) -> str:
     return f"artifacts/{digest[:2]}/{digest}"
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _describe(directory: Path, path: Path) -> ArtifactFile:
-    return ArtifactFile(path.relative_to(directory).as_posix(), path.stat().st_size, _sha256(path))
+    return ArtifactFile(path.relative_to(directory).as_posix(), path.stat().st_size, file_hash(path))
 
 
 def _inside(path: str) -> str:
@@ -150,7 +157,7 @@ def _inside(path: str) -> str:
 
 
 def _verify(path: Path, file: ArtifactFile) -> None:
-    if path.stat().st_size != file.size or _sha256(path) != file.sha256:
+    if path.stat().st_size != file.size or file_hash(path) != file.sha256:
         raise ArtifactCorrupt(
             f"{path} differs from its digest {file.sha256[:12]}: the stored bytes are damaged. Delete the artifact's "
             "directory and run the step that made it again."

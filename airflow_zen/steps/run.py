@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import tempfile
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -59,7 +59,7 @@ def run_step(step: Step, arguments: Arguments, stack: Stack, run: StepRun, watch
     if entry:
         return _reuse(entry, stack, run, watcher)
     notebook = Notebook(frozenset(run.inputs), frozenset(step.outputs.names))
-    with flight, ThreadPoolExecutor(1) as pool, _scratch() as scratch:
+    with flight, ThreadPoolExecutor(1) as pool, _scratch(stack) as scratch:
         opening = pool.submit(stack.lineage.start, run)
         try:
             with noting(notebook), _called(step, arguments, stack, opening, watcher, scratch) as result:
@@ -197,6 +197,9 @@ def _ended(run: StepRun, stack: Stack, error: BaseException, watcher: Watcher) -
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="airflow-zen-", ignore_cleanup_errors=True) as directory:
-        yield Path(directory)
+def _scratch(stack: Stack) -> Iterator[Path]:
+    directory = stack.store.lend()
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

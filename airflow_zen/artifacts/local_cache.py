@@ -1,0 +1,163 @@
+"""Verified files of remote artifacts on a worker's own disk, by their hash; shared by all tasks of the worker."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import socket
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from airflow_zen.artifacts.ref import ArtifactFile, file_hash
+from airflow_zen.errors import SettingsError
+
+_READ_ONLY = 0o444
+_LOCKS = "locks"
+_ARRIVING = "arriving"
+_LENT = "lent"
+_FORGOTTEN = 7 * 24 * 3600.0
+
+
+class LocalCache:
+    """Keep at most `most_bytes` of the files that were used last.
+
+    A file appears by one rename after it was verified, and is never written again; who reads it holds a hard
+    link, so that removing it takes nothing from a running task. Locks are the kernel's and die with their
+    process. What a killed process left behind is cleared away later.
+    """
+
+    def __init__(self, directory: Path, most_bytes: int) -> None:
+        self.directory = directory
+        self.most_bytes = most_bytes
+        try:
+            for folder in (_LOCKS, _ARRIVING, _LENT):
+                (directory / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise SettingsError(
+                f"[zen] local_cache_dir {str(directory)!r} cannot be written: {error.strerror}. Choose another, or leave it empty."
+            ) from error
+
+    def lend(self) -> Path:
+        """Make a directory on the cache's own disk, where links to its files can be; the caller removes it."""
+        return Path(tempfile.mkdtemp(prefix=_owner(), dir=self.directory / _LENT))
+
+    def fetch(self, file: ArtifactFile, target: Path, download: Callable[[Path], None], *, own: bool = False) -> None:
+        """Put a file at `target`, from here or by `download`, which verifies what it brings.
+
+        Of several processes that need the same file one downloads it. `own` gives a copy, for user code that
+        may write into it.
+        """
+        if file.size > self.most_bytes:
+            download(target)
+            return
+        if self._give(file, target, own=own):
+            return
+        with self._locked(file.sha256[:2]):
+            if self._give(file, target, own=own):
+                return
+            arriving = self.directory / _ARRIVING / f"{_owner()}{uuid.uuid4().hex}"
+            try:
+                download(arriving)
+                arriving.chmod(_READ_ONLY)
+                _hand_over(arriving, target, own=own)
+                self._path(file).parent.mkdir(exist_ok=True, mode=0o700)
+                arriving.replace(self._path(file))
+            finally:
+                arriving.unlink(missing_ok=True)
+        self.make_room()
+
+    def make_room(self) -> None:
+        """Remove the files that were not used for longest, and what killed processes left; one process at a time."""
+        with self._locked("room", wait=False) as mine:
+            if not mine:
+                return
+            known = sorted(self._files(), key=lambda entry: entry[1].st_mtime)
+            total = sum(stat.st_size for _, stat in known)
+            for path, stat in known:
+                if total <= self.most_bytes:
+                    break
+                path.unlink(missing_ok=True)
+                total -= stat.st_size
+            for folder in (_ARRIVING, _LENT):
+                _clear((self.directory / folder).iterdir())
+
+    def _give(self, file: ArtifactFile, target: Path, *, own: bool) -> bool:
+        path = self._path(file)
+        try:
+            if not self._is_whole(path, file):
+                path.unlink()
+                return False
+            os.utime(path)
+            _hand_over(path, target, own=own)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _is_whole(self, path: Path, file: ArtifactFile) -> bool:
+        """Trust a file since it was verified; once after each start of the machine its bytes are held to it again.
+
+        A machine that lost power may have kept a name and not the bytes. Each use sets a file's change time.
+        """
+        stat = path.stat()
+        booted = time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+        return stat.st_size == file.size and (stat.st_ctime > booted or file_hash(path) == file.sha256)
+
+    def _path(self, file: ArtifactFile) -> Path:
+        return self.directory / file.sha256[:2] / file.sha256
+
+    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for folder in self.directory.glob("??"):
+            for entry in os.scandir(folder):
+                with contextlib.suppress(FileNotFoundError):
+                    yield Path(entry.path), entry.stat()
+
+    @contextlib.contextmanager
+    def _locked(self, name: str, *, wait: bool = True) -> Iterator[bool]:
+        """Hold a lock; without `wait`, tell whether it was free."""
+        descriptor = os.open(self.directory / _LOCKS / name, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(descriptor)
+
+
+def _hand_over(path: Path, target: Path, *, own: bool) -> None:
+    if not own:
+        with contextlib.suppress(OSError):
+            os.link(path, target)
+            return
+    shutil.copyfile(path, target)
+
+
+def _owner() -> str:
+    return f"{socket.gethostname()}~{os.getpid()}~"
+
+
+def _clear(paths: Iterator[Path]) -> None:
+    """Remove what a process of this machine that is gone left, and anything older than a week."""
+    for path in paths:
+        host, _, rest = path.name.partition("~")
+        gone = host == socket.gethostname() and not _lives(rest.partition("~")[0])
+        with contextlib.suppress(OSError):
+            if gone or time.time() - path.stat().st_mtime > _FORGOTTEN:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _lives(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, ValueError):
+        return True
+    return True
