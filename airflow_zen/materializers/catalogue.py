@@ -20,6 +20,14 @@ _TEXT = f"{_HERE}.texts:TextMaterializer"
 _XGBOOST = f"{_HERE}.xgboost:XgboostMaterializer"
 _LIGHTGBM = f"{_HERE}.lightgbm:LightgbmMaterializer"
 _ONNX = f"{_HERE}.onnx:OnnxMaterializer"
+_CATBOOST = f"{_HERE}.catboost:CatboostMaterializer"
+_TENSOR = f"{_HERE}.torch:TensorMaterializer"
+_STATE_DICT = f"{_HERE}.torch:StateDictMaterializer"
+_MODULE = f"{_HERE}.torch:ModuleMaterializer"
+_KERAS = f"{_HERE}.keras:KerasMaterializer"
+_TF_DATASET = f"{_HERE}.tensorflow:TfDatasetMaterializer"
+_PRETRAINED = f"{_HERE}.transformers:PretrainedMaterializer"
+_DATASETS = f"{_HERE}.datasets:DatasetsMaterializer"
 _PILLOW = f"{_HERE}.pillow:PillowMaterializer"
 _PLOTLY = f"{_HERE}.plotly:PlotlyMaterializer"
 _XARRAY = f"{_HERE}.xarray:XarrayMaterializer"
@@ -86,6 +94,16 @@ TYPES: Mapping[str, str] = {
     "lightgbm.Booster": _LIGHTGBM,
     "lightgbm.LGBMModel": _LIGHTGBM,
     "onnx.ModelProto": _ONNX,
+    "catboost.CatBoost": _CATBOOST,
+    "torch.Tensor": _TENSOR,
+    "torch.nn.Parameter": _TENSOR,
+    "torch.nn.Module": _MODULE,
+    "keras.Model": _KERAS,
+    "tensorflow.python.data.ops.dataset_ops.DatasetV2": _TF_DATASET,
+    "transformers.modeling_utils.PreTrainedModel": _PRETRAINED,
+    "transformers.tokenization_utils_base.PreTrainedTokenizerBase": _PRETRAINED,
+    "datasets.arrow_dataset.Dataset": _DATASETS,
+    "datasets.dataset_dict.DatasetDict": _DATASETS,
     "PIL.Image.Image": _PILLOW,
     "plotly.basedatatypes.BaseFigure": _PLOTLY,
     "xarray.Dataset": _XARRAY,
@@ -109,8 +127,29 @@ ENCODINGS: Mapping[str, str] = {
     "xgboost.mlflow@1": _XGBOOST,
     "lightgbm.mlflow@1": _LIGHTGBM,
     "onnx.mlflow@1": _ONNX,
+    "catboost.mlflow@1": _CATBOOST,
+    "torch.safetensors@1": _TENSOR,
+    "torch.state@1": _STATE_DICT,
+    "torch.module@1": _MODULE,
+    "keras.mlflow@1": _KERAS,
+    "tensorflow.tfrecord@1": _TF_DATASET,
+    "transformers.pretrained@1": _PRETRAINED,
+    "datasets.arrow@1": _DATASETS,
     "pillow.png@1": _PILLOW,
     "plotly.json@1": _PLOTLY,
     "xarray.npy@1": _XARRAY,
     "geopandas.wkb@1": _GEOPANDAS,
 }
+
+REMEDIES: Mapping[str, str] = {
+    "builtins.function": "Return what it computes.",
+    "builtins.generator": "Declare the output Iterator[pd.DataFrame], or return a list.",
+    "matplotlib.figure.Figure": "It has no form that is exact: call figure.savefig(path) and return the pathlib.Path.",
+    "torch.optim.Optimizer": "Return optimizer.state_dict().",
+    "torch.utils.data.DataLoader": "Return what it loads, as tensors or a dataset.",
+    "torch.utils.data.Dataset": "Return its samples, as tensors or a dataset of Hugging Face.",
+    "pandas.api.typing.DataFrameGroupBy": "Return the frame it groups.",
+    "pandas.api.typing.SeriesGroupBy": "Return the series it groups.",
+    "mlflow.pyfunc.model.PythonModel": "It is code: save it with mlflow.pyfunc.save_model and return the pathlib.Path.",
+}
+"""What to return in the place of types that are known to have no exact form."""

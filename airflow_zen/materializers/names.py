@@ -13,7 +13,6 @@ _PUBLIC_LIBRARIES = frozenset(
     {
         "PIL",
         "catboost",
-        "datasets",
         "geopandas",
         "keras",
         "lightgbm",

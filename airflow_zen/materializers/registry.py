@@ -88,7 +88,7 @@ class MaterializerRegistry:
         if self.allow_pickle:
             return self._build(catalogue.PICKLE)
         raise MaterializerNotFound(
-            f"No materializer saves {type_name(cls)}. Return a type that has one, register one for it, or set "
+            f"No materializer saves {type_name(cls)}. {_remedy(cls)} Otherwise register one for it, or set "
             f"[zen] allow_pickle = True."
         )
 
@@ -179,6 +179,11 @@ class MaterializerRegistry:
 def default_registry(allow_pickle: bool = False) -> MaterializerRegistry:
     """Build the registry of everything this package saves; `allow_pickle` adds cloudpickle as the last resort."""
     return MaterializerRegistry(catalogue.TYPES, catalogue.ENCODINGS, allow_pickle)
+
+
+def _remedy(cls: type) -> str:
+    remedies = (catalogue.REMEDIES.get(type_name(base)) for base in cls.__mro__)
+    return next(filter(None, remedies), "Return a type that has one.")
 
 
 def _imported(entry: str) -> type[Materializer]:

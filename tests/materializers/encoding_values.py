@@ -104,6 +104,49 @@ def _onnx() -> Any:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
+def _module() -> Any:
+    import torch
+
+    module = torch.nn.Linear(2, 1)
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([[1.0, -1.0]]))
+        module.bias.zero_()
+    return module
+
+
+def _tensor() -> Any:
+    import torch
+
+    return torch.arange(6, dtype=torch.bfloat16).reshape(2, 3).t()
+
+
+def _keras() -> Any:
+    import keras
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="ones")])
+    model.compile("sgd", "mse")
+    return model
+
+
+def _tf_dataset() -> Any:
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices({"a": np.arange(3), "b": ["x", "y", "z"]})
+
+
+def _hugging_face(name: str) -> Any:
+    from tests.materializers.ml_values import ROWS
+
+    return ROWS[name].make(Path())
+
+
+def _catboost() -> Any:
+    import catboost
+
+    options = {"iterations": 2, "depth": 1, "random_seed": 0, "verbose": 0, "allow_writing_files": False}
+    return catboost.CatBoostRegressor(thread_count=1, **options).fit(X, X[:, 0])
+
+
 def _image(mode: str) -> Any:
     from PIL import Image
 
@@ -177,6 +220,14 @@ WRITTEN: dict[str, dict[str, Written]] = {
         "booster": Written(_lightgbm_booster, "lightgbm", _predict),
     },
     "onnx.mlflow@1": {"relu": Written(_onnx, "onnx")},
+    "catboost.mlflow@1": {"regressor": Written(_catboost, "catboost", _predict)},
+    "torch.safetensors@1": {"transposed": Written(_tensor, "torch")},
+    "torch.state@1": {"linear": Written(lambda: _module().state_dict(), "torch")},
+    "torch.module@1": {"linear": Written(_module, "torch")},
+    "keras.mlflow@1": {"dense": Written(_keras, "tensorflow", lambda model: model.predict(X, verbose=0))},
+    "tensorflow.tfrecord@1": {"slices": Written(_tf_dataset, "tensorflow")},
+    "transformers.pretrained@1": {"tokenizer": Written(lambda: _hugging_face("tokenizer"), "transformers")},
+    "datasets.arrow@1": {"rows": Written(lambda: _hugging_face("hugging face dataset"), "datasets")},
     "pillow.png@1": {"rgb": Written(lambda: _image("RGB"), "PIL"), "cmyk": Written(lambda: _image("CMYK"), "PIL")},
     "plotly.json@1": {"scatter": Written(_figure, "plotly")},
     "xarray.npy@1": {"dataset": Written(_dataset, "xarray")},

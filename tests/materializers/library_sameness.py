@@ -19,6 +19,15 @@ def library_comparison(value: Any, assert_same: Compare) -> Compare | None:
     return None
 
 
+def are_of_one_kind(left: Any, right: Any) -> bool:
+    """Tell whether two classes are private ones of a public kind: every step of a `tf.data.Dataset` has its own."""
+    kinds = [
+        {base.__qualname__ for base in type(each).__mro__ if base.__module__.startswith("tensorflow.")}
+        for each in (left, right)
+    ]
+    return "DatasetV2" in kinds[0] & kinds[1]
+
+
 def _sparse(assert_same: Compare, value: Any) -> Compare | None:
     import scipy.sparse
 
@@ -135,12 +144,123 @@ def _geopandas(assert_same: Compare, value: Any) -> Compare:
     return frames if isinstance(value, pd.DataFrame) else series
 
 
+def _torch(assert_same: Compare, value: Any) -> Compare | None:
+    import torch
+
+    def tensors(left: Any, right: Any) -> None:
+        assert (left.dtype, left.shape, left.device) == (right.dtype, right.shape, right.device)
+        assert left.requires_grad == right.requires_grad
+        assert left.layout == right.layout
+        if left.is_contiguous(memory_format=torch.channels_last) if left.dim() == 4 else left.is_contiguous():
+            assert left.stride() == right.stride()
+        one, other = (each.detach().contiguous().flatten().view(torch.uint8) for each in (left, right))
+        assert torch.equal(one, other)
+
+    def modules(left: Any, right: Any) -> None:
+        assert [name for name, _ in left.named_modules()] == [name for name, _ in right.named_modules()]
+        shared_left = _sharing(left.named_parameters(remove_duplicate=False))
+        assert shared_left == _sharing(right.named_parameters(remove_duplicate=False))
+        one, other = left.__getstate__(), right.__getstate__()
+        for name in ("_flat_weights", "_all_weights"):
+            one.pop(name, None), other.pop(name, None)
+        assert_same(one, other)
+
+    if isinstance(value, torch.nn.Module):
+        return modules
+    return tensors if isinstance(value, torch.Tensor) else None
+
+
+def _sharing(named: Any) -> list[list[str]]:
+    groups: dict[int, list[str]] = {}
+    for name, weight in named:
+        groups.setdefault(id(weight), []).append(name)
+    return sorted(groups.values())
+
+
+def _keras(assert_same: Compare, value: Any) -> Compare:
+    def compare(left: Any, right: Any) -> None:
+        assert left.name == right.name
+        assert [layer.name for layer in left.layers] == [layer.name for layer in right.layers]
+        optimizers = getattr(left, "optimizer", None), getattr(right, "optimizer", None)
+        assert (optimizers[0] is None) == (optimizers[1] is None)
+        own = left.weights + (optimizers[0].variables if optimizers[0] else [])
+        others = right.weights + (optimizers[1].variables if optimizers[1] else [])
+        for one, other in zip(own, others, strict=True):
+            np.testing.assert_array_equal(one.numpy(), other.numpy(), strict=True)
+
+    return compare
+
+
+def _tensorflow(assert_same: Compare, value: Any) -> Compare:
+    import tensorflow as tf
+
+    def compare(left: Any, right: Any) -> None:
+        assert left.element_spec == right.element_spec
+        one, other = ([tf.nest.flatten(element) for element in each] for each in (left, right))
+        assert len(one) == len(other) == right.cardinality().numpy()
+        for ours, theirs in zip(one, other, strict=True):
+            for tensor, again in zip(ours, theirs, strict=True):
+                np.testing.assert_array_equal(tensor.numpy(), again.numpy(), strict=True)
+
+    return compare
+
+
+def _datasets(assert_same: Compare, value: Any) -> Compare:
+    def compare(left: Any, right: Any) -> None:
+        if isinstance(left, dict):
+            assert list(left) == list(right)
+            for name in left:
+                compare(left[name], right[name])
+            return
+        assert left.features == right.features
+        assert (left.split, left.format) == (right.split, right.format)
+        assert left.info.description == right.info.description
+        assert left.with_format(None).to_list() == right.with_format(None).to_list()
+
+    return compare
+
+
+def _transformers(assert_same: Compare, value: Any) -> Compare:
+    import transformers
+
+    def tokenizers(left: Any, right: Any) -> None:
+        assert left.get_vocab() == right.get_vocab()
+        assert left.special_tokens_map == right.special_tokens_map
+        assert left("a cat b").data == right("a cat b").data
+
+    def models(left: Any, right: Any) -> None:
+        assert left.config.to_dict() == right.config.to_dict()
+        assert left.training == right.training
+        assert_same(dict(left.named_parameters()), dict(right.named_parameters()))
+        assert_same(dict(left.named_buffers()), dict(right.named_buffers()))
+
+    return models if isinstance(value, transformers.PreTrainedModel) else tokenizers
+
+
+def _catboost(assert_same: Compare, value: Any) -> Compare:
+    def compare(left: Any, right: Any) -> None:
+        assert left.is_fitted() == right.is_fitted()
+        assert_same(left.get_params(), right.get_params())
+        if left.is_fitted():
+            assert left == right
+            assert_same(left.feature_names_, right.feature_names_)
+            assert_same(list(left.classes_), list(right.classes_))
+
+    return compare
+
+
 _COMPARISONS: dict[str, Callable[[Compare, Any], Compare | None]] = {
     "PIL": _pillow,
+    "catboost": _catboost,
+    "datasets": _datasets,
     "geopandas": _geopandas,
+    "keras": _keras,
     "lightgbm": _lightgbm,
     "plotly": _plotly,
     "scipy": _sparse,
+    "tensorflow": _tensorflow,
+    "torch": _torch,
+    "transformers": _transformers,
     "xarray": _xarray,
     "xgboost": _xgboost,
 }

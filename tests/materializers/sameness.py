@@ -19,12 +19,12 @@ import pydantic
 from pendulum.tz.timezone import FixedTimezone
 from sklearn.base import BaseEstimator
 
-from tests.materializers.library_sameness import library_comparison
+from tests.materializers.library_sameness import are_of_one_kind, library_comparison
 
 
 def assert_same(left: Any, right: Any) -> None:
     """Hold two values against each other: types, order, dtypes, names; NaN is NaN, and -0.0 is not 0.0."""
-    assert type(left) is type(right), f"{type(left)} became {type(right)}"
+    assert type(left) is type(right) or are_of_one_kind(left, right), f"{type(left)} became {type(right)}"
     if left is right:
         return
     compare_library = library_comparison(left, assert_same)

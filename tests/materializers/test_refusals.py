@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import dateutil.tz
 import geopandas
 import lightgbm
+import matplotlib.figure
 import numpy as np
 import pandas as pd
 import pendulum
@@ -240,6 +241,8 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "geo frame subclass": (lambda _: MyGeoFrame({"a": [1]}), "base class"),
     "xgboost with an own objective": (lambda _: xgboost.XGBRegressor(objective=_cubic), "No materializer saves"),
     "lightgbm with an own objective": (lambda _: lightgbm.LGBMRegressor(objective=_cubic), "_cubic"),
+    "matplotlib figure": (lambda _: matplotlib.figure.Figure(), "savefig"),
+    "grouped frame": (lambda _: pd.DataFrame({"a": [1]}).groupby("a"), "Return the frame it groups"),
     "missing path": (lambda directory: directory / "nowhere", "not a file or directory"),
     "root path": (lambda _: Path("/"), "no name of its own"),
     "link that leaves": (_outer_link, "symbolic link that leaves"),

@@ -29,6 +29,12 @@ class TreeMaterializer(Materializer):
     encoding = "python.json@1"
     inline = True
 
+    def for_value(self, value: Any) -> Materializer:
+        """Choose itself, or for a dict of tensors the one that writes a single file of them."""
+        from airflow_zen.materializers.tree.parts import is_state_dict
+
+        return self.registry.for_encoding("torch.state@1") if is_state_dict(value) else self
+
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `value.json`, and the parts it refers to.
 

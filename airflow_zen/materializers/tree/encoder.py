@@ -55,6 +55,8 @@ class Encoder:
         return SaveRefused(f"A value of type {type_name(type(value))} ({self._trail()}) is not stored: {remedy}")
 
     def _composite(self, value: Any, kind: type) -> Json:
+        if self._parts.prefer(value):
+            return {TAG: "part", **self._parts.save(value)}
         if kind is list:
             return list(value) if _natural(value) else [self.encode(item) for item in value]
         if kind is dict and _natural_keys(value):

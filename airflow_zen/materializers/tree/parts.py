@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,10 @@ class Parts:
         """Tell whether values of a type are parts rather than JSON; raises `MaterializerNotFound`."""
         return self.registry.for_type(cls).encoding != "python.json@1"
 
+    def prefer(self, value: Any) -> bool:
+        """Tell whether a container is kept better as a part: a dict of tensors is one file."""
+        return is_state_dict(value)
+
     def save(self, value: Any) -> Mapping[str, str]:
         """Save one value, and give the reference to it; raises `SaveRefused` for a plan or a stream."""
         if self.registry.for_type(type(value)).stored_type(value) is not type(value):
@@ -47,6 +53,21 @@ class NoParts(Parts):
         super().__init__(registry, Path())
         self._place = place
 
+    def prefer(self, value: Any) -> bool:
+        """There is no place for parts."""
+        return False
+
     def save(self, value: Any) -> Mapping[str, str]:
         """Raise `SaveRefused`."""
         raise SaveRefused(f"A {type_name(type(value))} in {self._place} is not stored. Keep it in a list or a dict.")
+
+
+def is_state_dict(value: Any) -> bool:
+    """Tell whether a value is a dict of PyTorch's tensors by name, such as `module.state_dict()`."""
+    if "torch" not in sys.modules or type(value) not in (dict, OrderedDict) or not value:
+        return False
+    return all(type(key) is str and _is_tensor(type(item)) for key, item in value.items())
+
+
+def _is_tensor(cls: type) -> bool:
+    return any((base.__module__, base.__qualname__) == ("torch", "Tensor") for base in cls.__mro__)

@@ -1,0 +1,33 @@
+"""CatBoost models as plain MLflow Model directories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_zen.materializers.base import Materializer
+
+
+class CatboostMaterializer(Materializer):
+    """Save a model the way `mlflow.catboost.save_model` lays it out, and its parameters beside it.
+
+    Refused: subclasses, and functions among the parameters (an own objective or metric).
+    """
+
+    types = ("catboost.CatBoost",)
+    encoding = "catboost.mlflow@1"
+    libraries = ("catboost",)
+    extra = "catboost"
+
+    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
+        """Write `MLmodel`, `model.cb`, `state.json` and the environment."""
+        from airflow_zen.materializers.catboost.model import save_model
+
+        return save_model(self, value, directory)
+
+    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
+        """Read the model."""
+        from airflow_zen.materializers.catboost.model import load_model
+
+        return load_model(self, directory)

@@ -1,0 +1,73 @@
+"""Datasets to Arrow files on disk, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from airflow_zen.errors import SaveRefused
+from airflow_zen.materializers.names import type_name
+
+FOLDER = "dataset"
+
+_STATE = "state.json"
+_FINGERPRINT = "_fingerprint"
+
+
+def save_dataset(dataset: Any, directory: Path) -> Mapping[str, Any]:
+    """Write the folder; raises `SaveRefused` for a subclass."""
+    if type(dataset) not in (datasets.Dataset, datasets.DatasetDict):
+        raise SaveRefused(f"{type_name(type(dataset))} is a subclass that would come back as its base class.")
+    with _quiet():
+        dataset.save_to_disk(directory / FOLDER)
+    for state in _states(directory):
+        _set_fingerprint(state)
+    if isinstance(dataset, datasets.DatasetDict):
+        splits = ", ".join(f"{name} {held.num_rows}" for name, held in dataset.items())
+        return {"shape": f"{len(dataset)} splits: {splits}"}
+    columns = [{"name": name, "type": str(feature)} for name, feature in dataset.features.items()]
+    shape = f"{dataset.num_rows} rows × {len(columns)} columns"
+    return {"shape": shape, "rows": dataset.num_rows, "columns": columns}
+
+
+def load_dataset(directory: Path) -> Any:
+    """Read what `save_dataset` wrote."""
+    with _quiet():
+        loaded = datasets.load_from_disk(str(directory / FOLDER))
+    splits = loaded.values() if isinstance(loaded, datasets.DatasetDict) else [loaded]
+    states = [directory / FOLDER / name for name in loaded] if isinstance(loaded, dict) else [directory / FOLDER]
+    for split, folder in zip(splits, states, strict=True):
+        split._fingerprint = json.loads((folder / _STATE).read_text("utf-8"))[_FINGERPRINT]  # noqa: SLF001
+    return loaded
+
+
+def _states(directory: Path) -> Iterator[Path]:
+    yield from sorted((directory / FOLDER).rglob(_STATE))
+
+
+def _set_fingerprint(state: Path) -> None:
+    """Write the fingerprint of the content in the place of one that may be of the moment."""
+    held = json.loads(state.read_text("utf-8"))
+    digest = hashlib.sha256()
+    for file in held["_data_files"]:
+        digest.update((state.parent / file["filename"]).read_bytes())
+    held[_FINGERPRINT] = digest.hexdigest()[:16]
+    state.write_text(json.dumps(held, indent=2, sort_keys=True), encoding="utf-8")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Show no progress bars meanwhile: a task's log is no terminal."""
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()

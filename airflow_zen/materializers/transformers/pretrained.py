@@ -1,0 +1,109 @@
+"""Models and tokenizers to folders of `save_pretrained`, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers.utils import logging
+
+from airflow_zen.errors import ArtifactRefused, SaveRefused
+from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.classes import reference, resolve
+from airflow_zen.materializers.names import type_name
+from airflow_zen.materializers.tree import read_tree, write_tree
+
+FOLDER = "pretrained"
+NOTE = "class.json"
+
+# What save_pretrained writes into the configuration of the very model it saves.
+_SET_BY_SAVING = ("architectures", "dtype")
+
+# Where a tokenizer was read from says nothing about it.
+_OF_THE_PLACE = ("is_local", "local_files_only", "name_or_path")
+
+
+def save_pretrained(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
+    """Write the folder; raises `SaveRefused` for a model that would not come back."""
+    is_model = isinstance(value, transformers.PreTrainedModel)
+    note: dict[str, Any] = {"class": reference(type(value))}
+    if is_model:
+        _check_one_dtype(value)
+        frozen = [name for name, weight in value.named_parameters() if not weight.requires_grad]
+        unset = [name for name in _SET_BY_SAVING if getattr(value.config, name, None) is None]
+        note |= {"training": value.training, "frozen": frozen, "unset": unset}
+    with _quiet():
+        value.save_pretrained(directory / FOLDER)
+    write_tree(materializer, note, directory, NOTE)
+    if not is_model:
+        _forget_place(directory / FOLDER / "tokenizer_config.json")
+        return {"shape": f"{type(value).__qualname__} of {len(value)} tokens"}
+    _unset(value, note["unset"])
+    _check_comes_back(value, load_pretrained(materializer, directory, type(value)))
+    return {"shape": f"{type(value).__qualname__} of {value.num_parameters()} parameters"}
+
+
+def load_pretrained(materializer: Materializer, directory: Path, wanted: type | None = None) -> Any:
+    """Read what `save_pretrained` wrote."""
+    note = read_tree(materializer, directory, NOTE)
+    cls: Any = resolve(note["class"], wanted)
+    if not issubclass(cls, transformers.PreTrainedModel | transformers.PreTrainedTokenizerBase):
+        raise ArtifactRefused(f"{note['class']} is no model or tokenizer here, and the artifact says it is one.")
+    if not issubclass(cls, transformers.PreTrainedModel):
+        tokenizer = cls.from_pretrained(directory / FOLDER, local_files_only=True, trust_remote_code=False)
+        for name in _OF_THE_PLACE:
+            tokenizer.init_kwargs.pop(name, None)
+        tokenizer.name_or_path = ""
+        return tokenizer
+    with _quiet():
+        model = cls.from_pretrained(directory / FOLDER, local_files_only=True, trust_remote_code=False, dtype="auto")
+    model.name_or_path = model.config._name_or_path = ""  # noqa: SLF001 - the folder of the moment
+    _unset(model, note["unset"])
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(name not in note["frozen"])
+    return model.train(note["training"])
+
+
+def _unset(model: Any, names: list[str]) -> None:
+    for name in names:
+        setattr(model.config, name, None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Show no progress bars meanwhile: a task's log is no terminal."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _check_one_dtype(model: Any) -> None:
+    dtypes = sorted({str(weight.dtype) for weight in model.parameters() if weight.is_floating_point()})
+    if len(dtypes) > 1:
+        raise SaveRefused(
+            f"This {type_name(type(model))} has weights of {', '.join(dtypes)}. Convert it with .to(dtype)."
+        )
+
+
+def _check_comes_back(model: Any, loaded: Any) -> None:
+    """See that every weight is there: a model may hold some that its class does not know."""
+    one, other = model.state_dict(), loaded.state_dict()
+    if one.keys() != other.keys() or not all(torch.equal(one[name].cpu(), other[name]) for name in one):
+        raise SaveRefused(f"{type_name(type(model))} does not come back with all its weights from from_pretrained().")
+
+
+def _forget_place(file: Path) -> None:
+    if not file.exists():
+        return
+    held = json.loads(file.read_text("utf-8"))
+    kept = {key: item for key, item in held.items() if key not in _OF_THE_PLACE}
+    file.write_text(json.dumps(kept, indent=2, ensure_ascii=False, sort_keys=True), encoding="utf-8")
