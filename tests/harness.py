@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import structlog
@@ -148,7 +149,7 @@ def _run_task(
         dag_version_id=uuid.uuid4(),
         context_carrier={},
         task=task,
-        bundle_instance=None,
+        bundle_instance=SimpleNamespace(name="tests", version=None),
         max_tries=task.retries if max_tries is None else max_tries,
         start_date=NOW,
         is_mapped=task.is_mapped,

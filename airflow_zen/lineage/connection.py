@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import select
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -51,16 +52,19 @@ class KeptConnection:
         self._open: http.client.HTTPConnection | None = None
         self._used = 0.0
 
-    def send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+    def send(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], once: bool = False
+    ) -> Answer:
         """Send one request and read the answer whole.
 
-        A kept connection that turns out to be dropped is replaced once. Raises `MlflowAway` when the
-        server does not take the connection or does not answer in time.
+        A kept connection that turns out to be dropped is replaced once, unless the request must not be
+        sent twice: the server may have done what it asks, and only the answer is lost. Raises `MlflowAway`
+        when the server does not take the connection or does not answer in time.
         """
         try:
             kept = self._kept()
             if kept:
-                with suppress(*_DROPPED):
+                with suppress(*(() if once else _DROPPED)):
                     return self._exchange(kept, method, path, body, headers)
                 self.close()
             return self._exchange(self._connect(), method, path, body, headers)
@@ -77,8 +81,8 @@ class KeptConnection:
         self._open = None
 
     def _kept(self) -> http.client.HTTPConnection | None:
-        """Give the open connection unless it has been idle too long to be trusted."""
-        if self._open and self._clock() - self._used >= _IDLE_SECONDS:
+        """Give the open connection unless it has been idle too long to be trusted, or has been closed over there."""
+        if self._open and (self._clock() - self._used >= _IDLE_SECONDS or _closed(self._open)):
             self.close()
         return self._open
 
@@ -99,6 +103,11 @@ class KeptConnection:
         if response.will_close:
             self.close()
         return answer
+
+
+def _closed(kept: http.client.HTTPConnection) -> bool:
+    """Tell whether the server has closed an idle connection: there is something to read, and nothing was asked."""
+    return bool(kept.sock is None or select.select([kept.sock], [], [], 0)[0])
 
 
 def _connection(server: TrackingServer, timeout: float) -> http.client.HTTPConnection:

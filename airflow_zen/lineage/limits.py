@@ -16,7 +16,7 @@ DATASET_NAME = 500
 DATASET_SCHEMA = 1_048_575
 DIGEST = 16
 PER_BATCH = 100
-CHARACTERS_PER_BATCH = 400_000
+BYTES_PER_BATCH = 400_000
 
 CUT = "…"
 
@@ -54,8 +54,8 @@ def batches(entries: Sequence[dict[str, str]]) -> Iterator[list[dict[str, str]]]
     batch: list[dict[str, str]] = []
     size = 0
     for entry in entries:
-        length = sum(map(len, entry.values()))
-        if batch and (len(batch) == PER_BATCH or size + length > CHARACTERS_PER_BATCH):
+        length = sum(len(text.encode(errors="replace")) for text in entry.values())
+        if batch and (len(batch) == PER_BATCH or size + length > BYTES_PER_BATCH):
             yield batch
             batch, size = [], 0
         batch.append(entry)

@@ -18,6 +18,8 @@ from airflow_zen.lineage.tracking_server import TrackingServer
 __all__ = ["MlflowAway", "MlflowRefused", "MlflowRest", "Patience", "TrackingServer"]
 
 _API = "/api/2.0/mlflow/"
+# Each of these makes another one when it is sent again.
+_NEVER_TWICE = frozenset(_API + path for path in ("runs/create", "logged-models", "model-versions/create"))
 _TRACES = "/v1/traces"
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts/"
 
@@ -105,7 +107,7 @@ class MlflowRest:
         try:
             with self._connection() as connection:
                 self.sent += 1
-                answer = connection.send(method, self._base + path, data, headers)
+                answer = connection.send(method, self._base + path, data, headers, once=path in _NEVER_TWICE)
         except MlflowAway as error:
             self._away = (self._clock(), error)
             raise

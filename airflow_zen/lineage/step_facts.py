@@ -14,9 +14,12 @@ from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.step_metadata import noted_metrics
 from airflow_zen.lineage.step_run import StepRun
 
+# A request may hold 1000 metrics, parameters and tags together.
+_METRICS = 700
+
 
 def send_facts(run: StepRun, run_id: str, tags: Mapping[str, str], rest: MlflowRest) -> None:
-    """Send parameters, metrics and tags: one request, and another for every further 100 parameters.
+    """Send parameters, metrics and tags: one request, and another for every further 100 of a kind.
 
     MLflow never changes a parameter. Where user code or autologging wrote another value under the same
     name, theirs stays, and ours becomes `step.<name>`.
@@ -41,11 +44,15 @@ def send_end(run: StepRun, run_id: str, rest: MlflowRest) -> None:
 
 
 def _send(parameters: Mapping[str, str], run: StepRun, run_id: str, tags: Mapping[str, str], rest: MlflowRest) -> None:
-    first, *others = list(batches(entries(parameters))) or [[]]
-    body = {"run_id": run_id, "metrics": _metrics(run), "tags": entries(tags), "params": first}
-    rest.post("runs/log-batch", body)
-    for batch in others:
-        rest.post("runs/log-batch", {"run_id": run_id, "params": batch})
+    metrics = _metrics(run)
+    parts = {
+        "params": list(batches(entries(parameters))),
+        "tags": list(batches(entries(tags))),
+        "metrics": [metrics[first : first + _METRICS] for first in range(0, len(metrics), _METRICS)],
+    }
+    for number in range(max(map(len, parts.values()))):
+        body = {kind: part[number] for kind, part in parts.items() if number < len(part)}
+        rest.post("runs/log-batch", {"run_id": run_id, **body})
 
 
 def _metrics(run: StepRun) -> list[dict[str, Any]]:

@@ -10,7 +10,9 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, context_me
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.lineage.recorder import Opened
 from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
+from airflow_zen.operators.code_version import code_version
 from airflow_zen.operators.display import mapped_label, show
+from airflow_zen.operators.hook_lineage import report_inputs, report_outputs
 from airflow_zen.operators.interrupt import interruptible
 from airflow_zen.operators.links import MlflowRunLink
 from airflow_zen.settings import Settings, open_stack
@@ -29,7 +31,9 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
         arguments = bind(operator, context)
         begun = begin(operator, context, settings, mapped_label(operator, arguments))
         step = operator.step.with_cache_defaults(settings.cache_defaults)
+        report_inputs(operator, arguments.inputs.values())
         run = run_step(step, arguments, open_stack(settings), begun, TaskWatcher(operator, context))
+    report_outputs(operator, run.outputs.values())
     show(operator, context, run)
     return on_wire(step, run.outputs)
 
@@ -69,7 +73,7 @@ def begin(operator: MLStepOperator, context: Any, settings: Settings, label: str
         source=operator.step.source,
         owner=operator.owner,
         log_url=str(getattr(ti, "log_url", "") or ""),
-        code_version=str(getattr(getattr(ti, "bundle_instance", None), "version", "") or ""),
+        code_version=code_version(getattr(ti, "bundle_instance", None), operator.python_callable),
     )
 
 

@@ -23,6 +23,7 @@ class MlflowServer:
         self.directory = directory
         self.port = port
         self.uri = f"http://127.0.0.1:{port}"
+        self.pid = 0
         self._backend = backend
         self._running: AbstractContextManager[Popen[bytes]] | None = None
 
@@ -40,7 +41,7 @@ class MlflowServer:
             timeout=_START_TIMEOUT,
             environment=_ENVIRONMENT,
         )
-        self._running.__enter__()
+        self.pid = self._running.__enter__().pid
         return self
 
     def stop(self) -> None:

@@ -1,0 +1,40 @@
+"""Tell Airflow's own lineage collector what a step read and made, for whoever listens, such as OpenLineage."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from airflow_zen.artifacts.ref import ArtifactRef
+
+log = logging.getLogger("airflow_zen.operators")
+
+
+def report_inputs(operator: Any, refs: Iterable[ArtifactRef]) -> None:
+    """Report what a step is about to read; nothing is done where nobody listens. Never raises."""
+    _report("add_input_asset", operator, refs)
+
+
+def report_outputs(operator: Any, refs: Iterable[ArtifactRef]) -> None:
+    """Report what a step made, or reused."""
+    _report("add_output_asset", operator, refs)
+
+
+def _report(method: str, operator: Any, refs: Iterable[ArtifactRef]) -> None:
+    try:
+        from airflow.providers.common.compat.sdk import get_hook_lineage_collector
+
+        add = getattr(get_hook_lineage_collector(), method)
+        for ref in {ref.digest: ref for ref in refs}.values():
+            add(operator, uri=_address(ref), asset_extra=_facts(ref))
+    except Exception as error:
+        log.debug("The lineage collector took nothing: %s", error, exc_info=True)
+
+
+def _address(ref: ArtifactRef) -> str:
+    return ref.uri if "://" in ref.uri else f"file://{ref.uri}"
+
+
+def _facts(ref: ArtifactRef) -> dict[str, Any]:
+    return {"name": ref.name, "digest": ref.digest, "type": ref.type, "shape": ref.shape, "size": ref.size}

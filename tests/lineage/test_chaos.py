@@ -1,0 +1,142 @@
+"""Whatever happens to MLflow at whatever moment of a step's life, the step succeeds and nothing is lost."""
+
+import os
+import signal
+import time
+from dataclasses import replace
+
+import pytest
+
+from airflow_zen.artifacts.store import ArtifactStore
+from airflow_zen.lineage.ended import EndedDagRun
+from airflow_zen.lineage.step_run import StepRunId, StepState
+from airflow_zen.lineage.sync import settle
+from tests.servers.flaky import Failure, flaky
+from tests.servers.mlflow_server import mlflow_server
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
+
+# More than the requests of the first step of a DAG run that makes and registers a model.
+_MOST_REQUESTS = 24
+
+
+@pytest.fixture
+def proxy(server):
+    with flaky(server.port) as running:
+        yield running
+
+
+@pytest.fixture
+def model(root, transport):
+    def make(name):
+        store = ArtifactStore(root, transport)
+        with store.staging() as staging:
+            (staging / "MLmodel").write_text(f"flavors: {{}}  # {name}")
+            return store.put(
+                staging, encoding="x.mlflow@1", type_name="x.M", libraries={}, summary={}, name=f"{name}/fit"
+            )
+
+    return make
+
+
+@pytest.fixture
+def live(step, ended, ref, model, records):
+    """Live through one step as `run_step` does, with a recorder of its own process; give its finished record."""
+
+    def go(recorder, dag_id):
+        run = step("fit", inputs={"table": ref(f"{dag_id}/load")}, parameters={"depth": 8}, model=dag_id)
+        run = replace(run, id=StepRunId(dag_id, "r", "fit"))
+        opened = recorder.start(run)
+        finished = ended(run, outputs={"model": model(dag_id), "table": ref(f"{dag_id}/fit.table")})
+        records.put(finished, recorder.finish(finished, opened))
+        return finished
+
+    return go
+
+
+@pytest.fixture
+def whole(client):
+    """See that MLflow has everything of the step, once."""
+
+    def look(dag_id):
+        experiment = client.get_experiment_by_name(f"airflow/{dag_id}").experiment_id
+        (parent,) = client.search_runs([experiment], "tags.`zen.kind` = 'dag_run'")
+        (run,) = client.search_runs([experiment], "tags.`zen.kind` = 'step'")
+        (made,) = client.search_logged_models([experiment])
+        (version,) = client.search_model_versions(f"name = '{dag_id}'")
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.data.params == {"depth": "8"}
+        assert run.info.end_time == 1_700_000_002_500
+        assert len(run.inputs.dataset_inputs) == 2
+        assert [output.model_id for output in run.outputs.model_outputs] == [made.model_id]
+        assert (str(made.status), version.run_id) == ("READY", run.info.run_id)
+
+    return look
+
+
+@pytest.mark.parametrize("failure", list(Failure))
+def test_a_server_that_dies_at_any_request(proxy, new_recorder, records, live, whole, client, dag_id, failure):
+    """The server dies before or after the n-th request, or loses one answer, for every n: all is whole in the end."""
+    for number in range(_MOST_REQUESTS):
+        name = f"{dag_id}_{number}"
+        proxy.arm(number, failure)
+        began = time.monotonic()
+        live(new_recorder(proxy.uri), name)
+        assert time.monotonic() - began < 10
+        reached = proxy.requests > number
+        proxy.heal()
+        for _ in range(2):
+            assert not settle(new_recorder(proxy.uri), records, time.time).failed
+        whole(name)
+        if not reached:
+            return
+    raise AssertionError("more requests than expected")
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed(tmp_path, new_recorder, records, step, ended, ref, dag_id):
+    """`kill -9` before, during and after steps of one DAG run: no step is held up, and all of them arrive once."""
+    with mlflow_server(tmp_path / "mlflow") as server:
+        began = new_recorder(server.uri)
+        during = began.start(step("during"))
+        kill(server)
+        waited = time.monotonic()
+        finish(records, began, ended(step("during")), during)
+        before = new_recorder(server.uri)
+        finish(
+            records, before, ended(step("before"), outputs={"o": ref(f"{dag_id}/before")}), before.start(step("before"))
+        )
+        assert time.monotonic() - waited < 10
+        server.start()
+        after = new_recorder(server.uri)
+        opened = after.start(step("after"))
+        finish(records, after, ended(step("after")), opened)
+        kill(server)
+        records.put_ended(EndedDagRun(dag_id, "manual__1", StepState.FINISHED, 1_700_000_009.0))
+        settle(new_recorder(server.uri), records, time.time)
+        assert len(list(records.ended())) == 1
+        server.start()
+        settle(new_recorder(server.uri), records, time.time)
+        assert (list(records.undelivered()), list(records.ended())) == ([], [])
+        from mlflow import MlflowClient
+
+        client = MlflowClient(server.uri)
+        experiment = client.get_experiment_by_name(f"airflow/{dag_id}").experiment_id
+        runs = client.search_runs([experiment])
+        assert sorted((run.data.tags.get("zen.task_id", ""), run.info.status) for run in runs) == [
+            ("", "FINISHED"),
+            ("after", "FINISHED"),
+            ("before", "FINISHED"),
+            ("during", "FINISHED"),
+        ]
+
+
+def finish(records, recorder, run, opened):
+    records.put(run, recorder.finish(run, opened))
+
+
+def kill(server):
+    """Kill the server's processes with SIGKILL; they were started in a group of their own."""
+    os.killpg(server.pid, signal.SIGKILL)
+    server.stop()

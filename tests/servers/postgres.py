@@ -1,0 +1,50 @@
+"""A PostgreSQL server of its own, on a free loopback port."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.servers.process import accepts, free_port, running
+
+_USER = "zen"
+
+
+def missing() -> list[str]:
+    """Name the programs that are not on the PATH."""
+    return [
+        name for name in ("initdb", "postgres", *(("setpriv",) if os.geteuid() == 0 else ())) if not shutil.which(name)
+    ]
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Run a server with an empty database; give its SQLAlchemy URL."""
+    # Not in pytest's directory: that is root's alone, and PostgreSQL refuses to run as root.
+    directory = Path(tempfile.mkdtemp(prefix="zen-postgres-"))
+    port = free_port()
+    prefix = _unprivileged(directory)
+    try:
+        create = [*prefix, "initdb", "-D", str(directory / "data"), "-U", _USER, "--auth=trust", "--no-sync"]
+        subprocess.run(create, check=True, capture_output=True, cwd=directory)
+        options = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-k", str(directory), "-p", str(port)]
+        command = [*prefix, "postgres", "-D", str(directory / "data"), *options]
+        with running(command, log=directory / "log", answers=lambda: accepts(port)):
+            yield f"postgresql+psycopg2://{_USER}@127.0.0.1:{port}/postgres"
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _unprivileged(directory: Path) -> list[str]:
+    """Give the directory to nobody where we are root, and the words that run a command as nobody."""
+    if os.geteuid() != 0:
+        return []
+    nobody = pwd.getpwnam("nobody")
+    os.chown(directory, nobody.pw_uid, nobody.pw_gid)
+    return ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
