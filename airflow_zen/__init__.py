@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from airflow_zen.lineage.metadata import log_metadata
     from airflow_zen.materializers.base import Materializer
     from airflow_zen.materializers.texts import CSVString, HTMLString, JSONString, MarkdownString
+    from airflow_zen.materializers.views import Columns
     from airflow_zen.operators.ml_step import MLStepOperator
     from airflow_zen.session import load, save
     from airflow_zen.steps.each import Each
@@ -24,6 +25,7 @@ __all__ = [
     "ArtifactRef",
     "CSVString",
     "Cache",
+    "Columns",
     "Each",
     "HTMLString",
     "JSONString",
@@ -45,6 +47,7 @@ _HOMES = {
     "HTMLString": "airflow_zen.materializers.texts",
     "JSONString": "airflow_zen.materializers.texts",
     "Cache": "airflow_zen.caching.policy",
+    "Columns": "airflow_zen.materializers.views",
     "Each": "airflow_zen.steps.each",
     "MLStepOperator": "airflow_zen.operators.ml_step",
     "MarkdownString": "airflow_zen.materializers.texts",

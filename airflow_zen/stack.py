@@ -10,12 +10,14 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.artifacts.source import ArtifactSource
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.caching.cache import StepCache
 from airflow_zen.errors import SaveRefused, ZenError
 from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.materializers.registry import MaterializerRegistry
+from airflow_zen.materializers.views import View
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,14 @@ class Stack:
         """Give the value of a ref, verified, as `wanted` when the caller declares a type.
 
         `into` is an empty directory that lives as long as the value. Asking for `ArtifactRef` gives the
-        ref itself, `pathlib.Path` the artifact's files, and a table type of another library that view.
+        ref itself, `pathlib.Path` the artifact's files, and a table type of another library that view;
+        for `Iterator[T]`, `Columns` and lazy types only what they ask for is read, when they ask.
         """
-        if wanted is ArtifactRef:
+        view = View.of(wanted)
+        if view.cls is ArtifactRef:
             return ref
-        files = isinstance(wanted, type) and issubclass(wanted, PurePath)
+        if self.materializers.reads_part(ref.encoding, view):
+            return self.materializers.load_view(ArtifactSource(self.store, ref, into), ref.encoding, view)
+        files = view.cls is not None and issubclass(view.cls, PurePath)
         directory = self.store.get(ref, into, own=files or ref.encoding.startswith("python.path@"))
         return self.materializers.load(directory, ref.encoding, wanted)

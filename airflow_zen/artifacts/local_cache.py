@@ -71,6 +71,10 @@ class LocalCache:
                 arriving.unlink(missing_ok=True)
         self.make_room()
 
+    def has(self, file: ArtifactFile) -> bool:
+        """Tell whether a file is here."""
+        return self._path(file).exists()
+
     def make_room(self) -> None:
         """Remove the files that were not used for longest, and what killed processes left; one process at a time."""
         with self._locked("room", wait=False) as mine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class ObstoreTransport:
 
         obstore_options.note_use()
         self.root = root
+        self._settings = settings
         self._obstore: Any = obstore
         self._process = os.getpid()
         self._opened = self._obstore.store.from_url(
@@ -56,6 +57,27 @@ class ObstoreTransport:
             self._obstore.put(self._store, key, data, mode="create", use_multipart=False)
         except self._obstore.exceptions.AlreadyExistsError as error:
             raise AlreadyExists(f"{self.root}/{key} exists.") from error
+
+    def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Fetch with one request."""
+        try:
+            return bytes(self._obstore.get_range(self._store, key, start=start, end=end))
+        except FileNotFoundError as error:
+            raise ArtifactNotFound(f"Nothing is stored at {self.root}/{key}.") from error
+
+    def size(self, key: str) -> int:
+        """Ask for the object's head."""
+        try:
+            return int(self._obstore.head(self._store, key)["size"])
+        except FileNotFoundError as error:
+            raise ArtifactNotFound(f"Nothing is stored at {self.root}/{key}.") from error
+
+    def object_store_options(self) -> Mapping[str, str] | None:
+        """Give the settings of an S3 root: polars is built on the same client."""
+        if not self.root.startswith("s3://"):
+            return None
+        options = {f"aws_{name}": str(value) for name, value in self._settings.config.items()}
+        return options | {f"aws_{name}": str(value).lower() for name, value in self._settings.client.items()}
 
     def download(self, key: str, path: Path) -> None:
         """Stream into a file."""

@@ -93,6 +93,19 @@ class ArtifactStore:
         in_parallel(lambda file: self._fetch(address, file, into, own=own), files)
         return into
 
+    @property
+    def is_local(self) -> bool:
+        """Tell whether files are read where they lie."""
+        return self.transport.local("") is not None
+
+    def keeps(self, file: ArtifactFile) -> bool:
+        """Tell whether this machine has a file of a remote root already."""
+        return self._local_cache is not None and self._local_cache.has(file)
+
+    def key_of(self, ref: ArtifactRef, name: str) -> str:
+        """Give the key of an artifact's file; raises `ArtifactRefused` for a ref that points elsewhere."""
+        return f"{self._own_address(ref)}/{_inside(name)}"
+
     def manifest(self, ref: ArtifactRef) -> Manifest:
         """Read an artifact's manifest; one request."""
         return Manifest.from_json(self.transport.read(f"{self._own_address(ref)}/{FILE_NAME}"), ref.digest)

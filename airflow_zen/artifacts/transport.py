@@ -34,6 +34,18 @@ class Transport(Protocol):
         """Store a small object if the key is free, else raise `AlreadyExists`; atomic where the store can."""
         ...
 
+    def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Fetch the bytes from `start` up to `end`; one request."""
+        ...
+
+    def size(self, key: str) -> int:
+        """Give an object's bytes; one request."""
+        ...
+
+    def object_store_options(self) -> Mapping[str, str] | None:
+        """Give the options with which polars reads objects from this root by itself; None where it cannot."""
+        ...
+
     def download(self, key: str, path: Path) -> None:
         """Fetch an object into a local file."""
         ...

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_zen.errors import SaveRefused
+from airflow_zen.errors import ArtifactRefused, SaveRefused
 
 if TYPE_CHECKING:
+    from airflow_zen.artifacts.source import ArtifactSource
     from airflow_zen.materializers.registry import MaterializerRegistry
+    from airflow_zen.materializers.views import View
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Materializer:
     `encoding`     the label of the layout it writes, `"library.format@version"`.
     `reads`        the other encodings it can load: older ones of its own, and those of sister libraries
                    whose artifacts it can show as its own type (a view).
+    `lazy_types`   those of `types` that read their files later, and only what is asked of them.
+    `is_table`     True when `load_view` gives columns and batches of its values.
     `libraries`    distributions whose versions belong into the manifest.
     `inline`       True when its files are small JSON text that may live in the manifest.
     `extra`        the extra of airflow-provider-zen that installs its library, where there is one.
@@ -40,6 +44,8 @@ class Materializer:
     types: ClassVar[tuple[str, ...]] = ()
     encoding: ClassVar[str]
     reads: ClassVar[tuple[str, ...]] = ()
+    lazy_types: ClassVar[tuple[str, ...]] = ()
+    is_table: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ()
     inline: ClassVar[bool] = False
     extra: ClassVar[str] = ""
@@ -82,3 +88,10 @@ class Materializer:
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the value of `encoding` back from `directory`, as `wanted` when the caller declared a type."""
         raise NotImplementedError
+
+    def load_view(self, source: ArtifactSource, encoding: str, view: View) -> Any:
+        """Read some columns, batches, or a lazy value; called for views that are partial or of a lazy type.
+
+        Raises `ArtifactRefused` for a view that this family has not.
+        """
+        raise ArtifactRefused(f"{encoding} is not read as {view}: only tables have columns and batches.")

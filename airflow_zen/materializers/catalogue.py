@@ -76,6 +76,7 @@ TYPES: Mapping[str, str] = {
     "pyarrow.Table": _ARROW,
     "pyarrow.RecordBatch": _ARROW,
     "pyarrow.RecordBatchReader": _ARROW,
+    "pyarrow._dataset.Dataset": _ARROW,
     "pandas.DataFrame": _PANDAS,
     "pandas.Series": _PANDAS,
     "pandas.Index": _PANDAS,

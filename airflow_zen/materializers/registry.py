@@ -11,11 +11,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from airflow_zen.artifacts.source import ArtifactSource
 from airflow_zen.errors import AlreadyExists, MaterializerNotFound, SaveRefused
 from airflow_zen.materializers import catalogue
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.versions import installed
+from airflow_zen.materializers.views import View
 
 Entry = str | type[Materializer]
 
@@ -76,6 +78,20 @@ class MaterializerRegistry:
         materializer = self.for_encoding(encoding, wanted if isinstance(wanted, type) else None)
         with _installed(materializer):
             return materializer.load(directory, encoding, wanted)
+
+    def load_view(self, source: ArtifactSource, encoding: str, view: View) -> Any:
+        """Read what a view asks for, and no more, through the materializer of its class."""
+        materializer = self.for_encoding(encoding, view.cls)
+        with _installed(materializer):
+            return materializer.load_view(source, encoding, view)
+
+    def reads_part(self, encoding: str, view: View) -> bool:
+        """Tell whether a view is of less than the whole value at once; `Iterable[T]` of what is no table is not."""
+        if view.columns or (view.batches and self.for_encoding(encoding).is_table):
+            return True
+        found = self._known(view.cls) if view.cls is not None and not view.batches else None
+        names = {type_name(base) for base in view.cls.__mro__} if view.cls else set()
+        return found is not None and found.can_read(encoding) and not names.isdisjoint(found.lazy_types)
 
     def for_type(self, cls: type) -> Materializer:
         """Find the materializer of a type, by its nearest base that has one.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from airflow_zen.labels import class_label
+from airflow_zen.materializers.views import columns_of
 
 
 def evaluate(annotation: Any, function: Callable[..., Any], *, imports: bool = False) -> Any:
@@ -74,7 +75,9 @@ def parameter_types(function: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 def bare(declared: Any) -> Any:
-    """Strip `Annotated[T, …]` and `T | None` down to `T`."""
+    """Strip `Annotated[T, …]` and `T | None` down to `T`; `Columns` stay."""
+    if columns_of(declared):
+        return declared
     if get_origin(declared) is Annotated:
         return bare(get_args(declared)[0])
     if get_origin(declared) in (Union, types.UnionType):

@@ -13,11 +13,11 @@ from airflow_zen.caching.code import reach
 from airflow_zen.caching.surroundings import surroundings
 from airflow_zen.errors import FingerprintError, MaterializerNotFound, SaveRefused, ZenError
 from airflow_zen.fingerprint import fingerprint, fold
+from airflow_zen.materializers.views import View, batch_type, is_stream
 from airflow_zen.stack import Stack
 from airflow_zen.steps.annotations import as_class, type_text
 from airflow_zen.steps.arguments import Arguments, with_digests
 from airflow_zen.steps.step import Step
-from airflow_zen.steps.streams import batch_type, is_stream
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,11 @@ def _inputs(step: Step, arguments: Arguments, stack: Stack) -> dict[str, str]:
     for path, ref in arguments.inputs.items():
         if not step.cache.key:
             found[f"input {path}"] = ref.digest
-        view = as_class(wanted[path])
-        if view is not None and _is_view(ref, view, stack):
-            found[f"view {path}"] = f"{view.__module__}.{view.__qualname__}"
+        view = View.of(wanted[path])
+        if stack.materializers.reads_part(ref.encoding, view):
+            found[f"view {path}"] = str(view)
+        elif view.cls is not None and _is_view(ref, view.cls, stack):
+            found[f"view {path}"] = f"{view.cls.__module__}.{view.cls.__qualname__}"
     return found
 
 

@@ -3,14 +3,17 @@
 import os
 import threading
 from collections.abc import Generator, Iterator
+from typing import Annotated
 
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 
 from airflow_zen.errors import OutputError, StepInterrupted
 from airflow_zen.lineage.step_run import StepState
+from airflow_zen.materializers.views import Columns
 from airflow_zen.steps.outputs import Output
 from airflow_zen.steps.step import Step
 from tests.calls import VARIABLE, called, calls
@@ -167,3 +170,43 @@ def test_generator_that_a_function_closes_over_is_left_alone(run):
     assert (done.cache, done.state) == ("off", StepState.FINISHED)
     assert calls() == ["consuming"]
     assert next(numbers, None) is None
+
+
+def test_part_that_is_read_is_part_of_the_key(run):
+    """The same function with another view of the same table is other work; with the same view it is not."""
+    made = run(table, 3).outputs["output"].to_wire()
+
+    def reading(part) -> int:
+        return len(list(part))
+
+    views = [
+        pd.DataFrame,
+        Annotated[pd.DataFrame, Columns("a")],
+        Iterator[pd.DataFrame],
+        Iterator[pa.RecordBatch],
+        pa.Table,
+        pa.RecordBatchReader,
+        pl.DataFrame,
+    ]
+    for cache in ("miss", "hit"):
+        for view in views:
+            reading.__annotations__["part"] = view
+            assert run(reading, made).cache == cache, view
+
+    def counting(part) -> int:
+        return 1
+
+    for view in (ds.Dataset, pl.LazyFrame, Iterator[pl.DataFrame]):
+        counting.__annotations__["part"] = view
+        assert run(counting, made).cache == "miss", view
+
+
+def test_stream_in_and_stream_out(run, stack, tmp_path):
+    """A step may take a table batch by batch and give one batch by batch, reading while it writes."""
+
+    def doubled(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for batch in batches:
+            yield batch * 2
+
+    made = run(table, 3).outputs["output"].to_wire()
+    assert list(load(stack, run(doubled, made).outputs["output"], tmp_path)["a"]) == [0, 2, 2, 4, 4, 6]

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_zen.materializers.base import Materializer, SavedBatches
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.source import ArtifactSource
+    from airflow_zen.materializers.views import View
 
 
 class ArrowParquetMaterializer(Materializer):
     """Save `pyarrow.Table` and `RecordBatch` as parquet; shows pandas and polars tables as Arrow.
 
-    The layout of chunks is not kept, and does not change the bytes. A `RecordBatchReader` is stored,
-    batch by batch, as the table that it reads.
+    The layout of chunks is not kept, and does not change the bytes. A `RecordBatchReader` or
+    `Dataset` is stored, batch by batch, as the table that it reads.
     """
 
-    types: ClassVar[tuple[str, ...]] = ("pyarrow.Table", "pyarrow.RecordBatch", "pyarrow.RecordBatchReader")
+    types: ClassVar[tuple[str, ...]] = (
+        "pyarrow.Table",
+        "pyarrow.RecordBatch",
+        "pyarrow.RecordBatchReader",
+        "pyarrow._dataset.Dataset",
+    )
+    lazy_types: ClassVar[tuple[str, ...]] = ("pyarrow.RecordBatchReader", "pyarrow._dataset.Dataset")
+    is_table = True
     encoding = "pyarrow.parquet@1"
     reads: ClassVar[tuple[str, ...]] = ("pyarrow.ipc@1", "pandas.parquet@1", "polars.parquet@1")
     libraries = ("pyarrow",)
@@ -45,6 +56,12 @@ class ArrowParquetMaterializer(Materializer):
 
         return save_batches(self, batches, directory)
 
+    def load_view(self, source: ArtifactSource, encoding: str, view: View) -> Any:
+        """Read columns, record batches, or a dataset that is scanned where it lies."""
+        from airflow_zen.materializers.arrow.views import load_view
+
+        return load_view(self.registry, source, encoding, view)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read a table or record batch; a pandas index becomes columns."""
         from airflow_zen.materializers.arrow.tables import load_table
@@ -56,6 +73,7 @@ class ArrowIpcMaterializer(ArrowParquetMaterializer):
     """Save a table whose types parquet does not have, as an Arrow IPC file compressed with zstd."""
 
     types = ()
+    lazy_types = ()
     encoding = "pyarrow.ipc@1"
     reads = ()
 

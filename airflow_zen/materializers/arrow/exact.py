@@ -52,12 +52,17 @@ def restore_schema(file: pq.ParquetFile) -> pa.Table:
     Parquet has no seconds and its own names for list elements; the casts undo both. Dictionaries stay as
     they are read.
     """
-    table = file.read()
-    written = _written_schema(file)
+    return as_written(file.read(), written_schema(file))
+
+
+def as_written(table: pa.Table, written: pa.Schema | None) -> pa.Table:
+    """Cast a table, or some columns of it, back to the schema it was written from."""
     if written is None or table.schema.equals(written, check_metadata=True):
         return table
-    columns = [_cast(column, field.type) for column, field in zip(table.columns, written, strict=True)]
-    fields = [field.with_type(column.type) for column, field in zip(columns, written, strict=True)]
+    whole = table.num_columns == len(written)
+    fields = list(written) if whole else [written.field(name) for name in table.column_names]
+    columns = [_cast(column, field.type) for column, field in zip(table.columns, fields, strict=True)]
+    fields = [field.with_type(column.type) for column, field in zip(columns, fields, strict=True)]
     return pa.Table.from_arrays(columns, schema=pa.schema(fields, written.metadata))
 
 
@@ -66,7 +71,8 @@ def _cast(column: pa.ChunkedArray, dtype: pa.DataType) -> pa.ChunkedArray:
     return column if same else column.cast(dtype)
 
 
-def _written_schema(file: pq.ParquetFile) -> pa.Schema | None:
+def written_schema(file: pq.ParquetFile) -> pa.Schema | None:
+    """Read the Arrow schema that a parquet file keeps beside its own."""
     stored = (file.metadata.metadata or {}).get(b"ARROW:schema")
     return pa.ipc.read_schema(pa.BufferReader(base64.b64decode(stored))) if stored else None
 

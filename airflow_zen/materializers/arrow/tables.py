@@ -29,8 +29,8 @@ _BATCH = "RecordBatch"
 
 
 def stored_type(value: Any) -> type:
-    """Give `pyarrow.Table` for a reader, which is gone through once."""
-    return pa.Table if isinstance(value, pa.RecordBatchReader) else type(value)
+    """Give `pyarrow.Table` for a reader, which is gone through once, and for a dataset, which lies elsewhere."""
+    return pa.Table if _is_stream(value) else type(value)
 
 
 def save_batches(materializer: Materializer, batches: Iterator[Any], directory: Path) -> SavedBatches:
@@ -43,8 +43,8 @@ def save_batches(materializer: Materializer, batches: Iterator[Any], directory: 
 
 def save_parquet(value: Any, directory: Path) -> Mapping[str, Any]:
     """Write `table.parquet`; a record batch is marked as one in its schema metadata."""
-    if isinstance(value, pa.RecordBatchReader):
-        return save_parquet_batches(value, value.schema, directory)
+    if _is_stream(value):
+        return save_parquet_batches(_batches(value), value.schema, directory)
     table = _table(value)
     known = write_parquet([table], table.schema, directory / FILE_NAME)
     return _summary(value.schema, value.num_rows, known)
@@ -59,8 +59,8 @@ def save_parquet_batches(batches: Iterator[Any], schema: pa.Schema, directory: P
 
 def save_ipc(value: Any, directory: Path) -> Mapping[str, Any]:
     """Write `table.arrow`."""
-    if isinstance(value, pa.RecordBatchReader):
-        return save_ipc_batches(value, value.schema, directory)
+    if _is_stream(value):
+        return save_ipc_batches(_batches(value), value.schema, directory)
     table = _table(value).combine_chunks()
     with _ipc_writer(directory, table.schema) as writer:
         writer.write_table(table)
@@ -79,6 +79,14 @@ def save_ipc_batches(batches: Iterator[Any], schema: pa.Schema, directory: Path)
                 waiting = waiting.slice(rows)
         _write(writer, waiting)
     return _summary(schema, counted.rows, {})
+
+
+def _is_stream(value: Any) -> bool:
+    return isinstance(value, pa.RecordBatchReader) or hasattr(value, "scanner")
+
+
+def _batches(value: Any) -> Iterator[Any]:
+    return iter(value if isinstance(value, pa.RecordBatchReader) else value.scanner().to_reader())
 
 
 def load_table(registry: MaterializerRegistry, directory: Path, encoding: str) -> Any:

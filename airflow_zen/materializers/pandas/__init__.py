@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_zen.materializers.base import Materializer, SavedBatches
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.source import ArtifactSource
+    from airflow_zen.materializers.views import View
 
 
 class PandasMaterializer(Materializer):
@@ -18,6 +22,7 @@ class PandasMaterializer(Materializer):
     """
 
     types = ("pandas.DataFrame", "pandas.Series", "pandas.Index")
+    is_table = True
     encoding = "pandas.parquet@1"
     reads = ("pyarrow.parquet@1", "pyarrow.ipc@1", "polars.parquet@1")
     libraries = ("pandas", "pyarrow", "numpy")
@@ -39,3 +44,9 @@ class PandasMaterializer(Materializer):
         from airflow_zen.materializers.pandas.loading import load, load_view
 
         return load(self, directory) if encoding == self.encoding else load_view(self, directory, encoding, wanted)
+
+    def load_view(self, source: ArtifactSource, encoding: str, view: View) -> Any:
+        """Read columns, or frames one by one."""
+        from airflow_zen.materializers.pandas.views import load_view
+
+        return load_view(self, source, encoding, view)

@@ -31,7 +31,7 @@ def load(materializer: Materializer, directory: Path) -> Any:
     index = restored_index({name: one_array(table[name]) for name in inside}, labels, table.num_rows)
     if note.get("kind") == "index":
         return index
-    frame = _frame(table.drop_columns(inside) if inside else table, note.get("dtypes", {}))
+    frame = frame_of(table.drop_columns(inside) if inside else table, note.get("dtypes", {}))
     frame.index = index
     return _labelled(frame, note)
 
@@ -48,7 +48,7 @@ def _plain(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def _frame(table: pa.Table, notes: Mapping[str, Note]) -> pd.DataFrame:
+def frame_of(table: pa.Table, notes: Mapping[str, Note]) -> pd.DataFrame:
     """Convert all plain columns together, and each noted one by its note."""
     plain = _plain(table.drop_columns(list(notes)) if notes else table)
     if not notes:

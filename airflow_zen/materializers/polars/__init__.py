@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.base import Materializer, SavedBatches
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.source import ArtifactSource
+    from airflow_zen.materializers.views import View
 
 
 class PolarsMaterializer(Materializer):
@@ -17,6 +21,8 @@ class PolarsMaterializer(Materializer):
     """
 
     types = ("polars.DataFrame", "polars.Series", "polars.LazyFrame")
+    lazy_types = ("polars.LazyFrame",)
+    is_table = True
     encoding = "polars.parquet@1"
     reads = ("pandas.parquet@1", "pyarrow.parquet@1", "pyarrow.ipc@1")
     libraries = ("polars",)
@@ -45,3 +51,9 @@ class PolarsMaterializer(Materializer):
         own = encoding == self.encoding
         value = load_table(directory) if own else load_view(self.registry, directory, encoding)
         return value.lazy() if wanted is not None and wanted.__qualname__ == "LazyFrame" else value
+
+    def load_view(self, source: ArtifactSource, encoding: str, view: View) -> Any:
+        """Read columns, frames one by one, or a plan that scans the file where it lies."""
+        from airflow_zen.materializers.polars.views import load_view
+
+        return load_view(self.registry, source, encoding, view)

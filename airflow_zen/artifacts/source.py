@@ -1,0 +1,102 @@
+"""One artifact's files, fetched when they are asked for."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef
+from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.store import ArtifactStore
+    from airflow_zen.artifacts.transport import Transport
+
+# One request of this size costs about what the several requests for a part of it do, and gives verified bytes.
+_WHOLE_BELOW = 8 * 1024 * 1024
+
+
+class ArtifactSource:
+    """Give an artifact whole and verified, or open a file of it to read a part from where it lies.
+
+    What is read in part is held to the size that the ref names, and to no hash: that needs all bytes.
+    """
+
+    def __init__(self, store: ArtifactStore, ref: ArtifactRef, into: Path) -> None:
+        self._store = store
+        self._ref = ref
+        self._into = into
+
+    def directory(self) -> Path:
+        """Fetch the whole artifact."""
+        return self._store.get(self._ref, self._into)
+
+    def open(self, name: str) -> Path | RangeFile:
+        """Give the verified local path of a file, or, of a large remote one, a file that is read in parts."""
+        file = self._remote(name)
+        if file is None:
+            return self.directory() / name
+        return RangeFile(self._store.transport, self._store.key_of(self._ref, name), file)
+
+    def address(self, name: str) -> tuple[str, Mapping[str, str]] | None:
+        """Give URL and options with which another object_store client reads a file; None to `open` it instead."""
+        options = self._store.transport.object_store_options()
+        if options is None or self._remote(name) is None:
+            return None
+        return f"{self._ref.uri}/{name}", options
+
+    def _remote(self, name: str) -> ArtifactFile | None:
+        """Find the file among the ref's own, where it is worth more requests than one."""
+        if self._store.is_local or len(self._ref.files) != 1:
+            return None
+        file = self._ref.files[0]
+        return file if file.path == name and file.size >= _WHOLE_BELOW and not self._store.keeps(file) else None
+
+
+class RangeFile(io.RawIOBase):
+    """Read parts of a remote object through requests for byte ranges."""
+
+    def __init__(self, transport: Transport, key: str, file: ArtifactFile) -> None:
+        super().__init__()
+        self._transport = transport
+        self._key = key
+        self._size = file.size
+        self._at = 0
+        if transport.size(key) != file.size:
+            raise ArtifactCorrupt(f"{key} has not the {file.size} bytes that its artifact says. Run its step again.")
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def tell(self) -> int:
+        """Give the position."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move the position; no request."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        """Read from the position; one request."""
+        end = self._size if size < 0 else min(self._size, self._at + size)
+        if end <= self._at:
+            return b""
+        found = self._transport.read_range(self._key, self._at, end)
+        if len(found) != end - self._at:
+            raise ArtifactNotFound(f"{self._key} ended before byte {end}.")
+        self._at = end
+        return found
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer."""
+        found = self.read(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)

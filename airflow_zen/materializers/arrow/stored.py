@@ -1,0 +1,64 @@
+"""A stored parquet table, opened to read some of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from airflow_zen.artifacts.source import ArtifactSource
+from airflow_zen.errors import ArtifactRefused
+from airflow_zen.materializers.arrow.exact import as_written, written_schema
+from airflow_zen.materializers.arrow.parquet import FILE_NAME, NOTE
+
+_PLAIN = frozenset({"string", "masked", "arrow", "datetimetz"})
+
+
+class StoredTable:
+    """Read columns and row groups of one artifact's `table.parquet`; a local file is mapped into memory."""
+
+    def __init__(self, source: ArtifactSource) -> None:
+        self.opened = source.open(FILE_NAME)
+        local = isinstance(self.opened, Path)
+        self.file = pq.ParquetFile(self.opened, memory_map=local, pre_buffer=not local)
+        self.schema = written_schema(self.file) or self.file.schema_arrow
+        self.note = (self.schema.metadata or {}).get(NOTE, b"").decode()
+
+    def read(self, names: Sequence[str] = ()) -> pa.Table:
+        """Read whole columns, in this order; all where none are named."""
+        return self._picked(self.file.read(columns=list(names) or None), names)
+
+    def batches(self, names: Sequence[str] = ()) -> Iterator[pa.Table]:
+        """Read row group by row group; at least one batch, if need be an empty one."""
+        if not self.file.num_row_groups:
+            yield self.read(names)
+        for group in range(self.file.num_row_groups):
+            yield self._picked(self.file.read_row_group(group, columns=list(names) or None), names)
+
+    def _picked(self, table: pa.Table, names: Sequence[str]) -> pa.Table:
+        return as_written(table.select(list(names)) if names else table, self.schema)
+
+
+def check_columns(wanted: Sequence[str], there: Sequence[str]) -> None:
+    """Refuse columns that a table has not."""
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        shown = ", ".join(map(repr, list(there)[:20]))
+        raise ArtifactRefused(f"The table has no column {', '.join(map(repr, missing))}; it has {shown}.")
+
+
+def says_it_all(note: str) -> bool:
+    """Tell whether the columns of a pandas file are the values themselves, and not codes that only pandas understands."""
+    found: Any = json.loads(note) if note else {}
+    index, dtypes = found.get("index", {}), found.get("dtypes", {})
+    if not {"index", "dtypes", "attrs", "unique_labels"} >= found.keys() or "multi" in index or "$" in dtypes:
+        return False
+    return all(map(_is_plain, [*dtypes.values(), *index.get("how", ())]))
+
+
+def _is_plain(note: Mapping[str, Any]) -> bool:
+    return not note or note.get("as") in _PLAIN or (note.get("as") == "object" and note.get("of") != "json")

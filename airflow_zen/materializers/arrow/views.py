@@ -1,0 +1,106 @@
+"""Some columns of a stored table as Arrow, its record batches, or a dataset over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from airflow_zen.artifacts.source import ArtifactSource
+from airflow_zen.materializers.arrow.parquet import NOTE, take_note
+from airflow_zen.materializers.arrow.stored import StoredTable, check_columns, says_it_all
+from airflow_zen.materializers.arrow.tables import IPC_FILE_NAME
+from airflow_zen.materializers.registry import MaterializerRegistry
+from airflow_zen.materializers.views import View
+
+
+def load_view(registry: MaterializerRegistry, source: ArtifactSource, encoding: str, view: View) -> Any:
+    """Read what is asked for: a dataset, a reader, an iterator of batches, or a table of some columns."""
+    kind = view.cls.__qualname__ if view.cls else "Table"
+    if encoding == "pyarrow.ipc@1":
+        return _shown(_IpcBatches(source.directory() / IPC_FILE_NAME), kind, view)
+    stored = StoredTable(source)
+    if encoding == "pandas.parquet@1" and not says_it_all(stored.note):
+        return _shown(_ThroughPandas(registry, source), kind, view)
+    return _shown(stored, kind, view)
+
+
+def _shown(table: Any, kind: str, view: View) -> Any:
+    check_columns(view.columns, table.schema.names)
+    if kind.endswith("Dataset"):
+        return _dataset(table)
+    if kind == "RecordBatchReader":
+        schema = _unmarked(table.schema)
+        return pa.RecordBatchReader.from_batches(schema, (_one(part) for part in table.batches()))
+    if not view.batches:
+        read = take_note(table.read(view.columns))[0]
+        return _one(read) if kind == "RecordBatch" else read
+    parts = (take_note(part)[0] for part in table.batches(view.columns))
+    return map(_one, parts) if kind == "RecordBatch" else parts
+
+
+def _dataset(table: Any) -> Any:
+    """Make a dataset over a parquet file where it lies; over anything else in memory."""
+    if not isinstance(table, StoredTable):
+        return ds.dataset(table.read())
+    if isinstance(table.opened, Path):
+        return ds.dataset(table.opened, format="parquet")
+    form = ds.ParquetFileFormat()
+    fragment = form.make_fragment(pa.PythonFile(table.opened, mode="r"))
+    return ds.FileSystemDataset([fragment], _unmarked(fragment.physical_schema), form)
+
+
+def _one(table: pa.Table) -> pa.RecordBatch:
+    table = take_note(table)[0]
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def _unmarked(schema: pa.Schema) -> pa.Schema:
+    metadata = {name: value for name, value in (schema.metadata or {}).items() if name != NOTE}
+    return schema.with_metadata(metadata or None)
+
+
+class _IpcBatches:
+    """Read an Arrow file batch by batch, mapped into memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.schema = pa.ipc.open_file(pa.memory_map(str(path))).schema
+
+    def read(self, names: tuple[str, ...] = ()) -> pa.Table:
+        return self._open(names).read_all().select(list(names) or self.schema.names)
+
+    def batches(self, names: tuple[str, ...] = ()) -> Iterator[pa.Table]:
+        reader = self._open(names)
+        if not reader.num_record_batches:
+            yield self.read(names)
+        for number in range(reader.num_record_batches):
+            table = pa.Table.from_batches([reader.get_batch(number)])
+            yield table.select(list(names)) if names else table
+
+    def _open(self, names: tuple[str, ...]) -> Any:
+        fields = [self.schema.get_field_index(name) for name in names] or None
+        options = pa.ipc.IpcReadOptions(included_fields=fields)
+        return pa.ipc.open_file(pa.memory_map(str(self._path)), options=options)
+
+
+class _ThroughPandas:
+    """Read a frame whose columns only pandas understands, and show each part as Arrow."""
+
+    def __init__(self, registry: MaterializerRegistry, source: ArtifactSource) -> None:
+        self._registry = registry
+        self._source = source
+        first = next(self.batches(), None)
+        self.schema = pa.schema([]) if first is None else first.schema
+
+    def read(self, names: tuple[str, ...] = ()) -> pa.Table:
+        return pa.concat_tables(self.batches(names))
+
+    def batches(self, names: tuple[str, ...] = ()) -> Iterator[pa.Table]:
+        view = View(None, names, batches=True)
+        for part in self._registry.load_view(self._source, "pandas.parquet@1", view):
+            yield pa.Table.from_pandas(part if hasattr(part, "columns") else part.to_frame())

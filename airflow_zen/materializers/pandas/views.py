@@ -1,0 +1,98 @@
+"""Some columns of a stored table as pandas, or its rows in frames one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from airflow_zen.artifacts.source import ArtifactSource
+from airflow_zen.errors import ArtifactRefused
+from airflow_zen.materializers.arrow.parquet import take_note
+from airflow_zen.materializers.arrow.stored import StoredTable, check_columns
+from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.pandas.axes import restored_index
+from airflow_zen.materializers.pandas.loading import frame_of
+from airflow_zen.materializers.pandas.stored import Note, one_array
+from airflow_zen.materializers.tree import tree_value
+from airflow_zen.materializers.views import View
+
+
+def load_view(materializer: Materializer, source: ArtifactSource, encoding: str, view: View) -> Any:
+    """Read what is asked for: an iterator of frames, whose row numbers count on, or a frame or series of some columns."""
+    if encoding != materializer.encoding:
+        tables = materializer.registry.load_view(source, encoding, View(pa.Table, view.columns, batches=True))
+        parts: Iterable[Any] = (_numbered(part.to_pandas(), at) for at, part in _placed(tables))
+        return _shown(parts, view)
+    stored = StoredTable(source)
+    note: Note = tree_value(materializer, stored.note, _directory_of_parts(stored.note, source)) if stored.note else {}
+    if note.get("kind") == "index":
+        raise ArtifactRefused(f"A pandas index is not read as {view}. Ask for pd.Index.")
+    names = _names_in_file(stored, note, view)
+    if view.batches:
+        return (_value(table, note, at, view) for at, table in _placed(stored.batches(names)))
+    return _shown([_value(stored.read(names), note, 0, view)], view)
+
+
+def _shown(parts: Iterable[Any], view: View) -> Any:
+    if view.batches:
+        return iter(parts)
+    found = list(parts)
+    frame = found[0] if len(found) == 1 else pd.concat(found)
+    return frame.iloc[:, 0] if view.cls is pd.Series and frame.ndim == 2 and frame.shape[1] == 1 else frame
+
+
+def _placed(tables: Iterable[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
+    at = 0
+    for table in tables:
+        yield at, table
+        at += table.num_rows
+
+
+def _numbered(frame: pd.DataFrame, at: int) -> pd.DataFrame:
+    return frame.set_axis(pd.RangeIndex(at, at + len(frame)), axis=0) if type(frame.index) is pd.RangeIndex else frame
+
+
+def _directory_of_parts(note: str, source: ArtifactSource) -> Any:
+    return source.directory() if '"part"' in note else None
+
+
+def _labels(stored: StoredTable, note: Note) -> list[Any]:
+    inside = set(note.get("index", {}).get("in", ()))
+    return list(note["columns"]) if "columns" in note else [n for n in stored.schema.names if n not in inside]
+
+
+def _names_in_file(stored: StoredTable, note: Note, view: View) -> list[str]:
+    """Give the columns of the file that hold the wanted ones, and those of the index; none where all are wanted."""
+    if not view.columns:
+        return []
+    labels = _labels(stored, note)
+    check_columns(view.columns, labels)
+    wanted = [stored.schema.names[labels.index(name)] for name in view.columns]
+    return [*wanted, *note.get("index", {}).get("in", ())]
+
+
+def _value(table: pa.Table, note: Note, at: int, view: View) -> Any:
+    table = take_note(table)[0]
+    labels = note.get("index", {})
+    inside = list(labels.get("in", ()))
+    columns = table.drop_columns(inside) if inside else table
+    dtypes = {name: how for name, how in note.get("dtypes", {}).items() if name in columns.column_names}
+    frame = frame_of(columns, dtypes)
+    frame.index = _index(table, labels, at)
+    if "columns" in note:
+        frame.columns = pd.Index(view.columns) if view.columns else note["columns"]
+    value: Any = frame.iloc[:, 0].rename(note["name"]) if note.get("kind") == "series" else frame
+    value.attrs = dict(note.get("attrs", {}))
+    return value.set_flags(allows_duplicate_labels=False) if note.get("unique_labels") else value
+
+
+def _index(table: pa.Table, labels: Mapping[str, Any], at: int) -> pd.Index:
+    if "range" in labels:
+        found: pd.Index = labels["range"][at : at + table.num_rows]
+        return found
+    if not labels:
+        return pd.RangeIndex(at, at + table.num_rows)
+    return restored_index({name: one_array(table[name]) for name in labels["in"]}, labels, table.num_rows)

@@ -1,0 +1,50 @@
+"""Some columns of a stored table as polars, its rows in parts, or a plan that scans it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from airflow_zen.artifacts.source import ArtifactSource
+from airflow_zen.materializers.arrow.parquet import MOST_ROWS_IN_A_GROUP
+from airflow_zen.materializers.arrow.stored import StoredTable, check_columns, says_it_all
+from airflow_zen.materializers.polars.tables import FILE_NAME
+from airflow_zen.materializers.registry import MaterializerRegistry
+from airflow_zen.materializers.views import View
+
+
+def load_view(registry: MaterializerRegistry, source: ArtifactSource, encoding: str, view: View) -> Any:
+    """Read what is asked for: a plan, an iterator of frames, or a frame or series of some columns."""
+    plan = _plan(registry, source, encoding)
+    if view.columns:
+        check_columns(view.columns, plan.collect_schema().names())
+        plan = plan.select(view.columns)
+    if view.batches:
+        return _parts(plan)
+    if view.cls is pl.LazyFrame:
+        return plan
+    frame = plan.collect()
+    return frame.to_series() if view.cls is pl.Series and frame.width == 1 else frame
+
+
+def _plan(registry: MaterializerRegistry, source: ArtifactSource, encoding: str) -> pl.LazyFrame:
+    """Scan a parquet file where it lies, through polars' own client for a remote one; else what can be read as Arrow."""
+    if encoding == "pyarrow.ipc@1" or (encoding == "pandas.parquet@1" and not says_it_all(StoredTable(source).note)):
+        return pl.DataFrame(registry.load(source.directory(), encoding, pa.Table)).lazy()
+    remote = source.address(FILE_NAME)
+    if remote:
+        url, options = remote
+        return pl.scan_parquet(url, storage_options=dict(options), glob=False, hive_partitioning=False)
+    path = source.open(FILE_NAME)
+    path = path if isinstance(path, Path) else source.directory() / FILE_NAME
+    return pl.scan_parquet(path, glob=False, hive_partitioning=False)
+
+
+def _parts(plan: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    rows = plan.select(pl.len()).collect().item()
+    for at in range(0, rows, MOST_ROWS_IN_A_GROUP):
+        yield plan.slice(at, MOST_ROWS_IN_A_GROUP).collect()

@@ -1,0 +1,216 @@
+"""Promises of inputs that are read in part: columns, batches, and lazy tables."""
+
+import os
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+
+from airflow_zen.artifacts.local_cache import LocalCache
+from airflow_zen.artifacts.store import ArtifactStore
+from airflow_zen.artifacts.transport import open_transport
+from airflow_zen.caching.cache import StepCache
+from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
+from airflow_zen.lineage.records import StepRunRecords
+from airflow_zen.materializers.registry import default_registry
+from airflow_zen.materializers.views import Columns
+from airflow_zen.stack import Stack
+
+ROWS = 400_000
+
+
+def open_stack(root, options, local_cache=None):
+    transport = open_transport(root, options)
+    return Stack(
+        ArtifactStore(root, transport, local_cache), default_registry(), StepCache(transport), StepRunRecords(transport)
+    )
+
+
+@pytest.fixture
+def stack(tmp_path):
+    return open_stack(str(tmp_path / "root"), {})
+
+
+@pytest.fixture(params=["moto", "ceph"])
+def remote(request):
+    server = request.getfixturevalue(request.param)
+    return open_stack(f"{server.root}/{os.urandom(4).hex()}", server.storage_options())
+
+
+def load(stack, ref, wanted):
+    return stack.load(ref, stack.store.lend(), wanted)
+
+
+@cache
+def wide(rows=ROWS):
+    random = np.random.default_rng(3)
+    columns = {name: random.standard_normal(rows) for name in "abcd"}
+    return pd.DataFrame(columns | {"s": pd.Series(random.choice(["x", "y", None], rows), dtype="str")})
+
+
+def unusual(rows=10):
+    """A frame of which the file alone says little."""
+    return pd.DataFrame(
+        {
+            "c": pd.Categorical(["u", "v"] * (rows // 2)),
+            "p": pd.period_range("2024", periods=rows, freq="D"),
+            "o": pd.Series([{1}, None] * (rows // 2), dtype=object),
+        },
+        index=pd.MultiIndex.from_product([["k", "l"], range(rows // 2)], names=["first", "second"]),
+    )
+
+
+SAVED = {
+    "pandas": wide(),
+    "arrow": pa.Table.from_pandas(wide(), preserve_index=False),
+    "polars": pl.from_pandas(wide()),
+}
+
+
+@pytest.mark.parametrize("library", SAVED)
+def test_batches_together_are_the_table(library, stack):
+    """Whoever saved a table, its batches in any library's form are its rows in order, each batch a part of them."""
+    ref = stack.save(SAVED[library]).ref
+    frames = list(load(stack, ref, Iterator[pd.DataFrame]))
+    assert len(frames) > 1
+    pd.testing.assert_frame_equal(pd.concat(frames), wide(), check_dtype=library == "pandas")
+    batches = list(load(stack, ref, Iterator[pa.RecordBatch]))
+    assert {type(batch) for batch in batches} == {pa.RecordBatch}
+    pd.testing.assert_frame_equal(pa.Table.from_batches(batches).to_pandas(), wide(), check_dtype=False)
+    assert pl.concat(load(stack, ref, Iterable[pl.DataFrame])).equals(pl.from_pandas(wide()))
+    assert load(stack, ref, pa.RecordBatchReader).read_all().num_rows == ROWS
+
+
+@pytest.mark.parametrize("library", SAVED)
+def test_lazy_tables_are_the_table(library, stack):
+    """A dataset and a plan scan the stored file, and give the same rows."""
+    ref = stack.save(SAVED[library]).ref
+    dataset = load(stack, ref, ds.Dataset)
+    assert dataset.count_rows(filter=ds.field("a") > 0) == int((wide()["a"] > 0).sum())
+    plan = load(stack, ref, pl.LazyFrame)
+    assert plan.filter(pl.col("a") > 0).select(pl.len()).collect().item() == int((wide()["a"] > 0).sum())
+
+
+@pytest.mark.parametrize("library", SAVED)
+def test_columns_are_read_in_their_order(library, stack):
+    """Asking for columns gives these, in the order asked for, with their own dtypes."""
+    ref = stack.save(SAVED[library]).ref
+    frame = load(stack, ref, Annotated[pd.DataFrame, Columns("s", "b")])
+    pd.testing.assert_frame_equal(frame, wide()[["s", "b"]], check_dtype=library == "pandas")
+    assert load(stack, ref, Annotated[pa.Table, Columns("b")]).column_names == ["b"]
+    assert load(stack, ref, Annotated[pl.DataFrame, Columns("b")]).columns == ["b"]
+    assert load(stack, ref, Annotated[pd.Series, Columns("b")]).name == "b"
+    parts = list(load(stack, ref, Iterator[Annotated[pd.DataFrame, Columns("d")]]))
+    assert [list(part.columns) for part in parts] == [["d"]] * len(parts)
+    with pytest.raises(ArtifactRefused, match="no column 'z'; it has 'a', 'b'"):
+        load(stack, ref, Annotated[pd.DataFrame, Columns("z")])
+
+
+def test_unusual_frames_are_exact_in_part(stack):
+    """Categories, periods, objects, labels and several index levels come back exactly, by column and batch."""
+    frame = unusual()
+    ref = stack.save(frame).ref
+    pd.testing.assert_frame_equal(pd.concat(load(stack, ref, Iterator[pd.DataFrame])), frame)
+    pd.testing.assert_frame_equal(load(stack, ref, Annotated[pd.DataFrame, Columns("p")]), frame[["p"]])
+    categories = load(stack, ref, Annotated[pa.Table, Columns("c")])
+    assert categories.column("c").to_pylist() == list(frame["c"])
+    renamed = pd.DataFrame([[1, 2.5, "x"]], columns=pd.Index(["a", "b", "a b"], name="labels"))
+    ref = stack.save(renamed).ref
+    assert load(stack, ref, Annotated[pd.DataFrame, Columns("b")]).to_dict("list") == {"b": [2.5]}
+    numbered = pd.DataFrame({"a": range(5)}, index=pd.RangeIndex(10, 20, 2))
+    pd.testing.assert_frame_equal(
+        pd.concat(load(stack, stack.save(numbered).ref, Iterator[pd.DataFrame])), numbered, check_index_type=False
+    )
+
+
+def test_scan_of_what_only_pandas_understands_gives_its_values(stack):
+    """A dataset or plan over a frame with categories shows the values, not the codes in the file."""
+    ref = stack.save(pd.DataFrame({"c": pd.Categorical(["u", "v"])})).ref
+    assert load(stack, ref, pl.LazyFrame).collect()["c"].to_list() == ["u", "v"]
+    assert load(stack, ref, ds.Dataset).to_table().column("c").to_pylist() == ["u", "v"]
+
+
+def test_arrow_files_are_read_in_part(stack):
+    """A table in Arrow's own format gives columns and batches too."""
+    table = pa.table({"d": pa.array(range(20), pa.date64()), "e": range(20)})
+    ref = stack.save(table).ref
+    assert pa.concat_tables(load(stack, ref, Iterator[pa.Table])).equals(table)
+    assert load(stack, ref, Annotated[pa.Table, Columns("e")]).equals(table.select(["e"]))
+    assert load(stack, ref, ds.Dataset).to_table().equals(table)
+
+
+def test_empty_tables_have_one_empty_batch(stack):
+    """A table without rows gives its columns once, from every library."""
+    for empty in (wide(0), pa.table({"a": pa.array([], "int8")}), pl.DataFrame(schema={"a": pl.Int8})):
+        frames = list(load(stack, stack.save(empty).ref, Iterator[pd.DataFrame]))
+        assert [len(frame) for frame in frames] == [0]
+        assert "a" in frames[0].columns
+
+
+def test_what_is_no_table_is_no_iterator_of_tables(stack):
+    """`Iterable` of what is no table gives the value itself; columns of it are refused."""
+    ref = stack.save([1, 2]).ref
+    assert load(stack, ref, Iterable[int]) == [1, 2]
+    with pytest.raises(ArtifactRefused, match="only tables"):
+        load(stack, ref, Annotated[list, Columns("a")])
+
+
+def test_local_bytes_are_verified_before_a_part_is_read(stack):
+    """On a local root a damaged table is refused even where only a column of it is wanted."""
+    ref = stack.save(wide(1000)).ref
+    path = stack.store.root + ref.uri.removeprefix(stack.store.root) + "/table.parquet"
+    os.chmod(path, 0o644)
+    with open(path, "r+b") as file:
+        file.seek(100)
+        file.write(b"\0\0\0\0")
+    with pytest.raises(ArtifactCorrupt):
+        load(stack, ref, Annotated[pd.DataFrame, Columns("a")])
+
+
+def test_remote_tables_are_read_where_they_lie(remote, monkeypatch):
+    """Of a large table on S3 only the bytes of the wanted columns are fetched, and nothing is downloaded whole."""
+    ref = remote.save(wide()).ref
+    fetched = []
+    transport = type(remote.store.transport)
+    original = transport.read_range
+    monkeypatch.setattr(transport, "download", None)
+    monkeypatch.setattr(
+        transport, "read_range", lambda self, key, a, b: fetched.append(b - a) or original(self, key, a, b)
+    )
+    frame = load(remote, ref, Annotated[pd.DataFrame, Columns("b")])
+    pd.testing.assert_frame_equal(frame, wide()[["b"]])
+    assert sum(fetched) < ref.size / 3
+    dataset = load(remote, ref, ds.Dataset)
+    assert dataset.to_table(columns=["s"]).num_rows == ROWS
+    parts = load(remote, ref, Iterator[pd.DataFrame])
+    fetched.clear()
+    next(parts)
+    assert sum(fetched) < ref.size * 0.75
+    plan = load(remote, remote.save(pl.from_pandas(wide())).ref, pl.LazyFrame)
+    assert plan.select(pl.col("a").sum()).collect().item() == pytest.approx(wide()["a"].sum())
+
+
+def test_remote_table_of_another_size_is_refused(remote):
+    """A remote file that is not of its size is refused before a part of it is used."""
+    ref = remote.save(wide()).ref
+    key = f"{ref.uri.removeprefix(remote.store.root + '/')}/table.parquet"
+    remote.store.transport.write(key, remote.store.transport.read(key)[:-1])
+    with pytest.raises(ArtifactCorrupt):
+        load(remote, ref, Annotated[pd.DataFrame, Columns("a")])
+
+
+def test_what_the_worker_keeps_is_read_from_its_disk(remote, tmp_path):
+    """A table that the local cache holds is read there, in part as well."""
+    cached = open_stack(remote.store.root, {}, LocalCache(tmp_path / "cache", 1 << 30))
+    cached.store.transport = remote.store.transport
+    ref = cached.save(wide()).ref
+    load(cached, ref, pd.DataFrame)
+    remote.store.transport.delete([f"{ref.uri.removeprefix(remote.store.root + '/')}/table.parquet"])
+    frame = load(cached, ref, Annotated[pd.DataFrame, Columns("a")])
+    pd.testing.assert_frame_equal(frame, wide()[["a"]])
