@@ -129,7 +129,7 @@ def _outputs(step: Step, stack: Stack) -> dict[str, str]:
 
 def _is_plan(value: object, stack: Stack) -> bool:
     try:
-        return stack.materializers.for_type(type(value)).stored_type(value) is not type(value)
+        return not isinstance(value, stack.materializers.for_type(type(value)).stored_type(value))
     except MaterializerNotFound:
         return False
 

@@ -34,7 +34,7 @@ class Parts:
 
     def save(self, value: Any) -> Mapping[str, str]:
         """Save one value, and give the reference to it; raises `SaveRefused` for a plan or a stream."""
-        if self.registry.for_type(type(value)).stored_type(value) is not type(value):
+        if not isinstance(value, self.registry.for_type(type(value)).stored_type(value)):
             raise SaveRefused(
                 f"A {type_name(type(value))} inside another value is not stored, since it would come back as what it "
                 f"gives. Collect it first, or return it as an output of its own."
