@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from airflow_zen.decorators.ml_step import ml_step
     from airflow_zen.errors import ZenError
     from airflow_zen.lineage.metadata import log_metadata
+    from airflow_zen.materializers.artifact import Artifact
     from airflow_zen.materializers.base import Materializer
+    from airflow_zen.materializers.registered import register_materializer
     from airflow_zen.materializers.texts import CSVString, HTMLString, JSONString, MarkdownString
     from airflow_zen.materializers.views import Columns
     from airflow_zen.operators.ml_step import MLStepOperator
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Artifact",
     "ArtifactRef",
     "CSVString",
     "Cache",
@@ -37,11 +40,13 @@ __all__ = [
     "load",
     "log_metadata",
     "ml_step",
+    "register_materializer",
     "save",
 ]
 
 # Loaded when first used: Airflow imports this package while it finds its providers, before it is whole itself.
 _HOMES = {
+    "Artifact": "airflow_zen.materializers.artifact",
     "ArtifactRef": "airflow_zen.artifacts.ref",
     "CSVString": "airflow_zen.materializers.texts",
     "HTMLString": "airflow_zen.materializers.texts",
@@ -57,6 +62,7 @@ _HOMES = {
     "load": "airflow_zen.session",
     "log_metadata": "airflow_zen.lineage.metadata",
     "ml_step": "airflow_zen.decorators.ml_step",
+    "register_materializer": "airflow_zen.materializers.registered",
     "save": "airflow_zen.session",
 }
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -16,6 +16,7 @@ from airflow_zen.caching.cache import StepCache
 from airflow_zen.errors import SaveRefused, ZenError
 from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
 from airflow_zen.lineage.records import StepRunRecords
+from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.registry import MaterializerRegistry
 from airflow_zen.materializers.views import View
 
@@ -43,8 +44,12 @@ class Stack:
     clock: Callable[[], float] = time.time
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
 
-    def save(self, value: Any, name: str = "", declared: type | None = None) -> SavedArtifact:
+    def save(
+        self, value: Any, name: str = "", declared: type | None = None, by: type[Materializer] | None = None
+    ) -> SavedArtifact:
         """Store a value as an artifact; its materializer follows the declared type, then the value's own.
+
+        `by` names a materializer that is used instead.
 
         Tables that an iterator gives become one artifact, and are written while it is gone through.
 
@@ -53,7 +58,7 @@ class Stack:
         """
         with self.store.staging() as directory:
             try:
-                saved = self.materializers.save(value, directory, declared)
+                saved = self.materializers.save(value, directory, declared, by)
             except ZenError:
                 raise
             except Exception as error:
@@ -71,6 +76,10 @@ class Stack:
                 name=name,
             )
         return SavedArtifact(ref, saved.summary)
+
+    def reading(self, materializers: Iterable[type[Materializer]]) -> Stack:
+        """Give a stack that also reads what `materializers` write."""
+        return replace(self, materializers=self.materializers.reading(materializers))
 
     def load(self, ref: ArtifactRef, into: Path, wanted: Any = None) -> Any:
         """Give the value of a ref, verified, as `wanted` when the caller declares a type.

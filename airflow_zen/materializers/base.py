@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
+from airflow_zen.materializers.names import type_name
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.source import ArtifactSource
@@ -29,8 +30,8 @@ class Materializer:
 
     Class attributes declare it without importing its library:
 
-    `types`        dotted names of the classes it saves, e.g. `"pandas.DataFrame"`; a subclass without
-                   an entry of its own is saved by its nearest base's materializer.
+    `types`        the classes it saves, or their dotted names, e.g. `"pandas.DataFrame"`; a subclass
+                   without an entry of its own is saved by its nearest base's materializer.
     `encoding`     the label of the layout it writes, `"library.format@version"`.
     `reads`        the other encodings it can load: older ones of its own, and those of sister libraries
                    whose artifacts it can show as its own type (a view).
@@ -41,7 +42,7 @@ class Materializer:
     `extra`        the extra of airflow-provider-zen that installs its library, where there is one.
     """
 
-    types: ClassVar[tuple[str, ...]] = ()
+    types: ClassVar[tuple[str | type, ...]] = ()
     encoding: ClassVar[str]
     reads: ClassVar[tuple[str, ...]] = ()
     lazy_types: ClassVar[tuple[str, ...]] = ()
@@ -56,6 +57,11 @@ class Materializer:
     def for_value(self, value: Any) -> Materializer:
         """Choose who saves this very value: itself, or a sister whose layout keeps it better."""
         return self
+
+    @classmethod
+    def type_names(cls) -> tuple[str, ...]:
+        """Give the dotted names of the classes it saves."""
+        return tuple(type_name(held) if isinstance(held, type) else held for held in cls.types)
 
     @classmethod
     def can_read(cls, encoding: str) -> bool:

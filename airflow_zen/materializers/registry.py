@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, is_dataclass
+from dataclasses import replace as dc_replace
+from functools import cached_property
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
@@ -16,6 +18,8 @@ from airflow_zen.errors import AlreadyExists, MaterializerNotFound, SaveRefused
 from airflow_zen.materializers import catalogue
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.names import type_name
+from airflow_zen.materializers.registered import decorated, from_distributions
+from airflow_zen.materializers.saved import Saved
 from airflow_zen.materializers.versions import installed
 from airflow_zen.materializers.views import View
 
@@ -23,43 +27,32 @@ Entry = str | type[Materializer]
 
 
 @dataclass(frozen=True)
-class Saved:
-    """What `save` wrote: everything a manifest says beside the files themselves.
-
-    `type` is the dotted name of the value's type, `libraries` the version of each distribution that
-    wrote it, `inline` whether its files are JSON text that may live in the manifest.
-    """
-
-    encoding: str
-    type: str
-    summary: Mapping[str, Any]
-    libraries: Mapping[str, str]
-    inline: bool
-
-
-@dataclass(frozen=True)
 class MaterializerRegistry:
     """Know one materializer for each type and each encoding; immutable, passed, never global.
 
     `types` and `encodings` map a dotted type name, and an encoding, to a materializer class or to the
-    `"module:Class"` that is imported when it is first needed.
+    `"module:Class"` that is imported when it is first needed. `offered` gives those of other
+    distributions; it is asked only about a type or an encoding that is not among these.
     """
 
     types: Mapping[str, Entry] = field(repr=False)
     encodings: Mapping[str, Entry] = field(repr=False)
     allow_pickle: bool = False
+    offered: Callable[[], tuple[type[Materializer], ...]] = tuple
 
-    def save(self, value: Any, directory: Path, declared: type | None = None) -> Saved:
-        """Write a value into the empty `directory` by its declared type, or else by its own.
+    def save(
+        self, value: Any, directory: Path, declared: type | None = None, by: type[Materializer] | None = None
+    ) -> Saved:
+        """Write a value into the empty `directory` by its declared type, or else by its own; or `by` a materializer.
 
         Tables that an iterator gives one by one are written as one, with one in memory at a time.
 
         Raises `MaterializerNotFound` for a type nobody saves, `SaveRefused` for a value that would not
         come back exactly. Where pickles are allowed, such a value is pickled instead.
         """
-        if isinstance(value, Iterator) and self._known(type(value)) is None:
+        if by is None and isinstance(value, Iterator) and self._known(type(value)) is None:
             return self._save_batches(value, directory)
-        materializer = self._for_declared(value, declared).for_value(value)
+        materializer = (self._build(by) if by else self._for_declared(value, declared)).for_value(value)
         try:
             summary = _save(materializer, value, directory)
         except SaveRefused:
@@ -116,28 +109,47 @@ class MaterializerRegistry:
         view = self._known(wanted) if wanted is not None else None
         if view is not None and view.can_read(encoding):
             return view
-        if encoding not in self.encodings:
-            raise MaterializerNotFound(self._why_unknown(encoding))
-        return self._build(self.encodings[encoding])
+        if encoding in self.encodings:
+            return self._build(self.encodings[encoding])
+        if encoding in self._with_offered.encodings:
+            return self._build(self._with_offered.encodings[encoding])
+        raise MaterializerNotFound(self._why_unknown(encoding))
 
     def register(self, materializer: type[Materializer], replace: bool = False) -> MaterializerRegistry:
         """Give a registry that also knows `materializer`.
 
         Raises `AlreadyExists` when another one has its encoding or one of its types, unless `replace`.
         """
-        types = dict.fromkeys(materializer.types, materializer)
+        types = dict.fromkeys(materializer.type_names(), materializer)
         encodings = {materializer.encoding: materializer}
-        taken = sorted((types.keys() & self.types.keys()) | (encodings.keys() & self.encodings.keys()))
+        taken = {**self._taken(self.types, types), **self._taken(self.encodings, encodings)}
         if taken and not replace:
+            whose = ", ".join(f"{name} of {_entry_name(entry)}" for name, entry in sorted(taken.items()))
             raise AlreadyExists(
-                f"{materializer.__qualname__} cannot be registered: {', '.join(taken)} already has a materializer. "
-                f"Pass replace=True to take its place."
+                f"{_entry_name(materializer)} cannot be registered beside {whose}. Give it another encoding and types "
+                f"of its own, pass replace=True to take their place, or name it on the outputs that it is for: "
+                f"Annotated[T, Artifact(materializer={materializer.__qualname__})]."
             )
-        return MaterializerRegistry(
-            types={**self.types, **types},
-            encodings={**self.encodings, **encodings},
-            allow_pickle=self.allow_pickle,
-        )
+        return self._also(types, encodings)
+
+    def reading(self, materializers: Iterable[type[Materializer]]) -> MaterializerRegistry:
+        """Give a registry that also reads the encodings of `materializers`, and saves what it saved before."""
+        return self._also({}, {cls.encoding: cls for cls in materializers})
+
+    def _also(self, types: Mapping[str, Entry], encodings: Mapping[str, Entry]) -> MaterializerRegistry:
+        return dc_replace(self, types={**self.types, **types}, encodings={**self.encodings, **encodings})
+
+    @staticmethod
+    def _taken(known: Mapping[str, Entry], wanted: Mapping[str, Entry]) -> dict[str, Entry]:
+        return {name: known[name] for name in wanted if name in known and known[name] is not wanted[name]}
+
+    @cached_property
+    def _with_offered(self) -> MaterializerRegistry:
+        """Know the materializers of other distributions too; raises `AlreadyExists` where two want the same."""
+        whole = self
+        for materializer in self.offered():
+            whole = whole.register(materializer)
+        return whole
 
     def _save_batches(self, batches: Iterator[Any], directory: Path) -> Saved:
         """Write what an iterator gives below one another, by the materializer of its first element."""
@@ -166,8 +178,11 @@ class MaterializerRegistry:
         return found or self.for_type(type(value))
 
     def _known(self, cls: type) -> Materializer | None:
+        if type_name(cls) in self.types:
+            return self._build(self.types[type_name(cls)])
+        types = self._with_offered.types
         for base in cls.__mro__:
-            entry = self.types.get(type_name(base))
+            entry = types.get(type_name(base))
             if entry is not None:
                 return self._build(entry)
         return self._build(catalogue.TREE) if is_dataclass(cls) else None
@@ -183,7 +198,10 @@ class MaterializerRegistry:
                 f"This airflow_zen reads {', '.join(known)}, not {encoding!r}. Install the airflow-provider-zen that "
                 f"wrote it, or a newer one."
             )
-        return f"No materializer reads {encoding!r}. Register the one that wrote it."
+        return (
+            f"No materializer reads {encoding!r}. Register the one that wrote it with @register_materializer, or name it on the "
+            f"parameter: Annotated[T, Artifact(materializer=…)]."
+        )
 
     def _versions(self, materializer: Materializer, summary: Mapping[str, Any]) -> dict[str, str]:
         """Look up the distributions that wrote an artifact and its parts."""
@@ -193,13 +211,24 @@ class MaterializerRegistry:
 
 
 def default_registry(allow_pickle: bool = False) -> MaterializerRegistry:
-    """Build the registry of everything this package saves; `allow_pickle` adds cloudpickle as the last resort."""
-    return MaterializerRegistry(catalogue.TYPES, catalogue.ENCODINGS, allow_pickle)
+    """Build the registry of everything this package saves, and of what the project adds to it.
+
+    `allow_pickle` adds cloudpickle as the last resort. Raises `AlreadyExists` where two materializers want the
+    same type or encoding.
+    """
+    registry = MaterializerRegistry(catalogue.TYPES, catalogue.ENCODINGS, allow_pickle, from_distributions)
+    for materializer, replace in decorated():
+        registry = registry.register(materializer, replace)
+    return registry
 
 
 def _remedy(cls: type) -> str:
     remedies = (catalogue.REMEDIES.get(type_name(base)) for base in cls.__mro__)
     return next(filter(None, remedies), "Return a type that has one.")
+
+
+def _entry_name(entry: Entry) -> str:
+    return entry if isinstance(entry, str) else f"{entry.__module__}:{entry.__qualname__}"
 
 
 def _imported(entry: str) -> type[Materializer]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from airflow_zen.labels import class_label
+from airflow_zen.materializers.artifact import Artifact
 from airflow_zen.materializers.views import columns_of
 
 
@@ -72,6 +73,22 @@ def parameter_types(function: Callable[..., Any]) -> Mapping[str, Any]:
     """Give the declared type of each parameter, without `Annotated` and `Optional` around it."""
     parameters = inspect.signature(function).parameters.values()
     return {parameter.name: bare(evaluate(parameter.annotation, function, imports=True)) for parameter in parameters}
+
+
+def parameter_artifacts(function: Callable[..., Any]) -> list[Artifact]:
+    """Give what the annotations of parameters say of who reads them."""
+    parameters = inspect.signature(function).parameters.values()
+    found = [artifact_of(evaluate(parameter.annotation, function, imports=True)) for parameter in parameters]
+    return [artifact for artifact in found if artifact]
+
+
+def artifact_of(declared: Any) -> Artifact | None:
+    """Give the `Artifact(…)` of `Annotated[T, Artifact(…)]`, also inside `list[…]` and `… | None`."""
+    for extra in getattr(declared, "__metadata__", ()):
+        if isinstance(extra, Artifact):
+            return extra
+    inner = [artifact_of(held) for held in get_args(declared) if get_args(held)]
+    return next(filter(None, inner), None)
 
 
 def bare(declared: Any) -> Any:

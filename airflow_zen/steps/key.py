@@ -119,7 +119,9 @@ def _outputs(step: Step, stack: Stack) -> dict[str, str]:
         written = step.output_types.get(name)
         declared = as_class(batch_type(written) if is_stream(written) else written)
         try:
-            encoding = stack.materializers.for_type(declared).encoding if declared else ""
+            named = step.stored_by(name)
+            known = named or (stack.materializers.for_type(declared) if declared else None)
+            encoding = known.encoding if known else ""
         except MaterializerNotFound:
             encoding = ""
         each = "each" if step.outputs.each else ""

@@ -6,10 +6,11 @@ import ast
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NotRequired, Required, get_args, get_origin, get_type_hints
 
 from airflow_zen.errors import OutputError, StepDefinitionError
-from airflow_zen.steps.annotations import evaluate
+from airflow_zen.materializers.artifact import Artifact
+from airflow_zen.steps.annotations import artifact_of, evaluate
 from airflow_zen.steps.each import Each, apart, is_each
 from airflow_zen.steps.streams import fitted
 
@@ -72,11 +73,22 @@ def declared_outputs(function: Callable[..., Any]) -> Outputs:
 
 def output_types(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Any]:
     """Evaluate the declared type of each output; None where none is declared or it cannot be evaluated."""
+    return {name: _plain(written) for name, written in _written_types(function, outputs).items()}
+
+
+def output_artifacts(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Artifact]:
+    """Give what the annotations of outputs say of who stores them."""
+    found = {name: artifact_of(written) for name, written in _written_types(function, outputs).items()}
+    return {name: artifact for name, artifact in found.items() if artifact}
+
+
+def _written_types(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Any]:
+    """Evaluate the annotation of each output, with what is `Annotated` about it."""
     declared = evaluate(inspect.signature(function).return_annotation, function, imports=True)
     if declared is inspect.Signature.empty:
         declared = None
     if not outputs.several:
-        return {name: _plain(declared) for name in outputs.names}
+        return dict.fromkeys(outputs.names, declared)
     if isinstance(declared, Output):
         found = [evaluate(held, function, imports=True) for held in declared.types.values()]
     elif isinstance(declared, type):
@@ -84,7 +96,7 @@ def output_types(function: Callable[..., Any], outputs: Outputs) -> Mapping[str,
         found = [hints.get(name) for name in outputs.names]
     else:
         found = list(get_args(declared))
-    return dict(zip(outputs.names, [_plain(t) for t in found] or [None] * len(outputs.names), strict=True))
+    return dict(zip(outputs.names, found or [None] * len(outputs.names), strict=True))
 
 
 def take(result: Any, outputs: Outputs, types: Mapping[str, Any], step: str) -> dict[str, Any]:
@@ -101,13 +113,16 @@ def take(result: Any, outputs: Outputs, types: Mapping[str, Any], step: str) -> 
 
 def _plain(declared: Any) -> Any:
     """Strip `Annotated[T, …]` down to `T`; None beside it stays allowed."""
-    return _plain(get_args(declared)[0]) if get_origin(declared) is Annotated else declared
+    wrapped = get_origin(declared) in (Annotated, Required, NotRequired)
+    return _plain(get_args(declared)[0]) if wrapped else declared
 
 
 def _field_types(owner: type, function: Callable[..., Any]) -> Mapping[str, Any]:
     """Evaluate the fields of a NamedTuple or TypedDict where they were written; those that cannot be are left out."""
     try:
-        return get_type_hints(owner, localns=getattr(inspect.unwrap(function), "__globals__", None))
+        return get_type_hints(
+            owner, localns=getattr(inspect.unwrap(function), "__globals__", None), include_extras=True
+        )
     except Exception:  # noqa: BLE001 - a name that exists for type checkers only can fail in any way
         return {
             name: evaluate(held, function) for name, held in owner.__annotations__.items() if isinstance(held, type)

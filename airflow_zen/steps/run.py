@@ -50,6 +50,7 @@ def run_step(step: Step, arguments: Arguments, stack: Stack, run: StepRun, watch
     the run is closed as failed, or as killed for an interrupt.
     """
     watcher = watcher or Watcher()
+    stack = stack.reading(step.materializers) if step.materializers else stack
     run = replace(run, started=stack.clock(), inputs=arguments.inputs, parameters=arguments.parameters())
     try:
         key, entry, flight, run = _look_up(step, arguments, stack, run)

@@ -24,7 +24,7 @@ def save_outputs(step: Step, values: Mapping[str, Any], stack: Stack, run: StepR
     """
 
     def save(name: str) -> SavedArtifact:
-        return stack.save(values[name], artifact_name(run, name), step.declared_class(name))
+        return stack.save(values[name], artifact_name(run, name), step.declared_class(name), step.stored_by(name))
 
     streams = [name for name, value in values.items() if isinstance(value, Iterator)]
     with ThreadPoolExecutor(_AT_ONCE) as pool:

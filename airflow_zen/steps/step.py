@@ -9,9 +9,11 @@ from functools import cached_property
 from typing import Any
 
 from airflow_zen.caching.policy import FOLLOW_SETTINGS, Cache
-from airflow_zen.steps.annotations import as_class, parameter_types
+from airflow_zen.materializers.artifact import Artifact
+from airflow_zen.materializers.base import Materializer
+from airflow_zen.steps.annotations import as_class, parameter_artifacts, parameter_types
 from airflow_zen.steps.each import type_of
-from airflow_zen.steps.outputs import Outputs, declared_outputs, output_types
+from airflow_zen.steps.outputs import Outputs, declared_outputs, output_artifacts, output_types
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,17 @@ class Step:
         """The declared type of each parameter; evaluated when first asked for."""
         return parameter_types(self.function)
 
+    @cached_property
+    def output_artifacts(self) -> Mapping[str, Artifact]:
+        """What the annotations of outputs say of who stores them."""
+        return output_artifacts(self.function, self.outputs)
+
+    @property
+    def materializers(self) -> list[type[Materializer]]:
+        """The materializers that its annotations name, on outputs and on parameters."""
+        named = [*self.output_artifacts.values(), *parameter_artifacts(self.function)]
+        return [artifact.materializer for artifact in named]
+
     @property
     def source(self) -> str:
         """The function's text as written, empty where it has none."""
@@ -58,6 +71,11 @@ class Step:
     def declared_class(self, output: str) -> type | None:
         """Give the class an output is declared as, for its materializer."""
         return as_class(type_of(output, self.output_types))
+
+    def stored_by(self, output: str) -> type[Materializer] | None:
+        """Give the materializer that an output's annotation names; None where it is chosen by type."""
+        artifact = self.output_artifacts.get(output) or self.output_artifacts.get(output.partition("[")[0])
+        return artifact.materializer if artifact else None
 
     def returns_nothing(self, result: Any) -> bool:
         """Tell whether this result means no output: declared so, or an undeclared None."""

@@ -1,0 +1,62 @@
+"""Materializers that a project adds: by decorator in its own files, by entry point in a distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TypeVar, overload
+
+from airflow_zen.errors import MaterializerNotFound
+from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.names import module_name
+
+ENTRY_POINTS = "airflow_zen.materializers"
+
+M = TypeVar("M", bound=type[Materializer])
+
+# A decorator has no other place to leave a class at. Keyed by name: Airflow may import a DAG file twice.
+_DECORATED: dict[str, tuple[type[Materializer], bool]] = {}
+
+
+@overload
+def register_materializer(materializer: M) -> M: ...
+
+
+@overload
+def register_materializer(*, replace: bool) -> Callable[[M], M]: ...
+
+
+def register_materializer(materializer: M | None = None, *, replace: bool = False) -> M | Callable[[M], M]:
+    """Make a materializer known to every step that runs in a process which has imported its module.
+
+    Write it in the DAG file, or in a module that the DAG file imports. `replace=True` takes the place of
+    whoever saves its types until now; without it, that is an error when the first step runs.
+    """
+
+    def decorate(cls: M) -> M:
+        _DECORATED[f"{module_name(cls)}:{cls.__qualname__}"] = (cls, replace)
+        return cls
+
+    return decorate if materializer is None else decorate(materializer)
+
+
+def decorated() -> list[tuple[type[Materializer], bool]]:
+    """Give the materializers decorated in this process so far, and whether each replaces others."""
+    return list(_DECORATED.values())
+
+
+@cache
+def from_distributions() -> tuple[type[Materializer], ...]:
+    """Import the materializers that installed distributions offer; raises `MaterializerNotFound` for one that fails."""
+    found = []
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+        where = f"The entry point {point.name} = {point.value} of {point.dist.name if point.dist else 'a distribution'}"
+        try:
+            cls = point.load()
+        except Exception as error:
+            raise MaterializerNotFound(f"{where} cannot be imported: {error}. Mend or uninstall it.") from error
+        if not (isinstance(cls, type) and issubclass(cls, Materializer)):
+            raise MaterializerNotFound(f"{where} is no subclass of airflow_zen.Materializer. Mend or uninstall it.")
+        found.append(cls)
+    return tuple(found)

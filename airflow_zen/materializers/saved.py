@@ -1,0 +1,22 @@
+"""What is known of a value once it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What `save` wrote: everything a manifest says beside the files themselves.
+
+    `type` is the dotted name of the value's type, `libraries` the version of each distribution that
+    wrote it, `inline` whether its files are JSON text that may live in the manifest.
+    """
+
+    encoding: str
+    type: str
+    summary: Mapping[str, Any]
+    libraries: Mapping[str, str]
+    inline: bool

@@ -1,0 +1,97 @@
+"""Promises of `Artifact(materializer=…)` on outputs and parameters."""
+
+from typing import Annotated, NamedTuple
+
+import pandas as pd
+import pytest
+
+from airflow_zen import Artifact, Materializer
+from airflow_zen.errors import MaterializerNotFound
+from airflow_zen.lineage.step_run import StepState
+from airflow_zen.steps.arguments import Arguments
+from airflow_zen.steps.key import cache_key
+from airflow_zen.steps.outputs import Output
+from airflow_zen.steps.step import Step
+
+
+class CsvMaterializer(Materializer):
+    encoding = "mine.csv@1"
+
+    def save(self, value, directory):
+        value.to_csv(directory / "table.csv", index=False)
+        return {}
+
+    def load(self, directory, encoding, wanted=None):
+        return pd.read_csv(directory / "table.csv")
+
+
+Csv = Annotated[pd.DataFrame, Artifact(materializer=CsvMaterializer)]
+
+
+class Parts(NamedTuple):
+    train: Csv
+    test: pd.DataFrame
+
+
+def one() -> Csv:
+    return pd.DataFrame({"a": [1]})
+
+
+def written() -> "Annotated[pd.DataFrame, 'table', Artifact(materializer=CsvMaterializer)]":
+    return pd.DataFrame({"a": [1]})
+
+
+def several() -> Output(train=Csv, test=pd.DataFrame):
+    return one(), one()
+
+
+def annotated() -> tuple[
+    Annotated[pd.DataFrame, "train", Artifact(materializer=CsvMaterializer)], Annotated[pd.DataFrame, "test"]
+]:
+    return one(), one()
+
+
+def fields() -> Parts:
+    return Parts(one(), one())
+
+
+def reads(table: Csv) -> int:
+    return len(table)
+
+
+def reads_plainly(table: pd.DataFrame) -> int:
+    return len(table)
+
+
+def maybe() -> Csv | None:
+    return one()
+
+
+@pytest.mark.parametrize(
+    ("function", "encodings"),
+    [
+        (one, {"output": "mine.csv@1"}),
+        (written, {"table": "mine.csv@1"}),
+        (maybe, {"output": "mine.csv@1"}),
+        (several, {"train": "mine.csv@1", "test": "pandas.parquet@1"}),
+        (annotated, {"train": "mine.csv@1", "test": "pandas.parquet@1"}),
+        (fields, {"train": "mine.csv@1", "test": "pandas.parquet@1"}),
+    ],
+)
+def test_output_is_stored_by_the_named_materializer(run, function, encodings):
+    """However an output is declared, the materializer its annotation names stores it, and no other output."""
+    assert {name: ref.encoding for name, ref in run(function).outputs.items()} == encodings
+
+
+def test_parameter_names_who_reads(run):
+    """A parameter annotated with the same materializer reads what it wrote, without any registration."""
+    ref = run(one).outputs["output"]
+    assert run(reads, ref).state is StepState.FINISHED
+    with pytest.raises(MaterializerNotFound, match=r"mine\.csv@1.*register_materializer"):
+        run(reads_plainly, ref)
+
+
+def test_named_encoding_is_in_the_key(stack):
+    """Work whose result is to be stored in another layout is not answered with the old one."""
+    key = cache_key(Step(one, "one"), Arguments.bind(one, (), {}), stack)
+    assert "mine.csv@1" in key.ingredients["output output"]
