@@ -108,14 +108,28 @@ def run_dag(
     connections: dict[str, Any] | None = None,
     try_number: int = 1,
     max_tries: int | None = None,
+    **dag_run: Any,
 ) -> Run:
-    """Run every task of a DAG once, in topological order; tasks after a failure are left out."""
+    """Run every task of a DAG once, in topological order; tasks after a failure are left out.
+
+    `dag_run` are fields of the DAG run as Airflow tells it to tasks.
+    """
     supervisor = Supervisor(connections=connections or {})
     run = Run([], supervisor)
     with _supervised(supervisor):
         for task in dag.topological_sort():
             for map_index in _map_indexes(task, supervisor):
-                run.tasks.append(_run_task(dag, task, map_index, run_id, conf, (try_number, max_tries), supervisor))
+                run.tasks.append(
+                    _run_task(
+                        dag,
+                        task,
+                        map_index,
+                        run_id,
+                        {"conf": conf or {}, **dag_run},
+                        (try_number, max_tries),
+                        supervisor,
+                    )
+                )
                 if run.tasks[-1].state != "success":
                     return run
     return run
@@ -135,7 +149,13 @@ def _supervised(supervisor: Supervisor) -> Iterator[None]:
 
 
 def _run_task(
-    dag: Any, task: Any, map_index: int, run_id: str, conf: Any, tries: tuple[int, int | None], supervisor: Supervisor
+    dag: Any,
+    task: Any,
+    map_index: int,
+    run_id: str,
+    dag_run: dict[str, Any],
+    tries: tuple[int, int | None],
+    supervisor: Supervisor,
 ) -> Task:
     try_number, max_tries = tries
     ti = task_runner.RuntimeTaskInstance.model_construct(
@@ -164,11 +184,10 @@ def _run_task(
                 run_after=NOW,
                 start_date=NOW,
                 end_date=None,
-                run_type=DagRunType.MANUAL,
                 state=DagRunState.RUNNING,
-                conf=conf or {},
                 consumed_asset_events=[],
                 partition_key=None,
+                **{"run_type": DagRunType.MANUAL, **dag_run},
             ),
             max_tries=0,
             should_retry=False,

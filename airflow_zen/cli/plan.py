@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_zen.cli.text import bytes_text, seconds_text
+from airflow_zen.lineage.quantities import bytes_text, seconds_text
 from airflow_zen.operators.foresight import FutureRun
 from airflow_zen.operators.planning import Plan, PlannedStep, Verdict
 from airflow_zen.settings import Settings, open_stack

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_zen.cli.text import seconds_text
-from airflow_zen.lineage.totals import RunTotals, TotalsOfRuns, summed
+from airflow_zen.lineage.totals import RunTotals, TotalsOfRuns, line, summed
 from airflow_zen.settings import open_stack
 
 _GROUPS: dict[str, Callable[[RunTotals], tuple[str, ...]]] = {
@@ -25,6 +24,8 @@ def stats(args: Any) -> None:
 
     found = list(TotalsOfRuns(open_stack().store.transport).of(args.dag_id))
     if args.backfill is not None:
+        from airflow_zen.plugin.backfills import runs_of_backfill
+
         runs = runs_of_backfill(args.backfill)
         found = [totals for totals in found if (totals.dag_id, totals.run_id) in runs]
     if not found:
@@ -32,26 +33,6 @@ def stats(args: Any) -> None:
     AirflowConsole().print_as(data=_rows(found, args.by), output=args.output)
     if args.output == "table":
         print(line(found, "partitions" if args.backfill is not None else "DAG runs"))
-
-
-def line(totals: Iterable[RunTotals], noun: str) -> str:
-    """Say how many DAG runs were reused whole: `365 partitions: 351 reused, 14 run, 6.2 h saved`."""
-    whole = summed(totals)
-    return (
-        f"{whole.runs} {noun}: {whole.runs_reused} reused, {whole.runs - whole.runs_reused} run, "
-        f"{seconds_text(whole.seconds_saved)} saved"
-    )
-
-
-def runs_of_backfill(backfill_id: int) -> set[tuple[str, str]]:
-    """Give DAG and run ids of a backfill, from Airflow's database."""
-    from airflow.models import DagRun
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    with create_session() as session:
-        rows = session.execute(select(DagRun.dag_id, DagRun.run_id).where(DagRun.backfill_id == backfill_id))
-        return {(dag_id, run_id) for dag_id, run_id in rows}
 
 
 def _rows(found: list[RunTotals], by: str) -> list[dict[str, Any]]:

@@ -49,6 +49,12 @@ class StepRunRecords:
         with ThreadPoolExecutor(_READERS) as pool:
             yield from pool.map(self._read, keys)
 
+    def latest(self, dag_id: str, run_id: str, task_id: str) -> StepRun | None:
+        """Read the record of a task's latest try in a DAG run, of any one where it is mapped; None where there is none."""
+        keys = self._transport.list(f"{_RUNS}/{folder(dag_id)}/{folder(run_id)}/steps/{folder(task_id)}")
+        latest = max(keys, key=lambda key: int(key.rpartition("/")[2].split(".")[1]), default=None)
+        return self._read(latest) if latest else None
+
     def undelivered(self) -> Iterator[StepRun]:
         """Read the records that the lineage server has not got yet."""
         for marker in list(self._transport.list(_UNDELIVERED)):

@@ -13,6 +13,7 @@ from airflow_zen.lineage.refusals import MlflowRefused
 from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.step_metadata import noted_metrics
 from airflow_zen.lineage.step_run import StepRun
+from airflow_zen.lineage.totals import seconds_saved
 
 # A request may hold 1000 metrics, parameters and tags together.
 _METRICS = 700
@@ -61,7 +62,7 @@ def _metrics(run: StepRun) -> list[dict[str, Any]]:
     if run.cache != "hit" and run.outputs:
         values["zen.output_bytes"] = float(sum(ref.size for ref in run.outputs.values()))
     if run.cache == "hit":
-        values["zen.seconds_saved"] = round(max(0.0, run.seconds - values["zen.seconds"]), 3)
+        values["zen.seconds_saved"] = round(seconds_saved(run), 3)
     values |= noted_metrics(run)
     return [metric(key, value, milliseconds(ended)) for key, value in values.items()]
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from airflow_zen.artifacts.root import folder
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactNotFound
+from airflow_zen.lineage.quantities import seconds_text
 from airflow_zen.lineage.step_run import StepRun, StepState
 
 _RUNS = "runs"
@@ -87,6 +88,15 @@ def summed(totals: Iterable[RunTotals]) -> RunTotals:
         failed=sum(each.failed for each in totals),
         seconds_computed=sum(each.seconds_computed for each in totals),
         seconds_saved=sum(each.seconds_saved for each in totals),
+    )
+
+
+def line(totals: Iterable[RunTotals], noun: str) -> str:
+    """Say how many DAG runs were reused whole: `365 partitions: 351 reused, 14 run, 6.2 h saved`."""
+    whole = summed(totals)
+    return (
+        f"{whole.runs} {noun}: {whole.runs_reused} reused, {whole.runs - whole.runs_reused} run, "
+        f"{seconds_text(whole.seconds_saved)} saved"
     )
 
 

@@ -9,7 +9,9 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, context_me
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.lineage.recorder import Opened
+from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
+from airflow_zen.operators.clearing import clear_number, cleared_by_hand
 from airflow_zen.operators.code_version import code_version
 from airflow_zen.operators.display import mapped_label, show
 from airflow_zen.operators.hook_lineage import report_inputs, report_outputs
@@ -29,10 +31,13 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
     with interruptible(operator.on_kill):
         settings = Settings.read()
         arguments = bind(operator, context)
-        begun = begin(operator, context, settings, mapped_label(operator, arguments))
+        stack = open_stack(settings)
+        begun = begin(
+            operator, context, caching(operator, context, settings, stack.records), mapped_label(operator, arguments)
+        )
         step = operator.step.with_cache_defaults(settings.cache_defaults)
         report_inputs(operator, arguments.inputs.values())
-        run = run_step(step, arguments, open_stack(settings), begun, TaskWatcher(operator, context))
+        run = run_step(step, arguments, stack, begun, TaskWatcher(operator, context))
     report_outputs(operator, run.outputs.values())
     show(operator, context, run)
     return on_wire(step, run.outputs)
@@ -54,10 +59,10 @@ def bind(operator: MLStepOperator, context: Any) -> Arguments:
     return Arguments.bind(operator.python_callable, operator.op_args, kwargs, frozenset(kwargs) - given)
 
 
-def begin(operator: MLStepOperator, context: Any, settings: Settings, label: str) -> StepRun:
-    """Open the record of this try."""
+def begin(operator: MLStepOperator, context: Any, decided: tuple[str, str], label: str) -> StepRun:
+    """Open the record of this try; `decided` says whether results may be reused, and why not."""
     ti = context["ti"]
-    cache, why = caching(operator, context, settings)
+    cache, why = decided
     return StepRun(
         id=StepRunId(
             dag_id=ti.dag_id,
@@ -72,12 +77,13 @@ def begin(operator: MLStepOperator, context: Any, settings: Settings, label: str
         label=label,
         source=operator.step.source,
         owner=operator.owner,
+        clear_number=clear_number(context),
         log_url=str(getattr(ti, "log_url", "") or ""),
         code_version=code_version(getattr(ti, "bundle_instance", None), operator.python_callable),
     )
 
 
-def caching(operator: MLStepOperator, context: Any, settings: Settings) -> tuple[str, str]:
+def caching(operator: MLStepOperator, context: Any, settings: Settings, records: StepRunRecords) -> tuple[str, str]:
     """Decide whether results may be reused: the run's conf first, then the step, then the deployment.
 
     `recompute` runs the function and remembers its result, `off` does neither look up nor remember.
@@ -93,18 +99,13 @@ def caching(operator: MLStepOperator, context: Any, settings: Settings) -> tuple
         return "off", "[zen] cache is false"
     if _names(zen.get("recompute"), operator.task_id):
         return "recompute", "the DAG run was triggered to recompute it"
-    if _cleared(operator, context["ti"]):
+    if cleared_by_hand(operator, context, records):
         return "recompute", "the task was cleared"
     return "miss", ""
 
 
 def _names(tasks: Any, task_id: str) -> bool:
     return task_id in ([tasks] if isinstance(tasks, str) else tasks if isinstance(tasks, list) else [])
-
-
-def _cleared(operator: MLStepOperator, ti: Any) -> bool:
-    """Tell a task that a person cleared from one that Airflow retries: clearing raises its number of tries."""
-    return int(getattr(ti, "max_tries", 0) or 0) > int(operator.retries or 0)
 
 
 class TaskWatcher(Watcher):

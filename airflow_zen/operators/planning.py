@@ -82,7 +82,7 @@ class Plan:
                 arguments = bind(operator, context)
         except Exception as error:  # noqa: BLE001 - whatever the user's own templates raise before the run
             return self._planned(task, map_index, Verdict.UNKNOWN, _told(error), history), UNKNOWN
-        state, why = caching(operator, context, self._settings)
+        state, why = caching(operator, context, self._settings, self._stack.records)
         if state != "miss":
             return self._planned(task, map_index, Verdict.MISS, why, history), UNKNOWN
         return self._look_up(operator, arguments, map_index, history)

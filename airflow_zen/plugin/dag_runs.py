@@ -38,7 +38,7 @@ class DagRunListener:
         if not _has_steps(dag_run):
             return
         try:
-            if not _configured():
+            if not _configured() and getattr(dag_run, "backfill_id", None) is None:
                 return
             self._follower.follow(EndedDagRun(dag_run.dag_id, dag_run.run_id, state, time.time()))
         except Exception as error:  # noqa: BLE001 - whatever is wrong, the scheduler goes on

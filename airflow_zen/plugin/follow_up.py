@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from airflow_zen.lineage.ended import EndedDagRun
 from airflow_zen.lineage.mlflow import MlflowRecorder
 from airflow_zen.lineage.sync import settle
+from airflow_zen.plugin.backfills import ended_backfills
 from airflow_zen.plugin.follower import OWED
 from airflow_zen.settings import open_stack
 from airflow_zen.stack import Stack
@@ -31,7 +32,10 @@ def main() -> int:
     """Do it at low priority, so that the scheduler beside it keeps its pace."""
     os.nice(10)
     runs = [EndedDagRun.from_json(document) for document in json.load(sys.stdin)]
-    return 0 if follow_up(open_stack(), runs) else OWED
+    stack = open_stack()
+    for line in ended_backfills(runs, stack.store.transport):
+        sys.stdout.write(f"{line}\n")
+    return 0 if follow_up(stack, runs) else OWED
 
 
 if __name__ == "__main__":

@@ -16,6 +16,9 @@ from airflow_zen.lineage.ended import EndedDagRun
 
 log = logging.getLogger("airflow_zen.plugin")
 
+# What the process prints of backfills is for Airflow's own log; Airflow may print more.
+TELLS = "backfill "
+
 # The process says with this exit code that something is still owed.
 OWED = 75
 
@@ -88,6 +91,9 @@ class Follower:
         except (OSError, subprocess.TimeoutExpired) as error:
             log.warning("The lineage of %d DAG runs is not shown in MLflow yet: %s", len(runs), error)
             return True
+        for line in done.stdout.splitlines():
+            if line.startswith(TELLS):
+                log.info("%s", line)
         if done.returncode not in {0, OWED}:
             log.warning("The lineage of %d DAG runs is not shown in MLflow: %s", len(runs), done.stderr[-2000:])
         elif done.returncode == OWED:

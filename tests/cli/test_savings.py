@@ -10,7 +10,7 @@ from airflow.sdk import dag
 
 from airflow_zen import ml_step
 from airflow_zen.cli import savings
-from airflow_zen.lineage.totals import RunTotals
+from airflow_zen.plugin import backfills
 from tests.harness import run_dag
 
 
@@ -61,7 +61,7 @@ def test_a_backfill_is_told_by_partition(capsys, monkeypatch):
     run_dag(pipeline("one", [1]), run_id="r1")
     run_dag(pipeline("one", [2]), run_id="r2")
     monkeypatch.setattr(
-        savings, "runs_of_backfill", lambda number: {("one", "r1"), ("one", "r2")} if number == 7 else set()
+        backfills, "runs_of_backfill", lambda number: {("one", "r1"), ("one", "r2")} if number == 7 else set()
     )
     ask("one", backfill=7)
     assert "2 partitions: 1 reused, 1 run, 0." in capsys.readouterr().out
@@ -71,11 +71,3 @@ def test_nothing_to_tell_is_said():
     """Without step runs there is nothing to sum up."""
     with pytest.raises(SystemExit, match="No step run"):
         ask()
-
-
-def test_the_line_for_a_year():
-    """The closing line reads as a person would write it."""
-    year = [
-        RunTotals("d", str(n), runs=1, runs_reused=int(n < 351), seconds_saved=63.6 * (n < 351)) for n in range(365)
-    ]
-    assert savings.line(year, "partitions") == "365 partitions: 351 reused, 14 run, 6.2 h saved"

@@ -15,7 +15,10 @@ import pytest
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.cli.airflow_api import AirflowApi, DagRun
+from airflow_zen.cli.local_parts import environment
 from airflow_zen.cli.local_stack import down, up
+from airflow_zen.cli.stack_state import Layout
+from airflow_zen.cli.web import call
 
 pytestmark = [pytest.mark.timeout(600)]
 
@@ -26,12 +29,29 @@ class Deployment:
 
     airflow: AirflowApi
     mlflow_uri: str
+    layout: Layout
     environment: dict[str, str]
     first: DagRun
     second: DagRun
 
     def tasks(self, run: DagRun) -> dict[tuple[str, int], Any]:
         return {(task.task_id, task.map_index): task for task in self.airflow.task_instances(run)}
+
+    def zen(self, *words: str) -> str:
+        """Call `airflow zen …` beside this Airflow; give what it prints."""
+        command = [sys.executable, "-m", "airflow", "zen", *words]
+        told = environment(self.layout, self.environment)
+        return subprocess.run(command, env=told, capture_output=True, text=True, check=True).stdout
+
+    def backfill(self, dag_id: str, first: str, last: str) -> int:
+        """Run a DAG for each day from first to last; give the backfill's number once all have ended."""
+        asked = {"dag_id": dag_id, "from_date": first, "to_date": last, "reprocess_behavior": "completed"}
+        number = call("POST", f"{self.airflow.url}/api/v2/backfills", asked)["id"]
+        deadline = time.monotonic() + 120
+        while call("GET", f"{self.airflow.url}/api/v2/backfills/{number}")["completed_at"] is None:
+            assert time.monotonic() < deadline, "the backfill did not end"
+            time.sleep(0.5)
+        return int(number)
 
     def xcom(self, run: DagRun, task_id: str, map_index: int = -1, key: str = "return_value") -> Any:
         return self.airflow.xcom(run, self.tasks(run)[task_id, map_index], key)
@@ -57,12 +77,12 @@ def deployment(ceph, tmp_path_factory):
     stack = up(directory, Path(__file__).parent / "dags", settings)
     try:
         api = AirflowApi(stack.layout.airflow_url)
-        for dag_id in ("churn", "broken"):
+        for dag_id in ("churn", "broken", "daily"):
             api.wait_for_dag(dag_id)
             api.unpause(dag_id)
         first = api.wait(api.trigger("churn"))
         second = api.wait(api.trigger("churn"))
-        yield Deployment(api, stack.layout.mlflow_url, settings, first, second)
+        yield Deployment(api, stack.layout.mlflow_url, stack.layout, settings, first, second)
     finally:
         down(directory)
 
@@ -205,6 +225,32 @@ def test_a_failure_is_told_everywhere(deployment, mlflow):
             break
         time.sleep(1)
     assert [r.info.status for r in found] == ["FAILED", "FAILED"]
+
+
+def test_a_backfill_computes_what_changed_and_says_what_it_saved(deployment):
+    """A backfill reuses the days that are known, and Airflow's log and `cache stats` count them when it ends."""
+    deployment.backfill("daily", "2026-02-02T00:00:00Z", "2026-02-03T00:00:00Z")
+    number = deployment.backfill("daily", "2026-02-02T00:00:00Z", "2026-02-04T00:00:00Z")
+    told = "3 partitions: 2 reused, 1 run,"
+    assert told in deployment.zen("cache", "stats", "daily", "--backfill", str(number))
+    scheduler = deployment.layout.directory / "logs" / "scheduler.log"
+    deadline = time.monotonic() + 60
+    while f"backfill {number} of daily: {told}" not in scheduler.read_text():
+        assert time.monotonic() < deadline, scheduler.read_text()[-3000:]
+        time.sleep(0.5)
+
+
+def test_a_run_is_planned_from_the_command_line(deployment):
+    """`airflow zen plan` says what a run of a day would reuse, and runs nothing."""
+    deployment.backfill("daily", "2026-02-10T00:00:00Z", "2026-02-10T00:00:00Z")
+    plans = {}
+    for day in ("2026-02-10", "2026-02-11"):
+        steps = json.loads(deployment.zen("plan", "daily", "--logical-date", day, "--output", "json"))
+        plans[day] = [(step["task"], step["plan"]) for step in steps]
+    assert plans == {
+        "2026-02-10": [("weekday", "hit"), ("weekend", "hit")],
+        "2026-02-11": [("weekday", "miss"), ("weekend", "unknown")],
+    }
 
 
 def test_no_secret_is_in_the_store(deployment, ceph):

@@ -8,7 +8,7 @@ import pytest
 from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
-from airflow_zen.lineage.totals import RunTotals, TotalsOfRuns, seconds_saved, summed, totals_of
+from airflow_zen.lineage.totals import RunTotals, TotalsOfRuns, line, seconds_saved, summed, totals_of
 
 
 def step(task, cache="miss", took=10.0, state=StepState.FINISHED, run="r", dag="d", n=1, index=-1, seconds=None):
@@ -83,3 +83,11 @@ def test_a_run_that_was_summed_is_not_read_again(transport, monkeypatch):
     assert json.loads(original("runs/d/r/totals.json"))["records"] == 6
     transport.write("runs/d/r/totals.json", b"{")
     assert [t.computed for t in TotalsOfRuns(transport).of("d")] == [6]
+
+
+def test_the_line_for_a_year():
+    """The closing line reads as a person would write it."""
+    year = [
+        RunTotals("d", str(n), runs=1, runs_reused=int(n < 351), seconds_saved=63.6 * (n < 351)) for n in range(365)
+    ]
+    assert line(year, "partitions") == "365 partitions: 351 reused, 14 run, 6.2 h saved"

@@ -344,6 +344,14 @@ def test_a_cleared_task_is_recomputed_and_a_retry_is_not():
     assert run_dag(built, run_id="r2", try_number=2, max_tries=3).xcom("frame")["cached"] is False
 
 
+def test_a_backfill_reuses_what_it_clears():
+    """A backfill that runs a day again clears its tasks, and reuses what has not changed."""
+    built = pipeline(lambda: total([frame(2)]))
+    run_dag(built, run_id="day", run_type="backfill")
+    again = run_dag(built, run_id="day", run_type="backfill", try_number=2, max_tries=1, clear_number=1)
+    assert (again.xcom("frame")["cached"], again.xcom("total")["cached"]) == (True, True)
+
+
 def test_nothing_secret_is_stored(monkeypatch, root):
     """No credential of a connection appears in refs, manifests, records or cache entries."""
     monkeypatch.setenv("AIRFLOW_CONN_M", '{"conn_type": "mlflow", "host": "http://127.0.0.1:9", "password": "hush"}')

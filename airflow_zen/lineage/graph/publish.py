@@ -26,6 +26,7 @@ from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.run_files import put_files
 from airflow_zen.lineage.step_run import StepRun, StepState
+from airflow_zen.lineage.totals import seconds_saved
 
 log = logging.getLogger("airflow_zen.lineage")
 
@@ -109,6 +110,7 @@ def _numbers(runs: Sequence[StepRun]) -> Mapping[str, float]:
         "zen.seconds": round(ended - started, 3),
         "zen.steps": float(len(runs)),
         "zen.steps_cached": float(cached),
+        "zen.seconds_saved": round(sum(map(seconds_saved, runs)), 3),
         "zen.steps_failed": float(states[StepState.FAILED] + states[StepState.KILLED]),
     }
 

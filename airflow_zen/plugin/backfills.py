@@ -1,0 +1,46 @@
+"""Backfills, as Airflow's database knows them: what one has reused is told when its last DAG run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from airflow.models import DagRun
+from airflow.utils.session import create_session
+from airflow.utils.state import State
+from sqlalchemy import select
+
+from airflow_zen.artifacts.transport import Transport
+from airflow_zen.lineage.ended import EndedDagRun
+from airflow_zen.lineage.totals import TotalsOfRuns, line
+
+
+def runs_of_backfill(backfill_id: int) -> dict[tuple[str, str], str]:
+    """Give the states of a backfill's DAG runs, by DAG and run id."""
+    with create_session() as session:
+        rows = session.execute(
+            select(DagRun.dag_id, DagRun.run_id, DagRun.state).where(DagRun.backfill_id == backfill_id)
+        )
+        return {(dag_id, run_id): str(state) for dag_id, run_id, state in rows}
+
+
+def ended_backfills(ended: Iterable[EndedDagRun], transport: Transport) -> Iterator[str]:
+    """Say of each backfill that ended with one of these DAG runs how many of its partitions were reused."""
+    names = {(run.dag_id, run.run_id) for run in ended}
+    for backfill_id in sorted(_backfills(names)):
+        states = runs_of_backfill(backfill_id)
+        # Airflow tells us of an end before it has written it down.
+        if any(state not in State.finished_dr_states for run, state in states.items() if run not in names):
+            continue
+        dag_id = next(iter(states))[0]
+        totals = [run for run in TotalsOfRuns(transport).of(dag_id) if (run.dag_id, run.run_id) in states]
+        if totals:
+            yield f"backfill {backfill_id} of {dag_id}: {line(totals, 'partitions')}"
+
+
+def _backfills(names: Iterable[tuple[str, str]]) -> set[int]:
+    found = set()
+    with create_session() as session:
+        for dag_id, run_id in names:
+            wanted = select(DagRun.backfill_id).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
+            found.add(session.scalar(wanted))
+    return {backfill_id for backfill_id in found if backfill_id is not None}

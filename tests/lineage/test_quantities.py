@@ -1,0 +1,19 @@
+"""Promises of `airflow_zen.lineage.quantities`."""
+
+import pytest
+
+from airflow_zen.lineage.quantities import bytes_text, seconds_text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0.0 s"), (0.44, "0.4 s"), (99.9, "99.9 s"), (720, "12 min"), (22_320, "6.2 h")]
+)
+def test_durations_read_as_people_say_them(seconds, text):
+    """A duration is told in the unit in which it is a small number."""
+    assert seconds_text(seconds) == text
+
+
+@pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (999, "999 B"), (1_400_000, "1.4 MB"), (5e15, "5000.0 TB")])
+def test_sizes_read_as_people_say_them(size, text):
+    """A number of bytes is told in the unit in which it is a small number."""
+    assert bytes_text(size) == text
