@@ -9,6 +9,7 @@ from airflow.cli.cli_config import (
     ARG_LOGICAL_DATE,
     ARG_OUTPUT,
     ARG_TASK_ID,
+    ARG_VERBOSE,
     ActionCommand,
     Arg,
     CLICommand,
@@ -55,6 +56,7 @@ def get_zen_commands() -> list[CLICommand]:
             _argument("--partition", "The run's partition key"),
             ARG_LOGICAL_DATE,
             ARG_OUTPUT,
+            ARG_VERBOSE,
         ),
     )
     stats = ActionCommand(
@@ -67,6 +69,7 @@ def get_zen_commands() -> list[CLICommand]:
             _argument("--by", "One row for each of these", choices=("dag", "week", "run"), default="dag"),
             _argument("--backfill", "Only the runs of the backfill of this id", type=int),
             ARG_OUTPUT,
+            ARG_VERBOSE,
         ),
     )
     cache = GroupCommand(name="cache", help="The step cache", subcommands=(explain, stats))

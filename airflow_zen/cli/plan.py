@@ -7,12 +7,15 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from airflow.utils.cli import suppress_logs_and_warning
+
 from airflow_zen.lineage.quantities import bytes_text, seconds_text
 from airflow_zen.operators.foresight import FutureRun
 from airflow_zen.operators.planning import Plan, PlannedStep, Verdict
 from airflow_zen.settings import Settings, open_stack
 
 
+@suppress_logs_and_warning
 def plan(args: Any) -> None:
     """Print for each step of a DAG whether a run would reuse or compute it, and why; nothing is run."""
     from airflow.cli.simple_table import AirflowConsole

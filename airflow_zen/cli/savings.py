@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from airflow.utils.cli import suppress_logs_and_warning
+
 from airflow_zen.lineage.totals import RunTotals, TotalsOfRuns, line, summed
 from airflow_zen.settings import open_stack
 
@@ -18,6 +20,7 @@ _GROUPS: dict[str, Callable[[RunTotals], tuple[str, ...]]] = {
 _HEADINGS = {"run": ("dag", "run"), "dag": ("dag",), "week": ("dag", "week")}
 
 
+@suppress_logs_and_warning
 def stats(args: Any) -> None:
     """Print what reuse saved: by DAG, week or DAG run, and one line for all of them together."""
     from airflow.cli.simple_table import AirflowConsole
