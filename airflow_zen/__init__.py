@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from airflow_zen.lineage.metadata import log_metadata
     from airflow_zen.materializers.artifact import Artifact
     from airflow_zen.materializers.base import Materializer
+    from airflow_zen.materializers.mlflow_model import MLflowModel
     from airflow_zen.materializers.registered import register_materializer
     from airflow_zen.materializers.texts import CSVString, HTMLString, JSONString, MarkdownString
     from airflow_zen.materializers.views import Columns
@@ -33,6 +34,7 @@ __all__ = [
     "HTMLString",
     "JSONString",
     "MLStepOperator",
+    "MLflowModel",
     "MarkdownString",
     "Materializer",
     "Output",
@@ -55,6 +57,7 @@ _HOMES = {
     "Columns": "airflow_zen.materializers.views",
     "Each": "airflow_zen.steps.each",
     "MLStepOperator": "airflow_zen.operators.ml_step",
+    "MLflowModel": "airflow_zen.materializers.mlflow_model",
     "MarkdownString": "airflow_zen.materializers.texts",
     "Materializer": "airflow_zen.materializers.base",
     "Output": "airflow_zen.steps.outputs",

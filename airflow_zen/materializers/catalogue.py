@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 _HERE = "airflow_zen.materializers"
 
@@ -20,6 +20,7 @@ _TEXT = f"{_HERE}.texts:TextMaterializer"
 _XGBOOST = f"{_HERE}.xgboost:XgboostMaterializer"
 _LIGHTGBM = f"{_HERE}.lightgbm:LightgbmMaterializer"
 _ONNX = f"{_HERE}.onnx:OnnxMaterializer"
+_MLFLOW = f"{_HERE}.mlflow_model:MLflowModelMaterializer"
 _CATBOOST = f"{_HERE}.catboost:CatboostMaterializer"
 _TENSOR = f"{_HERE}.torch:TensorMaterializer"
 _STATE_DICT = f"{_HERE}.torch:StateDictMaterializer"
@@ -95,6 +96,7 @@ TYPES: Mapping[str, str] = {
     "lightgbm.Booster": _LIGHTGBM,
     "lightgbm.LGBMModel": _LIGHTGBM,
     "onnx.ModelProto": _ONNX,
+    f"{_HERE}.mlflow_model.MLflowModel": _MLFLOW,
     "catboost.CatBoost": _CATBOOST,
     "torch.Tensor": _TENSOR,
     "torch.nn.Parameter": _TENSOR,
@@ -128,6 +130,7 @@ ENCODINGS: Mapping[str, str] = {
     "xgboost.mlflow@1": _XGBOOST,
     "lightgbm.mlflow@1": _LIGHTGBM,
     "onnx.mlflow@1": _ONNX,
+    "directory.mlflow@1": _MLFLOW,
     "catboost.mlflow@1": _CATBOOST,
     "torch.safetensors@1": _TENSOR,
     "torch.state@1": _STATE_DICT,
@@ -151,6 +154,12 @@ REMEDIES: Mapping[str, str] = {
     "torch.utils.data.Dataset": "Return its samples, as tensors or a dataset of Hugging Face.",
     "pandas.api.typing.DataFrameGroupBy": "Return the frame it groups.",
     "pandas.api.typing.SeriesGroupBy": "Return the series it groups.",
-    "mlflow.pyfunc.model.PythonModel": "It is code: save it with mlflow.pyfunc.save_model and return the pathlib.Path.",
+    "mlflow.pyfunc.PyFuncModel": "Return airflow_zen.MLflowModel(path) of the directory it was loaded from.",
+    "mlflow.pyfunc.model.PythonModel": "Write it with mlflow.pyfunc.save_model and return airflow_zen.MLflowModel(path).",
 }
 """What to return in the place of types that are known to have no exact form."""
+
+
+def remedy(names: Iterable[str]) -> str:
+    """Say what to return in the place of a type, given the names of its classes, the nearest first."""
+    return next((REMEDIES[name] for name in names if name in REMEDIES), "Return a type that has one.")

@@ -68,6 +68,15 @@ class PathMaterializer(Materializer):
         return root
 
 
+def copy_files(root: Path, target: Path) -> int:
+    """Copy all files below a directory, and count them; raises `SaveRefused` for links that leave it."""
+    root = _existing(root)
+    files = sorted(_files(root))
+    for file in files:
+        _copy(file, target / file.relative_to(root))
+    return len(files)
+
+
 def _existing(path: Path) -> Path:
     if not path.absolute().name:
         raise SaveRefused(f"{str(path)!r} has no name of its own to store it under. Save a file or directory below it.")

@@ -97,7 +97,7 @@ class MaterializerRegistry:
         if self.allow_pickle:
             return self._build(catalogue.PICKLE)
         raise MaterializerNotFound(
-            f"No materializer saves {type_name(cls)}. {_remedy(cls)} Otherwise register one for it, or set "
+            f"No materializer saves {type_name(cls)}. {catalogue.remedy(type_name(base) for base in cls.__mro__)} Otherwise register one for it, or set "
             f"[zen] allow_pickle = True."
         )
 
@@ -220,11 +220,6 @@ def default_registry(allow_pickle: bool = False) -> MaterializerRegistry:
     for materializer, replace in decorated():
         registry = registry.register(materializer, replace)
     return registry
-
-
-def _remedy(cls: type) -> str:
-    remedies = (catalogue.REMEDIES.get(type_name(base)) for base in cls.__mro__)
-    return next(filter(None, remedies), "Return a type that has one.")
 
 
 def _entry_name(entry: Entry) -> str:

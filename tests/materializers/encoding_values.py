@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from airflow_zen.materializers.catalogue import ENCODINGS
+from airflow_zen.materializers.mlflow_model import MLflowModel
 from airflow_zen.materializers.registry import default_registry
 from tests.materializers import records as r
 
@@ -93,6 +94,12 @@ def _lightgbm() -> Any:
 
 def _lightgbm_booster() -> Any:
     return _lightgbm().booster_
+
+
+def _mlflow_model() -> Any:
+    path = Path(tempfile.mkdtemp())
+    (path / "MLmodel").write_text("flavors: {}\n")
+    return MLflowModel(path)
 
 
 def _onnx() -> Any:
@@ -219,6 +226,7 @@ WRITTEN: dict[str, dict[str, Written]] = {
         "regressor": Written(_lightgbm, "lightgbm", _predict),
         "booster": Written(_lightgbm_booster, "lightgbm", _predict),
     },
+    "directory.mlflow@1": {"any": Written(_mlflow_model, "", lambda model: len((model.path / "MLmodel").read_bytes()))},
     "onnx.mlflow@1": {"relu": Written(_onnx, "onnx")},
     "catboost.mlflow@1": {"regressor": Written(_catboost, "catboost", _predict)},
     "torch.safetensors@1": {"transposed": Written(_tensor, "torch")},

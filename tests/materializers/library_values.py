@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import lightgbm
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import polars as pl
+import pyarrow as pa
+import scipy.sparse as sp
 import shapely
 import xarray as xr
 import xgboost
@@ -19,6 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from airflow_zen.materializers.texts import CSVString, HTMLString, JSONString, MarkdownString
+from tests.materializers import records as r
 from tests.materializers.path_values import LABELS, X, Y
 
 CODES = np.where(LABELS == "yes", 1, 0)
@@ -83,6 +88,7 @@ BOOSTERS: dict[str, Callable[[Path], Any]] = {
     "lightgbm classifier": lambda _: lightgbm.LGBMClassifier(**QUIET).fit(X, LABELS),
     "unfitted lightgbm classifier": lambda _: lightgbm.LGBMClassifier(num_leaves=3),
     "lightgbm in a pipeline": lambda _: make_pipeline(StandardScaler(), lightgbm.LGBMRegressor(**QUIET)).fit(X, Y),
+    "namedtuple of a model": lambda _: r.Fitted(lightgbm.LGBMRegressor(**QUIET).fit(X, Y), np.arange(1100)),
     "boosters in a dict": lambda path: {"a": _xgboost_booster(path), "b": _lightgbm_booster(path), "score": 0.5},
 }
 
@@ -162,4 +168,22 @@ GEOGRAPHIC: dict[str, Any] = {
     "polygons": geopandas.GeoSeries([shapely.Point(0, 0).buffer(1), shapely.MultiPoint([(0, 0), (1, 2)])], crs=25832),
 }
 
-CONSTANTS = {**TEXTS, **IMAGES, **FIGURES, **LABELLED, **GEOGRAPHIC}
+_FRAME = pd.DataFrame({"a": [1, None], "c": pd.Categorical(["x", "y"])}, index=["r", "s"])
+CONTAINERS: dict[str, Any] = {
+    "list of frames": [_FRAME, pd.Series([1.5], name="s"), pd.DataFrame()],
+    "tuple of a frame and an array": (_FRAME, np.arange(2000)),
+    "dict of libraries": {"pandas": _FRAME, "arrow": pa.table({"a": [1]}), "polars": pl.DataFrame({"a": [1]})},
+    "dict with tuple keys of arrays": {(1, "a"): np.arange(1500), (2, "b"): np.zeros((40, 40))},
+    "deeply nested frame": {"folds": [{"fold": 0, "parts": ({"train": [_FRAME]},)}]},
+    "dataclass of a frame": r.Report(1, [_FRAME, {"x": np.arange(1200)}]),
+    "frozen dataclass of arrays": r.Frozen([np.arange(1001), None], r.Params(1)),
+    "pydantic model of a frame": r.Frames(table=_FRAME, by_name={"big": np.arange(1100), "small": np.arange(2)}),
+    "namedtuple of an array": r.Fitted(None, np.arange(1100)),
+    "ordered dict of frames": OrderedDict(b=_FRAME, a=_FRAME.T),
+    "default dict of arrays": defaultdict(list, {"a": [np.arange(1100)]}),
+    "deque of frames": deque([_FRAME, 1], maxlen=3),
+    "same frame twice": [_FRAME, _FRAME],
+    "record of everything": r.Report(2, {"img": Image.new("L", (2, 2)), "text": HTMLString("x"), "x": sp.eye_array(3)}),
+}
+
+CONSTANTS = {**CONTAINERS, **TEXTS, **IMAGES, **FIGURES, **LABELLED, **GEOGRAPHIC}

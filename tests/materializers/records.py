@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
 import pydantic
 
 
@@ -109,6 +111,17 @@ class Settings(pydantic.BaseModel):
 class Open(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="allow", frozen=True)
     a: int
+
+
+class Frames(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+    table: pd.DataFrame
+    by_name: dict[str, np.ndarray]
+
+
+class Fitted(NamedTuple):
+    model: Any
+    scores: np.ndarray
 
 
 class Numbers(pydantic.RootModel[list[int]]):

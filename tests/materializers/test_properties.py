@@ -9,11 +9,14 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pandas as pd
+import scipy.sparse
 from hypothesis import HealthCheck, given, settings
 from hypothesis.extra import numpy as hnp
 from hypothesis.extra import pandas as hpd
 
 from airflow_zen.materializers.registry import default_registry
+from airflow_zen.materializers.scipy import FORMATS
+from tests.materializers import records as r
 from tests.materializers.sameness import assert_same
 
 REGISTRY = default_registry()
@@ -68,6 +71,42 @@ LABELS = st.one_of(
 @given(TREES)
 def test_any_tree_comes_back(value: Any) -> None:
     """Nested containers of standard values come back exactly."""
+    _round_trip(value)
+
+
+ARRAYS = hnp.arrays(DTYPES, hnp.array_shapes(min_dims=1, max_dims=2, max_side=3))
+FRAMES = hpd.data_frames(
+    [hpd.column("f", dtype=float), hpd.column("s", elements=st.text(max_size=2), dtype=object)],
+    index=hpd.range_indexes(max_size=3),
+)
+SPARSE = st.builds(
+    lambda array, name: getattr(scipy.sparse, name)(array),
+    hnp.arrays(st.sampled_from(["f4", "f8", "i2", "?", "c8"]), hnp.array_shapes(min_dims=2, max_dims=2, max_side=4)),
+    st.sampled_from([f"{name}_{kind}" for name in FORMATS for kind in ("array", "matrix")]),
+)
+CONTAINERS = st.recursive(
+    st.one_of(LEAVES, ARRAYS, FRAMES, SPARSE),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.lists(inner, max_size=3).map(tuple),
+        st.dictionaries(KEYS, inner, max_size=3),
+        st.builds(r.Report, inner, inner),
+    ),
+    max_leaves=6,
+)
+
+
+@BOUNDED
+@given(CONTAINERS)
+def test_any_container_of_artifacts_comes_back(value: Any) -> None:
+    """Whatever containers and records hold frames, arrays and sparse matrices, all of it is one artifact."""
+    _round_trip(value)
+
+
+@BOUNDED
+@given(SPARSE)
+def test_any_sparse_matrix_comes_back(value: Any) -> None:
+    """A sparse matrix keeps its format, its dtypes and every stored entry."""
     _round_trip(value)
 
 

@@ -62,7 +62,7 @@ class ModuleMaterializer(Materializer):
 
     What pickle would keep, without its power to run anything: classes are looked up, and must be modules.
     Refused: hooks, lambdas, local classes, compiled and scripted modules. A module is no MLflow Model, which would
-    need a pickle or an example input; `mlflow.pytorch.save_model` makes one to return as a path.
+    need a pickle or an example input; return `MLflowModel(path)` of what `mlflow.pytorch.save_model` wrote for that.
     """
 
     types = ("torch.nn.Module",)
