@@ -20,7 +20,7 @@ FORMAT_VERSION = 1
 class CacheEntry:
     """Remember one finished step: its outputs, who made them, and why the key is what it is.
 
-    `outputs` are refs by output name, `origin` the step run that made them, `seconds` how long its function took, `created` seconds since
+    `outputs` are refs by output name, `origin` the step run that made them, `seconds` how long the work took, `created` seconds since
     the epoch, `ingredients` every labelled fingerprint folded into `key`.
     """
 

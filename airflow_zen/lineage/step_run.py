@@ -41,7 +41,7 @@ class StepRun:
     `outputs` hold refs by argument path (`frame`, `frames[2]`) and output name. `summaries` are the
     materializers' summaries of the outputs, by digest. `cache` is `hit`, `miss` or `off` (`recompute` when asked for, before it becomes a miss), `why` the
     reason in words, `origin` the step run whose outputs a hit reused. `seconds` is how long
-    loading the inputs and the function took; of a hit, how long it took the run whose outputs it reused. `clear_number` counts how
+    loading the inputs, the function and storing the outputs took; of a hit, how long it took the run whose outputs it reused. `clear_number` counts how
     often tasks of the DAG run had been cleared before. `model` is the name of the
     registered model that a model output becomes a version of. `metadata` are facts that user code noted,
     by what they are about: "" for the step, `input:<argument>`, `output:<name>`.

@@ -20,7 +20,7 @@ from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.settings import Settings
 from airflow_zen.stack import Stack
 from airflow_zen.steps.key import cache_key
-from airflow_zen.steps.reuse import reusable, what_is_new
+from airflow_zen.steps.reuse import never_reused, reusable, what_is_new
 
 
 class Verdict(StrEnum):
@@ -91,11 +91,10 @@ class Plan:
         self, operator: MLStepOperator, arguments: Any, map_index: int, history: list[Remembered]
     ) -> tuple[PlannedStep, Any]:
         step = operator.step.with_cache_defaults(self._settings.cache_defaults)
-        if not step.outputs.names and not step.cache_always:
-            why = "it returns nothing, so there is nothing to reuse"
+        if why := never_reused(step):
             return self._planned(operator, map_index, Verdict.MISS, why, history), UNKNOWN
         try:
-            key = cache_key(step, arguments, self._stack, self._dag.dag_id)
+            key = cache_key(step, arguments, step.reader(self._stack), self._dag.dag_id)
         except FingerprintError as error:
             return self._planned(operator, map_index, Verdict.MISS, f"not cached: {error}", history), UNKNOWN
         entry, why = reusable(key, step.cache, self._stack)

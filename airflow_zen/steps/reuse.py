@@ -10,6 +10,14 @@ from airflow_zen.caching.policy import Cache
 from airflow_zen.lineage.step_run import StepRunId
 from airflow_zen.stack import Stack
 from airflow_zen.steps.key import CacheKey
+from airflow_zen.steps.step import Step
+
+
+def never_reused(step: Step) -> str:
+    """Say why a step is run each time, whatever its arguments; empty where it is not."""
+    if step.outputs.names or step.cache_always:
+        return ""
+    return "it returns nothing, so there is nothing to reuse"
 
 
 def reusable(key: CacheKey, policy: Cache, stack: Stack) -> tuple[CacheEntry | None, str]:

@@ -25,7 +25,7 @@ from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments, as_json
 from airflow_zen.steps.key import CacheKey, cache_key
 from airflow_zen.steps.outputs import take
-from airflow_zen.steps.reuse import reusable, what_is_new
+from airflow_zen.steps.reuse import never_reused, reusable, what_is_new
 from airflow_zen.steps.saving import artifact_name, save_outputs
 from airflow_zen.steps.step import Step
 
@@ -50,7 +50,7 @@ def run_step(step: Step, arguments: Arguments, stack: Stack, run: StepRun, watch
     the run is closed as failed, or as killed for an interrupt.
     """
     watcher = watcher or Watcher()
-    stack = stack.reading(step.materializers) if step.materializers else stack
+    stack = step.reader(stack)
     run = replace(run, started=stack.clock(), inputs=arguments.inputs, parameters=arguments.parameters())
     try:
         key, entry, flight, run = _look_up(step, arguments, stack, run)
@@ -111,8 +111,8 @@ def _key(step: Step, arguments: Arguments, stack: Stack, run: StepRun) -> tuple[
     if run.cache == "off":
         log.info("Not cached: %s", run.why)
         return None, run
-    if not step.outputs.names and not step.cache_always:
-        return None, _uncached(run, "it returns nothing, so there is nothing to reuse")
+    if why := never_reused(step):
+        return None, _uncached(run, why)
     try:
         key = cache_key(step, arguments, stack, run.id.dag_id)
     except FingerprintError as error:

@@ -11,6 +11,7 @@ from typing import Any
 from airflow_zen.caching.policy import FOLLOW_SETTINGS, Cache
 from airflow_zen.materializers.artifact import Artifact
 from airflow_zen.materializers.base import Materializer
+from airflow_zen.stack import Stack
 from airflow_zen.steps.annotations import as_class, parameter_artifacts, parameter_types
 from airflow_zen.steps.each import type_of
 from airflow_zen.steps.outputs import Outputs, declared_outputs, output_artifacts, output_types
@@ -59,6 +60,10 @@ class Step:
         """The materializers that its annotations name, on outputs and on parameters."""
         named = [*self.output_artifacts.values(), *parameter_artifacts(self.function)]
         return [artifact.materializer for artifact in named]
+
+    def reader(self, stack: Stack) -> Stack:
+        """Give a stack that also reads what the step's own materializers write."""
+        return stack.reading(self.materializers) if self.materializers else stack
 
     @property
     def source(self) -> str:

@@ -1,11 +1,13 @@
 """Promises of `airflow_zen.operators.planning`."""
 
 from datetime import UTC, datetime
+from typing import Annotated
 
+import pandas as pd
 import pytest
 from airflow.sdk import dag, task, task_group
 
-from airflow_zen import Cache, Output, ml_step
+from airflow_zen import Artifact, Cache, Materializer, Output, ml_step
 from airflow_zen.operators.foresight import FutureRun
 from airflow_zen.operators.planning import Plan
 from airflow_zen.settings import Settings, open_stack
@@ -179,6 +181,34 @@ def test_what_only_the_run_can_tell_is_unknown():
     assert told["double"].why == "how many there will be: needs the result of 'lists'"
     assert "mapped task group" in told["group.grouped"].why
     assert "no_such_thing" in told["add"].why
+
+
+class CsvMaterializer(Materializer):
+    encoding = "planned.csv@1"
+
+    def save(self, value, directory):
+        value.to_csv(directory / "table.csv", index=False)
+        return {}
+
+    def load(self, directory, encoding, wanted=None):
+        return pd.read_csv(directory / "table.csv")
+
+
+def test_artifacts_of_a_projects_own_materializer_are_planned():
+    """A step that reads what a project's own materializer wrote is planned as it will be answered."""
+    csv = Annotated[pd.DataFrame, Artifact(materializer=CsvMaterializer)]
+
+    @ml_step
+    def make() -> csv:
+        return pd.DataFrame({"a": [1]})
+
+    @ml_step
+    def size(table: csv) -> int:
+        return len(table)
+
+    built = pipeline(lambda: size(make()))
+    run_dag(built, run_id="r1")
+    assert verdicts(built) == {"make": "hit", "size": "hit"}
 
 
 def test_steps_without_cache_are_planned_as_computed():
