@@ -6,10 +6,12 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import SettingsError
+from airflow_zen.lineage.datasets import datasets
 from airflow_zen.lineage.evaluation import link_metrics
 from airflow_zen.lineage.graph.build import graph_of
 from airflow_zen.lineage.graph.document import document
@@ -32,6 +34,8 @@ log = logging.getLogger("airflow_zen.lineage")
 
 # How many of a kind stand side by side before they are shown as one: in a picture, on a page, in a document.
 _IN_PICTURE, _ON_PAGE, _IN_DOCUMENT = 3, 50, 1_000_000
+
+_MOST_INPUTS = 50
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Publisher:
             return False
         pictured = self._put_files(known, runs)
         self._describe(known, runs, pictured)
+        self._attach(known, runs)
         link_metrics(known, runs, Models(self.rest, self.transport, self.root))
         if self.traced:
             self._trace(known, runs)
@@ -88,6 +93,16 @@ class Publisher:
         metrics = [metric(name, value, at) for name, value in _numbers(runs).items()]
         written = entries({key: value for key, value in tags.items() if value})
         self.rest.post("runs/log-batch", {"run_id": known.parent, "tags": written, "metrics": metrics})
+
+    def _attach(self, known: KnownRun, runs: Sequence[StepRun]) -> None:
+        """Show on the line of the DAG run what came in from elsewhere, and the models that were made."""
+        made = {ref.digest for run in runs for ref in run.outputs.values()}
+        inputs = {ref.digest: ref for run in runs for ref in run.inputs.values() if ref.digest not in made and ref.name}
+        listed = datasets(islice(inputs.values(), _MOST_INPUTS), (), {})
+        if listed:
+            self.rest.post("runs/log-inputs", {"run_id": known.parent, "datasets": listed})
+        for model_id in islice(known.models.values(), _MOST_INPUTS):
+            Models(self.rest, self.transport, self.root).attach(known.parent, [model_id])
 
     def _trace(self, known: KnownRun, runs: Sequence[StepRun]) -> None:
         graph = graph_of(known.dag_id, known.run_id, runs, known.pages(self.rest.server.ui), _IN_PICTURE)

@@ -76,6 +76,16 @@ def test_the_parent_has_numbers(publisher, parent, dag_id):
     assert (metrics["zen.steps"], metrics["zen.steps_cached"], metrics["zen.steps_failed"]) == (2, 0, 0)
 
 
+def test_the_parent_names_what_came_in_from_elsewhere(publisher, keep, client, step, ref, dag_id):
+    """The DAG run's own line in MLflow shows the data that no step of it made; drawing twice lists it once."""
+    table = ref("archive/clean")
+    run_id = keep(step("load", inputs={"raw": table}), outputs={"output": ref(f"{dag_id}/load")})
+    for _ in range(2):
+        publisher.publish(dag_id, "manual__1")
+    run = client.get_run(client.get_run(run_id).data.tags["mlflow.parentRunId"])
+    assert [entry.dataset.digest for entry in run.inputs.dataset_inputs] == [table.digest[:16]]
+
+
 def test_mlflow_draws_the_trace(client, publisher, parent, dag_id):
     """The lineage trace belongs to the parent run, holds a span for each edge, and is one however often it is drawn."""
     for _ in range(2):

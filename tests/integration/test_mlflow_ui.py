@@ -1,0 +1,202 @@
+"""What a person finds in MLflow's own interface: the run tree, the datasets, the model and the graph.
+
+`SCREENSHOTS=docs pytest tests/integration/test_mlflow_ui.py` renews the pictures of the documents.
+"""
+
+import os
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from airflow.sdk import DAG
+from mlflow import MlflowClient
+from sklearn.linear_model import LogisticRegression
+
+from airflow_zen import Output, ml_step
+from airflow_zen.lineage.ended import EndedDagRun
+from airflow_zen.lineage.step_run import StepState
+from airflow_zen.plugin.follow_up import follow_up
+from airflow_zen.settings import open_stack
+from tests.harness import run_dag
+from tests.servers.browser import browser_page
+from tests.servers.mlflow_server import mlflow_server
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+CLASSIC = "workflowType=machine_learning"
+
+
+@ml_step
+def extract(rows: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"age": np.arange(rows, dtype=float), "calls": np.arange(rows) % 7, "left": np.arange(rows) % 3 == 0}
+    )
+
+
+@ml_step
+def split(table: pd.DataFrame) -> Output(train=pd.DataFrame, test=pd.DataFrame):
+    return table[:400].reset_index(drop=True), table[400:].reset_index(drop=True)
+
+
+@ml_step
+def features(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(old=table["age"] > 300)
+
+
+@ml_step(model="churn")
+def train(table: pd.DataFrame, strength: float = 1.0) -> LogisticRegression:
+    return LogisticRegression(C=strength, max_iter=500).fit(table[["age", "calls", "old"]], table["left"])
+
+
+@ml_step
+def evaluate(model: LogisticRegression, table: pd.DataFrame) -> dict[str, float]:
+    import mlflow
+
+    mlflow.log_metric("accuracy", model.score(table[["age", "calls", "old"]], table["left"]))
+    return {"accuracy": model.score(table[["age", "calls", "old"]], table["left"])}
+
+
+@ml_step
+def shift(model: LogisticRegression, table: pd.DataFrame, years: int) -> float:
+    return float(model.predict(table[["age", "calls", "old"]].assign(age=table["age"] + years)).mean())
+
+
+@ml_step
+def report(shifts: list[float], metrics: dict[str, float]) -> dict[str, float]:
+    return {**metrics, "largest": max(shifts)}
+
+
+def churn():
+    with DAG("churn", schedule=None, start_date=datetime(2026, 1, 1)) as dag:
+        train_rows, test_rows = split(extract(600))
+        model = train(features(train_rows))
+        test_table = features.override(task_id="test_features")(test_rows)
+        report(shift.partial(model=model, table=test_table).expand(years=[1, 5, 10, 20]), evaluate(model, test_table))
+    return dag
+
+
+@pytest.fixture(scope="module")
+def shown(moto, tmp_path_factory):
+    """Run the DAG twice with a real MLflow, the second time from the cache, and follow up as the scheduler does."""
+    directory = tmp_path_factory.mktemp("ui")
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as servers:
+        for name, value in {**moto.environment(), "MLFLOW_S3_ENDPOINT_URL": moto.endpoint}.items():
+            patch.setenv(name, value)
+        server = servers.enter_context(mlflow_server(directory / "mlflow"))
+        patch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", f"s3://{moto.bucket}/artifacts")
+        patch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+        for run_id in ("monday", "tuesday"):
+            assert set(run_dag(churn(), run_id).states.values()) == {"success"}
+            ended = EndedDagRun("churn", run_id, StepState.FINISHED, datetime.now().timestamp())
+            assert follow_up(open_stack(), [ended])
+        client = MlflowClient(server.uri)
+        experiment = client.get_experiment_by_name("airflow/churn").experiment_id
+        tags = "tags.`zen.run_id` = 'monday'"
+        runs = {run.data.tags.get("zen.task_id", "dag_run"): run for run in client.search_runs([experiment], tags)}
+        yield SimpleNamespace(
+            client=client, experiment=f"{server.uri}/#/experiments/{experiment}", runs=runs, id=experiment
+        )
+
+
+@pytest.fixture
+def page(shown):
+    with browser_page(1360, 900) as page:
+        page.set_default_timeout(30_000)
+        yield page
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """Keep a picture of the page, without MLflow's chat beside it."""
+    folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
+
+    def take(page, name):
+        page.wait_for_timeout(1500)
+        page.screenshot(path=folder / f"{name}.png")
+
+    return take
+
+
+def opened(page, address):
+    """Open a page of MLflow, and close its assistant."""
+    page.goto(address)
+    page.get_by_text("MLflow Assistant").wait_for()
+    page.locator("button[aria-label='Close']").last.click()
+    return page
+
+
+def test_the_run_tree(shown, page, picture):
+    """The list of runs shows a row for each DAG run, which opens to its steps, cached ones named so."""
+    opened(page, f"{shown.experiment}/runs?{CLASSIC}")
+    page.get_by_role("link", name="tuesday").wait_for()
+    page.locator("[role='row']", has=page.get_by_role("link", name="monday")).get_by_role("button").first.click()
+    page.get_by_role("link", name="train", exact=True).wait_for()
+    page.get_by_text("features (").first.wait_for()
+    picture(page, "mlflow-runs")
+
+
+def test_the_graph_in_the_description(shown, page, picture):
+    """The page of a DAG run shows the graph, as wide as the page, above a table whose links lead to the steps."""
+    opened(page, f"{shown.experiment}/runs/{shown.runs['dag_run'].info.run_id}?{CLASSIC}")
+    image = page.locator("img[src*='lineage.svg']")
+    image.wait_for()
+    page.get_by_text("Show more").first.click()
+    page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=image.element_handle())
+    assert page.get_by_text("About this run").bounding_box()["x"] < 1300
+    picture(page, "mlflow-graph")
+    link = page.locator("table").get_by_role("link", name="train", exact=True)
+    assert shown.runs["train"].info.run_id in link.get_attribute("href")
+
+
+def test_datasets_and_models_of_a_step(shown, page, picture):
+    """The page of a step shows its data with digests, its model, its code and the way back."""
+    opened(page, f"{shown.experiment}/runs/{shown.runs['train'].info.run_id}?{CLASSIC}")
+    page.get_by_text("features", exact=False).first.wait_for()
+    page.get_by_text("def train").first.wait_for()
+    text = page.locator("body").inner_text()
+    assert "Datasets" in text
+    assert "churn" in text
+    picture(page, "mlflow-step")
+
+
+def test_the_model(shown, page, picture):
+    """The model's page leads to the run that made it, and shows how it was judged, and on what."""
+    (model,) = shown.client.search_logged_models([shown.id])
+    opened(page, f"{shown.experiment}/models/{model.model_id}?{CLASSIC}")
+    page.get_by_text("accuracy").first.wait_for()
+    text = page.locator("body").inner_text()
+    assert shown.runs["train"].info.run_name in text
+    assert "test_features" in text
+    picture(page, "mlflow-model")
+
+
+def test_the_page_to_follow_an_artifact(shown, page, picture):
+    """The HTML artifact works inside MLflow's viewer: a click shows where an artifact comes from and goes to."""
+    run_id = shown.runs["dag_run"].info.run_id
+    opened(page, f"{shown.experiment}/runs/{run_id}/artifacts/lineage/lineage.html?{CLASSIC}")
+    frame = page.frame_locator("iframe").first
+    frame.locator("[data-node]").first.wait_for()
+    frame.locator("#search").fill("split.train")
+    frame.locator("#search").press("Enter")
+    assert frame.locator("aside h2").inner_text() == "split.train"
+    assert frame.locator(".node.near").count() > 3
+    picture(page, "mlflow-follow")
+
+
+def test_the_trace_that_mlflow_draws(shown, page, picture):
+    """The DAG run's trace is a graph in MLflow's own view."""
+    opened(page, f"{shown.experiment}/runs/{shown.runs['dag_run'].info.run_id}/traces?{CLASSIC}")
+    page.get_by_text("tr-", exact=False).first.click()
+    page.get_by_label("Trace display settings").click()
+    page.get_by_role("menuitemcheckbox", name="Show graph").click()
+    page.keyboard.press("Escape")
+    page.get_by_text("Click a graph node").wait_for()
+    page.mouse.move(314, 656)
+    page.mouse.down()
+    page.mouse.move(314, 200, steps=10)
+    page.mouse.up()
+    picture(page, "mlflow-trace")
