@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import SettingsError
@@ -27,8 +25,8 @@ from airflow_zen.lineage.parameters import entries
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.run_files import put_files
-from airflow_zen.lineage.step_run import StepRun, StepState
-from airflow_zen.lineage.totals import seconds_saved
+from airflow_zen.lineage.step_run import StepRun
+from airflow_zen.lineage.totals import totals_of
 
 log = logging.getLogger("airflow_zen.lineage")
 
@@ -90,7 +88,7 @@ class Publisher:
         note = parent_note(graph, known.parent, _airflow_url(runs), pictured)
         tags = {"mlflow.note.content": note, "zen.airflow_url": _airflow_url(runs)}
         at = milliseconds(_span(runs)[1])
-        metrics = [metric(name, value, at) for name, value in _numbers(runs).items()]
+        metrics = [metric(name, value, at) for name, value in _numbers(known, runs).items()]
         written = entries({key: value for key, value in tags.items() if value})
         self.rest.post("runs/log-batch", {"run_id": known.parent, "tags": written, "metrics": metrics})
 
@@ -116,17 +114,16 @@ def _span(runs: Sequence[StepRun]) -> tuple[float, float]:
     return started, max(run.started if run.ended is None else run.ended for run in runs)
 
 
-def _numbers(runs: Sequence[StepRun]) -> Mapping[str, float]:
-    """Count what one line of MLflow's table should tell about a DAG run."""
+def _numbers(known: KnownRun, runs: Sequence[StepRun]) -> Mapping[str, float]:
+    """Count what one line of MLflow's table should tell about a DAG run; of a task's tries the last counts."""
     started, ended = _span(runs)
-    cached = sum(run.cache == "hit" for run in runs)
-    states: Counter[Any] = Counter(run.state for run in runs)
+    totals = totals_of(known.dag_id, known.run_id, runs)
     return {
         "zen.seconds": round(ended - started, 3),
-        "zen.steps": float(len(runs)),
-        "zen.steps_cached": float(cached),
-        "zen.seconds_saved": round(sum(map(seconds_saved, runs)), 3),
-        "zen.steps_failed": float(states[StepState.FAILED] + states[StepState.KILLED]),
+        "zen.seconds_saved": round(totals.seconds_saved, 3),
+        "zen.steps": float(totals.steps),
+        "zen.steps_cached": float(totals.reused),
+        "zen.steps_failed": float(totals.failed),
     }
 
 
