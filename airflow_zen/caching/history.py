@@ -11,6 +11,7 @@ from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactNotFound
 
 _KEPT = 5
+_SHORT = 40
 _NAMELESS = "nothing"
 
 
@@ -66,21 +67,27 @@ def differences(now: Mapping[str, str], before: Mapping[str, str]) -> Iterator[t
             yield label, old, new
 
 
-def explanation(ingredients: Mapping[str, str], history: list[Remembered]) -> str:
-    """Say in one line why a key was never seen: what differs from the closest earlier result."""
+def explanation(ingredients: Mapping[str, str], sources: Mapping[str, str], history: list[Remembered]) -> str:
+    """Say in one line why a key was never seen: what differs from the closest earlier result.
+
+    `sources` are the texts behind the ingredients: where both are short, they are told, not their fingerprints.
+    """
     earlier = closest(ingredients, history)
     if earlier is None:
         return "no earlier result of this task is remembered"
-    told = [_tell(*difference) for difference in differences(ingredients, earlier.ingredients)]
+    told = [
+        _tell(label, before, now, earlier.sources.get(label, ""), sources.get(label, ""))
+        for label, before, now in differences(ingredients, earlier.ingredients)
+    ]
     return "; ".join(told) or f"the result of {earlier.origin} is no longer there"
 
 
-def _tell(label: str, before: str, now: str) -> str:
+def _tell(label: str, before: str, now: str, text_before: str, text_now: str) -> str:
     kind, _, name = label.partition(" ")
     if kind == "distribution":
         return f"{name} {before or _NAMELESS} → {now or _NAMELESS}"
     if kind in ("input", "parameter"):
-        return f"{kind} '{name}': {_short(before)} → {_short(now)}"
+        return f"{kind} '{name}': {_short(before, text_before)} → {_short(now, text_now)}"
     if not before:
         return f"{label} is new"
     if not now:
@@ -88,7 +95,9 @@ def _tell(label: str, before: str, now: str) -> str:
     return f"{label}: {before} → {now}" if kind == "python" else f"{label} changed"
 
 
-def _short(fingerprint: str) -> str:
+def _short(fingerprint: str, text: str) -> str:
+    if text and len(text) <= _SHORT:
+        return text
     return f"{fingerprint[:4]}…" if fingerprint else _NAMELESS
 
 

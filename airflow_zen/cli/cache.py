@@ -37,7 +37,8 @@ def _of_records(stack: Stack, dag_id: str, task_id: str, run_id: str | None) -> 
 def _compare(now: Remembered, before: Remembered | None) -> Iterator[str]:
     if before is None:
         yield "There is no earlier result to compare with. Its key was made of:"
-        yield from (f"  {label}: {value}" for label, value in sorted(now.ingredients.items()))
+        texts = {label: text for label, text in now.sources.items() if label.startswith("parameter ")}
+        yield from (f"  {label}: {texts.get(label, value)}" for label, value in sorted(now.ingredients.items()))
         return
     yield f"Compared with {before.origin}:"
     for label, old, new in differences(now.ingredients, before.ingredients):

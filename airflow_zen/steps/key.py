@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from airflow_zen.steps.step import Step
 class CacheKey:
     """A key with the labelled fingerprints that were folded into it, and what the code made one wary of.
 
-    `sources` are the normalised texts behind the code's fingerprints, by the same labels.
+    `sources` are the texts behind fingerprints of code, normalised, and of parameters, by the same labels.
     """
 
     key: str
@@ -55,7 +56,13 @@ def cache_key(step: Step, arguments: Arguments, stack: Stack, dag_id: str = "") 
         ingredients["version"] = fingerprint(step.version)
     if step.cache.scope == "dag":
         ingredients["scope"] = fingerprint(dag_id)
-    return CacheKey(fold(ingredients), ingredients, code.sources, code.warnings)
+    return CacheKey(fold(ingredients), ingredients, {**code.sources, **_texts(told, ingredients)}, code.warnings)
+
+
+def _texts(arguments: Arguments, ingredients: Mapping[str, str]) -> dict[str, str]:
+    """Write parameters as text, so that people can be told what was 8 and is 10."""
+    texts = {f"parameter {name}": value for name, value in arguments.parameters().items()}
+    return {label: json.dumps(value, ensure_ascii=False) for label, value in texts.items() if label in ingredients}
 
 
 def _own_key(step: Step, arguments: Arguments, other: Any) -> dict[str, str]:

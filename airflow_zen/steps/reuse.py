@@ -38,7 +38,7 @@ def reusable(key: CacheKey, policy: Cache, stack: Stack) -> tuple[CacheEntry | N
 
 def what_is_new(key: CacheKey, stack: Stack, run: StepRunId) -> str:
     """Say what differs from the closest of the task's earlier results; one request."""
-    return explanation(key.ingredients, stack.cache.history.of(run.dag_id, run.task_id))
+    return explanation(key.ingredients, key.sources, stack.cache.history.of(run.dag_id, run.task_id))
 
 
 def _told(seconds: float) -> str:

@@ -33,13 +33,22 @@ def remembered(key="k", **changes):
 )
 def test_a_miss_names_what_differs(change, said):
     """One line names each ingredient that differs from the earlier result, old and new."""
-    assert explanation({**BASE, **change}, [remembered()]) == said
+    assert explanation({**BASE, **change}, {}, [remembered()]) == said
+
+
+def test_short_values_are_told_themselves():
+    """A parameter is told as people wrote it, where it is short; else by its fingerprint."""
+    label = "parameter depth"
+    before = Remembered("k", "d/k/train/-1/1", BASE, {label: "8"})
+    now = {**BASE, label: "bbbb" + "0" * 60}
+    assert explanation(now, {label: "10"}, [before]) == "parameter 'depth': 8 → 10"
+    assert explanation(now, {label: '"x"' * 50}, [before]) == "parameter 'depth': 8 → bbbb…"
 
 
 def test_what_is_gone_is_named():
     """An ingredient that was there before is missed by name."""
     now = {label: value for label, value in BASE.items() if label != "function features.clean"}
-    assert explanation(now, [remembered()]) == "function features.clean is gone"
+    assert explanation(now, {}, [remembered()]) == "function features.clean is gone"
 
 
 def test_the_closest_result_is_compared():
@@ -52,12 +61,12 @@ def test_the_closest_result_is_compared():
 
 def test_nothing_earlier():
     """Without an earlier result that is said."""
-    assert explanation(BASE, []) == "no earlier result of this task is remembered"
+    assert explanation(BASE, {}, []) == "no earlier result of this task is remembered"
 
 
 def test_equal_ingredients_mean_a_lost_entry():
     """When nothing differs, the entry itself is gone, and that is said."""
-    assert explanation(BASE, [remembered()]) == "the result of d/k/train/-1/1 is no longer there"
+    assert explanation(BASE, {}, [remembered()]) == "the result of d/k/train/-1/1 is no longer there"
 
 
 def test_history_is_short_and_newest_first(tmp_path):
