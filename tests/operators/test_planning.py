@@ -215,3 +215,24 @@ def test_steps_without_cache_are_planned_as_computed():
     """A step that is never cached will be computed, and its reader waits for it."""
     told = verdicts(pipeline(lambda: ml_step(cache=Cache(ttl=1))(double.function)([always(1)])))
     assert told == {"always": "miss", "double": "unknown"}
+
+
+@pytest.mark.airflow
+@pytest.mark.usefixtures("airflow_db")
+def test_variables_are_read_as_the_run_will_read_them():
+    """A template that reads an Airflow Variable is rendered with its present value; an unset one leaves the step unknown."""
+    from airflow.models import Variable
+
+    @ml_step
+    def read(region: str) -> str:
+        return region
+
+    built = pipeline(lambda: (read("{{ var.value.planned_region }}"), read.override(task_id="same")("eu")))
+    run_dag(pipeline(lambda: read.override(task_id="same")("eu")))
+    told = plan(built)
+    assert (str(told["read"].verdict), "planned_region" in told["read"].why) == ("unknown", True)
+    Variable.set("planned_region", "eu")
+    try:
+        assert verdicts(built) == {"read": "hit", "same": "hit"}
+    finally:
+        Variable.delete("planned_region")
