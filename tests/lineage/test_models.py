@@ -1,12 +1,16 @@
 """Promises of `airflow_zen.lineage.models`: a model is uploaded once, and everything of MLflow's works on it."""
 
+import lightgbm
 import mlflow
 import numpy as np
 import pytest
+import xgboost
 from sklearn.linear_model import LinearRegression
 
+from airflow_zen import MLflowModel
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.lineage.step_run import StepState
+from airflow_zen.materializers.registry import default_registry
 
 pytestmark = pytest.mark.server
 
@@ -70,6 +74,46 @@ def test_a_model_becomes_a_version(client, recorded, step, model, tracking, dag_
         assert (version.run_id, version.source) == (run_id, f"models:/{made(client, run_id).model_id}")
     client.set_registered_model_alias(dag_id, "champion", "1")
     assert mlflow.pyfunc.load_model(f"models:/{dag_id}@champion").predict(FRAME)[0] == pytest.approx(2)
+
+
+def xgboost_model(directory):
+    """A model that XGBoost fitted."""
+    return xgboost.XGBRegressor(n_estimators=3, n_jobs=1).fit(FRAME, [2.0, 4.0, 6.0])
+
+
+def lightgbm_model(directory):
+    """A model that LightGBM fitted."""
+    options = {"n_estimators": 3, "min_child_samples": 1, "n_jobs": 1, "verbose": -1}
+    return lightgbm.LGBMRegressor(**options).fit(FRAME, [2.0, 4.0, 6.0])
+
+
+def directory_of_code(directory):
+    """A directory of mlflow's own, with files in folders."""
+    mlflow.pyfunc.save_model(directory, python_model=Mean(), pip_requirements=["mlflow"])
+    (directory / "notes").mkdir()
+    (directory / "notes" / "about.txt").write_text("a file in a folder")
+    return MLflowModel(directory)
+
+
+class Mean(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return np.asarray(model_input).mean(axis=1)
+
+
+@pytest.mark.parametrize("make", [xgboost_model, lightgbm_model, directory_of_code])
+def test_a_stored_model_of_any_library_is_served_by_its_version(
+    make, client, recorded, step, root, transport, tracking, dag_id, tmp_path
+):
+    """What a materializer stored as an MLflow Model is registered as it lies, and predicts the same from there."""
+    value, store = make(tmp_path / "model"), ArtifactStore(root, transport)
+    with store.staging() as staging:
+        saved = default_registry().save(value, staging)
+        facts = {"encoding": saved.encoding, "type_name": saved.type, "libraries": saved.libraries}
+        ref = store.put(staging, **facts, summary=saved.summary, name=f"{dag_id}/train")
+    recorded(step(model=dag_id), outputs={"output": ref})
+    served = mlflow.pyfunc.load_model(f"models:/{dag_id}/1").predict(FRAME)
+    expected = FRAME.mean(axis=1) if isinstance(value, MLflowModel) else value.predict(FRAME)
+    np.testing.assert_array_equal(served, expected)
 
 
 def test_a_consumer_names_the_model_of_this_dag_run(client, recorded, step, model):
