@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, is_dataclass
 from dataclasses import replace as dc_replace
 from functools import cached_property
-from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,12 @@ from airflow_zen.artifacts.source import ArtifactSource
 from airflow_zen.errors import AlreadyExists, MaterializerNotFound, SaveRefused
 from airflow_zen.materializers import catalogue
 from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.entries import Entry, entry_name, imported
 from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.registered import decorated, from_distributions
 from airflow_zen.materializers.saved import Saved
 from airflow_zen.materializers.versions import installed
 from airflow_zen.materializers.views import View
-
-Entry = str | type[Materializer]
 
 
 @dataclass(frozen=True)
@@ -124,9 +122,9 @@ class MaterializerRegistry:
         encodings = {materializer.encoding: materializer}
         taken = {**self._taken(self.types, types), **self._taken(self.encodings, encodings)}
         if taken and not replace:
-            whose = ", ".join(f"{name} of {_entry_name(entry)}" for name, entry in sorted(taken.items()))
+            whose = ", ".join(f"{name} of {entry_name(entry)}" for name, entry in sorted(taken.items()))
             raise AlreadyExists(
-                f"{_entry_name(materializer)} cannot be registered beside {whose}. Give it another encoding and types "
+                f"{entry_name(materializer)} cannot be registered beside {whose}. Give it another encoding and types "
                 f"of its own, pass replace=True to take their place, or name it on the outputs that it is for: "
                 f"Annotated[T, Artifact(materializer={materializer.__qualname__})]."
             )
@@ -188,7 +186,7 @@ class MaterializerRegistry:
         return self._build(catalogue.TREE) if is_dataclass(cls) else None
 
     def _build(self, entry: Entry) -> Materializer:
-        return _imported(entry)(self) if isinstance(entry, str) else entry(self)
+        return imported(entry)(self) if isinstance(entry, str) else entry(self)
 
     def _why_unknown(self, encoding: str) -> str:
         family = encoding.rpartition("@")[0]
@@ -220,16 +218,6 @@ def default_registry(allow_pickle: bool = False) -> MaterializerRegistry:
     for materializer, replace in decorated():
         registry = registry.register(materializer, replace)
     return registry
-
-
-def _entry_name(entry: Entry) -> str:
-    return entry if isinstance(entry, str) else f"{entry.__module__}:{entry.__qualname__}"
-
-
-def _imported(entry: str) -> type[Materializer]:
-    module, _, name = entry.partition(":")
-    cls: type[Materializer] = getattr(import_module(module), name)
-    return cls
 
 
 def _save(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
