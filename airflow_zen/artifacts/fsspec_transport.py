@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.artifacts.parallel import in_parallel, publish_files
+from airflow_zen.artifacts.ref import file_hash
 from airflow_zen.artifacts.root import relative_key
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
 
@@ -73,12 +74,13 @@ class FsspecTransport:
     def object_store_options(self) -> None:
         """Give none: what fsspec was told, others do not understand."""
 
-    def download(self, key: str, path: Path) -> None:
-        """Fetch into a file."""
+    def download(self, key: str, path: Path) -> str:
+        """Fetch into a file, then hash it."""
         try:
             self.fs.get_file(self._path(key), str(path))
         except FileNotFoundError as error:
             raise ArtifactNotFound(f"Nothing is stored at {self.root}/{key}.") from error
+        return file_hash(path)
 
     def local(self, key: str) -> Path | None:
         """Nothing is local."""

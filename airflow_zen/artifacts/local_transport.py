@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from airflow_zen.artifacts.ref import file_hash
 from airflow_zen.artifacts.root import relative_key
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
 
@@ -69,12 +70,13 @@ class LocalTransport:
     def object_store_options(self) -> None:
         """Local files need none."""
 
-    def download(self, key: str, path: Path) -> None:
-        """Copy the file out."""
+    def download(self, key: str, path: Path) -> str:
+        """Copy the file out, then hash it."""
         try:
             shutil.copyfile(self.root / key, path)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ArtifactNotFound(f"Nothing is stored at {self.root / key}.") from error
+        return file_hash(path)
 
     def local(self, key: str) -> Path | None:
         """Give the path itself: nothing needs to be fetched."""

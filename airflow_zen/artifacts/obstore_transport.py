@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,10 @@ from airflow_zen.artifacts.parallel import in_parallel, publish_files
 from airflow_zen.artifacts.root import relative_key
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, ZenError
 
+# Measured with 135 MB on Ceph: parts of 8, 16 and 32 MiB cost the same; 8 MiB hold least in memory.
 _CHUNK = 8 * 1024 * 1024
+# Large enough to leave Python seldom, small enough to be hashed while it is still in the processor's cache.
+_PASSING = 1024 * 1024
 _SINGLE_PUT = 16 * 1024 * 1024
 
 
@@ -79,15 +83,18 @@ class ObstoreTransport:
         options = {f"aws_{name}": str(value) for name, value in self._settings.config.items()}
         return options | {f"aws_{name}": str(value).lower() for name, value in self._settings.client.items()}
 
-    def download(self, key: str, path: Path) -> None:
-        """Stream into a file."""
+    def download(self, key: str, path: Path) -> str:
+        """Stream into a file, and hash what passes by."""
+        arrived = hashlib.sha256()
         try:
             response = self._obstore.get(self._store, key)
             with path.open("wb") as file:
-                for chunk in response.stream(min_chunk_size=_CHUNK):
+                for chunk in response.stream(min_chunk_size=_PASSING):
                     file.write(chunk)
+                    arrived.update(chunk)
         except FileNotFoundError as error:
             raise ArtifactNotFound(f"Nothing is stored at {self.root}/{key}.") from error
+        return arrived.hexdigest()
 
     def local(self, key: str) -> Path | None:
         """Nothing is local."""

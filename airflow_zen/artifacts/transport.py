@@ -46,8 +46,8 @@ class Transport(Protocol):
         """Give the options with which polars reads objects from this root by itself; None where it cannot."""
         ...
 
-    def download(self, key: str, path: Path) -> None:
-        """Fetch an object into a local file."""
+    def download(self, key: str, path: Path) -> str:
+        """Fetch an object into a local file; give the SHA-256 of what arrived, in hex."""
         ...
 
     def local(self, key: str) -> Path | None:
