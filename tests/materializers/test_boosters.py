@@ -21,7 +21,11 @@ from airflow_zen.materializers.tree import write_tree
 from tests.materializers.library_values import BOOSTERS
 from tests.materializers.path_values import X, Y
 
-FITTED = {name: make for name, make in BOOSTERS.items() if "unfitted" not in name and "dict" not in name}
+FITTED = {
+    name: make
+    for name, make in BOOSTERS.items()
+    if not any(word in name for word in ("unfitted", "dict", "namedtuple"))
+}
 
 
 def _saved(value: Any, directory: Path, encoding: str) -> str:
