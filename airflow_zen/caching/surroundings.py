@@ -30,7 +30,7 @@ def _contents(folder: Path, pattern: str) -> Iterator[tuple[str, str]]:
     """Yield label and digest of each file; labels are relative, so that the checkout's place does not matter."""
     above = [part for part in PurePosixPath(pattern).parts if part == ".."]
     start, rest = folder.joinpath(*above), str(PurePosixPath(*PurePosixPath(pattern).parts[len(above) :]))
-    paths = sorted(path for path in start.glob(rest) if path.is_file())
+    paths = sorted(path for path in start.glob(rest) if path.is_file() and "__pycache__" not in path.parts)
     if not paths:
         raise FingerprintError(f"Cache(files=…): {pattern!r} matches no file in {folder}")
     for path in paths:

@@ -34,7 +34,9 @@ def test_files_enter_by_relative_path_and_content(tmp_path):
 
 
 def test_patterns_reach_below_and_above(tmp_path):
-    """`**` goes through folders, `..` above the step's own, and folders themselves are no files."""
+    """`**` goes through folders, `..` above the step's own; folders are no files, and Python's own are passed over."""
+    (tmp_path / "dags" / "__pycache__").mkdir(parents=True)
+    (tmp_path / "dags" / "__pycache__" / "flow.cpython-311.pyc").write_bytes(b"compiled")
     assert list(named(tmp_path, "**/*")) == ["file flow.py", "file sql/a.sql", "file sql/b.sql"]
     assert list(named(tmp_path, "../*.txt")) == ["file ../shared.txt"]
 
