@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from airflow_zen.artifacts.ref import ArtifactRef
@@ -10,7 +11,14 @@ from airflow_zen.lineage.models import Models, is_model
 from airflow_zen.lineage.preparation import Preparation
 from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.step_metadata import send_model_facts
-from airflow_zen.lineage.step_run import StepRun
+from airflow_zen.lineage.step_run import StepRun, StepState
+
+log = logging.getLogger("airflow_zen.lineage")
+
+_UNREGISTERED = (
+    "Step %r is declared model=%r, but returned no model that MLflow can serve: %r has no new version. Return a model "
+    "that is stored as an MLflow Model (docs/steps.md), or airflow_zen.MLflowModel(directory)."
+)
 
 # MLflow takes 1000, but may need longer for them than we wait for an answer.
 _PER_REQUEST = 200
@@ -36,6 +44,8 @@ def send_models(
 ) -> None:
     """Enter the model outputs into MLflow; those that a hit reused are only attached to the run."""
     outputs = [name for name, ref in run.outputs.items() if is_model(ref)]
+    if run.model and not outputs and run.state is StepState.FINISHED:
+        log.warning(_UNREGISTERED, run.id.task_id, run.model, run.model)
     if run.cache != "hit":
         made = {f"output:{name}": models.record(run, name, experiment_id, run_id, again) for name in outputs}
         send_model_facts(run, run_id, {**_read_models(run, prepared), **made}, models.rest)

@@ -76,6 +76,15 @@ def test_a_model_becomes_a_version(client, recorded, step, model, tracking, dag_
     assert mlflow.pyfunc.load_model(f"models:/{dag_id}@champion").predict(FRAME)[0] == pytest.approx(2)
 
 
+def test_a_version_that_cannot_be_is_told(client, recorded, step, dag_id, caplog):
+    """A step that declares a model and returns none that MLflow serves says so, with the way out; its lineage is whole."""
+    run_id = recorded(step(model=dag_id))
+    assert client.search_model_versions(f"name = '{dag_id}'") == []
+    assert f"{dag_id!r} has no new version" in caplog.text
+    assert "MLflowModel(directory)" in caplog.text
+    assert client.get_run(run_id).info.status == "FINISHED"
+
+
 def xgboost_model(directory):
     """A model that XGBoost fitted."""
     return xgboost.XGBRegressor(n_estimators=3, n_jobs=1).fit(FRAME, [2.0, 4.0, 6.0])
