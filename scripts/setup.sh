@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=.venv
-extras='all,examples,test,dev'
+extras='test,dev'
 part=${1:-}
 
 say() { printf '%s\n' "$*"; }
