@@ -44,11 +44,12 @@ coverage: setup ## Run the tests in one process, and show the lines that none of
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-lint: setup ## Check style, types and layers
+lint: setup ## Check style, types, layers and Dockerfiles
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/*Dockerfile
 
 format: setup ## Format, and mend what can be mended
 	$(BIN)/ruff check --fix-only --quiet .

@@ -18,8 +18,8 @@ _HEADING = re.compile(r"^#+ +(.+?) *#*$", re.MULTILINE)
 
 
 def documents() -> list[Path]:
-    """List the documents: at the top of the repository, and everything under docs."""
-    return sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
+    """List the documents: at the top of the repository, and everything under docs and docker."""
+    return sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("docker/*.md")])
 
 
 def broken_links(document: Path) -> Iterator[str]:

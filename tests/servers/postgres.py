@@ -24,21 +24,34 @@ def missing() -> list[str]:
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
-    """Run a server with an empty database; give its SQLAlchemy URL."""
+def postgres(user: str = _USER, password: str = "") -> Iterator[str]:
+    """Run a server with an empty database; give its SQLAlchemy URL.
+
+    password: of `user`, and everybody needs one; by default nobody does.
+    """
     # Not in pytest's directory: that is root's alone, and PostgreSQL refuses to run as root.
     directory = Path(tempfile.mkdtemp(prefix="zen-postgres-"))
     port = free_port()
     prefix = _unprivileged(directory)
     try:
-        create = [*prefix, "initdb", "-D", str(directory / "data"), "-U", _USER, "--auth=trust", "--no-sync"]
+        cluster = ["-D", str(directory / "data"), "-U", user, *_checks(directory, password)]
+        create = [*prefix, "initdb", "--no-sync", *cluster]
         subprocess.run(create, check=True, capture_output=True, cwd=directory)
         options = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-k", str(directory), "-p", str(port)]
         command = [*prefix, "postgres", "-D", str(directory / "data"), *options]
         with running(command, log=directory / "log", answers=lambda: accepts(port)):
-            yield f"postgresql+psycopg2://{_USER}@127.0.0.1:{port}/postgres"
+            yield f"postgresql+psycopg2://{user}{password and f':{password}'}@127.0.0.1:{port}/postgres"
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _checks(directory: Path, password: str) -> list[str]:
+    """Ask for passwords where there is one; the directory is PostgreSQL's alone."""
+    if not password:
+        return ["--auth=trust"]
+    file = directory / "password"
+    file.write_text(password)
+    return ["--auth=scram-sha-256", f"--pwfile={file}"]
 
 
 def _unprivileged(directory: Path) -> list[str]:

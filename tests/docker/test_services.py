@@ -1,0 +1,187 @@
+"""The services of the compose file, run here as they are written there, without Docker."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import boto3
+import psutil
+import pytest
+from botocore.exceptions import ClientError
+
+from airflow_zen.cli.airflow_api import AirflowApi
+from airflow_zen.cli.web import call
+from tests.docker.compose import DOCKER, read
+from tests.docker.here import Here
+from tests.docker.up import up
+from tests.servers import postgres as database
+
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(400)]
+
+# The triggerer is started like the scheduler; two cores have enough to do without it.
+STARTED = ("redis", "s3", "buckets", "airflow-set-up", "mlflow", "api-server", "scheduler", "dag-processor", "worker")
+SMALL = {"API_WORKERS": "1", "MLFLOW_WORKERS": "1", "WORKER_CONCURRENCY": "2", "DAG_REFRESH": "5"}
+
+
+class Api(AirflowApi):
+    """Airflow's API for somebody who logs in."""
+
+    def __init__(self, url, password):
+        super().__init__(url)
+        self.password = password
+
+    @cached_property
+    def _token(self):
+        who = {"username": "admin", "password": self.password}
+        return call("POST", f"{self.url}/auth/token", who)["access_token"]
+
+
+@pytest.fixture(scope="module")
+def stack(secrets, tmp_path_factory):
+    """Everything but the triggerer, healthy."""
+    missing = [*database.missing(), *(name for name in ("redis-server", "psql") if not shutil.which(name))]
+    if missing:
+        reason = f"no {', '.join(missing)} on the PATH: scripts/test-parts.sh installs Redis; install PostgreSQL"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    services = read({"SECRETS": str(secrets), **SMALL}).services
+    with database.postgres("postgres", (secrets / "postgres_password").read_text()) as server:
+        here = Here(tmp_path_factory.mktemp("stack"), secrets, Path(__file__).parent / "dags")
+        address = urlsplit(server)
+        here.ports[5432] = address.port
+        told = {"PGHOST": "127.0.0.1", "PGPORT": str(address.port), "PGPASSWORD": address.password}
+        told |= {"POSTGRES_USER": "postgres", "POSTGRES_DB": "postgres", "SECRETS": str(secrets)}
+        subprocess.run([DOCKER / "postgres.sh"], env={**os.environ, **told}, check=True, capture_output=True)
+        chosen = {name: services[name] for name in STARTED}
+        with up(chosen, here, ready=["postgres"]) as running:
+            yield running
+
+
+@pytest.fixture(scope="module")
+def api(stack, secrets):
+    return Api(stack.here.url("api-server"), (secrets / "admin_password").read_text())
+
+
+@pytest.fixture(scope="module")
+def run(stack, api):
+    """One run of the small pipeline, ended."""
+    api.wait_for_dag("small")
+    api.unpause("small")
+    return api.wait(api.trigger("small"), timeout=120)
+
+
+def s3(stack, secrets, who):
+    key = (secrets / f"s3_{who}_key").read_text()
+    return boto3.client(
+        "s3",
+        endpoint_url=stack.here.url("s3"),
+        region_name="us-east-1",
+        aws_access_key_id=who,
+        aws_secret_access_key=key,
+    )
+
+
+def keys(client, bucket):
+    return [entry["Key"] for entry in client.list_objects_v2(Bucket=bucket).get("Contents", ())]
+
+
+def test_a_pipeline_runs_on_a_celery_worker(stack, api, run):
+    """Steps succeed on a worker that shares no disk and no database password with the rest."""
+    assert run.state == "success", [stack.tail(name) for name in ("worker", "scheduler")]
+    assert [(task.task_id, task.state) for task in api.task_instances(run)] == [
+        ("customers", "success"),
+        ("fit", "success"),
+    ]
+
+
+def test_artifacts_lie_in_the_bucket(stack, secrets, api, run):
+    """What a step returned is under the artifact root that the compose file names."""
+    ref = api.xcom(run, api.task_instances(run)[1])
+    path = ref["uri"].removeprefix("s3://artifacts/")
+    assert path.startswith("production/")
+    assert [key for key in keys(s3(stack, secrets, "airflow"), "artifacts") if key == f"{path}/MLmodel"]
+
+
+def test_the_log_outlives_the_worker(stack, secrets, api, run):
+    """A task's log is in the bucket, and Airflow shows it from there."""
+    assert [key for key in keys(s3(stack, secrets, "airflow"), "logs") if "task_id=fit" in key]
+    assert "fit" in api.log(run, api.task_instances(run)[1])
+
+
+def test_mlflow_shows_the_run_as_ended(stack, run):
+    """The scheduler reads both connections from their file, and closes the DAG run's run in MLflow."""
+    url = stack.here.url("mlflow")
+    found = call("GET", f"{url}/api/2.0/mlflow/experiments/get-by-name?experiment_name=airflow%2Fsmall")
+    asked = {"experiment_ids": [found["experiment"]["experiment_id"]]}
+    deadline = time.monotonic() + 60
+    while True:
+        runs = call("POST", f"{url}/api/2.0/mlflow/runs/search", asked)["runs"]
+        states = sorted((run["info"]["run_name"], run["info"]["status"]) for run in runs)
+        if [state for _, state in states] == ["FINISHED"] * 3:
+            break
+        assert time.monotonic() < deadline, (states, stack.tail("scheduler"))
+        time.sleep(0.5)
+    assert call("GET", f"{url}/api/2.0/mlflow/registered-models/get?name=small")["registered_model"]
+
+
+def test_of_equal_creators_one_wins(stack, secrets):
+    """The S3 server lets exactly one of sixteen clients create a key, which single flight of equal steps rests on."""
+    client = s3(stack, secrets, "airflow")
+
+    def create(number):
+        try:
+            client.put_object(Bucket="artifacts", Key="probe", Body=b"%d" % number, IfNoneMatch="*")
+        except ClientError as error:
+            return error.response["Error"]["Code"]
+        return number
+
+    with ThreadPoolExecutor(16) as pool:
+        results = list(pool.map(create, range(16)))
+    assert sorted(map(str, results), key=str.isdigit)[:15] == ["PreconditionFailed"] * 15
+    (winner,) = [result for result in results if isinstance(result, int)]
+    assert client.get_object(Bucket="artifacts", Key="probe")["Body"].read() == b"%d" % winner
+
+
+def test_each_user_of_s3_sees_its_own_buckets(stack, secrets):
+    """Tasks cannot read MLflow's own artifacts, and MLflow not the logs."""
+    for who, bucket in (("airflow", "mlflow"), ("mlflow", "logs")):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            s3(stack, secrets, who).list_objects_v2(Bucket=bucket)
+
+
+def test_no_process_carries_a_secret(stack, secrets, run):
+    """Neither the environment nor the command line of any process of the stack holds a password or a key."""
+    values = [file.read_text().strip() for file in secrets.iterdir() if file.name.endswith(("_password", "_key"))]
+    values.append((secrets / "jwt_secret").read_text())
+    seen = 0
+    for name, process in stack.processes.items():
+        if process.poll() is not None:
+            continue
+        started = psutil.Process(process.pid)
+        for one in [started, *started.children(recursive=True)]:
+            text = json.dumps([one.cmdline(), one.environ()])
+            seen += 1
+            assert [value[:4] for value in values if value in text] == [], (name, one.cmdline())
+    assert seen >= len(STARTED) - 2
+
+
+def test_buckets_that_exist_stay(stack):
+    """A stack that is started a second time makes no bucket anew."""
+    service, here = stack.services["buckets"], stack.here
+    told, home = here.environment(service), here.home("buckets")
+    done = subprocess.run(here.command(service), env=told, cwd=home, capture_output=True, text=True)
+    assert done.stdout == "bucket artifacts is there\nbucket logs is there\nbucket mlflow is there\n"
+
+
+def test_a_health_check_fails_when_the_service_is_gone(stack):
+    """Each check is of its own service: it says no once that is stopped. Last, for nothing runs after it."""
+    stack.stop()
+    healthy = [
+        name for name in ("redis", "s3", "mlflow", "api-server", "scheduler") if not stack.check(name).returncode
+    ]
+    assert healthy == []

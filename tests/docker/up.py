@@ -1,0 +1,94 @@
+"""Bring services up as `docker compose up` does: each when what it depends on is healthy, or has done its work."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.docker.compose import Service
+from tests.docker.here import Here
+from tests.servers.process import stop
+
+
+class Up:
+    """Services as processes; every one is stopped, with what it started, when the block ends."""
+
+    def __init__(self, services: Mapping[str, Service], here: Here, ready: Sequence[str] = ()) -> None:
+        """Take the services that are to run; those of `ready` run already."""
+        self.services, self.here = services, here
+        self.ready = dict.fromkeys(ready, 0.0)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._begun = time.monotonic()
+
+    def run(self, timeout: float) -> None:
+        """Start everything and wait until it is ready; raises with the end of the log of what failed."""
+        waiting = [name for name in self.services if name not in self.ready]
+        while waiting:
+            for name in waiting:
+                if name not in self.processes and set(self.services[name].depends_on) <= set(self.ready):
+                    self._start(name)
+            for name in [name for name in waiting if name in self.processes and self._is_ready(name)]:
+                self.ready[name] = time.monotonic() - self._begun
+                waiting.remove(name)
+            if time.monotonic() - self._begun > timeout:
+                raise AssertionError("\n".join([f"not ready: {waiting}", *map(self.tail, waiting)]))
+            time.sleep(0.3)
+
+    def check(self, name: str) -> subprocess.CompletedProcess[str]:
+        """Run the service's own health check once."""
+        service = self.services[name]
+        told, home = self.here.environment(service), self.here.home(name)
+        return subprocess.run(
+            self.here.health(service), env=told, cwd=home, capture_output=True, text=True, timeout=90, check=False
+        )
+
+    def log(self, name: str) -> Path:
+        """Give the file that holds what the service prints."""
+        return self.here.directory / f"{name}.log"
+
+    def tail(self, name: str) -> str:
+        """Give the end of it."""
+        text = self.log(name).read_text(errors="replace") if self.log(name).exists() else "(never started)"
+        return f"--- {name}\n{text[-3000:]}"
+
+    def stop(self) -> None:
+        """End all: every one is asked, then each is waited for, last started first."""
+        for process in self.processes.values():
+            process.terminate()
+        for process in reversed(self.processes.values()):
+            stop(process, grace=3)
+
+    def _start(self, name: str) -> None:
+        service = self.services[name]
+        with self.log(name).open("ab") as output:
+            self.processes[name] = subprocess.Popen(
+                self.here.command(service),
+                env=self.here.environment(service),
+                cwd=self.here.home(name),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def _is_ready(self, name: str) -> bool:
+        code = self.processes[name].poll()
+        if self.services[name].once and code == 0:
+            return True
+        if code is not None:
+            raise AssertionError(f"{name} ended with {code}\n{self.tail(name)}")
+        return not self.services[name].once and self.check(name).returncode == 0
+
+
+@contextmanager
+def up(services: Mapping[str, Service], here: Here, ready: Sequence[str] = (), timeout: float = 240) -> Iterator[Up]:
+    """Run the services from when all are ready until the block ends."""
+    running = Up(services, here, ready)
+    try:
+        running.run(timeout)
+        yield running
+    finally:
+        running.stop()
