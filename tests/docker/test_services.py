@@ -109,7 +109,11 @@ def test_artifacts_lie_in_the_bucket(stack, secrets, api, run):
 
 def test_the_log_outlives_the_worker(stack, secrets, api, run):
     """A task's log is in the bucket, and Airflow shows it from there."""
-    assert [key for key in keys(s3(stack, secrets, "airflow"), "logs") if "task_id=fit" in key]
+    bucket, deadline = s3(stack, secrets, "airflow"), time.monotonic() + 30
+    # The worker sends it once it has told that the task has ended.
+    while not [key for key in keys(bucket, "logs") if "task_id=fit" in key]:
+        assert time.monotonic() < deadline, stack.tail("worker")
+        time.sleep(0.2)
     assert "fit" in api.log(run, api.task_instances(run)[1])
 
 
