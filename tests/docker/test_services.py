@@ -22,7 +22,7 @@ from tests.docker.here import Here
 from tests.docker.up import up
 from tests.servers import postgres as database
 
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
 
 # The triggerer is started like the scheduler; two cores have enough to do without it.
 STARTED = ("redis", "s3", "buckets", "airflow-set-up", "mlflow", "api-server", "scheduler", "dag-processor", "worker")

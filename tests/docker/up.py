@@ -84,7 +84,7 @@ class Up:
 
 
 @contextmanager
-def up(services: Mapping[str, Service], here: Here, ready: Sequence[str] = (), timeout: float = 240) -> Iterator[Up]:
+def up(services: Mapping[str, Service], here: Here, ready: Sequence[str] = (), timeout: float = 300) -> Iterator[Up]:
     """Run the services from when all are ready until the block ends."""
     running = Up(services, here, ready)
     try:
