@@ -30,7 +30,7 @@ class Up:
             for name in waiting:
                 if name not in self.processes and set(self.services[name].depends_on) <= set(self.ready):
                     self._start(name)
-            for name in [name for name in waiting if name in self.processes and self._is_ready(name)]:
+            for name in [name for name in self._to_ask(waiting) if self._is_ready(name)]:
                 self.ready[name] = time.monotonic() - self._begun
                 waiting.remove(name)
             if time.monotonic() - self._begun > timeout:
@@ -73,6 +73,11 @@ class Up:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def _to_ask(self, waiting: Sequence[str]) -> list[str]:
+        """Name what has been started; first what answers without starting Airflow's command line, which takes seconds."""
+        started = [name for name in waiting if name in self.processes]
+        return [name for name in started if "airflow" not in self.services[name].health] or started
 
     def _is_ready(self, name: str) -> bool:
         code = self.processes[name].poll()
