@@ -13,8 +13,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from airflow_zen.artifacts.ref import ArtifactFile, file_hash
-from airflow_zen.errors import SettingsError
+from airflow_zen.artifacts.ref import ArtifactFile, file_hash, is_sha256
+from airflow_zen.errors import ArtifactRefused, SettingsError
 
 _READ_ONLY = 0o444
 _LOCKS = "locks"
@@ -112,6 +112,9 @@ class LocalCache:
         return stat.st_size == file.size and (stat.st_ctime > booted or file_hash(path) == file.sha256)
 
     def _path(self, file: ArtifactFile) -> Path:
+        """Give a file's place; its hash is checked here once more, because it becomes a path that may be removed."""
+        if not is_sha256(file.sha256):
+            raise ArtifactRefused(f"The file {file.path!r} has no SHA-256, got {file.sha256!r}. Run its step again.")
         return self.directory / file.sha256[:2] / file.sha256
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:

@@ -21,11 +21,27 @@ MOST_FILES = 2
 
 @dataclass(frozen=True)
 class ArtifactFile:
-    """Name one file of an artifact: `path` relative to it, `size` in bytes, `sha256` in hex."""
+    """Name one file of an artifact: `path` relative to it, `size` in bytes, `sha256` in hex.
+
+    Raises `ArtifactRefused` for a hash or a size that none can be: caches make paths of hashes.
+    """
 
     path: str
     size: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        """Refuse what a forged ref or manifest may say."""
+        if not is_sha256(self.sha256) or self.size < 0:
+            raise ArtifactRefused(
+                f"An artifact says that its file {self.path!r} has {self.size} bytes and the SHA-256 {self.sha256!r}, "
+                "which no file can have. Run the step that made it again."
+            )
+
+
+def is_sha256(text: str) -> bool:
+    """Tell whether a text is a SHA-256 in lower-case hex."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 def file_hash(path: Path) -> str:
@@ -126,7 +142,7 @@ class ArtifactRef:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactRefused(f"Malformed artifact ref {dict(wire)!r}: {error}.") from error
-        if not _DIGEST.fullmatch(ref.digest):
+        if not is_sha256(ref.digest):
             raise ArtifactRefused(f"Artifact ref has no sha256 digest, got {ref.digest!r}.")
         if files and content_digest(ref.encoding, ref.type, files) != ref.digest:
             raise ArtifactRefused(f"The files of artifact ref {ref.digest[:12]} do not belong to its digest.")

@@ -41,11 +41,14 @@ class ArtifactSource:
         return RangeFile(self._store.transport, self._store.key_of(self._ref, name), file)
 
     def address(self, name: str) -> tuple[str, Mapping[str, str]] | None:
-        """Give URL and options with which another object_store client reads a file; None to `open` it instead."""
+        """Give URL and options with which another object_store client reads a file; None to `open` it instead.
+
+        Raises `ArtifactRefused` for a ref that points elsewhere: the options hold the store's credentials.
+        """
         options = self._store.transport.object_store_options()
         if options is None or self._remote(name) is None:
             return None
-        return f"{self._ref.uri}/{name}", options
+        return f"{self._store.root}/{self._store.key_of(self._ref, name)}", options
 
     def _remote(self, name: str) -> ArtifactFile | None:
         """Find the file among the ref's own, where it is worth more requests than one."""

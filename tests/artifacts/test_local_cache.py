@@ -14,7 +14,7 @@ from airflow_zen.artifacts.local_cache import LocalCache
 from airflow_zen.artifacts.ref import ArtifactFile
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.errors import ArtifactCorrupt, SettingsError
+from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused, SettingsError
 from tests.servers.moto import moto
 
 START = multiprocessing.get_context("spawn")
@@ -74,6 +74,19 @@ def test_file_larger_than_the_cache_passes_by(tmp_path):
     fetch(cache, b"x" * 10, tmp_path / "one", log)
     assert log == [tmp_path / "one"]
     assert not list((tmp_path / "cache").glob("??/*"))
+
+
+def test_no_path_of_the_worker_is_read_or_removed(tmp_path):
+    """A hash that is a path leads to no file outside the cache, however it got past the ref."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    forged = described(b"x")
+    object.__setattr__(forged, "sha256", str(victim))
+    cache = LocalCache(tmp_path / "cache", 1000)
+    with pytest.raises(ArtifactRefused, match="no SHA-256"):
+        cache.fetch(forged, tmp_path / "target", lambda path: path.write_text("x"))
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "target").exists()
 
 
 def test_refused_bytes_are_not_kept(tmp_path):

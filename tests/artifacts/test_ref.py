@@ -1,5 +1,6 @@
 """Promises of `airflow_zen.artifacts.ref`."""
 
+import hashlib
 import json
 
 import pytest
@@ -71,6 +72,23 @@ def test_malformed_refs_are_refused(change, reason):
     """A ref that was tampered with, or is from a newer format, is refused with a reason."""
     with pytest.raises(ArtifactRefused, match=reason):
         ArtifactRef.from_wire({**REF.to_wire(), **change})
+
+
+@pytest.mark.parametrize(
+    ("size", "sha256"),
+    [(4096, "/etc/passwd"), (4096, "../" * 21 + "x"), (4096, "AB" * 32), (4096, "ab" * 32 + "\n"), (-1, "ab" * 32)],
+)
+def test_files_that_cannot_be_are_refused(size, sha256):
+    """A ref or manifest whose file has a path for a hash, or a size below zero, is refused though its digest fits."""
+    identity = ["pandas.parquet@1", "pandas.DataFrame", [["table.parquet", size, sha256]]]
+    digest = hashlib.sha256(json.dumps(identity, separators=(",", ":")).encode()).hexdigest()
+    wire = {**REF.to_wire(), "digest": digest, "files": [["table.parquet", size, sha256]]}
+    with pytest.raises(ArtifactRefused, match="which no file can have"):
+        ArtifactRef.from_wire(wire)
+    manifest = Manifest("pandas.parquet@1", "pandas.DataFrame", FILES).to_json()
+    document = {**json.loads(manifest), "files": [{"path": "table.parquet", "size": size, "sha256": sha256}]}
+    with pytest.raises(ArtifactRefused, match="which no file can have"):
+        Manifest.from_json(json.dumps(document).encode(), digest)
 
 
 def test_a_missing_field_is_named():
