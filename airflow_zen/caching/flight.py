@@ -123,19 +123,23 @@ class SingleFlight:
     def _turn(self, folder: str, find: Callable[[], T | None]) -> tuple[T | None, Flight]:
         flight = self._claim(f"{folder}/{_name(0)}")
         if flight:
-            return None, flight
-        log.info("An equal step is being computed elsewhere: waiting for its result.")
-        watch, pause = _Watch(self._patience), 0.1
+            return self._checked(flight, find)
+        watch, waited, pause = _Watch(self._patience), False, 0.1
         while True:
             if (result := find()) is not None:
                 return result, NoFlight()
             latest, text = self._latest(folder)
-            if text is not None and b"abandoned" in text:
+            abandoned = text is not None and b"abandoned" in text
+            if abandoned and waited:
                 return find(), NoFlight()
-            if text is None or watch.is_stale(text):
+            # What failed before we came is no reason not to take turns now.
+            if text is None or abandoned or watch.is_stale(text):
                 flight = self._claim(f"{folder}/{_name(latest + 1)}")
                 if flight:
                     return self._checked(flight, find)
+            elif not waited:
+                log.info("An equal step is being computed elsewhere: waiting for its result.")
+                waited = True
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 

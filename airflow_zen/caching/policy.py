@@ -68,10 +68,16 @@ class Cache:
     def __repr__(self) -> str:
         """Write what was chosen; alike in every process, for Airflow keeps it with mapped tasks."""
         chosen = {field.name: getattr(self, field.name) for field in fields(self)}
-        told = {
-            name: getattr(value, "__qualname__", value) for name, value in chosen.items() if value not in (None, ())
-        }
+        told = {name: value for name, value in chosen.items() if value not in (None, ())}
+        if self.key is not None:
+            told["key"] = _name_of(self.key)
         return f"Cache({', '.join(f'{name}={value!r}' for name, value in told.items())})"
+
+
+def _name_of(function: Any) -> str:
+    """Name a function, a partial of one, or an object that can be called; never by its address."""
+    named = getattr(function, "func", function)
+    return str(getattr(named, "__qualname__", type(named).__qualname__))
 
 
 def _is_age(given: Any) -> bool:

@@ -28,11 +28,20 @@ def surroundings(policy: Cache, function: Callable[..., Any], environment: Mappi
 
 def _contents(folder: Path, pattern: str) -> Iterator[tuple[str, str]]:
     """Yield label and digest of each file; labels are relative, so that the checkout's place does not matter."""
-    above = [part for part in PurePosixPath(pattern).parts if part == ".."]
-    start, rest = folder.joinpath(*above), str(PurePosixPath(*PurePosixPath(pattern).parts[len(above) :]))
-    paths = sorted(path for path in start.glob(rest) if path.is_file() and "__pycache__" not in path.parts)
+    parts = PurePosixPath(pattern).parts
+    above = [part for part in parts if part == ".."]
+    start, rest = folder.joinpath(*above), "/".join(parts[len(above) :])
+    try:
+        # Before Python 3.13 a last `**` means folders alone.
+        found = sorted(start.glob(f"{rest}/*" if rest.endswith("**") else rest))
+    except (ValueError, IndexError, NotImplementedError) as error:
+        raise FingerprintError(
+            f"Cache(files=…): {pattern!r} is no pattern of files, such as 'sql/*.sql': {error}"
+        ) from error
+    paths = [path for path in found if path.is_file() and "__pycache__" not in path.parts]
     if not paths:
-        raise FingerprintError(f"Cache(files=…): {pattern!r} matches no file in {folder}")
+        instead = f"; for all in the folder write {f'{pattern}/**/*'!r}" if found else ""
+        raise FingerprintError(f"Cache(files=…): {pattern!r} matches no file in {folder}{instead}")
     for path in paths:
         label = PurePosixPath(*above, path.relative_to(start).as_posix())
         with path.open("rb") as file:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
+from airflow.sdk import timezone
 from airflow.utils.cli import suppress_logs_and_warning
 
 from airflow_zen.lineage.quantities import bytes_text, seconds_text
@@ -21,7 +21,8 @@ def plan(args: Any) -> None:
     from airflow.cli.simple_table import AirflowConsole
 
     settings = Settings.read()
-    steps = list(Plan(_dag(args.dag_id), _run(args), settings, open_stack(settings)).steps())
+    dag = _dag(args.dag_id)
+    steps = list(Plan(dag, _run(args, dag), settings, open_stack(settings)).steps())
     if not steps:
         raise SystemExit(f"DAG {args.dag_id!r} has no step of @ml_step.")
     AirflowConsole().print_as(data=[_row(step, args.output) for step in steps], output=args.output)
@@ -66,11 +67,20 @@ def _dag(dag_id: str) -> Any:
     return get_bagged_dag([known.bundle_name], dag_id, dagfile_path=known.fileloc)
 
 
-def _run(args: Any) -> FutureRun:
-    now = datetime.now(UTC)
-    date = now if args.logical_date is None else args.logical_date
+def _run(args: Any, dag: Any) -> FutureRun:
+    """Plan what Airflow would make of a trigger by hand, its data interval included."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    now = timezone.utcnow()
+    date = timezone.coerce_datetime(now if args.logical_date is None else args.logical_date)
+    timetable = DagSerialization.from_dict(DagSerialization.to_dict(dag)).timetable
+    interval = timetable.infer_manual_data_interval(run_after=date)
     return FutureRun(
-        conf=_conf(args.conf), logical_date=date, data_interval=(date, date), run_after=now, partition=args.partition
+        conf=_conf(args.conf),
+        logical_date=date,
+        data_interval=(interval.start, interval.end),
+        run_after=now,
+        partition=args.partition,
     )
 
 

@@ -43,10 +43,11 @@ class FutureRun:
 class Foresight:
     """Answer what a task asks of Airflow, from what earlier tasks of the plan will give.
 
-    `results` are return values by task and map index, `UNKNOWN` where only the run will tell; of a task that is
+    `run` names the planned DAG run: XCom of others is not foreseen. `results` are return values by task and map index, `UNKNOWN` where only the run will tell; of a task that is
     not in it nothing is known, not even how often it is mapped.
     """
 
+    run: tuple[str, str]
     results: dict[str, dict[int, Any]] = field(default_factory=dict)
 
     @contextmanager
@@ -64,6 +65,8 @@ class Foresight:
 
     def send(self, msg: Any) -> Any:
         """Answer one question, or raise `NotForeseen`."""
+        if (getattr(msg, "dag_id", self.run[0]), getattr(msg, "run_id", self.run[1])) != self.run:
+            raise NotForeseen(f"asks for what another DAG run left: {msg.dag_id}/{msg.run_id}")
         match msg:
             case comms.GetXCom():
                 return self._one(msg)

@@ -49,7 +49,7 @@ class Plan:
     def __init__(self, dag: Any, run: FutureRun, settings: Settings, stack: Stack) -> None:
         self._dag, self._run = dag, run
         self._settings, self._stack = settings, stack
-        self._foresight = Foresight()
+        self._foresight = Foresight((dag.dag_id, run.run_id))
 
     def steps(self) -> Iterator[PlannedStep]:
         """Yield the plan of each step, in an order in which they could run."""
@@ -64,6 +64,9 @@ class Plan:
                 indexes = self._map_indexes(task)
         except Exception as error:  # noqa: BLE001 - whatever the user's own mapping raises before the run
             yield self._planned(task, -1, Verdict.UNKNOWN, f"how many there will be: {_told(error)}", history)
+            return
+        if not indexes:
+            yield self._planned(task, -1, Verdict.UNKNOWN, "there is nothing to map over", history)
             return
         results: dict[int, Any] = {}
         for map_index in indexes:
@@ -97,6 +100,9 @@ class Plan:
             key = cache_key(step, arguments, step.reader(self._stack), self._dag.dag_id)
         except FingerprintError as error:
             return self._planned(operator, map_index, Verdict.MISS, f"not cached: {error}", history), UNKNOWN
+        except Exception as error:  # noqa: BLE001 - the run will say the same, and go on
+            why = f"the cache could not be asked: {error}"
+            return self._planned(operator, map_index, Verdict.MISS, why, history), UNKNOWN
         entry, why = reusable(key, step.cache, self._stack)
         if entry is None:
             why = why or what_is_new(key, self._stack, StepRunId(self._dag.dag_id, self._run.run_id, operator.task_id))

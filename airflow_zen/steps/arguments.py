@@ -75,6 +75,14 @@ class Arguments:
                 found[name] = as_json(value)
         return found
 
+    def by_name(self) -> dict[str, Any]:
+        """Give all arguments by name, those of `**options` among them; `*args` are one tuple."""
+        found = dict(self.bound.arguments)
+        for name, parameter in self.bound.signature.parameters.items():
+            if parameter.kind is parameter.VAR_KEYWORD and name in found:
+                found |= found.pop(name)
+        return found
+
     def without(self, names: Collection[str]) -> Arguments:
         """Leave arguments out, by their name; of `**options` those that came under such a name."""
         kept = {name: value for name, value in self.bound.arguments.items() if name not in names}
@@ -126,6 +134,8 @@ def _is_inputs_only(value: Any) -> bool:
 
 def with_digests(value: Any) -> Any:
     """Replace refs by their digests, which is all that a cache key may know of an artifact."""
+    if isinstance(value, set | frozenset):
+        return type(value)(with_digests(element) for element in value)
     return _replace(value, lambda ref, _: InputDigest(ref.digest), "")
 
 

@@ -83,6 +83,9 @@ def _widen(value: Any, expected: type) -> Any:
         if type(value) is expected:
             return value
     if expected in (float, complex) and isinstance(value, int | float) and not isinstance(value, bool):
-        widened = expected(value)
+        try:
+            widened = expected(value)
+        except OverflowError:
+            return None
         return widened if widened == value else None
     return None

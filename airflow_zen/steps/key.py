@@ -20,6 +20,9 @@ from airflow_zen.steps.annotations import as_class, type_text
 from airflow_zen.steps.arguments import Arguments, with_digests
 from airflow_zen.steps.step import Step
 
+# What Airflow hands over under such names is empty until it is asked; but for one that holds its events.
+_ASKED_LATER, _TOLD = "airflow.sdk.execution_time.context", "TriggeringAssetEventsAccessor"
+
 
 @dataclass(frozen=True)
 class CacheKey:
@@ -47,12 +50,13 @@ def cache_key(step: Step, arguments: Arguments, stack: Stack, dag_id: str = "") 
     told = arguments.without(step.cache.ignore)
     ingredients = _own_key(step, arguments, other) if step.cache.key else _arguments(step, told, other)
     values = [] if step.cache.key else told.bound.arguments.values()
-    code = reach(step.function, other, arguments=[value for value in values if not isinstance(value, ArtifactRef)])
+    plain = [value for value in values if not isinstance(value, ArtifactRef)]
+    code = reach(step.function, other, arguments=[*plain, *step.materializers])
     ingredients.update(_code(step, code.ingredients))
     ingredients.update(_inputs(step, told, stack))
     ingredients.update(_outputs(step, stack))
     ingredients.update(surroundings(step.cache, step.function, stack.environment))
-    if step.version:
+    if step.version not in ("", None):
         ingredients["version"] = fingerprint(step.version)
     if step.cache.scope == "dag":
         ingredients["scope"] = fingerprint(dag_id)
@@ -68,7 +72,7 @@ def _texts(arguments: Arguments, ingredients: Mapping[str, str]) -> dict[str, st
 def _own_key(step: Step, arguments: Arguments, other: Any) -> dict[str, str]:
     """Let the user's function say what of the arguments matters."""
     try:
-        value = step.cache.key(**arguments.bound.arguments)  # type: ignore[misc]
+        value = step.cache.key(**arguments.by_name())  # type: ignore[misc]
         return {"key": fingerprint(with_digests(value), other)}
     except Exception as error:
         raise FingerprintError(f"Cache(key=…) of step {step.name!r}: {type(error).__name__}: {error}") from error
@@ -86,6 +90,8 @@ def _arguments(step: Step, arguments: Arguments, other: Any) -> dict[str, str]:
     for name, value in arguments.bound.arguments.items():
         if isinstance(value, ArtifactRef):
             continue
+        if name in arguments.context and type(value).__module__ == _ASKED_LATER and type(value).__name__ != _TOLD:
+            raise FingerprintError(f"argument {name!r} (given by Airflow's context) asks Airflow while the step runs")
         try:
             found[f"parameter {name}"] = fingerprint(with_digests(value), other)
         except FingerprintError as error:

@@ -38,7 +38,11 @@ def reusable(key: CacheKey, policy: Cache, stack: Stack) -> tuple[CacheEntry | N
 
 def what_is_new(key: CacheKey, stack: Stack, run: StepRunId) -> str:
     """Say what differs from the closest of the task's earlier results; one request."""
-    return explanation(key.ingredients, key.sources, stack.cache.history.of(run.dag_id, run.task_id))
+    try:
+        history = stack.cache.history.of(run.dag_id, run.task_id)
+    except Exception as error:  # noqa: BLE001 - a remark is never worth a step
+        return f"what was computed before cannot be read: {error}"
+    return explanation(key.ingredients, key.sources, history)
 
 
 def _told(seconds: float) -> str:

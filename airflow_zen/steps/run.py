@@ -77,7 +77,7 @@ def run_step(step: Step, arguments: Arguments, stack: Stack, run: StepRun, watch
             outputs={name: artifact.ref for name, artifact in saved.items()},
             summaries={artifact.ref.digest: artifact.summary for artifact in saved.values()},
         )
-        if not key or not (run.outputs or step.cache_always) or not _remember(key, run, stack):
+        if not key or not (run.outputs or step.outputs.each or step.cache_always) or not _remember(key, run, stack):
             flight.abandon()
         _close(stack, run, opening.result())
     return run
@@ -171,16 +171,17 @@ def _taken(step: Step, result: Any) -> dict[str, Any]:
 
 def _remember(key: CacheKey, run: StepRun, stack: Stack) -> bool:
     """Let equal work find this result, and the next miss of this task say what is different; tell whether it can."""
-    origin = str(run.id)
+    origin, size = str(run.id), sum(ref.size for ref in run.outputs.values())
     try:
         stack.cache.put(CacheEntry(key.key, run.outputs, origin, run.seconds, stack.clock(), key.ingredients))
-        result = Remembered(
-            key.key, origin, key.ingredients, key.sources, run.seconds, sum(ref.size for ref in run.outputs.values())
-        )
-        stack.cache.history.add(run.id.dag_id, run.id.task_id, result)
     except Exception as error:  # noqa: BLE001 - a step that succeeded stays so, whatever the store says
         log.warning("The result could not be remembered for reuse: %s", error)
         return False
+    try:
+        result = Remembered(key.key, origin, key.ingredients, key.sources, run.seconds, size)
+        stack.cache.history.add(run.id.dag_id, run.id.task_id, result)
+    except Exception as error:  # noqa: BLE001 - only the next explanation depends on it
+        log.warning("A later miss will not be explained by this result: %s", error)
     return True
 
 

@@ -90,6 +90,25 @@ def test_after_a_failure_there_is_a_turn_again(transport):
     assert work.run(1) == b"done"
 
 
+def test_after_a_failure_one_computes_for_all_again(transport):
+    """Those who come after a failure take turns as before it, and the one who lands leaves nothing behind."""
+    work = Work(transport)
+    with pytest.raises(ValueError, match="no"), work.flights.turn(KEY, work.find)[1]:
+        raise ValueError("no")
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(work.run, range(8))) == {b"done"}
+    assert len(work.computed) == 1
+    assert leases(transport) == []
+
+
+def test_a_result_that_came_before_the_turn_is_taken(tmp_path):
+    """Who looked before another finished, and claims after, looks again and computes nothing."""
+    work = Work(open_transport(str(tmp_path), {}))
+    work.transport.write("result", b"done")
+    result, flight = work.flights.turn(KEY, work.find)
+    assert (result, type(flight), leases(work.transport)) == (b"done", NoFlight, [])
+
+
 def test_a_long_computation_keeps_its_lease(transport):
     """A holder that lives longer than the patience of those who wait is not taken over."""
     work = Work(transport, seconds=5.0, patience=2.5)

@@ -2,11 +2,17 @@
 
 import math
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from airflow_zen import Cache
 from airflow_zen.errors import StepDefinitionError
+
+
+class Callable:
+    def __call__(self, **inputs):
+        return inputs
 
 
 @pytest.mark.parametrize(
@@ -53,6 +59,8 @@ def test_own_choices_go_before_defaults():
 
 def test_text_is_alike_in_every_process():
     """The text, which Airflow keeps with mapped tasks, holds no address, or each parse would be a new DAG version."""
+    for key in (partial(max, 1), Callable()):
+        assert "0x" not in repr(Cache(key=key))
     text = repr(Cache(ttl=timedelta(1), key=lambda **inputs: inputs))
     assert "0x" not in text
     assert text.startswith("Cache(ttl=datetime.timedelta(days=1), key=")

@@ -47,6 +47,20 @@ def test_a_pattern_without_files_is_no_guess(tmp_path):
         named(tmp_path, "sql/*.csv")
 
 
+def test_folders_and_last_stars_mean_all_below(tmp_path):
+    """A last `**` means the files below, on every Python; a folder alone is refused with what to write."""
+    assert list(named(tmp_path, "sql/**")) == ["file sql/a.sql", "file sql/b.sql"]
+    with pytest.raises(FingerprintError, match=r"write 'sql/\*\*/\*'"):
+        named(tmp_path, "sql")
+
+
+@pytest.mark.parametrize("pattern", [".", "**.sql"])
+def test_what_is_no_pattern_is_said(tmp_path, pattern):
+    """A pattern that can match no file leaves the step uncached, with an example of one that can."""
+    with pytest.raises(FingerprintError, match=r"is no pattern of files, such as 'sql/\*\.sql'"):
+        named(tmp_path, pattern)
+
+
 def test_files_need_a_step_in_a_file():
     """A function typed at a prompt has no folder to look in, and that is said."""
     scope: dict = {}

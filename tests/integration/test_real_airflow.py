@@ -18,7 +18,7 @@ from airflow_zen.cli.airflow_api import AirflowApi, DagRun
 from airflow_zen.cli.local_parts import environment
 from airflow_zen.cli.local_stack import down, up
 from airflow_zen.cli.stack_state import Layout
-from airflow_zen.cli.web import call
+from airflow_zen.cli.web import WebError, call
 
 pytestmark = [pytest.mark.timeout(600)]
 
@@ -43,15 +43,26 @@ class Deployment:
         told = environment(self.layout, self.environment)
         return subprocess.run(command, env=told, capture_output=True, text=True, check=True).stdout
 
+    def _create_backfill(self, asked: dict[str, str]) -> int | None:
+        """Make a backfill; None while SQLite is locked, which Airflow answers with 503."""
+        try:
+            return int(call("POST", f"{self.airflow.url}/api/v2/backfills", asked)["id"])
+        except WebError as error:
+            if error.status != 503:
+                raise
+            return None
+
     def backfill(self, dag_id: str, first: str, last: str) -> int:
         """Run a DAG for each day from first to last; give the backfill's number once all have ended."""
         asked = {"dag_id": dag_id, "from_date": first, "to_date": last, "reprocess_behavior": "completed"}
-        number = call("POST", f"{self.airflow.url}/api/v2/backfills", asked)["id"]
         deadline = time.monotonic() + 240
+        while (number := self._create_backfill(asked)) is None:
+            assert time.monotonic() < deadline, "no backfill could be made"
+            time.sleep(1)
         while call("GET", f"{self.airflow.url}/api/v2/backfills/{number}")["completed_at"] is None:
             assert time.monotonic() < deadline, "the backfill did not end"
             time.sleep(0.5)
-        return int(number)
+        return number
 
     def xcom(self, run: DagRun, task_id: str, map_index: int = -1, key: str = "return_value") -> Any:
         return self.airflow.xcom(run, self.tasks(run)[task_id, map_index], key)

@@ -380,3 +380,21 @@ def test_a_run_may_switch_the_cache_on():
     for run_id in ("r1", "r2"):
         run = run_dag(built, run_id=run_id, conf={"zen": {"cache": True}})
     assert run.xcom("frame")["cached"] is True
+
+
+def test_asset_events_that_are_asked_for_leave_a_step_uncached():
+    """What Airflow hands over empty and fills when asked cannot be in a key: such a step runs each time, and says why."""
+
+    @ml_step(inlets=[Asset("news")])
+    def read(inlet_events=None) -> int:
+        called("read")
+        return 1
+
+    built = pipeline(read)
+    for run_id in ("r1", "r2"):
+        assert run_dag(built, run_id=run_id).states == {"read": "success"}
+    assert calls() == ["read", "read"]
+    assert (
+        "'inlet_events' (given by Airflow's context) asks Airflow"
+        in open_stack().records.get(StepRunId("d", "r2", "read")).why
+    )

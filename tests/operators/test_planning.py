@@ -211,6 +211,37 @@ def test_artifacts_of_a_projects_own_materializer_are_planned():
     assert verdicts(built) == {"make": "hit", "size": "hit"}
 
 
+def test_a_plan_goes_on_where_the_run_does():
+    """A step whose cache cannot be asked is planned as computed, and the others as they are."""
+
+    @ml_step(cache=Cache(files=("**.sql",)))
+    def odd() -> int:
+        return 1
+
+    built = pipeline(lambda: (odd(), always(1)))
+    run_dag(built, run_id="r1")
+    assert verdicts(built) == {"odd": "miss", "always": "miss"}
+
+
+def test_nothing_to_map_over_is_no_result():
+    """A step mapped over nothing is skipped by Airflow, and so is its reader: neither is a hit."""
+    built = pipeline(lambda: add(add.override(task_id="none").expand(values=[])))
+    assert verdicts(built) == {"none": "unknown", "add": "unknown"}
+
+
+def test_results_of_other_dags_are_not_foreseen():
+    """A template that pulls what another DAG left is not answered from the planned one."""
+
+    @ml_step
+    def use(value: str) -> str:
+        return value
+
+    built = pipeline(lambda: (load(1), use("{{ ti.xcom_pull(task_ids='load', dag_id='other') }}")))
+    run_dag(pipeline(lambda: load(1)), run_id="r1")
+    told = plan(built)["use"]
+    assert (str(told.verdict), "other" in told.why) == ("unknown", True)
+
+
 def test_steps_without_cache_are_planned_as_computed():
     """A step that is never cached will be computed, and its reader waits for it."""
     told = verdicts(pipeline(lambda: ml_step(cache=Cache(ttl=1))(double.function)([always(1)])))

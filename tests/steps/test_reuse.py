@@ -1,11 +1,12 @@
 """Promises of `airflow_zen.steps.reuse`, and of how a step's `Cache` decides about it."""
 
 from dataclasses import replace
+from typing import Annotated
 
 import pandas as pd
 import pytest
 
-from airflow_zen import Cache
+from airflow_zen import Cache, Each
 from airflow_zen.lineage.step_run import StepRun, StepRunId
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.key import cache_key
@@ -65,6 +66,26 @@ def test_own_key_stands_for_all_arguments(states, stack):
     assert states(work, policy, {"x": 10}, {"x": 19}, {"x": 20}) == ["miss", "hit", "miss"]
 
 
+def plus(x: int, *more, **options) -> int:
+    return x
+
+
+def test_own_key_sees_options_by_name(states):
+    """`key` gets what came in under `**options` by its name, and `*more` as a tuple; sets of artifacts go by content."""
+    policy = Cache(key=lambda x, more, size=0, **_: (x, more, size))
+    assert states(plus, policy, {"x": 1, "size": 1}, {"x": 1, "size": 2}, {"x": 1, "size": 2, "colour": 3}) == [
+        "miss", "miss", "hit",
+    ]  # fmt: skip
+
+
+def test_own_key_may_be_a_set_of_artifacts(states, stack):
+    """Artifacts in a set that `key` returns count by content, whoever made them and whether they were reused."""
+    ref = stack.save(pd.DataFrame({"a": [1]})).ref
+    wires = [each.to_wire() for each in (ref, ref.reused_from("d/r/other/-1/1"))]
+    policy = Cache(key=lambda frame, other: frozenset([frame]))
+    assert states(rows, policy, *[{"frame": wire, "other": wire} for wire in wires]) == ["miss", "hit"]
+
+
 def test_a_key_that_fails_leaves_the_step_uncached(run):
     """A `key` that raises costs the reuse, with its reason, and not the step."""
     done = run(work, step=Step(work, "work", cache=Cache(key=lambda y: y)), x=1)
@@ -117,6 +138,30 @@ def test_results_of_one_dag_only(stack):
     step = Step(work, "work", cache=Cache(scope="dag"))
     runs = [StepRun(StepRunId(dag, f"r{n}", "t"), cache="miss") for n, dag in enumerate(["a", "a", "b"])]
     assert [run_step(step, Arguments.bind(work, (), {}), stack, run).cache for run in runs] == ["miss", "hit", "miss"]
+
+
+def test_a_history_that_cannot_be_read_costs_nothing(run, stack, monkeypatch):
+    """Not knowing what was different before costs neither the result nor its reuse, and holds nobody up."""
+
+    def refuse(*_):
+        raise PermissionError("denied")
+
+    monkeypatch.setattr(type(stack.cache.history), "of", refuse)
+    first = run(work)
+    assert (first.cache, first.why) == ("miss", "what was computed before cannot be read: denied")
+    assert list(stack.cache.transport.list(f"cache/{first.cache_key[:2]}/{first.cache_key}.lease")) == []
+    assert run(work).cache == "hit"
+
+
+def none(x: int) -> Annotated[list[int], Each]:
+    called("none")
+    return []
+
+
+def test_an_empty_list_of_elements_is_reused(run):
+    """A step that found no elements has a result too."""
+    assert [run(none, 1).cache, run(none, 1).cache] == ["miss", "hit"]
+    assert calls() == ["none"]
 
 
 def test_a_reused_result_keeps_the_seconds_it_took(run, stack):
