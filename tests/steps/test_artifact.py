@@ -95,3 +95,12 @@ def test_named_encoding_is_in_the_key(stack):
     """Work whose result is to be stored in another layout is not answered with the old one."""
     key = cache_key(Step(one, "one"), Arguments.bind(one, (), {}), stack)
     assert "mine.csv@1" in key.ingredients["output output"]
+
+
+def test_the_code_of_a_materializer_is_part_of_the_work(stack):
+    """A step's own materializer is code that the step reaches: when it is changed, the result is made anew."""
+    found = cache_key(Step(one, "one"), Arguments.bind(one, (), {}), stack).ingredients
+    named = [label for label in found if "CsvMaterializer" in label]
+    assert named == ["class CsvMaterializer"], sorted(found)
+    plain = cache_key(Step(reads_plainly, "plain"), Arguments.bind(reads_plainly, (1,), {}), stack).ingredients
+    assert not any("Materializer" in label for label in plain)
