@@ -67,7 +67,6 @@ def _airflow_settings(layout: Layout) -> dict[str, str]:
         "DAG_PROCESSOR__PARSING_PROCESSES": "1",
         # Half the wait between two short tasks, for a few percent of one core.
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
-        "USAGE_DATA_COLLECTION__ENABLED": "False",
         "ZEN__ARTIFACT_ROOT": str(layout.directory / "artifacts"),
         "ZEN__MLFLOW_TRACKING_URI": layout.mlflow_url,
         **_secrets(layout.directory / "secrets.json"),
