@@ -53,14 +53,16 @@ def settle(recorder: MlflowRecorder, records: StepRunRecords, clock: Callable[[]
 
 
 def show_end(recorder: MlflowRecorder, records: StepRunRecords, run: EndedDagRun) -> None:
-    """Close and draw one DAG run; raises `LineageError` when MLflow is away or refuses."""
+    """Close and draw one DAG run; raises `LineageError` when MLflow is away or refuses.
+
+    While a step of it is owed its end stays in mind: it is drawn again with that step.
+    """
     close_parent(recorder.rest, run)
     try:
-        drawn = recorder.publish(run.dag_id, run.run_id, records)
+        recorder.publish(run.dag_id, run.run_id, records)
     except (KeyError, ValueError) as error:
         log.warning("The lineage of %s/%s cannot be drawn: %r", run.dag_id, run.run_id, error, exc_info=error)
-        drawn = True
-    if drawn or not records.owed(run.dag_id, run.run_id):
+    if not records.owed(run.dag_id, run.run_id):
         records.forget_ended(run)
 
 

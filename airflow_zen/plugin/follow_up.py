@@ -11,31 +11,42 @@ from airflow_zen.lineage.ended import EndedDagRun
 from airflow_zen.lineage.mlflow import MlflowRecorder
 from airflow_zen.lineage.sync import settle
 from airflow_zen.plugin.backfills import ended_backfills
-from airflow_zen.plugin.follower import OWED
+from airflow_zen.plugin.follower import OWED, TELLS
 from airflow_zen.settings import open_stack
 from airflow_zen.stack import Stack
 
 
 def follow_up(stack: Stack, runs: Sequence[EndedDagRun]) -> bool:
-    """Keep the ends of DAG runs in mind, deliver what is owed, close and draw; tell whether all is done."""
-    if not isinstance(stack.lineage, MlflowRecorder):
+    """Keep the ends of DAG runs in mind, deliver what is owed, close and draw; tell whether all is done.
+
+    The ends are kept first: whatever fails after that, the next process finds them.
+    """
+    recorder = stack.lineage
+    if isinstance(recorder, MlflowRecorder):
+        for run in runs:
+            stack.records.put_ended(run)
+    _tell_of_backfills(runs, stack)
+    if not isinstance(recorder, MlflowRecorder):
         return True
-    for run in runs:
-        stack.records.put_ended(run)
-    delivery = settle(stack.lineage, stack.records, stack.clock)
-    if delivery is None:
+    delivery = settle(recorder, stack.records, stack.clock)
+    if delivery is None or delivery.failed:
         return False
-    return not delivery.failed and not any(True for _ in stack.records.ended())
+    return not any(True for left in (stack.records.undelivered(), stack.records.ended()) for _ in left)
+
+
+def _tell_of_backfills(runs: Sequence[EndedDagRun], stack: Stack) -> None:
+    try:
+        for line in ended_backfills(runs, stack.store.transport):
+            sys.stdout.write(f"{line}\n")
+    except Exception as error:  # noqa: BLE001 - a remark is never worth the lineage of a DAG run
+        sys.stdout.write(f"{TELLS}totals could not be read: {error!r}".replace("\n", " ") + "\n")
 
 
 def main() -> int:
     """Do it at low priority, so that the scheduler beside it keeps its pace."""
     os.nice(10)
     runs = [EndedDagRun.from_json(document) for document in json.load(sys.stdin)]
-    stack = open_stack()
-    for line in ended_backfills(runs, stack.store.transport):
-        sys.stdout.write(f"{line}\n")
-    return 0 if follow_up(stack, runs) else OWED
+    return 0 if follow_up(open_stack(), runs) else OWED
 
 
 if __name__ == "__main__":

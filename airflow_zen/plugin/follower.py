@@ -27,12 +27,16 @@ _LONGEST = 900.0
 _RETRY, _LONGEST_RETRY = 60.0, 600.0
 _AT_EXIT = 20.0
 
+# DAG runs that a process did not take, because it failed, are kept for the next one: the latest of them.
+_MOST_KEPT = 10_000
+
 
 class Follower:
     """Gather ended DAG runs, and hand them to a process of our own.
 
     A store's client runs threads that do not survive a fork, and schedulers fork tasks: so no store is
-    opened here. While MLflow is away the process is started again after a pause, until nothing is owed.
+    opened here. While MLflow is away, or the process fails, it is started again after a pause, until
+    nothing is owed.
     """
 
     def __init__(self, command: Sequence[str] = _COMMAND, retry: float = _RETRY) -> None:
@@ -74,17 +78,19 @@ class Follower:
 
     def _work(self) -> None:
         pause: float | None = None
+        kept: list[EndedDagRun] = []
         while True:
             with self._news:
                 self._idle = not self._waiting
                 self._news.notify_all()
                 self._news.wait_for(lambda: self._waiting, pause)
-                runs, self._waiting = self._waiting, []
-            owed = self._run(runs)
-            pause = min((pause or self._retry / 2) * 2, _LONGEST_RETRY) if owed else None
+                runs, self._waiting = [*kept, *self._waiting], []
+            code = self._run(runs)
+            kept = [] if code in {0, OWED} else runs[-_MOST_KEPT:]
+            pause = None if code == 0 else min((pause or self._retry / 2) * 2, _LONGEST_RETRY)
 
-    def _run(self, runs: Sequence[EndedDagRun]) -> bool:
-        """Start the process and wait for it; tell whether anything is owed after it."""
+    def _run(self, runs: Sequence[EndedDagRun]) -> int | None:
+        """Start the process and wait for it; give its exit code, None where it has none."""
         written = json.dumps([asdict(run) for run in runs])
         try:
             done = subprocess.run(
@@ -92,12 +98,12 @@ class Follower:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             log.warning("The lineage of %d DAG runs is not shown in MLflow yet: %s", len(runs), error)
-            return True
+            return None
         for line in done.stdout.splitlines():
             if line.startswith(TELLS):
                 log.info("%s", line)
-        if done.returncode not in {0, OWED}:
-            log.warning("The lineage of %d DAG runs is not shown in MLflow: %s", len(runs), done.stderr[-2000:])
-        elif done.returncode == OWED:
+        if done.returncode == OWED:
             log.info("MLflow has not got all lineage yet; trying again later. %s", done.stderr[-1000:])
-        return done.returncode == OWED
+        elif done.returncode:
+            log.warning("The lineage of %d DAG runs is not shown in MLflow yet: %s", len(runs), done.stderr[-2000:])
+        return done.returncode

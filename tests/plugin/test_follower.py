@@ -41,6 +41,13 @@ def given(tmp_path):
     return read
 
 
+def until(reached):
+    last = time.monotonic() + 30
+    while not reached():
+        assert time.monotonic() < last
+        time.sleep(0.01)
+
+
 def run(run_id):
     return EndedDagRun("d", run_id, StepState.FINISHED, 1.0)
 
@@ -81,6 +88,27 @@ def test_it_tries_again_while_something_is_owed(process, given, tmp_path):
     tried = len(given())
     time.sleep(0.7)
     assert given() == [["a"], *[[]] * (tried - 1)]
+
+
+@pytest.mark.parametrize(("code", "seconds"), [("1", "0"), ("0", "30")])
+def test_runs_that_a_failed_process_had_are_given_again(process, given, tmp_path, monkeypatch, code, seconds):
+    """A process that fails or hangs has taken no DAG run: the next one is given the same, and those after them."""
+    monkeypatch.setattr("airflow_zen.plugin.follower._LONGEST", 0.7)
+    (tmp_path / "code").write_text(code)
+    (tmp_path / "seconds").write_text(seconds)
+    follower = Follower(process, retry=0.05)
+    follower.follow(run("a"))
+    until(lambda: len(given()) > 1)
+    follower.follow(run("b"))
+    until(lambda: given()[-1] == ["a", "b"])
+    (tmp_path / "seconds").write_text("0")
+    (tmp_path / "code").write_text("0")
+    time.sleep(2)
+    tried = len(given())
+    follower.follow(run("c"))
+    assert follower.settle(20)
+    assert given()[0] == ["a"]
+    assert given()[tried - 1 :] == [["a", "b"], ["c"]]
 
 
 def test_a_process_that_cannot_start(caplog):

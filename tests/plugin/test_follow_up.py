@@ -1,0 +1,61 @@
+"""Promises of `airflow_zen.plugin.follow_up`: what a DAG run's end asks for is done, or kept for the next process."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+
+import pytest
+
+from airflow_zen.artifacts.transport import open_transport
+from airflow_zen.lineage.ended import EndedDagRun
+from airflow_zen.lineage.records import StepRunRecords
+from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
+from airflow_zen.plugin.follow_up import follow_up
+from airflow_zen.plugin.follower import OWED
+from airflow_zen.settings import open_stack
+from tests.servers.mlflow_server import mlflow_server
+from tests.servers.process import free_port
+
+END = EndedDagRun("d", "r", StepState.FINISHED, 9.0)
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
+    return str(tmp_path / "root")
+
+
+def test_an_end_outlives_all_that_fails(root, tmp_path):
+    """With Airflow's database and MLflow both away the end of a DAG run lies in the store, to be shown later."""
+    settings = {
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW__ZEN__MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:////{tmp_path}/empty.db",
+    }
+    command = [sys.executable, "-m", "airflow_zen.plugin.follow_up"]
+    done = subprocess.run(
+        command, input=json.dumps([asdict(END)]), text=True, capture_output=True, env={**os.environ, **settings}
+    )
+    assert done.returncode == OWED, done.stderr
+    assert "backfill totals could not be read" in done.stdout
+    assert list(StepRunRecords(open_transport(root, {})).ended()) == [END]
+
+
+@pytest.mark.server
+def test_more_steps_than_one_delivery_takes(root, tmp_path, monkeypatch):
+    """While a step is owed nothing is called done, and the end is kept until the graph has all its steps."""
+    monkeypatch.setattr("airflow_zen.lineage.sync._MOST", 2)
+    with mlflow_server(tmp_path / "mlflow") as server:
+        monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+        stack = open_stack()
+        for index in range(3):
+            step = StepRun(StepRunId("d", "r", "t", index, 1), state=StepState.FINISHED, started=1.0, ended=2.0)
+            stack.records.put(step, delivered=False)
+        assert not follow_up(stack, [END])
+        assert [run.id.map_index for run in stack.records.undelivered()] == [2]
+        assert list(stack.records.ended()) == [END]
+        assert follow_up(stack, [])
+        assert not stack.records.owed("d", "r")
+        assert not list(stack.records.ended())
