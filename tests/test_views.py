@@ -129,6 +129,45 @@ def test_unusual_frames_are_exact_in_part(stack):
     )
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pd.Index(["a", "b"], name="labels"),
+        pd.Index(["a", "b"], dtype=object),
+        pd.Index(["a", "a"]),
+        pd.Index(["b", "a"], dtype="category"),
+    ],
+    ids=["named", "objects", "twice the same", "categories"],
+)
+def test_some_columns_keep_their_labels(labels, stack):
+    """Columns that are asked for keep the name and dtype of their labels, and are all that have the label."""
+    frame = pd.DataFrame([[1, 2.5]], columns=labels)
+    found = load(stack, stack.save(frame).ref, Annotated[pd.DataFrame, Columns("a")])
+    pd.testing.assert_frame_equal(found, frame[["a"]], check_column_type=True)
+    assert (found.columns.name, found.columns.dtype) == (labels.name, labels.dtype)
+
+
+def test_dataset_has_the_schema_that_was_saved(stack):
+    """A dataset has the saved types, seconds too, and no metadata of this package: its table may be returned."""
+    assert_dataset_is_as_saved(stack)
+
+
+def test_remote_dataset_has_the_schema_that_was_saved(remote):
+    """So has a dataset that is scanned on S3."""
+    assert_dataset_is_as_saved(remote)
+
+
+def assert_dataset_is_as_saved(stack):
+    table = pa.table({"t": pa.array([1, 2], pa.timestamp("s")), "d": pa.array([[1], None], pa.list_(pa.int8()))})
+    dataset = load(stack, stack.save(table).ref, ds.Dataset)
+    assert dataset.schema.equals(table.schema, check_metadata=True)
+    assert dataset.to_table(filter=ds.field("t") > pa.scalar(1, pa.timestamp("s"))).equals(table.slice(1))
+    labelled = load(stack, stack.save(pd.DataFrame({"a": [1, 2]}, index=["x", "y"])).ref, ds.Dataset)
+    stack.save(labelled.to_table(filter=ds.field("a") > 1))
+    enum = pl.DataFrame({"c": pl.Series(["x", "y"], dtype=pl.Categorical)})
+    assert load(stack, stack.save(enum).ref, ds.Dataset).to_table().column("c").to_pylist() == ["x", "y"]
+
+
 def test_scan_of_what_only_pandas_understands_gives_its_values(stack):
     """A dataset or plan over a frame with categories shows the values, not the codes in the file."""
     ref = stack.save(pd.DataFrame({"c": pd.Categorical(["u", "v"])})).ref

@@ -172,6 +172,11 @@ def _dataset() -> Any:
     return xr.Dataset({"a": ("t", np.arange(2))}, coords={"t": [1.0, 2.0]}, attrs={"u": "m"})
 
 
+def _early_figure() -> Any:
+    """Give the figure with its arrays as base64, as they were written once."""
+    return type(_figure())(_figure().to_dict())
+
+
 def _places() -> Any:
     import geopandas
     import shapely
@@ -237,7 +242,7 @@ WRITTEN: dict[str, dict[str, Written]] = {
     "transformers.pretrained@1": {"tokenizer": Written(lambda: _hugging_face("tokenizer"), "transformers")},
     "datasets.arrow@1": {"rows": Written(lambda: _hugging_face("hugging face dataset"), "datasets")},
     "pillow.png@1": {"rgb": Written(lambda: _image("RGB"), "PIL"), "cmyk": Written(lambda: _image("CMYK"), "PIL")},
-    "plotly.json@1": {"scatter": Written(_figure, "plotly")},
+    "plotly.json@1": {"scatter": Written(_early_figure, "plotly"), "arrays": Written(_figure, "plotly")},
     "xarray.npy@1": {"dataset": Written(_dataset, "xarray")},
     "geopandas.wkb@1": {"places": Written(_places, "geopandas")},
 }

@@ -93,7 +93,15 @@ def _plotly(assert_same: Compare, value: Any) -> Compare:
         node = np.array(node) if isinstance(node, np.ndarray) else node
         return [ordered(item) for item in node] if isinstance(node, list) else node
 
-    return lambda left, right: assert_same(ordered(left.to_plotly_json()), ordered(right.to_plotly_json()))
+    def held(figure: Any) -> Any:
+        # to_plotly_json says of arrays only what JavaScript sees.
+        return ordered([figure._data, figure._layout, [frame._props for frame in figure._frame_objs]])
+
+    def compare(left: Any, right: Any) -> None:
+        assert_same(held(left), held(right))
+        assert_same(ordered(left.to_plotly_json()), ordered(right.to_plotly_json()))
+
+    return compare
 
 
 def _xarray(assert_same: Compare, value: Any) -> Compare:
@@ -131,9 +139,12 @@ def _geopandas(assert_same: Compare, value: Any) -> Compare:
         assert (left.crs and left.crs.srs) == (right.crs and right.crs.srs)
         assert_same(left.index, right.index)
         assert left.name == right.name
+        assert left.flags.allows_duplicate_labels == right.flags.allows_duplicate_labels
+        assert [shapely.get_srid(shape) for shape in left] == [shapely.get_srid(shape) for shape in right]
         assert [shapely.to_wkb(shape) for shape in left] == [shapely.to_wkb(shape) for shape in right]
 
     def frames(left: Any, right: Any) -> None:
+        assert left.flags.allows_duplicate_labels == right.flags.allows_duplicate_labels
         assert left._geometry_column_name == right._geometry_column_name
         assert_same(left.columns, right.columns)
         assert_same(left.attrs, right.attrs)
@@ -147,13 +158,16 @@ def _geopandas(assert_same: Compare, value: Any) -> Compare:
 def _torch(assert_same: Compare, value: Any) -> Compare | None:
     import torch
 
+    def bare(tensor: Any) -> Any:
+        return tensor.detach().resolve_conj().resolve_neg()
+
     def tensors(left: Any, right: Any) -> None:
         assert (left.dtype, left.shape, left.device) == (right.dtype, right.shape, right.device)
         assert left.requires_grad == right.requires_grad
         assert left.layout == right.layout
         if left.is_contiguous(memory_format=torch.channels_last) if left.dim() == 4 else left.is_contiguous():
             assert left.stride() == right.stride()
-        one, other = (each.detach().contiguous().flatten().view(torch.uint8) for each in (left, right))
+        one, other = (bare(each).contiguous().flatten().view(torch.uint8) for each in (left, right))
         assert torch.equal(one, other)
 
     def modules(left: Any, right: Any) -> None:

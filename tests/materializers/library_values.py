@@ -45,7 +45,7 @@ def _xgboost_booster(_: Path) -> Any:
 
 def _xgboost_with_attributes(directory: Path) -> Any:
     booster = _xgboost_booster(directory)
-    booster.set_attr(note="é", best_score="0.5")
+    booster.set_attr(note="é", best_score="0.5", scikit_learn="mine")
     return booster
 
 
@@ -127,6 +127,8 @@ FIGURES: dict[str, Any] = {
     "scatter": go.Figure(go.Scatter(x=[1, 2], y=[0.5, None], name="é"), layout={"title": {"text": "t"}}),
     "figure of arrays": go.Figure(go.Scatter(x=np.arange(3), y=np.linspace(0, 1, 3, dtype="f4"))),
     "figure of a large array": go.Figure(go.Heatmap(z=np.arange(5000.0).reshape(50, 100))),
+    "figure of an array in meta": go.Figure(go.Scatter(y=[1], meta={"a": np.arange(3, dtype="u1")})),
+    "figure that was read from JSON": go.Figure(go.Figure(go.Bar(y=np.arange(3.0))).to_dict()),
     "figure of dates": go.Figure(go.Bar(x=pd.date_range("2024", periods=2), y=["a", "b"])),
     "figure with frames": go.Figure(data=[go.Scatter(x=[1])], frames=[go.Frame(name="f", data=[go.Scatter(x=[2])])]),
 }
@@ -157,6 +159,7 @@ LABELLED: dict[str, Any] = {
 _POINTS = [shapely.Point(1, 2, 3), None]
 _PLACES = geopandas.GeoDataFrame({"a": [1, 2]}, geometry=_POINTS, crs=4326)
 _SHAPES = [shapely.Point(0, 0), shapely.LineString([(0, 0), (1, 1)])]
+_NUMBERED = [shapely.set_srid(shapely.Point(1, 2), 4326), None, shapely.Point(0, 0)]
 GEOGRAPHIC: dict[str, Any] = {
     "geo frame": _PLACES,
     "geo frame of two geometries": _PLACES.rename_geometry("where").assign(
@@ -165,6 +168,10 @@ GEOGRAPHIC: dict[str, Any] = {
     "geo frame without geometry": geopandas.GeoDataFrame({"a": [1]}),
     "empty geo frame": geopandas.GeoDataFrame(),
     "geo series": geopandas.GeoSeries(_SHAPES, name="q", index=["k", "l"]),
+    "geo frame of unique labels": _PLACES.set_flags(allows_duplicate_labels=False),
+    "geo series of unique labels": geopandas.GeoSeries(_SHAPES).set_flags(allows_duplicate_labels=False),
+    "geo frame with numbers of reference systems": geopandas.GeoDataFrame(geometry=_NUMBERED),
+    "geo series with numbers of reference systems": geopandas.GeoSeries(_NUMBERED, crs=4326),
     "polygons": geopandas.GeoSeries([shapely.Point(0, 0).buffer(1), shapely.MultiPoint([(0, 0), (1, 2)])], crs=25832),
 }
 

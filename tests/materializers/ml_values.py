@@ -68,6 +68,11 @@ def _sharing(tensor: Any) -> Any:
     return {"a": tensor, "b": tensor, "c": tensor[1:]}
 
 
+def _conjugated(torch: Any) -> Any:
+    tensor = torch.tensor([1 + 2j, 3 - 4j])
+    return {"a": tensor, "b": tensor.conj()}
+
+
 def _frozen(torch: Any) -> Any:
     model = torch.nn.Linear(2, 2)
     model.bias.requires_grad_(False)
@@ -94,6 +99,7 @@ TORCH: dict[str, Row] = {
     "state dict": _torch(lambda torch: torch.nn.LSTM(2, 3).state_dict()),
     "checkpoint": _torch(lambda torch: {"model": _trained(torch).state_dict(), "epoch": 3}),
     "dict of tensors that share": _torch(lambda torch: _sharing(torch.ones(3))),
+    "dict of tensors and their conjugates": _torch(_conjugated),
     "linear module": _module("Linear", 2, 3),
     "trained module": _torch(_trained),
     "frozen module": _torch(_frozen),

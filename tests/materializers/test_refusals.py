@@ -18,10 +18,12 @@ import numpy as np
 import pandas as pd
 import pendulum
 import plotly.basedatatypes
+import plotly.graph_objects as go
 import polars as pl
 import pyarrow as pa
 import pytest
 import scipy.sparse
+import shapely
 import xarray as xr
 import xgboost
 from PIL import Image
@@ -238,6 +240,11 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "unknown object in an image": (lambda _: _image_with_object(), "Plain"),
     "figure widget": (lambda _: plotly.basedatatypes.BaseFigure(), "go.Figure(value)"),
     "data array with an own index": (lambda _: _own_index(), "drop_indexes"),
+    "linear ring": (
+        lambda _: geopandas.GeoSeries([None, shapely.LinearRing([(0, 0), (1, 0), (1, 1)])], name="g"),
+        "in 'g'",
+    ),
+    "figure with keys of two types": (lambda _: go.Figure(go.Scatter(meta={1: 2, "a": 3})), "strings as keys"),
     "geo frame subclass": (lambda _: MyGeoFrame({"a": [1]}), "base class"),
     "xgboost with an own objective": (lambda _: xgboost.XGBRegressor(objective=_cubic), "No materializer saves"),
     "lightgbm with an own objective": (lambda _: lightgbm.LGBMRegressor(objective=_cubic), "_cubic"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +69,26 @@ def save_ipc(value: Any, directory: Path) -> Mapping[str, Any]:
 
 def save_ipc_batches(batches: Iterator[Any], schema: pa.Schema, directory: Path) -> Mapping[str, Any]:
     """Write `table.arrow` batch by batch, cut at the same rows whatever the batches."""
-    counted, rows = _Counted(batches, schema), rows_in_a_group(schema)
-    waiting = schema.empty_table()
+    counted = _Counted(batches, schema)
     with _ipc_writer(directory, schema) as writer:
-        for batch in counted:
-            waiting = pa.concat_tables([waiting, batch])
-            while waiting.num_rows >= rows:
-                _write(writer, waiting.slice(0, rows))
-                waiting = waiting.slice(rows)
-        _write(writer, waiting)
+        for group in _groups(counted, schema, rows_in_a_group(schema)):
+            _write(writer, group)
     return _summary(schema, counted.rows, {})
+
+
+def _groups(batches: Iterable[pa.Table], schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
+    """Cut batches anew into tables of `rows` rows; the last has what is left, which may be none."""
+    waiting, waiting_rows = [schema.empty_table()], 0
+    for batch in batches:
+        waiting.append(batch)
+        waiting_rows += batch.num_rows
+        if waiting_rows < rows:
+            continue
+        joined = pa.concat_tables(waiting)
+        whole = waiting_rows // rows * rows
+        yield from (joined.slice(at, rows) for at in range(0, whole, rows))
+        waiting, waiting_rows = [joined.slice(whole)], waiting_rows - whole
+    yield pa.concat_tables(waiting)
 
 
 def _is_stream(value: Any) -> bool:

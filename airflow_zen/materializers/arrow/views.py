@@ -46,11 +46,17 @@ def _dataset(table: Any) -> Any:
     """Make a dataset over a parquet file where it lies; over anything else in memory."""
     if not isinstance(table, StoredTable):
         return ds.dataset(table.read())
+    schema = _unmarked(_readable(table.schema, table.file.schema_arrow))
     if isinstance(table.opened, Path):
-        return ds.dataset(table.opened, format="parquet")
+        return ds.dataset(table.opened, schema=schema, format="parquet")
     form = ds.ParquetFileFormat()
-    fragment = form.make_fragment(pa.PythonFile(table.opened, mode="r"))
-    return ds.FileSystemDataset([fragment], _unmarked(fragment.physical_schema), form)
+    return ds.FileSystemDataset([form.make_fragment(pa.PythonFile(table.opened, mode="r"))], schema, form)
+
+
+def _readable(written: pa.Schema, read: pa.Schema) -> pa.Schema:
+    """Give the schema a table was written from; dictionaries stay as they are read."""
+    fields = [one if pa.types.is_dictionary(one.type) else other for one, other in zip(read, written, strict=True)]
+    return pa.schema(fields, written.metadata)
 
 
 def _one(table: pa.Table) -> pa.RecordBatch:

@@ -12,7 +12,7 @@ from airflow_zen.materializers.base import Materializer
 class GeopandasMaterializer(Materializer):
     """Save geometries as ISO WKB in a pandas table, with the reference system of each geometry column.
 
-    Refused: subclasses of `GeoDataFrame` and `GeoSeries`.
+    Refused: subclasses of `GeoDataFrame` and `GeoSeries`; `LinearRing`, which well-known binary does not have.
     """
 
     types = ("geopandas.GeoDataFrame", "geopandas.GeoSeries")

@@ -34,10 +34,11 @@ def load_frame(materializer: Materializer, directory: Path) -> Any:
     note = read_tree(materializer, directory, FILE)
     table = note["table"]
     if isinstance(table, pd.Series):
-        series = geopandas.GeoSeries(_geometries(table, note["crs"]), index=table.index, name=table.name)
-        series.attrs = table.attrs
-        return series
-    columns = {place: _geometries(table.iloc[:, place], crs) for place, crs in note["geometries"]}
+        shapes = _geometries(table, note["crs"], note.get("srids"))
+        series = geopandas.GeoSeries(shapes, index=table.index, name=table.name)
+        return _as_labelled(series, table)
+    srids = note.get("srids", {})
+    columns = {place: _geometries(table.iloc[:, place], crs, srids.get(place)) for place, crs in note["geometries"]}
     held = [
         pd.Series(columns[place], index=table.index) if place in columns else table.iloc[:, place]
         for place in range(table.shape[1])
@@ -46,8 +47,7 @@ def load_frame(materializer: Materializer, directory: Path) -> Any:
     joined.columns = table.columns
     frame = geopandas.GeoDataFrame(joined)
     frame._geometry_column_name = note["active"]  # noqa: SLF001 - set_geometry would refuse a frame that has none
-    frame.attrs = table.attrs
-    return frame
+    return _as_labelled(frame, table)
 
 
 def _frame_note(frame: Any) -> dict[str, Any]:
@@ -57,26 +57,50 @@ def _frame_note(frame: Any) -> dict[str, Any]:
         _bytes(table.iloc[:, place]) if place in places else table.iloc[:, place] for place in range(len(table.columns))
     ]
     joined = pd.concat(held, axis=1) if held else table
-    joined.columns, joined.attrs = table.columns, dict(frame.attrs)
+    joined.columns = table.columns
     geometries = [(place, _crs(frame.iloc[:, place])) for place in places]
-    return {"table": joined, "geometries": geometries, "active": frame._geometry_column_name}  # noqa: SLF001
+    note = {"table": _as_labelled(joined, frame), "geometries": geometries, "active": frame._geometry_column_name}  # noqa: SLF001
+    srids = {place: _srids(frame.iloc[:, place]) for place in places}
+    given = {place: numbers for place, numbers in srids.items() if numbers is not None}
+    return {**note, "srids": given} if given else note
 
 
 def _series_note(series: Any) -> dict[str, Any]:
-    table = _bytes(series)
-    table.attrs = dict(series.attrs)
-    return {"table": table, "crs": _crs(series)}
+    note = {"table": _as_labelled(_bytes(series), series), "crs": _crs(series)}
+    srids = _srids(series)
+    return note if srids is None else {**note, "srids": srids}
+
+
+def _as_labelled(table: Any, like: Any) -> Any:
+    table.attrs = dict(like.attrs)
+    return table.set_flags(allows_duplicate_labels=like.flags.allows_duplicate_labels)
 
 
 def _bytes(series: Any) -> pd.Series[Any]:
-    wkb = shapely.to_wkb(series.array._data, flavor="iso")  # noqa: SLF001 - to_numpy would copy
+    shapes = series.array._data  # noqa: SLF001 - to_numpy would copy
+    if (shapely.get_type_id(shapes) == shapely.GeometryType.LINEARRING).any():
+        raise SaveRefused(
+            f"Well-known binary has no LinearRing (in {series.name!r}): it would come back as a LineString. Convert it "
+            f"with shapely.LineString(ring) or shapely.Polygon(ring)."
+        )
+    wkb = shapely.to_wkb(shapes, flavor="iso")
     return pd.Series(wkb, index=series.index, name=series.name, dtype=object)
+
+
+def _srids(series: Any) -> Any:
+    """Give the reference system number of each geometry, which ISO WKB has no place for; None where none has one."""
+    shapes = series.array._data  # noqa: SLF001 - to_numpy would copy
+    numbers = shapely.get_srid(shapes)
+    numbers[shapely.is_missing(shapes)] = 0
+    return numbers if numbers.any() else None
 
 
 def _crs(series: Any) -> str | None:
     return str(series.array.crs.srs) if series.array.crs is not None else None
 
 
-def _geometries(table: pd.Series[Any], crs: str | None) -> Any:
+def _geometries(table: pd.Series[Any], crs: str | None, srids: Any) -> Any:
     known = pyproj.CRS.from_user_input(crs) if crs is not None else None
-    return geopandas.array.GeometryArray(shapely.from_wkb(table.to_numpy()), crs=known)
+    shapes = shapely.from_wkb(table.to_numpy())
+    shapes = shapes if srids is None else shapely.set_srid(shapes, srids)
+    return geopandas.array.GeometryArray(shapes, crs=known)

@@ -70,8 +70,14 @@ def _names_in_file(stored: StoredTable, note: Note, view: View) -> list[str]:
         return []
     labels = _labels(stored, note)
     check_columns(view.columns, labels)
-    wanted = [stored.schema.names[labels.index(name)] for name in view.columns]
+    wanted = [stored.schema.names[place] for place in _places(labels, view)]
     return [*wanted, *note.get("index", {}).get("in", ())]
+
+
+def _places(labels: Iterable[Any], view: View) -> list[int]:
+    """Say where the wanted columns stand; a name that several columns have stands for all of them."""
+    held = list(labels)
+    return [place for name in view.columns for place, label in enumerate(held) if label == name]
 
 
 def _value(table: pa.Table, note: Note, at: int, view: View) -> Any:
@@ -83,7 +89,7 @@ def _value(table: pa.Table, note: Note, at: int, view: View) -> Any:
     frame = frame_of(columns, dtypes)
     frame.index = _index(table, labels, at)
     if "columns" in note:
-        frame.columns = pd.Index(view.columns) if view.columns else note["columns"]
+        frame.columns = note["columns"][_places(note["columns"], view)] if view.columns else note["columns"]
     value: Any = frame.iloc[:, 0].rename(note["name"]) if note.get("kind") == "series" else frame
     value.attrs = dict(note.get("attrs", {}))
     return value.set_flags(allows_duplicate_labels=False) if note.get("unique_labels") else value

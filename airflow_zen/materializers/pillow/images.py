@@ -22,6 +22,9 @@ NOTE = "image.json"
 # PNG has other modes too, and gives them back as one of these.
 _KEPT_BY_PNG = frozenset({"1", "L", "LA", "RGB", "RGBA", "I;16"})
 
+# Pillow warns of, and from twice as many on refuses, a file of more: its own MAX_IMAGE_PIXELS, which a process may change.
+_MOST_PIXELS_OF_A_PNG = (1 << 30) // 4 // 3
+
 
 def save_image(materializer: Materializer, image: Any, directory: Path) -> Mapping[str, Any]:
     """Write an image; raises `SaveRefused` for one that would come back as another type."""
@@ -31,7 +34,7 @@ def save_image(materializer: Materializer, image: Any, directory: Path) -> Mappi
         )
     shape = f"{image.width} × {image.height} {image.mode}"
     note: dict[str, Any] = {"info": image.info} if image.info else {}
-    if image.mode in _KEPT_BY_PNG and image.width and image.height:
+    if image.mode in _KEPT_BY_PNG and 0 < image.width * image.height <= _MOST_PIXELS_OF_A_PNG:
         plain = image.copy()
         plain.info = {}
         plain.save(directory / PNG, format="PNG")

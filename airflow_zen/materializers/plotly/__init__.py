@@ -26,12 +26,12 @@ class PlotlyMaterializer(Materializer):
     extra = "plotly"
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
-        """Write `figure.json`: the figure's own dict as typed JSON, large arrays beside it as parts."""
+        """Write `figure.json`: the figure's properties as typed JSON, large arrays beside it as parts."""
         from plotly.graph_objects import Figure
 
         if type(value) is not Figure:
             raise SaveRefused(f"{type_name(type(value))} would come back as Figure. Return go.Figure(value).")
-        parts = write_tree(self, _sorted(value.to_plotly_json()), directory, FILE)
+        parts = write_tree(self, _written(value), directory, FILE)
         summary = {"shape": f"{len(value.data)} {'trace' if len(value.data) == 1 else 'traces'}"}
         return {**summary, "parts": parts} if parts else summary
 
@@ -40,6 +40,18 @@ class PlotlyMaterializer(Materializer):
         from plotly.graph_objects import Figure
 
         return Figure(read_tree(self, directory, FILE))
+
+
+def _written(figure: Any) -> dict[str, Any]:
+    """Give the properties as they were set: `to_plotly_json` makes base64 of arrays, and smaller dtypes."""
+    frames = [frame._props for frame in figure._frame_objs]  # noqa: SLF001 - nothing public gives the arrays
+    held = {"data": figure._data, "layout": figure._layout, **({"frames": frames} if frames else {})}  # noqa: SLF001
+    try:
+        return {name: _sorted(node) for name, node in held.items()}
+    except TypeError as error:
+        raise SaveRefused(
+            f"A figure is stored with its keys in order, and some have none: {error}. Use strings as keys, in meta too."
+        ) from error
 
 
 def _sorted(node: Any) -> Any:

@@ -37,7 +37,7 @@ class TensorMaterializer(Materializer):
 class StateDictMaterializer(Materializer):
     """Save a dict of tensors, such as `module.state_dict()`, as one safetensors file.
 
-    Tensors that are one object, or see the same memory in the same way, do so again.
+    Tensors that are one object, or see the same memory in the same way, do so again; a conjugate has its own.
     """
 
     encoding = "torch.state@1"

@@ -60,8 +60,7 @@ def write_tensors(tensors: Mapping[str, Any], directory: Path) -> list[dict[str,
     notes, stored, seen = [], {}, dict[Any, str]()
     for name, tensor in tensors.items():
         _check(tensor)
-        place = (tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)  # noqa: SLF001
-        same = seen.setdefault((*place, id(tensor) if tensor.numel() == 0 else 0), name)
+        same = seen.setdefault(_place(tensor), name)
         note = {**_note(name, tensor), "same": same} if same != name else _note(name, tensor)
         if same != name:
             note["object"] = tensors[same] is tensor
@@ -82,6 +81,12 @@ def read_tensors(notes: Sequence[Mapping[str, Any]], directory: Path) -> dict[st
         values = tensors[note["same"]].detach() if "same" in note else _restored(stored[note["name"]], note)
         tensors[note["name"]] = _as_class(values, note)
     return tensors
+
+
+def _place(tensor: Any) -> tuple[Any, ...]:
+    """Say which memory a tensor sees, and how; a conjugate sees the same memory as something else."""
+    memory = (tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)  # noqa: SLF001
+    return (*memory, tensor.is_conj(), tensor.is_neg(), id(tensor) if tensor.numel() == 0 else 0)
 
 
 def _check(tensor: Any) -> None:

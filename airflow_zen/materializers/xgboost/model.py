@@ -52,6 +52,7 @@ def load_model(materializer: Materializer, directory: Path, wanted: type | None 
     model: Any = cls.__new__(cls)
     vars(model).update(note["state"])
     if booster is not None:
+        booster.set_attr(**{_WRAPPER_NOTE: None})
         model._Booster = booster  # noqa: SLF001 - where every XGBModel keeps what fit() gave it
     return model
 
@@ -59,8 +60,6 @@ def load_model(materializer: Materializer, directory: Path, wanted: type | None 
 def _booster(directory: Path) -> xgboost.Booster:
     booster = xgboost.Booster(model_file=directory / MODEL)
     booster.load_config((directory / CONFIG).read_text(encoding="utf-8"))
-    if booster.attr(_WRAPPER_NOTE) is not None:
-        booster.set_attr(**{_WRAPPER_NOTE: None})
     return booster
 
 
