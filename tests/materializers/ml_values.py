@@ -178,6 +178,12 @@ def _partly_frozen(path: Path) -> Any:
     return model.half().eval()
 
 
+def _partly_evaluating(path: Path) -> Any:
+    model = _bert("BertForSequenceClassification").make(path).train()
+    model.bert.encoder.eval()
+    return model
+
+
 def _tokenizer(_: Path) -> Any:
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -213,6 +219,7 @@ HUGGING_FACE: dict[str, Row] = {
     "bert with tied weights": _bert("BertForMaskedLM"),
     "bert for classification": _bert("BertForSequenceClassification"),
     "partly frozen half bert": Row("transformers", _partly_frozen),
+    "partly evaluating bert": Row("transformers", _partly_evaluating),
     "tokenizer": Row("transformers", _tokenizer),
     "model and tokenizer": Row(
         "transformers", lambda path: {"model": _bert("BertModel").make(path), "tokenizer": _tokenizer(path)}

@@ -73,6 +73,18 @@ def test_hugging_face_reads_its_own_folders(tmp_path: Path) -> None:
     assert datasets.load_from_disk(str(tmp_path / "data" / "dataset")).to_list() == data.to_list()
 
 
+def test_pickled_weights_of_a_folder_are_not_read(tmp_path: Path) -> None:
+    """A folder whose weights are a pickle is refused: only safetensors are read."""
+    model = _made("bert", tmp_path)
+    import torch
+
+    encoding = REGISTRY.save(model, tmp_path).encoding
+    (tmp_path / "pretrained/model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pretrained/pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        REGISTRY.load(tmp_path, encoding)
+
+
 def test_equal_datasets_have_equal_bytes(tmp_path: Path) -> None:
     """Two datasets of the same rows are one artifact, whatever the library's own fingerprint says."""
     for name in ("one", "two"):

@@ -12,7 +12,7 @@ from airflow_zen.materializers.base import Materializer
 class PretrainedMaterializer(Materializer):
     """Save a model's configuration and weights, or a tokenizer, in a folder that `from_pretrained` reads.
 
-    Kept of a model too: training or evaluation mode, and which weights are frozen. Nothing is fetched from a hub,
+    Kept of a model too: training or evaluation mode of each part, and which weights are frozen. Nothing is fetched from a hub,
     and no code of the folder is run. Refused: models whose weights have several dtypes, or do not come
     back all the same.
     """

@@ -36,7 +36,7 @@ def save_pretrained(materializer: Materializer, value: Any, directory: Path) -> 
         _check_one_dtype(value)
         frozen = [name for name, weight in value.named_parameters() if not weight.requires_grad]
         unset = [name for name in _SET_BY_SAVING if getattr(value.config, name, None) is None]
-        note |= {"training": value.training, "frozen": frozen, "unset": unset}
+        note |= {"training": value.training, "frozen": frozen, "unset": unset, **_otherwise(value)}
     with _quiet():
         value.save_pretrained(directory / FOLDER)
     write_tree(materializer, note, directory, NOTE)
@@ -61,12 +61,23 @@ def load_pretrained(materializer: Materializer, directory: Path, wanted: type | 
         tokenizer.name_or_path = ""
         return tokenizer
     with _quiet():
-        model = cls.from_pretrained(directory / FOLDER, local_files_only=True, trust_remote_code=False, dtype="auto")
+        model = cls.from_pretrained(
+            directory / FOLDER, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype="auto"
+        )
     model.name_or_path = model.config._name_or_path = ""  # noqa: SLF001 - the folder of the moment
     _unset(model, note["unset"])
     for name, weight in model.named_parameters():
         weight.requires_grad_(name not in note["frozen"])
-    return model.train(note["training"])
+    model.train(note["training"])
+    for name in note.get("otherwise", ()):
+        model.get_submodule(name).training = not note["training"]
+    return model
+
+
+def _otherwise(model: Any) -> dict[str, list[str]]:
+    """Name the modules inside that are not in the mode of the model, such as a frozen part that only evaluates."""
+    names = [name for name, module in model.named_modules() if module.training != model.training]
+    return {"otherwise": names} if names else {}
 
 
 def _unset(model: Any, names: list[str]) -> None:
