@@ -10,7 +10,7 @@ from airflow_zen.lineage.names import parent_filter, quoted
 from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.step_run import StepState
 
-_MOST = 100
+_PER_PAGE = 100
 
 
 def close_parent(rest: MlflowRest, run: EndedDagRun) -> None:
@@ -39,5 +39,7 @@ def _end(rest: MlflowRest, run_id: str, state: StepState, ended: float) -> None:
 
 
 def _search(rest: MlflowRest, experiment_id: str, condition: str) -> list[str]:
-    request: dict[str, Any] = {"experiment_ids": [experiment_id], "filter": condition, "max_results": _MOST}
-    return [run["info"]["run_id"] for run in rest.post("runs/search", request).get("runs", [])]
+    """Find runs by page; all of them before any is changed, because that would shift the pages."""
+    request: dict[str, Any] = {"experiment_ids": [experiment_id], "filter": condition, "max_results": _PER_PAGE}
+    found = rest.pages("runs/search", request, "runs")
+    return [run["info"]["run_id"] for run in found]

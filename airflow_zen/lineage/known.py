@@ -14,6 +14,7 @@ from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
 
 # More would take MLflow longer than we wait for an answer.
 _PER_PAGE = 100
+_MODELS_PER_PAGE = 50
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def known_run(dag_id: str, run_id: str, rest: MlflowRest) -> KnownRun | None:
 def open_dag_runs(rest: MlflowRest) -> Iterator[tuple[str, str]]:
     """Give DAG and run id of every parent run that MLflow shows as running."""
     request: dict[str, Any] = {"filter": f"name LIKE '{EXPERIMENT_PREFIX}%'", "max_results": 1000}
-    for experiment in rest.post("experiments/search", request).get("experiments", []):
+    for experiment in rest.pages("experiments/search", request, "experiments"):
         running = "tags.`zen.kind` = 'dag_run' AND attributes.status = 'RUNNING'"
         for run in _runs(rest, str(experiment["experiment_id"]), running):
             tags = tags_of(run["data"])
@@ -74,17 +75,13 @@ def open_dag_runs(rest: MlflowRest) -> Iterator[tuple[str, str]]:
 
 def _runs(rest: MlflowRest, experiment_id: str, condition: str) -> Iterator[Mapping[str, Any]]:
     request: dict[str, Any] = {"experiment_ids": [experiment_id], "filter": condition, "max_results": _PER_PAGE}
-    while True:
-        answer = rest.post("runs/search", request)
-        yield from answer.get("runs", [])
-        if not answer.get("next_page_token"):
-            return
-        request["page_token"] = answer["next_page_token"]
+    yield from rest.pages("runs/search", request, "runs")
 
 
 def _models(rest: MlflowRest, experiment_id: str, key: str) -> Mapping[str, str]:
-    request = {"experiment_ids": [experiment_id], "filter": f"tags.`zen.run_key` = {quoted(key)}", "max_results": 50}
-    infos = [model["info"] for model in rest.post("logged-models/search", request).get("models", [])]
+    condition = f"tags.`zen.run_key` = {quoted(key)}"
+    request = {"experiment_ids": [experiment_id], "filter": condition, "max_results": _MODELS_PER_PAGE}
+    infos = [model["info"] for model in rest.pages("logged-models/search", request, "models")]
     return {tags_of(info)["zen.digest"]: str(info["model_id"]) for info in infos if "zen.digest" in tags_of(info)}
 
 

@@ -10,6 +10,7 @@ from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.lineage.experiments import find_experiment
 from airflow_zen.lineage.limits import KEY, PER_BATCH, shorten
+from airflow_zen.lineage.masking import masked
 from airflow_zen.lineage.model_files import file_model
 from airflow_zen.lineage.names import quoted, run_key
 from airflow_zen.lineage.parameters import entries, flat
@@ -97,7 +98,7 @@ class Models:
             "name": _model_name(run, ref),
             "source_run_id": run_id,
             "model_type": ref.type,
-            "params": entries(flat(run.parameters))[:PER_BATCH],
+            "params": entries(flat(masked(run.parameters)))[:PER_BATCH],
             "tags": entries(tags),
         }
         return dict(self.rest.post("logged-models", request)["model"]["info"])

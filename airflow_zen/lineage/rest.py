@@ -58,6 +58,16 @@ class MlflowRest:
         """Make or change; returns MLflow's answer. Raises `MlflowAway` or `MlflowRefused`."""
         return self._json("POST", _API + path, body)
 
+    def pages(self, path: str, search: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]]:
+        """Give what a search finds under `name`, page after page; each page is asked for when it is needed."""
+        request = dict(search)
+        while True:
+            answer = self.post(path, request)
+            yield from answer.get(name, [])
+            if not answer.get("next_page_token"):
+                return
+            request["page_token"] = answer["next_page_token"]
+
     def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Change a part."""
         return self._json("PATCH", _API + path, body)

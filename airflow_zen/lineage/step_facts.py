@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_zen.lineage.limits import batches
+from airflow_zen.lineage.masking import masked
 from airflow_zen.lineage.metrics import metric, milliseconds
 from airflow_zen.lineage.names import run_name
 from airflow_zen.lineage.parameters import entries, flat
@@ -25,7 +26,7 @@ def send_facts(run: StepRun, run_id: str, tags: Mapping[str, str], rest: MlflowR
     MLflow never changes a parameter. Where user code or autologging wrote another value under the same
     name, theirs stays, and ours becomes `step.<name>`.
     """
-    parameters = flat(run.parameters)
+    parameters = flat(masked(run.parameters))
     try:
         _send(parameters, run, run_id, tags, rest)
     except MlflowRefused as error:

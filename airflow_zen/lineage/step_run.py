@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.lineage.masking import masked
 
 
 class StepState(StrEnum):
@@ -71,9 +72,10 @@ class StepRun:
     metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Write the record as a JSON document; refs in their wire form."""
+        """Write the record as a JSON document; refs in their wire form, secret parameters masked."""
         document = asdict(self)
         document["state"] = str(self.state)
+        document["parameters"] = masked(self.parameters)
         document["inputs"] = {name: ref.to_wire() for name, ref in self.inputs.items()}
         document["outputs"] = {name: ref.to_wire() for name, ref in self.outputs.items()}
         return document

@@ -68,6 +68,17 @@ def test_least_recently_used_leaves_first(tmp_path):
     assert len(log) == 3
 
 
+def test_small_files_do_not_each_cost_a_look_at_all(tmp_path, monkeypatch):
+    """All files are looked at once per hundredth of the cache that processes added, and its size is kept."""
+    looks, keep = [], LocalCache.make_room
+    monkeypatch.setattr(LocalCache, "make_room", lambda cache: (looks.append(1), keep(cache)))
+    for number in range(300):
+        fetch(LocalCache(tmp_path / "cache", 2000), number.to_bytes(10, "big"), tmp_path / f"f{number}", [])
+        (tmp_path / f"f{number}").unlink()
+        assert sum(path.stat().st_size for path in (tmp_path / "cache").glob("??/*")) <= 2000
+    assert len(looks) == 150
+
+
 def test_file_larger_than_the_cache_passes_by(tmp_path):
     """A file that does not fit is downloaded straight to its reader."""
     cache, log = LocalCache(tmp_path / "cache", 5), []

@@ -33,6 +33,14 @@ def test_steps_that_never_ended_are_killed(client, rest, recorder, step, ended, 
     assert [client.get_run(o.run_id).info.status for o in (died, failed)] == ["KILLED", "FAILED"]
 
 
+def test_steps_on_later_pages_are_killed_too(client, rest, recorder, step, dag_id, monkeypatch):
+    """However many step runs never ended, all of them end with their DAG run."""
+    monkeypatch.setattr("airflow_zen.lineage.close._PER_PAGE", 2)
+    opened = [recorder.start(step("a", map_index=index)) for index in range(5)]
+    close_parent(rest, EndedDagRun(dag_id, "manual__1", StepState.FAILED, ended=1_700_000_009.0))
+    assert {client.get_run(one.run_id).info.status for one in opened} == {"KILLED"}
+
+
 def test_nothing_to_close(client, rest, recorder, step, dag_id):
     """A DAG run that recorded nothing has nothing to close, whether its DAG is known to MLflow or not."""
     close_parent(rest, EndedDagRun(dag_id, "r", StepState.FINISHED, ended=1.0))
