@@ -14,6 +14,7 @@ from airflow_zen.caching.code import reach
 from airflow_zen.caching.surroundings import surroundings
 from airflow_zen.errors import FingerprintError, MaterializerNotFound, SaveRefused, ZenError
 from airflow_zen.fingerprint import fingerprint, fold
+from airflow_zen.lineage.masking import masked
 from airflow_zen.materializers.views import View, batch_type, is_stream
 from airflow_zen.stack import Stack
 from airflow_zen.steps.annotations import as_class, type_text
@@ -65,7 +66,7 @@ def cache_key(step: Step, arguments: Arguments, stack: Stack, dag_id: str = "") 
 
 def _texts(arguments: Arguments, ingredients: Mapping[str, str]) -> dict[str, str]:
     """Write parameters as text, so that people can be told what was 8 and is 10."""
-    texts = {f"parameter {name}": value for name, value in arguments.parameters().items()}
+    texts = {f"parameter {name}": value for name, value in masked(arguments.parameters()).items()}
     return {label: json.dumps(value, ensure_ascii=False) for label, value in texts.items() if label in ingredients}
 
 

@@ -71,3 +71,14 @@ def test_a_table_constant_is_known_by_content(stack, monkeypatch):
 def test_type_and_encoding_of_a_declared_output_are_an_ingredient(stack):
     """A value fitted to another type, or written in a new layout, is other work."""
     assert key_of(plain, stack, 1, [1]).ingredients["output a"] == "builtins.int python.json@1"
+
+
+def login(user: str, password: str) -> str:
+    return user
+
+
+def test_secrets_are_not_among_the_texts(stack):
+    """Texts, which explanations show and the store keeps, hold no parameter whose name says that it is a secret."""
+    found = key_of(login, stack, "ann", "hunter2")
+    assert found.sources["parameter user"] == '"ann"'
+    assert "hunter2" not in repr(found)
