@@ -19,7 +19,7 @@ _NAMELESS = "nothing"
 class Remembered:
     """One earlier result: its key, who made it, and the labelled fingerprints folded into the key.
 
-    `seconds` is how long the function took, `size` the bytes of all outputs; None in records of old.
+    `seconds` is how long the work took, `size` the bytes of all outputs; None in records of old.
     """
 
     key: str

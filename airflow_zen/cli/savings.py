@@ -25,12 +25,15 @@ def stats(args: Any) -> None:
     """Print what reuse saved: by DAG, week or DAG run, and one line for all of them together."""
     from airflow.cli.simple_table import AirflowConsole
 
-    found = list(TotalsOfRuns(open_stack().store.transport).of(args.dag_id))
-    if args.backfill is not None:
+    totals = TotalsOfRuns(open_stack().store.transport)
+    if args.backfill is None:
+        found = list(totals.of(args.dag_id))
+    else:
         from airflow_zen.plugin.backfills import runs_of_backfill
 
         runs = runs_of_backfill(args.backfill)
-        found = [totals for totals in found if (totals.dag_id, totals.run_id) in runs]
+        of_names = totals.of(args.dag_id, {run_id for _, run_id in runs})
+        found = [each for each in of_names if (each.dag_id, each.run_id) in runs]
     if not found:
         raise SystemExit("No step run is recorded here.")
     AirflowConsole().print_as(data=_rows(found, args.by), output=args.output)

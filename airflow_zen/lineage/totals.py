@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -110,12 +110,13 @@ class TotalsOfRuns:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def of(self, dag_id: str | None = None) -> Iterator[RunTotals]:
-        """Yield the totals of each run of one DAG, or of all."""
+    def of(self, dag_id: str | None = None, run_ids: Collection[str] | None = None) -> Iterator[RunTotals]:
+        """Yield the totals of each run of one DAG, or of all; of `run_ids` only, where they are given."""
+        wanted = None if run_ids is None else {folder(run_id) for run_id in run_ids}
         keys: dict[tuple[str, str], list[str]] = defaultdict(list)
         for key in self._transport.list(f"{_RUNS}/{folder(dag_id)}" if dag_id else _RUNS):
             _, dag, run, *rest = key.split("/")
-            if rest[0] == "steps":
+            if rest[0] == "steps" and (wanted is None or run in wanted):
                 keys[dag, run].append(key)
         with ThreadPoolExecutor(_READERS) as pool:
             yield from pool.map(lambda item: self._of_run(item[0][0], item[0][1], item[1]), keys.items())

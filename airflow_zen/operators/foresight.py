@@ -43,8 +43,9 @@ class FutureRun:
 class Foresight:
     """Answer what a task asks of Airflow, from what earlier tasks of the plan will give.
 
-    `run` names the planned DAG run: XCom of others is not foreseen. `results` are return values by task and map index, `UNKNOWN` where only the run will tell; of a task that is
-    not in it nothing is known, not even how often it is mapped.
+    `run` is DAG and run id of the planned run: XCom of others is not foreseen. `results` are return values by task
+    and map index, `UNKNOWN` where only the run will tell; of a task that is not in it nothing is known, not even how
+    often it is mapped.
     """
 
     run: tuple[str, str]

@@ -11,16 +11,15 @@ from typing import Any
 
 from airflow.sdk.definitions.xcom_arg import XComArg
 
-from airflow_zen.caching.history import Remembered
+from airflow_zen.caching.history import Remembered, explanation
 from airflow_zen.errors import FingerprintError
-from airflow_zen.lineage.step_run import StepRunId
 from airflow_zen.operators.execution import bind, caching, on_wire
 from airflow_zen.operators.foresight import UNKNOWN, Foresight, FutureRun, NotForeseen, future_task
 from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.settings import Settings
 from airflow_zen.stack import Stack
 from airflow_zen.steps.key import cache_key
-from airflow_zen.steps.reuse import never_reused, reusable, what_is_new
+from airflow_zen.steps.reuse import never_reused, reusable
 
 
 class Verdict(StrEnum):
@@ -105,7 +104,7 @@ class Plan:
             return self._planned(operator, map_index, Verdict.MISS, why, history), UNKNOWN
         entry, why = reusable(key, step.cache, self._stack)
         if entry is None:
-            why = why or what_is_new(key, self._stack, StepRunId(self._dag.dag_id, self._run.run_id, operator.task_id))
+            why = why or explanation(key.ingredients, key.sources, history)
             return self._planned(operator, map_index, Verdict.MISS, why, history), UNKNOWN
         outputs = {name: self._stack.store.relocate(ref) for name, ref in entry.outputs.items()}
         size = sum(ref.size for ref in outputs.values())

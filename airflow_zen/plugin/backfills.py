@@ -32,7 +32,7 @@ def ended_backfills(ended: Iterable[EndedDagRun], transport: Transport) -> Itera
         if any(state not in State.finished_dr_states for run, state in states.items() if run not in names):
             continue
         dag_id = next(iter(states))[0]
-        totals = [run for run in TotalsOfRuns(transport).of(dag_id) if (run.dag_id, run.run_id) in states]
+        totals = list(TotalsOfRuns(transport).of(dag_id, {run_id for _, run_id in states}))
         if totals:
             yield f"backfill {backfill_id} of {dag_id}: {line(totals, 'partitions')}"
 

@@ -65,6 +65,7 @@ def test_runs_are_found_by_dag_or_all(transport):
             records.put(step("a", dag=dag, run=run), delivered=True)
     assert {(t.dag_id, t.run_id) for t in TotalsOfRuns(transport).of("d/1")} == {("d/1", "r 1"), ("d/1", "r 2")}
     assert len(list(TotalsOfRuns(transport).of())) == 4
+    assert [(t.dag_id, t.run_id) for t in TotalsOfRuns(transport).of("e", {"r 2", "r 9"})] == [("e", "r 2")]
 
 
 def test_a_run_that_was_summed_is_not_read_again(transport, monkeypatch):
