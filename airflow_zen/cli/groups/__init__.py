@@ -1,0 +1,1 @@
+"""What Airflow's command line is told of `airflow zen`: one file for each group of commands."""

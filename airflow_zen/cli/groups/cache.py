@@ -1,0 +1,32 @@
+"""`airflow zen cache`."""
+
+from __future__ import annotations
+
+from airflow.cli.cli_config import ARG_DAG_ID, ARG_OUTPUT, ARG_TASK_ID, ARG_VERBOSE, GroupCommand
+
+from airflow_zen.cli.groups.command import argument, command
+
+
+def cache() -> GroupCommand:
+    """Give the commands about the step cache."""
+    explain = command(
+        "explain",
+        "airflow_zen.cli.cache.explain",
+        "Say why a task was computed and not reused",
+        ARG_DAG_ID,
+        ARG_TASK_ID,
+        argument("--run", "The id of the DAG run; the latest computed result where it is left out"),
+        description="Compare the key of a task's latest result, or of the one of a run, with the closest earlier one.",
+    )
+    stats = command(
+        "stats",
+        "airflow_zen.cli.savings.stats",
+        "Say how much was reused, and what time that saved",
+        argument("dag_id", "The DAG; all where it is left out", nargs="?"),
+        argument("--by", "One row for each of these", choices=("dag", "week", "run"), default="dag"),
+        argument("--backfill", "Only the runs of the backfill of this id", type=int),
+        ARG_OUTPUT,
+        ARG_VERBOSE,
+        description="Sum up the step runs of a DAG, or of all.",
+    )
+    return GroupCommand(name="cache", help="The step cache", subcommands=(explain, stats))
