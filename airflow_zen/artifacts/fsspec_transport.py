@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from airflow_zen.artifacts.parallel import in_parallel, publish_files
 from airflow_zen.artifacts.ref import file_hash
 from airflow_zen.artifacts.root import relative_key
+from airflow_zen.artifacts.transport import StoredObject
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
+
+# S3, Google, Azure, and those that behave as a filesystem.
+_WRITTEN = ("LastModified", "updated", "last_modified", "mtime", "modified", "created")
 
 
 class FsspecTransport:
@@ -105,9 +111,14 @@ class FsspecTransport:
 
     def list(self, prefix: str) -> Iterator[str]:
         """List recursively."""
-        start = len(self.base) + 1
         for path in sorted(self.fs.find(self._path(prefix))):
-            yield path.lstrip("/")[start:] if not self.base.startswith("/") else path[start:]
+            yield self._key(path)
+
+    def scan(self, prefix: str) -> Iterator[StoredObject]:
+        """List recursively, with what the filesystem says of each."""
+        found = self.fs.find(self._path(prefix), detail=True)
+        for path in sorted(found):
+            yield StoredObject(self._key(path), int(found[path]["size"] or 0), _written(found[path]))
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete one by one, in parallel."""
@@ -115,6 +126,10 @@ class FsspecTransport:
 
     def _path(self, key: str) -> str:
         return f"{self.base}/{key}"
+
+    def _key(self, path: str) -> str:
+        start = len(self.base) + 1
+        return path[start:] if self.base.startswith("/") else path.lstrip("/")[start:]
 
     def _upload(self, path: Path, key: str) -> None:
         self._make_parent(key)
@@ -130,6 +145,16 @@ class FsspecTransport:
             self.fs.rm_file(self._path(key))
         except FileNotFoundError:
             return
+
+
+def _written(info: Mapping[str, Any]) -> float:
+    """Read when an object was written; every filesystem has its own word for it. Unknown is later than anything."""
+    told = next((info[word] for word in _WRITTEN if info.get(word)), None)
+    if told is None:
+        return math.inf
+    if isinstance(told, int | float):
+        return float(told)
+    return (told if isinstance(told, datetime) else datetime.fromisoformat(str(told))).timestamp()
 
 
 def _is_precondition(error: OSError) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from airflow_zen.artifacts.ref import file_hash
 from airflow_zen.artifacts.root import relative_key
+from airflow_zen.artifacts.transport import StoredObject
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
 
 _READ_ONLY = 0o444
@@ -83,7 +84,7 @@ class LocalTransport:
         return self.root / key
 
     def publish(self, directory: Path, prefix: str, last: str) -> None:
-        """Rename the whole directory into place; one that is there already stays."""
+        """Rename the whole directory into place; one that is there already stays, and counts as written now."""
         for folder, _, names in os.walk(directory):
             Path(folder).chmod(_FOLDER)
             for name in names:
@@ -95,6 +96,8 @@ class LocalTransport:
         except OSError:
             if not (target / last).exists():
                 raise
+            with contextlib.suppress(OSError):
+                os.utime(target / last)
 
     def copy(self, prefix: str, url: str, names: Iterable[str]) -> None:
         """Hard-link the files, or copy where the filesystem has no links."""
@@ -114,10 +117,15 @@ class LocalTransport:
 
     def list(self, prefix: str) -> Iterator[str]:
         """Walk the folder in order."""
-        top = self.root / prefix
-        for path in sorted(top.rglob("*")) if top.is_dir() else ():
-            if path.is_file():
-                yield path.relative_to(self.root).as_posix()
+        for entry in _files(self.root / prefix):
+            yield os.path.relpath(entry.path, self.root)
+
+    def scan(self, prefix: str) -> Iterator[StoredObject]:
+        """Walk the folder in order, and ask the filesystem of each file."""
+        for entry in _files(self.root / prefix):
+            with contextlib.suppress(FileNotFoundError):
+                facts = entry.stat()
+                yield StoredObject(os.path.relpath(entry.path, self.root), facts.st_size, facts.st_mtime)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Unlink the files, and the folders that this leaves empty."""
@@ -143,3 +151,20 @@ class LocalTransport:
             yield staged
         finally:
             staged.unlink(missing_ok=True)
+
+
+def _files(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+    """Walk a folder in the order that its keys have as text, one folder's names in memory at a time.
+
+    A folder's keys go on with `/`, so `a.json` comes before `a/b` and `a-b` before both.
+    """
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name + ("/" if entry.is_dir() else ""))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.is_dir():
+            yield from _files(entry.path)
+        elif entry.is_file():
+            yield entry

@@ -11,6 +11,7 @@ from typing import Any
 from airflow_zen.artifacts import obstore_options
 from airflow_zen.artifacts.parallel import in_parallel, publish_files
 from airflow_zen.artifacts.root import relative_key
+from airflow_zen.artifacts.transport import StoredObject
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, ZenError
 
 # Measured with 135 MB on Ceph: parts of 8, 16 and 32 MiB cost the same; 8 MiB hold least in memory.
@@ -121,6 +122,12 @@ class ObstoreTransport:
         """List in pages."""
         for page in self._obstore.list(self._store, prefix):
             yield from (entry["path"] for entry in page)
+
+    def scan(self, prefix: str) -> Iterator[StoredObject]:
+        """List in pages."""
+        for page in self._obstore.list(self._store, prefix):
+            for entry in page:
+                yield StoredObject(entry["path"], int(entry["size"]), entry["last_modified"].timestamp())
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete in batches."""

@@ -70,7 +70,7 @@ class ArtifactStore:
         texts = {file.path: (directory / file.path).read_bytes().decode() for file in files} if inline else {}
         manifest = Manifest(encoding, type_name, files, texts, libraries, summary)
         address = _address(manifest.digest)
-        if manifest.size < _LOOK_BEFORE_UPLOAD or not self.transport.exists(f"{address}/{FILE_NAME}"):
+        if manifest.size < _LOOK_BEFORE_UPLOAD or not self._renewed(f"{address}/{FILE_NAME}"):
             self._commit(directory, address, manifest)
         return manifest.ref(f"{self.root}/{address}", name)
 
@@ -141,6 +141,19 @@ class ArtifactStore:
         (directory / FILE_NAME).write_bytes(manifest.to_json())
         # The manifest goes last: its presence means that the upload finished.
         self.transport.publish(directory, address, last=FILE_NAME)
+
+    def _renewed(self, manifest: str) -> bool:
+        """Tell whether content lies in the bucket already; write its manifest again, so that pruning sees it is wanted.
+
+        A local root has nothing to upload, and looks new by itself.
+        """
+        if self.is_local:
+            return False
+        try:
+            self.transport.write(manifest, self.transport.read(manifest))
+        except ArtifactNotFound:
+            return False
+        return True
 
     def _fetch(self, address: str, file: ArtifactFile, into: Path, *, own: bool) -> None:
         def download(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -192,3 +193,15 @@ def test_relative_key_stays_inside(url):
     """An address outside the root, however it is spelled, is refused."""
     with pytest.raises(SettingsError):
         relative_key("s3://b/root", url)
+
+
+def test_scans_with_sizes_and_times(transport):
+    """A scan gives what `list` does, in its order, with bytes and the time of writing."""
+    begun = time.time()
+    for key in ("a/b.json", "a/b/c", "a/b-c", "d"):
+        transport.write(f"top/{key}", key.encode())
+    found = list(transport.scan("top"))
+    assert [each.key for each in found] == list(transport.list("top")) == sorted(each.key for each in found)
+    assert [each.size for each in found] == [len(each.key) - len("top/") for each in found]
+    assert all(begun - 5 < each.modified < time.time() + 5 for each in found)
+    assert not list(transport.scan("nowhere"))
