@@ -118,6 +118,23 @@ _OPTIONS |= {
     ),
 }
 
+_OPTIONS |= {
+    "stack": _option(
+        "The stack that is used where a run, a step or a DAG asks for none. Empty: the one that 'active' names in "
+        "stacks_file; 'default', the stack that this section itself describes, where it names none.",
+        "string",
+        "",
+        "production",
+    ),
+    "stacks_file": _option(
+        "YAML file of named stacks, each with an artifact_root, connections and what else of this section it says "
+        "otherwise. Empty: stacks.yaml in AIRFLOW_HOME.",
+        "string",
+        "",
+        "/etc/airflow/stacks.yaml",
+    ),
+}
+
 _MLFLOW_CONNECTION = {
     "connection-type": "mlflow",
     "hook-class-name": "airflow_zen.hooks.mlflow.MlflowHook",

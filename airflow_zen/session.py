@@ -8,33 +8,48 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, overload
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.settings import open_stack
+from airflow_zen.errors import ArtifactRefused
+from airflow_zen.owners import owner_of
+from airflow_zen.settings import Settings, open_stack
 
 T = TypeVar("T")
 
 
 @overload
-def load(ref: ArtifactRef | Mapping[str, Any], as_type: type[T]) -> T: ...
+def load(ref: ArtifactRef | Mapping[str, Any], as_type: type[T], stack: str | None = None) -> T: ...
 
 
 @overload
-def load(ref: ArtifactRef | Mapping[str, Any], as_type: None = None) -> Any: ...
+def load(ref: ArtifactRef | Mapping[str, Any], as_type: None = None, stack: str | None = None) -> Any: ...
 
 
-def load(ref: ArtifactRef | Mapping[str, Any], as_type: Any = None) -> Any:
+def load(ref: ArtifactRef | Mapping[str, Any], as_type: Any = None, stack: str | None = None) -> Any:
     """Give the value of an artifact, from its ref or from what XCom holds of it.
 
-    `as_type` asks for another view, such as `pathlib.Path` or `polars.DataFrame`. Raises
-    `ArtifactRefused` for what is no ref of this artifact root, `ArtifactNotFound`, `ArtifactCorrupt`.
+    `as_type` asks for another view, such as `pathlib.Path` or `polars.DataFrame`. `stack` names the stack
+    it lies in, else the active one is meant. Raises `ArtifactRefused` for what is no ref of its artifact
+    root, `ArtifactNotFound`, `ArtifactCorrupt`.
     """
     ref = ref if isinstance(ref, ArtifactRef) else ArtifactRef.from_wire(ref)
+    settings = Settings.read(stack)
+    _refuse_foreign(ref, settings)
+    opened = open_stack(settings)
     # A loaded value may map its files into memory, so they live as long as the process.
-    stack = open_stack()
-    directory = stack.store.lend()
+    directory = opened.store.lend()
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    return stack.load(ref, directory, as_type)
+    return opened.load(ref, directory, as_type)
 
 
-def save(value: Any, name: str = "") -> ArtifactRef:
-    """Store a value as an artifact and give its ref; what `@ml_step` does with its outputs."""
-    return open_stack().save(value, name).ref
+def save(value: Any, name: str = "", stack: str | None = None) -> ArtifactRef:
+    """Store a value as an artifact of a stack and give its ref; what `@ml_step` does with its outputs."""
+    return open_stack(Settings.read(stack)).save(value, name).ref
+
+
+def _refuse_foreign(ref: ArtifactRef, settings: Settings) -> None:
+    """Say which stack an artifact lies in, where it is another one; the store refuses what no stack knows."""
+    owner = None if ref.uri.startswith(f"{settings.artifact_root}/") else owner_of(ref.uri)
+    if owner is not None:
+        raise ArtifactRefused(
+            f"Artifact {ref.digest[:12]} lies in stack {owner.stack!r} ({owner.artifact_root}), not in stack "
+            f"{settings.stack!r} ({settings.artifact_root}). Load it with airflow_zen.load(ref, stack={owner.stack!r})."
+        )

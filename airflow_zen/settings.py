@@ -1,4 +1,4 @@
-"""The `[zen]` section and Airflow connections, read once and turned into a `Stack`."""
+"""A stack's options and Airflow connections, read once and turned into a `Stack`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from airflow.configuration import conf
-from airflow.exceptions import AirflowConfigException
 
 from airflow_zen.artifacts.local_cache import LocalCache
 from airflow_zen.artifacts.root import normalise_root
@@ -25,18 +22,19 @@ from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.tracking_server import TrackingServer
 from airflow_zen.materializers.registry import default_registry
+from airflow_zen.options import Options, default_root, options_of
 from airflow_zen.stack import Stack
-
-SECTION = "zen"
+from airflow_zen.stacks_file import DEFAULT
 
 log = logging.getLogger("airflow_zen.settings")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The deployment's choices, as `[zen]` of airflow.cfg and `AIRFLOW__ZEN__*` give them."""
+    """The choices of one stack, as `[zen]` of airflow.cfg, `AIRFLOW__ZEN__*` or `stacks.yaml` give them."""
 
     artifact_root: str
+    stack: str = DEFAULT
     artifact_conn_id: str = ""
     mlflow_tracking_uri: str = ""
     mlflow_conn_id: str = ""
@@ -48,20 +46,30 @@ class Settings:
     local_cache_size: int = 10 * 1024**3
 
     @classmethod
-    def read(cls) -> Settings:
-        """Read the configuration; raises `SettingsError` naming the option that cannot be used."""
+    def read(cls, stack: str | None = None) -> Settings:
+        """Read the options of a stack, of the active one where none is named.
+
+        Raises `SettingsError` naming the option that cannot be used, or the stacks that there are.
+        """
+        options = options_of(stack)
+        by_default = options.stack == DEFAULT
         return cls(
-            artifact_root=normalise_root(_text("artifact_root") or _default_root()),
-            artifact_conn_id=_text("artifact_conn_id"),
-            mlflow_tracking_uri=_text("mlflow_tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI", ""),
-            mlflow_conn_id=_text("mlflow_conn_id"),
-            lineage_trace=_flag("lineage_trace", default=True),
-            cache=_flag("cache", default=True),
-            cache_defaults=_cache_defaults(),
-            allow_pickle=_flag("allow_pickle", default=False),
-            local_cache_dir=_text("local_cache_dir"),
-            local_cache_size=_size("local_cache_size", default="10G"),
+            artifact_root=normalise_root(options.text("artifact_root") or default_root()),
+            stack=options.stack,
+            artifact_conn_id=options.text("artifact_conn_id"),
+            mlflow_tracking_uri=options.text("mlflow_tracking_uri") or (_mlflow_variable() if by_default else ""),
+            mlflow_conn_id=options.text("mlflow_conn_id"),
+            lineage_trace=options.flag("lineage_trace", default=True),
+            cache=options.flag("cache", default=True),
+            cache_defaults=_cache_defaults(options),
+            allow_pickle=options.flag("allow_pickle", default=False),
+            local_cache_dir=options.text("local_cache_dir"),
+            local_cache_size=options.size("local_cache_size", default="10G"),
         )
+
+    def named(self, option: str) -> str:
+        """Name an option of this stack in an error."""
+        return f"[zen] {option}" if self.stack == DEFAULT else f"Stack {self.stack!r}: {option}"
 
 
 def open_stack(settings: Settings | None = None) -> Stack:
@@ -89,7 +97,7 @@ def storage_options(settings: Settings) -> Mapping[str, Any]:
         return {}
     from airflow_zen.hooks.storage import options_of
 
-    return options_of(_connection(settings.artifact_conn_id, "artifact_conn_id"))
+    return options_of(_connection(settings.artifact_conn_id, settings.named("artifact_conn_id")))
 
 
 def tracking_server(settings: Settings) -> TrackingServer | None:
@@ -97,7 +105,7 @@ def tracking_server(settings: Settings) -> TrackingServer | None:
     if settings.mlflow_conn_id:
         from airflow_zen.hooks.mlflow import server_of
 
-        return server_of(_connection(settings.mlflow_conn_id, "mlflow_conn_id"))
+        return server_of(_connection(settings.mlflow_conn_id, settings.named("mlflow_conn_id")))
     if settings.mlflow_tracking_uri:
         return TrackingServer.from_environment(settings.mlflow_tracking_uri, os.environ)
     return None
@@ -125,40 +133,20 @@ def _connection(conn_id: str, option: str) -> Any:
     try:
         return BaseHook.get_connection(conn_id)
     except Exception as error:
-        raise SettingsError(f"[zen] {option} names connection {conn_id!r}, which cannot be read: {error}") from error
+        raise SettingsError(f"{option} names connection {conn_id!r}, which cannot be read: {error}") from error
 
 
-def _default_root() -> str:
-    return str(Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "zen")
+def _mlflow_variable() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI", "")
 
 
-def _cache_defaults() -> Cache:
-    ttl, scope = _text("cache_ttl"), _text("cache_scope")
+def _cache_defaults(options: Options) -> Cache:
+    ttl, scope = options.text("cache_ttl"), options.text("cache_scope")
     try:
         return Cache(
             ttl=float(ttl) if ttl else None,
-            packages=_flag("cache_packages", default=True),
+            packages=options.flag("cache_packages", default=True),
             scope=scope or None,
         )
     except (ValueError, StepDefinitionError) as error:
-        raise SettingsError(f"[zen] cache_ttl and cache_scope: {error}") from error
-
-
-def _text(option: str) -> str:
-    return str(conf.get(SECTION, option, fallback="") or "").strip()
-
-
-def _flag(option: str, *, default: bool) -> bool:
-    try:
-        return bool(conf.getboolean(SECTION, option, fallback=default))
-    except (ValueError, AirflowConfigException) as error:
-        raise SettingsError(f"[zen] {option} must be true or false: {error}") from error
-
-
-def _size(option: str, *, default: str) -> int:
-    """Read bytes, with K, M, G or T for powers of 1024."""
-    text = (_text(option) or default).upper()
-    digits, factor = (text[:-1], 1024 ** (1 + "KMGT".index(text[-1]))) if text[-1] in "KMGT" else (text, 1)
-    if not digits.isdecimal():
-        raise SettingsError(f"[zen] {option} must be bytes, such as '500M' or '10G', got {text!r}.")
-    return int(digits) * factor
+        raise SettingsError(f"{options.where('cache_ttl')} and cache_scope: {error}") from error

@@ -135,3 +135,66 @@ def test_local_cache_is_for_remote_roots(zen, tmp_path):
     zen(local_cache_size="much")
     with pytest.raises(SettingsError, match="local_cache_size must be bytes"):
         Settings.read()
+
+
+@pytest.fixture
+def stacks(zen, tmp_path, monkeypatch):
+    """Two named stacks in AIRFLOW_HOME, beside the default one."""
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    zen(artifact_root="/default/root", mlflow_tracking_uri="http://default:5000", cache_ttl="60", cache="False")
+    file = tmp_path / "stacks.yaml"
+    file.write_text(
+        "stacks:\n"
+        "  production: {artifact_root: 's3://ml/production/', artifact_conn_id: s3, mlflow_conn_id: mlflow, cache: true}\n"
+        "  scratch: {artifact_root: /scratch, cache_scope: dag, local_cache_size: 1G}\n"
+    )
+    return file
+
+
+def test_a_named_stack_has_its_own_place_and_shares_defaults(stacks):
+    """A named stack takes nothing of where the default one is; of all else it says, it decides, and `[zen]` of the rest."""
+    production, scratch = Settings.read("production"), Settings.read("scratch")
+    assert (production.stack, production.artifact_root) == ("production", "s3://ml/production")
+    assert (production.artifact_conn_id, production.mlflow_conn_id) == ("s3", "mlflow")
+    assert production.mlflow_tracking_uri == ""
+    assert (production.cache, scratch.cache) == (True, False)
+    assert (scratch.cache_defaults.ttl, scratch.cache_defaults.scope) == (60, "dag")
+    assert scratch.local_cache_size == 1024**3
+    assert tracking_server(scratch) is None
+
+
+def test_an_mlflow_of_the_environment_is_the_default_stacks(stacks, monkeypatch):
+    """MLFLOW_TRACKING_URI never reaches a named stack, whose lineage would end up with another's."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://laptop:5000")
+    assert Settings.read("scratch").mlflow_tracking_uri == ""
+
+
+def test_the_active_stack(stacks, zen):
+    """Without a name the active stack is read: what `[zen] stack` says, else the file's `active`, else the default one."""
+    assert Settings.read().stack == "default"
+    stacks.write_text(f"active: scratch\n{stacks.read_text()}")
+    assert Settings.read().artifact_root == "/scratch"
+    zen(stack="production")
+    assert Settings.read().stack == "production"
+    assert Settings.read("default").artifact_root == "/default/root"
+
+
+def test_an_unknown_stack_is_told_with_those_there_are(stacks, zen):
+    """A name that no stack has is refused with the names there are and where to define it."""
+    with pytest.raises(
+        SettingsError, match=r"no stack 'prod'; known are 'default', 'production', 'scratch'(.|\n)*stacks.yaml"
+    ):
+        Settings.read("prod")
+    zen(stacks_file="/no/such/stacks.yaml")
+    with pytest.raises(SettingsError, match=r"\[zen\] stacks_file"):
+        Settings.read()
+
+
+def test_errors_name_the_stack(stacks):
+    """What is wrong in a named stack is told with its name."""
+    stacks.write_text("stacks: {a: {artifact_root: /r, cache: perhaps, artifact_conn_id: nosuch}}")
+    with pytest.raises(SettingsError, match="Stack 'a': cache must be true or false"):
+        Settings.read("a")
+    stacks.write_text("stacks: {a: {artifact_root: s3://r, artifact_conn_id: nosuch}}")
+    with pytest.raises(SettingsError, match="Stack 'a': artifact_conn_id names connection 'nosuch'"):
+        open_stack(Settings.read("a"))

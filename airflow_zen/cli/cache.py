@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from airflow_zen.caching.history import Remembered, closest, differences
-from airflow_zen.settings import open_stack
+from airflow_zen.cli.opened import stack_of
 from airflow_zen.stack import Stack
 
 
 def explain(args: Any) -> None:
     """Print why a task was computed: each ingredient of its key that differs from the closest earlier result."""
-    stack = open_stack()
+    stack = stack_of(args)
     for line in _of_records(stack, args.dag_id, args.task_id, args.run):
         print(line)
     history = stack.cache.history.of(args.dag_id, args.task_id)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from airflow_zen.cli.opened import stack_of
 from airflow_zen.errors import ZenError
 from airflow_zen.lineage.ended import EndedDagRun
 from airflow_zen.lineage.known import open_dag_runs
 from airflow_zen.lineage.mlflow import MlflowRecorder
 from airflow_zen.lineage.step_run import StepRunId, StepState
 from airflow_zen.lineage.sync import settle, show_end
-from airflow_zen.settings import open_stack
 from airflow_zen.stack import Stack
 
 
 def sync(args: Any) -> None:
     """Deliver what is owed, close and draw the DAG runs that have ended; exit with 1 if anything is left."""
-    stack = open_stack()
+    stack = stack_of(args)
     if not isinstance(stack.lineage, MlflowRecorder):
         raise SystemExit("MLflow is not configured: set [zen] mlflow_conn_id or mlflow_tracking_uri.")
     delivered, failed = _delivered(stack, stack.lineage)
@@ -33,7 +33,7 @@ def sync(args: Any) -> None:
 
 def draw(args: Any) -> None:
     """Draw one DAG run anew on its parent run in MLflow."""
-    stack = open_stack()
+    stack = stack_of(args)
     if not isinstance(stack.lineage, MlflowRecorder):
         raise SystemExit("MLflow is not configured: set [zen] mlflow_conn_id or mlflow_tracking_uri.")
     try:

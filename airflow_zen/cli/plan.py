@@ -10,9 +10,9 @@ from airflow.sdk import timezone
 from airflow.utils.cli import suppress_logs_and_warning
 
 from airflow_zen.lineage.quantities import bytes_text, seconds_text
+from airflow_zen.operators.choice import zen_conf
 from airflow_zen.operators.foresight import FutureRun
 from airflow_zen.operators.planning import Plan, PlannedStep, Verdict
-from airflow_zen.settings import Settings, open_stack
 
 
 @suppress_logs_and_warning
@@ -20,9 +20,8 @@ def plan(args: Any) -> None:
     """Print for each step of a DAG whether a run would reuse or compute it, and why; nothing is run."""
     from airflow.cli.simple_table import AirflowConsole
 
-    settings = Settings.read()
     dag = _dag(args.dag_id)
-    steps = list(Plan(dag, _run(args, dag), settings, open_stack(settings)).steps())
+    steps = list(Plan(dag, _run(args, dag)).steps())
     if not steps:
         raise SystemExit(f"DAG {args.dag_id!r} has no step of @ml_step.")
     AirflowConsole().print_as(data=[_row(step, args.output) for step in steps], output=args.output)
@@ -76,12 +75,17 @@ def _run(args: Any, dag: Any) -> FutureRun:
     timetable = DagSerialization.from_dict(DagSerialization.to_dict(dag)).timetable
     interval = timetable.infer_manual_data_interval(run_after=date)
     return FutureRun(
-        conf=_conf(args.conf),
+        conf=_in_stack(args.stack, _conf(args.conf)),
         logical_date=date,
         data_interval=(interval.start, interval.end),
         run_after=now,
         partition=args.partition,
     )
+
+
+def _in_stack(stack: str | None, conf: dict[str, Any]) -> dict[str, Any]:
+    """Ask for a stack as a run's configuration does."""
+    return {**conf, "zen": {**zen_conf(conf), "stack": stack}} if stack else conf
 
 
 def _conf(text: str | None) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from airflow.utils.cli import suppress_logs_and_warning
 
+from airflow_zen.cli.opened import stack_of
 from airflow_zen.lineage.totals import RunTotals, TotalsOfRuns, line, summed
-from airflow_zen.settings import open_stack
 
 _GROUPS: dict[str, Callable[[RunTotals], tuple[str, ...]]] = {
     "run": lambda totals: (totals.dag_id, totals.run_id),
@@ -25,7 +25,7 @@ def stats(args: Any) -> None:
     """Print what reuse saved: by DAG, week or DAG run, and one line for all of them together."""
     from airflow.cli.simple_table import AirflowConsole
 
-    totals = TotalsOfRuns(open_stack().store.transport)
+    totals = TotalsOfRuns(stack_of(args).store.transport)
     if args.backfill is None:
         found = list(totals.of(args.dag_id))
     else:

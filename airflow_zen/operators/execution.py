@@ -11,6 +11,7 @@ from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.lineage.recorder import Opened
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
+from airflow_zen.operators.choice import chosen_stack, refuse_foreign, zen_conf
 from airflow_zen.operators.clearing import clear_number, cleared_by_hand
 from airflow_zen.operators.code_version import code_version
 from airflow_zen.operators.display import mapped_label, show
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 def execute(operator: MLStepOperator, context: Any) -> Any:
     """Run the operator's step; return its outputs as refs on the wire, as XCom holds them."""
     with interruptible(operator.on_kill):
-        settings = Settings.read()
+        settings = Settings.read(chosen_stack(context["dag_run"].conf, operator.stack))
         arguments = bind(operator, context)
+        refuse_foreign(arguments.inputs, settings, f"step {operator.task_id!r}")
         stack = open_stack(settings)
         begun = begin(
             operator, context, caching(operator, context, settings, stack.records), mapped_label(operator, arguments)
@@ -88,8 +90,7 @@ def caching(operator: MLStepOperator, context: Any, settings: Settings, records:
 
     `recompute` runs the function and remembers its result, `off` does neither look up nor remember.
     """
-    zen = (context["dag_run"].conf or {}).get("zen") or {}
-    zen = zen if isinstance(zen, dict) else {}
+    zen = zen_conf(context["dag_run"].conf)
     asked = zen.get("cache")
     if asked is False:
         return "off", "the DAG run was triggered with {'zen': {'cache': false}}"

@@ -14,7 +14,12 @@ from airflow_zen.operators.links import MlflowRunLink
 from airflow_zen.operators.outputs import StepOutputs
 from airflow_zen.steps.step import Step
 
-OPTION_TYPES: dict[str, tuple[type, ...]] = {"cache": (bool, type(None), Cache), "version": (str,), "model": (str,)}
+OPTION_TYPES: dict[str, tuple[type, ...]] = {
+    "cache": (bool, type(None), Cache),
+    "version": (str,),
+    "model": (str,),
+    "stack": (str,),
+}
 
 
 class MLStepOperator(PythonOperator):
@@ -22,7 +27,8 @@ class MLStepOperator(PythonOperator):
 
     `cache`: False runs the function each time; True reuses even a step that returns nothing; a `Cache`
     says how equal work is recognised; None follows `[zen] cache`. `version`: an addition of your own to the cache key. `model`: the registered
-    model in MLflow that the returned model becomes a version of. Everything else is PythonOperator's.
+    model in MLflow that the returned model becomes a version of. `stack`: the name of the stack it runs in; empty: the
+    active one. Everything else is PythonOperator's.
     The return value in XCom is an `ArtifactRef` on the wire, or a dict of them by output name.
     """
 
@@ -43,6 +49,7 @@ class MLStepOperator(PythonOperator):
         cache: bool | Cache | None = None,
         version: str = "",
         model: str = "",
+        stack: str = "",
         **options: Any,
     ) -> None:
         options["multiple_outputs"] = Step(python_callable, "").outputs.several
@@ -50,6 +57,7 @@ class MLStepOperator(PythonOperator):
         self.cache: bool | Cache | None = known(cache, "cache")
         self.version: str = known(version, "version")
         self.model: str = known(model, "model")
+        self.stack: str = known(stack, "stack")
         self.mlflow_url = ""
 
     @property

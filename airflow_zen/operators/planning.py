@@ -13,10 +13,11 @@ from airflow.sdk.definitions.xcom_arg import XComArg
 
 from airflow_zen.caching.history import Remembered, explanation
 from airflow_zen.errors import FingerprintError
+from airflow_zen.operators.choice import chosen_stack, refuse_foreign
 from airflow_zen.operators.execution import bind, caching, on_wire
 from airflow_zen.operators.foresight import UNKNOWN, Foresight, FutureRun, NotForeseen, future_task
 from airflow_zen.operators.ml_step import MLStepOperator
-from airflow_zen.settings import Settings
+from airflow_zen.settings import Settings, open_stack
 from airflow_zen.stack import Stack
 from airflow_zen.steps.key import cache_key
 from airflow_zen.steps.reuse import never_reused, reusable
@@ -43,11 +44,11 @@ class PlannedStep:
 
 
 class Plan:
-    """Walk a DAG from its roots, each step decided with what the steps above it would give."""
+    """Walk a DAG from its roots, each step decided with what the steps above it would give, in its own stack."""
 
-    def __init__(self, dag: Any, run: FutureRun, settings: Settings, stack: Stack) -> None:
+    def __init__(self, dag: Any, run: FutureRun) -> None:
         self._dag, self._run = dag, run
-        self._settings, self._stack = settings, stack
+        self._opened: dict[str | None, tuple[Settings, Stack]] = {}
         self._foresight = Foresight((dag.dag_id, run.run_id))
 
     def steps(self) -> Iterator[PlannedStep]:
@@ -56,7 +57,17 @@ class Plan:
             if issubclass(getattr(task, "operator_class", type(task)), MLStepOperator):
                 yield from self._task(task)
 
+    def _open(self, task: Any) -> tuple[Settings, Stack]:
+        """Open the stack that the run or the task asks for; once for all of its tasks."""
+        declared = task.partial_kwargs.get("stack", "") if task.is_mapped else task.stack
+        name = chosen_stack(self._run.conf, declared)
+        if name not in self._opened:
+            settings = Settings.read(name)
+            self._opened[name] = settings, open_stack(settings)
+        return self._opened[name]
+
     def _task(self, task: Any) -> Iterator[PlannedStep]:
+        self._settings, self._stack = self._open(task)
         history = self._stack.cache.history.of(self._dag.dag_id, task.task_id)
         try:
             with self._foresight.active():
@@ -82,6 +93,7 @@ class Plan:
                 ti.task.render_template_fields(context)
                 operator = context["task"]
                 arguments = bind(operator, context)
+                refuse_foreign(arguments.inputs, self._settings, f"step {operator.task_id!r}")
         except Exception as error:  # noqa: BLE001 - whatever the user's own templates raise before the run
             return self._planned(task, map_index, Verdict.UNKNOWN, _told(error), history), UNKNOWN
         state, why = caching(operator, context, self._settings, self._stack.records)

@@ -46,11 +46,10 @@ class DagRunListener:
 
 
 def _configured() -> bool:
-    """Tell whether there is an MLflow to show anything; read anew, for a test or an operator may change it."""
-    from airflow_zen.settings import Settings
+    """Tell whether any stack has an MLflow to show anything; read anew, for a test or an operator may change it."""
+    from airflow_zen.owners import all_settings
 
-    settings = Settings.read()
-    return bool(settings.mlflow_conn_id or settings.mlflow_tracking_uri)
+    return any(settings.mlflow_conn_id or settings.mlflow_tracking_uri for settings in all_settings())
 
 
 def _has_steps(dag_run: Any) -> bool:

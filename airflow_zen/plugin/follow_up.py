@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -10,10 +11,13 @@ from collections.abc import Sequence
 from airflow_zen.lineage.ended import EndedDagRun
 from airflow_zen.lineage.mlflow import MlflowRecorder
 from airflow_zen.lineage.sync import settle
+from airflow_zen.options import stack_names, stacks_file
 from airflow_zen.plugin.backfills import ended_backfills
 from airflow_zen.plugin.follower import OWED, TELLS
-from airflow_zen.settings import open_stack
+from airflow_zen.settings import Settings, open_stack
 from airflow_zen.stack import Stack
+
+log = logging.getLogger("airflow_zen.plugin")
 
 
 def follow_up(stack: Stack, runs: Sequence[EndedDagRun]) -> bool:
@@ -34,6 +38,23 @@ def follow_up(stack: Stack, runs: Sequence[EndedDagRun]) -> bool:
     return not any(True for left in (stack.records.undelivered(), stack.records.ended()) for _ in left)
 
 
+def follow_up_everywhere(runs: Sequence[EndedDagRun]) -> int:
+    """Follow up in every stack that is defined, for nobody says in which a DAG run had steps; give the exit code.
+
+    A stack that cannot be reached keeps none of the others from it; the runs are then taken by the next process.
+    """
+    code = 0
+    for name in stack_names(stacks_file()):
+        try:
+            done = follow_up(open_stack(Settings.read(name)), runs)
+        except Exception:
+            log.exception("Stack %r could not be followed up.", name)
+            code = 1
+        else:
+            code = code or (0 if done else OWED)
+    return code
+
+
 def _tell_of_backfills(runs: Sequence[EndedDagRun], stack: Stack) -> None:
     try:
         for line in ended_backfills(runs, stack.store.transport):
@@ -46,7 +67,7 @@ def main() -> int:
     """Do it at low priority, so that the scheduler beside it keeps its pace."""
     os.nice(10)
     runs = [EndedDagRun.from_json(document) for document in json.load(sys.stdin)]
-    return 0 if follow_up(open_stack(), runs) else OWED
+    return follow_up_everywhere(runs)
 
 
 if __name__ == "__main__":

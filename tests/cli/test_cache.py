@@ -36,7 +36,7 @@ def _root(tmp_path, monkeypatch):
 
 
 def ask(run=None):
-    explain(Namespace(dag_id="explained", task_id="work", run=run))
+    explain(Namespace(dag_id="explained", task_id="work", run=run, stack=None))
 
 
 def test_explains_what_changed(capsys, monkeypatch):

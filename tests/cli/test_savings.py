@@ -20,7 +20,7 @@ def _root(tmp_path, monkeypatch):
 
 
 def ask(dag_id=None, by="dag", backfill=None, output="table"):
-    savings.stats(Namespace(dag_id=dag_id, by=by, backfill=backfill, output=output, verbose=False))
+    savings.stats(Namespace(dag_id=dag_id, by=by, backfill=backfill, output=output, stack=None, verbose=False))
 
 
 def pipeline(dag_id, days):

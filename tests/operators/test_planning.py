@@ -10,7 +10,6 @@ from airflow.sdk import dag, task, task_group
 from airflow_zen import Artifact, Cache, Materializer, Output, ml_step
 from airflow_zen.operators.foresight import FutureRun
 from airflow_zen.operators.planning import Plan
-from airflow_zen.settings import Settings, open_stack
 from tests.calls import VARIABLE, called, calls
 from tests.harness import NOW, run_dag
 
@@ -58,9 +57,8 @@ def pipeline(build):
 
 def plan(built, conf=None, partition=None, day=NOW):
     """Plan a run; give `(task, verdict, why)` of each step."""
-    settings = Settings.read()
     run = FutureRun(conf or {}, day, (day, day), day, partition)
-    steps = Plan(built, run, settings, open_stack(settings)).steps()
+    steps = Plan(built, run).steps()
     return {s.task_id if s.map_index < 0 else f"{s.task_id}[{s.map_index}]": s for s in steps}
 
 

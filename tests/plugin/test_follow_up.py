@@ -12,9 +12,9 @@ from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.lineage.ended import EndedDagRun
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
-from airflow_zen.plugin.follow_up import follow_up
+from airflow_zen.plugin.follow_up import follow_up, follow_up_everywhere
 from airflow_zen.plugin.follower import OWED
-from airflow_zen.settings import open_stack
+from airflow_zen.settings import Settings, open_stack
 from tests.servers.mlflow_server import mlflow_server
 from tests.servers.process import free_port
 
@@ -59,3 +59,25 @@ def test_more_steps_than_one_delivery_takes(root, tmp_path, monkeypatch):
         assert follow_up(stack, [])
         assert not stack.records.owed("d", "r")
         assert not list(stack.records.ended())
+
+
+@pytest.mark.server
+def test_every_stack_is_followed_up(root, tmp_path, monkeypatch, caplog):
+    """What any stack owes is delivered and closed; a stack that cannot be opened holds up no other, and is tried again."""
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    with mlflow_server(tmp_path / "mlflow") as server:
+        stacks = tmp_path / "stacks.yaml"
+        sound = f"b: {{artifact_root: {tmp_path}/b, mlflow_tracking_uri: '{server.uri}'}}"
+        stacks.write_text(f"stacks: {{a: {{artifact_root: s3://a, artifact_conn_id: nosuch}}, {sound}}}")
+        step = StepRun(StepRunId("d", "r", "t"), state=StepState.FINISHED, started=1.0, ended=2.0)
+        named = open_stack(Settings.read("b"))
+        named.records.put(step, delivered=False)
+        assert follow_up_everywhere([END]) == 1
+        assert "Stack 'a' could not be followed up" in caplog.text
+        assert not list(named.records.undelivered())
+        assert not list(named.records.ended())
+        stacks.write_text(f"stacks: {{{sound}}}")
+        assert follow_up_everywhere([END]) == 0
+        experiment = named.lineage.rest.get("experiments/get-by-name", {"experiment_name": "airflow/d"})["experiment"]
+        runs = named.lineage.rest.post("runs/search", {"experiment_ids": [experiment["experiment_id"]]})["runs"]
+        assert {run["info"]["status"] for run in runs} == {"FINISHED"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ARG_DAG_ID, ARG_OUTPUT, ARG_TASK_ID, ARG_VERBOSE, GroupCommand
 
-from airflow_zen.cli.groups.command import argument, command
+from airflow_zen.cli.groups.command import ARG_STACK, argument, command
 
 
 def cache() -> GroupCommand:
@@ -16,6 +16,7 @@ def cache() -> GroupCommand:
         ARG_DAG_ID,
         ARG_TASK_ID,
         argument("--run", "The id of the DAG run; the latest computed result where it is left out"),
+        ARG_STACK,
         description="Compare the key of a task's latest result, or of the one of a run, with the closest earlier one.",
     )
     stats = command(
@@ -25,6 +26,7 @@ def cache() -> GroupCommand:
         argument("dag_id", "The DAG; all where it is left out", nargs="?"),
         argument("--by", "One row for each of these", choices=("dag", "week", "run"), default="dag"),
         argument("--backfill", "Only the runs of the backfill of this id", type=int),
+        ARG_STACK,
         ARG_OUTPUT,
         ARG_VERBOSE,
         description="Sum up the step runs of a DAG, or of all.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ARG_DAG_ID, ARG_LOGICAL_DATE, ARG_OUTPUT, ARG_VERBOSE, ActionCommand
 
-from airflow_zen.cli.groups.command import argument, command
+from airflow_zen.cli.groups.command import ARG_STACK, argument, command
 
 
 def plan() -> ActionCommand:
@@ -16,6 +16,7 @@ def plan() -> ActionCommand:
         ARG_DAG_ID,
         argument("--conf", "The run's configuration, as JSON"),
         argument("--partition", "The run's partition key"),
+        ARG_STACK,
         ARG_LOGICAL_DATE,
         ARG_OUTPUT,
         ARG_VERBOSE,

@@ -1,0 +1,13 @@
+"""The stack that a command looks into."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_zen.settings import Settings, open_stack
+from airflow_zen.stack import Stack
+
+
+def stack_of(args: Any) -> Stack:
+    """Open the stack that `--stack` names, or else the active one."""
+    return open_stack(Settings.read(args.stack))

@@ -1,0 +1,39 @@
+"""Which stack a task runs in, and that its inputs lie there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.errors import ArtifactRefused, SettingsError
+from airflow_zen.owners import owner_of
+from airflow_zen.settings import Settings
+
+
+def zen_conf(conf: Any) -> Mapping[str, Any]:
+    """Give what a DAG run's configuration tells us, its `zen`."""
+    zen = (conf or {}).get("zen")
+    return zen if isinstance(zen, dict) else {}
+
+
+def chosen_stack(conf: Any, declared: str) -> str | None:
+    """Name the stack that the DAG run asks for, else the one that its step or DAG declares; None for the active one."""
+    asked = zen_conf(conf).get("stack")
+    if asked is not None and not (isinstance(asked, str) and asked):
+        raise SettingsError(f"The DAG run's configuration asks for the stack {asked!r}; it must be the name of one.")
+    return asked or declared or None
+
+
+def refuse_foreign(inputs: Mapping[str, ArtifactRef], settings: Settings, reader: str) -> None:
+    """Raise `ArtifactRefused` for an input that lies in another stack; both are named."""
+    for argument, ref in inputs.items():
+        if ref.uri.startswith(f"{settings.artifact_root}/"):
+            continue
+        owner = owner_of(ref.uri)
+        if owner is not None:
+            raise ArtifactRefused(
+                f"Input {argument!r} of {reader} is an artifact of stack {owner.stack!r} ({owner.artifact_root}), and "
+                f"{reader} runs in stack {settings.stack!r} ({settings.artifact_root}). Let both steps run in one stack, or "
+                f"load it in a plain task with airflow_zen.load(ref, stack={owner.stack!r})."
+            )

@@ -1,0 +1,107 @@
+"""The options of one stack: its own in `stacks.yaml`, else those of `[zen]` in airflow.cfg and `AIRFLOW__ZEN__*`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from airflow.configuration import conf
+from airflow.exceptions import AirflowConfigException
+
+from airflow_zen.errors import SettingsError
+from airflow_zen.get_provider_info import get_provider_info
+from airflow_zen.stacks_file import DEFAULT, StacksFile, read_stacks
+
+SECTION = "zen"
+
+# What says where a stack is: a named stack takes none of it from `[zen]`, whose root and MLflow are another's.
+PLACES = frozenset({"artifact_root", "artifact_conn_id", "mlflow_tracking_uri", "mlflow_conn_id"})
+
+
+@dataclass(frozen=True)
+class Options:
+    """Read the options of one stack; `own` are those of a named one."""
+
+    stack: str = DEFAULT
+    own: Mapping[str, Any] = field(default_factory=dict)
+
+    def text(self, option: str) -> str:
+        """Give an option's text, empty where it is not set."""
+        if self.is_own(option):
+            return "" if self.own.get(option) is None else str(self.own[option]).strip()
+        return str(conf.get(SECTION, option, fallback="") or "").strip()
+
+    def flag(self, option: str, *, default: bool) -> bool:
+        """Give a flag; raises `SettingsError` for what is neither true nor false."""
+        if self.is_own(option):
+            text = self.text(option).lower()
+            if text not in ("true", "false"):
+                raise SettingsError(f"{self.where(option)} must be true or false, got {self.own[option]!r}.")
+            return text == "true"
+        try:
+            return bool(conf.getboolean(SECTION, option, fallback=default))
+        except (ValueError, AirflowConfigException) as error:
+            raise SettingsError(f"{self.where(option)} must be true or false: {error}") from error
+
+    def size(self, option: str, *, default: str) -> int:
+        """Give bytes, with K, M, G or T for powers of 1024."""
+        text = (self.text(option) or default).upper()
+        digits, factor = (text[:-1], 1024 ** (1 + "KMGT".index(text[-1]))) if text[-1] in "KMGT" else (text, 1)
+        if not digits.isdecimal():
+            raise SettingsError(f"{self.where(option)} must be bytes, such as '500M' or '10G', got {text!r}.")
+        return int(digits) * factor
+
+    def is_own(self, option: str) -> bool:
+        """Tell whether the named stack decides about an option, and `[zen]` does not."""
+        return self.stack != DEFAULT and (option in PLACES or option in self.own)
+
+    def where(self, option: str) -> str:
+        """Name an option with its place."""
+        return f"Stack {self.stack!r}: {option}" if self.is_own(option) else f"[{SECTION}] {option}"
+
+
+def stack_options() -> frozenset[str]:
+    """Name the options that a stack may set."""
+    return frozenset(get_provider_info()["config"][SECTION]["options"]) - {"stack", "stacks_file"}
+
+
+def stacks_file() -> StacksFile:
+    """Read the file of named stacks; raises `SettingsError` where one is asked for and not there."""
+    asked = conf.get(SECTION, "stacks_file", fallback="")
+    path = Path(asked).expanduser() if asked else _home() / "stacks.yaml"
+    if asked and not path.exists():
+        raise SettingsError(f"[zen] stacks_file names {asked!r}, which is not there.")
+    return read_stacks(path, stack_options())
+
+
+def active_stack(file: StacksFile) -> str:
+    """Name the stack that is used where none is asked for."""
+    return str(conf.get(SECTION, "stack", fallback="") or file.active or DEFAULT)
+
+
+def stack_names(file: StacksFile) -> list[str]:
+    """Name all stacks that are defined."""
+    return [DEFAULT, *file.stacks]
+
+
+def options_of(name: str | None = None) -> Options:
+    """Find the options of a stack, of the active one where none is named; raises `SettingsError` for an unknown one."""
+    file = stacks_file()
+    name = name or active_stack(file)
+    if name not in stack_names(file):
+        raise SettingsError(
+            f"There is no stack {name!r}; known are {', '.join(map(repr, stack_names(file)))}. Define it in {str(file.path)!r}."
+        )
+    return Options(name, file.stacks.get(name, {}))
+
+
+def default_root() -> str:
+    """Name the root of the default stack where none is configured."""
+    return str(_home() / "zen")
+
+
+def _home() -> Path:
+    return Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()

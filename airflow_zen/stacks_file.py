@@ -1,0 +1,111 @@
+"""`stacks.yaml`: named stacks, each with its own root and MLflow."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_zen.errors import SettingsError
+
+DEFAULT = "default"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_ACTIVE = re.compile(r"^active[ \t]*:.*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class StacksFile:
+    """The stacks of one file: their options by name, and the name of the active one, empty where none is named."""
+
+    path: Path
+    stacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    active: str = ""
+
+
+def read_stacks(path: Path, options: Collection[str]) -> StacksFile:
+    """Read a file; one that is not there names no stack.
+
+    options: the names that a stack may set. Raises `SettingsError` for what cannot be used.
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return StacksFile(path)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{str(path)!r} cannot be read: {error}") from error
+    return _parse(path, text, options)
+
+
+def use_stack(file: StacksFile, name: str, options: Collection[str]) -> None:
+    """Make `name` the active stack of a file, by one rename; everything else in it stays as it is written."""
+    text = file.path.read_text() if file.path.exists() else ""
+    line = f"active: {name}"
+    new = _ACTIVE.sub(line, text, count=1) if _ACTIVE.search(text) else f"{line}\n{text}"
+    if _parse(file.path, new, options) != StacksFile(file.path, file.stacks, name):
+        raise SettingsError(f"{str(file.path)!r} is written in a way that is not changed safely; write {line!r} there.")
+    try:
+        _replace(file.path.resolve(), new)
+    except OSError as error:
+        raise SettingsError(
+            f"{str(file.path)!r} cannot be written: {error}. Set [zen] stack = {name} or AIRFLOW__ZEN__STACK={name} instead."
+        ) from error
+
+
+def _parse(path: Path, text: str, options: Collection[str]) -> StacksFile:
+    import yaml
+
+    try:
+        document = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{str(path)!r} is not YAML: {error}") from error
+    if not isinstance(document, dict) or not document.keys() <= {"stacks", "active"}:
+        raise SettingsError(
+            f"{str(path)!r} must hold 'stacks: {{name: {{artifact_root: …}}}}', and may hold 'active: name'."
+        )
+    stacks = document.get("stacks") or {}
+    if not isinstance(stacks, dict):
+        raise SettingsError(f"{str(path)!r}: 'stacks' must be a mapping of names to options, got {stacks!r}.")
+    for name, given in stacks.items():
+        _check(path, name, given, options)
+    return StacksFile(path, stacks, str(document.get("active") or ""))
+
+
+def _check(path: Path, name: Any, given: Any, options: Collection[str]) -> None:
+    where = f"Stack {name!r} in {str(path)!r}"
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise SettingsError(f"{where}: a name is of letters, digits, '-', '_' and '.'.")
+    if name == DEFAULT:
+        raise SettingsError(
+            f"{where}: the stack of this name is that of airflow.cfg [zen]. Give this one another name."
+        )
+    if not isinstance(given, dict) or not given.get("artifact_root"):
+        raise SettingsError(f"{where} must name its artifact_root, such as 's3://bucket/prefix'.")
+    for option, value in given.items():
+        if option not in options:
+            raise SettingsError(
+                f"{where} has no option {option!r}; it may set {', '.join(sorted(options))}. Secrets belong into the "
+                "connections that artifact_conn_id and mlflow_conn_id name."
+            )
+        if isinstance(value, dict | list):
+            raise SettingsError(f"{where}: {option} takes one value, got {value!r}.")
+        if "://" in str(value) and "@" in urlsplit(str(value)).netloc:
+            raise SettingsError(f"{where}: {option} holds credentials, which belong into a connection.")
+
+
+def _replace(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w") as output:
+            output.write(text)
+        Path(new).chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
+        Path(new).replace(path)
+    except BaseException:
+        Path(new).unlink(missing_ok=True)
+        raise
