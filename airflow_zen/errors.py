@@ -31,6 +31,10 @@ class ArtifactNotFound(ZenError, LookupError):
     """The artifact is not, or no longer, in the artifact store."""
 
 
+class ArtifactNameError(ZenError, ValueError):
+    """A name or a tag cannot be one."""
+
+
 class ArtifactCorrupt(ZenError, ValueError):
     """Stored bytes differ from the digest that names them."""
 

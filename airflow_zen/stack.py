@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from airflow_zen.artifacts.names import ArtifactNames
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.source import ArtifactSource
 from airflow_zen.artifacts.store import ArtifactStore
@@ -43,6 +44,11 @@ class Stack:
     lineage: LineageRecorder = field(default_factory=NullRecorder)
     clock: Callable[[], float] = time.time
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+
+    @property
+    def names(self) -> ArtifactNames:
+        """The versions of named artifacts, which lie in the same root."""
+        return ArtifactNames(self.store)
 
     def save(
         self, value: Any, name: str = "", declared: type | None = None, by: type[Materializer] | None = None

@@ -120,9 +120,31 @@ class FsspecTransport:
         for path in sorted(found):
             yield StoredObject(self._key(path), int(found[path]["size"] or 0), _written(found[path]))
 
+    def first(self, prefix: str, after: str = "") -> str | None:
+        """Ask S3 for one key; list everything where the filesystem knows no better."""
+        if hasattr(self.fs, "call_s3"):
+            return self._first_of_s3(prefix, after)
+        return next((key for key in self.list(prefix) if key > after), None)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """List one level."""
+        try:
+            found = self.fs.ls(self._path(prefix), detail=True)
+        except FileNotFoundError:
+            return
+        yield from sorted(
+            entry["name"].rstrip("/").rpartition("/")[2] for entry in found if entry["type"] == "directory"
+        )
+
     def delete(self, keys: Iterable[str]) -> None:
         """Delete one by one, in parallel."""
         in_parallel(self._delete, keys)
+
+    def _first_of_s3(self, prefix: str, after: str) -> str | None:
+        bucket, _, path = self._path(f"{prefix}/").partition("/")
+        start = {"StartAfter": self._path(after).partition("/")[2]} if after else {}
+        page = self.fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=path, MaxKeys=1, **start)
+        return next((self._key(f"{bucket}/{entry['Key']}") for entry in page.get("Contents", ())), None)
 
     def _path(self, key: str) -> str:
         return f"{self.base}/{key}"

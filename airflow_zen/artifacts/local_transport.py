@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import os
 import shutil
 import uuid
@@ -127,6 +128,18 @@ class LocalTransport:
                 facts = entry.stat()
                 yield StoredObject(os.path.relpath(entry.path, self.root), facts.st_size, facts.st_mtime)
 
+    def first(self, prefix: str, after: str = "") -> str | None:
+        """Look through the names of one folder, and of those below it only where the first key may lie."""
+        return _first(self.root / prefix, prefix, after)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Look through the names of one folder."""
+        try:
+            with os.scandir(self.root / prefix) as found:
+                yield from sorted(entry.name for entry in found if entry.is_dir())
+        except (FileNotFoundError, NotADirectoryError):
+            return
+
     def delete(self, keys: Iterable[str]) -> None:
         """Unlink the files, and the folders that this leaves empty."""
         for key in keys:
@@ -168,3 +181,20 @@ def _files(folder: Path | str) -> Iterator[os.DirEntry[str]]:
             yield from _files(entry.path)
         elif entry.is_file():
             yield entry
+
+
+def _first(folder: Path, key: str, after: str) -> str | None:
+    """Give the first key in a folder after `after`, sorting no more of its names than are looked at."""
+    try:
+        with os.scandir(folder) as found:
+            keys = [f"{key}/{entry.name}{'/' if entry.is_dir() else ''}" for entry in found]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    keys = [held for held in keys if held > after or (held.endswith("/") and after.startswith(held))]
+    heapq.heapify(keys)
+    while keys:
+        held = heapq.heappop(keys)
+        inner = _first(folder / held[len(key) + 1 : -1], held[:-1], after) if held.endswith("/") else held
+        if inner is not None:
+            return inner
+    return None

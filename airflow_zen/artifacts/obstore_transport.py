@@ -129,6 +129,16 @@ class ObstoreTransport:
             for entry in page:
                 yield StoredObject(entry["path"], int(entry["size"]), entry["last_modified"].timestamp())
 
+    def first(self, prefix: str, after: str = "") -> str | None:
+        """Ask for one page, which is all that is taken of the listing."""
+        pages = self._obstore.list(self._store, prefix, offset=after or None, chunk_size=1)
+        return next((str(entry["path"]) for page in pages for entry in page), None)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Ask for common prefixes."""
+        found = self._obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]
+        yield from sorted(path.rstrip("/").rpartition("/")[2] for path in found)
+
     def delete(self, keys: Iterable[str]) -> None:
         """Delete in batches."""
         todo = list(keys)

@@ -84,6 +84,17 @@ class Transport(Protocol):
         """Yield what `list` does, with sizes and times, at the same number of requests."""
         ...
 
+    def first(self, prefix: str, after: str = "") -> str | None:
+        """Give the first key under the folder `prefix` that comes after the key `after`; None where there is none.
+
+        One request on an object store, however many keys there are.
+        """
+        ...
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the names of the folders that lie directly under the folder `prefix`, in lexicographic order."""
+        ...
+
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; one that is gone already is no error."""
         ...

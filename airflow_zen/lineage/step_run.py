@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.artifacts.version import Made
 from airflow_zen.lineage.masking import masked
 
 
@@ -45,7 +46,8 @@ class StepRun:
     loading the inputs, the function and storing the outputs took; of a hit, how long it took the run whose outputs it reused. `clear_number` counts how
     often tasks of the DAG run had been cleared before. `model` is the name of the
     registered model that a model output becomes a version of. `metadata` are facts that user code noted,
-    by what they are about: "" for the step, `input:<argument>`, `output:<name>`.
+    by what they are about: "" for the step, `input:<argument>`, `output:<name>`. `versions` tell by output name under
+    which version its artifact is known, and whether the content was new there.
     """
 
     id: StepRunId
@@ -70,6 +72,7 @@ class StepRun:
     code_version: str = ""
     error: str = ""
     metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    versions: Mapping[str, Made] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Write the record as a JSON document; refs in their wire form, secret parameters masked."""
@@ -88,4 +91,5 @@ class StepRun:
         fields["state"] = StepState(fields["state"])
         fields["inputs"] = {name: ArtifactRef.from_wire(wire) for name, wire in fields["inputs"].items()}
         fields["outputs"] = {name: ArtifactRef.from_wire(wire) for name, wire in fields["outputs"].items()}
+        fields["versions"] = {name: Made(**made) for name, made in fields.get("versions", {}).items()}
         return cls(**fields)

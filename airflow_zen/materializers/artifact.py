@@ -1,9 +1,11 @@
-"""Say in an annotation who stores an output."""
+"""Say in an annotation how an output is called, and who stores it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
+
+from airflow_zen.artifacts.version import checked_name
 
 if TYPE_CHECKING:
     from airflow_zen.materializers.base import Materializer
@@ -11,9 +13,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Artifact:
-    """Choose the materializer of one output: `-> Annotated[Plan, Artifact(materializer=PlanMaterializer)]`.
+    """Name an output, or choose its materializer: `-> Annotated[pd.DataFrame, Artifact("features")]`.
 
-    On a parameter it says who reads what a materializer that is not registered wrote.
+    `name` takes the place of `<dag>/<task>`, and is one history of versions, whichever step writes it.
+    `materializer` stores this output alone; on a parameter it says who reads what a materializer that is not
+    registered wrote. Raises `ArtifactNameError` for a name that cannot be one.
     """
 
-    materializer: type[Materializer]
+    name: str = ""
+    _: KW_ONLY
+    materializer: type[Materializer] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a name where it is written."""
+        if self.name:
+            checked_name(self.name)

@@ -12,16 +12,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
+from airflow_zen.errors import ZenError
 from airflow_zen.labels import class_label
 from airflow_zen.materializers.artifact import Artifact
 from airflow_zen.materializers.views import columns_of
 
 
-def evaluate(annotation: Any, function: Callable[..., Any], *, imports: bool = False) -> Any:
+def evaluate(annotation: Any, function: Callable[..., Any], *, imports: bool | str = False) -> Any:
     """Turn an annotation into a type; None when it names what does not exist at run time.
 
     With `imports`, a name that the file imports for type checkers only is imported now; never so while
-    a DAG is parsed.
+    a DAG is parsed, but from the one package that is named. Raises the `ZenError` of a mark that cannot be.
     """
     if annotation is inspect.Parameter.empty:
         return None
@@ -30,23 +31,28 @@ def evaluate(annotation: Any, function: Callable[..., Any], *, imports: bool = F
     function = inspect.unwrap(function)
     names = {**getattr(function, "__globals__", {}), **_closure(function)}
     try:
-        return _evaluated(annotation, names, function if imports else None)
+        return _evaluated(annotation, names, function if imports else None, imports if isinstance(imports, str) else "")
+    except ZenError:
+        raise
     except Exception:  # noqa: BLE001 - a name that exists for type checkers only can fail in any way
         return None
 
 
-def _evaluated(annotation: str, names: dict[str, Any], function: Callable[..., Any] | None) -> Any:
+def _evaluated(annotation: str, names: dict[str, Any], function: Callable[..., Any] | None, package: str) -> Any:
     try:
         return eval(annotation, names)  # noqa: S307 - what typing.get_type_hints does, one name at a time
     except NameError as error:
-        found = _for_type_checkers(str(error.name), function) if function else None
+        found = _for_type_checkers(str(error.name), function, package) if function else None
         if found is None:
             raise
-        return _evaluated(annotation, {**names, str(error.name): found}, function)
+        return _evaluated(annotation, {**names, str(error.name): found}, function, package)
 
 
-def _for_type_checkers(name: str, function: Callable[..., Any]) -> Any:
-    """Import what a name stands for under `if TYPE_CHECKING:` of the function's file; None where it is not there."""
+def _for_type_checkers(name: str, function: Callable[..., Any], package: str) -> Any:
+    """Import what a name stands for under `if TYPE_CHECKING:` of the function's file; None where it is not there.
+
+    Where a package is given, nothing else is imported.
+    """
     try:
         tree = ast.parse(Path(inspect.getsourcefile(function) or "").read_text("utf-8"))
     except (OSError, TypeError, SyntaxError, ValueError):
@@ -56,8 +62,13 @@ def _for_type_checkers(name: str, function: Callable[..., Any]) -> Any:
             continue
         for alias in node.names:
             if (alias.asname or alias.name.split(".")[0]) == name:
-                return _imported(node, alias)
+                return _imported(node, alias) if _is_from(node, alias, package) else None
     return None
+
+
+def _is_from(node: ast.Import | ast.ImportFrom, alias: ast.alias, package: str) -> bool:
+    module = alias.name if isinstance(node, ast.Import) else node.module or ""
+    return not package or f"{module}.".startswith(f"{package}.")
 
 
 def _imported(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> Any:

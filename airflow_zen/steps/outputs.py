@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, NotRequired, Required, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field
+from types import UnionType
+from typing import Annotated, Any, NotRequired, Required, Union, get_args, get_origin, get_type_hints
 
 from airflow_zen.errors import OutputError, StepDefinitionError
 from airflow_zen.materializers.artifact import Artifact
@@ -15,6 +17,8 @@ from airflow_zen.steps.each import Each, apart, is_each
 from airflow_zen.steps.streams import fitted
 
 SINGLE = "output"
+
+_MAYBE = frozenset({"Optional", "Union", "Required", "NotRequired"})
 
 
 class Output:
@@ -36,12 +40,14 @@ class Output:
 class Outputs:
     """The outputs of a step: `names`, and whether they are `several` (a name each) or one value.
 
-    `each` says that this value is a list whose elements are artifacts.
+    `each` says that this value is a list whose elements are artifacts. `called` are the names of artifacts that are
+    written out, `Artifact("features")`, by output.
     """
 
     names: tuple[str, ...] = (SINGLE,)
     several: bool = False
     each: bool = False
+    called: Mapping[str, str] = field(default_factory=dict)
 
     def split(self, result: Any) -> dict[str, Any]:
         """Hand out a function's result by output name; raises `OutputError` when it does not fit."""
@@ -68,7 +74,7 @@ def declared_outputs(function: Callable[..., Any]) -> Outputs:
         return Outputs()
     if isinstance(annotation, str):
         annotation = _Written(annotation, function).read()
-    return _checked(_of(annotation))
+    return _checked(_of(annotation, function))
 
 
 def output_types(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Any]:
@@ -130,30 +136,69 @@ def _field_types(owner: type, function: Callable[..., Any]) -> Mapping[str, Any]
 
 
 def _checked(outputs: Outputs) -> Outputs:
-    """Refuse names that Airflow keeps for itself in XCom."""
+    """Refuse names that Airflow keeps for itself in XCom, and names of artifacts that two outputs would have."""
     for name in outputs.names:
         if name == "return_value" or name.startswith("_link_"):
             raise StepDefinitionError(f"An output cannot be named {name!r}, which is Airflow's own. Rename it.")
+    called = list(outputs.called.values())
+    if len(set(called)) != len(called):
+        raise StepDefinitionError(
+            f"Two outputs of one step cannot be one artifact, got the names {called}. Rename one."
+        )
+    if outputs.each and called:
+        raise StepDefinitionError(
+            f"Artifact({called[0]!r}) cannot name a list marked Each, of which every element is an artifact. Leave the "
+            "name out."
+        )
     return outputs
 
 
-def _of(annotation: Any) -> Outputs:
+def _of(annotation: Any, function: Callable[..., Any]) -> Outputs:
     if annotation is None or annotation is type(None):
         return Outputs(())
     if isinstance(annotation, Outputs):
         return annotation
     if isinstance(annotation, Output):
         _refuse_each(annotation.types.values())
-        return Outputs(tuple(annotation.types), several=True)
+        return _called(tuple(annotation.types), [_name(held, function) for held in annotation.types.values()])
     fields = _fields(annotation)
     if fields:
-        return Outputs(fields, several=True)
+        held = [annotation.__annotations__.get(name) for name in fields]
+        return _called(fields, [_name(each, function, annotation) for each in held])
     if get_origin(annotation) is tuple:
         _refuse_each(get_args(annotation))
         names = [_label(element) for element in get_args(annotation)]
-        if any(names):
-            return _several(names)
-    return Outputs((_label(annotation) or SINGLE,), each=is_each(annotation))
+        called = [_name(element, function) for element in get_args(annotation)]
+        if any(names) or any(called):
+            return _called(_several(names), called)
+    label, name = _label(annotation) or SINGLE, _name(annotation, function)
+    return Outputs((label,), each=is_each(annotation), called={label: name} if name else {})
+
+
+def _called(names: tuple[str, ...], called: Iterable[str]) -> Outputs:
+    """Declare several outputs, with the names of the artifacts among them that have one of their own."""
+    return Outputs(names, several=True, called={name: held for name, held in zip(names, called, strict=True) if held})
+
+
+def _name(annotation: Any, function: Callable[..., Any], owner: type | None = None) -> str:
+    """Give `"features"` of `Annotated[T, Artifact("features")]`; of text, as a class may hold it, evaluating no type."""
+    annotation = getattr(annotation, "__forward_arg__", annotation)
+    if isinstance(annotation, str):
+        return _Written(annotation, _Surroundings(owner) if owner else function).name()
+    if get_origin(annotation) in (Required, NotRequired, Union, UnionType):
+        return next(filter(None, (_name(held, function, owner) for held in get_args(annotation))), "")
+    return _name_among(getattr(annotation, "__metadata__", ()))
+
+
+def _name_among(marks: Iterable[Any]) -> str:
+    return next((mark.name for mark in marks if isinstance(mark, Artifact) and mark.name), "")
+
+
+class _Surroundings:
+    """Let the annotations of a class be evaluated as those of a function are, in its module."""
+
+    def __init__(self, owner: type) -> None:
+        self.__globals__ = vars(sys.modules[owner.__module__])
 
 
 def _refuse_each(declared: Iterable[Any]) -> None:
@@ -165,13 +210,13 @@ def _refuse_each(declared: Iterable[Any]) -> None:
         )
 
 
-def _several(names: list[str]) -> Outputs:
+def _several(names: list[str]) -> tuple[str, ...]:
     if not all(names) or len(set(names)) != len(names):
         raise StepDefinitionError(
             f"Outputs must all have different names, got {names}: write "
-            'tuple[Annotated[A, "first"], Annotated[B, "second"]].'
+            'tuple[Annotated[A, "first"], Annotated[B, "second", Artifact("name")]].'
         )
-    return Outputs(tuple(names), several=True)
+    return tuple(names)
 
 
 def _fields(annotation: Any) -> tuple[str, ...]:
@@ -200,7 +245,7 @@ def _describe(result: Any) -> str:
 class _Written:
     """Read output names from an annotation that is still text (`from __future__ import annotations`)."""
 
-    def __init__(self, text: str, function: Callable[..., Any]) -> None:
+    def __init__(self, text: str, function: Any) -> None:
         self.text = text
         self.function = function
 
@@ -213,30 +258,49 @@ class _Written:
             return self._call(node)
         if isinstance(node, ast.Subscript):
             return self._subscript(node)
+        if isinstance(node, ast.BinOp) and (name := self._name(node)):
+            return Outputs(called={SINGLE: name})
         return evaluate(self.text, self.function) or object
+
+    def name(self) -> str:
+        """Give the name of the artifact that one output's annotation writes out; empty where it is none."""
+        node = ast.parse(self.text.strip(), mode="eval").body
+        if isinstance(node, ast.Name | ast.Attribute):
+            return _name_among(getattr(evaluate(self.text, self.function), "__metadata__", ()))
+        return self._name(node)
 
     def _call(self, node: ast.Call) -> Any:
         if evaluate(ast.unparse(node.func), self.function) is not Output:
             return object
-        self._refuse_each([keyword.value for keyword in node.keywords])
-        return Outputs(tuple(str(keyword.arg) for keyword in node.keywords), several=True)
+        held = [keyword.value for keyword in node.keywords]
+        self._refuse_each(held)
+        return _called(tuple(str(keyword.arg) for keyword in node.keywords), map(self._name, held))
 
     def _subscript(self, node: ast.Subscript) -> Any:
-        label, each = self._label(node), self._is_each(node)
-        if label or each:
-            return Outputs((label or SINGLE,), each=each)
+        label, each, name = self._label(node), self._is_each(node), self._name(node)
+        if label or each or name:
+            return Outputs((label or SINGLE,), each=each, called={label or SINGLE: name} if name else {})
         if ast.unparse(node.value).rsplit(".", 1)[-1] not in {"tuple", "Tuple"}:
             return object
         elements = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         self._refuse_each(elements)
-        names = [self._label(element) for element in elements]
-        return _several(names) if any(names) else object
+        names, called = [self._label(element) for element in elements], [self._name(element) for element in elements]
+        return _called(_several(names), called) if any(names) or any(called) else object
 
     def _refuse_each(self, elements: list[ast.expr]) -> None:
         _refuse_each(Annotated[list, Each] for element in elements if self._is_each(element))
 
     def _label(self, node: ast.expr) -> str:
         return next((mark for mark in self._marks(node) if isinstance(mark, str)), "")
+
+    def _name(self, node: ast.expr) -> str:
+        """Look beside the type, and inside what says that it may be missing."""
+        inner: list[ast.expr] = []
+        if isinstance(node, ast.BinOp):
+            inner = [node.left, node.right]
+        elif isinstance(node, ast.Subscript) and ast.unparse(node.value).rsplit(".", 1)[-1] in _MAYBE:
+            inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        return _name_among(self._marks(node)) or next(filter(None, map(self._name, inner)), "")
 
     def _is_each(self, node: ast.expr) -> bool:
         return any(mark is Each or isinstance(mark, Each) for mark in self._marks(node))
@@ -247,4 +311,4 @@ class _Written:
             return []
         if ast.unparse(node.value).rsplit(".", 1)[-1] != "Annotated":
             return []
-        return [evaluate(ast.unparse(mark), self.function) for mark in node.slice.elts[1:]]
+        return [evaluate(ast.unparse(mark), self.function, imports="airflow_zen") for mark in node.slice.elts[1:]]

@@ -24,6 +24,7 @@ from airflow_zen.lineage.step_run import StepRun, StepState
 from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments, as_json
 from airflow_zen.steps.key import CacheKey, cache_key
+from airflow_zen.steps.naming import name_outputs
 from airflow_zen.steps.outputs import take
 from airflow_zen.steps.reuse import never_reused, reusable, what_is_new
 from airflow_zen.steps.saving import artifact_name, save_outputs
@@ -58,7 +59,7 @@ def run_step(step: Step, arguments: Arguments, stack: Stack, run: StepRun, watch
         _close(stack, _ended(run, stack, error, watcher), stack.lineage.start(run))
         raise
     if entry:
-        return _reuse(entry, stack, run, watcher)
+        return _reuse(step, entry, stack, run, watcher)
     notebook = Notebook(frozenset(run.inputs), frozenset(step.outputs.names))
     with flight, ThreadPoolExecutor(1) as pool, _scratch(stack) as scratch:
         opening = pool.submit(stack.lineage.start, run)
@@ -79,8 +80,7 @@ def run_step(step: Step, arguments: Arguments, stack: Stack, run: StepRun, watch
         )
         if not key or not (run.outputs or step.outputs.each or step.cache_always) or not _remember(key, run, stack):
             flight.abandon()
-        _close(stack, run, opening.result())
-    return run
+        return _close(stack, run, opening.result(), step)
 
 
 def _look_up(
@@ -127,10 +127,10 @@ def _uncached(run: StepRun, reason: str) -> StepRun:
     return replace(run, cache="off", why=reason)
 
 
-def _reuse(entry: CacheEntry, stack: Stack, run: StepRun, watcher: Watcher) -> StepRun:
+def _reuse(step: Step, entry: CacheEntry, stack: Stack, run: StepRun, watcher: Watcher) -> StepRun:
     """Give the remembered refs, and record the run as a hit."""
     outputs = {
-        name: stack.store.relocate(ref).reused_from(entry.origin).named(artifact_name(run, name))
+        name: stack.store.relocate(ref).reused_from(entry.origin).named(artifact_name(step, run, name))
         for name, ref in entry.outputs.items()
     }
     log.info("cached: reusing the result of %s (%.1f s saved)", entry.origin, entry.seconds)
@@ -138,8 +138,7 @@ def _reuse(entry: CacheEntry, stack: Stack, run: StepRun, watcher: Watcher) -> S
     opened = stack.lineage.start(run)
     watcher.opened(opened)
     run = replace(run, state=StepState.FINISHED, ended=stack.clock())
-    _close(stack, run, opened)
-    return run
+    return _close(stack, run, opened, step)
 
 
 @contextmanager
@@ -185,13 +184,20 @@ def _remember(key: CacheKey, run: StepRun, stack: Stack) -> bool:
     return True
 
 
-def _close(stack: Stack, run: StepRun, opened: Opened) -> None:
-    """Send the run to the lineage server and write its record; neither may change the step's own outcome."""
-    delivered = stack.lineage.finish(run, opened)
+def _close(stack: Stack, run: StepRun, opened: Opened, step: Step | None = None) -> StepRun:
+    """Send the run to the lineage server and write its record; neither may change the step's own outcome.
+
+    Meanwhile the outputs of a step that succeeded become versions of their names.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        naming = pool.submit(name_outputs, step, stack, run) if step and run.outputs else None
+        delivered = stack.lineage.finish(run, opened)
+        run = replace(run, versions=naming.result()) if naming else run
     try:
         stack.records.put(run, delivered)
     except Exception as error:  # noqa: BLE001 - a step keeps its outcome, whatever the store says
         log.warning("The step run record of %s could not be written: %s", run.id, error)
+    return run
 
 
 def _ended(run: StepRun, stack: Stack, error: BaseException, watcher: Watcher) -> StepRun:

@@ -24,7 +24,8 @@ def save_outputs(step: Step, values: Mapping[str, Any], stack: Stack, run: StepR
     """
 
     def save(name: str) -> SavedArtifact:
-        return stack.save(values[name], artifact_name(run, name), step.declared_class(name), step.stored_by(name))
+        called = artifact_name(step, run, name)
+        return stack.save(values[name], called, step.declared_class(name), step.stored_by(name))
 
     streams = [name for name, value in values.items() if isinstance(value, Iterator)]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -34,8 +35,13 @@ def save_outputs(step: Step, values: Mapping[str, Any], stack: Stack, run: StepR
     return {name: saved[name] for name in values}
 
 
-def artifact_name(run: StepRun, output: str) -> str:
-    """Name an output's artifact after its DAG and task: `dag/task`, `dag/task.train`, `dag/task[3]`."""
+def artifact_name(step: Step, run: StepRun, output: str) -> str:
+    """Give an output's artifact the name that is written out, or one after DAG and task.
+
+    Such are `dag/task`, `dag/task.train`, and `dag/task[3]` for an element of a list marked `Each`.
+    """
+    if output in step.outputs.called:
+        return step.outputs.called[output]
     name = f"{run.id.dag_id}/{run.id.task_id}"
     if output == SINGLE or output.startswith(f"{SINGLE}["):
         return f"{name}{output.removeprefix(SINGLE)}"

@@ -59,7 +59,7 @@ class Step:
     def materializers(self) -> list[type[Materializer]]:
         """The materializers that its annotations name, on outputs and on parameters."""
         named = [*self.output_artifacts.values(), *parameter_artifacts(self.function)]
-        return [artifact.materializer for artifact in named]
+        return [artifact.materializer for artifact in named if artifact.materializer]
 
     def reader(self, stack: Stack) -> Stack:
         """Give a stack that also reads what the step's own materializers write."""

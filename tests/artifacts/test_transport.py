@@ -205,3 +205,26 @@ def test_scans_with_sizes_and_times(transport):
     assert [each.size for each in found] == [len(each.key) - len("top/") for each in found]
     assert all(begun - 5 < each.modified < time.time() + 5 for each in found)
     assert not list(transport.scan("nowhere"))
+
+
+def test_first_key(transport):
+    """The first key of a folder, and the first after another, are found at any depth; none is None."""
+    for name in ("m", "b", "c/d", "c.e", "b-c"):
+        transport.write(f"names/{name}", b"1")
+    transport.write("namesake/a", b"1")
+    assert transport.first("names") == "names/b"
+    assert transport.first("names", after="names/b") == "names/b-c"
+    assert transport.first("names", after="names/c") == "names/c.e"
+    assert transport.first("names", after="names/c.e") == "names/c/d"
+    assert transport.first("names", after="names/c/d") == "names/m"
+    assert transport.first("names", after="names/m") is None
+    assert transport.first("none") is None
+    assert transport.first("names/c") == "names/c/d"
+
+
+def test_folders(transport):
+    """The folders of a folder are named in order, whatever lies in them, and files are not."""
+    for name in ("b/x/1", "a/2", "a/3", "c"):
+        transport.write(f"names/{name}", b"1")
+    assert list(transport.folders("names")) == ["a", "b"]
+    assert list(transport.folders("nothing")) == []

@@ -11,6 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from typing import Any, Self
 
+# What the proxy says of each answer itself.
+_OWN_HEADERS = frozenset({"connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"})
+
 
 class Failure(Enum):
     """What the chosen request meets: the server dies before it, after it, or only the answer is lost."""
@@ -68,10 +71,13 @@ class FlakyProxy:
                 target.request(self.command, self.path, body, dict(self.headers))
                 answer = target.getresponse()
                 data = answer.read()
+                headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in _OWN_HEADERS]
                 target.close()
                 if fate is not None:
                     return self._drop()
                 self.send_response(answer.status)
+                for name, value in headers:
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)

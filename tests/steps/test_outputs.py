@@ -3,11 +3,13 @@
 import decimal
 import importlib.util
 import sys
-from typing import Annotated, NamedTuple, TypedDict
+from typing import Annotated, NamedTuple, Optional, TypedDict, Union
 
 import pytest
 
-from airflow_zen.errors import OutputError, StepDefinitionError
+from airflow_zen.errors import ArtifactNameError, OutputError, StepDefinitionError
+from airflow_zen.materializers.artifact import Artifact
+from airflow_zen.steps.each import Each
 from airflow_zen.steps.outputs import Output, Outputs, declared_outputs, output_types, take
 
 
@@ -21,9 +23,24 @@ class Parts(TypedDict):
     test: str
 
 
+class Named(NamedTuple):
+    train: Annotated[int, Artifact("flights/train")]
+    test: str
+
+
+class NamedLater(TypedDict):
+    train: "Annotated[Unknown, Artifact('flights/train')]"  # noqa: F821
+    test: str
+
+
+Features = Annotated[int, Artifact("features")]
+
+
 def _define(annotation, future):
     """Define a function with the annotation as written, evaluated at once or kept as text."""
     names = {"Output": Output, "Annotated": Annotated, "Pair": Pair, "Parts": Parts, "tuple": tuple}
+    names |= {"Artifact": Artifact, "Named": Named, "NamedLater": NamedLater, "Features": Features, "Each": Each}
+    names |= {"Optional": Optional, "Union": Union}
     head = "from __future__ import annotations\n" if future else ""
     exec(compile(f"{head}def step() -> {annotation}: ...", "<step>", "exec"), names)
     return names["step"]
@@ -140,3 +157,69 @@ def test_types_are_read_where_they_were_written(tmp_path):
     for name in ("parts", "pair", "quoted"):
         assert output_types(getattr(module, name), TWO) == {"train": int, "test": str}
     assert output_types(module.checked, Outputs()) == {"output": decimal.Decimal}
+
+
+TRAIN = Outputs(("train", "test"), several=True, called={"train": "flights/train"})
+ONE = Outputs(called={"output": "features"})
+
+
+@pytest.mark.parametrize("future", [False, True])
+@pytest.mark.parametrize(
+    ("annotation", "expected"),
+    [
+        ('Annotated[int, Artifact("features")]', ONE),
+        ('Annotated[int, "score", Artifact("features")]', Outputs(("score",), called={"score": "features"})),
+        ('Annotated[int, Artifact(name="features")] | None', ONE),
+        ('Optional[Annotated[int, Artifact("features")]]', ONE),
+        ('Union[None, Annotated[int, Artifact("features")]]', ONE),
+        ("Features", ONE),
+        ('Output(train=Annotated[int, Artifact("flights/train")], test=str)', TRAIN),
+        ('tuple[Annotated[int, "train", Artifact("flights/train")], Annotated[str, "test"]]', TRAIN),
+        ("Named", TRAIN),
+        ("NamedLater", TRAIN),
+    ],
+)
+def test_names_of_artifacts_are_read_from_each_form(annotation, expected, future):
+    """Wherever `Artifact("name")` is written, the name is known when the DAG is parsed."""
+    assert declared_outputs(_define(annotation, future)) == expected
+
+
+def test_a_name_is_known_without_the_type():
+    """The name is read beside a type that does not exist at run time."""
+    for annotation in ('Annotated[Unknown, Artifact("features")]', 'Annotated[Unknown, Artifact("features")] | None'):
+        assert declared_outputs(_define(annotation, future=True)) == ONE
+
+
+def test_a_name_is_known_when_only_type_checkers_import_it(tmp_path):
+    """`Artifact` under `if TYPE_CHECKING:`, where linters move it, names the output all the same."""
+    path = tmp_path / "moved.py"
+    path.write_text(
+        "from __future__ import annotations\n"
+        "from typing import TYPE_CHECKING, Annotated\n"
+        "if TYPE_CHECKING:\n"
+        "    from antigravity_of_no_such_name import Frame\n"
+        "    from airflow_zen import Artifact\n"
+        "def step() -> Annotated[Frame, Artifact('features')]: ...\n"
+        "def other() -> Annotated[Frame, Frame]: ...\n"
+    )
+    spec = importlib.util.spec_from_file_location("moved", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert declared_outputs(module.step) == ONE
+    assert declared_outputs(module.other) == Outputs()
+
+
+@pytest.mark.parametrize("future", [False, True])
+@pytest.mark.parametrize(
+    ("annotation", "error", "message"),
+    [
+        ('Annotated[int, Artifact("/a")]', ArtifactNameError, "cannot be named '/a'"),
+        ('Annotated[list[int], Each, Artifact("a")]', StepDefinitionError, "Leave the name out"),
+        ('tuple[Annotated[int, Artifact("a")], Annotated[int, Artifact("b")]]', StepDefinitionError, '"first"'),
+        ('Output(a=Annotated[int, Artifact("x")], b=Annotated[int, Artifact("x")])', StepDefinitionError, "Rename one"),
+    ],
+)
+def test_names_that_cannot_work_are_refused(annotation, error, message, future):
+    """A name that cannot be, stands twice or belongs to no single artifact is an error where the DAG is parsed."""
+    with pytest.raises(error, match=message):
+        declared_outputs(_define(annotation, future))

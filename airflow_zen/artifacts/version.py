@@ -1,0 +1,178 @@
+"""One version of a named artifact, and the form of names, tags and version labels."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.errors import ArtifactCorrupt, ArtifactNameError, ArtifactRefused
+
+FORMAT_VERSION = 1
+LATEST = "latest"
+
+# Milliseconds counted down from here are 13 digits until the year 2286, and the newest come first in a listing.
+_END = 9_999_999_999_999
+_DIGEST = 16
+_LONGEST_NAME = 250
+_KEY = re.compile(rf"(\d{{13}})-([0-9a-f]{{{_DIGEST}}})\.json")
+_LABEL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_DIGEST_PREFIX = re.compile(r"[0-9a-f]{6,64}")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+@dataclass(frozen=True)
+class ArtifactVersion:
+    """Tell one version of a named artifact.
+
+    `version` is its label for people, `created` seconds since the epoch. `origin` is the step run that made the
+    content new under this name (`dag/run/task/map index/try`) and `dag_run` its DAG run (`dag/run`); both are empty for
+    what was saved by hand. `tags` are those given with it; later ones lie beside it. `metadata` are facts, as JSON.
+    """
+
+    name: str
+    version: str
+    created: float
+    ref: ArtifactRef
+    origin: str = ""
+    dag_run: str = ""
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def file_name(self) -> str:
+        """Name its object so that the first in a listing is the newest."""
+        return file_name(round(self.created * 1000), self.ref.digest)
+
+    def to_json(self) -> bytes:
+        """Write the document of `docs/format.md`."""
+        document = {
+            "airflow_zen": FORMAT_VERSION,
+            "name": self.name,
+            "version": self.version,
+            "created": self.created,
+            "ref": self.ref.to_wire(),
+            "origin": self.origin,
+            "dag_run": self.dag_run,
+            "tags": list(self.tags),
+            "metadata": dict(self.metadata),
+        }
+        return json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes, key: str) -> ArtifactVersion:
+        """Read the document back; raises `ArtifactRefused` for a newer format, `ArtifactCorrupt` for none."""
+        try:
+            document = json.loads(text)
+            if document["airflow_zen"] != FORMAT_VERSION:
+                raise ArtifactRefused(
+                    f"{key} has format {document['airflow_zen']!r}; this airflow_zen reads {FORMAT_VERSION}. "
+                    "Install a newer airflow-provider-zen."
+                )
+            return cls(
+                name=str(document["name"]),
+                version=str(document["version"]),
+                created=float(document["created"]),
+                ref=ArtifactRef.from_wire(document["ref"]),
+                origin=str(document["origin"]),
+                dag_run=str(document["dag_run"]),
+                tags=tuple(document["tags"]),
+                metadata=document["metadata"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, ArtifactRefused):
+                raise
+            raise ArtifactCorrupt(f"{key} is not readable: {error}.") from error
+
+
+@dataclass(frozen=True)
+class Made:
+    """Say under which version an artifact is known by its name, and whether its content is new there."""
+
+    version: str
+    changed: bool
+
+
+def file_name(milliseconds: int, digest: str) -> str:
+    """Name a version's object by the time counted down, and by its content."""
+    return f"{countdown(milliseconds)}-{digest[:_DIGEST]}.json"
+
+
+def countdown(milliseconds: int) -> str:
+    """Count a time down, so that later times come first as text."""
+    return f"{_END - milliseconds:013}"
+
+
+def parsed(key: str) -> tuple[int, str]:
+    """Read the milliseconds since the epoch and the digest's first 16 characters out of a version's key."""
+    found = _KEY.fullmatch(key.rpartition("/")[2])
+    if found is None:
+        raise ArtifactCorrupt(f"{key!r} is no version of an artifact. Delete what does not belong there.")
+    return _END - int(found[1]), found[2]
+
+
+def label(milliseconds: int) -> str:
+    """Write a time as the label of a version: `2026-11-24T14:03:12.123Z`."""
+    moment = datetime.fromtimestamp(milliseconds // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03}Z"
+
+
+def milliseconds_of(moment: datetime) -> int:
+    """Count the milliseconds since the epoch; a time without a zone is UTC."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+def is_label(text: str) -> bool:
+    """Tell whether a text has the form of a version's label."""
+    return _LABEL.fullmatch(text) is not None
+
+
+def is_digest(text: str) -> bool:
+    """Tell whether a text may be the beginning of a digest, of 6 characters at least."""
+    return _DIGEST_PREFIX.fullmatch(text) is not None
+
+
+def as_time(text: str) -> int | None:
+    """Read an ISO date or time as milliseconds since the epoch, a date as its end; None for anything else."""
+    if _DATE.match(text) is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    day = timedelta(days=1, milliseconds=-1) if _DATE.fullmatch(text) else timedelta()
+    return milliseconds_of(moment + day)
+
+
+def checked_name(name: Any) -> str:
+    """Refuse a name that cannot be one: parts between slashes, at most 250 characters when percent-encoded."""
+    parts = name.split("/") if isinstance(name, str) else []
+    if not parts or not all(part.strip(" .") and part.isprintable() for part in parts) or name != name.strip():
+        raise ArtifactNameError(
+            f"An artifact cannot be named {name!r}. Write words, with slashes between them if there are several: "
+            "'flights/features'."
+        )
+    if "[" in name or "]" in name:
+        raise ArtifactNameError(
+            f"An artifact cannot be named {name!r}: brackets are for the instances of a mapped step. Leave them out."
+        )
+    if len(quote(name, safe="")) > _LONGEST_NAME:
+        raise ArtifactNameError(
+            f"The artifact name {name[:40]!r}… is longer than {_LONGEST_NAME} characters, percent-encoded. Shorten it."
+        )
+    return str(name)
+
+
+def checked_tag(tag: Any) -> str:
+    """Refuse a tag that could be taken for a digest, a date, or 'latest', all of which select versions too."""
+    if not isinstance(tag, str) or not tag.strip(" .") or not tag.isprintable() or tag != tag.strip():
+        raise ArtifactNameError(f"{tag!r} cannot be a tag. Write a word such as 'golden'.")
+    if tag == LATEST or is_digest(tag) or as_time(tag) is not None or len(quote(tag, safe="")) > _LONGEST_NAME:
+        raise ArtifactNameError(f"{tag!r} cannot be a tag: it reads as a digest, a date or 'latest', or is too long.")
+    return str(tag)
