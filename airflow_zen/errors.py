@@ -43,6 +43,10 @@ class ArtifactRefused(ZenError, ValueError):
     """A ref is malformed, or points outside the artifact root."""
 
 
+class StoreRefused(ZenError, PermissionError):
+    """The artifact root's store refuses the credentials, has no such bucket, or has it in another region."""
+
+
 class AlreadyExists(ZenError, FileExistsError):
     """A write that must create found the key taken."""
 

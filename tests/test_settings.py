@@ -87,7 +87,10 @@ def test_s3_credentials_come_from_the_connection(zen, monkeypatch):
     ("connection", "reason"),
     [
         ('{"conn_type": "http"}', "of type 'http'"),
-        ('{"conn_type": "aws", "extra": {"role_arn": "r"}}', "assumes a role"),
+        (
+            '{"conn_type": "aws", "extra": {"role_arn": "r", "assume_role_method": "assume_role_with_saml"}}',
+            "by 'assume_r",
+        ),
     ],
 )
 def test_connections_that_cannot_be_used_say_why(zen, monkeypatch, connection, reason):

@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_zen.artifacts.parallel import in_parallel, publish_files
 from airflow_zen.artifacts.ref import file_hash
+from airflow_zen.artifacts.refusals import explained
 from airflow_zen.artifacts.root import relative_key
 from airflow_zen.artifacts.transport import StoredObject
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
@@ -25,13 +26,9 @@ class FsspecTransport:
     scratch: Path | None = None
 
     def __init__(self, root: str, options: Mapping[str, Any]) -> None:
-        import fsspec
-
         self.root = root
         try:
-            self.fs, path = fsspec.core.url_to_fs(
-                root, use_listings_cache=False, skip_instance_cache=True, **dict(options)
-            )
+            self.fs, path = _opened(root, _understood(options))
         except (ImportError, ValueError) as error:
             raise SettingsError(
                 f"[zen] artifact_root {root!r} cannot be opened: {error}. Install the filesystem of its scheme, for "
@@ -41,51 +38,45 @@ class FsspecTransport:
 
     def read(self, key: str) -> bytes:
         """Fetch with one request."""
-        try:
+        with explained(self.root, key):
             return bytes(self.fs.cat_file(self._path(key)))
-        except FileNotFoundError as error:
-            raise ArtifactNotFound(f"Nothing is stored at {self.root}/{key}.") from error
 
     def write(self, key: str, data: bytes) -> None:
         """Store with one request."""
-        self._make_parent(key)
-        self.fs.pipe_file(self._path(key), data)
+        with explained(self.root):
+            self._make_parent(key)
+            self.fs.pipe_file(self._path(key), data)
 
     def create(self, key: str, data: bytes) -> None:
         """Store with one conditional request, where the filesystem knows how."""
-        self._make_parent(key)
-        try:
-            self.fs.pipe_file(self._path(key), data, mode="create")
-        except FileExistsError as error:
-            raise AlreadyExists(f"{self.root}/{key} exists.") from error
-        except OSError as error:
-            if not _is_precondition(error):
-                raise
-            raise AlreadyExists(f"{self.root}/{key} exists.") from error
+        with explained(self.root):
+            self._make_parent(key)
+            try:
+                self.fs.pipe_file(self._path(key), data, mode="create")
+            except FileExistsError as error:
+                raise AlreadyExists(f"{self.root}/{key} exists.") from error
+            except OSError as error:
+                if not _is_precondition(error):
+                    raise
+                raise AlreadyExists(f"{self.root}/{key} exists.") from error
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Fetch with one request."""
-        try:
+        with explained(self.root, key):
             return bytes(self.fs.cat_file(self._path(key), start=start, end=end))
-        except FileNotFoundError as error:
-            raise ArtifactNotFound(f"Nothing is stored at {self.root}/{key}.") from error
 
     def size(self, key: str) -> int:
         """Ask for the object's size."""
-        try:
+        with explained(self.root, key):
             return int(self.fs.info(self._path(key))["size"])
-        except FileNotFoundError as error:
-            raise ArtifactNotFound(f"Nothing is stored at {self.root}/{key}.") from error
 
     def object_store_options(self) -> None:
         """Give none: what fsspec was told, others do not understand."""
 
     def download(self, key: str, path: Path) -> str:
         """Fetch into a file, then hash it."""
-        try:
+        with explained(self.root, key):
             self.fs.get_file(self._path(key), str(path))
-        except FileNotFoundError as error:
-            raise ArtifactNotFound(f"Nothing is stored at {self.root}/{key}.") from error
         return file_hash(path)
 
     def local(self, key: str) -> Path | None:
@@ -99,24 +90,30 @@ class FsspecTransport:
     def copy(self, prefix: str, url: str, names: Iterable[str]) -> None:
         """Copy on the server."""
         key = relative_key(self.root, url)
-        in_parallel(lambda name: self.fs.cp_file(self._path(f"{prefix}/{name}"), self._path(f"{key}/{name}")), names)
+        with explained(self.root, prefix):
+            in_parallel(
+                lambda name: self.fs.cp_file(self._path(f"{prefix}/{name}"), self._path(f"{key}/{name}")), names
+            )
 
     def exists(self, key: str) -> bool:
         """Ask for the object's size."""
         try:
-            self.fs.info(self._path(key))
-        except FileNotFoundError:
+            self.size(key)
+        except ArtifactNotFound:
             return False
         return True
 
     def list(self, prefix: str) -> Iterator[str]:
         """List recursively."""
-        for path in sorted(self.fs.find(self._path(prefix))):
+        with explained(self.root):
+            paths = sorted(self.fs.find(self._path(prefix)))
+        for path in paths:
             yield self._key(path)
 
     def scan(self, prefix: str) -> Iterator[StoredObject]:
         """List recursively, with what the filesystem says of each."""
-        found = self.fs.find(self._path(prefix), detail=True)
+        with explained(self.root):
+            found = self.fs.find(self._path(prefix), detail=True)
         for path in sorted(found):
             yield StoredObject(self._key(path), int(found[path]["size"] or 0), _written(found[path]))
 
@@ -138,7 +135,8 @@ class FsspecTransport:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete one by one, in parallel."""
-        in_parallel(self._delete, keys)
+        with explained(self.root):
+            in_parallel(self._delete, keys)
 
     def _first_of_s3(self, prefix: str, after: str) -> str | None:
         bucket, _, path = self._path(f"{prefix}/").partition("/")
@@ -154,8 +152,9 @@ class FsspecTransport:
         return path[start:] if self.base.startswith("/") else path.lstrip("/")[start:]
 
     def _upload(self, path: Path, key: str) -> None:
-        self._make_parent(key)
-        self.fs.put_file(str(path), self._path(key))
+        with explained(self.root):
+            self._make_parent(key)
+            self.fs.put_file(str(path), self._path(key))
 
     def _make_parent(self, key: str) -> None:
         # Object stores have no folders to make; asking for one costs s3fs a request for the bucket.
@@ -177,6 +176,27 @@ def _written(info: Mapping[str, Any]) -> float:
     if isinstance(told, int | float):
         return float(told)
     return (told if isinstance(told, datetime) else datetime.fromisoformat(str(told))).timestamp()
+
+
+def _opened(root: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    import fsspec
+
+    fresh = {"use_listings_cache": False, "skip_instance_cache": True, **options}
+    if root.startswith(("gs://", "gcs://")) and "endpoint_url" in options:
+        # The front door of gcsfs asks by gRPC what kind of bucket it is; elsewhere than at Google it waits minutes for that.
+        from gcsfs.core import GCSFileSystem
+
+        return GCSFileSystem(**fresh), GCSFileSystem._strip_protocol(root)  # noqa: SLF001 - fsspec's own protocol
+    opened: tuple[Any, str] = fsspec.core.url_to_fs(root, **fresh)
+    return opened
+
+
+def _understood(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the session of an identity in its place: s3fs knows only that."""
+    understood = dict(options)
+    if "identity" in understood:
+        understood["session"] = understood.pop("identity").for_s3fs()
+    return understood
 
 
 def _is_precondition(error: OSError) -> bool:

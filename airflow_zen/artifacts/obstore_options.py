@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
+
+from airflow_zen.artifacts.aws_identity import AwsIdentity
 
 _S3_NAMES = {
     "key": "access_key_id",
@@ -20,6 +24,11 @@ _S3_CLIENT_NAMES = {"endpoint_url": "endpoint", "region_name": "region"}
 # botocore's settings that ask for what obstore does anyway: no trailing checksums, paths instead of host names.
 _S3_NEEDLESS = {"request_checksum_calculation", "response_checksum_validation"}
 _AZURE_NAMES = {"account_name": "account_name", "account_key": "account_key", "sas_token": "sas_token"}
+_S3_ENCRYPTION = {
+    "ServerSideEncryption": "server_side_encryption",
+    "SSEKMSKeyId": "sse_kms_key_id",
+    "BucketKeyEnabled": "sse_bucket_key_enabled",
+}
 # Sources of credentials that botocore and obstore read alike; files such as ~/.aws only botocore reads.
 _S3_ENVIRONMENT = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
 
@@ -29,10 +38,14 @@ _threads = {"running": False, "lost": False}
 
 @dataclass(frozen=True)
 class ObstoreSettings:
-    """What `obstore.store.from_url` is given."""
+    """What `obstore.store.from_url` is given.
+
+    identity: whose credentials are asked for again and again; None where `config` holds them.
+    """
 
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
     client: Mapping[str, Any] = field(default_factory=dict)
+    identity: AwsIdentity | None = None
 
 
 def translate(
@@ -47,7 +60,7 @@ def translate(
     if _threads["lost"] or importlib.util.find_spec("obstore") is None:
         return None
     if scheme in {"s3", "s3a"}:
-        return _s3(options, environment)
+        return _s3(root, options, environment)
     if scheme in {"gs", "gcs"}:
         return None if options or "GOOGLE_APPLICATION_CREDENTIALS" not in environment else ObstoreSettings()
     if set(options) <= set(_AZURE_NAMES) and "account_name" in options:
@@ -55,30 +68,101 @@ def translate(
     return None
 
 
-def _s3(options: Mapping[str, Any], environment: Mapping[str, str]) -> ObstoreSettings | None:
+def _s3(root: str, options: Mapping[str, Any], environment: Mapping[str, str]) -> ObstoreSettings | None:
     # Every file was hashed for its digest and is held to it when it is read; to hash it again for the request's signature
     # would cost half a second per GB.
-    config: dict[str, Any] = {"unsigned_payload": True}
+    settings: ObstoreSettings | None = ObstoreSettings({"unsigned_payload": True})
     for name, value in options.items():
-        if name in _S3_NAMES:
-            config[_S3_NAMES[name]] = value
-        elif name == "anon":
-            config["skip_signature"] = bool(value)
-        elif name == "client_kwargs" and set(value) <= set(_S3_CLIENT_NAMES):
-            config.update({_S3_CLIENT_NAMES[inner]: held for inner, held in value.items()})
-        elif name == "config_kwargs" and set(value) <= _S3_NEEDLESS:
-            continue
-        else:
+        if settings is None:
             return None
-    signed = "access_key_id" in config or config.get("skip_signature")
-    if not signed and ("AWS_PROFILE" in environment or not any(name in environment for name in _S3_ENVIRONMENT)):
+        settings = _s3_option(settings, name, value)
+    if settings is None or not (_s3_signed(settings) or _s3_signed_by(environment)):
         return None
+    config = dict(settings.config)
     endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
     if endpoint:
         config.setdefault("endpoint", endpoint)
     config.setdefault("region", environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1")
-    client = {"allow_http": True} if str(config.get("endpoint", "")).startswith("http://") else {}
-    return ObstoreSettings({name: value for name, value in config.items() if value is not None}, client)
+    client = dict(settings.client)
+    if str(config.get("endpoint", "")).startswith("http://"):
+        client["allow_http"] = True
+    if not client.keys() & {"root_certificate", "allow_invalid_certificates"} and environment.get("AWS_CA_BUNDLE"):
+        client["root_certificate"] = Path(environment["AWS_CA_BUNDLE"]).read_bytes()
+    return replace(settings, config=_with_host({k: v for k, v in config.items() if v is not None}, root), client=client)
+
+
+def _s3_option(settings: ObstoreSettings, name: str, value: Any) -> ObstoreSettings | None:
+    """Add one of s3fs's options; None where obstore has no word for it."""
+    if name in _S3_NAMES:
+        return _with(settings, {_S3_NAMES[name]: value})
+    if name == "anon":
+        return _with(settings, {"skip_signature": bool(value)})
+    if name == "profile":
+        return replace(settings, identity=AwsIdentity(profile=value))
+    if name == "identity":
+        return replace(settings, identity=value)
+    if name == "client_kwargs":
+        return _s3_client(settings, value)
+    if name == "config_kwargs":
+        return _s3_behaviour(settings, value)
+    if name == "s3_additional_kwargs":
+        return _s3_encryption(settings, value)
+    return None
+
+
+def _s3_client(settings: ObstoreSettings, value: Mapping[str, Any]) -> ObstoreSettings | None:
+    if not set(value) <= {*_S3_CLIENT_NAMES, "verify"}:
+        return None
+    settings = _with(settings, {_S3_CLIENT_NAMES[inner]: held for inner, held in value.items() if inner != "verify"})
+    verify = value.get("verify")
+    if verify is False:
+        return replace(settings, client={"allow_invalid_certificates": True})
+    return (
+        replace(settings, client={"root_certificate": Path(verify).read_bytes()})
+        if isinstance(verify, str)
+        else settings
+    )
+
+
+def _s3_behaviour(settings: ObstoreSettings, value: Mapping[str, Any]) -> ObstoreSettings | None:
+    if not set(value) <= {*_S3_NEEDLESS, "s3"} or not set(value.get("s3", {})) <= {"addressing_style"}:
+        return None
+    virtual = value.get("s3", {}).get("addressing_style") == "virtual"
+    return _with(settings, {"virtual_hosted_style_request": True}) if virtual else settings
+
+
+def _s3_encryption(settings: ObstoreSettings, value: Mapping[str, Any]) -> ObstoreSettings | None:
+    if not set(value) <= {*_S3_ENCRYPTION, "SSECustomerKey", "SSECustomerAlgorithm"}:
+        return None
+    settings = _with(
+        settings, {_S3_ENCRYPTION[inner]: held for inner, held in value.items() if inner in _S3_ENCRYPTION}
+    )
+    if "SSECustomerKey" not in value:
+        return settings
+    key = base64.b64encode(value["SSECustomerKey"].encode()).decode()
+    return _with(settings, {"server_side_encryption": "sse-c", "sse_customer_key_base64": key})
+
+
+def _s3_signed(settings: ObstoreSettings) -> bool:
+    held = settings.config
+    return "access_key_id" in held or bool(held.get("skip_signature")) or settings.identity is not None
+
+
+def _s3_signed_by(environment: Mapping[str, str]) -> bool:
+    return "AWS_PROFILE" not in environment and any(name in environment for name in _S3_ENVIRONMENT)
+
+
+def _with(settings: ObstoreSettings, config: Mapping[str, Any]) -> ObstoreSettings:
+    return replace(settings, config={**settings.config, **config})
+
+
+def _with_host(config: dict[str, Any], root: str) -> dict[str, Any]:
+    """Put the bucket before the endpoint's host where that is how the bucket is addressed: obstore leaves it to us."""
+    if not (config.get("virtual_hosted_style_request") and "endpoint" in config):
+        return config
+    scheme, _, host = config["endpoint"].partition("://")
+    bucket = root.partition("://")[2].partition("/")[0]
+    return config if host.startswith(f"{bucket}.") else {**config, "endpoint": f"{scheme}://{bucket}.{host}"}
 
 
 def note_use() -> None:

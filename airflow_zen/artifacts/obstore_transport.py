@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from airflow_zen.artifacts import obstore_options
 from airflow_zen.artifacts.parallel import in_parallel, publish_files
+from airflow_zen.artifacts.refusals import explained
 from airflow_zen.artifacts.root import relative_key
 from airflow_zen.artifacts.transport import StoredObject
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, ZenError
@@ -35,8 +37,9 @@ class ObstoreTransport:
         self._settings = settings
         self._obstore: Any = obstore
         self._process = os.getpid()
+        provider = {"credential_provider": settings.identity.for_obstore()} if settings.identity else {}
         self._opened = self._obstore.store.from_url(
-            root, config=dict(settings.config), client_options=dict(settings.client)
+            root, config=dict(settings.config), client_options=dict(settings.client), **provider
         )
 
     @property
@@ -47,39 +50,35 @@ class ObstoreTransport:
 
     def read(self, key: str) -> bytes:
         """Fetch with one request."""
-        try:
+        with explained(self.root, key):
             return bytes(self._obstore.get(self._store, key).bytes())
-        except FileNotFoundError as error:
-            raise ArtifactNotFound(f"Nothing is stored at {self.root}/{key}.") from error
 
     def write(self, key: str, data: bytes) -> None:
         """Store with one request."""
-        self._obstore.put(self._store, key, data, use_multipart=False)
+        with explained(self.root):
+            self._obstore.put(self._store, key, data, use_multipart=False)
 
     def create(self, key: str, data: bytes) -> None:
         """Store with one conditional request."""
         try:
-            self._obstore.put(self._store, key, data, mode="create", use_multipart=False)
+            with explained(self.root):
+                self._obstore.put(self._store, key, data, mode="create", use_multipart=False)
         except self._obstore.exceptions.AlreadyExistsError as error:
             raise AlreadyExists(f"{self.root}/{key} exists.") from error
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Fetch with one request."""
-        try:
+        with explained(self.root, key):
             return bytes(self._obstore.get_range(self._store, key, start=start, end=end))
-        except FileNotFoundError as error:
-            raise ArtifactNotFound(f"Nothing is stored at {self.root}/{key}.") from error
 
     def size(self, key: str) -> int:
         """Ask for the object's head."""
-        try:
+        with explained(self.root, key):
             return int(self._obstore.head(self._store, key)["size"])
-        except FileNotFoundError as error:
-            raise ArtifactNotFound(f"Nothing is stored at {self.root}/{key}.") from error
 
     def object_store_options(self) -> Mapping[str, str] | None:
         """Give the settings of an S3 root: polars is built on the same client."""
-        if not self.root.startswith("s3://"):
+        if not self.root.startswith("s3://") or self._settings.identity or set(self._settings.client) - {"allow_http"}:
             return None
         options = {f"aws_{name}": str(value) for name, value in self._settings.config.items()}
         return options | {f"aws_{name}": str(value).lower() for name, value in self._settings.client.items()}
@@ -87,14 +86,12 @@ class ObstoreTransport:
     def download(self, key: str, path: Path) -> str:
         """Stream into a file, and hash what passes by."""
         arrived = hashlib.sha256()
-        try:
+        with explained(self.root, key):
             response = self._obstore.get(self._store, key)
             with path.open("wb") as file:
                 for chunk in response.stream(min_chunk_size=_PASSING):
                     file.write(chunk)
                     arrived.update(chunk)
-        except FileNotFoundError as error:
-            raise ArtifactNotFound(f"Nothing is stored at {self.root}/{key}.") from error
         return arrived.hexdigest()
 
     def local(self, key: str) -> Path | None:
@@ -108,43 +105,57 @@ class ObstoreTransport:
     def copy(self, prefix: str, url: str, names: Iterable[str]) -> None:
         """Copy on the server."""
         key = relative_key(self.root, url)
-        in_parallel(lambda name: self._obstore.copy(self._store, f"{prefix}/{name}", f"{key}/{name}"), names)
+        with explained(self.root, prefix):
+            in_parallel(lambda name: self._obstore.copy(self._store, f"{prefix}/{name}", f"{key}/{name}"), names)
 
     def exists(self, key: str) -> bool:
         """Ask for the object's head."""
         try:
-            self._obstore.head(self._store, key)
-        except FileNotFoundError:
+            self.size(key)
+        except ArtifactNotFound:
             return False
         return True
 
     def list(self, prefix: str) -> Iterator[str]:
         """List in pages."""
-        for page in self._obstore.list(self._store, prefix):
-            yield from (entry["path"] for entry in page)
+        with explained(self.root):
+            for page in self._obstore.list(self._store, prefix):
+                yield from (entry["path"] for entry in page)
 
     def scan(self, prefix: str) -> Iterator[StoredObject]:
         """List in pages."""
-        for page in self._obstore.list(self._store, prefix):
-            for entry in page:
-                yield StoredObject(entry["path"], int(entry["size"]), entry["last_modified"].timestamp())
+        with explained(self.root):
+            for page in self._obstore.list(self._store, prefix):
+                for entry in page:
+                    yield StoredObject(entry["path"], int(entry["size"]), entry["last_modified"].timestamp())
 
     def first(self, prefix: str, after: str = "") -> str | None:
         """Ask for one page, which is all that is taken of the listing."""
-        pages = self._obstore.list(self._store, prefix, offset=after or None, chunk_size=1)
-        return next((str(entry["path"]) for page in pages for entry in page), None)
+        with explained(self.root):
+            pages = self._obstore.list(self._store, prefix, offset=after or None, chunk_size=1)
+            return next((str(entry["path"]) for page in pages for entry in page), None)
 
     def folders(self, prefix: str) -> Iterator[str]:
         """Ask for common prefixes."""
-        found = self._obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]
+        with explained(self.root):
+            found = self._obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]
         yield from sorted(path.rstrip("/").rpartition("/")[2] for path in found)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete in batches."""
         todo = list(keys)
-        if todo:
-            self._obstore.delete(self._store, todo)
+        with explained(self.root):
+            try:
+                self._obstore.delete(self._store, todo)
+            except FileNotFoundError:
+                # Azure's batch tells of one that is gone already, and the rest of the list may still be there.
+                in_parallel(self._delete, todo)
+
+    def _delete(self, key: str) -> None:
+        with suppress(FileNotFoundError):
+            self._obstore.delete(self._store, key)
 
     def _upload(self, path: Path, key: str) -> None:
         multipart = path.stat().st_size > _SINGLE_PUT
-        self._obstore.put(self._store, key, path, use_multipart=multipart, chunk_size=_CHUNK)
+        with explained(self.root):
+            self._obstore.put(self._store, key, path, use_multipart=multipart, chunk_size=_CHUNK)

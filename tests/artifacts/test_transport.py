@@ -150,7 +150,9 @@ def test_obstore_is_not_used_after_a_fork(ceph):
         ({}, {}),
         ({}, {"AWS_PROFILE": "work", "AWS_ACCESS_KEY_ID": "x"}),
         ({"key": "a", "secret": "b", "requester_pays": True}, {}),
-        ({"key": "a", "client_kwargs": {"verify": False}}, {}),
+        ({"key": "a", "client_kwargs": {"use_ssl": False}}, {}),
+        ({"key": "a", "config_kwargs": {"proxies": {}}}, {}),
+        ({"key": "a", "s3_additional_kwargs": {"ACL": "private"}}, {}),
     ],
 )
 def test_obstore_steps_back_where_it_would_guess(options, environment):

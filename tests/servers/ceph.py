@@ -48,6 +48,7 @@ memstore device bytes = 4294967296
 rgw frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 rgw data = {directory}
 rgw dynamic resharding = false
+rgw crypt require ssl = false
 """
 
 

@@ -14,6 +14,7 @@ class S3Server:
 
     checksums: `when_required` for a server that refuses the trailing checksums clients now send by default.
     conditional_writes: whether `If-None-Match: *` on an existing key is refused.
+    certificate: the bundle that knows the server's certificate.
     """
 
     endpoint: str
@@ -22,6 +23,7 @@ class S3Server:
     bucket: str
     checksums: str = "when_supported"
     conditional_writes: bool = True
+    certificate: str = ""
 
     @property
     def root(self) -> str:
@@ -62,6 +64,7 @@ class S3Server:
             region_name=REGION,
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
+            verify=self.certificate or None,
             config=Config(s3={"addressing_style": "path"}, **self._checksum_options()),
         )
 

@@ -1,0 +1,120 @@
+"""Credentials for S3 that botocore finds and renews: those of a profile, and those of a role that is assumed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from airflow_zen.errors import SettingsError
+
+# Botocore renews a role's credentials at the latest 10 minutes before they end, so what it gives is good for this long.
+_GOOD_FOR = timedelta(minutes=8)
+
+
+@dataclass(frozen=True)
+class AwsIdentity:
+    """Who speaks to S3: the keys or the profile that are named, as themselves or in a role.
+
+    Without keys and profile botocore looks where it always does: environment, files, the machine's own role.
+    role_arguments: of STS's request, by its names, such as `ExternalId` and `DurationSeconds`.
+    token_file: of a web identity, which assumes the role without keys.
+    sts_endpoint, verify: for the calls of STS alone.
+    """
+
+    key: str = ""
+    secret: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+    profile: str = ""
+    role_arn: str = ""
+    role_arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    token_file: str = ""
+    region: str = ""
+    sts_endpoint: str = ""
+    verify: bool | str | None = None
+
+    def for_obstore(self) -> Callable[[], dict[str, Any]]:
+        """Give obstore's credential provider: it is asked again before what it gave ends."""
+        credentials = self._credentials()
+
+        def provide() -> dict[str, Any]:
+            frozen = credentials.get_frozen_credentials()
+            return {
+                "access_key_id": frozen.access_key,
+                "secret_access_key": frozen.secret_key,
+                "token": frozen.token,
+                "expires_at": datetime.now(UTC) + _GOOD_FOR,
+            }
+
+        return provide
+
+    def for_s3fs(self) -> Any:
+        """Give a session of aiobotocore, s3fs's client, with the credentials of the role."""
+        from aiobotocore.credentials import AioDeferredRefreshableCredentials
+        from aiobotocore.session import AioSession
+
+        fetch = self._fetcher(self._session()).fetch_credentials
+
+        async def renew() -> Any:
+            return await asyncio.to_thread(fetch)
+
+        session = AioSession()
+        # As the Amazon provider does it: there is no public way to give a session credentials that renew themselves.
+        session._credentials = AioDeferredRefreshableCredentials(renew, "assume-role")  # noqa: SLF001
+        return session
+
+    def _session(self) -> Any:
+        import botocore.session
+
+        session = botocore.session.Session(profile=self.profile or None)
+        if self.key:
+            session.set_credentials(self.key, self.secret, self.token or None)
+        return session
+
+    def _credentials(self) -> Any:
+        from botocore.credentials import DeferredRefreshableCredentials
+
+        session = self._session()
+        if self.role_arn:
+            return DeferredRefreshableCredentials(self._fetcher(session).fetch_credentials, "assume-role")
+        return _found(session, self.profile)
+
+    def _fetcher(self, session: Any) -> Any:
+        from botocore.credentials import (
+            AssumeRoleCredentialFetcher,
+            AssumeRoleWithWebIdentityCredentialFetcher,
+            FileWebIdentityTokenLoader,
+        )
+
+        client = partial(
+            session.create_client,
+            region_name=self.region or session.get_config_variable("region") or "us-east-1",
+            endpoint_url=self.sts_endpoint or None,
+            verify=self.verify,
+        )
+        arguments = dict(self.role_arguments)
+        if self.token_file:
+            load = FileWebIdentityTokenLoader(self.token_file)
+            return AssumeRoleWithWebIdentityCredentialFetcher(client, load, self.role_arn, arguments)
+        return AssumeRoleCredentialFetcher(client, _found(session, self.profile), self.role_arn, arguments)
+
+
+def _found(session: Any, profile: str) -> Any:
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        credentials = session.get_credentials()
+    except BotoCoreError as error:
+        raise SettingsError(
+            f"The credentials of [zen] artifact_conn_id cannot be read: {error}. Is profile {profile!r} in ~/.aws of the "
+            "worker's user?"
+        ) from error
+    if credentials is None:
+        raise SettingsError(
+            "[zen] artifact_conn_id names a connection without keys, and botocore finds none in the worker's environment, "
+            "in ~/.aws or from the machine: give the connection a login and password, or profile_name, or anonymous access."
+        )
+    return credentials

@@ -1,0 +1,71 @@
+"""Say what a store's error means and what mends it, whichever client brought it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from airflow_zen.errors import ArtifactNotFound, StoreRefused, ZenError
+
+# Codes of S3, Azure and Google, as obstore, botocore, gcsfs and Azure's clients write them.
+_REGION = re.compile(
+    r"PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint|without LOCATION|301 Moved",
+    re.IGNORECASE,
+)
+_BUCKET = re.compile(
+    r"NoSuchBucket|ContainerNotFound|(bucket|container) does not exist|No such (bucket|container)", re.IGNORECASE
+)
+_CREDENTIALS = re.compile(
+    r"40[13] (Forbidden|Unauthorized)|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken"
+    r"|InvalidClientTokenId|AuthenticationFailed|AuthorizationFailure|AuthorizationPermissionMismatch"
+    r"|NoAuthenticationInformation|Anonymous caller|Invalid Credentials|Unable to locate credentials",
+    re.IGNORECASE,
+)
+_NAMED = re.compile(r"<Code>(\w+)</Code>|ErrorCode:(\w+)|\((\w+)\) when calling|expecting '([\w-]+)'")
+
+
+@contextmanager
+def explained(root: str, key: str = "") -> Iterator[None]:
+    """Turn a store's refusal into `StoreRefused`, a missing object into `ArtifactNotFound`; let the rest pass.
+
+    key: of the object that was asked for; where none was and yet something is missing, it is the bucket.
+    """
+    try:
+        yield
+    except ZenError:
+        raise
+    except Exception as error:
+        meant = _meaning(error, root, key)
+        if meant is None:
+            raise
+        raise meant from error
+
+
+def _meaning(error: Exception, root: str, key: str) -> ZenError | None:
+    text = f"{error} {error.__cause__ or ''}"
+    missing = isinstance(error, FileNotFoundError)
+    if _REGION.search(text):
+        return StoreRefused(
+            f"The bucket of {root} lies in another region{_named(text)}. Set region_name of the connection that [zen] "
+            "artifact_conn_id names, or AWS_REGION on the worker where it names none, to the bucket's region."
+        )
+    if _BUCKET.search(text) or (missing and not key):
+        return StoreRefused(
+            f"The store has no bucket or container as in {root}{_named(text)}. Create it, correct [zen] artifact_root, or, "
+            "for a store of your own, give its address in the connection that [zen] artifact_conn_id names."
+        )
+    if missing:
+        return ArtifactNotFound(f"Nothing is stored at {root}/{key}.")
+    if isinstance(error, PermissionError) or _CREDENTIALS.search(text):
+        return StoreRefused(
+            f"The store refused access to {root}{_named(text)}. Check the credentials in the connection that [zen] "
+            "artifact_conn_id names, or in the worker's environment where it names none, and that they may read, write, "
+            "list and delete under the root."
+        )
+    return None
+
+
+def _named(text: str) -> str:
+    found = _NAMED.search(text)
+    return f" ({next(filter(None, found.groups()))})" if found else ""

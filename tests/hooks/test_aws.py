@@ -1,0 +1,217 @@
+"""Promises of `aws` connections, held on servers that speak S3 and STS."""
+
+import json
+import os
+from datetime import UTC, datetime
+
+import pytest
+from airflow.sdk import Connection
+
+from airflow_zen.artifacts.fsspec_transport import FsspecTransport
+from airflow_zen.artifacts.obstore_transport import ObstoreTransport
+from airflow_zen.artifacts.transport import open_transport
+from airflow_zen.errors import SettingsError, StoreRefused
+from airflow_zen.hooks.storage import options_of
+from tests.servers.moto import moto as moto_server
+from tests.servers.s3 import REGION
+
+ROLE = "arn:aws:iam::123456789012:role/artifacts"
+
+
+def connection(server, *, keys=True, **extra):
+    """An `aws` connection to a server."""
+    return Connection(
+        conn_id="store",
+        conn_type="aws",
+        login=server.access_key if keys else None,
+        password=server.secret_key if keys else None,
+        extra=json.dumps({"endpoint_url": server.endpoint, "region_name": REGION, **extra}),
+    )
+
+
+@pytest.fixture(params=["obstore", "fsspec"])
+def opened(request):
+    """Open the bucket of a server by a connection, through each client."""
+
+    def open_by(connection, root):
+        options = options_of(connection)
+        if request.param == "fsspec":
+            return FsspecTransport(root, options)
+        transport = open_transport(root, options)
+        assert isinstance(transport, ObstoreTransport)
+        return transport
+
+    return open_by
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stored"),
+    [
+        ({}, {}),
+        ({"ServerSideEncryption": "AES256"}, {"ServerSideEncryption": "AES256"}),
+        ({"ServerSideEncryption": "aws:kms"}, {"ServerSideEncryption": "aws:kms"}),
+        (
+            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "arn:aws:kms:us-east-1:123456789012:key/k"},
+            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "arn:aws:kms:us-east-1:123456789012:key/k"},
+        ),
+    ],
+)
+def test_objects_are_encrypted_as_the_connection_asks(moto, opened, arguments, stored, tmp_path):
+    """With `extra_args` in the connection every object is stored under the encryption and the key they name."""
+    (tmp_path / "manifest.json").write_text("{}")
+    transport = opened(
+        connection(moto, service_config={"s3": {"extra_args": arguments}}), f"{moto.root}/sse-{os.getpid()}"
+    )
+    transport.write("one", b"1")
+    transport.publish(tmp_path, "two", last="manifest.json")
+    transport.copy("two", f"{transport.root}/three", ["manifest.json"])
+    for key in ("one", "two/manifest.json", "three/manifest.json"):
+        head = moto.client().head_object(Bucket=moto.bucket, Key=f"sse-{os.getpid()}/{key}")
+        assert {name: head.get(name) for name in stored} == stored, key
+
+
+def test_objects_are_encrypted_with_a_key_of_ones_own(ceph, opened):
+    """With a customer's key (SSE-C) objects come back to who has it, and to nobody else."""
+    arguments = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32}
+    transport = opened(connection(ceph, service_config={"s3": {"extra_args": arguments}}), f"{ceph.root}/sse-c")
+    transport.write("a/one", b"secret")
+    assert transport.read("a/one") == b"secret"
+    assert transport.exists("a/one")
+    with pytest.raises(ceph.client().exceptions.ClientError):
+        ceph.client().get_object(Bucket=ceph.bucket, Key="sse-c/a/one")
+
+
+def test_a_role_is_assumed(moto, opened):
+    """With `role_arn` the store is spoken to by the role's temporary credentials."""
+    sts = {"sts": {"endpoint_url": moto.endpoint}}
+    held = connection(moto, role_arn=ROLE, service_config=sts, assume_role_kwargs={"ExternalId": "zen"})
+    transport = opened(held, f"{moto.root}/role")
+    transport.write("one", b"1")
+    assert transport.read("one") == b"1"
+
+
+def test_a_role_is_renewed_before_it_ends(moto):
+    """Credentials of a role are asked for again while the old ones still hold, however long a task runs."""
+    sts = {"sts": {"endpoint_url": moto.endpoint}}
+    held = connection(moto, role_arn=ROLE, service_config=sts, assume_role_kwargs={"DurationSeconds": 900})
+    provide = options_of(held)["identity"].for_obstore()
+    first, second = provide(), provide()
+    assert first["access_key_id"].startswith("ASIA")
+    assert first["access_key_id"] != second["access_key_id"]
+    assert first["token"]
+    assert (first["expires_at"] - datetime.now(UTC)).total_seconds() < 600
+
+
+def test_a_role_is_assumed_by_web_identity(moto, opened, tmp_path):
+    """With a token file no keys are needed to assume the role."""
+    (tmp_path / "token").write_text("header.payload.signature")
+    held = connection(
+        moto,
+        keys=False,
+        role_arn=ROLE,
+        assume_role_method="assume_role_with_web_identity",
+        assume_role_with_web_identity_federation="file",
+        assume_role_with_web_identity_token_file=str(tmp_path / "token"),
+        service_config={"sts": {"endpoint_url": moto.endpoint}},
+    )
+    transport = opened(held, f"{moto.root}/web")
+    transport.write("one", b"1")
+    assert transport.read("one") == b"1"
+
+
+def test_a_role_by_saml_is_refused(moto):
+    """A way to assume a role that is not known here is refused with the ways that are."""
+    with pytest.raises(SettingsError, match="knows 'assume_role'"):
+        options_of(connection(moto, role_arn=ROLE, assume_role_method="assume_role_with_saml"))
+
+
+def test_a_profile_is_used(ceph, opened, tmp_path, monkeypatch):
+    """With `profile_name` the keys are those of the worker's own profile of that name."""
+    (tmp_path / "credentials").write_text(
+        f"[work]\naws_access_key_id = {ceph.access_key}\naws_secret_access_key = {ceph.secret_key}\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    transport = opened(connection(ceph, keys=False, profile_name="work"), f"{ceph.root}/profile")
+    transport.write("one", b"1")
+    assert transport.read("one") == b"1"
+
+
+def test_a_profile_that_is_not_there_is_named(ceph, monkeypatch, tmp_path):
+    """A profile that the worker lacks is named, together with where it should be."""
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    options = options_of(connection(ceph, keys=False, profile_name="nosuch"))
+    with pytest.raises(SettingsError, match=r"profile 'nosuch' in ~/\.aws"):
+        open_transport(f"{ceph.root}/profile", options)
+
+
+def test_public_data_is_read_without_credentials(ceph, opened):
+    """With `signature_version` unsigned requests carry no signature: what is public can be read, the rest cannot."""
+    for key, acl in (("public", "public-read"), ("private", "private")):
+        ceph.client().put_object(Bucket=ceph.bucket, Key=f"anonymous/{key}", Body=key.encode(), ACL=acl)
+    held = connection(ceph, config_kwargs={"signature_version": "unsigned"})
+    transport = opened(held, f"{ceph.root}/anonymous")
+    assert transport.read("public") == b"public"
+    with pytest.raises(StoreRefused, match="Check the credentials"):
+        transport.read("private")
+
+
+def test_session_token(moto, opened):
+    """Temporary credentials with `aws_session_token` are used as they are."""
+    transport = opened(connection(moto, aws_session_token="temporary"), f"{moto.root}/token")
+    transport.write("one", b"1")
+    assert transport.read("one") == b"1"
+
+
+def test_buckets_are_addressed_by_host_where_asked(moto, opened, monkeypatch):
+    """With `addressing_style` virtual the bucket is part of the host's name."""
+    # No resolver here knows such hosts; as a proxy the server is handed them by name.
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, moto.endpoint)
+    held = connection(
+        moto, endpoint_url="http://s3.amazonaws.com", config_kwargs={"s3": {"addressing_style": "virtual"}}
+    )
+    transport = opened(held, f"{moto.root}/virtual")
+    transport.write("one", b"by host")
+    assert transport.read("one") == b"by host"
+    assert moto.client().get_object(Bucket=moto.bucket, Key="virtual/one")["Body"].read() == b"by host"
+
+
+@pytest.fixture(scope="module")
+def moto_by_tls(tmp_path_factory):
+    """Moto behind a certificate that only its own CA bundle knows."""
+    with moto_server(tmp_path_factory.mktemp("moto-tls"), tls=True) as server:
+        yield server
+
+
+@pytest.mark.parametrize("verify", ["the bundle", False])
+def test_a_certificate_of_ones_own(moto_by_tls, opened, verify):
+    """With `verify` a store is trusted by a CA bundle, or without looking; else it is not."""
+    held = connection(moto_by_tls, verify=moto_by_tls.certificate if verify else False)
+    transport = opened(held, f"{moto_by_tls.root}/tls")
+    transport.write("one", b"1")
+    assert transport.read("one") == b"1"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "root", "remedy"),
+    [
+        (
+            {"login": "nobody"},
+            "s3://zen/x",
+            r"refused access to s3://zen/x \(InvalidAccessKeyId\). Check the credentials",
+        ),
+        ({"password": "wrong"}, "s3://zen/x", r"\(SignatureDoesNotMatch\). Check the credentials"),
+        ({}, "s3://no-such-bucket/x", "no bucket or container as in s3://no-such-bucket/x"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_remedy(ceph, opened, wrong, root, remedy):
+    """Wrong keys and a bucket that is not there name the setting to mend; what the server said is kept as cause."""
+    held = connection(ceph)
+    for name, value in wrong.items():
+        setattr(held, name, value)
+    transport = opened(held, root)
+    with pytest.raises(StoreRefused, match=remedy) as refused:
+        transport.write("one", b"1")
+    assert refused.value.__cause__ is not None
+    with pytest.raises(StoreRefused, match="artifact_root|artifact_conn_id"):
+        list(transport.list("runs"))
