@@ -103,6 +103,13 @@ _OPTIONS = {
 }
 
 _OPTIONS |= {
+    "previews": _option(
+        "Show what steps return in MLflow: small pages and pictures beside each artifact, made after the result is "
+        "stored. Artifact(previews=…) of an output says otherwise.",
+        "boolean",
+        "True",
+        None,
+    ),
     "local_cache_dir": _option(
         "Directory on the worker's own disk that keeps the files of a remote artifact_root, for all tasks of the "
         "worker; verified when they arrive. Empty: every task downloads what it reads.",

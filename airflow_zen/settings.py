@@ -42,6 +42,7 @@ class Settings:
     cache: bool = True
     cache_defaults: Cache = FOLLOW_SETTINGS
     allow_pickle: bool = False
+    previews: bool = True
     local_cache_dir: str = ""
     local_cache_size: int = 10 * 1024**3
 
@@ -63,6 +64,7 @@ class Settings:
             cache=options.flag("cache", default=True),
             cache_defaults=_cache_defaults(options),
             allow_pickle=options.flag("allow_pickle", default=False),
+            previews=options.flag("previews", default=True),
             local_cache_dir=options.text("local_cache_dir"),
             local_cache_size=options.size("local_cache_size", default="10G"),
         )
@@ -82,6 +84,7 @@ def open_stack(settings: Settings | None = None) -> Stack:
         cache=StepCache(transport),
         records=StepRunRecords(transport),
         lineage=_recorder(settings, transport),
+        previews=settings.previews,
     )
 
 

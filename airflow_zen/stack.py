@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -18,6 +20,7 @@ from airflow_zen.errors import SaveRefused, ZenError
 from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.registry import MaterializerRegistry
 from airflow_zen.materializers.views import View
 
@@ -34,7 +37,7 @@ class SavedArtifact:
 class Stack:
     """Where artifacts lie, how values become artifacts, what was done before, and who writes the story.
 
-    `clock` gives seconds since the epoch, `environment` the process's environment variables.
+    `previews` asks for previews of outputs that do not say otherwise. `clock` gives seconds since the epoch, `environment` the process's environment variables.
     """
 
     store: ArtifactStore
@@ -42,6 +45,7 @@ class Stack:
     cache: StepCache
     records: StepRunRecords
     lineage: LineageRecorder = field(default_factory=NullRecorder)
+    previews: bool = True
     clock: Callable[[], float] = time.time
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
 
@@ -82,6 +86,33 @@ class Stack:
                 name=name,
             )
         return SavedArtifact(ref, saved.summary)
+
+    def shows(self, value: Any, saved: SavedArtifact, by: type[Materializer] | None = None) -> bool:
+        """Tell whether there can be a preview of a value."""
+        return self.materializers.shows(value, saved.ref.encoding, by)
+
+    def preview(
+        self, value: Any, saved: SavedArtifact, by: type[Materializer] | None = None
+    ) -> Mapping[str, bytes | str]:
+        """Give small files that show a stored value to people, by name.
+
+        Of an iterator, a stream or a plan, which is gone or would be computed again, the first rows that were
+        stored are shown.
+        """
+        with self._to_show(value, saved.ref) as held:
+            return self.materializers.preview(held, saved.ref.encoding, saved.summary, by)
+
+    @contextmanager
+    def _to_show(self, value: Any, ref: ArtifactRef) -> Iterator[Any]:
+        if type_name(type(value)) == ref.type:
+            yield value
+            return
+        directory = self.store.lend()
+        try:
+            source = ArtifactSource(self.store, ref, directory)
+            yield next(iter(self.materializers.load_view(source, ref.encoding, View(batches=True))))
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
 
     def reading(self, materializers: Iterable[type[Materializer]]) -> Stack:
         """Give a stack that also reads what `materializers` write."""

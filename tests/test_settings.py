@@ -31,6 +31,14 @@ def test_options_are_read_from_the_environment(zen):
     assert tracking_server(settings).uri == "http://mlflow:5000"
 
 
+def test_previews_can_be_switched_off(zen, tmp_path):
+    """`[zen] previews` reaches the stack; without it there are previews."""
+    zen(artifact_root=str(tmp_path))
+    assert open_stack().previews is True
+    zen(previews="False")
+    assert open_stack().previews is False
+
+
 def test_mlflow_is_found_by_its_own_variable(zen, monkeypatch):
     """Where `[zen]` names no server, MLFLOW_TRACKING_URI does."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere:5000")

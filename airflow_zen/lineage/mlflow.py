@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
+from airflow_zen.artifacts.previews import PreviewStore
 from airflow_zen.artifacts.root import normalise_root
 from airflow_zen.artifacts.transport import Transport
-from airflow_zen.errors import ZenError
+from airflow_zen.errors import SettingsError, ZenError
 from airflow_zen.lineage.metrics import milliseconds
 from airflow_zen.lineage.models import Models
 from airflow_zen.lineage.names import end_tags, quoted, run_name, step_tags
@@ -19,10 +20,12 @@ from airflow_zen.lineage.note import note
 from airflow_zen.lineage.parameters import entries
 from airflow_zen.lineage.parents import Parent, Parents
 from airflow_zen.lineage.preparation import Preparation, summary_of, undescribed, unlinked
+from airflow_zen.lineage.previews import stored_previews
 from airflow_zen.lineage.recorder import Opened
 from airflow_zen.lineage.records import StepRunRecords, record_key
 from airflow_zen.lineage.refusals import MlflowRefused
 from airflow_zen.lineage.rest import MlflowRest
+from airflow_zen.lineage.run_files import put_files
 from airflow_zen.lineage.step_artifacts import send_datasets, send_models
 from airflow_zen.lineage.step_facts import send_end, send_facts
 from airflow_zen.lineage.step_metadata import noted_tags
@@ -60,12 +63,12 @@ class MlflowRecorder:
         What else must be looked up is looked up while the user's function runs.
         """
         try:
-            parent, run_id = self._open(run, self._parents.of(run))
+            parent, info = self._open(run, self._parents.of(run))
         except Exception as error:  # noqa: BLE001 - lineage never fails a step
             self._warn(run, error)
             return Opened(environment=self.rest.server.patience())
-        self._preparing[run.id] = self._pool.submit(self._prepare, run, parent, run_id)
-        return self._opened(parent.experiment_id, run_id)
+        self._preparing[run.id] = self._pool.submit(self._prepare, run, parent, str(info["run_id"]))
+        return self._opened(parent.experiment_id, info)
 
     def finish(self, run: StepRun, opened: Opened) -> bool:
         """Send parameters, artifacts, models and the end state; False when any of it may be missing."""
@@ -85,17 +88,31 @@ class MlflowRecorder:
             return False
         return True
 
+    def attach(self, run: StepRun, opened: Opened, files: Mapping[str, bytes]) -> bool:
+        """Put small files among those of the run; False when any may be missing."""
+        if not files:
+            return True
+        if not opened.run_id:
+            return False
+        try:
+            self._put_files(run, opened.files, files)
+        except Exception as error:  # noqa: BLE001 - lineage never fails a step
+            self._warn(run, error)
+            return False
+        return True
+
     def replay(self, run: StepRun) -> None:
         """Bring MLflow to what a finished record says, whatever part of it MLflow has.
 
         Raises `LineageError` when the server is away or refuses.
         """
         parent = self._parents.confirm(run, self._parents.of(run), reopen=False)
-        run_id = self._find(run, parent)
-        if run_id is None:
-            parent, run_id = self._open(run, parent)
-        named = _named(run)
+        info = self._find(run, parent)
+        if info is None:
+            parent, info = self._open(run, parent)
+        named, run_id = _named(run), str(info["run_id"])
         self._send(named, parent.experiment_id, run_id, partial(self._look_up, named, parent.experiment_id), again=True)
+        self._put_files(run, info["artifact_uri"], stored_previews(run, PreviewStore(self._transport)))
 
     def publish(self, dag_id: str, run_id: str, records: StepRunRecords) -> bool:
         """Draw a DAG run on its parent run, see `Publisher.publish`."""
@@ -104,12 +121,20 @@ class MlflowRecorder:
 
         return Publisher(self.rest, records, self._transport, self._root, self._traced).publish(dag_id, run_id)
 
-    def _opened(self, experiment_id: str, run_id: str) -> Opened:
-        server = self.rest.server
+    def _opened(self, experiment_id: str, info: Mapping[str, Any]) -> Opened:
+        server, run_id = self.rest.server, str(info["run_id"])
         ids = {"MLFLOW_RUN_ID": run_id, "MLFLOW_EXPERIMENT_ID": experiment_id}
-        return Opened(run_id, server.run_url(experiment_id, run_id), {**server.environment(), **ids})
+        url = server.run_url(experiment_id, run_id)
+        return Opened(run_id, url, {**server.environment(), **ids}, str(info["artifact_uri"]))
 
-    def _open(self, run: StepRun, parent: Parent) -> tuple[Parent, str]:
+    def _put_files(self, run: StepRun, artifact_uri: str, files: Mapping[str, bytes]) -> None:
+        """Store files of a run; a place that can never be reached is said, and nothing is owed there."""
+        try:
+            put_files(artifact_uri, files, self._transport, self._root, self.rest)
+        except SettingsError as error:
+            self._warn(run, error)
+
+    def _open(self, run: StepRun, parent: Parent) -> tuple[Parent, Mapping[str, Any]]:
         """Make the nested run; when its experiment turns out to be gone, or another's, heal and try once more."""
         try:
             info = self._create(run, parent)
@@ -118,10 +143,10 @@ class MlflowRecorder:
                 raise
         else:
             if parent.holds(info["artifact_uri"]):
-                return parent, str(info["run_id"])
+                return parent, info
             self.rest.post("runs/delete", {"run_id": info["run_id"]})
         parent = self._parents.heal(run, parent)
-        return parent, str(self._create(run, parent)["run_id"])
+        return parent, self._create(run, parent)
 
     def _create(self, run: StepRun, parent: Parent) -> dict[str, Any]:
         request = {
@@ -140,14 +165,14 @@ class MlflowRecorder:
         }
         return {key: value for key, value in described.items() if value}
 
-    def _find(self, run: StepRun, parent: Parent) -> str | None:
+    def _find(self, run: StepRun, parent: Parent) -> Mapping[str, Any] | None:
         request = {
             "experiment_ids": [parent.experiment_id],
             "filter": f"tags.`zen.key` = {quoted(str(run.id))}",
             "max_results": 1,
         }
         runs = self.rest.post("runs/search", request).get("runs", [])
-        return str(runs[0]["info"]["run_id"]) if runs else None
+        return dict(runs[0]["info"]) if runs else None
 
     def _prepare(self, run: StepRun, parent: Parent, run_id: str) -> Preparation:
         living = self._parents.confirm(run, parent)

@@ -13,16 +13,18 @@ from airflow_zen.lineage.step_run import StepRun
 class Opened:
     """What `start` hands back: the run's page, and the environment the user's function needs to log into it.
 
-    `environment` holds the server's credentials, and is therefore left out of the repr.
+    `environment` holds the server's credentials, and is therefore left out of the repr. `files` is the address
+    of the run's files.
     """
 
     run_id: str = ""
     url: str = ""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    files: str = ""
 
 
 class LineageRecorder(Protocol):
-    """Write step runs into a lineage server. Neither method raises for a server that is away or refuses."""
+    """Write step runs into a lineage server. No method raises for a server that is away or refuses."""
 
     def start(self, run: StepRun) -> Opened:
         """Open the run before user code is called."""
@@ -30,6 +32,10 @@ class LineageRecorder(Protocol):
 
     def finish(self, run: StepRun, opened: Opened) -> bool:
         """Send everything else and close the run; tell whether all of it was delivered."""
+        ...
+
+    def attach(self, run: StepRun, opened: Opened, files: Mapping[str, bytes]) -> bool:
+        """Put small files among those of the run, closed or not; tell whether they were delivered."""
         ...
 
 
@@ -42,4 +48,8 @@ class NullRecorder:
 
     def finish(self, run: StepRun, opened: Opened) -> bool:
         """Deliver nothing; the step run record in the store is the lineage, so nothing is owed."""
+        return True
+
+    def attach(self, run: StepRun, opened: Opened, files: Mapping[str, bytes]) -> bool:
+        """Deliver nothing: the files lie in the store."""
         return True

@@ -1,4 +1,4 @@
-"""Say in an annotation how an output is called, and who stores it."""
+"""Say in an annotation how an output is called, who stores it, and whether it is shown."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ class Artifact:
 
     `name` takes the place of `<dag>/<task>`, and is one history of versions, whichever step writes it.
     `materializer` stores this output alone; on a parameter it says who reads what a materializer that is not
-    registered wrote. Raises `ArtifactNameError` for a name that cannot be one.
+    registered wrote. `previews=False` makes no preview of the output, `True` one whatever the deployment says.
+    Raises `ArtifactNameError` for a name that cannot be one.
     """
 
     name: str = ""
     _: KW_ONLY
     materializer: type[Materializer] | None = None
+    previews: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse a name where it is written."""

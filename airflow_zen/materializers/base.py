@@ -95,6 +95,14 @@ class Materializer:
         """Read the value of `encoding` back from `directory`, as `wanted` when the caller declared a type."""
         raise NotImplementedError
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Give small files that show `value` to people, by name (`preview.html`, `preview.png`); none by default.
+
+        Called after the value is stored, with what `save` said of it; must not change it. Whatever comes from the
+        value is escaped by `airflow_zen.materializers.previews`, whose pages run no script.
+        """
+        return {}
+
     def load_view(self, source: ArtifactSource, encoding: str, view: View) -> Any:
         """Read some columns, batches, or a lazy value; called for views that are partial or of a lazy type.
 

@@ -70,6 +70,18 @@ class MaterializerRegistry:
         with _installed(materializer):
             return materializer.load(directory, encoding, wanted)
 
+    def shows(self, value: Any, encoding: str, by: type[Materializer] | None = None) -> bool:
+        """Tell whether there can be a preview of a value that was stored under `encoding`."""
+        return type(self._shown_by(value, encoding, by)).preview is not Materializer.preview
+
+    def preview(
+        self, value: Any, encoding: str, summary: Mapping[str, Any], by: type[Materializer] | None = None
+    ) -> Mapping[str, bytes | str]:
+        """Show a value that was stored under `encoding`: by the materializer of its type, also where it was pickled."""
+        materializer = self._shown_by(value, encoding, by)
+        with _installed(materializer):
+            return materializer.preview(value, summary)
+
     def load_view(self, source: ArtifactSource, encoding: str, view: View) -> Any:
         """Read what a view asks for, and no more, through the materializer of its class."""
         materializer = self.for_encoding(encoding, view.cls)
@@ -170,6 +182,9 @@ class MaterializerRegistry:
             libraries=self._versions(materializer, summary),
             inline=materializer.inline and all(path.is_file() for path in directory.iterdir()),
         )
+
+    def _shown_by(self, value: Any, encoding: str, by: type[Materializer] | None) -> Materializer:
+        return self._build(by) if by else self._known(type(value)) or self.for_encoding(encoding)
 
     def _for_declared(self, value: Any, declared: type | None) -> Materializer:
         found = self._known(declared) if declared in type(value).__mro__ else None

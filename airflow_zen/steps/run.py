@@ -1,4 +1,4 @@
-"""The whole story of one execution: look up, load, call, save, remember, record."""
+"""The whole story of one execution: look up, load, call, save, remember, record, show."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from airflow_zen.steps.arguments import Arguments, as_json
 from airflow_zen.steps.key import CacheKey, cache_key
 from airflow_zen.steps.naming import name_outputs
 from airflow_zen.steps.outputs import take
+from airflow_zen.steps.previews import Previews
 from airflow_zen.steps.reuse import never_reused, reusable, what_is_new
 from airflow_zen.steps.saving import artifact_name, save_outputs
 from airflow_zen.steps.step import Step
@@ -80,7 +81,10 @@ def run_step(step: Step, arguments: Arguments, stack: Stack, run: StepRun, watch
         )
         if not key or not (run.outputs or step.outputs.each or step.cache_always) or not _remember(key, run, stack):
             flight.abandon()
-        return _close(stack, run, opening.result(), step)
+        previews = Previews(step, result, saved, stack)
+        run = _close(stack, run, opening.result(), step)
+        previews.attach(run, opening.result())
+        return run
 
 
 def _look_up(

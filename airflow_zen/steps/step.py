@@ -79,8 +79,16 @@ class Step:
 
     def stored_by(self, output: str) -> type[Materializer] | None:
         """Give the materializer that an output's annotation names; None where it is chosen by type."""
-        artifact = self.output_artifacts.get(output) or self.output_artifacts.get(output.partition("[")[0])
+        artifact = self._artifact(output)
         return artifact.materializer if artifact else None
+
+    def has_previews(self, output: str, default: bool) -> bool:
+        """Tell whether an output is shown to people; `default` where its annotation leaves that open."""
+        artifact = self._artifact(output)
+        return default if artifact is None or artifact.previews is None else artifact.previews
+
+    def _artifact(self, output: str) -> Artifact | None:
+        return self.output_artifacts.get(output) or self.output_artifacts.get(output.partition("[")[0])
 
     def returns_nothing(self, result: Any) -> bool:
         """Tell whether this result means no output: declared so, or an undeclared None."""

@@ -25,6 +25,7 @@ class ListRecorder:
 
     runs: list = field(default_factory=list)
     environment: dict = field(default_factory=dict)
+    attached: dict = field(default_factory=dict)
 
     def start(self, run):
         self.runs.append(("start", run))
@@ -32,6 +33,10 @@ class ListRecorder:
 
     def finish(self, run, opened):
         self.runs.append(("finish", run))
+        return True
+
+    def attach(self, run, opened, files):
+        self.attached |= files
         return True
 
 

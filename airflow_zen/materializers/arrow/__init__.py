@@ -62,6 +62,12 @@ class ArrowParquetMaterializer(Materializer):
 
         return load_view(self.registry, source, encoding, view)
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show the first rows, and a chart of each column."""
+        from airflow_zen.materializers.arrow.preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read a table or record batch; a pandas index becomes columns."""
         from airflow_zen.materializers.arrow.tables import load_table

@@ -30,6 +30,12 @@ class NdarrayMaterializer(Materializer):
 
         return save_array(self, value, directory)
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show shape, dtype and distribution, and a small matrix as a picture."""
+        from airflow_zen.materializers.numpy.preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the array, writable; one of more than a megabyte is mapped into memory, copied where it is changed."""
         from airflow_zen.materializers.numpy.arrays import load_array

@@ -39,6 +39,12 @@ class PandasMaterializer(Materializer):
 
         return save_batches(self, batches, directory)
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show the first rows, and a chart of each column."""
+        from airflow_zen.materializers.pandas.preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the frame, series or index; an Arrow or polars table becomes a frame."""
         from airflow_zen.materializers.pandas.loading import load, load_view

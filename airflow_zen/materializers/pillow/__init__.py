@@ -26,6 +26,12 @@ class PillowMaterializer(Materializer):
 
         return save_image(self, value, directory)
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show a thumbnail."""
+        from airflow_zen.materializers.pillow.preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the image into memory."""
         from airflow_zen.materializers.pillow.images import load_image

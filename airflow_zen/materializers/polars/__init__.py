@@ -44,6 +44,12 @@ class PolarsMaterializer(Materializer):
         """Refuse: only polars itself writes polars' layout."""
         raise SaveRefused("polars frames are not written one by one. Return a polars.LazyFrame, which polars streams.")
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show the first rows, and a chart of each column."""
+        from airflow_zen.materializers.polars.preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read a frame or series; an Arrow or pandas table becomes a frame."""
         from airflow_zen.materializers.polars.tables import load_table, load_view

@@ -1,0 +1,21 @@
+"""Text from users, made safe for XML and HTML."""
+
+from __future__ import annotations
+
+import re
+from xml.sax.saxutils import escape
+
+# Everything that XML 1.0 has no place for.
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Marks that change the direction of the text around them.
+_DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f]")
+
+
+def clean(text: str) -> str:
+    """Replace what may not appear in a document by `�`, and drop marks that turn the text around them."""
+    return _DIRECTION.sub("", _NOT_XML.sub("\ufffd", text))
+
+
+def safe(text: str) -> str:
+    """Escape for XML and HTML, in text and in attributes, on one line."""
+    return escape(clean(text), {'"': "&quot;", "'": "&#39;", "\n": " ", "\r": " ", "\t": " "})

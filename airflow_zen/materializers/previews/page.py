@@ -1,0 +1,81 @@
+"""One page of a preview: its policy, its style, and how much of it there may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NewType
+
+from airflow_zen.escape import clean, safe
+
+Markup = NewType("Markup", str)
+"""HTML of ours, in which all text of users is escaped; plain text is a `str`."""
+
+HTML = "preview.html"
+PNG = "preview.png"
+
+MOST_BYTES = 256 * 1024
+"""How large one file of a preview may be."""
+
+CUT = "…"
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+_STYLE = """
+body{margin:20px;font:13px/1.45 -apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;color:#1b2733}
+h1{margin:0 0 2px;font-size:16px}h2{margin:22px 0 8px;font-size:13px}
+p{margin:2px 0 10px;color:#5b6b7b}
+.wide{overflow-x:auto}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+th,td{padding:4px 10px;border-bottom:1px solid #e3e9ee;text-align:left;vertical-align:top;white-space:pre}
+thead th{border-bottom:2px solid #c3ced8;background:#fbfcfd}
+th small{display:block;font-weight:400;color:#5b6b7b}
+tbody th,.row{color:#8592a0;font-weight:400}
+pre{margin:0;padding:12px;border:1px solid #e3e9ee;border-radius:6px;background:#fbfcfd;white-space:pre-wrap}
+svg text{font-size:10px;font-weight:400;fill:#5b6b7b}
+.bar{fill:#5b8fd0}.bar:hover{fill:#2b62a8}
+img,iframe{max-width:100%;border:1px solid #e3e9ee;border-radius:6px}
+iframe{width:100%;height:75vh;background:#fff}
+.cut{color:#a85b00}
+"""
+
+
+def page(title: str, subtitle: str, sections: Iterable[Markup]) -> str:
+    """Write a page; the sections that no longer fit into 256 KB are left out, and the page says so."""
+    head = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f"<title>{safe(title)}</title><style>{_STYLE}</style></head>"
+        f"<body><h1>{safe(shortened(title))}</h1><p>{safe(shortened(subtitle))}</p>"
+    )
+    end = "</body></html>"
+    room = MOST_BYTES - len(head.encode()) - len(end) - 200
+    shown: list[str] = []
+    for section in sections:
+        room -= len(section.encode())
+        if room < 0:
+            shown.append(cut_note("The rest is too large for a preview."))
+            break
+        shown.append(section)
+    return "".join([head, *shown, end])
+
+
+def cut_note(text: str) -> Markup:
+    """Say that something is not shown."""
+    return Markup(f'<p class="cut">{CUT} {safe(text)}</p>')
+
+
+def heading(text: str) -> Markup:
+    """Write the heading of a section."""
+    return Markup(f"<h2>{safe(shortened(text))}</h2>")
+
+
+def preformatted(text: str, most: int = 20_000) -> Markup:
+    """Show a text as it stands, its first `most` characters; what it is made of is escaped."""
+    lines = "\n".join(safe(line) for line in clean(text[:most]).splitlines())
+    left = len(text) - most
+    return Markup(f"<pre>{lines}</pre>{cut_note(f'{left} more characters') if left > 0 else ''}")
+
+
+def shortened(text: str, most: int = 120) -> str:
+    """Cut a text to `most` characters, visibly."""
+    return text if len(text) <= most else text[: most - 1] + CUT

@@ -1,0 +1,95 @@
+"""Show people what a step returned, after its result is committed; nothing here can fail the step, or hold it up for long."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+from threading import Thread
+from typing import Any
+
+from airflow_zen.artifacts.previews import PreviewStore
+from airflow_zen.errors import SaveRefused
+from airflow_zen.lineage.previews import MOST_SHOWN, place
+from airflow_zen.lineage.recorder import Opened
+from airflow_zen.lineage.step_run import StepRun
+from airflow_zen.materializers.previews.page import MOST_BYTES
+from airflow_zen.stack import SavedArtifact, Stack
+from airflow_zen.steps.step import Step
+
+log = logging.getLogger("airflow_zen.steps")
+
+PATIENCE = 10.0
+"""Seconds after which a step no longer waits for its previews."""
+
+_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
+
+
+class Previews:
+    """Make previews from now on in a thread of their own, while the lineage run is being closed.
+
+    They are made of `values` as the function returned them, and lie in the store beside the artifacts: what
+    is there already, from equal content, is not made again.
+    """
+
+    def __init__(self, step: Step, values: Mapping[str, Any], saved: Mapping[str, SavedArtifact], stack: Stack) -> None:
+        self._step, self._stack = step, stack
+        self._store = PreviewStore(stack.store.transport)
+        self._values, self._saved = values, saved
+        self._made: Future[dict[str, bytes]] = Future()
+        self._deadline = time.monotonic() + PATIENCE
+        wanted = [name for name in saved if self._is_wanted(name)][:MOST_SHOWN]
+        if wanted:
+            # Not of a pool, which the interpreter would wait for at its end.
+            Thread(target=self._make, args=(wanted,), name="airflow-zen-previews", daemon=True).start()
+        else:
+            self._made.set_result({})
+
+    def attach(self, run: StepRun, opened: Opened) -> None:
+        """Put them among the files of the lineage run, closed as it is; what does not arrive is owed with its record."""
+        try:
+            files = self._made.result(max(0.0, self._deadline - time.monotonic()))
+            if not self._stack.lineage.attach(run, opened, files):
+                self._stack.records.put(run, delivered=False)
+        except NotYet:
+            log.warning(
+                "The previews of %s took too long, and MLflow does not show them. Artifact(previews=False) on an output, "
+                "or [zen] previews = False, makes none.",
+                run.id,
+            )
+        except Exception as error:  # noqa: BLE001 - a step keeps its outcome, whatever the store says
+            log.warning("The previews of %s are not noted as owed to MLflow: %s", run.id, error)
+
+    def _is_wanted(self, name: str) -> bool:
+        by = self._step.stored_by(name)
+        return self._step.has_previews(name, self._stack.previews) and self._stack.shows(
+            self._values[name], self._saved[name], by
+        )
+
+    def _make(self, wanted: list[str]) -> None:
+        files = {}
+        for name in wanted:
+            try:
+                files[name] = self._store.of(self._saved[name].ref.digest) or self._make_one(name)
+            except BaseException as error:  # noqa: BLE001 - a panic of polars is not even an Exception
+                log.warning("Output %r of step %r has no preview: %s", name, self._step.name, error)
+        self._made.set_result(place(files))
+
+    def _make_one(self, name: str) -> dict[str, bytes]:
+        saved = self._saved[name]
+        made = dict(self._checked(self._stack.preview(self._values[name], saved, self._step.stored_by(name))))
+        self._store.put(saved.ref.digest, made)
+        return made
+
+    def _checked(self, files: Mapping[str, bytes | str]) -> Iterator[tuple[str, bytes]]:
+        for name, content in files.items():
+            written = content.encode(errors="replace") if isinstance(content, str) else content
+            if not _NAME.fullmatch(name):
+                raise SaveRefused(f"a preview cannot be named {name!r}. Use letters, digits, '_', '-' and '.'.")
+            if len(written) <= MOST_BYTES:
+                yield name, written
+            else:
+                log.warning("%r is left out: its %d bytes are more than %d.", name, len(written), MOST_BYTES)

@@ -1,0 +1,213 @@
+"""Promises of `airflow_zen.steps.previews`: made after the result, once, and never at its cost."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from airflow_zen import Artifact, Each, Materializer
+from airflow_zen.artifacts.previews import PreviewStore
+from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
+from airflow_zen.materializers.pandas import PandasMaterializer
+from airflow_zen.steps import previews as room
+from airflow_zen.steps.arguments import Arguments
+from airflow_zen.steps.outputs import Output
+from airflow_zen.steps.run import run_step
+from airflow_zen.steps.step import Step
+
+
+class ShownMaterializer(Materializer):
+    encoding = "shown.csv@1"
+    shows = staticmethod(lambda value: {"preview.md": "# shown"})
+
+    def save(self, value, directory):
+        (directory / "t.csv").write_text(value.to_csv())
+        return {}
+
+    def load(self, directory, encoding, wanted=None):
+        return pd.read_csv(directory / "t.csv")
+
+    def preview(self, value, summary):
+        return type(self).shows(value)
+
+
+Own = Annotated[pd.DataFrame, Artifact(materializer=ShownMaterializer)]
+
+
+def frame() -> pd.DataFrame:
+    return pd.DataFrame({"a": [1.5, 2]})
+
+
+def several() -> Output(train=pd.DataFrame, score=float, test=Annotated[pd.DataFrame, Artifact(previews=False)]):
+    return frame(), 0.5, frame() * 2
+
+
+def own() -> Own:
+    return frame()
+
+
+@pytest.fixture
+def previews(stack):
+    return PreviewStore(stack.store.transport)
+
+
+@pytest.fixture
+def shows(monkeypatch):
+    """Say what the materializer of these tests gives as previews."""
+    return lambda shown: monkeypatch.setattr(ShownMaterializer, "shows", staticmethod(shown))
+
+
+def test_a_preview_lies_beside_the_artifact_and_in_the_run(run, previews, recorder):
+    """What a step returned is shown under its digest in the store, and under the output's name in the lineage run."""
+    ref = run(frame).outputs["output"]
+    files = previews.of(ref.digest)
+    assert list(files) == ["preview.html"]
+    assert b"float64" in files["preview.html"]
+    assert recorder.attached == {"previews/output/preview.html": files["preview.html"]}
+
+
+def test_previews_come_after_the_result(run, stack, monkeypatch):
+    """When a preview is made the result is in the cache already, so that others need not wait for it."""
+    found = []
+    monkeypatch.setattr(
+        PandasMaterializer, "preview", lambda *_: found.extend(stack.store.transport.list("cache")) or {}
+    )
+    key = run(frame).cache_key
+    assert f"cache/{key[:2]}/{key}.json" in found
+
+
+def test_each_output_has_a_folder_of_its_own(run, recorder):
+    """Outputs are shown by name; not those that have nothing to show, nor one that says so."""
+    run(several)
+    assert list(recorder.attached) == ["previews/train/preview.html"]
+
+
+def test_a_deployment_makes_none_unless_an_output_asks(stack, previews, run):
+    """With previews off for the deployment only an output that asks for one has it."""
+
+    def asks() -> Annotated[np.ndarray, Artifact(previews=True)]:
+        return np.arange(2000)
+
+    for function, made in ((frame, False), (asks, True)):
+        begun = StepRun(StepRunId("d", "r", function.__name__), cache="off")
+        done = run_step(Step(function, "t"), Arguments.bind(function, (), {}), replace(stack, previews=False), begun)
+        assert bool(previews.of(done.outputs["output"].digest)) is made
+
+
+def test_equal_content_is_shown_once(run, previews, shows, recorder):
+    """A preview that lies in the store is not made again, and is shown in every run that made the content."""
+    run(own, cache="off")
+    shows(lambda value: 1 / 0)
+    recorder.attached.clear()
+    run(own, cache="off")
+    assert recorder.attached == {"previews/output/preview.md": b"# shown"}
+
+
+def test_a_hit_makes_no_preview(run, stack, previews, shows, recorder):
+    """A reused result is not loaded to be shown."""
+    ref = run(own).outputs["output"]
+    stack.store.transport.delete(list(stack.store.transport.list("previews")))
+    assert run(own).cache == "hit"
+    assert previews.of(ref.digest) == {}
+
+
+def test_the_elements_of_a_list_are_shown(run, recorder):
+    """Of a list of artifacts the first 20 are shown, in folders that every filesystem has."""
+
+    def parts() -> Annotated[list[pd.DataFrame], Each]:
+        return [pd.DataFrame({"a": [n]}) for n in range(25)]
+
+    run(parts)
+    assert len(recorder.attached) == 20
+    assert "previews/output-3/preview.html" in recorder.attached
+
+
+@pytest.mark.parametrize("fails", [Exception("no"), BaseException("a panic"), TypeError("x")], ids=repr)
+def test_a_preview_that_fails_costs_nothing_but_itself(run, shows, recorder, caplog, fails):
+    """Whatever `preview` raises, the step has succeeded; the log says what is missing."""
+
+    def fail(value):
+        raise fails
+
+    shows(fail)
+    done = run(own)
+    assert done.state is StepState.FINISHED
+    assert "Output 'output' of step 'own' has no preview" in caplog.text
+    assert recorder.attached == {}
+
+
+def test_a_store_that_takes_no_preview_costs_nothing_else(run, stack, monkeypatch, caplog):
+    """A store that is full when the previews come leaves the step as it was."""
+    write = stack.store.transport.write
+
+    def full(key, content):
+        if key.startswith("previews/"):
+            raise OSError(28, "No space left on device")
+        write(key, content)
+
+    monkeypatch.setattr(stack.store.transport, "write", full)
+    assert run(frame).state is StepState.FINISHED
+    assert "No space left on device" in caplog.text
+
+
+def test_a_preview_that_takes_too_long_is_left_out(run, shows, recorder, caplog, monkeypatch):
+    """A step does not wait for its previews beyond some seconds."""
+    monkeypatch.setattr(room, "PATIENCE", 0.05)
+    ready = threading.Event()
+    shows(lambda value: ready.wait(30) and {})
+    try:
+        assert run(own).state is StepState.FINISHED
+        assert "took too long" in caplog.text
+        assert recorder.attached == {}
+    finally:
+        ready.set()
+
+
+def test_a_preview_that_is_too_large_is_left_out(run, shows, previews, caplog):
+    """A file of more than 256 KB is not kept."""
+    shows(lambda value: {"preview.md": "x" * 300_000, "small.md": "y"})
+    with caplog.at_level(logging.WARNING):
+        ref = run(own).outputs["output"]
+    assert list(previews.of(ref.digest)) == ["small.md"]
+    assert "'preview.md' is left out" in caplog.text
+
+
+def test_a_table_written_batch_by_batch_is_shown(run, previews):
+    """Of an iterator, which is gone, the head of what was stored is shown."""
+
+    def batches() -> Iterator[pd.DataFrame]:
+        yield from (pd.DataFrame({"a": [n], "b": ["x"]}) for n in range(3))
+
+    ref = run(batches).outputs["output"]
+    assert b"3 rows" in previews.of(ref.digest)["preview.html"]
+
+
+def test_a_plan_is_not_computed_again(run, previews):
+    """Of a polars plan what it made is shown; it is computed no more often than without a preview."""
+    computed = []
+
+    def plan() -> pl.LazyFrame:
+        return pl.LazyFrame({"a": [1, 2]}).with_columns(pl.col("a").map_batches(lambda s: computed.append(1) or s))
+
+    def hidden() -> Annotated[pl.LazyFrame, Artifact(previews=False)]:
+        return plan()
+
+    run(hidden)
+    before = len(computed)
+    ref = run(plan).outputs["output"]
+    assert b"2 rows" in previews.of(ref.digest)["preview.html"]
+    assert len(computed) == 2 * before
+
+
+def test_a_name_that_is_a_path_is_refused(run, shows, stack, caplog):
+    """A materializer's preview stays in its own folder."""
+    shows(lambda value: {"../../runs/x": "y"})
+    run(own)
+    assert "cannot be named '../../runs/x'" in caplog.text
+    assert list(stack.store.transport.list("previews")) == []
