@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_zen.artifacts.source import ArtifactSource
+from airflow_zen.artifacts.source import ArtifactSource, RangeFile
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.arrow.exact import as_written, written_schema
 from airflow_zen.materializers.arrow.parquet import FILE_NAME, NOTE
@@ -21,12 +21,26 @@ _PLAIN = frozenset({"string", "masked", "arrow", "datetimetz"})
 class StoredTable:
     """Read columns and row groups of one artifact's `table.parquet`; a local file is mapped into memory."""
 
-    def __init__(self, source: ArtifactSource) -> None:
-        self.opened = source.open(FILE_NAME)
-        local = isinstance(self.opened, Path)
-        self.file = pq.ParquetFile(self.opened, memory_map=local, pre_buffer=not local)
+    def __init__(self, opened: Path | RangeFile) -> None:
+        self.opened = opened
+        local = isinstance(opened, Path)
+        self.file = pq.ParquetFile(opened, memory_map=local, pre_buffer=not local)
         self.schema = written_schema(self.file) or self.file.schema_arrow
         self.note = (self.schema.metadata or {}).get(NOTE, b"").decode()
+
+    @classmethod
+    def of(cls, source: ArtifactSource) -> Self:
+        """Open the table of an artifact."""
+        return cls(source.open(FILE_NAME))
+
+    @property
+    def rows(self) -> int:
+        """Count the rows."""
+        return int(self.file.metadata.num_rows)
+
+    def schema_of(self, names: Sequence[str] = ()) -> pa.Schema:
+        """Give the fields of some columns, in this order; all where none are named."""
+        return pa.schema([self.schema.field(name) for name in names]) if names else self.schema
 
     def read(self, names: Sequence[str] = ()) -> pa.Table:
         """Read whole columns, in this order; all where none are named."""

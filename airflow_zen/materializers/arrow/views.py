@@ -22,7 +22,7 @@ def load_view(registry: MaterializerRegistry, source: ArtifactSource, encoding: 
     kind = view.cls.__qualname__ if view.cls else "Table"
     if encoding == "pyarrow.ipc@1":
         return _shown(_IpcBatches(source.directory() / IPC_FILE_NAME), kind, view)
-    stored = StoredTable(source)
+    stored = StoredTable.of(source)
     if encoding == "pandas.parquet@1" and not says_it_all(stored.note):
         return _shown(_ThroughPandas(registry, source), kind, view)
     return _shown(stored, kind, view)

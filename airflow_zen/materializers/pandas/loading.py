@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from airflow_zen.materializers.arrow.exact import restore_schema
-from airflow_zen.materializers.arrow.parquet import FILE_NAME, take_note
+from airflow_zen.materializers.arrow.parquet import FILE_NAME
+from airflow_zen.materializers.arrow.stored import StoredTable
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.pandas.axes import restored_index
-from airflow_zen.materializers.pandas.columns import restore
-from airflow_zen.materializers.pandas.plain import TYPES
+from airflow_zen.materializers.pandas.gathering import Gathered
 from airflow_zen.materializers.pandas.stored import Note, one_array
 from airflow_zen.materializers.tree import tree_value
 
 
 def load(materializer: Materializer, directory: Path) -> Any:
     """Read what `save` wrote."""
-    table, text = take_note(restore_schema(pq.ParquetFile(directory / FILE_NAME)))
-    if not text:
-        return _plain(table)
-    note = tree_value(materializer, text, directory)
-    labels = note.get("index", {})
-    inside = list(labels.get("in", ()))
-    index = restored_index({name: one_array(table[name]) for name in inside}, labels, table.num_rows)
+    stored = StoredTable(directory / FILE_NAME)
+    note: Note = tree_value(materializer, stored.note, directory) if stored.note else {}
+    gathered = gather(stored.batches(), stored.schema, stored.rows, note)
+    index = index_of(gathered, note)
     if note.get("kind") == "index":
         return index
-    frame = frame_of(table.drop_columns(inside) if inside else table, note.get("dtypes", {}))
+    frame = gathered.frame(note.get("dtypes", {}))
     frame.index = index
-    return _labelled(frame, note)
+    return labelled(frame, note, note.get("columns"))
 
 
 def load_view(materializer: Materializer, directory: Path, encoding: str, wanted: type | None) -> Any:
@@ -43,31 +38,28 @@ def load_view(materializer: Materializer, directory: Path, encoding: str, wanted
     return frame.iloc[:, 0] if wanted is pd.Series and frame.shape[1] == 1 else frame
 
 
-def _plain(table: pa.Table) -> pd.DataFrame:
-    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, types_mapper=TYPES.get)
-    return frame
+def gather(parts: Iterable[pa.Table], schema: pa.Schema, rows: int, note: Note) -> Gathered:
+    """Gather the columns that a schema names, as a table's note describes them."""
+    return Gathered(schema, rows, {*note.get("dtypes", ()), *_inside(note)}).add(parts)
 
 
-def frame_of(table: pa.Table, notes: Mapping[str, Note]) -> pd.DataFrame:
-    """Convert all plain columns together, and each noted one by its note."""
-    plain = _plain(table.drop_columns(list(notes)) if notes else table)
-    if not notes:
-        return plain
-    noted = {name: _series(restore(one_array(table[name]), note)) for name, note in notes.items()}
-    columns = {name: noted[name] if name in noted else plain[name] for name in table.column_names}
-    return pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows), copy=False)
+def index_of(gathered: Gathered, note: Note) -> pd.Index:
+    """Take the row labels out of the columns."""
+    arrays = {name: one_array(gathered.take(name)) for name in _inside(note)}
+    return restored_index(arrays, note.get("index", {}), gathered.rows)
 
 
-def _series(values: Any) -> pd.Series:
-    series: pd.Series = pd.Series(values, dtype=values.dtype, copy=False)
-    return series
-
-
-def _labelled(frame: pd.DataFrame, note: Note) -> Any:
+def labelled(frame: pd.DataFrame, note: Note, columns: pd.Index | None) -> Any:
+    """Give a frame its column labels where the names in the file are not enough, or make it a series."""
     value: Any = frame
     if note.get("kind") == "series":
         value = frame.iloc[:, 0].rename(note["name"])
-    elif "columns" in note:
-        frame.columns = note["columns"]
-    value.attrs = note.get("attrs", {})
+    elif columns is not None:
+        frame.columns = columns
+    value.attrs = dict(note.get("attrs", {}))
     return value.set_flags(allows_duplicate_labels=False) if note.get("unique_labels") else value
+
+
+def _inside(note: Note) -> Collection[str]:
+    names: Collection[str] = note.get("index", {}).get("in", ())
+    return names

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -10,12 +10,11 @@ import pyarrow as pa
 
 from airflow_zen.artifacts.source import ArtifactSource
 from airflow_zen.errors import ArtifactRefused
-from airflow_zen.materializers.arrow.parquet import take_note
 from airflow_zen.materializers.arrow.stored import StoredTable, check_columns
 from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.pandas.axes import restored_index
-from airflow_zen.materializers.pandas.loading import frame_of
-from airflow_zen.materializers.pandas.stored import Note, one_array
+from airflow_zen.materializers.pandas.gathering import Gathered
+from airflow_zen.materializers.pandas.loading import gather, index_of, labelled
+from airflow_zen.materializers.pandas.stored import Note
 from airflow_zen.materializers.tree import tree_value
 from airflow_zen.materializers.views import View
 
@@ -26,14 +25,16 @@ def load_view(materializer: Materializer, source: ArtifactSource, encoding: str,
         tables = materializer.registry.load_view(source, encoding, View(pa.Table, view.columns, batches=True))
         parts: Iterable[Any] = (_numbered(part.to_pandas(), at) for at, part in _placed(tables))
         return _shown(parts, view)
-    stored = StoredTable(source)
+    stored = StoredTable.of(source)
     note: Note = tree_value(materializer, stored.note, _directory_of_parts(stored.note, source)) if stored.note else {}
     if note.get("kind") == "index":
         raise ArtifactRefused(f"A pandas index is not read as {view}. Ask for pd.Index.")
     names = _names_in_file(stored, note, view)
+    schema = stored.schema_of(names)
     if view.batches:
-        return (_value(table, note, at, view) for at, table in _placed(stored.batches(names)))
-    return _shown([_value(stored.read(names), note, 0, view)], view)
+        tables = _placed(stored.batches(names))
+        return (_value([table], schema, table.num_rows, note, at, view) for at, table in tables)
+    return _shown([_value(stored.batches(names), schema, stored.rows, note, 0, view)], view)
 
 
 def _shown(parts: Iterable[Any], view: View) -> Any:
@@ -80,25 +81,20 @@ def _places(labels: Iterable[Any], view: View) -> list[int]:
     return [place for name in view.columns for place, label in enumerate(held) if label == name]
 
 
-def _value(table: pa.Table, note: Note, at: int, view: View) -> Any:
-    table = take_note(table)[0]
+def _value(parts: Iterable[pa.Table], schema: pa.Schema, rows: int, note: Note, at: int, view: View) -> Any:
+    gathered = gather(parts, schema, rows, note)
+    index = _index(gathered, note, at)
+    frame = gathered.frame(note.get("dtypes", {}))
+    frame.index = index
+    columns = note.get("columns")
+    if columns is not None and view.columns:
+        columns = columns[_places(columns, view)]
+    return labelled(frame, note, columns)
+
+
+def _index(gathered: Gathered, note: Note, at: int) -> pd.Index:
     labels = note.get("index", {})
-    inside = list(labels.get("in", ()))
-    columns = table.drop_columns(inside) if inside else table
-    dtypes = {name: how for name, how in note.get("dtypes", {}).items() if name in columns.column_names}
-    frame = frame_of(columns, dtypes)
-    frame.index = _index(table, labels, at)
-    if "columns" in note:
-        frame.columns = note["columns"][_places(note["columns"], view)] if view.columns else note["columns"]
-    value: Any = frame.iloc[:, 0].rename(note["name"]) if note.get("kind") == "series" else frame
-    value.attrs = dict(note.get("attrs", {}))
-    return value.set_flags(allows_duplicate_labels=False) if note.get("unique_labels") else value
-
-
-def _index(table: pa.Table, labels: Mapping[str, Any], at: int) -> pd.Index:
     if "range" in labels:
-        found: pd.Index = labels["range"][at : at + table.num_rows]
+        found: pd.Index = labels["range"][at : at + gathered.rows]
         return found
-    if not labels:
-        return pd.RangeIndex(at, at + table.num_rows)
-    return restored_index({name: one_array(table[name]) for name in labels["in"]}, labels, table.num_rows)
+    return index_of(gathered, note) if labels else pd.RangeIndex(at, at + gathered.rows)

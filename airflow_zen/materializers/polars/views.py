@@ -33,7 +33,7 @@ def load_view(registry: MaterializerRegistry, source: ArtifactSource, encoding: 
 
 def _plan(registry: MaterializerRegistry, source: ArtifactSource, encoding: str) -> pl.LazyFrame:
     """Scan a parquet file where it lies, through polars' own client for a remote one; else what can be read as Arrow."""
-    if encoding == "pyarrow.ipc@1" or (encoding == "pandas.parquet@1" and not says_it_all(StoredTable(source).note)):
+    if encoding == "pyarrow.ipc@1" or (encoding == "pandas.parquet@1" and not says_it_all(StoredTable.of(source).note)):
         return pl.DataFrame(registry.load(source.directory(), encoding, pa.Table)).lazy()
     remote = source.address(FILE_NAME)
     if remote:
