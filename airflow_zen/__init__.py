@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from airflow_zen.lineage.metadata import log_metadata
     from airflow_zen.materializers.artifact import Artifact
     from airflow_zen.materializers.base import Materializer
+    from airflow_zen.materializers.evaluation import ClassificationEvaluation
     from airflow_zen.materializers.mlflow_model import MLflowModel
     from airflow_zen.materializers.registered import register_materializer
     from airflow_zen.materializers.texts import CSVString, HTMLString, JSONString, MarkdownString
@@ -29,6 +30,7 @@ __all__ = [
     "ArtifactRef",
     "CSVString",
     "Cache",
+    "ClassificationEvaluation",
     "Columns",
     "Each",
     "HTMLString",
@@ -54,6 +56,7 @@ _HOMES = {
     "HTMLString": "airflow_zen.materializers.texts",
     "JSONString": "airflow_zen.materializers.texts",
     "Cache": "airflow_zen.caching.policy",
+    "ClassificationEvaluation": "airflow_zen.materializers.evaluation",
     "Columns": "airflow_zen.materializers.views",
     "Each": "airflow_zen.steps.each",
     "MLStepOperator": "airflow_zen.operators.ml_step",

@@ -16,6 +16,11 @@ def clean(text: str) -> str:
     return _DIRECTION.sub("", _NOT_XML.sub("\ufffd", text))
 
 
+def safe_lines(text: str) -> str:
+    """Escape as `safe` does, and keep the lines apart."""
+    return "\n".join(safe(line) for line in text.splitlines())
+
+
 def safe(text: str) -> str:
     """Escape for XML and HTML, in text and in attributes, on one line."""
     return escape(clean(text), {'"': "&quot;", "'": "&#39;", "\n": " ", "\r": " ", "\t": " "})

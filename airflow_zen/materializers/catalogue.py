@@ -115,6 +115,12 @@ TYPES: Mapping[str, str] = {
     "geopandas.GeoSeries": _GEOPANDAS,
 }
 
+SHOWN: Mapping[str, str] = {
+    "matplotlib.figure.Figure": f"{_HERE}.matplotlib:FigurePreview",
+    f"{_HERE}.evaluation.ClassificationEvaluation": f"{_HERE}.evaluation:EvaluationPreview",
+}
+"""Who shows types that are stored by materializers which do not know them."""
+
 ENCODINGS: Mapping[str, str] = {
     "python.json@1": TREE,
     "python.path@1": PATH,
@@ -148,7 +154,8 @@ ENCODINGS: Mapping[str, str] = {
 REMEDIES: Mapping[str, str] = {
     "builtins.function": "Return what it computes.",
     "builtins.generator": "Declare the output Iterator[pd.DataFrame], or return a list.",
-    "matplotlib.figure.Figure": "It has no form that is exact: call figure.savefig(path) and return the pathlib.Path.",
+    "matplotlib.figure.Figure": "It has no form that is exact: call figure.savefig('figure.png') and return "
+    "pathlib.Path('figure.png'), or its pixels as an image, PIL.Image.open('figure.png').copy().",
     "torch.optim.Optimizer": "Return optimizer.state_dict().",
     "torch.utils.data.DataLoader": "Return what it loads, as tensors or a dataset.",
     "torch.utils.data.Dataset": "Return its samples, as tensors or a dataset of Hugging Face.",

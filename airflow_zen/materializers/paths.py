@@ -51,6 +51,12 @@ class PathMaterializer(Materializer):
         size = sum(file.stat().st_size for file in files)
         return {"shape": f"{len(files)} {'file' if len(files) == 1 else 'files'}", "size": size}
 
+    def preview(self, value: Path, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show a picture or text, or the names of the files."""
+        from airflow_zen.materializers.paths_preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Path:
         """Give the path inside `directory`; that of any other encoding is `directory` itself."""
         if encoding != self.encoding:

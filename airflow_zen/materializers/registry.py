@@ -184,7 +184,11 @@ class MaterializerRegistry:
         )
 
     def _shown_by(self, value: Any, encoding: str, by: type[Materializer] | None) -> Materializer:
-        return self._build(by) if by else self._known(type(value)) or self.for_encoding(encoding)
+        found = self._build(by) if by else self._known(type(value)) or self.for_encoding(encoding)
+        if type(found).preview is not Materializer.preview:
+            return found
+        shown = (catalogue.SHOWN.get(type_name(base)) for base in type(value).__mro__)
+        return next((self._build(entry) for entry in shown if entry), found)
 
     def _for_declared(self, value: Any, declared: type | None) -> Materializer:
         found = self._known(declared) if declared in type(value).__mro__ else None

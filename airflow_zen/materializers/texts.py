@@ -62,6 +62,12 @@ class TextMaterializer(Materializer):
             ) from None
         return {"shape": f"{len(value)} characters"}
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show the text as what it is marked to be."""
+        from airflow_zen.materializers.texts_preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the text as the class that its file name says."""
         for name, cls in _FILES.items():

@@ -7,15 +7,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import lightgbm
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import polars as pl
 import pyarrow as pa
 import pytest
+import xgboost
+from matplotlib.figure import Figure
 from PIL import Image
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from airflow_zen.materializers.previews.page import MOST_BYTES
 from airflow_zen.materializers.registry import default_registry
+from airflow_zen.materializers.texts import CSVString, HTMLString, JSONString, MarkdownString
 from tests.materializers import arrow_values, library_values, numpy_values, pandas_values
 from tests.materializers.page_reading import HOSTILE, read
 
@@ -149,6 +159,147 @@ def test_a_large_image_has_a_small_thumbnail(tmp_path: Path) -> None:
     assert len(content) <= MOST_BYTES
     width, height = Image.open(io.BytesIO(content)).size
     assert width == 2 * height
+
+
+X = pd.DataFrame(
+    np.random.default_rng(0).normal(size=(200, 4)), columns=["age", "income", HOSTILE[0].replace("<", "‹"), "x"]
+)
+Y = (X["age"] + X["income"] / 5 > 0).astype(int)
+QUIET = {"n_estimators": 4, "n_jobs": 1, "verbose": -1}
+MODELS: dict[str, Any] = {
+    "forest": lambda: RandomForestClassifier(5, random_state=0).fit(X, Y),
+    "linear": lambda: LogisticRegression().fit(X, Y),
+    "pipeline": lambda: make_pipeline(StandardScaler(), LogisticRegression()).fit(X, Y),
+    "xgboost": lambda: xgboost.XGBClassifier(n_estimators=4, n_jobs=1).fit(X.iloc[:, :2], Y),
+    "xgboost booster": lambda: xgboost.XGBRegressor(n_estimators=4, n_jobs=1).fit(X.iloc[:, :2], Y).get_booster(),
+    "lightgbm": lambda: lightgbm.LGBMClassifier(**QUIET).fit(X.iloc[:, :2], Y),
+    "lightgbm booster": lambda: lightgbm.LGBMClassifier(**QUIET).fit(X.iloc[:, :2], Y).booster_,
+}
+UNWEIGHTED: dict[str, Any] = {
+    "not fitted": lambda: RandomForestClassifier(max_depth=3),
+    "neighbours": lambda: KNeighborsClassifier().fit(X, Y),
+    "not fitted xgboost": lambda: xgboost.XGBClassifier(max_depth=3),
+    "linear xgboost": lambda: xgboost.XGBRegressor(n_estimators=4, booster="gblinear", n_jobs=1).fit(X.iloc[:, :2], Y),
+    "not fitted lightgbm": lambda: lightgbm.LGBMClassifier(max_depth=3),
+}
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
+def test_a_model_shows_its_parameters_and_features(make: Any, tmp_path: Path) -> None:
+    """A fitted model shows how much it uses each feature, the greatest first, by name where it knows names."""
+    page = read(previews(make(), tmp_path))
+    assert [tag for tag, _ in page.elements].count("rect") >= 2
+    first = "feature 0" if isinstance(make(), Pipeline) else "age"
+    second = "feature 1" if isinstance(make(), Pipeline) else "income"
+    assert page.text.index(first) < page.text.index(second)
+
+
+@pytest.mark.parametrize("make", UNWEIGHTED.values(), ids=UNWEIGHTED.keys())
+def test_a_model_without_weights_shows_its_parameters(make: Any, tmp_path: Path) -> None:
+    """A model that is not fitted, or has no weights, shows its parameters alone."""
+    page = read(previews(make(), tmp_path))
+    assert "Parameters" in page.text
+    assert any(name in page.text for name in ("max_depth", "n_neighbors", "gblinear"))
+
+
+def test_feature_names_cannot_break_out(tmp_path: Path) -> None:
+    """Names of features and values of parameters are text in the page."""
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(50, len(HOSTILE))), columns=list(HOSTILE))
+    page = read(previews(LogisticRegression().fit(frame, frame[HOSTILE[0]] > 0), tmp_path))
+    assert page.text.count("alert(1)") >= 5
+    unfitted = RandomForestClassifier(criterion=HOSTILE[0])
+    assert HOSTILE[0] in read(REGISTRY.preview(unfitted, "sklearn.mlflow@1", {"shape": HOSTILE[1]})).text
+
+
+@pytest.mark.ml
+def test_a_catboost_model_shows_its_features(tmp_path: Path) -> None:
+    """A CatBoost model shows how much each feature changes predictions."""
+    catboost = pytest.importorskip("catboost")
+    options = {"iterations": 3, "depth": 2, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
+    page = read(previews(catboost.CatBoostClassifier(**options).fit(X.iloc[:, :2], Y), tmp_path))
+    assert page.text.index("age") < page.text.index("income")
+    read(previews(catboost.CatBoostClassifier(**options), tmp_path))
+
+
+def test_html_is_shown_in_a_frame_that_runs_nothing(tmp_path: Path) -> None:
+    """An HTML text is a page within the page, in a sandbox, and its source stands below."""
+    page = read(previews(HTMLString("<h1>Report</h1>\n<script>alert(1)</script>"), tmp_path))
+    ((_, frame),) = [element for element in page.elements if element[0] == "iframe"]
+    assert frame == {"sandbox": "", "srcdoc": "<h1>Report</h1>\n<script>alert(1)</script>"}
+    assert "<script>alert(1)</script>" in page.text
+
+
+TEXTS = {
+    "html": HTMLString('"' * 2_000_000),
+    "markdown": MarkdownString("# <script>alert(1)</script>\n\n" + "é" * 500_000),
+    "csv": CSVString("a,<script>\n" + "<b>,2\n" * 100_000),
+    "broken csv": CSVString('a,"b\n\r\x00'),
+    "json": JSONString('{"<script>": [1, 2]}'),
+    "large json": JSONString('["' + "<" * 500_000 + '"]'),
+    "broken json": JSONString("{<script>"),
+    "deep json": JSONString("[" * 50_000),
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+def test_every_text_is_shown(text: Any, tmp_path: Path) -> None:
+    """A marked text is shown as text, whatever is in it, and its size is bounded."""
+    assert read(previews(text, tmp_path)).text
+
+
+def test_a_csv_is_a_table(tmp_path: Path) -> None:
+    """A CSV text shows its first rows as a table."""
+    page = read(previews(CSVString("a,b\n" + "1,2\n" * 100), tmp_path))
+    assert [tag for tag, _ in page.elements].count("tr") == 21
+
+
+@pytest.mark.parametrize("figure", library_values.FIGURES.values(), ids=library_values.FIGURES.keys())
+def test_a_plotly_figure_shows_its_traces(figure: Any, tmp_path: Path) -> None:
+    """A Plotly figure shows its traces in a table."""
+    page = read(previews(figure, tmp_path))
+    assert [tag for tag, _ in page.elements].count("tr") == 1 + len(figure.data)
+
+
+def test_lines_of_a_plotly_figure_are_sketched(tmp_path: Path) -> None:
+    """Lines, points and bars of numbers are drawn; names and titles are text."""
+    name = HOSTILE[0]
+    figure = go.Figure([go.Scatter(y=np.arange(9_000.0), name=name), go.Bar(y=[1, None, 2]), go.Pie(values=[1, 2])])
+    figure.update_layout(title=name, xaxis_title=name, yaxis_title=name)
+    page = read(previews(figure, tmp_path))
+    (line,) = [held["points"] for tag, held in page.elements if tag == "polyline"]
+    assert 200 <= len(line.split()) <= 301
+    assert page.text.count("<script>") >= 4
+
+
+def test_a_figure_of_matplotlib_is_shown_where_it_is_stored(tmp_path: Path) -> None:
+    """Where pickles are allowed a figure is a PNG in its proportions, and its canvas stays its own."""
+    figure = Figure(figsize=(20, 10))
+    figure.subplots().plot([1, 2, 3])
+    canvas, dpi = figure.canvas, figure.dpi
+    picture = Image.open(io.BytesIO(previews(figure, tmp_path)["preview.png"]))
+    assert picture.size == (1000, 500)
+    assert len(picture.getcolors(1 << 20)) > 10
+    assert (figure.canvas, figure.dpi) == (canvas, dpi)
+
+
+def test_a_large_figure_has_a_small_picture(tmp_path: Path) -> None:
+    """A figure full of noise is drawn so small that its file is bounded."""
+    figure = Figure(figsize=(10, 10))
+    figure.figimage(np.random.default_rng(0).random((1000, 1000, 3)), resize=False)
+    assert len(previews(figure, tmp_path)["preview.png"]) <= MOST_BYTES
+
+
+def test_a_path_shows_what_it_leads_to(tmp_path: Path) -> None:
+    """A PNG is shown as it is, a text as text, a directory as the list of its files; a file that only says PNG is not."""
+    folder = tmp_path / "<b>folder"
+    folder.mkdir()
+    Image.new("RGB", (3, 2)).save(folder / "figure.png")
+    (folder / "note.md").write_text("# <script>alert(1)</script>" + "x" * 100_000)
+    (folder / "fake.png").write_text("<script>alert(1)</script>")
+    assert previews(folder / "figure.png", tmp_path)["preview.png"] == (folder / "figure.png").read_bytes()
+    assert "# <script>alert(1)</script>" in read(previews(folder / "note.md", tmp_path)).text
+    assert "alert" not in read(previews(folder / "fake.png", tmp_path)).text
+    assert "figure.png" in read(previews(folder, tmp_path)).text
 
 
 def test_what_says_nothing_has_no_preview(tmp_path: Path) -> None:

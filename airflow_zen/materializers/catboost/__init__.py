@@ -26,6 +26,12 @@ class CatboostMaterializer(Materializer):
 
         return save_model(self, value, directory)
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show parameters and importances of features."""
+        from airflow_zen.materializers.catboost.preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the model."""
         from airflow_zen.materializers.catboost.model import load_model

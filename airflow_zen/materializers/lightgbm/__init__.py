@@ -26,6 +26,12 @@ class LightgbmMaterializer(Materializer):
 
         return save_model(self, value, directory)
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show parameters and gains of features."""
+        from airflow_zen.materializers.lightgbm.preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the booster or the wrapper."""
         from airflow_zen.materializers.lightgbm.model import load_model

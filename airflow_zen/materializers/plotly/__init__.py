@@ -35,6 +35,12 @@ class PlotlyMaterializer(Materializer):
         summary = {"shape": f"{len(value.data)} {'trace' if len(value.data) == 1 else 'traces'}"}
         return {**summary, "parts": parts} if parts else summary
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show the traces, and a sketch of lines, points and bars."""
+        from airflow_zen.materializers.plotly.preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the figure."""
         from plotly.graph_objects import Figure

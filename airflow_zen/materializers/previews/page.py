@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NewType
 
-from airflow_zen.escape import clean, safe
+from airflow_zen.escape import safe, safe_lines
 
 Markup = NewType("Markup", str)
 """HTML of ours, in which all text of users is escaped; plain text is a `str`."""
@@ -71,9 +71,8 @@ def heading(text: str) -> Markup:
 
 def preformatted(text: str, most: int = 20_000) -> Markup:
     """Show a text as it stands, its first `most` characters; what it is made of is escaped."""
-    lines = "\n".join(safe(line) for line in clean(text[:most]).splitlines())
     left = len(text) - most
-    return Markup(f"<pre>{lines}</pre>{cut_note(f'{left} more characters') if left > 0 else ''}")
+    return Markup(f"<pre>{safe_lines(text[:most])}</pre>{cut_note(f'{left} more characters') if left > 0 else ''}")
 
 
 def shortened(text: str, most: int = 120) -> str:

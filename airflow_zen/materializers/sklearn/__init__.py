@@ -28,6 +28,12 @@ class SklearnMaterializer(Materializer):
 
         return save_model(value, directory)
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show parameters and weights of features."""
+        from airflow_zen.materializers.sklearn.preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the estimator from `model.skops`; raises `ArtifactRefused` when it holds untrusted types."""
         from airflow_zen.materializers.sklearn.model import load_model

@@ -27,6 +27,12 @@ class XgboostMaterializer(Materializer):
 
         return save_model(self, value, directory)
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show parameters and gains of features."""
+        from airflow_zen.materializers.xgboost.preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the booster, and the wrapper around it."""
         from airflow_zen.materializers.xgboost.model import load_model

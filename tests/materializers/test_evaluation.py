@@ -1,0 +1,96 @@
+"""Promises of `ClassificationEvaluation`: a value like any dataclass, shown as confusion matrix and ROC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import confusion_matrix, f1_score, precision_score, roc_auc_score
+
+from airflow_zen import ClassificationEvaluation
+from airflow_zen.materializers.registry import default_registry
+from tests.materializers.page_reading import HOSTILE, Page, read
+from tests.materializers.round_trip import comes_back_exactly
+
+RNG = np.random.default_rng(0)
+TRUE = RNG.integers(0, 2, 3000)
+SCORE = np.clip(TRUE * 0.3 + RNG.random(3000) * 0.7, 0, 1).round(2)
+THREE = np.array(["cat", "dog", "emu"])
+KIND = RNG.integers(0, 3, 900)
+COLUMNS = RNG.dirichlet([1, 1, 1], 900) + np.eye(3)[KIND] * 0.4
+
+VALUES: dict[str, Any] = {
+    "arrays": lambda: ClassificationEvaluation(TRUE, SCORE),
+    "series": lambda: ClassificationEvaluation(pd.Series(THREE[KIND]), COLUMNS, labels=THREE),
+    "lists": lambda: ClassificationEvaluation(["a", "b"], y_pred=["b", "b"], labels=["a", "b"]),
+}
+
+
+@pytest.mark.parametrize("make", VALUES.values(), ids=VALUES.keys())
+def test_an_evaluation_comes_back_exactly(make: Any, tmp_path: Path) -> None:
+    """An evaluation is stored like any dataclass, its arrays and series as they are."""
+    comes_back_exactly(lambda _: make(), tmp_path)
+
+
+def shown(value: ClassificationEvaluation) -> Page:
+    return read(default_registry().preview(value, "python.json@1", {}))
+
+
+def test_two_classes_are_judged_as_scikit_learn_does() -> None:
+    """Counts, rates and the area below the curve are those of scikit-learn, also where scores are equal."""
+    page = shown(ClassificationEvaluation(TRUE, SCORE, threshold=0.6))
+    predicted = (SCORE >= 0.6).astype(int)
+    assert f"area {roc_auc_score(TRUE, SCORE):.4f}" in page.text
+    assert f"accuracy {(predicted == TRUE).mean():.4f}" in page.text
+    for count in confusion_matrix(TRUE, predicted).ravel():
+        assert str(count) in page.text
+    assert f"{precision_score(TRUE, predicted):.6g}" in page.text
+    assert f"{f1_score(TRUE, predicted):.6g}" in page.text
+
+
+def test_each_of_several_classes_has_a_curve() -> None:
+    """Of three classes each has a curve against the others, and the greatest score is what was predicted."""
+    page = shown(ClassificationEvaluation(THREE[KIND], COLUMNS, labels=THREE))
+    for at, name in enumerate(THREE):
+        assert f"{name} · area {roc_auc_score(at == KIND, COLUMNS[:, at]):.4f}" in page.text
+    assert f"accuracy {(COLUMNS.argmax(axis=1) == KIND).mean():.4f}" in page.text
+    assert [tag for tag, _ in page.elements].count("polyline") == 3
+
+
+def test_predictions_alone_have_a_matrix() -> None:
+    """Without scores there is a matrix and no curve; without predictions and labels of two, neither."""
+    page = shown(ClassificationEvaluation(["a", "b", "a"], y_pred=["a", "a", "a"]))
+    assert "accuracy 0.6667" in page.text
+    assert "ROC" not in page.text
+    assert "matrix" not in shown(ClassificationEvaluation([0, 1, 2], [0.1, 0.2, 0.3])).text
+
+
+def test_odd_evaluations_are_shown() -> None:
+    """One class, no sample, and missing scores make a page too."""
+    shown(ClassificationEvaluation([], []))
+    shown(ClassificationEvaluation([1, 1], [0.5, 0.5]))
+    shown(ClassificationEvaluation([0, 1], [np.nan, 0.5]))
+    shown(ClassificationEvaluation([0, 1], [[0.5, 0.5], [0.1, 0.9]], labels=[0, 1]))
+
+
+def test_what_does_not_belong_together_is_told() -> None:
+    """Columns of different lengths raise an error that counts both."""
+    with pytest.raises(ValueError, match="3 samples, and there are 2 predictions"):
+        shown(ClassificationEvaluation([0, 1, 0], y_pred=[0, 1]))
+
+
+def test_many_classes_are_cut_visibly() -> None:
+    """Of a thousand classes 20 are shown, and the page says so."""
+    page = shown(ClassificationEvaluation(list(range(1000)), y_pred=list(range(1000))))
+    assert "980 more classes" in page.text
+    assert [tag for tag, _ in page.elements].count("rect") == 400
+
+
+def test_names_of_classes_cannot_break_out() -> None:
+    """Class names are text in the page."""
+    page = shown(ClassificationEvaluation(list(HOSTILE), y_pred=list(HOSTILE)))
+    assert page.text.count("<svg onload=alert(1)>") >= 2
+    shown(ClassificationEvaluation([*HOSTILE[:2]] * 2, [0.1, 0.9, 0.2, 0.8], labels=list(HOSTILE[:2])))
