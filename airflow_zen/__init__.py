@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_zen.materializers.texts import CSVString, HTMLString, JSONString, MarkdownString
     from airflow_zen.materializers.views import Columns
     from airflow_zen.operators.ml_step import MLStepOperator
-    from airflow_zen.session import load, save
+    from airflow_zen.session import load, prune, save
     from airflow_zen.steps.each import Each
     from airflow_zen.steps.outputs import Output
 
@@ -44,6 +44,7 @@ __all__ = [
     "load",
     "log_metadata",
     "ml_step",
+    "prune",
     "register_materializer",
     "save",
 ]
@@ -68,6 +69,7 @@ _HOMES = {
     "load": "airflow_zen.session",
     "log_metadata": "airflow_zen.lineage.metadata",
     "ml_step": "airflow_zen.decorators.ml_step",
+    "prune": "airflow_zen.session",
     "register_materializer": "airflow_zen.materializers.registered",
     "save": "airflow_zen.session",
 }

@@ -51,6 +51,10 @@ class AlreadyExists(ZenError, FileExistsError):
     """A write that must create found the key taken."""
 
 
+class PruneBusy(ZenError, RuntimeError):
+    """Another prune of the artifact root is running."""
+
+
 class FingerprintError(ZenError, TypeError):
     """A value or a piece of code cannot be fingerprinted soundly."""
 

@@ -1,16 +1,19 @@
-"""`load` and `save` for plain tasks and notebooks: the deployment's own stack, opened for one call."""
+"""`load`, `save` and `prune` for plain tasks and notebooks: the deployment's own stack, opened for one call."""
 
 from __future__ import annotations
 
 import atexit
 import shutil
 from collections.abc import Mapping
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.owners import owner_of
 from airflow_zen.settings import Settings, open_stack
+
+if TYPE_CHECKING:
+    from airflow_zen.pruning.report import PruneReport
 
 T = TypeVar("T")
 
@@ -43,6 +46,29 @@ def load(ref: ArtifactRef | Mapping[str, Any], as_type: Any = None, stack: str |
 def save(value: Any, name: str = "", stack: str | None = None) -> ArtifactRef:
     """Store a value as an artifact of a stack and give its ref; what `@ml_step` does with its outputs."""
     return open_stack(Settings.read(stack)).save(value, name).ref
+
+
+def prune(
+    older_than: str | None = None,
+    keep_last: int | None = None,
+    grace: str = "1d",
+    expire_mlflow_runs: bool = False,
+    dry_run: bool = False,
+    stack: str | None = None,
+) -> PruneReport:
+    """Free the artifact root of what nobody refers to; `airflow zen artifacts prune` for tasks and notebooks.
+
+    `older_than`: DAG runs, cache entries and versions of this age (`"90d"`) may go too; `keep_last`: so many newest
+    versions of each name stay. What nobody refers to is condemned, and deleted by a prune `grace` later.
+    `expire_mlflow_runs` deletes DAG runs of that age in MLflow as well. Raises `SettingsError` for what cannot be
+    meant, `PruneBusy` while another prune runs, `LineageError` when MLflow is away.
+    """
+    from airflow_zen.pruning.prune import prune as prune_stack
+    from airflow_zen.pruning.retention import Retention, duration
+
+    age = None if older_than is None else duration(older_than)
+    retention = Retention(age, keep_last, duration(grace), expire_mlflow_runs)
+    return prune_stack(open_stack(Settings.read(stack)), retention, dry_run=dry_run)
 
 
 def _refuse_foreign(ref: ArtifactRef, settings: Settings) -> None:

@@ -13,7 +13,7 @@ from airflow_zen.artifacts.parallel import in_parallel, publish_files
 from airflow_zen.artifacts.ref import file_hash
 from airflow_zen.artifacts.refusals import explained
 from airflow_zen.artifacts.root import relative_key
-from airflow_zen.artifacts.transport import StoredObject
+from airflow_zen.artifacts.stored_object import StoredObject
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
 
 # S3, Google, Azure, and those that behave as a filesystem.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from airflow_zen.artifacts.ref import file_hash
 from airflow_zen.artifacts.root import relative_key
-from airflow_zen.artifacts.transport import StoredObject
+from airflow_zen.artifacts.stored_object import StoredObject
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
 
 _READ_ONLY = 0o444

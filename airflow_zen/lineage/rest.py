@@ -72,6 +72,10 @@ class MlflowRest:
         """Change a part."""
         return self._json("PATCH", _API + path, body)
 
+    def delete(self, path: str) -> dict[str, Any]:
+        """Take away what lies at a path; MLflow keeps it in its trash."""
+        return self._json("DELETE", _API + path, None)
+
     def send_trace(self, spans: Mapping[str, Any], experiment_id: str, run_id: str) -> None:
         """Enter spans, as OTLP JSON, into an experiment, linked to a run."""
         headers = {"x-mlflow-experiment-id": experiment_id, "x-mlflow-run-id": run_id}

@@ -1,0 +1,49 @@
+"""Promises of `airflow zen artifacts prune`."""
+
+import json
+import os
+import time
+from argparse import Namespace
+
+import pytest
+
+from airflow_zen import save
+from airflow_zen.cli.prune import prune
+from airflow_zen.settings import open_stack
+
+
+@pytest.fixture(autouse=True)
+def _root(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
+
+
+def call(**options):
+    given = {
+        "unreferenced": False, "older_than": None, "keep_last": None, "grace": "1d", "expire_mlflow_runs": False,
+        "without_mlflow": False, "dry_run": False, "output": "table", "stack": None, "verbose": False, **options,
+    }  # fmt: skip
+    prune(Namespace(**given))
+
+
+@pytest.mark.airflow
+def test_deletes_in_two_steps(airflow_db, capsys):
+    """What nobody refers to is condemned, and deleted by a prune after the grace; each says so."""
+    save({"nobody": "refers to this"})
+    old = time.time() - 10
+    for each in open_stack().store.transport.list("artifacts"):
+        os.utime(open_stack().store.transport.local(each), (old, old))
+    call(unreferenced=True, grace="1s", dry_run=True)
+    assert "1 artifact (" in capsys.readouterr().out
+    call(unreferenced=True, grace="1s")
+    assert "condemned: a prune after 1.0 s or later deletes them" in capsys.readouterr().out
+    time.sleep(1.1)
+    call(unreferenced=True, grace="1s", output="json")
+    told = {row["what"]: row["artifacts"] for row in json.loads(capsys.readouterr().out)}
+    assert told == {"kept": "0", "condemned": "0", "deleted": "1", "leftovers": "0"}
+    assert not list(open_stack().store.transport.list("artifacts"))
+
+
+def test_says_what_it_needs():
+    """Without a word on what may go nothing goes."""
+    with pytest.raises(SystemExit, match="--unreferenced"):
+        call()

@@ -1,0 +1,66 @@
+"""Stacks on a local root and on a real S3 store, and a clock that can be put forward."""
+
+import itertools
+import time
+from dataclasses import replace
+
+import pytest
+
+from airflow_zen.artifacts.store import ArtifactStore
+from airflow_zen.artifacts.transport import open_transport
+from airflow_zen.caching.cache import StepCache
+from airflow_zen.lineage.records import StepRunRecords
+from airflow_zen.lineage.step_run import StepRun, StepRunId
+from airflow_zen.materializers.registry import default_registry
+from airflow_zen.pruning.prune import prune
+from airflow_zen.pruning.retention import DAY, Retention
+from airflow_zen.stack import Stack
+from airflow_zen.steps.arguments import Arguments
+from airflow_zen.steps.run import run_step
+from airflow_zen.steps.step import Step
+
+
+def stack_at(root, options=None, **parts):
+    transport = open_transport(root, options or {})
+    return Stack(
+        ArtifactStore(root, transport), default_registry(), StepCache(transport), StepRunRecords(transport), **parts
+    )
+
+
+@pytest.fixture
+def stack(tmp_path):
+    return stack_at(str(tmp_path / "root"))
+
+
+@pytest.fixture
+def run():
+    """Run a function as a step of a DAG run; give its finished record."""
+    tries = itertools.count(1)
+
+    def run_function(stack, function, *args, dag="d", dag_run="r", cache="miss"):
+        begun = StepRun(StepRunId(dag, dag_run, function.__name__, -1, next(tries)), cache=cache)
+        return run_step(Step(function, function.__name__), Arguments.bind(function, args, {}), stack, begun)
+
+    return run_function
+
+
+@pytest.fixture
+def prune_after():
+    """Prune as if so many days had passed."""
+
+    def prune_later(stack, days, dry_run=False, unfinished=(), **retention):
+        later = replace(stack, clock=lambda: time.time() + days * DAY)
+        return prune(later, Retention(**retention), unfinished, dry_run=dry_run)
+
+    return prune_later
+
+
+@pytest.fixture
+def gone(prune_after):
+    """Prune twice, so that what is condemned the first time is deleted the second time."""
+
+    def twice(stack, days, **retention):
+        prune_after(stack, days, **retention)
+        return prune_after(stack, days + 2, **retention)
+
+    return twice

@@ -1,0 +1,130 @@
+"""Promises of pruning beside a real MLflow server."""
+
+import uuid
+from dataclasses import replace
+
+import pytest
+from mlflow import MlflowClient
+from sklearn.linear_model import LinearRegression
+
+from airflow_zen.errors import LineageError
+from airflow_zen.lineage.mlflow import MlflowRecorder
+from airflow_zen.lineage.rest import MlflowRest, TrackingServer
+from airflow_zen.lineage.step_run import StepRun, StepRunId
+from airflow_zen.pruning.retention import DAY
+from airflow_zen.steps.arguments import Arguments
+from airflow_zen.steps.run import run_step
+from airflow_zen.steps.step import Step
+from tests.pruning.conftest import stack_at
+from tests.servers.mlflow_server import mlflow_server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """One MLflow server with a SQLite backend."""
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server):
+    return MlflowClient(server.uri)
+
+
+@pytest.fixture
+def stack(server, tmp_path):
+    """A stack that records in MLflow."""
+    stack = stack_at(str(tmp_path / "root"))
+    rest = MlflowRest(TrackingServer(server.uri))
+    return replace(stack, lineage=MlflowRecorder(rest, stack.store.transport, stack.store.root))
+
+
+@pytest.fixture
+def dag():
+    """A DAG that no other test has runs of."""
+    return f"dag_{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def train(stack, dag):
+    """Run a step that gives a model; give its record."""
+
+    def run_train(slope, model="", dag_run="r"):
+        def fit(slope: float) -> LinearRegression:
+            return LinearRegression().fit([[0.0], [1.0]], [0.0, slope])
+
+        begun = StepRun(StepRunId(dag, dag_run, "fit"), cache="miss", model=model)
+        return run_step(Step(fit, "fit"), Arguments.bind(fit, (slope,), {}), stack, begun)
+
+    return run_train
+
+
+def runs_of(client, dag):
+    experiment = client.get_experiment_by_name(f"airflow/{dag}")
+    return client.search_runs([experiment.experiment_id])
+
+
+def is_there(stack, record):
+    return not stack.store.missing(record.outputs.values())
+
+
+def test_runs_hold_until_they_are_deleted(stack, client, dag, train, gone):
+    """What a run shows in MLflow stays whatever its age; deleted there, run and model, it goes here."""
+    record = train(1.0)
+    report = gone(stack, 400, older_than=30 * DAY, keep_last=0)
+    assert is_there(stack, record)
+    holders = {("MLflow run", dag), ("model", "fit"), ("version", f"{dag}/fit")}
+    assert {(each.holder.kind, each.holder.name) for each in report.held} == holders
+    models = client.search_logged_models([client.get_experiment_by_name(f"airflow/{dag}").experiment_id])
+    for run in runs_of(client, dag):
+        client.delete_run(run.info.run_id)
+    gone(stack, 400, older_than=30 * DAY, keep_last=0)
+    assert is_there(stack, record)
+    client.delete_logged_model(models[0].model_id)
+    assert gone(stack, 400, older_than=30 * DAY, keep_last=0).deleted.artifacts == 1
+    assert not is_there(stack, record)
+
+
+def test_old_runs_are_deleted_in_mlflow_when_asked(stack, client, dag, train, gone):
+    """With `expire_mlflow_runs` runs and models of old DAG runs move to MLflow's trash, and their artifacts go."""
+    record = train(2.0)
+    assert gone(stack, 10, older_than=30 * DAY, keep_last=0, expire_mlflow_runs=True).mlflow_runs == 0
+    report = gone(stack, 40, older_than=30 * DAY, keep_last=0, expire_mlflow_runs=True)
+    assert report.deleted.artifacts == 1
+    assert not is_there(stack, record)
+    assert not runs_of(client, dag)
+    assert not client.search_logged_models([client.get_experiment_by_name(f"airflow/{dag}").experiment_id])
+
+
+def test_registered_versions_and_kept_runs_stay(stack, client, dag, train, gone):
+    """A DAG run with a registered model version, or tagged `zen.keep`, stays with its artifacts."""
+    registered = train(3.0, model=f"{dag}-model", dag_run="registered")
+    kept = train(4.0, dag_run="kept")
+    parent = next(run for run in runs_of(client, dag) if run.data.tags.get("zen.run_key") == f"{dag}/kept")
+    client.set_tag(parent.info.run_id, "zen.keep", "for the audit")
+    dropped = train(5.0, dag_run="dropped")
+    gone(stack, 40, older_than=30 * DAY, keep_last=0, expire_mlflow_runs=True)
+    assert [is_there(stack, record) for record in (registered, kept, dropped)] == [True, True, False]
+    assert len(runs_of(client, dag)) == 4
+
+
+def test_a_dry_run_deletes_nothing_in_mlflow(stack, client, dag, train, prune_after):
+    """A dry run counts the runs that would be deleted in MLflow, and what would be condemned without them."""
+    record = train(6.0)
+    report = prune_after(stack, 40, dry_run=True, older_than=30 * DAY, keep_last=0, expire_mlflow_runs=True)
+    assert (report.mlflow_runs, report.condemned.artifacts) == (2, 1)
+    assert len(runs_of(client, dag)) == 2
+    assert is_there(stack, record)
+
+
+def test_mlflow_away_deletes_nothing(stack, train, prune_after):
+    """While MLflow, which may hold artifacts, cannot be asked, the prune fails before it deletes anything."""
+    record = train(7.0)
+    lost = stack.save(uuid.uuid4().hex).ref
+    prune_after(stack, 2)
+    away = MlflowRest(TrackingServer("http://127.0.0.1:9"))
+    blind = replace(stack, lineage=MlflowRecorder(away, stack.store.transport, stack.store.root))
+    with pytest.raises(LineageError):
+        prune_after(blind, 40, older_than=30 * DAY, keep_last=0)
+    assert is_there(stack, record)
+    assert not stack.store.missing([lost])
