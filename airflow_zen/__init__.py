@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
     from airflow_zen.caching.policy import Cache
+    from airflow_zen.client import StoredArtifact, artifact, artifacts, save_artifact
     from airflow_zen.decorators.ml_step import ml_step
     from airflow_zen.errors import ZenError
     from airflow_zen.lineage.metadata import log_metadata
-    from airflow_zen.materializers.artifact import Artifact
     from airflow_zen.materializers.base import Materializer
     from airflow_zen.materializers.evaluation import ClassificationEvaluation
     from airflow_zen.materializers.mlflow_model import MLflowModel
     from airflow_zen.materializers.registered import register_materializer
     from airflow_zen.materializers.texts import CSVString, HTMLString, JSONString, MarkdownString
     from airflow_zen.materializers.views import Columns
+    from airflow_zen.operators.artifact import Artifact
     from airflow_zen.operators.ml_step import MLStepOperator
     from airflow_zen.session import load, prune, save
     from airflow_zen.steps.each import Each
@@ -40,18 +42,22 @@ __all__ = [
     "MarkdownString",
     "Materializer",
     "Output",
+    "StoredArtifact",
     "ZenError",
+    "artifact",
+    "artifacts",
     "load",
     "log_metadata",
     "ml_step",
     "prune",
     "register_materializer",
     "save",
+    "save_artifact",
 ]
 
 # Loaded when first used: Airflow imports this package while it finds its providers, before it is whole itself.
 _HOMES = {
-    "Artifact": "airflow_zen.materializers.artifact",
+    "Artifact": "airflow_zen.operators.artifact",
     "ArtifactRef": "airflow_zen.artifacts.ref",
     "CSVString": "airflow_zen.materializers.texts",
     "HTMLString": "airflow_zen.materializers.texts",
@@ -65,13 +71,16 @@ _HOMES = {
     "MarkdownString": "airflow_zen.materializers.texts",
     "Materializer": "airflow_zen.materializers.base",
     "Output": "airflow_zen.steps.outputs",
+    "StoredArtifact": "airflow_zen.client",
     "ZenError": "airflow_zen.errors",
+    "artifact": "airflow_zen.client",
     "load": "airflow_zen.session",
     "log_metadata": "airflow_zen.lineage.metadata",
     "ml_step": "airflow_zen.decorators.ml_step",
     "prune": "airflow_zen.session",
     "register_materializer": "airflow_zen.materializers.registered",
     "save": "airflow_zen.session",
+    "save_artifact": "airflow_zen.client",
 }
 
 
@@ -84,3 +93,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+class _Artifacts(ModuleType):
+    """The room `airflow_zen.artifacts`, which is called as the function of that name: `airflow_zen.artifacts(tag="golden")`."""
+
+    def __call__(self, prefix: str = "", tag: str = "", stack: str | None = None) -> list[StoredArtifact]:
+        found: list[StoredArtifact] = import_module("airflow_zen.client").artifacts(prefix, tag, stack)
+        return found
+
+
+import_module("airflow_zen.artifacts").__class__ = _Artifacts

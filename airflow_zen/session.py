@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from airflow_zen.artifacts.asked import AskedVersion
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.owners import owner_of
@@ -27,16 +28,19 @@ def load(ref: ArtifactRef | Mapping[str, Any], as_type: None = None, stack: str 
 
 
 def load(ref: ArtifactRef | Mapping[str, Any], as_type: Any = None, stack: str | None = None) -> Any:
-    """Give the value of an artifact, from its ref or from what XCom holds of it.
+    """Give the value of an artifact, from its ref, from what XCom holds of it, or from `Artifact("name").latest()`.
 
     `as_type` asks for another view, such as `pathlib.Path` or `polars.DataFrame`. `stack` names the stack
     it lies in, else the active one is meant. Raises `ArtifactRefused` for what is no ref of its artifact
     root, `ArtifactNotFound`, `ArtifactCorrupt`.
     """
-    ref = ref if isinstance(ref, ArtifactRef) else ArtifactRef.from_wire(ref)
     settings = Settings.read(stack)
+    if not isinstance(ref, ArtifactRef) and not AskedVersion.is_wire(ref):
+        ref = ArtifactRef.from_wire(ref)
+    opened = open_stack(settings, lineage=False)
+    if not isinstance(ref, ArtifactRef):
+        ref = opened.names.resolve(AskedVersion.from_wire(ref))
     _refuse_foreign(ref, settings)
-    opened = open_stack(settings)
     # A loaded value may map its files into memory, so they live as long as the process.
     directory = opened.store.lend()
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
@@ -45,7 +49,7 @@ def load(ref: ArtifactRef | Mapping[str, Any], as_type: Any = None, stack: str |
 
 def save(value: Any, name: str = "", stack: str | None = None) -> ArtifactRef:
     """Store a value as an artifact of a stack and give its ref; what `@ml_step` does with its outputs."""
-    return open_stack(Settings.read(stack)).save(value, name).ref
+    return open_stack(Settings.read(stack), lineage=False).save(value, name).ref
 
 
 def prune(

@@ -74,8 +74,8 @@ class Settings:
         return f"[zen] {option}" if self.stack == DEFAULT else f"Stack {self.stack!r}: {option}"
 
 
-def open_stack(settings: Settings | None = None) -> Stack:
-    """Build the stack of this deployment, in the process that will use it."""
+def open_stack(settings: Settings | None = None, *, lineage: bool = True) -> Stack:
+    """Build the stack of this deployment, in the process that will use it; without `lineage` for who records none."""
     settings = settings or Settings.read()
     transport = open_transport(settings.artifact_root, storage_options(settings))
     return Stack(
@@ -83,7 +83,7 @@ def open_stack(settings: Settings | None = None) -> Stack:
         materializers=default_registry(allow_pickle=settings.allow_pickle),
         cache=StepCache(transport),
         records=StepRunRecords(transport),
-        lineage=_recorder(settings, transport),
+        lineage=_recorder(settings, transport) if lineage else NullRecorder(),
         previews=settings.previews,
     )
 

@@ -81,6 +81,7 @@ class Task:
     operator: Any
     label: str | None
     outlets: list[Any]
+    events: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -198,7 +199,10 @@ def _run_task(
     state, message, error = task_runner.run(ti, context, log)
     task_runner.finalize(ti, state, context, log, error)
     outlets = list(getattr(message, "task_outlets", None) or [])
-    return Task(task.task_id, map_index, str(state.value), error, ti.task, ti.rendered_map_index, outlets)
+    events = {
+        event["dest_asset_key"]["name"]: event["extra"] for event in getattr(message, "outlet_events", None) or []
+    }
+    return Task(task.task_id, map_index, str(state.value), error, ti.task, ti.rendered_map_index, outlets, events)
 
 
 def _map_indexes(task: Any, supervisor: Supervisor) -> list[int]:

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
+from airflow_zen.artifacts.asked import AskedVersion
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.root import folder
 from airflow_zen.artifacts.store import ArtifactStore
@@ -96,6 +97,10 @@ class ArtifactNames:
         """
         return self.read(self.find(name, version))
 
+    def resolve(self, asked: AskedVersion) -> ArtifactRef:
+        """Give the ref of a version that is asked for."""
+        return self.get(asked.name, asked.version).ref
+
     def find(self, name: str, version: str | datetime = LATEST) -> str:
         """Give the key of one version of a name, as `get` chooses it; one request, but for digests."""
         key = self._find(name, version)
@@ -138,6 +143,12 @@ class ArtifactNames:
         """List what a tag marks, or all tags; of one name where it is given. One listing."""
         marks = map(_mark_of, self._transport.list(f"{_TAGS}/{folder(tag)}" if tag else _TAGS))
         return [mark for mark in marks if not name or mark.key.startswith(f"{_folder(name)}/")]
+
+    def tagged_versions(self, tag: str) -> list[ArtifactVersion]:
+        """Give the versions that have a tag, in the order of names, the newest of a name first."""
+        with ThreadPoolExecutor(_READERS) as pool:
+            found = pool.map(lambda mark: self._still_there(mark.key), self.tagged(tag))
+            return [version for version in found if version]
 
     def _find(self, name: str, version: str | datetime) -> str | None:
         where = _folder(name)

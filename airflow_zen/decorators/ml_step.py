@@ -13,8 +13,10 @@ from airflow.sdk.definitions._internal.contextmanager import DagContext
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 from airflow.sdk.definitions.xcom_arg import XComArg
 
+from airflow_zen.artifacts.asked import AskedVersion
 from airflow_zen.caching.policy import Cache
 from airflow_zen.errors import StepDefinitionError
+from airflow_zen.operators.assets import added, inlets_of, outlets_of
 from airflow_zen.operators.ml_step import OPTION_TYPES, MLStepOperator, known
 from airflow_zen.operators.outputs import StepOutputs
 from airflow_zen.steps.outputs import declared_outputs
@@ -80,12 +82,12 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
                     f"Step {self.function.__name__!r} has the option {name}=… and is mapped over a parameter of that name. "
                     "Rename the parameter."
                 )
-        return self._outputs(super().expand(**kwargs))
+        return self._outputs(_with_assets(super().expand(**kwargs), self.function))
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
         """Map the step over a list of keyword arguments; see Airflow's dynamic task mapping."""
         _refuse_single_artifact(self.function.__name__, "kwargs", kwargs)
-        return self._outputs(super().expand_kwargs(kwargs, strict=strict))
+        return self._outputs(_with_assets(super().expand_kwargs(kwargs, strict=strict), self.function))
 
     def override(self, **kwargs: Any) -> Any:
         """Copy the step with other options."""
@@ -102,8 +104,28 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
         return next(XComArg.iter_xcom_references([*args, *kwargs.values()]), None) is not None
 
 
+def _with_assets(task: Any, function: Callable[..., Any]) -> Any:
+    """Declare the assets of a mapped task, of which Airflow makes the operator only when it runs."""
+    options = task.operator.partial_kwargs
+    stack = options.get("stack", "")
+    arguments = [options["op_args"], options["op_kwargs"], task.operator.op_kwargs_expand_input.value]
+    for port, assets in (
+        ("outlets", outlets_of(declared_outputs(function).called, stack)),
+        ("inlets", inlets_of(arguments, stack)),
+    ):
+        declared = options.get(port) or []
+        if assets:
+            options[port] = added(declared if isinstance(declared, list | tuple) else [declared], assets)
+    return task
+
+
 def _refuse_single_artifact(step: str, name: str, value: Any) -> None:
     """Refuse to map over one artifact, of which Airflow would map the ref's own fields."""
+    if AskedVersion.is_wire(value):
+        raise StepDefinitionError(
+            f"Step {step!r} cannot be expanded over {name}, a version of one artifact. Pass it with partial, or expand over "
+            "a list of them."
+        )
     references = value.iter_references() if isinstance(value, XComArg) else ()
     for operator in [operator for operator, _ in references if isinstance(operator, MLStepOperator)]:
         if operator.step.outputs.each:

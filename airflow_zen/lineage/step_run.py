@@ -31,6 +31,13 @@ class StepRunId:
     map_index: int = -1
     try_number: int = 1
 
+    @classmethod
+    def parse(cls, text: str) -> StepRunId:
+        """Read `dag/run/task/map index/try`, where a run id may hold slashes itself."""
+        dag_id, _, rest = text.partition("/")
+        run_id, task_id, map_index, try_number = rest.rsplit("/", 3)
+        return cls(dag_id, run_id, task_id, int(map_index), int(try_number))
+
     def __str__(self) -> str:
         return f"{self.dag_id}/{self.run_id}/{self.task_id}/{self.map_index}/{self.try_number}"
 

@@ -29,13 +29,12 @@ def mapped_label(operator: MLStepOperator, arguments: Arguments) -> str:
 
 
 def show(operator: MLStepOperator, context: Any, run: StepRun) -> None:
-    """Label a mapped task, and mark a reused result; a reused result is no news, so it fires no asset event."""
+    """Label a mapped task, and mark a reused result."""
     cached = run.cache == "hit"
     if run.id.map_index >= 0 and context.get("map_index_template") is None:
         context["zen_label"] = f"{run.label or run.id.map_index}{' (cached)' if cached else ''}"
         context["map_index_template"] = "{{ zen_label }}"
     if cached:
-        operator.outlets.clear()
         _remark(context, f"hit: {run.origin}")
 
 

@@ -11,7 +11,8 @@ from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.lineage.recorder import Opened
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
-from airflow_zen.operators.choice import chosen_stack, refuse_foreign, zen_conf
+from airflow_zen.operators.assets import tell_assets
+from airflow_zen.operators.choice import chosen_stack, elsewhere, refuse_foreign, zen_conf
 from airflow_zen.operators.clearing import clear_number, cleared_by_hand
 from airflow_zen.operators.code_version import code_version
 from airflow_zen.operators.display import mapped_label, show
@@ -19,6 +20,7 @@ from airflow_zen.operators.hook_lineage import report_inputs, report_outputs
 from airflow_zen.operators.interrupt import interruptible
 from airflow_zen.operators.links import MlflowRunLink
 from airflow_zen.settings import Settings, open_stack
+from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.run import Watcher, run_step
 from airflow_zen.steps.step import Step
@@ -31,9 +33,9 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
     """Run the operator's step; return its outputs as refs on the wire, as XCom holds them."""
     with interruptible(operator.on_kill):
         settings = Settings.read(chosen_stack(context["dag_run"].conf, operator.stack))
-        arguments = bind(operator, context)
-        refuse_foreign(arguments.inputs, settings, f"step {operator.task_id!r}")
         stack = open_stack(settings)
+        arguments = bind(operator, context, stack)
+        refuse_foreign(arguments.inputs, settings, f"step {operator.task_id!r}")
         begun = begin(
             operator, context, caching(operator, context, settings, stack.records), mapped_label(operator, arguments)
         )
@@ -42,6 +44,7 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
         run = run_step(step, arguments, stack, begun, TaskWatcher(operator, context))
     report_outputs(operator, run.outputs.values())
     show(operator, context, run)
+    tell_assets(operator, context, run, step.outputs.called, elsewhere=elsewhere(context, operator, settings))
     return on_wire(step, run.outputs)
 
 
@@ -53,12 +56,15 @@ def on_wire(step: Step, outputs: Mapping[str, ArtifactRef]) -> Any:
     return wires if step.outputs.several else next(iter(wires.values()), None)
 
 
-def bind(operator: MLStepOperator, context: Any) -> Arguments:
-    """Bind the rendered arguments, and the names that the function asks Airflow's context for."""
+def bind(operator: MLStepOperator, context: Any, stack: Stack) -> Arguments:
+    """Bind the rendered arguments, and the names that the function asks Airflow's context for.
+
+    Versions of named artifacts that are asked for are looked up now.
+    """
     given = frozenset(operator.op_kwargs)
     context_merge(context, operator.op_kwargs, templates_dict=operator.templates_dict)
     kwargs = operator.determine_kwargs(context)
-    return Arguments.bind(operator.python_callable, operator.op_args, kwargs, frozenset(kwargs) - given)
+    return Arguments.bind(operator.python_callable, operator.op_args, kwargs, frozenset(kwargs) - given, stack.names)
 
 
 def begin(operator: MLStepOperator, context: Any, decided: tuple[str, str], label: str) -> StepRun:

@@ -10,6 +10,7 @@ from airflow.sdk import XComArg
 
 from airflow_zen.caching.policy import FOLLOW_SETTINGS, Cache
 from airflow_zen.errors import StepDefinitionError
+from airflow_zen.operators.assets import added, inlets_of, outlets_of
 from airflow_zen.operators.links import MlflowRunLink
 from airflow_zen.operators.outputs import StepOutputs
 from airflow_zen.steps.step import Step
@@ -58,6 +59,8 @@ class MLStepOperator(PythonOperator):
         self.version: str = known(version, "version")
         self.model: str = known(model, "model")
         self.stack: str = known(stack, "stack")
+        self.outlets = added(self.outlets, outlets_of(self.step.outputs.called, self.stack))
+        self.inlets = added(self.inlets, inlets_of([self.op_args, self.op_kwargs], self.stack))
         self.mlflow_url = ""
 
     @property

@@ -92,7 +92,7 @@ class Plan:
                 context = ti.get_template_context()
                 ti.task.render_template_fields(context)
                 operator = context["task"]
-                arguments = bind(operator, context)
+                arguments = bind(operator, context, self._stack)
                 refuse_foreign(arguments.inputs, self._settings, f"step {operator.task_id!r}")
         except Exception as error:  # noqa: BLE001 - whatever the user's own templates raise before the run
             return self._planned(task, map_index, Verdict.UNKNOWN, _told(error), history), UNKNOWN

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import GenericAlias
 from typing import Any
 
+from airflow_zen.artifacts.asked import AskedVersion
+from airflow_zen.artifacts.names import ArtifactNames
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.stack import Stack
 from airflow_zen.steps.annotations import element_type
@@ -47,16 +49,18 @@ class Arguments:
         args: Collection[Any],
         kwargs: Mapping[str, Any],
         context: frozenset[str] = frozenset(),
+        names: ArtifactNames | None = None,
     ) -> Arguments:
-        """Bind a call, and read every ref in it from its wire form.
+        """Bind a call, and read every ref in it from its wire form; versions that it asks for are found in `names`.
 
-        Raises `TypeError` as the call would, `ArtifactRefused` for a malformed ref.
+        Raises `TypeError` as the call would, `ArtifactRefused` for a malformed ref, `ArtifactNotFound` for a
+        version that is not there.
         """
         bound = inspect.signature(function).bind(*args, **kwargs)
         bound.apply_defaults()
         inputs: dict[str, ArtifactRef] = {}
         for name, value in bound.arguments.items():
-            bound.arguments[name] = _find(value, name, inputs)
+            bound.arguments[name] = _find(value, name, inputs, names)
         return cls(bound, inputs, context)
 
     def parameters(self) -> dict[str, Any]:
@@ -159,8 +163,10 @@ def as_json(value: Any) -> Any:
     return text if len(text) <= _TEXT_LIMIT else f"{text[: _TEXT_LIMIT - 1]}…"
 
 
-def _find(value: Any, path: str, inputs: dict[str, ArtifactRef]) -> Any:
+def _find(value: Any, path: str, inputs: dict[str, ArtifactRef], names: ArtifactNames | None) -> Any:
     """Turn wire refs into refs, at any depth of lists, tuples and dicts; lazy sequences become lists."""
+    if names and AskedVersion.is_wire(value):
+        value = names.resolve(AskedVersion.from_wire(value))
     if ArtifactRef.is_wire(value):
         value = ArtifactRef.from_wire(value)
     if isinstance(value, ArtifactRef):
@@ -169,7 +175,7 @@ def _find(value: Any, path: str, inputs: dict[str, ArtifactRef]) -> Any:
     if _is_lazy_sequence(value):
         # A slice of mapped results is one request; walking through them is one for each, and one too many.
         value = value[:] if type(value).__name__ == "LazyXComSequence" else list(value)
-    return _rebuilt(value, path, lambda held, inner, _: _find(held, inner, inputs))
+    return _rebuilt(value, path, lambda held, inner, _: _find(held, inner, inputs, names))
 
 
 def _replace(value: Any, replacement: Callable[[ArtifactRef, str], Any], path: str) -> Any:

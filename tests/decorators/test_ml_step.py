@@ -338,7 +338,11 @@ DAG_FILE = """
 import json, sys
 from datetime import datetime
 from airflow.sdk import dag
-from airflow_zen import Cache, ml_step, Output
+from typing import Annotated
+from airflow_zen import Artifact, Cache, ml_step, Output
+
+@ml_step
+def features(x: int, before: list = ()) -> Annotated[list, Artifact("features")]: ...
 
 @ml_step(cache=False, version="2", model="churn")
 def train(x: int, names: set = frozenset({"a", "b"})) -> Output(a=int, b=int): ...
@@ -346,6 +350,8 @@ def train(x: int, names: set = frozenset({"a", "b"})) -> Output(a=int, b=int): .
 @dag(schedule=None, start_date=datetime(2026, 1, 1))
 def d():
     train(1)
+    features(1, Artifact("before").latest())
+    features.partial(before=[Artifact("before").version("golden")]).expand(x=[1, 2])
     train.partial(names={"x", "y", "z"}).expand(x=[1, 2])
     policy = Cache(ttl=60, ignore=("names",), key=lambda **inputs: inputs["x"])
     train.override(task_id="kept", cache=policy).partial(names={"x"}).expand(x=[1, 2])

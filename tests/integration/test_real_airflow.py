@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -88,7 +89,7 @@ def deployment(ceph, tmp_path_factory):
     stack = up(directory, Path(__file__).parent / "dags", settings)
     try:
         api = AirflowApi(stack.layout.airflow_url)
-        for dag_id in ("churn", "broken", "daily"):
+        for dag_id in ("churn", "broken", "daily", "produce", "consume"):
             api.wait_for_dag(dag_id)
             api.unpause(dag_id)
         first = api.wait(api.trigger("churn"))
@@ -267,6 +268,32 @@ def test_a_run_is_planned_from_the_command_line(deployment, backfilled):
         "2026-02-04": [("weekday", "hit"), ("weekend", "hit")],
         "2026-02-05": [("weekday", "miss"), ("weekend", "unknown")],
     }
+
+
+def test_new_content_starts_the_dag_that_waits_for_it(deployment):
+    """A DAG scheduled on a named artifact starts when its content is new, reads it, and not when it is the same."""
+    api = deployment.airflow
+
+    def consumed():
+        runs = call("GET", f"{api.url}/api/v2/dags/consume/dagRuns?order_by=run_after")["dag_runs"]
+        return [DagRun("consume", run["dag_run_id"], run["state"]) for run in runs]
+
+    made = {}
+    for conf in ({"count": "3"}, {"count": "3"}, {"count": "3", "salt": "other"}, {"count": "4"}):
+        run = api.wait(api.trigger("produce", conf))
+        assert run.state == "success"
+        made[conf["count"]] = deployment.xcom(run, "numbers")["digest"]
+        deadline = time.monotonic() + 60
+        while len(consumed()) < len(made) and time.monotonic() < deadline:
+            time.sleep(0.5)
+    runs = [api.wait(run) for run in consumed()]
+    assert [run.state for run in runs] == ["success", "success"]
+    for run, digest, size in zip(runs, made.values(), (3, 4), strict=True):
+        (told,) = deployment.xcom(run, "told")
+        assert (told["digest"], told["shape"]) == (digest, f"{size} items")
+        events = call("GET", f"{api.url}/api/v2/dags/consume/dagRuns/{quote(run.run_id)}/upstreamAssetEvents")
+        assert [event["uri"] for event in events["asset_events"]] == ["zen://default/numbers/daily"]
+    assert deployment.xcom(runs[0], "total")["digest"] != deployment.xcom(runs[1], "total")["digest"]
 
 
 def test_no_secret_is_in_the_store(deployment, ceph):

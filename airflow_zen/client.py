@@ -1,0 +1,194 @@
+"""Named artifacts in notebooks and plain tasks: find, load, compare, tag, save."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from airflow_zen.artifacts.difference import Difference, difference
+from airflow_zen.artifacts.manifest import Manifest
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.artifacts.source import ArtifactSource
+from airflow_zen.artifacts.version import LATEST, ArtifactVersion, checked_name, checked_tag
+from airflow_zen.errors import MetadataError
+from airflow_zen.settings import Settings, open_stack, tracking_server
+from airflow_zen.stack import Stack
+
+if TYPE_CHECKING:
+    from airflow_zen.lineage.relatives import Relatives
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class StoredArtifact:
+    """One version of a named artifact.
+
+    `version` is its label, `created` seconds since the epoch, `origin` the step run that made it, `tags` and `metadata`
+    what it was saved with. `stack` is where it lies.
+    """
+
+    name: str
+    version: str
+    ref: ArtifactRef = field(repr=False)
+    created: float = field(repr=False)
+    origin: str = field(repr=False)
+    tags: tuple[str, ...] = field(repr=False)
+    metadata: Mapping[str, Any] = field(repr=False)
+    _found: ArtifactVersion = field(repr=False, compare=False)
+    _settings: Settings = field(repr=False, compare=False)
+    stack: Stack = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, found: ArtifactVersion, settings: Settings, stack: Stack) -> StoredArtifact:
+        """Speak of a version that was found in a stack."""
+        return cls(
+            found.name,
+            found.version,
+            found.ref,
+            found.created,
+            found.origin,
+            found.tags,
+            found.metadata,
+            found,
+            settings,
+            stack,
+        )
+
+    @overload
+    def load(self, as_type: type[T]) -> T: ...
+
+    @overload
+    def load(self, as_type: None = None) -> Any: ...
+
+    def load(self, as_type: Any = None) -> Any:
+        """Give its value, verified; `as_type` asks for another view, such as `pathlib.Path` or `polars.DataFrame`.
+
+        Raises `ArtifactNotFound`, `ArtifactCorrupt`.
+        """
+        return self.stack.load(self.ref, self._directory(), as_type)
+
+    @cached_property
+    def summary(self) -> Mapping[str, Any]:
+        """What was found out while it was saved: shape, and of tables rows and columns with their statistics."""
+        return self.manifest.summary
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What lies beside its files: encoding, type, sizes and hashes, libraries that wrote it."""
+        return self.stack.store.manifest(self.ref)
+
+    def versions(self, limit: int | None = None) -> list[StoredArtifact]:
+        """Give all versions of its name, or the newest `limit`, newest first; a request for each."""
+        found = self.stack.names.versions(self.name, limit)
+        return [StoredArtifact.of(version, self._settings, self.stack) for version in found]
+
+    def tag(self, *tags: str) -> None:
+        """Tag this version, so that it is found by the tag and kept by pruning."""
+        for tag in tags:
+            self.stack.names.tag(self.name, self.version, tag)
+
+    def untag(self, *tags: str) -> None:
+        """Take tags away."""
+        for tag in tags:
+            self.stack.names.untag(self.name, self.version, tag)
+
+    def lineage(self) -> Relatives:
+        """Give the step runs that it was made by and from, and those that read it.
+
+        Upstream as the step run records tell; downstream in its own DAG run, and in all DAGs where MLflow is
+        configured.
+        """
+        from airflow_zen.lineage.relatives import relatives
+
+        return relatives(self._found, self.stack.names, self.stack.records, tracking_server(self._settings))
+
+    def diff(self, other: StoredArtifact | str, rows: int = 0) -> Difference:
+        """Compare another version, or another artifact, with this one as what was before.
+
+        From the manifests alone: schema, row counts, statistics of columns. `rows` asks for that many rows that only
+        one of two tables has, for which both are read.
+        """
+        if not isinstance(other, StoredArtifact):
+            found = self.stack.names.get(self.name, other)
+            other = StoredArtifact.of(found, self._settings, self.stack)
+        told = difference(self.manifest, other.manifest)
+        if not rows or told.same:
+            return told
+        from airflow_zen.materializers.arrow.compare import differing_rows
+
+        before, after = ((one.source(), one.ref.encoding) for one in (self, other))
+        return replace(told, rows=differing_rows(self.stack.materializers, before, after, rows))
+
+    def source(self) -> ArtifactSource:
+        """Give its files, to be fetched when they are asked for."""
+        return ArtifactSource(self.stack.store, self.ref, self._directory())
+
+    def _directory(self) -> Path:
+        """Lend a directory that lives as long as the process: a value may map its files into memory."""
+        directory = self.stack.store.lend()
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        return directory
+
+
+def artifact(name: str, version: str | datetime = LATEST, stack: str | None = None) -> StoredArtifact:
+    """Find a version of a named artifact: `airflow_zen.artifact("flight_delay/train").load()`.
+
+    `version` is "latest", a version's label, the beginning of a digest, a tag, or a date or time: the newest at or
+    before it. `stack` names the stack it lies in, else the active one is meant. Raises `ArtifactNotFound`.
+    """
+    settings, opened = _opened(stack)
+    return StoredArtifact.of(opened.names.get(name, version), settings, opened)
+
+
+def artifacts(prefix: str = "", tag: str = "", stack: str | None = None) -> list[StoredArtifact]:
+    """Give the newest version of each name that begins with `prefix`, or all versions that have a tag."""
+    settings, opened = _opened(stack)
+    found = opened.names.tagged_versions(tag) if tag else opened.names.newest(prefix)
+    return [StoredArtifact.of(version, settings, opened) for version in found if version.name.startswith(prefix)]
+
+
+def save_artifact(
+    value: Any,
+    name: str,
+    tags: Iterable[str] = (),
+    metadata: Mapping[str, Any] | None = None,
+    stack: str | None = None,
+) -> StoredArtifact:
+    """Store a value as the newest version of a name; content that is the newest already makes none, but gets the tags.
+
+    `metadata` are facts, as JSON. Raises `ArtifactNameError`, `MaterializerNotFound`, `SaveRefused`.
+    """
+    settings, opened = _opened(stack)
+    name, tags = checked_name(name), [checked_tag(tag) for tag in tags]
+    facts = _facts(metadata)
+    return _named(opened.save(value, name).ref, name, tags, facts, opened, settings)
+
+
+def _named(
+    ref: ArtifactRef, name: str, tags: list[str], metadata: Mapping[str, Any], opened: Stack, settings: Settings
+) -> StoredArtifact:
+    made = opened.names.add(name, ref, opened.clock(), tags=tags, metadata=metadata)
+    return StoredArtifact.of(opened.names.get(name, made.version), settings, opened)
+
+
+def _opened(stack: str | None) -> tuple[Settings, Stack]:
+    settings = Settings.read(stack)
+    return settings, open_stack(settings, lineage=False)
+
+
+def _facts(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    try:
+        facts: Mapping[str, Any] = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise MetadataError(
+            f"metadata={metadata!r} is no JSON: {error}. Give texts, numbers, lists and dicts."
+        ) from error
+    return facts

@@ -1,0 +1,89 @@
+"""What an artifact was made from, and who read it, as step run records and MLflow tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_zen.artifacts.names import ArtifactNames
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.artifacts.version import ArtifactVersion
+from airflow_zen.errors import ArtifactNotFound
+from airflow_zen.lineage.limits import short_digest
+from airflow_zen.lineage.queries import FoundArtifact, FoundRun, Server, runs_that_read
+from airflow_zen.lineage.records import StepRunRecords
+from airflow_zen.lineage.step_run import StepRun, StepRunId
+
+
+@dataclass(frozen=True)
+class Relatives:
+    """The step runs above an artifact, its maker first, and those that read it, in its own DAG run and as MLflow knows."""
+
+    upstream: tuple[FoundRun, ...]
+    downstream: tuple[FoundRun, ...]
+
+
+def relatives(
+    version: ArtifactVersion, names: ArtifactNames, records: StepRunRecords, server: Server | None
+) -> Relatives:
+    """Walk up through the records of steps and the versions they read; look down in the DAG run and in MLflow.
+
+    Raises `LineageError` where MLflow is away.
+    """
+    upstream = _upstream(version, names, records)
+    return Relatives(tuple(_found(run) for run in upstream), tuple(_readers(version, records, server)))
+
+
+def _upstream(version: ArtifactVersion, names: ArtifactNames, records: StepRunRecords) -> list[StepRun]:
+    """Find the run that made each artifact, by the name and digest under which it was read; those unknown end the walk."""
+    found: dict[StepRunId, StepRun] = {}
+    todo = [version.origin]
+    while todo:
+        run = _record(todo.pop(0), records)
+        if run is None or run.id in found:
+            continue
+        found[run.id] = run
+        todo += [origin for ref in run.inputs.values() if (origin := _origin(ref, run, names))]
+    return list(found.values())
+
+
+def _origin(ref: ArtifactRef, reader: StepRun, names: ArtifactNames) -> str:
+    """Say which step run made what was read: the ref says it of what was reused, else its version does."""
+    if ref.origin:
+        return ref.origin
+    try:
+        return names.get(ref.name, ref.digest).origin
+    except ArtifactNotFound:
+        return ""
+
+
+def _record(origin: str, records: StepRunRecords) -> StepRun | None:
+    try:
+        return records.get(StepRunId.parse(origin)) if origin else None
+    except ArtifactNotFound:
+        return None
+
+
+def _readers(version: ArtifactVersion, records: StepRunRecords, server: Server | None) -> list[FoundRun]:
+    dag_id, _, run_id = version.dag_run.partition("/")
+    here = list(records.of(dag_id, run_id)) if run_id else []
+    mine = [_found(run) for run in here if any(ref.digest == version.ref.digest for ref in run.inputs.values())]
+    theirs = runs_that_read(version.ref.digest, server) if server else []
+    known = {(run.dag_id, run.dag_run_id, run.task_id) for run in theirs}
+    return [*theirs, *(run for run in mine if (run.dag_id, run.dag_run_id, run.task_id) not in known)]
+
+
+def _found(run: StepRun) -> FoundRun:
+    """Tell a record as MLflow's runs are told, without MLflow's ids."""
+    return FoundRun(
+        run_id="",
+        experiment_id="",
+        name=run.id.task_id,
+        dag_id=run.id.dag_id,
+        dag_run_id=run.id.run_id,
+        task_id=run.id.task_id,
+        state=str(run.state),
+        started=run.started,
+        cached=run.cache == "hit",
+        inputs=tuple(FoundArtifact(ref.name, short_digest(ref.digest)) for ref in run.inputs.values()),
+        outputs=tuple(FoundArtifact(ref.name, short_digest(ref.digest)) for ref in run.outputs.values()),
+    )

@@ -1,0 +1,257 @@
+"""Promises of named artifacts as Airflow assets, and as arguments."""
+
+import subprocess
+import sys
+from datetime import datetime
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import pytest
+from airflow.sdk import Asset, dag, task
+
+import airflow_zen
+from airflow_zen import Artifact, Output, ml_step
+from airflow_zen.errors import ArtifactNameError, StepDefinitionError
+from airflow_zen.lineage.step_run import StepRunId
+from airflow_zen.operators.assets import normalise_uri
+from airflow_zen.operators.foresight import FutureRun
+from airflow_zen.operators.planning import Plan
+from airflow_zen.settings import open_stack
+from tests.calls import VARIABLE, called, calls
+from tests.harness import NOW, run_dag
+
+
+@pytest.fixture(autouse=True)
+def _root(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "calls"))
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
+    (tmp_path / "stacks.yaml").write_text(f"stacks: {{b: {{artifact_root: {tmp_path}/b}}}}")
+
+
+FEATURES = Artifact("flights/features")
+
+
+@ml_step
+def features(rows: int, salt: int = 0) -> Annotated[list, FEATURES]:
+    return list(range(rows))
+
+
+@ml_step
+def split(rows: int, salt: int = 0) -> Output(
+    train=Annotated[int, Artifact("train")], test=Annotated[int, Artifact("test")]
+):
+    return rows, rows + salt
+
+
+@ml_step
+def total(values: list) -> int:
+    called("total")
+    return sum(values)
+
+
+@ml_step
+def totals(groups: dict) -> int:
+    return sum(len(values) for values in groups["all"])
+
+
+def pipeline(build, dag_id="d", **options):
+    @dag(dag_id=dag_id, schedule=None, start_date=datetime(2026, 1, 1), **options)
+    def d():
+        build()
+
+    return d()
+
+
+def news(build, run_id, task_id, map_index=-1, **more):
+    """Run a pipeline; give the names of the assets that a task has events for."""
+    run = run_dag(pipeline(build), run_id=run_id, **more)
+    return sorted(outlet.name for outlet in run.task(task_id, map_index).outlets)
+
+
+def test_a_named_output_is_an_asset():
+    """The asset of a named output is declared when the DAG is parsed, beside what the user declares."""
+    built = pipeline(lambda: ml_step(outlets=[Asset("s3://b/x"), FEATURES.asset])(features.function)(1))
+    assert built.get_task("features").outlets == [Asset("s3://b/x"), FEATURES.asset]
+    assert (FEATURES.asset.name, FEATURES.asset.uri) == ("flights/features", "zen://default/flights/features")
+    assert pipeline(lambda: total([1])).get_task("total").outlets == []
+
+
+def test_a_mapped_step_declares_its_assets():
+    """A mapped step has its asset in the DAG, with what default_args and options say."""
+    built = pipeline(lambda: features.expand(rows=[1, 2]), default_args={"outlets": [Asset("s3://b/x")]})
+    assert built.get_task("features").outlets == [Asset("s3://b/x"), FEATURES.asset]
+    built = pipeline(lambda: features.partial(salt=1).expand_kwargs([{"rows": 1}]))
+    assert built.get_task("features").outlets == [FEATURES.asset]
+
+
+def test_an_event_tells_the_content():
+    """The event of new content carries its version, digest, shape and address."""
+    run = run_dag(pipeline(lambda: features(3)))
+    newest = open_stack().names.get("flights/features")
+    assert run.task("features").events == {
+        "flights/features": {
+            "version": newest.version,
+            "digest": newest.ref.digest,
+            "type": "builtins.list",
+            "shape": newest.ref.shape,
+            "size": newest.ref.size,
+            "uri": newest.ref.uri,
+        }
+    }
+
+
+def test_unchanged_content_is_no_news():
+    """A step that is reused, or computes the same bytes anew, has no event; one that gives others has."""
+    assert news(lambda: features(1), "r1", "features") == ["flights/features"]
+    assert news(lambda: features(1), "r2", "features") == []
+    assert news(lambda: features(1, salt=1), "r3", "features") == []
+    assert news(lambda: features(2), "r4", "features") == ["flights/features"]
+
+
+def test_content_that_comes_back_is_news():
+    """A step that reuses a result, after something else was made in between, has an event."""
+    for run_id, rows in (("r1", 1), ("r2", 2), ("r3", 1)):
+        assert news(lambda rows=rows: features(rows), run_id, "features") == ["flights/features"]
+
+
+def test_each_output_has_its_own_news():
+    """Of several outputs, only those that changed have events."""
+    assert news(lambda: split(1), "r1", "split") == ["test", "train"]
+    assert news(lambda: split(1, salt=5), "r2", "split") == ["test"]
+
+
+def test_instances_of_a_mapped_step_have_their_own_news():
+    """An instance whose content is that of its last run is no news, whatever the others made."""
+    assert news(lambda: features.expand(rows=[1, 2]), "r1", "features", 1) == ["flights/features"]
+    assert news(lambda: features.expand(rows=[3, 2]), "r2", "features", 1) == []
+    assert news(lambda: features.expand(rows=[4, 2]), "r3", "features", 0) == ["flights/features"]
+
+
+def test_what_the_user_declares_is_news_when_computed():
+    """Other outlets of a step have events when it was computed, whether content changed or not, and not when reused."""
+
+    def build(salt=0):
+        ml_step(outlets=[Asset("s3://b/x")])(features.function)(1, salt)
+
+    assert news(build, "r1", "features") == ["flights/features", "s3://b/x"]
+    assert news(lambda: build(1), "r2", "features") == ["s3://b/x"]
+    assert news(build, "r3", "features") == []
+
+
+def test_stacks_have_assets_of_their_own():
+    """A step that declares a stack has that stack's asset; a run in another stack brings it no news."""
+
+    def build():
+        ml_step(stack="b")(features.function)(1)
+
+    assert news(build, "r1", "features") == ["b:flights/features"]
+    assert FEATURES.asset_in("b").uri == "zen://b/flights/features"
+    assert news(lambda: features(1), "r2", "features", conf={"zen": {"stack": "b"}}) == []
+    assert news(lambda: features(1), "r3", "features", conf={"zen": {"stack": "default"}}) == ["flights/features"]
+
+
+def test_the_newest_version_is_an_argument():
+    """`Artifact("…").latest()` gives the step the newest content, at any depth; a changed version is other work."""
+    run_dag(pipeline(lambda: features(3)))
+    reads = pipeline(lambda: total(FEATURES.latest()), "reads")
+    (first, again) = (run_dag(reads, run_id=run_id).xcom("total") for run_id in ("r1", "r2"))
+    assert (airflow_zen.load(first), again["cached"]) == (3, True)
+    record = open_stack().records.get(StepRunId("reads", "r1", "total"))
+    assert record.inputs["values"].name == "flights/features"
+    run_dag(pipeline(lambda: features(4)), run_id="later")
+    assert airflow_zen.load(run_dag(reads, run_id="r3").xcom("total")) == 6
+    assert calls() == ["total", "total"]
+    older = FEATURES.version(record.inputs["values"].digest[:12])
+    deep = run_dag(pipeline(lambda: totals({"all": [FEATURES.latest(), older]}), "deep"))
+    assert airflow_zen.load(deep.xcom("totals")) == 7
+
+
+def test_a_version_may_come_from_a_template():
+    """The version may be a template, such as the run's own date."""
+    run_dag(pipeline(lambda: features(3)))
+    version = FEATURES.version("{{ dag_run.conf['when'] }}")
+    run = run_dag(pipeline(lambda: total(version), "reads"), conf={"when": "2126-01-01"})
+    assert airflow_zen.load(run.xcom("total")) == 3
+
+
+def test_what_is_asked_for_is_an_inlet():
+    """The asset of what a step asks for is among its inlets, of a mapped step too."""
+    built = pipeline(lambda: totals({"all": [FEATURES.latest()]}))
+    assert built.get_task("totals").inlets == [FEATURES.asset]
+    built = pipeline(lambda: total.expand(values=[FEATURES.latest(), Artifact("train").latest()]))
+    assert built.get_task("total").inlets == [FEATURES.asset, Artifact("train").asset]
+
+
+def test_a_version_that_is_not_there_fails_the_step():
+    """A step that asks for what was never made fails, and the error names it."""
+    run = run_dag(pipeline(lambda: total(FEATURES.latest())))
+    assert run.states == {"total": "failed"}
+    assert "No artifact is named 'flights/features'" in str(run.task("total").error)
+
+
+def test_plain_tasks_load_the_newest():
+    """A plain task loads what `latest()` asks for."""
+    run_dag(pipeline(lambda: features(3)))
+
+    @task
+    def look(asked: dict) -> int:
+        return len(airflow_zen.load(asked))
+
+    assert run_dag(pipeline(lambda: look(FEATURES.latest()), "plain")).xcom("look") == 3
+
+
+def test_a_plan_knows_the_newest():
+    """`airflow zen plan` looks the version up, and says when there is none."""
+    reads = pipeline(lambda: total(FEATURES.latest()), "reads")
+
+    def plan():
+        run = FutureRun({}, NOW, (NOW, NOW), NOW)
+        ((verdict, why),) = [(str(step.verdict), step.why) for step in Plan(reads, run).steps()]
+        return verdict, why
+
+    assert plan() == (
+        "unknown",
+        "ArtifactNotFound: No artifact is named 'flights/features' here. See `airflow zen artifacts list`.",
+    )
+    run_dag(pipeline(lambda: features(3)))
+    assert plan()[0] == "miss"
+    run_dag(reads)
+    assert plan()[0] == "hit"
+
+
+def test_one_version_is_no_list():
+    """To expand over one version is refused where it is written: Airflow would map over its fields."""
+    with pytest.raises(StepDefinitionError, match="a version of one artifact"):
+        pipeline(lambda: total.expand(values=FEATURES.latest()))
+
+
+def test_an_artifact_without_a_name_has_no_asset():
+    """What only chooses a materializer cannot be asked for."""
+    with pytest.raises(ArtifactNameError, match="no name"):
+        Artifact().asset  # noqa: B018
+    with pytest.raises(ArtifactNameError, match="cannot be named"):
+        Artifact("/x")
+
+
+def test_annotations_need_no_airflow():
+    """The names of a step are read, and versions asked for, where Airflow is not installed."""
+    code = (
+        "import sys; sys.modules['airflow'] = None\n"
+        "from typing import Annotated\n"
+        "from airflow_zen import Artifact\n"
+        "from airflow_zen.steps.outputs import declared_outputs\n"
+        "def step() -> Annotated[int, Artifact('features')]: ...\n"
+        "assert declared_outputs(step).called == {'output': 'features'}\n"
+        "print(Artifact('features').latest()['version'])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "latest\n"
+
+
+def test_addresses_have_one_form():
+    """Airflow knows the scheme `zen`, and an address without a stack or a name is refused."""
+    assert Asset(name="x", uri="zen://default/a%20b/").uri == "zen://default/a%20b"
+    assert FEATURES.asset.normalized_uri == FEATURES.asset.uri
+    for uri in ("zen://default", "zen:///x", "zen://default/x?y=1"):
+        with pytest.raises(ValueError, match="has an address such as"):
+            normalise_uri(urlsplit(uri))
