@@ -82,6 +82,7 @@ class Stack:
                 type_name=saved.type,
                 libraries=saved.libraries,
                 summary=saved.summary,
+                hashes=saved.hashes,
                 inline=saved.inline,
                 name=name,
             )

@@ -57,15 +57,18 @@ class ArtifactStore:
         type_name: str,
         libraries: Mapping[str, str],
         summary: Mapping[str, Any],
+        hashes: Mapping[str, str] | None = None,
         inline: bool = False,
         name: str = "",
     ) -> ArtifactRef:
         """Commit a directory as an artifact, and return its ref.
 
-        `inline` asks that small text files live in the manifest, so that the artifact is one object.
-        The directory is consumed. Content that is stored already is not sent again.
+        `hashes` are those of files that were hashed while they were written, by their path. `inline` asks that
+        small text files live in the manifest, so that the artifact is one object. The directory is consumed.
+        Content that is stored already is not sent again.
         """
-        files = tuple(_describe(directory, path) for path in sorted(directory.rglob("*")) if path.is_file())
+        paths = [path for path in sorted(directory.rglob("*")) if path.is_file()]
+        files = tuple(_describe(directory, path, hashes or {}) for path in paths)
         inline = inline and sum(file.size for file in files) <= _INLINE_LIMIT
         texts = {file.path: (directory / file.path).read_bytes().decode() for file in files} if inline else {}
         manifest = Manifest(encoding, type_name, files, texts, libraries, summary)
@@ -171,8 +174,9 @@ def _address(digest: str) -> str:
     return f"artifacts/{digest[:2]}/{digest}"
 
 
-def _describe(directory: Path, path: Path) -> ArtifactFile:
-    return ArtifactFile(path.relative_to(directory).as_posix(), path.stat().st_size, file_hash(path))
+def _describe(directory: Path, path: Path, hashes: Mapping[str, str]) -> ArtifactFile:
+    name = path.relative_to(directory).as_posix()
+    return ArtifactFile(name, path.stat().st_size, hashes.get(name) or file_hash(path))
 
 
 def _inside(path: str) -> str:

@@ -72,7 +72,8 @@ class Materializer:
         """Write `value` into the empty `directory`; return its summary.
 
         The same value must give the same bytes in every process. The summary is JSON: `shape` is a
-        short text for people; tables add `rows`, and `columns` as a list of `{"name", "type"}`.
+        short text for people; tables add `rows`, and `columns` as a list of `{"name", "type"}`. `hashes`, which no
+        manifest shows, may give the SHA-256 of files by their path in `directory`, where writing found it out.
         Raises `SaveRefused` when `value` would not come back exactly.
         """
         raise NotImplementedError

@@ -178,8 +178,9 @@ class MaterializerRegistry:
         return Saved(
             encoding=materializer.encoding,
             type=type_name(cls),
-            summary=summary,
+            summary={name: fact for name, fact in summary.items() if name != "hashes"},
             libraries=self._versions(materializer, summary),
+            hashes=summary.get("hashes", {}),
             inline=materializer.inline and all(path.is_file() for path in directory.iterdir()),
         )
 

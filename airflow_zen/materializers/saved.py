@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -12,7 +12,8 @@ class Saved:
     """What `save` wrote: everything a manifest says beside the files themselves.
 
     `type` is the dotted name of the value's type, `libraries` the version of each distribution that
-    wrote it, `inline` whether its files are JSON text that may live in the manifest.
+    wrote it, `inline` whether its files are JSON text that may live in the manifest, `hashes` the SHA-256 of
+    files that were hashed while they were written.
     """
 
     encoding: str
@@ -20,3 +21,4 @@ class Saved:
     summary: Mapping[str, Any]
     libraries: Mapping[str, str]
     inline: bool
+    hashes: Mapping[str, str] = field(default_factory=dict)

@@ -54,6 +54,18 @@ def test_frames_one_by_one_are_the_bytes_of_the_whole(size: int, tmp_path: Path)
     assert saved(cut(whole, size), tmp_path / "cut") == saved(whole, tmp_path / "whole")
 
 
+@pytest.mark.parametrize(
+    "value",
+    [frame(), iter([frame()]), frame(3), frame(3)["n"], pa.table({"x": np.arange(2 * ROWS)})],
+    ids=["frame", "stream", "small frame", "series", "table"],
+)
+def test_table_is_hashed_while_it_is_written(value: Any, tmp_path: Path) -> None:
+    """What a materializer says about its file's hash is true, and no part of the summary in the manifest."""
+    done, hashes = saved(value, tmp_path / "table")
+    assert done.hashes == hashes
+    assert "hashes" not in done.summary
+
+
 @pytest.mark.parametrize("size", [1_000, 100_000, ROWS])
 def test_record_batches_are_the_bytes_of_the_whole(size: int, tmp_path: Path) -> None:
     """However a table is cut into record batches, its artifact is that of the whole table; a reader's too."""

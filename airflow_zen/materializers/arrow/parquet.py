@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
+from airflow_zen.artifacts.following import FollowedFile
 from airflow_zen.materializers.arrow.statistics import Statistics
 
 FILE_NAME = "table.parquet"
@@ -24,8 +26,20 @@ _BYTES_IN_A_GROUP = 64 * 1024 * 1024
 _GUESSED_WIDTH = 32
 
 
-def write_parquet(batches: Iterable[pa.Table], schema: pa.Schema, path: Path) -> Mapping[str, Mapping[str, Any]]:
-    """Write tables of one schema below one another; give the statistics of each column by its name in the file.
+@dataclass(frozen=True)
+class WrittenParquet:
+    """What is known of a file once it is written: the statistics of each column by its name in it, and its SHA-256."""
+
+    columns: Mapping[str, Mapping[str, Any]]
+    sha256: str
+
+    def hashes(self) -> dict[str, dict[str, str]]:
+        """Give the hash as a part of a summary, so that the store need not hash the file again."""
+        return {"hashes": {FILE_NAME: self.sha256}}
+
+
+def write_parquet(batches: Iterable[pa.Table], schema: pa.Schema, path: Path) -> WrittenParquet:
+    """Write tables of one schema below one another.
 
     How the rows are cut into batches and chunks does not change the bytes. At most one row group, and one
     batch, is held in memory.
@@ -33,7 +47,7 @@ def write_parquet(batches: Iterable[pa.Table], schema: pa.Schema, path: Path) ->
     with ParquetFileWriter(path, schema) as writer:
         for batch in batches:
             writer.write(batch)
-    return writer.statistics.of(pq.read_metadata(path))
+    return WrittenParquet(writer.statistics.of(pq.read_metadata(path)), writer.sha256)
 
 
 class ParquetFileWriter:
@@ -45,6 +59,7 @@ class ParquetFileWriter:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.statistics = Statistics()
+        self.sha256 = ""
         self._schema = schema
         self._rows_in_a_group = rows_in_a_group(schema)
         self._waiting: list[pa.Table] = []
@@ -57,6 +72,7 @@ class ParquetFileWriter:
             compression_level=1,
             use_dictionary=[field.name for field in schema if _repeats(field.type)],
         )
+        self._followed = FollowedFile(path)
 
     def __enter__(self) -> Self:
         return self
@@ -67,6 +83,8 @@ class ParquetFileWriter:
                 self._flush(all_of_it=True)
         finally:
             self._writer.close()
+            self._followed.close()
+        self.sha256 = self._followed.finish()
 
     def write(self, batch: pa.Table) -> None:
         """Add rows; a full row group goes to the file."""
@@ -91,6 +109,7 @@ class ParquetFileWriter:
     def _write_group(self, rows: pa.Table) -> None:
         group = rows.combine_chunks() if any(column.num_chunks > 1 for column in rows.columns) else rows
         self._writer.write_table(group, row_group_size=max(1, group.num_rows))
+        self._followed.follow()
         self.statistics.add(group)
         self._empty = False
 

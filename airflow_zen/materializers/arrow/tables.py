@@ -46,15 +46,15 @@ def save_parquet(value: Any, directory: Path) -> Mapping[str, Any]:
     if _is_stream(value):
         return save_parquet_batches(_batches(value), value.schema, directory)
     table = _table(value)
-    known = write_parquet([table], table.schema, directory / FILE_NAME)
-    return _summary(value.schema, value.num_rows, known)
+    written = write_parquet([table], table.schema, directory / FILE_NAME)
+    return _summary(value.schema, value.num_rows, written.columns) | written.hashes()
 
 
 def save_parquet_batches(batches: Iterator[Any], schema: pa.Schema, directory: Path) -> Mapping[str, Any]:
     """Write `table.parquet` batch by batch."""
     counted = _Counted(batches, schema)
-    known = write_parquet(counted, schema, directory / FILE_NAME)
-    return _summary(schema, counted.rows, known)
+    written = write_parquet(counted, schema, directory / FILE_NAME)
+    return _summary(schema, counted.rows, written.columns) | written.hashes()
 
 
 def save_ipc(value: Any, directory: Path) -> Mapping[str, Any]:

@@ -29,9 +29,9 @@ def save_batches(materializer: Materializer, batches: Iterator[Any], directory: 
     if isinstance(first, pd.Index):
         raise SaveRefused("An index is not written batch by batch. Yield frames.")
     tables = _Tables(materializer, batches, type(first))
-    known = write(tables, tables.schema_of(first), directory)
-    facts = [known.get(name, {}) for name in tables.schema_of(first).names]
-    return SavedBatches(materializer, type(first), summarise(first, tables.rows, facts))
+    written = write(tables, tables.schema_of(first), directory)
+    facts = [written.columns.get(name, {}) for name in tables.schema_of(first).names]
+    return SavedBatches(materializer, type(first), summarise(first, tables.rows, facts) | written.hashes())
 
 
 class _Tables:

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_zen.errors import SaveRefused
-from airflow_zen.materializers.arrow.parquet import FILE_NAME, with_note, write_parquet
+from airflow_zen.materializers.arrow.parquet import FILE_NAME, WrittenParquet, with_note, write_parquet
 from airflow_zen.materializers.arrow.summary import describe
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.pandas.axes import are_plain, index_columns, is_default_columns
@@ -26,8 +26,9 @@ def save(materializer: Materializer, value: Any, directory: Path) -> Mapping[str
     if note:
         text, parts = tree_text(materializer, note, directory)
         table = with_note(table, text)
-    known = write([table], table.schema, directory)
-    summary = summarise(value, len(value), [known.get(name, {}) for name in table.column_names])
+    written = write([table], table.schema, directory)
+    facts = [written.columns.get(name, {}) for name in table.column_names]
+    summary = summarise(value, len(value), facts) | written.hashes()
     return {**summary, "parts": parts} if parts else summary
 
 
@@ -41,8 +42,8 @@ def as_table(materializer: Materializer, value: Any) -> tuple[pa.Table, dict[str
     return pa.table({name: column.array for name, column in {**stored, **index}.items()}), note
 
 
-def write(batches: Iterable[pa.Table], schema: pa.Schema, directory: Path) -> Mapping[str, Mapping[str, Any]]:
-    """Write `table.parquet`, and give the statistics of its columns."""
+def write(batches: Iterable[pa.Table], schema: pa.Schema, directory: Path) -> WrittenParquet:
+    """Write `table.parquet`."""
     try:
         return write_parquet(batches, schema, directory / FILE_NAME)
     except pa.ArrowException as error:
