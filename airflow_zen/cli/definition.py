@@ -7,9 +7,10 @@ from airflow.cli.cli_config import CLICommand, GroupCommand
 from airflow_zen.cli.groups.cache import cache
 from airflow_zen.cli.groups.lineage import lineage
 from airflow_zen.cli.groups.plan import plan
+from airflow_zen.cli.groups.stack import stack
 
 
 def get_zen_commands() -> list[CLICommand]:
     """Give the group with its commands."""
-    subcommands = (plan(), cache(), lineage())
+    subcommands = (plan(), cache(), lineage(), stack())
     return [GroupCommand(name="zen", help="Artifacts, caching and lineage of ML steps", subcommands=subcommands)]

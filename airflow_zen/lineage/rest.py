@@ -76,6 +76,10 @@ class MlflowRest:
         """Take away what lies at a path; MLflow keeps it in its trash."""
         return self._json("DELETE", _API + path, None)
 
+    def version(self) -> str:
+        """Give the server's version."""
+        return self._send("GET", "/version", None, "").body.decode(errors="replace").strip()
+
     def send_trace(self, spans: Mapping[str, Any], experiment_id: str, run_id: str) -> None:
         """Enter spans, as OTLP JSON, into an experiment, linked to a run."""
         headers = {"x-mlflow-experiment-id": experiment_id, "x-mlflow-run-id": run_id}

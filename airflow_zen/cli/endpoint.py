@@ -1,0 +1,79 @@
+"""The address at which a remote artifact root is served, asked without any of the store's own clients."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """That it answered: after how many seconds, and when it thought that was, in seconds since the epoch."""
+
+    seconds: float
+    date: float | None
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A store's address, and where it is configured."""
+
+    url: str
+    source: str
+
+    def ask(self) -> Answer:
+        """Send one request without credentials; any answer will do. Raises `OSError` where there is none."""
+        parts = urlsplit(self.url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(parts.hostname or "", parts.port, timeout=_SECONDS)
+        begun = time.perf_counter()
+        try:
+            connection.request("HEAD", "/")
+            response = connection.getresponse()
+            return Answer(time.perf_counter() - begun, _seconds(response.getheader("Date")))
+        except http.client.HTTPException as error:
+            raise ConnectionError(f"no HTTP server answers there ({error!r})") from error
+        finally:
+            connection.close()
+
+
+def endpoint_of(root: str, options: Mapping[str, Any]) -> Endpoint | None:
+    """Find the address that a root's client will ask; None for a local root, a scheme nobody knows, or behind a proxy."""
+    scheme = root.partition("://")[0]
+    if "://" not in root or any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy")):
+        return None
+    if scheme in {"s3", "s3a"}:
+        return _s3(options)
+    if scheme in {"gs", "gcs"}:
+        return Endpoint("https://storage.googleapis.com", "[zen] artifact_root")
+    account = options.get("account_name") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
+    if scheme in {"az", "abfs", "abfss"} and account:
+        return Endpoint(f"https://{account}.blob.core.windows.net", "the connection's login")
+    return None
+
+
+def _s3(options: Mapping[str, Any]) -> Endpoint:
+    client = options.get("client_kwargs") or {}
+    asked = options.get("endpoint_url") or client.get("endpoint_url")
+    if asked:
+        return Endpoint(str(asked), "the connection's extra")
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        if os.environ.get(name):
+            return Endpoint(os.environ[name], name)
+    region = client.get("region_name") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return Endpoint(f"https://s3.{region or 'us-east-1'}.amazonaws.com", "the connection's extra, or AWS_REGION")
+
+
+def _seconds(date: str | None) -> float | None:
+    try:
+        return parsedate_to_datetime(date or "").timestamp()
+    except ValueError:
+        return None

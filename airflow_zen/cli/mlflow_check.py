@@ -1,0 +1,83 @@
+"""Look whether a stack's MLflow can be used: reached, recognised, allowed to make what lineage needs."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+
+from airflow_zen.cli.findings import Finding, failed, ok, warning
+from airflow_zen.errors import ZenError
+from airflow_zen.lineage.refusals import MlflowRefused
+from airflow_zen.lineage.rest import MlflowRest
+from airflow_zen.settings import Settings, tracking_server
+
+# The first release with all that lineage uses; setup.cfg asks for the same of the client.
+_OLDEST = (3, 5)
+_SLOW = 0.15
+
+
+def mlflow_findings(settings: Settings) -> Iterator[Finding]:
+    """Check a stack's tracking server, each part after the one it needs; nothing is made in it."""
+    try:
+        server = tracking_server(settings)
+    except ZenError as error:
+        yield failed("mlflow", "cannot be addressed", str(error))
+        return
+    if server is None:
+        yield warning(
+            "mlflow",
+            "none is configured: lineage is kept in the artifact root only",
+            f"Set {settings.named('mlflow_conn_id')} or mlflow_tracking_uri.",
+        )
+        return
+    rest = MlflowRest(server)
+    try:
+        yield _version(rest)
+        yield from _answers(rest)
+    except ZenError as error:
+        yield failed("mlflow answers", server.uri, str(error))
+    finally:
+        rest.close()
+
+
+def _version(rest: MlflowRest) -> Finding:
+    version = rest.version()
+    if not re.fullmatch(r"\d[\w.+-]{0,40}", version):
+        return failed("mlflow version", f"{rest.server.uri} is no MLflow server", "Correct the tracking URI.")
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers and numbers < _OLDEST:
+        return failed("mlflow version", version, f"Upgrade the server to {'.'.join(map(str, _OLDEST))} or later.")
+    return ok("mlflow version", version)
+
+
+def _answers(rest: MlflowRest) -> Iterator[Finding]:
+    """Ask for experiments: that passes the check of host names and of the user, which `/version` does not."""
+    begun = time.perf_counter()
+    found = rest.post("experiments/search", {"max_results": 1}).get("experiments", [])
+    seconds = time.perf_counter() - begun
+    yield ok("mlflow answers", f"{rest.server.uri} in {seconds * 1000:.0f} ms{_as_whom(rest)}")
+    if seconds > _SLOW and rest.server.username:
+        yield warning(
+            "mlflow speed",
+            f"{seconds * 1000:.0f} ms for one request with a password",
+            "Set auth_cache_ttl_seconds = 60 in the server's basic_auth.ini: without it every request is hashed anew.",
+        )
+    if found:
+        yield _may_create(rest, found[0]["name"])
+
+
+def _may_create(rest: MlflowRest, taken: str) -> Finding:
+    """Ask for an experiment whose name is taken: refused as taken by a server that would have made another."""
+    check = "mlflow permission"
+    try:
+        rest.post("experiments/create", {"name": taken})
+    except MlflowRefused as error:
+        return (
+            ok(check, "may make experiments") if error.exists else failed(check, "may not make experiments", str(error))
+        )
+    return ok(check, "may make experiments")
+
+
+def _as_whom(rest: MlflowRest) -> str:
+    return f" as {rest.server.username!r}" if rest.server.username else " with a token" if rest.server.token else ""
