@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -19,12 +20,13 @@ _START_TIMEOUT = 180.0
 class MlflowServer:
     """One `mlflow server` process; `start` brings a stopped one back at the same address with the same database."""
 
-    def __init__(self, directory: Path, port: int, backend: str) -> None:
+    def __init__(self, directory: Path, port: int, backend: str, options: Sequence[str] = ()) -> None:
         self.directory = directory
         self.port = port
         self.uri = f"http://127.0.0.1:{port}"
         self.pid = 0
         self._backend = backend
+        self._options = options
         self._running: AbstractContextManager[Popen[bytes]] | None = None
 
     def start(self) -> Self:
@@ -33,6 +35,7 @@ class MlflowServer:
             *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)),
             *("--workers", "1", "--backend-store-uri", self._backend),
             *("--artifacts-destination", str(self.directory / "mlartifacts")),
+            *self._options,
         ]
         self._running = running(
             command,
@@ -68,10 +71,12 @@ class MlflowServer:
         self.stop()
 
 
-def mlflow_server(directory: Path, port: int | None = None, backend: str | None = None) -> MlflowServer:
+def mlflow_server(
+    directory: Path, port: int | None = None, backend: str | None = None, options: Sequence[str] = ()
+) -> MlflowServer:
     """Run a server from now until its `stop`, or the end of a `with` block.
 
-    backend: a database URL; a new SQLite file in `directory` by default.
+    backend: a database URL; a new SQLite file in `directory` by default. options: more of the server's command line.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    return MlflowServer(directory, port or free_port(), backend or f"sqlite:///{directory}/mlflow.db").start()
+    return MlflowServer(directory, port or free_port(), backend or f"sqlite:///{directory}/mlflow.db", options).start()

@@ -1,0 +1,220 @@
+"""Promises of `airflow zen stack check`: against real servers, what is wrong is named with what mends it."""
+
+import json
+import threading
+import time
+from argparse import Namespace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from airflow_zen.cli.findings import State
+from airflow_zen.cli.mlflow_check import mlflow_findings
+from airflow_zen.cli.stacks import check
+from airflow_zen.cli.store_check import store_findings
+from airflow_zen.settings import Settings
+from tests.servers.mlflow_server import mlflow_server
+from tests.servers.process import free_port
+
+
+@pytest.fixture
+def use(monkeypatch):
+    """Configure the default stack on an S3 server, by a connection that may be wrong in some part."""
+
+    def use(server, root=None, **wrong):
+        extra = {
+            "region_name": "us-east-1",
+            "endpoint_url": wrong.get("endpoint", server.endpoint),
+            "config_kwargs": {},
+        }
+        connection = {
+            "conn_type": "aws",
+            "login": wrong.get("key", server.access_key),
+            "password": wrong.get("secret", server.secret_key),
+            "extra": extra,
+        }
+        monkeypatch.setenv("AIRFLOW_CONN_S3", json.dumps(connection))
+        monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_CONN_ID", "s3")
+        monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", root or f"{server.root}/checked")
+        return Settings.read()
+
+    return use
+
+
+def broken(findings):
+    """Give check, what was seen and remedy of what failed."""
+    return [(f.check, f.told, f.remedy) for f in findings if f.state is State.FAILED]
+
+
+@pytest.mark.server
+def test_a_sound_store(ceph, use):
+    """Every part of a sound store is found sound, and nothing is left in it."""
+    settings = use(ceph)
+    found = {finding.check: finding.state for finding in store_findings(settings)}
+    names = ("answers", "opens", "write", "read", "list", "byte ranges", "conditional create", "delete")
+    assert found == dict.fromkeys(["clock", *(f"store {name}" for name in names)], State.OK)
+    assert "Contents" not in ceph.client().list_objects_v2(Bucket=ceph.bucket, Prefix="checked/")
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("wrong", "check", "told", "remedy"),
+    [
+        ({"key": "nobody"}, "store write", "InvalidAccessKeyId", "Correct the key id in connection 's3'"),
+        ({"secret": "wrong"}, "store write", "SignatureDoesNotMatch", "Correct the secret in connection 's3'"),
+        ({"root": "s3://nosuch/p"}, "store write", "NoSuchBucket", "no bucket 'nosuch'"),
+        ({"root": "nosuch://b/p"}, "store opens", "nosuch://b/p", "is of type 'aws'|Install"),
+        ({"endpoint": "http://127.0.0.1:9"}, "store answers", "127.0.0.1:9", "Correct the endpoint"),
+        ({"endpoint": "http://no.such.host.invalid"}, "store answers", "no.such.host", "Correct the endpoint"),
+    ],
+)
+def test_a_broken_store_says_why(ceph, use, wrong, check, told, remedy):
+    """Each fault stops at the part that has it, under its own name, with the remedy and the place to change."""
+    import re
+
+    [(found, seen, way_out)] = broken(store_findings(use(ceph, **wrong)))
+    assert found == check
+    assert told in seen
+    assert re.search(remedy, way_out)
+
+
+@pytest.mark.server
+def test_a_key_that_may_only_read(ceph, use):
+    """A key without the right to write is told which rights it needs."""
+    client = ceph.client()
+    client.create_bucket(Bucket="closed")
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::closed/*"}
+    client.put_bucket_policy(Bucket="closed", Policy=json.dumps({"Version": "2012-10-17", "Statement": [deny]}))
+    [(check, told, remedy)] = broken(store_findings(use(ceph, root="s3://closed/p")))
+    assert (check, "AccessDenied" in told, "s3:PutObject" in remedy) == ("store write", True, True)
+
+
+@pytest.mark.server
+def test_a_clock_that_is_off(moto, use):
+    """A clock that differs from the store's by more than S3 allows is broken; by a minute, it is remarked."""
+    settings = use(moto)
+    off = {f.check: f.state for f in store_findings(settings, clock=lambda: time.time() + 3600)}
+    odd = {f.check: f.state for f in store_findings(settings, clock=lambda: time.time() - 120)}
+    assert (off["clock"], odd["clock"]) == (State.FAILED, State.WARNING)
+
+
+@pytest.mark.server
+def test_a_store_without_conditional_writes(rclone, use):
+    """A store that ignores conditions works, and it is said that single flight will not hold there."""
+    found = {finding.check: finding for finding in store_findings(use(rclone))}
+    assert found["store conditional create"].state is State.WARNING
+    assert found["store write"].state is found["store delete"].state is State.OK
+    assert found["store byte ranges"].state is State.WARNING
+
+
+@pytest.mark.parametrize("code", ["AuthorizationHeaderMalformed", "PermanentRedirect"])
+def test_a_bucket_in_another_region(code, use, moto):
+    """An answer in AWS's words that the bucket is elsewhere is told with where the region is set."""
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(200)
+            self.end_headers()
+
+        def do_PUT(self):
+            body = f"<Error><Code>{code}</Code><Region>eu-west-1</Region></Error>".encode()
+            self.send_response(400)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Elsewhere)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        [(_, told, remedy)] = broken(store_findings(use(moto, endpoint=f"http://127.0.0.1:{server.server_port}")))
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert code in told
+    assert "region_name in connection 's3'" in remedy
+
+
+def test_a_local_root_that_cannot_be_written(tmp_path, monkeypatch):
+    """A root where no directory can be made is told as what it is, and the option is named."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "file" / "root"))
+    found = broken(store_findings(Settings.read()))
+    assert found
+    assert "file" in found[0][1]
+
+
+@pytest.fixture
+def mlflow(tmp_path, monkeypatch):
+    """Configure an MLflow server by a connection."""
+
+    def use(uri, login="", password=""):
+        connection = {"conn_type": "mlflow", "host": uri, "login": login, "password": password}
+        monkeypatch.setenv("AIRFLOW_CONN_MLFLOW", json.dumps(connection))
+        monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_CONN_ID", "mlflow")
+        monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
+        return Settings.read()
+
+    return use
+
+
+@pytest.mark.server
+def test_mlflow_with_a_wrong_host_name(tmp_path, mlflow):
+    """A server that refuses the host name, while its health is fine, is told with the option that mends it."""
+    server = mlflow_server(tmp_path / "m", options=("--allowed-hosts", "mlflow.example"))
+    with server:
+        found = list(mlflow_findings(mlflow(server.uri)))
+    assert {f.check: f.state for f in found} == {"mlflow version": State.OK, "mlflow answers": State.FAILED}
+    assert "--allowed-hosts" in found[-1].remedy
+
+
+@pytest.mark.server
+def test_mlflow_with_users(tmp_path, mlflow, monkeypatch):
+    """Right credentials are sound, with a remark on the slow hashing; wrong ones are told with where they belong."""
+    monkeypatch.setenv("MLFLOW_AUTH_ADMIN_PASSWORD", "a-long-password-1")
+    monkeypatch.setenv("MLFLOW_FLASK_SERVER_SECRET_KEY", "secret")
+    config = tmp_path / "basic_auth.ini"
+    config.write_text(
+        "[mlflow]\ndefault_permission = READ\n"
+        f"database_uri = sqlite:///{tmp_path}/auth.db\nadmin_username = admin\nadmin_password = a-long-password-1\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(config))
+    with mlflow_server(tmp_path / "m", options=("--app-name", "basic-auth")) as server:
+        right = list(mlflow_findings(mlflow(server.uri, "admin", "a-long-password-1")))
+        wrong = list(mlflow_findings(mlflow(server.uri, "admin", "wrong")))
+    assert not broken(right)
+    assert any("as 'admin'" in finding.told for finding in right)
+    assert any(finding.check == "mlflow permission" for finding in right)
+    assert [f.remedy for f in right if f.state is State.WARNING] in ([], [*_hint(right)])
+    assert "login and password" in broken(wrong)[0][2]
+
+
+def _hint(found):
+    return [f.remedy for f in found if "auth_cache_ttl_seconds" in f.remedy]
+
+
+@pytest.mark.server
+def test_what_is_no_mlflow(moto, mlflow):
+    """Another server at MLflow's address is told apart from one that is away, and no server from both."""
+    assert broken(mlflow_findings(mlflow(moto.endpoint)))
+    [(check, _, remedy)] = broken(mlflow_findings(mlflow(f"http://127.0.0.1:{free_port()}")))
+    assert (check, "Start the server" in remedy) == ("mlflow answers", True)
+
+
+@pytest.mark.server
+def test_the_command_ends_with_one_where_something_fails(moto, use, capsys):
+    """The command prints each finding, as JSON too, and its exit code says whether all is well."""
+    use(moto)
+    check(Namespace(stack=None, output="table", verbose=False))
+    assert "mlflow_conn_id" in capsys.readouterr().out
+    use(moto, root="s3://nosuch/p")
+    with pytest.raises(SystemExit) as ended:
+        check(Namespace(stack=None, output="json", verbose=False))
+    assert ended.value.code == 1
+    found = {row["check"]: row for row in json.loads(capsys.readouterr().out)}
+    assert (found["store write"]["state"], found["store opens"]["state"]) == ("failed", "ok")
