@@ -10,12 +10,22 @@ if TYPE_CHECKING:
         FoundArtifact,
         FoundRun,
         ancestry_of,
+        ancestry_of_content,
         run_of_model,
         runs_that_made,
         runs_that_read,
     )
 
-__all__ = ["Ancestry", "FoundArtifact", "FoundRun", "ancestry_of", "run_of_model", "runs_that_made", "runs_that_read"]
+__all__ = [
+    "Ancestry",
+    "FoundArtifact",
+    "FoundRun",
+    "ancestry_of",
+    "ancestry_of_content",
+    "run_of_model",
+    "runs_that_made",
+    "runs_that_read",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,16 +94,33 @@ def ancestry_of(model: str, server: Server) -> Ancestry:
     reader's own DAG run, or else the latest before it.
     """
     rest = _rest(server)
+    return walk(run_of_model(model, rest), lambda digest: runs_that_made(digest, rest))
+
+
+def ancestry_of_content(digest: str, server: Server) -> Ancestry:
+    """Walk from an artifact back to the raw data, as `ancestry_of` does from a model.
+
+    `digest`: 16 characters or more. Raises `LineageNotFound` where no run is known to have made it.
+    """
+    rest = _rest(server)
+    makers = runs_that_made(digest, rest)
+    if not makers:
+        raise LineageNotFound(f"MLflow knows no run that made the artifact {short_digest(digest)}.")
+    return walk(makers[0], lambda inner: runs_that_made(inner, rest))
+
+
+def walk(last: FoundRun, makers: Callable[[str], list[FoundRun]]) -> Ancestry:
+    """Walk from a run to all that it was made from; `makers` gives the runs that made some content."""
     runs: dict[str, FoundRun] = {}
     raw: dict[FoundArtifact, None] = {}
-    todo = [run_of_model(model, rest)]
+    todo = [last]
     while todo:
         run = todo.pop(0)
         if run.run_id in runs:
             continue
         runs[run.run_id] = run
         for artifact in run.inputs:
-            maker = _maker(artifact, run, rest)
+            maker = _maker(artifact, run, makers(artifact.digest))
             if maker is None or not maker.inputs:
                 raw[artifact] = None
             if maker is not None:
@@ -111,8 +128,8 @@ def ancestry_of(model: str, server: Server) -> Ancestry:
     return Ancestry(tuple(runs.values()), tuple(raw))
 
 
-def _maker(artifact: FoundArtifact, reader: FoundRun, rest: MlflowRest) -> FoundRun | None:
-    makers = [run for run in runs_that_made(artifact.digest, rest) if run.run_id != reader.run_id]
+def _maker(artifact: FoundArtifact, reader: FoundRun, made: list[FoundRun]) -> FoundRun | None:
+    makers = [run for run in made if run.run_id != reader.run_id]
 
     def fitness(run: FoundRun) -> tuple[bool, bool, bool, float]:
         here = (run.dag_id, run.dag_run_id) == (reader.dag_id, reader.dag_run_id)

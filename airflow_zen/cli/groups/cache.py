@@ -31,4 +31,25 @@ def cache() -> GroupCommand:
         ARG_VERBOSE,
         description="Sum up the step runs of a DAG, or of all.",
     )
-    return GroupCommand(name="cache", help="The step cache", subcommands=(explain, stats))
+    listed = command(
+        "list",
+        "airflow_zen.cli.cache_contents.list_entries",
+        "List the results that are remembered",
+        argument("dag_id", "The DAG; all where it is left out", nargs="?"),
+        ARG_STACK,
+        ARG_OUTPUT,
+        ARG_VERBOSE,
+    )
+    clear = command(
+        "clear",
+        "airflow_zen.cli.cache_contents.clear",
+        "Forget remembered results, so that they are computed anew",
+        argument("dag_id", "The DAG; all where it is left out", nargs="?"),
+        argument("task_id", "The task; all where it is left out", nargs="?"),
+        argument("--older-than", "Only results of this age: 12h, 30d, 2w", metavar="AGE"),
+        argument("--yes", "Do not ask", action="store_true"),
+        ARG_STACK,
+        ARG_VERBOSE,
+        description="Forget entries of the step cache and their history. Artifacts stay, and so does what runs.",
+    )
+    return GroupCommand(name="cache", help="The step cache", subcommands=(explain, stats, listed, clear))

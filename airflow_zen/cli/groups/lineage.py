@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from airflow.cli.cli_config import GroupCommand
+from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, GroupCommand
 
 from airflow_zen.cli.groups.command import ARG_STACK, argument, command
 
 
 def lineage() -> GroupCommand:
     """Give the commands about lineage in MLflow."""
+    show = command(
+        "show",
+        "airflow_zen.cli.ancestry.show",
+        "Show all that a model or an artifact was made from",
+        argument("target", "models:/NAME/VERSION, models:/NAME@ALIAS, an artifact's name (DAG/TASK.OUTPUT) or digest"),
+        ARG_STACK,
+        ARG_OUTPUT,
+        ARG_VERBOSE,
+        description="Walk from a model or an artifact back to the raw data, over all DAGs, as a tree.",
+    )
     sync = command(
         "sync",
         "airflow_zen.cli.lineage.sync",
@@ -25,4 +35,4 @@ def lineage() -> GroupCommand:
         ARG_STACK,
         description="Draw the lineage graph of a DAG run on its parent run in MLflow, as when the DAG run ends.",
     )
-    return GroupCommand(name="lineage", help="Lineage in MLflow", subcommands=(sync, draw))
+    return GroupCommand(name="lineage", help="Lineage in MLflow", subcommands=(show, sync, draw))

@@ -1,0 +1,63 @@
+"""What the step cache holds, and how some of it is forgotten."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+
+from airflow_zen.artifacts.root import folder
+from airflow_zen.artifacts.transport import Transport
+from airflow_zen.caching.cache import CacheEntry
+from airflow_zen.caching.history import KeyHistory
+from airflow_zen.errors import ArtifactNotFound, ArtifactRefused
+
+_READERS = 16
+_ENTRY = re.compile(r"cache/[0-9a-f]{2}/[0-9a-f]{64}\.json")
+
+
+class CacheContents:
+    """List the entries of a root's step cache, and forget some; one request for each entry.
+
+    What is being computed keeps its lease, and artifacts stay where they are: forgetting costs a computation, never a
+    result.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def entries(self) -> Iterator[CacheEntry]:
+        """Read every entry; one that cannot be read, or goes meanwhile, is left out."""
+        keys = [key for key in self._transport.list("cache") if _ENTRY.fullmatch(key)]
+        with ThreadPoolExecutor(_READERS) as pool:
+            yield from (entry for entry in pool.map(self._read, keys) if entry)
+
+    def forget(self, entries: Collection[CacheEntry]) -> None:
+        """Forget entries, and what the histories of their tasks say of them."""
+        self._transport.delete([f"cache/{entry.key[:2]}/{entry.key}.json" for entry in entries])
+        keys = {entry.key for entry in entries}
+        for dag_id, task_id in sorted({task_of(entry) for entry in entries}):
+            self._forget_history(dag_id, task_id, keys)
+
+    def _forget_history(self, dag_id: str, task_id: str, keys: Collection[str]) -> None:
+        before = KeyHistory(self._transport).of(dag_id, task_id)
+        kept = [asdict(result) for result in before if result.key not in keys]
+        address = f"cache/history/{folder(dag_id)}/{folder(task_id)}.json"
+        if not kept:
+            self._transport.delete([address])
+        elif len(kept) < len(before):
+            self._transport.write(address, json.dumps(kept, indent=1).encode())
+
+    def _read(self, key: str) -> CacheEntry | None:
+        try:
+            return CacheEntry.from_json(self._transport.read(key))
+        except (ArtifactNotFound, ArtifactRefused, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+def task_of(entry: CacheEntry) -> tuple[str, str]:
+    """Give DAG and task out of `dag/run/task/map index/try`, where a run id may hold slashes itself."""
+    parts = entry.origin.split("/")
+    return parts[0], parts[-3] if len(parts) > 4 else ""

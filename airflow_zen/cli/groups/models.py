@@ -1,0 +1,31 @@
+"""`airflow zen models`."""
+
+from __future__ import annotations
+
+from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, GroupCommand
+
+from airflow_zen.cli.groups.command import ARG_STACK, argument, command
+
+
+def models() -> GroupCommand:
+    """Give the commands about registered models."""
+    listed = command(
+        "list",
+        "airflow_zen.cli.models.list_models",
+        "List the registered models, or the versions of one",
+        argument("name", "The model; all where it is left out", nargs="?"),
+        ARG_STACK,
+        ARG_OUTPUT,
+        ARG_VERBOSE,
+    )
+    promote = command(
+        "promote",
+        "airflow_zen.cli.models.promote",
+        "Point an alias at a version of a model",
+        argument("name", "The registered model"),
+        argument("version", "The version, a number"),
+        argument("alias", "The alias, such as champion"),
+        ARG_STACK,
+        description="Point an alias at a version; a model or version that there is not is refused.",
+    )
+    return GroupCommand(name="models", help="Registered models in MLflow", subcommands=(listed, promote))

@@ -1,0 +1,58 @@
+"""`airflow zen materializers`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from typing import Any
+
+from airflow.utils.cli import suppress_logs_and_warning
+
+from airflow_zen.cli.table import show as show_rows
+from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.entries import imported
+from airflow_zen.materializers.registry import MaterializerRegistry, default_registry
+from airflow_zen.materializers.versions import installed
+from airflow_zen.settings import Settings
+
+_TYPES = 4
+
+
+@suppress_logs_and_warning
+def show(args: Any) -> None:
+    """Print who saves what: types, encoding, libraries and whether they are here, the extra that brings them."""
+    registry = default_registry(allow_pickle=Settings.read(args.stack).allow_pickle)
+    owners = packages_distributions()
+    show_rows([_row(cls, registry, owners, args.output) for cls in _classes(registry)], args.output)
+
+
+def _classes(registry: MaterializerRegistry) -> Iterator[type[Materializer]]:
+    """Give each materializer once: ours, those of decorators, those of other distributions."""
+    known = dict.fromkeys(registry.encodings.values())
+    found = (imported(entry) if isinstance(entry, str) else entry for entry in known)
+    yield from dict.fromkeys([*found, *registry.offered()])
+
+
+def _row(cls: type[Materializer], registry: MaterializerRegistry, owners: Any, output: str) -> dict[str, Any]:
+    here = {name: installed(name) for name in cls.libraries}
+    types = _types(cls, registry)
+    return {
+        "encoding": cls.encoding,
+        "saves": types if output in ("json", "yaml") else _shortened(types),
+        "also reads": ", ".join(cls.reads),
+        "libraries": ", ".join(f"{name} {version or 'is missing'}" for name, version in here.items()),
+        "installed": "yes" if all(here.values()) else "no",
+        "extra": cls.extra,
+        "offered by": ", ".join(owners.get(cls.__module__.partition(".")[0], [cls.__module__])),
+    }
+
+
+def _types(cls: type[Materializer], registry: MaterializerRegistry) -> list[str]:
+    entry = f"{cls.__module__}:{cls.__qualname__}"
+    named = [name for name, held in registry.types.items() if held in (entry, cls)]
+    return named or [*cls.type_names()]
+
+
+def _shortened(types: list[str]) -> str:
+    short = [name.removeprefix("builtins.") for name in types]
+    return ", ".join(short[:_TYPES]) + (f" and {len(short) - _TYPES} more" if len(short) > _TYPES else "")

@@ -1,0 +1,89 @@
+"""Ask the step run records where data came from, where MLflow is not there to ask."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from airflow_zen.artifacts.root import folder
+from airflow_zen.artifacts.transport import Transport
+from airflow_zen.errors import ArtifactNotFound, LineageNotFound
+from airflow_zen.lineage.limits import short_digest
+from airflow_zen.lineage.queries import Ancestry, FoundArtifact, FoundRun, walk
+from airflow_zen.lineage.step_run import StepRun, StepState
+
+_READERS = 16
+
+
+def newest_digest(name: str, transport: Transport) -> str:
+    """Find the content that a name of the form `dag/task` or `dag/task.output` was last given.
+
+    Reads the records of the DAG's task. Raises `LineageNotFound`.
+    """
+    dag_id, _, output = name.partition("/")
+    task = output.partition("[")[0]
+    tasks = {folder(task), folder(task.rpartition(".")[0])}
+    found = [
+        (run.ended or 0.0, ref.digest)
+        for run in _records(transport, f"runs/{folder(dag_id)}", tasks)
+        for ref in run.outputs.values()
+        if ref.name == name
+    ]
+    if not found:
+        raise LineageNotFound(
+            f"No step run made an artifact named {name!r}. Names are DAG/TASK or DAG/TASK.OUTPUT, such as 'churn/train'."
+        )
+    return max(found)[1]
+
+
+def recorded_ancestry(digest: str, transport: Transport) -> Ancestry:
+    """Walk from an artifact back to the raw data through the records of all DAG runs, each of which is read.
+
+    `digest`: 16 characters or more. Raises `LineageNotFound` where no record says who made it.
+    """
+    made: dict[str, list[FoundRun]] = defaultdict(list)
+    for run in _records(transport, "runs", None):
+        if run.cache != "hit" and run.state is StepState.FINISHED:
+            found = _found(run)
+            for artifact in found.outputs:
+                made[artifact.digest].append(found)
+    makers = sorted(made[short_digest(digest)], key=lambda run: run.started)
+    if not makers:
+        raise LineageNotFound(f"No step run record says who made the artifact {short_digest(digest)}.")
+    return walk(makers[-1], lambda inner: made[inner])
+
+
+def _records(transport: Transport, prefix: str, tasks: set[str] | None) -> Iterator[StepRun]:
+    """Read the records under a prefix; of some tasks only, where they are named."""
+    keys = []
+    for key in transport.list(prefix):
+        parts = key.split("/")
+        if len(parts) == 6 and parts[3] == "steps" and (tasks is None or parts[4] in tasks):
+            keys.append(key)
+    with ThreadPoolExecutor(_READERS) as pool:
+        yield from (run for run in pool.map(lambda key: _read(transport, key), keys) if run)
+
+
+def _read(transport: Transport, key: str) -> StepRun | None:
+    try:
+        return StepRun.from_json(json.loads(transport.read(key)))
+    except (ArtifactNotFound, ValueError, KeyError, TypeError):
+        return None
+
+
+def _found(run: StepRun) -> FoundRun:
+    return FoundRun(
+        run_id=str(run.id),
+        experiment_id="",
+        name=run.id.task_id,
+        dag_id=run.id.dag_id,
+        dag_run_id=run.id.run_id,
+        task_id=run.id.task_id,
+        state=str(run.state),
+        started=run.started,
+        cached=run.cache == "hit",
+        inputs=tuple(FoundArtifact(ref.name or path, short_digest(ref.digest)) for path, ref in run.inputs.items()),
+        outputs=tuple(FoundArtifact(ref.name or name, short_digest(ref.digest)) for name, ref in run.outputs.items()),
+    )
