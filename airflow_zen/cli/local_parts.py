@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from airflow_zen.cli import local_s3
 from airflow_zen.cli.airflow_api import AirflowApi
 from airflow_zen.cli.processes import MARK, Process
 from airflow_zen.cli.stack_state import Layout
@@ -46,7 +47,14 @@ def environment(layout: Layout, settings: Mapping[str, str]) -> dict[str, str]:
         # Airflow renames its processes; this keeps the rename from overwriting the mark.
         "SPT_NOENV": "1",
     }
-    return {**inherited, **process, **_airflow_settings(layout), **_mlflow_settings(), **settings}
+    return {
+        **inherited,
+        **process,
+        **_airflow_settings(layout),
+        **_mlflow_settings(),
+        **_s3_settings(layout),
+        **settings,
+    }
 
 
 def _airflow_settings(layout: Layout) -> dict[str, str]:
@@ -76,6 +84,10 @@ def _airflow_settings(layout: Layout) -> dict[str, str]:
 
 def _mlflow_settings() -> dict[str, str]:
     return {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def _s3_settings(layout: Layout) -> dict[str, str]:
+    return local_s3.settings(layout) if layout.s3_server else {}
 
 
 def _secrets(file: Path) -> dict[str, str]:
@@ -152,4 +164,9 @@ AIRFLOW_PARTS = (
     Part("triggerer", _airflow("triggerer", "--skip-serve-logs"), _beats("triggerer")),
 )
 MLFLOW = Part("mlflow", _mlflow_server, _mlflow_answers)
-PARTS = (MLFLOW, *AIRFLOW_PARTS)
+S3 = Part("s3", local_s3.command, lambda layout, _process: local_s3.ready(layout))
+
+
+def parts_of(layout: Layout) -> tuple[Part, ...]:
+    """Give the parts of a stack, in the order in which they are started."""
+    return (*((S3,) if layout.s3_server else ()), MLFLOW, *AIRFLOW_PARTS)

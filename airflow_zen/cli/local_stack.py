@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from airflow_zen.cli.local_parts import PARTS
+from airflow_zen.cli.local_parts import parts_of
+from airflow_zen.cli.local_s3 import installed_server, ports_needed
 from airflow_zen.cli.ports import Ports
 from airflow_zen.cli.processes import stop
 from airflow_zen.cli.stack_state import Layout, LocalStack, StackError, alone, read_state, write_state
@@ -17,7 +18,7 @@ from airflow_zen.cli.start_up import Say, StartUp
 from airflow_zen.errors import ZenError
 
 # Wanted, and taken where free: addresses then stay the same from one machine to the next.
-AIRFLOW_PORT, MLFLOW_PORT = 8080, 5000
+AIRFLOW_PORT, MLFLOW_PORT, S3_PORT = 8080, 5000, 8333
 
 
 def up(
@@ -26,19 +27,22 @@ def up(
     settings: Mapping[str, str] | None = None,
     say: Say = print,
     timeout: float = 300,
+    s3: bool = False,
 ) -> LocalStack:
     """Start what does not run yet, wait until everything is ready, and give the stack.
 
     directory: holds all state; made where it is missing. dags: the DAGs folder.
     settings: environment variables for every part, such as `AIRFLOW__ZEN__ARTIFACT_ROOT`.
-    timeout: seconds until everything must be ready.
+    timeout: seconds until everything must be ready. s3: keep artifacts in an S3 server, which is started too.
     Raises `StackError` with the end of the log of the part that failed; what this call started is stopped again.
     """
     directory, dags = directory.resolve(), dags.resolve()
     if not dags.is_dir():
         raise StackError(f"The DAGs folder {str(dags)!r} is not a directory.")
     with alone(directory), Ports() as ports:
-        start_up = StartUp(_plan(directory, dags, dict(settings or {}), ports), say, timeout)
+        start_up = StartUp(
+            _plan(directory, dags, dict(settings or {}), ports, installed_server() if s3 else ""), say, timeout
+        )
         before = start_up.stack
         # Children of a part that crashed would work on the same databases as its successor.
         _stop(before, keep=before)
@@ -71,22 +75,31 @@ def status(directory: Path) -> LocalStack | None:
     return read_state(directory.resolve())
 
 
-def _plan(directory: Path, dags: Path, settings: Mapping[str, str], ports: Ports) -> LocalStack:
+def _plan(directory: Path, dags: Path, settings: Mapping[str, str], ports: Ports, s3: str) -> LocalStack:
     """Take up again what runs, or plan anew on the same ports; refuse to change what runs."""
     stack = read_state(directory)
     if stack is None:
         layout = Layout(directory, dags, ports.free(AIRFLOW_PORT), ports.free(MLFLOW_PORT), secrets.token_hex(16))
-        return LocalStack(layout, settings, {})
+        return LocalStack(_with_s3(layout, s3, ports), settings, {})
     if not stack.running():
         airflow_port, mlflow_port = ports.free(stack.layout.airflow_port), ports.free(stack.layout.mlflow_port)
         layout = replace(stack.layout, dags=dags, airflow_port=airflow_port, mlflow_port=mlflow_port)
-        return LocalStack(layout, settings, {})
-    if (stack.layout.dags, stack.settings) != (dags, settings):
+        return LocalStack(_with_s3(layout, s3, ports), settings, {})
+    if (stack.layout.dags, stack.settings, bool(stack.layout.s3_server)) != (dags, settings, bool(s3)):
         raise StackError(
-            f"The stack in {directory} is up with the DAGs folder {str(stack.layout.dags)!r} and the settings "
-            f"{sorted(stack.settings)!r}; stop it before you start it with others."
+            f"The stack in {directory} is up with the DAGs folder {str(stack.layout.dags)!r}, "
+            f"{'an' if stack.layout.s3_server else 'no'} S3 server and the settings {sorted(stack.settings)!r}; stop it "
+            "before you start it with others."
         )
     return stack
+
+
+def _with_s3(layout: Layout, server: str, ports: Ports) -> Layout:
+    """Give the server its ports, those it had before where it is the same: SeaweedFS remembers itself by them."""
+    if not server:
+        return replace(layout, s3_server="", s3_ports=())
+    wanted = layout.s3_ports if layout.s3_server == server else (S3_PORT, *[0] * (ports_needed(server) - 1))
+    return replace(layout, s3_server=server, s3_ports=tuple(ports.free(port) for port in wanted))
 
 
 def _stop(stack: LocalStack, keep: LocalStack | None = None) -> None:
@@ -113,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _up(options: argparse.Namespace) -> int:
     settings = dict(setting.split("=", 1) for setting in options.set)
     print(f"Starting Airflow and MLflow in {options.directory}:")
-    _show(up(options.directory, options.dags, settings, timeout=options.timeout))
+    show(up(options.directory, options.dags, settings, timeout=options.timeout, s3=options.s3))
     return 0
 
 
@@ -128,15 +141,19 @@ def _status(options: argparse.Namespace) -> int:
         print(f"Nothing was ever started in {options.directory}.")
         return 3
     running = stack.running()
-    for part in PARTS:
+    parts = parts_of(stack.layout)
+    for part in parts:
         print(f"  {part.name:<14} {f'up, pid {running[part.name].pid}' if part.name in running else 'down'}")
-    _show(stack)
-    return 0 if len(running) == len(PARTS) else 3
+    show(stack)
+    return 0 if len(running) == len(parts) else 3
 
 
-def _show(stack: LocalStack) -> None:
+def show(stack: LocalStack) -> None:
+    """Print where everything is."""
     print(f"  Airflow        {stack.layout.airflow_url}")
     print(f"  MLflow         {stack.layout.mlflow_url}/#/experiments?workflowType=machine_learning")
+    if stack.layout.s3_server:
+        print(f"  S3             {stack.layout.s3_url} ({stack.layout.s3_server})")
     print(f"  DAGs folder    {stack.layout.dags}")
     print(f"  logs           {stack.layout.log('*')}")
 
@@ -154,6 +171,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     starting.add_argument(
         "--set", type=_setting, action="append", default=[], metavar="NAME=VALUE", help="environment variable"
     )
+    starting.add_argument("--s3", action="store_true", help="keep artifacts in an S3 server, which is started too")
     starting.add_argument("--timeout", type=float, default=300, help="seconds until everything must be ready")
     return parser.parse_args(arguments)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
+from importlib.util import find_spec
 from typing import Any
 
 from airflow.utils.cli import suppress_logs_and_warning
@@ -16,6 +17,7 @@ from airflow_zen.materializers.versions import installed
 from airflow_zen.settings import Settings
 
 _TYPES = 4
+_LONG = 32
 
 
 @suppress_logs_and_warning
@@ -34,14 +36,14 @@ def _classes(registry: MaterializerRegistry) -> Iterator[type[Materializer]]:
 
 
 def _row(cls: type[Materializer], registry: MaterializerRegistry, owners: Any, output: str) -> dict[str, Any]:
-    here = {name: installed(name) for name in cls.libraries}
+    here = {name: version for name in cls.libraries if (version := installed(name))}
     types = _types(cls, registry)
     return {
         "encoding": cls.encoding,
         "saves": types if output in ("json", "yaml") else _shortened(types),
         "also reads": ", ".join(cls.reads),
-        "libraries": ", ".join(f"{name} {version or 'is missing'}" for name, version in here.items()),
-        "installed": "yes" if all(here.values()) else "no",
+        "libraries": ", ".join(f"{name} {version}" for name, version in here.items()),
+        "installed": "yes" if _importable(types, cls.encoding) else "no",
         "extra": cls.extra,
         "offered by": ", ".join(owners.get(cls.__module__.partition(".")[0], [cls.__module__])),
     }
@@ -53,6 +55,14 @@ def _types(cls: type[Materializer], registry: MaterializerRegistry) -> list[str]
     return named or [*cls.type_names()]
 
 
+def _importable(types: list[str], encoding: str) -> bool:
+    """Tell whether the library of its types can be imported, or that of its encoding where it has none of its own."""
+    module = (types[0] if types else encoding).partition(".")[0].partition("@")[0]
+    return module in ("builtins", "python") or find_spec(module) is not None
+
+
 def _shortened(types: list[str]) -> str:
-    short = [name.removeprefix("builtins.") for name in types]
+    """Leave out the middle of long names; module and class are what a reader looks for."""
+    short = [name if len(name) <= _LONG else f"{name.partition('.')[0]}…{name.rpartition('.')[2]}" for name in types]
+    short = [name.removeprefix("builtins.") for name in short]
     return ", ".join(short[:_TYPES]) + (f" and {len(short) - _TYPES} more" if len(short) > _TYPES else "")

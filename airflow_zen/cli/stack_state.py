@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from airflow_zen.cli.processes import Process
 from airflow_zen.errors import ZenError
@@ -21,7 +22,8 @@ class StackError(ZenError, RuntimeError):
 class Layout:
     """Where a stack keeps its state, and where its servers listen.
 
-    mark: inherited by all its processes, so that none is ever overlooked.
+    mark: inherited by all its processes, so that none is ever overlooked. s3_server: the program that serves S3, empty
+    where the artifact root is a directory; s3_ports: its ports, the first of them the one it is asked at.
     """
 
     directory: Path
@@ -29,6 +31,8 @@ class Layout:
     airflow_port: int
     mlflow_port: int
     mark: str
+    s3_server: str = ""
+    s3_ports: tuple[int, ...] = ()
 
     @property
     def airflow_url(self) -> str:
@@ -39,6 +43,11 @@ class Layout:
     def mlflow_url(self) -> str:
         """Address of the MLflow server."""
         return f"http://127.0.0.1:{self.mlflow_port}"
+
+    @property
+    def s3_url(self) -> str:
+        """Address of the S3 server; empty where there is none."""
+        return f"http://127.0.0.1:{self.s3_ports[0]}" if self.s3_ports else ""
 
     def log(self, name: str) -> Path:
         """Name the file that takes a part's output."""
@@ -67,9 +76,10 @@ def read_state(directory: Path) -> LocalStack | None:
         kept = json.loads(_file(directory).read_text())
     except FileNotFoundError:
         return None
-    paths = {name: Path(kept["layout"][name]) for name in ("directory", "dags")}
+    read: dict[str, Any] = {name: Path(kept["layout"][name]) for name in ("directory", "dags")}
+    read |= {"s3_ports": tuple(kept["layout"].get("s3_ports", ()))}
     processes = {name: Process(**process) for name, process in kept["processes"].items()}
-    return LocalStack(Layout(**kept["layout"] | paths), kept["settings"], processes)
+    return LocalStack(Layout(**kept["layout"] | read), kept["settings"], processes)
 
 
 def write_state(stack: LocalStack) -> None:

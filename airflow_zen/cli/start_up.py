@@ -9,7 +9,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from airflow_zen.cli.local_parts import AIRFLOW_PARTS, MIGRATE, MLFLOW, PARTS, Part, environment
+from airflow_zen.cli.local_parts import AIRFLOW_PARTS, MIGRATE, Part, environment, parts_of
 from airflow_zen.cli.processes import start
 from airflow_zen.cli.stack_state import LocalStack, StackError, write_state
 
@@ -30,8 +30,10 @@ class StartUp:
         """Start the parts that do not run, and wait until all are ready."""
         variables = environment(self._layout, self.stack.settings)
         migration = self._start_migration(variables)
-        # MLflow needs nothing of Airflow's, so it starts while the metadata database is made.
-        self._start(MLFLOW, variables)
+        # What needs nothing of Airflow's starts while the metadata database is made.
+        for part in parts_of(self._layout):
+            if part not in AIRFLOW_PARTS:
+                self._start(part, variables)
         if migration:
             self._finish(migration)
         for part in AIRFLOW_PARTS:
@@ -70,7 +72,7 @@ class StartUp:
         self._ready("metadata database")
 
     def _wait_until_ready(self) -> None:
-        waiting = list(PARTS)
+        waiting = list(parts_of(self._layout))
         while waiting := [part for part in waiting if not self._is_ready(part)]:
             if time.monotonic() > self._deadline:
                 raise self._failure(waiting[0].name, "was not ready in time")

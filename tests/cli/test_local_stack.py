@@ -1,14 +1,16 @@
 """One real Airflow and MLflow: up, used, up again, broken, down."""
 
+import json
 import os
 import subprocess
 import sys
 import urllib.request
+from argparse import Namespace
 
 import psutil
 import pytest
 
-from airflow_zen.cli import local_stack
+from airflow_zen.cli import local_s3, local_stack, stack_up
 from airflow_zen.cli.airflow_api import AirflowApi, WaitedTooLong
 from airflow_zen.cli.local_stack import down, main, status, up
 from airflow_zen.cli.processes import marked
@@ -16,6 +18,7 @@ from airflow_zen.cli.stack_state import StackError
 
 DAG = """
 from airflow.sdk import dag, task
+from airflow_zen import ml_step
 
 
 @task
@@ -34,12 +37,23 @@ def numbers():
     double.expand(number=[1, 2])
 
 
+@ml_step
+def total(number: int) -> int:
+    return number + 1
+
+
+@dag(schedule=None)
+def stored():
+    total(1)
+
+
 @dag(schedule=None)
 def failing():
     fail()
 
 
 numbers()
+stored()
 failing()
 """
 
@@ -60,7 +74,7 @@ def dags(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stack(directory, dags):
-    return up(directory, dags)
+    return up(directory, dags, s3=True)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +103,46 @@ def test_runs_a_dag(airflow):
     assert "doubling" in airflow.log(run, tasks[0])
 
 
+def test_artifacts_go_to_its_s3_server(stack, airflow):
+    """A step's artifact is an object of the S3 server that was started with the stack."""
+    airflow.unpause("stored")
+    run = airflow.wait(airflow.trigger("stored"), timeout=120)
+    assert run.state == "success"
+    wire = airflow.xcom(run, *airflow.task_instances(run))
+    assert wire["uri"].startswith("s3://artifacts/local/artifacts/")
+    assert wire["digest"] in {key.split("/")[-2] for key in objects(stack)}
+
+
+def objects(stack):
+    """List the objects of the stack's bucket."""
+    import boto3
+
+    told = local_s3.settings(stack.layout)
+    client = boto3.client(
+        "s3",
+        endpoint_url=stack.layout.s3_url,
+        region_name=local_s3.REGION,
+        aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"],
+    )
+    return [entry["Key"] for entry in client.list_objects_v2(Bucket=local_s3.BUCKET)["Contents"]]
+
+
+def test_the_commands_look_at_it(stack, directory, capsys):
+    """`stack status` names every part with its address, `stack logs` shows the end of a part's log."""
+    stack_up.status(Namespace(kind="local", directory=str(directory), output="json", verbose=False))
+    told = {row["part"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {row["state"] for row in told.values()} == {"up"}
+    assert told["s3"]["address"] == stack.layout.s3_url
+    logs = {"compose": False, "directory": str(directory), "follow": False}
+    stack_up.logs(Namespace(part="mlflow", lines=2, **logs))
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    stack_up.logs(Namespace(part=None, lines=1, **logs))
+    assert "== scheduler ==" in capsys.readouterr().out
+    with pytest.raises(StackError, match="no log of 'worker'; there are api-server"):
+        stack_up.logs(Namespace(part="worker", lines=1, **logs))
+
+
 def test_log_of_a_failure(airflow):
     """The log of a failed task tells the exception and where it was raised; no XCom was pushed."""
     airflow.unpause("failing")
@@ -111,13 +165,15 @@ def test_dag_file_that_cannot_be_imported(airflow, dags):
 
 def test_up_twice(stack, directory, dags):
     """A second `up` starts nothing: the processes are the same."""
-    assert up(directory, dags) == stack
+    assert up(directory, dags, s3=True) == stack
 
 
 def test_refuses_other_settings_while_up(stack, directory, dags):
     """A running stack is not silently changed."""
     with pytest.raises(StackError, match="stop it before"):
-        up(directory, dags, {"AIRFLOW__ZEN__CACHE": "False"})
+        up(directory, dags, {"AIRFLOW__ZEN__CACHE": "False"}, s3=True)
+    with pytest.raises(StackError, match="an S3 server"):
+        up(directory, dags)
 
 
 def test_mends_what_broke(stack, directory, dags):
@@ -126,7 +182,7 @@ def test_mends_what_broke(stack, directory, dags):
     children = broken.children(recursive=True)
     broken.kill()
     broken.wait()
-    mended = up(directory, dags)
+    mended = up(directory, dags, s3=True)
     assert mended.processes["triggerer"].running()
     assert mended.processes["triggerer"].pid != stack.processes["triggerer"].pid
     assert not any(child.is_running() for child in children)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, GroupCommand
 
 from airflow_zen.cli.groups.command import argument, command
+from airflow_zen.cli.groups.stack_running import running
 
 
 def stack() -> GroupCommand:
@@ -42,5 +43,7 @@ def stack() -> GroupCommand:
         description="Write, read, list and delete a probe in the store, and ask MLflow. Exit code 1 where something fails.",
     )
     return GroupCommand(
-        name="stack", help="Stacks: a store, an MLflow, and what is usual there", subcommands=(found, show, use, check)
+        name="stack",
+        help="Stacks: a store, an MLflow, and what is usual there",
+        subcommands=(found, show, use, check, *running()),
     )

@@ -1,0 +1,67 @@
+"""`airflow zen stack up`, `down`, `status` and `logs`."""
+
+from __future__ import annotations
+
+from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, ActionCommand
+
+from airflow_zen.cli.groups.command import argument, command
+
+_KINDS = ("local", "compose")
+_DIRECTORY = argument("--directory", "Where the local stack keeps everything", default=".zen/stack")
+_FILE = argument("--file", "The compose file; docker/compose.yaml of the repository where it is left out")
+_KIND = argument(
+    "kind",
+    "The local stack, which is meant where it is left out, or that of containers",
+    choices=_KINDS,
+    nargs="?",
+    default="local",
+)
+
+
+def running() -> tuple[ActionCommand, ...]:
+    """Give the commands that start a stack, stop it and look at it."""
+    up = command(
+        "up",
+        "airflow_zen.cli.stack_up.up",
+        "Start a stack on this machine",
+        argument("kind", "Processes of this machine, or containers", choices=_KINDS),
+        argument("--s3", "Keep artifacts in an S3 server, which is started too", action="store_true"),
+        argument("--dags", "The DAGs folder; that of airflow.cfg where it is left out"),
+        _DIRECTORY,
+        argument("--set", "Environment variable for every part", metavar="NAME=VALUE", action="append"),
+        argument("--timeout", "Seconds until everything must be ready", type=float, default=300),
+        _FILE,
+        description="Start Airflow and MLflow as background processes, or the containers of docker/. What runs stays.",
+    )
+    down = command(
+        "down",
+        "airflow_zen.cli.stack_up.down",
+        "Stop exactly what `up` started",
+        _KIND,
+        _DIRECTORY,
+        _FILE,
+        description="Stop exactly what `up` started. Databases, artifacts, volumes and logs stay.",
+    )
+    status = command(
+        "status",
+        "airflow_zen.cli.stack_up.status",
+        "Say what runs, and where",
+        _KIND,
+        _DIRECTORY,
+        _FILE,
+        ARG_OUTPUT,
+        ARG_VERBOSE,
+        description="Say what runs, and where. Exit code 1 unless everything runs.",
+    )
+    logs = command(
+        "logs",
+        "airflow_zen.cli.stack_up.logs",
+        "Show the logs of a stack",
+        argument("part", "The part, such as scheduler; all where it is left out", nargs="?"),
+        argument("--follow", "Go on with what is written", action="store_true"),
+        argument("--lines", "How many lines of each log", type=int, default=20),
+        _DIRECTORY,
+        argument("--compose", "The logs of the containers", action="store_true"),
+        _FILE,
+    )
+    return up, down, status, logs
