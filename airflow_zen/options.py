@@ -87,7 +87,7 @@ def stack_names(file: StacksFile) -> list[str]:
     return [DEFAULT, *file.stacks]
 
 
-def options_of(name: str | None = None) -> Options:
+def find_options(name: str | None = None) -> Options:
     """Find the options of a stack, of the active one where none is named; raises `SettingsError` for an unknown one."""
     file = stacks_file()
     name = name or active_stack(file)

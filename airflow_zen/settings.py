@@ -22,7 +22,7 @@ from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.tracking_server import TrackingServer
 from airflow_zen.materializers.registry import default_registry
-from airflow_zen.options import Options, default_root, options_of
+from airflow_zen.options import Options, default_root, find_options
 from airflow_zen.stack import Stack
 from airflow_zen.stacks_file import DEFAULT
 
@@ -52,7 +52,7 @@ class Settings:
 
         Raises `SettingsError` naming the option that cannot be used, or the stacks that there are.
         """
-        options = options_of(stack)
+        options = find_options(stack)
         by_default = options.stack == DEFAULT
         return cls(
             artifact_root=normalise_root(options.text("artifact_root") or default_root()),

@@ -14,7 +14,7 @@ from airflow_zen.errors import LineageNotFound, SettingsError
 from airflow_zen.lineage.limits import short_digest
 from airflow_zen.lineage.mlflow import MlflowRecorder
 from airflow_zen.lineage.queries import Ancestry, FoundArtifact, FoundRun, ancestry_of, ancestry_of_content
-from airflow_zen.lineage.recorded import newest_digest, recorded_ancestry
+from airflow_zen.lineage.recorded import recorded_ancestry
 from airflow_zen.lineage.refusals import MlflowAway
 from airflow_zen.stack import Stack
 
@@ -49,7 +49,7 @@ def _ancestry(target: str, stack: Stack) -> tuple[str, Ancestry]:
             raise SettingsError("Models are MLflow's: set [zen] mlflow_conn_id or mlflow_tracking_uri.")
         return "", ancestry_of(target, recorder.rest)
     transport = stack.store.transport
-    digest = target if _DIGEST.fullmatch(target) else newest_digest(target, transport)
+    digest = target if _DIGEST.fullmatch(target) else stack.names.get(target).ref.digest
     if recorder is not None:
         try:
             return digest, ancestry_of_content(digest, recorder.rest)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,9 +15,7 @@ from airflow_zen.cli.opened import stack_of
 from airflow_zen.cli.table import show
 from airflow_zen.cli.waiting import waiting
 from airflow_zen.lineage.quantities import bytes_text, seconds_text
-
-_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw]?)")
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+from airflow_zen.pruning.retention import duration
 
 
 @suppress_logs_and_warning
@@ -38,7 +35,7 @@ def clear(args: Any) -> None:
     contents = CacheContents(stack.cache.transport)
     entries = _entries(contents, args.dag_id, args.task_id)
     if args.older_than is not None:
-        latest = stack.clock() - _age(args.older_than)
+        latest = stack.clock() - duration(args.older_than)
         entries = [entry for entry in entries if entry.created < latest]
     if not entries:
         print("Nothing to forget.")
@@ -75,13 +72,6 @@ def _row(entry: CacheEntry, output: str) -> dict[str, Any]:
         "outputs": ", ".join(entry.outputs),
         "size": size if plain else bytes_text(size),
     }
-
-
-def _age(text: str) -> float:
-    match = _AGE.fullmatch(text.strip())
-    if match is None:
-        raise SystemExit(f"--older-than takes a time such as '12h', '30d' or '2w', got {text!r}.")
-    return float(match[1]) * _SECONDS[match[2]]
 
 
 def _confirm(question: str, answers: Sequence[str] = ("y", "yes")) -> None:

@@ -15,7 +15,7 @@ from airflow_zen.cli.option_sources import sourced
 from airflow_zen.cli.store_check import store_findings
 from airflow_zen.cli.waiting import waiting
 from airflow_zen.errors import ZenError
-from airflow_zen.options import options_of
+from airflow_zen.options import find_options
 from airflow_zen.settings import Settings
 
 
@@ -47,7 +47,7 @@ def _findings(stack: str | None) -> Iterator[Finding]:
 def _settings(settings: Settings) -> Iterator[Finding]:
     """Tell every option that somebody set, and who did."""
     yield ok("stack", settings.stack)
-    for option in sourced(options_of(settings.stack)):
+    for option in sourced(find_options(settings.stack)):
         if option.value and option.source != "default":
             yield ok(f"[zen] {option.option}", f"{option.value} ({option.source})")
 

@@ -34,17 +34,16 @@ def _required(text: str) -> Iterator[Finding]:
     requirement = Requirement(text)
     if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
         return
+    check = f"package {requirement.name}"
     try:
         found = version(requirement.name)
     except PackageNotFoundError:
-        yield failed(requirement.name, "is not installed", f"pip install '{requirement}'")
+        yield failed(check, "is not installed", f"pip install '{requirement}'")
         return
     if requirement.specifier.contains(found, prereleases=True):
-        yield ok(requirement.name, found)
+        yield ok(check, found)
     else:
-        yield failed(
-            requirement.name, f"{found}, and {requirement.specifier} is needed", f"pip install '{requirement}'"
-        )
+        yield failed(check, f"{found}, and {requirement.specifier} is needed", f"pip install '{requirement}'")
 
 
 def _compiled() -> Finding:

@@ -14,7 +14,7 @@ from airflow_zen.settings import Settings, tracking_server
 
 # The first release with all that lineage uses; setup.cfg asks for the same of the client.
 _OLDEST = (3, 5)
-_SLOW = 0.15
+_SLOW = 0.1
 
 
 def mlflow_findings(settings: Settings) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from airflow_zen.cli.option_sources import masked, sourced
 from airflow_zen.cli.store_check import store_findings
 from airflow_zen.cli.table import show as show_rows
 from airflow_zen.cli.waiting import waiting
-from airflow_zen.options import active_stack, options_of, stack_names, stack_options, stacks_file
+from airflow_zen.options import active_stack, find_options, stack_names, stack_options, stacks_file
 from airflow_zen.settings import Settings
 from airflow_zen.stacks_file import DEFAULT, use_stack
 
@@ -27,7 +27,7 @@ def list_stacks(args: Any) -> None:
 
 
 def _row(name: str, active: str, path: str) -> dict[str, Any]:
-    options = options_of(name)
+    options = find_options(name)
     mlflow = options.text("mlflow_conn_id") or masked(options.text("mlflow_tracking_uri"))
     if name == DEFAULT:
         settings = Settings.read(name)
@@ -48,14 +48,14 @@ def _told(name: str, active: str, root: str, mlflow: str, source: str) -> dict[s
 @suppress_logs_and_warning
 def show(args: Any) -> None:
     """Print every option of a stack, and where it comes from."""
-    options = options_of(args.stack)
+    options = find_options(args.stack)
     show_rows([{"option": s.option, "value": s.value, "from": s.source} for s in sourced(options)], args.output)
 
 
 def use(args: Any) -> None:
     """Make a stack the active one."""
     file = stacks_file()
-    options_of(args.stack)
+    find_options(args.stack)
     if overriding := conf.get("zen", "stack", fallback=""):
         raise SystemExit(
             f"[zen] stack (or AIRFLOW__ZEN__STACK) names {overriding!r} and goes before {str(file.path)!r}. Change it there."

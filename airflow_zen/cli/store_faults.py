@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+from airflow_zen.errors import ZenError
 from airflow_zen.settings import Settings
 
 # S3's own word for what is wrong: in the answer that obstore quotes, or as botocore tells it.
@@ -52,6 +53,8 @@ def explained(error: BaseException, settings: Settings) -> tuple[str, str]:
         return str(
             error
         ), f"Let this user write under {settings.artifact_root}, or choose another root in {where['root']}."
+    if isinstance(error, ZenError):
+        return "refused", str(error)
     first = next((line for line in text.splitlines() if line.strip()), repr(error))
     return f"{type(error).__name__}: {first[:200]}", ""
 

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from airflow_zen.artifacts.root import folder
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactNotFound, LineageNotFound
 from airflow_zen.lineage.limits import short_digest
@@ -17,34 +16,13 @@ from airflow_zen.lineage.step_run import StepRun, StepState
 _READERS = 16
 
 
-def newest_digest(name: str, transport: Transport) -> str:
-    """Find the content that a name of the form `dag/task` or `dag/task.output` was last given.
-
-    Reads the records of the DAG's task. Raises `LineageNotFound`.
-    """
-    dag_id, _, output = name.partition("/")
-    task = output.partition("[")[0]
-    tasks = {folder(task), folder(task.rpartition(".")[0])}
-    found = [
-        (run.ended or 0.0, ref.digest)
-        for run in _records(transport, f"runs/{folder(dag_id)}", tasks)
-        for ref in run.outputs.values()
-        if ref.name == name
-    ]
-    if not found:
-        raise LineageNotFound(
-            f"No step run made an artifact named {name!r}. Names are DAG/TASK or DAG/TASK.OUTPUT, such as 'churn/train'."
-        )
-    return max(found)[1]
-
-
 def recorded_ancestry(digest: str, transport: Transport) -> Ancestry:
     """Walk from an artifact back to the raw data through the records of all DAG runs, each of which is read.
 
     `digest`: 16 characters or more. Raises `LineageNotFound` where no record says who made it.
     """
     made: dict[str, list[FoundRun]] = defaultdict(list)
-    for run in _records(transport, "runs", None):
+    for run in _records(transport):
         if run.cache != "hit" and run.state is StepState.FINISHED:
             found = _found(run)
             for artifact in found.outputs:
@@ -55,13 +33,8 @@ def recorded_ancestry(digest: str, transport: Transport) -> Ancestry:
     return walk(makers[-1], lambda inner: made[inner])
 
 
-def _records(transport: Transport, prefix: str, tasks: set[str] | None) -> Iterator[StepRun]:
-    """Read the records under a prefix; of some tasks only, where they are named."""
-    keys = []
-    for key in transport.list(prefix):
-        parts = key.split("/")
-        if len(parts) == 6 and parts[3] == "steps" and (tasks is None or parts[4] in tasks):
-            keys.append(key)
+def _records(transport: Transport) -> Iterator[StepRun]:
+    keys = [key for key in transport.list("runs") if key.split("/")[3:4] == ["steps"]]
     with ThreadPoolExecutor(_READERS) as pool:
         yield from (run for run in pool.map(lambda key: _read(transport, key), keys) if run)
 

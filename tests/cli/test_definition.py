@@ -1,0 +1,57 @@
+"""Promises of the command group: no verb is broken."""
+
+import json
+import subprocess
+import sys
+
+from airflow.cli.cli_config import GroupCommand
+
+from airflow_zen.cli.definition import get_zen_commands
+
+# Calls Airflow's own main with `--help` once for each verb of stdin, all in one process: Airflow takes seconds to load.
+_HELP = """
+import contextlib, io, json, sys
+from airflow.__main__ import main
+told = {}
+for verb in json.load(sys.stdin):
+    sys.argv = ["airflow", *verb.split(), "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        try:
+            main()
+        except SystemExit as ended:
+            assert not ended.code, (verb, ended.code)
+    told[verb] = out.getvalue()
+print(json.dumps(told))
+"""
+
+
+def verbs(commands=None, path=""):
+    """Name every command that does something, with the groups it is in."""
+    for command in get_zen_commands() if commands is None else commands:
+        name = f"{path} {command.name}".strip()
+        if isinstance(command, GroupCommand):
+            yield from verbs(command.subcommands, name)
+        else:
+            yield name, command
+
+
+def test_every_verb_has_help_in_airflows_own_command_line():
+    """`airflow zen … --help` ends well for every verb, and shows its usage."""
+    names = [name for name, _ in verbs()]
+    done = subprocess.run([sys.executable, "-c", _HELP], input=json.dumps(names), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert len(names) > 15
+    for name in names:
+        assert f"airflow {name}" in " ".join(told[name].split()), name
+
+
+def test_every_verb_has_its_function():
+    """What each verb calls exists: a name that is misspelt would be found by a user."""
+    for name, command in verbs():
+        closed = command.func.__wrapped__.__closure__ or ()
+        paths = [cell.cell_contents for cell in closed if isinstance(cell.cell_contents, str)]
+        (path,) = [path for path in paths if path.startswith("airflow_zen.cli.")]
+        module, _, function = path.rpartition(".")
+        __import__(module)
+        assert callable(getattr(sys.modules[module], function)), name

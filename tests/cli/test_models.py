@@ -1,0 +1,130 @@
+"""Promises of `airflow zen models` and of `airflow zen lineage show`, on a real MLflow."""
+
+import json
+from argparse import Namespace
+from datetime import datetime
+
+import pytest
+from airflow.sdk import dag
+from sklearn.linear_model import LinearRegression
+
+from airflow_zen import ml_step
+from airflow_zen.cli import ancestry, models
+from airflow_zen.errors import ArtifactNotFound, LineageError, LineageNotFound, SettingsError
+from airflow_zen.settings import open_stack
+from tests.harness import run_dag
+from tests.servers.mlflow_server import mlflow_server
+
+pytestmark = pytest.mark.server
+
+
+@ml_step
+def load(rows: int) -> list:
+    return [[float(row)] for row in range(rows)]
+
+
+@ml_step(model="line")
+def fit(rows: list, offset: float) -> LinearRegression:
+    return LinearRegression().fit(rows, [row[0] * 2 + offset for row in rows])
+
+
+@ml_step
+def score(rows: list, model: LinearRegression) -> float:
+    return float(model.score(rows, [row[0] for row in rows]))
+
+
+@dag(dag_id="line", schedule=None, start_date=datetime(2026, 1, 1))
+def line(offset=0.0):
+    rows = load(5)
+    score(rows, fit(rows, offset))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Two runs of a pipeline that registers a model, in a root and an MLflow of their own."""
+    directory = tmp_path_factory.mktemp("models")
+    with mlflow_server(directory / "mlflow") as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(directory / "root"))
+        patch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+        for number, offset in enumerate((0.0, 1.0)):
+            assert set(run_dag(line(offset), run_id=f"r{number}").states.values()) == {"success"}
+        yield server
+
+
+def ask(function, **options):
+    function(Namespace(**{"stack": None, "output": "json", "verbose": False, **options}))
+
+
+def told(capsys, function, **options):
+    capsys.readouterr()
+    ask(function, **options)
+    return json.loads(capsys.readouterr().out)
+
+
+def test_promotes_a_version_that_there_is(made, capsys):
+    """An alias is moved to a version, and it is said where it pointed before; what does not exist is refused."""
+    ask(models.promote, name="line", version="1", alias="champion")
+    ask(models.promote, name="line", version="2", alias="champion")
+    assert "which pointed at version 1" in capsys.readouterr().out
+    assert told(capsys, models.list_models, name=None)[0]["aliases"] == "champion → 2"
+    versions = told(capsys, models.list_models, name="line")
+    assert [(row["version"], row["aliases"]) for row in versions] == [("2", "champion"), ("1", "")]
+    for wrong in ({"version": "7"}, {"name": "circle"}):
+        with pytest.raises(
+            SystemExit, match=r"has no version '7'; it has 2, 1|no registered model 'circle'. It has 'line'"
+        ):
+            ask(models.promote, **{"name": "line", "version": "1", "alias": "champion", **wrong})
+    with pytest.raises(SystemExit, match="The alias was not set"):
+        ask(models.promote, name="line", version="1", alias="latest")
+
+
+def test_without_mlflow_the_setting_is_named(made, monkeypatch):
+    """Without an MLflow there are no models, and the setting is named."""
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", "")
+    with pytest.raises(SettingsError, match=r"\[zen\] mlflow_conn_id"):
+        ask(models.list_models, name=None)
+
+
+def steps(tree):
+    """List the steps of a tree, depth first."""
+    yield tree["step"], tree["run"]
+    for artifact in tree.get("inputs", ()):
+        if "made_by" in artifact:
+            yield from steps(artifact["made_by"])
+
+
+def test_the_ancestry_of_a_model(made, capsys):
+    """A model is shown with the run that made it and all that went in, back to the raw data."""
+    tree = told(capsys, ancestry.show, target="models:/line/2")["made_by"]
+    assert [*steps(tree)] == [("fit", "r1"), ("load", "r0")]
+    ask(ancestry.show, target="models:/line/2", output="table")
+    assert "fit · line r1" in capsys.readouterr().out
+
+
+def test_the_ancestry_of_an_artifact_by_name_and_digest(made, capsys):
+    """An artifact is found by its name or its digest; what several steps read is shown in full once."""
+    by_name = told(capsys, ancestry.show, target="line/score")
+    assert next(steps(by_name["made_by"])) == ("score", "r1")
+    assert told(capsys, ancestry.show, target=by_name["digest"])["made_by"] == by_name["made_by"]
+    ask(ancestry.show, target="line/score", output="table")
+    assert capsys.readouterr().out.count("(see above)") == 1
+
+
+def test_the_records_tell_the_same(made, capsys, monkeypatch):
+    """Without MLflow the step run records tell the same ancestry, with the same steps."""
+    known = told(capsys, ancestry.show, target="line/score")["made_by"]
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", "")
+    assert [*steps(told(capsys, ancestry.show, target="line/score")["made_by"])] == [*steps(known)]
+    with pytest.raises(SettingsError, match="Models are MLflow's"):
+        ask(ancestry.show, target="models:/line/2")
+
+
+def test_what_nobody_made_is_said(made):
+    """An unknown name, digest or model is told as what it is."""
+    with pytest.raises(ArtifactNotFound, match="'line/nothing'"):
+        ask(ancestry.show, target="line/nothing")
+    with pytest.raises(LineageNotFound, match="0000000000000000"):
+        ask(ancestry.show, target="0" * 64)
+    with pytest.raises((LineageNotFound, LineageError)):
+        ask(ancestry.show, target="models:/nosuch/1")
+    assert open_stack().names.get("line/score").ref.size

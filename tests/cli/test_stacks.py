@@ -1,0 +1,99 @@
+"""Promises of `airflow zen stack list`, `show` and `use`."""
+
+import json
+import os
+import subprocess
+import sys
+from argparse import Namespace
+
+import pytest
+
+from airflow_zen.cli import stacks
+from airflow_zen.errors import SettingsError
+from airflow_zen.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def file(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "default"))
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", "http://ann:hush@mlflow:5000?token=hush2")
+    file = tmp_path / "stacks.yaml"
+    file.write_text(
+        "stacks:\n  prod:\n    artifact_root: s3://ml/prod\n    mlflow_conn_id: mlflow_prod\n    cache: false\n"
+    )
+    return file
+
+
+def ask(function, **options):
+    function(Namespace(**{"stack": None, "output": "json", "verbose": False, **options}))
+
+
+def test_lists_all_stacks(capsys, tmp_path):
+    """Every stack is listed with its root and MLflow, the active one marked, and no secret shown."""
+    ask(stacks.list_stacks)
+    told = capsys.readouterr().out
+    default, prod = json.loads(told)
+    assert (default["stack"], default["active"], default["artifact root"]) == (
+        "default",
+        "active",
+        str(tmp_path / "default"),
+    )
+    assert (prod["stack"], prod["active"], prod["artifact root"]) == ("prod", "", "s3://ml/prod")
+    assert prod["mlflow"] == "mlflow_prod"
+    assert "hush" not in told
+
+
+def test_shows_where_each_option_comes_from(capsys, file):
+    """Each option is shown with its source: the file, the environment or airflow.cfg; secrets in addresses are masked."""
+    ask(stacks.show, stack="prod")
+    prod = {row["option"]: row for row in json.loads(capsys.readouterr().out)}
+    assert (prod["artifact_root"]["value"], prod["artifact_root"]["from"]) == ("s3://ml/prod", str(file))
+    assert (prod["cache"]["value"], prod["cache"]["from"]) == ("False", str(file))
+    assert prod["mlflow_tracking_uri"]["value"] == ""
+    ask(stacks.show)
+    told = capsys.readouterr().out
+    default = {row["option"]: row for row in json.loads(told)}
+    assert default["artifact_root"]["from"] == "environment"
+    assert default["mlflow_tracking_uri"]["value"] == "http://***@mlflow:5000?token=***"
+    assert "hush" not in told
+
+
+def test_the_active_stack_is_chosen(capsys, monkeypatch):
+    """`use` makes a stack the active one; an unknown one is refused, and so is a change that would have no effect."""
+    ask(stacks.use, stack="prod")
+    assert "active stack is 'prod'" in capsys.readouterr().out
+    assert Settings.read().artifact_root == "s3://ml/prod"
+    with pytest.raises(SettingsError, match="known are 'default', 'prod'"):
+        ask(stacks.use, stack="nosuch")
+    monkeypatch.setenv("AIRFLOW__ZEN__STACK", "default")
+    with pytest.raises(SystemExit, match="AIRFLOW__ZEN__STACK"):
+        ask(stacks.use, stack="prod")
+
+
+def test_an_error_of_ours_is_told_without_a_stack_trace():
+    """From the command line an unknown stack is one line and exit code 1."""
+    command = [sys.executable, "-m", "airflow", "zen", "cache", "list", "--stack", "nosuch"]
+    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+    assert done.returncode == 1
+    assert "There is no stack 'nosuch'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.airflow
+def test_connections_of_airflows_database_are_found(airflow_db, tmp_path, monkeypatch):
+    """A command finds a connection that was made in Airflow's UI, where only its database has it."""
+    from airflow.models import Connection
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.add(Connection(conn_id="zen_in_database", conn_type="mlflow", host="http://127.0.0.1:9"))
+    try:
+        settings = {"AIRFLOW_HOME": str(airflow_db), "AIRFLOW__ZEN__MLFLOW_CONN_ID": "zen_in_database"}
+        command = [sys.executable, "-m", "airflow", "zen", "models", "list"]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings})
+    finally:
+        with create_session() as session:
+            session.query(Connection).filter_by(conn_id="zen_in_database").delete()
+    assert done.returncode == 1
+    assert "MLflow at 'http://127.0.0.1:9' cannot be reached" in done.stderr
