@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import ArtifactRefused, SettingsError
-from airflow_zen.options import options_of
+from airflow_zen.options import find_options
 from airflow_zen.owners import owner_of
 from airflow_zen.settings import Settings
 
@@ -29,7 +29,7 @@ def chosen_stack(conf: Any, declared: str) -> str | None:
 def elsewhere(context: Any, operator: Any, settings: Settings) -> bool:
     """Tell whether the DAG run asked for another stack than its step would run in."""
     asked = zen_conf(context["dag_run"].conf).get("stack")
-    return bool(asked) and options_of(operator.stack or None).stack != settings.stack
+    return bool(asked) and find_options(operator.stack or None).stack != settings.stack
 
 
 def refuse_foreign(inputs: Mapping[str, ArtifactRef], settings: Settings, reader: str) -> None:
