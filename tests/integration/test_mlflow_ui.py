@@ -163,6 +163,18 @@ def test_datasets_and_models_of_a_step(shown, page, picture):
     picture(page, "mlflow-step")
 
 
+def test_the_preview_of_a_table(shown, page, picture):
+    """Among the artifacts of a step is its output: the first rows, and a chart of each column."""
+    run_id = shown.runs["features"].info.run_id
+    opened(page, f"{shown.experiment}/runs/{run_id}/artifacts/previews/output/preview.html?{CLASSIC}")
+    frame = page.frame_locator("iframe").first
+    frame.locator("thead svg").nth(3).wait_for()
+    text = frame.locator("body").inner_text()
+    assert "400 rows × 4 columns" in text
+    assert "calls" in text
+    picture(page, "mlflow-preview")
+
+
 def test_the_model(shown, page, picture):
     """The model's page leads to the run that made it, and shows how it was judged, and on what."""
     (model,) = shown.client.search_logged_models([shown.id])

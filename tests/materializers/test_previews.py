@@ -78,6 +78,13 @@ def test_a_chart_tells_how_values_are_spread(tmp_path: Path) -> None:
     assert "75%" in text
 
 
+def test_few_whole_numbers_have_a_bar_each(tmp_path: Path) -> None:
+    """A histogram of seven different integers has seven bars, and no gaps between them."""
+    page = read(previews(pd.DataFrame({"day": np.arange(700) % 7}), tmp_path))
+    assert [tag for tag, _ in page.elements].count("rect") == 7
+    assert page.text.count("100") == 7
+
+
 @pytest.mark.parametrize("library", TABLES)
 def test_names_and_cells_cannot_break_out(library: str, tmp_path: Path) -> None:
     """Column names, cells and frequent values are text in the page, whatever they look like."""

@@ -40,10 +40,13 @@ def _histogram(values: Any) -> Chart | None:
     first, last = (_text(values[pc.index(numbers, edge).as_py()]) for edge in (bounds["min"], bounds["max"]))
     if low == high:
         return Histogram(first, last, [len(numbers)])
-    scaled = pc.multiply(pc.divide(pc.subtract(numbers, low), high - low), BINS)
-    places = pc.min_element_wise(pc.floor(scaled), pa.scalar(float(BINS - 1))).cast(pa.int8())
+    # Few whole numbers have a bar each: equal parts of their span would leave gaps between them.
+    whole = types.is_integer(values.type) and high - low < BINS
+    bins, width = (int(high - low) + 1, 1.0) if whole else (BINS, (high - low) / BINS)
+    places = pc.floor(pc.divide(pc.subtract(numbers, low), width))
+    places = pc.min_element_wise(places, pa.scalar(float(bins - 1))).cast(pa.int8())
     counts = {pair["values"]: pair["counts"] for pair in pc.value_counts(places).to_pylist()}
-    return Histogram(first, last, [counts.get(place, 0) for place in range(BINS)])
+    return Histogram(first, last, [counts.get(place, 0) for place in range(bins)])
 
 
 def _top(values: Any) -> Chart | None:

@@ -110,7 +110,7 @@ def _curve(positive: Any, scores: Any, name: str) -> Iterator[Line]:
 
 def _matrix(counts: Any, labels: list[Any]) -> Markup:
     most = max(1, int(counts.max(initial=0)))
-    width, height = _LEFT + len(labels) * _SIDE + 10, _TOP + len(labels) * _SIDE + 40
+    width, height = _LEFT + max(4, len(labels)) * _SIDE + 10, _TOP + len(labels) * _SIDE + 40
     parts = [f'<text x="{_LEFT}" y="12">columns: predicted, rows: true</text>']
     for row, label in enumerate(labels):
         middle = _TOP + row * _SIDE + _SIDE // 2 + 4

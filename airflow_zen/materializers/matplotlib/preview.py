@@ -18,9 +18,9 @@ def preview(figure: Any) -> Mapping[str, bytes]:
     """Draw a figure at most 1000 pixels wide, or smaller where that is too large a file."""
     width, height = figure.get_size_inches()
     dpi = min(100.0, _WIDEST / max(width, height, 1e-3))
-    while dpi > _LEAST_DPI and len(_png(figure, dpi)) > MOST_BYTES:
+    while len(found := _png(figure, dpi)) > MOST_BYTES and dpi > _LEAST_DPI:
         dpi /= 1.5
-    return {PNG: _png(figure, dpi)}
+    return {PNG: found}
 
 
 def _png(figure: Any, dpi: float) -> bytes:

@@ -66,7 +66,7 @@ def _frame(value: Any) -> tuple[pd.DataFrame, Sequence[Any]]:
 
 
 def _chart(series: pd.Series) -> Chart | None:
-    if series.dtype.kind == "O" and sum(len(item) for item in series if isinstance(item, str)) > WIDEST * len(series):
+    if series.dtype == object and sum(len(item) for item in series if isinstance(item, str)) > WIDEST * len(series):
         return None
     try:
         zoned = isinstance(series.dtype, pd.DatetimeTZDtype)

@@ -20,9 +20,9 @@ def preview(value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes]:
     if not value.width or not value.height:
         return {}
     side = _SIDE
-    while side > _SMALLEST_SIDE and len(_thumbnail(value, side)) > MOST_BYTES:
+    while len(found := _thumbnail(value, side)) > MOST_BYTES and side > _SMALLEST_SIDE:
         side //= 2
-    return {PNG: _thumbnail(value, side)}
+    return {PNG: found}
 
 
 def _thumbnail(image: Any, side: int) -> bytes:

@@ -18,6 +18,7 @@ WIDEST = 1024
 """Bytes of a value beyond which a column is not sampled: its values would cost more than milliseconds to gather."""
 
 _LONGEST_CELL = 60
+_RUN = 10
 _MOST_BYTES = 120 * 1024
 
 _repr = reprlib.Repr()
@@ -75,11 +76,12 @@ def cell(value: Any) -> str:
 
 
 def sampled(rows: int) -> list[int]:
-    """Choose the rows that charts are made of: all, or 10,000 at random, the same each time."""
+    """Choose the rows that charts are made of: all, or 10,000 in short runs at random places, the same each time."""
     if rows <= MOST_SAMPLED:
         return list(range(rows))
-    # At even distances a period in the data would mislead.
-    return sorted(Random(0).sample(range(rows), MOST_SAMPLED))  # noqa: S311
+    # At even distances a period in the data would mislead; runs cost a tenth of the drawing.
+    starts = sorted(Random(0).sample(range(rows // _RUN), MOST_SAMPLED // _RUN))  # noqa: S311
+    return [start * _RUN + at for start in starts for at in range(_RUN)]
 
 
 def nulls_of(summary: Mapping[str, Any]) -> list[int | None]:
