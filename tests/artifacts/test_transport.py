@@ -16,7 +16,7 @@ from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
 
 
 def _remote(server, kind, request):
-    root = f"s3://{server.bucket}/{request.node.name.replace('[', '-').rstrip(']')}-{os.getpid()}"
+    root = f"{server.root}/{request.node.name.replace('[', '-').rstrip(']')}-{os.getpid()}"
     if kind == "fsspec":
         return FsspecTransport(root, server.storage_options())
     transport = open_transport(root, server.storage_options())
@@ -24,7 +24,18 @@ def _remote(server, kind, request):
     return transport
 
 
-@pytest.fixture(params=["local", "fsspec-ceph", "obstore-ceph", "fsspec-moto", "obstore-moto"])
+STORES = [
+    "fsspec-ceph",
+    "obstore-ceph",
+    "fsspec-moto",
+    "obstore-moto",
+    "fsspec-azure",
+    "obstore-azure",
+    "fsspec-google",
+]
+
+
+@pytest.fixture(params=["local", *STORES])
 def transport(request, tmp_path):
     """Each transport on each store that honours conditional writes."""
     if request.param == "local":
@@ -106,8 +117,9 @@ def test_lists_in_order_and_deletes(transport):
         transport.write(f"runs/{name}", b"1")
     assert list(transport.list("runs")) == ["runs/a", "runs/b", "runs/c/d"]
     transport.delete(["runs/a", "runs/c/d"])
-    transport.delete(["runs/a"])
-    assert list(transport.list("runs")) == ["runs/b"]
+    transport.delete(["runs/a", "runs/b"])
+    transport.delete([])
+    assert list(transport.list("runs")) == []
     assert list(transport.list("nothing")) == []
 
 

@@ -1,0 +1,119 @@
+"""Promises of `wasb` and `adls` connections, held on Azurite where it can judge them."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from airflow.sdk import Connection
+
+from airflow_zen.artifacts.fsspec_transport import FsspecTransport
+from airflow_zen.artifacts.obstore_transport import ObstoreTransport
+from airflow_zen.artifacts.transport import open_transport
+from airflow_zen.errors import StoreRefused
+from airflow_zen.hooks.storage import options_of
+
+
+def connection(conn_type="wasb", *, host=None, login=None, password=None, **extra):
+    """A connection to Azure."""
+    return Connection(
+        conn_id="store", conn_type=conn_type, host=host, login=login, password=password, extra=json.dumps(extra)
+    )
+
+
+def signature(azure):
+    """A shared access signature for the container."""
+    from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+
+    return generate_container_sas(
+        azure.account,
+        azure.container,
+        account_key=azure.key,
+        permission=ContainerSasPermissions(read=True, write=True, list=True, delete=True, create=True),
+        expiry=datetime.now(UTC) + timedelta(hours=1),
+    )
+
+
+FORMS = {
+    "connection string": lambda azure: connection(connection_string=azure.connection_string),
+    "account key": lambda azure: connection(host=azure.endpoint, login=azure.account, password=azure.key),
+    "adls account key": lambda azure: connection("adls", host=azure.endpoint, login=azure.account, password=azure.key),
+    "shared access key": lambda azure: connection(
+        host=azure.endpoint, login=azure.account, shared_access_key=azure.key
+    ),
+    "signature": lambda azure: connection(host=azure.endpoint, login=azure.account, sas_token=signature(azure)),
+}
+
+
+@pytest.mark.parametrize("client", ["obstore", "fsspec"])
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_of_connection_opens_the_container(azure, form, client):
+    """Each way to write a key into a connection opens the container, through each client."""
+    options, root = options_of(FORMS[form](azure)), f"{azure.root}/{form.replace(' ', '-')}-{client}"
+    transport = FsspecTransport(root, options) if client == "fsspec" else open_transport(root, options)
+    assert isinstance(transport, FsspecTransport if client == "fsspec" else ObstoreTransport)
+    transport.write("a", b"1")
+    assert transport.read("a") == b"1"
+    transport.delete(["a", "gone"])
+    assert list(transport.list("")) == []
+
+
+@pytest.mark.parametrize(
+    ("held", "options"),
+    [
+        (
+            connection(host="https://acc.blob.core.windows.net", login="app", password="hush", tenant_id="t"),
+            {"account_name": "acc", "client_id": "app", "client_secret": "hush", "tenant_id": "t"},
+        ),
+        (
+            connection("adls", host="acc", login="app", password="hush", tenant_id="t", account_name="acc"),
+            {"account_name": "acc", "client_id": "app", "client_secret": "hush", "tenant_id": "t"},
+        ),
+        (
+            connection(login="acc", managed_identity_client_id="m"),
+            {"account_name": "acc", "managed_identity_client_id": "m", "anon": False},
+        ),
+        (connection(login="acc", anon=True), {"account_name": "acc", "anon": True}),
+        (
+            connection(sas_token="https://acc.blob.core.windows.net/?sv=1&sig=s"),
+            {"account_name": "acc", "sas_token": "sv=1&sig=s"},
+        ),
+        (connection(login="acc", extra__wasb__sas_token="?sv=1"), {"account_name": "acc", "sas_token": "sv=1"}),
+    ],
+)
+def test_identities_are_left_to_azures_own_library(held, options):
+    """Service principals and managed identities go to adlfs as they are; what obstore would guess it is not given."""
+    held = dict(options_of(held))
+    held.pop("account_host", None)
+    assert held == options
+    if "sas_token" not in options:
+        from airflow_zen.artifacts.obstore_options import translate
+
+        assert translate("az", "az://c", options, {}) is None
+
+
+def test_a_connection_string_without_an_address_means_azures_own():
+    """Account and suffix of a connection string give the address."""
+    from airflow_zen.artifacts.obstore_options import translate
+
+    text = "DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=aGk=;EndpointSuffix=core.chinacloudapi.cn"
+    settings = translate("az", "az://c", {"connection_string": text}, {})
+    assert settings.config["endpoint"] == "https://acc.blob.core.chinacloudapi.cn"
+    assert settings.config["account_key"] == "aGk="
+    assert "aGk=" not in repr(settings)
+
+
+@pytest.mark.parametrize("client", ["obstore", "fsspec"])
+@pytest.mark.parametrize(
+    ("key", "container", "remedy"),
+    [
+        ("d3Jvbmc=", "zen", r"refused access to az://zen/x \(AuthorizationFailure\). Check the credentials"),
+        (None, "no-such", "no bucket or container as in az://no-such/x"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_remedy(azure, client, key, container, remedy):
+    """A wrong key, and a container that is not there, name the setting to mend."""
+    options = options_of(connection(host=azure.endpoint, login=azure.account, password=key or azure.key))
+    root = f"az://{container}/x"
+    transport = FsspecTransport(root, options) if client == "fsspec" else open_transport(root, options)
+    with pytest.raises(StoreRefused, match=remedy):
+        transport.write("one", b"1")

@@ -1,0 +1,92 @@
+"""Promises of `google_cloud_platform` connections, held on an emulator where it can judge them."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import parse_qs
+
+import pytest
+from airflow.sdk import Connection
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from airflow_zen.artifacts.fsspec_transport import FsspecTransport
+from airflow_zen.artifacts.transport import open_transport
+from airflow_zen.errors import SettingsError, StoreRefused
+from airflow_zen.hooks.storage import options_of
+
+
+def connection(**extra):
+    """A connection to Google."""
+    return Connection(conn_id="store", conn_type="google_cloud_platform", extra=json.dumps(extra))
+
+
+def test_anonymous(google):
+    """With `is_anonymous` and `gcs.endpoint` an emulator is spoken to without credentials."""
+    held = connection(is_anonymous=True, **{"gcs.endpoint": google.endpoint})
+    transport = open_transport(f"{google.root}/anonymous", options_of(held))
+    assert isinstance(transport, FsspecTransport)
+    transport.write("one", b"1")
+    assert transport.read("one") == b"1"
+
+
+@pytest.fixture
+def authority():
+    """A server that gives tokens to service accounts, as Google's does, and keeps what it was asked."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append(parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode()))
+            answer = json.dumps({"access_token": "t", "expires_in": 3600, "token_type": "Bearer"}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/token", asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize("form", ["keyfile_dict", "keyfile_dict as text", "key_path"])
+def test_a_service_account_asks_for_a_token(google, authority, form, tmp_path):
+    """With a service account's key, in the connection or in a file, its own token is asked for and used."""
+    address, asked = authority
+    private = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    key = {
+        "type": "service_account",
+        "project_id": "zen",
+        "private_key": private.decode(),
+        "client_email": "worker@zen.iam.gserviceaccount.com",
+        "token_uri": address,
+    }
+    (tmp_path / "key.json").write_text(json.dumps(key))
+    extra = {
+        "keyfile_dict": {"keyfile_dict": key},
+        "keyfile_dict as text": {"keyfile_dict": json.dumps(key)},
+        "key_path": {"key_path": str(tmp_path / "key.json")},
+    }[form]
+    held = connection(**extra, **{"gcs.endpoint": google.endpoint})
+    transport = open_transport(f"{google.root}/account", options_of(held))
+    transport.write("one", b"1")
+    assert transport.read("one") == b"1"
+    assert "assertion" in asked[0]
+
+
+def test_what_only_the_google_provider_does_is_refused():
+    """A connection that impersonates is refused with the ways that are known, and not opened as somebody else."""
+    with pytest.raises(SettingsError, match="'impersonation_chain'.*use keyfile_dict"):
+        options_of(connection(impersonation_chain="a@b"))
+
+
+def test_a_bucket_that_is_not_there_names_the_setting(google):
+    """A bucket that is not there names the setting to mend."""
+    with pytest.raises(StoreRefused, match=r"no bucket or container as in gs://no-such/x.*\[zen\] artifact_root"):
+        open_transport("gs://no-such/x", google.storage_options()).write("one", b"1")
