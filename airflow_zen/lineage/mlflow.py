@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from airflow_zen.artifacts.previews import PreviewStore
@@ -30,11 +31,16 @@ from airflow_zen.lineage.step_artifacts import send_datasets, send_models
 from airflow_zen.lineage.step_facts import send_end, send_facts
 from airflow_zen.lineage.step_metadata import noted_tags
 from airflow_zen.lineage.step_run import StepRun, StepRunId
-from airflow_zen.lineage.user_client import end_user_run
+from airflow_zen.lineage.user_calls import VARIABLE, UserCalls
+from airflow_zen.lineage.user_client import end_user_run, user_environment
+from airflow_zen.lineage.user_replay import UserReplay
 
 T = TypeVar("T")
 
 log = logging.getLogger("airflow_zen.lineage")
+
+# Seconds that a step which has ended may wait for what its own code has logged.
+_AT_THE_END = 10.0
 
 
 class MlflowRecorder:
@@ -53,6 +59,7 @@ class MlflowRecorder:
         self._root = normalise_root(artifact_root)
         self._parents = Parents(rest, transport, self._root)
         self._models = Models(rest, transport, self._root)
+        self._replay = UserReplay(rest, transport, self._root)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="airflow-zen-lineage")
         self._preparing: dict[StepRunId, Future[Preparation]] = {}
         self._warned: set[str] = set()
@@ -66,23 +73,24 @@ class MlflowRecorder:
             parent, info = self._open(run, self._parents.of(run))
         except Exception as error:  # noqa: BLE001 - lineage never fails a step
             self._warn(run, error)
-            return Opened(environment=self.rest.server.patience())
-        self._preparing[run.id] = self._pool.submit(self._prepare, run, parent, str(info["run_id"]))
-        return self._opened(parent.experiment_id, info)
+            return Opened(environment=user_environment(run, self.rest.server, self._transport.scratch))
+        run_id = str(info["run_id"])
+        self._preparing[run.id] = self._pool.submit(self._prepare, run, parent, run_id)
+        environment = user_environment(run, self.rest.server, self._transport.scratch, parent, info)
+        url = self.rest.server.run_url(parent.experiment_id, run_id)
+        return Opened(run_id, url, environment, str(info["artifact_uri"]))
 
     def finish(self, run: StepRun, opened: Opened) -> bool:
         """Send parameters, artifacts, models and the end state; False when any of it may be missing."""
         preparing = self._preparing.pop(run.id, None)
+        kept = self._keep(run, opened)
         if not opened.run_id:
             return False
         try:
-            end_user_run(opened.run_id, run.state, opened.environment)
-        except Exception as error:  # noqa: BLE001 - whatever MLflow's client raises, our own end state follows
-            log.debug("MLflow's client could not end run %s: %s", opened.run_id, error)
-        try:
             named, experiment_id = _named(run), opened.environment["MLFLOW_EXPERIMENT_ID"]
             prepare = preparing.result if preparing else partial(self._look_up, named, experiment_id)
-            self._send(named, experiment_id, opened.run_id, prepare)
+            within = _AT_THE_END if kept else 0.0
+            self._send(named, experiment_id, opened.run_id, prepare, within)
         except Exception as error:  # noqa: BLE001 - lineage never fails a step
             self._warn(run, error)
             return False
@@ -111,7 +119,8 @@ class MlflowRecorder:
         if info is None:
             parent, info = self._open(run, parent)
         named, run_id = _named(run), str(info["run_id"])
-        self._send(named, parent.experiment_id, run_id, partial(self._look_up, named, parent.experiment_id), again=True)
+        prepare = partial(self._look_up, named, parent.experiment_id)
+        self._send(named, parent.experiment_id, run_id, prepare, within=float("inf"), again=True)
         self._put_files(run, info["artifact_uri"], stored_previews(run, PreviewStore(self._transport)))
 
     def publish(self, dag_id: str, run_id: str, records: StepRunRecords) -> bool:
@@ -121,11 +130,19 @@ class MlflowRecorder:
 
         return Publisher(self.rest, records, self._transport, self._root, self._traced).publish(dag_id, run_id)
 
-    def _opened(self, experiment_id: str, info: Mapping[str, Any]) -> Opened:
-        server, run_id = self.rest.server, str(info["run_id"])
-        ids = {"MLFLOW_RUN_ID": run_id, "MLFLOW_EXPERIMENT_ID": experiment_id}
-        url = server.run_url(experiment_id, run_id)
-        return Opened(run_id, url, {**server.environment(), **ids}, str(info["artifact_uri"]))
+    def _keep(self, run: StepRun, opened: Opened) -> bool:
+        """End what user code began in MLflow's client, and store what the server did not take of it."""
+        try:
+            end_user_run(opened.environment.get("MLFLOW_RUN_ID", ""), run.state, opened.environment)
+        except Exception as error:  # noqa: BLE001 - whatever MLflow's client raises, our own end state follows
+            log.debug("MLflow's client could not end run %s: %s", opened.run_id, error)
+        if VARIABLE not in opened.environment:
+            return False
+        try:
+            return self._replay.keep(run.id, UserCalls(Path(opened.environment[VARIABLE])))
+        except Exception as error:  # noqa: BLE001 - lineage never fails a step
+            log.warning("What the code of %s logged while MLflow was away is lost: %s", run.id, error)
+            return False
 
     def _put_files(self, run: StepRun, artifact_uri: str, files: Mapping[str, bytes]) -> None:
         """Store files of a run; a place that can never be reached is said, and nothing is owed there."""
@@ -195,13 +212,17 @@ class MlflowRecorder:
         experiment_id: str,
         run_id: str,
         prepare: Callable[[], Preparation],
+        within: float,
         again: bool = False,
     ) -> None:
         """Send everything, the end state last; a part that is refused does not keep back the others.
 
+        What user code has said comes first, so that its parameters keep their names; it may take `within` seconds.
         One after the other on one connection: a second connection was measured to gain nothing.
         """
         errors: list[Exception] = []
+        if within:
+            _attempt(lambda: self._replay.send(run.id, run_id, experiment_id, within), errors)
         prepared = _attempt(prepare, errors) or Preparation()
         described = {**noted_tags(run), **end_tags(run), "mlflow.note.content": note(run, experiment_id)}
         tags = {key: value for key, value in described.items() if value and prepared.tags.get(key) != value}

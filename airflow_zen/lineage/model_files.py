@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from airflow_zen.artifacts.manifest import FILE_NAME, Manifest
@@ -24,12 +25,8 @@ def file_model(ref: ArtifactRef, artifact_uri: str, transport: Transport, root: 
     """
     prefix = relative_key(root, ref.uri)
     names = _names(ref, prefix, transport)
-    if artifact_uri.startswith(("mlflow-artifacts:", "http:", "https:")):
-        folder = urlsplit(artifact_uri).path.strip("/")
-        in_parallel(lambda name: rest.upload(f"{folder}/{name}", transport.read(f"{prefix}/{name}")), names)
-        return True
     try:
-        transport.copy(prefix, artifact_uri, names)
+        file_at(artifact_uri, prefix, names, transport, rest)
     except SettingsError:
         log.warning(
             "MLflow keeps this experiment's files at %r, outside the artifact root %r: the model %s is registered "
@@ -40,6 +37,18 @@ def file_model(ref: ArtifactRef, artifact_uri: str, transport: Transport, root: 
         )
         return False
     return True
+
+
+def file_at(artifact_uri: str, prefix: str, names: Iterable[str], transport: Transport, rest: MlflowRest) -> None:
+    """Bring the files `names` under `prefix` to an address of MLflow's: the store copies, or the server takes them.
+
+    Raises `SettingsError` where neither reaches it.
+    """
+    if artifact_uri.startswith(("mlflow-artifacts:", "http:", "https:")):
+        folder = urlsplit(artifact_uri).path.strip("/")
+        in_parallel(lambda name: rest.upload(f"{folder}/{name}", transport.read(f"{prefix}/{name}")), names)
+        return
+    transport.copy(prefix, artifact_uri, names)
 
 
 def _names(ref: ArtifactRef, prefix: str, transport: Transport) -> list[str]:

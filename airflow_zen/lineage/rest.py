@@ -80,6 +80,10 @@ class MlflowRest:
         """Give the server's version."""
         return self._send("GET", "/version", None, "").body.decode(errors="replace").strip()
 
+    def request(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a request that someone else has written down."""
+        return self._json(method, _API + path, body)
+
     def send_trace(self, spans: Mapping[str, Any], experiment_id: str, run_id: str) -> None:
         """Enter spans, as OTLP JSON, into an experiment, linked to a run."""
         headers = {"x-mlflow-experiment-id": experiment_id, "x-mlflow-run-id": run_id}

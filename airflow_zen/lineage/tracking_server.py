@@ -28,8 +28,8 @@ class TrackingServer:
     client_certificate: str = ""
     workspace: str = ""
     ui: str = ""
-    user_retries: str = "2"
-    user_timeout: str = "10"
+    user_retries: str = "0"
+    user_timeout: str = "5"
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.uri)

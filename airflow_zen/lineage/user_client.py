@@ -1,12 +1,56 @@
-"""The one place that touches MLflow's own client: user code may have used it in this process."""
+"""What MLflow's own client in user code finds, and what is left of it when the step ends."""
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from airflow_zen.environment import added_environment
+from airflow_zen.lineage.metrics import milliseconds
+from airflow_zen.lineage.names import experiment_name, run_name
+from airflow_zen.lineage.parents import Parent
+from airflow_zen.lineage.step_run import StepRun
+from airflow_zen.lineage.tracking_server import TrackingServer
+from airflow_zen.lineage.user_calls import VARIABLE, UserCalls, new_id
+
+
+def user_environment(
+    run: StepRun,
+    server: TrackingServer,
+    scratch: Path | None,
+    parent: Parent | None = None,
+    info: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
+    """Give the variables that lead MLflow's client into the step's run, and to where it keeps what MLflow does not take.
+
+    Without `parent` and `info` the run could not be opened: then all is kept, under ids that MLflow replaces later.
+    """
+    info = info or _unopened(run)
+    experiment = {"experiment_id": info["experiment_id"], "name": experiment_name(run.id.dag_id)}
+    if parent:
+        experiment["artifact_location"] = parent.location
+    calls = UserCalls(Path(tempfile.mkdtemp(prefix="user-calls-", dir=scratch)))
+    known = {"run": {"info": info}, "experiment": {**experiment, "lifecycle_stage": "active"}}
+    calls.begin({"server": server.uri, **known}, away=parent is None)
+    ids = {"MLFLOW_RUN_ID": info["run_id"], "MLFLOW_EXPERIMENT_ID": info["experiment_id"], VARIABLE: str(calls.folder)}
+    return {**server.environment(), **ids}
+
+
+def _unopened(run: StepRun) -> dict[str, Any]:
+    """Describe the run that MLflow will have, as far as it can be said."""
+    run_id = new_id()
+    return {
+        "run_id": run_id,
+        "run_uuid": run_id,
+        "run_name": run_name(run),
+        "experiment_id": new_id(),
+        "status": "RUNNING",
+        "lifecycle_stage": "active",
+        "start_time": milliseconds(run.started),
+    }
 
 
 def end_user_run(run_id: str, status: str, environment: Mapping[str, str]) -> None:
@@ -19,6 +63,7 @@ def end_user_run(run_id: str, status: str, environment: Mapping[str, str]) -> No
     if mlflow is None or not hasattr(mlflow, "end_run"):
         return
     with added_environment({**environment, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}):
+        mlflow.flush_async_logging()
         while _is_ours(mlflow.active_run(), run_id):
             mlflow.end_run(status)
 

@@ -1,0 +1,187 @@
+"""Send to MLflow what user code told it while it was away."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from airflow_zen.artifacts.root import folder
+from airflow_zen.artifacts.transport import Transport
+from airflow_zen.errors import ArtifactNotFound, SettingsError
+from airflow_zen.lineage.model_files import file_at
+from airflow_zen.lineage.names import quoted
+from airflow_zen.lineage.refusals import MlflowAway, MlflowRefused
+from airflow_zen.lineage.rest import MlflowRest
+from airflow_zen.lineage.run_files import put_files
+from airflow_zen.lineage.step_run import StepRunId
+from airflow_zen.lineage.user_batches import batched, parts
+from airflow_zen.lineage.user_calls import CALL_TAG, CALLS, FILES, STEP, UserCall, UserCalls, read_calls
+
+log = logging.getLogger("airflow_zen.lineage")
+
+# Such a refusal is about us or the server, and not about the call.
+_OURS = frozenset({401, 403, 408, 429})
+
+
+@dataclass
+class _Sending:
+    """How far the sending of one step's calls has come; `ids` are MLflow's ids by those that user code knows."""
+
+    prefix: str
+    step_run: str
+    ids: dict[str, str]
+    until: float
+    models: set[str] = field(default_factory=set)
+    refused: list[dict[str, Any]] = field(default_factory=list)
+
+    def real(self, text: str) -> str:
+        for known, real in self.ids.items():
+            text = text.replace(known, real)
+        return text
+
+
+class UserReplay:
+    """Keep a step's own calls in the store under `runs/<dag>/<run>/calls/`, and send them when MLflow is there."""
+
+    def __init__(self, rest: MlflowRest, transport: Transport, artifact_root: str) -> None:
+        self._rest = rest
+        self._transport = transport
+        self._root = artifact_root
+
+    def keep(self, run: StepRunId, calls: UserCalls) -> bool:
+        """Move the calls into the store, out of their folder; tell whether there were any."""
+        try:
+            if calls.empty:
+                return False
+            self._transport.publish(calls.folder, _prefix(run), CALLS)
+            return True
+        finally:
+            shutil.rmtree(calls.folder, ignore_errors=True)
+
+    def send(self, run: StepRunId, run_id: str, experiment_id: str, within: float = float("inf")) -> None:
+        """Send what the store holds of a step run, into its run in MLflow, and forget it; sending it twice is no harm.
+
+        What MLflow finds wrong in itself is set aside beside the calls, as `<map index>.<try>.refused.jsonl`.
+        Raises `MlflowAway`, also after `within` seconds, and `MlflowRefused` for missing permissions.
+        """
+        prefix = _prefix(run)
+        try:
+            lines = self._transport.read(f"{prefix}/{CALLS}")
+        except ArtifactNotFound:
+            return
+        step = json.loads(self._transport.read(f"{prefix}/{STEP}"))
+        ids = {step["run"]["info"]["run_id"]: run_id, step["experiment"]["experiment_id"]: experiment_id}
+        sending = _Sending(prefix, run_id, ids, time.monotonic() + within)
+        for call in batched(read_calls(lines)):
+            self._send(call, sending)
+        self._send_files(sending)
+        if sending.refused:
+            self._set_aside(run, sending)
+        self._transport.delete([*self._transport.list(prefix)])
+
+    def _send(self, call: UserCall, sending: _Sending) -> None:
+        if time.monotonic() > sending.until:
+            raise MlflowAway("MLflow takes long to take what the step logged; the rest is sent later.")
+        real = replace(call, path=sending.real(call.path), body=json.loads(sending.real(json.dumps(call.body))))
+        try:
+            self._do(real, sending)
+        except MlflowRefused as error:
+            if error.status in _OURS or error.status >= 500:
+                raise
+            if call.api == "LogOutputs" and "IntegrityError" in str(error):
+                return
+            single = parts(call)
+            for part in single if len(single) > 1 else ():
+                self._send(part, sending)
+            if len(single) == 1:
+                sending.refused.append({**asdict(real), "error": str(error)})
+
+    def _do(self, call: UserCall, sending: _Sending) -> None:
+        if call.made:
+            sending.ids[call.made] = made = self._make(call)
+            sending.models |= {made} if call.api == "CreateLoggedModel" else set()
+        elif (body := _without_our_end(call, sending.step_run)) is not None:
+            self._rest.request(call.method, call.path, body)
+
+    def _make(self, call: UserCall) -> str:
+        """Make a run, model or experiment, or find what an earlier attempt made; give its id."""
+        if call.api == "CreateExperiment":
+            return self._experiment(call)
+        search = {
+            "experiment_ids": [call.body.get("experiment_id", "0")],
+            "filter": f"tags.`{CALL_TAG}` = {quoted(call.made)}",
+            "max_results": 1,
+        }
+        kind, name, key = _KINDS[call.api]
+        found = self._rest.post(f"{kind}/search", search).get(f"{name}s", [])
+        made = found[0] if found else self._rest.post(call.path, call.body)[name]
+        return str(made["info"][key])
+
+    def _experiment(self, call: UserCall) -> str:
+        try:
+            return str(self._rest.post(call.path, call.body)["experiment_id"])
+        except MlflowRefused as error:
+            if not error.exists:
+                raise
+        found = self._rest.get("experiments/get-by-name", {"experiment_name": call.body["name"]})
+        return str(found["experiment"]["experiment_id"])
+
+    def _send_files(self, sending: _Sending) -> None:
+        for thing, names in self._files(sending.prefix).items():
+            real = sending.real(thing)
+            source = f"{sending.prefix}/{FILES}/{thing}/artifacts"
+            models = [name for name in names if name.rpartition("/")[2] == "MLmodel"]
+            changed = {
+                name: sending.real(self._transport.read(f"{source}/{name}").decode()).encode() for name in models
+            }
+            try:
+                place = self._place(real, real in sending.models or real.startswith("m-"))
+                file_at(place, source, [name for name in names if name not in changed], self._transport, self._rest)
+                put_files(place, changed, self._transport, self._root, self._rest)
+            except SettingsError as error:
+                sending.refused.append({"files": [f"{thing}/{name}" for name in names], "error": str(error)})
+
+    def _files(self, prefix: str) -> Mapping[str, list[str]]:
+        names = defaultdict(list)
+        for key in self._transport.list(f"{prefix}/{FILES}"):
+            thing, _, name = key.removeprefix(f"{prefix}/{FILES}/").partition("/artifacts/")
+            names[thing].append(name)
+        return names
+
+    def _place(self, thing: str, model: bool) -> str:
+        if model:
+            return str(self._rest.get(f"logged-models/{thing}")["model"]["info"]["artifact_uri"])
+        return str(self._rest.get("runs/get", {"run_id": thing})["run"]["info"]["artifact_uri"])
+
+    def _set_aside(self, run: StepRunId, sending: _Sending) -> None:
+        key = f"{_prefix(run)}.refused.jsonl"
+        lines = [json.dumps(refused, ensure_ascii=False) for refused in sending.refused]
+        self._transport.write(key, "\n".join(lines).encode())
+        log.warning(
+            "MLflow refuses %d of the calls that the code of %s made while it was away, first: %s They are in %r.",
+            len(lines),
+            run,
+            sending.refused[0]["error"],
+            f"{self._root}/{key}",
+        )
+
+
+_KINDS = {"CreateRun": ("runs", "run", "run_id"), "CreateLoggedModel": ("logged-models", "model", "model_id")}
+
+
+def _prefix(run: StepRunId) -> str:
+    place = f"runs/{folder(run.dag_id)}/{folder(run.run_id)}/calls/{folder(run.task_id)}"
+    return f"{place}/{run.map_index}.{run.try_number}"
+
+
+def _without_our_end(call: UserCall, step_run: str) -> Mapping[str, Any] | None:
+    """Leave the state of the step's own run to the step; None where nothing else is said."""
+    if call.api != "UpdateRun" or call.body.get("run_id") != step_run:
+        return call.body
+    return {"run_id": step_run, "run_name": call.body["run_name"]} if call.body.get("run_name") else None
