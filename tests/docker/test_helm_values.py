@@ -1,0 +1,168 @@
+"""What can be known of the chart's values without the chart, which is not ours to keep here."""
+
+import json
+
+import pytest
+import yaml
+from airflow.sdk import Connection
+
+from airflow_zen.get_provider_info import get_provider_info
+from airflow_zen.hooks.storage import options_of
+from tests.docker.compose import DOCKER, REPOSITORY
+
+FILES = ["helm-values.yaml", "helm-values-celery.yaml"]
+# Declared by values.schema.json of chart 1.22.0, against which both files were held, and which Helm 4.2 rendered with them.
+VERIFIED = {
+    "airflowVersion",
+    "apiSecretKeySecretName",
+    "config.logging.remote_base_log_folder",
+    "config.logging.remote_log_conn_id",
+    "config.logging.remote_logging",
+    "createUserJob.enabled",
+    "dags.gitSync.enabled",
+    "dags.gitSync.ref",
+    "dags.gitSync.repo",
+    "dags.gitSync.subPath",
+    "dags.persistence.enabled",
+    "data.brokerUrlSecretName",
+    "data.metadataSecretName",
+    "data.resultBackendSecretName",
+    "defaultAirflowRepository",
+    "defaultAirflowTag",
+    "env.name",
+    "env.value",
+    "executor",
+    "fernetKeySecretName",
+    "jwtSecretName",
+    "logs.persistence.enabled",
+    "postgresql.enabled",
+    "redis.enabled",
+    "secret.envName",
+    "secret.secretKey",
+    "secret.secretName",
+    "triggerer.persistence.enabled",
+    "workers.celery.env.name",
+    "workers.celery.env.value",
+    "workers.celery.extraVolumeMounts.mountPath",
+    "workers.celery.extraVolumeMounts.name",
+    "workers.celery.extraVolumes.emptyDir.sizeLimit",
+    "workers.celery.extraVolumes.name",
+    "workers.celery.persistence.enabled",
+    "workers.celery.replicas",
+    "workers.celery.resources.limits.memory",
+    "workers.celery.resources.requests.cpu",
+    "workers.celery.resources.requests.memory",
+    "workers.celery.terminationGracePeriodSeconds",
+    "workers.kubernetes.resources.limits.memory",
+    "workers.kubernetes.resources.requests.cpu",
+    "workers.kubernetes.resources.requests.memory",
+    "workers.kubernetes.terminationGracePeriodSeconds",
+}
+
+
+def read(name):
+    return yaml.safe_load((DOCKER / name).read_text())
+
+
+def keys(values, before=""):
+    """Name every key, from the top down, lists passed through."""
+    for name, value in values.items():
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(inner, dict):
+                yield from keys(inner, f"{before}{name}.")
+            else:
+                yield f"{before}{name}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_key_was_verified(name):
+    """No key is used that the chart was not asked about: Helm passes over a key it does not know, without a word."""
+    assert set(keys(read(name))) - VERIFIED == set()
+
+
+def test_no_verified_key_is_left_over():
+    """The list of verified keys holds what the files use, and no more."""
+    assert {key for name in FILES for key in keys(read(name))} == VERIFIED
+
+
+def test_the_image_and_the_version_are_those_of_the_other_files():
+    """The image has the name that the compose file gives it, and the version of Airflow that its Dockerfile pins."""
+    compose, values = (DOCKER / "compose.yaml").read_text(), read("helm-values.yaml")
+    assert f":-{values['defaultAirflowRepository']}:{values['defaultAirflowTag']}}}" in compose
+    assert f"apache-airflow=={values['airflowVersion']} " in (DOCKER / "Dockerfile").read_text()
+
+
+def test_the_image_has_what_the_executors_need():
+    """Each executor that the files name is in a provider that the image is built with."""
+    text = (DOCKER / "Dockerfile").read_text()
+    needed = {"KubernetesExecutor": "cncf-kubernetes", "CeleryExecutor": "celery"}
+    for name in FILES:
+        assert f"apache-airflow-providers-{needed[read(name)['executor']]} " in text
+
+
+@pytest.mark.parametrize("name", [*FILES, "pod-template.yaml"])
+def test_environment_names_options_that_exist(name):
+    """Each `AIRFLOW__…` names an option that this provider or Airflow declares."""
+    from airflow.configuration import conf
+
+    ours = get_provider_info()["config"]["zen"]["options"]
+    named = [text for text in _scalars(read(name)) if text.startswith("AIRFLOW__")]
+    assert named
+    for text in named:
+        _, section, option = text.split("__")
+        declared = ours if section == "ZEN" else conf.configuration_description[section.lower()]["options"]
+        assert option.lower() in declared, text
+
+
+def test_logging_options_exist():
+    """What is set in airflow.cfg is what Airflow declares."""
+    from airflow.configuration import conf
+
+    for section, options in read("helm-values.yaml")["config"].items():
+        assert set(options) - set(conf.configuration_description[section]["options"]) == set()
+
+
+def test_the_connections_of_the_documents_parse():
+    """The connections that docs/kubernetes.md puts into the secret are read by Airflow, and open a store and MLflow."""
+    text = (REPOSITORY / "docs" / "kubernetes.md").read_text()
+    written = dict(
+        line.strip(" '\\").split("=", 2)[1:] for line in text.splitlines() if "--from-literal=artifacts=" in line
+    )
+    written |= dict(
+        line.strip(" '\\").split("=", 2)[1:] for line in text.splitlines() if "--from-literal=mlflow=" in line
+    )
+    secret = {one["envName"]: one["secretKey"] for one in read("helm-values.yaml")["secret"]}
+    assert secret == {"AIRFLOW_CONN_ARTIFACTS": "artifacts", "AIRFLOW_CONN_MLFLOW": "mlflow"}
+    parsed = {name: Connection.from_json(value.strip("'"), conn_id=name) for name, value in written.items()}
+    options = options_of(parsed["artifacts"])
+    assert (options["key"], options["client_kwargs"]["region_name"]) == ("ACCESS_KEY", "eu-west-1")
+    assert parsed["mlflow"].conn_type == "mlflow"
+    json.loads(written["mlflow"].strip("'"))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_is_kept_on_a_shared_disk(name):
+    """No part of Airflow has a volume that outlives it."""
+    for key in keys(read(name)):
+        if key.endswith("persistence.enabled"):
+            value = read(name)
+            for part in key.split("."):
+                value = value[part]
+            assert value is False
+
+
+def test_no_secret_is_in_the_values():
+    """Whatever is secret is named, and lies in a Secret of the cluster's."""
+    for name in FILES:
+        for key in keys(read(name)):
+            assert not key.lower().endswith(("password", "pass", "key")) or key == "secret.secretKey", key
+
+
+def _scalars(values):
+    if isinstance(values, dict):
+        values = list(values.values())
+    if isinstance(values, list):
+        for value in values:
+            yield from _scalars(value)
+    else:
+        yield str(values)
