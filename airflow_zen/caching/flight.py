@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -17,6 +18,23 @@ from airflow_zen.errors import AlreadyExists, ArtifactNotFound
 log = logging.getLogger("airflow_zen.caching")
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Name one of several tries of the same work, of which at most one is wanted at a time."""
+
+    work: str
+    number: int
+
+    def supersedes(self, lease: bytes) -> bool:
+        """Tell whether the lease is of an earlier try of this work, which Airflow has given up."""
+        try:
+            holder = json.loads(lease)
+            return bool(holder["work"] == self.work and holder["try"] < self.number)
+        except (ValueError, KeyError, TypeError):
+            return False
+
 
 _LONGEST_PAUSE = 2.0
 _FIRST_BEAT = 1.0
@@ -29,10 +47,11 @@ class Flight:
     `abandon`, lets them all compute for themselves, at once.
     """
 
-    def __init__(self, transport: Transport, lease: str, beat: float) -> None:
+    def __init__(self, transport: Transport, lease: str, beat: float, attempt: Attempt | None) -> None:
         self._transport = transport
         self._lease = lease
         self._beat = beat
+        self._attempt = {"work": attempt.work, "try": attempt.number} if attempt else {}
         self._holder = uuid.uuid4().hex
         self._over = threading.Event()
         self._abandoned = False
@@ -80,7 +99,7 @@ class Flight:
         log.warning("This store ignores conditional writes: equal steps that start together are all computed.")
 
     def _mark(self, count: int) -> bytes:
-        return json.dumps({"holder": self._holder, "beat": count}).encode()
+        return json.dumps({"holder": self._holder, "beat": count, **self._attempt}).encode()
 
 
 class NoFlight(Flight):
@@ -104,6 +123,7 @@ class SingleFlight:
 
     A holder that dies is noticed when its lease has not changed for `patience` seconds, by the
     waiter's own clock, so clocks of machines need not agree; a holder writes every `beat` seconds.
+    A later try of the same work waits for no earlier one: Airflow starts it when the earlier is lost.
     A store that ignores conditional writes hands a lease to several, who then all compute.
     """
 
@@ -112,16 +132,16 @@ class SingleFlight:
         self._patience = patience
         self._beat = beat
 
-    def turn(self, key: str, find: Callable[[], T | None]) -> tuple[T | None, Flight]:
+    def turn(self, key: str, find: Callable[[], T | None], attempt: Attempt | None = None) -> tuple[T | None, Flight]:
         """Wait until `find` gives a result, or until it is ours to compute; one request where nobody else is at it."""
         try:
-            return self._turn(f"cache/{key[:2]}/{key}.lease", find)
+            return self._turn(f"cache/{key[:2]}/{key}.lease", find, attempt)
         except OSError as error:
             log.warning("Equal steps may be computed twice: the lease of %s cannot be written: %s", key[:12], error)
             return None, NoFlight()
 
-    def _turn(self, folder: str, find: Callable[[], T | None]) -> tuple[T | None, Flight]:
-        flight = self._claim(f"{folder}/{_name(0)}")
+    def _turn(self, folder: str, find: Callable[[], T | None], attempt: Attempt | None) -> tuple[T | None, Flight]:
+        flight = self._claim(f"{folder}/{_name(0)}", attempt)
         if flight:
             return self._checked(flight, find)
         watch, waited, pause = _Watch(self._patience), False, 0.1
@@ -133,8 +153,8 @@ class SingleFlight:
             if abandoned and waited:
                 return find(), NoFlight()
             # What failed before we came is no reason not to take turns now.
-            if text is None or abandoned or watch.is_stale(text):
-                flight = self._claim(f"{folder}/{_name(latest + 1)}")
+            if text is None or abandoned or watch.is_stale(text) or (attempt and attempt.supersedes(text)):
+                flight = self._claim(f"{folder}/{_name(latest + 1)}", attempt)
                 if flight:
                     return self._checked(flight, find)
             elif not waited:
@@ -151,8 +171,8 @@ class SingleFlight:
         with flight:
             return result, NoFlight()
 
-    def _claim(self, lease: str) -> Flight | None:
-        flight = Flight(self._transport, lease, self._beat)
+    def _claim(self, lease: str, attempt: Attempt | None) -> Flight | None:
+        flight = Flight(self._transport, lease, self._beat, attempt)
         try:
             flight.claim()
         except AlreadyExists:

@@ -38,8 +38,13 @@ class StepRunId:
         run_id, task_id, map_index, try_number = rest.rsplit("/", 3)
         return cls(dag_id, run_id, task_id, int(map_index), int(try_number))
 
+    @property
+    def task_instance(self) -> str:
+        """Name what all tries of one task instance have in common."""
+        return f"{self.dag_id}/{self.run_id}/{self.task_id}/{self.map_index}"
+
     def __str__(self) -> str:
-        return f"{self.dag_id}/{self.run_id}/{self.task_id}/{self.map_index}/{self.try_number}"
+        return f"{self.task_instance}/{self.try_number}"
 
 
 @dataclass(frozen=True)

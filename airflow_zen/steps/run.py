@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.caching.cache import CacheEntry
-from airflow_zen.caching.flight import Flight, NoFlight
+from airflow_zen.caching.flight import Attempt, Flight, NoFlight
 from airflow_zen.caching.history import Remembered
 from airflow_zen.environment import added_environment
 from airflow_zen.errors import FingerprintError, StepInterrupted
@@ -99,7 +99,9 @@ def _look_up(
         entry, why = reusable(key, step.cache, stack)
         if entry:
             return key, entry, NoFlight(), run
-        entry, flight = stack.cache.flights.turn(key.key, lambda: reusable(key, step.cache, stack)[0])
+        entry, flight = stack.cache.flights.turn(
+            key.key, lambda: reusable(key, step.cache, stack)[0], Attempt(run.id.task_instance, run.id.try_number)
+        )
         why = why if entry or why else what_is_new(key, stack, run.id)
     except Exception as error:
         log.warning("The cache could not be asked: %s", error, exc_info=not isinstance(error, OSError))

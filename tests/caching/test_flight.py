@@ -12,7 +12,7 @@ import pytest
 
 from airflow_zen.artifacts.fsspec_transport import FsspecTransport
 from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.caching.flight import NoFlight, SingleFlight
+from airflow_zen.caching.flight import Attempt, NoFlight, SingleFlight
 
 KEY = "ab" * 32
 
@@ -143,6 +143,23 @@ def test_a_killed_holder_is_taken_over_by_one(tmp_path):
         holder.wait()
         assert {future.result(timeout=30) for future in running} == {b"done"}
     assert len(work.computed) == 1
+
+
+def test_a_later_try_waits_for_no_earlier_one(transport):
+    """The next try of a task takes over the lease that a killed worker left, at once; other tasks are patient."""
+    work = Work(transport)
+    work.flights.turn(KEY, work.find, Attempt("dag/run/task/3", 1))
+    begun = time.monotonic()
+    result, flight = work.flights.turn(KEY, work.find, Attempt("dag/run/task/3", 2))
+    assert time.monotonic() - begun < work.flights._patience / 2
+    assert (result, isinstance(flight, NoFlight)) == (None, False)
+    held = transport.read(leases(transport)[-1])
+    others = [("dag/run/task/4", 3), ("dag/run/task/3", 2), ("dag/run/task/3", 1)]
+    assert not any(Attempt(*other).supersedes(held) for other in others)
+    assert not Attempt("dag/run/task/3", 3).supersedes(b"{}")
+    with flight:
+        pass
+    assert leases(transport) == []
 
 
 def test_a_store_that_ignores_conditions_still_gives_a_result(rclone):
