@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
     from airflow_zen.caching.policy import Cache
-    from airflow_zen.client import StoredArtifact, artifact, artifacts, save_artifact
+    from airflow_zen.client import NamedArtifact, artifact, artifacts, save_artifact
     from airflow_zen.decorators.ml_step import ml_step
     from airflow_zen.errors import ZenError
     from airflow_zen.lineage.metadata import log_metadata
@@ -41,8 +41,8 @@ __all__ = [
     "MLflowModel",
     "MarkdownString",
     "Materializer",
+    "NamedArtifact",
     "Output",
-    "StoredArtifact",
     "ZenError",
     "artifact",
     "artifacts",
@@ -71,7 +71,7 @@ _HOMES = {
     "MarkdownString": "airflow_zen.materializers.texts",
     "Materializer": "airflow_zen.materializers.base",
     "Output": "airflow_zen.steps.outputs",
-    "StoredArtifact": "airflow_zen.client",
+    "NamedArtifact": "airflow_zen.client",
     "ZenError": "airflow_zen.errors",
     "artifact": "airflow_zen.client",
     "load": "airflow_zen.session",
@@ -98,8 +98,8 @@ def __dir__() -> list[str]:
 class _Artifacts(ModuleType):
     """The room `airflow_zen.artifacts`, which is called as the function of that name: `airflow_zen.artifacts(tag="golden")`."""
 
-    def __call__(self, prefix: str = "", tag: str = "", stack: str | None = None) -> list[StoredArtifact]:
-        found: list[StoredArtifact] = import_module("airflow_zen.client").artifacts(prefix, tag, stack)
+    def __call__(self, prefix: str = "", tag: str = "", stack: str | None = None) -> list[NamedArtifact]:
+        found: list[NamedArtifact] = import_module("airflow_zen.client").artifacts(prefix, tag, stack)
         return found
 
 

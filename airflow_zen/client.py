@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class StoredArtifact:
+class NamedArtifact:
     """One version of a named artifact.
 
     `version` is its label, `created` seconds since the epoch, `origin` the step run that made it, `tags` and `metadata`
@@ -47,7 +47,7 @@ class StoredArtifact:
     stack: Stack = field(repr=False, compare=False)
 
     @classmethod
-    def of(cls, found: ArtifactVersion, settings: Settings, stack: Stack) -> StoredArtifact:
+    def of(cls, found: ArtifactVersion, settings: Settings, stack: Stack) -> NamedArtifact:
         """Speak of a version that was found in a stack."""
         return cls(
             found.name,
@@ -85,10 +85,10 @@ class StoredArtifact:
         """What lies beside its files: encoding, type, sizes and hashes, libraries that wrote it."""
         return self.stack.store.manifest(self.ref)
 
-    def versions(self, limit: int | None = None) -> list[StoredArtifact]:
+    def versions(self, limit: int | None = None) -> list[NamedArtifact]:
         """Give all versions of its name, or the newest `limit`, newest first; a request for each."""
         found = self.stack.names.versions(self.name, limit)
-        return [StoredArtifact.of(version, self._settings, self.stack) for version in found]
+        return [NamedArtifact.of(version, self._settings, self.stack) for version in found]
 
     def tag(self, *tags: str) -> None:
         """Tag this version, so that it is found by the tag and kept by pruning."""
@@ -110,15 +110,15 @@ class StoredArtifact:
 
         return relatives(self._found, self.stack.names, self.stack.records, tracking_server(self._settings))
 
-    def diff(self, other: StoredArtifact | str, rows: int = 0) -> Difference:
+    def diff(self, other: NamedArtifact | str, rows: int = 0) -> Difference:
         """Compare another version, or another artifact, with this one as what was before.
 
         From the manifests alone: schema, row counts, statistics of columns. `rows` asks for that many rows that only
         one of two tables has, for which both are read.
         """
-        if not isinstance(other, StoredArtifact):
+        if not isinstance(other, NamedArtifact):
             found = self.stack.names.get(self.name, other)
-            other = StoredArtifact.of(found, self._settings, self.stack)
+            other = NamedArtifact.of(found, self._settings, self.stack)
         told = difference(self.manifest, other.manifest)
         if not rows or told.same:
             return told
@@ -138,21 +138,21 @@ class StoredArtifact:
         return directory
 
 
-def artifact(name: str, version: str | datetime = LATEST, stack: str | None = None) -> StoredArtifact:
+def artifact(name: str, version: str | datetime = LATEST, stack: str | None = None) -> NamedArtifact:
     """Find a version of a named artifact: `airflow_zen.artifact("flight_delay/train").load()`.
 
     `version` is "latest", a version's label, the beginning of a digest, a tag, or a date or time: the newest at or
     before it. `stack` names the stack it lies in, else the active one is meant. Raises `ArtifactNotFound`.
     """
     settings, opened = _opened(stack)
-    return StoredArtifact.of(opened.names.get(name, version), settings, opened)
+    return NamedArtifact.of(opened.names.get(name, version), settings, opened)
 
 
-def artifacts(prefix: str = "", tag: str = "", stack: str | None = None) -> list[StoredArtifact]:
+def artifacts(prefix: str = "", tag: str = "", stack: str | None = None) -> list[NamedArtifact]:
     """Give the newest version of each name that begins with `prefix`, or all versions that have a tag."""
     settings, opened = _opened(stack)
     found = opened.names.tagged_versions(tag) if tag else opened.names.newest(prefix)
-    return [StoredArtifact.of(version, settings, opened) for version in found if version.name.startswith(prefix)]
+    return [NamedArtifact.of(version, settings, opened) for version in found if version.name.startswith(prefix)]
 
 
 def save_artifact(
@@ -161,7 +161,7 @@ def save_artifact(
     tags: Iterable[str] = (),
     metadata: Mapping[str, Any] | None = None,
     stack: str | None = None,
-) -> StoredArtifact:
+) -> NamedArtifact:
     """Store a value as the newest version of a name; content that is the newest already makes none, but gets the tags.
 
     `metadata` are facts, as JSON. Raises `ArtifactNameError`, `MaterializerNotFound`, `SaveRefused`.
@@ -174,9 +174,9 @@ def save_artifact(
 
 def _named(
     ref: ArtifactRef, name: str, tags: list[str], metadata: Mapping[str, Any], opened: Stack, settings: Settings
-) -> StoredArtifact:
+) -> NamedArtifact:
     made = opened.names.add(name, ref, opened.clock(), tags=tags, metadata=metadata)
-    return StoredArtifact.of(opened.names.get(name, made.version), settings, opened)
+    return NamedArtifact.of(opened.names.get(name, made.version), settings, opened)
 
 
 def _opened(stack: str | None) -> tuple[Settings, Stack]:

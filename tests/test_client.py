@@ -58,7 +58,7 @@ def test_a_notebook_loads_what_a_step_made():
     assert isinstance(found.load(pl.DataFrame), pl.DataFrame)
     assert [path.name for path in found.load(Path).iterdir()] == ["table.parquet"]
     assert (found.summary["rows"], found.ref.shape) == (3, "3 rows × 2 columns")
-    assert repr(found) == f"StoredArtifact(name='flights/split.test', version='{found.version}')"
+    assert repr(found) == f"NamedArtifact(name='flights/split.test', version='{found.version}')"
 
 
 def test_values_are_saved_by_name():

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_zen.artifacts.manifest import Manifest
 
-_STATISTICS = ("type", "nulls", "distinct", "min", "max", "mean")
+STATISTICS = ("type", "nulls", "distinct", "min", "max", "mean")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _columns(before: Manifest, after: Manifest) -> Iterator[Change]:
         if name not in old or name not in new:
             yield Change("column", _type(old, name), _type(new, name), name)
             continue
-        for fact in _STATISTICS:
+        for fact in STATISTICS:
             was, now = old[name].get(fact), new[name].get(fact)
             if was != now:
                 yield Change(fact, was, now, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import CLICommand, GroupCommand
 
+from airflow_zen.cli.groups.artifacts import artifacts
 from airflow_zen.cli.groups.cache import cache
 from airflow_zen.cli.groups.doctor import doctor
 from airflow_zen.cli.groups.lineage import lineage
@@ -18,6 +19,7 @@ def get_zen_commands() -> list[CLICommand]:
     """Give the group with its commands."""
     subcommands = (
         plan(),
+        artifacts(),
         runs(),
         cache(),
         lineage(),

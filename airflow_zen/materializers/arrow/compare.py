@@ -17,38 +17,43 @@ from airflow_zen.materializers.views import View
 MOST_COMPARED = 100_000
 
 Stored = tuple[ArtifactSource, str]
+Row = Mapping[str, Any]
 
 
 def differing_rows(registry: MaterializerRegistry, before: Stored, after: Stored, most: int) -> DifferingRows:
     """Give at most `most` rows that only one side has, whatever their order; a row that stands twice counts twice.
 
-    Of each table the first 100,000 rows are read. Raises `ArtifactRefused` for what is no table.
+    Rows are compared by the columns that both have. Of each table the first 100,000 rows are read. Raises
+    `ArtifactRefused` for what is no table.
     """
-    old, new = _rows(registry, before), _rows(registry, after)
-    return DifferingRows(tuple(_surplus(old, new, most)), tuple(_surplus(new, old, most)), max(len(old), len(new)))
+    (old, old_names), (new, new_names) = _rows(registry, before), _rows(registry, after)
+    both = [name for name in old_names if name in new_names]
+    return DifferingRows(
+        tuple(_surplus(old, new, both, most)), tuple(_surplus(new, old, both, most)), max(len(old), len(new))
+    )
 
 
-def _rows(registry: MaterializerRegistry, stored: Stored) -> list[Mapping[str, Any]]:
+def _rows(registry: MaterializerRegistry, stored: Stored) -> tuple[list[Row], list[str]]:
     source, encoding = stored
     view = View(pa.RecordBatch, batches=True)
     if not registry.reads_part(encoding, view):
         raise ArtifactRefused(f"Rows are compared of tables only, and {encoding} is none. Leave the rows out.")
-    rows: list[Mapping[str, Any]] = []
+    rows: list[Row] = []
+    names: list[str] = []
     for batch in registry.load_view(source, encoding, view):
+        names = list(batch.schema.names)
         rows += batch.slice(0, MOST_COMPARED - len(rows)).to_pylist()
         if len(rows) >= MOST_COMPARED:
             break
-    return rows
+    return rows, names
 
 
-def _surplus(
-    rows: Iterable[Mapping[str, Any]], others: Iterable[Mapping[str, Any]], most: int
-) -> list[Mapping[str, Any]]:
+def _surplus(rows: Iterable[Row], others: Iterable[Row], names: list[str], most: int) -> list[Row]:
     """Give the rows that stand here more often than there."""
-    left = Counter(map(_key, others))
-    found: list[Mapping[str, Any]] = []
+    left = Counter(_key(row, names) for row in others)
+    found: list[Row] = []
     for row in rows:
-        key = _key(row)
+        key = _key(row, names)
         if left[key]:
             left[key] -= 1
         elif len(found) < most:
@@ -56,6 +61,6 @@ def _surplus(
     return found
 
 
-def _key(row: Mapping[str, Any]) -> str:
+def _key(row: Row, names: list[str]) -> str:
     """Write a row as text, in which NaN is equal to itself, and lists and structs can be counted."""
-    return repr(sorted(row.items()))
+    return repr([row[name] for name in names])
