@@ -96,6 +96,11 @@ class Materializer:
         """Read the value of `encoding` back from `directory`, as `wanted` when the caller declared a type."""
         raise NotImplementedError
 
+    @property
+    def has_preview(self) -> bool:
+        """Tell whether it shows values, which costs a look into the store."""
+        return type(self).preview is not Materializer.preview
+
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Give small files that show `value` to people, by name (`preview.html`, `preview.png`); none by default.
 

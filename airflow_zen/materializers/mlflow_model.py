@@ -38,6 +38,13 @@ class MLflowModelMaterializer(Materializer):
             raise SaveRefused(f"{str(root)!r} has no file {MLMODEL}. Write it with a save_model of mlflow's.")
         return {"shape": f"MLflow Model of {copy_files(root, directory)} files"}
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show the file `MLmodel`."""
+        from airflow_zen.materializers.previews.page import HTML, page, preformatted
+
+        text = (Path(value.path) / MLMODEL).read_text("utf-8", errors="replace")
+        return {HTML: page(type(value).__qualname__, str(summary.get("shape", "")), [preformatted(text)])}
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Give the directory."""
         return MLflowModel(directory)

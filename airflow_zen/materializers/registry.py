@@ -72,13 +72,15 @@ class MaterializerRegistry:
 
     def shows(self, value: Any, encoding: str, by: type[Materializer] | None = None) -> bool:
         """Tell whether there can be a preview of a value that was stored under `encoding`."""
-        return type(self._shown_by(value, encoding, by)).preview is not Materializer.preview
+        return self._shown_by(value, encoding, by) is not None
 
     def preview(
         self, value: Any, encoding: str, summary: Mapping[str, Any], by: type[Materializer] | None = None
     ) -> Mapping[str, bytes | str]:
-        """Show a value that was stored under `encoding`: by the materializer of its type, also where it was pickled."""
+        """Show a value that was stored under `encoding`; nothing where nobody shows its like."""
         materializer = self._shown_by(value, encoding, by)
+        if materializer is None:
+            return {}
         with _installed(materializer):
             return materializer.preview(value, summary)
 
@@ -184,12 +186,12 @@ class MaterializerRegistry:
             inline=materializer.inline and all(path.is_file() for path in directory.iterdir()),
         )
 
-    def _shown_by(self, value: Any, encoding: str, by: type[Materializer] | None) -> Materializer:
-        found = self._build(by) if by else self._known(type(value)) or self.for_encoding(encoding)
-        if type(found).preview is not Materializer.preview:
-            return found
-        shown = (catalogue.SHOWN.get(type_name(base)) for base in type(value).__mro__)
-        return next((self._build(entry) for entry in shown if entry), found)
+    def _shown_by(self, value: Any, encoding: str, by: type[Materializer] | None) -> Materializer | None:
+        """Find who shows a value: the materializer of its type, the one that stored it, or one that only shows."""
+        known = [self._build(by)] if by else [self._known(type(value)), self.for_encoding(encoding)]
+        only_show = (catalogue.SHOWN.get(type_name(base)) for base in type(value).__mro__)
+        candidates = chain(known, (self._build(entry) for entry in only_show if entry))
+        return next((found for found in candidates if found and found.has_preview), None)
 
     def _for_declared(self, value: Any, declared: type | None) -> Materializer:
         found = self._known(declared) if declared in type(value).__mro__ else None

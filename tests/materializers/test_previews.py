@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import lightgbm
 import numpy as np
 import pandas as pd
@@ -14,6 +16,9 @@ import plotly.graph_objects as go
 import polars as pl
 import pyarrow as pa
 import pytest
+import scipy.sparse
+import shapely
+import xarray as xr
 import xgboost
 from matplotlib.figure import Figure
 from PIL import Image
@@ -26,7 +31,7 @@ from sklearn.preprocessing import StandardScaler
 from airflow_zen.materializers.previews.page import MOST_BYTES
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.materializers.texts import CSVString, HTMLString, JSONString, MarkdownString
-from tests.materializers import arrow_values, library_values, numpy_values, pandas_values
+from tests.materializers import arrow_values, library_values, ml_values, numpy_values, pandas_values, sparse_values
 from tests.materializers.page_reading import HOSTILE, read
 
 REGISTRY = default_registry(allow_pickle=True)
@@ -307,6 +312,62 @@ def test_a_path_shows_what_it_leads_to(tmp_path: Path) -> None:
     assert "# <script>alert(1)</script>" in read(previews(folder / "note.md", tmp_path)).text
     assert "alert" not in read(previews(folder / "fake.png", tmp_path)).text
     assert "figure.png" in read(previews(folder, tmp_path)).text
+
+
+OTHER_LIBRARIES = {
+    **library_values.GEOGRAPHIC,
+    **library_values.LABELLED,
+    **{f"sparse {name}": value for name, value in sparse_values.ROWS.items()},
+}
+
+
+@pytest.mark.parametrize("value", OTHER_LIBRARIES.values(), ids=OTHER_LIBRARIES.keys())
+def test_values_of_other_libraries_are_shown(value: Any, tmp_path: Path) -> None:
+    """GeoPandas, xarray and SciPy values have a page each."""
+    files = previews(value, tmp_path)
+    if not isinstance(value, list | dict):
+        assert read(files).text
+
+
+def test_other_libraries_cannot_break_out(tmp_path: Path) -> None:
+    """Names, attributes and labels of GeoPandas and xarray are text in the page."""
+    name = HOSTILE[0]
+    frame = geopandas.GeoDataFrame({name: list(HOSTILE)}, geometry=[shapely.Point(0, 0)] * len(HOSTILE))
+    assert read(previews(frame, tmp_path)).text.count("<svg onload=alert(1)>") >= 1
+    data = xr.Dataset({name: ("x", list(HOSTILE))}, attrs={"title": name})
+    assert "<script>" in read(previews(data, tmp_path)).text
+
+
+def test_entries_of_a_sparse_matrix_lie_where_they_are(tmp_path: Path) -> None:
+    """The picture of a sparse matrix is dark where it has entries."""
+    page = read(previews(scipy.sparse.csr_array(np.eye(1000)), tmp_path))
+    ((_, found),) = [element for element in page.elements if element[0] == "img"]
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(found["src"].partition(",")[2]))))
+    assert pixels.shape == (200, 200)
+    assert (pixels.diagonal() == 0).all()
+    assert (pixels == 255).sum() == 200 * 199
+    assert "0.1000%" in page.text
+
+
+ML = [pytest.param(row, id=name, marks=pytest.mark.ml) for name, row in ml_values.ROWS.items()]
+
+
+@pytest.mark.parametrize("row", ML)
+def test_values_of_large_libraries_are_shown(row: ml_values.Row, tmp_path: Path) -> None:
+    """Tensors, state dicts, modules, models and datasets of the large libraries have a page each."""
+    row.skip_if_absent()
+    value = row.make(tmp_path)
+    files = previews(value, tmp_path)
+    if not isinstance(value, list | tuple | dict):
+        assert read(files).text
+
+
+@pytest.mark.ml
+def test_a_state_dict_is_shown(tmp_path: Path) -> None:
+    """A dict of tensors is shown as what it is stored as, with names and shapes."""
+    torch = pytest.importorskip("torch")
+    page = read(previews(torch.nn.Linear(3, 2).state_dict(), tmp_path))
+    assert "weight(2, 3)torch.float32" in page.text
 
 
 def test_what_says_nothing_has_no_preview(tmp_path: Path) -> None:

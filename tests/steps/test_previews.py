@@ -142,6 +142,15 @@ def test_a_preview_that_fails_costs_nothing_but_itself(run, shows, recorder, cap
     assert recorder.attached == {}
 
 
+def test_what_does_not_arrive_in_mlflow_is_owed(run, stack, recorder, monkeypatch):
+    """Previews that MLflow did not take are delivered later, with the record of their step."""
+    done = run(frame)
+    assert list(stack.records.undelivered()) == []
+    monkeypatch.setattr(recorder, "attach", lambda *_: False)
+    done = run(frame, cache="off")
+    assert list(stack.records.undelivered()) == [done]
+
+
 def test_a_store_that_takes_no_preview_costs_nothing_else(run, stack, monkeypatch, caplog):
     """A store that is full when the previews come leaves the step as it was."""
     write = stack.store.transport.write

@@ -27,6 +27,12 @@ class DatasetsMaterializer(Materializer):
 
         return save_dataset(value, directory)
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show the first rows of each split."""
+        from airflow_zen.materializers.datasets.preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Map the Arrow files into memory."""
         from airflow_zen.materializers.datasets.disk import load_dataset

@@ -26,6 +26,12 @@ class GeopandasMaterializer(Materializer):
 
         return save_frame(self, value, directory)
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show the first rows, geometries as text."""
+        from airflow_zen.materializers.geopandas.preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the frame or series."""
         from airflow_zen.materializers.geopandas.frames import load_frame

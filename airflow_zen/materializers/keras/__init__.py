@@ -27,6 +27,12 @@ class KerasMaterializer(Materializer):
 
         return save_model(value, directory)
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show the layers."""
+        from airflow_zen.materializers.keras.preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the model, without running code that lies in it."""
         from airflow_zen.materializers.keras.model import load_model

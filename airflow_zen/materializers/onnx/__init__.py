@@ -26,6 +26,12 @@ class OnnxMaterializer(Materializer):
 
         return save_model(value, directory)
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show inputs, outputs and operators."""
+        from airflow_zen.materializers.onnx.preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the model."""
         from airflow_zen.materializers.onnx.model import load_model

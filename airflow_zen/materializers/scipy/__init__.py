@@ -29,6 +29,12 @@ class SparseMaterializer(Materializer):
 
         return save_sparse(self, value, directory)
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show how full it is, and where the entries lie."""
+        from airflow_zen.materializers.scipy.preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the matrix, writable."""
         from airflow_zen.materializers.scipy.sparse import load_sparse

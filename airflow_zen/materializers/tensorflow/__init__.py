@@ -34,6 +34,12 @@ class TfDatasetMaterializer(Materializer):
 
         return save_dataset(self, value, directory)
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show what an element is."""
+        from airflow_zen.materializers.tensorflow.preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Give a dataset that reads the file as it is iterated."""
         from airflow_zen.materializers.tensorflow.datasets import load_dataset

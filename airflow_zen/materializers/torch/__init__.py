@@ -27,6 +27,12 @@ class TensorMaterializer(Materializer):
 
         return save_tensor(self, value, directory)
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show dtype, shape and distribution."""
+        from airflow_zen.materializers.torch.preview import preview_tensor
+
+        return preview_tensor(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the tensor."""
         from airflow_zen.materializers.torch.tensors import load_tensor
@@ -49,6 +55,12 @@ class StateDictMaterializer(Materializer):
         from airflow_zen.materializers.torch.tensors import save_state
 
         return save_state(self, value, directory)
+
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show names, shapes and dtypes of the tensors."""
+        from airflow_zen.materializers.torch.preview import preview_state
+
+        return preview_state(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the dict, in its order."""
@@ -75,6 +87,12 @@ class ModuleMaterializer(Materializer):
         from airflow_zen.materializers.torch.modules import save_module
 
         return save_module(self, value, directory)
+
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show layers and parameters."""
+        from airflow_zen.materializers.torch.preview import preview_module
+
+        return preview_module(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the module, in the mode it was in."""

@@ -31,6 +31,12 @@ class PretrainedMaterializer(Materializer):
 
         return save_pretrained(self, value, directory)
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show configuration and layers."""
+        from airflow_zen.materializers.transformers.preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the model, on the CPU, or the tokenizer."""
         from airflow_zen.materializers.transformers.pretrained import load_pretrained

@@ -26,6 +26,12 @@ class XarrayMaterializer(Materializer):
 
         return save_dataset(self, value, directory)
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show dimensions, coordinates and variables."""
+        from airflow_zen.materializers.xarray.preview import preview
+
+        return preview(value, summary)
+
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the dataset into memory."""
         from airflow_zen.materializers.xarray.datasets import load_dataset

@@ -1,0 +1,22 @@
+"""Previews of Hugging Face models and tokenizers: layers and configuration, or how a tokenizer describes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from airflow_zen.materializers.previews.page import HTML, Markup, heading, page, preformatted
+
+
+def preview(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
+    """Show a model or a tokenizer."""
+    return {HTML: page(type(value).__qualname__, str(summary.get("shape", "")), _sections(value))}
+
+
+def _sections(value: Any) -> Iterator[Markup]:
+    config = getattr(value, "config", None)
+    if config is not None:
+        yield heading("Configuration")
+        yield preformatted(config.to_json_string(), 8_000)
+    yield heading("Layers" if config is not None else "Tokenizer")
+    yield preformatted(str(value), 8_000)
