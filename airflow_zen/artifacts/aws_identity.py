@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from airflow_zen.errors import SettingsError
+from airflow_zen.errors import SettingsError, StoreRefused
 
 # Botocore renews a role's credentials at the latest 10 minutes before they end, so what it gives is good for this long.
 _GOOD_FOR = timedelta(minutes=8)
@@ -56,7 +56,7 @@ class AwsIdentity:
         from aiobotocore.credentials import AioDeferredRefreshableCredentials
         from aiobotocore.session import AioSession
 
-        fetch = self._fetcher(self._session()).fetch_credentials
+        fetch = self._assume(self._session())
 
         async def renew() -> Any:
             return await asyncio.to_thread(fetch)
@@ -79,8 +79,24 @@ class AwsIdentity:
 
         session = self._session()
         if self.role_arn:
-            return DeferredRefreshableCredentials(self._fetcher(session).fetch_credentials, "assume-role")
+            return DeferredRefreshableCredentials(self._assume(session), "assume-role")
         return _found(session, self.profile)
+
+    def _assume(self, session: Any) -> Callable[[], Any]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        fetcher = self._fetcher(session)
+
+        def assume() -> Any:
+            try:
+                return fetcher.fetch_credentials()
+            except (BotoCoreError, ClientError) as error:
+                raise StoreRefused(
+                    f"Role {self.role_arn} cannot be assumed: {error}. Check role_arn and assume_role_kwargs of the connection "
+                    "that [zen] artifact_conn_id names, and that the role trusts who asks."
+                ) from error
+
+        return assume
 
     def _fetcher(self, session: Any) -> Any:
         from botocore.credentials import (

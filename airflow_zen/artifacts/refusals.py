@@ -22,6 +22,8 @@ _CREDENTIALS = re.compile(
     r"|NoAuthenticationInformation|Anonymous caller|Invalid Credentials|Unable to locate credentials",
     re.IGNORECASE,
 )
+# Our own words, which come back from obstore among others.
+_ROLE = re.compile(r"Role \S+ cannot be assumed: .*? trusts who asks\.", re.DOTALL)
 _NAMED = re.compile(r"<Code>(\w+)</Code>|ErrorCode:(\w+)|\((\w+)\) when calling|expecting '([\w-]+)'")
 
 
@@ -45,6 +47,8 @@ def explained(root: str, key: str = "") -> Iterator[None]:
 def _meaning(error: Exception, root: str, key: str) -> ZenError | None:
     text = f"{error} {error.__cause__ or ''}"
     missing = isinstance(error, FileNotFoundError)
+    if told := _ROLE.search(text):
+        return StoreRefused(told[0])
     if _REGION.search(text):
         return StoreRefused(
             f"The bucket of {root} lies in another region{_named(text)}. Set region_name of the connection that [zen] "

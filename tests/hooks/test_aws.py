@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -81,13 +83,52 @@ def test_objects_are_encrypted_with_a_key_of_ones_own(ceph, opened):
         ceph.client().get_object(Bucket=ceph.bucket, Key="sse-c/a/one")
 
 
-def test_a_role_is_assumed(moto, opened):
-    """With `role_arn` the store is spoken to by the role's temporary credentials."""
-    sts = {"sts": {"endpoint_url": moto.endpoint}}
-    held = connection(moto, role_arn=ROLE, service_config=sts, assume_role_kwargs={"ExternalId": "zen"})
-    transport = opened(held, f"{moto.root}/role")
+@pytest.fixture(scope="module")
+def visitor(ceph):
+    """A user who may do nothing with the bucket but assume a role that may."""
+    subprocess.run(
+        [*ceph.admin, "user", "create", "--uid=visitor", "--display-name=visitor", "--access-key=v", "--secret-key=v"],
+        check=True,
+        capture_output=True,
+    )
+    trust = {"Effect": "Allow", "Principal": {"AWS": ["arn:aws:iam:::user/visitor"]}, "Action": ["sts:AssumeRole"]}
+    may = {"Effect": "Allow", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::*"]}
+    role = ["--role-name=artifacts"]
+    subprocess.run(
+        [*ceph.admin, "role", "create", *role, "--path=/", f"--assume-role-policy-doc={_policy(trust)}"],
+        check=True,
+        capture_output=True,
+    )
+    subprocess.run(
+        [*ceph.admin, "role-policy", "put", *role, "--policy-name=all", f"--policy-doc={_policy(may)}"],
+        check=True,
+        capture_output=True,
+    )
+    return replace(ceph, access_key="v", secret_key="v")
+
+
+def _policy(statement):
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+def test_a_role_is_assumed(visitor, opened):
+    """With `role_arn` the store is spoken to as the role: what the keys alone may not, the role may."""
+    with pytest.raises(StoreRefused):
+        opened(connection(visitor), f"{visitor.root}/role").write("one", b"1")
+    sts = {"sts": {"endpoint_url": visitor.endpoint}}
+    held = connection(visitor, role_arn="arn:aws:iam:::role/artifacts", service_config=sts)
+    transport = opened(held, f"{visitor.root}/role")
     transport.write("one", b"1")
     assert transport.read("one") == b"1"
+    assert list(transport.list("")) == ["one"]
+
+
+def test_a_role_that_may_not_be_assumed_is_said(visitor, opened):
+    """A role that does not exist, or does not trust who asks, is refused with the setting to mend."""
+    sts = {"sts": {"endpoint_url": visitor.endpoint}}
+    held = connection(visitor, role_arn="arn:aws:iam:::role/nosuch", service_config=sts)
+    with pytest.raises(StoreRefused, match="role/nosuch cannot be assumed: .* Check role_arn"):
+        opened(held, f"{visitor.root}/role").write("one", b"1")
 
 
 def test_a_role_is_renewed_before_it_ends(moto):
@@ -155,6 +196,14 @@ def test_public_data_is_read_without_credentials(ceph, opened):
         transport.read("private")
 
 
+def test_a_store_that_refuses_new_checksums(rclone, opened):
+    """With `config_kwargs` a store is served that does not know the checksums clients send by default."""
+    when = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
+    transport = opened(connection(rclone, config_kwargs=when), f"{rclone.root}/checksums")
+    transport.write("one", b"1")
+    assert transport.read("one") == b"1"
+
+
 def test_session_token(moto, opened):
     """Temporary credentials with `aws_session_token` are used as they are."""
     transport = opened(connection(moto, aws_session_token="temporary"), f"{moto.root}/token")
@@ -198,9 +247,9 @@ def test_a_certificate_of_ones_own(moto_by_tls, opened, verify):
         (
             {"login": "nobody"},
             "s3://zen/x",
-            r"refused access to s3://zen/x \(InvalidAccessKeyId\). Check the credentials",
+            r"refused access to s3://zen/x \(\w+\)\. Check the credentials",
         ),
-        ({"password": "wrong"}, "s3://zen/x", r"\(SignatureDoesNotMatch\). Check the credentials"),
+        ({"password": "wrong"}, "s3://zen/x", r"refused access to s3://zen/x \(\w+\)\. Check the credentials"),
         ({}, "s3://no-such-bucket/x", "no bucket or container as in s3://no-such-bucket/x"),
     ],
 )

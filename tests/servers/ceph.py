@@ -49,6 +49,8 @@ rgw frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 rgw data = {directory}
 rgw dynamic resharding = false
 rgw crypt require ssl = false
+rgw s3 auth use sts = true
+rgw sts key = a-key-of-16-byte
 """
 
 
@@ -99,9 +101,15 @@ def _start_object_store(stack: ExitStack, directory: Path, settings: list[str]) 
 
 
 def _with_user(settings: list[str], port: int) -> S3Server:
-    server = S3Server(f"http://127.0.0.1:{port}", access_key="zen-access", secret_key="zen-secret", bucket="zen")
+    server = S3Server(
+        f"http://127.0.0.1:{port}",
+        access_key="zen-access",
+        secret_key="zen-secret",
+        bucket="zen",
+        admin=("radosgw-admin", *settings),
+    )
     keys = ("--access-key", server.access_key, "--secret-key", server.secret_key)
-    _run("radosgw-admin", *settings, "user", "create", "--uid=zen", "--display-name=zen", *keys)
+    _run(*server.admin, "user", "create", "--uid=zen", "--display-name=zen", *keys)
     return server
 
 

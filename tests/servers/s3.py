@@ -15,6 +15,7 @@ class S3Server:
     checksums: `when_required` for a server that refuses the trailing checksums clients now send by default.
     conditional_writes: whether `If-None-Match: *` on an existing key is refused.
     certificate: the bundle that knows the server's certificate.
+    admin: the command that makes users and roles, where the server has one.
     """
 
     endpoint: str
@@ -24,6 +25,7 @@ class S3Server:
     checksums: str = "when_supported"
     conditional_writes: bool = True
     certificate: str = ""
+    admin: tuple[str, ...] = ()
 
     @property
     def root(self) -> str:
