@@ -19,12 +19,12 @@ _BUCKET = re.compile(
 _CREDENTIALS = re.compile(
     r"40[13] (Forbidden|Unauthorized)|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken"
     r"|InvalidClientTokenId|AuthenticationFailed|AuthorizationFailure|AuthorizationPermissionMismatch"
-    r"|NoAuthenticationInformation|Anonymous caller|Invalid Credentials|Unable to locate credentials",
+    r"|NoAuthenticationInformation|Anonymous caller|Invalid Credentials|Unable to locate credentials|Forbidden: |invalid_grant",
     re.IGNORECASE,
 )
 # Our own words, which come back from obstore among others.
 _ROLE = re.compile(r"Role \S+ cannot be assumed: .*? trusts who asks\.", re.DOTALL)
-_NAMED = re.compile(r"<Code>(\w+)</Code>|ErrorCode:(\w+)|\((\w+)\) when calling|expecting '([\w-]+)'")
+_NAMED = re.compile(r"<Code>(\w+)</Code>|ErrorCode:(\w+)|\((\w+)\) when calling|expecting '([\w-]+)'|(invalid_grant)")
 
 
 @contextmanager

@@ -28,6 +28,9 @@ from airflow_zen.errors import AlreadyExists, ArtifactNotFound, StoreRefused
             ),
             r"another region \(PermanentRedirect\)",
         ),
+        # Google's, which its emulator never gives: no permission, and a key that is no longer taken.
+        (OSError("Forbidden: b/r/o\nworker@zen does not have storage.objects.create access"), "Check the credentials"),
+        (OSError("('invalid_grant: Invalid JWT Signature.', {})"), r"\(invalid_grant\)\. Check the credentials"),
         (OSError("(ExpiredToken) when calling the GetObject operation"), r"\(ExpiredToken\). Check the credentials"),
     ],
 )

@@ -38,7 +38,8 @@ def authority():
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             asked.append(parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode()))
-            answer = json.dumps({"access_token": "t", "expires_in": 3600, "token_type": "Bearer"}).encode()
+            granted = {"access_token": "t", "expires_in": 3600, "token_type": "Bearer"}
+            answer = json.dumps(granted).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.end_headers()
@@ -53,20 +54,25 @@ def authority():
         server.shutdown()
 
 
-@pytest.mark.parametrize("form", ["keyfile_dict", "keyfile_dict as text", "key_path"])
-def test_a_service_account_asks_for_a_token(google, authority, form, tmp_path):
-    """With a service account's key, in the connection or in a file, its own token is asked for and used."""
-    address, asked = authority
+def service_account(address):
+    """A key as Google writes it, whose tokens come from an address."""
     private = rsa.generate_private_key(65537, 2048).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    key = {
+    return {
         "type": "service_account",
         "project_id": "zen",
         "private_key": private.decode(),
         "client_email": "worker@zen.iam.gserviceaccount.com",
         "token_uri": address,
     }
+
+
+@pytest.mark.parametrize("form", ["keyfile_dict", "keyfile_dict as text", "key_path"])
+def test_a_service_account_asks_for_a_token(google, authority, form, tmp_path):
+    """With a service account's key, in the connection or in a file, its own token is asked for and used."""
+    address, asked = authority
+    key = service_account(address)
     (tmp_path / "key.json").write_text(json.dumps(key))
     extra = {
         "keyfile_dict": {"keyfile_dict": key},
