@@ -10,7 +10,7 @@ ARGS :=
 # Some environments forbid bytecode; our own modules would then be compiled anew by every process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo up down status test test-ml coverage lint format bench docs constraints clean
+.PHONY: help setup demo distributed up down status test test-ml coverage lint format bench docs constraints clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ setup: ## Make .venv: everything pinned, the package editable
 
 demo: setup ## Run the flight-delay pipeline twice in a real Airflow with a real MLflow (ARGS=--keep leaves them up)
 	@$(BIN)/python scripts/demo.py $(ARGS)
+
+distributed: setup ## Lose one of two Celery workers in the middle of 200 mapped steps, and show what came of it
+	@scripts/test-parts.sh
+	@$(BIN)/python -m tests.docker.distributed $(ARGS)
 
 up: setup ## Start Airflow and MLflow here, with the DAGs of DAGS
 	@$(BIN)/python -m airflow_zen.cli.local_stack up --directory $(STACK) --dags $(DAGS)

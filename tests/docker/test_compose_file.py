@@ -138,6 +138,18 @@ def test_the_folder_of_dags_can_be_chosen(secrets, tmp_path):
         assert mount["read_only"] is True
 
 
+def test_the_queues_of_workers_and_the_patience_with_them_can_be_chosen(secrets):
+    """WORKER_QUEUES and the three times reach the options that they are named after."""
+    chosen = {"WORKER_QUEUES": "gpu,big", "LOST_AFTER": "61", "QUEUED_AT_MOST": "62", "REDELIVER_AFTER": "63"}
+    services = read({"SECRETS": str(secrets), **chosen}).services
+    assert services["worker"].command[-2:] == ["--queues", "gpu,big"]
+    for name in ("scheduler", "worker"):
+        told = services[name].environment
+        assert told["AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"] == "61"
+        assert told["AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT"] == "62"
+        assert told["AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"] == "63"
+
+
 def test_images_are_pinned(compose):
     """Every image has a full version, and ours have that of the package."""
     images = {service.image for service in compose.services.values()}

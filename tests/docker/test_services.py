@@ -2,65 +2,43 @@
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import boto3
 import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_zen.cli.airflow_api import AirflowApi
 from airflow_zen.cli.web import call
-from tests.docker.compose import DOCKER, read
-from tests.docker.here import Here
-from tests.docker.up import up
-from tests.servers import postgres as database
+from tests.docker.api import Api
+from tests.docker.loss import Losing, expected, in_mlflow
+from tests.docker.stack import STARTED, missing
+from tests.docker.stack import stack as run_stack
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
 
-# PostgreSQL refuses to run as root, so a server of the tests' own stands for that service.
-AIRFLOW = ("airflow-set-up", "api-server", "scheduler", "dag-processor", "triggerer", "worker")
-STARTED = ("redis", "s3", "buckets", "mlflow", *AIRFLOW)
-SMALL = {"API_WORKERS": "1", "MLFLOW_WORKERS": "1", "WORKER_CONCURRENCY": "2", "DAG_REFRESH": "5"}
-
-
-class Api(AirflowApi):
-    """Airflow's API for somebody who logs in."""
-
-    def __init__(self, url, password):
-        super().__init__(url)
-        self.password = password
-
-    @cached_property
-    def _token(self):
-        who = {"username": "admin", "password": self.password}
-        return call("POST", f"{self.url}/auth/token", who)["access_token"]
+WORKERS = {"worker": "default,sums", "worker-2": "default"}
+# Nobody wants to wait: seconds for a lost worker's tasks where a deployment waits for minutes.
+SOON = {"LOST_AFTER": "12", "QUEUED_AT_MOST": "60"}
+OFTEN = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "10",
+    "AIRFLOW__CORE__PARALLELISM": "6",
+}
 
 
 @pytest.fixture(scope="module")
 def stack(secrets, tmp_path_factory):
-    """Everything, healthy."""
-    missing = [*database.missing(), *(name for name in ("redis-server", "psql") if not shutil.which(name))]
-    if missing:
-        reason = f"no {', '.join(missing)} on the PATH: scripts/test-parts.sh installs Redis; install PostgreSQL"
+    """Everything, healthy, with two workers that share nothing but addresses."""
+    if lacking := missing():
+        reason = f"no {', '.join(lacking)} on the PATH: scripts/test-parts.sh installs Redis; install PostgreSQL"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
-    services = read({"SECRETS": str(secrets), **SMALL}).services
-    with database.postgres("postgres", (secrets / "postgres_password").read_text()) as server:
-        here = Here(tmp_path_factory.mktemp("stack"), secrets, Path(__file__).parent / "dags")
-        address = urlsplit(server)
-        here.ports[5432] = address.port
-        told = {"PGHOST": "127.0.0.1", "PGPORT": str(address.port), "PGPASSWORD": address.password}
-        told |= {"POSTGRES_USER": "postgres", "POSTGRES_DB": "postgres", "SECRETS": str(secrets)}
-        subprocess.run([DOCKER / "postgres.sh"], env={**os.environ, **told}, check=True, capture_output=True)
-        chosen = {name: services[name] for name in STARTED}
-        with up(chosen, here, ready=["postgres"]) as running:
-            yield running
+    dags = Path(__file__).parent / "dags"
+    with run_stack(tmp_path_factory.mktemp("stack"), secrets, dags, WORKERS, SOON, OFTEN) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +135,49 @@ def test_each_user_of_s3_sees_its_own_buckets(stack, secrets):
     for who, bucket in (("airflow", "mlflow"), ("mlflow", "logs")):
         with pytest.raises(ClientError, match="AccessDenied"):
             s3(stack, secrets, who).list_objects_v2(Bucket=bucket)
+
+
+def test_a_worker_sees_no_file_of_another(stack):
+    """No worker can read what lies in the home of another; what they have in common are addresses."""
+    first, second = (stack.apart[name] for name in WORKERS)
+    if first.group is None:
+        pytest.skip("only root can give each worker a group of its own")
+    seen = subprocess.run([*second.prefix(), "ls", second.directory, first.directory], capture_output=True, text=True)
+    assert f"{first.directory}': Permission denied" in seen.stderr
+    assert "given" in seen.stdout
+
+
+@pytest.fixture(scope="module")
+def lost(stack, secrets, api, run):
+    """A run of thirty mapped steps, in the middle of which the second worker was killed with everything it ran."""
+    return Losing(stack, secrets, api, "worker-2").run(30, timeout=240)
+
+
+def test_a_lost_worker_costs_no_result(stack, lost):
+    """Both workers had a share; the lost one's tasks were brought back, and the result is what plain Python gives."""
+    assert lost.run.state == "success", stack.tail("scheduler")
+    assert lost.result == expected(30)
+    assert set(lost.shares) == set(WORKERS)
+    assert lost.retried
+
+
+def test_nothing_that_was_stored_is_computed_again(lost):
+    """A part whose result was remembered when its worker died is a hit on its next try; only what was not is called again."""
+    assert lost.wasted == []
+    stored_but_not_told = {task.map_index for task in lost.retried} & lost.loss.remembered
+    assert stored_but_not_told
+    assert stored_but_not_told <= set(lost.hits)
+    assert set(lost.computed_again).isdisjoint(lost.loss.remembered)
+    assert {len(lost.calls(number)) for number in range(30)} <= {1, 2}
+
+
+def test_mlflow_shows_the_whole_run_and_what_was_lost(stack, lost):
+    """Under one parent every step has finished, and what died with its worker is shown as killed."""
+    counts = in_mlflow(stack, lost.run)
+    assert len(lost.unrecorded) <= counts.pop("part KILLED", 0) <= len(lost.retried)
+    finished = len(lost.records) - 1
+    assert 30 <= finished == 30 + len(lost.hits)
+    assert counts == {"dag_run FINISHED": 1, "part FINISHED": finished, "total FINISHED": 1}
 
 
 def test_no_process_carries_a_secret(stack, secrets, run):

@@ -16,9 +16,15 @@ from tests.servers.process import stop
 class Up:
     """Services as processes; every one is stopped, with what it started, when the block ends."""
 
-    def __init__(self, services: Mapping[str, Service], here: Here, ready: Sequence[str] = ()) -> None:
-        """Take the services that are to run; those of `ready` run already."""
-        self.services, self.here = services, here
+    def __init__(
+        self,
+        services: Mapping[str, Service],
+        here: Here,
+        ready: Sequence[str] = (),
+        apart: Mapping[str, Here] | None = None,
+    ) -> None:
+        """Take the services that are to run; those of `ready` run already, those of `apart` have a place of their own."""
+        self.services, self.here, self.apart = services, here, apart or {}
         self.ready = dict.fromkeys(ready, 0.0)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._begun = time.monotonic()
@@ -37,12 +43,16 @@ class Up:
                 raise AssertionError("\n".join([f"not ready: {waiting}", *map(self.tail, waiting)]))
             time.sleep(0.3)
 
+    def place(self, name: str) -> Here:
+        """Give what the service sees."""
+        return self.apart.get(name, self.here)
+
     def check(self, name: str) -> subprocess.CompletedProcess[str]:
         """Run the service's own health check once."""
-        service = self.services[name]
-        told, home = self.here.environment(service), self.here.home(name)
+        service, place = self.services[name], self.place(name)
+        told, home = place.environment(service), place.home(name)
         return subprocess.run(
-            self.here.health(service), env=told, cwd=home, capture_output=True, text=True, timeout=90, check=False
+            place.health(service), env=told, cwd=home, capture_output=True, text=True, timeout=90, check=False
         )
 
     def log(self, name: str) -> Path:
@@ -62,12 +72,12 @@ class Up:
             stop(process, grace=3)
 
     def _start(self, name: str) -> None:
-        service = self.services[name]
+        service, place = self.services[name], self.place(name)
         with self.log(name).open("ab") as output:
             self.processes[name] = subprocess.Popen(
-                self.here.command(service),
-                env=self.here.environment(service),
-                cwd=self.here.home(name),
+                place.command(service),
+                env=place.environment(service),
+                cwd=place.home(name),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -89,9 +99,15 @@ class Up:
 
 
 @contextmanager
-def up(services: Mapping[str, Service], here: Here, ready: Sequence[str] = (), timeout: float = 300) -> Iterator[Up]:
+def up(
+    services: Mapping[str, Service],
+    here: Here,
+    ready: Sequence[str] = (),
+    apart: Mapping[str, Here] | None = None,
+    timeout: float = 300,
+) -> Iterator[Up]:
     """Run the services from when all are ready until the block ends."""
-    running = Up(services, here, ready)
+    running = Up(services, here, ready, apart)
     try:
         running.run(timeout)
         yield running

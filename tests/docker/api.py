@@ -1,0 +1,21 @@
+"""Airflow's API as somebody who logs in sees it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from airflow_zen.cli.airflow_api import AirflowApi
+from airflow_zen.cli.web import call
+
+
+class Api(AirflowApi):
+    """Talk to the Airflow of the compose file as its first user."""
+
+    def __init__(self, url: str, password: str) -> None:
+        super().__init__(url)
+        self.password = password
+
+    @cached_property
+    def _token(self) -> str:
+        who = {"username": "admin", "password": self.password}
+        return str(call("POST", f"{self.url}/auth/token", who)["access_token"])

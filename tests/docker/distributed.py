@@ -1,0 +1,107 @@
+"""Run the flight example and 200 mapped steps on two Celery workers, lose one of them, and say what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.docker.api import Api
+from tests.docker.compose import DOCKER, REPOSITORY
+from tests.docker.loss import Evidence, Losing, expected, in_mlflow
+from tests.docker.stack import missing, stack
+from tests.docker.up import Up
+
+WORKERS = {"worker-a": "default,sums", "worker-b": "default"}
+# Short, for nobody wants to wait; docs/distributed.md says what a deployment sets.
+SOON = {"LOST_AFTER": "30", "QUEUED_AT_MOST": "90"}
+OFTEN = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "10",
+    # Little more than there are slots: what waits in Redis waits no longer than a task may be queued.
+    "AIRFLOW__CORE__PARALLELISM": "8",
+}
+
+
+def show(running: Up, secrets: Path, count: int, timeout: float) -> bool:
+    """Do it on a stack that is up; tell whether everything was right."""
+    api = Api(running.here.url("api-server"), (secrets / "admin_password").read_text())
+    flights = _flights(running, api, timeout)
+    evidence = Losing(running, secrets, api, "worker-b").run(count, timeout)
+    return _tell(evidence, in_mlflow(running, evidence.run, timeout=240)) and flights
+
+
+def _flights(running: Up, api: Api, timeout: float) -> bool:
+    api.wait_for_dag("flight_delay")
+    api.unpause("flight_delay")
+    begun = time.monotonic()
+    run = api.wait(api.trigger("flight_delay"), timeout)
+    tasks = api.task_instances(run)
+    print(f"flight_delay: {run.state}, {len(tasks)} tasks, {time.monotonic() - begun:.0f} s")
+    print(f"  in MLflow {in_mlflow(running, run, timeout=240)}")
+    return run.state == "success"
+
+
+def _tell(evidence: Evidence, lineage: dict[str, int]) -> bool:
+    loss, count, right = evidence.loss, evidence.count, expected(evidence.count)
+    lost = [told for told in evidence.told if told.event == "called" and told.worker == loss.worker]
+    print(f"{evidence.run.dag_id}: {evidence.run.state}, {len(evidence.tasks)} tasks, {evidence.seconds:.0f} s")
+    print(
+        f"  killed {loss.worker}, {loss.processes} processes, with {len(loss.remembered)} of {count} parts remembered"
+    )
+    print(
+        f"  calls by worker {evidence.shares}; the last of {loss.worker} {loss.at - lost[-1].at:.1f} s before it died"
+    )
+    print(f"  brought back {[(task.map_index, task.try_number) for task in evidence.retried]}")
+    print(f"  of these found stored {evidence.hits}, computed again {evidence.computed_again}")
+    print(f"  called although remembered {evidence.wasted}")
+    print(f"  result {dict(evidence.result)}, in plain Python {right}")
+    print(f"  in MLflow {lineage}")
+    return evidence.run.state == "success" and evidence.result == right and not evidence.wasted
+
+
+@contextmanager
+def _place(directory: Path | None) -> Iterator[Path]:
+    """Give the directory asked for, or one that is gone afterwards."""
+    if directory:
+        directory.mkdir(parents=True)
+        yield directory.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="zen-distributed-") as place:
+        yield Path(place)
+
+
+def main() -> int:
+    """Start everything, run, stop everything; gives the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", type=int, choices=(30, 200), default=200, help="mapped instances")
+    parser.add_argument("--timeout", type=float, default=1800, help="seconds for each DAG run")
+    parser.add_argument("--directory", type=Path, help="a new directory that keeps the logs")
+    options = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if lacking := missing():
+        print(f"No {', '.join(lacking)} on the PATH: scripts/test-parts.sh installs Redis; install PostgreSQL.")
+        return 1
+    with _place(options.directory) as place:
+        secrets, dags = place / "secrets", place / "dags"
+        subprocess.run([DOCKER / "secrets.sh", secrets], check=True, capture_output=True)
+        dags.mkdir()
+        (place / "stack").mkdir()
+        shutil.copy(REPOSITORY / "dags_examples" / "flight_delay.py", dags)
+        shutil.copy(Path(__file__).parent / "dags" / "parts.py", dags)
+        begun = time.monotonic()
+        with stack(place / "stack", secrets, dags, WORKERS, {"DAGS": str(dags), **SOON}, OFTEN) as running:
+            print(f"up after {time.monotonic() - begun:.0f} s")
+            return 0 if show(running, secrets, options.parts, options.timeout) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
