@@ -60,7 +60,7 @@ class Options:
 
     def where(self, option: str) -> str:
         """Name an option with its place."""
-        return f"Stack {self.stack!r}: {option}" if self.is_own(option) else f"[{SECTION}] {option}"
+        return f"{option} of stack {self.stack!r}" if self.is_own(option) else f"[{SECTION}] {option}"
 
 
 def stack_options() -> frozenset[str]:

@@ -71,7 +71,7 @@ class Settings:
 
     def named(self, option: str) -> str:
         """Name an option of this stack in an error."""
-        return f"[zen] {option}" if self.stack == DEFAULT else f"Stack {self.stack!r}: {option}"
+        return f"[zen] {option}" if self.stack == DEFAULT else f"{option} of stack {self.stack!r}"
 
 
 def open_stack(settings: Settings | None = None, *, lineage: bool = True) -> Stack:

@@ -204,8 +204,8 @@ def test_an_unknown_stack_is_told_with_those_there_are(stacks, zen):
 def test_errors_name_the_stack(stacks):
     """What is wrong in a named stack is told with its name."""
     stacks.write_text("stacks: {a: {artifact_root: /r, cache: perhaps, artifact_conn_id: nosuch}}")
-    with pytest.raises(SettingsError, match="Stack 'a': cache must be true or false"):
+    with pytest.raises(SettingsError, match="cache of stack 'a' must be true or false"):
         Settings.read("a")
     stacks.write_text("stacks: {a: {artifact_root: s3://r, artifact_conn_id: nosuch}}")
-    with pytest.raises(SettingsError, match="Stack 'a': artifact_conn_id names connection 'nosuch'"):
+    with pytest.raises(SettingsError, match="artifact_conn_id of stack 'a' names connection 'nosuch'"):
         open_stack(Settings.read("a"))

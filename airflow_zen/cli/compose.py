@@ -41,12 +41,15 @@ def compose(file: Path, *arguments: str) -> None:
 
 
 def docker() -> str:
-    """Find Docker's program; raises `StackError` where there is none."""
+    """Find Docker's program; raises `StackError` where there is none, or none that knows compose."""
     found = shutil.which("docker")
-    if found is None:
+    missing = "no `docker` program on the PATH" if found is None else ""
+    if found and subprocess.run([found, "compose", "version"], capture_output=True, check=False).returncode:
+        missing = "no compose plugin of the `docker` program"
+    if found is None or missing:
         raise StackError(
-            "There is no `docker` program on the PATH, so the stack of containers cannot be managed from here. Install "
-            "Docker Engine with its compose plugin, or start the stack without containers: airflow zen stack up local."
+            f"There is {missing}, so the stack of containers cannot be managed from here. Install Docker Engine with its "
+            "compose plugin, or start the stack without containers: airflow zen stack up local."
         )
     return found
 

@@ -156,7 +156,14 @@ def _weed(layout: Layout, state: Path) -> list[str]:
     return [
         *["-logtostderr=true", "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=0"],
         *["-master.volumePreallocate=false", "-master.volumeSizeLimitMB=512", "-master.telemetry=false"],
-        *["-s3", f"-s3.port={s3}", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={identities}"],
+        *[
+            "-s3",
+            f"-s3.port={s3}",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-s3.autoCreateBucket=false",
+            f"-s3.config={identities}",
+        ],
         *[f"-{name}={port}" for name, port in zip(names, inner, strict=True)],
     ]
 

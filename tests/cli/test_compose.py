@@ -22,11 +22,13 @@ def docker(tmp_path, monkeypatch):
     program = tmp_path / "bin" / "docker"
     program.parent.mkdir()
     (tmp_path / "code").write_text("0")
-    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> {tmp_path}/calls\nexit $(cat {tmp_path}/code)\n')
+    program.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$*" >> {tmp_path}/calls\n[ "$*" = "compose version" ] || exit $(cat {tmp_path}/code)\n'
+    )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(stack_up, "make_secrets", lambda file: None)
-    return lambda: (tmp_path / "calls").read_text().splitlines()
+    return lambda: [call for call in (tmp_path / "calls").read_text().splitlines() if call != "compose version"]
 
 
 def asked(**options):
@@ -82,6 +84,16 @@ def test_without_docker(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StackError, match=r"no `docker` program(.|\n)*stack up local"):
         stack_up.down(asked())
+
+
+def test_without_the_compose_plugin(monkeypatch, tmp_path):
+    """A Docker that knows no compose is told apart from none, before secrets are made."""
+    (tmp_path / "docker").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(stack_up, "make_secrets", lambda file: pytest.fail("made secrets"))
+    with pytest.raises(StackError, match=r"no compose plugin(.|\n)*stack up local"):
+        stack_up.up(asked())
 
 
 def test_secrets_are_made_first(tmp_path, monkeypatch):

@@ -1,12 +1,16 @@
-"""Promises of the command group: no verb is broken."""
+"""Promises of the command group: no verb is broken, and the documents name them all."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 from airflow.cli.cli_config import GroupCommand
 
 from airflow_zen.cli.definition import get_zen_commands
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 # Calls Airflow's own main with `--help` once for each verb of stdin, all in one process: Airflow takes seconds to load.
 _HELP = """
@@ -55,3 +59,9 @@ def test_every_verb_has_its_function():
         module, _, function = path.rpartition(".")
         __import__(module)
         assert callable(getattr(sys.modules[module], function)), name
+
+
+def test_the_documents_name_every_verb():
+    """docs/cli.md has a section for each verb, and none for what there is not."""
+    headings = re.findall(r"^#+ `airflow (zen [a-z ]+)`$", (REPOSITORY / "docs" / "cli.md").read_text(), re.MULTILINE)
+    assert sorted(headings) == sorted(name for name, _ in verbs())

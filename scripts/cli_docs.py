@@ -1,0 +1,141 @@
+"""Write docs/cli.md anew: every command of `airflow zen`, run on a small stack, with what it really printed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from airflow_zen.cli.airflow_api import AirflowApi
+from airflow_zen.cli.local_parts import environment
+from airflow_zen.cli.local_stack import down, status
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+TEMPLATE = REPOSITORY / "scripts" / "cli_docs.md"
+DOCUMENT = REPOSITORY / "docs" / "cli.md"
+
+# What stands in the template where output belongs: a block of `console` whose lines begin with `$ airflow zen`.
+_BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_WIDTH = 200
+
+DAG = """
+from airflow.sdk import dag
+from airflow_zen import Output, ml_step
+from sklearn.linear_model import LogisticRegression
+
+@ml_step
+def load(rows: int) -> Output(train=list, test=list):
+    table = [[float(row % 7), float(row % 5)] for row in range(rows)]
+    return table[::2], table[1::2]
+
+@ml_step(model="churn")
+def train(rows: list, penalty: float) -> LogisticRegression:
+    return LogisticRegression(C=penalty).fit(rows, [left > right for left, right in rows])
+
+@ml_step
+def score(model: LogisticRegression, rows: list) -> float:
+    return float(model.score(rows, [left > right for left, right in rows]))
+
+@dag(schedule=None, params={"penalty": 1.0})
+def churn():
+    train_rows, test_rows = load(1000)
+    score(train(train_rows, "{{ params.penalty }}"), test_rows)
+
+churn()
+""".replace('train(train_rows, "{{ params.penalty }}")', "train(train_rows, PENALTY)")
+
+STACKS = """\
+stacks:
+  staging:
+    artifact_root: s3://ml-staging/artifacts
+    artifact_conn_id: zen_s3
+    cache_ttl: 86400
+"""
+
+
+class Shell:
+    """Run the commands of the document in one directory, as somebody would in a terminal."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.environment: Mapping[str, str] = {**os.environ, "COLUMNS": str(_WIDTH)}
+        self.values: dict[str, str] = {}
+
+    def run(self, command: str) -> str:
+        """Give what a command prints, with its exit code where that is not 0."""
+        words = command.replace("airflow", f"{sys.executable} -m airflow", 1)
+        for name, value in self.values.items():
+            words = words.replace(name, value)
+        done = subprocess.run(
+            words,
+            shell=True,
+            cwd=self.directory,
+            env=dict(self.environment),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        told = "\n".join(line.rstrip() for line in (done.stdout + done.stderr).splitlines())
+        ended = f"\n(exit code {done.returncode})" if done.returncode else ""
+        return self._plain(f"{told.strip()}{ended}")
+
+    def _plain(self, text: str) -> str:
+        text = text.replace(str(self.directory), "/srv/ml").replace(str(REPOSITORY), "/srv/airflow_zen")
+        return text.replace(str(Path(sys.executable).parent.parent), "/srv/venv")
+
+
+def prepare(shell: Shell) -> None:
+    """Run the pipeline: computed, reused, and computed in part after a change."""
+    layout = status(shell.directory / ".zen" / "stack").layout  # type: ignore[union-attr]
+    shell.environment = {**shell.environment, **environment(layout, {}), "AIRFLOW__ZEN__ARTIFACT_CONN_ID": "zen_s3"}
+    (Path(shell.environment["AIRFLOW_HOME"]) / "stacks.yaml").write_text(STACKS)
+    file = shell.directory / "dags" / "churn.py"
+    airflow = AirflowApi(layout.airflow_url)
+    runs = []
+    for penalty in ("1.0", "0.5"):
+        file.write_text(DAG.replace("PENALTY", penalty))
+        subprocess.run(
+            [sys.executable, "-m", "airflow", "dags", "reserialize"],
+            env=dict(shell.environment),
+            check=True,
+            capture_output=True,
+        )
+        airflow.wait_for_dag("churn")
+        airflow.unpause("churn")
+        runs.append(airflow.wait(airflow.trigger("churn")))
+    shell.values = {"RUN": runs[-1].run_id}
+
+
+def main() -> int:
+    """Start a stack, fill in the document, stop the stack."""
+    directory = Path(tempfile.mkdtemp(prefix="zen-cli-"))
+    (directory / "dags").mkdir()
+    (directory / "dags" / "churn.py").write_text(DAG.replace("PENALTY", "1.0"))
+    shell = Shell(directory)
+
+    def filled(match: re.Match[str]) -> str:
+        parts = []
+        for command in match[1].splitlines():
+            told = shell.run(command.removeprefix("$ "))
+            print(command, flush=True)
+            if command.startswith("$ airflow zen stack up local") and not shell.values:
+                prepare(shell)
+            shown = command.replace("RUN", shell.values.get("RUN", "RUN"))
+            parts.append(f"{shown}\n{told}\n")
+        return f"```console\n{''.join(parts)}```"
+
+    try:
+        DOCUMENT.write_text(_BLOCK.sub(filled, TEMPLATE.read_text()))
+    finally:
+        down(directory / ".zen" / "stack")
+        shutil.rmtree(directory, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
