@@ -126,8 +126,9 @@ class FsspecTransport:
     def folders(self, prefix: str) -> Iterator[str]:
         """List one level."""
         try:
-            found = self.fs.ls(self._path(prefix), detail=True)
-        except FileNotFoundError:
+            with explained(self.root, prefix):
+                found = self.fs.ls(self._path(prefix), detail=True)
+        except ArtifactNotFound:
             return
         yield from sorted(
             entry["name"].rstrip("/").rpartition("/")[2] for entry in found if entry["type"] == "directory"
@@ -141,7 +142,8 @@ class FsspecTransport:
     def _first_of_s3(self, prefix: str, after: str) -> str | None:
         bucket, _, path = self._path(f"{prefix}/").partition("/")
         start = {"StartAfter": self._path(after).partition("/")[2]} if after else {}
-        page = self.fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=path, MaxKeys=1, **start)
+        with explained(self.root):
+            page = self.fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=path, MaxKeys=1, **start)
         return next((self._key(f"{bucket}/{entry['Key']}") for entry in page.get("Contents", ())), None)
 
     def _path(self, key: str) -> str:

@@ -262,5 +262,8 @@ def test_what_is_wrong_is_said_with_its_remedy(ceph, opened, wrong, root, remedy
     with pytest.raises(StoreRefused, match=remedy) as refused:
         transport.write("one", b"1")
     assert refused.value.__cause__ is not None
+    for asked in (transport.list, transport.scan, transport.folders):
+        with pytest.raises(StoreRefused, match="artifact_root|artifact_conn_id"):
+            list(asked("runs"))
     with pytest.raises(StoreRefused, match="artifact_root|artifact_conn_id"):
-        list(transport.list("runs"))
+        transport.first("runs")
