@@ -35,7 +35,9 @@ class Part:
 
 def environment(layout: Layout, settings: Mapping[str, str]) -> dict[str, str]:
     """Give what every part is told; `settings` are environment variables that go before ours."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    # Keys, profiles and endpoints of the machine's own S3 would be mixed with those of the stack's.
+    foreign = (*FOREIGN, "AWS_") if layout.s3_server else FOREIGN
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     here = f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', os.defpath)}"
     loopback = ",".join(filter(None, [inherited.get("NO_PROXY"), "127.0.0.1", "localhost"]))
     process = {

@@ -2,6 +2,7 @@
 
 import json
 import stat
+from dataclasses import replace
 
 import pytest
 from cryptography.fernet import Fernet
@@ -25,6 +26,16 @@ def test_is_cut_off_from_the_machine(layout, monkeypatch):
     assert told["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
     assert "MLFLOW_TRACKING_URI" not in told
     assert told["AIRFLOW_CONN_STORE"] == "aws://"
+
+
+def test_with_s3_no_other_key_gets_in(layout, monkeypatch):
+    """With an S3 server of its own the stack has none of the machine's AWS settings; without one it keeps them."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of another key")
+    assert environment(layout, {})["AWS_SESSION_TOKEN"] == "of another key"
+    told = environment(replace(layout, s3_server="moto_server", s3_ports=(9,)), {})
+    assert "AWS_SESSION_TOKEN" not in told
+    assert told["AIRFLOW__ZEN__ARTIFACT_ROOT"] == "s3://artifacts/local"
+    assert told["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9"
 
 
 def test_keeps_everything_in_its_directory(layout):
