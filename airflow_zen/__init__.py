@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
     from airflow_zen.caching.policy import Cache
-    from airflow_zen.client import NamedArtifact, artifact, artifacts, save_artifact
+    from airflow_zen.client import NamedArtifact, artifact, artifacts, register_artifact, save_artifact
     from airflow_zen.decorators.ml_step import ml_step
     from airflow_zen.errors import ZenError
     from airflow_zen.lineage.metadata import log_metadata
@@ -50,6 +50,7 @@ __all__ = [
     "log_metadata",
     "ml_step",
     "prune",
+    "register_artifact",
     "register_materializer",
     "save",
     "save_artifact",
@@ -78,6 +79,7 @@ _HOMES = {
     "log_metadata": "airflow_zen.lineage.metadata",
     "ml_step": "airflow_zen.decorators.ml_step",
     "prune": "airflow_zen.session",
+    "register_artifact": "airflow_zen.client",
     "register_materializer": "airflow_zen.materializers.registered",
     "save": "airflow_zen.session",
     "save_artifact": "airflow_zen.client",

@@ -18,6 +18,7 @@ from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.source import ArtifactSource
 from airflow_zen.artifacts.version import LATEST, ArtifactVersion, checked_name, checked_tag
 from airflow_zen.errors import MetadataError
+from airflow_zen.registration import register
 from airflow_zen.settings import Settings, open_stack, tracking_server
 from airflow_zen.stack import Stack
 
@@ -170,6 +171,25 @@ def save_artifact(
     name, tags = checked_name(name), [checked_tag(tag) for tag in tags]
     facts = _facts(metadata)
     return _named(opened.save(value, name).ref, name, tags, facts, opened, settings)
+
+
+def register_artifact(
+    uri: str,
+    name: str,
+    tags: Iterable[str] = (),
+    metadata: Mapping[str, Any] | None = None,
+    stack: str | None = None,
+) -> NamedArtifact:
+    """Make data that lies under the artifact root already the newest version of a name, without a copy.
+
+    `uri` is the address of a file or a folder. It is read through once, for its hashes; each load holds it to them.
+    A parquet file loads as a table, anything else as `pathlib.Path`. It stays its owner's: pruning never deletes it.
+    Raises `SettingsError` for an address outside the root, `ArtifactNotFound`, `ArtifactNameError`.
+    """
+    settings, opened = _opened(stack)
+    name, tags = checked_name(name), [checked_tag(tag) for tag in tags]
+    facts = _facts(metadata)
+    return _named(register(opened, uri, name), name, tags, facts, opened, settings)
 
 
 def _named(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +19,9 @@ from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
 
 # S3, Google, Azure, and those that behave as a filesystem.
 _WRITTEN = ("LastModified", "updated", "last_modified", "mtime", "modified", "created")
+
+
+_PASSING = 1024 * 1024
 
 
 class FsspecTransport:
@@ -79,6 +83,15 @@ class FsspecTransport:
             self.fs.get_file(self._path(key), str(path))
         return file_hash(path)
 
+    def hashed(self, key: str) -> tuple[int, str]:
+        """Read through the object block by block."""
+        passed, size = hashlib.sha256(), 0
+        with explained(self.root, key), self.fs.open(self._path(key), "rb") as file:
+            while chunk := file.read(_PASSING):
+                passed.update(chunk)
+                size += len(chunk)
+        return size, passed.hexdigest()
+
     def local(self, key: str) -> Path | None:
         """Nothing is local."""
         return None
@@ -107,14 +120,15 @@ class FsspecTransport:
         """List recursively."""
         with explained(self.root):
             paths = sorted(self.fs.find(self._path(prefix)))
-        for path in paths:
-            yield self._key(path)
+        yield from (key for key in map(self._key, paths) if key != prefix)
 
     def scan(self, prefix: str) -> Iterator[StoredObject]:
         """List recursively, with what the filesystem says of each."""
         with explained(self.root):
             found = self.fs.find(self._path(prefix), detail=True)
         for path in sorted(found):
+            if self._key(path) == prefix:
+                continue
             yield StoredObject(self._key(path), int(found[path]["size"] or 0), _written(found[path]))
 
     def first(self, prefix: str, after: str = "") -> str | None:

@@ -80,6 +80,14 @@ class LocalTransport:
             raise ArtifactNotFound(f"Nothing is stored at {self.root / key}.") from error
         return file_hash(path)
 
+    def hashed(self, key: str) -> tuple[int, str]:
+        """Hash the file."""
+        path = self.root / key
+        try:
+            return path.stat().st_size, file_hash(path)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise ArtifactNotFound(f"Nothing is stored at {path}.") from error
+
     def local(self, key: str) -> Path | None:
         """Give the path itself: nothing needs to be fetched."""
         return self.root / key

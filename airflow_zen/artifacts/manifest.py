@@ -20,7 +20,8 @@ class Manifest:
 
     `encoding`, `type` and `files` are its identity (`digest`). `inline` holds the text of the files
     that live in the manifest itself. `libraries` are the versions that wrote it; `summary` is what
-    the materializer found out in passing (`shape`, `rows`, `columns`, …), all JSON.
+    the materializer found out in passing (`shape`, `rows`, `columns`, …), all JSON. `at` says of files that
+    were registered where they lie: keys of the root, by path.
     """
 
     encoding: str
@@ -29,6 +30,7 @@ class Manifest:
     inline: Mapping[str, str] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
+    at: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -50,7 +52,7 @@ class Manifest:
             size=self.size,
             name=name,
             shape=str(self.summary.get("shape", "")),
-            files=() if self.inline or len(self.files) > MOST_FILES else self.files,
+            files=() if self.inline or self.at or len(self.files) > MOST_FILES else self.files,
             inline=bool(self.inline),
         )
 
@@ -66,6 +68,7 @@ class Manifest:
             "inline": dict(self.inline),
             "libraries": dict(self.libraries),
             "summary": dict(self.summary),
+            **({"at": dict(self.at)} if self.at else {}),
         }
         return json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode()
 
@@ -90,6 +93,7 @@ class Manifest:
                 inline=document["inline"],
                 libraries=document["libraries"],
                 summary=document["summary"],
+                at=document.get("at", {}),
             )
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, ArtifactRefused):

@@ -19,6 +19,7 @@ from airflow_zen.artifacts.root import normalise_root
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused
 
+_AT_ONCE = 8
 _INLINE_LIMIT = 16 * 1024
 _LOOK_BEFORE_UPLOAD = 1024 * 1024
 
@@ -73,8 +74,22 @@ class ArtifactStore:
         texts = {file.path: (directory / file.path).read_bytes().decode() for file in files} if inline else {}
         manifest = Manifest(encoding, type_name, files, texts, libraries, summary)
         address = _address(manifest.digest)
-        if manifest.size < _LOOK_BEFORE_UPLOAD or not self._renewed(f"{address}/{FILE_NAME}"):
+        if manifest.size < _LOOK_BEFORE_UPLOAD or not self._renewed(address, manifest.digest):
             self._commit(directory, address, manifest)
+        return manifest.ref(f"{self.root}/{address}", name)
+
+    def describe(self, places: Mapping[str, str]) -> tuple[ArtifactFile, ...]:
+        """Hash objects where they lie; `places` are their keys, by the path that each has in an artifact."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = pool.map(self.transport.hashed, places.values())
+            return tuple(ArtifactFile(path, size, sha256) for path, (size, sha256) in zip(places, found, strict=True))
+
+    def register(self, manifest: Manifest, name: str = "") -> ArtifactRef:
+        """Commit a manifest that says where its files lie; content that the store holds itself stays its own."""
+        address = _address(manifest.digest)
+        known = self._known(address, manifest.digest)
+        manifest = known if known and not known.at else manifest
+        self.transport.write(f"{address}/{FILE_NAME}", manifest.to_json())
         return manifest.ref(f"{self.root}/{address}", name)
 
     def get(self, ref: ArtifactRef, into: Path, *, own: bool = False) -> Path:
@@ -89,11 +104,13 @@ class ArtifactStore:
         manifest = None if ref.files else self.manifest(ref)
         if manifest and manifest.inline:
             return _unpack(manifest, into)
+        if manifest and manifest.at:
+            return self._gathered(manifest, into, own=own)
         files = manifest.files if manifest else ref.files
         local = self.transport.local(address)
         if local is not None:
             return _linked(_verified_in_place(local, files), files, into) if own else _verified_in_place(local, files)
-        in_parallel(lambda file: self._fetch(address, file, into, own=own), files)
+        in_parallel(lambda file: self._fetch(f"{address}/{file.path}", file, into, own=own), files)
         return into
 
     @property
@@ -141,26 +158,54 @@ class ArtifactStore:
         if manifest.inline:
             self.transport.write(f"{address}/{FILE_NAME}", manifest.to_json())
             return
+        known = self._known(address, manifest.digest) if self.is_local else None
+        if known and known.at:
+            self.transport.delete([f"{address}/{FILE_NAME}"])
         (directory / FILE_NAME).write_bytes(manifest.to_json())
         # The manifest goes last: its presence means that the upload finished.
         self.transport.publish(directory, address, last=FILE_NAME)
 
-    def _renewed(self, manifest: str) -> bool:
+    def _renewed(self, address: str, digest: str) -> bool:
         """Tell whether content lies in the bucket already; write its manifest again, so that pruning sees it is wanted.
 
-        A local root has nothing to upload, and looks new by itself.
+        A local root has nothing to upload, and looks new by itself. What is only registered lies with somebody else.
         """
-        if self.is_local:
+        known = None if self.is_local else self._known(address, digest)
+        if known is None or known.at:
             return False
-        try:
-            self.transport.write(manifest, self.transport.read(manifest))
-        except ArtifactNotFound:
-            return False
+        self.transport.write(f"{address}/{FILE_NAME}", known.to_json())
         return True
 
-    def _fetch(self, address: str, file: ArtifactFile, into: Path, *, own: bool) -> None:
+    def _known(self, address: str, digest: str) -> Manifest | None:
+        """Read the manifest of content that may be here; None where it is not, or cannot be read."""
+        try:
+            return Manifest.from_json(self.transport.read(f"{address}/{FILE_NAME}"), digest)
+        except (ArtifactNotFound, ArtifactCorrupt, ArtifactRefused):
+            return None
+
+    def _gathered(self, manifest: Manifest, into: Path, *, own: bool) -> Path:
+        """Show registered files, verified, as an artifact's: linked on a local root, else fetched."""
+
+        def gather(file: ArtifactFile) -> None:
+            key = _inside(manifest.at[file.path])
+            local = self.transport.local(key)
+            try:
+                if local is None:
+                    self._fetch(key, file, into, own=own)
+                else:
+                    _shown(local, file, into / _inside(file.path))
+            except ArtifactCorrupt as error:
+                raise ArtifactCorrupt(
+                    f"{self.root}/{key} has changed since it was registered as artifact {manifest.digest[:12]}. Register "
+                    "it again, or bring back what it was."
+                ) from error
+
+        in_parallel(gather, manifest.files)
+        return into
+
+    def _fetch(self, key: str, file: ArtifactFile, into: Path, *, own: bool) -> None:
         def download(path: Path) -> None:
-            _verify(path, file, self.transport.download(f"{address}/{file.path}", path))
+            _verify(path, file, self.transport.download(key, path))
 
         path = into / _inside(file.path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -201,6 +246,16 @@ def _verified_in_place(directory: Path, files: tuple[ArtifactFile, ...]) -> Path
             raise ArtifactNotFound(f"Nothing is stored at {path}.")
         _verify(path, file)
     return directory
+
+
+def _shown(path: Path, file: ArtifactFile, target: Path) -> None:
+    """Verify a file, and link to it: it is another's, so it is neither copied nor made read-only."""
+    if not path.is_file():
+        raise ArtifactNotFound(f"Nothing is stored at {path}.")
+    _verify(path, file)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.is_symlink():
+        target.symlink_to(path)
 
 
 def _linked(directory: Path, files: tuple[ArtifactFile, ...], into: Path) -> Path:

@@ -51,6 +51,10 @@ class Transport(Protocol):
         """Fetch an object into a local file; give the SHA-256 of what arrived, in hex."""
         ...
 
+    def hashed(self, key: str) -> tuple[int, str]:
+        """Read an object through; give its bytes and its SHA-256, in hex."""
+        ...
+
     def local(self, key: str) -> Path | None:
         """Give the local path of a key on a local root; None where bytes must be fetched."""
         ...

@@ -1,5 +1,6 @@
 """Promises of every transport, held by each on a real store."""
 
+import hashlib
 import os
 import threading
 import time
@@ -121,6 +122,8 @@ def test_lists_in_order_and_deletes(transport):
     transport.delete([])
     assert list(transport.list("runs")) == []
     assert list(transport.list("nothing")) == []
+    transport.write("file", b"1")
+    assert list(transport.list("file")) == list(transport.scan("file")) == []
 
 
 def test_rclone_moves_bytes_but_overwrites(rclone, request, tmp_path):
@@ -242,3 +245,12 @@ def test_folders(transport):
         transport.write(f"names/{name}", b"1")
     assert list(transport.folders("names")) == ["a", "b"]
     assert list(transport.folders("nothing")) == []
+
+
+def test_hashes_what_lies_there(transport):
+    """Size and SHA-256 of an object are told without keeping a copy; of nothing there are none."""
+    content = os.urandom(3_000_000)
+    transport.write("raw/a.bin", content)
+    assert transport.hashed("raw/a.bin") == (3_000_000, hashlib.sha256(content).hexdigest())
+    with pytest.raises(ArtifactNotFound):
+        transport.hashed("raw/none")
