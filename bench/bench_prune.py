@@ -29,7 +29,8 @@ from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState  # noqa: 
 from tests.servers.ceph import ceph  # noqa: E402
 
 PROBE = """
-import json, resource, sys, time
+import json, sys, time
+from pathlib import Path
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.caching.cache import StepCache
@@ -43,12 +44,17 @@ root, options, days = sys.argv[1], json.loads(sys.argv[2]), float(sys.argv[3])
 transport = open_transport(root, options)
 stack = Stack(ArtifactStore(root, transport), default_registry(), StepCache(transport), StepRunRecords(transport),
               clock=lambda: time.time() + days * DAY)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def kilobytes(name):
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1])
+
+before = kilobytes("VmRSS")
 begun, cpu = time.perf_counter(), time.process_time()
 report = prune(stack, Retention(older_than=90 * DAY))
 print(json.dumps({
     "seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu,
-    "added": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
+    "added": (kilobytes("VmHWM") - before) / 1024,
     "kept": report.kept.artifacts, "condemned": report.condemned.artifacts, "deleted": report.deleted.artifacts}))
 """
 
