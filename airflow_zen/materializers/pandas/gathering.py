@@ -13,6 +13,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from airflow_zen.errors import ArtifactRefused
+from airflow_zen.materializers.arrow.parquet import MOST_ROWS_IN_A_GROUP
 from airflow_zen.materializers.pandas.columns import restore
 from airflow_zen.materializers.pandas.stored import Note, one_array
 
@@ -67,8 +68,11 @@ class Gathered:
         return pd.DataFrame(columns, index=pd.RangeIndex(self.rows), copy=False)
 
     def _series(self, name: str, note: Note | None) -> pd.Series:
-        column = self.take(name)
-        values = restore(one_array(column) if note else column, note or {})
+        # As an argument a column is nobody's but the conversion's, and gone after it.
+        values = restore(one_array(self.take(name)) if note else self.take(name), note or {})
+        if self.rows > MOST_ROWS_IN_A_GROUP:
+            # Arrow would keep what is gone for columns of its own, and none are coming.
+            pa.default_memory_pool().release_unused()
         series: pd.Series = pd.Series(values, dtype=values.dtype, copy=False)
         return series
 
