@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.artifacts import obstore_options
-from airflow_zen.artifacts.parallel import in_parallel, publish_files
+from airflow_zen.artifacts.parallel import THREADS, in_parallel, publish_files
 from airflow_zen.artifacts.refusals import explained
 from airflow_zen.artifacts.root import relative_key
 from airflow_zen.artifacts.stored_object import StoredObject
@@ -21,6 +21,9 @@ _CHUNK = 8 * 1024 * 1024
 # Large enough to leave Python seldom, small enough to be hashed while it is still in the processor's cache.
 _PASSING = 1024 * 1024
 _SINGLE_PUT = 16 * 1024 * 1024
+# Parts that are on their way at once, of all files of an artifact together: each is in memory until it arrived.
+_PARTS = 12
+_LEAST_PARTS = 2
 
 
 class ObstoreTransport:
@@ -109,7 +112,9 @@ class ObstoreTransport:
 
     def publish(self, directory: Path, prefix: str, last: str) -> None:
         """Upload the files in parallel, then the last one."""
-        publish_files(directory, last, lambda path, name: self._upload(path, f"{prefix}/{name}"))
+        large = sum(_is_large(path) for path in directory.rglob("*"))
+        parts = max(_LEAST_PARTS, _PARTS // max(1, min(large, THREADS)))
+        publish_files(directory, last, lambda path, name: self._upload(path, f"{prefix}/{name}", parts))
 
     def copy(self, prefix: str, url: str, names: Iterable[str]) -> None:
         """Copy on the server."""
@@ -165,7 +170,11 @@ class ObstoreTransport:
         with suppress(FileNotFoundError):
             self._obstore.delete(self._store, key)
 
-    def _upload(self, path: Path, key: str) -> None:
-        multipart = path.stat().st_size > _SINGLE_PUT
+    def _upload(self, path: Path, key: str, parts: int) -> None:
+        options = {"use_multipart": _is_large(path), "chunk_size": _CHUNK, "max_concurrency": parts}
         with explained(self.root):
-            self._obstore.put(self._store, key, path, use_multipart=multipart, chunk_size=_CHUNK)
+            self._obstore.put(self._store, key, path, **options)
+
+
+def _is_large(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > _SINGLE_PUT

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_THREADS = 8
+THREADS = 8
 
 
 def in_parallel(work: Callable[[T], object], items: Iterable[T]) -> None:
@@ -19,7 +19,7 @@ def in_parallel(work: Callable[[T], object], items: Iterable[T]) -> None:
         for item in todo:
             work(item)
         return
-    with ThreadPoolExecutor(min(_THREADS, len(todo))) as pool:
+    with ThreadPoolExecutor(min(THREADS, len(todo))) as pool:
         for done in [pool.submit(work, item) for item in todo]:
             done.result()
 
