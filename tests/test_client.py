@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk import dag
 
 import airflow_zen
-from airflow_zen import Artifact, Output, ml_step
+from airflow_zen import Artifact, Each, Output, ml_step
 from airflow_zen.artifacts.difference import Change
 from airflow_zen.errors import ArtifactNameError, ArtifactNotFound, ArtifactRefused, MetadataError
 from airflow_zen.settings import open_stack
@@ -135,11 +135,35 @@ def test_lineage_of_what_was_reused():
     """Above an artifact made from reused data is the run that made the data."""
     run_dag(flights(), run_id="r1")
     run_dag(flights(), run_id="r2", conf={"zen": {"recompute": ["split"]}})
-    open_stack().names  # noqa: B018
     airflow_zen.save_artifact(table(1), "train")
     run_dag(flights(), run_id="r3", conf={"zen": {"recompute": ["split"]}})
     upstream = airflow_zen.artifact("train").lineage().upstream
     assert [(run.task_id, run.dag_run_id) for run in upstream] == [("split", "r3"), ("load", "r1")]
+
+
+def test_lineage_leads_through_mapped_steps_and_lists():
+    """Above are the instances of a mapped step that were read, and the step whose list they were mapped over."""
+
+    @ml_step
+    def parts() -> Annotated[list[int], Each]:
+        return [1, 2]
+
+    @ml_step
+    def double(x: int) -> int:
+        return 2 * x
+
+    @ml_step
+    def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    @dag(dag_id="mapped", schedule=None, start_date=datetime(2026, 1, 1))
+    def mapped():
+        total(double.expand(x=parts()))
+
+    run_dag(mapped())
+    upstream = airflow_zen.artifact("mapped/total").lineage().upstream
+    assert [run.task_id for run in upstream] == ["total", "double", "double", "parts"]
+    assert [run.task_id for run in airflow_zen.artifact("mapped/double[1]").lineage().downstream] == ["total"]
 
 
 def test_versions_are_compared():

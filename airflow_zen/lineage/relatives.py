@@ -34,7 +34,8 @@ def relatives(
 
 
 def _upstream(version: ArtifactVersion, names: ArtifactNames, records: StepRunRecords) -> list[StepRun]:
-    """Find the run that made each artifact, by the name and digest under which it was read; those unknown end the walk."""
+    """Find the run that made each artifact; one whose maker is not known ends the walk."""
+    makers = _Makers(names, records)
     found: dict[StepRunId, StepRun] = {}
     todo = [version.origin]
     while todo:
@@ -42,18 +43,35 @@ def _upstream(version: ArtifactVersion, names: ArtifactNames, records: StepRunRe
         if run is None or run.id in found:
             continue
         found[run.id] = run
-        todo += [origin for ref in run.inputs.values() if (origin := _origin(ref, run, names))]
+        todo += filter(None, (makers.of(ref, run) for ref in run.inputs.values()))
     return list(found.values())
 
 
-def _origin(ref: ArtifactRef, reader: StepRun, names: ArtifactNames) -> str:
-    """Say which step run made what was read: the ref says it of what was reused, else its version does."""
-    if ref.origin:
-        return ref.origin
-    try:
-        return names.get(ref.name, ref.digest).origin
-    except ArtifactNotFound:
-        return ""
+class _Makers:
+    """Know which step run made what was read: a reused ref says it, else the version of its name.
+
+    What has no version of that name, as the instances of a mapped step and the elements of a list, was made in the
+    reader's own DAG run; its records are read once.
+    """
+
+    def __init__(self, names: ArtifactNames, records: StepRunRecords) -> None:
+        self._names, self._records = names, records
+        self._by_content: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
+
+    def of(self, ref: ArtifactRef, reader: StepRun) -> str:
+        if ref.origin:
+            return ref.origin
+        try:
+            return self._names.get(ref.name, ref.digest).origin
+        except ArtifactNotFound:
+            return self._of_run(reader.id.dag_id, reader.id.run_id).get((ref.name, ref.digest), "")
+
+    def _of_run(self, dag_id: str, run_id: str) -> dict[tuple[str, str], str]:
+        if (dag_id, run_id) not in self._by_content:
+            runs = self._records.of(dag_id, run_id)
+            made = {(ref.name, ref.digest): str(run.id) for run in runs for ref in run.outputs.values()}
+            self._by_content[dag_id, run_id] = made
+        return self._by_content[dag_id, run_id]
 
 
 def _record(origin: str, records: StepRunRecords) -> StepRun | None:
