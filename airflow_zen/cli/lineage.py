@@ -48,7 +48,8 @@ def draw(args: Any) -> None:
 
 
 def _delivered(stack: Stack, recorder: MlflowRecorder) -> tuple[list[StepRunId], dict[StepRunId, str]]:
-    """Settle turn by turn until nothing more goes."""
+    """Settle turn by turn until nothing more goes; what was set aside is tried again."""
+    stack.records.owe_refused()
     delivered: list[StepRunId] = []
     failed: dict[StepRunId, str] = {}
     while True:
@@ -56,7 +57,7 @@ def _delivered(stack: Stack, recorder: MlflowRecorder) -> tuple[list[StepRunId],
         if delivery is None:
             raise SystemExit("Another process is delivering at this moment. Try again in a minute.")
         delivered += delivery.delivered
-        failed = dict(delivery.failed)
+        failed |= dict(delivery.failed)
         if not delivery.delivered:
             return delivered, failed
 

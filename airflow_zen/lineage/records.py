@@ -13,13 +13,17 @@ from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactNotFound
 from airflow_zen.lineage.ended import EndedDagRun
 from airflow_zen.lineage.step_run import StepRun, StepRunId
-from airflow_zen.lineage.turn import turn
+from airflow_zen.lineage.turn import Turn, turn
 
 _RUNS = "runs"
 _UNDELIVERED = "undelivered"
+_REFUSED = "refused"
 _ENDED = "ended"
 _TURN = "undelivered.turn.json"
 _READERS = 16
+
+# So often MLflow may refuse a record before it is set aside.
+_REFUSALS = 3
 
 
 class StepRunRecords:
@@ -66,8 +70,27 @@ class StepRunRecords:
         return any(True for _ in self._transport.list(f"{_UNDELIVERED}/{folder(dag_id)}/{folder(run_id)}"))
 
     def mark_delivered(self, run: StepRunId) -> None:
-        """Forget that a record was owed."""
-        self._transport.delete([_marker(run)])
+        """Forget that a record was owed, or refused."""
+        self._transport.delete([_marker(run), _marker(run, _REFUSED)])
+
+    def refuse(self, run: StepRunId, reason: str) -> bool:
+        """Note why the lineage server refuses a record; the third time it is owed no more, but set aside: tell whether."""
+        try:
+            times = int(json.loads(self._transport.read(_marker(run, _REFUSED)))["times"]) + 1
+        except ArtifactNotFound:
+            times = 1
+        note = {"record": record_key(run), "times": times, "reason": reason}
+        self._transport.write(_marker(run, _REFUSED), json.dumps(note, ensure_ascii=False, indent=1).encode())
+        if times >= _REFUSALS:
+            self._transport.delete([_marker(run)])
+        return times >= _REFUSALS
+
+    def owe_refused(self) -> None:
+        """Owe again what was set aside."""
+        for key in list(self._transport.list(_REFUSED)):
+            with suppress(ArtifactNotFound):
+                record = json.loads(self._transport.read(key))["record"]
+                self._transport.write(_UNDELIVERED + key.removeprefix(_REFUSED), record.encode())
 
     def put_ended(self, run: EndedDagRun) -> None:
         """Keep in mind that a DAG run has ended, until MLflow shows it so."""
@@ -83,7 +106,7 @@ class StepRunRecords:
         """Forget the end of a DAG run, which MLflow shows now."""
         self._transport.delete([_ended_key(run)])
 
-    def delivery_turn(self, clock: Callable[[], float]) -> AbstractContextManager[bool]:
+    def delivery_turn(self, clock: Callable[[], float]) -> AbstractContextManager[Turn | None]:
         """Take the turn to deliver, so that two processes do not make the same run twice; see `turn`."""
         return turn(self._transport, _TURN, clock)
 
@@ -100,8 +123,8 @@ def _ended_key(run: EndedDagRun) -> str:
     return f"{_ENDED}/{folder(run.dag_id)}/{folder(run.run_id)}.json"
 
 
-def _marker(run: StepRunId) -> str:
-    return f"{_UNDELIVERED}/{folder(run.dag_id)}/{folder(run.run_id)}/{_leaf(run)}"
+def _marker(run: StepRunId, kind: str = _UNDELIVERED) -> str:
+    return f"{kind}/{folder(run.dag_id)}/{folder(run.run_id)}/{_leaf(run)}"
 
 
 def _leaf(run: StepRunId) -> str:

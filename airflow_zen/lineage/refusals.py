@@ -20,6 +20,11 @@ class MlflowRefused(LineageError):
         self.error_code = error_code
 
     @property
+    def about_the_request(self) -> bool:
+        """Tell a fault of what was asked from one of the server, or of our permissions."""
+        return 400 <= self.status < 500 and self.status not in {401, 403, 408, 429}
+
+    @property
     def missing(self) -> bool:
         """Tell whether the thing asked for does not exist."""
         return self.error_code == "RESOURCE_DOES_NOT_EXIST"

@@ -11,8 +11,9 @@ from airflow_zen.lineage.close import close_parent
 from airflow_zen.lineage.ended import EndedDagRun
 from airflow_zen.lineage.mlflow import MlflowRecorder
 from airflow_zen.lineage.records import StepRunRecords
-from airflow_zen.lineage.refusals import MlflowAway
+from airflow_zen.lineage.refusals import MlflowAway, MlflowRefused
 from airflow_zen.lineage.step_run import StepRunId
+from airflow_zen.lineage.turn import Turn
 
 log = logging.getLogger("airflow_zen.lineage")
 
@@ -40,8 +41,10 @@ def settle(recorder: MlflowRecorder, records: StepRunRecords, clock: Callable[[]
     with records.delivery_turn(clock) as mine:
         if not mine:
             return None
-        delivery = deliver(recorder, records)
+        delivery = deliver(recorder, records, mine)
         for run in records.ended():
+            if not mine.lasts:
+                break
             try:
                 show_end(recorder, records, run)
             except MlflowAway as error:
@@ -66,16 +69,17 @@ def show_end(recorder: MlflowRecorder, records: StepRunRecords, run: EndedDagRun
         records.forget_ended(run)
 
 
-def deliver(recorder: MlflowRecorder, records: StepRunRecords) -> Delivery:
-    """Replay undelivered step run records into MLflow, and mark them delivered; at most 500.
+def deliver(recorder: MlflowRecorder, records: StepRunRecords, turn: Turn | None = None) -> Delivery:
+    """Replay undelivered step run records into MLflow, and mark them delivered; at most 500, and while `turn` lasts.
 
     A record that MLflow has in part is completed; one that it has in full is left as it is. Stops at
-    the first sign that the server is away; a record that it refuses does not hold up the others.
+    the first sign that the server is away; a record that it refuses does not hold up the others, and is
+    set aside when it does so again and again.
     """
     delivered: list[StepRunId] = []
     failed: list[tuple[StepRunId, str]] = []
     for run in records.undelivered():
-        if len(delivered) == _MOST:
+        if len(delivered) == _MOST or (turn and not turn.lasts):
             break
         try:
             recorder.replay(run)
@@ -85,7 +89,16 @@ def deliver(recorder: MlflowRecorder, records: StepRunRecords) -> Delivery:
         except (ZenError, OSError, KeyError) as error:
             log.warning("%s could not be delivered to MLflow: %s", run.id, error)
             failed.append((run.id, str(error)))
+            if _for_good(error) and records.refuse(run.id, str(error)):
+                log.warning("%s is set aside until `airflow zen lineage sync` is called: %s", run.id, error)
             continue
         records.mark_delivered(run.id)
         delivered.append(run.id)
     return Delivery(tuple(delivered), tuple(failed))
+
+
+def _for_good(error: Exception) -> bool:
+    """Tell a fault of the record from one of the server, the store or our permissions, which may be mended."""
+    if isinstance(error, MlflowRefused):
+        return error.about_the_request
+    return isinstance(error, KeyError)

@@ -25,9 +25,6 @@ from airflow_zen.lineage.user_calls import CALL_TAG, CALLS, FILES, STEP, UserCal
 
 log = logging.getLogger("airflow_zen.lineage")
 
-# Such a refusal is about us or the server, and not about the call.
-_OURS = frozenset({401, 403, 408, 429})
-
 
 @dataclass
 class _Sending:
@@ -92,7 +89,7 @@ class UserReplay:
         try:
             self._do(real, sending)
         except MlflowRefused as error:
-            if error.status in _OURS or error.status >= 500:
+            if not error.about_the_request:
                 raise
             if call.api == "LogOutputs" and "IntegrityError" in str(error):
                 return

@@ -10,6 +10,7 @@ from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.lineage.ended import EndedDagRun
 from airflow_zen.lineage.step_run import StepState
 from airflow_zen.lineage.sync import deliver, settle
+from airflow_zen.lineage.turn import Turn
 from tests.servers.process import free_port
 
 pytestmark = pytest.mark.server
@@ -114,6 +115,30 @@ def test_a_refused_record_does_not_hold_up_the_others(recorder, records, step, e
     delivery = deliver(recorder, records)
     assert [run.task_id for run in delivery.delivered] == ["b"]
     assert [run.id.task_id for run in records.undelivered()] == ["a"]
+
+
+def test_a_record_that_is_refused_for_good(recorder, records, step, ended, ref):
+    """A record that MLflow refuses three times is owed no more; it is set aside with the reason until it is asked for."""
+    from dataclasses import replace
+
+    broken = ended(step("a"), outputs={"o": replace(ref("x"), uri="s3://" + "x" * 70_000)})
+    records.put(broken, delivered=False)
+    for left in (1, 1, 0):
+        assert [run for run, _ in deliver(recorder, records).failed] == [broken.id]
+        assert len(list(records.undelivered())) == left
+    records.owe_refused()
+    assert len(list(records.undelivered())) == 1
+    records.put(ended(step("a")), delivered=False)
+    assert deliver(recorder, records).delivered == (broken.id,)
+    records.owe_refused()
+    assert list(records.undelivered()) == []
+
+
+def test_a_delivery_ends_with_its_turn(recorder, records, step, ended):
+    """A delivery whose turn is nearly over leaves the rest to the next one."""
+    records.put(ended(step("a")), delivered=False)
+    assert deliver(recorder, records, Turn(10.0, lambda: 11.0)).delivered == ()
+    assert len(list(records.undelivered())) == 1
 
 
 @pytest.mark.slow

@@ -17,23 +17,23 @@ def test_one_of_many_has_the_turn(transport):
         gate.wait()
         with turn(transport, "t.json", lambda: 1.0) as mine:
             done.wait()
-            return mine
+            return bool(mine)
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(ask, range(8))) == 1
 
 
 def test_the_turn_is_given_back(transport):
-    """After the block, also after an error in it, the next one gets the turn, and nothing is left in the store."""
+    """After the block, also after an error in it, the next one gets the turn, and no more is left than its number."""
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), turn(transport, "t.json", lambda: 1.0) as mine:
             assert mine
             1 / 0  # noqa: B018
-    assert not transport.exists("t.json")
+    assert list(transport.list("t")) == ["t/000000000002.json"]
 
 
 def test_a_dead_holder_is_not_waited_for(transport):
-    """Who died with the turn loses it after a quarter of an hour; who took it over keeps it."""
+    """Who died with the turn loses it after a quarter of an hour; who took it over keeps it when the dead come back."""
     dead = turn(transport, "t.json", lambda: 0.0)
     assert dead.__enter__()
     with turn(transport, "t.json", lambda: 899.0) as early:
@@ -41,7 +41,40 @@ def test_a_dead_holder_is_not_waited_for(transport):
     with turn(transport, "t.json", lambda: 901.0) as late:
         assert late
         dead.__exit__(None, None, None)
-        assert transport.exists("t.json")
+        with turn(transport, "t.json", lambda: 902.0) as third:
+            assert not third
+
+
+def test_two_take_over_at_once(transport):
+    """Of many that find the turn of the dead at the same moment exactly one gets it."""
+    dead = turn(transport, "t.json", lambda: 0.0)
+    dead.__enter__()
+    gate, done = Barrier(8), Barrier(8)
+
+    class Together(LocalTransport):
+        def create(self, key, data):
+            gate.wait()
+            super().create(key, data)
+
+    together = Together(str(transport.root))
+
+    def ask(_):
+        with turn(together, "t.json", lambda: 901.0) as mine:
+            done.wait()
+            return bool(mine)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(ask, range(8))) == 1
+
+
+def test_nothing_is_begun_at_the_end_of_a_turn(transport):
+    """A holder is told to begin nothing new long before others may take its turn for that of the dead."""
+    now = [0.0]
+    with turn(transport, "t.json", lambda: now[0]) as mine:
+        now[0] = 599.0
+        assert mine.lasts
+        now[0] = 601.0
+        assert not mine.lasts
 
 
 def test_a_store_without_conditional_writes(root):
@@ -49,6 +82,7 @@ def test_a_store_without_conditional_writes(root):
 
     class Overwriting(LocalTransport):
         def create(self, key, data):
+            settled.wait()
             self.write(key, data)
             settled.wait()
 
@@ -59,7 +93,7 @@ def test_a_store_without_conditional_writes(root):
     def ask(_):
         with turn(transport, "t.json", lambda: 1.0) as mine:
             left.wait()
-            return mine
+            return bool(mine)
 
     with ThreadPoolExecutor(2) as pool:
         assert sum(pool.map(ask, range(2))) == 1
