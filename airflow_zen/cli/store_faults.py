@@ -16,8 +16,9 @@ _REMEDIES = {
     "InvalidAccessKeyId": "The store does not know this access key. Correct the key id in {credentials}.",
     "SignatureDoesNotMatch": "The secret is not the one of this access key. Correct the secret in {credentials}.",
     "NoSuchBucket": "There is no bucket {bucket!r} at this endpoint. Create it, or correct {root}.",
-    "AccessDenied": "The key may not do this. Allow it s3:PutObject, s3:GetObject, s3:DeleteObject and s3:ListBucket "
-    "on bucket {bucket!r}, or use another in {credentials}.",
+    # Some stores say so of a wrong key too.
+    "AccessDenied": "The store refuses this key. Correct key and secret in {credentials}, or allow the key s3:PutObject, "
+    "s3:GetObject, s3:DeleteObject and s3:ListBucket on bucket {bucket!r}.",
     "AuthorizationHeaderMalformed": "The bucket is in another region. Set region_name in {credentials} to its own.",
     "PermanentRedirect": "The bucket is in another region. Set region_name in {credentials} to its own.",
     "IllegalLocationConstraintException": "The bucket is in another region. Set region_name in {credentials} to its own.",
