@@ -24,7 +24,7 @@ def recorded_ancestry(digest: str, transport: Transport) -> Ancestry:
     made: dict[str, list[FoundRun]] = defaultdict(list)
     for run in _records(transport):
         if run.cache != "hit" and run.state is StepState.FINISHED:
-            found = _found(run)
+            found = as_found(run)
             for artifact in found.outputs:
                 made[artifact.digest].append(found)
     makers = sorted(made[short_digest(digest)], key=lambda run: run.started)
@@ -46,7 +46,8 @@ def _read(transport: Transport, key: str) -> StepRun | None:
         return None
 
 
-def _found(run: StepRun) -> FoundRun:
+def as_found(run: StepRun) -> FoundRun:
+    """Tell a record as MLflow's runs are told; its id is the step run's."""
     return FoundRun(
         run_id=str(run.id),
         experiment_id="",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airflow_zen.artifacts.names import ArtifactNames
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import ArtifactVersion
 from airflow_zen.errors import ArtifactNotFound
-from airflow_zen.lineage.limits import short_digest
-from airflow_zen.lineage.queries import FoundArtifact, FoundRun, Server, runs_that_read
+from airflow_zen.lineage.queries import FoundRun, Server, runs_that_read
+from airflow_zen.lineage.recorded import as_found
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.step_run import StepRun, StepRunId
 
@@ -30,7 +30,7 @@ def relatives(
     Raises `LineageError` where MLflow is away.
     """
     upstream = _upstream(version, names, records)
-    return Relatives(tuple(_found(run) for run in upstream), tuple(_readers(version, records, server)))
+    return Relatives(tuple(_unlinked(run) for run in upstream), tuple(_readers(version, records, server)))
 
 
 def _upstream(version: ArtifactVersion, names: ArtifactNames, records: StepRunRecords) -> list[StepRun]:
@@ -84,24 +84,12 @@ def _record(origin: str, records: StepRunRecords) -> StepRun | None:
 def _readers(version: ArtifactVersion, records: StepRunRecords, server: Server | None) -> list[FoundRun]:
     dag_id, _, run_id = version.dag_run.partition("/")
     here = list(records.of(dag_id, run_id)) if run_id else []
-    mine = [_found(run) for run in here if any(ref.digest == version.ref.digest for ref in run.inputs.values())]
+    mine = [_unlinked(run) for run in here if any(ref.digest == version.ref.digest for ref in run.inputs.values())]
     theirs = runs_that_read(version.ref.digest, server) if server else []
     known = {(run.dag_id, run.dag_run_id, run.task_id) for run in theirs}
     return [*theirs, *(run for run in mine if (run.dag_id, run.dag_run_id, run.task_id) not in known)]
 
 
-def _found(run: StepRun) -> FoundRun:
-    """Tell a record as MLflow's runs are told, without MLflow's ids."""
-    return FoundRun(
-        run_id="",
-        experiment_id="",
-        name=run.id.task_id,
-        dag_id=run.id.dag_id,
-        dag_run_id=run.id.run_id,
-        task_id=run.id.task_id,
-        state=str(run.state),
-        started=run.started,
-        cached=run.cache == "hit",
-        inputs=tuple(FoundArtifact(ref.name, short_digest(ref.digest)) for ref in run.inputs.values()),
-        outputs=tuple(FoundArtifact(ref.name, short_digest(ref.digest)) for ref in run.outputs.values()),
-    )
+def _unlinked(run: StepRun) -> FoundRun:
+    """Tell a record without an id: it is no run of MLflow's."""
+    return replace(as_found(run), run_id="")
