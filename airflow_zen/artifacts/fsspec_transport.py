@@ -132,9 +132,11 @@ class FsspecTransport:
             yield StoredObject(self._key(path), int(found[path]["size"] or 0), _written(found[path]))
 
     def first(self, prefix: str, after: str = "") -> str | None:
-        """Ask S3 for one key; list everything where the filesystem knows no better."""
+        """Ask S3 or Google for one key; list everything where the filesystem knows no better."""
         if hasattr(self.fs, "call_s3"):
             return self._first_of_s3(prefix, after)
+        if self.root.startswith(("gs://", "gcs://")):
+            return self._first_of_google(prefix, after)
         return next((key for key in self.list(prefix) if key > after), None)
 
     def folders(self, prefix: str) -> Iterator[str]:
@@ -159,6 +161,16 @@ class FsspecTransport:
         with explained(self.root):
             page = self.fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=path, MaxKeys=1, **start)
         return next((self._key(f"{bucket}/{entry['Key']}") for entry in page.get("Contents", ())), None)
+
+    def _first_of_google(self, prefix: str, after: str) -> str | None:
+        bucket, _, path = self._path(f"{prefix}/").partition("/")
+        # Google begins with the key itself, where S3 begins after it: of two one is wanted.
+        start = {"startOffset": self._path(after).partition("/")[2]} if after else {}
+        asked = {"prefix": path, "maxResults": 2, **start}
+        with explained(self.root):
+            page = self.fs.call("GET", "b/{}/o", bucket, json_out=True, **asked)
+        keys = (self._key(f"{bucket}/{entry['name']}") for entry in page.get("items", ()))
+        return next((key for key in keys if key != after), None)
 
     def _path(self, key: str) -> str:
         return f"{self.base}/{key}"
