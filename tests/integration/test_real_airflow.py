@@ -18,9 +18,10 @@ import pytest
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.cli.airflow_api import AirflowApi, DagRun
 from airflow_zen.cli.local_parts import environment
-from airflow_zen.cli.local_stack import down, up
+from airflow_zen.cli.local_stack import down, status, up
 from airflow_zen.cli.stack_state import Layout
 from airflow_zen.cli.web import WebError, call
+from tests.servers.mlflow_server import tracked_at
 
 pytestmark = [pytest.mark.timeout(600)]
 
@@ -63,8 +64,14 @@ class Deployment:
             time.sleep(1)
         while call("GET", f"{self.airflow.url}/api/v2/backfills/{number}")["completed_at"] is None:
             assert time.monotonic() < deadline, "the backfill did not end"
+            self.revive()
             time.sleep(0.5)
         return number
+
+    def revive(self) -> None:
+        """Start the scheduler again where it has ended: Airflow 3.3.2's does, with ObjectDeletedError, beside a backfill."""
+        if "scheduler" not in status(self.layout.directory).running():
+            up(self.layout.directory, self.layout.dags, self.environment)
 
     def xcom(self, run: DagRun, task_id: str, map_index: int = -1, key: str = "return_value") -> Any:
         return self.airflow.xcom(run, self.tasks(run)[task_id, map_index], key)
@@ -109,9 +116,8 @@ def mlflow(deployment):
     os.environ.update({name: deployment.environment[name] for name in variables})
     import mlflow
 
-    mlflow.set_tracking_uri(deployment.mlflow_uri)
-    yield mlflow
-    mlflow.set_tracking_uri(None)
+    with tracked_at(deployment.mlflow_uri):
+        yield mlflow
     for name, value in before.items():
         os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
 

@@ -15,6 +15,7 @@ import pytest
 
 from airflow_zen.lineage.sync import settle
 from tests.servers.flaky import Failure, flaky
+from tests.servers.mlflow_server import tracked_at
 from tests.servers.process import free_port
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
@@ -221,8 +222,8 @@ mlflow.log_metric("r2", 1.0, model_id=info.model_id)
     assert (found.name, found.params["p"], str(found.status)) == ("line", "1", "READY")
     assert found.source_run_id == run.info.run_id
     assert [(metric.key, metric.value) for metric in found.metrics] == [("r2", 1.0)]
-    mlflow.set_tracking_uri(client.tracking_uri)
-    loaded = mlflow.pyfunc.load_model(f"models:/{found.model_id}")
+    with tracked_at(client.tracking_uri):
+        loaded = mlflow.pyfunc.load_model(f"models:/{found.model_id}")
     assert loaded.predict([[3.0]]) == pytest.approx([6.0])
     assert loaded.metadata.model_id == found.model_id
 

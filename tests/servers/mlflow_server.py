@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from subprocess import Popen
@@ -69,6 +70,22 @@ class MlflowServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+@contextmanager
+def tracked_at(uri: str) -> Iterator[None]:
+    """Let MLflow's client in this process speak to one server, and then to whom it spoke before."""
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        # It sets the variable too, and leaves it there.
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        os.environ.update({"MLFLOW_TRACKING_URI": before} if before is not None else {})
 
 
 def mlflow_server(
