@@ -47,6 +47,10 @@ class StoreRefused(ZenError, PermissionError):
     """The artifact root's store refuses the credentials, has no such bucket, or has it in another region."""
 
 
+class StoreAway(ZenError, ConnectionError):
+    """The artifact root's store does not answer, or answers that it cannot now."""
+
+
 class AlreadyExists(ZenError, FileExistsError):
     """A write that must create found the key taken."""
 

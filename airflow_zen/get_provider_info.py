@@ -143,23 +143,42 @@ _OPTIONS |= {
     ),
 }
 
+
+def _text(label: str, description: str, kind: str = "") -> dict[str, Any]:
+    schema = {"type": ["string", "null"]} | ({"format": kind} if kind else {})
+    return {"label": label, "description": description, "schema": schema}
+
+
 _MLFLOW_CONNECTION = {
     "connection-type": "mlflow",
     "hook-class-name": "airflow_zen.hooks.mlflow.MlflowHook",
     "hook-name": "MLflow",
     "ui-field-behaviour": {
-        "hidden-fields": ["schema", "port"],
+        "hidden-fields": ["schema"],
         "relabeling": {"host": "Tracking URI", "login": "User name", "password": "Password"},
-        "placeholders": {"host": "http://mlflow:5000"},
+        "placeholders": {
+            "host": "https://mlflow.example.com",
+            "port": "5000, where the tracking URI does not say it",
+            "login": "empty with a bearer token (Extra Fields), or where everyone may write",
+        },
     },
     "conn-fields": {
-        "token": {
-            "label": "Bearer token",
-            "schema": {"type": ["string", "null"], "format": "password"},
+        "token": _text(
+            "Bearer token", "For a server, or a proxy before it, that takes a token. Leave user name empty.", "password"
+        ),
+        "server_cert_path": _text(
+            "CA bundle",
+            "Path of a PEM file, on every machine that runs Airflow: the CA that signed the server's certificate.",
+        ),
+        "client_cert_path": _text(
+            "Client certificate",
+            "Path of a PEM file with a certificate and its key, on every machine that runs Airflow, where the server asks for one.",
+        ),
+        "insecure_tls": {
+            "label": "Trust any certificate",
+            "description": "Whoever is in between can then read the password. A CA bundle is better.",
+            "schema": {"type": ["boolean", "null"], "default": False},
         },
-        "workspace": {"label": "Workspace", "schema": {"type": ["string", "null"]}},
-        "insecure_tls": {"label": "Skip TLS verification", "schema": {"type": ["boolean", "null"], "default": False}},
-        "server_cert_path": {"label": "CA bundle (path)", "schema": {"type": ["string", "null"]}},
-        "client_cert_path": {"label": "Client certificate (path)", "schema": {"type": ["string", "null"]}},
+        "workspace": _text("Workspace", "Where the server has workspaces; its default one where this is empty."),
     },
 }

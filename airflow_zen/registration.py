@@ -14,7 +14,10 @@ from airflow_zen.stack import Stack
 
 # What the root keeps itself (docs/format.md), and changes or deletes as it likes.
 _OWN = frozenset(
-    {"artifacts", "names", "tags", "cache", "runs", "undelivered", "ended", "prune", "probe", "mlflow", ".staging"}
+    {
+        *("artifacts", "previews", "names", "tags", "cache", "runs", "undelivered", "undelivered.turn", "refused"),
+        *("ended", "prune", "probe", "mlflow", ".staging"),
+    }
 )
 
 

@@ -23,6 +23,7 @@ from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.tracking_server import TrackingServer
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.options import Options, default_root, find_options
+from airflow_zen.progress import Moved, unseen
 from airflow_zen.stack import Stack
 from airflow_zen.stacks_file import DEFAULT
 
@@ -74,10 +75,13 @@ class Settings:
         return f"[zen] {option}" if self.stack == DEFAULT else f"{option} of stack {self.stack!r}"
 
 
-def open_stack(settings: Settings | None = None, *, lineage: bool = True) -> Stack:
-    """Build the stack of this deployment, in the process that will use it; without `lineage` for who records none."""
+def open_stack(settings: Settings | None = None, *, lineage: bool = True, moved: Moved = unseen) -> Stack:
+    """Build the stack of this deployment, in the process that will use it; without `lineage` for who records none.
+
+    `moved` is told of the bytes that come from the store and go there.
+    """
     settings = settings or Settings.read()
-    transport = open_transport(settings.artifact_root, storage_options(settings))
+    transport = open_transport(settings.artifact_root, storage_options(settings), moved)
     return Stack(
         store=ArtifactStore(settings.artifact_root, transport, _local_cache(settings)),
         materializers=default_registry(allow_pickle=settings.allow_pickle),

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from airflow_zen.artifacts.names import ArtifactNames
@@ -20,6 +20,7 @@ from airflow_zen.errors import SaveRefused, ZenError
 from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.declared import bare, speaks_of_paths
 from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.registry import MaterializerRegistry
 from airflow_zen.materializers.views import View
@@ -90,7 +91,7 @@ class Stack:
 
     def shows(self, value: Any, saved: SavedArtifact, by: type[Materializer] | None = None) -> bool:
         """Tell whether there can be a preview of a value."""
-        return self.materializers.shows(value, saved.ref.encoding, by)
+        return self.materializers.shows(value, saved.ref.encoding, saved.summary, by)
 
     def preview(
         self, value: Any, saved: SavedArtifact, by: type[Materializer] | None = None
@@ -126,11 +127,23 @@ class Stack:
         ref itself, `pathlib.Path` the artifact's files, and a table type of another library that view;
         for `Iterator[T]`, `Columns` and lazy types only what they ask for is read, when they ask.
         """
+        wanted = bare(wanted)
         view = View.of(wanted)
         if view.cls is ArtifactRef:
             return ref
         if self.materializers.reads_part(ref.encoding, view):
             return self.materializers.load_view(ArtifactSource(self.store, ref, into), ref.encoding, view)
-        files = view.cls is not None and issubclass(view.cls, PurePath)
-        directory = self.store.get(ref, into, own=files or ref.encoding.startswith("python.path@"))
-        return self.materializers.load(directory, ref.encoding, wanted)
+        if self._gives_paths(ref, wanted):
+            return self.materializers.load(self.store.get(ref, into, own=True), ref.encoding, wanted)
+        return self.materializers.load_from(ArtifactSource(self.store, ref, into), ref.encoding, wanted)
+
+    def _gives_paths(self, ref: ArtifactRef, wanted: Any) -> bool:
+        """Tell whether user code gets paths of files, which must not be the store's own.
+
+        A remote artifact, of which containers with paths in them are some, comes into a directory of its own anyway.
+        """
+        if speaks_of_paths(wanted) or ref.encoding.startswith("python.path@"):
+            return True
+        if ref.inline or not self.store.is_local or not ref.encoding.startswith("python.json@"):
+            return False
+        return any("/files/" in file.path for file in ref.files or self.store.manifest(ref).files)

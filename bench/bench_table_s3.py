@@ -5,8 +5,8 @@ turns, so that another load on the machine falls on all of them. Printed are the
 imports not counted), wall seconds, and the memory that was added at its peak, as a part of the frame.
 
 `bare` writes parquet with the same codec, dictionary columns and row groups through obstore, the fastest client for
-it (Ceph refuses the uploads of pyarrow's own, without a length), and reads through the faster of obstore and pyarrow's own. Options: --rounds 5, --rows 2000000,
---zenml PYTHON (of an environment with zenml and s3fs), --stream GB (also writes and reads that much batch by batch).
+it (Ceph refuses the uploads of pyarrow's own, without a length), and reads through the faster of obstore and pyarrow's
+own. `zen_load_kept` is a load on a worker whose local cache has the file. Options: --rounds 5, --rows 2000000, --zenml PYTHON (of an environment with zenml and s3fs), --stream GB (also writes and reads that much batch by batch).
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def main() -> None:
         zenml = [(chosen.zenml, arm) for arm in ("zenml_save", "zenml_load")] if chosen.zenml else []
         save = [(sys.executable, arm) for arm in ("bare_save_obstore", "zen_save")] + zenml[:1]
         report("save", compare(save, options, chosen.rounds))
-        load = [(sys.executable, arm) for arm in ("bare_load_obstore", "bare_load_pyarrow", "zen_load")] + zenml[1:]
+        arms = ("bare_load_obstore", "bare_load_pyarrow", "zen_load", "zen_load_kept")
+        load = [(sys.executable, arm) for arm in arms] + zenml[1:]
         report("load", compare(load, options, chosen.rounds))
         if chosen.stream:
             figures = measure(sys.executable, "zen_stream", {**options, "memory": True, "gigabytes": chosen.stream})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -24,9 +25,14 @@ _BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _WIDTH = 200
 
 DAG = """
+import pandas as pd
 from airflow.sdk import dag
 from airflow_zen import Output, ml_step
 from sklearn.linear_model import LogisticRegression
+
+@ml_step
+def customers(months: list[int]) -> pd.DataFrame:
+    return pd.DataFrame({"id": range(len(months)), "months": months})
 
 @ml_step
 def load(rows: int) -> Output(train=list, test=list):
@@ -43,6 +49,7 @@ def score(model: LogisticRegression, rows: list) -> float:
 
 @dag(schedule=None, params={"penalty": 1.0})
 def churn():
+    customers(MONTHS)
     train_rows, test_rows = load(1000)
     score(train(train_rows, "{{ params.penalty }}"), test_rows)
 
@@ -97,8 +104,8 @@ def prepare(shell: Shell) -> None:
     file = shell.directory / "dags" / "churn.py"
     airflow = AirflowApi(layout.airflow_url)
     runs = []
-    for penalty in ("1.0", "0.5"):
-        file.write_text(DAG.replace("PENALTY", penalty))
+    for penalty, months in (("1.0", "[12, 3]"), ("0.5", "[12, 3, 7]")):
+        file.write_text(written(penalty, months))
         subprocess.run(
             [sys.executable, "-m", "airflow", "dags", "reserialize"],
             env=dict(shell.environment),
@@ -108,14 +115,28 @@ def prepare(shell: Shell) -> None:
         airflow.wait_for_dag("churn")
         airflow.unpause("churn")
         runs.append(airflow.wait(airflow.trigger("churn")))
-    shell.values = {"RUN": runs[-1].run_id}
+    # What `register` names: data that some other job put beside the artifacts.
+    raw = "open_stack(lineage=False).store.transport.write('raw/customers.csv', b'id,months\\n1,12\\n2,3\\n')"
+    subprocess.run(
+        [sys.executable, "-c", f"from airflow_zen.settings import open_stack; {raw}"],
+        env=dict(shell.environment),
+        check=True,
+        capture_output=True,
+    )
+    versions = json.loads(shell.run("airflow zen artifacts versions churn/customers --output json"))
+    shell.values = {"RUN": runs[-1].run_id, "BEFORE": min(found["version"] for found in versions)}
+
+
+def written(penalty: str, months: str) -> str:
+    """Write the DAG with its parameters."""
+    return DAG.replace("PENALTY", penalty).replace("MONTHS", months)
 
 
 def main() -> int:
     """Start a stack, fill in the document, stop the stack."""
     directory = Path(tempfile.mkdtemp(prefix="zen-cli-"))
     (directory / "dags").mkdir()
-    (directory / "dags" / "churn.py").write_text(DAG.replace("PENALTY", "1.0"))
+    (directory / "dags" / "churn.py").write_text(written("1.0", "[12, 3]"))
     shell = Shell(directory)
 
     def filled(match: re.Match[str]) -> str:
@@ -125,7 +146,9 @@ def main() -> int:
             print(command, flush=True)
             if command.startswith("$ airflow zen stack up local") and not shell.values:
                 prepare(shell)
-            shown = command.replace("RUN", shell.values.get("RUN", "RUN"))
+            shown = command
+            for name, value in shell.values.items():
+                shown = shown.replace(name, value)
             parts.append(f"{shown}\n{told}\n")
         return f"```console\n{''.join(parts)}```"
 

@@ -44,6 +44,14 @@ def pytest_configure() -> None:
     }
 
 
+def pytest_sessionstart() -> None:
+    """Give no example a time: a busy machine is no counterexample."""
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("tests")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Refuse a test whose promise is not written down."""
     silent = sorted({item.nodeid.split("[")[0] for item in items if not getattr(item, "obj", item).__doc__})

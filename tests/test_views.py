@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.materializers.views import Columns
 from airflow_zen.stack import Stack
+from tests.servers.flaky import Failure, flaky
 
 ROWS = 400_000
 
@@ -235,6 +237,28 @@ def test_remote_tables_are_read_where_they_lie(remote, monkeypatch):
     assert plan.select(pl.col("a").sum()).collect().item() == pytest.approx(wide()["a"].sum())
 
 
+SCANS = {
+    "plan": lambda table: table.select(pl.col("a").sum()).collect().item(),
+    "dataset": lambda table: pa.compute.sum(table.to_table(columns=["a"]).column("a")).as_py(),
+    "filtered dataset": lambda table: table.to_table(filter=ds.field("a") > 1e9, columns=["a"]).num_rows,
+}
+
+
+@pytest.mark.parametrize("kind", SCANS)
+@pytest.mark.parametrize("library", SAVED)
+def test_a_scan_fetches_only_what_it_needs(library, kind, ceph):
+    """A plan and a dataset over a table on S3 ask the store for the bytes of the columns that they use, and few others."""
+    root = f"{ceph.root}/scans-{os.urandom(4).hex()}"
+    with flaky(urlsplit(ceph.endpoint).port) as proxy:
+        options = ceph.storage_options()
+        options["client_kwargs"]["endpoint_url"] = proxy.uri
+        ref = open_stack(root, ceph.storage_options()).save(SAVED[library]).ref
+        scanned = load(open_stack(root, options), ref, pl.LazyFrame if kind == "plan" else ds.Dataset)
+        answer = SCANS[kind](scanned)
+        assert answer == 0 if kind.startswith("filtered") else answer == pytest.approx(wide()["a"].sum())
+        assert 0 < proxy.answered < ref.size / 3
+
+
 def test_remote_table_of_another_size_is_refused(remote):
     """A remote file that is not of its size is refused before a part of it is used."""
     ref = remote.save(wide()).ref
@@ -242,6 +266,50 @@ def test_remote_table_of_another_size_is_refused(remote):
     remote.store.transport.write(key, remote.store.transport.read(key)[:-1])
     with pytest.raises(ArtifactCorrupt):
         load(remote, ref, Annotated[pd.DataFrame, Columns("a")])
+
+
+@pytest.mark.parametrize(
+    "value", [wide, lambda: wide().set_axis(pd.RangeIndex(ROWS).astype(str)), lambda: pa.table(wide())]
+)
+def test_a_large_table_is_read_while_it_arrives(remote, value, monkeypatch):
+    """A table on S3 that is wanted whole comes back the same, with nothing of it on the disk."""
+    ref = remote.save(value()).ref
+    monkeypatch.setattr(type(remote.store.transport), "download", None)
+    loaded = remote.load(ref, into := remote.store.lend())
+    assert not list(into.iterdir())
+    assert loaded.equals(value())
+    assert type(loaded) is type(value())
+
+
+def test_a_large_table_whose_connection_breaks_is_read_on(ceph):
+    """Where an answer ends in the middle the rest is asked for, and the table is whole."""
+    root = f"{ceph.root}/broken-{os.urandom(4).hex()}"
+    ref = open_stack(root, ceph.storage_options()).save(wide()).ref
+    with flaky(urlsplit(ceph.endpoint).port) as proxy:
+        options = ceph.storage_options()
+        options["client_kwargs"]["endpoint_url"] = proxy.uri
+        for fail_at in (0, 1):
+            proxy.arm(fail_at, Failure.HALF_LOST)
+            pd.testing.assert_frame_equal(load(open_stack(root, options), ref, pd.DataFrame), wide())
+            assert proxy.requests > 2
+
+
+DAMAGE = {"floats": 0.25, "compressed": 0.93, "footer": 0.9999}
+
+
+@pytest.mark.parametrize("where", DAMAGE)
+@pytest.mark.parametrize("kind", [pd.DataFrame, pa.Table])
+def test_a_large_table_that_was_damaged_is_refused(remote, where, kind):
+    """No decoder's word on damaged bytes, nor a table of them, reaches the step."""
+    value = wide() if kind is pd.DataFrame else pa.table(wide())
+    ref = remote.save(value).ref
+    key = f"{ref.uri.removeprefix(remote.store.root + '/')}/table.parquet"
+    stored = bytearray(remote.store.transport.read(key))
+    at = int(len(stored) * DAMAGE[where])
+    stored[at : at + 8] = bytes(byte ^ 255 for byte in stored[at : at + 8])
+    remote.store.transport.write(key, bytes(stored))
+    with pytest.raises(ArtifactCorrupt, match="damaged"):
+        load(remote, ref, kind)
 
 
 def test_what_the_worker_keeps_is_read_from_its_disk(remote, tmp_path):

@@ -7,21 +7,31 @@ import inspect
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from airflow_zen.artifacts.moving import Movement, while_it_moves
 from airflow_zen.artifacts.parallel import in_parallel, publish_files
+from airflow_zen.artifacts.patience import DEFAULT_PATIENCE, Patience
 from airflow_zen.artifacts.ref import file_hash
 from airflow_zen.artifacts.refusals import explained
 from airflow_zen.artifacts.root import relative_key
 from airflow_zen.artifacts.stored_object import StoredObject
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
+from airflow_zen.progress import Moved, unseen
 
 # S3, Google, Azure, and those that behave as a filesystem.
 _WRITTEN = ("LastModified", "updated", "last_modified", "mtime", "modified", "created")
 
-
 _PASSING = 1024 * 1024
+
+# By itself s3fs holds ten parts of 50 MB of each file in memory.
+_S3_PART = 8 * 1024 * 1024
+_S3_OPTIONS = {"default_block_size": _S3_PART, "max_concurrency": 4}
+_S3_MOST_PARTS = 10_000
+# Both s3fs and botocore below it try so often: of what hangs they let go after nine times 30 s.
+_S3_TRIES = 3
 
 
 class FsspecTransport:
@@ -29,16 +39,22 @@ class FsspecTransport:
 
     scratch: Path | None = None
 
-    def __init__(self, root: str, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, root: str, options: Mapping[str, Any], moved: Moved = unseen, patience: Patience = DEFAULT_PATIENCE
+    ) -> None:
         self.root = root
+        self._patience = patience
+        self._moved = moved
         try:
-            self.fs, path = _opened(root, _understood(options))
+            self.fs, path = _opened(root, _understood(options), patience)
         except (ImportError, ValueError) as error:
             raise SettingsError(
                 f"[zen] artifact_root {root!r} cannot be opened: {error}. Install the filesystem of its scheme, for "
                 "example airflow-provider-zen[s3], [gcs] or [azure]."
             ) from error
         self.base = path.rstrip("/")
+        if hasattr(self.fs, "call_s3"):
+            self.fs.retries = _S3_TRIES
 
     def read(self, key: str) -> bytes:
         """Fetch with one request."""
@@ -77,10 +93,13 @@ class FsspecTransport:
     def object_store_options(self) -> None:
         """Give none: what fsspec was told, others do not understand."""
 
+    def stream(self, key: str) -> None:
+        """Stream nothing: an open file waits for a request for each block, `get_file` mostly for one in all."""
+
     def download(self, key: str, path: Path) -> str:
         """Fetch into a file, then hash it."""
         with explained(self.root, key):
-            self.fs.get_file(self._path(key), str(path))
+            self.fs.get_file(self._path(key), str(path), callback=Movement(self._moved).callback)
         return file_hash(path)
 
     def hashed(self, key: str) -> tuple[int, str]:
@@ -90,6 +109,7 @@ class FsspecTransport:
             while chunk := file.read(_PASSING):
                 passed.update(chunk)
                 size += len(chunk)
+                self._moved(len(chunk))
         return size, passed.hexdigest()
 
     def local(self, key: str) -> Path | None:
@@ -98,7 +118,11 @@ class FsspecTransport:
 
     def publish(self, directory: Path, prefix: str, last: str) -> None:
         """Upload the files in parallel, then the last one."""
-        publish_files(directory, last, lambda path, name: self._upload(path, f"{prefix}/{name}"))
+
+        def upload(path: Path, name: str) -> None:
+            self._upload(path, f"{prefix}/{name}", unseen if name == last else self._moved)
+
+        publish_files(directory, last, upload)
 
     def copy(self, prefix: str, url: str, names: Iterable[str]) -> None:
         """Copy on the server."""
@@ -132,11 +156,16 @@ class FsspecTransport:
             yield StoredObject(self._key(path), int(found[path]["size"] or 0), _written(found[path]))
 
     def first(self, prefix: str, after: str = "") -> str | None:
-        """Ask S3 or Google for one key; list everything where the filesystem knows no better."""
+        """Ask S3, Google or Azure for one key; list everything where the filesystem knows no better.
+
+        Azure's client is not told where to start: what comes `after` a key is looked for in pages of 5000.
+        """
         if hasattr(self.fs, "call_s3"):
             return self._first_of_s3(prefix, after)
         if self.root.startswith(("gs://", "gcs://")):
             return self._first_of_google(prefix, after)
+        if self.root.startswith(("az://", "abfs://", "abfss://")):
+            return self._first_of_azure(prefix, after)
         return next((key for key in self.list(prefix) if key > after), None)
 
     def folders(self, prefix: str) -> Iterator[str]:
@@ -172,6 +201,23 @@ class FsspecTransport:
         keys = (self._key(f"{bucket}/{entry['name']}") for entry in page.get("items", ()))
         return next((key for key in keys if key != after), None)
 
+    def _first_of_azure(self, prefix: str, after: str) -> str | None:
+        from fsspec.asyn import sync
+
+        container, _, path = self._path(f"{prefix}/").partition("/")
+
+        async def first() -> str | None:
+            async with self.fs.service_client.get_container_client(container) as client:
+                found = client.list_blobs(name_starts_with=path, results_per_page=None if after else 1)
+                async for blob in found:
+                    key = self._key(f"{container}/{blob.name}")
+                    if key > after:
+                        return key
+            return None
+
+        with explained(self.root):
+            return cast("str | None", sync(self.fs.loop, first))
+
     def _path(self, key: str) -> str:
         return f"{self.base}/{key}"
 
@@ -179,10 +225,25 @@ class FsspecTransport:
         start = len(self.base) + 1
         return path[start:] if self.base.startswith("/") else path.lstrip("/")[start:]
 
-    def _upload(self, path: Path, key: str) -> None:
+    def _upload(self, path: Path, key: str, moved: Moved) -> None:
         with explained(self.root):
             self._make_parent(key)
-            self.fs.put_file(str(path), self._path(key))
+            self._put(str(path), self._path(key), Movement(moved), self._parts(path))
+
+    def _put(self, path: str, remote: str, movement: Movement, parts: Mapping[str, int]) -> None:
+        if not inspect.iscoroutinefunction(getattr(self.fs, "_put_file", None)):
+            self.fs.put_file(path, remote, callback=movement.callback, **parts)
+            return
+        from fsspec.asyn import sync
+
+        put = partial(self.fs._put_file, path, remote, callback=movement.callback, **parts)  # noqa: SLF001 - fsspec's own protocol
+        sync(self.fs.loop, while_it_moves, put, movement, self._patience.sending)
+
+    def _parts(self, path: Path) -> dict[str, int]:
+        """Cut a file into parts for S3, as small as their greatest number allows."""
+        if not hasattr(self.fs, "call_s3"):
+            return {}
+        return {"chunksize": max(_S3_PART, math.ceil(path.stat().st_size / _S3_MOST_PARTS))}
 
     def _make_parent(self, key: str) -> None:
         # Object stores have no folders to make; asking for one costs s3fs a request for the bucket.
@@ -206,9 +267,11 @@ def _written(info: Mapping[str, Any]) -> float:
     return (told if isinstance(told, datetime) else datetime.fromisoformat(str(told))).timestamp()
 
 
-def _opened(root: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+def _opened(root: str, options: Mapping[str, Any], patience: Patience) -> tuple[Any, str]:
     import fsspec
 
+    if root.startswith(("s3://", "s3a://")):
+        options = {**_S3_OPTIONS, **options, "config_kwargs": _bounded(options.get("config_kwargs") or {}, patience)}
     fresh = {"use_listings_cache": False, "skip_instance_cache": True, **options}
     if root.startswith(("gs://", "gcs://")) and "endpoint_url" in options:
         # The front door of gcsfs asks by gRPC what kind of bucket it is; elsewhere than at Google it waits minutes for that.
@@ -225,6 +288,12 @@ def _understood(options: Mapping[str, Any]) -> dict[str, Any]:
     if "identity" in understood:
         understood["session"] = understood.pop("identity").for_s3fs()
     return understood
+
+
+def _bounded(config: Mapping[str, Any], patience: Patience) -> dict[str, Any]:
+    """Add to botocore's settings how long it waits and how often it tries; what the connection says goes before."""
+    times = {"connect_timeout": patience.connect, "read_timeout": patience.answer}
+    return {**times, "retries": {"mode": "standard", "total_max_attempts": _S3_TRIES}, **config}
 
 
 def _is_precondition(error: OSError) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import heapq
 import os
 import shutil
@@ -13,7 +14,9 @@ from pathlib import Path
 from airflow_zen.artifacts.ref import file_hash
 from airflow_zen.artifacts.root import relative_key
 from airflow_zen.artifacts.stored_object import StoredObject
+from airflow_zen.artifacts.watched_file import WatchedFile
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
+from airflow_zen.progress import Moved, unseen
 
 _READ_ONLY = 0o444
 _FOLDER = 0o755
@@ -22,8 +25,9 @@ _FOLDER = 0o755
 class LocalTransport:
     """Keep the artifact root in a directory of this machine."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, moved: Moved = unseen) -> None:
         self.root = Path(root)
+        self._moved = moved
         self._staging = self.root / ".staging"
         self.scratch: Path | None = self._staging
         try:
@@ -72,6 +76,9 @@ class LocalTransport:
     def object_store_options(self) -> None:
         """Local files need none."""
 
+    def stream(self, key: str) -> None:
+        """Stream nothing: files are read where they lie."""
+
     def download(self, key: str, path: Path) -> str:
         """Copy the file out, then hash it."""
         try:
@@ -84,7 +91,8 @@ class LocalTransport:
         """Hash the file."""
         path = self.root / key
         try:
-            return path.stat().st_size, file_hash(path)
+            with WatchedFile(path, self._moved) as file:
+                return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ArtifactNotFound(f"Nothing is stored at {path}.") from error
 
@@ -98,7 +106,9 @@ class LocalTransport:
             Path(folder).chmod(_FOLDER)
             for name in names:
                 path = Path(folder, name)
-                path.chmod(path.stat().st_mode & 0o111 | _READ_ONLY)
+                facts = path.stat()
+                path.chmod(facts.st_mode & 0o111 | _READ_ONLY)
+                self._moved(0 if name == last else facts.st_size)
         target = self._parent(prefix)
         try:
             directory.rename(target)

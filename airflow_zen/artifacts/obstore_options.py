@@ -7,6 +7,7 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,9 @@ _S3_ENCRYPTION = {
 }
 # Sources of credentials that botocore and obstore read alike; files such as ~/.aws only botocore reads.
 _S3_ENVIRONMENT = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+
+# Seconds; what bounds a request is that nothing comes.
+_UNBOUNDED = 7 * 24 * 3600.0
 
 # Of this process: whether obstore's threads run in it, and whether they ran in the one it was forked from.
 _threads = {"running": False, "lost": False}
@@ -192,6 +196,15 @@ def _with_host(config: dict[str, Any], root: str) -> dict[str, Any]:
     scheme, _, host = config["endpoint"].partition("://")
     bucket = root.partition("://")[2].partition("/")[0]
     return config if host.startswith(f"{bucket}.") else {**config, "endpoint": f"{scheme}://{bucket}.{host}"}
+
+
+def patient(client: Mapping[str, Any], connect: float, answer: float) -> dict[str, Any]:
+    """Give the client's options with times, in seconds: for a connection, and for the next bytes of an answer.
+
+    An answer may take as long as bytes of it come: obstore by itself ends every request after 30 s.
+    """
+    times = {"connect_timeout": connect, "read_timeout": answer, "timeout": _UNBOUNDED}
+    return {**{name: timedelta(seconds=seconds) for name, seconds in times.items()}, **client}
 
 
 def note_use() -> None:

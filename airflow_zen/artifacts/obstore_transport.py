@@ -6,15 +6,19 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from airflow_zen.artifacts import obstore_options
 from airflow_zen.artifacts.parallel import THREADS, in_parallel, publish_files
+from airflow_zen.artifacts.patience import DEFAULT_PATIENCE, Patience
 from airflow_zen.artifacts.refusals import explained
 from airflow_zen.artifacts.root import relative_key
 from airflow_zen.artifacts.stored_object import StoredObject
+from airflow_zen.artifacts.watched_file import WatchedFile
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, ZenError
+from airflow_zen.progress import Moved, unseen
 
 # Measured with 135 MB on Ceph: parts of 8, 16 and 32 MiB cost the same; 8 MiB hold least in memory.
 _CHUNK = 8 * 1024 * 1024
@@ -31,25 +35,48 @@ class ObstoreTransport:
 
     scratch: Path | None = None
 
-    def __init__(self, root: str, settings: obstore_options.ObstoreSettings) -> None:
+    def __init__(
+        self,
+        root: str,
+        settings: obstore_options.ObstoreSettings,
+        moved: Moved = unseen,
+        patience: Patience = DEFAULT_PATIENCE,
+    ) -> None:
         import obstore
         import obstore.store
 
         obstore_options.note_use()
         self.root = root
         self._settings = settings
+        self._moved = moved
         self._obstore: Any = obstore
         self._process = os.getpid()
-        provider = {"credential_provider": settings.identity.for_obstore()} if settings.identity else {}
-        self._opened = self._obstore.store.from_url(
-            root, config=dict(settings.config), client_options=dict(settings.client), **provider
-        )
+        self._identity = settings.identity.for_obstore() if settings.identity else None
+        self._patience = patience
+        self._opened = self._open(patience.answer)
+        self._sending: Any = None
 
     @property
     def _store(self) -> Any:
         if os.getpid() != self._process:
             raise ZenError("An artifact store opened before a fork cannot be used after it; open a new Stack.")
         return self._opened
+
+    @property
+    def _sender(self) -> Any:
+        """Give the store for what takes long until it is answered; opened when first used, which takes 10 ms."""
+        if self._store and self._sending is None:
+            self._sending = self._open(self._patience.sending)
+        return self._sending
+
+    def _open(self, answer: float) -> Any:
+        return self._obstore.store.from_url(
+            self.root,
+            config=dict(self._settings.config),
+            client_options=obstore_options.patient(self._settings.client, self._patience.connect, answer),
+            retry_config={"retry_timeout": timedelta(seconds=self._patience.again)},
+            **({"credential_provider": self._identity} if self._identity else {}),
+        )
 
     def read(self, key: str) -> bytes:
         """Fetch with one request."""
@@ -86,24 +113,28 @@ class ObstoreTransport:
         options = {f"aws_{name}": str(value) for name, value in self._settings.config.items()}
         return options | {f"aws_{name}": str(value).lower() for name, value in self._settings.client.items()}
 
+    def stream(self, key: str) -> Iterator[memoryview]:
+        """Pass on what one request gives."""
+        with explained(self.root, key):
+            for piece in self._obstore.get(self._store, key).stream(min_chunk_size=_PASSING):
+                yield memoryview(piece)
+                self._moved(len(piece))
+
     def download(self, key: str, path: Path) -> str:
         """Stream into a file, and hash what passes by."""
         arrived = hashlib.sha256()
-        with explained(self.root, key):
-            response = self._obstore.get(self._store, key)
-            with path.open("wb") as file:
-                for chunk in response.stream(min_chunk_size=_PASSING):
-                    file.write(chunk)
-                    arrived.update(chunk)
+        with path.open("wb") as file:
+            for piece in self.stream(key):
+                file.write(piece)
+                arrived.update(piece)
         return arrived.hexdigest()
 
     def hashed(self, key: str) -> tuple[int, str]:
         """Stream through the object, keeping none of it."""
         passed, size = hashlib.sha256(), 0
-        with explained(self.root, key):
-            for chunk in self._obstore.get(self._store, key).stream(min_chunk_size=_PASSING):
-                passed.update(chunk)
-                size += len(chunk)
+        for piece in self.stream(key):
+            passed.update(piece)
+            size += len(piece)
         return size, passed.hexdigest()
 
     def local(self, key: str) -> Path | None:
@@ -114,13 +145,17 @@ class ObstoreTransport:
         """Upload the files in parallel, then the last one."""
         large = sum(_is_large(path) for path in directory.rglob("*"))
         parts = max(_LEAST_PARTS, _PARTS // max(1, min(large, THREADS)))
-        publish_files(directory, last, lambda path, name: self._upload(path, f"{prefix}/{name}", parts))
+
+        def upload(path: Path, name: str) -> None:
+            self._upload(path, f"{prefix}/{name}", parts, unseen if name == last else self._moved)
+
+        publish_files(directory, last, upload)
 
     def copy(self, prefix: str, url: str, names: Iterable[str]) -> None:
         """Copy on the server."""
         key = relative_key(self.root, url)
         with explained(self.root, prefix):
-            in_parallel(lambda name: self._obstore.copy(self._store, f"{prefix}/{name}", f"{key}/{name}"), names)
+            in_parallel(lambda name: self._obstore.copy(self._sender, f"{prefix}/{name}", f"{key}/{name}"), names)
 
     def exists(self, key: str) -> bool:
         """Ask for the object's head."""
@@ -170,10 +205,16 @@ class ObstoreTransport:
         with suppress(FileNotFoundError):
             self._obstore.delete(self._store, key)
 
-    def _upload(self, path: Path, key: str, parts: int) -> None:
+    def _upload(self, path: Path, key: str, parts: int, moved: Moved) -> None:
         options = {"use_multipart": _is_large(path), "chunk_size": _CHUNK, "max_concurrency": parts}
+        store = self._sender if path.stat().st_size > _PASSING else self._store
         with explained(self.root):
-            self._obstore.put(self._store, key, path, **options)
+            if moved is unseen:
+                self._obstore.put(store, key, path, **options)
+                return
+            # What is read is ahead of what has arrived, by the parts that are on their way.
+            with WatchedFile(path, moved) as file:
+                self._obstore.put(store, key, file, **options)
 
 
 def _is_large(path: Path) -> bool:

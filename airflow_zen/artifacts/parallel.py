@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,15 +13,24 @@ THREADS = 8
 
 
 def in_parallel(work: Callable[[T], object], items: Iterable[T]) -> None:
-    """Do `work` for every item on a few threads; the first error is raised after all have ended."""
+    """Do `work` for every item on a few threads.
+
+    After an error nothing is begun any more; it is raised when all that had begun has ended.
+    """
     todo = list(items)
     if len(todo) < 2:
         for item in todo:
             work(item)
         return
     with ThreadPoolExecutor(min(THREADS, len(todo))) as pool:
-        for done in [pool.submit(work, item) for item in todo]:
-            done.result()
+        begun = [pool.submit(work, item) for item in todo]
+        try:
+            wait(begun, return_when=FIRST_EXCEPTION)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    for each in begun:
+        if not each.cancelled():
+            each.result()
 
 
 def publish_files(directory: Path, last: str, upload: Callable[[Path, str], None]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from airflow_zen.errors import ArtifactRefused
+from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
 
 MARKER = "__airflow_zen__"
 WIRE_VERSION = 1
@@ -52,6 +52,14 @@ def file_hash(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def damaged(place: object, file: ArtifactFile) -> ArtifactCorrupt:
+    """Say that the bytes at a place are not those of a file."""
+    return ArtifactCorrupt(
+        f"{place} differs from its digest {file.sha256[:12]}: the stored bytes are damaged. Delete the artifact's "
+        "directory and run the step that made it again."
+    )
 
 
 def content_digest(encoding: str, type_name: str, files: tuple[ArtifactFile, ...]) -> str:

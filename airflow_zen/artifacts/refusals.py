@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from airflow_zen.errors import ArtifactNotFound, StoreRefused, ZenError
+from airflow_zen.errors import ArtifactNotFound, StoreAway, StoreRefused, ZenError
 
 # Codes of S3, Azure and Google, as obstore, botocore, gcsfs and Azure's clients write them.
 _REGION = re.compile(
@@ -24,12 +24,19 @@ _CREDENTIALS = re.compile(
 )
 # Our own words, which come back from obstore among others.
 _ROLE = re.compile(r"Role \S+ cannot be assumed: .*? trusts who asks\.", re.DOTALL)
+# Names of objects stand in the same text: these are looked for where a client writes status and code of an answer.
+_SAID = r"(?:status code: |<Code>|An error occurred \(|ErrorCode:)"
+_FULL = re.compile(_SAID + r"(507|InsufficientStorage|\w*StorageFull|\w*QuotaExceeded|InsufficientCapacity)")
+_BUSY = re.compile(_SAID + r"(5\d\d(?: [A-Z][A-Za-z]*)*|SlowDown|ServiceUnavailable|InternalError|ServerBusy)")
+_SILENT = re.compile(r"kind: Timeout|(Read|Connect) timeout on endpoint URL|nothing of it moved")
 _NAMED = re.compile(r"<Code>(\w+)</Code>|ErrorCode:(\w+)|\((\w+)\) when calling|expecting '([\w-]+)'|(invalid_grant)")
 
 
 @contextmanager
 def explained(root: str, key: str = "") -> Iterator[None]:
-    """Turn a store's refusal into `StoreRefused`, a missing object into `ArtifactNotFound`; let the rest pass.
+    """Turn a store's refusal into `StoreRefused`, silence into `StoreAway`, a missing object into `ArtifactNotFound`.
+
+    The rest passes.
 
     key: of the object that was asked for; where none was and yet something is missing, it is the bucket.
     """
@@ -66,6 +73,25 @@ def _meaning(error: Exception, root: str, key: str) -> ZenError | None:
             f"The store refused access to {root}{_named(text)}. Check the credentials in the connection that [zen] "
             "artifact_conn_id names, or in the worker's environment where it names none, and that they may read, write, "
             "list and delete under the root."
+        )
+    return _away(error, text, root)
+
+
+def _away(error: Exception, text: str, root: str) -> StoreAway | None:
+    if _FULL.search(text):
+        return StoreAway(
+            f"The store has no room for what belongs under {root}{_named(text)}. Free some, with `airflow zen artifacts "
+            "prune` for example, or give it more; then run the task again."
+        )
+    if busy := _BUSY.search(text):
+        return StoreAway(
+            f"The store of {root} answered every try with an error of its own ({busy[1]}). See whether it is "
+            "overloaded, full or being restarted; then run the task again."
+        )
+    if isinstance(error, TimeoutError) or _SILENT.search(text):
+        return StoreAway(
+            f"The store of {root} did not answer in time. See whether it hangs, its disks are full, or something in between "
+            "swallows what is sent; then run the task again."
         )
     return None
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from airflow_zen.artifacts.arriving import ArrivingFile
+from airflow_zen.artifacts.positioned import PositionedFile
 from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound
 
@@ -40,6 +41,15 @@ class ArtifactSource:
             return self.directory() / name
         return RangeFile(self._store.transport, self._store.key_of(self._ref, name), file)
 
+    def arriving(self, name: str) -> ArrivingFile | None:
+        """Give a large remote file to be read whole, once, while it arrives; None where it comes, or stays, on disk."""
+        file = self._remote(name)
+        if file is None or self._store.would_keep(file):
+            return None
+        key = self._store.key_of(self._ref, name)
+        pieces = self._store.transport.stream(key)
+        return ArrivingFile(self._store.transport, key, pieces, file) if pieces else None
+
     def address(self, name: str) -> tuple[str, Mapping[str, str]] | None:
         """Give URL and options with which another object_store client reads a file; None to `open` it instead.
 
@@ -58,38 +68,19 @@ class ArtifactSource:
         return file if file.path == name and file.size >= _WHOLE_BELOW and not self._store.keeps(file) else None
 
 
-class RangeFile(io.RawIOBase):
+class RangeFile(PositionedFile):
     """Read parts of a remote object through requests for byte ranges."""
 
     def __init__(self, transport: Transport, key: str, file: ArtifactFile) -> None:
-        super().__init__()
+        super().__init__(file.size)
         self._transport = transport
         self._key = key
-        self._size = file.size
-        self._at = 0
         if transport.size(key) != file.size:
             raise ArtifactCorrupt(f"{key} has not the {file.size} bytes that its artifact says. Run its step again.")
 
-    def readable(self) -> bool:
-        """Say yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Say yes."""
-        return True
-
-    def tell(self) -> int:
-        """Give the position."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move the position; no request."""
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
-
     def read(self, size: int = -1) -> bytes:
         """Read from the position; one request."""
-        end = self._size if size < 0 else min(self._size, self._at + size)
+        end = self._until(size)
         if end <= self._at:
             return b""
         found = self._transport.read_range(self._key, self._at, end)
@@ -97,9 +88,3 @@ class RangeFile(io.RawIOBase):
             raise ArtifactNotFound(f"{self._key} ended before byte {end}.")
         self._at = end
         return found
-
-    def readinto(self, buffer: Any) -> int:
-        """Read into a buffer."""
-        found = self.read(len(buffer))
-        buffer[: len(found)] = found
-        return len(found)

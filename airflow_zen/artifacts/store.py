@@ -14,7 +14,7 @@ from typing import Any
 from airflow_zen.artifacts.local_cache import LocalCache
 from airflow_zen.artifacts.manifest import FILE_NAME, Manifest
 from airflow_zen.artifacts.parallel import in_parallel
-from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, file_hash
+from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, damaged, file_hash
 from airflow_zen.artifacts.root import normalise_root
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused
@@ -121,6 +121,10 @@ class ArtifactStore:
     def keeps(self, file: ArtifactFile) -> bool:
         """Tell whether this machine has a file of a remote root already."""
         return self._local_cache is not None and self._local_cache.has(file)
+
+    def would_keep(self, file: ArtifactFile) -> bool:
+        """Tell whether this machine keeps a file of a remote root once it was fetched."""
+        return self._local_cache is not None and file.size <= self._local_cache.most_bytes
 
     def key_of(self, ref: ArtifactRef, name: str) -> str:
         """Give the key of an artifact's file; raises `ArtifactRefused` for a ref that points elsewhere."""
@@ -233,10 +237,7 @@ def _inside(path: str) -> str:
 def _verify(path: Path, file: ArtifactFile, arrived: str = "") -> None:
     """Hold a file to its size and hash; `arrived` is its hash where that is known from its download."""
     if path.stat().st_size != file.size or (arrived or file_hash(path)) != file.sha256:
-        raise ArtifactCorrupt(
-            f"{path} differs from its digest {file.sha256[:12]}: the stored bytes are damaged. Delete the artifact's "
-            "directory and run the step that made it again."
-        )
+        raise damaged(path, file)
 
 
 def _verified_in_place(directory: Path, files: tuple[ArtifactFile, ...]) -> Path:

@@ -13,8 +13,11 @@ from airflow_zen.artifacts.transport import Transport
 from airflow_zen.caching.cache import CacheEntry
 from airflow_zen.caching.history import KeyHistory
 from airflow_zen.errors import ArtifactNotFound, ArtifactRefused
+from airflow_zen.progress import Progress, Tell, counted, unheard
 
 _READERS = 16
+# What one request to S3 deletes.
+_BATCH = 1000
 _ENTRY = re.compile(r"cache/[0-9a-f]{2}/[0-9a-f]{64}\.json")
 
 
@@ -28,17 +31,21 @@ class CacheContents:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def entries(self) -> Iterator[CacheEntry]:
+    def entries(self, tell: Tell = unheard) -> Iterator[CacheEntry]:
         """Read every entry; one that cannot be read, or goes meanwhile, is left out."""
         keys = [key for key in self._transport.list("cache") if _ENTRY.fullmatch(key)]
         with ThreadPoolExecutor(_READERS) as pool:
-            yield from (entry for entry in pool.map(self._read, keys) if entry)
+            read = counted(pool.map(self._read, keys), "Reading cache entries", tell, len(keys))
+            yield from (entry for entry in read if entry)
 
-    def forget(self, entries: Collection[CacheEntry]) -> None:
+    def forget(self, entries: Collection[CacheEntry], tell: Tell = unheard) -> None:
         """Forget entries, and what the histories of their tasks say of them."""
-        self._transport.delete([f"cache/{entry.key[:2]}/{entry.key}.json" for entry in entries])
-        keys = {entry.key for entry in entries}
-        for dag_id, task_id in sorted({task_of(entry) for entry in entries}):
+        addresses = [f"cache/{entry.key[:2]}/{entry.key}.json" for entry in entries]
+        for start in range(0, len(addresses), _BATCH):
+            tell(Progress("Forgetting cache entries", start, len(addresses)))
+            self._transport.delete(addresses[start : start + _BATCH])
+        keys, tasks = {entry.key for entry in entries}, sorted({task_of(entry) for entry in entries})
+        for dag_id, task_id in counted(tasks, "Forgetting histories of tasks", tell, len(tasks)):
             self._forget_history(dag_id, task_id, keys)
 
     def _forget_history(self, dag_id: str, task_id: str, keys: Collection[str]) -> None:

@@ -125,12 +125,20 @@ class SingleFlight:
     waiter's own clock, so clocks of machines need not agree; a holder writes every `beat` seconds.
     A later try of the same work waits for no earlier one: Airflow starts it when the earlier is lost.
     A store that ignores conditional writes hands a lease to several, who then all compute.
+    `clock` gives monotonic seconds.
     """
 
-    def __init__(self, transport: Transport, patience: float = 20.0, beat: float = 5.0) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        patience: float = 20.0,
+        beat: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._transport = transport
         self._patience = patience
         self._beat = beat
+        self._clock = clock
 
     def turn(self, key: str, find: Callable[[], T | None], attempt: Attempt | None = None) -> tuple[T | None, Flight]:
         """Wait until `find` gives a result, or until it is ours to compute; one request where nobody else is at it."""
@@ -144,16 +152,17 @@ class SingleFlight:
         flight = self._claim(f"{folder}/{_name(0)}", attempt)
         if flight:
             return self._checked(flight, find)
-        watch, waited, pause = _Watch(self._patience), False, 0.1
+        watch, waited, pause = _Watch(self._patience, self._clock), False, 0.1
         while True:
             if (result := find()) is not None:
                 return result, NoFlight()
+            asked = self._clock()
             latest, text = self._latest(folder)
             abandoned = text is not None and b"abandoned" in text
             if abandoned and waited:
                 return find(), NoFlight()
             # What failed before we came is no reason not to take turns now.
-            if text is None or abandoned or watch.is_stale(text) or (attempt and attempt.supersedes(text)):
+            if text is None or abandoned or watch.is_stale(text, asked) or (attempt and attempt.supersedes(text)):
                 flight = self._claim(f"{folder}/{_name(latest + 1)}", attempt)
                 if flight:
                     return self._checked(flight, find)
@@ -191,17 +200,19 @@ class SingleFlight:
 
 
 class _Watch:
-    """Notice that a lease has stopped changing."""
+    """Notice that a lease has stopped changing, whatever time the store takes to answer."""
 
-    def __init__(self, patience: float) -> None:
+    def __init__(self, patience: float, clock: Callable[[], float]) -> None:
         self._patience = patience
+        self._clock = clock
         self._text = b""
-        self._since = time.monotonic()
+        self._since = clock()
 
-    def is_stale(self, text: bytes) -> bool:
+    def is_stale(self, text: bytes, asked: float) -> bool:
+        """Tell whether the text that was asked for at that time had been known for longer than the patience."""
         if text != self._text:
-            self._text, self._since = text, time.monotonic()
-        return time.monotonic() - self._since > self._patience
+            self._text, self._since = text, self._clock()
+        return asked - self._since > self._patience
 
 
 def _name(number: int) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.utils.cli import suppress_logs_and_warning
 
 from airflow_zen.cli.opened import stack_of
-from airflow_zen.cli.waiting import waiting
+from airflow_zen.cli.progress import progress
 from airflow_zen.errors import LineageNotFound, SettingsError
 from airflow_zen.lineage.limits import short_digest
 from airflow_zen.lineage.mlflow import MlflowRecorder
@@ -28,7 +28,7 @@ _DIGEST = re.compile(r"[0-9a-f]{16,64}")
 def show(args: Any) -> None:
     """Print all that a model or an artifact was made from, as a tree or as JSON."""
     stack = stack_of(args)
-    with waiting("Walking back"):
+    with progress("Walking back", args.output):
         target, ancestry = _ancestry(args.target, stack)
     tree = _step(ancestry.runs[0], ancestry, set())
     if args.output == "table":

@@ -1,23 +1,17 @@
-"""`airflow zen artifacts`: what lies under a name, in which versions, to look at, take out and put in."""
+"""`airflow zen artifacts`: what lies under a name, in which versions, to look at and to mark."""
 
 from __future__ import annotations
 
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from airflow.utils.cli import suppress_logs_and_warning
 
 import airflow_zen
 from airflow_zen.artifacts.difference import STATISTICS, Difference, DifferingRows
-from airflow_zen.artifacts.version import checked_name, checked_tag
+from airflow_zen.cli.progress import progress
 from airflow_zen.cli.table import show as show_rows
-from airflow_zen.cli.waiting import waiting
-from airflow_zen.client import NamedArtifact, artifact, save_artifact
-from airflow_zen.lineage.quantities import bytes_text, seconds_text
+from airflow_zen.client import NamedArtifact, artifact
+from airflow_zen.lineage.quantities import bytes_text, count_text, seconds_text
 
 _DAY = 86_400
 
@@ -25,7 +19,7 @@ _DAY = 86_400
 @suppress_logs_and_warning
 def list_names(args: Any) -> None:
     """Print the newest version of each name, or the versions that have a tag."""
-    with waiting("Reading names"):
+    with progress("Reading names", args.output):
         found = airflow_zen.artifacts(args.prefix, args.tag, args.stack)
     if not found:
         where = (
@@ -55,7 +49,7 @@ def versions(args: Any) -> None:
     tags: dict[str, list[str]] = {}
     for mark in newest.stack.names.tagged(name=args.name):
         tags.setdefault(mark.version, []).append(mark.tag)
-    with waiting("Reading versions"):
+    with progress("Reading versions", args.output):
         found = newest.versions(args.limit)
     rows = [
         _row(each, args.output) | {"made by": each.origin, "tags": ", ".join(tags.get(each.version, ()))}
@@ -65,40 +59,10 @@ def versions(args: Any) -> None:
 
 
 @suppress_logs_and_warning
-def get(args: Any) -> None:
-    """Write an artifact's files, verified, into a directory that is new or empty."""
-    found, path = artifact(args.name, args.version, args.stack), Path(args.path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise SystemExit(f"{args.path} is there already. Name a directory that is new or empty.")
-    with waiting(f"Fetching {bytes_text(found.ref.size)}"):
-        copied = sorted(_copied(found.load(Path), path))
-    print(f"{found.name} {found.version}: {', '.join(copied)} in {args.path}")
-
-
-@suppress_logs_and_warning
-def put(args: Any) -> None:
-    """Store a file, a directory, or what comes from standard input, as the newest version of a name."""
-    name, tags, facts = checked_name(args.name), [checked_tag(tag) for tag in args.tag], dict(map(_fact, args.metadata))
-    with tempfile.TemporaryDirectory(prefix="airflow-zen-put-") as directory:
-        path = Path(args.path)
-        if args.path == "-":
-            path = Path(directory, name.rpartition("/")[2])
-            with path.open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
-        if not path.exists():
-            raise SystemExit(f"There is no {args.path}.")
-        with waiting("Storing"):
-            saved = save_artifact(path, name, tags, facts, args.stack)
-    print(
-        f"{saved.name} {saved.version}: {saved.ref.shape}, {bytes_text(saved.ref.size)}, digest {saved.ref.digest[:12]}"
-    )
-
-
-@suppress_logs_and_warning
 def diff(args: Any) -> None:
     """Print what is different in version B from version A."""
     before = artifact(args.name, args.before, args.stack)
-    with waiting("Comparing"):
+    with progress("Comparing", args.output):
         found = before.diff(args.after, args.rows)
     if args.output in ("table", "plain"):
         print(_summed(found))
@@ -162,32 +126,12 @@ def _age(found: NamedArtifact) -> str:
     return seconds_text(age) if age < 3 * _DAY else f"{age / _DAY:.0f} days"
 
 
-def _copied(source: Path, into: Path) -> Iterator[str]:
-    """Copy files out, so that nobody writes into the store through them; name each."""
-    files = [source] if source.is_file() else [path for path in source.rglob("*") if path.is_file()]
-    base = source.parent if source.is_file() else source
-    for file in files:
-        name = file.relative_to(base)
-        (into / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, into / name)
-        yield name.as_posix()
-    into.mkdir(parents=True, exist_ok=True)
-
-
-def _fact(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise SystemExit(f"--metadata takes facts such as source=BTS, got {text!r}.")
-    return key, value
-
-
 def _summed(found: Difference) -> str:
     if found.same:
         return "The same content."
-    columns = len({change.column for change in found.changes if change.column})
-    return (
-        f"{len(found.changes)} differences, in {columns} columns." if columns else f"{len(found.changes)} differences."
-    )
+    told = count_text(len(found.changes), "difference")
+    columns = {change.column for change in found.changes if change.column}
+    return f"{told}, in {count_text(len(columns), 'column')}." if columns else f"{told}."
 
 
 def _change(change: Any, output: str) -> dict[str, Any]:
@@ -196,6 +140,8 @@ def _change(change: Any, output: str) -> dict[str, Any]:
         return shown
     if change.fact == "size":
         shown |= {side: bytes_text(shown[side]) for side in ("before", "after")}
+    if change.fact == "mean":
+        shown |= {side: f"{shown[side]:.6g}" for side in ("before", "after") if isinstance(shown[side], float)}
     return {name: "-" if value is None else value for name, value in shown.items()}
 
 

@@ -12,9 +12,9 @@ from airflow.utils.cli import suppress_logs_and_warning
 from airflow_zen.caching.cache import CacheEntry
 from airflow_zen.caching.contents import CacheContents, task_of
 from airflow_zen.cli.opened import stack_of
+from airflow_zen.cli.progress import progress
 from airflow_zen.cli.table import show
-from airflow_zen.cli.waiting import waiting
-from airflow_zen.lineage.quantities import bytes_text, seconds_text
+from airflow_zen.lineage.quantities import bytes_text, count_text, seconds_text
 from airflow_zen.pruning.retention import duration
 
 
@@ -22,7 +22,7 @@ from airflow_zen.pruning.retention import duration
 def list_entries(args: Any) -> None:
     """Print the remembered results, the newest first."""
     stack = stack_of(args)
-    entries = _entries(CacheContents(stack.cache.transport), args.dag_id, None)
+    entries = _entries(CacheContents(stack.cache.transport), args.dag_id, None, args.output)
     if not entries:
         raise SystemExit("No result is remembered here.")
     show([_row(entry, args.output) for entry in entries], args.output)
@@ -40,18 +40,21 @@ def clear(args: Any) -> None:
     if not entries:
         print("Nothing to forget.")
         return
-    told = f"{len(entries)} results of {len({task_of(entry) for entry in entries})} tasks"
+    tasks = {task_of(entry) for entry in entries}
+    told = f"{count_text(len(entries), 'result')} of {count_text(len(tasks), 'task')}"
     worth = seconds_text(sum(entry.seconds for entry in entries))
     if not args.yes:
         _confirm(f"Forget {told}, which took {worth} to compute? Artifacts stay.")
-    with waiting("Forgetting"):
-        contents.forget(entries)
+    with progress("Forgetting") as tell:
+        contents.forget(entries, tell)
     print(f"Forgot {told}; they took {worth} to compute. Their artifacts stay.")
 
 
-def _entries(contents: CacheContents, dag_id: str | None, task_id: str | None) -> list[CacheEntry]:
-    with waiting("Reading the cache"):
-        found = [entry for entry in contents.entries() if _asked(entry, dag_id, task_id)]
+def _entries(
+    contents: CacheContents, dag_id: str | None, task_id: str | None, output: str = "table"
+) -> list[CacheEntry]:
+    with progress("Reading the cache", output) as tell:
+        found = [entry for entry in contents.entries(tell) if _asked(entry, dag_id, task_id)]
     return sorted(found, key=lambda entry: entry.created, reverse=True)
 
 

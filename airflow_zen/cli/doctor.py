@@ -12,10 +12,11 @@ from airflow_zen.cli.findings import Finding, failed, ok, report, warning
 from airflow_zen.cli.installation_check import installation_findings
 from airflow_zen.cli.mlflow_check import mlflow_findings
 from airflow_zen.cli.option_sources import sourced
+from airflow_zen.cli.progress import progress
 from airflow_zen.cli.store_check import store_findings
-from airflow_zen.cli.waiting import waiting
 from airflow_zen.errors import ZenError
 from airflow_zen.options import find_options
+from airflow_zen.progress import Progress
 from airflow_zen.settings import Settings
 
 
@@ -23,10 +24,10 @@ from airflow_zen.settings import Settings
 def doctor(args: Any) -> None:
     """Look at everything that a step needs; exit with 1 where something is broken."""
     found: list[Finding] = []
-    with waiting("Looking") as say:
+    with progress("Looking", args.output) as tell:
         for finding in _findings(args.stack):
-            say(finding.check)
             found.append(finding)
+            tell(Progress("Looking", len(found), note=finding.check))
     report(found, args.output)
 
 

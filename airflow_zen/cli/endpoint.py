@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 _SECONDS = 5.0
+_BLOB_ENDPOINT = re.compile(r"(?:^|;)\s*BlobEndpoint\s*=\s*([^;]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,19 @@ def endpoint_of(root: str, options: Mapping[str, Any]) -> Endpoint | None:
     if scheme in {"s3", "s3a"}:
         return _s3(options)
     if scheme in {"gs", "gcs"}:
-        return Endpoint("https://storage.googleapis.com", "[zen] artifact_root")
+        asked = options.get("endpoint_url")
+        return Endpoint(str(asked or "https://storage.googleapis.com"), "the connection's extra")
+    return _azure(options) if scheme in {"az", "abfs", "abfss"} else None
+
+
+def _azure(options: Mapping[str, Any]) -> Endpoint | None:
+    told = _BLOB_ENDPOINT.search(str(options.get("connection_string", "")))
+    if told:
+        return Endpoint(told[1], "the connection's host or connection string")
+    if options.get("account_host"):
+        return Endpoint(f"https://{options['account_host']}", "the connection's host")
     account = options.get("account_name") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
-    if scheme in {"az", "abfs", "abfss"} and account:
-        return Endpoint(f"https://{account}.blob.core.windows.net", "the connection's login")
-    return None
+    return Endpoint(f"https://{account}.blob.core.windows.net", "the connection's login") if account else None
 
 
 def _s3(options: Mapping[str, Any]) -> Endpoint:

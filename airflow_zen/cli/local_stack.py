@@ -11,11 +11,14 @@ from pathlib import Path
 
 from airflow_zen.cli.local_parts import parts_of
 from airflow_zen.cli.local_s3 import installed_server, ports_needed
+from airflow_zen.cli.metadata_database import VARIABLE, checked_database, shown
 from airflow_zen.cli.ports import Ports
 from airflow_zen.cli.processes import stop
+from airflow_zen.cli.progress import progress
 from airflow_zen.cli.stack_state import Layout, LocalStack, StackError, alone, read_state, write_state
 from airflow_zen.cli.start_up import Say, StartUp
 from airflow_zen.errors import ZenError
+from airflow_zen.progress import Tell, unheard
 
 # Wanted, and taken where free: addresses then stay the same from one machine to the next.
 AIRFLOW_PORT, MLFLOW_PORT, S3_PORT = 8080, 5000, 8333
@@ -28,21 +31,24 @@ def up(
     say: Say = print,
     timeout: float = 300,
     s3: bool = False,
+    database: str = "",
+    tell: Tell = unheard,
 ) -> LocalStack:
     """Start what does not run yet, wait until everything is ready, and give the stack.
 
     directory: holds all state; made where it is missing. dags: the DAGs folder.
     settings: environment variables for every part, such as `AIRFLOW__ZEN__ARTIFACT_ROOT`.
     timeout: seconds until everything must be ready. s3: keep artifacts in an S3 server, which is started too.
+    database: SQLAlchemy URL of Airflow's metadata database; SQLite in `directory` where it is empty.
+    tell: hears how many parts are ready.
     Raises `StackError` with the end of the log of the part that failed; what this call started is stopped again.
     """
     directory, dags = directory.resolve(), dags.resolve()
     if not dags.is_dir():
         raise StackError(f"The DAGs folder {str(dags)!r} is not a directory.")
+    told = {**(settings or {}), **({VARIABLE: checked_database(database)} if database else {})}
     with alone(directory), Ports() as ports:
-        start_up = StartUp(
-            _plan(directory, dags, dict(settings or {}), ports, installed_server() if s3 else ""), say, timeout
-        )
+        start_up = StartUp(_plan(directory, dags, told, ports, installed_server() if s3 else ""), say, timeout, tell)
         before = start_up.stack
         # Children of a part that crashed would work on the same databases as its successor.
         _stop(before, keep=before)
@@ -126,7 +132,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _up(options: argparse.Namespace) -> int:
     settings = dict(setting.split("=", 1) for setting in options.set)
     print(f"Starting Airflow and MLflow in {options.directory}:")
-    show(up(options.directory, options.dags, settings, timeout=options.timeout, s3=options.s3))
+    with progress("Starting") as tell:
+        stack = up(
+            *(options.directory, options.dags, settings),
+            timeout=options.timeout,
+            s3=options.s3,
+            database=options.database,
+            tell=tell,
+        )
+    show(stack)
     return 0
 
 
@@ -154,6 +168,8 @@ def show(stack: LocalStack) -> None:
     print(f"  MLflow         {stack.layout.mlflow_url}/#/experiments?workflowType=machine_learning")
     if stack.layout.s3_server:
         print(f"  S3             {stack.layout.s3_url} ({stack.layout.s3_server})")
+    if VARIABLE in stack.settings:
+        print(f"  database       {shown(stack.settings[VARIABLE])}")
     print(f"  DAGs folder    {stack.layout.dags}")
     print(f"  logs           {stack.layout.log('*')}")
 
@@ -172,6 +188,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--set", type=_setting, action="append", default=[], metavar="NAME=VALUE", help="environment variable"
     )
     starting.add_argument("--s3", action="store_true", help="keep artifacts in an S3 server, which is started too")
+    starting.add_argument("--database", default="", metavar="URL", help="Airflow's metadata database; else SQLite")
     starting.add_argument("--timeout", type=float, default=300, help="seconds until everything must be ready")
     return parser.parse_args(arguments)
 

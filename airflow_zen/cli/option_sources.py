@@ -20,6 +20,7 @@ _TOLD = {
     "env var": "environment",
     "airflow.cfg": "airflow.cfg",
     "default": "default",
+    "provider-metadata-fallback-defaults": "default",
     "cmd": "command",
     "secret": "secrets backend",
 }

@@ -9,7 +9,7 @@ from typing import Any
 from airflow.sdk import timezone
 from airflow.utils.cli import suppress_logs_and_warning
 
-from airflow_zen.lineage.quantities import bytes_text, seconds_text
+from airflow_zen.lineage.quantities import bytes_text, count_text, seconds_text
 from airflow_zen.operators.choice import zen_conf
 from airflow_zen.operators.foresight import FutureRun
 from airflow_zen.operators.planning import Plan, PlannedStep, Verdict
@@ -39,7 +39,7 @@ def total(steps: Iterable[PlannedStep]) -> str:
     parts = [f"{len(of[Verdict.HIT])} reused ({seconds_text(saved)} saved)", f"{len(of[Verdict.MISS])} computed{costs}"]
     if of[Verdict.UNKNOWN]:
         parts.append(f"{len(of[Verdict.UNKNOWN])} unknown until the run")
-    return f"{len(steps)} steps: {', '.join(parts)}"
+    return f"{count_text(len(steps), 'step')}: {', '.join(parts)}"
 
 
 def _row(step: PlannedStep, output: str) -> dict[str, Any]:

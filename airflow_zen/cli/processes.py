@@ -78,7 +78,9 @@ def _known(processes: Iterable[Process]) -> list[psutil.Process]:
 
 
 def _family(mains: Iterable[psutil.Process], mark: str, kept: list[psutil.Process]) -> set[psutil.Process]:
-    return {*mains, *_descendants(mains), *marked(mark)} - {*kept, *_descendants(kept)}
+    # A command that is given the stack's own environment has the mark too, and so has the shell that it was typed into.
+    ours = {psutil.Process(), *psutil.Process().parents()}
+    return {*mains, *_descendants(mains), *(set(marked(mark)) - ours)} - {*kept, *_descendants(kept)}
 
 
 def _descendants(processes: Iterable[psutil.Process]) -> list[psutil.Process]:

@@ -8,6 +8,7 @@ from typing import Any
 from airflow.utils.cli import suppress_logs_and_warning
 
 from airflow_zen.cli.opened import stack_of
+from airflow_zen.cli.progress import progress
 from airflow_zen.lineage.quantities import bytes_text
 from airflow_zen.lineage.recorder import NullRecorder
 from airflow_zen.plugin.unfinished import unfinished_runs
@@ -34,7 +35,8 @@ def prune(args: Any) -> None:
     )
     stack = stack_of(args)
     stack = replace(stack, lineage=NullRecorder()) if args.without_mlflow else stack
-    report = prune_stack(stack, retention, unfinished_runs(), dry_run=args.dry_run)
+    with progress("Looking who holds what", args.output) as tell:
+        report = prune_stack(stack, retention, unfinished_runs(), dry_run=args.dry_run, tell=tell)
     if args.output == "table":
         print(report)
     AirflowConsole().print_as(data=_rows(report, args.output), output=args.output)

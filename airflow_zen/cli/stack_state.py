@@ -69,6 +69,10 @@ class LocalStack:
         """Give the processes that still run, by the name of their part."""
         return {name: process for name, process in self.processes.items() if process.running()}
 
+    def died(self) -> list[str]:
+        """Name the parts that ended though nobody stopped them."""
+        return [name for name, process in self.processes.items() if not process.running()]
+
 
 def read_state(directory: Path) -> LocalStack | None:
     """Give the stack of this directory; None where none was ever started."""

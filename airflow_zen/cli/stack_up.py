@@ -14,6 +14,7 @@ from airflow_zen.cli.local_stack import down as down_local
 from airflow_zen.cli.local_stack import show
 from airflow_zen.cli.local_stack import status as status_of
 from airflow_zen.cli.local_stack import up as up_local
+from airflow_zen.cli.progress import progress
 from airflow_zen.cli.stack_logs import follow, log_files, tail
 from airflow_zen.cli.stack_state import LocalStack, StackError
 from airflow_zen.cli.table import show as show_rows
@@ -36,7 +37,11 @@ def up(args: Any) -> None:
     print(f"Starting {parts} in {directory}:")
     dags = Path(args.dags or conf.get("core", "dags_folder"))
     try:
-        show(up_local(directory, dags, settings, timeout=args.timeout, s3=args.s3))
+        with progress("Starting") as tell:
+            stack = up_local(
+                directory, dags, settings, timeout=args.timeout, s3=args.s3, database=args.database or "", tell=tell
+            )
+        show(stack)
     except KeyboardInterrupt:
         raise SystemExit("Interrupted; what was being started has been stopped.") from None
 
@@ -59,6 +64,7 @@ def status(args: Any) -> None:
         raise StackError(f"Nothing was ever started in {args.directory}.")
     rows = _parts(stack)
     show_rows(rows, args.output)
+    _tell_died(stack)
     if any(row["state"] != "up" for row in rows):
         raise SystemExit(1)
 
@@ -69,6 +75,8 @@ def logs(args: Any) -> None:
         compose(compose_file(args.file, Path.cwd()), *log_arguments(args.part, args.lines, following=args.follow))
         return
     files = log_files(Path(args.directory), args.part)
+    if stack := status_of(Path(args.directory)):
+        _tell_died(stack)
     for line in tail(files, args.lines):
         print(line)
     if args.follow:
@@ -80,18 +88,28 @@ def logs(args: Any) -> None:
 
 
 def _parts(stack: LocalStack) -> list[dict[str, Any]]:
-    running = stack.running()
+    running, died = stack.running(), stack.died()
     urls = {"api-server": stack.layout.airflow_url, "mlflow": stack.layout.mlflow_url, "s3": stack.layout.s3_url}
     return [
         {
             "part": part.name,
-            "state": "up" if part.name in running else "down",
+            "state": "up" if part.name in running else "died" if part.name in died else "down",
             "pid": running[part.name].pid if part.name in running else "",
             "address": urls.get(part.name, "") if part.name in running else "",
             "log": str(stack.layout.log(part.name)),
         }
         for part in parts_of(stack.layout)
     ]
+
+
+def _tell_died(stack: LocalStack) -> None:
+    """Say on stderr which parts ended though nobody stopped them, and what starts them again."""
+    if died := stack.died():
+        print(
+            f"{', '.join(died)} died. `airflow zen stack up local`, with the options it was first started with, starts "
+            f"again what died and leaves the rest; {stack.layout.log('<part>')} says why.",
+            file=sys.stderr,
+        )
 
 
 def _setting(text: str) -> tuple[str, str]:

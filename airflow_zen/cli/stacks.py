@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from airflow.configuration import conf
@@ -10,10 +11,11 @@ from airflow.utils.cli import suppress_logs_and_warning
 from airflow_zen.cli.findings import Finding, report
 from airflow_zen.cli.mlflow_check import mlflow_findings
 from airflow_zen.cli.option_sources import masked, sourced
+from airflow_zen.cli.progress import progress
 from airflow_zen.cli.store_check import store_findings
 from airflow_zen.cli.table import show as show_rows
-from airflow_zen.cli.waiting import waiting
 from airflow_zen.options import active_stack, find_options, stack_names, stack_options, stacks_file
+from airflow_zen.progress import Progress
 from airflow_zen.settings import Settings
 from airflow_zen.stacks_file import DEFAULT, use_stack
 
@@ -69,9 +71,9 @@ def check(args: Any) -> None:
     """Look whether a stack's store and MLflow can be used; exit with 1 where not."""
     settings = Settings.read(args.stack)
     found: list[Finding] = []
-    with waiting(f"Checking stack {settings.stack!r}") as say:
-        for findings in (store_findings(settings), mlflow_findings(settings)):
-            for finding in findings:
-                say(f"Checked {finding.check}")
-                found.append(finding)
+    stage = f"Checking stack {settings.stack!r}"
+    with progress(stage, args.output) as tell:
+        for finding in chain(store_findings(settings), mlflow_findings(settings)):
+            found.append(finding)
+            tell(Progress(stage, len(found), note=finding.check))
     report(found, args.output)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 from airflow_zen.cli.local_parts import AIRFLOW_PARTS, MIGRATE, Part, environment, parts_of
+from airflow_zen.cli.metadata_database import VARIABLE
 from airflow_zen.cli.processes import start
 from airflow_zen.cli.stack_state import LocalStack, StackError, write_state
+from airflow_zen.progress import Progress, Tell, unheard
 
 Say = Callable[[str], None]
 
@@ -19,10 +21,11 @@ Say = Callable[[str], None]
 class StartUp:
     """Bring `stack` up; at any moment `stack` is what runs, also on disk, so that `down` finds every process."""
 
-    def __init__(self, stack: LocalStack, say: Say, timeout: float) -> None:
+    def __init__(self, stack: LocalStack, say: Say, timeout: float, tell: Tell = unheard) -> None:
         self.stack = replace(stack, processes=stack.running())
         self._layout = stack.layout
         self._say = say
+        self._tell = tell
         self._begun = time.monotonic()
         self._deadline = self._begun + timeout
 
@@ -30,6 +33,7 @@ class StartUp:
         """Start the parts that do not run, and wait until all are ready."""
         variables = environment(self._layout, self.stack.settings)
         migration = self._start_migration(variables)
+        self._tell_of(parts_of(self._layout))
         # What needs nothing of Airflow's starts while the metadata database is made.
         for part in parts_of(self._layout):
             if part not in AIRFLOW_PARTS:
@@ -48,7 +52,7 @@ class StartUp:
         write_state(self.stack)
 
     def _start_migration(self, variables: Mapping[str, str]) -> subprocess.Popen[bytes] | None:
-        if self._migrated.exists() and self._migrated.read_text() == _airflow_version():
+        if any(part.name in self.stack.processes for part in AIRFLOW_PARTS) or self._is_migrated():
             return None
         log = self._layout.log("db-migrate")
         for directory in (log.parent, self._migrated.parent):
@@ -57,6 +61,12 @@ class StartUp:
             return subprocess.Popen(
                 MIGRATE, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=dict(variables)
             )
+
+    def _is_migrated(self) -> bool:
+        """Tell whether Airflow has made its tables; nobody knows what has become of a database of the user's own."""
+        if VARIABLE in self.stack.settings:
+            return False
+        return self._migrated.exists() and self._migrated.read_text() == _airflow_version()
 
     def _finish(self, migration: subprocess.Popen[bytes]) -> None:
         try:
@@ -68,15 +78,22 @@ class StartUp:
             migration.wait()
         if code:
             raise self._failure("db-migrate", f"ended with {code}")
-        self._migrated.write_text(_airflow_version())
+        if VARIABLE not in self.stack.settings:
+            self._migrated.write_text(_airflow_version())
         self._ready("metadata database")
 
     def _wait_until_ready(self) -> None:
         waiting = list(parts_of(self._layout))
         while waiting := [part for part in waiting if not self._is_ready(part)]:
+            self._tell_of(waiting)
             if time.monotonic() > self._deadline:
                 raise self._failure(waiting[0].name, "was not ready in time")
             time.sleep(0.1)
+
+    def _tell_of(self, waiting: Collection[Part]) -> None:
+        parts = parts_of(self._layout)
+        names = ", ".join(part.name for part in waiting)
+        self._tell(Progress("Parts that are ready", len(parts) - len(waiting), len(parts), f"waiting for {names}"))
 
     def _is_ready(self, part: Part) -> bool:
         process = self.stack.processes[part.name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from airflow_zen.errors import ZenError
+from airflow_zen.errors import StoreAway, ZenError
 from airflow_zen.settings import Settings
 
 # S3's own word for what is wrong: in the answer that obstore quotes, or as botocore tells it.
@@ -42,7 +42,7 @@ def explained(error: BaseException, settings: Settings) -> tuple[str, str]:
     where = _where(settings)
     match = _CODE.search(text)
     code = next(filter(None, match.groups())) if match else ""
-    if code:
+    if code and (code in _REMEDIES or not isinstance(error, ZenError)):
         status = _STATUS.search(text)
         return f"{code}{f' (HTTP {status[1]})' if status else ''}", _REMEDIES.get(code, "").format(**where)
     if any(sign in text for sign in _UNSIGNED):
@@ -50,12 +50,13 @@ def explained(error: BaseException, settings: Settings) -> tuple[str, str]:
             "no credentials were found",
             f"Name a connection in {settings.named('artifact_conn_id')}, or set AWS_ACCESS_KEY_ID.",
         )
+    if isinstance(error, ZenError):
+        # A refusal of a remote store is a `PermissionError` too, and says itself what mends it.
+        return code or ("no answer" if isinstance(error, StoreAway) else "refused"), str(error)
     if isinstance(error, PermissionError):
         return str(
             error
         ), f"Let this user write under {settings.artifact_root}, or choose another root in {where['root']}."
-    if isinstance(error, ZenError):
-        return "refused", str(error)
     first = next((line for line in text.splitlines() if line.strip()), repr(error))
     return f"{type(error).__name__}: {first[:200]}", ""
 

@@ -226,7 +226,13 @@ def ml_step(function: Callable[P, R], /) -> StepDecorator[P, R]: ...
 
 @overload
 def ml_step(
-    *, cache: bool | Cache | None = None, version: str = "", model: str = "", stack: str = "", **options: Any
+    *,
+    cache: bool | Cache | None = None,
+    version: str = "",
+    model: str = "",
+    stack: str = "",
+    previews: bool | None = None,
+    **options: Any,
 ) -> Callable[[Callable[P, R]], StepDecorator[P, R]]: ...
 
 
@@ -236,7 +242,8 @@ def ml_step(function: Any = None, /, **options: Any) -> Any:
     `cache`: False runs the function each time; a `Cache` says how equal work is recognised; None follows
     `[zen] cache`. `version`: an addition of
     your own to the cache key. `model`: the registered model that the returned model becomes a version
-    of. `stack`: the named stack it runs in. All options of Airflow's operators (`retries`, `pool`, `queue`, `executor_config`, …) pass
+    of. `stack`: the named stack it runs in. `previews`: whether outputs are shown in MLflow; None follows
+    `[zen] previews`, and `Artifact(previews=…)` on an output goes before. All options of Airflow's operators (`retries`, `pool`, `queue`, `executor_config`, …) pass
     through. Also available as `@task.ml_step`. Raises `StepDefinitionError` for what cannot work.
     """
     if function is not None:

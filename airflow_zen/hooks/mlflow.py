@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow.sdk import BaseHook
 
@@ -14,17 +15,18 @@ from airflow_zen.lineage.tracking_server import TrackingServer
 def server_of(connection: Any) -> TrackingServer:
     """Read a connection as a tracking server; raises `SettingsError` when it names none.
 
-    Host is the tracking URI (`http://mlflow:5000`), or a bare host with schema and port beside it.
+    Host is the tracking URI (`http://mlflow:5000`), or a bare host with schema beside it; port says the port where
+    host does not.
     """
     host = connection.host or ""
-    if "://" not in host:
-        port = f":{connection.port}" if connection.port else ""
-        host = f"{connection.schema or 'http'}://{host}{port}" if host else ""
     if not host:
         raise SettingsError(f"MLflow connection {connection.conn_id!r} has no host; write http://mlflow:5000 there.")
+    uri = urlsplit(host if "://" in host else f"{connection.schema or 'http'}://{host}")
+    if connection.port and uri.port is None:
+        uri = uri._replace(netloc=f"{uri.netloc}:{connection.port}")
     extra = connection.extra_dejson
     return TrackingServer(
-        uri=host.rstrip("/"),
+        uri=uri.geturl().rstrip("/"),
         username=connection.login or "",
         password=connection.password or "",
         token=extra.get("token") or "",

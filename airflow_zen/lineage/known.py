@@ -48,6 +48,15 @@ class KnownRun:
                 )
 
 
+@dataclass(frozen=True)
+class OpenDagRun:
+    """A DAG run that MLflow shows as running; `dag_version` is empty where its first step did not say."""
+
+    dag_id: str
+    run_id: str
+    dag_version: str
+
+
 def known_run(dag_id: str, run_id: str, rest: MlflowRest) -> KnownRun | None:
     """Ask MLflow for a DAG run; None where it has no parent run for it."""
     experiment = find_experiment(dag_id, rest)
@@ -63,14 +72,14 @@ def known_run(dag_id: str, run_id: str, rest: MlflowRest) -> KnownRun | None:
     return KnownRun(dag_id, run_id, experiment.id, parent["run_id"], parent["artifact_uri"], steps, models)
 
 
-def open_dag_runs(rest: MlflowRest) -> Iterator[tuple[str, str]]:
-    """Give DAG and run id of every parent run that MLflow shows as running."""
+def open_dag_runs(rest: MlflowRest) -> Iterator[OpenDagRun]:
+    """Give every DAG run whose parent run MLflow shows as running."""
     request: dict[str, Any] = {"filter": f"name LIKE '{EXPERIMENT_PREFIX}%'", "max_results": 1000}
     for experiment in rest.pages("experiments/search", request, "experiments"):
         running = "tags.`zen.kind` = 'dag_run' AND attributes.status = 'RUNNING'"
         for run in _runs(rest, str(experiment["experiment_id"]), running):
             tags = tags_of(run["data"])
-            yield tags["zen.dag_id"], tags["zen.run_id"]
+            yield OpenDagRun(tags["zen.dag_id"], tags["zen.run_id"], tags.get("zen.dag_version", ""))
 
 
 def _runs(rest: MlflowRest, experiment_id: str, condition: str) -> Iterator[Mapping[str, Any]]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from airflow_zen.artifacts.previews import PreviewStore
 from airflow_zen.artifacts.root import normalise_root
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import SettingsError, ZenError
+from airflow_zen.lineage.left_behind import HeldRun
 from airflow_zen.lineage.metrics import milliseconds
 from airflow_zen.lineage.models import Models
 from airflow_zen.lineage.names import end_tags, quoted, run_name, step_tags
@@ -31,7 +31,7 @@ from airflow_zen.lineage.step_artifacts import send_datasets, send_models
 from airflow_zen.lineage.step_facts import send_end, send_facts
 from airflow_zen.lineage.step_metadata import noted_tags
 from airflow_zen.lineage.step_run import StepRun, StepRunId
-from airflow_zen.lineage.user_calls import VARIABLE, UserCalls
+from airflow_zen.lineage.taking_over import take_over
 from airflow_zen.lineage.user_client import end_user_run, user_environment
 from airflow_zen.lineage.user_replay import UserReplay
 
@@ -41,6 +41,9 @@ log = logging.getLogger("airflow_zen.lineage")
 
 # Seconds that a step which has ended may wait for what its own code has logged.
 _AT_THE_END = 10.0
+
+# Seconds that a step waits for slow answers in all; after that the rest is sent later.
+_FOR_SLOW_ANSWERS = 10.0
 
 
 class MlflowRecorder:
@@ -62,28 +65,35 @@ class MlflowRecorder:
         self._replay = UserReplay(rest, transport, self._root)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="airflow-zen-lineage")
         self._preparing: dict[StepRunId, Future[Preparation]] = {}
+        self._held: dict[StepRunId, HeldRun] = {}
+        self._taking_over: Future[tuple[StepRunId, ...]] | None = None
         self._warned: set[str] = set()
 
     def start(self, run: StepRun) -> Opened:
         """Open the nested run: one request, after those that the first task of a DAG run needs.
 
-        What else must be looked up is looked up while the user's function runs.
+        What else must be looked up is looked up while the user's function runs; what killed processes left
+        on this host is seen to then as well.
         """
+        self.rest.hurry(_FOR_SLOW_ANSWERS)
+        self._held[run.id] = held = HeldRun.begin(run, self._root, self._transport.scratch)
         try:
             parent, info = self._open(run, self._parents.of(run))
         except Exception as error:  # noqa: BLE001 - lineage never fails a step
             self._warn(run, error)
-            return Opened(environment=user_environment(run, self.rest.server, self._transport.scratch))
+            self._taking_over = self._pool.submit(self.take_over)
+            return Opened(environment=user_environment(run, self.rest.server, held.calls))
         run_id = str(info["run_id"])
         self._preparing[run.id] = self._pool.submit(self._prepare, run, parent, run_id)
-        environment = user_environment(run, self.rest.server, self._transport.scratch, parent, info)
+        self._taking_over = self._pool.submit(self.take_over)
+        environment = user_environment(run, self.rest.server, held.calls, parent, info)
         url = self.rest.server.run_url(parent.experiment_id, run_id)
         return Opened(run_id, url, environment, str(info["artifact_uri"]))
 
     def finish(self, run: StepRun, opened: Opened) -> bool:
         """Send parameters, artifacts, models and the end state; False when any of it may be missing."""
         preparing = self._preparing.pop(run.id, None)
-        kept = self._keep(run, opened)
+        kept = self._keep(run, opened, self._held.get(run.id))
         if not opened.run_id:
             return False
         try:
@@ -95,6 +105,18 @@ class MlflowRecorder:
             self._warn(run, error)
             return False
         return True
+
+    def stored(self, run: StepRun) -> None:
+        """Forget what this host holds of the run; wait a little for the taking over, if there is any."""
+        held = self._held.pop(run.id, None)
+        if held:
+            held.forget()
+        if self._taking_over:
+            wait([self._taking_over], _AT_THE_END)
+
+    def take_over(self) -> tuple[StepRunId, ...]:
+        """Put into the store, as owed, what processes that are gone have left on this host; tell whose it was."""
+        return take_over(self._root, self._transport.scratch, StepRunRecords(self._transport), self._replay)
 
     def attach(self, run: StepRun, opened: Opened, files: Mapping[str, bytes]) -> bool:
         """Put small files among those of the run; False when any may be missing."""
@@ -130,18 +152,21 @@ class MlflowRecorder:
 
         return Publisher(self.rest, records, self._transport, self._root, self._traced).publish(dag_id, run_id)
 
-    def _keep(self, run: StepRun, opened: Opened) -> bool:
+    def _keep(self, run: StepRun, opened: Opened, held: HeldRun | None) -> bool:
         """End what user code began in MLflow's client, and store what the server did not take of it."""
         try:
             end_user_run(opened.environment.get("MLFLOW_RUN_ID", ""), run.state, opened.environment)
         except Exception as error:  # noqa: BLE001 - whatever MLflow's client raises, our own end state follows
             log.debug("MLflow's client could not end run %s: %s", opened.run_id, error)
-        if VARIABLE not in opened.environment:
+        if held is None:
             return False
         try:
-            return self._replay.keep(run.id, UserCalls(Path(opened.environment[VARIABLE])))
+            held.write_end(run, self._root)
+            return self._replay.keep(run.id, held.calls)
         except Exception as error:  # noqa: BLE001 - lineage never fails a step
-            log.warning("What the code of %s logged while MLflow was away is lost: %s", run.id, error)
+            place = held.folder
+            log.warning("What the code of %s logged stays in %s until it can be stored: %s", run.id, place, error)
+            self._held.pop(run.id).release()
             return False
 
     def _put_files(self, run: StepRun, artifact_uri: str, files: Mapping[str, bytes]) -> None:

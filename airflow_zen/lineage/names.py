@@ -80,6 +80,7 @@ def parent_tags(run: StepRun) -> dict[str, str]:
             "zen.run_key": run_key(run.id.dag_id, run.id.run_id),
             "zen.dag_id": run.id.dag_id,
             "zen.run_id": run.id.run_id,
+            "zen.dag_version": run.dag_version,
             "mlflow.source.name": f"airflow://{run.id.dag_id}",
             "mlflow.source.type": "JOB",
             "mlflow.user": run.owner,

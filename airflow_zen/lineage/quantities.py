@@ -18,3 +18,8 @@ def bytes_text(size: float) -> str:
     while size >= 1000 and unit < len(_UNITS) - 1:
         size, unit = size / 1000, unit + 1
     return f"{size:.0f} B" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
+
+
+def count_text(count: int, what: str) -> str:
+    """Write how many there are of `what`, which takes an s: `1 task`, `2 tasks`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -34,6 +34,10 @@ class LineageRecorder(Protocol):
         """Send everything else and close the run; tell whether all of it was delivered."""
         ...
 
+    def stored(self, run: StepRun) -> None:
+        """Be told that the run's record is in the store, so that nothing needs to be held for it any more."""
+        ...
+
     def attach(self, run: StepRun, opened: Opened, files: Mapping[str, bytes]) -> bool:
         """Put small files among those of the run, closed or not; tell whether they were delivered."""
         ...
@@ -49,6 +53,9 @@ class NullRecorder:
     def finish(self, run: StepRun, opened: Opened) -> bool:
         """Deliver nothing; the step run record in the store is the lineage, so nothing is owed."""
         return True
+
+    def stored(self, run: StepRun) -> None:
+        """Hold nothing."""
 
     def attach(self, run: StepRun, opened: Opened, files: Mapping[str, bytes]) -> bool:
         """Deliver nothing: the files lie in the store."""

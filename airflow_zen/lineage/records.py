@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
@@ -59,9 +59,13 @@ class StepRunRecords:
         latest = max(keys, key=lambda key: int(key.rpartition("/")[2].split(".")[1]), default=None)
         return self._read(latest) if latest else None
 
-    def undelivered(self) -> Iterator[StepRun]:
-        """Read the records that the lineage server has not got yet."""
-        for marker in list(self._transport.list(_UNDELIVERED)):
+    def markers(self) -> list[str]:
+        """List the markers of what the lineage server has not got yet; a request for each 1000."""
+        return list(self._transport.list(_UNDELIVERED))
+
+    def undelivered(self, markers: Iterable[str] | None = None) -> Iterator[StepRun]:
+        """Read the records that the lineage server has not got yet, or those of some markers."""
+        for marker in self.markers() if markers is None else markers:
             with suppress(ArtifactNotFound):
                 yield self._read(self._transport.read(marker).decode())
 
@@ -91,6 +95,10 @@ class StepRunRecords:
             with suppress(ArtifactNotFound):
                 record = json.loads(self._transport.read(key))["record"]
                 self._transport.write(_UNDELIVERED + key.removeprefix(_REFUSED), record.encode())
+
+    def knows(self, dag_id: str, run_id: str) -> bool:
+        """Tell whether a DAG run has left anything here."""
+        return self._transport.first(f"{_RUNS}/{folder(dag_id)}/{folder(run_id)}") is not None
 
     def put_ended(self, run: EndedDagRun) -> None:
         """Keep in mind that a DAG run has ended, until MLflow shows it so."""

@@ -20,6 +20,8 @@ __all__ = ["MlflowAway", "MlflowRefused", "MlflowRest", "Patience", "TrackingSer
 _API = "/api/2.0/mlflow/"
 # Each of these makes another one when it is sent again.
 _NEVER_TWICE = frozenset(_API + path for path in ("runs/create", "logged-models", "model-versions/create"))
+# An answer that takes longer than this, in seconds, is slow.
+_SLOW = 1.0
 _TRACES = "/v1/traces"
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts/"
 
@@ -45,6 +47,7 @@ class MlflowRest:
         self._clock = clock
         self._pause = pause
         self._away: tuple[float, MlflowAway] | None = None
+        self._allowed: float | None = None
         self._idle: list[KeptConnection] = []
         self._lock = threading.Lock()
         self._base = urlsplit(server.uri).path.rstrip("/")
@@ -100,6 +103,10 @@ class MlflowRest:
         for connection in idle:
             connection.close()
 
+    def hurry(self, seconds: float) -> None:
+        """From now on wait at most so long for slow answers, all together; then the server is taken to be away."""
+        self._allowed = seconds
+
     @property
     def away(self) -> bool:
         """Tell whether requests fail at once because the server was found to be away."""
@@ -126,6 +133,7 @@ class MlflowRest:
         if self.away and self._away:
             raise self._away[1]
         headers = self._headers if data is None else {**self._headers, "Content-Type": content_type, **(more or {})}
+        began = self._clock()
         try:
             with self._connection() as connection:
                 self.sent += 1
@@ -133,10 +141,20 @@ class MlflowRest:
         except MlflowAway as error:
             self._away = (self._clock(), error)
             raise
+        self._waited(self._clock() - began)
         if not 200 <= answer.status < 300:
             request = f"{method} {path.split('?', maxsplit=1)[0]}"
             raise refusal(self.server.uri, request, answer.status, answer.body, answer.location)
         return answer
+
+    def _waited(self, seconds: float) -> None:
+        """Take a slow answer from what is allowed."""
+        if self._allowed is None or seconds < _SLOW:
+            return
+        self._allowed -= seconds
+        if self._allowed <= 0:
+            slow = MlflowAway(f"MLflow at {self.server.uri!r} takes long to answer. See whether it is overloaded.")
+            self._away = (self._clock(), slow)
 
     @contextmanager
     def _connection(self) -> Iterator[KeptConnection]:

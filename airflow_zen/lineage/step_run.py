@@ -57,7 +57,8 @@ class StepRun:
     reason in words, `origin` the step run whose outputs a hit reused. `seconds` is how long
     loading the inputs, the function and storing the outputs took; of a hit, how long it took the run whose outputs it reused. `clear_number` counts how
     often tasks of the DAG run had been cleared before. `model` is the name of the
-    registered model that a model output becomes a version of. `metadata` are facts that user code noted,
+    registered model that a model output becomes a version of. `dag_version` is the id of the DAG's version in Airflow's
+    database, which no other Airflow has. `metadata` are facts that user code noted,
     by what they are about: "" for the step, `input:<argument>`, `output:<name>`. `versions` tell by output name under
     which version its artifact is known, and whether the content was new there.
     """
@@ -82,6 +83,7 @@ class StepRun:
     clear_number: int = 0
     log_url: str = ""
     code_version: str = ""
+    dag_version: str = ""
     error: str = ""
     metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     versions: Mapping[str, Made] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.refusals import MlflowAway, MlflowRefused
 from airflow_zen.lineage.step_run import StepRunId
 from airflow_zen.lineage.turn import Turn
+from airflow_zen.progress import Tell, counted, unheard
 
 log = logging.getLogger("airflow_zen.lineage")
 
@@ -27,22 +28,21 @@ class Delivery:
     delivered: tuple[StepRunId, ...] = ()
     failed: tuple[tuple[StepRunId, str], ...] = ()
 
-    @property
-    def dag_runs(self) -> tuple[tuple[str, str], ...]:
-        """The DAG runs that something was delivered of; their parent runs may still have to be closed."""
-        return tuple(dict.fromkeys((run.dag_id, run.run_id) for run in self.delivered))
 
-
-def settle(recorder: MlflowRecorder, records: StepRunRecords, clock: Callable[[], float]) -> Delivery | None:
+def settle(
+    recorder: MlflowRecorder, records: StepRunRecords, clock: Callable[[], float], tell: Tell = unheard
+) -> Delivery | None:
     """Deliver what is owed, at most 500 step runs, then close and draw the DAG runs that have ended.
 
-    None where another process is about it. What fails stays owed.
+    What killed steps left on this host is owed too. None where another process is about it. What fails stays owed.
+    `tell` hears how far it is.
     """
     with records.delivery_turn(clock) as mine:
         if not mine:
             return None
-        delivery = deliver(recorder, records, mine)
-        for run in records.ended():
+        recorder.take_over()
+        delivery = deliver(recorder, records, mine, tell)
+        for run in counted(records.ended(), "Closing DAG runs in MLflow", tell):
             if not mine.lasts:
                 break
             try:
@@ -69,7 +69,9 @@ def show_end(recorder: MlflowRecorder, records: StepRunRecords, run: EndedDagRun
         records.forget_ended(run)
 
 
-def deliver(recorder: MlflowRecorder, records: StepRunRecords, turn: Turn | None = None) -> Delivery:
+def deliver(
+    recorder: MlflowRecorder, records: StepRunRecords, turn: Turn | None = None, tell: Tell = unheard
+) -> Delivery:
     """Replay undelivered step run records into MLflow, and mark them delivered; at most 500, and while `turn` lasts.
 
     A record that MLflow has in part is completed; one that it has in full is left as it is. Stops at
@@ -78,7 +80,8 @@ def deliver(recorder: MlflowRecorder, records: StepRunRecords, turn: Turn | None
     """
     delivered: list[StepRunId] = []
     failed: list[tuple[StepRunId, str]] = []
-    for run in records.undelivered():
+    markers = records.markers()
+    for run in counted(records.undelivered(markers), "Delivering step runs", tell, len(markers)):
         if len(delivered) == _MOST or (turn and not turn.lasts):
             break
         try:

@@ -79,10 +79,6 @@ class TrackingServer:
             "MLFLOW_HTTP_REQUEST_TIMEOUT": self.user_timeout,
         }
 
-    def experiment_url(self, experiment_id: str) -> str:
-        """Give the page of an experiment's runs."""
-        return f"{self.ui}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
-
     def run_url(self, experiment_id: str, run_id: str) -> str:
         """Give the page of a run, in the classic view: MLflow opens in its view for agents otherwise."""
         return f"{self.ui}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"

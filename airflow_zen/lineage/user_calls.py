@@ -101,8 +101,8 @@ def new_id() -> str:
 
 
 def read_calls(lines: bytes) -> Iterator[UserCall]:
-    """Read what `calls.jsonl` holds."""
-    for line in lines.splitlines():
+    """Read what `calls.jsonl` holds; half a last line, which a machine that died may leave, was never said."""
+    for line in lines[: lines.rfind(b"\n") + 1].splitlines():
         yield UserCall(**json.loads(line))
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from airflow_zen.environment import added_environment
@@ -20,11 +18,11 @@ from airflow_zen.lineage.user_calls import VARIABLE, UserCalls, new_id
 def user_environment(
     run: StepRun,
     server: TrackingServer,
-    scratch: Path | None,
+    calls: UserCalls,
     parent: Parent | None = None,
     info: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """Give the variables that lead MLflow's client into the step's run, and to where it keeps what MLflow does not take.
+    """Give the variables that lead MLflow's client into the step's run, and to `calls`, for what MLflow does not take.
 
     Without `parent` and `info` the run could not be opened: then all is kept, under ids that MLflow replaces later.
     """
@@ -32,7 +30,6 @@ def user_environment(
     experiment = {"experiment_id": info["experiment_id"], "name": experiment_name(run.id.dag_id)}
     if parent:
         experiment["artifact_location"] = parent.location
-    calls = UserCalls(Path(tempfile.mkdtemp(prefix="user-calls-", dir=scratch)))
     known = {"run": {"info": info}, "experiment": {**experiment, "lifecycle_stage": "active"}}
     calls.begin({"server": server.uri, **known}, away=parent is None)
     ids = {"MLFLOW_RUN_ID": info["run_id"], "MLFLOW_EXPERIMENT_ID": info["experiment_id"], VARIABLE: str(calls.folder)}

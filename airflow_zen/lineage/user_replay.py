@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -52,14 +51,11 @@ class UserReplay:
         self._root = artifact_root
 
     def keep(self, run: StepRunId, calls: UserCalls) -> bool:
-        """Move the calls into the store, out of their folder; tell whether there were any."""
-        try:
-            if calls.empty:
-                return False
-            self._transport.publish(calls.folder, _prefix(run), CALLS)
-            return True
-        finally:
-            shutil.rmtree(calls.folder, ignore_errors=True)
+        """Put the calls into the store; tell whether there were any."""
+        if calls.empty:
+            return False
+        self._transport.publish(calls.folder, _prefix(run), CALLS)
+        return True
 
     def send(self, run: StepRunId, run_id: str, experiment_id: str, within: float = float("inf")) -> None:
         """Send what the store holds of a step run, into its run in MLflow, and forget it; sending it twice is no harm.

@@ -35,6 +35,7 @@ class Materializer:
     `encoding`     the label of the layout it writes, `"library.format@version"`.
     `reads`        the other encodings it can load: older ones of its own, and those of sister libraries
                    whose artifacts it can show as its own type (a view).
+    `views`        dotted names of types as which `load` gives its own files, beside `types`.
     `lazy_types`   those of `types` that read their files later, and only what is asked of them.
     `is_table`     True when `load_view` gives columns and batches of its values.
     `libraries`    distributions whose versions belong into the manifest.
@@ -45,6 +46,7 @@ class Materializer:
     types: ClassVar[tuple[str | type, ...]] = ()
     encoding: ClassVar[str]
     reads: ClassVar[tuple[str, ...]] = ()
+    views: ClassVar[tuple[str, ...]] = ()
     lazy_types: ClassVar[tuple[str, ...]] = ()
     is_table: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ()
@@ -95,6 +97,13 @@ class Materializer:
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the value of `encoding` back from `directory`, as `wanted` when the caller declared a type."""
         raise NotImplementedError
+
+    def load_from(self, source: ArtifactSource, encoding: str, wanted: type | None = None) -> Any:
+        """Read the value of `encoding` from where it lies; by default `load` it from the directory of its files.
+
+        For families that read a large remote file while it arrives.
+        """
+        return self.load(source.directory(), encoding, wanted)
 
     @property
     def has_preview(self) -> bool:

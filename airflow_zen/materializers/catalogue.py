@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 _HERE = "airflow_zen.materializers"
 
 TREE = f"{_HERE}.tree:TreeMaterializer"
+MEMBERS = f"{_HERE}.tree:MembersPreview"
 PATH = f"{_HERE}.paths:PathMaterializer"
 PICKLE = f"{_HERE}.pickle:PickleMaterializer"
 _NDARRAY = f"{_HERE}.numpy:NdarrayMaterializer"
@@ -31,6 +32,7 @@ _PRETRAINED = f"{_HERE}.transformers:PretrainedMaterializer"
 _DATASETS = f"{_HERE}.datasets:DatasetsMaterializer"
 _PILLOW = f"{_HERE}.pillow:PillowMaterializer"
 _PLOTLY = f"{_HERE}.plotly:PlotlyMaterializer"
+_FIGURE = f"{_HERE}.matplotlib:FigureMaterializer"
 _XARRAY = f"{_HERE}.xarray:XarrayMaterializer"
 _GEOPANDAS = f"{_HERE}.geopandas:GeopandasMaterializer"
 
@@ -109,6 +111,7 @@ TYPES: Mapping[str, str] = {
     "datasets.dataset_dict.DatasetDict": _DATASETS,
     "PIL.Image.Image": _PILLOW,
     "plotly.basedatatypes.BaseFigure": _PLOTLY,
+    "matplotlib.figure.Figure": _FIGURE,
     "xarray.Dataset": _XARRAY,
     "xarray.DataArray": _XARRAY,
     "geopandas.GeoDataFrame": _GEOPANDAS,
@@ -116,7 +119,6 @@ TYPES: Mapping[str, str] = {
 }
 
 SHOWN: Mapping[str, str] = {
-    "matplotlib.figure.Figure": f"{_HERE}.matplotlib:FigurePreview",
     f"{_HERE}.evaluation.ClassificationEvaluation": f"{_HERE}.evaluation:EvaluationPreview",
 }
 """Who shows types that are stored by materializers which do not know them."""
@@ -147,6 +149,7 @@ ENCODINGS: Mapping[str, str] = {
     "datasets.arrow@1": _DATASETS,
     "pillow.png@1": _PILLOW,
     "plotly.json@1": _PLOTLY,
+    "matplotlib.figure@1": _FIGURE,
     "xarray.npy@1": _XARRAY,
     "geopandas.wkb@1": _GEOPANDAS,
 }
@@ -154,13 +157,60 @@ ENCODINGS: Mapping[str, str] = {
 REMEDIES: Mapping[str, str] = {
     "builtins.function": "Return what it computes.",
     "builtins.generator": "Declare the output Iterator[pd.DataFrame], or return a list.",
-    "matplotlib.figure.Figure": "It has no form that is exact: call figure.savefig('figure.png') and return "
-    "pathlib.Path('figure.png'), or its pixels as an image, PIL.Image.open('figure.png').copy().",
+    "builtins.builtin_function_or_method": "Return what it computes.",
+    "builtins.BaseException": "Raise it, or return its text.",
+    "builtins.dict_items": "Return a list of them.",
+    "builtins.dict_keys": "Return a list of them.",
+    "builtins.dict_values": "Return a list of them.",
+    "builtins.mappingproxy": "Return dict(value).",
+    "builtins.memoryview": "Return bytes(value).",
+    "_io._IOBase": "Return what it holds, or the pathlib.Path of a file.",
+    "array.array": "Return numpy.asarray(value).",
+    "collections.ChainMap": "Return dict(value).",
+    "collections.UserDict": "Return value.data.",
+    "collections.UserList": "Return value.data.",
+    "collections.UserString": "Return value.data.",
+    "functools.partial": "Return what it computes.",
+    "ipaddress._IPAddressBase": "Return str(value).",
+    "pathlib.PurePath": "Return str(value), or the pathlib.Path of a file.",
+    "re.Pattern": "Return value.pattern.",
+    "types.SimpleNamespace": "Return vars(value), or a dataclass.",
+    "pydantic.types.SecretStr": "A secret is not stored: give the task a connection.",
+    "pydantic.networks._BaseUrl": "Return str(value), or declare the field str.",
+    "numpy.dtype": "Return str(value).",
+    "numpy.poly1d": "Return value.coef.",
+    "numpy.random.Generator": "Return value.bit_generator.state.",
+    "numpy.random.RandomState": "Return value.get_state(legacy=False).",
+    "scipy.spatial.KDTree": "Return value.data, and build it again.",
+    "scipy.spatial.transform.Rotation": "Return value.as_quat().",
+    "pandas.api.extensions.ExtensionArray": "Return pandas.Series(value).",
+    "pandas.api.typing.Rolling": "Return the table that it goes over.",
+    "pandas.io.formats.style.Styler": "Return airflow_zen.HTMLString(value.to_html()).",
+    "pandas._libs.tslibs.BaseOffset": "Return value.freqstr.",
+    "polars.Expr": "Return a frame that it is computed in.",
+    "polars.dataframe.group_by.GroupBy": "Return the frame it groups.",
+    "pyarrow.Array": "Return pyarrow.table({'values': value}).",
+    "pyarrow.ChunkedArray": "Return pyarrow.table({'values': value}).",
+    "pyarrow.Scalar": "Return value.as_py().",
+    "pyarrow.Schema": "Return value.empty_table().",
+    "pyarrow.Tensor": "Return value.to_numpy().",
+    "shapely.geometry.base.BaseGeometry": "Return geopandas.GeoSeries([value]), or value.wkb.",
+    "plotly.basedatatypes.BaseTraceType": "Return plotly.graph_objects.Figure(value).",
+    "xarray.Variable": "Return xarray.DataArray(value).",
+    "xarray.DataTree": "Return value.to_dict(), whose values are datasets.",
+    "xgboost.DMatrix": "Return the table it was made of.",
+    "lightgbm.Dataset": "Return the table it was made of.",
+    "matplotlib.axes._axes.Axes": "Return the figure it belongs to, axes.figure.",
     "torch.optim.Optimizer": "Return optimizer.state_dict().",
     "torch.utils.data.DataLoader": "Return what it loads, as tensors or a dataset.",
     "torch.utils.data.Dataset": "Return its samples, as tensors or a dataset of Hugging Face.",
     "pandas.api.typing.DataFrameGroupBy": "Return the frame it groups.",
     "pandas.api.typing.SeriesGroupBy": "Return the series it groups.",
+    # The names of pandas 2.
+    "pandas.core.arrays.ExtensionArray": "Return pandas.Series(value).",
+    "pandas.core.window.Rolling": "Return the table that it goes over.",
+    "pandas.core.groupby.DataFrameGroupBy": "Return the frame it groups.",
+    "pandas.core.groupby.SeriesGroupBy": "Return the series it groups.",
     "mlflow.pyfunc.PyFuncModel": "Return airflow_zen.MLflowModel(path) of the directory it was loaded from.",
     "mlflow.pyfunc.model.PythonModel": "Write it with mlflow.pyfunc.save_model and return airflow_zen.MLflowModel(path).",
 }

@@ -17,6 +17,11 @@ def reference(cls: type) -> str:
 
     Raises `SaveRefused` for a class that no import could find again.
     """
+    if "[" in cls.__qualname__:
+        raise SaveRefused(
+            f"{cls.__module__}.{cls.__qualname__} is made when it is asked for, and cannot be found again by its name. Give it "
+            f"one: class Named({cls.__qualname__}): ..."
+        )
     module = sys.modules.get(cls.__module__)
     if module is None or _attribute(module, cls.__qualname__) is None:
         raise SaveRefused(

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, is_dataclass
 from dataclasses import replace as dc_replace
 from functools import cached_property
+from io import IOBase
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from airflow_zen.artifacts.source import ArtifactSource
 from airflow_zen.errors import AlreadyExists, MaterializerNotFound, SaveRefused
 from airflow_zen.materializers import catalogue
 from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.defined import DefinedMaterializers, defined
 from airflow_zen.materializers.entries import Entry, entry_name, imported
 from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.registered import decorated, from_distributions
@@ -30,13 +32,15 @@ class MaterializerRegistry:
 
     `types` and `encodings` map a dotted type name, and an encoding, to a materializer class or to the
     `"module:Class"` that is imported when it is first needed. `offered` gives those of other
-    distributions; it is asked only about a type or an encoding that is not among these.
+    distributions, `defined` those that a project has only written; they are asked, in this order, only about a type
+    or an encoding that is not among these.
     """
 
     types: Mapping[str, Entry] = field(repr=False)
     encodings: Mapping[str, Entry] = field(repr=False)
     allow_pickle: bool = False
     offered: Callable[[], tuple[type[Materializer], ...]] = tuple
+    defined: Callable[[], DefinedMaterializers] = DefinedMaterializers
 
     def save(
         self, value: Any, directory: Path, declared: type | None = None, by: type[Materializer] | None = None
@@ -48,7 +52,7 @@ class MaterializerRegistry:
         Raises `MaterializerNotFound` for a type nobody saves, `SaveRefused` for a value that would not
         come back exactly. Where pickles are allowed, such a value is pickled instead.
         """
-        if by is None and isinstance(value, Iterator) and self._known(type(value)) is None:
+        if by is None and _is_stream(value) and self._known(type(value)) is None:
             return self._save_batches(value, directory)
         materializer = (self._build(by) if by else self._for_declared(value, declared)).for_value(value)
         try:
@@ -70,15 +74,23 @@ class MaterializerRegistry:
         with _installed(materializer):
             return materializer.load(directory, encoding, wanted)
 
-    def shows(self, value: Any, encoding: str, by: type[Materializer] | None = None) -> bool:
+    def load_from(self, source: ArtifactSource, encoding: str, wanted: Any = None) -> Any:
+        """Read the value of `encoding` from its store, as `load` does from a directory; its files are fetched as needed."""
+        materializer = self.for_encoding(encoding, wanted if isinstance(wanted, type) else None)
+        with _installed(materializer):
+            return materializer.load_from(source, encoding, wanted)
+
+    def shows(
+        self, value: Any, encoding: str, summary: Mapping[str, Any], by: type[Materializer] | None = None
+    ) -> bool:
         """Tell whether there can be a preview of a value that was stored under `encoding`."""
-        return self._shown_by(value, encoding, by) is not None
+        return self._shown_by(value, encoding, summary, by) is not None
 
     def preview(
         self, value: Any, encoding: str, summary: Mapping[str, Any], by: type[Materializer] | None = None
     ) -> Mapping[str, bytes | str]:
         """Show a value that was stored under `encoding`; nothing where nobody shows its like."""
-        materializer = self._shown_by(value, encoding, by)
+        materializer = self._shown_by(value, encoding, summary, by)
         if materializer is None:
             return {}
         with _installed(materializer):
@@ -97,6 +109,11 @@ class MaterializerRegistry:
         found = self._known(view.cls) if view.cls is not None and not view.batches else None
         names = {type_name(base) for base in view.cls.__mro__} if view.cls else set()
         return found is not None and found.can_read(encoding) and not names.isdisjoint(found.lazy_types)
+
+    def is_view(self, encoding: str, wanted: type) -> bool:
+        """Tell whether asking for `wanted` gives another type than the one that was saved under `encoding`."""
+        own = self.for_encoding(encoding)
+        return type_name(wanted) in own.views or self.for_encoding(encoding, wanted).encoding != own.encoding
 
     def for_type(self, cls: type) -> Materializer:
         """Find the materializer of a type, by its nearest base that has one.
@@ -125,6 +142,9 @@ class MaterializerRegistry:
             return self._build(self.encodings[encoding])
         if encoding in self._with_offered.encodings:
             return self._build(self._with_offered.encodings[encoding])
+        written = self.defined().for_encoding(encoding)
+        if written is not None:
+            return self._build(written)
         raise MaterializerNotFound(self._why_unknown(encoding))
 
     def register(self, materializer: type[Materializer], replace: bool = False) -> MaterializerRegistry:
@@ -186,12 +206,21 @@ class MaterializerRegistry:
             inline=materializer.inline and all(path.is_file() for path in directory.iterdir()),
         )
 
-    def _shown_by(self, value: Any, encoding: str, by: type[Materializer] | None) -> Materializer | None:
-        """Find who shows a value: the materializer of its type, the one that stored it, or one that only shows."""
+    def _shown_by(
+        self, value: Any, encoding: str, summary: Mapping[str, Any], by: type[Materializer] | None
+    ) -> Materializer | None:
+        """Find who shows a value: the materializer of its type, the one that stored it, or one that only shows.
+
+        What has none is shown by its members, where some of them are files of their own: a value that is one small
+        object costs no look into the store.
+        """
         known = [self._build(by)] if by else [self._known(type(value)), self.for_encoding(encoding)]
         only_show = (catalogue.SHOWN.get(type_name(base)) for base in type(value).__mro__)
         candidates = chain(known, (self._build(entry) for entry in only_show if entry))
-        return next((found for found in candidates if found and found.has_preview), None)
+        shown = next((found for found in candidates if found and found.has_preview), None)
+        if shown is None and encoding == "python.json@1" and summary.get("parts"):
+            return self._build(catalogue.MEMBERS)
+        return shown
 
     def _for_declared(self, value: Any, declared: type | None) -> Materializer:
         found = self._known(declared) if declared in type(value).__mro__ else None
@@ -200,9 +229,9 @@ class MaterializerRegistry:
     def _known(self, cls: type) -> Materializer | None:
         if type_name(cls) in self.types:
             return self._build(self.types[type_name(cls)])
-        types = self._with_offered.types
+        types, defined = self._with_offered.types, self.defined()
         for base in cls.__mro__:
-            entry = types.get(type_name(base))
+            entry = types.get(type_name(base)) or defined.for_type(type_name(base))
             if entry is not None:
                 return self._build(entry)
         return self._build(catalogue.TREE) if is_dataclass(cls) else None
@@ -236,15 +265,24 @@ def default_registry(allow_pickle: bool = False) -> MaterializerRegistry:
     `allow_pickle` adds cloudpickle as the last resort. Raises `AlreadyExists` where two materializers want the
     same type or encoding.
     """
-    registry = MaterializerRegistry(catalogue.TYPES, catalogue.ENCODINGS, allow_pickle, from_distributions)
+    registry = MaterializerRegistry(catalogue.TYPES, catalogue.ENCODINGS, allow_pickle, from_distributions, defined)
     for materializer, replace in decorated():
         registry = registry.register(materializer, replace)
     return registry
 
 
+def _is_stream(value: Any) -> bool:
+    return isinstance(value, Iterator) and not isinstance(value, IOBase)
+
+
 def _save(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
     with _installed(materializer):
-        return materializer.save(value, directory)
+        try:
+            return materializer.save(value, directory)
+        except RecursionError as error:
+            raise SaveRefused(
+                f"A {type_name(type(value))} is nested too deep, or contains itself. Flatten it, or leave that reference out."
+            ) from error
 
 
 @contextmanager

@@ -35,13 +35,11 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
         settings = Settings.read(chosen_stack(context["dag_run"].conf, operator.stack))
         stack = open_stack(settings)
         arguments = bind(operator, context, stack)
-        refuse_foreign(arguments.inputs, settings, f"step {operator.task_id!r}")
         begun = begin(
             operator, context, caching(operator, context, settings, stack.records), mapped_label(operator, arguments)
         )
         step = operator.step.with_cache_defaults(settings.cache_defaults)
-        report_inputs(operator, arguments.inputs.values())
-        run = run_step(step, arguments, stack, begun, TaskWatcher(operator, context))
+        run = run_step(step, arguments, stack, begun, TaskWatcher(operator, context, settings))
     report_outputs(operator, run.outputs.values())
     show(operator, context, run)
     tell_assets(operator, context, run, step.outputs.called, elsewhere=elsewhere(context, operator, settings))
@@ -88,6 +86,7 @@ def begin(operator: MLStepOperator, context: Any, decided: tuple[str, str], labe
         clear_number=clear_number(context),
         log_url=str(getattr(ti, "log_url", "") or ""),
         code_version=code_version(getattr(ti, "bundle_instance", None), operator.python_callable),
+        dag_version=str(getattr(ti, "dag_version_id", None) or ""),
     )
 
 
@@ -121,9 +120,15 @@ class TaskWatcher(Watcher):
     A skipped task has not failed: its run is FINISHED, without outputs.
     """
 
-    def __init__(self, operator: MLStepOperator, context: Any) -> None:
+    def __init__(self, operator: MLStepOperator, context: Any, settings: Settings) -> None:
         self.operator = operator
+        self.settings = settings
         self.ti = context["ti"]
+
+    def admit(self, inputs: Mapping[str, ArtifactRef]) -> None:
+        """Refuse what lies in another stack, and tell Airflow of the rest."""
+        refuse_foreign(inputs, self.settings, f"step {self.operator.task_id!r}")
+        report_inputs(self.operator, inputs.values())
 
     def state_of(self, error: BaseException) -> StepState:
         """Tell a task that was skipped from one that failed."""

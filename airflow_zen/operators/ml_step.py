@@ -20,6 +20,7 @@ OPTION_TYPES: dict[str, tuple[type, ...]] = {
     "version": (str,),
     "model": (str,),
     "stack": (str,),
+    "previews": (bool, type(None)),
 }
 
 
@@ -29,7 +30,8 @@ class MLStepOperator(PythonOperator):
     `cache`: False runs the function each time; True reuses even a step that returns nothing; a `Cache`
     says how equal work is recognised; None follows `[zen] cache`. `version`: an addition of your own to the cache key. `model`: the registered
     model in MLflow that the returned model becomes a version of. `stack`: the name of the stack it runs in; empty: the
-    active one. Everything else is PythonOperator's.
+    active one. `previews`: whether the outputs are shown in MLflow that do not say so themselves; None follows
+    `[zen] previews`. Everything else is PythonOperator's.
     The return value in XCom is an `ArtifactRef` on the wire, or a dict of them by output name.
     """
 
@@ -51,6 +53,7 @@ class MLStepOperator(PythonOperator):
         version: str = "",
         model: str = "",
         stack: str = "",
+        previews: bool | None = None,
         **options: Any,
     ) -> None:
         options["multiple_outputs"] = Step(python_callable, "").outputs.several
@@ -59,6 +62,7 @@ class MLStepOperator(PythonOperator):
         self.version: str = known(version, "version")
         self.model: str = known(model, "model")
         self.stack: str = known(stack, "stack")
+        self.previews: bool | None = known(previews, "previews")
         self.outlets = added(self.outlets, outlets_of(self.step.outputs.called, self.stack))
         self.inlets = added(self.inlets, inlets_of([self.op_args, self.op_kwargs], self.stack))
         self.mlflow_url = ""
@@ -78,7 +82,14 @@ class MLStepOperator(PythonOperator):
     def step(self) -> Step:
         """The function with its options."""
         policy = self.cache if isinstance(self.cache, Cache) else FOLLOW_SETTINGS
-        return Step(self.python_callable, self.task_id, self.version, policy, cache_always=self.cache is True)
+        return Step(
+            self.python_callable,
+            self.task_id,
+            self.version,
+            policy,
+            cache_always=self.cache is True,
+            previews=self.previews,
+        )
 
     def execute(self, context: Any) -> Any:
         """Run the step and return its outputs as refs, for XCom."""

@@ -25,6 +25,15 @@ class DagRunListener:
         self._follower = follower or Follower()
 
     @hookimpl
+    def on_dag_run_running(self, dag_run: DagRun, msg: str) -> None:
+        """Take up what a scheduler that died had to do; the first DAG run to start in this process says so."""
+        try:
+            if not self._follower.looked and _configured():
+                self._follower.look()
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the scheduler goes on
+            log.warning("What MLflow is owed from before waits for the end of a DAG run: %s", error)
+
+    @hookimpl
     def on_dag_run_success(self, dag_run: DagRun, msg: str) -> None:
         """End the parent run as FINISHED."""
         self._follow(dag_run, StepState.FINISHED)

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from airflow_zen.caching.cache import StepCache
+from airflow_zen.progress import Tell, counted, unheard
 from airflow_zen.pruning.holders import Holder, Holders
 
 _ROOT = "cache"
@@ -14,7 +15,12 @@ _READERS = 16
 
 
 def mark_cache(
-    cache: StepCache, holders: Holders, used: Collection[str], since: float | None, lost: float
+    cache: StepCache,
+    holders: Holders,
+    used: Collection[str],
+    since: float | None,
+    lost: float,
+    tell: Tell = unheard,
 ) -> tuple[list[str], list[str]]:
     """Note what live entries hold; give the keys of dead entries, and of leases that nobody has kept alive since `lost`.
 
@@ -33,7 +39,7 @@ def mark_cache(
         else:
             dead.append(each.key)
     with ThreadPoolExecutor(_READERS) as pool:
-        for entry in pool.map(cache.get, young):
+        for entry in counted(pool.map(cache.get, young), "Reading cache entries", tell, len(young)):
             if entry:
                 holder = Holder("cache", entry.origin.partition("/")[0])
                 holders.add(holder, [ref.digest for ref in entry.outputs.values()])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,9 @@ from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactNotFound, SettingsError
 from airflow_zen.lineage.known import tags_of
 from airflow_zen.lineage.names import EXPERIMENT_PREFIX, quoted
+from airflow_zen.lineage.refusals import MlflowRefused
 from airflow_zen.lineage.rest import MlflowRest
+from airflow_zen.progress import Tell, counted, unheard
 from airflow_zen.pruning.holders import Holder, Holders
 from airflow_zen.pruning.runs import Runs
 
@@ -22,6 +24,7 @@ from airflow_zen.pruning.runs import Runs
 _PER_PAGE, _MODELS_PER_PAGE, _EXPERIMENTS_PER_PAGE = 100, 50, 1000
 _ITEM = re.compile(r"@([0-9a-f]{16})(?=\|)")
 _MODEL_SOURCE = re.compile(r"models:/(m-[0-9a-f]+)")
+_ADDRESS = re.compile(r"/artifacts/[0-9a-f]{2}/([0-9a-f]{64})")
 # Set by people on a DAG run's parent run: never to be deleted by age.
 KEEP = "zen.keep"
 
@@ -39,7 +42,9 @@ class MlflowHoldings:
     rest: MlflowRest
     transport: Transport
     root: str
+    tell: Tell = unheard
     _experiments: list[_Experiment] = field(default_factory=list)
+    _versions: list[Mapping[str, Any]] = field(default_factory=list)
     _registered_models: frozenset[str] = frozenset()
     _registered_runs: frozenset[str] = frozenset()
 
@@ -50,10 +55,9 @@ class MlflowHoldings:
         self._experiments = [
             _Experiment(str(one["experiment_id"]), tags_of(one).get("zen.dag_id", str(one["name"]))) for one in found
         ]
-        versions = [*self._versions()]
-        self._registered_runs = frozenset(str(one.get("run_id", "")) for one in versions)
-        sources = [_MODEL_SOURCE.match(str(one.get("source", ""))) for one in versions]
-        self._registered_models = frozenset(source[1] for source in sources if source)
+        self._versions = [*self._registered_versions()]
+        self._registered_runs = frozenset(str(one.get("run_id", "")) for one in self._versions)
+        self._registered_models = frozenset(map(_model_of, self._versions)) - {""}
 
     def expired(self, before: float, runs: Runs) -> list[str]:
         """Name the runs of DAG runs that began before a time, in seconds since the epoch; parents after their steps.
@@ -74,7 +78,7 @@ class MlflowHoldings:
 
     def delete(self, run_ids: list[str]) -> None:
         """Move runs, and the models that they made, to MLflow's trash."""
-        for run_id in run_ids:
+        for run_id in counted(run_ids, "Deleting runs in MLflow", self.tell, len(run_ids)):
             self.rest.post("runs/delete", {"run_id": run_id})
         gone = set(run_ids)
         for experiment in self._experiments:
@@ -84,23 +88,48 @@ class MlflowHoldings:
 
     def mark(self, holders: Holders, but: frozenset[str]) -> None:
         """Note what MLflow holds, without the runs `but`."""
+        listed = set()
         for experiment in self._experiments:
             self._mark_runs(experiment, holders, but)
-            for model in self._models(experiment):
+            models = self._models(experiment)
+            for model in counted(models, f"Asking MLflow for models of {experiment.dag_id}", self.tell):
+                listed.add(model["model_id"])
                 registered = model["model_id"] in self._registered_models
                 digest = tags_of(model).get("zen.digest")
                 if digest and (registered or model.get("source_run_id") not in but):
                     holders.add(Holder("model", str(model.get("name", experiment.dag_id))), [digest])
+        self._mark_registered(holders, listed)
+
+    def _mark_registered(self, holders: Holders, listed: Collection[str]) -> None:
+        """Note what registered versions serve, from the store itself or by a logged model that was deleted since."""
+        for version in counted(self._versions, "Looking at registered versions", self.tell, len(self._versions)):
+            holder = Holder("model", str(version["name"]))
+            holders.add(holder, _ADDRESS.findall(str(version.get("source", ""))))
+            model = _model_of(version)
+            if version.get("run_id") and model and model not in listed:
+                holders.add(holder, self._of_run(str(version["run_id"])))
+
+    def _of_run(self, run_id: str) -> list[str]:
+        """Ask what one run read and made; nothing where MLflow has forgotten even what was deleted."""
+        try:
+            return self._digests(self.rest.get("runs/get", {"run_id": run_id})["run"])
+        except MlflowRefused as error:
+            if not error.missing:
+                raise
+            return []
 
     def _mark_runs(self, experiment: _Experiment, holders: Holders, but: frozenset[str]) -> None:
         holder = Holder("MLflow run", experiment.dag_id)
-        for run in self._runs(experiment, "tags.`zen.kind` = 'step'"):
+        steps = self._runs(experiment, "tags.`zen.kind` = 'step'")
+        for run in counted(steps, f"Asking MLflow for step runs of {experiment.dag_id}", self.tell):
             if str(run["info"]["run_id"]) in but:
                 continue
-            tags = tags_of(run["data"])
-            holders.add(holder, _ITEM.findall(tags.get("zen.inputs", "") + tags.get("zen.outputs", "")))
-            if tags.get("zen.io_truncated"):
-                holders.add(holder, self._recorded(tags.get("zen.record", "")))
+            holders.add(holder, self._digests(run))
+
+    def _digests(self, run: Mapping[str, Any]) -> list[str]:
+        tags = tags_of(run["data"])
+        cut = self._recorded(tags.get("zen.record", "")) if tags.get("zen.io_truncated") else []
+        return _ITEM.findall(tags.get("zen.inputs", "") + tags.get("zen.outputs", "")) + cut
 
     def _recorded(self, url: str) -> list[str]:
         """Read from its record what a step read and made: MLflow's tags have no room for all of it."""
@@ -123,7 +152,7 @@ class MlflowHoldings:
         for model in self.rest.pages("logged-models/search", request, "models"):
             yield model["info"]
 
-    def _versions(self) -> Iterator[Mapping[str, Any]]:
+    def _registered_versions(self) -> Iterator[Mapping[str, Any]]:
         query: dict[str, Any] = {"max_results": _PER_PAGE}
         while True:
             answer = self.rest.get("model-versions/search", query)
@@ -131,3 +160,9 @@ class MlflowHoldings:
             if not answer.get("next_page_token"):
                 return
             query["page_token"] = answer["next_page_token"]
+
+
+def _model_of(version: Mapping[str, Any]) -> str:
+    """Give the id of the logged model that a registered version serves; empty where it serves something else."""
+    found = _MODEL_SOURCE.match(str(version.get("source", "")))
+    return found[1] if found else ""

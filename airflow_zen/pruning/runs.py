@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from airflow_zen.artifacts.root import folder
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactNotFound
+from airflow_zen.progress import Tell, counted, unheard
 from airflow_zen.pruning.holders import Holder, Holders
 
 _ROOT = "runs"
@@ -35,7 +36,11 @@ class Runs:
 
 
 def mark_runs(
-    transport: Transport, holders: Holders, since: float | None, unfinished: Collection[tuple[str, str]]
+    transport: Transport,
+    holders: Holders,
+    since: float | None,
+    unfinished: Collection[tuple[str, str]],
+    tell: Tell = unheard,
 ) -> Runs:
     """Note what recent DAG runs hold: all of a run as long as its latest record is not older than `since`.
 
@@ -51,7 +56,9 @@ def mark_runs(
     running = {(folder(dag_id), folder(run_id)) for dag_id, run_id in unfinished}
     recent = {run for run in keys if since is None or latest[run] >= since} | running
     cache_keys = set()
-    for dag, cache_key, digests in _read(transport, [(run[0], key) for run in sorted(recent) for key in keys[run]]):
+    records = [(run[0], key) for run in sorted(recent) for key in keys[run]]
+    read = counted(_read(transport, records), "Reading step run records", tell, len(records))
+    for dag, cache_key, digests in read:
         holders.add(Holder("run", unquote(dag)), digests)
         cache_keys.add(cache_key)
     return Runs(frozenset(recent), frozenset(cache_keys - {""}))

@@ -7,12 +7,15 @@ from urllib.parse import unquote
 
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.artifacts.version import parsed
+from airflow_zen.progress import Tell, counted, unheard
 from airflow_zen.pruning.holders import Holder, Holders, short
 
 _ROOT, _TAGS = "names", "tags"
 
 
-def mark_versions(transport: Transport, holders: Holders, keep_last: int, since: float | None) -> list[str]:
+def mark_versions(
+    transport: Transport, holders: Holders, keep_last: int, since: float | None, tell: Tell = unheard
+) -> list[str]:
     """Note what versions hold; give the keys of those that expired.
 
     These are old, not tagged, not among the newest, and of content that nobody else holds so far: content that stays
@@ -22,7 +25,8 @@ def mark_versions(transport: Transport, holders: Holders, keep_last: int, since:
     used = frozenset(holders.digests)
     tagged = {tuple(key.split("/")[2:4]) for key in transport.list(_TAGS)}
     expired = []
-    for name, keys in groupby(transport.list(_ROOT), key=lambda key: key.split("/")[1]):
+    listed = counted(transport.list(_ROOT), "Listing versions", tell)
+    for name, keys in groupby(listed, key=lambda key: key.split("/")[1]):
         for newer, key in enumerate(each for each in keys if each.split("/")[2] == "versions"):
             milliseconds, digest = parsed(key)
             young = since is None or milliseconds / 1000 >= since

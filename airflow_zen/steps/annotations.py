@@ -6,16 +6,15 @@ import ast
 import importlib
 import inspect
 import sys
-import types
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Literal, get_args, get_origin, get_type_hints
 
 from airflow_zen.errors import ZenError
 from airflow_zen.labels import class_label
 from airflow_zen.materializers.artifact import Artifact
-from airflow_zen.materializers.views import columns_of
+from airflow_zen.materializers.declared import bare, is_union
 
 
 def evaluate(annotation: Any, function: Callable[..., Any], *, imports: bool | str = False) -> Any:
@@ -26,7 +25,7 @@ def evaluate(annotation: Any, function: Callable[..., Any], *, imports: bool | s
     """
     if annotation is inspect.Parameter.empty:
         return None
-    if not isinstance(annotation, str):
+    if not isinstance(annotation, str) and not _has_text(annotation):
         return annotation
     function = inspect.unwrap(function)
     names = {**getattr(function, "__globals__", {}), **_closure(function)}
@@ -35,12 +34,31 @@ def evaluate(annotation: Any, function: Callable[..., Any], *, imports: bool | s
     except ZenError:
         raise
     except Exception:  # noqa: BLE001 - a name that exists for type checkers only can fail in any way
-        return None
+        return None if isinstance(annotation, str) else annotation
 
 
-def _evaluated(annotation: str, names: dict[str, Any], function: Callable[..., Any] | None, package: str) -> Any:
+def written_type(annotation: Any, function: Callable[..., Any]) -> Any:
+    """Evaluate an annotation that is a type, which may be text twice over: quoted, in a file whose annotations are text."""
+    found = evaluate(annotation, function, imports=True)
+    return written_type(found, function) if isinstance(found, str) and found != annotation else found
+
+
+def _has_text(declared: Any) -> bool:
+    """Tell whether types inside a declared one are written as text: `list["Model"]`."""
+    if get_origin(declared) is Literal:
+        return False
+    inner = get_args(declared)[:1] if get_origin(declared) is Annotated else get_args(declared)
+    return any(isinstance(held, str | ForwardRef) or _has_text(held) for held in inner)
+
+
+def _evaluated(annotation: Any, names: dict[str, Any], function: Callable[..., Any] | None, package: str) -> Any:
     try:
-        return eval(annotation, names)  # noqa: S307 - what typing.get_type_hints does, one name at a time
+        # What typing.get_type_hints does, one name at a time.
+        found = eval(annotation, names) if isinstance(annotation, str) else annotation  # noqa: S307
+        if not _has_text(found):
+            return found
+        holder = type("Holder", (), {"__annotations__": {"held": found}})
+        return get_type_hints(holder, names, include_extras=True)["held"]
     except NameError as error:
         found = _for_type_checkers(str(error.name), function, package) if function else None
         if found is None:
@@ -83,13 +101,13 @@ def _imported(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> Any:
 def parameter_types(function: Callable[..., Any]) -> Mapping[str, Any]:
     """Give the declared type of each parameter, without `Annotated` and `Optional` around it."""
     parameters = inspect.signature(function).parameters.values()
-    return {parameter.name: bare(evaluate(parameter.annotation, function, imports=True)) for parameter in parameters}
+    return {parameter.name: bare(written_type(parameter.annotation, function)) for parameter in parameters}
 
 
 def parameter_artifacts(function: Callable[..., Any]) -> list[Artifact]:
     """Give what the annotations of parameters say of who reads them."""
     parameters = inspect.signature(function).parameters.values()
-    found = [artifact_of(evaluate(parameter.annotation, function, imports=True)) for parameter in parameters]
+    found = [artifact_of(written_type(parameter.annotation, function)) for parameter in parameters]
     return [artifact for artifact in found if artifact]
 
 
@@ -102,28 +120,6 @@ def artifact_of(declared: Any) -> Artifact | None:
     return next(filter(None, inner), None)
 
 
-def bare(declared: Any) -> Any:
-    """Strip `Annotated[T, …]` and `T | None` down to `T`; `Columns` stay."""
-    if columns_of(declared):
-        return declared
-    if get_origin(declared) is Annotated:
-        return bare(get_args(declared)[0])
-    if get_origin(declared) in (Union, types.UnionType):
-        rest = [choice for choice in get_args(declared) if choice is not type(None)]
-        return bare(rest[0]) if len(rest) == 1 else declared
-    return declared
-
-
-def element_type(declared: Any, at: int = 0) -> Any:
-    """Give `T` of `list[T]`, `tuple[T, ...]`, `dict[K, T]`, and the one at its place of `tuple[A, B]`."""
-    arguments = get_args(declared)
-    if not arguments:
-        return None
-    if get_origin(declared) is tuple and Ellipsis not in arguments:
-        return bare(arguments[at]) if at < len(arguments) else None
-    return bare([argument for argument in arguments if argument is not Ellipsis][-1])
-
-
 def type_text(declared: Any) -> str:
     """Write a declared type as text that is the same in every process and on every machine."""
     if declared is None:
@@ -134,15 +130,11 @@ def type_text(declared: Any) -> str:
         return class_label(declared)
     inner = ", ".join(
         sorted(type_text(argument) for argument in get_args(declared))
-        if _is_union(declared)
+        if is_union(declared)
         else [type_text(argument) for argument in get_args(declared)]
     )
-    origin = "union" if _is_union(declared) else getattr(get_origin(declared), "__qualname__", None)
+    origin = "union" if is_union(declared) else getattr(get_origin(declared), "__qualname__", None)
     return f"{origin}[{inner}]" if origin else str(declared)
-
-
-def _is_union(declared: Any) -> bool:
-    return get_origin(declared) in (Union, types.UnionType)
 
 
 def as_class(declared: Any) -> type | None:

@@ -17,8 +17,8 @@ from typing import Any
 from airflow_zen.artifacts.asked import AskedVersion
 from airflow_zen.artifacts.names import ArtifactNames
 from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.materializers.declared import element_type
 from airflow_zen.stack import Stack
-from airflow_zen.steps.annotations import element_type
 
 _TEXT_LIMIT = 500
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, get_args, get_origin
 
 from airflow_zen.errors import OutputError
-from airflow_zen.steps.annotations import element_type
+from airflow_zen.materializers.declared import element_type
 
 
 class Each:

@@ -2,57 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, get_args, get_origin
+import collections.abc
+import typing
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, get_args, get_origin, get_type_hints
 
+from airflow_zen.errors import OutputError
 from airflow_zen.steps.annotations import as_class
 
 Fit = Callable[[Any, Any, str], Any]
 
-_OF_ONE = (list, set, frozenset)
+_OF_ONE = (list, tuple, set, frozenset, deque)
+_PLAIN = (list, tuple, set, frozenset)
+_MAPPINGS = (dict, OrderedDict, defaultdict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
 def fit_elements(value: Any, declared: Any, name: str, fit: Fit) -> Any:
-    """Give a `list[T]`, `set[T]`, `tuple[…]` or `dict[K, V]` with each element as declared.
+    """Give a `list[T]`, `Sequence[T]`, `tuple[…]`, `dict[K, V]` and their like with each element as declared.
 
     The very value comes back where nothing had to be widened. An element that does not fit is named by its
-    place: `scores[3]`. Containers of other classes are taken as they are.
+    place: `scores[3]`. Containers of users' own classes are taken as they are, and so are iterators.
     """
     origin, arguments = get_origin(declared), get_args(declared)
-    if type(value) is not origin or not arguments:
+    if not arguments and declared not in (tuple[()], typing.Tuple[()]):  # noqa: UP006 - that is another object
         return value
-    if origin in _OF_ONE:
-        return _fitted(value, [arguments[0]] * len(value), origin, name, fit)
-    if origin is tuple:
-        return _fitted(value, _of_tuple(arguments, len(value)), tuple, name, fit)
-    if origin is dict and len(arguments) == 2:
-        return _fitted_dict(value, *arguments, name, fit)
+    if origin is tuple and isinstance(value, tuple):
+        return _fitted(value, _of_tuple(value, declared, name), name, fit)
+    if origin is Counter and type(value) is Counter:
+        return _fitted_mapping(value, arguments[0], int, name, fit)
+    if origin in _MAPPINGS and isinstance(value, dict):
+        return _fitted_mapping(value, arguments[0], arguments[1], name, fit)
+    if type(value) in _OF_ONE and len(arguments) == 1:
+        return _fitted(value, arguments * len(value), name, fit)
     return value
 
 
-def _of_tuple(arguments: tuple[Any, ...], length: int) -> list[Any]:
+def fit_fields(value: Any, declared: Any, name: str, fit: Fit) -> Any:
+    """Give a dict with the keys that a `TypedDict` has, and each value as declared; raises `OutputError`."""
+    missing, extra = declared.__required_keys__ - set(value), set(value) - set(declared.__annotations__)
+    if missing or extra:
+        what = f"without {sorted(missing)}" if missing else f"with {sorted(map(str, extra))}"
+        raise OutputError(
+            f"output '{name}' is declared {declared.__qualname__}, but the function returned a dict {what}."
+        )
+    hints = _hints(declared)
+    fitted = {key: fit(item, hints.get(key), f"{name}[{key!r}]") for key, item in value.items()}
+    return value if _are_same(value.values(), fitted.values()) else fitted
+
+
+def _hints(declared: Any) -> Mapping[str, Any]:
+    try:
+        return get_type_hints(declared, include_extras=True)
+    except Exception:  # noqa: BLE001 - a name that exists for type checkers only can fail in any way
+        return {}
+
+
+def _of_tuple(value: Any, declared: Any, name: str) -> tuple[Any, ...]:
+    """Give the type of each place; `tuple[A, *tuple[B, ...]]` has as many of B as there are left."""
+    arguments, length = get_args(declared), len(value)
     if Ellipsis in arguments:
-        return [arguments[0]] * length
-    return list(arguments) if len(arguments) == length else [None] * length
+        return (arguments[0],) * length
+    for at, argument in enumerate(arguments):
+        many = get_args(argument)
+        if getattr(argument, "__unpacked__", False) and Ellipsis in many:
+            between = length - len(arguments) + 1
+            arguments = (*arguments[:at], *(many[0],) * between, *arguments[at + 1 :])
+            break
+    if len(arguments) != length:
+        raise OutputError(f"output '{name}' is declared {declared}, but the function returned a tuple of {length}.")
+    return arguments
 
 
-def _fitted(value: Any, declared: list[Any], build: Callable[[Iterable[Any]], Any], name: str, fit: Fit) -> Any:
+def _fitted(value: Any, declared: tuple[Any, ...], name: str, fit: Fit) -> Any:
     if len(set(map(id, declared))) == 1 and _all_are(value, declared[0]):
         return value
     places = zip(value, declared, strict=True)
     fitted = [fit(item, wanted, f"{name}[{place}]") for place, (item, wanted) in enumerate(places)]
-    same = all(one is other for one, other in zip(value, fitted, strict=True))
-    return value if same else build(fitted)
+    if _are_same(value, fitted):
+        return value
+    if type(value) in _PLAIN:
+        return type(value)(fitted)
+    return deque(fitted, value.maxlen) if type(value) is deque else value
 
 
-def _fitted_dict(value: dict[Any, Any], key: Any, item: Any, name: str, fit: Fit) -> Any:
+def _fitted_mapping(value: dict[Any, Any], key: Any, item: Any, name: str, fit: Fit) -> Any:
     if _all_are(value, key) and _all_are(value.values(), item):
         return value
     fitted = {fit(one, key, f"{name} key"): fit(other, item, f"{name}[{one!r}]") for one, other in value.items()}
-    same = all(one is other for one, other in zip(value, fitted, strict=True)) and all(
-        one is other for one, other in zip(value.values(), fitted.values(), strict=True)
-    )
-    return value if same else fitted
+    if _are_same(value, fitted) and _are_same(value.values(), fitted.values()):
+        return value
+    if type(value) is defaultdict:
+        return defaultdict(value.default_factory, fitted)
+    return type(value)(fitted) if type(value) in (dict, OrderedDict, Counter) else value
+
+
+def _are_same(value: Iterable[Any], fitted: Iterable[Any]) -> bool:
+    return all(one is other for one, other in zip(value, fitted, strict=True))
 
 
 def _all_are(items: Iterable[Any], declared: Any) -> bool:

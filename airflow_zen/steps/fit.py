@@ -2,53 +2,92 @@
 
 from __future__ import annotations
 
-import types
 import typing
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, NotRequired, Required, TypeVar, Union, get_args, get_origin
 
 from airflow_zen.errors import OutputError
-from airflow_zen.steps.annotations import as_class, bare
-from airflow_zen.steps.elements import fit_elements
+from airflow_zen.materializers.declared import is_union
+from airflow_zen.steps.annotations import as_class
+from airflow_zen.steps.elements import fit_elements, fit_fields
+from airflow_zen.steps.protocols import follows, is_protocol
 
 _NUMBERS = (int, float, complex, bool)
+_WRAPPERS = (Annotated, Required, NotRequired, Final)
 
 
 def fit(value: Any, declared: Any, name: str) -> Any:
     """Give `value` as the declared type; raises `OutputError` when it is another one.
 
     An int becomes a declared float, a numpy scalar the declared Python value; so do the elements of lists,
-    sets, tuples and dicts. Types that cannot be checked by `isinstance` (protocols, type variables, what
-    exists for type checkers only) are not.
+    sets, tuples and dicts. A protocol is held to the names of its members, a `TypedDict` to its keys and their types,
+    a type variable to its bound. What exists for type checkers only is not checked.
     """
+    declared = _unwrapped(declared)
     if declared is None or declared is typing.Any or declared is object:
         return value
-    if get_origin(declared) in (Union, types.UnionType):
+    if is_union(declared):
         return _fit_one_of(value, get_args(declared), declared, name)
     if get_origin(declared) is Literal:
         return _fit_literal(value, declared, name)
-    expected = as_class(declared)
+    if typing.is_typeddict(declared):
+        return fit_fields(_of(value, dict, declared, name), declared, name, fit)
+    return _fit_class(value, as_class(declared), declared, name)
+
+
+def _fit_class(value: Any, expected: type | None, declared: Any, name: str) -> Any:
     if expected is None or _is(value, expected):
         return fit_elements(_narrow(value, expected), declared, name, fit)
-    if expected in _NUMBERS and (widened := _widen(value, expected)) is not None:
-        return widened
+    widened = _widened(value, expected)
+    return widened if widened is not None else _of(value, expected, declared, name)
+
+
+def _of(value: Any, expected: type, declared: Any, name: str) -> Any:
+    """Give a value of an expected class; raises `OutputError` for any other."""
+    if _is(value, expected):
+        return value
     raise OutputError(
         f"output '{name}' is declared {getattr(declared, '__qualname__', declared)}, but the function returned "
         f"{type(value).__module__}.{type(value).__qualname__}."
     )
 
 
+def _unwrapped(declared: Any) -> Any:
+    """Give the type behind `Annotated`, `NewType`, an alias, or a type variable, which may have bounds."""
+    if get_origin(declared) in _WRAPPERS:
+        return _unwrapped(get_args(declared)[0])
+    if isinstance(declared, TypeVar):
+        choices = declared.__constraints__
+        return _unwrapped(Union[choices] if choices else declared.__bound__)  # noqa: UP007 - of as many as there are
+    for behind in ("__supertype__", "__value__"):
+        if type(declared).__module__ == "typing" and hasattr(declared, behind):
+            return _unwrapped(getattr(declared, behind))
+    return declared
+
+
 def _fit_one_of(value: Any, choices: tuple[Any, ...], declared: Any, name: str) -> Any:
-    """Take the first choice that the value is, else the first number it can be widened to."""
-    for choice in map(bare, choices):
-        expected = as_class(choice)
-        if get_origin(choice) is not Literal and (expected is None or _is(value, expected)):
+    """Take the first choice that the value is, with all its elements, else the first number it can be widened to."""
+    choices = tuple(map(_unwrapped, choices))
+    refused: OutputError | None = None
+    for choice in choices:
+        if not _may_be(value, choice):
+            continue
+        try:
             return fit(value, choice, name)
-        if get_origin(choice) is Literal and _is_one_of(value, choice):
-            return value
-    for expected in map(as_class, map(bare, choices)):
-        if expected in _NUMBERS and (widened := _widen(value, expected)) is not None:
+        except OutputError as error:
+            refused = refused or error
+    for expected in map(as_class, choices):
+        if (widened := _widened(value, expected)) is not None:
             return widened
-    raise OutputError(f"output '{name}' is declared {declared}, but the function returned {type(value).__qualname__}.")
+    raise refused or OutputError(
+        f"output '{name}' is declared {declared}, but the function returned {type(value).__qualname__}."
+    )
+
+
+def _may_be(value: Any, choice: Any) -> bool:
+    if get_origin(choice) is Literal:
+        return _is_one_of(value, choice)
+    expected = dict if typing.is_typeddict(choice) else as_class(choice)
+    return expected is None or _is(value, expected)
 
 
 def _fit_literal(value: Any, declared: Any, name: str) -> Any:
@@ -65,7 +104,7 @@ def _is(value: Any, expected: type) -> bool:
     try:
         return isinstance(value, expected)
     except TypeError:
-        return True
+        return not is_protocol(expected) or follows(value, expected)
 
 
 def _narrow(value: Any, expected: type | None) -> Any:
@@ -75,8 +114,9 @@ def _narrow(value: Any, expected: type | None) -> Any:
     return value
 
 
-def _widen(value: Any, expected: type) -> Any:
-    if isinstance(value, bool) and expected is not bool:
+def _widened(value: Any, expected: type | None) -> Any:
+    """Give a number as the declared kind of number; None where that would lose something."""
+    if expected not in _NUMBERS or (isinstance(value, bool) and expected is not bool):
         return None
     if type(value).__module__ == "numpy" and getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()

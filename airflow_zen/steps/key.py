@@ -120,10 +120,7 @@ def _is_view(ref: ArtifactRef, wanted: type, stack: Stack) -> bool:
     """Tell whether `wanted` shows the artifact as another type than the one that was saved."""
     if wanted is ArtifactRef or issubclass(wanted, PurePath):
         return True
-    materializers = stack.materializers
-    return (
-        materializers.for_encoding(ref.encoding, wanted).encoding != materializers.for_encoding(ref.encoding).encoding
-    )
+    return stack.materializers.is_view(ref.encoding, wanted)
 
 
 def _outputs(step: Step, stack: Stack) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NotRequired, Required, Union, get_args, get_o
 
 from airflow_zen.errors import OutputError, StepDefinitionError
 from airflow_zen.materializers.artifact import Artifact
-from airflow_zen.steps.annotations import artifact_of, evaluate
+from airflow_zen.steps.annotations import artifact_of, evaluate, written_type
 from airflow_zen.steps.each import Each, apart, is_each
 from airflow_zen.steps.streams import fitted
 
@@ -90,13 +90,13 @@ def output_artifacts(function: Callable[..., Any], outputs: Outputs) -> Mapping[
 
 def _written_types(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Any]:
     """Evaluate the annotation of each output, with what is `Annotated` about it."""
-    declared = evaluate(inspect.signature(function).return_annotation, function, imports=True)
+    declared = written_type(inspect.signature(function).return_annotation, function)
     if declared is inspect.Signature.empty:
         declared = None
     if not outputs.several:
         return dict.fromkeys(outputs.names, declared)
     if isinstance(declared, Output):
-        found = [evaluate(held, function, imports=True) for held in declared.types.values()]
+        found = [written_type(held, function) for held in declared.types.values()]
     elif isinstance(declared, type):
         hints = _field_types(declared, function)
         found = [hints.get(name) for name in outputs.names]

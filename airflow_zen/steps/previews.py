@@ -57,7 +57,7 @@ class Previews:
         except NotYet:
             log.warning(
                 "The previews of %s took too long, and MLflow does not show them. Artifact(previews=False) on an output, "
-                "or [zen] previews = False, makes none.",
+                "@ml_step(previews=False), or [zen] previews = False, makes none.",
                 run.id,
             )
         except Exception as error:  # noqa: BLE001 - a step keeps its outcome, whatever the store says

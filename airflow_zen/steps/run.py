@@ -6,13 +6,14 @@ import asyncio
 import inspect
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.caching.cache import CacheEntry
 from airflow_zen.caching.flight import Attempt, Flight, NoFlight
 from airflow_zen.caching.history import Remembered
@@ -37,6 +38,9 @@ log = logging.getLogger("airflow_zen.steps")
 class Watcher:
     """Hear of a step run's page as soon as it is open, and judge how it ended; carriers have words of their own."""
 
+    def admit(self, inputs: Mapping[str, ArtifactRef]) -> None:
+        """Look at the inputs before anything is done; what is raised fails the run, with its reason."""
+
     def opened(self, opened: Opened) -> None:
         """Be told where the run is shown."""
 
@@ -55,6 +59,7 @@ def run_step(step: Step, arguments: Arguments, stack: Stack, run: StepRun, watch
     stack = step.reader(stack)
     run = replace(run, started=stack.clock(), inputs=arguments.inputs, parameters=arguments.parameters())
     try:
+        watcher.admit(run.inputs)
         key, entry, flight, run = _look_up(step, arguments, stack, run)
     except BaseException as error:
         _close(stack, _ended(run, stack, error, watcher), stack.lineage.start(run))
@@ -193,6 +198,7 @@ def _remember(key: CacheKey, run: StepRun, stack: Stack) -> bool:
 def _close(stack: Stack, run: StepRun, opened: Opened, step: Step | None = None) -> StepRun:
     """Send the run to the lineage server and write its record; neither may change the step's own outcome.
 
+    A record that cannot be written is held on this host, until a later step or delivery here puts it there.
     Meanwhile the outputs of a step that succeeded become versions of their names.
     """
     with ThreadPoolExecutor(1) as pool:
@@ -203,6 +209,8 @@ def _close(stack: Stack, run: StepRun, opened: Opened, step: Step | None = None)
         stack.records.put(run, delivered)
     except Exception as error:  # noqa: BLE001 - a step keeps its outcome, whatever the store says
         log.warning("The step run record of %s could not be written: %s", run.id, error)
+    else:
+        stack.lineage.stored(run)
     return run
 
 

@@ -22,7 +22,8 @@ class Step:
     """A function to run as a step.
 
     `version` is the user's own addition to the cache key, `cache` says what else is in it; `cache_always`
-    reuses even a step that returns nothing.
+    reuses even a step that returns nothing. `previews` says whether outputs are shown that do not say so themselves;
+    None leaves it to the deployment.
     """
 
     function: Callable[..., Any]
@@ -30,6 +31,7 @@ class Step:
     version: str = ""
     cache: Cache = FOLLOW_SETTINGS
     cache_always: bool = False
+    previews: bool | None = None
 
     def with_cache_defaults(self, defaults: Cache) -> Step:
         """Take from `defaults` what the step's own `Cache` leaves open."""
@@ -83,9 +85,10 @@ class Step:
         return artifact.materializer if artifact else None
 
     def has_previews(self, output: str, default: bool) -> bool:
-        """Tell whether an output is shown to people; `default` where its annotation leaves that open."""
+        """Tell whether an output is shown to people; `default` where neither its annotation nor the step says."""
         artifact = self._artifact(output)
-        return default if artifact is None or artifact.previews is None else artifact.previews
+        asked = (artifact.previews if artifact else None, self.previews)
+        return next((said for said in asked if said is not None), default)
 
     def _artifact(self, output: str) -> Artifact | None:
         return self.output_artifacts.get(output) or self.output_artifacts.get(output.partition("[")[0])

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from airflow_zen.errors import ZenError
+from airflow_zen.materializers.declared import bare
 from airflow_zen.materializers.views import batch_type, is_stream
-from airflow_zen.steps.annotations import bare
 from airflow_zen.steps.fit import fit
 
 

@@ -127,8 +127,8 @@ def test_file_from_before_the_machine_started_is_verified_again(tmp_path, monkey
 
 def _slow(directory: str, target: str, started: str) -> None:
     def download(path: Path) -> None:
-        Path(started).touch()
         path.write_bytes(b"x" * 5)
+        Path(started).touch()
         time.sleep(60)
 
     LocalCache(Path(directory), 1000).fetch(described(b"x" * 10), Path(target), download)

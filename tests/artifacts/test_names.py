@@ -188,3 +188,26 @@ def test_one_request_however_many_versions(ceph, kind):
         assert proxy.requests == 2
         assert not add(names, 1, NOON + 7200).changed
         assert proxy.requests == 3
+
+
+def test_one_request_for_the_newest_on_azure(azure):
+    """On Azure, through adlfs too, the newest and one tagged are found with one request each, whose answer holds one key."""
+    root = f"{azure.root}/many-{os.getpid()}"
+    with flaky(urlsplit(azure.endpoint).port) as proxy:
+        held = azure.connection_string.replace(azure.endpoint, f"{proxy.uri}/{azure.account}")
+        names = ArtifactNames(ArtifactStore(root, FsspecTransport(root, {"connection_string": held})))
+        direct = open_transport(root, azure.storage_options())
+        keys = [f"names/features/versions/{8_204_478_000_000 + n * 1000}-{n:016x}.json" for n in range(60)]
+        for key in keys:
+            direct.write(key, b"{}")
+        names.tag("features", "000000000000000", "golden")
+        for version in ("latest", "golden"):
+            proxy.requests = proxy.answered = 0
+            assert names.find("features", version) == keys[0]
+            assert proxy.requests == 1
+            assert proxy.answered < 2500
+        proxy.requests = 0
+        assert names.find("features", "2026-11-24T12:06:10Z") == keys[30]
+        assert proxy.requests == 1
+        with pytest.raises(ArtifactNotFound):
+            names.find("nobody")

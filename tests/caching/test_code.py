@@ -282,10 +282,11 @@ def test_fast(tmp_path: Path) -> None:
         "from airflow_zen.caching.code import reach; start = time.process_time(); reach(flow.step);"
         "print(time.process_time() - start)"
     )
-    seconds = [
-        float(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout) for _ in "12"
-    ]
-    assert min(seconds) < 0.05
+    # What else the machine does makes a process's seconds more, and never fewer.
+    seconds = (
+        float(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout) for _ in range(10)
+    )
+    assert any(each < 0.05 for each in seconds)
 
 
 def test_reaching_twice_is_the_same(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import pytest
 
@@ -17,16 +19,25 @@ from airflow_zen.caching.flight import Attempt, NoFlight, SingleFlight
 KEY = "ab" * 32
 
 
-class Work:
-    """One key's computation: whoever gets the turn computes, and leaves the result for the others."""
+# Seconds after which what is waited for will not come, however busy the machine.
+LONG = 120
 
-    def __init__(self, transport, seconds=0.3, patience=20.0):
+
+class Work:
+    """One key's computation: whoever gets the turn computes while `busy`, and leaves the result for the others.
+
+    looks: how often each thread has looked for the result.
+    """
+
+    def __init__(self, transport, busy=lambda: time.sleep(0.3), **options):
         self.transport = transport
-        self.flights = SingleFlight(transport, patience=patience, beat=0.2)
-        self.seconds = seconds
+        self.flights = SingleFlight(transport, **{"patience": 600.0, "beat": 0.2, **options})
+        self.busy = busy
         self.computed = []
+        self.looks = Counter()
 
     def find(self):
+        self.looks[threading.get_ident()] += 1
         return self.transport.read("result") if self.transport.exists("result") else None
 
     def run(self, number):
@@ -35,9 +46,44 @@ class Work:
             return result
         with flight:
             self.computed.append(number)
-            time.sleep(self.seconds)
+            self.busy()
             self.transport.write("result", b"done")
         return b"done"
+
+    def until_looked(self, count, times=2):
+        """Wait until so many threads have each looked so often from now on: between two looks one sees the lease."""
+        before = self.looks.copy()
+        until(lambda: sum(looks - before[thread] >= times for thread, looks in self.looks.copy().items()) >= count)
+
+
+def until(reached):
+    last = time.monotonic() + LONG
+    while not reached():
+        assert time.monotonic() < last
+        time.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    monkeypatch.setattr("airflow_zen.caching.flight._LONGEST_PAUSE", 0.1)
+
+
+@pytest.fixture
+def beats(monkeypatch):
+    """Count what is written to the leases of a transport: what their holders do to keep them."""
+
+    def counting(transport):
+        seen, write = [], type(transport).write
+
+        def counted(self, key, data):
+            write(self, key, data)
+            if ".lease/" in key:
+                seen.append(key)
+
+        monkeypatch.setattr(type(transport), "write", counted)
+        return seen
+
+    return counting
 
 
 @pytest.fixture(params=["local", "ceph", "moto"])
@@ -74,10 +120,10 @@ def test_a_failure_lets_the_others_compute_at_once(transport):
     _, flight = work.flights.turn(KEY, work.find)
     with ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(work.flights.turn, KEY, work.find) for _ in range(3)]
-        time.sleep(0.5)
+        work.until_looked(3)
         with pytest.raises(ValueError), flight:
             raise ValueError
-        turns = [future.result(timeout=10) for future in waiting]
+        turns = [future.result(timeout=LONG) for future in waiting]
     assert [(result, type(turn)) for result, turn in turns] == [(None, NoFlight)] * 3
 
 
@@ -109,12 +155,44 @@ def test_a_result_that_came_before_the_turn_is_taken(tmp_path):
     assert (result, type(flight), leases(work.transport)) == (b"done", NoFlight, [])
 
 
-def test_a_long_computation_keeps_its_lease(transport):
+def test_a_long_computation_keeps_its_lease(transport, beats):
     """A holder that lives longer than the patience of those who wait is not taken over."""
-    work = Work(transport, seconds=5.0, patience=2.5)
+    seen = beats(transport)
+
+    def busy():
+        until(lambda: len(seen) > 8)
+        work.until_looked(1, times=4)
+
+    # Time is what the holder's beats make it: however slow the machine, four of them are the patience.
+    work = Work(transport, busy, patience=3.5, clock=lambda: float(len(seen)))
     with ThreadPoolExecutor(2) as pool:
         assert set(pool.map(work.run, range(2))) == {b"done"}
     assert len(work.computed) == 1
+
+
+def test_a_slow_answer_of_the_store_is_no_death(tmp_path, monkeypatch):
+    """A store that takes longer to answer than the patience kills no holder: what counts is when it was asked."""
+    transport = open_transport(str(tmp_path), {})
+    now, asked, read = [0.0], count(), type(transport).read
+    work = Work(transport, patience=20.0, clock=lambda: now[0])
+    work.flights.turn(KEY, work.find)
+
+    def slow(self, key):
+        """Be slow before the answer is found, then after it; the holder writes while that one is on its way."""
+        late = next(asked) % 2
+        now[0] += 25.0 * (not late)
+        text = read(self, key)
+        if late:
+            self.write(key, b'{"beat": %d}' % now[0])
+            now[0] += 25.0
+        if now[0] > 200.0:
+            self.write("result", b"done")
+        return text
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(transport), "read", lambda self, key: (slow if ".lease/" in key else read)(self, key))
+        assert work.run(1) == b"done"
+    assert work.computed == []
 
 
 HOLDER = """
@@ -131,27 +209,29 @@ with flight:
 
 def test_a_killed_holder_is_taken_over_by_one(tmp_path):
     """When the holder dies by kill -9, exactly one of those who wait takes over, and nobody's result is lost."""
-    root = str(tmp_path / "root")
+    root, now = str(tmp_path / "root"), [0.0]
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, root, KEY], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "holding\n"
-    work = Work(open_transport(root, {}), patience=1.0)
+    work = Work(open_transport(root, {}), patience=20.0, clock=lambda: now[0])
     with ThreadPoolExecutor(8) as pool:
         running = [pool.submit(work.run, number) for number in range(8)]
-        time.sleep(1.5)
-        assert work.computed == []
+        work.until_looked(8)
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
-        assert {future.result(timeout=30) for future in running} == {b"done"}
+        # All know the last that it wrote; then they have known it for too long.
+        work.until_looked(8)
+        assert work.computed == []
+        now[0] = 1000.0
+        assert {future.result(timeout=LONG) for future in running} == {b"done"}
     assert len(work.computed) == 1
 
 
 def test_a_later_try_waits_for_no_earlier_one(transport):
     """The next try of a task takes over the lease that a killed worker left, at once; other tasks are patient."""
-    work = Work(transport)
+    # No time passes, so nobody would ever find the lease stale.
+    work = Work(transport, clock=lambda: 0.0)
     work.flights.turn(KEY, work.find, Attempt("dag/run/task/3", 1))
-    begun = time.monotonic()
     result, flight = work.flights.turn(KEY, work.find, Attempt("dag/run/task/3", 2))
-    assert time.monotonic() - begun < work.flights._patience / 2
     assert (result, isinstance(flight, NoFlight)) == (None, False)
     held = transport.read(leases(transport)[-1])
     others = [("dag/run/task/4", 3), ("dag/run/task/3", 2), ("dag/run/task/3", 1)]
@@ -171,12 +251,14 @@ def test_a_store_that_ignores_conditions_still_gives_a_result(rclone):
     assert 1 <= len(work.computed) <= 4
 
 
-def test_a_store_that_ignores_conditions_is_told(rclone, transport, caplog):
+def test_a_store_that_ignores_conditions_is_told(rclone, transport, beats, caplog):
     """A holder finds out, while it computes, whether the store would have let another in, and says so."""
     loose = open_transport(f"s3://{rclone.bucket}/told-{os.urandom(4).hex()}", rclone.storage_options())
     for store, expected in ((transport, 0), (loose, 1)):
         caplog.clear()
-        Work(store, seconds=0.8).run(0)
+        seen = beats(store)
+        # Before its first beat.
+        Work(store, lambda seen=seen: until(lambda: seen)).run(0)
         assert sum("ignores conditional writes" in message for message in caplog.messages) == expected
 
 

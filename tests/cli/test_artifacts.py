@@ -153,6 +153,37 @@ def test_what_cannot_be_put_is_said(zen):
     assert airflow_zen.artifacts() == []
 
 
+def test_registers_what_lies_in_the_store(zen, tmp_path):
+    """Data under the root gets a name, tags and facts where it lies: a folder is a path, a parquet file is a table."""
+    raw = tmp_path / "root" / "raw"
+    (raw / "deep").mkdir(parents=True)
+    (raw / "deep" / "a.txt").write_text("a")
+    table = pd.DataFrame({"carrier": ["AA", "B6"], "delay": [3.0, 11.5]})
+    table.to_parquet(raw / "flights.parquet")
+    told = zen(f"register raw/flights {raw}/flights.parquet --tag eu --metadata by=hand")
+    found = airflow_zen.artifact("raw/flights", "eu")
+    assert (
+        told.out
+        == f"raw/flights {found.version}: 2 rows × 2 columns, {told.out.split(', ')[1]}, digest {found.ref.digest[:12]}\n"
+    )
+    assert (found.metadata, found.load().to_pydict()) == ({"by": "hand"}, table.to_dict("list"))
+    assert "1 file, 1 B" in zen(f"register raw/all {raw}/deep").out
+    assert os.path.samefile(airflow_zen.artifact("raw/all").load() / "a.txt", raw / "deep" / "a.txt")
+
+
+def test_what_cannot_be_registered_is_said(zen, tmp_path):
+    """Data elsewhere, in a folder of the root's own, or that is not there, ends with 1, and makes no version."""
+    root = tmp_path / "root"
+    for uri, told in [
+        (tmp_path, "does not lie under the artifact root"),
+        (f"{root}/previews/x", "that the artifact root keeps itself"),
+        (f"{root}/raw", "Nothing lies at"),
+    ]:
+        done = zen(f"register x {uri}")
+        assert (done.code, told in done.out) == (1, True), done.out
+    assert airflow_zen.artifacts() == []
+
+
 def test_says_what_is_different(zen, features):
     """Changes of the whole and of columns are shown, and on request rows that only one has."""
     told = zen("diff flights/features golden latest --rows 5").out

@@ -65,7 +65,7 @@ def test_clears_one_task_and_what_explains_it(capsys):
     """Clearing a task forgets its results and their history; the next run computes it, and nothing else."""
     run_dag(pipeline("one"), run_id="r1")
     ask(cache_contents.clear, dag_id="one", task_id="double", yes=True)
-    assert "Forgot 1 results of 1 tasks" in capsys.readouterr().out
+    assert "Forgot 1 result of 1 task;" in capsys.readouterr().out
     assert open_stack().cache.history.of("one", "double") == []
     assert len(open_stack().cache.history.of("one", "number")) == 1
     run_dag(pipeline("one"), run_id="r2")

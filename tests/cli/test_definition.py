@@ -4,11 +4,13 @@ import json
 import re
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 from airflow.cli.cli_config import GroupCommand
 
 from airflow_zen.cli.definition import get_zen_commands
+from airflow_zen.cli.materializers import show
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -65,3 +67,28 @@ def test_the_documents_name_every_verb():
     """docs/cli.md has a section for each verb, and none for what there is not."""
     headings = re.findall(r"^#+ `airflow (zen [a-z ]+)`$", (REPOSITORY / "docs" / "cli.md").read_text(), re.MULTILINE)
     assert sorted(headings) == sorted(name for name, _ in verbs())
+
+
+def test_the_documents_show_the_materializers_that_there_are(capsys, monkeypatch):
+    """What docs/cli.md shows for `airflow zen materializers` is what it prints, but for releases of libraries."""
+    monkeypatch.setenv("COLUMNS", "200")
+    show(Namespace(stack=None, output="table", verbose=False))
+    document = (REPOSITORY / "docs" / "cli.md").read_text()
+    shown = document.partition("$ airflow zen materializers\n")[2].partition("```")[0]
+    assert len(rows(shown)) > 20
+    assert rows(shown) == rows(capsys.readouterr().out)
+
+
+def rows(table):
+    """Read our own rows of a printed table, without the columns that tell of one installation."""
+    lines = [[cell.strip() for cell in line.split("|")] for line in table.splitlines() if "|" in line]
+    found = []
+    for line in lines:
+        if line[0]:
+            found.append(line)
+        else:
+            found[-1] = [" ".join(filter(None, pair)) for pair in zip(found[-1], line, strict=True)]
+    apart = {"libraries", "installed"}
+    kept = [at for at, name in enumerate(found[0]) if name not in apart]
+    ours = [row for row in found if row[-1] in ("offered by", "airflow-provider-zen")]
+    return [[row[at] for at in kept] for row in ours]

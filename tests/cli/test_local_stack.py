@@ -16,6 +16,8 @@ from airflow_zen.cli.local_stack import down, main, status, up
 from airflow_zen.cli.processes import marked
 from airflow_zen.cli.stack_state import StackError
 
+pytestmark = pytest.mark.timeout(600)
+
 DAG = """
 from airflow.sdk import dag, task
 from airflow_zen import ml_step
@@ -73,8 +75,14 @@ def dags(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def stack(directory, dags):
-    return up(directory, dags, s3=True)
+def told():
+    """What `up` said of how far it was."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def stack(directory, dags, told):
+    return up(directory, dags, s3=True, tell=told.append)
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +99,21 @@ def test_is_healthy(stack, airflow):
         assert answer.status == 200
 
 
+def test_says_how_many_parts_are_ready(stack, told):
+    """`up` counts the parts that are ready, of all, and names those that it waits for."""
+    counts = [progress.done for progress in told]
+    assert counts[0] == 0
+    assert counts == sorted(counts)
+    assert {progress.total for progress in told} == {len(stack.processes)}
+    assert "waiting for" in told[0].note
+    assert "scheduler" in told[0].note
+
+
 def test_runs_a_dag(airflow):
     """A DAG of the folder is parsed, triggered, run, and its results and logs are read back."""
-    airflow.wait_for_dag("numbers")
+    airflow.wait_for_dag("numbers", timeout=240)
     airflow.unpause("numbers")
-    run = airflow.wait(airflow.trigger("numbers", {"asked": True}), timeout=120)
+    run = airflow.wait(airflow.trigger("numbers", {"asked": True}), timeout=240)
     assert run.state == "success"
     tasks = airflow.task_instances(run)
     assert {task.map_index: airflow.xcom(run, task) for task in tasks} == {0: 2, 1: 4}
@@ -106,7 +124,7 @@ def test_runs_a_dag(airflow):
 def test_artifacts_go_to_its_s3_server(stack, airflow):
     """A step's artifact is an object of the S3 server that was started with the stack."""
     airflow.unpause("stored")
-    run = airflow.wait(airflow.trigger("stored"), timeout=120)
+    run = airflow.wait(airflow.trigger("stored"), timeout=240)
     assert run.state == "success"
     wire = airflow.xcom(run, *airflow.task_instances(run))
     assert wire["uri"].startswith("s3://artifacts/local/artifacts/")
@@ -146,7 +164,7 @@ def test_the_commands_look_at_it(stack, directory, capsys):
 def test_log_of_a_failure(airflow):
     """The log of a failed task tells the exception and where it was raised; no XCom was pushed."""
     airflow.unpause("failing")
-    run = airflow.wait(airflow.trigger("failing"), timeout=120)
+    run = airflow.wait(airflow.trigger("failing"), timeout=240)
     [task] = airflow.task_instances(run)
     assert (run.state, task.state) == ("failed", "failed")
     assert "ValueError: as it should" in airflow.log(run, task)
@@ -159,13 +177,24 @@ def test_dag_file_that_cannot_be_imported(airflow, dags):
     broken = dags / "broken.py"
     broken.write_text("from airflow.sdk import dag\nimport no_such_library")
     with pytest.raises(WaitedTooLong, match=r"broken.py cannot be imported(.|\n)*no_such_library"):
-        airflow.wait_for_dag("broken", timeout=60, patience=0)
+        airflow.wait_for_dag("broken", timeout=240, patience=0)
     broken.unlink()
 
 
-def test_up_twice(stack, directory, dags):
-    """A second `up` starts nothing: the processes are the same."""
-    assert up(directory, dags, s3=True) == stack
+def test_up_twice(stack, directory, dags, capsys):
+    """A second `stack up local` starts nothing: the processes are the same, and their addresses are told again."""
+    asked = {
+        "kind": "local",
+        "directory": str(directory),
+        "dags": str(dags),
+        "set": None,
+        "s3": True,
+        "timeout": 60.0,
+        "database": None,
+    }
+    stack_up.up(Namespace(**asked))
+    assert status(directory) == stack
+    assert stack.layout.airflow_url in capsys.readouterr().out
 
 
 def test_refuses_other_settings_while_up(stack, directory, dags):
@@ -193,7 +222,8 @@ def test_leaves_nothing_behind(stack, directory, capsys):
     """`down` stops every process of the stack, children too, and says so; a second `down` has nothing to do."""
     assert main(["status", "--directory", str(directory)]) == 0
     assert len(marked(stack.layout.mark)) > 5
-    assert main(["down", "--directory", str(directory)]) == 0
+    stack_up.down(Namespace(kind="local", directory=str(directory)))
+    assert "Stopped " in capsys.readouterr().out
     assert marked(stack.layout.mark) == []
     assert status(directory).running() == {}
     assert main(["status", "--directory", str(directory)]) == 3
@@ -204,7 +234,7 @@ def test_leaves_nothing_behind(stack, directory, capsys):
 def test_part_that_cannot_start(directory, tmp_path):
     """A part that fails is named with the end of its log, and nothing of the stack is left running."""
     with pytest.raises(StackError, match=r"db-migrate ended with 1(.|\n)*no_such_driver"):
-        up(tmp_path / "broken", tmp_path, {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "no_such_driver:///x"}, timeout=120)
+        up(tmp_path / "broken", tmp_path, {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "no_such_driver:///x"}, timeout=240)
     broken = status(tmp_path / "broken")
     assert broken.running() == {}
     assert marked(broken.layout.mark) == []

@@ -9,7 +9,7 @@ from airflow.sdk import dag
 from sklearn.linear_model import LinearRegression
 
 from airflow_zen import ml_step
-from airflow_zen.cli import ancestry, models
+from airflow_zen.cli import ancestry, lineage, models
 from airflow_zen.errors import ArtifactNotFound, LineageError, LineageNotFound, SettingsError
 from airflow_zen.settings import open_stack
 from tests.harness import run_dag
@@ -78,9 +78,28 @@ def test_promotes_a_version_that_there_is(made, capsys):
         ask(models.promote, name="line", version="1", alias="latest")
 
 
+def test_a_dag_run_is_drawn_anew(made, capsys):
+    """`lineage draw` puts the picture of a DAG run on its parent run, which had lost it; an unknown run is refused."""
+    import mlflow
+
+    client = mlflow.MlflowClient(made.uri)
+    (experiment,) = client.search_experiments(filter_string="name = 'airflow/line'")
+    (parent,) = client.search_runs(
+        [experiment.experiment_id], "tags.`zen.run_key` = 'line/r1' AND tags.`zen.kind` = 'dag_run'"
+    )
+    client.set_tag(parent.info.run_id, "mlflow.note.content", "lost")
+    ask(lineage.draw, dag_id="line", run_id="r1")
+    assert capsys.readouterr().out.splitlines()[-1] == "Drawn: line r1."
+    assert "fit" in client.get_run(parent.info.run_id).data.tags["mlflow.note.content"]
+    with pytest.raises(SystemExit, match="MLflow has no DAG run 'r7' of DAG 'line'"):
+        ask(lineage.draw, dag_id="line", run_id="r7")
+
+
 def test_without_mlflow_the_setting_is_named(made, monkeypatch):
-    """Without an MLflow there are no models, and the setting is named."""
+    """Without an MLflow there are no models, no drawing, and the setting is named."""
     monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", "")
+    with pytest.raises(SystemExit, match=r"\[zen\] mlflow_conn_id"):
+        ask(lineage.draw, dag_id="line", run_id="r1")
     with pytest.raises(SettingsError, match=r"\[zen\] mlflow_conn_id"):
         ask(models.list_models, name=None)
 

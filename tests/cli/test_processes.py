@@ -32,10 +32,18 @@ def mark():
 
 
 def wait_for(condition):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def lives(pid):
+    """Tell whether there is more of a process than its exit code, which may be fetched at any moment."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_runs_without_us(tmp_path, mark):
@@ -79,7 +87,7 @@ def test_stops_the_whole_family(tmp_path, mark):
     family = [parent.pid, *(child.pid for child in psutil.Process(parent.pid).children())]
     assert len(family) == 2
     assert stop([parent], mark, grace=0.2) == []
-    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in family)
+    assert not any(map(lives, family))
 
 
 def test_stops_an_orphan(tmp_path, mark):
@@ -99,3 +107,13 @@ def test_keeps_what_is_to_be_kept(tmp_path, mark):
     other = start("other", SLEEP, {**os.environ, MARK: mark}, tmp_path / "other.log")
     assert stop([one], mark, keep=[other]) == []
     assert (one.running(), other.running()) == (False, True)
+
+
+def test_stops_neither_who_asks_nor_the_shell(tmp_path, mark):
+    """A command with the stack's own environment, typed into a shell that has it too, outlives what it stops."""
+    process = start("p", SLEEP, {**os.environ, MARK: mark}, tmp_path / "p.log")
+    code = f"from airflow_zen.cli.processes import stop; print('left', stop([], {mark!r}))"
+    shell = f'{sys.executable} -c "{code}"; echo the shell lives'
+    told = subprocess.run(shell, shell=True, env={**os.environ, MARK: mark}, capture_output=True, text=True)
+    assert told.stdout.splitlines() == ["left []", "the shell lives"]
+    wait_for(lambda: not process.running())

@@ -1,6 +1,7 @@
 """Promises of `airflow zen cache stats`."""
 
 import json
+import re
 import time
 from argparse import Namespace
 from datetime import datetime
@@ -52,7 +53,7 @@ def test_tells_what_reuse_saved(capsys):
     ask("two", by="week")
     told = capsys.readouterr().out
     assert "-W" in told
-    assert "1 DAG runs: 1 reused, 0 run, 0." in told
+    assert re.search(r"1 DAG runs: 1 reused, 0 run, \d", told)
 
 
 def test_a_backfill_is_told_by_partition(capsys, monkeypatch):
@@ -64,7 +65,7 @@ def test_a_backfill_is_told_by_partition(capsys, monkeypatch):
         backfills, "runs_of_backfill", lambda number: {("one", "r1"), ("one", "r2")} if number == 7 else set()
     )
     ask("one", backfill=7)
-    assert "2 partitions: 1 reused, 1 run, 0." in capsys.readouterr().out
+    assert re.search(r"2 partitions: 1 reused, 1 run, \d", capsys.readouterr().out)
 
 
 def test_nothing_to_tell_is_said():

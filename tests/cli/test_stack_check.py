@@ -57,6 +57,59 @@ def test_a_sound_store(ceph, use):
     assert "Contents" not in ceph.client().list_objects_v2(Bucket=ceph.bucket, Prefix="checked/")
 
 
+@pytest.fixture
+def use_other(request, monkeypatch):
+    """Configure the default stack on Azure's or Google's emulator."""
+
+    def use(kind, **wrong):
+        server = request.getfixturevalue(kind)
+        connection = {
+            "azure": {
+                "conn_type": "wasb",
+                "host": server.endpoint,
+                "login": "zen",
+                "password": getattr(server, "key", ""),
+            },
+            "google": {
+                "conn_type": "google_cloud_platform",
+                "extra": {"is_anonymous": True, "gcs.endpoint": server.endpoint},
+            },
+        }[kind]
+        root = wrong.pop("root", f"{server.root}/checked")
+        monkeypatch.setenv("AIRFLOW_CONN_STORE", json.dumps(connection | wrong))
+        monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_CONN_ID", "store")
+        monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", root)
+        return Settings.read()
+
+    return use
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("kind", ["azure", "google"])
+def test_a_sound_store_of_azure_or_google(use_other, kind):
+    """A store at another address than Azure's or Google's own is asked there, and found sound."""
+    found = {finding.check: finding for finding in store_findings(use_other(kind))}
+    assert {finding.state for finding in found.values()} == {State.OK}
+    assert "127.0.0.1" in found["store answers"].told
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("kind", "wrong", "check", "remedy"),
+    [
+        ("azure", {"password": "d3Jvbmc="}, "store write", "Check the credentials in the connection"),
+        ("azure", {"root": "az://no-such/x"}, "store write", "no bucket or container as in az://no-such/x"),
+        ("azure", {"host": "http://127.0.0.1:9/zen"}, "store answers", "Correct the endpoint .* connection's host"),
+        ("google", {"root": "gs://no-such/x"}, "store write", "no bucket or container as in gs://no-such/x"),
+    ],
+)
+def test_a_broken_store_of_azure_or_google_says_why(use_other, kind, wrong, check, remedy):
+    """A wrong key, container or address is told as such on Azure and Google too, with the setting to mend."""
+    [(found, _, way_out)] = broken(store_findings(use_other(kind, **wrong)))
+    assert found == check
+    assert re.search(remedy, way_out)
+
+
 @pytest.mark.server
 @pytest.mark.parametrize(
     ("wrong", "check", "told", "remedy"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -57,6 +58,24 @@ def test_shows_where_each_option_comes_from(capsys, file):
     assert default["artifact_root"]["from"] == "environment"
     assert default["mlflow_tracking_uri"]["value"] == "http://***@mlflow:5000?token=***"
     assert "hush" not in told
+
+
+def test_options_stand_in_airflow_cfg(tmp_path):
+    """What `[zen]` of airflow.cfg says is the default stack, and is told to be from there; the environment goes before it."""
+    (tmp_path / "airflow.cfg").write_text("[zen]\nartifact_root = s3://from-the-file/p\ncache_ttl = 60\n")
+    # Airflow reads no airflow.cfg while it is tested itself.
+    left_out = ("AIRFLOW__ZEN__ARTIFACT_ROOT", "AIRFLOW__CORE__UNIT_TEST_MODE")
+    environment = {name: value for name, value in os.environ.items() if name not in left_out}
+    command = [sys.executable, "-m", "airflow", "zen", "stack", "show", "--output", "json"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**environment, "AIRFLOW__ZEN__CACHE_TTL": "90"}
+    )
+    # What Airflow itself logs while it starts comes before.
+    rows = json.loads(re.search(r"^\[.*", done.stdout, re.MULTILINE | re.DOTALL)[0])
+    told = {row["option"]: (row["value"], row["from"]) for row in rows}
+    assert told["artifact_root"] == ("s3://from-the-file/p", "airflow.cfg")
+    assert told["cache_ttl"] == ("90", "environment")
+    assert told["previews"] == ("True", "default")
 
 
 def test_the_active_stack_is_chosen(capsys, monkeypatch):

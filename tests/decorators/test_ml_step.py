@@ -56,6 +56,18 @@ def test_bare_and_with_options():
     assert built.get_task("double").doc_md == "Twice as much."
 
 
+def test_previews_reach_the_step():
+    """`previews` of a decorator, or of `default_args`, is the step's, mapped or not; left out it is the deployment's."""
+    quiet = ml_step(previews=False)(double.function)
+    built = in_dag(lambda: (quiet(1), quiet.override(task_id="mapped").expand(x=[1])))
+    assert built.get_task("double").step.previews is False
+    assert built.get_task("mapped").unmap({"op_kwargs": {"x": 1}}).step.previews is False
+    assert in_dag(lambda: double(1), default_args={"previews": True}).get_task("double").step.previews is True
+    assert in_dag(lambda: double(1)).get_task("double").step.previews is None
+    with pytest.raises(StepDefinitionError, match=r"@ml_step\(previews=…\) takes bool or NoneType, got 'no'"):
+        in_dag(lambda: ml_step(previews="no")(double.function)(1))
+
+
 def test_task_ml_step_is_the_same():
     """`@task.ml_step` and `@ml_step` are one decorator."""
     assert task.ml_step is ml_step

@@ -156,7 +156,7 @@ def api_server(airflow_db, tmp_path):
         [*command, "--port", str(port), "--workers", "1"],
         log=tmp_path / "api-server.out",
         answers=lambda: _answers(f"http://127.0.0.1:{port}/execution/health"),
-        timeout=120,
+        timeout=240,
     ):
         yield f"http://127.0.0.1:{port}/execution/"
 

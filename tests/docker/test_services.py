@@ -18,7 +18,7 @@ from tests.docker.loss import Losing, expected, in_mlflow
 from tests.docker.stack import STARTED, missing
 from tests.docker.stack import stack as run_stack
 
-pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 WORKERS = {"worker": "default,sums", "worker-2": "default"}
 # Nobody wants to wait: seconds for a lost worker's tasks where a deployment waits for minutes.
@@ -49,9 +49,9 @@ def api(stack, secrets):
 @pytest.fixture(scope="module")
 def run(stack, api):
     """One run of the small pipeline, ended."""
-    api.wait_for_dag("small")
+    api.wait_for_dag("small", timeout=300)
     api.unpause("small")
-    return api.wait(api.trigger("small"), timeout=120)
+    return api.wait(api.trigger("small"), timeout=300)
 
 
 def s3(stack, secrets, who):
@@ -88,7 +88,7 @@ def test_artifacts_lie_in_the_bucket(stack, secrets, api, run):
 
 def test_the_log_outlives_the_worker(stack, secrets, api, run):
     """A task's log is in the bucket, and Airflow shows it from there."""
-    bucket, deadline = s3(stack, secrets, "airflow"), time.monotonic() + 30
+    bucket, deadline = s3(stack, secrets, "airflow"), time.monotonic() + 240
     # The worker sends it once it has told that the task has ended.
     while not [key for key in keys(bucket, "logs") if "task_id=fit" in key]:
         assert time.monotonic() < deadline, stack.tail("worker")
@@ -101,7 +101,7 @@ def test_mlflow_shows_the_run_as_ended(stack, run):
     url = stack.here.url("mlflow")
     found = call("GET", f"{url}/api/2.0/mlflow/experiments/get-by-name?experiment_name=airflow%2Fsmall")
     asked = {"experiment_ids": [found["experiment"]["experiment_id"]]}
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while True:
         runs = call("POST", f"{url}/api/2.0/mlflow/runs/search", asked)["runs"]
         states = sorted((run["info"]["run_name"], run["info"]["status"]) for run in runs)
@@ -150,7 +150,7 @@ def test_a_worker_sees_no_file_of_another(stack):
 @pytest.fixture(scope="module")
 def lost(stack, secrets, api, run):
     """A run of thirty mapped steps, in the middle of which the second worker was killed with everything it ran."""
-    return Losing(stack, secrets, api, "worker-2").run(30, timeout=240)
+    return Losing(stack, secrets, api, "worker-2").run(30, timeout=600)
 
 
 def test_a_lost_worker_costs_no_result(stack, lost):
@@ -176,7 +176,9 @@ def test_mlflow_shows_the_whole_run_and_what_was_lost(stack, lost):
     counts = in_mlflow(stack, lost.run)
     assert len(lost.unrecorded) <= counts.pop("part KILLED", 0) <= len(lost.retried)
     finished = len(lost.records) - 1
-    assert 30 <= finished == 30 + len(lost.hits)
+    # A worker can die between remembering a result and recording it: the next try is a hit, the first is not FINISHED.
+    recorded_first = set(lost.hits) - {told.number for told in lost.unrecorded}
+    assert 30 <= finished == 30 + len(recorded_first)
     assert counts == {"dag_run FINISHED": 1, "part FINISHED": finished, "total FINISHED": 1}
 
 

@@ -52,7 +52,7 @@ class Up:
         service, place = self.services[name], self.place(name)
         told, home = place.environment(service), place.home(name)
         return subprocess.run(
-            place.health(service), env=told, cwd=home, capture_output=True, text=True, timeout=90, check=False
+            place.health(service), env=told, cwd=home, capture_output=True, text=True, timeout=240, check=False
         )
 
     def log(self, name: str) -> Path:
@@ -104,7 +104,7 @@ def up(
     here: Here,
     ready: Sequence[str] = (),
     apart: Mapping[str, Here] | None = None,
-    timeout: float = 300,
+    timeout: float = 600,
 ) -> Iterator[Up]:
     """Run the services from when all are ready until the block ends."""
     running = Up(services, here, ready, apart)

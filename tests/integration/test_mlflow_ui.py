@@ -105,7 +105,6 @@ def shown(moto, tmp_path_factory):
 @pytest.fixture
 def page(shown):
     with browser_page(1360, 900) as page:
-        page.set_default_timeout(30_000)
         yield page
 
 
@@ -127,6 +126,12 @@ def opened(page, address):
     page.get_by_text("MLflow Assistant").wait_for()
     page.locator("button[aria-label='Close']").last.click()
     return page
+
+
+def shows(page, *texts):
+    """Wait until the page shows each text: its parts come one after the other."""
+    for text in texts:
+        page.wait_for_function("text => document.body.innerText.includes(text)", arg=text)
 
 
 def test_the_run_tree(shown, page, picture):
@@ -157,9 +162,7 @@ def test_datasets_and_models_of_a_step(shown, page, picture):
     opened(page, f"{shown.experiment}/runs/{shown.runs['train'].info.run_id}?{CLASSIC}")
     page.get_by_text("features", exact=False).first.wait_for()
     page.get_by_text("def train").first.wait_for()
-    text = page.locator("body").inner_text()
-    assert "Datasets" in text
-    assert "churn" in text
+    shows(page, "Datasets", "churn")
     picture(page, "mlflow-step")
 
 
@@ -180,9 +183,7 @@ def test_the_model(shown, page, picture):
     (model,) = shown.client.search_logged_models([shown.id])
     opened(page, f"{shown.experiment}/models/{model.model_id}?{CLASSIC}")
     page.get_by_text("accuracy").first.wait_for()
-    text = page.locator("body").inner_text()
-    assert shown.runs["train"].info.run_name in text
-    assert "test_features" in text
+    shows(page, shown.runs["train"].info.run_name, "test_features")
     picture(page, "mlflow-model")
 
 

@@ -10,7 +10,7 @@ from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, content_digest
 from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.lineage.mlflow import MlflowRecorder
 from airflow_zen.lineage.records import StepRunRecords
-from airflow_zen.lineage.rest import MlflowRest, TrackingServer
+from airflow_zen.lineage.rest import MlflowRest, Patience, TrackingServer
 from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
 from tests.servers.mlflow_server import mlflow_server
 
@@ -22,9 +22,19 @@ def server(tmp_path_factory):
         yield running
 
 
+class PatientRest(MlflowRest):
+    """Wait for a server that lives, however busy the machine is on which both run."""
+
+    def __init__(self, server):
+        super().__init__(server, Patience(connect=60.0, read=60.0))
+
+    def hurry(self, seconds):
+        pass
+
+
 @pytest.fixture
 def rest(server):
-    return MlflowRest(TrackingServer(server.uri))
+    return PatientRest(TrackingServer(server.uri))
 
 
 @pytest.fixture
@@ -52,7 +62,12 @@ def records(transport):
 @pytest.fixture
 def new_recorder(server, transport, root):
     """Give a recorder as a new process would have it, for this or another server."""
-    return lambda uri=server.uri: MlflowRecorder(MlflowRest(TrackingServer(uri)), transport, root)
+
+    def make(uri=server.uri):
+        rest = PatientRest if uri == server.uri else MlflowRest
+        return MlflowRecorder(rest(TrackingServer(uri)), transport, root)
+
+    return make
 
 
 @pytest.fixture
@@ -109,6 +124,7 @@ def recorded(recorder, ended):
     def record(run, **facts):
         opened = recorder.start(run)
         assert recorder.finish(ended(run, **facts), opened)
+        recorder.stored(run)
         return opened.run_id
 
     return record

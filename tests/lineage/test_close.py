@@ -1,7 +1,5 @@
 """Promises of `airflow_zen.lineage.close`: the parent run ends as its DAG run did."""
 
-import time
-
 import pytest
 
 from airflow_zen.lineage.close import close_parent
@@ -55,7 +53,6 @@ def test_an_outage_costs_one_wait(dag_id):
     server = TrackingServer(f"http://127.0.0.1:{free_port()}")
     rest = MlflowRest(server, pause=30, clock=lambda: now[0])
     run = EndedDagRun(dag_id, "r", StepState.FINISHED, ended=1.0)
-    began = time.monotonic()
     for _ in range(2):
         with pytest.raises(MlflowAway):
             close_parent(rest, run)
@@ -64,4 +61,3 @@ def test_an_outage_costs_one_wait(dag_id):
     with pytest.raises(MlflowAway):
         close_parent(rest, run)
     assert rest.sent == 2
-    assert time.monotonic() - began < 2

@@ -1,10 +1,13 @@
 """Promises of `airflow_zen.lineage.models`: a model is uploaded once, and everything of MLflow's works on it."""
 
+from pathlib import Path
+
 import lightgbm
 import mlflow
 import numpy as np
 import pytest
 import xgboost
+from mlflow.utils.file_utils import local_file_uri_to_path
 from sklearn.linear_model import LinearRegression
 
 from airflow_zen import MLflowModel
@@ -64,6 +67,15 @@ def test_a_model_is_a_logged_model_of_its_run(client, recorded, step, model, tra
     assert client.get_run(run_id).inputs.dataset_inputs == []
     assert mlflow.pyfunc.load_model(f"models:/{logged.model_id}").predict(FRAME)[2] == pytest.approx(6)
     assert "MLmodel" in [f.path for f in client.list_logged_model_artifacts(logged.model_id)]
+
+
+def test_the_files_of_a_model_lie_once(client, recorded, step, model):
+    """On a local root the logged model's files are the artifact's own, under a second name: nothing is written again."""
+    logged = made(client, recorded(step(), outputs={"output": model}))
+    filed = Path(local_file_uri_to_path(logged.artifact_location))
+    names = {path.name for path in Path(model.uri).iterdir()} - {"manifest.json"}
+    assert "MLmodel" in names
+    assert [name for name in names if not (filed / name).samefile(Path(model.uri, name))] == []
 
 
 def test_a_model_becomes_a_version(client, recorded, step, model, tracking, dag_id):

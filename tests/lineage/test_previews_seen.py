@@ -66,7 +66,6 @@ def elsewhere():
 def page():
     """A browser's page that keeps every dialog."""
     with browser_page(1360, 900) as page:
-        page.set_default_timeout(30_000)
         page.dialogs = []
         page.on("dialog", lambda dialog: (page.dialogs.append(dialog.message), dialog.dismiss()))
         yield page

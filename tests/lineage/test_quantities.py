@@ -2,7 +2,7 @@
 
 import pytest
 
-from airflow_zen.lineage.quantities import bytes_text, seconds_text
+from airflow_zen.lineage.quantities import bytes_text, count_text, seconds_text
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,9 @@ def test_durations_read_as_people_say_them(seconds, text):
 def test_sizes_read_as_people_say_them(size, text):
     """A number of bytes is told in the unit in which it is a small number."""
     assert bytes_text(size) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 step runs"), (1, "1 step run"), (2, "2 step runs")])
+def test_counts_read_as_people_say_them(count, text):
+    """One thing is told in the singular, none and several in the plural."""
+    assert count_text(count, "step run") == text

@@ -176,6 +176,28 @@ def test_a_slow_answer_is_not_waited_for(scripted, monkeypatch):
         MlflowRest(TrackingServer(scripted.uri), Patience(read=0.2)).get("x")
 
 
+def test_slow_answers_are_waited_for_so_long(scripted):
+    """A server that answers, but slowly, is taken to be away once its slow answers have taken what is allowed."""
+    rest = MlflowRest(TrackingServer(scripted.uri), clock=lambda: 4.0 * len(scripted.asked))
+    for _ in range(5):
+        rest.get("x")
+    rest.hurry(10.0)
+    for _ in range(3):
+        rest.get("x")
+    with pytest.raises(MlflowAway, match="takes long to answer"):
+        rest.get("x")
+    assert rest.sent == 8
+
+
+def test_quick_answers_may_be_many(scripted):
+    """Answers that come soon count for nothing, however many there are."""
+    rest = MlflowRest(TrackingServer(scripted.uri), clock=lambda: 0.9 * len(scripted.asked))
+    rest.hurry(2.0)
+    for _ in range(20):
+        rest.get("x")
+    assert not rest.away
+
+
 def test_several_threads_do_not_mix_answers(scripted, monkeypatch):
     """Requests of several threads each get their own answer."""
 

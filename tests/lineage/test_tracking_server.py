@@ -45,4 +45,4 @@ def test_pages_are_at_the_address_for_people():
     """Links lead to the address that browsers can reach, in MLflow's classic view."""
     server = TrackingServer("http://mlflow:5000", ui="https://ml.example/")
     assert server.run_url("1", "r") == "https://ml.example/#/experiments/1/runs/r?workflowType=machine_learning"
-    assert TrackingServer("http://m").experiment_url("1").startswith("http://m/#/experiments/1")
+    assert TrackingServer("http://m").run_url("1", "r").startswith("http://m/#/experiments/1/runs/r")

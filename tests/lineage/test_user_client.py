@@ -72,3 +72,20 @@ def test_nested_runs_end_with_the_step(client, task):
 def test_mlflow_is_not_imported_for_its_own_sake(task):
     """A step whose code does not use MLflow does not import it."""
     assert task("pass")[1:] == [True, False]
+
+
+def test_autologging_lands_in_the_run(client, task):
+    """What autologging says is in the step's run, and the runs that it begins are under that, with no code of ours."""
+    code = """
+import mlflow, numpy as np
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
+mlflow.autolog(silent=True, log_models=False)
+table = np.arange(4.0).reshape(4, 1)
+GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=2).fit(table, 2 * table[:, 0])
+"""
+    run_id, delivered, _ = task(code)
+    run = client.get_run(run_id)
+    nested = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
+    assert (delivered, run.info.status, run.data.params["best_alpha"]) == (True, "FINISHED", "0.1")
+    assert sorted(one.data.params["alpha"] for one in nested) == ["0.1", "1.0"]

@@ -46,6 +46,7 @@ def live(uri, root, dag_id, code):
     finished = replace(run, state=StepState.FINISHED, ended=1_700_000_009.0)
     delivered = recorder.finish(finished, opened)
     StepRunRecords(transport).put(finished, delivered)
+    recorder.stored(finished)
     return [delivered, time.monotonic() - began, said.get("seen")]
 
 import mlflow, mlflow.sklearn
@@ -55,6 +56,9 @@ for line in sys.stdin:
         mlflow.tracking.fluent._active_experiment_id = None
     print(json.dumps(lived), flush=True)
 """
+
+# Seconds that no wait of each call, nor MLflow's own trying again for minutes, ends within; a busy machine does.
+SOON = 45.0
 
 _LOGGING = """
 import mlflow
@@ -121,12 +125,13 @@ def away():
 
 
 @pytest.fixture
-def sync(new_recorder, records):
+def sync(new_recorder, records, root):
     """Deliver what is owed, and see that nothing is left of it in the store."""
 
     def deliver(uri=None):
         assert not settle(new_recorder(uri) if uri else new_recorder(), records, time.time).failed
         assert list(records.undelivered()) == []
+        assert list(Path(root, ".staging").iterdir()) == []
 
     return deliver
 
@@ -146,7 +151,7 @@ def test_mlflow_away_from_the_start(client, away, live, sync, runs_of, dag_id):
     """A step that never saw MLflow succeeds at once; all that it logged arrives later, once."""
     delivered, seconds, _ = live(away, _LOGGING)
     assert not delivered
-    assert seconds < 5
+    assert seconds < SOON
     for _ in range(2):
         sync()
         assert_whole(client, *runs_of(dag_id))
@@ -161,7 +166,7 @@ def test_mlflow_dies_at_any_request(client, proxy, live, sync, runs_of, dag_id, 
         name = f"{dag_id}_{number}"
         proxy.arm(number, failure)
         _, seconds, _ = live(proxy.uri, _LOGGING, name)
-        assert seconds < 10
+        assert seconds < SOON
         reached = proxy.requests > number
         proxy.heal()
         sync(proxy.uri)
@@ -176,7 +181,7 @@ def test_a_server_that_answers_too_late(client, live, sync, runs_of, dag_id, ser
     with socket.create_server(("127.0.0.1", 0)) as silent:
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         _, seconds, _ = live(uri, "import mlflow\nfor i in range(50): mlflow.log_metric('m', i, step=i)")
-    assert seconds < 15
+    assert seconds < SOON
     sync()
     run, _ = runs_of(dag_id)
     assert len(client.get_metric_history(run.info.run_id, "m")) == 50
@@ -201,7 +206,7 @@ def test_a_server_that_refuses_us(client, live, sync, runs_of, dag_id):
         Thread(target=refusing.serve_forever, daemon=True).start()
         delivered, seconds, _ = live(f"http://127.0.0.1:{refusing.server_port}", _LOGGING)
         refusing.shutdown()
-    assert (delivered, seconds < 5) == (False, True)
+    assert (delivered, seconds < SOON) == (False, True)
     sync()
     assert_whole(client, *runs_of(dag_id))
 

@@ -28,6 +28,7 @@ ARROW: dict[str, Any] = {
     "arrow floats": _table([1.5, float("nan"), None, -0.0]),
     "arrow float16": _table([1.5], pa.float16()),
     "arrow schema metadata": _with_metadata(),
+    "arrow empty metadata": pa.table({"a": [1]}).replace_schema_metadata({}),
     "arrow repeated names": pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]),
     "arrow no columns": pa.table({}),
     "arrow no rows": pa.schema([("a", pa.int8()), ("b", pa.string())]).empty_table(),
@@ -62,6 +63,11 @@ ARROW: dict[str, Any] = {
         {"x": pa.DictionaryArray.from_arrays(pa.array([1]), pa.array([7, 5]), ordered=True)}
     ),
     "arrow extension": pa.table({"x": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"0" * 16], pa.binary(16)))}),
+    "arrow list view": _table([[1], None], pa.list_view(pa.int64())),
+    "arrow run-end encoded": pa.table({"x": pa.RunEndEncodedArray.from_arrays([2, 3], [1, 2])}),
+    "arrow union": pa.table(
+        {"x": pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["a", "b"])])}
+    ),
     "arrow record batch": pa.record_batch({"a": [1, 2]}),
     "arrow empty record batch": pa.RecordBatch.from_pylist([], schema=pa.schema([("a", pa.int8())])),
     "arrow record batch with a dictionary": pa.record_batch({"a": pa.array(["x"]).dictionary_encode()}),

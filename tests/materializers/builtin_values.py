@@ -148,6 +148,8 @@ ROWS: dict[str, Any] = {
     "frozen dataclass with slots": r.FrozenSlotted(1),
     "dataclass with init=False": _computed(),
     "dataclass of a dataclass": r.Child(1, extra=r.Slotted(None)),
+    "generic dataclass": r.Box(r.Box(1)),
+    "pydantic model of any type": r.Holder(item=(1, 2)),
     "pydantic dataclass": r.Validated(3),
     "pydantic model": r.Settings(depth=5, inner=r.Settings()),
     "pydantic model with private state": _private(),

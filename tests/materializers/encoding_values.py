@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.catalogue import ENCODINGS
 from airflow_zen.materializers.mlflow_model import MLflowModel
+from airflow_zen.materializers.pickle import PickleMaterializer
 from airflow_zen.materializers.registry import default_registry
 from tests.materializers import records as r
 
@@ -30,12 +32,17 @@ X = np.arange(12.0).reshape(6, 2)
 class Written:
     """One value of one encoding: how it was made, and the library that has to be there to read it.
 
-    `predicts` is for models, which are compared by what they say of `X`.
+    `predicts` is for models, which are compared by what they say of `X`; `seen_as` gives the view as which it is
+    asked for, where it is not read as itself. `pickled` is what Python 3.11 wrote where pickles were allowed, `by` a
+    materializer that is not its type's own.
     """
 
     make: Callable[[], Any]
     needs: str = ""
     predicts: Callable[[Any], Any] | None = None
+    seen_as: Callable[[], Any] | None = None
+    pickled: bool = False
+    by: type[Materializer] | None = None
 
     @property
     def readable(self) -> bool:
@@ -55,7 +62,8 @@ def _pandas() -> Any:
     columns = {
         "i": pd.array([1, None], "Int64"),
         "s": pd.Series(["a", None], dtype=pd.StringDtype("pyarrow")),
-        "c": pd.Categorical(["x", None], ["x", "y"]),
+        # Said in full: pandas 2 would take them for objects.
+        "c": pd.Categorical(["x", None], pd.Index(["x", "y"], dtype=pd.StringDtype(na_value=float("nan")))),
         "o": pd.Series([1, "b"], dtype=object),
         "t": pd.date_range("2024", periods=2, tz="UTC", unit="us"),
     }
@@ -166,6 +174,19 @@ def _figure() -> Any:
     return go.Figure(go.Scatter(x=np.arange(2), y=[0.5, 1]), layout={"template": None, "title": {"text": "t"}})
 
 
+def _drawing() -> Any:
+    """Give a figure without text, which no release of a font library draws in another way."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(0.04, 0.03), dpi=100, facecolor="red")
+
+
+def _drawn() -> Any:
+    from PIL import Image
+
+    return Image.new("RGBA", (4, 3), "red")
+
+
 def _dataset() -> Any:
     import xarray as xr
 
@@ -214,7 +235,10 @@ WRITTEN: dict[str, dict[str, Written]] = {
     },
     "python.path@1": {"file": Written(_file)},
     "python.text@1": {"html": Written(_text)},
-    "cloudpickle@1": {"python-3.11": Written(lambda: r.Plain(1), "cloudpickle")},
+    "cloudpickle@1": {
+        "python-3.11": Written(lambda: r.Plain(1), "cloudpickle", pickled=True),
+        "figure": Written(_drawing, "matplotlib", pickled=True, by=PickleMaterializer),
+    },
     "numpy.npy@1": {
         "structured": Written(lambda: np.array([(1, "x")], [("a", "i4"), ("b", "U2")])),
         "masked": Written(lambda: np.ma.array([1.0, 2.0], mask=[0, 1], fill_value=-1)),
@@ -243,6 +267,10 @@ WRITTEN: dict[str, dict[str, Written]] = {
     "datasets.arrow@1": {"rows": Written(lambda: _hugging_face("hugging face dataset"), "datasets")},
     "pillow.png@1": {"rgb": Written(lambda: _image("RGB"), "PIL"), "cmyk": Written(lambda: _image("CMYK"), "PIL")},
     "plotly.json@1": {"scatter": Written(_early_figure, "plotly"), "arrays": Written(_figure, "plotly")},
+    "matplotlib.figure@1": {
+        "drawn": Written(_drawing, "PIL", seen_as=_drawn),
+        "pickled": Written(_drawing, "matplotlib", pickled=True),
+    },
     "xarray.npy@1": {"dataset": Written(_dataset, "xarray")},
     "geopandas.wkb@1": {"places": Written(_places, "geopandas")},
 }
@@ -250,14 +278,14 @@ WRITTEN: dict[str, dict[str, Written]] = {
 
 def main() -> None:
     """Write what is not there yet, with the libraries installed here."""
-    registry = default_registry(allow_pickle=True)
     for encoding, values in WRITTEN.items():
         for name, written in values.items():
             directory = HERE / encoding / name
             if directory.exists() or not written.readable:
                 continue
             directory.mkdir(parents=True)
-            saved = registry.save(written.make(), directory)
+            registry = default_registry(allow_pickle=written.pickled)
+            saved = registry.save(written.make(), directory, by=written.by)
             assert saved.encoding == encoding, (saved.encoding, encoding)
     assert WRITTEN.keys() == ENCODINGS.keys(), WRITTEN.keys() ^ ENCODINGS.keys()
 

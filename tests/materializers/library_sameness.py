@@ -104,6 +104,14 @@ def _plotly(assert_same: Compare, value: Any) -> Compare:
     return compare
 
 
+def _matplotlib(assert_same: Compare, value: Any) -> Compare | None:
+    from matplotlib.figure import Figure
+
+    from tests.materializers.figure_values import pixels
+
+    return (lambda one, other: assert_same(pixels(one), pixels(other))) if isinstance(value, Figure) else None
+
+
 def _xarray(assert_same: Compare, value: Any) -> Compare:
     def variables(one: Any, other: Any) -> None:
         assert one.dims == other.dims
@@ -270,6 +278,7 @@ _COMPARISONS: dict[str, Callable[[Compare, Any], Compare | None]] = {
     "geopandas": _geopandas,
     "keras": _keras,
     "lightgbm": _lightgbm,
+    "matplotlib": _matplotlib,
     "plotly": _plotly,
     "scipy": _sparse,
     "tensorflow": _tensorflow,

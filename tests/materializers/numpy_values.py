@@ -40,8 +40,16 @@ ROWS: dict[str, Any] = {
     "datetime64 scalar": np.datetime64("2024-01-01", "D"),
     "datetime64 nat": np.datetime64("NaT"),
     "timedelta64 scalar": np.timedelta64(3, "ms"),
+    "void scalars": [np.void(b"a\x00"), np.void(b"")],
     "str scalar": np.str_("é"),
     "bytes scalar": np.bytes_(b"ab"),
+    "texts that end in zeros": [
+        np.bytes_(b"a\x00"),
+        np.str_("a\x00\x00"),
+        np.bytes_(b"\x00"),
+        np.str_(""),
+        np.str_("\ud800"),
+    ],
     "scalars in a dict": {"mse": np.float32(0.5), 1: [np.int8(3)]},
     "small array in a dict": {"confusion": np.array([[1, 2], [3, 4]]), "curve": np.array([0.1, np.nan], "f4")},
     "large array in a dict": {"x": np.arange(2000.0)},
@@ -78,6 +86,16 @@ ROWS: dict[str, Any] = {
     "masked array without mask": np.ma.array([1, 2]),
     "masked array with fill value": _masked_fill(),
     "masked datetime array": np.ma.array(np.array([1, 2], "M8[s]"), mask=[True, False]),
+    "masked structured array": np.ma.array(_record(), mask=[(1, 0, 0), (0, 1, 0), (0, 0, 1)]),
+    "masked structured array with fill value": np.ma.array(
+        np.zeros(2, [("a", "i4"), ("t", "M8[ns]")]), fill_value=(7, np.datetime64(5, "ns"))
+    ),
+    "masked fortran array": np.ma.array(np.asfortranarray(np.arange(6).reshape(2, 3)), mask=False),
+    "masked 0-d array": np.ma.array(3, mask=True),
+    "structured array with titles": np.zeros(2, np.dtype([(("title", "a"), "i4")])),
+    "big-endian structured array": np.zeros(2, [("a", ">i4")]),
+    "array of complex longdouble": np.array([1 + 2j], np.clongdouble),
+    "strided array": np.arange(24).reshape(4, 6)[::2, ::-1],
     "matrix": np.matrix([[1, 2], [3, 4]]),
     "recarray": np.rec.array([(1, "a"), (2, "b")], dtype=[("n", "i4"), ("s", "U1")]),
 }

@@ -32,6 +32,10 @@ def _nan_in_float64() -> F:
     return F({"x": pd.arrays.FloatingArray(np.array([1.0, np.nan, 2.0]), np.array([False, False, True]))})
 
 
+def _arrow(values: Any, dtype: pa.DataType) -> F:
+    return F({"a": pd.array(values, dtype=pd.ArrowDtype(dtype))})
+
+
 def _multi(**options: Any) -> pd.MultiIndex:
     return pd.MultiIndex.from_product([["a", "b"], [1, 2]], **options)
 
@@ -59,6 +63,8 @@ COLUMNS: dict[str, Any] = {
     "category of str": F({"a": pd.Categorical(["x", None, "y"], categories=["y", "x", "unused"], ordered=True)}),
     "category of int": F({"a": pd.Categorical([2**62 + 1, None, 7])}),
     "category of float": F({"a": pd.Categorical([1.5, 2.5, 1.5])}),
+    "category of durations": F({u: pd.Categorical(np.array([1, 2], f"m8[{u}]")) for u in ("s", "ms", "us", "ns")}),
+    "category of surrogates": F({"a": pd.Categorical(pd.Index(["\ud800", "b"], dtype=object))}),
     "category of bool": F({"a": pd.Categorical([True, False, None])}),
     "category of dates": F({"a": pd.Categorical(pd.to_datetime(["2024-01-01", "2023-01-01"]))}),
     "category of intervals": F({"a": pd.cut(S([1.0, 2.0, 3.0]), 2)}),
@@ -91,6 +97,18 @@ COLUMNS: dict[str, Any] = {
     "arrow timestamp s": F({"a": pd.array([0, None], dtype=pd.ArrowDtype(pa.timestamp("s", "UTC")))}),
     "arrow decimal": F({"a": pd.array([Decimal("1.10")], dtype=pd.ArrowDtype(pa.decimal128(5, 2)))}),
     "arrow date and time": F({"a": pd.array([dt.date(2024, 1, 1)], dtype=pd.ArrowDtype(pa.date32()))}),
+    "arrow struct": _arrow([{"x": 1, "y": None}, None], pa.struct([("x", pa.int8()), ("y", pa.string())])),
+    "arrow map": _arrow([[("a", 1)], None], pa.map_(pa.string(), pa.int64())),
+    "arrow binary": _arrow([b"a", None], pa.binary()),
+    "arrow large string": _arrow(["x", None], pa.large_string()),
+    "arrow bool": _arrow([True, None], pa.bool_()),
+    "arrow null": _arrow([None, None], pa.null()),
+    "arrow nan and null": _arrow([float("nan"), None, 1.0], pa.float64()),
+    "arrow duration": _arrow([1, None], pa.duration("ms")),
+    "arrow time": _arrow([dt.time(1, 2, 3), None], pa.time64("us")),
+    "arrow timestamp ns in paris": _arrow([0, None], pa.timestamp("ns", "Europe/Paris")),
+    "arrow decimal256": _arrow([Decimal("1.10")], pa.decimal256(60, 2)),
+    "sparse str": F({"a": pd.arrays.SparseArray(np.array(["a", None], object), fill_value=None)}),
     "objects: str": _objects("a", "b"),
     "objects: str and None": _objects("a", None),
     "objects: str and nan": _objects("a", np.nan),
@@ -168,6 +186,30 @@ AXES: dict[str, Any] = {
     "index: multi of intervals": F({"a": [1]}, index=pd.MultiIndex.from_arrays([pd.interval_range(0, 1), ["a"]])),
     "index: multi with equal names": F({"a": [1, 2, 3, 4]}, index=_multi(names=["u", "u"])),
     "index: empty multi": F({"a": []}, index=pd.MultiIndex.from_arrays([[], []])),
+    "index: arrow": F({"a": [1, 2]}, index=pd.Index(pd.array([1, None], dtype=pd.ArrowDtype(pa.int32())), name="i")),
+    "index: complex": F({"a": [1, 2]}, index=pd.Index([1j, 2])),
+    "index: small dtype": F({"a": [1, 2]}, index=pd.Index([1, 2], dtype="u1")),
+    "index: category, ordered, missing": F(
+        {"a": [1, 2]}, index=pd.CategoricalIndex(["x", None], ["x", "y"], ordered=True, name="c")
+    ),
+    "index: period with missing": F({"a": [1, 2]}, index=pd.PeriodIndex(["2024-01-01 01:00", None], freq="h")),
+    "index: interval of times": F({"a": [1]}, index=pd.interval_range(pd.Timestamp("2024"), periods=1, closed="both")),
+    "index: multi of one level": F({"a": [1]}, index=pd.MultiIndex.from_arrays([["x"]], names=["only"])),
+    "index: multi of categories and nullable": F(
+        {"a": [1, 2]}, index=pd.MultiIndex.from_arrays([pd.Categorical(["x", "y"]), pd.array([1, None], dtype="Int8")])
+    ),
+    "index and columns: multi": F(
+        np.arange(16).reshape(4, 4), index=_multi(names=["p", "q"]), columns=_multi(names=["r", None])
+    ),
+    "columns: multi of dates, repeated": F(
+        [[1, 2]], columns=pd.MultiIndex.from_arrays([pd.to_datetime(["2024", "2024"]), ["a", "a"]])
+    ),
+    "columns: periods": F([[1, 2]], columns=pd.period_range("2024", periods=2, freq="Q")),
+    "columns: intervals": F([[1, 2]], columns=pd.interval_range(0, 2)),
+    "columns: timedeltas": F([[1, 2]], columns=pd.timedelta_range("1D", periods=2)),
+    "columns: timestamps in paris": F([[1, 2]], columns=pd.date_range("2024", periods=2, tz="Europe/Paris")),
+    "columns: nullable": F([[1, 2]], columns=pd.Index(pd.array([1, None], dtype="Int64"))),
+    "frame without rows, multi columns": F(columns=pd.MultiIndex.from_arrays([["a"], [1]])),
     "attrs": _attrs(),
     "no duplicate labels": F({"a": [1]}).set_flags(allows_duplicate_labels=False),
     "frame in a dict": {"train": F({"a": [1]}), "n": 1},

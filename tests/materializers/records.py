@@ -6,11 +6,13 @@ import enum
 from collections import namedtuple
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 import pydantic
+
+T = TypeVar("T")
 
 
 class Color(enum.Enum):
@@ -99,6 +101,15 @@ class Report:
 @dataclass
 class ListWithFields(list[int]):
     a: int = 1
+
+
+@dataclass
+class Box(Generic[T]):
+    item: T
+
+
+class Holder(pydantic.BaseModel, Generic[T]):
+    item: T
 
 
 class Settings(pydantic.BaseModel):

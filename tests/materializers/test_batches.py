@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
@@ -68,12 +71,16 @@ def test_table_is_hashed_while_it_is_written(value: Any, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("size", [1_000, 100_000, ROWS])
 def test_record_batches_are_the_bytes_of_the_whole(size: int, tmp_path: Path) -> None:
-    """However a table is cut into record batches, its artifact is that of the whole table; a reader's too."""
+    """However a table is cut into record batches, its artifact is that of the whole table; a reader's and a dataset's too."""
     table = pa.table({"x": np.arange(ROWS) * 0.5, "s": [f"row {n % 7}" for n in range(ROWS)]})
     whole = saved(table, tmp_path / "whole")
     assert saved(iter(table.to_batches(size)), tmp_path / "cut") == whole
     reader = pa.RecordBatchReader.from_batches(table.schema, iter(table.to_batches(size)))
     assert saved(reader, tmp_path / "reader") == whole
+    (tmp_path / "files").mkdir()
+    for at, batch in enumerate(table.to_batches(size)):
+        pq.write_table(pa.Table.from_batches([batch]), tmp_path / "files" / f"{at:04}.parquet")
+    assert saved(ds.dataset(tmp_path / "files"), tmp_path / "dataset") == whole
 
 
 def test_tables_that_parquet_changes_go_to_one_arrow_file(tmp_path: Path) -> None:
@@ -204,3 +211,44 @@ def test_one_batch_at_a_time_is_held(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert most < 0.25 * 60 * batch.memory_usage().sum()
+
+
+# What a process holds is known for it as a whole, so it does nothing else. Files that are only mapped are not counted.
+PLAN = """
+import sys, threading
+from pathlib import Path
+import polars
+from airflow_zen.materializers.registry import default_registry
+
+def held():
+    return int(Path("/proc/self/status").read_text().partition("RssAnon:")[2].split()[0]) * 1024
+
+def watch():
+    global most
+    while not stop.wait(0.005):
+        most = max(most, held())
+
+plan = polars.scan_parquet(sys.argv[1]).with_columns(e=polars.col("a") * 2)
+most = before = held()
+stop = threading.Event()
+threading.Thread(target=watch, daemon=True).start()
+print(default_registry().save(plan, Path(sys.argv[2])).summary["rows"])
+stop.set()
+print(most - before)
+"""
+
+
+def test_plan_is_computed_in_a_part_of_its_memory(tmp_path: Path) -> None:
+    """A plan that gives 400 MB is stored without ever holding three quarters of them."""
+    groups, rows = 40, 250_000
+    random, names = np.random.default_rng(0), list("abcd")
+    schema = pa.schema([(name, pa.float64()) for name in names])
+    with pq.ParquetWriter(tmp_path / "source.parquet", schema, compression="none") as file:
+        for _ in range(groups):
+            file.write_table(pa.table({name: random.standard_normal(rows) for name in names}, schema=schema))
+    (tmp_path / "artifact").mkdir()
+    command = [sys.executable, "-c", PLAN, str(tmp_path / "source.parquet"), str(tmp_path / "artifact")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    stored, most = map(int, done.stdout.split())
+    assert stored == groups * rows
+    assert 0 < most < 0.9 * stored * 5 * 8

@@ -46,7 +46,7 @@ def test_frame_is_loaded_in_little_more_than_its_own_memory(tmp_path: Path) -> N
         i=random.integers(0, 10**9, rows), s=random.choice(["some text", "other text"], rows)
     )
     REGISTRY.save(frame, tmp_path)
-    size = int(frame.memory_usage().sum())
+    size = int(frame.memory_usage(deep=True).sum())
     done = subprocess.run([sys.executable, "-c", LOAD, str(tmp_path)], capture_output=True, text=True, check=True)
     assert size < int(done.stdout) < 1.35 * size
 

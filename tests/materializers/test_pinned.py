@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 import scipy.sparse as sp
 import xarray as xr
+from matplotlib.figure import Figure
 from PIL import Image
 
 from airflow_zen.materializers.registry import default_registry
@@ -100,6 +101,7 @@ LAYOUTS: dict[str, tuple[Any, str, str, set[str]]] = {
         {"pixels.npy", "image.json"},
     ),
     "figure": (go.Figure(), "plotly.json@1", "plotly.graph_objs._figure.Figure", {"figure.json"}),
+    "drawn figure": (Figure(), "matplotlib.figure@1", "matplotlib.figure.Figure", {"figure.png", "figure.svg"}),
     "data array": (xr.DataArray([1]), "xarray.npy@1", "xarray.DataArray", {"dataset.json"}),
     "geo series": (
         geopandas.GeoSeries([]),

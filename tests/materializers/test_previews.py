@@ -156,8 +156,12 @@ def test_an_array_shows_its_distribution_and_a_matrix_its_picture(tmp_path: Path
 
 @pytest.mark.parametrize("image", library_values.IMAGES.values(), ids=library_values.IMAGES.keys())
 def test_an_image_has_a_thumbnail(image: Any, tmp_path: Path) -> None:
-    """An image of every mode has a PNG that opens."""
+    """An image of every mode has a PNG that opens; a list of images has one for each."""
     files = previews(image, tmp_path)
+    if isinstance(image, list):
+        sizes = [Image.open(io.BytesIO(files[f"{number}.png"])).size for number in range(len(image))]
+        assert sizes == [one.size for one in image]
+        return
     if not isinstance(image, Image.Image) or not image.width:
         assert files == {}
         return
@@ -283,15 +287,17 @@ def test_lines_of_a_plotly_figure_are_sketched(tmp_path: Path) -> None:
     assert page.text.count("<script>") >= 4
 
 
-def test_a_figure_of_matplotlib_is_shown_where_it_is_stored(tmp_path: Path) -> None:
-    """Where pickles are allowed a figure is a PNG in its proportions, and its canvas stays its own."""
+def test_a_figure_of_matplotlib_is_shown(tmp_path: Path) -> None:
+    """A figure is a PNG in its proportions, pickled or not, and its canvas stays its own."""
     figure = Figure(figsize=(20, 10))
     figure.subplots().plot([1, 2, 3])
     canvas, dpi = figure.canvas, figure.dpi
-    picture = Image.open(io.BytesIO(previews(figure, tmp_path)["preview.png"]))
+    content = previews(figure, tmp_path)["preview.png"]
+    picture = Image.open(io.BytesIO(content))
     assert picture.size == (1000, 500)
     assert len(picture.getcolors(1 << 20)) > 10
     assert (figure.canvas, figure.dpi) == (canvas, dpi)
+    assert default_registry().preview(figure, "matplotlib.figure@1", {}) == {"preview.png": content}
 
 
 def test_a_large_figure_has_a_small_picture(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import ipaddress
 import os
 from collections import Counter, OrderedDict, defaultdict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -26,6 +28,7 @@ import scipy.sparse
 import shapely
 import xarray as xr
 import xgboost
+from numpy.ma.mrecords import fromarrays
 from PIL import Image
 from sklearn.base import BaseEstimator
 from sklearn.cluster import Birch
@@ -80,6 +83,12 @@ def _local_dataclass() -> Any:
 def _cycle() -> list[Any]:
     value: list[Any] = [1]
     value.append({"me": value})
+    return value
+
+
+def _cyclic_array() -> Any:
+    value = np.empty(1, object)
+    value[0] = [value]
     return value
 
 
@@ -196,7 +205,17 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "type in a set": (lambda _: {r.Frozen, 1}, "No materializer saves"),
     "unknown class": (lambda _: r.Plain(1), "No materializer saves tests.materializers.records.Plain"),
     "unknown class, inside": (lambda _: [r.Plain(1)], "allow_pickle"),
-    "function": (lambda _: len, "No materializer saves"),
+    "array that contains itself": (lambda _: _cyclic_array(), "contains itself"),
+    "generic dataclass that knows of what": (lambda _: r.Box[int](1), "Make it as Box"),
+    "pydantic model made for a type": (lambda _: r.Holder[int](item=1), "class Named(Holder[int])"),
+    "function": (lambda _: len, "Return what it computes"),
+    "bytes in memory": (lambda _: io.BytesIO(b"x"), "Return what it holds"),
+    "array of pandas": (lambda _: pd.array([1], dtype="Int64"), "pandas.Series(value)"),
+    "array of Arrow": (lambda _: pa.array([1]), "pyarrow.table"),
+    "geometry": (lambda _: shapely.Point(0, 0), "geopandas.GeoSeries([value])"),
+    "trace of plotly": (lambda _: go.Scatter(), "graph_objects.Figure(value)"),
+    "address": (lambda _: ipaddress.ip_address("::1"), "str(value)"),
+    "path of elsewhere": (lambda _: PureWindowsPath("C:/a"), "str(value)"),
     "type": (lambda _: int, "No materializer saves"),
     "module": (lambda _: os, "No materializer saves"),
     "generator": (lambda _: (i for i in [1]), "No materializer saves"),
@@ -211,6 +230,23 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "frame in a cell": (lambda _: pd.DataFrame({"a": [pd.DataFrame()]}), "a cell of a table"),
     "unknown object in a cell": (lambda _: pd.DataFrame({"a": [r.Plain(1)]}), "Plain"),
     "longdouble column": (lambda _: pd.DataFrame({"a": np.zeros(1, np.longdouble)}), "dtype that Arrow has"),
+    "frequency that has no name": (
+        lambda _: pd.Series([1], index=pd.date_range("2024", periods=1, freq=pd.DateOffset(months=1, days=2))),
+        "Set index.freq to None",
+    ),
+    "frequency of feasts": (
+        lambda _: pd.Series([1], index=pd.date_range("2024", periods=1, freq=pd.offsets.Easter())),
+        "Set index.freq to None",
+    ),
+    "geometry column of a pandas frame": (
+        lambda _: pd.DataFrame({"g": geopandas.array.from_shapely([shapely.Point(0, 0)])}),
+        "The dtype 'geometry'",
+    ),
+    "masked records": (lambda _: fromarrays([np.array([1])], names="a"), "numpy.ma.MaskedArray(value)"),
+    "categories in a dataset": (
+        lambda _: xr.Dataset({"a": ("x", pd.Categorical(["a"]))}),
+        "value['a'].astype(object)",
+    ),
     "frequency with holidays": (lambda _: _cbday(), "Set index.freq to None"),
     "arrow dictionary column": (
         lambda _: pd.DataFrame({"a": pd.array(["x"], pd.ArrowDtype(pa.dictionary(pa.int8(), pa.string())))}),
@@ -223,6 +259,18 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         "zoneinfo.ZoneInfo",
     ),
     "seconds beyond milliseconds": (lambda _: pd.DataFrame({"a": np.array([2**62], "M8[s]")}), "does not fit"),
+    "Arrow seconds beyond milliseconds": (
+        lambda _: pa.table({"a": pa.array([2**62], pa.timestamp("s"))}),
+        "such as timestamp[ms]",
+    ),
+    "Arrow dictionaries in pandas": (
+        lambda _: pd.Series(["x"], dtype=pd.ArrowDtype(pa.dictionary(pa.int8(), pa.string()))),
+        "save a pyarrow.Table",
+    ),
+    "overlapping fields": (
+        lambda _: np.zeros(2, np.dtype({"names": ["a", "b"], "formats": ["i4", "i2"], "offsets": [0, 2]})),
+        "NumPy's own",
+    ),
     "polars subclass": (lambda _: MyPolars({"a": [1]}), "base class"),
     "polars frames one by one": (lambda _: iter([pl.DataFrame({"a": [1]})]), "LazyFrame"),
     "lazy frame in a list": (lambda _: [pl.LazyFrame({"a": [1]})], "Collect it first"),
@@ -248,7 +296,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "geo frame subclass": (lambda _: MyGeoFrame({"a": [1]}), "base class"),
     "xgboost with an own objective": (lambda _: xgboost.XGBRegressor(objective=_cubic), "No materializer saves"),
     "lightgbm with an own objective": (lambda _: lightgbm.LGBMRegressor(objective=_cubic), "_cubic"),
-    "matplotlib figure": (lambda _: matplotlib.figure.Figure(), "savefig"),
+    "matplotlib axes": (lambda _: matplotlib.figure.Figure().subplots(), "axes.figure"),
     "grouped frame": (lambda _: pd.DataFrame({"a": [1]}).groupby("a"), "Return the frame it groups"),
     "missing path": (lambda directory: directory / "nowhere", "not a file or directory"),
     "root path": (lambda _: Path("/"), "no name of its own"),

@@ -36,7 +36,7 @@ class OtherMaterializer(PlainMaterializer):
 
 class CsvMaterializer(Materializer):
     types = ("pandas.DataFrame",)
-    encoding = "mine.csv@1"
+    encoding = "own.csv@1"
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         value.to_csv(directory / "table.csv", index=False)
@@ -59,10 +59,60 @@ def test_decorated_materializer_is_known(tmp_path: Path) -> None:
     assert default_registry().load(tmp_path, "plain.text@1").a == 3
 
 
-def test_materializer_that_is_only_defined_is_not_used() -> None:
-    """A subclass of Materializer does nothing until it is decorated or named: nothing is registered by accident."""
-    with pytest.raises(MaterializerNotFound, match="register one for it"):
-        default_registry().for_type(r.Plain)
+_WRITTEN = """
+import sys, tempfile
+from pathlib import Path
+from airflow_zen import Materializer
+
+class Plan:
+    pass
+
+class Base(Materializer):
+    def save(self, value, directory):
+        (directory / "plan").write_text("x")
+        return {}
+
+    def load(self, directory, encoding, wanted=None):
+        return Plan()
+
+class PlanMaterializer(Base):
+    types = (Plan, "pandas.DataFrame")
+    encoding = "plan.text@1"
+"""
+_USED = """
+import pandas as pd
+from airflow_zen.materializers.registry import default_registry
+for value in (Plan(), type("Wide", (Plan,), {})(), pd.DataFrame({"a": [1]})):
+    directory = Path(tempfile.mkdtemp())
+    saved = default_registry().save(value, directory)
+    print(saved.encoding, type(default_registry().load(directory, saved.encoding)).__name__)
+"""
+_SECOND = """
+class OtherMaterializer(Base):
+    types = (Plan,)
+    encoding = "plan.other@1"
+"""
+
+
+def _run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+def test_materializer_that_is_only_written_is_used() -> None:
+    """A subclass of Materializer in the DAG file saves its types and what derives from them, but none that we save."""
+    done = _run(_WRITTEN + _USED)
+    assert done.stdout.splitlines() == ["plan.text@1 Plan", "plan.text@1 Plan", "pandas.parquet@1 DataFrame"], (
+        done.stderr
+    )
+
+
+def test_two_that_are_only_written_are_an_error_with_the_remedies() -> None:
+    """Nobody chooses between two subclasses for one type but who decorates one of them."""
+    done = _run(_WRITTEN + _SECOND + _USED)
+    assert "OtherMaterializer and __main__:PlanMaterializer are both materializers of __main__.Plan" in done.stderr
+    assert "@register_materializer" in done.stderr
+    decorated = "from airflow_zen import register_materializer\nregister_materializer(OtherMaterializer)\n"
+    assert _run(_WRITTEN + _SECOND + decorated + _USED).stdout.startswith("plan.other@1 Plan\n")
 
 
 def test_module_that_is_imported_twice_registers_once() -> None:
@@ -87,7 +137,7 @@ def test_replacement_is_asked_for(tmp_path: Path) -> None:
     """With replace=True a project's own materializer saves a type of ours; what ours wrote is still read."""
     register_materializer(replace=True)(CsvMaterializer)
     frame = pd.DataFrame({"a": [1]})
-    assert default_registry().save(frame, tmp_path).encoding == "mine.csv@1"
+    assert default_registry().save(frame, tmp_path).encoding == "own.csv@1"
     assert default_registry().for_encoding("pandas.parquet@1").encoding == "pandas.parquet@1"
 
 
@@ -95,11 +145,11 @@ def test_named_materializer_saves_this_value_alone(tmp_path: Path) -> None:
     """A materializer given by name is used whatever the type says, and claims no type."""
     registry = default_registry()
     frame = pd.DataFrame({"a": [1, 2]})
-    assert registry.save(frame, tmp_path, by=CsvMaterializer).encoding == "mine.csv@1"
+    assert registry.save(frame, tmp_path, by=CsvMaterializer).encoding == "own.csv@1"
     assert registry.reading([CsvMaterializer]).for_type(pd.DataFrame).encoding == "pandas.parquet@1"
-    pd.testing.assert_frame_equal(registry.reading([CsvMaterializer]).load(tmp_path, "mine.csv@1"), frame)
+    pd.testing.assert_frame_equal(registry.reading([CsvMaterializer]).load(tmp_path, "own.csv@1"), frame)
     with pytest.raises(MaterializerNotFound, match=r"register_materializer.*Annotated"):
-        registry.load(tmp_path, "mine.csv@1")
+        registry.load(tmp_path, "own.csv@1")
 
 
 def test_artifact_is_a_record() -> None:

@@ -28,7 +28,7 @@ from tests.materializers import records as r
 HEAVY = (
     "numpy", "pandas", "polars", "pyarrow", "sklearn", "skops", "pydantic", "cloudpickle", "mlflow", "airflow",
     "scipy", "xgboost", "lightgbm", "catboost", "onnx", "PIL", "plotly", "xarray", "geopandas", "torch", "tensorflow",
-    "keras", "transformers", "datasets",
+    "keras", "transformers", "datasets", "matplotlib",
 )  # fmt: skip
 
 

@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import numpy as np
 import pandas as pd
-import pytest
 
-from airflow_zen.materializers.pandas.strings import string_dtype
 from airflow_zen.materializers.registry import default_registry
 from tests.materializers.sameness import assert_same
 
@@ -40,16 +37,3 @@ def _pandas_2_zone(name: str) -> Any:
     except ModuleNotFoundError:
         return ZoneInfo(name)
     return pytz.timezone(name)
-
-
-def test_new_strings_become_objects_under_an_old_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pandas before 2.3 has no `str` dtype and reads such a column as objects."""
-
-    def older(storage: str, **options: object) -> str:
-        if options:
-            raise TypeError("unexpected keyword argument 'na_value'")
-        return storage
-
-    monkeypatch.setattr(pd, "StringDtype", older)
-    assert string_dtype({"string": "pyarrow", "na": "nan"}) == np.dtype(object)
-    assert string_dtype({"string": "python", "na": "NA"}) == "python"

@@ -78,9 +78,10 @@ def test_loaded_value_of_a_large_library_is_saved_as_the_same_bytes(row: ml_valu
     is_passed_on_unchanged(row.make, tmp_path)
 
 
-def test_arrow_table_without_columns_keeps_its_rows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("metadata", [None, {}, {"k": "v"}])
+def test_arrow_table_without_columns_keeps_its_rows(metadata: dict[str, str] | None, tmp_path: Path) -> None:
     """A table of no columns and three rows comes back with three rows (not in the table: deepcopy loses them)."""
-    saved = REGISTRY.save(pa.table({"a": [1, 2, 3]}).select([]), tmp_path)
+    saved = REGISTRY.save(pa.table({"a": [1, 2, 3]}).replace_schema_metadata(metadata).select([]), tmp_path)
     assert REGISTRY.load(tmp_path, saved.encoding).num_rows == 3
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import pytest
-from airflow.sdk import Asset, dag, task
+from airflow.sdk import DAG, Asset, dag, task
 
 import airflow_zen
 from airflow_zen import Artifact, Output, ml_step
@@ -15,6 +15,7 @@ from airflow_zen.errors import ArtifactNameError, StepDefinitionError
 from airflow_zen.lineage.step_run import StepRunId
 from airflow_zen.operators.assets import normalise_uri
 from airflow_zen.operators.foresight import FutureRun
+from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.operators.planning import Plan
 from airflow_zen.settings import open_stack
 from tests.calls import VARIABLE, called, calls
@@ -34,6 +35,10 @@ FEATURES = Artifact("flights/features")
 
 @ml_step
 def features(rows: int, salt: int = 0) -> Annotated[list, FEATURES]:
+    return list(range(rows))
+
+
+def kept(rows: int) -> Annotated[list, FEATURES]:
     return list(range(rows))
 
 
@@ -255,3 +260,14 @@ def test_addresses_have_one_form():
     for uri in ("zen://default", "zen:///x", "zen://default/x?y=1"):
         with pytest.raises(ValueError, match="has an address such as"):
             normalise_uri(urlsplit(uri))
+
+
+def test_a_mapped_classic_operator_declares_its_asset_in_outlets():
+    """`MLStepOperator.partial(outlets=…)` shows the asset at parse, and its instances have it once."""
+    with DAG("mapped", schedule=None, start_date=datetime(2026, 1, 1)) as d:
+        mapped = MLStepOperator.partial(task_id="kept", python_callable=kept, outlets=[FEATURES.asset])
+        mapped.expand(op_args=[[1], [2]])
+    declared = d.get_task("kept")
+    instance = declared.unmap({"op_args": [1]})
+    for outlets in (declared.partial_kwargs["outlets"], instance.outlets):
+        assert [asset.name for asset in outlets] == ["flights/features"]

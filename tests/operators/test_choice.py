@@ -82,6 +82,13 @@ def test_records_and_cache_are_the_stacks_own():
     assert not list(open_stack(Settings.read("b")).records.of("chosen", "in_a"))
 
 
+def test_a_refused_input_leaves_a_failed_step_run():
+    """A step that was refused an input is a failed step run, whose record holds the reason."""
+    run_dag(built(lambda: add(own(1))), run_id="refused")
+    (record,) = open_stack(Settings.read()).records.of("chosen", "refused")
+    assert (record.state.name, record.error.split(":")[0]) == ("FAILED", "ArtifactRefused")
+
+
 def test_an_input_of_another_stack_is_refused_with_both_names():
     """An artifact of another stack is refused before anything runs, naming both stacks and what to do."""
     run = run_dag(built(lambda: add(own(1))))

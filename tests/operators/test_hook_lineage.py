@@ -76,6 +76,24 @@ def test_openlineage_emits_inputs_and_outputs(emitted):
 def test_a_listeners_trouble_costs_no_task(monkeypatch):
     """Whatever the collector raises is not raised into the task."""
     ref = ArtifactRef("a" * 64, "s3://b/x", "e@1", "t", 1)
-    monkeypatch.setattr(hook_lineage, "_address", lambda ref: 1 / 0)
+    asked = []
+    monkeypatch.setattr(hook_lineage, "_listened", lambda: True)
+    monkeypatch.setattr(hook_lineage, "_address", lambda ref: asked.append(ref) or 1 / 0)
     hook_lineage.report_inputs(object(), [ref])
     hook_lineage.report_outputs(object(), [ref])
+    assert asked == [ref, ref]
+
+
+def test_where_nobody_listens_no_provider_is_loaded():
+    """Without a plugin that reads lineage, a report makes no collector, which would load every provider's assets."""
+    script = """
+import sys
+from airflow.sdk import plugins_manager
+plugins_manager.get_hook_lineage_readers_plugins = lambda: []
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.operators import hook_lineage
+hook_lineage.report_inputs(object(), [ArtifactRef("a" * 64, "s3://b/x", "e@1", "t", 1)])
+print("airflow.sdk.lineage" in sys.modules, "boto3" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.split()[-2:] == ["False", "False"], done.stderr[-3000:]

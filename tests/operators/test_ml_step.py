@@ -268,15 +268,21 @@ def test_sigterm_reaches_the_function():
 
     @ml_step
     def slow() -> int:
+        called("begun")
         try:
-            time.sleep(30)
+            time.sleep(120)
         finally:
             called("cleaned")
         return 1
 
-    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    def stop():
+        while not calls():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
     run = run_dag(pipeline(slow))
-    assert (run.states, calls()) == ({"slow": "failed"}, ["cleaned"])
+    assert (run.states, calls()) == ({"slow": "failed"}, ["begun", "cleaned"])
     assert open_stack().records.get(StepRunId("d", "manual__1", "slow")).state == "KILLED"
     assert "interruptible" not in repr(signal.getsignal(signal.SIGTERM))
 
@@ -284,9 +290,12 @@ def test_sigterm_reaches_the_function():
 def test_timeout_ends_as_failed():
     """An `execution_timeout` stops the function and the step run ends as FAILED."""
 
-    @ml_step(execution_timeout=timedelta(seconds=1))
+    @ml_step(execution_timeout=timedelta(minutes=2))
     def slow() -> int:
-        time.sleep(30)
+        # Airflow has set this alarm; now it comes while the function runs, however long the way to it took.
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 60
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        time.sleep(120)
         return 1
 
     run = run_dag(pipeline(slow))

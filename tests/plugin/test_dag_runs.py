@@ -1,17 +1,25 @@
 """Promises of the listener: a DAG run is closed and drawn in MLflow when it ends, in whatever process that is."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from airflow.api_fastapi.core_api.datamodels.dag_run import DagRunMutableStates
+from airflow.api_fastapi.core_api.services.public.dag_run import patch_dag_run_state
+from airflow.jobs.job import Job
+from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+from airflow.models.dagrun import DagRun
+from airflow.models.serialized_dag import SerializedDagModel
 from airflow.sdk import dag
+from airflow.sdk.timezone import utcnow
+from airflow.utils.session import create_session
+from airflow.utils.state import DagRunState
 from mlflow import MlflowClient
 
 from airflow_zen import ml_step
 from airflow_zen.plugin import ZenPlugin
 from airflow_zen.plugin.dag_runs import DagRunListener
 from airflow_zen.plugin.follower import Follower
-from tests.servers.mlflow_server import mlflow_server
 
 
 @ml_step
@@ -24,12 +32,6 @@ def number(fail: bool = False) -> int:
 @ml_step
 def double(value: int) -> int:
     return 2 * value
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as running:
-        yield running
 
 
 @pytest.fixture
@@ -49,6 +51,11 @@ def told():
 
         def follow(self, run):
             self.runs.append(run)
+
+        looked = False
+
+        def look(self):
+            self.looked = True
 
     return Noting()
 
@@ -86,11 +93,19 @@ def test_a_dag_without_steps_costs_nothing(configured, told):
     assert [(run.dag_id, str(run.state)) for run in told.runs] == [("ours", "FAILED")]
 
 
+def test_a_new_scheduler_takes_up_what_is_owed(configured, told):
+    """The first DAG run that starts in a process has what is owed from before delivered, and needs no end for it."""
+    DagRunListener(told).on_dag_run_running(finished("d", "BashOperator"), "started")
+    assert (told.looked, told.runs) == (True, [])
+
+
 def test_without_mlflow_nothing_is_started(told, monkeypatch, tmp_path):
     """Where no MLflow is configured no process is started."""
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
-    DagRunListener(told).on_dag_run_success(finished("d", "@ml_step"), "")
-    assert told.runs == []
+    listener = DagRunListener(told)
+    listener.on_dag_run_running(finished("d", "@ml_step"), "started")
+    listener.on_dag_run_success(finished("d", "@ml_step"), "")
+    assert (told.looked, told.runs) == (False, [])
 
 
 def test_a_wrong_setting_does_not_stop_the_scheduler(told, monkeypatch, caplog):
@@ -98,3 +113,33 @@ def test_a_wrong_setting_does_not_stop_the_scheduler(told, monkeypatch, caplog):
     monkeypatch.setenv("AIRFLOW__ZEN__LINEAGE_TRACE", "perhaps")
     DagRunListener(told).on_dag_run_success(finished("d", "@ml_step"), "")
     assert "lineage_trace" in caplog.text
+
+
+@pytest.mark.airflow
+@pytest.mark.parametrize(("mark", "status"), [("failed", "FAILED"), ("success", "FINISHED")])
+def test_a_dag_run_that_is_marked_by_hand(unheard, mark, status):
+    """What a person in Airflow's UI says of a DAG run is how it ends in MLflow."""
+    ended, shown = unheard()
+    with create_session() as session:
+        run = session.query(DagRun).filter_by(dag_id=ended.dag_id, run_id=ended.run_id).one()
+        dag = SerializedDagModel.get_dag(ended.dag_id, session=session)
+        patch_dag_run_state(dag=dag, dag_run=run, state=DagRunMutableStates(mark), session=session)
+    (listener,) = ZenPlugin.listeners
+    assert listener._follower.settle(60)
+    assert shown() == {"dag_run": status, "step": "FINISHED"}
+
+
+@pytest.mark.airflow
+def test_a_dag_run_that_takes_too_long(unheard):
+    """A DAG run that Airflow's scheduler ends for its timeout ends as FAILED in MLflow."""
+    ended, shown = unheard()
+    with create_session() as session:
+        run = session.query(DagRun).filter_by(dag_id=ended.dag_id, run_id=ended.run_id).one()
+        run.dag_model.relative_fileloc = "unheard.py"
+        run.state, run.end_date, run.start_date = DagRunState.RUNNING, None, utcnow() - timedelta(hours=2)
+        session.flush()
+        SchedulerJobRunner(Job())._schedule_dag_run(run, session)
+        assert run.state == DagRunState.FAILED
+    (listener,) = ZenPlugin.listeners
+    assert listener._follower.settle(60)
+    assert shown() == {"dag_run": "FAILED", "step": "FINISHED"}

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 
 import pytest
@@ -13,7 +14,7 @@ from airflow_zen.lineage.ended import EndedDagRun
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
 from airflow_zen.plugin.follow_up import follow_up, follow_up_everywhere
-from airflow_zen.plugin.follower import OWED
+from airflow_zen.plugin.follower import OWED, Follower
 from airflow_zen.settings import Settings, open_stack
 from tests.servers.mlflow_server import mlflow_server
 from tests.servers.process import free_port
@@ -50,15 +51,56 @@ def test_more_steps_than_one_delivery_takes(root, tmp_path, monkeypatch):
     with mlflow_server(tmp_path / "mlflow") as server:
         monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
         stack = open_stack()
-        for index in range(3):
-            step = StepRun(StepRunId("d", "r", "t", index, 1), state=StepState.FINISHED, started=1.0, ended=2.0)
-            stack.records.put(step, delivered=False)
+        _owe_three(stack)
         assert not follow_up(stack, [END])
         assert [run.id.map_index for run in stack.records.undelivered()] == [2]
         assert list(stack.records.ended()) == [END]
         assert follow_up(stack, [])
         assert not stack.records.owed("d", "r")
         assert not list(stack.records.ended())
+
+
+@pytest.mark.server
+def test_the_first_try_after_mlflow_is_back(airflow_db, root, tmp_path, monkeypatch):
+    """Nobody asks for it: the first process that the follower starts after MLflow's return delivers all that is owed."""
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    # However long the server takes to come back, the next try is soon after.
+    monkeypatch.setattr("airflow_zen.plugin.follower._LONGEST_RETRY", 2.0)
+    exits = tmp_path / "exits"
+    process = (
+        "import sys; from airflow_zen.plugin.follow_up import main; code = main(); "
+        f"open({str(exits)!r}, 'a').write(f'{{code}} '); sys.exit(code)"
+    )
+    with mlflow_server(tmp_path / "mlflow") as server:
+        monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+        stack = open_stack()
+        _owe_three(stack)
+        server.stop()
+        follower = Follower([sys.executable, "-c", process], retry=2.0)
+        follower.follow(END)
+        _until(exits.exists)
+        server.start()
+        tried = len(exits.read_text().split())
+        _until(lambda: "0" in exits.read_text().split())
+        # A process that was under way when the server came up may have asked too early.
+        assert exits.read_text().split()[tried:] in (["0"], [str(OWED), "0"])
+        assert not [*stack.records.undelivered(), *stack.records.ended()]
+        experiment = stack.lineage.rest.get("experiments/get-by-name", {"experiment_name": "airflow/d"})["experiment"]
+        runs = stack.lineage.rest.post("runs/search", {"experiment_ids": [experiment["experiment_id"]]})["runs"]
+        assert [run["info"]["status"] for run in runs] == ["FINISHED"] * 4
+
+
+def _owe_three(stack):
+    for index in range(3):
+        step = StepRun(StepRunId("d", "r", "t", index, 1), state=StepState.FINISHED, started=1.0, ended=2.0)
+        stack.records.put(step, delivered=False)
+
+
+def _until(reached):
+    last = time.monotonic() + 120
+    while not reached():
+        assert time.monotonic() < last
+        time.sleep(0.05)
 
 
 @pytest.mark.server

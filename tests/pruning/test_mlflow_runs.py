@@ -108,6 +108,32 @@ def test_registered_versions_and_kept_runs_stay(stack, client, dag, train, gone)
     assert len(runs_of(client, dag)) == 4
 
 
+def test_a_registered_version_alone_holds(stack, client, dag, train, gone):
+    """What a registered version serves stays when run and model were deleted in MLflow, whatever its age; deleted, it goes."""
+    record = train(8.0, model=f"{dag}-model")
+    for run in runs_of(client, dag):
+        client.delete_run(run.info.run_id)
+    for model in client.search_logged_models([client.get_experiment_by_name(f"airflow/{dag}").experiment_id]):
+        client.delete_logged_model(model.model_id)
+    gone(stack, 400, older_than=30 * DAY, keep_last=0)
+    assert is_there(stack, record)
+    client.delete_registered_model(f"{dag}-model")
+    gone(stack, 400, older_than=30 * DAY, keep_last=0)
+    assert not is_there(stack, record)
+
+
+def test_a_version_registered_at_its_address_holds(stack, client, dag, gone):
+    """An artifact whose own address was registered stays until that version is deleted, whoever made it."""
+    ref = stack.save(uuid.uuid4().hex).ref
+    client.create_registered_model(dag)
+    client.create_model_version(dag, f"s3://store/root/artifacts/{ref.digest[:2]}/{ref.digest}")
+    gone(stack, 400, older_than=30 * DAY)
+    assert not stack.store.missing([ref])
+    client.delete_registered_model(dag)
+    gone(stack, 400, older_than=30 * DAY)
+    assert stack.store.missing([ref])
+
+
 def test_a_dry_run_deletes_nothing_in_mlflow(stack, client, dag, train, prune_after):
     """A dry run counts the runs that would be deleted in MLflow, and what would be condemned without them."""
     record = train(6.0)

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+# Milliseconds after which what is waited for will not come, however busy the machine.
+_PATIENCE = 120_000
 
 
 def browser_program() -> str | None:
@@ -29,8 +31,12 @@ def browser_page(width: int = 1500, height: int = 950) -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         # Chromium's own sandbox needs rights that root in a container does not have.
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-gpu"], timeout=_PATIENCE
+        )
         try:
-            yield browser.new_page(viewport={"width": width, "height": height})
+            page = browser.new_page(viewport={"width": width, "height": height})
+            page.set_default_timeout(_PATIENCE)
+            yield page
         finally:
             browser.close()

@@ -93,7 +93,7 @@ def _start_monitor(stack: ExitStack, directory: Path, settings: list[str], fsid:
 
 def _start_object_store(stack: ExitStack, directory: Path, settings: list[str]) -> None:
     identity = str(uuid.uuid4())
-    _run("ceph", *settings, "--connect-timeout", "20", "osd", "new", identity)
+    _run("ceph", *settings, "--connect-timeout", "120", "osd", "new", identity)
     _run("ceph-osd", *settings, "-i", "0", "--mkfs", "--osd-uuid", identity)
     command = ["ceph-osd", *settings, "-i", "0", "-f"]
     up = _answers("ceph", *settings, "osd", "stat", containing="1 up")
@@ -116,7 +116,7 @@ def _with_user(settings: list[str], port: int) -> S3Server:
 def _answers(*command: str, containing: str = "") -> Callable[[], bool]:
     def answers() -> bool:
         done = subprocess.run(
-            [*command, "--connect-timeout", "5"], capture_output=True, text=True, check=False, timeout=30
+            [*command, "--connect-timeout", "5"], capture_output=True, text=True, check=False, timeout=240
         )
         return done.returncode == 0 and containing in done.stdout
 
@@ -124,6 +124,6 @@ def _answers(*command: str, containing: str = "") -> Callable[[], bool]:
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")

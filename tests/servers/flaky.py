@@ -16,11 +16,12 @@ _OWN_HEADERS = frozenset({"connection", "content-length", "date", "keep-alive", 
 
 
 class Failure(Enum):
-    """What the chosen request meets: the server dies before it, after it, or only the answer is lost."""
+    """What the chosen request meets: the server dies before it or after it, or only the answer is lost, or half of it."""
 
     BEFORE = "before"
     AFTER = "after"
     ANSWER_LOST = "answer lost"
+    HALF_LOST = "half lost"
 
 
 class FlakyProxy:
@@ -31,6 +32,7 @@ class FlakyProxy:
         self.fail_at = -1
         self.failure = Failure.BEFORE
         self.requests = 0
+        self.answered = 0  # bytes
         self.down = False
         self._lock = Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -53,7 +55,7 @@ class FlakyProxy:
                 return Failure.BEFORE
             if number != self.fail_at:
                 return None
-            self.down = self.failure is not Failure.ANSWER_LOST
+            self.down = self.failure in (Failure.BEFORE, Failure.AFTER)
             return self.failure
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -73,13 +75,18 @@ class FlakyProxy:
                 data = answer.read()
                 headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in _OWN_HEADERS]
                 target.close()
-                if fate is not None:
+                if fate in (Failure.AFTER, Failure.ANSWER_LOST):
                     return self._drop()
+                proxy.answered += len(data)
                 self.send_response(answer.status)
                 for name, value in headers:
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(data)))
+                length = answer.headers["Content-Length"] if self.command == "HEAD" else str(len(data))
+                self.send_header("Content-Length", length)
                 self.end_headers()
+                if fate is Failure.HALF_LOST:
+                    self.wfile.write(data[: len(data) // 2])
+                    return self._drop()
                 self.wfile.write(data)
                 return None
 
@@ -87,7 +94,7 @@ class FlakyProxy:
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
 
-            do_GET = do_POST = do_PUT = do_PATCH = _forward  # noqa: N815
+            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = _forward  # noqa: N815
 
             def log_message(self, *_: Any) -> None:
                 pass

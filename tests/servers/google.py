@@ -65,4 +65,4 @@ def _create(server: GoogleServer) -> None:
         json.dumps({"name": server.bucket}).encode(),
         {"Content-Type": "application/json"},
     )
-    urllib.request.urlopen(request, timeout=10).close()
+    urllib.request.urlopen(request, timeout=60).close()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import ssl
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from subprocess import Popen
 from typing import Self
@@ -15,19 +16,24 @@ from tests.servers.process import free_port, running
 
 # Job execution starts a dozen more processes; the timeout covers an import on a busy machine.
 _ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
-_START_TIMEOUT = 180.0
+_START_TIMEOUT = 240.0
 
 
 class MlflowServer:
     """One `mlflow server` process; `start` brings a stopped one back at the same address with the same database."""
 
-    def __init__(self, directory: Path, port: int, backend: str, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, directory: Path, port: int, backend: str, options: Sequence[str] = (), tls: tuple[str, str] | None = None
+    ) -> None:
         self.directory = directory
         self.port = port
-        self.uri = f"http://127.0.0.1:{port}"
+        self.uri = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
         self.pid = 0
         self._backend = backend
-        self._options = options
+        self._options = (
+            *options,
+            *(("--uvicorn-opts", f"--ssl-certfile {tls[0]} --ssl-keyfile {tls[1]}") if tls else ()),
+        )
         self._running: AbstractContextManager[Popen[bytes]] | None = None
 
     def start(self) -> Self:
@@ -56,7 +62,10 @@ class MlflowServer:
 
     def healthy(self) -> bool:
         """Ask the server whether it serves."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=2)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        if self.uri.startswith("https:"):
+            anyone = ssl._create_unverified_context()
+            connection = HTTPSConnection("127.0.0.1", self.port, timeout=30, context=anyone)
         try:
             connection.request("GET", "/health")
             return connection.getresponse().status == 200
@@ -89,11 +98,18 @@ def tracked_at(uri: str) -> Iterator[None]:
 
 
 def mlflow_server(
-    directory: Path, port: int | None = None, backend: str | None = None, options: Sequence[str] = ()
+    directory: Path,
+    port: int | None = None,
+    backend: str | None = None,
+    options: Sequence[str] = (),
+    tls: tuple[str, str] | None = None,
 ) -> MlflowServer:
     """Run a server from now until its `stop`, or the end of a `with` block.
 
     backend: a database URL; a new SQLite file in `directory` by default. options: more of the server's command line.
+    tls: paths of a certificate and its key.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    return MlflowServer(directory, port or free_port(), backend or f"sqlite:///{directory}/mlflow.db", options).start()
+    return MlflowServer(
+        directory, port or free_port(), backend or f"sqlite:///{directory}/mlflow.db", options, tls
+    ).start()

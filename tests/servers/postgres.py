@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.servers.process import accepts, free_port, running
+from tests.servers.process import free_port, running
 
 _USER = "zen"
 
@@ -39,10 +39,22 @@ def postgres(user: str = _USER, password: str = "") -> Iterator[str]:
         subprocess.run(create, check=True, capture_output=True, cwd=directory)
         options = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-k", str(directory), "-p", str(port)]
         command = [*prefix, "postgres", "-D", str(directory / "data"), *options]
-        with running(command, log=directory / "log", answers=lambda: accepts(port)):
-            yield f"postgresql+psycopg2://{user}{password and f':{password}'}@127.0.0.1:{port}/postgres"
+        address = f"{user}{password and f':{password}'}@127.0.0.1:{port}/postgres"
+        with running(command, log=directory / "log", answers=lambda: _answers(f"postgresql://{address}")):
+            yield f"postgresql+psycopg2://{address}"
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _answers(url: str) -> bool:
+    """Tell whether it takes a session: it listens before that, and sends away who comes too early."""
+    import psycopg2
+
+    try:
+        psycopg2.connect(url).close()
+    except psycopg2.OperationalError:
+        return False
+    return True
 
 
 def _checks(directory: Path, password: str) -> list[str]:

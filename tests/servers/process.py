@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+# Below those that Linux and macOS hand to whoever connects, and above those that servers have by default.
+_PORTS = range(10_000, 32_000)
+# Ports that this process has named, each held for it by a socket of UDP, which no server here speaks.
+_named: list[socket.socket] = []
 
 
 class ServerFailed(RuntimeError):
@@ -21,7 +27,7 @@ def running(
     *,
     log: Path,
     answers: Callable[[], bool],
-    timeout: float = 60,
+    timeout: float = 240,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `command` from when it `answers` until the block ends.
@@ -57,10 +63,20 @@ def stop(process: subprocess.Popen[bytes], grace: float = 5) -> None:
 
 
 def free_port() -> int:
-    """Name a loopback port that nobody listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Name a loopback port that nobody listens on, and that no other process of tests is given while this one lives."""
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            holder = socket.socket(type=socket.SOCK_DGRAM)
+            try:
+                holder.bind(("127.0.0.1", port))
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                holder.close()
+                continue
+        _named.append(holder)
+        return port
+    raise ServerFailed(f"No port of {_PORTS} is free.")
 
 
 def accepts(port: int) -> bool:

@@ -26,6 +26,7 @@ class ListRecorder:
     runs: list = field(default_factory=list)
     environment: dict = field(default_factory=dict)
     attached: dict = field(default_factory=dict)
+    stored_runs: list = field(default_factory=list)
 
     def start(self, run):
         self.runs.append(("start", run))
@@ -34,6 +35,9 @@ class ListRecorder:
     def finish(self, run, opened):
         self.runs.append(("finish", run))
         return True
+
+    def stored(self, run):
+        self.stored_runs.append(run)
 
     def attach(self, run, opened, files):
         self.attached |= files

@@ -1,5 +1,6 @@
 """Promises of `Artifact(materializer=…)` on outputs and parameters."""
 
+from dataclasses import replace
 from typing import Annotated, NamedTuple
 
 import pandas as pd
@@ -84,11 +85,13 @@ def test_output_is_stored_by_the_named_materializer(run, function, encodings):
 
 
 def test_parameter_names_who_reads(run):
-    """A parameter annotated with the same materializer reads what it wrote, without any registration."""
+    """A parameter annotated with the same materializer reads what it wrote, and so does any where that is imported."""
     ref = run(one).outputs["output"]
     assert run(reads, ref).state is StepState.FINISHED
-    with pytest.raises(MaterializerNotFound, match=r"mine\.csv@1.*register_materializer"):
-        run(reads_plainly, ref)
+    assert run(reads_plainly, ref).state is StepState.FINISHED
+    unheard = replace(ref, encoding="mine.csv@9")
+    with pytest.raises(MaterializerNotFound, match=r"mine\.csv@9.*register_materializer"):
+        run(reads_plainly, unheard)
 
 
 def test_named_encoding_is_in_the_key(stack):

@@ -1,8 +1,22 @@
 """Promises of `airflow_zen.steps.fit`."""
 
-from typing import Any, Literal, Protocol, TypeVar
+import typing
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Collection, Mapping, Sequence
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NewType,
+    NotRequired,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    runtime_checkable,
+)
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from airflow_zen.errors import OutputError
@@ -11,6 +25,25 @@ from airflow_zen.steps.fit import fit
 
 class Shaped(Protocol):
     shape: tuple
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    def predict(self, x): ...
+
+
+class Square(Shaped):
+    shape = (1, 1)
+
+
+class Sizes(TypedDict):
+    rows: int
+    share: NotRequired[float]
+
+
+Rows = NewType("Rows", int)
+Frame = TypeVar("Frame", bound=pd.DataFrame)
+Text = TypeVar("Text", str, bytes)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +82,27 @@ class Shaped(Protocol):
         ([1, None], list[int | None], [1, None]),
         ([], list[int], []),
         ({"a": object}, dict[str, Any], {"a": object}),
+        ([1, 2], Sequence[float], [1.0, 2.0]),
+        ((1, 2), Sequence[float], (1.0, 2.0)),
+        (deque([1], 3), deque[float], deque([1.0], 3)),
+        ({"a": 1}, Mapping[str, float], {"a": 1.0}),
+        (OrderedDict(a=np.int64(1)), OrderedDict[str, int], OrderedDict(a=1)),
+        (defaultdict(list, {"a": [np.int64(1)]}), defaultdict[str, list[int]], defaultdict(list, {"a": [1]})),
+        (Counter({np.str_("a"): 2}), Counter[str], Counter(a=2)),
+        (["a"], list[int] | list[str], ["a"]),
+        ({"a": "x"}, dict[str, int] | dict[str, str], {"a": "x"}),
+        ([1], list[Annotated[float, "unit"]], [1.0]),
+        ((1, "a"), tuple[Annotated[int, "n"], Annotated[str, "s"]], (1, "a")),
+        ((1, "a", "b"), tuple[float, *tuple[str, ...]], (1.0, "a", "b")),
+        ((), tuple[()], ()),
+        ((1, 2), tuple, (1, 2)),
+        (Counter("a"), typing.Counter, Counter("a")),
+        ({"rows": np.int64(1), "share": 1}, Sizes, {"rows": 1, "share": 1.0}),
+        ({"rows": 1}, Sizes, {"rows": 1}),
+        ([{"rows": 1}], list[Sizes], [{"rows": 1}]),
+        (np.int64(1), Rows, 1),
+        ([1.5, "a"], list[float | str], [1.5, "a"]),
+        (b"a", Text, b"a"),
     ],
 )
 def test_fits(value, declared, expected):
@@ -78,6 +132,30 @@ def test_fits(value, declared, expected):
         ({1: 0.5}, dict[str, float]),
         ((1, 2), tuple[int, str]),
         ([[1], ["a"]], list[list[int]]),
+        ((1,), tuple[int, str]),
+        ((1, "a", 2), tuple[int, str]),
+        ((1,), tuple[()]),
+        ((1, "a", 2), tuple[int, *tuple[str, ...]]),
+        (["a"], Sequence[int]),
+        (("a",), Sequence[int]),
+        ({"a"}, Collection[int]),
+        (deque(["a"]), deque[int]),
+        ({"a": 1}, Mapping[str, pd.DataFrame]),
+        (defaultdict(list, {"a": 1}), defaultdict[str, list]),
+        (OrderedDict(a=1), OrderedDict[str, str]),
+        (Counter([1]), Counter[str]),
+        ([1j], list[int] | list[str]),
+        (["a"], list[Annotated[int, "unit"]]),
+        ({}, Sizes),
+        ({"rows": "a"}, Sizes),
+        ({"rows": 1, "more": 1}, Sizes),
+        ([1], Sizes),
+        ([{"rows": 1}, {"rows": None}], list[Sizes]),
+        ("a", Rows),
+        ([[1]], list[Frame]),
+        (1, Text),
+        ([1], list[Fitted]),
+        ({"a": [(1, "x")]}, dict[str, list[tuple[int, pd.DataFrame]]]),
     ],
 )
 def test_does_not_fit(value, declared):
@@ -86,9 +164,22 @@ def test_does_not_fit(value, declared):
         fit(value, declared, "score")
 
 
-def test_protocols_are_not_checked():
-    """A type that isinstance cannot check is trusted."""
-    assert fit(1, Shaped, "output") == 1
+def test_protocols_are_checked_by_the_names_of_their_members():
+    """A value without a member of a protocol does not fit it, whether isinstance could tell or not."""
+    assert fit(np.zeros(1), Shaped, "output").shape == (1,)
+    with pytest.raises(OutputError, match=r"output 'score' is declared Shaped.*returned builtins\.int"):
+        fit(1, Shaped, "score")
+    with pytest.raises(OutputError, match="is declared Fitted"):
+        fit(np.zeros(1), Fitted, "score")
+    with pytest.raises(OutputError, match="is declared SupportsFloat"):
+        fit("1", typing.SupportsFloat, "score")
+
+
+def test_a_class_that_implements_a_protocol_is_checked_as_any_class():
+    """Only a protocol itself is held to names; a subclass of it is a class."""
+    with pytest.raises(OutputError, match="is declared Square"):
+        fit(np.zeros(1), Square, "score")
+    assert isinstance(fit(Square(), Shaped, "output"), Square)
 
 
 def test_element_that_does_not_fit_is_named():

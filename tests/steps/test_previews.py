@@ -1,5 +1,6 @@
 """Promises of `airflow_zen.steps.previews`: made after the result, once, and never at its cost."""
 
+import io
 import logging
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 from airflow_zen import Artifact, Each, Materializer
 from airflow_zen.artifacts.previews import PreviewStore
@@ -72,6 +75,49 @@ def test_a_preview_lies_beside_the_artifact_and_in_the_run(run, previews, record
     assert recorder.attached == {"previews/output/preview.html": files["preview.html"]}
 
 
+def test_a_figure_is_a_step_like_any_other(run, recorder, tmp_path):
+    """A step returns a matplotlib figure with nothing set; MLflow shows its picture, and the next step gets that."""
+
+    def plot() -> Figure:
+        figure = Figure(figsize=(4, 3))
+        figure.subplots().plot([1, 3, 2])
+        return figure
+
+    def size(picture: Image.Image, content: bytes) -> list:
+        return [picture.size, Image.open(io.BytesIO(content)).size]
+
+    ref = run(plot).outputs["output"]
+    assert recorder.attached["previews/output/preview.png"].startswith(b"\x89PNG")
+    assert run(size, ref.to_wire(), ref.to_wire()).outputs["output"].shape == "2 items"
+
+
+def test_members_of_a_container_are_shown(run, previews, recorder):
+    """Of a dict of frames each is shown under its key, beside a page that lists them."""
+
+    def both() -> dict[str, pd.DataFrame]:
+        return {"train": frame(), "test": frame() * 2}
+
+    ref = run(both).outputs["output"]
+    assert set(recorder.attached) == {f"previews/output/{name}.html" for name in ("preview", "train", "test")}
+    assert set(previews.of(ref.digest)) == {"preview.html", "train.html", "test.html"}
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, [1.5, "x"], (np.arange(10),), {"when": [None]}], ids=repr)
+def test_a_small_value_costs_no_look_for_previews(run, stack, monkeypatch, value):
+    """A value that is one object in the store is not asked about: no request is made for its preview."""
+    transport, asked = stack.store.transport, []
+    for verb in ("list", "write"):
+        real = getattr(transport, verb)
+        monkeypatch.setattr(transport, verb, lambda key, *rest, real=real: asked.append(key) or real(key, *rest))
+
+    def small() -> object:
+        return value
+
+    run(small)
+    assert asked
+    assert [key for key in asked if key.startswith("previews")] == []
+
+
 def test_previews_come_after_the_result(run, stack, monkeypatch):
     """When a preview is made the result is in the cache already, so that others need not wait for it."""
     found = []
@@ -98,6 +144,23 @@ def test_a_deployment_makes_none_unless_an_output_asks(stack, previews, run):
         begun = StepRun(StepRunId("d", "r", function.__name__), cache="off")
         done = run_step(Step(function, "t"), Arguments.bind(function, (), {}), replace(stack, previews=False), begun)
         assert bool(previews.of(done.outputs["output"].digest)) is made
+
+
+@pytest.mark.parametrize(
+    ("said", "deployment", "made"),
+    [(False, True, {"asks"}), (True, False, {"asks", "open"}), (None, True, {"asks", "open"}), (None, False, {"asks"})],
+)
+def test_a_step_decides_between_its_outputs_and_the_deployment(stack, recorder, said, deployment, made):
+    """What an output says goes before what the step says, and that before the deployment."""
+    open_, asks, never = (Annotated[pd.DataFrame, Artifact(previews=kept)] for kept in (None, True, False))
+
+    def three() -> Output(open=open_, asks=asks, never=never):
+        return frame(), frame() * 2, frame() * 3
+
+    step = Step(three, "t", previews=said)
+    begun = StepRun(StepRunId("d", "r", "t"), cache="off")
+    run_step(step, Arguments.bind(three, (), {}), replace(stack, previews=deployment), begun)
+    assert {path.split("/")[1] for path in recorder.attached} == made
 
 
 def test_equal_content_is_shown_once(run, previews, shows, recorder):

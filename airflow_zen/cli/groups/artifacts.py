@@ -7,10 +7,14 @@ from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, ActionCommand, Group
 from airflow_zen.cli.groups.command import ARG_STACK, argument, command
 from airflow_zen.cli.groups.prune import prune
 
-_HERE = "airflow_zen.cli.artifacts"
+_HERE, _MOVING = "airflow_zen.cli.artifacts", "airflow_zen.cli.moving"
 _SELECTS = "'latest', a version, the beginning of a digest, a tag, or a date or time"
 _NAME = argument("name", "The artifact's name")
 _VERSION = argument("--version", _SELECTS, default="latest")
+_VERSION_FACTS = (
+    argument("--tag", "A tag for the version; may be given again", action="append", default=[]),
+    argument("--metadata", "A fact such as source=BTS; may be given again", action="append", default=[]),
+)
 
 
 def artifacts() -> GroupCommand:
@@ -55,7 +59,7 @@ def artifacts() -> GroupCommand:
 def _moving() -> tuple[ActionCommand, ...]:
     get = command(
         "get",
-        f"{_HERE}.get",
+        f"{_MOVING}.get",
         "Write an artifact's files, verified, into a directory",
         _NAME,
         argument("path", "A directory that is new or empty"),
@@ -65,17 +69,28 @@ def _moving() -> tuple[ActionCommand, ...]:
     )
     put = command(
         "put",
-        f"{_HERE}.put",
+        f"{_MOVING}.put",
         "Store a file or a directory as the newest version of a name",
         argument("path", "A file, a directory, or - for standard input"),
         argument("--name", "The artifact's name", required=True),
-        argument("--tag", "A tag for the version; may be given again", action="append", default=[]),
-        argument("--metadata", "A fact such as source=BTS; may be given again", action="append", default=[]),
+        *_VERSION_FACTS,
         ARG_STACK,
         ARG_VERBOSE,
         description="Steps and notebooks get a pathlib.Path. Content that is the newest already makes no version.",
     )
-    return get, put
+    register = command(
+        "register",
+        f"{_MOVING}.register",
+        "Name data that lies under the artifact root already, without a copy",
+        _NAME,
+        argument("uri", "The address of a file or a folder under the artifact root, outside its own folders"),
+        *_VERSION_FACTS,
+        ARG_STACK,
+        ARG_VERBOSE,
+        description="Read it through once for its hashes, and make it the newest version of a name. A parquet file is a "
+        "table for steps and notebooks, anything else a pathlib.Path. It stays its owner's: pruning never deletes it.",
+    )
+    return get, put, register
 
 
 def _comparing() -> tuple[ActionCommand, ...]:

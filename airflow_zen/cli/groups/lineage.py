@@ -24,6 +24,7 @@ def lineage() -> GroupCommand:
         "airflow_zen.cli.lineage.sync",
         "Send to MLflow what it has not got yet",
         ARG_STACK,
+        ARG_VERBOSE,
         description="Send the step runs that MLflow missed while it was away; doing it twice changes nothing.",
     )
     draw = command(

@@ -26,6 +26,11 @@ def running() -> tuple[ActionCommand, ...]:
         "Start a stack on this machine",
         argument("kind", "Processes of this machine, or containers", choices=_KINDS),
         argument("--s3", "Keep artifacts in an S3 server, which is started too", action="store_true"),
+        argument(
+            "--database",
+            "SQLAlchemy URL of Airflow's metadata database, PostgreSQL or MySQL; SQLite in the directory where it is left out",
+            metavar="URL",
+        ),
         argument("--dags", "The DAGs folder; that of airflow.cfg where it is left out"),
         _DIRECTORY,
         argument("--set", "Environment variable for every part", metavar="NAME=VALUE", action="append"),

@@ -74,6 +74,13 @@ class ArrowParquetMaterializer(Materializer):
 
         return load_table(self.registry, directory, encoding)
 
+    def load_from(self, source: ArtifactSource, encoding: str, wanted: type | None = None) -> Any:
+        """Read a large remote table while it arrives."""
+        from airflow_zen.materializers.arrow.tables import load_arriving
+
+        arriving = source.arriving("table.parquet") if encoding == ArrowParquetMaterializer.encoding else None
+        return load_arriving(arriving) if arriving else super().load_from(source, encoding, wanted)
+
 
 class ArrowIpcMaterializer(ArrowParquetMaterializer):
     """Save a table whose types parquet does not have, as an Arrow IPC file compressed with zstd."""

@@ -67,8 +67,11 @@ def as_written(table: pa.Table, written: pa.Schema | None) -> pa.Table:
 
 
 def _cast(column: pa.ChunkedArray, dtype: pa.DataType) -> pa.ChunkedArray:
-    same = types.is_dictionary(dtype) or column.type.equals(dtype, check_metadata=True)
-    return column if same else column.cast(dtype)
+    if types.is_dictionary(dtype):
+        # A dictionary of durations is read as integers.
+        lost = types.is_duration(dtype.value_type) and types.is_integer(column.type)
+        return column.cast(dtype.value_type) if lost else column
+    return column if column.type.equals(dtype, check_metadata=True) else column.cast(dtype)
 
 
 def written_schema(file: pq.ParquetFile) -> pa.Schema | None:

@@ -16,6 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import types
 
+from airflow_zen.materializers.arrow.distinct import estimated_distinct
+
 _SAMPLED_ROWS = 1024
 _MOST_SAMPLES = 16
 _MOST_COLUMNS = 500
@@ -61,16 +63,11 @@ class Statistics:
         return found
 
     def _distinct(self, name: str, rows: int) -> int | None:
-        """Estimate by Duj1 (Haas, Naughton, Seshadri, Stokes 1995); exact where every row was sampled."""
         parts = [sample[name] for sample in self._samples if name in sample.column_names]
         if not parts or not rows:
             return 0 if parts else None
         sample = pa.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type).drop_null()
-        counts = pc.value_counts(sample).field("counts")
-        once = pc.sum(pc.equal(counts, 1)).as_py() or 0
-        seen = len(sample)
-        left_out = (1 - seen / rows) * once / seen if seen else 0.0
-        return min(rows, round(len(counts) / (1 - left_out)))
+        return estimated_distinct(sample, rows)
 
 
 def file_statistics(path: Path) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from airflow_zen.artifacts.arriving import ArrivingFile
 from airflow_zen.artifacts.source import ArtifactSource, RangeFile
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.arrow.exact import as_written, written_schema
@@ -21,10 +22,11 @@ _PLAIN = frozenset({"string", "masked", "arrow", "datetimetz"})
 class StoredTable:
     """Read columns and row groups of one artifact's `table.parquet`; a local file is mapped into memory."""
 
-    def __init__(self, opened: Path | RangeFile) -> None:
+    def __init__(self, opened: Path | RangeFile | ArrivingFile) -> None:
         self.opened = opened
-        local = isinstance(opened, Path)
-        self.file = pq.ParquetFile(opened, memory_map=local, pre_buffer=not local)
+        self.file = pq.ParquetFile(
+            opened, memory_map=isinstance(opened, Path), pre_buffer=isinstance(opened, RangeFile)
+        )
         self.schema = written_schema(self.file) or self.file.schema_arrow
         self.note = (self.schema.metadata or {}).get(NOTE, b"").decode()
 
@@ -51,7 +53,15 @@ class StoredTable:
         if not self.file.num_row_groups:
             yield self.read(names)
         for group in range(self.file.num_row_groups):
-            yield self._picked(self.file.read_row_group(group, columns=list(names) or None), names)
+            table = self.file.read_row_group(group, columns=list(names) or None)
+            if isinstance(self.opened, ArrivingFile):
+                self.opened.let_go(self._end(group))
+            yield self._picked(table, names)
+
+    def _end(self, group: int) -> int:
+        """Give the first byte after a row group."""
+        known = self.file.metadata.row_group(group)
+        return max(map(_end, map(known.column, range(known.num_columns))))
 
     def _picked(self, table: pa.Table, names: Sequence[str]) -> pa.Table:
         return as_written(table.select(list(names)) if names else table, self.schema)
@@ -63,6 +73,11 @@ def check_columns(wanted: Sequence[str], there: Sequence[str]) -> None:
     if missing:
         shown = ", ".join(map(repr, list(there)[:20]))
         raise ArtifactRefused(f"The table has no column {', '.join(map(repr, missing))}; it has {shown}.")
+
+
+def _end(column: Any) -> int:
+    start = column.data_page_offset if column.dictionary_page_offset is None else column.dictionary_page_offset
+    return int(start + column.total_compressed_size)
 
 
 def says_it_all(note: str) -> bool:

@@ -9,17 +9,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from airflow_zen.artifacts.arriving import ArrivingFile
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.arrow.batches import check_alike, first_of
 from airflow_zen.materializers.arrow.exact import restore_schema
 from airflow_zen.materializers.arrow.parquet import (
     FILE_NAME,
     NOTE,
+    WrittenParquet,
     rows_in_a_group,
     take_note,
     with_note,
     write_parquet,
 )
+from airflow_zen.materializers.arrow.stored import StoredTable
 from airflow_zen.materializers.arrow.summary import describe
 from airflow_zen.materializers.base import Materializer, SavedBatches
 from airflow_zen.materializers.registry import MaterializerRegistry
@@ -46,15 +49,25 @@ def save_parquet(value: Any, directory: Path) -> Mapping[str, Any]:
     if _is_stream(value):
         return save_parquet_batches(_batches(value), value.schema, directory)
     table = _table(value)
-    written = write_parquet([table], table.schema, directory / FILE_NAME)
+    written = _write_parquet([table], table.schema, directory)
     return _summary(value.schema, value.num_rows, written.columns) | written.hashes()
 
 
 def save_parquet_batches(batches: Iterator[Any], schema: pa.Schema, directory: Path) -> Mapping[str, Any]:
     """Write `table.parquet` batch by batch."""
     counted = _Counted(batches, schema)
-    written = write_parquet(counted, schema, directory / FILE_NAME)
+    written = _write_parquet(counted, schema, directory)
     return _summary(schema, counted.rows, written.columns) | written.hashes()
+
+
+def _write_parquet(batches: Iterable[pa.Table], schema: pa.Schema, directory: Path) -> WrittenParquet:
+    try:
+        return write_parquet(batches, schema, directory / FILE_NAME)
+    except pa.ArrowInvalid as error:
+        raise SaveRefused(
+            f"A value does not fit into parquet: {error}. Cast the column to a type that holds it there, such as "
+            "timestamp[ms] or int64."
+        ) from error
 
 
 def save_ipc(value: Any, directory: Path) -> Mapping[str, Any]:
@@ -110,6 +123,12 @@ def load_table(registry: MaterializerRegistry, directory: Path, encoding: str) -
     return _value(table) if encoding == "pyarrow.parquet@1" else take_note(table)[0]
 
 
+def load_arriving(file: ArrivingFile) -> Any:
+    """Read a parquet file of this family while it arrives."""
+    with file:
+        return _value(pa.concat_tables(StoredTable(file).batches()))
+
+
 class _Counted:
     """Go through batches as tables, each like the first, and count their rows."""
 
@@ -146,7 +165,8 @@ def _write(writer: Any, rows: pa.Table) -> None:
 def _table(value: Any) -> pa.Table:
     _check_metadata(value.schema)
     if type(value) is pa.Table:
-        return value
+        # No metadata, and metadata that is empty, are read alike.
+        return value.replace_schema_metadata() if value.schema.metadata == {} and value.num_columns else value
     if type(value) is pa.RecordBatch:
         return with_note(pa.Table.from_batches([value]), _BATCH)
     raise SaveRefused(f"{type(value).__qualname__} would come back as a pyarrow.Table. Return a pyarrow.Table.")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-
+from airflow_zen.materializers.matplotlib.drawing import png
 from airflow_zen.materializers.previews.page import MOST_BYTES, PNG
 
 _WIDEST = 1000.0
@@ -18,16 +16,6 @@ def preview(figure: Any) -> Mapping[str, bytes]:
     """Draw a figure at most 1000 pixels wide, or smaller where that is too large a file."""
     width, height = figure.get_size_inches()
     dpi = min(100.0, _WIDEST / max(width, height, 1e-3))
-    while len(found := _png(figure, dpi)) > MOST_BYTES and dpi > _LEAST_DPI:
+    while len(found := png(figure, dpi)) > MOST_BYTES and dpi > _LEAST_DPI:
         dpi /= 1.5
     return {PNG: found}
-
-
-def _png(figure: Any, dpi: float) -> bytes:
-    """Draw on a canvas of our own: that of the figure may be a window's."""
-    file, canvas = io.BytesIO(), figure.canvas
-    try:
-        FigureCanvasAgg(figure).print_figure(file, dpi=dpi, format="png", metadata={"Software": None})
-    finally:
-        figure.set_canvas(canvas)
-    return file.getvalue()

@@ -34,7 +34,7 @@ def save_array(materializer: Materializer, value: Any, directory: Path) -> Mappi
     if name is None:
         raise SaveRefused(
             f"{type(value).__qualname__} is a subclass of numpy.ndarray that would come back as another type. "
-            f"Return numpy.asarray(value)."
+            f"Return {'numpy.ma.MaskedArray' if isinstance(value, np.ma.MaskedArray) else 'numpy.asarray'}(value)."
         )
     note: dict[str, Any] = {} if name == "ndarray" else {"class": name}
     if isinstance(value, np.ma.MaskedArray):
@@ -84,10 +84,17 @@ def _save_elements(array: np.ndarray[Any, Any], directory: Path) -> dict[str, An
 def _check(dtype: np.dtype[Any]) -> None:
     if dtype.hasobject:
         raise SaveRefused(f"The structured dtype {dtype} has object fields. Save its fields as separate arrays.")
-    if dtype.metadata is not None or np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype)) != dtype:
+    if dtype.metadata is not None or not _is_kept(dtype):
         raise SaveRefused(
             f"A .npy file does not keep the dtype {dtype!r}. Convert the array to a dtype of NumPy's own."
         )
+
+
+def _is_kept(dtype: np.dtype[Any]) -> bool:
+    try:
+        return bool(np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype)) == dtype)
+    except ValueError:
+        return False  # fields that overlap
 
 
 def _items(array: np.ndarray[Any, Any]) -> dict[str, Any]:
@@ -113,8 +120,11 @@ def _save_mask(value: np.ma.MaskedArray[Any, Any], directory: Path) -> dict[str,
     if value.mask is not np.ma.nomask:
         np.save(directory / MASK, value.mask, allow_pickle=False)
     fill, usual = value.fill_value, np.ma.default_fill_value(value.dtype)
-    given = value.dtype.fields is not None or not np.array_equal(fill, usual, equal_nan=value.dtype.kind in "fcmM")
-    return {"fill_value": fill if given else None, "hard_mask": value.hardmask}
+    if value.dtype.fields is not None:
+        fill = np.asarray(fill)  # a scalar of several fields has no form as JSON, an array has its file
+    elif np.array_equal(fill, usual, equal_nan=value.dtype.kind in "fcmM"):
+        fill = None
+    return {"fill_value": fill, "hard_mask": value.hardmask}
 
 
 def _masked(array: np.ndarray[Any, Any], note: Mapping[str, Any], directory: Path) -> Any:

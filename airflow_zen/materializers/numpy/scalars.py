@@ -52,8 +52,19 @@ def _encode_raw(value: np.generic, to: Encoder) -> Mapping[str, Json]:
 
 
 def _decode_raw(node: Mapping[str, Json], of: Decoder) -> Any:
-    array = np.frombuffer(bytes.fromhex(node["bytes"]), dtype=np.dtype(node["dtype"]))
-    return array[0] if array.size else np.dtype(node["dtype"]).type()
+    dtype = np.dtype(node["dtype"])
+    raw = bytes.fromhex(node["bytes"])
+    # An array would take zeros at the end of a text for what fills it up.
+    if dtype.kind == "S":
+        return np.bytes_(raw[: dtype.itemsize])
+    if dtype.kind == "V":
+        return np.void(raw[: dtype.itemsize])
+    if dtype.kind == "U":
+        return np.str_(
+            raw[: dtype.itemsize].decode("utf-32-be" if dtype.str[0] == ">" else "utf-32-le", "surrogatepass")
+        )
+    array = np.frombuffer(raw, dtype)
+    return array[0] if array.size else dtype.type()
 
 
 def _encode_array(value: np.ndarray[Any, Any], to: Encoder) -> Mapping[str, Json]:

@@ -51,6 +51,13 @@ class PandasMaterializer(Materializer):
 
         return load(self, directory) if encoding == self.encoding else load_view(self, directory, encoding, wanted)
 
+    def load_from(self, source: ArtifactSource, encoding: str, wanted: type | None = None) -> Any:
+        """Read a large remote table while it arrives."""
+        from airflow_zen.materializers.pandas.loading import load_arriving
+
+        arriving = source.arriving("table.parquet") if encoding == self.encoding else None
+        return load_arriving(self, arriving) if arriving else super().load_from(source, encoding, wanted)
+
     def load_view(self, source: ArtifactSource, encoding: str, view: View) -> Any:
         """Read columns, or frames one by one."""
         from airflow_zen.materializers.pandas.views import load_view

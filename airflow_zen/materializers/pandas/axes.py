@@ -6,12 +6,15 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, cast
 
 import pandas as pd
+import pyarrow as pa
 
-from airflow_zen.materializers.pandas.categories import restore_codes, store_codes
-from airflow_zen.materializers.pandas.columns import restore, store, values_of
+from airflow_zen.materializers.pandas.categories import CodesRoom, store_codes
+from airflow_zen.materializers.pandas.columns import restore, room_for, store, values_of
+from airflow_zen.materializers.pandas.rooms import Room
 from airflow_zen.materializers.pandas.stored import Note, Stored
 from airflow_zen.materializers.pandas.zones import freq_note
 from airflow_zen.materializers.registry import MaterializerRegistry
+from airflow_zen.materializers.tree.encoder import is_utf8
 
 
 def is_default_columns(columns: pd.Index) -> bool:
@@ -27,7 +30,7 @@ def is_default_columns(columns: pd.Index) -> bool:
 def are_plain(names: Iterable[Any]) -> bool:
     """Tell whether labels can be the column names of a file: distinct, and strings that UTF-8 has."""
     labels = list(names)
-    return all(type(label) is str and _is_text(label) for label in labels) and len(set(labels)) == len(labels)
+    return all(type(label) is str and is_utf8(label) for label in labels) and len(set(labels)) == len(labels)
 
 
 def index_columns(
@@ -51,8 +54,16 @@ def index_columns(
     return dict(zip(names, levels, strict=True)), {"index": note}
 
 
+def index_rooms(note: Note, schema: pa.Schema, rows: int) -> dict[str, Room]:
+    """Make room for the columns that `index_columns` gave."""
+    pairs = zip(note.get("in", ()), note.get("how", ()), strict=True)
+    if note.get("multi"):
+        return {name: CodesRoom(how, rows, restore) for name, how in pairs}
+    return {name: room_for(schema.field(name).type, how, rows) for name, how in pairs}
+
+
 def restored_index(columns: Mapping[str, Any], note: Note, rows: int) -> pd.Index:
-    """Make the row labels of what `index_columns` gave; `columns` are the Arrow arrays by name."""
+    """Make the row labels of what was filled into their rooms; `columns` are the values by name."""
     if not note:
         return pd.RangeIndex(rows)
     if "range" in note:
@@ -60,11 +71,9 @@ def restored_index(columns: Mapping[str, Any], note: Note, rows: int) -> pd.Inde
         return labels
     arrays = [columns[name] for name in note["in"]]
     if note.get("multi"):
-        codes = [restore_codes(array, how, restore) for array, how in zip(arrays, note["how"], strict=True)]
         levels = [how["categories"] for how in note["how"]]
-        return pd.MultiIndex(levels=levels, codes=codes, names=note["names"], verify_integrity=False)
-    values = restore(arrays[0], note["how"][0])
-    index: Any = pd.Index(values, dtype=values.dtype, name=note["names"][0], tupleize_cols=False)
+        return pd.MultiIndex(levels=levels, codes=arrays, names=note["names"], verify_integrity=False)
+    index: Any = pd.Index(arrays[0], arrays[0].dtype, name=note["names"][0], tupleize_cols=False, copy=False)
     if "freq" in note:
         index.freq = pd.tseries.frequencies.to_offset(note["freq"])
     return cast("pd.Index", index)
@@ -86,11 +95,3 @@ def _names(names: Collection[Any], taken: Collection[str]) -> list[str]:
     while any(name.startswith(prefix) for name in taken):
         prefix = f"_{prefix}"
     return [f"{prefix}_{level}__" for level in range(len(wanted))]
-
-
-def _is_text(label: str) -> bool:
-    try:
-        label.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta, tzinfo
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -11,64 +11,73 @@ import pyarrow as pa
 
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.arrow.exact import parquet_keeps
+from airflow_zen.materializers.pandas.rooms import ArrayRoom, ExtensionRoom, PiecesRoom, Room
 from airflow_zen.materializers.pandas.stored import Note, Stored, one_array
 from airflow_zen.materializers.pandas.strings import DEFAULT_STRING, string_dtype, string_note
 from airflow_zen.materializers.pandas.zones import zone_note, zone_of
 
-_MISSING_ORDINAL = np.iinfo("int64").min
+_NOT_A_TIME = int(np.iinfo("int64").min)
 
 
 def store_string(values: Any) -> Stored:
     """Store strings of either storage; only those that are not the default `str` need a note."""
-    array = one_array(pa.array(values, pa.large_string()))
     note = string_note(values.dtype)
-    usual = isinstance(DEFAULT_STRING, pd.StringDtype) and note == string_note(DEFAULT_STRING)
-    return Stored(array) if usual else Stored(array, {"as": "string", **note})
+    noted = {} if note == string_note(DEFAULT_STRING) else {"as": "string", **note}
+    return Stored(values, lambda part: one_array(pa.array(part, pa.large_string())), noted)
 
 
-def restore_string(array: pa.Array, note: Note) -> Any:
-    """Give strings of the noted storage and missing value."""
+def string_room(kind: pa.DataType, note: Note, rows: int) -> Room:
+    """Make room for strings of the noted storage and missing value."""
     dtype = string_dtype(dict(note))
-    return array.to_numpy(zero_copy_only=False) if isinstance(dtype, np.dtype) else dtype.__from_arrow__(array)
+    return PiecesRoom(kind, dtype.__from_arrow__) if dtype.storage == "pyarrow" else ExtensionRoom(dtype, rows)
 
 
 def store_masked(values: Any) -> Stored:
     """Store nullable numbers and booleans; a NaN that is not missing stays NaN."""
-    return Stored(one_array(pa.array(values)), {"as": "masked", "dtype": values.dtype.name})
+    return Stored(values, lambda part: one_array(pa.array(part)), {"as": "masked", "dtype": values.dtype.name})
 
 
-def restore_masked(array: pa.Array, note: Note) -> Any:
-    """Give a nullable array, built from its two halves: a conversion would take NaN for missing."""
-    if note["dtype"] in ("Float32", "Float64"):
-        missing = array.is_null().to_numpy(zero_copy_only=False)
-        return pd.arrays.FloatingArray(array.fill_null(0).to_numpy(zero_copy_only=False).copy(), missing)
-    return pd.api.types.pandas_dtype(note["dtype"]).__from_arrow__(array)  # type: ignore[union-attr]
+class MaskedRoom:
+    """Fill the two halves of a nullable array: a conversion would take NaN for missing."""
+
+    def __init__(self, _: pa.DataType, note: Note, rows: int) -> None:
+        self._dtype = cast("Any", pd.api.types.pandas_dtype(note["dtype"]))
+        self._held = np.empty(rows, self._dtype.numpy_dtype)
+        self._missing = np.empty(rows, bool)
+
+    def fill(self, piece: pa.Array, at: int) -> None:
+        """Convert a piece."""
+        rows = slice(at, at + len(piece))
+        self._missing[rows] = piece.is_null().to_numpy(zero_copy_only=False)
+        self._held[rows] = piece.fill_null(self._dtype.type(0).item()).to_numpy(zero_copy_only=False)
+
+    def values(self) -> Any:
+        """Join the halves."""
+        return self._dtype.construct_array_type()(self._held, self._missing)
 
 
 def store_arrow(values: Any) -> Stored:
     """Store an Arrow-backed column as it is; raises `SaveRefused` for a type that parquet would change."""
-    array = one_array(pa.array(values))
-    if not parquet_keeps(pa.schema([pa.field("values", array.type)])):
-        raise SaveRefused(f"Parquet does not keep a column of {array.type}. Convert it, or save a pyarrow.Table.")
-    return Stored(array, {"as": "arrow"})
+    stored = Stored(values, lambda part: one_array(pa.array(part)), {"as": "arrow"})
+    if not parquet_keeps(pa.schema([pa.field("values", stored.type)])):
+        raise SaveRefused(f"Parquet does not keep a column of {stored.type}. Convert it, or save a pyarrow.Table.")
+    return stored
 
 
-def restore_arrow(array: pa.Array, _: Note) -> Any:
-    """Give an Arrow-backed array."""
-    return pd.ArrowDtype(array.type).__from_arrow__(array)  # type: ignore[attr-defined]
+def arrow_room(kind: pa.DataType, _: Note, rows: int) -> Room:
+    """Make room for an Arrow-backed array."""
+    return PiecesRoom(kind, lambda array: pd.ArrowDtype(array.type).__from_arrow__(array))  # type: ignore[attr-defined]
 
 
 def store_zoned(values: Any) -> Stored:
     """Store instants as UTC, with the zone's name for other readers and the zone itself in the note."""
-    instants = pa.array(values.tz_convert(None).to_numpy(), from_pandas=True)
-    zoned = instants.cast(pa.timestamp(values.unit, _arrow_zone(values.tz)))
-    return Stored(zoned, {"as": "datetimetz", "tz": zone_note(values.tz)})
+    return Stored(values, _instants, {"as": "datetimetz", "tz": zone_note(values.tz)})
 
 
-def restore_zoned(array: pa.Array, note: Note) -> Any:
-    """Give instants in their zone."""
-    instants = pd.Series(array.cast(pa.timestamp(array.type.unit)).to_numpy(zero_copy_only=False))
-    return instants.dt.tz_localize("UTC").dt.tz_convert(zone_of(note["tz"])).array
+def zoned_room(kind: Any, note: Note, rows: int) -> Room:
+    """Make room for instants in their zone: integers, which pandas takes for UTC without a copy."""
+    dtype = pd.DatetimeTZDtype(kind.unit, zone_of(note["tz"]))
+    return ArrayRoom("int64", rows, _integers, lambda held: pd.array(held, dtype=dtype, copy=False))
 
 
 def store_period(values: Any) -> Stored:
@@ -77,13 +86,26 @@ def store_period(values: Any) -> Stored:
     freq = dtype.name.removeprefix("period[").removesuffix("]")
     if pd.PeriodDtype(freq) != dtype:
         raise SaveRefused(f"The period {dtype!r} is more than its name {freq!r} says. Convert it to timestamps.")
-    return Stored(pa.array(values.astype("int64"), mask=np.asarray(values.isna())), {"as": "period", "freq": freq})
+    return Stored(values, _ordinals, {"as": "period", "freq": freq})
 
 
-def restore_period(array: pa.Array, note: Note) -> Any:
-    """Give periods of the noted frequency."""
-    ordinals = array.fill_null(int(_MISSING_ORDINAL)).to_numpy(zero_copy_only=False).copy()
-    return pd.arrays.PeriodArray(ordinals, dtype=pd.PeriodDtype(note["freq"]))
+def period_room(_: pa.DataType, note: Note, rows: int) -> Room:
+    """Make room for periods of the noted frequency."""
+    dtype = pd.PeriodDtype(note["freq"])
+    return ArrayRoom("int64", rows, _integers, lambda held: pd.arrays.PeriodArray(held, dtype=dtype))
+
+
+def _instants(values: Any) -> pa.Array:
+    naive = pa.array(values.tz_convert(None).to_numpy(), from_pandas=True)
+    return naive.cast(pa.timestamp(values.unit, _arrow_zone(values.tz)))
+
+
+def _ordinals(values: Any) -> pa.Array:
+    return pa.array(values.astype("int64"), mask=np.asarray(values.isna()))
+
+
+def _integers(piece: pa.Array) -> Any:
+    return piece.cast(pa.int64()).fill_null(_NOT_A_TIME).to_numpy()
 
 
 def _arrow_zone(tz: tzinfo) -> str:

@@ -10,7 +10,13 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_zen.errors import SaveRefused
-from airflow_zen.materializers.arrow.parquet import FILE_NAME, WrittenParquet, with_note, write_parquet
+from airflow_zen.materializers.arrow.parquet import (
+    FILE_NAME,
+    WrittenParquet,
+    rows_in_a_group,
+    with_note,
+    write_parquet,
+)
 from airflow_zen.materializers.arrow.summary import describe
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.pandas.axes import are_plain, index_columns, is_default_columns
@@ -21,25 +27,22 @@ from airflow_zen.materializers.tree import tree_text
 
 def save(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
     """Write a frame, series or index, and give its summary."""
-    table, note = as_table(materializer, value)
+    columns, note = _stored(materializer, value)
+    schema = pa.schema([(name, column.type) for name, column in columns.items()])
     parts: list[dict[str, str]] = []
     if note:
         text, parts = tree_text(materializer, note, directory)
-        table = with_note(table, text)
-    written = write([table], table.schema, directory)
-    facts = [written.columns.get(name, {}) for name in table.column_names]
+        schema = with_note(schema.empty_table(), text).schema
+    written = write(_groups(columns, schema, len(value)), schema, directory)
+    facts = [written.columns.get(name, {}) for name in schema.names]
     summary = summarise(value, len(value), facts) | written.hashes()
     return {**summary, "parts": parts} if parts else summary
 
 
 def as_table(materializer: Materializer, value: Any) -> tuple[pa.Table, dict[str, Any]]:
     """Give the columns of a file, those of the index last, and the note on what they do not say."""
-    _check_class(value)
-    columns, labels, note = _taken_apart(value)
-    stored = {name: store(materializer.registry, values_of(column)) for name, column in columns.items()}
-    index, index_note = index_columns(materializer.registry, labels, taken=stored.keys())
-    note |= index_note | _column_notes(stored)
-    return pa.table({name: column.array for name, column in {**stored, **index}.items()}), note
+    columns, note = _stored(materializer, value)
+    return pa.table({name: column.array for name, column in columns.items()}), note
 
 
 def write(batches: Iterable[pa.Table], schema: pa.Schema, directory: Path) -> WrittenParquet:
@@ -57,6 +60,22 @@ def summarise(value: Any, rows: int, known: Sequence[Mapping[str, Any]]) -> dict
         return describe(rows, [{"name": str(name), "type": str(dtype), **facts} for name, dtype, facts in columns])
     facts = known[0] if len(known) == 1 else {}
     return describe(rows, [{"name": str(value.name), "type": str(getattr(value, "dtype", "object")), **facts}])
+
+
+def _groups(columns: Mapping[str, Stored], schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
+    """Convert row group by row group: a frame that is converted as a whole is in memory twice."""
+    size = rows_in_a_group(schema)
+    for at in range(0, max(1, rows), size):
+        yield pa.table([column.part(at, size) for column in columns.values()], schema=schema)
+
+
+def _stored(materializer: Materializer, value: Any) -> tuple[dict[str, Stored], dict[str, Any]]:
+    _check_class(value)
+    columns, labels, note = _taken_apart(value)
+    stored = {name: store(materializer.registry, values_of(column)) for name, column in columns.items()}
+    index, index_note = index_columns(materializer.registry, labels, taken=stored.keys())
+    note |= index_note | _column_notes(stored)
+    return {**stored, **index}, note
 
 
 def _check_class(value: Any) -> None:

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+
+from airflow_zen.errors import SaveRefused
 
 Note = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An Arrow array, and what its type does not say about the column; an empty note in the usual case."""
+    """Values, what makes an Arrow array of some of them, and what its type does not say: nothing in the usual case.
 
-    array: pa.Array
+    A frame is converted a few rows at a time, so that it is in memory once. What is noted holds for all rows.
+    """
+
+    values: Any
+    to_arrow: Callable[[Any], pa.Array]
     note: Note = field(default_factory=dict)
+
+    @property
+    def array(self) -> pa.Array:
+        """Convert all values."""
+        return self.part(0, len(self.values))
+
+    @property
+    def type(self) -> pa.DataType:
+        """Give the type that every part has."""
+        return self.part(0, 0).type
+
+    def part(self, at: int, rows: int) -> pa.Array:
+        """Convert the values of some rows; raises `SaveRefused` for one that Arrow has not."""
+        try:
+            return self.to_arrow(self.values[at : at + rows])
+        except (pa.ArrowException, UnicodeEncodeError) as error:
+            raise SaveRefused(f"A column of dtype {self.values.dtype} does not fit into Arrow: {error}") from error
 
 
 def one_array(array: Any) -> pa.Array:
-    """Give the one array of a chunked one."""
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    """Give the one array of a chunked one; joining copies, so a single chunk is taken as it is."""
+    if not isinstance(array, pa.ChunkedArray):
+        return array
+    return array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()

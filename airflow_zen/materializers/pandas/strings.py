@@ -1,4 +1,4 @@
-"""The string dtypes of pandas: two storages, two missing values, and releases that lack some of them."""
+"""The string dtypes of pandas: two storages, two missing values."""
 
 from __future__ import annotations
 
@@ -13,14 +13,9 @@ def string_note(dtype: pd.StringDtype) -> dict[str, str]:
     return {"string": dtype.storage, "na": "NA" if dtype.na_value is pd.NA else "nan"}
 
 
-def string_dtype(note: dict[str, str]) -> Any:
-    """Give a string dtype back; `object` under a pandas older than 2.3, which has no NaN strings."""
-    if note["na"] == "NA":
-        return pd.StringDtype(note["string"])
-    try:
-        return pd.StringDtype(note["string"], na_value=np.nan)
-    except TypeError:
-        return np.dtype(object)
+def string_dtype(note: dict[str, Any]) -> Any:
+    """Give a string dtype back."""
+    return pd.StringDtype(note["string"], na_value=pd.NA if note["na"] == "NA" else np.nan)
 
 
 DEFAULT_STRING = string_dtype({"string": "pyarrow", "na": "nan"})

@@ -84,7 +84,7 @@ def _places(labels: Iterable[Any], view: View) -> list[int]:
 def _value(parts: Iterable[pa.Table], schema: pa.Schema, rows: int, note: Note, at: int, view: View) -> Any:
     gathered = gather(parts, schema, rows, note)
     index = _index(gathered, note, at)
-    frame = gathered.frame(note.get("dtypes", {}))
+    frame = gathered.frame()
     frame.index = index
     columns = note.get("columns")
     if columns is not None and view.columns:

@@ -38,8 +38,15 @@ def freq_note(freq: Any) -> str | None:
     """Name the frequency of an index; raises `SaveRefused` for one that its name does not say completely."""
     if freq is None:
         return None
-    if pd.tseries.frequencies.to_offset(freq.freqstr) != freq:
+    if not _is_named(freq):
         raise SaveRefused(
             f"The frequency {freq!r} is more than its name {freq.freqstr!r} says. Set index.freq to None."
         )
     return str(freq.freqstr)
+
+
+def _is_named(freq: Any) -> bool:
+    try:
+        return bool(pd.tseries.frequencies.to_offset(freq.freqstr) == freq)
+    except ValueError:
+        return False  # such as pandas.DateOffset(months=1, days=2)

@@ -13,10 +13,12 @@ class PillowMaterializer(Materializer):
     """Save the pixels, mode, palette and `info` of an image.
 
     Refused: an image that is still bound to the file it was opened from; `image.copy()` is not.
+    Shows a matplotlib figure as it was drawn.
     """
 
     types = ("PIL.Image.Image",)
     encoding = "pillow.png@1"
+    reads = ("matplotlib.figure@1",)
     libraries = ("pillow",)
     extra = "pillow"
 
@@ -33,7 +35,7 @@ class PillowMaterializer(Materializer):
         return preview(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
-        """Read the image into memory."""
-        from airflow_zen.materializers.pillow.images import load_image
+        """Read the image, or the drawing of a figure, into memory."""
+        from airflow_zen.materializers.pillow.images import load_drawing, load_image
 
-        return load_image(self, directory)
+        return load_image(self, directory) if encoding == self.encoding else load_drawing(directory)

@@ -18,6 +18,7 @@ from airflow_zen.materializers.tree import read_tree, write_tree
 PNG = "image.png"
 PIXELS = "pixels.npy"
 NOTE = "image.json"
+DRAWING = "figure.png"
 
 # PNG has other modes too, and gives them back as one of these.
 _KEPT_BY_PNG = frozenset({"1", "L", "LA", "RGB", "RGBA", "I;16"})
@@ -54,10 +55,21 @@ def load_image(materializer: Materializer, directory: Path) -> Image.Image:
             mode, colors = note["palette"]
             image.putpalette(colors, mode)
     else:
-        with Image.open(directory / PNG, formats=["PNG"]) as opened:
-            image = opened.copy()
+        image = _opened(directory / PNG)
     image.info = note.get("info", {})
     return image
+
+
+def load_drawing(directory: Path) -> Image.Image:
+    """Read the picture of a matplotlib figure."""
+    image = _opened(directory / DRAWING)
+    image.info = {}
+    return image
+
+
+def _opened(path: Path) -> Image.Image:
+    with Image.open(path, formats=["PNG"]) as opened:
+        return opened.copy()
 
 
 def _palette(image: Image.Image) -> tuple[str, bytes] | None:

@@ -56,7 +56,7 @@ class PolarsMaterializer(Materializer):
 
         own = encoding == self.encoding
         value = load_table(directory) if own else load_view(self.registry, directory, encoding)
-        return value.lazy() if wanted is not None and wanted.__qualname__ == "LazyFrame" else value
+        return value.lazy() if getattr(wanted, "__qualname__", "") == "LazyFrame" else value
 
     def load_view(self, source: ArtifactSource, encoding: str, view: View) -> Any:
         """Read columns, frames one by one, or a plan that scans the file where it lies."""

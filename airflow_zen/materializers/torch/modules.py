@@ -110,7 +110,7 @@ class _ModuleDecoder(Decoder):
         self._states, self._tensors = states, tensors
         self._modules: dict[int, Any] = {}
 
-    def decode(self, node: Json) -> Any:
+    def decode(self, node: Json, declared: Any = None) -> Any:
         """Read one value of a module's state."""
         tag = node.get(TAG) if isinstance(node, dict) else None
         if tag == _TENSOR:
@@ -125,7 +125,7 @@ class _ModuleDecoder(Decoder):
             return torch.device(node["name"])
         if tag == _FUNCTION:
             return _known_function(node["name"])
-        return super().decode(node)
+        return super().decode(node, declared)
 
     def _module(self, number: int) -> Any:
         if number not in self._modules:
@@ -170,5 +170,5 @@ def _dtype(name: str) -> Any:
     return found
 
 
-def _no_part(_: Mapping[str, Json]) -> Any:
+def _no_part(_: Mapping[str, Json], declared: Any) -> Any:
     raise ArtifactRefused("A module has no parts.")

@@ -12,6 +12,7 @@ from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.catalogue import TREE_TYPES
 from airflow_zen.materializers.tree.codec import Json
+from airflow_zen.materializers.views import View
 
 FILE_NAME = "value.json"
 
@@ -38,15 +39,25 @@ class TreeMaterializer(Materializer):
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `value.json`, and the parts it refers to.
 
-        The summary has `shape` for containers, and `parts` as a list of `{"path", "encoding", "type"}`.
+        The summary has `shape` for containers, and `parts` as a list of `{"path", "encoding", "type", "shape"}`.
         """
         parts = write_tree(self, value, directory, FILE_NAME)
         summary: dict[str, Any] = {"shape": _shape(value)} if _shape(value) else {}
         return {**summary, "parts": parts} if parts else summary
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
-        """Read `value.json`; classes are looked for in `wanted` first."""
+        """Read `value.json`; classes are looked for in `wanted` first, and parts come as it says of its elements."""
         return read_tree(self, directory, FILE_NAME, wanted)
+
+
+class MembersPreview(Materializer):
+    """Show what lies inside containers and records; stored by `TreeMaterializer`."""
+
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show the first members that have previews of their own."""
+        from airflow_zen.materializers.tree.preview import preview
+
+        return preview(self.registry, value, summary)
 
 
 def write_tree(materializer: Materializer, value: Any, directory: Path, file_name: str) -> list[dict[str, str]]:
@@ -70,19 +81,25 @@ def tree_text(materializer: Materializer, value: Any, directory: Path) -> tuple[
     return canonical(Encoder(parts).encode(value)), parts.saved
 
 
-def tree_value(materializer: Materializer, text: str, directory: Path, wanted: Any = None) -> Any:
-    """Give the value of a typed JSON text whose parts lie under `directory`."""
+def tree_value(materializer: Materializer, text: str, directory: Path | None, wanted: Any = None) -> Any:
+    """Give the value of a typed JSON text whose parts lie under `directory`; None where there are none."""
     node = json.loads(text)
     if '"$"' not in text:
         return node
     from airflow_zen.materializers.tree.decoder import Decoder
+    from airflow_zen.materializers.tree.part_source import PartSource
 
-    def load_part(part: Mapping[str, Json]) -> Any:
+    def load_part(part: Mapping[str, Json], declared: Any) -> Any:
         if not _PART.fullmatch(part["path"]):
             raise ArtifactRefused(f"A part lies at parts/<n> inside its artifact, got {part['path']!r}.")
-        return materializer.registry.load(directory / part["path"], part["encoding"])
+        if directory is None:
+            raise ArtifactRefused(f"An artifact of one file names the part {part['path']!r} beside it.")
+        path, encoding, view = directory / part["path"], part["encoding"], View.of(declared)
+        if materializer.registry.reads_part(encoding, view):
+            return materializer.registry.load_view(PartSource(path), encoding, view)
+        return materializer.registry.load(path, encoding, declared)
 
-    return Decoder(load_part, wanted).decode(node)
+    return Decoder(load_part, wanted).decode(node, wanted)
 
 
 def _shape(value: Any) -> str:

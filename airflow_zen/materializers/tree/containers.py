@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.materializers.classes import reference
+from airflow_zen.materializers.declared import element_type
 from airflow_zen.materializers.tree.codec import Codec, Json
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def _encode_pairs(value: Any, to: Encoder) -> Mapping[str, Json]:
 
 
 def _decode_pairs(node: Mapping[str, Json], of: Decoder) -> list[tuple[Any, Any]]:
-    return [(of.decode(key), of.decode(item)) for key, item in node["pairs"]]
+    inner = element_type(of.declared)
+    return [(of.decode(key), of.decode(item, inner)) for key, item in node["pairs"]]
 
 
 def _encode_defaultdict(value: defaultdict[Any, Any], to: Encoder) -> Mapping[str, Json]:
@@ -49,7 +51,7 @@ def _encode_deque(value: deque[Any], to: Encoder) -> Mapping[str, Json]:
 
 
 def _decode_deque(node: Mapping[str, Json], of: Decoder) -> deque[Any]:
-    return deque(of.decode(node["items"]), node["maxlen"])
+    return deque(of.decode(node["items"], of.declared), node["maxlen"])
 
 
 def _encode_bounds(value: range | slice, to: Encoder) -> Mapping[str, Json]:
@@ -57,7 +59,7 @@ def _encode_bounds(value: range | slice, to: Encoder) -> Mapping[str, Json]:
 
 
 def _collection(tag: str, build: Callable[[list[Any]], Any], encode: Callable[[Any, Encoder], Any]) -> Codec:
-    return Codec(tag, encode, lambda node, of: build(of.decode(node["items"])))
+    return Codec(tag, encode, lambda node, of: build(of.decode(node["items"], of.declared)))
 
 
 def _mapping(tag: str, build: Callable[[list[tuple[Any, Any]]], Any]) -> Codec:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_origin
 
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.classes import resolve
+from airflow_zen.materializers.declared import bare, element_type
 from airflow_zen.materializers.tree.codec import TAG, Json
 from airflow_zen.materializers.tree.codecs import codec_tagged
 
@@ -14,26 +15,39 @@ from airflow_zen.materializers.tree.codecs import codec_tagged
 class Decoder:
     """Read what `Encoder` wrote.
 
-    `load_part` gives the value behind a reference to files beside the tree; `wanted` is the type the
-    consumer declared, where classes are looked for first.
+    `load_part` gives the value behind a reference to files beside the tree, as what the consumer declared in its
+    place; `wanted` is the type the consumer declared, where classes are looked for first. `declared` is, to a codec,
+    what the consumer says of the value it reads.
     """
 
-    def __init__(self, load_part: Callable[[Mapping[str, Json]], Any], wanted: Any = None) -> None:
+    def __init__(self, load_part: Callable[[Mapping[str, Json], Any], Any], wanted: Any = None) -> None:
+        self.declared: Any = None
         self._load_part = load_part
         self._wanted = wanted
 
-    def decode(self, node: Json) -> Any:
-        """Read one node, and all below it."""
+    def decode(self, node: Json, declared: Any = None) -> Any:
+        """Read one node, and all below it; `declared` is what the consumer says of it."""
         if isinstance(node, list):
-            return [self.decode(item) for item in node]
+            return self._items(node, declared)
         if not isinstance(node, dict):
             return node
         tag = node.get(TAG)
         if tag is None:
-            return {key: self.decode(item) for key, item in node.items()}
+            inner = element_type(declared)
+            return {key: self.decode(item, inner) for key, item in node.items()}
         if tag == "part":
-            return self._load_part(node)
-        return codec_tagged(tag).decode(node, self)
+            return self._load_part(node, bare(declared))
+        outer, self.declared = self.declared, declared
+        try:
+            return codec_tagged(tag).decode(node, self)
+        finally:
+            self.declared = outer
+
+    def _items(self, nodes: list[Json], declared: Any) -> list[Any]:
+        if get_origin(bare(declared)) is tuple:
+            return [self.decode(node, element_type(declared, at)) for at, node in enumerate(nodes)]
+        inner = element_type(declared)
+        return [self.decode(node, inner) for node in nodes]
 
     def resolve(self, reference: str, kind: str, belongs: Callable[[type], bool]) -> type:
         """Find a class and make sure it is a `kind`, so that an artifact cannot name just any callable."""

@@ -35,7 +35,10 @@ class Encoder:
         if atom is not None:
             return atom(value)
         if id(value) in self._open:
-            raise SaveRefused(f"A {kind.__qualname__} contains itself ({self._trail()}), which has no end as JSON.")
+            raise SaveRefused(
+                f"A {kind.__qualname__} contains itself ({self._trail()}), which has no end as JSON. Leave "
+                "that reference out."
+            )
         if len(self._open) >= DEEPEST:
             raise SaveRefused(f"A value is nested more than {DEEPEST} levels deep. Flatten it.")
         self._open[id(value)] = kind
@@ -87,6 +90,17 @@ def canonical(node: Json) -> str:
     return json.dumps(node, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
+def is_utf8(text: str) -> bool:
+    """Tell whether UTF-8 has a text, which lone surrogates are not in."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _constant(value: Json) -> Json:
     return value
 
@@ -100,7 +114,7 @@ def _float(value: float) -> Json:
 
 
 def _text(value: str) -> Json:
-    return value if _encodable(value) else {TAG: "str", "utf-8": value.encode("utf-8", "surrogatepass").hex()}
+    return value if is_utf8(value) else {TAG: "str", "utf-8": value.encode("utf-8", "surrogatepass").hex()}
 
 
 _ATOMS: dict[type, Callable[[Any], Json]] = {
@@ -110,16 +124,6 @@ _ATOMS: dict[type, Callable[[Any], Json]] = {
     float: _float,
     str: _text,
 }
-
-
-def _encodable(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _natural(values: list[Any]) -> bool:
@@ -136,4 +140,4 @@ def _natural(values: list[Any]) -> bool:
 
 
 def _natural_keys(value: dict[Any, Any]) -> bool:
-    return TAG not in value and all(type(key) is str and _encodable(key) for key in value)
+    return TAG not in value and all(type(key) is str and is_utf8(key) for key in value)

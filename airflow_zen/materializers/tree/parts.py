@@ -16,7 +16,7 @@ from airflow_zen.materializers.registry import MaterializerRegistry
 class Parts:
     """Save values under `parts/<n>/` of an artifact, each by its own materializer.
 
-    `saved` lists what has been saved so far, as `{"path", "encoding", "type"}`.
+    `saved` lists what has been saved so far, as `{"path", "encoding", "type"}`, with `shape` where there is one.
     """
 
     def __init__(self, registry: MaterializerRegistry, directory: Path) -> None:
@@ -42,8 +42,10 @@ class Parts:
         path = f"parts/{len(self.saved)}"
         (self._directory / path).mkdir(parents=True)
         saved = self.registry.save(value, self._directory / path)
-        self.saved.append({"path": path, "encoding": saved.encoding, "type": saved.type})
-        return self.saved[-1]
+        reference = {"path": path, "encoding": saved.encoding, "type": saved.type}
+        shape = {"shape": saved.summary["shape"]} if "shape" in saved.summary else {}
+        self.saved.append({**reference, **shape})
+        return reference
 
 
 class NoParts(Parts):

@@ -60,6 +60,10 @@ def _encode_dataclass(value: Any, to: Encoder) -> Mapping[str, Json]:
     if builtin is not None:
         raise to.refuse(value, f"it is a {builtin.__qualname__} beside its fields. Make that a field.")
     extra = sorted(name for name in _attributes(value) - set(names) if not _is_cached(cls, name))
+    if extra == ["__orig_class__"]:
+        raise to.refuse(
+            value, f"it remembers its type arguments, which are no field. Make it as {cls.__qualname__}(…)."
+        )
     if extra:
         raise to.refuse(value, f"its attribute(s) {', '.join(extra)} are no fields. Declare them as fields.")
     held = {name: to.encode(getattr(value, name)) for name in names if hasattr(value, name)}

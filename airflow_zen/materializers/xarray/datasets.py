@@ -67,7 +67,10 @@ def _note(value: Any) -> dict[str, Any]:
 def _variable(name: Any, variable: xr.Variable, indexes: Mapping[Any, pd.Index]) -> dict[str, Any]:
     held = variable.values if isinstance(variable, xr.IndexVariable) else variable.data
     if not isinstance(held, np.ndarray):
-        raise SaveRefused(f"The variable {name!r} is a {type_name(type(held))}, not in memory. Call .compute() first.")
+        remedy = (
+            "Call .compute() first." if hasattr(held, "compute") else f"Convert it: value[{name!r}].astype(object)."
+        )
+        raise SaveRefused(f"The variable {name!r} is a {type_name(type(held))}, no NumPy array. {remedy}")
     # Text keeps its width only as an array; times keep their frequency only as an index.
     if name in indexes and variable.dtype.kind not in "US":
         held = indexes[name]

@@ -13,23 +13,29 @@ from airflow.sdk import dag
 from airflow_zen import ml_step
 
 
-def tell(event: str, number: int) -> None:
-    """Write down in Redis, which no worker takes along when it dies, what this worker does."""
+def told():
+    """Open what no worker takes along when it dies."""
     from airflow.configuration import conf
     from redis import Redis
 
-    told = {"event": event, "number": number, "worker": os.environ["USER"], "at": time.time()}
-    Redis.from_url(conf.get_mandatory_value("celery", "broker_url"), db=1).rpush("told", json.dumps(told))
+    return Redis.from_url(conf.get_mandatory_value("celery", "broker_url"), db=1, decode_responses=True)
 
 
-def linger(context, result):
-    """Be slow to end, in every third instance, when the result is stored and remembered but Airflow has not heard of it."""
-    number = context["ti"].map_index
-    tell("stored", number)
-    time.sleep(6 if number % 3 == 0 else 0)
+def tell(event: str, number: int) -> None:
+    """Write down what this worker does; where it is to be lost, stay there as its first until it is."""
+    redis, worker = told(), os.environ["USER"]
+    redis.rpush("told", json.dumps({"event": event, "number": number, "worker": worker, "at": time.time()}))
+    if redis.get("victim") == worker and redis.set(f"stays {event}", number, nx=True):
+        while redis.get("victim"):
+            time.sleep(0.1)
 
 
-@ml_step(post_execute=linger, retries=5, retry_delay=timedelta(seconds=1))
+def remembered(context, result):
+    """Tell that the result is stored and remembered, of which Airflow has not heard."""
+    tell("stored", context["ti"].map_index)
+
+
+@ml_step(post_execute=remembered, retries=5, retry_delay=timedelta(seconds=1))
 def part(number: int) -> np.ndarray:
     tell("called", number)
     time.sleep(0.5)

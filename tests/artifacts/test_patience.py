@@ -1,0 +1,82 @@
+"""Promises of `airflow_zen.artifacts.patience`: a store that is stuck or full ends a step, one that is slow does not."""
+
+import hashlib
+from http import HTTPStatus
+
+import pytest
+
+from airflow_zen.artifacts import obstore_options
+from airflow_zen.artifacts.fsspec_transport import FsspecTransport
+from airflow_zen.artifacts.obstore_transport import ObstoreTransport
+from airflow_zen.artifacts.patience import Patience
+from airflow_zen.errors import StoreAway
+from tests.servers.stuck_store import answering, silent, slow
+
+# What would hang would do so for ever.
+pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]
+
+ROOT = "s3://bucket/root"
+SIZE = 15 * 1024 * 1024
+SHORT = Patience(connect=1, answer=0.5, sending=3, again=1)
+# Bodies take three times as long as an answer may.
+LONGER = Patience(connect=10, answer=1, sending=60, again=20)
+
+
+@pytest.fixture(params=["obstore", "s3fs"])
+def opened(request):
+    """Give a transport to a server, whose patience is short."""
+
+    def open_at(url, patience=SHORT):
+        options = {"key": "a", "secret": "b", "client_kwargs": {"endpoint_url": url, "region_name": "us-east-1"}}
+        if request.param == "s3fs":
+            return FsspecTransport(ROOT, options, patience=patience)
+        return ObstoreTransport(ROOT, obstore_options.translate("s3", ROOT, options, {}), patience=patience)
+
+    return open_at
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """Files of an artifact, one of them large, and more of them than there are threads."""
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "large").write_bytes(b"x" * SIZE)
+    for number in range(30):
+        (files / f"{number}").write_bytes(b"x")
+    (files / "manifest.json").write_bytes(b"{}")
+    return files
+
+
+def test_a_store_that_never_answers(opened, directory):
+    """Reading from, or storing into, a store that takes connections and never answers ends with what to look at."""
+    with silent() as url:
+        transport = opened(url)
+        with pytest.raises(StoreAway, match=f"store of {ROOT} did not answer in time. See whether it hangs"):
+            transport.read("key")
+        with pytest.raises(StoreAway, match="did not answer in time"):
+            transport.publish(directory, "artifact", "manifest.json")
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (HTTPStatus.INSUFFICIENT_STORAGE, "has no room for what belongs under s3://bucket/root .*artifacts prune"),
+        (HTTPStatus.SERVICE_UNAVAILABLE, "answered every try with an error of its own .*overloaded, full or being"),
+    ],
+)
+def test_a_store_that_can_not(opened, directory, status, told):
+    """A store that answers for ever that it is full, or not to be had, ends the step and says so."""
+    with answering(status) as url, pytest.raises(StoreAway, match=told):
+        opened(url).publish(directory, "artifact", "manifest.json")
+
+
+def test_a_slow_store(opened, directory):
+    """A file may take longer than an answer may, both ways, as long as it moves."""
+    (directory / "alone").mkdir()
+    (directory / "large").rename(directory / "alone" / "large")
+    (directory / "manifest.json").rename(directory / "alone" / "manifest.json")
+    with slow(SIZE, 3 * LONGER.answer) as url:
+        transport = opened(url, LONGER)
+        transport.publish(directory / "alone", "artifact", "manifest.json")
+        arrived = transport.download("artifact/large", directory / "arrived")
+    assert arrived == hashlib.sha256(b"x" * SIZE).hexdigest()

@@ -1,0 +1,106 @@
+"""One deployment for all tests of this folder that ask for it: Airflow, MLflow, PostgreSQL and an S3 store.
+
+Not on SQLite: Airflow's API refuses backfills, and whatever is asked beside one, where the database locks as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_zen.cli.airflow_api import AirflowApi, DagRun
+from airflow_zen.cli.local_parts import environment
+from airflow_zen.cli.local_stack import down, status, up
+from airflow_zen.cli.metadata_database import VARIABLE
+from airflow_zen.cli.stack_state import Layout
+from airflow_zen.cli.web import call
+from tests.servers.postgres import missing, postgres
+
+
+@dataclass
+class Deployment:
+    """Airflow and MLflow over one S3 bucket, and the two runs of the DAG `churn`."""
+
+    airflow: AirflowApi
+    mlflow_uri: str
+    layout: Layout
+    environment: dict[str, str]
+    database: str
+    first: DagRun
+    second: DagRun
+
+    def tasks(self, run: DagRun) -> dict[tuple[str, int], Any]:
+        return {(task.task_id, task.map_index): task for task in self.airflow.task_instances(run)}
+
+    def zen(self, *words: str) -> str:
+        """Call `airflow zen …` beside this Airflow; give what it prints."""
+        command = [sys.executable, "-m", "airflow", "zen", *words]
+        told = environment(self.layout, {**self.environment, VARIABLE: self.database})
+        return subprocess.run(command, env=told, capture_output=True, text=True, check=True).stdout
+
+    def backfill(self, dag_id: str, first: str, last: str) -> int:
+        """Run a DAG for each day from first to last; give the backfill's number once all have ended."""
+        asked = {"dag_id": dag_id, "from_date": first, "to_date": last, "reprocess_behavior": "completed"}
+        number = int(call("POST", f"{self.airflow.url}/api/v2/backfills", asked)["id"])
+        deadline = time.monotonic() + 600
+        while call("GET", f"{self.airflow.url}/api/v2/backfills/{number}")["completed_at"] is None:
+            assert time.monotonic() < deadline, "the backfill did not end"
+            self.revive()
+            time.sleep(0.5)
+        return number
+
+    def revive(self) -> None:
+        """Start the scheduler again where it has ended: Airflow 3.3.2's does, with ObjectDeletedError, beside a backfill."""
+        if "scheduler" not in status(self.layout.directory).running():
+            up(self.layout.directory, self.layout.dags, self.environment, database=self.database)
+
+    def xcom(self, run: DagRun, task_id: str, map_index: int = -1, key: str = "return_value") -> Any:
+        return self.airflow.xcom(run, self.tasks(run)[task_id, map_index], key)
+
+
+@pytest.fixture(scope="package")
+def database():
+    if lacking := missing():
+        reason = f"no {', '.join(lacking)} on the PATH: install PostgreSQL"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="package")
+def deployment(ceph, database, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("deployment")
+    connection = {
+        "conn_type": "aws",
+        "login": ceph.access_key,
+        "password": ceph.secret_key,
+        "extra": {"endpoint_url": ceph.endpoint, "region_name": "us-east-1"},
+    }
+    settings = {
+        # MLflow and its clients read S3's credentials from the environment; airflow_zen from the connection.
+        **ceph.environment(),
+        "MLFLOW_S3_ENDPOINT_URL": ceph.endpoint,
+        "AIRFLOW_CONN_STORE": json.dumps(connection),
+        "AIRFLOW__ZEN__ARTIFACT_ROOT": f"s3://{ceph.bucket}/deployment",
+        "AIRFLOW__ZEN__ARTIFACT_CONN_ID": "store",
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+    }
+    stack = up(directory, Path(__file__).parent / "dags", settings, database=database)
+    try:
+        api = AirflowApi(stack.layout.airflow_url)
+        for dag_id in ("churn", "broken", "daily", "produce", "consume", "again"):
+            api.wait_for_dag(dag_id, timeout=300)
+            api.unpause(dag_id)
+        first = api.wait(api.trigger("churn"))
+        second = api.wait(api.trigger("churn"))
+        yield Deployment(api, stack.layout.mlflow_url, stack.layout, settings, database, first, second)
+    finally:
+        down(directory)

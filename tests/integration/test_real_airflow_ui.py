@@ -1,0 +1,121 @@
+"""What a person does in Airflow's own pages that concerns MLflow: enter a connection, follow a link to a log."""
+
+import os
+import re
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from mlflow import MlflowClient
+
+from airflow_zen.cli.web import call
+from airflow_zen.lineage.rest import MlflowRest
+from airflow_zen.lineage.tracking_server import TrackingServer
+from tests.servers.browser import browser_page
+from tests.servers.certificate import signed_by_itself
+from tests.servers.guarded_mlflow import ADMIN, PASSWORD, guarded_mlflow
+
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
+
+STACKS = """\
+stacks:
+  guarded:
+    artifact_root: {root}
+    artifact_conn_id: store
+    mlflow_conn_id: by_form
+"""
+
+
+@pytest.fixture
+def page(deployment):
+    with browser_page(1100, 1300) as page:
+        yield page
+
+
+@pytest.fixture
+def picture(tmp_path):
+    folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
+    return lambda page, name: page.screenshot(path=folder / f"{name}.png")
+
+
+@pytest.fixture
+def guarded(deployment, tmp_path, monkeypatch):
+    """An MLflow behind TLS with a user `airflow`, and a stack that asks it through a connection nobody has made yet."""
+    tls = signed_by_itself(tmp_path)
+    stacks = deployment.layout.directory / "airflow" / "stacks.yaml"
+    with guarded_mlflow(tmp_path, tls) as server:
+        stacks.write_text(STACKS.format(root=f"{deployment.environment['AIRFLOW__ZEN__ARTIFACT_ROOT']}-guarded"))
+        admin = MlflowRest(TrackingServer(server.uri, ADMIN, PASSWORD, ca_bundle=tls[0]))
+        admin.post("users/create", {"username": "airflow", "password": PASSWORD})
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", ADMIN)
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+        monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", tls[0])
+        yield SimpleNamespace(port=server.port, ca=tls[0], client=MlflowClient(server.uri))
+        stacks.unlink()
+
+
+def test_a_connection_from_the_form(deployment, guarded, page, picture):
+    """A connection of type mlflow that a person enters in Airflow's form leads a step to an MLflow with users, over TLS."""
+    api = deployment.airflow
+    page.goto(f"{api.url}/connections")
+    page.get_by_role("button", name="Add Connection").click()
+    form = page.get_by_role("dialog")
+    form.locator("input[name=connection_id]").fill("by_form")
+    form.get_by_role("combobox").fill("mlflow")
+    page.get_by_role("option", name="MLflow").click()
+    form.get_by_label("Tracking URI").fill("https://127.0.0.1")
+    form.get_by_label("Port").fill(str(guarded.port))
+    form.get_by_label("User name").fill("airflow")
+    form.get_by_label("Password").fill(PASSWORD)
+    assert form.get_by_label("Schema").count() == 0
+    picture(page, "airflow-connection")
+    form.get_by_role("button", name="Extra Fields", exact=True).click()
+    form.get_by_text("Path of a PEM file, on every machine that runs Airflow: the CA").wait_for()
+    assert form.locator("input[name=element_token]").get_attribute("type") == "password"
+    form.locator("input[name=element_server_cert_path]").fill(guarded.ca)
+    picture(page, "airflow-connection-extra")
+    form.get_by_role("button", name="Save").click()
+    row = page.get_by_role("row", name=re.compile("by_form"))
+    row.wait_for()
+    with page.expect_response("**/connections/test") as answer:
+        row.get_by_role("button", name="Test Connection").click()
+    assert answer.value.json() == {"status": True, "message": "MLflow answered."}
+    shown = call("GET", f"{api.url}/api/v2/connections/by_form")
+    assert (shown["host"], shown["login"], shown["port"]) == ("https://127.0.0.1", "airflow", guarded.port)
+    assert PASSWORD not in str(shown)
+
+    run = api.wait(api.trigger("again", {"zen": {"stack": "guarded"}}))
+    assert run.state == "success"
+    assert {step.data.tags["zen.try"]: step.info.status for step in tries_in(guarded.client)} == {
+        "1": "FAILED",
+        "2": "FINISHED",
+    }
+
+
+def tries_in(client):
+    """Give the runs of both tries; what a busy MLflow did not take at once, the scheduler's process delivers."""
+    deadline = time.monotonic() + 120
+    while True:
+        experiment = client.get_experiment_by_name("airflow/again")
+        found = client.search_runs([experiment.experiment_id], "tags.`zen.kind` = 'step'") if experiment else []
+        if len(found) == 2 and all(step.info.status != "RUNNING" for step in found):
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(1)
+
+
+def test_the_log_of_a_try(deployment, page):
+    """MLflow's run of each try links to that try's own log in Airflow's pages."""
+    run = deployment.airflow.wait(deployment.airflow.trigger("again"))
+    assert run.state == "success"
+    tries = {
+        step.data.tags["zen.try"]: re.search(r"\[Log in Airflow\]\((\S+)\)", step.data.tags["mlflow.note.content"])[1]
+        for step in tries_in(MlflowClient(deployment.mlflow_uri))
+    }
+    assert set(tries) == {"1", "2"}
+    for number, address in tries.items():
+        page.goto(address)
+        page.get_by_text(f"this is try {number}").wait_for()
+        page.get_by_text("stubborn").first.wait_for()
+        assert page.get_by_text(f"this is try {3 - int(number)}").count() == 0

@@ -1,0 +1,292 @@
+"""Promises of `airflow_zen.lineage.left_behind` and `taking_over`: what a killed step has said is not lost with it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+from airflow_zen.artifacts.transport import open_transport
+from airflow_zen.lineage.ended import EndedDagRun
+from airflow_zen.lineage.left_behind import HeldRun, left_behind
+from airflow_zen.lineage.mlflow import MlflowRecorder
+from airflow_zen.lineage.step_run import StepState
+from airflow_zen.lineage.sync import settle
+from tests.servers.process import free_port
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
+
+# A step as `run_step` has it, up to `moment`; there it waits to be killed.
+_STEP = """
+import sys, time
+from dataclasses import replace
+from airflow_zen.artifacts.transport import open_transport
+from airflow_zen.environment import added_environment
+from airflow_zen.lineage.mlflow import MlflowRecorder
+from airflow_zen.lineage.records import StepRunRecords
+from airflow_zen.lineage.rest import MlflowRest, TrackingServer
+from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
+
+uri, root, dag_id, code, moment = sys.argv[1:]
+
+def here(name):
+    if name == moment:
+        print(name, flush=True)
+        time.sleep(600)
+
+transport = open_transport(root, {})
+recorder = MlflowRecorder(MlflowRest(TrackingServer(uri)), transport, root)
+run = StepRun(StepRunId(dag_id, "manual__1", "train"), started=1_700_000_000.0, parameters={"depth": 8})
+if moment == "outage":
+    import mlflow
+opened = recorder.start(run)
+if moment == "outage":
+    print("opened", flush=True)
+    sys.stdin.readline()
+with added_environment(opened.environment):
+    exec(code)
+    here("outage")
+    here("inside")
+finished = replace(run, state=StepState.FINISHED, ended=1_700_000_009.0)
+delivered = recorder.finish(finished, opened)
+here("sent")
+StepRunRecords(transport).put(finished, delivered)
+here("recorded")
+"""
+
+_LOGGING = """
+import mlflow
+mlflow.log_metric("auc", 0.5, step=1)
+mlflow.log_metric("auc", 0.9, step=2)
+mlflow.log_text("hello", "hello.txt")
+mlflow.start_run(nested=True, run_name="fold")
+mlflow.log_metric("loss", 1.5)
+"""
+
+# Takes over like any step or delivery on the host, and is killed at its n-th write to the store.
+_TAKING_OVER = """
+import os, signal, sys
+from airflow_zen.artifacts.local_transport import LocalTransport
+from airflow_zen.lineage.mlflow import MlflowRecorder
+from airflow_zen.lineage.rest import MlflowRest, TrackingServer
+
+uri, root, last = sys.argv[1:]
+left = int(last)
+
+def counted(name):
+    do = getattr(LocalTransport, name)
+    def write(*args):
+        global left
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        return do(*args)
+    setattr(LocalTransport, name, write)
+
+for name in ("publish", "write", "delete"):
+    counted(name)
+print(len(MlflowRecorder(MlflowRest(TrackingServer(uri)), LocalTransport(root), root).take_over()))
+"""
+
+
+@pytest.fixture
+def begun(root, dag_id, tmp_path):
+    """Start a step in a process of its own that waits at `moment`; every one is gone after the test."""
+    processes = []
+
+    def begin(uri, code, moment):
+        command = [sys.executable, "-c", _STEP, uri, root, dag_id, code, moment]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+        processes.append(subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes))
+        assert processes[-1].stdout.readline().strip() in {"opened", moment}
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        kill(process)
+        process.communicate()
+
+
+@pytest.fixture
+def away():
+    return f"http://127.0.0.1:{free_port()}"
+
+
+@pytest.fixture
+def stopped(server):
+    """Stop the session's server; it is back, with its database, after the test at the latest."""
+    yield server.stop
+    if not server.healthy():
+        server.start()
+
+
+@pytest.fixture
+def runs(client, dag_id):
+    """Tell what MLflow shows of the DAG's steps and of the runs that their code began."""
+
+    def look():
+        experiment = client.get_experiment_by_name(f"airflow/{dag_id}").experiment_id
+        found = client.search_runs([experiment], order_by=["attributes.start_time", "attributes.run_name"])
+        return {run.info.run_name: run for run in found if run.data.tags.get("zen.kind") != "dag_run"}
+
+    return look
+
+
+@pytest.fixture
+def left(root):
+    """Tell the folders of step runs that are still on this host."""
+    return lambda: list(Path(root, ".staging").glob("*zen-step-*"))
+
+
+def kill(process):
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def assert_whole(client, runs):
+    """See that what the killed try said is in its own run, once."""
+    train, fold = runs["train"], runs["fold"]
+    assert (train.info.status, train.data.tags["zen.try"]) == ("KILLED", "1")
+    history = client.get_metric_history(train.info.run_id, "auc")
+    assert [(metric.value, metric.step) for metric in history] == [(0.5, 1), (0.9, 2)]
+    assert train.data.params == {"depth": "8"}
+    assert [file.path for file in client.list_artifacts(train.info.run_id)] == ["hello.txt"]
+    assert (fold.info.status, fold.data.metrics) == ("KILLED", {"loss": 1.5})
+    assert fold.data.tags["mlflow.parentRunId"] == train.info.run_id
+
+
+@pytest.mark.slow
+def test_a_step_is_killed_while_mlflow_is_away(
+    server, client, stopped, begun, new_recorder, records, step, ended, runs, left
+):
+    """MLflow dies under a step, and the step's process is killed: its next try stores what it said, and it arrives."""
+    process = begun(server.uri, _LOGGING, "outage")
+    stopped()
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "outage\n"
+    kill(process)
+    again = new_recorder()
+    opened = again.start(step(try_number=2))
+    finished = ended(step(try_number=2))
+    records.put(finished, again.finish(finished, opened))
+    again.stored(finished)
+    assert {(run.id.try_number, str(run.state)) for run in records.undelivered()} == {(1, "KILLED"), (2, "FINISHED")}
+    assert left() == []
+    server.start()
+    for _ in range(2):
+        assert not settle(new_recorder(), records, time.time).failed
+        assert_whole(client, runs())
+        assert runs()["train try 2"].info.status == "FINISHED"
+        assert len(runs()) == 3
+
+
+def test_a_step_that_never_saw_mlflow_is_killed(client, away, begun, new_recorder, records, runs, left):
+    """The delivery on the host finds what a killed step said without any other step's help."""
+    kill(begun(away, _LOGGING, "inside"))
+    assert len(left()) == 1
+    assert not settle(new_recorder(), records, time.time).failed
+    assert_whole(client, runs())
+    assert (len(runs()), left()) == (2, [])
+
+
+def test_a_step_that_logged_nothing_is_killed(server, begun, new_recorder, records, step, runs):
+    """A killed step has its record, although it said nothing and MLflow was there all the time."""
+    kill(begun(server.uri, "pass", "inside"))
+    assert new_recorder().take_over() == (step().id,)
+    record = records.get(step().id)
+    assert (record.state, record.parameters) == (StepState.KILLED, {"depth": 8})
+    assert "killed" in record.error
+    records.put_ended(EndedDagRun(step().id.dag_id, "manual__1", StepState.FAILED, time.time()))
+    settle(new_recorder(), records, time.time)
+    assert [(name, run.info.status) for name, run in runs().items()] == [("train", "KILLED")]
+
+
+@pytest.mark.parametrize("moment", ["sent", "recorded"])
+def test_a_step_is_killed_at_its_end(away, begun, new_recorder, records, step, runs, left, moment):
+    """A step that had finished is a finished one, however little of that was written when its process was killed."""
+    kill(begun(away, "pass", moment))
+    assert new_recorder().take_over() == (step().id,)
+    assert records.get(step().id).ended == 1_700_000_009.0
+    settle(new_recorder(), records, time.time)
+    assert [(name, run.info.status) for name, run in runs().items()] == [("train", "FINISHED")]
+    assert left() == []
+
+
+def test_a_step_that_lives_is_left_alone(away, begun, new_recorder, records, step):
+    """Nobody takes over from a process that lives, however long it says nothing."""
+    process = begun(away, "pass", "inside")
+    assert new_recorder().take_over() == ()
+    assert list(records.undelivered()) == []
+    kill(process)
+    assert new_recorder().take_over() == (step().id,)
+
+
+def test_many_take_over_at_once(transport, root, new_recorder, records, step):
+    """Of many that find what was left behind one takes it."""
+    behind = [step(map_index=index) for index in range(5)]
+    for run in behind:
+        HeldRun.begin(run, root, transport.scratch).release()
+    start = Barrier(8)
+
+    def take_over(_):
+        recorder = new_recorder()
+        start.wait()
+        return recorder.take_over()
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = [run for found in pool.map(take_over, range(8)) for run in found]
+    assert sorted(taken, key=str) == [run.id for run in behind]
+    assert len(list(records.undelivered())) == 5
+
+
+def test_who_takes_over_is_killed(client, server, away, root, begun, new_recorder, records, runs, left):
+    """A process that is killed while it takes over, at any write, leaves everything to the next one."""
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    kill(begun(away, _LOGGING, "inside"))
+    # Before the calls, the record and the marker are written; then nothing happens to it.
+    for number, code in [(0, -signal.SIGKILL), (1, -signal.SIGKILL), (1, -signal.SIGKILL), (9, 0)]:
+        command = [sys.executable, "-c", _TAKING_OVER, server.uri, root, str(number)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+    assert done.stdout == "1\n"
+    assert not settle(new_recorder(), records, time.time).failed
+    assert_whole(client, runs())
+    assert left() == []
+
+
+def test_another_root(tmp_path, transport, root, rest, records, step):
+    """What belongs in another artifact root stays for who has that one."""
+    other = str(tmp_path / "other")
+    HeldRun.begin(step(), other, transport.scratch).release()
+    assert MlflowRecorder(rest, transport, root).take_over() == ()
+    mine = open_transport(other, {})
+    mine.scratch = transport.scratch
+    assert MlflowRecorder(rest, mine, other).take_over() == (step().id,)
+
+
+def test_the_store_is_away(transport, root, new_recorder, records, step, ended):
+    """A record that the store did not take is held, and stored by the next one on the host."""
+    recorder = new_recorder()
+    finished = ended(step())
+    recorder.finish(finished, recorder.start(step()))
+    del recorder
+    assert new_recorder().take_over() == (step().id,)
+    assert records.get(step().id) == replace(finished)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_another_user(transport, root, new_recorder, step):
+    """What another user put where temporary files lie is not touched."""
+    held = HeldRun.begin(step(), root, transport.scratch)
+    held.release()
+    os.chown(held.folder, 12_345, 12_345)
+    assert list(left_behind(transport.scratch)) == []
+    assert new_recorder().take_over() == ()

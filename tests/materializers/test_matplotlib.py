@@ -1,0 +1,273 @@
+"""Promises of matplotlib figures: what was drawn comes back, and the figure itself where pickles are allowed."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections import deque
+from pathlib import Path
+from threading import Barrier, Thread
+from typing import Annotated, Any
+from xml.etree import ElementTree as ET
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from airflow_zen.errors import ArtifactRefused, SaveRefused
+from airflow_zen.materializers.registry import default_registry
+from tests.materializers import records
+from tests.materializers.figure_values import ROWS, lines, pixels
+from tests.materializers.round_trip import hashes, new
+
+REGISTRY = default_registry()
+TRUSTING = default_registry(allow_pickle=True)
+FIGURES = pytest.mark.parametrize("make", ROWS.values(), ids=ROWS.keys())
+
+
+@FIGURES
+def test_a_figure_comes_back_as_it_is_drawn(make: Any, tmp_path: Path) -> None:
+    """A figure's picture is, to the pixel, what matplotlib draws of it, before and after; saved again it is the same bytes."""
+    before = pixels(make())
+    figure = make()
+    saved = REGISTRY.save(figure, new(tmp_path, "first"))
+    assert (saved.encoding, saved.type) == ("matplotlib.figure@1", "matplotlib.figure.Figure")
+    REGISTRY.save(figure, new(tmp_path, "second"))
+    assert set(hashes(tmp_path / "first")) == {"figure.png", "figure.svg"}
+    assert hashes(tmp_path / "first") == hashes(tmp_path / "second")
+    loaded = REGISTRY.load(tmp_path / "first", saved.encoding, Image.Image)
+    assert type(loaded) is Image.Image
+    assert np.array_equal(np.asarray(loaded), before)
+    assert np.array_equal(pixels(figure), before)
+
+
+@FIGURES
+def test_a_figure_is_itself_where_pickles_are_allowed(make: Any, tmp_path: Path) -> None:
+    """With pickles allowed the figure comes back as a figure that draws the same, and its picture is there too."""
+    figure = make()
+    before = pixels(figure)
+    saved = TRUSTING.save(figure, tmp_path)
+    assert {"figure.png", "figure.svg", "pickle/value.pkl", "pickle/python.json"} == set(hashes(tmp_path))
+    assert "cloudpickle" in saved.libraries
+    loaded = TRUSTING.load(tmp_path, saved.encoding)
+    assert type(loaded) is Figure
+    assert np.array_equal(pixels(loaded), before)
+    assert np.array_equal(np.asarray(REGISTRY.load(tmp_path, saved.encoding, Image.Image)), before)
+
+
+def test_figures_inside_a_container(tmp_path: Path) -> None:
+    """Figures in a dict are stored with nothing set; the dict comes back where they do, and its files always."""
+    value = {"loss": lines(), "score": 0.5}
+    encoding = REGISTRY.save(value, new(tmp_path, "drawn")).encoding
+    with pytest.raises(ArtifactRefused, match="allow_pickle"):
+        REGISTRY.load(tmp_path / "drawn", encoding)
+    assert set(hashes(REGISTRY.load(tmp_path / "drawn", encoding, Path))) == {
+        "value.json",
+        "parts/0/figure.png",
+        "parts/0/figure.svg",
+    }
+    TRUSTING.save(value, new(tmp_path, "pickled"))
+    loaded = TRUSTING.load(tmp_path / "pickled", encoding)
+    assert loaded["score"] == 0.5
+    assert np.array_equal(pixels(loaded["loss"]), pixels(value["loss"]))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda *of: list(of), lambda *of: tuple(of), lambda *of: dict(zip("ab", of, strict=True)), lambda *of: deque(of)],
+)
+def test_pictures_of_figures_inside_a_container(make: Any, tmp_path: Path) -> None:
+    """A list, tuple, dict or deque of figures comes back as the pictures that its consumer declares."""
+    value = make(lines(), lines(dpi=50))
+    encoding = REGISTRY.save(value, tmp_path).encoding
+    declared = dict[str, Image.Image] if isinstance(value, dict) else type(value)[Image.Image]
+    if isinstance(value, tuple):
+        declared = tuple[Image.Image, ...]
+    loaded = REGISTRY.load(tmp_path, encoding, declared)
+    assert type(loaded) is type(value)
+    for figure, picture in zip(members(value), members(loaded), strict=True):
+        assert np.array_equal(np.asarray(picture), pixels(figure))
+
+
+def test_each_place_of_a_container_has_a_view_of_its_own(tmp_path: Path) -> None:
+    """A declared type is taken apart as deep as the containers go, and each place of a tuple has its own."""
+    value = ({"loss": [lines()]}, lines(), [pd.DataFrame({"a": [1]})], 0.5)
+    encoding = REGISTRY.save(value, tmp_path).encoding
+    declared = tuple[dict[str, list[bytes] | None], Annotated[Image.Image, "plot"], list[pl.DataFrame], float]
+    pictures, picture, tables, number = REGISTRY.load(tmp_path, encoding, declared | None)
+    assert Image.open(io.BytesIO(pictures["loss"][0])).size == picture.size == (400, 300)
+    assert (type(tables[0]), number) == (pl.DataFrame, 0.5)
+    files = REGISTRY.load(tmp_path, encoding, tuple[dict[str, list[Path]], Path, list[Path], float])
+    assert set(hashes(files[1])) == {"figure.png", "figure.svg"}
+
+
+def test_figures_inside_a_record(tmp_path: Path) -> None:
+    """Of a dataclass with a figure the error says which files there are to be had, and they are."""
+    encoding = REGISTRY.save(records.Report("a", lines()), tmp_path).encoding
+    with pytest.raises(ArtifactRefused, match=r"pathlib\.Path .* dataclass"):
+        REGISTRY.load(tmp_path, encoding, records.Report)
+    assert (REGISTRY.load(tmp_path, encoding, Path) / "parts/0/figure.png").is_file()
+
+
+def members(value: Any) -> list[Any]:
+    """Give what a container holds."""
+    return list(value.values() if isinstance(value, dict) else value)
+
+
+def test_the_views_of_a_figure(tmp_path: Path) -> None:
+    """A figure can be asked for as its PNG in bytes, and as the directory of PNG and SVG."""
+    encoding = REGISTRY.save(lines(), tmp_path).encoding
+    content = REGISTRY.load(tmp_path, encoding, bytes)
+    assert Image.open(io.BytesIO(content)).size == (400, 300)
+    files = REGISTRY.load(tmp_path, encoding, Path)
+    assert (files / "figure.png").read_bytes() == content
+    root = ET.fromstring((files / "figure.svg").read_text("utf-8"))
+    assert (root.tag, root.get("width")) == ("{http://www.w3.org/2000/svg}svg", "288pt")
+
+
+@pytest.mark.parametrize(("writer", "reader"), [(REGISTRY, REGISTRY), (REGISTRY, TRUSTING), (TRUSTING, REGISTRY)])
+def test_a_drawing_is_no_figure(writer: Any, reader: Any, tmp_path: Path) -> None:
+    """Where there is no pickle, or none is allowed, asking for the figure is refused, and the error says what to ask for."""
+    encoding = writer.save(lines(), tmp_path).encoding
+    for wanted in (Figure, None):
+        with pytest.raises(ArtifactRefused, match=r"PIL\.Image\.Image, for bytes .* pathlib\.Path .* allow_pickle"):
+            reader.load(tmp_path, encoding, wanted)
+
+
+CODE = """
+import sys
+from pathlib import Path
+from airflow_zen.materializers.registry import default_registry
+from tests.materializers.figure_values import ROWS
+from tests.materializers.round_trip import hashes, new
+
+junk = [bytearray(1 << 12) for _ in range(int(sys.argv[2]))]
+for name, make in ROWS.items():
+    directory = new(Path(sys.argv[1]), name)
+    default_registry().save(make(), directory)
+    print(name, sorted(hashes(directory).items()))
+"""
+
+
+def test_a_figure_is_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    """Two processes of different hash seeds and memory draw every figure to the same files."""
+    found = set()
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", CODE, str(new(tmp_path, seed)), str(300 * int(seed))]
+        root = Path(__file__).parents[2]
+        done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=True)
+        found.add(done.stdout)
+    (said,) = found
+    assert len(said.splitlines()) == len(ROWS)
+
+
+def test_options_of_the_process_do_not_cut_a_figure(tmp_path: Path) -> None:
+    """What a process says of `savefig` changes nothing, and is said again afterwards."""
+    encoding = REGISTRY.save(lines(), new(tmp_path, "plain")).encoding
+    said = {"savefig.bbox": "tight", "savefig.facecolor": "red", "savefig.dpi": 30, "svg.image_inline": False}
+    with mpl.rc_context(said):
+        REGISTRY.save(lines(), new(tmp_path, "said"))
+        assert {name: mpl.rcParams[name] for name in said} == said
+    assert hashes(tmp_path / "plain") == hashes(tmp_path / "said")
+    assert REGISTRY.load(tmp_path / "said", encoding, Image.Image).size == (400, 300)
+
+
+def test_a_figure_stays_as_it_was(tmp_path: Path) -> None:
+    """Canvas, resolution and layout of a figure are its own after it was saved."""
+    figure = lines(layout="constrained", dpi=80)
+    held = (figure.canvas, figure.get_layout_engine(), figure.dpi)
+    TRUSTING.save(figure, tmp_path)
+    assert (figure.canvas, figure.get_layout_engine(), figure.dpi) == held
+
+
+def test_a_figure_of_pyplot_is_stored(tmp_path: Path) -> None:
+    """A figure that pyplot manages is stored as any other, and stays with pyplot."""
+    try:
+        figure, axes = plt.subplots(figsize=(4, 3))
+        axes.plot([1, 3, 2])
+        drawn = pixels(figure)
+        encoding = REGISTRY.save(figure, tmp_path).encoding
+        assert np.array_equal(np.asarray(REGISTRY.load(tmp_path, encoding, Image.Image)), drawn)
+        assert plt.gcf() is figure
+    finally:
+        plt.close("all")
+
+
+def test_an_svg_of_millions_of_points_is_left_out(tmp_path: Path) -> None:
+    """A figure whose SVG would be larger than 4 MB has its PNG alone."""
+    figure = Figure(figsize=(4, 3))
+    figure.subplots().scatter(*np.random.default_rng(0).random((2, 100_000)), s=1)
+    drawn = pixels(figure)
+    encoding = REGISTRY.save(figure, tmp_path).encoding
+    assert set(hashes(tmp_path)) == {"figure.png"}
+    assert np.array_equal(np.asarray(REGISTRY.load(tmp_path, encoding, Image.Image)), drawn)
+    assert np.array_equal(pixels(figure), drawn)
+
+
+def test_a_figure_that_has_no_pickle_is_its_drawing(tmp_path: Path) -> None:
+    """A figure that holds what nothing pickles is stored as it is drawn, pickles allowed or not."""
+    figure = lines()
+    figure.open_file = (tmp_path / "open").open("w")  # type: ignore[attr-defined]
+    with figure.open_file:  # type: ignore[attr-defined]
+        saved = TRUSTING.save(figure, new(tmp_path, "artifact"))
+    assert set(hashes(tmp_path / "artifact")) == {"figure.png", "figure.svg"}
+    assert "parts" not in saved.summary
+
+
+def test_a_figure_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
+    """A figure of a text that matplotlib cannot set is refused with matplotlib's reason."""
+    figure = Figure()
+    figure.suptitle(r"$\notacommand$")
+    with pytest.raises(SaveRefused, match=r"(?s)cannot be drawn: .*notacommand"):
+        REGISTRY.save(figure, tmp_path)
+
+
+def test_figures_are_drawn_one_at_a_time(tmp_path: Path) -> None:
+    """Figures that are saved in several threads, as outputs of a step are, are drawn as if each were alone."""
+    expected = {}
+    for name in ("lines", "scatter on a log scale", "subfigures"):
+        REGISTRY.save(ROWS[name](), new(tmp_path, f"alone {name}"))
+        expected[name] = hashes(tmp_path / f"alone {name}")
+    shared = [(name, ROWS[name]()) for name in expected]
+    start = Barrier(2 * len(shared))
+    found: dict[str, Any] = {}
+
+    def save(name: str, figure: Figure, directory: Path) -> None:
+        start.wait()
+        REGISTRY.save(figure, directory)
+        found[directory.name] = hashes(directory) == expected[name]
+
+    directories = [new(tmp_path, str(at)) for at in range(2 * len(shared))]
+    threads = [
+        Thread(target=save, args=(*shared[at % len(shared)], directory)) for at, directory in enumerate(directories)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(found.values()) == [True] * 2 * len(shared)
+
+
+def test_matplotlib_is_imported_for_figures_alone() -> None:
+    """A process that saves and shows other values never imports matplotlib."""
+    code = (
+        "import sys, tempfile, pathlib, pandas\n"
+        "from airflow_zen.materializers.registry import default_registry\n"
+        "registry = default_registry()\n"
+        "for value in (pandas.DataFrame({'a': [1]}), {'a': 1}, pathlib.Path(sys.executable)):\n"
+        "    directory = pathlib.Path(tempfile.mkdtemp())\n"
+        "    saved = registry.save(value, directory)\n"
+        "    registry.preview(value, saved.encoding, saved.summary)\n"
+        "    registry.load(directory, saved.encoding)\n"
+        "print('matplotlib' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

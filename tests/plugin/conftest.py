@@ -1,0 +1,54 @@
+"""A real MLflow, and DAG runs in Airflow's database whose end our listener did not hear."""
+
+import uuid
+from datetime import datetime, timedelta
+
+import pytest
+from airflow.sdk import dag
+from mlflow import MlflowClient
+
+from airflow_zen import ml_step
+from airflow_zen.plugin import ZenPlugin
+from tests.servers.mlflow_server import mlflow_server
+
+_OPTIONS = {"schedule": None, "start_date": datetime(2026, 1, 1), "dagrun_timeout": timedelta(hours=1)}
+
+
+@ml_step
+def number(fail: bool) -> int:
+    if fail:
+        raise ValueError("no number today")
+    return 42
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as running:
+        yield running
+
+
+@pytest.fixture
+def unheard(server, run_dag, tmp_path, monkeypatch):
+    """Run a DAG whose end nobody hears; give its DAG run, and how MLflow shows that and its steps."""
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+    (listener,) = ZenPlugin.listeners
+    client = MlflowClient(server.uri)
+
+    def run(fail=False):
+        @dag(dag_id=f"unheard_{uuid.uuid4().hex[:8]}", **_OPTIONS)
+        def pipeline():
+            number(fail)
+
+        with monkeypatch.context() as deaf:
+            deaf.setattr(listener, "_follow", lambda *_: None)
+            ended = run_dag(pipeline())
+        experiment = client.get_experiment_by_name(f"airflow/{ended.dag_id}").experiment_id
+
+        def shown():
+            return {run.data.tags["zen.kind"]: run.info.status for run in client.search_runs([experiment])}
+
+        assert shown()["dag_run"] == "RUNNING"
+        return ended, shown
+
+    return run
