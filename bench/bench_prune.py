@@ -8,7 +8,6 @@ the server counted. Beside them, for scale: one bare listing of the artifacts by
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import subprocess
 import sys
@@ -17,6 +16,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from blake3 import blake3
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -90,7 +91,7 @@ def _fill(transport: Transport, root: str, count: int) -> None:
 
     def put(number: int) -> None:
         text = json.dumps(number)
-        file = ArtifactFile("value.json", len(text), hashlib.sha256(text.encode()).hexdigest())
+        file = ArtifactFile("value.json", len(text), f"blake3:{blake3(text.encode()).hexdigest()}")
         manifest = Manifest("python.json@1", "builtins.int", (file,), {"value.json": text})
         address = f"artifacts/{manifest.digest[:2]}/{manifest.digest}"
         transport.write(f"{address}/manifest.json", manifest.to_json())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from threading import Condition, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from airflow_zen.artifacts.hashing import FileHash
 from airflow_zen.artifacts.positioned import PositionedFile
 from airflow_zen.artifacts.ref import ArtifactFile, damaged
 from airflow_zen.errors import ZenError
@@ -38,7 +38,7 @@ class ArrivingFile(PositionedFile):
         super().__init__(file.size)
         self._transport, self._key, self._file = transport, key, file
         self._pieces = pieces
-        self._hash = hashlib.sha256()
+        self._hash = FileHash(file.hash)
         self._changed = Condition()
         self._held: deque[memoryview] = deque()
         # Where what is held begins and ends, where what was asked for ends, and up to where all may be forgotten.
@@ -146,7 +146,7 @@ class ArrivingFile(PositionedFile):
             self._changed.wait_for(lambda: self._ended)
             self._check()
             differ = any(self._joined(at, at + len(tail)) != tail for at, tail in self._tails.items())
-        if differ or self._arrived != self._size or self._hash.hexdigest() != self._file.sha256:
+        if differ or self._arrived != self._size or self._hash.text != self._file.hash:
             raise damaged(self._key, self._file) from met
 
     def _check(self) -> None:

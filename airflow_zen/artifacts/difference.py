@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_zen.artifacts.hashing import hex_of
 from airflow_zen.artifacts.manifest import Manifest
 
 STATISTICS = ("type", "nulls", "distinct", "min", "max", "mean")
@@ -59,7 +60,7 @@ def _whole(before: Manifest, after: Manifest) -> Iterator[Change]:
     yield from (Change(fact, old, new) for fact, old, new in facts if old != new)
     if "columns" in before.summary and "columns" in after.summary:
         return
-    old, new = ({file.path: file.sha256 for file in manifest.files} for manifest in (before, after))
+    old, new = ({file.path: file.hash for file in manifest.files} for manifest in (before, after))
     for path in sorted({*old, *new}):
         if old.get(path) != new.get(path):
             yield Change(f"file {path}", _short(old.get(path)), _short(new.get(path)))
@@ -85,5 +86,5 @@ def _type(columns: Mapping[str, Mapping[str, Any]], name: str) -> Any:
     return columns[name]["type"] if name in columns else None
 
 
-def _short(sha256: str | None) -> str | None:
-    return sha256[:12] if sha256 else None
+def _short(text: str | None) -> str | None:
+    return hex_of(text)[:12] if text else None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+
+from airflow_zen.artifacts.hashing import FileHash
 
 # A thread is not worth starting for less.
 _STRETCH = 4 * 1024 * 1024
@@ -19,7 +20,7 @@ class FollowedFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._hash = hashlib.sha256()
+        self._hash = FileHash()
         self._at = 0
         self._called_at = 0
         self._pool = ThreadPoolExecutor(1)
@@ -33,12 +34,12 @@ class FollowedFile:
             self._reading.append(self._pool.submit(self._read))
 
     def finish(self) -> str:
-        """Hash the rest of the finished file; give its SHA-256 in hex."""
+        """Hash the rest of the finished file; give its hash, as `file_hash` does."""
         self.close()
         for done in self._reading:
             done.result()
         self._read()
-        return self._hash.hexdigest()
+        return self._hash.text
 
     def close(self) -> None:
         """End the thread."""
@@ -47,5 +48,5 @@ class FollowedFile:
     def _read(self) -> None:
         with self._path.open("rb") as file:
             file.seek(self._at)
-            hashlib.file_digest(file, lambda: self._hash)
+            self._hash.update_from(file)
             self._at = file.tell()

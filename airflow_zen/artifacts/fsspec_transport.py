@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from airflow_zen.artifacts.hashing import KIND, FileHash, file_hash
 from airflow_zen.artifacts.moving import Movement, while_it_moves
 from airflow_zen.artifacts.parallel import in_parallel, publish_files
 from airflow_zen.artifacts.patience import DEFAULT_PATIENCE, Patience
-from airflow_zen.artifacts.ref import file_hash
 from airflow_zen.artifacts.refusals import explained
 from airflow_zen.artifacts.root import relative_key
 from airflow_zen.artifacts.stored_object import StoredObject
@@ -96,21 +95,21 @@ class FsspecTransport:
     def stream(self, key: str) -> None:
         """Stream nothing: an open file waits for a request for each block, `get_file` mostly for one in all."""
 
-    def download(self, key: str, path: Path) -> str:
+    def download(self, key: str, path: Path, like: str = KIND) -> str:
         """Fetch into a file, then hash it."""
         with explained(self.root, key):
             self.fs.get_file(self._path(key), str(path), callback=Movement(self._moved).callback)
-        return file_hash(path)
+        return file_hash(path, like)
 
     def hashed(self, key: str) -> tuple[int, str]:
         """Read through the object block by block."""
-        passed, size = hashlib.sha256(), 0
+        passed, size = FileHash(), 0
         with explained(self.root, key), self.fs.open(self._path(key), "rb") as file:
             while chunk := file.read(_PASSING):
                 passed.update(chunk)
                 size += len(chunk)
                 self._moved(len(chunk))
-        return size, passed.hexdigest()
+        return size, passed.text
 
     def local(self, key: str) -> Path | None:
         """Nothing is local."""

@@ -13,7 +13,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from airflow_zen.artifacts.ref import ArtifactFile, file_hash, is_sha256
+from airflow_zen.artifacts.hashing import file_hash, hex_of, is_file_hash
+from airflow_zen.artifacts.ref import ArtifactFile
 from airflow_zen.errors import ArtifactRefused, SettingsError
 
 _READ_ONLY = 0o444
@@ -59,7 +60,7 @@ class LocalCache:
             return
         if self._give(file, target, own=own):
             return
-        with self._locked(file.sha256[:2]):
+        with self._locked(hex_of(file.hash)[:2]):
             if self._give(file, target, own=own):
                 return
             arriving = self.directory / _ARRIVING / f"{_owner()}{uuid.uuid4().hex}"
@@ -124,13 +125,14 @@ class LocalCache:
         """
         stat = path.stat()
         booted = time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-        return stat.st_size == file.size and (stat.st_ctime > booted or file_hash(path) == file.sha256)
+        return stat.st_size == file.size and (stat.st_ctime > booted or file_hash(path, file.hash) == file.hash)
 
     def _path(self, file: ArtifactFile) -> Path:
         """Give a file's place; its hash is checked here once more, because it becomes a path that may be removed."""
-        if not is_sha256(file.sha256):
-            raise ArtifactRefused(f"The file {file.path!r} has no SHA-256, got {file.sha256!r}. Run its step again.")
-        return self.directory / file.sha256[:2] / file.sha256
+        if not is_file_hash(file.hash):
+            raise ArtifactRefused(f"The file {file.path!r} has no hash, got {file.hash!r}. Run its step again.")
+        name = hex_of(file.hash)
+        return self.directory / name[:2] / name
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
         for folder in self.directory.glob("??"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import heapq
 import os
 import shutil
@@ -11,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from airflow_zen.artifacts.ref import file_hash
+from airflow_zen.artifacts.hashing import KIND, FileHash, file_hash
 from airflow_zen.artifacts.root import relative_key
 from airflow_zen.artifacts.stored_object import StoredObject
 from airflow_zen.artifacts.watched_file import WatchedFile
@@ -79,20 +78,22 @@ class LocalTransport:
     def stream(self, key: str) -> None:
         """Stream nothing: files are read where they lie."""
 
-    def download(self, key: str, path: Path) -> str:
+    def download(self, key: str, path: Path, like: str = KIND) -> str:
         """Copy the file out, then hash it."""
         try:
             shutil.copyfile(self.root / key, path)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ArtifactNotFound(f"Nothing is stored at {self.root / key}.") from error
-        return file_hash(path)
+        return file_hash(path, like)
 
     def hashed(self, key: str) -> tuple[int, str]:
         """Hash the file."""
         path = self.root / key
         try:
             with WatchedFile(path, self._moved) as file:
-                return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+                found = FileHash()
+                found.update_from(file)
+                return path.stat().st_size, found.text
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ArtifactNotFound(f"Nothing is stored at {path}.") from error
 

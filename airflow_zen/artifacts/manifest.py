@@ -11,7 +11,9 @@ from airflow_zen.artifacts.ref import MOST_FILES, ArtifactFile, ArtifactRef, con
 from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
 
 FILE_NAME = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Format 1 had a SHA-256 for each file.
+_READ = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Manifest:
             "encoding": self.encoding,
             "type": self.type,
             "size": self.size,
-            "files": [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in self.files],
+            "files": [{"path": f.path, "size": f.size, "hash": f.hash} for f in self.files],
             "inline": dict(self.inline),
             "libraries": dict(self.libraries),
             "summary": dict(self.summary),
@@ -81,7 +83,7 @@ class Manifest:
         """
         try:
             document = json.loads(text)
-            if document["airflow_zen"] != FORMAT_VERSION:
+            if document["airflow_zen"] not in _READ:
                 raise ArtifactRefused(
                     f"Artifact {digest[:12]} has manifest format {document['airflow_zen']!r}; this airflow_zen reads "
                     f"{FORMAT_VERSION}. Install a newer airflow-provider-zen."
@@ -89,7 +91,10 @@ class Manifest:
             manifest = cls(
                 encoding=document["encoding"],
                 type=document["type"],
-                files=tuple(ArtifactFile(f["path"], f["size"], f["sha256"]) for f in document["files"]),
+                files=tuple(
+                    ArtifactFile(f["path"], f["size"], f["hash" if "hash" in f else "sha256"])
+                    for f in document["files"]
+                ),
                 inline=document["inline"],
                 libraries=document["libraries"],
                 summary=document["summary"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.artifacts import obstore_options
+from airflow_zen.artifacts.hashing import KIND, FileHash
 from airflow_zen.artifacts.parallel import THREADS, in_parallel, publish_files
 from airflow_zen.artifacts.patience import DEFAULT_PATIENCE, Patience
 from airflow_zen.artifacts.refusals import explained
@@ -20,8 +21,10 @@ from airflow_zen.artifacts.watched_file import WatchedFile
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, ZenError
 from airflow_zen.progress import Moved, unseen
 
-# Measured with 135 MB on Ceph: parts of 8, 16 and 32 MiB cost the same; 8 MiB hold least in memory.
-_CHUNK = 8 * 1024 * 1024
+# The least that S3 takes, and more for files that would have more parts than it allows. Measured with 138 MB on Ceph:
+# parts of 5 MiB cost 0.15 s of processor time, of 8 MiB 0.23, for each is read into memory that is new to the process.
+_PART = 5 * 1024 * 1024
+_MOST_PARTS = 10_000
 # Large enough to leave Python seldom, small enough to be hashed while it is still in the processor's cache.
 _PASSING = 1024 * 1024
 _SINGLE_PUT = 16 * 1024 * 1024
@@ -120,22 +123,22 @@ class ObstoreTransport:
                 yield memoryview(piece)
                 self._moved(len(piece))
 
-    def download(self, key: str, path: Path) -> str:
+    def download(self, key: str, path: Path, like: str = KIND) -> str:
         """Stream into a file, and hash what passes by."""
-        arrived = hashlib.sha256()
+        arrived = FileHash(like)
         with path.open("wb") as file:
             for piece in self.stream(key):
                 file.write(piece)
                 arrived.update(piece)
-        return arrived.hexdigest()
+        return arrived.text
 
     def hashed(self, key: str) -> tuple[int, str]:
         """Stream through the object, keeping none of it."""
-        passed, size = hashlib.sha256(), 0
+        passed, size = FileHash(), 0
         for piece in self.stream(key):
             passed.update(piece)
             size += len(piece)
-        return size, passed.hexdigest()
+        return size, passed.text
 
     def local(self, key: str) -> Path | None:
         """Nothing is local."""
@@ -206,8 +209,14 @@ class ObstoreTransport:
             self._obstore.delete(self._store, key)
 
     def _upload(self, path: Path, key: str, parts: int, moved: Moved) -> None:
-        options = {"use_multipart": _is_large(path), "chunk_size": _CHUNK, "max_concurrency": parts}
-        store = self._sender if path.stat().st_size > _PASSING else self._store
+        size = path.stat().st_size
+        part = max(_PART, math.ceil(size / _MOST_PARTS))
+        options = {
+            "use_multipart": _is_large(path),
+            "chunk_size": part,
+            "max_concurrency": max(_LEAST_PARTS, parts * _PART // part),
+        }
+        store = self._sender if size > _PASSING else self._store
         with explained(self.root):
             if moved is unseen:
                 self._obstore.put(store, key, path, **options)

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from airflow_zen.artifacts.hashing import file_hash
 from airflow_zen.artifacts.local_cache import LocalCache
 from airflow_zen.artifacts.manifest import FILE_NAME, Manifest
 from airflow_zen.artifacts.parallel import in_parallel
-from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, damaged, file_hash
+from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, damaged
 from airflow_zen.artifacts.root import normalise_root
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused
@@ -82,7 +83,7 @@ class ArtifactStore:
         """Hash objects where they lie; `places` are their keys, by the path that each has in an artifact."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             found = pool.map(self.transport.hashed, places.values())
-            return tuple(ArtifactFile(path, size, sha256) for path, (size, sha256) in zip(places, found, strict=True))
+            return tuple(ArtifactFile(path, size, known) for path, (size, known) in zip(places, found, strict=True))
 
     def register(self, manifest: Manifest, name: str = "") -> ArtifactRef:
         """Commit a manifest that says where its files lie; content that the store holds itself stays its own."""
@@ -209,7 +210,7 @@ class ArtifactStore:
 
     def _fetch(self, key: str, file: ArtifactFile, into: Path, *, own: bool) -> None:
         def download(path: Path) -> None:
-            _verify(path, file, self.transport.download(key, path))
+            _verify(path, file, self.transport.download(key, path, file.hash))
 
         path = into / _inside(file.path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -236,7 +237,7 @@ def _inside(path: str) -> str:
 
 def _verify(path: Path, file: ArtifactFile, arrived: str = "") -> None:
     """Hold a file to its size and hash; `arrived` is its hash where that is known from its download."""
-    if path.stat().st_size != file.size or (arrived or file_hash(path)) != file.sha256:
+    if path.stat().st_size != file.size or (arrived or file_hash(path, file.hash)) != file.hash:
         raise damaged(path, file)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from airflow_zen.artifacts.hashing import KIND
 from airflow_zen.artifacts.root import normalise_root
 from airflow_zen.artifacts.stored_object import StoredObject
 from airflow_zen.progress import Moved, unseen
@@ -52,12 +53,12 @@ class Transport(Protocol):
         """Yield an object's bytes in pieces as they come; None where they had better be downloaded."""
         ...
 
-    def download(self, key: str, path: Path) -> str:
-        """Fetch an object into a local file; give the SHA-256 of what arrived, in hex."""
+    def download(self, key: str, path: Path, like: str = KIND) -> str:
+        """Fetch an object into a local file; give the hash of what arrived, of the kind of the known hash `like`."""
         ...
 
     def hashed(self, key: str) -> tuple[int, str]:
-        """Read an object through; give its bytes and its SHA-256, in hex."""
+        """Read an object through; give its bytes and its hash."""
         ...
 
     def local(self, key: str) -> Path | None:

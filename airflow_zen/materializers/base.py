@@ -75,7 +75,7 @@ class Materializer:
 
         The same value must give the same bytes in every process. The summary is JSON: `shape` is a
         short text for people; tables add `rows`, and `columns` as a list of `{"name", "type"}`. `hashes`, which no
-        manifest shows, may give the SHA-256 of files by their path in `directory`, where writing found it out.
+        manifest shows, may give the `file_hash` of files by their path in `directory`, where writing found it out.
         Raises `SaveRefused` when `value` would not come back exactly.
         """
         raise NotImplementedError

@@ -12,7 +12,7 @@ class Saved:
     """What `save` wrote: everything a manifest says beside the files themselves.
 
     `type` is the dotted name of the value's type, `libraries` the version of each distribution that
-    wrote it, `inline` whether its files are JSON text that may live in the manifest, `hashes` the SHA-256 of
+    wrote it, `inline` whether its files are JSON text that may live in the manifest, `hashes` the hashes of
     files that were hashed while they were written.
     """
 

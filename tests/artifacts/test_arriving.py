@@ -1,11 +1,11 @@
 """Promises of `airflow_zen.artifacts.arriving`."""
 
-import hashlib
 import os
 import threading
 import time
 
 import pytest
+from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +18,7 @@ DATA = os.urandom(3_000_000)
 
 
 def described(data):
-    return ArtifactFile("table.parquet", len(data), hashlib.sha256(data).hexdigest())
+    return ArtifactFile("table.parquet", len(data), f"blake3:{blake3(data).hexdigest()}")
 
 
 def arriving(data, file, pieces, stored=None):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from airflow_zen.artifacts.following import FollowedFile
 
@@ -23,7 +23,7 @@ def test_hash_is_that_of_the_whole_file(sizes: list[int], tmp_path: Path) -> Non
         for size in sizes:
             file.write(os.urandom(size))
             followed.follow()
-    assert followed.finish() == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert followed.finish() == f"blake3:{blake3(path.read_bytes()).hexdigest()}"
 
 
 def test_small_file_costs_no_thread(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_small_file_costs_no_thread(tmp_path: Path) -> None:
     followed = FollowedFile(tmp_path / "file")
     followed.follow()
     assert threading.active_count() == before
-    assert followed.finish() == hashlib.sha256(b"small").hexdigest()
+    assert followed.finish() == f"blake3:{blake3(b'small').hexdigest()}"
 
 
 def test_thread_ends_with_a_failed_write(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Promises of `airflow_zen.artifacts.local_cache`: what a worker keeps of a remote root."""
 
-import hashlib
 import multiprocessing
 import os
 import re
@@ -9,7 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
+from airflow_zen.artifacts.hashing import hex_of
 from airflow_zen.artifacts.local_cache import LocalCache
 from airflow_zen.artifacts.ref import ArtifactFile
 from airflow_zen.artifacts.store import ArtifactStore
@@ -21,7 +22,7 @@ START = multiprocessing.get_context("spawn")
 
 
 def described(content: bytes) -> ArtifactFile:
-    return ArtifactFile("a", len(content), hashlib.sha256(content).hexdigest())
+    return ArtifactFile("a", len(content), f"blake3:{blake3(content).hexdigest()}")
 
 
 def fetch(cache, content, target, log, *, own=False):
@@ -58,12 +59,12 @@ def test_least_recently_used_leaves_first(tmp_path):
     contents = [bytes([n]) * 10 for n in range(3)]
     for age, content in enumerate(contents[:2]):
         fetch(cache, content, tmp_path / f"f{age}", log)
-        path = tmp_path / "cache" / described(content).sha256[:2] / described(content).sha256
+        path = tmp_path / "cache" / hex_of(described(content).hash)[:2] / hex_of(described(content).hash)
         os.utime(path, (age, age))
     fetch(cache, contents[0], tmp_path / "again", log)
     fetch(cache, contents[2], tmp_path / "f2", log)
     kept = [path.name for path in (tmp_path / "cache").glob("??/*")]
-    assert sorted(kept) == sorted(described(content).sha256 for content in (contents[0], contents[2]))
+    assert sorted(kept) == sorted(hex_of(described(content).hash) for content in (contents[0], contents[2]))
     assert (tmp_path / "f1").read_bytes() == contents[1]
     assert len(log) == 3
 
@@ -92,9 +93,9 @@ def test_no_path_of_the_worker_is_read_or_removed(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("precious")
     forged = described(b"x")
-    object.__setattr__(forged, "sha256", str(victim))
+    object.__setattr__(forged, "hash", str(victim))
     cache = LocalCache(tmp_path / "cache", 1000)
-    with pytest.raises(ArtifactRefused, match="no SHA-256"):
+    with pytest.raises(ArtifactRefused, match="has no hash"):
         cache.fetch(forged, tmp_path / "target", lambda path: path.write_text("x"))
     assert victim.read_text() == "precious"
     assert not (tmp_path / "target").exists()

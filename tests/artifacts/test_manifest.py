@@ -37,7 +37,7 @@ def test_manifest_of_another_artifact_is_corrupt():
 
 def test_newer_format_says_what_to_install():
     """A manifest of a newer format names the remedy."""
-    document = {**json.loads(MANIFEST.to_json()), "airflow_zen": 2}
+    document = {**json.loads(MANIFEST.to_json()), "airflow_zen": 3}
     with pytest.raises(ArtifactRefused, match="newer airflow-provider-zen"):
         Manifest.from_json(json.dumps(document).encode(), MANIFEST.digest)
 

@@ -45,7 +45,7 @@ def test_wire_is_small_plain_json():
     """The wire form is a marked JSON dict of less than 1 KB."""
     wire = REF.to_wire()
     assert ArtifactRef.is_wire(wire)
-    assert wire["__airflow_zen__"] == 1
+    assert wire["__airflow_zen__"] == 2
     assert len(json.dumps(wire)) < 1024
 
 
@@ -59,7 +59,7 @@ def test_many_files_stay_in_the_manifest():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"__airflow_zen__": 2}, "wire version 2"),
+        ({"__airflow_zen__": 3}, "wire version 3"),
         ({"digest": "abc"}, "no sha256 digest"),
         ({"digest": "../" * 20 + "etc1"}, "no sha256 digest"),
         ({"size": "many"}, "Malformed"),
@@ -75,18 +75,18 @@ def test_malformed_refs_are_refused(change, reason):
 
 
 @pytest.mark.parametrize(
-    ("size", "sha256"),
+    ("size", "known"),
     [(4096, "/etc/passwd"), (4096, "../" * 21 + "x"), (4096, "AB" * 32), (4096, "ab" * 32 + "\n"), (-1, "ab" * 32)],
 )
-def test_files_that_cannot_be_are_refused(size, sha256):
+def test_files_that_cannot_be_are_refused(size, known):
     """A ref or manifest whose file has a path for a hash, or a size below zero, is refused though its digest fits."""
-    identity = ["pandas.parquet@1", "pandas.DataFrame", [["table.parquet", size, sha256]]]
+    identity = ["pandas.parquet@1", "pandas.DataFrame", [["table.parquet", size, known]]]
     digest = hashlib.sha256(json.dumps(identity, separators=(",", ":")).encode()).hexdigest()
-    wire = {**REF.to_wire(), "digest": digest, "files": [["table.parquet", size, sha256]]}
+    wire = {**REF.to_wire(), "digest": digest, "files": [["table.parquet", size, known]]}
     with pytest.raises(ArtifactRefused, match="which no file can have"):
         ArtifactRef.from_wire(wire)
     manifest = Manifest("pandas.parquet@1", "pandas.DataFrame", FILES).to_json()
-    document = {**json.loads(manifest), "files": [{"path": "table.parquet", "size": size, "sha256": sha256}]}
+    document = {**json.loads(manifest), "files": [{"path": "table.parquet", "size": size, "hash": known}]}
     with pytest.raises(ArtifactRefused, match="which no file can have"):
         Manifest.from_json(json.dumps(document).encode(), digest)
 

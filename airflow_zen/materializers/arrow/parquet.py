@@ -29,14 +29,14 @@ _GUESSED_WIDTH = 32
 
 @dataclass(frozen=True)
 class WrittenParquet:
-    """What is known of a file once it is written: the statistics of each column by its name in it, and its SHA-256."""
+    """What is known of a file once it is written: the statistics of each column by its name in it, and its hash."""
 
     columns: Mapping[str, Mapping[str, Any]]
-    sha256: str
+    hash: str
 
     def hashes(self) -> dict[str, dict[str, str]]:
         """Give the hash as a part of a summary, so that the store need not hash the file again."""
-        return {"hashes": {FILE_NAME: self.sha256}}
+        return {"hashes": {FILE_NAME: self.hash}}
 
 
 def write_parquet(batches: Iterable[pa.Table], schema: pa.Schema, path: Path) -> WrittenParquet:
@@ -48,7 +48,7 @@ def write_parquet(batches: Iterable[pa.Table], schema: pa.Schema, path: Path) ->
     with ParquetFileWriter(path, schema) as writer:
         for batch in batches:
             writer.write(batch)
-    return WrittenParquet(writer.statistics.of(pq.read_metadata(path)), writer.sha256)
+    return WrittenParquet(writer.statistics.of(pq.read_metadata(path)), writer.hash)
 
 
 class ParquetFileWriter:
@@ -60,7 +60,7 @@ class ParquetFileWriter:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.statistics = Statistics()
-        self.sha256 = ""
+        self.hash = ""
         self._path = path
         self._schema = schema
         self._rows_in_a_group = rows_in_a_group(schema)
@@ -81,7 +81,7 @@ class ParquetFileWriter:
                 self._writer.close()
                 self._followed.close()
         if self._followed:
-            self.sha256 = self._followed.finish()
+            self.hash = self._followed.finish()
 
     def write(self, batch: pa.Table) -> None:
         """Add rows; a full row group goes to the file."""

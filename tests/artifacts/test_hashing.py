@@ -1,0 +1,83 @@
+"""Promises of `airflow_zen.artifacts.hashing`."""
+
+import hashlib
+import json
+
+import pytest
+from blake3 import blake3
+
+from airflow_zen.artifacts.hashing import FileHash, file_hash, hex_of, is_file_hash
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.artifacts.store import ArtifactStore
+from airflow_zen.artifacts.transport import open_transport
+from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
+
+CONTENT = b"a table" * 100_000
+
+
+def test_the_hash_is_blake3(tmp_path):
+    """A file's hash is what `b3sum` says, whether it is hashed at once or piece by piece."""
+    (tmp_path / "file").write_bytes(CONTENT)
+    pieces = FileHash()
+    for at in range(0, len(CONTENT), 4096):
+        pieces.update(memoryview(CONTENT)[at : at + 4096])
+    assert file_hash(tmp_path / "file") == pieces.text == f"blake3:{blake3(CONTENT).hexdigest()}"
+
+
+def test_a_known_hash_is_compared_with_its_own_kind(tmp_path):
+    """What was hashed with SHA-256 is held to SHA-256."""
+    (tmp_path / "file").write_bytes(CONTENT)
+    known = hashlib.sha256(CONTENT).hexdigest()
+    assert file_hash(tmp_path / "file", known) == known
+    assert file_hash(tmp_path / "file", f"blake3:{known}") == file_hash(tmp_path / "file")
+
+
+@pytest.mark.parametrize("text", ["", "abc", "blake3:", "A" * 64, "md5:" + "a" * 64, "blake3:" + "../" * 21 + "a"])
+def test_what_is_no_hash(text):
+    """Names of files are made of hashes, so nothing else passes for one."""
+    assert not is_file_hash(text)
+
+
+def test_the_hex_of_both_kinds():
+    """The prefix names the kind, and is no part of the number."""
+    assert hex_of("blake3:" + "a" * 64) == hex_of("a" * 64) == "a" * 64
+
+
+@pytest.fixture
+def stored_before(tmp_path):
+    """Write an artifact as manifest format 1 and wire version 1 had it; give its root and its ref."""
+    known = hashlib.sha256(CONTENT).hexdigest()
+    identity = ["python.path@1", "pathlib.PosixPath", [["file", len(CONTENT), known]]]
+    digest = hashlib.sha256(json.dumps(identity, separators=(",", ":")).encode()).hexdigest()
+    document = {"airflow_zen": 1, "digest": digest, "encoding": identity[0], "type": identity[1], "size": len(CONTENT)}
+    document["files"] = [{"path": "file", "size": len(CONTENT), "sha256": known}]
+    directory = tmp_path / "root" / "artifacts" / digest[:2] / digest
+    directory.mkdir(parents=True)
+    (directory / "file").write_bytes(CONTENT)
+    (directory / "manifest.json").write_text(json.dumps({**document, "inline": {}, "libraries": {}, "summary": {}}))
+    uri = f"{tmp_path}/root/artifacts/{digest[:2]}/{digest}"
+    wire = {"__airflow_zen__": 1, "digest": digest, "uri": uri, "encoding": identity[0], "type": identity[1]}
+    return tmp_path / "root", {**wire, "size": len(CONTENT), "files": identity[2]}
+
+
+@pytest.mark.parametrize("by", ["the ref", "the manifest"])
+def test_what_was_stored_with_sha256_is_read(stored_before, tmp_path, by):
+    """Artifacts and refs of the first versions stay readable, verified, and keep their digest when they are passed on."""
+    root, wire = stored_before
+    if by == "the manifest":
+        del wire["files"]
+    store = ArtifactStore(str(root), open_transport(str(root), {}))
+    ref = ArtifactRef.from_wire(wire)
+    assert (store.get(ref, tmp_path / "into") / "file").read_bytes() == CONTENT
+    assert ArtifactRef.from_wire(ref.to_wire()) == ref
+    assert store.manifest(ref).from_json(store.manifest(ref).to_json(), ref.digest) == store.manifest(ref)
+    (root / "artifacts" / ref.digest[:2] / ref.digest / "file").write_bytes(CONTENT.replace(b"t", b"T", 1))
+    with pytest.raises(ArtifactCorrupt, match="differs from its digest"):
+        store.get(ref, tmp_path / "again")
+
+
+def test_a_newer_format_is_refused(stored_before):
+    """Formats that are not known yet are refused with what reads them."""
+    _, wire = stored_before
+    with pytest.raises(ArtifactRefused, match="wire version 3 cannot be read"):
+        ArtifactRef.from_wire({**wire, "__airflow_zen__": 3})
