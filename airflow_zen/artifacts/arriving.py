@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_zen.artifacts.transport import Transport
 
 # How far the thread may be ahead of what the reader has let go: more is not faster, and is memory that must be made anew.
-_AHEAD = 24 * 1024 * 1024
+_AHEAD = 12 * 1024 * 1024
 _FRONT = 8
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 import tracemalloc
@@ -18,6 +17,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from airflow_zen.artifacts.hashing import file_hash
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.arrow.parquet import MOST_ROWS_IN_A_GROUP, rows_in_a_group
 from airflow_zen.materializers.registry import default_registry
@@ -47,7 +47,7 @@ def cut(value: Any, size: int) -> Iterator[Any]:
 def saved(value: Any, directory: Path) -> tuple[Any, dict[str, str]]:
     directory.mkdir()
     done = REGISTRY.save(value, directory)
-    return done, {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in directory.rglob("*") if p.is_file()}
+    return done, {p.name: file_hash(p) for p in directory.rglob("*") if p.is_file()}
 
 
 @pytest.mark.parametrize("size", [1_000, 100_000, ROWS])

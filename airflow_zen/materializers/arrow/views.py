@@ -46,7 +46,7 @@ def _dataset(table: Any) -> Any:
     """Make a dataset over a parquet file where it lies; over anything else in memory."""
     if not isinstance(table, StoredTable):
         return ds.dataset(table.read())
-    schema = _unmarked(_readable(table.schema, table.file.schema_arrow))
+    schema = _unmarked(_readable(table.schema, table.read_schema))
     if isinstance(table.opened, Path):
         return ds.dataset(table.opened, schema=schema, format="parquet")
     form = ds.ParquetFileFormat()
