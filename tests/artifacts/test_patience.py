@@ -17,16 +17,18 @@ pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]
 
 ROOT = "s3://bucket/root"
 SIZE = 15 * 1024 * 1024
-SHORT = Patience(connect=1, answer=0.5, sending=3, again=1)
-# Bodies take three times as long as an answer may.
-LONGER = Patience(connect=10, answer=1, sending=60, again=20)
+# What is asked answers for certain, or for certain does not: a busy machine is not taken for either.
+SILENT = Patience(connect=10, answer=0.5, sending=3, again=1)
+REFUSING = Patience(connect=30, answer=30, sending=30, again=1)
+# Bodies take half as long again as an answer may, and move every few milliseconds.
+SLOW = Patience(connect=30, answer=2.5, sending=60, again=60)
 
 
 @pytest.fixture(params=["obstore", "s3fs"])
 def opened(request):
-    """Give a transport to a server, whose patience is short."""
+    """Give a transport to a server, with a patience of its own."""
 
-    def open_at(url, patience=SHORT):
+    def open_at(url, patience):
         options = {"key": "a", "secret": "b", "client_kwargs": {"endpoint_url": url, "region_name": "us-east-1"}}
         if request.param == "s3fs":
             return FsspecTransport(ROOT, options, patience=patience)
@@ -50,7 +52,7 @@ def directory(tmp_path):
 def test_a_store_that_never_answers(opened, directory):
     """Reading from, or storing into, a store that takes connections and never answers ends with what to look at."""
     with silent() as url:
-        transport = opened(url)
+        transport = opened(url, SILENT)
         with pytest.raises(StoreAway, match=f"store of {ROOT} did not answer in time. See whether it hangs"):
             transport.read("key")
         with pytest.raises(StoreAway, match="did not answer in time"):
@@ -67,7 +69,7 @@ def test_a_store_that_never_answers(opened, directory):
 def test_a_store_that_can_not(opened, directory, status, told):
     """A store that answers for ever that it is full, or not to be had, ends the step and says so."""
     with answering(status) as url, pytest.raises(StoreAway, match=told):
-        opened(url).publish(directory, "artifact", "manifest.json")
+        opened(url, REFUSING).publish(directory, "artifact", "manifest.json")
 
 
 def test_a_slow_store(opened, directory):
@@ -75,8 +77,8 @@ def test_a_slow_store(opened, directory):
     (directory / "alone").mkdir()
     (directory / "large").rename(directory / "alone" / "large")
     (directory / "manifest.json").rename(directory / "alone" / "manifest.json")
-    with slow(SIZE, 3 * LONGER.answer) as url:
-        transport = opened(url, LONGER)
+    with slow(SIZE, 1.5 * SLOW.answer) as url:
+        transport = opened(url, SLOW)
         transport.publish(directory / "alone", "artifact", "manifest.json")
         arrived = transport.download("artifact/large", directory / "arrived")
     assert arrived == f"blake3:{blake3(b'x' * SIZE).hexdigest()}"
