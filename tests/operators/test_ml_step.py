@@ -6,54 +6,22 @@ import os
 import signal
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pandas as pd
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
-from airflow.sdk import dag, task
-from airflow.sdk.definitions.asset import Asset
+from airflow.sdk import task
 
 import airflow_zen
-from airflow_zen import ArtifactRef, Cache, MLStepOperator, Output, ml_step
+from airflow_zen import ArtifactRef, MLStepOperator, ml_step
 from airflow_zen.lineage.step_run import StepRunId
 from airflow_zen.settings import open_stack
-from tests.calls import VARIABLE, called, calls
+from tests.calls import called, calls
 from tests.harness import run_dag
+from tests.operators.pipelines import frame, halves, pipeline, total
 
-
-@pytest.fixture(autouse=True)
-def root(tmp_path, monkeypatch):
-    """A fresh artifact root, and no MLflow."""
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "calls"))
-    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return tmp_path / "root"
-
-
-def pipeline(build, dag_id="d", **options):
-    @dag(dag_id=dag_id, schedule=None, start_date=datetime(2026, 1, 1), **options)
-    def d():
-        build()
-
-    return d()
-
-
-@ml_step
-def frame(rows: int) -> pd.DataFrame:
-    called(("frame", rows))
-    return pd.DataFrame({"a": range(rows)})
-
-
-@ml_step
-def halves(table: pd.DataFrame) -> Output(left=pd.DataFrame, right=pd.DataFrame):
-    middle = len(table) // 2
-    return table[:middle], table[middle:]
-
-
-@ml_step
-def total(tables: list[pd.DataFrame]) -> int:
-    return sum(len(table) for table in tables)
+pytestmark = pytest.mark.usefixtures("root")
 
 
 def test_values_travel_as_artifacts():
@@ -68,68 +36,6 @@ def test_values_travel_as_artifacts():
     assert airflow_zen.load(run.xcom("total")) == 5
     assert ArtifactRef.from_wire(run.xcom("halves", key="right")).shape.startswith("3 rows")
     assert all(len(json.dumps(value)) < 2048 for value in run.supervisor.xcom.values())
-
-
-def test_second_run_is_cached_and_green():
-    """The second run of an unchanged DAG succeeds without calling a function, and says so in XCom."""
-    d = pipeline(lambda: total([frame(2)]))
-    first, second = run_dag(d), run_dag(d, run_id="manual__2")
-    assert calls() == [("frame", 2)]
-    assert set(second.states.values()) == {"success"}
-    assert (first.xcom("frame")["cached"], second.xcom("frame")["cached"]) == (False, True)
-    assert second.xcom("frame")["origin"] == "d/manual__1/frame/-1/1"
-
-
-@pytest.mark.parametrize("conf", [{"zen": {"cache": False}}])
-def test_a_run_can_ask_for_everything_anew(conf):
-    """A run triggered with `{"zen": {"cache": false}}` calls every function."""
-    d = pipeline(lambda: frame(2))
-    run_dag(d)
-    assert run_dag(d, run_id="r2", conf=conf).xcom("frame")["cached"] is False
-    assert len(calls()) == 2
-
-
-@pytest.mark.parametrize("conf", [{}, {"zen": None}, {"zen": "x"}, {"zen": {}}])
-def test_other_conf_changes_nothing(conf):
-    """A conf that does not speak of the cache leaves it on."""
-    d = pipeline(lambda: frame(2))
-    run_dag(d)
-    assert run_dag(d, run_id="r2", conf=conf).xcom("frame")["cached"] is True
-
-
-def test_cache_off_by_step_dag_and_deployment(monkeypatch):
-    """The cache is switched off by a step, by a DAG's default_args, or by the deployment."""
-    for built in (
-        pipeline(lambda: ml_step(cache=False)(frame.function)(3)),
-        pipeline(lambda: frame(4), default_args={"cache": False}),
-    ):
-        run_dag(built)
-        assert run_dag(built, run_id="r2").xcom("frame")["cached"] is False
-    monkeypatch.setenv("AIRFLOW__ZEN__CACHE", "False")
-    built = pipeline(lambda: frame(5))
-    run_dag(built)
-    assert run_dag(built, run_id="r2").xcom("frame")["cached"] is False
-
-
-def test_a_policy_by_step_dag_and_deployment(monkeypatch):
-    """A `Cache` is given to a step, to a DAG by default_args, mapped steps included, or by the deployment."""
-    ignoring = Cache(ignore=("extra",))
-
-    @ml_step
-    def plus(rows: int, extra: int = 0) -> int:
-        return rows
-
-    for built in (
-        pipeline(lambda: [ml_step(cache=ignoring)(plus.function)(1, extra=n) for n in (1, 2)]),
-        pipeline(lambda: [plus(2, extra=n) for n in (1, 2)], default_args={"cache": ignoring}),
-    ):
-        assert run_dag(built).xcom("plus__1")["cached"] is True
-    built = pipeline(lambda: plus.partial(rows=3).expand(extra=[1, 2]), default_args={"cache": ignoring})
-    assert run_dag(built).xcom("plus", map_index=1)["cached"] is True
-    for n, cached in (("dag", False), ("shared", True)):
-        monkeypatch.setenv("AIRFLOW__ZEN__CACHE_SCOPE", n)
-        run_dag(pipeline(lambda: plus(4), dag_id=f"first_{n}"))
-        assert run_dag(pipeline(lambda: plus(4), dag_id=f"second_{n}")).xcom("plus")["cached"] is cached
 
 
 def test_default_args_reach_mapped_steps():
@@ -303,15 +209,6 @@ def test_timeout_ends_as_failed():
     assert "Timeout" in open_stack().records.get(StepRunId("d", "manual__1", "slow")).error
 
 
-def test_a_hit_fires_no_asset_event():
-    """A step that ran reports its asset; one that reused a result does not, so that nothing wakes for no news."""
-    reported = []
-    for run_id in ("r1", "r2"):
-        built = pipeline(lambda: ml_step(outlets=[Asset("s3://b/x")])(frame.function)(1))
-        reported.append(len(run_dag(built, run_id=run_id).task("frame").outlets))
-    assert reported == [1, 0]
-
-
 def test_mapped_tasks_are_labelled():
     """A mapped task is labelled with what it is mapped over, and says when it is cached."""
     labels = []
@@ -325,40 +222,6 @@ def test_a_users_own_label_stays():
     """A `map_index_template` of the user's own is left alone."""
     own = frame.override(map_index_template="mine {{ ti.map_index }}")
     assert run_dag(pipeline(lambda: own.expand(rows=[1]))).tasks[0].label == "mine 0"
-
-
-def test_a_hit_is_remarked_in_the_state_store():
-    """A reused result is remarked in the task's state store, with the run that made it."""
-    built = pipeline(lambda: frame(1))
-    run_dag(built)
-    sent = run_dag(built, run_id="r2").supervisor.sent
-    assert any(getattr(message, "value", None) == "hit: d/manual__1/frame/-1/1" for message in sent)
-
-
-def test_one_step_can_be_recomputed():
-    """A run triggered with `{"zen": {"recompute": ["frame"]}}` runs that step and reuses the others."""
-    built = pipeline(lambda: total([frame(2)]))
-    run_dag(built)
-    run = run_dag(built, run_id="r2", conf={"zen": {"recompute": ["frame"]}})
-    assert (run.xcom("frame")["cached"], run.xcom("total")["cached"]) == (False, True)
-    assert "recompute" in open_stack().records.get(StepRunId("d", "r2", "frame")).why
-    assert run_dag(built, run_id="r3").xcom("frame")["origin"] == "d/r2/frame/-1/1"
-
-
-def test_a_cleared_task_is_recomputed_and_a_retry_is_not():
-    """A task that a person clears runs again; one that Airflow retries keeps its hit."""
-    built = pipeline(lambda: frame.override(retries=2)(2))
-    run_dag(built)
-    assert run_dag(built, run_id="r2", try_number=2, max_tries=2).xcom("frame")["cached"] is True
-    assert run_dag(built, run_id="r2", try_number=2, max_tries=3).xcom("frame")["cached"] is False
-
-
-def test_a_backfill_reuses_what_it_clears():
-    """A backfill that runs a day again clears its tasks, and reuses what has not changed."""
-    built = pipeline(lambda: total([frame(2)]))
-    run_dag(built, run_id="day", run_type="backfill")
-    again = run_dag(built, run_id="day", run_type="backfill", try_number=2, max_tries=1, clear_number=1)
-    assert (again.xcom("frame")["cached"], again.xcom("total")["cached"]) == (True, True)
 
 
 def test_nothing_secret_is_stored(monkeypatch, root):
@@ -381,29 +244,3 @@ def test_a_skipped_step_has_not_failed():
 
     assert run_dag(pipeline(skip)).states == {"skip": "skipped"}
     assert open_stack().records.get(StepRunId("d", "manual__1", "skip")).state == "FINISHED"
-
-
-def test_a_run_may_switch_the_cache_on():
-    """A run's own word goes before the step's: `{"zen": {"cache": true}}` reuses even a step with cache=False."""
-    built = pipeline(lambda: ml_step(cache=False)(frame.function)(6))
-    for run_id in ("r1", "r2"):
-        run = run_dag(built, run_id=run_id, conf={"zen": {"cache": True}})
-    assert run.xcom("frame")["cached"] is True
-
-
-def test_asset_events_that_are_asked_for_leave_a_step_uncached():
-    """What Airflow hands over empty and fills when asked cannot be in a key: such a step runs each time, and says why."""
-
-    @ml_step(inlets=[Asset("news")])
-    def read(inlet_events=None) -> int:
-        called("read")
-        return 1
-
-    built = pipeline(read)
-    for run_id in ("r1", "r2"):
-        assert run_dag(built, run_id=run_id).states == {"read": "success"}
-    assert calls() == ["read", "read"]
-    assert (
-        "'inlet_events' (given by Airflow's context) asks Airflow"
-        in open_stack().records.get(StepRunId("d", "r2", "read")).why
-    )

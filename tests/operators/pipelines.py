@@ -1,0 +1,34 @@
+"""Steps, and DAGs of them, for the tests of operators."""
+
+from datetime import datetime
+
+import pandas as pd
+from airflow.sdk import dag
+
+from airflow_zen import Output, ml_step
+from tests.calls import called
+
+
+def pipeline(build, dag_id="d", **options):
+    @dag(dag_id=dag_id, schedule=None, start_date=datetime(2026, 1, 1), **options)
+    def d():
+        build()
+
+    return d()
+
+
+@ml_step
+def frame(rows: int) -> pd.DataFrame:
+    called(("frame", rows))
+    return pd.DataFrame({"a": range(rows)})
+
+
+@ml_step
+def halves(table: pd.DataFrame) -> Output(left=pd.DataFrame, right=pd.DataFrame):
+    middle = len(table) // 2
+    return table[:middle], table[middle:]
+
+
+@ml_step
+def total(tables: list[pd.DataFrame]) -> int:
+    return sum(len(table) for table in tables)
