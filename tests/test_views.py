@@ -114,6 +114,50 @@ def test_columns_are_read_in_their_order(library, stack):
         load(stack, ref, Annotated[pd.DataFrame, Columns("z")])
 
 
+@pytest.mark.parametrize("library", SAVED)
+@pytest.mark.parametrize("wanted", [pd.DataFrame, pl.DataFrame, pa.Table, pa.RecordBatchReader])
+def test_all_columns_in_another_order_keep_their_values(library, wanted, stack):
+    """Asking for every column, in another order, gives each the values it had."""
+    ref, order = stack.save(SAVED[library]).ref, ("b", "a", "s", "d", "c")
+    found = load(stack, ref, Annotated[wanted, Columns(*order)])
+    table = found.read_all() if wanted is pa.RecordBatchReader else pl.DataFrame(found).to_arrow()
+    assert tuple(table.column_names) == order
+    assert pl.from_arrow(table).equals(pl.from_pandas(wide()[list(order)]))
+
+
+def test_columns_of_lazy_tables_are_the_only_ones(stack):
+    """A dataset, a reader and an iterator give the columns that are asked for, in that order, and no others."""
+    for table in (pa.table({"a": [1], "b": ["x"], "c": [2.5]}), pa.table({"a": [1], "b": ["x"], "c": [[None]]})):
+        ref = stack.save(table).ref
+        for wanted in (ds.Dataset, pa.RecordBatchReader, Iterator[pa.RecordBatch]):
+            found = load(stack, ref, Annotated[wanted, Columns("b", "a")])
+            found = next(found) if isinstance(found, Iterator) else found
+            assert found.schema.names == ["b", "a"]
+        assert load(stack, ref, Annotated[ds.Dataset, Columns("b")]).to_table().to_pydict() == {"b": ["x"]}
+
+
+@pytest.mark.parametrize("table", [unusual(), pl.DataFrame({"p": [1], "c": pl.Series(["u"], dtype=pl.Categorical)})])
+@pytest.mark.parametrize("wanted", [pa.RecordBatchReader, Annotated[pa.RecordBatchReader, Columns("c", "p")]])
+def test_categories_are_read_batch_by_batch(table, wanted, stack):
+    """A reader tells the schema that its batches have, also where categories come back in another Arrow type."""
+    reader = load(stack, stack.save(table).ref, wanted)
+    assert reader.schema.equals(reader.read_all().schema)
+
+
+def test_an_iterator_of_some_columns_stays_an_iterator(stack):
+    """`Columns` around an iterator limits its batches, as it does inside."""
+    ref = stack.save(SAVED["arrow"]).ref
+    parts = list(load(stack, ref, Annotated[Iterator[pd.DataFrame], Columns("d")]))
+    assert len(parts) > 1
+    assert {tuple(part.columns) for part in parts} == {("d",)}
+
+
+def test_a_column_named_twice_is_refused():
+    """A column that is asked for twice is refused where it is written."""
+    with pytest.raises(TypeError, match="each column once"):
+        Columns("a", "b", "a")
+
+
 def test_unusual_frames_are_exact_in_part(stack):
     """Categories, periods, objects, labels and several index levels come back exactly, by column and batch."""
     frame = unusual()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, get_args, get_origin
 
 from airflow_zen.materializers.names import type_name
@@ -17,6 +17,8 @@ class Columns:
     def __init__(self, *names: str) -> None:
         if not names or not all(isinstance(name, str) for name in names):
             raise TypeError(f"Columns takes names of columns, such as Columns('a', 'b'), got {names!r}.")
+        if len(set(names)) < len(names):
+            raise TypeError(f"Columns names each column once, got {names!r}. Leave the second out.")
         self.names = names
 
     def __repr__(self) -> str:
@@ -39,7 +41,7 @@ class View:
             return cls(inner.cls, inner.columns, batches=True)
         columns = columns_of(declared)
         if columns:
-            return cls(cls.of(get_args(declared)[0]).cls, columns.names)
+            return replace(cls.of(get_args(declared)[0]), columns=columns.names)
         if get_origin(declared) is Annotated:
             return cls.of(get_args(declared)[0])
         origin = get_origin(declared) or declared

@@ -59,7 +59,7 @@ def as_written(table: pa.Table, written: pa.Schema | None) -> pa.Table:
     """Cast a table, or some columns of it, back to the schema it was written from."""
     if written is None or table.schema.equals(written, check_metadata=True):
         return table
-    whole = table.num_columns == len(written)
+    whole = table.column_names == written.names
     fields = list(written) if whole else [written.field(name) for name in table.column_names]
     columns = [_cast(column, field.type) for column, field in zip(table.columns, fields, strict=True)]
     fields = [field.with_type(column.type) for column, field in zip(columns, fields, strict=True)]

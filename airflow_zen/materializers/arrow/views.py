@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,12 @@ def load_view(registry: MaterializerRegistry, source: ArtifactSource, encoding: 
 def _shown(table: Any, kind: str, view: View) -> Any:
     check_columns(view.columns, table.schema.names)
     if kind.endswith("Dataset"):
-        return _dataset(table)
+        return _dataset(table, view.columns)
     if kind == "RecordBatchReader":
-        schema = _unmarked(table.schema)
-        return pa.RecordBatchReader.from_batches(schema, (_one(part) for part in table.batches()))
+        batches = map(_one, table.batches(view.columns))
+        first = next(batches)
+        # What is read has other types than what was written where dictionaries are, and labels beside its columns.
+        return pa.RecordBatchReader.from_batches(first.schema, chain([first], batches))
     if not view.batches:
         read = take_note(table.read(view.columns))[0]
         return _one(read) if kind == "RecordBatch" else read
@@ -42,11 +45,12 @@ def _shown(table: Any, kind: str, view: View) -> Any:
     return map(_one, parts) if kind == "RecordBatch" else parts
 
 
-def _dataset(table: Any) -> Any:
+def _dataset(table: Any, names: tuple[str, ...]) -> Any:
     """Make a dataset over a parquet file where it lies; over anything else in memory."""
     if not isinstance(table, StoredTable):
-        return ds.dataset(table.read())
+        return ds.dataset(table.read(names))
     schema = _unmarked(_readable(table.schema, table.read_schema))
+    schema = pa.schema([schema.field(name) for name in names], schema.metadata) if names else schema
     if isinstance(table.opened, Path):
         return ds.dataset(table.opened, schema=schema, format="parquet")
     form = ds.ParquetFileFormat()
