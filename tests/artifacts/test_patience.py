@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]
 ROOT = "s3://bucket/root"
 SIZE = 15 * 1024 * 1024
 # What is asked answers for certain, or for certain does not: a busy machine is not taken for either.
-SILENT = Patience(connect=10, answer=0.5, sending=3, again=1)
+SILENT = Patience(connect=10, answer=0.1, sending=1, again=1)
 REFUSING = Patience(connect=30, answer=30, sending=30, again=1)
 # Bodies take half as long again as an answer may, and move every few milliseconds.
 SLOW = Patience(connect=30, answer=2.5, sending=60, again=60)
