@@ -12,6 +12,10 @@ from urllib.parse import quote, urlencode
 from airflow_zen.cli.web import WebError, call
 from airflow_zen.errors import ZenError
 
+# Seconds between two tries where Airflow's database refuses: SQLite does while somebody else writes.
+_PAUSES = (0.2, 0.5, 1, 2)
+_DATABASE_REFUSED = '"reason":"Database error"'
+
 
 class WaitedTooLong(ZenError, TimeoutError):
     """Something did not happen within its time."""
@@ -146,6 +150,17 @@ class AirflowApi:
         return str(call("GET", f"{self.url}/auth/token")["access_token"])
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask again where the database refused: nothing of the request was written then."""
+        for pause in _PAUSES:
+            try:
+                return self._call_once(method, path, body)
+            except WebError as error:
+                if error.status != 500 or _DATABASE_REFUSED not in str(error):
+                    raise
+            time.sleep(pause)
+        return self._call_once(method, path, body)
+
+    def _call_once(self, method: str, path: str, body: Any) -> Any:
         return call(method, f"{self.url}/api/v2{path}", body, {"Authorization": f"Bearer {self._token}"})
 
     def _list(self, path: str, name: str) -> list[dict[str, Any]]:

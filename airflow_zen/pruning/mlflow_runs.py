@@ -62,11 +62,13 @@ class MlflowHoldings:
     def expired(self, before: float, runs: Runs) -> list[str]:
         """Name the runs of DAG runs that began before a time, in seconds since the epoch; parents after their steps.
 
-        Those stay that are recent here, that hold a registered model version, or that people tagged `zen.keep`.
+        Those stay that are recent here, that have not ended (another Airflow may run them), that hold a registered model
+        version, or that people tagged `zen.keep`.
         """
         found = []
         for experiment in self._experiments:
-            condition = f"tags.`zen.kind` = 'dag_run' AND attributes.start_time < {int(before * 1000)}"
+            began = f"attributes.start_time < {int(before * 1000)}"
+            condition = f"tags.`zen.kind` = 'dag_run' AND attributes.status != 'RUNNING' AND {began}"
             for parent in self._runs(experiment, condition):
                 tags = tags_of(parent["data"])
                 if KEEP in tags or runs.is_recent(tags["zen.dag_id"], tags["zen.run_id"]):

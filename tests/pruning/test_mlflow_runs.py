@@ -1,5 +1,6 @@
 """Promises of pruning beside a real MLflow server."""
 
+import time
 import uuid
 from dataclasses import replace
 
@@ -8,9 +9,11 @@ from mlflow import MlflowClient
 from sklearn.linear_model import LinearRegression
 
 from airflow_zen.errors import LineageError
+from airflow_zen.lineage.close import close_parent
+from airflow_zen.lineage.ended import EndedDagRun
 from airflow_zen.lineage.mlflow import MlflowRecorder
 from airflow_zen.lineage.rest import MlflowRest, TrackingServer
-from airflow_zen.lineage.step_run import StepRun, StepRunId
+from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
 from airflow_zen.pruning.retention import DAY
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.run import run_step
@@ -49,12 +52,15 @@ def dag():
 def train(stack, dag):
     """Run a step that gives a model; give its record."""
 
-    def run_train(slope, model="", dag_run="r"):
+    def run_train(slope, model="", dag_run="r", ended=True):
         def fit(slope: float) -> LinearRegression:
             return LinearRegression().fit([[0.0], [1.0]], [0.0, slope])
 
         begun = StepRun(StepRunId(dag, dag_run, "fit"), cache="miss", model=model)
-        return run_step(Step(fit, "fit"), Arguments.bind(fit, (slope,), {}), stack, begun)
+        record = run_step(Step(fit, "fit"), Arguments.bind(fit, (slope,), {}), stack, begun)
+        if ended:
+            close_parent(stack.lineage.rest, EndedDagRun(dag, dag_run, StepState.FINISHED, time.time()))
+        return record
 
     return run_train
 
@@ -94,6 +100,14 @@ def test_old_runs_are_deleted_in_mlflow_when_asked(stack, client, dag, train, go
     assert not is_there(stack, record)
     assert not runs_of(client, dag)
     assert not client.search_logged_models([client.get_experiment_by_name(f"airflow/{dag}").experiment_id])
+
+
+def test_a_dag_run_that_has_not_ended_stays(stack, client, dag, train, gone):
+    """A DAG run that is open in MLflow stays whatever its age: another Airflow, which nobody asks here, may run it."""
+    record = train(9.0, ended=False)
+    gone(stack, 40, older_than=30 * DAY, keep_last=0, expire_mlflow_runs=True)
+    assert is_there(stack, record)
+    assert len(runs_of(client, dag)) == 2
 
 
 def test_registered_versions_and_kept_runs_stay(stack, client, dag, train, gone):
