@@ -23,6 +23,10 @@ class MaterializerNotFound(ZenError, TypeError):
     """No materializer saves this type, or reads this encoding."""
 
 
+class MaterializerDefinitionError(ZenError, TypeError):
+    """A materializer is declared in a way that cannot work."""
+
+
 class SaveRefused(ZenError, TypeError):
     """A value cannot be stored exactly, and is therefore not stored at all."""
 

@@ -18,7 +18,7 @@ from airflow_zen.artifacts.parallel import in_parallel
 from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, damaged
 from airflow_zen.artifacts.root import normalise_root
 from airflow_zen.artifacts.transport import Transport
-from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused
+from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused, SaveRefused
 
 _AT_ONCE = 8
 _INLINE_LIMIT = 16 * 1024
@@ -69,6 +69,8 @@ class ArtifactStore:
         small text files live in the manifest, so that the artifact is one object. The directory is consumed.
         Content that is stored already is not sent again.
         """
+        if (directory / FILE_NAME).exists():
+            raise SaveRefused(f"{encoding} wrote a {FILE_NAME}, which is the store's own. Give that file another name.")
         paths = [path for path in sorted(directory.rglob("*")) if path.is_file()]
         files = tuple(_describe(directory, path, hashes or {}) for path in paths)
         inline = inline and sum(file.size for file in files) <= _INLINE_LIMIT

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING
 
 from airflow_zen.artifacts.version import checked_name
-
-if TYPE_CHECKING:
-    from airflow_zen.materializers.base import Materializer
+from airflow_zen.errors import MaterializerDefinitionError
+from airflow_zen.materializers.base import Materializer, is_materializer
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,11 @@ class Artifact:
     previews: bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a name where it is written."""
+        """Refuse a name, or what is no materializer, where it is written."""
         if self.name:
             checked_name(self.name)
+        if self.materializer is not None and not is_materializer(self.materializer):
+            raise MaterializerDefinitionError(
+                f"Artifact(materializer=…) takes a subclass of airflow_zen.Materializer that has an encoding, got "
+                f"{self.materializer!r}."
+            )

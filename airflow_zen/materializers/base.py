@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_zen.errors import ArtifactRefused, SaveRefused
+from airflow_zen.errors import ArtifactRefused, MaterializerDefinitionError, SaveRefused
 from airflow_zen.materializers.names import type_name
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.source import ArtifactSource
     from airflow_zen.materializers.registry import MaterializerRegistry
     from airflow_zen.materializers.views import View
+
+
+_ENCODING = re.compile(r"[^@\s]+@[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,16 @@ class Materializer:
     libraries: ClassVar[tuple[str, ...]] = ()
     inline: ClassVar[bool] = False
     extra: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse where it is written what would only be missed when a value comes."""
+        super().__init_subclass__(**options)
+        if isinstance(cls.types, str):
+            raise MaterializerDefinitionError(f"{cls.__qualname__}.types is a tuple: write ({cls.types!r},).")
+        if not _ENCODING.fullmatch(getattr(cls, "encoding", "none.yet@0")):
+            raise MaterializerDefinitionError(
+                f"{cls.__qualname__}.encoding is a label such as 'library.format@1', got {cls.encoding!r}."
+            )
 
     def __init__(self, registry: MaterializerRegistry) -> None:
         self.registry = registry
@@ -124,3 +138,8 @@ class Materializer:
         Raises `ArtifactRefused` for a view that this family has not.
         """
         raise ArtifactRefused(f"{encoding} is not read as {view}: only tables have columns and batches.")
+
+
+def is_materializer(found: Any) -> bool:
+    """Tell whether something is a class that can save: a subclass of `Materializer` that says its encoding."""
+    return isinstance(found, type) and issubclass(found, Materializer) and hasattr(found, "encoding")

@@ -9,8 +9,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeVar, overload
 
-from airflow_zen.errors import MaterializerNotFound
-from airflow_zen.materializers.base import Materializer
+from airflow_zen.errors import MaterializerDefinitionError, MaterializerNotFound
+from airflow_zen.materializers.base import Materializer, is_materializer
 from airflow_zen.materializers.names import module_name
 
 ENTRY_POINTS = "airflow_zen.materializers"
@@ -37,6 +37,10 @@ def register_materializer(materializer: M | None = None, *, replace: bool = Fals
     """
 
     def decorate(cls: M) -> M:
+        if not is_materializer(cls):
+            raise MaterializerDefinitionError(
+                f"@register_materializer goes on a subclass of airflow_zen.Materializer that has an encoding, got {cls!r}."
+            )
         _DECORATED[f"{module_name(cls)}:{cls.__qualname__}"] = (cls, replace)
         return cls
 
@@ -61,8 +65,10 @@ def from_distributions() -> tuple[type[Materializer], ...]:
             cls = point.load()
         except Exception as error:
             raise MaterializerNotFound(f"{where} cannot be imported: {error}. Mend or uninstall it.") from error
-        if not (isinstance(cls, type) and issubclass(cls, Materializer)):
-            raise MaterializerNotFound(f"{where} is no subclass of airflow_zen.Materializer. Mend or uninstall it.")
+        if not is_materializer(cls):
+            raise MaterializerNotFound(
+                f"{where} is no subclass of airflow_zen.Materializer with an encoding. Mend or uninstall it."
+            )
         found.append(cls)
     return tuple(found)
 

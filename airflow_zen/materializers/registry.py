@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -197,6 +198,13 @@ class MaterializerRegistry:
         return self._saved(saved.materializer, saved.type, saved.summary, directory)
 
     def _saved(self, materializer: Materializer, cls: type, summary: Mapping[str, Any], directory: Path) -> Saved:
+        try:
+            json.dumps(summary)
+        except (TypeError, ValueError) as error:
+            raise SaveRefused(
+                f"The summary that {type(materializer).__qualname__}.save returned is not JSON: {error}. Return texts, "
+                "numbers, lists and dicts of Python's own."
+            ) from error
         return Saved(
             encoding=materializer.encoding,
             type=type_name(cls),
@@ -278,7 +286,8 @@ def _is_stream(value: Any) -> bool:
 def _save(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
     with _installed(materializer):
         try:
-            return materializer.save(value, directory)
+            # Who has nothing to say of a value may return nothing.
+            return materializer.save(value, directory) or {}
         except RecursionError as error:
             raise SaveRefused(
                 f"A {type_name(type(value))} is nested too deep, or contains itself. Flatten it, or leave that reference out."

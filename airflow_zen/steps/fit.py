@@ -11,7 +11,7 @@ from airflow_zen.steps.annotations import as_class
 from airflow_zen.steps.elements import fit_elements, fit_fields
 from airflow_zen.steps.protocols import follows, is_protocol
 
-_NUMBERS = (int, float, complex, bool)
+_NUMBERS = (bool, int, float, complex)
 _WRAPPERS = (Annotated, Required, NotRequired, Final)
 
 
@@ -65,7 +65,7 @@ def _unwrapped(declared: Any) -> Any:
 
 
 def _fit_one_of(value: Any, choices: tuple[Any, ...], declared: Any, name: str) -> Any:
-    """Take the first choice that the value is, with all its elements, else the first number it can be widened to."""
+    """Take the first choice that the value is, with all its elements, else the narrowest number it can be widened to."""
     choices = tuple(map(_unwrapped, choices))
     refused: OutputError | None = None
     for choice in choices:
@@ -75,7 +75,8 @@ def _fit_one_of(value: Any, choices: tuple[Any, ...], declared: Any, name: str) 
             return fit(value, choice, name)
         except OutputError as error:
             refused = refused or error
-    for expected in map(as_class, choices):
+    classes = set(map(as_class, choices))
+    for expected in (kind for kind in _NUMBERS if kind in classes):
         if (widened := _widened(value, expected)) is not None:
             return widened
     raise refused or OutputError(

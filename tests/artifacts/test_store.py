@@ -7,7 +7,7 @@ import pytest
 
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused
+from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused, SaveRefused
 
 
 class CountingTransport:
@@ -145,3 +145,10 @@ def test_staging_leaves_nothing_behind(tmp_path):
         (directory / "half").write_bytes(b"x")
         raise RuntimeError
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_file_named_as_the_manifest_is_refused(store):
+    """A materializer cannot write the file that commits its artifact."""
+    with pytest.raises(SaveRefused, match=r"test@1 wrote a manifest\.json"):
+        put(store, {"manifest.json": b"{}"})
+    put(store, {"deep/manifest.json": b"{}"})

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from airflow_zen import Artifact, Materializer, register_materializer
-from airflow_zen.errors import AlreadyExists, MaterializerNotFound
+from airflow_zen.errors import AlreadyExists, MaterializerDefinitionError, MaterializerNotFound, SaveRefused
 from airflow_zen.materializers import registered
 from airflow_zen.materializers.registry import default_registry
 from tests.materializers import records as r
@@ -150,6 +151,42 @@ def test_named_materializer_saves_this_value_alone(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(registry.reading([CsvMaterializer]).load(tmp_path, "own.csv@1"), frame)
     with pytest.raises(MaterializerNotFound, match=r"register_materializer.*Annotated"):
         registry.load(tmp_path, "own.csv@1")
+
+
+@pytest.mark.parametrize("found", [r.Plain, lambda value: value, Materializer])
+def test_what_is_no_materializer_is_refused_where_it_is_written(found: Any) -> None:
+    """A class that is no materializer, or has no encoding, is refused by the decorator and by the marker."""
+    with pytest.raises(MaterializerDefinitionError, match=r"subclass of airflow_zen\.Materializer"):
+        register_materializer(found)
+    with pytest.raises(MaterializerDefinitionError, match=r"subclass of airflow_zen\.Materializer"):
+        Artifact(materializer=found)
+
+
+@pytest.mark.parametrize(
+    ("declared", "remedy"),
+    [
+        ({"types": "pandas.DataFrame", "encoding": "own.csv@1"}, r"\('pandas.DataFrame',\)"),
+        ({"encoding": "own.csv"}, "'library.format@1', got 'own.csv'"),
+        ({"encoding": "own.csv@new"}, "'library.format@1', got 'own.csv@new'"),
+    ],
+)
+def test_materializer_that_cannot_work_is_refused_where_it_is_written(declared: dict[str, Any], remedy: str) -> None:
+    """Types that are one text, and an encoding without a version, are refused when the class is made."""
+    with pytest.raises(MaterializerDefinitionError, match=remedy):
+        type("Wrong", (Materializer,), declared)
+
+
+def test_materializer_may_have_nothing_to_say(tmp_path: Path) -> None:
+    """A `save` that returns nothing has an empty summary."""
+    silent = type("Silent", (PlainMaterializer,), {"save": lambda *_: None})
+    assert default_registry().save(r.Plain(3), tmp_path, by=silent).summary == {}
+
+
+def test_summary_that_is_no_json_is_refused_by_name(tmp_path: Path) -> None:
+    """A summary with a value that JSON has not is refused before anything is stored, naming who wrote it."""
+    wordy = type("Wordy", (PlainMaterializer,), {"save": lambda *_: {"rows": np.int64(3)}})
+    with pytest.raises(SaveRefused, match=r"Wordy\.save returned is not JSON: .*int64"):
+        default_registry().save(r.Plain(3), tmp_path, by=wordy)
 
 
 def test_artifact_is_a_record() -> None:

@@ -89,6 +89,8 @@ Text = TypeVar("Text", str, bytes)
         (OrderedDict(a=np.int64(1)), OrderedDict[str, int], OrderedDict(a=1)),
         (defaultdict(list, {"a": [np.int64(1)]}), defaultdict[str, list[int]], defaultdict(list, {"a": [1]})),
         (Counter({np.str_("a"): 2}), Counter[str], Counter(a=2)),
+        (np.int32(5), float | int, 5),
+        (np.float32(0.5), complex | int | float, 0.5),
         (["a"], list[int] | list[str], ["a"]),
         ({"a": "x"}, dict[str, int] | dict[str, str], {"a": "x"}),
         ([1], list[Annotated[float, "unit"]], [1.0]),
