@@ -15,13 +15,13 @@ from airflow_zen.lineage.step_run import StepRun
 def link_metrics(known: KnownRun, runs: Sequence[StepRun], models: Models) -> None:
     """Link a step's own metrics to the one model it read, or else to the one it made, and to the one table it read.
 
+    Where the DAG run handed that model on, as a step does that registers it, each of its logged models gets them.
     Done when the DAG run has ended, so that no task waits for it. Doing it again changes nothing. A
     step with several models says itself what its metrics are about, with `log_metadata`.
     """
     for run in runs:
         ref, metrics = _only_model(run), _own_metrics(known, run)
-        model_id = _id_of(ref, run, known, models) if ref and metrics else None
-        if model_id:
+        for model_id in _ids_of(ref, run, known, models) if ref and metrics else ():
             linked = [{**metric, "model_id": model_id, **only_dataset(run)} for metric in metrics]
             models.rest.post("runs/log-batch", {"run_id": known.steps[run.id]["info"]["run_id"], "metrics": linked})
 
@@ -42,5 +42,8 @@ def _own_metrics(known: KnownRun, run: StepRun) -> list[dict[str, Any]]:
     return [dict(metric) for metric in metrics if not metric["key"].startswith(("zen.", "system/", *about))]
 
 
-def _id_of(ref: ArtifactRef, run: StepRun, known: KnownRun, models: Models) -> str | None:
-    return known.models.get(ref.digest) or models.find(ref, run, known.experiment_id)
+def _ids_of(ref: ArtifactRef, run: StepRun, known: KnownRun, models: Models) -> Sequence[str]:
+    if ref.digest in known.models:
+        return known.models[ref.digest]
+    model_id = models.find(ref, run, known.experiment_id)
+    return [model_id] if model_id else []

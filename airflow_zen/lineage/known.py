@@ -19,7 +19,10 @@ _MODELS_PER_PAGE = 50
 
 @dataclass(frozen=True)
 class KnownRun:
-    """A DAG run as MLflow has it; `steps` are the runs of its steps by our id, `models` the ids of its models by digest."""
+    """A DAG run as MLflow has it: `steps` are the runs of its steps by our id, `models` the ids of its models by digest.
+
+    A step that hands a model on, to register it, makes another logged model of the same digest. The newest comes first.
+    """
 
     dag_id: str
     run_id: str
@@ -27,12 +30,13 @@ class KnownRun:
     parent: str
     artifact_uri: str
     steps: Mapping[StepRunId, Mapping[str, Any]]
-    models: Mapping[str, str]
+    models: Mapping[str, Sequence[str]]
 
     def pages(self, ui: str = "") -> Pages:
         """Give the pages; relative ones where no `ui` is named."""
         runs = {step: str(run["info"]["run_id"]) for step, run in self.steps.items()}
-        return Pages(self.experiment_id, ui, runs, self.models)
+        models = {digest: model_ids[-1] for digest, model_ids in self.models.items()}
+        return Pages(self.experiment_id, ui, runs, models)
 
     def unrecorded(self, recorded: Container[StepRunId]) -> Iterator[StepRun]:
         """Give what is known of steps that left no record, because their process died."""
@@ -87,11 +91,15 @@ def _runs(rest: MlflowRest, experiment_id: str, condition: str) -> Iterator[Mapp
     yield from rest.pages("runs/search", request, "runs")
 
 
-def _models(rest: MlflowRest, experiment_id: str, key: str) -> Mapping[str, str]:
+def _models(rest: MlflowRest, experiment_id: str, key: str) -> Mapping[str, Sequence[str]]:
     condition = f"tags.`zen.run_key` = {quoted(key)}"
     request = {"experiment_ids": [experiment_id], "filter": condition, "max_results": _MODELS_PER_PAGE}
-    infos = [model["info"] for model in rest.pages("logged-models/search", request, "models")]
-    return {tags_of(info)["zen.digest"]: str(info["model_id"]) for info in infos if "zen.digest" in tags_of(info)}
+    found: dict[str, list[str]] = {}
+    for model in rest.pages("logged-models/search", request, "models"):
+        digest = tags_of(model["info"]).get("zen.digest")
+        if digest:
+            found.setdefault(digest, []).append(str(model["info"]["model_id"]))
+    return found
 
 
 def tags_of(entity: Mapping[str, Any]) -> Mapping[str, str]:

@@ -62,6 +62,16 @@ def test_training_metrics_are_the_models_too(keep, shown, step, model):
     assert shown() == {"fit": [("loss", 0.1, None)]}
 
 
+def test_a_model_that_is_handed_on(keep, shown, step, model, ref, dag_id):
+    """The page of a registered version shows how its model was judged, though another step made it than registers it."""
+    fitted, table = model("fit"), ref(f"{dag_id}/test")
+    keep(step("fit"), outputs={"output": fitted})
+    keep(step("judge", inputs={"model": fitted, "table": table}), metrics={"auc": 0.9})
+    keep(step("register", inputs={"model": fitted}, model=f"best_{dag_id}"), outputs={"output": fitted})
+    judged = [("auc", 0.9, table.digest[:16])]
+    assert shown() == {"fit": judged, f"best_{dag_id}": judged}
+
+
 def test_a_model_of_an_earlier_dag_run(keep, shown, step, model):
     """A model that another DAG run made is found, and gets the metrics."""
     fitted = model("fit")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import SettingsError
@@ -99,7 +99,7 @@ class Publisher:
         listed = datasets(islice(inputs.values(), _MOST_INPUTS), (), {})
         if listed:
             self.rest.post("runs/log-inputs", {"run_id": known.parent, "datasets": listed})
-        for model_id in islice(known.models.values(), _MOST_INPUTS):
+        for model_id in islice(chain.from_iterable(known.models.values()), _MOST_INPUTS):
             Models(self.rest, self.transport, self.root).attach(known.parent, [model_id])
 
     def _trace(self, known: KnownRun, runs: Sequence[StepRun]) -> None:
