@@ -212,7 +212,7 @@ class ArtifactStore:
 
     def _fetch(self, key: str, file: ArtifactFile, into: Path, *, own: bool) -> None:
         def download(path: Path) -> None:
-            _verify(path, file, self.transport.download(key, path, file.hash))
+            _verify(path, file, self.transport.download(key, path, file.hash), f"{self.root}/{key}")
 
         path = into / _inside(file.path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -237,10 +237,10 @@ def _inside(path: str) -> str:
     return path
 
 
-def _verify(path: Path, file: ArtifactFile, arrived: str = "") -> None:
-    """Hold a file to its size and hash; `arrived` is its hash where that is known from its download."""
+def _verify(path: Path, file: ArtifactFile, arrived: str = "", place: str = "") -> None:
+    """Hold a file to its size and hash; `arrived` is its hash where that is known from its download, `place` its source."""
     if path.stat().st_size != file.size or (arrived or file_hash(path, file.hash)) != file.hash:
-        raise damaged(path, file)
+        raise damaged(place or path, file)
 
 
 def _verified_in_place(directory: Path, files: tuple[ArtifactFile, ...]) -> Path:
