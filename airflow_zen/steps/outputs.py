@@ -165,8 +165,8 @@ def _of(annotation: Any, function: Callable[..., Any]) -> Outputs:
     if fields:
         held = [annotation.__annotations__.get(name) for name in fields]
         return _called(fields, [_name(each, function, annotation) for each in held])
+    _refuse_each(get_args(annotation))
     if get_origin(annotation) is tuple:
-        _refuse_each(get_args(annotation))
         names = [_label(element) for element in get_args(annotation)]
         called = [_name(element, function) for element in get_args(annotation)]
         if any(names) or any(called):
@@ -202,12 +202,14 @@ class _Surroundings:
 
 
 def _refuse_each(declared: Iterable[Any]) -> None:
-    """Refuse a list to expand over among several outputs: Airflow maps over all that a task returns, or nothing."""
-    if any(is_each(held) for held in declared):
-        raise StepDefinitionError(
-            "Each marks the only output of a step: Airflow expands over what a task returns as a whole. Return the list "
-            "from a step of its own."
-        )
+    """Refuse a list to expand over inside or among others: Airflow maps over all that a task returns, or nothing."""
+    for held in declared:
+        if is_each(held):
+            raise StepDefinitionError(
+                "Each marks the only output of a step: Airflow expands over what a task returns as a whole. Return the "
+                "list from a step of its own, and an empty one in the place of None."
+            )
+        _refuse_each(get_args(held))
 
 
 def _several(names: list[str]) -> tuple[str, ...]:
@@ -252,6 +254,7 @@ class _Written:
     def read(self) -> Any:
         """Give what `_of` understands, evaluating only a plain name such as a NamedTuple's."""
         node = ast.parse(self.text.strip(), mode="eval").body
+        self._refuse_each(held for held in ast.walk(node) if held is not node)
         if isinstance(node, ast.Constant):
             return _Written(node.value, self.function).read() if isinstance(node.value, str) else node.value
         if isinstance(node, ast.Call):
@@ -273,7 +276,6 @@ class _Written:
         if evaluate(ast.unparse(node.func), self.function) is not Output:
             return object
         held = [keyword.value for keyword in node.keywords]
-        self._refuse_each(held)
         return _called(tuple(str(keyword.arg) for keyword in node.keywords), map(self._name, held))
 
     def _subscript(self, node: ast.Subscript) -> Any:
@@ -283,11 +285,10 @@ class _Written:
         if ast.unparse(node.value).rsplit(".", 1)[-1] not in {"tuple", "Tuple"}:
             return object
         elements = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        self._refuse_each(elements)
         names, called = [self._label(element) for element in elements], [self._name(element) for element in elements]
         return _called(_several(names), called) if any(names) or any(called) else object
 
-    def _refuse_each(self, elements: list[ast.expr]) -> None:
+    def _refuse_each(self, elements: Iterable[ast.AST]) -> None:
         _refuse_each(Annotated[list, Each] for element in elements if self._is_each(element))
 
     def _label(self, node: ast.expr) -> str:
@@ -302,10 +303,10 @@ class _Written:
             inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         return _name_among(self._marks(node)) or next(filter(None, map(self._name, inner)), "")
 
-    def _is_each(self, node: ast.expr) -> bool:
+    def _is_each(self, node: ast.AST) -> bool:
         return any(mark is Each or isinstance(mark, Each) for mark in self._marks(node))
 
-    def _marks(self, node: ast.expr) -> list[Any]:
+    def _marks(self, node: ast.AST) -> list[Any]:
         """Evaluate what stands beside the type in `Annotated[T, …]`, and never the type."""
         if not isinstance(node, ast.Subscript) or not isinstance(node.slice, ast.Tuple):
             return []

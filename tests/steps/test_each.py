@@ -92,3 +92,23 @@ def test_mark_among_several_outputs_is_refused():
     for function in (both, written):
         with pytest.raises(StepDefinitionError, match="the only output"):
             declared_outputs(function)
+
+
+def test_mark_inside_another_type_is_refused():
+    """A marked list that may be None, or lies in another list, is no list to expand over, which is said where it is written."""
+
+    def missing() -> Annotated[list[int], Each] | None:
+        return [1]
+
+    def inner() -> list[Annotated[list[int], Each]]:
+        return [[1]]
+
+    def written() -> "Annotated[list[int], Each] | None":
+        return [1]
+
+    def written_inside() -> "Optional[Annotated[list[Unknown], Each]]":  # noqa: F821
+        return [1]
+
+    for function in (missing, inner, written, written_inside):
+        with pytest.raises(StepDefinitionError, match="the only output.*in the place of None"):
+            declared_outputs(function)
