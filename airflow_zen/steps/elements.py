@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args, get_origin, get_type_hints
 
 from airflow_zen.errors import OutputError
+from airflow_zen.materializers.names import type_name
 from airflow_zen.steps.annotations import as_class
 
 Fit = Callable[[Any, Any, str], Any]
@@ -27,6 +28,8 @@ def fit_elements(value: Any, declared: Any, name: str, fit: Fit) -> Any:
     origin, arguments = get_origin(declared), get_args(declared)
     if not arguments and declared not in (tuple[()], typing.Tuple[()]):  # noqa: UP006 - that is another object
         return value
+    if isinstance(origin, type) and type_name(origin) == "numpy.ndarray":
+        return _of_dtype(value, arguments[-1], name)
     if origin is tuple and isinstance(value, tuple):
         return _fitted(value, _of_tuple(value, declared, name), name, fit)
     if origin is Counter and type(value) is Counter:
@@ -35,6 +38,16 @@ def fit_elements(value: Any, declared: Any, name: str, fit: Fit) -> Any:
         return _fitted_mapping(value, arguments[0], arguments[1], name, fit)
     if type(value) in _OF_ONE and len(arguments) == 1:
         return _fitted(value, arguments * len(value), name, fit)
+    return value
+
+
+def _of_dtype(value: Any, dtype: Any, name: str) -> Any:
+    """Give an array as declared by `NDArray[np.float64]`; what is no class of NumPy's says nothing of it."""
+    wanted: Any = next(iter(get_args(dtype)), None)
+    if getattr(wanted, "__module__", "") == "numpy" and not issubclass(value.dtype.type, wanted):
+        raise OutputError(
+            f"output '{name}' is declared an array of {type_name(wanted)}, but the function returned one of {value.dtype}."
+        )
     return value
 
 

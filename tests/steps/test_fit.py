@@ -18,6 +18,7 @@ from typing import (
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 from airflow_zen.errors import OutputError
 from airflow_zen.steps.fit import fit
@@ -148,6 +149,9 @@ def test_fits(value, declared, expected):
         (Counter([1]), Counter[str]),
         ([1j], list[int] | list[str]),
         (["a"], list[Annotated[int, "unit"]]),
+        (np.zeros(2, int), NDArray[np.float64]),
+        (np.zeros(2), NDArray[np.integer]),
+        ([np.zeros(2)], list[NDArray[np.float32]]),
         ({}, Sizes),
         ({"rows": "a"}, Sizes),
         ({"rows": 1, "more": 1}, Sizes),
@@ -196,3 +200,21 @@ def test_fitting_containers_are_not_copied():
     assert fit(value, list[list[int]], "output") is value
     table = {"a": [0.5]}
     assert fit(table, dict[str, list[float]], "output") is table
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.float64, np.floating, np.generic, float, int, Any, TypeVar("Number", bound=np.generic)]
+)
+def test_array_of_its_dtype_fits(dtype):
+    """An array fits its dtype and the kinds above it; what NumPy has no class for is not checked."""
+    array = np.zeros(2)
+    assert fit(array, NDArray[dtype], "output") is array
+    assert fit(None, NDArray[dtype] | None, "output") is None
+
+
+def test_array_of_another_dtype_is_named():
+    """The error names the output, the declared dtype and the one that came."""
+    with pytest.raises(
+        OutputError, match=r"'output\[0\]' is declared an array of numpy.float64, .* returned one of int8"
+    ):
+        fit([np.zeros(1, "int8")], list[NDArray[np.float64]], "output")
