@@ -7,6 +7,7 @@ from uuid import UUID
 
 from airflow.models.dag_version import DagVersion
 from airflow.models.dagrun import DagRun
+from airflow.models.log import Log
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
 from sqlalchemy.orm import Session
@@ -21,8 +22,8 @@ from airflow_zen.stack import Stack
 def unheard_ends(stack: Stack, recorder: MlflowRecorder) -> Iterator[EndedDagRun]:
     """Give the ends of DAG runs that MLflow shows as running; those that were deleted in Airflow end as KILLED, now.
 
-    Runs that left nothing in this stack's store, or began with a DAG's version that this Airflow's database does not
-    have, are another deployment's. Raises `LineageError` when MLflow is away or refuses.
+    Runs that left nothing in this stack's store, or of which this Airflow's database has neither the DAG's version nor a
+    word in its audit log, are another deployment's. Raises `LineageError` when MLflow is away or refuses.
     """
     for run in [*open_dag_runs(recorder.rest)]:
         if stack.records.knows(run.dag_id, run.run_id):
@@ -42,5 +43,10 @@ def _end(opened: OpenDagRun, stack: Stack) -> Iterator[EndedDagRun]:
 
 
 def _is_ours(opened: OpenDagRun, session: Session) -> bool:
-    """Tell whether a DAG run is of this Airflow: versions of DAGs stay when their runs are deleted."""
-    return not opened.dag_version or session.get(DagVersion, UUID(opened.dag_version)) is not None
+    """Tell whether a DAG run is of this Airflow.
+
+    Versions of DAGs stay when their runs are deleted; the audit log stays when DAGs are.
+    """
+    if not opened.dag_version or session.get(DagVersion, UUID(opened.dag_version)):
+        return True
+    return session.query(Log).filter_by(dag_id=opened.dag_id, run_id=opened.run_id).first() is not None

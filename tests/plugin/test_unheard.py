@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 
 import pytest
+from airflow.api.common.delete_dag import delete_dag
 from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
 
@@ -28,6 +29,14 @@ def test_a_dag_run_was_deleted(unheard):
     """A DAG run that was deleted in Airflow ends as KILLED, as nobody will say otherwise any more."""
     ended, shown = unheard()
     _delete(ended)
+    assert follow_up(open_stack(), [], catch_up=True)
+    assert shown() == {"dag_run": "KILLED", "step": "FINISHED"}
+
+
+def test_a_dag_was_deleted(unheard):
+    """A DAG run whose whole DAG was deleted in Airflow ends as KILLED too."""
+    ended, shown = unheard()
+    delete_dag(ended.dag_id)
     assert follow_up(open_stack(), [], catch_up=True)
     assert shown() == {"dag_run": "KILLED", "step": "FINISHED"}
 
