@@ -7,7 +7,7 @@ import pytest
 from airflow_zen.cli import lineage
 from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
 from airflow_zen.settings import open_stack
-from tests.servers.mlflow_server import mlflow_server
+from tests.servers.mlflow_server import mlflow_away
 
 RUN = StepRun(StepRunId("late", "r1", "train"), state=StepState.FINISHED, started=1_000.0, ended=1_001.0)
 
@@ -24,11 +24,11 @@ def test_sync_without_mlflow_names_the_setting(root):
         lineage.sync(Namespace(stack=None, verbose=False))
 
 
+@pytest.mark.slow
 def test_sync_delivers_what_mlflow_missed(root, airflow_db, monkeypatch, capsys):
     """A step that ran while MLflow was away succeeds, and reaches MLflow by one command once it is back."""
-    with mlflow_server(root / "mlflow") as server:
+    with mlflow_away(root / "mlflow") as server:
         monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
-        server.stop()
         stack = open_stack()
         opened = stack.lineage.start(RUN)
         stack.records.put(RUN, stack.lineage.finish(RUN, opened))

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from airflow_zen.settings import open_stack
-from tests.servers.mlflow_server import mlflow_server
+from tests.servers.mlflow_server import mlflow_away
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -67,10 +67,9 @@ def until(reached):
 
 def test_the_next_dag_test_delivers_what_is_owed(script, tmp_path, monkeypatch):
     """A `dag.test()` without MLflow succeeds; the next one with it delivers both, closed and drawn, and asks nobody."""
-    with mlflow_server(tmp_path / "mlflow") as server:
+    with mlflow_away(tmp_path / "mlflow") as server:
         monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
         records = open_stack().records
-        server.stop()
         script()
         # Its follow-up goes on where a busy machine takes longer than `dag.test()` waits for it.
         until(lambda: len([*records.undelivered(), *records.ended()]) == 2)

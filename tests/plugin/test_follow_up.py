@@ -16,7 +16,7 @@ from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
 from airflow_zen.plugin.follow_up import follow_up, follow_up_everywhere
 from airflow_zen.plugin.follower import OWED, Follower
 from airflow_zen.settings import Settings, open_stack
-from tests.servers.mlflow_server import mlflow_server
+from tests.servers.mlflow_server import mlflow_away, mlflow_server
 from tests.servers.process import free_port
 
 END = EndedDagRun("d", "r", StepState.FINISHED, 9.0)
@@ -61,6 +61,7 @@ def test_more_steps_than_one_delivery_takes(root, tmp_path, monkeypatch):
 
 
 @pytest.mark.server
+@pytest.mark.slow
 def test_the_first_try_after_mlflow_is_back(airflow_db, root, tmp_path, monkeypatch):
     """Nobody asks for it: the first process that the follower starts after MLflow's return delivers all that is owed."""
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
@@ -71,11 +72,10 @@ def test_the_first_try_after_mlflow_is_back(airflow_db, root, tmp_path, monkeypa
         "import sys; from airflow_zen.plugin.follow_up import main; code = main(); "
         f"open({str(exits)!r}, 'a').write(f'{{code}} '); sys.exit(code)"
     )
-    with mlflow_server(tmp_path / "mlflow") as server:
+    with mlflow_away(tmp_path / "mlflow") as server:
         monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
         stack = open_stack()
         _owe_three(stack)
-        server.stop()
         follower = Follower([sys.executable, "-c", process], retry=2.0)
         follower.follow(END)
         _until(exits.exists)

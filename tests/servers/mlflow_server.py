@@ -109,7 +109,20 @@ def mlflow_server(
     backend: a database URL; a new SQLite file in `directory` by default. options: more of the server's command line.
     tls: paths of a certificate and its key.
     """
+    return _server(directory, port, backend, options, tls).start()
+
+
+def mlflow_away(directory: Path) -> MlflowServer:
+    """Give the address of a server that is away, until its `start` brings it."""
+    return _server(directory)
+
+
+def _server(
+    directory: Path,
+    port: int | None = None,
+    backend: str | None = None,
+    options: Sequence[str] = (),
+    tls: tuple[str, str] | None = None,
+) -> MlflowServer:
     directory.mkdir(parents=True, exist_ok=True)
-    return MlflowServer(
-        directory, port or free_port(), backend or f"sqlite:///{directory}/mlflow.db", options, tls
-    ).start()
+    return MlflowServer(directory, port or free_port(), backend or f"sqlite:///{directory}/mlflow.db", options, tls)
