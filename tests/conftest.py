@@ -27,9 +27,14 @@ from tests.servers.s3 import S3Server
 
 AIRFLOW_HOME = tempfile.mkdtemp(prefix="zen-airflow-")
 
+# The files of its tests begin so.
+_DEPLOYMENT = "tests/integration/test_real_airflow"
 
-def pytest_configure() -> None:
+
+def pytest_configure(config: pytest.Config) -> None:
     """Cut the session off from the machine's own settings, before anything imports Airflow."""
+    # Our order, and not xdist's: it takes the files with the fewest tests for the shortest.
+    config.option.loadscopereorder = False
     for name in [name for name in os.environ if name.startswith(("AIRFLOW_", "AWS_", "MLFLOW_"))]:
         del os.environ[name]
     os.environ |= {
@@ -53,10 +58,24 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse a test whose promise is not written down."""
+    """Refuse a test whose promise is not written down; begin with the files that take long, so that none is the last."""
     silent = sorted({item.nodeid.split("[")[0] for item in items if not getattr(item, "obj", item).__doc__})
     if silent:
         raise pytest.UsageError("These tests have no docstring that says what they promise:\n  " + "\n  ".join(silent))
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give the files that look at one deployment to one worker, so that it is started once."""
+    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
+
+    class TogetherScheduling(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return _DEPLOYMENT if nodeid.startswith(_DEPLOYMENT) else super()._split_scope(nodeid)
+
+    return TogetherScheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_unconfigure() -> None:

@@ -29,6 +29,7 @@ def served(layout):
     return running(local_s3.command(layout), log=log, answers=lambda: local_s3.ready(layout), environment=settings)
 
 
+@pytest.mark.slow
 def test_is_a_sound_store(layout, monkeypatch):
     """What parts are told of the store is enough to use it; whether a second writer is refused is known of each server."""
     for name, value in local_s3.settings(layout).items():

@@ -16,7 +16,7 @@ from airflow_zen.cli.local_stack import down, main, status, up
 from airflow_zen.cli.processes import marked
 from airflow_zen.cli.stack_state import StackError
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 DAG = """
 from airflow.sdk import dag, task

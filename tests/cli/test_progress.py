@@ -68,6 +68,7 @@ def piped(*words):
 
 @pytest.mark.airflow
 @pytest.mark.server
+@pytest.mark.slow
 def test_sync_counts_step_runs_on_a_terminal_only(tmp_path, monkeypatch, airflow_db, on_a_terminal):
     """`lineage sync` counts the step runs that it delivered, of those owed; in a pipe there is its result and no more."""
 

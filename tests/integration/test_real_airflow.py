@@ -18,7 +18,7 @@ from airflow_zen.cli.airflow_api import DagRun
 from airflow_zen.cli.web import call
 from tests.servers.mlflow_server import tracked_at
 
-pytestmark = [pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")

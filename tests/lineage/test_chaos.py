@@ -81,6 +81,7 @@ def whole(client):
     return look
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", list(Failure))
 def test_a_server_that_dies_at_any_request(proxy, new_recorder, records, live, whole, client, dag_id, failure):
     """The server dies before or after the n-th request, or loses one answer, for every n: all is whole in the end."""
