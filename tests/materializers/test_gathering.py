@@ -15,6 +15,7 @@ import pytest
 
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.arrow import parquet
+from airflow_zen.materializers.pandas import saving
 from tests.materializers.pandas_values import ROWS
 from tests.materializers.round_trip import REGISTRY, new
 from tests.materializers.sameness import assert_same
@@ -34,6 +35,8 @@ print(pyarrow.default_memory_pool().max_memory() + tracemalloc.get_traced_memory
 @pytest.mark.parametrize("value", ROWS.values(), ids=ROWS.keys())
 def test_value_comes_back_exactly_from_many_groups(value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a column holds, it is the same when its rows lie in groups of their own."""
+    # Whoever is imported later would keep it.
+    assert saving.rows_in_a_group is parquet.rows_in_a_group
     monkeypatch.setattr(parquet, "rows_in_a_group", lambda schema: 1)
     saved = REGISTRY.save(value, tmp_path)
     assert_same(value, REGISTRY.load(tmp_path, saved.encoding))

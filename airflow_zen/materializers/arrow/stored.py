@@ -60,10 +60,12 @@ class StoredTable:
         if not self.file.num_row_groups:
             yield self.read(names)
         for group in range(self.file.num_row_groups):
-            table = self.file.read_row_group(group, columns=list(names) or None)
+            table = self._picked(self.file.read_row_group(group, columns=list(names) or None), names)
             if isinstance(self.opened, ArrivingFile):
                 self.opened.let_go(self._end(group))
-            yield self._picked(table, names)
+            yield table
+            # The next one takes the place of this one in memory, which is new to the process only once.
+            del table
 
     def _end(self, group: int) -> int:
         """Give the first byte after a row group."""

@@ -46,6 +46,8 @@ class Gathered:
                 for at, piece in _placed(part[name], self._filled):
                     room.fill(piece, at)
             self._filled += part.num_rows
+            # Let go of before the next is read, which takes its place in memory.
+            del part
         if self.rows > MOST_ROWS_IN_A_GROUP:
             # Arrow would keep what is gone for row groups of its own, and none are coming.
             pa.default_memory_pool().release_unused()
