@@ -122,6 +122,7 @@ def write_parquet(table: Any, target: Any) -> None:
         use_dictionary=["s"],
         column_encoding={"i": "DELTA_BINARY_PACKED"},
         row_group_size=1 << 18,
+        max_rows_per_page=1 << 18,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from threading import Condition, Thread
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from airflow_zen.artifacts.hashing import FileHash
 from airflow_zen.artifacts.positioned import PositionedFile
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 # How far the thread may be ahead of what the reader has let go: more is not faster, and is memory that must be made anew.
 _AHEAD = 12 * 1024 * 1024
-_FRONT = 8
 
 
 class ArrivingFile(PositionedFile):
@@ -30,8 +29,8 @@ class ArrivingFile(PositionedFile):
     than the reader has not `let_go` of. What is made of the bytes may be used when `with` has ended: it raises
     `ArtifactCorrupt` where they are damaged, also in place of the error that a reader met in damaged bytes.
 
-    Readers of tables look at the end of a file first: until one reads from the front, what is not here yet
-    is fetched by a request of its own.
+    Readers of tables look at the end of a file first: until one says that it will `follow` the bytes from the front,
+    what is not here yet is fetched by a request of its own.
     """
 
     def __init__(self, transport: Transport, key: str, pieces: Iterator[memoryview], file: ArtifactFile) -> None:
@@ -61,15 +60,30 @@ class ArrivingFile(PositionedFile):
                 self._held.clear()
                 self._changed.notify_all()
 
+    def follow(self) -> None:
+        """Wait for bytes from now on, instead of asking for them apart."""
+        self._following = True
+
     def read(self, size: int = -1) -> bytes:
         """Give bytes from the position, once they are here; they must not have been let go."""
         begin, end = self._at, self._until(size)
         if end <= begin:
             return b""
-        self._following |= begin < _FRONT
-        found = self._received(begin, end) if self._following else self._fetched(begin, end)
+        found = b"".join(self._received(begin, end)) if self._following else self._fetched(begin, end)
         self._at = end
         return found
+
+    def readinto(self, buffer: Any) -> int:
+        """Copy bytes to where they are wanted, straight from where they arrived."""
+        begin, end = self._at, self._until(len(buffer))
+        if not self._following or end <= begin:
+            return super().readinto(buffer)
+        filled = 0
+        for part in self._received(begin, end):
+            buffer[filled : filled + len(part)] = part
+            filled += len(part)
+        self._at = end
+        return filled
 
     def let_go(self, end: int) -> None:
         """Forget the bytes before `end`, but for those that were fetched apart and are still to be compared."""
@@ -86,13 +100,13 @@ class ArrivingFile(PositionedFile):
     def _fetched(self, begin: int, end: int) -> bytes:
         with self._changed:
             if self._arrived >= end:
-                return self._joined(begin, end)
+                return b"".join(self._parts(begin, end))
             # Noted before the request, so that the thread's bytes of that place stay.
             self._tails.setdefault(begin, b"")
         found = self._tails[begin] = self._transport.read_range(self._key, begin, end)
         return found
 
-    def _received(self, begin: int, end: int) -> bytes:
+    def _received(self, begin: int, end: int) -> list[memoryview]:
         with self._changed:
             self._wanted = max(self._wanted, end)
             self._changed.notify_all()
@@ -100,16 +114,15 @@ class ArrivingFile(PositionedFile):
             self._check()
             if begin < self._begin or self._arrived < end:
                 raise damaged(self._key, self._file)
-            return self._joined(begin, end)
+            return self._parts(begin, end)
 
-    def _joined(self, begin: int, end: int) -> bytes:
-        """Join what is held of some bytes."""
+    def _parts(self, begin: int, end: int) -> list[memoryview]:
+        """Give some bytes as they arrived."""
         starts = list(accumulate(map(len, self._held), initial=self._begin))
         first, last = bisect_right(starts, begin) - 1, bisect_right(starts, end - 1)
-        parts = [
+        return [
             self._held[number][max(0, begin - starts[number]) : end - starts[number]] for number in range(first, last)
         ]
-        return b"".join(parts)
 
     def _receive(self) -> None:
         # Kept nowhere else, so that what gives the pieces is closed when the thread ends.
@@ -145,7 +158,7 @@ class ArrivingFile(PositionedFile):
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._ended)
             self._check()
-            differ = any(self._joined(at, at + len(tail)) != tail for at, tail in self._tails.items())
+            differ = any(b"".join(self._parts(at, at + len(tail))) != tail for at, tail in self._tails.items())
         if differ or self._arrived != self._size or self._hash.text != self._file.hash:
             raise damaged(self._key, self._file) from met
 

@@ -45,6 +45,7 @@ def test_reading_on_gives_the_bytes(size, steps, tail_first):
             file.seek(-100, os.SEEK_END)
             assert file.read() == data[-100:]
             file.seek(0)
+        file.follow()
         read = b""
         while found := file.read(steps[file.tell() % len(steps)]):
             read += found
@@ -62,6 +63,7 @@ def test_servers_give_the_bytes(server, request):
         file.seek(-8, os.SEEK_END)
         assert file.read(8) == DATA[-8:]
         file.seek(0)
+        file.follow()
         assert b"".join(iter(lambda: file.read(300_000), b"")) == DATA
 
 
@@ -81,6 +83,7 @@ def test_damaged_bytes_give_nothing(damaged):
             pytest.raises(ArtifactCorrupt, match=r"table.parquet differs.*run the step"),
             arriving(damaged, described(DATA), cut(damaged, 65_536)) as file,
         ):
+            file.follow()
             file.read(wanted)
 
 
@@ -98,6 +101,7 @@ def test_an_end_that_was_fetched_apart_is_held_to_the_rest():
         assert file.read() == other[-100:]
         held.set()
         file.seek(0)
+        file.follow()
         while file.read(100_000):
             file.let_go(file.tell())
 
@@ -120,6 +124,7 @@ def test_a_store_that_fails_fails_the_reader():
 
     for wanted in (100, 2000):
         with pytest.raises(ArtifactNotFound, match="gone"), arriving(DATA, described(DATA), pieces()) as file:
+            file.follow()
             file.read(wanted)
 
 
@@ -134,6 +139,7 @@ def test_no_more_arrives_than_is_wanted_soon():
 
     whole = bytes(100 * len(piece))
     with arriving(whole, described(whole), pieces()) as file:
+        file.follow()
         file.read(10)
         while len(come) * len(piece) <= _AHEAD:
             time.sleep(0.01)
@@ -157,6 +163,7 @@ def test_an_interrupted_reader_does_not_wait_for_the_rest():
 
     endless = ArtifactFile("table.parquet", 1 << 40, "ab" * 32)
     with pytest.raises(StepInterrupted), arriving(b"", endless, pieces()) as file:
+        file.follow()
         file.read(10)
         raise StepInterrupted
     assert gone.wait(60)

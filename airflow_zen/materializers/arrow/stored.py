@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from io import RawIOBase
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,11 +20,24 @@ from airflow_zen.artifacts.source import ArtifactSource, RangeFile
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.arrow.exact import as_written, written_schema
 from airflow_zen.materializers.arrow.parquet import FILE_NAME, NOTE
+from airflow_zen.materializers.arrow.plain import PlainColumn
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # What parquet puts before a text.
 _TEXT = 4
 
 _PLAIN = frozenset({"string", "masked", "arrow", "datetimetz"})
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a table from `at` on: columns that were copied to their place already, and all others."""
+
+    at: int
+    others: pa.Table
+    copied: frozenset[str] = frozenset()
 
 
 class StoredTable:
@@ -57,15 +74,56 @@ class StoredTable:
 
     def batches(self, names: Sequence[str] = ()) -> Iterator[pa.Table]:
         """Read row group by row group; at least one batch, if need be an empty one."""
+        for rows in self.into({}, names):
+            yield rows.others
+
+    def into(self, places: Mapping[str, np.ndarray[Any, Any]], names: Sequence[str] = ()) -> Iterator[Rows]:
+        """Read row group by row group, and copy to `places` the columns that lie in the file as they do in memory.
+
+        A place has room for all rows of its column, in the dtype that it has for pandas. What a row group has of
+        a column that could not be copied is among its others.
+        """
         if not self.file.num_row_groups:
-            yield self.read(names)
-        for group in range(self.file.num_row_groups):
-            table = self._picked(self.file.read_row_group(group, columns=list(names) or None), names)
-            if isinstance(self.opened, ArrivingFile):
-                self.opened.let_go(self._end(group))
-            yield table
-            # The next one takes the place of this one in memory, which is new to the process only once.
-            del table
+            yield Rows(0, self.read(names))
+        at = 0
+        with self._bytes() as file:
+            for group in range(self.file.num_row_groups):
+                end = at + self.file.metadata.row_group(group).num_rows
+                copied = {name for name, to in places.items() if file and self._copied(file, group, name, to[at:end])}
+                rest = [name for name in names or self.schema.names if name not in copied] if copied else list(names)
+                found = self.file.read_row_group(group, columns=rest if rest or copied else None)
+                if isinstance(self.opened, ArrivingFile):
+                    self.opened.let_go(self._end(group))
+                others = self._picked(found, rest)
+                del found
+                yield Rows(at, others, frozenset(copied))
+                # The next one takes the place of this one in memory, which is new to the process only once.
+                del others
+                at = end
+
+    def _bytes(self) -> AbstractContextManager[RawIOBase | None]:
+        """Open the bytes to copy from; None where that would be a request for each page."""
+        if isinstance(self.opened, Path):
+            return self.opened.open("rb", buffering=0)
+        if isinstance(self.opened, ArrivingFile):
+            self.opened.follow()
+            return nullcontext(self.opened)
+        return nullcontext()
+
+    def _copied(self, file: RawIOBase, group: int, name: str, to: np.ndarray[Any, Any]) -> bool:
+        """Copy a row group's part of a column, where it lies there as in memory."""
+        position = self._positions.get(name)
+        if position is None or self.read_schema.field(name).type != self.schema.field(name).type:
+            return False
+        column = PlainColumn.of(self.file.metadata, group, position)
+        return column is not None and (column.width, column.rows) == (to.itemsize, len(to)) and column.copy(file, to)
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        """Give the place among the leaves of the columns that are one themselves, and the only one of their name."""
+        names = self.schema.names
+        leaves = {leaf.path: at for at, leaf in enumerate(map(self.file.schema.column, range(len(self.file.schema))))}
+        return {name: leaves[name] for name in names if name in leaves and "." not in name and names.count(name) == 1}
 
     def _end(self, group: int) -> int:
         """Give the first byte after a row group."""

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_zen.materializers.arrow.parquet import MOST_ROWS_IN_A_GROUP
+from airflow_zen.materializers.arrow.stored import Rows
 from airflow_zen.materializers.pandas.plain import numbers, numpy_dtype, plain_room
 from airflow_zen.materializers.pandas.rooms import Room
 
@@ -20,7 +21,7 @@ _UNCOPIED: dict[str, Any] = {} if int(pd.__version__.partition(".")[0]) >= 3 els
 
 
 class Gathered:
-    """Copy each part to its place in a frame made beforehand.
+    """Bring each part to its place in a frame made beforehand.
 
     So a frame needs one row group beside itself: a table that is converted as a whole is in memory twice. Neighbours
     of one NumPy dtype share an array.
@@ -29,7 +30,6 @@ class Gathered:
     def __init__(self, schema: pa.Schema, rows: int, rooms: Mapping[str, Room]) -> None:
         """Make room for `rows`; `rooms` are those of columns that are more than their Arrow type says."""
         self.rows = rows
-        self._filled = 0
         dtypes = {field.name: "" if field.name in rooms else numpy_dtype(field.type) for field in schema}
         runs = [(dtype, tuple(names)) for dtype, names in groupby(dtypes, dtypes.__getitem__)]
         self._runs = [_Block(names, np.empty((len(names), rows), dtype)) if dtype else names for dtype, names in runs]
@@ -37,15 +37,19 @@ class Gathered:
         apart = [field for field in schema if not dtypes[field.name]]
         self._rooms = {field.name: rooms.get(field.name) or plain_room(field.type, rows) for field in apart}
 
-    def add(self, parts: Iterable[pa.Table]) -> Gathered:
-        """Take the rows below one another."""
+    @property
+    def places(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Give the arrays of columns whose values may be copied there by whoever reads them."""
+        return {name: row for block in self._blocks for name, row in zip(block.names, block.values, strict=True)}
+
+    def add(self, parts: Iterable[Rows]) -> Gathered:
+        """Take what was not copied to its place already; the rows come in order."""
         for part in parts:
             for block in self._blocks:
-                block.fill(part, self._filled)
+                block.fill(part)
             for name, room in self._rooms.items():
-                for at, piece in _placed(part[name], self._filled):
+                for at, piece in _placed(part.others[name], part.at):
                     room.fill(piece, at)
-            self._filled += part.num_rows
             # Let go of before the next is read, which takes its place in memory.
             del part
         if self.rows > MOST_ROWS_IN_A_GROUP:
@@ -77,9 +81,9 @@ class _Block:
     names: tuple[str, ...]
     values: np.ndarray[Any, Any]
 
-    def fill(self, part: pa.Table, at: int) -> None:
+    def fill(self, part: Rows) -> None:
         for name, row in zip(self.names, self.values, strict=True):
-            for to, piece in _placed(part[name], at):
+            for to, piece in () if name in part.copied else _placed(part.others[name], part.at):
                 row[to : to + len(piece)] = numbers(piece, f"Column {name!r}")
 
     def frame(self) -> pd.DataFrame:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from airflow_zen.artifacts.arriving import ArrivingFile
 from airflow_zen.materializers.arrow.parquet import FILE_NAME
-from airflow_zen.materializers.arrow.stored import StoredTable
+from airflow_zen.materializers.arrow.stored import Rows, StoredTable
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.pandas.axes import index_rooms, restored_index
 from airflow_zen.materializers.pandas.columns import room_for
 from airflow_zen.materializers.pandas.gathering import Gathered
 from airflow_zen.materializers.pandas.stored import Note
 from airflow_zen.materializers.tree import tree_value
+
+Places = Mapping[str, np.ndarray[Any, Any]]
 
 
 def load(materializer: Materializer, directory: Path) -> Any:
@@ -33,7 +36,7 @@ def load_arriving(materializer: Materializer, file: ArrivingFile) -> Any:
 
 def _value(materializer: Materializer, stored: StoredTable, directory: Path | None = None) -> Any:
     note: Note = tree_value(materializer, stored.note, directory) if stored.note else {}
-    gathered = gather(stored.batches(), stored.schema, stored.rows, note)
+    gathered = gather(stored.into, stored.schema, stored.rows, note)
     index = index_of(gathered, note)
     if note.get("kind") == "index":
         return index
@@ -49,11 +52,12 @@ def load_view(materializer: Materializer, directory: Path, encoding: str, wanted
     return frame.iloc[:, 0] if wanted is pd.Series and frame.shape[1] == 1 else frame
 
 
-def gather(parts: Iterable[pa.Table], schema: pa.Schema, rows: int, note: Note) -> Gathered:
-    """Gather the columns that a schema names, as a table's note describes them."""
+def gather(read: Callable[[Places], Iterable[Rows]], schema: pa.Schema, rows: int, note: Note) -> Gathered:
+    """Gather the columns that a schema names, as a table's note describes them; `read` may copy some to their places."""
     dtypes = note.get("dtypes", {})
     rooms = {name: room_for(schema.field(name).type, dtypes[name], rows) for name in schema.names if name in dtypes}
-    return Gathered(schema, rows, rooms | index_rooms(note.get("index", {}), schema, rows)).add(parts)
+    gathered = Gathered(schema, rows, rooms | index_rooms(note.get("index", {}), schema, rows))
+    return gathered.add(read(gathered.places))
 
 
 def index_of(gathered: Gathered, note: Note) -> pd.Index:

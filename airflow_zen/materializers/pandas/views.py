@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from airflow_zen.artifacts.source import ArtifactSource
 from airflow_zen.errors import ArtifactRefused
-from airflow_zen.materializers.arrow.stored import StoredTable, check_columns
+from airflow_zen.materializers.arrow.stored import Rows, StoredTable, check_columns
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.pandas.gathering import Gathered
 from airflow_zen.materializers.pandas.loading import gather, index_of, labelled
@@ -33,8 +34,11 @@ def load_view(materializer: Materializer, source: ArtifactSource, encoding: str,
     schema = stored.schema_of(names)
     if view.batches:
         tables = _placed(stored.batches(names))
-        return (_value([table], schema, table.num_rows, note, at, view) for at, table in tables)
-    return _shown([_value(stored.batches(names), schema, stored.rows, note, 0, view)], view)
+        return (
+            _value(lambda _, table=table: [Rows(0, table)], schema, table.num_rows, note, at, view)
+            for at, table in tables
+        )
+    return _shown([_value(partial(stored.into, names=names), schema, stored.rows, note, 0, view)], view)
 
 
 def _shown(parts: Iterable[Any], view: View) -> Any:
@@ -81,8 +85,8 @@ def _places(labels: Iterable[Any], view: View) -> list[int]:
     return [place for name in view.columns for place, label in enumerate(held) if label == name]
 
 
-def _value(parts: Iterable[pa.Table], schema: pa.Schema, rows: int, note: Note, at: int, view: View) -> Any:
-    gathered = gather(parts, schema, rows, note)
+def _value(read: Any, schema: pa.Schema, rows: int, note: Note, at: int, view: View) -> Any:
+    gathered = gather(read, schema, rows, note)
     index = _index(gathered, note, at)
     frame = gathered.frame()
     frame.index = index
