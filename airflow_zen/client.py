@@ -21,6 +21,7 @@ from airflow_zen.errors import MetadataError
 from airflow_zen.registration import register
 from airflow_zen.settings import Settings, open_stack, tracking_server
 from airflow_zen.stack import Stack
+from airflow_zen.steps.loading import load_as
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.relatives import Relatives
@@ -72,9 +73,9 @@ class NamedArtifact:
     def load(self, as_type: Any = None) -> Any:
         """Give its value, verified; `as_type` asks for another view, such as `pathlib.Path` or `polars.DataFrame`.
 
-        Raises `ArtifactNotFound`, `ArtifactCorrupt`.
+        Raises `InputError` where it is no `as_type`, `ArtifactNotFound`, `ArtifactCorrupt`.
         """
-        return self.stack.load(self.ref, self._directory(), as_type)
+        return load_as(self.stack, self.ref, self._directory(), as_type)
 
     @cached_property
     def summary(self) -> Mapping[str, Any]:

@@ -15,8 +15,16 @@ class StepDefinitionError(ZenError, TypeError):
     """A step is declared in a way that cannot work."""
 
 
-class OutputError(ZenError, TypeError):
+class Misfit(ZenError, TypeError):
+    """A value is of another type than the declared one."""
+
+
+class OutputError(Misfit):
     """A step returned something other than what it declares."""
+
+
+class InputError(Misfit):
+    """An artifact holds something other than the type that it is asked for as."""
 
 
 class MaterializerNotFound(ZenError, TypeError):

@@ -12,6 +12,7 @@ from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.owners import owner_of
 from airflow_zen.settings import Settings, open_stack
+from airflow_zen.steps.loading import load_as
 
 if TYPE_CHECKING:
     from airflow_zen.pruning.report import PruneReport
@@ -32,7 +33,7 @@ def load(ref: ArtifactRef | Mapping[str, Any], as_type: Any = None, stack: str |
 
     `as_type` asks for another view, such as `pathlib.Path` or `polars.DataFrame`. `stack` names the stack
     it lies in, else the active one is meant. Raises `ArtifactRefused` for what is no ref of its artifact
-    root, `ArtifactNotFound`, `ArtifactCorrupt`.
+    root, `InputError` where it is no `as_type`, `ArtifactNotFound`, `ArtifactCorrupt`.
     """
     settings = Settings.read(stack)
     if not isinstance(ref, ArtifactRef) and not AskedVersion.is_wire(ref):
@@ -44,7 +45,7 @@ def load(ref: ArtifactRef | Mapping[str, Any], as_type: Any = None, stack: str |
     # A loaded value may map its files into memory, so they live as long as the process.
     directory = opened.store.lend()
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    return opened.load(ref, directory, as_type)
+    return load_as(opened, ref, directory, as_type)
 
 
 def save(value: Any, name: str = "", stack: str | None = None) -> ArtifactRef:

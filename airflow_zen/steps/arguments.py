@@ -19,6 +19,7 @@ from airflow_zen.artifacts.names import ArtifactNames
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.materializers.declared import element_type
 from airflow_zen.stack import Stack
+from airflow_zen.steps.loading import load_as
 
 _TEXT_LIMIT = 500
 
@@ -107,10 +108,15 @@ class Arguments:
         return found
 
     def load(self, stack: Stack, types: Mapping[str, Any], scratch: Path) -> inspect.BoundArguments:
-        """Put values in the place of refs, loaded concurrently, each as its declared type."""
+        """Put values in the place of refs, loaded concurrently, each as its declared type; raises `InputError` for another."""
         wanted = self.wanted(types)
+
+        def load(ref: ArtifactRef, path: str) -> Any:
+            into = Path(tempfile.mkdtemp(prefix=f"{ref.digest[:12]}-", dir=scratch))
+            return load_as(stack, ref, into, wanted[path], f"parameter {path!r}")
+
         with ThreadPoolExecutor(8) as pool:
-            loading = {path: pool.submit(_load, ref, wanted[path], stack, scratch) for path, ref in self.inputs.items()}
+            loading = {path: pool.submit(load, ref, path) for path, ref in self.inputs.items()}
             loaded = {path: future.result() for path, future in loading.items()}
         arguments = {
             name: _replace(value, lambda _, path: loaded[path], name) for name, value in self.bound.arguments.items()
@@ -214,7 +220,3 @@ def _step_to(key: Any) -> str:
 def _is_lazy_sequence(value: Any) -> bool:
     """Recognise what Airflow hands over for mapped upstream tasks."""
     return isinstance(value, Sequence) and type(value).__module__.startswith("airflow.")
-
-
-def _load(ref: ArtifactRef, wanted: Any, stack: Stack, scratch: Path) -> Any:
-    return stack.load(ref, Path(tempfile.mkdtemp(prefix=f"{ref.digest[:12]}-", dir=scratch)), wanted)

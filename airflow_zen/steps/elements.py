@@ -1,4 +1,4 @@
-"""Hold the elements of a returned container against the types its annotation gives them."""
+"""Hold the elements of a container against the types its annotation gives them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args, get_origin, get_type_hints
 
-from airflow_zen.errors import OutputError
 from airflow_zen.materializers.names import type_name
 from airflow_zen.steps.annotations import as_class
+from airflow_zen.steps.place import Place, class_name
 
-Fit = Callable[[Any, Any, str], Any]
+Fit = Callable[[Any, Any, Place], Any]
 
 _OF_ONE = (list, tuple, set, frozenset, deque)
 _PLAIN = (list, tuple, set, frozenset)
 _MAPPINGS = (dict, OrderedDict, defaultdict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
-def fit_elements(value: Any, declared: Any, name: str, fit: Fit) -> Any:
+def fit_elements(value: Any, declared: Any, place: Place, fit: Fit) -> Any:
     """Give a `list[T]`, `Sequence[T]`, `tuple[…]`, `dict[K, V]` and their like with each element as declared.
 
     The very value comes back where nothing had to be widened. An element that does not fit is named by its
@@ -29,38 +29,34 @@ def fit_elements(value: Any, declared: Any, name: str, fit: Fit) -> Any:
     if not arguments and declared not in (tuple[()], typing.Tuple[()]):  # noqa: UP006 - that is another object
         return value
     if isinstance(origin, type) and type_name(origin) == "numpy.ndarray":
-        return _of_dtype(value, arguments[-1], name)
+        return _of_dtype(value, arguments[-1], place)
     if origin is tuple and isinstance(value, tuple):
-        return _fitted(value, _of_tuple(value, declared, name), name, fit)
+        return _fitted(value, _of_tuple(value, declared, place), place, fit)
     if origin is Counter and type(value) is Counter:
-        return _fitted_mapping(value, arguments[0], int, name, fit)
+        return _fitted_mapping(value, arguments[0], int, place, fit)
     if origin in _MAPPINGS and isinstance(value, dict):
-        return _fitted_mapping(value, arguments[0], arguments[1], name, fit)
+        return _fitted_mapping(value, arguments[0], arguments[1], place, fit)
     if type(value) in _OF_ONE and len(arguments) == 1:
-        return _fitted(value, arguments * len(value), name, fit)
+        return _fitted(value, arguments * len(value), place, fit)
     return value
 
 
-def _of_dtype(value: Any, dtype: Any, name: str) -> Any:
+def _of_dtype(value: Any, dtype: Any, place: Place) -> Any:
     """Give an array as declared by `NDArray[np.float64]`; what is no class of NumPy's says nothing of it."""
     wanted: Any = next(iter(get_args(dtype)), None)
     if getattr(wanted, "__module__", "") == "numpy" and not issubclass(value.dtype.type, wanted):
-        raise OutputError(
-            f"output '{name}' is declared an array of {type_name(wanted)}, but the function returned one of {value.dtype}."
-        )
+        raise place.misfit(f"an array of {type_name(wanted)}", f"one of {value.dtype}")
     return value
 
 
-def fit_fields(value: Any, declared: Any, name: str, fit: Fit) -> Any:
-    """Give a dict with the keys that a `TypedDict` has, and each value as declared; raises `OutputError`."""
+def fit_fields(value: Any, declared: Any, place: Place, fit: Fit) -> Any:
+    """Give a dict with the keys that a `TypedDict` has, and each value as declared; raises a `Misfit`."""
     missing, extra = declared.__required_keys__ - set(value), set(value) - set(declared.__annotations__)
     if missing or extra:
         what = f"without {sorted(missing)}" if missing else f"with {sorted(map(str, extra))}"
-        raise OutputError(
-            f"output '{name}' is declared {declared.__qualname__}, but the function returned a dict {what}."
-        )
+        raise place.misfit(class_name(declared), f"a dict {what}")
     hints = _hints(declared)
-    fitted = {key: fit(item, hints.get(key), f"{name}[{key!r}]") for key, item in value.items()}
+    fitted = {key: fit(item, hints.get(key), place.at(f"[{key!r}]")) for key, item in value.items()}
     return value if _are_same(value.values(), fitted.values()) else fitted
 
 
@@ -71,7 +67,7 @@ def _hints(declared: Any) -> Mapping[str, Any]:
         return {}
 
 
-def _of_tuple(value: Any, declared: Any, name: str) -> tuple[Any, ...]:
+def _of_tuple(value: Any, declared: Any, place: Place) -> tuple[Any, ...]:
     """Give the type of each place; `tuple[A, *tuple[B, ...]]` has as many of B as there are left."""
     arguments, length = get_args(declared), len(value)
     if Ellipsis in arguments:
@@ -83,15 +79,15 @@ def _of_tuple(value: Any, declared: Any, name: str) -> tuple[Any, ...]:
             arguments = (*arguments[:at], *(many[0],) * between, *arguments[at + 1 :])
             break
     if len(arguments) != length:
-        raise OutputError(f"output '{name}' is declared {declared}, but the function returned a tuple of {length}.")
+        raise place.misfit(declared, f"a tuple of {length}")
     return arguments
 
 
-def _fitted(value: Any, declared: tuple[Any, ...], name: str, fit: Fit) -> Any:
+def _fitted(value: Any, declared: tuple[Any, ...], place: Place, fit: Fit) -> Any:
     if len(set(map(id, declared))) == 1 and _all_are(value, declared[0]):
         return value
     places = zip(value, declared, strict=True)
-    fitted = [fit(item, wanted, f"{name}[{place}]") for place, (item, wanted) in enumerate(places)]
+    fitted = [fit(item, wanted, place.at(f"[{at}]")) for at, (item, wanted) in enumerate(places)]
     if _are_same(value, fitted):
         return value
     if type(value) in _PLAIN:
@@ -99,10 +95,10 @@ def _fitted(value: Any, declared: tuple[Any, ...], name: str, fit: Fit) -> Any:
     return deque(fitted, value.maxlen) if type(value) is deque else value
 
 
-def _fitted_mapping(value: dict[Any, Any], key: Any, item: Any, name: str, fit: Fit) -> Any:
+def _fitted_mapping(value: dict[Any, Any], key: Any, item: Any, place: Place, fit: Fit) -> Any:
     if _all_are(value, key) and _all_are(value.values(), item):
         return value
-    fitted = {fit(one, key, f"{name} key"): fit(other, item, f"{name}[{one!r}]") for one, other in value.items()}
+    fitted = {fit(one, key, place.at(" key")): fit(other, item, place.at(f"[{one!r}]")) for one, other in value.items()}
     if _are_same(value, fitted) and _are_same(value.values(), fitted.values()):
         return value
     if type(value) is defaultdict:

@@ -1,22 +1,24 @@
-"""Hold a returned value against its declared type, widening only where nothing is lost."""
+"""Hold a value against its declared type, widening only where nothing is lost."""
 
 from __future__ import annotations
 
 import typing
 from typing import Annotated, Any, Final, Literal, NotRequired, Required, TypeVar, Union, get_args, get_origin
 
-from airflow_zen.errors import OutputError
+from airflow_zen.errors import Misfit
 from airflow_zen.materializers.declared import is_union
+from airflow_zen.materializers.names import type_name
 from airflow_zen.steps.annotations import as_class
 from airflow_zen.steps.elements import fit_elements, fit_fields
+from airflow_zen.steps.place import Place, class_name
 from airflow_zen.steps.protocols import follows, is_protocol
 
 _NUMBERS = (bool, int, float, complex)
 _WRAPPERS = (Annotated, Required, NotRequired, Final)
 
 
-def fit(value: Any, declared: Any, name: str) -> Any:
-    """Give `value` as the declared type; raises `OutputError` when it is another one.
+def fit(value: Any, declared: Any, place: Place) -> Any:
+    """Give `value` as the declared type; raises `OutputError` or `InputError` when it is another one, as `place` has it.
 
     An int becomes a declared float, a numpy scalar the declared Python value; so do the elements of lists,
     sets, tuples and dicts. A protocol is held to the names of its members, a `TypedDict` to its keys and their types,
@@ -26,29 +28,26 @@ def fit(value: Any, declared: Any, name: str) -> Any:
     if declared is None or declared is typing.Any or declared is object:
         return value
     if is_union(declared):
-        return _fit_one_of(value, get_args(declared), declared, name)
+        return _fit_one_of(value, get_args(declared), declared, place)
     if get_origin(declared) is Literal:
-        return _fit_literal(value, declared, name)
+        return _fit_literal(value, declared, place)
     if typing.is_typeddict(declared):
-        return fit_fields(_of(value, dict, declared, name), declared, name, fit)
-    return _fit_class(value, as_class(declared), declared, name)
+        return fit_fields(_of(value, dict, declared, place), declared, place, fit)
+    return _fit_class(value, as_class(declared), declared, place)
 
 
-def _fit_class(value: Any, expected: type | None, declared: Any, name: str) -> Any:
+def _fit_class(value: Any, expected: type | None, declared: Any, place: Place) -> Any:
     if expected is None or _is(value, expected):
-        return fit_elements(_narrow(value, expected), declared, name, fit)
+        return fit_elements(_narrow(value, expected), declared, place, fit)
     widened = _widened(value, expected)
-    return widened if widened is not None else _of(value, expected, declared, name)
+    return widened if widened is not None else _of(value, expected, declared, place)
 
 
-def _of(value: Any, expected: type, declared: Any, name: str) -> Any:
-    """Give a value of an expected class; raises `OutputError` for any other."""
+def _of(value: Any, expected: type, declared: Any, place: Place) -> Any:
+    """Give a value of an expected class; raises a `Misfit` for any other."""
     if _is(value, expected):
         return value
-    raise OutputError(
-        f"output '{name}' is declared {getattr(declared, '__qualname__', declared)}, but the function returned "
-        f"{type(value).__module__}.{type(value).__qualname__}."
-    )
+    raise place.misfit(class_name(declared), f"{type(value).__module__}.{type(value).__qualname__}")
 
 
 def _unwrapped(declared: Any) -> Any:
@@ -64,24 +63,22 @@ def _unwrapped(declared: Any) -> Any:
     return declared
 
 
-def _fit_one_of(value: Any, choices: tuple[Any, ...], declared: Any, name: str) -> Any:
+def _fit_one_of(value: Any, choices: tuple[Any, ...], declared: Any, place: Place) -> Any:
     """Take the first choice that the value is, with all its elements, else the narrowest number it can be widened to."""
     choices = tuple(map(_unwrapped, choices))
-    refused: OutputError | None = None
+    refused: Misfit | None = None
     for choice in choices:
         if not _may_be(value, choice):
             continue
         try:
-            return fit(value, choice, name)
-        except OutputError as error:
+            return fit(value, choice, place)
+        except Misfit as error:
             refused = refused or error
     classes = set(map(as_class, choices))
     for expected in (kind for kind in _NUMBERS if kind in classes):
         if (widened := _widened(value, expected)) is not None:
             return widened
-    raise refused or OutputError(
-        f"output '{name}' is declared {declared}, but the function returned {type(value).__qualname__}."
-    )
+    raise refused or place.misfit(declared, type(value).__qualname__)
 
 
 def _may_be(value: Any, choice: Any) -> bool:
@@ -91,9 +88,9 @@ def _may_be(value: Any, choice: Any) -> bool:
     return expected is None or _is(value, expected)
 
 
-def _fit_literal(value: Any, declared: Any, name: str) -> Any:
+def _fit_literal(value: Any, declared: Any, place: Place) -> Any:
     if not _is_one_of(value, declared):
-        raise OutputError(f"output '{name}' is declared {declared}, but the function returned {value!r}.")
+        raise place.misfit(declared, repr(value))
     return value
 
 
@@ -103,7 +100,8 @@ def _is_one_of(value: Any, literal: Any) -> bool:
 
 def _is(value: Any, expected: type) -> bool:
     try:
-        return isinstance(value, expected)
+        # A DAG file that was imported twice has two classes of one name.
+        return isinstance(value, expected) or type_name(expected) in map(type_name, type(value).__mro__)
     except TypeError:
         return not is_protocol(expected) or follows(value, expected)
 

@@ -9,6 +9,7 @@ from airflow_zen.errors import ZenError
 from airflow_zen.materializers.declared import bare
 from airflow_zen.materializers.views import batch_type, is_stream
 from airflow_zen.steps.fit import fit
+from airflow_zen.steps.place import Place
 
 
 class BatchFailed(ZenError):
@@ -17,7 +18,7 @@ class BatchFailed(ZenError):
 
 def fitted(value: Any, declared: Any, name: str) -> Any:
     """Hold a returned value against its declared type; an iterator's batches one by one, when they are asked for."""
-    value = fit(value, declared, name)
+    value = fit(value, declared, Place(name))
     if isinstance(value, Iterator) and (declared is None or is_stream(declared)):
         return _fitted_batches(value, bare(batch_type(declared)), name)
     return value
@@ -32,5 +33,5 @@ def _fitted_batches(batches: Iterator[Any], declared: Any, name: str) -> Iterato
             return
         except Exception as error:
             raise BatchFailed(f"batch {number} of output {name!r} could not be made") from error
-        yield fit(batch, declared, f"{name}[{number}]")
+        yield fit(batch, declared, Place(f"{name}[{number}]"))
         number += 1

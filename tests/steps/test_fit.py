@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from airflow_zen.errors import OutputError
 from airflow_zen.steps.fit import fit
+from airflow_zen.steps.place import Place
 
 
 class Shaped(Protocol):
@@ -110,7 +111,7 @@ Text = TypeVar("Text", str, bytes)
 )
 def test_fits(value, declared, expected):
     """What fits is given as declared, widened only where nothing is lost."""
-    fitted = fit(value, declared, "output")
+    fitted = fit(value, declared, Place("output"))
     assert fitted == expected
     assert type(fitted) is type(expected)
     assert repr(fitted) == repr(expected)
@@ -167,39 +168,39 @@ def test_fits(value, declared, expected):
 def test_does_not_fit(value, declared):
     """What would change its value or kind is refused, naming the output."""
     with pytest.raises(OutputError, match="'score"):
-        fit(value, declared, "score")
+        fit(value, declared, Place("score"))
 
 
 def test_protocols_are_checked_by_the_names_of_their_members():
     """A value without a member of a protocol does not fit it, whether isinstance could tell or not."""
-    assert fit(np.zeros(1), Shaped, "output").shape == (1,)
+    assert fit(np.zeros(1), Shaped, Place("output")).shape == (1,)
     with pytest.raises(OutputError, match=r"output 'score' is declared Shaped.*returned builtins\.int"):
-        fit(1, Shaped, "score")
+        fit(1, Shaped, Place("score"))
     with pytest.raises(OutputError, match="is declared Fitted"):
-        fit(np.zeros(1), Fitted, "score")
+        fit(np.zeros(1), Fitted, Place("score"))
     with pytest.raises(OutputError, match="is declared SupportsFloat"):
-        fit("1", typing.SupportsFloat, "score")
+        fit("1", typing.SupportsFloat, Place("score"))
 
 
 def test_a_class_that_implements_a_protocol_is_checked_as_any_class():
     """Only a protocol itself is held to names; a subclass of it is a class."""
     with pytest.raises(OutputError, match="is declared Square"):
-        fit(np.zeros(1), Square, "score")
-    assert isinstance(fit(Square(), Shaped, "output"), Square)
+        fit(np.zeros(1), Square, Place("score"))
+    assert isinstance(fit(Square(), Shaped, Place("output")), Square)
 
 
 def test_element_that_does_not_fit_is_named():
     """Of a container the error names the element, and what it should be and is."""
     with pytest.raises(OutputError, match=r"output 'folds\[1\]\['auc'\]' is declared float.*returned builtins\.str"):
-        fit([{"auc": 0.5}, {"auc": "high"}], list[dict[str, float]], "folds")
+        fit([{"auc": 0.5}, {"auc": "high"}], list[dict[str, float]], Place("folds"))
 
 
 def test_fitting_containers_are_not_copied():
     """A container whose elements all fit is the very object that was returned."""
     value = [[1, 2], [3]]
-    assert fit(value, list[list[int]], "output") is value
+    assert fit(value, list[list[int]], Place("output")) is value
     table = {"a": [0.5]}
-    assert fit(table, dict[str, list[float]], "output") is table
+    assert fit(table, dict[str, list[float]], Place("output")) is table
 
 
 @pytest.mark.parametrize(
@@ -208,8 +209,8 @@ def test_fitting_containers_are_not_copied():
 def test_array_of_its_dtype_fits(dtype):
     """An array fits its dtype and the kinds above it; what NumPy has no class for is not checked."""
     array = np.zeros(2)
-    assert fit(array, NDArray[dtype], "output") is array
-    assert fit(None, NDArray[dtype] | None, "output") is None
+    assert fit(array, NDArray[dtype], Place("output")) is array
+    assert fit(None, NDArray[dtype] | None, Place("output")) is None
 
 
 def test_array_of_another_dtype_is_named():
@@ -217,4 +218,4 @@ def test_array_of_another_dtype_is_named():
     with pytest.raises(
         OutputError, match=r"'output\[0\]' is declared an array of numpy.float64, .* returned one of int8"
     ):
-        fit([np.zeros(1, "int8")], list[NDArray[np.float64]], "output")
+        fit([np.zeros(1, "int8")], list[NDArray[np.float64]], Place("output"))
