@@ -1,8 +1,10 @@
 """Promises of inputs that are read in part: columns, batches, and lazy tables."""
 
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -45,8 +47,11 @@ def remote(request):
     return open_stack(f"{server.root}/{os.urandom(4).hex()}", server.storage_options())
 
 
+LENT = tempfile.TemporaryDirectory(prefix="views-")
+
+
 def load(stack, ref, wanted):
-    return stack.load(ref, stack.store.lend(), wanted)
+    return stack.load(ref, Path(tempfile.mkdtemp(dir=LENT.name)), wanted)
 
 
 @cache
@@ -319,7 +324,7 @@ def test_a_large_table_is_read_while_it_arrives(remote, value, monkeypatch):
     """A table on S3 that is wanted whole comes back the same, with nothing of it on the disk."""
     ref = remote.save(value()).ref
     monkeypatch.setattr(type(remote.store.transport), "download", None)
-    loaded = remote.load(ref, into := remote.store.lend())
+    loaded = remote.load(ref, into := Path(tempfile.mkdtemp(dir=LENT.name)))
     assert not list(into.iterdir())
     assert loaded.equals(value())
     assert type(loaded) is type(value())

@@ -140,7 +140,14 @@ def type_text(declared: Any) -> str:
 def as_class(declared: Any) -> type | None:
     """Give the class behind a declared type (`list` for `list[int]`); None where there is not exactly one."""
     origin = get_origin(declared) or declared
-    return origin if isinstance(origin, type) and origin is not typing.Any else None
+    return _annotated_by(origin) if isinstance(origin, type) and origin is not typing.Any else None
+
+
+def _annotated_by(cls: type) -> type:
+    """Give the library's class for one of pandera's: `pandera.typing.DataFrame[Schema]` annotates frames of pandas itself."""
+    if not cls.__module__.startswith("pandera.typing."):
+        return cls
+    return next(base for base in cls.__mro__ if not base.__module__.startswith("pandera."))
 
 
 def _closure(function: Callable[..., Any]) -> dict[str, Any]:

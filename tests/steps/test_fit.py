@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from pandera.typing import DataFrame, Series
 
 from airflow_zen.errors import OutputError
 from airflow_zen.steps.fit import fit
@@ -219,3 +220,20 @@ def test_array_of_another_dtype_is_named():
         OutputError, match=r"'output\[0\]' is declared an array of numpy.float64, .* returned one of int8"
     ):
         fit([np.zeros(1, "int8")], list[NDArray[np.float64]], Place("output"))
+
+
+def test_annotations_of_pandera_are_those_of_its_library():
+    """`DataFrame[Schema]` is written for frames that are pandas' own."""
+    frame = pd.DataFrame({"a": [0.5]})
+    assert fit(frame, DataFrame[typing.Any], Place("output")) is frame
+    with pytest.raises(OutputError, match="'score' is declared .*, but the function returned pandas.DataFrame"):
+        fit(frame, Series[float], Place("score"))
+
+
+def test_a_class_of_a_file_that_was_imported_twice_is_the_same():
+    """Airflow imports a DAG file more than once, and its classes are then two by one name."""
+    again = type("Square", (), {"__module__": Square.__module__, "__qualname__": Square.__qualname__})
+    value = Square()
+    assert fit(value, again, Place("output")) is value
+    with pytest.raises(OutputError):
+        fit(value, type("Square", (), {"__module__": "another"}), Place("output"))
