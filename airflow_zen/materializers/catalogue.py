@@ -17,6 +17,7 @@ _PANDAS = f"{_HERE}.pandas:PandasMaterializer"
 _POLARS = f"{_HERE}.polars:PolarsMaterializer"
 _SKLEARN = f"{_HERE}.sklearn:SklearnMaterializer"
 _SPARSE = f"{_HERE}.scipy:SparseMaterializer"
+_BYTES = f"{_HERE}.binary:BytesMaterializer"
 _TEXT = f"{_HERE}.texts:TextMaterializer"
 _XGBOOST = f"{_HERE}.xgboost:XgboostMaterializer"
 _LIGHTGBM = f"{_HERE}.lightgbm:LightgbmMaterializer"
@@ -135,6 +136,7 @@ ENCODINGS: Mapping[str, str] = {
     "sklearn.mlflow@1": _SKLEARN,
     "scipy.npy@1": _SPARSE,
     "python.text@1": _TEXT,
+    "python.bytes@1": _BYTES,
     "xgboost.mlflow@1": _XGBOOST,
     "lightgbm.mlflow@1": _LIGHTGBM,
     "onnx.mlflow@1": _ONNX,

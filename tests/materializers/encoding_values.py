@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.binary import BytesMaterializer
 from airflow_zen.materializers.catalogue import ENCODINGS
 from airflow_zen.materializers.mlflow_model import MLflowModel
 from airflow_zen.materializers.pickle import PickleMaterializer
@@ -235,6 +236,7 @@ WRITTEN: dict[str, dict[str, Written]] = {
     },
     "python.path@1": {"file": Written(_file)},
     "python.text@1": {"html": Written(_text)},
+    "python.bytes@1": {"any": Written(lambda: bytes(range(256)), by=BytesMaterializer)},
     "cloudpickle@1": {
         "python-3.11": Written(lambda: r.Plain(1), "cloudpickle", pickled=True),
         "figure": Written(_drawing, "matplotlib", pickled=True, by=PickleMaterializer),

@@ -54,6 +54,14 @@ def test_a_dict_of_frames_shows_each_under_its_key(tmp_path: Path) -> None:
     assert files["train.html"] == alone
 
 
+def test_large_bytes_are_members_of_their_own(tmp_path: Path) -> None:
+    """They are parts, and what comes after them in the container is still shown as what it is."""
+    files = previews({"model": b"a" * 1_500_000, "small": b"a", "frame": FRAME}, tmp_path)
+    assert set(files) == {"preview.html", "model.html", "frame.html"}
+    assert "1500000 bytes" in read({"preview.html": files["model.html"]}).text
+    assert "3 rows × 1 column" in read({"preview.html": files["frame.html"]}).text
+
+
 def test_a_list_of_figures_shows_each_as_a_picture(tmp_path: Path) -> None:
     """Figures and images in a list are pictures, named by their number."""
     files = previews([figure(), Image.new("RGB", (3, 2))], tmp_path)

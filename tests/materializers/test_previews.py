@@ -245,6 +245,15 @@ def test_html_is_shown_in_a_frame_that_runs_nothing(tmp_path: Path) -> None:
     assert "<script>alert(1)</script>" in page.text
 
 
+def test_bytes_show_the_first_of_them(tmp_path: Path) -> None:
+    """Large bytes are shown as a terminal shows them, with nothing of theirs in the page."""
+    page = read(previews(b"\x89PNG<script>" + bytes(range(256)) * 5_000, tmp_path))
+    assert "00000000  89 50 4e 47 3c 73 63 72 69 70 74 3e 00 01 02 03  .PNG<script>...." in page.text
+    assert "000003f0  " in page.text
+    assert "00000400" not in page.text
+    assert "1278988 more bytes" in page.text
+
+
 TEXTS = {
     "html": HTMLString('"' * 2_000_000),
     "markdown": MarkdownString("# <script>alert(1)</script>\n\n" + "é" * 500_000),

@@ -31,10 +31,10 @@ class TreeMaterializer(Materializer):
     inline = True
 
     def for_value(self, value: Any) -> Materializer:
-        """Choose itself, or for a dict of tensors the one that writes a single file of them."""
-        from airflow_zen.materializers.tree.parts import is_state_dict
+        """Choose itself, or who writes as one file what is better one."""
+        from airflow_zen.materializers.tree.parts import better_as
 
-        return self.registry.for_encoding("torch.state@1") if is_state_dict(value) else self
+        return self.registry.for_encoding(better_as(value) or self.encoding)
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `value.json`, and the parts it refers to.

@@ -12,7 +12,7 @@ from airflow_zen.materializers.catalogue import SHOWN
 from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.registry import MaterializerRegistry
 from airflow_zen.materializers.tree.codecs import codec_of
-from airflow_zen.materializers.tree.parts import is_state_dict
+from airflow_zen.materializers.tree.parts import better_as
 
 MOST_VISITED = 10_000
 """How many values are looked at: a list of millions of numbers is not gone through to find the frame at its end."""
@@ -60,7 +60,7 @@ class Walk:
 
     def _is_part(self, value: Any) -> bool:
         """Decide as the encoder did."""
-        if is_state_dict(value):
+        if better_as(value):
             return True
         if type(value) in (list, dict) or codec_of(value) is not None:
             return False

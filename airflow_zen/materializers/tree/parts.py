@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.errors import SaveRefused
+from airflow_zen.materializers.binary import is_large
 from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.registry import MaterializerRegistry
 
@@ -29,8 +30,8 @@ class Parts:
         return self.registry.for_type(cls).encoding != "python.json@1"
 
     def prefer(self, value: Any) -> bool:
-        """Tell whether a container is kept better as a part: a dict of tensors is one file."""
-        return is_state_dict(value)
+        """Tell whether a value that could be JSON is better a part."""
+        return bool(better_as(value))
 
     def save(self, value: Any) -> Mapping[str, str]:
         """Save one value, and give the reference to it; raises `SaveRefused` for a plan or a stream."""
@@ -64,7 +65,14 @@ class NoParts(Parts):
         raise SaveRefused(f"A {type_name(type(value))} in {self._place} is not stored. Keep it in a list or a dict.")
 
 
-def is_state_dict(value: Any) -> bool:
+def better_as(value: Any) -> str:
+    """Name the encoding of what could be JSON and is better one file: large bytes, a dict of tensors; "" for all else."""
+    if is_large(value):
+        return "python.bytes@1"
+    return "torch.state@1" if _is_state_dict(value) else ""
+
+
+def _is_state_dict(value: Any) -> bool:
     """Tell whether a value is a dict of PyTorch's tensors by name, such as `module.state_dict()`."""
     if "torch" not in sys.modules or type(value) not in (dict, OrderedDict) or not value:
         return False
