@@ -15,7 +15,7 @@ import pytest
 
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.arrow import parquet
-from airflow_zen.materializers.pandas import saving
+from airflow_zen.materializers.pandas import objects, saving
 from tests.materializers.pandas_values import ROWS
 from tests.materializers.round_trip import REGISTRY, new
 from tests.materializers.sameness import assert_same
@@ -78,3 +78,10 @@ def test_nulls_that_pandas_has_not_are_refused(column: pa.Array, tmp_path: Path)
     pq.write_table(pa.table({"x": column}), tmp_path / "table.parquet")
     with pytest.raises(ArtifactRefused, match=r"'x' of .* has nulls and no note .* pyarrow\.Table"):
         REGISTRY.load(tmp_path, "pandas.parquet@1")
+
+
+def test_a_cell_that_is_not_one_value_is_refused() -> None:
+    """Cells are read together, and none may become two."""
+    assert objects._cells(['"a"', "[1,2]", '{"$":"tuple","items":[1]}']) == ["a", [1, 2], (1,)]
+    with pytest.raises(ArtifactRefused, match="cell of a table"):
+        objects._cells(["1", "2,3"])

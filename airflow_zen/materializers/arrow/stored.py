@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -121,9 +122,8 @@ class StoredTable:
     @cached_property
     def _positions(self) -> dict[str, int]:
         """Give the place among the leaves of the columns that are one themselves, and the only one of their name."""
-        names = self.schema.names
         leaves = {leaf.path: at for at, leaf in enumerate(map(self.file.schema.column, range(len(self.file.schema))))}
-        return {name: leaves[name] for name in names if name in leaves and "." not in name and names.count(name) == 1}
+        return {name: leaves[name] for name in _single(self.schema) & leaves.keys()}
 
     def _end(self, group: int) -> int:
         """Give the first byte after a row group."""
@@ -137,7 +137,7 @@ class StoredTable:
 def _with_dictionary(footer: pq.FileMetaData, schema: pa.Schema) -> list[str]:
     """Name columns of texts that lie in the file as numbers in a dictionary: written out, each takes four bytes or more."""
     names = [field.name for field in schema if types.is_string(field.type) or types.is_large_string(field.type)]
-    wanted = {name for name in names if "." not in name and schema.names.count(name) == 1}
+    wanted = _single(schema).intersection(names)
     if not wanted or not footer.num_row_groups:
         return []
     first = footer.row_group(0)
@@ -148,6 +148,11 @@ def _with_dictionary(footer: pq.FileMetaData, schema: pa.Schema) -> list[str]:
         for name in sorted(wanted & places.keys())
         if all(_is_short(group.column(places[name])) for group in groups)
     ]
+
+
+def _single(schema: pa.Schema) -> set[str]:
+    """Name the columns that are the only ones of their name, which cannot be taken for a place within another."""
+    return {name for name, count in Counter(schema.names).items() if count == 1 and "." not in name}
 
 
 def _is_short(column: Any) -> bool:

@@ -15,6 +15,7 @@ from airflow_zen.materializers.arrow.parquet import MOST_ROWS_IN_A_GROUP
 from airflow_zen.materializers.pandas.rooms import ArrayRoom, Room
 from airflow_zen.materializers.pandas.stored import Note, Stored
 from airflow_zen.materializers.registry import MaterializerRegistry
+from airflow_zen.materializers.tree.codec import TAG
 from airflow_zen.materializers.tree.decoder import Decoder
 from airflow_zen.materializers.tree.encoder import Encoder, canonical
 from airflow_zen.materializers.tree.parts import NoParts
@@ -93,8 +94,15 @@ def _array(items: Any) -> Any:
 
 
 def _cells(texts: list[str]) -> list[Any]:
+    """Read the cells together: one by one, a million of them takes three times as long."""
+    text = f"[{','.join(texts)}]"
+    nodes: list[Any] = json.loads(text)
+    if len(nodes) != len(texts):
+        raise ArtifactRefused("A cell of a table is not one value of typed JSON.")
+    if f'"{TAG}"' not in text:
+        return nodes
     decoder = Decoder(_no_part)
-    return [decoder.decode(json.loads(text)) for text in texts]
+    return [decoder.decode(node) for node in nodes]
 
 
 def _no_part(node: Any, _: Any) -> Any:

@@ -15,6 +15,7 @@ from airflow_zen.materializers.tree.parts import NoParts, Parts
 from airflow_zen.materializers.tree.records import record_codec
 
 DEEPEST = 100
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _LONGEST_DECIMAL_BITS = 4096
 
 
@@ -87,7 +88,7 @@ class Encoder:
 
 def canonical(node: Json) -> str:
     """Write JSON as the one text that this encoding uses for it."""
-    return json.dumps(node, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _CANONICAL.encode(node)
 
 
 def is_utf8(text: str) -> bool:
