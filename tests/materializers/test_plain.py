@@ -15,10 +15,12 @@ from airflow_zen.artifacts.arriving import ArrivingFile
 from airflow_zen.artifacts.hashing import FileHash
 from airflow_zen.artifacts.ref import ArtifactFile
 from airflow_zen.errors import ArtifactCorrupt
+from airflow_zen.materializers.arrow import parquet
 from airflow_zen.materializers.arrow.compact import CompactReader
 from airflow_zen.materializers.arrow.plain import PlainColumn
 from airflow_zen.materializers.arrow.stored import StoredTable
 from airflow_zen.materializers.pandas.loading import load_arriving
+from tests.materializers.pandas_values import ROWS
 from tests.materializers.round_trip import REGISTRY
 from tests.materializers.sameness import assert_same
 
@@ -150,6 +152,16 @@ def test_damaged_pages_never_write_beside_their_place(data):
     around = np.full(404, -1.0)
     column.copy(io.BytesIO(bytes(damaged[: data.draw(st.integers(0, len(damaged)))])), around[2:402])
     assert around[[0, 1, -2, -1]].tolist() == [-1.0] * 4
+
+
+@pytest.mark.parametrize("value", ROWS.values(), ids=ROWS.keys())
+def test_every_column_comes_back_from_plain_pages(value, tmp_path, monkeypatch):
+    """Whatever a column holds, it is the same where nothing in the file is compressed, or in a dictionary."""
+    monkeypatch.setattr(parquet, "rows_in_a_group", lambda schema: 2)
+    monkeypatch.setattr(parquet, "compression", lambda group: {"compression": "none"})
+    monkeypatch.setattr(parquet, "encoding", lambda group: {"use_dictionary": False})
+    saved = REGISTRY.save(value, tmp_path)
+    assert_same(value, REGISTRY.load(tmp_path, saved.encoding))
 
 
 def test_damaged_bytes_of_an_arriving_frame_are_told(tmp_path):
