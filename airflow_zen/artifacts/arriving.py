@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow_zen.artifacts.hashing import FileHash
 from airflow_zen.artifacts.positioned import PositionedFile
-from airflow_zen.artifacts.ref import ArtifactFile, damaged
-from airflow_zen.errors import ZenError
+from airflow_zen.artifacts.ref import ArtifactFile, damaged, gone
+from airflow_zen.errors import ArtifactNotFound, ZenError
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.transport import Transport
@@ -158,10 +158,12 @@ class ArrivingFile(PositionedFile):
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._ended)
             self._check()
-            differ = any(b"".join(self._parts(at, at + len(tail))) != tail for at, tail in self._tails.items())
-        if differ or self._arrived != self._size or self._hash.text != self._file.hash:
-            raise damaged(self._key, self._file) from met
+            whole = self._arrived == self._size and self._hash.text == self._file.hash
+            if not whole or any(b"".join(self._parts(at, at + len(tail))) != tail for at, tail in self._tails.items()):
+                raise damaged(self._key, self._file) from met
 
     def _check(self) -> None:
+        if isinstance(self._failed, ArtifactNotFound):
+            raise gone(self._key) from self._failed
         if self._failed:
             raise self._failed

@@ -102,7 +102,10 @@ class LocalTransport:
         return self.root / key
 
     def publish(self, directory: Path, prefix: str, last: str) -> None:
-        """Rename the whole directory into place; one that is there already stays, and counts as written now."""
+        """Rename the whole directory into place.
+
+        One that is there already stays, and counts as written now; its files are replaced, for they may be damaged.
+        """
         for folder, _, names in os.walk(directory):
             Path(folder).chmod(_FOLDER)
             for name in names:
@@ -116,6 +119,10 @@ class LocalTransport:
         except OSError:
             if not (target / last).exists():
                 raise
+            for path in directory.rglob("*"):
+                name = path.relative_to(directory).as_posix()
+                if path.is_file() and name != last:
+                    path.replace(self._parent(f"{prefix}/{name}"))
             with contextlib.suppress(OSError):
                 os.utime(target / last)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_zen.artifacts.hashing import hex_of, is_file_hash
-from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
+from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused
 
 MARKER = "__airflow_zen__"
 WIRE_VERSION = 2
@@ -46,6 +46,14 @@ def damaged(place: object, file: ArtifactFile) -> ArtifactCorrupt:
     return ArtifactCorrupt(
         f"{place} differs from its digest {hex_of(file.hash)[:12]}: the stored bytes are damaged. Delete the artifact's "
         "directory and run the step that made it again."
+    )
+
+
+def gone(place: object) -> ArtifactNotFound:
+    """Say that a file of an artifact is not where it should be."""
+    return ArtifactNotFound(
+        f"{place} is gone: pruned, or deleted. Run the step that made it again; where that finds the result in the cache, "
+        "delete the artifact's directory first."
     )
 
 

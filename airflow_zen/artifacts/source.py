@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from airflow_zen.artifacts.arriving import ArrivingFile
 from airflow_zen.artifacts.positioned import PositionedFile
-from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef
-from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound
+from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, damaged
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.store import ArtifactStore
     from airflow_zen.artifacts.transport import Transport
+    from airflow_zen.errors import ArtifactCorrupt
 
 # One request of this size costs about what the several requests for a part of it do, and gives verified bytes.
 _WHOLE_BELOW = 8 * 1024 * 1024
@@ -29,14 +29,17 @@ class ArtifactSource:
         self._store = store
         self._ref = ref
         self._into = into
+        self._fetched: Path | None = None
 
     def directory(self) -> Path:
-        """Fetch the whole artifact."""
-        return self._store.get(self._ref, self._into)
+        """Fetch the whole artifact, once."""
+        if self._fetched is None:
+            self._fetched = self._store.get(self._ref, self._into)
+        return self._fetched
 
     def open(self, name: str) -> Path | RangeFile:
         """Give the verified local path of a file, or, of a large remote one, a file that is read in parts."""
-        file = self._remote(name)
+        file = None if self._fetched else self._remote(name)
         if file is None:
             return self.directory() / name
         return RangeFile(self._store.transport, self._store.key_of(self._ref, name), file)
@@ -75,8 +78,13 @@ class RangeFile(PositionedFile):
         super().__init__(file.size)
         self._transport = transport
         self._key = key
+        self._file = file
         if transport.size(key) != file.size:
-            raise ArtifactCorrupt(f"{key} has not the {file.size} bytes that its artifact says. Run its step again.")
+            raise self.damaged()
+
+    def damaged(self) -> ArtifactCorrupt:
+        """Say that its bytes cannot be those that were stored."""
+        return damaged(self._key, self._file)
 
     def read(self, size: int = -1) -> bytes:
         """Read from the position; one request."""
@@ -85,6 +93,6 @@ class RangeFile(PositionedFile):
             return b""
         found = self._transport.read_range(self._key, self._at, end)
         if len(found) != end - self._at:
-            raise ArtifactNotFound(f"{self._key} ended before byte {end}.")
+            raise self.damaged()
         self._at = end
         return found

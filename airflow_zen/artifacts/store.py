@@ -15,7 +15,7 @@ from airflow_zen.artifacts.hashing import file_hash
 from airflow_zen.artifacts.local_cache import LocalCache
 from airflow_zen.artifacts.manifest import FILE_NAME, Manifest
 from airflow_zen.artifacts.parallel import in_parallel
-from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, damaged
+from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, damaged, gone
 from airflow_zen.artifacts.root import normalise_root
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused, SaveRefused
@@ -178,10 +178,15 @@ class ArtifactStore:
         A local root has nothing to upload, and looks new by itself. What is only registered lies with somebody else.
         """
         known = None if self.is_local else self._known(address, digest)
-        if known is None or known.at:
+        if known is None or known.at or not self._has_files(address, known):
             return False
         self.transport.write(f"{address}/{FILE_NAME}", known.to_json())
         return True
+
+    def _has_files(self, address: str, known: Manifest) -> bool:
+        """Tell whether the files of an artifact are there, as large as they were; one request."""
+        there = {held.key: held.size for held in self.transport.scan(address)}
+        return all(there.get(f"{address}/{file.path}") == file.size for file in known.files if not known.inline)
 
     def _known(self, address: str, digest: str) -> Manifest | None:
         """Read the manifest of content that may be here; None where it is not, or cannot be read."""
@@ -212,7 +217,11 @@ class ArtifactStore:
 
     def _fetch(self, key: str, file: ArtifactFile, into: Path, *, own: bool) -> None:
         def download(path: Path) -> None:
-            _verify(path, file, self.transport.download(key, path, file.hash), f"{self.root}/{key}")
+            try:
+                arrived = self.transport.download(key, path, file.hash)
+            except ArtifactNotFound as error:
+                raise gone(f"{self.root}/{key}") from error
+            _verify(path, file, arrived, f"{self.root}/{key}")
 
         path = into / _inside(file.path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,7 +256,7 @@ def _verified_in_place(directory: Path, files: tuple[ArtifactFile, ...]) -> Path
     for file in files:
         path = directory / _inside(file.path)
         if not path.is_file():
-            raise ArtifactNotFound(f"Nothing is stored at {path}.")
+            raise gone(path)
         _verify(path, file)
     return directory
 
@@ -255,7 +264,7 @@ def _verified_in_place(directory: Path, files: tuple[ArtifactFile, ...]) -> Path
 def _shown(path: Path, file: ArtifactFile, target: Path) -> None:
     """Verify a file, and link to it: it is another's, so it is neither copied nor made read-only."""
     if not path.is_file():
-        raise ArtifactNotFound(f"Nothing is stored at {path}.")
+        raise gone(path)
     _verify(path, file)
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.is_symlink():

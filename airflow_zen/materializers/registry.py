@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, is_dataclass
 from dataclasses import replace as dc_replace
 from functools import cached_property
@@ -20,6 +19,7 @@ from airflow_zen.materializers import catalogue
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.defined import DefinedMaterializers, defined
 from airflow_zen.materializers.entries import Entry, entry_name, imported
+from airflow_zen.materializers.explained import needing, viewed, viewing
 from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.registered import decorated, from_distributions
 from airflow_zen.materializers.saved import Saved
@@ -72,13 +72,13 @@ class MaterializerRegistry:
         `directory` must live as long as the value. `wanted=pathlib.Path` gives the files themselves.
         """
         materializer = self.for_encoding(encoding, wanted if isinstance(wanted, type) else None)
-        with _installed(materializer):
+        with needing(materializer), viewing(materializer, encoding, wanted):
             return materializer.load(directory, encoding, wanted)
 
     def load_from(self, source: ArtifactSource, encoding: str, wanted: Any = None) -> Any:
         """Read the value of `encoding` from its store, as `load` does from a directory; its files are fetched as needed."""
         materializer = self.for_encoding(encoding, wanted if isinstance(wanted, type) else None)
-        with _installed(materializer):
+        with needing(materializer), viewing(materializer, encoding, wanted):
             return materializer.load_from(source, encoding, wanted)
 
     def shows(
@@ -94,14 +94,15 @@ class MaterializerRegistry:
         materializer = self._shown_by(value, encoding, summary, by)
         if materializer is None:
             return {}
-        with _installed(materializer):
+        with needing(materializer):
             return materializer.preview(value, summary)
 
     def load_view(self, source: ArtifactSource, encoding: str, view: View) -> Any:
         """Read what a view asks for, and no more, through the materializer of its class."""
         materializer = self.for_encoding(encoding, view.cls)
-        with _installed(materializer):
-            return materializer.load_view(source, encoding, view)
+        with needing(materializer), viewing(materializer, encoding, view):
+            found = materializer.load_view(source, encoding, view)
+        return viewed(found, materializer, encoding, view) if view.batches else found
 
     def reads_part(self, encoding: str, view: View) -> bool:
         """Tell whether a view is of less than the whole value at once; `Iterable[T]` of what is no table is not."""
@@ -193,7 +194,7 @@ class MaterializerRegistry:
                 "be an empty one."
             )
         writer = self.for_type(type(first))
-        with _installed(writer):
+        with needing(writer):
             saved = writer.save_batches(chain([first], batches), directory)
         return self._saved(saved.materializer, saved.type, saved.summary, directory)
 
@@ -284,7 +285,7 @@ def _is_stream(value: Any) -> bool:
 
 
 def _save(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
-    with _installed(materializer):
+    with needing(materializer):
         try:
             # Who has nothing to say of a value may return nothing.
             return materializer.save(value, directory) or {}
@@ -292,18 +293,6 @@ def _save(materializer: Materializer, value: Any, directory: Path) -> Mapping[st
             raise SaveRefused(
                 f"A {type_name(type(value))} is nested too deep, or contains itself. Flatten it, or leave that reference out."
             ) from error
-
-
-@contextmanager
-def _installed(materializer: Materializer) -> Iterator[None]:
-    """Turn the absence of a library into an error that names what to install."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = f"airflow-provider-zen[{materializer.extra}]" if materializer.extra else error.name
-        raise MaterializerNotFound(
-            f"{materializer.encoding} needs {error.name}, which is not installed here. Install {package}."
-        ) from error
 
 
 def _empty(directory: Path) -> None:

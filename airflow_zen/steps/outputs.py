@@ -83,9 +83,26 @@ def output_types(function: Callable[..., Any], outputs: Outputs) -> Mapping[str,
 
 
 def output_artifacts(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Artifact]:
-    """Give what the annotations of outputs say of who stores them."""
+    """Give what the annotations of outputs say of who stores them.
+
+    Raises `StepDefinitionError` for an `Artifact(…)` around elements that are no artifacts of their own.
+    """
     found = {name: artifact_of(written) for name, written in _written_types(function, outputs).items()}
+    for name, artifact in found.items():
+        if artifact and not outputs.each and not _is_around(artifact, _written_types(function, outputs)[name]):
+            raise StepDefinitionError(
+                f"output {name!r} has {artifact!r} around its elements, which are no artifacts of their own. Put it around "
+                "the whole, Annotated[list[T], Artifact(…)], or mark the list Each."
+            )
     return {name: artifact for name, artifact in found.items() if artifact}
+
+
+def _is_around(artifact: Artifact, declared: Any) -> bool:
+    """Tell whether a mark stands around a type as a whole, or around a choice of it: `Annotated[T, …] | None`."""
+    if artifact in getattr(declared, "__metadata__", ()):
+        return True
+    whole = get_origin(declared) in (Annotated, Required, NotRequired, Union, UnionType)
+    return whole and any(_is_around(artifact, held) for held in get_args(declared))
 
 
 def _written_types(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Any]:

@@ -106,6 +106,14 @@ def test_an_end_that_was_fetched_apart_is_held_to_the_rest():
             file.let_go(file.tell())
 
 
+def test_an_end_that_never_came_is_told():
+    """Also where the end was fetched apart, as readers of tables do."""
+    with pytest.raises(ArtifactCorrupt), arriving(DATA, described(DATA), cut(DATA[:1_000], 65_536)) as file:
+        file.seek(-8, os.SEEK_END)
+        file.read(8)
+        raise ValueError("mine")
+
+
 def test_errors_over_good_bytes_stay_what_they_are():
     """Only where the bytes are damaged does that take the place of the reader's own error."""
     with pytest.raises(ValueError, match="mine"), arriving(DATA, described(DATA), cut(DATA, 65_536)):
@@ -120,10 +128,13 @@ def test_a_store_that_fails_fails_the_reader():
 
     def pieces():
         yield memoryview(DATA[:1000])
-        raise ArtifactNotFound("gone")
+        raise ArtifactNotFound("404")
 
     for wanted in (100, 2000):
-        with pytest.raises(ArtifactNotFound, match="gone"), arriving(DATA, described(DATA), pieces()) as file:
+        with (
+            pytest.raises(ArtifactNotFound, match=r"table.parquet is gone.*Run the step"),
+            arriving(DATA, described(DATA), pieces()) as file,
+        ):
             file.follow()
             file.read(wanted)
 

@@ -106,6 +106,24 @@ def test_damaged_bytes_are_refused(store, tmp_path):
         store.get(ref, tmp_path)
 
 
+@pytest.mark.parametrize("left", [None, b"", b"dama", b"damaged"], ids=["gone", "empty", "short", "other"])
+@pytest.mark.parametrize("size", [7, 1_500_000])
+def test_saving_again_mends_what_was_damaged(store, tmp_path, left, size):
+    """The step that made an artifact is the remedy for files that are gone or cut short, and that works."""
+    content = b"content" * (size // 7)
+    ref = put(store, {"a": content, "b": b"2"})
+    key = f"{ref.uri.removeprefix(store.root + '/')}/a"
+    store.transport.delete([key])
+    if left is not None:
+        store.transport.write(key, left)
+    remedy = r"gone: .*Run the step that made it again" if left is None else "damaged.*run the step that made it again"
+    with pytest.raises(ArtifactNotFound if left is None else ArtifactCorrupt, match=remedy):
+        store.get(ref, tmp_path)
+    assert put(store, {"a": content, "b": b"2"}) == ref
+    (tmp_path / "again").mkdir()
+    assert (store.get(ref, tmp_path / "again") / "a").read_bytes() == content
+
+
 def test_ref_outside_the_root_is_refused(store, tmp_path):
     """A ref that names another root, or another path of this one, is not followed."""
     ref = put(store, {"a": b"1"})

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from airflow_zen import Artifact, Materializer
-from airflow_zen.errors import MaterializerNotFound
+from airflow_zen.errors import MaterializerNotFound, StepDefinitionError
 from airflow_zen.lineage.step_run import StepState
 from airflow_zen.steps.arguments import Arguments
+from airflow_zen.steps.each import Each
 from airflow_zen.steps.key import cache_key
 from airflow_zen.steps.outputs import Output
 from airflow_zen.steps.step import Step
@@ -107,3 +108,27 @@ def test_the_code_of_a_materializer_is_part_of_the_work(stack):
     assert named == ["class CsvMaterializer"], sorted(found)
     plain = cache_key(Step(reads_plainly, "plain"), Arguments.bind(reads_plainly, (1,), {}), stack).ingredients
     assert not any("Materializer" in label for label in plain)
+
+
+def elements() -> list[Csv]:
+    return [one()]
+
+
+def named_elements() -> dict[str, Annotated[pd.DataFrame, Artifact("features")]]:
+    return {"a": one()}
+
+
+def one_of_several() -> Output(train=list[Csv], test=pd.DataFrame):
+    return [one()], one()
+
+
+def apart() -> Annotated[list[Csv], Each]:
+    return [one()]
+
+
+def test_elements_that_are_no_artifacts_have_no_materializer(run):
+    """A mark inside a list would be given the whole list, or nothing."""
+    for function in (elements, named_elements, one_of_several):
+        with pytest.raises(StepDefinitionError, match=r"around its elements, .*Annotated\[list\[T\], Artifact"):
+            run(function)
+    assert run(apart).outputs["output[0]"].encoding == "mine.csv@1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from io import RawIOBase
@@ -18,7 +18,7 @@ from pyarrow import types
 
 from airflow_zen.artifacts.arriving import ArrivingFile
 from airflow_zen.artifacts.source import ArtifactSource, RangeFile
-from airflow_zen.errors import ArtifactRefused
+from airflow_zen.errors import ArtifactRefused, ZenError
 from airflow_zen.materializers.arrow.exact import as_written, written_schema
 from airflow_zen.materializers.arrow.parquet import FILE_NAME, NOTE
 from airflow_zen.materializers.arrow.plain import PlainColumn
@@ -47,7 +47,8 @@ class StoredTable:
     def __init__(self, opened: Path | RangeFile | ArrivingFile) -> None:
         self.opened = opened
         options = {"memory_map": isinstance(opened, Path), "pre_buffer": isinstance(opened, RangeFile)}
-        file = pq.ParquetFile(opened, **options)
+        with self._decoding():
+            file = pq.ParquetFile(opened, **options)
         self.read_schema = file.schema_arrow
         self.schema = written_schema(file) or self.read_schema
         texts = _with_dictionary(file.metadata, self.schema)
@@ -71,7 +72,8 @@ class StoredTable:
 
     def read(self, names: Sequence[str] = ()) -> pa.Table:
         """Read whole columns, in this order; all where none are named."""
-        return self._picked(self.file.read(columns=list(names) or None), names)
+        with self._decoding():
+            return self._picked(self.file.read(columns=list(names) or None), names)
 
     def batches(self, names: Sequence[str] = ()) -> Iterator[pa.Table]:
         """Read row group by row group; at least one batch, if need be an empty one."""
@@ -92,7 +94,8 @@ class StoredTable:
                 end = at + self.file.metadata.row_group(group).num_rows
                 copied = {name for name, to in places.items() if file and self._copied(file, group, name, to[at:end])}
                 rest = [name for name in names or self.schema.names if name not in copied] if copied else list(names)
-                found = self.file.read_row_group(group, columns=rest if rest or copied else None)
+                with self._decoding():
+                    found = self.file.read_row_group(group, columns=rest if rest or copied else None)
                 if isinstance(self.opened, ArrivingFile):
                     self.opened.let_go(self._end(group))
                 others = self._picked(found, rest)
@@ -101,6 +104,29 @@ class StoredTable:
                 # The next one takes the place of this one in memory, which is new to the process only once.
                 del others
                 at = end
+
+    def with_nulls(self) -> set[str]:
+        """Name the columns that have a null, or may have one, as the footer tells."""
+        footer = self.file.metadata
+        groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
+        leaves = {self.file.schema.column(at).path: at for at in range(len(self.file.schema))}
+        return {
+            name
+            for name in self.schema.names
+            if name not in leaves or any(_may_have_nulls(group.column(leaves[name])) for group in groups)
+        }
+
+    @contextmanager
+    def _decoding(self) -> Iterator[None]:
+        """Say of a remote file that is read in part, and so held to no hash, that it must be damaged where it is no parquet."""
+        try:
+            yield
+        except ZenError:
+            raise
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(self.opened, RangeFile):
+                raise self.opened.damaged() from error
+            raise
 
     def _bytes(self) -> AbstractContextManager[RawIOBase | None]:
         """Open the bytes to copy from; None where that would be a request for each page."""
@@ -153,6 +179,11 @@ def _with_dictionary(footer: pq.FileMetaData, schema: pa.Schema) -> list[str]:
 def _single(schema: pa.Schema) -> set[str]:
     """Name the columns that are the only ones of their name, which cannot be taken for a place within another."""
     return {name for name, count in Counter(schema.names).items() if count == 1 and "." not in name}
+
+
+def _may_have_nulls(column: Any) -> bool:
+    known = column.statistics
+    return not (known and known.has_null_count and known.null_count == 0)
 
 
 def _is_short(column: Any) -> bool:

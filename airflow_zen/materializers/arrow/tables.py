@@ -186,9 +186,9 @@ def _value(table: pa.Table) -> Any:
 
 
 def _from_pandas(registry: MaterializerRegistry, directory: Path) -> pa.Table:
-    table, note = take_note(pq.ParquetFile(directory / FILE_NAME, memory_map=True).read())
-    if not note:
-        return table
+    stored = StoredTable(directory / FILE_NAME)
+    if not stored.note:
+        return stored.read()
     frame = registry.load(directory, "pandas.parquet@1")
     return pa.Table.from_pandas(frame if hasattr(frame, "columns") else frame.to_frame())
 

@@ -25,7 +25,7 @@ def load_view(registry: MaterializerRegistry, source: ArtifactSource, encoding: 
         return _shown(_IpcBatches(source.directory() / IPC_FILE_NAME), kind, view)
     stored = StoredTable.of(source)
     if encoding == "pandas.parquet@1" and not says_it_all(stored.note):
-        return _shown(_ThroughPandas(registry, source), kind, view)
+        return _shown(_ThroughPandas(registry, source, view.columns, stored.note), kind, view)
     return _shown(stored, kind, view)
 
 
@@ -74,6 +74,16 @@ def _unmarked(schema: pa.Schema) -> pa.Schema:
     return schema.with_metadata(metadata or None)
 
 
+def columns_with_nulls(source: ArtifactSource, encoding: str) -> set[str]:
+    """Name the columns of a stored table that have a null somewhere."""
+    if encoding != "pyarrow.ipc@1":
+        return StoredTable.of(source).with_nulls()
+    found: set[str] = set()
+    for batch in _IpcBatches(source.directory() / IPC_FILE_NAME).batches():
+        found |= {name for name, column in zip(batch.column_names, batch.columns, strict=True) if column.null_count}
+    return found
+
+
 class _IpcBatches:
     """Read an Arrow file batch by batch, mapped into memory."""
 
@@ -99,18 +109,29 @@ class _IpcBatches:
 
 
 class _ThroughPandas:
-    """Read a frame whose columns only pandas understands, and show each part as Arrow."""
+    """Read a frame whose columns only pandas understands, or some of them, and show each part as Arrow."""
 
-    def __init__(self, registry: MaterializerRegistry, source: ArtifactSource) -> None:
+    def __init__(
+        self, registry: MaterializerRegistry, source: ArtifactSource, names: tuple[str, ...], note: str
+    ) -> None:
         self._registry = registry
         self._source = source
-        first = next(self.batches(), None)
-        self.schema = pa.schema([]) if first is None else first.schema
+        self._names = names
+        self._cast = '"as":"object"' in note
+        if self._cast:
+            # What objects are as Arrow depends on those of all parts, which are read for it once more.
+            source.directory()
+        schemas = (part.schema for part in self._parts())
+        known = list(schemas) if self._cast else [next(schemas)]
+        self.schema = pa.unify_schemas(known, promote_options="permissive")
 
-    def read(self, names: tuple[str, ...] = ()) -> pa.Table:
-        return pa.concat_tables(self.batches(names))
+    def read(self, _: tuple[str, ...] = ()) -> pa.Table:
+        return pa.concat_tables(self.batches())
 
-    def batches(self, names: tuple[str, ...] = ()) -> Iterator[pa.Table]:
-        view = View(None, names, batches=True)
+    def batches(self, _: tuple[str, ...] = ()) -> Iterator[pa.Table]:
+        return (part.cast(self.schema) for part in self._parts()) if self._cast else self._parts()
+
+    def _parts(self) -> Iterator[pa.Table]:
+        view = View(None, self._names, batches=True)
         for part in self._registry.load_view(self._source, "pandas.parquet@1", view):
             yield pa.Table.from_pandas(part if hasattr(part, "columns") else part.to_frame())

@@ -17,6 +17,7 @@ from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.pandas.axes import index_rooms, restored_index
 from airflow_zen.materializers.pandas.columns import room_for
 from airflow_zen.materializers.pandas.gathering import Gathered
+from airflow_zen.materializers.pandas.others import as_pandas
 from airflow_zen.materializers.pandas.stored import Note
 from airflow_zen.materializers.tree import tree_value
 
@@ -48,7 +49,7 @@ def _value(materializer: Materializer, stored: StoredTable, directory: Path | No
 def load_view(materializer: Materializer, directory: Path, encoding: str, wanted: type | None) -> Any:
     """Read an Arrow or polars table as a frame, or its only column as a series."""
     table = materializer.registry.load(directory, encoding, pa.Table)
-    frame = pa.Table.from_batches([table]).to_pandas() if isinstance(table, pa.RecordBatch) else table.to_pandas()
+    frame = as_pandas(pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table)
     return frame.iloc[:, 0] if wanted is pd.Series and frame.shape[1] == 1 else frame
 
 

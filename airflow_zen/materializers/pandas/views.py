@@ -12,9 +12,11 @@ import pyarrow as pa
 from airflow_zen.artifacts.source import ArtifactSource
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.arrow.stored import Rows, StoredTable, check_columns
+from airflow_zen.materializers.arrow.views import columns_with_nulls
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.pandas.gathering import Gathered
 from airflow_zen.materializers.pandas.loading import gather, index_of, labelled
+from airflow_zen.materializers.pandas.others import as_pandas
 from airflow_zen.materializers.pandas.stored import Note
 from airflow_zen.materializers.tree import tree_value
 from airflow_zen.materializers.views import View
@@ -24,7 +26,8 @@ def load_view(materializer: Materializer, source: ArtifactSource, encoding: str,
     """Read what is asked for: an iterator of frames, whose row numbers count on, or a frame or series of some columns."""
     if encoding != materializer.encoding:
         tables = materializer.registry.load_view(source, encoding, View(pa.Table, view.columns, batches=True))
-        parts: Iterable[Any] = (_numbered(part.to_pandas(), at) for at, part in _placed(tables))
+        nulls = columns_with_nulls(source, encoding)
+        parts: Iterable[Any] = (_numbered(as_pandas(part, nulls), at) for at, part in _placed(tables))
         return _shown(parts, view)
     stored = StoredTable.of(source)
     note: Note = tree_value(materializer, stored.note, _directory_of_parts(stored.note, source)) if stored.note else {}

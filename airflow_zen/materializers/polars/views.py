@@ -19,7 +19,7 @@ from airflow_zen.materializers.views import View
 
 def load_view(registry: MaterializerRegistry, source: ArtifactSource, encoding: str, view: View) -> Any:
     """Read what is asked for: a plan, an iterator of frames, or a frame or series of some columns."""
-    plan = _plan(registry, source, encoding)
+    plan = _plan(registry, source, encoding, view.columns)
     if view.columns:
         check_columns(view.columns, plan.collect_schema().names())
         plan = plan.select(view.columns)
@@ -31,10 +31,18 @@ def load_view(registry: MaterializerRegistry, source: ArtifactSource, encoding: 
     return frame.to_series() if view.cls is pl.Series and frame.width == 1 else frame
 
 
-def _plan(registry: MaterializerRegistry, source: ArtifactSource, encoding: str) -> pl.LazyFrame:
+def _plan(
+    registry: MaterializerRegistry, source: ArtifactSource, encoding: str, columns: tuple[str, ...]
+) -> pl.LazyFrame:
     """Scan a parquet file where it lies, through polars' own client for a remote one; else what can be read as Arrow."""
     if encoding == "pyarrow.ipc@1" or (encoding == "pandas.parquet@1" and not says_it_all(StoredTable.of(source).note)):
-        return pl.DataFrame(registry.load(source.directory(), encoding, pa.Table)).lazy()
+        part = View(pa.Table, columns)
+        table = (
+            registry.load_view(source, encoding, part)
+            if columns
+            else registry.load(source.directory(), encoding, pa.Table)
+        )
+        return pl.DataFrame(table).lazy()
     remote = source.address(FILE_NAME)
     if remote:
         url, options = remote
