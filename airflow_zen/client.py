@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import json
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from airflow_zen.artifacts.difference import Difference, difference
@@ -21,7 +18,7 @@ from airflow_zen.errors import MetadataError
 from airflow_zen.registration import register
 from airflow_zen.settings import Settings, open_stack, tracking_server
 from airflow_zen.stack import Stack
-from airflow_zen.steps.loading import load_as
+from airflow_zen.steps.loading import directory_for_good, load_for_good
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.relatives import Relatives
@@ -75,7 +72,7 @@ class NamedArtifact:
 
         Raises `InputError` where it is no `as_type`, `ArtifactNotFound`, `ArtifactCorrupt`.
         """
-        return load_as(self.stack, self.ref, self._directory(), as_type)
+        return load_for_good(self.stack, self.ref, as_type)
 
     @cached_property
     def summary(self) -> Mapping[str, Any]:
@@ -131,13 +128,7 @@ class NamedArtifact:
 
     def source(self) -> ArtifactSource:
         """Give its files, to be fetched when they are asked for."""
-        return ArtifactSource(self.stack.store, self.ref, self._directory())
-
-    def _directory(self) -> Path:
-        """Lend a directory that lives as long as the process: a value may map its files into memory."""
-        directory = self.stack.store.lend()
-        atexit.register(shutil.rmtree, directory, ignore_errors=True)
-        return directory
+        return ArtifactSource(self.stack.store, self.ref, directory_for_good(self.stack))
 
 
 def artifact(name: str, version: str | datetime = LATEST, stack: str | None = None) -> NamedArtifact:

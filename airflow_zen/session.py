@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -12,7 +10,7 @@ from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.owners import owner_of
 from airflow_zen.settings import Settings, open_stack
-from airflow_zen.steps.loading import load_as
+from airflow_zen.steps.loading import load_for_good
 
 if TYPE_CHECKING:
     from airflow_zen.pruning.report import PruneReport
@@ -36,16 +34,15 @@ def load(ref: ArtifactRef | Mapping[str, Any], as_type: Any = None, stack: str |
     root, `InputError` where it is no `as_type`, `ArtifactNotFound`, `ArtifactCorrupt`.
     """
     settings = Settings.read(stack)
+    if not isinstance(ref, ArtifactRef | Mapping):
+        raise ArtifactRefused(f"airflow_zen.load takes a ref, or what XCom holds of one, got {ref!r}.")
     if not isinstance(ref, ArtifactRef) and not AskedVersion.is_wire(ref):
         ref = ArtifactRef.from_wire(ref)
     opened = open_stack(settings, lineage=False)
     if not isinstance(ref, ArtifactRef):
         ref = opened.names.resolve(AskedVersion.from_wire(ref))
     _refuse_foreign(ref, settings)
-    # A loaded value may map its files into memory, so they live as long as the process.
-    directory = opened.store.lend()
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    return load_as(opened, ref, directory, as_type)
+    return load_for_good(opened, ref, as_type)
 
 
 def save(value: Any, name: str = "", stack: str | None = None) -> ArtifactRef:

@@ -1,6 +1,7 @@
 """Promises of named artifacts in notebooks: `airflow_zen.artifact` and its like."""
 
 import math
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from airflow.sdk import dag
 import airflow_zen
 from airflow_zen import Artifact, Each, Output, ml_step
 from airflow_zen.artifacts.difference import Change
-from airflow_zen.errors import ArtifactNameError, ArtifactNotFound, ArtifactRefused, MetadataError
+from airflow_zen.errors import ArtifactNameError, ArtifactNotFound, ArtifactRefused, InputError, MetadataError
 from airflow_zen.settings import open_stack
 from tests.harness import run_dag
 
@@ -203,3 +204,26 @@ def test_differing_rows_are_shown_on_request():
     assert len(rows.after) == 2
     assert rows.compared == 5
     assert len(before.diff(after, rows=1).rows.after) == 1
+
+
+def test_what_is_no_ref_or_no_type_is_refused_in_words():
+    """A value in the place of a ref, and a name in the place of a type, are told as what they are."""
+    ref = airflow_zen.save(table(2))
+    for wrong in (None, 3, "raw"):
+        with pytest.raises(ArtifactRefused, match=f"takes a ref, .*, got {wrong!r}"):
+            airflow_zen.load(wrong)
+    with pytest.raises(InputError, match="such as pandas.DataFrame, got the text 'pd.DataFrame'"):
+        airflow_zen.load(ref, "pd.DataFrame")
+    with pytest.raises(InputError, match=r"is asked for as dict, but its artifact holds pandas\.DataFrame"):
+        airflow_zen.artifact(airflow_zen.save_artifact(table(2), "raw").name).load(dict)
+
+
+def test_loads_leave_no_empty_directories(monkeypatch, tmp_path):
+    """A process that loads many values keeps directories only of those that map files."""
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    ref = airflow_zen.save(table(3))
+    assert len(airflow_zen.load(ref)) == 3
+    assert sum(map(len, airflow_zen.load(ref, Iterator[pd.DataFrame]))) == 3
+    assert airflow_zen.artifact(airflow_zen.save_artifact([1], "one").name).load() == [1]
+    assert list((tmp_path / "scratch").iterdir()) == []

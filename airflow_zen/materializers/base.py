@@ -62,6 +62,11 @@ class Materializer:
         super().__init_subclass__(**options)
         if isinstance(cls.types, str):
             raise MaterializerDefinitionError(f"{cls.__qualname__}.types is a tuple: write ({cls.types!r},).")
+        for name in cls.type_names():
+            if "." not in name:
+                raise MaterializerDefinitionError(
+                    f"{cls.__qualname__}.types are classes, or their dotted names such as 'pandas.DataFrame', got {name!r}."
+                )
         if not _ENCODING.fullmatch(getattr(cls, "encoding", "none.yet@0")):
             raise MaterializerDefinitionError(
                 f"{cls.__qualname__}.encoding is a label such as 'library.format@1', got {cls.encoding!r}."
@@ -92,7 +97,7 @@ class Materializer:
         manifest shows, may give the `file_hash` of files by their path in `directory`, where writing found it out.
         Raises `SaveRefused` when `value` would not come back exactly.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__qualname__} has no method save.")
 
     def stored_type(self, value: Any) -> type:
         """Give the type that `value` has once it is stored: its own, but for plans and streams."""
@@ -110,7 +115,7 @@ class Materializer:
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the value of `encoding` back from `directory`, as `wanted` when the caller declared a type."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__qualname__} has no method load.")
 
     def load_from(self, source: ArtifactSource, encoding: str, wanted: type | None = None) -> Any:
         """Read the value of `encoding` from where it lies; by default `load` it from the directory of its files.

@@ -41,6 +41,11 @@ def register_materializer(materializer: M | None = None, *, replace: bool = Fals
             raise MaterializerDefinitionError(
                 f"@register_materializer goes on a subclass of airflow_zen.Materializer that has an encoding, got {cls!r}."
             )
+        for method in ("save", "load"):
+            if getattr(cls, method) is getattr(Materializer, method):
+                raise MaterializerDefinitionError(
+                    f"{cls.__qualname__} has no method {method}, which a materializer needs."
+                )
         _DECORATED[f"{module_name(cls)}:{cls.__qualname__}"] = (cls, replace)
         return cls
 

@@ -288,11 +288,16 @@ def _save(materializer: Materializer, value: Any, directory: Path) -> Mapping[st
     with needing(materializer):
         try:
             # Who has nothing to say of a value may return nothing.
-            return materializer.save(value, directory) or {}
+            summary = materializer.save(value, directory) or {}
         except RecursionError as error:
             raise SaveRefused(
                 f"A {type_name(type(value))} is nested too deep, or contains itself. Flatten it, or leave that reference out."
             ) from error
+    if not isinstance(summary, Mapping):
+        raise SaveRefused(
+            f"{type(materializer).__qualname__}.save returned {summary!r}, which is no summary. Return a dict, or nothing."
+        )
+    return summary
 
 
 def _empty(directory: Path) -> None:

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.errors import InputError
 from airflow_zen.materializers.declared import bare
 from airflow_zen.materializers.views import is_stream
 from airflow_zen.stack import Stack
 from airflow_zen.steps.fit import fit
 from airflow_zen.steps.place import InputPlace
+
+
+def directory_for_good(stack: Stack) -> Path:
+    """Lend a directory that lives as long as the process: a loaded value may map its files into memory."""
+    directory = stack.store.lend()
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
+
+
+def load_for_good(stack: Stack, ref: ArtifactRef, wanted: Any) -> Any:
+    """Load a value as `load_as` does, for as long as the process lives."""
+    directory = directory_for_good(stack)
+    value = load_as(stack, ref, directory, wanted)
+    with suppress(OSError):
+        # Most values leave nothing in it; what is fetched later makes it anew.
+        directory.rmdir()
+    return value
 
 
 def load_as(stack: Stack, ref: ArtifactRef, into: Path, wanted: Any, name: str = "") -> Any:
@@ -19,6 +40,8 @@ def load_as(stack: Stack, ref: ArtifactRef, into: Path, wanted: Any, name: str =
     `name` says what it is loaded for. Raises `InputError` for a value that neither is what is asked for nor has a view
     of that kind. Nothing is asked of None, and of batches, which come one by one.
     """
+    if isinstance(wanted, str):
+        raise InputError(f"A type is asked for as itself, such as pandas.DataFrame, got the text {wanted!r}.")
     value = stack.load(ref, into, wanted)
     if value is None or is_stream(bare(wanted)):
         return value

@@ -166,6 +166,7 @@ def test_what_is_no_materializer_is_refused_where_it_is_written(found: Any) -> N
     ("declared", "remedy"),
     [
         ({"types": "pandas.DataFrame", "encoding": "own.csv@1"}, r"\('pandas.DataFrame',\)"),
+        ({"types": ("Frame",), "encoding": "own.csv@1"}, "dotted names such as 'pandas.DataFrame', got 'Frame'"),
         ({"encoding": "own.csv"}, "'library.format@1', got 'own.csv'"),
         ({"encoding": "own.csv@new"}, "'library.format@1', got 'own.csv@new'"),
     ],
@@ -174,6 +175,22 @@ def test_materializer_that_cannot_work_is_refused_where_it_is_written(declared: 
     """Types that are one text, and an encoding without a version, are refused when the class is made."""
     with pytest.raises(MaterializerDefinitionError, match=remedy):
         type("Wrong", (Materializer,), declared)
+
+
+def test_materializer_without_a_method_is_refused_where_it_is_written() -> None:
+    """Who cannot save, or not load, is no use to anybody."""
+    for missing in ("save", "load"):
+        methods = {name: vars(CsvMaterializer)[name] for name in ("save", "load") if name != missing}
+        half = type("Half", (Materializer,), {"encoding": "own.half@1", **methods})
+        with pytest.raises(MaterializerDefinitionError, match=f"Half has no method {missing}"):
+            register_materializer(half)
+
+
+def test_summary_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
+    """A `save` that returns something else than a dict is told so."""
+    counting = type("Counting", (PlainMaterializer,), {"save": lambda *_: 3})
+    with pytest.raises(SaveRefused, match=r"Counting\.save returned 3, which is no summary"):
+        default_registry().save(r.Plain(3), tmp_path, by=counting)
 
 
 def test_materializer_may_have_nothing_to_say(tmp_path: Path) -> None:
