@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import InputError
-from airflow_zen.materializers.declared import bare
+from airflow_zen.materializers.declared import bare, speaks_of_paths
 from airflow_zen.materializers.views import is_stream
 from airflow_zen.stack import Stack
 from airflow_zen.steps.fit import fit
@@ -28,6 +28,8 @@ def load_for_good(stack: Stack, ref: ArtifactRef, wanted: Any) -> Any:
     """Load a value as `load_as` does, for as long as the process lives."""
     directory = directory_for_good(stack)
     value = load_as(stack, ref, directory, wanted)
+    if ref.inline and ref.encoding.startswith("python.json@") and not speaks_of_paths(wanted):
+        shutil.rmtree(directory, ignore_errors=True)
     with suppress(OSError):
         # Most values leave nothing in it; what is fetched later makes it anew.
         directory.rmdir()
