@@ -11,6 +11,8 @@ from airflow_zen.materializers.views import columns_of
 
 def bare(declared: Any) -> Any:
     """Strip `Annotated[T, …]` and `T | None` down to `T`; `Columns` stay."""
+    if declared is None:
+        return None
     if columns_of(declared):
         return declared
     if get_origin(declared) is Annotated:
@@ -23,6 +25,8 @@ def bare(declared: Any) -> Any:
 
 def element_type(declared: Any, at: int = 0) -> Any:
     """Give `T` of `list[T]`, `tuple[T, ...]`, `dict[K, T]`, and the one at its place of `tuple[A, B]`."""
+    if declared is None:
+        return None
     declared = bare(declared)
     arguments = get_args(declared)
     if not arguments:

@@ -44,6 +44,8 @@ class Decoder:
             self.declared = outer
 
     def _items(self, nodes: list[Json], declared: Any) -> list[Any]:
+        if declared is None:
+            return list(map(self.decode, nodes))
         if get_origin(bare(declared)) is tuple:
             return [self.decode(node, element_type(declared, at)) for at, node in enumerate(nodes)]
         inner = element_type(declared)
