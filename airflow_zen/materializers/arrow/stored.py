@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from io import RawIOBase
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -77,8 +78,8 @@ class StoredTable:
 
     def batches(self, names: Sequence[str] = ()) -> Iterator[pa.Table]:
         """Read row group by row group; at least one batch, if need be an empty one."""
-        for rows in self.into({}, names):
-            yield rows.others
+        # A loop would hold each while the next is read.
+        return map(attrgetter("others"), self.into({}, names))
 
     def into(self, places: Mapping[str, np.ndarray[Any, Any]], names: Sequence[str] = ()) -> Iterator[Rows]:
         """Read row group by row group, and copy to `places` the columns that lie in the file as they do in memory.

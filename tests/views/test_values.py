@@ -14,21 +14,10 @@ import pytest
 from airflow_zen.artifacts.local_cache import LocalCache
 from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
 from airflow_zen.materializers.views import Columns
-from tests.test_views import load, open_stack
+from tests.views.loading import load, open_stack
 
 LARGE = 2**60 + 1
 MANY = 262_144
-
-
-@pytest.fixture
-def stack(tmp_path):
-    return open_stack(str(tmp_path / "root"), {})
-
-
-@pytest.fixture(params=["moto", "ceph"])
-def remote(request):
-    server = request.getfixturevalue(request.param)
-    return open_stack(f"{server.root}/{os.urandom(4).hex()}", server.storage_options())
 
 
 INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]

@@ -1,10 +1,8 @@
 """Promises of inputs that are read in part: columns, batches, and lazy tables."""
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from functools import cache
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -16,42 +14,12 @@ import pyarrow.dataset as ds
 import pytest
 
 from airflow_zen.artifacts.local_cache import LocalCache
-from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.caching.cache import StepCache
 from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
-from airflow_zen.lineage.records import StepRunRecords
-from airflow_zen.materializers.registry import default_registry
 from airflow_zen.materializers.views import Columns
-from airflow_zen.stack import Stack
 from tests.servers.flaky import Failure, flaky
+from tests.views.loading import lent, load, open_stack
 
 ROWS = 400_000
-
-
-def open_stack(root, options, local_cache=None):
-    transport = open_transport(root, options)
-    return Stack(
-        ArtifactStore(root, transport, local_cache), default_registry(), StepCache(transport), StepRunRecords(transport)
-    )
-
-
-@pytest.fixture
-def stack(tmp_path):
-    return open_stack(str(tmp_path / "root"), {})
-
-
-@pytest.fixture(params=["moto", "ceph"])
-def remote(request):
-    server = request.getfixturevalue(request.param)
-    return open_stack(f"{server.root}/{os.urandom(4).hex()}", server.storage_options())
-
-
-LENT = tempfile.TemporaryDirectory(prefix="views-")
-
-
-def load(stack, ref, wanted):
-    return stack.load(ref, Path(tempfile.mkdtemp(dir=LENT.name)), wanted)
 
 
 @cache
@@ -324,7 +292,7 @@ def test_a_large_table_is_read_while_it_arrives(remote, value, monkeypatch):
     """A table on S3 that is wanted whole comes back the same, with nothing of it on the disk."""
     ref = remote.save(value()).ref
     monkeypatch.setattr(type(remote.store.transport), "download", None)
-    loaded = remote.load(ref, into := Path(tempfile.mkdtemp(dir=LENT.name)))
+    loaded = remote.load(ref, into := lent())
     assert not list(into.iterdir())
     assert loaded.equals(value())
     assert type(loaded) is type(value())
