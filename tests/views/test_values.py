@@ -84,6 +84,18 @@ def test_columns_are_read_though_others_have_no_form(stack, wanted):
     assert list(table["x"]) == [0.5, 1.5] or table["x"].to_pylist() == [0.5, 1.5]
 
 
+def test_a_series_is_a_frame_of_one_column_to_who_asks(stack, remote):
+    """Whether it lies here, or arrives; and stays a series to everybody else."""
+    for where, rows in ((stack, 3), (remote, 1_200_000)):
+        series = pd.Series(np.random.default_rng(0).standard_normal(rows), name="x")
+        ref = where.save(series).ref
+        pd.testing.assert_frame_equal(load(where, ref, pd.DataFrame), series.to_frame())
+        pd.testing.assert_series_equal(load(where, ref, None), series)
+    ref = stack.save(pl.Series("x", [1, 2])).ref
+    assert load(stack, ref, pl.DataFrame).equals(pl.DataFrame({"x": [1, 2]}))
+    assert isinstance(load(stack, ref, pl.Series), pl.Series)
+
+
 NO_FORM = {
     "mixed": pd.DataFrame({"m": pd.Series([1, "a"], dtype=object)}),
     "complex": pd.DataFrame({"c": [1j]}),

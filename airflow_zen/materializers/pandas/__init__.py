@@ -46,17 +46,21 @@ class PandasMaterializer(Materializer):
         return preview(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
-        """Read the frame, series or index; an Arrow or polars table becomes a frame."""
-        from airflow_zen.materializers.pandas.loading import load, load_view
+        """Read the frame, series or index; an Arrow or polars table becomes a frame, a series too for who asks."""
+        from airflow_zen.materializers.pandas.loading import as_wanted, load, load_view
 
-        return load(self, directory) if encoding == self.encoding else load_view(self, directory, encoding, wanted)
+        if encoding != self.encoding:
+            return load_view(self, directory, encoding, wanted)
+        return as_wanted(load(self, directory), wanted)
 
     def load_from(self, source: ArtifactSource, encoding: str, wanted: type | None = None) -> Any:
         """Read a large remote table while it arrives."""
-        from airflow_zen.materializers.pandas.loading import load_arriving
+        from airflow_zen.materializers.pandas.loading import as_wanted, load_arriving
 
         arriving = source.arriving("table.parquet") if encoding == self.encoding else None
-        return load_arriving(self, arriving) if arriving else super().load_from(source, encoding, wanted)
+        if not arriving:
+            return super().load_from(source, encoding, wanted)
+        return as_wanted(load_arriving(self, arriving), wanted)
 
     def load_view(self, source: ArtifactSource, encoding: str, view: View) -> Any:
         """Read columns, or frames one by one."""

@@ -46,6 +46,12 @@ def _value(materializer: Materializer, stored: StoredTable, directory: Path | No
     return labelled(frame, note, note.get("columns"))
 
 
+def as_wanted(value: Any, wanted: Any) -> Any:
+    """Show a series as a frame of one column to who asks for a frame."""
+    asks = isinstance(wanted, type) and issubclass(wanted, pd.DataFrame)
+    return value.to_frame() if asks and isinstance(value, pd.Series) else value
+
+
 def load_view(materializer: Materializer, directory: Path, encoding: str, wanted: type | None) -> Any:
     """Read an Arrow or polars table as a frame, or its only column as a series."""
     table = materializer.registry.load(directory, encoding, pa.Table)

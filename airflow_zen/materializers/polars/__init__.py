@@ -56,7 +56,10 @@ class PolarsMaterializer(Materializer):
 
         own = encoding == self.encoding
         value = load_table(directory) if own else load_view(self.registry, directory, encoding)
-        return value.lazy() if getattr(wanted, "__qualname__", "") == "LazyFrame" else value
+        asked = getattr(wanted, "__qualname__", "")
+        if asked == "DataFrame" and type(value).__qualname__ == "Series":
+            return value.to_frame()
+        return value.lazy() if asked == "LazyFrame" else value
 
     def load_view(self, source: ArtifactSource, encoding: str, view: View) -> Any:
         """Read columns, frames one by one, or a plan that scans the file where it lies."""
