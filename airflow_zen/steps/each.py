@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args, get_origin
 
-from airflow_zen.errors import OutputError
+from airflow_zen.errors import OutputError, StepDefinitionError
 from airflow_zen.materializers.declared import element_type
 
 
@@ -18,6 +18,16 @@ def is_each(declared: Any) -> bool:
     if get_origin(declared) is not Annotated:
         return False
     return any(mark is Each or isinstance(mark, Each) for mark in get_args(declared)[1:])
+
+
+def check_is_list(declared: Any) -> None:
+    """Refuse a mark around what is no list, where that can be told; raises `StepDefinitionError`."""
+    kind = get_origin(get_args(declared)[0]) or get_args(declared)[0]
+    if isinstance(kind, type) and not (issubclass(list, kind) or issubclass(kind, list | tuple)):
+        raise StepDefinitionError(
+            f"Each marks a list, of which every element is an artifact, got {kind.__qualname__}. Declare "
+            "Annotated[list[T], Each], and return a list."
+        )
 
 
 def apart(name: str, value: Any, declared: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NotRequired, Required, Union, get_args, get_o
 from airflow_zen.errors import OutputError, StepDefinitionError
 from airflow_zen.materializers.artifact import Artifact
 from airflow_zen.steps.annotations import artifact_of, evaluate, written_type
-from airflow_zen.steps.each import Each, apart, is_each
+from airflow_zen.steps.each import Each, apart, check_is_list, is_each
 from airflow_zen.steps.streams import fitted
 
 SINGLE = "output"
@@ -189,6 +189,8 @@ def _of(annotation: Any, function: Callable[..., Any]) -> Outputs:
         if any(names) or any(called):
             return _called(_several(names), called)
     label, name = _label(annotation) or SINGLE, _name(annotation, function)
+    if is_each(annotation):
+        check_is_list(annotation)
     return Outputs((label,), each=is_each(annotation), called={label: name} if name else {})
 
 

@@ -1,5 +1,6 @@
 """Promises of lists whose elements are artifacts."""
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import pandas as pd
@@ -112,3 +113,23 @@ def test_mark_inside_another_type_is_refused():
     for function in (missing, inner, written, written_inside):
         with pytest.raises(StepDefinitionError, match="the only output.*in the place of None"):
             declared_outputs(function)
+
+
+def test_mark_around_what_is_no_list_is_refused_where_it_is_written():
+    """A dict, a stream or a frame has no elements to expand over; what a list can be declared as is taken."""
+
+    def a_dict() -> Annotated[dict[str, int], Each]: ...
+
+    def a_stream() -> Annotated[Iterator[int], Each]: ...
+
+    def a_frame() -> Annotated[pd.DataFrame, Each]: ...
+
+    def a_sequence() -> Annotated[Sequence[int], Each]: ...
+
+    def a_tuple() -> Annotated[tuple[int, ...], Each]: ...
+
+    for function in (a_dict, a_stream, a_frame):
+        with pytest.raises(StepDefinitionError, match=r"Each marks a list.*got .*Annotated\[list\[T\], Each\]"):
+            declared_outputs(function)
+    assert declared_outputs(a_sequence).each
+    assert declared_outputs(a_tuple).each
