@@ -133,17 +133,23 @@ class Stack:
             return ref
         if self.materializers.reads_part(ref.encoding, view):
             return self.materializers.load_view(ArtifactSource(self.store, ref, into), ref.encoding, view)
-        if self._gives_paths(ref, wanted):
+        if self._gives_paths(ref, wanted) or (self.store.is_local and self._has_own_folders(ref)):
             return self.materializers.load(self.store.get(ref, into, own=True), ref.encoding, wanted)
         return self.materializers.load_from(ArtifactSource(self.store, ref, into), ref.encoding, wanted)
 
     def _gives_paths(self, ref: ArtifactRef, wanted: Any) -> bool:
-        """Tell whether user code gets paths of files, which must not be the store's own.
+        """Tell whether user code gets paths of files, which must not be the store's own."""
+        return speaks_of_paths(wanted) or self.materializers.for_encoding(ref.encoding).gives_paths
 
-        A remote artifact, of which containers with paths in them are some, comes into a directory of its own anyway.
+    def _has_own_folders(self, ref: ArtifactRef) -> bool:
+        """Tell whether a value, or a part of it, is a folder that user code or its library may write into.
+
+        A remote artifact comes into a directory of its own anyway.
         """
-        if speaks_of_paths(wanted) or ref.encoding.startswith("python.path@"):
-            return True
-        if ref.inline or not self.store.is_local or not ref.encoding.startswith("python.json@"):
+        if ref.inline or not ref.encoding.startswith("python.json@"):
+            return self.materializers.for_encoding(ref.encoding).own_folder
+        if ref.files and not any("/files/" in file.path for file in ref.files):
             return False
-        return any("/files/" in file.path for file in ref.files or self.store.manifest(ref).files)
+        parts = self.store.manifest(ref).summary.get("parts", ())
+        found = [self.materializers.for_encoding(part["encoding"]) for part in parts]
+        return any(part.gives_paths or part.own_folder for part in found)

@@ -43,6 +43,8 @@ class Materializer:
     `lazy_types`   those of `types` that read their files later, and only what is asked of them.
     `is_table`     True when `load_view` gives columns and batches of its values.
     `libraries`    distributions whose versions belong into the manifest.
+    `gives_paths`  True when a value of it is the files themselves, and not the store's own.
+    `own_folder`   True when a value keeps to its folder, and its library writes there: a folder of the step's own.
     `inline`       True when its files are small JSON text that may live in the manifest.
     `extra`        the extra of airflow-provider-zen that installs its library, where there is one.
     """
@@ -54,6 +56,8 @@ class Materializer:
     lazy_types: ClassVar[tuple[str, ...]] = ()
     is_table: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ()
+    gives_paths: ClassVar[bool] = False
+    own_folder: ClassVar[bool] = False
     inline: ClassVar[bool] = False
     extra: ClassVar[str] = ""
 

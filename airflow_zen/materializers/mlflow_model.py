@@ -30,6 +30,7 @@ class MLflowModelMaterializer(Materializer):
 
     types = (f"{__name__}.{MLflowModel.__qualname__}",)
     encoding = "directory.mlflow@1"
+    gives_paths = True
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Copy `MLmodel` and all beside it; raises `SaveRefused` where there is none, and for links that leave it."""

@@ -28,6 +28,7 @@ class PathMaterializer(Materializer):
 
     types = ("pathlib.Path",)
     encoding = "python.path@1"
+    gives_paths = True
 
     @classmethod
     def can_read(cls, encoding: str) -> bool:

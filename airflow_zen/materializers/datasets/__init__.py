@@ -18,6 +18,7 @@ class DatasetsMaterializer(Materializer):
 
     types = ("datasets.arrow_dataset.Dataset", "datasets.dataset_dict.DatasetDict")
     encoding = "datasets.arrow@1"
+    own_folder = True
     libraries = ("datasets", "pyarrow")
     extra = "datasets"
 

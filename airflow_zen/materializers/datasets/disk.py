@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.names import type_name
@@ -17,6 +18,7 @@ from airflow_zen.materializers.names import type_name
 FOLDER = "dataset"
 
 _STATE = "state.json"
+_EMPTY = "data-00000-of-00001.arrow"
 _FINGERPRINT = "_fingerprint"
 
 
@@ -27,6 +29,8 @@ def save_dataset(dataset: Any, directory: Path) -> Mapping[str, Any]:
     with _quiet():
         dataset.save_to_disk(directory / FOLDER)
     for state in _states(directory):
+        split = dataset if isinstance(dataset, datasets.Dataset) else dataset[state.parent.name]
+        _give_file(state, split)
         _set_fingerprint(state)
     if isinstance(dataset, datasets.DatasetDict):
         splits = ", ".join(f"{name} {held.num_rows}" for name, held in dataset.items())
@@ -49,6 +53,16 @@ def load_dataset(directory: Path) -> Any:
 
 def _states(directory: Path) -> Iterator[Path]:
     yield from sorted((directory / FOLDER).rglob(_STATE))
+
+
+def _give_file(state: Path, dataset: Any) -> None:
+    """Write a file without rows where the library writes none, which it could not load."""
+    held = json.loads(state.read_text("utf-8"))
+    if held["_data_files"]:
+        return
+    with pa.ipc.new_stream(state.parent / _EMPTY, dataset.data.schema):
+        held["_data_files"] = [{"filename": _EMPTY}]
+    state.write_text(json.dumps(held), encoding="utf-8")
 
 
 def _set_fingerprint(state: Path) -> None:

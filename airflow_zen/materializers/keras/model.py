@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,12 @@ from airflow_zen.materializers.names import type_name
 FOLDER = "data"
 MODEL = "model.keras"
 
+FROZEN = "trainable.json"
+
 _METADATA = "metadata.json"
+_CONFIG = "config.json"
+_SHARED = re.compile(rb'"shared_object_id": (\d+)')
+_ABSENT = object()
 
 
 def save_model(model: Any, directory: Path) -> Mapping[str, Any]:
@@ -31,6 +37,10 @@ def save_model(model: Any, directory: Path) -> Mapping[str, Any]:
     except Exception as error:
         raise SaveRefused(f"Keras does not keep this {type(model).__qualname__}: {error}") from error
     _check_same(model, loaded)
+    if _trainable(model) != _trainable(loaded):
+        (directory / FOLDER / FROZEN).write_text(json.dumps(_trainable(model)), encoding="utf-8")
+        _set_trainable(loaded, _trainable(model))
+    _check_facts(model, loaded)
     _write_undated(written, directory / FOLDER / MODEL)
     written.unlink()
     (directory / FOLDER / "keras_module.txt").write_text("keras", encoding="utf-8")
@@ -49,7 +59,41 @@ def save_model(model: Any, directory: Path) -> Mapping[str, Any]:
 
 def load_model(directory: Path) -> Any:
     """Read what `save_model` wrote; lambdas in it are refused."""
-    return keras.saving.load_model(directory / FOLDER / MODEL, safe_mode=True)
+    model = keras.saving.load_model(directory / FOLDER / MODEL, safe_mode=True)
+    if (directory / FOLDER / FROZEN).exists():
+        _set_trainable(model, json.loads((directory / FOLDER / FROZEN).read_text("utf-8")))
+    return model
+
+
+def _trainable(model: Any) -> list[bool]:
+    """Say of the model and each layer in it whether it learns; Keras keeps that of some only."""
+    return [bool(layer.trainable) for layer in model._flatten_layers()]  # noqa: SLF001
+
+
+def _set_trainable(model: Any, flags: list[bool]) -> None:
+    """Set the flags from the outside in: what is set on a layer is set on those in it."""
+    for layer, flag in zip(model._flatten_layers(), flags, strict=False):  # noqa: SLF001
+        if bool(layer.trainable) != flag:
+            layer.trainable = flag
+
+
+def _check_facts(model: Any, loaded: Any) -> None:
+    """See that layers of one's own have their numbers and texts again, and that the same parts learn."""
+    layers = zip(model._flatten_layers(), loaded._flatten_layers(), strict=False)  # noqa: SLF001
+    lost = [f"{one.name}.{name}" for one, other in layers for name in _differing(one, other)]
+    if lost or _trainable(model) != _trainable(loaded):
+        raise SaveRefused(
+            f"{type_name(type(model))} does not come back with {', '.join(lost[:5]) or 'the same parts frozen'}. Give that class "
+            "get_config() with all that it takes, and set it in __init__."
+        )
+
+
+def _differing(one: Any, other: Any) -> list[str]:
+    if type(one).__module__.partition(".")[0] in ("keras", "tensorflow"):
+        return []
+    plain = (bool, int, float, str, type(None))
+    facts = {name: value for name, value in vars(one).items() if not name.startswith("_") and type(value) in plain}
+    return [name for name, value in facts.items() if getattr(other, name, _ABSENT) != value]
 
 
 def _check_same(model: Any, loaded: Any) -> None:
@@ -66,11 +110,17 @@ def _check_same(model: Any, loaded: Any) -> None:
 
 
 def _write_undated(source: Path, target: Path) -> None:
-    """Copy a Keras file without the moment it was written at."""
+    """Copy a Keras file without the moment it was written at, and where its objects lay."""
     with ZipFile(source) as dated, ZipFile(target, "w", ZIP_STORED) as undated:
         for name in sorted(dated.namelist()):
             content = dated.read(name)
             if name == _METADATA:
                 kept = {key: item for key, item in json.loads(content).items() if key != "date_saved"}
                 content = json.dumps(kept).encode()
-            undated.writestr(ZipInfo(name), content)
+            undated.writestr(ZipInfo(name), _numbered(content) if name == _CONFIG else content)
+
+
+def _numbered(config: bytes) -> bytes:
+    """Give what is shared a number by its first place: Keras writes addresses of this process."""
+    numbers: dict[bytes, int] = {}
+    return _SHARED.sub(lambda found: b'"shared_object_id": %d' % numbers.setdefault(found[1], len(numbers)), config)

@@ -19,6 +19,8 @@ _PLAIN_KINDS = "?bhilqBHILQefd"
 
 def codec_of(value: Any) -> Codec | None:
     """Find who writes a NumPy value inside a tree; None for an array that is a file of its own."""
+    if isinstance(value, np.dtype):
+        return _DTYPE
     if isinstance(value, np.generic):
         return _PLAIN if _is_plain(np.asarray(value)) else _RAW
     return _ARRAY if type(value) is np.ndarray and value.size <= MOST_INLINE_ELEMENTS and _is_plain(value) else None
@@ -78,7 +80,14 @@ def _decode_array(node: Mapping[str, Json], of: Decoder) -> Any:
     return flat.reshape(node["shape"], order=node["order"])
 
 
+def _encode_dtype(value: np.dtype[Any], to: Encoder) -> Mapping[str, Json]:
+    if value.metadata is not None or value.kind == "T" or np.dtype(value.str) != value:
+        raise to.refuse(value, "it has no exact name. Keep str(dtype), or an empty array of it.")
+    return {"str": value.str}
+
+
+_DTYPE = Codec("numpy.dtype", _encode_dtype, lambda node, _: np.dtype(node["str"]))
 _PLAIN = Codec("numpy.scalar", _encode_plain, _decode_plain)
 _RAW = Codec("numpy.bytes", _encode_raw, _decode_raw)
 _ARRAY = Codec("numpy.array", _encode_array, _decode_array)
-CODECS = (_PLAIN, _RAW, _ARRAY)
+CODECS = (_DTYPE, _PLAIN, _RAW, _ARRAY)

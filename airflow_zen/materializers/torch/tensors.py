@@ -94,6 +94,12 @@ def _check(tensor: Any) -> None:
         raise SaveRefused(f"{type_name(type(tensor))} is a subclass of torch.Tensor that would come back as that.")
     if tensor.grad_fn is not None:
         raise SaveRefused("A tensor that autograd still computes with is not stored. Return tensor.detach().")
+    own = sorted(name for name in vars(tensor) if not name.startswith("_"))
+    if own:
+        raise SaveRefused(
+            f"A {type_name(type(tensor))} with attributes of its own ({', '.join(own)}) would come back without them. "
+            "Keep them in the module, or beside the tensor in a dict."
+        )
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type == "meta":
         raise SaveRefused(f"A tensor of layout {tensor.layout} and dtype {tensor.dtype} is not stored. Return "
                           f"tensor.to_dense() or .dequantize().")  # fmt: skip

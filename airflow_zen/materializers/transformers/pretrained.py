@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
@@ -19,10 +20,14 @@ from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.tree import read_tree, write_tree
 
 FOLDER = "pretrained"
+BUFFERS = "buffers.safetensors"
 NOTE = "class.json"
 
 # What save_pretrained writes into the configuration of the very model it saves.
 _SET_BY_SAVING = ("architectures", "dtype")
+
+# What a tokenizer's configuration keeps only where it was given to its constructor.
+_SIDES = ("padding_side", "truncation_side", "model_input_names")
 
 # Where a tokenizer was read from says nothing about it.
 _OF_THE_PLACE = ("is_local", "local_files_only", "name_or_path")
@@ -37,6 +42,10 @@ def save_pretrained(materializer: Materializer, value: Any, directory: Path) -> 
         frozen = [name for name, weight in value.named_parameters() if not weight.requires_grad]
         unset = [name for name in _SET_BY_SAVING if getattr(value.config, name, None) is None]
         note |= {"training": value.training, "frozen": frozen, "unset": unset, **_otherwise(value)}
+        note["attention"] = value.config._attn_implementation  # noqa: SLF001 - what from_pretrained takes, and does not keep
+        _check_no_hooks(value)
+    else:
+        note["sides"] = {name: getattr(value, name) for name in _SIDES}
     with _quiet():
         value.save_pretrained(directory / FOLDER)
     write_tree(materializer, note, directory, NOTE)
@@ -44,7 +53,9 @@ def save_pretrained(materializer: Materializer, value: Any, directory: Path) -> 
         _forget_place(directory / FOLDER / "tokenizer_config.json")
         return {"shape": f"{type(value).__qualname__} of {len(value)} tokens"}
     _unset(value, note["unset"])
-    _check_comes_back(value, load_pretrained(materializer, directory, type(value)))
+    loaded = load_pretrained(materializer, directory, type(value))
+    _save_buffers(value, loaded, directory)
+    _check_comes_back(value, loaded)
     return {"shape": f"{type(value).__qualname__} of {value.num_parameters()} parameters"}
 
 
@@ -59,11 +70,20 @@ def load_pretrained(materializer: Materializer, directory: Path, wanted: type | 
         for name in _OF_THE_PLACE:
             tokenizer.init_kwargs.pop(name, None)
         tokenizer.name_or_path = ""
+        for name, side in note.get("sides", {}).items():
+            setattr(tokenizer, name, side)
         return tokenizer
     with _quiet():
         model = cls.from_pretrained(
-            directory / FOLDER, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype="auto"
+            directory / FOLDER,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype="auto",
+            **({"attn_implementation": note["attention"]} if note.get("attention") else {}),
         )
+    if (directory / FOLDER / BUFFERS).exists():
+        _set_buffers(model, load_file(directory / FOLDER / BUFFERS))
     model.name_or_path = model.config._name_or_path = ""  # noqa: SLF001 - the folder of the moment
     _unset(model, note["unset"])
     for name, weight in model.named_parameters():
@@ -97,6 +117,46 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def _save_buffers(model: Any, loaded: Any, directory: Path) -> None:
+    """Write the buffers that are made anew from the configuration, and were otherwise in this model; give them to the other."""
+    made = dict(loaded.named_buffers())
+    other = {name: held for name, held in model.named_buffers() if name in made and not _same(held, made[name])}
+    other = {
+        name: held.detach().cpu().clone().contiguous() for name, held in other.items() if name not in model.state_dict()
+    }
+    if other:
+        save_file(other, directory / FOLDER / BUFFERS)
+        _set_buffers(loaded, other)
+
+
+def _set_buffers(model: Any, buffers: Mapping[str, Any]) -> None:
+    for name, held in buffers.items():
+        module, _, own = name.rpartition(".")
+        setattr(model.get_submodule(module), own, held)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Compare bits, which are those of missing numbers too."""
+    alike = (one.dtype, one.shape) == (other.dtype, other.shape)
+    one, other = (held.detach().cpu().contiguous().view(-1).view(torch.uint8) for held in (one, other))
+    return alike and torch.equal(one, other)
+
+
+def _check_no_hooks(model: Any) -> None:
+    hooked = sorted(name or "the model" for name, module in model.named_modules() if _has_hooks(module))
+    if hooked:
+        raise SaveRefused(
+            f"{type_name(type(model))} has hooks, in {', '.join(hooked[:3])}, which are functions. Remove them first."
+        )
+
+
+def _has_hooks(module: Any) -> bool:
+    return any(
+        getattr(module, name)
+        for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    )
+
+
 def _check_one_dtype(model: Any) -> None:
     dtypes = sorted({str(weight.dtype) for weight in model.parameters() if weight.is_floating_point()})
     if len(dtypes) > 1:
@@ -106,10 +166,16 @@ def _check_one_dtype(model: Any) -> None:
 
 
 def _check_comes_back(model: Any, loaded: Any) -> None:
-    """See that every weight is there: a model may hold some that its class does not know."""
+    """See that every weight and layer is there: a model may hold some that its configuration does not tell of."""
     one, other = model.state_dict(), loaded.state_dict()
-    if one.keys() != other.keys() or not all(torch.equal(one[name].cpu(), other[name]) for name in one):
+    if one.keys() != other.keys() or not all(_same(one[name], other[name]) for name in one):
         raise SaveRefused(f"{type_name(type(model))} does not come back with all its weights from from_pretrained().")
+    for was, now in zip(repr(model).splitlines(), repr(loaded).splitlines(), strict=False):
+        if was != now:
+            raise SaveRefused(
+                f"{type_name(type(model))} was changed since it was made of its configuration: it has {was.strip()}, which comes "
+                f"back as {now.strip()}. Set it in the configuration and make the model of that."
+            )
 
 
 def _forget_place(file: Path) -> None:
