@@ -135,6 +135,14 @@ FIGURES: dict[str, Any] = {
 
 _LEVELS = pd.MultiIndex.from_product([["a", "b"], [1, 2]], names=("letter", "number"))
 _TIMES = pd.date_range("2024", periods=3)
+
+
+def _encoded(dataset: xr.Dataset) -> xr.Dataset:
+    """Say of a variable how a file had it, as open_dataset does."""
+    dataset["a"].encoding = {"dtype": np.dtype("f4"), "_FillValue": np.float32(-1), "source": "a.nc"}
+    return dataset
+
+
 LABELLED: dict[str, Any] = {
     "data array": xr.DataArray(np.arange(6.0).reshape(2, 3), dims=("x", "y")),
     "data array with coordinates": xr.DataArray(
@@ -153,6 +161,7 @@ LABELLED: dict[str, Any] = {
         {"a": ("z", np.arange(4))}, coords=xr.Coordinates.from_pandas_multiindex(_LEVELS, "z")
     ).assign_coords(w=("z", [1.0, 2, 3, 4])),
     "dataset without an index": xr.Dataset({"a": ("t", [1, 2])}, coords={"t": [1, 2]}).drop_indexes("t"),
+    "dataset that was read from a file": _encoded(xr.Dataset({"a": ("t", np.arange(3.0))})),
     "empty dataset": xr.Dataset(),
 }
 

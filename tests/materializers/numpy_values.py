@@ -35,6 +35,8 @@ ROWS: dict[str, Any] = {
     "uint8 scalar": np.uint8(255),
     "nan with a payload": np.frombuffer(b"\x01\x00\xc0\x7f", "f4")[0],
     "array of a nan with a payload in a dict": {"a": np.frombuffer(b"\x01\x00\xc0\x7f", "f4").copy()},
+    "dtype": np.dtype("f4"),
+    "dtypes in a dict": {name: np.dtype(name) for name in (">i2", "M8[ns]", "m8", "U3", "S2", "V4", "?", "O", "c16")},
     "bool scalar": np.True_,
     "complex64 scalar": np.complex64(1 - 2j),
     "datetime64 scalar": np.datetime64("2024-01-01", "D"),
