@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,15 +57,19 @@ def load_state(materializer: Materializer, directory: Path) -> Any:
 
 def write_tensors(tensors: Mapping[str, Any], directory: Path) -> list[dict[str, Any]]:
     """Write the file, and give the note of each tensor in order; one that another has named already is its alias."""
-    notes, stored, seen = [], {}, dict[Any, str]()
-    for name, tensor in tensors.items():
+    for tensor in tensors.values():
         _check(tensor)
+    notes, stored, seen = [], {}, dict[Any, str]()
+    users = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors.values())
+    for name, tensor in tensors.items():
         same = seen.setdefault(_place(tensor), name)
         note = {**_note(name, tensor), "same": same} if same != name else _note(name, tensor)
         if same != name:
             note["object"] = tensors[same] is tensor
         else:
-            stored[name] = _storable(tensor)
+            values = _storable(tensor)
+            # safetensors takes no two tensors that see one memory; a copy of each would be the model once more.
+            stored[name] = values.clone() if users[tensor.untyped_storage().data_ptr()] > 1 else values
         notes.append(note)
     save_file(stored, directory / TENSORS)
     return notes
@@ -129,12 +133,12 @@ def _axes_in_memory(tensor: Any) -> list[int] | None:
 
 
 def _storable(tensor: Any) -> Any:
-    """Give a tensor of its own memory, laid out as safetensors wants it."""
+    """Lay a tensor out as safetensors wants it."""
     values = tensor.detach().resolve_conj().resolve_neg()
     axes = _axes_in_memory(tensor)
     values = (values if axes is None else values.permute(axes)).contiguous()
     values = torch.view_as_real(values) if values.dtype == torch.complex128 else values
-    return values.cpu() if values.device.type != "cpu" else values.clone()
+    return values.cpu()
 
 
 def _restored(values: Any, note: Mapping[str, Any]) -> Any:
