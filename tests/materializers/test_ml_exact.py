@@ -98,6 +98,7 @@ def test_a_half_model_computes_what_it_computed(tmp_path: Path) -> None:
 
 def test_what_a_configuration_does_not_tell_is_refused(tmp_path: Path) -> None:
     """A layer that was exchanged, a rate that was set and a hook would be lost."""
+    made("bert", tmp_path)
     import torch
 
     changes = {
