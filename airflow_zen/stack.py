@@ -148,8 +148,10 @@ class Stack:
         """
         if ref.inline or not ref.encoding.startswith("python.json@"):
             return self.materializers.for_encoding(ref.encoding).own_folder
-        if ref.files and not any("/files/" in file.path for file in ref.files):
+        if len(ref.files) == 1:
             return False
-        parts = self.store.manifest(ref).summary.get("parts", ())
-        found = [self.materializers.for_encoding(part["encoding"]) for part in parts]
-        return any(part.gives_paths or part.own_folder for part in found)
+        manifest = self.store.manifest(ref)
+        if any("/files/" in file.path for file in manifest.files):
+            return True
+        parts = [self.materializers.for_encoding(part["encoding"]) for part in manifest.summary.get("parts", ())]
+        return any(part.gives_paths or part.own_folder for part in parts)

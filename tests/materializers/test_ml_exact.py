@@ -65,9 +65,11 @@ def test_an_mlflow_model_is_passed_on(tmp_path: Path) -> None:
     (theirs / "MLmodel").write_text("flavors: {}\n")
     stack = open_stack(str(tmp_path / "root"), {})
     ref = stack.save(MLflowModel(theirs)).ref
-    loaded = load(stack, ref, MLflowModel)
-    assert [path.name for path in loaded.path.iterdir()] == ["MLmodel"]
-    assert stack.save(loaded).ref.digest == ref.digest
+    within = stack.save({"model": MLflowModel(theirs)}).ref
+    for loaded in (load(stack, ref, MLflowModel), load(stack, within, None)["model"]):
+        assert [path.name for path in loaded.path.iterdir()] == ["MLmodel"]
+        assert not loaded.path.is_relative_to(tmp_path / "root")
+        assert stack.save(loaded).ref.digest == ref.digest
 
 
 def test_attributes_of_tensors_are_refused(tmp_path: Path) -> None:
@@ -172,6 +174,34 @@ def test_facts_of_own_keras_layers_are_kept_or_refused(tmp_path: Path) -> None:
         else:
             with pytest.raises(SaveRefused, match=r"times\.scale.*get_config"):
                 REGISTRY.save(model, tmp_path / str(tells))
+
+
+def test_a_keras_model_that_was_stopped_early_is_kept(tmp_path: Path) -> None:
+    """What Keras notes of a training on a class of one's own is no setting that must come back."""
+    made("trained keras model", tmp_path)
+    import keras
+
+    @keras.saving.register_keras_serializable("zen_exact")
+    class Own(keras.Model):
+        def __init__(self, width: int = 2, **options: Any) -> None:
+            super().__init__(**options)
+            self.width = width
+            self.inner = keras.layers.Dense(width)
+
+        def call(self, x: Any) -> Any:
+            return self.inner(x)
+
+        def get_config(self) -> dict[str, Any]:
+            return {**super().get_config(), "width": self.width}
+
+    model, x = Own(3), np.ones((4, 3), "f4")
+    model.compile("adam", "mse")
+    stop = keras.callbacks.EarlyStopping("loss", min_delta=1e9, patience=0)
+    model.fit(x, x, epochs=3, verbose=0, callbacks=[stop])
+    assert model.stop_training
+    loaded = again(model, tmp_path / "own")
+    assert loaded.width == 3
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
 _KERAS = """

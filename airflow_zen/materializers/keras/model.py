@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
@@ -78,7 +79,7 @@ def _set_trainable(model: Any, flags: list[bool]) -> None:
 
 
 def _check_facts(model: Any, loaded: Any) -> None:
-    """See that layers of one's own have their numbers and texts again, and that the same parts learn."""
+    """See that layers of one's own have the numbers and texts they were made with, and that the same parts learn."""
     layers = zip(model._flatten_layers(), loaded._flatten_layers(), strict=False)  # noqa: SLF001
     lost = [f"{one.name}.{name}" for one, other in layers for name in _differing(one, other)]
     if lost or _trainable(model) != _trainable(loaded):
@@ -92,8 +93,10 @@ def _differing(one: Any, other: Any) -> list[str]:
     if type(one).__module__.partition(".")[0] in ("keras", "tensorflow"):
         return []
     plain = (bool, int, float, str, type(None))
-    facts = {name: value for name, value in vars(one).items() if not name.startswith("_") and type(value) in plain}
-    return [name for name, value in facts.items() if getattr(other, name, _ABSENT) != value]
+    # What it was made with; what Keras notes beside that, such as whether a training was stopped, is no setting.
+    taken = signature(type(one).__init__).parameters.keys() - signature(keras.layers.Layer.__init__).parameters.keys()
+    facts = {name: vars(one)[name] for name in taken & vars(one).keys() if type(vars(one)[name]) in plain}
+    return [name for name, value in sorted(facts.items()) if getattr(other, name, _ABSENT) != value]
 
 
 def _check_same(model: Any, loaded: Any) -> None:

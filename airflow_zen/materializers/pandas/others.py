@@ -24,8 +24,10 @@ def as_pandas(table: pa.Table, with_nulls: Collection[str] | None = None) -> pd.
     frame: pd.DataFrame = table.to_pandas()
     for at, (field, column) in enumerate(zip(table.schema, table.columns, strict=True)):
         has_nulls = column.null_count if with_nulls is None else field.name in with_nulls
+        if not has_nulls or field.type not in _NULLABLE:
+            continue
         place = at if frame.shape[1] == table.num_columns else _place(frame, field.name)
-        if field.type in _NULLABLE and has_nulls and place is not None:
+        if place is not None:
             frame.isetitem(place, column.to_pandas(types_mapper=_NULLABLE.get).array)
     return frame
 

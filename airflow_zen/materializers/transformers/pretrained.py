@@ -26,6 +26,9 @@ NOTE = "class.json"
 # What save_pretrained writes into the configuration of the very model it saves.
 _SET_BY_SAVING = ("architectures", "dtype")
 
+# Other implementations of attention need a device or a package that the reader may not have.
+_ATTENTION = ("eager", "sdpa")
+
 # What a tokenizer's configuration keeps only where it was given to its constructor.
 _SIDES = ("padding_side", "truncation_side", "model_input_names")
 
@@ -42,7 +45,8 @@ def save_pretrained(materializer: Materializer, value: Any, directory: Path) -> 
         frozen = [name for name, weight in value.named_parameters() if not weight.requires_grad]
         unset = [name for name in _SET_BY_SAVING if getattr(value.config, name, None) is None]
         note |= {"training": value.training, "frozen": frozen, "unset": unset, **_otherwise(value)}
-        note["attention"] = value.config._attn_implementation  # noqa: SLF001 - what from_pretrained takes, and does not keep
+        attention = value.config._attn_implementation  # noqa: SLF001 - what from_pretrained takes, and does not keep
+        note |= {"attention": attention} if attention in _ATTENTION else {}
         _check_no_hooks(value)
     else:
         note["sides"] = {name: getattr(value, name) for name in _SIDES}
@@ -121,9 +125,8 @@ def _save_buffers(model: Any, loaded: Any, directory: Path) -> None:
     """Write the buffers that are made anew from the configuration, and were otherwise in this model; give them to the other."""
     made = dict(loaded.named_buffers())
     other = {name: held for name, held in model.named_buffers() if name in made and not _same(held, made[name])}
-    other = {
-        name: held.detach().cpu().clone().contiguous() for name, held in other.items() if name not in model.state_dict()
-    }
+    weights = model.state_dict().keys()
+    other = {name: held.detach().cpu().clone().contiguous() for name, held in other.items() if name not in weights}
     if other:
         save_file(other, directory / FOLDER / BUFFERS)
         _set_buffers(loaded, other)
