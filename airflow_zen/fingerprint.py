@@ -100,7 +100,7 @@ def _handler_of(cls: type) -> tuple[_Handler, type | None]:
     for name, base in names.items():
         if name in _HANDLERS:
             return _HANDLERS[name], base
-    structured = ("__dataclass_fields__", "__attrs_attrs__", "__pydantic_fields__")
+    structured = ("__dataclass_fields__", "__attrs_attrs__", "__pydantic_fields__", "__struct_fields__")
     return (_nothing, None) if any(hasattr(cls, name) for name in structured) else (_unknown, cls)
 
 

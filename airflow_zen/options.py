@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from airflow.configuration import conf
 from airflow.exceptions import AirflowConfigException
 
@@ -21,12 +21,11 @@ SECTION = "zen"
 PLACES = frozenset({"artifact_root", "artifact_conn_id", "mlflow_tracking_uri", "mlflow_conn_id"})
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """Read the options of one stack; `own` are those of a named one."""
 
     stack: str = DEFAULT
-    own: Mapping[str, Any] = field(default_factory=dict)
+    own: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
     def text(self, option: str) -> str:
         """Give an option's text, empty where it is not set."""

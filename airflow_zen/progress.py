@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from threading import Lock
 from typing import TypeVar
+
+import msgspec
 
 T = TypeVar("T")
 
 Moved = Callable[[int], None]
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True):
     """How far a stage of some work is.
 
     `done` counts what `stage` names, bytes where `in_bytes` says so, of `total`, which is None where nobody knows it

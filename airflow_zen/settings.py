@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from airflow_zen.artifacts.local_cache import LocalCache
 from airflow_zen.artifacts.root import normalise_root
@@ -30,8 +31,7 @@ from airflow_zen.stacks_file import DEFAULT
 log = logging.getLogger("airflow_zen.settings")
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """The choices of one stack, as `[zen]` of airflow.cfg, `AIRFLOW__ZEN__*` or `stacks.yaml` give them."""
 
     artifact_root: str

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from airflow_zen.artifacts.names import ArtifactNames
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.source import ArtifactSource
@@ -26,8 +28,7 @@ from airflow_zen.materializers.registry import MaterializerRegistry
 from airflow_zen.materializers.views import View
 
 
-@dataclass(frozen=True)
-class SavedArtifact:
+class SavedArtifact(msgspec.Struct, frozen=True):
     """A value that now lies in the store: its ref, and what its materializer found out about it."""
 
     ref: ArtifactRef

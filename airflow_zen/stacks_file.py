@@ -6,10 +6,11 @@ import os
 import re
 import tempfile
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import msgspec
 
 from airflow_zen.errors import SettingsError
 
@@ -19,12 +20,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _ACTIVE = re.compile(r"^active[ \t]*:.*$", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class StacksFile:
+class StacksFile(msgspec.Struct, frozen=True):
     """The stacks of one file: their options by name, and the name of the active one, empty where none is named."""
 
     path: Path
-    stacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    stacks: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     active: str = ""
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from airflow_zen.artifacts.version import LATEST, checked_name
 from airflow_zen.errors import ArtifactRefused
@@ -13,8 +14,7 @@ MARKER = "__airflow_zen_version__"
 WIRE_VERSION = 1
 
 
-@dataclass(frozen=True)
-class AskedVersion:
+class AskedVersion(msgspec.Struct, frozen=True):
     """Ask for one version of a name; `version` is what `ArtifactNames.get` takes as text."""
 
     name: str

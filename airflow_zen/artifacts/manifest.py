@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from airflow_zen.artifacts.ref import MOST_FILES, ArtifactFile, ArtifactRef, content_digest
 from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
@@ -16,8 +17,7 @@ FORMAT_VERSION = 2
 _READ = (1, 2)
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True):
     """Describe one artifact completely.
 
     `encoding`, `type` and `files` are its identity (`digest`). `inline` holds the text of the files
@@ -29,10 +29,10 @@ class Manifest:
     encoding: str
     type: str
     files: tuple[ArtifactFile, ...]
-    inline: Mapping[str, str] = field(default_factory=dict)
-    libraries: Mapping[str, str] = field(default_factory=dict)
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    at: Mapping[str, str] = field(default_factory=dict)
+    inline: Mapping[str, str] = msgspec.field(default_factory=dict)
+    libraries: Mapping[str, str] = msgspec.field(default_factory=dict)
+    summary: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    at: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def digest(self) -> str:

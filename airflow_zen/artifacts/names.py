@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
 from urllib.parse import unquote
+
+import msgspec
+from msgspec.structs import replace
 
 from airflow_zen.artifacts.asked import AskedVersion
 from airflow_zen.artifacts.ref import ArtifactRef
@@ -36,8 +38,7 @@ _TAGS = "tags"
 _READERS = 16
 
 
-@dataclass(frozen=True)
-class Tagged:
+class Tagged(msgspec.Struct, frozen=True):
     """A tag on one version: `version` is its label, `key` is where it lies."""
 
     tag: str

@@ -6,8 +6,10 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from airflow_zen.artifacts.hashing import hex_of, is_file_hash
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused
@@ -21,8 +23,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 MOST_FILES = 2
 
 
-@dataclass(frozen=True)
-class ArtifactFile:
+class ArtifactFile(msgspec.Struct, frozen=True):
     """Name one file of an artifact: `path` relative to it, `size` in bytes, `hash` as `FileHash` gives it.
 
     Raises `ArtifactRefused` for a hash or a size that none can be: caches make paths of hashes.
@@ -67,8 +68,7 @@ def content_digest(encoding: str, type_name: str, files: tuple[ArtifactFile, ...
     return hashlib.sha256(json.dumps(identity, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class ArtifactRef:
+class ArtifactRef(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """Refer to one stored artifact.
 
     `digest` is its identity, `uri` its address for people and other tools, `encoding` the layout of its
@@ -85,7 +85,7 @@ class ArtifactRef:
     size: int
     name: str = ""
     shape: str = ""
-    files: tuple[ArtifactFile, ...] = field(default=(), repr=False)
+    files: tuple[ArtifactFile, ...] = ()
     inline: bool = False
     cached: bool = False
     origin: str = ""

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from airflow_zen.artifacts.hashing import file_hash
 from airflow_zen.artifacts.local_cache import LocalCache
 from airflow_zen.artifacts.manifest import FILE_NAME, Manifest
@@ -147,7 +149,7 @@ class ArtifactStore:
 
     def relocate(self, ref: ArtifactRef) -> ArtifactRef:
         """Write the ref's address anew for this store, as a cache shared between roots needs it."""
-        return ArtifactRef(**{**ref.__dict__, "uri": f"{self.root}/{_address(ref.digest)}"})
+        return replace(ref, uri=f"{self.root}/{_address(ref.digest)}")
 
     def _has(self, ref: ArtifactRef) -> bool:
         return self.transport.exists(f"{_address(ref.digest)}/{FILE_NAME}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
+
+import msgspec
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNameError, ArtifactRefused
@@ -26,8 +27,7 @@ _DIGEST_PREFIX = re.compile(r"[0-9a-f]{6,64}")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
-@dataclass(frozen=True)
-class ArtifactVersion:
+class ArtifactVersion(msgspec.Struct, frozen=True):
     """Tell one version of a named artifact.
 
     `version` is its label for people, `created` seconds since the epoch. `origin` is the step run that made the
@@ -42,7 +42,7 @@ class ArtifactVersion:
     origin: str = ""
     dag_run: str = ""
     tags: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
     @property
     def file_name(self) -> str:
@@ -90,8 +90,7 @@ class ArtifactVersion:
             raise ArtifactCorrupt(f"{key} is not readable: {error}.") from error
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(msgspec.Struct, frozen=True):
     """Say under which version an artifact is known by its name, and whether its content is new there."""
 
     version: str

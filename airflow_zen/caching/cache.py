@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.transport import Transport
@@ -16,8 +17,7 @@ from airflow_zen.errors import ArtifactNotFound, ArtifactRefused
 FORMAT_VERSION = 1
 
 
-@dataclass(frozen=True)
-class CacheEntry:
+class CacheEntry(msgspec.Struct, frozen=True):
     """Remember one finished step: its outputs, who made them, and why the key is what it is.
 
     `outputs` are refs by output name, `origin` the step run that made them, `seconds` how long the work took, `created` seconds since
@@ -29,7 +29,7 @@ class CacheEntry:
     origin: str
     seconds: float
     created: float
-    ingredients: Mapping[str, str] = field(default_factory=dict)
+    ingredients: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Write the entry as one JSON document."""

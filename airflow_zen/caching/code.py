@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
+
+import msgspec
 
 from airflow_zen.caching.code_walk import Walk
 from airflow_zen.errors import FingerprintError
 from airflow_zen.fingerprint import Other, fingerprint
 
 
-@dataclass(frozen=True)
-class Code:
+class Code(msgspec.Struct, frozen=True):
     """What the code contributes to a cache key.
 
     `ingredients` maps labels (`function features.clean`, `distribution scikit-learn`) to fingerprints or

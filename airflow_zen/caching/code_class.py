@@ -6,9 +6,10 @@ import ast
 import functools
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
+
+import msgspec
 
 from airflow_zen.caching.code_values import code_inside
 from airflow_zen.caching.source import Definition, SourceFile, source_of
@@ -16,8 +17,7 @@ from airflow_zen.caching.source import Definition, SourceFile, source_of
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, type(None))
 
 
-@dataclass(frozen=True)
-class ClassSource:
+class ClassSource(msgspec.Struct, frozen=True):
     """The text of a class (more than one when branches define it), and the names its methods see."""
 
     source: SourceFile

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import symtable
 import textwrap
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(msgspec.Struct, frozen=True):
     """A name, with the attributes read from it; `argued` when it is called with an argument that is not None."""
 
     chain: tuple[str, ...]

@@ -6,9 +6,10 @@ import builtins
 import importlib
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
+
+import msgspec
 
 from airflow_zen.caching.distributions import file_of, is_known, owner_of
 from airflow_zen.caching.source import Import, SourceFile
@@ -17,8 +18,7 @@ from airflow_zen.labels import module_label
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
 
 
-@dataclass(frozen=True)
-class Meaning:
+class Meaning(msgspec.Struct, frozen=True):
     """What a chain of names came to: a value, or a dotted name of somebody else's module.
 
     `path` is the public name (`numpy.random.rand`) where the code came from outside the project, `module`
@@ -33,13 +33,12 @@ class Meaning:
     rest: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Scope:
+class Scope(msgspec.Struct, frozen=True):
     """The names that a piece of code sees."""
 
     globals: Mapping[str, Any]
     source: SourceFile | None = None
-    cells: Mapping[str, Any] = field(default_factory=dict)
+    cells: Mapping[str, Any] = msgspec.field(default_factory=dict)
     imports: tuple[tuple[str, Import], ...] = ()
     label: str = ""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, cast
+
+import msgspec
 
 from airflow_zen.caching.code_names import Reference, References, arguments_of, last_name, outside_names, references_of
 from airflow_zen.caching.source import Import, bindings
@@ -25,8 +26,7 @@ _BLOCKS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class CodeText:
+class CodeText(msgspec.Struct, frozen=True):
     """Normalised source, with every name in it that is defined elsewhere.
 
     `imports` are bound inside the code itself; `computed` are builtins and calls whose effect the text

@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+
+from msgspec.structs import asdict
 
 from airflow_zen.artifacts.root import folder
 from airflow_zen.artifacts.transport import Transport

@@ -8,9 +8,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
+
+import msgspec
 
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound
@@ -20,8 +21,7 @@ log = logging.getLogger("airflow_zen.caching")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """Name one of several tries of the same work, of which at most one is wanted at a time."""
 
     work: str

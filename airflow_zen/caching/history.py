@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+
+import msgspec
+from msgspec.structs import asdict
 
 from airflow_zen.artifacts.root import folder
 from airflow_zen.artifacts.transport import Transport
@@ -15,8 +17,7 @@ _SHORT = 40
 _NAMELESS = "nothing"
 
 
-@dataclass(frozen=True)
-class Remembered:
+class Remembered(msgspec.Struct, frozen=True):
     """One earlier result: its key, who made it, and the labelled fingerprints folded into the key.
 
     `seconds` is how long the work took, `size` the bytes of all outputs; None in records of old.

@@ -9,11 +9,12 @@ import importlib.util
 import linecache
 import operator
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
+
+import msgspec
 
 from airflow_zen.errors import FingerprintError
 
@@ -24,8 +25,7 @@ _FUTURE = functools.reduce(
 Node = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
 
 
-@dataclass(frozen=True)
-class Definition:
+class Definition(msgspec.Struct, frozen=True):
     """A function, lambda or class in its file, named as Python qualifies it."""
 
     node: Node
@@ -42,8 +42,7 @@ class Definition:
         return "<lambda>" if isinstance(self.node, ast.Lambda) else self.node.name
 
 
-@dataclass(frozen=True)
-class Import:
+class Import(msgspec.Struct, frozen=True):
     """One name bound by an import: the module, and the attribute of it, if any."""
 
     module: str
@@ -51,13 +50,12 @@ class Import:
     level: int = 0
 
 
-@dataclass(frozen=True, eq=False)
-class SourceFile:
+class SourceFile(msgspec.Struct, frozen=True, eq=False, dict=True):
     """One parsed file, whose tree nobody changes."""
 
     path: str
     text: str
-    tree: ast.Module = field(repr=False)
+    tree: ast.Module
 
     @cached_property
     def definitions(self) -> tuple[Definition, ...]:

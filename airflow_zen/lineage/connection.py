@@ -8,8 +8,9 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+import msgspec
 
 from airflow_zen.errors import LineageError
 from airflow_zen.lineage.refusals import MlflowAway
@@ -21,8 +22,7 @@ _IDLE_SECONDS = 3.0
 _DROPPED = (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected, http.client.CannotSendRequest)
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What came back: HTTP status, body, and the address of a redirect."""
 
     status: int
@@ -30,8 +30,7 @@ class Answer:
     location: str = ""
 
 
-@dataclass(frozen=True)
-class Patience:
+class Patience(msgspec.Struct, frozen=True):
     """How long to wait, in seconds: for a connection, and for an answer."""
 
     # A lost first packet is sent again after 1 s.

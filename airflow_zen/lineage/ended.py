@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from airflow_zen.lineage.step_run import StepState
 
 
-@dataclass(frozen=True)
-class EndedDagRun:
+class EndedDagRun(msgspec.Struct, frozen=True):
     """Say how and when a DAG run ended; `ended` in seconds since the epoch."""
 
     dag_id: str
@@ -20,5 +20,5 @@ class EndedDagRun:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> EndedDagRun:
-        """Read back what `dataclasses.asdict` wrote."""
+        """Read back what `msgspec.structs.asdict` wrote."""
         return cls(document["dag_id"], document["run_id"], StepState(document["state"]), float(document["ended"]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from airflow_zen.lineage.names import experiment_location, experiment_name, experiment_tags
 from airflow_zen.lineage.parameters import entries
@@ -13,8 +14,7 @@ from airflow_zen.lineage.rest import MlflowRest
 _ONLY_DAG_RUNS = "searchFilter=tags.%60zen.kind%60%20%3D%20%22dag_run%22"
 
 
-@dataclass(frozen=True)
-class Experiment:
+class Experiment(msgspec.Struct, frozen=True):
     """An MLflow experiment: its id, and whether it was deleted by someone."""
 
     id: str

@@ -6,8 +6,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from typing import Any
+
+import msgspec
+from msgspec.structs import asdict
 
 from airflow_zen.artifacts.root import folder
 from airflow_zen.artifacts.transport import Transport
@@ -21,8 +23,7 @@ from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.step_run import StepRun
 
 
-@dataclass(frozen=True)
-class Parent:
+class Parent(msgspec.Struct, frozen=True):
     """Where the step runs of a DAG run belong; `location` is where their experiment keeps files."""
 
     experiment_id: str

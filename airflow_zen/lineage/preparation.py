@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
+
+import msgspec
 
 from airflow_zen.artifacts.manifest import FILE_NAME, Manifest
 from airflow_zen.artifacts.ref import ArtifactRef
@@ -18,13 +19,12 @@ from airflow_zen.lineage.step_run import StepRun
 MOST_LOOK_UPS = 100
 
 
-@dataclass(frozen=True)
-class Preparation:
+class Preparation(msgspec.Struct, frozen=True):
     """Summaries of artifacts made elsewhere and MLflow's ids of known models, by digest; tags sent at the start."""
 
-    summaries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    model_ids: Mapping[str, str] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
+    summaries: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
+    model_ids: Mapping[str, str] = msgspec.field(default_factory=dict)
+    tags: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 def undescribed(run: StepRun) -> Iterator[ArtifactRef]:

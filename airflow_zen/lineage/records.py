@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict
+
+from msgspec.structs import asdict
 
 from airflow_zen.artifacts.root import folder
 from airflow_zen.artifacts.transport import Transport

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
+
+import msgspec
+from msgspec.structs import asdict
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import Made
@@ -21,8 +23,7 @@ class StepState(StrEnum):
     KILLED = "KILLED"
 
 
-@dataclass(frozen=True)
-class StepRunId:
+class StepRunId(msgspec.Struct, frozen=True):
     """Name one try of one task instance; `map_index` is -1 when the task is not mapped."""
 
     dag_id: str
@@ -47,8 +48,7 @@ class StepRunId:
         return f"{self.task_instance}/{self.try_number}"
 
 
-@dataclass(frozen=True)
-class StepRun:
+class StepRun(msgspec.Struct, frozen=True):
     """Tell one execution of a step: who, what went in, what came out, how it ended.
 
     Times are seconds since the epoch. `parameters` are JSON values by argument name. `inputs` and
@@ -67,10 +67,10 @@ class StepRun:
     state: StepState = StepState.RUNNING
     started: float = 0.0
     ended: float | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, ArtifactRef] = field(default_factory=dict)
-    outputs: Mapping[str, ArtifactRef] = field(default_factory=dict)
-    summaries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    inputs: Mapping[str, ArtifactRef] = msgspec.field(default_factory=dict)
+    outputs: Mapping[str, ArtifactRef] = msgspec.field(default_factory=dict)
+    summaries: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     cache: str = "off"
     cache_key: str = ""
     why: str = ""
@@ -85,16 +85,18 @@ class StepRun:
     code_version: str = ""
     dag_version: str = ""
     error: str = ""
-    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    versions: Mapping[str, Made] = field(default_factory=dict)
+    metadata: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
+    versions: Mapping[str, Made] = msgspec.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Write the record as a JSON document; refs in their wire form, secret parameters masked."""
         document = asdict(self)
+        document["id"] = asdict(self.id)
         document["state"] = str(self.state)
         document["parameters"] = masked(self.parameters)
         document["inputs"] = {name: ref.to_wire() for name, ref in self.inputs.items()}
         document["outputs"] = {name: ref.to_wire() for name, ref in self.outputs.items()}
+        document["versions"] = {name: asdict(made) for name, made in self.versions.items()}
         return document
 
     @classmethod

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from airflow_zen.errors import ArtifactNotFound, ZenError
 from airflow_zen.lineage.left_behind import HeldRun, left_behind

@@ -7,7 +7,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+
+import msgspec
+from msgspec.structs import asdict
 
 from airflow_zen.artifacts.root import folder
 from airflow_zen.artifacts.transport import Transport
@@ -19,8 +21,7 @@ _RUNS = "runs"
 _READERS = 16
 
 
-@dataclass(frozen=True)
-class RunTotals:
+class RunTotals(msgspec.Struct, frozen=True):
     """One DAG run, or several: steps by what became of them, and seconds computed and saved.
 
     `ended` is the end of the latest step in seconds since the epoch. `runs` counts DAG runs, `runs_reused` those

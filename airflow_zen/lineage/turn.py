@@ -6,7 +6,8 @@ import json
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+
+import msgspec
 
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound
@@ -18,8 +19,7 @@ _SECONDS = 900.0
 _TO_BEGIN = 600.0
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True):
     """A turn that is held: `until` this time, in seconds since the epoch, something new may be begun."""
 
     until: float

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from airflow_zen.lineage.limits import PER_BATCH
 from airflow_zen.lineage.user_calls import UserCall

@@ -7,9 +7,11 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import asdict
 
 # The variable that leads MLflow's client to the folder; it is set while a step's function runs, and only then.
 VARIABLE = "AIRFLOW_ZEN_USER_CALLS"
@@ -20,8 +22,7 @@ CALL_TAG = "zen.call"
 CALLS, NOTES, STEP, FILES = "calls.jsonl", "notes.jsonl", "step.json", "files"
 
 
-@dataclass(frozen=True)
-class UserCall:
+class UserCall(msgspec.Struct, frozen=True):
     """One request that MLflow has not got: `api` is its name in MLflow's service, `path` what follows `/mlflow/`.
 
     `made` is the id under which user code knows what the call makes, until MLflow gives it another.

@@ -7,8 +7,10 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import asdict, replace
 
 from airflow_zen.artifacts.root import folder
 from airflow_zen.artifacts.transport import Transport
@@ -25,16 +27,15 @@ from airflow_zen.lineage.user_calls import CALL_TAG, CALLS, FILES, STEP, UserCal
 log = logging.getLogger("airflow_zen.lineage")
 
 
-@dataclass
-class _Sending:
+class _Sending(msgspec.Struct):
     """How far the sending of one step's calls has come; `ids` are MLflow's ids by those that user code knows."""
 
     prefix: str
     step_run: str
     ids: dict[str, str]
     until: float
-    models: set[str] = field(default_factory=set)
-    refused: list[dict[str, Any]] = field(default_factory=list)
+    models: set[str] = msgspec.field(default_factory=set)
+    refused: list[dict[str, Any]] = msgspec.field(default_factory=list)
 
     def real(self, text: str) -> str:
         for known, real in self.ids.items():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
 
 from airflow_zen.errors import ArtifactRefused, MaterializerDefinitionError, SaveRefused
 from airflow_zen.materializers.names import type_name
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 _ENCODING = re.compile(r"[^@\s]+@[0-9]+")
 
 
-@dataclass(frozen=True)
-class SavedBatches:
+class SavedBatches(msgspec.Struct, frozen=True):
     """What `save_batches` wrote: by which materializer, as the value of which type, and its summary."""
 
     materializer: Materializer

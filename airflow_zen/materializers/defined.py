@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from airflow_zen.errors import AlreadyExists
 from airflow_zen.materializers.base import Materializer
@@ -12,8 +13,7 @@ from airflow_zen.materializers.entries import entry_name
 _OURS = f"{__name__.partition('.')[0]}."
 
 
-@dataclass(frozen=True)
-class DefinedMaterializers:
+class DefinedMaterializers(msgspec.Struct, frozen=True):
     """Find a materializer among classes by what each says of itself: its own `types` and its own `encoding`.
 
     They are asked last, so none of them takes a type or an encoding from another one by accident.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 
-@dataclass(frozen=True)
-class Saved:
+
+class Saved(msgspec.Struct, frozen=True):
     """What `save` wrote: everything a manifest says beside the files themselves.
 
     `type` is the dotted name of the value's type, `libraries` the version of each distribution that
@@ -21,4 +21,4 @@ class Saved:
     summary: Mapping[str, Any]
     libraries: Mapping[str, str]
     inline: bool
-    hashes: Mapping[str, str] = field(default_factory=dict)
+    hashes: Mapping[str, str] = msgspec.field(default_factory=dict)

@@ -11,7 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+
+from msgspec.structs import asdict
 
 from airflow_zen.lineage.ended import EndedDagRun
 

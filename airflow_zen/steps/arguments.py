@@ -7,12 +7,14 @@ import math
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from datetime import date, time, timedelta
 from enum import Enum
 from pathlib import Path
 from types import GenericAlias
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from airflow_zen.artifacts.asked import AskedVersion
 from airflow_zen.artifacts.names import ArtifactNames
@@ -24,15 +26,13 @@ from airflow_zen.steps.loading import load_as
 _TEXT_LIMIT = 500
 
 
-@dataclass(frozen=True)
-class InputDigest:
+class InputDigest(msgspec.Struct, frozen=True):
     """Stand for an artifact inside an argument when the argument is fingerprinted."""
 
     digest: str
 
 
-@dataclass(frozen=True)
-class Arguments:
+class Arguments(msgspec.Struct, frozen=True):
     """Bound arguments by parameter name, with refs in the place of artifacts.
 
     `bound` is complete, defaults included. `inputs` are the refs by path: `frame`, `frames[2]`,
@@ -41,7 +41,7 @@ class Arguments:
 
     bound: inspect.BoundArguments
     inputs: Mapping[str, ArtifactRef]
-    context: frozenset[str] = field(default=frozenset())
+    context: frozenset[str] = msgspec.field(default=frozenset())
 
     @classmethod
     def bind(

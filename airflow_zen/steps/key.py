@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
+
+import msgspec
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.caching.code import reach
@@ -25,8 +26,7 @@ from airflow_zen.steps.step import Step
 _ASKED_LATER, _TOLD = "airflow.sdk.execution_time.context", "TriggeringAssetEventsAccessor"
 
 
-@dataclass(frozen=True)
-class CacheKey:
+class CacheKey(msgspec.Struct, frozen=True):
     """A key with the labelled fingerprints that were folded into it, and what the code made one wary of.
 
     `sources` are the texts behind fingerprints of code, normalised, and of parameters, by the same labels.
@@ -34,8 +34,8 @@ class CacheKey:
 
     key: str
     ingredients: Mapping[str, str]
-    sources: Mapping[str, str] = field(default_factory=dict)
-    warnings: tuple[str, ...] = field(default=())
+    sources: Mapping[str, str] = msgspec.field(default_factory=dict)
+    warnings: tuple[str, ...] = msgspec.field(default=())
 
 
 def cache_key(step: Step, arguments: Arguments, stack: Stack, dag_id: str = "") -> CacheKey:

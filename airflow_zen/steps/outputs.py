@@ -6,9 +6,10 @@ import ast
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from types import UnionType
 from typing import Annotated, Any, NotRequired, Required, Union, get_args, get_origin, get_type_hints
+
+import msgspec
 
 from airflow_zen.errors import OutputError, StepDefinitionError
 from airflow_zen.materializers.artifact import Artifact
@@ -36,8 +37,7 @@ class Output:
         return f"Output({', '.join(f'{name}={declared!r}' for name, declared in self.types.items())})"
 
 
-@dataclass(frozen=True)
-class Outputs:
+class Outputs(msgspec.Struct, frozen=True):
     """The outputs of a step: `names`, and whether they are `several` (a name each) or one value.
 
     `each` says that this value is a list whose elements are artifacts. `called` are the names of artifacts that are
@@ -47,7 +47,7 @@ class Outputs:
     names: tuple[str, ...] = (SINGLE,)
     several: bool = False
     each: bool = False
-    called: Mapping[str, str] = field(default_factory=dict)
+    called: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     def split(self, result: Any) -> dict[str, Any]:
         """Hand out a function's result by output name; raises `OutputError` when it does not fit."""

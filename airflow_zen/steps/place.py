@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any, Self
+
+import msgspec
+from msgspec.structs import replace
 
 from airflow_zen.errors import InputError, Misfit, OutputError
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """An output that a function returned, or a value within it, such as `scores[3]`."""
 
     name: str
@@ -23,8 +24,7 @@ class Place:
         return OutputError(f"output '{self.name}' is declared {declared}, but the function returned {came}.")
 
 
-@dataclass(frozen=True)
-class InputPlace(Place):
+class InputPlace(Place, frozen=True):
     """A parameter that an artifact was loaded for, or a value within that."""
 
     def misfit(self, declared: object, came: str) -> Misfit:

@@ -9,9 +9,10 @@ import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.caching.cache import CacheEntry

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from airflow_zen.caching.policy import FOLLOW_SETTINGS, Cache
 from airflow_zen.materializers.artifact import Artifact
@@ -17,8 +19,7 @@ from airflow_zen.steps.each import type_of
 from airflow_zen.steps.outputs import Outputs, declared_outputs, output_artifacts, output_types
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(msgspec.Struct, frozen=True, dict=True):
     """A function to run as a step.
 
     `version` is the user's own addition to the cache key, `cache` says what else is in it; `cache_always`

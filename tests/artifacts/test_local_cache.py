@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
+from msgspec.structs import force_setattr
 
 from airflow_zen.artifacts.hashing import hex_of
 from airflow_zen.artifacts.local_cache import LocalCache
@@ -93,7 +94,7 @@ def test_no_path_of_the_worker_is_read_or_removed(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("precious")
     forged = described(b"x")
-    object.__setattr__(forged, "hash", str(victim))
+    force_setattr(forged, "hash", str(victim))
     cache = LocalCache(tmp_path / "cache", 1000)
     with pytest.raises(ArtifactRefused, match="has no hash"):
         cache.fetch(forged, tmp_path / "target", lambda path: path.write_text("x"))

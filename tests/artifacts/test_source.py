@@ -1,8 +1,7 @@
 """Promises of `airflow_zen.artifacts.source`."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, content_digest
 from airflow_zen.artifacts.source import ArtifactSource

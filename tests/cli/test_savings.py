@@ -3,12 +3,12 @@
 import json
 import re
 from argparse import Namespace
-from dataclasses import replace
 from datetime import datetime
 from pathlib import PurePath
 
 import pytest
 from airflow.sdk import dag
+from msgspec.structs import replace
 
 from airflow_zen import ml_step
 from airflow_zen.cli import savings

@@ -109,7 +109,7 @@ def ref(root):
 @pytest.fixture
 def ended():
     """Finish the record of a step."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     def end(run, state=StepState.FINISHED, **facts):
         return replace(run, state=state, ended=run.started + 2.5, **facts)

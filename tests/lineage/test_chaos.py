@@ -3,9 +3,9 @@
 import os
 import signal
 import time
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.lineage.ended import EndedDagRun

@@ -1,10 +1,10 @@
 """A real MLflow with users: whoever may not write costs a step nothing, and what it has to say arrives later."""
 
 import time
-from dataclasses import replace
 
 import pytest
 from mlflow import MlflowClient
+from msgspec.structs import replace
 
 from airflow_zen.lineage.mlflow import MlflowRecorder
 from airflow_zen.lineage.rest import MlflowRest, TrackingServer

@@ -1,9 +1,9 @@
 """Promises of `airflow_zen.lineage.datasets`."""
 
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_zen.lineage.datasets import colspec, column_type, datasets, readable_size
 

@@ -6,11 +6,11 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.lineage.ended import EndedDagRun
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 # A step as `run_step` has it, up to `moment`; there it waits to be killed.
 _STEP = """
 import sys, time
-from dataclasses import replace
+from msgspec.structs import replace
 from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.environment import added_environment
 from airflow_zen.lineage.mlflow import MlflowRecorder

@@ -150,7 +150,7 @@ def test_a_consumer_names_the_model_of_this_dag_run(client, recorded, step, mode
 def test_a_consumer_in_another_dag(client, recorded, new_recorder, ended, step, model):
     """A model that another DAG made is found by the artifact's name."""
     producer = made(client, recorded(step(), outputs={"output": model}))
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     other = step("evaluate", inputs={"model": model})
     other = replace(other, id=replace(other.id, dag_id=f"{other.id.dag_id}_scoring"))

@@ -1,8 +1,7 @@
 """Promises of `airflow_zen.lineage.names`, `limits` and `parameters`: what people read, cut where MLflow has a limit."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from airflow_zen.errors import LineageError
 from airflow_zen.lineage.limits import batches, packed, shorten, shorten_name

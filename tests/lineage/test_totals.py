@@ -1,9 +1,9 @@
 """Promises of `airflow_zen.lineage.totals`."""
 
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.lineage.records import StepRunRecords

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.server
 # The environment is that of the user's function only while it runs, as `run_step` has it.
 _TASK = """
 import json, os, sys
-from dataclasses import replace
+from msgspec.structs import replace
 from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.lineage.mlflow import MlflowRecorder
 from airflow_zen.lineage.rest import MlflowRest, TrackingServer

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 # MLflow takes seconds.
 _TASKS = """
 import contextlib, json, logging, sys, time
-from dataclasses import replace
+from msgspec.structs import replace
 from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.environment import added_environment
 from airflow_zen.lineage.mlflow import MlflowRecorder

@@ -5,9 +5,9 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 
 import pytest
+from msgspec.structs import asdict
 
 from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.lineage.ended import EndedDagRun

@@ -1,11 +1,11 @@
 """Promises of `airflow_zen.steps.naming`: outputs become versions of their names."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_zen import Artifact, Each, Output
 from airflow_zen.artifacts.version import Made

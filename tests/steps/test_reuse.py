@@ -1,10 +1,10 @@
 """Promises of `airflow_zen.steps.reuse`, and of how a step's `Cache` decides about it."""
 
-from dataclasses import replace
 from typing import Annotated
 
 import pandas as pd
 import pytest
+from msgspec.structs import replace
 
 from airflow_zen import Cache, Each
 from airflow_zen.lineage.step_run import StepRun, StepRunId

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 if TYPE_CHECKING:
     from airflow_zen.materializers.tree.decoder import Decoder
@@ -16,8 +17,7 @@ Json = Any
 """What `json` reads and writes: None, bool, int, float, str, list, and dict with str keys."""
 
 
-@dataclass(frozen=True)
-class Codec:
+class Codec(msgspec.Struct, frozen=True):
     """Write one kind of value as a tagged JSON object, and read it back.
 
     `encode` gives the fields beside the tag; children go through the encoder it is handed, and come
