@@ -57,7 +57,7 @@ __all__ = [
 ]
 
 # Loaded when first used: Airflow imports this package while it finds its providers, before it is whole itself.
-_HOMES = {
+_MODULES = {
     "Artifact": "airflow_zen.operators.artifact",
     "ArtifactRef": "airflow_zen.artifacts.ref",
     "CSVString": "airflow_zen.materializers.texts",
@@ -87,17 +87,17 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    module = _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module 'airflow_zen' has no attribute {name!r}")
-    return getattr(import_module(home), name)
+    return getattr(import_module(module), name)
 
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
 
 
-class _Artifacts(ModuleType):
+class _CallableArtifactsModule(ModuleType):
     """The room `airflow_zen.artifacts`, which is called as the function of that name: `airflow_zen.artifacts(tag="golden")`."""
 
     def __call__(self, prefix: str = "", tag: str = "", stack: str | None = None) -> list[NamedArtifact]:
@@ -105,4 +105,4 @@ class _Artifacts(ModuleType):
         return found
 
 
-import_module("airflow_zen.artifacts").__class__ = _Artifacts
+import_module("airflow_zen.artifacts").__class__ = _CallableArtifactsModule

@@ -9,16 +9,16 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from airflow_zen.artifacts.difference import Difference, difference
+from airflow_zen.artifacts.difference import ArtifactDiff, diff_manifests
 from airflow_zen.artifacts.manifest import Manifest
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.source import ArtifactSource
-from airflow_zen.artifacts.version import LATEST, ArtifactVersion, checked_name, checked_tag
+from airflow_zen.artifacts.source import ArtifactReader
+from airflow_zen.artifacts.version import LATEST, ArtifactVersion, validate_artifact_name, validate_tag
 from airflow_zen.errors import MetadataError
-from airflow_zen.registration import register
+from airflow_zen.registration import register_files
 from airflow_zen.settings import Settings, open_stack, tracking_server
 from airflow_zen.stack import Stack
-from airflow_zen.steps.loading import directory_for_good, load_for_good
+from airflow_zen.steps.loading import load_for_process, process_directory
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.relatives import Relatives
@@ -41,12 +41,12 @@ class NamedArtifact:
     origin: str = field(repr=False)
     tags: tuple[str, ...] = field(repr=False)
     metadata: Mapping[str, Any] = field(repr=False)
-    _found: ArtifactVersion = field(repr=False, compare=False)
+    _artifact_version: ArtifactVersion = field(repr=False, compare=False)
     _settings: Settings = field(repr=False, compare=False)
     stack: Stack = field(repr=False, compare=False)
 
     @classmethod
-    def of(cls, found: ArtifactVersion, settings: Settings, stack: Stack) -> NamedArtifact:
+    def from_version(cls, found: ArtifactVersion, settings: Settings, stack: Stack) -> NamedArtifact:
         """Speak of a version that was found in a stack."""
         return cls(
             found.name,
@@ -72,7 +72,7 @@ class NamedArtifact:
 
         Raises `InputError` where it is no `as_type`, `ArtifactNotFound`, `ArtifactCorrupt`.
         """
-        return load_for_good(self.stack, self.ref, as_type)
+        return load_for_process(self.stack, self.ref, as_type)
 
     @cached_property
     def summary(self) -> Mapping[str, Any]:
@@ -87,7 +87,7 @@ class NamedArtifact:
     def versions(self, limit: int | None = None) -> list[NamedArtifact]:
         """Give all versions of its name, or the newest `limit`, newest first; a request for each."""
         found = self.stack.names.versions(self.name, limit)
-        return [NamedArtifact.of(version, self._settings, self.stack) for version in found]
+        return [NamedArtifact.from_version(version, self._settings, self.stack) for version in found]
 
     def tag(self, *tags: str) -> None:
         """Tag this version, so that it is found by the tag and kept by pruning."""
@@ -105,11 +105,13 @@ class NamedArtifact:
         Upstream as the step run records tell; downstream in its own DAG run, and in all DAGs where MLflow is
         configured.
         """
-        from airflow_zen.lineage.relatives import relatives
+        from airflow_zen.lineage.relatives import find_relatives
 
-        return relatives(self._found, self.stack.names, self.stack.records, tracking_server(self._settings))
+        return find_relatives(
+            self._artifact_version, self.stack.names, self.stack.records, tracking_server(self._settings)
+        )
 
-    def diff(self, other: NamedArtifact | str, rows: int = 0) -> Difference:
+    def diff(self, other: NamedArtifact | str, rows: int = 0) -> ArtifactDiff:
         """Compare another version, or another artifact, with this one as what was before.
 
         From the manifests alone: schema, row counts, statistics of columns. `rows` asks for that many rows that only
@@ -117,18 +119,18 @@ class NamedArtifact:
         """
         if not isinstance(other, NamedArtifact):
             found = self.stack.names.get(self.name, other)
-            other = NamedArtifact.of(found, self._settings, self.stack)
-        told = difference(self.manifest, other.manifest)
-        if not rows or told.same:
-            return told
+            other = NamedArtifact.from_version(found, self._settings, self.stack)
+        result = diff_manifests(self.manifest, other.manifest)
+        if not rows or result.same:
+            return result
         from airflow_zen.materializers.arrow.compare import differing_rows
 
         before, after = ((one.source(), one.ref.encoding) for one in (self, other))
-        return replace(told, rows=differing_rows(self.stack.materializers, before, after, rows))
+        return replace(result, rows=differing_rows(self.stack.materializers, before, after, rows))
 
-    def source(self) -> ArtifactSource:
+    def source(self) -> ArtifactReader:
         """Give its files, to be fetched when they are asked for."""
-        return ArtifactSource(self.stack.store, self.ref, directory_for_good(self.stack))
+        return ArtifactReader(self.stack.store, self.ref, process_directory(self.stack))
 
 
 def artifact(name: str, version: str | datetime = LATEST, stack: str | None = None) -> NamedArtifact:
@@ -137,15 +139,19 @@ def artifact(name: str, version: str | datetime = LATEST, stack: str | None = No
     `version` is "latest", a version's label, the beginning of a digest, a tag, or a date or time: the newest at or
     before it. `stack` names the stack it lies in, else the active one is meant. Raises `ArtifactNotFound`.
     """
-    settings, opened = _opened(stack)
-    return NamedArtifact.of(opened.names.get(name, version), settings, opened)
+    settings, opened_stack = _open_named_stack(stack)
+    return NamedArtifact.from_version(opened_stack.names.get(name, version), settings, opened_stack)
 
 
 def artifacts(prefix: str = "", tag: str = "", stack: str | None = None) -> list[NamedArtifact]:
     """Give the newest version of each name that begins with `prefix`, or all versions that have a tag."""
-    settings, opened = _opened(stack)
-    found = opened.names.tagged_versions(tag) if tag else opened.names.newest(prefix)
-    return [NamedArtifact.of(version, settings, opened) for version in found if version.name.startswith(prefix)]
+    settings, opened_stack = _open_named_stack(stack)
+    found = opened_stack.names.tagged_versions(tag) if tag else opened_stack.names.newest_versions(prefix)
+    return [
+        NamedArtifact.from_version(version, settings, opened_stack)
+        for version in found
+        if version.name.startswith(prefix)
+    ]
 
 
 def save_artifact(
@@ -159,10 +165,10 @@ def save_artifact(
 
     `metadata` are facts, as JSON. Raises `ArtifactNameError`, `MaterializerNotFound`, `SaveRefused`.
     """
-    settings, opened = _opened(stack)
-    name, tags = checked_name(name), [checked_tag(tag) for tag in tags]
-    facts = _facts(metadata)
-    return _named(opened.save(value, name).ref, name, tags, facts, opened, settings)
+    settings, opened_stack = _open_named_stack(stack)
+    name, tags = validate_artifact_name(name), [validate_tag(tag) for tag in tags]
+    facts = _to_json_metadata(metadata)
+    return _add_version(opened_stack.save(value, name).ref, name, tags, facts, opened_stack, settings)
 
 
 def register_artifact(
@@ -178,25 +184,25 @@ def register_artifact(
     A parquet file loads as a table, anything else as `pathlib.Path`. It stays its owner's: pruning never deletes it.
     Raises `SettingsError` for an address outside the root, `ArtifactNotFound`, `ArtifactNameError`.
     """
-    settings, opened = _opened(stack)
-    name, tags = checked_name(name), [checked_tag(tag) for tag in tags]
-    facts = _facts(metadata)
-    return _named(register(opened, uri, name), name, tags, facts, opened, settings)
+    settings, opened_stack = _open_named_stack(stack)
+    name, tags = validate_artifact_name(name), [validate_tag(tag) for tag in tags]
+    facts = _to_json_metadata(metadata)
+    return _add_version(register_files(opened_stack, uri, name), name, tags, facts, opened_stack, settings)
 
 
-def _named(
-    ref: ArtifactRef, name: str, tags: list[str], metadata: Mapping[str, Any], opened: Stack, settings: Settings
+def _add_version(
+    ref: ArtifactRef, name: str, tags: list[str], metadata: Mapping[str, Any], opened_stack: Stack, settings: Settings
 ) -> NamedArtifact:
-    made = opened.names.add(name, ref, opened.clock(), tags=tags, metadata=metadata)
-    return NamedArtifact.of(opened.names.get(name, made.version), settings, opened)
+    recorded = opened_stack.names.add(name, ref, opened_stack.clock(), tags=tags, metadata=metadata)
+    return NamedArtifact.from_version(opened_stack.names.get(name, recorded.version), settings, opened_stack)
 
 
-def _opened(stack: str | None) -> tuple[Settings, Stack]:
+def _open_named_stack(stack: str | None) -> tuple[Settings, Stack]:
     settings = Settings.read(stack)
     return settings, open_stack(settings, lineage=False)
 
 
-def _facts(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def _to_json_metadata(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
     try:
         facts: Mapping[str, Any] = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
     except (TypeError, ValueError) as error:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def added_environment(additions: Mapping[str, str]) -> Iterator[None]:
+def temporary_environment(additions: Mapping[str, str]) -> Iterator[None]:
     """Set variables for the block, and leave no trace of them behind."""
     before = {name: os.environ.get(name) for name in additions}
     os.environ.update(additions)

@@ -15,15 +15,15 @@ class StepDefinitionError(ZenError, TypeError):
     """A step is declared in a way that cannot work."""
 
 
-class Misfit(ZenError, TypeError):
+class TypeMismatch(ZenError, TypeError):
     """A value is of another type than the declared one."""
 
 
-class OutputError(Misfit):
+class OutputError(TypeMismatch):
     """A step returned something other than what it declares."""
 
 
-class InputError(Misfit):
+class InputError(TypeMismatch):
     """An artifact holds something other than the type that it is asked for as."""
 
 
@@ -55,11 +55,11 @@ class ArtifactRefused(ZenError, ValueError):
     """A ref is malformed, or points outside the artifact root."""
 
 
-class StoreRefused(ZenError, PermissionError):
+class StoreDenied(ZenError, PermissionError):
     """The artifact root's store refuses the credentials, has no such bucket, or has it in another region."""
 
 
-class StoreAway(ZenError, ConnectionError):
+class StoreUnavailable(ZenError, ConnectionError):
     """The artifact root's store does not answer, or answers that it cannot now."""
 
 

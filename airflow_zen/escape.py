@@ -11,16 +11,16 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 _DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f]")
 
 
-def clean(text: str) -> str:
+def sanitize_text(text: str) -> str:
     """Replace what may not appear in a document by `�`, and drop marks that turn the text around them."""
     return _DIRECTION.sub("", _NOT_XML.sub("\ufffd", text))
 
 
-def safe_lines(text: str) -> str:
-    """Escape as `safe` does, and keep the lines apart."""
-    return "\n".join(safe(line) for line in text.splitlines())
+def escape_html_lines(text: str) -> str:
+    """Escape as `escape_html` does, and keep the lines apart."""
+    return "\n".join(escape_html(line) for line in text.splitlines())
 
 
-def safe(text: str) -> str:
+def escape_html(text: str) -> str:
     """Escape for XML and HTML, in text and in attributes, on one line."""
-    return escape(clean(text), {'"': "&quot;", "'": "&#39;", "\n": " ", "\r": " ", "\t": " "})
+    return escape(sanitize_text(text), {'"': "&quot;", "'": "&#39;", "\n": " ", "\r": " ", "\t": " "})

@@ -13,83 +13,87 @@ from airflow.exceptions import AirflowConfigException
 
 from airflow_zen.errors import SettingsError
 from airflow_zen.get_provider_info import get_provider_info
-from airflow_zen.stacks_file import DEFAULT, StacksFile, read_stacks
+from airflow_zen.stacks_file import DEFAULT_STACK, StacksFile, read_stacks
 
-SECTION = "zen"
+CONFIG_SECTION = "zen"
 
 # What says where a stack is: a named stack takes none of it from `[zen]`, whose root and MLflow are another's.
-PLACES = frozenset({"artifact_root", "artifact_conn_id", "mlflow_tracking_uri", "mlflow_conn_id"})
+LOCATION_OPTIONS = frozenset({"artifact_root", "artifact_conn_id", "mlflow_tracking_uri", "mlflow_conn_id"})
 
 
 class Options(msgspec.Struct, frozen=True):
-    """Read the options of one stack; `own` are those of a named one."""
+    """Read the options of one stack; `overrides` are those of a named one."""
 
-    stack: str = DEFAULT
-    own: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    stack: str = DEFAULT_STACK
+    overrides: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
     def text(self, option: str) -> str:
         """Give an option's text, empty where it is not set."""
-        if self.is_own(option):
-            return "" if self.own.get(option) is None else str(self.own[option]).strip()
-        return str(conf.get(SECTION, option, fallback="") or "").strip()
+        if self.is_stack_specific(option):
+            return "" if self.overrides.get(option) is None else str(self.overrides[option]).strip()
+        return str(conf.get(CONFIG_SECTION, option, fallback="") or "").strip()
 
     def flag(self, option: str, *, default: bool) -> bool:
         """Give a flag; raises `SettingsError` for what is neither true nor false."""
-        if self.is_own(option):
+        if self.is_stack_specific(option):
             text = self.text(option).lower()
             if text not in ("true", "false"):
-                raise SettingsError(f"{self.where(option)} must be true or false, got {self.own[option]!r}.")
+                raise SettingsError(
+                    f"{self.qualified_option(option)} must be true or false, got {self.overrides[option]!r}."
+                )
             return text == "true"
         try:
-            return bool(conf.getboolean(SECTION, option, fallback=default))
+            return bool(conf.getboolean(CONFIG_SECTION, option, fallback=default))
         except (ValueError, AirflowConfigException) as error:
-            raise SettingsError(f"{self.where(option)} must be true or false: {error}") from error
+            raise SettingsError(f"{self.qualified_option(option)} must be true or false: {error}") from error
 
     def size(self, option: str, *, default: str) -> int:
         """Give bytes, with K, M, G or T for powers of 1024."""
         text = (self.text(option) or default).upper()
         digits, factor = (text[:-1], 1024 ** (1 + "KMGT".index(text[-1]))) if text[-1] in "KMGT" else (text, 1)
         if not digits.isdecimal():
-            raise SettingsError(f"{self.where(option)} must be bytes, such as '500M' or '10G', got {text!r}.")
+            raise SettingsError(
+                f"{self.qualified_option(option)} must be bytes, such as '500M' or '10G', got {text!r}."
+            )
         return int(digits) * factor
 
-    def is_own(self, option: str) -> bool:
+    def is_stack_specific(self, option: str) -> bool:
         """Tell whether the named stack decides about an option, and `[zen]` does not."""
-        return self.stack != DEFAULT and (option in PLACES or option in self.own)
+        return self.stack != DEFAULT_STACK and (option in LOCATION_OPTIONS or option in self.overrides)
 
-    def where(self, option: str) -> str:
+    def qualified_option(self, option: str) -> str:
         """Name an option with its place."""
-        return f"{option} of stack {self.stack!r}" if self.is_own(option) else f"[{SECTION}] {option}"
+        return f"{option} of stack {self.stack!r}" if self.is_stack_specific(option) else f"[{CONFIG_SECTION}] {option}"
 
 
-def stack_options() -> frozenset[str]:
+def allowed_stack_options() -> frozenset[str]:
     """Name the options that a stack may set."""
-    return frozenset(get_provider_info()["config"][SECTION]["options"]) - {"stack", "stacks_file"}
+    return frozenset(get_provider_info()["config"][CONFIG_SECTION]["options"]) - {"stack", "stacks_file"}
 
 
-def stacks_file() -> StacksFile:
+def load_stacks_file() -> StacksFile:
     """Read the file of named stacks; raises `SettingsError` where one is asked for and not there."""
-    asked = conf.get(SECTION, "stacks_file", fallback="")
-    path = Path(asked).expanduser() if asked else _home() / "stacks.yaml"
+    asked = conf.get(CONFIG_SECTION, "stacks_file", fallback="")
+    path = Path(asked).expanduser() if asked else _airflow_home() / "stacks.yaml"
     if asked and not path.exists():
         raise SettingsError(f"[zen] stacks_file names {asked!r}, which is not there.")
-    return read_stacks(path, stack_options())
+    return read_stacks(path, allowed_stack_options())
 
 
-def active_stack(file: StacksFile) -> str:
+def active_stack_name(file: StacksFile) -> str:
     """Name the stack that is used where none is asked for."""
-    return str(conf.get(SECTION, "stack", fallback="") or file.active or DEFAULT)
+    return str(conf.get(CONFIG_SECTION, "stack", fallback="") or file.active or DEFAULT_STACK)
 
 
 def stack_names(file: StacksFile) -> list[str]:
     """Name all stacks that are defined."""
-    return [DEFAULT, *file.stacks]
+    return [DEFAULT_STACK, *file.stacks]
 
 
 def find_options(name: str | None = None) -> Options:
     """Find the options of a stack, of the active one where none is named; raises `SettingsError` for an unknown one."""
-    file = stacks_file()
-    name = name or active_stack(file)
+    file = load_stacks_file()
+    name = name or active_stack_name(file)
     if name not in stack_names(file):
         raise SettingsError(
             f"There is no stack {name!r}; known are {', '.join(map(repr, stack_names(file)))}. Define it in {str(file.path)!r}."
@@ -97,10 +101,10 @@ def find_options(name: str | None = None) -> Options:
     return Options(name, file.stacks.get(name, {}))
 
 
-def default_root() -> str:
+def default_artifact_root() -> str:
     """Name the root of the default stack where none is configured."""
-    return str(_home() / "zen")
+    return str(_airflow_home() / "zen")
 
 
-def _home() -> Path:
+def _airflow_home() -> Path:
     return Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()

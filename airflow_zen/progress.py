@@ -10,7 +10,7 @@ import msgspec
 
 T = TypeVar("T")
 
-Moved = Callable[[int], None]
+BytesCallback = Callable[[int], None]
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -27,35 +27,35 @@ class Progress(msgspec.Struct, frozen=True):
     in_bytes: bool = False
 
 
-Tell = Callable[[Progress], None]
+ProgressCallback = Callable[[Progress], None]
 
 
-def unheard(_progress: Progress) -> None:
+def ignore_progress(_progress: Progress) -> None:
     """Tell nobody how far work is."""
 
 
-def unseen(_count: int) -> None:
+def ignore_bytes(_count: int) -> None:
     """Tell nobody of bytes that moved."""
 
 
-def counted(items: Iterable[T], stage: str, tell: Tell, total: int | None = None) -> Iterator[T]:
+def track_items(items: Iterable[T], stage: str, on_progress: ProgressCallback, total: int | None = None) -> Iterator[T]:
     """Give the items one by one, and tell of each once it is done with; of a stage without any, nothing."""
     if total != 0:
-        tell(Progress(stage, 0, total))
+        on_progress(Progress(stage, 0, total))
     for done, item in enumerate(items, 1):
         yield item
-        tell(Progress(stage, done, total))
+        on_progress(Progress(stage, done, total))
 
 
-def summed(stage: str, tell: Tell, total: int | None = None) -> Moved:
+def byte_counter(stage: str, on_progress: ProgressCallback, total: int | None = None) -> BytesCallback:
     """Give a function that sums up the bytes which any thread says it moved, and tells of the sum."""
     lock, done = Lock(), 0
 
-    def moved(count: int) -> None:
+    def add_bytes(count: int) -> None:
         nonlocal done
         with lock:
             done += count
-            tell(Progress(stage, done, total, in_bytes=True))
+            on_progress(Progress(stage, done, total, in_bytes=True))
 
-    moved(0)
-    return moved
+    add_bytes(0)
+    return add_bytes

@@ -7,13 +7,13 @@ from typing import Any
 
 from airflow_zen.artifacts.manifest import Manifest
 from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef
-from airflow_zen.artifacts.root import relative_key
-from airflow_zen.artifacts.source import RangeFile
+from airflow_zen.artifacts.root import key_of_url
+from airflow_zen.artifacts.source import RangeReader
 from airflow_zen.errors import ArtifactNotFound, SettingsError
 from airflow_zen.stack import Stack
 
 # What the root keeps itself (docs/format.md), and changes or deletes as it likes.
-_OWN = frozenset(
+_RESERVED_FOLDERS = frozenset(
     {
         *("artifacts", "previews", "names", "tags", "cache", "runs", "undelivered", "undelivered.turn", "refused"),
         *("ended", "prune", "probe", "mlflow", ".staging"),
@@ -21,38 +21,44 @@ _OWN = frozenset(
 )
 
 
-def register(stack: Stack, uri: str, name: str) -> ArtifactRef:
+def register_files(stack: Stack, uri: str, name: str) -> ArtifactRef:
     """Hash what lies at `uri` once, and commit a manifest that says where it lies.
 
     A parquet file becomes a table as pyarrow reads it; any other file, and a folder, a `pathlib.Path`. Raises
     `SettingsError` for an address outside the root, or in a folder that the root keeps itself; `ArtifactNotFound`.
     """
-    key = relative_key(stack.store.root, uri.rstrip("/"))
-    if key.split("/")[0] in _OWN:
+    key = key_of_url(stack.store.root, uri.rstrip("/"))
+    if key.split("/")[0] in _RESERVED_FOLDERS:
         raise SettingsError(f"{uri!r} lies in a folder that the artifact root keeps itself. Put the data beside it.")
-    below = list(stack.store.transport.list(key))
-    if not below and key.endswith(".parquet"):
-        return _table(stack, key, name)
+    keys = list(stack.store.transport.list(key))
+    if not keys and key.endswith(".parquet"):
+        return _register_table(stack, key, name)
     base = key.rpartition("/")[2]
-    places = {f"files/{base}{held.removeprefix(key)}": held for held in below} or {f"files/{base}": key}
-    files = _described(stack, places, uri)
+    keys_by_path = {f"files/{base}{key_below.removeprefix(key)}": key_below for key_below in keys} or {
+        f"files/{base}": key
+    }
+    files = _describe_files(stack, keys_by_path, uri)
     shape = f"{len(files)} {'file' if len(files) == 1 else 'files'}"
     summary = {"shape": shape, "size": sum(file.size for file in files)}
-    return stack.store.register(Manifest("python.path@1", "pathlib.PosixPath", files, summary=summary, at=places), name)
+    return stack.store.register(
+        Manifest("python.path@1", "pathlib.PosixPath", files, summary=summary, at=keys_by_path), name
+    )
 
 
-def _table(stack: Stack, key: str, name: str) -> ArtifactRef:
-    from airflow_zen.materializers.arrow.registered import summary_of
+def _register_table(stack: Stack, key: str, name: str) -> ArtifactRef:
+    from airflow_zen.materializers.arrow.registered import summarize_parquet
 
-    uri, places = f"{stack.store.root}/{key}", {"table.parquet": key}
-    files = _described(stack, places, uri)
-    summary = summary_of(RangeFile(stack.store.transport, key, files[0]), uri)
-    return stack.store.register(Manifest("pyarrow.parquet@1", "pyarrow.Table", files, summary=summary, at=places), name)
+    uri, keys_by_path = f"{stack.store.root}/{key}", {"table.parquet": key}
+    files = _describe_files(stack, keys_by_path, uri)
+    summary = summarize_parquet(RangeReader(stack.store.transport, key, files[0]), uri)
+    return stack.store.register(
+        Manifest("pyarrow.parquet@1", "pyarrow.Table", files, summary=summary, at=keys_by_path), name
+    )
 
 
-def _described(stack: Stack, places: Mapping[str, str], uri: Any) -> tuple[ArtifactFile, ...]:
+def _describe_files(stack: Stack, keys_by_path: Mapping[str, str], uri: Any) -> tuple[ArtifactFile, ...]:
     try:
-        return stack.store.describe(places)
+        return stack.store.hash_stored_files(keys_by_path)
     except ArtifactNotFound as error:
         raise ArtifactNotFound(
             f"Nothing lies at {uri!r}. Write the address of a file, or of a folder with files."

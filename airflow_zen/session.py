@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from airflow_zen.artifacts.asked import AskedVersion
+from airflow_zen.artifacts.asked import VersionSelector
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import ArtifactRefused
-from airflow_zen.owners import owner_of
+from airflow_zen.owners import settings_of_uri
 from airflow_zen.settings import Settings, open_stack
-from airflow_zen.steps.loading import load_for_good
+from airflow_zen.steps.loading import load_for_process
 
 if TYPE_CHECKING:
     from airflow_zen.pruning.report import PruneReport
@@ -36,13 +36,13 @@ def load(ref: ArtifactRef | Mapping[str, Any], as_type: Any = None, stack: str |
     settings = Settings.read(stack)
     if not isinstance(ref, ArtifactRef | Mapping):
         raise ArtifactRefused(f"airflow_zen.load takes a ref, or what XCom holds of one, got {ref!r}.")
-    if not isinstance(ref, ArtifactRef) and not AskedVersion.is_wire(ref):
+    if not isinstance(ref, ArtifactRef) and not VersionSelector.is_wire(ref):
         ref = ArtifactRef.from_wire(ref)
-    opened = open_stack(settings, lineage=False)
+    opened_stack = open_stack(settings, lineage=False)
     if not isinstance(ref, ArtifactRef):
-        ref = opened.names.resolve(AskedVersion.from_wire(ref))
-    _refuse_foreign(ref, settings)
-    return load_for_good(opened, ref, as_type)
+        ref = opened_stack.names.resolve(VersionSelector.from_wire(ref))
+    _check_ref_in_stack(ref, settings)
+    return load_for_process(opened_stack, ref, as_type)
 
 
 def save(value: Any, name: str = "", stack: str | None = None) -> ArtifactRef:
@@ -65,17 +65,17 @@ def prune(
     `expire_mlflow_runs` deletes DAG runs of that age in MLflow as well. Raises `SettingsError` for what cannot be
     meant, `PruneBusy` while another prune runs, `LineageError` when MLflow is away.
     """
-    from airflow_zen.pruning.prune import prune as prune_stack
-    from airflow_zen.pruning.retention import Retention, duration
+    from airflow_zen.pruning.prune import prune_stack
+    from airflow_zen.pruning.retention import Retention, parse_duration
 
-    age = None if older_than is None else duration(older_than)
-    retention = Retention(age, keep_last, duration(grace), expire_mlflow_runs)
+    age = None if older_than is None else parse_duration(older_than)
+    retention = Retention(age, keep_last, parse_duration(grace), expire_mlflow_runs)
     return prune_stack(open_stack(Settings.read(stack)), retention, dry_run=dry_run)
 
 
-def _refuse_foreign(ref: ArtifactRef, settings: Settings) -> None:
+def _check_ref_in_stack(ref: ArtifactRef, settings: Settings) -> None:
     """Say which stack an artifact lies in, where it is another one; the store refuses what no stack knows."""
-    owner = None if ref.uri.startswith(f"{settings.artifact_root}/") else owner_of(ref.uri)
+    owner = None if ref.uri.startswith(f"{settings.artifact_root}/") else settings_of_uri(ref.uri)
     if owner is not None:
         raise ArtifactRefused(
             f"Artifact {ref.digest[:12]} lies in stack {owner.stack!r} ({owner.artifact_root}), not in stack "

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from airflow_zen.artifacts.local_cache import LocalCache
-from airflow_zen.artifacts.root import normalise_root
+from airflow_zen.artifacts.local_cache import ReadCache
+from airflow_zen.artifacts.root import normalize_root
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.artifacts.transport import Transport, open_transport
 from airflow_zen.caching.cache import StepCache
@@ -23,10 +23,10 @@ from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.tracking_server import TrackingServer
 from airflow_zen.materializers.registry import default_registry
-from airflow_zen.options import Options, default_root, find_options
-from airflow_zen.progress import Moved, unseen
+from airflow_zen.options import Options, default_artifact_root, find_options
+from airflow_zen.progress import BytesCallback, ignore_bytes
 from airflow_zen.stack import Stack
-from airflow_zen.stacks_file import DEFAULT
+from airflow_zen.stacks_file import DEFAULT_STACK
 
 log = logging.getLogger("airflow_zen.settings")
 
@@ -35,7 +35,7 @@ class Settings(msgspec.Struct, frozen=True):
     """The choices of one stack, as `[zen]` of airflow.cfg, `AIRFLOW__ZEN__*` or `stacks.yaml` give them."""
 
     artifact_root: str
-    stack: str = DEFAULT
+    stack: str = DEFAULT_STACK
     artifact_conn_id: str = ""
     mlflow_tracking_uri: str = ""
     mlflow_conn_id: str = ""
@@ -54,71 +54,76 @@ class Settings(msgspec.Struct, frozen=True):
         Raises `SettingsError` naming the option that cannot be used, or the stacks that there are.
         """
         options = find_options(stack)
-        by_default = options.stack == DEFAULT
+        is_default_stack = options.stack == DEFAULT_STACK
         return cls(
-            artifact_root=normalise_root(options.text("artifact_root") or default_root()),
+            artifact_root=normalize_root(options.text("artifact_root") or default_artifact_root()),
             stack=options.stack,
             artifact_conn_id=options.text("artifact_conn_id"),
-            mlflow_tracking_uri=options.text("mlflow_tracking_uri") or (_mlflow_variable() if by_default else ""),
+            mlflow_tracking_uri=options.text("mlflow_tracking_uri")
+            or (_mlflow_uri_from_environment() if is_default_stack else ""),
             mlflow_conn_id=options.text("mlflow_conn_id"),
             lineage_trace=options.flag("lineage_trace", default=True),
             cache=options.flag("cache", default=True),
-            cache_defaults=_cache_defaults(options),
+            cache_defaults=_read_cache_defaults(options),
             allow_pickle=options.flag("allow_pickle", default=False),
             previews=options.flag("previews", default=True),
             local_cache_dir=options.text("local_cache_dir"),
             local_cache_size=options.size("local_cache_size", default="10G"),
         )
 
-    def named(self, option: str) -> str:
+    def qualified_option(self, option: str) -> str:
         """Name an option of this stack in an error."""
-        return f"[zen] {option}" if self.stack == DEFAULT else f"{option} of stack {self.stack!r}"
+        return f"[zen] {option}" if self.stack == DEFAULT_STACK else f"{option} of stack {self.stack!r}"
 
 
-def open_stack(settings: Settings | None = None, *, lineage: bool = True, moved: Moved = unseen) -> Stack:
+def open_stack(
+    settings: Settings | None = None, *, lineage: bool = True, on_bytes: BytesCallback = ignore_bytes
+) -> Stack:
     """Build the stack of this deployment, in the process that will use it; without `lineage` for who records none.
 
-    `moved` is told of the bytes that come from the store and go there.
+    `on_bytes` is told of the bytes that come from the store and go there.
     """
     settings = settings or Settings.read()
-    transport = open_transport(settings.artifact_root, storage_options(settings), moved)
+    transport = open_transport(settings.artifact_root, storage_options(settings), on_bytes)
     return Stack(
-        store=ArtifactStore(settings.artifact_root, transport, _local_cache(settings)),
+        store=ArtifactStore(settings.artifact_root, transport, _open_local_cache(settings)),
         materializers=default_registry(allow_pickle=settings.allow_pickle),
         cache=StepCache(transport),
         records=StepRunRecords(transport),
-        lineage=_recorder(settings, transport) if lineage else NullRecorder(),
+        lineage=_open_recorder(settings, transport) if lineage else NullRecorder(),
         previews=settings.previews,
     )
 
 
-def _local_cache(settings: Settings) -> LocalCache | None:
+def _open_local_cache(settings: Settings) -> ReadCache | None:
     if not settings.local_cache_dir or "://" not in settings.artifact_root:
         return None
-    return LocalCache(Path(settings.local_cache_dir).expanduser().absolute(), settings.local_cache_size)
+    return ReadCache(Path(settings.local_cache_dir).expanduser().absolute(), settings.local_cache_size)
 
 
 def storage_options(settings: Settings) -> Mapping[str, Any]:
     """Give fsspec's options for the artifact root, from its connection; empty where none is named."""
     if not settings.artifact_conn_id:
         return {}
-    from airflow_zen.hooks.storage import options_of
+    from airflow_zen.hooks.storage import fsspec_options
 
-    return options_of(_connection(settings.artifact_conn_id, settings.named("artifact_conn_id")))
+    return fsspec_options(_get_connection(settings.artifact_conn_id, settings.qualified_option("artifact_conn_id")))
 
 
 def tracking_server(settings: Settings) -> TrackingServer | None:
     """Give the MLflow server of this deployment; None where none is configured."""
     if settings.mlflow_conn_id:
-        from airflow_zen.hooks.mlflow import server_of
+        from airflow_zen.hooks.mlflow import tracking_server_from_connection
 
-        return server_of(_connection(settings.mlflow_conn_id, settings.named("mlflow_conn_id")))
+        return tracking_server_from_connection(
+            _get_connection(settings.mlflow_conn_id, settings.qualified_option("mlflow_conn_id"))
+        )
     if settings.mlflow_tracking_uri:
         return TrackingServer.from_environment(settings.mlflow_tracking_uri, os.environ)
     return None
 
 
-def _recorder(settings: Settings, transport: Transport) -> LineageRecorder:
+def _open_recorder(settings: Settings, transport: Transport) -> LineageRecorder:
     """Choose the recorder; a tracking server that cannot be used is said, and costs no step its result."""
     try:
         server = tracking_server(settings)
@@ -134,7 +139,7 @@ def _recorder(settings: Settings, transport: Transport) -> LineageRecorder:
     return NullRecorder()
 
 
-def _connection(conn_id: str, option: str) -> Any:
+def _get_connection(conn_id: str, option: str) -> Any:
     from airflow.sdk import BaseHook
 
     try:
@@ -143,11 +148,11 @@ def _connection(conn_id: str, option: str) -> Any:
         raise SettingsError(f"{option} names connection {conn_id!r}, which cannot be read: {error}") from error
 
 
-def _mlflow_variable() -> str:
+def _mlflow_uri_from_environment() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI", "")
 
 
-def _cache_defaults(options: Options) -> Cache:
+def _read_cache_defaults(options: Options) -> Cache:
     ttl, scope = options.text("cache_ttl"), options.text("cache_scope")
     try:
         return Cache(
@@ -156,4 +161,4 @@ def _cache_defaults(options: Options) -> Cache:
             scope=scope or None,
         )
     except (ValueError, StepDefinitionError) as error:
-        raise SettingsError(f"{options.where('cache_ttl')} and cache_scope: {error}") from error
+        raise SettingsError(f"{options.qualified_option('cache_ttl')} and cache_scope: {error}") from error

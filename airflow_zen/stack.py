@@ -13,16 +13,16 @@ from typing import Any
 
 import msgspec
 
-from airflow_zen.artifacts.names import ArtifactNames
+from airflow_zen.artifacts.names import VersionIndex
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.source import ArtifactSource
+from airflow_zen.artifacts.source import ArtifactReader
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.caching.cache import StepCache
 from airflow_zen.errors import SaveRefused, ZenError
 from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.declared import bare, speaks_of_paths
+from airflow_zen.materializers.declared import contains_path, strip_annotation
 from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.registry import MaterializerRegistry
 from airflow_zen.materializers.views import View
@@ -52,9 +52,9 @@ class Stack:
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
 
     @property
-    def names(self) -> ArtifactNames:
+    def names(self) -> VersionIndex:
         """The versions of named artifacts, which lie in the same root."""
-        return ArtifactNames(self.store)
+        return VersionIndex(self.store)
 
     def save(
         self, value: Any, name: str = "", declared: type | None = None, by: type[Materializer] | None = None
@@ -68,7 +68,7 @@ class Stack:
         Raises `MaterializerNotFound` for a type nobody saves, `SaveRefused` for a value that would not
         come back exactly.
         """
-        with self.store.staging() as directory:
+        with self.store.upload_directory() as directory:
             try:
                 saved = self.materializers.save(value, directory, declared, by)
             except ZenError:
@@ -90,9 +90,9 @@ class Stack:
             )
         return SavedArtifact(ref, saved.summary)
 
-    def shows(self, value: Any, saved: SavedArtifact, by: type[Materializer] | None = None) -> bool:
+    def can_preview(self, value: Any, saved: SavedArtifact, by: type[Materializer] | None = None) -> bool:
         """Tell whether there can be a preview of a value."""
-        return self.materializers.shows(value, saved.ref.encoding, saved.summary, by)
+        return self.materializers.can_preview(value, saved.ref.encoding, saved.summary, by)
 
     def preview(
         self, value: Any, saved: SavedArtifact, by: type[Materializer] | None = None
@@ -102,24 +102,24 @@ class Stack:
         Of an iterator, a stream or a plan, which is gone or would be computed again, the first rows that were
         stored are shown.
         """
-        with self._to_show(value, saved.ref) as held:
+        with self._previewable_value(value, saved.ref) as held:
             return self.materializers.preview(held, saved.ref.encoding, saved.summary, by)
 
     @contextmanager
-    def _to_show(self, value: Any, ref: ArtifactRef) -> Iterator[Any]:
+    def _previewable_value(self, value: Any, ref: ArtifactRef) -> Iterator[Any]:
         if type_name(type(value)) == ref.type:
             yield value
             return
-        directory = self.store.lend()
+        directory = self.store.temporary_directory()
         try:
-            source = ArtifactSource(self.store, ref, directory)
+            source = ArtifactReader(self.store, ref, directory)
             yield next(iter(self.materializers.load_view(source, ref.encoding, View(batches=True))))
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
-    def reading(self, materializers: Iterable[type[Materializer]]) -> Stack:
+    def with_materializers(self, materializers: Iterable[type[Materializer]]) -> Stack:
         """Give a stack that also reads what `materializers` write."""
-        return replace(self, materializers=self.materializers.reading(materializers))
+        return replace(self, materializers=self.materializers.with_materializers(materializers))
 
     def load(self, ref: ArtifactRef, into: Path, wanted: Any = None) -> Any:
         """Give the value of a ref, verified, as `wanted` when the caller declares a type.
@@ -128,21 +128,21 @@ class Stack:
         ref itself, `pathlib.Path` the artifact's files, and a table type of another library that view;
         for `Iterator[T]`, `Columns` and lazy types only what they ask for is read, when they ask.
         """
-        wanted = bare(wanted)
+        wanted = strip_annotation(wanted)
         view = View.of(wanted)
         if view.cls is ArtifactRef:
             return ref
-        if self.materializers.reads_part(ref.encoding, view):
-            return self.materializers.load_view(ArtifactSource(self.store, ref, into), ref.encoding, view)
-        if self._gives_paths(ref, wanted) or (self.store.is_local and self._has_own_folders(ref)):
-            return self.materializers.load(self.store.get(ref, into, own=True), ref.encoding, wanted)
-        return self.materializers.load_from(ArtifactSource(self.store, ref, into), ref.encoding, wanted)
+        if self.materializers.is_partial_view(ref.encoding, view):
+            return self.materializers.load_view(ArtifactReader(self.store, ref, into), ref.encoding, view)
+        if self._returns_paths(ref, wanted) or (self.store.is_local and self._needs_own_directory(ref)):
+            return self.materializers.load(self.store.get(ref, into, private=True), ref.encoding, wanted)
+        return self.materializers.load_from(ArtifactReader(self.store, ref, into), ref.encoding, wanted)
 
-    def _gives_paths(self, ref: ArtifactRef, wanted: Any) -> bool:
+    def _returns_paths(self, ref: ArtifactRef, wanted: Any) -> bool:
         """Tell whether user code gets paths of files, which must not be the store's own."""
-        return speaks_of_paths(wanted) or self.materializers.for_encoding(ref.encoding).gives_paths
+        return contains_path(wanted) or self.materializers.for_encoding(ref.encoding).gives_paths
 
-    def _has_own_folders(self, ref: ArtifactRef) -> bool:
+    def _needs_own_directory(self, ref: ArtifactRef) -> bool:
         """Tell whether a value, or a part of it, is a folder that user code or its library may write into.
 
         A remote artifact comes into a directory of its own anyway.

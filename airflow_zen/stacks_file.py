@@ -14,10 +14,10 @@ import msgspec
 
 from airflow_zen.errors import SettingsError
 
-DEFAULT = "default"
+DEFAULT_STACK = "default"
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_ACTIVE = re.compile(r"^active[ \t]*:.*$", re.MULTILINE)
+_STACK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_ACTIVE_LINE = re.compile(r"^active[ \t]*:.*$", re.MULTILINE)
 
 
 class StacksFile(msgspec.Struct, frozen=True):
@@ -39,25 +39,25 @@ def read_stacks(path: Path, options: Collection[str]) -> StacksFile:
         return StacksFile(path)
     except (OSError, ValueError) as error:
         raise SettingsError(f"{str(path)!r} cannot be read: {error}") from error
-    return _parse(path, text, options)
+    return _parse_stacks(path, text, options)
 
 
-def use_stack(file: StacksFile, name: str, options: Collection[str]) -> None:
+def set_active_stack(file: StacksFile, name: str, options: Collection[str]) -> None:
     """Make `name` the active stack of a file, by one rename; everything else in it stays as it is written."""
     text = file.path.read_text() if file.path.exists() else ""
     line = f"active: {name}"
-    new = _ACTIVE.sub(line, text, count=1) if _ACTIVE.search(text) else f"{line}\n{text}"
-    if _parse(file.path, new, options) != StacksFile(file.path, file.stacks, name):
+    new = _ACTIVE_LINE.sub(line, text, count=1) if _ACTIVE_LINE.search(text) else f"{line}\n{text}"
+    if _parse_stacks(file.path, new, options) != StacksFile(file.path, file.stacks, name):
         raise SettingsError(f"{str(file.path)!r} is written in a way that is not changed safely; write {line!r} there.")
     try:
-        _replace(file.path.resolve(), new)
+        _replace_atomically(file.path.resolve(), new)
     except OSError as error:
         raise SettingsError(
             f"{str(file.path)!r} cannot be written: {error}. Set [zen] stack = {name} or AIRFLOW__ZEN__STACK={name} instead."
         ) from error
 
 
-def _parse(path: Path, text: str, options: Collection[str]) -> StacksFile:
+def _parse_stacks(path: Path, text: str, options: Collection[str]) -> StacksFile:
     import yaml
 
     try:
@@ -71,22 +71,22 @@ def _parse(path: Path, text: str, options: Collection[str]) -> StacksFile:
     stacks = document.get("stacks") or {}
     if not isinstance(stacks, dict):
         raise SettingsError(f"{str(path)!r}: 'stacks' must be a mapping of names to options, got {stacks!r}.")
-    for name, given in stacks.items():
-        _check(path, name, given, options)
+    for name, options_of_stack in stacks.items():
+        _check_stack(path, name, options_of_stack, options)
     return StacksFile(path, stacks, str(document.get("active") or ""))
 
 
-def _check(path: Path, name: Any, given: Any, options: Collection[str]) -> None:
+def _check_stack(path: Path, name: Any, options_of_stack: Any, options: Collection[str]) -> None:
     where = f"Stack {name!r} in {str(path)!r}"
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not _STACK_NAME.fullmatch(name):
         raise SettingsError(f"{where}: a name is of letters, digits, '-', '_' and '.'.")
-    if name == DEFAULT:
+    if name == DEFAULT_STACK:
         raise SettingsError(
             f"{where}: the stack of this name is that of airflow.cfg [zen]. Give this one another name."
         )
-    if not isinstance(given, dict) or not given.get("artifact_root"):
+    if not isinstance(options_of_stack, dict) or not options_of_stack.get("artifact_root"):
         raise SettingsError(f"{where} must name its artifact_root, such as 's3://bucket/prefix'.")
-    for option, value in given.items():
+    for option, value in options_of_stack.items():
         if option not in options:
             raise SettingsError(
                 f"{where} has no option {option!r}; it may set {', '.join(sorted(options))}. Secrets belong into the "
@@ -98,7 +98,7 @@ def _check(path: Path, name: Any, given: Any, options: Collection[str]) -> None:
             raise SettingsError(f"{where}: {option} holds credentials, which belong into a connection.")
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace_atomically(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -37,7 +37,7 @@ from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.caching.cache import StepCache
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.materializers.registry import default_registry
-from airflow_zen.pruning.prune import prune
+from airflow_zen.pruning.prune import prune_stack
 from airflow_zen.pruning.retention import DAY, Retention
 from airflow_zen.stack import Stack
 
@@ -52,7 +52,7 @@ def kilobytes(name):
 
 before = kilobytes("VmRSS")
 begun, cpu = time.perf_counter(), time.process_time()
-report = prune(stack, Retention(older_than=90 * DAY))
+report = prune_stack(stack, Retention(older_than=90 * DAY))
 print(json.dumps({
     "seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu,
     "added": (kilobytes("VmHWM") - before) / 1024,

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from airflow_zen.cli.airflow_api import AirflowApi, DagRun
-from airflow_zen.cli.local_stack import down, up
+from airflow_zen.cli.local_stack import start_local_stack, stop_local_stack
 
 DAG = """
 from datetime import datetime
@@ -75,11 +75,11 @@ def main() -> None:
         dags = Path(directory, "dags")
         dags.mkdir()
         (dags / "overhead.py").write_text(DAG.format(pairs=pairs))
-        stack = up(Path(directory, "stack"), dags)
+        stack = start_local_stack(Path(directory, "stack"), dags)
         try:
             report(AirflowApi(stack.layout.airflow_url))
         finally:
-            down(Path(directory, "stack"))
+            stop_local_stack(Path(directory, "stack"))
 
 
 def report(api: AirflowApi) -> None:
@@ -88,7 +88,7 @@ def report(api: AirflowApi) -> None:
     api.unpause("overhead")
     print(f"{'run':8} {'bare @task':>12} {'@ml_step':>12} {'difference':>12}   (median seconds)")
     for name in ("computed", "cached"):
-        run = api.wait(api.trigger("overhead"), timeout=1200)
+        run = api.wait_for_dag_run(api.trigger("overhead"), timeout=1200)
         if run.state != "success":
             raise SystemExit(f"The {name} run ended as {run.state}.")
         found = {kind: statistics.median(seconds) for kind, seconds in durations(api, run).items()}

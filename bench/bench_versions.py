@@ -20,11 +20,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from airflow_zen.artifacts.names import ArtifactNames  # noqa: E402
+from airflow_zen.artifacts.names import VersionIndex  # noqa: E402
 from airflow_zen.artifacts.ref import ArtifactRef  # noqa: E402
 from airflow_zen.artifacts.store import ArtifactStore  # noqa: E402
 from airflow_zen.artifacts.transport import Transport, open_transport  # noqa: E402
-from airflow_zen.artifacts.version import file_name  # noqa: E402
+from airflow_zen.artifacts.version import object_name  # noqa: E402
 from tests.servers.ceph import ceph  # noqa: E402
 
 BEGIN = 1_700_000_000_000
@@ -40,7 +40,7 @@ def main() -> None:
         roots = {"s3": (f"s3://{server.bucket}/bench", server.storage_options()), "local": (f"{directory}/root", {})}
         for kind, (root, storage) in roots.items():
             transport = open_transport(root, storage)
-            names = ArtifactNames(ArtifactStore(root, transport))
+            names = VersionIndex(ArtifactStore(root, transport))
             for versions in chosen.versions:
                 fill(transport, f"bench-{versions}", versions)
                 measure(kind, names, f"bench-{versions}", versions, chosen.rounds)
@@ -48,20 +48,20 @@ def main() -> None:
 
 def fill(transport: Transport, name: str, versions: int) -> None:
     """Write versions, one a minute."""
-    keys = [f"names/{name}/versions/{file_name(BEGIN + n * 60_000, f'{n:016x}')}" for n in range(versions)]
+    keys = [f"names/{name}/versions/{object_name(BEGIN + n * 60_000, f'{n:016x}')}" for n in range(versions)]
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda key: transport.write(key, b"{}"), keys))
 
 
-def measure(kind: str, names: ArtifactNames, name: str, versions: int, rounds: int) -> None:
+def measure(kind: str, names: VersionIndex, name: str, versions: int, rounds: int) -> None:
     """Print medians in milliseconds."""
     middle = datetime.fromtimestamp((BEGIN + versions // 2 * 60_000) / 1000, UTC)
     refs = iter(
         ArtifactRef(f"{n:064x}", "", "python.json@1", "builtins.int", 1) for n in range(1 << 200, (1 << 200) + rounds)
     )
     steps: dict[str, Callable[[], object]] = {
-        "newest": lambda: names.find(name),
-        "at a time": lambda: names.find(name, middle),
+        "newest": lambda: names.find_key(name),
+        "at a time": lambda: names.find_key(name, middle),
         "new version": lambda: names.add(name, next(refs), time.time()),
     }
     told = [f"{step} {median(work, rounds):.1f} ms" for step, work in steps.items()]

@@ -205,22 +205,22 @@ def zen_load(options: Options) -> dict[str, float]:
 
 def zen_load_kept(options: Options) -> dict[str, float]:
     """Load an artifact that another task of the worker has loaded, from the local cache."""
-    from airflow_zen.artifacts.local_cache import LocalCache
+    from airflow_zen.artifacts.local_cache import ReadCache
 
     with lent() as directory:
-        return _loading(stack(options, LocalCache(Path(directory), 10**10)), options, kept=True)
+        return _loading(stack(options, ReadCache(Path(directory), 10**10)), options, kept=True)
 
 
 def _loading(opened: Any, options: Options, *, kept: bool = False) -> dict[str, float]:
     import pandas as pd
 
     warm = opened.save(frame(10)).ref
-    opened.load(warm, opened.store.lend(), pd.DataFrame)
+    opened.load(warm, opened.store.temporary_directory(), pd.DataFrame)
     table = frame(options["rows"])
     ref = opened.save(table).ref
     del table
     if kept:
-        opened.store.get(ref, opened.store.lend())
+        opened.store.get(ref, opened.store.temporary_directory())
     with lent() as directory:
         work = lambda: opened.load(ref, Path(tempfile.mkdtemp(dir=directory)), pd.DataFrame)  # noqa: E731
         return measured(work, options)

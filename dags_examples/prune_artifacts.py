@@ -35,8 +35,8 @@ def prune_artifacts():
 
         report = airflow_zen.prune(**params)
         log.info("%s", report)
-        for held in report.held[:20]:
-            log.info("%s %s holds %s, alone %s", held.holder.kind, held.holder.name, held.all, held.alone)
+        for usage in report.usage_by_referrer[:20]:
+            log.info("%s %s keeps %s, alone %s", usage.referrer.kind, usage.referrer.name, usage.total, usage.exclusive)
         return {"deleted": report.deleted.artifacts, "bytes": report.deleted.size, "kept": report.kept.artifacts}
 
     prune()

@@ -43,13 +43,13 @@ def broken_examples(document: Path) -> Iterator[str]:
         language, code = match[1], match[2]
         line = text.count("\n", 0, match.start()) + 1
         if language == "python" and ">>>" not in code:
-            yield from _not_compiling(code, line)
+            yield from _syntax_errors(code, line)
     failed, _ = doctest.testfile(str(document), module_relative=False, optionflags=doctest.ELLIPSIS)
     if failed:
         yield f"{failed} examples show another output than they have"
 
 
-def _not_compiling(code: str, line: int) -> Iterator[str]:
+def _syntax_errors(code: str, line: int) -> Iterator[str]:
     try:
         ast.parse(code)
     except SyntaxError as error:

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from airflow_zen.cli.airflow_api import AirflowApi
-from airflow_zen.cli.local_parts import environment
-from airflow_zen.cli.local_stack import down, status
+from airflow_zen.cli.local_parts import service_environment
+from airflow_zen.cli.local_stack import read_local_stack, stop_local_stack
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEMPLATE = REPOSITORY / "scripts" / "cli_docs.md"
@@ -87,25 +87,29 @@ class Shell:
             text=True,
             check=False,
         )
-        told = "\n".join(line.rstrip() for line in (done.stdout + done.stderr).splitlines())
+        output = "\n".join(line.rstrip() for line in (done.stdout + done.stderr).splitlines())
         ended = f"\n(exit code {done.returncode})" if done.returncode else ""
-        return self._plain(f"{told.strip()}{ended}")
+        return self._plain(f"{output.strip()}{ended}")
 
     def _plain(self, text: str) -> str:
         text = text.replace(str(self.directory), "/srv/ml").replace(str(REPOSITORY), "/srv/airflow_zen")
         return text.replace(str(Path(sys.executable).parent.parent), "/srv/venv")
 
 
-def prepare(shell: Shell) -> None:
+def run_pipeline(shell: Shell) -> None:
     """Run the pipeline: computed, reused, and computed in part after a change."""
-    layout = status(shell.directory / ".zen" / "stack").layout  # type: ignore[union-attr]
-    shell.environment = {**shell.environment, **environment(layout, {}), "AIRFLOW__ZEN__ARTIFACT_CONN_ID": "zen_s3"}
+    layout = read_local_stack(shell.directory / ".zen" / "stack").layout  # type: ignore[union-attr]
+    shell.environment = {
+        **shell.environment,
+        **service_environment(layout, {}),
+        "AIRFLOW__ZEN__ARTIFACT_CONN_ID": "zen_s3",
+    }
     (Path(shell.environment["AIRFLOW_HOME"]) / "stacks.yaml").write_text(STACKS)
     file = shell.directory / "dags" / "churn.py"
     airflow = AirflowApi(layout.airflow_url)
     runs = []
     for penalty, months in (("1.0", "[12, 3]"), ("0.5", "[12, 3, 7]")):
-        file.write_text(written(penalty, months))
+        file.write_text(dag_source(penalty, months))
         subprocess.run(
             [sys.executable, "-m", "airflow", "dags", "reserialize"],
             env=dict(shell.environment),
@@ -114,7 +118,7 @@ def prepare(shell: Shell) -> None:
         )
         airflow.wait_for_dag("churn")
         airflow.unpause("churn")
-        runs.append(airflow.wait(airflow.trigger("churn")))
+        runs.append(airflow.wait_for_dag_run(airflow.trigger("churn")))
     # What `register` names: data that some other job put beside the artifacts.
     raw = "open_stack(lineage=False).store.transport.write('raw/customers.csv', b'id,months\\n1,12\\n2,3\\n')"
     subprocess.run(
@@ -127,7 +131,7 @@ def prepare(shell: Shell) -> None:
     shell.values = {"RUN": runs[-1].run_id, "BEFORE": min(found["version"] for found in versions)}
 
 
-def written(penalty: str, months: str) -> str:
+def dag_source(penalty: str, months: str) -> str:
     """Write the DAG with its parameters."""
     return DAG.replace("PENALTY", penalty).replace("MONTHS", months)
 
@@ -136,26 +140,26 @@ def main() -> int:
     """Start a stack, fill in the document, stop the stack."""
     directory = Path(tempfile.mkdtemp(prefix="zen-cli-"))
     (directory / "dags").mkdir()
-    (directory / "dags" / "churn.py").write_text(written("1.0", "[12, 3]"))
+    (directory / "dags" / "churn.py").write_text(dag_source("1.0", "[12, 3]"))
     shell = Shell(directory)
 
-    def filled(match: re.Match[str]) -> str:
+    def fill_block(match: re.Match[str]) -> str:
         parts = []
         for command in match[1].splitlines():
-            told = shell.run(command.removeprefix("$ "))
+            output = shell.run(command.removeprefix("$ "))
             print(command, flush=True)
             if command.startswith("$ airflow zen stack up local") and not shell.values:
-                prepare(shell)
-            shown = command
+                run_pipeline(shell)
+            prompt = command
             for name, value in shell.values.items():
-                shown = shown.replace(name, value)
-            parts.append(f"{shown}\n{told}\n")
+                prompt = prompt.replace(name, value)
+            parts.append(f"{prompt}\n{output}\n")
         return f"```console\n{''.join(parts)}```"
 
     try:
-        DOCUMENT.write_text(_BLOCK.sub(filled, TEMPLATE.read_text()))
+        DOCUMENT.write_text(_BLOCK.sub(fill_block, TEMPLATE.read_text()))
     finally:
-        down(directory / ".zen" / "stack")
+        stop_local_stack(directory / ".zen" / "stack")
         shutil.rmtree(directory, ignore_errors=True)
     return 0
 

@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.cli.airflow_api import AirflowApi, DagRun, TaskInstance
-from airflow_zen.cli.local_stack import down, up
+from airflow_zen.cli.local_stack import start_local_stack, stop_local_stack
 from airflow_zen.cli.stack_state import LocalStack
-from airflow_zen.cli.web import call
+from airflow_zen.cli.web import request_json
 from airflow_zen.errors import ZenError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -56,8 +56,8 @@ def demo(stack: LocalStack, dag_id: str) -> None:
     _print_artifacts(first)
     experiment = _print_metrics(stack.layout.mlflow_url, first_run)
     print("\nWhere to look, while both are up")
-    print(f"  Airflow, first run     {airflow.page(first_run)}")
-    print(f"  Airflow, second run    {airflow.page(second_run)}")
+    print(f"  Airflow, first run     {airflow.dag_run_url(first_run)}")
+    print(f"  Airflow, second run    {airflow.dag_run_url(second_run)}")
     print(f"  MLflow                 {experiment}")
     print(f"  artifacts              {stack.layout.directory / 'artifacts'}")
     if computed := [step.name for step in second if not step.cached]:
@@ -67,15 +67,15 @@ def demo(stack: LocalStack, dag_id: str) -> None:
 def _run(airflow: AirflowApi, dag_id: str, which: str) -> tuple[DagRun, list[Step]]:
     print(f"The {which} run …", end=" ", flush=True)
     begun = time.monotonic()
-    run = airflow.wait(airflow.trigger(dag_id), timeout=480)
+    run = airflow.wait_for_dag_run(airflow.trigger(dag_id), timeout=480)
     print(f"{run.state} after {time.monotonic() - begun:.1f} s")
     tasks = airflow.task_instances(run)
     if run.state != "success":
-        _fail(airflow, run, tasks)
+        _raise_failure(airflow, run, tasks)
     return run, [Step(task, _outputs(airflow.xcom(run, task))) for task in tasks]
 
 
-def _fail(airflow: AirflowApi, run: DagRun, tasks: Sequence[TaskInstance]) -> NoReturn:
+def _raise_failure(airflow: AirflowApi, run: DagRun, tasks: Sequence[TaskInstance]) -> NoReturn:
     failed = next((task for task in tasks if task.state == "failed"), None)
     if failed is None:
         raise DemoFailed(f"{run.dag_id} {run.run_id} failed, none of its tasks did.")
@@ -92,12 +92,12 @@ def _outputs(value: Any) -> dict[str, ArtifactRef]:
 
 def _print_steps(first: Sequence[Step], second: Sequence[Step]) -> None:
     again = {step.name: step for step in second}
-    rows = [(step.name, *_told(step), *_told(again[step.name])) for step in first]
+    rows = [(step.name, *_step_cells(step), *_step_cells(again[step.name])) for step in first]
     print("\nSteps (seconds as Airflow counts them)")
     _print_table(("step", "first run", "", "second run", ""), rows, right={1, 3})
 
 
-def _told(step: Step) -> tuple[str, str]:
+def _step_cells(step: Step) -> tuple[str, str]:
     return f"{step.task.duration or 0:.2f} s", "cached" if step.cached else "computed"
 
 
@@ -118,10 +118,10 @@ def _artifacts(steps: Sequence[Step]) -> Iterator[tuple[str, ArtifactRef]]:
 
 def _print_metrics(mlflow: str, run: DagRun) -> str:
     """Print the metrics of the run's steps; gives the address of their experiment's page."""
-    found = call("GET", f"{mlflow}/api/2.0/mlflow/experiments/get-by-name?experiment_name=airflow/{run.dag_id}")
+    found = request_json("GET", f"{mlflow}/api/2.0/mlflow/experiments/get-by-name?experiment_name=airflow/{run.dag_id}")
     experiment = found["experiment"]["experiment_id"]
     query = {"experiment_ids": [experiment], "filter": f"tags.`zen.run_id` = '{run.run_id}'"}
-    runs = call("POST", f"{mlflow}/api/2.0/mlflow/runs/search", query).get("runs", [])
+    runs = request_json("POST", f"{mlflow}/api/2.0/mlflow/runs/search", query).get("runs", [])
     rows = [
         (one["info"]["run_name"], metric["key"], f"{metric['value']:.4f}")
         for one in runs
@@ -151,10 +151,10 @@ def _bytes(size: float) -> str:
     return f"{size:.1f} GB"
 
 
-def _fresh(directory: Path) -> None:
+def _remove_earlier_demo(directory: Path) -> None:
     """Stop and remove what an earlier demo left; refuse to remove what no demo made."""
     if (directory / "stack.json").exists():
-        down(directory, say=lambda _: None)
+        stop_local_stack(directory, echo=lambda _: None)
         shutil.rmtree(directory)
     if directory.exists() and any(directory.iterdir()):
         raise DemoFailed(f"{directory} holds something that no demo made. Name another --directory.")
@@ -172,20 +172,20 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     begun = time.monotonic()
     try:
-        _fresh(options.directory)
+        _remove_earlier_demo(options.directory)
         print(f"Starting Airflow and MLflow in {options.directory}:")
-        demo(up(options.directory, options.dags), options.dag)
+        demo(start_local_stack(options.directory, options.dags), options.dag)
     except ZenError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     finally:
         if not options.keep:
-            down(options.directory, say=lambda _: None)
-        print(f"\n{_ending(options)} The demo took {time.monotonic() - begun:.0f} s.")
+            stop_local_stack(options.directory, echo=lambda _: None)
+        print(f"\n{_final_message(options)} The demo took {time.monotonic() - begun:.0f} s.")
     return 0
 
 
-def _ending(options: argparse.Namespace) -> str:
+def _final_message(options: argparse.Namespace) -> str:
     if not options.keep:
         return "Airflow and MLflow are stopped; ARGS=--keep leaves them up."
     return f"They stay up: python -m airflow_zen.cli.local_stack down --directory {options.directory} stops them."

@@ -7,16 +7,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-VARIABLE = "TEST_CALLS"
+CALLS_FILE_VARIABLE = "TEST_CALLS"
 
 
-def called(what: Any) -> None:
+def record_call(call: Any) -> None:
     """Write down one call."""
-    with Path(os.environ[VARIABLE]).open("a") as file:
-        file.write(f"{what!r}\n")
+    with Path(os.environ[CALLS_FILE_VARIABLE]).open("a") as file:
+        file.write(f"{call!r}\n")
 
 
-def calls() -> list[Any]:
+def recorded_calls() -> list[Any]:
     """Give what was written down, in order."""
-    path = Path(os.environ[VARIABLE])
+    path = Path(os.environ[CALLS_FILE_VARIABLE])
     return [ast.literal_eval(line) for line in path.read_text().splitlines()] if path.exists() else []

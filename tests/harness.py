@@ -19,23 +19,23 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @dataclass
-class Supervisor:
+class InMemorySupervisor:
     """Answer the messages of task processes as the supervisor would, from memory."""
 
     xcom: dict[tuple[str, str, int], Any] = field(default_factory=dict)
     connections: dict[str, Any] = field(default_factory=dict)
-    sent: list[Any] = field(default_factory=list)
+    sent_messages: list[Any] = field(default_factory=list)
     mapped: set[str] = field(default_factory=set)
 
     def send(self, msg: Any) -> Any:
-        self.sent.append(msg)
+        self.sent_messages.append(msg)
         answer = getattr(self, f"_{type(msg).__name__}", None)
         return answer(msg) if answer else comms.OKResponse(ok=True)
 
     async def asend(self, msg: Any) -> Any:
         return self.send(msg)
 
-    def values_of(self, task_id: str, key: str = "return_value") -> list[Any]:
+    def xcom_values(self, task_id: str, key: str = "return_value") -> list[Any]:
         found = {index: value for (task, k, index), value in self.xcom.items() if (task, k) == (task_id, key)}
         return [found[index] for index in sorted(found)]
 
@@ -48,17 +48,17 @@ class Supervisor:
         return comms.XComResult(key=msg.key, value=self.xcom.get((msg.task_id, msg.key, index)))
 
     def _GetXComCount(self, msg: Any) -> Any:
-        return comms.XComCountResponse(len=len(self.values_of(msg.task_id, msg.key)))
+        return comms.XComCountResponse(len=len(self.xcom_values(msg.task_id, msg.key)))
 
     def _GetXComSequenceItem(self, msg: Any) -> Any:
-        values = self.values_of(msg.task_id, msg.key)
+        values = self.xcom_values(msg.task_id, msg.key)
         if not -len(values) <= msg.offset < len(values):
             return comms.ErrorResponse(error=comms.ErrorType.XCOM_NOT_FOUND)
         return comms.XComSequenceIndexResult(root=values[msg.offset])
 
     def _GetXComSequenceSlice(self, msg: Any) -> Any:
         return comms.XComSequenceSliceResult(
-            root=self.values_of(msg.task_id, msg.key)[slice(msg.start, msg.stop, msg.step)]
+            root=self.xcom_values(msg.task_id, msg.key)[slice(msg.start, msg.stop, msg.step)]
         )
 
     def _ValidateInletsAndOutlets(self, msg: Any) -> Any:
@@ -71,7 +71,7 @@ class Supervisor:
 
 
 @dataclass
-class Task:
+class TaskResult:
     """One task instance that was run."""
 
     task_id: str
@@ -85,16 +85,16 @@ class Task:
 
 
 @dataclass
-class Run:
+class DagRunResult:
     """One DAG run: its task instances and what they left in XCom."""
 
-    tasks: list[Task]
-    supervisor: Supervisor
+    tasks: list[TaskResult]
+    supervisor: InMemorySupervisor
 
     def xcom(self, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         return self.supervisor.xcom.get((task_id, key, map_index))
 
-    def task(self, task_id: str, map_index: int = -1) -> Task:
+    def task(self, task_id: str, map_index: int = -1) -> TaskResult:
         return next(t for t in self.tasks if (t.task_id, t.map_index) == (task_id, map_index))
 
     @property
@@ -110,14 +110,14 @@ def run_dag(
     try_number: int = 1,
     max_tries: int | None = None,
     **dag_run: Any,
-) -> Run:
+) -> DagRunResult:
     """Run every task of a DAG once, in topological order; tasks after a failure are left out.
 
     `dag_run` are fields of the DAG run as Airflow tells it to tasks.
     """
-    supervisor = Supervisor(connections=connections or {})
-    run = Run([], supervisor)
-    with _supervised(supervisor):
+    supervisor = InMemorySupervisor(connections=connections or {})
+    run = DagRunResult([], supervisor)
+    with _install_supervisor(supervisor):
         for task in dag.topological_sort():
             for map_index in _map_indexes(task, supervisor):
                 run.tasks.append(
@@ -137,16 +137,16 @@ def run_dag(
 
 
 @contextmanager
-def _supervised(supervisor: Supervisor) -> Iterator[None]:
-    before = getattr(task_runner, "SUPERVISOR_COMMS", None)
+def _install_supervisor(supervisor: InMemorySupervisor) -> Iterator[None]:
+    previous = getattr(task_runner, "SUPERVISOR_COMMS", None)
     task_runner.SUPERVISOR_COMMS = supervisor
     try:
         yield
     finally:
-        if before is None:
+        if previous is None:
             del task_runner.SUPERVISOR_COMMS
         else:
-            task_runner.SUPERVISOR_COMMS = before
+            task_runner.SUPERVISOR_COMMS = previous
 
 
 def _run_task(
@@ -156,8 +156,8 @@ def _run_task(
     run_id: str,
     dag_run: dict[str, Any],
     tries: tuple[int, int | None],
-    supervisor: Supervisor,
-) -> Task:
+    supervisor: InMemorySupervisor,
+) -> TaskResult:
     try_number, max_tries = tries
     ti = task_runner.RuntimeTaskInstance.model_construct(
         id=uuid.uuid4(),
@@ -202,24 +202,24 @@ def _run_task(
     events = {
         event["dest_asset_key"]["name"]: event["extra"] for event in getattr(message, "outlet_events", None) or []
     }
-    return Task(task.task_id, map_index, str(state.value), error, ti.task, ti.rendered_map_index, outlets, events)
+    return TaskResult(task.task_id, map_index, str(state.value), error, ti.task, ti.rendered_map_index, outlets, events)
 
 
-def _map_indexes(task: Any, supervisor: Supervisor) -> list[int]:
+def _map_indexes(task: Any, supervisor: InMemorySupervisor) -> list[int]:
     if not task.is_mapped:
         return [-1]
     expand_input = getattr(task, "op_kwargs_expand_input", None) or task.expand_input
     values = expand_input.value
-    lengths = [_length(v, supervisor) for v in (values.values() if isinstance(values, dict) else [values])]
+    lengths = [_expanded_length(v, supervisor) for v in (values.values() if isinstance(values, dict) else [values])]
     total = 1
     for length in lengths:
         total *= length
     return list(range(total))
 
 
-def _length(value: Any, supervisor: Supervisor) -> int:
+def _expanded_length(value: Any, supervisor: InMemorySupervisor) -> int:
     if not isinstance(value, XComArg):
         return len(value)
     operator = next(value.iter_references())[0]
-    values = supervisor.values_of(operator.task_id)
+    values = supervisor.xcom_values(operator.task_id)
     return len(values) if operator.is_mapped else len(values[0])

@@ -13,7 +13,7 @@ from airflow.sdk import dag
 
 import airflow_zen
 from airflow_zen import Artifact, Each, Output, ml_step
-from airflow_zen.artifacts.difference import Change
+from airflow_zen.artifacts.difference import FieldChange
 from airflow_zen.errors import ArtifactNameError, ArtifactNotFound, ArtifactRefused, InputError, MetadataError
 from airflow_zen.settings import open_stack
 from tests.harness import run_dag
@@ -173,7 +173,7 @@ def test_versions_are_compared():
     after = airflow_zen.save_artifact(table(5, new=[1] * 5).astype({"a": float}), "t")
     found = before.diff("latest")
     assert found == before.diff(after)
-    assert Change("rows", 3, 5) in found.changes
+    assert FieldChange("rows", 3, 5) in found.changes
     assert found.of_column("gone")["column"][1] is None
     assert found.of_column("new")["column"] == (None, "int64")
     assert found.of_column("a")["type"] == ("int64", "float64")

@@ -34,7 +34,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_zen.errors import FingerprintError
-from airflow_zen.fingerprint import fingerprint, fold, frame
+from airflow_zen.fingerprint import combine_fingerprints, fingerprint, frame
 
 
 class Colour(enum.Enum):
@@ -220,7 +220,7 @@ def test_pinned(digest: str, value: object) -> None:
 def test_pinned_fold() -> None:
     """So is the folded key."""
     assert (
-        fold({"function train": "ab", "python": "3.11"})
+        combine_fingerprints({"function train": "ab", "python": "3.11"})
         == "aaad3b4326712732671206a792634de005180dd168100b17fd357781d0c67a8e"
     )
 
@@ -228,17 +228,18 @@ def test_pinned_fold() -> None:
 def test_fold_frames_its_parts() -> None:
     """Labels and fingerprints cannot run into one another, and their order does not matter."""
     keys = [
-        fold(each) for each in ({}, {"ab": "c"}, {"a": "bc"}, {"abc": ""}, {"a": "b", "c": ""}, {"a": "", "b": "c"})
+        combine_fingerprints(each)
+        for each in ({}, {"ab": "c"}, {"a": "bc"}, {"abc": ""}, {"a": "b", "c": ""}, {"a": "", "b": "c"})
     ]
     assert len(set(keys)) == len(keys)
-    assert fold({"a": "1", "b": "2"}) == fold({"b": "2", "a": "1"})
+    assert combine_fingerprints({"a": "1", "b": "2"}) == combine_fingerprints({"b": "2", "a": "1"})
 
 
 def test_fold_depends_on_the_key_version(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new way of making keys misses what the old way stored."""
-    before = fold({"a": "b"})
+    before = combine_fingerprints({"a": "b"})
     monkeypatch.setattr("airflow_zen.fingerprint.KEY_VERSION", 0)
-    assert fold({"a": "b"}) != before
+    assert combine_fingerprints({"a": "b"}) != before
 
 
 @given(st.lists(st.binary(max_size=3), max_size=4), st.lists(st.binary(max_size=3), max_size=4))
@@ -307,7 +308,7 @@ def test_other_is_asked_for_unknown_types() -> None:
 def test_meet_is_told_every_class() -> None:
     """Whoever cares for the code behind a value learns its classes, also those of elements and class values."""
     met: set[type] = set()
-    fingerprint([{"a": Frozen(Colour.RED)}, Point(1, 2), Model], meet=met.add)
+    fingerprint([{"a": Frozen(Colour.RED)}, Point(1, 2), Model], on_class=met.add)
     assert met == {Frozen, Colour, Point, Model}
 
 

@@ -2,24 +2,24 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from airflow_zen.progress import Progress, counted, summed
+from airflow_zen.progress import Progress, byte_counter, track_items
 
 
 def test_counts_what_is_done_with():
     """An item counts when the one after it is asked for; the total is told before the first."""
     told = []
-    items = counted("ab", "letters", told.append, 2)
+    items = track_items("ab", "letters", told.append, 2)
     assert [(next(items), told[-1].done), (next(items), told[-1].done), next(items, None)] == [("a", 0), ("b", 1), None]
-    assert list(counted("", "none", told.append, 0)) == []
+    assert list(track_items("", "none", told.append, 0)) == []
     assert told == [Progress("letters", done, 2) for done in range(3)]
 
 
 def test_what_threads_moved_is_summed():
     """Bytes that many threads moved at once are all in the sum, which never goes back."""
     told = []
-    moved = summed("bytes", told.append, 16_000)
+    add_bytes = byte_counter("bytes", told.append, 16_000)
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(moved, [10] * 1600))
+        list(pool.map(add_bytes, [10] * 1600))
     sums = [progress.done for progress in told]
     assert sums == sorted(sums)
     assert told[-1] == Progress("bytes", 16_000, 16_000, in_bytes=True)

@@ -10,10 +10,22 @@ import pytest
 
 import airflow_zen
 
-HEAVY = ("airflow", "fsspec", "mlflow", "numpy", "pandas", "polars", "pyarrow", "s3fs", "sklearn", "obstore", "torch")
+HEAVY_LIBRARIES = (
+    "airflow",
+    "fsspec",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "polars",
+    "pyarrow",
+    "s3fs",
+    "sklearn",
+    "obstore",
+    "torch",
+)
 
 
-def python(code, **environment):
+def run_python(code, **environment):
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}
     )
@@ -27,9 +39,9 @@ def airflow(*arguments, home):
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
 
 
-def loaded_after(statement):
+def modules_loaded_by(statement):
     code = f"import json, sys\n{statement}\nprint(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
-    return set(json.loads(python(code).splitlines()[-1]))
+    return set(json.loads(run_python(code).splitlines()[-1]))
 
 
 @pytest.mark.parametrize(
@@ -41,20 +53,22 @@ def loaded_after(statement):
 )
 def test_the_front_door_imports_nothing(statement):
     """Importing the package, or what Airflow discovers of it, imports neither Airflow nor any heavy library."""
-    assert loaded_after(statement).isdisjoint(HEAVY)
+    assert modules_loaded_by(statement).isdisjoint(HEAVY_LIBRARIES)
 
 
 def test_the_rooms_below_the_line_need_no_airflow():
     """The step, the stack and all rooms under them load without Airflow and without a single heavy library."""
     rooms = "import airflow_zen.steps.run, airflow_zen.stack, airflow_zen.lineage.mlflow"
-    assert loaded_after(rooms).isdisjoint(HEAVY)
+    assert modules_loaded_by(rooms).isdisjoint(HEAVY_LIBRARIES)
 
 
 def test_parsing_a_dag_imports_no_heavy_library():
     """`from airflow_zen import ml_step` adds no heavy library to what Airflow has loaded itself."""
     before = "from airflow.sdk import dag, task; import airflow.providers.standard.operators.python"
-    added = loaded_after(f"{before}; from airflow_zen import ml_step, Output; assert ml_step") - loaded_after(before)
-    assert added.isdisjoint(HEAVY)
+    added = modules_loaded_by(f"{before}; from airflow_zen import ml_step, Output; assert ml_step") - modules_loaded_by(
+        before
+    )
+    assert added.isdisjoint(HEAVY_LIBRARIES)
 
 
 def test_every_public_name_is_there():

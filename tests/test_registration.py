@@ -35,18 +35,18 @@ def root(request, tmp_path, monkeypatch):
     return root
 
 
-def write(key, data):
+def write_object(key, data):
     open_stack().store.transport.write(key, data)
 
 
-def parquet(frame, path):
+def parquet_bytes(frame, path):
     frame.to_parquet(path, index=False)
     return path.read_bytes()
 
 
 def test_a_parquet_file_is_a_table(root, tmp_path):
     """A registered parquet file loads as any library's table, whole or in part, and its manifest knows its columns."""
-    write("raw/flights.parquet", parquet(FRAME, tmp_path / "x"))
+    write_object("raw/flights.parquet", parquet_bytes(FRAME, tmp_path / "x"))
     found = register_artifact(f"{root}/raw/flights.parquet", "raw/flights", tags=["golden"], metadata={"by": "spark"})
     assert found == airflow_zen.artifact("raw/flights", "golden")
     pd.testing.assert_frame_equal(found.load(pd.DataFrame), FRAME)
@@ -68,8 +68,8 @@ def test_a_parquet_file_is_a_table(root, tmp_path):
 
 def test_a_folder_is_a_path(root):
     """A registered folder loads as a path with its files, and so does a file that is no table."""
-    write("raw/images/a.png", b"a")
-    write("raw/images/deep/b.png", b"bb")
+    write_object("raw/images/a.png", b"a")
+    write_object("raw/images/deep/b.png", b"bb")
     found = register_artifact(f"{root}/raw/images/", "images")
     path = found.load()
     assert path.name == "images"
@@ -81,9 +81,9 @@ def test_a_folder_is_a_path(root):
 
 def test_what_changed_since_is_refused(root):
     """A file that changed after it was registered is said to have, and registering again is the way out."""
-    write("raw/a.csv", b"1,2")
+    write_object("raw/a.csv", b"1,2")
     register_artifact(f"{root}/raw/a.csv", "a")
-    write("raw/a.csv", b"1,3")
+    write_object("raw/a.csv", b"1,3")
     with pytest.raises(ArtifactCorrupt, match=r"raw/a.csv has changed since it was registered.*Register it again"):
         airflow_zen.artifact("a").load()
     assert register_artifact(f"{root}/raw/a.csv", "a").load().read_bytes() == b"1,3"
@@ -96,7 +96,7 @@ def test_what_changed_since_is_refused(root):
 def test_the_same_content_is_one_artifact(root, tmp_path):
     """What the store holds itself stays its own when it is registered; what is registered is stored when it is saved."""
     (tmp_path / "a.csv").write_bytes(b"x" * 2_000_000)
-    write("raw/a.csv", b"x" * 2_000_000)
+    write_object("raw/a.csv", b"x" * 2_000_000)
     registered = register_artifact(f"{root}/raw/a.csv", "registered")
     saved = save_artifact(tmp_path / "a.csv", "saved")
     assert saved.ref.digest == registered.ref.digest
@@ -109,7 +109,7 @@ def test_the_same_content_is_one_artifact(root, tmp_path):
 
 def test_what_cannot_be_registered_is_said(root):
     """Nothing, another place, the root's own folders, and a parquet file that is none, are refused with the reason."""
-    write("raw/bad.parquet", b"not parquet")
+    write_object("raw/bad.parquet", b"not parquet")
     for uri, error, told in [
         (f"{root}/raw/none", ArtifactNotFound, "Nothing lies at"),
         ("s3://elsewhere/x", SettingsError, "does not lie under"),
@@ -126,7 +126,7 @@ def test_what_cannot_be_registered_is_said(root):
 
 def test_a_forged_place_is_refused(root):
     """A manifest that names a file outside the root reaches nothing there."""
-    write("raw/a", b"a")
+    write_object("raw/a", b"a")
     found = register_artifact(f"{root}/raw/a", "a")
     key = f"artifacts/{found.ref.digest[:2]}/{found.ref.digest}/manifest.json"
     transport = open_stack().store.transport
@@ -140,7 +140,7 @@ def test_a_forged_place_is_refused(root):
 def test_pruning_leaves_the_data(tmp_path, monkeypatch):
     """When a registered artifact is pruned its manifest goes, and the data stays with its owner."""
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
-    write("raw/a", b"a")
+    write_object("raw/a", b"a")
     found = register_artifact(f"{tmp_path}/root/raw/a", "a")
     transport = open_stack().store.transport
     transport.delete(list(transport.list("names")))

@@ -9,13 +9,13 @@ from airflow_zen.settings import Settings, open_stack, storage_options, tracking
 
 
 @pytest.fixture
-def zen(monkeypatch):
+def set_options(monkeypatch):
     """Set options of `[zen]`, as a deployment does by environment."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return lambda **options: [monkeypatch.setenv(f"AIRFLOW__ZEN__{n.upper()}", v) for n, v in options.items()]
 
 
-def test_nothing_configured_works(zen, tmp_path, monkeypatch):
+def test_nothing_configured_works(set_options, tmp_path, monkeypatch):
     """With nothing configured artifacts lie under AIRFLOW_HOME, the cache is on, and pickle is not allowed."""
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
     by_default = Cache(packages=True, scope="shared")
@@ -23,62 +23,62 @@ def test_nothing_configured_works(zen, tmp_path, monkeypatch):
     assert tracking_server(Settings.read()) is None
 
 
-def test_options_are_read_from_the_environment(zen):
+def test_options_are_read_from_the_environment(set_options):
     """Each option is read from `AIRFLOW__ZEN__*`."""
-    zen(artifact_root="s3://b/p/", cache="False", allow_pickle="true", mlflow_tracking_uri="http://mlflow:5000")
+    set_options(artifact_root="s3://b/p/", cache="False", allow_pickle="true", mlflow_tracking_uri="http://mlflow:5000")
     settings = Settings.read()
     assert (settings.artifact_root, settings.cache, settings.allow_pickle) == ("s3://b/p", False, True)
     assert tracking_server(settings).uri == "http://mlflow:5000"
 
 
-def test_previews_can_be_switched_off(zen, tmp_path):
+def test_previews_can_be_switched_off(set_options, tmp_path):
     """`[zen] previews` reaches the stack; without it there are previews."""
-    zen(artifact_root=str(tmp_path))
+    set_options(artifact_root=str(tmp_path))
     assert open_stack().previews is True
-    zen(previews="False")
+    set_options(previews="False")
     assert open_stack().previews is False
 
 
-def test_mlflow_is_found_by_its_own_variable(zen, monkeypatch):
+def test_mlflow_is_found_by_its_own_variable(set_options, monkeypatch):
     """Where `[zen]` names no server, MLFLOW_TRACKING_URI does."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere:5000")
     assert tracking_server(Settings.read()).uri == "http://elsewhere:5000"
 
 
-def test_a_flag_that_is_none_names_the_option(zen):
+def test_a_flag_that_is_none_names_the_option(set_options):
     """A flag that is neither true nor false is refused by name."""
-    zen(cache="perhaps")
+    set_options(cache="perhaps")
     with pytest.raises(SettingsError, match=r"\[zen\] cache"):
         Settings.read()
 
 
-def test_cache_defaults_are_read_and_checked(zen):
+def test_cache_defaults_are_read_and_checked(set_options):
     """`[zen] cache_*` say what a step's `Cache` leaves open; a value that cannot be used is refused by name."""
-    zen(cache_ttl="3600", cache_scope="dag", cache_packages="False")
+    set_options(cache_ttl="3600", cache_scope="dag", cache_packages="False")
     assert Settings.read().cache_defaults == Cache(ttl=3600, scope="dag", packages=False)
     for wrong in ({"cache_ttl": "a week"}, {"cache_ttl": "0"}, {"cache_ttl": "3600", "cache_scope": "team"}):
-        zen(**wrong)
+        set_options(**wrong)
         with pytest.raises(SettingsError, match=r"\[zen\] cache_"):
             Settings.read()
 
 
-def test_a_tracking_uri_that_is_no_server_costs_no_step(zen, tmp_path, caplog):
+def test_a_tracking_uri_that_is_no_server_costs_no_step(set_options, tmp_path, caplog):
     """With a tracking URI that is no server's a step's lineage is refused in a warning that names the remedy."""
-    zen(artifact_root=str(tmp_path), mlflow_tracking_uri="sqlite:///mlflow.db")
+    set_options(artifact_root=str(tmp_path), mlflow_tracking_uri="sqlite:///mlflow.db")
     assert open_stack().lineage.start(StepRun(StepRunId("d", "r", "t"))).run_id == ""
     assert "mlflow server" in caplog.text
 
 
-def test_unknown_connection_names_the_option(zen, tmp_path):
+def test_unknown_connection_names_the_option(set_options, tmp_path):
     """A connection that does not exist is named together with the option that asks for it."""
-    zen(artifact_root="s3://b/p", artifact_conn_id="nosuch")
+    set_options(artifact_root="s3://b/p", artifact_conn_id="nosuch")
     with pytest.raises(SettingsError, match=r"artifact_conn_id names connection 'nosuch'"):
         open_stack()
 
 
-def test_s3_credentials_come_from_the_connection(zen, monkeypatch):
+def test_s3_credentials_come_from_the_connection(set_options, monkeypatch):
     """An `aws` connection gives key, secret, endpoint and region to the store."""
-    zen(artifact_root="s3://b/p", artifact_conn_id="s3")
+    set_options(artifact_root="s3://b/p", artifact_conn_id="s3")
     monkeypatch.setenv(
         "AIRFLOW_CONN_S3",
         '{"conn_type": "aws", "login": "id", "password": "hush",'
@@ -101,9 +101,9 @@ def test_s3_credentials_come_from_the_connection(zen, monkeypatch):
         ),
     ],
 )
-def test_connections_that_cannot_be_used_say_why(zen, monkeypatch, connection, reason):
+def test_connections_that_cannot_be_used_say_why(set_options, monkeypatch, connection, reason):
     """A connection of another type, or one that asks for what we do not do, is refused with the way out."""
-    zen(artifact_root="s3://b/p", artifact_conn_id="c")
+    set_options(artifact_root="s3://b/p", artifact_conn_id="c")
     monkeypatch.setenv("AIRFLOW_CONN_C", connection)
     with pytest.raises(SettingsError, match=reason):
         storage_options(Settings.read())
@@ -117,16 +117,16 @@ def test_connections_that_cannot_be_used_say_why(zen, monkeypatch, connection, r
         ('{"conn_type": "mlflow", "host": "mlflow", "schema": "https"}', "https://mlflow"),
     ],
 )
-def test_mlflow_connection(zen, monkeypatch, connection, uri):
+def test_mlflow_connection(set_options, monkeypatch, connection, uri):
     """An `mlflow` connection names the server by URI, or by host, port and schema."""
-    zen(mlflow_conn_id="m", mlflow_tracking_uri="http://ignored:1")
+    set_options(mlflow_conn_id="m", mlflow_tracking_uri="http://ignored:1")
     monkeypatch.setenv("AIRFLOW_CONN_M", connection)
     assert tracking_server(Settings.read()).uri == uri
 
 
-def test_mlflow_credentials_are_hidden(zen, monkeypatch):
+def test_mlflow_credentials_are_hidden(set_options, monkeypatch):
     """User, password and token of the connection reach the server's record and are not shown by it."""
-    zen(mlflow_conn_id="m")
+    set_options(mlflow_conn_id="m")
     monkeypatch.setenv(
         "AIRFLOW_CONN_M",
         '{"conn_type": "mlflow", "host": "m", "login": "ann", "password": "hush", "extra": {"token": "hush2"}}',
@@ -136,23 +136,23 @@ def test_mlflow_credentials_are_hidden(zen, monkeypatch):
     assert "hush" not in repr(server)
 
 
-def test_local_cache_is_for_remote_roots(zen, tmp_path):
+def test_local_cache_is_for_remote_roots(set_options, tmp_path):
     """A cache directory and its size are read from the options, and used where the root is remote."""
-    zen(artifact_root="s3://b/p", local_cache_dir=str(tmp_path / "cache"), local_cache_size="2g")
+    set_options(artifact_root="s3://b/p", local_cache_dir=str(tmp_path / "cache"), local_cache_size="2g")
     assert Settings.read().local_cache_size == 2 * 1024**3
-    assert open_stack().store.lend().is_relative_to(tmp_path / "cache")
-    zen(artifact_root=str(tmp_path / "root"))
-    assert not open_stack().store.lend().is_relative_to(tmp_path / "cache")
-    zen(local_cache_size="much")
+    assert open_stack().store.temporary_directory().is_relative_to(tmp_path / "cache")
+    set_options(artifact_root=str(tmp_path / "root"))
+    assert not open_stack().store.temporary_directory().is_relative_to(tmp_path / "cache")
+    set_options(local_cache_size="much")
     with pytest.raises(SettingsError, match="local_cache_size must be bytes"):
         Settings.read()
 
 
 @pytest.fixture
-def stacks(zen, tmp_path, monkeypatch):
+def stacks(set_options, tmp_path, monkeypatch):
     """Two named stacks in AIRFLOW_HOME, beside the default one."""
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
-    zen(artifact_root="/default/root", mlflow_tracking_uri="http://default:5000", cache_ttl="60", cache="False")
+    set_options(artifact_root="/default/root", mlflow_tracking_uri="http://default:5000", cache_ttl="60", cache="False")
     file = tmp_path / "stacks.yaml"
     file.write_text(
         "stacks:\n"
@@ -180,23 +180,23 @@ def test_an_mlflow_of_the_environment_is_the_default_stacks(stacks, monkeypatch)
     assert Settings.read("scratch").mlflow_tracking_uri == ""
 
 
-def test_the_active_stack(stacks, zen):
+def test_the_active_stack(stacks, set_options):
     """Without a name the active stack is read: what `[zen] stack` says, else the file's `active`, else the default one."""
     assert Settings.read().stack == "default"
     stacks.write_text(f"active: scratch\n{stacks.read_text()}")
     assert Settings.read().artifact_root == "/scratch"
-    zen(stack="production")
+    set_options(stack="production")
     assert Settings.read().stack == "production"
     assert Settings.read("default").artifact_root == "/default/root"
 
 
-def test_an_unknown_stack_is_told_with_those_there_are(stacks, zen):
+def test_an_unknown_stack_is_told_with_those_there_are(stacks, set_options):
     """A name that no stack has is refused with the names there are and where to define it."""
     with pytest.raises(
         SettingsError, match=r"no stack 'prod'; known are 'default', 'production', 'scratch'(.|\n)*stacks.yaml"
     ):
         Settings.read("prod")
-    zen(stacks_file="/no/such/stacks.yaml")
+    set_options(stacks_file="/no/such/stacks.yaml")
     with pytest.raises(SettingsError, match=r"\[zen\] stacks_file"):
         Settings.read()
 

@@ -18,7 +18,7 @@ from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.materializers.views import Columns
 from airflow_zen.stack import Stack
-from tests.materializers.round_trip import new
+from tests.materializers.round_trip import make_directory
 
 FRAME = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
 
@@ -33,7 +33,7 @@ def stack(tmp_path: Path) -> Stack:
 @pytest.mark.parametrize("declared", [pl.DataFrame, pl.DataFrame | None, Optional[pl.DataFrame], Annotated[pl.DataFrame, "x"]])  # noqa: UP045  # fmt: skip
 def test_marks_and_none_beside_a_type_do_not_hide_it(declared: Any, stack: Stack, tmp_path: Path) -> None:
     """A value is loaded as the type that is meant, whatever stands around it."""
-    loaded = stack.load(stack.save(FRAME).ref, new(tmp_path, "into"), declared)
+    loaded = stack.load(stack.save(FRAME).ref, make_directory(tmp_path, "into"), declared)
     assert type(loaded) is pl.DataFrame
 
 
@@ -43,7 +43,7 @@ def test_members_of_a_container_have_the_views_of_tables(stack: Stack, tmp_path:
     declared = tuple[
         Annotated[pd.DataFrame, Columns("b")], dict[str, pl.LazyFrame], list[Iterator[pd.DataFrame]], list[Any]
     ]
-    some, lazy, batches, plain = stack.load(ref, new(tmp_path, "into"), declared)
+    some, lazy, batches, plain = stack.load(ref, make_directory(tmp_path, "into"), declared)
     assert list(some.columns) == ["b"]
     assert lazy["x"].select("a").collect()["a"].to_list() == [1, 2]
     assert [len(batch) for batch in batches[0]] == [2]
@@ -64,13 +64,13 @@ def test_what_is_added_beside_a_path_does_not_reach_the_store(
     make: Any, declared: Any, path_of: Any, stack: Stack, tmp_path: Path
 ) -> None:
     """A directory that a step gets, alone or in a container, is its own: the next one finds it as it was stored."""
-    folder = new(tmp_path, "folder")
+    folder = make_directory(tmp_path, "folder")
     (folder / "kept").write_text("x")
     (folder / "empty").mkdir()
     ref = stack.save(make(folder)).ref
-    first = path_of(stack.load(ref, new(tmp_path, "first"), declared))
+    first = path_of(stack.load(ref, make_directory(tmp_path, "first"), declared))
     before = {path.name for path in first.iterdir()}
     (first / "added").write_text("mine")
-    second = path_of(stack.load(ref, new(tmp_path, "second"), declared))
+    second = path_of(stack.load(ref, make_directory(tmp_path, "second"), declared))
     assert {path.name for path in second.iterdir()} == before
     assert not any(path.name == "added" for path in (tmp_path / "root").rglob("*"))

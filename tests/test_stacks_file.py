@@ -3,10 +3,10 @@
 import pytest
 
 from airflow_zen.errors import SettingsError
-from airflow_zen.stacks_file import StacksFile, read_stacks, use_stack
+from airflow_zen.stacks_file import StacksFile, read_stacks, set_active_stack
 
 OPTIONS = {"artifact_root", "artifact_conn_id", "cache"}
-WRITTEN = """\
+STACKS_YAML = """\
 # Who changes this tells the team.
 stacks:
   production:
@@ -18,7 +18,7 @@ stacks:
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "stacks.yaml"
-    path.write_text(WRITTEN)
+    path.write_text(STACKS_YAML)
     return path
 
 
@@ -35,10 +35,10 @@ def test_stacks_are_read_with_their_options(path):
 def test_the_active_stack_is_written_and_all_else_stays(path):
     """Choosing a stack changes one line; comments, order, layout and permissions stay as they were."""
     path.chmod(0o640)
-    use_stack(read_stacks(path, OPTIONS), "production", OPTIONS)
-    assert path.read_text() == f"active: production\n{WRITTEN}"
-    use_stack(read_stacks(path, OPTIONS), "default", OPTIONS)
-    assert path.read_text() == f"active: default\n{WRITTEN}"
+    set_active_stack(read_stacks(path, OPTIONS), "production", OPTIONS)
+    assert path.read_text() == f"active: production\n{STACKS_YAML}"
+    set_active_stack(read_stacks(path, OPTIONS), "default", OPTIONS)
+    assert path.read_text() == f"active: default\n{STACKS_YAML}"
     assert read_stacks(path, OPTIONS).active == "default"
     assert path.stat().st_mode & 0o777 == 0o640
     assert [file.name for file in path.parent.iterdir()] == ["stacks.yaml"]
@@ -48,7 +48,7 @@ def test_a_link_stays_a_link(path, tmp_path):
     """Where stacks.yaml is a link, the file it leads to is changed."""
     link = tmp_path / "link.yaml"
     link.symlink_to(path)
-    use_stack(read_stacks(link, OPTIONS), "production", OPTIONS)
+    set_active_stack(read_stacks(link, OPTIONS), "production", OPTIONS)
     assert link.is_symlink()
     assert "active: production" in path.read_text()
 
@@ -57,10 +57,10 @@ def test_what_cannot_be_changed_safely_is_left_alone(path):
     """A file in a layout where one line cannot be changed is not touched, and the line to write is told."""
     path.write_text("{stacks: {production: {artifact_root: /r}}}")
     with pytest.raises(SettingsError, match="not YAML"):
-        use_stack(read_stacks(path, OPTIONS), "production", OPTIONS)
+        set_active_stack(read_stacks(path, OPTIONS), "production", OPTIONS)
     path.write_text("stacks: {}\nactive: &name |\n  default\n")
     with pytest.raises(SettingsError):
-        use_stack(StacksFile(path, {}, "default"), "production", OPTIONS)
+        set_active_stack(StacksFile(path, {}, "default"), "production", OPTIONS)
     assert "&name" in path.read_text()
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import msgspec
 
-from airflow_zen.artifacts.version import LATEST, checked_name
+from airflow_zen.artifacts.version import LATEST, validate_artifact_name
 from airflow_zen.errors import ArtifactRefused
 
-MARKER = "__airflow_zen_version__"
-WIRE_VERSION = 1
+SELECTOR_MARKER = "__airflow_zen_version__"
+SELECTOR_WIRE_VERSION = 1
 
 
-class AskedVersion(msgspec.Struct, frozen=True):
+class VersionSelector(msgspec.Struct, frozen=True):
     """Ask for one version of a name; `version` is what `ArtifactNames.get` takes as text."""
 
     name: str
@@ -22,18 +22,22 @@ class AskedVersion(msgspec.Struct, frozen=True):
 
     def to_wire(self) -> dict[str, Any]:
         """Write it as a marked JSON dict."""
-        return {MARKER: WIRE_VERSION, "name": checked_name(self.name), "version": self.version}
+        return {
+            SELECTOR_MARKER: SELECTOR_WIRE_VERSION,
+            "name": validate_artifact_name(self.name),
+            "version": self.version,
+        }
 
     @staticmethod
     def is_wire(value: object) -> bool:
         """Tell whether a JSON value asks for a version."""
-        return isinstance(value, dict) and MARKER in value
+        return isinstance(value, dict) and SELECTOR_MARKER in value
 
     @classmethod
-    def from_wire(cls, wire: Mapping[str, Any]) -> AskedVersion:
+    def from_wire(cls, wire: Mapping[str, Any]) -> VersionSelector:
         """Read it back; raises `ArtifactRefused` for what is malformed or newer than we know."""
         name, version = wire.get("name"), wire.get("version")
-        if wire[MARKER] != WIRE_VERSION or not isinstance(name, str) or not isinstance(version, str):
+        if wire[SELECTOR_MARKER] != SELECTOR_WIRE_VERSION or not isinstance(name, str) or not isinstance(version, str):
             raise ArtifactRefused(
                 f"{dict(wire)!r} asks for no version of an artifact that this airflow_zen understands. Write "
                 'Artifact("name").latest().'

@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from airflow_zen.errors import SettingsError, StoreRefused
+from airflow_zen.errors import SettingsError, StoreDenied
 
 # Botocore renews a role's credentials at the latest 10 minutes before they end, so what it gives is good for this long.
-_GOOD_FOR = timedelta(minutes=8)
+_CREDENTIAL_LIFETIME = timedelta(minutes=8)
 
 
 @dataclass(frozen=True)
-class AwsIdentity:
+class AwsCredentials:
     """Who speaks to S3: the keys or the profile that are named, as themselves or in a role.
 
     Without keys and profile botocore looks where it always does: environment, files, the machine's own role.
@@ -36,7 +36,7 @@ class AwsIdentity:
     sts_endpoint: str = ""
     verify: bool | str | None = None
 
-    def for_obstore(self) -> Callable[[], dict[str, Any]]:
+    def obstore_provider(self) -> Callable[[], dict[str, Any]]:
         """Give obstore's credential provider: it is asked again before what it gave ends."""
         credentials = self._credentials()
 
@@ -46,17 +46,17 @@ class AwsIdentity:
                 "access_key_id": frozen.access_key,
                 "secret_access_key": frozen.secret_key,
                 "token": frozen.token,
-                "expires_at": datetime.now(UTC) + _GOOD_FOR,
+                "expires_at": datetime.now(UTC) + _CREDENTIAL_LIFETIME,
             }
 
         return provide
 
-    def for_s3fs(self) -> Any:
+    def aiobotocore_session(self) -> Any:
         """Give a session of aiobotocore, s3fs's client, with the credentials of the role."""
         from aiobotocore.credentials import AioDeferredRefreshableCredentials
         from aiobotocore.session import AioSession
 
-        fetch = self._assume(self._session())
+        fetch = self._role_assumer(self._session())
 
         async def renew() -> Any:
             return await asyncio.to_thread(fetch)
@@ -79,26 +79,26 @@ class AwsIdentity:
 
         session = self._session()
         if self.role_arn:
-            return DeferredRefreshableCredentials(self._assume(session), "assume-role")
-        return _found(session, self.profile)
+            return DeferredRefreshableCredentials(self._role_assumer(session), "assume-role")
+        return _require_credentials(session, self.profile)
 
-    def _assume(self, session: Any) -> Callable[[], Any]:
+    def _role_assumer(self, session: Any) -> Callable[[], Any]:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        fetcher = self._fetcher(session)
+        fetcher = self._role_fetcher(session)
 
         def assume() -> Any:
             try:
                 return fetcher.fetch_credentials()
             except (BotoCoreError, ClientError) as error:
-                raise StoreRefused(
+                raise StoreDenied(
                     f"Role {self.role_arn} cannot be assumed: {error}. Check role_arn and assume_role_kwargs of the connection "
                     "that [zen] artifact_conn_id names, and that the role trusts who asks."
                 ) from error
 
         return assume
 
-    def _fetcher(self, session: Any) -> Any:
+    def _role_fetcher(self, session: Any) -> Any:
         from botocore.credentials import (
             AssumeRoleCredentialFetcher,
             AssumeRoleWithWebIdentityCredentialFetcher,
@@ -115,10 +115,12 @@ class AwsIdentity:
         if self.token_file:
             load = FileWebIdentityTokenLoader(self.token_file)
             return AssumeRoleWithWebIdentityCredentialFetcher(client, load, self.role_arn, arguments)
-        return AssumeRoleCredentialFetcher(client, _found(session, self.profile), self.role_arn, arguments)
+        return AssumeRoleCredentialFetcher(
+            client, _require_credentials(session, self.profile), self.role_arn, arguments
+        )
 
 
-def _found(session: Any, profile: str) -> Any:
+def _require_credentials(session: Any, profile: str) -> Any:
     from botocore.exceptions import BotoCoreError
 
     try:

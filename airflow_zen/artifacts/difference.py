@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_zen.artifacts.hashing import hex_of
+from airflow_zen.artifacts.hashing import hash_hex
 from airflow_zen.artifacts.manifest import Manifest
 
-STATISTICS = ("type", "nulls", "distinct", "min", "max", "mean")
+COLUMN_STATISTICS = ("type", "nulls", "distinct", "min", "max", "mean")
 
 
 @dataclass(frozen=True)
-class Change:
+class FieldChange:
     """One fact that differs; `column` is empty for facts of the whole, None stands for what is not there or not known."""
 
     fact: str
@@ -23,7 +23,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class DifferingRows:
+class RowDiff:
     """Rows that only one of two tables has, a few of each; among `compared` rows of both at most."""
 
     before: tuple[Mapping[str, Any], ...]
@@ -32,24 +32,26 @@ class DifferingRows:
 
 
 @dataclass(frozen=True)
-class Difference:
+class ArtifactDiff:
     """All that is known to differ between two artifacts; `same` when they are the same bytes. `rows` on request."""
 
     same: bool
-    changes: tuple[Change, ...]
-    rows: DifferingRows | None = None
+    changes: tuple[FieldChange, ...]
+    rows: RowDiff | None = None
 
     def of_column(self, name: str) -> Mapping[str, tuple[Any, Any]]:
         """Give before and after by fact, for one column."""
         return {change.fact: (change.before, change.after) for change in self.changes if change.column == name}
 
 
-def difference(before: Manifest, after: Manifest) -> Difference:
+def diff_manifests(before: Manifest, after: Manifest) -> ArtifactDiff:
     """Compare two manifests: type, shape and size, columns added and gone, their types and statistics."""
-    return Difference(before.digest == after.digest, (*_whole(before, after), *_columns(before, after)))
+    return ArtifactDiff(
+        before.digest == after.digest, (*_artifact_changes(before, after), *_column_changes(before, after))
+    )
 
 
-def _whole(before: Manifest, after: Manifest) -> Iterator[Change]:
+def _artifact_changes(before: Manifest, after: Manifest) -> Iterator[FieldChange]:
     facts = [
         ("type", before.type, after.type),
         ("encoding", before.encoding, after.encoding),
@@ -57,34 +59,34 @@ def _whole(before: Manifest, after: Manifest) -> Iterator[Change]:
         ("rows", before.summary.get("rows"), after.summary.get("rows")),
         ("size", before.size, after.size),
     ]
-    yield from (Change(fact, old, new) for fact, old, new in facts if old != new)
+    yield from (FieldChange(fact, old, new) for fact, old, new in facts if old != new)
     if "columns" in before.summary and "columns" in after.summary:
         return
     old, new = ({file.path: file.hash for file in manifest.files} for manifest in (before, after))
     for path in sorted({*old, *new}):
         if old.get(path) != new.get(path):
-            yield Change(f"file {path}", _short(old.get(path)), _short(new.get(path)))
+            yield FieldChange(f"file {path}", _short_hash(old.get(path)), _short_hash(new.get(path)))
 
 
-def _columns(before: Manifest, after: Manifest) -> Iterator[Change]:
-    old, new = _by_name(before), _by_name(after)
+def _column_changes(before: Manifest, after: Manifest) -> Iterator[FieldChange]:
+    old, new = _columns_by_name(before), _columns_by_name(after)
     for name in dict.fromkeys([*old, *new]):
         if name not in old or name not in new:
-            yield Change("column", _type(old, name), _type(new, name), name)
+            yield FieldChange("column", _column_type(old, name), _column_type(new, name), name)
             continue
-        for fact in STATISTICS:
+        for fact in COLUMN_STATISTICS:
             was, now = old[name].get(fact), new[name].get(fact)
             if was != now:
-                yield Change(fact, was, now, name)
+                yield FieldChange(fact, was, now, name)
 
 
-def _by_name(manifest: Manifest) -> dict[str, Mapping[str, Any]]:
+def _columns_by_name(manifest: Manifest) -> dict[str, Mapping[str, Any]]:
     return {str(column["name"]): column for column in manifest.summary.get("columns", ())}
 
 
-def _type(columns: Mapping[str, Mapping[str, Any]], name: str) -> Any:
+def _column_type(columns: Mapping[str, Mapping[str, Any]], name: str) -> Any:
     return columns[name]["type"] if name in columns else None
 
 
-def _short(text: str | None) -> str | None:
-    return hex_of(text)[:12] if text else None
+def _short_hash(text: str | None) -> str | None:
+    return hash_hex(text)[:12] if text else None

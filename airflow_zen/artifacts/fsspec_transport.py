@@ -10,42 +10,46 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from airflow_zen.artifacts.hashing import KIND, FileHash, file_hash
-from airflow_zen.artifacts.moving import Movement, while_it_moves
-from airflow_zen.artifacts.parallel import in_parallel, publish_files
-from airflow_zen.artifacts.patience import DEFAULT_PATIENCE, Patience
-from airflow_zen.artifacts.refusals import explained
-from airflow_zen.artifacts.root import relative_key
-from airflow_zen.artifacts.stored_object import StoredObject
+from airflow_zen.artifacts.hashing import HASH_PREFIX, FileHash, file_hash
+from airflow_zen.artifacts.moving import TransferCounter, with_stall_timeout
+from airflow_zen.artifacts.parallel import run_in_parallel, upload_files
+from airflow_zen.artifacts.patience import DEFAULT_TIMEOUTS, Timeouts
+from airflow_zen.artifacts.refusals import translate_errors
+from airflow_zen.artifacts.root import key_of_url
+from airflow_zen.artifacts.stored_object import ObjectInfo
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
-from airflow_zen.progress import Moved, unseen
+from airflow_zen.progress import BytesCallback, ignore_bytes
 
 # S3, Google, Azure, and those that behave as a filesystem.
-_WRITTEN = ("LastModified", "updated", "last_modified", "mtime", "modified", "created")
+_MODIFIED_FIELDS = ("LastModified", "updated", "last_modified", "mtime", "modified", "created")
 
-_PASSING = 1024 * 1024
+_CHUNK_SIZE = 1024 * 1024
 
 # By itself s3fs holds ten parts of 50 MB of each file in memory.
-_S3_PART = 8 * 1024 * 1024
-_S3_OPTIONS = {"default_block_size": _S3_PART, "max_concurrency": 4}
-_S3_MOST_PARTS = 10_000
+_S3_PART_SIZE = 8 * 1024 * 1024
+_S3_OPTIONS = {"default_block_size": _S3_PART_SIZE, "max_concurrency": 4}
+_S3_MAX_PARTS = 10_000
 # Both s3fs and botocore below it try so often: of what hangs they let go after nine times 30 s.
-_S3_TRIES = 3
+_S3_MAX_ATTEMPTS = 3
 
 
 class FsspecTransport:
     """Keep the artifact root behind an fsspec filesystem."""
 
-    scratch: Path | None = None
+    scratch_directory: Path | None = None
 
     def __init__(
-        self, root: str, options: Mapping[str, Any], moved: Moved = unseen, patience: Patience = DEFAULT_PATIENCE
+        self,
+        root: str,
+        options: Mapping[str, Any],
+        on_bytes: BytesCallback = ignore_bytes,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
         self.root = root
-        self._patience = patience
-        self._moved = moved
+        self._timeouts = timeouts
+        self._on_bytes = on_bytes
         try:
-            self.fs, path = _opened(root, _understood(options), patience)
+            self.fs, path = _open_filesystem(root, _with_session(options), timeouts)
         except (ImportError, ValueError) as error:
             raise SettingsError(
                 f"[zen] artifact_root {root!r} cannot be opened: {error}. Install the filesystem of its scheme, for "
@@ -53,40 +57,40 @@ class FsspecTransport:
             ) from error
         self.base = path.rstrip("/")
         if hasattr(self.fs, "call_s3"):
-            self.fs.retries = _S3_TRIES
+            self.fs.retries = _S3_MAX_ATTEMPTS
 
     def read(self, key: str) -> bytes:
         """Fetch with one request."""
-        with explained(self.root, key):
+        with translate_errors(self.root, key):
             return bytes(self.fs.cat_file(self._path(key)))
 
     def write(self, key: str, data: bytes) -> None:
         """Store with one request."""
-        with explained(self.root):
+        with translate_errors(self.root):
             self._make_parent(key)
             self.fs.pipe_file(self._path(key), data)
 
     def create(self, key: str, data: bytes) -> None:
         """Store with one conditional request, where the filesystem knows how."""
-        with explained(self.root):
+        with translate_errors(self.root):
             self._make_parent(key)
             try:
                 self.fs.pipe_file(self._path(key), data, mode="create")
             except FileExistsError as error:
                 raise AlreadyExists(f"{self.root}/{key} exists.") from error
             except OSError as error:
-                if not _is_precondition(error):
+                if not _is_failed_precondition(error):
                     raise
                 raise AlreadyExists(f"{self.root}/{key} exists.") from error
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Fetch with one request."""
-        with explained(self.root, key):
+        with translate_errors(self.root, key):
             return bytes(self.fs.cat_file(self._path(key), start=start, end=end))
 
     def size(self, key: str) -> int:
         """Ask for the object's size."""
-        with explained(self.root, key):
+        with translate_errors(self.root, key):
             return int(self.fs.info(self._path(key))["size"])
 
     def object_store_options(self) -> None:
@@ -95,23 +99,23 @@ class FsspecTransport:
     def stream(self, key: str) -> None:
         """Stream nothing: an open file waits for a request for each block, `get_file` mostly for one in all."""
 
-    def download(self, key: str, path: Path, like: str = KIND) -> str:
+    def download(self, key: str, path: Path, like: str = HASH_PREFIX) -> str:
         """Fetch into a file, then hash it."""
-        with explained(self.root, key):
-            self.fs.get_file(self._path(key), str(path), callback=Movement(self._moved).callback)
+        with translate_errors(self.root, key):
+            self.fs.get_file(self._path(key), str(path), callback=TransferCounter(self._on_bytes).callback)
         return file_hash(path, like)
 
-    def hashed(self, key: str) -> tuple[int, str]:
+    def checksum(self, key: str) -> tuple[int, str]:
         """Read through the object block by block."""
         passed, size = FileHash(), 0
-        with explained(self.root, key), self.fs.open(self._path(key), "rb") as file:
-            while chunk := file.read(_PASSING):
+        with translate_errors(self.root, key), self.fs.open(self._path(key), "rb") as file:
+            while chunk := file.read(_CHUNK_SIZE):
                 passed.update(chunk)
                 size += len(chunk)
-                self._moved(len(chunk))
+                self._on_bytes(len(chunk))
         return size, passed.text
 
-    def local(self, key: str) -> Path | None:
+    def local_path(self, key: str) -> Path | None:
         """Nothing is local."""
         return None
 
@@ -119,15 +123,15 @@ class FsspecTransport:
         """Upload the files in parallel, then the last one."""
 
         def upload(path: Path, name: str) -> None:
-            self._upload(path, f"{prefix}/{name}", unseen if name == last else self._moved)
+            self._upload(path, f"{prefix}/{name}", ignore_bytes if name == last else self._on_bytes)
 
-        publish_files(directory, last, upload)
+        upload_files(directory, last, upload)
 
     def copy(self, prefix: str, url: str, names: Iterable[str]) -> None:
         """Copy on the server."""
-        key = relative_key(self.root, url)
-        with explained(self.root, prefix):
-            in_parallel(
+        key = key_of_url(self.root, url)
+        with translate_errors(self.root, prefix):
+            run_in_parallel(
                 lambda name: self.fs.cp_file(self._path(f"{prefix}/{name}"), self._path(f"{key}/{name}")), names
             )
 
@@ -141,36 +145,36 @@ class FsspecTransport:
 
     def list(self, prefix: str) -> Iterator[str]:
         """List recursively."""
-        with explained(self.root):
+        with translate_errors(self.root):
             paths = sorted(self.fs.find(self._path(prefix)))
         yield from (key for key in map(self._key, paths) if key != prefix)
 
-    def scan(self, prefix: str) -> Iterator[StoredObject]:
+    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
         """List recursively, with what the filesystem says of each."""
-        with explained(self.root):
+        with translate_errors(self.root):
             found = self.fs.find(self._path(prefix), detail=True)
         for path in sorted(found):
             if self._key(path) == prefix:
                 continue
-            yield StoredObject(self._key(path), int(found[path]["size"] or 0), _written(found[path]))
+            yield ObjectInfo(self._key(path), int(found[path]["size"] or 0), _modified_time(found[path]))
 
-    def first(self, prefix: str, after: str = "") -> str | None:
+    def first_key(self, prefix: str, after: str = "") -> str | None:
         """Ask S3, Google or Azure for one key; list everything where the filesystem knows no better.
 
         Azure's client is not told where to start: what comes `after` a key is looked for in pages of 5000.
         """
         if hasattr(self.fs, "call_s3"):
-            return self._first_of_s3(prefix, after)
+            return self._first_s3_key(prefix, after)
         if self.root.startswith(("gs://", "gcs://")):
-            return self._first_of_google(prefix, after)
+            return self._first_google_key(prefix, after)
         if self.root.startswith(("az://", "abfs://", "abfss://")):
-            return self._first_of_azure(prefix, after)
+            return self._first_azure_key(prefix, after)
         return next((key for key in self.list(prefix) if key > after), None)
 
-    def folders(self, prefix: str) -> Iterator[str]:
+    def list_prefixes(self, prefix: str) -> Iterator[str]:
         """List one level."""
         try:
-            with explained(self.root, prefix):
+            with translate_errors(self.root, prefix):
                 found = self.fs.ls(self._path(prefix), detail=True)
         except ArtifactNotFound:
             return
@@ -180,32 +184,32 @@ class FsspecTransport:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete one by one, in parallel."""
-        with explained(self.root):
-            in_parallel(self._delete, keys)
+        with translate_errors(self.root):
+            run_in_parallel(self._delete, keys)
 
-    def _first_of_s3(self, prefix: str, after: str) -> str | None:
+    def _first_s3_key(self, prefix: str, after: str) -> str | None:
         bucket, _, path = self._path(f"{prefix}/").partition("/")
         start = {"StartAfter": self._path(after).partition("/")[2]} if after else {}
-        with explained(self.root):
+        with translate_errors(self.root):
             page = self.fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=path, MaxKeys=1, **start)
         return next((self._key(f"{bucket}/{entry['Key']}") for entry in page.get("Contents", ())), None)
 
-    def _first_of_google(self, prefix: str, after: str) -> str | None:
+    def _first_google_key(self, prefix: str, after: str) -> str | None:
         bucket, _, path = self._path(f"{prefix}/").partition("/")
         # Google begins with the key itself, where S3 begins after it: of two one is wanted.
         start = {"startOffset": self._path(after).partition("/")[2]} if after else {}
         asked = {"prefix": path, "maxResults": 2, **start}
-        with explained(self.root):
+        with translate_errors(self.root):
             page = self.fs.call("GET", "b/{}/o", bucket, json_out=True, **asked)
         keys = (self._key(f"{bucket}/{entry['name']}") for entry in page.get("items", ()))
         return next((key for key in keys if key != after), None)
 
-    def _first_of_azure(self, prefix: str, after: str) -> str | None:
+    def _first_azure_key(self, prefix: str, after: str) -> str | None:
         from fsspec.asyn import sync
 
         container, _, path = self._path(f"{prefix}/").partition("/")
 
-        async def first() -> str | None:
+        async def first_key() -> str | None:
             async with self.fs.service_client.get_container_client(container) as client:
                 found = client.list_blobs(name_starts_with=path, results_per_page=None if after else 1)
                 async for blob in found:
@@ -214,8 +218,8 @@ class FsspecTransport:
                         return key
             return None
 
-        with explained(self.root):
-            return cast("str | None", sync(self.fs.loop, first))
+        with translate_errors(self.root):
+            return cast("str | None", sync(self.fs.loop, first_key))
 
     def _path(self, key: str) -> str:
         return f"{self.base}/{key}"
@@ -224,25 +228,25 @@ class FsspecTransport:
         start = len(self.base) + 1
         return path[start:] if self.base.startswith("/") else path.lstrip("/")[start:]
 
-    def _upload(self, path: Path, key: str, moved: Moved) -> None:
-        with explained(self.root):
+    def _upload(self, path: Path, key: str, on_bytes: BytesCallback) -> None:
+        with translate_errors(self.root):
             self._make_parent(key)
-            self._put(str(path), self._path(key), Movement(moved), self._parts(path))
+            self._put(str(path), self._path(key), TransferCounter(on_bytes), self._part_options(path))
 
-    def _put(self, path: str, remote: str, movement: Movement, parts: Mapping[str, int]) -> None:
+    def _put(self, path: str, remote: str, counter: TransferCounter, parts: Mapping[str, int]) -> None:
         if not inspect.iscoroutinefunction(getattr(self.fs, "_put_file", None)):
-            self.fs.put_file(path, remote, callback=movement.callback, **parts)
+            self.fs.put_file(path, remote, callback=counter.callback, **parts)
             return
         from fsspec.asyn import sync
 
-        put = partial(self.fs._put_file, path, remote, callback=movement.callback, **parts)  # noqa: SLF001 - fsspec's own protocol
-        sync(self.fs.loop, while_it_moves, put, movement, self._patience.sending)
+        put = partial(self.fs._put_file, path, remote, callback=counter.callback, **parts)  # noqa: SLF001 - fsspec's own protocol
+        sync(self.fs.loop, with_stall_timeout, put, counter, self._timeouts.write)
 
-    def _parts(self, path: Path) -> dict[str, int]:
+    def _part_options(self, path: Path) -> dict[str, int]:
         """Cut a file into parts for S3, as small as their greatest number allows."""
         if not hasattr(self.fs, "call_s3"):
             return {}
-        return {"chunksize": max(_S3_PART, math.ceil(path.stat().st_size / _S3_MOST_PARTS))}
+        return {"chunksize": max(_S3_PART_SIZE, math.ceil(path.stat().st_size / _S3_MAX_PARTS))}
 
     def _make_parent(self, key: str) -> None:
         # Object stores have no folders to make; asking for one costs s3fs a request for the bucket.
@@ -256,9 +260,9 @@ class FsspecTransport:
             return
 
 
-def _written(info: Mapping[str, Any]) -> float:
+def _modified_time(info: Mapping[str, Any]) -> float:
     """Read when an object was written; every filesystem has its own word for it. Unknown is later than anything."""
-    told = next((info[word] for word in _WRITTEN if info.get(word)), None)
+    told = next((info[word] for word in _MODIFIED_FIELDS if info.get(word)), None)
     if told is None:
         return math.inf
     if isinstance(told, int | float):
@@ -266,11 +270,15 @@ def _written(info: Mapping[str, Any]) -> float:
     return (told if isinstance(told, datetime) else datetime.fromisoformat(str(told))).timestamp()
 
 
-def _opened(root: str, options: Mapping[str, Any], patience: Patience) -> tuple[Any, str]:
+def _open_filesystem(root: str, options: Mapping[str, Any], timeouts: Timeouts) -> tuple[Any, str]:
     import fsspec
 
     if root.startswith(("s3://", "s3a://")):
-        options = {**_S3_OPTIONS, **options, "config_kwargs": _bounded(options.get("config_kwargs") or {}, patience)}
+        options = {
+            **_S3_OPTIONS,
+            **options,
+            "config_kwargs": _with_timeouts(options.get("config_kwargs") or {}, timeouts),
+        }
     fresh = {"use_listings_cache": False, "skip_instance_cache": True, **options}
     if root.startswith(("gs://", "gcs://")) and "endpoint_url" in options:
         # The front door of gcsfs asks by gRPC what kind of bucket it is; elsewhere than at Google it waits minutes for that.
@@ -281,21 +289,21 @@ def _opened(root: str, options: Mapping[str, Any], patience: Patience) -> tuple[
     return opened
 
 
-def _understood(options: Mapping[str, Any]) -> dict[str, Any]:
+def _with_session(options: Mapping[str, Any]) -> dict[str, Any]:
     """Put the session of an identity in its place: s3fs knows only that."""
-    understood = dict(options)
-    if "identity" in understood:
-        understood["session"] = understood.pop("identity").for_s3fs()
-    return understood
+    translated = dict(options)
+    if "aws_credentials" in translated:
+        translated["session"] = translated.pop("aws_credentials").aiobotocore_session()
+    return translated
 
 
-def _bounded(config: Mapping[str, Any], patience: Patience) -> dict[str, Any]:
+def _with_timeouts(config: Mapping[str, Any], timeouts: Timeouts) -> dict[str, Any]:
     """Add to botocore's settings how long it waits and how often it tries; what the connection says goes before."""
-    times = {"connect_timeout": patience.connect, "read_timeout": patience.answer}
-    return {**times, "retries": {"mode": "standard", "total_max_attempts": _S3_TRIES}, **config}
+    times = {"connect_timeout": timeouts.connect, "read_timeout": timeouts.read}
+    return {**times, "retries": {"mode": "standard", "total_max_attempts": _S3_MAX_ATTEMPTS}, **config}
 
 
-def _is_precondition(error: OSError) -> bool:
+def _is_failed_precondition(error: OSError) -> bool:
     """Tell a refused `If-None-Match` from other errors: Ceph's answer reaches us as `OSError(EINVAL)`."""
     response = getattr(error.__cause__, "response", None) or {}
     return response.get("Error", {}).get("Code") in {"PreconditionFailed", "ConditionalRequestConflict"}

@@ -9,8 +9,8 @@ from pathlib import Path
 from blake3 import blake3
 
 # What a new hash begins with.
-KIND = "blake3:"
-_HASH = re.compile(rf"(?:{KIND})?[0-9a-f]{{64}}")
+HASH_PREFIX = "blake3:"
+_HASH_PATTERN = re.compile(rf"(?:{HASH_PREFIX})?[0-9a-f]{{64}}")
 
 
 class FileHash:
@@ -23,8 +23,8 @@ class FileHash:
     files of manifests of format 1 have.
     """
 
-    def __init__(self, like: str = KIND) -> None:
-        self._prefix = KIND if like.startswith(KIND) else ""
+    def __init__(self, like: str = HASH_PREFIX) -> None:
+        self._prefix = HASH_PREFIX if like.startswith(HASH_PREFIX) else ""
         self._hash = blake3() if self._prefix else hashlib.sha256()
         self.update = self._hash.update
 
@@ -38,7 +38,7 @@ class FileHash:
         hashlib.file_digest(file, lambda: self._hash)  # type: ignore[arg-type, return-value]
 
 
-def file_hash(path: Path, like: str = KIND) -> str:
+def file_hash(path: Path, like: str = HASH_PREFIX) -> str:
     """Hash a file's bytes, as `FileHash` does."""
     found = FileHash(like)
     with path.open("rb") as file:
@@ -48,9 +48,9 @@ def file_hash(path: Path, like: str = KIND) -> str:
 
 def is_file_hash(text: str) -> bool:
     """Tell whether a text is one that `FileHash` can give."""
-    return _HASH.fullmatch(text) is not None
+    return _HASH_PATTERN.fullmatch(text) is not None
 
 
-def hex_of(text: str) -> str:
+def hash_hex(text: str) -> str:
     """Give the 64 hex characters of a hash."""
-    return text.removeprefix(KIND)
+    return text.removeprefix(HASH_PREFIX)

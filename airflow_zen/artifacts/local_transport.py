@@ -10,25 +10,25 @@ import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from airflow_zen.artifacts.hashing import KIND, FileHash, file_hash
-from airflow_zen.artifacts.root import relative_key
-from airflow_zen.artifacts.stored_object import StoredObject
-from airflow_zen.artifacts.watched_file import WatchedFile
+from airflow_zen.artifacts.hashing import HASH_PREFIX, FileHash, file_hash
+from airflow_zen.artifacts.root import key_of_url
+from airflow_zen.artifacts.stored_object import ObjectInfo
+from airflow_zen.artifacts.watched_file import ProgressFile
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
-from airflow_zen.progress import Moved, unseen
+from airflow_zen.progress import BytesCallback, ignore_bytes
 
-_READ_ONLY = 0o444
-_FOLDER = 0o755
+_READ_ONLY_MODE = 0o444
+_DIRECTORY_MODE = 0o755
 
 
 class LocalTransport:
     """Keep the artifact root in a directory of this machine."""
 
-    def __init__(self, root: str, moved: Moved = unseen) -> None:
+    def __init__(self, root: str, on_bytes: BytesCallback = ignore_bytes) -> None:
         self.root = Path(root)
-        self._moved = moved
+        self._on_bytes = on_bytes
         self._staging = self.root / ".staging"
-        self.scratch: Path | None = self._staging
+        self.scratch_directory: Path | None = self._staging
         try:
             self._staging.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -45,14 +45,14 @@ class LocalTransport:
 
     def write(self, key: str, data: bytes) -> None:
         """Write beside the key and rename, so that no reader sees half of it."""
-        with self._written(data) as staged:
-            staged.replace(self._parent(key))
+        with self._staged_file(data) as staged:
+            staged.replace(self._path_with_parent(key))
 
     def create(self, key: str, data: bytes) -> None:
         """Link the finished file to the key; the filesystem lets one of several win."""
-        with self._written(data) as staged:
+        with self._staged_file(data) as staged:
             try:
-                os.link(staged, self._parent(key))
+                os.link(staged, self._path_with_parent(key))
             except FileExistsError as error:
                 raise AlreadyExists(f"{self.root / key} exists.") from error
 
@@ -78,7 +78,7 @@ class LocalTransport:
     def stream(self, key: str) -> None:
         """Stream nothing: files are read where they lie."""
 
-    def download(self, key: str, path: Path, like: str = KIND) -> str:
+    def download(self, key: str, path: Path, like: str = HASH_PREFIX) -> str:
         """Copy the file out, then hash it."""
         try:
             shutil.copyfile(self.root / key, path)
@@ -86,18 +86,18 @@ class LocalTransport:
             raise ArtifactNotFound(f"Nothing is stored at {self.root / key}.") from error
         return file_hash(path, like)
 
-    def hashed(self, key: str) -> tuple[int, str]:
+    def checksum(self, key: str) -> tuple[int, str]:
         """Hash the file."""
         path = self.root / key
         try:
-            with WatchedFile(path, self._moved) as file:
+            with ProgressFile(path, self._on_bytes) as file:
                 found = FileHash()
                 found.update_from(file)
                 return path.stat().st_size, found.text
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ArtifactNotFound(f"Nothing is stored at {path}.") from error
 
-    def local(self, key: str) -> Path | None:
+    def local_path(self, key: str) -> Path | None:
         """Give the path itself: nothing needs to be fetched."""
         return self.root / key
 
@@ -107,13 +107,13 @@ class LocalTransport:
         One that is there already stays, and counts as written now; its files are replaced, for they may be damaged.
         """
         for folder, _, names in os.walk(directory):
-            Path(folder).chmod(_FOLDER)
+            Path(folder).chmod(_DIRECTORY_MODE)
             for name in names:
                 path = Path(folder, name)
                 facts = path.stat()
-                path.chmod(facts.st_mode & 0o111 | _READ_ONLY)
-                self._moved(0 if name == last else facts.st_size)
-        target = self._parent(prefix)
+                path.chmod(facts.st_mode & 0o111 | _READ_ONLY_MODE)
+                self._on_bytes(0 if name == last else facts.st_size)
+        target = self._path_with_parent(prefix)
         try:
             directory.rename(target)
         except OSError:
@@ -122,15 +122,15 @@ class LocalTransport:
             for path in directory.rglob("*"):
                 name = path.relative_to(directory).as_posix()
                 if path.is_file() and name != last:
-                    path.replace(self._parent(f"{prefix}/{name}"))
+                    path.replace(self._path_with_parent(f"{prefix}/{name}"))
             with contextlib.suppress(OSError):
                 os.utime(target / last)
 
     def copy(self, prefix: str, url: str, names: Iterable[str]) -> None:
         """Hard-link the files, or copy where the filesystem has no links."""
-        key = relative_key(str(self.root), url)
+        key = key_of_url(str(self.root), url)
         for name in names:
-            target = self._parent(f"{key}/{name}")
+            target = self._path_with_parent(f"{key}/{name}")
             try:
                 os.link(self.root / prefix / name, target)
             except FileExistsError:
@@ -144,21 +144,21 @@ class LocalTransport:
 
     def list(self, prefix: str) -> Iterator[str]:
         """Walk the folder in order."""
-        for entry in _files(self.root / prefix):
+        for entry in _walk_files(self.root / prefix):
             yield os.path.relpath(entry.path, self.root)
 
-    def scan(self, prefix: str) -> Iterator[StoredObject]:
+    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
         """Walk the folder in order, and ask the filesystem of each file."""
-        for entry in _files(self.root / prefix):
+        for entry in _walk_files(self.root / prefix):
             with contextlib.suppress(FileNotFoundError):
                 facts = entry.stat()
-                yield StoredObject(os.path.relpath(entry.path, self.root), facts.st_size, facts.st_mtime)
+                yield ObjectInfo(os.path.relpath(entry.path, self.root), facts.st_size, facts.st_mtime)
 
-    def first(self, prefix: str, after: str = "") -> str | None:
+    def first_key(self, prefix: str, after: str = "") -> str | None:
         """Look through the names of one folder, and of those below it only where the first key may lie."""
-        return _first(self.root / prefix, prefix, after)
+        return _first_key_after(self.root / prefix, prefix, after)
 
-    def folders(self, prefix: str) -> Iterator[str]:
+    def list_prefixes(self, prefix: str) -> Iterator[str]:
         """Look through the names of one folder."""
         try:
             with os.scandir(self.root / prefix) as found:
@@ -177,13 +177,13 @@ class LocalTransport:
                         break
                     parent.rmdir()
 
-    def _parent(self, key: str) -> Path:
+    def _path_with_parent(self, key: str) -> Path:
         path = self.root / key
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     @contextlib.contextmanager
-    def _written(self, data: bytes) -> Iterator[Path]:
+    def _staged_file(self, data: bytes) -> Iterator[Path]:
         staged = self._staging / uuid.uuid4().hex
         try:
             staged.write_bytes(data)
@@ -192,7 +192,7 @@ class LocalTransport:
             staged.unlink(missing_ok=True)
 
 
-def _files(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+def _walk_files(folder: Path | str) -> Iterator[os.DirEntry[str]]:
     """Walk a folder in the order that its keys have as text, one folder's names in memory at a time.
 
     A folder's keys go on with `/`, so `a.json` comes before `a/b` and `a-b` before both.
@@ -204,12 +204,12 @@ def _files(folder: Path | str) -> Iterator[os.DirEntry[str]]:
         return
     for entry in entries:
         if entry.is_dir():
-            yield from _files(entry.path)
+            yield from _walk_files(entry.path)
         elif entry.is_file():
             yield entry
 
 
-def _first(folder: Path, key: str, after: str) -> str | None:
+def _first_key_after(folder: Path, key: str, after: str) -> str | None:
     """Give the first key in a folder after `after`, sorting no more of its names than are looked at."""
     try:
         with os.scandir(folder) as found:
@@ -220,7 +220,7 @@ def _first(folder: Path, key: str, after: str) -> str | None:
     heapq.heapify(keys)
     while keys:
         held = heapq.heappop(keys)
-        inner = _first(folder / held[len(key) + 1 : -1], held[:-1], after) if held.endswith("/") else held
+        inner = _first_key_after(folder / held[len(key) + 1 : -1], held[:-1], after) if held.endswith("/") else held
         if inner is not None:
             return inner
     return None

@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
-from airflow_zen.artifacts.ref import MOST_FILES, ArtifactFile, ArtifactRef, content_digest
+from airflow_zen.artifacts.ref import MAX_REF_FILES, ArtifactFile, ArtifactRef, content_digest
 from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
 
-FILE_NAME = "manifest.json"
+MANIFEST_FILE_NAME = "manifest.json"
 FORMAT_VERSION = 2
 # Format 1 had a SHA-256 for each file.
-_READ = (1, 2)
+_READABLE_FORMATS = (1, 2)
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -54,7 +54,7 @@ class Manifest(msgspec.Struct, frozen=True):
             size=self.size,
             name=name,
             shape=str(self.summary.get("shape", "")),
-            files=() if self.inline or self.at or len(self.files) > MOST_FILES else self.files,
+            files=() if self.inline or self.at or len(self.files) > MAX_REF_FILES else self.files,
             inline=bool(self.inline),
         )
 
@@ -83,7 +83,7 @@ class Manifest(msgspec.Struct, frozen=True):
         """
         try:
             document = json.loads(text)
-            if document["airflow_zen"] not in _READ:
+            if document["airflow_zen"] not in _READABLE_FORMATS:
                 raise ArtifactRefused(
                     f"Artifact {digest[:12]} has manifest format {document['airflow_zen']!r}; this airflow_zen reads "
                     f"{FORMAT_VERSION}. Install a newer airflow-provider-zen."

@@ -11,9 +11,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow_zen.artifacts.aws_identity import AwsIdentity
+from airflow_zen.artifacts.aws_identity import AwsCredentials
 
-_S3_NAMES = {
+_S3_OPTION_NAMES = {
     "key": "access_key_id",
     "username": "access_key_id",
     "secret": "secret_access_key",
@@ -21,16 +21,16 @@ _S3_NAMES = {
     "token": "token",
     "endpoint_url": "endpoint",
 }
-_S3_CLIENT_NAMES = {"endpoint_url": "endpoint", "region_name": "region"}
+_S3_CLIENT_OPTION_NAMES = {"endpoint_url": "endpoint", "region_name": "region"}
 # botocore's settings that ask for what obstore does anyway: no trailing checksums, paths instead of host names.
-_S3_NEEDLESS = {"request_checksum_calculation", "response_checksum_validation"}
-_AZURE_NAMES = {
+_S3_IGNORED_OPTIONS = {"request_checksum_calculation", "response_checksum_validation"}
+_AZURE_OPTION_NAMES = {
     "account_name": "account_name",
     "account_key": "account_key",
     "sas_token": "sas_token",
     "endpoint": "endpoint",
 }
-_AZURE_STRING = {
+_AZURE_CONNECTION_STRING_NAMES = {
     "AccountName": "account_name",
     "AccountKey": "account_key",
     "SharedAccessSignature": "sas_token",
@@ -38,34 +38,38 @@ _AZURE_STRING = {
     "DefaultEndpointsProtocol": "protocol",
     "EndpointSuffix": "suffix",
 }
-_S3_ENCRYPTION = {
+_S3_ENCRYPTION_NAMES = {
     "ServerSideEncryption": "server_side_encryption",
     "SSEKMSKeyId": "sse_kms_key_id",
     "BucketKeyEnabled": "sse_bucket_key_enabled",
 }
 # Sources of credentials that botocore and obstore read alike; files such as ~/.aws only botocore reads.
-_S3_ENVIRONMENT = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+_S3_CREDENTIAL_VARIABLES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+)
 
 # Seconds; what bounds a request is that nothing comes.
-_UNBOUNDED = 7 * 24 * 3600.0
+_NO_TIMEOUT = 7 * 24 * 3600.0
 
 # Of this process: whether obstore's threads run in it, and whether they ran in the one it was forked from.
-_threads = {"running": False, "lost": False}
+_thread_state = {"running": False, "lost": False}
 
 
 @dataclass(frozen=True)
 class ObstoreSettings:
     """What `obstore.store.from_url` is given.
 
-    identity: whose credentials are asked for again and again; None where `config` holds them.
+    credentials: whose credentials are asked for again and again; None where `config` holds them.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
     client: Mapping[str, Any] = field(default_factory=dict)
-    identity: AwsIdentity | None = None
+    credentials: AwsCredentials | None = None
 
 
-def translate(
+def to_obstore_settings(
     scheme: str, root: str, options: Mapping[str, Any], environment: Mapping[str, str]
 ) -> ObstoreSettings | None:
     """Give obstore's settings for `options`; None when fsspec must be used.
@@ -74,22 +78,22 @@ def translate(
     to it, or that this process was forked from one that used it: its threads do not survive a fork,
     and the next call would hang.
     """
-    if _threads["lost"] or importlib.util.find_spec("obstore") is None:
+    if _thread_state["lost"] or importlib.util.find_spec("obstore") is None:
         return None
     if scheme in {"s3", "s3a"}:
-        return _s3(root, options, environment)
-    return _azure(_told(options))
+        return _s3_settings(root, options, environment)
+    return _azure_settings(_parse_connection_string(options))
 
 
-def _s3(root: str, options: Mapping[str, Any], environment: Mapping[str, str]) -> ObstoreSettings | None:
+def _s3_settings(root: str, options: Mapping[str, Any], environment: Mapping[str, str]) -> ObstoreSettings | None:
     # Every file was hashed for its digest and is held to it when it is read; to hash it again for the request's signature
     # would cost half a second per GB.
     settings: ObstoreSettings | None = ObstoreSettings({"unsigned_payload": True})
     for name, value in options.items():
         if settings is None:
             return None
-        settings = _s3_option(settings, name, value)
-    if settings is None or not (_s3_signed(settings) or _s3_signed_by(environment)):
+        settings = _add_s3_option(settings, name, value)
+    if settings is None or not (_has_credentials(settings) or _environment_has_credentials(environment)):
         return None
     config = dict(settings.config)
     endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
@@ -101,52 +105,56 @@ def _s3(root: str, options: Mapping[str, Any], environment: Mapping[str, str]) -
         client["allow_http"] = True
     if not client.keys() & {"root_certificate", "allow_invalid_certificates"} and environment.get("AWS_CA_BUNDLE"):
         client["root_certificate"] = Path(environment["AWS_CA_BUNDLE"]).read_bytes()
-    return replace(settings, config=_with_host({k: v for k, v in config.items() if v is not None}, root), client=client)
+    return replace(
+        settings, config=_with_bucket_host({k: v for k, v in config.items() if v is not None}, root), client=client
+    )
 
 
-def _azure(options: Mapping[str, Any]) -> ObstoreSettings | None:
+def _azure_settings(options: Mapping[str, Any]) -> ObstoreSettings | None:
     """Take accounts with a key or a signature; identities are left to Azure's own library, behind adlfs."""
-    config = {_AZURE_NAMES[name]: value for name, value in options.items() if name in _AZURE_NAMES}
+    config = {_AZURE_OPTION_NAMES[name]: value for name, value in options.items() if name in _AZURE_OPTION_NAMES}
     if len(config) < len(options) or "account_name" not in config or not {"account_key", "sas_token"} & set(config):
         return None
     return ObstoreSettings(config, {"allow_http": True} if config.get("endpoint", "").startswith("http://") else {})
 
 
-def _told(options: Mapping[str, Any]) -> Mapping[str, Any]:
+def _parse_connection_string(options: Mapping[str, Any]) -> Mapping[str, Any]:
     """Read a connection string into options."""
     if set(options) != {"connection_string"}:
         return options
     parts = [part.partition("=") for part in options["connection_string"].split(";") if part.strip()]
-    held = {_AZURE_STRING.get(name.strip(), name): value for name, _, value in parts}
+    held = {_AZURE_CONNECTION_STRING_NAMES.get(name.strip(), name): value for name, _, value in parts}
     protocol, suffix = held.pop("protocol", "https"), held.pop("suffix", "")
     if suffix and "account_name" in held:
         held.setdefault("endpoint", f"{protocol}://{held['account_name']}.blob.{suffix}")
     return held
 
 
-def _s3_option(settings: ObstoreSettings, name: str, value: Any) -> ObstoreSettings | None:
+def _add_s3_option(settings: ObstoreSettings, name: str, value: Any) -> ObstoreSettings | None:
     """Add one of s3fs's options; None where obstore has no word for it."""
-    if name in _S3_NAMES:
-        return _with(settings, {_S3_NAMES[name]: value})
+    if name in _S3_OPTION_NAMES:
+        return _with_config(settings, {_S3_OPTION_NAMES[name]: value})
     if name == "anon":
-        return _with(settings, {"skip_signature": bool(value)})
+        return _with_config(settings, {"skip_signature": bool(value)})
     if name == "profile":
-        return replace(settings, identity=AwsIdentity(profile=value))
-    if name == "identity":
-        return replace(settings, identity=value)
+        return replace(settings, credentials=AwsCredentials(profile=value))
+    if name == "aws_credentials":
+        return replace(settings, credentials=value)
     if name == "client_kwargs":
-        return _s3_client(settings, value)
+        return _add_client_kwargs(settings, value)
     if name == "config_kwargs":
-        return _s3_behaviour(settings, value)
+        return _add_config_kwargs(settings, value)
     if name == "s3_additional_kwargs":
-        return _s3_encryption(settings, value)
+        return _add_encryption(settings, value)
     return None
 
 
-def _s3_client(settings: ObstoreSettings, value: Mapping[str, Any]) -> ObstoreSettings | None:
-    if not set(value) <= {*_S3_CLIENT_NAMES, "verify"}:
+def _add_client_kwargs(settings: ObstoreSettings, value: Mapping[str, Any]) -> ObstoreSettings | None:
+    if not set(value) <= {*_S3_CLIENT_OPTION_NAMES, "verify"}:
         return None
-    settings = _with(settings, {_S3_CLIENT_NAMES[inner]: held for inner, held in value.items() if inner != "verify"})
+    settings = _with_config(
+        settings, {_S3_CLIENT_OPTION_NAMES[inner]: held for inner, held in value.items() if inner != "verify"}
+    )
     verify = value.get("verify")
     if verify is False:
         return replace(settings, client={"allow_invalid_certificates": True})
@@ -157,39 +165,39 @@ def _s3_client(settings: ObstoreSettings, value: Mapping[str, Any]) -> ObstoreSe
     )
 
 
-def _s3_behaviour(settings: ObstoreSettings, value: Mapping[str, Any]) -> ObstoreSettings | None:
-    if not set(value) <= {*_S3_NEEDLESS, "s3"} or not set(value.get("s3", {})) <= {"addressing_style"}:
+def _add_config_kwargs(settings: ObstoreSettings, value: Mapping[str, Any]) -> ObstoreSettings | None:
+    if not set(value) <= {*_S3_IGNORED_OPTIONS, "s3"} or not set(value.get("s3", {})) <= {"addressing_style"}:
         return None
     virtual = value.get("s3", {}).get("addressing_style") == "virtual"
-    return _with(settings, {"virtual_hosted_style_request": True}) if virtual else settings
+    return _with_config(settings, {"virtual_hosted_style_request": True}) if virtual else settings
 
 
-def _s3_encryption(settings: ObstoreSettings, value: Mapping[str, Any]) -> ObstoreSettings | None:
-    if not set(value) <= {*_S3_ENCRYPTION, "SSECustomerKey", "SSECustomerAlgorithm"}:
+def _add_encryption(settings: ObstoreSettings, value: Mapping[str, Any]) -> ObstoreSettings | None:
+    if not set(value) <= {*_S3_ENCRYPTION_NAMES, "SSECustomerKey", "SSECustomerAlgorithm"}:
         return None
-    settings = _with(
-        settings, {_S3_ENCRYPTION[inner]: held for inner, held in value.items() if inner in _S3_ENCRYPTION}
+    settings = _with_config(
+        settings, {_S3_ENCRYPTION_NAMES[inner]: held for inner, held in value.items() if inner in _S3_ENCRYPTION_NAMES}
     )
     if "SSECustomerKey" not in value:
         return settings
     key = base64.b64encode(value["SSECustomerKey"].encode()).decode()
-    return _with(settings, {"server_side_encryption": "sse-c", "sse_customer_key_base64": key})
+    return _with_config(settings, {"server_side_encryption": "sse-c", "sse_customer_key_base64": key})
 
 
-def _s3_signed(settings: ObstoreSettings) -> bool:
+def _has_credentials(settings: ObstoreSettings) -> bool:
     held = settings.config
-    return "access_key_id" in held or bool(held.get("skip_signature")) or settings.identity is not None
+    return "access_key_id" in held or bool(held.get("skip_signature")) or settings.credentials is not None
 
 
-def _s3_signed_by(environment: Mapping[str, str]) -> bool:
-    return "AWS_PROFILE" not in environment and any(name in environment for name in _S3_ENVIRONMENT)
+def _environment_has_credentials(environment: Mapping[str, str]) -> bool:
+    return "AWS_PROFILE" not in environment and any(name in environment for name in _S3_CREDENTIAL_VARIABLES)
 
 
-def _with(settings: ObstoreSettings, config: Mapping[str, Any]) -> ObstoreSettings:
+def _with_config(settings: ObstoreSettings, config: Mapping[str, Any]) -> ObstoreSettings:
     return replace(settings, config={**settings.config, **config})
 
 
-def _with_host(config: dict[str, Any], root: str) -> dict[str, Any]:
+def _with_bucket_host(config: dict[str, Any], root: str) -> dict[str, Any]:
     """Put the bucket before the endpoint's host where that is how the bucket is addressed: obstore leaves it to us."""
     if not (config.get("virtual_hosted_style_request") and "endpoint" in config):
         return config
@@ -198,22 +206,22 @@ def _with_host(config: dict[str, Any], root: str) -> dict[str, Any]:
     return config if host.startswith(f"{bucket}.") else {**config, "endpoint": f"{scheme}://{bucket}.{host}"}
 
 
-def patient(client: Mapping[str, Any], connect: float, answer: float) -> dict[str, Any]:
+def with_timeouts(client: Mapping[str, Any], connect: float, read: float) -> dict[str, Any]:
     """Give the client's options with times, in seconds: for a connection, and for the next bytes of an answer.
 
     An answer may take as long as bytes of it come: obstore by itself ends every request after 30 s.
     """
-    times = {"connect_timeout": connect, "read_timeout": answer, "timeout": _UNBOUNDED}
+    times = {"connect_timeout": connect, "read_timeout": read, "timeout": _NO_TIMEOUT}
     return {**{name: timedelta(seconds=seconds) for name, seconds in times.items()}, **client}
 
 
-def note_use() -> None:
+def mark_threads_started() -> None:
     """Remember that obstore's threads run in this process."""
-    _threads["running"] = True
+    _thread_state["running"] = True
 
 
 def _after_fork() -> None:
-    _threads["lost"] = _threads["lost"] or _threads["running"]
+    _thread_state["lost"] = _thread_state["lost"] or _thread_state["running"]
 
 
 os.register_at_fork(after_in_child=_after_fork)

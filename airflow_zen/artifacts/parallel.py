@@ -9,10 +9,10 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-THREADS = 8
+MAX_THREADS = 8
 
 
-def in_parallel(work: Callable[[T], object], items: Iterable[T]) -> None:
+def run_in_parallel(work: Callable[[T], object], items: Iterable[T]) -> None:
     """Do `work` for every item on a few threads.
 
     After an error nothing is begun any more; it is raised when all that had begun has ended.
@@ -22,20 +22,20 @@ def in_parallel(work: Callable[[T], object], items: Iterable[T]) -> None:
         for item in todo:
             work(item)
         return
-    with ThreadPoolExecutor(min(THREADS, len(todo))) as pool:
-        begun = [pool.submit(work, item) for item in todo]
+    with ThreadPoolExecutor(min(MAX_THREADS, len(todo))) as pool:
+        futures = [pool.submit(work, item) for item in todo]
         try:
-            wait(begun, return_when=FIRST_EXCEPTION)
+            wait(futures, return_when=FIRST_EXCEPTION)
         finally:
             pool.shutdown(cancel_futures=True)
-    for each in begun:
+    for each in futures:
         if not each.cancelled():
             each.result()
 
 
-def publish_files(directory: Path, last: str, upload: Callable[[Path, str], None]) -> None:
+def upload_files(directory: Path, last: str, upload: Callable[[Path, str], None]) -> None:
     """Call `upload(path, name)` for each file under `directory`, `last` after all others."""
     paths = [path for path in sorted(directory.rglob("*")) if path.is_file()]
     final = directory / last
-    in_parallel(lambda path: upload(path, path.relative_to(directory).as_posix()), [p for p in paths if p != final])
+    run_in_parallel(lambda path: upload(path, path.relative_to(directory).as_posix()), [p for p in paths if p != final])
     upload(final, last)

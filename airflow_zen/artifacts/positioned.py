@@ -6,13 +6,13 @@ import io
 from typing import Any
 
 
-class PositionedFile(io.RawIOBase):
-    """Keep the place at which a subclass's `read` goes on, `_at`, in a file of `_size` bytes; moving it costs nothing."""
+class SeekableReader(io.RawIOBase):
+    """Keep the place at which a subclass's `read` goes on, `_position`, in a file of `_size` bytes; moving it costs nothing."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self._size = size
-        self._at = 0
+        self._position = 0
 
     def readable(self) -> bool:
         """Say yes."""
@@ -24,12 +24,12 @@ class PositionedFile(io.RawIOBase):
 
     def tell(self) -> int:
         """Give the position."""
-        return self._at
+        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move the position."""
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
 
     def readinto(self, buffer: Any) -> int:
         """Read into a buffer."""
@@ -37,6 +37,6 @@ class PositionedFile(io.RawIOBase):
         buffer[: len(found)] = found
         return len(found)
 
-    def _until(self, size: int | None) -> int:
+    def _read_end(self, size: int | None) -> int:
         """Give where a read of `size` bytes ends."""
-        return self._size if size is None or size < 0 else min(self._size, self._at + size)
+        return self._size if size is None or size < 0 else min(self._size, self._position + size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from airflow_zen.artifacts.parallel import in_parallel
+from airflow_zen.artifacts.parallel import run_in_parallel
 from airflow_zen.artifacts.transport import Transport
 
 
@@ -14,17 +14,17 @@ class PreviewStore:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def of(self, digest: str) -> dict[str, bytes]:
+    def get(self, digest: str) -> dict[str, bytes]:
         """Read the previews of an artifact by file name; empty where none were made."""
-        prefix = _prefix(digest)
+        prefix = _preview_prefix(digest)
         keys = list(self._transport.list(prefix))
         return {key.removeprefix(f"{prefix}/"): self._transport.read(key) for key in keys}
 
     def put(self, digest: str, files: Mapping[str, bytes]) -> None:
         """Store the previews of an artifact."""
-        prefix = _prefix(digest)
-        in_parallel(lambda name: self._transport.write(f"{prefix}/{name}", files[name]), files)
+        prefix = _preview_prefix(digest)
+        run_in_parallel(lambda name: self._transport.write(f"{prefix}/{name}", files[name]), files)
 
 
-def _prefix(digest: str) -> str:
+def _preview_prefix(digest: str) -> str:
     return f"previews/{digest[:2]}/{digest}"

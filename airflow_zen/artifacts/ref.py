@@ -11,16 +11,16 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from airflow_zen.artifacts.hashing import hex_of, is_file_hash
+from airflow_zen.artifacts.hashing import hash_hex, is_file_hash
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused
 
-MARKER = "__airflow_zen__"
-WIRE_VERSION = 2
+REF_MARKER = "__airflow_zen__"
+REF_WIRE_VERSION = 2
 # Version 1 had the SHA-256 of files.
-_READ = (1, 2)
+_READABLE_WIRE_VERSIONS = (1, 2)
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-MOST_FILES = 2
+_DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
+MAX_REF_FILES = 2
 
 
 class ArtifactFile(msgspec.Struct, frozen=True):
@@ -42,15 +42,15 @@ class ArtifactFile(msgspec.Struct, frozen=True):
             )
 
 
-def damaged(place: object, file: ArtifactFile) -> ArtifactCorrupt:
+def corrupt_error(place: object, file: ArtifactFile) -> ArtifactCorrupt:
     """Say that the bytes at a place are not those of a file."""
     return ArtifactCorrupt(
-        f"{place} differs from its digest {hex_of(file.hash)[:12]}: the stored bytes are damaged. Delete the artifact's "
+        f"{place} differs from its digest {hash_hex(file.hash)[:12]}: the stored bytes are damaged. Delete the artifact's "
         "directory and run the step that made it again."
     )
 
 
-def gone(place: object) -> ArtifactNotFound:
+def missing_error(place: object) -> ArtifactNotFound:
     """Say that a file of an artifact is not where it should be."""
     return ArtifactNotFound(
         f"{place} is gone: pruned, or deleted. Run the step that made it again; where that finds the result in the cache, "
@@ -74,7 +74,7 @@ class ArtifactRef(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     `digest` is its identity, `uri` its address for people and other tools, `encoding` the layout of its
     files, `type` the Python type of the value, `size` the bytes of all files. `shape` is a short
     description such as `"336776 rows × 19 columns"`. `files` is filled for artifacts of at most
-    `MOST_FILES` files: it lets a reader verify and fetch them without asking for the manifest. `cached` and
+    `MAX_REF_FILES` files: it lets a reader verify and fetch them without asking for the manifest. `cached` and
     `origin` (`dag/run/task/map_index/try`) say whether, and from which run, a step reused it.
     """
 
@@ -93,7 +93,7 @@ class ArtifactRef(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     def to_wire(self) -> dict[str, Any]:
         """Write the ref as the marked JSON dict of `docs/format.md`; under 1 KB."""
         wire: dict[str, Any] = {
-            MARKER: WIRE_VERSION,
+            REF_MARKER: REF_WIRE_VERSION,
             "name": self.name,
             "type": self.type,
             "shape": self.shape,
@@ -113,7 +113,7 @@ class ArtifactRef(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     @staticmethod
     def is_wire(value: object) -> bool:
         """Tell whether a JSON value is a ref on the wire."""
-        return isinstance(value, dict) and MARKER in value
+        return isinstance(value, dict) and REF_MARKER in value
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> ArtifactRef:
@@ -122,11 +122,11 @@ class ArtifactRef(msgspec.Struct, frozen=True, repr_omit_defaults=True):
         Raises `ArtifactRefused` when it is malformed, was written by a newer format, or carries files
         that do not belong to its digest.
         """
-        version = wire.get(MARKER)
-        if version not in _READ:
+        version = wire.get(REF_MARKER)
+        if version not in _READABLE_WIRE_VERSIONS:
             raise ArtifactRefused(
                 f"Artifact ref of wire version {version!r} cannot be read: this airflow_zen reads version "
-                f"{WIRE_VERSION}. Install the airflow-provider-zen that wrote it, or a newer one."
+                f"{REF_WIRE_VERSION}. Install the airflow-provider-zen that wrote it, or a newer one."
             )
         try:
             files = tuple(ArtifactFile(str(p), int(s), str(h)) for p, s, h in wire.get("files", ()))
@@ -145,13 +145,13 @@ class ArtifactRef(msgspec.Struct, frozen=True, repr_omit_defaults=True):
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactRefused(f"Malformed artifact ref {dict(wire)!r}: {error}.") from error
-        if not _DIGEST.fullmatch(ref.digest):
+        if not _DIGEST_PATTERN.fullmatch(ref.digest):
             raise ArtifactRefused(f"Artifact ref has no sha256 digest, got {ref.digest!r}.")
         if files and content_digest(ref.encoding, ref.type, files) != ref.digest:
             raise ArtifactRefused(f"The files of artifact ref {ref.digest[:12]} do not belong to its digest.")
         return ref
 
-    def named(self, name: str) -> ArtifactRef:
+    def with_name(self, name: str) -> ArtifactRef:
         """Copy the ref under another artifact name."""
         return replace(self, name=name)
 

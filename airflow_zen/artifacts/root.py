@@ -11,11 +11,11 @@ from urllib.parse import quote
 from airflow_zen.errors import SettingsError
 
 # Filesystems allow a name 255 bytes; what follows it (`.json`) needs a few.
-_LONGEST_FOLDER = 250
-_HASH = 8
+_MAX_PART_LENGTH = 250
+_HASH_LENGTH = 8
 
 
-def normalise_root(root: str) -> str:
+def normalize_root(root: str) -> str:
     """Write an artifact root in its one form: an absolute path, or a URL without a trailing slash."""
     if not root.strip():
         raise SettingsError("[zen] artifact_root must be a path or a URL such as 's3://bucket/prefix', got ''.")
@@ -31,7 +31,7 @@ def normalise_root(root: str) -> str:
         raise SettingsError(f"[zen] artifact_root {root!r} cannot be found: {error}") from error
 
 
-def relative_key(root: str, url: str) -> str:
+def key_of_url(root: str, url: str) -> str:
     """Turn an address under the root into a key; raises `SettingsError` when it lies elsewhere."""
     url = url.removeprefix("file://")
     if not url.startswith(root + "/") or ".." in url.split("/"):
@@ -39,10 +39,10 @@ def relative_key(root: str, url: str) -> str:
     return url[len(root) + 1 :].strip("/")
 
 
-def folder(name: str) -> str:
+def quote_key_part(name: str) -> str:
     """Write a name as one part of a key, percent-quoted; one too long for a filesystem is cut and ends in its hash."""
     part = quote(name, safe="")
-    if len(part) > _LONGEST_FOLDER:
-        short = hashlib.sha256(name.encode()).hexdigest()[:_HASH]
-        return f"{part[: _LONGEST_FOLDER - _HASH - 1]}~{short}"
+    if len(part) > _MAX_PART_LENGTH:
+        short = hashlib.sha256(name.encode()).hexdigest()[:_HASH_LENGTH]
+        return f"{part[: _MAX_PART_LENGTH - _HASH_LENGTH - 1]}~{short}"
     return part if part.strip(".") else part.replace(".", "%2E")

@@ -14,40 +14,44 @@ from typing import Any
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.hashing import file_hash
-from airflow_zen.artifacts.local_cache import LocalCache
-from airflow_zen.artifacts.manifest import FILE_NAME, Manifest
-from airflow_zen.artifacts.parallel import in_parallel
-from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, damaged, gone
-from airflow_zen.artifacts.root import normalise_root
+from airflow_zen.artifacts.local_cache import ReadCache
+from airflow_zen.artifacts.manifest import MANIFEST_FILE_NAME, Manifest
+from airflow_zen.artifacts.parallel import run_in_parallel
+from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, corrupt_error, missing_error
+from airflow_zen.artifacts.root import normalize_root
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused, SaveRefused
 
-_AT_ONCE = 8
-_INLINE_LIMIT = 16 * 1024
-_LOOK_BEFORE_UPLOAD = 1024 * 1024
+_MAX_HASH_THREADS = 8
+_MAX_INLINE_BYTES = 16 * 1024
+_MIN_SIZE_TO_CHECK = 1024 * 1024
 
 
 class ArtifactStore:
     """Put directories in, get verified directories back.
 
-    `root` is a path or a URL, `transport` what moves the bytes under it, `local_cache` what keeps the files of a
+    `root` is a path or a URL, `transport` what moves the bytes under it, `read_cache` what keeps the files of a
     remote root on this machine. An artifact lies at `artifacts/<digest[:2]>/<digest>/`; it exists when its
     manifest does, and never changes.
     """
 
-    def __init__(self, root: str, transport: Transport, local_cache: LocalCache | None = None) -> None:
-        self.root = normalise_root(root)
+    def __init__(self, root: str, transport: Transport, read_cache: ReadCache | None = None) -> None:
+        self.root = normalize_root(root)
         self.transport = transport
-        self._local_cache = local_cache if transport.local("") is None else None
+        self._read_cache = read_cache if transport.local_path("") is None else None
 
-    def lend(self) -> Path:
+    def temporary_directory(self) -> Path:
         """Make an empty directory for artifacts to be loaded into; the caller removes it."""
-        return self._local_cache.lend() if self._local_cache else Path(tempfile.mkdtemp(prefix="airflow-zen-"))
+        return (
+            self._read_cache.temporary_directory()
+            if self._read_cache
+            else Path(tempfile.mkdtemp(prefix="airflow-zen-"))
+        )
 
     @contextmanager
-    def staging(self) -> Iterator[Path]:
+    def upload_directory(self) -> Iterator[Path]:
         """Lend an empty directory for a materializer to write into, best followed by `put`."""
-        directory = Path(tempfile.mkdtemp(prefix="artifact-", dir=self.transport.scratch))
+        directory = Path(tempfile.mkdtemp(prefix="artifact-", dir=self.transport.scratch_directory))
         try:
             yield directory
         finally:
@@ -71,209 +75,215 @@ class ArtifactStore:
         small text files live in the manifest, so that the artifact is one object. The directory is consumed.
         Content that is stored already is not sent again.
         """
-        if (directory / FILE_NAME).exists():
-            raise SaveRefused(f"{encoding} wrote a {FILE_NAME}, which is the store's own. Give that file another name.")
+        if (directory / MANIFEST_FILE_NAME).exists():
+            raise SaveRefused(
+                f"{encoding} wrote a {MANIFEST_FILE_NAME}, which is the store's own. Give that file another name."
+            )
         paths = [path for path in sorted(directory.rglob("*")) if path.is_file()]
-        files = tuple(_describe(directory, path, hashes or {}) for path in paths)
-        inline = inline and sum(file.size for file in files) <= _INLINE_LIMIT
+        files = tuple(_describe_file(directory, path, hashes or {}) for path in paths)
+        inline = inline and sum(file.size for file in files) <= _MAX_INLINE_BYTES
         texts = {file.path: (directory / file.path).read_bytes().decode() for file in files} if inline else {}
         manifest = Manifest(encoding, type_name, files, texts, libraries, summary)
-        address = _address(manifest.digest)
-        if manifest.size < _LOOK_BEFORE_UPLOAD or not self._renewed(address, manifest.digest):
-            self._commit(directory, address, manifest)
-        return manifest.ref(f"{self.root}/{address}", name)
+        prefix = _artifact_prefix(manifest.digest)
+        if manifest.size < _MIN_SIZE_TO_CHECK or not self._refresh_existing(prefix, manifest.digest):
+            self._commit(directory, prefix, manifest)
+        return manifest.ref(f"{self.root}/{prefix}", name)
 
-    def describe(self, places: Mapping[str, str]) -> tuple[ArtifactFile, ...]:
+    def hash_stored_files(self, places: Mapping[str, str]) -> tuple[ArtifactFile, ...]:
         """Hash objects where they lie; `places` are their keys, by the path that each has in an artifact."""
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            found = pool.map(self.transport.hashed, places.values())
+        with ThreadPoolExecutor(_MAX_HASH_THREADS) as pool:
+            found = pool.map(self.transport.checksum, places.values())
             return tuple(ArtifactFile(path, size, known) for path, (size, known) in zip(places, found, strict=True))
 
     def register(self, manifest: Manifest, name: str = "") -> ArtifactRef:
         """Commit a manifest that says where its files lie; content that the store holds itself stays its own."""
-        address = _address(manifest.digest)
-        known = self._known(address, manifest.digest)
+        prefix = _artifact_prefix(manifest.digest)
+        known = self._existing_manifest(prefix, manifest.digest)
         manifest = known if known and not known.at else manifest
-        self.transport.write(f"{address}/{FILE_NAME}", manifest.to_json())
-        return manifest.ref(f"{self.root}/{address}", name)
+        self.transport.write(f"{prefix}/{MANIFEST_FILE_NAME}", manifest.to_json())
+        return manifest.ref(f"{self.root}/{prefix}", name)
 
-    def get(self, ref: ArtifactRef, into: Path, *, own: bool = False) -> Path:
+    def get(self, ref: ArtifactRef, into: Path, *, private: bool = False) -> Path:
         """Give a local directory with the artifact's files, every byte verified.
 
-        On a local root that is the artifact itself, read-only, unless `own` asks for a directory with
+        On a local root that is the artifact itself, read-only, unless `private` asks for a directory with
         nothing but the files, which user code may see; otherwise the files are fetched into the empty
         directory `into`. Raises `ArtifactNotFound`, `ArtifactCorrupt`, and
         `ArtifactRefused` for a ref that points outside the artifact root.
         """
-        address = self._own_address(ref)
+        prefix = self._checked_prefix(ref)
         manifest = None if ref.files else self.manifest(ref)
         if manifest and manifest.inline:
-            return _unpack(manifest, into)
+            return _write_inline_files(manifest, into)
         if manifest and manifest.at:
-            return self._gathered(manifest, into, own=own)
+            return self._get_registered(manifest, into, private=private)
         files = manifest.files if manifest else ref.files
-        local = self.transport.local(address)
+        local = self.transport.local_path(prefix)
         if local is not None:
-            return _linked(_verified_in_place(local, files), files, into) if own else _verified_in_place(local, files)
-        in_parallel(lambda file: self._fetch(f"{address}/{file.path}", file, into, own=own), files)
+            return (
+                _link_files(_verified_in_place(local, files), files, into)
+                if private
+                else _verified_in_place(local, files)
+            )
+        run_in_parallel(lambda file: self._fetch(f"{prefix}/{file.path}", file, into, private=private), files)
         return into
 
     @property
     def is_local(self) -> bool:
         """Tell whether files are read where they lie."""
-        return self.transport.local("") is not None
+        return self.transport.local_path("") is not None
 
-    def keeps(self, file: ArtifactFile) -> bool:
+    def is_cached(self, file: ArtifactFile) -> bool:
         """Tell whether this machine has a file of a remote root already."""
-        return self._local_cache is not None and self._local_cache.has(file)
+        return self._read_cache is not None and self._read_cache.has(file)
 
-    def would_keep(self, file: ArtifactFile) -> bool:
+    def is_cacheable(self, file: ArtifactFile) -> bool:
         """Tell whether this machine keeps a file of a remote root once it was fetched."""
-        return self._local_cache is not None and file.size <= self._local_cache.most_bytes
+        return self._read_cache is not None and file.size <= self._read_cache.max_bytes
 
     def key_of(self, ref: ArtifactRef, name: str) -> str:
         """Give the key of an artifact's file; raises `ArtifactRefused` for a ref that points elsewhere."""
-        return f"{self._own_address(ref)}/{_inside(name)}"
+        return f"{self._checked_prefix(ref)}/{_checked_path(name)}"
 
     def manifest(self, ref: ArtifactRef) -> Manifest:
         """Read an artifact's manifest; one request."""
-        return Manifest.from_json(self.transport.read(f"{self._own_address(ref)}/{FILE_NAME}"), ref.digest)
+        return Manifest.from_json(self.transport.read(f"{self._checked_prefix(ref)}/{MANIFEST_FILE_NAME}"), ref.digest)
 
     def missing(self, refs: Iterable[ArtifactRef]) -> list[ArtifactRef]:
         """Name those refs whose artifact is gone, or was never in this store; one request each, in parallel."""
         wanted = list(refs)
         if len(wanted) < 2:
-            return [ref for ref in wanted if not self._has(ref)]
+            return [ref for ref in wanted if not self._exists(ref)]
         with ThreadPoolExecutor(min(8, len(wanted))) as pool:
-            return [ref for ref, there in zip(wanted, pool.map(self._has, wanted), strict=True) if not there]
+            return [ref for ref, there in zip(wanted, pool.map(self._exists, wanted), strict=True) if not there]
 
     def relocate(self, ref: ArtifactRef) -> ArtifactRef:
         """Write the ref's address anew for this store, as a cache shared between roots needs it."""
-        return replace(ref, uri=f"{self.root}/{_address(ref.digest)}")
+        return replace(ref, uri=f"{self.root}/{_artifact_prefix(ref.digest)}")
 
-    def _has(self, ref: ArtifactRef) -> bool:
-        return self.transport.exists(f"{_address(ref.digest)}/{FILE_NAME}")
+    def _exists(self, ref: ArtifactRef) -> bool:
+        return self.transport.exists(f"{_artifact_prefix(ref.digest)}/{MANIFEST_FILE_NAME}")
 
-    def _own_address(self, ref: ArtifactRef) -> str:
-        address = _address(ref.digest)
-        if ref.uri != f"{self.root}/{address}":
+    def _checked_prefix(self, ref: ArtifactRef) -> str:
+        prefix = _artifact_prefix(ref.digest)
+        if ref.uri != f"{self.root}/{prefix}":
             raise ArtifactRefused(
                 f"Artifact {ref.digest[:12]} lies at {ref.uri!r}, outside the artifact root {self.root!r}. "
                 "Use the stack that made it, or set [zen] artifact_root."
             )
-        return address
+        return prefix
 
-    def _commit(self, directory: Path, address: str, manifest: Manifest) -> None:
+    def _commit(self, directory: Path, prefix: str, manifest: Manifest) -> None:
         if manifest.inline:
-            self.transport.write(f"{address}/{FILE_NAME}", manifest.to_json())
+            self.transport.write(f"{prefix}/{MANIFEST_FILE_NAME}", manifest.to_json())
             return
-        known = self._known(address, manifest.digest) if self.is_local else None
+        known = self._existing_manifest(prefix, manifest.digest) if self.is_local else None
         if known and known.at:
-            self.transport.delete([f"{address}/{FILE_NAME}"])
-        (directory / FILE_NAME).write_bytes(manifest.to_json())
+            self.transport.delete([f"{prefix}/{MANIFEST_FILE_NAME}"])
+        (directory / MANIFEST_FILE_NAME).write_bytes(manifest.to_json())
         # The manifest goes last: its presence means that the upload finished.
-        self.transport.publish(directory, address, last=FILE_NAME)
+        self.transport.publish(directory, prefix, last=MANIFEST_FILE_NAME)
 
-    def _renewed(self, address: str, digest: str) -> bool:
+    def _refresh_existing(self, prefix: str, digest: str) -> bool:
         """Tell whether content lies in the bucket already; write its manifest again, so that pruning sees it is wanted.
 
         A local root has nothing to upload, and looks new by itself. What is only registered lies with somebody else.
         """
-        known = None if self.is_local else self._known(address, digest)
-        if known is None or known.at or not self._has_files(address, known):
+        known = None if self.is_local else self._existing_manifest(prefix, digest)
+        if known is None or known.at or not self._has_files(prefix, known):
             return False
-        self.transport.write(f"{address}/{FILE_NAME}", known.to_json())
+        self.transport.write(f"{prefix}/{MANIFEST_FILE_NAME}", known.to_json())
         return True
 
-    def _has_files(self, address: str, known: Manifest) -> bool:
+    def _has_files(self, prefix: str, known: Manifest) -> bool:
         """Tell whether the files of an artifact are there, as large as they were; one request."""
-        there = {held.key: held.size for held in self.transport.scan(address)}
-        return all(there.get(f"{address}/{file.path}") == file.size for file in known.files if not known.inline)
+        there = {held.key: held.size for held in self.transport.list_objects(prefix)}
+        return all(there.get(f"{prefix}/{file.path}") == file.size for file in known.files if not known.inline)
 
-    def _known(self, address: str, digest: str) -> Manifest | None:
+    def _existing_manifest(self, prefix: str, digest: str) -> Manifest | None:
         """Read the manifest of content that may be here; None where it is not, or cannot be read."""
         try:
-            return Manifest.from_json(self.transport.read(f"{address}/{FILE_NAME}"), digest)
+            return Manifest.from_json(self.transport.read(f"{prefix}/{MANIFEST_FILE_NAME}"), digest)
         except (ArtifactNotFound, ArtifactCorrupt, ArtifactRefused):
             return None
 
-    def _gathered(self, manifest: Manifest, into: Path, *, own: bool) -> Path:
+    def _get_registered(self, manifest: Manifest, into: Path, *, private: bool) -> Path:
         """Show registered files, verified, as an artifact's: linked on a local root, else fetched."""
 
-        def gather(file: ArtifactFile) -> None:
-            key = _inside(manifest.at[file.path])
-            local = self.transport.local(key)
+        def get_one(file: ArtifactFile) -> None:
+            key = _checked_path(manifest.at[file.path])
+            local = self.transport.local_path(key)
             try:
                 if local is None:
-                    self._fetch(key, file, into, own=own)
+                    self._fetch(key, file, into, private=private)
                 else:
-                    _shown(local, file, into / _inside(file.path))
+                    _link_registered(local, file, into / _checked_path(file.path))
             except ArtifactCorrupt as error:
                 raise ArtifactCorrupt(
                     f"{self.root}/{key} has changed since it was registered as artifact {manifest.digest[:12]}. Register "
                     "it again, or bring back what it was."
                 ) from error
 
-        in_parallel(gather, manifest.files)
+        run_in_parallel(get_one, manifest.files)
         return into
 
-    def _fetch(self, key: str, file: ArtifactFile, into: Path, *, own: bool) -> None:
+    def _fetch(self, key: str, file: ArtifactFile, into: Path, *, private: bool) -> None:
         def download(path: Path) -> None:
             try:
                 arrived = self.transport.download(key, path, file.hash)
             except ArtifactNotFound as error:
-                raise gone(f"{self.root}/{key}") from error
-            _verify(path, file, arrived, f"{self.root}/{key}")
+                raise missing_error(f"{self.root}/{key}") from error
+            _verify_file(path, file, arrived, f"{self.root}/{key}")
 
-        path = into / _inside(file.path)
+        path = into / _checked_path(file.path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if self._local_cache:
-            self._local_cache.fetch(file, path, download, own=own)
+        if self._read_cache:
+            self._read_cache.fetch(file, path, download, private=private)
         else:
             download(path)
 
 
-def _address(digest: str) -> str:
+def _artifact_prefix(digest: str) -> str:
     return f"artifacts/{digest[:2]}/{digest}"
 
 
-def _describe(directory: Path, path: Path, hashes: Mapping[str, str]) -> ArtifactFile:
+def _describe_file(directory: Path, path: Path, hashes: Mapping[str, str]) -> ArtifactFile:
     name = path.relative_to(directory).as_posix()
     return ArtifactFile(name, path.stat().st_size, hashes.get(name) or file_hash(path))
 
 
-def _inside(path: str) -> str:
+def _checked_path(path: str) -> str:
     if path.startswith("/") or ".." in path.split("/"):
         raise ArtifactRefused(f"An artifact names the file {path!r}, which lies outside it.")
     return path
 
 
-def _verify(path: Path, file: ArtifactFile, arrived: str = "", place: str = "") -> None:
+def _verify_file(path: Path, file: ArtifactFile, arrived: str = "", place: str = "") -> None:
     """Hold a file to its size and hash; `arrived` is its hash where that is known from its download, `place` its source."""
     if path.stat().st_size != file.size or (arrived or file_hash(path, file.hash)) != file.hash:
-        raise damaged(place or path, file)
+        raise corrupt_error(place or path, file)
 
 
 def _verified_in_place(directory: Path, files: tuple[ArtifactFile, ...]) -> Path:
     for file in files:
-        path = directory / _inside(file.path)
+        path = directory / _checked_path(file.path)
         if not path.is_file():
-            raise gone(path)
-        _verify(path, file)
+            raise missing_error(path)
+        _verify_file(path, file)
     return directory
 
 
-def _shown(path: Path, file: ArtifactFile, target: Path) -> None:
+def _link_registered(path: Path, file: ArtifactFile, target: Path) -> None:
     """Verify a file, and link to it: it is another's, so it is neither copied nor made read-only."""
     if not path.is_file():
-        raise gone(path)
-    _verify(path, file)
+        raise missing_error(path)
+    _verify_file(path, file)
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.is_symlink():
         target.symlink_to(path)
 
 
-def _linked(directory: Path, files: tuple[ArtifactFile, ...], into: Path) -> Path:
+def _link_files(directory: Path, files: tuple[ArtifactFile, ...], into: Path) -> Path:
     """Show the files in a directory of their own: what is added to it there does not reach the store."""
     for file in files:
         target = into / file.path
@@ -285,10 +295,10 @@ def _linked(directory: Path, files: tuple[ArtifactFile, ...], into: Path) -> Pat
     return into
 
 
-def _unpack(manifest: Manifest, into: Path) -> Path:
+def _write_inline_files(manifest: Manifest, into: Path) -> Path:
     for file in manifest.files:
-        path = into / _inside(file.path)
+        path = into / _checked_path(file.path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(manifest.inline[file.path].encode())
-        _verify(path, file)
+        _verify_file(path, file)
     return into

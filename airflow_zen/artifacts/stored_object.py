@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class StoredObject(msgspec.Struct, frozen=True):
+class ObjectInfo(msgspec.Struct, frozen=True):
     """Name one object: `size` in bytes, `modified` in seconds since the epoch."""
 
     key: str

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from airflow_zen.artifacts.hashing import KIND
-from airflow_zen.artifacts.root import normalise_root
-from airflow_zen.artifacts.stored_object import StoredObject
-from airflow_zen.progress import Moved, unseen
+from airflow_zen.artifacts.hashing import HASH_PREFIX
+from airflow_zen.artifacts.root import normalize_root
+from airflow_zen.artifacts.stored_object import ObjectInfo
+from airflow_zen.progress import BytesCallback, ignore_bytes
 
 OBSTORE_SCHEMES = frozenset({"s3", "s3a", "az", "abfs", "abfss"})
 
@@ -19,11 +19,11 @@ class Transport(Protocol):
     """Move bytes under one root. Keys are relative, `/`-separated. Safe to use from several threads.
 
     A transport belongs to the process that opened it. Reading a key that is not there raises
-    `ArtifactNotFound`. `scratch` is a directory on the root's own filesystem, or None where the root
+    `ArtifactNotFound`. `scratch_directory` is a directory on the root's own filesystem, or None where the root
     is remote.
     """
 
-    scratch: Path | None
+    scratch_directory: Path | None
 
     def read(self, key: str) -> bytes:
         """Fetch a small object whole."""
@@ -53,15 +53,15 @@ class Transport(Protocol):
         """Yield an object's bytes in pieces as they come; None where they had better be downloaded."""
         ...
 
-    def download(self, key: str, path: Path, like: str = KIND) -> str:
+    def download(self, key: str, path: Path, like: str = HASH_PREFIX) -> str:
         """Fetch an object into a local file; give the hash of what arrived, of the kind of the known hash `like`."""
         ...
 
-    def hashed(self, key: str) -> tuple[int, str]:
+    def checksum(self, key: str) -> tuple[int, str]:
         """Read an object through; give its bytes and its hash."""
         ...
 
-    def local(self, key: str) -> Path | None:
+    def local_path(self, key: str) -> Path | None:
         """Give the local path of a key on a local root; None where bytes must be fetched."""
         ...
 
@@ -81,18 +81,18 @@ class Transport(Protocol):
         """Yield the keys under the folder `prefix`, in lexicographic order."""
         ...
 
-    def scan(self, prefix: str) -> Iterator[StoredObject]:
+    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield what `list` does, with sizes and times, at the same number of requests."""
         ...
 
-    def first(self, prefix: str, after: str = "") -> str | None:
+    def first_key(self, prefix: str, after: str = "") -> str | None:
         """Give the first key under the folder `prefix` that comes after the key `after`; None where there is none.
 
         One request on an object store, however many keys there are.
         """
         ...
 
-    def folders(self, prefix: str) -> Iterator[str]:
+    def list_prefixes(self, prefix: str) -> Iterator[str]:
         """Yield the names of the folders that lie directly under the folder `prefix`, in lexicographic order."""
         ...
 
@@ -101,7 +101,7 @@ class Transport(Protocol):
         ...
 
 
-def open_transport(root: str, options: Mapping[str, Any], moved: Moved = unseen) -> Transport:
+def open_transport(root: str, options: Mapping[str, Any], on_bytes: BytesCallback = ignore_bytes) -> Transport:
     """Open `root` with the fastest transport installed for its scheme.
 
     A path is local. `s3` and `az` URLs go through obstore where it is installed and understands
@@ -109,22 +109,22 @@ def open_transport(root: str, options: Mapping[str, Any], moved: Moved = unseen)
     objects 5 times faster, and holds no copy of an upload. Everything else goes through fsspec;
     so does `gs`, for no server that we can run answers obstore's way of writing there.
 
-    `moved` is told of the bytes of files as they come, go or are hashed, by any thread.
+    `on_bytes` is told of the bytes of files as they come, go or are hashed, by any thread.
     """
-    root = normalise_root(root)
+    root = normalize_root(root)
     scheme, separator, _ = root.partition("://")
     if not separator:
         from airflow_zen.artifacts.local_transport import LocalTransport
 
-        return LocalTransport(root, moved)
+        return LocalTransport(root, on_bytes)
     if scheme in OBSTORE_SCHEMES:
         from airflow_zen.artifacts import obstore_options
 
-        settings = obstore_options.translate(scheme, root, options, os.environ)
+        settings = obstore_options.to_obstore_settings(scheme, root, options, os.environ)
         if settings is not None:
             from airflow_zen.artifacts.obstore_transport import ObstoreTransport
 
-            return ObstoreTransport(root, settings, moved)
+            return ObstoreTransport(root, settings, on_bytes)
     from airflow_zen.artifacts.fsspec_transport import FsspecTransport
 
-    return FsspecTransport(root, options, moved)
+    return FsspecTransport(root, options, on_bytes)

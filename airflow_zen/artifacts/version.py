@@ -18,11 +18,11 @@ FORMAT_VERSION = 1
 LATEST = "latest"
 
 # Milliseconds counted down from here are 13 digits until the year 2286, and the newest come first in a listing.
-_END = 9_999_999_999_999
-_DIGEST = 16
-_LONGEST_NAME = 250
-_KEY = re.compile(rf"(\d{{13}})-([0-9a-f]{{{_DIGEST}}})\.json")
-_LABEL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_LAST_MILLISECOND = 9_999_999_999_999
+_DIGEST_LENGTH = 16
+_MAX_NAME_LENGTH = 250
+_VERSION_KEY = re.compile(rf"(\d{{13}})-([0-9a-f]{{{_DIGEST_LENGTH}}})\.json")
+_VERSION_LABEL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _DIGEST_PREFIX = re.compile(r"[0-9a-f]{6,64}")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -45,9 +45,9 @@ class ArtifactVersion(msgspec.Struct, frozen=True):
     metadata: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
     @property
-    def file_name(self) -> str:
+    def object_name(self) -> str:
         """Name its object so that the first in a listing is the newest."""
-        return file_name(round(self.created * 1000), self.ref.digest)
+        return object_name(round(self.created * 1000), self.ref.digest)
 
     def to_json(self) -> bytes:
         """Write the document of `docs/format.md`."""
@@ -90,54 +90,54 @@ class ArtifactVersion(msgspec.Struct, frozen=True):
             raise ArtifactCorrupt(f"{key} is not readable: {error}.") from error
 
 
-class Made(msgspec.Struct, frozen=True):
+class RecordedVersion(msgspec.Struct, frozen=True):
     """Say under which version an artifact is known by its name, and whether its content is new there."""
 
     version: str
     changed: bool
 
 
-def file_name(milliseconds: int, digest: str) -> str:
+def object_name(milliseconds: int, digest: str) -> str:
     """Name a version's object by the time counted down, and by its content."""
-    return f"{countdown(milliseconds)}-{digest[:_DIGEST]}.json"
+    return f"{descending_timestamp(milliseconds)}-{digest[:_DIGEST_LENGTH]}.json"
 
 
-def countdown(milliseconds: int) -> str:
+def descending_timestamp(milliseconds: int) -> str:
     """Count a time down, so that later times come first as text."""
-    return f"{_END - milliseconds:013}"
+    return f"{_LAST_MILLISECOND - milliseconds:013}"
 
 
-def parsed(key: str) -> tuple[int, str]:
+def parse_version_key(key: str) -> tuple[int, str]:
     """Read the milliseconds since the epoch and the digest's first 16 characters out of a version's key."""
-    found = _KEY.fullmatch(key.rpartition("/")[2])
+    found = _VERSION_KEY.fullmatch(key.rpartition("/")[2])
     if found is None:
         raise ArtifactCorrupt(f"{key!r} is no version of an artifact. Delete what does not belong there.")
-    return _END - int(found[1]), found[2]
+    return _LAST_MILLISECOND - int(found[1]), found[2]
 
 
-def label(milliseconds: int) -> str:
+def version_label(milliseconds: int) -> str:
     """Write a time as the label of a version: `2026-11-24T14:03:12.123Z`."""
     moment = datetime.fromtimestamp(milliseconds // 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03}Z"
 
 
-def milliseconds_of(moment: datetime) -> int:
+def to_milliseconds(moment: datetime) -> int:
     """Count the milliseconds since the epoch; a time without a zone is UTC."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
-def is_label(text: str) -> bool:
+def is_version_label(text: str) -> bool:
     """Tell whether a text has the form of a version's label."""
-    return _LABEL.fullmatch(text) is not None
+    return _VERSION_LABEL.fullmatch(text) is not None
 
 
-def is_digest(text: str) -> bool:
+def is_digest_prefix(text: str) -> bool:
     """Tell whether a text may be the beginning of a digest, of 6 characters at least."""
     return _DIGEST_PREFIX.fullmatch(text) is not None
 
 
-def as_time(text: str) -> int | None:
+def parse_instant(text: str) -> int | None:
     """Read an ISO date or time as milliseconds since the epoch, a date as its end; None for anything else."""
     if _DATE.match(text) is None:
         return None
@@ -146,10 +146,10 @@ def as_time(text: str) -> int | None:
     except ValueError:
         return None
     day = timedelta(days=1, milliseconds=-1) if _DATE.fullmatch(text) else timedelta()
-    return milliseconds_of(moment + day)
+    return to_milliseconds(moment + day)
 
 
-def checked_name(name: Any) -> str:
+def validate_artifact_name(name: Any) -> str:
     """Refuse a name that cannot be one: parts between slashes, at most 250 characters when percent-encoded."""
     parts = name.split("/") if isinstance(name, str) else []
     if not parts or not all(part.strip(" .") and part.isprintable() for part in parts) or name != name.strip():
@@ -161,17 +161,22 @@ def checked_name(name: Any) -> str:
         raise ArtifactNameError(
             f"An artifact cannot be named {name!r}: brackets are for the instances of a mapped step. Leave them out."
         )
-    if len(quote(name, safe="")) > _LONGEST_NAME:
+    if len(quote(name, safe="")) > _MAX_NAME_LENGTH:
         raise ArtifactNameError(
-            f"The artifact name {name[:40]!r}… is longer than {_LONGEST_NAME} characters, percent-encoded. Shorten it."
+            f"The artifact name {name[:40]!r}… is longer than {_MAX_NAME_LENGTH} characters, percent-encoded. Shorten it."
         )
     return str(name)
 
 
-def checked_tag(tag: Any) -> str:
+def validate_tag(tag: Any) -> str:
     """Refuse a tag that could be taken for a digest, a date, or 'latest', all of which select versions too."""
     if not isinstance(tag, str) or not tag.strip(" .") or not tag.isprintable() or tag != tag.strip():
         raise ArtifactNameError(f"{tag!r} cannot be a tag. Write a word such as 'golden'.")
-    if tag == LATEST or is_digest(tag) or as_time(tag) is not None or len(quote(tag, safe="")) > _LONGEST_NAME:
+    if (
+        tag == LATEST
+        or is_digest_prefix(tag)
+        or parse_instant(tag) is not None
+        or len(quote(tag, safe="")) > _MAX_NAME_LENGTH
+    ):
         raise ArtifactNameError(f"{tag!r} cannot be a tag: it reads as a digest, a date or 'latest', or is too long.")
     return str(tag)

@@ -6,24 +6,24 @@ import io
 from pathlib import Path
 from typing import Any
 
-from airflow_zen.progress import Moved
+from airflow_zen.progress import BytesCallback
 
 
-class WatchedFile(io.FileIO):
-    """Read a file, and tell `moved` of the bytes that each read gave."""
+class ProgressFile(io.FileIO):
+    """Read a file, and tell `on_bytes` of the bytes that each read gave."""
 
-    def __init__(self, path: Path, moved: Moved) -> None:
+    def __init__(self, path: Path, on_bytes: BytesCallback) -> None:
         super().__init__(path)
-        self._moved = moved
+        self._on_bytes = on_bytes
 
     def read(self, size: int | None = -1) -> bytes:
         """Give the next bytes."""
         found = super().read(-1 if size is None else size) or b""
-        self._moved(len(found))
+        self._on_bytes(len(found))
         return found
 
     def readinto(self, buffer: Any) -> int:
         """Read the next bytes into a buffer."""
         count = super().readinto(buffer) or 0
-        self._moved(count)
+        self._on_bytes(count)
         return count

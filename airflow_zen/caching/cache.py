@@ -10,7 +10,7 @@ import msgspec
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.transport import Transport
-from airflow_zen.caching.flight import SingleFlight
+from airflow_zen.caching.flight import LeaseStore
 from airflow_zen.caching.history import KeyHistory
 from airflow_zen.errors import ArtifactNotFound, ArtifactRefused
 
@@ -63,26 +63,26 @@ class CacheEntry(msgspec.Struct, frozen=True):
 class StepCache:
     """Look up and remember finished steps under `cache/` of the artifact root.
 
-    `history` knows each task's latest keys, to explain a miss; `flights` lets one of equal steps compute.
+    `history` knows each task's latest keys, to explain a miss; `leases` lets one of equal steps compute.
     """
 
-    def __init__(self, transport: Transport, flights: SingleFlight | None = None) -> None:
+    def __init__(self, transport: Transport, leases: LeaseStore | None = None) -> None:
         self.transport = transport
         self.history = KeyHistory(transport)
-        self.flights = flights or SingleFlight(transport)
+        self.leases = leases or LeaseStore(transport)
 
     def get(self, key: str) -> CacheEntry | None:
         """Find the entry of a key with one request; an entry that cannot be read is none."""
         try:
-            entry = CacheEntry.from_json(self.transport.read(_address(key)))
+            entry = CacheEntry.from_json(self.transport.read(_entry_key(key)))
         except (ArtifactNotFound, ArtifactRefused, ValueError, KeyError, TypeError, AttributeError):
             return None
         return entry if entry.key == key else None
 
     def put(self, entry: CacheEntry) -> None:
         """Remember a finished step; the same key again is replaced by the newer."""
-        self.transport.write(_address(entry.key), entry.to_json())
+        self.transport.write(_entry_key(entry.key), entry.to_json())
 
 
-def _address(key: str) -> str:
+def _entry_key(key: str) -> str:
     return f"cache/{key[:2]}/{key}.json"

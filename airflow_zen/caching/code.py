@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
-from airflow_zen.caching.code_walk import Walk
+from airflow_zen.caching.code_walk import DependencyWalker
 from airflow_zen.errors import FingerprintError
-from airflow_zen.fingerprint import Other, fingerprint
+from airflow_zen.fingerprint import FingerprintFallback, fingerprint
 
 
-class Code(msgspec.Struct, frozen=True):
+class CodeFingerprint(msgspec.Struct, frozen=True):
     """What the code contributes to a cache key.
 
     `ingredients` maps labels (`function features.clean`, `distribution scikit-learn`) to fingerprints or
@@ -27,23 +27,25 @@ class Code(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...]
 
 
-def reach(function: Callable[..., Any], other: Other | None = None, arguments: Iterable[object] = ()) -> Code:
+def fingerprint_code(
+    function: Callable[..., Any], fallback: FingerprintFallback | None = None, arguments: Iterable[object] = ()
+) -> CodeFingerprint:
     """Fingerprint a function and all it reaches: project code by source, constants by value, libraries by version.
 
-    `other` fingerprints values of unknown types. `arguments` are what the function will be called with:
+    `fallback` fingerprints values of unknown types. `arguments` are what the function will be called with:
     the code of their classes is reached too. Raises `FingerprintError` when something reached cannot be
     fingerprinted soundly.
     """
-    walk = Walk(function, other)
+    walker = DependencyWalker(function, fallback)
     try:
-        walk.run()
+        walker.visit_root()
         for value in arguments:
-            fingerprint(value, walk.other, walk.meet)
-        walk.finish()
+            fingerprint(value, walker.fingerprint_fallback, walker.visit_class_of_value)
+        walker.visit_pending()
     except RecursionError as error:
         raise FingerprintError("The code reaches values nested too deeply. Set cache=False.") from error
-    ingredients = {"python": f"{sys.version_info.major}.{sys.version_info.minor}", **walk.ingredients}
-    return Code(dict(sorted(ingredients.items())), dict(sorted(walk.sources.items())), walk.warnings())
+    ingredients = {"python": f"{sys.version_info.major}.{sys.version_info.minor}", **walker.ingredients}
+    return CodeFingerprint(dict(sorted(ingredients.items())), dict(sorted(walker.sources.items())), walker.warnings())
 
 
-__all__ = ["Code", "FunctionType", "reach"]
+__all__ = ["CodeFingerprint", "FunctionType", "fingerprint_code"]

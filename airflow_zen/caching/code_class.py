@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from airflow_zen.caching.code_values import code_inside
-from airflow_zen.caching.source import Definition, SourceFile, source_of
+from airflow_zen.caching.code_values import unwrap_callable
+from airflow_zen.caching.source import Definition, SourceFile, parse_source_file
 
-_PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, type(None))
+_PLAIN_TYPES = (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, type(None))
 
 
 class ClassSource(msgspec.Struct, frozen=True):
@@ -25,20 +25,20 @@ class ClassSource(msgspec.Struct, frozen=True):
     globals: Mapping[str, Any]
     cells: Mapping[str, Any]
 
-    def attributes(self, cls: type) -> Iterator[tuple[str, Any]]:
+    def runtime_attributes(self, cls: type) -> Iterator[tuple[str, Any]]:
         """Give each attribute whose present value the text does not tell."""
-        written = {name: value for each in self.definitions for name, value in _assigned(each.node)}
+        written = {name: value for each in self.definitions for name, value in _assigned_names(each.node)}
         for name, value in sorted(vars(cls).items()):
             if name.startswith("__") or (name.startswith("_") and name.endswith("_")) or self._is_method(value):
                 continue
             if name in written:
-                if not is_literal(written[name], value) and not hasattr(type(value), "__set__"):
+                if not is_written_literal(written[name], value) and not hasattr(type(value), "__set__"):
                     yield name, value
-            elif type(value) in _PLAIN or _function(value) is not None:
+            elif type(value) in _PLAIN_TYPES or _underlying_function(value) is not None:
                 yield name, value
 
     def _is_method(self, value: Any) -> bool:
-        function = _function(value)
+        function = _underlying_function(value)
         if function is None:
             return False
         code = function.__code__
@@ -52,24 +52,24 @@ def class_source(cls: type) -> ClassSource | None:
 
     Raises `FingerprintError` when its file was edited after it was loaded.
     """
-    methods = [each for each in map(_function, vars(cls).values()) if each is not None]
+    methods = [each for each in map(_underlying_function, vars(cls).values()) if each is not None]
     module = sys.modules.get(cls.__module__)
     names = vars(module) if module else methods[0].__globals__ if methods else {}
     own = [
         each for each in methods if each.__globals__ is names and not each.__code__.co_filename.startswith("<string")
     ]
     path = names.get("__file__") or next((each.__code__.co_filename for each in own), None)
-    source = source_of(path, names) if path else None
-    found = source.classes(cls.__qualname__) if source else []
+    source = parse_source_file(path, names) if path else None
+    found = source.find_classes(cls.__qualname__) if source else []
     if source is None or not found:
         return None
     written = [each for each in own if each.__code__.co_filename == source.path]
     for each in written:
-        source.check(each)
-    return ClassSource(source, tuple(found), names, _cells(written))
+        source.check_unchanged(each)
+    return ClassSource(source, tuple(found), names, _method_closures(written))
 
 
-def _cells(methods: list[FunctionType]) -> dict[str, Any]:
+def _method_closures(methods: list[FunctionType]) -> dict[str, Any]:
     cells = {}
     for method in methods:
         for name, cell in zip(method.__code__.co_freevars, method.__closure__ or (), strict=True):
@@ -81,7 +81,7 @@ def _cells(methods: list[FunctionType]) -> dict[str, Any]:
     return cells
 
 
-def _function(value: Any) -> FunctionType | None:
+def _underlying_function(value: Any) -> FunctionType | None:
     """Give the function behind a method of any kind."""
     if isinstance(value, staticmethod | classmethod):
         value = value.__func__
@@ -89,11 +89,11 @@ def _function(value: Any) -> FunctionType | None:
         value = value.fget
     elif isinstance(value, functools.cached_property):
         value = value.func
-    value = code_inside(value)
+    value = unwrap_callable(value)
     return value if isinstance(value, FunctionType) else None
 
 
-def _assigned(node: Any) -> Iterator[tuple[str, ast.expr | None]]:
+def _assigned_names(node: Any) -> Iterator[tuple[str, ast.expr | None]]:
     for statement in ast.walk(node):
         if isinstance(statement, ast.Assign):
             yield from ((each.id, statement.value) for each in statement.targets if isinstance(each, ast.Name))
@@ -101,6 +101,6 @@ def _assigned(node: Any) -> Iterator[tuple[str, ast.expr | None]]:
             yield statement.target.id, statement.value
 
 
-def is_literal(written: ast.expr | None, value: Any) -> bool:
+def is_written_literal(written: ast.expr | None, value: Any) -> bool:
     """Tell whether the text already says this value."""
     return isinstance(written, ast.Constant) and type(written.value) is type(value) and written.value == value

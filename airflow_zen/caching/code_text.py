@@ -8,25 +8,32 @@ from typing import Any, cast
 
 import msgspec
 
-from airflow_zen.caching.code_names import Reference, References, arguments_of, last_name, outside_names, references_of
-from airflow_zen.caching.source import Import, bindings
+from airflow_zen.caching.code_names import (
+    Reference,
+    ReferenceCollector,
+    collect_references,
+    declared_parameters,
+    external_names,
+    last_name,
+)
+from airflow_zen.caching.source import Import, import_bindings
 
-Dropped = Callable[[ast.expr], bool]
+DecoratorFilter = Callable[[ast.expr], bool]
 
 # Decorators that never read the annotations of what they decorate.
-_BLIND = {
+_IGNORE_ANNOTATIONS = {
     "abstractmethod", "asynccontextmanager", "cache", "cached_property", "classmethod", "contextmanager",
     "deleter", "getter", "lru_cache", "property", "setter", "staticmethod", "wraps",
 }  # fmt: skip
 
 
 # Statements that hold others; `match` holds them in its cases.
-_BLOCKS = (
+_BLOCK_STATEMENTS = (
     ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.TryStar, ast.ExceptHandler, ast.match_case,
 )  # fmt: skip
 
 
-class CodeText(msgspec.Struct, frozen=True):
+class NormalizedSource(msgspec.Struct, frozen=True):
     """Normalised source, with every name in it that is defined elsewhere.
 
     `imports` are bound inside the code itself; `computed` are builtins and calls whose effect the text
@@ -40,83 +47,85 @@ class CodeText(msgspec.Struct, frozen=True):
     decorators: frozenset[tuple[str, ...]] = frozenset()
 
 
-def normalise(node: ast.AST, dropped: Dropped, free: Iterable[str] = ()) -> CodeText:
+def normalize_source(node: ast.AST, is_dropped: DecoratorFilter, free: Iterable[str] = ()) -> NormalizedSource:
     """Drop what cannot change a result: docstrings, annotations, formatting, comments, dropped decorators.
 
     `free` names the variables of enclosing functions that the code uses. Annotations in the body of a
     class that could be made of them (it has a base, a decorator or a metaclass) stay, and so do those
     of a function whose decorator could read them.
     """
-    kept = _Normaliser(dropped).visit(node)
-    lifted = _lift_imports(kept)
+    kept = _Normalizer(is_dropped).visit(node)
+    lifted = _extract_imports(kept)
     text = ast.unparse(ast.fix_missing_locations(kept))
-    inner = tuple(binding for child in ast.walk(kept) for binding in bindings(child))
-    found = References()
-    found.visit(_without_own_defaults(kept))
-    outside = outside_names(text, tuple(free)) | {name for name, _ in inner} | found.globals
+    inner = tuple(binding for child in ast.walk(kept) for binding in import_bindings(child))
+    found = ReferenceCollector()
+    found.visit(_without_defaults(kept))
+    outside = external_names(text, tuple(free)) | {name for name, _ in inner} | found.globals
     references = {reference for reference in found.references if reference.chain[0] in outside}
-    ordered = sorted(references, key=lambda one: (one.chain, one.argued))
+    ordered = sorted(references, key=lambda one: (one.chain, one.has_argument))
     imports = sorted({*inner, *lifted}, key=repr)
-    above = {one.chain for each in getattr(kept, "decorator_list", []) for one in references_of(each)}
-    return CodeText(text, tuple(ordered), tuple(imports), tuple(sorted(found.modules)), frozenset(above))
+    above = {one.chain for each in getattr(kept, "decorator_list", []) for one in collect_references(each)}
+    return NormalizedSource(text, tuple(ordered), tuple(imports), tuple(sorted(found.modules)), frozenset(above))
 
 
-class _Normaliser:
+class _Normalizer:
     """Copy a tree without what cannot change a result; the original stays as it is."""
 
-    def __init__(self, dropped: Dropped) -> None:
-        self.dropped = dropped
+    def __init__(self, is_dropped: DecoratorFilter) -> None:
+        self.is_dropped = is_dropped
 
     def visit(self, node: ast.AST) -> Any:
-        copied = type(node)(**{name: self._field(value) for name, value in ast.iter_fields(node)})
+        copied = type(node)(**{name: self._normalize_field(value) for name, value in ast.iter_fields(node)})
         if isinstance(copied, ast.FunctionDef | ast.AsyncFunctionDef):
-            return self._function(copied)
+            return self._normalize_function(copied)
         if isinstance(copied, ast.ClassDef):
-            return self._class(copied)
+            return self._normalize_class(copied)
         if isinstance(copied, ast.If) and last_name(copied.test) == "TYPE_CHECKING":
             return ast.If(ast.Constant(True), copied.orelse, []) if copied.orelse else ast.Pass()
-        return _plain_blocks(copied) if isinstance(copied, _BLOCKS) else copied
+        return _strip_block_annotations(copied) if isinstance(copied, _BLOCK_STATEMENTS) else copied
 
-    def _field(self, value: Any) -> Any:
+    def _normalize_field(self, value: Any) -> Any:
         if isinstance(value, ast.AST):
             return self.visit(value)
-        return self._list(value) if isinstance(value, list) else value
+        return self._normalize_list(value) if isinstance(value, list) else value
 
-    def _list(self, values: list[Any]) -> list[Any]:
-        kept = [value for value in values if not _is_idle(value)]
+    def _normalize_list(self, values: list[Any]) -> list[Any]:
+        kept = [value for value in values if not _is_no_op(value)]
         if values and not kept:
             return [ast.Pass()]
-        return [self._field(value) for value in kept]
+        return [self._normalize_field(value) for value in kept]
 
-    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
-        node.decorator_list = [each for each in node.decorator_list if not self.dropped(each)]
+    def _normalize_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
+        node.decorator_list = [each for each in node.decorator_list if not self.is_dropped(each)]
         node.type_comment = None
-        if all(last_name(each) in _BLIND for each in node.decorator_list):
+        if all(last_name(each) in _IGNORE_ANNOTATIONS for each in node.decorator_list):
             node.returns = None
-            for argument in arguments_of(node.args):
+            for argument in declared_parameters(node.args):
                 argument.annotation = None
-        node.body = [_plain(each) for each in node.body if not _is_bare_annotation(each)] or [ast.Pass()]
+        node.body = [_strip_annotation(each) for each in node.body if not _is_bare_annotation(each)] or [ast.Pass()]
         return node
 
-    def _class(self, node: ast.ClassDef) -> ast.AST:
-        node.decorator_list = [each for each in node.decorator_list if not self.dropped(each)]
+    def _normalize_class(self, node: ast.ClassDef) -> ast.AST:
+        node.decorator_list = [each for each in node.decorator_list if not self.is_dropped(each)]
         if not (node.bases or node.keywords or node.decorator_list):
-            node.body = [_plain(each) for each in node.body if not _is_bare_annotation(each)] or [ast.Pass()]
+            node.body = [_strip_annotation(each) for each in node.body if not _is_bare_annotation(each)] or [ast.Pass()]
         return node
 
 
-def _plain_blocks(node: Any) -> ast.AST:
+def _strip_block_annotations(node: Any) -> ast.AST:
     """Take the annotations off the variables of a block."""
     for name in ("body", "orelse", "finalbody"):
         block = getattr(node, name, None)
         if isinstance(block, list) and block:
-            setattr(node, name, [_plain(each) for each in block if not _is_bare_annotation(each)] or [ast.Pass()])
+            setattr(
+                node, name, [_strip_annotation(each) for each in block if not _is_bare_annotation(each)] or [ast.Pass()]
+            )
     if hasattr(node, "type_comment"):
         node.type_comment = None
     return cast(ast.AST, node)
 
 
-def _plain(statement: ast.stmt) -> ast.stmt:
+def _strip_annotation(statement: ast.stmt) -> ast.stmt:
     if isinstance(statement, ast.AnnAssign) and statement.value is not None:
         return ast.Assign([statement.target], statement.value)
     if isinstance(statement, ast.Assign):
@@ -128,12 +137,12 @@ def _is_bare_annotation(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.AnnAssign) and statement.value is None
 
 
-def _is_idle(value: Any) -> bool:
+def _is_no_op(value: Any) -> bool:
     """Recognise docstrings and other lone constants, and `pass`."""
     return isinstance(value, ast.Pass) or (isinstance(value, ast.Expr) and isinstance(value.value, ast.Constant))
 
 
-def _lift_imports(node: ast.AST) -> list[tuple[str, Import]]:
+def _extract_imports(node: ast.AST) -> list[tuple[str, Import]]:
     """Take the plain imports out of a function's body, so that where an import stands does not matter."""
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return []
@@ -143,10 +152,10 @@ def _lift_imports(node: ast.AST) -> list[tuple[str, Import]]:
         each
         for each in node.body
         if isinstance(each, ast.Import | ast.ImportFrom)
-        and all(bound.count(name) == 1 and name in used for name, _ in bindings(each))
+        and all(bound.count(name) == 1 and name in used for name, _ in import_bindings(each))
     ]
     node.body = [each for each in node.body if each not in lifted] or [ast.Pass()]
-    return [binding for each in lifted for binding in bindings(each)]
+    return [binding for each in lifted for binding in import_bindings(each)]
 
 
 def _bound_names(node: ast.AST) -> Iterator[str]:
@@ -159,10 +168,10 @@ def _bound_names(node: ast.AST) -> Iterator[str]:
             yield each.name or ""
         elif isinstance(each, ast.Global | ast.Nonlocal):
             yield from each.names
-        yield from (name for name, _ in bindings(each))
+        yield from (name for name, _ in import_bindings(each))
 
 
-def _without_own_defaults(node: ast.AST) -> ast.AST:
+def _without_defaults(node: ast.AST) -> ast.AST:
     """Leave out the defaults of the function itself: they are known by value."""
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
         return node

@@ -15,7 +15,7 @@ _UNIQUE = re.compile(
 )
 
 # Generators that draw from one hidden state, and the call that seeds it.
-_HIDDEN = {
+_GLOBAL_GENERATORS = {
     re.compile(r"random\.(?!Random\b|SystemRandom\b|seed\b|setstate\b)[a-z]\w*"): "random.seed",
     re.compile(r"numpy\.random\.(?!seed\b|set_state\b|get_state\b|default_rng\b|[A-Z])\w+"): "numpy.random.seed",
     re.compile(r"torch\.(rand|randn|randint|randperm|normal|bernoulli|multinomial)(_like)?"): "torch.manual_seed",
@@ -25,29 +25,29 @@ _SEEDABLE = re.compile(
 )
 
 
-def warnings_for(calls: Iterable[tuple[str, bool]]) -> tuple[str, ...]:
+def nondeterminism_warnings(calls: Iterable[tuple[str, bool]]) -> tuple[str, ...]:
     """Warn of each named thing that reads the clock or an unseeded generator.
 
     `calls` holds dotted names, each with whether it is given an argument.
     """
     calls = set(calls)
-    seeded = {name for name, argued in calls if argued}
-    found = {_warning(name, argued, seeded) for name, argued in calls}
+    seeded = {name for name, has_argument in calls if has_argument}
+    found = {_warning_for_call(name, has_argument, seeded) for name, has_argument in calls}
     return tuple(sorted(one for one in found if one))
 
 
-def _warning(name: str, argued: bool, seeded: set[str]) -> str:
+def _warning_for_call(name: str, has_argument: bool, seeded: set[str]) -> str:
     if _CLOCK.fullmatch(name):
-        return _advice(name, "reads the clock")
+        return _warning_text(name, "reads the clock")
     if _UNIQUE.fullmatch(name):
-        return _advice(name, "gives another value every time")
-    if _SEEDABLE.fullmatch(name) and not argued:
-        return _advice(name, "is not given a seed")
-    for pattern, seed in _HIDDEN.items():
+        return _warning_text(name, "gives another value every time")
+    if _SEEDABLE.fullmatch(name) and not has_argument:
+        return _warning_text(name, "is not given a seed")
+    for pattern, seed in _GLOBAL_GENERATORS.items():
         if pattern.fullmatch(name) and seed not in seeded:
-            return _advice(name, f"draws from a generator that {seed} has not seeded")
+            return _warning_text(name, f"draws from a generator that {seed} has not seeded")
     return ""
 
 
-def _advice(name: str, fault: str) -> str:
+def _warning_text(name: str, fault: str) -> str:
     return f"The code calls {name}, which {fault}: a cached result repeats the first one. Consider cache=False."

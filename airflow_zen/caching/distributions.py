@@ -13,75 +13,75 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Literal
 
-Owner = Literal["project", "third-party", "stdlib"]
+CodeOrigin = Literal["project", "third-party", "stdlib"]
 
 # Never project code, not even when they run from a checkout.
 FRAMEWORK = ("airflow", "airflow_zen")
 
-_INSTALLED = re.compile(r"[/\\](site|dist)-packages([/\\]|$)")
-_STANDARD = tuple({sysconfig.get_path("stdlib") + os.sep, sysconfig.get_path("platstdlib") + os.sep})
+_SITE_PACKAGES = re.compile(r"[/\\](site|dist)-packages([/\\]|$)")
+_STDLIB_FOLDERS = tuple({sysconfig.get_path("stdlib") + os.sep, sysconfig.get_path("platstdlib") + os.sep})
 
 
-def owner_of(module_name: str, file: str | None = None) -> Owner:
+def origin_of_module(module_name: str, file: str | None = None) -> CodeOrigin:
     """Tell whose code a module is, by where its file lies."""
     top = module_name.partition(".")[0]
     if top in FRAMEWORK:
         return "third-party"
-    file = file or file_of(module_name)
+    file = file or module_file(module_name)
     if file is None or file.startswith("<frozen"):
         return "stdlib" if top in sys.stdlib_module_names or top == "builtins" else "project"
-    if _INSTALLED.search(file):
+    if _SITE_PACKAGES.search(file):
         return "third-party"
-    if file.startswith(_STANDARD):
+    if file.startswith(_STDLIB_FOLDERS):
         return "stdlib"
-    return "third-party" if _claimed_beside(module_name, file) else "project"
+    return "third-party" if _is_in_target_install(module_name, file) else "project"
 
 
-def file_of(module_name: str) -> str | None:
+def module_file(module_name: str) -> str | None:
     """Find the file (or the folder, for a namespace package) of a module, loaded or not."""
     module = sys.modules.get(module_name)
     if module is not None:
         # Not getattr: a module may answer for any name.
         file: str | None = vars(module).get("__file__")
         return file or next(iter(vars(module).get("__path__", ())), None)
-    spec = _spec(module_name)
-    return _place(spec) if spec else None
+    spec = _find_spec(module_name)
+    return _location_of_spec(spec) if spec else None
 
 
-def is_known(module_name: str) -> bool:
+def is_importable(module_name: str) -> bool:
     """Tell whether importing the module could succeed, without importing it."""
-    return module_name in sys.modules or _spec(module_name) is not None
+    return module_name in sys.modules or _find_spec(module_name) is not None
 
 
-def requirement(module_name: str) -> tuple[str, str]:
+def distribution_pin(module_name: str) -> tuple[str, str]:
     """Give the ingredient that stands for a third-party module: its distribution and version.
 
     A module that no distribution claims is known by the hash of its files.
     """
     file, name = None, module_name
     while name and file is None:
-        file, name = file_of(name), name.rpartition(".")[0]
+        file, name = module_file(name), name.rpartition(".")[0]
     top = module_name.partition(".")[0]
-    root = _root(module_name, file) if file else None
-    found = _index(root).claimant(top, os.path.relpath(file, root)) if root and file else None
+    root = _import_root(module_name, file) if file else None
+    found = _distribution_index(root).distribution_of_file(top, os.path.relpath(file, root)) if root and file else None
     if found is None and top in FRAMEWORK:
-        found = _by_name("apache-airflow")
+        found = _installed_distribution("apache-airflow")
     if found is not None:
         return f"distribution {found[0]}", found[1]
     return f"module {top}", _hash_of_files(file) if file else "missing"
 
 
-def _spec(module_name: str) -> ModuleSpec | None:
-    return _spec_on(module_name, tuple(sys.path))
+def _find_spec(module_name: str) -> ModuleSpec | None:
+    return _find_spec_on_path(module_name, tuple(sys.path))
 
 
 @lru_cache(maxsize=1024)
-def _spec_on(module_name: str, search_path: tuple[str, ...]) -> ModuleSpec | None:
+def _find_spec_on_path(module_name: str, search_path: tuple[str, ...]) -> ModuleSpec | None:
     """Find a module's spec, asking every finder and importing no parent."""
     parent, _, tail = module_name.rpartition(".")
     folders = None
     if parent:
-        above = _spec_on(parent, search_path)
+        above = _find_spec_on_path(parent, search_path)
         loaded = vars(sys.modules[parent]).get("__path__") if parent in sys.modules else None
         folders = [*(loaded or (above.submodule_search_locations if above else None) or ())]
         if not folders:
@@ -98,15 +98,15 @@ def _spec_on(module_name: str, search_path: tuple[str, ...]) -> ModuleSpec | Non
     return None
 
 
-def _place(spec: ModuleSpec) -> str | None:
+def _location_of_spec(spec: ModuleSpec) -> str | None:
     if spec.has_location and spec.origin:
         return spec.origin
     return next(iter(spec.submodule_search_locations or ()), None)
 
 
-def _root(module_name: str, file: str) -> str | None:
+def _import_root(module_name: str, file: str) -> str | None:
     """Give the import folder a module's file lies in."""
-    found = _INSTALLED.search(file)
+    found = _SITE_PACKAGES.search(file)
     if found:
         return file[: found.end()].rstrip("/\\")
     top = module_name.partition(".")[0]
@@ -115,54 +115,57 @@ def _root(module_name: str, file: str) -> str | None:
     return str(Path(*parts[:at])) if at else None
 
 
-def _claimed_beside(module_name: str, file: str) -> bool:
+def _is_in_target_install(module_name: str, file: str) -> bool:
     """Recognise what `pip install --target` put into a folder of another name."""
-    root = _root(module_name, file)
+    root = _import_root(module_name, file)
     if not root or not Path(root).is_dir():
         return False
-    return _index(root).claimant(module_name.partition(".")[0], os.path.relpath(file, root)) is not None
+    return (
+        _distribution_index(root).distribution_of_file(module_name.partition(".")[0], os.path.relpath(file, root))
+        is not None
+    )
 
 
-def _index(root: str) -> _Index:
-    return _index_at(root, Path(root).stat().st_mtime_ns)
+def _distribution_index(root: str) -> _DistributionIndex:
+    return _cached_distribution_index(root, Path(root).stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
-def _index_at(root: str, changed: int) -> _Index:
-    return _Index(root)
+def _cached_distribution_index(root: str, changed: int) -> _DistributionIndex:
+    return _DistributionIndex(root)
 
 
-class _Index:
+class _DistributionIndex:
     """The distributions installed in one import folder, each opened only when it may be the one."""
 
     def __init__(self, root: str) -> None:
         self.root = Path(root)
         folders = sorted(path.name for path in self.root.iterdir() if path.suffix in (".dist-info", ".egg-info"))
-        self.folders = {name: _canonical(_stem(name)) for name in folders}
+        self.folders = {name: _normalized_name(_name_in_folder(name)) for name in folders}
         self.records: dict[str, bytes] = {}
         self.found: dict[str, tuple[str, str] | None] = {}
 
-    def claimant(self, top: str, file: str) -> tuple[str, str] | None:
+    def distribution_of_file(self, top: str, file: str) -> tuple[str, str] | None:
         """Find the distribution that says it brought a file of the module `top`."""
         if file not in self.found:
-            self.found[file] = self._search(top, file.replace(os.sep, "/"))
+            self.found[file] = self._search_records(top, file.replace(os.sep, "/"))
         return self.found[file]
 
-    def _search(self, top: str, file: str) -> tuple[str, str] | None:
+    def _search_records(self, top: str, file: str) -> tuple[str, str] | None:
         needle = f"\n{file},".encode() if file.endswith((".py", ".so", ".pyd", ".pyc")) else f"\n{file}/".encode()
-        for folder in self._likely_first(top):
+        for folder in self._candidate_folders(top):
             if needle in self._record(folder):
                 return self._name_and_version(folder)
         for folder in self.folders:
-            if not self._record(folder) and self._claims_top(folder, top):
+            if not self._record(folder) and self._provides_top_level(folder, top):
                 return self._name_and_version(folder)
         return None
 
-    def _likely_first(self, top: str) -> Iterator[str]:
+    def _candidate_folders(self, top: str) -> Iterator[str]:
         """Order the folders so that `sklearn` meets scikit_learn early; every guess is checked."""
-        wanted = _canonical(top)
+        wanted = _normalized_name(top)
         yield from (folder for folder, name in self.folders.items() if name == wanted)
-        yield from sorted(self.folders, key=lambda folder: _unlikeness(wanted, self.folders[folder]))
+        yield from sorted(self.folders, key=lambda folder: _mismatch_rank(wanted, self.folders[folder]))
 
     def _record(self, folder: str) -> bytes:
         if folder not in self.records:
@@ -170,11 +173,11 @@ class _Index:
             self.records[folder] = b"\n" + path.read_bytes() if path.is_file() else b""
         return self.records[folder]
 
-    def _claims_top(self, folder: str, top: str) -> bool:
+    def _provides_top_level(self, folder: str, top: str) -> bool:
         listed = self.root / folder / "top_level.txt"
         if listed.is_file():
             return top in listed.read_text().split()
-        return self.folders[folder] == _canonical(top)
+        return self.folders[folder] == _normalized_name(top)
 
     def _name_and_version(self, folder: str) -> tuple[str, str]:
         place = self.root / folder
@@ -182,10 +185,10 @@ class _Index:
         header = metadata.read_bytes().decode("utf-8", "replace").partition("\n\n")[0] if metadata else ""
         name = re.search(r"^Name: *(.+?)\s*$", header, re.MULTILINE)
         version = re.search(r"^Version: *(.+?)\s*$", header, re.MULTILINE)
-        return (name[1] if name else _stem(folder)).lower(), version[1] if version else "unknown"
+        return (name[1] if name else _name_in_folder(folder)).lower(), version[1] if version else "unknown"
 
 
-def _by_name(distribution: str) -> tuple[str, str] | None:
+def _installed_distribution(distribution: str) -> tuple[str, str] | None:
     import importlib.metadata
 
     try:
@@ -194,15 +197,15 @@ def _by_name(distribution: str) -> tuple[str, str] | None:
         return None
 
 
-def _stem(folder: str) -> str:
+def _name_in_folder(folder: str) -> str:
     return folder.rpartition(".")[0].partition("-")[0]
 
 
-def _canonical(name: str) -> str:
+def _normalized_name(name: str) -> str:
     return re.sub(r"[-_.]+", "", name).lower()
 
 
-def _unlikeness(wanted: str, name: str) -> tuple[int, int]:
+def _mismatch_rank(wanted: str, name: str) -> tuple[int, int]:
     """Rank a name: first those that hold the letters in order (scikitlearn: sklearn), shorter before longer."""
     letters = iter(name)
     return (0 if all(letter in letters for letter in wanted) else 1), len(name)

@@ -21,94 +21,94 @@ log = logging.getLogger("airflow_zen.caching")
 T = TypeVar("T")
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class TaskAttempt(msgspec.Struct, frozen=True):
     """Name one of several tries of the same work, of which at most one is wanted at a time."""
 
-    work: str
-    number: int
+    task_instance: str
+    try_number: int
 
-    def supersedes(self, lease: bytes) -> bool:
+    def supersedes(self, lease_text: bytes) -> bool:
         """Tell whether the lease is of an earlier try of this work, which Airflow has given up."""
         try:
-            holder = json.loads(lease)
-            return bool(holder["work"] == self.work and holder["try"] < self.number)
+            holder = json.loads(lease_text)
+            return bool(holder["work"] == self.task_instance and holder["try"] < self.try_number)
         except (ValueError, KeyError, TypeError):
             return False
 
 
-_LONGEST_PAUSE = 2.0
-_FIRST_BEAT = 1.0
+_MAX_POLL_INTERVAL = 2.0
+_FIRST_HEARTBEAT = 1.0
 
 
-class Flight:
+class Lease:
     """The right to compute one key, kept alive by a heartbeat while the block lasts.
 
     Leaving the block with a result lets the others take it. Leaving it with an exception, or after
-    `abandon`, lets them all compute for themselves, at once.
+    `mark_without_result`, lets them all compute for themselves, at once.
     """
 
-    def __init__(self, transport: Transport, lease: str, beat: float, attempt: Attempt | None) -> None:
+    def __init__(self, transport: Transport, lease_key: str, heartbeat: float, attempt: TaskAttempt | None) -> None:
         self._transport = transport
-        self._lease = lease
-        self._beat = beat
-        self._attempt = {"work": attempt.work, "try": attempt.number} if attempt else {}
+        self._key = lease_key
+        self._heartbeat = heartbeat
+        self._attempt = {"work": attempt.task_instance, "try": attempt.try_number} if attempt else {}
         self._holder = uuid.uuid4().hex
-        self._over = threading.Event()
-        self._abandoned = False
-        self._thread = threading.Thread(target=self._keep_alive, name="airflow-zen-lease", daemon=True)
+        self._closed = threading.Event()
+        self._without_result = False
+        self._thread = threading.Thread(target=self._send_heartbeats, name="airflow-zen-lease", daemon=True)
 
-    def claim(self) -> None:
+    def acquire(self) -> None:
         """Take the lease; raises `AlreadyExists` when another has it."""
-        self._transport.create(self._lease, self._mark(0))
+        self._transport.create(self._key, self._lease_text(0))
 
-    def abandon(self) -> None:
+    def mark_without_result(self) -> None:
         """There will be no result to wait for."""
-        self._abandoned = True
+        self._without_result = True
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._over.set()
+        self._closed.set()
         self._thread.join()
-        _quietly(self._give_up if kind or self._abandoned else self._land)
+        _suppress_errors(self._release_without_result if kind or self._without_result else self._release)
 
-    def _land(self) -> None:
-        folder, _, number = self._lease.rpartition("/")
-        self._transport.delete([f"{folder}/{_name(n)}" for n in range(int(number) + 1)])
+    def _release(self) -> None:
+        folder, _, number = self._key.rpartition("/")
+        self._transport.delete([f"{folder}/{_lease_number(n)}" for n in range(int(number) + 1)])
 
-    def _give_up(self) -> None:
-        self._transport.write(self._lease, json.dumps({"abandoned": self._holder}).encode())
+    def _release_without_result(self) -> None:
+        self._transport.write(self._key, json.dumps({"abandoned": self._holder}).encode())
 
-    def _keep_alive(self) -> None:
+    def _send_heartbeats(self) -> None:
         """Beat until the block is left; the first time, see that the store would have refused a second holder."""
-        if not self._over.wait(min(_FIRST_BEAT, self._beat)):
-            _quietly(self._try_conditions)
+        if not self._closed.wait(min(_FIRST_HEARTBEAT, self._heartbeat)):
+            _suppress_errors(self._check_conditional_writes)
         count = 0
-        while not self._over.wait(self._beat):
+        while not self._closed.wait(self._heartbeat):
             count += 1
-            mark = self._mark(count)
-            _quietly(lambda mark=mark: self._transport.write(self._lease, mark))  # type: ignore[misc]
+            mark = self._lease_text(count)
+            _suppress_errors(lambda mark=mark: self._transport.write(self._key, mark))  # type: ignore[misc]
 
-    def _try_conditions(self) -> None:
+    def _check_conditional_writes(self) -> None:
         try:
-            self._transport.create(self._lease, self._mark(0))
+            self._transport.create(self._key, self._lease_text(0))
         except AlreadyExists:
             return
         log.warning("This store ignores conditional writes: equal steps that start together are all computed.")
 
-    def _mark(self, count: int) -> bytes:
+    def _lease_text(self, count: int) -> bytes:
         return json.dumps({"holder": self._holder, "beat": count, **self._attempt}).encode()
 
 
-class NoFlight(Flight):
+class NullLease(Lease):
     """Compute without a lease: nobody waits for the result, and nobody is asked."""
 
     def __init__(self) -> None:
         """Need nothing."""
 
-    def abandon(self) -> None:
+    def mark_without_result(self) -> None:
         """Have nothing to give up."""
 
     def __enter__(self) -> Self:
@@ -118,11 +118,11 @@ class NoFlight(Flight):
         return
 
 
-class SingleFlight:
+class LeaseStore:
     """Hand out leases under `cache/` of the artifact root.
 
-    A holder that dies is noticed when its lease has not changed for `patience` seconds, by the
-    waiter's own clock, so clocks of machines need not agree; a holder writes every `beat` seconds.
+    A holder that dies is noticed when its lease has not changed for `stale_after` seconds, by the
+    waiter's own clock, so clocks of machines need not agree; a holder writes every `heartbeat` seconds.
     A later try of the same work waits for no earlier one: Airflow starts it when the earlier is lost.
     A store that ignores conditional writes hands a lease to several, who then all compute.
     `clock` gives monotonic seconds.
@@ -131,64 +131,68 @@ class SingleFlight:
     def __init__(
         self,
         transport: Transport,
-        patience: float = 20.0,
-        beat: float = 5.0,
+        stale_after: float = 20.0,
+        heartbeat: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._transport = transport
-        self._patience = patience
-        self._beat = beat
+        self._stale_after = stale_after
+        self._heartbeat = heartbeat
         self._clock = clock
 
-    def turn(self, key: str, find: Callable[[], T | None], attempt: Attempt | None = None) -> tuple[T | None, Flight]:
-        """Wait until `find` gives a result, or until it is ours to compute; one request where nobody else is at it."""
+    def acquire_or_wait(
+        self, key: str, find_result: Callable[[], T | None], attempt: TaskAttempt | None = None
+    ) -> tuple[T | None, Lease]:
+        """Wait until `find_result` gives a result, or until it is ours to compute; one request where nobody else is at it."""
         try:
-            return self._turn(f"cache/{key[:2]}/{key}.lease", find, attempt)
+            return self._acquire_or_wait(f"cache/{key[:2]}/{key}.lease", find_result, attempt)
         except OSError as error:
             log.warning("Equal steps may be computed twice: the lease of %s cannot be written: %s", key[:12], error)
-            return None, NoFlight()
+            return None, NullLease()
 
-    def _turn(self, folder: str, find: Callable[[], T | None], attempt: Attempt | None) -> tuple[T | None, Flight]:
-        flight = self._claim(f"{folder}/{_name(0)}", attempt)
-        if flight:
-            return self._checked(flight, find)
-        watch, waited, pause = _Watch(self._patience, self._clock), False, 0.1
+    def _acquire_or_wait(
+        self, folder: str, find_result: Callable[[], T | None], attempt: TaskAttempt | None
+    ) -> tuple[T | None, Lease]:
+        lease = self._try_acquire(f"{folder}/{_lease_number(0)}", attempt)
+        if lease:
+            return self._recheck_result(lease, find_result)
+        watch, waited, pause = _StalenessTimer(self._stale_after, self._clock), False, 0.1
         while True:
-            if (result := find()) is not None:
-                return result, NoFlight()
-            asked = self._clock()
-            latest, text = self._latest(folder)
+            if (result := find_result()) is not None:
+                return result, NullLease()
+            asked_at = self._clock()
+            latest, text = self._latest_lease(folder)
             abandoned = text is not None and b"abandoned" in text
             if abandoned and waited:
-                return find(), NoFlight()
+                return find_result(), NullLease()
             # What failed before we came is no reason not to take turns now.
-            if text is None or abandoned or watch.is_stale(text, asked) or (attempt and attempt.supersedes(text)):
-                flight = self._claim(f"{folder}/{_name(latest + 1)}", attempt)
-                if flight:
-                    return self._checked(flight, find)
+            if text is None or abandoned or watch.is_stale(text, asked_at) or (attempt and attempt.supersedes(text)):
+                lease = self._try_acquire(f"{folder}/{_lease_number(latest + 1)}", attempt)
+                if lease:
+                    return self._recheck_result(lease, find_result)
             elif not waited:
                 log.info("An equal step is being computed elsewhere: waiting for its result.")
                 waited = True
             time.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            pause = min(pause * 1.5, _MAX_POLL_INTERVAL)
 
-    def _checked(self, flight: Flight, find: Callable[[], T | None]) -> tuple[T | None, Flight]:
+    def _recheck_result(self, lease: Lease, find_result: Callable[[], T | None]) -> tuple[T | None, Lease]:
         """Look once more before computing: the result may have come between the last look and the lease."""
-        result = find()
+        result = find_result()
         if result is None:
-            return None, flight
-        with flight:
-            return result, NoFlight()
+            return None, lease
+        with lease:
+            return result, NullLease()
 
-    def _claim(self, lease: str, attempt: Attempt | None) -> Flight | None:
-        flight = Flight(self._transport, lease, self._beat, attempt)
+    def _try_acquire(self, lease_key: str, attempt: TaskAttempt | None) -> Lease | None:
+        lease = Lease(self._transport, lease_key, self._heartbeat, attempt)
         try:
-            flight.claim()
+            lease.acquire()
         except AlreadyExists:
             return None
-        return flight
+        return lease
 
-    def _latest(self, folder: str) -> tuple[int, bytes | None]:
+    def _latest_lease(self, folder: str) -> tuple[int, bytes | None]:
         """Give the number and text of the latest lease; -1 and None where there is none."""
         keys = list(self._transport.list(folder))
         if not keys:
@@ -199,27 +203,27 @@ class SingleFlight:
             return -1, None
 
 
-class _Watch:
+class _StalenessTimer:
     """Notice that a lease has stopped changing, whatever time the store takes to answer."""
 
-    def __init__(self, patience: float, clock: Callable[[], float]) -> None:
-        self._patience = patience
+    def __init__(self, stale_after: float, clock: Callable[[], float]) -> None:
+        self._stale_after = stale_after
         self._clock = clock
         self._text = b""
         self._since = clock()
 
-    def is_stale(self, text: bytes, asked: float) -> bool:
+    def is_stale(self, text: bytes, asked_at: float) -> bool:
         """Tell whether the text that was asked for at that time had been known for longer than the patience."""
         if text != self._text:
             self._text, self._since = text, self._clock()
-        return asked - self._since > self._patience
+        return asked_at - self._since > self._stale_after
 
 
-def _name(number: int) -> str:
+def _lease_number(number: int) -> str:
     return f"{number:06}"
 
 
-def _quietly(work: Callable[[], object]) -> None:
+def _suppress_errors(work: Callable[[], object]) -> None:
     """Do without a heartbeat or a release that the store refuses: the others take over when the lease is stale."""
     try:
         work()

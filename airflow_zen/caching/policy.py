@@ -38,27 +38,29 @@ class Cache:
     def __post_init__(self) -> None:
         """Refuse, where it is written, what would never hit or hit wrongly."""
         for name in ("ignore", "files", "env"):
-            object.__setattr__(self, name, _texts(name, getattr(self, name)))
+            object.__setattr__(self, name, _string_tuple(name, getattr(self, name)))
         for pattern in self.files:
             if PurePath(pattern).is_absolute():
-                raise _wrong("files", pattern, "patterns relative to the file that defines the step")
-        if not _is_age(self.ttl):
-            raise _wrong("ttl", self.ttl, "a timedelta, or seconds, above zero (cache=False never reuses a result)")
+                raise _invalid_option("files", pattern, "patterns relative to the file that defines the step")
+        if not _is_valid_ttl(self.ttl):
+            raise _invalid_option(
+                "ttl", self.ttl, "a timedelta, or seconds, above zero (cache=False never reuses a result)"
+            )
         if self.key is not None and not callable(self.key):
-            raise _wrong("key", self.key, "a function of the step's arguments")
+            raise _invalid_option("key", self.key, "a function of the step's arguments")
         if not isinstance(self.packages, bool | None):
-            raise _wrong("packages", self.packages, "True or False")
+            raise _invalid_option("packages", self.packages, "True or False")
         if self.scope is not None and self.scope not in _SCOPES:
-            raise _wrong("scope", self.scope, " or ".join(map(repr, _SCOPES)))
+            raise _invalid_option("scope", self.scope, " or ".join(map(repr, _SCOPES)))
 
     @property
-    def seconds(self) -> float:
+    def ttl_seconds(self) -> float:
         """How old a result may be that is reused, in seconds."""
         if isinstance(self.ttl, timedelta):
             return self.ttl.total_seconds()
         return math.inf if self.ttl is None else float(self.ttl)
 
-    def over(self, defaults: Cache) -> Cache:
+    def with_defaults(self, defaults: Cache) -> Cache:
         """Take from `defaults` what is None here."""
         missing = {
             name: getattr(defaults, name) for name in ("ttl", "packages", "scope") if getattr(self, name) is None
@@ -70,31 +72,31 @@ class Cache:
         chosen = {field.name: getattr(self, field.name) for field in fields(self)}
         told = {name: value for name, value in chosen.items() if value not in (None, ())}
         if self.key is not None:
-            told["key"] = _name_of(self.key)
+            told["key"] = _callable_name(self.key)
         return f"Cache({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
 
-def _name_of(function: Any) -> str:
+def _callable_name(function: Any) -> str:
     """Name a function, a partial of one, or an object that can be called; never by its address."""
     named = getattr(function, "func", function)
     return str(getattr(named, "__qualname__", type(named).__qualname__))
 
 
-def _is_age(given: Any) -> bool:
+def _is_valid_ttl(given: Any) -> bool:
     if given is None or isinstance(given, bool):
         return given is None
     return bool(given > timedelta(0)) if isinstance(given, timedelta) else isinstance(given, float | int) and given > 0
 
 
-def _texts(name: str, given: Any) -> tuple[str, ...]:
+def _string_tuple(name: str, given: Any) -> tuple[str, ...]:
     """Take one name for a tuple of it."""
     texts = (given,) if isinstance(given, str) else given
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) and text for text in texts):
-        raise _wrong(name, given, "names in a tuple")
+        raise _invalid_option(name, given, "names in a tuple")
     return tuple(texts)
 
 
-def _wrong(name: str, given: Any, wanted: str) -> StepDefinitionError:
+def _invalid_option(name: str, given: Any, wanted: str) -> StepDefinitionError:
     return StepDefinitionError(f"Cache({name}=…) takes {wanted}, got {given!r}.")
 
 

@@ -18,7 +18,7 @@ import msgspec
 
 from airflow_zen.errors import FingerprintError
 
-_FUTURE = functools.reduce(
+_FUTURE_FLAGS = functools.reduce(
     operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 )
 
@@ -70,9 +70,9 @@ class SourceFile(msgspec.Struct, frozen=True, eq=False, dict=True):
     @cached_property
     def imports(self) -> Mapping[str, Import]:
         """Names that the module's own level binds by import."""
-        return dict(binding for node in _own_level(self.tree) for binding in bindings(node))
+        return dict(binding for node in _module_level_nodes(self.tree) for binding in import_bindings(node))
 
-    def function(self, code: CodeType) -> Definition:
+    def find_function(self, code: CodeType) -> Definition:
         """Find the definition of a code object by its position.
 
         Raises `FingerprintError` when the file no longer holds what runs.
@@ -80,26 +80,26 @@ class SourceFile(msgspec.Struct, frozen=True, eq=False, dict=True):
         among = self.lambdas if code.co_name == "<lambda>" else self.definitions
         found = [one for one in among if one.first_line == code.co_firstlineno and one.code_name == code.co_name]
         if len(found) > 1:
-            found = [one for one in found if _spans(one.node, code)]
+            found = [one for one in found if _is_lambda_of(one.node, code)]
         if len(found) != 1:
-            raise FingerprintError(_stale(code.co_name, self.path))
+            raise FingerprintError(_stale_source_message(code.co_name, self.path))
         return found[0]
 
-    def classes(self, qualname: str) -> list[Definition]:
+    def find_classes(self, qualname: str) -> list[Definition]:
         """Find every class of that qualified name; there are several when branches define it."""
         return [one for one in self.definitions if one.qualname == qualname and isinstance(one.node, ast.ClassDef)]
 
-    def check(self, function: FunctionType) -> None:
+    def check_unchanged(self, function: FunctionType) -> None:
         """Raise `FingerprintError` when the file was edited after `function` was loaded from it."""
         if not Path(self.path).is_file() or "@pytest_ar" in function.__globals__:
             return
         code = function.__code__
-        near = [one for one in self.tree.body if _is_import(one) or _holds_line(one, code.co_firstlineno)]
-        if not (_is_compiled(code, near, self.path) or _is_compiled(code, self.tree.body, self.path)):
-            raise FingerprintError(_stale(code.co_name, self.path))
+        near = [one for one in self.tree.body if _is_import(one) or _contains_line(one, code.co_firstlineno)]
+        if not (_compiles_to(code, near, self.path) or _compiles_to(code, self.tree.body, self.path)):
+            raise FingerprintError(_stale_source_message(code.co_name, self.path))
 
 
-def source_of(path: str, module_globals: Mapping[str, Any]) -> SourceFile | None:
+def parse_source_file(path: str, module_globals: Mapping[str, Any]) -> SourceFile | None:
     """Read and parse a file, or what a notebook or a zip holds under that name; None when there is no text."""
     if Path(path).is_file():
         text = importlib.util.decode_source(Path(path).read_bytes())
@@ -116,7 +116,7 @@ def _parse(path: str, text: str) -> SourceFile:
         raise FingerprintError(f"{Path(path).name} cannot be parsed: {error}. Set cache=False.") from error
 
 
-def bindings(node: ast.AST) -> Iterator[tuple[str, Import]]:
+def import_bindings(node: ast.AST) -> Iterator[tuple[str, Import]]:
     """Give the names that an import statement binds."""
     if isinstance(node, ast.Import):
         for alias in node.names:
@@ -132,7 +132,7 @@ def _first_line(node: ast.stmt | ast.expr) -> int:
     return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
-def _holds_line(node: ast.stmt, line: int) -> bool:
+def _contains_line(node: ast.stmt, line: int) -> bool:
     return _first_line(node) <= line <= (node.end_lineno or 0)
 
 
@@ -141,14 +141,14 @@ def _is_import(node: ast.stmt) -> bool:
     return isinstance(node, ast.Import | ast.ImportFrom)
 
 
-def _is_compiled(code: CodeType, statements: list[ast.stmt], path: str) -> bool:
+def _compiles_to(code: CodeType, statements: list[ast.stmt], path: str) -> bool:
     """Tell whether compiling these statements gives that code."""
-    compiled = compile(ast.Module(statements, []), path, "exec", code.co_flags & _FUTURE, dont_inherit=True)
+    compiled = compile(ast.Module(statements, []), path, "exec", code.co_flags & _FUTURE_FLAGS, dont_inherit=True)
     return any(_same_code(code, one) for one in _nested_codes(compiled) if one.co_name == code.co_name)
 
 
 def _definitions(node: ast.AST, prefix: str) -> Iterator[Definition]:
-    for child in _statements(node):
+    for child in _child_statements(node):
         if isinstance(child, ast.ClassDef):
             yield Definition(child, prefix + child.name)
             yield from _definitions(child, f"{prefix}{child.name}.")
@@ -159,21 +159,21 @@ def _definitions(node: ast.AST, prefix: str) -> Iterator[Definition]:
             yield from _definitions(child, prefix)
 
 
-def _statements(node: ast.AST) -> Iterator[ast.AST]:
+def _child_statements(node: ast.AST) -> Iterator[ast.AST]:
     """Give the statements, handlers and cases directly below a node."""
     for name in ("body", "handlers", "cases", "orelse", "finalbody"):
         below = getattr(node, name, ())
         yield from below if isinstance(below, list) else ()
 
 
-def _own_level(node: ast.AST) -> Iterator[ast.AST]:
-    for child in _statements(node):
+def _module_level_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    for child in _child_statements(node):
         if not isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield child
-            yield from _own_level(child)
+            yield from _module_level_nodes(child)
 
 
-def _spans(node: ast.AST, code: CodeType) -> bool:
+def _is_lambda_of(node: ast.AST, code: CodeType) -> bool:
     """Tell whether a lambda's body is where the code's instructions lie."""
     if not isinstance(node, ast.Lambda):
         return False
@@ -211,7 +211,7 @@ def _same_constant(one: Any, two: Any) -> bool:
     return type(one) is type(two) and repr(one) == repr(two) if not isinstance(one, frozenset) else one == two
 
 
-def _stale(name: str, path: str) -> str:
+def _stale_source_message(name: str, path: str) -> str:
     return (
         f"The running code of {name!r} is not what {Path(path).name} holds now. "
         "Restart the process or reload the module, or set cache=False."

@@ -13,20 +13,22 @@ from airflow_zen.errors import FingerprintError
 from airflow_zen.fingerprint import fingerprint
 
 
-def surroundings(policy: Cache, function: Callable[..., Any], environment: Mapping[str, str]) -> dict[str, str]:
+def external_fingerprints(
+    policy: Cache, function: Callable[..., Any], environment: Mapping[str, str]
+) -> dict[str, str]:
     """Fingerprint named files by path and content, and named variables by value; labelled `file …` and `env …`.
 
     Raises `FingerprintError` for a pattern that matches no file: what cannot be read cannot be in a key.
     """
     found = {f"env {name}": fingerprint(environment.get(name)) for name in policy.env}
     if policy.files:
-        folder = _folder(function)
+        folder = _source_folder(function)
         for pattern in policy.files:
-            found.update(_contents(folder, pattern))
+            found.update(_file_digests(folder, pattern))
     return found
 
 
-def _contents(folder: Path, pattern: str) -> Iterator[tuple[str, str]]:
+def _file_digests(folder: Path, pattern: str) -> Iterator[tuple[str, str]]:
     """Yield label and digest of each file; labels are relative, so that the checkout's place does not matter."""
     parts = PurePosixPath(pattern).parts
     above = [part for part in parts if part == ".."]
@@ -48,7 +50,7 @@ def _contents(folder: Path, pattern: str) -> Iterator[tuple[str, str]]:
             yield f"file {label}", hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _folder(function: Callable[..., Any]) -> Path:
+def _source_folder(function: Callable[..., Any]) -> Path:
     file = inspect.getsourcefile(inspect.unwrap(function))
     if not file or not Path(file).is_file():
         raise FingerprintError(

@@ -9,15 +9,15 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from airflow_zen.cli.web import WebError, call
+from airflow_zen.cli.web import HttpError, request_json
 from airflow_zen.errors import ZenError
 
 # Seconds between two tries where Airflow's database refuses: SQLite does while somebody else writes.
-_PAUSES = (0.2, 0.5, 1, 2)
-_DATABASE_REFUSED = '"reason":"Database error"'
+_RETRY_DELAYS = (0.2, 0.5, 1, 2)
+_DATABASE_ERROR = '"reason":"Database error"'
 
 
-class WaitedTooLong(ZenError, TimeoutError):
+class WaitTimeout(ZenError, TimeoutError):
     """Something did not happen within its time."""
 
 
@@ -58,14 +58,14 @@ class AirflowApi:
 
     def health(self) -> dict[str, Any]:
         """Give the state and the latest heartbeat of each component."""
-        answer: dict[str, Any] = call("GET", f"{self.url}/api/v2/monitor/health", timeout=5)
+        answer: dict[str, Any] = request_json("GET", f"{self.url}/api/v2/monitor/health", timeout=5)
         return answer
 
     def has_dag(self, dag_id: str) -> bool:
         """Tell whether the DAG has been parsed."""
         try:
             self._call("GET", f"/dags/{quote(dag_id)}")
-        except WebError as error:
+        except HttpError as error:
             if error.status == 404:
                 return False
             raise
@@ -75,21 +75,21 @@ class AirflowApi:
         """Give the stack trace of each DAG file that could not be parsed, by its path."""
         return {error["filename"]: error["stack_trace"] for error in self._list("/importErrors", "import_errors")}
 
-    def wait_for_dag(self, dag_id: str, timeout: float = 60, patience: float = 15) -> None:
+    def wait_for_dag(self, dag_id: str, timeout: float = 60, import_error_grace: float = 15) -> None:
         """Wait until the DAG is parsed.
 
         timeout: seconds. patience: seconds to go on waiting once a DAG file, this one or another, cannot be imported.
-        Raises `WaitedTooLong` with the stack traces of the files that cannot be imported.
+        Raises `WaitTimeout` with the stack traces of the files that cannot be imported.
         """
         deadline = time.monotonic() + timeout
         errors: dict[str, str] = {}
         while not self.has_dag(dag_id):
             if not errors and (errors := self.import_errors()):
-                deadline = min(deadline, time.monotonic() + patience)
+                deadline = min(deadline, time.monotonic() + import_error_grace)
             if time.monotonic() > deadline:
-                broken = [f"{path} cannot be imported:\n{trace}" for path, trace in errors.items()]
-                place = "\n".join(broken) or "Is its file in the DAGs folder?"
-                raise WaitedTooLong(f"No DAG {dag_id!r} was parsed in time. {place}")
+                import_failures = [f"{path} cannot be imported:\n{trace}" for path, trace in errors.items()]
+                place = "\n".join(import_failures) or "Is its file in the DAGs folder?"
+                raise WaitTimeout(f"No DAG {dag_id!r} was parsed in time. {place}")
             time.sleep(0.2)
 
     def unpause(self, dag_id: str) -> None:
@@ -98,38 +98,40 @@ class AirflowApi:
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> DagRun:
         """Start a run."""
-        return _dag_run(
+        return _parse_dag_run(
             self._call("POST", f"/dags/{quote(dag_id)}/dagRuns", {"logical_date": None, "conf": conf or {}})
         )
 
     def dag_run(self, run: DagRun) -> DagRun:
         """Give the run as it is now."""
-        return _dag_run(self._call("GET", self._path(run)))
+        return _parse_dag_run(self._call("GET", self._run_path(run)))
 
-    def wait(self, run: DagRun, timeout: float = 300) -> DagRun:
+    def wait_for_dag_run(self, run: DagRun, timeout: float = 300) -> DagRun:
         """Wait until the run has ended; gives it in its final state.
 
-        timeout: seconds. Raises `WaitedTooLong` naming the tasks that have not ended.
+        timeout: seconds. Raises `WaitTimeout` naming the tasks that have not ended.
         """
         deadline = time.monotonic() + timeout
         while not (run := self.dag_run(run)).ended:
             if time.monotonic() > deadline:
                 states = ", ".join(f"{task.task_id}: {task.state}" for task in self.task_instances(run))
-                raise WaitedTooLong(f"{run.dag_id!r} did not end within {timeout:g} s ({states}).")
+                raise WaitTimeout(f"{run.dag_id!r} did not end within {timeout:g} s ({states}).")
             time.sleep(0.2)
         return run
 
     def task_instances(self, run: DagRun) -> list[TaskInstance]:
         """List the task instances of a run in the order in which they started."""
-        found = [_task_instance(task) for task in self._list(f"{self._path(run)}/taskInstances", "task_instances")]
+        found = [
+            _parse_task_instance(task) for task in self._list(f"{self._run_path(run)}/taskInstances", "task_instances")
+        ]
         return sorted(found, key=lambda task: (task.started or "~", task.task_id, task.map_index))
 
     def xcom(self, run: DagRun, task: TaskInstance, key: str = "return_value") -> Any:
         """Give one XCom entry as JSON; None where the task pushed none."""
         query = urlencode({"map_index": task.map_index, "deserialize": "false", "stringify": "false"})
         try:
-            entry = self._call("GET", f"{self._task(run, task)}/xcomEntries/{quote(key)}?{query}")
-        except WebError as error:
+            entry = self._call("GET", f"{self._task_path(run, task)}/xcomEntries/{quote(key)}?{query}")
+        except HttpError as error:
             if error.status == 404:
                 return None
             raise
@@ -138,30 +140,30 @@ class AirflowApi:
     def log(self, run: DagRun, task: TaskInstance) -> str:
         """Give the log of the task's latest try, one line per event."""
         query = urlencode({"map_index": task.map_index, "full_content": "true"})
-        answer = self._call("GET", f"{self._task(run, task)}/logs/{max(task.try_number, 1)}?{query}")
-        return "\n".join(_log_line(event) for event in answer["content"])
+        answer = self._call("GET", f"{self._task_path(run, task)}/logs/{max(task.try_number, 1)}?{query}")
+        return "\n".join(_format_event(event) for event in answer["content"])
 
-    def page(self, run: DagRun) -> str:
+    def dag_run_url(self, run: DagRun) -> str:
         """Give the address of the run in Airflow's UI."""
         return f"{self.url}/dags/{quote(run.dag_id)}/runs/{quote(run.run_id, safe='')}"
 
     @cached_property
     def _token(self) -> str:
-        return str(call("GET", f"{self.url}/auth/token")["access_token"])
+        return str(request_json("GET", f"{self.url}/auth/token")["access_token"])
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         """Ask again where the database refused: nothing of the request was written then."""
-        for pause in _PAUSES:
+        for pause in _RETRY_DELAYS:
             try:
                 return self._call_once(method, path, body)
-            except WebError as error:
-                if error.status != 500 or _DATABASE_REFUSED not in str(error):
+            except HttpError as error:
+                if error.status != 500 or _DATABASE_ERROR not in str(error):
                     raise
             time.sleep(pause)
         return self._call_once(method, path, body)
 
     def _call_once(self, method: str, path: str, body: Any) -> Any:
-        return call(method, f"{self.url}/api/v2{path}", body, {"Authorization": f"Bearer {self._token}"})
+        return request_json(method, f"{self.url}/api/v2{path}", body, {"Authorization": f"Bearer {self._token}"})
 
     def _list(self, path: str, name: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -171,18 +173,18 @@ class AirflowApi:
             if not page[name] or len(found) >= page["total_entries"]:
                 return found
 
-    def _path(self, run: DagRun) -> str:
+    def _run_path(self, run: DagRun) -> str:
         return f"/dags/{quote(run.dag_id)}/dagRuns/{quote(run.run_id, safe='')}"
 
-    def _task(self, run: DagRun, task: TaskInstance) -> str:
-        return f"{self._path(run)}/taskInstances/{quote(task.task_id)}"
+    def _task_path(self, run: DagRun, task: TaskInstance) -> str:
+        return f"{self._run_path(run)}/taskInstances/{quote(task.task_id)}"
 
 
-def _dag_run(answer: Mapping[str, Any]) -> DagRun:
+def _parse_dag_run(answer: Mapping[str, Any]) -> DagRun:
     return DagRun(answer["dag_id"], answer["dag_run_id"], answer["state"])
 
 
-def _task_instance(answer: Mapping[str, Any]) -> TaskInstance:
+def _parse_task_instance(answer: Mapping[str, Any]) -> TaskInstance:
     return TaskInstance(
         answer["task_id"],
         answer["map_index"],
@@ -193,14 +195,14 @@ def _task_instance(answer: Mapping[str, Any]) -> TaskInstance:
     )
 
 
-def _log_line(event: Mapping[str, Any] | str) -> str:
+def _format_event(event: Mapping[str, Any] | str) -> str:
     if isinstance(event, str):
         return event
     line = f"{event.get('timestamp') or ''} {event.get('level') or ''} {event.get('event')}".strip()
-    return "\n".join([line, *(text for error in event.get("error_detail") or () for text in _trace(error))])
+    return "\n".join([line, *(text for error in event.get("error_detail") or () for text in _format_exception(error))])
 
 
-def _trace(error: Mapping[str, Any]) -> list[str]:
+def _format_exception(error: Mapping[str, Any]) -> list[str]:
     """Write an exception as Python does, without the source lines."""
     frames = [
         f'  File "{frame.get("filename")}", line {frame.get("lineno")}, in {frame.get("name")}'

@@ -15,12 +15,12 @@ _REINSTALL = (
 
 def airflow_findings() -> Iterator[Finding]:
     """Ask Airflow what it found of this package, and read the options that hurt."""
-    yield _provider()
-    yield _plugin()
-    yield from _options()
+    yield _check_provider()
+    yield _check_plugin()
+    yield from _check_options()
 
 
-def _provider() -> Finding:
+def _check_provider() -> Finding:
     from airflow.providers_manager import ProvidersManager
 
     manager = ProvidersManager()  # type: ignore[no-untyped-call]
@@ -32,7 +32,7 @@ def _provider() -> Finding:
     )
 
 
-def _plugin() -> Finding:
+def _check_plugin() -> Finding:
     """Without the plugin's listener no DAG run is closed and drawn in MLflow."""
     from airflow import plugins_manager
 
@@ -44,7 +44,7 @@ def _plugin() -> Finding:
     return failed("plugin", f"not loaded{f': {ours[0]}' if ours else ''}", _REINSTALL)
 
 
-def _options() -> Iterator[Finding]:
+def _check_options() -> Iterator[Finding]:
     if conf.getboolean("core", "execute_tasks_new_python_interpreter", fallback=False):
         yield warning(
             "[core] execute_tasks_new_python_interpreter",
@@ -55,17 +55,17 @@ def _options() -> Iterator[Finding]:
         yield warning("[core] unit_test_mode", "True: parts of Airflow behave as in its own tests", "Leave it out.")
     hostname = conf.get("core", "hostname_callable", fallback="")
     if hostname == "airflow.utils.net.getfqdn":
-        yield from _slow_name()
+        yield from _check_hostname()
     executor = conf.get("core", "executor", fallback="")
     database = conf.get("database", "sql_alchemy_conn", fallback="")
-    told = f"{executor} on {database.partition(':')[0]}"
+    detail = f"{executor} on {database.partition(':')[0]}"
     if database.startswith("sqlite") and "Celery" not in executor and "Kubernetes" not in executor:
-        yield ok("executor", f"{told}: for one machine and few tasks at a time")
+        yield ok("executor", f"{detail}: for one machine and few tasks at a time")
     else:
-        yield ok("executor", told)
+        yield ok("executor", detail)
 
 
-def _slow_name() -> Iterator[Finding]:
+def _check_hostname() -> Iterator[Finding]:
     import time
 
     from airflow.utils.net import getfqdn

@@ -7,11 +7,11 @@ from typing import Any
 from airflow.utils.cli import suppress_logs_and_warning
 
 import airflow_zen
-from airflow_zen.artifacts.difference import STATISTICS, Difference, DifferingRows
-from airflow_zen.cli.progress import progress
-from airflow_zen.cli.table import show as show_rows
+from airflow_zen.artifacts.difference import COLUMN_STATISTICS, ArtifactDiff, RowDiff
+from airflow_zen.cli.progress import show_progress
+from airflow_zen.cli.table import print_rows
 from airflow_zen.client import NamedArtifact, artifact
-from airflow_zen.lineage.quantities import bytes_text, count_text, seconds_text
+from airflow_zen.lineage.quantities import format_bytes, format_count, format_seconds
 
 _DAY = 86_400
 
@@ -19,58 +19,60 @@ _DAY = 86_400
 @suppress_logs_and_warning
 def list_names(args: Any) -> None:
     """Print the newest version of each name, or the versions that have a tag."""
-    with progress("Reading names", args.output):
+    with show_progress("Reading names", args.output):
         found = airflow_zen.artifacts(args.prefix, args.tag, args.stack)
     if not found:
         where = (
             f"has the tag {args.tag!r}" if args.tag else f"is named {args.prefix!r}…" if args.prefix else "has a name"
         )
         raise SystemExit(f"No artifact here {where}.")
-    show_rows([_row(each, args.output) for each in found], args.output)
+    print_rows([_version_row(each, args.output) for each in found], args.output)
 
 
 @suppress_logs_and_warning
-def show(args: Any) -> None:
+def show_artifact(args: Any) -> None:
     """Print all that is known of one version; of a table, its columns too."""
     found = artifact(args.name, args.version, args.stack)
-    facts, columns = _facts(found), [dict(column) for column in found.summary.get("columns", ())]
+    facts, columns = _version_facts(found), [dict(column) for column in found.summary.get("columns", ())]
     if args.output in ("json", "yaml"):
-        show_rows([{**facts, "columns": columns}], args.output)
+        print_rows([{**facts, "columns": columns}], args.output)
         return
-    show_rows([{"fact": fact, "value": value} for fact, value in facts.items() if value], args.output)
+    print_rows([{"fact": fact, "value": value} for fact, value in facts.items() if value], args.output)
     if columns:
-        show_rows([{fact: column.get(fact) for fact in ("name", *STATISTICS)} for column in columns], args.output)
+        print_rows(
+            [{fact: column.get(fact) for fact in ("name", *COLUMN_STATISTICS)} for column in columns], args.output
+        )
 
 
 @suppress_logs_and_warning
-def versions(args: Any) -> None:
+def list_versions(args: Any) -> None:
     """Print the versions of a name, newest first, with the tags that they have now."""
     newest = artifact(args.name, stack=args.stack)
     tags: dict[str, list[str]] = {}
-    for mark in newest.stack.names.tagged(name=args.name):
+    for mark in newest.stack.names.list_tags(name=args.name):
         tags.setdefault(mark.version, []).append(mark.tag)
-    with progress("Reading versions", args.output):
+    with show_progress("Reading versions", args.output):
         found = newest.versions(args.limit)
     rows = [
-        _row(each, args.output) | {"made by": each.origin, "tags": ", ".join(tags.get(each.version, ()))}
+        _version_row(each, args.output) | {"made by": each.origin, "tags": ", ".join(tags.get(each.version, ()))}
         for each in found
     ]
-    show_rows([{name: value for name, value in row.items() if name != "name"} for row in rows], args.output)
+    print_rows([{name: value for name, value in row.items() if name != "name"} for row in rows], args.output)
 
 
 @suppress_logs_and_warning
 def diff(args: Any) -> None:
     """Print what is different in version B from version A."""
     before = artifact(args.name, args.before, args.stack)
-    with progress("Comparing", args.output):
+    with show_progress("Comparing", args.output):
         found = before.diff(args.after, args.rows)
     if args.output in ("table", "plain"):
-        print(_summed(found))
+        print(_diff_summary(found))
     if found.changes or args.output in ("json", "yaml"):
-        show_rows([_change(change, args.output) for change in found.changes], args.output)
+        print_rows([_change_row(change, args.output) for change in found.changes], args.output)
     if found.rows and args.output in ("table", "plain"):
         print(f"Rows that only one has, among the first {found.rows.compared}:")
-        show_rows(_rows(found.rows), args.output)
+        print_rows(_differing_rows(found.rows), args.output)
 
 
 @suppress_logs_and_warning
@@ -89,28 +91,28 @@ def untag(args: Any) -> None:
     print(f"{found.name} {found.version} is not tagged {args.tag!r}.")
 
 
-def _row(found: NamedArtifact, output: str) -> dict[str, Any]:
+def _version_row(found: NamedArtifact, output: str) -> dict[str, Any]:
     ref, plain = found.ref, output in ("json", "yaml")
     return {
         "name": found.name,
         "version": found.version,
         "shape": ref.shape or ref.type,
-        "size": ref.size if plain else bytes_text(ref.size),
+        "size": ref.size if plain else format_bytes(ref.size),
         **({"created": found.created} if plain else {"age": _age(found)}),
         "digest": ref.digest if plain else ref.digest[:12],
     }
 
 
-def _facts(found: NamedArtifact) -> dict[str, Any]:
+def _version_facts(found: NamedArtifact) -> dict[str, Any]:
     ref, manifest = found.ref, found.manifest
-    marks = found.stack.names.tagged(name=found.name)
+    marks = found.stack.names.list_tags(name=found.name)
     return {
         "name": found.name,
         "version": found.version,
         "digest": ref.digest,
         "type": ref.type,
         "shape": ref.shape,
-        "size": bytes_text(ref.size),
+        "size": format_bytes(ref.size),
         "files": ", ".join(file.path for file in manifest.files),
         "encoding": ref.encoding,
         "made by": found.origin,
@@ -123,29 +125,29 @@ def _facts(found: NamedArtifact) -> dict[str, Any]:
 
 def _age(found: NamedArtifact) -> str:
     age = max(found.stack.clock() - found.created, 0)
-    return seconds_text(age) if age < 3 * _DAY else f"{age / _DAY:.0f} days"
+    return format_seconds(age) if age < 3 * _DAY else f"{age / _DAY:.0f} days"
 
 
-def _summed(found: Difference) -> str:
+def _diff_summary(found: ArtifactDiff) -> str:
     if found.same:
         return "The same content."
-    told = count_text(len(found.changes), "difference")
+    summary = format_count(len(found.changes), "difference")
     columns = {change.column for change in found.changes if change.column}
-    return f"{told}, in {count_text(len(columns), 'column')}." if columns else f"{told}."
+    return f"{summary}, in {format_count(len(columns), 'column')}." if columns else f"{summary}."
 
 
-def _change(change: Any, output: str) -> dict[str, Any]:
+def _change_row(change: Any, output: str) -> dict[str, Any]:
     shown = {"column": change.column, "fact": change.fact, "before": change.before, "after": change.after}
     if output in ("json", "yaml"):
         return shown
     if change.fact == "size":
-        shown |= {side: bytes_text(shown[side]) for side in ("before", "after")}
+        shown |= {side: format_bytes(shown[side]) for side in ("before", "after")}
     if change.fact == "mean":
         shown |= {side: f"{shown[side]:.6g}" for side in ("before", "after") if isinstance(shown[side], float)}
     return {name: "-" if value is None else value for name, value in shown.items()}
 
 
-def _rows(found: DifferingRows) -> list[dict[str, Any]]:
+def _differing_rows(found: RowDiff) -> list[dict[str, Any]]:
     """Give the rows with all columns that any of them has."""
     sides = [("before", row) for row in found.before] + [("after", row) for row in found.after]
     columns = dict.fromkeys(name for _, row in sides for name in row)

@@ -13,15 +13,15 @@ from airflow_zen.cli.stack_state import StackError
 _FILE = Path("docker/compose.yaml")
 
 
-def compose_file(asked: str | None, start: Path) -> Path:
+def compose_file(given_path: str | None, start: Path) -> Path:
     """Find the compose file: the one asked for, else that of the checkout around `start`, else that of this package.
 
     Raises `StackError` where there is none.
     """
-    if asked:
-        if not Path(asked).is_file():
-            raise StackError(f"The compose file {asked!r} is not there.")
-        return Path(asked).resolve()
+    if given_path:
+        if not Path(given_path).is_file():
+            raise StackError(f"The compose file {given_path!r} is not there.")
+        return Path(given_path).resolve()
     package = Path(airflow_zen.__file__).resolve().parent
     for folder in (*start.resolve().joinpath("x").parents, package.parent):
         if (folder / _FILE).is_file() and (folder / "docker" / "secrets.sh").is_file():
@@ -32,15 +32,15 @@ def compose_file(asked: str | None, start: Path) -> Path:
     )
 
 
-def compose(file: Path, *arguments: str) -> None:
+def run_compose(file: Path, *arguments: str) -> None:
     """Run `docker compose` on a file; raises `StackError` where there is no Docker, or where it fails."""
-    command = [docker(), "compose", "--file", str(file), *arguments]
+    command = [docker_program(), "compose", "--file", str(file), *arguments]
     done = subprocess.run(command, check=False)
     if done.returncode:
         raise StackError(f"{' '.join(['docker', *command[1:]])} ended with {done.returncode}.")
 
 
-def docker() -> str:
+def docker_program() -> str:
     """Find Docker's program; raises `StackError` where there is none, or none that knows compose."""
     found = shutil.which("docker")
     missing = "no `docker` program on the PATH" if found is None else ""

@@ -12,12 +12,12 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-_SECONDS = 5.0
+_PROBE_TIMEOUT = 5.0
 _BLOB_ENDPOINT = re.compile(r"(?:^|;)\s*BlobEndpoint\s*=\s*([^;]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Answer:
+class ProbeResult:
     """That it answered: after how many seconds, and when it thought that was, in seconds since the epoch."""
 
     seconds: float
@@ -31,16 +31,16 @@ class Endpoint:
     url: str
     source: str
 
-    def ask(self) -> Answer:
+    def probe(self) -> ProbeResult:
         """Send one request without credentials; any answer will do. Raises `OSError` where there is none."""
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=_SECONDS)
+        connection = kind(parts.hostname or "", parts.port, timeout=_PROBE_TIMEOUT)
         begun = time.perf_counter()
         try:
             connection.request("HEAD", "/")
             response = connection.getresponse()
-            return Answer(time.perf_counter() - begun, _seconds(response.getheader("Date")))
+            return ProbeResult(time.perf_counter() - begun, _parse_http_date(response.getheader("Date")))
         except http.client.HTTPException as error:
             raise ConnectionError(f"no HTTP server answers there ({error!r})") from error
         finally:
@@ -53,28 +53,28 @@ def endpoint_of(root: str, options: Mapping[str, Any]) -> Endpoint | None:
     if "://" not in root or any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy")):
         return None
     if scheme in {"s3", "s3a"}:
-        return _s3(options)
+        return _s3_endpoint(options)
     if scheme in {"gs", "gcs"}:
-        asked = options.get("endpoint_url")
-        return Endpoint(str(asked or "https://storage.googleapis.com"), "the connection's extra")
-    return _azure(options) if scheme in {"az", "abfs", "abfss"} else None
+        configured = options.get("endpoint_url")
+        return Endpoint(str(configured or "https://storage.googleapis.com"), "the connection's extra")
+    return _azure_endpoint(options) if scheme in {"az", "abfs", "abfss"} else None
 
 
-def _azure(options: Mapping[str, Any]) -> Endpoint | None:
-    told = _BLOB_ENDPOINT.search(str(options.get("connection_string", "")))
-    if told:
-        return Endpoint(told[1], "the connection's host or connection string")
+def _azure_endpoint(options: Mapping[str, Any]) -> Endpoint | None:
+    match = _BLOB_ENDPOINT.search(str(options.get("connection_string", "")))
+    if match:
+        return Endpoint(match[1], "the connection's host or connection string")
     if options.get("account_host"):
         return Endpoint(f"https://{options['account_host']}", "the connection's host")
     account = options.get("account_name") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
     return Endpoint(f"https://{account}.blob.core.windows.net", "the connection's login") if account else None
 
 
-def _s3(options: Mapping[str, Any]) -> Endpoint:
+def _s3_endpoint(options: Mapping[str, Any]) -> Endpoint:
     client = options.get("client_kwargs") or {}
-    asked = options.get("endpoint_url") or client.get("endpoint_url")
-    if asked:
-        return Endpoint(str(asked), "the connection's extra")
+    configured = options.get("endpoint_url") or client.get("endpoint_url")
+    if configured:
+        return Endpoint(str(configured), "the connection's extra")
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
         if os.environ.get(name):
             return Endpoint(os.environ[name], name)
@@ -82,7 +82,7 @@ def _s3(options: Mapping[str, Any]) -> Endpoint:
     return Endpoint(f"https://s3.{region or 'us-east-1'}.amazonaws.com", "the connection's extra, or AWS_REGION")
 
 
-def _seconds(date: str | None) -> float | None:
+def _parse_http_date(date: str | None) -> float | None:
     try:
         return parsedate_to_datetime(date or "").timestamp()
     except ValueError:

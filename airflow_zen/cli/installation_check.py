@@ -11,24 +11,24 @@ from pathlib import Path
 
 from airflow_zen.cli.findings import Finding, failed, ok, warning
 
-_OURS = "airflow-provider-zen"
+_DISTRIBUTION = "airflow-provider-zen"
 
 
 def installation_findings() -> Iterator[Finding]:
     """Hold what is installed against what this package says it needs."""
     yield ok("python", platform.python_version())
     try:
-        yield ok(_OURS, version(_OURS))
-        wanted = requires(_OURS) or []
+        yield ok(_DISTRIBUTION, version(_DISTRIBUTION))
+        requirements = requires(_DISTRIBUTION) or []
     except PackageNotFoundError:
-        yield failed(_OURS, "is not installed: Airflow does not find it", "pip install airflow-provider-zen")
+        yield failed(_DISTRIBUTION, "is not installed: Airflow does not find it", "pip install airflow-provider-zen")
         return
-    for text in wanted:
-        yield from _required(text)
-    yield _compiled()
+    for text in requirements:
+        yield from _check_requirement(text)
+    yield _check_bytecode()
 
 
-def _required(text: str) -> Iterator[Finding]:
+def _check_requirement(text: str) -> Iterator[Finding]:
     from packaging.requirements import Requirement
 
     requirement = Requirement(text)
@@ -46,16 +46,16 @@ def _required(text: str) -> Iterator[Finding]:
         yield failed(check, f"{found}, and {requirement.specifier} is needed", f"pip install '{requirement}'")
 
 
-def _compiled() -> Finding:
+def _check_bytecode() -> Finding:
     """Tell whether a new process finds bytecode: an Airflow process reads thousands of modules."""
     import airflow.models.dag as airflow_module
 
     bytecode = Path(importlib.util.cache_from_source(str(airflow_module.__file__)))
     if bytecode.exists():
         return ok("bytecode", "Airflow's modules are compiled")
-    why = "PYTHONDONTWRITEBYTECODE is set, and " if sys.dont_write_bytecode else ""
+    cause = "PYTHONDONTWRITEBYTECODE is set, and " if sys.dont_write_bytecode else ""
     return warning(
         "bytecode",
-        f"{why}Airflow's modules are not compiled: every process compiles them anew, and starts 5 times slower",
+        f"{cause}Airflow's modules are not compiled: every process compiles them anew, and starts 5 times slower",
         f"python -m compileall -q {Path(sys.prefix) / 'lib'}",
     )

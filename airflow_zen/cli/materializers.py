@@ -9,60 +9,63 @@ from typing import Any
 
 from airflow.utils.cli import suppress_logs_and_warning
 
-from airflow_zen.cli.table import show as show_rows
+from airflow_zen.cli.table import print_rows
 from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.entries import imported
+from airflow_zen.materializers.entries import load_entry
 from airflow_zen.materializers.registry import MaterializerRegistry, default_registry
-from airflow_zen.materializers.versions import installed
+from airflow_zen.materializers.versions import installed_version
 from airflow_zen.settings import Settings
 
-_TYPES = 4
-_LONG = 32
+_MAX_TYPES = 4
+_MAX_NAME_LENGTH = 32
 
 
 @suppress_logs_and_warning
-def show(args: Any) -> None:
+def list_materializers(args: Any) -> None:
     """Print who saves what: types, encoding, libraries and whether they are here, the extra that brings them."""
     registry = default_registry(allow_pickle=Settings.read(args.stack).allow_pickle)
     owners = packages_distributions()
-    show_rows([_row(cls, registry, owners, args.output) for cls in _classes(registry)], args.output)
+    print_rows([_row(cls, registry, owners, args.output) for cls in _all_materializers(registry)], args.output)
 
 
-def _classes(registry: MaterializerRegistry) -> Iterator[type[Materializer]]:
+def _all_materializers(registry: MaterializerRegistry) -> Iterator[type[Materializer]]:
     """Give each materializer once: ours, those of decorators, those of other distributions."""
     known = dict.fromkeys(registry.encodings.values())
-    found = (imported(entry) if isinstance(entry, str) else entry for entry in known)
-    yield from dict.fromkeys([*found, *registry.offered()])
+    found = (load_entry(entry) if isinstance(entry, str) else entry for entry in known)
+    yield from dict.fromkeys([*found, *registry.from_entry_points()])
 
 
 def _row(cls: type[Materializer], registry: MaterializerRegistry, owners: Any, output: str) -> dict[str, Any]:
-    here = {name: version for name in cls.libraries if (version := installed(name))}
-    types = _types(cls, registry)
+    here = {name: version for name in cls.libraries if (version := installed_version(name))}
+    types = _type_names(cls, registry)
     return {
         "encoding": cls.encoding,
-        "saves": types if output in ("json", "yaml") else _shortened(types),
+        "saves": types if output in ("json", "yaml") else _truncate_names(types),
         "also reads": ", ".join(cls.reads),
         "libraries": ", ".join(f"{name} {version}" for name, version in here.items()),
-        "installed": "yes" if _importable(types, cls.encoding) else "no",
+        "installed": "yes" if _is_importable(types, cls.encoding) else "no",
         "extra": cls.extra,
         "offered by": ", ".join(owners.get(cls.__module__.partition(".")[0], [cls.__module__])),
     }
 
 
-def _types(cls: type[Materializer], registry: MaterializerRegistry) -> list[str]:
+def _type_names(cls: type[Materializer], registry: MaterializerRegistry) -> list[str]:
     entry = f"{cls.__module__}:{cls.__qualname__}"
     named = [name for name, held in registry.types.items() if held in (entry, cls)]
     return named or [*cls.type_names()]
 
 
-def _importable(types: list[str], encoding: str) -> bool:
+def _is_importable(types: list[str], encoding: str) -> bool:
     """Tell whether the library of its types can be imported, or that of its encoding where it has none of its own."""
     module = (types[0] if types else encoding).partition(".")[0].partition("@")[0]
     return module in ("builtins", "python") or find_spec(module) is not None
 
 
-def _shortened(types: list[str]) -> str:
+def _truncate_names(types: list[str]) -> str:
     """Leave out the middle of long names; module and class are what a reader looks for."""
-    short = [name if len(name) <= _LONG else f"{name.partition('.')[0]}…{name.rpartition('.')[2]}" for name in types]
+    short = [
+        name if len(name) <= _MAX_NAME_LENGTH else f"{name.partition('.')[0]}…{name.rpartition('.')[2]}"
+        for name in types
+    ]
     short = [name.removeprefix("builtins.") for name in short]
-    return ", ".join(short[:_TYPES]) + (f" and {len(short) - _TYPES} more" if len(short) > _TYPES else "")
+    return ", ".join(short[:_MAX_TYPES]) + (f" and {len(short) - _MAX_TYPES} more" if len(short) > _MAX_TYPES else "")

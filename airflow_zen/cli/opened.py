@@ -8,6 +8,6 @@ from airflow_zen.settings import Settings, open_stack
 from airflow_zen.stack import Stack
 
 
-def stack_of(args: Any) -> Stack:
+def open_stack_for(args: Any) -> Stack:
     """Open the stack that `--stack` names, or else the active one."""
     return open_stack(Settings.read(args.stack))

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 
-class Ports:
+class PortReservation:
     """Reserve ports from when they are chosen until their servers listen, which is when the block ends."""
 
     def __init__(self) -> None:
@@ -24,14 +24,14 @@ class Ports:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._locks.close()
 
-    def free(self, wanted: int) -> int:
+    def reserve(self, preferred: int) -> int:
         """Name a port that nobody listens on or has reserved; `wanted` where it is one."""
-        port = free_port(wanted)
-        while not self._reserve(port):
+        port = free_port(preferred)
+        while not self._lock_port(port):
             port = free_port()
         return port
 
-    def _reserve(self, port: int) -> bool:
+    def _lock_port(self, port: int) -> bool:
         path = Path(tempfile.gettempdir(), f"airflow-zen-{os.getuid()}-port-{port}.lock")
         lock = self._locks.enter_context(path.open("w"))
         try:
@@ -41,12 +41,12 @@ class Ports:
         return True
 
 
-def free_port(wanted: int = 0) -> int:
+def free_port(preferred: int = 0) -> int:
     """Name a loopback port that nobody listens on; `wanted` where it is free."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind(("127.0.0.1", wanted))
+            listener.bind(("127.0.0.1", preferred))
         except OSError:
             listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-MARK = "AIRFLOW_ZEN_STACK"
+MARK_VARIABLE = "AIRFLOW_ZEN_STACK"
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Process:
     started: float
     log: str
 
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Tell whether this very process still runs, and not another that got its pid."""
-        return _running(self.pid, self.started)
+        return _is_running(self.pid, self.started)
 
 
-def start(name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
+def start_process(name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
     """Start `command` in a session of its own, with no terminal; its output is appended to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -47,7 +47,7 @@ def start(name: str, command: Sequence[str], environment: Mapping[str, str], log
     return Process(name, child.pid, psutil.Process(child.pid).create_time(), str(log))
 
 
-def stop(
+def stop_processes(
     processes: Iterable[Process], mark: str, keep: Iterable[Process] = (), grace: float = 6
 ) -> list[psutil.Process]:
     """Stop these processes and everything they started; gives what could not be stopped.
@@ -56,31 +56,35 @@ def stop(
     keep: processes with the same mark that stay, and everything they started. grace: seconds between being asked and
     being forced.
     """
-    mains = _known(processes)
-    kept = _known(keep)
-    family = _family(mains, mark, kept)
-    _signal(mains, signal.SIGTERM)
-    _wait(mains, grace)
+    mains = _running_processes(processes)
+    kept = _running_processes(keep)
+    family = _processes_to_stop(mains, mark, kept)
+    _send_signal(mains, signal.SIGTERM)
+    _wait_for_exit(mains, grace)
     # What the parents did not take with them: a task that runs, a child that lost its parent.
-    family |= _family([], mark, kept)
-    _signal(family, signal.SIGTERM)
-    _signal(_wait(family, 2), signal.SIGKILL)
-    return _wait(family | _family([], mark, kept), 5)
+    family |= _processes_to_stop([], mark, kept)
+    _send_signal(family, signal.SIGTERM)
+    _send_signal(_wait_for_exit(family, 2), signal.SIGKILL)
+    return _wait_for_exit(family | _processes_to_stop([], mark, kept), 5)
 
 
-def marked(mark: str) -> list[psutil.Process]:
+def find_marked_processes(mark: str) -> list[psutil.Process]:
     """Find every process, of this user, that inherited the mark."""
-    return [process for process in psutil.process_iter() if _environment(process).get(MARK) == mark and _alive(process)]
+    return [
+        process
+        for process in psutil.process_iter()
+        if _environment(process).get(MARK_VARIABLE) == mark and _is_alive(process)
+    ]
 
 
-def _known(processes: Iterable[Process]) -> list[psutil.Process]:
-    return [psutil.Process(process.pid) for process in processes if process.running()]
+def _running_processes(processes: Iterable[Process]) -> list[psutil.Process]:
+    return [psutil.Process(process.pid) for process in processes if process.is_running()]
 
 
-def _family(mains: Iterable[psutil.Process], mark: str, kept: list[psutil.Process]) -> set[psutil.Process]:
+def _processes_to_stop(mains: Iterable[psutil.Process], mark: str, kept: list[psutil.Process]) -> set[psutil.Process]:
     # A command that is given the stack's own environment has the mark too, and so has the shell that it was typed into.
     ours = {psutil.Process(), *psutil.Process().parents()}
-    return {*mains, *_descendants(mains), *(set(marked(mark)) - ours)} - {*kept, *_descendants(kept)}
+    return {*mains, *_descendants(mains), *(set(find_marked_processes(mark)) - ours)} - {*kept, *_descendants(kept)}
 
 
 def _descendants(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
@@ -97,26 +101,26 @@ def _environment(process: psutil.Process) -> Mapping[str, str]:
     return {}
 
 
-def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+def _send_signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
     for process in processes:
         with suppress(psutil.Error):
             process.send_signal(number)
 
 
-def _wait(processes: Iterable[psutil.Process], timeout: float) -> list[psutil.Process]:
+def _wait_for_exit(processes: Iterable[psutil.Process], timeout: float) -> list[psutil.Process]:
     # Not psutil.wait_procs: it waits for zombies too, and where no init process reaps them they stay.
     deadline = time.monotonic() + timeout
-    left = _reaped(processes)
+    left = _reap_exited(processes)
     while left and time.monotonic() < deadline:
         time.sleep(0.05)
-        left = _reaped(left)
+        left = _reap_exited(left)
     return left
 
 
-def _reaped(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+def _reap_exited(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     left = []
     for process in processes:
-        if _alive(process):
+        if _is_alive(process):
             left.append(process)
         else:
             with suppress(psutil.Error):
@@ -124,14 +128,14 @@ def _reaped(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     return left
 
 
-def _alive(process: psutil.Process) -> bool:
+def _is_alive(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 
-def _running(pid: int, started: float) -> bool:
+def _is_running(pid: int, started: float) -> bool:
     with suppress(psutil.Error):
         process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 2 and _alive(process)
+        return abs(process.create_time() - started) < 2 and _is_alive(process)
     return False

@@ -12,34 +12,40 @@ from rich.progress import Progress as Display
 from rich.table import Column
 from rich.text import Text
 
-from airflow_zen.lineage.quantities import bytes_text
-from airflow_zen.progress import Progress, Tell, unheard
+from airflow_zen.lineage.quantities import format_bytes
+from airflow_zen.progress import Progress, ProgressCallback, ignore_progress
 
-_FOR_PROGRAMS = ("json", "yaml", "plain")
+_MACHINE_FORMATS = ("json", "yaml", "plain")
 
 
 @contextmanager
-def progress(stage: str, output: str = "table") -> Iterator[Tell]:
+def show_progress(stage: str, output: str = "table") -> Iterator[ProgressCallback]:
     """Show `stage`, and then what the function that it gives is told, in a line on stderr until the block ends.
 
     Nothing is shown where stderr is no terminal, or where `output` is for a program to read.
     """
     console = Console(stderr=True)
-    if output in _FOR_PROGRAMS or not (sys.stderr.isatty() and console.is_terminal):
-        yield unheard
+    if output in _MACHINE_FORMATS or not (sys.stderr.isatty() and console.is_terminal):
+        yield ignore_progress
         return
     # A narrow terminal shows less of the note, and never a second line.
-    counts = _Count(Column(no_wrap=True, overflow="ellipsis"))
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), _Bar(bar_width=20), counts, _Left())
+    counts = _CountColumn(Column(no_wrap=True, overflow="ellipsis"))
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        _StageBar(bar_width=20),
+        counts,
+        _TimeLeftColumn(),
+    )
     # What a command prints meanwhile goes above the line, but never out of a pipe into the terminal.
     redirected = sys.stdout.isatty()
     with Display(*columns, console=console, transient=True, redirect_stdout=redirected) as display:
-        line = _Line(display)
+        line = _StageLine(display)
         line(Progress(stage))
         yield line
 
 
-class _Line:
+class _StageLine:
     """Show the stage that was told of last."""
 
     def __init__(self, display: Display) -> None:
@@ -47,38 +53,38 @@ class _Line:
         self._stage: tuple[str, int | None] | None = None
         self._task: TaskID | None = None
 
-    def __call__(self, told: Progress) -> None:
-        stage = (told.stage, told.total)
+    def __call__(self, event: Progress) -> None:
+        stage = (event.stage, event.total)
         if self._task is not None and stage == self._stage:
-            self._display.update(self._task, completed=told.done, total=told.total, told=told)
+            self._display.update(self._task, completed=event.done, total=event.total, event=event)
             return
         if self._task is not None:
             # What a stage came to is seen even of one that was over in no time.
             self._display.refresh()
             self._display.remove_task(self._task)
         self._stage = stage
-        self._task = self._display.add_task(told.stage, completed=told.done, total=told.total, told=told)
+        self._task = self._display.add_task(event.stage, completed=event.done, total=event.total, event=event)
 
 
-class _Bar(BarColumn):
+class _StageBar(BarColumn):
     """Show a bar where there is an end to it."""
 
     def render(self, task: Task) -> Text:  # type: ignore[override]
         return Text() if task.total is None else super().render(task)  # type: ignore[return-value]
 
 
-class _Count(ProgressColumn):
+class _CountColumn(ProgressColumn):
     """Show what is done, of how much, and the note."""
 
     def render(self, task: Task) -> Text:
-        told: Progress = task.fields["told"]
-        text: Callable[[int], str] = bytes_text if told.in_bytes else "{:,}".format
-        counts = text(told.done) if told.done or told.total is not None else ""
-        whole = "" if told.total is None else f" of {text(told.total)}"
-        return Text("  ".join(filter(None, (f"{counts}{whole}", told.note))))
+        event: Progress = task.fields["event"]
+        text: Callable[[int], str] = format_bytes if event.in_bytes else "{:,}".format
+        counts = text(event.done) if event.done or event.total is not None else ""
+        whole = "" if event.total is None else f" of {text(event.total)}"
+        return Text("  ".join(filter(None, (f"{counts}{whole}", event.note))))
 
 
-class _Left(TimeRemainingColumn):
+class _TimeLeftColumn(TimeRemainingColumn):
     """Show the time that is left where it can be known."""
 
     def render(self, task: Task) -> Text:

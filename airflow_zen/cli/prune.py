@@ -7,18 +7,18 @@ from typing import Any
 
 from airflow.utils.cli import suppress_logs_and_warning
 
-from airflow_zen.cli.opened import stack_of
-from airflow_zen.cli.progress import progress
-from airflow_zen.lineage.quantities import bytes_text
+from airflow_zen.cli.opened import open_stack_for
+from airflow_zen.cli.progress import show_progress
+from airflow_zen.lineage.quantities import format_bytes
 from airflow_zen.lineage.recorder import NullRecorder
-from airflow_zen.plugin.unfinished import unfinished_runs
-from airflow_zen.pruning.prune import prune as prune_stack
+from airflow_zen.plugin.unfinished import active_dag_runs
+from airflow_zen.pruning.prune import prune_stack
 from airflow_zen.pruning.report import PruneReport
-from airflow_zen.pruning.retention import Retention, duration
+from airflow_zen.pruning.retention import Retention, parse_duration
 
 
 @suppress_logs_and_warning
-def prune(args: Any) -> None:
+def prune_artifacts(args: Any) -> None:
     """Delete what nobody refers to, or say with --dry-run what would be; print who holds the rest."""
     from airflow.cli.simple_table import AirflowConsole
 
@@ -28,36 +28,36 @@ def prune(args: Any) -> None:
             "cache entries and versions as well."
         )
     retention = Retention(
-        older_than=duration(args.older_than) if args.older_than else None,
+        older_than=parse_duration(args.older_than) if args.older_than else None,
         keep_last=args.keep_last,
-        grace=duration(args.grace),
+        grace=parse_duration(args.grace),
         expire_mlflow_runs=args.expire_mlflow_runs,
     )
-    stack = stack_of(args)
+    stack = open_stack_for(args)
     stack = replace(stack, lineage=NullRecorder()) if args.without_mlflow else stack
-    with progress("Looking who holds what", args.output) as tell:
-        report = prune_stack(stack, retention, unfinished_runs(), dry_run=args.dry_run, tell=tell)
+    with show_progress("Looking who holds what", args.output) as on_progress:
+        report = prune_stack(stack, retention, active_dag_runs(), dry_run=args.dry_run, on_progress=on_progress)
     if args.output == "table":
         print(report)
-    AirflowConsole().print_as(data=_rows(report, args.output), output=args.output)
+    AirflowConsole().print_as(data=_report_rows(report, args.output), output=args.output)
 
 
-def _rows(report: PruneReport, output: str) -> list[dict[str, Any]]:
-    as_text = bytes_text if output in ("table", "plain") else int
+def _report_rows(report: PruneReport, output: str) -> list[dict[str, Any]]:
+    format_size = format_bytes if output in ("table", "plain") else int
     rows = [
         {
-            "held by": each.holder.kind,
-            "name": each.holder.name,
-            "artifacts": each.all.artifacts,
-            "bytes": as_text(each.all.size),
-            "held by it alone": as_text(each.alone.size),
+            "held by": each.referrer.kind,
+            "name": each.referrer.name,
+            "artifacts": each.total.artifacts,
+            "bytes": format_size(each.total.size),
+            "held by it alone": format_size(each.exclusive.size),
         }
-        for each in report.held
+        for each in report.usage_by_referrer
     ]
     if output in ("table", "plain"):
         return rows
     sums = {name: getattr(report, name) for name in ("kept", "condemned", "deleted", "leftovers")}
     return [
-        *({"what": name, "artifacts": tally.artifacts, "bytes": tally.size} for name, tally in sums.items()),
+        *({"what": name, "artifacts": count.artifacts, "bytes": count.size} for name, count in sums.items()),
         *({"what": "held", **row} for row in rows),
     ]

@@ -9,46 +9,48 @@ from typing import Any
 
 from airflow.utils.cli import suppress_logs_and_warning
 
-from airflow_zen.cli.opened import stack_of
-from airflow_zen.lineage.totals import RunTotals, TotalsOfRuns, line, summed
+from airflow_zen.cli.opened import open_stack_for
+from airflow_zen.lineage.totals import RunTotals, RunTotalsReader, savings_summary, sum_totals
 
-_GROUPS: dict[str, Callable[[RunTotals], tuple[str, ...]]] = {
+_GROUP_KEYS: dict[str, Callable[[RunTotals], tuple[str, ...]]] = {
     "run": lambda totals: (totals.dag_id, totals.run_id),
     "dag": lambda totals: (totals.dag_id,),
-    "week": lambda totals: (totals.dag_id, _week(totals.ended)),
+    "week": lambda totals: (totals.dag_id, _iso_week(totals.ended)),
 }
 _HEADINGS = {"run": ("dag", "run"), "dag": ("dag",), "week": ("dag", "week")}
 
 
 @suppress_logs_and_warning
-def stats(args: Any) -> None:
+def show_savings(args: Any) -> None:
     """Print what reuse saved: by DAG, week or DAG run, and one line for all of them together."""
     from airflow.cli.simple_table import AirflowConsole
 
-    totals = TotalsOfRuns(stack_of(args).store.transport)
+    totals = RunTotalsReader(open_stack_for(args).store.transport)
     if args.backfill is None:
-        found = list(totals.of(args.dag_id))
+        found = list(totals.read(args.dag_id))
     else:
-        from airflow_zen.plugin.backfills import runs_of_backfill
+        from airflow_zen.plugin.backfills import backfill_run_states
 
-        runs = runs_of_backfill(args.backfill)
-        of_names = totals.of(args.dag_id, {run_id for _, run_id in runs})
+        runs = backfill_run_states(args.backfill)
+        of_names = totals.read(args.dag_id, {run_id for _, run_id in runs})
         found = [each for each in of_names if (each.dag_id, each.run_id) in runs]
     if not found:
         raise SystemExit("No step run is recorded here.")
-    AirflowConsole().print_as(data=_rows(found, args.by), output=args.output)
+    AirflowConsole().print_as(data=_group_rows(found, args.by), output=args.output)
     if args.output == "table":
-        print(line(found, "partitions" if args.backfill is not None else "DAG runs"))
+        print(savings_summary(found, "partitions" if args.backfill is not None else "DAG runs"))
 
 
-def _rows(found: list[RunTotals], by: str) -> list[dict[str, Any]]:
+def _group_rows(found: list[RunTotals], by: str) -> list[dict[str, Any]]:
     groups: dict[tuple[str, ...], list[RunTotals]] = defaultdict(list)
     for totals in found:
-        groups[_GROUPS[by](totals)].append(totals)
-    return [_row(dict(zip(_HEADINGS[by], names, strict=True)), summed(groups[names])) for names in sorted(groups)]
+        groups[_GROUP_KEYS[by](totals)].append(totals)
+    return [
+        _totals_row(dict(zip(_HEADINGS[by], names, strict=True)), sum_totals(groups[names])) for names in sorted(groups)
+    ]
 
 
-def _row(names: dict[str, str], totals: RunTotals) -> dict[str, Any]:
+def _totals_row(names: dict[str, str], totals: RunTotals) -> dict[str, Any]:
     return {
         **names,
         "runs": totals.runs,
@@ -61,7 +63,7 @@ def _row(names: dict[str, str], totals: RunTotals) -> dict[str, Any]:
     }
 
 
-def _week(ended: float) -> str:
+def _iso_week(ended: float) -> str:
     """Name the ISO week of a moment: `2026-W05`."""
     year, week, _ = datetime.fromtimestamp(ended, UTC).isocalendar()
     return f"{year}-W{week:02}"

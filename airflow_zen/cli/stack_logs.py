@@ -6,16 +6,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from airflow_zen.cli.local_stack import status
+from airflow_zen.cli.local_stack import read_local_stack
 from airflow_zen.cli.stack_state import StackError
 
-_PAUSE = 0.3
-_READ = 64 * 1024
+_POLL_SECONDS = 0.3
+_READ_SIZE = 64 * 1024
 
 
 def log_files(directory: Path, part: str | None) -> dict[str, Path]:
     """Give the log of a part, or of all; raises `StackError` naming the parts that have one."""
-    stack = status(directory)
+    stack = read_local_stack(directory)
     found = {file.stem: file for file in sorted((directory / "logs").glob("*.log"))}
     if stack is None or not found:
         raise StackError(f"Nothing was ever started in {directory}.")
@@ -24,7 +24,7 @@ def log_files(directory: Path, part: str | None) -> dict[str, Path]:
     return found if part is None else {part: found[part]}
 
 
-def tail(files: dict[str, Path], lines: int) -> Iterator[str]:
+def tail_logs(files: dict[str, Path], lines: int) -> Iterator[str]:
     """Give the last lines of each log, under its name where there are several."""
     for name, file in files.items():
         if len(files) > 1:
@@ -33,21 +33,21 @@ def tail(files: dict[str, Path], lines: int) -> Iterator[str]:
         yield from text[-lines:] if lines else ()
 
 
-def follow(files: dict[str, Path]) -> Iterator[str]:
+def follow_logs(files: dict[str, Path]) -> Iterator[str]:
     """Give what is written from now on, for ever; each line with its part's name where there are several."""
-    at = {name: file.stat().st_size for name, file in files.items()}
-    rest = dict.fromkeys(files, b"")
+    offsets = {name: file.stat().st_size for name, file in files.items()}
+    partial_lines = dict.fromkeys(files, b"")
     while True:
-        told = False
+        any_output = False
         for name, file in files.items():
             with file.open("rb") as log:
-                log.seek(at[name])
-                new = log.read(_READ)
-            at[name] += len(new)
-            *whole, rest[name] = (rest[name] + new).split(b"\n")
+                log.seek(offsets[name])
+                new = log.read(_READ_SIZE)
+            offsets[name] += len(new)
+            *whole, partial_lines[name] = (partial_lines[name] + new).split(b"\n")
             for line in whole:
-                told = True
+                any_output = True
                 text = line.decode(errors="replace")
                 yield f"{name}: {text}" if len(files) > 1 else text
-        if not told:
-            time.sleep(_PAUSE)
+        if not any_output:
+            time.sleep(_POLL_SECONDS)

@@ -65,30 +65,30 @@ class LocalStack:
     settings: Mapping[str, str]
     processes: Mapping[str, Process]
 
-    def running(self) -> dict[str, Process]:
+    def running_processes(self) -> dict[str, Process]:
         """Give the processes that still run, by the name of their part."""
-        return {name: process for name, process in self.processes.items() if process.running()}
+        return {name: process for name, process in self.processes.items() if process.is_running()}
 
-    def died(self) -> list[str]:
+    def crashed_services(self) -> list[str]:
         """Name the parts that ended though nobody stopped them."""
-        return [name for name, process in self.processes.items() if not process.running()]
+        return [name for name, process in self.processes.items() if not process.is_running()]
 
 
 def read_state(directory: Path) -> LocalStack | None:
     """Give the stack of this directory; None where none was ever started."""
     try:
-        kept = json.loads(_file(directory).read_text())
+        document = json.loads(_state_file(directory).read_text())
     except FileNotFoundError:
         return None
-    read: dict[str, Any] = {name: Path(kept["layout"][name]) for name in ("directory", "dags")}
-    read |= {"s3_ports": tuple(kept["layout"].get("s3_ports", ()))}
-    processes = {name: Process(**process) for name, process in kept["processes"].items()}
-    return LocalStack(Layout(**kept["layout"] | read), kept["settings"], processes)
+    read: dict[str, Any] = {name: Path(document["layout"][name]) for name in ("directory", "dags")}
+    read |= {"s3_ports": tuple(document["layout"].get("s3_ports", ()))}
+    processes = {name: Process(**process) for name, process in document["processes"].items()}
+    return LocalStack(Layout(**document["layout"] | read), document["settings"], processes)
 
 
 def write_state(stack: LocalStack) -> None:
     """Keep the stack's state, readable by its owner only: settings may hold credentials."""
-    file = _file(stack.layout.directory)
+    file = _state_file(stack.layout.directory)
     new = file.with_suffix(".new")
     new.touch(mode=0o600)
     new.write_text(json.dumps(asdict(stack), indent=2, default=str))
@@ -96,7 +96,7 @@ def write_state(stack: LocalStack) -> None:
 
 
 @contextmanager
-def alone(directory: Path) -> Iterator[None]:
+def exclusive_lock(directory: Path) -> Iterator[None]:
     """Make the directory where it is missing, and let one command at a time change its stack."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (directory / "lock").open("w") as lock:
@@ -104,5 +104,5 @@ def alone(directory: Path) -> Iterator[None]:
         yield
 
 
-def _file(directory: Path) -> Path:
+def _state_file(directory: Path) -> Path:
     return directory / "stack.json"

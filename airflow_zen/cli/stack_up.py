@@ -8,16 +8,13 @@ from typing import Any
 
 from airflow.configuration import conf
 
-from airflow_zen.cli.compose import compose, compose_file, docker, log_arguments, make_secrets
-from airflow_zen.cli.local_parts import parts_of
-from airflow_zen.cli.local_stack import down as down_local
-from airflow_zen.cli.local_stack import show
-from airflow_zen.cli.local_stack import status as status_of
-from airflow_zen.cli.local_stack import up as up_local
-from airflow_zen.cli.progress import progress
-from airflow_zen.cli.stack_logs import follow, log_files, tail
+from airflow_zen.cli.compose import compose_file, docker_program, log_arguments, make_secrets, run_compose
+from airflow_zen.cli.local_parts import services_of
+from airflow_zen.cli.local_stack import print_addresses, read_local_stack, start_local_stack, stop_local_stack
+from airflow_zen.cli.progress import show_progress
+from airflow_zen.cli.stack_logs import follow_logs, log_files, tail_logs
 from airflow_zen.cli.stack_state import LocalStack, StackError
-from airflow_zen.cli.table import show as show_rows
+from airflow_zen.cli.table import print_rows
 
 
 def up(args: Any) -> None:
@@ -26,22 +23,28 @@ def up(args: Any) -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     if args.kind == "compose":
         file = compose_file(args.file, Path.cwd())
-        docker()
+        docker_program()
         make_secrets(file)
-        compose(file, "up", "--build", "--detach")
-        compose(file, "ps")
+        run_compose(file, "up", "--build", "--detach")
+        run_compose(file, "ps")
         return
-    settings = dict(_setting(text) for text in args.set or ())
+    settings = dict(_parse_setting(text) for text in args.set or ())
     directory = Path(args.directory)
     parts = "Airflow, MLflow and an S3 server" if args.s3 else "Airflow and MLflow"
     print(f"Starting {parts} in {directory}:")
     dags = Path(args.dags or conf.get("core", "dags_folder"))
     try:
-        with progress("Starting") as tell:
-            stack = up_local(
-                directory, dags, settings, timeout=args.timeout, s3=args.s3, database=args.database or "", tell=tell
+        with show_progress("Starting") as on_progress:
+            stack = start_local_stack(
+                directory,
+                dags,
+                settings,
+                timeout=args.timeout,
+                s3=args.s3,
+                database=args.database or "",
+                on_progress=on_progress,
             )
-        show(stack)
+        print_addresses(stack)
     except KeyboardInterrupt:
         raise SystemExit("Interrupted; what was being started has been stopped.") from None
 
@@ -49,22 +52,22 @@ def up(args: Any) -> None:
 def down(args: Any) -> None:
     """Stop what `up` started; what it holds stays."""
     if args.kind == "compose":
-        compose(compose_file(args.file, Path.cwd()), "down")
+        run_compose(compose_file(args.file, Path.cwd()), "down")
         return
-    down_local(Path(args.directory))
+    stop_local_stack(Path(args.directory))
 
 
 def status(args: Any) -> None:
     """Print whether each part runs; exit with 1 unless all do."""
     if args.kind == "compose":
-        compose(compose_file(args.file, Path.cwd()), "ps", *(["--format", "json"] if args.output == "json" else []))
+        run_compose(compose_file(args.file, Path.cwd()), "ps", *(["--format", "json"] if args.output == "json" else []))
         return
-    stack = status_of(Path(args.directory))
+    stack = read_local_stack(Path(args.directory))
     if stack is None:
         raise StackError(f"Nothing was ever started in {args.directory}.")
-    rows = _parts(stack)
-    show_rows(rows, args.output)
-    _tell_died(stack)
+    rows = _service_rows(stack)
+    print_rows(rows, args.output)
+    _warn_about_crashes(stack)
     if any(row["state"] != "up" for row in rows):
         raise SystemExit(1)
 
@@ -72,39 +75,39 @@ def status(args: Any) -> None:
 def logs(args: Any) -> None:
     """Print the end of the logs, and with `--follow` what comes."""
     if args.compose:
-        compose(compose_file(args.file, Path.cwd()), *log_arguments(args.part, args.lines, following=args.follow))
+        run_compose(compose_file(args.file, Path.cwd()), *log_arguments(args.part, args.lines, following=args.follow))
         return
     files = log_files(Path(args.directory), args.part)
-    if stack := status_of(Path(args.directory)):
-        _tell_died(stack)
-    for line in tail(files, args.lines):
+    if stack := read_local_stack(Path(args.directory)):
+        _warn_about_crashes(stack)
+    for line in tail_logs(files, args.lines):
         print(line)
     if args.follow:
         try:
-            for line in follow(files):
+            for line in follow_logs(files):
                 print(line, flush=True)
         except KeyboardInterrupt:
             return
 
 
-def _parts(stack: LocalStack) -> list[dict[str, Any]]:
-    running, died = stack.running(), stack.died()
+def _service_rows(stack: LocalStack) -> list[dict[str, Any]]:
+    running, died = stack.running_processes(), stack.crashed_services()
     urls = {"api-server": stack.layout.airflow_url, "mlflow": stack.layout.mlflow_url, "s3": stack.layout.s3_url}
     return [
         {
-            "part": part.name,
-            "state": "up" if part.name in running else "died" if part.name in died else "down",
-            "pid": running[part.name].pid if part.name in running else "",
-            "address": urls.get(part.name, "") if part.name in running else "",
-            "log": str(stack.layout.log(part.name)),
+            "part": service.name,
+            "state": "up" if service.name in running else "died" if service.name in died else "down",
+            "pid": running[service.name].pid if service.name in running else "",
+            "address": urls.get(service.name, "") if service.name in running else "",
+            "log": str(stack.layout.log(service.name)),
         }
-        for part in parts_of(stack.layout)
+        for service in services_of(stack.layout)
     ]
 
 
-def _tell_died(stack: LocalStack) -> None:
+def _warn_about_crashes(stack: LocalStack) -> None:
     """Say on stderr which parts ended though nobody stopped them, and what starts them again."""
-    if died := stack.died():
+    if died := stack.crashed_services():
         print(
             f"{', '.join(died)} died. `airflow zen stack up local`, with the options it was first started with, starts "
             f"again what died and leaves the rest; {stack.layout.log('<part>')} says why.",
@@ -112,7 +115,7 @@ def _tell_died(stack: LocalStack) -> None:
         )
 
 
-def _setting(text: str) -> tuple[str, str]:
+def _parse_setting(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not sign:
         raise SystemExit(f"--set takes NAME=VALUE, got {text!r}.")

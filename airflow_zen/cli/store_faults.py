@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from airflow_zen.errors import StoreAway, ZenError
+from airflow_zen.errors import StoreUnavailable, ZenError
 from airflow_zen.settings import Settings
 
 # S3's own word for what is wrong: in the answer that obstore quotes, or as botocore tells it.
-_CODE = re.compile(r"<Code>(\w+)</Code>|An error occurred \((\w+)\)")
-_STATUS = re.compile(r"status code: (\d{3})")
+_S3_ERROR_CODE = re.compile(r"<Code>(\w+)</Code>|An error occurred \((\w+)\)")
+_HTTP_STATUS = re.compile(r"status code: (\d{3})")
 
 _REMEDIES = {
     "InvalidAccessKeyId": "The store does not know this access key. Correct the key id in {credentials}.",
@@ -27,7 +27,7 @@ _REMEDIES = {
     "InvalidToken": "The session token in {credentials} is not valid. Renew it, or leave it out.",
     "MethodNotAllowed": "What answers at this endpoint is no S3 API. Correct endpoint_url in {credentials}.",
 }
-_UNSIGNED = (
+_MISSING_CREDENTIALS = (
     "Unable to locate credentials",
     "NoCredentials",
     "credential provider",
@@ -36,23 +36,23 @@ _UNSIGNED = (
 )
 
 
-def explained(error: BaseException, settings: Settings) -> tuple[str, str]:
+def diagnose(error: BaseException, settings: Settings) -> tuple[str, str]:
     """Say in one line what a store's library raised, and what mends it; the remedy is empty where nobody knows."""
-    text = " ".join(str(each) for each in _chain(error))
-    where = _where(settings)
-    match = _CODE.search(text)
+    text = " ".join(str(each) for each in _error_chain(error))
+    where = _remedy_fields(settings)
+    match = _S3_ERROR_CODE.search(text)
     code = next(filter(None, match.groups())) if match else ""
     if code and (code in _REMEDIES or not isinstance(error, ZenError)):
-        status = _STATUS.search(text)
+        status = _HTTP_STATUS.search(text)
         return f"{code}{f' (HTTP {status[1]})' if status else ''}", _REMEDIES.get(code, "").format(**where)
-    if any(sign in text for sign in _UNSIGNED):
+    if any(sign in text for sign in _MISSING_CREDENTIALS):
         return (
             "no credentials were found",
-            f"Name a connection in {settings.named('artifact_conn_id')}, or set AWS_ACCESS_KEY_ID.",
+            f"Name a connection in {settings.qualified_option('artifact_conn_id')}, or set AWS_ACCESS_KEY_ID.",
         )
     if isinstance(error, ZenError):
         # A refusal of a remote store is a `PermissionError` too, and says itself what mends it.
-        return code or ("no answer" if isinstance(error, StoreAway) else "refused"), str(error)
+        return code or ("no answer" if isinstance(error, StoreUnavailable) else "refused"), str(error)
     if isinstance(error, PermissionError):
         return str(
             error
@@ -61,16 +61,16 @@ def explained(error: BaseException, settings: Settings) -> tuple[str, str]:
     return f"{type(error).__name__}: {first[:200]}", ""
 
 
-def _where(settings: Settings) -> dict[str, str]:
+def _remedy_fields(settings: Settings) -> dict[str, str]:
     conn_id = settings.artifact_conn_id
     return {
         "bucket": urlsplit(settings.artifact_root).netloc,
-        "root": settings.named("artifact_root"),
+        "root": settings.qualified_option("artifact_root"),
         "credentials": f"connection {conn_id!r}" if conn_id else "the environment (AWS_* or ~/.aws)",
     }
 
 
-def _chain(error: BaseException | None) -> list[BaseException]:
+def _error_chain(error: BaseException | None) -> list[BaseException]:
     found: list[BaseException] = []
     while error is not None and error not in found:
         found.append(error)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def show(rows: Sequence[dict[str, Any]], output: str) -> None:
+def print_rows(rows: Sequence[dict[str, Any]], output: str) -> None:
     """Print rows; in a table brackets are text and no markup: `airflow-provider-zen[s3]`."""
     from airflow.cli.simple_table import AirflowConsole
     from rich.markup import escape

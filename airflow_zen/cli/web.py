@@ -14,7 +14,7 @@ from airflow_zen.errors import ZenError
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-class WebError(ZenError, ConnectionError):
+class HttpError(ZenError, ConnectionError):
     """A server did not answer, or answered with an error.
 
     status: the HTTP status; 0 where there was no answer.
@@ -25,7 +25,9 @@ class WebError(ZenError, ConnectionError):
         self.status = status
 
 
-def call(method: str, url: str, body: Any = None, headers: Mapping[str, str] | None = None, timeout: float = 30) -> Any:
+def request_json(
+    method: str, url: str, body: Any = None, headers: Mapping[str, str] | None = None, timeout: float = 30
+) -> Any:
     """Send one request; gives the decoded JSON answer, or the text of an answer in another form."""
     request = urllib.request.Request(  # noqa: S310 - every caller builds an http URL
         url,
@@ -39,6 +41,6 @@ def call(method: str, url: str, body: Any = None, headers: Mapping[str, str] | N
             return json.loads(text) if answer.headers.get_content_type() == "application/json" and text else text
     except urllib.error.HTTPError as error:
         detail = error.read().decode(errors="replace")
-        raise WebError(f"{method} {url} was answered with {error.code}: {detail}", error.code) from error
+        raise HttpError(f"{method} {url} was answered with {error.code}: {detail}", error.code) from error
     except OSError as error:
-        raise WebError(f"{method} {url} was not answered: {error}") from error
+        raise HttpError(f"{method} {url} was not answered: {error}") from error

@@ -13,15 +13,15 @@ from airflow.sdk.definitions._internal.contextmanager import DagContext
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 from airflow.sdk.definitions.xcom_arg import XComArg
 
-from airflow_zen.artifacts.asked import AskedVersion
+from airflow_zen.artifacts.asked import VersionSelector
 from airflow_zen.caching.policy import Cache
 from airflow_zen.errors import StepDefinitionError
-from airflow_zen.operators.assets import added, inlets_of, outlets_of
-from airflow_zen.operators.ml_step import OPTION_TYPES, MLStepOperator, known
+from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
+from airflow_zen.operators.ml_step import OPTION_TYPES, MLStepOperator, check_option
 from airflow_zen.operators.outputs import StepOutputs
 from airflow_zen.steps.outputs import declared_outputs
 
-_OPTIONS = frozenset(OPTION_TYPES)
+_OPTION_NAMES = frozenset(OPTION_TYPES)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,15 +37,15 @@ class _MLStepDecoratedOperator(DecoratedOperator, MLStepOperator):
     def __init__(
         self, *, python_callable: Callable[..., Any], op_args: Any = (), op_kwargs: Any = None, **options: Any
     ) -> None:
-        op_args, op_kwargs = _context_names_by_keyword(python_callable, tuple(op_args), dict(op_kwargs or {}))
+        op_args, op_kwargs = _pass_context_arguments_by_keyword(python_callable, tuple(op_args), dict(op_kwargs or {}))
         upstream = {"python_callable": python_callable, "op_args": op_args, "op_kwargs": op_kwargs}
         super().__init__(kwargs_to_upstream=upstream, **upstream, **options)
 
     def _hook_apply_defaults(self, *args: Any, **kwargs: Any) -> Any:
         """Keep our own options in `default_args` from being taken for arguments of the function."""
         defaults = kwargs.get("default_args")
-        hidden = {name: value for name, value in (defaults or {}).items() if name not in _OPTIONS}
-        args, kwargs = super()._hook_apply_defaults(*args, **{**kwargs, "default_args": hidden})  # type: ignore[no-untyped-call]
+        operator_defaults = {name: value for name, value in (defaults or {}).items() if name not in _OPTION_NAMES}
+        args, kwargs = super()._hook_apply_defaults(*args, **{**kwargs, "default_args": operator_defaults})  # type: ignore[no-untyped-call]
         return args, {**kwargs, "default_args": defaults}
 
     @property
@@ -60,10 +60,10 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Add the step to the DAG being defined; outside one, run the plain function."""
-        if not self._in_dag(args, kwargs):
+        if not self._is_in_dag(args, kwargs):
             return self.function(*args, **kwargs)
-        _refuse_hidden_outputs(self.function.__name__, [*args, *kwargs.values()])
-        return self._outputs(super().__call__(*args, **kwargs))
+        _refuse_nested_outputs(self.function.__name__, [*args, *kwargs.values()])
+        return self._to_step_outputs(super().__call__(*args, **kwargs))
 
     def _validate_arg_names(self, func: Any, kwargs: dict[str, Any]) -> None:
         for name in sorted(KNOWN_CONTEXT_KEYS.intersection(kwargs)):
@@ -76,52 +76,52 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
     def expand(self, **kwargs: Any) -> Any:
         """Map the step over lists; see Airflow's dynamic task mapping."""
         for name, value in kwargs.items():
-            _refuse_single_artifact(self.function.__name__, name, value)
-            if name in self.kwargs and name in _OPTIONS:
+            _refuse_expand_over_artifact(self.function.__name__, name, value)
+            if name in self.kwargs and name in _OPTION_NAMES:
                 raise StepDefinitionError(
                     f"Step {self.function.__name__!r} has the option {name}=… and is mapped over a parameter of that name. "
                     "Rename the parameter."
                 )
-        return self._outputs(_with_assets(super().expand(**kwargs), self.function))
+        return self._to_step_outputs(_declare_assets(super().expand(**kwargs), self.function))
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
         """Map the step over a list of keyword arguments; see Airflow's dynamic task mapping."""
-        _refuse_single_artifact(self.function.__name__, "kwargs", kwargs)
-        return self._outputs(_with_assets(super().expand_kwargs(kwargs, strict=strict), self.function))
+        _refuse_expand_over_artifact(self.function.__name__, "kwargs", kwargs)
+        return self._to_step_outputs(_declare_assets(super().expand_kwargs(kwargs, strict=strict), self.function))
 
     def override(self, **kwargs: Any) -> Any:
         """Copy the step with other options."""
         _check_options(self.function, kwargs)
         return super().override(**kwargs)
 
-    def _outputs(self, task: Any) -> Any:
+    def _to_step_outputs(self, task: Any) -> Any:
         outputs = declared_outputs(self.function)
-        return StepOutputs(task.operator, outputs.names) if outputs.several else task
+        return StepOutputs(task.operator, outputs.names) if outputs.is_multiple else task
 
-    def _in_dag(self, args: Sequence[Any], kwargs: Any) -> bool:
+    def _is_in_dag(self, args: Sequence[Any], kwargs: Any) -> bool:
         if DagContext.get_current() is not None or "dag" in self.kwargs:
             return True
         return next(XComArg.iter_xcom_references([*args, *kwargs.values()]), None) is not None
 
 
-def _with_assets(task: Any, function: Callable[..., Any]) -> Any:
+def _declare_assets(task: Any, function: Callable[..., Any]) -> Any:
     """Declare the assets of a mapped task, of which Airflow makes the operator only when it runs."""
     options = task.operator.partial_kwargs
     stack = options.get("stack", "")
     arguments = [options["op_args"], options["op_kwargs"], task.operator.op_kwargs_expand_input.value]
-    for port, assets in (
-        ("outlets", outlets_of(declared_outputs(function).called, stack)),
+    for attribute, assets in (
+        ("outlets", outlets_of(declared_outputs(function).artifact_names, stack)),
         ("inlets", inlets_of(arguments, stack)),
     ):
-        declared = options.get(port) or []
+        declared = options.get(attribute) or []
         if assets:
-            options[port] = added(declared if isinstance(declared, list | tuple) else [declared], assets)
+            options[attribute] = merge_assets(declared if isinstance(declared, list | tuple) else [declared], assets)
     return task
 
 
-def _refuse_single_artifact(step: str, name: str, value: Any) -> None:
+def _refuse_expand_over_artifact(step: str, name: str, value: Any) -> None:
     """Refuse to map over one artifact, of which Airflow would map the ref's own fields."""
-    if AskedVersion.is_wire(value):
+    if VersionSelector.is_wire(value):
         raise StepDefinitionError(
             f"Step {step!r} cannot be expanded over {name}, a version of one artifact. Pass it with partial, or expand over "
             "a list of them."
@@ -137,7 +137,7 @@ def _refuse_single_artifact(step: str, name: str, value: Any) -> None:
         )
 
 
-def _refuse_hidden_outputs(step: str, arguments: list[Any]) -> None:
+def _refuse_nested_outputs(step: str, arguments: list[Any]) -> None:
     """Refuse outputs of tasks inside records, where Airflow neither sees the dependency nor resolves the value."""
     for value in arguments:
         if not is_dataclass(value) or isinstance(value, type):
@@ -150,19 +150,19 @@ def _refuse_hidden_outputs(step: str, arguments: list[Any]) -> None:
                 )
 
 
-def _context_names_by_keyword(
+def _pass_context_arguments_by_keyword(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Pass an argument named as Airflow's context, and those after it, by keyword: Airflow takes it no other way."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     names = [p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds]
-    for at, name in enumerate(names[: len(args)]):
+    for position, name in enumerate(names[: len(args)]):
         if name in KNOWN_CONTEXT_KEYS and len(args) <= len(names):
-            return args[:at], {**dict(zip(names[at:], args[at:], strict=False)), **kwargs}
+            return args[:position], {**dict(zip(names[position:], args[position:], strict=False)), **kwargs}
     return args, kwargs
 
 
-def _check(function: Any, options: dict[str, Any]) -> None:
+def _check_definition(function: Any, options: dict[str, Any]) -> None:
     """Refuse, at the place where it is written, what would fail later or be lost silently."""
     if not callable(function):
         raise StepDefinitionError(
@@ -186,10 +186,10 @@ def _check(function: Any, options: dict[str, Any]) -> None:
 
 def _check_options(function: Callable[..., Any], options: dict[str, Any]) -> None:
     name = function.__name__
-    _check_ignored(function, options.get("cache"))
+    _check_ignored_parameters(function, options.get("cache"))
     for option, value in options.items():
-        if option in _OPTIONS:
-            known(value, option)
+        if option in _OPTION_NAMES:
+            check_option(value, option)
     if "multiple_outputs" in options:
         raise StepDefinitionError(
             f"Step {name!r}: outputs are declared by the return annotation, not by multiple_outputs. Write "
@@ -197,7 +197,7 @@ def _check_options(function: Callable[..., Any], options: dict[str, Any]) -> Non
         )
 
 
-def _check_ignored(function: Callable[..., Any], cache: Any) -> None:
+def _check_ignored_parameters(function: Callable[..., Any], cache: Any) -> None:
     parameters = inspect.signature(function).parameters
     if not isinstance(cache, Cache) or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
@@ -210,10 +210,10 @@ def _check_ignored(function: Callable[..., Any], cache: Any) -> None:
 
 
 def _decorate(function: Callable[P, R], options: dict[str, Any]) -> StepDecorator[P, R]:
-    _check(function, options)
+    _check_definition(function, options)
     return StepDecorator(
         function=function,
-        multiple_outputs=declared_outputs(function).several,
+        multiple_outputs=declared_outputs(function).is_multiple,
         operator_class=_MLStepDecoratedOperator,
         decorator_name="ml_step",
         kwargs=dict(options),

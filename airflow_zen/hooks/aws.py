@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_zen.artifacts.aws_identity import AwsIdentity
+from airflow_zen.artifacts.aws_identity import AwsCredentials
 from airflow_zen.errors import SettingsError
 
 
 def s3_options(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the options; an assumed role or a profile is one of them, named `identity` or `profile`."""
+    """Give the options; an assumed role or a profile is one of them, named `aws_credentials` or `profile`."""
     service = (extra.get("service_config") or {}).get("s3") or {}
     config = dict(extra.get("config_kwargs") or {})
     client = {
@@ -21,7 +21,7 @@ def s3_options(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
         "verify": extra.get("verify"),
     }
     return {
-        **_signature(connection, extra, anonymous=config.pop("signature_version", None) == "unsigned"),
+        **_auth_options(connection, extra, anonymous=config.pop("signature_version", None) == "unsigned"),
         "client_kwargs": {name: value for name, value in client.items() if value or value is False},
         "config_kwargs": config,
         "s3_additional_kwargs": service.get("extra_args"),
@@ -29,15 +29,15 @@ def s3_options(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _signature(connection: Any, extra: Mapping[str, Any], *, anonymous: bool) -> dict[str, Any]:
+def _auth_options(connection: Any, extra: Mapping[str, Any], *, anonymous: bool) -> dict[str, Any]:
     if anonymous:
         return {"anon": True}
     if extra.get("role_arn"):
-        return {"identity": _role(connection, extra)}
-    return _keys(connection, extra) | {"profile": extra.get("profile_name")}
+        return {"aws_credentials": _assumed_role(connection, extra)}
+    return _access_keys(connection, extra) | {"profile": extra.get("profile_name")}
 
 
-def _keys(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
+def _access_keys(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "key": connection.login or extra.get("aws_access_key_id"),
         "secret": connection.password or extra.get("aws_secret_access_key"),
@@ -45,23 +45,23 @@ def _keys(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _role(connection: Any, extra: Mapping[str, Any]) -> AwsIdentity:
+def _assumed_role(connection: Any, extra: Mapping[str, Any]) -> AwsCredentials:
     # As in the Amazon provider, the endpoint of other services does not hold for STS.
     sts = (extra.get("service_config") or {}).get("sts") or {}
     session = {"RoleSessionName": re.sub(r"[^\w+=,.@-]+", "-", f"airflow-zen-{connection.conn_id}")[:64]}
-    return AwsIdentity(
-        **{name: value or "" for name, value in _keys(connection, extra).items()},
+    return AwsCredentials(
+        **{name: value or "" for name, value in _access_keys(connection, extra).items()},
         profile=extra.get("profile_name") or "",
         role_arn=extra["role_arn"],
         role_arguments={**session, **(extra.get("assume_role_kwargs") or {})},
-        token_file=_token_file(connection, extra),
+        token_file=_web_identity_token_file(connection, extra),
         region=extra.get("region_name") or "",
         sts_endpoint=sts.get("endpoint_url") or "",
         verify=extra.get("verify"),
     )
 
 
-def _token_file(connection: Any, extra: Mapping[str, Any]) -> str:
+def _web_identity_token_file(connection: Any, extra: Mapping[str, Any]) -> str:
     method = extra.get("assume_role_method") or "assume_role"
     if method == "assume_role":
         return ""

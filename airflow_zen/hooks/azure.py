@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 # Of the identity that Azure gives the worker; adlfs hands them to DefaultAzureCredential.
-_IDENTITY = ("managed_identity_client_id", "workload_identity_client_id", "workload_identity_tenant_id")
-_EXTRA = ("account_name", "account_key", "account_host", "anon", *_IDENTITY)
+_IDENTITY_FIELDS = ("managed_identity_client_id", "workload_identity_client_id", "workload_identity_tenant_id")
+_EXTRA_FIELDS = ("account_name", "account_key", "account_host", "anon", *_IDENTITY_FIELDS)
 
 
 def azure_options(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,47 +19,51 @@ def azure_options(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
         return {"connection_string": extra["connection_string"]}
     if str(extra.get("sas_token", "")).startswith("https://"):
         address, _, token = extra["sas_token"].partition("?")
-        return _by_signature(_account(address), token)
-    options = _login(connection, extra) | {name: extra[name] for name in _EXTRA if name in extra}
+        return _sas_options(_account_name(address), token)
+    options = _account_options(connection, extra) | {name: extra[name] for name in _EXTRA_FIELDS if name in extra}
     if "://" in (connection.host or "") and "account_name" in options:
-        return _at(connection.host, options)
-    signed = {"account_key", "sas_token", "client_secret", "anon"} & set(options)
-    return options if signed else options | {"anon": False}
+        return _with_endpoint(connection.host, options)
+    auth = {"account_key", "sas_token", "client_secret", "anon"} & set(options)
+    return options if auth else options | {"anon": False}
 
 
-def _login(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
-    account = _account(connection.host or "")
+def _account_options(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
+    account = _account_name(connection.host or "")
     if "tenant_id" in extra:
-        who = {"client_id": connection.login, "client_secret": connection.password, "tenant_id": extra["tenant_id"]}
-        return who | {"account_name": account}
+        principal = {
+            "client_id": connection.login,
+            "client_secret": connection.password,
+            "tenant_id": extra["tenant_id"],
+        }
+        return principal | {"account_name": account}
     options = {"account_name": connection.login or account}
     if "sas_token" in extra:
         return options | {"sas_token": extra["sas_token"].lstrip("?")}
-    return options | _present({"account_key": extra.get("shared_access_key") or connection.password})
+    return options | _without_empty({"account_key": extra.get("shared_access_key") or connection.password})
 
 
-def _by_signature(account: str, token: str) -> dict[str, Any]:
+def _sas_options(account: str, token: str) -> dict[str, Any]:
     return {"account_name": account, "sas_token": token}
 
 
-def _at(host: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _with_endpoint(host: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Name the address as well: only a connection string tells every client of another one than Azure's own."""
     if "account_key" in options:
-        signed = f"AccountKey={options['account_key']}"
+        auth = f"AccountKey={options['account_key']}"
     elif "sas_token" in options:
-        signed = f"SharedAccessSignature={options['sas_token']}"
+        auth = f"SharedAccessSignature={options['sas_token']}"
     else:
         return {"account_host": urlsplit(host).netloc, **options}
     name = f"AccountName={options['account_name']}"
-    return {"connection_string": f"BlobEndpoint={host.rstrip('/')};{name};{signed}"}
+    return {"connection_string": f"BlobEndpoint={host.rstrip('/')};{name};{auth}"}
 
 
-def _account(host: str) -> str:
+def _account_name(host: str) -> str:
     """Read the account from its address, `https://ACCOUNT.blob.core.windows.net`; empty where it is none of Azure's."""
     name = urlsplit(host if "://" in host else f"//{host}").hostname or ""
     account, dot, rest = name.partition(".")
     return account if dot and not rest.replace(".", "").isdigit() else ""
 
 
-def _present(options: Mapping[str, Any]) -> dict[str, Any]:
+def _without_empty(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value}

@@ -12,7 +12,7 @@ from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.tracking_server import TrackingServer
 
 
-def server_of(connection: Any) -> TrackingServer:
+def tracking_server_from_connection(connection: Any) -> TrackingServer:
     """Read a connection as a tracking server; raises `SettingsError` when it names none.
 
     Host is the tracking URI (`http://mlflow:5000`), or a bare host with schema beside it; port says the port where
@@ -51,7 +51,7 @@ class MlflowHook(BaseHook):
 
     def get_conn(self) -> MlflowRest:
         """Give a REST client for the connection."""
-        return MlflowRest(server_of(self.get_connection(self.mlflow_conn_id)))
+        return MlflowRest(tracking_server_from_connection(self.get_connection(self.mlflow_conn_id)))
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask the server for one experiment; say what is wrong, and the remedy."""

@@ -10,10 +10,10 @@ from airflow_zen.hooks.aws import s3_options
 from airflow_zen.hooks.azure import azure_options
 from airflow_zen.hooks.google import google_options
 
-_ABSENT: tuple[Any, ...] = (None, "", {})
+_EMPTY_VALUES: tuple[Any, ...] = (None, "", {})
 
 
-def options_of(connection: Any) -> Mapping[str, Any]:
+def fsspec_options(connection: Any) -> Mapping[str, Any]:
     """Give fsspec's options for a connection of type `aws`, `google_cloud_platform`, `wasb` or `adls`."""
     read = {
         "aws": s3_options,
@@ -27,4 +27,6 @@ def options_of(connection: Any) -> Mapping[str, Any]:
             f"[zen] artifact_conn_id names connection {connection.conn_id!r} of type {connection.conn_type!r}; it must "
             "be aws, google_cloud_platform, wasb or adls."
         )
-    return {name: value for name, value in read(connection, connection.extra_dejson).items() if value not in _ABSENT}
+    return {
+        name: value for name, value in read(connection, connection.extra_dejson).items() if value not in _EMPTY_VALUES
+    }

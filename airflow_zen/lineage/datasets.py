@@ -8,7 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.lineage.limits import CUT, DATASET_NAME, DATASET_SCHEMA, short_digest, shorten, shorten_name
+from airflow_zen.lineage.limits import (
+    ELLIPSIS,
+    MAX_DATASET_NAME,
+    MAX_DATASET_SCHEMA,
+    short_digest,
+    shorten,
+    shorten_name,
+)
 
 _SOURCE_TYPES = {"": "local", "file": "local", "s3a": "s3", "gcs": "gs"}
 
@@ -25,10 +32,10 @@ _COLUMN_TYPES = (
     (r"str|utf8|object|categor|enum|text", "string"),
 )
 
-_LONGEST_PROFILE_TEXT = 500
+_MAX_PROFILE_TEXT = 500
 
 
-def datasets(
+def dataset_inputs(
     inputs: Iterable[ArtifactRef], outputs: Iterable[ArtifactRef], summaries: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Give the `datasets` of one `log-inputs` request, each with its context.
@@ -47,24 +54,24 @@ def datasets(
 
 def dataset_name(ref: ArtifactRef) -> str:
     """Give the name under which MLflow lists an artifact."""
-    return shorten_name(ref.name or ref.encoding, DATASET_NAME)
+    return shorten_name(ref.name or ref.encoding, MAX_DATASET_NAME)
 
 
-def colspec(columns: Sequence[Mapping[str, Any]]) -> str:
+def schema_json(columns: Sequence[Mapping[str, Any]]) -> str:
     """Write `{"name", "type"}` columns as an MLflow schema; columns beyond its limit are counted in the last one."""
     specs: list[dict[str, Any]] = []
     size = 0
     for number, column in enumerate(columns):
-        spec = {"type": column_type(str(column["type"])), "name": str(column["name"]), "required": True}
+        spec = {"type": mlflow_column_type(str(column["type"])), "name": str(column["name"]), "required": True}
         size += len(json.dumps(spec)) + 2
-        if size > DATASET_SCHEMA - 200:
-            specs.append({"type": "any", "name": f"{CUT} {len(columns) - number} more columns", "required": False})
+        if size > MAX_DATASET_SCHEMA - 200:
+            specs.append({"type": "any", "name": f"{ELLIPSIS} {len(columns) - number} more columns", "required": False})
             break
         specs.append(spec)
     return json.dumps({"mlflow_colspec": specs})
 
 
-def column_type(name: str) -> str:
+def mlflow_column_type(name: str) -> str:
     """Give MLflow's word for a column type of pandas, Arrow, Polars or numpy; `any` when it has none."""
     name = name.lower()
     return next((found for pattern, found in _COLUMN_TYPES if re.search(pattern, name)), "any")
@@ -81,23 +88,23 @@ def _dataset(ref: ArtifactRef, summary: Mapping[str, Any]) -> dict[str, Any]:
     }
     columns = summary.get("columns")
     if isinstance(columns, list) and columns:
-        dataset["schema"] = colspec(columns)
+        dataset["schema"] = schema_json(columns)
     return dataset
 
 
 def _profile(ref: ArtifactRef, summary: Mapping[str, Any]) -> dict[str, Any]:
     """Give what MLflow's drawer lists line by line: the summary's plain facts, then the artifact's."""
-    facts = {name: _short(value) for name, value in summary.items() if isinstance(value, str | int | float)}
+    facts = {name: _profile_value(value) for name, value in summary.items() if isinstance(value, str | int | float)}
     facts.setdefault("shape", ref.shape)
-    facts |= {"size": readable_size(ref.size), "type": ref.type, "encoding": ref.encoding, "sha256": ref.digest}
+    facts |= {"size": format_size(ref.size), "type": ref.type, "encoding": ref.encoding, "sha256": ref.digest}
     return {name: value for name, value in facts.items() if value != ""}
 
 
-def _short(value: Any) -> Any:
-    return shorten(value, _LONGEST_PROFILE_TEXT) if isinstance(value, str) else value
+def _profile_value(value: Any) -> Any:
+    return shorten(value, _MAX_PROFILE_TEXT) if isinstance(value, str) else value
 
 
-def readable_size(size: int) -> str:
+def format_size(size: int) -> str:
     """Write bytes for people: `28.1 kB`."""
     amount = float(size)
     for unit in ("B", "kB", "MB", "GB"):

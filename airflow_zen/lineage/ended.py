@@ -10,7 +10,7 @@ import msgspec
 from airflow_zen.lineage.step_run import StepState
 
 
-class EndedDagRun(msgspec.Struct, frozen=True):
+class FinishedDagRun(msgspec.Struct, frozen=True):
     """Say how and when a DAG run ended; `ended` in seconds since the epoch."""
 
     dag_id: str
@@ -19,6 +19,6 @@ class EndedDagRun(msgspec.Struct, frozen=True):
     ended: float
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> EndedDagRun:
+    def from_json(cls, document: Mapping[str, Any]) -> FinishedDagRun:
         """Read back what `msgspec.structs.asdict` wrote."""
         return cls(document["dag_id"], document["run_id"], StepState(document["state"]), float(document["ended"]))

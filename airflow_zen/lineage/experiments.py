@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 
 from airflow_zen.lineage.names import experiment_location, experiment_name, experiment_tags
-from airflow_zen.lineage.parameters import entries
-from airflow_zen.lineage.refusals import MlflowRefused
+from airflow_zen.lineage.parameters import key_value_entries
+from airflow_zen.lineage.refusals import MlflowRejected
 from airflow_zen.lineage.rest import MlflowRest
 
-_ONLY_DAG_RUNS = "searchFilter=tags.%60zen.kind%60%20%3D%20%22dag_run%22"
+_DAG_RUNS_FILTER = "searchFilter=tags.%60zen.kind%60%20%3D%20%22dag_run%22"
 
 
 class Experiment(msgspec.Struct, frozen=True):
@@ -21,14 +21,14 @@ class Experiment(msgspec.Struct, frozen=True):
     deleted: bool = False
 
 
-def experiment_of(dag_id: str, rest: MlflowRest, artifact_root: str) -> Experiment:
+def get_or_create_experiment(dag_id: str, rest: MlflowRest, artifact_root: str) -> Experiment:
     """Get or make the experiment of a DAG; one that was deleted in MLflow is restored with its runs.
 
     Its artifacts lie under our own root, so that models need no second upload.
     """
     found = find_experiment(dag_id, rest) or _create(dag_id, rest, artifact_root) or find_experiment(dag_id, rest)
     if found is None:
-        raise MlflowRefused(f"Experiment {experiment_name(dag_id)!r} can be neither found nor made.", 404)
+        raise MlflowRejected(f"Experiment {experiment_name(dag_id)!r} can be neither found nor made.", 404)
     if found.deleted:
         rest.post("experiments/restore", {"experiment_id": found.id})
     return Experiment(found.id)
@@ -38,8 +38,8 @@ def find_experiment(dag_id: str, rest: MlflowRest) -> Experiment | None:
     """Find the experiment of a DAG; one request."""
     try:
         answer = rest.get("experiments/get-by-name", {"experiment_name": experiment_name(dag_id)})
-    except MlflowRefused as error:
-        if error.missing:
+    except MlflowRejected as error:
+        if error.is_missing:
             return None
         raise
     found: dict[str, Any] = answer["experiment"]
@@ -51,19 +51,19 @@ def _create(dag_id: str, rest: MlflowRest, artifact_root: str) -> Experiment | N
     request = {
         "name": experiment_name(dag_id),
         "artifact_location": experiment_location(artifact_root, dag_id),
-        "tags": entries(experiment_tags(dag_id)),
+        "tags": key_value_entries(experiment_tags(dag_id)),
     }
     try:
         experiment = Experiment(str(rest.post("experiments/create", request)["experiment_id"]))
-    except MlflowRefused as error:
-        if error.exists:
+    except MlflowRejected as error:
+        if error.already_exists:
             return None
         raise
-    note = f"Runs of the Airflow DAG `{dag_id}`. [One line per DAG run]({_page(experiment.id)})"
+    note = f"Runs of the Airflow DAG `{dag_id}`. [One line per DAG run]({_experiment_page(experiment.id)})"
     tag = {"experiment_id": experiment.id, "key": "mlflow.note.content", "value": note}
     rest.post("experiments/set-experiment-tag", tag)
     return experiment
 
 
-def _page(experiment_id: str) -> str:
-    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&{_ONLY_DAG_RUNS}"
+def _experiment_page(experiment_id: str) -> str:
+    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&{_DAG_RUNS_FILTER}"

@@ -16,11 +16,11 @@ from weakref import finalize
 from airflow_zen.lineage.step_run import StepRun
 from airflow_zen.lineage.user_calls import UserCalls
 
-_PREFIX, _UNFINISHED = "zen-step-", ".zen-step-"
+_PREFIX, _INCOMPLETE_PREFIX = "zen-step-", ".zen-step-"
 _RUN, _ENDED, _LOCK, _CALLS = "run.json", "ended.json", "lock", "calls"
 
 
-class HeldRun:
+class RunJournal:
     """A step run's record as far as it is known, and what its code logged: a folder with a lock.
 
     The lock is the operating system's and ends with the process, however that ends; a process id would be
@@ -32,18 +32,18 @@ class HeldRun:
         self._unlock = finalize(self, os.close, lock)
 
     @classmethod
-    def begin(cls, run: StepRun, root: str, scratch: Path | None) -> HeldRun:
+    def create(cls, run: StepRun, root: str, scratch: Path | None) -> RunJournal:
         """Make the folder, whole and locked before anyone can find it."""
-        made = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=scratch))
+        made = Path(tempfile.mkdtemp(prefix=_INCOMPLETE_PREFIX, dir=scratch))
         lock = os.open(made / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         # Where locks are not to be had, nobody else gets this one either, and the folder stays.
         with suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         (made / _CALLS).mkdir()
-        held = cls(made, lock)
-        held._write(_RUN, run, root)
-        held.folder = made.rename(made.with_name(made.name.removeprefix(".")))
-        return held
+        journal = cls(made, lock)
+        journal._write(_RUN, run, root)
+        journal.folder = made.rename(made.with_name(made.name.removeprefix(".")))
+        return journal
 
     @property
     def calls(self) -> UserCalls:
@@ -58,20 +58,20 @@ class HeldRun:
         """Give the latest record and its artifact root; None where another process has taken it over meanwhile."""
         for name in (_ENDED, _RUN):
             with suppress(FileNotFoundError):
-                held: dict[str, Any] = json.loads((self.folder / name).read_bytes())
-                return StepRun.from_json(held["run"]), str(held["root"])
+                journal: dict[str, Any] = json.loads((self.folder / name).read_bytes())
+                return StepRun.from_json(journal["run"]), str(journal["root"])
         return None
 
-    def last_sign(self) -> float:
+    def last_modified(self) -> float:
         """Give the time of the last thing that the process wrote, in seconds since the epoch."""
         return max(path.stat().st_mtime for path in [self.folder / _RUN, *self.folder.glob(f"{_CALLS}/*")])
 
-    def forget(self) -> None:
+    def delete(self) -> None:
         """Take the folder away, of which nothing is owed; the record goes first, and then it is nobody's."""
         for name in (_RUN, _ENDED):
             (self.folder / name).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.release()
+        self.unlock()
 
     def _write(self, name: str, run: StepRun, root: str) -> None:
         # Never over a file that is there: ext4 then begins to write the new one to the disk, and who takes it away at the
@@ -80,36 +80,36 @@ class HeldRun:
         written.write_text(json.dumps({"root": root, "run": run.to_json()}, default=str))
         written.rename(self.folder / name)
 
-    def release(self) -> None:
+    def unlock(self) -> None:
         """Let another process have it."""
         self._unlock()
 
 
-def left_behind(scratch: Path | None) -> Iterator[HeldRun]:
+def orphaned_journals(scratch: Path | None) -> Iterator[RunJournal]:
     """Take over, one by one, the runs on this host whose processes are gone; each is let go before the next.
 
     `scratch` is where the processes kept them, None for the folder for temporary files. Others' are left alone.
     """
     for folder in sorted(Path(scratch or tempfile.gettempdir()).glob(f"{_PREFIX}*")):
-        with _taken(folder) as held:
-            if held:
-                yield held
+        with _open_orphan(folder) as journal:
+            if journal:
+                yield journal
 
 
 @contextmanager
-def _taken(folder: Path) -> Iterator[HeldRun | None]:
-    lock = _locked(folder)
+def _open_orphan(folder: Path) -> Iterator[RunJournal | None]:
+    lock = _lock_folder(folder)
     if lock is None:
         yield None
         return
-    held = HeldRun(folder, lock)
+    journal = RunJournal(folder, lock)
     try:
-        yield held
+        yield journal
     finally:
-        held.release()
+        journal.unlock()
 
 
-def _locked(folder: Path) -> int | None:
+def _lock_folder(folder: Path) -> int | None:
     """Lock a folder that is ours and nobody's; give the lock."""
     lock = None
     try:

@@ -5,26 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 
-RUN_NAME = 250
-EXPERIMENT_NAME = 256
+MAX_RUN_NAME = 250
+MAX_EXPERIMENT_NAME = 256
 # The address of a run's files, 43 characters longer, has 200 in MLflow's database.
-ARTIFACT_LOCATION = 157
-KEY = 250
-PARAMETER_VALUE = 6000
-TAG_VALUE = 8000
-DATASET_NAME = 500
-DATASET_SCHEMA = 1_048_575
-DIGEST = 16
-PER_BATCH = 100
-BYTES_PER_BATCH = 400_000
+MAX_ARTIFACT_LOCATION = 157
+MAX_KEY = 250
+MAX_PARAMETER_VALUE = 6000
+MAX_TAG_VALUE = 8000
+MAX_DATASET_NAME = 500
+MAX_DATASET_SCHEMA = 1_048_575
+DIGEST_LENGTH = 16
+MAX_BATCH_ENTRIES = 100
+MAX_BATCH_BYTES = 400_000
 
-CUT = "…"
+ELLIPSIS = "…"
 
 
 def shorten(text: str, limit: int) -> str:
     """Cut a text to `limit` characters, ending in `…`; NUL characters, which PostgreSQL refuses, become `�`."""
     text = text.replace("\0", "\ufffd")
-    return text if len(text) <= limit else text[: limit - 1] + CUT
+    return text if len(text) <= limit else text[: limit - 1] + ELLIPSIS
 
 
 def shorten_name(name: str, limit: int) -> str:
@@ -36,26 +36,26 @@ def shorten_name(name: str, limit: int) -> str:
 
 def short_digest(digest: str) -> str:
     """Give the first 16 hex characters; MLflow takes at most 36, and people read them."""
-    return digest[:DIGEST]
+    return digest[:DIGEST_LENGTH]
 
 
-def packed(items: Iterable[str]) -> tuple[str, bool]:
+def pack_tag(items: Iterable[str]) -> tuple[str, bool]:
     """Pack `|a|b|` for a tag, so that `LIKE '%@<digest>|%'` finds an item; tell whether all of them fitted."""
     text = "|"
     for item in items:
-        if len(text) + len(item) + 3 > TAG_VALUE:
-            return f"{text}{CUT}|", False
+        if len(text) + len(item) + 3 > MAX_TAG_VALUE:
+            return f"{text}{ELLIPSIS}|", False
         text += f"{item}|"
     return (text, True) if text != "|" else ("", True)
 
 
-def batches(entries: Sequence[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
+def split_batches(entries: Sequence[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
     """Divide parameters or tags into lists that one `log-batch` request may carry."""
     batch: list[dict[str, str]] = []
     size = 0
     for entry in entries:
         length = sum(len(text.encode(errors="replace")) for text in entry.values())
-        if batch and (len(batch) == PER_BATCH or size + length > BYTES_PER_BATCH):
+        if batch and (len(batch) == MAX_BATCH_ENTRIES or size + length > MAX_BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(entry)

@@ -13,19 +13,19 @@ _SECRET = re.compile(
     r"(^|[_\-. ])(password|passwd|passphrase|secret|token|authorization|credentials?"
     r"|api_?key|access_?key|secret_?key|private_?key)$"
 )
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_CAMEL_CASE_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
-def masked(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def mask_secrets(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Copy parameters with `***` for each value, also in dicts and lists, whose name says that it is a secret."""
-    return {name: _masked(name, value) for name, value in parameters.items()}
+    return {name: _mask_value(name, value) for name, value in parameters.items()}
 
 
-def _masked(name: str, value: Any) -> Any:
-    if value is not None and value != "" and _SECRET.search(_HUMP.sub("_", str(name)).lower()):
+def _mask_value(name: str, value: Any) -> Any:
+    if value is not None and value != "" and _SECRET.search(_CAMEL_CASE_BOUNDARY.sub("_", str(name)).lower()):
         return MASK
     if isinstance(value, Mapping):
-        return masked(value)
+        return mask_secrets(value)
     if isinstance(value, list | tuple):
-        return [_masked("", item) for item in value]
+        return [_mask_value("", item) for item in value]
     return value

@@ -15,7 +15,7 @@ Facts = dict[str, Any]
 _RESERVED = ("zen.", "mlflow.")
 
 
-class Notebook:
+class MetadataCollector:
     """Collect the facts of one step run, by what they are about: `""`, `input:<argument>` or `output:<name>`.
 
     `inputs` and `outputs` are the names that facts may be about.
@@ -26,7 +26,7 @@ class Notebook:
         self._facts: dict[str, Facts] = {}
         self._lock = Lock()
 
-    def note(self, facts: Mapping[str, Any], kind: str, name: str) -> None:
+    def add(self, facts: Mapping[str, Any], kind: str, name: str) -> None:
         """Add facts; a later value replaces an earlier one of the same name."""
         if kind and name not in self._known[kind]:
             known = ", ".join(map(repr, sorted(self._known[kind]))) or "none"
@@ -46,19 +46,19 @@ class Notebook:
             return {about: dict(facts) for about, facts in self._facts.items()}
 
 
-_current: ContextVar[Notebook | None] = ContextVar("airflow_zen_notebook", default=None)
-_open: list[Notebook] = []
+_current: ContextVar[MetadataCollector | None] = ContextVar("airflow_zen_notebook", default=None)
+_active: list[MetadataCollector] = []
 
 
 @contextmanager
-def noting(notebook: Notebook) -> Iterator[None]:
+def collect_metadata(collector: MetadataCollector) -> Iterator[None]:
     """Let `log_metadata` write into this notebook for the block, from threads of the step too."""
-    token = _current.set(notebook)
-    _open.append(notebook)
+    token = _current.set(collector)
+    _active.append(collector)
     try:
         yield
     finally:
-        _open.remove(notebook)
+        _active.remove(collector)
         _current.reset(token)
 
 
@@ -69,9 +69,9 @@ def log_metadata(facts: Mapping[str, Any], *, input: str = "", output: str = "")
     record and shown in MLflow: numbers as metrics, others as tags; those about a model on the model's
     page. Raises `MetadataError` outside a step, and for a name that is no artifact of it.
     """
-    notebook = _current.get() or (_open[0] if len(_open) == 1 else None)
-    if notebook is None:
+    collector = _current.get() or (_active[0] if len(_active) == 1 else None)
+    if collector is None:
         raise MetadataError("log_metadata() was called outside a step. Call it in a function decorated with @ml_step.")
     if input and output:
         raise MetadataError(f"log_metadata() takes input={input!r} or output={output!r}, not both.")
-    notebook.note(facts, "input" if input else "output" if output else "", input or output)
+    collector.add(facts, "input" if input else "output" if output else "", input or output)

@@ -9,26 +9,26 @@ from typing import Any
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.lineage.experiments import find_experiment
-from airflow_zen.lineage.limits import KEY, PER_BATCH, shorten
-from airflow_zen.lineage.masking import masked
-from airflow_zen.lineage.model_files import file_model
-from airflow_zen.lineage.names import quoted, run_key
-from airflow_zen.lineage.parameters import entries, flat
-from airflow_zen.lineage.refusals import MlflowRefused
+from airflow_zen.lineage.limits import MAX_BATCH_ENTRIES, MAX_KEY, shorten
+from airflow_zen.lineage.masking import mask_secrets
+from airflow_zen.lineage.model_files import copy_model_files
+from airflow_zen.lineage.names import dag_run_key, quote_filter_value
+from airflow_zen.lineage.parameters import flatten_parameters, key_value_entries
+from airflow_zen.lineage.refusals import MlflowRejected
 from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.step_run import StepRun
 
 _MODEL_ENCODING = re.compile(r".+\.mlflow@\d+")
-_NOT_IN_A_MODEL_NAME = re.compile(r"[/:.%\"']")
+_INVALID_NAME_CHARACTERS = re.compile(r"[/:.%\"']")
 _READY = "LOGGED_MODEL_READY"
 
 
-def is_model(ref: ArtifactRef) -> bool:
+def is_mlflow_model(ref: ArtifactRef) -> bool:
     """Tell whether an artifact is an MLflow Model directory."""
     return _MODEL_ENCODING.fullmatch(ref.encoding) is not None
 
 
-class Models:
+class LoggedModels:
     """Enter models into MLflow, and find those that were entered."""
 
     def __init__(self, rest: MlflowRest, transport: Transport, artifact_root: str) -> None:
@@ -36,47 +36,47 @@ class Models:
         self._transport = transport
         self._root = artifact_root
 
-    def record(self, run: StepRun, output: str, experiment_id: str, run_id: str, again: bool = False) -> str:
+    def log_model(self, run: StepRun, output: str, experiment_id: str, run_id: str, resume: bool = False) -> str:
         """Make a logged model of an output, with its files, and a version where `run.model` asks for one.
 
-        `again` looks for what an earlier attempt left, and continues there. Returns the model's id.
+        `resume` looks for what an earlier attempt left, and continues there. Returns the model's id.
         """
         ref = run.outputs[output]
-        model = (self._left(run, output, experiment_id) if again else None) or self._create(
+        model = (self._find_partial(run, output, experiment_id) if resume else None) or self._create(
             run, output, experiment_id, run_id
         )
         model_id = str(model["model_id"])
-        filed = file_model(ref, model["artifact_uri"], self._transport, self._root, self.rest)
-        self.attach(run_id, [model_id])
+        copied = copy_model_files(ref, model["artifact_uri"], self._transport, self._root, self.rest)
+        self.log_outputs(run_id, [model_id])
         self.rest.patch(f"logged-models/{model_id}", {"model_id": model_id, "status": _READY})
         if run.model:
-            self._register(run.model, model_id, run_id, f"models:/{model_id}" if filed else ref.uri, again)
+            self._create_version(run.model, model_id, run_id, f"models:/{model_id}" if copied else ref.uri, resume)
         return model_id
 
-    def attach(self, run_id: str, model_ids: Iterable[str]) -> None:
+    def log_outputs(self, run_id: str, model_ids: Iterable[str]) -> None:
         """List models as outputs of a run; those that are listed already stay."""
         models = [{"model_id": model_id, "step": 0} for model_id in model_ids]
         try:
             self.rest.post("runs/outputs", {"run_id": run_id, "models": models})
-        except MlflowRefused as error:
+        except MlflowRejected as error:
             if "IntegrityError" not in str(error):
                 raise
 
-    def find(self, ref: ArtifactRef, run: StepRun, experiment_id: str) -> str | None:
+    def find_model_id(self, ref: ArtifactRef, run: StepRun, experiment_id: str) -> str | None:
         """Find the logged model of an artifact: the one this DAG run made, else the newest of that content."""
         request = {
-            "experiment_ids": self._where(ref, run, experiment_id),
-            "filter": f"tags.`zen.digest` = {quoted(ref.digest)}",
+            "experiment_ids": self._experiments_to_search(ref, run, experiment_id),
+            "filter": f"tags.`zen.digest` = {quote_filter_value(ref.digest)}",
             "order_by": [{"field_name": "creation_timestamp", "ascending": False}],
             "max_results": 50,
         }
         models = [model["info"] for model in self.rest.post("logged-models/search", request).get("models", [])]
         ready = [model for model in models if model.get("status") == _READY]
-        here = run_key(run.id.dag_id, run.id.run_id)
-        ready.sort(key=lambda model: _tag(model, "zen.run_key") != here)
+        here = dag_run_key(run.id.dag_id, run.id.run_id)
+        ready.sort(key=lambda model: _tag_value(model, "zen.run_key") != here)
         return str(ready[0]["model_id"]) if ready else None
 
-    def _where(self, ref: ArtifactRef, run: StepRun, experiment_id: str) -> list[str]:
+    def _experiments_to_search(self, ref: ArtifactRef, run: StepRun, experiment_id: str) -> list[str]:
         """Look in the consumer's experiment, and in that of the DAG the artifact's name begins with."""
         producer = ref.name.partition("/")[0]
         if producer in {"", run.id.dag_id}:
@@ -90,7 +90,7 @@ class Models:
             "zen.digest": ref.digest,
             "zen.key": str(run.id),
             "zen.output": output,
-            "zen.run_key": run_key(run.id.dag_id, run.id.run_id),
+            "zen.run_key": dag_run_key(run.id.dag_id, run.id.run_id),
             "zen.uri": ref.uri,
         }
         request = {
@@ -98,41 +98,41 @@ class Models:
             "name": _model_name(run, ref),
             "source_run_id": run_id,
             "model_type": ref.type,
-            "params": entries(flat(masked(run.parameters)))[:PER_BATCH],
-            "tags": entries(tags),
+            "params": key_value_entries(flatten_parameters(mask_secrets(run.parameters)))[:MAX_BATCH_ENTRIES],
+            "tags": key_value_entries(tags),
         }
         return dict(self.rest.post("logged-models", request)["model"]["info"])
 
-    def _left(self, run: StepRun, output: str, experiment_id: str) -> dict[str, Any] | None:
+    def _find_partial(self, run: StepRun, output: str, experiment_id: str) -> dict[str, Any] | None:
         request = {
             "experiment_ids": [experiment_id],
-            "filter": f"tags.`zen.key` = {quoted(str(run.id))} AND tags.`zen.output` = {quoted(output)}",
+            "filter": f"tags.`zen.key` = {quote_filter_value(str(run.id))} AND tags.`zen.output` = {quote_filter_value(output)}",
             "max_results": 1,
         }
         models = self.rest.post("logged-models/search", request).get("models", [])
         return dict(models[0]["info"]) if models else None
 
-    def _register(self, name: str, model_id: str, run_id: str, source: str, again: bool) -> None:
-        if again and self._is_registered(name, run_id, source):
+    def _create_version(self, name: str, model_id: str, run_id: str, source: str, resume: bool) -> None:
+        if resume and self._is_registered(name, run_id, source):
             return
         try:
             self.rest.post("registered-models/create", {"name": name})
-        except MlflowRefused as error:
-            if not error.exists:
+        except MlflowRejected as error:
+            if not error.already_exists:
                 raise
         version = {"name": name, "source": source, "run_id": run_id, "model_id": model_id}
         self.rest.post("model-versions/create", version)
 
     def _is_registered(self, name: str, run_id: str, source: str) -> bool:
-        filtered = {"filter": f"name={quoted(name)} and run_id={quoted(run_id)}"}
+        filtered = {"filter": f"name={quote_filter_value(name)} and run_id={quote_filter_value(run_id)}"}
         versions = self.rest.get("model-versions/search", filtered).get("model_versions", [])
         return any(version.get("source") == source for version in versions)
 
 
 def _model_name(run: StepRun, ref: ArtifactRef) -> str:
     name = run.model or ref.name.rpartition("/")[2] or run.id.task_id
-    return shorten(_NOT_IN_A_MODEL_NAME.sub("_", name), KEY)
+    return shorten(_INVALID_NAME_CHARACTERS.sub("_", name), MAX_KEY)
 
 
-def _tag(model: dict[str, Any], key: str) -> str:
+def _tag_value(model: dict[str, Any], key: str) -> str:
     return next((str(tag["value"]) for tag in model.get("tags", []) if tag["key"] == key), "")

@@ -10,12 +10,12 @@ from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import LineageError
 from airflow_zen.lineage.datasets import dataset_name
 from airflow_zen.lineage.limits import (
-    ARTIFACT_LOCATION,
-    EXPERIMENT_NAME,
-    KEY,
-    RUN_NAME,
-    TAG_VALUE,
-    packed,
+    MAX_ARTIFACT_LOCATION,
+    MAX_EXPERIMENT_NAME,
+    MAX_KEY,
+    MAX_RUN_NAME,
+    MAX_TAG_VALUE,
+    pack_tag,
     short_digest,
     shorten,
     shorten_name,
@@ -24,15 +24,15 @@ from airflow_zen.lineage.step_run import StepRun, StepState
 
 EXPERIMENT_PREFIX = "airflow/"
 
-_HASH = 9
+_HASH_LENGTH = 9
 
-_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_.-]")
+_UNSAFE_LOCATION_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def experiment_name(dag_id: str) -> str:
     """Name the experiment of a DAG."""
-    return shorten_name(EXPERIMENT_PREFIX + dag_id, EXPERIMENT_NAME)
+    return shorten_name(EXPERIMENT_PREFIX + dag_id, MAX_EXPERIMENT_NAME)
 
 
 def experiment_location(artifact_root: str, dag_id: str) -> str:
@@ -41,21 +41,21 @@ def experiment_location(artifact_root: str, dag_id: str) -> str:
     MLflow unquotes `%` in local paths, so the name of a DAG is not quoted but replaced, and its hash added.
     """
     base = f"{artifact_root}/mlflow/"
-    room = max(ARTIFACT_LOCATION - len(base), _HASH)
-    plain = _NOT_PLAIN.sub("_", dag_id)
-    if plain != dag_id or len(plain) > room:
-        plain = f"{plain[: room - _HASH]}-{_short_hash(dag_id)}"
+    available = max(MAX_ARTIFACT_LOCATION - len(base), _HASH_LENGTH)
+    plain = _UNSAFE_LOCATION_CHARACTERS.sub("_", dag_id)
+    if plain != dag_id or len(plain) > available:
+        plain = f"{plain[: available - _HASH_LENGTH]}-{_short_hash(dag_id)}"
     return base + plain
 
 
-def run_key(dag_id: str, run_id: str) -> str:
+def dag_run_key(dag_id: str, run_id: str) -> str:
     """Identify a DAG run; the value of the tag `zen.run_key`."""
     return f"{dag_id}/{run_id}"
 
 
 def parent_filter(dag_id: str, run_id: str) -> str:
     """Write the search for the parent run of a DAG run."""
-    return f"tags.`zen.run_key` = {quoted(run_key(dag_id, run_id))} AND tags.`zen.kind` = 'dag_run'"
+    return f"tags.`zen.run_key` = {quote_filter_value(dag_run_key(dag_id, run_id))} AND tags.`zen.kind` = 'dag_run'"
 
 
 def run_name(run: StepRun) -> str:
@@ -69,15 +69,15 @@ def run_name(run: StepRun) -> str:
         parts.append(f"try {run.id.try_number}")
     if run.cache == "hit":
         parts.append("(cached)")
-    return shorten(" ".join(parts), RUN_NAME)
+    return shorten(" ".join(parts), MAX_RUN_NAME)
 
 
 def parent_tags(run: StepRun) -> dict[str, str]:
     """Tag the run that stands for the whole DAG run."""
-    return _tags(
+    return _valid_tags(
         {
             "zen.kind": "dag_run",
-            "zen.run_key": run_key(run.id.dag_id, run.id.run_id),
+            "zen.run_key": dag_run_key(run.id.dag_id, run.id.run_id),
             "zen.dag_id": run.id.dag_id,
             "zen.run_id": run.id.run_id,
             "zen.dag_version": run.dag_version,
@@ -91,7 +91,7 @@ def parent_tags(run: StepRun) -> dict[str, str]:
 def step_tags(run: StepRun, parent: str) -> dict[str, str]:
     """Tag a step run with everything known before the user's function is called."""
     commit = run.code_version if _COMMIT.fullmatch(run.code_version) else ""
-    return _tags(
+    return _valid_tags(
         {
             "mlflow.parentRunId": parent,
             "mlflow.source.name": f"airflow://{run.id.dag_id}/{run.id.task_id}",
@@ -116,23 +116,23 @@ def step_tags(run: StepRun, parent: str) -> dict[str, str]:
 def end_tags(run: StepRun) -> dict[str, str]:
     """Tag a step run with what its end brought."""
     failed = run.state is not StepState.FINISHED
-    return _tags({**_cache_tags(run), **artifact_tags(run), "zen.error": run.error if failed else ""})
+    return _valid_tags({**_cache_tags(run), **artifact_tags(run), "zen.error": run.error if failed else ""})
 
 
 def artifact_tags(run: StepRun) -> dict[str, str]:
     """Pack the artifacts as `|name@digest|…|`: MLflow's own filters cannot tell who read from who wrote."""
-    inputs, all_in = packed(_items(run.inputs.values()))
-    outputs, all_out = packed(_items(run.outputs.values()))
+    inputs, all_in = pack_tag(_artifact_items(run.inputs.values()))
+    outputs, all_out = pack_tag(_artifact_items(run.outputs.values()))
     cut = "" if all_in and all_out else "true"
     return {"zen.inputs": inputs, "zen.outputs": outputs, "zen.io_truncated": cut}
 
 
 def experiment_tags(dag_id: str) -> dict[str, str]:
     """Tag the experiment of a DAG."""
-    return _tags({"mlflow.experimentKind": "custom_model_development", "zen.dag_id": dag_id})
+    return _valid_tags({"mlflow.experimentKind": "custom_model_development", "zen.dag_id": dag_id})
 
 
-def quoted(value: str) -> str:
+def quote_filter_value(value: str) -> str:
     """Write a value for MLflow's filter language; raises `LineageError` for one that it cannot express."""
     if "'" not in value:
         return f"'{value}'"
@@ -150,13 +150,13 @@ def _cache_tags(run: StepRun) -> dict[str, str]:
     }
 
 
-def _items(refs: Iterable[ArtifactRef]) -> list[str]:
+def _artifact_items(refs: Iterable[ArtifactRef]) -> list[str]:
     return [f"{dataset_name(ref).replace('|', '/')}@{short_digest(ref.digest)}" for ref in refs]
 
 
-def _tags(values: Mapping[str, str]) -> dict[str, str]:
+def _valid_tags(values: Mapping[str, str]) -> dict[str, str]:
     """Leave out what is empty, and shorten what is too long."""
-    return {shorten(key, KEY): shorten(value, TAG_VALUE) for key, value in values.items() if value}
+    return {shorten(key, MAX_KEY): shorten(value, MAX_TAG_VALUE) for key, value in values.items() if value}
 
 
 def _short_hash(text: str) -> str:

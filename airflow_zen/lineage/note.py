@@ -6,21 +6,25 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.lineage.limits import CUT, TAG_VALUE, short_digest
+from airflow_zen.lineage.limits import ELLIPSIS, MAX_TAG_VALUE, short_digest
 from airflow_zen.lineage.step_run import StepRun
 
-_CODE_END = f"\n{CUT}\n```"
+_TRUNCATED_CODE_END = f"\n{ELLIPSIS}\n```"
 
 
-def note(run: StepRun, experiment_id: str) -> str:
+def run_description(run: StepRun, experiment_id: str) -> str:
     """Write the run's description in Markdown, the only text in MLflow whose links can be clicked."""
     text = "\n\n".join(_paragraphs(run, experiment_id))
     if not run.source.strip():
-        return _fitted(text)
+        return _truncate_lines(text)
     code = f"{text}\n\n```python\n{run.source.strip()}\n```".strip()
-    if len(code) <= TAG_VALUE:
+    if len(code) <= MAX_TAG_VALUE:
         return code
-    return _fitted(text) if len(text) > TAG_VALUE // 2 else code[: TAG_VALUE - len(_CODE_END)] + _CODE_END
+    return (
+        _truncate_lines(text)
+        if len(text) > MAX_TAG_VALUE // 2
+        else code[: MAX_TAG_VALUE - len(_TRUNCATED_CODE_END)] + _TRUNCATED_CODE_END
+    )
 
 
 def _paragraphs(run: StepRun, experiment_id: str) -> Iterator[str]:
@@ -48,7 +52,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "/").replace("\n", " ")
 
 
-def _fitted(text: str) -> str:
-    if len(text) <= TAG_VALUE:
+def _truncate_lines(text: str) -> str:
+    if len(text) <= MAX_TAG_VALUE:
         return text
-    return text[: TAG_VALUE - 2].rpartition("\n")[0] + f"\n{CUT}"
+    return text[: MAX_TAG_VALUE - 2].rpartition("\n")[0] + f"\n{ELLIPSIS}"

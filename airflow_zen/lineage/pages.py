@@ -10,11 +10,11 @@ from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.lineage.limits import short_digest
 from airflow_zen.lineage.step_run import StepRunId
 
-_CLASSIC = "workflowType=machine_learning"
+_CLASSIC_VIEW = "workflowType=machine_learning"
 
 
 @dataclass(frozen=True)
-class Pages:
+class PageUrls:
     """Know the pages of one DAG run: `runs` are MLflow's ids of its step runs, `models` of its models by digest.
 
     With an empty `ui` the addresses are relative, as MLflow's own pages want them: its server may be
@@ -26,22 +26,26 @@ class Pages:
     runs: Mapping[StepRunId, str] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
 
-    def step(self, run: StepRunId) -> str:
+    def step_url(self, run: StepRunId) -> str:
         """Give the page of a step run; empty where MLflow does not have it."""
         run_id = self.runs.get(run, "")
-        return self._page(f"runs/{run_id}") if run_id else ""
+        return self._page_url(f"runs/{run_id}") if run_id else ""
 
-    def task(self, run: StepRunId) -> str:
+    def task_url(self, run: StepRunId) -> str:
         """Give the list of a task's runs in this DAG run."""
-        return self._found(f'tags."zen.run_id" = "{run.run_id}" AND tags."zen.task_id" = "{run.task_id}"')
+        return self._search_url(f'tags."zen.run_id" = "{run.run_id}" AND tags."zen.task_id" = "{run.task_id}"')
 
-    def artifact(self, ref: ArtifactRef) -> str:
+    def artifact_url(self, ref: ArtifactRef) -> str:
         """Give the model's page, or the list of the runs that touched this content."""
         model = self.models.get(ref.digest)
-        return self._page(f"models/{model}") if model else self._found(f'dataset.digest = "{short_digest(ref.digest)}"')
+        return (
+            self._page_url(f"models/{model}")
+            if model
+            else self._search_url(f'dataset.digest = "{short_digest(ref.digest)}"')
+        )
 
-    def _page(self, path: str) -> str:
-        return f"{self.ui}/#/experiments/{self.experiment_id}/{path}?{_CLASSIC}".removeprefix("/")
+    def _page_url(self, path: str) -> str:
+        return f"{self.ui}/#/experiments/{self.experiment_id}/{path}?{_CLASSIC_VIEW}".removeprefix("/")
 
-    def _found(self, condition: str) -> str:
-        return f"{self._page('runs')}&searchFilter={quote(condition)}" if self.experiment_id else ""
+    def _search_url(self, condition: str) -> str:
+        return f"{self._page_url('runs')}&searchFilter={quote(condition)}" if self.experiment_id else ""

@@ -8,18 +8,18 @@ from typing import Any
 
 import msgspec
 
-from airflow_zen.artifacts.manifest import FILE_NAME, Manifest
+from airflow_zen.artifacts.manifest import MANIFEST_FILE_NAME, Manifest
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.root import relative_key
+from airflow_zen.artifacts.root import key_of_url
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ZenError
-from airflow_zen.lineage.models import is_model
+from airflow_zen.lineage.models import is_mlflow_model
 from airflow_zen.lineage.step_run import StepRun
 
-MOST_LOOK_UPS = 100
+MAX_LOOKUPS = 100
 
 
-class Preparation(msgspec.Struct, frozen=True):
+class PrefetchResult(msgspec.Struct, frozen=True):
     """Summaries of artifacts made elsewhere and MLflow's ids of known models, by digest; tags sent at the start."""
 
     summaries: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
@@ -27,7 +27,7 @@ class Preparation(msgspec.Struct, frozen=True):
     tags: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-def undescribed(run: StepRun) -> Iterator[ArtifactRef]:
+def artifacts_missing_schema(run: StepRun) -> Iterator[ArtifactRef]:
     """Give the artifacts whose schema this DAG's experiment may not have yet; at most 100.
 
     Those are the outputs of a hit, and inputs that another DAG made; MLflow keeps the first
@@ -36,19 +36,21 @@ def undescribed(run: StepRun) -> Iterator[ArtifactRef]:
     refs = [ref for ref in run.inputs.values() if not ref.name.startswith(f"{run.id.dag_id}/")]
     if run.cache == "hit":
         refs.extend(run.outputs.values())
-    wanted = {ref.digest: ref for ref in refs if ref.digest not in run.summaries and not is_model(ref)}
-    yield from islice(wanted.values(), MOST_LOOK_UPS)
+    missing = {ref.digest: ref for ref in refs if ref.digest not in run.summaries and not is_mlflow_model(ref)}
+    yield from islice(missing.values(), MAX_LOOKUPS)
 
 
-def unlinked(run: StepRun) -> Iterator[ArtifactRef]:
+def artifacts_missing_model_id(run: StepRun) -> Iterator[ArtifactRef]:
     """Give the models whose id in MLflow must be looked up: inputs, and outputs of a hit; at most 100."""
     refs = [*run.inputs.values(), *(run.outputs.values() if run.cache == "hit" else ())]
-    yield from islice({ref.digest: ref for ref in refs if is_model(ref)}.values(), MOST_LOOK_UPS)
+    yield from islice({ref.digest: ref for ref in refs if is_mlflow_model(ref)}.values(), MAX_LOOKUPS)
 
 
-def summary_of(ref: ArtifactRef, transport: Transport, root: str) -> Mapping[str, Any]:
+def read_summary(ref: ArtifactRef, transport: Transport, root: str) -> Mapping[str, Any]:
     """Read the summary from an artifact's manifest; nothing when it is not ours, or gone."""
     try:
-        return Manifest.from_json(transport.read(f"{relative_key(root, ref.uri)}/{FILE_NAME}"), ref.digest).summary
+        return Manifest.from_json(
+            transport.read(f"{key_of_url(root, ref.uri)}/{MANIFEST_FILE_NAME}"), ref.digest
+        ).summary
     except ZenError:
         return {}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_zen.errors import LineageNotFound
-from airflow_zen.lineage.known import tags_of
+from airflow_zen.lineage.known import tags_to_dict
 from airflow_zen.lineage.limits import short_digest
-from airflow_zen.lineage.names import EXPERIMENT_PREFIX, quoted
+from airflow_zen.lineage.names import EXPERIMENT_PREFIX, quote_filter_value
 from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.tracking_server import TrackingServer
 
@@ -56,12 +56,12 @@ class Ancestry:
 
 def runs_that_read(digest: str, server: Server) -> list[FoundRun]:
     """Find the runs that consumed exactly this content, in all DAGs, latest first."""
-    return _touching("inputs", digest, _rest(server))
+    return _search_runs_with_artifact("inputs", digest, _rest_of(server))
 
 
 def runs_that_made(digest: str, server: Server) -> list[FoundRun]:
     """Find the runs that produced exactly this content themselves, and did not reuse it; latest first."""
-    return [run for run in _touching("outputs", digest, _rest(server)) if not run.cached]
+    return [run for run in _search_runs_with_artifact("outputs", digest, _rest_of(server)) if not run.cached]
 
 
 def run_of_model(model: str, server: Server) -> FoundRun:
@@ -69,7 +69,7 @@ def run_of_model(model: str, server: Server) -> FoundRun:
 
     Its `inputs` are the data the model was made from. Raises `LineageNotFound`.
     """
-    rest = _rest(server)
+    rest = _rest_of(server)
     name = model.removeprefix("models:/")
     if "@" in name:
         name, _, alias = name.partition("@")
@@ -84,7 +84,7 @@ def run_of_model(model: str, server: Server) -> FoundRun:
         raise LineageNotFound(
             f"MLflow knows no run that made {model!r}. It was registered by hand, or its run is gone."
         )
-    return _found(rest.get("runs/get", {"run_id": found["run_id"]})["run"])
+    return _run_from_mlflow(rest.get("runs/get", {"run_id": found["run_id"]})["run"])
 
 
 def ancestry_of(model: str, server: Server) -> Ancestry:
@@ -93,8 +93,8 @@ def ancestry_of(model: str, server: Server) -> Ancestry:
     Of several runs that made the same bytes the walk takes the one under the name that was read, in the
     reader's own DAG run, or else the latest before it.
     """
-    rest = _rest(server)
-    return walk(run_of_model(model, rest), lambda digest: runs_that_made(digest, rest))
+    rest = _rest_of(server)
+    return walk_ancestry(run_of_model(model, rest), lambda digest: runs_that_made(digest, rest))
 
 
 def ancestry_of_content(digest: str, server: Server) -> Ancestry:
@@ -102,15 +102,15 @@ def ancestry_of_content(digest: str, server: Server) -> Ancestry:
 
     `digest`: 16 characters or more. Raises `LineageNotFound` where no run is known to have made it.
     """
-    rest = _rest(server)
-    makers = runs_that_made(digest, rest)
-    if not makers:
+    rest = _rest_of(server)
+    producers = runs_that_made(digest, rest)
+    if not producers:
         raise LineageNotFound(f"MLflow knows no run that made the artifact {short_digest(digest)}.")
-    return walk(makers[0], lambda inner: runs_that_made(inner, rest))
+    return walk_ancestry(producers[0], lambda inner: runs_that_made(inner, rest))
 
 
-def walk(last: FoundRun, makers: Callable[[str], list[FoundRun]]) -> Ancestry:
-    """Walk from a run to all that it was made from; `makers` gives the runs that made some content."""
+def walk_ancestry(last: FoundRun, producers: Callable[[str], list[FoundRun]]) -> Ancestry:
+    """Walk from a run to all that it was made from; `producers` gives the runs that made some content."""
     runs: dict[str, FoundRun] = {}
     raw: dict[FoundArtifact, None] = {}
     todo = [last]
@@ -120,55 +120,57 @@ def walk(last: FoundRun, makers: Callable[[str], list[FoundRun]]) -> Ancestry:
             continue
         runs[run.run_id] = run
         for artifact in run.inputs:
-            maker = _maker(artifact, run, makers(artifact.digest))
-            if maker is None or not maker.inputs:
+            producer = _choose_producer(artifact, run, producers(artifact.digest))
+            if producer is None or not producer.inputs:
                 raw[artifact] = None
-            if maker is not None:
-                todo.append(maker)
+            if producer is not None:
+                todo.append(producer)
     return Ancestry(tuple(runs.values()), tuple(raw))
 
 
-def _maker(artifact: FoundArtifact, reader: FoundRun, made: list[FoundRun]) -> FoundRun | None:
-    makers = [run for run in made if run.run_id != reader.run_id]
+def _choose_producer(artifact: FoundArtifact, reader: FoundRun, made: list[FoundRun]) -> FoundRun | None:
+    producers = [run for run in made if run.run_id != reader.run_id]
 
-    def fitness(run: FoundRun) -> tuple[bool, bool, bool, float]:
+    def rank(run: FoundRun) -> tuple[bool, bool, bool, float]:
         here = (run.dag_id, run.dag_run_id) == (reader.dag_id, reader.dag_run_id)
         return artifact in run.outputs, here, run.started <= reader.started, run.started
 
-    return max(makers, key=fitness, default=None)
+    return max(producers, key=rank, default=None)
 
 
-def _rest(server: Server) -> MlflowRest:
+def _rest_of(server: Server) -> MlflowRest:
     if isinstance(server, MlflowRest):
         return server
     return MlflowRest(server if isinstance(server, TrackingServer) else TrackingServer(server))
 
 
-def _touching(direction: str, digest: str, rest: MlflowRest) -> list[FoundRun]:
+def _search_runs_with_artifact(direction: str, digest: str, rest: MlflowRest) -> list[FoundRun]:
     """Search the packed tags, and the datasets of runs whose list did not fit into its tag."""
     short = short_digest(digest)
-    experiments = [*_experiments(rest)]
+    experiments = [*_search_experiments(rest)]
     conditions = (
-        f"tags.`zen.{direction}` LIKE {quoted(f'%@{short}|%')}",
-        f"tags.`zen.io_truncated` = 'true' AND dataset.digest = {quoted(short)}",
+        f"tags.`zen.{direction}` LIKE {quote_filter_value(f'%@{short}|%')}",
+        f"tags.`zen.io_truncated` = 'true' AND dataset.digest = {quote_filter_value(short)}",
     )
-    runs = [run for condition in conditions for run in _search(rest, experiments, condition)]
+    runs = [run for condition in conditions for run in _search_runs(rest, experiments, condition)]
     context = direction.removesuffix("s")
-    found = {run["info"]["run_id"]: _found(run) for run in runs if _touches(run, direction, context, short)}
+    found = {
+        run["info"]["run_id"]: _run_from_mlflow(run) for run in runs if _has_artifact(run, direction, context, short)
+    }
     return sorted(found.values(), key=lambda run: run.started, reverse=True)
 
 
-def _touches(run: Mapping[str, Any], direction: str, context: str, digest: str) -> bool:
-    if f"@{digest}|" in tags_of(run["data"]).get(f"zen.{direction}", ""):
+def _has_artifact(run: Mapping[str, Any], direction: str, context: str, digest: str) -> bool:
+    if f"@{digest}|" in tags_to_dict(run["data"]).get(f"zen.{direction}", ""):
         return True
     datasets = run.get("inputs", {}).get("dataset_inputs", [])
     return any(
-        entry["dataset"]["digest"] == digest and tags_of(entry).get("mlflow.data.context") == context
+        entry["dataset"]["digest"] == digest and tags_to_dict(entry).get("mlflow.data.context") == context
         for entry in datasets
     )
 
 
-def _experiments(rest: MlflowRest) -> Iterator[str]:
+def _search_experiments(rest: MlflowRest) -> Iterator[str]:
     request: dict[str, Any] = {"filter": f"name LIKE '{EXPERIMENT_PREFIX}%'", "max_results": 1000}
     while True:
         answer = rest.post("experiments/search", request)
@@ -178,7 +180,7 @@ def _experiments(rest: MlflowRest) -> Iterator[str]:
         request["page_token"] = answer["next_page_token"]
 
 
-def _search(rest: MlflowRest, experiments: list[str], condition: str) -> Iterator[Mapping[str, Any]]:
+def _search_runs(rest: MlflowRest, experiments: list[str], condition: str) -> Iterator[Mapping[str, Any]]:
     request: dict[str, Any] = {"experiment_ids": experiments, "filter": condition, "max_results": _PER_PAGE}
     while experiments:
         answer = rest.post("runs/search", request)
@@ -188,8 +190,8 @@ def _search(rest: MlflowRest, experiments: list[str], condition: str) -> Iterato
         request["page_token"] = answer["next_page_token"]
 
 
-def _found(run: Mapping[str, Any]) -> FoundRun:
-    info, tags = run["info"], tags_of(run["data"])
+def _run_from_mlflow(run: Mapping[str, Any]) -> FoundRun:
+    info, tags = run["info"], tags_to_dict(run["data"])
     return FoundRun(
         run_id=info["run_id"],
         experiment_id=str(info["experiment_id"]),
@@ -200,17 +202,17 @@ def _found(run: Mapping[str, Any]) -> FoundRun:
         state=info.get("status", ""),
         started=int(info.get("start_time", 0)) / 1000,
         cached=tags.get("zen.cache") == "hit",
-        inputs=_artifacts(run, tags, "input"),
-        outputs=_artifacts(run, tags, "output"),
+        inputs=_artifacts_from_tags(run, tags, "input"),
+        outputs=_artifacts_from_tags(run, tags, "output"),
     )
 
 
-def _artifacts(run: Mapping[str, Any], tags: Mapping[str, str], context: str) -> tuple[FoundArtifact, ...]:
+def _artifacts_from_tags(run: Mapping[str, Any], tags: Mapping[str, str], context: str) -> tuple[FoundArtifact, ...]:
     """Read the packed tag; where it was too short, the datasets too."""
     packed = [item.rpartition("@") for item in tags.get(f"zen.{context}s", "").split("|") if "@" in item]
     found = {FoundArtifact(name, digest): None for name, _, digest in packed}
     if tags.get("zen.io_truncated"):
         for entry in run.get("inputs", {}).get("dataset_inputs", []):
-            if tags_of(entry).get("mlflow.data.context") == context:
+            if tags_to_dict(entry).get("mlflow.data.context") == context:
                 found[FoundArtifact(entry["dataset"]["name"], entry["dataset"]["digest"])] = None
     return tuple(found)

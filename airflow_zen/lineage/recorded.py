@@ -10,43 +10,43 @@ from concurrent.futures import ThreadPoolExecutor
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactNotFound, LineageNotFound
 from airflow_zen.lineage.limits import short_digest
-from airflow_zen.lineage.queries import Ancestry, FoundArtifact, FoundRun, walk
+from airflow_zen.lineage.queries import Ancestry, FoundArtifact, FoundRun, walk_ancestry
 from airflow_zen.lineage.step_run import StepRun, StepState
 
-_READERS = 16
+_READER_THREADS = 16
 
 
-def recorded_ancestry(digest: str, transport: Transport) -> Ancestry:
+def ancestry_from_records(digest: str, transport: Transport) -> Ancestry:
     """Walk from an artifact back to the raw data through the records of all DAG runs, each of which is read.
 
     `digest`: 16 characters or more. Raises `LineageNotFound` where no record says who made it.
     """
     made: dict[str, list[FoundRun]] = defaultdict(list)
-    for run in _records(transport):
+    for run in _read_all_records(transport):
         if run.cache != "hit" and run.state is StepState.FINISHED:
-            found = as_found(run)
+            found = run_from_record(run)
             for artifact in found.outputs:
                 made[artifact.digest].append(found)
-    makers = sorted(made[short_digest(digest)], key=lambda run: run.started)
-    if not makers:
+    producers = sorted(made[short_digest(digest)], key=lambda run: run.started)
+    if not producers:
         raise LineageNotFound(f"No step run record says who made the artifact {short_digest(digest)}.")
-    return walk(makers[-1], lambda inner: made[inner])
+    return walk_ancestry(producers[-1], lambda inner: made[inner])
 
 
-def _records(transport: Transport) -> Iterator[StepRun]:
+def _read_all_records(transport: Transport) -> Iterator[StepRun]:
     keys = [key for key in transport.list("runs") if key.split("/")[3:4] == ["steps"]]
-    with ThreadPoolExecutor(_READERS) as pool:
-        yield from (run for run in pool.map(lambda key: _read(transport, key), keys) if run)
+    with ThreadPoolExecutor(_READER_THREADS) as pool:
+        yield from (run for run in pool.map(lambda key: _read_record(transport, key), keys) if run)
 
 
-def _read(transport: Transport, key: str) -> StepRun | None:
+def _read_record(transport: Transport, key: str) -> StepRun | None:
     try:
         return StepRun.from_json(json.loads(transport.read(key)))
     except (ArtifactNotFound, ValueError, KeyError, TypeError):
         return None
 
 
-def as_found(run: StepRun) -> FoundRun:
+def run_from_record(run: StepRun) -> FoundRun:
     """Tell a record as MLflow's runs are told; its id is the step run's."""
     return FoundRun(
         run_id=str(run.id),

@@ -9,22 +9,22 @@ from contextlib import AbstractContextManager, suppress
 
 from msgspec.structs import asdict
 
-from airflow_zen.artifacts.root import folder
+from airflow_zen.artifacts.root import quote_key_part
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactNotFound
-from airflow_zen.lineage.ended import EndedDagRun
+from airflow_zen.lineage.ended import FinishedDagRun
 from airflow_zen.lineage.step_run import StepRun, StepRunId
-from airflow_zen.lineage.turn import Turn, turn
+from airflow_zen.lineage.turn import StoreLock, try_lock
 
 _RUNS = "runs"
 _UNDELIVERED = "undelivered"
 _REFUSED = "refused"
 _ENDED = "ended"
-_TURN = "undelivered.turn.json"
-_READERS = 16
+_DELIVERY_LOCK = "undelivered.turn.json"
+_READER_THREADS = 16
 
 # So often MLflow may refuse a record before it is set aside.
-_REFUSALS = 3
+_MAX_REJECTIONS = 3
 
 
 class StepRunRecords:
@@ -42,82 +42,86 @@ class StepRunRecords:
         key = record_key(run.id)
         self._transport.write(key, json.dumps(run.to_json(), indent=1, default=str).encode())
         if not delivered:
-            self._transport.write(_marker(run.id), key.encode())
+            self._transport.write(_marker_key(run.id), key.encode())
 
     def get(self, run: StepRunId) -> StepRun:
         """Read one record; raises `ArtifactNotFound` when there is none."""
         return self._read(record_key(run))
 
-    def of(self, dag_id: str, run_id: str) -> Iterator[StepRun]:
+    def read_dag_run(self, dag_id: str, run_id: str) -> Iterator[StepRun]:
         """Read all records of a DAG run, in the order of task, map index and try as text."""
-        keys = list(self._transport.list(f"{_RUNS}/{folder(dag_id)}/{folder(run_id)}/steps"))
-        with ThreadPoolExecutor(_READERS) as pool:
+        keys = list(self._transport.list(f"{_RUNS}/{quote_key_part(dag_id)}/{quote_key_part(run_id)}/steps"))
+        with ThreadPoolExecutor(_READER_THREADS) as pool:
             yield from pool.map(self._read, keys)
 
-    def latest(self, dag_id: str, run_id: str, task_id: str) -> StepRun | None:
+    def latest_try(self, dag_id: str, run_id: str, task_id: str) -> StepRun | None:
         """Read the record of a task's latest try in a DAG run, of any one where it is mapped; None where there is none."""
-        keys = self._transport.list(f"{_RUNS}/{folder(dag_id)}/{folder(run_id)}/steps/{folder(task_id)}")
+        keys = self._transport.list(
+            f"{_RUNS}/{quote_key_part(dag_id)}/{quote_key_part(run_id)}/steps/{quote_key_part(task_id)}"
+        )
         latest = max(keys, key=lambda key: int(key.rpartition("/")[2].split(".")[1]), default=None)
         return self._read(latest) if latest else None
 
-    def markers(self) -> list[str]:
+    def undelivered_markers(self) -> list[str]:
         """List the markers of what the lineage server has not got yet; a request for each 1000."""
         return list(self._transport.list(_UNDELIVERED))
 
     def undelivered(self, markers: Iterable[str] | None = None) -> Iterator[StepRun]:
         """Read the records that the lineage server has not got yet, or those of some markers."""
-        for marker in self.markers() if markers is None else markers:
+        for marker in self.undelivered_markers() if markers is None else markers:
             with suppress(ArtifactNotFound):
                 yield self._read(self._transport.read(marker).decode())
 
-    def owed(self, dag_id: str, run_id: str) -> bool:
+    def has_undelivered(self, dag_id: str, run_id: str) -> bool:
         """Tell whether any step run of a DAG run is undelivered."""
-        return any(True for _ in self._transport.list(f"{_UNDELIVERED}/{folder(dag_id)}/{folder(run_id)}"))
+        return any(
+            True for _ in self._transport.list(f"{_UNDELIVERED}/{quote_key_part(dag_id)}/{quote_key_part(run_id)}")
+        )
 
     def mark_delivered(self, run: StepRunId) -> None:
         """Forget that a record was owed, or refused."""
-        self._transport.delete([_marker(run), _marker(run, _REFUSED)])
+        self._transport.delete([_marker_key(run), _marker_key(run, _REFUSED)])
 
-    def refuse(self, run: StepRunId, reason: str) -> bool:
+    def record_rejection(self, run: StepRunId, reason: str) -> bool:
         """Note why the lineage server refuses a record; the third time it is owed no more, but set aside: tell whether."""
         try:
-            times = int(json.loads(self._transport.read(_marker(run, _REFUSED)))["times"]) + 1
+            times = int(json.loads(self._transport.read(_marker_key(run, _REFUSED)))["times"]) + 1
         except ArtifactNotFound:
             times = 1
         note = {"record": record_key(run), "times": times, "reason": reason}
-        self._transport.write(_marker(run, _REFUSED), json.dumps(note, ensure_ascii=False, indent=1).encode())
-        if times >= _REFUSALS:
-            self._transport.delete([_marker(run)])
-        return times >= _REFUSALS
+        self._transport.write(_marker_key(run, _REFUSED), json.dumps(note, ensure_ascii=False, indent=1).encode())
+        if times >= _MAX_REJECTIONS:
+            self._transport.delete([_marker_key(run)])
+        return times >= _MAX_REJECTIONS
 
-    def owe_refused(self) -> None:
+    def requeue_rejected(self) -> None:
         """Owe again what was set aside."""
         for key in list(self._transport.list(_REFUSED)):
             with suppress(ArtifactNotFound):
                 record = json.loads(self._transport.read(key))["record"]
                 self._transport.write(_UNDELIVERED + key.removeprefix(_REFUSED), record.encode())
 
-    def knows(self, dag_id: str, run_id: str) -> bool:
+    def has_dag_run(self, dag_id: str, run_id: str) -> bool:
         """Tell whether a DAG run has left anything here."""
-        return self._transport.first(f"{_RUNS}/{folder(dag_id)}/{folder(run_id)}") is not None
+        return self._transport.first_key(f"{_RUNS}/{quote_key_part(dag_id)}/{quote_key_part(run_id)}") is not None
 
-    def put_ended(self, run: EndedDagRun) -> None:
+    def put_finished_dag_run(self, run: FinishedDagRun) -> None:
         """Keep in mind that a DAG run has ended, until MLflow shows it so."""
         self._transport.write(_ended_key(run), json.dumps(asdict(run)).encode())
 
-    def ended(self) -> Iterator[EndedDagRun]:
+    def finished_dag_runs(self) -> Iterator[FinishedDagRun]:
         """Read the DAG runs whose end MLflow does not show yet."""
         for key in list(self._transport.list(_ENDED)):
             with suppress(ArtifactNotFound):
-                yield EndedDagRun.from_json(json.loads(self._transport.read(key)))
+                yield FinishedDagRun.from_json(json.loads(self._transport.read(key)))
 
-    def forget_ended(self, run: EndedDagRun) -> None:
+    def delete_finished_dag_run(self, run: FinishedDagRun) -> None:
         """Forget the end of a DAG run, which MLflow shows now."""
         self._transport.delete([_ended_key(run)])
 
-    def delivery_turn(self, clock: Callable[[], float]) -> AbstractContextManager[Turn | None]:
-        """Take the turn to deliver, so that two processes do not make the same run twice; see `turn`."""
-        return turn(self._transport, _TURN, clock)
+    def delivery_lock(self, clock: Callable[[], float]) -> AbstractContextManager[StoreLock | None]:
+        """Take the turn to deliver, so that two processes do not make the same run twice; see `try_lock`."""
+        return try_lock(self._transport, _DELIVERY_LOCK, clock)
 
     def _read(self, key: str) -> StepRun:
         return StepRun.from_json(json.loads(self._transport.read(key)))
@@ -125,16 +129,16 @@ class StepRunRecords:
 
 def record_key(run: StepRunId) -> str:
     """Give the key of a run's record in the store."""
-    return f"{_RUNS}/{folder(run.dag_id)}/{folder(run.run_id)}/steps/{_leaf(run)}"
+    return f"{_RUNS}/{quote_key_part(run.dag_id)}/{quote_key_part(run.run_id)}/steps/{_record_name(run)}"
 
 
-def _ended_key(run: EndedDagRun) -> str:
-    return f"{_ENDED}/{folder(run.dag_id)}/{folder(run.run_id)}.json"
+def _ended_key(run: FinishedDagRun) -> str:
+    return f"{_ENDED}/{quote_key_part(run.dag_id)}/{quote_key_part(run.run_id)}.json"
 
 
-def _marker(run: StepRunId, kind: str = _UNDELIVERED) -> str:
-    return f"{kind}/{folder(run.dag_id)}/{folder(run.run_id)}/{_leaf(run)}"
+def _marker_key(run: StepRunId, kind: str = _UNDELIVERED) -> str:
+    return f"{kind}/{quote_key_part(run.dag_id)}/{quote_key_part(run.run_id)}/{_record_name(run)}"
 
 
-def _leaf(run: StepRunId) -> str:
-    return f"{folder(run.task_id)}/{run.map_index}.{run.try_number}.json"
+def _record_name(run: StepRunId) -> str:
+    return f"{quote_key_part(run.task_id)}/{run.map_index}.{run.try_number}.json"

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from airflow_zen.errors import LineageNotFound
-from airflow_zen.lineage.names import quoted
-from airflow_zen.lineage.refusals import MlflowRefused
+from airflow_zen.lineage.names import quote_filter_value
+from airflow_zen.lineage.refusals import MlflowRejected
 from airflow_zen.lineage.rest import MlflowRest
 
 _PER_PAGE = 100
-_TOLD = 10
+_MAX_LISTED = 10
 
 
 class RegisteredModels:
@@ -26,16 +26,18 @@ class RegisteredModels:
 
     def versions(self, name: str) -> list[Mapping[str, Any]]:
         """Give the versions of a model, the newest first; none where there is no such model."""
-        found = self._search("model-versions/search", {"filter": f"name = {quoted(name)}"}, "model_versions")
+        found = self._search(
+            "model-versions/search", {"filter": f"name = {quote_filter_value(name)}"}, "model_versions"
+        )
         return sorted(found, key=lambda version: int(version["version"]), reverse=True)
 
     def aliases(self, name: str) -> dict[str, str]:
         """Give the version that each alias of a model points at; raises `LineageNotFound` where there is no such model."""
         try:
             model = self._rest.get("registered-models/get", {"name": name})["registered_model"]
-        except MlflowRefused as error:
-            if error.missing:
-                raise LineageNotFound(f"MLflow has no registered model {name!r}.{self._others()}") from error
+        except MlflowRejected as error:
+            if error.is_missing:
+                raise LineageNotFound(f"MLflow has no registered model {name!r}.{self._known_models_text()}") from error
             raise
         return {alias["alias"]: str(alias["version"]) for alias in model.get("aliases", [])}
 
@@ -48,14 +50,14 @@ class RegisteredModels:
         versions = [str(found["version"]) for found in self.versions(name)]
         if version not in versions:
             raise LineageNotFound(
-                f"Model {name!r} has no version {version!r}; it has {', '.join(versions[:_TOLD]) or 'none'}"
-                f"{' and older ones' if len(versions) > _TOLD else ''}."
+                f"Model {name!r} has no version {version!r}; it has {', '.join(versions[:_MAX_LISTED]) or 'none'}"
+                f"{' and older ones' if len(versions) > _MAX_LISTED else ''}."
             )
         self._rest.post("registered-models/alias", {"name": name, "alias": alias, "version": version})
         return before
 
-    def _others(self) -> str:
-        names = [repr(model["name"]) for model, _ in zip(self.models(), range(_TOLD), strict=False)]
+    def _known_models_text(self) -> str:
+        names = [repr(model["name"]) for model, _ in zip(self.models(), range(_MAX_LISTED), strict=False)]
         return f" It has {', '.join(names)}." if names else " It has none."
 
     def _search(self, path: str, query: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:

@@ -11,44 +11,44 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from airflow_zen.lineage.connection import DEFAULT_PATIENCE, Answer, KeptConnection, Patience
-from airflow_zen.lineage.refusals import MlflowAway, MlflowRefused, refusal
+from airflow_zen.lineage.connection import DEFAULT_HTTP_TIMEOUTS, HttpResponse, HttpTimeouts, KeepAliveConnection
+from airflow_zen.lineage.refusals import MlflowRejected, MlflowUnavailable, error_from_response
 from airflow_zen.lineage.tracking_server import TrackingServer
 
-__all__ = ["MlflowAway", "MlflowRefused", "MlflowRest", "Patience", "TrackingServer"]
+__all__ = ["HttpTimeouts", "MlflowRejected", "MlflowRest", "MlflowUnavailable", "TrackingServer"]
 
 _API = "/api/2.0/mlflow/"
 # Each of these makes another one when it is sent again.
-_NEVER_TWICE = frozenset(_API + path for path in ("runs/create", "logged-models", "model-versions/create"))
+_NON_IDEMPOTENT_PATHS = frozenset(_API + path for path in ("runs/create", "logged-models", "model-versions/create"))
 # An answer that takes longer than this, in seconds, is slow.
-_SLOW = 1.0
+_SLOW_SECONDS = 1.0
 _TRACES = "/v1/traces"
-_PROXY = "/api/2.0/mlflow-artifacts/artifacts/"
+_ARTIFACT_PROXY = "/api/2.0/mlflow-artifacts/artifacts/"
 
 
 class MlflowRest:
     """Send requests to one MLflow server; safe to use from several threads, each on its own connection.
 
-    After the server was found to be away, every later request fails at once with `MlflowAway`: for as
-    long as this object lives, or for `pause` seconds where a process must outlive an outage. `sent`
-    counts the requests. `patience` bounds the waiting; `clock` gives monotonic seconds.
+    After the server was found to be away, every later request fails at once with `MlflowUnavailable`: for as
+    long as this object lives, or for `retry_after` seconds where a process must outlive an outage. `request_count`
+    counts the requests. `timeouts` bounds the waiting; `clock` gives monotonic seconds.
     """
 
     def __init__(
         self,
         server: TrackingServer,
-        patience: Patience = DEFAULT_PATIENCE,
-        pause: float | None = None,
+        timeouts: HttpTimeouts = DEFAULT_HTTP_TIMEOUTS,
+        retry_after: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.server = server
-        self.sent = 0
-        self._patience = patience
+        self.request_count = 0
+        self._timeouts = timeouts
         self._clock = clock
-        self._pause = pause
-        self._away: tuple[float, MlflowAway] | None = None
-        self._allowed: float | None = None
-        self._idle: list[KeptConnection] = []
+        self._retry_after = retry_after
+        self._outage: tuple[float, MlflowUnavailable] | None = None
+        self._slow_budget: float | None = None
+        self._idle: list[KeepAliveConnection] = []
         self._lock = threading.Lock()
         self._base = urlsplit(server.uri).path.rstrip("/")
         self._headers = _headers(server)
@@ -58,10 +58,10 @@ class MlflowRest:
         return self._json("GET", f"{_API}{path}?{urlencode(query or {}, doseq=True)}", None)
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Make or change; returns MLflow's answer. Raises `MlflowAway` or `MlflowRefused`."""
+        """Make or change; returns MLflow's answer. Raises `MlflowUnavailable` or `MlflowRejected`."""
         return self._json("POST", _API + path, body)
 
-    def pages(self, path: str, search: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]]:
+    def paginate(self, path: str, search: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]]:
         """Give what a search finds under `name`, page after page; each page is asked for when it is needed."""
         request = dict(search)
         while True:
@@ -92,9 +92,9 @@ class MlflowRest:
         headers = {"x-mlflow-experiment-id": experiment_id, "x-mlflow-run-id": run_id}
         self._send("POST", _TRACES, json.dumps(spans).encode(), "application/json", headers)
 
-    def upload(self, path: str, data: bytes) -> None:
+    def upload(self, path: str, content: bytes) -> None:
         """Store a file through the server's artifact proxy, for `mlflow-artifacts:` addresses."""
-        self._send("PUT", _PROXY + path, data, "application/octet-stream")
+        self._send("PUT", _ARTIFACT_PROXY + path, content, "application/octet-stream")
 
     def close(self) -> None:
         """Let all idle connections go."""
@@ -103,24 +103,24 @@ class MlflowRest:
         for connection in idle:
             connection.close()
 
-    def hurry(self, seconds: float) -> None:
+    def limit_slow_responses(self, seconds: float) -> None:
         """From now on wait at most so long for slow answers, all together; then the server is taken to be away."""
-        self._allowed = seconds
+        self._slow_budget = seconds
 
     @property
-    def away(self) -> bool:
+    def is_unavailable(self) -> bool:
         """Tell whether requests fail at once because the server was found to be away."""
-        if self._away and self._pause is not None and self._clock() - self._away[0] >= self._pause:
-            self._away = None
-        return self._away is not None
+        if self._outage and self._retry_after is not None and self._clock() - self._outage[0] >= self._retry_after:
+            self._outage = None
+        return self._outage is not None
 
     def _json(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
-        data = None if body is None else json.dumps(body, ensure_ascii=False).encode(errors="replace")
-        answer = self._send(method, path.rstrip("?"), data, "application/json; charset=utf-8")
+        content = None if body is None else json.dumps(body, ensure_ascii=False).encode(errors="replace")
+        answer = self._send(method, path.rstrip("?"), content, "application/json; charset=utf-8")
         try:
             document = json.loads(answer.body or b"{}")
         except ValueError as error:
-            raise MlflowRefused(
+            raise MlflowRejected(
                 f"{self.server.uri!r} did not answer {method} {path} in JSON. See whether an MLflow server, and no "
                 "login page or other site, is at this address.",
                 answer.status,
@@ -128,39 +128,52 @@ class MlflowRest:
         return document if isinstance(document, dict) else {}
 
     def _send(
-        self, method: str, path: str, data: bytes | None, content_type: str, more: Mapping[str, str] | None = None
-    ) -> Answer:
-        if self.away and self._away:
-            raise self._away[1]
-        headers = self._headers if data is None else {**self._headers, "Content-Type": content_type, **(more or {})}
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        content_type: str,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> HttpResponse:
+        if self.is_unavailable and self._outage:
+            raise self._outage[1]
+        headers = (
+            self._headers
+            if content is None
+            else {**self._headers, "Content-Type": content_type, **(extra_headers or {})}
+        )
         began = self._clock()
         try:
             with self._connection() as connection:
-                self.sent += 1
-                answer = connection.send(method, self._base + path, data, headers, once=path in _NEVER_TWICE)
-        except MlflowAway as error:
-            self._away = (self._clock(), error)
+                self.request_count += 1
+                answer = connection.send(
+                    method, self._base + path, content, headers, at_most_once=path in _NON_IDEMPOTENT_PATHS
+                )
+        except MlflowUnavailable as error:
+            self._outage = (self._clock(), error)
             raise
-        self._waited(self._clock() - began)
+        self._charge_slow_response(self._clock() - began)
         if not 200 <= answer.status < 300:
             request = f"{method} {path.split('?', maxsplit=1)[0]}"
-            raise refusal(self.server.uri, request, answer.status, answer.body, answer.location)
+            raise error_from_response(self.server.uri, request, answer.status, answer.body, answer.location)
         return answer
 
-    def _waited(self, seconds: float) -> None:
+    def _charge_slow_response(self, seconds: float) -> None:
         """Take a slow answer from what is allowed."""
-        if self._allowed is None or seconds < _SLOW:
+        if self._slow_budget is None or seconds < _SLOW_SECONDS:
             return
-        self._allowed -= seconds
-        if self._allowed <= 0:
-            slow = MlflowAway(f"MLflow at {self.server.uri!r} takes long to answer. See whether it is overloaded.")
-            self._away = (self._clock(), slow)
+        self._slow_budget -= seconds
+        if self._slow_budget <= 0:
+            slow = MlflowUnavailable(
+                f"MLflow at {self.server.uri!r} takes long to answer. See whether it is overloaded."
+            )
+            self._outage = (self._clock(), slow)
 
     @contextmanager
-    def _connection(self) -> Iterator[KeptConnection]:
+    def _connection(self) -> Iterator[KeepAliveConnection]:
         with self._lock:
             kept = self._idle.pop() if self._idle else None
-        connection = kept or KeptConnection(self.server, self._patience, self._clock)
+        connection = kept or KeepAliveConnection(self.server, self._timeouts, self._clock)
         try:
             yield connection
         finally:

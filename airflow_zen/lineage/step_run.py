@@ -10,8 +10,8 @@ import msgspec
 from msgspec.structs import asdict
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.version import Made
-from airflow_zen.lineage.masking import masked
+from airflow_zen.artifacts.version import RecordedVersion
+from airflow_zen.lineage.masking import mask_secrets
 
 
 class StepState(StrEnum):
@@ -86,14 +86,14 @@ class StepRun(msgspec.Struct, frozen=True):
     dag_version: str = ""
     error: str = ""
     metadata: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
-    versions: Mapping[str, Made] = msgspec.field(default_factory=dict)
+    versions: Mapping[str, RecordedVersion] = msgspec.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Write the record as a JSON document; refs in their wire form, secret parameters masked."""
         document = asdict(self)
         document["id"] = asdict(self.id)
         document["state"] = str(self.state)
-        document["parameters"] = masked(self.parameters)
+        document["parameters"] = mask_secrets(self.parameters)
         document["inputs"] = {name: ref.to_wire() for name, ref in self.inputs.items()}
         document["outputs"] = {name: ref.to_wire() for name, ref in self.outputs.items()}
         document["versions"] = {name: asdict(made) for name, made in self.versions.items()}
@@ -107,5 +107,5 @@ class StepRun(msgspec.Struct, frozen=True):
         fields["state"] = StepState(fields["state"])
         fields["inputs"] = {name: ArtifactRef.from_wire(wire) for name, wire in fields["inputs"].items()}
         fields["outputs"] = {name: ArtifactRef.from_wire(wire) for name, wire in fields["outputs"].items()}
-        fields["versions"] = {name: Made(**made) for name, made in fields.get("versions", {}).items()}
+        fields["versions"] = {name: RecordedVersion(**made) for name, made in fields.get("versions", {}).items()}
         return cls(**fields)

@@ -11,14 +11,14 @@ from contextlib import suppress
 import msgspec
 from msgspec.structs import asdict
 
-from airflow_zen.artifacts.root import folder
+from airflow_zen.artifacts.root import quote_key_part
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactNotFound
-from airflow_zen.lineage.quantities import seconds_text
+from airflow_zen.lineage.quantities import format_seconds
 from airflow_zen.lineage.step_run import StepRun, StepState
 
 _RUNS = "runs"
-_READERS = 16
+_READER_THREADS = 16
 
 
 class RunTotals(msgspec.Struct, frozen=True):
@@ -52,7 +52,7 @@ def seconds_saved(run: StepRun) -> float:
     return max(0.0, run.seconds - (run.ended - run.started))
 
 
-def totals_of(dag_id: str, run_id: str, records: Iterable[StepRun]) -> RunTotals:
+def totals_of_dag_run(dag_id: str, run_id: str, records: Iterable[StepRun]) -> RunTotals:
     """Sum up one DAG run; of the tries of a task the last one counts."""
     last: dict[tuple[str, int], StepRun] = {}
     for record in records:
@@ -75,7 +75,7 @@ def totals_of(dag_id: str, run_id: str, records: Iterable[StepRun]) -> RunTotals
     )
 
 
-def summed(totals: Iterable[RunTotals]) -> RunTotals:
+def sum_totals(totals: Iterable[RunTotals]) -> RunTotals:
     """Add up several totals; those of different DAGs have no DAG's name."""
     totals = list(totals)
     names = {each.dag_id for each in totals}
@@ -92,16 +92,16 @@ def summed(totals: Iterable[RunTotals]) -> RunTotals:
     )
 
 
-def line(totals: Iterable[RunTotals], noun: str) -> str:
+def savings_summary(totals: Iterable[RunTotals], noun: str) -> str:
     """Say how many DAG runs were reused whole: `365 partitions: 351 reused, 14 run, 6.2 h saved`."""
-    whole = summed(totals)
+    whole = sum_totals(totals)
     return (
         f"{whole.runs} {noun}: {whole.runs_reused} reused, {whole.runs - whole.runs_reused} run, "
-        f"{seconds_text(whole.seconds_saved)} saved"
+        f"{format_seconds(whole.seconds_saved)} saved"
     )
 
 
-class TotalsOfRuns:
+class RunTotalsReader:
     """Find the totals of all DAG runs in the artifact root.
 
     The totals of a run are kept beside its records, as `runs/<dag>/<run>/totals.json`, with the number of records
@@ -111,25 +111,25 @@ class TotalsOfRuns:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def of(self, dag_id: str | None = None, run_ids: Collection[str] | None = None) -> Iterator[RunTotals]:
+    def read(self, dag_id: str | None = None, run_ids: Collection[str] | None = None) -> Iterator[RunTotals]:
         """Yield the totals of each run of one DAG, or of all; of `run_ids` only, where they are given."""
-        wanted = None if run_ids is None else {folder(run_id) for run_id in run_ids}
+        wanted = None if run_ids is None else {quote_key_part(run_id) for run_id in run_ids}
         keys: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for key in self._transport.list(f"{_RUNS}/{folder(dag_id)}" if dag_id else _RUNS):
+        for key in self._transport.list(f"{_RUNS}/{quote_key_part(dag_id)}" if dag_id else _RUNS):
             _, dag, run, *rest = key.split("/")
             if rest[0] == "steps" and (wanted is None or run in wanted):
                 keys[dag, run].append(key)
-        with ThreadPoolExecutor(_READERS) as pool:
-            yield from pool.map(lambda item: self._of_run(item[0][0], item[0][1], item[1]), keys.items())
+        with ThreadPoolExecutor(_READER_THREADS) as pool:
+            yield from pool.map(lambda item: self._totals_of_run(item[0][0], item[0][1], item[1]), keys.items())
 
-    def _of_run(self, dag: str, run: str, keys: list[str]) -> RunTotals:
+    def _totals_of_run(self, dag: str, run: str, keys: list[str]) -> RunTotals:
         address = f"{_RUNS}/{dag}/{run}/totals.json"
         with suppress(ArtifactNotFound, ValueError, KeyError, TypeError):
             known = json.loads(self._transport.read(address))
             if known.pop("records") == len(keys):
                 return RunTotals(**known)
         records = [StepRun.from_json(json.loads(self._transport.read(key))) for key in keys]
-        totals = totals_of(records[0].id.dag_id, records[0].id.run_id, records)
+        totals = totals_of_dag_run(records[0].id.dag_id, records[0].id.run_id, records)
         # Who may only read has the totals all the same.
         with suppress(Exception):
             self._transport.write(address, json.dumps({"records": len(keys), **asdict(totals)}, indent=1).encode())

@@ -70,9 +70,9 @@ class TrackingServer:
             "MLFLOW_TRACKING_CLIENT_CERT_PATH": self.client_certificate,
             "MLFLOW_WORKSPACE": self.workspace,
         }
-        return {name: value for name, value in variables.items() if value} | self.patience()
+        return {name: value for name, value in variables.items() if value} | self.timeout_environment()
 
-    def patience(self) -> dict[str, str]:
+    def timeout_environment(self) -> dict[str, str]:
         """Give the variables that bound how long user code waits for MLflow."""
         return {
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": self.user_retries,

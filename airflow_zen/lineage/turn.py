@@ -13,26 +13,26 @@ from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound
 
 # Who takes longer than this is taken for dead.
-_SECONDS = 900.0
+_LOCK_SECONDS = 900.0
 
 # Who has a turn begins nothing new after this, so that what was begun ends within the turn.
-_TO_BEGIN = 600.0
+_NEW_WORK_SECONDS = 600.0
 
 
-class Turn(msgspec.Struct, frozen=True):
-    """A turn that is held: `until` this time, in seconds since the epoch, something new may be begun."""
+class StoreLock(msgspec.Struct, frozen=True):
+    """A turn that is held: `new_work_until` this time, in seconds since the epoch, something new may be begun."""
 
-    until: float
+    new_work_until: float
     clock: Callable[[], float]
 
     @property
-    def lasts(self) -> bool:
+    def allows_new_work(self) -> bool:
         """Tell whether something new may be begun."""
-        return self.clock() < self.until
+        return self.clock() < self.new_work_until
 
 
 @contextmanager
-def turn(transport: Transport, key: str, clock: Callable[[], float]) -> Iterator[Turn | None]:
+def try_lock(transport: Transport, key: str, clock: Callable[[], float]) -> Iterator[StoreLock | None]:
     """Hold the turn at `key` for the block, 15 minutes at most; None where another one has it.
 
     Every turn has a number, and its object `<key>/<number>.json` is made by one alone and changed by no
@@ -41,43 +41,43 @@ def turn(transport: Transport, key: str, clock: Callable[[], float]) -> Iterator
     clock: seconds since the epoch, on about the same time everywhere.
     """
     folder, holder, now = key.removesuffix(".json"), uuid.uuid4().hex, clock()
-    number = _taken(transport, folder, holder, now)
+    number = _acquire_lock(transport, folder, holder, now)
     try:
-        yield Turn(now + _TO_BEGIN, clock) if number else None
+        yield StoreLock(now + _NEW_WORK_SECONDS, clock) if number else None
     finally:
-        if number and _read(transport, _key(folder, number))[0] == holder:
-            transport.write(_key(folder, number), _held(holder, until=0.0))
+        if number and _read_lock(transport, _lock_key(folder, number))[0] == holder:
+            transport.write(_lock_key(folder, number), _lock_text(holder, until=0.0))
 
 
-def _taken(transport: Transport, folder: str, holder: str, now: float) -> int | None:
+def _acquire_lock(transport: Transport, folder: str, holder: str, now: float) -> int | None:
     """Give the number of the turn that is ours now; older ones are swept away."""
     keys = list(transport.list(folder))
     latest = keys[-1] if keys else None
-    if latest and now < _read(transport, latest)[1]:
+    if latest and now < _read_lock(transport, latest)[1]:
         return None
-    number = _number(latest) + 1 if latest else 1
+    number = _lock_number(latest) + 1 if latest else 1
     with suppress(AlreadyExists):
-        transport.create(_key(folder, number), _held(holder, now + _SECONDS))
+        transport.create(_lock_key(folder, number), _lock_text(holder, now + _LOCK_SECONDS))
     # Read again even after success: some S3 servers ignore the condition, and the last writer wins.
-    if _read(transport, _key(folder, number))[0] != holder:
+    if _read_lock(transport, _lock_key(folder, number))[0] != holder:
         return None
     transport.delete(keys)
     return number
 
 
-def _key(folder: str, number: int) -> str:
+def _lock_key(folder: str, number: int) -> str:
     return f"{folder}/{number:012d}.json"
 
 
-def _number(key: str) -> int:
+def _lock_number(key: str) -> int:
     return int(key.rpartition("/")[2].partition(".")[0])
 
 
-def _held(holder: str, until: float) -> bytes:
+def _lock_text(holder: str, until: float) -> bytes:
     return json.dumps({"holder": holder, "until": until}).encode()
 
 
-def _read(transport: Transport, key: str) -> tuple[str, float]:
+def _read_lock(transport: Transport, key: str) -> tuple[str, float]:
     with suppress(ArtifactNotFound):
         held = json.loads(transport.read(key))
         return str(held["holder"]), float(held["until"])

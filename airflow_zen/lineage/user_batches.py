@@ -7,11 +7,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from airflow_zen.lineage.limits import PER_BATCH
+from airflow_zen.lineage.limits import MAX_BATCH_ENTRIES
 from airflow_zen.lineage.user_calls import UserCall
 
 # The most of each kind that one request may hold; MLflow takes 1000 of all together.
-_ROOM = {"metrics": 700, "params": PER_BATCH, "tags": PER_BATCH}
+_ROOM = {"metrics": 700, "params": MAX_BATCH_ENTRIES, "tags": MAX_BATCH_ENTRIES}
 _KIND = {"LogMetric": "metrics", "LogParam": "params", "SetTag": "tags"}
 _PATH = "runs/log-batch"
 

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_zen.environment import added_environment
-from airflow_zen.lineage.metrics import milliseconds
+from airflow_zen.environment import temporary_environment
+from airflow_zen.lineage.metrics import to_milliseconds
 from airflow_zen.lineage.names import experiment_name, run_name
-from airflow_zen.lineage.parents import Parent
+from airflow_zen.lineage.parents import ParentRun
 from airflow_zen.lineage.step_run import StepRun
 from airflow_zen.lineage.tracking_server import TrackingServer
 from airflow_zen.lineage.user_calls import VARIABLE, UserCalls, new_id
@@ -19,7 +19,7 @@ def user_environment(
     run: StepRun,
     server: TrackingServer,
     calls: UserCalls,
-    parent: Parent | None = None,
+    parent: ParentRun | None = None,
     info: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """Give the variables that lead MLflow's client into the step's run, and to `calls`, for what MLflow does not take.
@@ -46,7 +46,7 @@ def _unopened(run: StepRun) -> dict[str, Any]:
         "experiment_id": new_id(),
         "status": "RUNNING",
         "lifecycle_stage": "active",
-        "start_time": milliseconds(run.started),
+        "start_time": to_milliseconds(run.started),
     }
 
 
@@ -59,7 +59,9 @@ def end_user_run(run_id: str, status: str, environment: Mapping[str, str]) -> No
     mlflow = sys.modules.get("mlflow")
     if mlflow is None or not hasattr(mlflow, "end_run"):
         return
-    with added_environment({**environment, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}):
+    with temporary_environment(
+        {**environment, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
+    ):
         mlflow.flush_async_logging()
         while _is_ours(mlflow.active_run(), run_id):
             mlflow.end_run(status)

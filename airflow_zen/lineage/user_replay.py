@@ -12,14 +12,14 @@ from typing import Any
 import msgspec
 from msgspec.structs import asdict, replace
 
-from airflow_zen.artifacts.root import folder
+from airflow_zen.artifacts.root import quote_key_part
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactNotFound, SettingsError
-from airflow_zen.lineage.model_files import file_at
-from airflow_zen.lineage.names import quoted
-from airflow_zen.lineage.refusals import MlflowAway, MlflowRefused
+from airflow_zen.lineage.model_files import copy_files
+from airflow_zen.lineage.names import quote_filter_value
+from airflow_zen.lineage.refusals import MlflowRejected, MlflowUnavailable
 from airflow_zen.lineage.rest import MlflowRest
-from airflow_zen.lineage.run_files import put_files
+from airflow_zen.lineage.run_files import put_run_files
 from airflow_zen.lineage.step_run import StepRunId
 from airflow_zen.lineage.user_batches import batched, parts
 from airflow_zen.lineage.user_calls import CALL_TAG, CALLS, FILES, STEP, UserCall, UserCalls, read_calls
@@ -62,7 +62,7 @@ class UserReplay:
         """Send what the store holds of a step run, into its run in MLflow, and forget it; sending it twice is no harm.
 
         What MLflow finds wrong in itself is set aside beside the calls, as `<map index>.<try>.refused.jsonl`.
-        Raises `MlflowAway`, also after `within` seconds, and `MlflowRefused` for missing permissions.
+        Raises `MlflowUnavailable`, also after `within` seconds, and `MlflowRejected` for missing permissions.
         """
         prefix = _prefix(run)
         try:
@@ -81,12 +81,12 @@ class UserReplay:
 
     def _send(self, call: UserCall, sending: _Sending) -> None:
         if time.monotonic() > sending.until:
-            raise MlflowAway("MLflow takes long to take what the step logged; the rest is sent later.")
+            raise MlflowUnavailable("MLflow takes long to take what the step logged; the rest is sent later.")
         real = replace(call, path=sending.real(call.path), body=json.loads(sending.real(json.dumps(call.body))))
         try:
             self._do(real, sending)
-        except MlflowRefused as error:
-            if not error.about_the_request:
+        except MlflowRejected as error:
+            if not error.is_client_error:
                 raise
             if call.api == "LogOutputs" and "IntegrityError" in str(error):
                 return
@@ -109,7 +109,7 @@ class UserReplay:
             return self._experiment(call)
         search = {
             "experiment_ids": [call.body.get("experiment_id", "0")],
-            "filter": f"tags.`{CALL_TAG}` = {quoted(call.made)}",
+            "filter": f"tags.`{CALL_TAG}` = {quote_filter_value(call.made)}",
             "max_results": 1,
         }
         kind, name, key = _KINDS[call.api]
@@ -120,8 +120,8 @@ class UserReplay:
     def _experiment(self, call: UserCall) -> str:
         try:
             return str(self._rest.post(call.path, call.body)["experiment_id"])
-        except MlflowRefused as error:
-            if not error.exists:
+        except MlflowRejected as error:
+            if not error.already_exists:
                 raise
         found = self._rest.get("experiments/get-by-name", {"experiment_name": call.body["name"]})
         return str(found["experiment"]["experiment_id"])
@@ -136,8 +136,8 @@ class UserReplay:
             }
             try:
                 place = self._place(real, real in sending.models or real.startswith("m-"))
-                file_at(place, source, [name for name in names if name not in changed], self._transport, self._rest)
-                put_files(place, changed, self._transport, self._root, self._rest)
+                copy_files(place, source, [name for name in names if name not in changed], self._transport, self._rest)
+                put_run_files(place, changed, self._transport, self._root, self._rest)
             except SettingsError as error:
                 sending.refused.append({"files": [f"{thing}/{name}" for name in names], "error": str(error)})
 
@@ -170,7 +170,7 @@ _KINDS = {"CreateRun": ("runs", "run", "run_id"), "CreateLoggedModel": ("logged-
 
 
 def _prefix(run: StepRunId) -> str:
-    place = f"runs/{folder(run.dag_id)}/{folder(run.run_id)}/calls/{folder(run.task_id)}"
+    place = f"runs/{quote_key_part(run.dag_id)}/{quote_key_part(run.run_id)}/calls/{quote_key_part(run.task_id)}"
     return f"{place}/{run.map_index}.{run.try_number}"
 
 

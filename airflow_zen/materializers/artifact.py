@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
-from airflow_zen.artifacts.version import checked_name
+from airflow_zen.artifacts.version import validate_artifact_name
 from airflow_zen.errors import MaterializerDefinitionError
 from airflow_zen.materializers.base import Materializer, is_materializer
 
@@ -27,7 +27,7 @@ class Artifact:
     def __post_init__(self) -> None:
         """Refuse a name, or what is no materializer, where it is written."""
         if self.name:
-            checked_name(self.name)
+            validate_artifact_name(self.name)
         if self.materializer is not None and not is_materializer(self.materializer):
             raise MaterializerDefinitionError(
                 f"Artifact(materializer=…) takes a subclass of airflow_zen.Materializer that has an encoding, got "

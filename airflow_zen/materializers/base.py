@@ -13,7 +13,7 @@ from airflow_zen.errors import ArtifactRefused, MaterializerDefinitionError, Sav
 from airflow_zen.materializers.names import type_name
 
 if TYPE_CHECKING:
-    from airflow_zen.artifacts.source import ArtifactSource
+    from airflow_zen.artifacts.source import ArtifactReader
     from airflow_zen.materializers.registry import MaterializerRegistry
     from airflow_zen.materializers.views import View
 
@@ -121,7 +121,7 @@ class Materializer:
         """Read the value of `encoding` back from `directory`, as `wanted` when the caller declared a type."""
         raise NotImplementedError(f"{type(self).__qualname__} has no method load.")
 
-    def load_from(self, source: ArtifactSource, encoding: str, wanted: type | None = None) -> Any:
+    def load_from(self, source: ArtifactReader, encoding: str, wanted: type | None = None) -> Any:
         """Read the value of `encoding` from where it lies; by default `load` it from the directory of its files.
 
         For families that read a large remote file while it arrives.
@@ -141,7 +141,7 @@ class Materializer:
         """
         return {}
 
-    def load_view(self, source: ArtifactSource, encoding: str, view: View) -> Any:
+    def load_view(self, source: ArtifactReader, encoding: str, view: View) -> Any:
         """Read some columns, batches, or a lazy value; called for views that are partial or of a lazy type.
 
         Raises `ArtifactRefused` for a view that this family has not.

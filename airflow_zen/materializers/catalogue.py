@@ -4,40 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-_HERE = "airflow_zen.materializers"
+_PACKAGE = "airflow_zen.materializers"
 
-TREE = f"{_HERE}.tree:TreeMaterializer"
-MEMBERS = f"{_HERE}.tree:MembersPreview"
-PATH = f"{_HERE}.paths:PathMaterializer"
-PICKLE = f"{_HERE}.pickle:PickleMaterializer"
-_NDARRAY = f"{_HERE}.numpy:NdarrayMaterializer"
-_ARROW = f"{_HERE}.arrow:ArrowParquetMaterializer"
-_ARROW_IPC = f"{_HERE}.arrow:ArrowIpcMaterializer"
-_PANDAS = f"{_HERE}.pandas:PandasMaterializer"
-_POLARS = f"{_HERE}.polars:PolarsMaterializer"
-_SKLEARN = f"{_HERE}.sklearn:SklearnMaterializer"
-_SPARSE = f"{_HERE}.scipy:SparseMaterializer"
-_BYTES = f"{_HERE}.binary:BytesMaterializer"
-_TEXT = f"{_HERE}.texts:TextMaterializer"
-_XGBOOST = f"{_HERE}.xgboost:XgboostMaterializer"
-_LIGHTGBM = f"{_HERE}.lightgbm:LightgbmMaterializer"
-_ONNX = f"{_HERE}.onnx:OnnxMaterializer"
-_MLFLOW = f"{_HERE}.mlflow_model:MLflowModelMaterializer"
-_CATBOOST = f"{_HERE}.catboost:CatboostMaterializer"
-_TENSOR = f"{_HERE}.torch:TensorMaterializer"
-_STATE_DICT = f"{_HERE}.torch:StateDictMaterializer"
-_MODULE = f"{_HERE}.torch:ModuleMaterializer"
-_KERAS = f"{_HERE}.keras:KerasMaterializer"
-_TF_DATASET = f"{_HERE}.tensorflow:TfDatasetMaterializer"
-_PRETRAINED = f"{_HERE}.transformers:PretrainedMaterializer"
-_DATASETS = f"{_HERE}.datasets:DatasetsMaterializer"
-_PILLOW = f"{_HERE}.pillow:PillowMaterializer"
-_PLOTLY = f"{_HERE}.plotly:PlotlyMaterializer"
-_FIGURE = f"{_HERE}.matplotlib:FigureMaterializer"
-_XARRAY = f"{_HERE}.xarray:XarrayMaterializer"
-_GEOPANDAS = f"{_HERE}.geopandas:GeopandasMaterializer"
+TYPED_JSON = f"{_PACKAGE}.tree:TypedJsonMaterializer"
+MEMBERS_PREVIEW = f"{_PACKAGE}.tree:MembersPreview"
+PATH = f"{_PACKAGE}.paths:PathMaterializer"
+PICKLE = f"{_PACKAGE}.pickle:PickleMaterializer"
+_NDARRAY = f"{_PACKAGE}.numpy:NdarrayMaterializer"
+_ARROW = f"{_PACKAGE}.arrow:ArrowParquetMaterializer"
+_ARROW_IPC = f"{_PACKAGE}.arrow:ArrowIpcMaterializer"
+_PANDAS = f"{_PACKAGE}.pandas:PandasMaterializer"
+_POLARS = f"{_PACKAGE}.polars:PolarsMaterializer"
+_SKLEARN = f"{_PACKAGE}.sklearn:SklearnMaterializer"
+_SPARSE = f"{_PACKAGE}.scipy:SparseMaterializer"
+_BYTES = f"{_PACKAGE}.binary:BytesMaterializer"
+_TEXT = f"{_PACKAGE}.texts:TextMaterializer"
+_XGBOOST = f"{_PACKAGE}.xgboost:XgboostMaterializer"
+_LIGHTGBM = f"{_PACKAGE}.lightgbm:LightgbmMaterializer"
+_ONNX = f"{_PACKAGE}.onnx:OnnxMaterializer"
+_MLFLOW = f"{_PACKAGE}.mlflow_model:MLflowModelMaterializer"
+_CATBOOST = f"{_PACKAGE}.catboost:CatboostMaterializer"
+_TENSOR = f"{_PACKAGE}.torch:TensorMaterializer"
+_STATE_DICT = f"{_PACKAGE}.torch:StateDictMaterializer"
+_MODULE = f"{_PACKAGE}.torch:ModuleMaterializer"
+_KERAS = f"{_PACKAGE}.keras:KerasMaterializer"
+_TF_DATASET = f"{_PACKAGE}.tensorflow:TfDatasetMaterializer"
+_PRETRAINED = f"{_PACKAGE}.transformers:PretrainedMaterializer"
+_DATASETS = f"{_PACKAGE}.datasets:DatasetsMaterializer"
+_PILLOW = f"{_PACKAGE}.pillow:PillowMaterializer"
+_PLOTLY = f"{_PACKAGE}.plotly:PlotlyMaterializer"
+_FIGURE = f"{_PACKAGE}.matplotlib:FigureMaterializer"
+_XARRAY = f"{_PACKAGE}.xarray:XarrayMaterializer"
+_GEOPANDAS = f"{_PACKAGE}.geopandas:GeopandasMaterializer"
 
-TREE_TYPES = (
+TYPED_JSON_TYPES = (
     "builtins.NoneType",
     "builtins.bool",
     "builtins.int",
@@ -75,7 +75,7 @@ TREE_TYPES = (
 )
 
 TYPES: Mapping[str, str] = {
-    **dict.fromkeys(TREE_TYPES, TREE),
+    **dict.fromkeys(TYPED_JSON_TYPES, TYPED_JSON),
     "pathlib.Path": PATH,
     "numpy.ndarray": _NDARRAY,
     "pyarrow.Table": _ARROW,
@@ -94,13 +94,13 @@ TYPES: Mapping[str, str] = {
         for name in ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")
         for kind in ("array", "matrix")
     },
-    **{f"{_HERE}.texts.{name}String": _TEXT for name in ("HTML", "Markdown", "CSV", "JSON")},
+    **{f"{_PACKAGE}.texts.{name}String": _TEXT for name in ("HTML", "Markdown", "CSV", "JSON")},
     "xgboost.Booster": _XGBOOST,
     "xgboost.XGBModel": _XGBOOST,
     "lightgbm.Booster": _LIGHTGBM,
     "lightgbm.LGBMModel": _LIGHTGBM,
     "onnx.ModelProto": _ONNX,
-    f"{_HERE}.mlflow_model.MLflowModel": _MLFLOW,
+    f"{_PACKAGE}.mlflow_model.MLflowModel": _MLFLOW,
     "catboost.CatBoost": _CATBOOST,
     "torch.Tensor": _TENSOR,
     "torch.nn.Parameter": _TENSOR,
@@ -120,13 +120,13 @@ TYPES: Mapping[str, str] = {
     "geopandas.GeoSeries": _GEOPANDAS,
 }
 
-SHOWN: Mapping[str, str] = {
-    f"{_HERE}.evaluation.ClassificationEvaluation": f"{_HERE}.evaluation:EvaluationPreview",
+PREVIEW_ONLY: Mapping[str, str] = {
+    f"{_PACKAGE}.evaluation.ClassificationEvaluation": f"{_PACKAGE}.evaluation:EvaluationPreview",
 }
 """Who shows types that are stored by materializers which do not know them."""
 
 ENCODINGS: Mapping[str, str] = {
-    "python.json@1": TREE,
+    "python.json@1": TYPED_JSON,
     "python.path@1": PATH,
     "cloudpickle@1": PICKLE,
     "numpy.npy@1": _NDARRAY,
@@ -157,7 +157,7 @@ ENCODINGS: Mapping[str, str] = {
     "geopandas.wkb@1": _GEOPANDAS,
 }
 
-REMEDIES: Mapping[str, str] = {
+ALTERNATIVES: Mapping[str, str] = {
     "builtins.function": "Return what it computes.",
     "builtins.generator": "Declare the output Iterator[pd.DataFrame], or return a list.",
     "builtins.builtin_function_or_method": "Return what it computes.",
@@ -219,6 +219,6 @@ REMEDIES: Mapping[str, str] = {
 """What to return in the place of types that are known to have no exact form."""
 
 
-def remedy(names: Iterable[str]) -> str:
+def suggest_alternative(names: Iterable[str]) -> str:
     """Say what to return in the place of a type, given the names of its classes, the nearest first."""
-    return next((REMEDIES[name] for name in names if name in REMEDIES), "Return a type that has one.")
+    return next((ALTERNATIVES[name] for name in names if name in ALTERNATIVES), "Return a type that has one.")

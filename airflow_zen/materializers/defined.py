@@ -10,10 +10,10 @@ from airflow_zen.errors import AlreadyExists
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.entries import entry_name
 
-_OURS = f"{__name__.partition('.')[0]}."
+_OWN_PACKAGE = f"{__name__.partition('.')[0]}."
 
 
-class DefinedMaterializers(msgspec.Struct, frozen=True):
+class SubclassMaterializers(msgspec.Struct, frozen=True):
     """Find a materializer among classes by what each says of itself: its own `types` and its own `encoding`.
 
     They are asked last, so none of them takes a type or an encoding from another one by accident.
@@ -23,29 +23,29 @@ class DefinedMaterializers(msgspec.Struct, frozen=True):
 
     def for_type(self, name: str) -> type[Materializer] | None:
         """Give the one that saves a type; raises `AlreadyExists` where several do."""
-        return _only(name, (cls for cls in self.classes if "types" in vars(cls) and name in cls.type_names()))
+        return _require_one(name, (cls for cls in self.classes if "types" in vars(cls) and name in cls.type_names()))
 
     def for_encoding(self, encoding: str) -> type[Materializer] | None:
         """Give the one that reads an encoding; raises `AlreadyExists` where several do."""
-        return _only(encoding, (cls for cls in self.classes if cls.can_read(encoding)))
+        return _require_one(encoding, (cls for cls in self.classes if cls.can_read(encoding)))
 
 
-def defined() -> DefinedMaterializers:
+def subclass_materializers() -> SubclassMaterializers:
     """Give the subclasses of `Materializer` in the modules that this process has imported, but for our own.
 
     Of a module that is imported twice, as Airflow may import a DAG file, the later one.
     """
-    found = (cls for cls in _subclasses(Materializer) if not cls.__module__.startswith(_OURS))
-    return DefinedMaterializers(tuple({entry_name(cls): cls for cls in found if hasattr(cls, "encoding")}.values()))
+    found = (cls for cls in _all_subclasses(Materializer) if not cls.__module__.startswith(_OWN_PACKAGE))
+    return SubclassMaterializers(tuple({entry_name(cls): cls for cls in found if hasattr(cls, "encoding")}.values()))
 
 
-def _subclasses(cls: type[Materializer]) -> Iterator[type[Materializer]]:
+def _all_subclasses(cls: type[Materializer]) -> Iterator[type[Materializer]]:
     for found in cls.__subclasses__():
         yield found
-        yield from _subclasses(found)
+        yield from _all_subclasses(found)
 
 
-def _only(what: str, found: Iterable[type[Materializer]]) -> type[Materializer] | None:
+def _require_one(what: str, found: Iterable[type[Materializer]]) -> type[Materializer] | None:
     classes = list(found)
     if len(classes) > 1:
         raise AlreadyExists(

@@ -6,15 +6,15 @@ from importlib import import_module
 
 from airflow_zen.materializers.base import Materializer
 
-Entry = str | type[Materializer]
+MaterializerEntry = str | type[Materializer]
 
 
-def entry_name(entry: Entry) -> str:
+def entry_name(entry: MaterializerEntry) -> str:
     """Name an entry as `module:Class`."""
     return entry if isinstance(entry, str) else f"{entry.__module__}:{entry.__qualname__}"
 
 
-def imported(entry: str) -> type[Materializer]:
+def load_entry(entry: str) -> type[Materializer]:
     """Import the class that `module:Class` names."""
     module, _, name = entry.partition(":")
     cls: type[Materializer] = getattr(import_module(module), name)

@@ -11,11 +11,11 @@ from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.views import View
 
-_LONGEST = 300
+_MAX_ERROR_LENGTH = 300
 
 
 @contextmanager
-def needing(materializer: Materializer) -> Iterator[None]:
+def missing_library_errors(materializer: Materializer) -> Iterator[None]:
     """Turn the absence of a library into an error that names what to install."""
     try:
         yield
@@ -27,7 +27,7 @@ def needing(materializer: Materializer) -> Iterator[None]:
 
 
 @contextmanager
-def viewing(materializer: Materializer, encoding: str, wanted: Any) -> Iterator[None]:
+def conversion_errors(materializer: Materializer, encoding: str, wanted: Any) -> Iterator[None]:
     """Say of what one library stored that it has no form as another's value, where that fails to be made of it."""
     try:
         yield
@@ -38,22 +38,24 @@ def viewing(materializer: Materializer, encoding: str, wanted: Any) -> Iterator[
             raise
         name = type_name(wanted) if isinstance(wanted, type) else wanted
         raise ArtifactRefused(
-            f"What is stored as {encoding} has no form as {name}: {_short(error)}. Ask for what was saved, or for no type, and "
+            f"What is stored as {encoding} has no form as {name}: {_shorten_error(error)}. Ask for what was saved, or for no type, and "
             "convert it there."
         ) from error
 
 
-def _short(error: Exception) -> str:
+def _shorten_error(error: Exception) -> str:
     """Cut a text that may list all columns of a table."""
     text = str(error).strip().rstrip(".")
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return text if len(text) <= _MAX_ERROR_LENGTH else f"{text[:_MAX_ERROR_LENGTH]}…"
 
 
-def viewed(parts: Iterator[Any], materializer: Materializer, encoding: str, view: View) -> Iterator[Any]:
-    """Go through the parts of a view, each made as `viewing` has it."""
+def iterate_with_conversion_errors(
+    parts: Iterator[Any], materializer: Materializer, encoding: str, view: View
+) -> Iterator[Any]:
+    """Go through the parts of a view, each made as `conversion_errors` has it."""
     parts = iter(parts)
     while True:
-        with viewing(materializer, encoding, view):
+        with conversion_errors(materializer, encoding, view):
             try:
                 part = next(parts)
             except StopIteration:

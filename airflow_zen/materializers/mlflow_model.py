@@ -11,7 +11,7 @@ from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.paths import copy_files
 
-MLMODEL = "MLmodel"
+MLMODEL_FILE = "MLmodel"
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ class MLflowModelMaterializer(Materializer):
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Copy `MLmodel` and all beside it; raises `SaveRefused` where there is none, and for links that leave it."""
         root = Path(value.path)
-        if not (root / MLMODEL).is_file():
-            raise SaveRefused(f"{str(root)!r} has no file {MLMODEL}. Write it with a save_model of mlflow's.")
+        if not (root / MLMODEL_FILE).is_file():
+            raise SaveRefused(f"{str(root)!r} has no file {MLMODEL_FILE}. Write it with a save_model of mlflow's.")
         return {"shape": f"MLflow Model of {copy_files(root, directory)} files"}
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show the file `MLmodel`."""
-        from airflow_zen.materializers.previews.page import HTML, page, preformatted
+        from airflow_zen.materializers.previews.page import PREVIEW_HTML, html_page, preformatted
 
-        text = (Path(value.path) / MLMODEL).read_text("utf-8", errors="replace")
-        return {HTML: page(type(value).__qualname__, str(summary.get("shape", "")), [preformatted(text)])}
+        text = (Path(value.path) / MLMODEL_FILE).read_text("utf-8", errors="replace")
+        return {PREVIEW_HTML: html_page(type(value).__qualname__, str(summary.get("shape", "")), [preformatted(text)])}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Give the directory."""

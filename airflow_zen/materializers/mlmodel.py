@@ -11,24 +11,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow_zen.materializers.versions import installed
+from airflow_zen.materializers.versions import installed_version
 
-_BUILD = ("pip", "setuptools", "wheel")
+_BUILD_DEPENDENCIES = ("pip", "setuptools", "wheel")
 
 
 def write_environment(directory: Path, distributions: Sequence[str]) -> None:
     """Write `requirements.txt`, `python_env.yaml` and `conda.yaml`, pinned to those `distributions` installed here."""
-    requirements = [pinned(name) for name in sorted({"mlflow", *distributions}) if installed(name)]
+    requirements = [pinned_requirement(name) for name in sorted({"mlflow", *distributions}) if installed_version(name)]
     (directory / "requirements.txt").write_text("\n".join(requirements), encoding="utf-8")
     _write_yaml(
         directory / "python_env.yaml",
         {
             "python": platform.python_version(),
-            "build_dependencies": [pinned(name) for name in _BUILD],
+            "build_dependencies": [pinned_requirement(name) for name in _BUILD_DEPENDENCIES],
             "dependencies": ["-r requirements.txt"],
         },
     )
-    pip = f"pip<={installed('pip')}" if installed("pip") else "pip"
+    pip = f"pip<={installed_version('pip')}" if installed_version("pip") else "pip"
     _write_yaml(
         directory / "conda.yaml",
         {
@@ -48,8 +48,8 @@ def write_mlmodel(directory: Path, flavors: Mapping[str, Any]) -> None:
     """
     size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
     document: dict[str, Any] = {"flavors": dict(flavors), "model_size_bytes": size}
-    if installed("mlflow"):
-        document["mlflow_version"] = installed("mlflow")
+    if installed_version("mlflow"):
+        document["mlflow_version"] = installed_version("mlflow")
     _write_yaml(directory / "MLmodel", document)
 
 
@@ -63,30 +63,30 @@ def pyfunc_flavor(loader_module: str, **options: Any) -> dict[str, Any]:
     }
 
 
-def pinned(name: str) -> str:
+def pinned_requirement(name: str) -> str:
     """Give the requirement of a distribution at the version installed here."""
-    return f"{name}=={installed(name)}" if installed(name) else name
+    return f"{name}=={installed_version(name)}" if installed_version(name) else name
 
 
 def _write_yaml(path: Path, document: dict[str, Any]) -> None:
-    path.write_text("\n".join(_yaml(document)) + "\n", encoding="utf-8")
+    path.write_text("\n".join(_yaml_lines(document)) + "\n", encoding="utf-8")
 
 
-def _yaml(node: Any) -> Iterator[str]:
+def _yaml_lines(node: Any) -> Iterator[str]:
     """Write mappings and lists in block style; a JSON scalar is a YAML one."""
     if isinstance(node, dict) and node:
         for key, item in sorted(node.items()):
-            yield from _entry(f"{key}:", item)
+            yield from _yaml_entry(f"{key}:", item)
     elif isinstance(node, list) and node:
         for item in node:
-            yield from _entry("-", item)
+            yield from _yaml_entry("-", item)
     else:
         yield json.dumps(node)
 
 
-def _entry(start: str, item: Any) -> Iterator[str]:
+def _yaml_entry(start: str, item: Any) -> Iterator[str]:
     if not isinstance(item, dict | list) or not item:
         yield f"{start} {json.dumps(item)}"
         return
     yield start
-    yield from (f"  {line}" for line in _yaml(item))
+    yield from (f"  {line}" for line in _yaml_lines(item))

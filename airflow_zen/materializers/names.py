@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-_DAG_MODULE = re.compile(r"unusual_prefix_[0-9a-f]{40}_(?P<stem>.+)")
+_DAG_FILE_MODULE = re.compile(r"unusual_prefix_[0-9a-f]{40}_(?P<stem>.+)")
 # Only libraries whose public modules hold their names once imported: a lazy one would be named by what ran before.
 _PUBLIC_LIBRARIES = frozenset(
     {
@@ -37,7 +37,7 @@ def type_name(cls: type) -> str:
     `pandas.DataFrame` in pandas 3); the shortest public path to the same class stays.
     """
     module = module_name(cls)
-    for candidate in _public_modules(module):
+    for candidate in _public_module_names(module):
         if vars(sys.modules[candidate]).get(cls.__qualname__) is cls:
             return f"{candidate}.{cls.__qualname__}"
     return f"{module}.{cls.__qualname__}"
@@ -49,25 +49,25 @@ def module_name(cls: type) -> str:
     Airflow loads a DAG file as `unusual_prefix_<hash of its path>_<stem>`, and a script is
     `__main__`: both are named by what an import would call them.
     """
-    match = _DAG_MODULE.fullmatch(cls.__module__)
+    match = _DAG_FILE_MODULE.fullmatch(cls.__module__)
     if match:
         return match["stem"]
-    return _main_name() if cls.__module__ == "__main__" else cls.__module__
+    return _main_module_name() if cls.__module__ == "__main__" else cls.__module__
 
 
-def modules_called(name: str) -> Iterator[str]:
+def loaded_modules_named(name: str) -> Iterator[str]:
     """Yield the loaded modules that `module_name` gives this name, the exact one first."""
     if name in sys.modules:
         yield name
     for loaded in sorted(sys.modules):
-        match = _DAG_MODULE.fullmatch(loaded)
+        match = _DAG_FILE_MODULE.fullmatch(loaded)
         if match and match["stem"] == name:
             yield loaded
-    if _main_name() == name:
+    if _main_module_name() == name:
         yield "__main__"
 
 
-def _main_name() -> str:
+def _main_module_name() -> str:
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name:
@@ -76,7 +76,7 @@ def _main_name() -> str:
     return re.sub(r"[.-]", "_", Path(file).stem) if file else "__main__"
 
 
-def _public_modules(module: str) -> Iterator[str]:
+def _public_module_names(module: str) -> Iterator[str]:
     parts = module.split(".")
     if parts[0] not in _PUBLIC_LIBRARIES:
         return

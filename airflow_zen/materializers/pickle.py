@@ -11,10 +11,10 @@ from typing import Any
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.base import Materializer
 
-VALUE = "value.pkl"
-PYTHON = "python.json"
+PICKLE_FILE = "value.pkl"
+PYTHON_VERSION_FILE = "python.json"
 
-_PROTOCOL = 5
+_PICKLE_PROTOCOL = 5
 
 
 class PickleMaterializer(Materializer):
@@ -34,25 +34,25 @@ class PickleMaterializer(Materializer):
         import cloudpickle
 
         try:
-            text = cloudpickle.dumps(value, protocol=_PROTOCOL)
+            text = cloudpickle.dumps(value, protocol=_PICKLE_PROTOCOL)
         except Exception as error:
             raise SaveRefused(f"A {type(value).__qualname__} cannot even be pickled: {error}") from error
-        (directory / VALUE).write_bytes(text)
-        (directory / PYTHON).write_text(json.dumps({"python": _python()}), encoding="utf-8")
+        (directory / PICKLE_FILE).write_bytes(text)
+        (directory / PYTHON_VERSION_FILE).write_text(json.dumps({"python": _python_version()}), encoding="utf-8")
         return {}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Unpickle, if pickles are allowed and this is the Python that wrote it; else raise `ArtifactRefused`."""
         self._check_allowed()
-        written = json.loads((directory / PYTHON).read_text(encoding="utf-8"))["python"]
-        if written != _python():
+        written = json.loads((directory / PYTHON_VERSION_FILE).read_text(encoding="utf-8"))["python"]
+        if written != _python_version():
             raise ArtifactRefused(
-                f"This pickle was written by Python {written} and may mean something else to Python {_python()}. Run "
+                f"This pickle was written by Python {written} and may mean something else to Python {_python_version()}. Run "
                 f"the step under Python {written}, or save the artifact anew."
             )
         import cloudpickle
 
-        return cloudpickle.loads((directory / VALUE).read_bytes())
+        return cloudpickle.loads((directory / PICKLE_FILE).read_bytes())
 
     def _check_allowed(self) -> None:
         if not self.registry.allow_pickle:
@@ -62,5 +62,5 @@ class PickleMaterializer(Materializer):
             )
 
 
-def _python() -> str:
+def _python_version() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -13,12 +13,12 @@ from airflow_zen.errors import MaterializerDefinitionError, MaterializerNotFound
 from airflow_zen.materializers.base import Materializer, is_materializer
 from airflow_zen.materializers.names import module_name
 
-ENTRY_POINTS = "airflow_zen.materializers"
+ENTRY_POINT_GROUP = "airflow_zen.materializers"
 
 M = TypeVar("M", bound=type[Materializer])
 
 # A decorator has no other place to leave a class at. Keyed by name: Airflow may import a DAG file twice.
-_DECORATED: dict[str, tuple[type[Materializer], bool]] = {}
+_REGISTERED: dict[str, tuple[type[Materializer], bool]] = {}
 
 
 @overload
@@ -46,25 +46,25 @@ def register_materializer(materializer: M | None = None, *, replace: bool = Fals
                 raise MaterializerDefinitionError(
                     f"{cls.__qualname__} has no method {method}, which a materializer needs."
                 )
-        _DECORATED[f"{module_name(cls)}:{cls.__qualname__}"] = (cls, replace)
+        _REGISTERED[f"{module_name(cls)}:{cls.__qualname__}"] = (cls, replace)
         return cls
 
     return decorate if materializer is None else decorate(materializer)
 
 
-def decorated() -> list[tuple[type[Materializer], bool]]:
+def registered_materializers() -> list[tuple[type[Materializer], bool]]:
     """Give the materializers decorated in this process so far, and whether each replaces others."""
-    return list(_DECORATED.values())
+    return list(_REGISTERED.values())
 
 
 @cache
-def from_distributions() -> tuple[type[Materializer], ...]:
+def entry_point_materializers() -> tuple[type[Materializer], ...]:
     """Import the materializers that installed distributions offer; raises `MaterializerNotFound` for one that fails."""
     found = []
     # Reading the metadata of every distribution costs tens of milliseconds, and most offer nothing.
-    if not _any_offers():
+    if not _any_entry_point():
         return ()
-    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
         where = f"The entry point {point.name} = {point.value} of {point.dist.name if point.dist else 'a distribution'}"
         try:
             cls = point.load()
@@ -78,8 +78,8 @@ def from_distributions() -> tuple[type[Materializer], ...]:
     return tuple(found)
 
 
-def _any_offers() -> bool:
+def _any_entry_point() -> bool:
     """Tell, from the files alone, whether some distribution names the group."""
-    wanted = f"[{ENTRY_POINTS}]".encode()
+    wanted = f"[{ENTRY_POINT_GROUP}]".encode()
     folders = (Path(folder) for folder in sys.path if Path(folder).is_dir())
     return any(wanted in file.read_bytes() for folder in folders for file in folder.glob("*-info/entry_points.txt"))

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 
-class Saved(msgspec.Struct, frozen=True):
+class SavedValue(msgspec.Struct, frozen=True):
     """What `save` wrote: everything a manifest says beside the files themselves.
 
     `type` is the dotted name of the value's type, `libraries` the version of each distribution that

@@ -35,7 +35,7 @@ class JSONString(str):
     __slots__ = ()
 
 
-_FILES: dict[str, type[str]] = {
+_CLASS_BY_FILE_NAME: dict[str, type[str]] = {
     "text.html": HTMLString,
     "text.md": MarkdownString,
     "text.csv": CSVString,
@@ -46,12 +46,12 @@ _FILES: dict[str, type[str]] = {
 class TextMaterializer(Materializer):
     """Save a marked text as a UTF-8 file, named for what it is."""
 
-    types = tuple(f"{__name__}.{cls.__qualname__}" for cls in _FILES.values())
+    types = tuple(f"{__name__}.{cls.__qualname__}" for cls in _CLASS_BY_FILE_NAME.values())
     encoding = "python.text@1"
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `text.html`, `text.md`, `text.csv` or `text.json`, line ends as they are."""
-        name = next((name for name, cls in _FILES.items() if type(value) is cls), None)
+        name = next((name for name, cls in _CLASS_BY_FILE_NAME.items() if type(value) is cls), None)
         if name is None:
             raise SaveRefused(f"{type_name(type(value))} is a subclass that would come back as its base class.")
         try:
@@ -64,13 +64,13 @@ class TextMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show the text as what it is marked to be."""
-        from airflow_zen.materializers.texts_preview import preview
+        from airflow_zen.materializers.texts_preview import preview_text
 
-        return preview(value, summary)
+        return preview_text(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the text as the class that its file name says."""
-        for name, cls in _FILES.items():
+        for name, cls in _CLASS_BY_FILE_NAME.items():
             if (directory / name).exists():
                 return cls((directory / name).read_bytes().decode("utf-8"))
-        raise ArtifactRefused(f"A text artifact is one of {', '.join(_FILES)}, and none of them is in it.")
+        raise ArtifactRefused(f"A text artifact is one of {', '.join(_CLASS_BY_FILE_NAME)}, and none of them is in it.")

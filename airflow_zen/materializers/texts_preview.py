@@ -8,53 +8,67 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from airflow_zen.escape import safe_lines
-from airflow_zen.materializers.previews.page import HTML, Markup, cut_note, heading, page, preformatted
-from airflow_zen.materializers.previews.tables import COLUMNS, ROWS, hidden_columns, plain_table
+from airflow_zen.escape import escape_html_lines
+from airflow_zen.materializers.previews.page import (
+    PREVIEW_HTML,
+    Markup,
+    heading,
+    html_page,
+    preformatted,
+    truncation_note,
+)
+from airflow_zen.materializers.previews.tables import (
+    MAX_PREVIEW_COLUMNS,
+    MAX_PREVIEW_ROWS,
+    hidden_columns_note,
+    plain_table,
+)
 
-_MOST_CHARACTERS = 100_000
-_MOST_BYTES = 180 * 1024
+_MAX_CHARACTERS = 100_000
+_MAX_FRAME_BYTES = 180 * 1024
 
 
-def preview(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
+def preview_text(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
     """Show a text as what it is marked to be."""
-    sections = {"HTMLString": _html, "CSVString": _csv, "JSONString": _json}.get(type(value).__qualname__, _text)
-    return {HTML: page(type(value).__qualname__, str(summary.get("shape", "")), sections(str(value)))}
+    sections = {"HTMLString": _html_sections, "CSVString": _csv_sections, "JSONString": _json_sections}.get(
+        type(value).__qualname__, _text_sections
+    )
+    return {PREVIEW_HTML: html_page(type(value).__qualname__, str(summary.get("shape", "")), sections(str(value)))}
 
 
-def _text(text: str) -> Iterator[Markup]:
+def _text_sections(text: str) -> Iterator[Markup]:
     yield preformatted(text)
 
 
-def _html(text: str) -> Iterator[Markup]:
+def _html_sections(text: str) -> Iterator[Markup]:
     """Show a page inside the page: the sandbox forbids scripts, forms and links out, the policy every request."""
     cut = text
-    while len(safe_lines(cut[:_MOST_CHARACTERS]).encode()) > _MOST_BYTES:
-        cut = cut[: min(len(cut), _MOST_CHARACTERS) // 2]
-    cut = cut[:_MOST_CHARACTERS]
-    yield Markup(f'<iframe sandbox="" srcdoc="{safe_lines(cut)}"></iframe>')
+    while len(escape_html_lines(cut[:_MAX_CHARACTERS]).encode()) > _MAX_FRAME_BYTES:
+        cut = cut[: min(len(cut), _MAX_CHARACTERS) // 2]
+    cut = cut[:_MAX_CHARACTERS]
+    yield Markup(f'<iframe sandbox="" srcdoc="{escape_html_lines(cut)}"></iframe>')
     if len(cut) < len(text):
-        yield cut_note(f"{len(text) - len(cut)} more characters")
+        yield truncation_note(f"{len(text) - len(cut)} more characters")
     yield heading("Source")
     yield preformatted(text, 4_000)
 
 
-def _csv(text: str) -> Iterator[Markup]:
+def _csv_sections(text: str) -> Iterator[Markup]:
     try:
-        rows = list(islice(csv.reader(text[:_MOST_CHARACTERS].splitlines()), 1 + ROWS))
+        rows = list(islice(csv.reader(text[:_MAX_CHARACTERS].splitlines()), 1 + MAX_PREVIEW_ROWS))
     except csv.Error:
         rows = []
     if not rows:
         yield preformatted(text)
         return
-    yield plain_table(rows[0][:COLUMNS], [row[:COLUMNS] for row in rows[1:]])
-    yield from hidden_columns(len(rows[0]) - COLUMNS)
+    yield plain_table(rows[0][:MAX_PREVIEW_COLUMNS], [row[:MAX_PREVIEW_COLUMNS] for row in rows[1:]])
+    yield from hidden_columns_note(len(rows[0]) - MAX_PREVIEW_COLUMNS)
 
 
-def _json(text: str) -> Iterator[Markup]:
+def _json_sections(text: str) -> Iterator[Markup]:
     try:
         yield preformatted(
-            json.dumps(json.loads(text), indent=2, ensure_ascii=False) if len(text) < _MOST_CHARACTERS else text
+            json.dumps(json.loads(text), indent=2, ensure_ascii=False) if len(text) < _MAX_CHARACTERS else text
         )
     except (ValueError, RecursionError):
         yield preformatted(text)

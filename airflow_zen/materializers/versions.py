@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 @cache
-def installed(distribution: str) -> str:
+def installed_version(distribution: str) -> str:
     """Give the version of a distribution; `""` where it is not installed."""
     try:
         return version(distribution)

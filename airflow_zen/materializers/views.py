@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from airflow_zen.materializers.names import type_name
 
-_STREAMS = (collections.abc.Iterator, collections.abc.Generator, collections.abc.Iterable)
+_STREAM_TYPES = (collections.abc.Iterator, collections.abc.Generator, collections.abc.Iterable)
 
 
 class Columns:
@@ -36,10 +36,10 @@ class View:
     @classmethod
     def of(cls, declared: Any) -> View:
         """Read a declared type; a class that cannot be told is None."""
-        if is_stream(declared):
+        if is_stream_annotation(declared):
             inner = cls.of(batch_type(declared))
             return cls(inner.cls, inner.columns, batches=True)
-        columns = columns_of(declared)
+        columns = columns_marker(declared)
         if columns:
             return replace(cls.of(get_args(declared)[0]), columns=columns.names)
         if get_origin(declared) is Annotated:
@@ -53,19 +53,19 @@ class View:
         return f"Iterator[{name}]" if self.batches else name
 
 
-def columns_of(declared: Any) -> Columns | None:
+def columns_marker(declared: Any) -> Columns | None:
     """Give the `Columns` of `Annotated[T, Columns(…)]`."""
     if get_origin(declared) is not Annotated:
         return None
     return next((mark for mark in get_args(declared)[1:] if isinstance(mark, Columns)), None)
 
 
-def is_stream(declared: Any) -> bool:
+def is_stream_annotation(declared: Any) -> bool:
     """Tell whether a declared type asks for batches: `Iterator[T]`, `Generator[T, …]`, `Iterable[T]`."""
-    return get_origin(declared) in _STREAMS or declared in _STREAMS
+    return get_origin(declared) in _STREAM_TYPES or declared in _STREAM_TYPES
 
 
 def batch_type(declared: Any) -> Any:
     """Give `T` of `Iterator[T]`; None where it is not said."""
-    arguments = get_args(declared) if is_stream(declared) else ()
+    arguments = get_args(declared) if is_stream_annotation(declared) else ()
     return arguments[0] if arguments else None

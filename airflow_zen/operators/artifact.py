@@ -8,17 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_zen.artifacts.asked import AskedVersion
+from airflow_zen.artifacts.asked import VersionSelector
 from airflow_zen.artifacts.version import LATEST
 from airflow_zen.errors import ArtifactNameError
-from airflow_zen.materializers.artifact import Artifact as Declared
+from airflow_zen.materializers.artifact import Artifact as DeclaredArtifact
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset
 
 
 @dataclass(frozen=True)
-class Artifact(Declared):
+class Artifact(DeclaredArtifact):
     """Name an output, and speak of it elsewhere by that name.
 
     `-> Annotated[pd.DataFrame, Artifact("features")]` names what a step gives; `schedule=[Artifact("features").asset]`
@@ -36,7 +36,7 @@ class Artifact(Declared):
         """Give the asset of steps that declare `stack=…`."""
         from airflow_zen.operators.assets import asset_of
 
-        return asset_of(self._called(), stack)
+        return asset_of(self._required_name(), stack)
 
     def latest(self) -> dict[str, Any]:
         """Ask, as an argument of a step or of `airflow_zen.load`, for the version that is the newest when it is read."""
@@ -44,9 +44,9 @@ class Artifact(Declared):
 
     def version(self, version: str) -> dict[str, Any]:
         """Ask for the version of a label, a digest's beginning, a tag, or the newest at or before a date or time."""
-        return AskedVersion(self._called(), version).to_wire()
+        return VersionSelector(self._required_name(), version).to_wire()
 
-    def _called(self) -> str:
+    def _required_name(self) -> str:
         if not self.name:
             raise ArtifactNameError('Artifact() has no name to speak of it by. Write Artifact("features").')
         return self.name

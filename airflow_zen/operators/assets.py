@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote
 
-from airflow_zen.artifacts.asked import AskedVersion
+from airflow_zen.artifacts.asked import VersionSelector
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.version import Made
+from airflow_zen.artifacts.version import RecordedVersion
 from airflow_zen.lineage.step_run import StepRun
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset
 
-SCHEME = "zen"
-_ANY_STACK = "default"
+URI_SCHEME = "zen"
+_DEFAULT_STACK = "default"
 
 
 def asset_of(name: str, stack: str = "") -> Asset:
@@ -26,11 +26,11 @@ def asset_of(name: str, stack: str = "") -> Asset:
     from airflow.sdk import Asset
 
     return Asset(
-        name=f"{stack}:{name}" if stack else name, uri=f"{SCHEME}://{quote(stack or _ANY_STACK)}/{quote(name)}"
+        name=f"{stack}:{name}" if stack else name, uri=f"{URI_SCHEME}://{quote(stack or _DEFAULT_STACK)}/{quote(name)}"
     )
 
 
-def normalise_uri(parts: SplitResult) -> SplitResult:
+def normalize_uri(parts: SplitResult) -> SplitResult:
     """Hold an address `zen://<stack>/<name>` to its form, as Airflow asks of each scheme; raises `ValueError`."""
     if not parts.netloc or not parts.path.strip("/") or parts.query:
         raise ValueError(
@@ -39,62 +39,68 @@ def normalise_uri(parts: SplitResult) -> SplitResult:
     return parts
 
 
-def outlets_of(called: Mapping[str, str], stack: str) -> list[Asset]:
+def outlets_of(artifact_names: Mapping[str, str], stack: str) -> list[Asset]:
     """Give the assets of a step's named outputs."""
-    return [asset_of(name, stack) for name in called.values()]
+    return [asset_of(name, stack) for name in artifact_names.values()]
 
 
 def inlets_of(arguments: Any, stack: str) -> list[Asset]:
     """Give the assets of the named artifacts that arguments ask for, at any depth."""
-    return [asset_of(name, stack) for name in dict.fromkeys(_asked(arguments))]
+    return [asset_of(name, stack) for name in dict.fromkeys(_requested_names(arguments))]
 
 
-def added(declared: Iterable[Any], assets: Iterable[Asset]) -> list[Any]:
+def merge_assets(declared: Iterable[Any], assets: Iterable[Asset]) -> list[Any]:
     """Add assets to what a task declares; one that is declared already stays as it was written."""
     declared = list(declared)
-    uris = {getattr(held, "uri", None) for held in declared}
+    uris = {getattr(asset, "uri", None) for asset in declared}
     return [*declared, *(asset for asset in assets if asset.uri not in uris)]
 
 
-def tell_assets(operator: Any, context: Any, run: StepRun, called: Mapping[str, str], *, elsewhere: bool) -> None:
+def emit_asset_events(
+    operator: Any, context: Any, run: StepRun, artifact_names: Mapping[str, str], *, stack_overridden: bool
+) -> None:
     """Leave in the outlets what has news, and say in its event what that is.
 
     A named output has news when its content is new under its name; whatever else the task declares, when the step
-    was computed and not reused. In a stack that the run chose for itself (`elsewhere`) nothing is new in the step's own.
+    was computed and not reused. In a stack that the run chose for itself (`stack_overridden`) nothing is new in the step's own.
     """
-    own = {asset_of(name, operator.stack).uri: output for output, name in called.items()}
+    own_outputs = {asset_of(name, operator.stack).uri: output for output, name in artifact_names.items()}
     computed = run.cache != "hit"
     operator.outlets = [
-        held
-        for held in operator.outlets
-        if (_is_news(run, own[held.uri], computed) and not elsewhere if getattr(held, "uri", None) in own else computed)
+        outlet
+        for outlet in operator.outlets
+        if (
+            _has_changed(run, own_outputs[outlet.uri], computed) and not stack_overridden
+            if getattr(outlet, "uri", None) in own_outputs
+            else computed
+        )
     ]
-    for held in operator.outlets:
-        output = own.get(getattr(held, "uri", ""))
+    for outlet in operator.outlets:
+        output = own_outputs.get(getattr(outlet, "uri", ""))
         if output is not None:
-            context["outlet_events"][held].extra = {
-                **_facts(run.outputs[output], run.versions.get(output)),
-                **context["outlet_events"][held].extra,
+            context["outlet_events"][outlet].extra = {
+                **_event_extra(run.outputs[output], run.versions.get(output)),
+                **context["outlet_events"][outlet].extra,
             }
 
 
-def _is_news(run: StepRun, output: str, computed: bool) -> bool:
+def _has_changed(run: StepRun, output: str, computed: bool) -> bool:
     """Tell whether content changed; of a version that could not be written, whether it was computed."""
-    made = run.versions.get(output)
-    return output in run.outputs and (made.changed if made else computed)
+    recorded = run.versions.get(output)
+    return output in run.outputs and (recorded.changed if recorded else computed)
 
 
-def _facts(ref: ArtifactRef, made: Made | None) -> dict[str, Any]:
-    facts = {"digest": ref.digest, "type": ref.type, "shape": ref.shape, "size": ref.size, "uri": ref.uri}
-    return {"version": made.version, **facts} if made else facts
+def _event_extra(ref: ArtifactRef, recorded: RecordedVersion | None) -> dict[str, Any]:
+    extra = {"digest": ref.digest, "type": ref.type, "shape": ref.shape, "size": ref.size, "uri": ref.uri}
+    return {"version": recorded.version, **extra} if recorded else extra
 
 
-def _asked(value: Any) -> Iterator[str]:
-    if AskedVersion.is_wire(value):
-        yield AskedVersion.from_wire(value).name
+def _requested_names(value: Any) -> Iterator[str]:
+    if VersionSelector.is_wire(value):
+        yield VersionSelector.from_wire(value).name
     elif isinstance(value, dict):
-        for held in value.values():
-            yield from _asked(held)
+        for item in value.values():
+            yield from _requested_names(item)
     elif isinstance(value, list | tuple):
-        for held in value:
-            yield from _asked(held)
+        for item in value:
+            yield from _requested_names(item)

@@ -8,7 +8,7 @@ from typing import Any
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import ArtifactRefused, SettingsError
 from airflow_zen.options import find_options
-from airflow_zen.owners import owner_of
+from airflow_zen.owners import settings_of_uri
 from airflow_zen.settings import Settings
 
 
@@ -18,26 +18,28 @@ def zen_conf(conf: Any) -> Mapping[str, Any]:
     return zen if isinstance(zen, dict) else {}
 
 
-def chosen_stack(conf: Any, declared: str) -> str | None:
+def resolve_stack_name(conf: Any, declared: str) -> str | None:
     """Name the stack that the DAG run asks for, else the one that its step or DAG declares; None for the active one."""
-    asked = zen_conf(conf).get("stack")
-    if asked is not None and not (isinstance(asked, str) and asked):
-        raise SettingsError(f"The DAG run's configuration asks for the stack {asked!r}; it must be the name of one.")
-    return asked or declared or None
+    requested = zen_conf(conf).get("stack")
+    if requested is not None and not (isinstance(requested, str) and requested):
+        raise SettingsError(
+            f"The DAG run's configuration asks for the stack {requested!r}; it must be the name of one."
+        )
+    return requested or declared or None
 
 
-def elsewhere(context: Any, operator: Any, settings: Settings) -> bool:
+def is_stack_overridden(context: Any, operator: Any, settings: Settings) -> bool:
     """Tell whether the DAG run asked for another stack than its step would run in."""
-    asked = zen_conf(context["dag_run"].conf).get("stack")
-    return bool(asked) and find_options(operator.stack or None).stack != settings.stack
+    requested = zen_conf(context["dag_run"].conf).get("stack")
+    return bool(requested) and find_options(operator.stack or None).stack != settings.stack
 
 
-def refuse_foreign(inputs: Mapping[str, ArtifactRef], settings: Settings, reader: str) -> None:
+def check_inputs_in_stack(inputs: Mapping[str, ArtifactRef], settings: Settings, reader: str) -> None:
     """Raise `ArtifactRefused` for an input that lies in another stack; both are named."""
     for argument, ref in inputs.items():
         if ref.uri.startswith(f"{settings.artifact_root}/"):
             continue
-        owner = owner_of(ref.uri)
+        owner = settings_of_uri(ref.uri)
         if owner is not None:
             raise ArtifactRefused(
                 f"Input {argument!r} of {reader} is an artifact of stack {owner.stack!r} ({owner.artifact_root}), and "

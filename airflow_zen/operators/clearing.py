@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from airflow_zen.operators.ml_step import MLStepOperator
 
 
-def cleared_by_hand(operator: MLStepOperator, context: Any, records: StepRunRecords) -> bool:
+def was_cleared_by_user(operator: MLStepOperator, context: Any, records: StepRunRecords) -> bool:
     """Tell whether a person asked for this task to run again.
 
     Clearing raises the number of tries that Airflow allows. A backfill that reprocesses a DAG run clears all of
@@ -22,9 +22,11 @@ def cleared_by_hand(operator: MLStepOperator, context: Any, records: StepRunReco
         return False
     if not _is_backfill(context["dag_run"]):
         return True
-    now = clear_number(context)
-    above = [records.latest(ti.dag_id, ti.run_id, task_id) for task_id in sorted(operator.upstream_task_ids)]
-    return any(run is not None and run.clear_number < now for run in above)
+    current_clear_number = clear_number(context)
+    upstream_runs = [
+        records.latest_try(ti.dag_id, ti.run_id, task_id) for task_id in sorted(operator.upstream_task_ids)
+    ]
+    return any(run is not None and run.clear_number < current_clear_number for run in upstream_runs)
 
 
 def clear_number(context: Any) -> int:

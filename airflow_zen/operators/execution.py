@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSkipException, context_merge
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.lineage.recorder import Opened
+from airflow_zen.lineage.recorder import OpenedRun
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
-from airflow_zen.operators.assets import tell_assets
-from airflow_zen.operators.choice import chosen_stack, elsewhere, refuse_foreign, zen_conf
-from airflow_zen.operators.clearing import clear_number, cleared_by_hand
+from airflow_zen.operators.assets import emit_asset_events
+from airflow_zen.operators.choice import check_inputs_in_stack, is_stack_overridden, resolve_stack_name, zen_conf
+from airflow_zen.operators.clearing import clear_number, was_cleared_by_user
 from airflow_zen.operators.code_version import code_version
-from airflow_zen.operators.display import mapped_label, show
+from airflow_zen.operators.display import annotate_task, mapped_task_label
 from airflow_zen.operators.hook_lineage import report_inputs, report_outputs
-from airflow_zen.operators.interrupt import interruptible
+from airflow_zen.operators.interrupt import raise_on_sigterm
 from airflow_zen.operators.links import MlflowRunLink
 from airflow_zen.settings import Settings, open_stack
 from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments
-from airflow_zen.steps.run import Watcher, run_step
+from airflow_zen.steps.run import RunHooks, run_step
 from airflow_zen.steps.step import Step
 
 if TYPE_CHECKING:
@@ -31,30 +31,39 @@ if TYPE_CHECKING:
 
 def execute(operator: MLStepOperator, context: Any) -> Any:
     """Run the operator's step; return its outputs as refs on the wire, as XCom holds them."""
-    with interruptible(operator.on_kill):
-        settings = Settings.read(chosen_stack(context["dag_run"].conf, operator.stack))
+    with raise_on_sigterm(operator.on_kill):
+        settings = Settings.read(resolve_stack_name(context["dag_run"].conf, operator.stack))
         stack = open_stack(settings)
-        arguments = bind(operator, context, stack)
-        begun = begin(
-            operator, context, caching(operator, context, settings, stack.records), mapped_label(operator, arguments)
+        arguments = bind_arguments(operator, context, stack)
+        step_run = new_step_run(
+            operator,
+            context,
+            resolve_cache_mode(operator, context, settings, stack.records),
+            mapped_task_label(operator, arguments),
         )
         step = operator.step.with_cache_defaults(settings.cache_defaults)
-        run = run_step(step, arguments, stack, begun, TaskWatcher(operator, context, settings))
+        run = run_step(step, arguments, stack, step_run, TaskRunHooks(operator, context, settings))
     report_outputs(operator, run.outputs.values())
-    show(operator, context, run)
-    tell_assets(operator, context, run, step.outputs.called, elsewhere=elsewhere(context, operator, settings))
-    return on_wire(step, run.outputs)
+    annotate_task(operator, context, run)
+    emit_asset_events(
+        operator,
+        context,
+        run,
+        step.outputs.artifact_names,
+        stack_overridden=is_stack_overridden(context, operator, settings),
+    )
+    return to_xcom(step, run.outputs)
 
 
-def on_wire(step: Step, outputs: Mapping[str, ArtifactRef]) -> Any:
+def to_xcom(step: Step, outputs: Mapping[str, ArtifactRef]) -> Any:
     """Give a step's outputs as XCom holds them: one ref on the wire, a dict of them by output name, or a list."""
     wires = {name: ref.to_wire() for name, ref in outputs.items()}
     if step.outputs.each:
         return list(wires.values())
-    return wires if step.outputs.several else next(iter(wires.values()), None)
+    return wires if step.outputs.is_multiple else next(iter(wires.values()), None)
 
 
-def bind(operator: MLStepOperator, context: Any, stack: Stack) -> Arguments:
+def bind_arguments(operator: MLStepOperator, context: Any, stack: Stack) -> Arguments:
     """Bind the rendered arguments, and the names that the function asks Airflow's context for.
 
     Versions of named artifacts that are asked for are looked up now.
@@ -65,10 +74,10 @@ def bind(operator: MLStepOperator, context: Any, stack: Stack) -> Arguments:
     return Arguments.bind(operator.python_callable, operator.op_args, kwargs, frozenset(kwargs) - given, stack.names)
 
 
-def begin(operator: MLStepOperator, context: Any, decided: tuple[str, str], label: str) -> StepRun:
-    """Open the record of this try; `decided` says whether results may be reused, and why not."""
+def new_step_run(operator: MLStepOperator, context: Any, cache_mode: tuple[str, str], label: str) -> StepRun:
+    """Open the record of this try; `cache_mode` says whether results may be reused, and why not."""
     ti = context["ti"]
-    cache, why = decided
+    cache, why = cache_mode
     return StepRun(
         id=StepRunId(
             dag_id=ti.dag_id,
@@ -90,31 +99,33 @@ def begin(operator: MLStepOperator, context: Any, decided: tuple[str, str], labe
     )
 
 
-def caching(operator: MLStepOperator, context: Any, settings: Settings, records: StepRunRecords) -> tuple[str, str]:
+def resolve_cache_mode(
+    operator: MLStepOperator, context: Any, settings: Settings, records: StepRunRecords
+) -> tuple[str, str]:
     """Decide whether results may be reused: the run's conf first, then the step, then the deployment.
 
     `recompute` runs the function and remembers its result, `off` does neither look up nor remember.
     """
     zen = zen_conf(context["dag_run"].conf)
-    asked = zen.get("cache")
-    if asked is False:
+    requested = zen.get("cache")
+    if requested is False:
         return "off", "the DAG run was triggered with {'zen': {'cache': false}}"
-    if operator.cache is False and asked is not True:
+    if operator.cache is False and requested is not True:
         return "off", "the step is declared cache=False"
-    if operator.cache is None and asked is not True and not settings.cache:
+    if operator.cache is None and requested is not True and not settings.cache:
         return "off", "[zen] cache is false"
-    if _names(zen.get("recompute"), operator.task_id):
+    if _includes_task(zen.get("recompute"), operator.task_id):
         return "recompute", "the DAG run was triggered to recompute it"
-    if cleared_by_hand(operator, context, records):
+    if was_cleared_by_user(operator, context, records):
         return "recompute", "the task was cleared"
     return "miss", ""
 
 
-def _names(tasks: Any, task_id: str) -> bool:
+def _includes_task(tasks: Any, task_id: str) -> bool:
     return task_id in ([tasks] if isinstance(tasks, str) else tasks if isinstance(tasks, list) else [])
 
 
-class TaskWatcher(Watcher):
+class TaskRunHooks(RunHooks):
     """Show the lineage run in the task's log and on its page, while it is still running.
 
     A skipped task has not failed: its run is FINISHED, without outputs.
@@ -125,16 +136,16 @@ class TaskWatcher(Watcher):
         self.settings = settings
         self.ti = context["ti"]
 
-    def admit(self, inputs: Mapping[str, ArtifactRef]) -> None:
+    def check_inputs(self, inputs: Mapping[str, ArtifactRef]) -> None:
         """Refuse what lies in another stack, and tell Airflow of the rest."""
-        refuse_foreign(inputs, self.settings, f"step {self.operator.task_id!r}")
+        check_inputs_in_stack(inputs, self.settings, f"step {self.operator.task_id!r}")
         report_inputs(self.operator, inputs.values())
 
-    def state_of(self, error: BaseException) -> StepState:
+    def final_state(self, error: BaseException) -> StepState:
         """Tell a task that was skipped from one that failed."""
-        return StepState.FINISHED if isinstance(error, AirflowSkipException) else super().state_of(error)
+        return StepState.FINISHED if isinstance(error, AirflowSkipException) else super().final_state(error)
 
-    def opened(self, opened: Opened) -> None:
+    def on_opened(self, opened: OpenedRun) -> None:
         """Log the address, and push it where Airflow looks for the button."""
         if opened.url:
             self.operator.mlflow_url = opened.url

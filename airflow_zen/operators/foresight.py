@@ -16,22 +16,22 @@ from airflow.sdk.execution_time import comms, task_runner
 from airflow_zen.errors import ZenError
 
 RETURN_VALUE = "return_value"
-UNKNOWN: Any = type("Unknown", (), {"__repr__": lambda self: "UNKNOWN"})()
+UNKNOWN_VALUE: Any = type("Unknown", (), {"__repr__": lambda self: "UNKNOWN_VALUE"})()
 
 
-class NotForeseen(ZenError, LookupError):
+class UnknownUntilRun(ZenError, LookupError):
     """A value that only the run itself can give."""
 
 
 @dataclass(frozen=True)
-class FutureRun:
-    """The DAG run that is planned; `partition` is its partition key."""
+class PlannedDagRun:
+    """The DAG run that is planned; `partition_key` is its partition key."""
 
     conf: Mapping[str, Any]
     logical_date: datetime | None
     data_interval: tuple[datetime, datetime] | None
     run_after: datetime
-    partition: str | None = None
+    partition_key: str | None = None
 
     @property
     def run_id(self) -> str:
@@ -40,11 +40,11 @@ class FutureRun:
 
 
 @dataclass
-class Foresight:
+class PlanningSupervisor:
     """Answer what a task asks of Airflow, from what earlier tasks of the plan will give.
 
     `run` is DAG and run id of the planned run: XCom of others is not foreseen. `results` are return values by task
-    and map index, `UNKNOWN` where only the run will tell; of a task that is not in it nothing is known, not even how
+    and map index, `UNKNOWN_VALUE` where only the run will tell; of a task that is not in it nothing is known, not even how
     often it is mapped.
     """
 
@@ -52,60 +52,62 @@ class Foresight:
     results: dict[str, dict[int, Any]] = field(default_factory=dict)
 
     @contextmanager
-    def active(self) -> Iterator[None]:
+    def activate(self) -> Iterator[None]:
         """Be the supervisor of this process inside the block."""
-        before = getattr(task_runner, "SUPERVISOR_COMMS", None)
+        previous = getattr(task_runner, "SUPERVISOR_COMMS", None)
         task_runner.SUPERVISOR_COMMS = self  # type: ignore[assignment]
         try:
             yield
         finally:
-            if before is None:
+            if previous is None:
                 del task_runner.SUPERVISOR_COMMS
             else:
-                task_runner.SUPERVISOR_COMMS = before
+                task_runner.SUPERVISOR_COMMS = previous
 
     def send(self, msg: Any) -> Any:
-        """Answer one question, or raise `NotForeseen`."""
+        """Answer one question, or raise `UnknownUntilRun`."""
         if (getattr(msg, "dag_id", self.run[0]), getattr(msg, "run_id", self.run[1])) != self.run:
-            raise NotForeseen(f"asks for what another DAG run left: {msg.dag_id}/{msg.run_id}")
+            raise UnknownUntilRun(f"asks for what another DAG run left: {msg.dag_id}/{msg.run_id}")
         match msg:
             case comms.GetXCom():
-                return self._one(msg)
+                return self._get_xcom(msg)
             case comms.GetXComCount():
-                return comms.XComCountResponse(len=len(self._of(msg.task_id)))
+                return comms.XComCountResponse(len=len(self._results_of(msg.task_id)))
             case comms.GetXComSequenceItem():
-                return self._item(msg)
+                return self._get_xcom_item(msg)
             case comms.GetXComSequenceSlice():
-                return self._slice(msg)
+                return self._get_xcom_slice(msg)
             case comms.GetVariable():
-                return _variable(msg.key)
-        raise NotForeseen(f"asks Airflow for {type(msg).__name__.removeprefix('Get')}, which only the run will know")
+                return _get_variable(msg.key)
+        raise UnknownUntilRun(
+            f"asks Airflow for {type(msg).__name__.removeprefix('Get')}, which only the run will know"
+        )
 
     async def asend(self, msg: Any) -> Any:
         """Answer as `send` does."""
         return self.send(msg)
 
-    def _of(self, task_id: str) -> dict[int, Any]:
+    def _results_of(self, task_id: str) -> dict[int, Any]:
         if task_id not in self.results:
-            raise NotForeseen(f"needs the result of {task_id!r}")
+            raise UnknownUntilRun(f"needs the result of {task_id!r}")
         return self.results[task_id]
 
-    def _one(self, msg: Any) -> Any:
+    def _get_xcom(self, msg: Any) -> Any:
         index = -1 if msg.map_index is None else msg.map_index
-        return comms.XComResult(key=msg.key, value=_known(self._of(msg.task_id).get(index), msg))
+        return comms.XComResult(key=msg.key, value=_require_known(self._results_of(msg.task_id).get(index), msg))
 
-    def _item(self, msg: Any) -> Any:
-        values = [value for _, value in sorted(self._of(msg.task_id).items())]
+    def _get_xcom_item(self, msg: Any) -> Any:
+        values = [value for _, value in sorted(self._results_of(msg.task_id).items())]
         if not -len(values) <= msg.offset < len(values):
             return comms.ErrorResponse(error=ErrorType.XCOM_NOT_FOUND)
-        return comms.XComSequenceIndexResult(root=_known(values[msg.offset], msg))
+        return comms.XComSequenceIndexResult(root=_require_known(values[msg.offset], msg))
 
-    def _slice(self, msg: Any) -> Any:
-        values = [_known(value, msg) for _, value in sorted(self._of(msg.task_id).items())]
+    def _get_xcom_slice(self, msg: Any) -> Any:
+        values = [_require_known(value, msg) for _, value in sorted(self._results_of(msg.task_id).items())]
         return comms.XComSequenceSliceResult(root=values[slice(msg.start, msg.stop, msg.step)])
 
 
-def _variable(key: str) -> Any:
+def _get_variable(key: str) -> Any:
     """Read a Variable as the run will: after the worker's own secrets backends comes Airflow's database."""
     from airflow.secrets.metastore import MetastoreBackend
 
@@ -115,13 +117,13 @@ def _variable(key: str) -> Any:
     return comms.VariableResult(key=key, value=value)
 
 
-def _known(value: Any, msg: Any) -> Any:
-    if value is UNKNOWN:
-        raise NotForeseen(f"needs the result of {msg.task_id!r}")
+def _require_known(value: Any, msg: Any) -> Any:
+    if value is UNKNOWN_VALUE:
+        raise UnknownUntilRun(f"needs the result of {msg.task_id!r}")
     return value if msg.key == RETURN_VALUE else value[msg.key]
 
 
-def future_task(task: Any, map_index: int, run: FutureRun) -> Any:
+def build_task_instance(task: Any, map_index: int, run: PlannedDagRun) -> Any:
     """Make the task instance that Airflow's task runner would make, for one task of the planned run."""
     start, end = run.data_interval or (None, None)
     dag_run = DagRun.model_construct(
@@ -137,7 +139,7 @@ def future_task(task: Any, map_index: int, run: FutureRun) -> Any:
         state=DagRunState.RUNNING,
         conf=dict(run.conf),
         consumed_asset_events=[],
-        partition_key=run.partition,
+        partition_key=run.partition_key,
         partition_date=None,
     )
     return task_runner.RuntimeTaskInstance.model_construct(

@@ -23,18 +23,18 @@ def report_outputs(operator: Any, refs: Iterable[ArtifactRef]) -> None:
 
 def _report(method: str, operator: Any, refs: Iterable[ArtifactRef]) -> None:
     try:
-        if not _listened():
+        if not _has_lineage_reader():
             return
         from airflow.providers.common.compat.sdk import get_hook_lineage_collector
 
         add = getattr(get_hook_lineage_collector(), method)
         for ref in {ref.digest: ref for ref in refs}.values():
-            add(operator, uri=_address(ref), asset_extra=_facts(ref))
+            add(operator, uri=_asset_uri(ref), asset_extra=_asset_extra(ref))
     except Exception as error:
         log.debug("The lineage collector took nothing: %s", error, exc_info=True)
 
 
-def _listened() -> bool:
+def _has_lineage_reader() -> bool:
     """Say whether a plugin reads the collector.
 
     Even the collector that takes nothing loads the asset handlers of every provider when it is made: 0.2 s for Amazon's.
@@ -44,9 +44,9 @@ def _listened() -> bool:
     return bool(plugins_manager.get_hook_lineage_readers_plugins())
 
 
-def _address(ref: ArtifactRef) -> str:
+def _asset_uri(ref: ArtifactRef) -> str:
     return ref.uri if "://" in ref.uri else f"file://{ref.uri}"
 
 
-def _facts(ref: ArtifactRef) -> dict[str, Any]:
+def _asset_extra(ref: ArtifactRef) -> dict[str, Any]:
     return {"name": ref.name, "digest": ref.digest, "type": ref.type, "shape": ref.shape, "size": ref.size}

@@ -12,7 +12,7 @@ from airflow_zen.errors import StepInterrupted
 
 
 @contextmanager
-def interruptible(on_kill: Callable[[], None]) -> Iterator[None]:
+def raise_on_sigterm(on_kill: Callable[[], None]) -> Iterator[None]:
     """Raise `StepInterrupted` inside the block when the task is told to stop, after `on_kill`.
 
     Airflow follows SIGTERM with SIGKILL after 5 seconds; until then `finally` blocks run, and the
@@ -22,13 +22,13 @@ def interruptible(on_kill: Callable[[], None]) -> Iterator[None]:
         yield
         return
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def on_sigterm(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         on_kill()
         raise StepInterrupted("SIGTERM")
 
-    before = signal.signal(signal.SIGTERM, stop)
+    previous_handler = signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)

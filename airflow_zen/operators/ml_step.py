@@ -10,7 +10,7 @@ from airflow.sdk import XComArg
 
 from airflow_zen.caching.policy import FOLLOW_SETTINGS, Cache
 from airflow_zen.errors import StepDefinitionError
-from airflow_zen.operators.assets import added, inlets_of, outlets_of
+from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
 from airflow_zen.operators.links import MlflowRunLink
 from airflow_zen.operators.outputs import StepOutputs
 from airflow_zen.steps.step import Step
@@ -56,15 +56,15 @@ class MLStepOperator(PythonOperator):
         previews: bool | None = None,
         **options: Any,
     ) -> None:
-        options["multiple_outputs"] = Step(python_callable, "").outputs.several
+        options["multiple_outputs"] = Step(python_callable, "").outputs.is_multiple
         super().__init__(python_callable=python_callable, **options)
-        self.cache: bool | Cache | None = known(cache, "cache")
-        self.version: str = known(version, "version")
-        self.model: str = known(model, "model")
-        self.stack: str = known(stack, "stack")
-        self.previews: bool | None = known(previews, "previews")
-        self.outlets = added(self.outlets, outlets_of(self.step.outputs.called, self.stack))
-        self.inlets = added(self.inlets, inlets_of([self.op_args, self.op_kwargs], self.stack))
+        self.cache: bool | Cache | None = check_option(cache, "cache")
+        self.version: str = check_option(version, "version")
+        self.model: str = check_option(model, "model")
+        self.stack: str = check_option(stack, "stack")
+        self.previews: bool | None = check_option(previews, "previews")
+        self.outlets = merge_assets(self.outlets, outlets_of(self.step.outputs.artifact_names, self.stack))
+        self.inlets = merge_assets(self.inlets, inlets_of([self.op_args, self.op_kwargs], self.stack))
         self.mlflow_url = ""
 
     @property
@@ -76,7 +76,7 @@ class MLStepOperator(PythonOperator):
     def output(self) -> XComArg:
         """Refer to what the step returns; several outputs can be unpacked and indexed by name."""
         outputs = self.step.outputs
-        return StepOutputs(self, outputs.names) if outputs.several else XComArg(self)
+        return StepOutputs(self, outputs.names) if outputs.is_multiple else XComArg(self)
 
     @property
     def step(self) -> Step:
@@ -98,7 +98,7 @@ class MLStepOperator(PythonOperator):
         return execution.execute(self, context)
 
 
-def known(value: Any, option: str) -> Any:
+def check_option(value: Any, option: str) -> Any:
     """Refuse option values that would serialize differently at each parse of the DAG."""
     types = OPTION_TYPES[option]
     if not isinstance(value, types):

@@ -8,7 +8,7 @@ from airflow.utils.state import State
 from sqlalchemy import select
 
 
-def unfinished_runs() -> set[tuple[str, str]]:
+def active_dag_runs() -> set[tuple[str, str]]:
     """Give DAG and run ids of every DAG run that is queued or running."""
     with create_session() as session:
         rows = session.execute(

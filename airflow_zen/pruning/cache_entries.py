@@ -6,21 +6,21 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from airflow_zen.caching.cache import StepCache
-from airflow_zen.progress import Tell, counted, unheard
-from airflow_zen.pruning.holders import Holder, Holders
+from airflow_zen.progress import ProgressCallback, ignore_progress, track_items
+from airflow_zen.pruning.holders import Referrer, ReferrerIndex
 
-_ROOT = "cache"
-_HISTORY = f"{_ROOT}/history/"
-_READERS = 16
+_CACHE_PREFIX = "cache"
+_HISTORY_PREFIX = f"{_CACHE_PREFIX}/history/"
+_ENTRY_READERS = 16
 
 
 def mark_cache(
     cache: StepCache,
-    holders: Holders,
+    referrers: ReferrerIndex,
     used: Collection[str],
     since: float | None,
-    lost: float,
-    tell: Tell = unheard,
+    lease_cutoff: float,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> tuple[list[str], list[str]]:
     """Note what live entries hold; give the keys of dead entries, and of leases that nobody has kept alive since `lost`.
 
@@ -28,19 +28,19 @@ def mark_cache(
     before `since`.
     """
     dead, leases, young = [], [], []
-    for each in cache.transport.scan(_ROOT):
+    for each in cache.transport.list_objects(_CACHE_PREFIX):
         name, _, kind = each.key.split("/")[2].rpartition(".")
-        if each.key.startswith(_HISTORY) or name in used:
+        if each.key.startswith(_HISTORY_PREFIX) or name in used:
             continue
         if kind == "lease":
-            leases += [each.key] if each.modified < lost else []
+            leases += [each.key] if each.modified < lease_cutoff else []
         elif since is None or each.modified >= since:
             young.append(name)
         else:
             dead.append(each.key)
-    with ThreadPoolExecutor(_READERS) as pool:
-        for entry in counted(pool.map(cache.get, young), "Reading cache entries", tell, len(young)):
+    with ThreadPoolExecutor(_ENTRY_READERS) as pool:
+        for entry in track_items(pool.map(cache.get, young), "Reading cache entries", on_progress, len(young)):
             if entry:
-                holder = Holder("cache", entry.origin.partition("/")[0])
-                holders.add(holder, [ref.digest for ref in entry.outputs.values()])
+                referrer = Referrer("cache", entry.origin.partition("/")[0])
+                referrers.add(referrer, [ref.digest for ref in entry.outputs.values()])
     return dead, leases

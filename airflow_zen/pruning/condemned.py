@@ -8,19 +8,19 @@ from collections.abc import Mapping
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactNotFound
 
-_KEY = "prune/condemned.json"
+_TOMBSTONES_KEY = "prune/condemned.json"
 
 
-def read_condemned(transport: Transport) -> dict[str, float]:
+def read_tombstones(transport: Transport) -> dict[str, float]:
     """Give the condemned digests, each with the time of its first condemnation in seconds since the epoch."""
     try:
-        found = json.loads(transport.read(_KEY))
+        found = json.loads(transport.read(_TOMBSTONES_KEY))
         return {str(digest): float(since) for digest, since in found.items()}
     except (ArtifactNotFound, ValueError, AttributeError, TypeError):
         # What cannot be read is condemned anew: its time begins again.
         return {}
 
 
-def write_condemned(transport: Transport, condemned: Mapping[str, float]) -> None:
+def write_tombstones(transport: Transport, tombstones: Mapping[str, float]) -> None:
     """Keep them for the next time; one request."""
-    transport.write(_KEY, json.dumps(condemned, indent=0, sort_keys=True).encode())
+    transport.write(_TOMBSTONES_KEY, json.dumps(tombstones, indent=0, sort_keys=True).encode())

@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from airflow_zen.lineage.quantities import bytes_text, seconds_text
-from airflow_zen.pruning.holders import Holder
+from airflow_zen.lineage.quantities import format_bytes, format_seconds
+from airflow_zen.pruning.holders import Referrer
 
 
 @dataclass
-class Tally:
+class ArtifactCount:
     """A number of artifacts and their bytes."""
 
     artifacts: int = 0
@@ -23,16 +23,16 @@ class Tally:
         self.size += size
 
     def __str__(self) -> str:
-        return f"{self.artifacts} artifact{'' if self.artifacts == 1 else 's'} ({bytes_text(self.size)})"
+        return f"{self.artifacts} artifact{'' if self.artifacts == 1 else 's'} ({format_bytes(self.size)})"
 
 
 @dataclass(frozen=True)
-class Held:
+class ReferrerUsage:
     """What one holder holds: all of it, and the part that would be free without it."""
 
-    holder: Holder
-    all: Tally
-    alone: Tally
+    referrer: Referrer
+    total: ArtifactCount
+    exclusive: ArtifactCount
 
 
 @dataclass
@@ -46,37 +46,39 @@ class PruneReport:
 
     dry_run: bool
     grace: float
-    kept: Tally = field(default_factory=Tally)
-    condemned: Tally = field(default_factory=Tally)
-    deleted: Tally = field(default_factory=Tally)
-    leftovers: Tally = field(default_factory=Tally)
+    kept: ArtifactCount = field(default_factory=ArtifactCount)
+    condemned: ArtifactCount = field(default_factory=ArtifactCount)
+    deleted: ArtifactCount = field(default_factory=ArtifactCount)
+    leftovers: ArtifactCount = field(default_factory=ArtifactCount)
     versions: int = 0
     cache_entries: int = 0
     mlflow_runs: int = 0
-    _of: dict[Holder, tuple[Tally, Tally]] = field(default_factory=lambda: defaultdict(lambda: (Tally(), Tally())))
+    _usage: dict[Referrer, tuple[ArtifactCount, ArtifactCount]] = field(
+        default_factory=lambda: defaultdict(lambda: (ArtifactCount(), ArtifactCount()))
+    )
 
-    def keep(self, size: int, holders: Collection[Holder]) -> None:
+    def add_retained(self, size: int, referrers: Collection[Referrer]) -> None:
         """Count an artifact that stays."""
         self.kept.add(size)
-        for holder in holders:
-            self._of[holder][0].add(size)
-            if len(holders) == 1:
-                self._of[holder][1].add(size)
+        for referrer in referrers:
+            self._usage[referrer][0].add(size)
+            if len(referrers) == 1:
+                self._usage[referrer][1].add(size)
 
     @property
-    def held(self) -> list[Held]:
+    def usage_by_referrer(self) -> list[ReferrerUsage]:
         """Tell who holds how much, the largest first."""
-        found = [Held(holder, whole, alone) for holder, (whole, alone) in self._of.items()]
-        return sorted(found, key=lambda each: (-each.all.size, each.holder.kind, each.holder.name))
+        found = [ReferrerUsage(referrer, whole, exclusive) for referrer, (whole, exclusive) in self._usage.items()]
+        return sorted(found, key=lambda each: (-each.total.size, each.referrer.kind, each.referrer.name))
 
     def __str__(self) -> str:
         would = "would be " if self.dry_run else ""
-        told = [
+        lines = [
             f"{self.kept} kept",
-            f"{self.condemned} {would}condemned: a prune after {seconds_text(self.grace)} or later deletes them",
+            f"{self.condemned} {would}condemned: a prune after {format_seconds(self.grace)} or later deletes them",
             f"{self.deleted} {would}deleted",
         ]
         if self.leftovers.artifacts:
-            told.append(f"{self.leftovers} of uploads that never ended {would}deleted")
+            lines.append(f"{self.leftovers} of uploads that never ended {would}deleted")
         expired = {"versions": self.versions, "cache entries": self.cache_entries, "MLflow runs": self.mlflow_runs}
-        return "\n".join([*told, *(f"{count} {what} {would}deleted" for what, count in expired.items() if count)])
+        return "\n".join([*lines, *(f"{count} {label} {would}deleted" for label, count in expired.items() if count)])

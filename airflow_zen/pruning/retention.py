@@ -41,21 +41,21 @@ class Retention:
         if self.expire_mlflow_runs and self.older_than is None:
             raise SettingsError("Say from which age on DAG runs are deleted in MLflow: older_than.")
 
-    def since(self, now: float) -> float | None:
+    def cutoff(self, now: float) -> float | None:
         """Give the moment from which DAG runs and cache entries are young; None where all of them are."""
         return None if self.older_than is None else now - self.older_than
 
-    def versions_since(self, now: float) -> float | None:
+    def version_cutoff(self, now: float) -> float | None:
         """Give the moment from which versions are young; None where all of them are."""
-        return now - self.grace if self.older_than is None and self.keep_last else self.since(now)
+        return now - self.grace if self.older_than is None and self.keep_last else self.cutoff(now)
 
     @property
-    def newest(self) -> int:
+    def min_versions(self) -> int:
         """Give how many versions of each name stay whatever their age."""
         return 1 if self.keep_last is None else self.keep_last
 
 
-def duration(text: str) -> float:
+def parse_duration(text: str) -> float:
     """Read a duration such as `90d`, `36h` or `45m` as seconds; raises `SettingsError`."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip().lower())
     if found is None:

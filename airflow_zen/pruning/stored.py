@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from airflow_zen.artifacts.manifest import FILE_NAME
-from airflow_zen.artifacts.stored_object import StoredObject
+from airflow_zen.artifacts.manifest import MANIFEST_FILE_NAME
+from airflow_zen.artifacts.stored_object import ObjectInfo
 from airflow_zen.artifacts.transport import Transport
 
-_ROOT = "artifacts"
+_ARTIFACTS_PREFIX = "artifacts"
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,12 @@ class StoredArtifact:
     """The objects of one artifact; without a manifest it is what an upload left that never ended."""
 
     digest: str
-    objects: tuple[StoredObject, ...]
+    objects: tuple[ObjectInfo, ...]
 
     @property
     def manifest(self) -> str | None:
         """The key of its manifest; None where it has none."""
-        key = f"{_ROOT}/{self.digest[:2]}/{self.digest}/{FILE_NAME}"
+        key = f"{_ARTIFACTS_PREFIX}/{self.digest[:2]}/{self.digest}/{MANIFEST_FILE_NAME}"
         return key if any(each.key == key for each in self.objects) else None
 
     @property
@@ -42,7 +42,7 @@ class StoredArtifact:
         return max(each.modified for each in self.objects)
 
 
-def stored_artifacts(transport: Transport) -> Iterator[StoredArtifact]:
+def list_stored_artifacts(transport: Transport) -> Iterator[StoredArtifact]:
     """Give every artifact, in the order of digests, with one page of the listing in memory."""
-    for digest, objects in groupby(transport.scan(_ROOT), key=lambda each: each.key.split("/")[2]):
+    for digest, objects in groupby(transport.list_objects(_ARTIFACTS_PREFIX), key=lambda each: each.key.split("/")[2]):
         yield StoredArtifact(digest, tuple(objects))

@@ -6,15 +6,19 @@ from itertools import groupby
 from urllib.parse import unquote
 
 from airflow_zen.artifacts.transport import Transport
-from airflow_zen.artifacts.version import parsed
-from airflow_zen.progress import Tell, counted, unheard
-from airflow_zen.pruning.holders import Holder, Holders, short
+from airflow_zen.artifacts.version import parse_version_key
+from airflow_zen.progress import ProgressCallback, ignore_progress, track_items
+from airflow_zen.pruning.holders import Referrer, ReferrerIndex, compact_digest
 
-_ROOT, _TAGS = "names", "tags"
+_NAMES_PREFIX, _TAGS_PREFIX = "names", "tags"
 
 
 def mark_versions(
-    transport: Transport, holders: Holders, keep_last: int, since: float | None, tell: Tell = unheard
+    transport: Transport,
+    referrers: ReferrerIndex,
+    keep_last: int,
+    since: float | None,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> list[str]:
     """Note what versions hold; give the keys of those that expired.
 
@@ -22,16 +26,16 @@ def mark_versions(
     the same makes no new version, so the one of last year may be what is made every day. Only listings are read: a
     version's key tells its time and its artifact.
     """
-    used = frozenset(holders.digests)
-    tagged = {tuple(key.split("/")[2:4]) for key in transport.list(_TAGS)}
+    used = frozenset(referrers.compact_digests)
+    tagged = {tuple(key.split("/")[2:4]) for key in transport.list(_TAGS_PREFIX)}
     expired = []
-    listed = counted(transport.list(_ROOT), "Listing versions", tell)
+    listed = track_items(transport.list(_NAMES_PREFIX), "Listing versions", on_progress)
     for name, keys in groupby(listed, key=lambda key: key.split("/")[1]):
         for newer, key in enumerate(each for each in keys if each.split("/")[2] == "versions"):
-            milliseconds, digest = parsed(key)
+            milliseconds, digest = parse_version_key(key)
             young = since is None or milliseconds / 1000 >= since
-            if young or newer < keep_last or (name, key.split("/")[3]) in tagged or short(digest) in used:
-                holders.add(Holder("version", unquote(name)), [digest])
+            if young or newer < keep_last or (name, key.split("/")[3]) in tagged or compact_digest(digest) in used:
+                referrers.add(Referrer("version", unquote(name)), [digest])
             else:
                 expired.append(key)
     return expired

@@ -16,14 +16,14 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from airflow_zen.artifacts.asked import AskedVersion
-from airflow_zen.artifacts.names import ArtifactNames
+from airflow_zen.artifacts.asked import VersionSelector
+from airflow_zen.artifacts.names import VersionIndex
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.materializers.declared import element_type
 from airflow_zen.stack import Stack
-from airflow_zen.steps.loading import load_as
+from airflow_zen.steps.loading import load_as_type
 
-_TEXT_LIMIT = 500
+_MAX_TEXT = 500
 
 
 class InputDigest(msgspec.Struct, frozen=True):
@@ -50,7 +50,7 @@ class Arguments(msgspec.Struct, frozen=True):
         args: Collection[Any],
         kwargs: Mapping[str, Any],
         context: frozenset[str] = frozenset(),
-        names: ArtifactNames | None = None,
+        names: VersionIndex | None = None,
     ) -> Arguments:
         """Bind a call, and read every ref in it from its wire form; versions that it asks for are found in `names`.
 
@@ -61,7 +61,7 @@ class Arguments(msgspec.Struct, frozen=True):
         bound.apply_defaults()
         inputs: dict[str, ArtifactRef] = {}
         for name, value in bound.arguments.items():
-            bound.arguments[name] = _find(value, name, inputs, names)
+            bound.arguments[name] = _resolve_refs(value, name, inputs, names)
         return cls(bound, inputs, context)
 
     def parameters(self) -> dict[str, Any]:
@@ -75,9 +75,9 @@ class Arguments(msgspec.Struct, frozen=True):
                 continue
             if self.bound.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
                 given = {key: held for key, held in value.items() if key not in self.context}
-                found[name] = as_json(given)
-            elif not _is_inputs_only(value):
-                found[name] = as_json(value)
+                found[name] = describe_as_json(given)
+            elif not _is_only_refs(value):
+                found[name] = describe_as_json(value)
         return found
 
     def by_name(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Arguments(msgspec.Struct, frozen=True):
                 found |= found.pop(name)
         return found
 
-    def without(self, names: Collection[str]) -> Arguments:
+    def excluding(self, names: Collection[str]) -> Arguments:
         """Leave arguments out, by their name; of `**options` those that came under such a name."""
         kept = {name: value for name, value in self.bound.arguments.items() if name not in names}
         for name, parameter in self.bound.signature.parameters.items():
@@ -96,34 +96,35 @@ class Arguments(msgspec.Struct, frozen=True):
                 kept[name] = {key: value for key, value in kept[name].items() if key not in names}
         paths: dict[str, Any] = {}
         for name, value in kept.items():
-            _ask(value, None, name, paths)
+            _collect_types(value, None, name, paths)
         inputs = {path: ref for path, ref in self.inputs.items() if path in paths}
         return replace(self, bound=inspect.BoundArguments(self.bound.signature, kept), inputs=inputs)
 
-    def wanted(self, types: Mapping[str, Any]) -> dict[str, Any]:
+    def requested_types(self, types: Mapping[str, Any]) -> dict[str, Any]:
         """Give the declared type of each input by its path, from the declared types of the parameters."""
         found: dict[str, Any] = {}
         for name, value in self.bound.arguments.items():
-            _ask(value, self._declared(name, types), name, found)
+            _collect_types(value, self._declared_type(name, types), name, found)
         return found
 
     def load(self, stack: Stack, types: Mapping[str, Any], scratch: Path) -> inspect.BoundArguments:
         """Put values in the place of refs, loaded concurrently, each as its declared type; raises `InputError` for another."""
-        wanted = self.wanted(types)
+        wanted = self.requested_types(types)
 
         def load(ref: ArtifactRef, path: str) -> Any:
             into = Path(tempfile.mkdtemp(prefix=f"{ref.digest[:12]}-", dir=scratch))
-            return load_as(stack, ref, into, wanted[path], f"parameter {path!r}")
+            return load_as_type(stack, ref, into, wanted[path], f"parameter {path!r}")
 
         with ThreadPoolExecutor(8) as pool:
             loading = {path: pool.submit(load, ref, path) for path, ref in self.inputs.items()}
             loaded = {path: future.result() for path, future in loading.items()}
         arguments = {
-            name: _replace(value, lambda _, path: loaded[path], name) for name, value in self.bound.arguments.items()
+            name: _replace_refs(value, lambda _, path: loaded[path], name)
+            for name, value in self.bound.arguments.items()
         }
         return inspect.BoundArguments(self.bound.signature, arguments)
 
-    def _declared(self, name: str, types: Mapping[str, Any]) -> Any:
+    def _declared_type(self, name: str, types: Mapping[str, Any]) -> Any:
         """Give a parameter's type; `*args: T` holds a tuple of T, `**kwargs: T` a dict of T."""
         declared, kind = types.get(name), self.bound.signature.parameters[name].kind
         if declared is not None and kind is inspect.Parameter.VAR_POSITIONAL:
@@ -133,23 +134,23 @@ class Arguments(msgspec.Struct, frozen=True):
         return declared
 
 
-def _is_inputs_only(value: Any) -> bool:
+def _is_only_refs(value: Any) -> bool:
     """Tell whether a value is an artifact, or holds nothing else."""
     if type(value) is dict:
         value = list(value.values())
     if type(value) in (list, tuple) and value:
-        return all(_is_inputs_only(element) for element in value)
+        return all(_is_only_refs(element) for element in value)
     return isinstance(value, ArtifactRef)
 
 
-def with_digests(value: Any) -> Any:
+def replace_refs_by_digest(value: Any) -> Any:
     """Replace refs by their digests, which is all that a cache key may know of an artifact."""
     if isinstance(value, set | frozenset):
-        return type(value)(with_digests(element) for element in value)
-    return _replace(value, lambda ref, _: InputDigest(ref.digest), "")
+        return type(value)(replace_refs_by_digest(element) for element in value)
+    return _replace_refs(value, lambda ref, _: InputDigest(ref.digest), "")
 
 
-def as_json(value: Any) -> Any:
+def describe_as_json(value: Any) -> Any:
     """Describe an argument as JSON for people: exact where JSON is, else a short text."""
     if value is None or (isinstance(value, bool | int | str) and not isinstance(value, Enum)):
         return value
@@ -158,21 +159,21 @@ def as_json(value: Any) -> Any:
     if isinstance(value, ArtifactRef):
         return f"artifact {value.digest[:12]}"
     if isinstance(value, Mapping):
-        return {str(key): as_json(held) for key, held in value.items()}
+        return {str(key): describe_as_json(held) for key, held in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [as_json(element) for element in value]
+        return [describe_as_json(element) for element in value]
     if isinstance(value, date | time):
         return value.isoformat()
     if isinstance(value, timedelta | Enum | Path):
         return str(value)
     text = repr(value)
-    return text if len(text) <= _TEXT_LIMIT else f"{text[: _TEXT_LIMIT - 1]}…"
+    return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…"
 
 
-def _find(value: Any, path: str, inputs: dict[str, ArtifactRef], names: ArtifactNames | None) -> Any:
+def _resolve_refs(value: Any, path: str, inputs: dict[str, ArtifactRef], names: VersionIndex | None) -> Any:
     """Turn wire refs into refs, at any depth of lists, tuples and dicts; lazy sequences become lists."""
-    if names and AskedVersion.is_wire(value):
-        value = names.resolve(AskedVersion.from_wire(value))
+    if names and VersionSelector.is_wire(value):
+        value = names.resolve(VersionSelector.from_wire(value))
     if ArtifactRef.is_wire(value):
         value = ArtifactRef.from_wire(value)
     if isinstance(value, ArtifactRef):
@@ -181,28 +182,28 @@ def _find(value: Any, path: str, inputs: dict[str, ArtifactRef], names: Artifact
     if _is_lazy_sequence(value):
         # A slice of mapped results is one request; walking through them is one for each, and one too many.
         value = value[:] if type(value).__name__ == "LazyXComSequence" else list(value)
-    return _rebuilt(value, path, lambda held, inner, _: _find(held, inner, inputs, names))
+    return _map_elements(value, path, lambda held, inner, _: _resolve_refs(held, inner, inputs, names))
 
 
-def _replace(value: Any, replacement: Callable[[ArtifactRef, str], Any], path: str) -> Any:
+def _replace_refs(value: Any, replacement: Callable[[ArtifactRef, str], Any], path: str) -> Any:
     if isinstance(value, ArtifactRef):
         return replacement(value, path)
-    return _rebuilt(value, path, lambda held, inner, _: _replace(held, replacement, inner))
+    return _map_elements(value, path, lambda held, inner, _: _replace_refs(held, replacement, inner))
 
 
-def _ask(value: Any, declared: Any, path: str, found: dict[str, Any]) -> None:
+def _collect_types(value: Any, declared: Any, path: str, found: dict[str, Any]) -> None:
     """Note the declared type of every ref inside a value."""
     if isinstance(value, ArtifactRef):
         found[path] = declared
         return
-    _rebuilt(value, path, lambda held, inner, at: _ask(held, element_type(declared, at), inner, found))
+    _map_elements(value, path, lambda held, inner, at: _collect_types(held, element_type(declared, at), inner, found))
 
 
-def _rebuilt(value: Any, path: str, visit: Callable[[Any, str, int], Any]) -> Any:
+def _map_elements(value: Any, path: str, visit: Callable[[Any, str, int], Any]) -> Any:
     """Build a list, tuple or dict anew from `visit(element, path, position)`; anything else is left as it is."""
     if type(value) is dict:
         items = value.items()
-        return {key: visit(held, f"{path}{_step_to(key)}", at) for at, (key, held) in enumerate(items)}
+        return {key: visit(held, f"{path}{_path_segment(key)}", at) for at, (key, held) in enumerate(items)}
     if type(value) is list:
         return [visit(held, f"{path}[{at}]", at) for at, held in enumerate(value)]
     if isinstance(value, tuple):
@@ -213,7 +214,7 @@ def _rebuilt(value: Any, path: str, visit: Callable[[Any, str, int], Any]) -> An
     return value
 
 
-def _step_to(key: Any) -> str:
+def _path_segment(key: Any) -> str:
     return f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]"
 
 

@@ -20,7 +20,7 @@ def is_each(declared: Any) -> bool:
     return any(mark is Each or isinstance(mark, Each) for mark in get_args(declared)[1:])
 
 
-def check_is_list(declared: Any) -> None:
+def check_marked_list(declared: Any) -> None:
     """Refuse a mark around what is no list, where that can be told; raises `StepDefinitionError`."""
     kind = get_origin(get_args(declared)[0]) or get_args(declared)[0]
     if isinstance(kind, type) and not (issubclass(list, kind) or issubclass(kind, list | tuple)):
@@ -30,7 +30,7 @@ def check_is_list(declared: Any) -> None:
         )
 
 
-def apart(name: str, value: Any, declared: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_elements(name: str, value: Any, declared: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Give the elements of a returned list by name, and their declared types; raises `OutputError` for no list."""
     if not isinstance(value, list | tuple):
         raise OutputError(
@@ -40,7 +40,7 @@ def apart(name: str, value: Any, declared: Any) -> tuple[dict[str, Any], dict[st
     return values, {held: element_type(declared, at) for at, held in enumerate(values)}
 
 
-def type_of(name: str, types: Mapping[str, Any]) -> Any:
+def declared_output_type(name: str, types: Mapping[str, Any]) -> Any:
     """Give the declared type of an output, or of an element of it (`output[3]`)."""
     whole, bracket, at = name.partition("[")
     if name in types or not bracket:

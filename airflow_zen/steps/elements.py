@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args, get_origin, get_type_hints
 
 from airflow_zen.materializers.names import type_name
-from airflow_zen.steps.annotations import as_class
-from airflow_zen.steps.place import Place, class_name
+from airflow_zen.steps.annotations import runtime_class
+from airflow_zen.steps.place import ValuePath, type_display_name
 
-Fit = Callable[[Any, Any, Place], Any]
+Coerce = Callable[[Any, Any, ValuePath], Any]
 
-_OF_ONE = (list, tuple, set, frozenset, deque)
-_PLAIN = (list, tuple, set, frozenset)
+_ONE_TYPE_CONTAINERS = (list, tuple, set, frozenset, deque)
+_PLAIN_CONTAINERS = (list, tuple, set, frozenset)
 _MAPPINGS = (dict, OrderedDict, defaultdict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
-def fit_elements(value: Any, declared: Any, place: Place, fit: Fit) -> Any:
+def coerce_elements(value: Any, declared: Any, path: ValuePath, coerce: Coerce) -> Any:
     """Give a `list[T]`, `Sequence[T]`, `tuple[…]`, `dict[K, V]` and their like with each element as declared.
 
     The very value comes back where nothing had to be widened. An element that does not fit is named by its
@@ -29,45 +29,45 @@ def fit_elements(value: Any, declared: Any, place: Place, fit: Fit) -> Any:
     if not arguments and declared not in (tuple[()], typing.Tuple[()]):  # noqa: UP006 - that is another object
         return value
     if isinstance(origin, type) and type_name(origin) == "numpy.ndarray":
-        return _of_dtype(value, arguments[-1], place)
+        return _check_dtype(value, arguments[-1], path)
     if origin is tuple and isinstance(value, tuple):
-        return _fitted(value, _of_tuple(value, declared, place), place, fit)
+        return _coerce_sequence(value, _tuple_types(value, declared, path), path, coerce)
     if origin is Counter and type(value) is Counter:
-        return _fitted_mapping(value, arguments[0], int, place, fit)
+        return _coerce_mapping(value, arguments[0], int, path, coerce)
     if origin in _MAPPINGS and isinstance(value, dict):
-        return _fitted_mapping(value, arguments[0], arguments[1], place, fit)
-    if type(value) in _OF_ONE and len(arguments) == 1:
-        return _fitted(value, arguments * len(value), place, fit)
+        return _coerce_mapping(value, arguments[0], arguments[1], path, coerce)
+    if type(value) in _ONE_TYPE_CONTAINERS and len(arguments) == 1:
+        return _coerce_sequence(value, arguments * len(value), path, coerce)
     return value
 
 
-def _of_dtype(value: Any, dtype: Any, place: Place) -> Any:
+def _check_dtype(value: Any, dtype: Any, path: ValuePath) -> Any:
     """Give an array as declared by `NDArray[np.float64]`; what is no class of NumPy's says nothing of it."""
     wanted: Any = next(iter(get_args(dtype)), None)
     if getattr(wanted, "__module__", "") == "numpy" and not issubclass(value.dtype.type, wanted):
-        raise place.misfit(f"an array of {type_name(wanted)}", f"one of {value.dtype}")
+        raise path.type_error(f"an array of {type_name(wanted)}", f"one of {value.dtype}")
     return value
 
 
-def fit_fields(value: Any, declared: Any, place: Place, fit: Fit) -> Any:
-    """Give a dict with the keys that a `TypedDict` has, and each value as declared; raises a `Misfit`."""
+def coerce_fields(value: Any, declared: Any, path: ValuePath, coerce: Coerce) -> Any:
+    """Give a dict with the keys that a `TypedDict` has, and each value as declared; raises a `TypeMismatch`."""
     missing, extra = declared.__required_keys__ - set(value), set(value) - set(declared.__annotations__)
     if missing or extra:
         what = f"without {sorted(missing)}" if missing else f"with {sorted(map(str, extra))}"
-        raise place.misfit(class_name(declared), f"a dict {what}")
-    hints = _hints(declared)
-    fitted = {key: fit(item, hints.get(key), place.at(f"[{key!r}]")) for key, item in value.items()}
-    return value if _are_same(value.values(), fitted.values()) else fitted
+        raise path.type_error(type_display_name(declared), f"a dict {what}")
+    hints = _field_hints(declared)
+    coerced = {key: coerce(item, hints.get(key), path.at(f"[{key!r}]")) for key, item in value.items()}
+    return value if _are_identical(value.values(), coerced.values()) else coerced
 
 
-def _hints(declared: Any) -> Mapping[str, Any]:
+def _field_hints(declared: Any) -> Mapping[str, Any]:
     try:
         return get_type_hints(declared, include_extras=True)
     except Exception:  # noqa: BLE001 - a name that exists for type checkers only can fail in any way
         return {}
 
 
-def _of_tuple(value: Any, declared: Any, place: Place) -> tuple[Any, ...]:
+def _tuple_types(value: Any, declared: Any, path: ValuePath) -> tuple[Any, ...]:
     """Give the type of each place; `tuple[A, *tuple[B, ...]]` has as many of B as there are left."""
     arguments, length = get_args(declared), len(value)
     if Ellipsis in arguments:
@@ -79,37 +79,39 @@ def _of_tuple(value: Any, declared: Any, place: Place) -> tuple[Any, ...]:
             arguments = (*arguments[:at], *(many[0],) * between, *arguments[at + 1 :])
             break
     if len(arguments) != length:
-        raise place.misfit(declared, f"a tuple of {length}")
+        raise path.type_error(declared, f"a tuple of {length}")
     return arguments
 
 
-def _fitted(value: Any, declared: tuple[Any, ...], place: Place, fit: Fit) -> Any:
-    if len(set(map(id, declared))) == 1 and _all_are(value, declared[0]):
+def _coerce_sequence(value: Any, declared: tuple[Any, ...], path: ValuePath, coerce: Coerce) -> Any:
+    if len(set(map(id, declared))) == 1 and _all_of_class(value, declared[0]):
         return value
     places = zip(value, declared, strict=True)
-    fitted = [fit(item, wanted, place.at(f"[{at}]")) for at, (item, wanted) in enumerate(places)]
-    if _are_same(value, fitted):
+    coerced = [coerce(item, wanted, path.at(f"[{at}]")) for at, (item, wanted) in enumerate(places)]
+    if _are_identical(value, coerced):
         return value
-    if type(value) in _PLAIN:
-        return type(value)(fitted)
-    return deque(fitted, value.maxlen) if type(value) is deque else value
+    if type(value) in _PLAIN_CONTAINERS:
+        return type(value)(coerced)
+    return deque(coerced, value.maxlen) if type(value) is deque else value
 
 
-def _fitted_mapping(value: dict[Any, Any], key: Any, item: Any, place: Place, fit: Fit) -> Any:
-    if _all_are(value, key) and _all_are(value.values(), item):
+def _coerce_mapping(value: dict[Any, Any], key: Any, item: Any, path: ValuePath, coerce: Coerce) -> Any:
+    if _all_of_class(value, key) and _all_of_class(value.values(), item):
         return value
-    fitted = {fit(one, key, place.at(" key")): fit(other, item, place.at(f"[{one!r}]")) for one, other in value.items()}
-    if _are_same(value, fitted) and _are_same(value.values(), fitted.values()):
+    coerced = {
+        coerce(one, key, path.at(" key")): coerce(other, item, path.at(f"[{one!r}]")) for one, other in value.items()
+    }
+    if _are_identical(value, coerced) and _are_identical(value.values(), coerced.values()):
         return value
     if type(value) is defaultdict:
-        return defaultdict(value.default_factory, fitted)
-    return type(value)(fitted) if type(value) in (dict, OrderedDict, Counter) else value
+        return defaultdict(value.default_factory, coerced)
+    return type(value)(coerced) if type(value) in (dict, OrderedDict, Counter) else value
 
 
-def _are_same(value: Iterable[Any], fitted: Iterable[Any]) -> bool:
-    return all(one is other for one, other in zip(value, fitted, strict=True))
+def _are_identical(value: Iterable[Any], coerced: Iterable[Any]) -> bool:
+    return all(one is other for one, other in zip(value, coerced, strict=True))
 
 
-def _all_are(items: Iterable[Any], declared: Any) -> bool:
+def _all_of_class(items: Iterable[Any], declared: Any) -> bool:
     """Tell at C speed that all are of exactly the declared class, which has no elements of its own."""
-    return not get_args(declared) and set(map(type, items)) <= {as_class(declared)}
+    return not get_args(declared) and set(map(type, items)) <= {runtime_class(declared)}

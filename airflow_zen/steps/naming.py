@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.version import Made
+from airflow_zen.artifacts.version import RecordedVersion
 from airflow_zen.lineage.step_run import StepRun
 from airflow_zen.stack import Stack
 from airflow_zen.steps.step import Step
 
 log = logging.getLogger("airflow_zen.steps")
 
-_AT_ONCE = 8
+_PUBLISH_THREADS = 8
 
 
-def name_outputs(step: Step, stack: Stack, run: StepRun) -> Mapping[str, Made]:
+def publish_versions(step: Step, stack: Stack, run: StepRun) -> Mapping[str, RecordedVersion]:
     """Make each output the newest version of its name where its content is new there; never raises.
 
     A reused result is one too, when something else was made in between. Elements of a list marked `Each` are not
@@ -25,12 +25,14 @@ def name_outputs(step: Step, stack: Stack, run: StepRun) -> Mapping[str, Made]:
     """
     if step.outputs.each:
         return {}
-    with ThreadPoolExecutor(min(_AT_ONCE, len(run.outputs))) as pool:
-        made = dict(zip(run.outputs, pool.map(lambda ref: _named(ref, stack, run), run.outputs.values()), strict=True))
+    with ThreadPoolExecutor(min(_PUBLISH_THREADS, len(run.outputs))) as pool:
+        made = dict(
+            zip(run.outputs, pool.map(lambda ref: _publish_version(ref, stack, run), run.outputs.values()), strict=True)
+        )
     return {output: version for output, version in made.items() if version}
 
 
-def version_name(ref: ArtifactRef, map_index: int) -> str:
+def versioned_name(ref: ArtifactRef, map_index: int) -> str:
     """Give an instance of a mapped step a history of its own: `dag/task[3]`.
 
     In one history for all of them each would find another's content, and take its own for new, in every run.
@@ -38,8 +40,8 @@ def version_name(ref: ArtifactRef, map_index: int) -> str:
     return ref.name if map_index < 0 else f"{ref.name}[{map_index}]"
 
 
-def _named(ref: ArtifactRef, stack: Stack, run: StepRun) -> Made | None:
-    name = version_name(ref, run.id.map_index)
+def _publish_version(ref: ArtifactRef, stack: Stack, run: StepRun) -> RecordedVersion | None:
+    name = versioned_name(ref, run.id.map_index)
     try:
         return stack.names.add(
             name,

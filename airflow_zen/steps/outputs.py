@@ -13,13 +13,13 @@ import msgspec
 
 from airflow_zen.errors import OutputError, StepDefinitionError
 from airflow_zen.materializers.artifact import Artifact
-from airflow_zen.steps.annotations import artifact_of, evaluate, written_type
-from airflow_zen.steps.each import Each, apart, check_is_list, is_each
-from airflow_zen.steps.streams import fitted
+from airflow_zen.steps.annotations import artifact_marker, resolve_annotation, resolve_type
+from airflow_zen.steps.each import Each, check_marked_list, is_each, split_elements
+from airflow_zen.steps.streams import coerce_output
 
-SINGLE = "output"
+SINGLE_OUTPUT = "output"
 
-_MAYBE = frozenset({"Optional", "Union", "Required", "NotRequired"})
+_OPTIONAL_FORMS = frozenset({"Optional", "Union", "Required", "NotRequired"})
 
 
 class Output:
@@ -38,20 +38,20 @@ class Output:
 
 
 class Outputs(msgspec.Struct, frozen=True):
-    """The outputs of a step: `names`, and whether they are `several` (a name each) or one value.
+    """The outputs of a step: `names`, and whether they are `is_multiple` (a name each) or one value.
 
-    `each` says that this value is a list whose elements are artifacts. `called` are the names of artifacts that are
+    `each` says that this value is a list whose elements are artifacts. `artifact_names` are the names of artifacts that are
     written out, `Artifact("features")`, by output.
     """
 
-    names: tuple[str, ...] = (SINGLE,)
-    several: bool = False
+    names: tuple[str, ...] = (SINGLE_OUTPUT,)
+    is_multiple: bool = False
     each: bool = False
-    called: Mapping[str, str] = msgspec.field(default_factory=dict)
+    artifact_names: Mapping[str, str] = msgspec.field(default_factory=dict)
 
-    def split(self, result: Any) -> dict[str, Any]:
+    def by_name(self, result: Any) -> dict[str, Any]:
         """Hand out a function's result by output name; raises `OutputError` when it does not fit."""
-        if not self.several:
+        if not self.is_multiple:
             return dict.fromkeys(self.names, result)
         if isinstance(result, Mapping):
             if set(result) != set(self.names):
@@ -63,7 +63,7 @@ class Outputs(msgspec.Struct, frozen=True):
             return dict(zip(self.names, result, strict=True))
         raise OutputError(
             f"expected the outputs {list(self.names)} as a tuple in this order or a dict by these names, got "
-            f"{_describe(result)}."
+            f"{_describe_result(result)}."
         )
 
 
@@ -73,13 +73,13 @@ def declared_outputs(function: Callable[..., Any]) -> Outputs:
     if annotation is inspect.Signature.empty:
         return Outputs()
     if isinstance(annotation, str):
-        annotation = _Written(annotation, function).read()
-    return _checked(_of(annotation, function))
+        annotation = _StringAnnotation(annotation, function).read()
+    return _check_names(_outputs_of_annotation(annotation, function))
 
 
 def output_types(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Any]:
     """Evaluate the declared type of each output; None where none is declared or it cannot be evaluated."""
-    return {name: _plain(written) for name, written in _written_types(function, outputs).items()}
+    return {name: _strip_wrappers(annotated) for name, annotated in _annotated_types(function, outputs).items()}
 
 
 def output_artifacts(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Artifact]:
@@ -87,9 +87,9 @@ def output_artifacts(function: Callable[..., Any], outputs: Outputs) -> Mapping[
 
     Raises `StepDefinitionError` for an `Artifact(…)` around elements that are no artifacts of their own.
     """
-    found = {name: artifact_of(written) for name, written in _written_types(function, outputs).items()}
+    found = {name: artifact_marker(annotated) for name, annotated in _annotated_types(function, outputs).items()}
     for name, artifact in found.items():
-        if artifact and not outputs.each and not _is_around(artifact, _written_types(function, outputs)[name]):
+        if artifact and not outputs.each and not _marks_whole_type(artifact, _annotated_types(function, outputs)[name]):
             raise StepDefinitionError(
                 f"output {name!r} has {artifact!r} around its elements, which are no artifacts of their own. Put it around "
                 "the whole, Annotated[list[T], Artifact(…)], or mark the list Each."
@@ -97,23 +97,23 @@ def output_artifacts(function: Callable[..., Any], outputs: Outputs) -> Mapping[
     return {name: artifact for name, artifact in found.items() if artifact}
 
 
-def _is_around(artifact: Artifact, declared: Any) -> bool:
+def _marks_whole_type(artifact: Artifact, declared: Any) -> bool:
     """Tell whether a mark stands around a type as a whole, or around a choice of it: `Annotated[T, …] | None`."""
     if artifact in getattr(declared, "__metadata__", ()):
         return True
     whole = get_origin(declared) in (Annotated, Required, NotRequired, Union, UnionType)
-    return whole and any(_is_around(artifact, held) for held in get_args(declared))
+    return whole and any(_marks_whole_type(artifact, held) for held in get_args(declared))
 
 
-def _written_types(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Any]:
+def _annotated_types(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Any]:
     """Evaluate the annotation of each output, with what is `Annotated` about it."""
-    declared = written_type(inspect.signature(function).return_annotation, function)
+    declared = resolve_type(inspect.signature(function).return_annotation, function)
     if declared is inspect.Signature.empty:
         declared = None
-    if not outputs.several:
+    if not outputs.is_multiple:
         return dict.fromkeys(outputs.names, declared)
     if isinstance(declared, Output):
-        found = [written_type(held, function) for held in declared.types.values()]
+        found = [resolve_type(held, function) for held in declared.types.values()]
     elif isinstance(declared, type):
         hints = _field_types(declared, function)
         found = [hints.get(name) for name in outputs.names]
@@ -122,22 +122,22 @@ def _written_types(function: Callable[..., Any], outputs: Outputs) -> Mapping[st
     return dict(zip(outputs.names, found or [None] * len(outputs.names), strict=True))
 
 
-def take(result: Any, outputs: Outputs, types: Mapping[str, Any], step: str) -> dict[str, Any]:
+def unpack_result(result: Any, outputs: Outputs, types: Mapping[str, Any], step: str) -> dict[str, Any]:
     """Split a result and fit each value to its declared type, before anything is stored."""
     try:
-        values = outputs.split(result)
+        values = outputs.by_name(result)
         if outputs.each:
             name = outputs.names[0]
-            values, types = apart(name, values[name], types[name])
-        return {name: fitted(value, types[name], name) for name, value in values.items()}
+            values, types = split_elements(name, values[name], types[name])
+        return {name: coerce_output(value, types[name], name) for name, value in values.items()}
     except OutputError as error:
         raise OutputError(f"Step {step!r}: {error}") from None
 
 
-def _plain(declared: Any) -> Any:
+def _strip_wrappers(declared: Any) -> Any:
     """Strip `Annotated[T, …]` down to `T`; None beside it stays allowed."""
     wrapped = get_origin(declared) in (Annotated, Required, NotRequired)
-    return _plain(get_args(declared)[0]) if wrapped else declared
+    return _strip_wrappers(get_args(declared)[0]) if wrapped else declared
 
 
 def _field_types(owner: type, function: Callable[..., Any]) -> Mapping[str, Any]:
@@ -148,79 +148,87 @@ def _field_types(owner: type, function: Callable[..., Any]) -> Mapping[str, Any]
         )
     except Exception:  # noqa: BLE001 - a name that exists for type checkers only can fail in any way
         return {
-            name: evaluate(held, function) for name, held in owner.__annotations__.items() if isinstance(held, type)
+            name: resolve_annotation(held, function)
+            for name, held in owner.__annotations__.items()
+            if isinstance(held, type)
         }
 
 
-def _checked(outputs: Outputs) -> Outputs:
+def _check_names(outputs: Outputs) -> Outputs:
     """Refuse names that Airflow keeps for itself in XCom, and names of artifacts that two outputs would have."""
     for name in outputs.names:
         if name == "return_value" or name.startswith("_link_"):
             raise StepDefinitionError(f"An output cannot be named {name!r}, which is Airflow's own. Rename it.")
-    called = list(outputs.called.values())
-    if len(set(called)) != len(called):
+    artifact_names = list(outputs.artifact_names.values())
+    if len(set(artifact_names)) != len(artifact_names):
         raise StepDefinitionError(
-            f"Two outputs of one step cannot be one artifact, got the names {called}. Rename one."
+            f"Two outputs of one step cannot be one artifact, got the names {artifact_names}. Rename one."
         )
-    if outputs.each and called:
+    if outputs.each and artifact_names:
         raise StepDefinitionError(
-            f"Artifact({called[0]!r}) cannot name a list marked Each, of which every element is an artifact. Leave the "
+            f"Artifact({artifact_names[0]!r}) cannot name a list marked Each, of which every element is an artifact. Leave the "
             "name out."
         )
     return outputs
 
 
-def _of(annotation: Any, function: Callable[..., Any]) -> Outputs:
+def _outputs_of_annotation(annotation: Any, function: Callable[..., Any]) -> Outputs:
     if annotation is None or annotation is type(None):
         return Outputs(())
     if isinstance(annotation, Outputs):
         return annotation
     if isinstance(annotation, Output):
-        _refuse_each(annotation.types.values())
-        return _called(tuple(annotation.types), [_name(held, function) for held in annotation.types.values()])
-    fields = _fields(annotation)
+        _reject_each(annotation.types.values())
+        return _multiple_outputs(
+            tuple(annotation.types), [_artifact_name(held, function) for held in annotation.types.values()]
+        )
+    fields = _field_names(annotation)
     if fields:
         held = [annotation.__annotations__.get(name) for name in fields]
-        return _called(fields, [_name(each, function, annotation) for each in held])
-    _refuse_each(get_args(annotation))
+        return _multiple_outputs(fields, [_artifact_name(each, function, annotation) for each in held])
+    _reject_each(get_args(annotation))
     if get_origin(annotation) is tuple:
-        names = [_label(element) for element in get_args(annotation)]
-        called = [_name(element, function) for element in get_args(annotation)]
-        if any(names) or any(called):
-            return _called(_several(names), called)
-    label, name = _label(annotation) or SINGLE, _name(annotation, function)
+        names = [_output_label(element) for element in get_args(annotation)]
+        artifact_names = [_artifact_name(element, function) for element in get_args(annotation)]
+        if any(names) or any(artifact_names):
+            return _multiple_outputs(_distinct_names(names), artifact_names)
+    label, name = _output_label(annotation) or SINGLE_OUTPUT, _artifact_name(annotation, function)
     if is_each(annotation):
-        check_is_list(annotation)
-    return Outputs((label,), each=is_each(annotation), called={label: name} if name else {})
+        check_marked_list(annotation)
+    return Outputs((label,), each=is_each(annotation), artifact_names={label: name} if name else {})
 
 
-def _called(names: tuple[str, ...], called: Iterable[str]) -> Outputs:
+def _multiple_outputs(names: tuple[str, ...], artifact_names: Iterable[str]) -> Outputs:
     """Declare several outputs, with the names of the artifacts among them that have one of their own."""
-    return Outputs(names, several=True, called={name: held for name, held in zip(names, called, strict=True) if held})
+    return Outputs(
+        names,
+        is_multiple=True,
+        artifact_names={name: held for name, held in zip(names, artifact_names, strict=True) if held},
+    )
 
 
-def _name(annotation: Any, function: Callable[..., Any], owner: type | None = None) -> str:
+def _artifact_name(annotation: Any, function: Callable[..., Any], owner: type | None = None) -> str:
     """Give `"features"` of `Annotated[T, Artifact("features")]`; of text, as a class may hold it, evaluating no type."""
     annotation = getattr(annotation, "__forward_arg__", annotation)
     if isinstance(annotation, str):
-        return _Written(annotation, _Surroundings(owner) if owner else function).name()
+        return _StringAnnotation(annotation, _ClassNamespace(owner) if owner else function).name()
     if get_origin(annotation) in (Required, NotRequired, Union, UnionType):
-        return next(filter(None, (_name(held, function, owner) for held in get_args(annotation))), "")
-    return _name_among(getattr(annotation, "__metadata__", ()))
+        return next(filter(None, (_artifact_name(held, function, owner) for held in get_args(annotation))), "")
+    return _first_artifact_name(getattr(annotation, "__metadata__", ()))
 
 
-def _name_among(marks: Iterable[Any]) -> str:
+def _first_artifact_name(marks: Iterable[Any]) -> str:
     return next((mark.name for mark in marks if isinstance(mark, Artifact) and mark.name), "")
 
 
-class _Surroundings:
+class _ClassNamespace:
     """Let the annotations of a class be evaluated as those of a function are, in its module."""
 
     def __init__(self, owner: type) -> None:
         self.__globals__ = vars(sys.modules[owner.__module__])
 
 
-def _refuse_each(declared: Iterable[Any]) -> None:
+def _reject_each(declared: Iterable[Any]) -> None:
     """Refuse a list to expand over inside or among others: Airflow maps over all that a task returns, or nothing."""
     for held in declared:
         if is_each(held):
@@ -228,10 +236,10 @@ def _refuse_each(declared: Iterable[Any]) -> None:
                 "Each marks the only output of a step: Airflow expands over what a task returns as a whole. Return the "
                 "list from a step of its own, and an empty one in the place of None."
             )
-        _refuse_each(get_args(held))
+        _reject_each(get_args(held))
 
 
-def _several(names: list[str]) -> tuple[str, ...]:
+def _distinct_names(names: list[str]) -> tuple[str, ...]:
     if not all(names) or len(set(names)) != len(names):
         raise StepDefinitionError(
             f"Outputs must all have different names, got {names}: write "
@@ -240,7 +248,7 @@ def _several(names: list[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _fields(annotation: Any) -> tuple[str, ...]:
+def _field_names(annotation: Any) -> tuple[str, ...]:
     """Give the fields of a NamedTuple or TypedDict class, else nothing."""
     if not isinstance(annotation, type):
         return ()
@@ -251,19 +259,19 @@ def _fields(annotation: Any) -> tuple[str, ...]:
     return ()
 
 
-def _label(annotation: Any) -> str:
+def _output_label(annotation: Any) -> str:
     """Give `"name"` of `Annotated[T, "name"]`."""
     if get_origin(annotation) is not Annotated:
         return ""
     return next((extra for extra in annotation.__metadata__ if isinstance(extra, str)), "")
 
 
-def _describe(result: Any) -> str:
+def _describe_result(result: Any) -> str:
     size = f" of {len(result)}" if isinstance(result, tuple | list) else ""
     return f"{type(result).__qualname__}{size}"
 
 
-class _Written:
+class _StringAnnotation:
     """Read output names from an annotation that is still text (`from __future__ import annotations`)."""
 
     def __init__(self, text: str, function: Any) -> None:
@@ -271,56 +279,63 @@ class _Written:
         self.function = function
 
     def read(self) -> Any:
-        """Give what `_of` understands, evaluating only a plain name such as a NamedTuple's."""
+        """Give what `_outputs_of_annotation` understands, evaluating only a plain name such as a NamedTuple's."""
         node = ast.parse(self.text.strip(), mode="eval").body
-        self._refuse_each(held for held in ast.walk(node) if held is not node)
+        self._reject_each(held for held in ast.walk(node) if held is not node)
         if isinstance(node, ast.Constant):
-            return _Written(node.value, self.function).read() if isinstance(node.value, str) else node.value
+            return _StringAnnotation(node.value, self.function).read() if isinstance(node.value, str) else node.value
         if isinstance(node, ast.Call):
             return self._call(node)
         if isinstance(node, ast.Subscript):
             return self._subscript(node)
-        if isinstance(node, ast.BinOp) and (name := self._name(node)):
-            return Outputs(called={SINGLE: name})
-        return evaluate(self.text, self.function) or object
+        if isinstance(node, ast.BinOp) and (name := self._artifact_name(node)):
+            return Outputs(artifact_names={SINGLE_OUTPUT: name})
+        return resolve_annotation(self.text, self.function) or object
 
     def name(self) -> str:
         """Give the name of the artifact that one output's annotation writes out; empty where it is none."""
         node = ast.parse(self.text.strip(), mode="eval").body
         if isinstance(node, ast.Name | ast.Attribute):
-            return _name_among(getattr(evaluate(self.text, self.function), "__metadata__", ()))
-        return self._name(node)
+            return _first_artifact_name(getattr(resolve_annotation(self.text, self.function), "__metadata__", ()))
+        return self._artifact_name(node)
 
     def _call(self, node: ast.Call) -> Any:
-        if evaluate(ast.unparse(node.func), self.function) is not Output:
+        if resolve_annotation(ast.unparse(node.func), self.function) is not Output:
             return object
         held = [keyword.value for keyword in node.keywords]
-        return _called(tuple(str(keyword.arg) for keyword in node.keywords), map(self._name, held))
+        return _multiple_outputs(tuple(str(keyword.arg) for keyword in node.keywords), map(self._artifact_name, held))
 
     def _subscript(self, node: ast.Subscript) -> Any:
-        label, each, name = self._label(node), self._is_each(node), self._name(node)
+        label, each, name = self._output_label(node), self._is_each(node), self._artifact_name(node)
         if label or each or name:
-            return Outputs((label or SINGLE,), each=each, called={label or SINGLE: name} if name else {})
+            return Outputs(
+                (label or SINGLE_OUTPUT,), each=each, artifact_names={label or SINGLE_OUTPUT: name} if name else {}
+            )
         if ast.unparse(node.value).rsplit(".", 1)[-1] not in {"tuple", "Tuple"}:
             return object
         elements = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        names, called = [self._label(element) for element in elements], [self._name(element) for element in elements]
-        return _called(_several(names), called) if any(names) or any(called) else object
+        names, artifact_names = (
+            [self._output_label(element) for element in elements],
+            [self._artifact_name(element) for element in elements],
+        )
+        return (
+            _multiple_outputs(_distinct_names(names), artifact_names) if any(names) or any(artifact_names) else object
+        )
 
-    def _refuse_each(self, elements: Iterable[ast.AST]) -> None:
-        _refuse_each(Annotated[list, Each] for element in elements if self._is_each(element))
+    def _reject_each(self, elements: Iterable[ast.AST]) -> None:
+        _reject_each(Annotated[list, Each] for element in elements if self._is_each(element))
 
-    def _label(self, node: ast.expr) -> str:
+    def _output_label(self, node: ast.expr) -> str:
         return next((mark for mark in self._marks(node) if isinstance(mark, str)), "")
 
-    def _name(self, node: ast.expr) -> str:
+    def _artifact_name(self, node: ast.expr) -> str:
         """Look beside the type, and inside what says that it may be missing."""
         inner: list[ast.expr] = []
         if isinstance(node, ast.BinOp):
             inner = [node.left, node.right]
-        elif isinstance(node, ast.Subscript) and ast.unparse(node.value).rsplit(".", 1)[-1] in _MAYBE:
+        elif isinstance(node, ast.Subscript) and ast.unparse(node.value).rsplit(".", 1)[-1] in _OPTIONAL_FORMS:
             inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        return _name_among(self._marks(node)) or next(filter(None, map(self._name, inner)), "")
+        return _first_artifact_name(self._marks(node)) or next(filter(None, map(self._artifact_name, inner)), "")
 
     def _is_each(self, node: ast.AST) -> bool:
         return any(mark is Each or isinstance(mark, Each) for mark in self._marks(node))
@@ -331,4 +346,6 @@ class _Written:
             return []
         if ast.unparse(node.value).rsplit(".", 1)[-1] != "Annotated":
             return []
-        return [evaluate(ast.unparse(mark), self.function, imports="airflow_zen") for mark in node.slice.elts[1:]]
+        return [
+            resolve_annotation(ast.unparse(mark), self.function, imports="airflow_zen") for mark in node.slice.elts[1:]
+        ]

@@ -7,28 +7,28 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import TimeoutError as FutureTimeout
 from threading import Thread
 from typing import Any
 
 from airflow_zen.artifacts.previews import PreviewStore
 from airflow_zen.errors import SaveRefused
-from airflow_zen.lineage.previews import MOST_SHOWN, place
-from airflow_zen.lineage.recorder import Opened
+from airflow_zen.lineage.previews import MAX_PREVIEWED_OUTPUTS, preview_files
+from airflow_zen.lineage.recorder import OpenedRun
 from airflow_zen.lineage.step_run import StepRun
-from airflow_zen.materializers.previews.page import MOST_BYTES
+from airflow_zen.materializers.previews.page import MAX_PREVIEW_BYTES
 from airflow_zen.stack import SavedArtifact, Stack
 from airflow_zen.steps.step import Step
 
 log = logging.getLogger("airflow_zen.steps")
 
-PATIENCE = 10.0
+PREVIEW_TIMEOUT = 10.0
 """Seconds after which a step no longer waits for its previews."""
 
-_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
+_FILE_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
-class Previews:
+class BackgroundPreviews:
     """Make previews from now on in a thread of their own, while the lineage run is being closed.
 
     They are made of `values` as the function returned them, and lie in the store beside the artifacts: what
@@ -39,22 +39,22 @@ class Previews:
         self._step, self._stack = step, stack
         self._store = PreviewStore(stack.store.transport)
         self._values, self._saved = values, saved
-        self._made: Future[dict[str, bytes]] = Future()
-        self._deadline = time.monotonic() + PATIENCE
-        wanted = [name for name in saved if self._is_wanted(name)][:MOST_SHOWN]
+        self._files: Future[dict[str, bytes]] = Future()
+        self._deadline = time.monotonic() + PREVIEW_TIMEOUT
+        wanted = [name for name in saved if self._is_previewed(name)][:MAX_PREVIEWED_OUTPUTS]
         if wanted:
             # Not of a pool, which the interpreter would wait for at its end.
-            Thread(target=self._make, args=(wanted,), name="airflow-zen-previews", daemon=True).start()
+            Thread(target=self._render_all, args=(wanted,), name="airflow-zen-previews", daemon=True).start()
         else:
-            self._made.set_result({})
+            self._files.set_result({})
 
-    def attach(self, run: StepRun, opened: Opened) -> None:
+    def attach(self, run: StepRun, opened: OpenedRun) -> None:
         """Put them among the files of the lineage run, closed as it is; what does not arrive is owed with its record."""
         try:
-            files = self._made.result(max(0.0, self._deadline - time.monotonic()))
-            if not self._stack.lineage.attach(run, opened, files):
+            files = self._files.result(max(0.0, self._deadline - time.monotonic()))
+            if not self._stack.lineage.attach_files(run, opened, files):
                 self._stack.records.put(run, delivered=False)
-        except NotYet:
+        except FutureTimeout:
             log.warning(
                 "The previews of %s took too long, and MLflow does not show them. Artifact(previews=False) on an output, "
                 "@ml_step(previews=False), or [zen] previews = False, makes none.",
@@ -63,33 +63,35 @@ class Previews:
         except Exception as error:  # noqa: BLE001 - a step keeps its outcome, whatever the store says
             log.warning("The previews of %s are not noted as owed to MLflow: %s", run.id, error)
 
-    def _is_wanted(self, name: str) -> bool:
-        by = self._step.stored_by(name)
-        return self._step.has_previews(name, self._stack.previews) and self._stack.shows(
+    def _is_previewed(self, name: str) -> bool:
+        by = self._step.output_materializer(name)
+        return self._step.has_previews(name, self._stack.previews) and self._stack.can_preview(
             self._values[name], self._saved[name], by
         )
 
-    def _make(self, wanted: list[str]) -> None:
+    def _render_all(self, wanted: list[str]) -> None:
         files = {}
         for name in wanted:
             try:
-                files[name] = self._store.of(self._saved[name].ref.digest) or self._make_one(name)
+                files[name] = self._store.get(self._saved[name].ref.digest) or self._render_one(name)
             except BaseException as error:  # noqa: BLE001 - a panic of polars is not even an Exception
                 log.warning("Output %r of step %r has no preview: %s", name, self._step.name, error)
-        self._made.set_result(place(files))
+        self._files.set_result(preview_files(files))
 
-    def _make_one(self, name: str) -> dict[str, bytes]:
+    def _render_one(self, name: str) -> dict[str, bytes]:
         saved = self._saved[name]
-        made = dict(self._checked(self._stack.preview(self._values[name], saved, self._step.stored_by(name))))
+        made = dict(
+            self._check_files(self._stack.preview(self._values[name], saved, self._step.output_materializer(name)))
+        )
         self._store.put(saved.ref.digest, made)
         return made
 
-    def _checked(self, files: Mapping[str, bytes | str]) -> Iterator[tuple[str, bytes]]:
+    def _check_files(self, files: Mapping[str, bytes | str]) -> Iterator[tuple[str, bytes]]:
         for name, content in files.items():
             written = content.encode(errors="replace") if isinstance(content, str) else content
-            if not _NAME.fullmatch(name):
+            if not _FILE_NAME.fullmatch(name):
                 raise SaveRefused(f"a preview cannot be named {name!r}. Use letters, digits, '_', '-' and '.'.")
-            if len(written) <= MOST_BYTES:
+            if len(written) <= MAX_PREVIEW_BYTES:
                 yield name, written
             else:
-                log.warning("%r is left out: its %d bytes are more than %d.", name, len(written), MOST_BYTES)
+                log.warning("%r is left out: its %d bytes are more than %d.", name, len(written), MAX_PREVIEW_BYTES)

@@ -9,11 +9,11 @@ from typing import Any
 from airflow_zen.errors import OutputError
 from airflow_zen.lineage.step_run import StepRun
 from airflow_zen.stack import SavedArtifact, Stack
-from airflow_zen.steps.outputs import SINGLE
+from airflow_zen.steps.outputs import SINGLE_OUTPUT
 from airflow_zen.steps.step import Step
-from airflow_zen.steps.streams import BatchFailed
+from airflow_zen.steps.streams import BatchError
 
-_AT_ONCE = 8
+_SAVE_THREADS = 8
 
 
 def save_outputs(step: Step, values: Mapping[str, Any], stack: Stack, run: StepRun) -> dict[str, SavedArtifact]:
@@ -25,12 +25,12 @@ def save_outputs(step: Step, values: Mapping[str, Any], stack: Stack, run: StepR
 
     def save(name: str) -> SavedArtifact:
         called = artifact_name(step, run, name)
-        return stack.save(values[name], called, step.declared_class(name), step.stored_by(name))
+        return stack.save(values[name], called, step.declared_class(name), step.output_materializer(name))
 
     streams = [name for name, value in values.items() if isinstance(value, Iterator)]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_SAVE_THREADS) as pool:
         saving = {name: pool.submit(save, name) for name in values if name not in streams}
-        saved = {name: _streamed(save, name, step.name) for name in streams}
+        saved = {name: _save_stream(save, name, step.name) for name in streams}
         saved |= {name: future.result() for name, future in saving.items()}
     return {name: saved[name] for name in values}
 
@@ -40,18 +40,18 @@ def artifact_name(step: Step, run: StepRun, output: str) -> str:
 
     Such are `dag/task`, `dag/task.train`, and `dag/task[3]` for an element of a list marked `Each`.
     """
-    if output in step.outputs.called:
-        return step.outputs.called[output]
+    if output in step.outputs.artifact_names:
+        return step.outputs.artifact_names[output]
     name = f"{run.id.dag_id}/{run.id.task_id}"
-    if output == SINGLE or output.startswith(f"{SINGLE}["):
-        return f"{name}{output.removeprefix(SINGLE)}"
+    if output == SINGLE_OUTPUT or output.startswith(f"{SINGLE_OUTPUT}["):
+        return f"{name}{output.removeprefix(SINGLE_OUTPUT)}"
     return f"{name}.{output}"
 
 
-def _streamed(save: Any, name: str, step: str) -> SavedArtifact:
+def _save_stream(save: Any, name: str, step: str) -> SavedArtifact:
     try:
         saved: SavedArtifact = save(name)
-    except BatchFailed as failure:
+    except BatchError as failure:
         error = failure.__cause__ or failure
         raise error from error.__cause__
     except OutputError as error:

@@ -14,8 +14,8 @@ from airflow_zen.caching.policy import FOLLOW_SETTINGS, Cache
 from airflow_zen.materializers.artifact import Artifact
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.stack import Stack
-from airflow_zen.steps.annotations import as_class, parameter_artifacts, parameter_types
-from airflow_zen.steps.each import type_of
+from airflow_zen.steps.annotations import parameter_artifacts, parameter_types, runtime_class
+from airflow_zen.steps.each import declared_output_type
 from airflow_zen.steps.outputs import Outputs, declared_outputs, output_artifacts, output_types
 
 
@@ -36,7 +36,7 @@ class Step(msgspec.Struct, frozen=True, dict=True):
 
     def with_cache_defaults(self, defaults: Cache) -> Step:
         """Take from `defaults` what the step's own `Cache` leaves open."""
-        return replace(self, cache=self.cache.over(defaults))
+        return replace(self, cache=self.cache.with_defaults(defaults))
 
     @cached_property
     def outputs(self) -> Outputs:
@@ -64,9 +64,9 @@ class Step(msgspec.Struct, frozen=True, dict=True):
         named = [*self.output_artifacts.values(), *parameter_artifacts(self.function)]
         return [artifact.materializer for artifact in named if artifact.materializer]
 
-    def reader(self, stack: Stack) -> Stack:
+    def extend_stack(self, stack: Stack) -> Stack:
         """Give a stack that also reads what the step's own materializers write."""
-        return stack.reading(self.materializers) if self.materializers else stack
+        return stack.with_materializers(self.materializers) if self.materializers else stack
 
     @property
     def source(self) -> str:
@@ -78,9 +78,9 @@ class Step(msgspec.Struct, frozen=True, dict=True):
 
     def declared_class(self, output: str) -> type | None:
         """Give the class an output is declared as, for its materializer."""
-        return as_class(type_of(output, self.output_types))
+        return runtime_class(declared_output_type(output, self.output_types))
 
-    def stored_by(self, output: str) -> type[Materializer] | None:
+    def output_materializer(self, output: str) -> type[Materializer] | None:
         """Give the materializer that an output's annotation names; None where it is chosen by type."""
         artifact = self._artifact(output)
         return artifact.materializer if artifact else None

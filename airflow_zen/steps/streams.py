@@ -6,25 +6,25 @@ from collections.abc import Iterator
 from typing import Any
 
 from airflow_zen.errors import ZenError
-from airflow_zen.materializers.declared import bare
-from airflow_zen.materializers.views import batch_type, is_stream
-from airflow_zen.steps.fit import fit
-from airflow_zen.steps.place import Place
+from airflow_zen.materializers.declared import strip_annotation
+from airflow_zen.materializers.views import batch_type, is_stream_annotation
+from airflow_zen.steps.fit import coerce
+from airflow_zen.steps.place import ValuePath
 
 
-class BatchFailed(ZenError):
+class BatchError(ZenError):
     """The step's own code raised while its next batch was asked for; its error is the cause."""
 
 
-def fitted(value: Any, declared: Any, name: str) -> Any:
+def coerce_output(value: Any, declared: Any, name: str) -> Any:
     """Hold a returned value against its declared type; an iterator's batches one by one, when they are asked for."""
-    value = fit(value, declared, Place(name))
-    if isinstance(value, Iterator) and (declared is None or is_stream(declared)):
-        return _fitted_batches(value, bare(batch_type(declared)), name)
+    value = coerce(value, declared, ValuePath(name))
+    if isinstance(value, Iterator) and (declared is None or is_stream_annotation(declared)):
+        return _coerce_batches(value, strip_annotation(batch_type(declared)), name)
     return value
 
 
-def _fitted_batches(batches: Iterator[Any], declared: Any, name: str) -> Iterator[Any]:
+def _coerce_batches(batches: Iterator[Any], declared: Any, name: str) -> Iterator[Any]:
     number = 0
     while True:
         try:
@@ -32,6 +32,6 @@ def _fitted_batches(batches: Iterator[Any], declared: Any, name: str) -> Iterato
         except StopIteration:
             return
         except Exception as error:
-            raise BatchFailed(f"batch {number} of output {name!r} could not be made") from error
-        yield fit(batch, declared, Place(f"{name}[{number}]"))
+            raise BatchError(f"batch {number} of output {name!r} could not be made") from error
+        yield coerce(batch, declared, ValuePath(f"{name}[{number}]"))
         number += 1

@@ -9,7 +9,7 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_zen.artifacts.arriving import _AHEAD, ArrivingFile
+from airflow_zen.artifacts.arriving import _MAX_READ_AHEAD, VerifiedStream
 from airflow_zen.artifacts.ref import ArtifactFile
 from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, StepInterrupted
@@ -21,14 +21,14 @@ def described(data):
     return ArtifactFile("table.parquet", len(data), f"blake3:{blake3(data).hexdigest()}")
 
 
-def arriving(data, file, pieces, stored=None):
+def stream_of(data, file, pieces, stored=None):
     """A file whose bytes come in `pieces`, and of which requests give what is `stored`."""
 
     class Transport:
         def read_range(self, key, start, end):
             return (data if stored is None else stored)[start:end]
 
-    return ArrivingFile(Transport(), "artifacts/ab/table.parquet", pieces, file)
+    return VerifiedStream(Transport(), "artifacts/ab/table.parquet", pieces, file)
 
 
 def cut(data, size):
@@ -40,16 +40,16 @@ def cut(data, size):
 def test_reading_on_gives_the_bytes(size, steps, tail_first):
     """However the bytes are cut on their way and by the reader, it gets each in its place."""
     data = DATA[:2_000]
-    with arriving(data, described(data), cut(data, size)) as file:
+    with stream_of(data, described(data), cut(data, size)) as file:
         if tail_first:
             file.seek(-100, os.SEEK_END)
             assert file.read() == data[-100:]
             file.seek(0)
-        file.follow()
+        file.read_sequentially()
         read = b""
         while found := file.read(steps[file.tell() % len(steps)]):
             read += found
-            file.let_go(file.tell())
+            file.discard_before(file.tell())
     assert read == data
 
 
@@ -59,11 +59,11 @@ def test_servers_give_the_bytes(server, request):
     store = request.getfixturevalue(server)
     transport = open_transport(f"{store.root}/{os.urandom(4).hex()}", store.storage_options())
     transport.write("key", DATA)
-    with ArrivingFile(transport, "key", transport.stream("key"), described(DATA)) as file:
+    with VerifiedStream(transport, "key", transport.stream("key"), described(DATA)) as file:
         file.seek(-8, os.SEEK_END)
         assert file.read(8) == DATA[-8:]
         file.seek(0)
-        file.follow()
+        file.read_sequentially()
         assert b"".join(iter(lambda: file.read(300_000), b"")) == DATA
 
 
@@ -81,9 +81,9 @@ def test_damaged_bytes_give_nothing(damaged):
     for wanted in (len(DATA), 100_000, 0):
         with (
             pytest.raises(ArtifactCorrupt, match=r"table.parquet differs.*run the step"),
-            arriving(damaged, described(DATA), cut(damaged, 65_536)) as file,
+            stream_of(damaged, described(DATA), cut(damaged, 65_536)) as file,
         ):
-            file.follow()
+            file.read_sequentially()
             file.read(wanted)
 
 
@@ -96,19 +96,19 @@ def test_an_end_that_was_fetched_apart_is_held_to_the_rest():
         yield from go
 
     other = DATA[:-50] + b"\0" * 50
-    with pytest.raises(ArtifactCorrupt), arriving(DATA, described(DATA), pieces(), stored=other) as file:
+    with pytest.raises(ArtifactCorrupt), stream_of(DATA, described(DATA), pieces(), stored=other) as file:
         file.seek(-100, os.SEEK_END)
         assert file.read() == other[-100:]
         held.set()
         file.seek(0)
-        file.follow()
+        file.read_sequentially()
         while file.read(100_000):
-            file.let_go(file.tell())
+            file.discard_before(file.tell())
 
 
 def test_an_end_that_never_came_is_told():
     """Also where the end was fetched apart, as readers of tables do."""
-    with pytest.raises(ArtifactCorrupt), arriving(DATA, described(DATA), cut(DATA[:1_000], 65_536)) as file:
+    with pytest.raises(ArtifactCorrupt), stream_of(DATA, described(DATA), cut(DATA[:1_000], 65_536)) as file:
         file.seek(-8, os.SEEK_END)
         file.read(8)
         raise ValueError("mine")
@@ -116,9 +116,9 @@ def test_an_end_that_never_came_is_told():
 
 def test_errors_over_good_bytes_stay_what_they_are():
     """Only where the bytes are damaged does that take the place of the reader's own error."""
-    with pytest.raises(ValueError, match="mine"), arriving(DATA, described(DATA), cut(DATA, 65_536)):
+    with pytest.raises(ValueError, match="mine"), stream_of(DATA, described(DATA), cut(DATA, 65_536)):
         raise ValueError("mine")
-    with pytest.raises(ArtifactCorrupt) as met, arriving(DATA[1:], described(DATA), cut(DATA[1:], 65_536)):
+    with pytest.raises(ArtifactCorrupt) as met, stream_of(DATA[1:], described(DATA), cut(DATA[1:], 65_536)):
         raise ValueError("mine")
     assert str(met.value.__cause__) == "mine"
 
@@ -133,9 +133,9 @@ def test_a_store_that_fails_fails_the_reader():
     for wanted in (100, 2000):
         with (
             pytest.raises(ArtifactNotFound, match=r"table.parquet is gone.*Run the step"),
-            arriving(DATA, described(DATA), pieces()) as file,
+            stream_of(DATA, described(DATA), pieces()) as file,
         ):
-            file.follow()
+            file.read_sequentially()
             file.read(wanted)
 
 
@@ -149,15 +149,15 @@ def test_no_more_arrives_than_is_wanted_soon():
             yield piece
 
     whole = bytes(100 * len(piece))
-    with arriving(whole, described(whole), pieces()) as file:
-        file.follow()
+    with stream_of(whole, described(whole), pieces()) as file:
+        file.read_sequentially()
         file.read(10)
-        while len(come) * len(piece) <= _AHEAD:
+        while len(come) * len(piece) <= _MAX_READ_AHEAD:
             time.sleep(0.01)
         time.sleep(0.2)
-        assert len(come) * len(piece) <= _AHEAD + 2 * len(piece)
+        assert len(come) * len(piece) <= _MAX_READ_AHEAD + 2 * len(piece)
         while file.read(10_000_000):
-            file.let_go(file.tell())
+            file.discard_before(file.tell())
     assert len(come) == 100
 
 
@@ -173,8 +173,8 @@ def test_an_interrupted_reader_does_not_wait_for_the_rest():
             gone.set()
 
     endless = ArtifactFile("table.parquet", 1 << 40, "ab" * 32)
-    with pytest.raises(StepInterrupted), arriving(b"", endless, pieces()) as file:
-        file.follow()
+    with pytest.raises(StepInterrupted), stream_of(b"", endless, pieces()) as file:
+        file.read_sequentially()
         file.read(10)
         raise StepInterrupted
     assert gone.wait(60)

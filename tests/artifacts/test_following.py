@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from airflow_zen.artifacts.following import FollowedFile
+from airflow_zen.artifacts.following import BackgroundHasher
 
 MIB = 1024 * 1024
 
@@ -19,28 +19,28 @@ def test_hash_is_that_of_the_whole_file(sizes: list[int], tmp_path: Path) -> Non
     """However a file grows, its hash is that of all its bytes."""
     path = tmp_path / "file"
     with path.open("wb", buffering=0) as file:
-        followed = FollowedFile(path)
+        hasher = BackgroundHasher(path)
         for size in sizes:
             file.write(os.urandom(size))
-            followed.follow()
-    assert followed.finish() == f"blake3:{blake3(path.read_bytes()).hexdigest()}"
+            hasher.update()
+    assert hasher.finalize() == f"blake3:{blake3(path.read_bytes()).hexdigest()}"
 
 
 def test_small_file_costs_no_thread(tmp_path: Path) -> None:
     """Small files, of which there are many, are hashed by who finishes them."""
     (tmp_path / "file").write_bytes(b"small")
     before = threading.active_count()
-    followed = FollowedFile(tmp_path / "file")
-    followed.follow()
+    hasher = BackgroundHasher(tmp_path / "file")
+    hasher.update()
     assert threading.active_count() == before
-    assert followed.finish() == f"blake3:{blake3(b'small').hexdigest()}"
+    assert hasher.finalize() == f"blake3:{blake3(b'small').hexdigest()}"
 
 
 def test_thread_ends_with_a_failed_write(tmp_path: Path) -> None:
     """A writer that fails leaves no thread behind."""
     (tmp_path / "file").write_bytes(bytes(5 * MIB))
     before = threading.active_count()
-    followed = FollowedFile(tmp_path / "file")
-    followed.follow()
-    followed.close()
+    hasher = BackgroundHasher(tmp_path / "file")
+    hasher.update()
+    hasher.close()
     assert threading.active_count() == before

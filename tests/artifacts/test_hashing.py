@@ -6,7 +6,7 @@ import json
 import pytest
 from blake3 import blake3
 
-from airflow_zen.artifacts.hashing import FileHash, file_hash, hex_of, is_file_hash
+from airflow_zen.artifacts.hashing import FileHash, file_hash, hash_hex, is_file_hash
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.artifacts.transport import open_transport
@@ -40,7 +40,7 @@ def test_what_is_no_hash(text):
 
 def test_the_hex_of_both_kinds():
     """The prefix names the kind, and is no part of the number."""
-    assert hex_of("blake3:" + "a" * 64) == hex_of("a" * 64) == "a" * 64
+    assert hash_hex("blake3:" + "a" * 64) == hash_hex("a" * 64) == "a" * 64
 
 
 @pytest.fixture

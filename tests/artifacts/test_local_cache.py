@@ -11,8 +11,8 @@ import pytest
 from blake3 import blake3
 from msgspec.structs import force_setattr
 
-from airflow_zen.artifacts.hashing import hex_of
-from airflow_zen.artifacts.local_cache import LocalCache
+from airflow_zen.artifacts.hashing import hash_hex
+from airflow_zen.artifacts.local_cache import ReadCache
 from airflow_zen.artifacts.ref import ArtifactFile
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.artifacts.transport import open_transport
@@ -26,20 +26,20 @@ def described(content: bytes) -> ArtifactFile:
     return ArtifactFile("a", len(content), f"blake3:{blake3(content).hexdigest()}")
 
 
-def fetch(cache, content, target, log, *, own=False):
+def fetch(cache, content, target, log, *, private=False):
     def download(path):
         log.append(path)
         path.write_bytes(content)
 
-    cache.fetch(described(content), target, download, own=own)
+    cache.fetch(described(content), target, download, private=private)
     assert target.read_bytes() == content
 
 
 def test_second_reader_downloads_nothing(tmp_path):
     """A file is downloaded once, and is the same file for every reader, which none of them can write."""
-    cache, log = LocalCache(tmp_path / "cache", 1000), []
+    cache, log = ReadCache(tmp_path / "cache", 1000), []
     fetch(cache, b"x" * 10, tmp_path / "one", log)
-    fetch(LocalCache(tmp_path / "cache", 1000), b"x" * 10, tmp_path / "two", log)
+    fetch(ReadCache(tmp_path / "cache", 1000), b"x" * 10, tmp_path / "two", log)
     assert len(log) == 1
     assert (tmp_path / "one").samefile(tmp_path / "two")
     assert (tmp_path / "one").stat().st_mode & 0o222 == 0
@@ -47,35 +47,35 @@ def test_second_reader_downloads_nothing(tmp_path):
 
 def test_own_copy_may_be_written(tmp_path):
     """User code that is given files gets copies, so that nothing it writes reaches the cache."""
-    cache, log = LocalCache(tmp_path / "cache", 1000), []
-    fetch(cache, b"x" * 10, tmp_path / "one", log, own=True)
+    cache, log = ReadCache(tmp_path / "cache", 1000), []
+    fetch(cache, b"x" * 10, tmp_path / "one", log, private=True)
     (tmp_path / "one").write_bytes(b"mine")
-    fetch(cache, b"x" * 10, tmp_path / "two", log, own=True)
+    fetch(cache, b"x" * 10, tmp_path / "two", log, private=True)
     assert len(log) == 1
 
 
 def test_least_recently_used_leaves_first(tmp_path):
     """The cache stays within its size: what was not used for longest goes, and readers keep what they hold."""
-    cache, log = LocalCache(tmp_path / "cache", 25), []
+    cache, log = ReadCache(tmp_path / "cache", 25), []
     contents = [bytes([n]) * 10 for n in range(3)]
     for age, content in enumerate(contents[:2]):
         fetch(cache, content, tmp_path / f"f{age}", log)
-        path = tmp_path / "cache" / hex_of(described(content).hash)[:2] / hex_of(described(content).hash)
+        path = tmp_path / "cache" / hash_hex(described(content).hash)[:2] / hash_hex(described(content).hash)
         os.utime(path, (age, age))
     fetch(cache, contents[0], tmp_path / "again", log)
     fetch(cache, contents[2], tmp_path / "f2", log)
     kept = [path.name for path in (tmp_path / "cache").glob("??/*")]
-    assert sorted(kept) == sorted(hex_of(described(content).hash) for content in (contents[0], contents[2]))
+    assert sorted(kept) == sorted(hash_hex(described(content).hash) for content in (contents[0], contents[2]))
     assert (tmp_path / "f1").read_bytes() == contents[1]
     assert len(log) == 3
 
 
 def test_small_files_do_not_each_cost_a_look_at_all(tmp_path, monkeypatch):
     """All files are looked at once per hundredth of the cache that processes added, and its size is kept."""
-    looks, keep = [], LocalCache.make_room
-    monkeypatch.setattr(LocalCache, "make_room", lambda cache: (looks.append(1), keep(cache)))
+    looks, keep = [], ReadCache.evict
+    monkeypatch.setattr(ReadCache, "evict", lambda cache: (looks.append(1), keep(cache)))
     for number in range(300):
-        fetch(LocalCache(tmp_path / "cache", 2000), number.to_bytes(10, "big"), tmp_path / f"f{number}", [])
+        fetch(ReadCache(tmp_path / "cache", 2000), number.to_bytes(10, "big"), tmp_path / f"f{number}", [])
         (tmp_path / f"f{number}").unlink()
         assert sum(path.stat().st_size for path in (tmp_path / "cache").glob("??/*")) <= 2000
     assert len(looks) == 150
@@ -83,7 +83,7 @@ def test_small_files_do_not_each_cost_a_look_at_all(tmp_path, monkeypatch):
 
 def test_file_larger_than_the_cache_passes_by(tmp_path):
     """A file that does not fit is downloaded straight to its reader."""
-    cache, log = LocalCache(tmp_path / "cache", 5), []
+    cache, log = ReadCache(tmp_path / "cache", 5), []
     fetch(cache, b"x" * 10, tmp_path / "one", log)
     assert log == [tmp_path / "one"]
     assert not list((tmp_path / "cache").glob("??/*"))
@@ -95,7 +95,7 @@ def test_no_path_of_the_worker_is_read_or_removed(tmp_path):
     victim.write_text("precious")
     forged = described(b"x")
     force_setattr(forged, "hash", str(victim))
-    cache = LocalCache(tmp_path / "cache", 1000)
+    cache = ReadCache(tmp_path / "cache", 1000)
     with pytest.raises(ArtifactRefused, match="has no hash"):
         cache.fetch(forged, tmp_path / "target", lambda path: path.write_text("x"))
     assert victim.read_text() == "precious"
@@ -104,7 +104,7 @@ def test_no_path_of_the_worker_is_read_or_removed(tmp_path):
 
 def test_refused_bytes_are_not_kept(tmp_path):
     """What fails its verification on the way in is not in the cache afterwards."""
-    cache = LocalCache(tmp_path / "cache", 1000)
+    cache = ReadCache(tmp_path / "cache", 1000)
 
     def download(path):
         path.write_bytes(b"bad")
@@ -117,7 +117,7 @@ def test_refused_bytes_are_not_kept(tmp_path):
 
 def test_file_from_before_the_machine_started_is_verified_again(tmp_path, monkeypatch):
     """A file that a power failure may have emptied is held to its hash once more before it is used."""
-    cache, log = LocalCache(tmp_path / "cache", 1000), []
+    cache, log = ReadCache(tmp_path / "cache", 1000), []
     fetch(cache, b"x" * 10, tmp_path / "one", log)
     kept = next((tmp_path / "cache").glob("??/*"))
     kept.chmod(0o644)
@@ -133,12 +133,12 @@ def _slow(directory: str, target: str, started: str) -> None:
         Path(started).touch()
         time.sleep(60)
 
-    LocalCache(Path(directory), 1000).fetch(described(b"x" * 10), Path(target), download)
+    ReadCache(Path(directory), 1000).fetch(described(b"x" * 10), Path(target), download)
 
 
 def test_killed_process_holds_nobody_up(tmp_path):
     """A process that is killed while it downloads leaves no lock, and what it left is cleared away."""
-    cache = LocalCache(tmp_path / "cache", 1000)
+    cache = ReadCache(tmp_path / "cache", 1000)
     process = START.Process(target=_slow, args=(str(cache.directory), str(tmp_path / "one"), str(tmp_path / "started")))
     process.start()
     while not (tmp_path / "started").exists():
@@ -154,14 +154,14 @@ def test_directory_that_cannot_be_written_names_the_option(tmp_path):
     """A cache directory that cannot be made is said by the name of its setting."""
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="local_cache_dir"):
-        LocalCache(tmp_path / "file", 1000)
+        ReadCache(tmp_path / "file", 1000)
 
 
 def _read(root, options, cache, wire, target) -> None:
     from airflow_zen.artifacts.ref import ArtifactRef
 
-    store = ArtifactStore(root, open_transport(root, options), LocalCache(Path(cache), 1 << 30))
-    directory = store.get(ArtifactRef.from_wire(wire), store.lend())
+    store = ArtifactStore(root, open_transport(root, options), ReadCache(Path(cache), 1 << 30))
+    directory = store.get(ArtifactRef.from_wire(wire), store.temporary_directory())
     Path(target).write_bytes((directory / "large.bin").read_bytes())
 
 
@@ -170,7 +170,7 @@ def test_tasks_that_need_the_same_artifact_download_it_once(tmp_path):
     content = os.urandom(5_000_000)
     with moto(tmp_path) as server:
         store = ArtifactStore(server.root, open_transport(server.root, server.storage_options()))
-        with store.staging() as directory:
+        with store.upload_directory() as directory:
             (directory / "large.bin").write_bytes(content)
             ref = store.put(directory, encoding="e@1", type_name="t", libraries={}, summary={})
         arguments = (server.root, server.storage_options(), str(tmp_path / "cache"), ref.to_wire())
@@ -187,9 +187,9 @@ def test_tasks_that_need_the_same_artifact_download_it_once(tmp_path):
 def test_local_root_needs_no_cache(tmp_path):
     """On a local root the cache is never in the way."""
     root = str(tmp_path / "root")
-    store = ArtifactStore(root, open_transport(root, {}), LocalCache(tmp_path / "cache", 1000))
-    with store.staging() as directory:
+    store = ArtifactStore(root, open_transport(root, {}), ReadCache(tmp_path / "cache", 1000))
+    with store.upload_directory() as directory:
         (directory / "a").write_bytes(b"a")
         ref = store.put(directory, encoding="e@1", type_name="t", libraries={}, summary={})
-    assert store.get(ref, store.lend()).is_relative_to(root)
+    assert store.get(ref, store.temporary_directory()).is_relative_to(root)
     assert not list((tmp_path / "cache").glob("??/*"))

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from airflow_zen.artifacts.fsspec_transport import FsspecTransport
-from airflow_zen.artifacts.names import ArtifactNames
+from airflow_zen.artifacts.names import VersionIndex
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.artifacts.transport import open_transport
@@ -29,7 +29,7 @@ def names(request, tmp_path):
         root = f"s3://{server.bucket}/names-{os.getpid()}-{request.node.name.replace('[', '-').rstrip(']')}"
         options = server.storage_options()
     transport = FsspecTransport(root, options) if request.param == "fsspec" else open_transport(root, options)
-    return ArtifactNames(ArtifactStore(root, transport))
+    return VersionIndex(ArtifactStore(root, transport))
 
 
 def ref(content, names):
@@ -113,13 +113,13 @@ def test_tags_are_found_and_taken_away(names):
     add(names, 1, NOON, tags=["golden"])
     add(names, 2, NOON + 1)
     add(names, 3, NOON, "flights/model", tags=["golden", "eu"])
-    golden = names.tagged("golden")
+    golden = names.list_tags("golden")
     assert {(mark.tag, mark.version) for mark in golden} == {("golden", "2026-11-24T12:00:00.000Z")}
     assert [names.read(mark.key).name for mark in golden] == ["features", "flights/model"]
-    assert sorted(mark.tag for mark in names.tagged(name="flights/model")) == ["eu", "golden"]
-    assert names.read(names.tagged("golden")[0].key).tags == ("golden",)
+    assert sorted(mark.tag for mark in names.list_tags(name="flights/model")) == ["eu", "golden"]
+    assert names.read(names.list_tags("golden")[0].key).tags == ("golden",)
     names.untag("features", "golden", "golden")
-    assert [names.read(mark.key).name for mark in names.tagged("golden")] == ["flights/model"]
+    assert [names.read(mark.key).name for mark in names.list_tags("golden")] == ["flights/model"]
     assert names.get("features", "2026-11-24T12:00:00.000Z").ref.digest[:2] == "01"
     with pytest.raises(ArtifactNameError):
         names.tag("features", "latest", "abcdef")
@@ -137,17 +137,17 @@ def test_names_are_listed_with_their_newest(names):
     for at, name in enumerate(["flights/b", "flights/a", "weather", "flights.x"]):
         add(names, at, NOON, name)
         add(names, at + 100, NOON + 1, name)
-    found = names.newest()
+    found = names.newest_versions()
     assert [version.name for version in found] == ["flights.x", "flights/a", "flights/b", "weather"]
     assert all(int(version.ref.digest[:2], 16) >= 100 for version in found)
-    assert [version.name for version in names.newest("flights/")] == ["flights/a", "flights/b"]
+    assert [version.name for version in names.newest_versions("flights/")] == ["flights/a", "flights/b"]
 
 
 def test_long_names_come_back(names):
     """A name too long for a folder is listed as it is."""
     name = "d" * 200 + "/" + "t" * 200
     add(names, 1, NOON, name)
-    assert [version.name for version in names.newest()] == [name]
+    assert [version.name for version in names.newest_versions()] == [name]
     assert names.get(name).ref.digest[:2] == "01"
 
 
@@ -172,16 +172,16 @@ def test_one_request_however_many_versions(ceph, kind):
         options = ceph.storage_options()
         options["client_kwargs"]["endpoint_url"] = proxy.uri
         transport = FsspecTransport(root, options) if kind == "fsspec" else open_transport(root, options)
-        names = ArtifactNames(ArtifactStore(root, transport))
+        names = VersionIndex(ArtifactStore(root, transport))
         direct = open_transport(root, ceph.storage_options())
         with ThreadPoolExecutor(16) as pool:
             keys = [f"names/features/versions/{8_204_478_000_000 + n}-{n:016x}.json" for n in range(3000)]
             list(pool.map(lambda key: direct.write(key, b"{}"), keys))
-        names.find("features")
+        names.find_key("features")
         names.tag("features", "000000000000000", "golden")
         for version, number in [("latest", 0), ("2026-11-24T12:06:39Z", 999), ("golden", 0)]:
             proxy.requests = 0
-            assert names.find("features", version) == keys[number]
+            assert names.find_key("features", version) == keys[number]
             assert proxy.requests == 1
         proxy.requests = 0
         assert add(names, 1, NOON + 3600).changed
@@ -195,7 +195,7 @@ def test_one_request_for_the_newest_on_azure(azure):
     root = f"{azure.root}/many-{os.getpid()}"
     with flaky(urlsplit(azure.endpoint).port) as proxy:
         held = azure.connection_string.replace(azure.endpoint, f"{proxy.uri}/{azure.account}")
-        names = ArtifactNames(ArtifactStore(root, FsspecTransport(root, {"connection_string": held})))
+        names = VersionIndex(ArtifactStore(root, FsspecTransport(root, {"connection_string": held})))
         direct = open_transport(root, azure.storage_options())
         keys = [f"names/features/versions/{8_204_478_000_000 + n * 1000}-{n:016x}.json" for n in range(60)]
         for key in keys:
@@ -203,11 +203,11 @@ def test_one_request_for_the_newest_on_azure(azure):
         names.tag("features", "000000000000000", "golden")
         for version in ("latest", "golden"):
             proxy.requests = proxy.answered = 0
-            assert names.find("features", version) == keys[0]
+            assert names.find_key("features", version) == keys[0]
             assert proxy.requests == 1
             assert proxy.answered < 2500
         proxy.requests = 0
-        assert names.find("features", "2026-11-24T12:06:10Z") == keys[30]
+        assert names.find_key("features", "2026-11-24T12:06:10Z") == keys[30]
         assert proxy.requests == 1
         with pytest.raises(ArtifactNotFound):
-            names.find("nobody")
+            names.find_key("nobody")

@@ -8,8 +8,8 @@ from blake3 import blake3
 from airflow_zen.artifacts import obstore_options
 from airflow_zen.artifacts.fsspec_transport import FsspecTransport
 from airflow_zen.artifacts.obstore_transport import ObstoreTransport
-from airflow_zen.artifacts.patience import Patience
-from airflow_zen.errors import StoreAway
+from airflow_zen.artifacts.patience import Timeouts
+from airflow_zen.errors import StoreUnavailable
 from tests.servers.stuck_store import answering, silent, slow
 
 # What would hang would do so for ever.
@@ -18,21 +18,21 @@ pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]
 ROOT = "s3://bucket/root"
 SIZE = 15 * 1024 * 1024
 # What is asked answers for certain, or for certain does not: a busy machine is not taken for either.
-SILENT = Patience(connect=10, answer=0.1, sending=1, again=1)
-REFUSING = Patience(connect=30, answer=30, sending=30, again=1)
+SILENT = Timeouts(connect=10, read=0.1, write=1, retry=1)
+REFUSING = Timeouts(connect=30, read=30, write=30, retry=1)
 # Bodies take half as long again as an answer may, and move every few milliseconds.
-SLOW = Patience(connect=30, answer=2.5, sending=60, again=60)
+SLOW = Timeouts(connect=30, read=2.5, write=60, retry=60)
 
 
 @pytest.fixture(params=["obstore", "s3fs"])
 def opened(request):
     """Give a transport to a server, with a patience of its own."""
 
-    def open_at(url, patience):
+    def open_at(url, timeouts):
         options = {"key": "a", "secret": "b", "client_kwargs": {"endpoint_url": url, "region_name": "us-east-1"}}
         if request.param == "s3fs":
-            return FsspecTransport(ROOT, options, patience=patience)
-        return ObstoreTransport(ROOT, obstore_options.translate("s3", ROOT, options, {}), patience=patience)
+            return FsspecTransport(ROOT, options, timeouts=timeouts)
+        return ObstoreTransport(ROOT, obstore_options.to_obstore_settings("s3", ROOT, options, {}), timeouts=timeouts)
 
     return open_at
 
@@ -53,9 +53,9 @@ def test_a_store_that_never_answers(opened, directory):
     """Reading from, or storing into, a store that takes connections and never answers ends with what to look at."""
     with silent() as url:
         transport = opened(url, SILENT)
-        with pytest.raises(StoreAway, match=f"store of {ROOT} did not answer in time. See whether it hangs"):
+        with pytest.raises(StoreUnavailable, match=f"store of {ROOT} did not answer in time. See whether it hangs"):
             transport.read("key")
-        with pytest.raises(StoreAway, match="did not answer in time"):
+        with pytest.raises(StoreUnavailable, match="did not answer in time"):
             transport.publish(directory, "artifact", "manifest.json")
 
 
@@ -68,7 +68,7 @@ def test_a_store_that_never_answers(opened, directory):
 )
 def test_a_store_that_can_not(opened, directory, status, told):
     """A store that answers for ever that it is full, or not to be had, ends the step and says so."""
-    with answering(status) as url, pytest.raises(StoreAway, match=told):
+    with answering(status) as url, pytest.raises(StoreUnavailable, match=told):
         opened(url, REFUSING).publish(directory, "artifact", "manifest.json")
 
 
@@ -77,7 +77,7 @@ def test_a_slow_store(opened, directory):
     (directory / "alone").mkdir()
     (directory / "large").rename(directory / "alone" / "large")
     (directory / "manifest.json").rename(directory / "alone" / "manifest.json")
-    with slow(SIZE, 1.5 * SLOW.answer) as url:
+    with slow(SIZE, 1.5 * SLOW.read) as url:
         transport = opened(url, SLOW)
         transport.publish(directory / "alone", "artifact", "manifest.json")
         arrived = transport.download("artifact/large", directory / "arrived")

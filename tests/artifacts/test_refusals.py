@@ -2,8 +2,8 @@
 
 import pytest
 
-from airflow_zen.artifacts.refusals import explained
-from airflow_zen.errors import AlreadyExists, ArtifactNotFound, StoreRefused
+from airflow_zen.artifacts.refusals import translate_errors
+from airflow_zen.errors import AlreadyExists, ArtifactNotFound, StoreDenied
 
 
 @pytest.mark.parametrize(
@@ -36,22 +36,22 @@ from airflow_zen.errors import AlreadyExists, ArtifactNotFound, StoreRefused
 )
 def test_a_refusal_names_the_setting_to_mend(said, told):
     """What a store says in its own words is told with the setting that mends it."""
-    with pytest.raises(StoreRefused, match=told) as refused, explained("s3://b/r"):
+    with pytest.raises(StoreDenied, match=told) as refused, translate_errors("s3://b/r"):
         raise said
     assert refused.value.__cause__ is said
 
 
 def test_what_is_missing_is_the_object_or_the_bucket():
     """An object that is not there is `ArtifactNotFound`; where one was to be written, the bucket is what is missing."""
-    with pytest.raises(ArtifactNotFound, match="at s3://b/r/key"), explained("s3://b/r", "key"):
+    with pytest.raises(ArtifactNotFound, match="at s3://b/r/key"), translate_errors("s3://b/r", "key"):
         raise FileNotFoundError
-    with pytest.raises(StoreRefused, match="Create it"), explained("s3://b/r"):
+    with pytest.raises(StoreDenied, match="Create it"), translate_errors("s3://b/r"):
         raise FileNotFoundError
 
 
 @pytest.mark.parametrize("error", [AlreadyExists("s3://b/r/key exists."), ConnectionError("reset by peer")])
 def test_other_errors_pass(error):
     """Errors of our own, and those that mean nothing known, pass as they are."""
-    with pytest.raises(type(error)) as passed, explained("s3://b/r"):
+    with pytest.raises(type(error)) as passed, translate_errors("s3://b/r"):
         raise error
     assert passed.value is error

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, content_digest
-from airflow_zen.artifacts.source import ArtifactSource
+from airflow_zen.artifacts.source import ArtifactReader
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.errors import ArtifactRefused
@@ -24,7 +24,7 @@ def store():
 
 def test_address_lies_in_the_store(store, tmp_path):
     """Another client is sent to the artifact's own key in the store's root, with the store's settings."""
-    url, options = ArtifactSource(store, REF, tmp_path).address("table.parquet")
+    url, options = ArtifactReader(store, REF, tmp_path).object_store_url("table.parquet")
     assert url == f"{ROOT}/{KEY}/table.parquet"
     assert options["aws_secret_access_key"] == "s"
 
@@ -33,4 +33,4 @@ def test_address_lies_in_the_store(store, tmp_path):
 def test_credentials_go_nowhere_else(store, tmp_path, uri):
     """A ref that names another place gets no address, and so none of the store's credentials."""
     with pytest.raises(ArtifactRefused, match="outside the artifact root"):
-        ArtifactSource(store, replace(REF, uri=uri), tmp_path).address("table.parquet")
+        ArtifactReader(store, replace(REF, uri=uri), tmp_path).object_store_url("table.parquet")

@@ -45,7 +45,7 @@ def store(request, tmp_path):
 
 
 def put(store, files, inline=False, **options):
-    with store.staging() as directory:
+    with store.upload_directory() as directory:
         for name, content in files.items():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             (directory / name).write_bytes(content)
@@ -160,7 +160,7 @@ def test_large_inline_falls_back_to_files(store, tmp_path):
 def test_staging_leaves_nothing_behind(tmp_path):
     """A materializer that fails leaves no trace in the root."""
     store = ArtifactStore(str(tmp_path), open_transport(str(tmp_path), {}))
-    with pytest.raises(RuntimeError), store.staging() as directory:
+    with pytest.raises(RuntimeError), store.upload_directory() as directory:
         (directory / "half").write_bytes(b"x")
         raise RuntimeError
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -14,7 +14,7 @@ from blake3 import blake3
 from airflow_zen.artifacts.fsspec_transport import FsspecTransport
 from airflow_zen.artifacts.local_transport import LocalTransport
 from airflow_zen.artifacts.obstore_transport import ObstoreTransport
-from airflow_zen.artifacts.root import normalise_root, relative_key
+from airflow_zen.artifacts.root import key_of_url, normalize_root
 from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
 
@@ -84,7 +84,7 @@ def test_create_lets_one_of_many_win(transport):
 
 def test_publishes_a_directory(transport, tmp_path):
     """A published directory is there whole, nested files included."""
-    staged = (transport.scratch or tmp_path) / "staged"
+    staged = (transport.scratch_directory or tmp_path) / "staged"
     (staged / "deep").mkdir(parents=True)
     (staged / "deep" / "x.bin").write_bytes(b"x" * 100_000)
     (staged / "manifest.json").write_text("{}")
@@ -96,7 +96,7 @@ def test_publishes_a_directory(transport, tmp_path):
 
 def test_large_object(transport, tmp_path):
     """An object of several parts comes back as it was."""
-    staged = (transport.scratch or tmp_path) / "staged"
+    staged = (transport.scratch_directory or tmp_path) / "staged"
     staged.mkdir()
     content = os.urandom(20 * 1024 * 1024)
     (staged / "big.bin").write_bytes(content)
@@ -165,7 +165,7 @@ def test_lists_in_order_and_deletes(transport):
     assert list(transport.list("runs")) == []
     assert list(transport.list("nothing")) == []
     transport.write("file", b"1")
-    assert list(transport.list("file")) == list(transport.scan("file")) == []
+    assert list(transport.list("file")) == list(transport.list_objects("file")) == []
 
 
 def test_rclone_moves_bytes_but_overwrites(rclone, request, tmp_path):
@@ -180,7 +180,7 @@ def test_local_publish_is_one_rename_and_read_only(tmp_path):
     """A published directory appears at once, cannot be written by accident, and a second one changes nothing."""
     transport = LocalTransport(str(tmp_path / "root"))
     for content in ("first", "second"):
-        staged = transport.scratch / content
+        staged = transport.scratch_directory / content
         staged.mkdir()
         (staged / "manifest.json").write_text(content)
         transport.publish(staged, "artifacts/ab/abc", last="manifest.json")
@@ -214,16 +214,16 @@ def test_obstore_is_not_used_after_a_fork(ceph):
 )
 def test_obstore_steps_back_where_it_would_guess(options, environment):
     """Options or credentials that obstore does not know go to s3fs, which does."""
-    from airflow_zen.artifacts.obstore_options import translate
+    from airflow_zen.artifacts.obstore_options import to_obstore_settings
 
-    assert translate("s3", "s3://bucket", options, environment) is None
+    assert to_obstore_settings("s3", "s3://bucket", options, environment) is None
 
 
 def test_secrets_are_not_shown(ceph):
     """No repr of the settings shows a secret."""
-    from airflow_zen.artifacts.obstore_options import translate
+    from airflow_zen.artifacts.obstore_options import to_obstore_settings
 
-    settings = translate("s3", "s3://bucket", {"key": "id", "secret": "hush"}, {})
+    settings = to_obstore_settings("s3", "s3://bucket", {"key": "id", "secret": "hush"}, {})
     assert settings is not None
     assert "hush" not in repr(settings)
 
@@ -232,7 +232,7 @@ def test_secrets_are_not_shown(ceph):
 def test_empty_root_names_the_setting(root):
     """An empty root says which option to set."""
     with pytest.raises(SettingsError, match=r"\[zen\] artifact_root"):
-        normalise_root(root)
+        normalize_root(root)
 
 
 def test_unknown_scheme_names_the_remedy():
@@ -243,15 +243,15 @@ def test_unknown_scheme_names_the_remedy():
 
 def test_roots_have_one_form(tmp_path):
     """The same root written differently is the same root."""
-    assert normalise_root(f"file://{tmp_path}/") == normalise_root(str(tmp_path)) == str(tmp_path)
-    assert normalise_root("s3://bucket/x/") == "s3://bucket/x"
+    assert normalize_root(f"file://{tmp_path}/") == normalize_root(str(tmp_path)) == str(tmp_path)
+    assert normalize_root("s3://bucket/x/") == "s3://bucket/x"
 
 
 @pytest.mark.parametrize("url", ["s3://b/other/x", "s3://b/root/../x", "s3://b/rootless/x"])
 def test_relative_key_stays_inside(url):
     """An address outside the root, however it is spelled, is refused."""
     with pytest.raises(SettingsError):
-        relative_key("s3://b/root", url)
+        key_of_url("s3://b/root", url)
 
 
 def test_scans_with_sizes_and_times(transport):
@@ -259,11 +259,11 @@ def test_scans_with_sizes_and_times(transport):
     begun = time.time()
     for key in ("a/b.json", "a/b/c", "a/b-c", "d"):
         transport.write(f"top/{key}", key.encode())
-    found = list(transport.scan("top"))
+    found = list(transport.list_objects("top"))
     assert [each.key for each in found] == list(transport.list("top")) == sorted(each.key for each in found)
     assert [each.size for each in found] == [len(each.key) - len("top/") for each in found]
     assert all(begun - 5 < each.modified < time.time() + 5 for each in found)
-    assert not list(transport.scan("nowhere"))
+    assert not list(transport.list_objects("nowhere"))
 
 
 def test_first_key(transport):
@@ -271,28 +271,28 @@ def test_first_key(transport):
     for name in ("m", "b", "c/d", "c.e", "b-c"):
         transport.write(f"names/{name}", b"1")
     transport.write("namesake/a", b"1")
-    assert transport.first("names") == "names/b"
-    assert transport.first("names", after="names/b") == "names/b-c"
-    assert transport.first("names", after="names/c") == "names/c.e"
-    assert transport.first("names", after="names/c.e") == "names/c/d"
-    assert transport.first("names", after="names/c/d") == "names/m"
-    assert transport.first("names", after="names/m") is None
-    assert transport.first("none") is None
-    assert transport.first("names/c") == "names/c/d"
+    assert transport.first_key("names") == "names/b"
+    assert transport.first_key("names", after="names/b") == "names/b-c"
+    assert transport.first_key("names", after="names/c") == "names/c.e"
+    assert transport.first_key("names", after="names/c.e") == "names/c/d"
+    assert transport.first_key("names", after="names/c/d") == "names/m"
+    assert transport.first_key("names", after="names/m") is None
+    assert transport.first_key("none") is None
+    assert transport.first_key("names/c") == "names/c/d"
 
 
 def test_folders(transport):
     """The folders of a folder are named in order, whatever lies in them, and files are not."""
     for name in ("b/x/1", "a/2", "a/3", "c"):
         transport.write(f"names/{name}", b"1")
-    assert list(transport.folders("names")) == ["a", "b"]
-    assert list(transport.folders("nothing")) == []
+    assert list(transport.list_prefixes("names")) == ["a", "b"]
+    assert list(transport.list_prefixes("nothing")) == []
 
 
 def test_hashes_what_lies_there(transport):
     """Size and hash of an object are told without keeping a copy; of nothing there are none."""
     content = os.urandom(3_000_000)
     transport.write("raw/a.bin", content)
-    assert transport.hashed("raw/a.bin") == (3_000_000, f"blake3:{blake3(content).hexdigest()}")
+    assert transport.checksum("raw/a.bin") == (3_000_000, f"blake3:{blake3(content).hexdigest()}")
     with pytest.raises(ArtifactNotFound):
-        transport.hashed("raw/none")
+        transport.checksum("raw/none")

@@ -7,13 +7,13 @@ import pytest
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import (
     ArtifactVersion,
-    as_time,
-    checked_name,
-    checked_tag,
-    file_name,
-    label,
-    milliseconds_of,
-    parsed,
+    object_name,
+    parse_instant,
+    parse_version_key,
+    to_milliseconds,
+    validate_artifact_name,
+    validate_tag,
+    version_label,
 )
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNameError, ArtifactRefused
 
@@ -23,28 +23,38 @@ REF = ArtifactRef("ab" * 32, "/root/artifacts/ab/" + "ab" * 32, "python.json@1",
 
 def test_the_key_is_pinned():
     """The name of a version's object counts its time down: the format is public."""
-    assert file_name(milliseconds_of(NOON), "ab" * 32) == "8204478399876-abababababababab.json"
-    assert parsed("names/x/versions/8204478399876-abababababababab.json") == (milliseconds_of(NOON), "ab" * 8)
-    assert label(milliseconds_of(NOON)) == "2026-11-24T12:00:00.123Z"
+    assert object_name(to_milliseconds(NOON), "ab" * 32) == "8204478399876-abababababababab.json"
+    assert parse_version_key("names/x/versions/8204478399876-abababababababab.json") == (
+        to_milliseconds(NOON),
+        "ab" * 8,
+    )
+    assert version_label(to_milliseconds(NOON)) == "2026-11-24T12:00:00.123Z"
 
 
 def test_later_keys_come_first():
     """As text, the key of a later version comes before that of an earlier one, in any century."""
-    times = [0, 1, 999, 10**12, milliseconds_of(NOON), 9_999_999_999_999]
-    keys = [file_name(time, "ff" * 32) for time in times]
+    times = [0, 1, 999, 10**12, to_milliseconds(NOON), 9_999_999_999_999]
+    keys = [object_name(time, "ff" * 32) for time in times]
     assert sorted(keys) == keys[::-1]
 
 
 def test_a_foreign_object_is_said():
     """What is no version is an error that names it."""
     with pytest.raises(ArtifactCorrupt, match="readme"):
-        parsed("names/x/versions/readme.txt")
+        parse_version_key("names/x/versions/readme.txt")
 
 
 def test_the_document_comes_back():
     """A version is read back as it was written; a newer format and half a document are refused."""
     version = ArtifactVersion(
-        "features", label(milliseconds_of(NOON)), NOON.timestamp(), REF, "d/r/t/-1/1", "d/r", ("golden",), {"rows": 3}
+        "features",
+        version_label(to_milliseconds(NOON)),
+        NOON.timestamp(),
+        REF,
+        "d/r/t/-1/1",
+        "d/r",
+        ("golden",),
+        {"rows": 3},
     )
     assert ArtifactVersion.from_json(version.to_json(), "key") == version
     with pytest.raises(ArtifactRefused, match="newer airflow-provider-zen"):
@@ -55,10 +65,10 @@ def test_the_document_comes_back():
 
 def test_dates_and_times():
     """An ISO time is that moment, a date its end, and other text none; without a zone it is UTC."""
-    assert as_time("2026-11-24T12:00:00.123Z") == milliseconds_of(NOON)
-    assert as_time("2026-11-24 13:00:00.123+01:00") == milliseconds_of(NOON)
-    assert as_time("2026-11-24") == milliseconds_of(datetime(2026, 11, 24, 23, 59, 59, 999000))
-    assert as_time("golden") is as_time("20261124") is as_time("2026-13-01") is None
+    assert parse_instant("2026-11-24T12:00:00.123Z") == to_milliseconds(NOON)
+    assert parse_instant("2026-11-24 13:00:00.123+01:00") == to_milliseconds(NOON)
+    assert parse_instant("2026-11-24") == to_milliseconds(datetime(2026, 11, 24, 23, 59, 59, 999000))
+    assert parse_instant("golden") is parse_instant("20261124") is parse_instant("2026-13-01") is None
 
 
 @pytest.mark.parametrize(
@@ -67,17 +77,17 @@ def test_dates_and_times():
 def test_names_that_cannot_be(name):
     """A name that could not be told apart, quoted or kept whole is refused."""
     with pytest.raises(ArtifactNameError):
-        checked_name(name)
+        validate_artifact_name(name)
 
 
 def test_names_that_can_be():
     """Words with slashes, dots, dashes and spaces inside are names."""
     for name in ("features", "flights/train.set-2", "été 2026/a b", "x" * 250):
-        assert checked_name(name) == name
+        assert validate_artifact_name(name) == name
 
 
 @pytest.mark.parametrize("tag", ["", "latest", "abcdef", "2026-11-24", "2026-11-24T10:00", "..", " x", "x" * 251])
 def test_tags_that_cannot_be(tag):
     """What selects a version otherwise cannot be a tag."""
     with pytest.raises(ArtifactNameError):
-        checked_tag(tag)
+        validate_tag(tag)

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from airflow_zen.caching.code import Code, reach
-from airflow_zen.fingerprint import fold
+from airflow_zen.caching.code import CodeFingerprint, fingerprint_code
+from airflow_zen.fingerprint import combine_fingerprints
 
 
 class Project:
@@ -37,11 +37,11 @@ class Project:
                 if str(getattr(sys.modules[one], "__file__", None) or "").startswith(str(self.folder)):
                     del sys.modules[one]
 
-    def code(self) -> Code:
+    def code(self) -> CodeFingerprint:
         """Reach from the step."""
         with self.imported() as flow:
-            return reach(flow.step)
+            return fingerprint_code(flow.step)
 
     def key(self) -> str:
         """Fold what the step reaches."""
-        return fold(self.code().ingredients)
+        return combine_fingerprints(self.code().ingredients)

@@ -13,9 +13,9 @@ from types import ModuleType
 
 import pytest
 
-from airflow_zen.caching.code import Code, reach
+from airflow_zen.caching.code import CodeFingerprint, fingerprint_code
 from airflow_zen.errors import FingerprintError
-from airflow_zen.fingerprint import fold
+from airflow_zen.fingerprint import combine_fingerprints
 from tests.caching.code_project import Project
 
 PROJECT = {
@@ -27,7 +27,7 @@ PROJECT = {
 }
 
 
-def code_of(folder: Path, text: str) -> Code:
+def code_of(folder: Path, text: str) -> CodeFingerprint:
     """Reach the step of a one-file project."""
     return Project(folder, {"flow.py": text}).code()
 
@@ -75,7 +75,7 @@ def test_airflow_module_name_does_not_matter(tmp_path: Path) -> None:
     text = "LIMIT = 1\nclass A:\n    x = 1\nKEPT = [A]\ndef step(x):\n    return x + LIMIT, KEPT\n"
     plain = code_of(tmp_path / "a", text)
     name = f"unusual_prefix_{'0123456789' * 4}_flow"
-    airflow = reach(load_as(name, tmp_path / "a" / "flow.py").step)
+    airflow = fingerprint_code(load_as(name, tmp_path / "a" / "flow.py").step)
     assert airflow == plain
     assert "unusual_prefix" not in json.dumps([dict(airflow.ingredients), dict(airflow.sources)])
 
@@ -86,12 +86,12 @@ def test_same_step_in_two_files(tmp_path: Path) -> None:
     one = Project(tmp_path / "a", {"first.py": text})
     two = Project(tmp_path / "b", {"second.py": text})
     with one.imported("first") as first, two.imported("second") as second:
-        assert reach(first.step) == reach(second.step)
+        assert fingerprint_code(first.step) == fingerprint_code(second.step)
 
 
 RUN = (
-    "import sys, json; sys.path.insert(0, {folder!r}); import flow; from airflow_zen.caching.code import reach;"
-    "code = reach(flow.step); print(json.dumps([dict(code.ingredients), dict(code.sources)]))"
+    "import sys, json; sys.path.insert(0, {folder!r}); import flow; from airflow_zen.caching.code import fingerprint_code;"
+    "code = fingerprint_code(flow.step); print(json.dumps([dict(code.ingredients), dict(code.sources)]))"
 )
 
 
@@ -110,8 +110,8 @@ def test_processes_agree(tmp_path: Path) -> None:
 def test_main_module_is_named_by_its_file(tmp_path: Path) -> None:
     """Running the DAG file itself gives the key of importing it."""
     text = PROJECT["flow.py"] + (
-        "if __name__ == '__main__':\n    import json\n    from airflow_zen.caching.code import reach\n"
-        "    print(json.dumps(dict(reach(step).ingredients)))\n"
+        "if __name__ == '__main__':\n    import json\n    from airflow_zen.caching.code import fingerprint_code\n"
+        "    print(json.dumps(dict(fingerprint_code(step).ingredients)))\n"
     )
     project = Project(tmp_path, {**PROJECT, "flow.py": text})
     done = subprocess.run(
@@ -141,14 +141,17 @@ def test_arguments_bring_their_classes(tmp_path: Path) -> None:
     }
     with Project(tmp_path, files).imported() as flow:
         helpers = importlib.import_module("helpers")
-        assert "class helpers.A" in reach(flow.step, arguments=[[helpers.A()]]).ingredients
+        assert "class helpers.A" in fingerprint_code(flow.step, arguments=[[helpers.A()]]).ingredients
 
 
 def test_other_is_asked_for_unknown_constants(tmp_path: Path) -> None:
     """A constant that only the caller knows is fingerprinted by the caller."""
     text = "import threading\nK = [threading.Event()]\ndef step(x):\n    return K\n"
     with Project(tmp_path, {"flow.py": text}).imported() as flow:
-        keys = {fold(reach(flow.step, lambda value, answer=answer: answer).ingredients) for answer in "ab"}
+        keys = {
+            combine_fingerprints(fingerprint_code(flow.step, lambda value, answer=answer: answer).ingredients)
+            for answer in "ab"
+        }
         assert len(keys) == 2
 
 
@@ -193,7 +196,7 @@ def test_refusal_leaves_generators_alone(tmp_path: Path) -> None:
     """Refusing a generator does not use it up."""
     with Project(tmp_path, {"flow.py": "g = iter([1, 2])\ndef step(x):\n    return list(g)\n"}).imported() as flow:
         with pytest.raises(FingerprintError):
-            reach(flow.step)
+            fingerprint_code(flow.step)
         assert flow.step(0) == [1, 2]
 
 
@@ -203,7 +206,7 @@ def test_file_edited_after_import_is_refused(tmp_path: Path) -> None:
     with project.imported() as flow:
         (tmp_path / "flow.py").write_text("def step(x):\n    return -x\n")
         with pytest.raises(FingerprintError, match="Restart the process"):
-            reach(flow.step)
+            fingerprint_code(flow.step)
 
 
 def test_class_edited_after_import_is_refused(tmp_path: Path) -> None:
@@ -212,7 +215,7 @@ def test_class_edited_after_import_is_refused(tmp_path: Path) -> None:
     with Project(tmp_path, {"flow.py": text}).imported() as flow:
         (tmp_path / "flow.py").write_text(text.replace("return 1", "return 2"))
         with pytest.raises(FingerprintError, match="Restart the process"):
-            reach(flow.step)
+            fingerprint_code(flow.step)
 
 
 def test_notebook_cell(tmp_path: Path) -> None:
@@ -223,7 +226,7 @@ def test_notebook_cell(tmp_path: Path) -> None:
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
         space: dict[str, object] = {"__name__": "__main__"}
         exec(compile(text, name, "exec"), space)
-        keys.append(fold(reach(space["step"]).ingredients))  # type: ignore[arg-type]
+        keys.append(combine_fingerprints(fingerprint_code(space["step"]).ingredients))  # type: ignore[arg-type]
     assert keys[0] == keys[1] != keys[2]
 
 
@@ -279,7 +282,7 @@ def test_fast(tmp_path: Path) -> None:
     Project(tmp_path, {**PROJECT, "flow.py": text + "    return SVC()\n"})
     script = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import flow, time;"
-        "from airflow_zen.caching.code import reach; start = time.process_time(); reach(flow.step);"
+        "from airflow_zen.caching.code import fingerprint_code; start = time.process_time(); fingerprint_code(flow.step);"
         "print(time.process_time() - start)"
     )
     # What else the machine does makes a process's seconds more, and never fewer.
@@ -292,7 +295,7 @@ def test_fast(tmp_path: Path) -> None:
 def test_reaching_twice_is_the_same(tmp_path: Path) -> None:
     """Reaching leaves nothing behind that changes the next answer."""
     with Project(tmp_path, PROJECT).imported() as flow:
-        assert reach(flow.step) == reach(flow.step)
+        assert fingerprint_code(flow.step) == fingerprint_code(flow.step)
 
 
 def test_reaching_does_not_import_libraries(tmp_path: Path) -> None:
@@ -300,8 +303,8 @@ def test_reaching_does_not_import_libraries(tmp_path: Path) -> None:
     text = "def step(x):\n    import wave, sklearn.svm as s\n    return s.SVC(), wave\n"
     Project(tmp_path, {"flow.py": text})
     script = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import flow; from airflow_zen.caching.code import reach;"
-        "print('distribution scikit-learn' in reach(flow.step).ingredients, 'sklearn' in sys.modules, 'wave' in sys.modules)"
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import flow; from airflow_zen.caching.code import fingerprint_code;"
+        "print('distribution scikit-learn' in fingerprint_code(flow.step).ingredients, 'sklearn' in sys.modules, 'wave' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False", "False"]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_zen.caching.code import reach
-from airflow_zen.caching.distributions import file_of, is_known, owner_of, requirement
-from airflow_zen.fingerprint import fold
+from airflow_zen.caching.code import fingerprint_code
+from airflow_zen.caching.distributions import distribution_pin, is_importable, module_file, origin_of_module
+from airflow_zen.fingerprint import combine_fingerprints
 from tests.caching.code_project import Project
 
 
@@ -61,7 +61,7 @@ def test_installed_libraries(module: str, answer: str) -> None:
     """A module leads to the distribution that installed its file, whatever that is called."""
     import importlib.metadata
 
-    label, version = requirement(module)
+    label, version = distribution_pin(module)
     assert label == answer
     assert version == importlib.metadata.version(label.removeprefix("distribution "))
 
@@ -70,34 +70,34 @@ def test_namespace_package_leads_to_its_part(site: Path) -> None:
     """Parts of a namespace package belong to the distributions that brought them."""
     install(site, "ours-one", "1", {"ours_space/one/__init__.py": ""})
     install(site, "ours-two", "2", {"ours_space/two/__init__.py": ""})
-    assert requirement("ours_space.one") == ("distribution ours-one", "1")
-    assert requirement("ours_space.two") == ("distribution ours-two", "2")
+    assert distribution_pin("ours_space.one") == ("distribution ours-one", "1")
+    assert distribution_pin("ours_space.two") == ("distribution ours-two", "2")
     assert "ours_space" not in sys.modules
 
 
 def test_distribution_without_record(site: Path) -> None:
     """A distribution that lists only its top names (as Debian's do) is found by them."""
     install(site, "other-name", "3", {"debian_like/__init__.py": ""}, info="debian_like\n")
-    assert requirement("debian_like") == ("distribution other-name", "3")
+    assert distribution_pin("debian_like") == ("distribution other-name", "3")
 
 
 def test_module_without_distribution(site: Path) -> None:
     """A file dropped among the libraries is known by its content."""
     (site / "dropped_in.py").write_text("x = 1\n")
     importlib.invalidate_caches()
-    label, before = requirement("dropped_in")
+    label, before = distribution_pin("dropped_in")
     assert label == "module dropped_in"
     (site / "dropped_in.py").write_text("x = 2\n")
-    assert requirement("dropped_in")[1] != before
+    assert distribution_pin("dropped_in")[1] != before
 
 
 def test_upgrade_within_a_process(site: Path) -> None:
     """A distribution that is installed later is seen."""
     install(site, "growing", "1", {"growing/__init__.py": ""})
-    assert requirement("growing")[1] == "1"
+    assert distribution_pin("growing")[1] == "1"
     (site / "growing-1.dist-info").rename(site / "growing-2.dist-info")
     (site / "growing-2.dist-info" / "METADATA").write_text("Name: growing\nVersion: 2\n\n")
-    assert requirement("growing")[1] == "2"
+    assert distribution_pin("growing")[1] == "2"
 
 
 def test_target_folder_of_another_name(tmp_path: Path) -> None:
@@ -130,15 +130,15 @@ def test_target_folder_of_another_name(tmp_path: Path) -> None:
 )
 def test_owner(module: str, file: str | None, owner: str) -> None:
     """Where a file lies tells whose it is; Airflow and airflow_zen are never the project's."""
-    assert owner_of(module, file) == owner
+    assert origin_of_module(module, file) == owner
 
 
 def test_lookup_imports_nothing(site: Path) -> None:
     """Finding a module's file does not run it, nor its parents."""
     install(site, "loud", "1", {"loud/__init__.py": "raise RuntimeError\n", "loud/sub.py": ""})
-    assert file_of("loud.sub") == str(site / "loud" / "sub.py")
-    assert requirement("loud.sub") == ("distribution loud", "1")
-    assert not is_known("loud.nothing")
+    assert module_file("loud.sub") == str(site / "loud" / "sub.py")
+    assert distribution_pin("loud.sub") == ("distribution loud", "1")
+    assert not is_importable("loud.nothing")
     assert "loud" not in sys.modules
 
 
@@ -157,7 +157,7 @@ def keys_for_versions(tmp_path: Path, site: Path, flow: str, **files: str) -> se
         )
         project = Project(tmp_path / version, {"flow.py": flow, **{f"{name}.py": text for name, text in files.items()}})
         with project.imported() as module:
-            keys.add(fold(reach(module.step).ingredients))
+            keys.add(combine_fingerprints(fingerprint_code(module.step).ingredients))
         for folder in site.glob("some_lib-*"):
             folder.rename(site.parent / folder.name)
     return keys

@@ -14,7 +14,7 @@ import pytest
 
 from airflow_zen.artifacts.fsspec_transport import FsspecTransport
 from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.caching.flight import Attempt, NoFlight, SingleFlight
+from airflow_zen.caching.flight import LeaseStore, NullLease, TaskAttempt
 
 KEY = "ab" * 32
 
@@ -31,7 +31,7 @@ class Work:
 
     def __init__(self, transport, busy=lambda: time.sleep(0.3), **options):
         self.transport = transport
-        self.flights = SingleFlight(transport, **{"patience": 600.0, "beat": 0.2, **options})
+        self.leases = LeaseStore(transport, **{"stale_after": 600.0, "heartbeat": 0.2, **options})
         self.busy = busy
         self.computed = []
         self.looks = Counter()
@@ -41,10 +41,10 @@ class Work:
         return self.transport.read("result") if self.transport.exists("result") else None
 
     def run(self, number):
-        result, flight = self.flights.turn(KEY, self.find)
+        result, lease = self.leases.acquire_or_wait(KEY, self.find)
         if result is not None:
             return result
-        with flight:
+        with lease:
             self.computed.append(number)
             self.busy()
             self.transport.write("result", b"done")
@@ -65,7 +65,7 @@ def until(reached):
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch):
-    monkeypatch.setattr("airflow_zen.caching.flight._LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr("airflow_zen.caching.flight._MAX_POLL_INTERVAL", 0.1)
 
 
 @pytest.fixture
@@ -117,29 +117,29 @@ def test_of_many_one_computes(transport):
 def test_a_failure_lets_the_others_compute_at_once(transport):
     """When the one that computes fails, those that waited compute for themselves, not one after the other."""
     work = Work(transport)
-    _, flight = work.flights.turn(KEY, work.find)
+    _, lease = work.leases.acquire_or_wait(KEY, work.find)
     with ThreadPoolExecutor(3) as pool:
-        waiting = [pool.submit(work.flights.turn, KEY, work.find) for _ in range(3)]
+        waiting = [pool.submit(work.leases.acquire_or_wait, KEY, work.find) for _ in range(3)]
         work.until_looked(3)
-        with pytest.raises(ValueError), flight:
+        with pytest.raises(ValueError), lease:
             raise ValueError
         turns = [future.result(timeout=LONG) for future in waiting]
-    assert [(result, type(turn)) for result, turn in turns] == [(None, NoFlight)] * 3
+    assert [(result, type(turn)) for result, turn in turns] == [(None, NullLease)] * 3
 
 
 def test_after_a_failure_there_is_a_turn_again(transport):
     """A lease that was given up does not stand in the way of the next."""
     work = Work(transport)
-    _, flight = work.flights.turn(KEY, work.find)
-    with flight:
-        flight.abandon()
+    _, lease = work.leases.acquire_or_wait(KEY, work.find)
+    with lease:
+        lease.mark_without_result()
     assert work.run(1) == b"done"
 
 
 def test_after_a_failure_one_computes_for_all_again(transport):
     """Those who come after a failure take turns as before it, and the one who lands leaves nothing behind."""
     work = Work(transport)
-    with pytest.raises(ValueError, match="no"), work.flights.turn(KEY, work.find)[1]:
+    with pytest.raises(ValueError, match="no"), work.leases.acquire_or_wait(KEY, work.find)[1]:
         raise ValueError("no")
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(work.run, range(8))) == {b"done"}
@@ -151,8 +151,8 @@ def test_a_result_that_came_before_the_turn_is_taken(tmp_path):
     """Who looked before another finished, and claims after, looks again and computes nothing."""
     work = Work(open_transport(str(tmp_path), {}))
     work.transport.write("result", b"done")
-    result, flight = work.flights.turn(KEY, work.find)
-    assert (result, type(flight), leases(work.transport)) == (b"done", NoFlight, [])
+    result, lease = work.leases.acquire_or_wait(KEY, work.find)
+    assert (result, type(lease), leases(work.transport)) == (b"done", NullLease, [])
 
 
 def test_a_long_computation_keeps_its_lease(transport, beats):
@@ -164,7 +164,7 @@ def test_a_long_computation_keeps_its_lease(transport, beats):
         work.until_looked(1, times=4)
 
     # Time is what the holder's beats make it: however slow the machine, four of them are the patience.
-    work = Work(transport, busy, patience=3.5, clock=lambda: float(len(seen)))
+    work = Work(transport, busy, stale_after=3.5, clock=lambda: float(len(seen)))
     with ThreadPoolExecutor(2) as pool:
         assert set(pool.map(work.run, range(2))) == {b"done"}
     assert len(work.computed) == 1
@@ -174,8 +174,8 @@ def test_a_slow_answer_of_the_store_is_no_death(tmp_path, monkeypatch):
     """A store that takes longer to answer than the patience kills no holder: what counts is when it was asked."""
     transport = open_transport(str(tmp_path), {})
     now, asked, read = [0.0], count(), type(transport).read
-    work = Work(transport, patience=20.0, clock=lambda: now[0])
-    work.flights.turn(KEY, work.find)
+    work = Work(transport, stale_after=20.0, clock=lambda: now[0])
+    work.leases.acquire_or_wait(KEY, work.find)
 
     def slow(self, key):
         """Be slow before the answer is found, then after it; the holder writes while that one is on its way."""
@@ -198,10 +198,10 @@ def test_a_slow_answer_of_the_store_is_no_death(tmp_path, monkeypatch):
 HOLDER = """
 import sys, time
 from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.caching.flight import SingleFlight
-flights = SingleFlight(open_transport(sys.argv[1], {}), patience=1.0, beat=0.2)
-_, flight = flights.turn(sys.argv[2], lambda: None)
-with flight:
+from airflow_zen.caching.flight import LeaseStore
+lease_store = LeaseStore(open_transport(sys.argv[1], {}), stale_after=1.0, heartbeat=0.2)
+_, lease = lease_store.acquire_or_wait(sys.argv[2], lambda: None)
+with lease:
     print("holding", flush=True)
     time.sleep(60)
 """
@@ -212,7 +212,7 @@ def test_a_killed_holder_is_taken_over_by_one(tmp_path):
     root, now = str(tmp_path / "root"), [0.0]
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, root, KEY], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "holding\n"
-    work = Work(open_transport(root, {}), patience=20.0, clock=lambda: now[0])
+    work = Work(open_transport(root, {}), stale_after=20.0, clock=lambda: now[0])
     with ThreadPoolExecutor(8) as pool:
         running = [pool.submit(work.run, number) for number in range(8)]
         work.until_looked(8)
@@ -230,14 +230,14 @@ def test_a_later_try_waits_for_no_earlier_one(transport):
     """The next try of a task takes over the lease that a killed worker left, at once; other tasks are patient."""
     # No time passes, so nobody would ever find the lease stale.
     work = Work(transport, clock=lambda: 0.0)
-    work.flights.turn(KEY, work.find, Attempt("dag/run/task/3", 1))
-    result, flight = work.flights.turn(KEY, work.find, Attempt("dag/run/task/3", 2))
-    assert (result, isinstance(flight, NoFlight)) == (None, False)
+    work.leases.acquire_or_wait(KEY, work.find, TaskAttempt("dag/run/task/3", 1))
+    result, lease = work.leases.acquire_or_wait(KEY, work.find, TaskAttempt("dag/run/task/3", 2))
+    assert (result, isinstance(lease, NullLease)) == (None, False)
     held = transport.read(leases(transport)[-1])
     others = [("dag/run/task/4", 3), ("dag/run/task/3", 2), ("dag/run/task/3", 1)]
-    assert not any(Attempt(*other).supersedes(held) for other in others)
-    assert not Attempt("dag/run/task/3", 3).supersedes(b"{}")
-    with flight:
+    assert not any(TaskAttempt(*other).supersedes(held) for other in others)
+    assert not TaskAttempt("dag/run/task/3", 3).supersedes(b"{}")
+    with lease:
         pass
     assert leases(transport) == []
 
@@ -266,5 +266,5 @@ def test_a_store_that_refuses_leases_costs_nothing(tmp_path, monkeypatch):
     """When no lease can be written the step computes without one."""
     transport = open_transport(str(tmp_path), {})
     monkeypatch.setattr(type(transport), "create", lambda *_: (_ for _ in ()).throw(PermissionError("read only")))
-    result, flight = SingleFlight(transport).turn(KEY, lambda: None)
-    assert (result, type(flight)) == (None, NoFlight)
+    result, lease = LeaseStore(transport).acquire_or_wait(KEY, lambda: None)
+    assert (result, type(lease)) == (None, NullLease)

@@ -3,7 +3,7 @@
 import pytest
 
 from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.caching.history import KeyHistory, Remembered, closest, explanation
+from airflow_zen.caching.history import KeyHistory, KeyRecord, explain_miss, nearest_record
 
 BASE = {
     "function train": "f1",
@@ -16,7 +16,7 @@ BASE = {
 
 
 def remembered(key="k", **changes):
-    return Remembered(key, f"d/{key}/train/-1/1", {**BASE, **changes}, {})
+    return KeyRecord(key, f"d/{key}/train/-1/1", {**BASE, **changes}, {})
 
 
 @pytest.mark.parametrize(
@@ -33,40 +33,40 @@ def remembered(key="k", **changes):
 )
 def test_a_miss_names_what_differs(change, said):
     """One line names each ingredient that differs from the earlier result, old and new."""
-    assert explanation({**BASE, **change}, {}, [remembered()]) == said
+    assert explain_miss({**BASE, **change}, {}, [remembered()]) == said
 
 
 def test_short_values_are_told_themselves():
     """A parameter is told as people wrote it, where it is short; else by its fingerprint."""
     label = "parameter depth"
-    before = Remembered("k", "d/k/train/-1/1", BASE, {label: "8"})
+    before = KeyRecord("k", "d/k/train/-1/1", BASE, {label: "8"})
     now = {**BASE, label: "bbbb" + "0" * 60}
-    assert explanation(now, {label: "10"}, [before]) == "parameter 'depth': 8 → 10"
-    assert explanation(now, {label: '"x"' * 50}, [before]) == "parameter 'depth': 8 → bbbb…"
+    assert explain_miss(now, {label: "10"}, [before]) == "parameter 'depth': 8 → 10"
+    assert explain_miss(now, {label: '"x"' * 50}, [before]) == "parameter 'depth': 8 → bbbb…"
 
 
 def test_what_is_gone_is_named():
     """An ingredient that was there before is missed by name."""
     now = {label: value for label, value in BASE.items() if label != "function features.clean"}
-    assert explanation(now, {}, [remembered()]) == "function features.clean is gone"
+    assert explain_miss(now, {}, [remembered()]) == "function features.clean is gone"
 
 
 def test_the_closest_result_is_compared():
     """Of several earlier results the one that differs least is told, the newest of equals."""
     far = remembered("far", **{"function train": "x", "python": "3.10"})
     near = remembered("near", python="3.10")
-    assert closest(BASE, [far, near]) is near
-    assert closest(BASE, [near, remembered("older", python="3.9")]) is near
+    assert nearest_record(BASE, [far, near]) is near
+    assert nearest_record(BASE, [near, remembered("older", python="3.9")]) is near
 
 
 def test_nothing_earlier():
     """Without an earlier result that is said."""
-    assert explanation(BASE, {}, []) == "no earlier result of this task is remembered"
+    assert explain_miss(BASE, {}, []) == "no earlier result of this task is remembered"
 
 
 def test_equal_ingredients_mean_a_lost_entry():
     """When nothing differs, the entry itself is gone, and that is said."""
-    assert explanation(BASE, {}, [remembered()]) == "the result of d/k/train/-1/1 is no longer there"
+    assert explain_miss(BASE, {}, [remembered()]) == "the result of d/k/train/-1/1 is no longer there"
 
 
 def test_history_is_short_and_newest_first(tmp_path):
@@ -74,8 +74,8 @@ def test_history_is_short_and_newest_first(tmp_path):
     history = KeyHistory(open_transport(str(tmp_path), {}))
     for key in ("a", "b", "c", "d", "e", "f", "b"):
         history.add("d", "train", remembered(key))
-    assert [entry.key for entry in history.of("d", "train")] == ["b", "f", "e", "d", "c"]
-    assert history.of("d", "other") == []
+    assert [entry.key for entry in history.recent_records("d", "train")] == ["b", "f", "e", "d", "c"]
+    assert history.recent_records("d", "other") == []
 
 
 def test_damaged_history_is_none(tmp_path):
@@ -85,4 +85,4 @@ def test_damaged_history_is_none(tmp_path):
     history.add("d", "train", remembered())
     (key,) = transport.list("cache/history")
     transport.write(key, b'[{"key": 1}]')
-    assert history.of("d", "train") == []
+    assert history.recent_records("d", "train") == []

@@ -46,15 +46,15 @@ def test_one_name_needs_no_tuple():
 
 def test_age_in_seconds():
     """A time to live is a timedelta or seconds; without one, results do not age."""
-    assert [Cache(ttl=ttl).seconds for ttl in (timedelta(minutes=2), 7, None)] == [120.0, 7.0, math.inf]
+    assert [Cache(ttl=ttl).ttl_seconds for ttl in (timedelta(minutes=2), 7, None)] == [120.0, 7.0, math.inf]
 
 
 def test_own_choices_go_before_defaults():
     """What a step's `Cache` leaves open follows the deployment, the rest does not."""
     defaults = Cache(ttl=60, packages=False, scope="dag")
-    assert Cache(ignore=("x",)).over(defaults) == Cache(ttl=60, ignore=("x",), packages=False, scope="dag")
+    assert Cache(ignore=("x",)).with_defaults(defaults) == Cache(ttl=60, ignore=("x",), packages=False, scope="dag")
     own = Cache(ttl=math.inf, packages=True, scope="shared")
-    assert own.over(defaults) == own
+    assert own.with_defaults(defaults) == own
 
 
 def test_text_is_alike_in_every_process():

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from airflow_zen import Cache
-from airflow_zen.caching.surroundings import surroundings
+from airflow_zen.caching.surroundings import external_fingerprints
 from airflow_zen.errors import FingerprintError
 from tests.caching.code_project import Project
 
@@ -20,7 +20,7 @@ FILES = {
 def named(folder, *patterns):
     """Give what the files of a project add to the key of its step."""
     with Project(folder, FILES).imported("dags.flow") as flow:
-        return surroundings(Cache(files=patterns), flow.step, {})
+        return external_fingerprints(Cache(files=patterns), flow.step, {})
 
 
 def test_files_enter_by_relative_path_and_content(tmp_path):
@@ -66,14 +66,14 @@ def test_files_need_a_step_in_a_file():
     scope: dict = {}
     exec("def step(): ...", scope)
     with pytest.raises(FingerprintError, match="defined in none"):
-        surroundings(Cache(files=("a.sql",)), scope["step"], {})
+        external_fingerprints(Cache(files=("a.sql",)), scope["step"], {})
 
 
 def test_variables_enter_by_value():
     """A variable is known by its value, and an unset one is not an empty one; the value itself is not shown."""
     policy = Cache(env=("REGION",))
     found = [
-        surroundings(policy, named, env)["env REGION"]
+        external_fingerprints(policy, named, env)["env REGION"]
         for env in ({"REGION": "eu"}, {"REGION": ""}, {}, {"REGION": "eu"})
     ]
     assert len(set(found)) == 3

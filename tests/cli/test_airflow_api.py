@@ -9,7 +9,7 @@ import pytest
 
 from airflow_zen.cli import airflow_api
 from airflow_zen.cli.airflow_api import AirflowApi
-from airflow_zen.cli.web import WebError
+from airflow_zen.cli.web import HttpError
 
 # What Airflow 3 answers where SQLAlchemy raises, such as `(sqlite3.OperationalError) database is locked`.
 REFUSED = (500, {"detail": {"reason": "Database error", "statement": "hidden", "orig_error": "hidden"}})
@@ -17,8 +17,8 @@ STARTED = (200, {"dag_id": "d", "dag_run_id": "r", "state": "queued"})
 
 
 @pytest.fixture(autouse=True)
-def hurried(monkeypatch):
-    monkeypatch.setattr(airflow_api, "_PAUSES", (0, 0))
+def short_retry_delays(monkeypatch):
+    monkeypatch.setattr(airflow_api, "_RETRY_DELAYS", (0, 0))
 
 
 @contextmanager
@@ -61,13 +61,13 @@ def test_a_busy_database_is_asked_again():
 
 def test_a_database_that_goes_on_refusing_is_told():
     """After a few tries the refusal is raised."""
-    with airflow(*[REFUSED] * 4) as (api, left), pytest.raises(WebError, match="Database error"):
+    with airflow(*[REFUSED] * 4) as (api, left), pytest.raises(HttpError, match="Database error"):
         api.trigger("d")
     assert len(left) == 1
 
 
 def test_another_error_is_told_at_once():
     """Any other error is raised at the first answer: asking again could start two DAG runs."""
-    with airflow((500, {"detail": "of our own"}), STARTED) as (api, left), pytest.raises(WebError, match="of our own"):
+    with airflow((500, {"detail": "of our own"}), STARTED) as (api, left), pytest.raises(HttpError, match="of our own"):
         api.trigger("d")
     assert len(left) == 1

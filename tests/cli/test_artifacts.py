@@ -15,7 +15,7 @@ from airflow.cli import cli_parser
 
 import airflow_zen
 from airflow_zen import save_artifact
-from airflow_zen.artifacts.names import ArtifactNames
+from airflow_zen.artifacts.names import VersionIndex
 
 
 @pytest.fixture(autouse=True)
@@ -230,9 +230,9 @@ def test_what_is_not_there_ends_with_one(zen, features, line):
 
 def test_a_version_pruned_meanwhile_is_left_out(zen, features, monkeypatch):
     """A version that goes between the listing and its reading is not listed, and nothing fails."""
-    listed = ArtifactNames.keys
+    listed = VersionIndex.keys
     monkeypatch.setattr(
-        ArtifactNames,
+        VersionIndex,
         "keys",
         lambda self, name: iter([*listed(self, name), f"names/{name}/versions/{'9' * 13}-{'0' * 16}.json"]),
     )

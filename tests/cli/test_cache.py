@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk import dag
 
 from airflow_zen import ml_step
-from airflow_zen.cli.cache import explain
+from airflow_zen.cli.cache import explain_task
 from tests.harness import run_dag
 
 FACTOR = 2
@@ -35,8 +35,8 @@ def _root(tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
 
 
-def ask(run=None):
-    explain(Namespace(dag_id="explained", task_id="work", run=run, stack=None))
+def call_explain(run=None):
+    explain_task(Namespace(dag_id="explained", task_id="work", run=run, stack=None))
 
 
 def test_explains_what_changed(capsys, monkeypatch):
@@ -44,7 +44,7 @@ def test_explains_what_changed(capsys, monkeypatch):
     run_dag(explained(), run_id="r1")
     monkeypatch.setitem(globals(), "FACTOR", 3)
     run_dag(explained(), run_id="r2")
-    ask()
+    call_explain()
     told = capsys.readouterr().out
     assert "explained/r2/work/-1/1 computed" in told
     assert "Compared with explained/r1/work/-1/1" in told
@@ -57,16 +57,16 @@ def test_explains_a_run(capsys):
     run_dag(explained(), run_id="r1")
     run_dag(explained(), run_id="r2")
     with pytest.raises(SystemExit, match="No computed result"):
-        ask("r2")
+        call_explain("r2")
     assert "hit, reused from explained/r1/work/-1/1" in capsys.readouterr().out
-    ask("r1")
+    call_explain("r1")
     assert "miss (no earlier result of this task is remembered)" in capsys.readouterr().out
 
 
 def test_nothing_to_explain():
     """A task that never ran says so."""
     with pytest.raises(SystemExit, match="explained/work"):
-        ask()
+        call_explain()
 
 
 def test_a_source_change_is_shown_as_a_diff(tmp_path):

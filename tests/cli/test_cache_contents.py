@@ -38,14 +38,14 @@ def pipeline(dag_id, x=1):
     return d()
 
 
-def ask(function, **options):
+def call_command(function, **options):
     defaults = {"dag_id": None, "task_id": None, "older_than": None, "yes": False, "stack": None, "output": "json"}
     function(Namespace(**{**defaults, "verbose": False, **options}))
 
 
-def listed(capsys, **options):
+def listed_entries(capsys, **options):
     capsys.readouterr()
-    ask(cache_contents.list_entries, **options)
+    call_command(cache_contents.list_entries, **options)
     return [(row["task"], row["computed by"]) for row in json.loads(capsys.readouterr().out)]
 
 
@@ -53,42 +53,42 @@ def test_lists_what_is_remembered(capsys):
     """Each result is listed with the run that computed it, the newest first; of one DAG where it is named."""
     run_dag(pipeline("one"), run_id="a/r1")
     run_dag(pipeline("two", 2), run_id="r1")
-    both = listed(capsys)
+    both = listed_entries(capsys)
     assert both[0] == ("two/double", "two/r1/double/-1/1")
     assert len(both) == 4
-    assert {task for task, _ in listed(capsys, dag_id="one")} == {"one/number", "one/double"}
-    ask(cache_contents.list_entries, dag_id="one", output="table")
+    assert {task for task, _ in listed_entries(capsys, dag_id="one")} == {"one/number", "one/double"}
+    call_command(cache_contents.list_entries, dag_id="one", output="table")
     assert "one/a/r1/number/-1/1" in capsys.readouterr().out
 
 
 def test_clears_one_task_and_what_explains_it(capsys):
     """Clearing a task forgets its results and their history; the next run computes it, and nothing else."""
     run_dag(pipeline("one"), run_id="r1")
-    ask(cache_contents.clear, dag_id="one", task_id="double", yes=True)
+    call_command(cache_contents.clear_entries, dag_id="one", task_id="double", yes=True)
     assert "Forgot 1 result of 1 task;" in capsys.readouterr().out
-    assert open_stack().cache.history.of("one", "double") == []
-    assert len(open_stack().cache.history.of("one", "number")) == 1
+    assert open_stack().cache.history.recent_records("one", "double") == []
+    assert len(open_stack().cache.history.recent_records("one", "number")) == 1
     run_dag(pipeline("one"), run_id="r2")
-    cache = {record.id.task_id: record.cache for record in open_stack().records.of("one", "r2")}
+    cache = {record.id.task_id: record.cache for record in open_stack().records.read_dag_run("one", "r2")}
     assert cache == {"number": "hit", "double": "miss"}
 
 
 def test_clears_by_age_and_keeps_the_rest(capsys):
     """Only results older than asked for are forgotten; a time that is none is refused."""
     run_dag(pipeline("one"), run_id="r1")
-    ask(cache_contents.clear, older_than="1h", yes=True)
+    call_command(cache_contents.clear_entries, older_than="1h", yes=True)
     assert capsys.readouterr().out.endswith("\nNothing to forget.\n")
-    assert len(listed(capsys)) == 2
+    assert len(listed_entries(capsys)) == 2
     with pytest.raises(ValueError, match="'a week' is no duration"):
-        ask(cache_contents.clear, older_than="a week", yes=True)
+        call_command(cache_contents.clear_entries, older_than="a week", yes=True)
 
 
 def test_asks_before_it_clears(capsys):
     """Without --yes nothing is forgotten where nobody can be asked, and it is said what would be."""
     run_dag(pipeline("one"), run_id="r1")
     with pytest.raises(SystemExit, match=r"Forget 2 results of 2 tasks(.|\n)*--yes"):
-        ask(cache_contents.clear)
-    assert len(listed(capsys)) == 2
+        call_command(cache_contents.clear_entries)
+    assert len(listed_entries(capsys)) == 2
 
 
 def test_shows_the_step_runs_of_a_dag_run(capsys):
@@ -99,12 +99,12 @@ def test_shows_the_step_runs_of_a_dag_run(capsys):
     capsys.readouterr()
     shown = {}
     for run_id in ("r1", "r2", "r3"):
-        ask(runs.show, dag_id="one", run_id=run_id)
+        call_command(runs.show_step_runs, dag_id="one", run_id=run_id)
         shown[run_id] = json.loads(capsys.readouterr().out)
     assert [(row["step"], row["cache"]) for row in shown["r1"]] == [("number", "miss"), ("double", "miss")]
     assert shown["r2"][1]["why"] == "of one/r1/double/-1/1"
     assert (shown["r3"][1]["state"], shown["r3"][1]["why"]) == ("FAILED", "ValueError: no luck")
-    ask(runs.show, dag_id="one", run_id="r1", output="table")
+    call_command(runs.show_step_runs, dag_id="one", run_id="r1", output="table")
     assert "one/double" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="No step run of one/r9"):
-        ask(runs.show, dag_id="one", run_id="r9")
+        call_command(runs.show_step_runs, dag_id="one", run_id="r9")

@@ -31,18 +31,18 @@ def docker(tmp_path, monkeypatch):
     return lambda: [call for call in (tmp_path / "calls").read_text().splitlines() if call != "compose version"]
 
 
-def asked(**options):
+def arguments(**options):
     defaults = {"kind": "compose", "file": None, "output": "table", "compose": True, "part": None, "follow": False}
     return Namespace(**{**defaults, "lines": 20, "verbose": False, **options})
 
 
 def test_what_docker_is_told(docker):
     """Each command is one of Docker's compose, on the file of this repository."""
-    stack_up.up(asked())
-    stack_up.status(asked())
-    stack_up.logs(asked(part="scheduler", follow=True, lines=5))
-    stack_up.logs(asked())
-    stack_up.down(asked())
+    stack_up.up(arguments())
+    stack_up.status(arguments())
+    stack_up.logs(arguments(part="scheduler", follow=True, lines=5))
+    stack_up.logs(arguments())
+    stack_up.down(arguments())
     told = f"compose --file {FILE}"
     assert docker() == [
         f"{told} up --build --detach",
@@ -66,24 +66,24 @@ def test_a_file_of_your_own(docker, tmp_path):
     """`--file` names another file; one that is not there is said."""
     own = tmp_path / "own.yaml"
     own.write_text("services: {}")
-    stack_up.down(asked(file=str(own)))
+    stack_up.down(arguments(file=str(own)))
     assert docker() == [f"compose --file {own} down"]
     with pytest.raises(StackError, match="is not there"):
-        stack_up.down(asked(file=str(tmp_path / "none.yaml")))
+        stack_up.down(arguments(file=str(tmp_path / "none.yaml")))
 
 
 def test_what_docker_refuses_is_no_success(docker, tmp_path):
     """Where Docker fails, so does the command, which says what it ran."""
     (tmp_path / "code").write_text("17")
     with pytest.raises(StackError, match=r"docker compose --file .*compose.yaml down ended with 17"):
-        stack_up.down(asked())
+        stack_up.down(arguments())
 
 
 def test_without_docker(monkeypatch, tmp_path):
     """Where there is no Docker it is said plainly, with the way without containers, before anything is done."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StackError, match=r"no `docker` program(.|\n)*stack up local"):
-        stack_up.down(asked())
+        stack_up.down(arguments())
 
 
 def test_without_the_compose_plugin(monkeypatch, tmp_path):
@@ -93,7 +93,7 @@ def test_without_the_compose_plugin(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(stack_up, "make_secrets", lambda file: pytest.fail("made secrets"))
     with pytest.raises(StackError, match=r"no compose plugin(.|\n)*stack up local"):
-        stack_up.up(asked())
+        stack_up.up(arguments())
 
 
 def test_secrets_are_made_first(tmp_path, monkeypatch):

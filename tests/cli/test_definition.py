@@ -10,7 +10,7 @@ from pathlib import Path
 from airflow.cli.cli_config import GroupCommand
 
 from airflow_zen.cli.definition import get_zen_commands
-from airflow_zen.cli.materializers import show
+from airflow_zen.cli.materializers import list_materializers
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -72,7 +72,7 @@ def test_the_documents_name_every_verb():
 def test_the_documents_show_the_materializers_that_there_are(capsys, monkeypatch):
     """What docs/cli.md shows for `airflow zen materializers` is what it prints, but for releases of libraries."""
     monkeypatch.setenv("COLUMNS", "200")
-    show(Namespace(stack=None, output="table", verbose=False))
+    list_materializers(Namespace(stack=None, output="table", verbose=False))
     document = (REPOSITORY / "docs" / "cli.md").read_text()
     shown = document.partition("$ airflow zen materializers\n")[2].partition("```")[0]
     assert len(rows(shown)) > 20

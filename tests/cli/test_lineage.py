@@ -21,7 +21,7 @@ def root(tmp_path, monkeypatch):
 def test_sync_without_mlflow_names_the_setting(root):
     """Without a server there is nothing to sync with, and the setting is named."""
     with pytest.raises(SystemExit, match=r"\[zen\] mlflow_conn_id"):
-        lineage.sync(Namespace(stack=None, verbose=False))
+        lineage.sync_lineage(Namespace(stack=None, verbose=False))
 
 
 @pytest.mark.slow
@@ -33,11 +33,11 @@ def test_sync_delivers_what_mlflow_missed(root, airflow_db, monkeypatch, capsys)
         opened = stack.lineage.start(RUN)
         stack.records.put(RUN, stack.lineage.finish(RUN, opened))
         with pytest.raises(SystemExit):
-            lineage.sync(Namespace(stack=None, verbose=False))
+            lineage.sync_lineage(Namespace(stack=None, verbose=False))
         assert "Not delivered: late/r1/train" in capsys.readouterr().out
         server.start()
-        lineage.sync(Namespace(stack=None, verbose=False))
-        lineage.sync(Namespace(stack=None, verbose=False))
+        lineage.sync_lineage(Namespace(stack=None, verbose=False))
+        lineage.sync_lineage(Namespace(stack=None, verbose=False))
         assert capsys.readouterr().out.splitlines() == ["Delivered 1 step run.", "Delivered 0 step runs."]
         import mlflow
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from cryptography.fernet import Fernet
 
-from airflow_zen.cli.local_parts import environment
-from airflow_zen.cli.processes import MARK
+from airflow_zen.cli.local_parts import service_environment
+from airflow_zen.cli.processes import MARK_VARIABLE
 from airflow_zen.cli.stack_state import Layout
 
 
@@ -22,7 +22,7 @@ def test_is_cut_off_from_the_machine(layout, monkeypatch):
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
     monkeypatch.setenv("AIRFLOW_CONN_STORE", "aws://")
-    told = environment(layout, {})
+    told = service_environment(layout, {})
     assert told["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
     assert "MLFLOW_TRACKING_URI" not in told
     assert told["AIRFLOW_CONN_STORE"] == "aws://"
@@ -31,8 +31,8 @@ def test_is_cut_off_from_the_machine(layout, monkeypatch):
 def test_with_s3_no_other_key_gets_in(layout, monkeypatch):
     """With an S3 server of its own the stack has none of the machine's AWS settings; without one it keeps them."""
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of another key")
-    assert environment(layout, {})["AWS_SESSION_TOKEN"] == "of another key"
-    told = environment(replace(layout, s3_server="moto_server", s3_ports=(9,)), {})
+    assert service_environment(layout, {})["AWS_SESSION_TOKEN"] == "of another key"
+    told = service_environment(replace(layout, s3_server="moto_server", s3_ports=(9,)), {})
     assert "AWS_SESSION_TOKEN" not in told
     assert told["AIRFLOW__ZEN__ARTIFACT_ROOT"] == "s3://artifacts/local"
     assert told["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9"
@@ -40,7 +40,7 @@ def test_with_s3_no_other_key_gets_in(layout, monkeypatch):
 
 def test_keeps_everything_in_its_directory(layout):
     """Databases, artifacts and Airflow's home lie under the directory; every address is on the loopback."""
-    told = environment(layout, {})
+    told = service_environment(layout, {})
     for name in ("AIRFLOW_HOME", "AIRFLOW__ZEN__ARTIFACT_ROOT", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"):
         assert str(layout.directory) in told[name]
     for name in (
@@ -49,20 +49,23 @@ def test_keeps_everything_in_its_directory(layout):
         "AIRFLOW__ZEN__MLFLOW_TRACKING_URI",
     ):
         assert told[name].startswith("http://127.0.0.1:")
-    assert told[MARK] == "the-mark"
+    assert told[MARK_VARIABLE] == "the-mark"
 
 
 def test_settings_go_first(layout):
     """What the caller sets goes before what the stack would choose."""
-    assert environment(layout, {"AIRFLOW__ZEN__ARTIFACT_ROOT": "s3://b"})["AIRFLOW__ZEN__ARTIFACT_ROOT"] == "s3://b"
+    assert (
+        service_environment(layout, {"AIRFLOW__ZEN__ARTIFACT_ROOT": "s3://b"})["AIRFLOW__ZEN__ARTIFACT_ROOT"]
+        == "s3://b"
+    )
 
 
 def test_secrets_are_made_once(layout):
     """Keys are strong, differ between stacks, stay the same for one, and are readable by their owner only."""
-    told = environment(layout, {})
+    told = service_environment(layout, {})
     Fernet(told["AIRFLOW__CORE__FERNET_KEY"])
     assert len(told["AIRFLOW__API_AUTH__JWT_SECRET"]) >= 64
-    assert environment(layout, {}) == told
+    assert service_environment(layout, {}) == told
     file = layout.directory / "secrets.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert set(json.loads(file.read_text()).values()) <= set(told.values())

@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from airflow_zen.cli import local_s3, local_stack, stack_up
-from airflow_zen.cli.airflow_api import AirflowApi, WaitedTooLong
-from airflow_zen.cli.local_stack import down, main, status, up
-from airflow_zen.cli.processes import marked
+from airflow_zen.cli.airflow_api import AirflowApi, WaitTimeout
+from airflow_zen.cli.local_stack import main, read_local_stack, start_local_stack, stop_local_stack
+from airflow_zen.cli.processes import find_marked_processes
 from airflow_zen.cli.stack_state import StackError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -64,7 +64,7 @@ failing()
 def directory(tmp_path_factory):
     directory = tmp_path_factory.mktemp("stack")
     yield directory
-    down(directory)
+    stop_local_stack(directory)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def told():
 
 @pytest.fixture(scope="module")
 def stack(directory, dags, told):
-    return up(directory, dags, s3=True, tell=told.append)
+    return start_local_stack(directory, dags, s3=True, on_progress=told.append)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_runs_a_dag(airflow):
     """A DAG of the folder is parsed, triggered, run, and its results and logs are read back."""
     airflow.wait_for_dag("numbers", timeout=240)
     airflow.unpause("numbers")
-    run = airflow.wait(airflow.trigger("numbers", {"asked": True}), timeout=240)
+    run = airflow.wait_for_dag_run(airflow.trigger("numbers", {"asked": True}), timeout=240)
     assert run.state == "success"
     tasks = airflow.task_instances(run)
     assert {task.map_index: airflow.xcom(run, task) for task in tasks} == {0: 2, 1: 4}
@@ -124,7 +124,7 @@ def test_runs_a_dag(airflow):
 def test_artifacts_go_to_its_s3_server(stack, airflow):
     """A step's artifact is an object of the S3 server that was started with the stack."""
     airflow.unpause("stored")
-    run = airflow.wait(airflow.trigger("stored"), timeout=240)
+    run = airflow.wait_for_dag_run(airflow.trigger("stored"), timeout=240)
     assert run.state == "success"
     wire = airflow.xcom(run, *airflow.task_instances(run))
     assert wire["uri"].startswith("s3://artifacts/local/artifacts/")
@@ -135,7 +135,7 @@ def objects(stack):
     """List the objects of the stack's bucket."""
     import boto3
 
-    told = local_s3.settings(stack.layout)
+    told = local_s3.s3_environment(stack.layout)
     client = boto3.client(
         "s3",
         endpoint_url=stack.layout.s3_url,
@@ -164,7 +164,7 @@ def test_the_commands_look_at_it(stack, directory, capsys):
 def test_log_of_a_failure(airflow):
     """The log of a failed task tells the exception and where it was raised; no XCom was pushed."""
     airflow.unpause("failing")
-    run = airflow.wait(airflow.trigger("failing"), timeout=240)
+    run = airflow.wait_for_dag_run(airflow.trigger("failing"), timeout=240)
     [task] = airflow.task_instances(run)
     assert (run.state, task.state) == ("failed", "failed")
     assert "ValueError: as it should" in airflow.log(run, task)
@@ -176,8 +176,8 @@ def test_dag_file_that_cannot_be_imported(airflow, dags):
     """Waiting for a DAG whose file cannot be imported ends early, with the stack trace."""
     broken = dags / "broken.py"
     broken.write_text("from airflow.sdk import dag\nimport no_such_library")
-    with pytest.raises(WaitedTooLong, match=r"broken.py cannot be imported(.|\n)*no_such_library"):
-        airflow.wait_for_dag("broken", timeout=240, patience=0)
+    with pytest.raises(WaitTimeout, match=r"broken.py cannot be imported(.|\n)*no_such_library"):
+        airflow.wait_for_dag("broken", timeout=240, import_error_grace=0)
     broken.unlink()
 
 
@@ -193,16 +193,16 @@ def test_up_twice(stack, directory, dags, capsys):
         "database": None,
     }
     stack_up.up(Namespace(**asked))
-    assert status(directory) == stack
+    assert read_local_stack(directory) == stack
     assert stack.layout.airflow_url in capsys.readouterr().out
 
 
 def test_refuses_other_settings_while_up(stack, directory, dags):
     """A running stack is not silently changed."""
     with pytest.raises(StackError, match="stop it before"):
-        up(directory, dags, {"AIRFLOW__ZEN__CACHE": "False"}, s3=True)
+        start_local_stack(directory, dags, {"AIRFLOW__ZEN__CACHE": "False"}, s3=True)
     with pytest.raises(StackError, match="an S3 server"):
-        up(directory, dags)
+        start_local_stack(directory, dags)
 
 
 def test_mends_what_broke(stack, directory, dags):
@@ -211,8 +211,8 @@ def test_mends_what_broke(stack, directory, dags):
     children = broken.children(recursive=True)
     broken.kill()
     broken.wait()
-    mended = up(directory, dags, s3=True)
-    assert mended.processes["triggerer"].running()
+    mended = start_local_stack(directory, dags, s3=True)
+    assert mended.processes["triggerer"].is_running()
     assert mended.processes["triggerer"].pid != stack.processes["triggerer"].pid
     assert not any(child.is_running() for child in children)
     assert mended.processes["scheduler"] == stack.processes["scheduler"]
@@ -221,11 +221,11 @@ def test_mends_what_broke(stack, directory, dags):
 def test_leaves_nothing_behind(stack, directory, capsys):
     """`down` stops every process of the stack, children too, and says so; a second `down` has nothing to do."""
     assert main(["status", "--directory", str(directory)]) == 0
-    assert len(marked(stack.layout.mark)) > 5
+    assert len(find_marked_processes(stack.layout.mark)) > 5
     stack_up.down(Namespace(kind="local", directory=str(directory)))
     assert "Stopped " in capsys.readouterr().out
-    assert marked(stack.layout.mark) == []
-    assert status(directory).running() == {}
+    assert find_marked_processes(stack.layout.mark) == []
+    assert read_local_stack(directory).running_processes() == {}
     assert main(["status", "--directory", str(directory)]) == 3
     assert main(["down", "--directory", str(directory)]) == 0
     assert "Nothing was up" in capsys.readouterr().out
@@ -234,10 +234,12 @@ def test_leaves_nothing_behind(stack, directory, capsys):
 def test_part_that_cannot_start(directory, tmp_path):
     """A part that fails is named with the end of its log, and nothing of the stack is left running."""
     with pytest.raises(StackError, match=r"db-migrate ended with 1(.|\n)*no_such_driver"):
-        up(tmp_path / "broken", tmp_path, {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "no_such_driver:///x"}, timeout=240)
-    broken = status(tmp_path / "broken")
-    assert broken.running() == {}
-    assert marked(broken.layout.mark) == []
+        start_local_stack(
+            tmp_path / "broken", tmp_path, {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "no_such_driver:///x"}, timeout=240
+        )
+    broken = read_local_stack(tmp_path / "broken")
+    assert broken.running_processes() == {}
+    assert find_marked_processes(broken.layout.mark) == []
 
 
 def test_missing_dags_folder(tmp_path, capsys):

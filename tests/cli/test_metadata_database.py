@@ -5,15 +5,15 @@ import socket
 
 import pytest
 
-from airflow_zen.cli.local_stack import main, status
-from airflow_zen.cli.metadata_database import checked_database, shown
+from airflow_zen.cli.local_stack import main, read_local_stack
+from airflow_zen.cli.metadata_database import redact_url, verify_database
 from airflow_zen.cli.stack_state import StackError
 from tests.servers.postgres import missing, postgres
 from tests.servers.process import free_port
 
 
 @pytest.fixture(scope="module")
-def guarded():
+def password_database():
     """The URL of a real PostgreSQL that asks for a password, with the right one."""
     if lacking := missing():
         reason = f"no {', '.join(lacking)} on the PATH: install PostgreSQL"
@@ -24,10 +24,10 @@ def guarded():
 
 @pytest.mark.server
 @pytest.mark.parametrize("driver", ["postgresql", "postgresql+psycopg2", "postgresql+psycopg"])
-def test_a_database_that_can_be_used(guarded, driver):
+def test_a_database_that_can_be_used(password_database, driver):
     """A PostgreSQL that lets us in is taken, by either driver."""
-    url = guarded.replace("postgresql+psycopg2", driver)
-    assert checked_database(url) == url
+    url = password_database.replace("postgresql+psycopg2", driver)
+    assert verify_database(url) == url
 
 
 @pytest.mark.server
@@ -38,10 +38,10 @@ def test_a_database_that_can_be_used(guarded, driver):
         ("/postgres", "/nowhere", 'database "nowhere" does not exist'),
     ],
 )
-def test_a_database_that_refuses(guarded, good, bad, told):
+def test_a_database_that_refuses(password_database, good, bad, told):
     """A wrong password, or a database that is not there, is told in the server's words, and no password is."""
     with pytest.raises(StackError, match="create the database and its user, or correct --database") as refused:
-        checked_database(guarded.replace(good, bad))
+        verify_database(password_database.replace(good, bad))
     assert told in str(refused.value)
     assert "it-is" not in str(refused.value)
 
@@ -54,7 +54,7 @@ def test_nobody_is_there(tmp_path, capsys):
     told = capsys.readouterr().err
     assert "Connection refused" in told
     assert "it-is-secret" not in told
-    assert status(directory) is None
+    assert read_local_stack(directory) is None
 
 
 def test_a_server_that_never_answers():
@@ -62,7 +62,7 @@ def test_a_server_that_never_answers():
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"postgresql+psycopg2://zen@127.0.0.1:{server.getsockname()[1]}/airflow"
         with pytest.raises(StackError, match="timeout expired"):
-            checked_database(url)
+            verify_database(url)
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def test_a_server_that_never_answers():
 def test_what_is_missing(url, told):
     """What is no URL, no database of Airflow's, or has no driver here, is refused with what to write or install."""
     with pytest.raises(StackError, match=told):
-        checked_database(url)
+        verify_database(url)
 
 
 def test_no_password_is_shown():
     """The address is shown without its password."""
-    assert shown("postgresql://zen:it-is-secret@db:5432/airflow") == "postgresql://zen:***@db:5432/airflow"
+    assert redact_url("postgresql://zen:it-is-secret@db:5432/airflow") == "postgresql://zen:***@db:5432/airflow"

@@ -40,7 +40,7 @@ def line(offset=0.0):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def pipeline_runs(tmp_path_factory):
     """Two runs of a pipeline that registers a model, in a root and an MLflow of their own."""
     directory = tmp_path_factory.mktemp("models")
     with mlflow_server(directory / "mlflow") as server, pytest.MonkeyPatch.context() as patch:
@@ -51,57 +51,57 @@ def made(tmp_path_factory):
         yield server
 
 
-def ask(function, **options):
+def call_command(function, **options):
     function(Namespace(**{"stack": None, "output": "json", "verbose": False, **options}))
 
 
-def told(capsys, function, **options):
+def json_output(capsys, function, **options):
     capsys.readouterr()
-    ask(function, **options)
+    call_command(function, **options)
     return json.loads(capsys.readouterr().out)
 
 
-def test_promotes_a_version_that_there_is(made, capsys):
+def test_promotes_a_version_that_there_is(pipeline_runs, capsys):
     """An alias is moved to a version, and it is said where it pointed before; what does not exist is refused."""
-    ask(models.promote, name="line", version="1", alias="champion")
-    ask(models.promote, name="line", version="2", alias="champion")
+    call_command(models.promote_model, name="line", version="1", alias="champion")
+    call_command(models.promote_model, name="line", version="2", alias="champion")
     assert "which pointed at version 1" in capsys.readouterr().out
-    assert told(capsys, models.list_models, name=None)[0]["aliases"] == "champion → 2"
-    versions = told(capsys, models.list_models, name="line")
+    assert json_output(capsys, models.list_models, name=None)[0]["aliases"] == "champion → 2"
+    versions = json_output(capsys, models.list_models, name="line")
     assert [(row["version"], row["aliases"]) for row in versions] == [("2", "champion"), ("1", "")]
     for wrong in ({"version": "7"}, {"name": "circle"}):
         with pytest.raises(
             SystemExit, match=r"has no version '7'; it has 2, 1|no registered model 'circle'. It has 'line'"
         ):
-            ask(models.promote, **{"name": "line", "version": "1", "alias": "champion", **wrong})
+            call_command(models.promote_model, **{"name": "line", "version": "1", "alias": "champion", **wrong})
     with pytest.raises(SystemExit, match="The alias was not set"):
-        ask(models.promote, name="line", version="1", alias="latest")
+        call_command(models.promote_model, name="line", version="1", alias="latest")
 
 
-def test_a_dag_run_is_drawn_anew(made, capsys):
+def test_a_dag_run_is_drawn_anew(pipeline_runs, capsys):
     """`lineage draw` puts the picture of a DAG run on its parent run, which had lost it; an unknown run is refused."""
     import mlflow
 
-    client = mlflow.MlflowClient(made.uri)
+    client = mlflow.MlflowClient(pipeline_runs.uri)
     (experiment,) = client.search_experiments(filter_string="name = 'airflow/line'")
     (parent,) = client.search_runs(
         [experiment.experiment_id], "tags.`zen.run_key` = 'line/r1' AND tags.`zen.kind` = 'dag_run'"
     )
     client.set_tag(parent.info.run_id, "mlflow.note.content", "lost")
-    ask(lineage.draw, dag_id="line", run_id="r1")
+    call_command(lineage.draw_dag_run, dag_id="line", run_id="r1")
     assert capsys.readouterr().out.splitlines()[-1] == "Drawn: line r1."
     assert "fit" in client.get_run(parent.info.run_id).data.tags["mlflow.note.content"]
     with pytest.raises(SystemExit, match="MLflow has no DAG run 'r7' of DAG 'line'"):
-        ask(lineage.draw, dag_id="line", run_id="r7")
+        call_command(lineage.draw_dag_run, dag_id="line", run_id="r7")
 
 
-def test_without_mlflow_the_setting_is_named(made, monkeypatch):
+def test_without_mlflow_the_setting_is_named(pipeline_runs, monkeypatch):
     """Without an MLflow there are no models, no drawing, and the setting is named."""
     monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", "")
     with pytest.raises(SystemExit, match=r"\[zen\] mlflow_conn_id"):
-        ask(lineage.draw, dag_id="line", run_id="r1")
+        call_command(lineage.draw_dag_run, dag_id="line", run_id="r1")
     with pytest.raises(SettingsError, match=r"\[zen\] mlflow_conn_id"):
-        ask(models.list_models, name=None)
+        call_command(models.list_models, name=None)
 
 
 def steps(tree):
@@ -112,38 +112,38 @@ def steps(tree):
             yield from steps(artifact["made_by"])
 
 
-def test_the_ancestry_of_a_model(made, capsys):
+def test_the_ancestry_of_a_model(pipeline_runs, capsys):
     """A model is shown with the run that made it and all that went in, back to the raw data."""
-    tree = told(capsys, ancestry.show, target="models:/line/2")["made_by"]
+    tree = json_output(capsys, ancestry.show_ancestry, target="models:/line/2")["made_by"]
     assert [*steps(tree)] == [("fit", "r1"), ("load", "r0")]
-    ask(ancestry.show, target="models:/line/2", output="table")
+    call_command(ancestry.show_ancestry, target="models:/line/2", output="table")
     assert "fit · line r1" in capsys.readouterr().out
 
 
-def test_the_ancestry_of_an_artifact_by_name_and_digest(made, capsys):
+def test_the_ancestry_of_an_artifact_by_name_and_digest(pipeline_runs, capsys):
     """An artifact is found by its name or its digest; what several steps read is shown in full once."""
-    by_name = told(capsys, ancestry.show, target="line/score")
+    by_name = json_output(capsys, ancestry.show_ancestry, target="line/score")
     assert next(steps(by_name["made_by"])) == ("score", "r1")
-    assert told(capsys, ancestry.show, target=by_name["digest"])["made_by"] == by_name["made_by"]
-    ask(ancestry.show, target="line/score", output="table")
+    assert json_output(capsys, ancestry.show_ancestry, target=by_name["digest"])["made_by"] == by_name["made_by"]
+    call_command(ancestry.show_ancestry, target="line/score", output="table")
     assert capsys.readouterr().out.count("(see above)") == 1
 
 
-def test_the_records_tell_the_same(made, capsys, monkeypatch):
+def test_the_records_tell_the_same(pipeline_runs, capsys, monkeypatch):
     """Without MLflow the step run records tell the same ancestry, with the same steps."""
-    known = told(capsys, ancestry.show, target="line/score")["made_by"]
+    known = json_output(capsys, ancestry.show_ancestry, target="line/score")["made_by"]
     monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", "")
-    assert [*steps(told(capsys, ancestry.show, target="line/score")["made_by"])] == [*steps(known)]
+    assert [*steps(json_output(capsys, ancestry.show_ancestry, target="line/score")["made_by"])] == [*steps(known)]
     with pytest.raises(SettingsError, match="Models are MLflow's"):
-        ask(ancestry.show, target="models:/line/2")
+        call_command(ancestry.show_ancestry, target="models:/line/2")
 
 
-def test_what_nobody_made_is_said(made):
+def test_what_nobody_made_is_said(pipeline_runs):
     """An unknown name, digest or model is told as what it is."""
     with pytest.raises(ArtifactNotFound, match="'line/nothing'"):
-        ask(ancestry.show, target="line/nothing")
+        call_command(ancestry.show_ancestry, target="line/nothing")
     with pytest.raises(LineageNotFound, match="0000000000000000"):
-        ask(ancestry.show, target="0" * 64)
+        call_command(ancestry.show_ancestry, target="0" * 64)
     with pytest.raises((LineageNotFound, LineageError)):
-        ask(ancestry.show, target="models:/nosuch/1")
+        call_command(ancestry.show_ancestry, target="models:/nosuch/1")
     assert open_stack().names.get("line/score").ref.size

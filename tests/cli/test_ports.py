@@ -3,11 +3,11 @@
 import socket
 from contextlib import contextmanager
 
-from airflow_zen.cli.ports import Ports, free_port
+from airflow_zen.cli.ports import PortReservation, free_port
 
 
 @contextmanager
-def unheard():
+def reserved_port():
     """Keep a port from being given to others; nobody listens on it, so it is free to whoever asks for this one."""
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -26,15 +26,15 @@ def test_taken_port():
 
 def test_free_port_is_kept():
     """A wanted port that is free is given, so that addresses stay the same."""
-    with unheard() as port:
+    with reserved_port() as port:
         assert free_port(port) == port
 
 
 def test_two_that_start_at_once_get_different_ports():
     """A port that one stack has chosen, and nobody listens on yet, is not chosen by another."""
-    with unheard() as wanted:
-        with Ports() as one, Ports() as two:
-            assert one.free(wanted) == wanted
-            assert two.free(wanted) != wanted
-        with Ports() as later:
-            assert later.free(wanted) == wanted
+    with reserved_port() as wanted:
+        with PortReservation() as one, PortReservation() as two:
+            assert one.reserve(wanted) == wanted
+            assert two.reserve(wanted) != wanted
+        with PortReservation() as later:
+            assert later.reserve(wanted) == wanted

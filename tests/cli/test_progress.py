@@ -59,7 +59,7 @@ def on_a_terminal(monkeypatch):
     return call
 
 
-def piped(*words):
+def run_in_pipes(*words):
     """Run a command in a process of its own, in pipes; give what it printed, and what it said on stderr."""
     command = [sys.executable, "-m", "airflow", "zen", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -72,19 +72,19 @@ def piped(*words):
 def test_sync_counts_step_runs_on_a_terminal_only(tmp_path, monkeypatch, airflow_db, on_a_terminal):
     """`lineage sync` counts the step runs that it delivered, of those owed; in a pipe there is its result and no more."""
 
-    def owe(number):
+    def put_pending_run(number):
         step = StepRunId("late", "r1", f"step{number}")
         open_stack().records.put(StepRun(step, state=StepState.FINISHED, started=1.0, ended=2.0), delivered=False)
 
     with mlflow_server(tmp_path / "mlflow") as server:
         monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
         for number in range(6):
-            owe(number)
+            put_pending_run(number)
         counts = re.findall(r"Delivering step runs.*?(\d) of 6", on_a_terminal("lineage", "sync"))
         assert (counts[0], counts[-1]) == ("0", "6")
         assert counts == sorted(counts)
-        owe(6)
-        printed, said = piped("lineage", "sync")
+        put_pending_run(6)
+        printed, said = run_in_pipes("lineage", "sync")
         # What Airflow itself logs while it starts comes before.
         assert (printed.splitlines()[-1], said) == ("Delivered 1 step run.", "")
         assert "Delivering" not in printed

@@ -8,7 +8,7 @@ from argparse import Namespace
 import pytest
 
 from airflow_zen import save
-from airflow_zen.cli.prune import prune
+from airflow_zen.cli.prune import prune_artifacts
 from airflow_zen.settings import open_stack
 
 
@@ -22,7 +22,7 @@ def call(**options):
         "unreferenced": False, "older_than": None, "keep_last": None, "grace": "1d", "expire_mlflow_runs": False,
         "without_mlflow": False, "dry_run": False, "output": "table", "stack": None, "verbose": False, **options,
     }  # fmt: skip
-    prune(Namespace(**given))
+    prune_artifacts(Namespace(**given))
 
 
 @pytest.mark.airflow
@@ -31,7 +31,7 @@ def test_deletes_in_two_steps(airflow_db, capsys):
     save({"nobody": "refers to this"})
     old = time.time() - 10
     for each in open_stack().store.transport.list("artifacts"):
-        os.utime(open_stack().store.transport.local(each), (old, old))
+        os.utime(open_stack().store.transport.local_path(each), (old, old))
     call(unreferenced=True, grace="1s", dry_run=True)
     assert "1 artifact (" in capsys.readouterr().out
     call(unreferenced=True, grace="1s")

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from airflow_zen.cli import stack_up
-from airflow_zen.cli.processes import start
+from airflow_zen.cli.processes import start_process
 from airflow_zen.cli.stack_state import Layout, LocalStack, write_state
 
 
@@ -18,7 +18,7 @@ def directory(tmp_path):
     """A stack of which only the scheduler was started, and then killed."""
     layout = Layout(tmp_path, tmp_path, 1, 2, "mark")
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
-    process = start("scheduler", command, dict(os.environ), layout.log("scheduler"))
+    process = start_process("scheduler", command, dict(os.environ), layout.log("scheduler"))
     killed = psutil.Process(process.pid)
     killed.kill()
     killed.wait()

@@ -26,13 +26,13 @@ def file(tmp_path, monkeypatch):
     return file
 
 
-def ask(function, **options):
+def call_command(function, **options):
     function(Namespace(**{"stack": None, "output": "json", "verbose": False, **options}))
 
 
 def test_lists_all_stacks(capsys, tmp_path):
     """Every stack is listed with its root and MLflow, the active one marked, and no secret shown."""
-    ask(stacks.list_stacks)
+    call_command(stacks.list_stacks)
     told = capsys.readouterr().out
     default, prod = json.loads(told)
     assert (default["stack"], default["active"], default["artifact root"]) == (
@@ -47,12 +47,12 @@ def test_lists_all_stacks(capsys, tmp_path):
 
 def test_shows_where_each_option_comes_from(capsys, file):
     """Each option is shown with its source: the file, the environment or airflow.cfg; secrets in addresses are masked."""
-    ask(stacks.show, stack="prod")
+    call_command(stacks.show_stack, stack="prod")
     prod = {row["option"]: row for row in json.loads(capsys.readouterr().out)}
     assert (prod["artifact_root"]["value"], prod["artifact_root"]["from"]) == ("s3://ml/prod", str(file))
     assert (prod["cache"]["value"], prod["cache"]["from"]) == ("False", str(file))
     assert prod["mlflow_tracking_uri"]["value"] == ""
-    ask(stacks.show)
+    call_command(stacks.show_stack)
     told = capsys.readouterr().out
     default = {row["option"]: row for row in json.loads(told)}
     assert default["artifact_root"]["from"] == "environment"
@@ -80,14 +80,14 @@ def test_options_stand_in_airflow_cfg(tmp_path):
 
 def test_the_active_stack_is_chosen(capsys, monkeypatch):
     """`use` makes a stack the active one; an unknown one is refused, and so is a change that would have no effect."""
-    ask(stacks.use, stack="prod")
+    call_command(stacks.use, stack="prod")
     assert "active stack is 'prod'" in capsys.readouterr().out
     assert Settings.read().artifact_root == "s3://ml/prod"
     with pytest.raises(SettingsError, match="known are 'default', 'prod'"):
-        ask(stacks.use, stack="nosuch")
+        call_command(stacks.use, stack="nosuch")
     monkeypatch.setenv("AIRFLOW__ZEN__STACK", "default")
     with pytest.raises(SystemExit, match="AIRFLOW__ZEN__STACK"):
-        ask(stacks.use, stack="prod")
+        call_command(stacks.use, stack="prod")
 
 
 def test_an_error_of_ours_is_told_without_a_stack_trace():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from airflow_zen.cli.airflow_api import AirflowApi
-from airflow_zen.cli.web import call
+from airflow_zen.cli.web import request_json
 
 
 class Api(AirflowApi):
@@ -18,4 +18,4 @@ class Api(AirflowApi):
     @cached_property
     def _token(self) -> str:
         who = {"username": "admin", "password": self.password}
-        return str(call("POST", f"{self.url}/auth/token", who)["access_token"])
+        return str(request_json("POST", f"{self.url}/auth/token", who)["access_token"])

@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DOCKER = REPOSITORY / "docker"
 
 
-def program(name: str) -> str:
+def program_path(name: str) -> str:
     """Give the path of a program that pip puts beside Python."""
     return str(Path(sys.executable).parent / name)
 
@@ -31,12 +31,12 @@ class Service:
     secrets: list[str]
     health: list[str]
     depends_on: dict[str, str]
-    asked: dict[str, Any]
+    definition: dict[str, Any]
 
     @property
-    def once(self) -> bool:
+    def is_one_shot(self) -> bool:
         """Whether it does its work and ends."""
-        return self.asked["restart"] == "no"
+        return self.definition["restart"] == "no"
 
 
 @dataclass(frozen=True)
@@ -48,33 +48,33 @@ class Compose:
     volumes: list[str]
 
 
-def read(variables: Mapping[str, str] | None = None) -> Compose:
+def read_compose_file(variables: Mapping[str, str] | None = None) -> Compose:
     """Read docker/compose.yaml; raises with the CLI's own words where it refuses the file."""
-    command = [program("docker-compose"), "--file", str(DOCKER / "compose.yaml"), "config", "--format", "json"]
+    command = [program_path("docker-compose"), "--file", str(DOCKER / "compose.yaml"), "config", "--format", "json"]
     told = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **(variables or {})}
     done = subprocess.run(command, env=told, capture_output=True, text=True)
     if done.returncode or done.stderr:
         raise AssertionError(done.stderr)
     found = json.loads(done.stdout)
     return Compose(
-        {name: _service(name, asked) for name, asked in found["services"].items()},
+        {name: _service(name, definition) for name, definition in found["services"].items()},
         {name: secret["file"] for name, secret in found["secrets"].items()},
         list(found["volumes"]),
     )
 
 
-def _service(name: str, asked: dict[str, Any]) -> Service:
+def _service(name: str, definition: dict[str, Any]) -> Service:
     return Service(
         name,
-        asked["image"],
-        [_as_seen(word) for word in asked["command"] or ()],
-        {key: _as_seen(value) for key, value in asked.get("environment", {}).items()},
-        [secret["source"] for secret in asked.get("secrets", ())],
-        [_as_seen(word) for word in asked.get("healthcheck", {}).get("test", ())],
-        {other: condition["condition"] for other, condition in asked.get("depends_on", {}).items()},
-        asked,
+        definition["image"],
+        [_unescape(word) for word in definition["command"] or ()],
+        {key: _unescape(value) for key, value in definition.get("environment", {}).items()},
+        [secret["source"] for secret in definition.get("secrets", ())],
+        [_unescape(word) for word in definition.get("healthcheck", {}).get("test", ())],
+        {other: condition["condition"] for other, condition in definition.get("depends_on", {}).items()},
+        definition,
     )
 
 
-def _as_seen(text: str) -> str:
+def _unescape(text: str) -> str:
     return text.replace("$$", "$")

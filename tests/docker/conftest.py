@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker.compose import DOCKER, Compose, read
+from tests.docker.compose import DOCKER, Compose, read_compose_file
 
 
 @pytest.fixture(scope="session")
@@ -21,4 +21,4 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def compose(secrets: Path) -> Compose:
     """The compose file with those secrets, and nothing else chosen."""
-    return read({"SECRETS": str(secrets)})
+    return read_compose_file({"SECRETS": str(secrets)})

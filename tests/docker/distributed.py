@@ -15,14 +15,14 @@ from pathlib import Path
 
 from tests.docker.api import Api
 from tests.docker.compose import DOCKER, REPOSITORY
-from tests.docker.loss import Evidence, Losing, expected, in_mlflow
+from tests.docker.loss import ScenarioResult, WorkerLossScenario, count_mlflow_runs, expected
 from tests.docker.stack import missing, stack
-from tests.docker.up import Up
+from tests.docker.up import RunningServices
 
 WORKERS = {"worker-a": "default,sums", "worker-b": "default"}
 # Short, for nobody wants to wait; docs/distributed.md says what a deployment sets.
-SOON = {"LOST_AFTER": "30", "QUEUED_AT_MOST": "90"}
-OFTEN = {
+SHORT_TIMEOUTS = {"LOST_AFTER": "30", "QUEUED_AT_MOST": "90"}
+FREQUENT_CHECKS = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "10",
     # Little more than there are slots: what waits in Redis waits no longer than a task may be queued.
@@ -30,45 +30,45 @@ OFTEN = {
 }
 
 
-def show(running: Up, secrets: Path, count: int, timeout: float) -> bool:
+def run_scenarios(running: RunningServices, secrets: Path, count: int, timeout: float) -> bool:
     """Do it on a stack that is up; tell whether everything was right."""
-    api = Api(running.here.url("api-server"), (secrets / "admin_password").read_text())
-    flights = _flights(running, api, timeout)
-    evidence = Losing(running, secrets, api, "worker-b").run(count, timeout)
-    return _tell(evidence, in_mlflow(running, evidence.run, timeout=240)) and flights
+    api = Api(running.paths.url("api-server"), (secrets / "admin_password").read_text())
+    flights_succeeded = _run_flight_delay(running, api, timeout)
+    scenario = WorkerLossScenario(running, secrets, api, "worker-b").run(count, timeout)
+    return _print_result(scenario, count_mlflow_runs(running, scenario.run, timeout=240)) and flights_succeeded
 
 
-def _flights(running: Up, api: Api, timeout: float) -> bool:
+def _run_flight_delay(running: RunningServices, api: Api, timeout: float) -> bool:
     api.wait_for_dag("flight_delay")
     api.unpause("flight_delay")
     begun = time.monotonic()
-    run = api.wait(api.trigger("flight_delay"), timeout)
+    run = api.wait_for_dag_run(api.trigger("flight_delay"), timeout)
     tasks = api.task_instances(run)
     print(f"flight_delay: {run.state}, {len(tasks)} tasks, {time.monotonic() - begun:.0f} s")
-    print(f"  in MLflow {in_mlflow(running, run, timeout=240)}")
+    print(f"  in MLflow {count_mlflow_runs(running, run, timeout=240)}")
     return run.state == "success"
 
 
-def _tell(evidence: Evidence, lineage: dict[str, int]) -> bool:
-    loss, count, right = evidence.loss, evidence.count, expected(evidence.count)
-    lost = [told for told in evidence.told if told.event == "called" and told.worker == loss.worker]
-    print(f"{evidence.run.dag_id}: {evidence.run.state}, {len(evidence.tasks)} tasks, {evidence.seconds:.0f} s")
+def _print_result(scenario: ScenarioResult, lineage: dict[str, int]) -> bool:
+    loss, count, right = scenario.loss, scenario.count, expected(scenario.count)
+    lost = [told for told in scenario.events if told.event == "called" and told.worker == loss.worker]
+    print(f"{scenario.run.dag_id}: {scenario.run.state}, {len(scenario.tasks)} tasks, {scenario.seconds:.0f} s")
     print(
         f"  killed {loss.worker}, {loss.processes} processes, with {len(loss.remembered)} of {count} parts remembered"
     )
     print(
-        f"  calls by worker {evidence.shares}; the last of {loss.worker} {loss.at - lost[-1].at:.1f} s before it died"
+        f"  calls by worker {scenario.shares}; the last of {loss.worker} {loss.at - lost[-1].at:.1f} s before it died"
     )
-    print(f"  brought back {[(task.map_index, task.try_number) for task in evidence.retried]}")
-    print(f"  of these found stored {evidence.hits}, computed again {evidence.computed_again}")
-    print(f"  called although remembered {evidence.wasted}")
-    print(f"  result {dict(evidence.result)}, in plain Python {right}")
+    print(f"  brought back {[(task.map_index, task.try_number) for task in scenario.retried]}")
+    print(f"  of these found stored {scenario.hits}, computed again {scenario.computed_again}")
+    print(f"  called although remembered {scenario.wasted}")
+    print(f"  result {dict(scenario.result)}, in plain Python {right}")
     print(f"  in MLflow {lineage}")
-    return evidence.run.state == "success" and evidence.result == right and not evidence.wasted
+    return scenario.run.state == "success" and scenario.result == right and not scenario.wasted
 
 
 @contextmanager
-def _place(directory: Path | None) -> Iterator[Path]:
+def _working_directory(directory: Path | None) -> Iterator[Path]:
     """Give the directory asked for, or one that is gone afterwards."""
     if directory:
         directory.mkdir(parents=True)
@@ -90,7 +90,7 @@ def main() -> int:
     if lacking := missing():
         print(f"No {', '.join(lacking)} on the PATH: scripts/test-parts.sh installs Redis; install PostgreSQL.")
         return 1
-    with _place(options.directory) as place:
+    with _working_directory(options.directory) as place:
         secrets, dags = place / "secrets", place / "dags"
         subprocess.run([DOCKER / "secrets.sh", secrets], check=True, capture_output=True)
         dags.mkdir()
@@ -98,9 +98,11 @@ def main() -> int:
         shutil.copy(REPOSITORY / "dags_examples" / "flight_delay.py", dags)
         shutil.copy(Path(__file__).parent / "dags" / "parts.py", dags)
         begun = time.monotonic()
-        with stack(place / "stack", secrets, dags, WORKERS, {"DAGS": str(dags), **SOON}, OFTEN) as running:
+        with stack(
+            place / "stack", secrets, dags, WORKERS, {"DAGS": str(dags), **SHORT_TIMEOUTS}, FREQUENT_CHECKS
+        ) as running:
             print(f"up after {time.monotonic() - begun:.0f} s")
-            return 0 if show(running, secrets, options.parts, options.timeout) else 1
+            return 0 if run_scenarios(running, secrets, options.parts, options.timeout) else 1
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ _PORTS = (*INSIDE.values(), HEALTH_OF_SCHEDULER)
 
 
 @dataclass(frozen=True)
-class Here:
+class ServicePaths:
     """Where everything lies and listens on this machine.
 
     directory: holds the home of each service, which no other service sees. secrets: as docker/secrets.sh made them.
@@ -51,7 +51,7 @@ class Here:
                 file.write_text(self._hosts(text))
         return copies
 
-    def word(self, text: str, service: Service) -> str:
+    def translate(self, text: str, service: Service) -> str:
         """Translate one word of a command, or one variable."""
         home = self.home(service.name)
         text = self._hosts(text.replace("/run/secrets", str(self.translated_secrets())))
@@ -62,7 +62,7 @@ class Here:
 
     def command(self, service: Service) -> list[str]:
         """Give the command as the image's entry point would run it."""
-        words = [self.word(word, service) for word in service.command]
+        words = [self.translate(word, service) for word in service.command]
         if service.name == "s3":
             return [str(Path(sys.executable).parent / "weed"), "-logtostderr=true", *words, *self._ports_of_s3()]
         if service.image.startswith("airflow-zen:") and words[0] not in ("bash", "python"):
@@ -71,12 +71,12 @@ class Here:
 
     def health(self, service: Service) -> list[str]:
         """Give the command of the health check."""
-        kind, *words = (self.word(word, service) for word in service.health)
+        kind, *words = (self.translate(word, service) for word in service.health)
         return ["sh", "-c", *words] if kind == "CMD-SHELL" else words
 
     def environment(self, service: Service) -> dict[str, str]:
         """Give everything the process is told: what the compose file says, and what is different on this machine."""
-        told = {name: self.word(value, service) for name, value in service.environment.items()}
+        told = {name: self.translate(value, service) for name, value in service.environment.items()}
         home = str(self.home(service.name))
         return {
             "PATH": f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

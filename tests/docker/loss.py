@@ -19,21 +19,21 @@ from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.artifacts.transport import Transport, open_transport
 from airflow_zen.caching.cache import CacheEntry, StepCache
 from airflow_zen.cli.airflow_api import AirflowApi, DagRun, TaskInstance
-from airflow_zen.cli.web import call
+from airflow_zen.cli.web import request_json
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.step_run import StepRun
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.stack import Stack
 from tests.docker.machine import power_off
-from tests.docker.up import Up
+from tests.docker.up import RunningServices
 
 ROOT = "s3://artifacts/production"
 # Where the worker to be lost is held: with a part that is still computed, and one that is stored and not reported.
-STAYS = ("stays called", "stays stored")
+BLOCKED_KEYS = ("stays called", "stays stored")
 
 
 @dataclass(frozen=True)
-class Told:
+class WorkerEvent:
     """What user code wrote down: that it was `called`, or that its result was `stored`; `at` in seconds."""
 
     event: str
@@ -43,7 +43,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Loss:
+class WorkerLoss:
     """What was so when the worker had died: its processes, and the parts whose result was remembered."""
 
     worker: str
@@ -53,26 +53,26 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ScenarioResult:
     """What is left of the run when it has ended."""
 
     count: int
     run: DagRun
     seconds: float
-    loss: Loss
-    told: Sequence[Told]
+    loss: WorkerLoss
+    events: Sequence[WorkerEvent]
     tasks: Sequence[TaskInstance]
     records: Sequence[StepRun]
     result: Mapping[str, float]
 
-    def calls(self, number: int) -> list[Told]:
+    def calls(self, number: int) -> list[WorkerEvent]:
         """List the calls of one part's function."""
-        return [told for told in self.told if told.event == "called" and told.number == number]
+        return [told for told in self.events if told.event == "called" and told.number == number]
 
     @property
     def shares(self) -> dict[str, int]:
         """Count the calls of each worker."""
-        return dict(Counter(told.worker for told in self.told if told.event == "called"))
+        return dict(Counter(told.worker for told in self.events if told.event == "called"))
 
     @property
     def computed_again(self) -> list[int]:
@@ -82,11 +82,11 @@ class Evidence:
     @property
     def wasted(self) -> list[int]:
         """Name the parts that were called once more although their result was remembered: there must be none."""
-        later = {told.number for told in self.told if told.event == "called" and told.at > self.loss.at}
+        later = {told.number for told in self.events if told.event == "called" and told.at > self.loss.at}
         return sorted(later & self.loss.remembered)
 
     @property
-    def unrecorded(self) -> list[Told]:
+    def unrecorded(self) -> list[WorkerEvent]:
         """List the calls that the worker's death ended before they could be recorded."""
         recorded = {record.id.map_index for record in self.records if record.id.try_number == 1}
         return [told for number in range(self.count) if number not in recorded for told in self.calls(number)[:-1]]
@@ -108,12 +108,12 @@ def expected(count: int) -> dict[str, float]:
     return {"parts": float(count), "sum": float(sum(part.sum() for part in parts))}
 
 
-class Losing:
+class WorkerLossScenario:
     """Run `parts_<count>` on the stack, and take a worker away that holds both kinds of work: stored and not stored."""
 
-    def __init__(self, stack: Up, secrets: Path, api: AirflowApi, victim: str) -> None:
+    def __init__(self, stack: RunningServices, secrets: Path, api: AirflowApi, victim: str) -> None:
         self.stack, self.api, self.victim = stack, api, victim
-        url = stack.here.word((secrets / "celery_broker_url").read_text(), stack.services["redis"])
+        url = stack.paths.translate((secrets / "celery_broker_url").read_text(), stack.services["redis"])
         self.redis = Redis.from_url(url, db=1)
         self.transport = _transport(stack, secrets)
         self.zen = Stack(
@@ -123,38 +123,38 @@ class Losing:
             records=StepRunRecords(self.transport),
         )
 
-    def run(self, count: int, timeout: float) -> Evidence:
+    def run(self, count: int, timeout: float) -> ScenarioResult:
         """Do it; timeout: seconds until the run must have ended."""
         dag_id = f"parts_{count}"
-        self.redis.delete("told", "victim", *STAYS)
+        self.redis.delete("told", "victim", *BLOCKED_KEYS)
         self.api.wait_for_dag(dag_id, timeout=300)
         self.api.unpause(dag_id)
         begun = time.time()
         run = self.api.trigger(dag_id)
-        self._wait(lambda: len(self._called()) >= count / 3, begun + timeout / 2)
+        self._wait(lambda: len(self._call_events()) >= count / 3, begun + timeout / 2)
         self.redis.set("victim", self.victim)
-        self._wait(lambda: self.redis.exists(*STAYS) == len(STAYS), begun + timeout / 2)
-        loss = self._lose(run)
+        self._wait(lambda: self.redis.exists(*BLOCKED_KEYS) == len(BLOCKED_KEYS), begun + timeout / 2)
+        loss = self._kill_worker(run)
         self.redis.delete("victim")
-        run = self.api.wait(run, timeout)
+        run = self.api.wait_for_dag_run(run, timeout)
         seconds = time.time() - begun
         tasks = self.api.task_instances(run)
-        records = list(self.zen.records.of(run.dag_id, run.run_id))
-        return Evidence(count, run, seconds, loss, self.told(), tasks, records, self._result(run, tasks))
+        records = list(self.zen.records.read_dag_run(run.dag_id, run.run_id))
+        return ScenarioResult(count, run, seconds, loss, self.events(), tasks, records, self._result(run, tasks))
 
-    def told(self) -> list[Told]:
+    def events(self) -> list[WorkerEvent]:
         """Read what user code wrote down."""
-        return [Told(**json.loads(line)) for line in self.redis.lrange("told", 0, -1)]
+        return [WorkerEvent(**json.loads(line)) for line in self.redis.lrange("told", 0, -1)]
 
-    def _called(self) -> list[Told]:
-        return [told for told in self.told() if told.event == "called"]
+    def _call_events(self) -> list[WorkerEvent]:
+        return [told for told in self.events() if told.event == "called"]
 
-    def _lose(self, run: DagRun) -> Loss:
+    def _kill_worker(self, run: DagRun) -> WorkerLoss:
         processes = power_off(self.stack.processes[self.victim])
         at = time.time()
-        return Loss(self.victim, at, processes, frozenset(self._remembered(run)))
+        return WorkerLoss(self.victim, at, processes, frozenset(self._cached_parts(run)))
 
-    def _remembered(self, run: DagRun) -> Iterable[int]:
+    def _cached_parts(self, run: DagRun) -> Iterable[int]:
         """Name the parts of the run whose results are in the cache."""
         mine = f"{run.dag_id}/{run.run_id}/part/"
         for key in self.transport.list("cache"):
@@ -175,10 +175,10 @@ class Losing:
             time.sleep(0.05)
 
 
-def in_mlflow(stack: Up, run: DagRun, timeout: float = 240) -> dict[str, int]:
+def count_mlflow_runs(stack: RunningServices, run: DagRun, timeout: float = 240) -> dict[str, int]:
     """Count the run's MLflow runs by task and end state, once its parent has ended."""
-    url = stack.here.url("mlflow")
-    found = call("GET", f"{url}/api/2.0/mlflow/experiments/get-by-name?experiment_name=airflow%2F{run.dag_id}")
+    url = stack.paths.url("mlflow")
+    found = request_json("GET", f"{url}/api/2.0/mlflow/experiments/get-by-name?experiment_name=airflow%2F{run.dag_id}")
     asked = {
         "experiment_ids": [found["experiment"]["experiment_id"]],
         "filter": f"tags.`zen.run_id` = '{run.run_id}'",
@@ -187,7 +187,7 @@ def in_mlflow(stack: Up, run: DagRun, timeout: float = 240) -> dict[str, int]:
     deadline = time.monotonic() + timeout
     while True:
         counts: Counter[str] = Counter()
-        for one in call("POST", f"{url}/api/2.0/mlflow/runs/search", asked).get("runs", []):
+        for one in request_json("POST", f"{url}/api/2.0/mlflow/runs/search", asked).get("runs", []):
             tags = {tag["key"]: tag["value"] for tag in one["data"]["tags"]}
             kind = tags.get("zen.task_id") or tags.get("zen.kind", "")
             counts[f"{kind} {one['info']['status']}"] += 1
@@ -205,10 +205,10 @@ def _origin(text: bytes) -> str:
         return ""
 
 
-def _transport(stack: Up, secrets: Path) -> Transport:
+def _transport(stack: RunningServices, secrets: Path) -> Transport:
     options: dict[str, Any] = {
         "key": "airflow",
         "secret": (secrets / "s3_airflow_key").read_text(),
-        "client_kwargs": {"endpoint_url": stack.here.url("s3"), "region_name": "us-east-1"},
+        "client_kwargs": {"endpoint_url": stack.paths.url("s3"), "region_name": "us-east-1"},
     }
     return open_transport(ROOT, options)

@@ -15,14 +15,14 @@ from pathlib import Path
 import psutil
 
 from tests.docker.compose import Service
-from tests.docker.here import Here
+from tests.docker.here import ServicePaths
 
 # No account has these; a group needs none to own files and processes.
 _FIRST_GROUP = 64001
 
 
 @dataclass(frozen=True)
-class Machine(Here):
+class Machine(ServicePaths):
     """Everything that one worker sees; what it has in common with another are addresses.
 
     name: of the worker. group: alone can read what is here; None where we are not root, who can hand out groups.
@@ -55,16 +55,16 @@ class Machine(Here):
         return {**told, "TMPDIR": str(self.directory / "tmp"), "USER": self.name, "LOGNAME": self.name}
 
 
-def named(worker: Service, name: str, queues: str) -> Service:
+def with_name_and_queues(worker: Service, name: str, queues: str) -> Service:
     """Give the worker a name of its own, as each container has, and its queues."""
     health = [word.replace("$(hostname)", name) for word in worker.health]
     return replace(worker, name=name, command=[*worker.command[:-1], queues, "--celery-hostname", name], health=health)
 
 
 @contextmanager
-def machines(here: Here, workers: Sequence[Service]) -> Iterator[dict[str, Machine]]:
+def machines(paths: ServicePaths, workers: Sequence[Service]) -> Iterator[dict[str, Machine]]:
     """Give each worker a machine, gone with all its files when the block ends."""
-    found = {worker.name: _machine(here, worker, number) for number, worker in enumerate(workers)}
+    found = {worker.name: _machine(paths, worker, number) for number, worker in enumerate(workers)}
     try:
         yield found
     finally:
@@ -91,16 +91,16 @@ def _tree(pid: int) -> list[psutil.Process]:
     return [root, *root.children(recursive=True)]
 
 
-def _machine(here: Here, worker: Service, number: int) -> Machine:
+def _machine(paths: ServicePaths, worker: Service, number: int) -> Machine:
     directory = Path(tempfile.mkdtemp(prefix=f"zen-{worker.name}-"))
     given = directory / "given"
     given.mkdir()
     for name in worker.secrets:
-        shutil.copy(here.secrets / name, given)
-    shutil.copytree(here.dags, directory / "dags")
+        shutil.copy(paths.secrets / name, given)
+    shutil.copytree(paths.dags, directory / "dags")
     (directory / "tmp").mkdir()
     group = _FIRST_GROUP + number if os.geteuid() == 0 and shutil.which("setpriv") else None
-    machine = Machine(directory, given, directory / "dags", here.ports, worker.name, group)
+    machine = Machine(directory, given, directory / "dags", paths.ports, worker.name, group)
     machine.translated_secrets()
     if group is not None:
         for path in [directory, *directory.rglob("*")]:

@@ -10,10 +10,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.docker.compose import DOCKER, read
-from tests.docker.here import Here
-from tests.docker.machine import machines, named
-from tests.docker.up import Up, up
+from tests.docker.compose import DOCKER, read_compose_file
+from tests.docker.here import ServicePaths
+from tests.docker.machine import machines, with_name_and_queues
+from tests.docker.up import RunningServices, run_services
 from tests.servers import postgres as database
 
 # PostgreSQL refuses to run as root, so a server of our own stands for that service.
@@ -43,25 +43,25 @@ def stack(
     workers: Mapping[str, str],
     variables: Mapping[str, str] | None = None,
     settings: Mapping[str, str] | None = None,
-) -> Iterator[Up]:
+) -> Iterator[RunningServices]:
     """Run everything, healthy, until the block ends.
 
     workers: their queues by name; each has a machine of its own. variables: of the compose file. settings: environment
     variables for every part of Airflow, beside those of the compose file.
     """
-    services = read({"SECRETS": str(secrets), **SMALL, **(variables or {})}).services
+    services = read_compose_file({"SECRETS": str(secrets), **SMALL, **(variables or {})}).services
     chosen = {name: services[name] for name in STARTED}
-    chosen |= {name: named(services["worker"], name, queues) for name, queues in workers.items()}
+    chosen |= {name: with_name_and_queues(services["worker"], name, queues) for name, queues in workers.items()}
     for service in chosen.values():
         if service.image.startswith("airflow-zen:"):
             service.environment.update(settings or {})
     with ExitStack() as block:
         server = block.enter_context(database.postgres("postgres", (secrets / "postgres_password").read_text()))
-        here = Here(directory, secrets, dags)
+        paths = ServicePaths(directory, secrets, dags)
         address = urlsplit(server)
-        here.ports[5432] = address.port  # type: ignore[index]
+        paths.ports[5432] = address.port  # type: ignore[index]
         told = {"PGHOST": "127.0.0.1", "PGPORT": str(address.port), "PGPASSWORD": str(address.password)}
         told |= {"POSTGRES_USER": "postgres", "POSTGRES_DB": "postgres", "SECRETS": str(secrets)}
         subprocess.run([DOCKER / "postgres.sh"], env={**os.environ, **told}, check=True, capture_output=True)
-        apart = block.enter_context(machines(here, [chosen[name] for name in workers]))
-        yield block.enter_context(up(chosen, here, ready=["postgres"], apart=apart))
+        own_paths = block.enter_context(machines(paths, [chosen[name] for name in workers]))
+        yield block.enter_context(run_services(chosen, paths, ready=["postgres"], own_paths=own_paths))

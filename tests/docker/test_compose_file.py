@@ -11,7 +11,7 @@ import pytest
 
 import airflow_zen
 from airflow_zen.get_provider_info import get_provider_info
-from tests.docker.compose import DOCKER, program, read
+from tests.docker.compose import DOCKER, program_path, read_compose_file
 
 AIRFLOW = ["api-server", "scheduler", "dag-processor", "triggerer", "worker", "airflow-set-up"]
 
@@ -36,18 +36,18 @@ def test_the_whole_stack_is_there(compose):
 def test_every_service_is_watched_and_comes_back(compose):
     """What serves has a health check, a restart policy and a limit to its memory; what ends does not start again."""
     for service in compose.services.values():
-        if not service.once:
+        if not service.is_one_shot:
             assert service.health, service.name
-            assert service.asked["restart"] == "unless-stopped"
-            assert service.asked["deploy"]["resources"]["limits"]["memory"]
+            assert service.definition["restart"] == "unless-stopped"
+            assert service.definition["deploy"]["resources"]["limits"]["memory"]
 
 
 def test_nothing_waits_for_a_start_alone(compose):
     """A dependency is waited for until it is healthy, or has done its work."""
     for service in compose.services.values():
         for name, condition in service.depends_on.items():
-            once = compose.services[name].once
-            assert condition == ("service_completed_successfully" if once else "service_healthy"), service.name
+            is_one_shot = compose.services[name].is_one_shot
+            assert condition == ("service_completed_successfully" if is_one_shot else "service_healthy"), service.name
 
 
 def test_no_secret_is_in_an_environment_or_a_command(compose, secrets):
@@ -55,7 +55,7 @@ def test_no_secret_is_in_an_environment_or_a_command(compose, secrets):
     values = {line.split()[-1] for file in secrets.iterdir() for line in file.read_text().splitlines() if line.split()}
     values = {value for value in values if len(value) >= 40}
     assert len(values) > 10
-    shown = json.dumps([service.asked for service in compose.services.values()])
+    shown = json.dumps([service.definition for service in compose.services.values()])
     assert {value for value in values if value in shown} == set()
 
 
@@ -106,7 +106,7 @@ def test_only_the_two_pages_are_published_and_only_to_this_machine(compose):
     published = {
         (service.name, port["host_ip"], port["published"], port["target"])
         for service in compose.services.values()
-        for port in service.asked.get("ports", ())
+        for port in service.definition.get("ports", ())
     }
     assert published == {("api-server", "127.0.0.1", "8080", 8080), ("mlflow", "127.0.0.1", "5000", 5000)}
 
@@ -122,15 +122,15 @@ def test_airflow_listens_where_the_compose_file_looks(monkeypatch):
 def test_what_is_mounted_exists(compose):
     """Each file and folder that a container sees of this repository is there."""
     for service in compose.services.values():
-        for volume in service.asked.get("volumes", ()):
+        for volume in service.definition.get("volumes", ()):
             assert volume["type"] == "volume" or os.path.exists(volume["source"]), service.name
 
 
 def test_the_folder_of_dags_can_be_chosen(secrets, tmp_path):
     """DAGS names the folder that every part of Airflow sees, read-only."""
-    services = read({"SECRETS": str(secrets), "DAGS": str(tmp_path)}).services
+    services = read_compose_file({"SECRETS": str(secrets), "DAGS": str(tmp_path)}).services
     for name in AIRFLOW:
-        (mount,) = services[name].asked["volumes"]
+        (mount,) = services[name].definition["volumes"]
         assert (mount["source"], mount["target"]) == (
             str(tmp_path),
             services[name].environment["AIRFLOW__CORE__DAGS_FOLDER"],
@@ -141,7 +141,7 @@ def test_the_folder_of_dags_can_be_chosen(secrets, tmp_path):
 def test_the_queues_of_workers_and_the_patience_with_them_can_be_chosen(secrets):
     """WORKER_QUEUES and the three times reach the options that they are named after."""
     chosen = {"WORKER_QUEUES": "gpu,big", "LOST_AFTER": "61", "QUEUED_AT_MOST": "62", "REDELIVER_AFTER": "63"}
-    services = read({"SECRETS": str(secrets), **chosen}).services
+    services = read_compose_file({"SECRETS": str(secrets), **chosen}).services
     assert services["worker"].command[-2:] == ["--queues", "gpu,big"]
     for name in ("scheduler", "worker"):
         told = services[name].environment
@@ -169,6 +169,6 @@ def test_a_wrong_file_is_refused(tmp_path):
     """The compose CLI that says yes here also says no."""
     wrong = tmp_path / "compose.yaml"
     wrong.write_text((DOCKER / "compose.yaml").read_text().replace("depends_on:", "depend_on:", 1))
-    done = subprocess.run([program("docker-compose"), "--file", wrong, "config"], capture_output=True, text=True)
+    done = subprocess.run([program_path("docker-compose"), "--file", wrong, "config"], capture_output=True, text=True)
     assert done.returncode != 0
     assert "depend_on" in done.stderr

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.docker.compose import DOCKER, REPOSITORY, program
+from tests.docker.compose import DOCKER, REPOSITORY, program_path
 
 CONSTRAINTS = (REPOSITORY / "constraints/python-3.11.txt").read_text().splitlines()
 DOCKERFILES = ["Dockerfile", "mlflow.Dockerfile"]
@@ -18,7 +18,7 @@ def pinned(name):
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_hadolint_finds_nothing(name):
     """A linter for Dockerfiles, ShellCheck included, has nothing to say, not even for information."""
-    done = subprocess.run([program("hadolint"), "--no-color", DOCKER / name], capture_output=True, text=True)
+    done = subprocess.run([program_path("hadolint"), "--no-color", DOCKER / name], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 
 

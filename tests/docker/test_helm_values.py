@@ -7,7 +7,7 @@ import yaml
 from airflow.sdk import Connection
 
 from airflow_zen.get_provider_info import get_provider_info
-from airflow_zen.hooks.storage import options_of
+from airflow_zen.hooks.storage import fsspec_options
 from tests.docker.compose import DOCKER, REPOSITORY
 
 FILES = ["helm-values.yaml", "helm-values-celery.yaml"]
@@ -134,7 +134,7 @@ def test_the_connections_of_the_documents_parse():
     secret = {one["envName"]: one["secretKey"] for one in read("helm-values.yaml")["secret"]}
     assert secret == {"AIRFLOW_CONN_ARTIFACTS": "artifacts", "AIRFLOW_CONN_MLFLOW": "mlflow"}
     parsed = {name: Connection.from_json(value.strip("'"), conn_id=name) for name, value in written.items()}
-    options = options_of(parsed["artifacts"])
+    options = fsspec_options(parsed["artifacts"])
     assert (options["key"], options["client_kwargs"]["region_name"]) == ("ACCESS_KEY", "eu-west-1")
     assert parsed["mlflow"].conn_type == "mlflow"
     json.loads(written["mlflow"].strip("'"))

@@ -12,9 +12,9 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_zen.cli.web import call
+from airflow_zen.cli.web import request_json
 from tests.docker.api import Api
-from tests.docker.loss import Losing, expected, in_mlflow
+from tests.docker.loss import WorkerLossScenario, count_mlflow_runs, expected
 from tests.docker.stack import STARTED, missing
 from tests.docker.stack import stack as run_stack
 
@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 WORKERS = {"worker": "default,sums", "worker-2": "default"}
 # Nobody wants to wait: seconds for a lost worker's tasks where a deployment waits for minutes.
-SOON = {"LOST_AFTER": "12", "QUEUED_AT_MOST": "60"}
-OFTEN = {
+SHORT_TIMEOUTS = {"LOST_AFTER": "12", "QUEUED_AT_MOST": "60"}
+FREQUENT_CHECKS = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "10",
     "AIRFLOW__CORE__PARALLELISM": "6",
@@ -37,13 +37,15 @@ def stack(secrets, tmp_path_factory):
         reason = f"no {', '.join(lacking)} on the PATH: scripts/test-parts.sh installs Redis; install PostgreSQL"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
     dags = Path(__file__).parent / "dags"
-    with run_stack(tmp_path_factory.mktemp("stack"), secrets, dags, WORKERS, SOON, OFTEN) as running:
+    with run_stack(
+        tmp_path_factory.mktemp("stack"), secrets, dags, WORKERS, SHORT_TIMEOUTS, FREQUENT_CHECKS
+    ) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def api(stack, secrets):
-    return Api(stack.here.url("api-server"), (secrets / "admin_password").read_text())
+    return Api(stack.paths.url("api-server"), (secrets / "admin_password").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +53,14 @@ def run(stack, api):
     """One run of the small pipeline, ended."""
     api.wait_for_dag("small", timeout=300)
     api.unpause("small")
-    return api.wait(api.trigger("small"), timeout=300)
+    return api.wait_for_dag_run(api.trigger("small"), timeout=300)
 
 
 def s3(stack, secrets, who):
     key = (secrets / f"s3_{who}_key").read_text()
     return boto3.client(
         "s3",
-        endpoint_url=stack.here.url("s3"),
+        endpoint_url=stack.paths.url("s3"),
         region_name="us-east-1",
         aws_access_key_id=who,
         aws_secret_access_key=key,
@@ -98,18 +100,18 @@ def test_the_log_outlives_the_worker(stack, secrets, api, run):
 
 def test_mlflow_shows_the_run_as_ended(stack, run):
     """The scheduler reads both connections from their file, and closes the DAG run's run in MLflow."""
-    url = stack.here.url("mlflow")
-    found = call("GET", f"{url}/api/2.0/mlflow/experiments/get-by-name?experiment_name=airflow%2Fsmall")
+    url = stack.paths.url("mlflow")
+    found = request_json("GET", f"{url}/api/2.0/mlflow/experiments/get-by-name?experiment_name=airflow%2Fsmall")
     asked = {"experiment_ids": [found["experiment"]["experiment_id"]]}
     deadline = time.monotonic() + 240
     while True:
-        runs = call("POST", f"{url}/api/2.0/mlflow/runs/search", asked)["runs"]
+        runs = request_json("POST", f"{url}/api/2.0/mlflow/runs/search", asked)["runs"]
         states = sorted((run["info"]["run_name"], run["info"]["status"]) for run in runs)
         if [state for _, state in states] == ["FINISHED"] * 3:
             break
         assert time.monotonic() < deadline, (states, stack.tail("scheduler"))
         time.sleep(0.5)
-    assert call("GET", f"{url}/api/2.0/mlflow/registered-models/get?name=small")["registered_model"]
+    assert request_json("GET", f"{url}/api/2.0/mlflow/registered-models/get?name=small")["registered_model"]
 
 
 def test_of_equal_creators_one_wins(stack, secrets):
@@ -139,7 +141,7 @@ def test_each_user_of_s3_sees_its_own_buckets(stack, secrets):
 
 def test_a_worker_sees_no_file_of_another(stack):
     """No worker can read what lies in the home of another; what they have in common are addresses."""
-    first, second = (stack.apart[name] for name in WORKERS)
+    first, second = (stack.own_paths[name] for name in WORKERS)
     if first.group is None:
         pytest.skip("only root can give each worker a group of its own")
     seen = subprocess.run([*second.prefix(), "ls", second.directory, first.directory], capture_output=True, text=True)
@@ -150,7 +152,7 @@ def test_a_worker_sees_no_file_of_another(stack):
 @pytest.fixture(scope="module")
 def lost(stack, secrets, api, run):
     """A run of thirty mapped steps, in the middle of which the second worker was killed with everything it ran."""
-    return Losing(stack, secrets, api, "worker-2").run(30, timeout=600)
+    return WorkerLossScenario(stack, secrets, api, "worker-2").run(30, timeout=600)
 
 
 def test_a_lost_worker_costs_no_result(stack, lost):
@@ -173,7 +175,7 @@ def test_nothing_that_was_stored_is_computed_again(lost):
 
 def test_mlflow_shows_the_whole_run_and_what_was_lost(stack, lost):
     """Under one parent every step has finished, and what died with its worker is shown as killed."""
-    counts = in_mlflow(stack, lost.run)
+    counts = count_mlflow_runs(stack, lost.run)
     assert len(lost.unrecorded) <= counts.pop("part KILLED", 0) <= len(lost.retried)
     finished = len(lost.records) - 1
     # A worker can die between remembering a result and recording it: the next try is a hit, the first is not FINISHED.
@@ -203,9 +205,9 @@ def test_no_process_carries_a_secret(stack, secrets, run):
 
 def test_buckets_that_exist_stay(stack):
     """A stack that is started a second time makes no bucket anew."""
-    service, here = stack.services["buckets"], stack.here
-    told, home = here.environment(service), here.home("buckets")
-    done = subprocess.run(here.command(service), env=told, cwd=home, capture_output=True, text=True)
+    service, paths = stack.services["buckets"], stack.paths
+    told, home = paths.environment(service), paths.home("buckets")
+    done = subprocess.run(paths.command(service), env=told, cwd=home, capture_output=True, text=True)
     assert done.stdout == "bucket artifacts is there\nbucket logs is there\nbucket mlflow is there\n"
 
 

@@ -9,22 +9,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.docker.compose import Service
-from tests.docker.here import Here
+from tests.docker.here import ServicePaths
 from tests.servers.process import stop
 
 
-class Up:
+class RunningServices:
     """Services as processes; every one is stopped, with what it started, when the block ends."""
 
     def __init__(
         self,
         services: Mapping[str, Service],
-        here: Here,
+        paths: ServicePaths,
         ready: Sequence[str] = (),
-        apart: Mapping[str, Here] | None = None,
+        own_paths: Mapping[str, ServicePaths] | None = None,
     ) -> None:
         """Take the services that are to run; those of `ready` run already, those of `apart` have a place of their own."""
-        self.services, self.here, self.apart = services, here, apart or {}
+        self.services, self.paths, self.own_paths = services, paths, own_paths or {}
         self.ready = dict.fromkeys(ready, 0.0)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._begun = time.monotonic()
@@ -36,16 +36,16 @@ class Up:
             for name in waiting:
                 if name not in self.processes and set(self.services[name].depends_on) <= set(self.ready):
                     self._start(name)
-            for name in [name for name in self._to_ask(waiting) if self._is_ready(name)]:
+            for name in [name for name in self._services_to_check(waiting) if self._is_ready(name)]:
                 self.ready[name] = time.monotonic() - self._begun
                 waiting.remove(name)
             if time.monotonic() - self._begun > timeout:
                 raise AssertionError("\n".join([f"not ready: {waiting}", *map(self.tail, waiting)]))
             time.sleep(0.3)
 
-    def place(self, name: str) -> Here:
+    def place(self, name: str) -> ServicePaths:
         """Give what the service sees."""
-        return self.apart.get(name, self.here)
+        return self.own_paths.get(name, self.paths)
 
     def check(self, name: str) -> subprocess.CompletedProcess[str]:
         """Run the service's own health check once."""
@@ -57,7 +57,7 @@ class Up:
 
     def log(self, name: str) -> Path:
         """Give the file that holds what the service prints."""
-        return self.here.directory / f"{name}.log"
+        return self.paths.directory / f"{name}.log"
 
     def tail(self, name: str) -> str:
         """Give the end of it."""
@@ -84,30 +84,30 @@ class Up:
                 start_new_session=True,
             )
 
-    def _to_ask(self, waiting: Sequence[str]) -> list[str]:
+    def _services_to_check(self, waiting: Sequence[str]) -> list[str]:
         """Name what has been started; first what answers without starting Airflow's command line, which takes seconds."""
         started = [name for name in waiting if name in self.processes]
         return [name for name in started if "airflow" not in self.services[name].health] or started
 
     def _is_ready(self, name: str) -> bool:
         code = self.processes[name].poll()
-        if self.services[name].once and code == 0:
+        if self.services[name].is_one_shot and code == 0:
             return True
         if code is not None:
             raise AssertionError(f"{name} ended with {code}\n{self.tail(name)}")
-        return not self.services[name].once and self.check(name).returncode == 0
+        return not self.services[name].is_one_shot and self.check(name).returncode == 0
 
 
 @contextmanager
-def up(
+def run_services(
     services: Mapping[str, Service],
-    here: Here,
+    paths: ServicePaths,
     ready: Sequence[str] = (),
-    apart: Mapping[str, Here] | None = None,
+    own_paths: Mapping[str, ServicePaths] | None = None,
     timeout: float = 600,
-) -> Iterator[Up]:
+) -> Iterator[RunningServices]:
     """Run the services from when all are ready until the block ends."""
-    running = Up(services, here, ready, apart)
+    running = RunningServices(services, paths, ready, own_paths)
     try:
         running.run(timeout)
         yield running

@@ -12,8 +12,8 @@ from airflow.sdk import Connection
 from airflow_zen.artifacts.fsspec_transport import FsspecTransport
 from airflow_zen.artifacts.obstore_transport import ObstoreTransport
 from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.errors import SettingsError, StoreRefused
-from airflow_zen.hooks.storage import options_of
+from airflow_zen.errors import SettingsError, StoreDenied
+from airflow_zen.hooks.storage import fsspec_options
 from tests.servers.moto import moto as moto_server
 from tests.servers.s3 import REGION
 
@@ -32,11 +32,11 @@ def connection(server, *, keys=True, **extra):
 
 
 @pytest.fixture(params=["obstore", "fsspec"])
-def opened(request):
+def open_by_connection(request):
     """Open the bucket of a server by a connection, through each client."""
 
     def open_by(connection, root):
-        options = options_of(connection)
+        options = fsspec_options(connection)
         if request.param == "fsspec":
             return FsspecTransport(root, options)
         transport = open_transport(root, options)
@@ -58,10 +58,10 @@ def opened(request):
         ),
     ],
 )
-def test_objects_are_encrypted_as_the_connection_asks(moto, opened, arguments, stored, tmp_path):
+def test_objects_are_encrypted_as_the_connection_asks(moto, open_by_connection, arguments, stored, tmp_path):
     """With `extra_args` in the connection every object is stored under the encryption and the key they name."""
     (tmp_path / "manifest.json").write_text("{}")
-    transport = opened(
+    transport = open_by_connection(
         connection(moto, service_config={"s3": {"extra_args": arguments}}), f"{moto.root}/sse-{os.getpid()}"
     )
     transport.write("one", b"1")
@@ -72,10 +72,12 @@ def test_objects_are_encrypted_as_the_connection_asks(moto, opened, arguments, s
         assert {name: head.get(name) for name in stored} == stored, key
 
 
-def test_objects_are_encrypted_with_a_key_of_ones_own(ceph, opened):
+def test_objects_are_encrypted_with_a_key_of_ones_own(ceph, open_by_connection):
     """With a customer's key (SSE-C) objects come back to who has it, and to nobody else."""
     arguments = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32}
-    transport = opened(connection(ceph, service_config={"s3": {"extra_args": arguments}}), f"{ceph.root}/sse-c")
+    transport = open_by_connection(
+        connection(ceph, service_config={"s3": {"extra_args": arguments}}), f"{ceph.root}/sse-c"
+    )
     transport.write("a/one", b"secret")
     assert transport.read("a/one") == b"secret"
     assert transport.exists("a/one")
@@ -84,7 +86,7 @@ def test_objects_are_encrypted_with_a_key_of_ones_own(ceph, opened):
 
 
 @pytest.fixture(scope="module")
-def visitor(ceph):
+def unprivileged_user(ceph):
     """A user who may do nothing with the bucket but assume a role that may."""
     subprocess.run(
         [*ceph.admin, "user", "create", "--uid=visitor", "--display-name=visitor", "--access-key=v", "--secret-key=v"],
@@ -111,31 +113,31 @@ def _policy(statement):
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
-def test_a_role_is_assumed(visitor, opened):
+def test_a_role_is_assumed(unprivileged_user, open_by_connection):
     """With `role_arn` the store is spoken to as the role: what the keys alone may not, the role may."""
-    with pytest.raises(StoreRefused):
-        opened(connection(visitor), f"{visitor.root}/role").write("one", b"1")
-    sts = {"sts": {"endpoint_url": visitor.endpoint}}
-    held = connection(visitor, role_arn="arn:aws:iam:::role/artifacts", service_config=sts)
-    transport = opened(held, f"{visitor.root}/role")
+    with pytest.raises(StoreDenied):
+        open_by_connection(connection(unprivileged_user), f"{unprivileged_user.root}/role").write("one", b"1")
+    sts = {"sts": {"endpoint_url": unprivileged_user.endpoint}}
+    conn = connection(unprivileged_user, role_arn="arn:aws:iam:::role/artifacts", service_config=sts)
+    transport = open_by_connection(conn, f"{unprivileged_user.root}/role")
     transport.write("one", b"1")
     assert transport.read("one") == b"1"
     assert list(transport.list("")) == ["one"]
 
 
-def test_a_role_that_may_not_be_assumed_is_said(visitor, opened):
+def test_a_role_that_may_not_be_assumed_is_said(unprivileged_user, open_by_connection):
     """A role that does not exist, or does not trust who asks, is refused with the setting to mend."""
-    sts = {"sts": {"endpoint_url": visitor.endpoint}}
-    held = connection(visitor, role_arn="arn:aws:iam:::role/nosuch", service_config=sts)
-    with pytest.raises(StoreRefused, match="role/nosuch cannot be assumed: .* Check role_arn"):
-        opened(held, f"{visitor.root}/role").write("one", b"1")
+    sts = {"sts": {"endpoint_url": unprivileged_user.endpoint}}
+    conn = connection(unprivileged_user, role_arn="arn:aws:iam:::role/nosuch", service_config=sts)
+    with pytest.raises(StoreDenied, match="role/nosuch cannot be assumed: .* Check role_arn"):
+        open_by_connection(conn, f"{unprivileged_user.root}/role").write("one", b"1")
 
 
 def test_a_role_is_renewed_before_it_ends(moto):
     """Credentials of a role are asked for again while the old ones still hold, however long a task runs."""
     sts = {"sts": {"endpoint_url": moto.endpoint}}
-    held = connection(moto, role_arn=ROLE, service_config=sts, assume_role_kwargs={"DurationSeconds": 900})
-    provide = options_of(held)["identity"].for_obstore()
+    conn = connection(moto, role_arn=ROLE, service_config=sts, assume_role_kwargs={"DurationSeconds": 900})
+    provide = fsspec_options(conn)["aws_credentials"].obstore_provider()
     first, second = provide(), provide()
     assert first["access_key_id"].startswith("ASIA")
     assert first["access_key_id"] != second["access_key_id"]
@@ -143,10 +145,10 @@ def test_a_role_is_renewed_before_it_ends(moto):
     assert (first["expires_at"] - datetime.now(UTC)).total_seconds() < 600
 
 
-def test_a_role_is_assumed_by_web_identity(moto, opened, tmp_path):
+def test_a_role_is_assumed_by_web_identity(moto, open_by_connection, tmp_path):
     """With a token file no keys are needed to assume the role."""
     (tmp_path / "token").write_text("header.payload.signature")
-    held = connection(
+    conn = connection(
         moto,
         keys=False,
         role_arn=ROLE,
@@ -155,7 +157,7 @@ def test_a_role_is_assumed_by_web_identity(moto, opened, tmp_path):
         assume_role_with_web_identity_token_file=str(tmp_path / "token"),
         service_config={"sts": {"endpoint_url": moto.endpoint}},
     )
-    transport = opened(held, f"{moto.root}/web")
+    transport = open_by_connection(conn, f"{moto.root}/web")
     transport.write("one", b"1")
     assert transport.read("one") == b"1"
 
@@ -163,16 +165,16 @@ def test_a_role_is_assumed_by_web_identity(moto, opened, tmp_path):
 def test_a_role_by_saml_is_refused(moto):
     """A way to assume a role that is not known here is refused with the ways that are."""
     with pytest.raises(SettingsError, match="knows 'assume_role'"):
-        options_of(connection(moto, role_arn=ROLE, assume_role_method="assume_role_with_saml"))
+        fsspec_options(connection(moto, role_arn=ROLE, assume_role_method="assume_role_with_saml"))
 
 
-def test_a_profile_is_used(ceph, opened, tmp_path, monkeypatch):
+def test_a_profile_is_used(ceph, open_by_connection, tmp_path, monkeypatch):
     """With `profile_name` the keys are those of the worker's own profile of that name."""
     (tmp_path / "credentials").write_text(
         f"[work]\naws_access_key_id = {ceph.access_key}\naws_secret_access_key = {ceph.secret_key}\n"
     )
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    transport = opened(connection(ceph, keys=False, profile_name="work"), f"{ceph.root}/profile")
+    transport = open_by_connection(connection(ceph, keys=False, profile_name="work"), f"{ceph.root}/profile")
     transport.write("one", b"1")
     assert transport.read("one") == b"1"
 
@@ -180,63 +182,63 @@ def test_a_profile_is_used(ceph, opened, tmp_path, monkeypatch):
 def test_a_profile_that_is_not_there_is_named(ceph, monkeypatch, tmp_path):
     """A profile that the worker lacks is named, together with where it should be."""
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    options = options_of(connection(ceph, keys=False, profile_name="nosuch"))
+    options = fsspec_options(connection(ceph, keys=False, profile_name="nosuch"))
     with pytest.raises(SettingsError, match=r"profile 'nosuch' in ~/\.aws"):
         open_transport(f"{ceph.root}/profile", options)
 
 
-def test_public_data_is_read_without_credentials(ceph, opened):
+def test_public_data_is_read_without_credentials(ceph, open_by_connection):
     """With `signature_version` unsigned requests carry no signature: what is public can be read, the rest cannot."""
     for key, acl in (("public", "public-read"), ("private", "private")):
         ceph.client().put_object(Bucket=ceph.bucket, Key=f"anonymous/{key}", Body=key.encode(), ACL=acl)
-    held = connection(ceph, config_kwargs={"signature_version": "unsigned"})
-    transport = opened(held, f"{ceph.root}/anonymous")
+    conn = connection(ceph, config_kwargs={"signature_version": "unsigned"})
+    transport = open_by_connection(conn, f"{ceph.root}/anonymous")
     assert transport.read("public") == b"public"
-    with pytest.raises(StoreRefused, match="Check the credentials"):
+    with pytest.raises(StoreDenied, match="Check the credentials"):
         transport.read("private")
 
 
-def test_a_store_that_refuses_new_checksums(rclone, opened):
+def test_a_store_that_refuses_new_checksums(rclone, open_by_connection):
     """With `config_kwargs` a store is served that does not know the checksums clients send by default."""
     when = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
-    transport = opened(connection(rclone, config_kwargs=when), f"{rclone.root}/checksums")
+    transport = open_by_connection(connection(rclone, config_kwargs=when), f"{rclone.root}/checksums")
     transport.write("one", b"1")
     assert transport.read("one") == b"1"
 
 
-def test_session_token(moto, opened):
+def test_session_token(moto, open_by_connection):
     """Temporary credentials with `aws_session_token` are used as they are."""
-    transport = opened(connection(moto, aws_session_token="temporary"), f"{moto.root}/token")
+    transport = open_by_connection(connection(moto, aws_session_token="temporary"), f"{moto.root}/token")
     transport.write("one", b"1")
     assert transport.read("one") == b"1"
 
 
-def test_buckets_are_addressed_by_host_where_asked(moto, opened, monkeypatch):
+def test_buckets_are_addressed_by_host_where_asked(moto, open_by_connection, monkeypatch):
     """With `addressing_style` virtual the bucket is part of the host's name."""
     # No resolver here knows such hosts; as a proxy the server is handed them by name.
     for name in ("HTTP_PROXY", "http_proxy"):
         monkeypatch.setenv(name, moto.endpoint)
-    held = connection(
+    conn = connection(
         moto, endpoint_url="http://s3.amazonaws.com", config_kwargs={"s3": {"addressing_style": "virtual"}}
     )
-    transport = opened(held, f"{moto.root}/virtual")
+    transport = open_by_connection(conn, f"{moto.root}/virtual")
     transport.write("one", b"by host")
     assert transport.read("one") == b"by host"
     assert moto.client().get_object(Bucket=moto.bucket, Key="virtual/one")["Body"].read() == b"by host"
 
 
 @pytest.fixture(scope="module")
-def moto_by_tls(tmp_path_factory):
+def moto_over_tls(tmp_path_factory):
     """Moto behind a certificate that only its own CA bundle knows."""
     with moto_server(tmp_path_factory.mktemp("moto-tls"), tls=True) as server:
         yield server
 
 
 @pytest.mark.parametrize("verify", ["the bundle", False])
-def test_a_certificate_of_ones_own(moto_by_tls, opened, verify):
+def test_a_certificate_of_ones_own(moto_over_tls, open_by_connection, verify):
     """With `verify` a store is trusted by a CA bundle, or without looking; else it is not."""
-    held = connection(moto_by_tls, verify=moto_by_tls.certificate if verify else False)
-    transport = opened(held, f"{moto_by_tls.root}/tls")
+    conn = connection(moto_over_tls, verify=moto_over_tls.certificate if verify else False)
+    transport = open_by_connection(conn, f"{moto_over_tls.root}/tls")
     transport.write("one", b"1")
     assert transport.read("one") == b"1"
 
@@ -253,17 +255,17 @@ def test_a_certificate_of_ones_own(moto_by_tls, opened, verify):
         ({}, "s3://no-such-bucket/x", "no bucket or container as in s3://no-such-bucket/x"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_remedy(ceph, opened, wrong, root, remedy):
+def test_what_is_wrong_is_said_with_its_remedy(ceph, open_by_connection, wrong, root, remedy):
     """Wrong keys and a bucket that is not there name the setting to mend; what the server said is kept as cause."""
-    held = connection(ceph)
+    conn = connection(ceph)
     for name, value in wrong.items():
-        setattr(held, name, value)
-    transport = opened(held, root)
-    with pytest.raises(StoreRefused, match=remedy) as refused:
+        setattr(conn, name, value)
+    transport = open_by_connection(conn, root)
+    with pytest.raises(StoreDenied, match=remedy) as refused:
         transport.write("one", b"1")
     assert refused.value.__cause__ is not None
-    for asked in (transport.list, transport.scan, transport.folders):
-        with pytest.raises(StoreRefused, match="artifact_root|artifact_conn_id"):
+    for asked in (transport.list, transport.list_objects, transport.list_prefixes):
+        with pytest.raises(StoreDenied, match="artifact_root|artifact_conn_id"):
             list(asked("runs"))
-    with pytest.raises(StoreRefused, match="artifact_root|artifact_conn_id"):
-        transport.first("runs")
+    with pytest.raises(StoreDenied, match="artifact_root|artifact_conn_id"):
+        transport.first_key("runs")

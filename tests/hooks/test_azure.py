@@ -9,8 +9,8 @@ from airflow.sdk import Connection
 from airflow_zen.artifacts.fsspec_transport import FsspecTransport
 from airflow_zen.artifacts.obstore_transport import ObstoreTransport
 from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.errors import StoreRefused
-from airflow_zen.hooks.storage import options_of
+from airflow_zen.errors import StoreDenied
+from airflow_zen.hooks.storage import fsspec_options
 
 
 def connection(conn_type="wasb", *, host=None, login=None, password=None, **extra):
@@ -20,7 +20,7 @@ def connection(conn_type="wasb", *, host=None, login=None, password=None, **extr
     )
 
 
-def signature(azure):
+def sas_token(azure):
     """A shared access signature for the container."""
     from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
@@ -40,7 +40,7 @@ FORMS = {
     "shared access key": lambda azure: connection(
         host=azure.endpoint, login=azure.account, shared_access_key=azure.key
     ),
-    "signature": lambda azure: connection(host=azure.endpoint, login=azure.account, sas_token=signature(azure)),
+    "signature": lambda azure: connection(host=azure.endpoint, login=azure.account, sas_token=sas_token(azure)),
 }
 
 
@@ -48,7 +48,7 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_each_form_of_connection_opens_the_container(azure, form, client):
     """Each way to write a key into a connection opens the container, through each client."""
-    options, root = options_of(FORMS[form](azure)), f"{azure.root}/{form.replace(' ', '-')}-{client}"
+    options, root = fsspec_options(FORMS[form](azure)), f"{azure.root}/{form.replace(' ', '-')}-{client}"
     transport = FsspecTransport(root, options) if client == "fsspec" else open_transport(root, options)
     assert isinstance(transport, FsspecTransport if client == "fsspec" else ObstoreTransport)
     transport.write("a", b"1")
@@ -82,21 +82,21 @@ def test_each_form_of_connection_opens_the_container(azure, form, client):
 )
 def test_identities_are_left_to_azures_own_library(held, options):
     """Service principals and managed identities go to adlfs as they are; what obstore would guess it is not given."""
-    held = dict(options_of(held))
+    held = dict(fsspec_options(held))
     held.pop("account_host", None)
     assert held == options
     if "sas_token" not in options:
-        from airflow_zen.artifacts.obstore_options import translate
+        from airflow_zen.artifacts.obstore_options import to_obstore_settings
 
-        assert translate("az", "az://c", options, {}) is None
+        assert to_obstore_settings("az", "az://c", options, {}) is None
 
 
 def test_a_connection_string_without_an_address_means_azures_own():
     """Account and suffix of a connection string give the address."""
-    from airflow_zen.artifacts.obstore_options import translate
+    from airflow_zen.artifacts.obstore_options import to_obstore_settings
 
     text = "DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=aGk=;EndpointSuffix=core.chinacloudapi.cn"
-    settings = translate("az", "az://c", {"connection_string": text}, {})
+    settings = to_obstore_settings("az", "az://c", {"connection_string": text}, {})
     assert settings.config["endpoint"] == "https://acc.blob.core.chinacloudapi.cn"
     assert settings.config["account_key"] == "aGk="
     assert "aGk=" not in repr(settings)
@@ -112,8 +112,8 @@ def test_a_connection_string_without_an_address_means_azures_own():
 )
 def test_what_is_wrong_is_said_with_its_remedy(azure, client, key, container, remedy):
     """A wrong key, and a container that is not there, name the setting to mend."""
-    options = options_of(connection(host=azure.endpoint, login=azure.account, password=key or azure.key))
+    options = fsspec_options(connection(host=azure.endpoint, login=azure.account, password=key or azure.key))
     root = f"az://{container}/x"
     transport = FsspecTransport(root, options) if client == "fsspec" else open_transport(root, options)
-    with pytest.raises(StoreRefused, match=remedy):
+    with pytest.raises(StoreDenied, match=remedy):
         transport.write("one", b"1")

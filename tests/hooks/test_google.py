@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from airflow_zen.artifacts.fsspec_transport import FsspecTransport
 from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.errors import SettingsError, StoreRefused
-from airflow_zen.hooks.storage import options_of
+from airflow_zen.errors import SettingsError, StoreDenied
+from airflow_zen.hooks.storage import fsspec_options
 
 
 def connection(**extra):
@@ -23,21 +23,21 @@ def connection(**extra):
 
 def test_anonymous(google):
     """With `is_anonymous` and `gcs.endpoint` an emulator is spoken to without credentials."""
-    held = connection(is_anonymous=True, **{"gcs.endpoint": google.endpoint})
-    transport = open_transport(f"{google.root}/anonymous", options_of(held))
+    conn = connection(is_anonymous=True, **{"gcs.endpoint": google.endpoint})
+    transport = open_transport(f"{google.root}/anonymous", fsspec_options(conn))
     assert isinstance(transport, FsspecTransport)
     transport.write("one", b"1")
     assert transport.read("one") == b"1"
 
 
 @pytest.fixture
-def authority():
+def token_server():
     """A server that gives tokens to service accounts, as Google's does, and keeps what it was asked."""
-    asked = []
+    requests = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
-            asked.append(parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode()))
+            requests.append(parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode()))
             granted = {"access_token": "t", "expires_in": 3600, "token_type": "Bearer"}
             answer = json.dumps(granted).encode()
             self.send_response(200)
@@ -50,7 +50,7 @@ def authority():
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/token", asked
+        yield f"http://127.0.0.1:{server.server_port}/token", requests
         server.shutdown()
 
 
@@ -69,9 +69,9 @@ def service_account(address):
 
 
 @pytest.mark.parametrize("form", ["keyfile_dict", "keyfile_dict as text", "key_path"])
-def test_a_service_account_asks_for_a_token(google, authority, form, tmp_path):
+def test_a_service_account_asks_for_a_token(google, token_server, form, tmp_path):
     """With a service account's key, in the connection or in a file, its own token is asked for and used."""
-    address, asked = authority
+    address, requests = token_server
     key = service_account(address)
     (tmp_path / "key.json").write_text(json.dumps(key))
     extra = {
@@ -79,20 +79,20 @@ def test_a_service_account_asks_for_a_token(google, authority, form, tmp_path):
         "keyfile_dict as text": {"keyfile_dict": json.dumps(key)},
         "key_path": {"key_path": str(tmp_path / "key.json")},
     }[form]
-    held = connection(**extra, **{"gcs.endpoint": google.endpoint})
-    transport = open_transport(f"{google.root}/account", options_of(held))
+    conn = connection(**extra, **{"gcs.endpoint": google.endpoint})
+    transport = open_transport(f"{google.root}/account", fsspec_options(conn))
     transport.write("one", b"1")
     assert transport.read("one") == b"1"
-    assert "assertion" in asked[0]
+    assert "assertion" in requests[0]
 
 
 def test_what_only_the_google_provider_does_is_refused():
     """A connection that impersonates is refused with the ways that are known, and not opened as somebody else."""
     with pytest.raises(SettingsError, match="'impersonation_chain'.*use keyfile_dict"):
-        options_of(connection(impersonation_chain="a@b"))
+        fsspec_options(connection(impersonation_chain="a@b"))
 
 
 def test_a_bucket_that_is_not_there_names_the_setting(google):
     """A bucket that is not there names the setting to mend."""
-    with pytest.raises(StoreRefused, match=r"no bucket or container as in gs://no-such/x.*\[zen\] artifact_root"):
+    with pytest.raises(StoreDenied, match=r"no bucket or container as in gs://no-such/x.*\[zen\] artifact_root"):
         open_transport("gs://no-such/x", google.storage_options()).write("one", b"1")

@@ -4,7 +4,7 @@ import pytest
 from airflow.sdk import Connection
 
 from airflow_zen.errors import SettingsError
-from airflow_zen.hooks.mlflow import server_of
+from airflow_zen.hooks.mlflow import tracking_server_from_connection
 
 
 @pytest.mark.parametrize(
@@ -21,10 +21,10 @@ from airflow_zen.hooks.mlflow import server_of
 )
 def test_the_address(given, uri):
     """The address is the host's, with the scheme and the port that stand beside it where it does not say them itself."""
-    assert server_of(Connection(conn_id="lineage", conn_type="mlflow", **given)).uri == uri
+    assert tracking_server_from_connection(Connection(conn_id="lineage", conn_type="mlflow", **given)).uri == uri
 
 
 def test_no_host():
     """A connection without a host is refused, with what to write."""
     with pytest.raises(SettingsError, match="'lineage' has no host; write http://mlflow:5000 there"):
-        server_of(Connection(conn_id="lineage", conn_type="mlflow", port=5000))
+        tracking_server_from_connection(Connection(conn_id="lineage", conn_type="mlflow", port=5000))

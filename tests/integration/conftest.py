@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from airflow_zen.cli.airflow_api import AirflowApi, DagRun
-from airflow_zen.cli.local_parts import environment
-from airflow_zen.cli.local_stack import down, status, up
-from airflow_zen.cli.metadata_database import VARIABLE
+from airflow_zen.cli.local_parts import service_environment
+from airflow_zen.cli.local_stack import read_local_stack, start_local_stack, stop_local_stack
+from airflow_zen.cli.metadata_database import DATABASE_VARIABLE
 from airflow_zen.cli.stack_state import Layout
-from airflow_zen.cli.web import call
+from airflow_zen.cli.web import request_json
 from tests.servers.postgres import missing, postgres
 
 
@@ -40,27 +40,27 @@ class Deployment:
     def tasks(self, run: DagRun) -> dict[tuple[str, int], Any]:
         return {(task.task_id, task.map_index): task for task in self.airflow.task_instances(run)}
 
-    def zen(self, *words: str) -> str:
+    def run_zen_command(self, *words: str) -> str:
         """Call `airflow zen …` beside this Airflow; give what it prints."""
         command = [sys.executable, "-m", "airflow", "zen", *words]
-        told = environment(self.layout, {**self.environment, VARIABLE: self.database})
-        return subprocess.run(command, env=told, capture_output=True, text=True, check=True).stdout
+        variables = service_environment(self.layout, {**self.environment, DATABASE_VARIABLE: self.database})
+        return subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout
 
     def backfill(self, dag_id: str, first: str, last: str) -> int:
         """Run a DAG for each day from first to last; give the backfill's number once all have ended."""
-        asked = {"dag_id": dag_id, "from_date": first, "to_date": last, "reprocess_behavior": "completed"}
-        number = int(call("POST", f"{self.airflow.url}/api/v2/backfills", asked)["id"])
+        body = {"dag_id": dag_id, "from_date": first, "to_date": last, "reprocess_behavior": "completed"}
+        number = int(request_json("POST", f"{self.airflow.url}/api/v2/backfills", body)["id"])
         deadline = time.monotonic() + 600
-        while call("GET", f"{self.airflow.url}/api/v2/backfills/{number}")["completed_at"] is None:
+        while request_json("GET", f"{self.airflow.url}/api/v2/backfills/{number}")["completed_at"] is None:
             assert time.monotonic() < deadline, "the backfill did not end"
-            self.revive()
+            self.restart_dead_scheduler()
             time.sleep(0.5)
         return number
 
-    def revive(self) -> None:
+    def restart_dead_scheduler(self) -> None:
         """Start the scheduler again where it has ended: Airflow 3.3.2's does, with ObjectDeletedError, beside a backfill."""
-        if "scheduler" not in status(self.layout.directory).running():
-            up(self.layout.directory, self.layout.dags, self.environment, database=self.database)
+        if "scheduler" not in read_local_stack(self.layout.directory).running_processes():
+            start_local_stack(self.layout.directory, self.layout.dags, self.environment, database=self.database)
 
     def xcom(self, run: DagRun, task_id: str, map_index: int = -1, key: str = "return_value") -> Any:
         return self.airflow.xcom(run, self.tasks(run)[task_id, map_index], key)
@@ -68,8 +68,8 @@ class Deployment:
 
 @pytest.fixture(scope="package")
 def database():
-    if lacking := missing():
-        reason = f"no {', '.join(lacking)} on the PATH: install PostgreSQL"
+    if missing_programs := missing():
+        reason = f"no {', '.join(missing_programs)} on the PATH: install PostgreSQL"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
     with postgres() as url:
         yield url
@@ -93,14 +93,14 @@ def deployment(ceph, database, tmp_path_factory):
         "AIRFLOW__ZEN__ARTIFACT_CONN_ID": "store",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
     }
-    stack = up(directory, Path(__file__).parent / "dags", settings, database=database)
+    stack = start_local_stack(directory, Path(__file__).parent / "dags", settings, database=database)
     try:
         api = AirflowApi(stack.layout.airflow_url)
         for dag_id in ("churn", "broken", "daily", "produce", "consume", "again"):
             api.wait_for_dag(dag_id, timeout=300)
             api.unpause(dag_id)
-        first = api.wait(api.trigger("churn"))
-        second = api.wait(api.trigger("churn"))
+        first = api.wait_for_dag_run(api.trigger("churn"))
+        second = api.wait_for_dag_run(api.trigger("churn"))
         yield Deployment(api, stack.layout.mlflow_url, stack.layout, settings, database, first, second)
     finally:
-        down(directory)
+        stop_local_stack(directory)

@@ -41,9 +41,9 @@ def _root(tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
 
 
-def test_dag_test_runs_steps(run_dag):
+def test_dag_test_runs_steps(run_dag_test):
     """`dag.test()` runs a pipeline of steps, mapped ones too, and leaves its artifacts and records."""
-    run = run_dag(pipeline())
+    run = run_dag_test(pipeline())
     assert run.state == "success"
     record = open_stack().records.get(StepRunId("dag_test", run.run_id, "largest"))
     assert airflow_zen.load(record.outputs["output"]) == 120
@@ -52,12 +52,12 @@ def test_dag_test_runs_steps(run_dag):
     )
 
 
-def test_dag_test_uses_the_cache_and_can_leave_it(run_dag):
+def test_dag_test_uses_the_cache_and_can_leave_it(run_dag_test):
     """A second `dag.test()` reuses everything, unless its conf says otherwise."""
-    first, second = (run_dag(pipeline()) for _ in range(2))
-    third = run_dag(pipeline(), run_conf={"zen": {"cache": False}})
+    first, second = (run_dag_test(pipeline()) for _ in range(2))
+    third = run_dag_test(pipeline(), run_conf={"zen": {"cache": False}})
     records = open_stack().records
-    told = [{record.cache for record in records.of("dag_test", run.run_id)} for run in (first, second, third)]
+    told = [{record.cache for record in records.read_dag_run("dag_test", run.run_id)} for run in (first, second, third)]
     assert told == [{"miss"}, {"hit"}, {"off"}]
 
 
@@ -89,10 +89,10 @@ def fan_out():
     together(doubled.expand(region=found))
 
 
-def test_step_is_expanded_over_each_element_of_a_list(run_dag):
+def test_step_is_expanded_over_each_element_of_a_list(run_dag_test):
     """A list marked Each fans out to steps and plain tasks, and the steps' tables come back as one list; cached as well."""
     for cache in ("miss", "hit"):
-        run = run_dag(fan_out())
+        run = run_dag_test(fan_out())
         assert run.state == "success"
         tasks = sorted((ti.task_id, ti.map_index) for ti in run.get_task_instances())
         assert tasks[:6] == [(name, index) for name in ("digest_of", "doubled") for index in range(3)]

@@ -34,7 +34,7 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def script(tmp_path, monkeypatch):
+def run_script(tmp_path, monkeypatch):
     """Run the script of a user who has no scheduler, in a process of its own."""
     path = tmp_path / "dags" / "outage.py"
     path.parent.mkdir()
@@ -58,24 +58,24 @@ def script(tmp_path, monkeypatch):
     return run
 
 
-def until(reached):
+def wait_until(condition):
     last = time.monotonic() + 240
-    while not reached():
+    while not condition():
         assert time.monotonic() < last
         time.sleep(0.1)
 
 
-def test_the_next_dag_test_delivers_what_is_owed(script, tmp_path, monkeypatch):
+def test_the_next_dag_test_delivers_what_is_owed(run_script, tmp_path, monkeypatch):
     """A `dag.test()` without MLflow succeeds; the next one with it delivers both, closed and drawn, and asks nobody."""
     with mlflow_away(tmp_path / "mlflow") as server:
         monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
         records = open_stack().records
-        script()
+        run_script()
         # Its follow-up goes on where a busy machine takes longer than `dag.test()` waits for it.
-        until(lambda: len([*records.undelivered(), *records.ended()]) == 2)
+        wait_until(lambda: len([*records.undelivered(), *records.finished_dag_runs()]) == 2)
         server.start()
-        script()
-        until(lambda: not [*records.undelivered(), *records.ended()])
+        run_script()
+        wait_until(lambda: not [*records.undelivered(), *records.finished_dag_runs()])
         client = MlflowClient(server.uri)
         experiment = client.get_experiment_by_name("airflow/outage").experiment_id
         runs = client.search_runs([experiment])

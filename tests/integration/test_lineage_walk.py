@@ -53,7 +53,7 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture
-def raw(server, tmp_path, monkeypatch):
+def raw_digest(server, tmp_path, monkeypatch):
     """Run both DAGs, the second on what the first made; give the digest of the raw table."""
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
     monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
@@ -64,7 +64,7 @@ def raw(server, tmp_path, monkeypatch):
 
 
 @pytest.mark.server
-def test_a_version_leads_to_its_raw_input(server, raw):
+def test_a_version_leads_to_its_raw_input(server, raw_digest):
     """MLflow's client alone walks from `models:/walked/1` to the digest of the raw table; ours takes the same way."""
     client = MlflowClient(server.uri)
     experiments = [e.experiment_id for e in client.search_experiments(filter_string="name LIKE 'airflow/%'")]
@@ -82,7 +82,7 @@ def test_a_version_leads_to_its_raw_input(server, raw):
         run = maker(digest)
         way.append(f"{run.data.tags['zen.dag_id']}.{run.data.tags['zen.task_id']}")
     assert way == ["fit", "training.features", "archive.clean", "archive.extract"]
-    assert digest == raw[:16]
+    assert digest == raw_digest[:16]
     (dataset,) = run.inputs.dataset_inputs
-    assert (dataset.dataset.digest, raw in dataset.dataset.profile) == (digest, True)
+    assert (dataset.dataset.digest, raw_digest in dataset.dataset.profile) == (digest, True)
     assert [artifact.digest for artifact in lineage.ancestry_of("models:/walked/1", server.uri).raw] == [digest]

@@ -17,9 +17,9 @@ from mlflow import MlflowClient
 from sklearn.linear_model import LogisticRegression
 
 from airflow_zen import Output, ml_step
-from airflow_zen.lineage.ended import EndedDagRun
+from airflow_zen.lineage.ended import FinishedDagRun
 from airflow_zen.lineage.step_run import StepState
-from airflow_zen.plugin.follow_up import follow_up
+from airflow_zen.plugin.follow_up import finalize_dag_runs
 from airflow_zen.settings import open_stack
 from tests.harness import run_dag
 from tests.servers.browser import browser_page
@@ -80,7 +80,7 @@ def churn():
 
 
 @pytest.fixture(scope="module")
-def shown(moto, tmp_path_factory):
+def mlflow_ui(moto, tmp_path_factory):
     """Run the DAG twice with a real MLflow, the second time from the cache, and follow up as the scheduler does."""
     directory = tmp_path_factory.mktemp("ui")
     with pytest.MonkeyPatch.context() as patch, ExitStack() as servers:
@@ -91,8 +91,8 @@ def shown(moto, tmp_path_factory):
         patch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
         for run_id in ("monday", "tuesday"):
             assert set(run_dag(churn(), run_id).states.values()) == {"success"}
-            ended = EndedDagRun("churn", run_id, StepState.FINISHED, datetime.now().timestamp())
-            assert follow_up(open_stack(), [ended])
+            ended = FinishedDagRun("churn", run_id, StepState.FINISHED, datetime.now().timestamp())
+            assert finalize_dag_runs(open_stack(), [ended])
         client = MlflowClient(server.uri)
         experiment = client.get_experiment_by_name("airflow/churn").experiment_id
         tags = "tags.`zen.run_id` = 'monday'"
@@ -103,24 +103,24 @@ def shown(moto, tmp_path_factory):
 
 
 @pytest.fixture
-def page(shown):
+def page(mlflow_ui):
     with browser_page(1360, 900) as page:
         yield page
 
 
 @pytest.fixture
-def picture(tmp_path):
+def screenshot(tmp_path):
     """Keep a picture of the page, without MLflow's chat beside it."""
     folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
 
-    def take(page, name):
+    def take_screenshot(page, name):
         page.wait_for_timeout(1500)
         page.screenshot(path=folder / f"{name}.png")
 
-    return take
+    return take_screenshot
 
 
-def opened(page, address):
+def open_page(page, address):
     """Open a page of MLflow, and close its assistant."""
     page.goto(address)
     page.get_by_text("MLflow Assistant").wait_for()
@@ -128,81 +128,81 @@ def opened(page, address):
     return page
 
 
-def shows(page, *texts):
+def wait_for_texts(page, *texts):
     """Wait until the page shows each text: its parts come one after the other."""
     for text in texts:
         page.wait_for_function("text => document.body.innerText.includes(text)", arg=text)
 
 
-def test_the_run_tree(shown, page, picture):
+def test_the_run_tree(mlflow_ui, page, screenshot):
     """The list of runs shows a row for each DAG run, which opens to its steps, cached ones named so."""
-    opened(page, f"{shown.experiment}/runs?{CLASSIC}")
+    open_page(page, f"{mlflow_ui.experiment}/runs?{CLASSIC}")
     page.get_by_role("link", name="tuesday").wait_for()
     page.locator("[role='row']", has=page.get_by_role("link", name="monday")).get_by_role("button").first.click()
     page.get_by_role("link", name="train", exact=True).wait_for()
     page.get_by_text("features (").first.wait_for()
-    picture(page, "mlflow-runs")
+    screenshot(page, "mlflow-runs")
 
 
-def test_the_graph_in_the_description(shown, page, picture):
+def test_the_graph_in_the_description(mlflow_ui, page, screenshot):
     """The page of a DAG run shows the graph, as wide as the page, above a table whose links lead to the steps."""
-    opened(page, f"{shown.experiment}/runs/{shown.runs['dag_run'].info.run_id}?{CLASSIC}")
+    open_page(page, f"{mlflow_ui.experiment}/runs/{mlflow_ui.runs['dag_run'].info.run_id}?{CLASSIC}")
     image = page.locator("img[src*='lineage.svg']")
     image.wait_for()
     page.get_by_text("Show more").first.click()
     page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=image.element_handle())
     assert page.get_by_text("About this run").bounding_box()["x"] < 1300
-    picture(page, "mlflow-graph")
+    screenshot(page, "mlflow-graph")
     link = page.locator("table").get_by_role("link", name="train", exact=True)
-    assert shown.runs["train"].info.run_id in link.get_attribute("href")
+    assert mlflow_ui.runs["train"].info.run_id in link.get_attribute("href")
 
 
-def test_datasets_and_models_of_a_step(shown, page, picture):
+def test_datasets_and_models_of_a_step(mlflow_ui, page, screenshot):
     """The page of a step shows its data with digests, its model, its code and the way back."""
-    opened(page, f"{shown.experiment}/runs/{shown.runs['train'].info.run_id}?{CLASSIC}")
+    open_page(page, f"{mlflow_ui.experiment}/runs/{mlflow_ui.runs['train'].info.run_id}?{CLASSIC}")
     page.get_by_text("features", exact=False).first.wait_for()
     page.get_by_text("def train").first.wait_for()
-    shows(page, "Datasets", "churn")
-    picture(page, "mlflow-step")
+    wait_for_texts(page, "Datasets", "churn")
+    screenshot(page, "mlflow-step")
 
 
-def test_the_preview_of_a_table(shown, page, picture):
+def test_the_preview_of_a_table(mlflow_ui, page, screenshot):
     """Among the artifacts of a step is its output: the first rows, and a chart of each column."""
-    run_id = shown.runs["features"].info.run_id
-    opened(page, f"{shown.experiment}/runs/{run_id}/artifacts/previews/output/preview.html?{CLASSIC}")
+    run_id = mlflow_ui.runs["features"].info.run_id
+    open_page(page, f"{mlflow_ui.experiment}/runs/{run_id}/artifacts/previews/output/preview.html?{CLASSIC}")
     frame = page.frame_locator("iframe").first
     frame.locator("thead svg").nth(3).wait_for()
     text = frame.locator("body").inner_text()
     assert "400 rows × 4 columns" in text
     assert "calls" in text
-    picture(page, "mlflow-preview")
+    screenshot(page, "mlflow-preview")
 
 
-def test_the_model(shown, page, picture):
+def test_the_model(mlflow_ui, page, screenshot):
     """The model's page leads to the run that made it, and shows how it was judged, and on what."""
-    (model,) = shown.client.search_logged_models([shown.id])
-    opened(page, f"{shown.experiment}/models/{model.model_id}?{CLASSIC}")
+    (model,) = mlflow_ui.client.search_logged_models([mlflow_ui.id])
+    open_page(page, f"{mlflow_ui.experiment}/models/{model.model_id}?{CLASSIC}")
     page.get_by_text("accuracy").first.wait_for()
-    shows(page, shown.runs["train"].info.run_name, "test_features")
-    picture(page, "mlflow-model")
+    wait_for_texts(page, mlflow_ui.runs["train"].info.run_name, "test_features")
+    screenshot(page, "mlflow-model")
 
 
-def test_the_page_to_follow_an_artifact(shown, page, picture):
+def test_the_page_to_follow_an_artifact(mlflow_ui, page, screenshot):
     """The HTML artifact works inside MLflow's viewer: a click shows where an artifact comes from and goes to."""
-    run_id = shown.runs["dag_run"].info.run_id
-    opened(page, f"{shown.experiment}/runs/{run_id}/artifacts/lineage/lineage.html?{CLASSIC}")
+    run_id = mlflow_ui.runs["dag_run"].info.run_id
+    open_page(page, f"{mlflow_ui.experiment}/runs/{run_id}/artifacts/lineage/lineage.html?{CLASSIC}")
     frame = page.frame_locator("iframe").first
     frame.locator("[data-node]").first.wait_for()
     frame.locator("#search").fill("split.train")
     frame.locator("#search").press("Enter")
     assert frame.locator("aside h2").inner_text() == "split.train"
     assert frame.locator(".node.near").count() > 3
-    picture(page, "mlflow-follow")
+    screenshot(page, "mlflow-follow")
 
 
-def test_the_trace_that_mlflow_draws(shown, page, picture):
+def test_the_trace_that_mlflow_draws(mlflow_ui, page, screenshot):
     """The DAG run's trace is a graph in MLflow's own view."""
-    opened(page, f"{shown.experiment}/runs/{shown.runs['dag_run'].info.run_id}/traces?{CLASSIC}")
+    open_page(page, f"{mlflow_ui.experiment}/runs/{mlflow_ui.runs['dag_run'].info.run_id}/traces?{CLASSIC}")
     page.get_by_text("tr-", exact=False).first.click()
     page.get_by_label("Trace display settings").click()
     page.get_by_role("menuitemcheckbox", name="Show graph").click()
@@ -212,4 +212,4 @@ def test_the_trace_that_mlflow_draws(shown, page, picture):
     page.mouse.down()
     page.mouse.move(314, 200, steps=10)
     page.mouse.up()
-    picture(page, "mlflow-trace")
+    screenshot(page, "mlflow-trace")

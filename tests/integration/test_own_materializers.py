@@ -66,12 +66,12 @@ def pipeline():
     count(table(plan("one two three")))
 
 
-def test_own_materializers_store_and_read(run_dag, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_materializers_store_and_read(run_dag_test, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A decorated materializer and a named one store a DAG's values, and its later tasks read them."""
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
-    monkeypatch.setattr(registered, "_DECORATED", {})
+    monkeypatch.setattr(registered, "_REGISTERED", {})
     register_materializer(PlanMaterializer)
-    run = run_dag(pipeline())
+    run = run_dag_test(pipeline())
     assert run.state == "success"
     records = open_stack().records
     made = [

@@ -15,7 +15,7 @@ import pytest
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.cli.airflow_api import DagRun
-from airflow_zen.cli.web import call
+from airflow_zen.cli.web import request_json
 from tests.servers.mlflow_server import tracked_at
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -80,7 +80,7 @@ def test_a_cached_task_says_so_in_its_log(deployment):
 
 def test_a_run_can_be_computed_anew(deployment):
     """`{"zen": {"cache": false}}` runs everything, and equal content has the same digest."""
-    run = deployment.airflow.wait(deployment.airflow.trigger("churn", {"zen": {"cache": False}}))
+    run = deployment.airflow.wait_for_dag_run(deployment.airflow.trigger("churn", {"zen": {"cache": False}}))
     assert run.state == "success"
     before, after = (deployment.xcom(r, "fit") for r in (deployment.first, run))
     assert (after["cached"], after["digest"]) == (False, before["digest"])
@@ -148,7 +148,7 @@ def test_a_hit_registers_no_second_version(deployment, mlflow):
 
 def test_a_failure_is_told_everywhere(deployment, mlflow):
     """A step that fails is red in Airflow and FAILED in MLflow, and so is its DAG run."""
-    run = deployment.airflow.wait(deployment.airflow.trigger("broken"))
+    run = deployment.airflow.wait_for_dag_run(deployment.airflow.trigger("broken"))
     assert run.state == "failed"
     experiment = mlflow.get_experiment_by_name("airflow/broken")
     client = mlflow.MlflowClient()
@@ -171,7 +171,7 @@ def backfilled(deployment):
 def test_a_backfill_computes_what_changed_and_says_what_it_saved(deployment, backfilled):
     """A backfill reuses the days that are known, and Airflow's log and `cache stats` count them when it ends."""
     told = "3 partitions: 2 reused, 1 run,"
-    assert told in deployment.zen("cache", "stats", "daily", "--backfill", str(backfilled))
+    assert told in deployment.run_zen_command("cache", "stats", "daily", "--backfill", str(backfilled))
     scheduler = deployment.layout.directory / "logs" / "scheduler.log"
     deadline = time.monotonic() + 300
     while f"backfill {backfilled} of daily: {told}" not in scheduler.read_text():
@@ -183,7 +183,7 @@ def test_a_run_is_planned_from_the_command_line(deployment, backfilled):
     """`airflow zen plan` says what a run of a day would reuse, and runs nothing."""
     plans = {}
     for day in ("2026-02-04", "2026-02-05"):
-        steps = json.loads(deployment.zen("plan", "daily", "--logical-date", day, "--output", "json"))
+        steps = json.loads(deployment.run_zen_command("plan", "daily", "--logical-date", day, "--output", "json"))
         plans[day] = [(step["task"], step["plan"]) for step in steps]
     assert plans == {
         "2026-02-04": [("weekday", "hit"), ("weekend", "hit")],
@@ -195,24 +195,24 @@ def test_new_content_starts_the_dag_that_waits_for_it(deployment):
     """A DAG scheduled on a named artifact starts when its content is new, reads it, and not when it is the same."""
     api = deployment.airflow
 
-    def consumed():
-        runs = call("GET", f"{api.url}/api/v2/dags/consume/dagRuns?order_by=run_after")["dag_runs"]
+    def consuming_runs():
+        runs = request_json("GET", f"{api.url}/api/v2/dags/consume/dagRuns?order_by=run_after")["dag_runs"]
         return [DagRun("consume", run["dag_run_id"], run["state"]) for run in runs]
 
     made = {}
     for conf in ({"count": "3"}, {"count": "3"}, {"count": "3", "salt": "other"}, {"count": "4"}):
-        run = api.wait(api.trigger("produce", conf))
+        run = api.wait_for_dag_run(api.trigger("produce", conf))
         assert run.state == "success"
         made[conf["count"]] = deployment.xcom(run, "numbers")["digest"]
         deadline = time.monotonic() + 300
-        while len(consumed()) < len(made) and time.monotonic() < deadline:
+        while len(consuming_runs()) < len(made) and time.monotonic() < deadline:
             time.sleep(0.5)
-    runs = [api.wait(run) for run in consumed()]
+    runs = [api.wait_for_dag_run(run) for run in consuming_runs()]
     assert [run.state for run in runs] == ["success", "success"]
     for run, digest, size in zip(runs, made.values(), (3, 4), strict=True):
         (told,) = deployment.xcom(run, "told")
         assert (told["digest"], told["shape"]) == (digest, f"{size} items")
-        events = call("GET", f"{api.url}/api/v2/dags/consume/dagRuns/{quote(run.run_id)}/upstreamAssetEvents")
+        events = request_json("GET", f"{api.url}/api/v2/dags/consume/dagRuns/{quote(run.run_id)}/upstreamAssetEvents")
         assert [event["uri"] for event in events["asset_events"]] == ["zen://default/numbers/daily"]
     assert deployment.xcom(runs[0], "total")["digest"] != deployment.xcom(runs[1], "total")["digest"]
 
@@ -232,17 +232,19 @@ def test_no_secret_is_in_the_store(deployment, ceph):
 def test_the_form_of_an_mlflow_connection(deployment):
     """Airflow's form for a connection of type mlflow shows our fields, and its test button asks the server."""
     url = deployment.airflow.url
-    (form,) = [form for form in call("GET", f"{url}/ui/connections/hook_meta") if form["connection_type"] == "mlflow"]
+    (form,) = [
+        form for form in request_json("GET", f"{url}/ui/connections/hook_meta") if form["connection_type"] == "mlflow"
+    ]
     assert form["hook_name"] == "MLflow"
     assert {"token", "workspace", "server_cert_path", "client_cert_path", "insecure_tls"} <= form["extra_fields"].keys()
     assert form["extra_fields"]["token"]["schema"]["format"] == "password"
 
-    def tested(host):
+    def connection_test_result(host):
         asked = {"connection_id": "lineage", "conn_type": "mlflow", "host": host}
-        return call("POST", f"{url}/api/v2/connections/test", asked)
+        return request_json("POST", f"{url}/api/v2/connections/test", asked)
 
-    assert tested(deployment.mlflow_uri) == {"status": True, "message": "MLflow answered."}
-    nobody = tested("http://127.0.0.1:9")
+    assert connection_test_result(deployment.mlflow_uri) == {"status": True, "message": "MLflow answered."}
+    nobody = connection_test_result("http://127.0.0.1:9")
     assert not nobody["status"]
     assert "127.0.0.1:9" in nobody["message"]
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from mlflow import MlflowClient
 
-from airflow_zen.cli.web import call
+from airflow_zen.cli.web import request_json
 from airflow_zen.lineage.rest import MlflowRest
 from airflow_zen.lineage.tracking_server import TrackingServer
 from tests.servers.browser import browser_page
@@ -34,7 +34,7 @@ def page(deployment):
 
 
 @pytest.fixture
-def picture(tmp_path):
+def screenshot(tmp_path):
     folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
     return lambda page, name: page.screenshot(path=folder / f"{name}.png")
 
@@ -55,7 +55,7 @@ def guarded(deployment, tmp_path, monkeypatch):
         stacks.unlink()
 
 
-def test_a_connection_from_the_form(deployment, guarded, page, picture):
+def test_a_connection_from_the_form(deployment, guarded, page, screenshot):
     """A connection of type mlflow that a person enters in Airflow's form leads a step to an MLflow with users, over TLS."""
     api = deployment.airflow
     page.goto(f"{api.url}/connections")
@@ -69,31 +69,31 @@ def test_a_connection_from_the_form(deployment, guarded, page, picture):
     form.get_by_label("User name").fill("airflow")
     form.get_by_label("Password").fill(PASSWORD)
     assert form.get_by_label("Schema").count() == 0
-    picture(page, "airflow-connection")
+    screenshot(page, "airflow-connection")
     form.get_by_role("button", name="Extra Fields", exact=True).click()
     form.get_by_text("Path of a PEM file, on every machine that runs Airflow: the CA").wait_for()
     assert form.locator("input[name=element_token]").get_attribute("type") == "password"
     form.locator("input[name=element_server_cert_path]").fill(guarded.ca)
-    picture(page, "airflow-connection-extra")
+    screenshot(page, "airflow-connection-extra")
     form.get_by_role("button", name="Save").click()
     row = page.get_by_role("row", name=re.compile("by_form"))
     row.wait_for()
     with page.expect_response("**/connections/test") as answer:
         row.get_by_role("button", name="Test Connection").click()
     assert answer.value.json() == {"status": True, "message": "MLflow answered."}
-    shown = call("GET", f"{api.url}/api/v2/connections/by_form")
+    shown = request_json("GET", f"{api.url}/api/v2/connections/by_form")
     assert (shown["host"], shown["login"], shown["port"]) == ("https://127.0.0.1", "airflow", guarded.port)
     assert PASSWORD not in str(shown)
 
-    run = api.wait(api.trigger("again", {"zen": {"stack": "guarded"}}))
+    run = api.wait_for_dag_run(api.trigger("again", {"zen": {"stack": "guarded"}}))
     assert run.state == "success"
-    assert {step.data.tags["zen.try"]: step.info.status for step in tries_in(guarded.client)} == {
+    assert {step.data.tags["zen.try"]: step.info.status for step in wait_for_try_runs(guarded.client)} == {
         "1": "FAILED",
         "2": "FINISHED",
     }
 
 
-def tries_in(client):
+def wait_for_try_runs(client):
     """Give the runs of both tries; what a busy MLflow did not take at once, the scheduler's process delivers."""
     deadline = time.monotonic() + 120
     while True:
@@ -107,11 +107,11 @@ def tries_in(client):
 
 def test_the_log_of_a_try(deployment, page):
     """MLflow's run of each try links to that try's own log in Airflow's pages."""
-    run = deployment.airflow.wait(deployment.airflow.trigger("again"))
+    run = deployment.airflow.wait_for_dag_run(deployment.airflow.trigger("again"))
     assert run.state == "success"
     tries = {
         step.data.tags["zen.try"]: re.search(r"\[Log in Airflow\]\((\S+)\)", step.data.tags["mlflow.note.content"])[1]
-        for step in tries_in(MlflowClient(deployment.mlflow_uri))
+        for step in wait_for_try_runs(MlflowClient(deployment.mlflow_uri))
     }
     assert set(tries) == {"1", "2"}
     for number, address in tries.items():

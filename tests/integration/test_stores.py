@@ -51,14 +51,14 @@ def connection_to(kind, server):
 
 
 @pytest.mark.parametrize("kind", ["ceph", "azure", "google"])
-def test_a_pipeline_runs_hits_and_is_recorded(run_dag, request, kind, monkeypatch):
+def test_a_pipeline_runs_hits_and_is_recorded(run_dag_test, request, kind, monkeypatch):
     """On S3, Azure and Google a DAG run stores its artifacts and records, and a second one finds them all."""
     server = request.getfixturevalue(kind)
     monkeypatch.setenv("AIRFLOW_CONN_STORE", json.dumps(connection_to(kind, server)))
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", f"{server.root}/pipeline")
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_CONN_ID", "store")
     for cache in ("miss", "hit"):
-        run = run_dag(pipeline())
+        run = run_dag_test(pipeline())
         assert run.state == "success"
         record = open_stack().records.get(StepRunId("on_a_store", run.run_id, "total"))
         assert record.cache == cache
@@ -66,4 +66,4 @@ def test_a_pipeline_runs_hits_and_is_recorded(run_dag, request, kind, monkeypatc
         frame = airflow_zen.load(record.inputs["table"])
         assert len(frame) == 1000
         assert frame["text"].iloc[-1] == "row 999"
-        assert {made.cache for made in open_stack().records.of("on_a_store", run.run_id)} == {cache}
+        assert {made.cache for made in open_stack().records.read_dag_run("on_a_store", run.run_id)} == {cache}

@@ -10,7 +10,7 @@ from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, content_digest
 from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.lineage.mlflow import MlflowRecorder
 from airflow_zen.lineage.records import StepRunRecords
-from airflow_zen.lineage.rest import MlflowRest, Patience, TrackingServer
+from airflow_zen.lineage.rest import HttpTimeouts, MlflowRest, TrackingServer
 from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
 from tests.servers.mlflow_server import mlflow_server
 
@@ -26,9 +26,9 @@ class PatientRest(MlflowRest):
     """Wait for a server that lives, however busy the machine is on which both run."""
 
     def __init__(self, server):
-        super().__init__(server, Patience(connect=60.0, read=60.0))
+        super().__init__(server, HttpTimeouts(connect=60.0, read=60.0))
 
-    def hurry(self, seconds):
+    def limit_slow_responses(self, seconds):
         pass
 
 
@@ -118,13 +118,13 @@ def ended():
 
 
 @pytest.fixture
-def recorded(recorder, ended):
+def record_step(recorder, ended):
     """Record a whole step; give its MLflow run id."""
 
     def record(run, **facts):
         opened = recorder.start(run)
         assert recorder.finish(ended(run, **facts), opened)
-        recorder.stored(run)
+        recorder.on_record_stored(run)
         return opened.run_id
 
     return record

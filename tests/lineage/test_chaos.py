@@ -8,11 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.lineage.ended import EndedDagRun
+from airflow_zen.lineage.ended import FinishedDagRun
 from airflow_zen.lineage.mlflow import MlflowRecorder
 from airflow_zen.lineage.rest import MlflowRest, TrackingServer
 from airflow_zen.lineage.step_run import StepRunId, StepState
-from airflow_zen.lineage.sync import settle
+from airflow_zen.lineage.sync import sync_pending
 from tests.servers.flaky import Failure, flaky
 from tests.servers.mlflow_server import mlflow_server
 
@@ -35,7 +35,7 @@ def proxy(server):
 def model(root, transport):
     def make(name):
         store = ArtifactStore(root, transport)
-        with store.staging() as staging:
+        with store.upload_directory() as staging:
             (staging / "MLmodel").write_text(f"flavors: {{}}  # {name}")
             return store.put(
                 staging, encoding="x.mlflow@1", type_name="x.M", libraries={}, summary={}, name=f"{name}/fit"
@@ -54,7 +54,7 @@ def live(step, ended, ref, model, records):
         opened = recorder.start(run)
         finished = ended(run, outputs={"model": model(dag_id), "table": ref(f"{dag_id}/fit.table")})
         records.put(finished, recorder.finish(finished, opened))
-        recorder.stored(finished)
+        recorder.on_record_stored(finished)
         return finished
 
     return go
@@ -94,7 +94,7 @@ def test_a_server_that_dies_at_any_request(proxy, new_recorder, records, live, w
         reached = proxy.requests > number
         proxy.heal()
         for _ in range(2):
-            assert not settle(new_recorder(proxy.uri), records, time.time).failed
+            assert not sync_pending(new_recorder(proxy.uri), records, time.time).failed
         whole(name)
         if not reached:
             return
@@ -108,7 +108,7 @@ def test_a_server_that_answers_slowly(proxy, transport, root, new_recorder, reco
     live(MlflowRecorder(slow, transport, root), dag_id)
     assert proxy.requests == 3
     assert len(list(records.undelivered())) == 1
-    assert not settle(new_recorder(proxy.uri), records, time.time).failed
+    assert not sync_pending(new_recorder(proxy.uri), records, time.time).failed
     whole(dag_id)
 
 
@@ -131,12 +131,12 @@ def test_a_server_that_is_killed(tmp_path, new_recorder, records, step, ended, r
         opened = after.start(step("after"))
         finish(records, after, ended(step("after")), opened)
         kill(server)
-        records.put_ended(EndedDagRun(dag_id, "manual__1", StepState.FINISHED, 1_700_000_009.0))
-        settle(new_recorder(server.uri), records, time.time)
-        assert len(list(records.ended())) == 1
+        records.put_finished_dag_run(FinishedDagRun(dag_id, "manual__1", StepState.FINISHED, 1_700_000_009.0))
+        sync_pending(new_recorder(server.uri), records, time.time)
+        assert len(list(records.finished_dag_runs())) == 1
         server.start()
-        settle(new_recorder(server.uri), records, time.time)
-        assert (list(records.undelivered()), list(records.ended())) == ([], [])
+        sync_pending(new_recorder(server.uri), records, time.time)
+        assert (list(records.undelivered()), list(records.finished_dag_runs())) == ([], [])
         from mlflow import MlflowClient
 
         client = MlflowClient(server.uri)
@@ -152,7 +152,7 @@ def test_a_server_that_is_killed(tmp_path, new_recorder, records, step, ended, r
 
 def finish(records, recorder, run, opened):
     records.put(run, recorder.finish(run, opened))
-    recorder.stored(run)
+    recorder.on_record_stored(run)
 
 
 def kill(server):

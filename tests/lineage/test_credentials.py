@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from airflow_zen.lineage.mlflow import MlflowRecorder
 from airflow_zen.lineage.rest import MlflowRest, TrackingServer
 from airflow_zen.lineage.step_run import StepState
-from airflow_zen.lineage.sync import settle
+from airflow_zen.lineage.sync import sync_pending
 from tests.servers.guarded_mlflow import PASSWORD, guarded_mlflow
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -45,8 +45,8 @@ def test_who_may_not_write(guarded, recorder_of, records, step, ended, dag_id, p
     opened = recorder.start(second)
     records.put(finished, recorder.finish(finished, opened))
     assert [run.id for run in records.undelivered()] == [second.id]
-    assert settle(recorder_of(reader, password), records, time.time).failed
-    assert settle(recorder_of("admin", PASSWORD), records, time.time).delivered == (second.id,)
+    assert sync_pending(recorder_of(reader, password), records, time.time).failed
+    assert sync_pending(recorder_of("admin", PASSWORD), records, time.time).delivered == (second.id,)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
     client = MlflowClient(guarded)

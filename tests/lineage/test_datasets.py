@@ -5,7 +5,7 @@ import json
 import pytest
 from msgspec.structs import replace
 
-from airflow_zen.lineage.datasets import colspec, column_type, datasets, readable_size
+from airflow_zen.lineage.datasets import dataset_inputs, format_size, mlflow_column_type, schema_json
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from airflow_zen.lineage.datasets import colspec, column_type, datasets, readabl
 )
 def test_column_types(name, word):
     """Column types of pandas, Arrow and Polars become MLflow's; one that MLflow has no word for is `any`."""
-    assert column_type(name) == word
+    assert mlflow_column_type(name) == word
 
 
 @pytest.mark.parametrize(
@@ -33,21 +33,21 @@ def test_column_types(name, word):
 )
 def test_source_types(ref, uri, source_type):
     """A dataset's source type is the word MLflow has for the scheme of its address."""
-    (found,) = datasets([replace(ref("d/x"), uri=uri)], [], {})
+    (found,) = dataset_inputs([replace(ref("d/x"), uri=uri)], [], {})
     assert found["dataset"]["source_type"] == source_type
 
 
 def test_an_artifact_that_goes_in_and_out(ref):
     """MLflow attaches a dataset once; one that goes in twice, and out as well, is one output."""
     frame = ref("d/x")
-    (found,) = datasets([frame, frame], [frame], {})
+    (found,) = dataset_inputs([frame, frame], [frame], {})
     assert found["tags"] == [{"key": "mlflow.data.context", "value": "output"}]
 
 
 def test_what_the_drawer_lists(ref):
     """The profile holds plain facts and the full digest; nested statistics stay in the manifest."""
     frame = ref("d/x")
-    (found,) = datasets([frame], [], {frame.digest: {"rows": 3, "text": "x" * 9000, "statistics": {"a": 1}}})
+    (found,) = dataset_inputs([frame], [], {frame.digest: {"rows": 3, "text": "x" * 9000, "statistics": {"a": 1}}})
     profile = json.loads(found["dataset"]["profile"])
     assert (profile["rows"], profile["sha256"], "statistics" in profile) == (3, frame.digest, False)
     assert len(profile["text"]) == 500
@@ -56,7 +56,7 @@ def test_what_the_drawer_lists(ref):
 
 def test_very_wide_tables(ref):
     """Columns beyond MLflow's limit are counted in the last one."""
-    text = colspec([{"name": f"column {n}", "type": "int64"} for n in range(30_000)])
+    text = schema_json([{"name": f"column {n}", "type": "int64"} for n in range(30_000)])
     columns = json.loads(text)["mlflow_colspec"]
     assert len(text) <= 1_048_575
     assert columns[-1]["name"] == f"… {30_000 - len(columns) + 1} more columns"
@@ -64,7 +64,7 @@ def test_very_wide_tables(ref):
 
 def test_readable_sizes():
     """Sizes are written with three digits and a unit."""
-    assert [readable_size(n) for n in (0, 999, 28_123, 5_000_000, 2 * 10**12)] == [
+    assert [format_size(n) for n in (0, 999, 28_123, 5_000_000, 2 * 10**12)] == [
         "0 B",
         "999 B",
         "28.1 kB",

@@ -3,7 +3,7 @@
 import pytest
 
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.lineage.graph.publish import Publisher
+from airflow_zen.lineage.graph.publish import GraphPublisher
 
 pytestmark = pytest.mark.server
 
@@ -14,7 +14,7 @@ def model(root, transport, dag_id):
     store = ArtifactStore(root, transport)
 
     def make(name):
-        with store.staging() as staging:
+        with store.upload_directory() as staging:
             (staging / "MLmodel").write_text(f"flavors: {{}}  # {dag_id}{name}")
             return store.put(
                 staging, encoding="x.mlflow@1", type_name="x.M", libraries={}, summary={}, name=f"{dag_id}/{name}"
@@ -41,7 +41,7 @@ def shown(client, rest, records, transport, root, dag_id):
 
     def publish(run_id="manual__1"):
         for _ in range(2):
-            Publisher(rest, records, transport, root).publish(dag_id, run_id)
+            GraphPublisher(rest, records, transport, root).publish(dag_id, run_id)
         models = client.search_logged_models([client.get_experiment_by_name(f"airflow/{dag_id}").experiment_id])
         return {m.name: [(x.key, x.value, x.dataset_digest) for x in m.metrics or ()] for m in models}
 

@@ -13,11 +13,11 @@ import pytest
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.lineage.ended import EndedDagRun
-from airflow_zen.lineage.left_behind import HeldRun, left_behind
+from airflow_zen.lineage.ended import FinishedDagRun
+from airflow_zen.lineage.left_behind import RunJournal, orphaned_journals
 from airflow_zen.lineage.mlflow import MlflowRecorder
 from airflow_zen.lineage.step_run import StepState
-from airflow_zen.lineage.sync import settle
+from airflow_zen.lineage.sync import sync_pending
 from tests.servers.process import free_port
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
@@ -27,7 +27,7 @@ _STEP = """
 import sys, time
 from msgspec.structs import replace
 from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.environment import added_environment
+from airflow_zen.environment import temporary_environment
 from airflow_zen.lineage.mlflow import MlflowRecorder
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.rest import MlflowRest, TrackingServer
@@ -49,7 +49,7 @@ opened = recorder.start(run)
 if moment == "outage":
     print("opened", flush=True)
     sys.stdin.readline()
-with added_environment(opened.environment):
+with temporary_environment(opened.environment):
     exec(code)
     here("outage")
     here("inside")
@@ -91,12 +91,12 @@ def counted(name):
 
 for name in ("publish", "write", "delete"):
     counted(name)
-print(len(MlflowRecorder(MlflowRest(TrackingServer(uri)), LocalTransport(root), root).take_over()))
+print(len(MlflowRecorder(MlflowRest(TrackingServer(uri)), LocalTransport(root), root).recover_orphans()))
 """
 
 
 @pytest.fixture
-def begun(root, dag_id, tmp_path):
+def start_step(root, dag_id, tmp_path):
     """Start a step in a process of its own that waits at `moment`; every one is gone after the test."""
     processes = []
 
@@ -164,10 +164,10 @@ def assert_whole(client, runs):
 
 @pytest.mark.slow
 def test_a_step_is_killed_while_mlflow_is_away(
-    server, client, stopped, begun, new_recorder, records, step, ended, runs, left
+    server, client, stopped, start_step, new_recorder, records, step, ended, runs, left
 ):
     """MLflow dies under a step, and the step's process is killed: its next try stores what it said, and it arrives."""
-    process = begun(server.uri, _LOGGING, "outage")
+    process = start_step(server.uri, _LOGGING, "outage")
     stopped()
     process.stdin.write("\n")
     process.stdin.flush()
@@ -177,87 +177,87 @@ def test_a_step_is_killed_while_mlflow_is_away(
     opened = again.start(step(try_number=2))
     finished = ended(step(try_number=2))
     records.put(finished, again.finish(finished, opened))
-    again.stored(finished)
+    again.on_record_stored(finished)
     assert {(run.id.try_number, str(run.state)) for run in records.undelivered()} == {(1, "KILLED"), (2, "FINISHED")}
     assert left() == []
     server.start()
     for _ in range(2):
-        assert not settle(new_recorder(), records, time.time).failed
+        assert not sync_pending(new_recorder(), records, time.time).failed
         assert_whole(client, runs())
         assert runs()["train try 2"].info.status == "FINISHED"
         assert len(runs()) == 3
 
 
-def test_a_step_that_never_saw_mlflow_is_killed(client, away, begun, new_recorder, records, runs, left):
+def test_a_step_that_never_saw_mlflow_is_killed(client, away, start_step, new_recorder, records, runs, left):
     """The delivery on the host finds what a killed step said without any other step's help."""
-    kill(begun(away, _LOGGING, "inside"))
+    kill(start_step(away, _LOGGING, "inside"))
     assert len(left()) == 1
-    assert not settle(new_recorder(), records, time.time).failed
+    assert not sync_pending(new_recorder(), records, time.time).failed
     assert_whole(client, runs())
     assert (len(runs()), left()) == (2, [])
 
 
-def test_a_step_that_logged_nothing_is_killed(server, begun, new_recorder, records, step, runs):
+def test_a_step_that_logged_nothing_is_killed(server, start_step, new_recorder, records, step, runs):
     """A killed step has its record, although it said nothing and MLflow was there all the time."""
-    kill(begun(server.uri, "pass", "inside"))
-    assert new_recorder().take_over() == (step().id,)
+    kill(start_step(server.uri, "pass", "inside"))
+    assert new_recorder().recover_orphans() == (step().id,)
     record = records.get(step().id)
     assert (record.state, record.parameters) == (StepState.KILLED, {"depth": 8})
     assert "killed" in record.error
-    records.put_ended(EndedDagRun(step().id.dag_id, "manual__1", StepState.FAILED, time.time()))
-    settle(new_recorder(), records, time.time)
+    records.put_finished_dag_run(FinishedDagRun(step().id.dag_id, "manual__1", StepState.FAILED, time.time()))
+    sync_pending(new_recorder(), records, time.time)
     assert [(name, run.info.status) for name, run in runs().items()] == [("train", "KILLED")]
 
 
 @pytest.mark.parametrize("moment", ["sent", "recorded"])
-def test_a_step_is_killed_at_its_end(away, begun, new_recorder, records, step, runs, left, moment):
+def test_a_step_is_killed_at_its_end(away, start_step, new_recorder, records, step, runs, left, moment):
     """A step that had finished is a finished one, however little of that was written when its process was killed."""
-    kill(begun(away, "pass", moment))
-    assert new_recorder().take_over() == (step().id,)
+    kill(start_step(away, "pass", moment))
+    assert new_recorder().recover_orphans() == (step().id,)
     assert records.get(step().id).ended == 1_700_000_009.0
-    settle(new_recorder(), records, time.time)
+    sync_pending(new_recorder(), records, time.time)
     assert [(name, run.info.status) for name, run in runs().items()] == [("train", "FINISHED")]
     assert left() == []
 
 
-def test_a_step_that_lives_is_left_alone(away, begun, new_recorder, records, step):
+def test_a_step_that_lives_is_left_alone(away, start_step, new_recorder, records, step):
     """Nobody takes over from a process that lives, however long it says nothing."""
-    process = begun(away, "pass", "inside")
-    assert new_recorder().take_over() == ()
+    process = start_step(away, "pass", "inside")
+    assert new_recorder().recover_orphans() == ()
     assert list(records.undelivered()) == []
     kill(process)
-    assert new_recorder().take_over() == (step().id,)
+    assert new_recorder().recover_orphans() == (step().id,)
 
 
 def test_many_take_over_at_once(transport, root, new_recorder, records, step):
     """Of many that find what was left behind one takes it."""
     behind = [step(map_index=index) for index in range(5)]
     for run in behind:
-        HeldRun.begin(run, root, transport.scratch).release()
+        RunJournal.create(run, root, transport.scratch_directory).unlock()
     start = Barrier(8)
 
-    def take_over(_):
+    def recover_orphans(_):
         recorder = new_recorder()
         start.wait()
-        return recorder.take_over()
+        return recorder.recover_orphans()
 
     with ThreadPoolExecutor(8) as pool:
-        taken = [run for found in pool.map(take_over, range(8)) for run in found]
+        taken = [run for found in pool.map(recover_orphans, range(8)) for run in found]
     assert sorted(taken, key=str) == [run.id for run in behind]
     assert len(list(records.undelivered())) == 5
 
 
-def test_who_takes_over_is_killed(client, server, away, root, begun, new_recorder, records, runs, left):
+def test_who_takes_over_is_killed(client, server, away, root, start_step, new_recorder, records, runs, left):
     """A process that is killed while it takes over, at any write, leaves everything to the next one."""
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    kill(begun(away, _LOGGING, "inside"))
+    kill(start_step(away, _LOGGING, "inside"))
     # Before the calls, the record and the marker are written; then nothing happens to it.
     for number, code in [(0, -signal.SIGKILL), (1, -signal.SIGKILL), (1, -signal.SIGKILL), (9, 0)]:
         command = [sys.executable, "-c", _TAKING_OVER, server.uri, root, str(number)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr
     assert done.stdout == "1\n"
-    assert not settle(new_recorder(), records, time.time).failed
+    assert not sync_pending(new_recorder(), records, time.time).failed
     assert_whole(client, runs())
     assert left() == []
 
@@ -265,11 +265,11 @@ def test_who_takes_over_is_killed(client, server, away, root, begun, new_recorde
 def test_another_root(tmp_path, transport, root, rest, records, step):
     """What belongs in another artifact root stays for who has that one."""
     other = str(tmp_path / "other")
-    HeldRun.begin(step(), other, transport.scratch).release()
-    assert MlflowRecorder(rest, transport, root).take_over() == ()
+    RunJournal.create(step(), other, transport.scratch_directory).unlock()
+    assert MlflowRecorder(rest, transport, root).recover_orphans() == ()
     mine = open_transport(other, {})
-    mine.scratch = transport.scratch
-    assert MlflowRecorder(rest, mine, other).take_over() == (step().id,)
+    mine.scratch_directory = transport.scratch_directory
+    assert MlflowRecorder(rest, mine, other).recover_orphans() == (step().id,)
 
 
 def test_the_store_is_away(transport, root, new_recorder, records, step, ended):
@@ -278,15 +278,15 @@ def test_the_store_is_away(transport, root, new_recorder, records, step, ended):
     finished = ended(step())
     recorder.finish(finished, recorder.start(step()))
     del recorder
-    assert new_recorder().take_over() == (step().id,)
+    assert new_recorder().recover_orphans() == (step().id,)
     assert records.get(step().id) == replace(finished)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_another_user(transport, root, new_recorder, step):
     """What another user put where temporary files lie is not touched."""
-    held = HeldRun.begin(step(), root, transport.scratch)
-    held.release()
+    held = RunJournal.create(step(), root, transport.scratch_directory)
+    held.unlock()
     os.chown(held.folder, 12_345, 12_345)
-    assert list(left_behind(transport.scratch)) == []
-    assert new_recorder().take_over() == ()
+    assert list(orphaned_journals(transport.scratch_directory)) == []
+    assert new_recorder().recover_orphans() == ()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from airflow_zen.lineage.masking import masked
+from airflow_zen.lineage.masking import mask_secrets
 
 SECRET = "hunter2"
 
@@ -13,13 +13,13 @@ SECRET = "hunter2"
 def test_secret_names(name):
     """A value is masked by its name, at the top and in dicts and lists."""
     parameters = {name: SECRET, "options": [{"login": {name: SECRET}}]}
-    assert masked(parameters) == {name: "***", "options": [{"login": {name: "***"}}]}
+    assert mask_secrets(parameters) == {name: "***", "options": [{"login": {name: "***"}}]}
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "tokenizer", "token_count", "secretary", "key", "passwords_seen"])
 def test_other_names_stay(name):
     """Names that only look like it keep their values, and a secret that is not given shows that."""
-    assert masked({name: 5, "token": None}) == {name: 5, "token": None}
+    assert mask_secrets({name: 5, "token": None}) == {name: 5, "token": None}
 
 
 @pytest.mark.server
@@ -28,7 +28,7 @@ def test_a_secret_is_in_no_record_and_not_in_mlflow(client, transport, recorder,
     run = step(parameters={"api_key": SECRET, "lr": 0.1})
     opened = recorder.start(run)
     records.put(ended(run), recorder.finish(ended(run), opened))
-    assert recorder.publish(run.id.dag_id, run.id.run_id, records)
+    assert recorder.publish_graph(run.id.dag_id, run.id.run_id, records)
     assert records.get(run.id).parameters == {"api_key": "***", "lr": 0.1}
     assert client.get_run(opened.run_id).data.params == {"api_key": "***", "lr": "0.1"}
     parent = client.get_run(opened.run_id).data.tags["mlflow.parentRunId"]

@@ -9,7 +9,7 @@ import airflow_zen
 from airflow_zen import Output, ml_step
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import MetadataError
-from airflow_zen.lineage.metadata import Notebook, noting
+from airflow_zen.lineage.metadata import MetadataCollector, collect_metadata
 from airflow_zen.lineage.step_run import StepRunId
 from airflow_zen.settings import open_stack
 from tests.harness import run_dag
@@ -17,18 +17,18 @@ from tests.servers.process import free_port
 
 
 @pytest.fixture
-def notebook():
-    return Notebook(frozenset({"table"}), frozenset({"train", "test"}))
+def collector():
+    return MetadataCollector(frozenset({"table"}), frozenset({"train", "test"}))
 
 
-def test_facts_are_kept_by_what_they_are_about(notebook):
+def test_facts_are_kept_by_what_they_are_about(collector):
     """Facts about the step, an input and an output are told apart; a later value replaces an earlier one."""
-    with noting(notebook):
+    with collect_metadata(collector):
         airflow_zen.log_metadata({"rows": 1, "source": "crm"})
         airflow_zen.log_metadata({"rows": 2})
         airflow_zen.log_metadata({"nulls": 3}, input="table")
         airflow_zen.log_metadata({"share": 0.8}, output="train")
-    assert notebook.facts == {
+    assert collector.facts == {
         "": {"rows": 2, "source": "crm"},
         "input:table": {"nulls": 3},
         "output:train": {"share": 0.8},
@@ -50,17 +50,17 @@ def test_outside_a_step_it_says_so():
         ({"a": 1}, {"input": "table", "output": "train"}, "not both"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(notebook, facts, about, says):
+def test_what_cannot_be_meant_is_refused(collector, facts, about, says):
     """A name that is no artifact of the step, and a name that is ours, are refused with the names that are."""
-    with noting(notebook), pytest.raises(MetadataError, match=says):
+    with collect_metadata(collector), pytest.raises(MetadataError, match=says):
         airflow_zen.log_metadata(facts, **about)
 
 
-def test_threads_of_the_step_may_note(notebook):
+def test_threads_of_the_step_may_note(collector):
     """A thread that user code started writes into the same notebook."""
-    with noting(notebook), ThreadPoolExecutor(4) as pool:
+    with collect_metadata(collector), ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: airflow_zen.log_metadata({f"k{n}": n}), range(50)))
-    assert len(notebook.facts[""]) == 50
+    assert len(collector.facts[""]) == 50
 
 
 @ml_step
@@ -123,7 +123,7 @@ def test_facts_about_a_model_are_on_its_page(client, recorder, step, ended, tran
     from airflow_zen.artifacts.store import ArtifactStore
 
     store = ArtifactStore(root, transport)
-    with store.staging() as staging:
+    with store.upload_directory() as staging:
         (staging / "MLmodel").write_text(f"flavors: {{}}  # {dag_id}")
         model = store.put(
             staging, encoding="x.mlflow@1", type_name="x.M", libraries={}, summary={}, name=f"{dag_id}/fit"
@@ -143,10 +143,10 @@ def test_facts_about_a_model_are_on_its_page(client, recorder, step, ended, tran
     assert found.tags["judged by.whom"] == "us"
 
 
-def test_a_ref_is_not_a_fact_but_its_name_is(notebook):
+def test_a_ref_is_not_a_fact_but_its_name_is(collector):
     """Values that are not JSON are described, so that the record can always be written."""
-    from airflow_zen.steps.arguments import as_json
+    from airflow_zen.steps.arguments import describe_as_json
 
-    with noting(notebook):
+    with collect_metadata(collector):
         airflow_zen.log_metadata({"when": object, "ref": ArtifactRef("a" * 64, "u", "e@1", "t", 1)})
-    assert json.loads(json.dumps(as_json(notebook.facts)))[""]["ref"] == "artifact aaaaaaaaaaaa"
+    assert json.loads(json.dumps(describe_as_json(collector.facts)))[""]["ref"] == "artifact aaaaaaaaaaaa"

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.lineage.rest import DEFAULT_PATIENCE
+from airflow_zen.lineage.rest import DEFAULT_HTTP_TIMEOUTS
 from airflow_zen.lineage.step_run import StepState
 from tests.servers.process import free_port
 
@@ -22,9 +22,9 @@ SUMMARY = {
 }
 
 
-def test_a_step_is_a_nested_run_of_its_dag_run(client, recorded, step, dag_id):
+def test_a_step_is_a_nested_run_of_its_dag_run(client, record_step, step, dag_id):
     """A step is a run of the DAG's experiment, nested directly under the one run of its DAG run."""
-    run = client.get_run(recorded(step("load")))
+    run = client.get_run(record_step(step("load")))
     parent = client.get_run(run.data.tags["mlflow.parentRunId"])
     assert client.get_experiment(run.info.experiment_id).name == f"airflow/{dag_id}"
     assert (run.info.run_name, parent.info.run_name) == ("load", "manual__1")
@@ -64,27 +64,29 @@ def test_end_states(client, recorder, step, ended, state):
     assert run.data.tags.get("zen.error") == ("ValueError: bad" if state == "FAILED" else None)
 
 
-def test_parameters_and_metrics(client, recorded, step):
+def test_parameters_and_metrics(client, record_step, step):
     """Parameters arrive flattened and as text, the step's seconds as a metric."""
-    run = client.get_run(recorded(step(parameters={"depth": 8, "grid": {"lr": [0.1, 0.2]}, "note": "ü", "empty": ""})))
+    run = client.get_run(
+        record_step(step(parameters={"depth": 8, "grid": {"lr": [0.1, 0.2]}, "note": "ü", "empty": ""}))
+    )
     assert run.data.params == {"depth": "8", "grid.lr": "[0.1, 0.2]", "note": "ü", "empty": ""}
     assert run.data.metrics["zen.seconds"] == 2.5
 
 
-def test_hundreds_of_long_parameters(client, recorded, step):
+def test_hundreds_of_long_parameters(client, record_step, step):
     """More and longer parameters than MLflow takes are sent in batches, cut visibly, and counted."""
     parameters = {f"p{n:03}": "ß" * 10_000 for n in range(310)}
-    params = client.get_run(recorded(step(parameters=parameters))).data.params
+    params = client.get_run(record_step(step(parameters=parameters))).data.params
     assert len(params) == 301
     assert len(params["p000"]) == 6000
     assert params["p000"].endswith("…")
     assert params["zen.more"].startswith("… 10 more")
 
 
-def test_artifacts_are_datasets_with_contexts(client, recorded, step, ref, dag_id):
+def test_artifacts_are_datasets_with_contexts(client, record_step, step, ref, dag_id):
     """Every artifact is a dataset of the run with name, digest, address, schema, rows, and its direction."""
     source, output = ref(f"{dag_id}/load"), ref(f"{dag_id}/train")
-    run_id = recorded(step(inputs={"frame": source}), outputs={"output": output}, summaries={output.digest: SUMMARY})
+    run_id = record_step(step(inputs={"frame": source}), outputs={"output": output}, summaries={output.digest: SUMMARY})
     found = {i.dataset.name: i for i in client.get_run(run_id).inputs.dataset_inputs}
     contexts = {name: i.tags[0].value for name, i in found.items()}
     assert contexts == {f"{dag_id}/load": "input", f"{dag_id}/train": "output"}
@@ -97,21 +99,21 @@ def test_artifacts_are_datasets_with_contexts(client, recorded, step, ref, dag_i
     assert (profile["rows"], profile["size"], profile["sha256"]) == (3, "28.1 kB", output.digest)
 
 
-def test_a_schema_comes_along_from_another_dag(client, recorded, root, transport, step, dag_id):
+def test_a_schema_comes_along_from_another_dag(client, record_step, root, transport, step, dag_id):
     """An input that another DAG made brings its schema into this DAG's experiment, read from its manifest."""
     store = ArtifactStore(root, transport)
-    with store.staging() as staging:
+    with store.upload_directory() as staging:
         (staging / "data.parquet").write_text(dag_id)
         made = {"encoding": "pandas.parquet@1", "type_name": "pandas.DataFrame", "libraries": {}, "summary": SUMMARY}
         frame = store.put(staging, **made, name="elsewhere/load")
-    (found,) = client.get_run(recorded(step(inputs={"frame": frame}))).inputs.dataset_inputs
+    (found,) = client.get_run(record_step(step(inputs={"frame": frame}))).inputs.dataset_inputs
     assert [column["name"] for column in json.loads(found.dataset.schema)["mlflow_colspec"]] == ["a", "ä"]
 
 
 @pytest.mark.slow
-def test_a_thousand_inputs(client, recorded, step, ref, dag_id):
+def test_a_thousand_inputs(client, record_step, step, ref, dag_id):
     """A step that collects a thousand mapped results lists them all."""
-    run = client.get_run(recorded(step(inputs={f"f[{n}]": ref(f"{dag_id}/load") for n in range(1_100)})))
+    run = client.get_run(record_step(step(inputs={f"f[{n}]": ref(f"{dag_id}/load") for n in range(1_100)})))
     assert len(run.inputs.dataset_inputs) == 1_100
     assert run.data.tags["zen.inputs"].endswith("|…|")
 
@@ -157,7 +159,7 @@ def test_four_requests_on_the_critical_path(recorder, new_recorder, step, ended,
         run = step("second", inputs={"f": ref(f"{dag_id}/f")}, parameters={"a": 1}, **facts)
         opened = second.start(run)
         assert second.finish(ended(run, outputs={"output": ref(f"{dag_id}/second")}), opened)
-        assert second.rest.sent == 5
+        assert second.rest.request_count == 5
 
 
 def test_parameters_that_user_code_logged_otherwise_are_kept_apart(client, recorder, step, ended):
@@ -171,10 +173,10 @@ def test_parameters_that_user_code_logged_otherwise_are_kept_apart(client, recor
     assert finished.data.metrics["zen.seconds"] == 2.5
 
 
-def test_the_description_links_and_shows_the_code(client, recorded, step, ref, dag_id):
+def test_the_description_links_and_shows_the_code(client, record_step, step, ref, dag_id):
     """A run's description links to the log and to the runs of each artifact, and shows the step's code."""
     source = "def train():\n    return 1\n" + "# long\n" * 5000
-    run_id = recorded(step(log_url="http://af/log", source=source), outputs={"output": ref(f"{dag_id}/train")})
+    run_id = record_step(step(log_url="http://af/log", source=source), outputs={"output": ref(f"{dag_id}/train")})
     text = client.get_run(run_id).data.tags["mlflow.note.content"]
     assert "[Log in Airflow](http://af/log)" in text
     assert "searchFilter=dataset.digest" in text
@@ -219,7 +221,7 @@ def test_a_server_that_is_down_costs_no_step(new_recorder, step, ended, caplog):
         for task in ("a", "b"):
             opened = recorder.start(step(task))
             assert not recorder.finish(ended(step(task)), opened)
-    assert recorder.rest.sent == 1
+    assert recorder.rest.request_count == 1
     assert time.monotonic() - began < 20
     assert opened.run_id == ""
     assert opened.environment["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
@@ -233,9 +235,9 @@ def test_a_server_that_never_answers_costs_one_wait(new_recorder, step, ended):
         began = time.monotonic()
         for task in ("a", "b", "c"):
             assert not recorder.finish(ended(step(task)), recorder.start(step(task)))
-        assert recorder.rest.sent == 1
+        assert recorder.rest.request_count == 1
         # A second wait would not be over by then.
-        assert time.monotonic() - began < 2 * DEFAULT_PATIENCE.read
+        assert time.monotonic() - began < 2 * DEFAULT_HTTP_TIMEOUTS.read
 
 
 def test_an_unexpected_answer_costs_no_step(new_recorder, step, ended, monkeypatch, caplog):

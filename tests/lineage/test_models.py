@@ -33,7 +33,7 @@ def model_directory(tmp_path_factory):
 def model(root, transport, model_directory, dag_id):
     """Its ref, as the step that made it holds it."""
     store = ArtifactStore(root, transport)
-    with store.staging() as staging:
+    with store.upload_directory() as staging:
         for path in model_directory.iterdir():
             (staging / path.name).write_bytes(path.read_bytes())
         return store.put(
@@ -58,9 +58,9 @@ def made(client, run_id):
     return client.get_logged_model(output.model_id)
 
 
-def test_a_model_is_a_logged_model_of_its_run(client, recorded, step, model, tracking):
+def test_a_model_is_a_logged_model_of_its_run(client, record_step, step, model, tracking):
     """A model output is a READY logged model with its source run, parameters and digest, and its files load."""
-    run_id = recorded(step(parameters={"depth": 8}), outputs={"output": model})
+    run_id = record_step(step(parameters={"depth": 8}), outputs={"output": model})
     logged = made(client, run_id)
     assert (logged.source_run_id, logged.status, logged.name) == (run_id, "READY", "train")
     assert (logged.params, logged.tags["zen.digest"]) == ({"depth": "8"}, model.digest)
@@ -69,28 +69,28 @@ def test_a_model_is_a_logged_model_of_its_run(client, recorded, step, model, tra
     assert "MLmodel" in [f.path for f in client.list_logged_model_artifacts(logged.model_id)]
 
 
-def test_the_files_of_a_model_lie_once(client, recorded, step, model):
+def test_the_files_of_a_model_lie_once(client, record_step, step, model):
     """On a local root the logged model's files are the artifact's own, under a second name: nothing is written again."""
-    logged = made(client, recorded(step(), outputs={"output": model}))
+    logged = made(client, record_step(step(), outputs={"output": model}))
     filed = Path(local_file_uri_to_path(logged.artifact_location))
     names = {path.name for path in Path(model.uri).iterdir()} - {"manifest.json"}
     assert "MLmodel" in names
     assert [name for name in names if not (filed / name).samefile(Path(model.uri, name))] == []
 
 
-def test_a_model_becomes_a_version(client, recorded, step, model, tracking, dag_id):
+def test_a_model_becomes_a_version(client, record_step, step, model, tracking, dag_id):
     """With `model` set, the output is the next version of that registered model, linked to run and logged model."""
     for number in ("1", "2"):
-        run_id = recorded(step(run_id=f"r{number}", model=dag_id), outputs={"output": model})
+        run_id = record_step(step(run_id=f"r{number}", model=dag_id), outputs={"output": model})
         version = client.get_model_version(dag_id, number)
         assert (version.run_id, version.source) == (run_id, f"models:/{made(client, run_id).model_id}")
     client.set_registered_model_alias(dag_id, "champion", "1")
     assert mlflow.pyfunc.load_model(f"models:/{dag_id}@champion").predict(FRAME)[0] == pytest.approx(2)
 
 
-def test_a_version_that_cannot_be_is_told(client, recorded, step, dag_id, caplog):
+def test_a_version_that_cannot_be_is_told(client, record_step, step, dag_id, caplog):
     """A step that declares a model and returns none that MLflow serves says so, with the way out; its lineage is whole."""
-    run_id = recorded(step(model=dag_id))
+    run_id = record_step(step(model=dag_id))
     assert client.search_model_versions(f"name = '{dag_id}'") == []
     assert f"{dag_id!r} has no new version" in caplog.text
     assert "MLflowModel(directory)" in caplog.text
@@ -123,33 +123,33 @@ class Mean(mlflow.pyfunc.PythonModel):
 
 @pytest.mark.parametrize("make", [xgboost_model, lightgbm_model, directory_of_code])
 def test_a_stored_model_of_any_library_is_served_by_its_version(
-    make, client, recorded, step, root, transport, tracking, dag_id, tmp_path
+    make, client, record_step, step, root, transport, tracking, dag_id, tmp_path
 ):
     """What a materializer stored as an MLflow Model is registered as it lies, and predicts the same from there."""
     value, store = make(tmp_path / "model"), ArtifactStore(root, transport)
-    with store.staging() as staging:
+    with store.upload_directory() as staging:
         saved = default_registry().save(value, staging)
         facts = {"encoding": saved.encoding, "type_name": saved.type, "libraries": saved.libraries}
         ref = store.put(staging, **facts, summary=saved.summary, name=f"{dag_id}/train")
-    recorded(step(model=dag_id), outputs={"output": ref})
+    record_step(step(model=dag_id), outputs={"output": ref})
     served = mlflow.pyfunc.load_model(f"models:/{dag_id}/1").predict(FRAME)
     expected = FRAME.mean(axis=1) if isinstance(value, MLflowModel) else value.predict(FRAME)
     np.testing.assert_array_equal(served, expected)
 
 
-def test_a_consumer_names_the_model_of_this_dag_run(client, recorded, step, model):
+def test_a_consumer_names_the_model_of_this_dag_run(client, record_step, step, model):
     """A model input is the logged model that this DAG run made, although others have the same content."""
-    recorded(step(run_id="r1"), outputs={"output": model})
-    producer = made(client, recorded(step(run_id="r2"), outputs={"output": model}))
-    recorded(step(run_id="r3"), outputs={"output": model})
-    consumer = client.get_run(recorded(step("evaluate", "r2", inputs={"model": model})))
+    record_step(step(run_id="r1"), outputs={"output": model})
+    producer = made(client, record_step(step(run_id="r2"), outputs={"output": model}))
+    record_step(step(run_id="r3"), outputs={"output": model})
+    consumer = client.get_run(record_step(step("evaluate", "r2", inputs={"model": model})))
     assert [found.model_id for found in consumer.inputs.model_inputs] == [producer.model_id]
     assert consumer.data.tags["zen.inputs"] == f"|{model.name}@{model.digest[:16]}|"
 
 
-def test_a_consumer_in_another_dag(client, recorded, new_recorder, ended, step, model):
+def test_a_consumer_in_another_dag(client, record_step, new_recorder, ended, step, model):
     """A model that another DAG made is found by the artifact's name."""
-    producer = made(client, recorded(step(), outputs={"output": model}))
+    producer = made(client, record_step(step(), outputs={"output": model}))
     from msgspec.structs import replace
 
     other = step("evaluate", inputs={"model": model})
@@ -160,9 +160,9 @@ def test_a_consumer_in_another_dag(client, recorded, new_recorder, ended, step, 
     assert client.get_run(opened.run_id).inputs.model_inputs[0].model_id == producer.model_id
 
 
-def test_a_hit_makes_no_new_model(client, recorder, recorded, step, ended, model, dag_id):
+def test_a_hit_makes_no_new_model(client, recorder, record_step, step, ended, model, dag_id):
     """A reused model is attached to the run of the hit, and neither entered nor registered again."""
-    first = made(client, recorded(step(model=dag_id), outputs={"output": model}))
+    first = made(client, record_step(step(model=dag_id), outputs={"output": model}))
     hit = step(run_id="r2", cache="hit", origin=str(step().id), outputs={"output": model}, model=dag_id)
     opened = recorder.start(hit)
     assert recorder.finish(ended(hit), opened)
@@ -170,30 +170,30 @@ def test_a_hit_makes_no_new_model(client, recorder, recorded, step, ended, model
     assert len(client.search_model_versions(f"name='{dag_id}'")) == 1
 
 
-def test_an_unknown_model_is_a_dataset(client, recorded, step, model):
+def test_an_unknown_model_is_a_dataset(client, record_step, step, model):
     """A model that this MLflow was never told of is listed as a dataset, so that it is not missing."""
-    run = client.get_run(recorded(step("evaluate", inputs={"model": model})))
+    run = client.get_run(record_step(step("evaluate", inputs={"model": model})))
     assert [i.dataset.name for i in run.inputs.dataset_inputs] == [model.name]
 
 
-def test_a_failed_step_enters_no_model(client, recorded, step):
+def test_a_failed_step_enters_no_model(client, record_step, step):
     """A failed step has no outputs, and enters no model."""
-    run = client.get_run(recorded(step(model="m"), state=StepState.FAILED))
+    run = client.get_run(record_step(step(model="m"), state=StepState.FAILED))
     assert run.outputs is None or run.outputs.model_outputs == []
 
 
-def test_files_go_through_the_proxy_of_an_older_experiment(client, recorded, step, model, tracking, dag_id):
+def test_files_go_through_the_proxy_of_an_older_experiment(client, record_step, step, model, tracking, dag_id):
     """In an experiment whose files lie behind MLflow's artifact proxy, the model is uploaded there and loads."""
     client.create_experiment(f"airflow/{dag_id}")
-    logged = made(client, recorded(step(), outputs={"output": model}))
+    logged = made(client, record_step(step(), outputs={"output": model}))
     assert logged.artifact_location.startswith("mlflow-artifacts:")
     assert mlflow.pyfunc.load_model(f"models:/{logged.model_id}").predict(FRAME)[0] == pytest.approx(2)
 
 
-def test_files_that_mlflow_keeps_elsewhere(client, recorded, step, model, dag_id, tmp_path, caplog):
+def test_files_that_mlflow_keeps_elsewhere(client, record_step, step, model, dag_id, tmp_path, caplog):
     """In an experiment whose files lie outside the artifact root, the step is recorded and the way out is named."""
     client.create_experiment(f"airflow/{dag_id}", artifact_location=str(tmp_path / "elsewhere"))
-    recorded(step(), outputs={"output": model})
+    record_step(step(), outputs={"output": model})
     assert "outside the artifact root" in caplog.text
 
 

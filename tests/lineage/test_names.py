@@ -4,17 +4,17 @@ import pytest
 from msgspec.structs import replace
 
 from airflow_zen.errors import LineageError
-from airflow_zen.lineage.limits import batches, packed, shorten, shorten_name
-from airflow_zen.lineage.metrics import metric
+from airflow_zen.lineage.limits import pack_tag, shorten, shorten_name, split_batches
+from airflow_zen.lineage.metrics import metric_entry
 from airflow_zen.lineage.names import (
     artifact_tags,
     experiment_location,
     experiment_name,
-    quoted,
+    quote_filter_value,
     run_name,
     step_tags,
 )
-from airflow_zen.lineage.parameters import entries, flat
+from airflow_zen.lineage.parameters import flatten_parameters, key_value_entries
 from airflow_zen.lineage.step_run import StepRun, StepRunId
 
 RUN = StepRun(StepRunId("d", "r", "train"))
@@ -58,11 +58,11 @@ def test_packed_artifacts(ref):
 
 def test_too_many_artifacts_are_cut_visibly():
     """What does not fit is left out as whole items, and the rest says so."""
-    text, whole = packed(f"name{n}@{n:016}" for n in range(1000))
+    text, whole = pack_tag(f"name{n}@{n:016}" for n in range(1000))
     assert len(text) <= 8000
     assert not whole
     assert text.endswith("|…|")
-    assert packed([]) == ("", True)
+    assert pack_tag([]) == ("", True)
 
 
 def test_names_that_are_cut_stay_apart():
@@ -89,14 +89,16 @@ def test_experiment_locations():
 
 def test_values_in_filters():
     """A value is quoted for MLflow's filters, or refused where they cannot express it."""
-    assert (quoted("a"), quoted("a'b")) == ("'a'", '"a\'b"')
+    assert (quote_filter_value("a"), quote_filter_value("a'b")) == ("'a'", '"a\'b"')
     with pytest.raises(LineageError, match="both kinds of quotes"):
-        quoted("""'\"""")
+        quote_filter_value("""'\"""")
 
 
 def test_parameters_are_flat_text():
     """Nested dicts become dotted names; lists become JSON; what MLflow forbids in a key is replaced."""
-    texts = flat({"a": {"b": 1, "c": {}}, "l": [1, {"x": None}], "n": None, "t": True, "bad/key": 1, "bad?key": 2})
+    texts = flatten_parameters(
+        {"a": {"b": 1, "c": {}}, "l": [1, {"x": None}], "n": None, "t": True, "bad/key": 1, "bad?key": 2}
+    )
     assert texts == {
         "a.b": "1",
         "a.c": "{}",
@@ -106,17 +108,17 @@ def test_parameters_are_flat_text():
         "bad_key": "1",
         "bad_key_2": "2",
     }
-    assert flat({}) == {}
+    assert flatten_parameters({}) == {}
 
 
 def test_batches_fit_into_one_request():
     """Batches hold at most 100 entries and fewer long ones, and lose none."""
-    many = entries({f"k{n}": "v" for n in range(250)})
-    assert [len(batch) for batch in batches(many)] == [100, 100, 50]
-    long = entries({f"k{n}": "v" * 6000 for n in range(100)})
-    assert [e for batch in batches(long) for e in batch] == long
-    assert len(list(batches(long))) == 2
-    assert list(batches([])) == []
+    many = key_value_entries({f"k{n}": "v" for n in range(250)})
+    assert [len(batch) for batch in split_batches(many)] == [100, 100, 50]
+    long = key_value_entries({f"k{n}": "v" * 6000 for n in range(100)})
+    assert [e for batch in split_batches(long) for e in batch] == long
+    assert len(list(split_batches(long))) == 2
+    assert list(split_batches([])) == []
 
 
 @pytest.mark.parametrize(
@@ -124,4 +126,4 @@ def test_batches_fit_into_one_request():
 )
 def test_metrics_that_json_has_no_number_for(value, written):
     """NaN and the infinities travel as MLflow's words for them."""
-    assert metric("m", value, 1)["value"] == written
+    assert metric_entry("m", value, 1)["value"] == written

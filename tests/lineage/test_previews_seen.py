@@ -32,7 +32,7 @@ def shown(recorder, step, server):
         run = step(f"t{next(number)}")
         opened = recorder.start(run)
         files = default_registry().preview(value, encoding, {"shape": "some"})
-        assert recorder.attach(run, opened, {"previews/output/preview.html": files["preview.html"].encode()})
+        assert recorder.attach_files(run, opened, {"previews/output/preview.html": files["preview.html"].encode()})
         page, _, query = opened.url.partition("?")
         return f"{page}/artifacts/previews/output/preview.html" + (f"?{query}" if query else "")
 

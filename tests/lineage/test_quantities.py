@@ -2,7 +2,7 @@
 
 import pytest
 
-from airflow_zen.lineage.quantities import bytes_text, count_text, seconds_text
+from airflow_zen.lineage.quantities import format_bytes, format_count, format_seconds
 
 
 @pytest.mark.parametrize(
@@ -10,16 +10,16 @@ from airflow_zen.lineage.quantities import bytes_text, count_text, seconds_text
 )
 def test_durations_read_as_people_say_them(seconds, text):
     """A duration is told in the unit in which it is a small number."""
-    assert seconds_text(seconds) == text
+    assert format_seconds(seconds) == text
 
 
 @pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (999, "999 B"), (1_400_000, "1.4 MB"), (5e15, "5000.0 TB")])
 def test_sizes_read_as_people_say_them(size, text):
     """A number of bytes is told in the unit in which it is a small number."""
-    assert bytes_text(size) == text
+    assert format_bytes(size) == text
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 step runs"), (1, "1 step run"), (2, "2 step runs")])
 def test_counts_read_as_people_say_them(count, text):
     """One thing is told in the singular, none and several in the plural."""
-    assert count_text(count, "step run") == text
+    assert format_count(count, "step run") == text

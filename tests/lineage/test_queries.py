@@ -13,7 +13,7 @@ pytestmark = pytest.mark.server
 @pytest.fixture
 def model(root, transport, dag_id):
     store = ArtifactStore(root, transport)
-    with store.staging() as staging:
+    with store.upload_directory() as staging:
         (staging / "MLmodel").write_text(f"flavors: {{}}  # {dag_id}")
         return store.put(
             staging, encoding="x.mlflow@1", type_name="x.M", libraries={}, summary={}, name=f"{dag_id}/fit"

@@ -41,7 +41,7 @@ def test_all_records_of_a_dag_run(records):
     """All tries of all tasks of one DAG run are found, and none of another's."""
     for other in (run("a"), run("b", 0), run("b", 1, 2), run("a", run_id="other")):
         records.put(other, delivered=True)
-    found = list(records.of("d", "scheduled__2024-01-01T00:00:00+00:00"))
+    found = list(records.read_dag_run("d", "scheduled__2024-01-01T00:00:00+00:00"))
     assert [(r.id.task_id, r.id.map_index, r.id.try_number) for r in found] == [("a", -1, 1), ("b", 0, 1), ("b", 1, 2)]
 
 
@@ -66,5 +66,5 @@ def test_any_name_is_one_folder(records, transport, name):
     """Names with dots, slashes, any script and any length stay inside the root and are found again."""
     named = StepRun(StepRunId(name, name, "t"), StepState.FINISHED)
     records.put(named, delivered=False)
-    assert list(records.of(name, name)) == list(records.undelivered()) == [named]
+    assert list(records.read_dag_run(name, name)) == list(records.undelivered()) == [named]
     assert all(len(key.split("/")) == 6 for key in transport.list("runs"))

@@ -2,15 +2,15 @@
 
 import pytest
 
-from airflow_zen.artifacts.names import ArtifactNames
+from airflow_zen.artifacts.names import VersionIndex
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.lineage.relatives import relatives
+from airflow_zen.lineage.relatives import find_relatives
 from airflow_zen.lineage.step_run import StepRun, StepRunId
 
 
 @pytest.fixture
 def names(root, transport):
-    return ArtifactNames(ArtifactStore(root, transport))
+    return VersionIndex(ArtifactStore(root, transport))
 
 
 @pytest.mark.server
@@ -32,11 +32,11 @@ def test_readers_of_all_dags(names, records, recorder, rest, ended, ref, dag_id)
     did(dag_id, "train", 3.0, {"table": table})
     did(dag_id, "unsent", 4.0, {"table": table}, sent=False)
     did(f"other_{dag_id}", "report", 5.0, {"table": table})
-    found = relatives(names.get(table.name), names, records, rest)
+    found = find_relatives(names.get(table.name), names, records, rest)
     assert [(run.task_id, run.dag_run_id) for run in found.upstream] == [("clean", "r/1"), ("load", "r/1")]
     below = [(run.dag_id, run.task_id, bool(run.run_id)) for run in found.downstream]
     assert below == [(f"other_{dag_id}", "report", True), (dag_id, "train", True), (dag_id, "unsent", False)]
-    alone = relatives(names.get(table.name), names, records, None)
+    alone = find_relatives(names.get(table.name), names, records, None)
     assert sorted(run.task_id for run in alone.downstream) == ["train", "unsent"]
 
 

@@ -10,8 +10,8 @@ import threading
 import pytest
 
 from airflow_zen.errors import LineageError
-from airflow_zen.lineage.connection import Patience
-from airflow_zen.lineage.rest import MlflowAway, MlflowRefused, MlflowRest, TrackingServer
+from airflow_zen.lineage.connection import HttpTimeouts
+from airflow_zen.lineage.rest import MlflowRejected, MlflowRest, MlflowUnavailable, TrackingServer
 from tests.servers.process import free_port
 
 
@@ -129,7 +129,7 @@ def test_credentials_are_sent(scripted, credentials, expected):
 def test_refusals_name_the_remedy(scripted, answer, remedy):
     """An answer that is no success becomes an error that says what to do."""
     scripted.says(answer)
-    with pytest.raises(MlflowRefused, match=remedy) as refused:
+    with pytest.raises(MlflowRejected, match=remedy) as refused:
         MlflowRest(TrackingServer(scripted.uri)).post("runs/create", {})
     assert isinstance(refused.value, LineageError)
 
@@ -137,9 +137,9 @@ def test_refusals_name_the_remedy(scripted, answer, remedy):
 def test_the_error_code_of_mlflow_is_kept(scripted):
     """MLflow's own word for the failure can be asked for."""
     scripted.says((404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no run"}'))
-    with pytest.raises(MlflowRefused, match="no run") as refused:
+    with pytest.raises(MlflowRejected, match="no run") as refused:
         MlflowRest(TrackingServer(scripted.uri)).get("runs/get")
-    assert (refused.value.error_code, refused.value.status, refused.value.missing) == (
+    assert (refused.value.error_code, refused.value.status, refused.value.is_missing) == (
         "RESOURCE_DOES_NOT_EXIST",
         404,
         True,
@@ -157,14 +157,14 @@ def test_nobody_listens():
     """A refused connection says so at once, and later requests fail without another try."""
     rest = MlflowRest(TrackingServer(f"http://127.0.0.1:{free_port()}"))
     for _ in range(2):
-        with pytest.raises(MlflowAway, match="Start the server"):
+        with pytest.raises(MlflowUnavailable, match="Start the server"):
             rest.get("x")
-    assert (rest.sent, rest.away) == (1, True)
+    assert (rest.request_count, rest.is_unavailable) == (1, True)
 
 
 def test_an_unknown_host():
     """A host name that nobody knows is called that."""
-    with pytest.raises(MlflowAway, match="unknown"):
+    with pytest.raises(MlflowUnavailable, match="unknown"):
         MlflowRest(TrackingServer("http://mlflow.invalid:5000")).get("x")
 
 
@@ -173,8 +173,8 @@ def test_a_slow_answer_is_not_waited_for(scripted, monkeypatch):
     given_up = threading.Event()
     monkeypatch.setattr(_Handler, "do_GET", lambda self: given_up.wait(60))
     try:
-        with pytest.raises(MlflowAway, match="did not answer in time"):
-            MlflowRest(TrackingServer(scripted.uri), Patience(read=0.2)).get("x")
+        with pytest.raises(MlflowUnavailable, match="did not answer in time"):
+            MlflowRest(TrackingServer(scripted.uri), HttpTimeouts(read=0.2)).get("x")
     finally:
         given_up.set()
 
@@ -184,21 +184,21 @@ def test_slow_answers_are_waited_for_so_long(scripted):
     rest = MlflowRest(TrackingServer(scripted.uri), clock=lambda: 4.0 * len(scripted.asked))
     for _ in range(5):
         rest.get("x")
-    rest.hurry(10.0)
+    rest.limit_slow_responses(10.0)
     for _ in range(3):
         rest.get("x")
-    with pytest.raises(MlflowAway, match="takes long to answer"):
+    with pytest.raises(MlflowUnavailable, match="takes long to answer"):
         rest.get("x")
-    assert rest.sent == 8
+    assert rest.request_count == 8
 
 
 def test_quick_answers_may_be_many(scripted):
     """Answers that come soon count for nothing, however many there are."""
     rest = MlflowRest(TrackingServer(scripted.uri), clock=lambda: 0.9 * len(scripted.asked))
-    rest.hurry(2.0)
+    rest.limit_slow_responses(2.0)
     for _ in range(20):
         rest.get("x")
-    assert not rest.away
+    assert not rest.is_unavailable
 
 
 def test_several_threads_do_not_mix_answers(scripted, monkeypatch):
@@ -268,7 +268,7 @@ def test_https_unverified(scripted, tls):
 
 def test_https_untrusted(scripted, tls):
     """A certificate that nobody vouches for is refused with the variable that names a CA."""
-    with pytest.raises(MlflowAway, match="MLFLOW_TRACKING_SERVER_CERT_PATH"):
+    with pytest.raises(MlflowUnavailable, match="MLFLOW_TRACKING_SERVER_CERT_PATH"):
         MlflowRest(TrackingServer(scripted.uri)).get("x")
 
 

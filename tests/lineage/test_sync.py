@@ -7,10 +7,10 @@ from threading import Barrier
 import pytest
 
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.lineage.ended import EndedDagRun
+from airflow_zen.lineage.ended import FinishedDagRun
 from airflow_zen.lineage.step_run import StepState
-from airflow_zen.lineage.sync import deliver, settle
-from airflow_zen.lineage.turn import Turn
+from airflow_zen.lineage.sync import deliver_pending, sync_pending
+from airflow_zen.lineage.turn import StoreLock
 from tests.servers.process import free_port
 
 pytestmark = pytest.mark.server
@@ -48,7 +48,7 @@ def test_a_step_recorded_while_mlflow_was_away(client, away, recorder, records, 
     """A step that MLflow never heard of is delivered whole, with its own times, and no longer owed."""
     run = ended(step(parameters={"a": 1}), StepState.FAILED, outputs={"o": ref(f"{dag_id}/train")}, error="E: x")
     records.put(run, away.finish(run, away.start(step())))
-    assert deliver(recorder, records).delivered == (run.id,)
+    assert deliver_pending(recorder, records).delivered == (run.id,)
     assert list(records.undelivered()) == []
     experiment = client.get_experiment_by_name(f"airflow/{dag_id}")
     (found,) = client.search_runs([experiment.experiment_id], "tags.`zen.kind` = 'step'")
@@ -68,20 +68,20 @@ def test_delivering_twice_changes_nothing(client, recorder, new_recorder, record
     before = seen()
     for _ in range(2):
         records.put(run, delivered=False)
-        assert deliver(new_recorder(), records).delivered == (run.id,)
+        assert deliver_pending(new_recorder(), records).delivered == (run.id,)
     assert seen() == before
 
 
 def test_a_model_is_entered_once(client, recorder, new_recorder, records, step, ended, root, transport, dag_id):
     """Replaying a step that made a model enters no second logged model and no second version."""
     store = ArtifactStore(root, transport)
-    with store.staging() as staging:
+    with store.upload_directory() as staging:
         (staging / "MLmodel").write_text(f"flavors: {{}}  # {dag_id}")
         model = store.put(staging, encoding="x.mlflow@1", type_name="x.Model", libraries={}, summary={}, name="d/t")
     run = ended(step(model=dag_id), outputs={"output": model})
     assert recorder.finish(run, recorder.start(step(model=dag_id)))
     records.put(run, delivered=False)
-    assert deliver(new_recorder(), records).delivered == (run.id,)
+    assert deliver_pending(new_recorder(), records).delivered == (run.id,)
     experiment = client.get_experiment_by_name(f"airflow/{dag_id}").experiment_id
     assert len(client.search_logged_models([experiment])) == 1
     assert len(client.search_model_versions(f"name='{dag_id}'")) == 1
@@ -92,7 +92,7 @@ def test_a_delivered_step_leaves_an_ended_parent_alone(client, recorder, new_rec
     parent = client.get_run(recorder.start(step("a")).run_id).data.tags["mlflow.parentRunId"]
     client.set_terminated(parent, "FAILED")
     records.put(ended(step("b")), delivered=False)
-    assert deliver(new_recorder(), records).delivered == (step("b").id,)
+    assert deliver_pending(new_recorder(), records).delivered == (step("b").id,)
     assert client.get_run(parent).info.status == "FAILED"
 
 
@@ -100,7 +100,7 @@ def test_nothing_is_lost_while_mlflow_stays_away(away, records, step, ended):
     """With the server still away everything stays owed, and the attempt ends at the first sign of it."""
     for task in ("a", "b"):
         records.put(ended(step(task)), delivered=False)
-    delivery = deliver(away, records)
+    delivery = deliver_pending(away, records)
     assert (delivery.delivered, len(delivery.failed)) == ((), 1)
     assert len(list(records.undelivered())) == 2
 
@@ -112,7 +112,7 @@ def test_a_refused_record_does_not_hold_up_the_others(recorder, records, step, e
     broken = replace(ref("x"), uri="s3://" + "x" * 70_000)
     records.put(ended(step("a"), outputs={"o": broken}), delivered=False)
     records.put(ended(step("b")), delivered=False)
-    delivery = deliver(recorder, records)
+    delivery = deliver_pending(recorder, records)
     assert [run.task_id for run in delivery.delivered] == ["b"]
     assert [run.id.task_id for run in records.undelivered()] == ["a"]
 
@@ -124,20 +124,20 @@ def test_a_record_that_is_refused_for_good(recorder, records, step, ended, ref):
     broken = ended(step("a"), outputs={"o": replace(ref("x"), uri="s3://" + "x" * 70_000)})
     records.put(broken, delivered=False)
     for left in (1, 1, 0):
-        assert [run for run, _ in deliver(recorder, records).failed] == [broken.id]
+        assert [run for run, _ in deliver_pending(recorder, records).failed] == [broken.id]
         assert len(list(records.undelivered())) == left
-    records.owe_refused()
+    records.requeue_rejected()
     assert len(list(records.undelivered())) == 1
     records.put(ended(step("a")), delivered=False)
-    assert deliver(recorder, records).delivered == (broken.id,)
-    records.owe_refused()
+    assert deliver_pending(recorder, records).delivered == (broken.id,)
+    records.requeue_rejected()
     assert list(records.undelivered()) == []
 
 
 def test_a_delivery_ends_with_its_turn(recorder, records, step, ended):
     """A delivery whose turn is nearly over leaves the rest to the next one."""
     records.put(ended(step("a")), delivered=False)
-    assert deliver(recorder, records, Turn(10.0, lambda: 11.0)).delivered == ()
+    assert deliver_pending(recorder, records, StoreLock(10.0, lambda: 11.0)).delivered == ()
     assert len(list(records.undelivered())) == 1
 
 
@@ -154,14 +154,14 @@ def test_a_server_killed_during_the_step(
     assert not delivered
     server.start()
     for _ in range(2):
-        deliver(new_recorder(), records)
+        deliver_pending(new_recorder(), records)
     experiment = client.get_experiment_by_name(f"airflow/{dag_id}").experiment_id
     (found,) = client.search_runs([experiment], "tags.`zen.kind` = 'step'")
     assert (found.info.run_id, found.info.status, found.data.params) == (opened.run_id, "FINISHED", {"a": "1"})
 
 
 def ended_run(dag_id, state=StepState.FINISHED):
-    return EndedDagRun(dag_id, "manual__1", state, 1_700_000_009.0)
+    return FinishedDagRun(dag_id, "manual__1", state, 1_700_000_009.0)
 
 
 def parent_of(client, dag_id):
@@ -173,11 +173,11 @@ def parent_of(client, dag_id):
 def test_the_end_of_a_dag_run_is_shown_later(client, away, recorder, records, step, ended, dag_id):
     """A DAG run that ended while MLflow was away is delivered, closed with its own state, and drawn."""
     records.put(ended(step("a")), delivered=False)
-    records.put_ended(ended_run(dag_id, StepState.FAILED))
-    assert settle(away, records, time.time).failed
-    assert len(list(records.ended())) == 1
-    assert len(settle(recorder, records, time.time).delivered) == 1
-    assert list(records.ended()) == []
+    records.put_finished_dag_run(ended_run(dag_id, StepState.FAILED))
+    assert sync_pending(away, records, time.time).failed
+    assert len(list(records.finished_dag_runs())) == 1
+    assert len(sync_pending(recorder, records, time.time).delivered) == 1
+    assert list(records.finished_dag_runs()) == []
     parent = parent_of(client, dag_id)
     assert (parent.info.status, parent.info.end_time) == ("FAILED", 1_700_000_009_000)
     assert "lineage.svg" in parent.data.tags["mlflow.note.content"]
@@ -191,7 +191,7 @@ def test_two_deliveries_at_once(client, new_recorder, records, step, ended, dag_
 
     def work(_):
         gate.wait()
-        return settle(new_recorder(), records, time.time)
+        return sync_pending(new_recorder(), records, time.time)
 
     with ThreadPoolExecutor(4) as pool:
         deliveries = list(pool.map(work, range(4)))
@@ -204,8 +204,8 @@ def test_a_drawing_that_fails_does_not_stay_owed(client, recorder, records, step
     """When a graph cannot be drawn the DAG run is closed all the same, and not tried for ever."""
     opened = recorder.start(step("a"))
     records.put(ended(step("a")), recorder.finish(ended(step("a")), opened))
-    records.put_ended(ended_run(dag_id))
-    monkeypatch.setattr(recorder, "publish", lambda *_: {}["no such thing"])
-    settle(recorder, records, time.time)
-    assert list(records.ended()) == []
+    records.put_finished_dag_run(ended_run(dag_id))
+    monkeypatch.setattr(recorder, "publish_graph", lambda *_: {}["no such thing"])
+    sync_pending(recorder, records, time.time)
+    assert list(records.finished_dag_runs()) == []
     assert parent_of(client, dag_id).info.status == "FINISHED"

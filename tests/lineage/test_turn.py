@@ -6,7 +6,7 @@ from threading import Barrier
 import pytest
 
 from airflow_zen.artifacts.local_transport import LocalTransport
-from airflow_zen.lineage.turn import turn
+from airflow_zen.lineage.turn import try_lock
 
 
 def test_one_of_many_has_the_turn(transport):
@@ -15,7 +15,7 @@ def test_one_of_many_has_the_turn(transport):
 
     def ask(_):
         gate.wait()
-        with turn(transport, "t.json", lambda: 1.0) as mine:
+        with try_lock(transport, "t.json", lambda: 1.0) as mine:
             done.wait()
             return bool(mine)
 
@@ -26,7 +26,7 @@ def test_one_of_many_has_the_turn(transport):
 def test_the_turn_is_given_back(transport):
     """After the block, also after an error in it, the next one gets the turn, and no more is left than its number."""
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), turn(transport, "t.json", lambda: 1.0) as mine:
+        with pytest.raises(ZeroDivisionError), try_lock(transport, "t.json", lambda: 1.0) as mine:
             assert mine
             1 / 0  # noqa: B018
     assert list(transport.list("t")) == ["t/000000000002.json"]
@@ -34,20 +34,20 @@ def test_the_turn_is_given_back(transport):
 
 def test_a_dead_holder_is_not_waited_for(transport):
     """Who died with the turn loses it after a quarter of an hour; who took it over keeps it when the dead come back."""
-    dead = turn(transport, "t.json", lambda: 0.0)
+    dead = try_lock(transport, "t.json", lambda: 0.0)
     assert dead.__enter__()
-    with turn(transport, "t.json", lambda: 899.0) as early:
+    with try_lock(transport, "t.json", lambda: 899.0) as early:
         assert not early
-    with turn(transport, "t.json", lambda: 901.0) as late:
+    with try_lock(transport, "t.json", lambda: 901.0) as late:
         assert late
         dead.__exit__(None, None, None)
-        with turn(transport, "t.json", lambda: 902.0) as third:
+        with try_lock(transport, "t.json", lambda: 902.0) as third:
             assert not third
 
 
 def test_two_take_over_at_once(transport):
     """Of many that find the turn of the dead at the same moment exactly one gets it."""
-    dead = turn(transport, "t.json", lambda: 0.0)
+    dead = try_lock(transport, "t.json", lambda: 0.0)
     dead.__enter__()
     gate, done = Barrier(8), Barrier(8)
 
@@ -59,7 +59,7 @@ def test_two_take_over_at_once(transport):
     together = Together(str(transport.root))
 
     def ask(_):
-        with turn(together, "t.json", lambda: 901.0) as mine:
+        with try_lock(together, "t.json", lambda: 901.0) as mine:
             done.wait()
             return bool(mine)
 
@@ -70,11 +70,11 @@ def test_two_take_over_at_once(transport):
 def test_nothing_is_begun_at_the_end_of_a_turn(transport):
     """A holder is told to begin nothing new long before others may take its turn for that of the dead."""
     now = [0.0]
-    with turn(transport, "t.json", lambda: now[0]) as mine:
+    with try_lock(transport, "t.json", lambda: now[0]) as mine:
         now[0] = 599.0
-        assert mine.lasts
+        assert mine.allows_new_work
         now[0] = 601.0
-        assert not mine.lasts
+        assert not mine.allows_new_work
 
 
 def test_a_store_without_conditional_writes(root):
@@ -91,7 +91,7 @@ def test_a_store_without_conditional_writes(root):
     transport = Overwriting(root)
 
     def ask(_):
-        with turn(transport, "t.json", lambda: 1.0) as mine:
+        with try_lock(transport, "t.json", lambda: 1.0) as mine:
             left.wait()
             return bool(mine)
 

@@ -13,7 +13,7 @@ from threading import Thread
 import mlflow
 import pytest
 
-from airflow_zen.lineage.sync import settle
+from airflow_zen.lineage.sync import sync_pending
 from tests.servers.flaky import Failure, flaky
 from tests.servers.mlflow_server import tracked_at
 from tests.servers.process import free_port
@@ -26,7 +26,7 @@ _TASKS = """
 import contextlib, json, logging, sys, time
 from msgspec.structs import replace
 from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.environment import added_environment
+from airflow_zen.environment import temporary_environment
 from airflow_zen.lineage.mlflow import MlflowRecorder
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.rest import MlflowRest, TrackingServer
@@ -41,7 +41,7 @@ def live(uri, root, dag_id, code):
     began = time.monotonic()
     opened = recorder.start(run)
     said = {}
-    with added_environment(opened.environment):
+    with temporary_environment(opened.environment):
         exec(code, said)
     finished = replace(run, state=StepState.FINISHED, ended=1_700_000_009.0)
     delivered = recorder.finish(finished, opened)
@@ -128,12 +128,12 @@ def away():
 def sync(new_recorder, records, root):
     """Deliver what is owed, and see that nothing is left of it in the store."""
 
-    def deliver(uri=None):
-        assert not settle(new_recorder(uri) if uri else new_recorder(), records, time.time).failed
+    def deliver_pending(uri=None):
+        assert not sync_pending(new_recorder(uri) if uri else new_recorder(), records, time.time).failed
         assert list(records.undelivered()) == []
         assert list(Path(root, ".staging").iterdir()) == []
 
-    return deliver
+    return deliver_pending
 
 
 def assert_whole(client, run, nested):

@@ -3,10 +3,10 @@
 import pytest
 
 from airflow_zen.materializers import registry
-from airflow_zen.materializers.defined import DefinedMaterializers
+from airflow_zen.materializers.defined import SubclassMaterializers
 
 
 @pytest.fixture(autouse=True)
-def _nothing_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_subclass_materializers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pass over the subclasses that other test files have; they would be found in this process for ever."""
-    monkeypatch.setattr(registry, "defined", DefinedMaterializers)
+    monkeypatch.setattr(registry, "subclass_materializers", SubclassMaterializers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from typing import Any
 
-from airflow_zen.materializers.previews.page import MOST_BYTES
+from airflow_zen.materializers.previews.page import MAX_PREVIEW_BYTES
 from tests.lineage.graph.hostile import HOSTILE as OF_GRAPHS
 
 HOSTILE = tuple(
@@ -83,7 +83,7 @@ _ATTRIBUTES = frozenset(
 )
 
 
-class Page(HTMLParser):
+class PreviewPage(HTMLParser):
     """What a page is made of; raises for any element or attribute that is not one of ours."""
 
     def __init__(self, text: str) -> None:
@@ -112,11 +112,11 @@ class Page(HTMLParser):
             self.text += data
 
 
-def read(files: Any) -> Page:
+def read_preview_page(files: Any) -> PreviewPage:
     """Check the one page among the files of a preview, and give what it shows."""
     text = files["preview.html"]
-    assert len(text.encode()) <= MOST_BYTES
-    page = Page(text)
+    assert len(text.encode()) <= MAX_PREVIEW_BYTES
+    page = PreviewPage(text)
     assert text.count("Content-Security-Policy") == 1
     assert ("meta", {"http-equiv": "Content-Security-Policy", "content": POLICY}) in page.elements
     assert page.styles == 1

@@ -19,11 +19,11 @@ import pytest
 
 from airflow_zen.artifacts.hashing import file_hash
 from airflow_zen.errors import SaveRefused
-from airflow_zen.materializers.arrow.parquet import MOST_ROWS_IN_A_GROUP, rows_in_a_group
+from airflow_zen.materializers.arrow.parquet import MAX_ROW_GROUP_SIZE, row_group_size
 from airflow_zen.materializers.registry import default_registry
 
 REGISTRY = default_registry()
-ROWS = MOST_ROWS_IN_A_GROUP + 10_001
+ROWS = MAX_ROW_GROUP_SIZE + 10_001
 
 
 def frame(rows: int = ROWS) -> pd.DataFrame:
@@ -185,7 +185,7 @@ def test_statistics_are_right(tmp_path: Path) -> None:
 def test_wide_tables_have_short_row_groups(tmp_path: Path) -> None:
     """A row group holds about 64 MiB at most, so that one of them fits into memory however wide the table."""
     wide = pa.schema([(f"c{n}", pa.float64()) for n in range(1000)])
-    assert rows_in_a_group(wide) == 8192
+    assert row_group_size(wide) == 8192
     table = pa.table([pa.array(np.zeros(20_000))] * 1000, schema=wide)
     saved(table, tmp_path / "wide")
     footer = pq.read_metadata(tmp_path / "wide" / "table.parquet")

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.registry import default_registry
-from airflow_zen.materializers.tree import write_tree
+from airflow_zen.materializers.tree import write_typed_json
 from tests.materializers.library_values import BOOSTERS
 from tests.materializers.path_values import X, Y
 
@@ -90,7 +90,7 @@ def test_class_that_is_no_model_is_not_built(tmp_path: Path) -> None:
     registry = default_registry()
     _saved(xgboost.XGBRegressor(max_depth=3), tmp_path, "xgboost.mlflow@1")
     note = {"class": "subprocess:Popen", "state": {}}
-    write_tree(registry.for_encoding("xgboost.mlflow@1"), note, tmp_path, "state.json")
+    write_typed_json(registry.for_encoding("xgboost.mlflow@1"), note, tmp_path, "state.json")
     with pytest.raises(ArtifactRefused, match="no XGBoost model"):
         registry.load(tmp_path, "xgboost.mlflow@1")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from airflow_zen.materializers.catalogue import ENCODINGS
-from airflow_zen.materializers.entries import imported
+from airflow_zen.materializers.entries import load_entry
 from airflow_zen.materializers.registry import default_registry
 
 REPOSITORY = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def test_every_encoding_is_documented() -> None:
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_the_extra_of_a_materializer_exists(encoding: str) -> None:
     """What an error says to install is an extra of setup.cfg, and brings the library that the error is about."""
-    cls = imported(ENCODINGS[encoding])
+    cls = load_entry(ENCODINGS[encoding])
     required = re.findall(r"^[\w.-]+", _extras()[cls.extra], re.MULTILINE)
     assert not cls.libraries or cls.libraries[0] in required
 
@@ -42,7 +42,7 @@ def test_the_extra_of_a_materializer_exists(encoding: str) -> None:
 def test_the_readme_names_every_extra_of_a_materializer() -> None:
     """Whoever reads the README finds what to install."""
     text = (REPOSITORY / "README.md").read_text("utf-8")
-    wanted = {imported(entry).extra for entry in ENCODINGS.values()} - {""}
+    wanted = {load_entry(entry).extra for entry in ENCODINGS.values()} - {""}
     assert {name for name in wanted if f"`{name}`" not in text and f"[{name}" not in text} == set()
 
 
@@ -51,4 +51,4 @@ def test_every_materializer_shows_its_values() -> None:
     registry = default_registry()
     silent = {encoding for encoding in ENCODINGS if not registry.for_encoding(encoding).has_preview}
     assert silent == {"python.json@1", "cloudpickle@1"}
-    assert registry.shows([], "python.json@1", {"parts": [{}]})
+    assert registry.can_preview([], "python.json@1", {"parts": [{}]})

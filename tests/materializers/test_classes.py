@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from airflow_zen.errors import ArtifactRefused, MaterializerNotFound, SaveRefused
-from airflow_zen.materializers.classes import reference, resolve
+from airflow_zen.materializers.classes import class_reference, resolve_class
 from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.registry import default_registry
 from tests.materializers import records as r
@@ -47,7 +47,7 @@ def test_class_of_a_dag_file_is_named_by_its_stem(tmp_path: Path) -> None:
     module = _dag_module(tmp_path / "a" / "flights.py")
     assert "unusual_prefix_" in module.__name__
     assert type_name(module.Params) == "flights.Params"
-    assert reference(module.Outer.Inner) == "flights:Outer.Inner"
+    assert class_reference(module.Outer.Inner) == "flights:Outer.Inner"
 
 
 def test_record_of_a_dag_file_is_found_under_another_path(tmp_path: Path) -> None:
@@ -64,29 +64,29 @@ def test_two_dag_files_of_one_name_are_not_guessed_between(tmp_path: Path) -> No
     """Where two loaded DAG files have the class, the consumer's declaration decides, or it is an error."""
     one, two = (_dag_module(tmp_path / folder / "flights.py") for folder in ("one", "two"))
     with pytest.raises(ArtifactRefused, match="several loaded DAG files named 'flights'"):
-        resolve("flights:Params")
-    assert resolve("flights:Params", two.Params) is two.Params
-    assert resolve("flights:Params", list[one.Params]) is one.Params
-    assert resolve("flights:Color", two.Params) is two.Color
+        resolve_class("flights:Params")
+    assert resolve_class("flights:Params", two.Params) is two.Params
+    assert resolve_class("flights:Params", list[one.Params]) is one.Params
+    assert resolve_class("flights:Color", two.Params) is two.Color
 
 
 def test_plain_module_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A class whose module is not loaded yet is imported."""
     (tmp_path / "plain_records.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(tmp_path)
-    assert resolve("plain_records:Color").__name__ == "Color"
+    assert resolve_class("plain_records:Color").__name__ == "Color"
 
 
 def test_missing_module_says_how_to_get_the_class() -> None:
     """A class that cannot be imported names itself and the two remedies."""
     with pytest.raises(MaterializerNotFound, match="no_such_module:Color.*Make it importable, or declare"):
-        resolve("no_such_module:Color")
+        resolve_class("no_such_module:Color")
 
 
 def test_missing_class_is_named() -> None:
     """A class that its module no longer defines is named."""
     with pytest.raises(MaterializerNotFound, match="no longer defines it"):
-        resolve("tests.materializers.records:Gone")
+        resolve_class("tests.materializers.records:Gone")
 
 
 def test_class_is_never_another_kind_of_callable(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_local_class_is_refused() -> None:
         pass
 
     with pytest.raises(SaveRefused, match="top level of a module"):
-        reference(Local)
+        class_reference(Local)
 
 
 def test_unknown_tag_names_itself(tmp_path: Path) -> None:

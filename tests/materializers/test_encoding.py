@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_zen.materializers.arrow.distinct import estimated_distinct
+from airflow_zen.materializers.arrow.distinct import estimate_distinct
 from airflow_zen.materializers.arrow.parquet import write_parquet
 
 ROWS = 200_000
@@ -92,6 +92,6 @@ def test_distinct_values_are_counted_where_all_are_seen():
     """An estimate from all values is their number; from a part it is near it."""
     values = pa.array(RANDOM.integers(0, 50_000, ROWS))
     true = len(values.unique())
-    assert estimated_distinct(values, ROWS) == true
-    assert estimated_distinct(values.slice(0, ROWS // 10), ROWS) == pytest.approx(true, rel=0.25)
-    assert estimated_distinct(values.slice(0, 0), ROWS) == 0
+    assert estimate_distinct(values, ROWS) == true
+    assert estimate_distinct(values.slice(0, ROWS // 10), ROWS) == pytest.approx(true, rel=0.25)
+    assert estimate_distinct(values.slice(0, 0), ROWS) == 0

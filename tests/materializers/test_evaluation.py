@@ -12,8 +12,8 @@ from sklearn.metrics import confusion_matrix, f1_score, precision_score, roc_auc
 
 from airflow_zen import ClassificationEvaluation
 from airflow_zen.materializers.registry import default_registry
-from tests.materializers.page_reading import HOSTILE, Page, read
-from tests.materializers.round_trip import comes_back_exactly
+from tests.materializers.page_reading import HOSTILE, PreviewPage, read_preview_page
+from tests.materializers.round_trip import assert_round_trip
 
 RNG = np.random.default_rng(0)
 TRUE = RNG.integers(0, 2, 3000)
@@ -32,11 +32,11 @@ VALUES: dict[str, Any] = {
 @pytest.mark.parametrize("make", VALUES.values(), ids=VALUES.keys())
 def test_an_evaluation_comes_back_exactly(make: Any, tmp_path: Path) -> None:
     """An evaluation is stored like any dataclass, its arrays and series as they are."""
-    comes_back_exactly(lambda _: make(), tmp_path)
+    assert_round_trip(lambda _: make(), tmp_path)
 
 
-def shown(value: ClassificationEvaluation) -> Page:
-    return read(default_registry().preview(value, "python.json@1", {}))
+def shown(value: ClassificationEvaluation) -> PreviewPage:
+    return read_preview_page(default_registry().preview(value, "python.json@1", {}))
 
 
 def test_two_classes_are_judged_as_scikit_learn_does() -> None:

@@ -17,7 +17,7 @@ from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.arrow import parquet
 from airflow_zen.materializers.pandas import objects, saving
 from tests.materializers.pandas_values import ROWS
-from tests.materializers.round_trip import REGISTRY, new
+from tests.materializers.round_trip import REGISTRY, make_directory
 from tests.materializers.sameness import assert_same
 
 # Peaks are known for a process as a whole, so it does nothing else. That of Arrow and that of NumPy may fall apart.
@@ -36,15 +36,15 @@ print(pyarrow.default_memory_pool().max_memory() + tracemalloc.get_traced_memory
 def test_value_comes_back_exactly_from_many_groups(value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a column holds, it is the same when its rows lie in groups of their own."""
     # Whoever is imported later would keep it.
-    assert saving.rows_in_a_group is parquet.rows_in_a_group
-    monkeypatch.setattr(parquet, "rows_in_a_group", lambda schema: 1)
+    assert saving.row_group_size is parquet.row_group_size
+    monkeypatch.setattr(parquet, "row_group_size", lambda schema: 1)
     saved = REGISTRY.save(value, tmp_path)
     assert_same(value, REGISTRY.load(tmp_path, saved.encoding))
 
 
 def test_frame_is_loaded_in_little_more_than_its_own_memory(tmp_path: Path) -> None:
     """Beside a frame of numbers and text there is never more in memory than a few row groups."""
-    rows, random = 8 * parquet.MOST_ROWS_IN_A_GROUP, np.random.default_rng(0)
+    rows, random = 8 * parquet.MAX_ROW_GROUP_SIZE, np.random.default_rng(0)
     frame = pd.DataFrame({f"f{n}": random.standard_normal(rows) for n in range(4)}).assign(
         i=random.integers(0, 10**9, rows), s=random.choice(["some text", "other text"], rows)
     )
@@ -56,7 +56,7 @@ def test_frame_is_loaded_in_little_more_than_its_own_memory(tmp_path: Path) -> N
 
 def test_neighbours_of_one_dtype_share_an_array(tmp_path: Path) -> None:
     """A frame of floats is one array, which a model can be given without a copy."""
-    saved = REGISTRY.save(pd.DataFrame({"a": [0.5, None], "b": [1.5, 2.5]}), new(tmp_path, "stored"))
+    saved = REGISTRY.save(pd.DataFrame({"a": [0.5, None], "b": [1.5, 2.5]}), make_directory(tmp_path, "stored"))
     loaded = REGISTRY.load(tmp_path / "stored", saved.encoding)
     assert np.shares_memory(loaded.to_numpy(), loaded["a"].to_numpy())
     assert np.shares_memory(loaded.to_numpy(), loaded["b"].to_numpy())
@@ -82,6 +82,6 @@ def test_nulls_that_pandas_has_not_are_refused(column: pa.Array, tmp_path: Path)
 
 def test_a_cell_that_is_not_one_value_is_refused() -> None:
     """Cells are read together, and none may become two."""
-    assert objects._cells(['"a"', "[1,2]", '{"$":"tuple","items":[1]}']) == ["a", [1, 2], (1,)]
+    assert objects._parse_cells(['"a"', "[1,2]", '{"$":"tuple","items":[1]}']) == ["a", [1, 2], (1,)]
     with pytest.raises(ArtifactRefused, match="cell of a table"):
-        objects._cells(["1", "2,3"])
+        objects._parse_cells(["1", "2,3"])

@@ -25,7 +25,7 @@ from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.registry import default_registry
 from tests.materializers import records
 from tests.materializers.figure_values import ROWS, lines, pixels
-from tests.materializers.round_trip import hashes, new
+from tests.materializers.round_trip import hash_files, make_directory
 
 REGISTRY = default_registry()
 TRUSTING = default_registry(allow_pickle=True)
@@ -37,11 +37,11 @@ def test_a_figure_comes_back_as_it_is_drawn(make: Any, tmp_path: Path) -> None:
     """A figure's picture is, to the pixel, what matplotlib draws of it, before and after; saved again it is the same bytes."""
     before = pixels(make())
     figure = make()
-    saved = REGISTRY.save(figure, new(tmp_path, "first"))
+    saved = REGISTRY.save(figure, make_directory(tmp_path, "first"))
     assert (saved.encoding, saved.type) == ("matplotlib.figure@1", "matplotlib.figure.Figure")
-    REGISTRY.save(figure, new(tmp_path, "second"))
-    assert set(hashes(tmp_path / "first")) == {"figure.png", "figure.svg"}
-    assert hashes(tmp_path / "first") == hashes(tmp_path / "second")
+    REGISTRY.save(figure, make_directory(tmp_path, "second"))
+    assert set(hash_files(tmp_path / "first")) == {"figure.png", "figure.svg"}
+    assert hash_files(tmp_path / "first") == hash_files(tmp_path / "second")
     loaded = REGISTRY.load(tmp_path / "first", saved.encoding, Image.Image)
     assert type(loaded) is Image.Image
     assert np.array_equal(np.asarray(loaded), before)
@@ -54,7 +54,7 @@ def test_a_figure_is_itself_where_pickles_are_allowed(make: Any, tmp_path: Path)
     figure = make()
     before = pixels(figure)
     saved = TRUSTING.save(figure, tmp_path)
-    assert {"figure.png", "figure.svg", "pickle/value.pkl", "pickle/python.json"} == set(hashes(tmp_path))
+    assert {"figure.png", "figure.svg", "pickle/value.pkl", "pickle/python.json"} == set(hash_files(tmp_path))
     assert "cloudpickle" in saved.libraries
     loaded = TRUSTING.load(tmp_path, saved.encoding)
     assert type(loaded) is Figure
@@ -65,15 +65,15 @@ def test_a_figure_is_itself_where_pickles_are_allowed(make: Any, tmp_path: Path)
 def test_figures_inside_a_container(tmp_path: Path) -> None:
     """Figures in a dict are stored with nothing set; the dict comes back where they do, and its files always."""
     value = {"loss": lines(), "score": 0.5}
-    encoding = REGISTRY.save(value, new(tmp_path, "drawn")).encoding
+    encoding = REGISTRY.save(value, make_directory(tmp_path, "drawn")).encoding
     with pytest.raises(ArtifactRefused, match="allow_pickle"):
         REGISTRY.load(tmp_path / "drawn", encoding)
-    assert set(hashes(REGISTRY.load(tmp_path / "drawn", encoding, Path))) == {
+    assert set(hash_files(REGISTRY.load(tmp_path / "drawn", encoding, Path))) == {
         "value.json",
         "parts/0/figure.png",
         "parts/0/figure.svg",
     }
-    TRUSTING.save(value, new(tmp_path, "pickled"))
+    TRUSTING.save(value, make_directory(tmp_path, "pickled"))
     loaded = TRUSTING.load(tmp_path / "pickled", encoding)
     assert loaded["score"] == 0.5
     assert np.array_equal(pixels(loaded["loss"]), pixels(value["loss"]))
@@ -105,7 +105,7 @@ def test_each_place_of_a_container_has_a_view_of_its_own(tmp_path: Path) -> None
     assert Image.open(io.BytesIO(pictures["loss"][0])).size == picture.size == (400, 300)
     assert (type(tables[0]), number) == (pl.DataFrame, 0.5)
     files = REGISTRY.load(tmp_path, encoding, tuple[dict[str, list[Path]], Path, list[Path], float])
-    assert set(hashes(files[1])) == {"figure.png", "figure.svg"}
+    assert set(hash_files(files[1])) == {"figure.png", "figure.svg"}
 
 
 def test_figures_inside_a_record(tmp_path: Path) -> None:
@@ -146,13 +146,13 @@ import sys
 from pathlib import Path
 from airflow_zen.materializers.registry import default_registry
 from tests.materializers.figure_values import ROWS
-from tests.materializers.round_trip import hashes, new
+from tests.materializers.round_trip import hash_files, make_directory
 
 junk = [bytearray(1 << 12) for _ in range(int(sys.argv[2]))]
 for name, make in ROWS.items():
-    directory = new(Path(sys.argv[1]), name)
+    directory = make_directory(Path(sys.argv[1]), name)
     default_registry().save(make(), directory)
-    print(name, sorted(hashes(directory).items()))
+    print(name, sorted(hash_files(directory).items()))
 """
 
 
@@ -161,7 +161,7 @@ def test_a_figure_is_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     found = set()
     for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
-        command = [sys.executable, "-c", CODE, str(new(tmp_path, seed)), str(300 * int(seed))]
+        command = [sys.executable, "-c", CODE, str(make_directory(tmp_path, seed)), str(300 * int(seed))]
         root = Path(__file__).parents[2]
         done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=True)
         found.add(done.stdout)
@@ -171,12 +171,12 @@ def test_a_figure_is_the_same_bytes_in_every_process(tmp_path: Path) -> None:
 
 def test_options_of_the_process_do_not_cut_a_figure(tmp_path: Path) -> None:
     """What a process says of `savefig` changes nothing, and is said again afterwards."""
-    encoding = REGISTRY.save(lines(), new(tmp_path, "plain")).encoding
+    encoding = REGISTRY.save(lines(), make_directory(tmp_path, "plain")).encoding
     said = {"savefig.bbox": "tight", "savefig.facecolor": "red", "savefig.dpi": 30, "svg.image_inline": False}
     with mpl.rc_context(said):
-        REGISTRY.save(lines(), new(tmp_path, "said"))
+        REGISTRY.save(lines(), make_directory(tmp_path, "said"))
         assert {name: mpl.rcParams[name] for name in said} == said
-    assert hashes(tmp_path / "plain") == hashes(tmp_path / "said")
+    assert hash_files(tmp_path / "plain") == hash_files(tmp_path / "said")
     assert REGISTRY.load(tmp_path / "said", encoding, Image.Image).size == (400, 300)
 
 
@@ -207,7 +207,7 @@ def test_an_svg_of_millions_of_points_is_left_out(tmp_path: Path) -> None:
     figure.subplots().scatter(*np.random.default_rng(0).random((2, 100_000)), s=1)
     drawn = pixels(figure)
     encoding = REGISTRY.save(figure, tmp_path).encoding
-    assert set(hashes(tmp_path)) == {"figure.png"}
+    assert set(hash_files(tmp_path)) == {"figure.png"}
     assert np.array_equal(np.asarray(REGISTRY.load(tmp_path, encoding, Image.Image)), drawn)
     assert np.array_equal(pixels(figure), drawn)
 
@@ -217,8 +217,8 @@ def test_a_figure_that_has_no_pickle_is_its_drawing(tmp_path: Path) -> None:
     figure = lines()
     figure.open_file = (tmp_path / "open").open("w")  # type: ignore[attr-defined]
     with figure.open_file:  # type: ignore[attr-defined]
-        saved = TRUSTING.save(figure, new(tmp_path, "artifact"))
-    assert set(hashes(tmp_path / "artifact")) == {"figure.png", "figure.svg"}
+        saved = TRUSTING.save(figure, make_directory(tmp_path, "artifact"))
+    assert set(hash_files(tmp_path / "artifact")) == {"figure.png", "figure.svg"}
     assert "parts" not in saved.summary
 
 
@@ -234,8 +234,8 @@ def test_figures_are_drawn_one_at_a_time(tmp_path: Path) -> None:
     """Figures that are saved in several threads, as outputs of a step are, are drawn as if each were alone."""
     expected = {}
     for name in ("lines", "scatter on a log scale", "subfigures"):
-        REGISTRY.save(ROWS[name](), new(tmp_path, f"alone {name}"))
-        expected[name] = hashes(tmp_path / f"alone {name}")
+        REGISTRY.save(ROWS[name](), make_directory(tmp_path, f"alone {name}"))
+        expected[name] = hash_files(tmp_path / f"alone {name}")
     shared = [(name, ROWS[name]()) for name in expected]
     start = Barrier(2 * len(shared))
     found: dict[str, Any] = {}
@@ -243,9 +243,9 @@ def test_figures_are_drawn_one_at_a_time(tmp_path: Path) -> None:
     def save(name: str, figure: Figure, directory: Path) -> None:
         start.wait()
         REGISTRY.save(figure, directory)
-        found[directory.name] = hashes(directory) == expected[name]
+        found[directory.name] = hash_files(directory) == expected[name]
 
-    directories = [new(tmp_path, str(at)) for at in range(2 * len(shared))]
+    directories = [make_directory(tmp_path, str(at)) for at in range(2 * len(shared))]
     threads = [
         Thread(target=save, args=(*shared[at % len(shared)], directory)) for at, directory in enumerate(directories)
     ]

@@ -22,10 +22,10 @@ from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.pandas import PandasMaterializer
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.materializers.texts import HTMLString
-from airflow_zen.materializers.tree.members import Walk
+from airflow_zen.materializers.tree.members import NestedWalker
 from tests.materializers import library_values
 from tests.materializers import records as r
-from tests.materializers.page_reading import HOSTILE, read
+from tests.materializers.page_reading import HOSTILE, read_preview_page
 
 REGISTRY = default_registry()
 FRAME = pd.DataFrame({"a": [1.5, 2.0, 4.0]})
@@ -47,7 +47,7 @@ def test_a_dict_of_frames_shows_each_under_its_key(tmp_path: Path) -> None:
     """Each frame of a dict has the page that it has alone, and a page lists them with type and shape."""
     files = previews({"train": FRAME, "rows": 3, "test": pl.DataFrame({"b": ["x"]})}, tmp_path)
     assert set(files) == {"preview.html", "train.html", "test.html"}
-    listed = read({"preview.html": files["preview.html"]}).text
+    listed = read_preview_page({"preview.html": files["preview.html"]}).text
     assert "trainpandas.DataFrame3 rows × 1 columntrain.html" in listed
     assert "testpolars.DataFrame1 row × 1 columntest.html" in listed
     alone = REGISTRY.preview(FRAME, "pandas.parquet@1", {"shape": "3 rows × 1 column"})["preview.html"]
@@ -58,8 +58,8 @@ def test_large_bytes_are_members_of_their_own(tmp_path: Path) -> None:
     """They are parts, and what comes after them in the container is still shown as what it is."""
     files = previews({"model": b"a" * 1_500_000, "small": b"a", "frame": FRAME}, tmp_path)
     assert set(files) == {"preview.html", "model.html", "frame.html"}
-    assert "1500000 bytes" in read({"preview.html": files["model.html"]}).text
-    assert "3 rows × 1 column" in read({"preview.html": files["frame.html"]}).text
+    assert "1500000 bytes" in read_preview_page({"preview.html": files["model.html"]}).text
+    assert "3 rows × 1 column" in read_preview_page({"preview.html": files["frame.html"]}).text
 
 
 def test_a_list_of_figures_shows_each_as_a_picture(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_members_are_named_after_their_places(value: Any, names: set[str], tmp_p
     files = previews(value, tmp_path)
     assert set(files) == {"preview.html", *names}
     for content in files.values():
-        assert read({"preview.html": content}).text
+        assert read_preview_page({"preview.html": content}).text
 
 
 WALKED = {
@@ -107,7 +107,7 @@ WALKED = {
 def test_members_are_found_beside_what_was_said_of_them(value: Any, tmp_path: Path) -> None:
     """Going through a value meets its parts in the order in which they were saved."""
     parts = REGISTRY.save(value, tmp_path).summary["parts"]
-    members = list(Walk(REGISTRY, iter(parts)).members(value))
+    members = list(NestedWalker(REGISTRY, iter(parts)).members(value))
     assert [type_name(type(member.value)) for member in members] == [part["type"] for part in parts]
     assert [member.encoding for member in members] == [part["encoding"] for part in parts]
 
@@ -118,28 +118,28 @@ def test_a_state_dict_inside_is_one_member(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     files = previews({"epoch": 1, "weights": torch.nn.Linear(3, 2).state_dict(), "x": torch.zeros(3)}, tmp_path)
     assert set(files) == {"preview.html", "weights.html", "x.html"}
-    assert "weight(2, 3)torch.float32" in read({"preview.html": files["weights.html"]}).text
+    assert "weight(2, 3)torch.float32" in read_preview_page({"preview.html": files["weights.html"]}).text
 
 
 def test_many_members_are_cut_visibly(tmp_path: Path) -> None:
     """Of many members the first eight are shown, and the page says how many there are beside."""
     files = previews({f"frame {at}": FRAME for at in range(20)}, tmp_path)
     assert set(files) == {"preview.html", *(f"frame-{at}.html" for at in range(8))}
-    assert "12 more members" in read({"preview.html": files["preview.html"]}).text
+    assert "12 more members" in read_preview_page({"preview.html": files["preview.html"]}).text
 
 
 def test_deep_members_are_not_shown(tmp_path: Path) -> None:
     """A member inside more than four containers is counted, not shown."""
     files = previews([{"a": {"b": [FRAME, [pl.DataFrame({"x": [1]})]]}}], tmp_path)
     assert set(files) == {"preview.html", "0.a.b.0.html"}
-    assert "1 more member" in read({"preview.html": files["preview.html"]}).text
+    assert "1 more member" in read_preview_page({"preview.html": files["preview.html"]}).text
 
 
 def test_a_long_value_is_not_gone_through(tmp_path: Path) -> None:
     """The frame behind more than 10,000 other values is counted, not looked for."""
     files = previews([FRAME, [{"n": at} for at in range(10_000)], FRAME], tmp_path)
     assert set(files) == {"preview.html", "0.html"}
-    assert "1 more member" in read({"preview.html": files["preview.html"]}).text
+    assert "1 more member" in read_preview_page({"preview.html": files["preview.html"]}).text
 
 
 def test_names_of_members_cannot_break_out(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_names_of_members_cannot_break_out(tmp_path: Path) -> None:
     files = previews(dict.fromkeys(HOSTILE[:8], FRAME), tmp_path)
     assert all(re.fullmatch(r"\w[\w.-]*", name, re.ASCII) for name in files)
     assert len(files) == 1 + min(8, len(HOSTILE))
-    page = read({"preview.html": files["preview.html"]})
+    page = read_preview_page({"preview.html": files["preview.html"]})
     assert "<script>" in page.text
 
 
@@ -156,7 +156,7 @@ def test_a_member_that_fails_costs_the_others_nothing(tmp_path: Path, monkeypatc
     monkeypatch.setattr(PandasMaterializer, "preview", lambda *_: 1 / 0)
     files = previews({"frame": FRAME, "array": np.arange(2000)}, tmp_path)
     assert set(files) == {"preview.html", "array.html"}
-    assert "none: division by zero" in read({"preview.html": files["preview.html"]}).text
+    assert "none: division by zero" in read_preview_page({"preview.html": files["preview.html"]}).text
 
 
 def test_an_evaluation_inside_is_shown_as_one(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_an_evaluation_inside_is_shown_as_one(tmp_path: Path) -> None:
     value = {name: ClassificationEvaluation(true, y_pred=np.array([0, 1, 0, 0])) for name in ("small", "large")}
     files = previews({**value, "frame": FRAME}, tmp_path)
     assert set(files) == {"preview.html", "small.html", "large.html", "frame.html"}
-    assert "Confusion matrix" in read({"preview.html": files["large.html"]}).text
+    assert "Confusion matrix" in read_preview_page({"preview.html": files["large.html"]}).text
     assert "more member" not in files["preview.html"]
 
 
@@ -175,7 +175,7 @@ def test_what_is_one_small_object_has_no_preview(tmp_path: Path) -> None:
         directory = tmp_path / str(at)
         directory.mkdir()
         saved = REGISTRY.save(value, directory)
-        assert not REGISTRY.shows(value, saved.encoding, saved.summary)
+        assert not REGISTRY.can_preview(value, saved.encoding, saved.summary)
 
 
 def datetime_like() -> Any:

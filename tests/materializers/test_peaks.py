@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from airflow_zen.materializers.arrow import parquet
-from tests.materializers.round_trip import REGISTRY, new
+from tests.materializers.round_trip import REGISTRY, make_directory
 
 # Peaks are known for a process as a whole, so each column has one. That of Arrow and that of NumPy and of Python's
 # objects may fall apart, so the sum is no less than the truth. Row groups are made short, for what one needs beside
@@ -23,7 +23,7 @@ import json, os, sys, tempfile, tracemalloc
 from pathlib import Path
 import numpy, pandas, pyarrow
 from airflow_zen.materializers.arrow import parquet
-parquet.MOST_ROWS_IN_A_GROUP = int(sys.argv[2])
+parquet.MAX_ROW_GROUP_SIZE = int(sys.argv[2])
 from airflow_zen.materializers.pandas import loading, saving
 from airflow_zen.materializers.registry import default_registry
 for directory in sorted(Path(sys.argv[1]).iterdir()):
@@ -92,9 +92,9 @@ def peaks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float
     """Load each column, and save it again; give the peak of either as a part of the column's own memory."""
     root = tmp_path_factory.mktemp("peaks")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parquet, "MOST_ROWS_IN_A_GROUP", GROUP)
+        patch.setattr(parquet, "MAX_ROW_GROUP_SIZE", GROUP)
         for name, make in (COLUMNS | SPARSE).items():
-            REGISTRY.save(make(), new(root, name))
+            REGISTRY.save(make(), make_directory(root, name))
     command = [sys.executable, "-c", PEAKS, str(root), str(GROUP)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     for name in COLUMNS | SPARSE:

@@ -28,11 +28,11 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from airflow_zen.materializers.previews.page import MOST_BYTES
+from airflow_zen.materializers.previews.page import MAX_PREVIEW_BYTES
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.materializers.texts import CSVString, HTMLString, JSONString, MarkdownString
 from tests.materializers import arrow_values, library_values, ml_values, numpy_values, pandas_values, sparse_values
-from tests.materializers.page_reading import HOSTILE, read
+from tests.materializers.page_reading import HOSTILE, read_preview_page
 
 REGISTRY = default_registry(allow_pickle=True)
 
@@ -66,7 +66,7 @@ TABLES = {
 def test_a_table_shows_its_head_and_its_columns(library: str, tmp_path: Path) -> None:
     """A table shows its first 20 rows, and of each column type, missing values, and a chart of a sample."""
     value = TABLES[library]({**columns(), "gap": [None, *["x"] * 49_999]})
-    page = read(previews(value, tmp_path))
+    page = read_preview_page(previews(value, tmp_path))
     assert [tag for tag, _ in page.elements].count("svg") == 5
     assert [tag for tag, _ in page.elements].count("tr") == 1 + 20
     for seen in ("50000 rows × 5 columns", "number", "red", "green", "2024-01-01", "1 missing"):
@@ -85,7 +85,7 @@ def test_a_chart_tells_how_values_are_spread(tmp_path: Path) -> None:
 
 def test_few_whole_numbers_have_a_bar_each(tmp_path: Path) -> None:
     """A histogram of seven different integers has seven bars, and no gaps between them."""
-    page = read(previews(pd.DataFrame({"day": np.arange(700) % 7}), tmp_path))
+    page = read_preview_page(previews(pd.DataFrame({"day": np.arange(700) % 7}), tmp_path))
     assert [tag for tag, _ in page.elements].count("rect") == 7
     assert page.text.count("100") == 7
 
@@ -94,24 +94,24 @@ def test_few_whole_numbers_have_a_bar_each(tmp_path: Path) -> None:
 def test_names_and_cells_cannot_break_out(library: str, tmp_path: Path) -> None:
     """Column names, cells and frequent values are text in the page, whatever they look like."""
     value = TABLES[library]({name: list(HOSTILE) for name in HOSTILE})
-    page = read(previews(value, tmp_path))
+    page = read_preview_page(previews(value, tmp_path))
     assert page.text.count("<svg onload=alert(1)>") >= 1 + len(HOSTILE)
 
 
 def test_labels_and_objects_cannot_break_out(tmp_path: Path) -> None:
     """Nor can row labels, categories, lists and objects."""
     frame = pd.DataFrame({"c": pd.Categorical(HOSTILE), "l": [[name] for name in HOSTILE]}, index=list(HOSTILE))
-    assert "<svg onload=alert(1)>" in read(previews(frame, tmp_path)).text
-    read(previews(pd.Series(list(HOSTILE), name=HOSTILE[0]), tmp_path))
-    read(previews(pd.MultiIndex.from_product([HOSTILE, HOSTILE[:2]]), tmp_path))
-    read(previews(np.array(HOSTILE), tmp_path))
-    read(previews(np.array([(1,)], dtype=[("<script>", "i4")]), tmp_path))
+    assert "<svg onload=alert(1)>" in read_preview_page(previews(frame, tmp_path)).text
+    read_preview_page(previews(pd.Series(list(HOSTILE), name=HOSTILE[0]), tmp_path))
+    read_preview_page(previews(pd.MultiIndex.from_product([HOSTILE, HOSTILE[:2]]), tmp_path))
+    read_preview_page(previews(np.array(HOSTILE), tmp_path))
+    read_preview_page(previews(np.array([(1,)], dtype=[("<script>", "i4")]), tmp_path))
 
 
 def test_a_wide_table_is_cut_visibly(tmp_path: Path) -> None:
     """Of a table of many columns and long cells a part is shown, of bounded size, and the page says so."""
     frame = pd.DataFrame({f"column {n}": ["<" * 5000] * 40 for n in range(500)})
-    page = read(previews(frame, tmp_path))
+    page = read_preview_page(previews(frame, tmp_path))
     assert "470 more columns" in page.text
     assert "more rows, too large for a preview" in page.text
     assert "column 29" in page.text
@@ -123,7 +123,7 @@ def test_every_pandas_value_is_shown(value: Any, tmp_path: Path) -> None:
     """Every frame, series and index that is stored has a page."""
     files = previews(value, tmp_path)
     if isinstance(value, pd.DataFrame | pd.Series | pd.Index):
-        read(files)
+        read_preview_page(files)
 
 
 OTHERS = {**arrow_values.ARROW, **arrow_values.POLARS, **numpy_values.ROWS}
@@ -134,7 +134,7 @@ def test_every_table_and_array_is_shown(value: Any, tmp_path: Path) -> None:
     """Every Arrow and polars table, and every array that is a file of its own, has a page."""
     files = previews(value, tmp_path)
     if isinstance(value, np.ndarray | pa.Table | pl.DataFrame):
-        read(files)
+        read_preview_page(files)
 
 
 def test_a_preview_changes_nothing(tmp_path: Path) -> None:
@@ -147,11 +147,11 @@ def test_a_preview_changes_nothing(tmp_path: Path) -> None:
 
 def test_an_array_shows_its_distribution_and_a_matrix_its_picture(tmp_path: Path) -> None:
     """An array shows dtype, shape and how its values are spread; a matrix is a picture too."""
-    page = read(previews(np.arange(10_000, dtype="f4").reshape(100, 100), tmp_path))
+    page = read_preview_page(previews(np.arange(10_000, dtype="f4").reshape(100, 100), tmp_path))
     assert "float32 · shape (100, 100)" in page.text
     assert [tag for tag, _ in page.elements].count("img") == 1
     assert [tag for tag, _ in page.elements].count("rect") == 20
-    assert "img" not in [tag for tag, _ in read(previews(np.arange(10_000), tmp_path)).elements]
+    assert "img" not in [tag for tag, _ in read_preview_page(previews(np.arange(10_000), tmp_path)).elements]
 
 
 @pytest.mark.parametrize("image", library_values.IMAGES.values(), ids=library_values.IMAGES.keys())
@@ -172,7 +172,7 @@ def test_a_large_image_has_a_small_thumbnail(tmp_path: Path) -> None:
     """The thumbnail of noise, which does not compress, is as small as any other, and keeps its proportions."""
     noise = np.random.default_rng(0).integers(0, 255, (900, 1800, 3), dtype=np.uint8)
     content = previews(Image.fromarray(noise), tmp_path)["preview.png"]
-    assert len(content) <= MOST_BYTES
+    assert len(content) <= MAX_PREVIEW_BYTES
     width, height = Image.open(io.BytesIO(content)).size
     assert width == 2 * height
 
@@ -203,7 +203,7 @@ UNWEIGHTED: dict[str, Any] = {
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
 def test_a_model_shows_its_parameters_and_features(make: Any, tmp_path: Path) -> None:
     """A fitted model shows how much it uses each feature, the greatest first, by name where it knows names."""
-    page = read(previews(make(), tmp_path))
+    page = read_preview_page(previews(make(), tmp_path))
     assert [tag for tag, _ in page.elements].count("rect") >= 2
     first = "feature 0" if isinstance(make(), Pipeline) else "age"
     second = "feature 1" if isinstance(make(), Pipeline) else "income"
@@ -213,7 +213,7 @@ def test_a_model_shows_its_parameters_and_features(make: Any, tmp_path: Path) ->
 @pytest.mark.parametrize("make", UNWEIGHTED.values(), ids=UNWEIGHTED.keys())
 def test_a_model_without_weights_shows_its_parameters(make: Any, tmp_path: Path) -> None:
     """A model that is not fitted, or has no weights, shows its parameters alone."""
-    page = read(previews(make(), tmp_path))
+    page = read_preview_page(previews(make(), tmp_path))
     assert "Parameters" in page.text
     assert any(name in page.text for name in ("max_depth", "n_neighbors", "gblinear"))
 
@@ -221,10 +221,10 @@ def test_a_model_without_weights_shows_its_parameters(make: Any, tmp_path: Path)
 def test_feature_names_cannot_break_out(tmp_path: Path) -> None:
     """Names of features and values of parameters are text in the page."""
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(50, len(HOSTILE))), columns=list(HOSTILE))
-    page = read(previews(LogisticRegression().fit(frame, frame[HOSTILE[0]] > 0), tmp_path))
+    page = read_preview_page(previews(LogisticRegression().fit(frame, frame[HOSTILE[0]] > 0), tmp_path))
     assert page.text.count("alert(1)") >= 5
     unfitted = RandomForestClassifier(criterion=HOSTILE[0])
-    assert HOSTILE[0] in read(REGISTRY.preview(unfitted, "sklearn.mlflow@1", {"shape": HOSTILE[1]})).text
+    assert HOSTILE[0] in read_preview_page(REGISTRY.preview(unfitted, "sklearn.mlflow@1", {"shape": HOSTILE[1]})).text
 
 
 @pytest.mark.ml
@@ -232,14 +232,14 @@ def test_a_catboost_model_shows_its_features(tmp_path: Path) -> None:
     """A CatBoost model shows how much each feature changes predictions."""
     catboost = pytest.importorskip("catboost")
     options = {"iterations": 3, "depth": 2, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
-    page = read(previews(catboost.CatBoostClassifier(**options).fit(X.iloc[:, :2], Y), tmp_path))
+    page = read_preview_page(previews(catboost.CatBoostClassifier(**options).fit(X.iloc[:, :2], Y), tmp_path))
     assert page.text.index("age") < page.text.index("income")
-    read(previews(catboost.CatBoostClassifier(**options), tmp_path))
+    read_preview_page(previews(catboost.CatBoostClassifier(**options), tmp_path))
 
 
 def test_html_is_shown_in_a_frame_that_runs_nothing(tmp_path: Path) -> None:
     """An HTML text is a page within the page, in a sandbox, and its source stands below."""
-    page = read(previews(HTMLString("<h1>Report</h1>\n<script>alert(1)</script>"), tmp_path))
+    page = read_preview_page(previews(HTMLString("<h1>Report</h1>\n<script>alert(1)</script>"), tmp_path))
     ((_, frame),) = [element for element in page.elements if element[0] == "iframe"]
     assert frame == {"sandbox": "", "srcdoc": "<h1>Report</h1>\n<script>alert(1)</script>"}
     assert "<script>alert(1)</script>" in page.text
@@ -247,7 +247,7 @@ def test_html_is_shown_in_a_frame_that_runs_nothing(tmp_path: Path) -> None:
 
 def test_bytes_show_the_first_of_them(tmp_path: Path) -> None:
     """Large bytes are shown as a terminal shows them, with nothing of theirs in the page."""
-    page = read(previews(b"\x89PNG<script>" + bytes(range(256)) * 5_000, tmp_path))
+    page = read_preview_page(previews(b"\x89PNG<script>" + bytes(range(256)) * 5_000, tmp_path))
     assert "00000000  89 50 4e 47 3c 73 63 72 69 70 74 3e 00 01 02 03  .PNG<script>...." in page.text
     assert "000003f0  " in page.text
     assert "00000400" not in page.text
@@ -269,19 +269,19 @@ TEXTS = {
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
 def test_every_text_is_shown(text: Any, tmp_path: Path) -> None:
     """A marked text is shown as text, whatever is in it, and its size is bounded."""
-    assert read(previews(text, tmp_path)).text
+    assert read_preview_page(previews(text, tmp_path)).text
 
 
 def test_a_csv_is_a_table(tmp_path: Path) -> None:
     """A CSV text shows its first rows as a table."""
-    page = read(previews(CSVString("a,b\n" + "1,2\n" * 100), tmp_path))
+    page = read_preview_page(previews(CSVString("a,b\n" + "1,2\n" * 100), tmp_path))
     assert [tag for tag, _ in page.elements].count("tr") == 21
 
 
 @pytest.mark.parametrize("figure", library_values.FIGURES.values(), ids=library_values.FIGURES.keys())
 def test_a_plotly_figure_shows_its_traces(figure: Any, tmp_path: Path) -> None:
     """A Plotly figure shows its traces in a table."""
-    page = read(previews(figure, tmp_path))
+    page = read_preview_page(previews(figure, tmp_path))
     assert [tag for tag, _ in page.elements].count("tr") == 1 + len(figure.data)
 
 
@@ -290,7 +290,7 @@ def test_lines_of_a_plotly_figure_are_sketched(tmp_path: Path) -> None:
     name = HOSTILE[0]
     figure = go.Figure([go.Scatter(y=np.arange(9_000.0), name=name), go.Bar(y=[1, None, 2]), go.Pie(values=[1, 2])])
     figure.update_layout(title=name, xaxis_title=name, yaxis_title=name)
-    page = read(previews(figure, tmp_path))
+    page = read_preview_page(previews(figure, tmp_path))
     (line,) = [held["points"] for tag, held in page.elements if tag == "polyline"]
     assert 200 <= len(line.split()) <= 301
     assert page.text.count("<script>") >= 4
@@ -313,7 +313,7 @@ def test_a_large_figure_has_a_small_picture(tmp_path: Path) -> None:
     """A figure full of noise is drawn so small that its file is bounded."""
     figure = Figure(figsize=(10, 10))
     figure.figimage(np.random.default_rng(0).random((1000, 1000, 3)), resize=False)
-    assert len(previews(figure, tmp_path)["preview.png"]) <= MOST_BYTES
+    assert len(previews(figure, tmp_path)["preview.png"]) <= MAX_PREVIEW_BYTES
 
 
 def test_a_path_shows_what_it_leads_to(tmp_path: Path) -> None:
@@ -324,9 +324,9 @@ def test_a_path_shows_what_it_leads_to(tmp_path: Path) -> None:
     (folder / "note.md").write_text("# <script>alert(1)</script>" + "x" * 100_000)
     (folder / "fake.png").write_text("<script>alert(1)</script>")
     assert previews(folder / "figure.png", tmp_path)["preview.png"] == (folder / "figure.png").read_bytes()
-    assert "# <script>alert(1)</script>" in read(previews(folder / "note.md", tmp_path)).text
-    assert "alert" not in read(previews(folder / "fake.png", tmp_path)).text
-    assert "figure.png" in read(previews(folder, tmp_path)).text
+    assert "# <script>alert(1)</script>" in read_preview_page(previews(folder / "note.md", tmp_path)).text
+    assert "alert" not in read_preview_page(previews(folder / "fake.png", tmp_path)).text
+    assert "figure.png" in read_preview_page(previews(folder, tmp_path)).text
 
 
 OTHER_LIBRARIES = {
@@ -341,21 +341,21 @@ def test_values_of_other_libraries_are_shown(value: Any, tmp_path: Path) -> None
     """GeoPandas, xarray and SciPy values have a page each."""
     files = previews(value, tmp_path)
     if not isinstance(value, list | dict):
-        assert read(files).text
+        assert read_preview_page(files).text
 
 
 def test_other_libraries_cannot_break_out(tmp_path: Path) -> None:
     """Names, attributes and labels of GeoPandas and xarray are text in the page."""
     name = HOSTILE[0]
     frame = geopandas.GeoDataFrame({name: list(HOSTILE)}, geometry=[shapely.Point(0, 0)] * len(HOSTILE))
-    assert read(previews(frame, tmp_path)).text.count("<svg onload=alert(1)>") >= 1
+    assert read_preview_page(previews(frame, tmp_path)).text.count("<svg onload=alert(1)>") >= 1
     data = xr.Dataset({name: ("x", list(HOSTILE))}, attrs={"title": name})
-    assert "<script>" in read(previews(data, tmp_path)).text
+    assert "<script>" in read_preview_page(previews(data, tmp_path)).text
 
 
 def test_entries_of_a_sparse_matrix_lie_where_they_are(tmp_path: Path) -> None:
     """The picture of a sparse matrix is dark where it has entries."""
-    page = read(previews(scipy.sparse.csr_array(np.eye(1000)), tmp_path))
+    page = read_preview_page(previews(scipy.sparse.csr_array(np.eye(1000)), tmp_path))
     ((_, found),) = [element for element in page.elements if element[0] == "img"]
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(found["src"].partition(",")[2]))))
     assert pixels.shape == (200, 200)
@@ -374,14 +374,14 @@ def test_values_of_large_libraries_are_shown(row: ml_values.Row, tmp_path: Path)
     value = row.make(tmp_path)
     files = previews(value, tmp_path)
     if not isinstance(value, list | tuple | dict):
-        assert read(files).text
+        assert read_preview_page(files).text
 
 
 @pytest.mark.ml
 def test_a_state_dict_is_shown(tmp_path: Path) -> None:
     """A dict of tensors is shown as what it is stored as, with names and shapes."""
     torch = pytest.importorskip("torch")
-    page = read(previews(torch.nn.Linear(3, 2).state_dict(), tmp_path))
+    page = read_preview_page(previews(torch.nn.Linear(3, 2).state_dict(), tmp_path))
     assert "weight(2, 3)torch.float32" in page.text
 
 

@@ -49,7 +49,7 @@ class CsvMaterializer(Materializer):
 
 @pytest.fixture(autouse=True)
 def _nothing_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registered, "_DECORATED", {})
+    monkeypatch.setattr(registered, "_REGISTERED", {})
 
 
 def test_decorated_materializer_is_known(tmp_path: Path) -> None:
@@ -147,8 +147,8 @@ def test_named_materializer_saves_this_value_alone(tmp_path: Path) -> None:
     registry = default_registry()
     frame = pd.DataFrame({"a": [1, 2]})
     assert registry.save(frame, tmp_path, by=CsvMaterializer).encoding == "own.csv@1"
-    assert registry.reading([CsvMaterializer]).for_type(pd.DataFrame).encoding == "pandas.parquet@1"
-    pd.testing.assert_frame_equal(registry.reading([CsvMaterializer]).load(tmp_path, "own.csv@1"), frame)
+    assert registry.with_materializers([CsvMaterializer]).for_type(pd.DataFrame).encoding == "pandas.parquet@1"
+    pd.testing.assert_frame_equal(registry.with_materializers([CsvMaterializer]).load(tmp_path, "own.csv@1"), frame)
     with pytest.raises(MaterializerNotFound, match=r"register_materializer.*Annotated"):
         registry.load(tmp_path, "own.csv@1")
 

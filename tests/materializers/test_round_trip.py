@@ -21,7 +21,7 @@ from tests.materializers import (
     path_values,
     sparse_values,
 )
-from tests.materializers.round_trip import REGISTRY, comes_back_exactly, is_passed_on_unchanged
+from tests.materializers.round_trip import REGISTRY, assert_resaves_identically, assert_round_trip
 
 CONSTANTS = {
     **{f"python: {name}": value for name, value in builtin_values.ROWS.items()},
@@ -50,13 +50,13 @@ def test_table_is_large() -> None:
 @pytest.mark.parametrize("make", TABLE.values(), ids=TABLE.keys())
 def test_value_comes_back_exactly(make: Callable[[Path], Any], tmp_path: Path) -> None:
     """A value that is saved comes back with its exact type and content, and saving it twice gives the same bytes."""
-    comes_back_exactly(make, tmp_path)
+    assert_round_trip(make, tmp_path)
 
 
 @pytest.mark.parametrize("make", TABLE.values(), ids=TABLE.keys())
 def test_loaded_value_is_saved_as_the_same_bytes(make: Callable[[Path], Any], tmp_path: Path) -> None:
     """A step that passes an artifact on unchanged gives an artifact of the same digest."""
-    is_passed_on_unchanged(make, tmp_path)
+    assert_resaves_identically(make, tmp_path)
 
 
 ML_ROWS = [pytest.param(row, id=name, marks=pytest.mark.ml) for name, row in ml_values.ROWS.items()]
@@ -66,7 +66,7 @@ ML_ROWS = [pytest.param(row, id=name, marks=pytest.mark.ml) for name, row in ml_
 def test_value_of_a_large_library_comes_back_exactly(row: ml_values.Row, tmp_path: Path) -> None:
     """What the large libraries make comes back exactly too, and is saved to the same bytes twice."""
     row.skip_if_absent()
-    comes_back_exactly(row.make, tmp_path)
+    assert_round_trip(row.make, tmp_path)
 
 
 @pytest.mark.parametrize("row", ML_ROWS)
@@ -75,7 +75,7 @@ def test_loaded_value_of_a_large_library_is_saved_as_the_same_bytes(row: ml_valu
     row.skip_if_absent()
     if not row.writes_alike:
         pytest.skip("the library itself writes what it has read in other bytes")
-    is_passed_on_unchanged(row.make, tmp_path)
+    assert_resaves_identically(row.make, tmp_path)
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"k": "v"}])

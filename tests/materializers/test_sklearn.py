@@ -23,7 +23,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.registry import default_registry
-from airflow_zen.materializers.sklearn.trust import untrusted
+from airflow_zen.materializers.sklearn.trust import untrusted_types
 from tests.materializers.path_values import MODELS, X, Y
 
 PREDICTING = {
@@ -205,7 +205,7 @@ def test_numpy_function_in_a_pipeline_is_kept(tmp_path: Path) -> None:
 )
 def test_dangerous_name_is_not_trusted(name: str) -> None:
     """Nothing that runs code, reads or writes files is trusted for the package it comes from."""
-    assert untrusted([name]) == [name]
+    assert untrusted_types([name]) == [name]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_dangerous_name_is_not_trusted(name: str) -> None:
 )
 def test_part_of_a_model_is_trusted(name: str) -> None:
     """What estimators are made of is trusted."""
-    assert untrusted([name]) == []
+    assert untrusted_types([name]) == []
 
 
 def _yaml(path: Path) -> Any:

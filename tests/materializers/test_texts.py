@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_zen.materializers.arrow.parquet import write_parquet
-from airflow_zen.materializers.arrow.stored import StoredTable
+from airflow_zen.materializers.arrow.stored import ParquetTable
 
 ROWS = 300_000
 
@@ -34,7 +34,7 @@ def table(request):
 def stored(table, tmp_path):
     """Write the table."""
     write_parquet([table], table.schema, tmp_path / "table.parquet")
-    return StoredTable(tmp_path / "table.parquet")
+    return ParquetTable(tmp_path / "table.parquet")
 
 
 def test_texts_come_back(stored, table):
@@ -46,17 +46,17 @@ def test_texts_come_back(stored, table):
 
 def test_only_repeating_texts_are_read_as_numbers(stored):
     """Texts that the file has written out are not sought in a dictionary, and fields within others are left alone."""
-    read = {field.name for field in stored.file.schema_arrow if pa.types.is_dictionary(field.type)}
+    read = {field.name for field in stored.parquet_file.schema_arrow if pa.types.is_dictionary(field.type)}
     assert read == {"few", "missing"}
 
 
 def test_tables_of_others_come_back(table, tmp_path):
     """So does what another program wrote, without our schema; an empty table; and one with a name twice."""
     pq.write_table(table, tmp_path / "theirs", store_schema=False)
-    plain = StoredTable(tmp_path / "theirs")
+    plain = ParquetTable(tmp_path / "theirs")
     assert plain.read().equals(pq.read_table(tmp_path / "theirs"))
     pq.write_table(table.slice(0, 0), tmp_path / "empty")
-    assert StoredTable(tmp_path / "empty").read().equals(table.slice(0, 0))
+    assert ParquetTable(tmp_path / "empty").read().equals(table.slice(0, 0))
     twice = pa.Table.from_arrays([table["few"], table["many"]], ["a", "a"])
     pq.write_table(twice, tmp_path / "twice")
-    assert StoredTable(tmp_path / "twice").read().equals(twice)
+    assert ParquetTable(tmp_path / "twice").read().equals(twice)

@@ -6,7 +6,7 @@ import pandas as pd
 from airflow.sdk import dag
 
 from airflow_zen import Output, ml_step
-from tests.calls import called
+from tests.calls import record_call
 
 
 def pipeline(build, dag_id="d", **options):
@@ -19,7 +19,7 @@ def pipeline(build, dag_id="d", **options):
 
 @ml_step
 def frame(rows: int) -> pd.DataFrame:
-    called(("frame", rows))
+    record_call(("frame", rows))
     return pd.DataFrame({"a": range(rows)})
 
 

@@ -13,18 +13,18 @@ import airflow_zen
 from airflow_zen import Artifact, Output, ml_step
 from airflow_zen.errors import ArtifactNameError, StepDefinitionError
 from airflow_zen.lineage.step_run import StepRunId
-from airflow_zen.operators.assets import normalise_uri
-from airflow_zen.operators.foresight import FutureRun
+from airflow_zen.operators.assets import normalize_uri
+from airflow_zen.operators.foresight import PlannedDagRun
 from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.operators.planning import Plan
 from airflow_zen.settings import open_stack
-from tests.calls import VARIABLE, called, calls
+from tests.calls import CALLS_FILE_VARIABLE, record_call, recorded_calls
 from tests.harness import NOW, run_dag
 
 
 @pytest.fixture(autouse=True)
 def _root(tmp_path, monkeypatch):
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "calls"))
+    monkeypatch.setenv(CALLS_FILE_VARIABLE, str(tmp_path / "calls"))
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
     (tmp_path / "stacks.yaml").write_text(f"stacks: {{b: {{artifact_root: {tmp_path}/b}}}}")
@@ -51,7 +51,7 @@ def split(rows: int, salt: int = 0) -> Output(
 
 @ml_step
 def total(values: list) -> int:
-    called("total")
+    record_call("total")
     return sum(values)
 
 
@@ -68,7 +68,7 @@ def pipeline(build, dag_id="d", **options):
     return d()
 
 
-def news(build, run_id, task_id, map_index=-1, **more):
+def updated_assets(build, run_id, task_id, map_index=-1, **more):
     """Run a pipeline; give the names of the assets that a task has events for."""
     run = run_dag(pipeline(build), run_id=run_id, **more)
     return sorted(outlet.name for outlet in run.task(task_id, map_index).outlets)
@@ -108,29 +108,29 @@ def test_an_event_tells_the_content():
 
 def test_unchanged_content_is_no_news():
     """A step that is reused, or computes the same bytes anew, has no event; one that gives others has."""
-    assert news(lambda: features(1), "r1", "features") == ["flights/features"]
-    assert news(lambda: features(1), "r2", "features") == []
-    assert news(lambda: features(1, salt=1), "r3", "features") == []
-    assert news(lambda: features(2), "r4", "features") == ["flights/features"]
+    assert updated_assets(lambda: features(1), "r1", "features") == ["flights/features"]
+    assert updated_assets(lambda: features(1), "r2", "features") == []
+    assert updated_assets(lambda: features(1, salt=1), "r3", "features") == []
+    assert updated_assets(lambda: features(2), "r4", "features") == ["flights/features"]
 
 
 def test_content_that_comes_back_is_news():
     """A step that reuses a result, after something else was made in between, has an event."""
     for run_id, rows in (("r1", 1), ("r2", 2), ("r3", 1)):
-        assert news(lambda rows=rows: features(rows), run_id, "features") == ["flights/features"]
+        assert updated_assets(lambda rows=rows: features(rows), run_id, "features") == ["flights/features"]
 
 
 def test_each_output_has_its_own_news():
     """Of several outputs, only those that changed have events."""
-    assert news(lambda: split(1), "r1", "split") == ["test", "train"]
-    assert news(lambda: split(1, salt=5), "r2", "split") == ["test"]
+    assert updated_assets(lambda: split(1), "r1", "split") == ["test", "train"]
+    assert updated_assets(lambda: split(1, salt=5), "r2", "split") == ["test"]
 
 
 def test_instances_of_a_mapped_step_have_their_own_news():
     """An instance whose content is that of its last run is no news, whatever the others made."""
-    assert news(lambda: features.expand(rows=[1, 2]), "r1", "features", 1) == ["flights/features"]
-    assert news(lambda: features.expand(rows=[3, 2]), "r2", "features", 1) == []
-    assert news(lambda: features.expand(rows=[4, 2]), "r3", "features", 0) == ["flights/features"]
+    assert updated_assets(lambda: features.expand(rows=[1, 2]), "r1", "features", 1) == ["flights/features"]
+    assert updated_assets(lambda: features.expand(rows=[3, 2]), "r2", "features", 1) == []
+    assert updated_assets(lambda: features.expand(rows=[4, 2]), "r3", "features", 0) == ["flights/features"]
 
 
 def test_what_the_user_declares_is_news_when_computed():
@@ -139,9 +139,9 @@ def test_what_the_user_declares_is_news_when_computed():
     def build(salt=0):
         ml_step(outlets=[Asset("s3://b/x")])(features.function)(1, salt)
 
-    assert news(build, "r1", "features") == ["flights/features", "s3://b/x"]
-    assert news(lambda: build(1), "r2", "features") == ["s3://b/x"]
-    assert news(build, "r3", "features") == []
+    assert updated_assets(build, "r1", "features") == ["flights/features", "s3://b/x"]
+    assert updated_assets(lambda: build(1), "r2", "features") == ["s3://b/x"]
+    assert updated_assets(build, "r3", "features") == []
 
 
 def test_stacks_have_assets_of_their_own():
@@ -150,10 +150,12 @@ def test_stacks_have_assets_of_their_own():
     def build():
         ml_step(stack="b")(features.function)(1)
 
-    assert news(build, "r1", "features") == ["b:flights/features"]
+    assert updated_assets(build, "r1", "features") == ["b:flights/features"]
     assert FEATURES.asset_in("b").uri == "zen://b/flights/features"
-    assert news(lambda: features(1), "r2", "features", conf={"zen": {"stack": "b"}}) == []
-    assert news(lambda: features(1), "r3", "features", conf={"zen": {"stack": "default"}}) == ["flights/features"]
+    assert updated_assets(lambda: features(1), "r2", "features", conf={"zen": {"stack": "b"}}) == []
+    assert updated_assets(lambda: features(1), "r3", "features", conf={"zen": {"stack": "default"}}) == [
+        "flights/features"
+    ]
 
 
 def test_the_newest_version_is_an_argument():
@@ -166,7 +168,7 @@ def test_the_newest_version_is_an_argument():
     assert record.inputs["values"].name == "flights/features"
     run_dag(pipeline(lambda: features(4)), run_id="later")
     assert airflow_zen.load(run_dag(reads, run_id="r3").xcom("total")) == 6
-    assert calls() == ["total", "total"]
+    assert recorded_calls() == ["total", "total"]
     older = FEATURES.version(record.inputs["values"].digest[:12])
     deep = run_dag(pipeline(lambda: totals({"all": [FEATURES.latest(), older]}), "deep"))
     assert airflow_zen.load(deep.xcom("totals")) == 7
@@ -211,9 +213,9 @@ def test_a_plan_knows_the_newest():
     reads = pipeline(lambda: total(FEATURES.latest()), "reads")
 
     def plan():
-        run = FutureRun({}, NOW, (NOW, NOW), NOW)
-        ((verdict, why),) = [(str(step.verdict), step.why) for step in Plan(reads, run).steps()]
-        return verdict, why
+        run = PlannedDagRun({}, NOW, (NOW, NOW), NOW)
+        ((decision, reason),) = [(str(step.decision), step.reason) for step in Plan(reads, run).steps()]
+        return decision, reason
 
     assert plan() == (
         "unknown",
@@ -247,7 +249,7 @@ def test_annotations_need_no_airflow():
         "from airflow_zen import Artifact\n"
         "from airflow_zen.steps.outputs import declared_outputs\n"
         "def step() -> Annotated[int, Artifact('features')]: ...\n"
-        "assert declared_outputs(step).called == {'output': 'features'}\n"
+        "assert declared_outputs(step).artifact_names == {'output': 'features'}\n"
         "print(Artifact('features').latest()['version'])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "latest\n"
@@ -259,7 +261,7 @@ def test_addresses_have_one_form():
     assert FEATURES.asset.normalized_uri == FEATURES.asset.uri
     for uri in ("zen://default", "zen:///x", "zen://default/x?y=1"):
         with pytest.raises(ValueError, match="has an address such as"):
-            normalise_uri(urlsplit(uri))
+            normalize_uri(urlsplit(uri))
 
 
 def test_a_mapped_classic_operator_declares_its_asset_in_outlets():

@@ -9,7 +9,7 @@ import airflow_zen
 from airflow_zen import ml_step
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import ArtifactRefused
-from airflow_zen.operators.foresight import FutureRun
+from airflow_zen.operators.foresight import PlannedDagRun
 from airflow_zen.operators.planning import Plan
 from airflow_zen.settings import Settings, open_stack
 from tests.harness import NOW, run_dag
@@ -39,7 +39,7 @@ def add(x: int) -> int:
     return x + 1
 
 
-def built(build, **options):
+def build_dag(build, **options):
     @dag(dag_id="chosen", schedule=None, start_date=datetime(2026, 1, 1), **options)
     def chosen():
         build()
@@ -47,7 +47,7 @@ def built(build, **options):
     return chosen()
 
 
-def lies_in(run, task, map_index=-1):
+def stack_of_output(run, task, map_index=-1):
     """Name the stack a task's artifact lies in, by its address."""
     return ArtifactRef.from_wire(run.xcom(task, map_index=map_index)).uri.split("/artifacts/")[0].rpartition("/")[2]
 
@@ -63,35 +63,37 @@ def lies_in(run, task, map_index=-1):
 )
 def test_the_run_decides_before_the_step_before_the_dag(conf, default_args, plain_in, own_in):
     """A step runs in the stack that the run's conf names, else its own, else its DAG's, else the active one."""
-    run = run_dag(built(lambda: (plain(1), own(1)), default_args=default_args), conf=conf)
-    assert (lies_in(run, "plain"), lies_in(run, "own")) == (plain_in, own_in)
+    run = run_dag(build_dag(lambda: (plain(1), own(1)), default_args=default_args), conf=conf)
+    assert (stack_of_output(run, "plain"), stack_of_output(run, "own")) == (plain_in, own_in)
 
 
 def test_mapped_steps_choose_too():
     """Every task of a mapped step runs in the step's stack."""
-    run = run_dag(built(lambda: own.expand(x=[1, 2])))
-    assert {lies_in(run, "own", index) for index in (0, 1)} == {"b"}
+    run = run_dag(build_dag(lambda: own.expand(x=[1, 2])))
+    assert {stack_of_output(run, "own", index) for index in (0, 1)} == {"b"}
 
 
 def test_records_and_cache_are_the_stacks_own():
     """What was computed in one stack is neither reused nor recorded in another."""
     for stack in ("a", "b", "a"):
-        run_dag(built(lambda: plain(1)), run_id=f"in_{stack}", conf={"zen": {"stack": stack}})
-    runs = {s: [r.cache for r in open_stack(Settings.read(s)).records.of("chosen", f"in_{s}")] for s in ("a", "b")}
+        run_dag(build_dag(lambda: plain(1)), run_id=f"in_{stack}", conf={"zen": {"stack": stack}})
+    runs = {
+        s: [r.cache for r in open_stack(Settings.read(s)).records.read_dag_run("chosen", f"in_{s}")] for s in ("a", "b")
+    }
     assert runs == {"a": ["hit"], "b": ["miss"]}
-    assert not list(open_stack(Settings.read("b")).records.of("chosen", "in_a"))
+    assert not list(open_stack(Settings.read("b")).records.read_dag_run("chosen", "in_a"))
 
 
 def test_a_refused_input_leaves_a_failed_step_run():
     """A step that was refused an input is a failed step run, whose record holds the reason."""
-    run_dag(built(lambda: add(own(1))), run_id="refused")
-    (record,) = open_stack(Settings.read()).records.of("chosen", "refused")
+    run_dag(build_dag(lambda: add(own(1))), run_id="refused")
+    (record,) = open_stack(Settings.read()).records.read_dag_run("chosen", "refused")
     assert (record.state.name, record.error.split(":")[0]) == ("FAILED", "ArtifactRefused")
 
 
 def test_an_input_of_another_stack_is_refused_with_both_names():
     """An artifact of another stack is refused before anything runs, naming both stacks and what to do."""
-    run = run_dag(built(lambda: add(own(1))))
+    run = run_dag(build_dag(lambda: add(own(1))))
     error = run.task("add").error
     assert run.states == {"own": "success", "add": "failed"}
     assert isinstance(error, ArtifactRefused)
@@ -101,19 +103,19 @@ def test_an_input_of_another_stack_is_refused_with_both_names():
 
 def test_an_unknown_stack_fails_the_task_with_the_known_ones():
     """A name that nobody defined fails the task, which names the stacks there are."""
-    run = run_dag(built(lambda: plain(1)), conf={"zen": {"stack": "prod"}})
+    run = run_dag(build_dag(lambda: plain(1)), conf={"zen": {"stack": "prod"}})
     assert "known are 'default', 'a', 'b'" in str(run.task("plain").error)
-    run = run_dag(built(lambda: plain(1)), conf={"zen": {"stack": 7}})
+    run = run_dag(build_dag(lambda: plain(1)), conf={"zen": {"stack": 7}})
     assert "must be the name of one" in str(run.task("plain").error)
 
 
 def test_a_plan_looks_into_each_steps_own_stack():
     """A plan finds what the stack of each step remembers, and no other's."""
-    pipeline = built(lambda: (plain(1), own(1)))
+    pipeline = build_dag(lambda: (plain(1), own(1)))
     run_dag(pipeline)
 
     def plan(conf):
-        return {s.task_id: str(s.verdict) for s in Plan(pipeline, FutureRun(conf, NOW, (NOW, NOW), NOW)).steps()}
+        return {s.task_id: str(s.decision) for s in Plan(pipeline, PlannedDagRun(conf, NOW, (NOW, NOW), NOW)).steps()}
 
     assert plan({}) == {"plain": "hit", "own": "hit"}
     assert plan({"zen": {"stack": "a"}}) == {"plain": "miss", "own": "miss"}

@@ -7,7 +7,7 @@ import pytest
 from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.step_run import StepRun, StepRunId
-from airflow_zen.operators.clearing import cleared_by_hand
+from airflow_zen.operators.clearing import was_cleared_by_user
 
 OPERATOR = SimpleNamespace(retries=1, upstream_task_ids={"above", "plain"})
 
@@ -25,12 +25,12 @@ def context(max_tries, run_type="manual", cleared=0):
 
 def test_a_retry_was_not_cleared(records):
     """A task within the tries that it was given was cleared by nobody."""
-    assert not cleared_by_hand(OPERATOR, context(1), records)
+    assert not was_cleared_by_user(OPERATOR, context(1), records)
 
 
 def test_more_tries_than_were_given_come_from_a_person(records):
     """Clearing a task raises its tries; outside backfills only people do that."""
-    assert cleared_by_hand(OPERATOR, context(2, cleared=1), records)
+    assert was_cleared_by_user(OPERATOR, context(2, cleared=1), records)
 
 
 def test_in_a_backfill_a_task_cleared_alone_was_cleared_by_hand(records):
@@ -38,10 +38,10 @@ def test_in_a_backfill_a_task_cleared_alone_was_cleared_by_hand(records):
     for attempt, cleared in ((9, 0), (10, 1)):
         run = StepRun(StepRunId("d", "r", "above", try_number=attempt), clear_number=cleared)
         records.put(run, delivered=True)
-    assert not cleared_by_hand(OPERATOR, context(2, "backfill", cleared=1), records)
-    assert cleared_by_hand(OPERATOR, context(2, "backfill", cleared=2), records)
+    assert not was_cleared_by_user(OPERATOR, context(2, "backfill", cleared=1), records)
+    assert was_cleared_by_user(OPERATOR, context(2, "backfill", cleared=2), records)
 
 
 def test_in_a_backfill_a_root_is_taken_for_cleared_by_it(records):
     """Without a step above there is nothing to tell by, and the backfill's wish goes first."""
-    assert not cleared_by_hand(OPERATOR, context(2, "backfill", cleared=2), records)
+    assert not was_cleared_by_user(OPERATOR, context(2, "backfill", cleared=2), records)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_zen.operators.code_version import code_version, commit_of
+from airflow_zen.operators.code_version import checked_out_commit, code_version
 
 
 def git(folder, *words):
@@ -40,12 +40,12 @@ def test_the_commit_is_what_git_says(repository, tmp_path, form):
         git(repository, "worktree", "add", "-q", "-b", "other", str(folder))
     if form == "packed worktree":
         git(repository, "pack-refs", "--all")
-    assert commit_of(folder / "dags" / "d.py") == git(folder, "rev-parse", "HEAD") != ""
+    assert checked_out_commit(folder / "dags" / "d.py") == git(folder, "rev-parse", "HEAD") != ""
 
 
 def test_outside_a_repository(tmp_path):
     """Where there is no repository there is no commit, and a broken one is no error."""
-    assert commit_of(tmp_path / "d.py") == ""
+    assert checked_out_commit(tmp_path / "d.py") == ""
     (tmp_path / ".git").write_text("gitdir: /no/such/folder")
     assert code_version(None, SimpleNamespace(__code__=SimpleNamespace(co_filename=str(tmp_path / "d.py")))) == ""
 

@@ -39,7 +39,7 @@ print(run.states, run.xcom("load")["uri"])
 
 
 @pytest.fixture
-def emitted(tmp_path):
+def openlineage_events(tmp_path):
     """Run the DAG with OpenLineage writing events to a file; give the last event of each task with datasets."""
     events = tmp_path / "events.json"
     transport = {"type": "file", "log_file_path": str(events), "append": True}
@@ -63,9 +63,9 @@ def emitted(tmp_path):
 
 
 @pytest.mark.airflow
-def test_openlineage_emits_inputs_and_outputs(emitted):
+def test_openlineage_emits_inputs_and_outputs(openlineage_events):
     """The real provider's event of a step names what it read and made by address; that of a failed one what it read."""
-    names, loaded = emitted
+    names, loaded = openlineage_events
     assert (names("load", "inputs"), names("load", "outputs")) == ([], [loaded])
     assert names("total", "inputs") == [loaded]
     # One process runs all tasks here, so the collector still has what the first one told it.
@@ -77,8 +77,8 @@ def test_a_listeners_trouble_costs_no_task(monkeypatch):
     """Whatever the collector raises is not raised into the task."""
     ref = ArtifactRef("a" * 64, "s3://b/x", "e@1", "t", 1)
     asked = []
-    monkeypatch.setattr(hook_lineage, "_listened", lambda: True)
-    monkeypatch.setattr(hook_lineage, "_address", lambda ref: asked.append(ref) or 1 / 0)
+    monkeypatch.setattr(hook_lineage, "_has_lineage_reader", lambda: True)
+    monkeypatch.setattr(hook_lineage, "_asset_uri", lambda ref: asked.append(ref) or 1 / 0)
     hook_lineage.report_inputs(object(), [ref])
     hook_lineage.report_outputs(object(), [ref])
     assert asked == [ref, ref]

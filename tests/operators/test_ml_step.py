@@ -17,7 +17,7 @@ import airflow_zen
 from airflow_zen import ArtifactRef, MLStepOperator, ml_step
 from airflow_zen.lineage.step_run import StepRunId
 from airflow_zen.settings import open_stack
-from tests.calls import called, calls
+from tests.calls import record_call, recorded_calls
 from tests.harness import run_dag
 from tests.operators.pipelines import frame, halves, pipeline, total
 
@@ -174,21 +174,21 @@ def test_sigterm_reaches_the_function():
 
     @ml_step
     def slow() -> int:
-        called("begun")
+        record_call("begun")
         try:
             time.sleep(120)
         finally:
-            called("cleaned")
+            record_call("cleaned")
         return 1
 
     def stop():
-        while not calls():
+        while not recorded_calls():
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=stop, daemon=True).start()
     run = run_dag(pipeline(slow))
-    assert (run.states, calls()) == ({"slow": "failed"}, ["begun", "cleaned"])
+    assert (run.states, recorded_calls()) == ({"slow": "failed"}, ["begun", "cleaned"])
     assert open_stack().records.get(StepRunId("d", "manual__1", "slow")).state == "KILLED"
     assert "interruptible" not in repr(signal.getsignal(signal.SIGTERM))
 

@@ -8,9 +8,9 @@ import pytest
 from airflow.sdk import dag, task, task_group
 
 from airflow_zen import Artifact, Cache, Materializer, Output, ml_step
-from airflow_zen.operators.foresight import FutureRun
+from airflow_zen.operators.foresight import PlannedDagRun
 from airflow_zen.operators.planning import Plan
-from tests.calls import VARIABLE, called, calls
+from tests.calls import CALLS_FILE_VARIABLE, record_call, recorded_calls
 from tests.harness import NOW, run_dag
 
 FACTOR = 2
@@ -20,30 +20,30 @@ DAY = datetime(2026, 1, 1, tzinfo=UTC)
 @pytest.fixture(autouse=True)
 def _root(tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "calls"))
+    monkeypatch.setenv(CALLS_FILE_VARIABLE, str(tmp_path / "calls"))
 
 
 @ml_step
 def load(rows: int) -> Output(left=list, right=list):
-    called("load")
+    record_call("load")
     return list(range(rows)), list(range(rows))
 
 
 @ml_step
 def double(values: list) -> list:
-    called("double")
+    record_call("double")
     return [value * FACTOR for value in values]
 
 
 @ml_step
 def add(values: list) -> int:
-    called("add")
+    record_call("add")
     return sum(values)
 
 
 @ml_step(cache=False)
 def always(x: int) -> int:
-    called("always")
+    record_call("always")
     return x
 
 
@@ -56,14 +56,14 @@ def pipeline(build):
 
 
 def plan(built, conf=None, partition=None, day=NOW):
-    """Plan a run; give `(task, verdict, why)` of each step."""
-    run = FutureRun(conf or {}, day, (day, day), day, partition)
+    """Plan a run; give `(task, decision, reason)` of each step."""
+    run = PlannedDagRun(conf or {}, day, (day, day), day, partition)
     steps = Plan(built, run).steps()
     return {s.task_id if s.map_index < 0 else f"{s.task_id}[{s.map_index}]": s for s in steps}
 
 
-def verdicts(*args, **kwargs):
-    return {name: str(step.verdict) for name, step in plan(*args, **kwargs).items()}
+def decisions(*args, **kwargs):
+    return {name: str(step.decision) for name, step in plan(*args, **kwargs).items()}
 
 
 def chain():
@@ -73,44 +73,44 @@ def chain():
 
 def test_before_the_first_run_only_the_roots_are_known():
     """A step whose inputs are yet to be made is unknown, with the task it waits for; nothing is run."""
-    told = plan(pipeline(chain))
-    assert {name: str(step.verdict) for name, step in told.items()} == {
+    planned = plan(pipeline(chain))
+    assert {name: str(step.decision) for name, step in planned.items()} == {
         "load": "miss",
         "double": "unknown",
         "add": "unknown",
     }
-    assert told["double"].why == "needs the result of 'load'"
-    assert told["load"].why == "no earlier result of this task is remembered"
-    assert calls() == []
+    assert planned["double"].reason == "needs the result of 'load'"
+    assert planned["load"].reason == "no earlier result of this task is remembered"
+    assert recorded_calls() == []
 
 
 def test_the_plan_comes_true(monkeypatch):
     """What is planned as a hit is a hit, with its origin, seconds and bytes; a change is named before it is run."""
     run_dag(pipeline(chain), run_id="r1")
-    told = plan(pipeline(chain))
-    assert {str(step.verdict) for step in told.values()} == {"hit"}
-    assert told["double"].why == "planned/r1/double/-1/1"
-    assert told["double"].seconds > 0
-    assert told["double"].size > 0
+    planned = plan(pipeline(chain))
+    assert {str(step.decision) for step in planned.values()} == {"hit"}
+    assert planned["double"].reason == "planned/r1/double/-1/1"
+    assert planned["double"].seconds > 0
+    assert planned["double"].size > 0
     monkeypatch.setitem(globals(), "FACTOR", 3)
-    told = plan(pipeline(chain))
-    assert {name: str(step.verdict) for name, step in told.items()} == {
+    planned = plan(pipeline(chain))
+    assert {name: str(step.decision) for name, step in planned.items()} == {
         "load": "hit",
         "double": "miss",
         "add": "unknown",
     }
-    assert told["double"].why == "constant FACTOR changed"
-    assert told["add"].seconds > 0
+    assert planned["double"].reason == "constant FACTOR changed"
+    assert planned["add"].seconds > 0
     run_dag(pipeline(chain), run_id="r2")
-    assert calls() == ["load", "double", "add", "double", "add"]
+    assert recorded_calls() == ["load", "double", "add", "double", "add"]
 
 
 def test_the_runs_conf_is_heard():
     """A run that will be triggered to recompute or not to cache is planned so."""
     built = pipeline(chain)
     run_dag(built, run_id="r1")
-    assert verdicts(built, {"zen": {"cache": False}}) == {"load": "miss", "double": "unknown", "add": "unknown"}
-    assert verdicts(built, {"zen": {"recompute": ["double"]}}) == {"load": "hit", "double": "miss", "add": "unknown"}
+    assert decisions(built, {"zen": {"cache": False}}) == {"load": "miss", "double": "unknown", "add": "unknown"}
+    assert decisions(built, {"zen": {"recompute": ["double"]}}) == {"load": "hit", "double": "miss", "add": "unknown"}
 
 
 def test_templates_are_rendered_as_the_run_will():
@@ -123,14 +123,14 @@ def test_templates_are_rendered_as_the_run_will():
     arguments = ("{{ ds }}", "{{ dag_run.conf.get('region') }}", "{{ partition_key }}")
     built = pipeline(lambda: read(*arguments))
     run_dag(built, run_id="r1", conf={"region": "eu"})
-    assert verdicts(built, {"region": "eu"}) == {"read": "hit"}
+    assert decisions(built, {"region": "eu"}) == {"read": "hit"}
     for other in (
         {"conf": {"region": "us"}},
         {"conf": {"region": "eu"}, "partition": "p"},
         {"conf": {"region": "eu"}, "day": DAY.replace(day=2)},
     ):
-        told = plan(built, **other)["read"]
-        assert (str(told.verdict), told.why.split("'")[0]) == ("miss", "parameter ")
+        planned = plan(built, **other)["read"]
+        assert (str(planned.decision), planned.reason.split("'")[0]) == ("miss", "parameter ")
 
 
 def test_mapped_steps_are_planned_one_by_one(monkeypatch):
@@ -150,10 +150,10 @@ def test_mapped_steps_are_planned_one_by_one(monkeypatch):
         add(squares)
 
     run_dag(pipeline(lambda: build([1, 2])))
-    assert verdicts(pipeline(lambda: build([2, 3]))) == {
+    assert decisions(pipeline(lambda: build([2, 3]))) == {
         "square[0]": "hit", "square[1]": "miss", "half[0]": "hit", "half[1]": "unknown", "add": "unknown",
     }  # fmt: skip
-    assert set(verdicts(pipeline(lambda: build([1, 2]))).values()) == {"hit"}
+    assert set(decisions(pipeline(lambda: build([1, 2]))).values()) == {"hit"}
 
 
 def test_what_only_the_run_can_tell_is_unknown():
@@ -173,12 +173,12 @@ def test_what_only_the_run_can_tell_is_unknown():
         group.expand(rows=[1, 2])
         add("{{ no_such_thing.at_all }}")
 
-    told = plan(pipeline(build))
-    assert {str(step.verdict) for step in told.values()} == {"unknown"}
-    assert told["load"].why == "needs the result of 'plain'"
-    assert told["double"].why == "how many there will be: needs the result of 'lists'"
-    assert "mapped task group" in told["group.grouped"].why
-    assert "no_such_thing" in told["add"].why
+    planned = plan(pipeline(build))
+    assert {str(step.decision) for step in planned.values()} == {"unknown"}
+    assert planned["load"].reason == "needs the result of 'plain'"
+    assert planned["double"].reason == "how many there will be: needs the result of 'lists'"
+    assert "mapped task group" in planned["group.grouped"].reason
+    assert "no_such_thing" in planned["add"].reason
 
 
 class CsvMaterializer(Materializer):
@@ -206,7 +206,7 @@ def test_artifacts_of_a_projects_own_materializer_are_planned():
 
     built = pipeline(lambda: size(make()))
     run_dag(built, run_id="r1")
-    assert verdicts(built) == {"make": "hit", "size": "hit"}
+    assert decisions(built) == {"make": "hit", "size": "hit"}
 
 
 def test_a_plan_goes_on_where_the_run_does():
@@ -218,13 +218,13 @@ def test_a_plan_goes_on_where_the_run_does():
 
     built = pipeline(lambda: (odd(), always(1)))
     run_dag(built, run_id="r1")
-    assert verdicts(built) == {"odd": "miss", "always": "miss"}
+    assert decisions(built) == {"odd": "miss", "always": "miss"}
 
 
 def test_nothing_to_map_over_is_no_result():
     """A step mapped over nothing is skipped by Airflow, and so is its reader: neither is a hit."""
     built = pipeline(lambda: add(add.override(task_id="none").expand(values=[])))
-    assert verdicts(built) == {"none": "unknown", "add": "unknown"}
+    assert decisions(built) == {"none": "unknown", "add": "unknown"}
 
 
 def test_results_of_other_dags_are_not_foreseen():
@@ -236,14 +236,14 @@ def test_results_of_other_dags_are_not_foreseen():
 
     built = pipeline(lambda: (load(1), use("{{ ti.xcom_pull(task_ids='load', dag_id='other') }}")))
     run_dag(pipeline(lambda: load(1)), run_id="r1")
-    told = plan(built)["use"]
-    assert (str(told.verdict), "other" in told.why) == ("unknown", True)
+    planned = plan(built)["use"]
+    assert (str(planned.decision), "other" in planned.reason) == ("unknown", True)
 
 
 def test_steps_without_cache_are_planned_as_computed():
     """A step that is never cached will be computed, and its reader waits for it."""
-    told = verdicts(pipeline(lambda: ml_step(cache=Cache(ttl=1))(double.function)([always(1)])))
-    assert told == {"always": "miss", "double": "unknown"}
+    planned = decisions(pipeline(lambda: ml_step(cache=Cache(ttl=1))(double.function)([always(1)])))
+    assert planned == {"always": "miss", "double": "unknown"}
 
 
 @pytest.mark.airflow
@@ -258,10 +258,10 @@ def test_variables_are_read_as_the_run_will_read_them():
 
     built = pipeline(lambda: (read("{{ var.value.planned_region }}"), read.override(task_id="same")("eu")))
     run_dag(pipeline(lambda: read.override(task_id="same")("eu")))
-    told = plan(built)
-    assert (str(told["read"].verdict), "planned_region" in told["read"].why) == ("unknown", True)
+    planned = plan(built)
+    assert (str(planned["read"].decision), "planned_region" in planned["read"].reason) == ("unknown", True)
     Variable.set("planned_region", "eu")
     try:
-        assert verdicts(built) == {"read": "hit", "same": "hit"}
+        assert decisions(built) == {"read": "hit", "same": "hit"}
     finally:
         Variable.delete("planned_region")

@@ -6,7 +6,7 @@ from airflow.sdk.definitions.asset import Asset
 from airflow_zen import Cache, ml_step
 from airflow_zen.lineage.step_run import StepRunId
 from airflow_zen.settings import open_stack
-from tests.calls import called, calls
+from tests.calls import record_call, recorded_calls
 from tests.harness import run_dag
 from tests.operators.pipelines import frame, pipeline, total
 
@@ -17,7 +17,7 @@ def test_second_run_is_cached_and_green():
     """The second run of an unchanged DAG succeeds without calling a function, and says so in XCom."""
     d = pipeline(lambda: total([frame(2)]))
     first, second = run_dag(d), run_dag(d, run_id="manual__2")
-    assert calls() == [("frame", 2)]
+    assert recorded_calls() == [("frame", 2)]
     assert set(second.states.values()) == {"success"}
     assert (first.xcom("frame")["cached"], second.xcom("frame")["cached"]) == (False, True)
     assert second.xcom("frame")["origin"] == "d/manual__1/frame/-1/1"
@@ -29,7 +29,7 @@ def test_a_run_can_ask_for_everything_anew(conf):
     d = pipeline(lambda: frame(2))
     run_dag(d)
     assert run_dag(d, run_id="r2", conf=conf).xcom("frame")["cached"] is False
-    assert len(calls()) == 2
+    assert len(recorded_calls()) == 2
 
 
 @pytest.mark.parametrize("conf", [{}, {"zen": None}, {"zen": "x"}, {"zen": {}}])
@@ -88,7 +88,7 @@ def test_a_hit_is_remarked_in_the_state_store():
     """A reused result is remarked in the task's state store, with the run that made it."""
     built = pipeline(lambda: frame(1))
     run_dag(built)
-    sent = run_dag(built, run_id="r2").supervisor.sent
+    sent = run_dag(built, run_id="r2").supervisor.sent_messages
     assert any(getattr(message, "value", None) == "hit: d/manual__1/frame/-1/1" for message in sent)
 
 
@@ -131,13 +131,13 @@ def test_asset_events_that_are_asked_for_leave_a_step_uncached():
 
     @ml_step(inlets=[Asset("news")])
     def read(inlet_events=None) -> int:
-        called("read")
+        record_call("read")
         return 1
 
     built = pipeline(read)
     for run_id in ("r1", "r2"):
         assert run_dag(built, run_id=run_id).states == {"read": "success"}
-    assert calls() == ["read", "read"]
+    assert recorded_calls() == ["read", "read"]
     assert (
         "'inlet_events' (given by Airflow's context) asks Airflow"
         in open_stack().records.get(StepRunId("d", "r2", "read")).why

@@ -28,7 +28,7 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture
-def unheard(server, run_dag, tmp_path, monkeypatch):
+def missed_dag_run(server, run_dag_test, tmp_path, monkeypatch):
     """Run a DAG whose end nobody hears; give its DAG run, and how MLflow shows that and its steps."""
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
     monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
@@ -40,15 +40,15 @@ def unheard(server, run_dag, tmp_path, monkeypatch):
         def pipeline():
             number(fail)
 
-        with monkeypatch.context() as deaf:
-            deaf.setattr(listener, "_follow", lambda *_: None)
-            ended = run_dag(pipeline())
+        with monkeypatch.context() as without_listener:
+            without_listener.setattr(listener, "_enqueue", lambda *_: None)
+            ended = run_dag_test(pipeline())
         experiment = client.get_experiment_by_name(f"airflow/{ended.dag_id}").experiment_id
 
-        def shown():
+        def mlflow_statuses():
             return {run.data.tags["zen.kind"]: run.info.status for run in client.search_runs([experiment])}
 
-        assert shown()["dag_run"] == "RUNNING"
-        return ended, shown
+        assert mlflow_statuses()["dag_run"] == "RUNNING"
+        return ended, mlflow_statuses
 
     return run

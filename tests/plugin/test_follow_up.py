@@ -10,16 +10,16 @@ import pytest
 from msgspec.structs import asdict
 
 from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.lineage.ended import EndedDagRun
+from airflow_zen.lineage.ended import FinishedDagRun
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
-from airflow_zen.plugin.follow_up import follow_up, follow_up_everywhere
-from airflow_zen.plugin.follower import OWED, Follower
+from airflow_zen.plugin.follow_up import finalize_dag_runs, finalize_in_all_stacks
+from airflow_zen.plugin.follower import EXIT_CODE_PENDING, DagRunWorker
 from airflow_zen.settings import Settings, open_stack
 from tests.servers.mlflow_server import mlflow_away, mlflow_server
 from tests.servers.process import free_port
 
-END = EndedDagRun("d", "r", StepState.FINISHED, 9.0)
+END = FinishedDagRun("d", "r", StepState.FINISHED, 9.0)
 
 
 @pytest.fixture
@@ -39,25 +39,25 @@ def test_an_end_outlives_all_that_fails(root, tmp_path):
     done = subprocess.run(
         command, input=json.dumps([asdict(END)]), text=True, capture_output=True, env={**os.environ, **settings}
     )
-    assert done.returncode == OWED, done.stderr
+    assert done.returncode == EXIT_CODE_PENDING, done.stderr
     assert "backfill totals could not be read" in done.stdout
-    assert list(StepRunRecords(open_transport(root, {})).ended()) == [END]
+    assert list(StepRunRecords(open_transport(root, {})).finished_dag_runs()) == [END]
 
 
 @pytest.mark.server
 def test_more_steps_than_one_delivery_takes(root, tmp_path, monkeypatch):
     """While a step is owed nothing is called done, and the end is kept until the graph has all its steps."""
-    monkeypatch.setattr("airflow_zen.lineage.sync._MOST", 2)
+    monkeypatch.setattr("airflow_zen.lineage.sync._MAX_DELIVERIES", 2)
     with mlflow_server(tmp_path / "mlflow") as server:
         monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
         stack = open_stack()
-        _owe_three(stack)
-        assert not follow_up(stack, [END])
+        _queue_three_steps(stack)
+        assert not finalize_dag_runs(stack, [END])
         assert [run.id.map_index for run in stack.records.undelivered()] == [2]
-        assert list(stack.records.ended()) == [END]
-        assert follow_up(stack, [])
-        assert not stack.records.owed("d", "r")
-        assert not list(stack.records.ended())
+        assert list(stack.records.finished_dag_runs()) == [END]
+        assert finalize_dag_runs(stack, [])
+        assert not stack.records.has_undelivered("d", "r")
+        assert not list(stack.records.finished_dag_runs())
 
 
 @pytest.mark.server
@@ -66,7 +66,7 @@ def test_the_first_try_after_mlflow_is_back(airflow_db, root, tmp_path, monkeypa
     """Nobody asks for it: the first process that the follower starts after MLflow's return delivers all that is owed."""
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
     # However long the server takes to come back, the next try is soon after.
-    monkeypatch.setattr("airflow_zen.plugin.follower._LONGEST_RETRY", 2.0)
+    monkeypatch.setattr("airflow_zen.plugin.follower._MAX_RETRY_DELAY", 2.0)
     exits = tmp_path / "exits"
     process = (
         "import sys; from airflow_zen.plugin.follow_up import main; code = main(); "
@@ -75,30 +75,30 @@ def test_the_first_try_after_mlflow_is_back(airflow_db, root, tmp_path, monkeypa
     with mlflow_away(tmp_path / "mlflow") as server:
         monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
         stack = open_stack()
-        _owe_three(stack)
-        follower = Follower([sys.executable, "-c", process], retry=2.0)
-        follower.follow(END)
-        _until(exits.exists)
+        _queue_three_steps(stack)
+        worker = DagRunWorker([sys.executable, "-c", process], retry_delay=2.0)
+        worker.enqueue(END)
+        _wait_until(exits.exists)
         server.start()
         tried = len(exits.read_text().split())
-        _until(lambda: "0" in exits.read_text().split())
+        _wait_until(lambda: "0" in exits.read_text().split())
         # A process that was under way when the server came up may have asked too early.
-        assert exits.read_text().split()[tried:] in (["0"], [str(OWED), "0"])
-        assert not [*stack.records.undelivered(), *stack.records.ended()]
+        assert exits.read_text().split()[tried:] in (["0"], [str(EXIT_CODE_PENDING), "0"])
+        assert not [*stack.records.undelivered(), *stack.records.finished_dag_runs()]
         experiment = stack.lineage.rest.get("experiments/get-by-name", {"experiment_name": "airflow/d"})["experiment"]
         runs = stack.lineage.rest.post("runs/search", {"experiment_ids": [experiment["experiment_id"]]})["runs"]
         assert [run["info"]["status"] for run in runs] == ["FINISHED"] * 4
 
 
-def _owe_three(stack):
+def _queue_three_steps(stack):
     for index in range(3):
         step = StepRun(StepRunId("d", "r", "t", index, 1), state=StepState.FINISHED, started=1.0, ended=2.0)
         stack.records.put(step, delivered=False)
 
 
-def _until(reached):
+def _wait_until(condition):
     last = time.monotonic() + 120
-    while not reached():
+    while not condition():
         assert time.monotonic() < last
         time.sleep(0.05)
 
@@ -114,12 +114,12 @@ def test_every_stack_is_followed_up(root, tmp_path, monkeypatch, caplog):
         step = StepRun(StepRunId("d", "r", "t"), state=StepState.FINISHED, started=1.0, ended=2.0)
         named = open_stack(Settings.read("b"))
         named.records.put(step, delivered=False)
-        assert follow_up_everywhere([END]) == 1
+        assert finalize_in_all_stacks([END]) == 1
         assert "Stack 'a' could not be followed up" in caplog.text
         assert not list(named.records.undelivered())
-        assert not list(named.records.ended())
+        assert not list(named.records.finished_dag_runs())
         stacks.write_text(f"stacks: {{{sound}}}")
-        assert follow_up_everywhere([END]) == 0
+        assert finalize_in_all_stacks([END]) == 0
         experiment = named.lineage.rest.get("experiments/get-by-name", {"experiment_name": "airflow/d"})["experiment"]
         runs = named.lineage.rest.post("runs/search", {"experiment_ids": [experiment["experiment_id"]]})["runs"]
         assert {run["info"]["status"] for run in runs} == {"FINISHED"}

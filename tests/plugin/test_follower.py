@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from airflow_zen.lineage.ended import EndedDagRun
+from airflow_zen.lineage.ended import FinishedDagRun
 from airflow_zen.lineage.step_run import StepState
-from airflow_zen.plugin.follower import OWED, Follower, next_pause
+from airflow_zen.plugin.follower import EXIT_CODE_PENDING, DagRunWorker, next_retry_delay
 
 # Writes what it was given into a file, waits while there is a file `hold`, and ends with the exit code in another file,
 # which it writes down.
@@ -27,17 +27,17 @@ sys.exit(int(code))
 """
 
 # Seconds after which what is waited for will not come, however busy the machine.
-_LONG = 120
+_TIMEOUT = 120
 
 
 @pytest.fixture
-def process(tmp_path):
+def command(tmp_path):
     (tmp_path / "code").write_text("0")
     return [sys.executable, "-c", _PROCESS, str(tmp_path)]
 
 
 @pytest.fixture
-def hold(tmp_path):
+def hold_file(tmp_path):
     """Let no process end before it is let go."""
     path = tmp_path / "hold"
     path.touch()
@@ -46,117 +46,119 @@ def hold(tmp_path):
 
 
 @pytest.fixture
-def given(tmp_path):
+def received_runs(tmp_path):
     """Give the run ids that each process was given."""
 
     def read():
-        return [[run["run_id"] for run in json.loads(line)] for line in lines(tmp_path / "given")]
+        return [[ended_run["run_id"] for ended_run in json.loads(line)] for line in read_lines(tmp_path / "given")]
 
     return read
 
 
 @pytest.fixture
-def ended(tmp_path):
+def exit_codes(tmp_path):
     """Give the exit code of each process that came to its end."""
-    return lambda: lines(tmp_path / "ended")
+    return lambda: read_lines(tmp_path / "ended")
 
 
-def lines(path):
+def read_lines(path):
     return path.read_text().splitlines() if path.exists() else []
 
 
-def until(reached):
-    last = time.monotonic() + _LONG
-    while not reached():
+def wait_until(condition):
+    last = time.monotonic() + _TIMEOUT
+    while not condition():
         assert time.monotonic() < last
         time.sleep(0.01)
 
 
-def run(run_id):
-    return EndedDagRun("d", run_id, StepState.FINISHED, 1.0)
+def ended_run(run_id):
+    return FinishedDagRun("d", run_id, StepState.FINISHED, 1.0)
 
 
-def test_the_caller_goes_on_at_once(process, given, hold):
+def test_the_caller_goes_on_at_once(command, received_runs, hold_file):
     """However long the process takes, the one who tells of a DAG run does not wait."""
-    follower = Follower(process)
-    follower.follow(run("a"))
-    assert not follower.settle(0)
-    hold.unlink()
-    assert follower.settle(_LONG)
-    assert given() == [["a"]]
+    worker = DagRunWorker(command)
+    worker.enqueue(ended_run("a"))
+    assert not worker.drain(0)
+    hold_file.unlink()
+    assert worker.drain(_TIMEOUT)
+    assert received_runs() == [["a"]]
 
 
-def test_one_process_at_a_time(process, given, hold):
+def test_one_process_at_a_time(command, received_runs, hold_file):
     """DAG runs that end while a process works are gathered for the next one."""
-    follower = Follower(process)
-    follower.follow(run("a"))
-    until(given)
+    worker = DagRunWorker(command)
+    worker.enqueue(ended_run("a"))
+    wait_until(received_runs)
     for name in "bcd":
-        follower.follow(run(name))
-    hold.unlink()
-    assert follower.settle(_LONG)
-    assert given() == [["a"], ["b", "c", "d"]]
+        worker.enqueue(ended_run(name))
+    hold_file.unlink()
+    assert worker.drain(_TIMEOUT)
+    assert received_runs() == [["a"], ["b", "c", "d"]]
 
 
-def test_it_tries_again_while_something_is_owed(process, given, ended, tmp_path):
+def test_it_tries_again_while_something_is_owed(command, received_runs, exit_codes, tmp_path):
     """While MLflow is away the process is started again after a pause, and no more once nothing is owed."""
-    (tmp_path / "code").write_text(str(OWED))
-    follower = Follower(process, retry=0.05)
-    follower.follow(run("a"))
-    until(lambda: len(given()) > 1)
+    (tmp_path / "code").write_text(str(EXIT_CODE_PENDING))
+    worker = DagRunWorker(command, retry_delay=0.05)
+    worker.enqueue(ended_run("a"))
+    wait_until(lambda: len(received_runs()) > 1)
     # By a rename, for a process may be reading.
     (tmp_path / "none").write_text("0")
     (tmp_path / "none").rename(tmp_path / "code")
-    until(lambda: "0" in ended())
-    tried = len(given())
+    wait_until(lambda: "0" in exit_codes())
+    tried = len(received_runs())
     time.sleep(0.7)
-    assert given() == [["a"], *[[]] * (tried - 1)]
-    assert ended() == [str(OWED)] * (tried - 1) + ["0"]
+    assert received_runs() == [["a"], *[[]] * (tried - 1)]
+    assert exit_codes() == [str(EXIT_CODE_PENDING)] * (tried - 1) + ["0"]
 
 
-@pytest.mark.parametrize("code", [OWED, 1, None])
+@pytest.mark.parametrize("code", [EXIT_CODE_PENDING, 1, None])
 def test_the_pauses_between_tries(code):
     """While something is owed it is tried after 1, 2, 4, 8 and then every 10 minutes, for ever; a success ends it."""
-    pauses = [next_pause(code, None)]
+    pauses = [next_retry_delay(code, None)]
     for _ in range(6):
-        pauses.append(next_pause(code, pauses[-1]))
+        pauses.append(next_retry_delay(code, pauses[-1]))
     assert pauses == [60, 120, 240, 480, 600, 600, 600]
-    assert next_pause(0, pauses[-1]) is None
-    assert next_pause(code, next_pause(0, 600)) == 60
+    assert next_retry_delay(0, pauses[-1]) is None
+    assert next_retry_delay(code, next_retry_delay(0, 600)) == 60
 
 
 @pytest.mark.parametrize("hangs", [False, True])
-def test_runs_that_a_failed_process_had_are_given_again(process, given, ended, hold, tmp_path, monkeypatch, hangs):
+def test_runs_that_a_failed_process_had_are_given_again(
+    command, received_runs, exit_codes, hold_file, tmp_path, monkeypatch, hangs
+):
     """A process that fails or hangs has taken no DAG run: the next one is given the same, and those after them."""
     if hangs:
-        monkeypatch.setattr("airflow_zen.plugin.follower._LONGEST", 1.0)
+        monkeypatch.setattr("airflow_zen.plugin.follower._PROCESS_TIMEOUT", 1.0)
     else:
         (tmp_path / "code").write_text("1")
-        hold.unlink()
-    follower = Follower(process, retry=0.05)
-    follower.follow(run("a"))
-    until(lambda: len(given()) > 1)
-    follower.follow(run("b"))
-    until(lambda: given()[-1] == ["a", "b"])
-    monkeypatch.setattr("airflow_zen.plugin.follower._LONGEST", _LONG)
-    seen = len(given())
-    until(lambda: len(given()) > seen)
+        hold_file.unlink()
+    worker = DagRunWorker(command, retry_delay=0.05)
+    worker.enqueue(ended_run("a"))
+    wait_until(lambda: len(received_runs()) > 1)
+    worker.enqueue(ended_run("b"))
+    wait_until(lambda: received_runs()[-1] == ["a", "b"])
+    monkeypatch.setattr("airflow_zen.plugin.follower._PROCESS_TIMEOUT", _TIMEOUT)
+    seen = len(received_runs())
+    wait_until(lambda: len(received_runs()) > seen)
     (tmp_path / "none").write_text("0")
     (tmp_path / "none").rename(tmp_path / "code")
-    hold.unlink(missing_ok=True)
-    until(lambda: "0" in ended())
-    tried = len(given())
-    follower.follow(run("c"))
-    assert follower.settle(_LONG)
-    assert given()[0] == ["a"]
-    assert given()[tried - 1 :] == [["a", "b"], ["c"]]
+    hold_file.unlink(missing_ok=True)
+    wait_until(lambda: "0" in exit_codes())
+    tried = len(received_runs())
+    worker.enqueue(ended_run("c"))
+    assert worker.drain(_TIMEOUT)
+    assert received_runs()[0] == ["a"]
+    assert received_runs()[tried - 1 :] == [["a", "b"], ["c"]]
 
 
 def test_a_process_that_cannot_start(caplog):
     """A process that cannot be started is told in the log, and costs nothing else."""
-    follower = Follower(["/no/such/program"])
-    follower.follow(run("a"))
-    assert follower.settle(_LONG)
+    worker = DagRunWorker(["/no/such/program"])
+    worker.enqueue(ended_run("a"))
+    assert worker.drain(_TIMEOUT)
     assert "is not shown in MLflow yet" in caplog.text
 
 
@@ -164,27 +166,27 @@ def test_it_looks_once_for_what_was_left_undone(tmp_path):
     """The first DAG run that a process hears of starts the delivery, and the search for ends that nobody heard, once."""
     starts = tmp_path / "starts"
     write = f"import sys; open({str(starts)!r}, 'a').write(f'{{sys.stdin.read()}} {{sys.argv[1:]}}\\n')"
-    follower = Follower([sys.executable, "-c", write])
-    assert not follower.looked
-    follower.look()
-    assert follower.settle(_LONG)
-    follower.look()
-    assert follower.settle(_LONG)
-    assert follower.looked
-    follower.follow(run("a"))
-    assert follower.settle(_LONG)
+    worker = DagRunWorker([sys.executable, "-c", write])
+    assert not worker.reconciled
+    worker.reconcile()
+    assert worker.drain(_TIMEOUT)
+    worker.reconcile()
+    assert worker.drain(_TIMEOUT)
+    assert worker.reconciled
+    worker.enqueue(ended_run("a"))
+    assert worker.drain(_TIMEOUT)
     first, second = starts.read_text().splitlines()
     assert first == "[] ['--catch-up']"
     assert ('"run_id": "a"' in second, second.endswith(" []")) == (True, True)
 
 
-def test_it_works_after_a_fork(process, given):
+def test_it_works_after_a_fork(command, received_runs):
     """A process forked from one that has followed DAG runs follows its own."""
-    follower = Follower(process)
-    follower.follow(run("a"))
-    assert follower.settle(_LONG)
+    worker = DagRunWorker(command)
+    worker.enqueue(ended_run("a"))
+    assert worker.drain(_TIMEOUT)
     if not (child := os.fork()):
-        follower.follow(run("b"))
-        os._exit(0 if follower.settle(_LONG) else 1)
+        worker.enqueue(ended_run("b"))
+        os._exit(0 if worker.drain(_TIMEOUT) else 1)
     assert os.waitpid(child, 0)[1] == 0
-    assert given() == [["a"], ["b"]]
+    assert received_runs() == [["a"], ["b"]]

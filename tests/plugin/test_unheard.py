@@ -11,65 +11,65 @@ from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
 
 from airflow_zen.cli import lineage
-from airflow_zen.plugin.follow_up import follow_up
+from airflow_zen.plugin.follow_up import finalize_dag_runs
 from airflow_zen.settings import open_stack
 
 pytestmark = [pytest.mark.server, pytest.mark.airflow]
 
 
 @pytest.mark.parametrize(("fail", "state"), [(False, "FINISHED"), (True, "FAILED")])
-def test_the_scheduler_was_killed(unheard, fail, state):
+def test_the_scheduler_was_killed(missed_dag_run, fail, state):
     """The first process that a new scheduler starts closes what ended when there was none, as Airflow says it ended."""
-    _, shown = unheard(fail)
-    assert follow_up(open_stack(), [], catch_up=True)
-    assert shown() == {"dag_run": state, "step": state}
+    _, mlflow_statuses = missed_dag_run(fail)
+    assert finalize_dag_runs(open_stack(), [], catch_up=True)
+    assert mlflow_statuses() == {"dag_run": state, "step": state}
 
 
-def test_a_dag_run_was_deleted(unheard):
+def test_a_dag_run_was_deleted(missed_dag_run):
     """A DAG run that was deleted in Airflow ends as KILLED, as nobody will say otherwise any more."""
-    ended, shown = unheard()
+    ended, mlflow_statuses = missed_dag_run()
     _delete(ended)
-    assert follow_up(open_stack(), [], catch_up=True)
-    assert shown() == {"dag_run": "KILLED", "step": "FINISHED"}
+    assert finalize_dag_runs(open_stack(), [], catch_up=True)
+    assert mlflow_statuses() == {"dag_run": "KILLED", "step": "FINISHED"}
 
 
-def test_a_dag_was_deleted(unheard):
+def test_a_dag_was_deleted(missed_dag_run):
     """A DAG run whose whole DAG was deleted in Airflow ends as KILLED too."""
-    ended, shown = unheard()
+    ended, mlflow_statuses = missed_dag_run()
     delete_dag(ended.dag_id)
-    assert follow_up(open_stack(), [], catch_up=True)
-    assert shown() == {"dag_run": "KILLED", "step": "FINISHED"}
+    assert finalize_dag_runs(open_stack(), [], catch_up=True)
+    assert mlflow_statuses() == {"dag_run": "KILLED", "step": "FINISHED"}
 
 
-def test_the_command_closes_it(unheard, capsys):
+def test_the_command_closes_it(missed_dag_run, capsys):
     """`airflow zen lineage sync` closes it too."""
-    _, shown = unheard()
-    lineage.sync(Namespace(stack=None, verbose=False))
-    assert shown()["dag_run"] == "FINISHED"
+    _, mlflow_statuses = missed_dag_run()
+    lineage.sync_lineage(Namespace(stack=None, verbose=False))
+    assert mlflow_statuses()["dag_run"] == "FINISHED"
 
 
-def test_a_dag_run_that_goes_on(unheard):
+def test_a_dag_run_that_goes_on(missed_dag_run):
     """What Airflow calls running stays so in MLflow."""
-    ended, shown = unheard()
+    ended, mlflow_statuses = missed_dag_run()
     with create_session() as session:
         run = session.query(DagRun).filter_by(dag_id=ended.dag_id, run_id=ended.run_id).one()
         run.state, run.end_date = "running", None
-    assert follow_up(open_stack(), [], catch_up=True)
-    assert shown()["dag_run"] == "RUNNING"
+    assert finalize_dag_runs(open_stack(), [], catch_up=True)
+    assert mlflow_statuses()["dag_run"] == "RUNNING"
 
 
-def test_another_deployments_dag_run(unheard, tmp_path, monkeypatch):
+def test_another_deployments_dag_run(missed_dag_run, tmp_path, monkeypatch):
     """A DAG run that left nothing in our store is another deployment's on the same MLflow, and left alone."""
-    ended, shown = unheard()
+    ended, mlflow_statuses = missed_dag_run()
     _delete(ended)
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "other"))
-    assert follow_up(open_stack(), [], catch_up=True)
-    assert shown()["dag_run"] == "RUNNING"
+    assert finalize_dag_runs(open_stack(), [], catch_up=True)
+    assert mlflow_statuses()["dag_run"] == "RUNNING"
 
 
-def test_another_airflow_on_the_same_root(unheard, tmp_path):
+def test_another_airflow_on_the_same_root(missed_dag_run, tmp_path):
     """An Airflow with a database of its own leaves a DAG run alone that is going on in another, with one root and MLflow."""
-    ended, shown = unheard()
+    ended, mlflow_statuses = missed_dag_run()
     home = tmp_path / "other-airflow"
     other = {
         **os.environ,
@@ -81,10 +81,10 @@ def test_another_airflow_on_the_same_root(unheard, tmp_path):
         words = [sys.executable, "-m", *command.split()]
         done = subprocess.run(words, env=other, input=given, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    assert shown()["dag_run"] == "RUNNING"
+    assert mlflow_statuses()["dag_run"] == "RUNNING"
     _delete(ended)
-    assert follow_up(open_stack(), [], catch_up=True)
-    assert shown()["dag_run"] == "KILLED"
+    assert finalize_dag_runs(open_stack(), [], catch_up=True)
+    assert mlflow_statuses()["dag_run"] == "KILLED"
 
 
 def _delete(ended):

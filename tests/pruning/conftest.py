@@ -12,7 +12,7 @@ from airflow_zen.caching.cache import StepCache
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.step_run import StepRun, StepRunId
 from airflow_zen.materializers.registry import default_registry
-from airflow_zen.pruning.prune import prune
+from airflow_zen.pruning.prune import prune_stack
 from airflow_zen.pruning.retention import DAY, Retention
 from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments
@@ -50,13 +50,13 @@ def prune_after():
 
     def prune_later(stack, days, dry_run=False, unfinished=(), **retention):
         later = replace(stack, clock=lambda: time.time() + days * DAY)
-        return prune(later, Retention(**retention), unfinished, dry_run=dry_run)
+        return prune_stack(later, Retention(**retention), unfinished, dry_run=dry_run)
 
     return prune_later
 
 
 @pytest.fixture
-def gone(prune_after):
+def prune_twice(prune_after):
     """Prune twice, so that what is condemned the first time is deleted the second time."""
 
     def twice(stack, days, **retention):

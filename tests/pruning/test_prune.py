@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from airflow_zen.artifacts.manifest import FILE_NAME
-from airflow_zen.caching.flight import SingleFlight
+from airflow_zen.artifacts.manifest import MANIFEST_FILE_NAME
+from airflow_zen.caching.flight import LeaseStore
 from airflow_zen.errors import ArtifactNotFound, PruneBusy, SettingsError
-from airflow_zen.lineage.turn import turn
-from airflow_zen.pruning.prune import prune
-from airflow_zen.pruning.retention import DAY, Retention, duration
+from airflow_zen.lineage.turn import try_lock
+from airflow_zen.pruning.prune import prune_stack
+from airflow_zen.pruning.retention import DAY, Retention, parse_duration
 from tests.pruning.conftest import stack_at
 from tests.servers.flaky import flaky
 
@@ -25,13 +25,13 @@ def double(x: int) -> int:
     return 2 * x
 
 
-def nobody(stack):
+def save_unreferenced(stack):
     """Store an artifact that nothing refers to."""
     return stack.save(uuid.uuid4().hex).ref
 
 
 @pytest.fixture(params=["local", "ceph"])
-def any_stack(request, tmp_path):
+def local_or_s3_stack(request, tmp_path):
     """A stack on each kind of root."""
     if request.param == "local":
         return stack_at(str(tmp_path / "root"))
@@ -39,62 +39,62 @@ def any_stack(request, tmp_path):
     return stack_at(f"s3://{server.bucket}/{uuid.uuid4().hex}", server.storage_options())
 
 
-def test_condemned_first_deleted_later(any_stack, prune_after):
+def test_condemned_first_deleted_later(local_or_s3_stack, prune_after):
     """What nobody refers to is condemned, stays readable, and is deleted when the grace has passed without a referrer."""
-    ref = nobody(any_stack)
-    large = any_stack.save(b"x" * 2_000_000).ref
-    first = prune_after(any_stack, 2)
+    ref = save_unreferenced(local_or_s3_stack)
+    large = local_or_s3_stack.save(b"x" * 2_000_000).ref
+    first = prune_after(local_or_s3_stack, 2)
     assert (first.condemned.artifacts, first.deleted.artifacts) == (2, 0)
-    assert any_stack.store.manifest(ref)
-    assert prune_after(any_stack, 2.5).deleted.artifacts == 0
-    last = prune_after(any_stack, 3.1)
+    assert local_or_s3_stack.store.manifest(ref)
+    assert prune_after(local_or_s3_stack, 2.5).deleted.artifacts == 0
+    last = prune_after(local_or_s3_stack, 3.1)
     assert (last.condemned.artifacts, last.deleted.artifacts) == (0, 2)
     assert last.deleted.size > large.size
-    assert not list(any_stack.store.transport.list("artifacts"))
+    assert not list(local_or_s3_stack.store.transport.list("artifacts"))
 
 
-def test_a_referrer_pardons(stack, run, prune_after, gone):
+def test_a_referrer_pardons(stack, run, prune_after, prune_twice):
     """A condemned artifact that a step makes again before the grace is over stays."""
     stack.save(42)
     prune_after(stack, 2)
     ref = run(stack, number, 42).outputs["output"]
-    report = gone(stack, 3)
+    report = prune_twice(stack, 3)
     assert (report.deleted.artifacts, report.kept.artifacts) == (0, 1)
     assert stack.store.manifest(ref)
 
 
 def test_no_grace_deletes_at_once(stack, prune_after):
     """With no grace one prune is enough."""
-    nobody(stack)
+    save_unreferenced(stack)
     assert prune_after(stack, 0, grace=0).deleted.artifacts == 1
     assert not list(stack.store.transport.list("artifacts"))
 
 
-def test_what_is_young_stays(stack, gone):
+def test_what_is_young_stays(stack, prune_twice):
     """What was written within the grace is not even condemned: a running step may be about to refer to it."""
-    nobody(stack)
-    report = gone(stack, 0, grace=7 * DAY)
+    save_unreferenced(stack)
+    report = prune_twice(stack, 0, grace=7 * DAY)
     assert (report.kept.artifacts, report.condemned.artifacts) == (1, 0)
 
 
-def test_without_an_age_all_that_is_referred_to_stays(stack, run, gone):
+def test_without_an_age_all_that_is_referred_to_stays(stack, run, prune_twice):
     """No age given, only what nobody refers to goes."""
     run(stack, number, 1)
-    lost = nobody(stack)
-    report = gone(stack, 400)
+    lost = save_unreferenced(stack)
+    report = prune_twice(stack, 400)
     assert (report.deleted.artifacts, report.kept.artifacts, report.cache_entries) == (1, 1, 0)
     with pytest.raises(ArtifactNotFound):
         stack.store.manifest(lost)
 
 
-def test_recent_runs_hold_what_they_read_and_made(stack, run, gone):
+def test_recent_runs_hold_what_they_read_and_made(stack, run, prune_twice):
     """A DAG run younger than the age holds its inputs too; an older one holds nothing."""
     old = run(stack, number, 1, dag_run="old").outputs["output"]
-    report = gone(stack, 20, older_than=30 * DAY)
+    report = prune_twice(stack, 20, older_than=30 * DAY)
     assert report.kept.artifacts == 1
     made = run(stack, double, old, dag_run="new").outputs["output"]
-    assert gone(stack, 20, older_than=30 * DAY).kept.artifacts == 2
-    report = gone(stack, 40, older_than=30 * DAY, keep_last=0)
+    assert prune_twice(stack, 20, older_than=30 * DAY).kept.artifacts == 2
+    report = prune_twice(stack, 40, older_than=30 * DAY, keep_last=0)
     assert (report.deleted.artifacts, report.kept.artifacts) == (2, 0)
     assert [stack.store.missing([ref]) for ref in (old, made)] == [[old], [made]]
 
@@ -109,45 +109,45 @@ def test_unfinished_runs_are_recent(stack, run, prune_after):
     assert (report.deleted.artifacts, report.kept.artifacts) == (0, 1)
 
 
-def test_an_expired_cache_entry_is_a_miss(stack, run, gone):
+def test_an_expired_cache_entry_is_a_miss(stack, run, prune_twice):
     """A step whose remembered result was pruned computes again, and gives the same."""
     first = run(stack, number, 7)
     assert run(stack, number, 7).cache == "hit"
-    assert gone(stack, 40, older_than=30 * DAY).cache_entries == 0
+    assert prune_twice(stack, 40, older_than=30 * DAY).cache_entries == 0
     again = run(stack, number, 7)
     assert (again.cache, again.outputs["output"].digest) == ("miss", first.outputs["output"].digest)
     assert run(stack, number, 7).cache == "hit"
 
 
-def test_an_entry_in_use_lives(stack, run, monkeypatch, gone):
+def test_an_entry_in_use_lives(stack, run, monkeypatch, prune_twice):
     """A cache entry of any age lives as long as recent runs reuse it."""
     run(stack, number, 7, dag_run="first")
     old = time.time() - 100 * DAY
     for key in (*stack.store.transport.list("cache"), *stack.store.transport.list("runs/d/first")):
-        _age(stack, key, old)
+        _set_modified(stack, key, old)
     assert run(stack, number, 7, dag_run="second").cache == "hit"
-    report = gone(stack, 2, older_than=30 * DAY)
+    report = prune_twice(stack, 2, older_than=30 * DAY)
     assert (report.cache_entries, report.kept.artifacts) == (0, 1)
     assert run(stack, number, 7, dag_run="third").cache == "hit"
 
 
-def _age(stack, key, modified):
+def _set_modified(stack, key, modified):
     import os
 
-    os.utime(stack.store.transport.local(key), (modified, modified))
+    os.utime(stack.store.transport.local_path(key), (modified, modified))
 
 
 def test_leases_that_are_kept_alive_stay(stack, run, prune_after):
     """The lease of a step that computes stays as long as it beats; one whose holder died goes after the grace."""
-    flights = SingleFlight(stack.store.transport, beat=0.05)
-    _, lives = flights.turn("a" * 64, lambda: None)
-    flights.turn("b" * 64, lambda: None)
+    lease_store = LeaseStore(stack.store.transport, heartbeat=0.05)
+    _, lives = lease_store.acquire_or_wait("a" * 64, lambda: None)
+    lease_store.acquire_or_wait("b" * 64, lambda: None)
     leases = {key.split("/")[2][0]: key for key in stack.store.transport.list("cache")}
     with lives:
         for key in leases.values():
-            _age(stack, key, time.time() - 10 * DAY)
+            _set_modified(stack, key, time.time() - 10 * DAY)
         last = time.monotonic() + 120
-        while stack.store.transport.local(leases["a"]).stat().st_mtime < time.time() - DAY:
+        while stack.store.transport.local_path(leases["a"]).stat().st_mtime < time.time() - DAY:
             assert time.monotonic() < last
             time.sleep(0.02)
         prune_after(stack, 0)
@@ -157,11 +157,11 @@ def test_leases_that_are_kept_alive_stay(stack, run, prune_after):
 def test_a_dry_run_changes_nothing(stack, run, prune_after):
     """A dry run says what would go, and leaves every object as it was."""
     run(stack, number, 1)
-    nobody(stack)
-    before = [*stack.store.transport.scan("")]
+    save_unreferenced(stack)
+    before = [*stack.store.transport.list_objects("")]
     report = prune_after(stack, 40, dry_run=True, older_than=30 * DAY, keep_last=0)
     assert (report.condemned.artifacts, report.cache_entries, report.dry_run) == (2, 1, True)
-    after = [each for each in stack.store.transport.scan("") if not each.key.startswith("prune/")]
+    after = [each for each in stack.store.transport.list_objects("") if not each.key.startswith("prune/")]
     assert after == before
 
 
@@ -177,7 +177,7 @@ def test_stopped_and_run_again(stack, run, prune_after, monkeypatch, deletions):
         _stop_after(patch, transport, deletions)
         with pytest.raises(KeyboardInterrupt):
             prune_after(stack, 4)
-    for manifest in [key for key in transport.list("artifacts") if key.endswith(FILE_NAME)]:
+    for manifest in [key for key in transport.list("artifacts") if key.endswith(MANIFEST_FILE_NAME)]:
         digest = manifest.split("/")[2]
         assert len([*transport.list(f"artifacts/{digest[:2]}/{digest}")]) == (1 if digest == held.digest else 2)
     prune_after(stack, 4)
@@ -200,12 +200,12 @@ def _stop_after(monkeypatch, transport, deletions):
     monkeypatch.setattr(type(transport), "delete", interrupted)
 
 
-def test_unfinished_uploads_are_swept(any_stack, prune_after):
+def test_unfinished_uploads_are_swept(local_or_s3_stack, prune_after):
     """Files whose manifest never came go when they are older than the grace."""
-    any_stack.store.transport.write("artifacts/ab/" + "ab" * 32 + "/data.parquet", b"half")
-    assert prune_after(any_stack, 0).leftovers.artifacts == 0
-    assert prune_after(any_stack, 2).leftovers.artifacts == 1
-    assert not list(any_stack.store.transport.list("artifacts"))
+    local_or_s3_stack.store.transport.write("artifacts/ab/" + "ab" * 32 + "/data.parquet", b"half")
+    assert prune_after(local_or_s3_stack, 0).leftovers.artifacts == 0
+    assert prune_after(local_or_s3_stack, 2).leftovers.artifacts == 1
+    assert not list(local_or_s3_stack.store.transport.list("artifacts"))
 
 
 def test_deletes_in_batches(ceph):
@@ -217,7 +217,7 @@ def test_deletes_in_batches(ceph):
     with flaky(urlsplit(ceph.endpoint).port) as proxy:
         options = ceph.storage_options()
         options["client_kwargs"]["endpoint_url"] = proxy.uri
-        report = prune(stack_at(root, options), Retention(grace=0))
+        report = prune_stack(stack_at(root, options), Retention(grace=0))
     assert report.leftovers.artifacts == 100
     assert proxy.requests < 25
     assert not list(direct.store.transport.list("artifacts"))
@@ -225,8 +225,8 @@ def test_deletes_in_batches(ceph):
 
 def test_one_at_a_time(stack):
     """A second prune says that another one is running."""
-    with turn(stack.store.transport, "prune/turn.json", stack.clock), pytest.raises(PruneBusy):
-        prune(stack, Retention())
+    with try_lock(stack.store.transport, "prune/turn.json", stack.clock), pytest.raises(PruneBusy):
+        prune_stack(stack, Retention())
 
 
 def test_beside_running_steps(stack, run):
@@ -250,8 +250,8 @@ def test_beside_running_steps(stack, run):
         worker.start()
     begun, deleted = time.monotonic(), 0
     while time.monotonic() - begun < 8 or (not (deleted and seen) and time.monotonic() - begun < 120):
-        nobody(stack)
-        deleted += prune(stack, retention).deleted.artifacts
+        save_unreferenced(stack)
+        deleted += prune_stack(stack, retention).deleted.artifacts
     over.set()
     for worker in workers:
         worker.join()
@@ -268,21 +268,21 @@ def test_says_who_holds_what(stack, run, prune_after):
     for each in [*stack.store.transport.list("names")]:
         stack.store.transport.delete([each])
     stack.names.add("golden", stack.save("only here").ref, time.time())
-    held = {(each.holder.kind, each.holder.name): each for each in prune_after(stack, 2).held}
-    assert held["run", "a"].all.artifacts == 1
-    assert held["run", "b"].all.artifacts == 2
-    assert [held["run", dag].alone.artifacts for dag in "ab"] == [0, 1]
-    assert held["version", "golden"].alone.artifacts == 1
+    held = {(each.referrer.kind, each.referrer.name): each for each in prune_after(stack, 2).usage_by_referrer}
+    assert held["run", "a"].total.artifacts == 1
+    assert held["run", "b"].total.artifacts == 2
+    assert [held["run", dag].exclusive.artifacts for dag in "ab"] == [0, 1]
+    assert held["version", "golden"].exclusive.artifacts == 1
 
 
 def test_durations():
     """Durations are numbers with a unit; anything else names the form."""
-    assert [duration(text) for text in ("90d", "36h", "1.5w", "45 m", "10s")] == [
+    assert [parse_duration(text) for text in ("90d", "36h", "1.5w", "45 m", "10s")] == [
         90 * DAY, 1.5 * DAY, 10.5 * DAY, 2700, 10,
     ]  # fmt: skip
     for text in ("", "90", "d", "-1d", "1y"):
         with pytest.raises(SettingsError, match="no duration"):
-            duration(text)
+            parse_duration(text)
 
 
 @pytest.mark.parametrize(

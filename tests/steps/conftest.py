@@ -8,7 +8,7 @@ import pytest
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.caching.cache import StepCache
-from airflow_zen.lineage.recorder import Opened
+from airflow_zen.lineage.recorder import OpenedRun
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.step_run import StepRun, StepRunId
 from airflow_zen.materializers.registry import default_registry
@@ -16,7 +16,7 @@ from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.run import run_step
 from airflow_zen.steps.step import Step
-from tests.calls import VARIABLE
+from tests.calls import CALLS_FILE_VARIABLE
 
 
 @dataclass
@@ -30,16 +30,16 @@ class ListRecorder:
 
     def start(self, run):
         self.runs.append(("start", run))
-        return Opened("run-1", "http://mlflow/run-1", self.environment)
+        return OpenedRun("run-1", "http://mlflow/run-1", self.environment)
 
     def finish(self, run, opened):
         self.runs.append(("finish", run))
         return True
 
-    def stored(self, run):
+    def on_record_stored(self, run):
         self.stored_runs.append(run)
 
-    def attach(self, run, opened, files):
+    def attach_files(self, run, opened, files):
         self.attached |= files
         return True
 
@@ -69,14 +69,14 @@ def run(stack):
     """Run a function as a step; give the finished step run."""
     tries = itertools.count(1)
 
-    def run_function(function, *args, cache="miss", step=None, task="t", watcher=None, **kwargs):
+    def run_function(function, *args, cache="miss", step=None, task="t", run_hooks=None, **kwargs):
         step = step or Step(function, function.__name__)
         begun = StepRun(StepRunId("d", "r", task, -1, next(tries)), cache=cache, why="asked" if cache == "off" else "")
-        return run_step(step, Arguments.bind(function, args, kwargs), stack, begun, watcher)
+        return run_step(step, Arguments.bind(function, args, kwargs), stack, begun, run_hooks)
 
     return run_function
 
 
 @pytest.fixture(autouse=True)
 def _calls(tmp_path, monkeypatch):
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "calls"))
+    monkeypatch.setenv(CALLS_FILE_VARIABLE, str(tmp_path / "calls"))

@@ -17,16 +17,16 @@ from airflow_zen import Artifact, Materializer
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
 from airflow_zen.lineage.step_run import StepState
-from tests.calls import called, calls
+from tests.calls import record_call, recorded_calls
 
 
 def make(x: int) -> dict:
-    called(x)
+    record_call(x)
     return {"x": x}
 
 
 def grow(value: dict, by: int = 1) -> dict:
-    called("grow")
+    record_call("grow")
     return {"x": value["x"] + by}
 
 
@@ -103,7 +103,7 @@ def test_damaged_input_fails_the_step(run, stack):
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(ArtifactCorrupt):
         run(grow, ref.to_wire())
-    assert calls() == []
+    assert recorded_calls() == []
 
 
 def make_files() -> Path:

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from pandera.typing import DataFrame, Series
 
 from airflow_zen.errors import OutputError
-from airflow_zen.steps.fit import fit
-from airflow_zen.steps.place import Place
+from airflow_zen.steps.fit import coerce
+from airflow_zen.steps.place import ValuePath
 
 
 class Shaped(Protocol):
@@ -112,7 +112,7 @@ Text = TypeVar("Text", str, bytes)
 )
 def test_fits(value, declared, expected):
     """What fits is given as declared, widened only where nothing is lost."""
-    fitted = fit(value, declared, Place("output"))
+    fitted = coerce(value, declared, ValuePath("output"))
     assert fitted == expected
     assert type(fitted) is type(expected)
     assert repr(fitted) == repr(expected)
@@ -169,39 +169,39 @@ def test_fits(value, declared, expected):
 def test_does_not_fit(value, declared):
     """What would change its value or kind is refused, naming the output."""
     with pytest.raises(OutputError, match="'score"):
-        fit(value, declared, Place("score"))
+        coerce(value, declared, ValuePath("score"))
 
 
 def test_protocols_are_checked_by_the_names_of_their_members():
     """A value without a member of a protocol does not fit it, whether isinstance could tell or not."""
-    assert fit(np.zeros(1), Shaped, Place("output")).shape == (1,)
+    assert coerce(np.zeros(1), Shaped, ValuePath("output")).shape == (1,)
     with pytest.raises(OutputError, match=r"output 'score' is declared Shaped.*returned builtins\.int"):
-        fit(1, Shaped, Place("score"))
+        coerce(1, Shaped, ValuePath("score"))
     with pytest.raises(OutputError, match="is declared Fitted"):
-        fit(np.zeros(1), Fitted, Place("score"))
+        coerce(np.zeros(1), Fitted, ValuePath("score"))
     with pytest.raises(OutputError, match="is declared SupportsFloat"):
-        fit("1", typing.SupportsFloat, Place("score"))
+        coerce("1", typing.SupportsFloat, ValuePath("score"))
 
 
 def test_a_class_that_implements_a_protocol_is_checked_as_any_class():
     """Only a protocol itself is held to names; a subclass of it is a class."""
     with pytest.raises(OutputError, match="is declared Square"):
-        fit(np.zeros(1), Square, Place("score"))
-    assert isinstance(fit(Square(), Shaped, Place("output")), Square)
+        coerce(np.zeros(1), Square, ValuePath("score"))
+    assert isinstance(coerce(Square(), Shaped, ValuePath("output")), Square)
 
 
 def test_element_that_does_not_fit_is_named():
     """Of a container the error names the element, and what it should be and is."""
     with pytest.raises(OutputError, match=r"output 'folds\[1\]\['auc'\]' is declared float.*returned builtins\.str"):
-        fit([{"auc": 0.5}, {"auc": "high"}], list[dict[str, float]], Place("folds"))
+        coerce([{"auc": 0.5}, {"auc": "high"}], list[dict[str, float]], ValuePath("folds"))
 
 
 def test_fitting_containers_are_not_copied():
     """A container whose elements all fit is the very object that was returned."""
     value = [[1, 2], [3]]
-    assert fit(value, list[list[int]], Place("output")) is value
+    assert coerce(value, list[list[int]], ValuePath("output")) is value
     table = {"a": [0.5]}
-    assert fit(table, dict[str, list[float]], Place("output")) is table
+    assert coerce(table, dict[str, list[float]], ValuePath("output")) is table
 
 
 @pytest.mark.parametrize(
@@ -210,8 +210,8 @@ def test_fitting_containers_are_not_copied():
 def test_array_of_its_dtype_fits(dtype):
     """An array fits its dtype and the kinds above it; what NumPy has no class for is not checked."""
     array = np.zeros(2)
-    assert fit(array, NDArray[dtype], Place("output")) is array
-    assert fit(None, NDArray[dtype] | None, Place("output")) is None
+    assert coerce(array, NDArray[dtype], ValuePath("output")) is array
+    assert coerce(None, NDArray[dtype] | None, ValuePath("output")) is None
 
 
 def test_array_of_another_dtype_is_named():
@@ -219,21 +219,21 @@ def test_array_of_another_dtype_is_named():
     with pytest.raises(
         OutputError, match=r"'output\[0\]' is declared an array of numpy.float64, .* returned one of int8"
     ):
-        fit([np.zeros(1, "int8")], list[NDArray[np.float64]], Place("output"))
+        coerce([np.zeros(1, "int8")], list[NDArray[np.float64]], ValuePath("output"))
 
 
 def test_annotations_of_pandera_are_those_of_its_library():
     """`DataFrame[Schema]` is written for frames that are pandas' own."""
     frame = pd.DataFrame({"a": [0.5]})
-    assert fit(frame, DataFrame[typing.Any], Place("output")) is frame
+    assert coerce(frame, DataFrame[typing.Any], ValuePath("output")) is frame
     with pytest.raises(OutputError, match="'score' is declared .*, but the function returned pandas.DataFrame"):
-        fit(frame, Series[float], Place("score"))
+        coerce(frame, Series[float], ValuePath("score"))
 
 
 def test_a_class_of_a_file_that_was_imported_twice_is_the_same():
     """Airflow imports a DAG file more than once, and its classes are then two by one name."""
     again = type("Square", (), {"__module__": Square.__module__, "__qualname__": Square.__qualname__})
     value = Square()
-    assert fit(value, again, Place("output")) is value
+    assert coerce(value, again, ValuePath("output")) is value
     with pytest.raises(OutputError):
-        fit(value, type("Square", (), {"__module__": "another"}), Place("output"))
+        coerce(value, type("Square", (), {"__module__": "another"}), ValuePath("output"))

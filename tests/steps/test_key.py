@@ -3,7 +3,7 @@
 import pandas as pd
 import polars as pl
 
-from airflow_zen.fingerprint import fold
+from airflow_zen.fingerprint import combine_fingerprints
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.key import cache_key
 from airflow_zen.steps.outputs import Output
@@ -33,7 +33,7 @@ def test_key_is_pinned(stack):
     """The same work has the same key in every release of this key version, or every cache goes cold unasked."""
     found = key_of(plain, stack, 2, names=["n", (1, 2.0)])
     ingredients = {label: value for label, value in found.ingredients.items() if label != "python"}
-    assert fold(ingredients) == "45cb7608006bebc718ed54175cb9a1c95e97fe2f53b7cb80da5afc904e18549d"
+    assert combine_fingerprints(ingredients) == "45cb7608006bebc718ed54175cb9a1c95e97fe2f53b7cb80da5afc904e18549d"
     assert set(found.ingredients) == {
         "function plain", "constant RATE", "parameter x", "parameter names", "output a", "output b", "python",
     }  # fmt: skip

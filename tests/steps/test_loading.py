@@ -18,7 +18,7 @@ from sklearn.linear_model import LinearRegression
 from airflow_zen import Columns
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import InputError
-from airflow_zen.steps.loading import load_as
+from airflow_zen.steps.loading import load_as_type
 
 FRAME = pd.DataFrame({"a": [0.5], "b": [1]})
 
@@ -40,7 +40,7 @@ def asked(stack, tmp_path):
     def ask(value, wanted):
         into = tmp_path / "into"
         into.mkdir()
-        return load_as(stack, stack.save(value).ref, into, wanted, "parameter 'x'")
+        return load_as_type(stack, stack.save(value).ref, into, wanted, "parameter 'x'")
 
     return ask
 

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from airflow_zen import Artifact, Each, Output
-from airflow_zen.artifacts.version import Made
+from airflow_zen.artifacts.version import RecordedVersion
 from airflow_zen.errors import ArtifactNotFound
 from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
 from airflow_zen.steps.arguments import Arguments
@@ -62,7 +62,7 @@ def test_an_output_is_a_version_of_dag_and_task(step, stack):
         "d/r1/t/-1/1",
         "d/r1",
     )
-    assert run.versions == {"output": Made(newest.version, changed=True)}
+    assert run.versions == {"output": RecordedVersion(newest.version, changed=True)}
 
 
 def test_an_output_is_called_as_written(step, stack):
@@ -70,7 +70,7 @@ def test_an_output_is_called_as_written(step, stack):
     assert step(features, 5).outputs["output"].name == "features"
     run = step(split, 5)
     assert {name: ref.name for name, ref in run.outputs.items()} == {"train": "flights/train", "test": "d/t.test"}
-    assert [version.name for version in stack.names.newest()] == ["d/t.test", "features", "flights/train"]
+    assert [version.name for version in stack.names.newest_versions()] == ["d/t.test", "features", "flights/train"]
 
 
 def test_only_new_content_is_a_version(step, stack):
@@ -88,14 +88,14 @@ def test_instances_of_a_mapped_step_have_histories_of_their_own(step, stack):
         for index in range(3):
             run = step(features, index * 10, index)
     assert run.versions["output"].changed is False
-    assert [version.name for version in stack.names.newest()] == ["features[0]", "features[1]", "features[2]"]
+    assert [version.name for version in stack.names.newest_versions()] == ["features[0]", "features[1]", "features[2]"]
     assert contents(stack, "features[2]") == [20]
 
 
 def test_elements_of_a_list_are_not_kept_by_name(step, stack):
     """What is marked `Each` has no versions: places of a list are no names."""
     assert step(parts, 3).versions == {}
-    assert stack.names.newest() == []
+    assert stack.names.newest_versions() == []
 
 
 def test_a_failed_step_makes_no_version(step, stack):

@@ -10,7 +10,7 @@ import pytest
 from airflow_zen.errors import ArtifactNameError, OutputError, StepDefinitionError
 from airflow_zen.materializers.artifact import Artifact
 from airflow_zen.steps.each import Each
-from airflow_zen.steps.outputs import Output, Outputs, declared_outputs, output_types, take
+from airflow_zen.steps.outputs import Output, Outputs, declared_outputs, output_types, unpack_result
 
 
 class Pair(NamedTuple):
@@ -46,7 +46,7 @@ def _define(annotation, future):
     return names["step"]
 
 
-TWO = Outputs(("train", "test"), several=True)
+TWO = Outputs(("train", "test"), is_multiple=True)
 DECLARATIONS = [
     ("Output(train=int, test=str)", TWO),
     ('tuple[Annotated[int, "train"], Annotated[str, "test"]]', TWO),
@@ -58,7 +58,7 @@ DECLARATIONS = [
     ("None", Outputs(())),
     ("dict[str, float]", Outputs()),
     ("'int'", Outputs()),
-    ("Output(only=int)", Outputs(("only",), several=True)),
+    ("Output(only=int)", Outputs(("only",), is_multiple=True)),
 ]
 
 
@@ -106,20 +106,20 @@ def test_half_named_outputs_are_refused(annotation, future):
 @pytest.mark.parametrize("result", [(1, "a"), [1, "a"], {"test": "a", "train": 1}, Pair(1, "a")])
 def test_results_are_split_by_name(result):
     """A tuple in order and a dict by name give the same outputs."""
-    assert take(result, TWO, {"train": int, "test": str}, "step") == {"train": 1, "test": "a"}
+    assert unpack_result(result, TWO, {"train": int, "test": str}, "step") == {"train": 1, "test": "a"}
 
 
 @pytest.mark.parametrize("result", [(1,), (1, "a", 2), {"train": 1}, {"train": 1, "test": "a", "more": 2}, 7, None])
 def test_wrong_results_say_what_was_expected(result):
     """A result that does not fit the declaration names the step and the outputs it should have had."""
     with pytest.raises(OutputError, match=r"Step 'step'.*train"):
-        take(result, TWO, {"train": int, "test": str}, "step")
+        unpack_result(result, TWO, {"train": int, "test": str}, "step")
 
 
 def test_wrong_type_names_output_expected_and_actual():
     """A value of another type is refused before anything is stored."""
     with pytest.raises(OutputError, match=r"'test' is declared str, but the function returned builtins\.int"):
-        take((1, 2), TWO, {"train": int, "test": str}, "step")
+        unpack_result((1, 2), TWO, {"train": int, "test": str}, "step")
 
 
 TYPED = """
@@ -159,8 +159,8 @@ def test_types_are_read_where_they_were_written(tmp_path):
     assert output_types(module.checked, Outputs()) == {"output": decimal.Decimal}
 
 
-TRAIN = Outputs(("train", "test"), several=True, called={"train": "flights/train"})
-ONE = Outputs(called={"output": "features"})
+TRAIN = Outputs(("train", "test"), is_multiple=True, artifact_names={"train": "flights/train"})
+ONE = Outputs(artifact_names={"output": "features"})
 
 
 @pytest.mark.parametrize("future", [False, True])
@@ -168,7 +168,7 @@ ONE = Outputs(called={"output": "features"})
     ("annotation", "expected"),
     [
         ('Annotated[int, Artifact("features")]', ONE),
-        ('Annotated[int, "score", Artifact("features")]', Outputs(("score",), called={"score": "features"})),
+        ('Annotated[int, "score", Artifact("features")]', Outputs(("score",), artifact_names={"score": "features"})),
         ('Annotated[int, Artifact(name="features")] | None', ONE),
         ('Optional[Annotated[int, Artifact("features")]]', ONE),
         ('Union[None, Annotated[int, Artifact("features")]]', ONE),

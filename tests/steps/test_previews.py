@@ -69,7 +69,7 @@ def shows(monkeypatch):
 def test_a_preview_lies_beside_the_artifact_and_in_the_run(run, previews, recorder):
     """What a step returned is shown under its digest in the store, and under the output's name in the lineage run."""
     ref = run(frame).outputs["output"]
-    files = previews.of(ref.digest)
+    files = previews.get(ref.digest)
     assert list(files) == ["preview.html"]
     assert b"float64" in files["preview.html"]
     assert recorder.attached == {"previews/output/preview.html": files["preview.html"]}
@@ -99,7 +99,7 @@ def test_members_of_a_container_are_shown(run, previews, recorder):
 
     ref = run(both).outputs["output"]
     assert set(recorder.attached) == {f"previews/output/{name}.html" for name in ("preview", "train", "test")}
-    assert set(previews.of(ref.digest)) == {"preview.html", "train.html", "test.html"}
+    assert set(previews.get(ref.digest)) == {"preview.html", "train.html", "test.html"}
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, [1.5, "x"], (np.arange(10),), {"when": [None]}], ids=repr)
@@ -143,7 +143,7 @@ def test_a_deployment_makes_none_unless_an_output_asks(stack, previews, run):
     for function, made in ((frame, False), (asks, True)):
         begun = StepRun(StepRunId("d", "r", function.__name__), cache="off")
         done = run_step(Step(function, "t"), Arguments.bind(function, (), {}), replace(stack, previews=False), begun)
-        assert bool(previews.of(done.outputs["output"].digest)) is made
+        assert bool(previews.get(done.outputs["output"].digest)) is made
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_hit_makes_no_preview(run, stack, previews, shows, recorder):
     ref = run(own).outputs["output"]
     stack.store.transport.delete(list(stack.store.transport.list("previews")))
     assert run(own).cache == "hit"
-    assert previews.of(ref.digest) == {}
+    assert previews.get(ref.digest) == {}
 
 
 def test_the_elements_of_a_list_are_shown(run, recorder):
@@ -209,7 +209,7 @@ def test_what_does_not_arrive_in_mlflow_is_owed(run, stack, recorder, monkeypatc
     """Previews that MLflow did not take are delivered later, with the record of their step."""
     done = run(frame)
     assert list(stack.records.undelivered()) == []
-    monkeypatch.setattr(recorder, "attach", lambda *_: False)
+    monkeypatch.setattr(recorder, "attach_files", lambda *_: False)
     done = run(frame, cache="off")
     assert list(stack.records.undelivered()) == [done]
 
@@ -230,7 +230,7 @@ def test_a_store_that_takes_no_preview_costs_nothing_else(run, stack, monkeypatc
 
 def test_a_preview_that_takes_too_long_is_left_out(run, shows, recorder, caplog, monkeypatch):
     """A step does not wait for its previews beyond some seconds."""
-    monkeypatch.setattr(room, "PATIENCE", 0.05)
+    monkeypatch.setattr(room, "PREVIEW_TIMEOUT", 0.05)
     ready = threading.Event()
     shows(lambda value: ready.wait(30) and {})
     try:
@@ -246,7 +246,7 @@ def test_a_preview_that_is_too_large_is_left_out(run, shows, previews, caplog):
     shows(lambda value: {"preview.md": "x" * 300_000, "small.md": "y"})
     with caplog.at_level(logging.WARNING):
         ref = run(own).outputs["output"]
-    assert list(previews.of(ref.digest)) == ["small.md"]
+    assert list(previews.get(ref.digest)) == ["small.md"]
     assert "'preview.md' is left out" in caplog.text
 
 
@@ -257,7 +257,7 @@ def test_a_table_written_batch_by_batch_is_shown(run, previews):
         yield from (pd.DataFrame({"a": [n], "b": ["x"]}) for n in range(3))
 
     ref = run(batches).outputs["output"]
-    assert b"3 rows" in previews.of(ref.digest)["preview.html"]
+    assert b"3 rows" in previews.get(ref.digest)["preview.html"]
 
 
 def test_a_plan_is_not_computed_again(run, previews):
@@ -273,7 +273,7 @@ def test_a_plan_is_not_computed_again(run, previews):
     run(hidden)
     before = len(computed)
     ref = run(plan).outputs["output"]
-    assert b"2 rows" in previews.of(ref.digest)["preview.html"]
+    assert b"2 rows" in previews.get(ref.digest)["preview.html"]
     assert len(computed) == 2 * before
 
 

@@ -12,16 +12,16 @@ from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.key import cache_key
 from airflow_zen.steps.run import run_step
 from airflow_zen.steps.step import Step
-from tests.calls import called, calls
+from tests.calls import record_call, recorded_calls
 
 
 def work(x: int = 1, verbose: bool = False, **options) -> int:
-    called("work")
+    record_call("work")
     return x
 
 
 def rows(frame: pd.DataFrame, other: pd.DataFrame) -> int:
-    called("rows")
+    record_call("rows")
     return len(frame)
 
 
@@ -29,9 +29,9 @@ def rows(frame: pd.DataFrame, other: pd.DataFrame) -> int:
 def states(run):
     """Run a function with each of several arguments under one policy; give how each was answered."""
 
-    def of(function, policy, *calls, cache_always=False, task="t"):
+    def of(function, policy, *argument_sets, cache_always=False, task="t"):
         step = Step(function, function.__name__, cache=policy, cache_always=cache_always)
-        return [run(function, step=step, task=task, **arguments).cache for arguments in calls]
+        return [run(function, step=step, task=task, **arguments).cache for arguments in argument_sets]
 
     return of
 
@@ -51,8 +51,8 @@ def test_ignored_options_do_not_matter(states):
 def test_ignored_artifacts_do_not_matter(states, stack):
     """An artifact may be ignored as well as a parameter."""
     a, b, c = (stack.save(pd.DataFrame({"a": range(n)})).ref.to_wire() for n in (1, 2, 3))
-    calls = ({"frame": a, "other": b}, {"frame": a, "other": c}, {"frame": b, "other": b})
-    assert states(rows, Cache(ignore=("other",)), *calls) == ["miss", "hit", "miss"]
+    argument_sets = ({"frame": a, "other": b}, {"frame": a, "other": c}, {"frame": b, "other": b})
+    assert states(rows, Cache(ignore=("other",)), *argument_sets) == ["miss", "hit", "miss"]
 
 
 def test_own_key_stands_for_all_arguments(states, stack):
@@ -103,7 +103,7 @@ def test_old_results_are_made_anew(run, stack):
     assert again.cache == "miss"
     assert again.why.endswith("old, and is kept for 1:00:00")
     assert run(work, step=step).cache == "hit"
-    assert calls() == ["work", "work"]
+    assert recorded_calls() == ["work", "work"]
 
 
 def test_age_is_no_part_of_the_key(states):
@@ -146,7 +146,7 @@ def test_a_history_that_cannot_be_read_costs_nothing(run, stack, monkeypatch):
     def refuse(*_):
         raise PermissionError("denied")
 
-    monkeypatch.setattr(type(stack.cache.history), "of", refuse)
+    monkeypatch.setattr(type(stack.cache.history), "recent_records", refuse)
     first = run(work)
     assert (first.cache, first.why) == ("miss", "what was computed before cannot be read: denied")
     assert list(stack.cache.transport.list(f"cache/{first.cache_key[:2]}/{first.cache_key}.lease")) == []
@@ -154,14 +154,14 @@ def test_a_history_that_cannot_be_read_costs_nothing(run, stack, monkeypatch):
 
 
 def none(x: int) -> Annotated[list[int], Each]:
-    called("none")
+    record_call("none")
     return []
 
 
 def test_an_empty_list_of_elements_is_reused(run):
     """A step that found no elements has a result too."""
     assert [run(none, 1).cache, run(none, 1).cache] == ["miss", "hit"]
-    assert calls() == ["none"]
+    assert recorded_calls() == ["none"]
 
 
 def test_a_reused_result_keeps_the_seconds_it_took(run, stack):

@@ -8,18 +8,18 @@ import pytest
 from airflow_zen.errors import OutputError, StepInterrupted
 from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
 from airflow_zen.steps.outputs import Output
-from airflow_zen.steps.run import Watcher
+from airflow_zen.steps.run import RunHooks
 from airflow_zen.steps.step import Step
-from tests.calls import called, calls
+from tests.calls import record_call, recorded_calls
 
 
 def make(x: int) -> dict:
-    called(x)
+    record_call(x)
     return {"x": x}
 
 
 def grow(value: dict, by: int = 1) -> dict:
-    called("grow")
+    record_call("grow")
     return {"x": value["x"] + by}
 
 
@@ -40,7 +40,7 @@ def test_outputs_become_artifacts(run, stack, tmp_path):
 def test_equal_work_is_not_done_again(run):
     """A step whose code and inputs are the same is not called again, and gives the same artifact."""
     first, again = run(make, 3), run(make, 3)
-    assert calls() == [3]
+    assert recorded_calls() == [3]
     ref = again.outputs["output"]
     assert (again.cache, ref.cached, ref.origin) == ("hit", True, str(first.id))
     assert ref.digest == first.outputs["output"].digest
@@ -50,12 +50,12 @@ def test_other_arguments_are_other_work(run):
     """`1`, `True` and `1.0` are three different arguments."""
 
     def echo(x):
-        called(x)
+        record_call(x)
         return x
 
     for value in (1, True, 1.0, "1"):
         run(echo, value)
-    assert [type(value) for value in calls()] == [int, bool, float, str]
+    assert [type(value) for value in recorded_calls()] == [int, bool, float, str]
 
 
 def test_default_and_explicit_argument_are_equal(run):
@@ -71,7 +71,7 @@ def test_early_cutoff(run):
     run(grow, first)
     second = run(make, 1, cache="off").outputs["output"].to_wire()
     assert run(grow, second).cache == "hit"
-    assert calls() == [1, "grow", 1]
+    assert recorded_calls() == [1, "grow", 1]
 
 
 def test_deleted_data_is_a_miss(run, stack):
@@ -80,7 +80,7 @@ def test_deleted_data_is_a_miss(run, stack):
     stack.store.transport.delete([f"artifacts/{ref.digest[:2]}/{ref.digest}/manifest.json"])
     assert run(make, 3).cache == "miss"
     assert run(make, 3).cache == "hit"
-    assert calls() == [3, 3]
+    assert recorded_calls() == [3, 3]
 
 
 def test_damaged_cache_entry_is_a_miss(run, stack):
@@ -96,7 +96,7 @@ def test_cache_off(run):
     """With the cache off the function is called each time, and the record says why."""
     run(make, 3, cache="off")
     done = run(make, 3, cache="off")
-    assert (calls(), done.cache, done.why) == ([3, 3], "off", "asked")
+    assert (recorded_calls(), done.cache, done.why) == ([3, 3], "off", "asked")
 
 
 def test_version_is_part_of_the_key(run):
@@ -127,21 +127,21 @@ def test_step_without_output_runs_each_time(run):
     """A step that returns nothing is run each time, unless it is declared cache=True."""
 
     def notify(x: int) -> None:
-        called(x)
+        record_call(x)
 
     run(notify, 1)
     assert "returns nothing" in run(notify, 1).why
     always = Step(notify, "notify", cache_always=True)
     run(notify, 1, step=always)
     assert run(notify, 1, step=always).cache == "hit"
-    assert calls() == [1, 1, 1]
+    assert recorded_calls() == [1, 1, 1]
 
 
 def test_undeclared_none_is_no_output(run):
     """A function without annotation that returns None has no output."""
 
     def quiet(x):
-        called(x)
+        record_call(x)
 
     assert run(quiet, 1).outputs == {}
 
@@ -185,15 +185,15 @@ def test_lineage_run_is_open_while_the_function_runs(run, recorder, monkeypatch)
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     pages = []
 
-    class Pages(Watcher):
-        def opened(self, opened):
+    class Pages(RunHooks):
+        def on_opened(self, opened):
             pages.append(opened.url)
 
     def look() -> str:
         assert [kind for kind, _ in recorder.runs] == ["start"]
         return os.environ["MLFLOW_RUN_ID"]
 
-    done = run(look, watcher=Pages())
+    done = run(look, run_hooks=Pages())
     assert done.state is StepState.FINISHED
     assert pages == ["http://mlflow/run-1"]
     assert "MLFLOW_RUN_ID" not in os.environ

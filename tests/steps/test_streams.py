@@ -16,16 +16,16 @@ from airflow_zen.lineage.step_run import StepState
 from airflow_zen.materializers.views import Columns
 from airflow_zen.steps.outputs import Output
 from airflow_zen.steps.step import Step
-from tests.calls import VARIABLE, called, calls
+from tests.calls import CALLS_FILE_VARIABLE, record_call, recorded_calls
 
 
 @pytest.fixture(autouse=True)
 def _calls(tmp_path, monkeypatch):
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "calls"))
+    monkeypatch.setenv(CALLS_FILE_VARIABLE, str(tmp_path / "calls"))
 
 
 def table(batches: int) -> Iterator[pd.DataFrame]:
-    called(batches)
+    record_call(batches)
     for n in range(batches):
         yield pd.DataFrame({"a": [n, n + 1]})
 
@@ -163,12 +163,12 @@ def test_generator_that_a_function_closes_over_is_left_alone(run):
     numbers = iter([pd.DataFrame({"a": [1]})])
 
     def consuming() -> int:
-        called("consuming")
+        record_call("consuming")
         return len(list(numbers))
 
     done = run(consuming, step=Step(consuming, "consuming"))
     assert (done.cache, done.state) == ("off", StepState.FINISHED)
-    assert calls() == ["consuming"]
+    assert recorded_calls() == ["consuming"]
     assert next(numbers, None) is None
 
 

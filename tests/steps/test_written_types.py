@@ -8,7 +8,7 @@ import pytest
 
 from airflow_zen import Each, Output
 from airflow_zen.errors import OutputError
-from airflow_zen.steps.outputs import declared_outputs, output_types, take
+from airflow_zen.steps.outputs import declared_outputs, output_types, unpack_result
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -49,12 +49,12 @@ def test_a_type_that_is_text_is_checked(function, value, place):
     """A value is held against a type however it is written, with names that only type checkers import too."""
     outputs = declared_outputs(function)
     with pytest.raises(OutputError, match=f"Step 's': output '{place}' is declared .*(Model|Decimal)"):
-        take(value, outputs, output_types(function, outputs), "s")
+        unpack_result(value, outputs, output_types(function, outputs), "s")
 
 
 def test_what_fits_a_type_that_is_text_passes():
     """The very value is given, whose type is written as text."""
     for function, value in ((inside, {"a": Model()}), (maybe, None), (each, [Model()])):
         outputs = declared_outputs(function)
-        taken = take(value, outputs, output_types(function, outputs), "s")
+        taken = unpack_result(value, outputs, output_types(function, outputs), "s")
         assert list(taken.values()) == (value if function is each else [value])

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
-from airflow_zen.artifacts.local_cache import LocalCache
+from airflow_zen.artifacts.local_cache import ReadCache
 from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
 from airflow_zen.materializers.views import Columns
 from tests.views.loading import load, open_stack
@@ -125,7 +125,7 @@ def test_a_table_and_a_dataset_of_it_have_the_same_types(stack):
 def kept(moto, tmp_path):
     """A stack on S3 whose worker has a cache, and the requests that its server saw."""
     root = f"{moto.root}/{os.urandom(4).hex()}"
-    return open_stack(root, moto.storage_options(), LocalCache(tmp_path / "cache", 1 << 30)), root, moto
+    return open_stack(root, moto.storage_options(), ReadCache(tmp_path / "cache", 1 << 30)), root, moto
 
 
 def rows_of(found):

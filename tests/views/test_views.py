@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
-from airflow_zen.artifacts.local_cache import LocalCache
+from airflow_zen.artifacts.local_cache import ReadCache
 from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
 from airflow_zen.materializers.views import Columns
 from tests.servers.flaky import Failure, flaky
@@ -331,7 +331,7 @@ def test_a_large_table_that_was_damaged_is_refused(remote, where, kind):
 
 def test_what_the_worker_keeps_is_read_from_its_disk(remote, tmp_path):
     """A table that the local cache holds is read there, in part as well."""
-    cached = open_stack(remote.store.root, {}, LocalCache(tmp_path / "cache", 1 << 30))
+    cached = open_stack(remote.store.root, {}, ReadCache(tmp_path / "cache", 1 << 30))
     cached.store.transport = remote.store.transport
     ref = cached.save(wide()).ref
     load(cached, ref, pd.DataFrame)

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, ActionCommand, GroupCommand
 
-from airflow_zen.cli.groups.command import ARG_STACK, argument, command
-from airflow_zen.cli.groups.prune import prune
+from airflow_zen.cli.groups.command import ARG_STACK, argument, lazy_command
+from airflow_zen.cli.groups.prune import prune_command
 
-_HERE, _MOVING = "airflow_zen.cli.artifacts", "airflow_zen.cli.moving"
-_SELECTS = "'latest', a version, the beginning of a digest, a tag, or a date or time"
+_COMMANDS, _TRANSFER_COMMANDS = "airflow_zen.cli.artifacts", "airflow_zen.cli.moving"
+_VERSION_HELP = "'latest', a version, the beginning of a digest, a tag, or a date or time"
 _NAME = argument("name", "The artifact's name")
-_VERSION = argument("--version", _SELECTS, default="latest")
-_VERSION_FACTS = (
+_VERSION = argument("--version", _VERSION_HELP, default="latest")
+_NEW_VERSION_ARGUMENTS = (
     argument("--tag", "A tag for the version; may be given again", action="append", default=[]),
     argument("--metadata", "A fact such as source=BTS; may be given again", action="append", default=[]),
 )
 
 
-def artifacts() -> GroupCommand:
+def artifacts_group() -> GroupCommand:
     """Give the commands about named artifacts."""
-    listing = command(
+    listing = lazy_command(
         "list",
-        f"{_HERE}.list_names",
+        f"{_COMMANDS}.list_names",
         "List names with their newest version",
         argument("--prefix", "Only names that begin so", default=""),
         argument("--tag", "All versions that have this tag", default=""),
@@ -29,9 +29,9 @@ def artifacts() -> GroupCommand:
         ARG_OUTPUT,
         ARG_VERBOSE,
     )
-    show = command(
+    show = lazy_command(
         "show",
-        f"{_HERE}.show",
+        f"{_COMMANDS}.show_artifact",
         "Show one version: what it is, who made it, and of a table its columns",
         _NAME,
         _VERSION,
@@ -39,9 +39,9 @@ def artifacts() -> GroupCommand:
         ARG_OUTPUT,
         ARG_VERBOSE,
     )
-    versions = command(
+    versions = lazy_command(
         "versions",
-        f"{_HERE}.versions",
+        f"{_COMMANDS}.list_versions",
         "List the versions of a name, newest first",
         _NAME,
         argument("--limit", "So many at most", type=int, default=20),
@@ -52,14 +52,14 @@ def artifacts() -> GroupCommand:
     return GroupCommand(
         name="artifacts",
         help="Named artifacts and their versions",
-        subcommands=(listing, show, versions, *_moving(), *_comparing(), prune()),
+        subcommands=(listing, show, versions, *_transfer_commands(), *_version_commands(), prune_command()),
     )
 
 
-def _moving() -> tuple[ActionCommand, ...]:
-    get = command(
+def _transfer_commands() -> tuple[ActionCommand, ...]:
+    get = lazy_command(
         "get",
-        f"{_MOVING}.get",
+        f"{_TRANSFER_COMMANDS}.download",
         "Write an artifact's files, verified, into a directory",
         _NAME,
         argument("path", "A directory that is new or empty"),
@@ -67,24 +67,24 @@ def _moving() -> tuple[ActionCommand, ...]:
         ARG_STACK,
         ARG_VERBOSE,
     )
-    put = command(
+    put = lazy_command(
         "put",
-        f"{_MOVING}.put",
+        f"{_TRANSFER_COMMANDS}.upload",
         "Store a file or a directory as the newest version of a name",
         argument("path", "A file, a directory, or - for standard input"),
         argument("--name", "The artifact's name", required=True),
-        *_VERSION_FACTS,
+        *_NEW_VERSION_ARGUMENTS,
         ARG_STACK,
         ARG_VERBOSE,
         description="Steps and notebooks get a pathlib.Path. Content that is the newest already makes no version.",
     )
-    register = command(
+    register = lazy_command(
         "register",
-        f"{_MOVING}.register",
+        f"{_TRANSFER_COMMANDS}.register",
         "Name data that lies under the artifact root already, without a copy",
         _NAME,
         argument("uri", "The address of a file or a folder under the artifact root, outside its own folders"),
-        *_VERSION_FACTS,
+        *_NEW_VERSION_ARGUMENTS,
         ARG_STACK,
         ARG_VERBOSE,
         description="Read it through once for its hashes, and make it the newest version of a name. A parquet file is a "
@@ -93,21 +93,23 @@ def _moving() -> tuple[ActionCommand, ...]:
     return get, put, register
 
 
-def _comparing() -> tuple[ActionCommand, ...]:
-    diff = command(
+def _version_commands() -> tuple[ActionCommand, ...]:
+    diff = lazy_command(
         "diff",
-        f"{_HERE}.diff",
+        f"{_COMMANDS}.diff",
         "Say what is different between two versions",
         _NAME,
-        argument("before", _SELECTS, metavar="A"),
-        argument("after", _SELECTS, metavar="B"),
+        argument("before", _VERSION_HELP, metavar="A"),
+        argument("after", _VERSION_HELP, metavar="B"),
         argument("--rows", "Show so many rows that only one of two tables has", type=int, default=0),
         ARG_STACK,
         ARG_OUTPUT,
         ARG_VERBOSE,
         description="Types, rows, columns and their statistics, from the manifests; --rows reads both tables.",
     )
-    marks = (_NAME, argument("version", _SELECTS), argument("tag", "The tag"), ARG_STACK, ARG_VERBOSE)
-    tag = command("tag", f"{_HERE}.tag", "Tag a version, so that it is found by the tag and never pruned", *marks)
-    untag = command("untag", f"{_HERE}.untag", "Take a tag away", *marks)
+    tag_arguments = (_NAME, argument("version", _VERSION_HELP), argument("tag", "The tag"), ARG_STACK, ARG_VERBOSE)
+    tag = lazy_command(
+        "tag", f"{_COMMANDS}.tag", "Tag a version, so that it is found by the tag and never pruned", *tag_arguments
+    )
+    untag = lazy_command("untag", f"{_COMMANDS}.untag", "Take a tag away", *tag_arguments)
     return diff, tag, untag

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ARG_DAG_ID, ARG_OUTPUT, ARG_TASK_ID, ARG_VERBOSE, GroupCommand
 
-from airflow_zen.cli.groups.command import ARG_STACK, argument, command
+from airflow_zen.cli.groups.command import ARG_STACK, argument, lazy_command
 
 
-def cache() -> GroupCommand:
+def cache_group() -> GroupCommand:
     """Give the commands about the step cache."""
-    explain = command(
+    explain = lazy_command(
         "explain",
-        "airflow_zen.cli.cache.explain",
+        "airflow_zen.cli.cache.explain_task",
         "Say why a task was computed and not reused",
         ARG_DAG_ID,
         ARG_TASK_ID,
@@ -19,9 +19,9 @@ def cache() -> GroupCommand:
         ARG_STACK,
         description="Compare the key of a task's latest result, or of the one of a run, with the closest earlier one.",
     )
-    stats = command(
+    stats = lazy_command(
         "stats",
-        "airflow_zen.cli.savings.stats",
+        "airflow_zen.cli.savings.show_savings",
         "Say how much was reused, and what time that saved",
         argument("dag_id", "The DAG; all where it is left out", nargs="?"),
         argument("--by", "One row for each of these", choices=("dag", "week", "run"), default="dag"),
@@ -31,7 +31,7 @@ def cache() -> GroupCommand:
         ARG_VERBOSE,
         description="Sum up the step runs of a DAG, or of all.",
     )
-    listed = command(
+    listing = lazy_command(
         "list",
         "airflow_zen.cli.cache_contents.list_entries",
         "List the results that are remembered",
@@ -40,9 +40,9 @@ def cache() -> GroupCommand:
         ARG_OUTPUT,
         ARG_VERBOSE,
     )
-    clear = command(
+    clear = lazy_command(
         "clear",
-        "airflow_zen.cli.cache_contents.clear",
+        "airflow_zen.cli.cache_contents.clear_entries",
         "Forget remembered results, so that they are computed anew",
         argument("dag_id", "The DAG; all where it is left out", nargs="?"),
         argument("task_id", "The task; all where it is left out", nargs="?"),
@@ -52,4 +52,4 @@ def cache() -> GroupCommand:
         ARG_VERBOSE,
         description="Forget entries of the step cache and their history. Artifacts stay, and so does what runs.",
     )
-    return GroupCommand(name="cache", help="The step cache", subcommands=(explain, stats, listed, clear))
+    return GroupCommand(name="cache", help="The step cache", subcommands=(explain, stats, listing, clear))

@@ -12,14 +12,18 @@ from airflow.cli.cli_config import ActionCommand, Arg, lazy_load_command
 from airflow_zen.errors import ZenError
 
 
-def command(name: str, function: str, about: str, *arguments: Arg, description: str = "") -> ActionCommand:
+def lazy_command(name: str, function: str, help_text: str, *arguments: Arg, description: str = "") -> ActionCommand:
     """Describe a command by its function's dotted path, a line of help, and its arguments."""
     return ActionCommand(
-        name=name, help=about, description=description or about, func=_told(lazy_load_command(function)), args=arguments
+        name=name,
+        help=help_text,
+        description=description or help_text,
+        func=_exit_on_zen_error(lazy_load_command(function)),
+        args=arguments,
     )
 
 
-def _told(function: Callable[..., Any]) -> Callable[..., Any]:
+def _exit_on_zen_error(function: Callable[..., Any]) -> Callable[..., Any]:
     """Tell an error of ours in its own words, with exit code 1; let connections be read from Airflow's database."""
 
     @wraps(function)
@@ -33,9 +37,9 @@ def _told(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def argument(name: str, about: str, **options: Any) -> Arg:
+def argument(name: str, help_text: str, **options: Any) -> Arg:
     """Describe an argument, with argparse's own options."""
-    return Arg((name,), help=about, **options)  # type: ignore[no-untyped-call]
+    return Arg((name,), help=help_text, **options)  # type: ignore[no-untyped-call]
 
 
 ARG_STACK = argument("--stack", "The stack to look into; the active one where it is left out", metavar="NAME")

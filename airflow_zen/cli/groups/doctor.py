@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, ActionCommand
 
-from airflow_zen.cli.groups.command import ARG_STACK, command
+from airflow_zen.cli.groups.command import ARG_STACK, lazy_command
 
 
-def doctor() -> ActionCommand:
+def doctor_command() -> ActionCommand:
     """Give the command that looks at everything."""
-    return command(
+    return lazy_command(
         "doctor",
         "airflow_zen.cli.doctor.doctor",
         "Look at versions, settings, Airflow, the store and MLflow, and say what to mend",

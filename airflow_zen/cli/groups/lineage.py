@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, GroupCommand
 
-from airflow_zen.cli.groups.command import ARG_STACK, argument, command
+from airflow_zen.cli.groups.command import ARG_STACK, argument, lazy_command
 
 
-def lineage() -> GroupCommand:
+def lineage_group() -> GroupCommand:
     """Give the commands about lineage in MLflow."""
-    show = command(
+    show = lazy_command(
         "show",
-        "airflow_zen.cli.ancestry.show",
+        "airflow_zen.cli.ancestry.show_ancestry",
         "Show all that a model or an artifact was made from",
         argument("target", "models:/NAME/VERSION, models:/NAME@ALIAS, an artifact's name (DAG/TASK.OUTPUT) or digest"),
         ARG_STACK,
@@ -19,17 +19,17 @@ def lineage() -> GroupCommand:
         ARG_VERBOSE,
         description="Walk from a model or an artifact back to the raw data, over all DAGs, as a tree.",
     )
-    sync = command(
+    sync = lazy_command(
         "sync",
-        "airflow_zen.cli.lineage.sync",
+        "airflow_zen.cli.lineage.sync_lineage",
         "Send to MLflow what it has not got yet",
         ARG_STACK,
         ARG_VERBOSE,
         description="Send the step runs that MLflow missed while it was away; doing it twice changes nothing.",
     )
-    draw = command(
+    draw = lazy_command(
         "draw",
-        "airflow_zen.cli.lineage.draw",
+        "airflow_zen.cli.lineage.draw_dag_run",
         "Draw the lineage graph of a DAG run anew",
         argument("dag_id", "The DAG"),
         argument("run_id", "The DAG run"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, GroupCommand
 
-from airflow_zen.cli.groups.command import ARG_STACK, argument, command
+from airflow_zen.cli.groups.command import ARG_STACK, argument, lazy_command
 
 
-def models() -> GroupCommand:
+def models_group() -> GroupCommand:
     """Give the commands about registered models."""
-    listed = command(
+    listing = lazy_command(
         "list",
         "airflow_zen.cli.models.list_models",
         "List the registered models, or the versions of one",
@@ -18,9 +18,9 @@ def models() -> GroupCommand:
         ARG_OUTPUT,
         ARG_VERBOSE,
     )
-    promote = command(
+    promote = lazy_command(
         "promote",
-        "airflow_zen.cli.models.promote",
+        "airflow_zen.cli.models.promote_model",
         "Point an alias at a version of a model",
         argument("name", "The registered model"),
         argument("version", "The version, a number"),
@@ -28,4 +28,4 @@ def models() -> GroupCommand:
         ARG_STACK,
         description="Point an alias at a version; a model or version that there is not is refused.",
     )
-    return GroupCommand(name="models", help="Registered models in MLflow", subcommands=(listed, promote))
+    return GroupCommand(name="models", help="Registered models in MLflow", subcommands=(listing, promote))

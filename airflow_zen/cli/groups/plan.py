@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ARG_DAG_ID, ARG_LOGICAL_DATE, ARG_OUTPUT, ARG_VERBOSE, ActionCommand
 
-from airflow_zen.cli.groups.command import ARG_STACK, argument, command
+from airflow_zen.cli.groups.command import ARG_STACK, argument, lazy_command
 
 
-def plan() -> ActionCommand:
+def plan_command() -> ActionCommand:
     """Give the command that foresees a run."""
-    return command(
+    return lazy_command(
         "plan",
-        "airflow_zen.cli.plan.plan",
+        "airflow_zen.cli.plan.show_plan",
         "Say what a run would reuse and what it would compute",
         ARG_DAG_ID,
         argument("--conf", "The run's configuration, as JSON"),

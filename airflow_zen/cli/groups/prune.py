@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, ActionCommand
 
-from airflow_zen.cli.groups.command import ARG_STACK, argument, command
+from airflow_zen.cli.groups.command import ARG_STACK, argument, lazy_command
 
 
-def prune() -> ActionCommand:
+def prune_command() -> ActionCommand:
     """Give the command that frees the artifact root."""
-    return command(
+    return lazy_command(
         "prune",
-        "airflow_zen.cli.prune.prune",
+        "airflow_zen.cli.prune.prune_artifacts",
         "Delete what nobody refers to, and say who holds the rest",
         argument("--unreferenced", "What nothing refers to", action="store_true"),
         argument("--older-than", "Runs, cache entries and versions of this age too, such as 90d"),

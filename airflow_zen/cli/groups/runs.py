@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ARG_DAG_ID, ARG_OUTPUT, ARG_VERBOSE, GroupCommand
 
-from airflow_zen.cli.groups.command import ARG_STACK, argument, command
+from airflow_zen.cli.groups.command import ARG_STACK, argument, lazy_command
 
 
-def runs() -> GroupCommand:
+def runs_group() -> GroupCommand:
     """Give the commands about step runs."""
-    show = command(
+    show = lazy_command(
         "show",
-        "airflow_zen.cli.runs.show",
+        "airflow_zen.cli.runs.show_step_runs",
         "Show the step runs of a DAG run",
         ARG_DAG_ID,
         argument("run_id", "The id of the DAG run"),

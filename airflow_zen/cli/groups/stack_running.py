@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, ActionCommand
 
-from airflow_zen.cli.groups.command import argument, command
+from airflow_zen.cli.groups.command import argument, lazy_command
 
 _KINDS = ("local", "compose")
 _DIRECTORY = argument("--directory", "Where the local stack keeps everything", default=".zen/stack")
@@ -18,9 +18,9 @@ _KIND = argument(
 )
 
 
-def running() -> tuple[ActionCommand, ...]:
+def local_stack_commands() -> tuple[ActionCommand, ...]:
     """Give the commands that start a stack, stop it and look at it."""
-    up = command(
+    up = lazy_command(
         "up",
         "airflow_zen.cli.stack_up.up",
         "Start a stack on this machine",
@@ -38,7 +38,7 @@ def running() -> tuple[ActionCommand, ...]:
         _FILE,
         description="Start Airflow and MLflow as background processes, or the containers of docker/. What runs stays.",
     )
-    down = command(
+    down = lazy_command(
         "down",
         "airflow_zen.cli.stack_up.down",
         "Stop exactly what `up` started",
@@ -47,7 +47,7 @@ def running() -> tuple[ActionCommand, ...]:
         _FILE,
         description="Stop exactly what `up` started. Databases, artifacts, volumes and logs stay.",
     )
-    status = command(
+    status = lazy_command(
         "status",
         "airflow_zen.cli.stack_up.status",
         "Say what runs, and where",
@@ -58,7 +58,7 @@ def running() -> tuple[ActionCommand, ...]:
         ARG_VERBOSE,
         description="Say what runs, and where. Exit code 1 unless everything runs.",
     )
-    logs = command(
+    logs = lazy_command(
         "logs",
         "airflow_zen.cli.stack_up.logs",
         "Show the logs of a stack",

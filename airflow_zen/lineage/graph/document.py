@@ -7,22 +7,22 @@ from typing import Any
 
 from airflow_zen.lineage.graph.model import Graph, Node
 
-FORMAT = 1
+JSON_FORMAT_VERSION = 1
 
 
-def document(graph: Graph) -> str:
+def render_json(graph: Graph) -> str:
     """Write nodes and edges."""
     written = {
-        "airflow_zen": FORMAT,
+        "airflow_zen": JSON_FORMAT_VERSION,
         "dag_id": graph.dag_id,
         "run_id": graph.run_id,
-        "nodes": [_node(node) for node in graph.nodes],
+        "nodes": [_node_json(node) for node in graph.nodes],
         "edges": [{"source": e.source, "target": e.target, "label": e.label} for e in graph.edges],
     }
     return json.dumps(written, indent=1, ensure_ascii=False)
 
 
-def _node(node: Node) -> dict[str, Any]:
+def _node_json(node: Node) -> dict[str, Any]:
     return {
         "id": node.id,
         "kind": str(node.kind),

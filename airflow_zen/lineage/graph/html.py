@@ -11,29 +11,29 @@ from typing import Any
 
 from airflow_zen.lineage.graph.layout import Drawing
 from airflow_zen.lineage.graph.model import Graph
-from airflow_zen.lineage.graph.svg import drawn, shapes, style
-from airflow_zen.lineage.graph.text import safe
+from airflow_zen.lineage.graph.svg import lay_out_boxes, render_shapes, stylesheet
+from airflow_zen.lineage.graph.text import escape_html
 
-_MARK = re.compile("@([A-Z_]+)@")
+_PLACEHOLDER = re.compile("@([A-Z_]+)@")
 
 
-def html(graph: Graph) -> str:
+def render_html(graph: Graph) -> str:
     """Give the page; its content policy allows no script but the one whose hash it names, and no request."""
-    drawing = drawn(graph, across=True)
-    script = _file("viewer.js")
+    drawing = lay_out_boxes(graph, horizontal=True)
+    script = _read_resource("viewer.js")
     parts = {
-        "TITLE": safe(f"{graph.dag_id} · {graph.run_id}"),
-        "SHAPES_STYLE": style(),
-        "SHAPES": shapes(drawing),
-        "GRAPH": _harmless(_document(graph, drawing)),
+        "TITLE": escape_html(f"{graph.dag_id} · {graph.run_id}"),
+        "SHAPES_STYLE": stylesheet(),
+        "SHAPES": render_shapes(drawing),
+        "GRAPH": _escape_script_json(_viewer_json(graph, drawing)),
         "SCRIPT": script,
         "SCRIPT_HASH": "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
     # One pass: what a user's text looks like is never taken for one of our marks.
-    return _MARK.sub(lambda mark: parts[mark[1]], _file("viewer.html"))
+    return _PLACEHOLDER.sub(lambda mark: parts[mark[1]], _read_resource("viewer.html"))
 
 
-def _document(graph: Graph, drawing: Drawing) -> dict[str, Any]:
+def _viewer_json(graph: Graph, drawing: Drawing) -> dict[str, Any]:
     place = {placed.node.id: number for number, placed in enumerate(drawing.nodes)}
     nodes = [
         {
@@ -50,10 +50,10 @@ def _document(graph: Graph, drawing: Drawing) -> dict[str, Any]:
     return {"nodes": nodes, "edges": edges, "size": {"width": drawing.size.width, "height": drawing.size.height}}
 
 
-def _harmless(document: Any) -> str:
+def _escape_script_json(document: Any) -> str:
     """Write JSON in which no text can end the element around it; all of it is ASCII."""
     return json.dumps(document).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _file(name: str) -> str:
+def _read_resource(name: str) -> str:
     return (files("airflow_zen.lineage.graph") / name).read_text("utf-8")

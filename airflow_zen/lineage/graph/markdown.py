@@ -7,66 +7,66 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from airflow_zen.lineage.graph.model import Graph, Node, NodeKind
-from airflow_zen.lineage.graph.text import cell
-from airflow_zen.lineage.limits import CUT
+from airflow_zen.lineage.graph.text import markdown_cell
+from airflow_zen.lineage.limits import ELLIPSIS
 
 # A diagram of more nodes is no longer drawn by common viewers.
-_MOST_DRAWN = 250
+_MAX_DIAGRAM_NODES = 250
 
-_NOT_IN_A_DIAGRAM = re.compile(r"[^\w.\-/ \[\]×=,:·]")
+_INVALID_DIAGRAM_CHARACTERS = re.compile(r"[^\w.\-/ \[\]×=,:·]")
 
 
-def markdown(graph: Graph) -> str:
+def render_markdown(graph: Graph) -> str:
     """Write the whole graph."""
-    title = f"# Lineage of {cell(graph.dag_id)}\n\nDAG run {cell(graph.run_id)}"
-    artifacts = [f"| {' | '.join(_artifact(node))} |" for node in graph.artifacts]
+    title = f"# Lineage of {markdown_cell(graph.dag_id)}\n\nDAG run {markdown_cell(graph.run_id)}"
+    artifacts = [f"| {' | '.join(_artifact_row(node))} |" for node in graph.artifacts]
     listed = "\n".join(["| artifact | from | type | shape | digest |", "|---|---|---|---|---|", *artifacts])
     return f"{title}\n\n{steps_table(graph)}\n\n## Artifacts\n\n{listed}\n\n{_diagram(graph)}\n"
 
 
-def steps_table(graph: Graph, room: int | None = None) -> str:
-    """Write a table of the steps, each linked to its run; one that exceeds `room` characters says what it left out."""
-    reads, makes = _neighbours(graph)
-    rows = [_step(node, reads[node.id], makes[node.id]) for node in graph.steps]
+def steps_table(graph: Graph, max_length: int | None = None) -> str:
+    """Write a table of the steps, each linked to its run; one that exceeds `max_length` characters says what it left out."""
+    reads, makes = _neighbor_labels(graph)
+    rows = [_step_row(node, reads[node.id], makes[node.id]) for node in graph.steps]
     head = ["| step | state | reads | makes |", "|---|---|---|---|"]
-    kept = rows if room is None else _kept(rows, room - sum(map(len, head)) - 80)
-    left = len(rows) - len(kept)
-    rest = [f"| {CUT} {left} more, in `lineage/lineage.md` | | | |"] if left else []
-    return "\n".join([*head, *kept, *rest])
+    shown_rows = rows if max_length is None else _rows_within(rows, max_length - sum(map(len, head)) - 80)
+    left = len(rows) - len(shown_rows)
+    rest = [f"| {ELLIPSIS} {left} more, in `lineage/lineage.md` | | | |"] if left else []
+    return "\n".join([*head, *shown_rows, *rest])
 
 
-def _kept(rows: Sequence[str], room: int) -> list[str]:
-    kept: list[str] = []
+def _rows_within(rows: Sequence[str], max_length: int) -> list[str]:
+    shown_rows: list[str] = []
     for row in rows:
-        room -= len(row) + 1
-        if room < 0:
+        max_length -= len(row) + 1
+        if max_length < 0:
             break
-        kept.append(row)
-    return kept
+        shown_rows.append(row)
+    return shown_rows
 
 
-def _step(node: Node, reads: Sequence[str], makes: Sequence[str]) -> str:
-    name = cell(node.label)
+def _step_row(node: Node, reads: Sequence[str], makes: Sequence[str]) -> str:
+    name = markdown_cell(node.label)
     linked = f"[{name}]({node.url})" if node.url else name
-    return f"| {linked} | {cell(node.detail)} | {_some(reads)} | {_some(makes)} |"
+    return f"| {linked} | {markdown_cell(node.detail)} | {_label_list(reads)} | {_label_list(makes)} |"
 
 
-def _some(labels: Sequence[str], most: int = 4) -> str:
-    shown = ", ".join(cell(label) for label in labels[:most])
-    return f"{shown} {CUT} {len(labels) - most} more" if len(labels) > most else shown
+def _label_list(labels: Sequence[str], max_labels: int = 4) -> str:
+    shown = ", ".join(markdown_cell(label) for label in labels[:max_labels])
+    return f"{shown} {ELLIPSIS} {len(labels) - max_labels} more" if len(labels) > max_labels else shown
 
 
-def _artifact(node: Node) -> Iterable[str]:
+def _artifact_row(node: Node) -> Iterable[str]:
     facts = node.facts
-    name = f"{cell(node.label)}{' (model)' if node.kind is NodeKind.MODEL else ''}"
+    name = f"{markdown_cell(node.label)}{' (model)' if node.kind is NodeKind.MODEL else ''}"
     digest = facts.get("digest", "")
     yield f"[{name}]({node.url})" if node.url else name
     for fact in ("from", "type", "shape"):
-        yield cell(facts.get(fact, ""))
-    yield f"`{digest}`" if digest else cell(facts.get("digests", ""))
+        yield markdown_cell(facts.get(fact, ""))
+    yield f"`{digest}`" if digest else markdown_cell(facts.get("digests", ""))
 
 
-def _neighbours(graph: Graph) -> tuple[Mapping[str, list[str]], Mapping[str, list[str]]]:
+def _neighbor_labels(graph: Graph) -> tuple[Mapping[str, list[str]], Mapping[str, list[str]]]:
     label = {node.id: node.label for node in graph.nodes}
     before: dict[str, list[str]] = defaultdict(list)
     after: dict[str, list[str]] = defaultdict(list)
@@ -77,8 +77,8 @@ def _neighbours(graph: Graph) -> tuple[Mapping[str, list[str]], Mapping[str, lis
 
 
 def _diagram(graph: Graph) -> str:
-    if len(graph.nodes) > _MOST_DRAWN:
-        return f"{CUT} The diagram of {len(graph.nodes)} nodes is in `lineage/lineage.html`."
+    if len(graph.nodes) > _MAX_DIAGRAM_NODES:
+        return f"{ELLIPSIS} The diagram of {len(graph.nodes)} nodes is in `lineage/lineage.html`."
     names = {node.id: f"n{number}" for number, node in enumerate(graph.nodes)}
     boxes = [f"  {names[node.id]}{_box(node)}" for node in graph.nodes]
     arrows = [f"  {names[edge.source]} --> {names[edge.target]}" for edge in graph.edges]
@@ -87,4 +87,4 @@ def _diagram(graph: Graph) -> str:
 
 def _box(node: Node) -> str:
     left, right = {NodeKind.STEP: ("[", "]"), NodeKind.MODEL: ("{{", "}}")}.get(node.kind, ("([", "])"))
-    return f'{left}"{_NOT_IN_A_DIAGRAM.sub("_", node.label)}"{right}'
+    return f'{left}"{_INVALID_DIAGRAM_CHARACTERS.sub("_", node.label)}"{right}'

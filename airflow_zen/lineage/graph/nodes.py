@@ -9,35 +9,35 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.lineage.datasets import readable_size
+from airflow_zen.lineage.datasets import format_size
 from airflow_zen.lineage.graph.model import Node, NodeKind
 from airflow_zen.lineage.limits import short_digest, shorten
-from airflow_zen.lineage.models import is_model
+from airflow_zen.lineage.models import is_mlflow_model
 from airflow_zen.lineage.names import run_name
-from airflow_zen.lineage.pages import Pages
+from airflow_zen.lineage.pages import PageUrls
 from airflow_zen.lineage.step_run import StepRun
 
 CACHED = "CACHED"
 
 # The worst state stands for a group.
-_WORST_FIRST = ("FAILED", "KILLED", "RUNNING", "FINISHED", CACHED)
+_STATES_BY_SEVERITY = ("FAILED", "KILLED", "RUNNING", "FINISHED", CACHED)
 
-_LONGEST_FACT = 2000
+_MAX_FACT = 2000
 
 
-def step_node(run: StepRun, pages: Pages) -> Node:
+def step_node(run: StepRun, pages: PageUrls) -> Node:
     """Show one step run."""
     facts = {
         "task": run.id.task_id,
         "map index": str(run.id.map_index) if run.id.map_index >= 0 else "",
         "state": str(run.state),
         "try": str(run.id.try_number),
-        "time": _seconds(run),
+        "time": _duration_text(run),
         "cache": run.cache,
         "why": run.why,
         "made by": run.origin,
         "error": run.error,
-        **{f"parameter {name}": _text(value) for name, value in run.parameters.items()},
+        **{f"parameter {name}": _parameter_text(value) for name, value in run.parameters.items()},
         "version": run.code_version,
         "log": run.log_url,
     }
@@ -45,45 +45,50 @@ def step_node(run: StepRun, pages: Pages) -> Node:
         id=f"step:{run.id.task_id}:{run.id.map_index}",
         kind=NodeKind.STEP,
         label=run_name(run).removesuffix(" (cached)"),
-        detail=f"{_word(_state(run))} · {_seconds(run)}",
-        state=_state(run),
-        facts=_facts(facts),
-        url=pages.step(run.id),
+        detail=f"{_state_word(_displayed_state(run))} · {_duration_text(run)}",
+        state=_displayed_state(run),
+        facts=_nonempty_facts(facts),
+        url=pages.step_url(run.id),
         started=run.started,
         ended=run.ended,
     )
 
 
-def steps_node(runs: Sequence[StepRun], pages: Pages) -> Node:
+def collapsed_steps_node(runs: Sequence[StepRun], pages: PageUrls) -> Node:
     """Show all mapped runs of a task as one."""
-    states = Counter(map(_state, runs))
-    tally = " · ".join(f"{states[state]} {_word(state)}" for state in _WORST_FIRST if states[state])
+    states = Counter(map(_displayed_state, runs))
+    tally = " · ".join(f"{states[state]} {_state_word(state)}" for state in _STATES_BY_SEVERITY if states[state])
     ends = [run.ended for run in runs if run.ended is not None]
     task = runs[0].id.task_id
-    facts = {"task": task, "mapped": str(len(runs)), "states": tally, "time": f"{sum(map(_took, runs)):.1f} s in all"}
+    facts = {
+        "task": task,
+        "mapped": str(len(runs)),
+        "states": tally,
+        "time": f"{sum(map(_duration, runs)):.1f} s in all",
+    }
     return Node(
         id=f"steps:{task}",
         kind=NodeKind.STEP,
         label=f"{task} × {len(runs)}",
         detail=tally,
-        state=next(state for state in _WORST_FIRST if states[state]),
+        state=next(state for state in _STATES_BY_SEVERITY if states[state]),
         count=len(runs),
         facts=facts,
-        url=pages.task(runs[0].id),
+        url=pages.task_url(runs[0].id),
         started=min(run.started for run in runs),
         ended=max(ends) if ends else None,
     )
 
 
-def artifact_node(ref: ArtifactRef, dag_id: str, made_here: bool, pages: Pages) -> Node:
+def artifact_node(ref: ArtifactRef, dag_id: str, made_here: bool, pages: PageUrls) -> Node:
     """Show one artifact; one that this DAG run did not make says where it comes from."""
-    kind = NodeKind.MODEL if is_model(ref) else NodeKind.ARTIFACT
+    kind = NodeKind.MODEL if is_mlflow_model(ref) else NodeKind.ARTIFACT
     facts = {
         "name": ref.name,
-        "from": "" if made_here else _home(ref, dag_id),
+        "from": "" if made_here else _producer_text(ref, dag_id),
         "type": ref.type,
         "shape": ref.shape,
-        "size": readable_size(ref.size),
+        "size": format_size(ref.size),
         "encoding": ref.encoding,
         "digest": ref.digest,
         "address": ref.uri,
@@ -95,25 +100,25 @@ def artifact_node(ref: ArtifactRef, dag_id: str, made_here: bool, pages: Pages) 
         kind=kind,
         label=ref.name.removeprefix(f"{dag_id}/"),
         detail=f"{what} · {short_digest(ref.digest)[:8]}",
-        facts=_facts(facts),
-        url=pages.artifact(ref),
+        facts=_nonempty_facts(facts),
+        url=pages.artifact_url(ref),
     )
 
 
-def artifacts_node(refs: Sequence[ArtifactRef], dag_id: str) -> Node:
+def collapsed_artifacts_node(refs: Sequence[ArtifactRef], dag_id: str) -> Node:
     """Show artifacts that take the same way as one."""
     names = sorted({ref.name.removeprefix(f"{dag_id}/") for ref in refs})
-    size = readable_size(sum(ref.size for ref in refs))
+    size = format_size(sum(ref.size for ref in refs))
     digests = "".join(sorted(ref.digest for ref in refs))
     facts = {
-        "names": _cut(", ".join(names)),
-        "types": _cut(", ".join(sorted({ref.type for ref in refs}))),
+        "names": _shorten_fact(", ".join(names)),
+        "types": _shorten_fact(", ".join(sorted({ref.type for ref in refs}))),
         "size": f"{size} in all",
-        "digests": _cut(" ".join(short_digest(ref.digest) for ref in refs)),
+        "digests": _shorten_fact(" ".join(short_digest(ref.digest) for ref in refs)),
     }
     return Node(
         id=f"artifacts:{hashlib.sha256(digests.encode()).hexdigest()[:16]}",
-        kind=NodeKind.MODEL if all(map(is_model, refs)) else NodeKind.ARTIFACT,
+        kind=NodeKind.MODEL if all(map(is_mlflow_model, refs)) else NodeKind.ARTIFACT,
         label=f"{names[0]} × {len(refs)}" if len(names) == 1 else f"{len(refs)} artifacts",
         detail=f"{len({ref.digest for ref in refs})} contents · {size}",
         count=len(refs),
@@ -121,27 +126,27 @@ def artifacts_node(refs: Sequence[ArtifactRef], dag_id: str) -> Node:
     )
 
 
-def _home(ref: ArtifactRef, dag_id: str) -> str:
+def _producer_text(ref: ArtifactRef, dag_id: str) -> str:
     producer = ref.name.partition("/")[0] if "/" in ref.name else ""
     if producer == dag_id:
         return "an earlier run of this DAG"
     return f"DAG {producer}" if producer else "outside this DAG run"
 
 
-def _state(run: StepRun) -> str:
+def _displayed_state(run: StepRun) -> str:
     return CACHED if run.cache == "hit" else str(run.state)
 
 
-def _word(state: str) -> str:
+def _state_word(state: str) -> str:
     return state.lower()
 
 
-def _took(run: StepRun) -> float:
+def _duration(run: StepRun) -> float:
     return (run.started if run.ended is None else run.ended) - run.started
 
 
-def _seconds(run: StepRun) -> str:
-    seconds = _took(run)
+def _duration_text(run: StepRun) -> str:
+    seconds = _duration(run)
     if seconds < 60:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -149,13 +154,13 @@ def _seconds(run: StepRun) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def _facts(facts: Mapping[str, str]) -> dict[str, str]:
-    return {name: _cut(text) for name, text in facts.items() if text}
+def _nonempty_facts(facts: Mapping[str, str]) -> dict[str, str]:
+    return {name: _shorten_fact(text) for name, text in facts.items() if text}
 
 
-def _cut(text: str) -> str:
-    return shorten(text, _LONGEST_FACT)
+def _shorten_fact(text: str) -> str:
+    return shorten(text, _MAX_FACT)
 
 
-def _text(value: Any) -> str:
+def _parameter_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -9,115 +9,121 @@ from itertools import chain, islice
 
 from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import SettingsError
-from airflow_zen.lineage.datasets import datasets
-from airflow_zen.lineage.evaluation import link_metrics
-from airflow_zen.lineage.graph.build import graph_of
-from airflow_zen.lineage.graph.document import document
-from airflow_zen.lineage.graph.html import html
-from airflow_zen.lineage.graph.markdown import markdown
-from airflow_zen.lineage.graph.parent_note import FOLDER, parent_note
-from airflow_zen.lineage.graph.svg import svg
-from airflow_zen.lineage.graph.trace import trace
-from airflow_zen.lineage.known import KnownRun, known_run
-from airflow_zen.lineage.metrics import metric, milliseconds
-from airflow_zen.lineage.models import Models
-from airflow_zen.lineage.parameters import entries
+from airflow_zen.lineage.datasets import dataset_inputs
+from airflow_zen.lineage.evaluation import link_model_metrics
+from airflow_zen.lineage.graph.build import build_graph
+from airflow_zen.lineage.graph.document import render_json
+from airflow_zen.lineage.graph.html import render_html
+from airflow_zen.lineage.graph.markdown import render_markdown
+from airflow_zen.lineage.graph.parent_note import GRAPH_FOLDER, dag_run_description
+from airflow_zen.lineage.graph.svg import render_svg
+from airflow_zen.lineage.graph.trace import render_otlp
+from airflow_zen.lineage.known import MlflowDagRun, find_dag_run
+from airflow_zen.lineage.metrics import metric_entry, to_milliseconds
+from airflow_zen.lineage.models import LoggedModels
+from airflow_zen.lineage.parameters import key_value_entries
 from airflow_zen.lineage.records import StepRunRecords
 from airflow_zen.lineage.rest import MlflowRest
-from airflow_zen.lineage.run_files import put_files
+from airflow_zen.lineage.run_files import put_run_files
 from airflow_zen.lineage.step_run import StepRun
-from airflow_zen.lineage.totals import totals_of
+from airflow_zen.lineage.totals import totals_of_dag_run
 
 log = logging.getLogger("airflow_zen.lineage")
 
 # How many of a kind stand side by side before they are shown as one: in a picture, on a page, in a document.
-_IN_PICTURE, _ON_PAGE, _IN_DOCUMENT = 3, 50, 1_000_000
+_COLLAPSE_IN_SVG, _COLLAPSE_ON_PAGE, _COLLAPSE_IN_JSON = 3, 50, 1_000_000
 
-_MOST_INPUTS = 50
+_MAX_INPUTS = 50
 
 
 @dataclass(frozen=True)
-class Publisher:
-    """Draw DAG runs; `traced` asks for the lineage trace, which MLflow draws itself."""
+class GraphPublisher:
+    """Draw DAG runs; `log_traces` asks for the lineage trace, which MLflow draws itself."""
 
     rest: MlflowRest
     records: StepRunRecords
     transport: Transport
     root: str
-    traced: bool = True
+    log_traces: bool = True
 
     def publish(self, dag_id: str, run_id: str) -> bool:
         """Draw one DAG run as its records tell it; False where MLflow or the store knows nothing of it.
 
         Doing it again replaces what was drawn before. Raises `LineageError` when MLflow is away or refuses.
         """
-        known = known_run(dag_id, run_id, self.rest)
-        if known is None:
+        dag_run = find_dag_run(dag_id, run_id, self.rest)
+        if dag_run is None:
             return False
-        runs = [*self.records.of(dag_id, run_id)]
-        runs += known.unrecorded({run.id for run in runs})
+        runs = [*self.records.read_dag_run(dag_id, run_id)]
+        runs += dag_run.unrecorded_steps({run.id for run in runs})
         if not runs:
             return False
-        pictured = self._put_files(known, runs)
-        self._describe(known, runs, pictured)
-        self._attach(known, runs)
-        link_metrics(known, runs, Models(self.rest, self.transport, self.root))
-        if self.traced:
-            self._trace(known, runs)
+        has_graph = self._put_files(dag_run, runs)
+        self._log_description(dag_run, runs, has_graph)
+        self._log_inputs_and_models(dag_run, runs)
+        link_model_metrics(dag_run, runs, LoggedModels(self.rest, self.transport, self.root))
+        if self.log_traces:
+            self._send_trace(dag_run, runs)
         return True
 
-    def _put_files(self, known: KnownRun, runs: Sequence[StepRun]) -> bool:
+    def _put_files(self, dag_run: MlflowDagRun, runs: Sequence[StepRun]) -> bool:
         """Store all renderings; False where the experiment's files lie out of reach."""
-        dag, near, far = (known.dag_id, known.run_id), known.pages(), known.pages(self.rest.server.ui)
+        dag, relative_urls, absolute_urls = (
+            (dag_run.dag_id, dag_run.run_id),
+            dag_run.page_urls(),
+            dag_run.page_urls(self.rest.server.ui),
+        )
         contents = {
-            "lineage.svg": svg(graph_of(*dag, runs, near, _IN_PICTURE)),
-            "lineage.html": html(graph_of(*dag, runs, far, _ON_PAGE)),
-            "lineage.md": markdown(graph_of(*dag, runs, near, _ON_PAGE)),
-            "lineage.json": document(graph_of(*dag, runs, far, _IN_DOCUMENT)),
+            "lineage.svg": render_svg(build_graph(*dag, runs, relative_urls, _COLLAPSE_IN_SVG)),
+            "lineage.html": render_html(build_graph(*dag, runs, absolute_urls, _COLLAPSE_ON_PAGE)),
+            "lineage.md": render_markdown(build_graph(*dag, runs, relative_urls, _COLLAPSE_ON_PAGE)),
+            "lineage.json": render_json(build_graph(*dag, runs, absolute_urls, _COLLAPSE_IN_JSON)),
         }
-        files = {f"{FOLDER}/{name}": text.encode(errors="replace") for name, text in contents.items()}
+        files = {f"{GRAPH_FOLDER}/{name}": text.encode(errors="replace") for name, text in contents.items()}
         try:
-            put_files(known.artifact_uri, files, self.transport, self.root, self.rest)
+            put_run_files(dag_run.artifact_uri, files, self.transport, self.root, self.rest)
         except SettingsError as error:
-            log.warning("MLflow cannot show the graph of %s/%s: %s", known.dag_id, known.run_id, error)
+            log.warning("MLflow cannot show the graph of %s/%s: %s", dag_run.dag_id, dag_run.run_id, error)
             return False
         return True
 
-    def _describe(self, known: KnownRun, runs: Sequence[StepRun], pictured: bool) -> None:
-        graph = graph_of(known.dag_id, known.run_id, runs, known.pages(), _IN_PICTURE)
-        note = parent_note(graph, known.parent, _airflow_url(runs), pictured)
+    def _log_description(self, dag_run: MlflowDagRun, runs: Sequence[StepRun], has_graph: bool) -> None:
+        graph = build_graph(dag_run.dag_id, dag_run.run_id, runs, dag_run.page_urls(), _COLLAPSE_IN_SVG)
+        note = dag_run_description(graph, dag_run.parent, _airflow_url(runs), has_graph)
         tags = {"mlflow.note.content": note, "zen.airflow_url": _airflow_url(runs)}
-        at = milliseconds(_span(runs)[1])
-        metrics = [metric(name, value, at) for name, value in _numbers(known, runs).items()]
-        written = entries({key: value for key, value in tags.items() if value})
-        self.rest.post("runs/log-batch", {"run_id": known.parent, "tags": written, "metrics": metrics})
+        at = to_milliseconds(_time_span(runs)[1])
+        metrics = [metric_entry(name, value, at) for name, value in _dag_run_metrics(dag_run, runs).items()]
+        written = key_value_entries({key: value for key, value in tags.items() if value})
+        self.rest.post("runs/log-batch", {"run_id": dag_run.parent, "tags": written, "metrics": metrics})
 
-    def _attach(self, known: KnownRun, runs: Sequence[StepRun]) -> None:
+    def _log_inputs_and_models(self, dag_run: MlflowDagRun, runs: Sequence[StepRun]) -> None:
         """Show on the line of the DAG run what came in from elsewhere, and the models that were made."""
         made = {ref.digest for run in runs for ref in run.outputs.values()}
         inputs = {ref.digest: ref for run in runs for ref in run.inputs.values() if ref.digest not in made and ref.name}
-        listed = datasets(islice(inputs.values(), _MOST_INPUTS), (), {})
+        listed = dataset_inputs(islice(inputs.values(), _MAX_INPUTS), (), {})
         if listed:
-            self.rest.post("runs/log-inputs", {"run_id": known.parent, "datasets": listed})
-        for model_id in islice(chain.from_iterable(known.models.values()), _MOST_INPUTS):
-            Models(self.rest, self.transport, self.root).attach(known.parent, [model_id])
+            self.rest.post("runs/log-inputs", {"run_id": dag_run.parent, "datasets": listed})
+        for model_id in islice(chain.from_iterable(dag_run.models.values()), _MAX_INPUTS):
+            LoggedModels(self.rest, self.transport, self.root).log_outputs(dag_run.parent, [model_id])
 
-    def _trace(self, known: KnownRun, runs: Sequence[StepRun]) -> None:
-        graph = graph_of(known.dag_id, known.run_id, runs, known.pages(self.rest.server.ui), _IN_PICTURE)
-        spans = trace(graph, known.experiment_id, known.parent, *_span(runs))
+    def _send_trace(self, dag_run: MlflowDagRun, runs: Sequence[StepRun]) -> None:
+        graph = build_graph(
+            dag_run.dag_id, dag_run.run_id, runs, dag_run.page_urls(self.rest.server.ui), _COLLAPSE_IN_SVG
+        )
+        spans = render_otlp(graph, dag_run.experiment_id, dag_run.parent, *_time_span(runs))
         if spans is not None:
-            self.rest.send_trace(spans, known.experiment_id, known.parent)
+            self.rest.send_trace(spans, dag_run.experiment_id, dag_run.parent)
 
 
-def _span(runs: Sequence[StepRun]) -> tuple[float, float]:
+def _time_span(runs: Sequence[StepRun]) -> tuple[float, float]:
     started = min(run.started for run in runs)
     return started, max(run.started if run.ended is None else run.ended for run in runs)
 
 
-def _numbers(known: KnownRun, runs: Sequence[StepRun]) -> Mapping[str, float]:
+def _dag_run_metrics(dag_run: MlflowDagRun, runs: Sequence[StepRun]) -> Mapping[str, float]:
     """Count what one line of MLflow's table should tell about a DAG run; of a task's tries the last counts."""
-    started, ended = _span(runs)
-    totals = totals_of(known.dag_id, known.run_id, runs)
+    started, ended = _time_span(runs)
+    totals = totals_of_dag_run(dag_run.dag_id, dag_run.run_id, runs)
     return {
         "zen.seconds": round(ended - started, 3),
         "zen.seconds_saved": round(totals.seconds_saved, 3),

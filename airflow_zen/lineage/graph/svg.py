@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-from airflow_zen.lineage.graph.layout import Drawing, Placed, Point, Route, Size, lay_out
+from airflow_zen.lineage.graph.layout import Drawing, PlacedNode, Point, Route, Size, lay_out
 from airflow_zen.lineage.graph.model import Graph, Node, NodeKind
-from airflow_zen.lineage.graph.text import fitted, safe
+from airflow_zen.lineage.graph.text import escape_html, truncate_to_width
 
 _STEP, _ARTIFACT = Size(196, 52), Size(176, 40)
 _MARGIN = 20.0
 # A small graph is not blown up to the width of the page.
-_LEAST_WIDTH = 760.0
+_MIN_WIDTH = 760.0
 _LABEL, _DETAIL = 13.0, 10.5
 
 _STYLE = """
@@ -30,35 +30,35 @@ _STYLE = """
 """
 
 
-def svg(graph: Graph) -> str:
+def render_svg(graph: Graph) -> str:
     """Draw the graph top to bottom or left to right, whichever is narrower; all text in it is escaped."""
-    drawing = min((drawn(graph, across) for across in (False, True)), key=lambda made: made.size.width)
-    width = max(drawing.size.width + 2 * _MARGIN, _LEAST_WIDTH)
+    drawing = min((lay_out_boxes(graph, horizontal) for horizontal in (False, True)), key=lambda made: made.size.width)
+    width = max(drawing.size.width + 2 * _MARGIN, _MIN_WIDTH)
     height = drawing.size.height + 2 * _MARGIN
     left = (width - drawing.size.width) / 2
     title = f"Lineage of {graph.dag_id} {graph.run_id}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="100%" viewBox="0 0 {width:.0f} {height:.0f}" role="img">'
-        f"<title>{safe(title)}</title><style>{_STYLE}</style>"
+        f"<title>{escape_html(title)}</title><style>{_STYLE}</style>"
         f'<rect width="{width:.0f}" height="{height:.0f}" rx="10" fill="#fbfcfd" stroke="#e3e9ee"/>'
-        f'<g transform="translate({left:.1f} {_MARGIN:.1f})">{shapes(drawing)}</g></svg>'
+        f'<g transform="translate({left:.1f} {_MARGIN:.1f})">{render_shapes(drawing)}</g></svg>'
     )
 
 
-def drawn(graph: Graph, across: bool) -> Drawing:
+def lay_out_boxes(graph: Graph, horizontal: bool) -> Drawing:
     """Lay the graph out for boxes of our sizes."""
     sizes = {node.id: _STEP if node.kind is NodeKind.STEP else _ARTIFACT for node in graph.nodes}
-    return lay_out(graph, sizes, across)
+    return lay_out(graph, sizes, horizontal)
 
 
-def shapes(drawing: Drawing) -> str:
+def render_shapes(drawing: Drawing) -> str:
     """Draw everything as one group; nodes carry their place in `data-node`, edges theirs in `data-edge`."""
-    edges = (_edge(route, number, drawing.across) for number, route in enumerate(drawing.routes))
+    edges = (_edge(route, number, drawing.horizontal) for number, route in enumerate(drawing.routes))
     nodes = (_node(placed, number) for number, placed in enumerate(drawing.nodes))
     return f'{_ARROW}<g class="zen">{"".join(edges)}{"".join(nodes)}</g>'
 
 
-def style() -> str:
+def stylesheet() -> str:
     """Give the style sheet of the shapes."""
     return _STYLE
 
@@ -69,13 +69,13 @@ _ARROW = (
 )
 
 
-def _node(placed: Placed, number: int) -> str:
+def _node(placed: PlacedNode, number: int) -> str:
     node, size = placed.node, placed.size
     kind = f"{node.kind} {node.state}".strip()
     whole = " · ".join(part for part in (node.label, node.detail) if part)
     return (
         f'<g class="node {kind}" data-node="{number}" transform="translate({placed.x:.1f} {placed.y:.1f})">'
-        f"<title>{safe(whole)}</title>{''.join(_boxes(node, size))}{''.join(_texts(node, size))}</g>"
+        f"<title>{escape_html(whole)}</title>{''.join(_boxes(node, size))}{''.join(_text_elements(node, size))}</g>"
     )
 
 
@@ -98,25 +98,25 @@ def _box(size: Size, radius: float, shift: float) -> str:
     return f'<rect class="box" {place} width="{size.width:.0f}" height="{size.height:.0f}" rx="{radius:g}"/>'
 
 
-def _texts(node: Node, size: Size) -> Iterator[str]:
+def _text_elements(node: Node, size: Size) -> Iterator[str]:
     left = 18.0 if node.kind is not NodeKind.MODEL else 34.0
-    room = size.width - left - 12
+    available = size.width - left - 12
     middle = size.height / 2
-    yield f'<text class="label" x="{left:g}" y="{middle - 2:g}">{safe(fitted(node.label, room, _LABEL))}</text>'
-    yield f'<text class="detail" x="{left:g}" y="{middle + 13:g}">{safe(fitted(node.detail, room, _DETAIL))}</text>'
+    yield f'<text class="label" x="{left:g}" y="{middle - 2:g}">{escape_html(truncate_to_width(node.label, available, _LABEL))}</text>'
+    yield f'<text class="detail" x="{left:g}" y="{middle + 13:g}">{escape_html(truncate_to_width(node.detail, available, _DETAIL))}</text>'
 
 
-def _edge(route: Route, number: int, across: bool) -> str:
-    title = f"<title>{safe(route.edge.label)}</title>" if route.edge.label else ""
-    path = _path(route.points, across)
+def _edge(route: Route, number: int, horizontal: bool) -> str:
+    title = f"<title>{escape_html(route.edge.label)}</title>" if route.edge.label else ""
+    path = _path(route.points, horizontal)
     return f'<path class="edge" data-edge="{number}" d="{path}" marker-end="url(#zen-arrow)">{title}</path>'
 
 
-def _path(points: Sequence[Point], across: bool) -> str:
+def _path(points: Sequence[Point], horizontal: bool) -> str:
     """Draw a smooth line that leaves and arrives along the flow."""
     parts = [f"M{points[0][0]:.1f} {points[0][1]:.1f}"]
     for (x, y), (to_x, to_y) in itertools.pairwise(points):
-        if across:
+        if horizontal:
             middle = (x + to_x) / 2
             parts.append(f"C{middle:.1f} {y:.1f} {middle:.1f} {to_y:.1f} {to_x:.1f} {to_y:.1f}")
         else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_zen.materializers.base import Materializer, SavedBatches
 
 if TYPE_CHECKING:
-    from airflow_zen.artifacts.source import ArtifactSource
+    from airflow_zen.artifacts.source import ArtifactReader
     from airflow_zen.materializers.views import View
 
 
@@ -34,15 +34,15 @@ class ArrowParquetMaterializer(Materializer):
 
     def for_value(self, value: Any) -> Materializer:
         """Choose Arrow IPC for a schema that parquet would change (dictionaries, unions, `date64`, …)."""
-        from airflow_zen.materializers.arrow.exact import parquet_keeps
+        from airflow_zen.materializers.arrow.exact import roundtrips_in_parquet
 
-        return self if parquet_keeps(value.schema) else ArrowIpcMaterializer(self.registry)
+        return self if roundtrips_in_parquet(value.schema) else ArrowIpcMaterializer(self.registry)
 
     def stored_type(self, value: Any) -> type:
         """Give `pyarrow.Table` for a stream, which is read once and gone."""
-        from airflow_zen.materializers.arrow.tables import stored_type
+        from airflow_zen.materializers.arrow.tables import stored_arrow_type
 
-        return stored_type(value)
+        return stored_arrow_type(value)
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `table.parquet`."""
@@ -52,34 +52,34 @@ class ArrowParquetMaterializer(Materializer):
 
     def save_batches(self, batches: Iterator[Any], directory: Path) -> SavedBatches:
         """Write record batches or tables below one another, as a table."""
-        from airflow_zen.materializers.arrow.tables import save_batches
+        from airflow_zen.materializers.arrow.tables import save_arrow_batches
 
-        return save_batches(self, batches, directory)
+        return save_arrow_batches(self, batches, directory)
 
-    def load_view(self, source: ArtifactSource, encoding: str, view: View) -> Any:
+    def load_view(self, source: ArtifactReader, encoding: str, view: View) -> Any:
         """Read columns, record batches, or a dataset that is scanned where it lies."""
-        from airflow_zen.materializers.arrow.views import load_view
+        from airflow_zen.materializers.arrow.views import load_arrow_view
 
-        return load_view(self.registry, source, encoding, view)
+        return load_arrow_view(self.registry, source, encoding, view)
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show the first rows, and a chart of each column."""
-        from airflow_zen.materializers.arrow.preview import preview
+        from airflow_zen.materializers.arrow.preview import preview_arrow
 
-        return preview(value, summary)
+        return preview_arrow(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read a table or record batch; a pandas index becomes columns."""
-        from airflow_zen.materializers.arrow.tables import load_table
+        from airflow_zen.materializers.arrow.tables import load_arrow_table
 
-        return load_table(self.registry, directory, encoding)
+        return load_arrow_table(self.registry, directory, encoding)
 
-    def load_from(self, source: ArtifactSource, encoding: str, wanted: type | None = None) -> Any:
+    def load_from(self, source: ArtifactReader, encoding: str, wanted: type | None = None) -> Any:
         """Read a large remote table while it arrives."""
-        from airflow_zen.materializers.arrow.tables import load_arriving
+        from airflow_zen.materializers.arrow.tables import load_arrow_stream
 
-        arriving = source.arriving("table.parquet") if encoding == ArrowParquetMaterializer.encoding else None
-        return load_arriving(arriving) if arriving else super().load_from(source, encoding, wanted)
+        stream = source.stream("table.parquet") if encoding == ArrowParquetMaterializer.encoding else None
+        return load_arrow_stream(stream) if stream else super().load_from(source, encoding, wanted)
 
 
 class ArrowIpcMaterializer(ArrowParquetMaterializer):

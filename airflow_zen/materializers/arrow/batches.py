@@ -13,13 +13,13 @@ from airflow_zen.errors import SaveRefused
 T = TypeVar("T")
 
 
-def first_of(batches: Iterator[T]) -> tuple[T, Iterator[T]]:
+def peek_batch(batches: Iterator[T]) -> tuple[T, Iterator[T]]:
     """Give the first batch, and all of them."""
     first = next(batches)
     return first, chain([first], batches)
 
 
-def check_alike(number: int, schema: pa.Schema, first: pa.Schema) -> None:
+def check_same_schema(number: int, schema: pa.Schema, first: pa.Schema) -> None:
     """Refuse a batch whose columns differ from those of the first; metadata does not count."""
     if schema.equals(first):
         return

@@ -9,26 +9,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from airflow_zen.materializers.previews.charts import BINS, TOP, Chart, Histogram, TopValues
+from airflow_zen.materializers.previews.charts import BINS, MAX_TOP_VALUES, Chart, Histogram, TopValues
 
-_LONGEST = 200
+_MAX_TEXT_LENGTH = 200
 
 
-def chart(values: Any, picked: Any = None) -> Chart | None:
-    """Count the values of an array, or those `picked`; None for what has no order and no names, and for all missing."""
+def column_chart(values: Any, indices: Any = None) -> Chart | None:
+    """Count the values of an array, or those `indices`; None for what has no order and no names, and for all missing."""
     try:
-        values = values if picked is None or len(picked) == len(values) else values.take(picked)
+        values = values if indices is None or len(indices) == len(values) else values.take(indices)
         if types.is_dictionary(values.type):
             values = values.dictionary_decode() if isinstance(values, pa.Array) else values.cast(values.type.value_type)
         if types.is_boolean(values.type) or _is_text(values.type):
-            return _top(values)
+            return _top_values(values)
         return _histogram(values) if _is_ordered(values.type) else None
     except pa.ArrowException:
         return None
 
 
 def _histogram(values: Any) -> Chart | None:
-    numbers = _as_numbers(values)
+    numbers = _to_float64(values)
     mask = pc.is_finite(numbers)
     numbers, values = numbers.filter(mask), values.filter(mask)
     if not len(numbers):
@@ -37,38 +37,38 @@ def _histogram(values: Any) -> Chart | None:
     low, high = bounds["min"].as_py(), bounds["max"].as_py()
     if not math.isfinite(high - low):
         return None
-    first, last = (_text(values[pc.index(numbers, edge).as_py()]) for edge in (bounds["min"], bounds["max"]))
+    first, last = (_format_bound(values[pc.index(numbers, edge).as_py()]) for edge in (bounds["min"], bounds["max"]))
     if low == high:
         return Histogram(first, last, [len(numbers)])
     # Few whole numbers have a bar each: equal parts of their span would leave gaps between them.
     whole = types.is_integer(values.type) and high - low < BINS
     bins, width = (int(high - low) + 1, 1.0) if whole else (BINS, (high - low) / BINS)
-    places = pc.floor(pc.divide(pc.subtract(numbers, low), width))
-    places = pc.min_element_wise(places, pa.scalar(float(bins - 1))).cast(pa.int8())
-    counts = {pair["values"]: pair["counts"] for pair in pc.value_counts(places).to_pylist()}
-    return Histogram(first, last, [counts.get(place, 0) for place in range(bins)])
+    bin_indices = pc.floor(pc.divide(pc.subtract(numbers, low), width))
+    bin_indices = pc.min_element_wise(bin_indices, pa.scalar(float(bins - 1))).cast(pa.int8())
+    counts = {pair["values"]: pair["counts"] for pair in pc.value_counts(bin_indices).to_pylist()}
+    return Histogram(first, last, [counts.get(bin_index, 0) for bin_index in range(bins)])
 
 
-def _top(values: Any) -> Chart | None:
+def _top_values(values: Any) -> Chart | None:
     values = values.drop_null()
     if not len(values):
         return None
     if not types.is_boolean(values.type):
-        values = pc.utf8_slice_codeunits(values.cast(pa.large_string()), 0, _LONGEST)
+        values = pc.utf8_slice_codeunits(values.cast(pa.large_string()), 0, _MAX_TEXT_LENGTH)
     pairs = pc.value_counts(values).to_pylist()
     pairs.sort(key=lambda pair: (-pair["counts"], str(pair["values"])))
-    top = [(str(pair["values"]), pair["counts"]) for pair in pairs[:TOP]]
-    return TopValues(top, sum(pair["counts"] for pair in pairs[TOP:]))
+    top = [(str(pair["values"]), pair["counts"]) for pair in pairs[:MAX_TOP_VALUES]]
+    return TopValues(top, sum(pair["counts"] for pair in pairs[MAX_TOP_VALUES:]))
 
 
-def _as_numbers(values: Any) -> Any:
+def _to_float64(values: Any) -> Any:
     if types.is_temporal(values.type):
         narrow = types.is_date32(values.type) or types.is_time32(values.type)
         values = values.cast(pa.int32() if narrow else pa.int64())
     return values.cast(pa.float64(), safe=False)
 
 
-def _text(value: Any) -> str:
+def _format_bound(value: Any) -> str:
     if types.is_floating(value.type):
         return f"{value.as_py():.6g}"
     return str(value.cast(pa.string()))

@@ -12,24 +12,24 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_zen.artifacts.following import FollowedFile
-from airflow_zen.materializers.arrow.compression import compression
-from airflow_zen.materializers.arrow.encoding import encoding
-from airflow_zen.materializers.arrow.statistics import Statistics
+from airflow_zen.artifacts.following import BackgroundHasher
+from airflow_zen.materializers.arrow.compression import compression_options
+from airflow_zen.materializers.arrow.encoding import encoding_options
+from airflow_zen.materializers.arrow.statistics import StatisticsCollector
 
 FILE_NAME = "table.parquet"
-NOTE = b"airflow_zen"
+METADATA_KEY = b"airflow_zen"
 
 # Measured on 2,000,000 rows × 10 columns: groups of 262144 rows cost 5 % more CPU than groups of 1048576, and a batch
 # that is read or written needs a quarter of the memory. Wide tables get fewer rows for the same reason.
-MOST_ROWS_IN_A_GROUP = 1 << 18
-_LEAST_ROWS_IN_A_GROUP = 1 << 10
-_BYTES_IN_A_GROUP = 64 * 1024 * 1024
-_GUESSED_WIDTH = 32
+MAX_ROW_GROUP_SIZE = 1 << 18
+_MIN_ROW_GROUP_SIZE = 1 << 10
+_MAX_ROW_GROUP_BYTES = 64 * 1024 * 1024
+_DEFAULT_VALUE_BYTES = 32
 # Measured on 2,000,000 rows × 8 floats: pages of 20,000 rows, where newer releases of pyarrow end them by themselves, cost
 # 0.105 s of processor time to write and 0.026 to read, pages of 1 MiB 0.059 and 0.021. Older releases know only bytes.
-_PAGES = (
-    {"max_rows_per_page": MOST_ROWS_IN_A_GROUP} if "max_rows_per_page" in signature(pq.ParquetWriter).parameters else {}
+_PAGE_OPTIONS = (
+    {"max_rows_per_page": MAX_ROW_GROUP_SIZE} if "max_rows_per_page" in signature(pq.ParquetWriter).parameters else {}
 )
 
 
@@ -37,10 +37,10 @@ _PAGES = (
 class WrittenParquet:
     """What is known of a file once it is written: the statistics of each column by its name in it, and its hash."""
 
-    columns: Mapping[str, Mapping[str, Any]]
+    column_statistics: Mapping[str, Mapping[str, Any]]
     hash: str
 
-    def hashes(self) -> dict[str, dict[str, str]]:
+    def hash_summary(self) -> dict[str, dict[str, str]]:
         """Give the hash as a part of a summary, so that the store need not hash the file again."""
         return {"hashes": {FILE_NAME: self.hash}}
 
@@ -54,7 +54,7 @@ def write_parquet(batches: Iterable[pa.Table], schema: pa.Schema, path: Path) ->
     with ParquetFileWriter(path, schema) as writer:
         for batch in batches:
             writer.write(batch)
-    return WrittenParquet(writer.statistics.of(pq.read_metadata(path)), writer.hash)
+    return WrittenParquet(writer.statistics.column_statistics(pq.read_metadata(path)), writer.hash)
 
 
 class ParquetFileWriter:
@@ -65,15 +65,15 @@ class ParquetFileWriter:
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.statistics = Statistics()
+        self.statistics = StatisticsCollector()
         self.hash = ""
         self._path = path
         self._schema = schema
-        self._rows_in_a_group = rows_in_a_group(schema)
-        self._waiting: list[pa.Table] = []
-        self._waiting_rows = 0
+        self._row_group_size = row_group_size(schema)
+        self._pending: list[pa.Table] = []
+        self._pending_rows = 0
         self._writer: pq.ParquetWriter | None = None
-        self._followed: FollowedFile | None = None
+        self._hasher: BackgroundHasher | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -81,75 +81,77 @@ class ParquetFileWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
             if kind is None:
-                self._flush(all_of_it=True)
+                self._flush(final=True)
         finally:
-            if self._writer and self._followed:
+            if self._writer and self._hasher:
                 self._writer.close()
-                self._followed.close()
-        if self._followed:
-            self.hash = self._followed.finish()
+                self._hasher.close()
+        if self._hasher:
+            self.hash = self._hasher.finalize()
 
     def write(self, batch: pa.Table) -> None:
         """Add rows; a full row group goes to the file."""
-        self._waiting.append(batch)
-        self._waiting_rows += batch.num_rows
-        if self._waiting_rows >= self._rows_in_a_group:
+        self._pending.append(batch)
+        self._pending_rows += batch.num_rows
+        if self._pending_rows >= self._row_group_size:
             self._flush()
 
-    def _flush(self, *, all_of_it: bool = False) -> None:
-        rows = pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table()
+    def _flush(self, *, final: bool = False) -> None:
+        rows = pa.concat_tables(self._pending) if self._pending else self._schema.empty_table()
         at = 0
-        while rows.num_rows - at >= self._rows_in_a_group:
-            self._write_group(rows.slice(at, self._rows_in_a_group))
-            at += self._rows_in_a_group
+        while rows.num_rows - at >= self._row_group_size:
+            self._write_group(rows.slice(at, self._row_group_size))
+            at += self._row_group_size
         rest = rows.slice(at)
-        if all_of_it and (rest.num_rows or not self._writer):
+        if final and (rest.num_rows or not self._writer):
             self._write_group(rest)
         # A slice would keep the whole batch alive that it was cut from.
-        self._waiting = [] if all_of_it or not rest.num_rows else [rest]
-        self._waiting_rows = 0 if all_of_it else rest.num_rows
+        self._pending = [] if final or not rest.num_rows else [rest]
+        self._pending_rows = 0 if final else rest.num_rows
 
     def _write_group(self, rows: pa.Table) -> None:
         group = rows.combine_chunks() if any(column.num_chunks > 1 for column in rows.columns) else rows
-        if not self._writer or not self._followed:
-            self._writer, self._followed = self._opened(group), FollowedFile(self._path)
+        if not self._writer or not self._hasher:
+            self._writer, self._hasher = self._open_writer(group), BackgroundHasher(self._path)
         self._writer.write_table(group, row_group_size=max(1, group.num_rows))
-        self._followed.follow()
+        self._hasher.update()
         self.statistics.add(group)
 
-    def _opened(self, group: pa.Table) -> pq.ParquetWriter:
+    def _open_writer(self, group: pa.Table) -> pq.ParquetWriter:
         """Begin the file, as its first row group has it."""
-        return pq.ParquetWriter(self._path, self._schema, **encoding(group), **compression(group), **_PAGES)
+        return pq.ParquetWriter(
+            self._path, self._schema, **encoding_options(group), **compression_options(group), **_PAGE_OPTIONS
+        )
 
 
-def rows_in_a_group(schema: pa.Schema) -> int:
+def row_group_size(schema: pa.Schema) -> int:
     """Decide from the schema alone, so that the same rows give the same groups."""
-    return rows_of_width(sum(_width(field.type) for field in schema))
+    return row_group_size_for_width(sum(_estimate_width(field.type) for field in schema))
 
 
-def rows_of_width(width: int) -> int:
+def row_group_size_for_width(width: int) -> int:
     """Give how many rows of `width` bytes make a group: a power of two, of 64 MiB or less."""
     width = max(1, width)
-    fitting = 1 << max(0, (_BYTES_IN_A_GROUP // width).bit_length() - 1)
-    return max(_LEAST_ROWS_IN_A_GROUP, min(MOST_ROWS_IN_A_GROUP, fitting))
+    group_rows = 1 << max(0, (_MAX_ROW_GROUP_BYTES // width).bit_length() - 1)
+    return max(_MIN_ROW_GROUP_SIZE, min(MAX_ROW_GROUP_SIZE, group_rows))
 
 
-def with_note(table: pa.Table, note: str) -> pa.Table:
+def with_metadata(table: pa.Table, text: str) -> pa.Table:
     """Add a text to the schema metadata, where parquet keeps it in the file."""
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), NOTE: note})
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), METADATA_KEY: text})
 
 
-def take_note(table: pa.Table) -> tuple[pa.Table, str]:
+def pop_metadata(table: pa.Table) -> tuple[pa.Table, str]:
     """Split a table into what was saved and the text that was added; `""` when there is none."""
     metadata = dict(table.schema.metadata or {})
-    if NOTE not in metadata:
+    if METADATA_KEY not in metadata:
         return table, ""
-    note = metadata.pop(NOTE).decode()
-    return table.replace_schema_metadata(metadata or None), note
+    text = metadata.pop(METADATA_KEY).decode()
+    return table.replace_schema_metadata(metadata or None), text
 
 
-def _width(dtype: Any) -> int:
+def _estimate_width(dtype: Any) -> int:
     try:
         return max(1, int(dtype.bit_width) // 8)
     except ValueError:
-        return _GUESSED_WIDTH
+        return _DEFAULT_VALUE_BYTES

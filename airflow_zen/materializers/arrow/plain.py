@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from io import RawIOBase
 from typing import TYPE_CHECKING, Any
 
-from airflow_zen.materializers.arrow.compact import CompactReader
+from airflow_zen.materializers.arrow.compact import ThriftCompactReader
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 # Parquet has the least byte first.
 _WIDTHS = {"FLOAT": 4, "DOUBLE": 8, "INT32": 4, "INT64": 8} if sys.byteorder == "little" else {}
 # A page of ours has a header of 30 to 70 bytes; it says the least and the greatest of its values.
-_MOST_OF_A_HEADER = 512
+_MAX_PAGE_HEADER_BYTES = 512
 # The fields of parquet.thrift's PageHeader and DataPageHeader, and the kinds of page and encoding that are read here.
-_KIND, _SIZE, _STORED_SIZE, _DATA_PAGE_HEADER = 1, 2, 3, 5
-_COUNT, _ENCODING, _LEVELS = 1, 2, 3
+_PAGE_TYPE, _UNCOMPRESSED_SIZE, _COMPRESSED_SIZE, _DATA_PAGE_HEADER = 1, 2, 3, 5
+_NUM_VALUES, _ENCODING, _DEFINITION_LEVEL_ENCODING = 1, 2, 3
 _DATA_PAGE, _PLAIN, _RLE = 0, 0, 3
-_LENGTH = 4
+_LEVELS_LENGTH_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class PlainColumn:
     optional: bool
 
     @classmethod
-    def of(cls, footer: pq.FileMetaData, group: int, position: int) -> PlainColumn | None:
+    def from_footer(cls, footer: pq.FileMetaData, group: int, position: int) -> PlainColumn | None:
         """Describe a column, None where it must be decoded."""
         kind, known = footer.schema.column(position), footer.row_group(group).column(position)
         width = _WIDTHS.get(known.physical_type, 0)
@@ -54,62 +54,68 @@ class PlainColumn:
         start = known.data_page_offset
         return cls(start, start + known.total_compressed_size, known.num_values, width, kind.max_definition_level == 1)
 
-    def copy(self, file: RawIOBase, to: np.ndarray[Any, Any]) -> bool:
-        """Copy the values, and tell whether all are there; where not, `to` is to be filled in another way.
+    def read_into(self, file: RawIOBase, target: np.ndarray[Any, Any]) -> bool:
+        """Copy the values, and tell whether all are there; where not, `target` is to be filled in another way.
 
-        `to` has a place for each row of the group, one beside the other, each as wide as a value.
+        `target` has a place for each row of the group, one beside the other, each as wide as a value.
         """
-        held, filled = to.view("u1").data, 0
-        for start, count in self._pages(file):
+        buffer, filled = target.view("u1").data, 0
+        for start, count in self._data_pages(file):
             end = filled + count * self.width
-            if end > len(held):
+            if end > len(buffer):
                 return False
             file.seek(start)
-            if not _filled(file, held[filled:end]):
+            if not _read_fully(file, buffer[filled:end]):
                 return False
             filled = end
-        return filled == len(held)
+        return filled == len(buffer)
 
-    def _pages(self, file: RawIOBase) -> Iterator[tuple[int, int]]:
+    def _data_pages(self, file: RawIOBase) -> Iterator[tuple[int, int]]:
         """Give where the values of each page begin, and how many they are, up to the first page that is not plain."""
         at = self.start
         while at < self.end:
             file.seek(at)
-            begun = file.read(min(_MOST_OF_A_HEADER, self.end - at)) or b""
-            found = self._page(begun)
+            head = file.read(min(_MAX_PAGE_HEADER_BYTES, self.end - at)) or b""
+            found = self._parse_data_page(head)
             if found is None:
                 return
             before, count, size = found
             yield at + before, count
             at += size
 
-    def _page(self, begun: bytes) -> tuple[int, int, int] | None:
+    def _parse_data_page(self, head: bytes) -> tuple[int, int, int] | None:
         """Give what lies before a page's values, their number, and the size of all; None where they must be decoded."""
-        reader = CompactReader(begun)
+        reader = ThriftCompactReader(head)
         try:
-            header = reader.struct()
-            data = header[_DATA_PAGE_HEADER]
-            plain = (header[_KIND], data[_ENCODING], data[_LEVELS]) == (_DATA_PAGE, _PLAIN, _RLE)
-            size, count = header[_STORED_SIZE], data[_COUNT]
+            header = reader.read_struct()
+            data_page_header = header[_DATA_PAGE_HEADER]
+            plain = (header[_PAGE_TYPE], data_page_header[_ENCODING], data_page_header[_DEFINITION_LEVEL_ENCODING]) == (
+                _DATA_PAGE,
+                _PLAIN,
+                _RLE,
+            )
+            size, count = header[_COMPRESSED_SIZE], data_page_header[_NUM_VALUES]
         except (IndexError, KeyError, TypeError, ValueError):
             return None
-        levels = reader.at
-        if not plain or header[_SIZE] != size or count <= 0:
+        levels_start = reader.position
+        if not plain or header[_UNCOMPRESSED_SIZE] != size or count <= 0:
             return None
         if not self.optional:
             before = 0
-        elif levels + _LENGTH <= len(begun):
-            before = _LENGTH + int.from_bytes(begun[levels : levels + _LENGTH], "little")
+        elif levels_start + _LEVELS_LENGTH_BYTES <= len(head):
+            before = _LEVELS_LENGTH_BYTES + int.from_bytes(
+                head[levels_start : levels_start + _LEVELS_LENGTH_BYTES], "little"
+            )
         else:
             return None
         # A null has a level and no value, so that a page with nulls is smaller than this.
-        return (levels + before, count, levels + size) if before + count * self.width == size else None
+        return (levels_start + before, count, levels_start + size) if before + count * self.width == size else None
 
 
-def _filled(file: RawIOBase, to: memoryview) -> bool:
-    while len(to):
-        count = file.readinto(to)
+def _read_fully(file: RawIOBase, target: memoryview) -> bool:
+    while len(target):
+        count = file.readinto(target)
         if not count:
             return False
-        to = to[count:]
+        target = target[count:]
     return True

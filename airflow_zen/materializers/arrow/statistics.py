@@ -16,16 +16,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from airflow_zen.materializers.arrow.distinct import estimated_distinct
+from airflow_zen.materializers.arrow.distinct import estimate_distinct
 
-_SAMPLED_ROWS = 1024
-_MOST_SAMPLES = 16
-_MOST_COLUMNS = 500
-_WIDEST = 256
-_LONGEST_TEXT = 64
+_SAMPLE_ROWS = 1024
+_MAX_SAMPLES = 16
+_MAX_COLUMNS = 500
+_MAX_VALUE_BYTES = 256
+_MAX_BOUND_LENGTH = 64
 
 
-class Statistics:
+class StatisticsCollector:
     """Gather means and samples group by group; all else stands in the footer of the file that was written.
 
     2,000,000 rows × 10 columns cost 15 ms.
@@ -34,8 +34,8 @@ class Statistics:
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
         self._samples: list[pa.Table] = []
-        self._groups = 0
-        self._every = 1
+        self._group_count = 0
+        self._sample_interval = 1
 
     def add(self, group: pa.Table) -> None:
         """Learn from one row group."""
@@ -43,13 +43,13 @@ class Statistics:
             if _is_number(column.type):
                 mean = pc.mean(column).as_py()
                 self._sums[name] = self._sums.get(name, 0.0) + (mean or 0.0) * (len(column) - column.null_count)
-        if self._groups % self._every == 0:
-            self._samples.append(_sample(group))
-        if len(self._samples) > _MOST_SAMPLES:
-            self._samples, self._every = self._samples[::2], self._every * 2
-        self._groups += 1
+        if self._group_count % self._sample_interval == 0:
+            self._samples.append(_sample_rows(group))
+        if len(self._samples) > _MAX_SAMPLES:
+            self._samples, self._sample_interval = self._samples[::2], self._sample_interval * 2
+        self._group_count += 1
 
-    def of(self, footer: pq.FileMetaData) -> Mapping[str, Mapping[str, Any]]:
+    def column_statistics(self, footer: pq.FileMetaData) -> Mapping[str, Mapping[str, Any]]:
         """Give `nulls`, `min`, `max`, `mean` and an estimate of `distinct` values for each column that has them."""
         found = footer_statistics(footer)
         for name, known in found.items():
@@ -57,17 +57,17 @@ class Statistics:
             mean = self._sums[name] / rows if name in self._sums and rows else math.nan
             if math.isfinite(mean):
                 known["mean"] = mean
-            distinct = self._distinct(name, rows)
+            distinct = self._distinct_count(name, rows)
             if distinct is not None:
                 known["distinct"] = distinct
         return found
 
-    def _distinct(self, name: str, rows: int) -> int | None:
+    def _distinct_count(self, name: str, rows: int) -> int | None:
         parts = [sample[name] for sample in self._samples if name in sample.column_names]
         if not parts or not rows:
             return 0 if parts else None
         sample = pa.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type).drop_null()
-        return estimated_distinct(sample, rows)
+        return estimate_distinct(sample, rows)
 
 
 def file_statistics(path: Path) -> dict[str, dict[str, Any]]:
@@ -82,7 +82,7 @@ def footer_statistics(footer: pq.FileMetaData) -> dict[str, dict[str, Any]]:
     """Give `nulls`, `min` and `max` of each flat column, as the footer of a parquet file knows them."""
     found: dict[str, dict[str, Any]] = {}
     names = Counter(footer.schema.column(position).path for position in range(footer.num_columns))
-    for position in range(min(footer.num_columns, _MOST_COLUMNS)):
+    for position in range(min(footer.num_columns, _MAX_COLUMNS)):
         column = footer.schema.column(position)
         if names[column.name] > 1:
             continue
@@ -91,11 +91,11 @@ def footer_statistics(footer: pq.FileMetaData) -> dict[str, dict[str, Any]]:
         groups = [footer.row_group(group).column(position).statistics for group in range(footer.num_row_groups)]
         if all(group is not None and group.has_null_count for group in groups):
             known = {"nulls": sum(group.null_count for group in groups)}
-            found[column.name] = known | _bounds([group for group in groups if group.num_values])
+            found[column.name] = known | _min_max([group for group in groups if group.num_values])
     return found
 
 
-def _bounds(groups: list[Any]) -> dict[str, Any]:
+def _min_max(groups: list[Any]) -> dict[str, Any]:
     if not groups or not all(group.has_min_max for group in groups):
         return {}
     try:
@@ -112,29 +112,29 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
-        return value if len(value) <= _LONGEST_TEXT else None
+        return value if len(value) <= _MAX_BOUND_LENGTH else None
     if isinstance(value, date | time):
         return value.isoformat()
     return str(value) if isinstance(value, Decimal | timedelta) else None
 
 
-def _sample(group: pa.Table) -> pa.Table:
+def _sample_rows(group: pa.Table) -> pa.Table:
     """Take some rows, of the columns whose values are small and can be told apart."""
-    rows, times = max(1, group.num_rows), Counter(group.column_names)
+    rows, name_counts = max(1, group.num_rows), Counter(group.column_names)
     names = [
         name
         for name, column in zip(group.column_names, group.columns, strict=True)
-        if times[name] == 1 and _is_countable(column.type) and column.nbytes <= rows * _WIDEST
+        if name_counts[name] == 1 and _is_sampled(column.type) and column.nbytes <= rows * _MAX_VALUE_BYTES
     ]
     # At even distances a period in the data would mislead; with one seed the same rows give the same estimate.
-    picked = sorted(Random(0).sample(range(group.num_rows), min(group.num_rows, _SAMPLED_ROWS)))  # noqa: S311
-    return group.select(names[:_MOST_COLUMNS]).take(pa.array(picked, pa.int64()))
+    row_indices = sorted(Random(0).sample(range(group.num_rows), min(group.num_rows, _SAMPLE_ROWS)))  # noqa: S311
+    return group.select(names[:_MAX_COLUMNS]).take(pa.array(row_indices, pa.int64()))
 
 
 def _is_number(dtype: Any) -> bool:
     return bool(types.is_integer(dtype) or (types.is_floating(dtype) and not types.is_float16(dtype)))
 
 
-def _is_countable(dtype: Any) -> bool:
+def _is_sampled(dtype: Any) -> bool:
     text = types.is_string(dtype) or types.is_large_string(dtype)
     return bool(text or types.is_boolean(dtype) or _is_number(dtype) or types.is_temporal(dtype))

@@ -17,100 +17,106 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from airflow_zen.artifacts.arriving import ArrivingFile
-from airflow_zen.artifacts.source import ArtifactSource, RangeFile
+from airflow_zen.artifacts.arriving import VerifiedStream
+from airflow_zen.artifacts.source import ArtifactReader, RangeReader
 from airflow_zen.errors import ArtifactRefused, ZenError
-from airflow_zen.materializers.arrow.exact import as_written, written_schema
-from airflow_zen.materializers.arrow.parquet import FILE_NAME, NOTE
+from airflow_zen.materializers.arrow.exact import cast_to_written_schema, read_arrow_schema
+from airflow_zen.materializers.arrow.parquet import FILE_NAME, METADATA_KEY
 from airflow_zen.materializers.arrow.plain import PlainColumn
 
 if TYPE_CHECKING:
     import numpy as np
 
 # What parquet puts before a text.
-_TEXT = 4
+_TEXT_LENGTH_BYTES = 4
 
-_PLAIN = frozenset({"string", "masked", "arrow", "datetimetz"})
+_READABLE_AS_ARROW = frozenset({"string", "masked", "arrow", "datetimetz"})
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows of a table from `at` on: columns that were copied to their place already, and all others."""
+class RowGroup:
+    """Rows of a table from `offset` on: columns that were copied to their place already, and all others."""
 
-    at: int
-    others: pa.Table
+    offset: int
+    decoded: pa.Table
     copied: frozenset[str] = frozenset()
 
 
-class StoredTable:
+class ParquetTable:
     """Read columns and row groups of one artifact's `table.parquet`; a local file is mapped into memory."""
 
-    def __init__(self, opened: Path | RangeFile | ArrivingFile) -> None:
-        self.opened = opened
-        options = {"memory_map": isinstance(opened, Path), "pre_buffer": isinstance(opened, RangeFile)}
-        with self._decoding():
-            file = pq.ParquetFile(opened, **options)
-        self.read_schema = file.schema_arrow
-        self.schema = written_schema(file) or self.read_schema
-        texts = _with_dictionary(file.metadata, self.schema)
+    def __init__(self, source: Path | RangeReader | VerifiedStream) -> None:
+        self.source = source
+        options = {"memory_map": isinstance(source, Path), "pre_buffer": isinstance(source, RangeReader)}
+        with self._translate_read_errors():
+            file = pq.ParquetFile(source, **options)
+        self.file_schema = file.schema_arrow
+        self.schema = read_arrow_schema(file) or self.file_schema
+        texts = _dictionary_columns(file.metadata, self.schema)
         # Measured on 2,000,000 texts, 500 of them different: 18 ms, written out by the reader 31 ms.
-        self.file = pq.ParquetFile(opened, metadata=file.metadata, read_dictionary=texts, **options) if texts else file
-        self.note = (self.schema.metadata or {}).get(NOTE, b"").decode()
+        self.parquet_file = (
+            pq.ParquetFile(source, metadata=file.metadata, read_dictionary=texts, **options) if texts else file
+        )
+        self.zen_metadata = (self.schema.metadata or {}).get(METADATA_KEY, b"").decode()
 
     @classmethod
-    def of(cls, source: ArtifactSource) -> Self:
+    def open(cls, source: ArtifactReader) -> Self:
         """Open the table of an artifact."""
         return cls(source.open(FILE_NAME))
 
     @property
-    def rows(self) -> int:
+    def num_rows(self) -> int:
         """Count the rows."""
-        return int(self.file.metadata.num_rows)
+        return int(self.parquet_file.metadata.num_rows)
 
-    def schema_of(self, names: Sequence[str] = ()) -> pa.Schema:
+    def select_schema(self, names: Sequence[str] = ()) -> pa.Schema:
         """Give the fields of some columns, in this order; all where none are named."""
         return pa.schema([self.schema.field(name) for name in names]) if names else self.schema
 
     def read(self, names: Sequence[str] = ()) -> pa.Table:
         """Read whole columns, in this order; all where none are named."""
-        with self._decoding():
-            return self._picked(self.file.read(columns=list(names) or None), names)
+        with self._translate_read_errors():
+            return self._select_columns(self.parquet_file.read(columns=list(names) or None), names)
 
     def batches(self, names: Sequence[str] = ()) -> Iterator[pa.Table]:
         """Read row group by row group; at least one batch, if need be an empty one."""
         # A loop would hold each while the next is read.
-        return map(attrgetter("others"), self.into({}, names))
+        return map(attrgetter("decoded"), self.read_into({}, names))
 
-    def into(self, places: Mapping[str, np.ndarray[Any, Any]], names: Sequence[str] = ()) -> Iterator[Rows]:
-        """Read row group by row group, and copy to `places` the columns that lie in the file as they do in memory.
+    def read_into(self, targets: Mapping[str, np.ndarray[Any, Any]], names: Sequence[str] = ()) -> Iterator[RowGroup]:
+        """Read row group by row group, and copy to `targets` the columns that lie in the file as they do in memory.
 
         A place has room for all rows of its column, in the dtype that it has for pandas. What a row group has of
         a column that could not be copied is among its others.
         """
-        if not self.file.num_row_groups:
-            yield Rows(0, self.read(names))
+        if not self.parquet_file.num_row_groups:
+            yield RowGroup(0, self.read(names))
         at = 0
-        with self._bytes() as file:
-            for group in range(self.file.num_row_groups):
-                end = at + self.file.metadata.row_group(group).num_rows
-                copied = {name for name, to in places.items() if file and self._copied(file, group, name, to[at:end])}
+        with self._open_for_copy() as file:
+            for group in range(self.parquet_file.num_row_groups):
+                end = at + self.parquet_file.metadata.row_group(group).num_rows
+                copied = {
+                    name
+                    for name, target in targets.items()
+                    if file and self._copy_column(file, group, name, target[at:end])
+                }
                 rest = [name for name in names or self.schema.names if name not in copied] if copied else list(names)
-                with self._decoding():
-                    found = self.file.read_row_group(group, columns=rest if rest or copied else None)
-                if isinstance(self.opened, ArrivingFile):
-                    self.opened.let_go(self._end(group))
-                others = self._picked(found, rest)
+                with self._translate_read_errors():
+                    found = self.parquet_file.read_row_group(group, columns=rest if rest or copied else None)
+                if isinstance(self.source, VerifiedStream):
+                    self.source.discard_before(self._row_group_end(group))
+                decoded = self._select_columns(found, rest)
                 del found
-                yield Rows(at, others, frozenset(copied))
+                yield RowGroup(at, decoded, frozenset(copied))
                 # The next one takes the place of this one in memory, which is new to the process only once.
-                del others
+                del decoded
                 at = end
 
-    def with_nulls(self) -> set[str]:
+    def columns_with_nulls(self) -> set[str]:
         """Name the columns that have a null, or may have one, as the footer tells."""
-        footer = self.file.metadata
+        footer = self.parquet_file.metadata
         groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
-        leaves = {self.file.schema.column(at).path: at for at in range(len(self.file.schema))}
+        leaves = {self.parquet_file.schema.column(at).path: at for at in range(len(self.parquet_file.schema))}
         return {
             name
             for name in self.schema.names
@@ -118,66 +124,73 @@ class StoredTable:
         }
 
     @contextmanager
-    def _decoding(self) -> Iterator[None]:
+    def _translate_read_errors(self) -> Iterator[None]:
         """Say of a remote file that is read in part, and so held to no hash, that it must be damaged where it is no parquet."""
         try:
             yield
         except ZenError:
             raise
         except (pa.ArrowException, OSError) as error:
-            if isinstance(self.opened, RangeFile):
-                raise self.opened.damaged() from error
+            if isinstance(self.source, RangeReader):
+                raise self.source.corrupt_error() from error
             raise
 
-    def _bytes(self) -> AbstractContextManager[RawIOBase | None]:
+    def _open_for_copy(self) -> AbstractContextManager[RawIOBase | None]:
         """Open the bytes to copy from; None where that would be a request for each page."""
-        if isinstance(self.opened, Path):
-            return self.opened.open("rb", buffering=0)
-        if isinstance(self.opened, ArrivingFile):
-            self.opened.follow()
-            return nullcontext(self.opened)
+        if isinstance(self.source, Path):
+            return self.source.open("rb", buffering=0)
+        if isinstance(self.source, VerifiedStream):
+            self.source.read_sequentially()
+            return nullcontext(self.source)
         return nullcontext()
 
-    def _copied(self, file: RawIOBase, group: int, name: str, to: np.ndarray[Any, Any]) -> bool:
+    def _copy_column(self, file: RawIOBase, group: int, name: str, target: np.ndarray[Any, Any]) -> bool:
         """Copy a row group's part of a column, where it lies there as in memory."""
-        position = self._positions.get(name)
-        if position is None or self.read_schema.field(name).type != self.schema.field(name).type:
+        position = self._leaf_positions.get(name)
+        if position is None or self.file_schema.field(name).type != self.schema.field(name).type:
             return False
-        column = PlainColumn.of(self.file.metadata, group, position)
-        return column is not None and (column.width, column.rows) == (to.itemsize, len(to)) and column.copy(file, to)
+        column = PlainColumn.from_footer(self.parquet_file.metadata, group, position)
+        return (
+            column is not None
+            and (column.width, column.rows) == (target.itemsize, len(target))
+            and column.read_into(file, target)
+        )
 
     @cached_property
-    def _positions(self) -> dict[str, int]:
+    def _leaf_positions(self) -> dict[str, int]:
         """Give the place among the leaves of the columns that are one themselves, and the only one of their name."""
-        leaves = {leaf.path: at for at, leaf in enumerate(map(self.file.schema.column, range(len(self.file.schema))))}
-        return {name: leaves[name] for name in _single(self.schema) & leaves.keys()}
+        leaves = {
+            leaf.path: at
+            for at, leaf in enumerate(map(self.parquet_file.schema.column, range(len(self.parquet_file.schema))))
+        }
+        return {name: leaves[name] for name in _unique_columns(self.schema) & leaves.keys()}
 
-    def _end(self, group: int) -> int:
+    def _row_group_end(self, group: int) -> int:
         """Give the first byte after a row group."""
-        known = self.file.metadata.row_group(group)
-        return max(map(_end, map(known.column, range(known.num_columns))))
+        known = self.parquet_file.metadata.row_group(group)
+        return max(map(_column_chunk_end, map(known.column, range(known.num_columns))))
 
-    def _picked(self, table: pa.Table, names: Sequence[str]) -> pa.Table:
-        return as_written(table.select(list(names)) if names else table, self.schema)
+    def _select_columns(self, table: pa.Table, names: Sequence[str]) -> pa.Table:
+        return cast_to_written_schema(table.select(list(names)) if names else table, self.schema)
 
 
-def _with_dictionary(footer: pq.FileMetaData, schema: pa.Schema) -> list[str]:
+def _dictionary_columns(footer: pq.FileMetaData, schema: pa.Schema) -> list[str]:
     """Name columns of texts that lie in the file as numbers in a dictionary: written out, each takes four bytes or more."""
     names = [field.name for field in schema if types.is_string(field.type) or types.is_large_string(field.type)]
-    wanted = _single(schema).intersection(names)
+    wanted = _unique_columns(schema).intersection(names)
     if not wanted or not footer.num_row_groups:
         return []
     first = footer.row_group(0)
-    places = {first.column(at).path_in_schema: at for at in range(first.num_columns)}
+    positions = {first.column(at).path_in_schema: at for at in range(first.num_columns)}
     groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
     return [
         name
-        for name in sorted(wanted & places.keys())
-        if all(_is_short(group.column(places[name])) for group in groups)
+        for name in sorted(wanted & positions.keys())
+        if all(_is_smaller_as_dictionary(group.column(positions[name])) for group in groups)
     ]
 
 
-def _single(schema: pa.Schema) -> set[str]:
+def _unique_columns(schema: pa.Schema) -> set[str]:
     """Name the columns that are the only ones of their name, which cannot be taken for a place within another."""
     return {name for name, count in Counter(schema.names).items() if count == 1 and "." not in name}
 
@@ -187,31 +200,35 @@ def _may_have_nulls(column: Any) -> bool:
     return not (known and known.has_null_count and known.null_count == 0)
 
 
-def _is_short(column: Any) -> bool:
-    return bool(column.has_dictionary_page and column.total_uncompressed_size < _TEXT * column.num_values)
+def _is_smaller_as_dictionary(column: Any) -> bool:
+    return bool(column.has_dictionary_page and column.total_uncompressed_size < _TEXT_LENGTH_BYTES * column.num_values)
 
 
-def check_columns(wanted: Sequence[str], there: Sequence[str]) -> None:
+def check_columns(wanted: Sequence[str], available: Sequence[str]) -> None:
     """Refuse columns that a table has not."""
-    missing = [name for name in wanted if name not in there]
+    missing = [name for name in wanted if name not in available]
     if missing:
-        shown = ", ".join(map(repr, list(there)[:20]))
+        shown = ", ".join(map(repr, list(available)[:20]))
         raise ArtifactRefused(f"The table has no column {', '.join(map(repr, missing))}; it has {shown}.")
 
 
-def _end(column: Any) -> int:
+def _column_chunk_end(column: Any) -> int:
     start = column.data_page_offset if column.dictionary_page_offset is None else column.dictionary_page_offset
     return int(start + column.total_compressed_size)
 
 
-def says_it_all(note: str) -> bool:
+def is_readable_as_arrow(metadata: str) -> bool:
     """Tell whether the columns of a pandas file are the values themselves, and not codes that only pandas understands."""
-    found: Any = json.loads(note) if note else {}
+    found: Any = json.loads(metadata) if metadata else {}
     index, dtypes = found.get("index", {}), found.get("dtypes", {})
     if not {"index", "dtypes", "attrs", "unique_labels"} >= found.keys() or "multi" in index or "$" in dtypes:
         return False
-    return all(map(_is_plain, [*dtypes.values(), *index.get("how", ())]))
+    return all(map(_column_readable_as_arrow, [*dtypes.values(), *index.get("how", ())]))
 
 
-def _is_plain(note: Mapping[str, Any]) -> bool:
-    return not note or note.get("as") in _PLAIN or (note.get("as") == "object" and note.get("of") != "json")
+def _column_readable_as_arrow(metadata: Mapping[str, Any]) -> bool:
+    return (
+        not metadata
+        or metadata.get("as") in _READABLE_AS_ARROW
+        or (metadata.get("as") == "object" and metadata.get("of") != "json")
+    )

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-MOST_COLUMNS = 500
+MAX_SUMMARY_COLUMNS = 500
 
 
-def describe(rows: int, columns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarize_table(rows: int, columns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Summarise a table; of more than 500 columns the rest is only counted."""
     count = len(columns)
     shape = f"{rows} {_plural(rows, 'row')} × {count} {_plural(count, 'column')}"
-    summary: dict[str, Any] = {"shape": shape, "rows": rows, "columns": list(columns[:MOST_COLUMNS])}
-    if count > MOST_COLUMNS:
-        summary["columns_not_listed"] = count - MOST_COLUMNS
+    summary: dict[str, Any] = {"shape": shape, "rows": rows, "columns": list(columns[:MAX_SUMMARY_COLUMNS])}
+    if count > MAX_SUMMARY_COLUMNS:
+        summary["columns_not_listed"] = count - MAX_SUMMARY_COLUMNS
     return summary
 
 

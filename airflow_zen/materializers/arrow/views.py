@@ -10,81 +10,83 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from airflow_zen.artifacts.source import ArtifactSource
-from airflow_zen.materializers.arrow.parquet import NOTE, take_note
-from airflow_zen.materializers.arrow.stored import StoredTable, check_columns, says_it_all
+from airflow_zen.artifacts.source import ArtifactReader
+from airflow_zen.materializers.arrow.parquet import METADATA_KEY, pop_metadata
+from airflow_zen.materializers.arrow.stored import ParquetTable, check_columns, is_readable_as_arrow
 from airflow_zen.materializers.arrow.tables import IPC_FILE_NAME
 from airflow_zen.materializers.registry import MaterializerRegistry
 from airflow_zen.materializers.views import View
 
 
-def load_view(registry: MaterializerRegistry, source: ArtifactSource, encoding: str, view: View) -> Any:
+def load_arrow_view(registry: MaterializerRegistry, source: ArtifactReader, encoding: str, view: View) -> Any:
     """Read what is asked for: a dataset, a reader, an iterator of batches, or a table of some columns."""
     kind = view.cls.__qualname__ if view.cls else "Table"
     if encoding == "pyarrow.ipc@1":
-        return _shown(_IpcBatches(source.directory() / IPC_FILE_NAME), kind, view)
-    stored = StoredTable.of(source)
-    if encoding == "pandas.parquet@1" and not says_it_all(stored.note):
-        return _shown(_ThroughPandas(registry, source, view.columns, stored.note), kind, view)
-    return _shown(stored, kind, view)
+        return _apply_view(_IpcTable(source.directory() / IPC_FILE_NAME), kind, view)
+    stored = ParquetTable.open(source)
+    if encoding == "pandas.parquet@1" and not is_readable_as_arrow(stored.zen_metadata):
+        return _apply_view(_PandasTable(registry, source, view.columns, stored.zen_metadata), kind, view)
+    return _apply_view(stored, kind, view)
 
 
-def _shown(table: Any, kind: str, view: View) -> Any:
+def _apply_view(table: Any, kind: str, view: View) -> Any:
     check_columns(view.columns, table.schema.names)
     if kind.endswith("Dataset"):
-        return _dataset(table, view.columns)
+        return _to_dataset(table, view.columns)
     if kind == "RecordBatchReader":
-        batches = map(_one, table.batches(view.columns))
+        batches = map(_to_record_batch, table.batches(view.columns))
         first = next(batches)
         # What is read has other types than what was written where dictionaries are, and labels beside its columns.
         return pa.RecordBatchReader.from_batches(first.schema, chain([first], batches))
     if not view.batches:
-        read = take_note(table.read(view.columns))[0]
-        return _one(read) if kind == "RecordBatch" else read
-    parts = (take_note(part)[0] for part in table.batches(view.columns))
-    return map(_one, parts) if kind == "RecordBatch" else parts
+        read = pop_metadata(table.read(view.columns))[0]
+        return _to_record_batch(read) if kind == "RecordBatch" else read
+    parts = (pop_metadata(part)[0] for part in table.batches(view.columns))
+    return map(_to_record_batch, parts) if kind == "RecordBatch" else parts
 
 
-def _dataset(table: Any, names: tuple[str, ...]) -> Any:
+def _to_dataset(table: Any, names: tuple[str, ...]) -> Any:
     """Make a dataset over a parquet file where it lies; over anything else in memory."""
-    if not isinstance(table, StoredTable):
+    if not isinstance(table, ParquetTable):
         return ds.dataset(table.read(names))
-    schema = _unmarked(_readable(table.schema, table.read_schema))
+    schema = _without_metadata(_dataset_schema(table.schema, table.file_schema))
     schema = pa.schema([schema.field(name) for name in names], schema.metadata) if names else schema
-    if isinstance(table.opened, Path):
-        return ds.dataset(table.opened, schema=schema, format="parquet")
-    form = ds.ParquetFileFormat()
-    return ds.FileSystemDataset([form.make_fragment(pa.PythonFile(table.opened, mode="r"))], schema, form)
+    if isinstance(table.source, Path):
+        return ds.dataset(table.source, schema=schema, format="parquet")
+    parquet_format = ds.ParquetFileFormat()
+    return ds.FileSystemDataset(
+        [parquet_format.make_fragment(pa.PythonFile(table.source, mode="r"))], schema, parquet_format
+    )
 
 
-def _readable(written: pa.Schema, read: pa.Schema) -> pa.Schema:
+def _dataset_schema(written: pa.Schema, read: pa.Schema) -> pa.Schema:
     """Give the schema a table was written from; dictionaries stay as they are read."""
     fields = [one if pa.types.is_dictionary(one.type) else other for one, other in zip(read, written, strict=True)]
     return pa.schema(fields, written.metadata)
 
 
-def _one(table: pa.Table) -> pa.RecordBatch:
-    table = take_note(table)[0]
+def _to_record_batch(table: pa.Table) -> pa.RecordBatch:
+    table = pop_metadata(table)[0]
     batches = table.combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
-def _unmarked(schema: pa.Schema) -> pa.Schema:
-    metadata = {name: value for name, value in (schema.metadata or {}).items() if name != NOTE}
+def _without_metadata(schema: pa.Schema) -> pa.Schema:
+    metadata = {name: value for name, value in (schema.metadata or {}).items() if name != METADATA_KEY}
     return schema.with_metadata(metadata or None)
 
 
-def columns_with_nulls(source: ArtifactSource, encoding: str) -> set[str]:
+def columns_with_nulls(source: ArtifactReader, encoding: str) -> set[str]:
     """Name the columns of a stored table that have a null somewhere."""
     if encoding != "pyarrow.ipc@1":
-        return StoredTable.of(source).with_nulls()
+        return ParquetTable.open(source).columns_with_nulls()
     found: set[str] = set()
-    for batch in _IpcBatches(source.directory() / IPC_FILE_NAME).batches():
+    for batch in _IpcTable(source.directory() / IPC_FILE_NAME).batches():
         found |= {name for name, column in zip(batch.column_names, batch.columns, strict=True) if column.null_count}
     return found
 
 
-class _IpcBatches:
+class _IpcTable:
     """Read an Arrow file batch by batch, mapped into memory."""
 
     def __init__(self, path: Path) -> None:
@@ -108,30 +110,30 @@ class _IpcBatches:
         return pa.ipc.open_file(pa.memory_map(str(self._path)), options=options)
 
 
-class _ThroughPandas:
+class _PandasTable:
     """Read a frame whose columns only pandas understands, or some of them, and show each part as Arrow."""
 
     def __init__(
-        self, registry: MaterializerRegistry, source: ArtifactSource, names: tuple[str, ...], note: str
+        self, registry: MaterializerRegistry, source: ArtifactReader, names: tuple[str, ...], metadata: str
     ) -> None:
         self._registry = registry
         self._source = source
         self._names = names
-        self._cast = '"as":"object"' in note
-        if self._cast:
+        self._needs_cast = '"as":"object"' in metadata
+        if self._needs_cast:
             # What objects are as Arrow depends on those of all parts, which are read for it once more.
             source.directory()
-        schemas = (part.schema for part in self._parts())
-        known = list(schemas) if self._cast else [next(schemas)]
+        schemas = (part.schema for part in self._read_parts())
+        known = list(schemas) if self._needs_cast else [next(schemas)]
         self.schema = pa.unify_schemas(known, promote_options="permissive")
 
     def read(self, _: tuple[str, ...] = ()) -> pa.Table:
         return pa.concat_tables(self.batches())
 
     def batches(self, _: tuple[str, ...] = ()) -> Iterator[pa.Table]:
-        return (part.cast(self.schema) for part in self._parts()) if self._cast else self._parts()
+        return (part.cast(self.schema) for part in self._read_parts()) if self._needs_cast else self._read_parts()
 
-    def _parts(self) -> Iterator[pa.Table]:
+    def _read_parts(self) -> Iterator[pa.Table]:
         view = View(None, self._names, batches=True)
         for part in self._registry.load_view(self._source, "pandas.parquet@1", view):
             yield pa.Table.from_pandas(part if hasattr(part, "columns") else part.to_frame())

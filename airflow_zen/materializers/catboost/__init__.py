@@ -22,18 +22,18 @@ class CatboostMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `MLmodel`, `model.cb`, `state.json` and the environment."""
-        from airflow_zen.materializers.catboost.model import save_model
+        from airflow_zen.materializers.catboost.model import save_catboost_model
 
-        return save_model(self, value, directory)
+        return save_catboost_model(self, value, directory)
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show parameters and importances of features."""
-        from airflow_zen.materializers.catboost.preview import preview
+        from airflow_zen.materializers.catboost.preview import preview_catboost_model
 
-        return preview(value, summary)
+        return preview_catboost_model(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the model."""
-        from airflow_zen.materializers.catboost.model import load_model
+        from airflow_zen.materializers.catboost.model import load_catboost_model
 
-        return load_model(self, directory)
+        return load_catboost_model(self, directory)

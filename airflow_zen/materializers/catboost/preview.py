@@ -8,19 +8,21 @@ from typing import Any
 import catboost
 
 from airflow_zen.materializers.previews.models import model_page
-from airflow_zen.materializers.previews.page import HTML
+from airflow_zen.materializers.previews.page import PREVIEW_HTML
 
 
-def preview(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
+def preview_catboost_model(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
     """Show a model."""
     shape = str(summary.get("shape", ""))
-    weights = _importances(value) if value.is_fitted() else []
+    weights = _feature_importances(value) if value.is_fitted() else []
     return {
-        HTML: model_page(type(value).__qualname__, shape, value.get_params(), weights, "Change of predictions, in %")
+        PREVIEW_HTML: model_page(
+            type(value).__qualname__, shape, value.get_params(), weights, "Change of predictions, in %"
+        )
     }
 
 
-def _importances(model: Any) -> list[tuple[str, float]]:
+def _feature_importances(model: Any) -> list[tuple[str, float]]:
     try:
         found = model.get_feature_importance()
     except catboost.CatBoostError:

@@ -24,18 +24,18 @@ class DatasetsMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `dataset/`."""
-        from airflow_zen.materializers.datasets.disk import save_dataset
+        from airflow_zen.materializers.datasets.disk import save_huggingface_dataset
 
-        return save_dataset(value, directory)
+        return save_huggingface_dataset(value, directory)
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show the first rows of each split."""
-        from airflow_zen.materializers.datasets.preview import preview
+        from airflow_zen.materializers.datasets.preview import preview_huggingface_dataset
 
-        return preview(value, summary)
+        return preview_huggingface_dataset(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Map the Arrow files into memory."""
-        from airflow_zen.materializers.datasets.disk import load_dataset
+        from airflow_zen.materializers.datasets.disk import load_huggingface_dataset
 
-        return load_dataset(directory)
+        return load_huggingface_dataset(directory)

@@ -32,6 +32,6 @@ class EvaluationPreview(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Draw both, and the numbers for each class."""
-        from airflow_zen.materializers.evaluation.preview import preview
+        from airflow_zen.materializers.evaluation.preview import preview_evaluation
 
-        return preview(value)
+        return preview_evaluation(value)

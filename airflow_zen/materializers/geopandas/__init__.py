@@ -22,18 +22,18 @@ class GeopandasMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `geo.json`, and the table as a part of encoding `pandas.parquet@1`."""
-        from airflow_zen.materializers.geopandas.frames import save_frame
+        from airflow_zen.materializers.geopandas.frames import save_geo_frame
 
-        return save_frame(self, value, directory)
+        return save_geo_frame(self, value, directory)
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show the first rows, geometries as text."""
-        from airflow_zen.materializers.geopandas.preview import preview
+        from airflow_zen.materializers.geopandas.preview import preview_geo_frame
 
-        return preview(value, summary)
+        return preview_geo_frame(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the frame or series."""
-        from airflow_zen.materializers.geopandas.frames import load_frame
+        from airflow_zen.materializers.geopandas.frames import load_geo_frame
 
-        return load_frame(self, directory)
+        return load_geo_frame(self, directory)

@@ -14,31 +14,31 @@ import shapely
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.names import type_name
-from airflow_zen.materializers.tree import read_tree, write_tree
+from airflow_zen.materializers.tree import read_typed_json, write_typed_json
 
-FILE = "geo.json"
+GEO_FILE = "geo.json"
 
 
-def save_frame(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
+def save_geo_frame(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
     """Write a frame or series; raises `SaveRefused` when its class would not come back."""
     if type(value) not in (geopandas.GeoDataFrame, geopandas.GeoSeries):
         raise SaveRefused(f"{type_name(type(value))} is a subclass that would come back as its base class.")
-    note = _frame_note(value) if isinstance(value, pd.DataFrame) else _series_note(value)
-    parts = write_tree(materializer, note, directory, FILE)
+    metadata = _frame_metadata(value) if isinstance(value, pd.DataFrame) else _series_metadata(value)
+    parts = write_typed_json(materializer, metadata, directory, GEO_FILE)
     rows = f"{len(value)} {'geometry' if len(value) == 1 else 'geometries'}"
     return {"shape": rows, "rows": len(value), "parts": parts}
 
 
-def load_frame(materializer: Materializer, directory: Path) -> Any:
-    """Read what `save_frame` wrote."""
-    note = read_tree(materializer, directory, FILE)
-    table = note["table"]
+def load_geo_frame(materializer: Materializer, directory: Path) -> Any:
+    """Read what `save_geo_frame` wrote."""
+    metadata = read_typed_json(materializer, directory, GEO_FILE)
+    table = metadata["table"]
     if isinstance(table, pd.Series):
-        shapes = _geometries(table, note["crs"], note.get("srids"))
+        shapes = _from_wkb(table, metadata["crs"], metadata.get("srids"))
         series = geopandas.GeoSeries(shapes, index=table.index, name=table.name)
-        return _as_labelled(series, table)
-    srids = note.get("srids", {})
-    columns = {place: _geometries(table.iloc[:, place], crs, srids.get(place)) for place, crs in note["geometries"]}
+        return _copy_attrs_and_flags(series, table)
+    srids = metadata.get("srids", {})
+    columns = {place: _from_wkb(table.iloc[:, place], crs, srids.get(place)) for place, crs in metadata["geometries"]}
     held = [
         pd.Series(columns[place], index=table.index) if place in columns else table.iloc[:, place]
         for place in range(table.shape[1])
@@ -46,37 +46,42 @@ def load_frame(materializer: Materializer, directory: Path) -> Any:
     joined = pd.concat(held, axis=1) if held else table
     joined.columns = table.columns
     frame = geopandas.GeoDataFrame(joined)
-    frame._geometry_column_name = note["active"]  # noqa: SLF001 - set_geometry would refuse a frame that has none
-    return _as_labelled(frame, table)
+    frame._geometry_column_name = metadata["active"]  # noqa: SLF001 - set_geometry would refuse a frame that has none
+    return _copy_attrs_and_flags(frame, table)
 
 
-def _frame_note(frame: Any) -> dict[str, Any]:
+def _frame_metadata(frame: Any) -> dict[str, Any]:
     places = [place for place, dtype in enumerate(frame.dtypes) if isinstance(dtype, geopandas.array.GeometryDtype)]
     table = pd.DataFrame(frame)
     held = [
-        _bytes(table.iloc[:, place]) if place in places else table.iloc[:, place] for place in range(len(table.columns))
+        _to_wkb(table.iloc[:, place]) if place in places else table.iloc[:, place]
+        for place in range(len(table.columns))
     ]
     joined = pd.concat(held, axis=1) if held else table
     joined.columns = table.columns
-    geometries = [(place, _crs(frame.iloc[:, place])) for place in places]
-    note = {"table": _as_labelled(joined, frame), "geometries": geometries, "active": frame._geometry_column_name}  # noqa: SLF001
+    geometries = [(place, _crs_text(frame.iloc[:, place])) for place in places]
+    metadata = {
+        "table": _copy_attrs_and_flags(joined, frame),
+        "geometries": geometries,
+        "active": frame._geometry_column_name,  # noqa: SLF001
+    }
     srids = {place: _srids(frame.iloc[:, place]) for place in places}
     given = {place: numbers for place, numbers in srids.items() if numbers is not None}
-    return {**note, "srids": given} if given else note
+    return {**metadata, "srids": given} if given else metadata
 
 
-def _series_note(series: Any) -> dict[str, Any]:
-    note = {"table": _as_labelled(_bytes(series), series), "crs": _crs(series)}
+def _series_metadata(series: Any) -> dict[str, Any]:
+    metadata = {"table": _copy_attrs_and_flags(_to_wkb(series), series), "crs": _crs_text(series)}
     srids = _srids(series)
-    return note if srids is None else {**note, "srids": srids}
+    return metadata if srids is None else {**metadata, "srids": srids}
 
 
-def _as_labelled(table: Any, like: Any) -> Any:
+def _copy_attrs_and_flags(table: Any, like: Any) -> Any:
     table.attrs = dict(like.attrs)
     return table.set_flags(allows_duplicate_labels=like.flags.allows_duplicate_labels)
 
 
-def _bytes(series: Any) -> pd.Series[Any]:
+def _to_wkb(series: Any) -> pd.Series[Any]:
     shapes = series.array._data  # noqa: SLF001 - to_numpy would copy
     if (shapely.get_type_id(shapes) == shapely.GeometryType.LINEARRING).any():
         raise SaveRefused(
@@ -95,11 +100,11 @@ def _srids(series: Any) -> Any:
     return numbers if numbers.any() else None
 
 
-def _crs(series: Any) -> str | None:
+def _crs_text(series: Any) -> str | None:
     return str(series.array.crs.srs) if series.array.crs is not None else None
 
 
-def _geometries(table: pd.Series[Any], crs: str | None, srids: Any) -> Any:
+def _from_wkb(table: pd.Series[Any], crs: str | None, srids: Any) -> Any:
     known = pyproj.CRS.from_user_input(crs) if crs is not None else None
     shapes = shapely.from_wkb(table.to_numpy())
     shapes = shapes if srids is None else shapely.set_srid(shapes, srids)

@@ -8,33 +8,41 @@ from typing import Any
 import pandas as pd
 import shapely
 
-from airflow_zen.materializers.pandas.preview import columns
-from airflow_zen.materializers.previews.page import HTML
-from airflow_zen.materializers.previews.tables import COLUMNS, ROWS, Column, cell, table_page
+from airflow_zen.materializers.pandas.preview import preview_columns
+from airflow_zen.materializers.previews.page import PREVIEW_HTML
+from airflow_zen.materializers.previews.tables import (
+    MAX_PREVIEW_COLUMNS,
+    MAX_PREVIEW_ROWS,
+    ColumnPreview,
+    cell_text,
+    table_page,
+)
 
 # Of a coastline only as much is written as a cell shows.
-_MOST_POINTS = 100
+_MAX_POINTS = 100
 
 
-def preview(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
+def preview_geo_frame(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
     """Show the first rows, and a chart of each column that is no geometry."""
     frame = value if hasattr(value, "columns") else value.rename("geometry").to_frame()
-    shown = [_column(frame, at) for at in range(min(frame.shape[1], COLUMNS))]
-    labels = [cell(label) for label in frame.index[:ROWS]]
+    shown = [_column_preview(frame, at) for at in range(min(frame.shape[1], MAX_PREVIEW_COLUMNS))]
+    labels = [cell_text(label) for label in frame.index[:MAX_PREVIEW_ROWS]]
     shape = str(summary.get("shape", f"{len(frame)} rows"))
-    return {HTML: table_page(type(value).__qualname__, shape, shown, labels, frame.shape[1] - COLUMNS)}
+    return {
+        PREVIEW_HTML: table_page(type(value).__qualname__, shape, shown, labels, frame.shape[1] - MAX_PREVIEW_COLUMNS)
+    }
 
 
-def _column(frame: Any, at: int) -> Column:
+def _column_preview(frame: Any, at: int) -> ColumnPreview:
     series, name = frame.iloc[:, at], frame.columns[at]
     if str(series.dtype) != "geometry":
-        (plain,) = columns(pd.DataFrame({0: pd.Series(series)}), [name], {})
+        (plain,) = preview_columns(pd.DataFrame({0: pd.Series(series)}), [name], {})
         return plain
     kind = f"geometry · {series.crs.to_string() if series.crs else 'no reference system'}"
-    return Column(str(name), kind, [_geometry(item) for item in series.iloc[:ROWS]])
+    return ColumnPreview(str(name), kind, [_geometry_text(item) for item in series.iloc[:MAX_PREVIEW_ROWS]])
 
 
-def _geometry(value: Any) -> str:
-    if value is None or shapely.get_num_coordinates(value) > _MOST_POINTS:
-        return cell(None if value is None else f"{value.geom_type} of {shapely.get_num_coordinates(value)} points")
-    return cell(shapely.to_wkt(value, rounding_precision=4))
+def _geometry_text(value: Any) -> str:
+    if value is None or shapely.get_num_coordinates(value) > _MAX_POINTS:
+        return cell_text(None if value is None else f"{value.geom_type} of {shapely.get_num_coordinates(value)} points")
+    return cell_text(shapely.to_wkt(value, rounding_precision=4))

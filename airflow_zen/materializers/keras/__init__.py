@@ -23,18 +23,18 @@ class KerasMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `MLmodel`, `data/model.keras` and the environment."""
-        from airflow_zen.materializers.keras.model import save_model
+        from airflow_zen.materializers.keras.model import save_keras_model
 
-        return save_model(value, directory)
+        return save_keras_model(value, directory)
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show the layers."""
-        from airflow_zen.materializers.keras.preview import preview
+        from airflow_zen.materializers.keras.preview import preview_keras_model
 
-        return preview(value, summary)
+        return preview_keras_model(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the model, without running code that lies in it."""
-        from airflow_zen.materializers.keras.model import load_model
+        from airflow_zen.materializers.keras.model import load_keras_model
 
-        return load_model(directory)
+        return load_keras_model(directory)

@@ -22,18 +22,18 @@ class LightgbmMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `MLmodel`, the environment, and `model.lgb` and `state.json`, or `model.skops`."""
-        from airflow_zen.materializers.lightgbm.model import save_model
+        from airflow_zen.materializers.lightgbm.model import save_lightgbm_model
 
-        return save_model(self, value, directory)
+        return save_lightgbm_model(self, value, directory)
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show parameters and gains of features."""
-        from airflow_zen.materializers.lightgbm.preview import preview
+        from airflow_zen.materializers.lightgbm.preview import preview_lightgbm_model
 
-        return preview(value, summary)
+        return preview_lightgbm_model(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the booster or the wrapper."""
-        from airflow_zen.materializers.lightgbm.model import load_model
+        from airflow_zen.materializers.lightgbm.model import load_lightgbm_model
 
-        return load_model(self, directory)
+        return load_lightgbm_model(self, directory)

@@ -11,9 +11,9 @@ from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.pickle import PickleMaterializer
 
-PNG = "figure.png"
-SVG = "figure.svg"
-PICKLE = "pickle"
+FIGURE_PNG = "figure.png"
+FIGURE_SVG = "figure.svg"
+PICKLE_FOLDER = "pickle"
 
 
 class FigureMaterializer(Materializer):
@@ -34,33 +34,33 @@ class FigureMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `figure.png`, `figure.svg` unless it is large, and where pickles are allowed `pickle/`."""
-        from airflow_zen.materializers.matplotlib.drawing import drawn
+        from airflow_zen.materializers.matplotlib.drawing import render_figure
 
         try:
-            picture, vectors = drawn(value)
+            picture, vectors = render_figure(value)
         except Exception as error:
             raise SaveRefused(
                 f"A figure is stored as it is drawn, and this one cannot be drawn: {error}. Try figure.savefig('figure.png')."
             ) from error
-        (directory / PNG).write_bytes(picture)
+        (directory / FIGURE_PNG).write_bytes(picture)
         if vectors:
-            (directory / SVG).write_bytes(vectors)
-        parts = self._save_pickle(value, directory / PICKLE) if self.registry.allow_pickle else []
+            (directory / FIGURE_SVG).write_bytes(vectors)
+        parts = self._save_pickle(value, directory / PICKLE_FOLDER) if self.registry.allow_pickle else []
         width, height = map(int, value.bbox.size)
         summary = {"shape": f"{width} × {height} pixels"}
         return {**summary, "parts": parts} if parts else summary
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Draw the figure, smaller where it is large."""
-        from airflow_zen.materializers.matplotlib.preview import preview
+        from airflow_zen.materializers.matplotlib.preview import preview_matplotlib_figure
 
-        return preview(value)
+        return preview_matplotlib_figure(value)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the PNG for `bytes`, else the pickled figure; raises `ArtifactRefused` without one."""
         if wanted is bytes:
-            return (directory / PNG).read_bytes()
-        if not self.registry.allow_pickle or not (directory / PICKLE).is_dir():
+            return (directory / FIGURE_PNG).read_bytes()
+        if not self.registry.allow_pickle or not (directory / PICKLE_FOLDER).is_dir():
             raise ArtifactRefused(
                 "A matplotlib figure comes back as it was drawn: ask for PIL.Image.Image, for bytes (its PNG), or for "
                 "pathlib.Path (PNG and SVG); of figures in a list or dict for list[PIL.Image.Image], dict[str, bytes], or "
@@ -68,7 +68,7 @@ class FigureMaterializer(Materializer):
                 "True where it is stored and where it is loaded, if everything under the artifact root may be trusted "
                 "with that."
             )
-        return self.registry.load(directory / PICKLE, PickleMaterializer.encoding)
+        return self.registry.load(directory / PICKLE_FOLDER, PickleMaterializer.encoding)
 
     def _save_pickle(self, value: Any, directory: Path) -> list[dict[str, str]]:
         """Pickle the figure beside its drawing; one that has no pickle is its drawing alone."""
@@ -78,4 +78,4 @@ class FigureMaterializer(Materializer):
         except SaveRefused:
             directory.rmdir()
             return []
-        return [{"path": PICKLE, "encoding": saved.encoding, "type": type_name(type(value))}]
+        return [{"path": PICKLE_FOLDER, "encoding": saved.encoding, "type": type_name(type(value))}]

@@ -11,10 +11,10 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-MOST_SVG = 4 * 1024 * 1024
+MAX_SVG_LENGTH = 4 * 1024 * 1024
 """Characters of an SVG beyond which it is not kept: one of a million points is slower to open than its data."""
 
-_OPTIONS: Any = {
+_RC_OPTIONS: Any = {
     "svg.hashsalt": "airflow_zen",
     "svg.image_inline": True,
     "savefig.bbox": "standard",
@@ -23,34 +23,34 @@ _OPTIONS: Any = {
     "savefig.edgecolor": "auto",
 }
 
-_POSITIONS = ("left", "right", "bottom", "top", "wspace", "hspace")
+_SUBPLOT_POSITIONS = ("left", "right", "bottom", "top", "wspace", "hspace")
 
 # matplotlib's options and fonts belong to the process, and outputs are saved in several threads.
-_ONE_AT_A_TIME = Lock()
+_RENDER_LOCK = Lock()
 
 
-def drawn(figure: Any) -> tuple[bytes, bytes | None]:
-    """Draw a figure as PNG in its own resolution, and as SVG; None where that is larger than `MOST_SVG`."""
-    with _canvas(figure) as canvas, _kept_positions(figure):
-        picture = _png(canvas)
-        with _kept_layout(figure):
-            return picture, _svg(canvas)
+def render_figure(figure: Any) -> tuple[bytes, bytes | None]:
+    """Draw a figure as PNG in its own resolution, and as SVG; None where that is larger than `MAX_SVG_LENGTH`."""
+    with _agg_canvas(figure) as canvas, _restore_positions(figure):
+        picture = _print_png(canvas)
+        with _freeze_layout(figure):
+            return picture, _print_svg(canvas)
 
 
-def png(figure: Any, dpi: float) -> bytes:
+def render_png(figure: Any, dpi: float) -> bytes:
     """Draw a figure as PNG."""
-    with _canvas(figure) as canvas, _kept_positions(figure):
-        return _png(canvas, dpi)
+    with _agg_canvas(figure) as canvas, _restore_positions(figure):
+        return _print_png(canvas, dpi)
 
 
-def _png(canvas: FigureCanvasAgg, dpi: float | None = None) -> bytes:
+def _print_png(canvas: FigureCanvasAgg, dpi: float | None = None) -> bytes:
     file = io.BytesIO()
     canvas.print_figure(file, dpi=dpi, format="png", metadata={"Software": None})
     return file.getvalue()
 
 
-def _svg(canvas: FigureCanvasAgg) -> bytes | None:
-    file = _Bounded()
+def _print_svg(canvas: FigureCanvasAgg) -> bytes | None:
+    file = _BoundedText()
     try:
         canvas.print_figure(file, format="svg", metadata={"Date": None, "Creator": None})
     except _TooLargeError:
@@ -62,20 +62,20 @@ class _TooLargeError(Exception):
     """Say that drawing goes on for too long."""
 
 
-class _Bounded(io.StringIO):
-    """Take a text, and raise `_TooLargeError` beyond `MOST_SVG`."""
+class _BoundedText(io.StringIO):
+    """Take a text, and raise `_TooLargeError` beyond `MAX_SVG_LENGTH`."""
 
     def write(self, text: str) -> int:
         written = super().write(text)
-        if self.tell() > MOST_SVG:
+        if self.tell() > MAX_SVG_LENGTH:
             raise _TooLargeError
         return written
 
 
 @contextmanager
-def _canvas(figure: Any) -> Iterator[FigureCanvasAgg]:
+def _agg_canvas(figure: Any) -> Iterator[FigureCanvasAgg]:
     """Give a canvas of our own: that of the figure may be a window's."""
-    with _ONE_AT_A_TIME, mpl.rc_context(_OPTIONS):
+    with _RENDER_LOCK, mpl.rc_context(_RC_OPTIONS):
         own = figure.canvas
         try:
             yield FigureCanvasAgg(figure)
@@ -84,9 +84,9 @@ def _canvas(figure: Any) -> Iterator[FigureCanvasAgg]:
 
 
 @contextmanager
-def _kept_positions(figure: Any) -> Iterator[None]:
+def _restore_positions(figure: Any) -> Iterator[None]:
     """Put the axes back where they were: a tight layout comes out a little different when it starts from another one."""
-    engine, held = figure.get_layout_engine(), {name: getattr(figure.subplotpars, name) for name in _POSITIONS}
+    engine, held = figure.get_layout_engine(), {name: getattr(figure.subplotpars, name) for name in _SUBPLOT_POSITIONS}
     try:
         yield
     finally:
@@ -95,7 +95,7 @@ def _kept_positions(figure: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _kept_layout(figure: Any) -> Iterator[None]:
+def _freeze_layout(figure: Any) -> Iterator[None]:
     """Give the SVG the layout of the picture, and not one for the 72 dots per inch that it has."""
     engine = figure.get_layout_engine()
     if engine is None:

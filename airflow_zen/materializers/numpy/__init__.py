@@ -32,9 +32,9 @@ class NdarrayMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show shape, dtype and distribution, and a small matrix as a picture."""
-        from airflow_zen.materializers.numpy.preview import preview
+        from airflow_zen.materializers.numpy.preview import preview_array
 
-        return preview(value, summary)
+        return preview_array(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the array, writable; one of more than a megabyte is mapped into memory, copied where it is changed."""

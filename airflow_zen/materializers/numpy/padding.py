@@ -9,13 +9,13 @@ import numpy as np
 _X87_BYTES = 10
 
 
-def without_padding(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def zero_padding(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Give the array with zeros where its dtype has gaps, which otherwise hold what was in memory before."""
     if not _has_padding(array.dtype):
         return array
-    clean: np.ndarray[Any, Any] = np.zeros(array.shape, dtype=array.dtype, order="F" if array.flags.fnc else "C")
-    _copy(array, clean)
-    return clean
+    zeroed: np.ndarray[Any, Any] = np.zeros(array.shape, dtype=array.dtype, order="F" if array.flags.fnc else "C")
+    _copy_fields(array, zeroed)
+    return zeroed
 
 
 def _has_padding(dtype: np.dtype[Any]) -> bool:
@@ -27,12 +27,12 @@ def _has_padding(dtype: np.dtype[Any]) -> bool:
     return sum(part.itemsize for part in inner) != dtype.itemsize or any(map(_has_padding, inner))
 
 
-def _copy(source: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> None:
+def _copy_fields(source: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> None:
     if source.dtype.names is not None:
         for name in source.dtype.names:
-            _copy(source[name], target[name])
+            _copy_fields(source[name], target[name])
     elif _has_padding(source.dtype):
-        halves = (
+        components = (
             [(source, target)]
             if source.dtype.kind == "f"
             else [
@@ -40,7 +40,7 @@ def _copy(source: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> None:
                 (source.imag, target.imag),
             ]
         )
-        for one, other in halves:
+        for one, other in components:
             _copy_extended(one, other)
     else:
         target[...] = source

@@ -13,22 +13,26 @@ if TYPE_CHECKING:
     from airflow_zen.materializers.tree.decoder import Decoder
     from airflow_zen.materializers.tree.encoder import Encoder
 
-MOST_INLINE_ELEMENTS = 1000
-_PLAIN_KINDS = "?bhilqBHILQefd"
+MAX_INLINE_ELEMENTS = 1000
+_JSON_DTYPE_CHARS = "?bhilqBHILQefd"
 
 
-def codec_of(value: Any) -> Codec | None:
+def library_codec(value: Any) -> Codec | None:
     """Find who writes a NumPy value inside a tree; None for an array that is a file of its own."""
     if isinstance(value, np.dtype):
-        return _DTYPE
+        return _DTYPE_CODEC
     if isinstance(value, np.generic):
-        return _PLAIN if _is_plain(np.asarray(value)) else _RAW
-    return _ARRAY if type(value) is np.ndarray and value.size <= MOST_INLINE_ELEMENTS and _is_plain(value) else None
+        return _SCALAR_CODEC if _is_exact_in_json(np.asarray(value)) else _RAW_BYTES_CODEC
+    return (
+        _ARRAY_CODEC
+        if type(value) is np.ndarray and value.size <= MAX_INLINE_ELEMENTS and _is_exact_in_json(value)
+        else None
+    )
 
 
-def _is_plain(value: np.ndarray[Any, Any]) -> bool:
+def _is_exact_in_json(value: np.ndarray[Any, Any]) -> bool:
     """Tell whether JSON numbers say it all; they do not keep which NaN it was."""
-    if value.dtype.char not in _PLAIN_KINDS or value.dtype.metadata is not None:
+    if value.dtype.char not in _JSON_DTYPE_CHARS or value.dtype.metadata is not None:
         return False
     if value.dtype.kind != "f":
         return True
@@ -36,24 +40,28 @@ def _is_plain(value: np.ndarray[Any, Any]) -> bool:
     return bool(missing.tobytes() == np.full_like(missing, np.nan).tobytes())
 
 
-def _encode_plain(value: np.generic, to: Encoder) -> Mapping[str, Json]:
-    return {"dtype": type(value).__name__, "value": to.encode(value.item())}
+def _encode_scalar(value: np.generic, encoder: Encoder) -> Mapping[str, Json]:
+    return {"dtype": type(value).__name__, "value": encoder.encode(value.item())}
 
 
-def _decode_plain(node: Mapping[str, Json], of: Decoder) -> Any:
-    return np.dtype(node["dtype"]).type(of.decode(node["value"]))
+def _decode_scalar(node: Mapping[str, Json], decoder: Decoder) -> Any:
+    return np.dtype(node["dtype"]).type(decoder.decode(node["value"]))
 
 
-def _encode_raw(value: np.generic, to: Encoder) -> Mapping[str, Json]:
+def _encode_raw(value: np.generic, encoder: Encoder) -> Mapping[str, Json]:
     dtype = value.dtype
     if dtype.char in "gG":
-        raise to.refuse(value, "its bytes differ between machines. Convert it to float64 or complex128.")
+        raise encoder.unsupported_error(
+            value, "its bytes differ between machines. Convert it to float64 or complex128."
+        )
     if dtype.hasobject or dtype.fields is not None or type(value) is not dtype.type or np.dtype(dtype.str) != dtype:
-        raise to.refuse(value, "its dtype has no exact JSON form. Convert it with .item(), or keep it in an array.")
+        raise encoder.unsupported_error(
+            value, "its dtype has no exact JSON form. Convert it with .item(), or keep it in an array."
+        )
     return {"dtype": dtype.str, "bytes": value.tobytes().hex()}
 
 
-def _decode_raw(node: Mapping[str, Json], of: Decoder) -> Any:
+def _decode_raw(node: Mapping[str, Json], decoder: Decoder) -> Any:
     dtype = np.dtype(node["dtype"])
     raw = bytes.fromhex(node["bytes"])
     # An array would take zeros at the end of a text for what fills it up.
@@ -69,25 +77,25 @@ def _decode_raw(node: Mapping[str, Json], of: Decoder) -> Any:
     return array[0] if array.size else dtype.type()
 
 
-def _encode_array(value: np.ndarray[Any, Any], to: Encoder) -> Mapping[str, Json]:
+def _encode_array(value: np.ndarray[Any, Any], encoder: Encoder) -> Mapping[str, Json]:
     order: Literal["C", "F"] = "F" if value.flags.fnc else "C"
-    items = to.encode(value.ravel(order=order).tolist())
+    items = encoder.encode(value.ravel(order=order).tolist())
     return {"dtype": value.dtype.str, "shape": list(value.shape), "order": order, "items": items}
 
 
-def _decode_array(node: Mapping[str, Json], of: Decoder) -> Any:
-    flat = np.array(of.decode(node["items"]), dtype=np.dtype(node["dtype"]))
+def _decode_array(node: Mapping[str, Json], decoder: Decoder) -> Any:
+    flat = np.array(decoder.decode(node["items"]), dtype=np.dtype(node["dtype"]))
     return flat.reshape(node["shape"], order=node["order"])
 
 
-def _encode_dtype(value: np.dtype[Any], to: Encoder) -> Mapping[str, Json]:
+def _encode_dtype(value: np.dtype[Any], encoder: Encoder) -> Mapping[str, Json]:
     if value.metadata is not None or value.kind == "T" or np.dtype(value.str) != value:
-        raise to.refuse(value, "it has no exact name. Keep str(dtype), or an empty array of it.")
+        raise encoder.unsupported_error(value, "it has no exact name. Keep str(dtype), or an empty array of it.")
     return {"str": value.str}
 
 
-_DTYPE = Codec("numpy.dtype", _encode_dtype, lambda node, _: np.dtype(node["str"]))
-_PLAIN = Codec("numpy.scalar", _encode_plain, _decode_plain)
-_RAW = Codec("numpy.bytes", _encode_raw, _decode_raw)
-_ARRAY = Codec("numpy.array", _encode_array, _decode_array)
-CODECS = (_DTYPE, _PLAIN, _RAW, _ARRAY)
+_DTYPE_CODEC = Codec("numpy.dtype", _encode_dtype, lambda node, _: np.dtype(node["str"]))
+_SCALAR_CODEC = Codec("numpy.scalar", _encode_scalar, _decode_scalar)
+_RAW_BYTES_CODEC = Codec("numpy.bytes", _encode_raw, _decode_raw)
+_ARRAY_CODEC = Codec("numpy.array", _encode_array, _decode_array)
+CODECS = (_DTYPE_CODEC, _SCALAR_CODEC, _RAW_BYTES_CODEC, _ARRAY_CODEC)

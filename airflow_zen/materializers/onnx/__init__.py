@@ -22,18 +22,18 @@ class OnnxMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `MLmodel`, `model.onnx` and the environment."""
-        from airflow_zen.materializers.onnx.model import save_model
+        from airflow_zen.materializers.onnx.model import save_onnx_model
 
-        return save_model(value, directory)
+        return save_onnx_model(value, directory)
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show inputs, outputs and operators."""
-        from airflow_zen.materializers.onnx.preview import preview
+        from airflow_zen.materializers.onnx.preview import preview_onnx_model
 
-        return preview(value, summary)
+        return preview_onnx_model(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the model."""
-        from airflow_zen.materializers.onnx.model import load_model
+        from airflow_zen.materializers.onnx.model import load_onnx_model
 
-        return load_model(directory)
+        return load_onnx_model(directory)

@@ -8,27 +8,33 @@ from typing import Any
 
 import onnx
 
-from airflow_zen.materializers.previews.page import HTML, Markup, heading, page
+from airflow_zen.materializers.previews.page import PREVIEW_HTML, Markup, heading, html_page
 from airflow_zen.materializers.previews.tables import plain_table
 
-_MOST = 100
+_MAX_ROWS = 100
 
 
-def preview(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
+def preview_onnx_model(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
     """Show a model's graph."""
-    return {HTML: page(str(value.graph.name or "ModelProto"), str(summary.get("shape", "")), _sections(value.graph))}
+    return {
+        PREVIEW_HTML: html_page(
+            str(value.graph.name or "ModelProto"), str(summary.get("shape", "")), _graph_sections(value.graph)
+        )
+    }
 
 
-def _sections(graph: Any) -> Iterator[Markup]:
+def _graph_sections(graph: Any) -> Iterator[Markup]:
     yield heading("Inputs and outputs")
     ends = [("input", held) for held in graph.input] + [("output", held) for held in graph.output]
-    yield plain_table(["", "name", "type"], [(kind, held.name, _type(held.type)) for kind, held in ends[:_MOST]])
+    yield plain_table(
+        ["", "name", "type"], [(kind, held.name, _type_text(held.type)) for kind, held in ends[:_MAX_ROWS]]
+    )
     yield heading("Operators")
     counts = Counter(f"{node.domain}.{node.op_type}".lstrip(".") for node in graph.node)
-    yield plain_table(["operator", "times"], counts.most_common(_MOST))
+    yield plain_table(["operator", "times"], counts.most_common(_MAX_ROWS))
 
 
-def _type(held: Any) -> str:
+def _type_text(held: Any) -> str:
     tensor = held.tensor_type
     dims = ", ".join(dim.dim_param or str(dim.dim_value or "?") for dim in tensor.shape.dim)
     return f"{onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} [{dims}]"

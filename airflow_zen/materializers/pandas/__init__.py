@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_zen.materializers.base import Materializer, SavedBatches
 
 if TYPE_CHECKING:
-    from airflow_zen.artifacts.source import ArtifactSource
+    from airflow_zen.artifacts.source import ArtifactReader
     from airflow_zen.materializers.views import View
 
 
@@ -29,41 +29,41 @@ class PandasMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `table.parquet`; large categories and unusual axes beside it under `parts/`."""
-        from airflow_zen.materializers.pandas.saving import save
+        from airflow_zen.materializers.pandas.saving import save_pandas
 
-        return save(self, value, directory)
+        return save_pandas(self, value, directory)
 
     def save_batches(self, batches: Iterator[Any], directory: Path) -> SavedBatches:
         """Write frames below one another."""
-        from airflow_zen.materializers.pandas.batches import save_batches
+        from airflow_zen.materializers.pandas.batches import save_pandas_batches
 
-        return save_batches(self, batches, directory)
+        return save_pandas_batches(self, batches, directory)
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show the first rows, and a chart of each column."""
-        from airflow_zen.materializers.pandas.preview import preview
+        from airflow_zen.materializers.pandas.preview import preview_pandas
 
-        return preview(value, summary)
+        return preview_pandas(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the frame, series or index; an Arrow or polars table becomes a frame, a series too for who asks."""
-        from airflow_zen.materializers.pandas.loading import as_wanted, load, load_view
+        from airflow_zen.materializers.pandas.loading import as_requested_type, load_foreign_table, load_pandas
 
         if encoding != self.encoding:
-            return load_view(self, directory, encoding, wanted)
-        return as_wanted(load(self, directory), wanted)
+            return load_foreign_table(self, directory, encoding, wanted)
+        return as_requested_type(load_pandas(self, directory), wanted)
 
-    def load_from(self, source: ArtifactSource, encoding: str, wanted: type | None = None) -> Any:
+    def load_from(self, source: ArtifactReader, encoding: str, wanted: type | None = None) -> Any:
         """Read a large remote table while it arrives."""
-        from airflow_zen.materializers.pandas.loading import as_wanted, load_arriving
+        from airflow_zen.materializers.pandas.loading import as_requested_type, load_pandas_stream
 
-        arriving = source.arriving("table.parquet") if encoding == self.encoding else None
-        if not arriving:
+        stream = source.stream("table.parquet") if encoding == self.encoding else None
+        if not stream:
             return super().load_from(source, encoding, wanted)
-        return as_wanted(load_arriving(self, arriving), wanted)
+        return as_requested_type(load_pandas_stream(self, stream), wanted)
 
-    def load_view(self, source: ArtifactSource, encoding: str, view: View) -> Any:
+    def load_view(self, source: ArtifactReader, encoding: str, view: View) -> Any:
         """Read columns, or frames one by one."""
-        from airflow_zen.materializers.pandas.views import load_view
+        from airflow_zen.materializers.pandas.views import load_pandas_view
 
-        return load_view(self, source, encoding, view)
+        return load_pandas_view(self, source, encoding, view)

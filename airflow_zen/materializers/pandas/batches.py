@@ -10,31 +10,31 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_zen.errors import SaveRefused
-from airflow_zen.materializers.arrow.batches import check_alike, first_of
-from airflow_zen.materializers.arrow.parquet import with_note
+from airflow_zen.materializers.arrow.batches import check_same_schema, peek_batch
+from airflow_zen.materializers.arrow.parquet import with_metadata
 from airflow_zen.materializers.base import Materializer, SavedBatches
-from airflow_zen.materializers.pandas.saving import as_table, summarise, write
+from airflow_zen.materializers.pandas.saving import summarize_pandas, to_arrow_table, write_pandas_parquet
 from airflow_zen.materializers.registry import MaterializerRegistry
-from airflow_zen.materializers.tree.encoder import Encoder, canonical
-from airflow_zen.materializers.tree.parts import Parts
+from airflow_zen.materializers.tree.encoder import Encoder, canonical_json
+from airflow_zen.materializers.tree.parts import NestedValues
 
 
-def save_batches(materializer: Materializer, batches: Iterator[Any], directory: Path) -> SavedBatches:
+def save_pandas_batches(materializer: Materializer, batches: Iterator[Any], directory: Path) -> SavedBatches:
     """Write frames below one another.
 
     Rows are counted anew where a frame only counts them; other row labels are kept. What a schema does not
     say (categories, time zones, names of the axes) must be the same in all frames.
     """
-    first, batches = first_of(batches)
+    first, batches = peek_batch(batches)
     if isinstance(first, pd.Index):
         raise SaveRefused("An index is not written batch by batch. Yield frames.")
-    tables = _Tables(materializer, batches, type(first))
-    written = write(tables, tables.schema_of(first), directory)
-    facts = [written.columns.get(name, {}) for name in tables.schema_of(first).names]
-    return SavedBatches(materializer, type(first), summarise(first, tables.rows, facts) | written.hashes())
+    tables = _BatchTables(materializer, batches, type(first))
+    written = write_pandas_parquet(tables, tables.batch_schema(first), directory)
+    facts = [written.column_statistics.get(name, {}) for name in tables.batch_schema(first).names]
+    return SavedBatches(materializer, type(first), summarize_pandas(first, tables.rows, facts) | written.hash_summary())
 
 
-class _Tables:
+class _BatchTables:
     """Turn frames into tables of one schema, and count their rows."""
 
     def __init__(self, materializer: Materializer, batches: Iterator[Any], cls: type) -> None:
@@ -43,9 +43,9 @@ class _Tables:
         self._batches = batches
         self._cls = cls
 
-    def schema_of(self, batch: Any) -> pa.Schema:
+    def batch_schema(self, batch: Any) -> pa.Schema:
         """Give the schema, note included, that a batch is written with."""
-        return self._table(batch).schema
+        return self._to_table(batch).schema
 
     def __iter__(self) -> Iterator[pa.Table]:
         first = None
@@ -53,25 +53,29 @@ class _Tables:
             if type(batch) is not self._cls:
                 kinds = type(batch).__qualname__, self._cls.__qualname__
                 raise SaveRefused(f"Batch {number} is a {kinds[0]}, the first a {kinds[1]}.")
-            table = self._table(batch)
+            table = self._to_table(batch)
             first = first or table.schema
             # A batch without rows has columns without values, whose dtypes mean little.
             if table.num_rows or table.schema.equals(first, check_metadata=True):
-                check_alike(number, table.schema, first)
-                _check_note(number, table.schema, first)
+                check_same_schema(number, table.schema, first)
+                _check_same_metadata(number, table.schema, first)
                 self.rows += table.num_rows
                 yield table
 
-    def _table(self, batch: Any) -> pa.Table:
-        table, note = as_table(self._materializer, _counted_anew(batch))
+    def _to_table(self, batch: Any) -> pa.Table:
+        table, metadata = to_arrow_table(self._materializer, _reset_row_numbers(batch))
         if not table.num_columns:
             raise SaveRefused("A frame without columns is not written batch by batch. Return it as one.")
-        if "range" in note.get("index", {}):
-            del note["index"]
-        return with_note(table, canonical(_encoder(self._materializer.registry).encode(note))) if note else table
+        if "range" in metadata.get("index", {}):
+            del metadata["index"]
+        return (
+            with_metadata(table, canonical_json(_metadata_encoder(self._materializer.registry).encode(metadata)))
+            if metadata
+            else table
+        )
 
 
-def _counted_anew(batch: Any) -> Any:
+def _reset_row_numbers(batch: Any) -> Any:
     """Keep labels that say something: a range without a name only counts, and a frequency ends with its batch."""
     index = batch.index
     if isinstance(index, pd.RangeIndex):
@@ -85,20 +89,20 @@ def _counted_anew(batch: Any) -> Any:
     return batch
 
 
-def _check_note(number: int, schema: pa.Schema, first: pa.Schema) -> None:
+def _check_same_metadata(number: int, schema: pa.Schema, first: pa.Schema) -> None:
     if (schema.metadata or {}) != (first.metadata or {}):
         raise SaveRefused(
             f"Batch {number} differs from the first in categories, time zone, kind of objects, attrs or the names of its "
-            f"axes: {_text(schema)} is not {_text(first)}. Give columns one dtype in all batches; for text that is 'str'."
+            f"axes: {_metadata_text(schema)} is not {_metadata_text(first)}. Give columns one dtype in all batches; for text that is 'str'."
         )
 
 
-def _text(schema: pa.Schema) -> str:
+def _metadata_text(schema: pa.Schema) -> str:
     text = b" ".join((schema.metadata or {}).values()).decode()
     return text if len(text) <= 300 else f"{text[:299]}…"
 
 
-class _NoteParts(Parts):
+class _RefusedParts(NestedValues):
     """Refuse what would lie beside the file, where each batch would have its own."""
 
     def save(self, value: Any) -> Mapping[str, str]:
@@ -108,5 +112,5 @@ class _NoteParts(Parts):
         )
 
 
-def _encoder(registry: MaterializerRegistry) -> Encoder:
-    return Encoder(_NoteParts(registry, Path()))
+def _metadata_encoder(registry: MaterializerRegistry) -> Encoder:
+    return Encoder(_RefusedParts(registry, Path()))

@@ -10,76 +10,80 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from airflow_zen.artifacts.arriving import ArrivingFile
+from airflow_zen.artifacts.arriving import VerifiedStream
 from airflow_zen.materializers.arrow.parquet import FILE_NAME
-from airflow_zen.materializers.arrow.stored import Rows, StoredTable
+from airflow_zen.materializers.arrow.stored import ParquetTable, RowGroup
 from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.pandas.axes import index_rooms, restored_index
-from airflow_zen.materializers.pandas.columns import room_for
-from airflow_zen.materializers.pandas.gathering import Gathered
-from airflow_zen.materializers.pandas.others import as_pandas
-from airflow_zen.materializers.pandas.stored import Note
-from airflow_zen.materializers.tree import tree_value
+from airflow_zen.materializers.pandas.axes import build_index, index_buffers
+from airflow_zen.materializers.pandas.columns import buffer_for
+from airflow_zen.materializers.pandas.gathering import FrameBuilder
+from airflow_zen.materializers.pandas.others import arrow_to_pandas
+from airflow_zen.materializers.pandas.stored import PandasMetadata
+from airflow_zen.materializers.tree import decode_typed_json
 
-Places = Mapping[str, np.ndarray[Any, Any]]
+Targets = Mapping[str, np.ndarray[Any, Any]]
 
 
-def load(materializer: Materializer, directory: Path) -> Any:
+def load_pandas(materializer: Materializer, directory: Path) -> Any:
     """Read what `save` wrote."""
-    return _value(materializer, StoredTable(directory / FILE_NAME), directory)
+    return _build_value(materializer, ParquetTable(directory / FILE_NAME), directory)
 
 
-def load_arriving(materializer: Materializer, file: ArrivingFile) -> Any:
+def load_pandas_stream(materializer: Materializer, file: VerifiedStream) -> Any:
     """Read the only file of an artifact while it arrives."""
     with file:
-        return _value(materializer, StoredTable(file))
+        return _build_value(materializer, ParquetTable(file))
 
 
-def _value(materializer: Materializer, stored: StoredTable, directory: Path | None = None) -> Any:
-    note: Note = tree_value(materializer, stored.note, directory) if stored.note else {}
-    gathered = gather(stored.into, stored.schema, stored.rows, note)
-    index = index_of(gathered, note)
-    if note.get("kind") == "index":
+def _build_value(materializer: Materializer, stored: ParquetTable, directory: Path | None = None) -> Any:
+    metadata: PandasMetadata = (
+        decode_typed_json(materializer, stored.zen_metadata, directory) if stored.zen_metadata else {}
+    )
+    builder = assemble_columns(stored.read_into, stored.schema, stored.num_rows, metadata)
+    index = pop_index(builder, metadata)
+    if metadata.get("kind") == "index":
         return index
-    frame = gathered.frame()
+    frame = builder.build_frame()
     frame.index = index
-    return labelled(frame, note, note.get("columns"))
+    return apply_labels(frame, metadata, metadata.get("columns"))
 
 
-def as_wanted(value: Any, wanted: Any) -> Any:
+def as_requested_type(value: Any, wanted: Any) -> Any:
     """Show a series as a frame of one column to who asks for a frame."""
     asks = isinstance(wanted, type) and issubclass(wanted, pd.DataFrame)
     return value.to_frame() if asks and isinstance(value, pd.Series) else value
 
 
-def load_view(materializer: Materializer, directory: Path, encoding: str, wanted: type | None) -> Any:
+def load_foreign_table(materializer: Materializer, directory: Path, encoding: str, wanted: type | None) -> Any:
     """Read an Arrow or polars table as a frame, or its only column as a series."""
     table = materializer.registry.load(directory, encoding, pa.Table)
-    frame = as_pandas(pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table)
+    frame = arrow_to_pandas(pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table)
     return frame.iloc[:, 0] if wanted is pd.Series and frame.shape[1] == 1 else frame
 
 
-def gather(read: Callable[[Places], Iterable[Rows]], schema: pa.Schema, rows: int, note: Note) -> Gathered:
+def assemble_columns(
+    read: Callable[[Targets], Iterable[RowGroup]], schema: pa.Schema, rows: int, metadata: PandasMetadata
+) -> FrameBuilder:
     """Gather the columns that a schema names, as a table's note describes them; `read` may copy some to their places."""
-    dtypes = note.get("dtypes", {})
-    rooms = {name: room_for(schema.field(name).type, dtypes[name], rows) for name in schema.names if name in dtypes}
-    gathered = Gathered(schema, rows, rooms | index_rooms(note.get("index", {}), schema, rows))
-    return gathered.add(read(gathered.places))
+    dtypes = metadata.get("dtypes", {})
+    buffers = {name: buffer_for(schema.field(name).type, dtypes[name], rows) for name in schema.names if name in dtypes}
+    builder = FrameBuilder(schema, rows, buffers | index_buffers(metadata.get("index", {}), schema, rows))
+    return builder.add(read(builder.targets))
 
 
-def index_of(gathered: Gathered, note: Note) -> pd.Index:
+def pop_index(builder: FrameBuilder, metadata: PandasMetadata) -> pd.Index:
     """Take the row labels out of the columns."""
-    labels = note.get("index", {})
-    return restored_index({name: gathered.take(name) for name in labels.get("in", ())}, labels, gathered.rows)
+    labels = metadata.get("index", {})
+    return build_index({name: builder.pop_values(name) for name in labels.get("in", ())}, labels, builder.rows)
 
 
-def labelled(frame: pd.DataFrame, note: Note, columns: pd.Index | None) -> Any:
+def apply_labels(frame: pd.DataFrame, metadata: PandasMetadata, columns: pd.Index | None) -> Any:
     """Give a frame its column labels where the names in the file are not enough, or make it a series."""
     value: Any = frame
-    if note.get("kind") == "series":
+    if metadata.get("kind") == "series":
         value = frame.iloc[:, 0]
-        value.name = note["name"]  # rename() copies before pandas 3
+        value.name = metadata["name"]  # rename() copies before pandas 3
     elif columns is not None:
         frame.columns = columns
-    value.attrs = dict(note.get("attrs", {}))
-    return value.set_flags(allows_duplicate_labels=False) if note.get("unique_labels") else value
+    value.attrs = dict(metadata.get("attrs", {}))
+    return value.set_flags(allows_duplicate_labels=False) if metadata.get("unique_labels") else value

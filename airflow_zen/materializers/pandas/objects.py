@@ -11,14 +11,14 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_zen.errors import ArtifactRefused
-from airflow_zen.materializers.arrow.parquet import MOST_ROWS_IN_A_GROUP
-from airflow_zen.materializers.pandas.rooms import ArrayRoom, Room
-from airflow_zen.materializers.pandas.stored import Note, Stored
+from airflow_zen.materializers.arrow.parquet import MAX_ROW_GROUP_SIZE
+from airflow_zen.materializers.pandas.rooms import ArrayBuffer, ColumnBuffer
+from airflow_zen.materializers.pandas.stored import ArrowColumn, PandasMetadata
 from airflow_zen.materializers.registry import MaterializerRegistry
 from airflow_zen.materializers.tree.codec import TAG
 from airflow_zen.materializers.tree.decoder import Decoder
-from airflow_zen.materializers.tree.encoder import Encoder, canonical
-from airflow_zen.materializers.tree.parts import NoParts
+from airflow_zen.materializers.tree.encoder import Encoder, canonical_json
+from airflow_zen.materializers.tree.parts import InlineOnly
 
 _ARROW_TYPES = {
     str: pa.large_string(),
@@ -30,70 +30,70 @@ _ARROW_TYPES = {
 _MISSING = {"None": None, "nan": np.nan, "NA": pd.NA}
 
 
-def store_objects(registry: MaterializerRegistry, values: Any) -> Stored:
+def objects_to_arrow(registry: MaterializerRegistry, values: Any) -> ArrowColumn:
     """Give an object array as Arrow, and note how to make the same Python objects of it again."""
     kinds = set(map(type, values))
     for missing, kind in (("None", type(None)), ("NA", type(pd.NA)), ("nan", float)):
         exact = kinds - {kind}
         if len(exact) == 1 and exact <= _ARROW_TYPES.keys() and (kind is not float or _only_nan(values, kinds)):
-            return _store_one_type(registry, values, next(iter(exact)), missing)
-    return _store_cells(registry, values)
+            return _uniform_to_arrow(registry, values, next(iter(exact)), missing)
+    return _json_cells_to_arrow(registry, values)
 
 
-def object_room(_: pa.DataType, note: Note, rows: int) -> Room:
+def object_buffer(_: pa.DataType, metadata: PandasMetadata, rows: int) -> ColumnBuffer:
     """Make room for the Python objects of a stored column."""
-    return ArrayRoom(object, rows, lambda piece: _objects(piece, note))
+    return ArrayBuffer(object, rows, lambda chunk: _to_objects(chunk, metadata))
 
 
-def _store_one_type(registry: MaterializerRegistry, values: Any, kind: type, missing: str) -> Stored:
-    if not _fits(values, kind):
-        return _store_cells(registry, values)
-    note = {"as": "object", "of": kind.__name__, "missing": missing}
-    return Stored(values, lambda part: _of_one_type(part, kind), note)
+def _uniform_to_arrow(registry: MaterializerRegistry, values: Any, kind: type, missing: str) -> ArrowColumn:
+    if not _is_convertible(values, kind):
+        return _json_cells_to_arrow(registry, values)
+    metadata = {"as": "object", "of": kind.__name__, "missing": missing}
+    return ArrowColumn(values, lambda part: _uniform_array(part, kind), metadata)
 
 
-def _store_cells(registry: MaterializerRegistry, values: Any) -> Stored:
-    return Stored(values, lambda part: _texts(registry, part), {"as": "object", "of": "json"})
+def _json_cells_to_arrow(registry: MaterializerRegistry, values: Any) -> ArrowColumn:
+    return ArrowColumn(values, lambda part: _json_array(registry, part), {"as": "object", "of": "json"})
 
 
 def _only_nan(values: Any, kinds: set[type]) -> bool:
     return float not in kinds or all(value != value for value in values if type(value) is float)
 
 
-def _fits(values: Any, kind: type) -> bool:
+def _is_convertible(values: Any, kind: type) -> bool:
     """Try every value, and keep none: the text of a column may need more memory than its objects."""
     try:
-        for at in range(0, len(values), MOST_ROWS_IN_A_GROUP):
-            _of_one_type(values[at : at + MOST_ROWS_IN_A_GROUP], kind)
+        for at in range(0, len(values), MAX_ROW_GROUP_SIZE):
+            _uniform_array(values[at : at + MAX_ROW_GROUP_SIZE], kind)
     except (pa.ArrowException, UnicodeEncodeError, OverflowError):
         return False
     return True
 
 
-def _of_one_type(values: Any, kind: type) -> pa.Array:
+def _uniform_array(values: Any, kind: type) -> pa.Array:
     return pa.array(values, _ARROW_TYPES[kind], from_pandas=True)
 
 
-def _texts(registry: MaterializerRegistry, values: Any) -> pa.Array:
-    encoder = Encoder(NoParts(registry, "a cell of a table"))
-    return pa.array([canonical(encoder.encode(value)) for value in values], pa.large_string())
+def _json_array(registry: MaterializerRegistry, values: Any) -> pa.Array:
+    encoder = Encoder(InlineOnly(registry, "a cell of a table"))
+    return pa.array([canonical_json(encoder.encode(value)) for value in values], pa.large_string())
 
 
-def _objects(piece: pa.Array, note: Note) -> Any:
-    if note["of"] == "json":
-        return _array(_cells(piece.to_pylist()))
-    missing = _MISSING[note["missing"]]
-    items = piece.to_numpy(zero_copy_only=False) if note["of"] in ("str", "bytes") else piece.to_pylist()
-    if missing is not None and piece.null_count:
+def _to_objects(chunk: pa.Array, metadata: PandasMetadata) -> Any:
+    if metadata["of"] == "json":
+        return _object_array(_parse_cells(chunk.to_pylist()))
+    missing = _MISSING[metadata["missing"]]
+    items = chunk.to_numpy(zero_copy_only=False) if metadata["of"] in ("str", "bytes") else chunk.to_pylist()
+    if missing is not None and chunk.null_count:
         items = [missing if item is None else item for item in items]
-    return _array(items)
+    return _object_array(items)
 
 
-def _array(items: Any) -> Any:
+def _object_array(items: Any) -> Any:
     return np.fromiter(items, dtype=object, count=len(items))
 
 
-def _cells(texts: list[str]) -> list[Any]:
+def _parse_cells(texts: list[str]) -> list[Any]:
     """Read the cells together: one by one, a million of them takes three times as long."""
     text = f"[{','.join(texts)}]"
     nodes: list[Any] = json.loads(text)
@@ -101,9 +101,9 @@ def _cells(texts: list[str]) -> list[Any]:
         raise ArtifactRefused("A cell of a table is not one value of typed JSON.")
     if f'"{TAG}"' not in text:
         return nodes
-    decoder = Decoder(_no_part)
+    decoder = Decoder(_refuse_part)
     return [decoder.decode(node) for node in nodes]
 
 
-def _no_part(node: Any, _: Any) -> Any:
+def _refuse_part(node: Any, _: Any) -> Any:
     raise ArtifactRefused(f"A cell of a table refers to files of its own: {node!r}.")

@@ -9,72 +9,72 @@ import numpy as np
 import pyarrow as pa
 
 
-class Room(Protocol):
+class ColumnBuffer(Protocol):
     """Take the pieces of a column one by one, and give the values of a series or index.
 
     What is converted piece by piece is in memory once, and not a second time as Arrow.
     """
 
-    def fill(self, piece: pa.Array, at: int) -> None:
+    def fill(self, chunk: pa.Array, at: int) -> None:
         """Take the rows from `at` on."""
 
     def values(self) -> Any:
         """Give all of them; called once."""
 
 
-class ArrayRoom:
+class ArrayBuffer:
     """Convert pieces into one NumPy array, and that into the values without a copy."""
 
     def __init__(
         self,
         dtype: Any,
         rows: int,
-        converted: Callable[[pa.Array], Any],
-        whole: Callable[[Any], Any] = lambda held: held,
+        convert: Callable[[pa.Array], Any],
+        finalize: Callable[[Any], Any] = lambda array: array,
     ) -> None:
-        self._held = np.empty(rows, dtype)
-        self._converted = converted
-        self._whole = whole
+        self._array = np.empty(rows, dtype)
+        self._convert = convert
+        self._finalize = finalize
 
-    def fill(self, piece: pa.Array, at: int) -> None:
+    def fill(self, chunk: pa.Array, at: int) -> None:
         """Convert a piece."""
-        self._held[at : at + len(piece)] = self._converted(piece)
+        self._array[at : at + len(chunk)] = self._convert(chunk)
 
     def values(self) -> Any:
         """Give what the array means."""
-        return self._whole(self._held)
+        return self._finalize(self._array)
 
 
-class ExtensionRoom:
+class ExtensionBuffer:
     """Convert pieces into one extension array of a dtype that can be empty, and be assigned to."""
 
     def __init__(self, dtype: Any, rows: int) -> None:
         self._dtype = dtype
-        self._held = dtype.empty(rows)
+        self._array = dtype.empty(rows)
 
-    def fill(self, piece: pa.Array, at: int) -> None:
+    def fill(self, chunk: pa.Array, at: int) -> None:
         """Convert a piece."""
-        self._held[at : at + len(piece)] = self._dtype.__from_arrow__(piece)
+        self._array[at : at + len(chunk)] = self._dtype.__from_arrow__(chunk)
 
     def values(self) -> Any:
         """Give the array."""
-        return self._held
+        return self._array
 
 
-class PiecesRoom:
+class ChunkBuffer:
     """Keep the pieces, which become the values as they are."""
 
-    def __init__(self, kind: pa.DataType, whole: Callable[[pa.ChunkedArray], Any]) -> None:
-        self._kind = kind
-        self._whole = whole
-        self._pieces: list[pa.Array] = []
+    def __init__(self, arrow_type: pa.DataType, finalize: Callable[[pa.ChunkedArray], Any]) -> None:
+        self._arrow_type = arrow_type
+        self._finalize = finalize
+        self._chunks: list[pa.Array] = []
 
-    def fill(self, piece: pa.Array, at: int) -> None:
+    def fill(self, chunk: pa.Array, at: int) -> None:
         """Keep a piece; they come in order."""
-        self._pieces.append(piece)
+        self._chunks.append(chunk)
 
     def values(self) -> Any:
         """Convert all pieces together."""
         # Dictionaries are read with an index type of parquet's own, so the pieces know better than the schema.
-        kind = self._pieces[0].type if self._pieces else self._kind
-        return self._whole(pa.chunked_array(self._pieces, kind))
+        arrow_type = self._chunks[0].type if self._chunks else self._arrow_type
+        return self._finalize(pa.chunked_array(self._chunks, arrow_type))

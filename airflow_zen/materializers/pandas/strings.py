@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 
 
-def string_note(dtype: pd.StringDtype) -> dict[str, str]:
+def string_metadata(dtype: pd.StringDtype) -> dict[str, str]:
     """Name a string dtype by what pandas would be asked for."""
     return {"string": dtype.storage, "na": "NA" if dtype.na_value is pd.NA else "nan"}
 
 
-def string_dtype(note: dict[str, Any]) -> Any:
+def string_dtype(metadata: dict[str, Any]) -> Any:
     """Give a string dtype back."""
-    return pd.StringDtype(note["string"], na_value=pd.NA if note["na"] == "NA" else np.nan)
+    return pd.StringDtype(metadata["string"], na_value=pd.NA if metadata["na"] == "NA" else np.nan)
 
 
 DEFAULT_STRING = string_dtype({"string": "pyarrow", "na": "nan"})

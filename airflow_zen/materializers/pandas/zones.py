@@ -11,7 +11,7 @@ import pandas as pd
 from airflow_zen.errors import SaveRefused
 
 
-def zone_note(tz: tzinfo | None) -> Any:
+def timezone_metadata(tz: tzinfo | None) -> Any:
     """Give a time zone as the standard library's, or the name of a pytz one."""
     if tz is None or type(tz) in (timezone, ZoneInfo):
         return tz
@@ -21,31 +21,31 @@ def zone_note(tz: tzinfo | None) -> Any:
     raise SaveRefused(f"The time zone {tz!r} is of {type(tz).__module__}. Convert it to a zoneinfo.ZoneInfo.")
 
 
-def zone_of(note: Any) -> tzinfo | None:
+def timezone_from_metadata(metadata: Any) -> tzinfo | None:
     """Give back a time zone; a pytz one as `ZoneInfo` where pytz is not installed."""
-    if not isinstance(note, dict):
-        zone: tzinfo | None = note
+    if not isinstance(metadata, dict):
+        zone: tzinfo | None = metadata
         return zone
     try:
         import pytz
     except ModuleNotFoundError:
-        return ZoneInfo(note["pytz"])
-    found: tzinfo = pytz.timezone(note["pytz"])
+        return ZoneInfo(metadata["pytz"])
+    found: tzinfo = pytz.timezone(metadata["pytz"])
     return found
 
 
-def freq_note(freq: Any) -> str | None:
+def freq_name(freq: Any) -> str | None:
     """Name the frequency of an index; raises `SaveRefused` for one that its name does not say completely."""
     if freq is None:
         return None
-    if not _is_named(freq):
+    if not _is_restorable_by_name(freq):
         raise SaveRefused(
             f"The frequency {freq!r} is more than its name {freq.freqstr!r} says. Set index.freq to None."
         )
     return str(freq.freqstr)
 
 
-def _is_named(freq: Any) -> bool:
+def _is_restorable_by_name(freq: Any) -> bool:
     try:
         return bool(pd.tseries.frequencies.to_offset(freq.freqstr) == freq)
     except ValueError:

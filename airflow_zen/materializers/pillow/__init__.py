@@ -30,12 +30,12 @@ class PillowMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show a thumbnail."""
-        from airflow_zen.materializers.pillow.preview import preview
+        from airflow_zen.materializers.pillow.preview import preview_image
 
-        return preview(value, summary)
+        return preview_image(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the image, or the drawing of a figure, into memory."""
-        from airflow_zen.materializers.pillow.images import load_drawing, load_image
+        from airflow_zen.materializers.pillow.images import load_figure_image, load_image
 
-        return load_image(self, directory) if encoding == self.encoding else load_drawing(directory)
+        return load_image(self, directory) if encoding == self.encoding else load_figure_image(directory)

@@ -10,7 +10,7 @@ from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.base import Materializer, SavedBatches
 
 if TYPE_CHECKING:
-    from airflow_zen.artifacts.source import ArtifactSource
+    from airflow_zen.artifacts.source import ArtifactReader
     from airflow_zen.materializers.views import View
 
 
@@ -30,15 +30,15 @@ class PolarsMaterializer(Materializer):
 
     def stored_type(self, value: Any) -> type:
         """Give `polars.DataFrame` for a plan of one."""
-        from airflow_zen.materializers.polars.tables import stored_type
+        from airflow_zen.materializers.polars.tables import stored_polars_type
 
-        return stored_type(value)
+        return stored_polars_type(value)
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `table.parquet`."""
-        from airflow_zen.materializers.polars.tables import save_table
+        from airflow_zen.materializers.polars.tables import save_polars_table
 
-        return save_table(value, directory)
+        return save_polars_table(value, directory)
 
     def save_batches(self, batches: Iterator[Any], directory: Path) -> SavedBatches:
         """Refuse: only polars itself writes polars' layout."""
@@ -46,23 +46,23 @@ class PolarsMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show the first rows, and a chart of each column."""
-        from airflow_zen.materializers.polars.preview import preview
+        from airflow_zen.materializers.polars.preview import preview_polars
 
-        return preview(value, summary)
+        return preview_polars(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read a frame or series; an Arrow or pandas table becomes a frame."""
-        from airflow_zen.materializers.polars.tables import load_table, load_view
+        from airflow_zen.materializers.polars.tables import load_foreign_table, load_polars_table
 
         own = encoding == self.encoding
-        value = load_table(directory) if own else load_view(self.registry, directory, encoding)
-        asked = getattr(wanted, "__qualname__", "")
-        if asked == "DataFrame" and type(value).__qualname__ == "Series":
+        value = load_polars_table(directory) if own else load_foreign_table(self.registry, directory, encoding)
+        requested_type = getattr(wanted, "__qualname__", "")
+        if requested_type == "DataFrame" and type(value).__qualname__ == "Series":
             return value.to_frame()
-        return value.lazy() if asked == "LazyFrame" else value
+        return value.lazy() if requested_type == "LazyFrame" else value
 
-    def load_view(self, source: ArtifactSource, encoding: str, view: View) -> Any:
+    def load_view(self, source: ArtifactReader, encoding: str, view: View) -> Any:
         """Read columns, frames one by one, or a plan that scans the file where it lies."""
-        from airflow_zen.materializers.polars.views import load_view
+        from airflow_zen.materializers.polars.views import load_polars_view
 
-        return load_view(self.registry, source, encoding, view)
+        return load_polars_view(self.registry, source, encoding, view)

@@ -9,33 +9,35 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from airflow_zen.artifacts.source import ArtifactSource
-from airflow_zen.materializers.arrow.parquet import MOST_ROWS_IN_A_GROUP
-from airflow_zen.materializers.arrow.stored import StoredTable, check_columns, says_it_all
+from airflow_zen.artifacts.source import ArtifactReader
+from airflow_zen.materializers.arrow.parquet import MAX_ROW_GROUP_SIZE
+from airflow_zen.materializers.arrow.stored import ParquetTable, check_columns, is_readable_as_arrow
 from airflow_zen.materializers.polars.tables import FILE_NAME
 from airflow_zen.materializers.registry import MaterializerRegistry
 from airflow_zen.materializers.views import View
 
 
-def load_view(registry: MaterializerRegistry, source: ArtifactSource, encoding: str, view: View) -> Any:
+def load_polars_view(registry: MaterializerRegistry, source: ArtifactReader, encoding: str, view: View) -> Any:
     """Read what is asked for: a plan, an iterator of frames, or a frame or series of some columns."""
-    plan = _plan(registry, source, encoding, view.columns)
+    plan = _scan(registry, source, encoding, view.columns)
     if view.columns:
         check_columns(view.columns, plan.collect_schema().names())
         plan = plan.select(view.columns)
     if view.batches:
-        return _parts(plan)
+        return _collect_batches(plan)
     if view.cls is pl.LazyFrame:
         return plan
     frame = plan.collect()
     return frame.to_series() if view.cls is pl.Series and frame.width == 1 else frame
 
 
-def _plan(
-    registry: MaterializerRegistry, source: ArtifactSource, encoding: str, columns: tuple[str, ...]
+def _scan(
+    registry: MaterializerRegistry, source: ArtifactReader, encoding: str, columns: tuple[str, ...]
 ) -> pl.LazyFrame:
     """Scan a parquet file where it lies, through polars' own client for a remote one; else what can be read as Arrow."""
-    if encoding == "pyarrow.ipc@1" or (encoding == "pandas.parquet@1" and not says_it_all(StoredTable.of(source).note)):
+    if encoding == "pyarrow.ipc@1" or (
+        encoding == "pandas.parquet@1" and not is_readable_as_arrow(ParquetTable.open(source).zen_metadata)
+    ):
         part = View(pa.Table, columns)
         table = (
             registry.load_view(source, encoding, part)
@@ -43,7 +45,7 @@ def _plan(
             else registry.load(source.directory(), encoding, pa.Table)
         )
         return pl.DataFrame(table).lazy()
-    remote = source.address(FILE_NAME)
+    remote = source.object_store_url(FILE_NAME)
     if remote:
         url, options = remote
         return pl.scan_parquet(url, storage_options=dict(options), glob=False, hive_partitioning=False)
@@ -52,7 +54,7 @@ def _plan(
     return pl.scan_parquet(path, glob=False, hive_partitioning=False)
 
 
-def _parts(plan: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+def _collect_batches(plan: pl.LazyFrame) -> Iterator[pl.DataFrame]:
     rows = plan.select(pl.len()).collect().item()
-    for at in range(0, rows, MOST_ROWS_IN_A_GROUP):
-        yield plan.slice(at, MOST_ROWS_IN_A_GROUP).collect()
+    for at in range(0, rows, MAX_ROW_GROUP_SIZE):
+        yield plan.slice(at, MAX_ROW_GROUP_SIZE).collect()

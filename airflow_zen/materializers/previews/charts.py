@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from airflow_zen.escape import safe
-from airflow_zen.materializers.previews.page import CUT, Markup, shortened
+from airflow_zen.escape import escape_html
+from airflow_zen.materializers.previews.page import ELLIPSIS, Markup, truncate
 
 BINS = 20
-TOP = 4
+MAX_TOP_VALUES = 4
 
-_WIDTH, _HEIGHT = 150.0, 44.0
-_LINE = 14
+_CHART_WIDTH, _CHART_HEIGHT = 150.0, 44.0
+_ROW_HEIGHT = 14
 
 
 @dataclass(frozen=True)
@@ -35,52 +35,52 @@ class TopValues:
 Chart = Histogram | TopValues
 
 
-def drawn(chart: Chart | None) -> Markup:
+def chart_svg(chart: Chart | None) -> Markup:
     """Draw a chart as inline SVG; nothing for None."""
     if isinstance(chart, Histogram):
-        return _histogram(chart)
-    return _top_values(chart) if chart else Markup("")
+        return _histogram_svg(chart)
+    return _top_values_svg(chart) if chart else Markup("")
 
 
-def bars(rows: Sequence[tuple[str, float]], width: int = 620) -> Markup:
+def bar_chart(rows: Sequence[tuple[str, float]], width: int = 620) -> Markup:
     """Draw named, non-negative numbers as long bars, one below the other."""
     most = max((number for _, number in rows), default=0.0) or 1.0
     lines = [
-        f'<text x="190" y="{at * 20 + 14}" text-anchor="end">{safe(shortened(name, 30))}</text>'
+        f'<text x="190" y="{at * 20 + 14}" text-anchor="end">{escape_html(truncate(name, 30))}</text>'
         f'<rect class="bar" x="198" y="{at * 20 + 4}" width="{max(0.0, number) / most * (width - 290):.1f}" height="13">'
-        f"<title>{safe(name[:500])}: {number:.6g}</title></rect>"
+        f"<title>{escape_html(name[:500])}: {number:.6g}</title></rect>"
         f'<text x="{202 + max(0.0, number) / most * (width - 290):.1f}" y="{at * 20 + 14}">{number:.4g}</text>'
         for at, (name, number) in enumerate(rows)
     ]
-    return Markup(f"{_svg(width, len(rows) * 20 + 6)}{''.join(lines)}</svg>")
+    return Markup(f"{_svg_open_tag(width, len(rows) * 20 + 6)}{''.join(lines)}</svg>")
 
 
-def _histogram(chart: Histogram) -> Markup:
+def _histogram_svg(chart: Histogram) -> Markup:
     most = max(chart.counts, default=0) or 1
-    step = _WIDTH / max(1, len(chart.counts))
+    step = _CHART_WIDTH / max(1, len(chart.counts))
     lines = []
     for at, count in enumerate(chart.counts):
-        height = count / most * (_HEIGHT - 12)
-        place = f'x="{at * step:.1f}" y="{_HEIGHT - 12 - height:.1f}" width="{max(1.0, step - 1):.1f}"'
+        height = count / most * (_CHART_HEIGHT - 12)
+        place = f'x="{at * step:.1f}" y="{_CHART_HEIGHT - 12 - height:.1f}" width="{max(1.0, step - 1):.1f}"'
         lines.append(f'<rect class="bar" {place} height="{height:.1f}"><title>{count}</title></rect>')
-    low, high = safe(shortened(chart.low, 12)), safe(shortened(chart.high, 12))
+    low, high = escape_html(truncate(chart.low, 12)), escape_html(truncate(chart.high, 12))
     return Markup(
-        f'{_svg(_WIDTH, _HEIGHT)}{"".join(lines)}<text x="0" y="{_HEIGHT - 1}">{low}</text>'
-        f'<text x="{_WIDTH}" y="{_HEIGHT - 1}" text-anchor="end">{high}</text></svg>'
+        f'{_svg_open_tag(_CHART_WIDTH, _CHART_HEIGHT)}{"".join(lines)}<text x="0" y="{_CHART_HEIGHT - 1}">{low}</text>'
+        f'<text x="{_CHART_WIDTH}" y="{_CHART_HEIGHT - 1}" text-anchor="end">{high}</text></svg>'
     )
 
 
-def _top_values(chart: TopValues) -> Markup:
-    rows = [*chart.values, *([(f"{CUT} others", chart.others)] if chart.others else [])]
+def _top_values_svg(chart: TopValues) -> Markup:
+    rows = [*chart.values, *([(f"{ELLIPSIS} others", chart.others)] if chart.others else [])]
     total = sum(count for _, count in rows) or 1
     lines = [
-        f'<rect x="0" y="{at * _LINE}" width="{count / total * _WIDTH:.1f}" height="{_LINE - 2}" fill="#cfe0f3"/>'
-        f'<text x="3" y="{at * _LINE + 10}">{safe(shortened(text, 16))}<title>{safe(shortened(text))}</title></text>'
-        f'<text x="{_WIDTH}" y="{at * _LINE + 10}" text-anchor="end">{count / total:.0%}</text>'
+        f'<rect x="0" y="{at * _ROW_HEIGHT}" width="{count / total * _CHART_WIDTH:.1f}" height="{_ROW_HEIGHT - 2}" fill="#cfe0f3"/>'
+        f'<text x="3" y="{at * _ROW_HEIGHT + 10}">{escape_html(truncate(text, 16))}<title>{escape_html(truncate(text))}</title></text>'
+        f'<text x="{_CHART_WIDTH}" y="{at * _ROW_HEIGHT + 10}" text-anchor="end">{count / total:.0%}</text>'
         for at, (text, count) in enumerate(rows)
     ]
-    return Markup(f"{_svg(_WIDTH, len(rows) * _LINE + 2)}{''.join(lines)}</svg>")
+    return Markup(f"{_svg_open_tag(_CHART_WIDTH, len(rows) * _ROW_HEIGHT + 2)}{''.join(lines)}</svg>")
 
 
-def _svg(width: float, height: float) -> str:
+def _svg_open_tag(width: float, height: float) -> str:
     return f'<svg width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}" role="img">'

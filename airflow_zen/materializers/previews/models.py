@@ -6,31 +6,31 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from airflow_zen.materializers.previews.charts import bars
-from airflow_zen.materializers.previews.page import Markup, cut_note, heading, page
+from airflow_zen.materializers.previews.charts import bar_chart
+from airflow_zen.materializers.previews.page import Markup, heading, html_page, truncation_note
 from airflow_zen.materializers.previews.tables import plain_table
 
-_MOST_PARAMETERS = 60
-_MOST_FEATURES = 20
+_MAX_PARAMETERS = 60
+_MAX_FEATURES = 20
 
 Weights = Iterable[tuple[str, float]]
 
 
 def model_page(title: str, shape: str, parameters: Mapping[str, Any], weights: Weights = (), kind: str = "") -> str:
     """Show parameters, and the features of greatest weight; `kind` says what the weights are."""
-    return page(title, shape, _sections(parameters, list(weights), kind))
+    return html_page(title, shape, _sections(parameters, list(weights), kind))
 
 
 def _sections(parameters: Mapping[str, Any], weights: list[tuple[str, float]], kind: str) -> Iterator[Markup]:
     weights.sort(key=lambda weight: -weight[1])
     if weights:
         yield heading(kind)
-        yield bars(weights[:_MOST_FEATURES])
-        if len(weights) > _MOST_FEATURES:
-            yield cut_note(f"{len(weights) - _MOST_FEATURES} more features, of less weight")
+        yield bar_chart(weights[:_MAX_FEATURES])
+        if len(weights) > _MAX_FEATURES:
+            yield truncation_note(f"{len(weights) - _MAX_FEATURES} more features, of less weight")
     if parameters:
         yield heading("Parameters")
-        shown = islice(((str(name), value) for name, value in parameters.items()), _MOST_PARAMETERS)
+        shown = islice(((str(name), value) for name, value in parameters.items()), _MAX_PARAMETERS)
         yield plain_table(["parameter", "value"], shown)
-        if len(parameters) > _MOST_PARAMETERS:
-            yield cut_note(f"{len(parameters) - _MOST_PARAMETERS} more parameters")
+        if len(parameters) > _MAX_PARAMETERS:
+            yield truncation_note(f"{len(parameters) - _MAX_PARAMETERS} more parameters")

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NewType
 
-from airflow_zen.escape import safe, safe_lines
+from airflow_zen.escape import escape_html, escape_html_lines
 
 Markup = NewType("Markup", str)
 """HTML of ours, in which all text of users is escaped; plain text is a `str`."""
 
-HTML = "preview.html"
-PNG = "preview.png"
+PREVIEW_HTML = "preview.html"
+PREVIEW_PNG = "preview.png"
 
-MOST_BYTES = 256 * 1024
+MAX_PREVIEW_BYTES = 256 * 1024
 """How large one file of a preview may be."""
 
-CUT = "…"
+ELLIPSIS = "…"
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -39,42 +39,44 @@ iframe{width:100%;height:75vh;background:#fff}
 """
 
 
-def page(title: str, subtitle: str, sections: Iterable[Markup]) -> str:
+def html_page(title: str, subtitle: str, sections: Iterable[Markup]) -> str:
     """Write a page; the sections that no longer fit into 256 KB are left out, and the page says so."""
     head = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<title>{safe(title)}</title><style>{_STYLE}</style></head>"
-        f"<body><h1>{safe(shortened(title))}</h1><p>{safe(shortened(subtitle))}</p>"
+        f"<title>{escape_html(title)}</title><style>{_STYLE}</style></head>"
+        f"<body><h1>{escape_html(truncate(title))}</h1><p>{escape_html(truncate(subtitle))}</p>"
     )
     end = "</body></html>"
-    room = MOST_BYTES - len(head.encode()) - len(end) - 200
+    remaining_bytes = MAX_PREVIEW_BYTES - len(head.encode()) - len(end) - 200
     shown: list[str] = []
     for section in sections:
-        room -= len(section.encode())
-        if room < 0:
-            shown.append(cut_note("The rest is too large for a preview."))
+        remaining_bytes -= len(section.encode())
+        if remaining_bytes < 0:
+            shown.append(truncation_note("The rest is too large for a preview."))
             break
         shown.append(section)
     return "".join([head, *shown, end])
 
 
-def cut_note(text: str) -> Markup:
+def truncation_note(text: str) -> Markup:
     """Say that something is not shown."""
-    return Markup(f'<p class="cut">{CUT} {safe(text)}</p>')
+    return Markup(f'<p class="cut">{ELLIPSIS} {escape_html(text)}</p>')
 
 
 def heading(text: str) -> Markup:
     """Write the heading of a section."""
-    return Markup(f"<h2>{safe(shortened(text))}</h2>")
+    return Markup(f"<h2>{escape_html(truncate(text))}</h2>")
 
 
-def preformatted(text: str, most: int = 20_000) -> Markup:
-    """Show a text as it stands, its first `most` characters; what it is made of is escaped."""
-    left = len(text) - most
-    return Markup(f"<pre>{safe_lines(text[:most])}</pre>{cut_note(f'{left} more characters') if left > 0 else ''}")
+def preformatted(text: str, limit: int = 20_000) -> Markup:
+    """Show a text as it stands, its first `limit` characters; what it is made of is escaped."""
+    left = len(text) - limit
+    return Markup(
+        f"<pre>{escape_html_lines(text[:limit])}</pre>{truncation_note(f'{left} more characters') if left > 0 else ''}"
+    )
 
 
-def shortened(text: str, most: int = 120) -> str:
-    """Cut a text to `most` characters, visibly."""
-    return text if len(text) <= most else text[: most - 1] + CUT
+def truncate(text: str, limit: int = 120) -> str:
+    """Cut a text to `limit` characters, visibly."""
+    return text if len(text) <= limit else text[: limit - 1] + ELLIPSIS

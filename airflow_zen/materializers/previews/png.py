@@ -11,7 +11,7 @@ from airflow_zen.materializers.previews.page import Markup
 _COLOR_TYPES = {1: 0, 3: 2, 4: 6}
 
 
-def png(width: int, height: int, channels: int, pixels: bytes) -> bytes:
+def encode_png(width: int, height: int, channels: int, pixels: bytes) -> bytes:
     """Write rows of 8-bit gray, RGB or RGBA pixels as a PNG file."""
     row = width * channels
     lines = b"".join(b"\0" + pixels[at * row : (at + 1) * row] for at in range(height))
@@ -20,7 +20,7 @@ def png(width: int, height: int, channels: int, pixels: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def shown_inside(picture: bytes, width: int) -> Markup:
+def img_tag(picture: bytes, width: int) -> Markup:
     """Show a PNG within a page, `width` pixels wide."""
     text = base64.b64encode(picture).decode()
     return Markup(f'<img alt="" width="{width}" style="image-rendering:pixelated" src="data:image/png;base64,{text}">')

@@ -31,9 +31,9 @@ class SparseMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show how full it is, and where the entries lie."""
-        from airflow_zen.materializers.scipy.preview import preview
+        from airflow_zen.materializers.scipy.preview import preview_sparse_array
 
-        return preview(value, summary)
+        return preview_sparse_array(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the matrix, writable."""

@@ -14,9 +14,9 @@ from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.numpy.arrays import read_npy, write_npy
 from airflow_zen.materializers.scipy import FORMATS
-from airflow_zen.materializers.tree import read_tree, write_tree
+from airflow_zen.materializers.tree import read_typed_json, write_typed_json
 
-NOTE = "sparse.json"
+METADATA_FILE = "sparse.json"
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -36,27 +36,27 @@ def save_sparse(materializer: Materializer, value: Any, directory: Path) -> Mapp
         raise SaveRefused(f"{type_name(type(value))} is a subclass that would come back as its base class.")
     if value.dtype.hasobject:
         raise SaveRefused("A sparse matrix of Python objects is not stored. Convert it with .astype(float).")
-    for part, array in _arrays(value).items():
+    for part, array in _component_arrays(value).items():
         write_npy(array, directory / f"{part}.npy")
-    note: dict[str, Any] = {"class": name, "shape": tuple(map(int, value.shape)), "dtype": value.dtype.str}
+    metadata: dict[str, Any] = {"class": name, "shape": tuple(map(int, value.shape)), "dtype": value.dtype.str}
     if value.format == "coo":
-        note["canonical"] = bool(value.has_canonical_format)
-    write_tree(materializer, note, directory, NOTE)
+        metadata["canonical"] = bool(value.has_canonical_format)
+    write_typed_json(materializer, metadata, directory, METADATA_FILE)
     return {"shape": f"{value.shape} {value.dtype}, {value.nnz} stored", "dtype": str(value.dtype)}
 
 
 def load_sparse(materializer: Materializer, directory: Path) -> Any:
     """Read what `save_sparse` wrote."""
-    note = read_tree(materializer, directory, NOTE)
-    cls = _CLASSES.get(note["class"])
+    metadata = read_typed_json(materializer, directory, METADATA_FILE)
+    cls = _CLASSES.get(metadata["class"])
     if cls is None:
-        raise ArtifactRefused(f"scipy.npy@1 keeps {', '.join(_CLASSES)}, not {note['class']!r}.")
+        raise ArtifactRefused(f"scipy.npy@1 keeps {', '.join(_CLASSES)}, not {metadata['class']!r}.")
     arrays = {path.stem: read_npy(path) for path in sorted(directory.glob("*.npy"))}
-    kind = note["class"].partition("_")[0]
-    return _BUILDERS.get(kind, _from_attributes)(cls, note, arrays)
+    kind = metadata["class"].partition("_")[0]
+    return _BUILDERS.get(kind, _build_from_attributes)(cls, metadata, arrays)
 
 
-def _arrays(value: Any) -> Arrays:
+def _component_arrays(value: Any) -> Arrays:
     if value.format == "coo":
         return {"data": value.data, **{f"coordinates{axis}": held for axis, held in enumerate(value.coords)}}
     if value.format == "dok":
@@ -71,33 +71,33 @@ def _arrays(value: Any) -> Arrays:
     return {name: getattr(value, name) for name in _ATTRIBUTES[value.format]}
 
 
-def _from_attributes(cls: Any, note: Mapping[str, Any], arrays: Arrays) -> Any:
-    names = _ATTRIBUTES[note["class"].partition("_")[0]]
-    value = cls(tuple(arrays[name] for name in names), shape=note["shape"])
+def _build_from_attributes(cls: Any, metadata: Mapping[str, Any], arrays: Arrays) -> Any:
+    names = _ATTRIBUTES[metadata["class"].partition("_")[0]]
+    value = cls(tuple(arrays[name] for name in names), shape=metadata["shape"])
     # The constructor would choose the narrowest dtype for indices.
     for name in names:
         setattr(value, name, arrays[name])
     return value
 
 
-def _coo(cls: Any, note: Mapping[str, Any], arrays: Arrays) -> Any:
-    coordinates = tuple(arrays[f"coordinates{axis}"] for axis in range(len(note["shape"])))
-    value = cls((arrays["data"], coordinates), shape=note["shape"])
+def _build_coo(cls: Any, metadata: Mapping[str, Any], arrays: Arrays) -> Any:
+    coordinates = tuple(arrays[f"coordinates{axis}"] for axis in range(len(metadata["shape"])))
+    value = cls((arrays["data"], coordinates), shape=metadata["shape"])
     value.coords = coordinates
-    value.has_canonical_format = note["canonical"]
+    value.has_canonical_format = metadata["canonical"]
     return value
 
 
-def _dok(cls: Any, note: Mapping[str, Any], arrays: Arrays) -> Any:
-    value = cls(note["shape"], dtype=np.dtype(note["dtype"]))
+def _build_dok(cls: Any, metadata: Mapping[str, Any], arrays: Arrays) -> Any:
+    value = cls(metadata["shape"], dtype=np.dtype(metadata["dtype"]))
     keys = (key[0] if len(key) == 1 else tuple(key) for key in arrays["keys"].tolist())
     # Assignment by item would leave out explicit zeros.
     value._dict = dict(zip(keys, arrays["data"], strict=True))
     return value
 
 
-def _lil(cls: Any, note: Mapping[str, Any], arrays: Arrays) -> Any:
-    value = cls(note["shape"], dtype=np.dtype(note["dtype"]))
+def _build_lil(cls: Any, metadata: Mapping[str, Any], arrays: Arrays) -> Any:
+    value = cls(metadata["shape"], dtype=np.dtype(metadata["dtype"]))
     ends = np.cumsum(arrays["lengths"])
     columns, items = arrays["columns"].tolist(), arrays["data"].tolist()
     for row, (end, length) in enumerate(zip(ends.tolist(), arrays["lengths"].tolist(), strict=True)):
@@ -106,4 +106,4 @@ def _lil(cls: Any, note: Mapping[str, Any], arrays: Arrays) -> Any:
     return value
 
 
-_BUILDERS = {"coo": _coo, "dok": _dok, "lil": _lil}
+_BUILDERS = {"coo": _build_coo, "dok": _build_dok, "lil": _build_lil}

@@ -24,18 +24,18 @@ class SklearnMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `MLmodel`, `model.skops` and the files that describe its environment."""
-        from airflow_zen.materializers.sklearn.model import save_model
+        from airflow_zen.materializers.sklearn.model import save_sklearn_model
 
-        return save_model(value, directory)
+        return save_sklearn_model(value, directory)
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show parameters and weights of features."""
-        from airflow_zen.materializers.sklearn.preview import preview
+        from airflow_zen.materializers.sklearn.preview import preview_estimator
 
-        return preview(value, summary)
+        return preview_estimator(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the estimator from `model.skops`; raises `ArtifactRefused` when it holds untrusted types."""
-        from airflow_zen.materializers.sklearn.model import load_model
+        from airflow_zen.materializers.sklearn.model import load_sklearn_model
 
-        return load_model(directory)
+        return load_sklearn_model(directory)

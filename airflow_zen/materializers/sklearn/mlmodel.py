@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.materializers.mlmodel import pyfunc_flavor, write_environment, write_mlmodel
-from airflow_zen.materializers.versions import installed
+from airflow_zen.materializers.versions import installed_version
 
 MODEL_FILE = "model.skops"
 
-_REQUIRED = ("numpy", "pandas", "scikit-learn", "scipy", "skops")
+_REQUIREMENTS = ("numpy", "pandas", "scikit-learn", "scipy", "skops")
 
 
-def describe_model(directory: Path, trusted: Sequence[str], predicts: bool) -> None:
+def write_mlflow_files(directory: Path, trusted: Sequence[str], predicts: bool) -> None:
     """Write the files beside `model.skops`; `trusted` are the types that mlflow hands to skops when it loads it."""
     flavors: dict[str, Any] = {
         "sklearn": {
@@ -22,16 +22,16 @@ def describe_model(directory: Path, trusted: Sequence[str], predicts: bool) -> N
             "pickled_model": MODEL_FILE,
             "serialization_format": "skops",
             "skops_trusted_types": list(trusted),
-            "sklearn_version": installed("scikit-learn"),
+            "sklearn_version": installed_version("scikit-learn"),
         }
     }
     if predicts:
         flavors["python_function"] = pyfunc_flavor("mlflow.sklearn", model_path=MODEL_FILE, predict_fn="predict")
     write_mlmodel(directory, flavors)
-    write_environment(directory, (*_REQUIRED, *_boosters(trusted)))
+    write_environment(directory, (*_REQUIREMENTS, *_booster_libraries(trusted)))
 
 
-def _boosters(trusted: Sequence[str]) -> list[str]:
+def _booster_libraries(trusted: Sequence[str]) -> list[str]:
     """Name the libraries whose models are parts of this one."""
     found = {name.partition(".")[0] for name in trusted}
     return [name for name in ("lightgbm", "xgboost", "xgboost-cpu") if name.partition("-")[0] in found]

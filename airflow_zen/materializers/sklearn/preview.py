@@ -8,27 +8,29 @@ from typing import Any
 import numpy as np
 
 from airflow_zen.materializers.previews.models import model_page
-from airflow_zen.materializers.previews.page import HTML
+from airflow_zen.materializers.previews.page import PREVIEW_HTML
 
 
-def preview(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
+def preview_estimator(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
     """Show an estimator; of a pipeline the weights of its last step."""
-    kind, weights = _weights(_last(value))
-    parameters = {name: _plain(held) for name, held in value.get_params().items()}
-    return {HTML: model_page(type(value).__qualname__, str(summary.get("shape", "")), parameters, weights, kind)}
+    kind, weights = _feature_weights(_last_step(value))
+    parameters = {name: _parameter_value(held) for name, held in value.get_params().items()}
+    return {
+        PREVIEW_HTML: model_page(type(value).__qualname__, str(summary.get("shape", "")), parameters, weights, kind)
+    }
 
 
-def _last(estimator: Any) -> Any:
+def _last_step(estimator: Any) -> Any:
     steps = getattr(estimator, "steps", None)
-    return _last(steps[-1][1]) if isinstance(steps, list) and steps else estimator
+    return _last_step(steps[-1][1]) if isinstance(steps, list) and steps else estimator
 
 
-def _plain(value: Any) -> Any:
+def _parameter_value(value: Any) -> Any:
     """Name an estimator among the parameters by its class: its parameters are in the table anyway."""
     return type(value).__qualname__ if hasattr(value, "get_params") else value
 
 
-def _weights(estimator: Any) -> tuple[str, list[tuple[str, float]]]:
+def _feature_weights(estimator: Any) -> tuple[str, list[tuple[str, float]]]:
     """Give importances or coefficients by feature; none of an estimator that has neither, or is not fitted."""
     for name, kind in (("feature_importances_", "Feature importances"), ("coef_", "Coefficients, mean of absolutes")):
         try:
@@ -36,10 +38,10 @@ def _weights(estimator: Any) -> tuple[str, list[tuple[str, float]]]:
         except Exception:  # noqa: BLE001, S112 - properties of estimators raise what they like: sparse, other kernel, not fitted
             continue
         found = np.atleast_2d(found).mean(axis=0)
-        return kind, list(zip(_names(estimator, found.size), map(float, found), strict=True))
+        return kind, list(zip(_feature_names(estimator, found.size), map(float, found), strict=True))
     return "", []
 
 
-def _names(estimator: Any, count: int) -> list[str]:
+def _feature_names(estimator: Any, count: int) -> list[str]:
     names = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
     return names if len(names) == count else [f"feature {at}" for at in range(count)]

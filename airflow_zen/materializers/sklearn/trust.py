@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from importlib import import_module
 
-_LOOKED_INTO = re.compile(
+_TRUSTED_MODULES = re.compile(
     r"""
     (?!.*\b(tests|conftest)\b)
     (
@@ -26,7 +26,7 @@ _LOOKED_INTO = re.compile(
     """,
     re.VERBOSE,
 )
-_FUNCTIONS = re.compile(
+_TRUSTED_FUNCTIONS = re.compile(
     r"""
     sklearn\.(cluster\._kmeans|covariance|feature_extraction|feature_selection|gaussian_process|metrics|preprocessing)\.
     | sklearn\.utils\.(extmath\.|validation\.check_array$)
@@ -35,25 +35,25 @@ _FUNCTIONS = re.compile(
     re.VERBOSE,
 )
 # Gradient boosting keeps a partial; the function in it is a name of its own, and looked up like any other.
-_HARMLESS = frozenset({"functools.partial", "collections.OrderedDict"})
-_NUMPY_WITHOUT_FILES = re.compile(r"numpy\.(?!DataSource|from|gen|load|memmap|save|test)\w+")
+_TRUSTED_NAMES = frozenset({"functools.partial", "collections.OrderedDict"})
+_TRUSTED_NUMPY = re.compile(r"numpy\.(?!DataSource|from|gen|load|memmap|save|test)\w+")
 
 
-def untrusted(names: Iterable[str]) -> list[str]:
+def untrusted_types(names: Iterable[str]) -> list[str]:
     """Give the names that a model must not contain, of those that skops itself does not trust."""
     return sorted(name for name in names if not _is_trusted(name))
 
 
 def _is_trusted(name: str) -> bool:
     """Look a name up, in these libraries alone: a class where it is defined, or a function that only computes."""
-    if name in _HARMLESS or _NUMPY_WITHOUT_FILES.fullmatch(name):
+    if name in _TRUSTED_NAMES or _TRUSTED_NUMPY.fullmatch(name):
         return True
     module, _, attribute = name.rpartition(".")
-    if not _LOOKED_INTO.match(name):
+    if not _TRUSTED_MODULES.match(name):
         return False
     try:
         found = getattr(import_module(module), attribute, None)
     except ImportError:
         return False
     defined_here = getattr(found, "__module__", None) == module
-    return defined_here and (isinstance(found, type) or _FUNCTIONS.match(name) is not None)
+    return defined_here and (isinstance(found, type) or _TRUSTED_FUNCTIONS.match(name) is not None)

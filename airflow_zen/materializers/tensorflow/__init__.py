@@ -30,18 +30,18 @@ class TfDatasetMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `elements.tfrecord`, a record for each tensor of each element, and `dataset.json`."""
-        from airflow_zen.materializers.tensorflow.datasets import save_dataset
+        from airflow_zen.materializers.tensorflow.datasets import save_tf_dataset
 
-        return save_dataset(self, value, directory)
+        return save_tf_dataset(self, value, directory)
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show what an element is."""
-        from airflow_zen.materializers.tensorflow.preview import preview
+        from airflow_zen.materializers.tensorflow.preview import preview_tf_dataset
 
-        return preview(value, summary)
+        return preview_tf_dataset(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Give a dataset that reads the file as it is iterated."""
-        from airflow_zen.materializers.tensorflow.datasets import load_dataset
+        from airflow_zen.materializers.tensorflow.datasets import load_tf_dataset
 
-        return load_dataset(self, directory)
+        return load_tf_dataset(self, directory)

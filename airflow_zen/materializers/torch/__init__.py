@@ -52,21 +52,21 @@ class StateDictMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `tensors.safetensors` and `tensors.json`."""
-        from airflow_zen.materializers.torch.tensors import save_state
+        from airflow_zen.materializers.torch.tensors import save_state_dict
 
-        return save_state(self, value, directory)
+        return save_state_dict(self, value, directory)
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show names, shapes and dtypes of the tensors."""
-        from airflow_zen.materializers.torch.preview import preview_state
+        from airflow_zen.materializers.torch.preview import preview_state_dict
 
-        return preview_state(value, summary)
+        return preview_state_dict(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the dict, in its order."""
-        from airflow_zen.materializers.torch.tensors import load_state
+        from airflow_zen.materializers.torch.tensors import load_state_dict
 
-        return load_state(self, directory)
+        return load_state_dict(self, directory)
 
 
 class ModuleMaterializer(Materializer):

@@ -12,15 +12,15 @@ import torch
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.classes import reference
-from airflow_zen.materializers.torch.tensors import NOTE, read_tensors, write_tensors
-from airflow_zen.materializers.tree import read_tree, write_tree
+from airflow_zen.materializers.classes import class_reference
+from airflow_zen.materializers.torch.tensors import METADATA_FILE, read_tensors, write_tensors
+from airflow_zen.materializers.tree import read_typed_json, write_typed_json
 from airflow_zen.materializers.tree.codec import TAG, Json
 from airflow_zen.materializers.tree.decoder import Decoder
-from airflow_zen.materializers.tree.encoder import Encoder, canonical
-from airflow_zen.materializers.tree.parts import NoParts
+from airflow_zen.materializers.tree.encoder import Encoder, canonical_json
+from airflow_zen.materializers.tree.parts import InlineOnly
 
-MODULE = "module.json"
+MODULE_FILE = "module.json"
 
 _TENSOR, _MODULE, _FUNCTION, _SIZE, _DTYPE, _DEVICE = (
     f"torch.{name}" for name in ("tensor", "module", "function", "size", "dtype", "device")
@@ -34,18 +34,18 @@ def save_module(materializer: Materializer, module: Any, directory: Path) -> Map
     encoder = _ModuleEncoder(materializer)
     root = encoder.encode(module)
     written = {"root": root, "modules": encoder.states}
-    (directory / MODULE).write_text(canonical(written), encoding="utf-8")
-    notes = write_tensors({str(place): tensor for place, tensor in enumerate(encoder.tensors)}, directory)
-    write_tree(materializer, {"tensors": notes}, directory, NOTE)
+    (directory / MODULE_FILE).write_text(canonical_json(written), encoding="utf-8")
+    tensor_metadata = write_tensors({str(place): tensor for place, tensor in enumerate(encoder.tensors)}, directory)
+    write_typed_json(materializer, {"tensors": tensor_metadata}, directory, METADATA_FILE)
     numbers = sum(weight.numel() for weight in module.parameters())
     return {"shape": f"{type(module).__qualname__} of {numbers} parameters", "estimator": type(module).__qualname__}
 
 
 def load_module(materializer: Materializer, directory: Path, wanted: type | None = None) -> Any:
     """Read what `save_module` wrote."""
-    notes = read_tree(materializer, directory, NOTE)["tensors"]
-    written = json.loads((directory / MODULE).read_text(encoding="utf-8"))
-    tensors = list(read_tensors(notes, directory).values())
+    tensor_metadata = read_typed_json(materializer, directory, METADATA_FILE)["tensors"]
+    written = json.loads((directory / MODULE_FILE).read_text(encoding="utf-8"))
+    tensors = list(read_tensors(tensor_metadata, directory).values())
     return _ModuleDecoder(written["modules"], tensors, wanted).decode(written["root"])
 
 
@@ -53,18 +53,18 @@ class _ModuleEncoder(Encoder):
     """Write tensors and modules as numbers, each object once, so that what is shared stays shared."""
 
     def __init__(self, materializer: Materializer) -> None:
-        super().__init__(NoParts(materializer.registry, "a module"))
+        super().__init__(InlineOnly(materializer.registry, "a module"))
         self.tensors: list[Any] = []
         self.states: list[Json] = []
         self._numbers: dict[int, int] = {}
-        self._alive: list[Any] = []
+        self._kept_alive: list[Any] = []
 
     def encode(self, value: Any) -> Json:
         """Write one value of a module's state."""
         if isinstance(value, torch.Tensor):
-            return {TAG: _TENSOR, "number": self._number(value, self.tensors, value)}
+            return {TAG: _TENSOR, "number": self._register_object(value, self.tensors, value)}
         if isinstance(value, torch.nn.Module):
-            return {TAG: _MODULE, "number": self._module(value)}
+            return {TAG: _MODULE, "number": self._encode_module(value)}
         if isinstance(value, torch.Size):
             return {TAG: _SIZE, "of": list(value)}
         if isinstance(value, torch.dtype | torch.device):
@@ -76,28 +76,28 @@ class _ModuleEncoder(Encoder):
             return {TAG: _FUNCTION, "name": _function_name(value)}
         return super().encode(value)
 
-    def _module(self, module: Any) -> int:
+    def _encode_module(self, module: Any) -> int:
         if id(module) in self._numbers:
             return self._numbers[id(module)]
-        number = self._number(module, self.states, None)
+        number = self._register_object(module, self.states, None)
         state = module.__getstate__()
         if not isinstance(state, dict):
             raise SaveRefused(f"{type(module).__qualname__} has a state of its own kind. Return module.state_dict().")
         # The module is not inside itself: it is referred to by its number.
-        self.states[number] = {"class": reference(type(module)), "state": self._apart(state)}
+        self.states[number] = {"class": class_reference(type(module)), "state": self._encode_state(state)}
         return number
 
-    def _apart(self, state: dict[str, Any]) -> Json:
-        opened, self._open = self._open, {}
+    def _encode_state(self, state: dict[str, Any]) -> Json:
+        opened, self._ancestors = self._ancestors, {}
         try:
             return self.encode(state)
         finally:
-            self._open = opened
+            self._ancestors = opened
 
-    def _number(self, value: Any, into: list[Any], entry: Any) -> int:
+    def _register_object(self, value: Any, into: list[Any], entry: Any) -> int:
         if id(value) not in self._numbers:
             self._numbers[id(value)] = len(into)
-            self._alive.append(value)
+            self._kept_alive.append(value)
             into.append(entry)
         return self._numbers[id(value)]
 
@@ -106,7 +106,7 @@ class _ModuleDecoder(Decoder):
     """Read what `_ModuleEncoder` wrote; a module is built before its state, which may refer to it."""
 
     def __init__(self, states: list[Json], tensors: list[Any], wanted: type | None) -> None:
-        super().__init__(_no_part, wanted)
+        super().__init__(_refuse_part, wanted)
         self._states, self._tensors = states, tensors
         self._modules: dict[int, Any] = {}
 
@@ -116,21 +116,23 @@ class _ModuleDecoder(Decoder):
         if tag == _TENSOR:
             return self._tensors[node["number"]]
         if tag == _MODULE:
-            return self._module(node["number"])
+            return self._build_module(node["number"])
         if tag == _SIZE:
             return torch.Size(node["of"])
         if tag == _DTYPE:
-            return _dtype(node["name"])
+            return _require_dtype(node["name"])
         if tag == _DEVICE:
             return torch.device(node["name"])
         if tag == _FUNCTION:
-            return _known_function(node["name"])
+            return _require_function(node["name"])
         return super().decode(node, declared)
 
-    def _module(self, number: int) -> Any:
+    def _build_module(self, number: int) -> Any:
         if number not in self._modules:
             held = self._states[number]
-            cls: Any = self.resolve(held["class"], "torch.nn.Module", lambda found: issubclass(found, torch.nn.Module))
+            cls: Any = self.resolve_class(
+                held["class"], "torch.nn.Module", lambda found: issubclass(found, torch.nn.Module)
+            )
             self._modules[number] = module = cls.__new__(cls)
             module.__setstate__(self.decode(held["state"]))
         return self._modules[number]
@@ -138,7 +140,7 @@ class _ModuleDecoder(Decoder):
 
 def _function_name(function: Any) -> str:
     for name in (f"torch.nn.functional.{function.__name__}", f"torch.{function.__name__}"):
-        if _function(name) is function:
+        if _find_function(name) is function:
             return name
     raise SaveRefused(
         f"The function {function.__qualname__} in a module could be anything. Make it a method, a module, or one of "
@@ -146,29 +148,29 @@ def _function_name(function: Any) -> str:
     )
 
 
-def _function(name: str) -> Any:
+def _find_function(name: str) -> Any:
     """Find a function of torch that computes with tensors; None where there is none of that name."""
-    room, _, attribute = name.rpartition(".")
-    if room == "torch":
+    module_name, _, attribute = name.rpartition(".")
+    if module_name == "torch":
         return getattr(torch, attribute) if attribute in _ACTIVATIONS else None
-    found = getattr(torch.nn.functional, attribute, None) if room == "torch.nn.functional" else None
+    found = getattr(torch.nn.functional, attribute, None) if module_name == "torch.nn.functional" else None
     is_own = getattr(found, "__module__", None) in ("torch.nn.functional", "torch._jit_internal")
     return found if is_own or isinstance(found, BuiltinFunctionType) else None
 
 
-def _known_function(name: str) -> Any:
-    found = _function(name)
+def _require_function(name: str) -> Any:
+    found = _find_function(name)
     if found is None:
         raise ArtifactRefused(f"torch.module@1 keeps functions of torch.nn.functional, and {name!r} is none of them.")
     return found
 
 
-def _dtype(name: str) -> Any:
+def _require_dtype(name: str) -> Any:
     found = getattr(torch, name, None)
     if not isinstance(found, torch.dtype):
         raise ArtifactRefused(f"torch has no dtype {name!r}.")
     return found
 
 
-def _no_part(_: Mapping[str, Json], declared: Any) -> Any:
+def _refuse_part(_: Mapping[str, Json], declared: Any) -> Any:
     raise ArtifactRefused("A module has no parts.")

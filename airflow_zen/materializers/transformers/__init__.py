@@ -33,9 +33,9 @@ class PretrainedMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show configuration and layers."""
-        from airflow_zen.materializers.transformers.preview import preview
+        from airflow_zen.materializers.transformers.preview import preview_pretrained
 
-        return preview(value, summary)
+        return preview_pretrained(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the model, on the CPU, or the tokenizer."""

@@ -15,102 +15,102 @@ from transformers.utils import logging
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.classes import reference, resolve
+from airflow_zen.materializers.classes import class_reference, resolve_class
 from airflow_zen.materializers.names import type_name
-from airflow_zen.materializers.tree import read_tree, write_tree
+from airflow_zen.materializers.tree import read_typed_json, write_typed_json
 
-FOLDER = "pretrained"
-BUFFERS = "buffers.safetensors"
-NOTE = "class.json"
+PRETRAINED_FOLDER = "pretrained"
+BUFFERS_FILE = "buffers.safetensors"
+METADATA_FILE = "class.json"
 
 # What save_pretrained writes into the configuration of the very model it saves.
-_SET_BY_SAVING = ("architectures", "dtype")
+_CONFIG_SET_BY_SAVING = ("architectures", "dtype")
 
 # Other implementations of attention need a device or a package that the reader may not have.
-_ATTENTION = ("eager", "sdpa")
+_PORTABLE_ATTENTION = ("eager", "sdpa")
 
 # What a tokenizer's configuration keeps only where it was given to its constructor.
-_SIDES = ("padding_side", "truncation_side", "model_input_names")
+_TOKENIZER_OPTIONS = ("padding_side", "truncation_side", "model_input_names")
 
 # Where a tokenizer was read from says nothing about it.
-_OF_THE_PLACE = ("is_local", "local_files_only", "name_or_path")
+_LOCATION_KEYS = ("is_local", "local_files_only", "name_or_path")
 
 
 def save_pretrained(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
     """Write the folder; raises `SaveRefused` for a model that would not come back."""
     is_model = isinstance(value, transformers.PreTrainedModel)
-    note: dict[str, Any] = {"class": reference(type(value))}
+    metadata: dict[str, Any] = {"class": class_reference(type(value))}
     if is_model:
         _check_one_dtype(value)
         frozen = [name for name, weight in value.named_parameters() if not weight.requires_grad]
-        unset = [name for name in _SET_BY_SAVING if getattr(value.config, name, None) is None]
-        note |= {"training": value.training, "frozen": frozen, "unset": unset, **_otherwise(value)}
+        unset = [name for name in _CONFIG_SET_BY_SAVING if getattr(value.config, name, None) is None]
+        metadata |= {"training": value.training, "frozen": frozen, "unset": unset, **_modules_in_other_mode(value)}
         attention = value.config._attn_implementation  # noqa: SLF001 - what from_pretrained takes, and does not keep
-        note |= {"attention": attention} if attention in _ATTENTION else {}
+        metadata |= {"attention": attention} if attention in _PORTABLE_ATTENTION else {}
         _check_no_hooks(value)
     else:
-        note["sides"] = {name: getattr(value, name) for name in _SIDES}
-    with _quiet():
-        value.save_pretrained(directory / FOLDER)
-    write_tree(materializer, note, directory, NOTE)
+        metadata["sides"] = {name: getattr(value, name) for name in _TOKENIZER_OPTIONS}
+    with _without_progress_bars():
+        value.save_pretrained(directory / PRETRAINED_FOLDER)
+    write_typed_json(materializer, metadata, directory, METADATA_FILE)
     if not is_model:
-        _forget_place(directory / FOLDER / "tokenizer_config.json")
+        _remove_location_keys(directory / PRETRAINED_FOLDER / "tokenizer_config.json")
         return {"shape": f"{type(value).__qualname__} of {len(value)} tokens"}
-    _unset(value, note["unset"])
+    _unset_config(value, metadata["unset"])
     loaded = load_pretrained(materializer, directory, type(value))
     _save_buffers(value, loaded, directory)
-    _check_comes_back(value, loaded)
+    _check_round_trip(value, loaded)
     return {"shape": f"{type(value).__qualname__} of {value.num_parameters()} parameters"}
 
 
 def load_pretrained(materializer: Materializer, directory: Path, wanted: type | None = None) -> Any:
     """Read what `save_pretrained` wrote."""
-    note = read_tree(materializer, directory, NOTE)
-    cls: Any = resolve(note["class"], wanted)
+    metadata = read_typed_json(materializer, directory, METADATA_FILE)
+    cls: Any = resolve_class(metadata["class"], wanted)
     if not issubclass(cls, transformers.PreTrainedModel | transformers.PreTrainedTokenizerBase):
-        raise ArtifactRefused(f"{note['class']} is no model or tokenizer here, and the artifact says it is one.")
+        raise ArtifactRefused(f"{metadata['class']} is no model or tokenizer here, and the artifact says it is one.")
     if not issubclass(cls, transformers.PreTrainedModel):
-        tokenizer = cls.from_pretrained(directory / FOLDER, local_files_only=True, trust_remote_code=False)
-        for name in _OF_THE_PLACE:
+        tokenizer = cls.from_pretrained(directory / PRETRAINED_FOLDER, local_files_only=True, trust_remote_code=False)
+        for name in _LOCATION_KEYS:
             tokenizer.init_kwargs.pop(name, None)
         tokenizer.name_or_path = ""
-        for name, side in note.get("sides", {}).items():
+        for name, side in metadata.get("sides", {}).items():
             setattr(tokenizer, name, side)
         return tokenizer
-    with _quiet():
+    with _without_progress_bars():
         model = cls.from_pretrained(
-            directory / FOLDER,
+            directory / PRETRAINED_FOLDER,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
             dtype="auto",
-            **({"attn_implementation": note["attention"]} if note.get("attention") else {}),
+            **({"attn_implementation": metadata["attention"]} if metadata.get("attention") else {}),
         )
-    if (directory / FOLDER / BUFFERS).exists():
-        _set_buffers(model, load_file(directory / FOLDER / BUFFERS))
+    if (directory / PRETRAINED_FOLDER / BUFFERS_FILE).exists():
+        _set_buffers(model, load_file(directory / PRETRAINED_FOLDER / BUFFERS_FILE))
     model.name_or_path = model.config._name_or_path = ""  # noqa: SLF001 - the folder of the moment
-    _unset(model, note["unset"])
+    _unset_config(model, metadata["unset"])
     for name, weight in model.named_parameters():
-        weight.requires_grad_(name not in note["frozen"])
-    model.train(note["training"])
-    for name in note.get("otherwise", ()):
-        model.get_submodule(name).training = not note["training"]
+        weight.requires_grad_(name not in metadata["frozen"])
+    model.train(metadata["training"])
+    for name in metadata.get("otherwise", ()):
+        model.get_submodule(name).training = not metadata["training"]
     return model
 
 
-def _otherwise(model: Any) -> dict[str, list[str]]:
+def _modules_in_other_mode(model: Any) -> dict[str, list[str]]:
     """Name the modules inside that are not in the mode of the model, such as a frozen part that only evaluates."""
     names = [name for name, module in model.named_modules() if module.training != model.training]
     return {"otherwise": names} if names else {}
 
 
-def _unset(model: Any, names: list[str]) -> None:
+def _unset_config(model: Any, names: list[str]) -> None:
     for name in names:
         setattr(model.config, name, None)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _without_progress_bars() -> Iterator[None]:
     """Show no progress bars meanwhile: a task's log is no terminal."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
@@ -124,11 +124,13 @@ def _quiet() -> Iterator[None]:
 def _save_buffers(model: Any, loaded: Any, directory: Path) -> None:
     """Write the buffers that are made anew from the configuration, and were otherwise in this model; give them to the other."""
     made = dict(loaded.named_buffers())
-    other = {name: held for name, held in model.named_buffers() if name in made and not _same(held, made[name])}
+    other = {
+        name: held for name, held in model.named_buffers() if name in made and not _are_same_bits(held, made[name])
+    }
     weights = model.state_dict().keys()
     other = {name: held.detach().cpu().clone().contiguous() for name, held in other.items() if name not in weights}
     if other:
-        save_file(other, directory / FOLDER / BUFFERS)
+        save_file(other, directory / PRETRAINED_FOLDER / BUFFERS_FILE)
         _set_buffers(loaded, other)
 
 
@@ -138,7 +140,7 @@ def _set_buffers(model: Any, buffers: Mapping[str, Any]) -> None:
         setattr(model.get_submodule(module), own, held)
 
 
-def _same(one: Any, other: Any) -> bool:
+def _are_same_bits(one: Any, other: Any) -> bool:
     """Compare bits, which are those of missing numbers too."""
     alike = (one.dtype, one.shape) == (other.dtype, other.shape)
     one, other = (held.detach().cpu().contiguous().view(-1).view(torch.uint8) for held in (one, other))
@@ -168,10 +170,10 @@ def _check_one_dtype(model: Any) -> None:
         )
 
 
-def _check_comes_back(model: Any, loaded: Any) -> None:
+def _check_round_trip(model: Any, loaded: Any) -> None:
     """See that every weight and layer is there: a model may hold some that its configuration does not tell of."""
     one, other = model.state_dict(), loaded.state_dict()
-    if one.keys() != other.keys() or not all(_same(one[name], other[name]) for name in one):
+    if one.keys() != other.keys() or not all(_are_same_bits(one[name], other[name]) for name in one):
         raise SaveRefused(f"{type_name(type(model))} does not come back with all its weights from from_pretrained().")
     for was, now in zip(repr(model).splitlines(), repr(loaded).splitlines(), strict=False):
         if was != now:
@@ -181,9 +183,9 @@ def _check_comes_back(model: Any, loaded: Any) -> None:
             )
 
 
-def _forget_place(file: Path) -> None:
+def _remove_location_keys(file: Path) -> None:
     if not file.exists():
         return
     held = json.loads(file.read_text("utf-8"))
-    kept = {key: item for key, item in held.items() if key not in _OF_THE_PLACE}
+    kept = {key: item for key, item in held.items() if key not in _LOCATION_KEYS}
     file.write_text(json.dumps(kept, indent=2, ensure_ascii=False, sort_keys=True), encoding="utf-8")

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_zen.materializers.previews.page import HTML, Markup, heading, page, preformatted
+from airflow_zen.materializers.previews.page import PREVIEW_HTML, Markup, heading, html_page, preformatted
 
 
-def preview(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
+def preview_pretrained(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
     """Show a model or a tokenizer."""
-    return {HTML: page(type(value).__qualname__, str(summary.get("shape", "")), _sections(value))}
+    return {
+        PREVIEW_HTML: html_page(type(value).__qualname__, str(summary.get("shape", "")), _pretrained_sections(value))
+    }
 
 
-def _sections(value: Any) -> Iterator[Markup]:
+def _pretrained_sections(value: Any) -> Iterator[Markup]:
     config = getattr(value, "config", None)
     if config is not None:
         yield heading("Configuration")

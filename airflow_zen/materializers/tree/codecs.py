@@ -10,24 +10,26 @@ from airflow_zen.errors import MaterializerNotFound
 from airflow_zen.materializers.tree import containers, records, scalars, times
 from airflow_zen.materializers.tree.codec import Codec
 
-_HERE = "airflow_zen.materializers"
-_LIBRARIES = {
-    "numpy": f"{_HERE}.numpy.scalars",
-    "pandas": f"{_HERE}.pandas.scalars",
-    "pendulum": f"{_HERE}.tree.pendulum",
+_PACKAGE = "airflow_zen.materializers"
+_MODULE_OF_LIBRARY = {
+    "numpy": f"{_PACKAGE}.numpy.scalars",
+    "pandas": f"{_PACKAGE}.pandas.scalars",
+    "pendulum": f"{_PACKAGE}.tree.pendulum",
 }
-_BY_TYPE: dict[type, Codec] = {**scalars.CODECS, **times.CODECS, **containers.CODECS}
-_BY_TAG = {codec.tag: codec for codec in (*scalars.ALL, *_BY_TYPE.values(), *records.CODECS)}
+_CODEC_BY_TYPE: dict[type, Codec] = {**scalars.SCALAR_CODECS, **times.TIME_CODECS, **containers.CONTAINER_CODECS}
+_CODEC_BY_TAG = {
+    codec.tag: codec for codec in (*scalars.JSON_EXCEPTION_CODECS, *_CODEC_BY_TYPE.values(), *records.RECORD_CODECS)
+}
 
 
-def codec_of(value: Any) -> Codec | None:
+def codec_for_value(value: Any) -> Codec | None:
     """Find who writes a built-in or a library's scalar; None for every other value."""
-    return _BY_TYPE.get(type(value)) or _of_library(value)
+    return _CODEC_BY_TYPE.get(type(value)) or _library_codec(value)
 
 
-def codec_tagged(tag: str) -> Codec:
+def codec_for_tag(tag: str) -> Codec:
     """Find who reads a tag, such as `tuple` or `numpy.scalar`; raises `MaterializerNotFound`."""
-    known = _BY_TAG.get(tag) or _tags_of(tag.partition(".")[0]).get(tag)
+    known = _CODEC_BY_TAG.get(tag) or _library_codecs_by_tag(tag.partition(".")[0]).get(tag)
     if known is None:
         raise MaterializerNotFound(
             f"python.json@1 has a value tagged {tag!r}, which this airflow_zen does not read. Install a newer one."
@@ -35,18 +37,18 @@ def codec_tagged(tag: str) -> Codec:
     return known
 
 
-def _of_library(value: Any) -> Codec | None:
+def _library_codec(value: Any) -> Codec | None:
     for base in type(value).__mro__:
-        file = _LIBRARIES.get(base.__module__.partition(".")[0])
+        file = _MODULE_OF_LIBRARY.get(base.__module__.partition(".")[0])
         if file is not None:
-            codec: Codec | None = import_module(file).codec_of(value)
+            codec: Codec | None = import_module(file).library_codec(value)
             return codec
     return None
 
 
 @cache
-def _tags_of(library: str) -> dict[str, Codec]:
-    file = _LIBRARIES.get(library)
+def _library_codecs_by_tag(library: str) -> dict[str, Codec]:
+    file = _MODULE_OF_LIBRARY.get(library)
     if file is None:
         return {}
     return {codec.tag: codec for codec in import_module(file).CODECS}

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_origin
 
 from airflow_zen.errors import ArtifactRefused
-from airflow_zen.materializers.classes import resolve
-from airflow_zen.materializers.declared import bare, element_type
+from airflow_zen.materializers.classes import resolve_class
+from airflow_zen.materializers.declared import element_type, strip_annotation
 from airflow_zen.materializers.tree.codec import TAG, Json
-from airflow_zen.materializers.tree.codecs import codec_tagged
+from airflow_zen.materializers.tree.codecs import codec_for_tag
 
 
 class Decoder:
@@ -28,7 +28,7 @@ class Decoder:
     def decode(self, node: Json, declared: Any = None) -> Any:
         """Read one node, and all below it; `declared` is what the consumer says of it."""
         if isinstance(node, list):
-            return self._items(node, declared)
+            return self._decode_items(node, declared)
         if not isinstance(node, dict):
             return node
         tag = node.get(TAG)
@@ -36,24 +36,24 @@ class Decoder:
             inner = element_type(declared)
             return {key: self.decode(item, inner) for key, item in node.items()}
         if tag == "part":
-            return self._load_part(node, bare(declared))
+            return self._load_part(node, strip_annotation(declared))
         outer, self.declared = self.declared, declared
         try:
-            return codec_tagged(tag).decode(node, self)
+            return codec_for_tag(tag).decode(node, self)
         finally:
             self.declared = outer
 
-    def _items(self, nodes: list[Json], declared: Any) -> list[Any]:
+    def _decode_items(self, nodes: list[Json], declared: Any) -> list[Any]:
         if declared is None:
             return list(map(self.decode, nodes))
-        if get_origin(bare(declared)) is tuple:
+        if get_origin(strip_annotation(declared)) is tuple:
             return [self.decode(node, element_type(declared, at)) for at, node in enumerate(nodes)]
         inner = element_type(declared)
         return [self.decode(node, inner) for node in nodes]
 
-    def resolve(self, reference: str, kind: str, belongs: Callable[[type], bool]) -> type:
+    def resolve_class(self, reference: str, kind: str, is_kind: Callable[[type], bool]) -> type:
         """Find a class and make sure it is a `kind`, so that an artifact cannot name just any callable."""
-        cls = resolve(reference, self._wanted)
-        if not belongs(cls):
+        cls = resolve_class(reference, self._wanted)
+        if not is_kind(cls):
             raise ArtifactRefused(f"{reference} is not a {kind} here, and the artifact says it is one.")
         return cls

@@ -10,13 +10,13 @@ from typing import Any
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.tree.codec import TAG, Codec, Json
-from airflow_zen.materializers.tree.codecs import codec_of
-from airflow_zen.materializers.tree.parts import NoParts, Parts
+from airflow_zen.materializers.tree.codecs import codec_for_value
+from airflow_zen.materializers.tree.parts import InlineOnly, NestedValues
 from airflow_zen.materializers.tree.records import record_codec
 
-DEEPEST = 100
-_CANONICAL = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-_LONGEST_DECIMAL_BITS = 4096
+MAX_DEPTH = 100
+_CANONICAL_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_MAX_DECIMAL_BITS = 4096
 
 
 class Encoder:
@@ -25,70 +25,72 @@ class Encoder:
     What is no JSON (a DataFrame inside a dict) goes to `parts`.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: NestedValues) -> None:
         self._parts = parts
-        self._open: dict[int, type] = {}
+        self._ancestors: dict[int, type] = {}
 
     def encode(self, value: Any) -> Json:
         """Write one value, and all below it; raises `SaveRefused`."""
         kind = type(value)
-        atom = _ATOMS.get(kind)
-        if atom is not None:
-            return atom(value)
-        if id(value) in self._open:
+        encode_scalar = _ENCODE_SCALAR.get(kind)
+        if encode_scalar is not None:
+            return encode_scalar(value)
+        if id(value) in self._ancestors:
             raise SaveRefused(
-                f"A {kind.__qualname__} contains itself ({self._trail()}), which has no end as JSON. Leave "
+                f"A {kind.__qualname__} contains itself ({self._ancestor_path()}), which has no end as JSON. Leave "
                 "that reference out."
             )
-        if len(self._open) >= DEEPEST:
-            raise SaveRefused(f"A value is nested more than {DEEPEST} levels deep. Flatten it.")
-        self._open[id(value)] = kind
+        if len(self._ancestors) >= MAX_DEPTH:
+            raise SaveRefused(f"A value is nested more than {MAX_DEPTH} levels deep. Flatten it.")
+        self._ancestors[id(value)] = kind
         try:
-            return self._composite(value, kind)
+            return self._encode_composite(value, kind)
         finally:
-            del self._open[id(value)]
+            del self._ancestors[id(value)]
 
     def encode_unordered(self, values: Any) -> list[Json]:
         """Write the elements of a set in the order of their JSON text, which no hash seed changes."""
-        alone = Encoder(NoParts(self._parts.registry, "a set"))
-        alone._open = self._open
-        return sorted((alone.encode(value) for value in values), key=canonical)
+        nested = Encoder(InlineOnly(self._parts.registry, "a set"))
+        nested._ancestors = self._ancestors
+        return sorted((nested.encode(value) for value in values), key=canonical_json)
 
-    def refuse(self, value: Any, remedy: str) -> SaveRefused:
+    def unsupported_error(self, value: Any, remedy: str) -> SaveRefused:
         """Give the error for a value that would not come back exactly; `remedy` is a full sentence."""
-        return SaveRefused(f"A value of type {type_name(type(value))} ({self._trail()}) is not stored: {remedy}")
+        return SaveRefused(
+            f"A value of type {type_name(type(value))} ({self._ancestor_path()}) is not stored: {remedy}"
+        )
 
-    def _composite(self, value: Any, kind: type) -> Json:
-        if self._parts.prefer(value):
+    def _encode_composite(self, value: Any, kind: type) -> Json:
+        if self._parts.is_better_nested(value):
             return {TAG: "part", **self._parts.save(value)}
         if kind is list:
-            return list(value) if _natural(value) else [self.encode(item) for item in value]
-        if kind is dict and _natural_keys(value):
+            return list(value) if _is_plain_json(value) else [self.encode(item) for item in value]
+        if kind is dict and _has_plain_keys(value):
             return {key: self.encode(item) for key, item in value.items()}
-        codec = codec_of(value)
+        codec = codec_for_value(value)
         if codec is not None:
-            return self._tagged(codec, value)
-        if self._parts.take(kind):
+            return self._encode_tagged(codec, value)
+        if self._parts.is_nested_type(kind):
             return {TAG: "part", **self._parts.save(value)}
         codec = record_codec(kind)
         if codec is not None:
-            return self._tagged(codec, value)
-        raise self.refuse(
+            return self._encode_tagged(codec, value)
+        raise self.unsupported_error(
             value,
             "only its base type is known, and coming back as that would change it. Convert it, register a "
             "materializer for it, or set [zen] allow_pickle = True.",
         )
 
-    def _tagged(self, codec: Codec, value: Any) -> Json:
+    def _encode_tagged(self, codec: Codec, value: Any) -> Json:
         return {TAG: codec.tag, **codec.encode(value, self)}
 
-    def _trail(self) -> str:
-        return "in " + " → ".join(kind.__qualname__ for kind in self._open.values())
+    def _ancestor_path(self) -> str:
+        return "in " + " → ".join(kind.__qualname__ for kind in self._ancestors.values())
 
 
-def canonical(node: Json) -> str:
+def canonical_json(node: Json) -> str:
     """Write JSON as the one text that this encoding uses for it."""
-    return _CANONICAL.encode(node)
+    return _CANONICAL_ENCODER.encode(node)
 
 
 def is_utf8(text: str) -> bool:
@@ -102,32 +104,32 @@ def is_utf8(text: str) -> bool:
     return True
 
 
-def _constant(value: Json) -> Json:
+def _encode_constant(value: Json) -> Json:
     return value
 
 
-def _integer(value: int) -> Json:
-    return value if value.bit_length() <= _LONGEST_DECIMAL_BITS else {TAG: "int", "hex": hex(value)}
+def _encode_int(value: int) -> Json:
+    return value if value.bit_length() <= _MAX_DECIMAL_BITS else {TAG: "int", "hex": hex(value)}
 
 
-def _float(value: float) -> Json:
+def _encode_float(value: float) -> Json:
     return value if math.isfinite(value) else {TAG: "float", "value": repr(value)}
 
 
-def _text(value: str) -> Json:
+def _encode_str(value: str) -> Json:
     return value if is_utf8(value) else {TAG: "str", "utf-8": value.encode("utf-8", "surrogatepass").hex()}
 
 
-_ATOMS: dict[type, Callable[[Any], Json]] = {
-    type(None): _constant,
-    bool: _constant,
-    int: _integer,
-    float: _float,
-    str: _text,
+_ENCODE_SCALAR: dict[type, Callable[[Any], Json]] = {
+    type(None): _encode_constant,
+    bool: _encode_constant,
+    int: _encode_int,
+    float: _encode_float,
+    str: _encode_str,
 }
 
 
-def _natural(values: list[Any]) -> bool:
+def _is_plain_json(values: list[Any]) -> bool:
     """Tell, in a few passes at C speed, whether a long list is JSON as it stands."""
     kinds = set(map(type, values))
     if len(kinds) != 1:
@@ -140,5 +142,5 @@ def _natural(values: list[Any]) -> bool:
     return kind is bool or (kind is int and min(values) >= -(1 << 63) and max(values) < 1 << 63)
 
 
-def _natural_keys(value: dict[Any, Any]) -> bool:
+def _has_plain_keys(value: dict[Any, Any]) -> bool:
     return TAG not in value and all(type(key) is str and is_utf8(key) for key in value)

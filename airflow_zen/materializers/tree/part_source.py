@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from airflow_zen.artifacts.arriving import ArrivingFile
-from airflow_zen.artifacts.source import ArtifactSource
+from airflow_zen.artifacts.arriving import VerifiedStream
+from airflow_zen.artifacts.source import ArtifactReader
 
 
-class PartSource(ArtifactSource):
+class DirectoryReader(ArtifactReader):
     """Open what lies in one directory as what an artifact of its own would be."""
 
     def __init__(self, directory: Path) -> None:
@@ -23,10 +23,10 @@ class PartSource(ArtifactSource):
         """Give the path of a file."""
         return self._directory / name
 
-    def arriving(self, name: str) -> ArrivingFile | None:
+    def stream(self, name: str) -> VerifiedStream | None:
         """Give nothing: no file is on its way."""
         return None
 
-    def address(self, name: str) -> tuple[str, Mapping[str, str]] | None:
+    def object_store_url(self, name: str) -> tuple[str, Mapping[str, str]] | None:
         """Give nothing: the file is opened here."""
         return None

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.errors import SaveRefused
-from airflow_zen.materializers.binary import is_large
+from airflow_zen.materializers.binary import is_large_bytes
 from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.registry import MaterializerRegistry
 
 
-class Parts:
+class NestedValues:
     """Save values under `parts/<n>/` of an artifact, each by its own materializer.
 
     `saved` lists what has been saved so far, as `{"path", "encoding", "type"}`, with `shape` where there is one.
@@ -25,13 +25,13 @@ class Parts:
         self.saved: list[dict[str, str]] = []
         self._directory = directory
 
-    def take(self, cls: type) -> bool:
+    def is_nested_type(self, cls: type) -> bool:
         """Tell whether values of a type are parts rather than JSON; raises `MaterializerNotFound`."""
         return self.registry.for_type(cls).encoding != "python.json@1"
 
-    def prefer(self, value: Any) -> bool:
+    def is_better_nested(self, value: Any) -> bool:
         """Tell whether a value that could be JSON is better a part."""
-        return bool(better_as(value))
+        return bool(preferred_encoding(value))
 
     def save(self, value: Any) -> Mapping[str, str]:
         """Save one value, and give the reference to it; raises `SaveRefused` for a plan or a stream."""
@@ -49,25 +49,25 @@ class Parts:
         return reference
 
 
-class NoParts(Parts):
-    """Refuse parts in a `place` that has no files of its own, such as a set or a cell of a table."""
+class InlineOnly(NestedValues):
+    """Refuse parts in a `location` that has no files of its own, such as a set or a cell of a table."""
 
-    def __init__(self, registry: MaterializerRegistry, place: str) -> None:
+    def __init__(self, registry: MaterializerRegistry, location: str) -> None:
         super().__init__(registry, Path())
-        self._place = place
+        self._location = location
 
-    def prefer(self, value: Any) -> bool:
+    def is_better_nested(self, value: Any) -> bool:
         """There is no place for parts."""
         return False
 
     def save(self, value: Any) -> Mapping[str, str]:
         """Raise `SaveRefused`."""
-        raise SaveRefused(f"A {type_name(type(value))} in {self._place} is not stored. Keep it in a list or a dict.")
+        raise SaveRefused(f"A {type_name(type(value))} in {self._location} is not stored. Keep it in a list or a dict.")
 
 
-def better_as(value: Any) -> str:
+def preferred_encoding(value: Any) -> str:
     """Name the encoding of what could be JSON and is better one file: large bytes, a dict of tensors; "" for all else."""
-    if is_large(value):
+    if is_large_bytes(value):
         return "python.bytes@1"
     return "torch.state@1" if _is_state_dict(value) else ""
 

@@ -9,30 +9,30 @@ import pendulum
 from pendulum.tz.timezone import FixedTimezone, Timezone
 
 from airflow_zen.materializers.tree.codec import Codec, Json
-from airflow_zen.materializers.tree.times import encode_clock
+from airflow_zen.materializers.tree.times import encode_wall_clock
 
 if TYPE_CHECKING:
     from airflow_zen.materializers.tree.decoder import Decoder
     from airflow_zen.materializers.tree.encoder import Encoder
 
 
-def codec_of(value: Any) -> Codec | None:
+def library_codec(value: Any) -> Codec | None:
     """Find who writes a pendulum value; None for those that are not stored, such as an interval."""
     return _CODECS.get(type(value))
 
 
-def _decode_datetime(node: Mapping[str, Json], of: Decoder) -> pendulum.DateTime:
+def _decode_pendulum_datetime(node: Mapping[str, Json], decoder: Decoder) -> pendulum.DateTime:
     return pendulum.DateTime.fromisoformat(node["iso"]).replace(
-        tzinfo=of.decode(node.get("tz")), fold=node.get("fold", 0)
+        tzinfo=decoder.decode(node.get("tz")), fold=node.get("fold", 0)
     )
 
 
-def _encode_fixed(value: FixedTimezone, _: Encoder) -> Mapping[str, Json]:
+def _encode_fixed_timezone(value: FixedTimezone, _: Encoder) -> Mapping[str, Json]:
     return {"seconds": value.offset, "name": value.name}
 
 
 _CODECS = {
-    pendulum.DateTime: Codec("pendulum.DateTime", encode_clock, _decode_datetime),
+    pendulum.DateTime: Codec("pendulum.DateTime", encode_wall_clock, _decode_pendulum_datetime),
     pendulum.Date: Codec(
         "pendulum.Date",
         lambda value, _: {"iso": value.isoformat()},
@@ -45,7 +45,7 @@ _CODECS = {
     ),
     FixedTimezone: Codec(
         "pendulum.FixedTimezone",
-        _encode_fixed,
+        _encode_fixed_timezone,
         lambda node, _: FixedTimezone(node["seconds"], node["name"]),
     ),
 }

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.errors import ArtifactRefused
-from airflow_zen.materializers.classes import reference
+from airflow_zen.materializers.classes import class_reference
 from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.tree.codec import Codec, Json
 
@@ -29,80 +29,82 @@ def record_codec(cls: type) -> Codec | None:
     return _PYDANTIC if _is_pydantic(cls) else None
 
 
-def check_same_fields(cls: type, saved: Mapping[str, Any], known: set[str]) -> None:
+def check_known_fields(cls: type, saved: Mapping[str, Any], known: set[str]) -> None:
     """Refuse a record whose class has changed since it was saved: it would come back half empty."""
     if not set(saved) <= known:
         gone = sorted(set(saved) - known)
         raise ArtifactRefused(f"{type_name(cls)} no longer has the saved field(s) {', '.join(gone)}. Save it anew.")
 
 
-def _encode_enum(value: Enum, to: Encoder) -> Mapping[str, Json]:
-    where = {"class": reference(type(value))}
+def _encode_enum(value: Enum, encoder: Encoder) -> Mapping[str, Json]:
+    where = {"class": class_reference(type(value))}
     if isinstance(value, Flag):
-        return {**where, "bits": to.encode(int(value.value))}
+        return {**where, "bits": encoder.encode(int(value.value))}
     return {**where, "name": value.name}
 
 
-def _decode_enum(node: Mapping[str, Json], of: Decoder) -> Enum:
-    cls = of.resolve(node["class"], "Enum", lambda found: issubclass(found, Enum))
+def _decode_enum(node: Mapping[str, Json], decoder: Decoder) -> Enum:
+    cls = decoder.resolve_class(node["class"], "Enum", lambda found: issubclass(found, Enum))
     try:
-        found: Enum = cls(of.decode(node["bits"])) if "bits" in node else cls[node["name"]]  # type: ignore[index]
+        found: Enum = cls(decoder.decode(node["bits"])) if "bits" in node else cls[node["name"]]  # type: ignore[index]
     except (KeyError, ValueError) as error:
         member = node.get("name", node.get("bits"))
         raise ArtifactRefused(f"{node['class']} no longer has the saved member {member!r}. Save it anew.") from error
     return found
 
 
-def _encode_dataclass(value: Any, to: Encoder) -> Mapping[str, Json]:
+def _encode_dataclass(value: Any, encoder: Encoder) -> Mapping[str, Json]:
     cls = type(value)
     names = [field.name for field in fields(cls)]
     builtin = next((base for base in cls.__mro__[1:-1] if base.__module__ == "builtins"), None)
     if builtin is not None:
-        raise to.refuse(value, f"it is a {builtin.__qualname__} beside its fields. Make that a field.")
-    extra = sorted(name for name in _attributes(value) - set(names) if not _is_cached(cls, name))
+        raise encoder.unsupported_error(value, f"it is a {builtin.__qualname__} beside its fields. Make that a field.")
+    extra = sorted(name for name in _attribute_names(value) - set(names) if not _is_cached_property(cls, name))
     if extra == ["__orig_class__"]:
-        raise to.refuse(
+        raise encoder.unsupported_error(
             value, f"it remembers its type arguments, which are no field. Make it as {cls.__qualname__}(…)."
         )
     if extra:
-        raise to.refuse(value, f"its attribute(s) {', '.join(extra)} are no fields. Declare them as fields.")
-    held = {name: to.encode(getattr(value, name)) for name in names if hasattr(value, name)}
-    return {"class": reference(cls), "fields": held}
+        raise encoder.unsupported_error(
+            value, f"its attribute(s) {', '.join(extra)} are no fields. Declare them as fields."
+        )
+    held = {name: encoder.encode(getattr(value, name)) for name in names if hasattr(value, name)}
+    return {"class": class_reference(cls), "fields": held}
 
 
-def _decode_dataclass(node: Mapping[str, Json], of: Decoder) -> Any:
-    cls = of.resolve(node["class"], "dataclass", is_dataclass)
-    check_same_fields(cls, node["fields"], {field.name for field in fields(cls)})
+def _decode_dataclass(node: Mapping[str, Json], decoder: Decoder) -> Any:
+    cls = decoder.resolve_class(node["class"], "dataclass", is_dataclass)
+    check_known_fields(cls, node["fields"], {field.name for field in fields(cls)})
     value: Any = object.__new__(cls)
     for name, item in node["fields"].items():
-        object.__setattr__(value, name, of.decode(item))
+        object.__setattr__(value, name, decoder.decode(item))
     return value
 
 
-def _encode_namedtuple(value: Any, to: Encoder) -> Mapping[str, Json]:
+def _encode_namedtuple(value: Any, encoder: Encoder) -> Mapping[str, Json]:
     if getattr(value, "__dict__", None):
-        raise to.refuse(value, "it carries attributes beside its fields. Use a dataclass.")
-    held = {name: to.encode(item) for name, item in zip(value._fields, value, strict=True)}
-    return {"class": reference(type(value)), "fields": held}
+        raise encoder.unsupported_error(value, "it carries attributes beside its fields. Use a dataclass.")
+    held = {name: encoder.encode(item) for name, item in zip(value._fields, value, strict=True)}
+    return {"class": class_reference(type(value)), "fields": held}
 
 
-def _decode_namedtuple(node: Mapping[str, Json], of: Decoder) -> Any:
-    cls = of.resolve(node["class"], "namedtuple", _is_namedtuple)
+def _decode_namedtuple(node: Mapping[str, Json], decoder: Decoder) -> Any:
+    cls = decoder.resolve_class(node["class"], "namedtuple", _is_namedtuple)
     if tuple(node["fields"]) != cls._fields:  # type: ignore[attr-defined]
         raise ArtifactRefused(f"{node['class']} no longer has the saved fields {list(node['fields'])}. Save it anew.")
-    return tuple.__new__(cls, [of.decode(item) for item in node["fields"].values()])
+    return tuple.__new__(cls, [decoder.decode(item) for item in node["fields"].values()])
 
 
-def _encode_pydantic(value: Any, to: Encoder) -> Mapping[str, Json]:
-    from airflow_zen.materializers.tree.pydantic import encode_model
+def _encode_pydantic(value: Any, encoder: Encoder) -> Mapping[str, Json]:
+    from airflow_zen.materializers.tree.pydantic import encode_pydantic_model
 
-    return encode_model(value, to)
+    return encode_pydantic_model(value, encoder)
 
 
-def _decode_pydantic(node: Mapping[str, Json], of: Decoder) -> Any:
-    from airflow_zen.materializers.tree.pydantic import decode_model
+def _decode_pydantic(node: Mapping[str, Json], decoder: Decoder) -> Any:
+    from airflow_zen.materializers.tree.pydantic import decode_pydantic_model
 
-    return decode_model(of.resolve(node["class"], "pydantic model", _is_pydantic), node, of)
+    return decode_pydantic_model(decoder.resolve_class(node["class"], "pydantic model", _is_pydantic), node, decoder)
 
 
 def _is_namedtuple(cls: type) -> bool:
@@ -113,17 +115,17 @@ def _is_pydantic(cls: type) -> bool:
     return any((base.__module__, base.__qualname__) == ("pydantic.main", "BaseModel") for base in cls.__mro__)
 
 
-def _attributes(value: Any) -> set[str]:
-    slots = {name for base in type(value).__mro__ for name in _slots(base) if hasattr(value, name)}
+def _attribute_names(value: Any) -> set[str]:
+    slots = {name for base in type(value).__mro__ for name in _slot_names(base) if hasattr(value, name)}
     return (slots | set(getattr(value, "__dict__", ()))) - {"__dict__", "__weakref__"}
 
 
-def _slots(cls: type) -> tuple[str, ...]:
+def _slot_names(cls: type) -> tuple[str, ...]:
     found = vars(cls).get("__slots__", ())
     return (found,) if isinstance(found, str) else tuple(found)
 
 
-def _is_cached(cls: type, name: str) -> bool:
+def _is_cached_property(cls: type, name: str) -> bool:
     return isinstance(getattr(cls, name, None), cached_property)
 
 
@@ -131,4 +133,4 @@ _ENUM = Codec("enum", _encode_enum, _decode_enum)
 _DATACLASS = Codec("dataclass", _encode_dataclass, _decode_dataclass)
 _NAMEDTUPLE = Codec("namedtuple", _encode_namedtuple, _decode_namedtuple)
 _PYDANTIC = Codec("pydantic", _encode_pydantic, _decode_pydantic)
-CODECS = (_ENUM, _DATACLASS, _NAMEDTUPLE, _PYDANTIC)
+RECORD_CODECS = (_ENUM, _DATACLASS, _NAMEDTUPLE, _PYDANTIC)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from airflow_zen.materializers.tree.codec import Codec
 
-ALL = (
+JSON_EXCEPTION_CODECS = (
     Codec("float", lambda value, _: {"value": repr(value)}, lambda node, _: float(node["value"])),
     Codec(
         "str",
@@ -20,11 +20,11 @@ ALL = (
 )
 """Tags of natural JSON types, for the values that are the exception: nan, lone surrogates, huge integers."""
 
-CODECS = {
+SCALAR_CODECS = {
     complex: Codec(
         "complex",
-        lambda value, to: {"real": to.encode(value.real), "imag": to.encode(value.imag)},
-        lambda node, of: complex(of.decode(node["real"]), of.decode(node["imag"])),
+        lambda value, encoder: {"real": encoder.encode(value.real), "imag": encoder.encode(value.imag)},
+        lambda node, decoder: complex(decoder.decode(node["real"]), decoder.decode(node["imag"])),
     ),
     bytes: Codec(
         "bytes",
@@ -39,8 +39,8 @@ CODECS = {
     Decimal: Codec("decimal", lambda value, _: {"value": str(value)}, lambda node, _: Decimal(node["value"])),
     Fraction: Codec(
         "fraction",
-        lambda value, to: {"of": [to.encode(value.numerator), to.encode(value.denominator)]},
-        lambda node, of: Fraction(*of.decode(node["of"])),
+        lambda value, encoder: {"of": [encoder.encode(value.numerator), encoder.encode(value.denominator)]},
+        lambda node, decoder: Fraction(*decoder.decode(node["of"])),
     ),
     UUID: Codec("uuid", lambda value, _: {"value": str(value)}, lambda node, _: UUID(node["value"])),
 }

@@ -22,18 +22,18 @@ class XarrayMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `dataset.json`, and arrays and indexes beside it as parts."""
-        from airflow_zen.materializers.xarray.datasets import save_dataset
+        from airflow_zen.materializers.xarray.datasets import save_xarray
 
-        return save_dataset(self, value, directory)
+        return save_xarray(self, value, directory)
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show dimensions, coordinates and variables."""
-        from airflow_zen.materializers.xarray.preview import preview
+        from airflow_zen.materializers.xarray.preview import preview_xarray
 
-        return preview(value, summary)
+        return preview_xarray(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the dataset into memory."""
-        from airflow_zen.materializers.xarray.datasets import load_dataset
+        from airflow_zen.materializers.xarray.datasets import load_xarray
 
-        return load_dataset(self, directory)
+        return load_xarray(self, directory)

@@ -13,37 +13,37 @@ import xarray as xr
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.names import type_name
-from airflow_zen.materializers.tree import read_tree, write_tree
+from airflow_zen.materializers.tree import read_typed_json, write_typed_json
 
-FILE = "dataset.json"
+DATASET_FILE = "dataset.json"
 
 # A data array is stored as a dataset of one variable, whose name no user's coordinate has.
-_VALUE = "<airflow_zen: the values>"
+_ARRAY_NAME = "<airflow_zen: the values>"
 
 
-def save_dataset(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
+def save_xarray(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
     """Write a dataset or data array; raises `SaveRefused` when it would not come back exactly."""
     if type(value) not in (xr.Dataset, xr.DataArray):
         raise SaveRefused(f"{type_name(type(value))} is a subclass that would come back as its base class.")
-    note = _note(value)
-    if not _same(value, _built(note)):
+    metadata = _dataset_metadata(value)
+    if not _is_identical(value, _build_dataset(metadata)):
         raise SaveRefused(
             f"This xarray.{type(value).__qualname__} would not come back exactly. Its indexes must be those that "
             f"xarray makes of its coordinates; drop_indexes() takes away the others."
         )
-    parts = write_tree(materializer, note, directory, FILE)
+    parts = write_typed_json(materializer, metadata, directory, DATASET_FILE)
     sizes = " × ".join(f"{name} {size}" for name, size in value.sizes.items())
     return {"shape": f"{type(value).__qualname__} of {sizes or 'one value'}", "parts": parts}
 
 
-def load_dataset(materializer: Materializer, directory: Path) -> Any:
-    """Read what `save_dataset` wrote."""
-    return _built(read_tree(materializer, directory, FILE))
+def load_xarray(materializer: Materializer, directory: Path) -> Any:
+    """Read what `save_xarray` wrote."""
+    return _build_dataset(read_typed_json(materializer, directory, DATASET_FILE))
 
 
-def _note(value: Any) -> dict[str, Any]:
+def _dataset_metadata(value: Any) -> dict[str, Any]:
     is_array = isinstance(value, xr.DataArray)
-    dataset = value.rename(None).to_dataset(name=_VALUE) if is_array else value
+    dataset = value.rename(None).to_dataset(name=_ARRAY_NAME) if is_array else value
     indexes = dict(dataset.indexes)
     multi = {name: index for name, index in indexes.items() if isinstance(index, pd.MultiIndex)}
     return {
@@ -52,7 +52,9 @@ def _note(value: Any) -> dict[str, Any]:
         "attrs": dict(dataset.attrs),
         "encoding": dict(dataset.encoding),
         "variables": {
-            name: _variable(name, dataset.variables[name], indexes) for name in dataset.variables if name not in multi
+            name: _variable_metadata(name, dataset.variables[name], indexes)
+            for name in dataset.variables
+            if name not in multi
         },
         "order": [list(dataset.data_vars), list(dataset.coords)],
         "multi": {
@@ -64,7 +66,7 @@ def _note(value: Any) -> dict[str, Any]:
     }
 
 
-def _variable(name: Any, variable: xr.Variable, indexes: Mapping[Any, pd.Index]) -> dict[str, Any]:
+def _variable_metadata(name: Any, variable: xr.Variable, indexes: Mapping[Any, pd.Index]) -> dict[str, Any]:
     held = variable.values if isinstance(variable, xr.IndexVariable) else variable.data
     if not isinstance(held, np.ndarray):
         remedy = (
@@ -77,40 +79,42 @@ def _variable(name: Any, variable: xr.Variable, indexes: Mapping[Any, pd.Index])
     return {"dims": variable.dims, "held": held, "attrs": dict(variable.attrs), "encoding": dict(variable.encoding)}
 
 
-def _built(note: Mapping[str, Any]) -> Any:
-    data_vars, coords = note["order"]
-    variables = {name: _restored(held) for name, held in note["variables"].items()}
-    built = xr.Dataset({name: variables[name] for name in data_vars}, coords=_coordinates(note, coords, variables))
-    for dim, held in note["multi"].items():
+def _build_dataset(metadata: Mapping[str, Any]) -> Any:
+    data_vars, coords = metadata["order"]
+    variables = {name: _build_variable(held) for name, held in metadata["variables"].items()}
+    built = xr.Dataset(
+        {name: variables[name] for name in data_vars}, coords=_build_coordinates(metadata, coords, variables)
+    )
+    for dim, held in metadata["multi"].items():
         built[dim].attrs.update(held["attrs"])
-    built.attrs, built.encoding = dict(note["attrs"]), dict(note["encoding"])
-    return built if note["kind"] == "Dataset" else built[_VALUE].rename(note["name"])
+    built.attrs, built.encoding = dict(metadata["attrs"]), dict(metadata["encoding"])
+    return built if metadata["kind"] == "Dataset" else built[_ARRAY_NAME].rename(metadata["name"])
 
 
-def _coordinates(note: Mapping[str, Any], names: list[Any], variables: Mapping[Any, xr.Variable]) -> Any:
+def _build_coordinates(metadata: Mapping[str, Any], names: list[Any], variables: Mapping[Any, xr.Variable]) -> Any:
     """Give the coordinates in their order, with an index where they had one."""
     result = xr.Dataset().coords
     for name in names:
-        if name in note["multi"]:
-            result = result.assign(xr.Coordinates.from_pandas_multiindex(note["multi"][name]["index"], name))
-        elif name in note["unindexed"]:
+        if name in metadata["multi"]:
+            result = result.assign(xr.Coordinates.from_pandas_multiindex(metadata["multi"][name]["index"], name))
+        elif name in metadata["unindexed"]:
             result = result.assign(xr.Coordinates({name: variables[name]}, indexes={}))
         elif name in variables:
             result = result.assign({name: variables[name]})
     return result
 
 
-def _restored(held: Mapping[str, Any]) -> xr.Variable:
+def _build_variable(held: Mapping[str, Any]) -> xr.Variable:
     return xr.Variable(held["dims"], held["held"], dict(held["attrs"]), dict(held["encoding"]))
 
 
-def _same(value: Any, built: Any) -> bool:
+def _is_identical(value: Any, built: Any) -> bool:
     if not value.identical(built) or list(value.coords) != list(built.coords):
         return False
-    return all(_same_variable(value[name], built[name]) for name in value.coords) and {
+    return all(_is_identical_variable(value[name], built[name]) for name in value.coords) and {
         name: type(index) for name, index in value.xindexes.items()
     } == {name: type(index) for name, index in built.xindexes.items()}
 
 
-def _same_variable(one: Any, other: Any) -> bool:
+def _is_identical_variable(one: Any, other: Any) -> bool:
     return bool(one.dtype == other.dtype and one.attrs == other.attrs and one.dims == other.dims)

@@ -23,18 +23,18 @@ class XgboostMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `MLmodel`, `model.ubj`, `config.json`, `state.json` and the environment."""
-        from airflow_zen.materializers.xgboost.model import save_model
+        from airflow_zen.materializers.xgboost.model import save_xgboost_model
 
-        return save_model(self, value, directory)
+        return save_xgboost_model(self, value, directory)
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show parameters and gains of features."""
-        from airflow_zen.materializers.xgboost.preview import preview
+        from airflow_zen.materializers.xgboost.preview import preview_xgboost_model
 
-        return preview(value, summary)
+        return preview_xgboost_model(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the booster, and the wrapper around it."""
-        from airflow_zen.materializers.xgboost.model import load_model
+        from airflow_zen.materializers.xgboost.model import load_xgboost_model
 
-        return load_model(self, directory, wanted)
+        return load_xgboost_model(self, directory, wanted)

@@ -10,73 +10,73 @@ import xgboost
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.classes import reference, resolve
+from airflow_zen.materializers.classes import class_reference, resolve_class
 from airflow_zen.materializers.mlmodel import pyfunc_flavor, write_environment, write_mlmodel
 from airflow_zen.materializers.names import type_name
-from airflow_zen.materializers.tree import read_tree, write_tree
+from airflow_zen.materializers.tree import read_typed_json, write_typed_json
 
-MODEL = "model.ubj"
-CONFIG = "config.json"
-STATE = "state.json"
+MODEL_FILE = "model.ubj"
+CONFIG_FILE = "config.json"
+STATE_FILE = "state.json"
 
 # The wrapper's save_model leaves it in the file, where mlflow needs it; the booster itself has none.
-_WRAPPER_NOTE = "scikit_learn"
+_WRAPPER_ATTRIBUTE = "scikit_learn"
 
 
-def save_model(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
+def save_xgboost_model(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
     """Write the directory; raises `SaveRefused` for parameters that would not come back."""
     is_booster = type(value) is xgboost.Booster
     if isinstance(value, xgboost.Booster) and not is_booster:
         raise SaveRefused(f"{type_name(type(value))} is a subclass of xgboost.Booster that would come back as that.")
     booster = value if is_booster else vars(value).get("_Booster")
     state = {} if is_booster else {name: item for name, item in vars(value).items() if name != "_Booster"}
-    note = {"class": reference(type(value)), "state": state}
-    parts = write_tree(materializer, note, directory, STATE)
+    metadata = {"class": class_reference(type(value)), "state": state}
+    parts = write_typed_json(materializer, metadata, directory, STATE_FILE)
     if booster is not None:
-        value.save_model(directory / MODEL)
-        (directory / CONFIG).write_text(booster.save_config(), encoding="utf-8")
-        _describe(type(value), directory)
-    summary = {"shape": _shape(value, booster), "estimator": type(value).__qualname__}
+        value.save_model(directory / MODEL_FILE)
+        (directory / CONFIG_FILE).write_text(booster.save_config(), encoding="utf-8")
+        _write_mlflow_files(type(value), directory)
+    summary = {"shape": _model_shape(value, booster), "estimator": type(value).__qualname__}
     return {**summary, "parts": parts} if parts else summary
 
 
-def load_model(materializer: Materializer, directory: Path, wanted: type | None = None) -> Any:
-    """Read what `save_model` wrote."""
-    note = read_tree(materializer, directory, STATE)
-    cls = resolve(note["class"], wanted)
+def load_xgboost_model(materializer: Materializer, directory: Path, wanted: type | None = None) -> Any:
+    """Read what `save_xgboost_model` wrote."""
+    metadata = read_typed_json(materializer, directory, STATE_FILE)
+    cls = resolve_class(metadata["class"], wanted)
     if not issubclass(cls, xgboost.Booster | xgboost.XGBModel):
-        raise ArtifactRefused(f"{note['class']} is no XGBoost model here, and the artifact says it is one.")
-    booster = _booster(directory) if (directory / MODEL).exists() else None
+        raise ArtifactRefused(f"{metadata['class']} is no XGBoost model here, and the artifact says it is one.")
+    booster = _load_booster(directory) if (directory / MODEL_FILE).exists() else None
     if issubclass(cls, xgboost.Booster):
         return booster
     model: Any = cls.__new__(cls)
-    vars(model).update(note["state"])
+    vars(model).update(metadata["state"])
     if booster is not None:
-        booster.set_attr(**{_WRAPPER_NOTE: None})
+        booster.set_attr(**{_WRAPPER_ATTRIBUTE: None})
         model._Booster = booster  # noqa: SLF001 - where every XGBModel keeps what fit() gave it
     return model
 
 
-def _booster(directory: Path) -> xgboost.Booster:
-    booster = xgboost.Booster(model_file=directory / MODEL)
-    booster.load_config((directory / CONFIG).read_text(encoding="utf-8"))
+def _load_booster(directory: Path) -> xgboost.Booster:
+    booster = xgboost.Booster(model_file=directory / MODEL_FILE)
+    booster.load_config((directory / CONFIG_FILE).read_text(encoding="utf-8"))
     return booster
 
 
-def _describe(cls: type, directory: Path) -> None:
+def _write_mlflow_files(cls: type, directory: Path) -> None:
     flavor = {
         "code": None,
-        "data": MODEL,
+        "data": MODEL_FILE,
         "model_class": f"{cls.__module__}.{cls.__qualname__}",
         "model_format": "ubj",
         "xgb_version": xgboost.__version__,
     }
-    loader = pyfunc_flavor("mlflow.xgboost", data=MODEL)
+    loader = pyfunc_flavor("mlflow.xgboost", data=MODEL_FILE)
     write_mlmodel(directory, {"xgboost": flavor, "python_function": loader})
     write_environment(directory, ("numpy", "pandas", "scikit-learn", "scipy", "xgboost", "xgboost-cpu"))
 
 
-def _shape(value: Any, booster: xgboost.Booster | None) -> str:
+def _model_shape(value: Any, booster: xgboost.Booster | None) -> str:
     name = type(value).__qualname__
     if booster is None:
         return f"{name}, not fitted"

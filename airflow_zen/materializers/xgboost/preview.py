@@ -8,19 +8,19 @@ from typing import Any
 import xgboost
 
 from airflow_zen.materializers.previews.models import model_page
-from airflow_zen.materializers.previews.page import HTML
+from airflow_zen.materializers.previews.page import PREVIEW_HTML
 
 
-def preview(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
+def preview_xgboost_model(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
     """Show a booster or a wrapper; of a wrapper the parameters that are set."""
     is_booster = isinstance(value, xgboost.Booster)
     parameters = {} if is_booster else {name: held for name, held in value.get_params().items() if held is not None}
-    weights = _gains(value if is_booster else vars(value).get("_Booster"))
+    weights = _feature_gains(value if is_booster else vars(value).get("_Booster"))
     shape = str(summary.get("shape", ""))
-    return {HTML: model_page(type(value).__qualname__, shape, parameters, weights, "Mean gain of features")}
+    return {PREVIEW_HTML: model_page(type(value).__qualname__, shape, parameters, weights, "Mean gain of features")}
 
 
-def _gains(booster: Any) -> list[tuple[str, float]]:
+def _feature_gains(booster: Any) -> list[tuple[str, float]]:
     try:
         found = booster.get_score(importance_type="gain").items() if booster else ()
     except (ValueError, xgboost.core.XGBoostError):

@@ -5,8 +5,8 @@ import hashlib
 import pytest
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.lineage.graph.build import graph_of
-from airflow_zen.lineage.pages import Pages
+from airflow_zen.lineage.graph.build import build_graph
+from airflow_zen.lineage.pages import PageUrls
 from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
 
 
@@ -23,7 +23,7 @@ def table():
 
 
 @pytest.fixture
-def ran():
+def make_run():
     """Make the record of a finished step of the DAG `d`."""
 
     def make(task, inputs=None, outputs=None, map_index=-1, try_number=1, **facts):
@@ -35,17 +35,17 @@ def ran():
 
 
 @pytest.fixture
-def pipeline(table, ran):
+def pipeline(table, make_run):
     """Load, train and score, a model among it, with an input of another DAG."""
     loaded, model = table("d/load"), table("d/train", encoding="sklearn.mlflow@1")
     return [
-        ran("load", {"raw": table("archive/clean")}, {"output": loaded}, started=1.0, ended=2.0),
-        ran("train", {"table": loaded}, {"output": model}, started=3.0, ended=9.0),
-        ran("score", {"model": model, "table": loaded}, {"output": table("d/score")}, cache="hit", started=9.5),
+        make_run("load", {"raw": table("archive/clean")}, {"output": loaded}, started=1.0, ended=2.0),
+        make_run("train", {"table": loaded}, {"output": model}, started=3.0, ended=9.0),
+        make_run("score", {"model": model, "table": loaded}, {"output": table("d/score")}, cache="hit", started=9.5),
     ]
 
 
 @pytest.fixture
-def drawn():
-    """Make the graph of records, at most `together` alike side by side."""
-    return lambda runs, together=3, pages=Pages(): graph_of("d", "r", runs, pages, together)  # noqa: B008
+def make_graph():
+    """Make the graph of records, at most `collapse_above` alike side by side."""
+    return lambda runs, collapse_above=3, pages=PageUrls(): build_graph("d", "r", runs, pages, collapse_above)  # noqa: B008

@@ -2,13 +2,13 @@
 
 import json
 
-from airflow_zen.lineage.graph.document import document
+from airflow_zen.lineage.graph.document import render_json
 
 
-def test_it_holds_the_whole_graph(drawn, pipeline):
+def test_it_holds_the_whole_graph(make_graph, pipeline):
     """Every node with all its facts and every edge by node id; the format has a version."""
-    graph = drawn(pipeline)
-    written = json.loads(document(graph))
+    graph = make_graph(pipeline)
+    written = json.loads(render_json(graph))
     assert (written["airflow_zen"], written["dag_id"], written["run_id"]) == (1, "d", "r")
     assert [node["id"] for node in written["nodes"]] == [node.id for node in graph.nodes]
     assert {edge["source"] for edge in written["edges"]} <= {node.id for node in graph.nodes}

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from airflow_zen.lineage.graph.html import html
+from airflow_zen.lineage.graph.html import render_html
 from tests.lineage.graph.hostile import HOSTILE
 from tests.servers.browser import browser_page
 
@@ -26,14 +26,14 @@ class Elements(HTMLParser):
 
 
 @pytest.fixture
-def hostile(drawn, ran, table):
-    runs = [ran(name, {name: table(name)}, {name: table(name, "2")}, error=name) for name in HOSTILE]
-    return html(drawn(runs, together=50))
+def hostile(make_graph, make_run, table):
+    runs = [make_run(name, {name: table(name)}, {name: table(name, "2")}, error=name) for name in HOSTILE]
+    return render_html(make_graph(runs, collapse_above=50))
 
 
-def test_it_needs_no_network(drawn, pipeline):
+def test_it_needs_no_network(make_graph, pipeline):
     """Nothing in the page is fetched from anywhere."""
-    page = html(drawn(pipeline))
+    page = render_html(make_graph(pipeline))
     elements = Elements(page).seen
     assert not [attrs for _, attrs in elements if "src" in attrs or "href" in attrs]
     assert "default-src 'none'" in page
@@ -48,10 +48,12 @@ def test_only_our_script_may_run(hostile):
     assert f"script-src 'sha256-{digest}'" in hostile
 
 
-def test_names_add_no_element(hostile, drawn, ran, table):
+def test_names_add_no_element(hostile, make_graph, make_run, table):
     """Hostile names give the same elements and attributes as plain ones."""
     names = [f"n{n}" for n in range(len(HOSTILE))]
-    plain = html(drawn([ran(n, {n: table(n)}, {n: table(n, "2")}, error=n) for n in names], together=50))
+    plain = render_html(
+        make_graph([make_run(n, {n: table(n)}, {n: table(n, "2")}, error=n) for n in names], collapse_above=50)
+    )
     outline = [[(tag, sorted(attrs)) for tag, attrs in Elements(page).seen] for page in (hostile, plain)]
     assert outline[0] == outline[1]
 
@@ -62,14 +64,14 @@ def test_the_facts_are_whole(hostile):
     assert {node["facts"].get("task") for node in graph["nodes"]} >= set(HOSTILE[:-1])
 
 
-def test_two_hundred_nodes(drawn, ran, table, tmp_path):
+def test_two_hundred_nodes(make_graph, make_run, table, tmp_path):
     """A graph of 200 nodes opens, is found by name, and shows where an artifact comes from and goes to."""
     runs = [
-        ran(f"t{n}", {"x": table(f"d/t{n // 2}"), "y": table(f"d/t{n // 3}")}, {"output": table(f"d/t{n + 1}")})
+        make_run(f"t{n}", {"x": table(f"d/t{n // 2}"), "y": table(f"d/t{n // 3}")}, {"output": table(f"d/t{n + 1}")})
         for n in range(100)
     ]
     path = tmp_path / "lineage.html"
-    path.write_text(html(drawn(runs, together=50)))
+    path.write_text(render_html(make_graph(runs, collapse_above=50)))
     with browser_page() as page:
         errors = []
         page.on("pageerror", lambda error: errors.append(str(error)))

@@ -17,8 +17,8 @@ def graph_with(count, pairs):
     return Graph("d", "r", nodes, tuple(Edge(str(a), str(b)) for a, b in dict.fromkeys(pairs)))
 
 
-def laid_out(graph, across=False):
-    return lay_out(graph, {node.id: SIZE for node in graph.nodes}, across)
+def lay_out_uniform(graph, horizontal=False):
+    return lay_out(graph, {node.id: SIZE for node in graph.nodes}, horizontal)
 
 
 def overlaps(one, other):
@@ -37,34 +37,34 @@ def overlaps(one, other):
     ),
     st.booleans(),
 )
-def test_nodes_never_overlap(shape, across):
+def test_nodes_never_overlap(shape, horizontal):
     """Whatever the graph, cycles and loops too, every node is inside the drawing and on no other."""
-    drawing = laid_out(graph_with(*shape), across)
+    drawing = lay_out_uniform(graph_with(*shape), horizontal)
     for number, one in enumerate(drawing.nodes):
         assert -0.01 <= one.x <= drawing.size.width - one.size.width + 0.01
         assert -0.01 <= one.y <= drawing.size.height - one.size.height + 0.01
         assert not any(overlaps(one, other) for other in drawing.nodes[number + 1 :])
 
 
-@pytest.mark.parametrize("across", [False, True])
-def test_flow_has_one_direction(across):
+@pytest.mark.parametrize("horizontal", [False, True])
+def test_flow_has_one_direction(horizontal):
     """Without cycles every edge leads onwards, and runs from border to border."""
     pairs = [(a, b) for a in range(12) for b in range(a + 1, 12) if (a * b) % 3 == 1]
-    drawing = laid_out(graph_with(12, pairs), across)
+    drawing = lay_out_uniform(graph_with(12, pairs), horizontal)
     for route in drawing.routes:
         (x, y), (to_x, to_y) = route.points[0], route.points[-1]
-        assert (x < to_x) if across else (y < to_y)
+        assert (x < to_x) if horizontal else (y < to_y)
 
 
 def test_a_chain_is_straight():
     """Steps one after the other stand exactly under one another."""
-    drawing = laid_out(graph_with(6, [(n, n + 1) for n in range(5)]))
+    drawing = lay_out_uniform(graph_with(6, [(n, n + 1) for n in range(5)]))
     assert len({round(placed.x, 3) for placed in drawing.nodes}) == 1
 
 
 def test_crossings_are_untangled():
     """Two chains given in crossed order are drawn without a crossing."""
-    drawing = laid_out(graph_with(6, [(0, 3), (1, 2), (2, 5), (3, 4)]))
+    drawing = lay_out_uniform(graph_with(6, [(0, 3), (1, 2), (2, 5), (3, 4)]))
     x = [placed.x for placed in drawing.nodes]
     assert (x[0] < x[1]) == (x[3] < x[2]) == (x[4] < x[5])
 
@@ -73,6 +73,6 @@ def test_two_hundred_nodes_are_laid_out():
     """A large graph is laid out whole, each node once."""
     rng = random.Random(4)
     pairs = [(rng.randrange(max(0, n - 15), n), n) for n in range(1, 200) for _ in range(2)]
-    drawing = laid_out(graph_with(200, pairs), across=True)
+    drawing = lay_out_uniform(graph_with(200, pairs), horizontal=True)
     assert len(drawing.nodes) == 200
     assert not any(overlaps(a, b) for n, a in enumerate(drawing.nodes) for b in drawing.nodes[n + 1 :])

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from airflow_zen.lineage.graph.publish import Publisher
+from airflow_zen.lineage.graph.publish import GraphPublisher
 
 pytestmark = pytest.mark.server
 
 
 @pytest.fixture
 def publisher(rest, records, transport, root):
-    return Publisher(rest, records, transport, root)
+    return GraphPublisher(rest, records, transport, root)
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_mlflow_draws_the_trace(client, publisher, parent, dag_id):
 
 def test_the_trace_can_be_left_out(client, rest, records, transport, root, parent, dag_id):
     """With `[zen] lineage_trace` off, no trace is entered."""
-    assert Publisher(rest, records, transport, root, traced=False).publish(dag_id, "manual__1")
+    assert GraphPublisher(rest, records, transport, root, log_traces=False).publish(dag_id, "manual__1")
     assert client.search_traces(locations=[parent().info.experiment_id]) == []
 
 
