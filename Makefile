@@ -26,13 +26,13 @@ distributed: setup ## Lose one of two Celery workers in the middle of 200 mapped
 	@$(BIN)/python -m tests.docker.distributed $(ARGS)
 
 up: setup ## Start Airflow and MLflow here, with the DAGs of DAGS
-	@$(BIN)/python -m airflow_zen.cli.local_stack up --directory $(STACK) --dags $(DAGS)
+	@$(BIN)/python -m airflow_zen.localstack.stack up --directory $(STACK) --dags $(DAGS)
 
 down: setup ## Stop what `make up` started
-	@$(BIN)/python -m airflow_zen.cli.local_stack down --directory $(STACK)
+	@$(BIN)/python -m airflow_zen.localstack.stack down --directory $(STACK)
 
 status: setup ## Say whether what `make up` started is up
-	@$(BIN)/python -m airflow_zen.cli.local_stack status --directory $(STACK)
+	@$(BIN)/python -m airflow_zen.localstack.stack status --directory $(STACK)
 
 test: setup ## Run the tests (ARGS='-k cache' selects)
 	@scripts/test-parts.sh
@@ -77,7 +77,7 @@ constraints: setup ## Resolve every dependency anew and pin it
 
 clean: ## Stop what is up and remove what was built (not .venv)
 	@for stack in .zen/*/stack.json; do \
-	   [ ! -e "$$stack" ] || $(BIN)/python -m airflow_zen.cli.local_stack down --directory "$${stack%/*}" || exit 1; \
+	   [ ! -e "$$stack" ] || $(BIN)/python -m airflow_zen.localstack.stack down --directory "$${stack%/*}" || exit 1; \
 	 done
 	@rm -rf .zen build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .hypothesis .pytest_cache .ruff_cache .import_linter_cache
 	@find airflow_zen tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,7 +11,7 @@ from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
 from airflow_zen.errors import FingerprintError
-from airflow_zen.labels import stable_class_name
+from airflow_zen.type_names import stable_class_name
 
 # Raise it when a change here or in airflow_zen.caching gives other fingerprints: old entries then miss.
 KEY_VERSION = 1

@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from airflow_zen.artifacts.transport import Transport, open_transport  # noqa: E402
+from airflow_zen.transports.base import Transport, open_transport  # noqa: E402
 from tests.servers.ceph import ceph  # noqa: E402
 
 PROBE = """
@@ -37,15 +37,15 @@ def split(rows: int, names: list) -> Output(train=list, test=list, rest=dict):
 def main(root, options):
     begun, spent = time.perf_counter(), time.process_time()
     from airflow_zen.artifacts.store import ArtifactStore
-    from airflow_zen.artifacts.transport import open_transport
-    from airflow_zen.caching.cache import StepCache
-    from airflow_zen.lineage.records import StepRunRecords
-    from airflow_zen.lineage.step_run import StepRun, StepRunId
+    from airflow_zen.transports.base import open_transport
+    from airflow_zen.caching.step_cache import StepCache
+    from airflow_zen.runs.records import StepRunRecords
+    from airflow_zen.runs.step_run import StepRun, StepRunId
     from airflow_zen.materializers.registry import default_registry
     from airflow_zen.stack import Stack
     from airflow_zen.steps.arguments import Arguments
-    from airflow_zen.steps.key import cache_key
-    from airflow_zen.steps.reuse import reusable
+    from airflow_zen.steps.cache_key import cache_key
+    from airflow_zen.steps.run import reusable
     from airflow_zen.steps.run import run_step
     from airflow_zen.steps.step import Step
     transport = open_transport(root, options)

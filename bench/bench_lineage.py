@@ -15,18 +15,18 @@ import time
 from pathlib import Path
 
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.caching.cache import StepCache
-from airflow_zen.lineage.mlflow import MlflowRecorder
+from airflow_zen.caching.step_cache import StepCache
+from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
+from airflow_zen.lineage.mlflow.rest import MlflowRest, TrackingServer
 from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
-from airflow_zen.lineage.records import StepRunRecords
-from airflow_zen.lineage.rest import MlflowRest, TrackingServer
-from airflow_zen.lineage.step_run import StepRun, StepRunId
 from airflow_zen.materializers.registry import default_registry
+from airflow_zen.runs.records import StepRunRecords
+from airflow_zen.runs.step_run import StepRun, StepRunId
 from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.run import run_step
 from airflow_zen.steps.step import Step
+from airflow_zen.transports.base import open_transport
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

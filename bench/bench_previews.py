@@ -19,18 +19,18 @@ import numpy as np
 import pandas as pd
 
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.caching.cache import StepCache
-from airflow_zen.lineage.mlflow import MlflowRecorder
-from airflow_zen.lineage.records import StepRunRecords
-from airflow_zen.lineage.rest import MlflowRest
-from airflow_zen.lineage.step_run import StepRun, StepRunId
-from airflow_zen.lineage.tracking_server import TrackingServer
+from airflow_zen.caching.step_cache import StepCache
+from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.materializers.registry import default_registry
+from airflow_zen.runs.records import StepRunRecords
+from airflow_zen.runs.step_run import StepRun, StepRunId
 from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.run import run_step
 from airflow_zen.steps.step import Step
+from airflow_zen.transports.base import open_transport
 from tests.servers.mlflow_server import mlflow_server
 
 

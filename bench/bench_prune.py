@@ -24,20 +24,20 @@ sys.path.insert(0, str(ROOT))
 
 from airflow_zen.artifacts.manifest import Manifest  # noqa: E402
 from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef  # noqa: E402
-from airflow_zen.artifacts.transport import Transport, open_transport  # noqa: E402
-from airflow_zen.lineage.records import StepRunRecords  # noqa: E402
-from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState  # noqa: E402
+from airflow_zen.runs.records import StepRunRecords  # noqa: E402
+from airflow_zen.runs.step_run import StepRun, StepRunId, StepState  # noqa: E402
+from airflow_zen.transports.base import Transport, open_transport  # noqa: E402
 from tests.servers.ceph import ceph  # noqa: E402
 
 PROBE = """
 import json, sys, time
 from pathlib import Path
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.caching.cache import StepCache
-from airflow_zen.lineage.records import StepRunRecords
+from airflow_zen.transports.base import open_transport
+from airflow_zen.caching.step_cache import StepCache
+from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.materializers.registry import default_registry
-from airflow_zen.pruning.prune import prune_stack
+from airflow_zen.pruning.collect import prune_stack
 from airflow_zen.pruning.retention import DAY, Retention
 from airflow_zen.stack import Stack
 

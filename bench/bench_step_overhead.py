@@ -12,8 +12,8 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from airflow_zen.cli.airflow_api import AirflowApi, DagRun
-from airflow_zen.cli.local_stack import start_local_stack, stop_local_stack
+from airflow_zen.localstack.airflow_api import AirflowApi, DagRun
+from airflow_zen.localstack.stack import start_local_stack, stop_local_stack
 
 DAG = """
 from datetime import datetime

@@ -81,11 +81,11 @@ def frame_bytes(rows: int) -> float:
 def stack(options: Options, local_cache: Any = None) -> Any:
     """Open a stack on the server."""
     from airflow_zen.artifacts.store import ArtifactStore
-    from airflow_zen.artifacts.transport import open_transport
-    from airflow_zen.caching.cache import StepCache
-    from airflow_zen.lineage.records import StepRunRecords
+    from airflow_zen.caching.step_cache import StepCache
     from airflow_zen.materializers.registry import default_registry
+    from airflow_zen.runs.records import StepRunRecords
     from airflow_zen.stack import Stack
+    from airflow_zen.transports.base import open_transport
 
     transport = open_transport(options["root"], options["storage_options"])
     store = ArtifactStore(options["root"], transport, local_cache)
@@ -205,7 +205,7 @@ def zen_load(options: Options) -> dict[str, float]:
 
 def zen_load_kept(options: Options) -> dict[str, float]:
     """Load an artifact that another task of the worker has loaded, from the local cache."""
-    from airflow_zen.artifacts.local_cache import ReadCache
+    from airflow_zen.transports.read_cache import ReadCache
 
     with lent() as directory:
         return _loading(stack(options, ReadCache(Path(directory), 10**10)), options, kept=True)

@@ -12,9 +12,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from airflow_zen.cli.airflow_api import AirflowApi
-from airflow_zen.cli.local_parts import service_environment
-from airflow_zen.cli.local_stack import read_local_stack, stop_local_stack
+from airflow_zen.localstack.airflow_api import AirflowApi
+from airflow_zen.localstack.services import service_environment
+from airflow_zen.localstack.stack import read_local_stack, stop_local_stack
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEMPLATE = REPOSITORY / "scripts" / "cli_docs.md"
@@ -122,7 +122,7 @@ def run_pipeline(shell: Shell) -> None:
     # What `register` names: data that some other job put beside the artifacts.
     raw = "open_stack(lineage=False).store.transport.write('raw/customers.csv', b'id,months\\n1,12\\n2,3\\n')"
     subprocess.run(
-        [sys.executable, "-c", f"from airflow_zen.settings import open_stack; {raw}"],
+        [sys.executable, "-c", f"from airflow_zen.config.settings import open_stack; {raw}"],
         env=dict(shell.environment),
         check=True,
         capture_output=True,

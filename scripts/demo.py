@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.cli.airflow_api import AirflowApi, DagRun, TaskInstance
-from airflow_zen.cli.local_stack import start_local_stack, stop_local_stack
-from airflow_zen.cli.stack_state import LocalStack
-from airflow_zen.cli.web import request_json
 from airflow_zen.errors import ZenError
+from airflow_zen.localstack.airflow_api import AirflowApi, DagRun, TaskInstance, request_json
+from airflow_zen.localstack.stack import start_local_stack, stop_local_stack
+from airflow_zen.localstack.state import LocalStack
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -188,7 +187,7 @@ def main() -> int:
 def _final_message(options: argparse.Namespace) -> str:
     if not options.keep:
         return "Airflow and MLflow are stopped; ARGS=--keep leaves them up."
-    return f"They stay up: python -m airflow_zen.cli.local_stack down --directory {options.directory} stops them."
+    return f"They stay up: python -m airflow_zen.localstack.stack down --directory {options.directory} stops them."
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ import polars as pl
 import pytest
 
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.caching.cache import StepCache
-from airflow_zen.lineage.records import StepRunRecords
+from airflow_zen.caching.step_cache import StepCache
+from airflow_zen.materializers.annotations import Columns
 from airflow_zen.materializers.registry import default_registry
-from airflow_zen.materializers.views import Columns
+from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.stack import Stack
+from airflow_zen.transports.base import open_transport
 from tests.materializers.round_trip import make_directory
 
 FRAME = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})

@@ -9,18 +9,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.hashing import file_hash
-from airflow_zen.artifacts.local_cache import ReadCache
 from airflow_zen.artifacts.manifest import MANIFEST_FILE_NAME, Manifest
-from airflow_zen.artifacts.parallel import run_in_parallel
 from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, corrupt_error, missing_error
-from airflow_zen.artifacts.root import normalize_root
-from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused, SaveRefused
+from airflow_zen.transports.base import Transport, normalize_root, run_in_parallel
+
+if TYPE_CHECKING:
+    from airflow_zen.transports.read_cache import ReadCache
 
 _MAX_HASH_THREADS = 8
 _MAX_INLINE_BYTES = 16 * 1024
@@ -302,3 +302,25 @@ def _write_inline_files(manifest: Manifest, into: Path) -> Path:
         path.write_bytes(manifest.inline[file.path].encode())
         _verify_file(path, file)
     return into
+
+
+class PreviewStore:
+    """Keep previews at `previews/<digest[:2]>/<digest>/`; unlike artifacts they may be deleted at any time."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def get(self, digest: str) -> dict[str, bytes]:
+        """Read the previews of an artifact by file name; empty where none were made."""
+        prefix = _preview_prefix(digest)
+        keys = list(self._transport.list(prefix))
+        return {key.removeprefix(f"{prefix}/"): self._transport.read(key) for key in keys}
+
+    def put(self, digest: str, files: Mapping[str, bytes]) -> None:
+        """Store the previews of an artifact."""
+        prefix = _preview_prefix(digest)
+        run_in_parallel(lambda name: self._transport.write(f"{prefix}/{name}", files[name]), files)
+
+
+def _preview_prefix(digest: str) -> str:
+    return f"previews/{digest[:2]}/{digest}"

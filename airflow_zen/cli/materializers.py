@@ -9,12 +9,10 @@ from typing import Any
 
 from airflow.utils.cli import suppress_logs_and_warning
 
-from airflow_zen.cli.table import print_rows
-from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.entries import load_entry
+from airflow_zen.cli.output import print_rows
+from airflow_zen.config.settings import Settings
+from airflow_zen.materializers.base import Materializer, installed_version, load_entry
 from airflow_zen.materializers.registry import MaterializerRegistry, default_registry
-from airflow_zen.materializers.versions import installed_version
-from airflow_zen.settings import Settings
 
 _MAX_TYPES = 4
 _MAX_NAME_LENGTH = 32

@@ -7,12 +7,12 @@ from typing import Any
 
 from airflow.utils.cli import suppress_logs_and_warning
 
-from airflow_zen.cli.table import print_rows
+from airflow_zen.cli.output import print_rows
+from airflow_zen.config.settings import Settings, tracking_server
 from airflow_zen.errors import LineageNotFound, SettingsError
-from airflow_zen.lineage.refusals import MlflowRejected
-from airflow_zen.lineage.registry import RegisteredModels
-from airflow_zen.lineage.rest import MlflowRest
-from airflow_zen.settings import Settings, tracking_server
+from airflow_zen.lineage.mlflow.errors import MlflowRejected
+from airflow_zen.lineage.mlflow.model_registry import RegisteredModels
+from airflow_zen.lineage.mlflow.rest import MlflowRest
 
 
 @suppress_logs_and_warning

@@ -9,10 +9,10 @@ from typing import Any
 from airflow.sdk import timezone
 from airflow.utils.cli import suppress_logs_and_warning
 
-from airflow_zen.lineage.quantities import format_bytes, format_count, format_seconds
-from airflow_zen.operators.choice import zen_conf
-from airflow_zen.operators.foresight import PlannedDagRun
-from airflow_zen.operators.planning import Decision, Plan, PlannedStep
+from airflow_zen.lineage.savings import format_bytes, format_count, format_seconds
+from airflow_zen.operators.stack_selection import zen_conf
+from airflow_zen.planning.plan import Decision, Plan, PlannedStep
+from airflow_zen.planning.supervisor import PlannedDagRun
 
 
 @suppress_logs_and_warning

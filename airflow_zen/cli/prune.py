@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.utils.cli import suppress_logs_and_warning
 
-from airflow_zen.cli.opened import open_stack_for
-from airflow_zen.cli.progress import show_progress
-from airflow_zen.lineage.quantities import format_bytes
+from airflow_zen.cli.output import open_stack_for, show_progress
 from airflow_zen.lineage.recorder import NullRecorder
-from airflow_zen.plugin.unfinished import active_dag_runs
-from airflow_zen.pruning.prune import prune_stack
-from airflow_zen.pruning.report import PruneReport
+from airflow_zen.lineage.savings import format_bytes
+from airflow_zen.plugin.finalize import active_dag_runs
+from airflow_zen.pruning.collect import prune_stack
 from airflow_zen.pruning.retention import Retention, parse_duration
+
+if TYPE_CHECKING:
+    from airflow_zen.pruning.report import PruneReport
 
 
 @suppress_logs_and_warning

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.utils.cli import suppress_logs_and_warning
 
-from airflow_zen.cli.opened import open_stack_for
-from airflow_zen.cli.table import print_rows
-from airflow_zen.lineage.quantities import format_bytes, format_seconds
-from airflow_zen.lineage.step_run import StepRun
+from airflow_zen.cli.output import open_stack_for, print_rows
+from airflow_zen.lineage.savings import format_bytes, format_seconds
+
+if TYPE_CHECKING:
+    from airflow_zen.runs.step_run import StepRun
 
 
 @suppress_logs_and_warning

@@ -8,13 +8,12 @@ from typing import Any
 
 from airflow.configuration import conf
 
-from airflow_zen.cli.compose import compose_file, docker_program, log_arguments, make_secrets, run_compose
-from airflow_zen.cli.local_parts import services_of
-from airflow_zen.cli.local_stack import print_addresses, read_local_stack, start_local_stack, stop_local_stack
-from airflow_zen.cli.progress import show_progress
-from airflow_zen.cli.stack_logs import follow_logs, log_files, tail_logs
-from airflow_zen.cli.stack_state import LocalStack, StackError
-from airflow_zen.cli.table import print_rows
+from airflow_zen.cli.output import print_rows, show_progress
+from airflow_zen.localstack.compose import compose_file, docker_program, log_arguments, make_secrets, run_compose
+from airflow_zen.localstack.logs import follow_logs, log_files, tail_logs
+from airflow_zen.localstack.services import services_of
+from airflow_zen.localstack.stack import print_addresses, read_local_stack, start_local_stack, stop_local_stack
+from airflow_zen.localstack.state import LocalStack, StackError
 
 
 def up(args: Any) -> None:

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from airflow.sdk import BaseHook
 
 from airflow_zen.errors import LineageError, SettingsError
-from airflow_zen.lineage.rest import MlflowRest
-from airflow_zen.lineage.tracking_server import TrackingServer
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.server import TrackingServer
 
 
 def tracking_server_from_connection(connection: Any) -> TrackingServer:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow_zen.errors import SettingsError
-from airflow_zen.hooks.aws import s3_options
-from airflow_zen.hooks.azure import azure_options
-from airflow_zen.hooks.google import google_options
+from airflow_zen.transports.aws_credentials import AwsCredentials
 
 _EMPTY_VALUES: tuple[Any, ...] = (None, "", {})
 
@@ -30,3 +32,158 @@ def fsspec_options(connection: Any) -> Mapping[str, Any]:
     return {
         name: value for name, value in read(connection, connection.extra_dejson).items() if value not in _EMPTY_VALUES
     }
+
+
+def s3_options(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the options; an assumed role or a profile is one of them, named `aws_credentials` or `profile`."""
+    service = (extra.get("service_config") or {}).get("s3") or {}
+    config = dict(extra.get("config_kwargs") or {})
+    client = {
+        "endpoint_url": service.get("endpoint_url") or extra.get("endpoint_url"),
+        "region_name": extra.get("region_name"),
+        "verify": extra.get("verify"),
+    }
+    return {
+        **_auth_options(connection, extra, anonymous=config.pop("signature_version", None) == "unsigned"),
+        "client_kwargs": {name: value for name, value in client.items() if value or value is False},
+        "config_kwargs": config,
+        "s3_additional_kwargs": service.get("extra_args"),
+        "requester_pays": service.get("requester_pays"),
+    }
+
+
+def _auth_options(connection: Any, extra: Mapping[str, Any], *, anonymous: bool) -> dict[str, Any]:
+    if anonymous:
+        return {"anon": True}
+    if extra.get("role_arn"):
+        return {"aws_credentials": _assumed_role(connection, extra)}
+    return _access_keys(connection, extra) | {"profile": extra.get("profile_name")}
+
+
+def _access_keys(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "key": connection.login or extra.get("aws_access_key_id"),
+        "secret": connection.password or extra.get("aws_secret_access_key"),
+        "token": extra.get("aws_session_token"),
+    }
+
+
+def _assumed_role(connection: Any, extra: Mapping[str, Any]) -> AwsCredentials:
+    # As in the Amazon provider, the endpoint of other services does not hold for STS.
+    sts = (extra.get("service_config") or {}).get("sts") or {}
+    session = {"RoleSessionName": re.sub(r"[^\w+=,.@-]+", "-", f"airflow-zen-{connection.conn_id}")[:64]}
+    return AwsCredentials(
+        **{name: value or "" for name, value in _access_keys(connection, extra).items()},
+        profile=extra.get("profile_name") or "",
+        role_arn=extra["role_arn"],
+        role_arguments={**session, **(extra.get("assume_role_kwargs") or {})},
+        token_file=_web_identity_token_file(connection, extra),
+        region=extra.get("region_name") or "",
+        sts_endpoint=sts.get("endpoint_url") or "",
+        verify=extra.get("verify"),
+    )
+
+
+def _web_identity_token_file(connection: Any, extra: Mapping[str, Any]) -> str:
+    method = extra.get("assume_role_method") or "assume_role"
+    if method == "assume_role":
+        return ""
+    federation = extra.get("assume_role_with_web_identity_federation")
+    file = extra.get("assume_role_with_web_identity_token_file") or os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE")
+    if method == "assume_role_with_web_identity" and federation == "file" and file:
+        return str(file)
+    raise SettingsError(
+        f"Connection {connection.conn_id!r} assumes its role by {method!r}; the artifact root knows 'assume_role', and "
+        "'assume_role_with_web_identity' with federation 'file' and a token file. Use one of these, or leave [zen] "
+        "artifact_conn_id empty and give the worker the role through its environment or ~/.aws/config."
+    )
+
+
+# Of the identity that Azure gives the worker; adlfs hands them to DefaultAzureCredential.
+_IDENTITY_FIELDS = ("managed_identity_client_id", "workload_identity_client_id", "workload_identity_tenant_id")
+_EXTRA_FIELDS = ("account_name", "account_key", "account_host", "anon", *_IDENTITY_FIELDS)
+
+
+def azure_options(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the options; a connection string wins over all else, and without any key the worker's identity is used."""
+    prefix = f"extra__{connection.conn_type}__"
+    extra = {name.removeprefix(prefix): value for name, value in extra.items() if value or value is False}
+    if "connection_string" in extra:
+        return {"connection_string": extra["connection_string"]}
+    if str(extra.get("sas_token", "")).startswith("https://"):
+        address, _, token = extra["sas_token"].partition("?")
+        return _sas_options(_account_name(address), token)
+    options = _account_options(connection, extra) | {name: extra[name] for name in _EXTRA_FIELDS if name in extra}
+    if "://" in (connection.host or "") and "account_name" in options:
+        return _with_endpoint(connection.host, options)
+    auth = {"account_key", "sas_token", "client_secret", "anon"} & set(options)
+    return options if auth else options | {"anon": False}
+
+
+def _account_options(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
+    account = _account_name(connection.host or "")
+    if "tenant_id" in extra:
+        principal = {
+            "client_id": connection.login,
+            "client_secret": connection.password,
+            "tenant_id": extra["tenant_id"],
+        }
+        return principal | {"account_name": account}
+    options = {"account_name": connection.login or account}
+    if "sas_token" in extra:
+        return options | {"sas_token": extra["sas_token"].lstrip("?")}
+    return options | _without_empty({"account_key": extra.get("shared_access_key") or connection.password})
+
+
+def _sas_options(account: str, token: str) -> dict[str, Any]:
+    return {"account_name": account, "sas_token": token}
+
+
+def _with_endpoint(host: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the address as well: only a connection string tells every client of another one than Azure's own."""
+    if "account_key" in options:
+        auth = f"AccountKey={options['account_key']}"
+    elif "sas_token" in options:
+        auth = f"SharedAccessSignature={options['sas_token']}"
+    else:
+        return {"account_host": urlsplit(host).netloc, **options}
+    name = f"AccountName={options['account_name']}"
+    return {"connection_string": f"BlobEndpoint={host.rstrip('/')};{name};{auth}"}
+
+
+def _account_name(host: str) -> str:
+    """Read the account from its address, `https://ACCOUNT.blob.core.windows.net`; empty where it is none of Azure's."""
+    name = urlsplit(host if "://" in host else f"//{host}").hostname or ""
+    account, dot, rest = name.partition(".")
+    return account if dot and not rest.replace(".", "").isdigit() else ""
+
+
+def _without_empty(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value}
+
+
+# Ways to credentials that take the Google provider's own code.
+_UNSUPPORTED_FIELDS = ("key_secret_name", "impersonation_chain")
+
+
+def google_options(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the options; without any key the worker's own application default credentials are used."""
+    extra = {name.removeprefix("extra__google_cloud_platform__"): value for name, value in extra.items() if value}
+    if unsupported := [name for name in _UNSUPPORTED_FIELDS if name in extra]:
+        raise SettingsError(
+            f"Connection {connection.conn_id!r} has {unsupported[0]!r}, which the artifact root does not follow: use keyfile_dict, "
+            "key_path or credential_config_file, or leave [zen] artifact_conn_id empty and give the worker the identity."
+        )
+    return {
+        "token": _gcs_token(extra),
+        "project": extra.get("project"),
+        "endpoint_url": extra.get("gcs.endpoint"),
+        "requester_pays": extra.get("gcs.requester-pays"),
+    }
+
+
+def _gcs_token(extra: Mapping[str, Any]) -> Any:
+    if extra.get("is_anonymous"):
+        return "anon"
+    key = extra.get("keyfile_dict") or extra.get("key_path") or extra.get("credential_config_file")
+    return json.loads(key) if isinstance(key, str) and key.lstrip().startswith("{") else key

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_zen.lineage.queries import (
+    from airflow_zen.lineage.ancestry import (
         Ancestry,
         FoundArtifact,
         FoundRun,
@@ -32,6 +32,6 @@ def __getattr__(name: str) -> Any:
     """Load the queries when one is asked for; no task needs them."""
     if name not in __all__:
         raise AttributeError(f"module 'airflow_zen.lineage' has no attribute {name!r}")
-    from airflow_zen.lineage import queries
+    from airflow_zen.lineage import ancestry
 
-    return getattr(queries, name)
+    return getattr(ancestry, name)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from airflow_zen.lineage.step_run import StepRun
+if TYPE_CHECKING:
+    from airflow_zen.runs.step_run import StepRun
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,18 @@ class NullRecorder:
     def attach_files(self, run: StepRun, opened: OpenedRun, files: Mapping[str, bytes]) -> bool:
         """Deliver nothing: the files lie in the store."""
         return True
+
+
+@contextmanager
+def temporary_environment(additions: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the block, and leave no trace of them behind."""
+    before = {name: os.environ.get(name) for name in additions}
+    os.environ.update(additions)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

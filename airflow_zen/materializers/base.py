@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
 from airflow_zen.errors import ArtifactRefused, MaterializerDefinitionError, SaveRefused
-from airflow_zen.materializers.names import type_name
+from airflow_zen.type_names import type_name
 
 if TYPE_CHECKING:
-    from airflow_zen.artifacts.source import ArtifactReader
+    from airflow_zen.artifacts.reader import ArtifactReader
+    from airflow_zen.materializers.annotations import View
     from airflow_zen.materializers.registry import MaterializerRegistry
-    from airflow_zen.materializers.views import View
 
 
 _ENCODING = re.compile(r"[^@\s]+@[0-9]+")
@@ -152,3 +155,43 @@ class Materializer:
 def is_materializer(found: Any) -> bool:
     """Tell whether something is a class that can save: a subclass of `Materializer` that says its encoding."""
     return isinstance(found, type) and issubclass(found, Materializer) and hasattr(found, "encoding")
+
+
+class SavedValue(msgspec.Struct, frozen=True):
+    """What `save` wrote: everything a manifest says beside the files themselves.
+
+    `type` is the dotted name of the value's type, `libraries` the version of each distribution that
+    wrote it, `inline` whether its files are JSON text that may live in the manifest, `hashes` the hashes of
+    files that were hashed while they were written.
+    """
+
+    encoding: str
+    type: str
+    summary: Mapping[str, Any]
+    libraries: Mapping[str, str]
+    inline: bool
+    hashes: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+
+@cache
+def installed_version(distribution: str) -> str:
+    """Give the version of a distribution; `""` where it is not installed."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
+
+
+MaterializerEntry = str | type[Materializer]
+
+
+def entry_name(entry: MaterializerEntry) -> str:
+    """Name an entry as `module:Class`."""
+    return entry if isinstance(entry, str) else f"{entry.__module__}:{entry.__qualname__}"
+
+
+def load_entry(entry: str) -> type[Materializer]:
+    """Import the class that `module:Class` names."""
+    module, _, name = entry.partition(":")
+    cls: type[Materializer] = getattr(import_module(module), name)
+    return cls

@@ -5,30 +5,36 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, is_dataclass
 from dataclasses import replace as dc_replace
 from functools import cached_property
 from io import IOBase
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_zen.artifacts.source import ArtifactReader
-from airflow_zen.errors import AlreadyExists, MaterializerNotFound, SaveRefused
-from airflow_zen.materializers import catalogue
-from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.defined import SubclassMaterializers, subclass_materializers
-from airflow_zen.materializers.entries import MaterializerEntry, entry_name, load_entry
-from airflow_zen.materializers.explained import (
-    conversion_errors,
-    iterate_with_conversion_errors,
-    missing_library_errors,
+from airflow_zen.errors import AlreadyExists, ArtifactRefused, MaterializerNotFound, SaveRefused, ZenError
+from airflow_zen.materializers import catalog
+from airflow_zen.materializers.base import (
+    Materializer,
+    MaterializerEntry,
+    SavedValue,
+    entry_name,
+    installed_version,
+    load_entry,
 )
-from airflow_zen.materializers.names import type_name
-from airflow_zen.materializers.registered import entry_point_materializers, registered_materializers
-from airflow_zen.materializers.saved import SavedValue
-from airflow_zen.materializers.versions import installed_version
-from airflow_zen.materializers.views import View
+from airflow_zen.materializers.user_defined import (
+    SubclassMaterializers,
+    entry_point_materializers,
+    registered_materializers,
+    subclass_materializers,
+)
+from airflow_zen.type_names import type_name
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.reader import ArtifactReader
+    from airflow_zen.materializers.annotations import View
 
 
 @dataclass(frozen=True)
@@ -130,9 +136,9 @@ class MaterializerRegistry:
         if found is not None:
             return found
         if self.allow_pickle:
-            return self._instantiate(catalogue.PICKLE)
+            return self._instantiate(catalog.PICKLE)
         raise MaterializerNotFound(
-            f"No materializer saves {type_name(cls)}. {catalogue.suggest_alternative(type_name(base) for base in cls.__mro__)} Otherwise register one for it, or set "
+            f"No materializer saves {type_name(cls)}. {catalog.suggest_alternative(type_name(base) for base in cls.__mro__)} Otherwise register one for it, or set "
             f"[zen] allow_pickle = True."
         )
 
@@ -234,11 +240,11 @@ class MaterializerRegistry:
         object costs no look into the store.
         """
         known = [self._instantiate(by)] if by else [self._find_by_type(type(value)), self.for_encoding(encoding)]
-        only_show = (catalogue.PREVIEW_ONLY.get(type_name(base)) for base in type(value).__mro__)
+        only_show = (catalog.PREVIEW_ONLY.get(type_name(base)) for base in type(value).__mro__)
         candidates = chain(known, (self._instantiate(entry) for entry in only_show if entry))
         shown = next((found for found in candidates if found and found.has_preview), None)
         if shown is None and encoding == "python.json@1" and summary.get("parts"):
-            return self._instantiate(catalogue.MEMBERS_PREVIEW)
+            return self._instantiate(catalog.MEMBERS_PREVIEW)
         return shown
 
     def _for_declared(self, value: Any, declared: type | None) -> Materializer:
@@ -253,7 +259,7 @@ class MaterializerRegistry:
             entry = types.get(type_name(base)) or subclasses.for_type(type_name(base))
             if entry is not None:
                 return self._instantiate(entry)
-        return self._instantiate(catalogue.TYPED_JSON) if is_dataclass(cls) else None
+        return self._instantiate(catalog.TYPED_JSON) if is_dataclass(cls) else None
 
     def _instantiate(self, entry: MaterializerEntry) -> Materializer:
         return load_entry(entry)(self) if isinstance(entry, str) else entry(self)
@@ -285,7 +291,7 @@ def default_registry(allow_pickle: bool = False) -> MaterializerRegistry:
     same type or encoding.
     """
     registry = MaterializerRegistry(
-        catalogue.TYPES, catalogue.ENCODINGS, allow_pickle, entry_point_materializers, subclass_materializers
+        catalog.TYPES, catalog.ENCODINGS, allow_pickle, entry_point_materializers, subclass_materializers
     )
     for materializer, replace in registered_materializers():
         registry = registry.register(materializer, replace)
@@ -315,3 +321,55 @@ def _save_summary(materializer: Materializer, value: Any, directory: Path) -> Ma
 def _clear_directory(directory: Path) -> None:
     for path in directory.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+_MAX_ERROR_LENGTH = 300
+
+
+@contextmanager
+def missing_library_errors(materializer: Materializer) -> Iterator[None]:
+    """Turn the absence of a library into an error that names what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = f"airflow-provider-zen[{materializer.extra}]" if materializer.extra else error.name
+        raise MaterializerNotFound(
+            f"{materializer.encoding} needs {error.name}, which is not installed here. Install {package}."
+        ) from error
+
+
+@contextmanager
+def conversion_errors(materializer: Materializer, encoding: str, wanted: Any) -> Iterator[None]:
+    """Say of what one library stored that it has no form as another's value, where that fails to be made of it."""
+    try:
+        yield
+    except (ZenError, ImportError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        if materializer.encoding == encoding:
+            raise
+        name = type_name(wanted) if isinstance(wanted, type) else wanted
+        raise ArtifactRefused(
+            f"What is stored as {encoding} has no form as {name}: {_shorten_error(error)}. Ask for what was saved, or for no type, and "
+            "convert it there."
+        ) from error
+
+
+def _shorten_error(error: Exception) -> str:
+    """Cut a text that may list all columns of a table."""
+    text = str(error).strip().rstrip(".")
+    return text if len(text) <= _MAX_ERROR_LENGTH else f"{text[:_MAX_ERROR_LENGTH]}…"
+
+
+def iterate_with_conversion_errors(
+    parts: Iterator[Any], materializer: Materializer, encoding: str, view: View
+) -> Iterator[Any]:
+    """Go through the parts of a view, each made as `conversion_errors` has it."""
+    parts = iter(parts)
+    while True:
+        with conversion_errors(materializer, encoding, view):
+            try:
+                part = next(parts)
+            except StopIteration:
+                return
+        yield part

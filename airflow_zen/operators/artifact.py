@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_zen.artifacts.asked import VersionSelector
-from airflow_zen.artifacts.version import LATEST
+from airflow_zen.artifacts.version import LATEST, VersionSelector
 from airflow_zen.errors import ArtifactNameError
-from airflow_zen.materializers.artifact import Artifact as DeclaredArtifact
+from airflow_zen.materializers.annotations import Artifact as DeclaredArtifact
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset

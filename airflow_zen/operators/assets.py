@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote
 
-from airflow_zen.artifacts.asked import VersionSelector
-from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.version import RecordedVersion
-from airflow_zen.lineage.step_run import StepRun
+from airflow_zen.artifacts.version import RecordedVersion, VersionSelector
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset
+
+    from airflow_zen.artifacts.ref import ArtifactRef
+    from airflow_zen.runs.step_run import StepRun
 
 URI_SCHEME = "zen"
 _DEFAULT_STACK = "default"

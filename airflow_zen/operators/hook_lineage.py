@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_zen.artifacts.ref import ArtifactRef
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.ref import ArtifactRef
 
 log = logging.getLogger("airflow_zen.operators")
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import XComArg
+from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
 from airflow_zen.caching.policy import FOLLOW_SETTINGS, Cache
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
 from airflow_zen.operators.links import MlflowRunLink
-from airflow_zen.operators.outputs import StepOutputs
 from airflow_zen.steps.step import Step
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import Operator
+
 
 OPTION_TYPES: dict[str, tuple[type, ...]] = {
     "cache": (bool, type(None), Cache),
@@ -93,9 +97,9 @@ class MLStepOperator(PythonOperator):
 
     def execute(self, context: Any) -> Any:
         """Run the step and return its outputs as refs, for XCom."""
-        from airflow_zen.operators import execution
+        from airflow_zen.operators.execute import execute
 
-        return execution.execute(self, context)
+        return execute(self, context)
 
 
 def check_option(value: Any, option: str) -> Any:
@@ -105,3 +109,26 @@ def check_option(value: Any, option: str) -> Any:
         names = " or ".join(kind.__name__ for kind in types)
         raise StepDefinitionError(f"@ml_step({option}=…) takes {names}, got {value!r}.")
     return value
+
+
+class StepOutputs(PlainXComArg):
+    """Refer to all outputs of a step, or to one by its name."""
+
+    def __init__(self, operator: Operator, names: tuple[str, ...]) -> None:
+        super().__init__(operator)
+        self.names = names
+
+    def __iter__(self) -> Iterator[XComArg]:
+        return iter([self[name] for name in self.names])
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, item: str | int) -> XComArg:
+        if isinstance(item, int):
+            return self[self.names[item]]
+        if item not in self.names:
+            raise StepDefinitionError(
+                f"Step {self.operator.task_id!r} has no output {item!r}; it declares {list(self.names)}."
+            )
+        return super().__getitem__(item)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.plugins_manager import AirflowPlugin
 
-from airflow_zen.plugin.dag_runs import DagRunListener
+from airflow_zen.plugin.listener import DagRunListener
 
 
 class ZenPlugin(AirflowPlugin):

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from airflow_zen.lineage.quantities import format_bytes, format_seconds
-from airflow_zen.pruning.holders import Referrer
+from airflow_zen.lineage.savings import format_bytes, format_seconds
+
+if TYPE_CHECKING:
+    from airflow_zen.pruning.mark import Referrer
 
 
 @dataclass

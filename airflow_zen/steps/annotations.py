@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any, ForwardRef, Literal, get_args, get_origin, get_type_hints
 
 from airflow_zen.errors import ZenError
-from airflow_zen.labels import stable_class_name
-from airflow_zen.materializers.artifact import Artifact
-from airflow_zen.materializers.declared import is_union, strip_annotation
+from airflow_zen.materializers.annotations import Artifact, is_union, strip_annotation
+from airflow_zen.type_names import stable_class_name
 
 
 def resolve_annotation(annotation: Any, function: Callable[..., Any], *, imports: bool | str = False) -> Any:

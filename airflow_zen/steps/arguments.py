@@ -11,17 +11,19 @@ from datetime import date, time, timedelta
 from enum import Enum
 from pathlib import Path
 from types import GenericAlias
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
-from airflow_zen.artifacts.asked import VersionSelector
-from airflow_zen.artifacts.names import VersionIndex
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.materializers.declared import element_type
-from airflow_zen.stack import Stack
-from airflow_zen.steps.loading import load_as_type
+from airflow_zen.artifacts.version import VersionSelector
+from airflow_zen.materializers.annotations import element_type
+from airflow_zen.steps.materialize import load_as_type
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.named_artifacts import VersionIndex
+    from airflow_zen.stack import Stack
 
 _MAX_TEXT = 500
 

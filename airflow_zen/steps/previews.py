@@ -9,16 +9,18 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_zen.artifacts.previews import PreviewStore
+from airflow_zen.artifacts.store import PreviewStore
 from airflow_zen.errors import SaveRefused
-from airflow_zen.lineage.previews import MAX_PREVIEWED_OUTPUTS, preview_files
-from airflow_zen.lineage.recorder import OpenedRun
-from airflow_zen.lineage.step_run import StepRun
-from airflow_zen.materializers.previews.page import MAX_PREVIEW_BYTES
-from airflow_zen.stack import SavedArtifact, Stack
-from airflow_zen.steps.step import Step
+from airflow_zen.lineage.mlflow.run_files import MAX_PREVIEWED_OUTPUTS, preview_files
+from airflow_zen.materializers.previews.html import MAX_PREVIEW_BYTES
+
+if TYPE_CHECKING:
+    from airflow_zen.lineage.recorder import OpenedRun
+    from airflow_zen.runs.step_run import StepRun
+    from airflow_zen.stack import SavedArtifact, Stack
+    from airflow_zen.steps.step import Step
 
 log = logging.getLogger("airflow_zen.steps")
 

@@ -9,29 +9,30 @@ import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.caching.cache import CacheEntry
-from airflow_zen.caching.flight import Lease, NullLease, TaskAttempt
-from airflow_zen.caching.history import KeyRecord
-from airflow_zen.environment import temporary_environment
+from airflow_zen.artifacts.leases import Lease, NullLease, TaskAttempt
+from airflow_zen.caching.key_history import KeyRecord, explain_miss
+from airflow_zen.caching.step_cache import CacheEntry
 from airflow_zen.errors import FingerprintError, StepInterrupted
 from airflow_zen.lineage.metadata import MetadataCollector, collect_metadata
-from airflow_zen.lineage.recorder import OpenedRun
-from airflow_zen.lineage.step_run import StepRun, StepState
-from airflow_zen.stack import Stack
+from airflow_zen.lineage.recorder import OpenedRun, temporary_environment
+from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
-from airflow_zen.steps.key import CacheKey, cache_key
-from airflow_zen.steps.naming import publish_versions
+from airflow_zen.steps.cache_key import CacheKey, cache_key
+from airflow_zen.steps.materialize import artifact_name, publish_versions, save_outputs
 from airflow_zen.steps.outputs import unpack_result
 from airflow_zen.steps.previews import BackgroundPreviews
-from airflow_zen.steps.reuse import find_valid_entry, miss_reason, uncacheable_reason
-from airflow_zen.steps.saving import artifact_name, save_outputs
-from airflow_zen.steps.step import Step
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.ref import ArtifactRef
+    from airflow_zen.caching.policy import Cache
+    from airflow_zen.stack import Stack
+    from airflow_zen.steps.step import Step
 
 log = logging.getLogger("airflow_zen.steps")
 
@@ -239,3 +240,42 @@ def _scratch_directory(stack: Stack) -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def uncacheable_reason(step: Step) -> str:
+    """Say why a step is run each time, whatever its arguments; empty where it is not."""
+    if step.outputs.names or step.cache_always:
+        return ""
+    return "it returns nothing, so there is nothing to reuse"
+
+
+def find_valid_entry(key: CacheKey, policy: Cache, stack: Stack) -> tuple[CacheEntry | None, str]:
+    """Find an entry that is young enough and whose artifacts all still exist.
+
+    Says why one that is known cannot serve; a key that was never seen gives no reason.
+    """
+    entry = stack.cache.get(key.key)
+    if entry is None:
+        return None, ""
+    age = stack.clock() - entry.created
+    if age > policy.ttl_seconds:
+        return (
+            None,
+            f"the result of {entry.origin} is {_duration_text(age)} old, and is kept for {_duration_text(policy.ttl_seconds)}",
+        )
+    if gone := stack.store.missing(entry.outputs.values()):
+        return None, f"the result of {entry.origin} is known, but its artifact {gone[0].digest[:12]} is gone"
+    return entry, ""
+
+
+def miss_reason(key: CacheKey, stack: Stack, run: StepRunId) -> str:
+    """Say what differs from the closest of the task's earlier results; one request."""
+    try:
+        history = stack.cache.history.recent_records(run.dag_id, run.task_id)
+    except Exception as error:  # noqa: BLE001 - a remark is never worth a step
+        return f"what was computed before cannot be read: {error}"
+    return explain_miss(key.ingredients, key.sources, history)
+
+
+def _duration_text(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

@@ -5,18 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
 from airflow_zen.caching.policy import FOLLOW_SETTINGS, Cache
-from airflow_zen.materializers.artifact import Artifact
-from airflow_zen.materializers.base import Materializer
-from airflow_zen.stack import Stack
 from airflow_zen.steps.annotations import parameter_artifacts, parameter_types, runtime_class
-from airflow_zen.steps.each import declared_output_type
-from airflow_zen.steps.outputs import Outputs, declared_outputs, output_artifacts, output_types
+from airflow_zen.steps.outputs import Outputs, declared_output_type, declared_outputs, output_artifacts, output_types
+
+if TYPE_CHECKING:
+    from airflow_zen.materializers.annotations import Artifact
+    from airflow_zen.materializers.base import Materializer
+    from airflow_zen.stack import Stack
 
 
 class Step(msgspec.Struct, frozen=True, dict=True):

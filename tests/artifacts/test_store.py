@@ -7,8 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused, SaveRefused
+from airflow_zen.transports.base import open_transport
 
 
 class CountingTransport:
@@ -38,7 +38,7 @@ def store(request, tmp_path):
         server = request.getfixturevalue(request.param)
         root, options = f"s3://{server.bucket}/store-{os.urandom(4).hex()}", server.storage_options()
         if request.param == "rclone":
-            from airflow_zen.artifacts.fsspec_transport import FsspecTransport
+            from airflow_zen.transports.fsspec import FsspecTransport
 
             return ArtifactStore(root, FsspecTransport(root, options))
     return ArtifactStore(root, open_transport(root, options))

@@ -8,8 +8,9 @@ import pytest
 from airflow.sdk import dag
 
 from airflow_zen import ml_step
-from airflow_zen.cli import cache_contents, runs
-from airflow_zen.settings import open_stack
+from airflow_zen.cli import cache as cache_contents
+from airflow_zen.cli import runs
+from airflow_zen.config.settings import open_stack
 from tests.harness import run_dag
 
 

@@ -57,7 +57,7 @@ def test_every_verb_has_its_function():
     for name, command in verbs():
         closed = command.func.__wrapped__.__closure__ or ()
         paths = [cell.cell_contents for cell in closed if isinstance(cell.cell_contents, str)]
-        (path,) = [path for path in paths if path.startswith("airflow_zen.cli.")]
+        (path,) = [path for path in paths if path.startswith("airflow_zen.")]
         module, _, function = path.rpartition(".")
         __import__(module)
         assert callable(getattr(sys.modules[module], function)), name

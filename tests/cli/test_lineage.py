@@ -5,8 +5,8 @@ from argparse import Namespace
 import pytest
 
 from airflow_zen.cli import lineage
-from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
-from airflow_zen.settings import open_stack
+from airflow_zen.config.settings import open_stack
+from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 from tests.servers.mlflow_server import mlflow_away
 
 RUN = StepRun(StepRunId("late", "r1", "train"), state=StepState.FINISHED, started=1_000.0, ended=1_001.0)

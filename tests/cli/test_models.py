@@ -9,9 +9,10 @@ from airflow.sdk import dag
 from sklearn.linear_model import LinearRegression
 
 from airflow_zen import ml_step
-from airflow_zen.cli import ancestry, lineage, models
+from airflow_zen.cli import lineage, models
+from airflow_zen.cli import lineage as ancestry
+from airflow_zen.config.settings import open_stack
 from airflow_zen.errors import ArtifactNotFound, LineageError, LineageNotFound, SettingsError
-from airflow_zen.settings import open_stack
 from tests.harness import run_dag
 from tests.servers.mlflow_server import mlflow_server
 

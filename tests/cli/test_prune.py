@@ -9,7 +9,7 @@ import pytest
 
 from airflow_zen import save
 from airflow_zen.cli.prune import prune_artifacts
-from airflow_zen.settings import open_stack
+from airflow_zen.config.settings import open_stack
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ from argparse import Namespace
 import pytest
 
 from airflow_zen.cli import stacks
+from airflow_zen.config.settings import Settings
 from airflow_zen.errors import SettingsError
-from airflow_zen.settings import Settings
 
 
 @pytest.fixture(autouse=True)

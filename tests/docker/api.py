@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from airflow_zen.cli.airflow_api import AirflowApi
-from airflow_zen.cli.web import request_json
+from airflow_zen.localstack.airflow_api import AirflowApi, request_json
 
 
 class Api(AirflowApi):

@@ -16,14 +16,13 @@ from redis import Redis
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.artifacts.transport import Transport, open_transport
-from airflow_zen.caching.cache import CacheEntry, StepCache
-from airflow_zen.cli.airflow_api import AirflowApi, DagRun, TaskInstance
-from airflow_zen.cli.web import request_json
-from airflow_zen.lineage.records import StepRunRecords
-from airflow_zen.lineage.step_run import StepRun
+from airflow_zen.caching.step_cache import CacheEntry, StepCache
+from airflow_zen.localstack.airflow_api import AirflowApi, DagRun, TaskInstance, request_json
 from airflow_zen.materializers.registry import default_registry
+from airflow_zen.runs.records import StepRunRecords
+from airflow_zen.runs.step_run import StepRun
 from airflow_zen.stack import Stack
+from airflow_zen.transports.base import Transport, open_transport
 from tests.docker.machine import power_off
 from tests.docker.up import RunningServices
 

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 import pytest
 from airflow.sdk import Connection
 
-from airflow_zen.artifacts.fsspec_transport import FsspecTransport
-from airflow_zen.artifacts.obstore_transport import ObstoreTransport
-from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.errors import SettingsError, StoreDenied
 from airflow_zen.hooks.storage import fsspec_options
+from airflow_zen.transports.base import open_transport
+from airflow_zen.transports.fsspec import FsspecTransport
+from airflow_zen.transports.obstore import ObstoreTransport
 from tests.servers.moto import moto as moto_server
 from tests.servers.s3 import REGION
 

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from airflow.sdk import Connection
 
-from airflow_zen.artifacts.fsspec_transport import FsspecTransport
-from airflow_zen.artifacts.obstore_transport import ObstoreTransport
-from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.errors import StoreDenied
 from airflow_zen.hooks.storage import fsspec_options
+from airflow_zen.transports.base import open_transport
+from airflow_zen.transports.fsspec import FsspecTransport
+from airflow_zen.transports.obstore import ObstoreTransport
 
 
 def connection(conn_type="wasb", *, host=None, login=None, password=None, **extra):
@@ -86,14 +86,14 @@ def test_identities_are_left_to_azures_own_library(held, options):
     held.pop("account_host", None)
     assert held == options
     if "sas_token" not in options:
-        from airflow_zen.artifacts.obstore_options import to_obstore_settings
+        from airflow_zen.transports.obstore_options import to_obstore_settings
 
         assert to_obstore_settings("az", "az://c", options, {}) is None
 
 
 def test_a_connection_string_without_an_address_means_azures_own():
     """Account and suffix of a connection string give the address."""
-    from airflow_zen.artifacts.obstore_options import to_obstore_settings
+    from airflow_zen.transports.obstore_options import to_obstore_settings
 
     text = "DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=aGk=;EndpointSuffix=core.chinacloudapi.cn"
     settings = to_obstore_settings("az", "az://c", {"connection_string": text}, {})

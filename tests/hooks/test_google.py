@@ -10,10 +10,10 @@ from airflow.sdk import Connection
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from airflow_zen.artifacts.fsspec_transport import FsspecTransport
-from airflow_zen.artifacts.transport import open_transport
 from airflow_zen.errors import SettingsError, StoreDenied
 from airflow_zen.hooks.storage import fsspec_options
+from airflow_zen.transports.base import open_transport
+from airflow_zen.transports.fsspec import FsspecTransport
 
 
 def connection(**extra):

@@ -16,12 +16,11 @@ from typing import Any
 
 import pytest
 
-from airflow_zen.cli.airflow_api import AirflowApi, DagRun
-from airflow_zen.cli.local_parts import service_environment
-from airflow_zen.cli.local_stack import read_local_stack, start_local_stack, stop_local_stack
-from airflow_zen.cli.metadata_database import DATABASE_VARIABLE
-from airflow_zen.cli.stack_state import Layout
-from airflow_zen.cli.web import request_json
+from airflow_zen.localstack.airflow_api import AirflowApi, DagRun, request_json
+from airflow_zen.localstack.metadata_database import DATABASE_VARIABLE
+from airflow_zen.localstack.services import service_environment
+from airflow_zen.localstack.stack import read_local_stack, start_local_stack, stop_local_stack
+from airflow_zen.localstack.state import Layout
 from tests.servers.postgres import missing, postgres
 
 

@@ -10,8 +10,8 @@ from airflow.sdk import dag, task
 
 import airflow_zen
 from airflow_zen import Each, Output, ml_step
-from airflow_zen.lineage.step_run import StepRunId
-from airflow_zen.settings import open_stack
+from airflow_zen.config.settings import open_stack
+from airflow_zen.runs.step_run import StepRunId
 
 
 @ml_step

@@ -8,7 +8,7 @@ import time
 import pytest
 from mlflow import MlflowClient
 
-from airflow_zen.settings import open_stack
+from airflow_zen.config.settings import open_stack
 from tests.servers.mlflow_server import mlflow_away
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]

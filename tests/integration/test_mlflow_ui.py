@@ -17,10 +17,9 @@ from mlflow import MlflowClient
 from sklearn.linear_model import LogisticRegression
 
 from airflow_zen import Output, ml_step
-from airflow_zen.lineage.ended import FinishedDagRun
-from airflow_zen.lineage.step_run import StepState
-from airflow_zen.plugin.follow_up import finalize_dag_runs
-from airflow_zen.settings import open_stack
+from airflow_zen.config.settings import open_stack
+from airflow_zen.plugin.finalize import finalize_dag_runs
+from airflow_zen.runs.step_run import FinishedDagRun, StepState
 from tests.harness import run_dag
 from tests.servers.browser import browser_page
 from tests.servers.mlflow_server import mlflow_server

@@ -10,9 +10,9 @@ import pytest
 from airflow.sdk import dag
 
 from airflow_zen import Artifact, Materializer, ml_step, register_materializer
-from airflow_zen.lineage.step_run import StepRunId
-from airflow_zen.materializers import registered
-from airflow_zen.settings import open_stack
+from airflow_zen.config.settings import open_stack
+from airflow_zen.materializers import user_defined
+from airflow_zen.runs.step_run import StepRunId
 
 
 class Plan:
@@ -69,7 +69,7 @@ def pipeline():
 def test_own_materializers_store_and_read(run_dag_test, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A decorated materializer and a named one store a DAG's values, and its later tasks read them."""
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
-    monkeypatch.setattr(registered, "_REGISTERED", {})
+    monkeypatch.setattr(user_defined, "_REGISTERED", {})
     register_materializer(PlanMaterializer)
     run = run_dag_test(pipeline())
     assert run.state == "success"

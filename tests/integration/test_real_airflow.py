@@ -14,8 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.cli.airflow_api import DagRun
-from airflow_zen.cli.web import request_json
+from airflow_zen.localstack.airflow_api import DagRun, request_json
 from tests.servers.mlflow_server import tracked_at
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -252,7 +251,7 @@ def test_the_form_of_an_mlflow_connection(deployment):
 def test_mlflow_shows_no_import_in_a_plain_task(deployment):
     """A step that does not use MLflow does not import it: its process stays small and quick."""
     code = (
-        "import sys, airflow_zen.operators.execution; "
+        "import sys, airflow_zen.operators.execute; "
         "sys.exit(any(name.split('.')[0] == 'mlflow' for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ}).returncode == 0

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 from mlflow import MlflowClient
 
-from airflow_zen.cli.web import request_json
-from airflow_zen.lineage.rest import MlflowRest
-from airflow_zen.lineage.tracking_server import TrackingServer
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.server import TrackingServer
+from airflow_zen.localstack.airflow_api import request_json
 from tests.servers.browser import browser_page
 from tests.servers.certificate import signed_by_itself
 from tests.servers.guarded_mlflow import ADMIN, PASSWORD, guarded_mlflow

@@ -9,8 +9,8 @@ from airflow.sdk import dag
 
 import airflow_zen
 from airflow_zen import ml_step
-from airflow_zen.lineage.step_run import StepRunId
-from airflow_zen.settings import open_stack
+from airflow_zen.config.settings import open_stack
+from airflow_zen.runs.step_run import StepRunId
 
 
 @ml_step

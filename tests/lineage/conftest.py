@@ -7,11 +7,11 @@ import pytest
 from mlflow import MlflowClient
 
 from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, content_digest
-from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.lineage.mlflow import MlflowRecorder
-from airflow_zen.lineage.records import StepRunRecords
-from airflow_zen.lineage.rest import HttpTimeouts, MlflowRest, TrackingServer
-from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
+from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
+from airflow_zen.lineage.mlflow.rest import HttpTimeouts, MlflowRest, TrackingServer
+from airflow_zen.runs.records import StepRunRecords
+from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
+from airflow_zen.transports.base import open_transport
 from tests.servers.mlflow_server import mlflow_server
 
 

@@ -8,11 +8,10 @@ import pytest
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.lineage.ended import FinishedDagRun
-from airflow_zen.lineage.mlflow import MlflowRecorder
-from airflow_zen.lineage.rest import MlflowRest, TrackingServer
-from airflow_zen.lineage.step_run import StepRunId, StepState
-from airflow_zen.lineage.sync import sync_pending
+from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
+from airflow_zen.lineage.mlflow.rest import MlflowRest, TrackingServer
+from airflow_zen.lineage.mlflow.sync import sync_pending
+from airflow_zen.runs.step_run import FinishedDagRun, StepRunId, StepState
 from tests.servers.flaky import Failure, flaky
 from tests.servers.mlflow_server import mlflow_server
 

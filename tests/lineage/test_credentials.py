@@ -6,10 +6,10 @@ import pytest
 from mlflow import MlflowClient
 from msgspec.structs import replace
 
-from airflow_zen.lineage.mlflow import MlflowRecorder
-from airflow_zen.lineage.rest import MlflowRest, TrackingServer
-from airflow_zen.lineage.step_run import StepState
-from airflow_zen.lineage.sync import sync_pending
+from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
+from airflow_zen.lineage.mlflow.rest import MlflowRest, TrackingServer
+from airflow_zen.lineage.mlflow.sync import sync_pending
+from airflow_zen.runs.step_run import StepState
 from tests.servers.guarded_mlflow import PASSWORD, guarded_mlflow
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

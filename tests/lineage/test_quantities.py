@@ -1,8 +1,8 @@
-"""Promises of `airflow_zen.lineage.quantities`."""
+"""Promises of `airflow_zen.lineage.savings`."""
 
 import pytest
 
-from airflow_zen.lineage.quantities import format_bytes, format_count, format_seconds
+from airflow_zen.lineage.savings import format_bytes, format_count, format_seconds
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from airflow_zen.materializers import registry
-from airflow_zen.materializers.defined import SubclassMaterializers
+from airflow_zen.materializers.user_defined import SubclassMaterializers
 
 
 @pytest.fixture(autouse=True)

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.binary import BytesMaterializer
-from airflow_zen.materializers.catalogue import ENCODINGS
+from airflow_zen.materializers.catalog import ENCODINGS
+from airflow_zen.materializers.cloudpickle import PickleMaterializer
+from airflow_zen.materializers.files import BytesMaterializer
 from airflow_zen.materializers.mlflow_model import MLflowModel
-from airflow_zen.materializers.pickle import PickleMaterializer
 from airflow_zen.materializers.registry import default_registry
 from tests.materializers import records as r
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from typing import Any
 
-from airflow_zen.materializers.previews.page import MAX_PREVIEW_BYTES
+from airflow_zen.materializers.previews.html import MAX_PREVIEW_BYTES
 from tests.lineage.graph.hostile import HOSTILE as OF_GRAPHS
 
 HOSTILE = tuple(

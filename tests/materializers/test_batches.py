@@ -19,7 +19,7 @@ import pytest
 
 from airflow_zen.artifacts.hashing import file_hash
 from airflow_zen.errors import SaveRefused
-from airflow_zen.materializers.arrow.parquet import MAX_ROW_GROUP_SIZE, row_group_size
+from airflow_zen.materializers.arrow.parquet_writer import MAX_ROW_GROUP_SIZE, row_group_size
 from airflow_zen.materializers.registry import default_registry
 
 REGISTRY = default_registry()

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.registry import default_registry
-from airflow_zen.materializers.tree import write_typed_json
+from airflow_zen.materializers.typed_json import write_typed_json
 from tests.materializers.library_values import BOOSTERS
 from tests.materializers.path_values import X, Y
 

@@ -11,9 +11,8 @@ from types import ModuleType
 import pytest
 
 from airflow_zen.errors import ArtifactRefused, MaterializerNotFound, SaveRefused
-from airflow_zen.materializers.classes import class_reference, resolve_class
-from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.registry import default_registry
+from airflow_zen.type_names import class_reference, resolve_class, type_name
 from tests.materializers import records as r
 
 SOURCE = """

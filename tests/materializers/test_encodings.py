@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from airflow_zen.errors import ArtifactRefused
-from airflow_zen.materializers.catalogue import ENCODINGS
+from airflow_zen.materializers.catalog import ENCODINGS
 from airflow_zen.materializers.registry import default_registry
 from tests.materializers.encoding_values import HERE, WRITTEN, Written
 from tests.materializers.library_sameness import are_of_one_kind

@@ -16,7 +16,7 @@ from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.mlflow_model import MLflowModel
 from airflow_zen.materializers.registry import default_registry
 from tests.materializers.ml_values import ROWS
-from tests.views.loading import load, open_stack
+from tests.materializers.views.loading import load, open_stack
 
 pytestmark = pytest.mark.ml
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from airflow_zen.materializers.arrow import parquet
+from airflow_zen.materializers.arrow import parquet_writer
 from tests.materializers.round_trip import REGISTRY, make_directory
 
 # Peaks are known for a process as a whole, so each column has one. That of Arrow and that of NumPy and of Python's
@@ -22,9 +22,9 @@ PEAKS = """
 import json, os, sys, tempfile, tracemalloc
 from pathlib import Path
 import numpy, pandas, pyarrow
-from airflow_zen.materializers.arrow import parquet
-parquet.MAX_ROW_GROUP_SIZE = int(sys.argv[2])
-from airflow_zen.materializers.pandas import loading, saving
+from airflow_zen.materializers.arrow import parquet_writer
+parquet_writer.MAX_ROW_GROUP_SIZE = int(sys.argv[2])
+from airflow_zen.materializers.pandas import read, write
 from airflow_zen.materializers.registry import default_registry
 for directory in sorted(Path(sys.argv[1]).iterdir()):
     if os.fork():
@@ -92,14 +92,14 @@ def peaks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float
     """Load each column, and save it again; give the peak of either as a part of the column's own memory."""
     root = tmp_path_factory.mktemp("peaks")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parquet, "MAX_ROW_GROUP_SIZE", GROUP)
+        patch.setattr(parquet_writer, "MAX_ROW_GROUP_SIZE", GROUP)
         for name, make in (COLUMNS | SPARSE).items():
             REGISTRY.save(make(), make_directory(root, name))
     command = [sys.executable, "-c", PEAKS, str(root), str(GROUP)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     for name in COLUMNS | SPARSE:
-        stored = root / name / parquet.FILE_NAME
-        assert (root / name / "again" / parquet.FILE_NAME).read_bytes() == stored.read_bytes(), done.stderr
+        stored = root / name / parquet_writer.FILE_NAME
+        assert (root / name / "again" / parquet_writer.FILE_NAME).read_bytes() == stored.read_bytes(), done.stderr
     return {name: figures for line in done.stdout.splitlines() for name, figures in json.loads(line).items()}
 
 

@@ -28,7 +28,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from airflow_zen.materializers.previews.page import MAX_PREVIEW_BYTES
+from airflow_zen.materializers.previews.html import MAX_PREVIEW_BYTES
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.materializers.texts import CSVString, HTMLString, JSONString, MarkdownString
 from tests.materializers import arrow_values, library_values, ml_values, numpy_values, pandas_values, sparse_values

@@ -20,7 +20,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from airflow_zen.errors import AlreadyExists, ArtifactRefused, MaterializerNotFound, SaveRefused
-from airflow_zen.materializers import catalogue
+from airflow_zen.materializers import catalog
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.registry import default_registry
 from tests.materializers import records as r
@@ -263,14 +263,14 @@ def test_registry_imports_no_library() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-@pytest.mark.parametrize("entry", sorted({*catalogue.TYPES.values(), *catalogue.ENCODINGS.values()}))
+@pytest.mark.parametrize("entry", sorted({*catalog.TYPES.values(), *catalog.ENCODINGS.values()}))
 def test_catalogue_agrees_with_the_classes(entry: str) -> None:
     """The catalogue's strings and what the materializers declare of themselves are the same."""
     module, _, name = entry.partition(":")
     cls = getattr(import_module(module), name)
-    assert catalogue.ENCODINGS[cls.encoding] == entry
-    assert set(cls.types) == {key for key, value in catalogue.TYPES.items() if value == entry}
-    assert set(cls.reads) <= set(catalogue.ENCODINGS)
+    assert catalog.ENCODINGS[cls.encoding] == entry
+    assert set(cls.types) == {key for key, value in catalog.TYPES.items() if value == entry}
+    assert set(cls.reads) <= set(catalog.ENCODINGS)
 
 
 def test_wanted_class_is_used_before_any_other(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def _new(parent: Path, name: str) -> Path:
 
 
 def _found_as(cls: type, module: str, name: str) -> str:
-    from airflow_zen.materializers.names import type_name
+    from airflow_zen.type_names import type_name
 
     original = getattr(sys.modules[module], name)
     setattr(sys.modules[module], name, cls)

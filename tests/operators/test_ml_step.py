@@ -15,8 +15,8 @@ from airflow.sdk import task
 
 import airflow_zen
 from airflow_zen import ArtifactRef, MLStepOperator, ml_step
-from airflow_zen.lineage.step_run import StepRunId
-from airflow_zen.settings import open_stack
+from airflow_zen.config.settings import open_stack
+from airflow_zen.runs.step_run import StepRunId
 from tests.calls import record_call, recorded_calls
 from tests.harness import run_dag
 from tests.operators.pipelines import frame, halves, pipeline, total

@@ -4,8 +4,8 @@ import pytest
 from airflow.sdk.definitions.asset import Asset
 
 from airflow_zen import Cache, ml_step
-from airflow_zen.lineage.step_run import StepRunId
-from airflow_zen.settings import open_stack
+from airflow_zen.config.settings import open_stack
+from airflow_zen.runs.step_run import StepRunId
 from tests.calls import record_call, recorded_calls
 from tests.harness import run_dag
 from tests.operators.pipelines import frame, pipeline, total

@@ -7,17 +7,17 @@ from dataclasses import replace
 import pytest
 
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.caching.cache import StepCache
-from airflow_zen.lineage.records import StepRunRecords
-from airflow_zen.lineage.step_run import StepRun, StepRunId
+from airflow_zen.caching.step_cache import StepCache
 from airflow_zen.materializers.registry import default_registry
-from airflow_zen.pruning.prune import prune_stack
+from airflow_zen.pruning.collect import prune_stack
 from airflow_zen.pruning.retention import DAY, Retention
+from airflow_zen.runs.records import StepRunRecords
+from airflow_zen.runs.step_run import StepRun, StepRunId
 from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.run import run_step
 from airflow_zen.steps.step import Step
+from airflow_zen.transports.base import open_transport
 
 
 def stack_at(root, options=None, **parts):

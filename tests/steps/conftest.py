@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 import pytest
 
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.artifacts.transport import open_transport
-from airflow_zen.caching.cache import StepCache
+from airflow_zen.caching.step_cache import StepCache
 from airflow_zen.lineage.recorder import OpenedRun
-from airflow_zen.lineage.records import StepRunRecords
-from airflow_zen.lineage.step_run import StepRun, StepRunId
 from airflow_zen.materializers.registry import default_registry
+from airflow_zen.runs.records import StepRunRecords
+from airflow_zen.runs.step_run import StepRun, StepRunId
 from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.run import run_step
 from airflow_zen.steps.step import Step
+from airflow_zen.transports.base import open_transport
 from tests.calls import CALLS_FILE_VARIABLE
 
 

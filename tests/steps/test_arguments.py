@@ -16,7 +16,7 @@ from PIL import Image
 from airflow_zen import Artifact, Materializer
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
-from airflow_zen.lineage.step_run import StepState
+from airflow_zen.runs.step_run import StepState
 from tests.calls import record_call, recorded_calls
 
 

@@ -8,11 +8,10 @@ from msgspec.structs import replace
 
 from airflow_zen import Artifact, Materializer
 from airflow_zen.errors import MaterializerNotFound, StepDefinitionError
-from airflow_zen.lineage.step_run import StepState
+from airflow_zen.runs.step_run import StepState
 from airflow_zen.steps.arguments import Arguments
-from airflow_zen.steps.each import Each
-from airflow_zen.steps.key import cache_key
-from airflow_zen.steps.outputs import Output
+from airflow_zen.steps.cache_key import cache_key
+from airflow_zen.steps.outputs import Each, Output
 from airflow_zen.steps.step import Step
 
 

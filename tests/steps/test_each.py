@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from airflow_zen.errors import OutputError, StepDefinitionError
-from airflow_zen.steps.each import Each
-from airflow_zen.steps.outputs import Output, Outputs, declared_outputs
+from airflow_zen.steps.outputs import Each, Output, Outputs, declared_outputs
 
 
 def numbers(count: int) -> Annotated[list[float], Each]:

@@ -8,9 +8,8 @@ from typing import Annotated, NamedTuple, Optional, TypedDict, Union
 import pytest
 
 from airflow_zen.errors import ArtifactNameError, OutputError, StepDefinitionError
-from airflow_zen.materializers.artifact import Artifact
-from airflow_zen.steps.each import Each
-from airflow_zen.steps.outputs import Output, Outputs, declared_outputs, output_types, unpack_result
+from airflow_zen.materializers.annotations import Artifact
+from airflow_zen.steps.outputs import Each, Output, Outputs, declared_outputs, output_types, unpack_result
 
 
 class Pair(NamedTuple):

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from airflow_zen import Artifact, Each, Materializer
-from airflow_zen.artifacts.previews import PreviewStore
-from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
+from airflow_zen.artifacts.store import PreviewStore
 from airflow_zen.materializers.pandas import PandasMaterializer
-from airflow_zen.steps import previews as room
+from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
+from airflow_zen.steps import previews as step_previews
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.outputs import Output
 from airflow_zen.steps.run import run_step
@@ -230,7 +230,7 @@ def test_a_store_that_takes_no_preview_costs_nothing_else(run, stack, monkeypatc
 
 def test_a_preview_that_takes_too_long_is_left_out(run, shows, recorder, caplog, monkeypatch):
     """A step does not wait for its previews beyond some seconds."""
-    monkeypatch.setattr(room, "PREVIEW_TIMEOUT", 0.05)
+    monkeypatch.setattr(step_previews, "PREVIEW_TIMEOUT", 0.05)
     ready = threading.Event()
     shows(lambda value: ready.wait(30) and {})
     try:

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from airflow_zen.errors import OutputError, StepInterrupted
-from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
+from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 from airflow_zen.steps.outputs import Output
 from airflow_zen.steps.run import RunHooks
 from airflow_zen.steps.step import Step

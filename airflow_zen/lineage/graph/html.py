@@ -7,12 +7,13 @@ import hashlib
 import json
 import re
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_zen.lineage.graph.layout import Drawing
-from airflow_zen.lineage.graph.model import Graph
-from airflow_zen.lineage.graph.svg import lay_out_boxes, render_shapes, stylesheet
-from airflow_zen.lineage.graph.text import escape_html
+from airflow_zen.lineage.graph.svg import escape_html, lay_out_boxes, render_shapes, stylesheet
+
+if TYPE_CHECKING:
+    from airflow_zen.lineage.graph.layout import Drawing
+    from airflow_zen.lineage.graph.model import Graph, Node
 
 _PLACEHOLDER = re.compile("@([A-Z_]+)@")
 
@@ -57,3 +58,32 @@ def _escape_script_json(document: Any) -> str:
 
 def _read_resource(name: str) -> str:
     return (files("airflow_zen.lineage.graph") / name).read_text("utf-8")
+
+
+JSON_FORMAT_VERSION = 1
+
+
+def render_json(graph: Graph) -> str:
+    """Write nodes and edges."""
+    written = {
+        "airflow_zen": JSON_FORMAT_VERSION,
+        "dag_id": graph.dag_id,
+        "run_id": graph.run_id,
+        "nodes": [_node_json(node) for node in graph.nodes],
+        "edges": [{"source": e.source, "target": e.target, "label": e.label} for e in graph.edges],
+    }
+    return json.dumps(written, indent=1, ensure_ascii=False)
+
+
+def _node_json(node: Node) -> dict[str, Any]:
+    return {
+        "id": node.id,
+        "kind": str(node.kind),
+        "label": node.label,
+        "state": node.state,
+        "count": node.count,
+        "url": node.url,
+        "started": node.started,
+        "ended": node.ended,
+        "facts": dict(node.facts),
+    }

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from airflow_zen.lineage.graph.model import Graph, Node, NodeKind
-from airflow_zen.lineage.graph.text import markdown_cell
-from airflow_zen.lineage.limits import ELLIPSIS
+from airflow_zen.lineage.graph.svg import markdown_cell
+from airflow_zen.lineage.mlflow.encoding import ELLIPSIS, MAX_TAG_VALUE
 
 # A diagram of more nodes is no longer drawn by common viewers.
 _MAX_DIAGRAM_NODES = 250
@@ -88,3 +88,20 @@ def _diagram(graph: Graph) -> str:
 def _box(node: Node) -> str:
     left, right = {NodeKind.STEP: ("[", "]"), NodeKind.MODEL: ("{{", "}}")}.get(node.kind, ("([", "])"))
     return f'{left}"{_INVALID_DIAGRAM_CHARACTERS.sub("_", node.label)}"{right}'
+
+
+GRAPH_FOLDER = "lineage"
+
+
+def dag_run_description(graph: Graph, run_id: str, airflow_url: str, has_graph: bool) -> str:
+    """Write the description of a parent run within MLflow's limit.
+
+    The picture comes first, for MLflow folds a long description; `has_graph` tells whether MLflow has it.
+    """
+    parts = [f"![Lineage](get-artifact?path={GRAPH_FOLDER}/lineage.svg&run_uuid={run_id})"] if has_graph else []
+    if airflow_url:
+        parts.append(f"[DAG run in Airflow]({airflow_url})")
+    if has_graph:
+        parts.append(f"Under *Artifacts*, `{GRAPH_FOLDER}/lineage.html` is this graph to pan, zoom and follow.")
+    text = "\n\n".join(parts)
+    return f"{text}\n\n{steps_table(graph, MAX_TAG_VALUE - len(text) - 2)}".strip()

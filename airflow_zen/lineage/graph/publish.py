@@ -6,27 +6,27 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
+from typing import TYPE_CHECKING
 
-from airflow_zen.artifacts.transport import Transport
 from airflow_zen.errors import SettingsError
-from airflow_zen.lineage.datasets import dataset_inputs
-from airflow_zen.lineage.evaluation import link_model_metrics
-from airflow_zen.lineage.graph.build import build_graph
-from airflow_zen.lineage.graph.document import render_json
-from airflow_zen.lineage.graph.html import render_html
-from airflow_zen.lineage.graph.markdown import render_markdown
-from airflow_zen.lineage.graph.parent_note import GRAPH_FOLDER, dag_run_description
+from airflow_zen.lineage.graph.html import render_html, render_json
+from airflow_zen.lineage.graph.markdown import GRAPH_FOLDER, dag_run_description, render_markdown
+from airflow_zen.lineage.graph.model import build_graph
+from airflow_zen.lineage.graph.otlp import render_otlp
 from airflow_zen.lineage.graph.svg import render_svg
-from airflow_zen.lineage.graph.trace import render_otlp
-from airflow_zen.lineage.known import MlflowDagRun, find_dag_run
-from airflow_zen.lineage.metrics import metric_entry, to_milliseconds
-from airflow_zen.lineage.models import LoggedModels
-from airflow_zen.lineage.parameters import key_value_entries
-from airflow_zen.lineage.records import StepRunRecords
-from airflow_zen.lineage.rest import MlflowRest
-from airflow_zen.lineage.run_files import put_run_files
-from airflow_zen.lineage.step_run import StepRun
-from airflow_zen.lineage.totals import totals_of_dag_run
+from airflow_zen.lineage.mlflow.dag_runs import MlflowDagRun, find_dag_run
+from airflow_zen.lineage.mlflow.datasets import dataset_inputs
+from airflow_zen.lineage.mlflow.encoding import key_value_entries, metric_entry, to_milliseconds
+from airflow_zen.lineage.mlflow.model_metrics import link_model_metrics
+from airflow_zen.lineage.mlflow.models import LoggedModels
+from airflow_zen.lineage.mlflow.run_files import put_run_files
+from airflow_zen.lineage.savings import totals_of_dag_run
+
+if TYPE_CHECKING:
+    from airflow_zen.lineage.mlflow.rest import MlflowRest
+    from airflow_zen.runs.records import StepRunRecords
+    from airflow_zen.runs.step_run import StepRun
+    from airflow_zen.transports.base import Transport
 
 log = logging.getLogger("airflow_zen.lineage")
 

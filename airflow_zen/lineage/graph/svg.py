@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 from airflow_zen.lineage.graph.layout import Drawing, PlacedNode, Point, Route, Size, lay_out
 from airflow_zen.lineage.graph.model import Graph, Node, NodeKind
-from airflow_zen.lineage.graph.text import escape_html, truncate_to_width
+from airflow_zen.lineage.mlflow.encoding import ELLIPSIS
+from airflow_zen.markup import escape_html, sanitize_text
 
 _STEP, _ARTIFACT = Size(196, 52), Size(176, 40)
 _MARGIN = 20.0
@@ -123,3 +126,25 @@ def _path(points: Sequence[Point], horizontal: bool) -> str:
             middle = (y + to_y) / 2
             parts.append(f"C{x:.1f} {middle:.1f} {to_x:.1f} {middle:.1f} {to_x:.1f} {to_y:.1f}")
     return "".join(parts)
+
+
+__all__ = ["escape_html", "markdown_cell", "truncate_to_width"]
+
+_WIDE = frozenset("WF")
+_NARROW, _FULL = 0.58, 1.0
+
+
+def truncate_to_width(text: str, width: float, size: float) -> str:
+    """Cut a text to about `width` pixels at a font of `size` pixels."""
+    remaining = width
+    for place, character in enumerate(text):
+        remaining -= size * (_FULL if unicodedata.east_asian_width(character) in _WIDE else _NARROW)
+        if remaining < 0:
+            return text[: max(place - 1, 1)] + ELLIPSIS
+    return text
+
+
+def markdown_cell(text: str) -> str:
+    """Write text into a cell of a Markdown table: no markup, no link, no line break."""
+    line = " ".join(sanitize_text(text).split())
+    return re.sub(r"([\\`*_{}\[\]<>()#!|~$])", r"\\\1", line).replace("&", "&amp;")

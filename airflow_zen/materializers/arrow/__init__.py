@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_zen.materializers.base import Materializer, SavedBatches
+from airflow_zen.materializers.previews.html import PREVIEW_HTML
+from airflow_zen.materializers.previews.tables import (
+    MAX_PREVIEW_COLUMNS,
+    MAX_PREVIEW_ROWS,
+    MAX_SAMPLED_VALUE_BYTES,
+    ColumnPreview,
+    cell_text,
+    null_counts,
+    sample_rows,
+    table_page,
+)
 
 if TYPE_CHECKING:
-    from airflow_zen.artifacts.source import ArtifactReader
-    from airflow_zen.materializers.views import View
+    from airflow_zen.artifacts.reader import ArtifactReader
+    from airflow_zen.materializers.annotations import View
 
 
 class ArrowParquetMaterializer(Materializer):
@@ -34,7 +45,7 @@ class ArrowParquetMaterializer(Materializer):
 
     def for_value(self, value: Any) -> Materializer:
         """Choose Arrow IPC for a schema that parquet would change (dictionaries, unions, `date64`, …)."""
-        from airflow_zen.materializers.arrow.exact import roundtrips_in_parquet
+        from airflow_zen.materializers.arrow.schema import roundtrips_in_parquet
 
         return self if roundtrips_in_parquet(value.schema) else ArrowIpcMaterializer(self.registry)
 
@@ -64,8 +75,6 @@ class ArrowParquetMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show the first rows, and a chart of each column."""
-        from airflow_zen.materializers.arrow.preview import preview_arrow
-
         return preview_arrow(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
@@ -99,3 +108,59 @@ class ArrowIpcMaterializer(ArrowParquetMaterializer):
         from airflow_zen.materializers.arrow.tables import save_ipc
 
         return save_ipc(value, directory)
+
+
+def preview_arrow(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
+    """Show the head of a table or record batch."""
+    import pyarrow as pa
+
+    from airflow_zen.materializers.arrow.charts import column_chart
+
+    rows = value.num_rows
+    picked = pa.array(sample_rows(rows), pa.int64())
+    nulls = null_counts(summary)
+    columns = [
+        ColumnPreview(
+            name=field.name,
+            type=str(field.type),
+            cells=[_format_scalar(item) for item in value.column(at).slice(0, MAX_PREVIEW_ROWS)],
+            chart=column_chart(value.column(at), picked) if _is_narrow(value.column(at)) else None,
+            nulls=nulls[at] if at < len(nulls) else None,
+        )
+        for at, field in enumerate(list(value.schema)[:MAX_PREVIEW_COLUMNS])
+    ]
+    labels = [str(row) for row in range(min(rows, MAX_PREVIEW_ROWS))]
+    shape = str(summary.get("shape", f"{rows} rows"))
+    return {
+        PREVIEW_HTML: table_page(
+            type(value).__qualname__, shape, columns, labels, value.num_columns - MAX_PREVIEW_COLUMNS
+        )
+    }
+
+
+def _format_scalar(value: Any) -> str:
+    try:
+        return cell_text(value.as_py())
+    except (ValueError, ImportError):
+        return str(value)[:100]  # nanoseconds that Python's own types do not have
+
+
+def _is_narrow(column: Any) -> bool:
+    return bool(column.nbytes <= MAX_SAMPLED_VALUE_BYTES * max(1, len(column)))
+
+
+MAX_SUMMARY_COLUMNS = 500
+
+
+def summarize_table(rows: int, columns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Summarise a table; of more than 500 columns the rest is only counted."""
+    count = len(columns)
+    shape = f"{rows} {_plural(rows, 'row')} × {count} {_plural(count, 'column')}"
+    summary: dict[str, Any] = {"shape": shape, "rows": rows, "columns": list(columns[:MAX_SUMMARY_COLUMNS])}
+    if count > MAX_SUMMARY_COLUMNS:
+        summary["columns_not_listed"] = count - MAX_SUMMARY_COLUMNS
+    return summary
+
+
+def _plural(count: int, word: str) -> str:
+    return word if count == 1 else f"{word}s"

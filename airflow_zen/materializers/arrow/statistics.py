@@ -16,8 +16,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from airflow_zen.materializers.arrow.distinct import estimate_distinct
-
 _SAMPLE_ROWS = 1024
 _MAX_SAMPLES = 16
 _MAX_COLUMNS = 500
@@ -138,3 +136,16 @@ def _is_number(dtype: Any) -> bool:
 def _is_sampled(dtype: Any) -> bool:
     text = types.is_string(dtype) or types.is_large_string(dtype)
     return bool(text or types.is_boolean(dtype) or _is_number(dtype) or types.is_temporal(dtype))
+
+
+def estimate_distinct(sample: pa.Array | pa.ChunkedArray, rows: int) -> int:
+    """Estimate how many distinct values `rows` values have of which these are some; exact where these are all.
+
+    By Duj1 (Haas, Naughton, Seshadri, Stokes 1995).
+    """
+    if not len(sample) or not rows:
+        return 0
+    counts = pc.value_counts(sample).field("counts")
+    singletons = pc.sum(pc.equal(counts, 1)).as_py() or 0
+    unseen_share = (1 - len(sample) / rows) * singletons / len(sample)
+    return min(rows, round(len(counts) / (1 - unseen_share)))

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_zen.artifacts.arriving import VerifiedStream
 from airflow_zen.errors import SaveRefused
-from airflow_zen.materializers.arrow.batches import check_same_schema, peek_batch
-from airflow_zen.materializers.arrow.exact import read_with_arrow_schema
-from airflow_zen.materializers.arrow.parquet import (
+from airflow_zen.materializers.arrow import summarize_table
+from airflow_zen.materializers.arrow.parquet_reader import ParquetTable
+from airflow_zen.materializers.arrow.parquet_writer import (
     FILE_NAME,
     METADATA_KEY,
     WrittenParquet,
@@ -22,10 +22,12 @@ from airflow_zen.materializers.arrow.parquet import (
     with_metadata,
     write_parquet,
 )
-from airflow_zen.materializers.arrow.stored import ParquetTable
-from airflow_zen.materializers.arrow.summary import summarize_table
+from airflow_zen.materializers.arrow.schema import read_with_arrow_schema
 from airflow_zen.materializers.base import Materializer, SavedBatches
-from airflow_zen.materializers.registry import MaterializerRegistry
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.streaming import VerifiedStream
+    from airflow_zen.materializers.registry import MaterializerRegistry
 
 IPC_FILE_NAME = "table.arrow"
 _RECORD_BATCH = "RecordBatch"
@@ -198,3 +200,27 @@ def _pandas_table(registry: MaterializerRegistry, directory: Path) -> pa.Table:
 def _summarize_schema(schema: pa.Schema, rows: int, known: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     columns = [{"name": field.name, "type": str(field.type), **known.get(field.name, {})} for field in schema]
     return summarize_table(rows, columns)
+
+
+T = TypeVar("T")
+
+
+def peek_batch(batches: Iterator[T]) -> tuple[T, Iterator[T]]:
+    """Give the first batch, and all of them."""
+    first = next(batches)
+    return first, chain([first], batches)
+
+
+def check_same_schema(number: int, schema: pa.Schema, first: pa.Schema) -> None:
+    """Refuse a batch whose columns differ from those of the first; metadata does not count."""
+    if schema.equals(first):
+        return
+    if schema.names != first.names:
+        raise SaveRefused(
+            f"Batch {number} has the columns {schema.names}, the first has {first.names}. Yield the same columns each time."
+        )
+    name, dtype = next((field.name, field.type) for field, other in zip(schema, first, strict=True) if field != other)
+    raise SaveRefused(
+        f"Batch {number} has column {name!r} as {dtype}, the first has it as {first.field(name).type}. Give the column one "
+        f"dtype in all batches, for example by dtype= where it is read."
+    )

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from airflow_zen.artifacts.source import ArtifactReader
-from airflow_zen.materializers.arrow.parquet import METADATA_KEY, pop_metadata
-from airflow_zen.materializers.arrow.stored import ParquetTable, check_columns, is_readable_as_arrow
+from airflow_zen.artifacts.diff import RowDiff
+from airflow_zen.artifacts.reader import ArtifactReader
+from airflow_zen.errors import ArtifactRefused
+from airflow_zen.materializers.annotations import View
+from airflow_zen.materializers.arrow.parquet_reader import ParquetTable, check_columns, is_readable_as_arrow
+from airflow_zen.materializers.arrow.parquet_writer import METADATA_KEY, pop_metadata
 from airflow_zen.materializers.arrow.tables import IPC_FILE_NAME
-from airflow_zen.materializers.registry import MaterializerRegistry
-from airflow_zen.materializers.views import View
+
+if TYPE_CHECKING:
+    from airflow_zen.materializers.registry import MaterializerRegistry
 
 
 def load_arrow_view(registry: MaterializerRegistry, source: ArtifactReader, encoding: str, view: View) -> Any:
@@ -137,3 +142,59 @@ class _PandasTable:
         view = View(None, self._names, batches=True)
         for part in self._registry.load_view(self._source, "pandas.parquet@1", view):
             yield pa.Table.from_pandas(part if hasattr(part, "columns") else part.to_frame())
+
+
+MAX_COMPARED_ROWS = 100_000
+
+StoredArtifact = tuple[ArtifactReader, str]
+Row = Mapping[str, Any]
+
+
+def differing_rows(
+    registry: MaterializerRegistry, before: StoredArtifact, after: StoredArtifact, limit: int
+) -> RowDiff:
+    """Give at most `limit` rows that only one side has, whatever their order; a row that stands twice counts twice.
+
+    Rows are compared by the columns that both have. Of each table the first 100,000 rows are read. Raises
+    `ArtifactRefused` for what is no table.
+    """
+    (old, old_names), (new, new_names) = _read_rows(registry, before), _read_rows(registry, after)
+    shared_names = [name for name in old_names if name in new_names]
+    return RowDiff(
+        tuple(_unmatched_rows(old, new, shared_names, limit)),
+        tuple(_unmatched_rows(new, old, shared_names, limit)),
+        max(len(old), len(new)),
+    )
+
+
+def _read_rows(registry: MaterializerRegistry, artifact: StoredArtifact) -> tuple[list[Row], list[str]]:
+    source, encoding = artifact
+    view = View(pa.RecordBatch, batches=True)
+    if not registry.is_partial_view(encoding, view):
+        raise ArtifactRefused(f"Rows are compared of tables only, and {encoding} is none. Leave the rows out.")
+    rows: list[Row] = []
+    names: list[str] = []
+    for batch in registry.load_view(source, encoding, view):
+        names = list(batch.schema.names)
+        rows += batch.slice(0, MAX_COMPARED_ROWS - len(rows)).to_pylist()
+        if len(rows) >= MAX_COMPARED_ROWS:
+            break
+    return rows, names
+
+
+def _unmatched_rows(rows: Iterable[Row], others: Iterable[Row], names: list[str], limit: int) -> list[Row]:
+    """Give the rows that stand here more often than there."""
+    remaining = Counter(_row_key(row, names) for row in others)
+    found: list[Row] = []
+    for row in rows:
+        key = _row_key(row, names)
+        if remaining[key]:
+            remaining[key] -= 1
+        elif len(found) < limit:
+            found.append(row)
+    return found
+
+
+def _row_key(row: Row, names: list[str]) -> str:
+    """Write a row as text, in which NaN is equal to itself, and lists and structs can be counted."""
+    return repr([row[name] for name in names])

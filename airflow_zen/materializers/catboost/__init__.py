@@ -28,7 +28,7 @@ class CatboostMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show parameters and importances of features."""
-        from airflow_zen.materializers.catboost.preview import preview_catboost_model
+        from airflow_zen.materializers.catboost.model import preview_catboost_model
 
         return preview_catboost_model(value, summary)
 

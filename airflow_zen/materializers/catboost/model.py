@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import catboost
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
-from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.mlmodel import pyfunc_flavor, write_environment, write_mlmodel
-from airflow_zen.materializers.names import type_name
-from airflow_zen.materializers.tree import read_typed_json, write_typed_json
+from airflow_zen.materializers.mlflow_model import pyfunc_flavor, write_environment, write_mlmodel
+from airflow_zen.materializers.previews.html import PREVIEW_HTML
+from airflow_zen.materializers.previews.models import model_page
+from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
+from airflow_zen.type_names import type_name
+
+if TYPE_CHECKING:
+    from airflow_zen.materializers.base import Materializer
 
 MODEL_FILE = "model.cb"
 STATE_FILE = "state.json"
@@ -65,3 +69,22 @@ def _write_mlflow_files(name: str, directory: Path) -> None:
     }
     write_mlmodel(directory, {"catboost": flavor, "python_function": pyfunc_flavor("mlflow.catboost", data=MODEL_FILE)})
     write_environment(directory, ("catboost", "numpy", "pandas", "scipy"))
+
+
+def preview_catboost_model(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
+    """Show a model."""
+    shape = str(summary.get("shape", ""))
+    weights = _feature_importances(value) if value.is_fitted() else []
+    return {
+        PREVIEW_HTML: model_page(
+            type(value).__qualname__, shape, value.get_params(), weights, "Change of predictions, in %"
+        )
+    }
+
+
+def _feature_importances(model: Any) -> list[tuple[str, float]]:
+    try:
+        found = model.get_feature_importance()
+    except catboost.CatBoostError:
+        return []  # rankers and some losses ask for the data
+    return [(str(name), float(weight)) for name, weight in zip(model.feature_names_, found, strict=True)]

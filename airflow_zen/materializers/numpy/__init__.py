@@ -32,7 +32,7 @@ class NdarrayMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show shape, dtype and distribution, and a small matrix as a picture."""
-        from airflow_zen.materializers.numpy.preview import preview_array
+        from airflow_zen.materializers.numpy.arrays import preview_array
 
         return preview_array(value, summary)
 

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from airflow_zen.materializers.tree.codec import Codec, Json
+from airflow_zen.materializers.typed_json.codec import Codec, Json
 
 if TYPE_CHECKING:
-    from airflow_zen.materializers.tree.decoder import Decoder
-    from airflow_zen.materializers.tree.encoder import Encoder
+    from airflow_zen.materializers.typed_json.encoding import Decoder, Encoder
 
 MAX_INLINE_ELEMENTS = 1000
 _JSON_DTYPE_CHARS = "?bhilqBHILQefd"

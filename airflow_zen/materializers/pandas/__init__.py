@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_zen.materializers.base import Materializer, SavedBatches
 
 if TYPE_CHECKING:
-    from airflow_zen.artifacts.source import ArtifactReader
-    from airflow_zen.materializers.views import View
+    from airflow_zen.artifacts.reader import ArtifactReader
+    from airflow_zen.materializers.annotations import View
 
 
 class PandasMaterializer(Materializer):
@@ -29,13 +29,13 @@ class PandasMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `table.parquet`; large categories and unusual axes beside it under `parts/`."""
-        from airflow_zen.materializers.pandas.saving import save_pandas
+        from airflow_zen.materializers.pandas.write import save_pandas
 
         return save_pandas(self, value, directory)
 
     def save_batches(self, batches: Iterator[Any], directory: Path) -> SavedBatches:
         """Write frames below one another."""
-        from airflow_zen.materializers.pandas.batches import save_pandas_batches
+        from airflow_zen.materializers.pandas.write import save_pandas_batches
 
         return save_pandas_batches(self, batches, directory)
 
@@ -47,7 +47,7 @@ class PandasMaterializer(Materializer):
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the frame, series or index; an Arrow or polars table becomes a frame, a series too for who asks."""
-        from airflow_zen.materializers.pandas.loading import as_requested_type, load_foreign_table, load_pandas
+        from airflow_zen.materializers.pandas.read import as_requested_type, load_foreign_table, load_pandas
 
         if encoding != self.encoding:
             return load_foreign_table(self, directory, encoding, wanted)
@@ -55,7 +55,7 @@ class PandasMaterializer(Materializer):
 
     def load_from(self, source: ArtifactReader, encoding: str, wanted: type | None = None) -> Any:
         """Read a large remote table while it arrives."""
-        from airflow_zen.materializers.pandas.loading import as_requested_type, load_pandas_stream
+        from airflow_zen.materializers.pandas.read import as_requested_type, load_pandas_stream
 
         stream = source.stream("table.parquet") if encoding == self.encoding else None
         if not stream:
@@ -64,6 +64,6 @@ class PandasMaterializer(Materializer):
 
     def load_view(self, source: ArtifactReader, encoding: str, view: View) -> Any:
         """Read columns, or frames one by one."""
-        from airflow_zen.materializers.pandas.views import load_pandas_view
+        from airflow_zen.materializers.pandas.read import load_pandas_view
 
         return load_pandas_view(self, source, encoding, view)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from airflow_zen.errors import SaveRefused
-from airflow_zen.materializers.pandas import extensions, plain
-from airflow_zen.materializers.pandas.categories import category_buffer, category_to_arrow
+from airflow_zen.materializers.pandas import dtypes
+from airflow_zen.materializers.pandas.buffers import ArrowColumn, ColumnBuffer, PandasMetadata
+from airflow_zen.materializers.pandas.dtypes import category_buffer, category_to_arrow
 from airflow_zen.materializers.pandas.objects import object_buffer, objects_to_arrow
-from airflow_zen.materializers.pandas.rooms import ColumnBuffer
-from airflow_zen.materializers.pandas.stored import ArrowColumn, PandasMetadata
-from airflow_zen.materializers.registry import MaterializerRegistry
+
+if TYPE_CHECKING:
+    from airflow_zen.materializers.registry import MaterializerRegistry
 
 _MASKED_DTYPES = (
     *(pd.Int8Dtype, pd.Int16Dtype, pd.Int32Dtype, pd.Int64Dtype),
@@ -28,7 +29,7 @@ def column_to_arrow(registry: MaterializerRegistry, values: Any) -> ArrowColumn:
     """Say how the values of a series or index, a NumPy or extension array, become Arrow; raises `SaveRefused`."""
     dtype = values.dtype
     if isinstance(dtype, np.dtype):
-        return objects_to_arrow(registry, np.asarray(values)) if dtype.kind == "O" else plain.numpy_to_arrow(values)
+        return objects_to_arrow(registry, np.asarray(values)) if dtype.kind == "O" else dtypes.numpy_to_arrow(values)
     if type(dtype) in _CONVERTERS:
         return _CONVERTERS[type(dtype)](values)
     if type(dtype) is pd.CategoricalDtype:
@@ -44,7 +45,7 @@ def column_to_arrow(registry: MaterializerRegistry, values: Any) -> ArrowColumn:
 
 def buffer_for(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> ColumnBuffer:
     """Make room for a stored column of an Arrow type."""
-    return _BUFFERS[metadata["as"]](arrow_type, metadata, rows) if metadata else plain.default_buffer(arrow_type, rows)
+    return _BUFFERS[metadata["as"]](arrow_type, metadata, rows) if metadata else dtypes.default_buffer(arrow_type, rows)
 
 
 def array_to_pandas(array: pa.Array, metadata: PandasMetadata) -> Any:
@@ -124,20 +125,20 @@ def values_of(labels: Any) -> Any:
 
 
 _CONVERTERS: dict[type, Callable[[Any], ArrowColumn]] = {
-    pd.StringDtype: extensions.string_to_arrow,
-    pd.DatetimeTZDtype: extensions.datetimetz_to_arrow,
-    pd.PeriodDtype: extensions.period_to_arrow,
-    pd.ArrowDtype: extensions.arrow_backed_to_arrow,
-    **dict.fromkeys(_MASKED_DTYPES, extensions.masked_to_arrow),
+    pd.StringDtype: dtypes.string_to_arrow,
+    pd.DatetimeTZDtype: dtypes.datetimetz_to_arrow,
+    pd.PeriodDtype: dtypes.period_to_arrow,
+    pd.ArrowDtype: dtypes.arrow_backed_to_arrow,
+    **dict.fromkeys(_MASKED_DTYPES, dtypes.masked_to_arrow),
 }
 _BUFFERS: dict[str, Callable[[pa.DataType, PandasMetadata, int], ColumnBuffer]] = {
     "object": object_buffer,
-    "complex": plain.complex_buffer,
-    "string": extensions.string_buffer,
-    "datetimetz": extensions.datetimetz_buffer,
-    "period": extensions.period_buffer,
-    "arrow": extensions.arrow_backed_buffer,
-    "masked": extensions.MaskedBuffer,
+    "complex": dtypes.complex_buffer,
+    "string": dtypes.string_buffer,
+    "datetimetz": dtypes.datetimetz_buffer,
+    "period": dtypes.period_buffer,
+    "arrow": dtypes.arrow_backed_buffer,
+    "masked": dtypes.MaskedBuffer,
     "category": lambda _, metadata, rows: category_buffer(metadata, rows, array_to_pandas),
     "interval": _IntervalBuffer,
     "sparse": _SparseBuffer,

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from airflow_zen.errors import ArtifactRefused
-from airflow_zen.materializers.arrow.parquet import MAX_ROW_GROUP_SIZE
-from airflow_zen.materializers.pandas.rooms import ArrayBuffer, ColumnBuffer
-from airflow_zen.materializers.pandas.stored import ArrowColumn, PandasMetadata
-from airflow_zen.materializers.registry import MaterializerRegistry
-from airflow_zen.materializers.tree.codec import TAG
-from airflow_zen.materializers.tree.decoder import Decoder
-from airflow_zen.materializers.tree.encoder import Encoder, canonical_json
-from airflow_zen.materializers.tree.parts import InlineOnly
+from airflow_zen.materializers.arrow.parquet_writer import MAX_ROW_GROUP_SIZE
+from airflow_zen.materializers.pandas.buffers import ArrayBuffer, ArrowColumn, ColumnBuffer, PandasMetadata
+from airflow_zen.materializers.typed_json.codec import TAG
+from airflow_zen.materializers.typed_json.encoding import Decoder, Encoder, canonical_json
+from airflow_zen.materializers.typed_json.nested import InlineOnly
+
+if TYPE_CHECKING:
+    from airflow_zen.materializers.registry import MaterializerRegistry
 
 _ARROW_TYPES = {
     str: pa.large_string(),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
 
 from airflow_zen.materializers.arrow.charts import column_chart
-from airflow_zen.materializers.previews.charts import Chart
-from airflow_zen.materializers.previews.page import PREVIEW_HTML
+from airflow_zen.materializers.previews.html import PREVIEW_HTML
 from airflow_zen.materializers.previews.tables import (
     MAX_PREVIEW_COLUMNS,
     MAX_PREVIEW_ROWS,
@@ -21,6 +20,9 @@ from airflow_zen.materializers.previews.tables import (
     sample_rows,
     table_page,
 )
+
+if TYPE_CHECKING:
+    from airflow_zen.materializers.previews.charts import Chart
 
 
 def preview_pandas(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:

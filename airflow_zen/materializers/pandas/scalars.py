@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pandas as pd
 
-from airflow_zen.materializers.pandas.strings import string_dtype, string_metadata
-from airflow_zen.materializers.pandas.zones import timezone_from_metadata, timezone_metadata
-from airflow_zen.materializers.tree.codec import Codec, Json
+from airflow_zen.materializers.pandas.dtype_names import (
+    string_dtype,
+    string_metadata,
+    timezone_from_metadata,
+    timezone_metadata,
+)
+from airflow_zen.materializers.typed_json.codec import Codec, Json
 
 if TYPE_CHECKING:
-    from airflow_zen.materializers.tree.decoder import Decoder
-    from airflow_zen.materializers.tree.encoder import Encoder
+    from airflow_zen.materializers.typed_json.encoding import Decoder, Encoder
 
 MAX_INLINE_LABELS = 1000
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from airflow_zen.escape import escape_html
-from airflow_zen.materializers.previews.page import ELLIPSIS, Markup, truncate
+from airflow_zen.markup import escape_html
+from airflow_zen.materializers.previews.html import ELLIPSIS, Markup, truncate
 
 BINS = 20
 MAX_TOP_VALUES = 4
@@ -84,3 +85,97 @@ def _top_values_svg(chart: TopValues) -> Markup:
 
 def _svg_open_tag(width: float, height: float) -> str:
     return f'<svg width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}" role="img">'
+
+
+MAX_POINTS = 300
+MAX_LINES = 8
+
+_PLOT_WIDTH, _PLOT_HEIGHT = 460.0, 300.0
+_PLOT_LEFT, _PLOT_TOP, _PLOT_BOTTOM = 56.0, 8.0, 34.0
+_LINE_COLORS = ("#2b62a8", "#d98b1f", "#2e9e5b", "#d64545", "#8a63d2", "#18a2b8", "#8c6d46", "#5b6b7b")
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points in their order, joined by a line, or apart where `markers_only`."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    markers_only: bool = False
+
+
+def line_chart(
+    plotted: Sequence[Line], x_title: str = "", y_title: str = "", diagonal: bool = False, axis_max: float | None = None
+) -> Markup:
+    """Draw at most 8 lines of at most 300 points with a legend; `axis_max` draws both axes from 0 to that number."""
+    plotted = plotted[:MAX_LINES]
+    scale_x = _Scale.of([line.x for line in plotted], axis_max, _PLOT_LEFT, _PLOT_WIDTH - 10)
+    scale_y = _Scale.of([line.y for line in plotted], axis_max, _PLOT_HEIGHT - _PLOT_BOTTOM, _PLOT_TOP)
+    parts = [_axes_svg(scale_x, scale_y, x_title, y_title)]
+    if diagonal:
+        ends = f'x1="{_PLOT_LEFT}" y1="{_PLOT_HEIGHT - _PLOT_BOTTOM}" x2="{_PLOT_WIDTH - 10}" y2="{_PLOT_TOP}"'
+        parts.append(f'<line {ends} stroke="#c3ced8" stroke-dasharray="4 3"/>')
+    parts += [_line_svg(line, scale_x, scale_y, _LINE_COLORS[at]) for at, line in enumerate(plotted)]
+    parts += [_legend_svg(line, at) for at, line in enumerate(plotted) if line.name]
+    width = _PLOT_WIDTH + (220 if any(line.name for line in plotted) else 0)
+    head = f'<svg width="{width:g}" height="{_PLOT_HEIGHT:g}" viewBox="0 0 {width:g} {_PLOT_HEIGHT:g}" role="img">'
+    return Markup(f"{head}{''.join(parts)}</svg>")
+
+
+def downsample(line: Line) -> Line:
+    """Keep every so many of the points, the first and last among them, so that there are not too many."""
+    step = max(1, math.ceil((len(line.x) - 1) / (MAX_POINTS - 1)))
+    picked = [*range(0, len(line.x) - 1, step), *([len(line.x) - 1] if len(line.x) else [])]
+    return Line(line.name, [line.x[at] for at in picked], [line.y[at] for at in picked], line.markers_only)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Turn numbers into places between `start` and `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    @classmethod
+    def of(cls, numbers: Sequence[Sequence[float]], axis_max: float | None, start: float, end: float) -> _Scale:
+        finite = [number for held in numbers for number in held if math.isfinite(number)]
+        low, high = (0.0, axis_max) if axis_max is not None else (min(finite, default=0.0), max(finite, default=1.0))
+        return cls(low, high, start, end) if low < high else cls(low - 0.5, low + 0.5, start, end)
+
+    def at(self, number: float) -> float:
+        share = (number - self.low) / (self.high - self.low)
+        return self.start + (share if math.isfinite(share) else 0.0) * (self.end - self.start)
+
+
+def _line_svg(line: Line, x: _Scale, y: _Scale, color: str) -> str:
+    points = [(x.at(a), y.at(b)) for a, b in zip(line.x, line.y, strict=False) if math.isfinite(a) and math.isfinite(b)]
+    if line.markers_only:
+        dots = (f'<rect x="{a - 1.5:.1f}" y="{b - 1.5:.1f}" width="3" height="3" fill="{color}"/>' for a, b in points)
+        return "".join(dots)
+    path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
+    return f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.6"/>'
+
+
+def _axes_svg(x: _Scale, y: _Scale, x_title: str, y_title: str) -> str:
+    bottom, middle = _PLOT_HEIGHT - _PLOT_BOTTOM, (_PLOT_LEFT + _PLOT_WIDTH - 10) / 2
+    return (
+        f'<rect x="{_PLOT_LEFT}" y="{_PLOT_TOP}" width="{_PLOT_WIDTH - 10 - _PLOT_LEFT}" height="{bottom - _PLOT_TOP}" fill="none" stroke="#c3ced8"/>'
+        f'<text x="{_PLOT_LEFT}" y="{bottom + 13}">{x.low:.4g}</text>'
+        f'<text x="{_PLOT_WIDTH - 10}" y="{bottom + 13}" text-anchor="end">{x.high:.4g}</text>'
+        f'<text x="{_PLOT_LEFT - 4}" y="{bottom}" text-anchor="end">{y.low:.4g}</text>'
+        f'<text x="{_PLOT_LEFT - 4}" y="{_PLOT_TOP + 9}" text-anchor="end">{y.high:.4g}</text>'
+        f'<text x="{middle}" y="{_PLOT_HEIGHT - 4}" text-anchor="middle">{escape_html(truncate(x_title, 60))}</text>'
+        f'<text transform="translate(12 {bottom / 2 + 4}) rotate(-90)" text-anchor="middle">'
+        f"{escape_html(truncate(y_title, 40))}</text>"
+    )
+
+
+def _legend_svg(line: Line, at: int) -> str:
+    top = _PLOT_TOP + 16 * at
+    return (
+        f'<rect x="{_PLOT_WIDTH + 4}" y="{top}" width="10" height="10" fill="{_LINE_COLORS[at]}"/>'
+        f'<text x="{_PLOT_WIDTH + 20}" y="{top + 9}">{escape_html(truncate(line.name, 34))}</text>'
+    )

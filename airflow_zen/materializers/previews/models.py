@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from airflow_zen.materializers.previews.charts import bar_chart
-from airflow_zen.materializers.previews.page import Markup, heading, html_page, truncation_note
+from airflow_zen.materializers.previews.html import Markup, heading, html_page, truncation_note
 from airflow_zen.materializers.previews.tables import plain_table
 
 _MAX_PARAMETERS = 60

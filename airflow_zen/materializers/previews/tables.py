@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from airflow_zen.escape import escape_html
+from airflow_zen.markup import escape_html
 from airflow_zen.materializers.previews.charts import Chart, chart_svg
-from airflow_zen.materializers.previews.page import ELLIPSIS, Markup, html_page, truncate, truncation_note
+from airflow_zen.materializers.previews.html import ELLIPSIS, Markup, html_page, truncate, truncation_note
 
 MAX_PREVIEW_ROWS, MAX_PREVIEW_COLUMNS = 20, 30
 MAX_SAMPLED_ROWS = 10_000

@@ -31,7 +31,7 @@ class SparseMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show how full it is, and where the entries lie."""
-        from airflow_zen.materializers.scipy.preview import preview_sparse_array
+        from airflow_zen.materializers.scipy.sparse import preview_sparse_array
 
         return preview_sparse_array(value, summary)
 

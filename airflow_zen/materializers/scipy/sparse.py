@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
-from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.names import type_name
 from airflow_zen.materializers.numpy.arrays import read_npy, write_npy
+from airflow_zen.materializers.previews.html import PREVIEW_HTML, Markup, encode_png, heading, html_page, img_tag
+from airflow_zen.materializers.previews.tables import plain_table
 from airflow_zen.materializers.scipy import FORMATS
-from airflow_zen.materializers.tree import read_typed_json, write_typed_json
+from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
+from airflow_zen.type_names import type_name
+
+if TYPE_CHECKING:
+    from airflow_zen.materializers.base import Materializer
 
 METADATA_FILE = "sparse.json"
 
@@ -107,3 +111,37 @@ def _build_lil(cls: Any, metadata: Mapping[str, Any], arrays: Arrays) -> Any:
 
 
 _BUILDERS = {"coo": _build_coo, "dok": _build_dok, "lil": _build_lil}
+
+
+_MAX_SIDE = 200
+_MAX_ENTRIES = 1_000_000
+
+
+def preview_sparse_array(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
+    """Show a sparse array or matrix."""
+    return {
+        PREVIEW_HTML: html_page(
+            type(value).__qualname__, f"{value.dtype} · shape {value.shape}", _matrix_sections(value)
+        )
+    }
+
+
+def _matrix_sections(value: Any) -> Iterator[Markup]:
+    cells = float(np.prod(value.shape, dtype=np.float64))
+    facts = [("entries", value.nnz), ("filled", f"{value.nnz / cells:.4%}" if cells else "")]
+    yield plain_table(["", ""], facts)
+    if value.ndim == 2 and cells and value.nnz <= _MAX_ENTRIES:
+        yield heading("Where the entries lie")
+        pixels = _density_pixels(value.tocoo())
+        yield img_tag(encode_png(pixels.shape[1], pixels.shape[0], 1, pixels.tobytes()), max(200, pixels.shape[1]))
+
+
+def _density_pixels(value: Any) -> Any:
+    """Count entries in at most 200 × 200 squares; the fuller, the darker."""
+    height, width = (min(_MAX_SIDE, size) for size in value.shape)
+    rows = value.row.astype(np.float64) * height // value.shape[0]
+    columns = value.col.astype(np.float64) * width // value.shape[1]
+    counts = np.zeros((height, width))
+    np.add.at(counts, (rows.astype(np.int64), columns.astype(np.int64)), 1)
+    shade = np.sqrt(counts / max(1.0, counts.max()))
+    return np.ascontiguousarray(255 - (shade * 255).astype(np.uint8))

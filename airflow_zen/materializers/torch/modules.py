@@ -6,19 +6,20 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
-from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.classes import class_reference
 from airflow_zen.materializers.torch.tensors import METADATA_FILE, read_tensors, write_tensors
-from airflow_zen.materializers.tree import read_typed_json, write_typed_json
-from airflow_zen.materializers.tree.codec import TAG, Json
-from airflow_zen.materializers.tree.decoder import Decoder
-from airflow_zen.materializers.tree.encoder import Encoder, canonical_json
-from airflow_zen.materializers.tree.parts import InlineOnly
+from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
+from airflow_zen.materializers.typed_json.codec import TAG, Json
+from airflow_zen.materializers.typed_json.encoding import Decoder, Encoder, canonical_json
+from airflow_zen.materializers.typed_json.nested import InlineOnly
+from airflow_zen.type_names import class_reference
+
+if TYPE_CHECKING:
+    from airflow_zen.materializers.base import Materializer
 
 MODULE_FILE = "module.json"
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
-from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.names import type_name
-from airflow_zen.materializers.tree import read_typed_json, write_typed_json
+from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
+from airflow_zen.type_names import type_name
+
+if TYPE_CHECKING:
+    from airflow_zen.materializers.base import Materializer
 
 TENSORS_FILE = "tensors.safetensors"
 METADATA_FILE = "tensors.json"

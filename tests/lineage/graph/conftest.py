@@ -5,9 +5,9 @@ import hashlib
 import pytest
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.lineage.graph.build import build_graph
-from airflow_zen.lineage.pages import PageUrls
-from airflow_zen.lineage.step_run import StepRun, StepRunId, StepState
+from airflow_zen.lineage.graph.model import build_graph
+from airflow_zen.lineage.mlflow.description import PageUrls
+from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 
 
 @pytest.fixture

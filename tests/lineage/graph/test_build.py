@@ -1,7 +1,7 @@
-"""Promises of `airflow_zen.lineage.graph.build`: the graph tells what the records tell, however many they are."""
+"""Promises of `airflow_zen.lineage.graph.model`: the graph tells what the records tell, however many they are."""
 
 from airflow_zen.lineage.graph.model import NodeKind
-from airflow_zen.lineage.step_run import StepState
+from airflow_zen.runs.step_run import StepState
 
 
 def edges(graph):

@@ -3,8 +3,8 @@
 import re
 
 from airflow_zen.lineage.graph.markdown import render_markdown, steps_table
-from airflow_zen.lineage.pages import PageUrls
-from airflow_zen.lineage.step_run import StepRunId
+from airflow_zen.lineage.mlflow.description import PageUrls
+from airflow_zen.runs.step_run import StepRunId
 from tests.lineage.graph.hostile import HOSTILE
 
 

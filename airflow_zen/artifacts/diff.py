@@ -1,0 +1,94 @@
+"""What is different between two versions, from their manifests: nothing of the artifacts is downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_zen.artifacts.hashing import hash_hex
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.manifest import Manifest
+
+COLUMN_STATISTICS = ("type", "nulls", "distinct", "min", "max", "mean")
+
+
+@dataclass(frozen=True)
+class FieldChange:
+    """One fact that differs; `column` is empty for facts of the whole, None stands for what is not there or not known."""
+
+    fact: str
+    before: Any
+    after: Any
+    column: str = ""
+
+
+@dataclass(frozen=True)
+class RowDiff:
+    """Rows that only one of two tables has, a few of each; among `compared` rows of both at most."""
+
+    before: tuple[Mapping[str, Any], ...]
+    after: tuple[Mapping[str, Any], ...]
+    compared: int
+
+
+@dataclass(frozen=True)
+class ArtifactDiff:
+    """All that is known to differ between two artifacts; `same` when they are the same bytes. `rows` on request."""
+
+    same: bool
+    changes: tuple[FieldChange, ...]
+    rows: RowDiff | None = None
+
+    def of_column(self, name: str) -> Mapping[str, tuple[Any, Any]]:
+        """Give before and after by fact, for one column."""
+        return {change.fact: (change.before, change.after) for change in self.changes if change.column == name}
+
+
+def diff_manifests(before: Manifest, after: Manifest) -> ArtifactDiff:
+    """Compare two manifests: type, shape and size, columns added and gone, their types and statistics."""
+    return ArtifactDiff(
+        before.digest == after.digest, (*_artifact_changes(before, after), *_column_changes(before, after))
+    )
+
+
+def _artifact_changes(before: Manifest, after: Manifest) -> Iterator[FieldChange]:
+    facts = [
+        ("type", before.type, after.type),
+        ("encoding", before.encoding, after.encoding),
+        ("shape", before.summary.get("shape"), after.summary.get("shape")),
+        ("rows", before.summary.get("rows"), after.summary.get("rows")),
+        ("size", before.size, after.size),
+    ]
+    yield from (FieldChange(fact, old, new) for fact, old, new in facts if old != new)
+    if "columns" in before.summary and "columns" in after.summary:
+        return
+    old, new = ({file.path: file.hash for file in manifest.files} for manifest in (before, after))
+    for path in sorted({*old, *new}):
+        if old.get(path) != new.get(path):
+            yield FieldChange(f"file {path}", _short_hash(old.get(path)), _short_hash(new.get(path)))
+
+
+def _column_changes(before: Manifest, after: Manifest) -> Iterator[FieldChange]:
+    old, new = _columns_by_name(before), _columns_by_name(after)
+    for name in dict.fromkeys([*old, *new]):
+        if name not in old or name not in new:
+            yield FieldChange("column", _column_type(old, name), _column_type(new, name), name)
+            continue
+        for fact in COLUMN_STATISTICS:
+            was, now = old[name].get(fact), new[name].get(fact)
+            if was != now:
+                yield FieldChange(fact, was, now, name)
+
+
+def _columns_by_name(manifest: Manifest) -> dict[str, Mapping[str, Any]]:
+    return {str(column["name"]): column for column in manifest.summary.get("columns", ())}
+
+
+def _column_type(columns: Mapping[str, Mapping[str, Any]], name: str) -> Any:
+    return columns[name]["type"] if name in columns else None
+
+
+def _short_hash(text: str | None) -> str | None:
+    return hash_hex(text)[:12] if text else None

@@ -1,0 +1,222 @@
+"""Versions of named artifacts: which content a name stands for, now and before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import msgspec
+from msgspec.structs import replace
+
+from airflow_zen.artifacts.version import (
+    LATEST,
+    ArtifactVersion,
+    RecordedVersion,
+    VersionSelector,
+    descending_timestamp,
+    is_digest_prefix,
+    is_version_label,
+    parse_instant,
+    parse_version_key,
+    to_milliseconds,
+    validate_tag,
+    version_label,
+)
+from airflow_zen.errors import ArtifactNotFound
+from airflow_zen.transports.base import quote_key_part
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.ref import ArtifactRef
+    from airflow_zen.artifacts.store import ArtifactStore
+
+_NAMES = "names"
+_TAGS = "tags"
+_MAX_READERS = 16
+
+
+class VersionTag(msgspec.Struct, frozen=True):
+    """A tag on one version: `version` is its label, `key` is where it lies."""
+
+    tag: str
+    version: str
+    key: str
+
+
+class VersionIndex:
+    """Keep one small object for each version: `names/<name>/versions/<time counted down>-<digest>.json`.
+
+    The first key in a listing is the newest version, so it is found with one request however many there are, and the
+    key says by itself whether content has changed. Nothing is overwritten and nothing compared, so nothing is lost
+    where several write at once. Tags are objects beside them: `tags/<tag>/<name>/<the version's>`.
+    """
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+        self._transport = store.transport
+
+    def add(
+        self,
+        name: str,
+        ref: ArtifactRef,
+        created: float,
+        *,
+        origin: str = "",
+        dag_run: str = "",
+        tags: Iterable[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> RecordedVersion:
+        """Make this content the newest version of a name, unless it is that already; one request, two if it is not.
+
+        `created`: seconds since the epoch; moved on where a worker's clock is behind the newest version. Tags are
+        given to the version that is there, too.
+        """
+        tags = tuple(dict.fromkeys(validate_tag(tag) for tag in tags))
+        newest = self._transport.first_key(_versions_prefix(name))
+        then, known = parse_version_key(newest) if newest else (-1, "")
+        if newest and ref.digest.startswith(known):
+            for tag in tags:
+                self._write_tag(tag, name, newest)
+            return RecordedVersion(version_label(then), changed=False)
+        now = max(round(created * 1000), then + 1)
+        plain = replace(ref, name=name, cached=False, origin="")
+        version = ArtifactVersion(
+            name, version_label(now), now / 1000, plain, origin, dag_run, tags, dict(metadata or {})
+        )
+        key = f"{_versions_prefix(name)}/{version.object_name}"
+        self._transport.write(key, version.to_json())
+        for tag in tags:
+            self._write_tag(tag, name, key)
+        return RecordedVersion(version.version, changed=True)
+
+    def get(self, name: str, version: str | datetime = LATEST) -> ArtifactVersion:
+        """Give one version of a name; two requests, but where a digest is looked for among many.
+
+        `version` is `"latest"`, a version's label, the beginning of a digest (6 characters or more), a tag, or a date
+        or time: the newest version at or before it. Raises `ArtifactNotFound`.
+        """
+        return self.read(self.find_key(name, version))
+
+    def resolve(self, selector: VersionSelector) -> ArtifactRef:
+        """Give the ref of a version that is asked for."""
+        return self.get(selector.name, selector.version).ref
+
+    def find_key(self, name: str, version: str | datetime = LATEST) -> str:
+        """Give the key of one version of a name, as `get` chooses it; one request, but for digests."""
+        key = self._find_key(name, version)
+        if key is None:
+            raise self._not_found_error(name, version)
+        return key
+
+    def keys(self, name: str) -> Iterator[str]:
+        """Yield the keys of a name's versions, newest first; a request for each 1000."""
+        yield from self._transport.list(_versions_prefix(name))
+
+    def versions(self, name: str, limit: int | None = None) -> list[ArtifactVersion]:
+        """Give a name's versions, newest first; a request for each."""
+        with ThreadPoolExecutor(_MAX_READERS) as pool:
+            return [version for version in pool.map(self._read_if_exists, islice(self.keys(name), limit)) if version]
+
+    def newest_versions(self, prefix: str = "") -> list[ArtifactVersion]:
+        """Give the newest version of each name that begins with `prefix`, in the order of names; two requests for each."""
+        start = quote_key_part(prefix) if prefix else ""
+        found = [held for held in self._transport.list_prefixes(_NAMES) if held.startswith(start)]
+        with ThreadPoolExecutor(_MAX_READERS) as pool:
+            newest = pool.map(lambda held: self._transport.first_key(f"{_NAMES}/{held}/versions"), found)
+            versions = [version for version in pool.map(self._read_if_exists, filter(None, newest)) if version]
+        return sorted(versions, key=lambda version: version.name)
+
+    def read(self, key: str) -> ArtifactVersion:
+        """Read the version that lies at a key."""
+        found = ArtifactVersion.from_json(self._transport.read(key), key)
+        return replace(found, ref=self._store.relocate(found.ref))
+
+    def tag(self, name: str, version: str | datetime, tag: str) -> None:
+        """Tag a version, so that it is found by the tag and kept by pruning."""
+        self._write_tag(validate_tag(tag), name, self.find_key(name, version))
+
+    def untag(self, name: str, version: str | datetime, tag: str) -> None:
+        """Take a tag away; one that is not there is no error."""
+        self._transport.delete([_tag_key(tag, name, self.find_key(name, version))])
+
+    def list_tags(self, tag: str = "", name: str = "") -> list[VersionTag]:
+        """List what a tag marks, or all tags; of one name where it is given. One listing."""
+        marks = map(_parse_tag_key, self._transport.list(f"{_TAGS}/{quote_key_part(tag)}" if tag else _TAGS))
+        return [mark for mark in marks if not name or mark.key.startswith(f"{_versions_prefix(name)}/")]
+
+    def tagged_versions(self, tag: str) -> list[ArtifactVersion]:
+        """Give the versions that have a tag, in the order of names, the newest of a name first."""
+        with ThreadPoolExecutor(_MAX_READERS) as pool:
+            found = pool.map(lambda mark: self._read_if_exists(mark.key), self.list_tags(tag))
+            return [version for version in found if version]
+
+    def _find_key(self, name: str, version: str | datetime) -> str | None:
+        where = _versions_prefix(name)
+        if version == LATEST:
+            return self._transport.first_key(where)
+        if isinstance(version, datetime):
+            return self._key_before(where, to_milliseconds(version))
+        time = parse_instant(version)
+        if time is not None:
+            key = self._key_before(where, time)
+            # A label means the version that has it, and never an older one in its place.
+            return key if key is None or not is_version_label(version) or parse_version_key(key)[0] == time else None
+        if is_digest_prefix(version):
+            return next((key for key in self.keys(name) if self._has_digest(key, version)), None)
+        marker = self._transport.first_key(_tag_prefix(version, name))
+        return f"{where}/{marker.rpartition('/')[2]}" if marker else None
+
+    def _key_before(self, where: str, milliseconds: int) -> str | None:
+        """Find the newest version at or before a time."""
+        return self._transport.first_key(where, after=f"{where}/{descending_timestamp(milliseconds)}")
+
+    def _has_digest(self, key: str, digest: str) -> bool:
+        known = parse_version_key(key)[1]
+        return known.startswith(digest) or (digest.startswith(known) and self.read(key).ref.digest.startswith(digest))
+
+    def _write_tag(self, tag: str, name: str, key: str) -> None:
+        mark = {"tag": tag, "name": name, "version": version_label(parse_version_key(key)[0])}
+        self._transport.write(_tag_key(tag, name, key), json.dumps(mark).encode())
+
+    def _read_if_exists(self, key: str) -> ArtifactVersion | None:
+        """Read a version, or None where it was pruned since it was listed."""
+        with suppress(ArtifactNotFound):
+            return self.read(key)
+        return None
+
+    def _not_found_error(self, name: str, version: str | datetime) -> ArtifactNotFound:
+        newest = self._transport.first_key(_versions_prefix(name))
+        if newest:
+            newest_label = f"Its newest is {version_label(parse_version_key(newest)[0])!r}"
+            return ArtifactNotFound(f"Artifact {name!r} has no version {str(version)!r}. {newest_label}.")
+        mapped = next(
+            (held for held in self._transport.list_prefixes(_NAMES) if held.startswith(quote_key_part(f"{name}["))),
+            None,
+        )
+        hint = f"Its step is mapped: ask for {name + '[0]'!r}." if mapped else "See `airflow zen artifacts list`."
+        return ArtifactNotFound(f"No artifact is named {name!r} here. {hint}")
+
+
+def _versions_prefix(name: str) -> str:
+    return f"{_NAMES}/{quote_key_part(name)}/versions"
+
+
+def _tag_prefix(tag: str, name: str) -> str:
+    return f"{_TAGS}/{quote_key_part(tag)}/{quote_key_part(name)}"
+
+
+def _tag_key(tag: str, name: str, key: str) -> str:
+    return f"{_tag_prefix(tag, name)}/{key.rpartition('/')[2]}"
+
+
+def _parse_tag_key(marker: str) -> VersionTag:
+    """Read from a marker's key which version it marks."""
+    _, tag, name, object_name = marker.split("/")
+    return VersionTag(
+        unquote(tag), version_label(parse_version_key(object_name)[0]), f"{_NAMES}/{name}/versions/{object_name}"
+    )

@@ -1,1 +1,0 @@
-"""What Airflow's command line is told of `airflow zen`: one file for each group of commands."""

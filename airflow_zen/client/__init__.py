@@ -1,0 +1,1 @@
+"""The Python API outside of steps: artifacts by ref and by name."""

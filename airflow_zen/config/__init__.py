@@ -1,0 +1,1 @@
+"""Settings of the deployment: airflow.cfg, connections and stacks.yaml."""

@@ -1,0 +1,1 @@
+"""Checks of an installation: Airflow, MLflow and the artifact store."""

@@ -1,0 +1,85 @@
+"""Look whether a stack's MLflow can be used: reached, recognised, allowed to make what lineage needs."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+
+from airflow_zen.config.settings import Settings, tracking_server
+from airflow_zen.doctor.findings import Finding, failed, ok, warning
+from airflow_zen.errors import ZenError
+from airflow_zen.lineage.mlflow.errors import MlflowRejected
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+
+# The first release with all that lineage uses; setup.cfg asks for the same of the client.
+_MIN_VERSION = (3, 5)
+_SLOW_SECONDS = 0.1
+
+
+def mlflow_findings(settings: Settings) -> Iterator[Finding]:
+    """Check a stack's tracking server, each part after the one it needs; nothing is made in it."""
+    try:
+        server = tracking_server(settings)
+    except ZenError as error:
+        yield failed("mlflow", "cannot be addressed", str(error))
+        return
+    if server is None:
+        yield warning(
+            "mlflow",
+            "none is configured: lineage is kept in the artifact root only",
+            f"Set {settings.qualified_option('mlflow_conn_id')} or mlflow_tracking_uri.",
+        )
+        return
+    rest = MlflowRest(server)
+    try:
+        yield _check_version(rest)
+        yield from _check_requests(rest)
+    except ZenError as error:
+        yield failed("mlflow answers", server.uri, str(error))
+    finally:
+        rest.close()
+
+
+def _check_version(rest: MlflowRest) -> Finding:
+    version = rest.version()
+    if not re.fullmatch(r"\d[\w.+-]{0,40}", version):
+        return failed("mlflow version", f"{rest.server.uri} is no MLflow server", "Correct the tracking URI.")
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers and numbers < _MIN_VERSION:
+        return failed("mlflow version", version, f"Upgrade the server to {'.'.join(map(str, _MIN_VERSION))} or later.")
+    return ok("mlflow version", version)
+
+
+def _check_requests(rest: MlflowRest) -> Iterator[Finding]:
+    """Ask for experiments: that passes the check of host names and of the user, which `/version` does not."""
+    begun = time.perf_counter()
+    found = rest.post("experiments/search", {"max_results": 1}).get("experiments", [])
+    seconds = time.perf_counter() - begun
+    yield ok("mlflow answers", f"{rest.server.uri} in {seconds * 1000:.0f} ms{_identity_text(rest)}")
+    if seconds > _SLOW_SECONDS and rest.server.username:
+        yield warning(
+            "mlflow speed",
+            f"{seconds * 1000:.0f} ms for one request with a password",
+            "Set auth_cache_ttl_seconds = 60 in the server's basic_auth.ini: without it every request is hashed anew.",
+        )
+    if found:
+        yield _check_create_permission(rest, found[0]["name"])
+
+
+def _check_create_permission(rest: MlflowRest, existing_name: str) -> Finding:
+    """Ask for an experiment whose name is taken: refused as taken by a server that would have made another."""
+    check = "mlflow permission"
+    try:
+        rest.post("experiments/create", {"name": existing_name})
+    except MlflowRejected as error:
+        return (
+            ok(check, "may make experiments")
+            if error.already_exists
+            else failed(check, "may not make experiments", str(error))
+        )
+    return ok(check, "may make experiments")
+
+
+def _identity_text(rest: MlflowRest) -> str:
+    return f" as {rest.server.username!r}" if rest.server.username else " with a token" if rest.server.token else ""

@@ -1,0 +1,164 @@
+"""What a store's error means, and how to mend it."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow_zen.errors import StoreUnavailable, ZenError
+
+if TYPE_CHECKING:
+    from airflow_zen.config.settings import Settings
+
+# S3's own word for what is wrong: in the answer that obstore quotes, or as botocore tells it.
+_S3_ERROR_CODE = re.compile(r"<Code>(\w+)</Code>|An error occurred \((\w+)\)")
+_HTTP_STATUS = re.compile(r"status code: (\d{3})")
+
+_REMEDIES = {
+    "InvalidAccessKeyId": "The store does not know this access key. Correct the key id in {credentials}.",
+    "SignatureDoesNotMatch": "The secret is not the one of this access key. Correct the secret in {credentials}.",
+    "NoSuchBucket": "There is no bucket {bucket!r} at this endpoint. Create it, or correct {root}.",
+    # Some stores say so of a wrong key too.
+    "AccessDenied": "The store refuses this key. Correct key and secret in {credentials}, or allow the key s3:PutObject, "
+    "s3:GetObject, s3:DeleteObject and s3:ListBucket on bucket {bucket!r}.",
+    "AuthorizationHeaderMalformed": "The bucket is in another region. Set region_name in {credentials} to its own.",
+    "PermanentRedirect": "The bucket is in another region. Set region_name in {credentials} to its own.",
+    "IllegalLocationConstraintException": "The bucket is in another region. Set region_name in {credentials} to its own.",
+    "RequestTimeTooSkewed": "This machine's clock is off. Set it (chrony or systemd-timesyncd).",
+    "ExpiredToken": "The session token in {credentials} has expired. Renew it, or use a role.",
+    "InvalidToken": "The session token in {credentials} is not valid. Renew it, or leave it out.",
+    "MethodNotAllowed": "What answers at this endpoint is no S3 API. Correct endpoint_url in {credentials}.",
+}
+_MISSING_CREDENTIALS = (
+    "Unable to locate credentials",
+    "NoCredentials",
+    "credential provider",
+    "CredentialsError",
+    "169.254.169.254",
+)
+
+
+def diagnose(error: BaseException, settings: Settings) -> tuple[str, str]:
+    """Say in one line what a store's library raised, and what mends it; the remedy is empty where nobody knows."""
+    text = " ".join(str(each) for each in _error_chain(error))
+    where = _remedy_fields(settings)
+    match = _S3_ERROR_CODE.search(text)
+    code = next(filter(None, match.groups())) if match else ""
+    if code and (code in _REMEDIES or not isinstance(error, ZenError)):
+        status = _HTTP_STATUS.search(text)
+        return f"{code}{f' (HTTP {status[1]})' if status else ''}", _REMEDIES.get(code, "").format(**where)
+    if any(sign in text for sign in _MISSING_CREDENTIALS):
+        return (
+            "no credentials were found",
+            f"Name a connection in {settings.qualified_option('artifact_conn_id')}, or set AWS_ACCESS_KEY_ID.",
+        )
+    if isinstance(error, ZenError):
+        # A refusal of a remote store is a `PermissionError` too, and says itself what mends it.
+        return code or ("no answer" if isinstance(error, StoreUnavailable) else "refused"), str(error)
+    if isinstance(error, PermissionError):
+        return str(
+            error
+        ), f"Let this user write under {settings.artifact_root}, or choose another root in {where['root']}."
+    first = next((line for line in text.splitlines() if line.strip()), repr(error))
+    return f"{type(error).__name__}: {first[:200]}", ""
+
+
+def _remedy_fields(settings: Settings) -> dict[str, str]:
+    conn_id = settings.artifact_conn_id
+    return {
+        "bucket": urlsplit(settings.artifact_root).netloc,
+        "root": settings.qualified_option("artifact_root"),
+        "credentials": f"connection {conn_id!r}" if conn_id else "the environment (AWS_* or ~/.aws)",
+    }
+
+
+def _error_chain(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+_PROBE_TIMEOUT = 5.0
+_BLOB_ENDPOINT = re.compile(r"(?:^|;)\s*BlobEndpoint\s*=\s*([^;]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """That it answered: after how many seconds, and when it thought that was, in seconds since the epoch."""
+
+    seconds: float
+    date: float | None
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A store's address, and where it is configured."""
+
+    url: str
+    source: str
+
+    def probe(self) -> ProbeResult:
+        """Send one request without credentials; any answer will do. Raises `OSError` where there is none."""
+        parts = urlsplit(self.url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(parts.hostname or "", parts.port, timeout=_PROBE_TIMEOUT)
+        begun = time.perf_counter()
+        try:
+            connection.request("HEAD", "/")
+            response = connection.getresponse()
+            return ProbeResult(time.perf_counter() - begun, _parse_http_date(response.getheader("Date")))
+        except http.client.HTTPException as error:
+            raise ConnectionError(f"no HTTP server answers there ({error!r})") from error
+        finally:
+            connection.close()
+
+
+def endpoint_of(root: str, options: Mapping[str, Any]) -> Endpoint | None:
+    """Find the address that a root's client will ask; None for a local root, a scheme nobody knows, or behind a proxy."""
+    scheme = root.partition("://")[0]
+    if "://" not in root or any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy")):
+        return None
+    if scheme in {"s3", "s3a"}:
+        return _s3_endpoint(options)
+    if scheme in {"gs", "gcs"}:
+        configured = options.get("endpoint_url")
+        return Endpoint(str(configured or "https://storage.googleapis.com"), "the connection's extra")
+    return _azure_endpoint(options) if scheme in {"az", "abfs", "abfss"} else None
+
+
+def _azure_endpoint(options: Mapping[str, Any]) -> Endpoint | None:
+    match = _BLOB_ENDPOINT.search(str(options.get("connection_string", "")))
+    if match:
+        return Endpoint(match[1], "the connection's host or connection string")
+    if options.get("account_host"):
+        return Endpoint(f"https://{options['account_host']}", "the connection's host")
+    account = options.get("account_name") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
+    return Endpoint(f"https://{account}.blob.core.windows.net", "the connection's login") if account else None
+
+
+def _s3_endpoint(options: Mapping[str, Any]) -> Endpoint:
+    client = options.get("client_kwargs") or {}
+    configured = options.get("endpoint_url") or client.get("endpoint_url")
+    if configured:
+        return Endpoint(str(configured), "the connection's extra")
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        if os.environ.get(name):
+            return Endpoint(os.environ[name], name)
+    region = client.get("region_name") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return Endpoint(f"https://s3.{region or 'us-east-1'}.amazonaws.com", "the connection's extra, or AWS_REGION")
+
+
+def _parse_http_date(date: str | None) -> float | None:
+    try:
+        return parsedate_to_datetime(date or "").timestamp()
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""The projection of step run records into MLflow."""

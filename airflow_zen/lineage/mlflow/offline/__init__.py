@@ -1,0 +1,1 @@
+"""MLflow's client inside a step while the server is away."""

@@ -1,0 +1,166 @@
+"""How step runs are called in MLflow, and the tags that make them findable."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from airflow_zen.errors import LineageError
+from airflow_zen.lineage.mlflow.datasets import dataset_name
+from airflow_zen.lineage.mlflow.encoding import (
+    MAX_ARTIFACT_LOCATION,
+    MAX_EXPERIMENT_NAME,
+    MAX_KEY,
+    MAX_RUN_NAME,
+    MAX_TAG_VALUE,
+    pack_tag,
+    short_digest,
+    shorten,
+    shorten_name,
+)
+from airflow_zen.runs.step_run import StepRun, StepState
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.ref import ArtifactRef
+
+EXPERIMENT_PREFIX = "airflow/"
+
+_HASH_LENGTH = 9
+
+_UNSAFE_LOCATION_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def experiment_name(dag_id: str) -> str:
+    """Name the experiment of a DAG."""
+    return shorten_name(EXPERIMENT_PREFIX + dag_id, MAX_EXPERIMENT_NAME)
+
+
+def experiment_location(artifact_root: str, dag_id: str) -> str:
+    """Say where an experiment keeps its files: `<artifact root>/mlflow/<DAG>`, within MLflow's limit where it can be.
+
+    MLflow unquotes `%` in local paths, so the name of a DAG is not quoted but replaced, and its hash added.
+    """
+    base = f"{artifact_root}/mlflow/"
+    available = max(MAX_ARTIFACT_LOCATION - len(base), _HASH_LENGTH)
+    plain = _UNSAFE_LOCATION_CHARACTERS.sub("_", dag_id)
+    if plain != dag_id or len(plain) > available:
+        plain = f"{plain[: available - _HASH_LENGTH]}-{_short_hash(dag_id)}"
+    return base + plain
+
+
+def dag_run_key(dag_id: str, run_id: str) -> str:
+    """Identify a DAG run; the value of the tag `zen.run_key`."""
+    return f"{dag_id}/{run_id}"
+
+
+def parent_filter(dag_id: str, run_id: str) -> str:
+    """Write the search for the parent run of a DAG run."""
+    return f"tags.`zen.run_key` = {quote_filter_value(dag_run_key(dag_id, run_id))} AND tags.`zen.kind` = 'dag_run'"
+
+
+def run_name(run: StepRun) -> str:
+    """Name a step run for people: `train [3] depth=8 try 2 (cached)`."""
+    parts = [run.id.task_id]
+    if run.id.map_index >= 0:
+        parts.append(f"[{run.id.map_index}]")
+    if run.label:
+        parts.append(run.label)
+    if run.id.try_number > 1:
+        parts.append(f"try {run.id.try_number}")
+    if run.cache == "hit":
+        parts.append("(cached)")
+    return shorten(" ".join(parts), MAX_RUN_NAME)
+
+
+def parent_tags(run: StepRun) -> dict[str, str]:
+    """Tag the run that stands for the whole DAG run."""
+    return _valid_tags(
+        {
+            "zen.kind": "dag_run",
+            "zen.run_key": dag_run_key(run.id.dag_id, run.id.run_id),
+            "zen.dag_id": run.id.dag_id,
+            "zen.run_id": run.id.run_id,
+            "zen.dag_version": run.dag_version,
+            "mlflow.source.name": f"airflow://{run.id.dag_id}",
+            "mlflow.source.type": "JOB",
+            "mlflow.user": run.owner,
+        }
+    )
+
+
+def step_tags(run: StepRun, parent: str) -> dict[str, str]:
+    """Tag a step run with everything known before the user's function is called."""
+    commit = run.code_version if _COMMIT.fullmatch(run.code_version) else ""
+    return _valid_tags(
+        {
+            "mlflow.parentRunId": parent,
+            "mlflow.source.name": f"airflow://{run.id.dag_id}/{run.id.task_id}",
+            "mlflow.source.type": "JOB",
+            "mlflow.source.git.commit": commit,
+            "mlflow.user": run.owner,
+            "zen.kind": "step",
+            "zen.dag_id": run.id.dag_id,
+            "zen.run_id": run.id.run_id,
+            "zen.task_id": run.id.task_id,
+            "zen.map_index": str(run.id.map_index) if run.id.map_index >= 0 else "",
+            "zen.try": str(run.id.try_number),
+            "zen.key": str(run.id),
+            "zen.code_version": run.code_version,
+            "zen.airflow_url": run.log_url,
+            **_cache_tags(run),
+            **artifact_tags(run),
+        }
+    )
+
+
+def end_tags(run: StepRun) -> dict[str, str]:
+    """Tag a step run with what its end brought."""
+    failed = run.state is not StepState.FINISHED
+    return _valid_tags({**_cache_tags(run), **artifact_tags(run), "zen.error": run.error if failed else ""})
+
+
+def artifact_tags(run: StepRun) -> dict[str, str]:
+    """Pack the artifacts as `|name@digest|…|`: MLflow's own filters cannot tell who read from who wrote."""
+    inputs, all_in = pack_tag(_artifact_items(run.inputs.values()))
+    outputs, all_out = pack_tag(_artifact_items(run.outputs.values()))
+    cut = "" if all_in and all_out else "true"
+    return {"zen.inputs": inputs, "zen.outputs": outputs, "zen.io_truncated": cut}
+
+
+def experiment_tags(dag_id: str) -> dict[str, str]:
+    """Tag the experiment of a DAG."""
+    return _valid_tags({"mlflow.experimentKind": "custom_model_development", "zen.dag_id": dag_id})
+
+
+def quote_filter_value(value: str) -> str:
+    """Write a value for MLflow's filter language; raises `LineageError` for one that it cannot express."""
+    if "'" not in value:
+        return f"'{value}'"
+    if '"' not in value:
+        return f'"{value}"'
+    raise LineageError(f"MLflow cannot search for {value!r}, which holds both kinds of quotes. Rename it.")
+
+
+def _cache_tags(run: StepRun) -> dict[str, str]:
+    return {
+        "zen.cache": run.cache,
+        "zen.cache_key": run.cache_key,
+        "zen.cache_why": run.why,
+        "zen.cache_source_run": run.origin if run.cache == "hit" else "",
+    }
+
+
+def _artifact_items(refs: Iterable[ArtifactRef]) -> list[str]:
+    return [f"{dataset_name(ref).replace('|', '/')}@{short_digest(ref.digest)}" for ref in refs]
+
+
+def _valid_tags(values: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what is empty, and shorten what is too long."""
+    return {shorten(key, MAX_KEY): shorten(value, MAX_TAG_VALUE) for key, value in values.items() if value}
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,0 +1,157 @@
+"""What reuse saved: totals of DAG runs, from their step run records."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import msgspec
+from msgspec.structs import asdict
+
+from airflow_zen.errors import ArtifactNotFound
+from airflow_zen.runs.step_run import StepRun, StepState
+from airflow_zen.transports.base import Transport, quote_key_part
+
+_RUNS = "runs"
+_READER_THREADS = 16
+
+
+class RunTotals(msgspec.Struct, frozen=True):
+    """One DAG run, or several: steps by what became of them, and seconds computed and saved.
+
+    `ended` is the end of the latest step in seconds since the epoch. `runs` counts DAG runs, `runs_reused` those
+    of them in which no step was computed.
+    """
+
+    dag_id: str
+    run_id: str = ""
+    ended: float = 0.0
+    runs: int = 0
+    runs_reused: int = 0
+    reused: int = 0
+    computed: int = 0
+    failed: int = 0
+    seconds_computed: float = 0.0
+    seconds_saved: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        """All steps, however they ended."""
+        return self.reused + self.computed + self.failed
+
+
+def seconds_saved(run: StepRun) -> float:
+    """Tell how much longer the work took when it was done than its reuse took; zero for what was computed."""
+    if run.cache != "hit" or run.ended is None:
+        return 0.0
+    return max(0.0, run.seconds - (run.ended - run.started))
+
+
+def totals_of_dag_run(dag_id: str, run_id: str, records: Iterable[StepRun]) -> RunTotals:
+    """Sum up one DAG run; of the tries of a task the last one counts."""
+    last: dict[tuple[str, int], StepRun] = {}
+    for record in records:
+        task = (record.id.task_id, record.id.map_index)
+        if task not in last or last[task].id.try_number < record.id.try_number:
+            last[task] = record
+    reused = [run for run in last.values() if run.cache == "hit"]
+    computed = [run for run in last.values() if run.cache != "hit" and run.state is StepState.FINISHED]
+    return RunTotals(
+        dag_id,
+        run_id,
+        ended=max((run.ended or run.started for run in last.values()), default=0.0),
+        runs=1,
+        runs_reused=int(bool(reused) and len(reused) == len(last)),
+        reused=len(reused),
+        computed=len(computed),
+        failed=len(last) - len(reused) - len(computed),
+        seconds_computed=sum((run.ended or run.started) - run.started for run in computed),
+        seconds_saved=sum(seconds_saved(run) for run in reused),
+    )
+
+
+def sum_totals(totals: Iterable[RunTotals]) -> RunTotals:
+    """Add up several totals; those of different DAGs have no DAG's name."""
+    totals = list(totals)
+    names = {each.dag_id for each in totals}
+    return RunTotals(
+        names.pop() if len(names) == 1 else "",
+        ended=max((each.ended for each in totals), default=0.0),
+        runs=sum(each.runs for each in totals),
+        runs_reused=sum(each.runs_reused for each in totals),
+        reused=sum(each.reused for each in totals),
+        computed=sum(each.computed for each in totals),
+        failed=sum(each.failed for each in totals),
+        seconds_computed=sum(each.seconds_computed for each in totals),
+        seconds_saved=sum(each.seconds_saved for each in totals),
+    )
+
+
+def savings_summary(totals: Iterable[RunTotals], noun: str) -> str:
+    """Say how many DAG runs were reused whole: `365 partitions: 351 reused, 14 run, 6.2 h saved`."""
+    whole = sum_totals(totals)
+    return (
+        f"{whole.runs} {noun}: {whole.runs_reused} reused, {whole.runs - whole.runs_reused} run, "
+        f"{format_seconds(whole.seconds_saved)} saved"
+    )
+
+
+class RunTotalsReader:
+    """Find the totals of all DAG runs in the artifact root.
+
+    The totals of a run are kept beside its records, as `runs/<dag>/<run>/totals.json`, with the number of records
+    they were made from: as long as that stays the same, a run costs one request however many steps it has.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def read(self, dag_id: str | None = None, run_ids: Collection[str] | None = None) -> Iterator[RunTotals]:
+        """Yield the totals of each run of one DAG, or of all; of `run_ids` only, where they are given."""
+        wanted = None if run_ids is None else {quote_key_part(run_id) for run_id in run_ids}
+        keys: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for key in self._transport.list(f"{_RUNS}/{quote_key_part(dag_id)}" if dag_id else _RUNS):
+            _, dag, run, *rest = key.split("/")
+            if rest[0] == "steps" and (wanted is None or run in wanted):
+                keys[dag, run].append(key)
+        with ThreadPoolExecutor(_READER_THREADS) as pool:
+            yield from pool.map(lambda item: self._totals_of_run(item[0][0], item[0][1], item[1]), keys.items())
+
+    def _totals_of_run(self, dag: str, run: str, keys: list[str]) -> RunTotals:
+        address = f"{_RUNS}/{dag}/{run}/totals.json"
+        with suppress(ArtifactNotFound, ValueError, KeyError, TypeError):
+            known = json.loads(self._transport.read(address))
+            if known.pop("records") == len(keys):
+                return RunTotals(**known)
+        records = [StepRun.from_json(json.loads(self._transport.read(key))) for key in keys]
+        totals = totals_of_dag_run(records[0].id.dag_id, records[0].id.run_id, records)
+        # Who may only read has the totals all the same.
+        with suppress(Exception):
+            self._transport.write(address, json.dumps({"records": len(keys), **asdict(totals)}, indent=1).encode())
+        return totals
+
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def format_seconds(seconds: float) -> str:
+    """Write a duration: `0.4 s`, `12 min`, `6.2 h`."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def format_bytes(size: float) -> str:
+    """Write a number of bytes: `512 B`, `1.4 MB`."""
+    unit = 0
+    while size >= 1000 and unit < len(_UNITS) - 1:
+        size, unit = size / 1000, unit + 1
+    return f"{size:.0f} B" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
+
+
+def format_count(count: int, what: str) -> str:
+    """Write how many there are of `what`, which takes an s: `1 task`, `2 tasks`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -1,0 +1,80 @@
+"""The metadata database of a local stack's Airflow, where it is one of the user's own."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from airflow_zen.localstack.state import StackError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+DATABASE_VARIABLE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+_EXAMPLE = "postgresql+psycopg2://airflow@127.0.0.1:5432/airflow"
+# Airflow's extras by the kinds of database that it knows, and the driver that its API uses beside the one of the URL.
+_EXTRAS = {"postgresql": "postgres", "mysql": "mysql"}
+_ASYNC_DRIVERS = {"postgresql": "asyncpg", "mysql": "aiomysql"}
+_CONNECT_TIMEOUT = 5
+
+
+def verify_database(url: str) -> str:
+    """See that Airflow can use a database; give its URL. Raises `StackError` with what is missing."""
+    parsed = _parse_url(url)
+    _verify_drivers(parsed)
+    _verify_connection(parsed)
+    return url
+
+
+def redact_url(url: str) -> str:
+    """Give the address of a database for people, its password left out; as it is where it is none."""
+    try:
+        return _parse_url(url).render_as_string(hide_password=True)
+    except StackError:
+        return "one that is not understood"
+
+
+def _parse_url(url: str) -> URL:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise StackError(f"--database takes a URL such as {_EXAMPLE}: what was given is none.") from error
+    return parsed
+
+
+def _verify_drivers(url: URL) -> None:
+    kind = url.get_backend_name()
+    if kind not in _EXTRAS:
+        raise StackError(
+            f"Airflow keeps its metadata in PostgreSQL or MySQL, not in {kind!r}; --database takes a URL such as "
+            f"{_EXAMPLE}. Without --database it is SQLite in the stack's directory."
+        )
+    from sqlalchemy.exc import NoSuchModuleError
+
+    try:
+        url.get_dialect().import_dbapi()
+        if find_spec(_ASYNC_DRIVERS[kind]) is None:
+            raise ModuleNotFoundError(f"No module named {_ASYNC_DRIVERS[kind]!r}")
+    except (ImportError, NoSuchModuleError) as error:
+        raise StackError(
+            f"No driver for {url.drivername!r}: {error}. Run pip install 'apache-airflow[{_EXTRAS[kind]}]'."
+        ) from error
+
+
+def _verify_connection(url: URL) -> None:
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    try:
+        with create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": _CONNECT_TIMEOUT}).connect():
+            return
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).strip()
+        raise StackError(
+            f"The database {redact_url(url.render_as_string(hide_password=False))} cannot be used: {reason}\nStart the server, "
+            "create the database and its user, or correct --database."
+        ) from error

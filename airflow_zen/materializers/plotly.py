@@ -1,0 +1,117 @@
+"""Plotly figures as typed JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from airflow_zen.errors import SaveRefused
+from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.previews.charts import MAX_LINES, Line, downsample, line_chart
+from airflow_zen.materializers.previews.html import PREVIEW_HTML, Markup, heading, html_page, truncation_note
+from airflow_zen.materializers.previews.tables import plain_table
+from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
+from airflow_zen.type_names import type_name
+
+FIGURE_FILE = "figure.json"
+
+
+class PlotlyMaterializer(Materializer):
+    """Save the traces, layout and frames of a figure, its arrays with their dtypes.
+
+    Refused: a `FigureWidget`, which is bound to a notebook.
+    """
+
+    types = ("plotly.basedatatypes.BaseFigure",)
+    encoding = "plotly.json@1"
+    libraries = ("plotly",)
+    extra = "plotly"
+
+    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
+        """Write `figure.json`: the figure's properties as typed JSON, large arrays beside it as parts."""
+        from plotly.graph_objects import Figure
+
+        if type(value) is not Figure:
+            raise SaveRefused(f"{type_name(type(value))} would come back as Figure. Return go.Figure(value).")
+        parts = write_typed_json(self, _figure_properties(value), directory, FIGURE_FILE)
+        summary = {"shape": f"{len(value.data)} {'trace' if len(value.data) == 1 else 'traces'}"}
+        return {**summary, "parts": parts} if parts else summary
+
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show the traces, and a sketch of lines, points and bars."""
+        return preview_plotly_figure(value, summary)
+
+    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
+        """Read the figure."""
+        from plotly.graph_objects import Figure
+
+        return Figure(read_typed_json(self, directory, FIGURE_FILE))
+
+
+def _figure_properties(figure: Any) -> dict[str, Any]:
+    """Give the properties as they were set: `to_plotly_json` makes base64 of arrays, and smaller dtypes."""
+    frames = [frame._props for frame in figure._frame_objs]  # noqa: SLF001 - nothing public gives the arrays
+    held = {"data": figure._data, "layout": figure._layout, **({"frames": frames} if frames else {})}  # noqa: SLF001
+    try:
+        return {name: _sort_keys(node) for name, node in held.items()}
+    except TypeError as error:
+        raise SaveRefused(
+            f"A figure is stored with its keys in order, and some have none: {error}. Use strings as keys, in meta too."
+        ) from error
+
+
+def _sort_keys(node: Any) -> Any:
+    """Order all keys: to a figure their order means nothing, and plotly changes it."""
+    if isinstance(node, dict):
+        return {key: _sort_keys(item) for key, item in sorted(node.items())}
+    return [_sort_keys(item) for item in node] if type(node) is list else node
+
+
+_MAX_TRACES = 50
+_MAX_POINTS_READ = 20_000
+
+
+def preview_plotly_figure(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
+    """Show a figure."""
+    title = value.layout.title.text or type(value).__qualname__
+    return {PREVIEW_HTML: html_page(str(title), f"Figure of {summary.get('shape', '')}", _figure_sections(value))}
+
+
+def _figure_sections(figure: Any) -> Iterator[Markup]:
+    drawn = [line for line in map(_trace_line, islice(figure.data, MAX_LINES)) if line]
+    if drawn:
+        yield heading("Sketch")
+        yield line_chart(drawn, str(figure.layout.xaxis.title.text or ""), str(figure.layout.yaxis.title.text or ""))
+    yield heading("Traces")
+    traces = [(trace.type, trace.name or "", _trace_length(trace)) for trace in islice(figure.data, _MAX_TRACES)]
+    yield plain_table(["type", "name", "values"], traces)
+    if len(figure.data) > _MAX_TRACES:
+        yield truncation_note(f"{len(figure.data) - _MAX_TRACES} more traces")
+
+
+def _trace_line(trace: Any) -> Line | None:
+    if trace.type not in {"scatter", "scattergl", "bar"} or trace.y is None or not len(trace.y):
+        return None
+    y = _to_floats(trace.y)
+    if y is None:
+        return None
+    x = _to_floats(trace.x) if trace.x is not None and len(trace.x) == len(y) else None
+    places = x if x is not None else [float(at) for at in range(len(y))]
+    markers_only = trace.type == "bar" or "lines" not in str(trace.mode or "lines")
+    return downsample(Line(str(trace.name or ""), places, y, markers_only))
+
+
+def _to_floats(values: Sequence[Any]) -> list[float] | None:
+    try:
+        return [float("nan") if item is None else float(item) for item in islice(values, _MAX_POINTS_READ)]
+    except (TypeError, ValueError):
+        return None  # dates and names
+
+
+def _trace_length(trace: Any) -> int | str:
+    held = (trace._props.get(name) for name in ("y", "x", "z", "values", "r"))  # noqa: SLF001 - asks no trace for what it has not
+    return next(
+        (len(values) for values in held if hasattr(values, "__len__") and not isinstance(values, dict | str)), ""
+    )

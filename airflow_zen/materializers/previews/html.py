@@ -1,0 +1,107 @@
+"""One page of a preview: its policy, its style, and how much of it there may be."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from collections.abc import Iterable
+from typing import NewType
+
+from airflow_zen.markup import escape_html, escape_html_lines
+
+Markup = NewType("Markup", str)
+"""HTML of ours, in which all text of users is escaped; plain text is a `str`."""
+
+PREVIEW_HTML = "preview.html"
+PREVIEW_PNG = "preview.png"
+
+MAX_PREVIEW_BYTES = 256 * 1024
+"""How large one file of a preview may be."""
+
+ELLIPSIS = "…"
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+_STYLE = """
+body{margin:20px;font:13px/1.45 -apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;color:#1b2733}
+h1{margin:0 0 2px;font-size:16px}h2{margin:22px 0 8px;font-size:13px}
+p{margin:2px 0 10px;color:#5b6b7b}
+.wide{overflow-x:auto}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+th,td{padding:4px 10px;border-bottom:1px solid #e3e9ee;text-align:left;vertical-align:top;white-space:pre}
+thead th{border-bottom:2px solid #c3ced8;background:#fbfcfd}
+th small{display:block;font-weight:400;color:#5b6b7b}
+tbody th,.row{color:#8592a0;font-weight:400}
+pre{margin:0;padding:12px;border:1px solid #e3e9ee;border-radius:6px;background:#fbfcfd;white-space:pre-wrap}
+svg text{font-size:10px;font-weight:400;fill:#5b6b7b}
+.bar{fill:#5b8fd0}.bar:hover{fill:#2b62a8}
+img,iframe{max-width:100%;border:1px solid #e3e9ee;border-radius:6px}
+iframe{width:100%;height:75vh;background:#fff}
+.cut{color:#a85b00}
+"""
+
+
+def html_page(title: str, subtitle: str, sections: Iterable[Markup]) -> str:
+    """Write a page; the sections that no longer fit into 256 KB are left out, and the page says so."""
+    head = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f"<title>{escape_html(title)}</title><style>{_STYLE}</style></head>"
+        f"<body><h1>{escape_html(truncate(title))}</h1><p>{escape_html(truncate(subtitle))}</p>"
+    )
+    end = "</body></html>"
+    remaining_bytes = MAX_PREVIEW_BYTES - len(head.encode()) - len(end) - 200
+    shown: list[str] = []
+    for section in sections:
+        remaining_bytes -= len(section.encode())
+        if remaining_bytes < 0:
+            shown.append(truncation_note("The rest is too large for a preview."))
+            break
+        shown.append(section)
+    return "".join([head, *shown, end])
+
+
+def truncation_note(text: str) -> Markup:
+    """Say that something is not shown."""
+    return Markup(f'<p class="cut">{ELLIPSIS} {escape_html(text)}</p>')
+
+
+def heading(text: str) -> Markup:
+    """Write the heading of a section."""
+    return Markup(f"<h2>{escape_html(truncate(text))}</h2>")
+
+
+def preformatted(text: str, limit: int = 20_000) -> Markup:
+    """Show a text as it stands, its first `limit` characters; what it is made of is escaped."""
+    left = len(text) - limit
+    return Markup(
+        f"<pre>{escape_html_lines(text[:limit])}</pre>{truncation_note(f'{left} more characters') if left > 0 else ''}"
+    )
+
+
+def truncate(text: str, limit: int = 120) -> str:
+    """Cut a text to `limit` characters, visibly."""
+    return text if len(text) <= limit else text[: limit - 1] + ELLIPSIS
+
+
+_COLOR_TYPES = {1: 0, 3: 2, 4: 6}
+
+
+def encode_png(width: int, height: int, channels: int, pixels: bytes) -> bytes:
+    """Write rows of 8-bit gray, RGB or RGBA pixels as a PNG file."""
+    row = width * channels
+    lines = b"".join(b"\0" + pixels[at * row : (at + 1) * row] for at in range(height))
+    header = struct.pack(">IIBBBBB", width, height, 8, _COLOR_TYPES[channels], 0, 0, 0)
+    chunks = (_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(lines, 6)), _chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def img_tag(picture: bytes, width: int) -> Markup:
+    """Show a PNG within a page, `width` pixels wide."""
+    text = base64.b64encode(picture).decode()
+    return Markup(f'<img alt="" width="{width}" style="image-rendering:pixelated" src="data:image/png;base64,{text}">')
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

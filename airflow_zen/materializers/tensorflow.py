@@ -1,0 +1,123 @@
+"""TensorFlow datasets as TFRecord files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_zen.errors import SaveRefused
+from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.previews.html import PREVIEW_HTML, heading, html_page, preformatted
+from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
+from airflow_zen.type_names import type_name
+
+if TYPE_CHECKING:
+    pass
+
+
+class TfDatasetMaterializer(Materializer):
+    """Save the elements of a finite `tf.data.Dataset`, in order, one by one.
+
+    What comes back gives the same elements with the same `element_spec`; how they were made is not kept.
+    Refused: infinite datasets, and elements that are not dense tensors in dicts, tuples and lists.
+    """
+
+    types = ("tensorflow.python.data.ops.dataset_ops.DatasetV2",)
+    encoding = "tensorflow.tfrecord@1"
+    libraries = ("tensorflow", "tensorflow-cpu")
+    extra = "tensorflow"
+
+    def stored_type(self, value: Any) -> type:
+        """Give the one public class of a dataset's many private ones."""
+        import tensorflow as tf
+
+        dataset: type = tf.data.Dataset
+        return dataset
+
+    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
+        """Write `elements.tfrecord`, a record for each tensor of each element, and `dataset.json`."""
+        return save_tf_dataset(self, value, directory)
+
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show what an element is."""
+        return preview_tf_dataset(value, summary)
+
+    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
+        """Give a dataset that reads the file as it is iterated."""
+        return load_tf_dataset(self, directory)
+
+
+RECORDS_FILE = "elements.tfrecord"
+METADATA_FILE = "dataset.json"
+
+
+def save_tf_dataset(materializer: Materializer, dataset: Any, directory: Path) -> Mapping[str, Any]:
+    """Write a dataset; raises `SaveRefused` for one without an end, or of elements that are not dense."""
+    import tensorflow as tf
+
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise SaveRefused("An infinite tf.data.Dataset has no end to store. Use .take(n).")
+    spec = _encode_spec(dataset.element_spec)
+    count = 0
+    with tf.io.TFRecordWriter(str(directory / RECORDS_FILE)) as writer:
+        for element in dataset:
+            for tensor in tf.nest.flatten(element):
+                writer.write(tf.io.serialize_tensor(tensor).numpy())
+            count += 1
+    write_typed_json(materializer, {"count": count, "spec": spec}, directory, METADATA_FILE)
+    return {"shape": f"{count} {'element' if count == 1 else 'elements'}", "rows": count}
+
+
+def load_tf_dataset(materializer: Materializer, directory: Path) -> Any:
+    """Read what `save_tf_dataset` wrote."""
+    import tensorflow as tf
+
+    metadata = read_typed_json(materializer, directory, METADATA_FILE)
+    spec = _decode_spec(metadata["spec"])
+    leaves = tf.nest.flatten(spec)
+
+    def parse_element(records: Any) -> Any:
+        tensors = [
+            tf.ensure_shape(tf.io.parse_tensor(records[place], leaf.dtype), leaf.shape)
+            for place, leaf in enumerate(leaves)
+        ]
+        return tf.nest.pack_sequence_as(spec, tensors)
+
+    records = tf.data.TFRecordDataset(str(directory / RECORDS_FILE)).batch(max(1, len(leaves)), drop_remainder=True)
+    return records.map(parse_element).apply(tf.data.experimental.assert_cardinality(metadata["count"]))
+
+
+def _encode_spec(spec: Any) -> Any:
+    """Describe the structure of an element with lists in the place of tensor specs."""
+    import tensorflow as tf
+
+    if type(spec) is tf.TensorSpec:
+        shape = None if spec.shape.rank is None else spec.shape.as_list()
+        return {"dtype": spec.dtype.name, "shape": shape, "name": spec.name}
+    if type(spec) is dict:
+        return {"dict": [[key, _encode_spec(item)] for key, item in spec.items()]}
+    if type(spec) in (tuple, list):
+        return {type(spec).__name__: [_encode_spec(item) for item in spec]}
+    raise SaveRefused(
+        f"An element of this tf.data.Dataset holds a {type_name(type(spec))}. Make it dense tensors in dicts, tuples "
+        f"and lists."
+    )
+
+
+def _decode_spec(metadata: Mapping[str, Any]) -> Any:
+    import tensorflow as tf
+
+    if "dtype" in metadata:
+        return tf.TensorSpec(metadata["shape"], tf.as_dtype(metadata["dtype"]), metadata["name"])
+    if "dict" in metadata:
+        return {key: _decode_spec(item) for key, item in metadata["dict"]}
+    if "tuple" in metadata:
+        return tuple(_decode_spec(item) for item in metadata["tuple"])
+    return [_decode_spec(item) for item in metadata["list"]]
+
+
+def preview_tf_dataset(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
+    """Show shapes and dtypes of an element."""
+    sections = (heading("An element"), preformatted(repr(value.element_spec)))
+    return {PREVIEW_HTML: html_page("Dataset", str(summary.get("shape", "")), sections)}

@@ -1,0 +1,49 @@
+"""Which stack a task runs in, and that its inputs lie there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_zen.config.options import find_options
+from airflow_zen.config.settings import Settings, settings_of_uri
+from airflow_zen.errors import ArtifactRefused, SettingsError
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.ref import ArtifactRef
+
+
+def zen_conf(conf: Any) -> Mapping[str, Any]:
+    """Give what a DAG run's configuration tells us, its `zen`."""
+    zen = (conf or {}).get("zen")
+    return zen if isinstance(zen, dict) else {}
+
+
+def resolve_stack_name(conf: Any, declared: str) -> str | None:
+    """Name the stack that the DAG run asks for, else the one that its step or DAG declares; None for the active one."""
+    requested = zen_conf(conf).get("stack")
+    if requested is not None and not (isinstance(requested, str) and requested):
+        raise SettingsError(
+            f"The DAG run's configuration asks for the stack {requested!r}; it must be the name of one."
+        )
+    return requested or declared or None
+
+
+def is_stack_overridden(context: Any, operator: Any, settings: Settings) -> bool:
+    """Tell whether the DAG run asked for another stack than its step would run in."""
+    requested = zen_conf(context["dag_run"].conf).get("stack")
+    return bool(requested) and find_options(operator.stack or None).stack != settings.stack
+
+
+def check_inputs_in_stack(inputs: Mapping[str, ArtifactRef], settings: Settings, reader: str) -> None:
+    """Raise `ArtifactRefused` for an input that lies in another stack; both are named."""
+    for argument, ref in inputs.items():
+        if ref.uri.startswith(f"{settings.artifact_root}/"):
+            continue
+        owner = settings_of_uri(ref.uri)
+        if owner is not None:
+            raise ArtifactRefused(
+                f"Input {argument!r} of {reader} is an artifact of stack {owner.stack!r} ({owner.artifact_root}), and "
+                f"{reader} runs in stack {settings.stack!r} ({settings.artifact_root}). Let both steps run in one stack, or "
+                f"load it in a plain task with airflow_zen.load(ref, stack={owner.stack!r})."
+            )

@@ -1,0 +1,192 @@
+"""Verified files of remote artifacts on a worker's own disk, by their hash; shared by all tasks of the worker."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import socket
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_zen.artifacts.hashing import file_hash, hash_hex, is_file_hash
+from airflow_zen.errors import ArtifactRefused, SettingsError
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.ref import ArtifactFile
+
+_READ_ONLY_MODE = 0o444
+_LOCKS = "locks"
+_DOWNLOADS = "arriving"
+_TEMPORARY = "lent"
+_GROWTH_LOG = "grown"
+_EVICTION_MARGIN = 0.01
+_ABANDONED_AFTER = 7 * 24 * 3600.0
+
+
+class ReadCache:
+    """Keep at most `max_bytes` of the files that were used last.
+
+    A file appears by one rename after it was verified, and is never written again; who reads it holds a hard
+    link, so that removing it takes nothing from a running task. Locks are the kernel's and die with their
+    process. What a killed process left behind is cleared away later.
+    """
+
+    def __init__(self, directory: Path, max_bytes: int) -> None:
+        self.directory = directory
+        self.max_bytes = max_bytes
+        try:
+            for folder in (_LOCKS, _DOWNLOADS, _TEMPORARY):
+                (directory / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise SettingsError(
+                f"[zen] local_cache_dir {str(directory)!r} cannot be written: {error.strerror}. Choose another, or leave it empty."
+            ) from error
+
+    def temporary_directory(self) -> Path:
+        """Make a directory on the cache's own disk, where links to its files can be; the caller removes it."""
+        return Path(tempfile.mkdtemp(prefix=_process_prefix(), dir=self.directory / _TEMPORARY))
+
+    def fetch(
+        self, file: ArtifactFile, target: Path, download: Callable[[Path], None], *, private: bool = False
+    ) -> None:
+        """Put a file at `target`, from here or by `download`, which verifies what it brings.
+
+        Of several processes that need the same file one downloads it. `private` gives a copy, for user code that
+        may write into it.
+        """
+        if file.size > self.max_bytes:
+            download(target)
+            return
+        if self._serve_cached(file, target, private=private):
+            return
+        with self._lock(hash_hex(file.hash)[:2]):
+            if self._serve_cached(file, target, private=private):
+                return
+            download_path = self.directory / _DOWNLOADS / f"{_process_prefix()}{uuid.uuid4().hex}"
+            try:
+                download(download_path)
+                download_path.chmod(_READ_ONLY_MODE)
+                _link_or_copy(download_path, target, private=private)
+                self._path(file).parent.mkdir(exist_ok=True, mode=0o700)
+                download_path.replace(self._path(file))
+            finally:
+                download_path.unlink(missing_ok=True)
+        if self._needs_eviction_after(file.size):
+            self.evict()
+
+    def has(self, file: ArtifactFile) -> bool:
+        """Tell whether a file is here."""
+        return self._path(file).exists()
+
+    def evict(self) -> None:
+        """Remove the files that were not used for longest, and what killed processes left; one process at a time."""
+        with self._lock("room", wait=False) as mine:
+            if not mine:
+                return
+            known = sorted(self._files(), key=lambda entry: entry[1].st_mtime)
+            total = sum(stat.st_size for _, stat in known)
+            (self.directory / _GROWTH_LOG).unlink(missing_ok=True)
+            for path, stat in known:
+                if total <= self.max_bytes * (1 - _EVICTION_MARGIN):
+                    break
+                path.unlink(missing_ok=True)
+                total -= stat.st_size
+            for folder in (_DOWNLOADS, _TEMPORARY):
+                _remove_abandoned((self.directory / folder).iterdir())
+
+    def _needs_eviction_after(self, size: int) -> bool:
+        """Note that a file came; tell whether all processes together added a hundredth of the cache since the last look.
+
+        A look goes over every file. It leaves that hundredth free, so that the cache stays within its size.
+        """
+        with (self.directory / _GROWTH_LOG).open("a+") as grown:
+            grown.write(f"{size}\n")
+            grown.flush()
+            grown.seek(0)
+            return sum(int(line) for line in grown) >= self.max_bytes * _EVICTION_MARGIN
+
+    def _serve_cached(self, file: ArtifactFile, target: Path, *, private: bool) -> bool:
+        path = self._path(file)
+        try:
+            if not self._is_intact(path, file):
+                path.unlink()
+                return False
+            os.utime(path)
+            _link_or_copy(path, target, private=private)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _is_intact(self, path: Path, file: ArtifactFile) -> bool:
+        """Trust a file since it was verified; once after each start of the machine its bytes are held to it again.
+
+        A machine that lost power may have kept a name and not the bytes. Each use sets a file's change time.
+        """
+        stat = path.stat()
+        booted = time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+        return stat.st_size == file.size and (stat.st_ctime > booted or file_hash(path, file.hash) == file.hash)
+
+    def _path(self, file: ArtifactFile) -> Path:
+        """Give a file's place; its hash is checked here once more, because it becomes a path that may be removed."""
+        if not is_file_hash(file.hash):
+            raise ArtifactRefused(f"The file {file.path!r} has no hash, got {file.hash!r}. Run its step again.")
+        name = hash_hex(file.hash)
+        return self.directory / name[:2] / name
+
+    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for folder in self.directory.glob("??"):
+            for entry in os.scandir(folder):
+                with contextlib.suppress(FileNotFoundError):
+                    yield Path(entry.path), entry.stat()
+
+    @contextlib.contextmanager
+    def _lock(self, name: str, *, wait: bool = True) -> Iterator[bool]:
+        """Hold a lock; without `wait`, tell whether it was free."""
+        descriptor = os.open(self.directory / _LOCKS / name, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(descriptor)
+
+
+def _link_or_copy(path: Path, target: Path, *, private: bool) -> None:
+    if not private:
+        with contextlib.suppress(OSError):
+            os.link(path, target)
+            return
+    shutil.copyfile(path, target)
+
+
+def _process_prefix() -> str:
+    return f"{socket.gethostname()}~{os.getpid()}~"
+
+
+def _remove_abandoned(paths: Iterator[Path]) -> None:
+    """Remove what a process of this machine that is gone left, and anything older than a week."""
+    for path in paths:
+        host, _, rest = path.name.partition("~")
+        gone = host == socket.gethostname() and not _is_alive(rest.partition("~")[0])
+        with contextlib.suppress(OSError):
+            if gone or time.time() - path.stat().st_mtime > _ABANDONED_AFTER:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, ValueError):
+        return True
+    return True

@@ -1,0 +1,270 @@
+"""Promises of `airflow_zen.artifacts.leases`."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+
+import pytest
+
+from airflow_zen.artifacts.leases import LeaseStore, NullLease, TaskAttempt
+from airflow_zen.transports.base import open_transport
+from airflow_zen.transports.fsspec import FsspecTransport
+
+KEY = "ab" * 32
+
+
+# Seconds after which what is waited for will not come, however busy the machine.
+LONG = 120
+
+
+class Work:
+    """One key's computation: whoever gets the turn computes while `busy`, and leaves the result for the others.
+
+    looks: how often each thread has looked for the result.
+    """
+
+    def __init__(self, transport, busy=lambda: time.sleep(0.3), **options):
+        self.transport = transport
+        self.leases = LeaseStore(transport, **{"stale_after": 600.0, "heartbeat": 0.2, **options})
+        self.busy = busy
+        self.computed = []
+        self.looks = Counter()
+
+    def find(self):
+        self.looks[threading.get_ident()] += 1
+        return self.transport.read("result") if self.transport.exists("result") else None
+
+    def run(self, number):
+        result, lease = self.leases.acquire_or_wait(KEY, self.find)
+        if result is not None:
+            return result
+        with lease:
+            self.computed.append(number)
+            self.busy()
+            self.transport.write("result", b"done")
+        return b"done"
+
+    def until_looked(self, count, times=2):
+        """Wait until so many threads have each looked so often from now on: between two looks one sees the lease."""
+        before = self.looks.copy()
+        until(lambda: sum(looks - before[thread] >= times for thread, looks in self.looks.copy().items()) >= count)
+
+
+def until(reached):
+    last = time.monotonic() + LONG
+    while not reached():
+        assert time.monotonic() < last
+        time.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    monkeypatch.setattr("airflow_zen.artifacts.leases._MAX_POLL_INTERVAL", 0.1)
+
+
+@pytest.fixture
+def beats(monkeypatch):
+    """Count what is written to the leases of a transport: what their holders do to keep them."""
+
+    def counting(transport):
+        seen, write = [], type(transport).write
+
+        def counted(self, key, data):
+            write(self, key, data)
+            if ".lease/" in key:
+                seen.append(key)
+
+        monkeypatch.setattr(type(transport), "write", counted)
+        return seen
+
+    return counting
+
+
+@pytest.fixture(params=["local", "ceph", "moto"])
+def transport(request, tmp_path):
+    """A store that honours conditional writes."""
+    if request.param == "local":
+        return open_transport(str(tmp_path / "root"), {})
+    server = request.getfixturevalue(request.param)
+    return open_transport(f"s3://{server.bucket}/flight-{os.urandom(4).hex()}", server.storage_options())
+
+
+def leases(transport):
+    return [key for key in transport.list("cache") if ".lease/" in key]
+
+
+def test_of_many_one_computes(transport):
+    """Of 32 that start together one computes, all have its result, and no lease is left behind."""
+    work = Work(transport)
+    start = threading.Barrier(32)
+
+    def run(number):
+        start.wait()
+        return work.run(number)
+
+    with ThreadPoolExecutor(32) as pool:
+        assert set(pool.map(run, range(32))) == {b"done"}
+    assert len(work.computed) == 1
+    assert leases(transport) == []
+
+
+def test_a_failure_lets_the_others_compute_at_once(transport):
+    """When the one that computes fails, those that waited compute for themselves, not one after the other."""
+    work = Work(transport)
+    _, lease = work.leases.acquire_or_wait(KEY, work.find)
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(work.leases.acquire_or_wait, KEY, work.find) for _ in range(3)]
+        work.until_looked(3)
+        with pytest.raises(ValueError), lease:
+            raise ValueError
+        turns = [future.result(timeout=LONG) for future in waiting]
+    assert [(result, type(turn)) for result, turn in turns] == [(None, NullLease)] * 3
+
+
+def test_after_a_failure_there_is_a_turn_again(transport):
+    """A lease that was given up does not stand in the way of the next."""
+    work = Work(transport)
+    _, lease = work.leases.acquire_or_wait(KEY, work.find)
+    with lease:
+        lease.mark_without_result()
+    assert work.run(1) == b"done"
+
+
+def test_after_a_failure_one_computes_for_all_again(transport):
+    """Those who come after a failure take turns as before it, and the one who lands leaves nothing behind."""
+    work = Work(transport)
+    with pytest.raises(ValueError, match="no"), work.leases.acquire_or_wait(KEY, work.find)[1]:
+        raise ValueError("no")
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(work.run, range(8))) == {b"done"}
+    assert len(work.computed) == 1
+    assert leases(transport) == []
+
+
+def test_a_result_that_came_before_the_turn_is_taken(tmp_path):
+    """Who looked before another finished, and claims after, looks again and computes nothing."""
+    work = Work(open_transport(str(tmp_path), {}))
+    work.transport.write("result", b"done")
+    result, lease = work.leases.acquire_or_wait(KEY, work.find)
+    assert (result, type(lease), leases(work.transport)) == (b"done", NullLease, [])
+
+
+def test_a_long_computation_keeps_its_lease(transport, beats):
+    """A holder that lives longer than the patience of those who wait is not taken over."""
+    seen = beats(transport)
+
+    def busy():
+        until(lambda: len(seen) > 8)
+        work.until_looked(1, times=4)
+
+    # Time is what the holder's beats make it: however slow the machine, four of them are the patience.
+    work = Work(transport, busy, stale_after=3.5, clock=lambda: float(len(seen)))
+    with ThreadPoolExecutor(2) as pool:
+        assert set(pool.map(work.run, range(2))) == {b"done"}
+    assert len(work.computed) == 1
+
+
+def test_a_slow_answer_of_the_store_is_no_death(tmp_path, monkeypatch):
+    """A store that takes longer to answer than the patience kills no holder: what counts is when it was asked."""
+    transport = open_transport(str(tmp_path), {})
+    now, asked, read = [0.0], count(), type(transport).read
+    work = Work(transport, stale_after=20.0, clock=lambda: now[0])
+    work.leases.acquire_or_wait(KEY, work.find)
+
+    def slow(self, key):
+        """Be slow before the answer is found, then after it; the holder writes while that one is on its way."""
+        late = next(asked) % 2
+        now[0] += 25.0 * (not late)
+        text = read(self, key)
+        if late:
+            self.write(key, b'{"beat": %d}' % now[0])
+            now[0] += 25.0
+        if now[0] > 200.0:
+            self.write("result", b"done")
+        return text
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(transport), "read", lambda self, key: (slow if ".lease/" in key else read)(self, key))
+        assert work.run(1) == b"done"
+    assert work.computed == []
+
+
+HOLDER = """
+import sys, time
+from airflow_zen.transports.base import open_transport
+from airflow_zen.artifacts.leases import LeaseStore
+lease_store = LeaseStore(open_transport(sys.argv[1], {}), stale_after=1.0, heartbeat=0.2)
+_, lease = lease_store.acquire_or_wait(sys.argv[2], lambda: None)
+with lease:
+    print("holding", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_holder_is_taken_over_by_one(tmp_path):
+    """When the holder dies by kill -9, exactly one of those who wait takes over, and nobody's result is lost."""
+    root, now = str(tmp_path / "root"), [0.0]
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, root, KEY], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "holding\n"
+    work = Work(open_transport(root, {}), stale_after=20.0, clock=lambda: now[0])
+    with ThreadPoolExecutor(8) as pool:
+        running = [pool.submit(work.run, number) for number in range(8)]
+        work.until_looked(8)
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+        # All know the last that it wrote; then they have known it for too long.
+        work.until_looked(8)
+        assert work.computed == []
+        now[0] = 1000.0
+        assert {future.result(timeout=LONG) for future in running} == {b"done"}
+    assert len(work.computed) == 1
+
+
+def test_a_later_try_waits_for_no_earlier_one(transport):
+    """The next try of a task takes over the lease that a killed worker left, at once; other tasks are patient."""
+    # No time passes, so nobody would ever find the lease stale.
+    work = Work(transport, clock=lambda: 0.0)
+    work.leases.acquire_or_wait(KEY, work.find, TaskAttempt("dag/run/task/3", 1))
+    result, lease = work.leases.acquire_or_wait(KEY, work.find, TaskAttempt("dag/run/task/3", 2))
+    assert (result, isinstance(lease, NullLease)) == (None, False)
+    held = transport.read(leases(transport)[-1])
+    others = [("dag/run/task/4", 3), ("dag/run/task/3", 2), ("dag/run/task/3", 1)]
+    assert not any(TaskAttempt(*other).supersedes(held) for other in others)
+    assert not TaskAttempt("dag/run/task/3", 3).supersedes(b"{}")
+    with lease:
+        pass
+    assert leases(transport) == []
+
+
+def test_a_store_that_ignores_conditions_still_gives_a_result(rclone):
+    """Where several get the turn they all compute, and the result is right."""
+    root = f"s3://{rclone.bucket}/flight-{os.urandom(4).hex()}"
+    work = Work(FsspecTransport(root, rclone.storage_options()))
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(work.run, range(4))) == {b"done"}
+    assert 1 <= len(work.computed) <= 4
+
+
+def test_a_store_that_ignores_conditions_is_told(rclone, transport, beats, caplog):
+    """A holder finds out, while it computes, whether the store would have let another in, and says so."""
+    loose = open_transport(f"s3://{rclone.bucket}/told-{os.urandom(4).hex()}", rclone.storage_options())
+    for store, expected in ((transport, 0), (loose, 1)):
+        caplog.clear()
+        seen = beats(store)
+        # Before its first beat.
+        Work(store, lambda seen=seen: until(lambda: seen)).run(0)
+        assert sum("ignores conditional writes" in message for message in caplog.messages) == expected
+
+
+def test_a_store_that_refuses_leases_costs_nothing(tmp_path, monkeypatch):
+    """When no lease can be written the step computes without one."""
+    transport = open_transport(str(tmp_path), {})
+    monkeypatch.setattr(type(transport), "create", lambda *_: (_ for _ in ()).throw(PermissionError("read only")))
+    result, lease = LeaseStore(transport).acquire_or_wait(KEY, lambda: None)
+    assert (result, type(lease)) == (None, NullLease)

@@ -1,0 +1,36 @@
+"""Promises of `airflow_zen.artifacts.reader`."""
+
+import pytest
+from msgspec.structs import replace
+
+from airflow_zen.artifacts.reader import ArtifactReader
+from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, content_digest
+from airflow_zen.artifacts.store import ArtifactStore
+from airflow_zen.errors import ArtifactRefused
+from airflow_zen.transports.base import open_transport
+
+ROOT = "s3://bucket/root"
+FILES = (ArtifactFile("table.parquet", 9_000_000, "ab" * 32),)
+DIGEST = content_digest("polars.parquet@1", "polars.DataFrame", FILES)
+KEY = f"artifacts/{DIGEST[:2]}/{DIGEST}"
+REF = ArtifactRef(DIGEST, f"{ROOT}/{KEY}", "polars.parquet@1", "polars.DataFrame", 9_000_000, files=FILES)
+
+
+@pytest.fixture
+def store():
+    """A store on S3 of which nothing is asked."""
+    return ArtifactStore(ROOT, open_transport(ROOT, {"key": "k", "secret": "s", "client_kwargs": {"region_name": "x"}}))
+
+
+def test_address_lies_in_the_store(store, tmp_path):
+    """Another client is sent to the artifact's own key in the store's root, with the store's settings."""
+    url, options = ArtifactReader(store, REF, tmp_path).object_store_url("table.parquet")
+    assert url == f"{ROOT}/{KEY}/table.parquet"
+    assert options["aws_secret_access_key"] == "s"
+
+
+@pytest.mark.parametrize("uri", ["http://192.0.2.1/evil", "s3://other/root/" + KEY, ROOT])
+def test_credentials_go_nowhere_else(store, tmp_path, uri):
+    """A ref that names another place gets no address, and so none of the store's credentials."""
+    with pytest.raises(ArtifactRefused, match="outside the artifact root"):
+        ArtifactReader(store, replace(REF, uri=uri), tmp_path).object_store_url("table.parquet")

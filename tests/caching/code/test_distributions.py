@@ -1,0 +1,217 @@
+"""Whose code a module is, and which distribution brought it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_zen.caching.code import fingerprint_code
+from airflow_zen.caching.code.distributions import distribution_pin, is_importable, module_file, origin_of_module
+from airflow_zen.fingerprint import combine_fingerprints
+from tests.caching.code.project import Project
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Path]:
+    """A folder of installed libraries, first on the path."""
+    folder = tmp_path / "lib" / "site-packages"
+    folder.mkdir(parents=True)
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    yield folder
+    sys.path.remove(str(folder))
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+def install(site: Path, name: str, version: str, files: dict[str, str], info: str = "RECORD") -> None:
+    """Write a library with its metadata, as an installer would."""
+    for file, text in files.items():
+        (site / file).parent.mkdir(parents=True, exist_ok=True)
+        (site / file).write_text(text)
+    folder = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n\nVersion: 0\n")
+    if info == "RECORD":
+        (folder / "RECORD").write_text("".join(f"{file},sha256=x,1\n" for file in files))
+    elif info:
+        (folder / "top_level.txt").write_text(info)
+    importlib.invalidate_caches()
+
+
+@pytest.mark.parametrize(
+    ("module", "answer"),
+    [
+        ("numpy", "distribution numpy"),
+        ("sklearn.svm", "distribution scikit-learn"),
+        ("yaml", "distribution pyyaml"),
+        ("dateutil.parser", "distribution python-dateutil"),
+        ("google.auth", "distribution google-auth"),
+        ("airflow.sdk", "distribution apache-airflow-task-sdk"),
+        ("airflow.providers.http.hooks.http", "distribution apache-airflow-providers-http"),
+    ],
+)
+def test_installed_libraries(module: str, answer: str) -> None:
+    """A module leads to the distribution that installed its file, whatever that is called."""
+    import importlib.metadata
+
+    label, version = distribution_pin(module)
+    assert label == answer
+    assert version == importlib.metadata.version(label.removeprefix("distribution "))
+
+
+def test_namespace_package_leads_to_its_part(site: Path) -> None:
+    """Parts of a namespace package belong to the distributions that brought them."""
+    install(site, "ours-one", "1", {"ours_space/one/__init__.py": ""})
+    install(site, "ours-two", "2", {"ours_space/two/__init__.py": ""})
+    assert distribution_pin("ours_space.one") == ("distribution ours-one", "1")
+    assert distribution_pin("ours_space.two") == ("distribution ours-two", "2")
+    assert "ours_space" not in sys.modules
+
+
+def test_distribution_without_record(site: Path) -> None:
+    """A distribution that lists only its top names (as Debian's do) is found by them."""
+    install(site, "other-name", "3", {"debian_like/__init__.py": ""}, info="debian_like\n")
+    assert distribution_pin("debian_like") == ("distribution other-name", "3")
+
+
+def test_module_without_distribution(site: Path) -> None:
+    """A file dropped among the libraries is known by its content."""
+    (site / "dropped_in.py").write_text("x = 1\n")
+    importlib.invalidate_caches()
+    label, before = distribution_pin("dropped_in")
+    assert label == "module dropped_in"
+    (site / "dropped_in.py").write_text("x = 2\n")
+    assert distribution_pin("dropped_in")[1] != before
+
+
+def test_upgrade_within_a_process(site: Path) -> None:
+    """A distribution that is installed later is seen."""
+    install(site, "growing", "1", {"growing/__init__.py": ""})
+    assert distribution_pin("growing")[1] == "1"
+    (site / "growing-1.dist-info").rename(site / "growing-2.dist-info")
+    (site / "growing-2.dist-info" / "METADATA").write_text("Name: growing\nVersion: 2\n\n")
+    assert distribution_pin("growing")[1] == "2"
+
+
+def test_target_folder_of_another_name(tmp_path: Path) -> None:
+    """What `pip install --target` wrote is a library, and its neighbours without metadata are not."""
+    project = Project(
+        tmp_path, {"flow.py": "import vendored\nimport mine\ndef step(x):\n    return vendored.f(x), mine.f(x)\n"}
+    )
+    install(tmp_path, "vendored", "7", {"vendored/__init__.py": "def f(x):\n    return x\n"})
+    (tmp_path / "mine.py").write_text("def f(x):\n    return x\n")
+    ingredients = project.code().ingredients
+    assert ingredients["distribution vendored"] == "7"
+    assert "function mine.f" in ingredients
+
+
+@pytest.mark.parametrize(
+    ("module", "file", "owner"),
+    [
+        ("json", None, "stdlib"),
+        ("sys", None, "stdlib"),
+        ("builtins", None, "stdlib"),
+        ("os.path", None, "stdlib"),
+        ("numpy.random", None, "third-party"),
+        ("airflow", "/home/me/airflow/__init__.py", "third-party"),
+        ("airflow_zen.stack", None, "third-party"),
+        ("features", "/srv/dags/features.py", "project"),
+        ("json", "/srv/dags/json.py", "project"),
+        ("features", "/x/venv/lib/python3.11/site-packages/features.py", "third-party"),
+        ("features", "/usr/lib/python3/dist-packages/features.py", "third-party"),
+    ],
+)
+def test_owner(module: str, file: str | None, owner: str) -> None:
+    """Where a file lies tells whose it is; Airflow and airflow_zen are never the project's."""
+    assert origin_of_module(module, file) == owner
+
+
+def test_lookup_imports_nothing(site: Path) -> None:
+    """Finding a module's file does not run it, nor its parents."""
+    install(site, "loud", "1", {"loud/__init__.py": "raise RuntimeError\n", "loud/sub.py": ""})
+    assert module_file("loud.sub") == str(site / "loud" / "sub.py")
+    assert distribution_pin("loud.sub") == ("distribution loud", "1")
+    assert not is_importable("loud.nothing")
+    assert "loud" not in sys.modules
+
+
+FLOW = "import somelib\ndef step(x):\n    return somelib.f(x)\n"
+
+
+def keys_for_versions(tmp_path: Path, site: Path, flow: str, **files: str) -> set[str]:
+    """Fold the step's key under two versions of one library."""
+    keys = set()
+    for version in ("1.0", "1.1"):
+        install(
+            site,
+            "some-lib",
+            version,
+            {"somelib/__init__.py": "def f(x):\n    return x\nclass C:\n    pass\n", "somelib/deep.py": ""},
+        )
+        project = Project(tmp_path / version, {"flow.py": flow, **{f"{name}.py": text for name, text in files.items()}})
+        with project.imported() as module:
+            keys.add(combine_fingerprints(fingerprint_code(module.step).ingredients))
+        for folder in site.glob("some_lib-*"):
+            folder.rename(site.parent / folder.name)
+    return keys
+
+
+@pytest.mark.parametrize(
+    "flow",
+    [
+        FLOW,
+        "from somelib import f\ndef step(x):\n    return f(x)\n",
+        "from somelib import *\ndef step(x):\n    return f(x)\n",
+        "def step(x):\n    from somelib import f\n    return f(x)\n",
+        "def step(x):\n    import somelib.deep as d\n    return d\n",
+        "from somelib import C\nK = C()\ndef step(x):\n    return isinstance(x, C)\n",
+        "from somelib import C\nclass A(C):\n    pass\ndef step(x):\n    return A()\n",
+        "from somelib import f\ndef step(x, g=f):\n    return g(x)\n",
+        "from somelib import f\nTABLE = {'f': f}\ndef step(x):\n    return TABLE\n",
+        "import somelib\nTABLE = [somelib]\ndef step(x):\n    return TABLE\n",
+        "from helpers import h\ndef step(x):\n    return h(x)\n",
+        "from helpers import somelib\ndef step(x):\n    return somelib.f(x)\n",
+        "import importlib\ndef step(x):\n    return importlib.import_module('somelib').f(x)\n",
+        "import somelib\ndef step(x: somelib.C):\n    return x.method()\n",
+    ],
+)
+def test_library_version_is_in_the_key(flow: str, tmp_path: Path, site: Path) -> None:
+    """Another version of a library that the code reaches is another key, however the code names it."""
+    assert (
+        len(keys_for_versions(tmp_path, site, flow, helpers="import somelib\ndef h(x):\n    return somelib.f(x)\n"))
+        == 2
+    )
+
+
+def test_unused_library_is_not_in_the_key(tmp_path: Path, site: Path) -> None:
+    """A library that only other functions of the file use does not count."""
+    flow = "import somelib\ndef other(x):\n    return somelib.f(x)\ndef step(x):\n    return x\n"
+    assert len(keys_for_versions(tmp_path, site, flow)) == 1
+
+
+def test_library_that_is_absent(tmp_path: Path) -> None:
+    """An import that can fail is part of the key as what it is: missing."""
+    flow = "def step(x):\n    try:\n        import absent_lib\n    except ImportError:\n        absent_lib = None\n    return absent_lib\n"
+    assert "absent_lib: absent_lib" in Project(tmp_path, {"flow.py": flow}).code().sources["function step"]
+
+
+DISGUISE = (
+    "def deco(n):\n    def wrap(f):\n        def inner(*a):\n            return f(*a), n\n"
+    "        inner.__module__, inner.__qualname__ = f.__module__, f.__qualname__\n        return inner\n    return wrap\n"
+)
+
+
+@pytest.mark.parametrize(("old", "new"), [("return x", "return -x"), ("deco(1)", "deco(2)")])
+def test_function_inside_a_library_wrapper(old: str, new: str, tmp_path: Path, site: Path) -> None:
+    """What a library's wrapper holds is reached, even when the wrapper takes the name of what it wraps."""
+    install(site, "disguise", "1", {"disguise/__init__.py": DISGUISE})
+    flow = "import disguise\ndef h(x):\n    return x\nh = disguise.deco(1)(h)\ndef step(x):\n    return h(x)\n"
+    before = Project(tmp_path / "a", {"flow.py": flow}).key()
+    assert Project(tmp_path / "b", {"flow.py": flow.replace(old, new)}).key() != before

@@ -1,0 +1,81 @@
+"""Promises of `airflow_zen.caching.external`."""
+
+import hashlib
+
+import pytest
+
+from airflow_zen import Cache
+from airflow_zen.caching.external import external_fingerprints
+from airflow_zen.errors import FingerprintError
+from tests.caching.code.project import Project
+
+FILES = {
+    "dags/flow.py": "def step(): ...\n",
+    "dags/sql/a.sql": "select 1",
+    "dags/sql/b.sql": "select 2",
+    "shared.txt": "s",
+}
+
+
+def named(folder, *patterns):
+    """Give what the files of a project add to the key of its step."""
+    with Project(folder, FILES).imported("dags.flow") as flow:
+        return external_fingerprints(Cache(files=patterns), flow.step, {})
+
+
+def test_files_enter_by_relative_path_and_content(tmp_path):
+    """Files are known by their path from the step's file and their bytes, so two checkouts have one key."""
+    first, second = named(tmp_path / "one", "sql/*.sql"), named(tmp_path / "two", "sql/*.sql")
+    assert first == second
+    assert first == {
+        "file sql/a.sql": hashlib.sha256(b"select 1").hexdigest(),
+        "file sql/b.sql": hashlib.sha256(b"select 2").hexdigest(),
+    }
+
+
+def test_patterns_reach_below_and_above(tmp_path):
+    """`**` goes through folders, `..` above the step's own; folders are no files, and Python's own are passed over."""
+    (tmp_path / "dags" / "__pycache__").mkdir(parents=True)
+    (tmp_path / "dags" / "__pycache__" / "flow.cpython-311.pyc").write_bytes(b"compiled")
+    assert list(named(tmp_path, "**/*")) == ["file flow.py", "file sql/a.sql", "file sql/b.sql"]
+    assert list(named(tmp_path, "../*.txt")) == ["file ../shared.txt"]
+
+
+def test_a_pattern_without_files_is_no_guess(tmp_path):
+    """A pattern that matches nothing leaves the step uncached, for what it meant is unknown."""
+    with pytest.raises(FingerprintError, match=r"'sql/\*\.csv' matches no file in"):
+        named(tmp_path, "sql/*.csv")
+
+
+def test_folders_and_last_stars_mean_all_below(tmp_path):
+    """A last `**` means the files below, on every Python; a folder alone is refused with what to write."""
+    assert list(named(tmp_path, "sql/**")) == ["file sql/a.sql", "file sql/b.sql"]
+    with pytest.raises(FingerprintError, match=r"write 'sql/\*\*/\*'"):
+        named(tmp_path, "sql")
+
+
+@pytest.mark.parametrize("pattern", [".", "**.sql"])
+def test_what_is_no_pattern_is_said(tmp_path, pattern):
+    """A pattern that can match no file leaves the step uncached, with an example of one that can."""
+    with pytest.raises(FingerprintError, match=r"is no pattern of files, such as 'sql/\*\.sql'"):
+        named(tmp_path, pattern)
+
+
+def test_files_need_a_step_in_a_file():
+    """A function typed at a prompt has no folder to look in, and that is said."""
+    scope: dict = {}
+    exec("def step(): ...", scope)
+    with pytest.raises(FingerprintError, match="defined in none"):
+        external_fingerprints(Cache(files=("a.sql",)), scope["step"], {})
+
+
+def test_variables_enter_by_value():
+    """A variable is known by its value, and an unset one is not an empty one; the value itself is not shown."""
+    policy = Cache(env=("REGION",))
+    found = [
+        external_fingerprints(policy, named, env)["env REGION"]
+        for env in ({"REGION": "eu"}, {"REGION": ""}, {}, {"REGION": "eu"})
+    ]
+    assert len(set(found)) == 3
+    assert found[0] == found[3]
+    assert "eu" not in found[0]

@@ -1,0 +1,229 @@
+"""Promises of named artifacts in notebooks: `airflow_zen.artifact` and its like."""
+
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import polars as pl
+import pytest
+from airflow.sdk import dag
+
+import airflow_zen
+from airflow_zen import Artifact, Each, Output, ml_step
+from airflow_zen.artifacts.diff import FieldChange
+from airflow_zen.config.settings import open_stack
+from airflow_zen.errors import ArtifactNameError, ArtifactNotFound, ArtifactRefused, InputError, MetadataError
+from tests.harness import run_dag
+
+
+@pytest.fixture(autouse=True)
+def _root(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
+    (tmp_path / "stacks.yaml").write_text(f"stacks: {{b: {{artifact_root: {tmp_path}/b}}}}")
+
+
+def table(n, **more):
+    return pd.DataFrame({"a": range(n), "b": [float(i) for i in range(n)], **more})
+
+
+@ml_step
+def load(n: int) -> Annotated[pd.DataFrame, Artifact("raw")]:
+    return table(n)
+
+
+@ml_step
+def split(raw: pd.DataFrame) -> Output(train=Annotated[pd.DataFrame, Artifact("train")], test=pd.DataFrame):
+    return raw[:2], raw[2:]
+
+
+@ml_step
+def fit(train: pd.DataFrame) -> int:
+    return len(train)
+
+
+@dag(dag_id="flights", schedule=None, start_date=datetime(2026, 1, 1))
+def flights(n=5):
+    train, _ = split(load(n))
+    fit(train)
+
+
+def test_a_notebook_loads_what_a_step_made():
+    """A step's output is loaded by the name of its DAG and task, or by its own, as any type it can be shown as."""
+    run_dag(flights())
+    pd.testing.assert_frame_equal(airflow_zen.artifact("raw").load(), table(5))
+    found = airflow_zen.artifact("flights/split.test")
+    assert isinstance(found.load(pl.DataFrame), pl.DataFrame)
+    assert [path.name for path in found.load(Path).iterdir()] == ["table.parquet"]
+    assert (found.summary["rows"], found.ref.shape) == (3, "3 rows × 2 columns")
+    assert repr(found) == f"NamedArtifact(name='flights/split.test', version='{found.version}')"
+
+
+def test_values_are_saved_by_name():
+    """A saved value is the newest version of its name, with tags and facts; the same value again makes none."""
+    first = airflow_zen.save_artifact([1, 2], "numbers", tags=["golden"], metadata={"source": "hand", "n": 2})
+    second = airflow_zen.save_artifact([3], "numbers")
+    assert airflow_zen.save_artifact([3], "numbers").version == second.version
+    assert (first.load(), airflow_zen.artifact("numbers").load()) == ([1, 2], [3])
+    found = airflow_zen.artifact("numbers", version="golden")
+    assert (found, found.tags, found.metadata) == (first, ("golden",), {"source": "hand", "n": 2})
+    assert [one.version for one in second.versions()] == [second.version, first.version]
+    assert second.versions(limit=1) == [second]
+    assert airflow_zen.artifact("numbers", datetime.now(UTC) + timedelta(seconds=9)) == second
+
+
+def test_what_cannot_be_saved_is_said_before_anything_is():
+    """A bad name, a bad tag, and facts that are no JSON are refused, and nothing is stored."""
+    with pytest.raises(ArtifactNameError):
+        airflow_zen.save_artifact(1, "")
+    with pytest.raises(ArtifactNameError):
+        airflow_zen.save_artifact(1, "x", tags=["latest"])
+    with pytest.raises(MetadataError, match="is no JSON"):
+        airflow_zen.save_artifact(1, "x", metadata={"at": datetime.now(UTC)})
+    with pytest.raises(ArtifactNotFound):
+        airflow_zen.artifact("x")
+    assert list(open_stack().store.transport.list("artifacts")) == []
+
+
+def test_artifacts_are_listed():
+    """`airflow_zen.artifacts` gives the newest of each name, of those that begin alike, or those that have a tag."""
+    for name, value in (("a/x", 1), ("a/y", 2), ("b", 3), ("a/x", 4)):
+        airflow_zen.save_artifact(value, name)
+    airflow_zen.artifact("b").tag("golden", "eu")
+    older = airflow_zen.artifact("a/x").versions()[1]
+    older.tag("golden")
+    assert [(one.name, one.load()) for one in airflow_zen.artifacts()] == [("a/x", 4), ("a/y", 2), ("b", 3)]
+    assert [one.name for one in airflow_zen.artifacts(prefix="a/")] == ["a/x", "a/y"]
+    assert [(one.name, one.load()) for one in airflow_zen.artifacts(tag="golden")] == [("a/x", 1), ("b", 3)]
+    assert [one.name for one in airflow_zen.artifacts(tag="golden", prefix="b")] == ["b"]
+    older.untag("golden", "never")
+    assert [one.name for one in airflow_zen.artifacts(tag="golden")] == ["b"]
+
+
+def test_artifacts_of_another_stack():
+    """A stack's artifacts are found in it, and in no other."""
+    airflow_zen.save_artifact(1, "x", stack="b")
+    assert airflow_zen.artifact("x", stack="b").load() == 1
+    assert airflow_zen.artifact("x", stack="b").versions()[0].load() == 1
+    assert [one.name for one in airflow_zen.artifacts(stack="b")] == ["x"]
+    assert airflow_zen.artifacts() == []
+
+
+def test_the_room_and_the_function_are_one_name():
+    """`airflow_zen.artifacts` is the function and the package that has always had this name."""
+    from airflow_zen import artifacts
+    from airflow_zen.artifacts.ref import ArtifactRef
+
+    assert artifacts() == []
+    assert artifacts.ref.ArtifactRef is ArtifactRef
+
+
+def test_lineage_without_mlflow():
+    """Upstream are the runs it was made by and from, downstream those of its DAG run that read it."""
+    run_dag(flights(), run_id="r1")
+    found = airflow_zen.artifact("train").lineage()
+    assert [(run.task_id, run.dag_run_id) for run in found.upstream] == [("split", "r1"), ("load", "r1")]
+    assert [run.task_id for run in found.downstream] == ["fit"]
+    assert [one.name for one in found.downstream[0].inputs] == ["train"]
+    alone = airflow_zen.save_artifact(1, "by/hand").lineage()
+    assert (alone.upstream, alone.downstream) == ((), ())
+
+
+def test_lineage_of_what_was_reused():
+    """Above an artifact made from reused data is the run that made the data."""
+    run_dag(flights(), run_id="r1")
+    run_dag(flights(), run_id="r2", conf={"zen": {"recompute": ["split"]}})
+    airflow_zen.save_artifact(table(1), "train")
+    run_dag(flights(), run_id="r3", conf={"zen": {"recompute": ["split"]}})
+    upstream = airflow_zen.artifact("train").lineage().upstream
+    assert [(run.task_id, run.dag_run_id) for run in upstream] == [("split", "r3"), ("load", "r1")]
+
+
+def test_lineage_leads_through_mapped_steps_and_lists():
+    """Above are the instances of a mapped step that were read, and the step whose list they were mapped over."""
+
+    @ml_step
+    def parts() -> Annotated[list[int], Each]:
+        return [1, 2]
+
+    @ml_step
+    def double(x: int) -> int:
+        return 2 * x
+
+    @ml_step
+    def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    @dag(dag_id="mapped", schedule=None, start_date=datetime(2026, 1, 1))
+    def mapped():
+        total(double.expand(x=parts()))
+
+    run_dag(mapped())
+    upstream = airflow_zen.artifact("mapped/total").lineage().upstream
+    assert [run.task_id for run in upstream] == ["total", "double", "double", "parts"]
+    assert [run.task_id for run in airflow_zen.artifact("mapped/double[1]").lineage().downstream] == ["total"]
+
+
+def test_versions_are_compared():
+    """Schema, rows and statistics of columns are compared without a look at the tables."""
+    before = airflow_zen.save_artifact(table(3, gone=["x"] * 3), "t")
+    after = airflow_zen.save_artifact(table(5, new=[1] * 5).astype({"a": float}), "t")
+    found = before.diff("latest")
+    assert found == before.diff(after)
+    assert FieldChange("rows", 3, 5) in found.changes
+    assert found.of_column("gone")["column"][1] is None
+    assert found.of_column("new")["column"] == (None, "int64")
+    assert found.of_column("a")["type"] == ("int64", "float64")
+    assert found.of_column("b") == {"distinct": (3, 5), "max": (2.0, 4.0), "mean": (1.0, 2.0)}
+    assert (found.same, found.rows) == (False, None)
+    again = after.diff(after)
+    assert (again.same, again.changes) == (True, ())
+
+
+def test_other_than_tables_are_compared_by_files():
+    """Of artifacts that are no tables, the files are compared."""
+    before, after = (airflow_zen.save_artifact(value, "x") for value in ([1], {"a": 1}))
+    found = {change.fact: (change.before, change.after) for change in before.diff(after).changes}
+    assert found["type"] == ("builtins.list", "builtins.dict")
+    assert "file value.json" in found
+    with pytest.raises(ArtifactRefused, match="of tables only"):
+        before.diff(after, rows=3)
+
+
+def test_differing_rows_are_shown_on_request():
+    """A few rows that only one table has are shown, whatever the order of rows; equal ones are counted, NaN is itself."""
+    before = airflow_zen.save_artifact(table(4, c=[math.nan, 1.0, 1.0, 2.0]).iloc[::-1], "t")
+    more = pd.concat([table(4, c=[math.nan, 1.0, 5.0, 2.0]), table(1, c=[math.nan])])
+    after = airflow_zen.save_artifact(more.reset_index(drop=True), "t")
+    rows = before.diff(after, rows=10).rows
+    assert [row["c"] for row in rows.before] == [1.0]
+    assert (rows.after[0]["a"], rows.after[0]["c"]) == (2, 5.0)
+    assert len(rows.after) == 2
+    assert rows.compared == 5
+    assert len(before.diff(after, rows=1).rows.after) == 1
+
+
+def test_what_is_no_ref_or_no_type_is_refused_in_words():
+    """A value in the place of a ref, and a name in the place of a type, are told as what they are."""
+    ref = airflow_zen.save(table(2))
+    for wrong in (None, 3, "raw"):
+        with pytest.raises(ArtifactRefused, match=f"takes a ref, .*, got {wrong!r}"):
+            airflow_zen.load(wrong)
+    with pytest.raises(InputError, match="such as pandas.DataFrame, got the text 'pd.DataFrame'"):
+        airflow_zen.load(ref, "pd.DataFrame")
+    with pytest.raises(InputError, match=r"is asked for as dict, but its artifact holds pandas\.DataFrame"):
+        airflow_zen.artifact(airflow_zen.save_artifact(table(2), "raw").name).load(dict)
+
+
+def test_loads_leave_no_empty_directories(monkeypatch, tmp_path):
+    """A process that loads many values keeps directories only of those that map files."""
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    ref = airflow_zen.save(table(3))
+    assert len(airflow_zen.load(ref)) == 3
+    assert sum(map(len, airflow_zen.load(ref, Iterator[pd.DataFrame]))) == 3
+    assert airflow_zen.artifact(airflow_zen.save_artifact([1], "one").name).load() == [1]
+    assert list((tmp_path / "scratch").iterdir()) == []

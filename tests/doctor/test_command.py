@@ -1,0 +1,89 @@
+"""Promises of `airflow zen doctor` and `airflow zen materializers`."""
+
+import json
+import os
+import subprocess
+import sys
+from argparse import Namespace
+
+import pytest
+
+from airflow_zen.cli import materializers
+from airflow_zen.doctor import airflow as installation_check
+from airflow_zen.doctor import command as doctor_module
+from airflow_zen.doctor.findings import FindingState
+
+
+@pytest.fixture(autouse=True)
+def _root(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
+
+
+def run_doctor(capsys, **options):
+    capsys.readouterr()
+    doctor_module.doctor(Namespace(**{"stack": None, "output": "json", "verbose": False, **options}))
+    return {row["check"]: row for row in json.loads(capsys.readouterr().out)}
+
+
+def test_a_sound_installation(capsys):
+    """Versions, provider, plugin, settings with their source, and the store are all looked at, and sound."""
+    told = run_doctor(capsys)
+    for check in ("package apache-airflow", "package mlflow", "provider", "plugin", "store write"):
+        assert told[check]["state"] == "ok", told[check]
+    assert told["[zen] artifact_root"]["detail"].endswith("root (environment)")
+
+
+def test_options_that_hurt_are_told(capsys, monkeypatch, tmp_path):
+    """An option that makes every task slow is told with what to set instead; so is a local cache without room."""
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTE_TASKS_NEW_PYTHON_INTERPRETER", "True")
+    told = run_doctor(capsys)
+    assert told["[core] execute_tasks_new_python_interpreter"]["state"] == "warning"
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", "memory://root")
+    monkeypatch.setenv("AIRFLOW__ZEN__LOCAL_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("AIRFLOW__ZEN__LOCAL_CACHE_SIZE", "9000T")
+    assert run_doctor(capsys)["local cache"]["state"] == "warning"
+
+
+def test_a_broken_setting_ends_with_one(capsys, monkeypatch):
+    """A setting that cannot be read is told, and the exit code says that something is wrong."""
+    monkeypatch.setenv("AIRFLOW__ZEN__CACHE", "perhaps")
+    with pytest.raises(SystemExit) as ended:
+        run_doctor(capsys)
+    assert ended.value.code == 1
+    assert "[zen] cache must be true or false" in capsys.readouterr().out
+
+
+def test_versions_are_held_against_what_is_needed(monkeypatch):
+    """A library that is too old, or missing, is told with the command that installs what is needed."""
+    needs = ["mlflow>=99", "no-such-library>=1", "pandas>=2.2", 'torch>=9; extra == "torch"']
+    monkeypatch.setattr(installation_check, "requires", lambda name: needs)
+    told = {finding.check: finding for finding in installation_check.installation_findings()}
+    assert told["package mlflow"].state is told["package no-such-library"].state is FindingState.FAILED
+    assert told["package mlflow"].remedy == "pip install 'mlflow>=99'"
+    assert told["package pandas"].state is FindingState.OK
+    assert "package torch" not in told
+
+
+def test_missing_bytecode_is_told(tmp_path):
+    """Where Airflow's modules are not compiled, and may not be, it is told what that costs and how to compile them."""
+    code = "from airflow_zen.doctor.airflow import _check_bytecode; f = _check_bytecode(); print(f.state, '|', f.detail, '|', f.remedy)"
+    settings = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings}, check=True)
+    state, told, remedy = done.stdout.strip().splitlines()[-1].split(" | ")
+    assert (state, "PYTHONDONTWRITEBYTECODE" in told, "compileall" in remedy) == ("warning", True, True)
+
+
+def test_materializers_are_listed_with_what_they_need(capsys, monkeypatch):
+    """Each encoding is listed with its types, its library, whether that is here, the extra, and who offers it."""
+    ask = Namespace(stack=None, output="json", verbose=False)
+    materializers.list_materializers(ask)
+    told = {row["encoding"]: row for row in json.loads(capsys.readouterr().out)}
+    assert told["pandas.parquet@1"]["installed"] == "yes"
+    assert "pandas.DataFrame" in told["pandas.parquet@1"]["saves"]
+    assert told["torch.module@1"]["extra"] == "torch"
+    assert told["python.json@1"]["offered by"] == "airflow-provider-zen"
+    monkeypatch.setattr(materializers, "find_spec", lambda name: None)
+    materializers.list_materializers(ask)
+    told = {row["encoding"]: row for row in json.loads(capsys.readouterr().out)}
+    assert (told["pandas.parquet@1"]["installed"], told["python.json@1"]["installed"]) == ("no", "yes")

@@ -1,0 +1,329 @@
+"""Promises of `airflow_zen.lineage.mlflow.offline.replay`: what a step's own code logs is never lost, and never fails the step."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import mlflow
+import pytest
+
+from airflow_zen.lineage.mlflow.sync import sync_pending
+from tests.servers.flaky import Failure, flaky
+from tests.servers.mlflow_server import tracked_at
+from tests.servers.process import free_port
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
+
+# As `run_step` has it. One process lives through many steps, each with a recorder of its own, for importing
+# MLflow takes seconds.
+_TASKS = """
+import contextlib, json, logging, sys, time
+from msgspec.structs import replace
+from airflow_zen.transports.base import open_transport
+from airflow_zen.lineage.recorder import temporary_environment
+from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
+from airflow_zen.runs.records import StepRunRecords
+from airflow_zen.lineage.mlflow.rest import MlflowRest, TrackingServer
+from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
+
+logging.basicConfig(level=logging.WARNING)
+
+def live(uri, root, dag_id, code):
+    transport = open_transport(root, {})
+    recorder = MlflowRecorder(MlflowRest(TrackingServer(uri)), transport, root)
+    run = StepRun(StepRunId(dag_id, "r", "train"), started=1_700_000_000.0, parameters={"depth": 8})
+    began = time.monotonic()
+    opened = recorder.start(run)
+    said = {}
+    with temporary_environment(opened.environment):
+        exec(code, said)
+    finished = replace(run, state=StepState.FINISHED, ended=1_700_000_009.0)
+    delivered = recorder.finish(finished, opened)
+    StepRunRecords(transport).put(finished, delivered)
+    recorder.stored(finished)
+    return [delivered, time.monotonic() - began, said.get("seen")]
+
+import mlflow, mlflow.sklearn
+for line in sys.stdin:
+    with contextlib.redirect_stdout(sys.stderr):
+        lived = live(*json.loads(line))
+        mlflow.tracking.fluent._active_experiment_id = None
+    print(json.dumps(lived), flush=True)
+"""
+
+# Seconds that no wait of each call, nor MLflow's own trying again for minutes, ends within; a busy machine does.
+SOON = 45.0
+
+_LOGGING = """
+import mlflow
+mlflow.log_metric("auc", 0.5, step=1)
+mlflow.log_metric("auc", 0.9, step=2)
+mlflow.log_param("depth", 9)
+mlflow.log_params({"a": 1, "b": "ü"})
+mlflow.set_tag("mood", "good")
+mlflow.log_dict({"x": 1}, "facts/x.json")
+mlflow.log_text("hello", "hello.txt")
+with mlflow.start_run(nested=True, run_name="fold"):
+    mlflow.log_metric("loss", 1.5)
+    mlflow.log_text("y", "y.txt")
+"""
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory):
+    command = [sys.executable, "-c", _TASKS]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    directory = tmp_path_factory.mktemp("task")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, cwd=directory, **pipes) as started:
+        yield started
+        started.stdin.close()
+    assert list(directory.iterdir()) == []
+
+
+@pytest.fixture
+def live(process, root, dag_id):
+    """Live through one step whose function is `code`; give whether all was delivered, the seconds, and its `seen`."""
+
+    def go(uri, code, dag_id=dag_id):
+        process.stdin.write(json.dumps([uri, root, dag_id, code]) + "\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+        assert line, "the step failed"
+        return json.loads(line)
+
+    return go
+
+
+@pytest.fixture
+def proxy(server):
+    with flaky(server.port) as running:
+        yield running
+
+
+@pytest.fixture
+def runs_of(client):
+    """Give the one run of the step, and those under it by name."""
+
+    def look(dag_id):
+        experiment = client.get_experiment_by_name(f"airflow/{dag_id}").experiment_id
+        (run,) = client.search_runs([experiment], "tags.`zen.kind` = 'step'")
+        return run, client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
+
+    return look
+
+
+@pytest.fixture
+def away():
+    return f"http://127.0.0.1:{free_port()}"
+
+
+@pytest.fixture
+def sync(new_recorder, records, root):
+    """Deliver what is owed, and see that nothing is left of it in the store."""
+
+    def deliver_pending(uri=None):
+        assert not sync_pending(new_recorder(uri) if uri else new_recorder(), records, time.time).failed
+        assert list(records.undelivered()) == []
+        assert list(Path(root, ".staging").iterdir()) == []
+
+    return deliver_pending
+
+
+def assert_whole(client, run, nested):
+    assert (run.info.status, run.info.end_time) == ("FINISHED", 1_700_000_009_000)
+    assert [(m.value, m.step) for m in client.get_metric_history(run.info.run_id, "auc")] == [(0.5, 1), (0.9, 2)]
+    assert run.data.params == {"depth": "9", "step.depth": "8", "a": "1", "b": "ü"}
+    assert run.data.tags["mood"] == "good"
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"facts", "hello.txt"}
+    (fold,) = nested
+    assert (fold.info.run_name, fold.data.metrics["loss"], fold.info.status) == ("fold", 1.5, "FINISHED")
+    assert [file.path for file in client.list_artifacts(fold.info.run_id)] == ["y.txt"]
+
+
+def test_mlflow_away_from_the_start(client, away, live, sync, runs_of, dag_id):
+    """A step that never saw MLflow succeeds at once; all that it logged arrives later, once."""
+    delivered, seconds, _ = live(away, _LOGGING)
+    assert not delivered
+    assert seconds < SOON
+    for _ in range(2):
+        sync()
+        assert_whole(client, *runs_of(dag_id))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failure", list(Failure))
+def test_mlflow_dies_at_any_request(client, proxy, live, sync, runs_of, dag_id, failure):
+    """The server dies before or after any request of a step that logs for itself: nothing is lost or doubled."""
+    kinds = list(Failure)
+    for number in range(kinds.index(failure), 60, len(kinds)):
+        name = f"{dag_id}_{number}"
+        proxy.arm(number, failure)
+        _, seconds, _ = live(proxy.uri, _LOGGING, name)
+        assert seconds < SOON
+        reached = proxy.requests > number
+        proxy.heal()
+        sync(proxy.uri)
+        assert_whole(client, *runs_of(name))
+        if not reached:
+            return
+    raise AssertionError("more requests than expected")
+
+
+def test_a_server_that_answers_too_late(client, live, sync, runs_of, dag_id, server):
+    """A server that accepts and says nothing costs a few seconds once, however often the step logs."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        _, seconds, _ = live(uri, "import mlflow\nfor i in range(50): mlflow.log_metric('m', i, step=i)")
+    assert seconds < SOON
+    sync()
+    run, _ = runs_of(dag_id)
+    assert len(client.get_metric_history(run.info.run_id, "m")) == 50
+
+
+def test_a_server_that_refuses_us(client, live, sync, runs_of, dag_id):
+    """Credentials that are no longer good cost the step nothing: what it logged arrives when they are."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(401)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST  # noqa: N815
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as refusing:
+        Thread(target=refusing.serve_forever, daemon=True).start()
+        delivered, seconds, _ = live(f"http://127.0.0.1:{refusing.server_port}", _LOGGING)
+        refusing.shutdown()
+    assert (delivered, seconds < SOON) == (False, True)
+    sync()
+    assert_whole(client, *runs_of(dag_id))
+
+
+def test_a_logged_model(client, away, live, sync, runs_of, dag_id):
+    """A model that user code logs while MLflow is away is there later, linked to the step's run, and can be loaded."""
+    code = """
+import mlflow
+from sklearn.linear_model import LinearRegression
+model = LinearRegression().fit([[0.0], [1.0]], [0.0, 2.0])
+info = mlflow.sklearn.log_model(model, name="line", params={"p": 1}, pip_requirements=["scikit-learn"])
+mlflow.log_metric("r2", 1.0, model_id=info.model_id)
+"""
+    live(away, code)
+    sync()
+    run, _ = runs_of(dag_id)
+    (found,) = client.search_logged_models([run.info.experiment_id])
+    assert (found.name, found.params["p"], str(found.status)) == ("line", "1", "READY")
+    assert found.source_run_id == run.info.run_id
+    assert [(metric.key, metric.value) for metric in found.metrics] == [("r2", 1.0)]
+    with tracked_at(client.tracking_uri):
+        loaded = mlflow.pyfunc.load_model(f"models:/{found.model_id}")
+    assert loaded.predict([[3.0]]) == pytest.approx([6.0])
+    assert loaded.metadata.model_id == found.model_id
+
+
+def test_autologging(client, away, live, sync, runs_of, dag_id):
+    """Autologging goes on while MLflow is away: parameters, metrics and nested runs arrive, of a grid search too."""
+    code = """
+import mlflow
+import numpy as np
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
+mlflow.sklearn.autolog(silent=True, log_models=False)
+try:
+    table = np.arange(4.0).reshape(4, 1)
+    GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=2).fit(table, 2 * table[:, 0])
+finally:
+    mlflow.sklearn.autolog(disable=True)
+"""
+    live(away, code)
+    sync()
+    run, nested = runs_of(dag_id)
+    assert run.data.params["best_alpha"] == "0.1"
+    assert run.data.metrics["best_cv_score"] > 0.5
+    assert sorted(fold.data.params["alpha"] for fold in nested) == ["0.1", "1.0"]
+
+
+def test_another_experiment(client, away, live, sync, dag_id):
+    """A run that user code starts in an experiment of its own while MLflow is away arrives there."""
+    mine = f"mine-{dag_id}"
+    client.create_experiment(mine)
+    code = f"""
+import os, mlflow
+from mlflow import MlflowClient
+client = MlflowClient()
+found = client.get_experiment_by_name({mine!r})
+experiment = found.experiment_id if found else client.create_experiment({mine!r})
+run = client.create_run(experiment, run_name="own")
+client.log_metric(run.info.run_id, "m", 3.0)
+client.set_terminated(run.info.run_id)
+seen = client.get_run(run.info.run_id).data.metrics
+"""
+    assert live(away, code)[2] == {"m": 3.0}
+    sync()
+    (run,) = client.search_runs([client.get_experiment_by_name(mine).experiment_id])
+    assert (run.info.run_name, run.data.metrics, run.info.status) == ("own", {"m": 3.0}, "FINISHED")
+
+
+def test_what_only_the_server_knows(away, live):
+    """A question that only the server could answer raises MLflow's error, which names the remedy."""
+    code = """
+import mlflow
+try:
+    mlflow.search_runs(["0"])
+except mlflow.MlflowException as error:
+    seen = str(error)
+"""
+    assert "SearchRuns needs its answer" in live(away, code)[2]
+
+
+def test_a_mistake_is_told_at_once(server, live):
+    """What MLflow refuses because it is wrong fails the step there and then, as without us."""
+    code = """
+import mlflow
+mlflow.log_param("p", 1)
+try:
+    mlflow.log_param("p", 2)
+except mlflow.MlflowException as error:
+    seen = str(error)
+"""
+    delivered, _, seen = live(server.uri, code)
+    assert delivered
+    assert "already logged" in seen
+
+
+def test_a_mistake_made_while_mlflow_was_away(client, away, live, sync, runs_of, records, root, dag_id):
+    """A call that MLflow refuses later is set aside where one can read it, and the others arrive."""
+    live(
+        away, "import mlflow; mlflow.log_params({'p': 1, 'q': 2}); mlflow.log_param('p', 3); mlflow.log_metric('m', 1)"
+    )
+    sync()
+    run, _ = runs_of(dag_id)
+    assert run.data.params == {"p": "1", "q": "2", "depth": "8"}
+    assert run.data.metrics["m"] == 1
+    (aside,) = Path(root).glob("runs/*/*/calls/*/*.refused.jsonl")
+    (refused,) = map(json.loads, aside.read_text().splitlines())
+    assert refused["body"]["params"] == [{"key": "p", "value": "3"}]
+
+
+def test_processes_that_a_step_starts(client, away, live, sync, runs_of, dag_id):
+    """Processes that a step starts keep their calls in the same place."""
+    code = """
+import subprocess, sys
+code = "import mlflow; mlflow.log_metric('child', 1.0)"
+subprocess.run([sys.executable, "-c", code], check=True, stdout=sys.stderr)
+"""
+    live(away, code)
+    sync()
+    assert runs_of(dag_id)[0].data.metrics["child"] == 1.0

@@ -1,0 +1,73 @@
+"""Promises of `airflow_zen.lineage.mlflow.datasets`."""
+
+import json
+
+import pytest
+from msgspec.structs import replace
+
+from airflow_zen.lineage.mlflow.datasets import dataset_inputs, format_size, mlflow_column_type, schema_json
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        *[(t, "long") for t in ("int64", "Int64", "uint32", "UInt64")],
+        *[(t, "integer") for t in ("int8", "Int32", "uint16")],
+        *[(t, "double") for t in ("float64", "Float64", "double")],
+        *[(t, "float") for t in ("float32", "halffloat", "float16")],
+        *[(t, "boolean") for t in ("bool", "Boolean")],
+        *[(t, "datetime") for t in ("datetime64[ns, UTC]", "timestamp[us]", "date32[day]", "Datetime(time_unit='us')")],
+        *[(t, "string") for t in ("object", "str", "large_string", "category", "Utf8", "String")],
+        *[(t, "binary") for t in ("binary", "large_binary")],
+        *[(t, "any") for t in ("list<item: int64>", "struct<a: int64>", "List(Int64)", "decimal128(10, 2)")],
+    ],
+)
+def test_column_types(name, word):
+    """Column types of pandas, Arrow and Polars become MLflow's; one that MLflow has no word for is `any`."""
+    assert mlflow_column_type(name) == word
+
+
+@pytest.mark.parametrize(
+    ("uri", "source_type"),
+    [("s3://b/k", "s3"), ("s3a://b/k", "s3"), ("gs://b/k", "gs"), ("/root/k", "local"), ("abfs://c/k", "abfs")],
+)
+def test_source_types(ref, uri, source_type):
+    """A dataset's source type is the word MLflow has for the scheme of its address."""
+    (found,) = dataset_inputs([replace(ref("d/x"), uri=uri)], [], {})
+    assert found["dataset"]["source_type"] == source_type
+
+
+def test_an_artifact_that_goes_in_and_out(ref):
+    """MLflow attaches a dataset once; one that goes in twice, and out as well, is one output."""
+    frame = ref("d/x")
+    (found,) = dataset_inputs([frame, frame], [frame], {})
+    assert found["tags"] == [{"key": "mlflow.data.context", "value": "output"}]
+
+
+def test_what_the_drawer_lists(ref):
+    """The profile holds plain facts and the full digest; nested statistics stay in the manifest."""
+    frame = ref("d/x")
+    (found,) = dataset_inputs([frame], [], {frame.digest: {"rows": 3, "text": "x" * 9000, "statistics": {"a": 1}}})
+    profile = json.loads(found["dataset"]["profile"])
+    assert (profile["rows"], profile["sha256"], "statistics" in profile) == (3, frame.digest, False)
+    assert len(profile["text"]) == 500
+    assert "schema" not in found["dataset"]
+
+
+def test_very_wide_tables(ref):
+    """Columns beyond MLflow's limit are counted in the last one."""
+    text = schema_json([{"name": f"column {n}", "type": "int64"} for n in range(30_000)])
+    columns = json.loads(text)["mlflow_colspec"]
+    assert len(text) <= 1_048_575
+    assert columns[-1]["name"] == f"… {30_000 - len(columns) + 1} more columns"
+
+
+def test_readable_sizes():
+    """Sizes are written with three digits and a unit."""
+    assert [format_size(n) for n in (0, 999, 28_123, 5_000_000, 2 * 10**12)] == [
+        "0 B",
+        "999 B",
+        "28.1 kB",
+        "5 MB",
+        "2 TB",
+    ]

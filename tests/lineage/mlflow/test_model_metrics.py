@@ -1,0 +1,88 @@
+"""Promises of `airflow_zen.lineage.mlflow.model_metrics`: a model's page shows how it was judged."""
+
+import pytest
+
+from airflow_zen.artifacts.store import ArtifactStore
+from airflow_zen.lineage.graph.publish import GraphPublisher
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def model(root, transport, dag_id):
+    """Store two models of different content."""
+    store = ArtifactStore(root, transport)
+
+    def make(name):
+        with store.upload_directory() as staging:
+            (staging / "MLmodel").write_text(f"flavors: {{}}  # {dag_id}{name}")
+            return store.put(
+                staging, encoding="x.mlflow@1", type_name="x.M", libraries={}, summary={}, name=f"{dag_id}/{name}"
+            )
+
+    return make
+
+
+@pytest.fixture
+def keep(recorder, records, ended, client):
+    def record(run, metrics=None, **facts):
+        opened = recorder.start(run)
+        for key, value in (metrics or {}).items():
+            client.log_metric(opened.run_id, key, value)
+        finished = ended(run, **facts)
+        records.put(finished, recorder.finish(finished, opened))
+
+    return record
+
+
+@pytest.fixture
+def shown(client, rest, records, transport, root, dag_id):
+    """Publish twice, and give the metrics of each logged model with the dataset they are linked to."""
+
+    def publish(run_id="manual__1"):
+        for _ in range(2):
+            GraphPublisher(rest, records, transport, root).publish(dag_id, run_id)
+        models = client.search_logged_models([client.get_experiment_by_name(f"airflow/{dag_id}").experiment_id])
+        return {m.name: [(x.key, x.value, x.dataset_digest) for x in m.metrics or ()] for m in models}
+
+    return publish
+
+
+def test_metrics_of_an_evaluation_are_the_models(keep, shown, step, model, ref, dag_id):
+    """What user code logs in a step that reads one model and one table is on the model's page, linked to the table."""
+    fitted, table = model("fit"), ref(f"{dag_id}/test")
+    keep(step("fit"), outputs={"output": fitted})
+    keep(step("judge", inputs={"model": fitted, "table": table}), metrics={"auc": 0.9})
+    assert shown() == {"fit": [("auc", 0.9, table.digest[:16])]}
+
+
+def test_training_metrics_are_the_models_too(keep, shown, step, model):
+    """What user code logs in a step that makes one model is on the model's page."""
+    keep(step("fit"), outputs={"output": model("fit")}, metrics={"loss": 0.1})
+    assert shown() == {"fit": [("loss", 0.1, None)]}
+
+
+def test_a_model_that_is_handed_on(keep, shown, step, model, ref, dag_id):
+    """The page of a registered version shows how its model was judged, though another step made it than registers it."""
+    fitted, table = model("fit"), ref(f"{dag_id}/test")
+    keep(step("fit"), outputs={"output": fitted})
+    keep(step("judge", inputs={"model": fitted, "table": table}), metrics={"auc": 0.9})
+    keep(step("register", inputs={"model": fitted}, model=f"best_{dag_id}"), outputs={"output": fitted})
+    judged = [("auc", 0.9, table.digest[:16])]
+    assert shown() == {"fit": judged, f"best_{dag_id}": judged}
+
+
+def test_a_model_of_an_earlier_dag_run(keep, shown, step, model):
+    """A model that another DAG run made is found, and gets the metrics."""
+    fitted = model("fit")
+    keep(step("fit"), outputs={"output": fitted})
+    keep(step("judge", "later", inputs={"model": fitted}), metrics={"auc": 0.8})
+    assert shown("later") == {"fit": [("auc", 0.8, None)]}
+
+
+def test_nobody_guesses_between_two_models(keep, shown, step, model):
+    """Metrics of a step that compares two models are on neither page."""
+    one, two = model("one"), model("two")
+    keep(step("fit"), outputs={"a": one, "b": two})
+    keep(step("compare", inputs={"a": one, "b": two}), metrics={"difference": 0.1})
+    assert shown() == {"one": [], "two": []}

@@ -1,0 +1,42 @@
+"""Promises of what `airflow zen stack` says of a part that died."""
+
+import json
+import os
+import sys
+from argparse import Namespace
+
+import psutil
+import pytest
+
+from airflow_zen.cli import stack_up
+from airflow_zen.localstack.processes import start_process
+from airflow_zen.localstack.state import Layout, LocalStack, write_state
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """A stack of which only the scheduler was started, and then killed."""
+    layout = Layout(tmp_path, tmp_path, 1, 2, "mark")
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    process = start_process("scheduler", command, dict(os.environ), layout.log("scheduler"))
+    killed = psutil.Process(process.pid)
+    killed.kill()
+    killed.wait()
+    write_state(LocalStack(layout, {}, {"scheduler": process}))
+    return tmp_path
+
+
+def test_status_tells_what_died(directory, capsys):
+    """A part that was killed has died, one that was never started is down; stderr names the remedy, stdout stays JSON."""
+    with pytest.raises(SystemExit) as ended:
+        stack_up.status(Namespace(kind="local", directory=str(directory), output="json", verbose=False))
+    told = capsys.readouterr()
+    states = {row["part"]: row["state"] for row in json.loads(told.out)}
+    assert (ended.value.code, states["scheduler"], states["triggerer"]) == (1, "died", "down")
+    assert told.err.startswith("scheduler died. `airflow zen stack up local`")
+
+
+def test_logs_tell_what_died(directory, capsys):
+    """Whoever reads the logs of a stack hears that a part died."""
+    stack_up.logs(Namespace(part=None, lines=1, compose=False, directory=str(directory), follow=False))
+    assert "scheduler died." in capsys.readouterr().err

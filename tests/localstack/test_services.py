@@ -1,0 +1,71 @@
+"""What the parts of a local stack are told."""
+
+import json
+import stat
+from dataclasses import replace
+
+import pytest
+from cryptography.fernet import Fernet
+
+from airflow_zen.localstack.processes import MARK_VARIABLE
+from airflow_zen.localstack.services import service_environment
+from airflow_zen.localstack.state import Layout
+
+
+@pytest.fixture
+def layout(tmp_path):
+    return Layout(tmp_path, tmp_path / "dags", 8080, 5000, "the-mark")
+
+
+def test_is_cut_off_from_the_machine(layout, monkeypatch):
+    """Settings of the machine's own Airflow and MLflow do not reach the stack; its connections do."""
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
+    monkeypatch.setenv("AIRFLOW_CONN_STORE", "aws://")
+    told = service_environment(layout, {})
+    assert told["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
+    assert "MLFLOW_TRACKING_URI" not in told
+    assert told["AIRFLOW_CONN_STORE"] == "aws://"
+
+
+def test_with_s3_no_other_key_gets_in(layout, monkeypatch):
+    """With an S3 server of its own the stack has none of the machine's AWS settings; without one it keeps them."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of another key")
+    assert service_environment(layout, {})["AWS_SESSION_TOKEN"] == "of another key"
+    told = service_environment(replace(layout, s3_server="moto_server", s3_ports=(9,)), {})
+    assert "AWS_SESSION_TOKEN" not in told
+    assert told["AIRFLOW__ZEN__ARTIFACT_ROOT"] == "s3://artifacts/local"
+    assert told["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9"
+
+
+def test_keeps_everything_in_its_directory(layout):
+    """Databases, artifacts and Airflow's home lie under the directory; every address is on the loopback."""
+    told = service_environment(layout, {})
+    for name in ("AIRFLOW_HOME", "AIRFLOW__ZEN__ARTIFACT_ROOT", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"):
+        assert str(layout.directory) in told[name]
+    for name in (
+        "AIRFLOW__API__BASE_URL",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
+        "AIRFLOW__ZEN__MLFLOW_TRACKING_URI",
+    ):
+        assert told[name].startswith("http://127.0.0.1:")
+    assert told[MARK_VARIABLE] == "the-mark"
+
+
+def test_settings_go_first(layout):
+    """What the caller sets goes before what the stack would choose."""
+    assert (
+        service_environment(layout, {"AIRFLOW__ZEN__ARTIFACT_ROOT": "s3://b"})["AIRFLOW__ZEN__ARTIFACT_ROOT"]
+        == "s3://b"
+    )
+
+
+def test_secrets_are_made_once(layout):
+    """Keys are strong, differ between stacks, stay the same for one, and are readable by their owner only."""
+    told = service_environment(layout, {})
+    Fernet(told["AIRFLOW__CORE__FERNET_KEY"])
+    assert len(told["AIRFLOW__API_AUTH__JWT_SECRET"]) >= 64
+    assert service_environment(layout, {}) == told
+    file = layout.directory / "secrets.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert set(json.loads(file.read_text()).values()) <= set(told.values())

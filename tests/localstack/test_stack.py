@@ -1,0 +1,263 @@
+"""One real Airflow and MLflow: up, used, up again, broken, down."""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from argparse import Namespace
+
+import psutil
+import pytest
+
+from airflow_zen.cli import stack_up
+from airflow_zen.localstack import s3 as local_s3
+from airflow_zen.localstack import stack as local_stack
+from airflow_zen.localstack.airflow_api import AirflowApi, WaitTimeout
+from airflow_zen.localstack.processes import find_marked_processes
+from airflow_zen.localstack.stack import main, read_local_stack, start_local_stack, stop_local_stack
+from airflow_zen.localstack.state import StackError
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+DAG = """
+from airflow.sdk import dag, task
+from airflow_zen import ml_step
+
+
+@task
+def double(number):
+    print("doubling", number)
+    return 2 * number
+
+
+@task
+def fail():
+    raise ValueError("as it should")
+
+
+@dag(schedule=None)
+def numbers():
+    double.expand(number=[1, 2])
+
+
+@ml_step
+def total(number: int) -> int:
+    return number + 1
+
+
+@dag(schedule=None)
+def stored():
+    total(1)
+
+
+@dag(schedule=None)
+def failing():
+    fail()
+
+
+numbers()
+stored()
+failing()
+"""
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("stack")
+    yield directory
+    stop_local_stack(directory)
+
+
+@pytest.fixture(scope="module")
+def dags(tmp_path_factory):
+    dags = tmp_path_factory.mktemp("dags")
+    (dags / "numbers.py").write_text(DAG)
+    return dags
+
+
+@pytest.fixture(scope="module")
+def told():
+    """What `up` said of how far it was."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def stack(directory, dags, told):
+    return start_local_stack(directory, dags, s3=True, on_progress=told.append)
+
+
+@pytest.fixture(scope="module")
+def airflow(stack):
+    return AirflowApi(stack.layout.airflow_url)
+
+
+def test_is_healthy(stack, airflow):
+    """Once `up` returns, every component of Airflow is healthy and MLflow answers."""
+    assert {name: part["status"] for name, part in airflow.health().items()} == dict.fromkeys(
+        ("metadatabase", "scheduler", "triggerer", "dag_processor"), "healthy"
+    )
+    with urllib.request.urlopen(f"{stack.layout.mlflow_url}/health") as answer:
+        assert answer.status == 200
+
+
+def test_says_how_many_parts_are_ready(stack, told):
+    """`up` counts the parts that are ready, of all, and names those that it waits for."""
+    counts = [progress.done for progress in told]
+    assert counts[0] == 0
+    assert counts == sorted(counts)
+    assert {progress.total for progress in told} == {len(stack.processes)}
+    assert "waiting for" in told[0].note
+    assert "scheduler" in told[0].note
+
+
+def test_runs_a_dag(airflow):
+    """A DAG of the folder is parsed, triggered, run, and its results and logs are read back."""
+    airflow.wait_for_dag("numbers", timeout=240)
+    airflow.unpause("numbers")
+    run = airflow.wait_for_dag_run(airflow.trigger("numbers", {"asked": True}), timeout=240)
+    assert run.state == "success"
+    tasks = airflow.task_instances(run)
+    assert {task.map_index: airflow.xcom(run, task) for task in tasks} == {0: 2, 1: 4}
+    assert all(task.duration for task in tasks)
+    assert "doubling" in airflow.log(run, tasks[0])
+
+
+def test_artifacts_go_to_its_s3_server(stack, airflow):
+    """A step's artifact is an object of the S3 server that was started with the stack."""
+    airflow.unpause("stored")
+    run = airflow.wait_for_dag_run(airflow.trigger("stored"), timeout=240)
+    assert run.state == "success"
+    wire = airflow.xcom(run, *airflow.task_instances(run))
+    assert wire["uri"].startswith("s3://artifacts/local/artifacts/")
+    assert wire["digest"] in {key.split("/")[-2] for key in objects(stack)}
+
+
+def objects(stack):
+    """List the objects of the stack's bucket."""
+    import boto3
+
+    told = local_s3.s3_environment(stack.layout)
+    client = boto3.client(
+        "s3",
+        endpoint_url=stack.layout.s3_url,
+        region_name=local_s3.REGION,
+        aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"],
+    )
+    return [entry["Key"] for entry in client.list_objects_v2(Bucket=local_s3.BUCKET)["Contents"]]
+
+
+def test_the_commands_look_at_it(stack, directory, capsys):
+    """`stack status` names every part with its address, `stack logs` shows the end of a part's log."""
+    stack_up.status(Namespace(kind="local", directory=str(directory), output="json", verbose=False))
+    told = {row["part"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {row["state"] for row in told.values()} == {"up"}
+    assert told["s3"]["address"] == stack.layout.s3_url
+    logs = {"compose": False, "directory": str(directory), "follow": False}
+    stack_up.logs(Namespace(part="mlflow", lines=2, **logs))
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    stack_up.logs(Namespace(part=None, lines=1, **logs))
+    assert "== scheduler ==" in capsys.readouterr().out
+    with pytest.raises(StackError, match="no log of 'worker'; there are api-server"):
+        stack_up.logs(Namespace(part="worker", lines=1, **logs))
+
+
+def test_log_of_a_failure(airflow):
+    """The log of a failed task tells the exception and where it was raised; no XCom was pushed."""
+    airflow.unpause("failing")
+    run = airflow.wait_for_dag_run(airflow.trigger("failing"), timeout=240)
+    [task] = airflow.task_instances(run)
+    assert (run.state, task.state) == ("failed", "failed")
+    assert "ValueError: as it should" in airflow.log(run, task)
+    assert "in fail" in airflow.log(run, task)
+    assert airflow.xcom(run, task) is None
+
+
+def test_dag_file_that_cannot_be_imported(airflow, dags):
+    """Waiting for a DAG whose file cannot be imported ends early, with the stack trace."""
+    broken = dags / "broken.py"
+    broken.write_text("from airflow.sdk import dag\nimport no_such_library")
+    with pytest.raises(WaitTimeout, match=r"broken.py cannot be imported(.|\n)*no_such_library"):
+        airflow.wait_for_dag("broken", timeout=240, import_error_grace=0)
+    broken.unlink()
+
+
+def test_up_twice(stack, directory, dags, capsys):
+    """A second `stack up local` starts nothing: the processes are the same, and their addresses are told again."""
+    asked = {
+        "kind": "local",
+        "directory": str(directory),
+        "dags": str(dags),
+        "set": None,
+        "s3": True,
+        "timeout": 60.0,
+        "database": None,
+    }
+    stack_up.up(Namespace(**asked))
+    assert read_local_stack(directory) == stack
+    assert stack.layout.airflow_url in capsys.readouterr().out
+
+
+def test_refuses_other_settings_while_up(stack, directory, dags):
+    """A running stack is not silently changed."""
+    with pytest.raises(StackError, match="stop it before"):
+        start_local_stack(directory, dags, {"AIRFLOW__ZEN__CACHE": "False"}, s3=True)
+    with pytest.raises(StackError, match="an S3 server"):
+        start_local_stack(directory, dags)
+
+
+def test_mends_what_broke(stack, directory, dags):
+    """A part that died is started again, the children it left are stopped; the other parts stay as they are."""
+    broken = psutil.Process(stack.processes["triggerer"].pid)
+    children = broken.children(recursive=True)
+    broken.kill()
+    broken.wait()
+    mended = start_local_stack(directory, dags, s3=True)
+    assert mended.processes["triggerer"].is_running()
+    assert mended.processes["triggerer"].pid != stack.processes["triggerer"].pid
+    assert not any(child.is_running() for child in children)
+    assert mended.processes["scheduler"] == stack.processes["scheduler"]
+
+
+def test_leaves_nothing_behind(stack, directory, capsys):
+    """`down` stops every process of the stack, children too, and says so; a second `down` has nothing to do."""
+    assert main(["status", "--directory", str(directory)]) == 0
+    assert len(find_marked_processes(stack.layout.mark)) > 5
+    stack_up.down(Namespace(kind="local", directory=str(directory)))
+    assert "Stopped " in capsys.readouterr().out
+    assert find_marked_processes(stack.layout.mark) == []
+    assert read_local_stack(directory).running_processes() == {}
+    assert main(["status", "--directory", str(directory)]) == 3
+    assert main(["down", "--directory", str(directory)]) == 0
+    assert "Nothing was up" in capsys.readouterr().out
+
+
+def test_part_that_cannot_start(directory, tmp_path):
+    """A part that fails is named with the end of its log, and nothing of the stack is left running."""
+    with pytest.raises(StackError, match=r"db-migrate ended with 1(.|\n)*no_such_driver"):
+        start_local_stack(
+            tmp_path / "broken", tmp_path, {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "no_such_driver:///x"}, timeout=240
+        )
+    broken = read_local_stack(tmp_path / "broken")
+    assert broken.running_processes() == {}
+    assert find_marked_processes(broken.layout.mark) == []
+
+
+def test_missing_dags_folder(tmp_path, capsys):
+    """A DAGs folder that is not there is an error before anything is started or written."""
+    assert main(["up", "--directory", str(tmp_path / "new"), "--dags", str(tmp_path / "none")]) == 1
+    assert "not a directory" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_down_of_nothing(tmp_path, capsys):
+    """Where nothing was started, `down` says so and is content."""
+    assert main(["down", "--directory", str(tmp_path)]) == 0
+    assert "Nothing was ever started" in capsys.readouterr().out
+
+
+def test_imports_no_airflow():
+    """The commands of the local stack import Airflow only in the processes that they start."""
+    code = f"import sys, {local_stack.__name__}; sys.exit('airflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0

@@ -1,0 +1,29 @@
+"""The state of a local stack, from one command to the next."""
+
+import stat
+from pathlib import Path
+
+from airflow_zen.localstack.processes import Process
+from airflow_zen.localstack.state import Layout, LocalStack, read_state, write_state
+
+
+def stack_in(directory: Path) -> LocalStack:
+    layout = Layout(directory, directory / "dags", 1, 2, "mark")
+    return LocalStack(layout, {"AIRFLOW__ZEN__CACHE": "False"}, {"mlflow": Process("mlflow", 3, 4.5, "/log")})
+
+
+def test_comes_back_as_it_was(tmp_path):
+    """What is written is read back equal."""
+    write_state(stack_in(tmp_path))
+    assert read_state(tmp_path) == stack_in(tmp_path)
+
+
+def test_is_read_by_its_owner_only(tmp_path):
+    """Settings may hold credentials, so nobody else can read them."""
+    write_state(stack_in(tmp_path))
+    assert stat.S_IMODE((tmp_path / "stack.json").stat().st_mode) == 0o600
+
+
+def test_of_nothing(tmp_path):
+    """A directory without a stack has no state."""
+    assert read_state(tmp_path) is None

@@ -1,0 +1,54 @@
+"""Every encoding is documented, and every library of a materializer can be installed by an extra."""
+
+from __future__ import annotations
+
+import re
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+from airflow_zen.materializers.base import load_entry
+from airflow_zen.materializers.catalog import ENCODINGS
+from airflow_zen.materializers.registry import default_registry
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def _headings() -> set[str]:
+    lines = re.findall(r"^### (.*@.*)$", (REPOSITORY / "docs" / "format.md").read_text("utf-8"), re.MULTILINE)
+    return {name.strip() for line in lines for name in line.split(",")}
+
+
+def _extras() -> dict[str, str]:
+    setup = ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    return {**setup["options.extras_require"], "": setup["options"]["install_requires"]}
+
+
+def test_every_encoding_is_documented() -> None:
+    """docs/format.md has a section for each encoding, and none for what there is not."""
+    assert _headings() == set(ENCODINGS)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_the_extra_of_a_materializer_exists(encoding: str) -> None:
+    """What an error says to install is an extra of setup.cfg, and brings the library that the error is about."""
+    cls = load_entry(ENCODINGS[encoding])
+    required = re.findall(r"^[\w.-]+", _extras()[cls.extra], re.MULTILINE)
+    assert not cls.libraries or cls.libraries[0] in required
+
+
+def test_the_readme_names_every_extra_of_a_materializer() -> None:
+    """Whoever reads the README finds what to install."""
+    text = (REPOSITORY / "README.md").read_text("utf-8")
+    wanted = {load_entry(entry).extra for entry in ENCODINGS.values()} - {""}
+    assert {name for name in wanted if f"`{name}`" not in text and f"[{name}" not in text} == set()
+
+
+def test_every_materializer_shows_its_values() -> None:
+    """Whatever is stored has a preview, but pickles; containers are shown by what is in them."""
+    registry = default_registry()
+    silent = {encoding for encoding in ENCODINGS if not registry.for_encoding(encoding).has_preview}
+    assert silent == {"python.json@1", "cloudpickle@1"}
+    assert registry.can_preview([], "python.json@1", {"parts": [{}]})

@@ -1,0 +1,271 @@
+"""How a project adds its own materializers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from airflow_zen import Artifact, Materializer, register_materializer
+from airflow_zen.errors import AlreadyExists, MaterializerDefinitionError, MaterializerNotFound, SaveRefused
+from airflow_zen.materializers import user_defined
+from airflow_zen.materializers.registry import default_registry
+from tests.materializers import records as r
+
+
+class PlainMaterializer(Materializer):
+    types = (r.Plain,)
+    encoding = "plain.text@1"
+
+    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
+        (directory / "a.txt").write_text(str(value.a))
+        return {}
+
+    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
+        return r.Plain(int((directory / "a.txt").read_text()))
+
+
+class OtherMaterializer(PlainMaterializer):
+    encoding = "plain.other@1"
+
+
+class CsvMaterializer(Materializer):
+    types = ("pandas.DataFrame",)
+    encoding = "own.csv@1"
+
+    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
+        value.to_csv(directory / "table.csv", index=False)
+        return {}
+
+    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
+        return pd.read_csv(directory / "table.csv")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_defined, "_REGISTERED", {})
+
+
+def test_decorated_materializer_is_known(tmp_path: Path) -> None:
+    """A class under @register_materializer saves its types, given as classes, and reads its encoding."""
+    assert register_materializer(PlainMaterializer) is PlainMaterializer
+    saved = default_registry().save(r.Plain(3), tmp_path)
+    assert saved.encoding == "plain.text@1"
+    assert default_registry().load(tmp_path, "plain.text@1").a == 3
+
+
+_WRITTEN = """
+import sys, tempfile
+from pathlib import Path
+from airflow_zen import Materializer
+
+class Plan:
+    pass
+
+class Base(Materializer):
+    def save(self, value, directory):
+        (directory / "plan").write_text("x")
+        return {}
+
+    def load(self, directory, encoding, wanted=None):
+        return Plan()
+
+class PlanMaterializer(Base):
+    types = (Plan, "pandas.DataFrame")
+    encoding = "plan.text@1"
+"""
+_USED = """
+import pandas as pd
+from airflow_zen.materializers.registry import default_registry
+for value in (Plan(), type("Wide", (Plan,), {})(), pd.DataFrame({"a": [1]})):
+    directory = Path(tempfile.mkdtemp())
+    saved = default_registry().save(value, directory)
+    print(saved.encoding, type(default_registry().load(directory, saved.encoding)).__name__)
+"""
+_SECOND = """
+class OtherMaterializer(Base):
+    types = (Plan,)
+    encoding = "plan.other@1"
+"""
+
+
+def _run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+def test_materializer_that_is_only_written_is_used() -> None:
+    """A subclass of Materializer in the DAG file saves its types and what derives from them, but none that we save."""
+    done = _run(_WRITTEN + _USED)
+    assert done.stdout.splitlines() == ["plan.text@1 Plan", "plan.text@1 Plan", "pandas.parquet@1 DataFrame"], (
+        done.stderr
+    )
+
+
+def test_two_that_are_only_written_are_an_error_with_the_remedies() -> None:
+    """Nobody chooses between two subclasses for one type but who decorates one of them."""
+    done = _run(_WRITTEN + _SECOND + _USED)
+    assert "OtherMaterializer and __main__:PlanMaterializer are both materializers of __main__.Plan" in done.stderr
+    assert "@register_materializer" in done.stderr
+    decorated = "from airflow_zen import register_materializer\nregister_materializer(OtherMaterializer)\n"
+    assert _run(_WRITTEN + _SECOND + decorated + _USED).stdout.startswith("plan.other@1 Plan\n")
+
+
+def test_module_that_is_imported_twice_registers_once() -> None:
+    """A DAG file that Airflow imports a second time replaces its own materializer, and conflicts with nobody."""
+    register_materializer(PlainMaterializer)
+    again = type("PlainMaterializer", (PlainMaterializer,), {"__module__": __name__})
+    register_materializer(again)
+    assert type(default_registry().for_type(r.Plain)) is again
+
+
+def test_two_for_one_type_are_an_error_with_the_remedies() -> None:
+    """Two materializers of one type are refused by name, with the three ways out."""
+    register_materializer(PlainMaterializer)
+    register_materializer(OtherMaterializer)
+    with pytest.raises(
+        AlreadyExists, match=r"OtherMaterializer cannot.*Plain of .*PlainMaterializer.*replace=True.*Artifact"
+    ):
+        default_registry()
+
+
+def test_replacement_is_asked_for(tmp_path: Path) -> None:
+    """With replace=True a project's own materializer saves a type of ours; what ours wrote is still read."""
+    register_materializer(replace=True)(CsvMaterializer)
+    frame = pd.DataFrame({"a": [1]})
+    assert default_registry().save(frame, tmp_path).encoding == "own.csv@1"
+    assert default_registry().for_encoding("pandas.parquet@1").encoding == "pandas.parquet@1"
+
+
+def test_named_materializer_saves_this_value_alone(tmp_path: Path) -> None:
+    """A materializer given by name is used whatever the type says, and claims no type."""
+    registry = default_registry()
+    frame = pd.DataFrame({"a": [1, 2]})
+    assert registry.save(frame, tmp_path, by=CsvMaterializer).encoding == "own.csv@1"
+    assert registry.with_materializers([CsvMaterializer]).for_type(pd.DataFrame).encoding == "pandas.parquet@1"
+    pd.testing.assert_frame_equal(registry.with_materializers([CsvMaterializer]).load(tmp_path, "own.csv@1"), frame)
+    with pytest.raises(MaterializerNotFound, match=r"register_materializer.*Annotated"):
+        registry.load(tmp_path, "own.csv@1")
+
+
+@pytest.mark.parametrize("found", [r.Plain, lambda value: value, Materializer])
+def test_what_is_no_materializer_is_refused_where_it_is_written(found: Any) -> None:
+    """A class that is no materializer, or has no encoding, is refused by the decorator and by the marker."""
+    with pytest.raises(MaterializerDefinitionError, match=r"subclass of airflow_zen\.Materializer"):
+        register_materializer(found)
+    with pytest.raises(MaterializerDefinitionError, match=r"subclass of airflow_zen\.Materializer"):
+        Artifact(materializer=found)
+
+
+@pytest.mark.parametrize(
+    ("declared", "remedy"),
+    [
+        ({"types": "pandas.DataFrame", "encoding": "own.csv@1"}, r"\('pandas.DataFrame',\)"),
+        ({"types": ("Frame",), "encoding": "own.csv@1"}, "dotted names such as 'pandas.DataFrame', got 'Frame'"),
+        ({"encoding": "own.csv"}, "'library.format@1', got 'own.csv'"),
+        ({"encoding": "own.csv@new"}, "'library.format@1', got 'own.csv@new'"),
+    ],
+)
+def test_materializer_that_cannot_work_is_refused_where_it_is_written(declared: dict[str, Any], remedy: str) -> None:
+    """Types that are one text, and an encoding without a version, are refused when the class is made."""
+    with pytest.raises(MaterializerDefinitionError, match=remedy):
+        type("Wrong", (Materializer,), declared)
+
+
+def test_materializer_without_a_method_is_refused_where_it_is_written() -> None:
+    """Who cannot save, or not load, is no use to anybody."""
+    for missing in ("save", "load"):
+        methods = {name: vars(CsvMaterializer)[name] for name in ("save", "load") if name != missing}
+        half = type("Half", (Materializer,), {"encoding": "own.half@1", **methods})
+        with pytest.raises(MaterializerDefinitionError, match=f"Half has no method {missing}"):
+            register_materializer(half)
+
+
+def test_summary_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
+    """A `save` that returns something else than a dict is told so."""
+    counting = type("Counting", (PlainMaterializer,), {"save": lambda *_: 3})
+    with pytest.raises(SaveRefused, match=r"Counting\.save returned 3, which is no summary"):
+        default_registry().save(r.Plain(3), tmp_path, by=counting)
+
+
+def test_materializer_may_have_nothing_to_say(tmp_path: Path) -> None:
+    """A `save` that returns nothing has an empty summary."""
+    silent = type("Silent", (PlainMaterializer,), {"save": lambda *_: None})
+    assert default_registry().save(r.Plain(3), tmp_path, by=silent).summary == {}
+
+
+def test_summary_that_is_no_json_is_refused_by_name(tmp_path: Path) -> None:
+    """A summary with a value that JSON has not is refused before anything is stored, naming who wrote it."""
+    wordy = type("Wordy", (PlainMaterializer,), {"save": lambda *_: {"rows": np.int64(3)}})
+    with pytest.raises(SaveRefused, match=r"Wordy\.save returned is not JSON: .*int64"):
+        default_registry().save(r.Plain(3), tmp_path, by=wordy)
+
+
+def test_artifact_is_a_record() -> None:
+    """The marker is compared by what it says."""
+    assert Artifact(materializer=CsvMaterializer) == Artifact(materializer=CsvMaterializer)
+
+
+_OFFERED = """
+from airflow_zen import Materializer
+
+class Thing:
+    pass
+
+class ThingMaterializer(Materializer):
+    types = (Thing, {types})
+    encoding = "thing.text@1"
+
+    def save(self, value, directory):
+        (directory / "thing").write_text("x")
+        return {{}}
+
+    def load(self, directory, encoding, wanted=None):
+        return Thing()
+"""
+_USE = """
+import sys, tempfile, pathlib
+from airflow_zen.materializers.registry import default_registry
+registry = default_registry()
+registry.save({"a": (1, 2)}, pathlib.Path(tempfile.mkdtemp()))
+assert "thing_library" not in sys.modules
+from thing_library import Thing
+directory = pathlib.Path(tempfile.mkdtemp())
+print(registry.save(Thing(), directory).encoding, type(registry.load(directory, "thing.text@1")).__name__)
+"""
+
+
+def _offered(directory: Path, types: str = "", value: str = "thing_library:ThingMaterializer") -> str:
+    """Install a distribution that offers a materializer, use it in another process, and give what that says."""
+    info = directory / "thing_library-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: thing-library\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[airflow_zen.materializers]\nthing = {value}\n")
+    (directory / "thing_library.py").write_text(_OFFERED.format(types=types))
+    code = f"import sys; sys.path.insert(0, {str(directory)!r})\n{_USE}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return done.stdout or done.stderr
+
+
+def test_entry_point_offers_a_materializer(tmp_path: Path) -> None:
+    """A distribution's materializer is used without any registration, and imported only for a type unknown to us."""
+    assert _offered(tmp_path) == "thing.text@1 Thing\n"
+
+
+def test_entry_point_that_wants_a_type_of_ours_is_an_error(tmp_path: Path) -> None:
+    """An installed distribution takes over no type that has a materializer."""
+    said = _offered(tmp_path, types="'pandas.DataFrame'")
+    assert "AlreadyExists" in said
+    assert "thing_library:ThingMaterializer cannot be registered beside pandas.DataFrame" in said
+
+
+def test_entry_point_that_fails_is_named(tmp_path: Path) -> None:
+    """An entry point that cannot be imported is an error that names the distribution."""
+    assert "The entry point thing = nowhere:Thing of thing-library cannot be imported" in _offered(
+        tmp_path, "", "nowhere:Thing"
+    )

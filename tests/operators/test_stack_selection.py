@@ -1,0 +1,130 @@
+"""Promises of named stacks: where a step's artifacts lie, and that stacks do not mix."""
+
+from datetime import datetime
+
+import pytest
+from airflow.sdk import dag
+
+import airflow_zen
+from airflow_zen import ml_step
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.config.settings import Settings, open_stack
+from airflow_zen.errors import ArtifactRefused
+from airflow_zen.planning.plan import Plan
+from airflow_zen.planning.supervisor import PlannedDagRun
+from tests.harness import NOW, run_dag
+
+
+@pytest.fixture(autouse=True)
+def _stacks(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "default"))
+    (tmp_path / "stacks.yaml").write_text(
+        f"stacks: {{a: {{artifact_root: {tmp_path}/a}}, b: {{artifact_root: {tmp_path}/b}}}}"
+    )
+
+
+@ml_step
+def plain(x: int) -> int:
+    return x
+
+
+@ml_step(stack="b")
+def own(x: int) -> int:
+    return x
+
+
+@ml_step
+def add(x: int) -> int:
+    return x + 1
+
+
+def build_dag(build, **options):
+    @dag(dag_id="chosen", schedule=None, start_date=datetime(2026, 1, 1), **options)
+    def chosen():
+        build()
+
+    return chosen()
+
+
+def stack_of_output(run, task, map_index=-1):
+    """Name the stack a task's artifact lies in, by its address."""
+    return ArtifactRef.from_wire(run.xcom(task, map_index=map_index)).uri.split("/artifacts/")[0].rpartition("/")[2]
+
+
+@pytest.mark.parametrize(
+    ("conf", "default_args", "plain_in", "own_in"),
+    [
+        ({}, {}, "default", "b"),
+        ({}, {"stack": "a"}, "a", "b"),
+        ({"zen": {"stack": "default"}}, {"stack": "a"}, "default", "default"),
+        ({"zen": {"stack": "a"}}, {}, "a", "a"),
+    ],
+)
+def test_the_run_decides_before_the_step_before_the_dag(conf, default_args, plain_in, own_in):
+    """A step runs in the stack that the run's conf names, else its own, else its DAG's, else the active one."""
+    run = run_dag(build_dag(lambda: (plain(1), own(1)), default_args=default_args), conf=conf)
+    assert (stack_of_output(run, "plain"), stack_of_output(run, "own")) == (plain_in, own_in)
+
+
+def test_mapped_steps_choose_too():
+    """Every task of a mapped step runs in the step's stack."""
+    run = run_dag(build_dag(lambda: own.expand(x=[1, 2])))
+    assert {stack_of_output(run, "own", index) for index in (0, 1)} == {"b"}
+
+
+def test_records_and_cache_are_the_stacks_own():
+    """What was computed in one stack is neither reused nor recorded in another."""
+    for stack in ("a", "b", "a"):
+        run_dag(build_dag(lambda: plain(1)), run_id=f"in_{stack}", conf={"zen": {"stack": stack}})
+    runs = {
+        s: [r.cache for r in open_stack(Settings.read(s)).records.read_dag_run("chosen", f"in_{s}")] for s in ("a", "b")
+    }
+    assert runs == {"a": ["hit"], "b": ["miss"]}
+    assert not list(open_stack(Settings.read("b")).records.read_dag_run("chosen", "in_a"))
+
+
+def test_a_refused_input_leaves_a_failed_step_run():
+    """A step that was refused an input is a failed step run, whose record holds the reason."""
+    run_dag(build_dag(lambda: add(own(1))), run_id="refused")
+    (record,) = open_stack(Settings.read()).records.read_dag_run("chosen", "refused")
+    assert (record.state.name, record.error.split(":")[0]) == ("FAILED", "ArtifactRefused")
+
+
+def test_an_input_of_another_stack_is_refused_with_both_names():
+    """An artifact of another stack is refused before anything runs, naming both stacks and what to do."""
+    run = run_dag(build_dag(lambda: add(own(1))))
+    error = run.task("add").error
+    assert run.states == {"own": "success", "add": "failed"}
+    assert isinstance(error, ArtifactRefused)
+    for word in ("'b'", "'default'", "Let both steps run in one stack", "airflow_zen.load(ref, stack='b')"):
+        assert word in str(error)
+
+
+def test_an_unknown_stack_fails_the_task_with_the_known_ones():
+    """A name that nobody defined fails the task, which names the stacks there are."""
+    run = run_dag(build_dag(lambda: plain(1)), conf={"zen": {"stack": "prod"}})
+    assert "known are 'default', 'a', 'b'" in str(run.task("plain").error)
+    run = run_dag(build_dag(lambda: plain(1)), conf={"zen": {"stack": 7}})
+    assert "must be the name of one" in str(run.task("plain").error)
+
+
+def test_a_plan_looks_into_each_steps_own_stack():
+    """A plan finds what the stack of each step remembers, and no other's."""
+    pipeline = build_dag(lambda: (plain(1), own(1)))
+    run_dag(pipeline)
+
+    def plan(conf):
+        return {s.task_id: str(s.decision) for s in Plan(pipeline, PlannedDagRun(conf, NOW, (NOW, NOW), NOW)).steps()}
+
+    assert plan({}) == {"plain": "hit", "own": "hit"}
+    assert plan({"zen": {"stack": "a"}}) == {"plain": "miss", "own": "miss"}
+
+
+def test_load_and_save_choose():
+    """`save` and `load` take the stack's name; without it an artifact of another stack is refused by both names."""
+    ref = airflow_zen.save([1, 2], stack="a")
+    assert ref.uri.startswith(Settings.read("a").artifact_root)
+    assert airflow_zen.load(ref, stack="a") == [1, 2]
+    with pytest.raises(ArtifactRefused, match=r"stack 'a' (.|\n)*not in stack 'default'(.|\n)*stack='a'"):
+        airflow_zen.load(ref)

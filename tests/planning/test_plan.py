@@ -1,0 +1,267 @@
+"""Promises of `airflow_zen.planning.plan`."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import pandas as pd
+import pytest
+from airflow.sdk import dag, task, task_group
+
+from airflow_zen import Artifact, Cache, Materializer, Output, ml_step
+from airflow_zen.planning.plan import Plan
+from airflow_zen.planning.supervisor import PlannedDagRun
+from tests.calls import CALLS_FILE_VARIABLE, record_call, recorded_calls
+from tests.harness import NOW, run_dag
+
+FACTOR = 2
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _root(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
+    monkeypatch.setenv(CALLS_FILE_VARIABLE, str(tmp_path / "calls"))
+
+
+@ml_step
+def load(rows: int) -> Output(left=list, right=list):
+    record_call("load")
+    return list(range(rows)), list(range(rows))
+
+
+@ml_step
+def double(values: list) -> list:
+    record_call("double")
+    return [value * FACTOR for value in values]
+
+
+@ml_step
+def add(values: list) -> int:
+    record_call("add")
+    return sum(values)
+
+
+@ml_step(cache=False)
+def always(x: int) -> int:
+    record_call("always")
+    return x
+
+
+def pipeline(build):
+    @dag(dag_id="planned", schedule=None, start_date=DAY)
+    def planned():
+        build()
+
+    return planned()
+
+
+def plan(built, conf=None, partition=None, day=NOW):
+    """Plan a run; give `(task, decision, reason)` of each step."""
+    run = PlannedDagRun(conf or {}, day, (day, day), day, partition)
+    steps = Plan(built, run).steps()
+    return {s.task_id if s.map_index < 0 else f"{s.task_id}[{s.map_index}]": s for s in steps}
+
+
+def decisions(*args, **kwargs):
+    return {name: str(step.decision) for name, step in plan(*args, **kwargs).items()}
+
+
+def chain():
+    left, _ = load(3)
+    add(double(left))
+
+
+def test_before_the_first_run_only_the_roots_are_known():
+    """A step whose inputs are yet to be made is unknown, with the task it waits for; nothing is run."""
+    planned = plan(pipeline(chain))
+    assert {name: str(step.decision) for name, step in planned.items()} == {
+        "load": "miss",
+        "double": "unknown",
+        "add": "unknown",
+    }
+    assert planned["double"].reason == "needs the result of 'load'"
+    assert planned["load"].reason == "no earlier result of this task is remembered"
+    assert recorded_calls() == []
+
+
+def test_the_plan_comes_true(monkeypatch):
+    """What is planned as a hit is a hit, with its origin, seconds and bytes; a change is named before it is run."""
+    run_dag(pipeline(chain), run_id="r1")
+    planned = plan(pipeline(chain))
+    assert {str(step.decision) for step in planned.values()} == {"hit"}
+    assert planned["double"].reason == "planned/r1/double/-1/1"
+    assert planned["double"].seconds > 0
+    assert planned["double"].size > 0
+    monkeypatch.setitem(globals(), "FACTOR", 3)
+    planned = plan(pipeline(chain))
+    assert {name: str(step.decision) for name, step in planned.items()} == {
+        "load": "hit",
+        "double": "miss",
+        "add": "unknown",
+    }
+    assert planned["double"].reason == "constant FACTOR changed"
+    assert planned["add"].seconds > 0
+    run_dag(pipeline(chain), run_id="r2")
+    assert recorded_calls() == ["load", "double", "add", "double", "add"]
+
+
+def test_the_runs_conf_is_heard():
+    """A run that will be triggered to recompute or not to cache is planned so."""
+    built = pipeline(chain)
+    run_dag(built, run_id="r1")
+    assert decisions(built, {"zen": {"cache": False}}) == {"load": "miss", "double": "unknown", "add": "unknown"}
+    assert decisions(built, {"zen": {"recompute": ["double"]}}) == {"load": "hit", "double": "miss", "add": "unknown"}
+
+
+def test_templates_are_rendered_as_the_run_will():
+    """Templated arguments have the planned run's dates, conf and partition."""
+
+    @ml_step
+    def read(day: str, region: str, part: str) -> str:
+        return day + region + part
+
+    arguments = ("{{ ds }}", "{{ dag_run.conf.get('region') }}", "{{ partition_key }}")
+    built = pipeline(lambda: read(*arguments))
+    run_dag(built, run_id="r1", conf={"region": "eu"})
+    assert decisions(built, {"region": "eu"}) == {"read": "hit"}
+    for other in (
+        {"conf": {"region": "us"}},
+        {"conf": {"region": "eu"}, "partition": "p"},
+        {"conf": {"region": "eu"}, "day": DAY.replace(day=2)},
+    ):
+        planned = plan(built, **other)["read"]
+        assert (str(planned.decision), planned.reason.split("'")[0]) == ("miss", "parameter ")
+
+
+def test_mapped_steps_are_planned_one_by_one(monkeypatch):
+    """Each mapped step is planned by itself, and a step mapped over it goes with it; a list of them needs all."""
+
+    @ml_step
+    def square(x: int) -> int:
+        return x * x
+
+    @ml_step
+    def half(x: int) -> float:
+        return x / 2
+
+    def build(numbers):
+        squares = square.expand(x=numbers)
+        half.expand(x=squares)
+        add(squares)
+
+    run_dag(pipeline(lambda: build([1, 2])))
+    assert decisions(pipeline(lambda: build([2, 3]))) == {
+        "square[0]": "hit", "square[1]": "miss", "half[0]": "hit", "half[1]": "unknown", "add": "unknown",
+    }  # fmt: skip
+    assert set(decisions(pipeline(lambda: build([1, 2]))).values()) == {"hit"}
+
+
+def test_what_only_the_run_can_tell_is_unknown():
+    """Results of plain tasks, mapped groups and templates that fail leave a step unknown, with the reason."""
+
+    @task
+    def plain():
+        return 3
+
+    def build():
+        @task_group
+        def group(rows):
+            load.override(task_id="grouped")(rows)
+
+        load(plain())
+        double.expand(values=plain.override(task_id="lists")())
+        group.expand(rows=[1, 2])
+        add("{{ no_such_thing.at_all }}")
+
+    planned = plan(pipeline(build))
+    assert {str(step.decision) for step in planned.values()} == {"unknown"}
+    assert planned["load"].reason == "needs the result of 'plain'"
+    assert planned["double"].reason == "how many there will be: needs the result of 'lists'"
+    assert "mapped task group" in planned["group.grouped"].reason
+    assert "no_such_thing" in planned["add"].reason
+
+
+class CsvMaterializer(Materializer):
+    encoding = "planned.csv@1"
+
+    def save(self, value, directory):
+        value.to_csv(directory / "table.csv", index=False)
+        return {}
+
+    def load(self, directory, encoding, wanted=None):
+        return pd.read_csv(directory / "table.csv")
+
+
+def test_artifacts_of_a_projects_own_materializer_are_planned():
+    """A step that reads what a project's own materializer wrote is planned as it will be answered."""
+    csv = Annotated[pd.DataFrame, Artifact(materializer=CsvMaterializer)]
+
+    @ml_step
+    def make() -> csv:
+        return pd.DataFrame({"a": [1]})
+
+    @ml_step
+    def size(table: csv) -> int:
+        return len(table)
+
+    built = pipeline(lambda: size(make()))
+    run_dag(built, run_id="r1")
+    assert decisions(built) == {"make": "hit", "size": "hit"}
+
+
+def test_a_plan_goes_on_where_the_run_does():
+    """A step whose cache cannot be asked is planned as computed, and the others as they are."""
+
+    @ml_step(cache=Cache(files=("**.sql",)))
+    def odd() -> int:
+        return 1
+
+    built = pipeline(lambda: (odd(), always(1)))
+    run_dag(built, run_id="r1")
+    assert decisions(built) == {"odd": "miss", "always": "miss"}
+
+
+def test_nothing_to_map_over_is_no_result():
+    """A step mapped over nothing is skipped by Airflow, and so is its reader: neither is a hit."""
+    built = pipeline(lambda: add(add.override(task_id="none").expand(values=[])))
+    assert decisions(built) == {"none": "unknown", "add": "unknown"}
+
+
+def test_results_of_other_dags_are_not_foreseen():
+    """A template that pulls what another DAG left is not answered from the planned one."""
+
+    @ml_step
+    def use(value: str) -> str:
+        return value
+
+    built = pipeline(lambda: (load(1), use("{{ ti.xcom_pull(task_ids='load', dag_id='other') }}")))
+    run_dag(pipeline(lambda: load(1)), run_id="r1")
+    planned = plan(built)["use"]
+    assert (str(planned.decision), "other" in planned.reason) == ("unknown", True)
+
+
+def test_steps_without_cache_are_planned_as_computed():
+    """A step that is never cached will be computed, and its reader waits for it."""
+    planned = decisions(pipeline(lambda: ml_step(cache=Cache(ttl=1))(double.function)([always(1)])))
+    assert planned == {"always": "miss", "double": "unknown"}
+
+
+@pytest.mark.airflow
+@pytest.mark.usefixtures("airflow_db")
+def test_variables_are_read_as_the_run_will_read_them():
+    """A template that reads an Airflow Variable is rendered with its present value; an unset one leaves the step unknown."""
+    from airflow.models import Variable
+
+    @ml_step
+    def read(region: str) -> str:
+        return region
+
+    built = pipeline(lambda: (read("{{ var.value.planned_region }}"), read.override(task_id="same")("eu")))
+    run_dag(pipeline(lambda: read.override(task_id="same")("eu")))
+    planned = plan(built)
+    assert (str(planned["read"].decision), "planned_region" in planned["read"].reason) == ("unknown", True)
+    Variable.set("planned_region", "eu")
+    try:
+        assert decisions(built) == {"read": "hit", "same": "hit"}
+    finally:
+        Variable.delete("planned_region")

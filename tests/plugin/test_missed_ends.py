@@ -1,0 +1,92 @@
+"""Promises of `airflow_zen.plugin.finalize`: a DAG run ends in MLflow although nobody was there when it ended."""
+
+import os
+import subprocess
+import sys
+from argparse import Namespace
+
+import pytest
+from airflow.api.common.delete_dag import delete_dag
+from airflow.models.dagrun import DagRun
+from airflow.utils.session import create_session
+
+from airflow_zen.cli import lineage
+from airflow_zen.config.settings import open_stack
+from airflow_zen.plugin.finalize import finalize_dag_runs
+
+pytestmark = [pytest.mark.server, pytest.mark.airflow]
+
+
+@pytest.mark.parametrize(("fail", "state"), [(False, "FINISHED"), (True, "FAILED")])
+def test_the_scheduler_was_killed(missed_dag_run, fail, state):
+    """The first process that a new scheduler starts closes what ended when there was none, as Airflow says it ended."""
+    _, mlflow_statuses = missed_dag_run(fail)
+    assert finalize_dag_runs(open_stack(), [], catch_up=True)
+    assert mlflow_statuses() == {"dag_run": state, "step": state}
+
+
+def test_a_dag_run_was_deleted(missed_dag_run):
+    """A DAG run that was deleted in Airflow ends as KILLED, as nobody will say otherwise any more."""
+    ended, mlflow_statuses = missed_dag_run()
+    _delete(ended)
+    assert finalize_dag_runs(open_stack(), [], catch_up=True)
+    assert mlflow_statuses() == {"dag_run": "KILLED", "step": "FINISHED"}
+
+
+def test_a_dag_was_deleted(missed_dag_run):
+    """A DAG run whose whole DAG was deleted in Airflow ends as KILLED too."""
+    ended, mlflow_statuses = missed_dag_run()
+    delete_dag(ended.dag_id)
+    assert finalize_dag_runs(open_stack(), [], catch_up=True)
+    assert mlflow_statuses() == {"dag_run": "KILLED", "step": "FINISHED"}
+
+
+def test_the_command_closes_it(missed_dag_run, capsys):
+    """`airflow zen lineage sync` closes it too."""
+    _, mlflow_statuses = missed_dag_run()
+    lineage.sync_lineage(Namespace(stack=None, verbose=False))
+    assert mlflow_statuses()["dag_run"] == "FINISHED"
+
+
+def test_a_dag_run_that_goes_on(missed_dag_run):
+    """What Airflow calls running stays so in MLflow."""
+    ended, mlflow_statuses = missed_dag_run()
+    with create_session() as session:
+        run = session.query(DagRun).filter_by(dag_id=ended.dag_id, run_id=ended.run_id).one()
+        run.state, run.end_date = "running", None
+    assert finalize_dag_runs(open_stack(), [], catch_up=True)
+    assert mlflow_statuses()["dag_run"] == "RUNNING"
+
+
+def test_another_deployments_dag_run(missed_dag_run, tmp_path, monkeypatch):
+    """A DAG run that left nothing in our store is another deployment's on the same MLflow, and left alone."""
+    ended, mlflow_statuses = missed_dag_run()
+    _delete(ended)
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "other"))
+    assert finalize_dag_runs(open_stack(), [], catch_up=True)
+    assert mlflow_statuses()["dag_run"] == "RUNNING"
+
+
+def test_another_airflow_on_the_same_root(missed_dag_run, tmp_path):
+    """An Airflow with a database of its own leaves a DAG run alone that is going on in another, with one root and MLflow."""
+    ended, mlflow_statuses = missed_dag_run()
+    home = tmp_path / "other-airflow"
+    other = {
+        **os.environ,
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+    }
+    for command, given in (("airflow db migrate", ""), ("airflow_zen.plugin.finalize --catch-up", "[]")):
+        words = [sys.executable, "-m", *command.split()]
+        done = subprocess.run(words, env=other, input=given, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert mlflow_statuses()["dag_run"] == "RUNNING"
+    _delete(ended)
+    assert finalize_dag_runs(open_stack(), [], catch_up=True)
+    assert mlflow_statuses()["dag_run"] == "KILLED"
+
+
+def _delete(ended):
+    with create_session() as session:
+        session.delete(session.query(DagRun).filter_by(dag_id=ended.dag_id, run_id=ended.run_id).one())

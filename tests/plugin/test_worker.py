@@ -1,0 +1,191 @@
+"""Promises of `airflow_zen.plugin.worker`: the process that called it goes on at once, and nothing is forgotten."""
+
+import json
+import os
+import sys
+import time
+
+import pytest
+
+from airflow_zen.plugin.worker import EXIT_CODE_PENDING, DagRunWorker, next_retry_delay
+from airflow_zen.runs.step_run import FinishedDagRun, StepState
+
+# Writes what it was given into a file, waits while there is a file `hold`, and ends with the exit code in another file,
+# which it writes down.
+_PROCESS = """
+import pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+with (folder / "given").open("a") as file:
+    file.write(sys.stdin.read() + "\\n")
+while (folder / "hold").exists():
+    time.sleep(0.01)
+code = (folder / "code").read_text()
+with (folder / "ended").open("a") as file:
+    file.write(code + "\\n")
+sys.exit(int(code))
+"""
+
+# Seconds after which what is waited for will not come, however busy the machine.
+_TIMEOUT = 120
+
+
+@pytest.fixture
+def command(tmp_path):
+    (tmp_path / "code").write_text("0")
+    return [sys.executable, "-c", _PROCESS, str(tmp_path)]
+
+
+@pytest.fixture
+def hold_file(tmp_path):
+    """Let no process end before it is let go."""
+    path = tmp_path / "hold"
+    path.touch()
+    yield path
+    path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def received_runs(tmp_path):
+    """Give the run ids that each process was given."""
+
+    def read():
+        return [[ended_run["run_id"] for ended_run in json.loads(line)] for line in read_lines(tmp_path / "given")]
+
+    return read
+
+
+@pytest.fixture
+def exit_codes(tmp_path):
+    """Give the exit code of each process that came to its end."""
+    return lambda: read_lines(tmp_path / "ended")
+
+
+def read_lines(path):
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def wait_until(condition):
+    last = time.monotonic() + _TIMEOUT
+    while not condition():
+        assert time.monotonic() < last
+        time.sleep(0.01)
+
+
+def ended_run(run_id):
+    return FinishedDagRun("d", run_id, StepState.FINISHED, 1.0)
+
+
+def test_the_caller_goes_on_at_once(command, received_runs, hold_file):
+    """However long the process takes, the one who tells of a DAG run does not wait."""
+    worker = DagRunWorker(command)
+    worker.enqueue(ended_run("a"))
+    assert not worker.drain(0)
+    hold_file.unlink()
+    assert worker.drain(_TIMEOUT)
+    assert received_runs() == [["a"]]
+
+
+def test_one_process_at_a_time(command, received_runs, hold_file):
+    """DAG runs that end while a process works are gathered for the next one."""
+    worker = DagRunWorker(command)
+    worker.enqueue(ended_run("a"))
+    wait_until(received_runs)
+    for name in "bcd":
+        worker.enqueue(ended_run(name))
+    hold_file.unlink()
+    assert worker.drain(_TIMEOUT)
+    assert received_runs() == [["a"], ["b", "c", "d"]]
+
+
+def test_it_tries_again_while_something_is_owed(command, received_runs, exit_codes, tmp_path):
+    """While MLflow is away the process is started again after a pause, and no more once nothing is owed."""
+    (tmp_path / "code").write_text(str(EXIT_CODE_PENDING))
+    worker = DagRunWorker(command, retry_delay=0.05)
+    worker.enqueue(ended_run("a"))
+    wait_until(lambda: len(received_runs()) > 1)
+    # By a rename, for a process may be reading.
+    (tmp_path / "none").write_text("0")
+    (tmp_path / "none").rename(tmp_path / "code")
+    wait_until(lambda: "0" in exit_codes())
+    tried = len(received_runs())
+    time.sleep(0.7)
+    assert received_runs() == [["a"], *[[]] * (tried - 1)]
+    assert exit_codes() == [str(EXIT_CODE_PENDING)] * (tried - 1) + ["0"]
+
+
+@pytest.mark.parametrize("code", [EXIT_CODE_PENDING, 1, None])
+def test_the_pauses_between_tries(code):
+    """While something is owed it is tried after 1, 2, 4, 8 and then every 10 minutes, for ever; a success ends it."""
+    pauses = [next_retry_delay(code, None)]
+    for _ in range(6):
+        pauses.append(next_retry_delay(code, pauses[-1]))
+    assert pauses == [60, 120, 240, 480, 600, 600, 600]
+    assert next_retry_delay(0, pauses[-1]) is None
+    assert next_retry_delay(code, next_retry_delay(0, 600)) == 60
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_runs_that_a_failed_process_had_are_given_again(
+    command, received_runs, exit_codes, hold_file, tmp_path, monkeypatch, hangs
+):
+    """A process that fails or hangs has taken no DAG run: the next one is given the same, and those after them."""
+    if hangs:
+        monkeypatch.setattr("airflow_zen.plugin.worker._PROCESS_TIMEOUT", 1.0)
+    else:
+        (tmp_path / "code").write_text("1")
+        hold_file.unlink()
+    worker = DagRunWorker(command, retry_delay=0.05)
+    worker.enqueue(ended_run("a"))
+    wait_until(lambda: len(received_runs()) > 1)
+    worker.enqueue(ended_run("b"))
+    wait_until(lambda: received_runs()[-1] == ["a", "b"])
+    monkeypatch.setattr("airflow_zen.plugin.worker._PROCESS_TIMEOUT", _TIMEOUT)
+    seen = len(received_runs())
+    wait_until(lambda: len(received_runs()) > seen)
+    (tmp_path / "none").write_text("0")
+    (tmp_path / "none").rename(tmp_path / "code")
+    hold_file.unlink(missing_ok=True)
+    wait_until(lambda: "0" in exit_codes())
+    tried = len(received_runs())
+    worker.enqueue(ended_run("c"))
+    assert worker.drain(_TIMEOUT)
+    assert received_runs()[0] == ["a"]
+    assert received_runs()[tried - 1 :] == [["a", "b"], ["c"]]
+
+
+def test_a_process_that_cannot_start(caplog):
+    """A process that cannot be started is told in the log, and costs nothing else."""
+    worker = DagRunWorker(["/no/such/program"])
+    worker.enqueue(ended_run("a"))
+    assert worker.drain(_TIMEOUT)
+    assert "is not shown in MLflow yet" in caplog.text
+
+
+def test_it_looks_once_for_what_was_left_undone(tmp_path):
+    """The first DAG run that a process hears of starts the delivery, and the search for ends that nobody heard, once."""
+    starts = tmp_path / "starts"
+    write = f"import sys; open({str(starts)!r}, 'a').write(f'{{sys.stdin.read()}} {{sys.argv[1:]}}\\n')"
+    worker = DagRunWorker([sys.executable, "-c", write])
+    assert not worker.reconciled
+    worker.reconcile()
+    assert worker.drain(_TIMEOUT)
+    worker.reconcile()
+    assert worker.drain(_TIMEOUT)
+    assert worker.reconciled
+    worker.enqueue(ended_run("a"))
+    assert worker.drain(_TIMEOUT)
+    first, second = starts.read_text().splitlines()
+    assert first == "[] ['--catch-up']"
+    assert ('"run_id": "a"' in second, second.endswith(" []")) == (True, True)
+
+
+def test_it_works_after_a_fork(command, received_runs):
+    """A process forked from one that has followed DAG runs follows its own."""
+    worker = DagRunWorker(command)
+    worker.enqueue(ended_run("a"))
+    assert worker.drain(_TIMEOUT)
+    if not (child := os.fork()):
+        worker.enqueue(ended_run("b"))
+        os._exit(0 if worker.drain(_TIMEOUT) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert received_runs() == [["a"], ["b"]]

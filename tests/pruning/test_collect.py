@@ -1,0 +1,300 @@
+"""Promises of pruning."""
+
+import threading
+import time
+import uuid
+from urllib.parse import urlsplit
+
+import pytest
+
+from airflow_zen.artifacts.leases import LeaseStore, try_lock
+from airflow_zen.artifacts.manifest import MANIFEST_FILE_NAME
+from airflow_zen.errors import ArtifactNotFound, PruneBusy, SettingsError
+from airflow_zen.pruning.collect import prune_stack
+from airflow_zen.pruning.retention import DAY, Retention, parse_duration
+from tests.pruning.conftest import stack_at
+from tests.servers.flaky import flaky
+
+
+def number(x: int) -> int:
+    return x
+
+
+def double(x: int) -> int:
+    return 2 * x
+
+
+def save_unreferenced(stack):
+    """Store an artifact that nothing refers to."""
+    return stack.save(uuid.uuid4().hex).ref
+
+
+@pytest.fixture(params=["local", "ceph"])
+def local_or_s3_stack(request, tmp_path):
+    """A stack on each kind of root."""
+    if request.param == "local":
+        return stack_at(str(tmp_path / "root"))
+    server = request.getfixturevalue("ceph")
+    return stack_at(f"s3://{server.bucket}/{uuid.uuid4().hex}", server.storage_options())
+
+
+def test_condemned_first_deleted_later(local_or_s3_stack, prune_after):
+    """What nobody refers to is condemned, stays readable, and is deleted when the grace has passed without a referrer."""
+    ref = save_unreferenced(local_or_s3_stack)
+    large = local_or_s3_stack.save(b"x" * 2_000_000).ref
+    first = prune_after(local_or_s3_stack, 2)
+    assert (first.condemned.artifacts, first.deleted.artifacts) == (2, 0)
+    assert local_or_s3_stack.store.manifest(ref)
+    assert prune_after(local_or_s3_stack, 2.5).deleted.artifacts == 0
+    last = prune_after(local_or_s3_stack, 3.1)
+    assert (last.condemned.artifacts, last.deleted.artifacts) == (0, 2)
+    assert last.deleted.size > large.size
+    assert not list(local_or_s3_stack.store.transport.list("artifacts"))
+
+
+def test_a_referrer_pardons(stack, run, prune_after, prune_twice):
+    """A condemned artifact that a step makes again before the grace is over stays."""
+    stack.save(42)
+    prune_after(stack, 2)
+    ref = run(stack, number, 42).outputs["output"]
+    report = prune_twice(stack, 3)
+    assert (report.deleted.artifacts, report.kept.artifacts) == (0, 1)
+    assert stack.store.manifest(ref)
+
+
+def test_no_grace_deletes_at_once(stack, prune_after):
+    """With no grace one prune is enough."""
+    save_unreferenced(stack)
+    assert prune_after(stack, 0, grace=0).deleted.artifacts == 1
+    assert not list(stack.store.transport.list("artifacts"))
+
+
+def test_what_is_young_stays(stack, prune_twice):
+    """What was written within the grace is not even condemned: a running step may be about to refer to it."""
+    save_unreferenced(stack)
+    report = prune_twice(stack, 0, grace=7 * DAY)
+    assert (report.kept.artifacts, report.condemned.artifacts) == (1, 0)
+
+
+def test_without_an_age_all_that_is_referred_to_stays(stack, run, prune_twice):
+    """No age given, only what nobody refers to goes."""
+    run(stack, number, 1)
+    lost = save_unreferenced(stack)
+    report = prune_twice(stack, 400)
+    assert (report.deleted.artifacts, report.kept.artifacts, report.cache_entries) == (1, 1, 0)
+    with pytest.raises(ArtifactNotFound):
+        stack.store.manifest(lost)
+
+
+def test_recent_runs_hold_what_they_read_and_made(stack, run, prune_twice):
+    """A DAG run younger than the age holds its inputs too; an older one holds nothing."""
+    old = run(stack, number, 1, dag_run="old").outputs["output"]
+    report = prune_twice(stack, 20, older_than=30 * DAY)
+    assert report.kept.artifacts == 1
+    made = run(stack, double, old, dag_run="new").outputs["output"]
+    assert prune_twice(stack, 20, older_than=30 * DAY).kept.artifacts == 2
+    report = prune_twice(stack, 40, older_than=30 * DAY, keep_last=0)
+    assert (report.deleted.artifacts, report.kept.artifacts) == (2, 0)
+    assert [stack.store.missing([ref]) for ref in (old, made)] == [[old], [made]]
+
+
+def test_unfinished_runs_are_recent(stack, run, prune_after):
+    """A DAG run that Airflow has not finished holds what its steps made, however long ago."""
+    run(stack, number, 1, dag_run="waits for its approval")
+    for days in (40, 42):
+        report = prune_after(
+            stack, days, older_than=30 * DAY, keep_last=0, unfinished=[("d", "waits for its approval")]
+        )
+    assert (report.deleted.artifacts, report.kept.artifacts) == (0, 1)
+
+
+def test_an_expired_cache_entry_is_a_miss(stack, run, prune_twice):
+    """A step whose remembered result was pruned computes again, and gives the same."""
+    first = run(stack, number, 7)
+    assert run(stack, number, 7).cache == "hit"
+    assert prune_twice(stack, 40, older_than=30 * DAY).cache_entries == 0
+    again = run(stack, number, 7)
+    assert (again.cache, again.outputs["output"].digest) == ("miss", first.outputs["output"].digest)
+    assert run(stack, number, 7).cache == "hit"
+
+
+def test_an_entry_in_use_lives(stack, run, monkeypatch, prune_twice):
+    """A cache entry of any age lives as long as recent runs reuse it."""
+    run(stack, number, 7, dag_run="first")
+    old = time.time() - 100 * DAY
+    for key in (*stack.store.transport.list("cache"), *stack.store.transport.list("runs/d/first")):
+        _set_modified(stack, key, old)
+    assert run(stack, number, 7, dag_run="second").cache == "hit"
+    report = prune_twice(stack, 2, older_than=30 * DAY)
+    assert (report.cache_entries, report.kept.artifacts) == (0, 1)
+    assert run(stack, number, 7, dag_run="third").cache == "hit"
+
+
+def _set_modified(stack, key, modified):
+    import os
+
+    os.utime(stack.store.transport.local_path(key), (modified, modified))
+
+
+def test_leases_that_are_kept_alive_stay(stack, run, prune_after):
+    """The lease of a step that computes stays as long as it beats; one whose holder died goes after the grace."""
+    lease_store = LeaseStore(stack.store.transport, heartbeat=0.05)
+    _, lives = lease_store.acquire_or_wait("a" * 64, lambda: None)
+    lease_store.acquire_or_wait("b" * 64, lambda: None)
+    leases = {key.split("/")[2][0]: key for key in stack.store.transport.list("cache")}
+    with lives:
+        for key in leases.values():
+            _set_modified(stack, key, time.time() - 10 * DAY)
+        last = time.monotonic() + 120
+        while stack.store.transport.local_path(leases["a"]).stat().st_mtime < time.time() - DAY:
+            assert time.monotonic() < last
+            time.sleep(0.02)
+        prune_after(stack, 0)
+        assert [*stack.store.transport.list("cache")] == [leases["a"]]
+
+
+def test_a_dry_run_changes_nothing(stack, run, prune_after):
+    """A dry run says what would go, and leaves every object as it was."""
+    run(stack, number, 1)
+    save_unreferenced(stack)
+    before = [*stack.store.transport.list_objects("")]
+    report = prune_after(stack, 40, dry_run=True, older_than=30 * DAY, keep_last=0)
+    assert (report.condemned.artifacts, report.cache_entries, report.dry_run) == (2, 1, True)
+    after = [each for each in stack.store.transport.list_objects("") if not each.key.startswith("prune/")]
+    assert after == before
+
+
+@pytest.mark.parametrize("deletions", range(6))
+def test_stopped_and_run_again(stack, run, prune_after, monkeypatch, deletions):
+    """A prune that is stopped anywhere leaves whole artifacts only, and the next one ends the work."""
+    held = run(stack, number, 1).outputs["output"]
+    for content in range(3):
+        stack.save(str(content).encode() * 2_000_000)
+    prune_after(stack, 2)
+    transport = stack.store.transport
+    with monkeypatch.context() as patch:
+        _stop_after(patch, transport, deletions)
+        with pytest.raises(KeyboardInterrupt):
+            prune_after(stack, 4)
+    for manifest in [key for key in transport.list("artifacts") if key.endswith(MANIFEST_FILE_NAME)]:
+        digest = manifest.split("/")[2]
+        assert len([*transport.list(f"artifacts/{digest[:2]}/{digest}")]) == (1 if digest == held.digest else 2)
+    prune_after(stack, 4)
+    assert {key.split("/")[2] for key in transport.list("artifacts")} == {held.digest}
+
+
+def _stop_after(monkeypatch, transport, deletions):
+    """Let so many keys be deleted, then interrupt."""
+    delete = type(transport).delete
+    left = [deletions]
+
+    def interrupted(self, keys):
+        for key in keys:
+            if key.startswith("artifacts"):
+                if not left[0]:
+                    raise KeyboardInterrupt
+                left[0] -= 1
+            delete(self, [key])
+
+    monkeypatch.setattr(type(transport), "delete", interrupted)
+
+
+def test_unfinished_uploads_are_swept(local_or_s3_stack, prune_after):
+    """Files whose manifest never came go when they are older than the grace."""
+    local_or_s3_stack.store.transport.write("artifacts/ab/" + "ab" * 32 + "/data.parquet", b"half")
+    assert prune_after(local_or_s3_stack, 0).leftovers.artifacts == 0
+    assert prune_after(local_or_s3_stack, 2).leftovers.artifacts == 1
+    assert not list(local_or_s3_stack.store.transport.list("artifacts"))
+
+
+def test_deletes_in_batches(ceph):
+    """On S3 a hundred objects go with a handful of requests, their listing and the turn included."""
+    root = f"s3://{ceph.bucket}/{uuid.uuid4().hex}"
+    direct = stack_at(root, ceph.storage_options())
+    for number in range(100):
+        direct.store.transport.write(f"artifacts/{number:02x}/{f'{number:02x}' * 32}/data.parquet", b"half")
+    with flaky(urlsplit(ceph.endpoint).port) as proxy:
+        options = ceph.storage_options()
+        options["client_kwargs"]["endpoint_url"] = proxy.uri
+        report = prune_stack(stack_at(root, options), Retention(grace=0))
+    assert report.leftovers.artifacts == 100
+    assert proxy.requests < 25
+    assert not list(direct.store.transport.list("artifacts"))
+
+
+def test_one_at_a_time(stack):
+    """A second prune says that another one is running."""
+    with try_lock(stack.store.transport, "prune/turn.json", stack.clock), pytest.raises(PruneBusy):
+        prune_stack(stack, Retention())
+
+
+def test_beside_running_steps(stack, run):
+    """While steps compute, reuse and make the same content again, every result can be read, however often is pruned."""
+    retention, over, failures, seen = Retention(older_than=2, grace=1), threading.Event(), [], []
+
+    def work(offset):
+        for count in range(10_000):
+            if over.is_set():
+                return
+            begun = time.time()
+            done = run(stack, number, (offset + count) % 40, dag=f"d{offset}", dag_run=f"r{count}")
+            gone = stack.store.missing(done.outputs.values())
+            # What a step takes longer for than the grace, on a machine that stands still, nobody has promised.
+            if time.time() - begun < retention.grace:
+                seen.append(done)
+                failures.extend(gone)
+
+    workers = [threading.Thread(target=work, args=(offset,)) for offset in (0, 20)]
+    for worker in workers:
+        worker.start()
+    begun, deleted = time.monotonic(), 0
+    while time.monotonic() - begun < 8 or (not (deleted and seen) and time.monotonic() - begun < 120):
+        save_unreferenced(stack)
+        deleted += prune_stack(stack, retention).deleted.artifacts
+    over.set()
+    for worker in workers:
+        worker.join()
+    assert not failures
+    assert deleted
+    assert seen
+
+
+def test_says_who_holds_what(stack, run, prune_after):
+    """The report gives for each holder all that it holds, and what would be free without it."""
+    run(stack, number, 1, dag="a")
+    run(stack, number, 1, dag="b")
+    run(stack, double, 21, dag="b")
+    for each in [*stack.store.transport.list("names")]:
+        stack.store.transport.delete([each])
+    stack.names.add("golden", stack.save("only here").ref, time.time())
+    held = {(each.referrer.kind, each.referrer.name): each for each in prune_after(stack, 2).usage_by_referrer}
+    assert held["run", "a"].total.artifacts == 1
+    assert held["run", "b"].total.artifacts == 2
+    assert [held["run", dag].exclusive.artifacts for dag in "ab"] == [0, 1]
+    assert held["version", "golden"].exclusive.artifacts == 1
+
+
+def test_durations():
+    """Durations are numbers with a unit; anything else names the form."""
+    assert [parse_duration(text) for text in ("90d", "36h", "1.5w", "45 m", "10s")] == [
+        90 * DAY, 1.5 * DAY, 10.5 * DAY, 2700, 10,
+    ]  # fmt: skip
+    for text in ("", "90", "d", "-1d", "1y"):
+        with pytest.raises(SettingsError, match="no duration"):
+            parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"keep_last": 0},
+        {"keep_last": -1, "older_than": 1e9},
+        {"older_than": 60.0},
+        {"grace": -1.0},
+        {"expire_mlflow_runs": True},
+    ],
+)
+def test_refuses_retention_that_cannot_be_meant(wrong):
+    """What would delete the newest version, or what is still in use, is refused with the remedy."""
+    with pytest.raises(SettingsError):
+        Retention(**wrong)

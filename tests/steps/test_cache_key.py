@@ -1,0 +1,84 @@
+"""Promises of `airflow_zen.steps.cache_key`."""
+
+import pandas as pd
+import polars as pl
+
+from airflow_zen.fingerprint import combine_fingerprints
+from airflow_zen.steps.arguments import Arguments
+from airflow_zen.steps.cache_key import cache_key
+from airflow_zen.steps.outputs import Output
+from airflow_zen.steps.step import Step
+
+RATE = 3
+TABLE = pd.DataFrame({"a": [1, 2]})
+
+
+def plain(x: int, names: list) -> Output(a=int, b=str):
+    return x * RATE, names[0]
+
+
+def with_table_constant() -> int:
+    return len(TABLE)
+
+
+def look(table) -> int:
+    return 1
+
+
+def key_of(function, stack, *args, **kwargs):
+    return cache_key(Step(function, "any"), Arguments.bind(function, args, kwargs), stack)
+
+
+def test_key_is_pinned(stack):
+    """The same work has the same key in every release of this key version, or every cache goes cold unasked."""
+    found = key_of(plain, stack, 2, names=["n", (1, 2.0)])
+    ingredients = {label: value for label, value in found.ingredients.items() if label != "python"}
+    assert combine_fingerprints(ingredients) == "45cb7608006bebc718ed54175cb9a1c95e97fe2f53b7cb80da5afc904e18549d"
+    assert set(found.ingredients) == {
+        "function plain", "constant RATE", "parameter x", "parameter names", "output a", "output b", "python",
+    }  # fmt: skip
+
+
+def test_inputs_enter_by_digest(stack):
+    """An artifact enters the key by its digest, at the path where it was passed."""
+    ref = stack.save({"x": 1}).ref
+    found = key_of(look, stack, [ref.to_wire()])
+    assert found.ingredients["input table[0]"] == ref.digest
+
+
+def test_only_another_view_is_an_ingredient(stack):
+    """A declared type that shows the artifact as it was saved adds nothing; one that shows it otherwise does."""
+    ref = stack.save(pd.DataFrame({"a": [1]})).ref.to_wire()
+    views = []
+    for declared in (None, pd.DataFrame, pl.DataFrame):
+        look.__annotations__ = {"table": declared} if declared else {}
+        views.append(key_of(look, stack, ref).ingredients.get("view table"))
+    look.__annotations__ = {}
+    assert views[:2] == [None, None]
+    assert views[2].endswith("DataFrame")
+    assert "polars" in views[2]
+
+
+def test_a_table_constant_is_known_by_content(stack, monkeypatch):
+    """A DataFrame that the code reads as a constant enters the key by its content."""
+    before = key_of(with_table_constant, stack)
+    monkeypatch.setitem(globals(), "TABLE", pd.DataFrame({"a": [1, 2]}))
+    assert key_of(with_table_constant, stack).key == before.key
+    monkeypatch.setitem(globals(), "TABLE", pd.DataFrame({"a": [1, 3]}))
+    assert key_of(with_table_constant, stack).key != before.key
+
+
+def test_type_and_encoding_of_a_declared_output_are_an_ingredient(stack):
+    """A value fitted to another type, or written in a new layout, is other work."""
+    assert key_of(plain, stack, 1, [1]).ingredients["output a"] == "builtins.int python.json@1"
+
+
+def login(user: str, password: str) -> str:
+    return user
+
+
+def test_secrets_are_not_among_the_texts(stack):
+    """Texts, which explanations show and the store keeps, hold no parameter whose name says that it is a secret."""
+    found = key_of(login, stack, "ann", "hunter2")
+    assert found.sources["parameter user"] == '"ann"'
+    assert "hunter2" not in repr(found)

@@ -1,0 +1,172 @@
+"""Promises of `airflow_zen.steps.run`, and of how a step's `Cache` decides about it."""
+
+from typing import Annotated
+
+import pandas as pd
+import pytest
+from msgspec.structs import replace
+
+from airflow_zen import Cache, Each
+from airflow_zen.runs.step_run import StepRun, StepRunId
+from airflow_zen.steps.arguments import Arguments
+from airflow_zen.steps.cache_key import cache_key
+from airflow_zen.steps.run import run_step
+from airflow_zen.steps.step import Step
+from tests.calls import record_call, recorded_calls
+
+
+def work(x: int = 1, verbose: bool = False, **options) -> int:
+    record_call("work")
+    return x
+
+
+def rows(frame: pd.DataFrame, other: pd.DataFrame) -> int:
+    record_call("rows")
+    return len(frame)
+
+
+@pytest.fixture
+def states(run):
+    """Run a function with each of several arguments under one policy; give how each was answered."""
+
+    def of(function, policy, *argument_sets, cache_always=False, task="t"):
+        step = Step(function, function.__name__, cache=policy, cache_always=cache_always)
+        return [run(function, step=step, task=task, **arguments).cache for arguments in argument_sets]
+
+    return of
+
+
+def test_ignored_parameters_do_not_matter(states):
+    """Another value of an ignored parameter is the same work; of any other, other work."""
+    policy = Cache(ignore=("verbose",))
+    assert states(work, policy, {"verbose": False}, {"verbose": True}, {"x": 2}) == ["miss", "hit", "miss"]
+
+
+def test_ignored_options_do_not_matter(states):
+    """A name that came in under `**options` is ignored by its name."""
+    policy = Cache(ignore=("colour",))
+    assert states(work, policy, {"colour": "red"}, {"colour": "blue"}, {"size": 1}) == ["miss", "hit", "miss"]
+
+
+def test_ignored_artifacts_do_not_matter(states, stack):
+    """An artifact may be ignored as well as a parameter."""
+    a, b, c = (stack.save(pd.DataFrame({"a": range(n)})).ref.to_wire() for n in (1, 2, 3))
+    argument_sets = ({"frame": a, "other": b}, {"frame": a, "other": c}, {"frame": b, "other": b})
+    assert states(rows, Cache(ignore=("other",)), *argument_sets) == ["miss", "hit", "miss"]
+
+
+def test_own_key_stands_for_all_arguments(states, stack):
+    """What `key` returns decides in the place of parameters and inputs, which it sees by name, artifacts as refs."""
+    a, b = (stack.save(pd.DataFrame({"a": range(n)})).ref.to_wire() for n in (1, 2))
+    policy = Cache(key=lambda frame, other: frame)
+    assert states(rows, policy, {"frame": a, "other": b}, {"frame": a, "other": a}, {"frame": b, "other": b}) == [
+        "miss", "hit", "miss",
+    ]  # fmt: skip
+    policy = Cache(key=lambda **inputs: inputs["x"] // 10)
+    assert states(work, policy, {"x": 10}, {"x": 19}, {"x": 20}) == ["miss", "hit", "miss"]
+
+
+def plus(x: int, *more, **options) -> int:
+    return x
+
+
+def test_own_key_sees_options_by_name(states):
+    """`key` gets what came in under `**options` by its name, and `*more` as a tuple; sets of artifacts go by content."""
+    policy = Cache(key=lambda x, more, size=0, **_: (x, more, size))
+    assert states(plus, policy, {"x": 1, "size": 1}, {"x": 1, "size": 2}, {"x": 1, "size": 2, "colour": 3}) == [
+        "miss", "miss", "hit",
+    ]  # fmt: skip
+
+
+def test_own_key_may_be_a_set_of_artifacts(states, stack):
+    """Artifacts in a set that `key` returns count by content, whoever made them and whether they were reused."""
+    ref = stack.save(pd.DataFrame({"a": [1]})).ref
+    wires = [each.to_wire() for each in (ref, ref.reused_from("d/r/other/-1/1"))]
+    policy = Cache(key=lambda frame, other: frozenset([frame]))
+    assert states(rows, policy, *[{"frame": wire, "other": wire} for wire in wires]) == ["miss", "hit"]
+
+
+def test_a_key_that_fails_leaves_the_step_uncached(run):
+    """A `key` that raises costs the reuse, with its reason, and not the step."""
+    done = run(work, step=Step(work, "work", cache=Cache(key=lambda y: y)), x=1)
+    assert (done.cache, str(done.state)) == ("off", "FINISHED")
+    assert "Cache(key=…) of step 'work': TypeError" in done.why
+
+
+def test_old_results_are_made_anew(run, stack):
+    """A result older than its time to live is computed again, says so, and then serves again."""
+    step = Step(work, "work", cache=Cache(ttl=3600))
+    first = run(work, step=step)
+    hour_later = replace(stack.cache.get(first.cache_key), created=stack.clock() - 3700)
+    stack.cache.put(hour_later)
+    again = run(work, step=step)
+    assert again.cache == "miss"
+    assert again.why.endswith("old, and is kept for 1:00:00")
+    assert run(work, step=step).cache == "hit"
+    assert recorded_calls() == ["work", "work"]
+
+
+def test_age_is_no_part_of_the_key(states):
+    """Two steps that differ in how long they keep results still share them."""
+    assert states(work, Cache(ttl=1000), {}) + states(work, Cache(), {}) == ["miss", "hit"]
+
+
+def test_variables_decide(states, stack, monkeypatch):
+    """A named environment variable is part of the work."""
+    monkeypatch.setenv("REGION", "eu")
+    before = states(work, Cache(env=("REGION",)), {}, {})
+    monkeypatch.setenv("REGION", "us")
+    assert before + states(work, Cache(env=("REGION",)), {}) == ["miss", "hit", "miss"]
+
+
+def test_versions_of_libraries_may_be_left_out(stack):
+    """With `packages=False` no library's version is in the key; Python's own, and the code, still are."""
+    labels = []
+    for packages in (True, False):
+        step = Step(rows_of, "rows_of", cache=Cache(packages=packages))
+        labels.append(set(cache_key(step, Arguments.bind(rows_of, (), {}), stack).ingredients))
+    assert labels[0] - labels[1] == {"distribution pandas"}
+    assert {"python", "function rows_of"} <= labels[1]
+
+
+def rows_of() -> int:
+    return len(pd.DataFrame({"a": [1]}))
+
+
+def test_results_of_one_dag_only(stack):
+    """With `scope="dag"` a result is reused in its own DAG and in no other."""
+    step = Step(work, "work", cache=Cache(scope="dag"))
+    runs = [StepRun(StepRunId(dag, f"r{n}", "t"), cache="miss") for n, dag in enumerate(["a", "a", "b"])]
+    assert [run_step(step, Arguments.bind(work, (), {}), stack, run).cache for run in runs] == ["miss", "hit", "miss"]
+
+
+def test_a_history_that_cannot_be_read_costs_nothing(run, stack, monkeypatch):
+    """Not knowing what was different before costs neither the result nor its reuse, and holds nobody up."""
+
+    def refuse(*_):
+        raise PermissionError("denied")
+
+    monkeypatch.setattr(type(stack.cache.history), "recent_records", refuse)
+    first = run(work)
+    assert (first.cache, first.why) == ("miss", "what was computed before cannot be read: denied")
+    assert list(stack.cache.transport.list(f"cache/{first.cache_key[:2]}/{first.cache_key}.lease")) == []
+    assert run(work).cache == "hit"
+
+
+def none(x: int) -> Annotated[list[int], Each]:
+    record_call("none")
+    return []
+
+
+def test_an_empty_list_of_elements_is_reused(run):
+    """A step that found no elements has a result too."""
+    assert [run(none, 1).cache, run(none, 1).cache] == ["miss", "hit"]
+    assert recorded_calls() == ["none"]
+
+
+def test_a_reused_result_keeps_the_seconds_it_took(run, stack):
+    """A hit's record says how long the work took when it was done, so that time saved can be told."""
+    first, second = run(work), run(work)
+    assert first.seconds > 0
+    assert second.seconds == first.seconds
+    assert stack.records.get(second.id).seconds == first.seconds

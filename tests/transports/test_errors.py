@@ -1,0 +1,57 @@
+"""Promises of what a store's refusals are turned into."""
+
+import pytest
+
+from airflow_zen.errors import AlreadyExists, ArtifactNotFound, StoreDenied
+from airflow_zen.transports.errors import translate_errors
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        # What AWS answers to a client of another region: no server that runs here does.
+        (
+            OSError("Received redirect without LOCATION, this normally indicates an incorrectly configured region"),
+            "another region. Set region_name",
+        ),
+        (
+            OSError(
+                "400 Bad Request: <Error><Code>AuthorizationHeaderMalformed</Code><Message>The authorization header is "
+                "malformed; the region 'us-east-1' is wrong; expecting 'eu-west-1'</Message></Error>"
+            ),
+            r"another region \(AuthorizationHeaderMalformed\)",
+        ),
+        (
+            PermissionError(
+                "An error occurred (PermanentRedirect) when calling the PutObject operation: The bucket you are attempting "
+                "to access must be addressed using the specified endpoint."
+            ),
+            r"another region \(PermanentRedirect\)",
+        ),
+        # Google's, which its emulator never gives: no permission, and a key that is no longer taken.
+        (OSError("Forbidden: b/r/o\nworker@zen does not have storage.objects.create access"), "Check the credentials"),
+        (OSError("('invalid_grant: Invalid JWT Signature.', {})"), r"\(invalid_grant\)\. Check the credentials"),
+        (OSError("(ExpiredToken) when calling the GetObject operation"), r"\(ExpiredToken\). Check the credentials"),
+    ],
+)
+def test_a_refusal_names_the_setting_to_mend(said, told):
+    """What a store says in its own words is told with the setting that mends it."""
+    with pytest.raises(StoreDenied, match=told) as refused, translate_errors("s3://b/r"):
+        raise said
+    assert refused.value.__cause__ is said
+
+
+def test_what_is_missing_is_the_object_or_the_bucket():
+    """An object that is not there is `ArtifactNotFound`; where one was to be written, the bucket is what is missing."""
+    with pytest.raises(ArtifactNotFound, match="at s3://b/r/key"), translate_errors("s3://b/r", "key"):
+        raise FileNotFoundError
+    with pytest.raises(StoreDenied, match="Create it"), translate_errors("s3://b/r"):
+        raise FileNotFoundError
+
+
+@pytest.mark.parametrize("error", [AlreadyExists("s3://b/r/key exists."), ConnectionError("reset by peer")])
+def test_other_errors_pass(error):
+    """Errors of our own, and those that mean nothing known, pass as they are."""
+    with pytest.raises(type(error)) as passed, translate_errors("s3://b/r"):
+        raise error
+    assert passed.value is error
