@@ -6,6 +6,7 @@ Run it from the root of a checkout: `python scripts/structure.py`. Every figure 
 from __future__ import annotations
 
 import ast
+import inspect
 import sys
 import tempfile
 import threading
@@ -95,7 +96,9 @@ class Crossings:
         threading.setprofile(None)
 
     def _profile(self, frame: FrameType, event: str, _: Any) -> None:
-        if event != "call" or f"/{PACKAGE}/" not in frame.f_code.co_filename or frame.f_code.co_name == "<module>":
+        # Bodies of modules and classes are no calls.
+        is_function = event == "call" and frame.f_code.co_flags & inspect.CO_OPTIMIZED
+        if not is_function or f"/{PACKAGE}/" not in frame.f_code.co_filename:
             return
         self.files[frame.f_code.co_filename] += 1
         caller = frame.f_back
