@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.previews.html import PREVIEW_HTML
-from airflow_zen.materializers.previews.tables import (
-    MAX_PREVIEW_COLUMNS,
-    MAX_PREVIEW_ROWS,
-    ColumnPreview,
-    cell_text,
-    table_page,
-)
+from airflow_zen.materializers.previews.tables import TableColumn, preview_table
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 from airflow_zen.type_names import type_name
 
@@ -167,30 +160,26 @@ _MAX_POINTS = 100
 def preview_geo_frame(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
     """Show the first rows, and a chart of each column that is no geometry."""
     frame = value if hasattr(value, "columns") else value.rename("geometry").to_frame()
-    shown = [_column_preview(frame, at) for at in range(min(frame.shape[1], MAX_PREVIEW_COLUMNS))]
-    labels = [cell_text(label) for label in frame.index[:MAX_PREVIEW_ROWS]]
-    shape = str(summary.get("shape", f"{len(frame)} rows"))
-    return {
-        PREVIEW_HTML: table_page(type(value).__qualname__, shape, shown, labels, frame.shape[1] - MAX_PREVIEW_COLUMNS)
-    }
+    return preview_table(value, summary, frame.shape, _preview_columns(frame), frame.index)
 
 
-def _column_preview(frame: Any, at: int) -> ColumnPreview:
+def _preview_columns(frame: Any) -> Iterator[TableColumn]:
     import pandas as pd
 
-    from airflow_zen.materializers.pandas.preview import preview_columns
+    from airflow_zen.materializers.pandas.preview import frame_columns
 
-    series, name = frame.iloc[:, at], frame.columns[at]
-    if str(series.dtype) != "geometry":
-        (plain,) = preview_columns(pd.DataFrame({0: pd.Series(series)}), [name], {})
-        return plain
-    kind = f"geometry · {series.crs.to_string() if series.crs else 'no reference system'}"
-    return ColumnPreview(str(name), kind, [_geometry_text(item) for item in series.iloc[:MAX_PREVIEW_ROWS]])
+    for at, column in enumerate(frame_columns(pd.DataFrame(frame), list(frame.columns))):
+        if column.type == "geometry":
+            crs = frame.iloc[:, at].crs
+            kind = f"geometry · {crs.to_string() if crs else 'no reference system'}"
+            yield TableColumn(column.name, kind, map(_geometry_text, column.head))
+        else:
+            yield column
 
 
 def _geometry_text(value: Any) -> str:
     import shapely
 
     if value is None or shapely.get_num_coordinates(value) > _MAX_POINTS:
-        return cell_text(None if value is None else f"{value.geom_type} of {shapely.get_num_coordinates(value)} points")
-    return cell_text(shapely.to_wkt(value, rounding_precision=4))
+        return "None" if value is None else f"{value.geom_type} of {shapely.get_num_coordinates(value)} points"
+    return str(shapely.to_wkt(value, rounding_precision=4))

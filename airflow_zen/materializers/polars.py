@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,23 +13,12 @@ from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.annotations import View
 from airflow_zen.materializers.arrow import summarize_table
 from airflow_zen.materializers.base import Materializer, SavedBatches
-from airflow_zen.materializers.previews.html import PREVIEW_HTML
-from airflow_zen.materializers.previews.tables import (
-    MAX_PREVIEW_COLUMNS,
-    MAX_PREVIEW_ROWS,
-    MAX_SAMPLED_VALUE_BYTES,
-    ColumnPreview,
-    cell_text,
-    null_counts,
-    sample_rows,
-    table_page,
-)
+from airflow_zen.materializers.previews.tables import MAX_PREVIEW_ROWS, TableColumn, preview_table
 
 if TYPE_CHECKING:
     import polars as pl
 
     from airflow_zen.artifacts.reader import ArtifactReader
-    from airflow_zen.materializers.previews.charts import Chart
     from airflow_zen.materializers.registry import MaterializerRegistry
 
 
@@ -60,7 +50,10 @@ class PolarsMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show the first rows, and a chart of each column."""
-        return preview_polars(value, summary)
+        import polars as pl
+
+        frame = value.to_frame() if isinstance(value, pl.Series) else value
+        return preview_table(value, summary, frame.shape, _preview_columns(frame))
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read a frame or series; an Arrow or pandas table becomes a frame."""
@@ -76,48 +69,25 @@ class PolarsMaterializer(Materializer):
         return load_polars_view(self.registry, source, encoding, view)
 
 
-def preview_polars(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
-    """Show the head of a frame; a series as the one column it is."""
+def _preview_columns(frame: pl.DataFrame) -> Iterator[TableColumn]:
+    for series in frame.get_columns():
+        head, size = map(_to_cell, series.head(MAX_PREVIEW_ROWS)), series.estimated_size()
+        yield TableColumn(series.name, str(series.dtype), head, int(size), partial(_sample_to_arrow, series))
+
+
+def _to_cell(value: Any) -> Any:
     import polars as pl
 
-    frame = value.to_frame() if isinstance(value, pl.Series) else value
-    picked, nulls = sample_rows(frame.height), null_counts(summary)
-    columns = [
-        ColumnPreview(
-            name=series.name,
-            type=str(series.dtype),
-            cells=[_format_cell(item) for item in series.head(MAX_PREVIEW_ROWS)],
-            chart=_series_chart(series, picked),
-            nulls=nulls[at] if at < len(nulls) else None,
-        )
-        for at, series in enumerate(frame.get_columns()[:MAX_PREVIEW_COLUMNS])
-    ]
-    labels = [str(row) for row in range(min(frame.height, MAX_PREVIEW_ROWS))]
-    shape = str(summary.get("shape", f"{frame.height} rows"))
-    return {
-        PREVIEW_HTML: table_page(type(value).__qualname__, shape, columns, labels, frame.width - MAX_PREVIEW_COLUMNS)
-    }
+    return value.to_list() if isinstance(value, pl.Series) and len(value) < MAX_PREVIEW_ROWS else value
 
 
-def _series_chart(series: pl.Series, picked: list[int]) -> Chart | None:
+def _sample_to_arrow(series: pl.Series, rows: list[int]) -> Any:
     import polars as pl
-    import pyarrow as pa
 
-    from airflow_zen.materializers.arrow.charts import column_chart
-
-    if series.estimated_size() > MAX_SAMPLED_VALUE_BYTES * max(1, len(series)):
-        return None
-    sample = series if len(picked) == len(series) else series.gather(picked)
     try:
-        return column_chart(sample.alias("").to_arrow())
-    except (pa.ArrowException, pl.exceptions.PolarsError):
-        return None
-
-
-def _format_cell(value: Any) -> str:
-    import polars as pl
-
-    return cell_text(value.to_list() if isinstance(value, pl.Series) and len(value) < MAX_PREVIEW_ROWS else value)
+        return series.gather(rows).alias("").to_arrow()
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{series.dtype} has no Arrow type.") from error
 
 
 FILE_NAME = "table.parquet"

@@ -7,17 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_zen.materializers.base import Materializer, SavedBatches
-from airflow_zen.materializers.previews.html import PREVIEW_HTML
-from airflow_zen.materializers.previews.tables import (
-    MAX_PREVIEW_COLUMNS,
-    MAX_PREVIEW_ROWS,
-    MAX_SAMPLED_VALUE_BYTES,
-    ColumnPreview,
-    cell_text,
-    null_counts,
-    sample_rows,
-    table_page,
-)
+from airflow_zen.materializers.previews.tables import MAX_PREVIEW_ROWS, TableColumn, preview_table
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.reader import ArtifactReader
@@ -75,7 +65,7 @@ class ArrowParquetMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show the first rows, and a chart of each column."""
-        return preview_arrow(value, summary)
+        return preview_table(value, summary, (value.num_rows, value.num_columns), _preview_columns(value))
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read a table or record batch; a pandas index becomes columns."""
@@ -110,43 +100,22 @@ class ArrowIpcMaterializer(ArrowParquetMaterializer):
         return save_ipc(value, directory)
 
 
-def preview_arrow(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
-    """Show the head of a table or record batch."""
-    import pyarrow as pa
-
-    from airflow_zen.materializers.arrow.charts import column_chart
-
-    rows = value.num_rows
-    picked = pa.array(sample_rows(rows), pa.int64())
-    nulls = null_counts(summary)
-    columns = [
-        ColumnPreview(
+def _preview_columns(table: Any) -> Iterator[TableColumn]:
+    for field, column in zip(table.schema, table.columns, strict=True):
+        yield TableColumn(
             name=field.name,
             type=str(field.type),
-            cells=[_format_scalar(item) for item in value.column(at).slice(0, MAX_PREVIEW_ROWS)],
-            chart=column_chart(value.column(at), picked) if _is_narrow(value.column(at)) else None,
-            nulls=nulls[at] if at < len(nulls) else None,
+            head=map(_to_python, column[:MAX_PREVIEW_ROWS]),
+            size=column.nbytes,
+            sample=column.take,
         )
-        for at, field in enumerate(list(value.schema)[:MAX_PREVIEW_COLUMNS])
-    ]
-    labels = [str(row) for row in range(min(rows, MAX_PREVIEW_ROWS))]
-    shape = str(summary.get("shape", f"{rows} rows"))
-    return {
-        PREVIEW_HTML: table_page(
-            type(value).__qualname__, shape, columns, labels, value.num_columns - MAX_PREVIEW_COLUMNS
-        )
-    }
 
 
-def _format_scalar(value: Any) -> str:
+def _to_python(scalar: Any) -> Any:
     try:
-        return cell_text(value.as_py())
+        return scalar.as_py()
     except (ValueError, ImportError):
-        return str(value)[:100]  # nanoseconds that Python's own types do not have
-
-
-def _is_narrow(column: Any) -> bool:
-    return bool(column.nbytes <= MAX_SAMPLED_VALUE_BYTES * max(1, len(column)))
+        return str(scalar)  # nanoseconds, which Python's own types do not have
 
 
 MAX_SUMMARY_COLUMNS = 500

@@ -1,8 +1,9 @@
-"""Charts of Arrow columns, counted by Arrow: 10,000 values take less than a millisecond."""
+"""Charts of Arrow arrays, computed by Arrow: 10,000 values take less than a millisecond."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -14,17 +15,20 @@ from airflow_zen.materializers.previews.charts import BINS, MAX_TOP_VALUES, Char
 _MAX_TEXT_LENGTH = 200
 
 
-def column_chart(values: Any, indices: Any = None) -> Chart | None:
-    """Count the values of an array, or those `indices`; None for what has no order and no names, and for all missing."""
+def column_chart(sample: Callable[[list[int]], Any], rows: list[int]) -> Chart | None:
+    """Return the chart of the Arrow array that `sample` gives for some rows.
+
+    None where all values are missing, or are neither ordered nor text, or where the column has no Arrow form.
+    """
     try:
-        values = values if indices is None or len(indices) == len(values) else values.take(indices)
+        values = sample(rows)
         if types.is_dictionary(values.type):
-            values = values.dictionary_decode() if isinstance(values, pa.Array) else values.cast(values.type.value_type)
+            values = values.cast(values.type.value_type)
         if types.is_boolean(values.type) or _is_text(values.type):
             return _top_values(values)
         return _histogram(values) if _is_ordered(values.type) else None
-    except pa.ArrowException:
-        return None
+    except (pa.ArrowException, TypeError, ValueError, OverflowError, NotImplementedError):
+        return None  # such as objects of several types
 
 
 def _histogram(values: Any) -> Chart | None:
@@ -40,7 +44,7 @@ def _histogram(values: Any) -> Chart | None:
     first, last = (_format_bound(values[pc.index(numbers, edge).as_py()]) for edge in (bounds["min"], bounds["max"]))
     if low == high:
         return Histogram(first, last, [len(numbers)])
-    # Few whole numbers have a bar each: equal parts of their span would leave gaps between them.
+    # A small range of integers has a bar for each: bins of equal width would leave gaps between them.
     whole = types.is_integer(values.type) and high - low < BINS
     bins, width = (int(high - low) + 1, 1.0) if whole else (BINS, (high - low) / BINS)
     bin_indices = pc.floor(pc.divide(pc.subtract(numbers, low), width))

@@ -2,86 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
-from airflow_zen.materializers.arrow.charts import column_chart
-from airflow_zen.materializers.previews.html import PREVIEW_HTML
 from airflow_zen.materializers.previews.tables import (
-    MAX_PREVIEW_COLUMNS,
     MAX_PREVIEW_ROWS,
     MAX_SAMPLED_VALUE_BYTES,
-    ColumnPreview,
-    cell_text,
-    null_counts,
-    sample_rows,
-    table_page,
+    TableColumn,
+    preview_table,
 )
-
-if TYPE_CHECKING:
-    from airflow_zen.materializers.previews.charts import Chart
 
 
 def preview_pandas(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
-    """Show the head of a frame; a series and an index as the one column they are."""
+    """Return the page of a frame; a series and an index are shown as frames of their own columns."""
     frame, names = _to_frame(value)
-    labels = [cell_text(label) for label in frame.index[:MAX_PREVIEW_ROWS]]
-    shape = str(summary.get("shape", f"{len(frame)} rows"))
-    return {
-        PREVIEW_HTML: table_page(
-            type(value).__qualname__,
-            shape,
-            preview_columns(frame, names, summary),
-            labels,
-            frame.shape[1] - MAX_PREVIEW_COLUMNS,
-        )
-    }
+    return preview_table(value, summary, frame.shape, frame_columns(frame, names), frame.index)
 
 
-def preview_columns(frame: pd.DataFrame, names: Sequence[Any], summary: Mapping[str, Any]) -> list[ColumnPreview]:
-    """Give the first columns as they are shown."""
-    picked, nulls = sample_rows(len(frame)), null_counts(summary)
-    shown = []
-    for at in range(min(frame.shape[1], MAX_PREVIEW_COLUMNS)):
+def frame_columns(frame: pd.DataFrame, names: Sequence[Any]) -> Iterator[TableColumn]:
+    """Iterate over the columns of a frame as a preview shows them."""
+    for at, name in enumerate(names):
         series = frame.iloc[:, at]
-        shown.append(
-            ColumnPreview(
-                name=str(names[at]),
-                type=str(series.dtype),
-                cells=[cell_text(item) for item in series.iloc[:MAX_PREVIEW_ROWS]],
-                chart=_series_chart(series if len(picked) == len(series) else series.iloc[picked])
-                if _is_narrow(series)
-                else None,
-                nulls=nulls[at] if at < len(nulls) else None,
-            )
-        )
-    return shown
+        head, size = series.iloc[:MAX_PREVIEW_ROWS], series.array.nbytes
+        yield TableColumn(str(name), str(series.dtype), head, size, partial(_sample_to_arrow, series))
 
 
 def _to_frame(value: Any) -> tuple[pd.DataFrame, Sequence[Any]]:
-    """Give the columns, and their names apart: as names of columns pandas does not take all of them."""
+    """Return the columns and, apart from them, their names: not every name of an index can be that of a column."""
     if isinstance(value, pd.DataFrame):
-        return value, list(value.columns[:MAX_PREVIEW_COLUMNS])
+        return value, list(value.columns)
     if isinstance(value, pd.Series):
         return value.rename(0).to_frame(), [value.name]
     frame = value.to_frame(index=False, name=list(range(value.nlevels)) if value.nlevels > 1 else 0)
     return frame, list(value.names)
 
 
-def _series_chart(series: pd.Series) -> Chart | None:
-    if series.dtype == object and sum(
-        len(item) for item in series if isinstance(item, str)
-    ) > MAX_SAMPLED_VALUE_BYTES * len(series):
-        return None
-    try:
-        zoned = isinstance(series.dtype, pd.DatetimeTZDtype)
-        return column_chart(pa.array(series.dt.tz_localize(None) if zoned else series, from_pandas=True))
-    except (pa.ArrowException, TypeError, ValueError, OverflowError, NotImplementedError):
-        return None  # objects of several kinds
-
-
-def _is_narrow(series: pd.Series) -> bool:
-    return bool(series.array.nbytes <= MAX_SAMPLED_VALUE_BYTES * max(1, len(series)))
+def _sample_to_arrow(series: pd.Series, rows: list[int]) -> pa.Array:
+    values = series.iloc[rows]
+    if values.dtype == object and sum(
+        len(item) for item in values if isinstance(item, str)
+    ) > MAX_SAMPLED_VALUE_BYTES * len(values):
+        raise ValueError("The texts are too long for a chart.")
+    zoned = isinstance(values.dtype, pd.DatetimeTZDtype)
+    return pa.array(values.dt.tz_localize(None) if zoned else values, from_pandas=True)

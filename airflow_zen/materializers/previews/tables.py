@@ -1,21 +1,29 @@
-"""The head of a table, with a chart of each column above its first values."""
+"""Table previews: the first rows of a table of any library, with a chart of each column."""
 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 from random import Random
 from typing import Any
 
 from airflow_zen.markup import escape_html
-from airflow_zen.materializers.previews.charts import Chart, chart_svg
-from airflow_zen.materializers.previews.html import ELLIPSIS, Markup, html_page, truncate, truncation_note
+from airflow_zen.materializers.previews.charts import chart_svg
+from airflow_zen.materializers.previews.html import (
+    ELLIPSIS,
+    PREVIEW_HTML,
+    Markup,
+    html_page,
+    truncate,
+    truncation_note,
+)
 
 MAX_PREVIEW_ROWS, MAX_PREVIEW_COLUMNS = 20, 30
 MAX_SAMPLED_ROWS = 10_000
 MAX_SAMPLED_VALUE_BYTES = 1024
-"""Bytes of a value beyond which a column is not sampled: its values would cost more than milliseconds to gather."""
+"""Mean size of a value above which a column has no chart: taking a sample of it would take more than milliseconds."""
 
 _MAX_CELL_LENGTH = 60
 _SAMPLE_RUN_LENGTH = 10
@@ -27,70 +35,90 @@ _repr.maxstring = _repr.maxother = _MAX_CELL_LENGTH
 
 
 @dataclass(frozen=True)
-class ColumnPreview:
-    """One column as it is shown: its first cells, and a chart of a sample of its values."""
+class TableColumn:
+    """One column of a table of any library.
+
+    `head` has the first 20 values. `size` is the number of bytes of all values. `sample` returns the values of some rows
+    as an Arrow array, from which the chart is made; None where the column has no chart.
+    """
 
     name: str
     type: str
-    cells: Sequence[str]
-    chart: Chart | None = None
-    nulls: int | None = None
+    head: Iterable[Any]
+    size: int = 0
+    sample: Callable[[list[int]], Any] | None = None
 
 
-def table_page(title: str, shape: str, columns: Sequence[ColumnPreview], labels: Sequence[str], hidden: int = 0) -> str:
-    """Show columns side by side, `labels` before their rows; `hidden` counts the columns that are left out."""
-    return html_page(title, shape, [column_table(columns, labels), *hidden_columns_note(hidden)])
-
-
-def column_table(columns: Sequence[ColumnPreview], labels: Sequence[str]) -> Markup:
-    """Draw columns with their charts."""
-    head = "".join(f"<th>{_column_heading(column)}</th>" for column in columns)
-    rows = (
-        f"<tr><th>{escape_html(label)}</th>{''.join(f'<td>{escape_html(column.cells[at])}</td>' for column in columns)}</tr>"
-        for at, label in enumerate(labels)
+def preview_table(
+    value: Any,
+    summary: Mapping[str, Any],
+    shape: tuple[int, int],
+    columns: Iterable[TableColumn],
+    labels: Iterable[Any] | None = None,
+) -> Mapping[str, str]:
+    """Return the page of a table of `shape` (rows, columns); `labels` are those of its rows, by default their numbers."""
+    rows, width = shape
+    shown, nulls = (
+        list(islice(columns, MAX_PREVIEW_COLUMNS)),
+        [column.get("nulls") for column in summary.get("columns", ())],
     )
-    return _html_table(f"<th></th>{head}", rows)
+    headings = (_column_heading(column, known, rows) for column, known in zip_longest(shown, nulls[: len(shown)]))
+    cells = [[cell_text(item) for item in column.head] for column in shown]
+    body = (
+        f"<tr><th>{escape_html(cell_text(label))}</th>{''.join(f'<td>{escape_html(column[at])}</td>' for column in cells)}</tr>"
+        for at, label in enumerate(islice(range(rows) if labels is None else labels, MAX_PREVIEW_ROWS))
+    )
+    table = _html_table(f"<th></th>{''.join(f'<th>{text}</th>' for text in headings)}", body)
+    subtitle = str(summary.get("shape", f"{rows} rows"))
+    note = hidden_columns_note(width - MAX_PREVIEW_COLUMNS)
+    return {PREVIEW_HTML: html_page(type(value).__qualname__, subtitle, [table, *note])}
 
 
 def plain_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markup:
-    """Draw rows of values below names."""
+    """Return a table of rows of values under a heading of names."""
     head = "".join(f"<th>{escape_html(truncate(name, _MAX_CELL_LENGTH))}</th>" for name in names)
     body = (f"<tr>{''.join(f'<td>{escape_html(cell_text(value))}</td>' for value in row)}</tr>" for row in rows)
     return _html_table(head, body)
 
 
 def hidden_columns_note(count: int) -> list[Markup]:
-    """Say how many columns are left out, where there are any."""
+    """Return a note that `count` columns are not shown; nothing where all are."""
     return [truncation_note(f"{count} more {'column' if count == 1 else 'columns'}")] if count > 0 else []
 
 
 def cell_text(value: Any) -> str:
-    """Write a value as the short text of a cell; large ones are not gone through."""
-    if isinstance(value, str):
-        return truncate(value, _MAX_CELL_LENGTH)
+    """Return the short text of a value; only the first members of a container are read."""
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list | tuple | dict | set | frozenset | bytes | bytearray):
         return truncate(_repr.repr(value), _MAX_CELL_LENGTH)
-    return truncate(str(value), _MAX_CELL_LENGTH)
+    return truncate(value if isinstance(value, str) else str(value), _MAX_CELL_LENGTH)
 
 
 def sample_rows(rows: int) -> list[int]:
-    """Choose the rows that charts are made of: all, or 10,000 in short runs at random places, the same each time."""
+    """Return the rows that charts are made of: all, or 10,000 in short runs at random positions, the same each time."""
     if rows <= MAX_SAMPLED_ROWS:
         return list(range(rows))
-    # At even distances a period in the data would mislead; runs cost a tenth of the drawing.
+    # Rows at equal distances would mislead where the data has a period; runs cost a tenth of single rows.
     starts = sorted(Random(0).sample(range(rows // _SAMPLE_RUN_LENGTH), MAX_SAMPLED_ROWS // _SAMPLE_RUN_LENGTH))  # noqa: S311
     return [start * _SAMPLE_RUN_LENGTH + at for start in starts for at in range(_SAMPLE_RUN_LENGTH)]
 
 
-def null_counts(summary: Mapping[str, Any]) -> list[int | None]:
-    """Give the nulls of each column as the summary counted them; None where it did not."""
-    return [column.get("nulls") for column in summary.get("columns", ())[:MAX_PREVIEW_COLUMNS]]
+def _column_heading(column: TableColumn, nulls: int | None, rows: int) -> str:
+    kind = escape_html(f"{truncate(column.type, 40)}{f' · {nulls} missing' if nulls else ''}")
+    return f"{escape_html(truncate(column.name, 40))}<small>{kind}</small>{_column_chart(column, rows)}"
+
+
+def _column_chart(column: TableColumn, rows: int) -> Markup:
+    if column.sample is None or column.size > MAX_SAMPLED_VALUE_BYTES * max(1, rows):
+        return Markup("")
+    from airflow_zen.materializers.arrow.charts import column_chart
+
+    return chart_svg(column_chart(column.sample, sample_rows(rows)))
 
 
 def _html_table(head: str, rows: Iterable[str]) -> Markup:
-    """Put rows below a head; those that do not fit are left out, and the last line says so."""
+    """Return a table with a head; rows that exceed the size limit are left out, and the last line says so."""
     remaining_bytes, shown = _MAX_TABLE_BYTES, []
     for row in rows:
         remaining_bytes -= len(row.encode())
@@ -100,9 +128,3 @@ def _html_table(head: str, rows: Iterable[str]) -> Markup:
         shown.append(row)
     body = "".join(shown)
     return Markup(f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
-
-
-def _column_heading(column: ColumnPreview) -> str:
-    nulls = f" · {column.nulls} missing" if column.nulls else ""
-    kind = escape_html(f"{truncate(column.type, 40)}{nulls}")
-    return f"{escape_html(truncate(column.name, 40))}<small>{kind}</small>{chart_svg(column.chart)}"
