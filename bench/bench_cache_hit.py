@@ -40,7 +40,7 @@ def main(root, options):
     from airflow_zen.transports.base import open_transport
     from airflow_zen.caching.step_cache import StepCache
     from airflow_zen.runs.records import StepRunRecords
-    from airflow_zen.runs.step_run import StepRun, StepRunId
+    from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId
     from airflow_zen.materializers.registry import default_registry
     from airflow_zen.stack import Stack
     from airflow_zen.steps.arguments import Arguments
@@ -58,7 +58,7 @@ def main(root, options):
     entry, _ = reusable(key, step.cache, stack)
     found, cpu = time.perf_counter(), time.process_time() - spent
     if entry is None:
-        run_step(step, arguments, stack, StepRun(StepRunId("d", "r", "t"), cache="miss"))
+        run_step(step, arguments, stack, StepRun(StepRunId("d", "r", "t"), cache=CacheState.MISS))
     print(json.dumps({"hit": entry is not None, "open": opened - begun, "key": keyed - opened, "read": found - keyed,
                       "all": found - begun, "cpu": cpu}))
 

@@ -21,7 +21,7 @@ from airflow_zen.lineage.mlflow.rest import MlflowRest, TrackingServer
 from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.runs.records import StepRunRecords
-from airflow_zen.runs.step_run import StepRun, StepRunId
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId
 from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.run import run_step
@@ -53,7 +53,9 @@ def seconds(stack: Stack, task: str, number: int) -> float:
     given = stack.save({"x": 1}, name="bench/source").ref
     arguments = Arguments.bind(work, (given.to_wire(), number), {}, frozenset())
     began = time.perf_counter()
-    run_step(Step(work, task), arguments, stack, StepRun(StepRunId("bench", "r", f"{task}_{number}"), cache="off"))
+    run_step(
+        Step(work, task), arguments, stack, StepRun(StepRunId("bench", "r", f"{task}_{number}"), cache=CacheState.OFF)
+    )
     return time.perf_counter() - began
 
 

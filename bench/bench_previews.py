@@ -25,7 +25,7 @@ from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.runs.records import StepRunRecords
-from airflow_zen.runs.step_run import StepRun, StepRunId
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId
 from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.run import run_step
@@ -55,7 +55,7 @@ def returns(rows: int) -> Callable[[], pd.DataFrame]:
 def seconds(stack: Stack, rows: int, number: int) -> float:
     """Run one step, and tell how long it took."""
     function = returns(rows)
-    begun = StepRun(StepRunId("bench", "r", f"t{rows}", number), cache="off")
+    begun = StepRun(StepRunId("bench", "r", f"t{rows}", number), cache=CacheState.OFF)
     started = time.perf_counter()
     run_step(Step(function, "make"), Arguments.bind(function, (), {}), stack, begun)
     return time.perf_counter() - started

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from airflow_zen.artifacts.manifest import Manifest  # noqa: E402
 from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef  # noqa: E402
 from airflow_zen.runs.records import StepRunRecords  # noqa: E402
-from airflow_zen.runs.step_run import StepRun, StepRunId, StepState  # noqa: E402
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState  # noqa: E402
 from airflow_zen.transports.base import Transport, open_transport  # noqa: E402
 from tests.servers.ceph import ceph  # noqa: E402
 
@@ -109,7 +109,9 @@ def _fill(transport: Transport, root: str, count: int) -> None:
 
 def _run(number: int, ref: ArtifactRef) -> StepRun:
     run = StepRunId(f"dag_{number % 20}", f"run_{number // 200}", f"task_{number % 200}")
-    return StepRun(run, StepState.FINISHED, 1.0, 2.0, outputs={"output": ref}, cache="miss", cache_key=ref.digest)
+    return StepRun(
+        run, StepState.FINISHED, 1.0, 2.0, outputs={"output": ref}, cache=CacheState.MISS, cache_key=ref.digest
+    )
 
 
 def _requests(socket: Path) -> int:

@@ -124,7 +124,7 @@ def _run(function: Any, rows: int, root: str) -> None:
     from airflow_zen.caching.step_cache import StepCache
     from airflow_zen.materializers.registry import default_registry
     from airflow_zen.runs.records import StepRunRecords
-    from airflow_zen.runs.step_run import StepRun, StepRunId
+    from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId
     from airflow_zen.stack import Stack
     from airflow_zen.steps.arguments import Arguments
     from airflow_zen.steps.run import run_step
@@ -134,7 +134,7 @@ def _run(function: Any, rows: int, root: str) -> None:
     transport = open_transport(root, {})
     store = ArtifactStore(root, transport)
     stack = Stack(store, default_registry(), StepCache(transport), StepRunRecords(transport))
-    run = StepRun(StepRunId("dag", "run", "frame", -1, 1), cache="miss")
+    run = StepRun(StepRunId("dag", "run", "frame", -1, 1), cache=CacheState.MISS)
     run_step(Step(function, "frame"), Arguments.bind(function, (rows,), {}), stack, run)
 
 

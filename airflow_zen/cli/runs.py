@@ -29,7 +29,7 @@ def _step_run_row(run: StepRun, output: str) -> dict[str, Any]:
         "step": run.id.task_id if run.id.map_index < 0 else f"{run.id.task_id}[{run.id.map_index}]",
         "try": run.id.try_number,
         "state": str(run.state),
-        "cache": run.cache,
+        "cache": str(run.cache),
         "why": run.error or (f"of {run.origin}" if run.origin else run.why),
         "took": took if plain else format_seconds(took),
         "outputs": _digests(run) if plain else _outputs_text(run),

@@ -239,7 +239,7 @@ def ancestry_from_records(digest: str, transport: Transport) -> Ancestry:
     """
     made: dict[str, list[FoundRun]] = defaultdict(list)
     for run in _read_all_records(transport):
-        if run.cache != "hit" and run.state is StepState.FINISHED:
+        if not run.is_hit and run.state is StepState.FINISHED:
             found = run_from_record(run)
             for artifact in found.outputs:
                 made[artifact.digest].append(found)
@@ -273,7 +273,7 @@ def run_from_record(run: StepRun) -> FoundRun:
         task_id=run.id.task_id,
         state=str(run.state),
         started=run.started,
-        cached=run.cache == "hit",
+        cached=run.is_hit,
         inputs=tuple(FoundArtifact(ref.name or path, short_digest(ref.digest)) for path, ref in run.inputs.items()),
         outputs=tuple(FoundArtifact(ref.name or name, short_digest(ref.digest)) for name, ref in run.outputs.items()),
     )

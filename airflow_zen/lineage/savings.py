@@ -45,7 +45,7 @@ class RunTotals(msgspec.Struct, frozen=True):
 
 def seconds_saved(run: StepRun) -> float:
     """Tell how much longer the work took when it was done than its reuse took; zero for what was computed."""
-    if run.cache != "hit" or run.ended is None:
+    if not run.is_hit or run.ended is None:
         return 0.0
     return max(0.0, run.seconds - (run.ended - run.started))
 
@@ -57,8 +57,8 @@ def totals_of_dag_run(dag_id: str, run_id: str, records: Iterable[StepRun]) -> R
         task = (record.id.task_id, record.id.map_index)
         if task not in last or last[task].id.try_number < record.id.try_number:
             last[task] = record
-    reused = [run for run in last.values() if run.cache == "hit"]
-    computed = [run for run in last.values() if run.cache != "hit" and run.state is StepState.FINISHED]
+    reused = [run for run in last.values() if run.is_hit]
+    computed = [run for run in last.values() if not run.is_hit and run.state is StepState.FINISHED]
     return RunTotals(
         dag_id,
         run_id,

@@ -65,7 +65,7 @@ def emit_asset_events(
     was computed and not reused. In a stack that the run chose for itself (`stack_overridden`) nothing is new in the step's own.
     """
     own_outputs = {asset_of(name, operator.stack).uri: output for output, name in artifact_names.items()}
-    computed = run.cache != "hit"
+    computed = not run.is_hit
     operator.outlets = [
         outlet
         for outlet in operator.outlets

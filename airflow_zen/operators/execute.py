@@ -24,7 +24,7 @@ from airflow_zen.operators.stack_selection import (
     resolve_stack_name,
     zen_conf,
 )
-from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
 from airflow_zen.steps.run import RunHooks, run_step
 
@@ -82,7 +82,7 @@ def bind_arguments(operator: MLStepOperator, context: Any, stack: Stack) -> Argu
     return Arguments.bind(operator.python_callable, operator.op_args, kwargs, frozenset(kwargs) - given, stack.names)
 
 
-def new_step_run(operator: MLStepOperator, context: Any, cache_mode: tuple[str, str], label: str) -> StepRun:
+def new_step_run(operator: MLStepOperator, context: Any, cache_mode: tuple[CacheState, str], label: str) -> StepRun:
     """Open the record of this try; `cache_mode` says whether results may be reused, and why not."""
     ti = context["ti"]
     cache, why = cache_mode
@@ -109,7 +109,7 @@ def new_step_run(operator: MLStepOperator, context: Any, cache_mode: tuple[str, 
 
 def resolve_cache_mode(
     operator: MLStepOperator, context: Any, settings: Settings, records: StepRunRecords
-) -> tuple[str, str]:
+) -> tuple[CacheState, str]:
     """Decide whether results may be reused: the run's conf first, then the step, then the deployment.
 
     `recompute` runs the function and remembers its result, `off` does neither look up nor remember.
@@ -117,16 +117,16 @@ def resolve_cache_mode(
     zen = zen_conf(context["dag_run"].conf)
     requested = zen.get("cache")
     if requested is False:
-        return "off", "the DAG run was triggered with {'zen': {'cache': false}}"
+        return CacheState.OFF, "the DAG run was triggered with {'zen': {'cache': false}}"
     if operator.cache is False and requested is not True:
-        return "off", "the step is declared cache=False"
+        return CacheState.OFF, "the step is declared cache=False"
     if operator.cache is None and requested is not True and not settings.cache:
-        return "off", "[zen] cache is false"
+        return CacheState.OFF, "[zen] cache is false"
     if _includes_task(zen.get("recompute"), operator.task_id):
-        return "recompute", "the DAG run was triggered to recompute it"
+        return CacheState.RECOMPUTE, "the DAG run was triggered to recompute it"
     if was_cleared_by_user(operator, context, records):
-        return "recompute", "the task was cleared"
-    return "miss", ""
+        return CacheState.RECOMPUTE, "the task was cleared"
+    return CacheState.MISS, ""
 
 
 def _includes_task(tasks: Any, task_id: str) -> bool:
@@ -231,7 +231,7 @@ def mapped_task_label(operator: MLStepOperator, arguments: Arguments) -> str:
 
 def annotate_task(operator: MLStepOperator, context: Any, run: StepRun) -> None:
     """Label a mapped task, and mark a reused result."""
-    cached = run.cache == "hit"
+    cached = run.is_hit
     if run.id.map_index >= 0 and context.get("map_index_template") is None:
         context["zen_label"] = f"{run.label or run.id.map_index}{' (cached)' if cached else ''}"
         context["map_index_template"] = "{{ zen_label }}"

@@ -24,6 +24,7 @@ from airflow_zen.planning.supervisor import (
     UnknownUntilRun,
     build_task_instance,
 )
+from airflow_zen.runs.step_run import CacheState
 from airflow_zen.steps.cache_key import cache_key
 from airflow_zen.steps.run import find_valid_entry, uncacheable_reason
 
@@ -107,7 +108,7 @@ class Plan:
         except Exception as error:  # noqa: BLE001 - whatever the user's own templates raise before the run
             return self._planned_step(task, map_index, Decision.UNKNOWN, _describe_error(error), history), UNKNOWN_VALUE
         state, reason = resolve_cache_mode(operator, context, self._settings, self._stack.records)
-        if state != "miss":
+        if state is not CacheState.MISS:
             return self._planned_step(task, map_index, Decision.MISS, reason, history), UNKNOWN_VALUE
         return self._look_up(operator, arguments, map_index, history)
 

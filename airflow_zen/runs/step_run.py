@@ -23,6 +23,19 @@ class StepState(StrEnum):
     KILLED = "KILLED"
 
 
+class CacheState(StrEnum):
+    """How a step run used the cache."""
+
+    HIT = "hit"
+    """The outputs of an earlier run were reused."""
+    MISS = "miss"
+    """The function was called, and its outputs are remembered."""
+    OFF = "off"
+    """The cache was neither read nor written."""
+    RECOMPUTE = "recompute"
+    """The function must be called whatever the cache holds; becomes `MISS` when its outputs are remembered."""
+
+
 class StepRunId(msgspec.Struct, frozen=True):
     """Name one try of one task instance; `map_index` is -1 when the task is not mapped."""
 
@@ -53,8 +66,7 @@ class StepRun(msgspec.Struct, frozen=True):
 
     Times are seconds since the epoch. `parameters` are JSON values by argument name. `inputs` and
     `outputs` hold refs by argument path (`frame`, `frames[2]`) and output name. `summaries` are the
-    materializers' summaries of the outputs, by digest. `cache` is `hit`, `miss` or `off` (`recompute` when asked for, before it becomes a miss), `why` the
-    reason in words, `origin` the step run whose outputs a hit reused. `seconds` is how long
+    materializers' summaries of the outputs, by digest. `why` is the reason for `cache` in words, `origin` the step run whose outputs a hit reused. `seconds` is how long
     loading the inputs, the function and storing the outputs took; of a hit, how long it took the run whose outputs it reused. `clear_number` counts how
     often tasks of the DAG run had been cleared before. `model` is the name of the
     registered model that a model output becomes a version of. `dag_version` is the id of the DAG's version in Airflow's
@@ -71,7 +83,7 @@ class StepRun(msgspec.Struct, frozen=True):
     inputs: Mapping[str, ArtifactRef] = msgspec.field(default_factory=dict)
     outputs: Mapping[str, ArtifactRef] = msgspec.field(default_factory=dict)
     summaries: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
-    cache: str = "off"
+    cache: CacheState = CacheState.OFF
     cache_key: str = ""
     why: str = ""
     origin: str = ""
@@ -88,11 +100,17 @@ class StepRun(msgspec.Struct, frozen=True):
     metadata: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     versions: Mapping[str, RecordedVersion] = msgspec.field(default_factory=dict)
 
+    @property
+    def is_hit(self) -> bool:
+        """Whether the outputs of an earlier run were reused, so that the function was not called."""
+        return self.cache is CacheState.HIT
+
     def to_json(self) -> dict[str, Any]:
         """Write the record as a JSON document; refs in their wire form, secret parameters masked."""
         document = asdict(self)
         document["id"] = asdict(self.id)
         document["state"] = str(self.state)
+        document["cache"] = str(self.cache)
         document["parameters"] = mask_secrets(self.parameters)
         document["inputs"] = {name: ref.to_wire() for name, ref in self.inputs.items()}
         document["outputs"] = {name: ref.to_wire() for name, ref in self.outputs.items()}
@@ -105,6 +123,7 @@ class StepRun(msgspec.Struct, frozen=True):
         fields = dict(document)
         fields["id"] = StepRunId(**fields["id"])
         fields["state"] = StepState(fields["state"])
+        fields["cache"] = CacheState(fields["cache"])
         fields["inputs"] = {name: ArtifactRef.from_wire(wire) for name, wire in fields["inputs"].items()}
         fields["outputs"] = {name: ArtifactRef.from_wire(wire) for name, wire in fields["outputs"].items()}
         fields["versions"] = {name: RecordedVersion(**made) for name, made in fields.get("versions", {}).items()}

@@ -21,7 +21,7 @@ from airflow_zen.caching.step_cache import CacheEntry
 from airflow_zen.errors import FingerprintError, StepInterrupted
 from airflow_zen.lineage.metadata import MetadataCollector, collect_metadata
 from airflow_zen.lineage.recorder import OpenedRun, temporary_environment
-from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
 from airflow_zen.steps.cache_key import CacheKey, cache_key
 from airflow_zen.steps.materialize import artifact_name, publish_versions, save_outputs
@@ -107,7 +107,7 @@ def _look_up_cache(
     step: Step, arguments: Arguments, stack: Stack, run: StepRun
 ) -> tuple[CacheKey | None, CacheEntry | None, Lease, StepRun]:
     """Find equal work, or take the turn to do it; a cache that cannot be asked costs the reuse, not the step."""
-    recompute = run.cache == "recompute"
+    recompute = run.cache is CacheState.RECOMPUTE
     try:
         key, run = _compute_cache_key(step, arguments, stack, run)
         if key is None or recompute:
@@ -132,7 +132,7 @@ def _look_up_cache(
 
 def _compute_cache_key(step: Step, arguments: Arguments, stack: Stack, run: StepRun) -> tuple[CacheKey | None, StepRun]:
     """Make the cache key, or say in the record why there is none."""
-    if run.cache == "off":
+    if run.cache is CacheState.OFF:
         log.info("Not cached: %s", run.why)
         return None, run
     if why := uncacheable_reason(step):
@@ -143,12 +143,12 @@ def _compute_cache_key(step: Step, arguments: Arguments, stack: Stack, run: Step
         return None, _without_cache(run, str(error))
     for warning in key.warnings:
         log.warning("%s Set cache=False on step %r if its result must be new each time.", warning, step.name)
-    return key, replace(run, cache="miss", cache_key=key.key)
+    return key, replace(run, cache=CacheState.MISS, cache_key=key.key)
 
 
 def _without_cache(run: StepRun, reason: str) -> StepRun:
     log.info("Not cached: %s", reason)
-    return replace(run, cache="off", why=reason)
+    return replace(run, cache=CacheState.OFF, why=reason)
 
 
 def _reuse_entry(step: Step, entry: CacheEntry, stack: Stack, run: StepRun, run_hooks: RunHooks) -> StepRun:
@@ -158,7 +158,7 @@ def _reuse_entry(step: Step, entry: CacheEntry, stack: Stack, run: StepRun, run_
         for name, ref in entry.outputs.items()
     }
     log.info("cached: reusing the result of %s (%.1f s saved)", entry.origin, entry.seconds)
-    run = replace(run, cache="hit", origin=entry.origin, outputs=outputs, seconds=entry.seconds)
+    run = replace(run, cache=CacheState.HIT, origin=entry.origin, outputs=outputs, seconds=entry.seconds)
     opened = stack.lineage.start(run)
     run_hooks.on_opened(opened)
     run = replace(run, state=StepState.FINISHED, ended=stack.clock())

@@ -5,7 +5,7 @@ import pytest
 from airflow_zen import lineage
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.errors import LineageNotFound
-from airflow_zen.runs.step_run import StepRun, StepRunId
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId
 
 pytestmark = pytest.mark.server
 
@@ -37,7 +37,7 @@ def history(recorder, ended, ref, model, dag_id):
         "clean": did(archive, "r", "clean", 2.0, {"raw": raw}, {"o": clean}),
         "features": did(dag_id, "one", "features", 3.0, {"t": clean}, {"o": table}),
         "fit": did(dag_id, "one", "fit", 4.0, {"t": table}, {"o": model}, model=dag_id),
-        "cached": did(dag_id, "two", "features", 5.0, {"t": clean}, {"o": table}, cache="hit", origin="o"),
+        "cached": did(dag_id, "two", "features", 5.0, {"t": clean}, {"o": table}, cache=CacheState.HIT, origin="o"),
         "other": did(dag_id, "two", "other", 6.0, {"t": clean}),
     }
     return ids | {f"artifact {name}": ref.digest for name, ref in {"raw": raw, "clean": clean, "table": table}.items()}

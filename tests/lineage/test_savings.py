@@ -14,11 +14,13 @@ from airflow_zen.lineage.savings import (
     totals_of_dag_run,
 )
 from airflow_zen.runs.records import StepRunRecords
-from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
 from airflow_zen.transports.base import open_transport
 
 
-def step(task, cache="miss", took=10.0, state=StepState.FINISHED, run="r", dag="d", n=1, index=-1, seconds=None):
+def step(
+    task, cache=CacheState.MISS, took=10.0, state=StepState.FINISHED, run="r", dag="d", n=1, index=-1, seconds=None
+):
     """A finished step run that took `took` seconds, or reused what had taken `seconds`."""
     seconds = took if seconds is None else seconds
     return StepRun(StepRunId(dag, run, task, index, n), state, 100.0, 100.0 + took, cache=cache, seconds=seconds)
@@ -26,18 +28,18 @@ def step(task, cache="miss", took=10.0, state=StepState.FINISHED, run="r", dag="
 
 def test_time_saved_is_what_the_reuse_did_not_take():
     """A hit saves what the work took when it was done, less its own time, and never less than nothing."""
-    assert seconds_saved(step("a", "hit", took=0.5, seconds=60.5)) == 60
-    assert seconds_saved(step("a", "hit", took=2, seconds=1)) == 0
-    assert seconds_saved(step("a", "miss")) == 0
+    assert seconds_saved(step("a", CacheState.HIT, took=0.5, seconds=60.5)) == 60
+    assert seconds_saved(step("a", CacheState.HIT, took=2, seconds=1)) == 0
+    assert seconds_saved(step("a", CacheState.MISS)) == 0
 
 
 def test_a_run_is_summed_by_what_became_of_its_steps():
     """Of the tries of a task the last counts, and mapped steps count one by one."""
     records = [
-        step("a", "hit", took=1, seconds=31),
+        step("a", CacheState.HIT, took=1, seconds=31),
         step("b", state=StepState.FAILED),
         step("b", n=2, took=20),
-        step("m", "off", index=0, took=5),
+        step("m", CacheState.OFF, index=0, took=5),
         step("m", index=1, state=StepState.KILLED),
     ]
     assert totals_of_dag_run("d", "r", records) == RunTotals("d", "r", 120.0, 1, 0, 1, 2, 1, 25.0, 30.0)
@@ -45,7 +47,7 @@ def test_a_run_is_summed_by_what_became_of_its_steps():
 
 def test_a_run_is_reused_when_every_step_was():
     """A DAG run of hits alone is reused; one computed or failed step makes it one that ran."""
-    hits = [step("a", "hit"), step("b", "hit")]
+    hits = [step("a", CacheState.HIT), step("b", CacheState.HIT)]
     assert totals_of_dag_run("d", "r", hits).runs_reused == 1
     assert totals_of_dag_run("d", "r", [*hits, step("c")]).runs_reused == 0
     assert totals_of_dag_run("d", "r", []).runs_reused == 0
@@ -54,7 +56,7 @@ def test_a_run_is_reused_when_every_step_was():
 def test_totals_add_up():
     """Several runs are summed, under the DAG's name where it is one DAG."""
     a, b = (
-        totals_of_dag_run("d", "r1", [step("a", "hit", took=1, seconds=11)]),
+        totals_of_dag_run("d", "r1", [step("a", CacheState.HIT, took=1, seconds=11)]),
         totals_of_dag_run("d", "r2", [step("a")]),
     )
     assert sum_totals([a, b]) == RunTotals("d", "", 110.0, 2, 1, 1, 1, 0, 10.0, 10.0)

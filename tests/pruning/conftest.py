@@ -12,7 +12,7 @@ from airflow_zen.materializers.registry import default_registry
 from airflow_zen.pruning.collect import prune_stack
 from airflow_zen.pruning.retention import DAY, Retention
 from airflow_zen.runs.records import StepRunRecords
-from airflow_zen.runs.step_run import StepRun, StepRunId
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId
 from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.run import run_step
@@ -37,7 +37,7 @@ def run():
     """Run a function as a step of a DAG run; give its finished record."""
     tries = itertools.count(1)
 
-    def run_function(stack, function, *args, dag="d", dag_run="r", cache="miss"):
+    def run_function(stack, function, *args, dag="d", dag_run="r", cache=CacheState.MISS):
         begun = StepRun(StepRunId(dag, dag_run, function.__name__, -1, next(tries)), cache=cache)
         return run_step(Step(function, function.__name__), Arguments.bind(function, args, {}), stack, begun)
 

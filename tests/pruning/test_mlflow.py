@@ -13,7 +13,7 @@ from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
 from airflow_zen.lineage.mlflow.rest import MlflowRest, TrackingServer
 from airflow_zen.lineage.mlflow.sync import close_parent_run
 from airflow_zen.pruning.retention import DAY
-from airflow_zen.runs.step_run import FinishedDagRun, StepRun, StepRunId, StepState
+from airflow_zen.runs.step_run import CacheState, FinishedDagRun, StepRun, StepRunId, StepState
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.run import run_step
 from airflow_zen.steps.step import Step
@@ -55,7 +55,7 @@ def run_training_step(stack, dag):
         def fit(slope: float) -> LinearRegression:
             return LinearRegression().fit([[0.0], [1.0]], [0.0, slope])
 
-        begun = StepRun(StepRunId(dag, dag_run, "fit"), cache="miss", model=model)
+        begun = StepRun(StepRunId(dag, dag_run, "fit"), cache=CacheState.MISS, model=model)
         record = run_step(Step(fit, "fit"), Arguments.bind(fit, (slope,), {}), stack, begun)
         if ended:
             close_parent_run(stack.lineage.rest, FinishedDagRun(dag, dag_run, StepState.FINISHED, time.time()))

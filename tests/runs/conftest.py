@@ -1,5 +1,29 @@
-"""Step runs and refs, as the tests of lineage make them."""
+"""Step runs, refs and a real MLflow server, as in the tests of lineage."""
 
-from tests.lineage.conftest import dag_id, ended, records, ref, root, step, transport
+from tests.lineage.conftest import (
+    client,
+    dag_id,
+    ended,
+    new_recorder,
+    recorder,
+    records,
+    ref,
+    root,
+    server,
+    step,
+    transport,
+)
 
-__all__ = ["dag_id", "ended", "records", "ref", "root", "step", "transport"]
+__all__ = [
+    "client",
+    "dag_id",
+    "ended",
+    "new_recorder",
+    "recorder",
+    "records",
+    "ref",
+    "root",
+    "server",
+    "step",
+    "transport",
+]

@@ -10,7 +10,7 @@ from airflow_zen.caching.step_cache import StepCache
 from airflow_zen.lineage.recorder import OpenedRun
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.runs.records import StepRunRecords
-from airflow_zen.runs.step_run import StepRun, StepRunId
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId
 from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.run import run_step
@@ -69,7 +69,7 @@ def run(stack):
     """Run a function as a step; give the finished step run."""
     tries = itertools.count(1)
 
-    def run_function(function, *args, cache="miss", step=None, task="t", run_hooks=None, **kwargs):
+    def run_function(function, *args, cache=CacheState.MISS, step=None, task="t", run_hooks=None, **kwargs):
         step = step or Step(function, function.__name__)
         begun = StepRun(StepRunId("d", "r", task, -1, next(tries)), cache=cache, why="asked" if cache == "off" else "")
         return run_step(step, Arguments.bind(function, args, kwargs), stack, begun, run_hooks)

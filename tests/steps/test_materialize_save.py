@@ -8,7 +8,7 @@ from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.caching.step_cache import StepCache
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.runs.records import StepRunRecords
-from airflow_zen.runs.step_run import StepRun, StepRunId
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId
 from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.outputs import Each
@@ -29,7 +29,7 @@ def total(values: list[dict]) -> int:
 
 
 def execute(stack, function, *arguments):
-    begun = StepRun(StepRunId("d", "r", function.__name__, -1, 1), cache="off", why="asked")
+    begun = StepRun(StepRunId("d", "r", function.__name__, -1, 1), cache=CacheState.OFF, why="asked")
     return run_step(Step(function, function.__name__), Arguments.bind(function, arguments, {}), stack, begun)
 
 

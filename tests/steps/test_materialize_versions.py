@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from airflow_zen import Artifact, Each, Output
 from airflow_zen.artifacts.version import RecordedVersion
 from airflow_zen.errors import ArtifactNotFound
-from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.run import run_step
 from airflow_zen.steps.step import Step
@@ -44,7 +44,7 @@ def step(stack):
     def run(function, n, map_index=-1):
         run_id = StepRunId("d", f"r{next(calls)}", "t", map_index)
         step = Step(function, "t")
-        return run_step(step, Arguments.bind(function, (n,), {}), stack, StepRun(run_id, cache="miss"))
+        return run_step(step, Arguments.bind(function, (n,), {}), stack, StepRun(run_id, cache=CacheState.MISS))
 
     return run
 

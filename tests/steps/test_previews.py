@@ -17,7 +17,7 @@ from PIL import Image
 from airflow_zen import Artifact, Each, Materializer
 from airflow_zen.artifacts.store import PreviewStore
 from airflow_zen.materializers.pandas import PandasMaterializer
-from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
 from airflow_zen.steps import previews as step_previews
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.outputs import Output
@@ -141,7 +141,7 @@ def test_a_deployment_makes_none_unless_an_output_asks(stack, previews, run):
         return np.arange(2000)
 
     for function, made in ((frame, False), (asks, True)):
-        begun = StepRun(StepRunId("d", "r", function.__name__), cache="off")
+        begun = StepRun(StepRunId("d", "r", function.__name__), cache=CacheState.OFF)
         done = run_step(Step(function, "t"), Arguments.bind(function, (), {}), replace(stack, previews=False), begun)
         assert bool(previews.get(done.outputs["output"].digest)) is made
 
@@ -158,17 +158,17 @@ def test_a_step_decides_between_its_outputs_and_the_deployment(stack, recorder, 
         return frame(), frame() * 2, frame() * 3
 
     step = Step(three, "t", previews=said)
-    begun = StepRun(StepRunId("d", "r", "t"), cache="off")
+    begun = StepRun(StepRunId("d", "r", "t"), cache=CacheState.OFF)
     run_step(step, Arguments.bind(three, (), {}), replace(stack, previews=deployment), begun)
     assert {path.split("/")[1] for path in recorder.attached} == made
 
 
 def test_equal_content_is_shown_once(run, previews, shows, recorder):
     """A preview that lies in the store is not made again, and is shown in every run that made the content."""
-    run(own, cache="off")
+    run(own, cache=CacheState.OFF)
     shows(lambda value: 1 / 0)
     recorder.attached.clear()
-    run(own, cache="off")
+    run(own, cache=CacheState.OFF)
     assert recorder.attached == {"previews/output/preview.md": b"# shown"}
 
 
@@ -210,7 +210,7 @@ def test_what_does_not_arrive_in_mlflow_is_owed(run, stack, recorder, monkeypatc
     done = run(frame)
     assert list(stack.records.undelivered()) == []
     monkeypatch.setattr(recorder, "attach_files", lambda *_: False)
-    done = run(frame, cache="off")
+    done = run(frame, cache=CacheState.OFF)
     assert list(stack.records.undelivered()) == [done]
 
 

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from airflow_zen.errors import OutputError, StepInterrupted
-from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
 from airflow_zen.steps.outputs import Output
 from airflow_zen.steps.run import RunHooks
 from airflow_zen.steps.step import Step
@@ -67,9 +67,9 @@ def test_default_and_explicit_argument_are_equal(run):
 
 def test_early_cutoff(run):
     """An upstream step that runs again and gives equal bytes leaves its downstream cached."""
-    first = run(make, 1, cache="off").outputs["output"].to_wire()
+    first = run(make, 1, cache=CacheState.OFF).outputs["output"].to_wire()
     run(grow, first)
-    second = run(make, 1, cache="off").outputs["output"].to_wire()
+    second = run(make, 1, cache=CacheState.OFF).outputs["output"].to_wire()
     assert run(grow, second).cache == "hit"
     assert recorded_calls() == [1, "grow", 1]
 
@@ -94,8 +94,8 @@ def test_damaged_cache_entry_is_a_miss(run, stack):
 
 def test_cache_off(run):
     """With the cache off the function is called each time, and the record says why."""
-    run(make, 3, cache="off")
-    done = run(make, 3, cache="off")
+    run(make, 3, cache=CacheState.OFF)
+    done = run(make, 3, cache=CacheState.OFF)
     assert (recorded_calls(), done.cache, done.why) == ([3, 3], "off", "asked")
 
 

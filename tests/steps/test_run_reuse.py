@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from airflow_zen import Cache, Each
-from airflow_zen.runs.step_run import StepRun, StepRunId
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.cache_key import cache_key
 from airflow_zen.steps.run import run_step
@@ -136,7 +136,7 @@ def rows_of() -> int:
 def test_results_of_one_dag_only(stack):
     """With `scope="dag"` a result is reused in its own DAG and in no other."""
     step = Step(work, "work", cache=Cache(scope="dag"))
-    runs = [StepRun(StepRunId(dag, f"r{n}", "t"), cache="miss") for n, dag in enumerate(["a", "a", "b"])]
+    runs = [StepRun(StepRunId(dag, f"r{n}", "t"), cache=CacheState.MISS) for n, dag in enumerate(["a", "a", "b"])]
     assert [run_step(step, Arguments.bind(work, (), {}), stack, run).cache for run in runs] == ["miss", "hit", "miss"]
 
 

@@ -181,7 +181,7 @@ def step_node(run: StepRun, pages: PageUrls) -> Node:
         "state": str(run.state),
         "try": str(run.id.try_number),
         "time": _duration_text(run),
-        "cache": run.cache,
+        "cache": str(run.cache),
         "why": run.why,
         "made by": run.origin,
         "error": run.error,
@@ -282,7 +282,7 @@ def _producer_text(ref: ArtifactRef, dag_id: str) -> str:
 
 
 def _displayed_state(run: StepRun) -> str:
-    return CACHED if run.cache == "hit" else str(run.state)
+    return CACHED if run.is_hit else str(run.state)
 
 
 def _state_word(state: str) -> str:

@@ -34,7 +34,7 @@ def run_description(run: StepRun, experiment_id: str) -> str:
 def _paragraphs(run: StepRun, experiment_id: str) -> Iterator[str]:
     if run.log_url:
         yield f"[Log in Airflow]({run.log_url})"
-    if run.origin and run.cache == "hit":
+    if run.origin and run.is_hit:
         yield f"Cached: the outputs were made by `{run.origin}`."
     if run.error:
         yield f"**Error:** `{run.error.replace('`', chr(39))[:1000]}`"

@@ -65,7 +65,7 @@ def log_models(
     outputs = [name for name, ref in run.outputs.items() if is_mlflow_model(ref)]
     if run.model and not outputs and run.state is StepState.FINISHED:
         log.warning(_NO_MODEL_WARNING, run.id.task_id, run.model, run.model)
-    if run.cache != "hit":
+    if not run.is_hit:
         made = {f"output:{name}": models.log_model(run, name, experiment_id, run_id, resume) for name in outputs}
         log_model_metadata(run, run_id, {**_input_model_ids(run, prefetched), **made}, models.rest)
         return
@@ -91,7 +91,7 @@ def _has_model_id(ref: ArtifactRef, prefetched: PrefetchResult) -> bool:
 
 
 def _is_unknown_model(ref: ArtifactRef, run: StepRun, prefetched: PrefetchResult) -> bool:
-    return run.cache == "hit" and not _has_model_id(ref, prefetched)
+    return run.is_hit and not _has_model_id(ref, prefetched)
 
 
 # A request may hold 1000 metrics, parameters and tags together.
@@ -142,9 +142,9 @@ def _log_batches(
 def _step_metrics(run: StepRun) -> list[dict[str, Any]]:
     ended = run.started if run.ended is None else run.ended
     values = {"zen.seconds": round(ended - run.started, 3)}
-    if run.cache != "hit" and run.outputs:
+    if not run.is_hit and run.outputs:
         values["zen.output_bytes"] = float(sum(ref.size for ref in run.outputs.values()))
-    if run.cache == "hit":
+    if run.is_hit:
         values["zen.seconds_saved"] = round(seconds_saved(run), 3)
     values |= metadata_metrics(run)
     return [metric_entry(key, value, to_milliseconds(ended)) for key, value in values.items()]

@@ -33,7 +33,7 @@ def _single_model(run: StepRun) -> ArtifactRef | None:
     for refs in (run.inputs, run.outputs):
         found = {ref.digest: ref for ref in refs.values() if is_mlflow_model(ref)}
         if found:
-            return next(iter(found.values())) if len(found) == 1 and run.cache != "hit" else None
+            return next(iter(found.values())) if len(found) == 1 and not run.is_hit else None
     return None
 
 

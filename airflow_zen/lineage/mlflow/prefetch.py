@@ -35,7 +35,7 @@ def artifacts_missing_schema(run: StepRun) -> Iterator[ArtifactRef]:
     description of a dataset in an experiment, and the producer gave that for all others.
     """
     refs = [ref for ref in run.inputs.values() if not ref.name.startswith(f"{run.id.dag_id}/")]
-    if run.cache == "hit":
+    if run.is_hit:
         refs.extend(run.outputs.values())
     missing = {ref.digest: ref for ref in refs if ref.digest not in run.summaries and not is_mlflow_model(ref)}
     yield from islice(missing.values(), MAX_LOOKUPS)
@@ -43,7 +43,7 @@ def artifacts_missing_schema(run: StepRun) -> Iterator[ArtifactRef]:
 
 def artifacts_missing_model_id(run: StepRun) -> Iterator[ArtifactRef]:
     """Give the models whose id in MLflow must be looked up: inputs, and outputs of a hit; at most 100."""
-    refs = [*run.inputs.values(), *(run.outputs.values() if run.cache == "hit" else ())]
+    refs = [*run.inputs.values(), *(run.outputs.values() if run.is_hit else ())]
     yield from islice({ref.digest: ref for ref in refs if is_mlflow_model(ref)}.values(), MAX_LOOKUPS)
 
 

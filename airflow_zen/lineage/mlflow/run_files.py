@@ -51,7 +51,7 @@ def preview_files(files: Mapping[str, Mapping[str, bytes]]) -> dict[str, bytes]:
 
 def read_previews(run: StepRun, previews: PreviewStore) -> dict[str, bytes]:
     """Read what the store has of a run's outputs; nothing of a run that reused another's."""
-    if run.cache == "hit" or run.state is not StepState.FINISHED:
+    if run.is_hit or run.state is not StepState.FINISHED:
         return {}
     return preview_files(
         {output: previews.get(ref.digest) for output, ref in islice(run.outputs.items(), MAX_PREVIEWED_OUTPUTS)}

@@ -70,7 +70,7 @@ def run_name(run: StepRun) -> str:
         parts.append(run.label)
     if run.id.try_number > 1:
         parts.append(f"try {run.id.try_number}")
-    if run.cache == "hit":
+    if run.is_hit:
         parts.append("(cached)")
     return shorten(" ".join(parts), MAX_RUN_NAME)
 
@@ -149,7 +149,7 @@ def _cache_tags(run: StepRun) -> dict[str, str]:
         "zen.cache": run.cache,
         "zen.cache_key": run.cache_key,
         "zen.cache_why": run.why,
-        "zen.cache_source_run": run.origin if run.cache == "hit" else "",
+        "zen.cache_source_run": run.origin if run.is_hit else "",
     }
 
 

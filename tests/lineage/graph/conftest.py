@@ -7,7 +7,7 @@ import pytest
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.lineage.graph.model import build_graph
 from airflow_zen.lineage.mlflow.description import PageUrls
-from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
 
 
 @pytest.fixture
@@ -41,7 +41,9 @@ def pipeline(table, make_run):
     return [
         make_run("load", {"raw": table("archive/clean")}, {"output": loaded}, started=1.0, ended=2.0),
         make_run("train", {"table": loaded}, {"output": model}, started=3.0, ended=9.0),
-        make_run("score", {"model": model, "table": loaded}, {"output": table("d/score")}, cache="hit", started=9.5),
+        make_run(
+            "score", {"model": model, "table": loaded}, {"output": table("d/score")}, cache=CacheState.HIT, started=9.5
+        ),
     ]
 
 

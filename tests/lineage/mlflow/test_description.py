@@ -1,7 +1,7 @@
 """Promises of `airflow_zen.lineage.mlflow.description`: what people read on a run's page."""
 
 from airflow_zen.lineage.mlflow.description import run_description
-from airflow_zen.runs.step_run import StepRun, StepRunId
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId
 
 RUN = StepRun(StepRunId("d", "r", "train"))
 
@@ -22,7 +22,7 @@ def test_artifacts_are_a_table_with_links(ref):
 def test_errors_and_origins_are_told():
     """A failed run shows its error, a reused one where its result is from."""
     assert "**Error:** `ValueError: 'x'`" in run_description(StepRun(RUN.id, error="ValueError: `x`"), "1")
-    assert "`d/r0/train/-1/1`" in run_description(StepRun(RUN.id, cache="hit", origin="d/r0/train/-1/1"), "1")
+    assert "`d/r0/train/-1/1`" in run_description(StepRun(RUN.id, cache=CacheState.HIT, origin="d/r0/train/-1/1"), "1")
 
 
 def test_long_descriptions_fit(ref):

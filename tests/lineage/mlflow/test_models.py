@@ -13,7 +13,7 @@ from sklearn.linear_model import LinearRegression
 from airflow_zen import MLflowModel
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.materializers.registry import default_registry
-from airflow_zen.runs.step_run import StepState
+from airflow_zen.runs.step_run import CacheState, StepState
 
 pytestmark = pytest.mark.server
 
@@ -163,7 +163,7 @@ def test_a_consumer_in_another_dag(client, record_step, new_recorder, ended, ste
 def test_a_hit_makes_no_new_model(client, recorder, record_step, step, ended, model, dag_id):
     """A reused model is attached to the run of the hit, and neither entered nor registered again."""
     first = made(client, record_step(step(model=dag_id), outputs={"output": model}))
-    hit = step(run_id="r2", cache="hit", origin=str(step().id), outputs={"output": model}, model=dag_id)
+    hit = step(run_id="r2", cache=CacheState.HIT, origin=str(step().id), outputs={"output": model}, model=dag_id)
     opened = recorder.start(hit)
     assert recorder.finish(ended(hit), opened)
     assert made(client, opened.run_id).model_id == first.model_id

@@ -5,7 +5,7 @@ import pytest
 from airflow_zen.artifacts.store import PreviewStore
 from airflow_zen.lineage.mlflow.run_files import preview_files, read_previews
 from airflow_zen.lineage.mlflow.sync import deliver_pending
-from airflow_zen.runs.step_run import StepState
+from airflow_zen.runs.step_run import CacheState, StepState
 
 PAGE = b"<!doctype html><p>a table</p>"
 
@@ -59,7 +59,7 @@ def test_only_what_a_run_made_is_shown_in_it(previews, step, ended, ref):
     output = ref("a")
     previews.put(output.digest, {"preview.html": PAGE})
     outputs = {"output": output}
-    assert read_previews(ended(step(cache="hit"), outputs=outputs), previews) == {}
+    assert read_previews(ended(step(cache=CacheState.HIT), outputs=outputs), previews) == {}
     assert read_previews(ended(step(), state=StepState.FAILED, outputs=outputs), previews) == {}
     assert read_previews(ended(step(), outputs=outputs), previews) == {"previews/output/preview.html": PAGE}
 

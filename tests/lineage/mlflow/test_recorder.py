@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.lineage.mlflow.rest import DEFAULT_HTTP_TIMEOUTS
-from airflow_zen.runs.step_run import StepState
+from airflow_zen.runs.step_run import CacheState, StepState
 from tests.servers.process import free_port
 
 pytestmark = pytest.mark.server
@@ -139,7 +139,7 @@ def test_a_cache_hit_says_so(client, recorder, step, ended, ref, dag_id):
     frame = ref(f"{dag_id}/load")
     first = recorder.start(step("load"))
     recorder.finish(ended(step("load"), outputs={"output": frame}), first)
-    hit = step("load", "r2", cache="hit", origin=f"{dag_id}/manual__1/load/-1/1", outputs={"output": frame})
+    hit = step("load", "r2", cache=CacheState.HIT, origin=f"{dag_id}/manual__1/load/-1/1", outputs={"output": frame})
     opened = recorder.start(hit)
     assert recorder.finish(ended(hit), opened)
     run, origin = client.get_run(opened.run_id), client.get_run(first.run_id)
@@ -154,7 +154,7 @@ def test_a_cache_hit_says_so(client, recorder, step, ended, ref, dag_id):
 def test_four_requests_on_the_critical_path(recorder, new_recorder, step, ended, ref, dag_id):
     """A step costs four requests, and a look at the parent run while user code runs; a hit costs no more."""
     recorder.start(step("first"))
-    for facts in ({}, {"cache": "hit", "origin": "o"}):
+    for facts in ({}, {"cache": CacheState.HIT, "origin": "o"}):
         second = new_recorder()
         run = step("second", inputs={"f": ref(f"{dag_id}/f")}, parameters={"a": 1}, **facts)
         opened = second.start(run)

@@ -21,7 +21,7 @@ from airflow_zen.lineage.mlflow.tags import (
     run_name,
     step_tags,
 )
-from airflow_zen.runs.step_run import StepRun, StepRunId
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId
 
 RUN = StepRun(StepRunId("d", "r", "train"))
 
@@ -32,8 +32,8 @@ RUN = StepRun(StepRunId("d", "r", "train"))
         ({}, {}, "train"),
         ({"map_index": 3}, {}, "train [3]"),
         ({"map_index": 3}, {"label": "depth=8"}, "train [3] depth=8"),
-        ({}, {"cache": "hit"}, "train (cached)"),
-        ({"try_number": 2}, {"cache": "miss"}, "train try 2"),
+        ({}, {"cache": CacheState.HIT}, "train (cached)"),
+        ({"try_number": 2}, {"cache": CacheState.MISS}, "train try 2"),
     ],
 )
 def test_run_names(identity, facts, name):
