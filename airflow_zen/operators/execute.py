@@ -82,18 +82,17 @@ def bind_arguments(operator: MLStepOperator, context: Any, stack: Stack) -> Argu
     return Arguments.bind(operator.python_callable, operator.op_args, kwargs, frozenset(kwargs) - given, stack.names)
 
 
+def step_run_id(ti: Any) -> StepRunId:
+    """Identify the try of a task instance."""
+    return StepRunId(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index, ti.try_number)
+
+
 def new_step_run(operator: MLStepOperator, context: Any, cache_mode: tuple[CacheState, str], label: str) -> StepRun:
     """Open the record of this try; `cache_mode` says whether results may be reused, and why not."""
     ti = context["ti"]
     cache, why = cache_mode
     return StepRun(
-        id=StepRunId(
-            dag_id=ti.dag_id,
-            run_id=ti.run_id,
-            task_id=ti.task_id,
-            map_index=-1 if ti.map_index is None else ti.map_index,
-            try_number=ti.try_number,
-        ),
+        id=step_run_id(ti),
         cache=cache,
         why=why,
         model=operator.model,

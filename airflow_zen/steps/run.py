@@ -1,4 +1,4 @@
-"""The whole story of one execution: look up, load, call, save, remember, record, show."""
+"""`run_step`: the execution of one step, from the look-up in the cache to the record of the run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.leases import Lease, NullLease, TaskAttempt
@@ -21,7 +22,7 @@ from airflow_zen.caching.step_cache import CacheEntry
 from airflow_zen.errors import FingerprintError, StepInterrupted
 from airflow_zen.lineage.metadata import MetadataCollector, collect_metadata
 from airflow_zen.lineage.recorder import OpenedRun, temporary_environment
-from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
+from airflow_zen.runs.step_run import CacheState, StepRun, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
 from airflow_zen.steps.cache_key import CacheKey, cache_key
 from airflow_zen.steps.materialize import artifact_name, publish_versions, save_outputs
@@ -30,7 +31,6 @@ from airflow_zen.steps.previews import BackgroundPreviews
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
-    from airflow_zen.caching.policy import Cache
     from airflow_zen.stack import Stack
     from airflow_zen.steps.step import Step
 
@@ -38,40 +38,41 @@ log = logging.getLogger("airflow_zen.steps")
 
 
 class RunHooks:
-    """Hear of a step run's page as soon as it is open, and judge how it ended; carriers have words of their own."""
+    """What the caller of `run_step` does while the step runs."""
 
     def check_inputs(self, inputs: Mapping[str, ArtifactRef]) -> None:
-        """Look at the inputs before anything is done; what is raised fails the run, with its reason."""
+        """Check the inputs before anything else; an exception fails the run."""
 
     def on_opened(self, opened: OpenedRun) -> None:
-        """Be told where the run is shown."""
+        """Handle the start of the lineage run."""
 
     def final_state(self, error: BaseException) -> StepState:
-        """Say how a run ended that raised `error`."""
+        """Return the state of a run that raised `error`."""
         return StepState.KILLED if isinstance(error, StepInterrupted | KeyboardInterrupt) else StepState.FAILED
 
 
 def run_step(
     step: Step, arguments: Arguments, stack: Stack, run: StepRun, run_hooks: RunHooks | None = None
 ) -> StepRun:
-    """Execute a step, or reuse what equal work gave before; return its finished record.
+    """Execute a step, or reuse the result of equal work; return the finished record.
 
-    `run` names the execution and who asked for it. Whatever the function raises is raised again after
-    the run is closed as failed, or as killed for an interrupt.
+    `run` identifies the execution. An exception of the function is raised again after the run is closed as failed,
+    or as killed for an interrupt.
     """
     run_hooks = run_hooks or RunHooks()
     stack = step.extend_stack(stack)
     run = replace(run, started=stack.clock(), inputs=arguments.inputs, parameters=arguments.parameters())
     try:
         run_hooks.check_inputs(run.inputs)
-        key, entry, lease, run = _look_up_cache(step, arguments, stack, run)
+        plan = plan_step(step, arguments, stack, run, acquire_lease=True)
     except BaseException as error:
         _finish_run(stack, _failed_run(run, stack, error, run_hooks), stack.lineage.start(run))
         raise
-    if entry:
-        return _reuse_entry(step, entry, stack, run, run_hooks)
+    run = _apply_plan(plan, run, step)
+    if plan.entry:
+        return _reuse_entry(step, plan.entry, stack, run, run_hooks)
     collector = MetadataCollector(frozenset(run.inputs), frozenset(step.outputs.names))
-    with lease, ThreadPoolExecutor(1) as pool, _scratch_directory(stack) as scratch:
+    with plan.lease, ThreadPoolExecutor(1) as pool, _scratch_directory(stack) as scratch:
         opening = pool.submit(stack.lineage.start, run)
         try:
             with (
@@ -91,88 +92,125 @@ def run_step(
             outputs={name: artifact.ref for name, artifact in saved.items()},
             summaries={artifact.ref.digest: artifact.summary for artifact in saved.values()},
         )
-        if (
-            not key
-            or not (run.outputs or step.outputs.each or step.cache_always)
-            or not _store_in_cache(key, run, stack)
-        ):
-            lease.mark_without_result()
+        has_result = run.outputs or step.outputs.each or step.cache_always
+        if not (plan.key and has_result and _store_in_cache(plan.key, run, stack)):
+            plan.lease.mark_without_result()
         previews = BackgroundPreviews(step, result, saved, stack)
         run = _finish_run(stack, run, opening.result(), step)
         previews.attach(run, opening.result())
         return run
 
 
-def _look_up_cache(
-    step: Step, arguments: Arguments, stack: Stack, run: StepRun
-) -> tuple[CacheKey | None, CacheEntry | None, Lease, StepRun]:
-    """Find equal work, or take the turn to do it; a cache that cannot be asked costs the reuse, not the step."""
-    recompute = run.cache is CacheState.RECOMPUTE
-    try:
-        key, run = _compute_cache_key(step, arguments, stack, run)
-        if key is None or recompute:
-            return key, None, NullLease(), run
-        entry, why = find_valid_entry(key, step.cache, stack)
-        if entry:
-            return key, entry, NullLease(), run
-        entry, lease = stack.cache.leases.acquire_or_wait(
-            key.key,
-            lambda: find_valid_entry(key, step.cache, stack)[0],
-            TaskAttempt(run.id.task_instance, run.id.try_number),
-        )
-        why = why if entry or why else miss_reason(key, stack, run.id)
-    except Exception as error:
-        log.warning("The cache could not be asked: %s", error, exc_info=not isinstance(error, OSError))
-        return None, None, NullLease(), _without_cache(run, f"the cache could not be asked: {error}")
-    if entry is None:
-        log.info("not cached yet: %s", why)
-        run = replace(run, why=why)
-    return key, entry, lease, run
+class StepPlan(msgspec.Struct, frozen=True):
+    """Whether a step reuses a result or computes one.
+
+    `cache` is HIT with an `entry`, MISS with a `key` under which the new result is stored, or OFF. `reason` says why
+    there is no entry.
+    """
+
+    cache: CacheState
+    reason: str = ""
+    key: CacheKey | None = None
+    entry: CacheEntry | None = None
+    lease: Lease = msgspec.field(default_factory=NullLease)
 
 
-def _compute_cache_key(step: Step, arguments: Arguments, stack: Stack, run: StepRun) -> tuple[CacheKey | None, StepRun]:
-    """Make the cache key, or say in the record why there is none."""
+def plan_step(
+    step: Step,
+    arguments: Arguments,
+    stack: Stack,
+    run: StepRun,
+    *,
+    acquire_lease: bool = False,
+    history: list[KeyRecord] | None = None,
+) -> StepPlan:
+    """Decide whether a step reuses an earlier result; a cache that fails costs the reuse, not the step.
+
+    `run.cache` says whether it may. With `acquire_lease` a miss waits for an equal step that computes the result, or
+    holds the lease to compute it. `history` holds the task's latest keys, which explain a miss; None reads them.
+    """
     if run.cache is CacheState.OFF:
-        log.info("Not cached: %s", run.why)
-        return None, run
-    if why := uncacheable_reason(step):
-        return None, _without_cache(run, why)
+        return StepPlan(CacheState.OFF, run.why)
+    if not (step.outputs.names or step.cache_always):
+        return StepPlan(CacheState.OFF, "it returns nothing, so there is nothing to reuse")
     try:
         key = cache_key(step, arguments, stack, run.id.dag_id)
+        if run.cache is CacheState.RECOMPUTE:
+            return StepPlan(CacheState.MISS, run.why, key)
+        lease: Lease = NullLease()
+        entry, reason = _find_valid_entry(key, step, stack)
+        if entry is None and acquire_lease:
+            attempt = TaskAttempt(run.id.task_instance, run.id.try_number)
+            leases = stack.cache.leases
+            entry, lease = leases.acquire_or_wait(key.key, lambda: _find_valid_entry(key, step, stack)[0], attempt)
     except FingerprintError as error:
-        return None, _without_cache(run, str(error))
-    for warning in key.warnings:
+        return StepPlan(CacheState.OFF, str(error))
+    except Exception as error:
+        log.warning("The cache could not be asked: %s", error, exc_info=not isinstance(error, OSError))
+        return StepPlan(CacheState.OFF, f"the cache could not be asked: {error}")
+    if entry:
+        return StepPlan(CacheState.HIT, key=key, entry=entry)
+    return StepPlan(CacheState.MISS, reason or _miss_reason(key, stack, run, history), key, lease=lease)
+
+
+def _find_valid_entry(key: CacheKey, step: Step, stack: Stack) -> tuple[CacheEntry | None, str]:
+    """Return an entry that is young enough and whose artifacts exist, or why a known one cannot be used."""
+    entry = stack.cache.get(key.key)
+    if entry is None:
+        return None, ""
+    age, ttl = stack.clock() - entry.created, step.cache.ttl_seconds
+    if age > ttl:
+        return None, f"the result of {entry.origin} is {_duration_text(age)} old, and is kept for {_duration_text(ttl)}"
+    if missing := stack.store.missing(entry.outputs.values()):
+        return None, f"the result of {entry.origin} is known, but its artifact {missing[0].digest[:12]} is gone"
+    return entry, ""
+
+
+def _duration_text(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _miss_reason(key: CacheKey, stack: Stack, run: StepRun, history: list[KeyRecord] | None) -> str:
+    """Return what differs from the closest of the task's earlier results."""
+    try:
+        history = stack.cache.history.recent_records(run.id.dag_id, run.id.task_id) if history is None else history
+    except Exception as error:  # noqa: BLE001 - an explanation is not worth a failed step
+        return f"what was computed before cannot be read: {error}"
+    return explain_miss(key.ingredients, key.sources, history)
+
+
+def _apply_plan(plan: StepPlan, run: StepRun, step: Step) -> StepRun:
+    """Log the plan, and write it into the record."""
+    if plan.cache is CacheState.OFF:
+        log.info("Not cached: %s", plan.reason)
+    elif plan.cache is CacheState.MISS and run.cache is not CacheState.RECOMPUTE:
+        log.info("not cached yet: %s", plan.reason)
+    for warning in plan.key.warnings if plan.key else ():
         log.warning("%s Set cache=False on step %r if its result must be new each time.", warning, step.name)
-    return key, replace(run, cache=CacheState.MISS, cache_key=key.key)
-
-
-def _without_cache(run: StepRun, reason: str) -> StepRun:
-    log.info("Not cached: %s", reason)
-    return replace(run, cache=CacheState.OFF, why=reason)
+    return replace(run, cache=plan.cache, why=plan.reason, cache_key=plan.key.key if plan.key else "")
 
 
 def _reuse_entry(step: Step, entry: CacheEntry, stack: Stack, run: StepRun, run_hooks: RunHooks) -> StepRun:
-    """Give the remembered refs, and record the run as a hit."""
+    """Record the run as a hit, with the refs of the entry as its outputs."""
     outputs = {
         name: stack.store.relocate(ref).reused_from(entry.origin).with_name(artifact_name(step, run, name))
         for name, ref in entry.outputs.items()
     }
     log.info("cached: reusing the result of %s (%.1f s saved)", entry.origin, entry.seconds)
-    run = replace(run, cache=CacheState.HIT, origin=entry.origin, outputs=outputs, seconds=entry.seconds)
+    run = replace(run, origin=entry.origin, outputs=outputs, seconds=entry.seconds)
     opened = stack.lineage.start(run)
     run_hooks.on_opened(opened)
-    run = replace(run, state=StepState.FINISHED, ended=stack.clock())
-    return _finish_run(stack, run, opened, step)
+    return _finish_run(stack, replace(run, state=StepState.FINISHED, ended=stack.clock()), opened, step)
 
 
 @contextmanager
 def _call_function(
     step: Step, arguments: Arguments, stack: Stack, opening: Future[OpenedRun], run_hooks: RunHooks, scratch: Path
 ) -> Iterator[dict[str, Any]]:
-    """Load the inputs while the lineage run opens, call the user's function inside it, and lend what it returns.
+    """Load the inputs while the lineage run opens, call the function inside it, and yield the outputs by name.
 
-    The environment of the lineage run lasts as long as the block: a returned iterator runs the function's
-    code while it is stored.
+    The environment of the lineage run lasts as long as the block: a returned iterator runs the function's code while
+    it is stored.
     """
     values = arguments.load(stack, step.parameter_types, scratch)
     opened = opening.result()
@@ -181,23 +219,19 @@ def _call_function(
         result = step.function(*values.args, **values.kwargs)
         if inspect.iscoroutine(result):
             result = asyncio.run(result)
-        yield _collect_outputs(step, result)
-
-
-def _collect_outputs(step: Step, result: Any) -> dict[str, Any]:
-    if not step.outputs.names and result is not None:
-        log.warning("Step %r is declared '-> None'; the %s it returned is dropped.", step.name, type(result).__name__)
-    if step.returns_nothing(result):
-        return {}
-    return unpack_result(result, step.outputs, step.output_types, step.name)
+        if not step.outputs.names and result is not None:
+            dropped = type(result).__name__
+            log.warning("Step %r is declared '-> None'; the %s it returned is dropped.", step.name, dropped)
+        nothing = step.returns_nothing(result)
+        yield {} if nothing else unpack_result(result, step.outputs, step.output_types, step.name)
 
 
 def _store_in_cache(key: CacheKey, run: StepRun, stack: Stack) -> bool:
-    """Let equal work find this result, and the next miss of this task say what is different; tell whether it can."""
+    """Store the result for reuse, and its key for the explanation of the next miss; False when it cannot be reused."""
     origin, size = str(run.id), sum(ref.size for ref in run.outputs.values())
     try:
         stack.cache.put(CacheEntry(key.key, run.outputs, origin, run.seconds, stack.clock(), key.ingredients))
-    except Exception as error:  # noqa: BLE001 - a step that succeeded stays so, whatever the store says
+    except Exception as error:  # noqa: BLE001 - a step that succeeded stays so, whatever the store answers
         log.warning("The result could not be remembered for reuse: %s", error)
         return False
     try:
@@ -209,10 +243,10 @@ def _store_in_cache(key: CacheKey, run: StepRun, stack: Stack) -> bool:
 
 
 def _finish_run(stack: Stack, run: StepRun, opened: OpenedRun, step: Step | None = None) -> StepRun:
-    """Send the run to the lineage server and write its record; neither may change the step's own outcome.
+    """Send the run to the lineage server and write its record; neither changes the outcome of the step.
 
-    A record that cannot be written is held on this host, until a later step or delivery here puts it there.
-    Meanwhile the outputs of a step that succeeded become versions of their names.
+    A record that cannot be written is kept on this host until a later step or delivery on it writes it. Meanwhile the
+    outputs of a successful step become versions of their names.
     """
     with ThreadPoolExecutor(1) as pool:
         naming = pool.submit(publish_versions, step, stack, run) if step and run.outputs else None
@@ -220,7 +254,7 @@ def _finish_run(stack: Stack, run: StepRun, opened: OpenedRun, step: Step | None
         run = replace(run, versions=naming.result()) if naming else run
     try:
         stack.records.put(run, delivered)
-    except Exception as error:  # noqa: BLE001 - a step keeps its outcome, whatever the store says
+    except Exception as error:  # noqa: BLE001 - a step keeps its outcome, whatever the store answers
         log.warning("The step run record of %s could not be written: %s", run.id, error)
     else:
         stack.lineage.on_record_stored(run)
@@ -228,9 +262,8 @@ def _finish_run(stack: Stack, run: StepRun, opened: OpenedRun, step: Step | None
 
 
 def _failed_run(run: StepRun, stack: Stack, error: BaseException, run_hooks: RunHooks) -> StepRun:
-    return replace(
-        run, state=run_hooks.final_state(error), ended=stack.clock(), error=f"{type(error).__name__}: {error}"
-    )
+    state = run_hooks.final_state(error)
+    return replace(run, state=state, ended=stack.clock(), error=f"{type(error).__name__}: {error}")
 
 
 @contextmanager
@@ -240,42 +273,3 @@ def _scratch_directory(stack: Stack) -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def uncacheable_reason(step: Step) -> str:
-    """Say why a step is run each time, whatever its arguments; empty where it is not."""
-    if step.outputs.names or step.cache_always:
-        return ""
-    return "it returns nothing, so there is nothing to reuse"
-
-
-def find_valid_entry(key: CacheKey, policy: Cache, stack: Stack) -> tuple[CacheEntry | None, str]:
-    """Find an entry that is young enough and whose artifacts all still exist.
-
-    Says why one that is known cannot serve; a key that was never seen gives no reason.
-    """
-    entry = stack.cache.get(key.key)
-    if entry is None:
-        return None, ""
-    age = stack.clock() - entry.created
-    if age > policy.ttl_seconds:
-        return (
-            None,
-            f"the result of {entry.origin} is {_duration_text(age)} old, and is kept for {_duration_text(policy.ttl_seconds)}",
-        )
-    if gone := stack.store.missing(entry.outputs.values()):
-        return None, f"the result of {entry.origin} is known, but its artifact {gone[0].digest[:12]} is gone"
-    return entry, ""
-
-
-def miss_reason(key: CacheKey, stack: Stack, run: StepRunId) -> str:
-    """Say what differs from the closest of the task's earlier results; one request."""
-    try:
-        history = stack.cache.history.recent_records(run.dag_id, run.task_id)
-    except Exception as error:  # noqa: BLE001 - a remark is never worth a step
-        return f"what was computed before cannot be read: {error}"
-    return explain_miss(key.ingredients, key.sources, history)
-
-
-def _duration_text(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))

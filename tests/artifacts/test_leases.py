@@ -12,7 +12,7 @@ from itertools import count
 
 import pytest
 
-from airflow_zen.artifacts.leases import LeaseStore, NullLease, TaskAttempt
+from airflow_zen.artifacts.leases import LeaseRecord, LeaseRecords, LeaseStore, NullLease, TaskAttempt
 from airflow_zen.transports.base import open_transport
 from airflow_zen.transports.fsspec import FsspecTransport
 
@@ -233,10 +233,11 @@ def test_a_later_try_waits_for_no_earlier_one(transport):
     work.leases.acquire_or_wait(KEY, work.find, TaskAttempt("dag/run/task/3", 1))
     result, lease = work.leases.acquire_or_wait(KEY, work.find, TaskAttempt("dag/run/task/3", 2))
     assert (result, isinstance(lease, NullLease)) == (None, False)
-    held = transport.read(leases(transport)[-1])
+    folder, _, number = leases(transport)[-1].rpartition("/")
+    held = LeaseRecords(transport, folder).read(int(number))
     others = [("dag/run/task/4", 3), ("dag/run/task/3", 2), ("dag/run/task/3", 1)]
     assert not any(TaskAttempt(*other).supersedes(held) for other in others)
-    assert not TaskAttempt("dag/run/task/3", 3).supersedes(b"{}")
+    assert not TaskAttempt("dag/run/task/3", 3).supersedes(LeaseRecord())
     with lease:
         pass
     assert leases(transport) == []
