@@ -11,7 +11,7 @@ from airflow.utils.cli import suppress_logs_and_warning
 
 from airflow_zen.cli.output import print_rows
 from airflow_zen.config.settings import Settings
-from airflow_zen.materializers.base import Materializer, installed_version, load_entry
+from airflow_zen.materializers.base import Materializer, entry_name, installed_version, load_entry
 from airflow_zen.materializers.registry import MaterializerRegistry, default_registry
 
 _MAX_TYPES = 4
@@ -29,8 +29,7 @@ def list_materializers(args: Any) -> None:
 def _all_materializers(registry: MaterializerRegistry) -> Iterator[type[Materializer]]:
     """Give each materializer once: ours, those of decorators, those of other distributions."""
     known = dict.fromkeys(registry.encodings.values())
-    found = (load_entry(entry) if isinstance(entry, str) else entry for entry in known)
-    yield from dict.fromkeys([*found, *registry.from_entry_points()])
+    yield from dict.fromkeys([*map(load_entry, known), *registry.from_entry_points()])
 
 
 def _row(cls: type[Materializer], registry: MaterializerRegistry, owners: Any, output: str) -> dict[str, Any]:
@@ -48,8 +47,7 @@ def _row(cls: type[Materializer], registry: MaterializerRegistry, owners: Any, o
 
 
 def _type_names(cls: type[Materializer], registry: MaterializerRegistry) -> list[str]:
-    entry = f"{cls.__module__}:{cls.__qualname__}"
-    named = [name for name, held in registry.types.items() if held in (entry, cls)]
+    named = [name for name, entry in registry.types.items() if entry_name(entry) == entry_name(cls)]
     return named or [*cls.type_names()]
 
 

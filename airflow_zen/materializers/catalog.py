@@ -1,4 +1,4 @@
-"""Which materializer, in which file, saves which type and reads which encoding; strings, nothing imported."""
+"""The table of built-in materializers: who saves which type and reads which encoding, as strings; nothing is imported."""
 
 from __future__ import annotations
 
@@ -6,36 +6,7 @@ from collections.abc import Iterable, Mapping
 
 _PACKAGE = "airflow_zen.materializers"
 
-TYPED_JSON = f"{_PACKAGE}.typed_json:TypedJsonMaterializer"
 MEMBERS_PREVIEW = f"{_PACKAGE}.typed_json:MembersPreview"
-PATH = f"{_PACKAGE}.files:PathMaterializer"
-PICKLE = f"{_PACKAGE}.cloudpickle:PickleMaterializer"
-_NDARRAY = f"{_PACKAGE}.numpy:NdarrayMaterializer"
-_ARROW = f"{_PACKAGE}.arrow:ArrowParquetMaterializer"
-_ARROW_IPC = f"{_PACKAGE}.arrow:ArrowIpcMaterializer"
-_PANDAS = f"{_PACKAGE}.pandas:PandasMaterializer"
-_POLARS = f"{_PACKAGE}.polars:PolarsMaterializer"
-_SKLEARN = f"{_PACKAGE}.sklearn:SklearnMaterializer"
-_SPARSE = f"{_PACKAGE}.scipy:SparseMaterializer"
-_BYTES = f"{_PACKAGE}.files:BytesMaterializer"
-_TEXT = f"{_PACKAGE}.texts:TextMaterializer"
-_XGBOOST = f"{_PACKAGE}.xgboost:XgboostMaterializer"
-_LIGHTGBM = f"{_PACKAGE}.lightgbm:LightgbmMaterializer"
-_ONNX = f"{_PACKAGE}.onnx:OnnxMaterializer"
-_MLFLOW = f"{_PACKAGE}.mlflow_model:MLflowModelMaterializer"
-_CATBOOST = f"{_PACKAGE}.catboost:CatboostMaterializer"
-_TENSOR = f"{_PACKAGE}.torch:TensorMaterializer"
-_STATE_DICT = f"{_PACKAGE}.torch:StateDictMaterializer"
-_MODULE = f"{_PACKAGE}.torch:ModuleMaterializer"
-_KERAS = f"{_PACKAGE}.keras:KerasMaterializer"
-_TF_DATASET = f"{_PACKAGE}.tensorflow:TfDatasetMaterializer"
-_PRETRAINED = f"{_PACKAGE}.transformers:PretrainedMaterializer"
-_DATASETS = f"{_PACKAGE}.datasets:DatasetsMaterializer"
-_PILLOW = f"{_PACKAGE}.pillow:PillowMaterializer"
-_PLOTLY = f"{_PACKAGE}.plotly:PlotlyMaterializer"
-_FIGURE = f"{_PACKAGE}.matplotlib:FigureMaterializer"
-_XARRAY = f"{_PACKAGE}.xarray:XarrayMaterializer"
-_GEOPANDAS = f"{_PACKAGE}.geopandas:GeopandasMaterializer"
 
 TYPED_JSON_TYPES = (
     "builtins.NoneType",
@@ -74,88 +45,68 @@ TYPED_JSON_TYPES = (
     "pydantic.main.BaseModel",
 )
 
-TYPES: Mapping[str, str] = {
-    **dict.fromkeys(TYPED_JSON_TYPES, TYPED_JSON),
-    "pathlib.Path": PATH,
-    "numpy.ndarray": _NDARRAY,
-    "pyarrow.Table": _ARROW,
-    "pyarrow.RecordBatch": _ARROW,
-    "pyarrow.RecordBatchReader": _ARROW,
-    "pyarrow._dataset.Dataset": _ARROW,
-    "pandas.DataFrame": _PANDAS,
-    "pandas.Series": _PANDAS,
-    "pandas.Index": _PANDAS,
-    "polars.DataFrame": _POLARS,
-    "polars.Series": _POLARS,
-    "polars.LazyFrame": _POLARS,
-    "sklearn.base.BaseEstimator": _SKLEARN,
-    **{
-        f"scipy.sparse.{name}_{kind}": _SPARSE
-        for name in ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")
-        for kind in ("array", "matrix")
-    },
-    **{f"{_PACKAGE}.texts.{name}String": _TEXT for name in ("HTML", "Markdown", "CSV", "JSON")},
-    "xgboost.Booster": _XGBOOST,
-    "xgboost.XGBModel": _XGBOOST,
-    "lightgbm.Booster": _LIGHTGBM,
-    "lightgbm.LGBMModel": _LIGHTGBM,
-    "onnx.ModelProto": _ONNX,
-    f"{_PACKAGE}.mlflow_model.MLflowModel": _MLFLOW,
-    "catboost.CatBoost": _CATBOOST,
-    "torch.Tensor": _TENSOR,
-    "torch.nn.Parameter": _TENSOR,
-    "torch.nn.Module": _MODULE,
-    "keras.Model": _KERAS,
-    "tensorflow.python.data.ops.dataset_ops.DatasetV2": _TF_DATASET,
-    "transformers.modeling_utils.PreTrainedModel": _PRETRAINED,
-    "transformers.tokenization_utils_base.PreTrainedTokenizerBase": _PRETRAINED,
-    "datasets.arrow_dataset.Dataset": _DATASETS,
-    "datasets.dataset_dict.DatasetDict": _DATASETS,
-    "PIL.Image.Image": _PILLOW,
-    "plotly.basedatatypes.BaseFigure": _PLOTLY,
-    "matplotlib.figure.Figure": _FIGURE,
-    "xarray.Dataset": _XARRAY,
-    "xarray.DataArray": _XARRAY,
-    "geopandas.GeoDataFrame": _GEOPANDAS,
-    "geopandas.GeoSeries": _GEOPANDAS,
+_MATERIALIZERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "python.json@1": ("typed_json:TypedJsonMaterializer", TYPED_JSON_TYPES),
+    "python.path@1": ("files:PathMaterializer", ("pathlib.Path",)),
+    "python.bytes@1": ("files:BytesMaterializer", ()),
+    "python.text@1": (
+        "texts:TextMaterializer",
+        tuple(f"{_PACKAGE}.texts.{name}String" for name in ("HTML", "Markdown", "CSV", "JSON")),
+    ),
+    "cloudpickle@1": ("cloudpickle:PickleMaterializer", ()),
+    "numpy.npy@1": ("numpy:NdarrayMaterializer", ("numpy.ndarray",)),
+    "pyarrow.parquet@1": (
+        "arrow:ArrowParquetMaterializer",
+        ("pyarrow.Table", "pyarrow.RecordBatch", "pyarrow.RecordBatchReader", "pyarrow._dataset.Dataset"),
+    ),
+    "pyarrow.ipc@1": ("arrow:ArrowIpcMaterializer", ()),
+    "pandas.parquet@1": ("pandas:PandasMaterializer", ("pandas.DataFrame", "pandas.Series", "pandas.Index")),
+    "polars.parquet@1": ("polars:PolarsMaterializer", ("polars.DataFrame", "polars.Series", "polars.LazyFrame")),
+    "sklearn.mlflow@1": ("sklearn:SklearnMaterializer", ("sklearn.base.BaseEstimator",)),
+    "scipy.npy@1": (
+        "scipy:SparseMaterializer",
+        tuple(
+            f"scipy.sparse.{name}_{kind}"
+            for name in ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")
+            for kind in ("array", "matrix")
+        ),
+    ),
+    "xgboost.mlflow@1": ("xgboost:XgboostMaterializer", ("xgboost.Booster", "xgboost.XGBModel")),
+    "lightgbm.mlflow@1": ("lightgbm:LightgbmMaterializer", ("lightgbm.Booster", "lightgbm.LGBMModel")),
+    "onnx.mlflow@1": ("onnx:OnnxMaterializer", ("onnx.ModelProto",)),
+    "directory.mlflow@1": ("mlflow_model:MLflowModelMaterializer", (f"{_PACKAGE}.mlflow_model.MLflowModel",)),
+    "catboost.mlflow@1": ("catboost:CatboostMaterializer", ("catboost.CatBoost",)),
+    "torch.safetensors@1": ("torch:TensorMaterializer", ("torch.Tensor", "torch.nn.Parameter")),
+    "torch.state@1": ("torch:StateDictMaterializer", ()),
+    "torch.module@1": ("torch:ModuleMaterializer", ("torch.nn.Module",)),
+    "keras.mlflow@1": ("keras:KerasMaterializer", ("keras.Model",)),
+    "tensorflow.tfrecord@1": (
+        "tensorflow:TfDatasetMaterializer",
+        ("tensorflow.python.data.ops.dataset_ops.DatasetV2",),
+    ),
+    "transformers.pretrained@1": (
+        "transformers:PretrainedMaterializer",
+        ("transformers.modeling_utils.PreTrainedModel", "transformers.tokenization_utils_base.PreTrainedTokenizerBase"),
+    ),
+    "datasets.arrow@1": (
+        "datasets:DatasetsMaterializer",
+        ("datasets.arrow_dataset.Dataset", "datasets.dataset_dict.DatasetDict"),
+    ),
+    "pillow.png@1": ("pillow:PillowMaterializer", ("PIL.Image.Image",)),
+    "plotly.json@1": ("plotly:PlotlyMaterializer", ("plotly.basedatatypes.BaseFigure",)),
+    "matplotlib.figure@1": ("matplotlib:FigureMaterializer", ("matplotlib.figure.Figure",)),
+    "xarray.npy@1": ("xarray:XarrayMaterializer", ("xarray.Dataset", "xarray.DataArray")),
+    "geopandas.wkb@1": ("geopandas:GeopandasMaterializer", ("geopandas.GeoDataFrame", "geopandas.GeoSeries")),
 }
+"""The class and the types of each encoding."""
+
+ENCODINGS: Mapping[str, str] = {encoding: f"{_PACKAGE}.{cls}" for encoding, (cls, _) in _MATERIALIZERS.items()}
+TYPES: Mapping[str, str] = {name: f"{_PACKAGE}.{cls}" for cls, types in _MATERIALIZERS.values() for name in types}
 
 PREVIEW_ONLY: Mapping[str, str] = {
     f"{_PACKAGE}.evaluation.ClassificationEvaluation": f"{_PACKAGE}.evaluation:EvaluationPreview",
 }
-"""Who shows types that are stored by materializers which do not know them."""
-
-ENCODINGS: Mapping[str, str] = {
-    "python.json@1": TYPED_JSON,
-    "python.path@1": PATH,
-    "cloudpickle@1": PICKLE,
-    "numpy.npy@1": _NDARRAY,
-    "pyarrow.parquet@1": _ARROW,
-    "pyarrow.ipc@1": _ARROW_IPC,
-    "pandas.parquet@1": _PANDAS,
-    "polars.parquet@1": _POLARS,
-    "sklearn.mlflow@1": _SKLEARN,
-    "scipy.npy@1": _SPARSE,
-    "python.text@1": _TEXT,
-    "python.bytes@1": _BYTES,
-    "xgboost.mlflow@1": _XGBOOST,
-    "lightgbm.mlflow@1": _LIGHTGBM,
-    "onnx.mlflow@1": _ONNX,
-    "directory.mlflow@1": _MLFLOW,
-    "catboost.mlflow@1": _CATBOOST,
-    "torch.safetensors@1": _TENSOR,
-    "torch.state@1": _STATE_DICT,
-    "torch.module@1": _MODULE,
-    "keras.mlflow@1": _KERAS,
-    "tensorflow.tfrecord@1": _TF_DATASET,
-    "transformers.pretrained@1": _PRETRAINED,
-    "datasets.arrow@1": _DATASETS,
-    "pillow.png@1": _PILLOW,
-    "plotly.json@1": _PLOTLY,
-    "matplotlib.figure@1": _FIGURE,
-    "xarray.npy@1": _XARRAY,
-    "geopandas.wkb@1": _GEOPANDAS,
-}
+"""Who makes previews of types whose own materializer does not know them."""
 
 ALTERNATIVES: Mapping[str, str] = {
     "builtins.function": "Return what it computes.",
@@ -216,9 +167,9 @@ ALTERNATIVES: Mapping[str, str] = {
     "mlflow.pyfunc.PyFuncModel": "Return airflow_zen.MLflowModel(path) of the directory it was loaded from.",
     "mlflow.pyfunc.model.PythonModel": "Write it with mlflow.pyfunc.save_model and return airflow_zen.MLflowModel(path).",
 }
-"""What to return in the place of types that are known to have no exact form."""
+"""What to return instead of types that have no exact form."""
 
 
 def suggest_alternative(names: Iterable[str]) -> str:
-    """Say what to return in the place of a type, given the names of its classes, the nearest first."""
+    """Return the advice for a type that nobody saves, given the names of its classes, the nearest first."""
     return next((ALTERNATIVES[name] for name in names if name in ALTERNATIVES), "Return a type that has one.")

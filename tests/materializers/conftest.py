@@ -2,11 +2,11 @@
 
 import pytest
 
-from airflow_zen.materializers import registry
-from airflow_zen.materializers.user_defined import SubclassMaterializers
+from airflow_zen.materializers import registry, user_defined
 
 
 @pytest.fixture(autouse=True)
-def _no_subclass_materializers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pass over the subclasses that other test files have; they would be found in this process for ever."""
-    monkeypatch.setattr(registry, "subclass_materializers", SubclassMaterializers)
+def _no_project_materializers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ignore the unregistered subclasses of other test files, which exist as long as this process."""
+    for module in (registry, user_defined):
+        monkeypatch.setattr(module, "project_materializers", lambda: iter(()))

@@ -61,12 +61,20 @@ def test_decorated_materializer_is_known(tmp_path: Path) -> None:
 
 
 _WRITTEN = """
-import sys, tempfile
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from airflow_zen import Materializer
+import pandas as pd
+from airflow_zen import Materializer, register_materializer
+from airflow_zen.errors import MaterializerNotFound
+from airflow_zen.materializers.registry import default_registry
 
 class Plan:
     pass
+
+@dataclass
+class Record:
+    a: int
 
 class Base(Materializer):
     def save(self, value, directory):
@@ -77,43 +85,56 @@ class Base(Materializer):
         return Plan()
 
 class PlanMaterializer(Base):
-    types = (Plan, "pandas.DataFrame")
+    types = (Plan, Record, "pandas.DataFrame")
     encoding = "plan.text@1"
-"""
-_USED = """
-import pandas as pd
-from airflow_zen.materializers.registry import default_registry
-for value in (Plan(), type("Wide", (Plan,), {})(), pd.DataFrame({"a": [1]})):
+
+def try_save(value, **options):
     directory = Path(tempfile.mkdtemp())
-    saved = default_registry().save(value, directory)
-    print(saved.encoding, type(default_registry().load(directory, saved.encoding)).__name__)
+    try:
+        saved = default_registry(**options).save(value, directory)
+        print(saved.encoding, type(default_registry().load(directory, saved.encoding)).__name__)
+    except MaterializerNotFound as error:
+        print(error)
 """
-_SECOND = """
-class OtherMaterializer(Base):
-    types = (Plan,)
-    encoding = "plan.other@1"
-"""
+_HINT = (
+    "__main__:PlanMaterializer is a Materializer for it, but is not registered. Decorate it with @register_materializer"
+)
 
 
-def _run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+def _run(code: str) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", _WRITTEN + code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
-def test_materializer_that_is_only_written_is_used() -> None:
-    """A subclass of Materializer in the DAG file saves its types and what derives from them, but none that we save."""
-    done = _run(_WRITTEN + _USED)
-    assert done.stdout.splitlines() == ["plan.text@1 Plan", "plan.text@1 Plan", "pandas.parquet@1 DataFrame"], (
-        done.stderr
+@pytest.mark.parametrize(
+    "value", ["Plan()", "type('Wide', (Plan,), {})()", "[Plan()]", "Record(1)", "iter([Plan()])", "{'a': Record(1)}"]
+)
+def test_unregistered_materializer_is_an_error_that_says_so(value: str) -> None:
+    """A subclass of Materializer that nobody registered is never used, and its types are not saved by anything else."""
+    for options in ("", ", allow_pickle=True"):
+        (said,) = _run(f"try_save({value}{options})")
+        assert _HINT in said
+        assert "Annotated[T, Artifact(materializer=PlanMaterializer)]" in said
+
+
+def test_unregistered_materializer_leaves_the_types_of_others_alone() -> None:
+    """A type that a registered materializer saves is saved by that one, whatever an unregistered one declares."""
+    assert _run("try_save(pd.DataFrame({'a': [1]}))") == ["pandas.parquet@1 DataFrame"]
+
+
+def test_encoding_of_an_unregistered_materializer_is_an_error_that_says_so() -> None:
+    """What an unregistered subclass wrote is not read by it, and the error names the class and the ways out."""
+    (said,) = _run(
+        "try:\n    default_registry().for_encoding('plan.text@1')\nexcept MaterializerNotFound as error:\n    print(error)\n"
     )
+    assert said.startswith(f"No materializer reads 'plan.text@1'. {_HINT}")
 
 
-def test_two_that_are_only_written_are_an_error_with_the_remedies() -> None:
-    """Nobody chooses between two subclasses for one type but who decorates one of them."""
-    done = _run(_WRITTEN + _SECOND + _USED)
-    assert "OtherMaterializer and __main__:PlanMaterializer are both materializers of __main__.Plan" in done.stderr
-    assert "@register_materializer" in done.stderr
-    decorated = "from airflow_zen import register_materializer\nregister_materializer(OtherMaterializer)\n"
-    assert _run(_WRITTEN + _SECOND + decorated + _USED).stdout.startswith("plan.other@1 Plan\n")
+def test_registering_is_the_way_out() -> None:
+    """The same class saves its types once it is decorated."""
+    decorated = "PlanMaterializer.types = (Plan, Record)\nregister_materializer(PlanMaterializer)\n"
+    assert _run(f"{decorated}try_save(Plan())\ntry_save(Record(1))") == ["plan.text@1 Plan"] * 2
 
 
 def test_module_that_is_imported_twice_registers_once() -> None:

@@ -84,14 +84,16 @@ def test_output_is_stored_by_the_named_materializer(run, function, encodings):
     assert {name: ref.encoding for name, ref in run(function).outputs.items()} == encodings
 
 
-def test_parameter_names_who_reads(run):
-    """A parameter annotated with the same materializer reads what it wrote, and so does any where that is imported."""
+def test_parameter_names_the_materializer_that_reads(run):
+    """A parameter annotated with the same materializer reads what it wrote; any other is told that it is not registered."""
     ref = run(one).outputs["output"]
     assert run(reads, ref).state is StepState.FINISHED
-    assert run(reads_plainly, ref).state is StepState.FINISHED
-    unheard = replace(ref, encoding="mine.csv@9")
+    hint = "CsvMaterializer is a Materializer for it, but is not registered. Decorate it with @register_materializer"
+    with pytest.raises(MaterializerNotFound, match=hint):
+        run(reads_plainly, ref)
+    unknown = replace(ref, encoding="mine.csv@9")
     with pytest.raises(MaterializerNotFound, match=r"mine\.csv@9.*register_materializer"):
-        run(reads_plainly, unheard)
+        run(reads_plainly, unknown)
 
 
 def test_named_encoding_is_in_the_key(stack):
