@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
@@ -18,8 +19,8 @@ from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.journal import RunJournal, recover_orphans
 from airflow_zen.lineage.mlflow.log_step import log_datasets, log_end_state, log_models, log_step_values, metadata_tags
 from airflow_zen.lineage.mlflow.models import LoggedModels
-from airflow_zen.lineage.mlflow.offline.call_log import end_user_run, user_environment
-from airflow_zen.lineage.mlflow.offline.replay import UserReplay
+from airflow_zen.lineage.mlflow.offline.relay import Relay
+from airflow_zen.lineage.mlflow.offline.replay import Replay
 from airflow_zen.lineage.mlflow.parent_runs import ParentRun, ParentRuns
 from airflow_zen.lineage.mlflow.prefetch import (
     PrefetchResult,
@@ -29,7 +30,7 @@ from airflow_zen.lineage.mlflow.prefetch import (
 )
 from airflow_zen.lineage.mlflow.run_files import put_run_files, read_previews
 from airflow_zen.lineage.mlflow.tags import end_tags, quote_filter_value, run_name, step_tags
-from airflow_zen.lineage.recorder import OpenedRun
+from airflow_zen.lineage.recorder import OpenedRun, temporary_environment
 from airflow_zen.runs.records import StepRunRecords, record_key
 from airflow_zen.transports.base import Transport, normalize_root
 
@@ -64,10 +65,11 @@ class MlflowRecorder:
         self._root = normalize_root(artifact_root)
         self._parents = ParentRuns(rest, transport, self._root)
         self._models = LoggedModels(rest, transport, self._root)
-        self._replay = UserReplay(rest, transport, self._root)
+        self._replay = Replay(rest, transport, self._root)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="airflow-zen-lineage")
         self._prefetches: dict[StepRunId, Future[PrefetchResult]] = {}
         self._journals: dict[StepRunId, RunJournal] = {}
+        self._relays: dict[StepRunId, Relay] = {}
         self._recovery: Future[tuple[StepRunId, ...]] | None = None
         self._warned: set[str] = set()
 
@@ -84,24 +86,25 @@ class MlflowRecorder:
         except Exception as error:  # noqa: BLE001 - lineage never fails a step
             self._warn(run, error)
             self._recovery = self._pool.submit(self.recover_orphans)
-            return OpenedRun(environment=user_environment(run, self.rest.server, journal.calls))
+            self._relays[run.id] = relay = Relay(self.rest.server, journal.outbox, run)
+            return OpenedRun(environment=relay.environment())
         run_id = str(info["run_id"])
         self._prefetches[run.id] = self._pool.submit(self._prefetch, run, parent, run_id)
         self._recovery = self._pool.submit(self.recover_orphans)
-        environment = user_environment(run, self.rest.server, journal.calls, parent, info)
+        self._relays[run.id] = relay = Relay(self.rest.server, journal.outbox, run, info)
         url = self.rest.server.run_url(parent.experiment_id, run_id)
-        return OpenedRun(run_id, url, environment, str(info["artifact_uri"]))
+        return OpenedRun(run_id, url, relay.environment(), str(info["artifact_uri"]))
 
     def finish(self, run: StepRun, opened: OpenedRun) -> bool:
         """Send parameters, artifacts, models and the end state; False when any of it may be missing."""
         prefetching = self._prefetches.pop(run.id, None)
-        has_deferred_calls = self._store_user_calls(run, opened, self._journals.get(run.id))
+        has_outbox = self._store_outbox(run, opened, self._journals.get(run.id))
         if not opened.run_id:
             return False
         try:
             named, experiment_id = _with_artifact_names(run), opened.environment["MLFLOW_EXPERIMENT_ID"]
             prefetch = prefetching.result if prefetching else partial(self._fetch_references, named, experiment_id)
-            replay_timeout = _FINISH_TIMEOUT if has_deferred_calls else 0.0
+            replay_timeout = _FINISH_TIMEOUT if has_outbox else 0.0
             self._send_all(named, experiment_id, opened.run_id, prefetch, replay_timeout)
         except Exception as error:  # noqa: BLE001 - lineage never fails a step
             self._warn(run, error)
@@ -156,20 +159,22 @@ class MlflowRecorder:
 
         return GraphPublisher(self.rest, records, self._transport, self._root, self._log_traces).publish(dag_id, run_id)
 
-    def _store_user_calls(self, run: StepRun, opened: OpenedRun, journal: RunJournal | None) -> bool:
+    def _store_outbox(self, run: StepRun, opened: OpenedRun, journal: RunJournal | None) -> bool:
         """End what user code began in MLflow's client, and store what the server did not take of it."""
         try:
-            end_user_run(opened.environment.get("MLFLOW_RUN_ID", ""), run.state, opened.environment)
+            _end_user_run(opened.environment.get("MLFLOW_RUN_ID", ""), run.state, opened.environment)
         except Exception as error:  # noqa: BLE001 - whatever MLflow's client raises, our own end state follows
             log.debug("MLflow's client could not end run %s: %s", opened.run_id, error)
+        if relay := self._relays.pop(run.id, None):
+            relay.close()
         if journal is None:
             return False
         try:
-            journal.write_end(run, self._root)
-            return self._replay.keep(run.id, journal.calls)
+            journal.write(run, self._root)
+            return self._replay.keep(run.id, journal.outbox)
         except Exception as error:  # noqa: BLE001 - lineage never fails a step
-            folder = journal.folder
-            log.warning("What the code of %s logged stays in %s until it can be stored: %s", run.id, folder, error)
+            directory = journal.directory
+            log.warning("What the code of %s logged stays in %s until it can be stored: %s", run.id, directory, error)
             self._journals.pop(run.id).unlock()
             return False
 
@@ -278,6 +283,24 @@ class MlflowRecorder:
             error,
             exc_info=error if unexpected else None,
         )
+
+
+def _end_user_run(run_id: str, status: str, environment: Mapping[str, str]) -> None:
+    """End our run in MLflow's client where user code made it active; do nothing where MLflow was not imported.
+
+    Without this, the client ends the run at exit, and writes FINISHED over our FAILED. `environment`
+    is what the user's function saw; a run of the user's own is left alone.
+    """
+    mlflow = sys.modules.get("mlflow")
+    if mlflow is None or not hasattr(mlflow, "end_run"):
+        return
+    with temporary_environment({**environment, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}):
+        mlflow.flush_async_logging()
+        while (active := mlflow.active_run()) and run_id in {
+            active.info.run_id,
+            active.data.tags.get("mlflow.parentRunId"),
+        }:
+            mlflow.end_run(status)
 
 
 def _with_artifact_names(run: StepRun) -> StepRun:

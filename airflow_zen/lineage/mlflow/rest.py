@@ -87,6 +87,18 @@ class MlflowRest:
         """Send a request that someone else has written down."""
         return self._json(method, _API + path, body)
 
+    @property
+    def authorization(self) -> str:
+        """The credentials as an HTTP header has them; empty where there are none."""
+        return self._headers.get("Authorization", "")
+
+    def forward(self, method: str, target: str, headers: Mapping[str, str], content: bytes | None) -> HttpResponse:
+        """Send a request as it is, and return any answer. Raises `MlflowUnavailable`."""
+        with self._connection() as connection:
+            self.request_count += 1
+            at_most_once = target in _NON_IDEMPOTENT_PATHS
+            return connection.send(method, self._base + target, content or None, headers, at_most_once)
+
     def send_trace(self, spans: Mapping[str, Any], experiment_id: str, run_id: str) -> None:
         """Enter spans, as OTLP JSON, into an experiment, linked to a run."""
         headers = {"x-mlflow-experiment-id": experiment_id, "x-mlflow-run-id": run_id}
@@ -144,11 +156,7 @@ class MlflowRest:
         )
         began = self._clock()
         try:
-            with self._connection() as connection:
-                self.request_count += 1
-                answer = connection.send(
-                    method, self._base + path, content, headers, at_most_once=path in _NON_IDEMPOTENT_PATHS
-                )
+            answer = self.forward(method, path, headers, content)
         except MlflowUnavailable as error:
             self._outage = (self._clock(), error)
             raise

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.mlflow.journal` and `taking_over`: what a killed step has said is not lost with it."""
+"""Promises of `airflow_zen.lineage.mlflow.journal`: what a killed step has said is not lost with it."""
 
 import os
 import signal
@@ -286,6 +286,6 @@ def test_another_user(transport, root, new_recorder, step):
     """What another user put where temporary files lie is not touched."""
     held = RunJournal.create(step(), root, transport.scratch_directory)
     held.unlock()
-    os.chown(held.folder, 12_345, 12_345)
+    os.chown(held.directory, 12_345, 12_345)
     assert list(orphaned_journals(transport.scratch_directory)) == []
     assert new_recorder().recover_orphans() == ()

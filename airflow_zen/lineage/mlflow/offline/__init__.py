@@ -1,1 +1,4 @@
-"""MLflow's client inside a step while the server is away."""
+"""Keep what a step's code logs with MLflow while the server is away, and send it later."""
+
+# While a step's function runs this names the server, and the relay that stands before it.
+VARIABLE = "AIRFLOW_ZEN_MLFLOW_RELAY"

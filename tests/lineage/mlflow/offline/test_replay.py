@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.mlflow.offline.replay`: what a step's own code logs is never lost, and never fails the step."""
+"""Promises of `airflow_zen.lineage.mlflow.offline`: what a step's own code logs is never lost, and never fails the step."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def live(uri, root, dag_id, code):
     finished = replace(run, state=StepState.FINISHED, ended=1_700_000_009.0)
     delivered = recorder.finish(finished, opened)
     StepRunRecords(transport).put(finished, delivered)
-    recorder.stored(finished)
+    recorder.on_record_stored(finished)
     return [delivered, time.monotonic() - began, said.get("seen")]
 
 import mlflow, mlflow.sklearn
@@ -285,7 +285,7 @@ try:
 except mlflow.MlflowException as error:
     seen = str(error)
 """
-    assert "SearchRuns needs its answer" in live(away, code)[2]
+    assert "runs/search' needs its answer" in live(away, code)[2]
 
 
 def test_a_mistake_is_told_at_once(server, live):
@@ -312,9 +312,9 @@ def test_a_mistake_made_while_mlflow_was_away(client, away, live, sync, runs_of,
     run, _ = runs_of(dag_id)
     assert run.data.params == {"p": "1", "q": "2", "depth": "8"}
     assert run.data.metrics["m"] == 1
-    (aside,) = Path(root).glob("runs/*/*/calls/*/*.refused.jsonl")
+    (aside,) = Path(root).glob("runs/*/*/outbox/*/*.refused.jsonl")
     (refused,) = map(json.loads, aside.read_text().splitlines())
-    assert refused["body"]["params"] == [{"key": "p", "value": "3"}]
+    assert (refused["body"]["key"], refused["body"]["value"]) == ("p", "3")
 
 
 def test_processes_that_a_step_starts(client, away, live, sync, runs_of, dag_id):

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.mlflow.offline.call_log`: MLflow in user code lands in the step's run, and does not end it."""
+"""Promises of `airflow_zen.lineage.mlflow.recorder`: MLflow in user code logs into the step's run, and does not end it."""
 
 import json
 import os

@@ -1,0 +1,67 @@
+"""What a step's code logged while MLflow was away, in a directory of the step's journal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec.structs import asdict
+
+# The tag by which a run or model that a request created is found again.
+CREATION_TAG = "zen.call"
+
+REQUESTS, FILES = "requests.jsonl", "files"
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A request to MLflow's REST API; `path` follows `/api/2.0/mlflow/`.
+
+    `created` is the id by which the step's code knows what the request creates, until MLflow gives its own.
+    """
+
+    method: str
+    path: str
+    body: Mapping[str, Any]
+    created: str = ""
+
+    def entry(self) -> dict[str, Any]:
+        """Return the one metric, parameter or tag that the request logs."""
+        return {name: value for name, value in self.body.items() if name not in {"run_id", "run_uuid"}}
+
+
+class Outbox:
+    """Requests in their order, and the files of runs and models.
+
+    The first two requests stand for the step's experiment and run, which the recorder sees to.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def append(self, request: Request) -> None:
+        """Keep a request, whole whatever becomes of the process."""
+        with (self.directory / REQUESTS).open("ab", buffering=0) as file:
+            file.write(json.dumps(asdict(request)).encode() + b"\n")
+
+    def logged(self) -> list[Request]:
+        """Return the requests of the step's code."""
+        with suppress(FileNotFoundError):
+            return parse_requests((self.directory / REQUESTS).read_bytes())[2:]
+        return []
+
+    def files_of(self, entity_id: str) -> str:
+        """Return the directory for the files of a run or model."""
+        return str(self.directory / FILES / entity_id / "artifacts")
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to send."""
+        return not self.logged() and not (self.directory / FILES).exists()
+
+
+def parse_requests(lines: bytes) -> list[Request]:
+    """Parse a file of requests; half a last line, which a machine that died may leave, is none."""
+    return [Request(**json.loads(line)) for line in lines[: lines.rfind(b"\n") + 1].splitlines()]

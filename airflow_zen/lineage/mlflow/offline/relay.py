@@ -1,0 +1,183 @@
+"""Stand between MLflow's client in a step and the server: forward requests while it answers, then keep them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from http.client import parse_headers
+from socketserver import StreamRequestHandler, ThreadingTCPServer
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+from uuid import uuid4
+
+from msgspec.structs import replace
+
+from airflow_zen.lineage.mlflow.encoding import to_milliseconds
+from airflow_zen.lineage.mlflow.errors import MlflowUnavailable
+from airflow_zen.lineage.mlflow.http import HttpResponse, HttpTimeouts
+from airflow_zen.lineage.mlflow.offline import VARIABLE
+from airflow_zen.lineage.mlflow.offline.outbox import CREATION_TAG, Outbox, Request
+from airflow_zen.lineage.mlflow.offline.replica import Replica
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.tags import experiment_name, run_name
+
+if TYPE_CHECKING:
+    from airflow_zen.lineage.mlflow.server import TrackingServer
+    from airflow_zen.runs.step_run import StepRun
+
+log = logging.getLogger("airflow_zen.lineage")
+
+_API = "/api/2.0/mlflow/"
+_CREATING = frozenset({"runs/create", "logged-models", "experiments/create"})
+
+# The server, a gateway or the credentials are at fault, and not the request.
+_NOT_THE_REQUEST = frozenset({301, 302, 303, 307, 308, 401, 403, 408, 429, 500, 502, 503, 504})
+
+_OF_A_CONNECTION = frozenset({"host", "connection", "content-length", "accept-encoding"})
+
+
+class Relay(ThreadingTCPServer):
+    """Serve MLflow's client in a step's processes until it is closed.
+
+    After the first request that the server does not answer none is forwarded. `opened` describes the step's run in
+    MLflow; without it none is forwarded at all.
+    """
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(
+        self, server: TrackingServer, outbox: Outbox, run: StepRun, opened: Mapping[str, Any] | None = None
+    ) -> None:
+        info = opened or {"run_id": uuid4().hex, "experiment_id": uuid4().hex}
+        self.run_id, self.experiment_id = str(info["run_id"]), str(info["experiment_id"])
+        self._server = server
+        self._outbox = outbox
+        self._replica = Replica(outbox.files_of)
+        self._away = opened is None
+        self._lock = Lock()
+        # MLflow's client waits no longer for the relay than it would for the server.
+        timeout = float(server.user_timeout)
+        self._rest = MlflowRest(server, HttpTimeouts(connect=0.24 * timeout, read=0.6 * timeout))
+        body = {
+            "experiment_id": self.experiment_id,
+            "run_name": run_name(run),
+            "start_time": to_milliseconds(run.started),
+        }
+        self._keep(Request("POST", "experiments/create", {"name": experiment_name(run.id.dag_id)}, self.experiment_id))
+        self._keep(Request("POST", "runs/create", body, self.run_id))
+        if opened:
+            self._replica.learn({"run": {"info": dict(opened)}})
+        super().__init__(("127.0.0.1", 0), _Handler)
+        Thread(target=self.serve_forever, name="airflow-zen-mlflow-relay", daemon=True).start()
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that lead MLflow's client into the step's run, and to the relay past any HTTP proxy."""
+        direct = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1"]))
+        return {
+            **self._server.environment(),
+            "MLFLOW_RUN_ID": self.run_id,
+            "MLFLOW_EXPERIMENT_ID": self.experiment_id,
+            # MLflow would print links to the relay.
+            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+            VARIABLE: f"{self._server.uri} http://127.0.0.1:{self.server_address[1]}",
+            "no_proxy": direct,
+            "NO_PROXY": direct,
+        }
+
+    def close(self) -> None:
+        """Stop serving; return at once."""
+        Thread(target=self._stop, daemon=True).start()
+
+    def answer(self, method: str, target: str, headers: Mapping[str, str], content: bytes) -> HttpResponse:
+        """Return the server's answer, or the replica's while the server is away."""
+        if self._rest.authorization not in {"", headers.get("Authorization")}:
+            return _error(401, "UNAUTHENTICATED", "These are not the credentials of the step's MLflow server.")
+        request = self._parse(method, target, content)
+        if not self._away:
+            try:
+                body = _json(request.body) if request and request.created else content
+                return self._learn(request, self._rest.forward(method, target, headers, body))
+            except MlflowUnavailable as error:
+                log.warning("MLflow is away: what the step logs from now on is kept, and sent later. %s", error)
+                self._away = True
+        return (request and self._keep(request)) or self._refuse(target.partition("?")[0])
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what failed; MLflow's client gets no answer."""
+        log.warning("A request of MLflow's client in the step failed: %r", sys.exception())
+
+    def _parse(self, method: str, target: str, content: bytes) -> Request | None:
+        """Return a request to the tracking API; what it creates gets a tag, by which it is found again."""
+        path, _, query = target.partition("?")
+        if not path.startswith(_API):
+            return None
+        body = dict(parse_qsl(query)) if method == "GET" else json.loads(content or b"{}")
+        request = Request(method, path.removeprefix(_API), body)
+        if method != "POST" or request.path not in _CREATING:
+            return request
+        created = uuid4().hex
+        if request.path != "experiments/create":
+            body["tags"] = [*body.get("tags", []), {"key": CREATION_TAG, "value": created}]
+        if request.path == "logged-models":
+            # MLflow's client links a model to the active run, and there is none before the first metric or parameter.
+            body.setdefault("source_run_id", self.run_id)
+        return replace(request, created=created)
+
+    def _learn(self, request: Request | None, response: HttpResponse) -> HttpResponse:
+        """Let the replica know what the server said, in case it has to answer the next request."""
+        if request:
+            if response.status in _NOT_THE_REQUEST or not response.body.startswith(b"{"):
+                raise MlflowUnavailable(f"It answers {response.status} to {request.path!r}: {response.body[:200]!r}")
+            with self._lock:
+                self._replica.learn(json.loads(response.body))
+        return response
+
+    def _keep(self, request: Request) -> HttpResponse | None:
+        """Answer a request without the server, and keep one that changes something."""
+        with self._lock:
+            answer = self._replica.answer(request)
+            if answer is not None and request.method != "GET":
+                self._outbox.append(request)
+        return None if answer is None else HttpResponse(200, _json(answer))
+
+    def _refuse(self, path: str) -> HttpResponse:
+        if path == "/api/3.0/mlflow/server-info":
+            return HttpResponse(200, _json({"workspaces_enabled": bool(self._server.workspace)}))
+        away = f"MLflow at {self._server.uri!r} is away, and {path!r} needs its answer."
+        if path == f"{_API}experiments/get-by-name":
+            # MLflow's client then creates the experiment; the replay finds one that exists.
+            return _error(404, "RESOURCE_DOES_NOT_EXIST", away)
+        remedy = "What a step logs can be sent later; see docs/lineage.md, 'When MLflow is away', for what cannot."
+        return _error(501, "TEMPORARILY_UNAVAILABLE", f"{away} {remedy}")
+
+    def _stop(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Handler(StreamRequestHandler):
+    """Answer one request."""
+
+    server: Relay
+
+    def handle(self) -> None:
+        if line := self.rfile.readline():
+            method, target, _ = line.decode("ascii").split()
+            headers = parse_headers(self.rfile)
+            content = self.rfile.read(int(headers.get("Content-Length", 0)))
+            forwarded = {name: value for name, value in headers.items() if name.lower() not in _OF_A_CONNECTION}
+            answer = self.server.answer(method, target, forwarded, content)
+            self.wfile.write(b"HTTP/1.0 %d -\r\nContent-Type: application/json\r\n\r\n" % answer.status + answer.body)
+
+
+def _json(document: Any) -> bytes:
+    return json.dumps(document).encode()
+
+
+def _error(status: int, code: str, message: str) -> HttpResponse:
+    return HttpResponse(status, _json({"error_code": code, "message": message}))
