@@ -173,6 +173,12 @@ def is_materializer(found: Any) -> bool:
     return isinstance(found, type) and issubclass(found, Materializer) and hasattr(found, "encoding")
 
 
+def require_exact_type(value: Any, *types: type) -> None:
+    """Raise `SaveRefused` for an instance of a subclass of `types`, which would come back as its base class."""
+    if type(value) not in types:
+        raise SaveRefused(f"{type_name(type(value))} is a subclass that would come back as its base class.")
+
+
 @cache
 def installed_version(distribution: str) -> str:
     """Return the version of a distribution; `""` when it is not installed."""

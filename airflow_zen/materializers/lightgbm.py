@@ -1,46 +1,15 @@
-"""LightGBM boosters and scikit-learn wrappers as plain MLflow Model directories."""
+"""LightGBM boosters and scikit-learn wrappers as MLflow Model directories."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow_zen.errors import SaveRefused
-from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.mlflow_model import pyfunc_flavor, write_environment, write_mlmodel
-from airflow_zen.materializers.previews.html import PREVIEW_HTML
-from airflow_zen.materializers.previews.models import model_page
+from airflow_zen.materializers.base import require_exact_type
+from airflow_zen.materializers.mlflow_model import ModelMaterializer, WrittenModel
+from airflow_zen.materializers.sklearn import estimator_shape, read_estimator, write_estimator
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
-from airflow_zen.type_names import type_name
-
-if TYPE_CHECKING:
-    pass
-
-
-class LightgbmMaterializer(Materializer):
-    """Save a model the way `mlflow.lightgbm.save_model` lays it out: a booster as text, a wrapper with skops.
-
-    Of a booster are kept the trees, `params`, `best_iteration` and `best_score`; not its training data.
-    """
-
-    types = ("lightgbm.Booster", "lightgbm.LGBMModel")
-    encoding = "lightgbm.mlflow@1"
-    libraries = ("lightgbm", "scikit-learn", "skops")
-    extra = "lightgbm"
-
-    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
-        """Write `MLmodel`, the environment, and `model.lgb` and `state.json`, or `model.skops`."""
-        return save_lightgbm_model(self, value, directory)
-
-    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
-        """Show parameters and gains of features."""
-        return preview_lightgbm_model(value, summary)
-
-    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
-        """Read the booster or the wrapper."""
-        return load_lightgbm_model(self, directory)
-
 
 BOOSTER_FILE = "model.lgb"
 ALL_TREES_FILE = "complete.lgb"
@@ -50,89 +19,86 @@ WRAPPER_FILE = "model.skops"
 _ALL_ITERATIONS = -1
 
 
-def save_lightgbm_model(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
-    """Write the directory; raises `SaveRefused` for a model that would not come back."""
+class LightgbmMaterializer(ModelMaterializer):
+    """Save a model in the layout of `mlflow.lightgbm.save_model`: a booster as text, a wrapper with skops.
+
+    A booster keeps its trees, `params`, `best_iteration` and `best_score`; not its training data.
+    """
+
+    types = ("lightgbm.Booster", "lightgbm.LGBMModel")
+    encoding = "lightgbm.mlflow@1"
+    libraries = ("lightgbm", "scikit-learn", "skops")
+    extra = "lightgbm"
+    flavor = "lightgbm"
+    requirements = ("lightgbm", "numpy", "pandas", "scikit-learn", "scipy", "skops")
+
+    def write(self, model: Any, directory: Path) -> WrittenModel:
+        """Write `model.lgb` and `state.json` of a booster, `model.skops` of a wrapper."""
+        import lightgbm
+
+        if isinstance(model, lightgbm.Booster):
+            return self._write_booster(model, directory)
+        trusted = write_estimator(model, directory / WRAPPER_FILE)
+        flavor = _flavor(model, WRAPPER_FILE, "skops", trusted)
+        return WrittenModel(estimator_shape(model), flavor, {"data": WRAPPER_FILE})
+
+    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
+        """Read the booster or the wrapper."""
+        import lightgbm
+
+        if (directory / WRAPPER_FILE).exists():
+            return read_estimator(directory / WRAPPER_FILE)
+        all_trees = directory / ALL_TREES_FILE
+        booster = lightgbm.Booster(model_file=all_trees if all_trees.exists() else directory / BOOSTER_FILE)
+        for name, item in read_typed_json(self, directory, STATE_FILE).items():
+            setattr(booster, name, item)
+        return booster
+
+    def parameters(self, model: Any) -> Mapping[str, Any]:
+        """Return the parameters; of a wrapper those that are set."""
+        import lightgbm
+
+        if isinstance(model, lightgbm.Booster):
+            return dict(model.params)
+        return {name: value for name, value in super().parameters(model).items() if value is not None}
+
+    def feature_weights(self, model: Any) -> tuple[str, list[tuple[str, float]]]:
+        """Return the gain of each feature in all splits."""
+        import lightgbm
+
+        is_booster = isinstance(model, lightgbm.Booster)
+        if not is_booster and not model.__sklearn_is_fitted__():
+            return "", []
+        booster = model if is_booster else model.booster_
+        gains = map(float, booster.feature_importance(importance_type="gain"))
+        return "Total gain of features", list(zip(booster.feature_name(), gains, strict=True))
+
+    def _write_booster(self, booster: Any, directory: Path) -> WrittenModel:
+        """Write all trees; where training went on past the best iteration, mlflow gets those up to it."""
+        import lightgbm
+
+        require_exact_type(booster, lightgbm.Booster)
+        stopped_early = 0 < booster.best_iteration < booster.current_iteration()
+        all_trees = directory / (ALL_TREES_FILE if stopped_early else BOOSTER_FILE)
+        booster.save_model(all_trees, num_iteration=_ALL_ITERATIONS)
+        if stopped_early:
+            booster.save_model(directory / BOOSTER_FILE, num_iteration=booster.best_iteration)
+        state = {name: getattr(booster, name) for name in ("best_iteration", "best_score", "params")}
+        parts = write_typed_json(self, state, directory, STATE_FILE)
+        shape = f"Booster of {booster.num_feature()} features, {booster.num_trees()} trees"
+        return WrittenModel(shape, _flavor(booster, BOOSTER_FILE), {"data": BOOSTER_FILE}, parts=parts)
+
+
+def _flavor(
+    model: Any, file: str, serialization: str | None = None, trusted: list[str] | None = None
+) -> dict[str, Any]:
     import lightgbm
 
-    from airflow_zen.materializers.sklearn.skops import estimator_shape, write_estimator
-
-    if isinstance(value, lightgbm.Booster):
-        parts = _save_booster(materializer, value, directory)
-        shape = f"Booster of {value.num_feature()} features, {value.num_trees()} trees"
-        summary = {"shape": shape, "estimator": "Booster"}
-        return {**summary, "parts": parts} if parts else summary
-    trusted = write_estimator(value, directory / WRAPPER_FILE)
-    _write_mlflow_files(
-        value, directory, WRAPPER_FILE, {"serialization_format": "skops", "skops_trusted_types": trusted}
-    )
-    return {"shape": estimator_shape(value), "estimator": type(value).__qualname__}
-
-
-def load_lightgbm_model(materializer: Materializer, directory: Path) -> Any:
-    """Read what `save_lightgbm_model` wrote."""
-    import lightgbm
-
-    from airflow_zen.materializers.sklearn.skops import read_estimator
-
-    if (directory / WRAPPER_FILE).exists():
-        return read_estimator(directory / WRAPPER_FILE)
-    file = directory / (ALL_TREES_FILE if (directory / ALL_TREES_FILE).exists() else BOOSTER_FILE)
-    booster = lightgbm.Booster(model_file=file)
-    for name, item in read_typed_json(materializer, directory, STATE_FILE).items():
-        setattr(booster, name, item)
-    return booster
-
-
-def _save_booster(materializer: Materializer, booster: Any, directory: Path) -> list[dict[str, str]]:
-    """Write all trees; where training went on past the best iteration, mlflow gets those up to it."""
-    import lightgbm
-
-    if type(booster) is not lightgbm.Booster:
-        raise SaveRefused(f"{type_name(type(booster))} is a subclass of lightgbm.Booster that would come back as that.")
-    stopped_early = 0 < booster.best_iteration < booster.current_iteration()
-    booster.save_model(directory / (ALL_TREES_FILE if stopped_early else BOOSTER_FILE), num_iteration=_ALL_ITERATIONS)
-    if stopped_early:
-        booster.save_model(directory / BOOSTER_FILE, num_iteration=booster.best_iteration)
-    kept = {name: getattr(booster, name) for name in ("best_iteration", "best_score", "params")}
-    parts = write_typed_json(materializer, kept, directory, STATE_FILE)
-    _write_mlflow_files(booster, directory, BOOSTER_FILE, {"serialization_format": None, "skops_trusted_types": None})
-    return parts
-
-
-def _write_mlflow_files(model: Any, directory: Path, file: str, serialization: Mapping[str, Any]) -> None:
-    import lightgbm
-
-    cls = type(model)
-    flavor = {
+    return {
         "code": None,
         "data": file,
         "lgb_version": lightgbm.__version__,
-        "model_class": f"{cls.__module__}.{cls.__qualname__}",
-        **serialization,
+        "model_class": f"{type(model).__module__}.{type(model).__qualname__}",
+        "serialization_format": serialization,
+        "skops_trusted_types": trusted,
     }
-    flavors: dict[str, Any] = {"lightgbm": flavor}
-    if hasattr(model, "predict"):
-        flavors["python_function"] = pyfunc_flavor("mlflow.lightgbm", data=file)
-    write_mlmodel(directory, flavors)
-    write_environment(directory, ("lightgbm", "numpy", "pandas", "scikit-learn", "scipy", "skops"))
-
-
-def preview_lightgbm_model(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
-    """Show a booster or a wrapper; of a wrapper the parameters that are set."""
-    import lightgbm
-
-    is_booster = isinstance(value, lightgbm.Booster)
-    parameters = value.params if is_booster else _non_null_parameters(value.get_params())
-    fitted = is_booster or value.__sklearn_is_fitted__()
-    weights = _feature_gains(value if is_booster else value.booster_) if fitted else []
-    shape = str(summary.get("shape", ""))
-    return {PREVIEW_HTML: model_page(type(value).__qualname__, shape, parameters, weights, "Total gain of features")}
-
-
-def _non_null_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in parameters.items() if value is not None}
-
-
-def _feature_gains(booster: Any) -> list[tuple[str, float]]:
-    gains = booster.feature_importance(importance_type="gain")
-    return [(str(name), float(gain)) for name, gain in zip(booster.feature_name(), gains, strict=True)]

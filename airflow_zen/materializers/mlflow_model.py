@@ -1,4 +1,4 @@
-"""The text files of an MLflow Model, as mlflow 3 writes them, without importing mlflow.
+"""Models as MLflow Model directories, written without importing mlflow.
 
 https://mlflow.org/docs/latest/ml/model/#storage-format
 """
@@ -7,57 +7,135 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+import msgspec
 
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.base import Materializer, installed_version
 from airflow_zen.materializers.files import copy_files
+from airflow_zen.materializers.previews.charts import bar_chart
+from airflow_zen.materializers.previews.html import Markup, heading, preformatted, preview_page, truncation_note
+from airflow_zen.materializers.previews.tables import plain_table
+
+MLMODEL_FILE = "MLmodel"
 
 _BUILD_DEPENDENCIES = ("pip", "setuptools", "wheel")
+_MAX_PARAMETERS = 60
+_MAX_FEATURES = 20
 
 
-def write_environment(directory: Path, distributions: Sequence[str]) -> None:
-    """Write `requirements.txt`, `python_env.yaml` and `conda.yaml`, pinned to those `distributions` installed here."""
-    requirements = [pinned_requirement(name) for name in sorted({"mlflow", *distributions}) if installed_version(name)]
-    (directory / "requirements.txt").write_text("\n".join(requirements), encoding="utf-8")
-    _write_yaml(
-        directory / "python_env.yaml",
-        {
-            "python": platform.python_version(),
-            "build_dependencies": [pinned_requirement(name) for name in _BUILD_DEPENDENCIES],
-            "dependencies": ["-r requirements.txt"],
-        },
-    )
-    pip = f"pip<={installed_version('pip')}" if installed_version("pip") else "pip"
-    _write_yaml(
-        directory / "conda.yaml",
-        {
-            "channels": ["conda-forge"],
-            "dependencies": [f"python={platform.python_version()}", pip, {"pip": requirements}],
-            "name": "mlflow-env",
-        },
-    )
+@dataclass(frozen=True)
+class MLflowModel:
+    """An MLflow Model directory, for flavors that have no materializer here.
 
-
-def write_mlmodel(directory: Path, flavors: Mapping[str, Any]) -> None:
-    """Write `MLmodel`, after the model's own files.
-
-    What differs between two saves of one model (`model_uuid`, `utc_time_created`) is left out, and mlflow
-    reads the file without. So is a signature: its enforcement would refuse integers where the model takes
-    them.
+    A step that returns `MLflowModel(path)` makes a model like any other: with a logged model and, where the step
+    asks for it, a version in the registry. `mlflow.pyfunc.load_model(model.path)` opens it.
     """
-    size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-    document: dict[str, Any] = {"flavors": dict(flavors), "model_size_bytes": size}
-    if installed_version("mlflow"):
-        document["mlflow_version"] = installed_version("mlflow")
-    _write_yaml(directory / "MLmodel", document)
+
+    path: Path
 
 
-def pyfunc_flavor(loader_module: str, **options: Any) -> dict[str, Any]:
-    """Give the `python_function` flavor: which module of mlflow loads the model for any caller."""
+class MLflowModelMaterializer(Materializer):
+    """Copy the directory as it is; only mlflow reads what mlflow put in it, pickles included."""
+
+    types = (f"{__name__}.{MLflowModel.__qualname__}",)
+    encoding = "directory.mlflow@1"
+    gives_paths = True
+
+    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
+        """Copy `MLmodel` and everything beside it.
+
+        Raises `SaveRefused` for a directory without `MLmodel`, and for links that leave the directory.
+        """
+        root = Path(value.path)
+        if not (root / MLMODEL_FILE).is_file():
+            raise SaveRefused(f"{str(root)!r} has no file {MLMODEL_FILE}. Write it with a save_model of mlflow's.")
+        return {"shape": f"MLflow Model of {copy_files(root, directory)} files"}
+
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show the file `MLmodel`."""
+        text = (Path(value.path) / MLMODEL_FILE).read_text("utf-8", errors="replace")
+        return preview_page(value, summary, [preformatted(text)])
+
+    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
+        """Return the directory as an `MLflowModel`."""
+        return MLflowModel(directory)
+
+
+class WrittenModel(msgspec.Struct, frozen=True):
+    """What `ModelMaterializer.write` wrote.
+
+    `shape` is a short text for people. `flavor` and `pyfunc` are the options of MLflow's own flavor and of
+    `python_function`; None where mlflow cannot load the model, or not predict with it. `requirements` are further
+    distributions that the model needs, `parts` those of its typed JSON.
+    """
+
+    shape: str
+    flavor: Mapping[str, Any] | None
+    pyfunc: Mapping[str, Any] | None = None
+    requirements: Sequence[str] = ()
+    parts: Sequence[Mapping[str, str]] = ()
+
+
+class ModelMaterializer(Materializer):
+    """Save a model as an MLflow Model, in the layout of mlflow's own `save_model` for its flavor.
+
+    mlflow loads, registers and serves the directory as it is. A subclass defines `write` and `load`, and where it
+    has them `parameters` and `feature_weights`, which the preview shows.
+
+    `flavor`        the name of MLflow's flavor, which the module `mlflow.<flavor>` loads.
+    `requirements`  distributions that loading and predicting need; those that are installed are pinned.
+    """
+
+    flavor: ClassVar[str]
+    requirements: ClassVar[tuple[str, ...]]
+
+    def write(self, model: Any, directory: Path) -> WrittenModel:
+        """Write the model's own files; raise `SaveRefused` for a model that would not come back."""
+        raise NotImplementedError
+
+    def model_name(self, model: Any) -> str:
+        """Return the name of a model for people."""
+        return type(model).__qualname__
+
+    def parameters(self, model: Any) -> Mapping[str, Any]:
+        """Return the parameters by name."""
+        parameters: Mapping[str, Any] = model.get_params()
+        return parameters
+
+    def feature_weights(self, model: Any) -> tuple[str, list[tuple[str, float]]]:
+        """Return what the weights of features mean, and the weight of each by name; none by default."""
+        return "", []
+
+    def sections(self, model: Any) -> Iterable[Markup]:
+        """Return the sections of the preview: the features of greatest weight, and the parameters."""
+        yield from _weights_section(*self.feature_weights(model))
+        yield from _parameters_section(self.parameters(model))
+
+    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
+        """Write the model's own files, `MLmodel`, and the files that describe its environment."""
+        written = self.write(value, directory)
+        if written.flavor is not None:
+            flavors = {self.flavor: written.flavor}
+            if written.pyfunc is not None:
+                flavors["python_function"] = _pyfunc_flavor(f"mlflow.{self.flavor}", written.pyfunc)
+            _write_mlmodel(directory, flavors)
+            _write_environment(directory, {"mlflow", *self.requirements, *written.requirements})
+        summary = {"shape": written.shape, "estimator": self.model_name(value)}
+        return {**summary, "parts": list(written.parts)} if written.parts else summary
+
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show the sections of the model."""
+        return preview_page(value, summary, self.sections(value), self.model_name(value))
+
+
+def _pyfunc_flavor(loader_module: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `python_function` flavor: which module of mlflow loads the model for any caller."""
     return {
         "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
         "loader_module": loader_module,
@@ -66,17 +144,49 @@ def pyfunc_flavor(loader_module: str, **options: Any) -> dict[str, Any]:
     }
 
 
-def pinned_requirement(name: str) -> str:
-    """Give the requirement of a distribution at the version installed here."""
+def _write_mlmodel(directory: Path, flavors: Mapping[str, Any]) -> None:
+    """Write `MLmodel`, after the model's own files.
+
+    What differs between two saves of one model (`model_uuid`, `utc_time_created`) is left out, and mlflow
+    reads the file without. So is a signature: its enforcement would refuse integers where the model takes
+    them.
+    """
+    size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    document: dict[str, Any] = {"flavors": flavors, "model_size_bytes": size}
+    if installed_version("mlflow"):
+        document["mlflow_version"] = installed_version("mlflow")
+    _write_yaml(directory / MLMODEL_FILE, document)
+
+
+def _write_environment(directory: Path, distributions: Iterable[str]) -> None:
+    """Write `requirements.txt`, `python_env.yaml` and `conda.yaml`, pinned to those `distributions` installed here."""
+    requirements = [_pinned_requirement(name) for name in sorted(distributions) if installed_version(name)]
+    (directory / "requirements.txt").write_text("\n".join(requirements), encoding="utf-8")
+    python_env = {
+        "python": platform.python_version(),
+        "build_dependencies": [_pinned_requirement(name) for name in _BUILD_DEPENDENCIES],
+        "dependencies": ["-r requirements.txt"],
+    }
+    _write_yaml(directory / "python_env.yaml", python_env)
+    pip = f"pip<={installed_version('pip')}" if installed_version("pip") else "pip"
+    conda = {
+        "channels": ["conda-forge"],
+        "dependencies": [f"python={platform.python_version()}", pip, {"pip": requirements}],
+        "name": "mlflow-env",
+    }
+    _write_yaml(directory / "conda.yaml", conda)
+
+
+def _pinned_requirement(name: str) -> str:
     return f"{name}=={installed_version(name)}" if installed_version(name) else name
 
 
-def _write_yaml(path: Path, document: dict[str, Any]) -> None:
+def _write_yaml(path: Path, document: Mapping[str, Any]) -> None:
     path.write_text("\n".join(_yaml_lines(document)) + "\n", encoding="utf-8")
 
 
 def _yaml_lines(node: Any) -> Iterator[str]:
-    """Write mappings and lists in block style; a JSON scalar is a YAML one."""
+    """Write mappings and lists in block style; a JSON scalar is a YAML scalar."""
     if isinstance(node, dict) and node:
         for key, item in sorted(node.items()):
             yield from _yaml_entry(f"{key}:", item)
@@ -95,41 +205,18 @@ def _yaml_entry(start: str, item: Any) -> Iterator[str]:
     yield from (f"  {line}" for line in _yaml_lines(item))
 
 
-MLMODEL_FILE = "MLmodel"
+def _weights_section(meaning: str, weights: list[tuple[str, float]]) -> Iterator[Markup]:
+    if weights:
+        yield heading(meaning)
+        yield bar_chart(sorted(weights, key=lambda weight: -weight[1])[:_MAX_FEATURES])
+        if len(weights) > _MAX_FEATURES:
+            yield truncation_note(f"{len(weights) - _MAX_FEATURES} more features, of less weight")
 
 
-@dataclass(frozen=True)
-class MLflowModel:
-    """Hand over an MLflow Model as the directory it is, for flavors that have no type of their own here.
-
-    A step that returns `MLflowModel(path)` makes a model like any other: with a logged model and, where the step
-    asks for it, a version in the registry. `mlflow.pyfunc.load_model(model.path)` opens it.
-    """
-
-    path: Path
-
-
-class MLflowModelMaterializer(Materializer):
-    """Copy the directory as it is; what mlflow put in it, pickles too, is for mlflow to read."""
-
-    types = (f"{__name__}.{MLflowModel.__qualname__}",)
-    encoding = "directory.mlflow@1"
-    gives_paths = True
-
-    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
-        """Copy `MLmodel` and all beside it; raises `SaveRefused` where there is none, and for links that leave it."""
-        root = Path(value.path)
-        if not (root / MLMODEL_FILE).is_file():
-            raise SaveRefused(f"{str(root)!r} has no file {MLMODEL_FILE}. Write it with a save_model of mlflow's.")
-        return {"shape": f"MLflow Model of {copy_files(root, directory)} files"}
-
-    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
-        """Show the file `MLmodel`."""
-        from airflow_zen.materializers.previews.html import PREVIEW_HTML, html_page, preformatted
-
-        text = (Path(value.path) / MLMODEL_FILE).read_text("utf-8", errors="replace")
-        return {PREVIEW_HTML: html_page(type(value).__qualname__, str(summary.get("shape", "")), [preformatted(text)])}
-
-    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
-        """Give the directory."""
-        return MLflowModel(directory)
+def _parameters_section(parameters: Mapping[str, Any]) -> Iterator[Markup]:
+    if parameters:
+        yield heading("Parameters")
+        shown = islice(((str(name), value) for name, value in parameters.items()), _MAX_PARAMETERS)
+        yield plain_table(["parameter", "value"], shown)
+        if len(parameters) > _MAX_PARAMETERS:
+            yield truncation_note(f"{len(parameters) - _MAX_PARAMETERS} more parameters")

@@ -1,105 +1,81 @@
-"""ONNX models as plain MLflow Model directories."""
+"""ONNX models as MLflow Model directories."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_zen.errors import SaveRefused
-from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.mlflow_model import pyfunc_flavor, write_environment, write_mlmodel
-from airflow_zen.materializers.previews.html import PREVIEW_HTML, Markup, heading, html_page
+from airflow_zen.materializers.mlflow_model import ModelMaterializer, WrittenModel
+from airflow_zen.materializers.previews.html import Markup, heading
 from airflow_zen.materializers.previews.tables import plain_table
 
-if TYPE_CHECKING:
-    import onnx
+MODEL_FILE = "model.onnx"
+
+_EXECUTION_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+_MAX_ROWS = 100
 
 
-class OnnxMaterializer(Materializer):
-    """Save an `onnx.ModelProto` as its own file, the way `mlflow.onnx.save_model` lays it out.
+class OnnxMaterializer(ModelMaterializer):
+    """Save an `onnx.ModelProto` as its own file, in the layout of `mlflow.onnx.save_model`.
 
-    Refused: a model over 2 GB, or one whose tensors lie in other files.
+    Refused: a model over 2 GB, or one whose tensors are in other files.
     """
 
     types = ("onnx.ModelProto",)
     encoding = "onnx.mlflow@1"
     libraries = ("onnx",)
     extra = "onnx"
+    flavor = "onnx"
+    requirements = ("numpy", "onnx", "onnxruntime", "pandas")
 
-    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
-        """Write `MLmodel`, `model.onnx` and the environment."""
-        return save_onnx_model(value, directory)
+    def write(self, model: Any, directory: Path) -> WrittenModel:
+        """Write `model.onnx`; raises `SaveRefused` for a model that is not one file."""
+        import onnx
+        from onnx.external_data_helper import _get_all_tensors, uses_external_data
 
-    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
-        """Show inputs, outputs and operators."""
-        return preview_onnx_model(value, summary)
+        if any(uses_external_data(tensor) for tensor in _get_all_tensors(model)):
+            raise SaveRefused(
+                "An ONNX model whose tensors are in other files would lose them. Load it with load_external_data=True."
+            )
+        try:
+            content = model.SerializeToString(deterministic=True)
+        except Exception as error:
+            raise SaveRefused(
+                f"This ONNX model has no file of its own ({error}). A file holds 2 GB at most."
+            ) from error
+        (directory / MODEL_FILE).write_bytes(content)
+        flavor = {
+            "code": None,
+            "data": MODEL_FILE,
+            "onnx_version": onnx.__version__,
+            "onnx_session_options": None,
+            "providers": list(_EXECUTION_PROVIDERS),
+        }
+        return WrittenModel(f"{len(model.graph.node)} nodes", flavor, {"data": MODEL_FILE})
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
-        """Read the model."""
-        return load_onnx_model(directory)
+        """Read the model; its file holds every tensor."""
+        import onnx
 
+        return onnx.load(directory / MODEL_FILE, load_external_data=False)
 
-MODEL_FILE = "model.onnx"
-EXECUTION_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    def model_name(self, model: Any) -> str:
+        """Return the name of the graph."""
+        return str(model.graph.name)
 
-
-def save_onnx_model(model: onnx.ModelProto, directory: Path) -> Mapping[str, Any]:
-    """Write the directory; raises `SaveRefused` for a model that is not one file."""
-    import onnx
-    from onnx.external_data_helper import _get_all_tensors, uses_external_data
-
-    if any(uses_external_data(tensor) for tensor in _get_all_tensors(model)):
-        raise SaveRefused(
-            "An ONNX model whose tensors lie in other files would lose them. Load it with load_external_data=True."
-        )
-    try:
-        content = model.SerializeToString(deterministic=True)
-    except Exception as error:
-        raise SaveRefused(f"This ONNX model has no file of its own ({error}). A file holds 2 GB at most.") from error
-    (directory / MODEL_FILE).write_bytes(content)
-    flavor = {
-        "code": None,
-        "data": MODEL_FILE,
-        "onnx_version": onnx.__version__,
-        "onnx_session_options": None,
-        "providers": list(EXECUTION_PROVIDERS),
-    }
-    loader = pyfunc_flavor("mlflow.onnx", data=MODEL_FILE)
-    write_mlmodel(directory, {"onnx": flavor, "python_function": loader})
-    write_environment(directory, ("numpy", "onnx", "onnxruntime", "pandas"))
-    return {"shape": f"{len(model.graph.node)} nodes", "estimator": model.graph.name}
-
-
-def load_onnx_model(directory: Path) -> onnx.ModelProto:
-    """Read the model; every tensor is in it."""
-    import onnx
-
-    return onnx.load(directory / MODEL_FILE, load_external_data=False)
-
-
-_MAX_ROWS = 100
-
-
-def preview_onnx_model(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
-    """Show a model's graph."""
-    return {
-        PREVIEW_HTML: html_page(
-            str(value.graph.name or "ModelProto"), str(summary.get("shape", "")), _graph_sections(value.graph)
-        )
-    }
-
-
-def _graph_sections(graph: Any) -> Iterator[Markup]:
-    yield heading("Inputs and outputs")
-    ends = [("input", held) for held in graph.input] + [("output", held) for held in graph.output]
-    yield plain_table(
-        ["", "name", "type"], [(kind, held.name, _type_text(held.type)) for kind, held in ends[:_MAX_ROWS]]
-    )
-    yield heading("Operators")
-    counts = Counter(f"{node.domain}.{node.op_type}".lstrip(".") for node in graph.node)
-    yield plain_table(["operator", "times"], counts.most_common(_MAX_ROWS))
+    def sections(self, model: Any) -> Iterator[Markup]:
+        """Return the inputs and outputs, and how often each operator is used."""
+        graph = model.graph
+        yield heading("Inputs and outputs")
+        ends = [("input", held) for held in graph.input] + [("output", held) for held in graph.output]
+        rows = [(kind, held.name, _type_text(held.type)) for kind, held in ends[:_MAX_ROWS]]
+        yield plain_table(["", "name", "type"], rows)
+        yield heading("Operators")
+        counts = Counter(f"{node.domain}.{node.op_type}".lstrip(".") for node in graph.node)
+        yield plain_table(["operator", "times"], counts.most_common(_MAX_ROWS))
 
 
 def _type_text(held: Any) -> str:

@@ -23,7 +23,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.registry import default_registry
-from airflow_zen.materializers.sklearn.skops import untrusted_types
+from airflow_zen.materializers.sklearn import untrusted_types
 from tests.materializers.path_values import MODELS, X, Y
 
 PREDICTING = {

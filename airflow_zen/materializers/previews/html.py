@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
-from collections.abc import Iterable
-from typing import NewType
+from collections.abc import Iterable, Mapping
+from typing import Any, NewType
 
 from airflow_zen.markup import escape_html, escape_html_lines
 
@@ -60,6 +60,13 @@ def html_page(title: str, subtitle: str, sections: Iterable[Markup]) -> str:
             break
         shown.append(section)
     return "".join([head, *shown, end])
+
+
+def preview_page(
+    value: Any, summary: Mapping[str, Any], sections: Iterable[Markup], title: str = ""
+) -> Mapping[str, bytes | str]:
+    """Return a preview of one page: the name of the value's type as its title, and its `shape` from the summary."""
+    return {PREVIEW_HTML: html_page(title or type(value).__qualname__, str(summary.get("shape", "")), sections)}
 
 
 def truncation_note(text: str) -> Markup:

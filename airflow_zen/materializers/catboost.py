@@ -1,0 +1,83 @@
+"""CatBoost models as MLflow Model directories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from airflow_zen.errors import ArtifactRefused
+from airflow_zen.materializers.base import require_exact_type
+from airflow_zen.materializers.mlflow_model import ModelMaterializer, WrittenModel
+from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
+
+MODEL_FILE = "model.cb"
+STATE_FILE = "state.json"
+
+# Where CatBoost's own `__getstate__` puts the trained model, in the format of its files.
+_TRAINED_KEY = "__model"
+
+
+class CatboostMaterializer(ModelMaterializer):
+    """Save a model in the layout of `mlflow.catboost.save_model`, and its parameters beside it.
+
+    Refused: subclasses, and functions among the parameters (an own objective or metric).
+    """
+
+    types = ("catboost.CatBoost",)
+    encoding = "catboost.mlflow@1"
+    libraries = ("catboost",)
+    extra = "catboost"
+    flavor = "catboost"
+    requirements = ("catboost", "numpy", "pandas", "scipy")
+
+    def write(self, model: Any, directory: Path) -> WrittenModel:
+        """Write `state.json`, and `model.cb` of a trained model."""
+        import catboost
+
+        require_exact_type(model, *_classes().values())
+        name = type(model).__name__
+        state = dict(model.__getstate__())
+        trained = state.pop(_TRAINED_KEY, None)
+        parts = write_typed_json(self, {"class": name, "state": state}, directory, STATE_FILE)
+        if trained is None:
+            return WrittenModel(name, None, parts=parts)
+        (directory / MODEL_FILE).write_bytes(trained)
+        flavor = {"catboost_version": catboost.__version__, "code": None, "data": MODEL_FILE, "model_type": name}
+        shape = f"{name} of {len(model.feature_names_)} features, {model.tree_count_} trees"
+        return WrittenModel(shape, {**flavor, "save_format": "cbm"}, {"data": MODEL_FILE}, parts=parts)
+
+    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
+        """Read the model; raises `ArtifactRefused` for a class that is none of CatBoost's own."""
+        metadata = read_typed_json(self, directory, STATE_FILE)
+        cls = _classes().get(metadata["class"])
+        if cls is None:
+            raise ArtifactRefused(f"catboost.mlflow@1 keeps {', '.join(_classes())}, not {metadata['class']!r}.")
+        state = dict(metadata["state"])
+        if (directory / MODEL_FILE).exists():
+            state[_TRAINED_KEY] = (directory / MODEL_FILE).read_bytes()
+        model = cls.__new__(cls)
+        model.__setstate__(state)
+        return model
+
+    def feature_weights(self, model: Any) -> tuple[str, list[tuple[str, float]]]:
+        """Return the importances that CatBoost computes without the data."""
+        import catboost
+
+        if not model.is_fitted():
+            return "", []
+        try:
+            found = model.get_feature_importance()
+        except catboost.CatBoostError:
+            return "", []  # rankers and some losses need the data
+        weights = zip(map(str, model.feature_names_), map(float, found), strict=True)
+        return "Change of predictions, in %", list(weights)
+
+
+@cache
+def _classes() -> Mapping[str, Any]:
+    import catboost
+
+    names = ("CatBoost", "CatBoostClassifier", "CatBoostRegressor", "CatBoostRanker")
+    return {name: getattr(catboost, name) for name in names}
