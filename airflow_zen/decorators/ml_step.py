@@ -20,8 +20,6 @@ from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
 from airflow_zen.operators.ml_step import OPTION_TYPES, MLStepOperator, StepOutputs, check_option
 from airflow_zen.steps.outputs import declared_outputs
 
-_OPTION_NAMES = frozenset(OPTION_TYPES)
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -41,15 +39,15 @@ class _MLStepDecoratedOperator(DecoratedOperator, MLStepOperator):
         super().__init__(kwargs_to_upstream=upstream, **upstream, **options)
 
     def _hook_apply_defaults(self, *args: Any, **kwargs: Any) -> Any:
-        """Keep our own options in `default_args` from being taken for arguments of the function."""
+        """Hide our own options in `default_args`, which Airflow would take for arguments of the function."""
         defaults = kwargs.get("default_args")
-        operator_defaults = {name: value for name, value in (defaults or {}).items() if name not in _OPTION_NAMES}
+        operator_defaults = {name: value for name, value in (defaults or {}).items() if name not in OPTION_TYPES}
         args, kwargs = super()._hook_apply_defaults(*args, **{**kwargs, "default_args": operator_defaults})  # type: ignore[no-untyped-call]
         return args, {**kwargs, "default_args": defaults}
 
     @property
     def is_async(self) -> bool:
-        """Say no, as `MLStepOperator` does."""
+        """False, as of `MLStepOperator`."""
         return False
 
 
@@ -76,7 +74,7 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
         """Map the step over lists; see Airflow's dynamic task mapping."""
         for name, value in kwargs.items():
             _refuse_expand_over_artifact(self.function.__name__, name, value)
-            if name in self.kwargs and name in _OPTION_NAMES:
+            if name in self.kwargs and name in OPTION_TYPES:
                 raise StepDefinitionError(
                     f"Step {self.function.__name__!r} has the option {name}=… and is mapped over a parameter of that name. "
                     "Rename the parameter."
@@ -104,14 +102,12 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
 
 
 def _declare_assets(task: Any, function: Callable[..., Any]) -> Any:
-    """Declare the assets of a mapped task, of which Airflow makes the operator only when it runs."""
+    """Declare the assets of a mapped task, whose operator Airflow creates only when it runs."""
     options = task.operator.partial_kwargs
     stack = options.get("stack", "")
     arguments = [options["op_args"], options["op_kwargs"], task.operator.op_kwargs_expand_input.value]
-    for attribute, assets in (
-        ("outlets", outlets_of(declared_outputs(function).artifact_names, stack)),
-        ("inlets", inlets_of(arguments, stack)),
-    ):
+    outlets = outlets_of(declared_outputs(function).artifact_names, stack)
+    for attribute, assets in (("outlets", outlets), ("inlets", inlets_of(arguments, stack))):
         declared = options.get(attribute) or []
         if assets:
             options[attribute] = merge_assets(declared if isinstance(declared, list | tuple) else [declared], assets)
@@ -119,29 +115,25 @@ def _declare_assets(task: Any, function: Callable[..., Any]) -> Any:
 
 
 def _refuse_expand_over_artifact(step: str, name: str, value: Any) -> None:
-    """Refuse to map over one artifact, of which Airflow would map the ref's own fields."""
+    """Refuse to map over one artifact: Airflow would map over the fields of its ref."""
     if VersionSelector.is_wire(value):
         raise StepDefinitionError(
             f"Step {step!r} cannot be expanded over {name}, a version of one artifact. Pass it with partial, or expand over "
             "a list of them."
         )
-    references = value.iter_references() if isinstance(value, XComArg) else ()
-    for operator in [operator for operator, _ in references if isinstance(operator, MLStepOperator)]:
-        if operator.step.outputs.each:
-            continue
-        raise StepDefinitionError(
-            f"Step {step!r} cannot be expanded over {name}={operator.task_id!r}: that step returns one artifact, not a "
-            "list of tasks' inputs. Declare it '-> Annotated[list[T], Each]', or expand over a plain list, a plain @task "
-            "that returns one, or a mapped step."
-        )
+    for operator, _ in value.iter_references() if isinstance(value, XComArg) else ():
+        if isinstance(operator, MLStepOperator) and not operator.step.outputs.each:
+            raise StepDefinitionError(
+                f"Step {step!r} cannot be expanded over {name}={operator.task_id!r}: that step returns one artifact, not a "
+                "list of tasks' inputs. Declare it '-> Annotated[list[T], Each]', or expand over a plain list, a plain @task "
+                "that returns one, or a mapped step."
+            )
 
 
 def _refuse_nested_outputs(step: str, arguments: list[Any]) -> None:
-    """Refuse outputs of tasks inside records, where Airflow neither sees the dependency nor resolves the value."""
+    """Refuse outputs of tasks inside dataclasses, where Airflow neither sees the dependency nor resolves the value."""
     for value in arguments:
-        if not is_dataclass(value) or isinstance(value, type):
-            continue
-        for part in fields(value):
+        for part in fields(value) if is_dataclass(value) and not isinstance(value, type) else ():
             if isinstance(getattr(value, part.name, None), XComArg):
                 raise StepDefinitionError(
                     f"Step {step!r} is given the output of a task inside {type(value).__name__}.{part.name}, where Airflow "
@@ -152,7 +144,7 @@ def _refuse_nested_outputs(step: str, arguments: list[Any]) -> None:
 def _pass_context_arguments_by_keyword(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Pass an argument named as Airflow's context, and those after it, by keyword: Airflow takes it no other way."""
+    """Pass an argument with a name of Airflow's context, and those after it, by keyword, as Airflow requires."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     names = [p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds]
     for position, name in enumerate(names[: len(args)]):
@@ -162,7 +154,7 @@ def _pass_context_arguments_by_keyword(
 
 
 def _check_definition(function: Any, options: dict[str, Any]) -> None:
-    """Refuse, at the place where it is written, what would fail later or be lost silently."""
+    """Raise `StepDefinitionError` where the step is defined, for what would fail later or be lost silently."""
     if not callable(function):
         raise StepDefinitionError(
             f"@ml_step decorates functions, got {function!r}. Options go by name: @ml_step(cache=False)."
@@ -184,14 +176,12 @@ def _check_definition(function: Any, options: dict[str, Any]) -> None:
 
 
 def _check_options(function: Callable[..., Any], options: dict[str, Any]) -> None:
-    name = function.__name__
     _check_ignored_parameters(function, options.get("cache"))
-    for option, value in options.items():
-        if option in _OPTION_NAMES:
-            check_option(value, option)
+    for option in OPTION_TYPES.keys() & options.keys():
+        check_option(options[option], option)
     if "multiple_outputs" in options:
         raise StepDefinitionError(
-            f"Step {name!r}: outputs are declared by the return annotation, not by multiple_outputs. Write "
+            f"Step {function.__name__!r}: outputs are declared by the return annotation, not by multiple_outputs. Write "
             "'-> Output(train=…, test=…)'."
         )
 
@@ -203,8 +193,8 @@ def _check_ignored_parameters(function: Callable[..., Any], cache: Any) -> None:
     for name in cache.ignore:
         if name not in parameters:
             raise StepDefinitionError(
-                f"Step {function.__name__!r}: Cache(ignore=…) names {name!r}, which is no parameter of it; its parameters "
-                f"are {list(parameters)}."
+                f"Step {function.__name__!r}: Cache(ignore=…) names {name!r}, which is not one of its parameters "
+                f"{list(parameters)}."
             )
 
 
@@ -236,15 +226,13 @@ def ml_step(
 
 
 def ml_step(function: Any = None, /, **options: Any) -> Any:
-    """Make a typed function a step: its outputs become artifacts, equal work is reused, its lineage recorded.
+    """Make a typed function a step: its outputs become artifacts, equal work is reused, its lineage is recorded.
 
-    `cache`: False runs the function each time; a `Cache` says how equal work is recognised; None follows
-    `[zen] cache`. `version`: an addition of
-    your own to the cache key. `model`: the registered model that the returned model becomes a version
-    of. `stack`: the named stack it runs in. `previews`: whether outputs are shown in MLflow; None follows
-    `[zen] previews`, and `Artifact(previews=…)` on an output goes before. All options of Airflow's operators (`retries`, `pool`, `queue`, `executor_config`, …) pass
-    through. Also available as `@task.ml_step`. Raises `StepDefinitionError` for what cannot work.
+    `cache`: False runs the function each time; a `Cache` says what the cache key is made of; None follows
+    `[zen] cache`. `version`: your own addition to the cache key. `model`: the registered model that the returned model
+    becomes a version of. `stack`: the stack the step runs in. `previews`: whether MLflow shows the outputs; None
+    follows `[zen] previews`, and `Artifact(previews=…)` on an output takes precedence. All options of Airflow's
+    operators (`retries`, `pool`, `queue`, `executor_config`, …) pass through. Also available as `@task.ml_step`.
+    Raises `StepDefinitionError` for a definition that cannot work.
     """
-    if function is not None:
-        return _decorate(function, options)
-    return lambda decorated: _decorate(decorated, options)
+    return _decorate(function, options) if function is not None else lambda decorated: _decorate(decorated, options)

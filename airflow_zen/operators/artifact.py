@@ -1,6 +1,6 @@
-"""`Artifact` as DAG files know it: a name in an annotation, an asset to schedule on, an argument of a step.
+"""`Artifact` in DAG files: a name in an annotation, an asset to schedule on, and an argument of a step.
 
-Nothing here needs Airflow before `asset` is asked for, so that annotations are read without it.
+Airflow is imported only for `asset`, so that annotations can be read without it.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Artifact(DeclaredArtifact):
-    """Name an output, and speak of it elsewhere by that name.
+    """Name an output, and refer to it elsewhere by that name.
 
-    `-> Annotated[pd.DataFrame, Artifact("features")]` names what a step gives; `schedule=[Artifact("features").asset]`
-    starts a DAG when its content changes; `train(Artifact("features").latest())` reads its newest version.
-    `materializer` stores this output alone; on a parameter it says who reads what a materializer that is not
-    registered wrote. Raises `ArtifactNameError` for a name that cannot be one.
+    `-> Annotated[pd.DataFrame, Artifact("features")]` names an output; `schedule=[Artifact("features").asset]` starts
+    a DAG when its content changes; `train(Artifact("features").latest())` reads its newest version. `materializer`
+    stores this output only; on a parameter it reads what an unregistered materializer wrote. Raises
+    `ArtifactNameError` for an invalid name.
     """
 
     @property
     def asset(self) -> Asset:
-        """The Airflow asset that has an event for each new content, made by steps that declare no stack."""
+        """The Airflow asset that gets an event for each new content, from steps that declare no stack."""
         return self.asset_in("")
 
     def asset_in(self, stack: str) -> Asset:
-        """Give the asset of steps that declare `stack=…`."""
+        """Return the asset of steps that declare `stack=…`."""
         from airflow_zen.operators.assets import asset_of
 
         return asset_of(self._required_name(), stack)
 
     def latest(self) -> dict[str, Any]:
-        """Ask, as an argument of a step or of `airflow_zen.load`, for the version that is the newest when it is read."""
+        """Select, as an argument of a step or of `airflow_zen.load`, the version that is the newest when it is read."""
         return self.version(LATEST)
 
     def version(self, version: str) -> dict[str, Any]:
-        """Ask for the version of a label, a digest's beginning, a tag, or the newest at or before a date or time."""
+        """Select a version by its label, the start of its digest, its tag, or a date or time it is the newest at."""
         return VersionSelector(self._required_name(), version).to_wire()
 
     def _required_name(self) -> str:
         if not self.name:
-            raise ArtifactNameError('Artifact() has no name to speak of it by. Write Artifact("features").')
+            raise ArtifactNameError('Artifact() has no name to refer to. Write Artifact("features").')
         return self.name

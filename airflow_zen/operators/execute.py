@@ -1,12 +1,15 @@
-"""One execution of an `MLStepOperator` in the task's process; loaded only there, never while DAGs are parsed."""
+"""The execution of an `MLStepOperator` in the task's process; not loaded while DAGs are parsed."""
 
 from __future__ import annotations
 
+import inspect
 import logging
+import re
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +18,6 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, context_me
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import StepInterrupted
 from airflow_zen.operators.assets import emit_asset_events
-from airflow_zen.operators.code_version import code_version
-from airflow_zen.operators.hook_lineage import report_inputs, report_outputs
 from airflow_zen.operators.links import MlflowRunLink
 from airflow_zen.operators.stack_selection import (
     check_inputs_in_stack,
@@ -36,35 +37,31 @@ if TYPE_CHECKING:
     from airflow_zen.stack import Stack
     from airflow_zen.steps.step import Step
 
+log = logging.getLogger("airflow_zen.operators")
+
+_LABEL_LIMIT = 100
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
 
 def execute(operator: MLStepOperator, context: Any) -> Any:
-    """Run the operator's step; return its outputs as refs on the wire, as XCom holds them."""
+    """Run the operator's step; return its outputs as refs in their wire form, for XCom."""
     with raise_on_sigterm(operator.on_kill):
         settings = Settings.read(resolve_stack_name(context["dag_run"].conf, operator.stack))
         stack = open_stack(settings)
         arguments = bind_arguments(operator, context, stack)
-        step_run = new_step_run(
-            operator,
-            context,
-            resolve_cache_mode(operator, context, settings, stack.records),
-            mapped_task_label(operator, arguments),
-        )
+        cache, why = resolve_cache_mode(operator, context, settings, stack.records)
+        run = _new_step_run(operator, context, cache, why, _mapped_task_label(operator, arguments))
         step = operator.step.with_cache_defaults(settings.cache_defaults)
-        run = run_step(step, arguments, stack, step_run, TaskRunHooks(operator, context, settings))
-    report_outputs(operator, run.outputs.values())
-    annotate_task(operator, context, run)
-    emit_asset_events(
-        operator,
-        context,
-        run,
-        step.outputs.artifact_names,
-        stack_overridden=is_stack_overridden(context, operator, settings),
-    )
+        run = run_step(step, arguments, stack, run, _TaskRunHooks(operator, context, settings))
+    report_lineage("add_output_asset", operator, run.outputs.values())
+    _annotate_task(context, run)
+    stack_overridden = is_stack_overridden(context, operator, settings)
+    emit_asset_events(operator, context, run, step.outputs.artifact_names, stack_overridden=stack_overridden)
     return to_xcom(step, run.outputs)
 
 
 def to_xcom(step: Step, outputs: Mapping[str, ArtifactRef]) -> Any:
-    """Give a step's outputs as XCom holds them: one ref on the wire, a dict of them by output name, or a list."""
+    """Return a step's outputs as XCom holds them: one ref in its wire form, a dict of them by output name, or a list."""
     wires = {name: ref.to_wire() for name, ref in outputs.items()}
     if step.outputs.each:
         return list(wires.values())
@@ -72,9 +69,9 @@ def to_xcom(step: Step, outputs: Mapping[str, ArtifactRef]) -> Any:
 
 
 def bind_arguments(operator: MLStepOperator, context: Any, stack: Stack) -> Arguments:
-    """Bind the rendered arguments, and the names that the function asks Airflow's context for.
+    """Bind the rendered arguments and the names that the function takes from Airflow's context.
 
-    Versions of named artifacts that are asked for are looked up now.
+    Requested versions of named artifacts are looked up here.
     """
     given = frozenset(operator.op_kwargs)
     context_merge(context, operator.op_kwargs, templates_dict=operator.templates_dict)
@@ -83,14 +80,12 @@ def bind_arguments(operator: MLStepOperator, context: Any, stack: Stack) -> Argu
 
 
 def step_run_id(ti: Any) -> StepRunId:
-    """Identify the try of a task instance."""
+    """Return the id of a try of a task instance."""
     return StepRunId(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index, ti.try_number)
 
 
-def new_step_run(operator: MLStepOperator, context: Any, cache_mode: tuple[CacheState, str], label: str) -> StepRun:
-    """Open the record of this try; `cache_mode` says whether results may be reused, and why not."""
+def _new_step_run(operator: MLStepOperator, context: Any, cache: CacheState, why: str, label: str) -> StepRun:
     ti = context["ti"]
-    cache, why = cache_mode
     return StepRun(
         id=step_run_id(ti),
         cache=cache,
@@ -99,7 +94,7 @@ def new_step_run(operator: MLStepOperator, context: Any, cache_mode: tuple[Cache
         label=label,
         source=operator.step.source,
         owner=operator.owner,
-        clear_number=clear_number(context),
+        clear_number=_clear_number(context),
         log_url=str(getattr(ti, "log_url", "") or ""),
         code_version=code_version(getattr(ti, "bundle_instance", None), operator.python_callable),
         dag_version=str(getattr(ti, "dag_version_id", None) or ""),
@@ -109,34 +104,45 @@ def new_step_run(operator: MLStepOperator, context: Any, cache_mode: tuple[Cache
 def resolve_cache_mode(
     operator: MLStepOperator, context: Any, settings: Settings, records: StepRunRecords
 ) -> tuple[CacheState, str]:
-    """Decide whether results may be reused: the run's conf first, then the step, then the deployment.
-
-    `recompute` runs the function and remembers its result, `off` does neither look up nor remember.
-    """
+    """Return how the step may use the cache, and why not; the run's conf precedes the step, the step the deployment."""
     zen = zen_conf(context["dag_run"].conf)
-    requested = zen.get("cache")
+    requested, recomputed = zen.get("cache"), zen.get("recompute")
     if requested is False:
         return CacheState.OFF, "the DAG run was triggered with {'zen': {'cache': false}}"
     if operator.cache is False and requested is not True:
         return CacheState.OFF, "the step is declared cache=False"
     if operator.cache is None and requested is not True and not settings.cache:
         return CacheState.OFF, "[zen] cache is false"
-    if _includes_task(zen.get("recompute"), operator.task_id):
+    if recomputed == operator.task_id or (isinstance(recomputed, list) and operator.task_id in recomputed):
         return CacheState.RECOMPUTE, "the DAG run was triggered to recompute it"
     if was_cleared_by_user(operator, context, records):
         return CacheState.RECOMPUTE, "the task was cleared"
     return CacheState.MISS, ""
 
 
-def _includes_task(tasks: Any, task_id: str) -> bool:
-    return task_id in ([tasks] if isinstance(tasks, str) else tasks if isinstance(tasks, list) else [])
+def was_cleared_by_user(operator: MLStepOperator, context: Any, records: StepRunRecords) -> bool:
+    """Whether a user asked for this task to run again.
 
-
-class TaskRunHooks(RunHooks):
-    """Show the lineage run in the task's log and on its page, while it is still running.
-
-    A skipped task has not failed: its run is FINISHED, without outputs.
+    Clearing raises the number of tries that Airflow allows. A backfill that reprocesses a DAG run clears all of its
+    tasks, to run those that have changed: there a task was cleared by hand when an upstream step was not cleared with
+    it. That takes two requests for each upstream step, and only in backfills.
     """
+    ti, dag_run = context["ti"], context["dag_run"]
+    if int(getattr(ti, "max_tries", 0) or 0) <= int(operator.retries or 0):
+        return False
+    if str(getattr(dag_run.run_type, "value", dag_run.run_type)) != "backfill":
+        return True
+    upstream = (records.latest_try(ti.dag_id, ti.run_id, task_id) for task_id in sorted(operator.upstream_task_ids))
+    return any(run is not None and run.clear_number < _clear_number(context) for run in upstream)
+
+
+def _clear_number(context: Any) -> int:
+    """Return how often tasks of this DAG run have been cleared."""
+    return int(getattr(context["dag_run"], "clear_number", 0) or 0)
+
+
+class _TaskRunHooks(RunHooks):
+    """Shows the lineage run in the task's log and on its page while the step runs."""
 
     def __init__(self, operator: MLStepOperator, context: Any, settings: Settings) -> None:
         self.operator = operator
@@ -144,16 +150,16 @@ class TaskRunHooks(RunHooks):
         self.ti = context["ti"]
 
     def check_inputs(self, inputs: Mapping[str, ArtifactRef]) -> None:
-        """Refuse what lies in another stack, and tell Airflow of the rest."""
+        """Refuse inputs of another stack, and report the others to Airflow."""
         check_inputs_in_stack(inputs, self.settings, f"step {self.operator.task_id!r}")
-        report_inputs(self.operator, inputs.values())
+        report_lineage("add_input_asset", self.operator, inputs.values())
 
     def final_state(self, error: BaseException) -> StepState:
-        """Tell a task that was skipped from one that failed."""
+        """Return FINISHED for a skipped task, which has not failed."""
         return StepState.FINISHED if isinstance(error, AirflowSkipException) else super().final_state(error)
 
     def on_opened(self, opened: OpenedRun) -> None:
-        """Log the address, and push it where Airflow looks for the button."""
+        """Log the address of the lineage run, and push it for the button on the task's page."""
         if opened.url:
             self.operator.mlflow_url = opened.url
             self.operator.log.info("MLflow run: %s", opened.url)
@@ -162,10 +168,10 @@ class TaskRunHooks(RunHooks):
 
 @contextmanager
 def raise_on_sigterm(on_kill: Callable[[], None]) -> Iterator[None]:
-    """Raise `StepInterrupted` inside the block when the task is told to stop, after `on_kill`.
+    """Raise `StepInterrupted` inside the block when the task receives SIGTERM, after `on_kill`.
 
-    Airflow follows SIGTERM with SIGKILL after 5 seconds; until then `finally` blocks run, and the
-    step run is closed as killed. A second SIGTERM is ignored.
+    Airflow sends SIGKILL 5 seconds after SIGTERM. Until then `finally` blocks run, and the step run is closed as
+    killed. A second SIGTERM is ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -183,41 +189,8 @@ def raise_on_sigterm(on_kill: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous_handler)
 
 
-def was_cleared_by_user(operator: MLStepOperator, context: Any, records: StepRunRecords) -> bool:
-    """Tell whether a person asked for this task to run again.
-
-    Clearing raises the number of tries that Airflow allows. A backfill that reprocesses a DAG run clears all of
-    its tasks, and wants of them what has changed: in its runs a task is cleared by hand when a step above it
-    was not cleared with it. That takes two requests for each step above, and only there.
-    """
-    ti = context["ti"]
-    if int(getattr(ti, "max_tries", 0) or 0) <= int(operator.retries or 0):
-        return False
-    if not _is_backfill(context["dag_run"]):
-        return True
-    current_clear_number = clear_number(context)
-    upstream_runs = [
-        records.latest_try(ti.dag_id, ti.run_id, task_id) for task_id in sorted(operator.upstream_task_ids)
-    ]
-    return any(run is not None and run.clear_number < current_clear_number for run in upstream_runs)
-
-
-def clear_number(context: Any) -> int:
-    """Say how often tasks of this DAG run have been cleared."""
-    return int(getattr(context["dag_run"], "clear_number", 0) or 0)
-
-
-def _is_backfill(dag_run: Any) -> bool:
-    return str(getattr(dag_run.run_type, "value", dag_run.run_type)) == "backfill"
-
-
-log = logging.getLogger("airflow_zen.operators")
-
-_LABEL_LIMIT = 100
-
-
-def mapped_task_label(operator: MLStepOperator, arguments: Arguments) -> str:
-    """Name a mapped task by the plain arguments it is mapped over (`depth=8`); empty where there are none."""
+def _mapped_task_label(operator: MLStepOperator, arguments: Arguments) -> str:
+    """Return the plain arguments that a mapped task is mapped over (`depth=8`); empty without any."""
     mapped = operator.dag.get_task(operator.task_id)
     values = getattr(getattr(mapped, "op_kwargs_expand_input", None), "value", None)
     if not isinstance(values, dict):
@@ -228,21 +201,68 @@ def mapped_task_label(operator: MLStepOperator, arguments: Arguments) -> str:
     return text if len(text) <= _LABEL_LIMIT else f"{text[: _LABEL_LIMIT - 1]}…"
 
 
-def annotate_task(operator: MLStepOperator, context: Any, run: StepRun) -> None:
-    """Label a mapped task, and mark a reused result."""
-    cached = run.is_hit
+def _annotate_task(context: Any, run: StepRun) -> None:
+    """Label a mapped task, and mark a reused result in the task's state store, which Airflow has from 3.3 on."""
     if run.id.map_index >= 0 and context.get("map_index_template") is None:
-        context["zen_label"] = f"{run.label or run.id.map_index}{' (cached)' if cached else ''}"
+        context["zen_label"] = f"{run.label or run.id.map_index}{' (cached)' if run.is_hit else ''}"
         context["map_index_template"] = "{{ zen_label }}"
-    if cached:
-        _store_task_state(context, f"hit: {run.origin}")
+    if run.is_hit and "task_state_store" in context:
+        try:
+            context["task_state_store"].set("zen.cache", f"hit: {run.origin}")
+        except Exception as error:  # noqa: BLE001 - a remark is not worth a failed task
+            log.debug("The task state store refused a value: %s", error)
 
 
-def _store_task_state(context: Any, text: str) -> None:
-    """Write into the task's state store, where this Airflow has one (3.3)."""
-    if "task_state_store" not in context:
-        return
+def report_lineage(method: str, operator: Any, refs: Iterable[ArtifactRef]) -> None:
+    """Report artifacts to Airflow's lineage collector, for readers such as OpenLineage; never raises.
+
+    `method` is `add_input_asset` or `add_output_asset`.
+    """
     try:
-        context["task_state_store"].set("zen.cache", text)
-    except Exception as error:  # noqa: BLE001 - a remark is never worth a task
-        log.debug("The task state store took no remark: %s", error)
+        from airflow.sdk import plugins_manager
+
+        # Even the collector without a reader loads the asset handlers of every provider: 0.2 s for Amazon's.
+        if not plugins_manager.get_hook_lineage_readers_plugins():
+            return
+        from airflow.providers.common.compat.sdk import get_hook_lineage_collector
+
+        add = getattr(get_hook_lineage_collector(), method)
+        for ref in {ref.digest: ref for ref in refs}.values():
+            uri = ref.uri if "://" in ref.uri else f"file://{ref.uri}"
+            extra = {"name": ref.name, "digest": ref.digest, "type": ref.type, "shape": ref.shape, "size": ref.size}
+            add(operator, uri=uri, asset_extra=extra)
+    except Exception as error:
+        log.debug("The lineage collector refused an artifact: %s", error, exc_info=True)
+
+
+def code_version(bundle: Any, function: Callable[..., Any]) -> str:
+    """Return the version of the DAG bundle, or the commit around the function's file, which may have changed since."""
+    if version := getattr(bundle, "version", None):
+        return str(version)
+    try:
+        return checked_out_commit(Path(inspect.unwrap(function).__code__.co_filename).resolve())
+    except (OSError, AttributeError, ValueError):
+        return ""
+
+
+def checked_out_commit(path: Path) -> str:
+    """Return the commit that is checked out in the git repository around a path; empty outside of one.
+
+    Read from the repository's files, because git may not be installed and takes longer.
+    """
+    dot_git = next((folder / ".git" for folder in path.parents if (folder / ".git").exists()), None)
+    if dot_git is None:
+        return ""
+    # In a worktree or a submodule `.git` is a file that names the directory.
+    git_dir = dot_git if dot_git.is_dir() else dot_git.parent / dot_git.read_text().strip().removeprefix("gitdir: ")
+    head = (git_dir / "HEAD").read_text().strip()
+    if not head.startswith("ref: "):
+        return head if _COMMIT.fullmatch(head) else ""
+    ref, commondir = head.removeprefix("ref: "), git_dir / "commondir"
+    common_dir = git_dir / commondir.read_text().strip() if commondir.exists() else git_dir
+    for folder in (git_dir, common_dir):
+        if (folder / ref).is_file():
+            return (folder / ref).read_text().strip()
+    packed_refs = common_dir / "packed-refs"
+    lines = packed_refs.read_text().splitlines() if packed_refs.is_file() else []
+    return next((line.split()[0] for line in lines if line.endswith(f" {ref}")), "")

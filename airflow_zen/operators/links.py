@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class MlflowRunLink(BaseOperatorLink):
-    """Lead from a task to its run in MLflow."""
+    """The link from a task to its run in MLflow."""
 
     name = "MLflow run"
     key = "_link_MlflowRunLink"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey | Any) -> str:
-        """Give the page of the run that the operator opened; called in the task's own process."""
+        """Return the page of the run that the operator opened; called in the task's process."""
         return str(getattr(operator, "mlflow_url", ""))

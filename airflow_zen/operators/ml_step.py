@@ -31,23 +31,19 @@ OPTION_TYPES: dict[str, tuple[type, ...]] = {
 class MLStepOperator(PythonOperator):
     """Run a typed function as a step.
 
-    `cache`: False runs the function each time; True reuses even a step that returns nothing; a `Cache`
-    says how equal work is recognised; None follows `[zen] cache`. `version`: an addition of your own to the cache key. `model`: the registered
-    model in MLflow that the returned model becomes a version of. `stack`: the name of the stack it runs in; empty: the
-    active one. `previews`: whether the outputs are shown in MLflow that do not say so themselves; None follows
-    `[zen] previews`. Everything else is PythonOperator's.
-    The return value in XCom is an `ArtifactRef` on the wire, or a dict of them by output name.
+    `cache`: False runs the function each time; True also reuses a step that returns nothing; a `Cache` says what the
+    cache key is made of; None follows `[zen] cache`. `version`: your own addition to the cache key. `model`: the
+    registered model in MLflow that the returned model becomes a version of. `stack`: the stack the step runs in; empty
+    for the active one. `previews`: whether MLflow shows outputs without a setting of their own; None follows
+    `[zen] previews`. All other options are PythonOperator's. The return value in XCom is an `ArtifactRef` in its wire
+    form, or a dict of them by output name.
     """
 
     custom_operator_name = "@ml_step"
     ui_color = "#e6f2ef"
     operator_extra_links = (MlflowRunLink(),)
     template_fields: Sequence[str] = ("templates_dict", "op_args", "op_kwargs", "version")
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        "templates_dict": "json",
-        "op_args": "py",
-        "op_kwargs": "py",
-    }
+    template_fields_renderers: ClassVar[dict[str, str]] = {"templates_dict": "json", "op_args": "py", "op_kwargs": "py"}
 
     def __init__(
         self,
@@ -73,12 +69,12 @@ class MLStepOperator(PythonOperator):
 
     @property
     def is_async(self) -> bool:
-        """Say no: an `async def` is awaited inside the step, where timeouts and signals reach it."""
+        """False: an `async def` is awaited inside the step, where timeouts and signals reach it."""
         return False
 
     @property
     def output(self) -> XComArg:
-        """Refer to what the step returns; several outputs can be unpacked and indexed by name."""
+        """The result of the step; several outputs can be unpacked and indexed by name."""
         outputs = self.step.outputs
         return StepOutputs(self, outputs.names) if outputs.is_multiple else XComArg(self)
 
@@ -86,14 +82,7 @@ class MLStepOperator(PythonOperator):
     def step(self) -> Step:
         """The function with its options."""
         policy = self.cache if isinstance(self.cache, Cache) else FOLLOW_SETTINGS
-        return Step(
-            self.python_callable,
-            self.task_id,
-            self.version,
-            policy,
-            cache_always=self.cache is True,
-            previews=self.previews,
-        )
+        return Step(self.python_callable, self.task_id, self.version, policy, self.cache is True, self.previews)
 
     def execute(self, context: Any) -> Any:
         """Run the step and return its outputs as refs, for XCom."""
@@ -103,7 +92,7 @@ class MLStepOperator(PythonOperator):
 
 
 def check_option(value: Any, option: str) -> Any:
-    """Refuse option values that would serialize differently at each parse of the DAG."""
+    """Return an option's value; raise `StepDefinitionError` for one that would serialize differently at each parse."""
     types = OPTION_TYPES[option]
     if not isinstance(value, types):
         names = " or ".join(kind.__name__ for kind in types)
@@ -112,7 +101,7 @@ def check_option(value: Any, option: str) -> Any:
 
 
 class StepOutputs(PlainXComArg):
-    """Refer to all outputs of a step, or to one by its name."""
+    """All outputs of a step, or one by its name or position."""
 
     def __init__(self, operator: Operator, names: tuple[str, ...]) -> None:
         super().__init__(operator)

@@ -1,4 +1,4 @@
-"""Which stack a task runs in, and that its inputs lie there."""
+"""The stack that a task runs in."""
 
 from __future__ import annotations
 
@@ -14,29 +14,27 @@ if TYPE_CHECKING:
 
 
 def zen_conf(conf: Any) -> Mapping[str, Any]:
-    """Give what a DAG run's configuration tells us, its `zen`."""
+    """Return the `zen` section of a DAG run's configuration."""
     zen = (conf or {}).get("zen")
     return zen if isinstance(zen, dict) else {}
 
 
 def resolve_stack_name(conf: Any, declared: str) -> str | None:
-    """Name the stack that the DAG run asks for, else the one that its step or DAG declares; None for the active one."""
+    """Return the stack of the DAG run's configuration, else the declared one; None for the active stack."""
     requested = zen_conf(conf).get("stack")
     if requested is not None and not (isinstance(requested, str) and requested):
-        raise SettingsError(
-            f"The DAG run's configuration asks for the stack {requested!r}; it must be the name of one."
-        )
+        raise SettingsError(f"The DAG run's configuration must name a stack in zen.stack, got {requested!r}.")
     return requested or declared or None
 
 
 def is_stack_overridden(context: Any, operator: Any, settings: Settings) -> bool:
-    """Tell whether the DAG run asked for another stack than its step would run in."""
+    """Whether the DAG run's configuration chose another stack than the step's own."""
     requested = zen_conf(context["dag_run"].conf).get("stack")
     return bool(requested) and find_options(operator.stack or None).stack != settings.stack
 
 
 def check_inputs_in_stack(inputs: Mapping[str, ArtifactRef], settings: Settings, reader: str) -> None:
-    """Raise `ArtifactRefused` for an input that lies in another stack; both are named."""
+    """Raise `ArtifactRefused` for an input of another stack, with the names of both."""
     for argument, ref in inputs.items():
         if ref.uri.startswith(f"{settings.artifact_root}/"):
             continue

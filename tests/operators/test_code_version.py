@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.operators.code_version`: a run names the source it ran, without git's help."""
+"""Promises of `airflow_zen.operators.execute`: a run names the source it ran, without git's help."""
 
 import shutil
 import subprocess
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_zen.operators.code_version import checked_out_commit, code_version
+from airflow_zen.operators.execute import checked_out_commit, code_version
 
 
 def git(folder, *words):

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.operators.hook_lineage`: an installed OpenLineage provider emits what steps read and made."""
+"""Promises of `airflow_zen.operators.execute`: an installed OpenLineage provider emits what steps read and made."""
 
 import json
 import os
@@ -7,9 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.operators import hook_lineage
 
 # A process of its own: OpenLineage reads its settings, and Airflow its plugins, once.
 _DAG = """
@@ -38,28 +35,37 @@ print(run.states, run.xcom("load")["uri"])
 """
 
 
-@pytest.fixture
-def openlineage_events(tmp_path):
-    """Run the DAG with OpenLineage writing events to a file; give the last event of each task with datasets."""
-    events = tmp_path / "events.json"
-    transport = {"type": "file", "log_file_path": str(events), "append": True}
+def run_in_process(tmp_path, **environment):
+    """Run the DAG in a process of its own; return what it printed."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(Path.cwd()),
         "AIRFLOW__ZEN__ARTIFACT_ROOT": str(tmp_path / "root"),
-        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
-        "AIRFLOW__OPENLINEAGE__EXECUTE_IN_THREAD": "True",
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        **environment,
     }
     done = subprocess.run([sys.executable, "-c", _DAG], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture
+def openlineage_events(tmp_path):
+    """Run the DAG with OpenLineage writing events to a file; return the datasets of each task's last event."""
+    events = tmp_path / "events.json"
+    transport = {"type": "file", "log_file_path": str(events), "append": True}
+    printed = run_in_process(
+        tmp_path,
+        AIRFLOW__OPENLINEAGE__TRANSPORT=json.dumps(transport),
+        AIRFLOW__OPENLINEAGE__EXECUTE_IN_THREAD="True",
+    )
     written = [json.loads(line) for line in events.read_text().splitlines()]
     ends = {e["job"]["name"]: e for e in written if e["eventType"] in {"COMPLETE", "FAIL"}}
 
     def names(task, side):
         return [dataset["name"] for dataset in ends[f"emitted.{task}"][side]]
 
-    return names, done.stdout.split()[-1]
+    return names, printed.split()[-1]
 
 
 @pytest.mark.airflow
@@ -73,15 +79,55 @@ def test_openlineage_emits_inputs_and_outputs(openlineage_events):
     assert {*names("fails", "inputs")} == {loaded}
 
 
-def test_a_listeners_trouble_costs_no_task(monkeypatch):
-    """Whatever the collector raises is not raised into the task."""
-    ref = ArtifactRef("a" * 64, "s3://b/x", "e@1", "t", 1)
-    asked = []
-    monkeypatch.setattr(hook_lineage, "_has_lineage_reader", lambda: True)
-    monkeypatch.setattr(hook_lineage, "_asset_uri", lambda ref: asked.append(ref) or 1 / 0)
-    hook_lineage.report_inputs(object(), [ref])
-    hook_lineage.report_outputs(object(), [ref])
-    assert asked == [ref, ref]
+_BROKEN_PLUGIN = """
+import sys
+from airflow.listeners import hookimpl
+from airflow.plugins_manager import AirflowPlugin
+from airflow.sdk import lineage
+
+
+def fail(what):
+    print("broken", what)
+    raise RuntimeError(what)
+
+
+class BrokenCollector(lineage.HookLineageCollector):
+    def add_input_asset(self, *args, **kwargs):
+        fail("input")
+
+    def add_output_asset(self, *args, **kwargs):
+        fail("output")
+
+
+class BrokenListener:
+    @hookimpl
+    def on_task_instance_success(self, previous_state, task_instance):
+        fail("listener")
+
+
+# What Airflow makes its collector of, as soon as a plugin reads lineage.
+lineage.HookLineageCollector = BrokenCollector
+
+
+class BrokenPlugin(AirflowPlugin):
+    name = "broken"
+    hook_lineage_readers = [lineage.HookLineageReader]
+    listeners = [BrokenListener()]
+"""
+
+
+@pytest.mark.airflow
+def test_a_listeners_trouble_costs_no_task(tmp_path):
+    """A plugin whose lineage collector and listener raise in the task process changes no task's outcome."""
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "broken.py").write_text(_BROKEN_PLUGIN)
+    disabled = {"AIRFLOW__CORE__PLUGINS_FOLDER": str(plugins), "AIRFLOW__OPENLINEAGE__DISABLED": "True"}
+    printed = run_in_process(tmp_path, **disabled)
+    assert {line for line in printed.splitlines() if line.startswith("broken")} == {
+        "broken input", "broken output", "broken listener",
+    }  # fmt: skip
+    assert "{'load': 'success', 'total': 'success', 'fails': 'failed'}" in printed
 
 
 def test_where_nobody_listens_no_provider_is_loaded():
@@ -91,8 +137,8 @@ import sys
 from airflow.sdk import plugins_manager
 plugins_manager.get_hook_lineage_readers_plugins = lambda: []
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.operators import hook_lineage
-hook_lineage.report_inputs(object(), [ArtifactRef("a" * 64, "s3://b/x", "e@1", "t", 1)])
+from airflow_zen.operators import execute
+execute.report_lineage("add_input_asset", object(), [ArtifactRef("a" * 64, "s3://b/x", "e@1", "t", 1)])
 print("airflow.sdk.lineage" in sys.modules, "boto3" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import task
 
 import airflow_zen
-from airflow_zen import ArtifactRef, MLStepOperator, ml_step
+from airflow_zen import ArtifactRef, MLStepOperator, Output, ml_step
 from airflow_zen.config.settings import open_stack
 from airflow_zen.runs.step_run import StepRunId
 from tests.calls import record_call, recorded_calls
@@ -126,14 +126,33 @@ def test_the_whole_context_is_not_cached():
     assert record.parameters in ({"x": 1}, {"x": 1, "context": {}})
 
 
-def test_classic_operator_runs():
-    """`MLStepOperator` runs as `@ml_step` does."""
+def make_table(rows: int) -> Output(table=pd.DataFrame, rows=int):
+    return pd.DataFrame({"a": range(rows)}), rows
+
+
+def describe(table: pd.DataFrame, rows: int, unit: str = "") -> str:
+    assert isinstance(table, pd.DataFrame)
+    return f"{len(table)} of {rows} {unit}"
+
+
+def test_classic_operator():
+    """Plain functions under `MLStepOperator` run as tasks: outputs are artifacts by name, inputs values, results reused."""
 
     def build():
-        first = MLStepOperator(task_id="first", python_callable=frame.function, op_args=[3])
-        MLStepOperator(task_id="second", python_callable=total.function, op_kwargs={"tables": [first.output]})
+        made = MLStepOperator(task_id="make", python_callable=make_table, op_args=[3])
+        table, rows = made.output
+        inputs = {"table": table, "rows": rows, "unit": "{{ dag.dag_id }}"}
+        MLStepOperator(task_id="describe", python_callable=describe, op_kwargs=inputs, retries=1)
 
-    assert airflow_zen.load(run_dag(pipeline(build)).xcom("second")) == 3
+    first, second = (run_dag(pipeline(build), run_id=run_id) for run_id in ("r1", "r2"))
+    assert first.states == second.states == {"make": "success", "describe": "success"}
+    made = first.xcom("make")
+    pd.testing.assert_frame_equal(airflow_zen.load(made["table"]), pd.DataFrame({"a": range(3)}))
+    assert (airflow_zen.load(made["rows"]), airflow_zen.load(first.xcom("describe"))) == (3, "3 of 3 d")
+    assert first.xcom("make", key="table") == made["table"]
+    wires = [run.xcom(task) for run in (first, second) for task in ("make", "describe")]
+    assert [wire.get("cached", wire.get("rows", {}).get("cached")) for wire in wires] == [False, False, True, True]
+    assert second.xcom("describe")["digest"] == first.xcom("describe")["digest"]
 
 
 def test_async_step():

@@ -106,7 +106,7 @@ def test_an_unknown_stack_fails_the_task_with_the_known_ones():
     run = run_dag(build_dag(lambda: plain(1)), conf={"zen": {"stack": "prod"}})
     assert "known are 'default', 'a', 'b'" in str(run.task("plain").error)
     run = run_dag(build_dag(lambda: plain(1)), conf={"zen": {"stack": 7}})
-    assert "must be the name of one" in str(run.task("plain").error)
+    assert "must name a stack in zen.stack, got 7" in str(run.task("plain").error)
 
 
 def test_a_plan_looks_into_each_steps_own_stack():

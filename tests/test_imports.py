@@ -1,0 +1,78 @@
+"""Promises about imports: parsing a DAG file and starting a task load few modules, and no heavy library."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HEAVY_LIBRARIES = {
+    "fsspec", "httpx", "mlflow", "numpy", "obstore", "pandas", "pyarrow", "requests", "rich", "s3fs", "sklearn", "torch",
+}  # fmt: skip
+
+_REPORT = """
+import json
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+_PARSE = """
+import sys
+import airflow.sdk
+before = set(sys.modules)
+from airflow_zen import ml_step
+"""
+
+_TASK = """
+import sys
+import airflow.sdk
+import airflow.sdk.execution_time.task_runner
+import structlog
+import tests.harness
+before = set(sys.modules)
+from airflow.sdk import dag
+from airflow_zen import ml_step
+
+@ml_step
+def increment(number: int) -> int:
+    return number + 1
+
+@dag(schedule=None)
+def pipeline():
+    increment(1)
+
+run = tests.harness.run_dag(pipeline())
+assert run.states == {"increment": "success"}, run.tasks
+"""
+
+
+def modules_loaded_by(script, folder, **environment):
+    """Return the modules that a script loads in a fresh process after it sets `before`."""
+    file = folder / "script.py"
+    file.write_text(script + _REPORT)
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), **environment}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    done = subprocess.run([sys.executable, str(file)], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def ours(modules):
+    return [name for name in modules if name.partition(".")[0] == "airflow_zen"]
+
+
+def heavy(modules):
+    return {name.partition(".")[0] for name in modules} & HEAVY_LIBRARIES
+
+
+def test_a_dag_file_loads_few_modules(tmp_path):
+    """`from airflow_zen import ml_step` loads at most 25 of our modules, and no heavy library."""
+    loaded = modules_loaded_by(_PARSE, tmp_path)
+    assert len(ours(loaded)) <= 25, ours(loaded)
+    assert heavy(loaded) == set()
+
+
+def test_a_task_loads_few_modules(tmp_path):
+    """A task that runs a step from int to int loads at most 103 of our modules, and no heavy library."""
+    loaded = modules_loaded_by(_TASK, tmp_path, AIRFLOW__ZEN__ARTIFACT_ROOT=str(tmp_path / "root"))
+    assert len(ours(loaded)) <= 103, ours(loaded)
+    assert heavy(loaded) == set()
