@@ -109,14 +109,15 @@ def test_large_object(transport, tmp_path):
 MOVE = """
 import json, sys
 from pathlib import Path
-from airflow_zen.artifacts import fsspec_transport, transport
+from airflow_zen.transports.base import open_transport
+from airflow_zen.transports.fsspec import FsspecTransport
 
 def peak():
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 kind, root, options, folder = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), Path(sys.argv[4])
-opened = fsspec_transport.FsspecTransport(root, options) if kind == "fsspec" else transport.open_transport(root, options)
+opened = FsspecTransport(root, options) if kind == "fsspec" else open_transport(root, options)
 opened.write("warm", b"x")
 Path("/proc/self/clear_refs").write_text("5")
 before = peak()
