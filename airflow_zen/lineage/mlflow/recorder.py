@@ -112,7 +112,7 @@ class MlflowRecorder:
         return True
 
     def on_record_stored(self, run: StepRun) -> None:
-        """Forget what this host holds of the run; wait a little for the taking over, if there is any."""
+        """Delete the run's journal; wait a little for the recovery of others, if there is one."""
         journal = self._journals.pop(run.id, None)
         if journal:
             journal.delete()
@@ -120,7 +120,7 @@ class MlflowRecorder:
             wait([self._recovery], _FINISH_TIMEOUT)
 
     def recover_orphans(self) -> tuple[StepRunId, ...]:
-        """Put into the store, as owed, what processes that are gone have left on this host; tell whose it was."""
+        """Store what killed processes left on this host, as undelivered; return the runs."""
         return recover_orphans(
             self._root, self._transport.scratch_directory, StepRunRecords(self._transport), self._replay
         )
@@ -160,7 +160,7 @@ class MlflowRecorder:
         return GraphPublisher(self.rest, records, self._transport, self._root, self._log_traces).publish(dag_id, run_id)
 
     def _store_outbox(self, run: StepRun, opened: OpenedRun, journal: RunJournal | None) -> bool:
-        """End what user code began in MLflow's client, and store what the server did not take of it."""
+        """End what user code began in MLflow's client, and store the outbox; return whether it holds anything."""
         try:
             _end_user_run(opened.environment.get("MLFLOW_RUN_ID", ""), run.state, opened.environment)
         except Exception as error:  # noqa: BLE001 - whatever MLflow's client raises, our own end state follows

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.mlflow.journal`: what a killed step has said is not lost with it."""
+"""Promises of `airflow_zen.lineage.mlflow.journal`: what a killed step has logged is not lost with it."""
 
 import os
 import signal
@@ -17,46 +17,28 @@ from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
 from airflow_zen.lineage.mlflow.sync import sync_pending
 from airflow_zen.runs.step_run import FinishedDagRun, StepState
 from airflow_zen.transports.base import open_transport
+from tests.lineage.mlflow.step_process import ENVIRONMENT
 from tests.servers.process import free_port
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 
-# A step as `run_step` has it, up to `moment`; there it waits to be killed.
+# A step that waits at `moment` to be killed; "outage" is inside its function, which waits for the outage.
 _STEP = """
 import sys, time
-from msgspec.structs import replace
-from airflow_zen.transports.base import open_transport
-from airflow_zen.lineage.recorder import temporary_environment
-from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
-from airflow_zen.runs.records import StepRunRecords
-from airflow_zen.lineage.mlflow.rest import MlflowRest, TrackingServer
-from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
+from tests.lineage.mlflow.step_process import run_code
 
-uri, root, dag_id, code, moment = sys.argv[1:]
+*arguments, moment = sys.argv[1:]
 
-def here(name):
-    if name == moment:
-        print(name, flush=True)
+def at(name):
+    if (name, moment) == ("opened", "outage"):
+        import mlflow
+        print("opened", flush=True)
+        sys.stdin.readline()
+    if name == moment or (name, moment) == ("called", "outage"):
+        print(moment, flush=True)
         time.sleep(600)
 
-transport = open_transport(root, {})
-recorder = MlflowRecorder(MlflowRest(TrackingServer(uri)), transport, root)
-run = StepRun(StepRunId(dag_id, "manual__1", "train"), started=1_700_000_000.0, parameters={"depth": 8})
-if moment == "outage":
-    import mlflow
-opened = recorder.start(run)
-if moment == "outage":
-    print("opened", flush=True)
-    sys.stdin.readline()
-with temporary_environment(opened.environment):
-    exec(code)
-    here("outage")
-    here("inside")
-finished = replace(run, state=StepState.FINISHED, ended=1_700_000_009.0)
-delivered = recorder.finish(finished, opened)
-here("sent")
-StepRunRecords(transport).put(finished, delivered)
-here("recorded")
+run_code(*arguments, at)
 """
 
 _LOGGING = """
@@ -68,8 +50,8 @@ mlflow.start_run(nested=True, run_name="fold")
 mlflow.log_metric("loss", 1.5)
 """
 
-# Takes over like any step or delivery on the host, and is killed at its n-th write to the store.
-_TAKING_OVER = """
+# Recovers orphans like any step or delivery on the host, and is killed at its n-th write to the store.
+_RECOVERY = """
 import os, signal, sys
 from airflow_zen.transports.local import LocalTransport
 from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
@@ -102,8 +84,7 @@ def start_step(root, dag_id, tmp_path):
     def begin(uri, code, moment):
         command = [sys.executable, "-c", _STEP, uri, root, dag_id, code, moment]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-        processes.append(subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes))
+        processes.append(subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, **pipes))
         assert processes[-1].stdout.readline().strip() in {"opened", moment}
         return processes[-1]
 
@@ -140,7 +121,7 @@ def runs(client, dag_id):
 
 @pytest.fixture
 def left(root):
-    """Tell the folders of step runs that are still on this host."""
+    """The journals that are still on this host."""
     return lambda: list(Path(root, ".staging").glob("*zen-step-*"))
 
 
@@ -189,7 +170,7 @@ def test_a_step_is_killed_while_mlflow_is_away(
 
 def test_a_step_that_never_saw_mlflow_is_killed(client, away, start_step, new_recorder, records, runs, left):
     """The delivery on the host finds what a killed step said without any other step's help."""
-    kill(start_step(away, _LOGGING, "inside"))
+    kill(start_step(away, _LOGGING, "called"))
     assert len(left()) == 1
     assert not sync_pending(new_recorder(), records, time.time).failed
     assert_whole(client, runs())
@@ -198,7 +179,7 @@ def test_a_step_that_never_saw_mlflow_is_killed(client, away, start_step, new_re
 
 def test_a_step_that_logged_nothing_is_killed(server, start_step, new_recorder, records, step, runs):
     """A killed step has its record, although it said nothing and MLflow was there all the time."""
-    kill(start_step(server.uri, "pass", "inside"))
+    kill(start_step(server.uri, "pass", "called"))
     assert new_recorder().recover_orphans() == (step().id,)
     record = records.get(step().id)
     assert (record.state, record.parameters) == (StepState.KILLED, {"depth": 8})
@@ -220,18 +201,18 @@ def test_a_step_is_killed_at_its_end(away, start_step, new_recorder, records, st
 
 
 def test_a_step_that_lives_is_left_alone(away, start_step, new_recorder, records, step):
-    """Nobody takes over from a process that lives, however long it says nothing."""
-    process = start_step(away, "pass", "inside")
+    """Nobody recovers the journal of a process that lives, however long it says nothing."""
+    process = start_step(away, "pass", "called")
     assert new_recorder().recover_orphans() == ()
     assert list(records.undelivered()) == []
     kill(process)
     assert new_recorder().recover_orphans() == (step().id,)
 
 
-def test_many_take_over_at_once(transport, root, new_recorder, records, step):
-    """Of many that find what was left behind one takes it."""
-    behind = [step(map_index=index) for index in range(5)]
-    for run in behind:
+def test_many_recover_at_once(transport, root, new_recorder, records, step):
+    """Of many processes that find an orphan one recovers it."""
+    orphans = [step(map_index=index) for index in range(5)]
+    for run in orphans:
         RunJournal.create(run, root, transport.scratch_directory).unlock()
     start = Barrier(8)
 
@@ -242,18 +223,17 @@ def test_many_take_over_at_once(transport, root, new_recorder, records, step):
 
     with ThreadPoolExecutor(8) as pool:
         taken = [run for found in pool.map(recover_orphans, range(8)) for run in found]
-    assert sorted(taken, key=str) == [run.id for run in behind]
+    assert sorted(taken, key=str) == [run.id for run in orphans]
     assert len(list(records.undelivered())) == 5
 
 
-def test_who_takes_over_is_killed(client, server, away, root, start_step, new_recorder, records, runs, left):
-    """A process that is killed while it takes over, at any write, leaves everything to the next one."""
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    kill(start_step(away, _LOGGING, "inside"))
-    # Before the calls, the record and the marker are written; then nothing happens to it.
+def test_recovery_is_killed(client, server, away, root, start_step, new_recorder, records, runs, left):
+    """A process that is killed while it recovers an orphan, at any write, leaves everything to the next one."""
+    kill(start_step(away, _LOGGING, "called"))
+    # Before the outbox, the record and the marker are written; then nothing happens to it.
     for number, code in [(0, -signal.SIGKILL), (1, -signal.SIGKILL), (1, -signal.SIGKILL), (9, 0)]:
-        command = [sys.executable, "-c", _TAKING_OVER, server.uri, root, str(number)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        command = [sys.executable, "-c", _RECOVERY, server.uri, root, str(number)]
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr
     assert done.stdout == "1\n"
     assert not sync_pending(new_recorder(), records, time.time).failed
@@ -283,9 +263,9 @@ def test_the_store_is_away(transport, root, new_recorder, records, step, ended):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_another_user(transport, root, new_recorder, step):
-    """What another user put where temporary files lie is not touched."""
-    held = RunJournal.create(step(), root, transport.scratch_directory)
-    held.unlock()
-    os.chown(held.directory, 12_345, 12_345)
+    """What another user put among the temporary files is not touched."""
+    journal = RunJournal.create(step(), root, transport.scratch_directory)
+    journal.unlock()
+    os.chown(journal.directory, 12_345, 12_345)
     assert list(orphaned_journals(transport.scratch_directory)) == []
     assert new_recorder().recover_orphans() == ()

@@ -1,39 +1,20 @@
 """Promises of `airflow_zen.lineage.mlflow.recorder`: MLflow in user code logs into the step's run, and does not end it."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.lineage.mlflow.step_process import ENVIRONMENT
+
 pytestmark = pytest.mark.server
 
-# The environment is that of the user's function only while it runs, as `run_step` has it.
 _TASK = """
-import json, os, sys
-from msgspec.structs import replace
-from airflow_zen.transports.base import open_transport
-from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
-from airflow_zen.lineage.mlflow.rest import MlflowRest, TrackingServer
-from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
-
-uri, root, dag_id, code = sys.argv[1:]
-recorder = MlflowRecorder(MlflowRest(TrackingServer(uri)), open_transport(root, {}), root)
-run = StepRun(StepRunId(dag_id, "r", "train"), started=1_700_000_000.0, parameters={"depth": 8})
-opened = recorder.start(run)
-before = dict(os.environ)
-os.environ.update(opened.environment)
-try:
-    exec(code)
-    state, error = StepState.FINISHED, ""
-except Exception as failure:
-    state, error = StepState.FAILED, repr(failure)
-os.environ.clear()
-os.environ.update(before)
-delivered = recorder.finish(replace(run, state=state, ended=1_700_000_009.0, error=error), opened)
-print(json.dumps([opened.run_id, delivered, "mlflow" in sys.modules]))
+import json, sys
+from tests.lineage.mlflow.step_process import run_code
+run_id, delivered, *_ = run_code(*sys.argv[1:])
+print(json.dumps([run_id, delivered, "mlflow" in sys.modules]))
 """
 
 
@@ -43,8 +24,7 @@ def task(server, root, dag_id, tmp_path):
 
     def run(code):
         command = [sys.executable, "-c", _TASK, server.uri, root, dag_id, code]
-        environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-        printed = subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True, text=True)
+        printed = subprocess.run(command, env=ENVIRONMENT, cwd=tmp_path, check=True, capture_output=True, text=True)
         return json.loads(printed.stdout.splitlines()[-1])
 
     return run
@@ -72,20 +52,3 @@ def test_nested_runs_end_with_the_step(client, task):
 def test_mlflow_is_not_imported_for_its_own_sake(task):
     """A step whose code does not use MLflow does not import it."""
     assert task("pass")[1:] == [True, False]
-
-
-def test_autologging_lands_in_the_run(client, task):
-    """What autologging says is in the step's run, and the runs that it begins are under that, with no code of ours."""
-    code = """
-import mlflow, numpy as np
-from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV
-mlflow.autolog(silent=True, log_models=False)
-table = np.arange(4.0).reshape(4, 1)
-GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=2).fit(table, 2 * table[:, 0])
-"""
-    run_id, delivered, _ = task(code)
-    run = client.get_run(run_id)
-    nested = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
-    assert (delivered, run.info.status, run.data.params["best_alpha"]) == (True, "FINISHED", "0.1")
-    assert sorted(one.data.params["alpha"] for one in nested) == ["0.1", "1.0"]

@@ -1,4 +1,4 @@
 """Keep what a step's code logs with MLflow while the server is away, and send it later."""
 
 # While a step's function runs this names the server, and the relay that stands before it.
-VARIABLE = "AIRFLOW_ZEN_MLFLOW_RELAY"
+RELAY_VARIABLE = "AIRFLOW_ZEN_MLFLOW_RELAY"

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Mapping
 from http.client import parse_headers
 from socketserver import StreamRequestHandler, ThreadingTCPServer
@@ -19,7 +20,7 @@ from msgspec.structs import replace
 from airflow_zen.lineage.mlflow.encoding import to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowUnavailable
 from airflow_zen.lineage.mlflow.http import HttpResponse, HttpTimeouts
-from airflow_zen.lineage.mlflow.offline import VARIABLE
+from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE
 from airflow_zen.lineage.mlflow.offline.outbox import CREATION_TAG, Outbox, Request
 from airflow_zen.lineage.mlflow.offline.replica import Replica
 from airflow_zen.lineage.mlflow.rest import MlflowRest
@@ -37,14 +38,17 @@ _CREATING = frozenset({"runs/create", "logged-models", "experiments/create"})
 # The server, a gateway or the credentials are at fault, and not the request.
 _NOT_THE_REQUEST = frozenset({301, 302, 303, 307, 308, 401, 403, 408, 429, 500, 502, 503, 504})
 
+# A server that takes this long is taken to be away: a step may log thousands of times.
+_SLOW_SECONDS = 3.0
+
 _OF_A_CONNECTION = frozenset({"host", "connection", "content-length", "accept-encoding"})
 
 
 class Relay(ThreadingTCPServer):
     """Serve MLflow's client in a step's processes until it is closed.
 
-    After the first request that the server does not answer none is forwarded. `opened` describes the step's run in
-    MLflow; without it none is forwarded at all.
+    After the first request to the tracking API that the server does not answer none is forwarded. `opened` describes
+    the step's run in MLflow; without it none is forwarded at all.
     """
 
     daemon_threads = True
@@ -60,9 +64,7 @@ class Relay(ThreadingTCPServer):
         self._replica = Replica(outbox.files_of)
         self._away = opened is None
         self._lock = Lock()
-        # MLflow's client waits no longer for the relay than it would for the server.
-        timeout = float(server.user_timeout)
-        self._rest = MlflowRest(server, HttpTimeouts(connect=0.24 * timeout, read=0.6 * timeout))
+        self._rest = MlflowRest(server, HttpTimeouts(read=float(server.user_timeout)))
         body = {
             "experiment_id": self.experiment_id,
             "run_name": run_name(run),
@@ -82,9 +84,11 @@ class Relay(ThreadingTCPServer):
             **self._server.environment(),
             "MLFLOW_RUN_ID": self.run_id,
             "MLFLOW_EXPERIMENT_ID": self.experiment_id,
+            # MLflow's client waits longer for the relay than the relay for the server.
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": str(int(float(self._server.user_timeout)) + 3),
             # MLflow would print links to the relay.
             "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-            VARIABLE: f"{self._server.uri} http://127.0.0.1:{self.server_address[1]}",
+            RELAY_VARIABLE: f"{self._server.uri} http://127.0.0.1:{self.server_address[1]}",
             "no_proxy": direct,
             "NO_PROXY": direct,
         }
@@ -100,11 +104,9 @@ class Relay(ThreadingTCPServer):
         request = self._parse(method, target, content)
         if not self._away:
             try:
-                body = _json(request.body) if request and request.created else content
-                return self._learn(request, self._rest.forward(method, target, headers, body))
+                return self._forward(request, method, target, headers, content)
             except MlflowUnavailable as error:
-                log.warning("MLflow is away: what the step logs from now on is kept, and sent later. %s", error)
-                self._away = True
+                self._give_up(request, error)
         return (request and self._keep(request)) or self._refuse(target.partition("?")[0])
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -128,14 +130,28 @@ class Relay(ThreadingTCPServer):
             body.setdefault("source_run_id", self.run_id)
         return replace(request, created=created)
 
-    def _learn(self, request: Request | None, response: HttpResponse) -> HttpResponse:
-        """Let the replica know what the server said, in case it has to answer the next request."""
-        if request:
-            if response.status in _NOT_THE_REQUEST or not response.body.startswith(b"{"):
-                raise MlflowUnavailable(f"It answers {response.status} to {request.path!r}: {response.body[:200]!r}")
-            with self._lock:
-                self._replica.learn(json.loads(response.body))
+    def _forward(
+        self, request: Request | None, method: str, target: str, headers: Mapping[str, str], content: bytes
+    ) -> HttpResponse:
+        """Return the server's answer; the replica remembers it, in case it has to answer the next request."""
+        began = time.monotonic()
+        body = _json(request.body) if request and request.created else content
+        response = self._rest.forward(method, target, headers, body)
+        if request is None:
+            return response
+        if response.status in _NOT_THE_REQUEST or not response.body.startswith(b"{"):
+            raise MlflowUnavailable(f"It answers {response.status} to {request.path!r}: {response.body[:200]!r}")
+        with self._lock:
+            self._replica.learn(json.loads(response.body))
+        if time.monotonic() - began > _SLOW_SECONDS:
+            self._give_up(request, MlflowUnavailable("It takes long to answer."))
         return response
+
+    def _give_up(self, request: Request | None, error: MlflowUnavailable) -> None:
+        """Forward no more after a request to the tracking API failed."""
+        if request and not self._away:
+            log.warning("MLflow is away: what the step logs from now on is kept, and sent later. %s", error)
+            self._away = True
 
     def _keep(self, request: Request) -> HttpResponse | None:
         """Answer a request without the server, and keep one that changes something."""

@@ -13,7 +13,7 @@ from mlflow.store.tracking.rest_store import RestStore
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import MlflowHostCreds
 
-from airflow_zen.lineage.mlflow.offline import VARIABLE
+from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE
 
 
 def open_store(store_uri: str, artifact_uri: str | None = None) -> RestStore:
@@ -22,6 +22,6 @@ def open_store(store_uri: str, artifact_uri: str | None = None) -> RestStore:
 
 
 def _host(store_uri: str) -> MlflowHostCreds:
-    server, _, relay = os.environ.get(VARIABLE, "").partition(" ")
+    server, _, relay = os.environ.get(RELAY_VARIABLE, "").partition(" ")
     host = relay if relay and server == store_uri.rstrip("/") else store_uri
     return get_default_host_creds(host)  # type: ignore[no-untyped-call, no-any-return]

@@ -1,11 +1,11 @@
 """Promises of `airflow_zen.lineage.mlflow.offline`: what a step's own code logs is never lost, and never fails the step."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -14,47 +14,25 @@ import mlflow
 import pytest
 
 from airflow_zen.lineage.mlflow.sync import sync_pending
+from tests.lineage.mlflow.step_process import ENVIRONMENT
 from tests.servers.flaky import Failure, flaky
 from tests.servers.mlflow_server import tracked_at
 from tests.servers.process import free_port
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 
-# As `run_step` has it. One process lives through many steps, each with a recorder of its own, for importing
-# MLflow takes seconds.
+# One process lives through many steps, each with a recorder of its own, for importing MLflow takes seconds.
 _TASKS = """
-import contextlib, json, logging, sys, time
-from msgspec.structs import replace
-from airflow_zen.transports.base import open_transport
-from airflow_zen.lineage.recorder import temporary_environment
-from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
-from airflow_zen.runs.records import StepRunRecords
-from airflow_zen.lineage.mlflow.rest import MlflowRest, TrackingServer
-from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
+import contextlib, json, logging, sys
+import mlflow, mlflow.sklearn
+from tests.lineage.mlflow.step_process import run_code
 
 logging.basicConfig(level=logging.WARNING)
-
-def live(uri, root, dag_id, code):
-    transport = open_transport(root, {})
-    recorder = MlflowRecorder(MlflowRest(TrackingServer(uri)), transport, root)
-    run = StepRun(StepRunId(dag_id, "r", "train"), started=1_700_000_000.0, parameters={"depth": 8})
-    began = time.monotonic()
-    opened = recorder.start(run)
-    said = {}
-    with temporary_environment(opened.environment):
-        exec(code, said)
-    finished = replace(run, state=StepState.FINISHED, ended=1_700_000_009.0)
-    delivered = recorder.finish(finished, opened)
-    StepRunRecords(transport).put(finished, delivered)
-    recorder.on_record_stored(finished)
-    return [delivered, time.monotonic() - began, said.get("seen")]
-
-import mlflow, mlflow.sklearn
 for line in sys.stdin:
     with contextlib.redirect_stdout(sys.stderr):
-        lived = live(*json.loads(line))
+        done = run_code(*json.loads(line))
         mlflow.tracking.fluent._active_experiment_id = None
-    print(json.dumps(lived), flush=True)
+    print(json.dumps(done), flush=True)
 """
 
 # Seconds that no wait of each call, nor MLflow's own trying again for minutes, ends within; a busy machine does.
@@ -78,10 +56,9 @@ with mlflow.start_run(nested=True, run_name="fold"):
 @pytest.fixture(scope="module")
 def process(tmp_path_factory):
     command = [sys.executable, "-c", _TASKS]
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     directory = tmp_path_factory.mktemp("task")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env=environment, cwd=directory, **pipes) as started:
+    with subprocess.Popen(command, env=ENVIRONMENT, cwd=directory, **pipes) as started:
         yield started
         started.stdin.close()
     assert list(directory.iterdir()) == []
@@ -92,11 +69,12 @@ def live(process, root, dag_id):
     """Live through one step whose function is `code`; give whether all was delivered, the seconds, and its `seen`."""
 
     def go(uri, code, dag_id=dag_id):
+        began = time.monotonic()
         process.stdin.write(json.dumps([uri, root, dag_id, code]) + "\n")
         process.stdin.flush()
-        line = process.stdout.readline()
-        assert line, "the step failed"
-        return json.loads(line)
+        _, delivered, error, seen = json.loads(process.stdout.readline())
+        assert error == ""
+        return delivered, time.monotonic() - began, seen
 
     return go
 
@@ -147,11 +125,39 @@ def assert_whole(client, run, nested):
     assert [file.path for file in client.list_artifacts(fold.info.run_id)] == ["y.txt"]
 
 
-def test_mlflow_away_from_the_start(client, away, live, sync, runs_of, dag_id):
-    """A step that never saw MLflow succeeds at once; all that it logged arrives later, once."""
-    delivered, seconds, _ = live(away, _LOGGING)
-    assert not delivered
-    assert seconds < SOON
+@contextmanager
+def unreachable():
+    yield f"http://127.0.0.1:{free_port()}"
+
+
+@contextmanager
+def silent():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextmanager
+def unauthorized():
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_error(401)
+
+        def do_GET(self):
+            self.send_error(401)
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("outage", [unreachable, silent, unauthorized])
+def test_mlflow_is_away_from_the_start(client, live, sync, runs_of, dag_id, outage):
+    """A step that never saw MLflow succeeds after one wait at most; all that it logged arrives later, once."""
+    with outage() as uri:
+        delivered, seconds, _ = live(uri, _LOGGING)
+    assert (delivered, seconds < SOON) == (False, True)
     for _ in range(2):
         sync()
         assert_whole(client, *runs_of(dag_id))
@@ -176,41 +182,6 @@ def test_mlflow_dies_at_any_request(client, proxy, live, sync, runs_of, dag_id, 
     raise AssertionError("more requests than expected")
 
 
-def test_a_server_that_answers_too_late(client, live, sync, runs_of, dag_id, server):
-    """A server that accepts and says nothing costs a few seconds once, however often the step logs."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        _, seconds, _ = live(uri, "import mlflow\nfor i in range(50): mlflow.log_metric('m', i, step=i)")
-    assert seconds < SOON
-    sync()
-    run, _ = runs_of(dag_id)
-    assert len(client.get_metric_history(run.info.run_id, "m")) == 50
-
-
-def test_a_server_that_refuses_us(client, live, sync, runs_of, dag_id):
-    """Credentials that are no longer good cost the step nothing: what it logged arrives when they are."""
-
-    class Refusing(BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(401)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        do_GET = do_POST  # noqa: N815
-
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Refusing) as refusing:
-        Thread(target=refusing.serve_forever, daemon=True).start()
-        delivered, seconds, _ = live(f"http://127.0.0.1:{refusing.server_port}", _LOGGING)
-        refusing.shutdown()
-    assert (delivered, seconds < SOON) == (False, True)
-    sync()
-    assert_whole(client, *runs_of(dag_id))
-
-
 def test_a_logged_model(client, away, live, sync, runs_of, dag_id):
     """A model that user code logs while MLflow is away is there later, linked to the step's run, and can be loaded."""
     code = """
@@ -233,8 +204,9 @@ mlflow.log_metric("r2", 1.0, model_id=info.model_id)
     assert loaded.metadata.model_id == found.model_id
 
 
-def test_autologging(client, away, live, sync, runs_of, dag_id):
-    """Autologging goes on while MLflow is away: parameters, metrics and nested runs arrive, of a grid search too."""
+@pytest.mark.parametrize("outage", [None, unreachable])
+def test_autologging(client, server, live, sync, runs_of, dag_id, outage):
+    """What autologging logs is in the step's run, and the runs that it begins are under that, with MLflow away too."""
     code = """
 import mlflow
 import numpy as np
@@ -247,10 +219,11 @@ try:
 finally:
     mlflow.sklearn.autolog(disable=True)
 """
-    live(away, code)
+    with outage() if outage else nullcontext(server.uri) as uri:
+        live(uri, code)
     sync()
     run, nested = runs_of(dag_id)
-    assert run.data.params["best_alpha"] == "0.1"
+    assert (run.info.status, run.data.params["best_alpha"]) == ("FINISHED", "0.1")
     assert run.data.metrics["best_cv_score"] > 0.5
     assert sorted(fold.data.params["alpha"] for fold in nested) == ["0.1", "1.0"]
 
@@ -318,7 +291,7 @@ def test_a_mistake_made_while_mlflow_was_away(client, away, live, sync, runs_of,
 
 
 def test_processes_that_a_step_starts(client, away, live, sync, runs_of, dag_id):
-    """Processes that a step starts keep their calls in the same place."""
+    """What processes that a step starts log arrives too."""
     code = """
 import subprocess, sys
 code = "import mlflow; mlflow.log_metric('child', 1.0)"

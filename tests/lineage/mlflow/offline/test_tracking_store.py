@@ -1,5 +1,6 @@
 """Promises of `airflow_zen.lineage.mlflow.offline.tracking_store`: outside a step MLflow is as without us."""
 
+import socket
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -7,7 +8,7 @@ import pytest
 from mlflow.store.tracking.rest_store import RestStore
 
 from airflow_zen.lineage.mlflow.journal import RunJournal
-from airflow_zen.lineage.mlflow.offline import VARIABLE
+from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE
 from airflow_zen.lineage.mlflow.offline.relay import Relay
 from airflow_zen.lineage.mlflow.offline.tracking_store import open_store
 from airflow_zen.lineage.mlflow.server import TrackingServer
@@ -26,7 +27,7 @@ def relay(tmp_path, step, root):
 
 def test_outside_a_step(monkeypatch):
     """The store is MLflow's own, and asks the server that its address names."""
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(RELAY_VARIABLE, raising=False)
     store = open_store(SERVER.uri)
     assert type(store) is RestStore
     assert store.get_host_creds().host == SERVER.uri
@@ -46,6 +47,14 @@ def test_inside_a_step(monkeypatch, relay):
 
 def test_other_users_of_the_host(relay):
     """The relay takes nothing from who does not have the credentials of its server."""
-    address = relay.environment()[VARIABLE].split()[1]
+    address = relay.environment()[RELAY_VARIABLE].split()[1]
     with pytest.raises(HTTPError, match="401"):
         urlopen(Request(f"{address}/api/2.0/mlflow/runs/get?run_id={relay.run_id}"))
+
+
+def test_after_a_step(relay):
+    """When the step has ended nothing listens any more."""
+    relay.close()
+    with pytest.raises(ConnectionRefusedError):
+        while True:
+            socket.create_connection(relay.server_address).close()
