@@ -1,4 +1,4 @@
-"""The one error family of airflow_zen: every failure of ours is a `ZenError`."""
+"""The errors of airflow_zen; each is a `ZenError` and the built-in error that a caller would catch."""
 
 from __future__ import annotations
 
@@ -8,47 +8,47 @@ class ZenError(Exception):
 
 
 class SettingsError(ZenError, ValueError):
-    """A deployment's setting or connection cannot be used as it is."""
+    """A setting or a connection is invalid."""
 
 
 class StepDefinitionError(ZenError, TypeError):
-    """A step is declared in a way that cannot work."""
+    """The declaration of a step is invalid."""
 
 
 class TypeMismatch(ZenError, TypeError):
-    """A value is of another type than the declared one."""
+    """A value is not of its declared type."""
 
 
 class OutputError(TypeMismatch):
-    """A step returned something other than what it declares."""
+    """A step returned something other than its declared outputs."""
 
 
 class InputError(TypeMismatch):
-    """An artifact holds something other than the type that it is asked for as."""
+    """An artifact cannot be loaded as the requested type."""
 
 
 class MaterializerNotFound(ZenError, TypeError):
-    """No materializer saves this type, or reads this encoding."""
+    """No materializer saves a type, or loads an encoding."""
 
 
 class MaterializerDefinitionError(ZenError, TypeError):
-    """A materializer is declared in a way that cannot work."""
+    """The declaration of a materializer is invalid."""
 
 
 class SaveRefused(ZenError, TypeError):
-    """A value cannot be stored exactly, and is therefore not stored at all."""
+    """A value cannot be stored without loss, and is therefore not stored."""
 
 
 class ArtifactNotFound(ZenError, LookupError):
-    """The artifact is not, or no longer, in the artifact store."""
+    """An artifact is not in the artifact store, or was deleted."""
 
 
 class ArtifactNameError(ZenError, ValueError):
-    """A name or a tag cannot be one."""
+    """The name or a tag of an artifact is invalid."""
 
 
 class ArtifactCorrupt(ZenError, ValueError):
-    """Stored bytes differ from the digest that names them."""
+    """Stored bytes do not have the digest that is recorded for them."""
 
 
 class ArtifactRefused(ZenError, ValueError):
@@ -56,15 +56,15 @@ class ArtifactRefused(ZenError, ValueError):
 
 
 class StoreDenied(ZenError, PermissionError):
-    """The artifact root's store refuses the credentials, has no such bucket, or has it in another region."""
+    """The store of the artifact root refuses the credentials, or has no such bucket in the region."""
 
 
 class StoreUnavailable(ZenError, ConnectionError):
-    """The artifact root's store does not answer, or answers that it cannot now."""
+    """The store of the artifact root does not answer, or answers that it is unavailable."""
 
 
 class AlreadyExists(ZenError, FileExistsError):
-    """A write that must create found the key taken."""
+    """A key that was to be created exists already."""
 
 
 class PruneBusy(ZenError, RuntimeError):
@@ -72,20 +72,20 @@ class PruneBusy(ZenError, RuntimeError):
 
 
 class FingerprintError(ZenError, TypeError):
-    """A value or a piece of code cannot be fingerprinted soundly."""
+    """A value or a piece of code cannot be fingerprinted reliably."""
 
 
 class LineageError(ZenError, ConnectionError):
-    """The lineage server could not be reached, or refused."""
+    """The lineage server cannot be reached, or refused a request."""
 
 
 class LineageNotFound(ZenError, LookupError):
-    """MLflow knows no answer to a question about lineage."""
+    """MLflow does not have what was requested."""
 
 
 class MetadataError(ZenError, ValueError):
-    """Facts cannot be attached as asked."""
+    """Metadata cannot be attached."""
 
 
 class StepInterrupted(BaseException):
-    """SIGTERM reached the task; a `BaseException`, so that user code does not swallow it."""
+    """The task received SIGTERM; a `BaseException`, so that user code does not catch it."""

@@ -1,4 +1,4 @@
-"""What Airflow learns about this provider; a pure dict, loaded before Airflow itself is ready."""
+"""What Airflow learns about this provider: a pure dict, which is loaded before Airflow itself is ready."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Describe the provider in the schema of `airflow/provider_info.schema.json`."""
+    """Return the description of the provider in the schema of `airflow/provider_info.schema.json`."""
     return {
         "package-name": "airflow-provider-zen",
         "name": "Zen",
@@ -22,129 +22,99 @@ def get_provider_info() -> dict[str, Any]:
     }
 
 
-def _option(description: str, kind: str, default: str | None, example: str | None) -> dict[str, Any]:
+def _text(example: str, description: str, default: str = "", kind: str = "string") -> dict[str, Any]:
     return {
         "description": description,
         "version_added": "0.1.0",
         "type": kind,
-        "example": example,
+        "example": example or None,
         "default": default,
         "sensitive": False,
     }
 
 
+def _flag(default: str, description: str) -> dict[str, Any]:
+    return _text("", description, default, "boolean")
+
+
 _OPTIONS = {
-    "artifact_root": _option(
-        "Where artifacts, the step cache and step run records lie: a path, or a URL that fsspec knows "
-        "(s3://, gs://, az://). Empty: the folder 'zen' in AIRFLOW_HOME.",
-        "string",
-        "",
+    "artifact_root": _text(
         "s3://ml-artifacts/production",
+        "Where artifacts, the step cache and step run records are stored: a path, or a URL that fsspec supports "
+        "(s3://, gs://, az://). Empty: the folder 'zen' in AIRFLOW_HOME.",
     ),
-    "artifact_conn_id": _option(
-        "Airflow connection with the credentials of artifact_root. Empty: the environment of the worker, "
-        "as the storage's own library reads it.",
-        "string",
-        "",
+    "artifact_conn_id": _text(
         "aws_default",
+        "Airflow connection with the credentials for artifact_root. Empty: the credentials that the storage's own "
+        "library finds in the worker's environment.",
     ),
-    "mlflow_tracking_uri": _option(
-        "Address of the MLflow tracking server that shows lineage. Empty: MLFLOW_TRACKING_URI; if that is "
-        "empty too, lineage is kept in the artifact root only.",
-        "string",
-        "",
+    "mlflow_tracking_uri": _text(
         "http://mlflow:5000",
+        "Address of the MLflow tracking server for lineage. Empty: MLFLOW_TRACKING_URI. Where that is empty too, "
+        "lineage is kept in the artifact root only.",
     ),
-    "mlflow_conn_id": _option(
-        "Airflow connection of type 'mlflow'; it takes the place of mlflow_tracking_uri and of MLFLOW_* variables.",
-        "string",
-        "",
+    "mlflow_conn_id": _text(
         "mlflow_default",
+        "Airflow connection of type 'mlflow'. It takes precedence over mlflow_tracking_uri and MLFLOW_* variables.",
     ),
-    "lineage_trace": _option(
-        "Enter the lineage graph of each DAG run into MLflow as a trace too, whose graph view MLflow draws itself.",
-        "boolean",
+    "lineage_trace": _flag(
+        "True", "Send the lineage graph of each DAG run to MLflow as a trace too. MLflow draws traces as graphs."
+    ),
+    "cache": _flag(
         "True",
-        None,
+        "Reuse the result of equal work. The option of a step, a DAG's default_args and a run's conf "
+        '({"zen": {"cache": false}}) take precedence.',
     ),
-    "cache": _option(
-        "Reuse the result of equal work. A step, a DAG's default_args or a run's conf "
-        '({"zen": {"cache": false}}) may say otherwise.',
-        "boolean",
-        "True",
-        None,
-    ),
-    "cache_ttl": _option(
-        "Seconds after which a result is computed anew; empty: results do not age. Cache(ttl=…) of a step says otherwise.",
-        "string",
-        "",
+    "cache_ttl": _text(
         "604800",
+        "Seconds after which a result is computed again. Empty: results do not expire. Cache(ttl=…) of a step takes "
+        "precedence.",
     ),
-    "cache_scope": _option(
-        "'shared': a step reuses the results of equal work in every DAG of this artifact root; 'dag': of its own "
-        "DAG only. Cache(scope=…) of a step says otherwise.",
-        "string",
-        "shared",
+    "cache_scope": _text(
         "dag",
+        "'shared': a step reuses the results of equal work in every DAG of this artifact root; 'dag': in its own "
+        "DAG only. Cache(scope=…) of a step takes precedence.",
+        "shared",
     ),
-    "cache_packages": _option(
-        "Let the versions of the libraries that a step's code names decide about reuse. Cache(packages=…) of a "
-        "step says otherwise.",
-        "boolean",
+    "cache_packages": _flag(
         "True",
-        None,
+        "Include the versions of the libraries that a step's code uses in its cache key. Cache(packages=…) of a "
+        "step takes precedence.",
     ),
-    "allow_pickle": _option(
-        "Let values that no other materializer knows be stored with cloudpickle. Loading a pickle runs code "
-        "from the artifact root: allow it only where everyone who can write there may run code on the workers.",
-        "boolean",
+    "allow_pickle": _flag(
         "False",
-        None,
+        "Store values that no other materializer supports with cloudpickle. Loading a pickle runs code from the "
+        "artifact root: allow it only where everyone who can write there may run code on the workers.",
     ),
-}
-
-_OPTIONS |= {
-    "previews": _option(
-        "Show what steps return in MLflow: small pages and pictures beside each artifact, made after the result is "
-        "stored. Artifact(previews=…) of an output says otherwise.",
-        "boolean",
+    "previews": _flag(
         "True",
-        None,
+        "Show the outputs of steps in MLflow: small pages and pictures of each artifact, made after the result is "
+        "stored. Artifact(previews=…) of an output takes precedence.",
     ),
-    "local_cache_dir": _option(
-        "Directory on the worker's own disk that keeps the files of a remote artifact_root, for all tasks of the "
-        "worker; verified when they arrive. Empty: every task downloads what it reads.",
-        "string",
-        "",
+    "local_cache_dir": _text(
         "/var/cache/airflow-zen",
+        "Directory on the worker's own disk that caches the files of a remote artifact_root for all tasks of the "
+        "worker. Files are verified when they are downloaded. Empty: every task downloads what it reads.",
     ),
-    "local_cache_size": _option(
-        "How many bytes local_cache_dir may hold, such as 500M or 10G; what was not used for longest is removed.",
-        "string",
-        "10G",
+    "local_cache_size": _text(
         "100G",
+        "Maximum size of local_cache_dir in bytes, such as 500M or 10G. The least recently used files are removed.",
+        "10G",
     ),
-}
-
-_OPTIONS |= {
-    "stack": _option(
-        "The stack that is used where a run, a step or a DAG asks for none. Empty: the one that 'active' names in "
-        "stacks_file; 'default', the stack that this section itself describes, where it names none.",
-        "string",
-        "",
+    "stack": _text(
         "production",
+        "The stack that is used where a run, a step or a DAG names no other. Empty: the one that 'active' in "
+        "stacks_file names, or else 'default', which is the stack that this section describes.",
     ),
-    "stacks_file": _option(
-        "YAML file of named stacks, each with an artifact_root, connections and what else of this section it says "
-        "otherwise. Empty: stacks.yaml in AIRFLOW_HOME.",
-        "string",
-        "",
+    "stacks_file": _text(
         "/etc/airflow/stacks.yaml",
+        "YAML file of named stacks. Each has an artifact_root and connections, and may override other options of this "
+        "section. Empty: stacks.yaml in AIRFLOW_HOME.",
     ),
 }
 
 
-def _text(label: str, description: str, kind: str = "") -> dict[str, Any]:
+def _field(label: str, description: str, kind: str = "") -> dict[str, Any]:
     schema = {"type": ["string", "null"]} | ({"format": kind} if kind else {})
     return {"label": label, "description": description, "schema": schema}
 
@@ -158,27 +128,30 @@ _MLFLOW_CONNECTION = {
         "relabeling": {"host": "Tracking URI", "login": "User name", "password": "Password"},
         "placeholders": {
             "host": "https://mlflow.example.com",
-            "port": "5000, where the tracking URI does not say it",
-            "login": "empty with a bearer token (Extra Fields), or where everyone may write",
+            "port": "5000, where the tracking URI has no port",
+            "login": "empty with a bearer token (Extra Fields), or without authentication",
         },
     },
     "conn-fields": {
-        "token": _text(
-            "Bearer token", "For a server, or a proxy before it, that takes a token. Leave user name empty.", "password"
+        "token": _field(
+            "Bearer token",
+            "For a server, or a proxy in front of it, that requires a token. Leave user name empty.",
+            "password",
         ),
-        "server_cert_path": _text(
+        "server_cert_path": _field(
             "CA bundle",
             "Path of a PEM file, on every machine that runs Airflow: the CA that signed the server's certificate.",
         ),
-        "client_cert_path": _text(
+        "client_cert_path": _field(
             "Client certificate",
-            "Path of a PEM file with a certificate and its key, on every machine that runs Airflow, where the server asks for one.",
+            "Path of a PEM file with a certificate and its key, on every machine that runs Airflow, where the server "
+            "requires one.",
         ),
         "insecure_tls": {
             "label": "Trust any certificate",
-            "description": "Whoever is in between can then read the password. A CA bundle is better.",
+            "description": "Anyone on the network path can then read the password. Prefer a CA bundle.",
             "schema": {"type": ["boolean", "null"], "default": False},
         },
-        "workspace": _text("Workspace", "Where the server has workspaces; its default one where this is empty."),
+        "workspace": _field("Workspace", "A workspace of the server. Empty: its default workspace."),
     },
 }

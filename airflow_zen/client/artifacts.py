@@ -1,9 +1,9 @@
-"""Named artifacts in notebooks and plain tasks: find, load, compare, tag, save."""
+"""Find, load, compare, tag, save and register named artifacts in notebooks and plain tasks."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -26,13 +26,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_SHOWN_FIELDS = ("name", "version", "ref", "created", "origin", "tags", "metadata")
+
+# The folders that airflow_zen itself writes under the root (docs/format.md).
+_RESERVED_FOLDERS = frozenset(
+    {
+        *("artifacts", "previews", "names", "tags", "cache", "runs", "undelivered", "undelivered.turn", "refused"),
+        *("ended", "prune", "probe", "mlflow", ".staging"),
+    }
+)
+
 
 @dataclass(frozen=True)
 class NamedArtifact:
     """One version of a named artifact.
 
-    `version` is its label, `created` seconds since the epoch, `origin` the step run that made it, `tags` and `metadata`
-    what it was saved with. `stack` is where it lies.
+    version: its label. created: seconds since the epoch. origin: the step run that made it. tags, metadata: those it was
+    saved with. stack: the stack that contains it.
     """
 
     name: str
@@ -48,19 +58,9 @@ class NamedArtifact:
 
     @classmethod
     def from_version(cls, found: ArtifactVersion, settings: Settings, stack: Stack) -> NamedArtifact:
-        """Speak of a version that was found in a stack."""
-        return cls(
-            found.name,
-            found.version,
-            found.ref,
-            found.created,
-            found.origin,
-            found.tags,
-            found.metadata,
-            found,
-            settings,
-            stack,
-        )
+        """Return a version that was found in a stack."""
+        shown = {name: getattr(found, name) for name in _SHOWN_FIELDS}
+        return cls(**shown, _artifact_version=found, _settings=settings, stack=stack)
 
     @overload
     def load(self, as_type: type[T]) -> T: ...
@@ -69,54 +69,53 @@ class NamedArtifact:
     def load(self, as_type: None = None) -> Any: ...
 
     def load(self, as_type: Any = None) -> Any:
-        """Give its value, verified; `as_type` asks for another view, such as `pathlib.Path` or `polars.DataFrame`.
+        """Return its verified value, by default or as another type such as `pathlib.Path` or `polars.DataFrame`.
 
-        Raises `InputError` where it is no `as_type`, `ArtifactNotFound`, `ArtifactCorrupt`.
+        Raises `InputError` where it cannot be loaded as `as_type`, `ArtifactNotFound`, `ArtifactCorrupt`.
         """
         return load_for_process(self.stack, self.ref, as_type)
 
     @cached_property
     def summary(self) -> Mapping[str, Any]:
-        """What was found out while it was saved: shape, and of tables rows and columns with their statistics."""
+        """What its materializer recorded: the shape, and the columns of a table with their statistics."""
         return self.manifest.summary
 
     @cached_property
     def manifest(self) -> Manifest:
-        """What lies beside its files: encoding, type, sizes and hashes, libraries that wrote it."""
+        """Its manifest: encoding, type, sizes and hashes of files, versions of the libraries that wrote it."""
         return self.stack.store.manifest(self.ref)
 
     def versions(self, limit: int | None = None) -> list[NamedArtifact]:
-        """Give all versions of its name, or the newest `limit`, newest first; a request for each."""
+        """Return all versions of its name, or the newest `limit`, newest first; one request for each."""
         found = self.stack.names.versions(self.name, limit)
         return [NamedArtifact.from_version(version, self._settings, self.stack) for version in found]
 
     def tag(self, *tags: str) -> None:
-        """Tag this version, so that it is found by the tag and kept by pruning."""
+        """Tag this version. It can be found by the tag, and pruning keeps it."""
         for tag in tags:
             self.stack.names.tag(self.name, self.version, tag)
 
     def untag(self, *tags: str) -> None:
-        """Take tags away."""
+        """Remove tags from this version."""
         for tag in tags:
             self.stack.names.untag(self.name, self.version, tag)
 
     def lineage(self) -> Relatives:
-        """Give the step runs that it was made by and from, and those that read it.
+        """Return the step runs that it was made by and from, and those that read it.
 
-        Upstream as the step run records tell; downstream in its own DAG run, and in all DAGs where MLflow is
-        configured.
+        Upstream runs are found in the step run records. Downstream runs are found in its own DAG run, and in all DAGs
+        where MLflow is configured.
         """
         from airflow_zen.lineage.ancestry import find_relatives
 
-        return find_relatives(
-            self._artifact_version, self.stack.names, self.stack.records, tracking_server(self._settings)
-        )
+        server = tracking_server(self._settings)
+        return find_relatives(self._artifact_version, self.stack.names, self.stack.records, server)
 
     def diff(self, other: NamedArtifact | str, rows: int = 0) -> ArtifactDiff:
-        """Compare another version, or another artifact, with this one as what was before.
+        """Return what another version, or another artifact, changed against this one.
 
-        From the manifests alone: schema, row counts, statistics of columns. `rows` asks for that many rows that only
-        one of two tables has, for which both are read.
+        Schema, row counts and column statistics are compared from the manifests alone. rows: also read both tables, and
+        show that many rows that only one of them has.
         """
         if not isinstance(other, NamedArtifact):
             found = self.stack.names.get(self.name, other)
@@ -130,29 +129,26 @@ class NamedArtifact:
         return replace(result, rows=differing_rows(self.stack.materializers, before, after, rows))
 
     def source(self) -> ArtifactReader:
-        """Give its files, to be fetched when they are asked for."""
+        """Return a reader of its files, which fetches each when it is needed."""
         return ArtifactReader(self.stack.store, self.ref, process_directory(self.stack))
 
 
 def artifact(name: str, version: str | datetime = LATEST, stack: str | None = None) -> NamedArtifact:
     """Find a version of a named artifact: `airflow_zen.artifact("flight_delay/train").load()`.
 
-    `version` is "latest", a version's label, the beginning of a digest, a tag, or a date or time: the newest at or
-    before it. `stack` names the stack it lies in, else the active one is meant. Raises `ArtifactNotFound`.
+    version: "latest", a label, the beginning of a digest, a tag, or a date or time (the newest version at or before
+    it). stack: the stack that contains it, by default the active one. Raises `ArtifactNotFound`.
     """
     settings, opened_stack = _open_named_stack(stack)
     return NamedArtifact.from_version(opened_stack.names.get(name, version), settings, opened_stack)
 
 
 def artifacts(prefix: str = "", tag: str = "", stack: str | None = None) -> list[NamedArtifact]:
-    """Give the newest version of each name that begins with `prefix`, or all versions that have a tag."""
+    """Return the newest version of each name that begins with `prefix`, or all versions that have a tag."""
     settings, opened_stack = _open_named_stack(stack)
-    found = opened_stack.names.tagged_versions(tag) if tag else opened_stack.names.newest_versions(prefix)
-    return [
-        NamedArtifact.from_version(version, settings, opened_stack)
-        for version in found
-        if version.name.startswith(prefix)
-    ]
+    names = opened_stack.names
+    found = names.tagged_versions(tag) if tag else names.newest_versions(prefix)
+    return [NamedArtifact.from_version(one, settings, opened_stack) for one in found if one.name.startswith(prefix)]
 
 
 def save_artifact(
@@ -162,14 +158,11 @@ def save_artifact(
     metadata: Mapping[str, Any] | None = None,
     stack: str | None = None,
 ) -> NamedArtifact:
-    """Store a value as the newest version of a name; content that is the newest already makes none, but gets the tags.
+    """Store a value as the newest version of a name; where its content is the newest already, only add the tags.
 
-    `metadata` are facts, as JSON. Raises `ArtifactNameError`, `MaterializerNotFound`, `SaveRefused`.
+    metadata: facts in JSON types. Raises `ArtifactNameError`, `MetadataError`, `MaterializerNotFound`, `SaveRefused`.
     """
-    settings, opened_stack = _open_named_stack(stack)
-    name, tags = validate_artifact_name(name), [validate_tag(tag) for tag in tags]
-    facts = _to_json_metadata(metadata)
-    return _add_version(opened_stack.save(value, name).ref, name, tags, facts, opened_stack, settings)
+    return _add_version(lambda opened_stack: opened_stack.save(value, name).ref, name, tags, metadata, stack)
 
 
 def register_artifact(
@@ -179,22 +172,49 @@ def register_artifact(
     metadata: Mapping[str, Any] | None = None,
     stack: str | None = None,
 ) -> NamedArtifact:
-    """Make data that lies under the artifact root already the newest version of a name, without a copy.
+    """Make data that is already under the artifact root the newest version of a name, without copying it.
 
-    `uri` is the address of a file or a folder. It is read through once, for its hashes; each load holds it to them.
-    A parquet file loads as a table, anything else as `pathlib.Path`. It stays its owner's: pruning never deletes it.
-    Raises `SettingsError` for an address outside the root, `ArtifactNotFound`, `ArtifactNameError`.
+    uri: the address of a file or a folder. It is read once to hash it; each load verifies the hashes. A parquet file
+    loads as a table, anything else as `pathlib.Path`. Pruning never deletes it, because its owner is someone else.
+
+    Raises `SettingsError` for an address outside the root, `ArtifactNotFound`, `ArtifactNameError`, `MetadataError`.
     """
-    settings, opened_stack = _open_named_stack(stack)
-    name, tags = validate_artifact_name(name), [validate_tag(tag) for tag in tags]
-    facts = _to_json_metadata(metadata)
-    return _add_version(register_files(opened_stack, uri, name), name, tags, facts, opened_stack, settings)
+    return _add_version(lambda opened_stack: register_files(opened_stack, uri, name), name, tags, metadata, stack)
+
+
+def register_files(stack: Stack, uri: str, name: str) -> ArtifactRef:
+    """Hash the files at `uri` once, and store a manifest that refers to them.
+
+    A parquet file becomes a table; any other file, and a folder, becomes a `pathlib.Path`. Raises `SettingsError` for
+    an address outside the root or in a reserved folder, and `ArtifactNotFound`.
+    """
+    key = key_of_url(stack.store.root, uri.rstrip("/"))
+    if key.split("/")[0] in _RESERVED_FOLDERS:
+        raise SettingsError(f"{uri!r} is in a folder that airflow_zen writes itself. Move the data to another folder.")
+    keys = list(stack.store.transport.list(key))
+    if not keys and key.endswith(".parquet"):
+        return _register_table(stack, key, name)
+    base = key.rpartition("/")[2]
+    keys_by_path = {f"files/{base}{below.removeprefix(key)}": below for below in keys} or {f"files/{base}": key}
+    files = _describe_files(stack, keys_by_path, uri)
+    shape = f"{len(files)} {'file' if len(files) == 1 else 'files'}"
+    summary = {"shape": shape, "size": sum(file.size for file in files)}
+    manifest = Manifest("python.path@1", "pathlib.PosixPath", files, summary=summary, at=keys_by_path)
+    return stack.store.register(manifest, name)
 
 
 def _add_version(
-    ref: ArtifactRef, name: str, tags: list[str], metadata: Mapping[str, Any], opened_stack: Stack, settings: Settings
+    store: Callable[[Stack], ArtifactRef],
+    name: str,
+    tags: Iterable[str],
+    metadata: Mapping[str, Any] | None,
+    stack: str | None,
 ) -> NamedArtifact:
-    recorded = opened_stack.names.add(name, ref, opened_stack.clock(), tags=tags, metadata=metadata)
+    """Store content and add it as a version of a name; everything else is validated before."""
+    settings, opened_stack = _open_named_stack(stack)
+    validate_artifact_name(name)
+    tags, facts = [validate_tag(tag) for tag in tags], _to_json_metadata(metadata)
+    recorded = opened_stack.names.add(name, store(opened_stack), opened_stack.clock(), tags=tags, metadata=facts)
     return NamedArtifact.from_version(opened_stack.names.get(name, recorded.version), settings, opened_stack)
 
 
@@ -208,42 +228,9 @@ def _to_json_metadata(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
         facts: Mapping[str, Any] = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise MetadataError(
-            f"metadata={metadata!r} is no JSON: {error}. Give texts, numbers, lists and dicts."
+            f"metadata={metadata!r} is not JSON: {error}. Use texts, numbers, lists and dicts."
         ) from error
     return facts
-
-
-# What the root keeps itself (docs/format.md), and changes or deletes as it likes.
-_RESERVED_FOLDERS = frozenset(
-    {
-        *("artifacts", "previews", "names", "tags", "cache", "runs", "undelivered", "undelivered.turn", "refused"),
-        *("ended", "prune", "probe", "mlflow", ".staging"),
-    }
-)
-
-
-def register_files(stack: Stack, uri: str, name: str) -> ArtifactRef:
-    """Hash what lies at `uri` once, and commit a manifest that says where it lies.
-
-    A parquet file becomes a table as pyarrow reads it; any other file, and a folder, a `pathlib.Path`. Raises
-    `SettingsError` for an address outside the root, or in a folder that the root keeps itself; `ArtifactNotFound`.
-    """
-    key = key_of_url(stack.store.root, uri.rstrip("/"))
-    if key.split("/")[0] in _RESERVED_FOLDERS:
-        raise SettingsError(f"{uri!r} lies in a folder that the artifact root keeps itself. Put the data beside it.")
-    keys = list(stack.store.transport.list(key))
-    if not keys and key.endswith(".parquet"):
-        return _register_table(stack, key, name)
-    base = key.rpartition("/")[2]
-    keys_by_path = {f"files/{base}{key_below.removeprefix(key)}": key_below for key_below in keys} or {
-        f"files/{base}": key
-    }
-    files = _describe_files(stack, keys_by_path, uri)
-    shape = f"{len(files)} {'file' if len(files) == 1 else 'files'}"
-    summary = {"shape": shape, "size": sum(file.size for file in files)}
-    return stack.store.register(
-        Manifest("python.path@1", "pathlib.PosixPath", files, summary=summary, at=keys_by_path), name
-    )
 
 
 def _register_table(stack: Stack, key: str, name: str) -> ArtifactRef:
@@ -252,15 +239,12 @@ def _register_table(stack: Stack, key: str, name: str) -> ArtifactRef:
     uri, keys_by_path = f"{stack.store.root}/{key}", {"table.parquet": key}
     files = _describe_files(stack, keys_by_path, uri)
     summary = summarize_parquet(RangeReader(stack.store.transport, key, files[0]), uri)
-    return stack.store.register(
-        Manifest("pyarrow.parquet@1", "pyarrow.Table", files, summary=summary, at=keys_by_path), name
-    )
+    manifest = Manifest("pyarrow.parquet@1", "pyarrow.Table", files, summary=summary, at=keys_by_path)
+    return stack.store.register(manifest, name)
 
 
-def _describe_files(stack: Stack, keys_by_path: Mapping[str, str], uri: Any) -> tuple[ArtifactFile, ...]:
+def _describe_files(stack: Stack, keys_by_path: Mapping[str, str], uri: str) -> tuple[ArtifactFile, ...]:
     try:
         return stack.store.hash_stored_files(keys_by_path)
     except ArtifactNotFound as error:
-        raise ArtifactNotFound(
-            f"Nothing lies at {uri!r}. Write the address of a file, or of a folder with files."
-        ) from error
+        raise ArtifactNotFound(f"There is nothing at {uri!r}. Use the address of a file, or of a folder.") from error

@@ -1,4 +1,4 @@
-"""`load`, `save` and `prune` for plain tasks and notebooks: the deployment's own stack, opened for one call."""
+"""Load, save and prune artifacts in plain tasks and notebooks."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ def load(ref: ArtifactRef | Mapping[str, Any], as_type: None = None, stack: str 
 
 
 def load(ref: ArtifactRef | Mapping[str, Any], as_type: Any = None, stack: str | None = None) -> Any:
-    """Give the value of an artifact, from its ref, from what XCom holds of it, or from `Artifact("name").latest()`.
+    """Return the value of an artifact.
 
-    `as_type` asks for another view, such as `pathlib.Path` or `polars.DataFrame`. `stack` names the stack
-    it lies in, else the active one is meant. Raises `ArtifactRefused` for what is no ref of its artifact
-    root, `InputError` where it is no `as_type`, `ArtifactNotFound`, `ArtifactCorrupt`.
+    ref: the ref, its form in XCom, or `Artifact("name").latest()`. as_type: the type to load it as, such as
+    `pathlib.Path` or `polars.DataFrame`. stack: the stack that contains it, by default the active one.
+
+    Raises `ArtifactRefused` for anything but a ref of the stack's artifact root, `InputError` where it cannot be loaded
+    as `as_type`, `ArtifactNotFound`, `ArtifactCorrupt`.
     """
     settings = Settings.read(stack)
     if not isinstance(ref, ArtifactRef | Mapping):
-        raise ArtifactRefused(f"airflow_zen.load takes a ref, or what XCom holds of one, got {ref!r}.")
+        raise ArtifactRefused(f"airflow_zen.load takes a ref, or its form in XCom, got {ref!r}.")
     if not isinstance(ref, ArtifactRef) and not VersionSelector.is_wire(ref):
         ref = ArtifactRef.from_wire(ref)
     opened_stack = open_stack(settings, lineage=False)
@@ -45,7 +47,7 @@ def load(ref: ArtifactRef | Mapping[str, Any], as_type: Any = None, stack: str |
 
 
 def save(value: Any, name: str = "", stack: str | None = None) -> ArtifactRef:
-    """Store a value as an artifact of a stack and give its ref; what `@ml_step` does with its outputs."""
+    """Store a value as an artifact of a stack, as `@ml_step` does with its outputs, and return the ref."""
     return open_stack(Settings.read(stack), lineage=False).save(value, name).ref
 
 
@@ -57,12 +59,15 @@ def prune(
     dry_run: bool = False,
     stack: str | None = None,
 ) -> PruneReport:
-    """Free the artifact root of what nobody refers to; `airflow zen artifacts prune` for tasks and notebooks.
+    """Delete unreferenced artifacts from the artifact root, as `airflow zen artifacts prune` does.
 
-    `older_than`: DAG runs, cache entries and versions of this age (`"90d"`) may go too; `keep_last`: so many newest
-    versions of each name stay. What nobody refers to is condemned, and deleted by a prune `grace` later.
-    `expire_mlflow_runs` deletes DAG runs of that age in MLflow as well. Raises `SettingsError` for what cannot be
-    meant, `PruneBusy` while another prune runs, `LineageError` when MLflow is away.
+    An unreferenced artifact is marked first, and deleted by a prune that runs `grace` later.
+
+    older_than: also expire DAG runs, cache entries and versions of this age (`"90d"`). keep_last: keep this many of the
+    newest versions of each name. expire_mlflow_runs: delete DAG runs of that age in MLflow too.
+
+    Raises `SettingsError` for an invalid duration, `PruneBusy` while another prune runs, and `LineageError` when MLflow
+    is unavailable.
     """
     from airflow_zen.pruning.collect import prune_stack
     from airflow_zen.pruning.retention import Retention, parse_duration
@@ -73,10 +78,10 @@ def prune(
 
 
 def _check_ref_in_stack(ref: ArtifactRef, settings: Settings) -> None:
-    """Say which stack an artifact lies in, where it is another one; the store refuses what no stack knows."""
+    """Raise `ArtifactRefused` for a ref of another stack; the store refuses a ref of no stack."""
     owner = None if ref.uri.startswith(f"{settings.artifact_root}/") else settings_of_uri(ref.uri)
     if owner is not None:
         raise ArtifactRefused(
-            f"Artifact {ref.digest[:12]} lies in stack {owner.stack!r} ({owner.artifact_root}), not in stack "
+            f"Artifact {ref.digest[:12]} is in stack {owner.stack!r} ({owner.artifact_root}), not in stack "
             f"{settings.stack!r} ({settings.artifact_root}). Load it with airflow_zen.load(ref, stack={owner.stack!r})."
         )

@@ -1,4 +1,4 @@
-"""A stack's options and Airflow connections, read once and turned into a `Stack`."""
+"""The settings of a stack, and the `Stack` that they and Airflow connections describe."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger("airflow_zen.config.settings")
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """The choices of one stack, as `[zen]` of airflow.cfg, `AIRFLOW__ZEN__*` or `stacks.yaml` give them."""
+    """The options of one stack, validated; see `Options` for where they come from."""
 
     artifact_root: str
     stack: str = DEFAULT_STACK
@@ -48,18 +48,18 @@ class Settings(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, stack: str | None = None) -> Settings:
-        """Read the options of a stack, of the active one where none is named.
+        """Read the settings of a stack, by default of the active one.
 
-        Raises `SettingsError` naming the option that cannot be used, or the stacks that there are.
+        Raises `SettingsError` for an invalid option and for an unknown stack.
         """
         options = find_options(stack)
-        is_default_stack = options.stack == DEFAULT_STACK
+        # A server from the environment belongs to the default stack: a named one would write into another's MLflow.
+        fallback_uri = os.environ.get("MLFLOW_TRACKING_URI", "") if options.stack == DEFAULT_STACK else ""
         return cls(
             artifact_root=normalize_root(options.text("artifact_root") or default_artifact_root()),
             stack=options.stack,
             artifact_conn_id=options.text("artifact_conn_id"),
-            mlflow_tracking_uri=options.text("mlflow_tracking_uri")
-            or (_mlflow_uri_from_environment() if is_default_stack else ""),
+            mlflow_tracking_uri=options.text("mlflow_tracking_uri") or fallback_uri,
             mlflow_conn_id=options.text("mlflow_conn_id"),
             lineage_trace=options.flag("lineage_trace", default=True),
             cache=options.flag("cache", default=True),
@@ -71,16 +71,17 @@ class Settings(msgspec.Struct, frozen=True):
         )
 
     def qualified_option(self, option: str) -> str:
-        """Name an option of this stack in an error."""
+        """Return the name of an option and of its stack, for an error."""
         return f"[zen] {option}" if self.stack == DEFAULT_STACK else f"{option} of stack {self.stack!r}"
 
 
 def open_stack(
     settings: Settings | None = None, *, lineage: bool = True, on_bytes: BytesCallback = ignore_bytes
 ) -> Stack:
-    """Build the stack of this deployment, in the process that will use it; without `lineage` for who records none.
+    """Build a stack in the process that uses it, by default the active one.
 
-    `on_bytes` is told of the bytes that come from the store and go there.
+    lineage: whether step runs are recorded in MLflow. on_bytes: called with the bytes that are read from the store and
+    written there.
     """
     settings = settings or Settings.read()
     transport = open_transport(settings.artifact_root, storage_options(settings), on_bytes)
@@ -94,36 +95,58 @@ def open_stack(
     )
 
 
+def storage_options(settings: Settings) -> Mapping[str, Any]:
+    """Return fsspec's options for the artifact root, from its connection; empty where none is configured."""
+    if not settings.artifact_conn_id:
+        return {}
+    from airflow_zen.hooks.storage import fsspec_options
+
+    return fsspec_options(_get_connection(settings, "artifact_conn_id"))
+
+
+def tracking_server(settings: Settings) -> TrackingServer | None:
+    """Return the MLflow server of a stack; None where none is configured."""
+    if settings.mlflow_conn_id:
+        from airflow_zen.hooks.mlflow import tracking_server_from_connection
+
+        return tracking_server_from_connection(_get_connection(settings, "mlflow_conn_id"))
+    if settings.mlflow_tracking_uri:
+        return TrackingServer.from_environment(settings.mlflow_tracking_uri, os.environ)
+    return None
+
+
+def all_settings() -> Iterator[Settings]:
+    """Yield the settings of every stack; a stack with invalid options is logged and left out."""
+    for name in stack_names(load_stacks_file()):
+        try:
+            yield Settings.read(name)
+        except SettingsError as error:
+            log.warning("Stack %r cannot be used: %s", name, error)
+
+
+def settings_of_uri(uri: str) -> Settings | None:
+    """Return the settings of the stack that contains an address, the innermost of several; None where there is none."""
+    candidates = [settings for settings in all_settings() if uri.startswith(f"{settings.artifact_root}/artifacts/")]
+    return max(candidates, key=lambda settings: len(settings.artifact_root), default=None)
+
+
+def _read_cache_defaults(options: Options) -> Cache:
+    ttl, scope = options.text("cache_ttl"), options.text("cache_scope")
+    packages = options.flag("cache_packages", default=True)
+    try:
+        return Cache(ttl=float(ttl) if ttl else None, packages=packages, scope=scope or None)
+    except (ValueError, StepDefinitionError) as error:
+        raise SettingsError(f"{options.qualified_option('cache_ttl')} and cache_scope: {error}") from error
+
+
 def _open_local_cache(settings: Settings) -> ReadCache | None:
     if not settings.local_cache_dir or "://" not in settings.artifact_root:
         return None
     return ReadCache(Path(settings.local_cache_dir).expanduser().absolute(), settings.local_cache_size)
 
 
-def storage_options(settings: Settings) -> Mapping[str, Any]:
-    """Give fsspec's options for the artifact root, from its connection; empty where none is named."""
-    if not settings.artifact_conn_id:
-        return {}
-    from airflow_zen.hooks.storage import fsspec_options
-
-    return fsspec_options(_get_connection(settings.artifact_conn_id, settings.qualified_option("artifact_conn_id")))
-
-
-def tracking_server(settings: Settings) -> TrackingServer | None:
-    """Give the MLflow server of this deployment; None where none is configured."""
-    if settings.mlflow_conn_id:
-        from airflow_zen.hooks.mlflow import tracking_server_from_connection
-
-        return tracking_server_from_connection(
-            _get_connection(settings.mlflow_conn_id, settings.qualified_option("mlflow_conn_id"))
-        )
-    if settings.mlflow_tracking_uri:
-        return TrackingServer.from_environment(settings.mlflow_tracking_uri, os.environ)
-    return None
-
-
 def _open_recorder(settings: Settings, transport: Transport) -> LineageRecorder:
-    """Choose the recorder; a tracking server that cannot be used is said, and costs no step its result."""
+    """Return the recorder. A tracking server that cannot be used is logged: no step fails because of lineage."""
     try:
         server = tracking_server(settings)
         if server is not None:
@@ -138,41 +161,12 @@ def _open_recorder(settings: Settings, transport: Transport) -> LineageRecorder:
     return NullRecorder()
 
 
-def _get_connection(conn_id: str, option: str) -> Any:
+def _get_connection(settings: Settings, option: str) -> Any:
     from airflow.sdk import BaseHook
 
+    conn_id = getattr(settings, option)
     try:
         return BaseHook.get_connection(conn_id)
     except Exception as error:
-        raise SettingsError(f"{option} names connection {conn_id!r}, which cannot be read: {error}") from error
-
-
-def _mlflow_uri_from_environment() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI", "")
-
-
-def _read_cache_defaults(options: Options) -> Cache:
-    ttl, scope = options.text("cache_ttl"), options.text("cache_scope")
-    try:
-        return Cache(
-            ttl=float(ttl) if ttl else None,
-            packages=options.flag("cache_packages", default=True),
-            scope=scope or None,
-        )
-    except (ValueError, StepDefinitionError) as error:
-        raise SettingsError(f"{options.qualified_option('cache_ttl')} and cache_scope: {error}") from error
-
-
-def all_settings() -> Iterator[Settings]:
-    """Give the settings of every stack that is defined; one that cannot be used is told in the log and left out."""
-    for name in stack_names(load_stacks_file()):
-        try:
-            yield Settings.read(name)
-        except SettingsError as error:
-            log.warning("Stack %r cannot be used: %s", name, error)
-
-
-def settings_of_uri(uri: str) -> Settings | None:
-    """Give the settings of the stack under whose root an address lies, the innermost of several; None where nobody knows."""
-    candidates = [settings for settings in all_settings() if uri.startswith(f"{settings.artifact_root}/artifacts/")]
-    return max(candidates, key=lambda settings: len(settings.artifact_root), default=None)
+        name = settings.qualified_option(option)
+        raise SettingsError(f"{name} names connection {conn_id!r}, which cannot be read: {error}") from error

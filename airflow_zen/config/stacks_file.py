@@ -1,4 +1,4 @@
-"""`stacks.yaml`: named stacks, each with its own root and MLflow."""
+"""The file `stacks.yaml`: named stacks, each with its own artifact root and MLflow server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ACTIVE_LINE = re.compile(r"^active[ \t]*:.*$", re.MULTILINE)
 
 
 class StacksFile(msgspec.Struct, frozen=True):
-    """The stacks of one file: their options by name, and the name of the active one, empty where none is named."""
+    """The contents of one file: the options of each stack, and the name of the active one (empty where none is set)."""
 
     path: Path
     stacks: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
@@ -29,9 +29,9 @@ class StacksFile(msgspec.Struct, frozen=True):
 
 
 def read_stacks(path: Path, options: Collection[str]) -> StacksFile:
-    """Read a file; one that is not there names no stack.
+    """Read a file; a missing one has no stacks.
 
-    options: the names that a stack may set. Raises `SettingsError` for what cannot be used.
+    options: the names of the options that a stack may set. Raises `SettingsError` for an invalid file.
     """
     try:
         text = path.read_text()
@@ -43,12 +43,15 @@ def read_stacks(path: Path, options: Collection[str]) -> StacksFile:
 
 
 def set_active_stack(file: StacksFile, name: str, options: Collection[str]) -> None:
-    """Make `name` the active stack of a file, by one rename; everything else in it stays as it is written."""
+    """Make `name` the active stack: change one line, and keep all others byte for byte.
+
+    Raises `SettingsError` where the line cannot be changed safely, or the file cannot be written.
+    """
     text = file.path.read_text() if file.path.exists() else ""
     line = f"active: {name}"
     new = _ACTIVE_LINE.sub(line, text, count=1) if _ACTIVE_LINE.search(text) else f"{line}\n{text}"
     if _parse_stacks(file.path, new, options) != StacksFile(file.path, file.stacks, name):
-        raise SettingsError(f"{str(file.path)!r} is written in a way that is not changed safely; write {line!r} there.")
+        raise SettingsError(f"{str(file.path)!r} has a layout that cannot be changed safely. Write {line!r} there.")
     try:
         _replace_atomically(file.path.resolve(), new)
     except OSError as error:
@@ -79,23 +82,23 @@ def _parse_stacks(path: Path, text: str, options: Collection[str]) -> StacksFile
 def _check_stack(path: Path, name: Any, options_of_stack: Any, options: Collection[str]) -> None:
     where = f"Stack {name!r} in {str(path)!r}"
     if not isinstance(name, str) or not _STACK_NAME.fullmatch(name):
-        raise SettingsError(f"{where}: a name is of letters, digits, '-', '_' and '.'.")
+        raise SettingsError(f"{where}: a name consists of letters, digits, '-', '_' and '.'.")
     if name == DEFAULT_STACK:
         raise SettingsError(
-            f"{where}: the stack of this name is that of airflow.cfg [zen]. Give this one another name."
+            f"{where}: this name belongs to the stack of airflow.cfg [zen]. Give this one another name."
         )
     if not isinstance(options_of_stack, dict) or not options_of_stack.get("artifact_root"):
-        raise SettingsError(f"{where} must name its artifact_root, such as 's3://bucket/prefix'.")
+        raise SettingsError(f"{where} must set artifact_root, such as 's3://bucket/prefix'.")
     for option, value in options_of_stack.items():
         if option not in options:
             raise SettingsError(
-                f"{where} has no option {option!r}; it may set {', '.join(sorted(options))}. Secrets belong into the "
+                f"{where} has no option {option!r}; it may set {', '.join(sorted(options))}. Put secrets into the "
                 "connections that artifact_conn_id and mlflow_conn_id name."
             )
         if isinstance(value, dict | list):
             raise SettingsError(f"{where}: {option} takes one value, got {value!r}.")
         if "://" in str(value) and "@" in urlsplit(str(value)).netloc:
-            raise SettingsError(f"{where}: {option} holds credentials, which belong into a connection.")
+            raise SettingsError(f"{where}: {option} contains credentials. Put them into a connection.")
 
 
 def _replace_atomically(path: Path, text: str) -> None:

@@ -1,1 +1,1 @@
-"""From Airflow connections to what the lower rooms understand."""
+"""Airflow connections, converted to the options of storage and MLflow."""

@@ -1,4 +1,4 @@
-"""The Airflow connection of type `mlflow`."""
+"""The hook of Airflow connections of type `mlflow`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from airflow_zen.lineage.mlflow.server import TrackingServer
 
 
 def tracking_server_from_connection(connection: Any) -> TrackingServer:
-    """Read a connection as a tracking server; raises `SettingsError` when it names none.
+    """Return the tracking server of a connection. Raises `SettingsError` for a connection without a host.
 
-    Host is the tracking URI (`http://mlflow:5000`), or a bare host with schema beside it; port says the port where
-    host does not.
+    The host field is the tracking URI (`http://mlflow:5000`), or a bare host name whose scheme is in the schema field.
+    The port field is used where the host field has no port.
     """
     host = connection.host or ""
     if not host:
-        raise SettingsError(f"MLflow connection {connection.conn_id!r} has no host; write http://mlflow:5000 there.")
+        raise SettingsError(
+            f"MLflow connection {connection.conn_id!r} has no host. Enter one such as http://mlflow:5000."
+        )
     uri = urlsplit(host if "://" in host else f"{connection.schema or 'http'}://{host}")
     if connection.port and uri.port is None:
         uri = uri._replace(netloc=f"{uri.netloc}:{connection.port}")
@@ -38,7 +40,7 @@ def tracking_server_from_connection(connection: Any) -> TrackingServer:
 
 
 class MlflowHook(BaseHook):
-    """Speak to the MLflow tracking server of a connection, by REST."""
+    """Send REST requests to the MLflow tracking server of a connection."""
 
     conn_name_attr = "mlflow_conn_id"
     default_conn_name = "mlflow_default"
@@ -50,11 +52,11 @@ class MlflowHook(BaseHook):
         self.mlflow_conn_id = mlflow_conn_id
 
     def get_conn(self) -> MlflowRest:
-        """Give a REST client for the connection."""
+        """Return a REST client for the connection."""
         return MlflowRest(tracking_server_from_connection(self.get_connection(self.mlflow_conn_id)))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask the server for one experiment; say what is wrong, and the remedy."""
+        """Request one experiment from the server; return whether it answered, and the error with its remedy."""
         try:
             self.get_conn().get("experiments/get-by-name", {"experiment_name": "Default"})
         except (LineageError, SettingsError) as error:

@@ -1,4 +1,4 @@
-"""Turn an Airflow connection into the storage options of the artifact root's filesystem."""
+"""The storage options of an artifact root, read from an Airflow connection."""
 
 from __future__ import annotations
 
@@ -12,30 +12,27 @@ from urllib.parse import urlsplit
 from airflow_zen.errors import SettingsError
 from airflow_zen.transports.aws_credentials import AwsCredentials
 
-_EMPTY_VALUES: tuple[Any, ...] = (None, "", {})
-
 
 def fsspec_options(connection: Any) -> Mapping[str, Any]:
-    """Give fsspec's options for a connection of type `aws`, `google_cloud_platform`, `wasb` or `adls`."""
-    read = {
+    """Return fsspec's options for a connection of type `aws`, `google_cloud_platform`, `wasb` or `adls`."""
+    read_options = {
         "aws": s3_options,
         "s3": s3_options,
         "google_cloud_platform": google_options,
         "wasb": azure_options,
         "adls": azure_options,
     }.get(connection.conn_type)
-    if read is None:
+    if read_options is None:
         raise SettingsError(
             f"[zen] artifact_conn_id names connection {connection.conn_id!r} of type {connection.conn_type!r}; it must "
             "be aws, google_cloud_platform, wasb or adls."
         )
-    return {
-        name: value for name, value in read(connection, connection.extra_dejson).items() if value not in _EMPTY_VALUES
-    }
+    options = read_options(connection, connection.extra_dejson)
+    return {name: value for name, value in options.items() if value not in (None, "", {})}
 
 
 def s3_options(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the options; an assumed role or a profile is one of them, named `aws_credentials` or `profile`."""
+    """Return the options; an assumed role is in `aws_credentials`, a profile in `profile`."""
     service = (extra.get("service_config") or {}).get("s3") or {}
     config = dict(extra.get("config_kwargs") or {})
     client = {
@@ -43,21 +40,19 @@ def s3_options(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
         "region_name": extra.get("region_name"),
         "verify": extra.get("verify"),
     }
+    if config.pop("signature_version", None) == "unsigned":
+        credentials: dict[str, Any] = {"anon": True}
+    elif extra.get("role_arn"):
+        credentials = {"aws_credentials": _assumed_role(connection, extra)}
+    else:
+        credentials = _access_keys(connection, extra) | {"profile": extra.get("profile_name")}
     return {
-        **_auth_options(connection, extra, anonymous=config.pop("signature_version", None) == "unsigned"),
+        **credentials,
         "client_kwargs": {name: value for name, value in client.items() if value or value is False},
         "config_kwargs": config,
         "s3_additional_kwargs": service.get("extra_args"),
         "requester_pays": service.get("requester_pays"),
     }
-
-
-def _auth_options(connection: Any, extra: Mapping[str, Any], *, anonymous: bool) -> dict[str, Any]:
-    if anonymous:
-        return {"anon": True}
-    if extra.get("role_arn"):
-        return {"aws_credentials": _assumed_role(connection, extra)}
-    return _access_keys(connection, extra) | {"profile": extra.get("profile_name")}
 
 
 def _access_keys(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,7 +64,7 @@ def _access_keys(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _assumed_role(connection: Any, extra: Mapping[str, Any]) -> AwsCredentials:
-    # As in the Amazon provider, the endpoint of other services does not hold for STS.
+    # As in the Amazon provider, the endpoint of other services does not apply to STS.
     sts = (extra.get("service_config") or {}).get("sts") or {}
     session = {"RoleSessionName": re.sub(r"[^\w+=,.@-]+", "-", f"airflow-zen-{connection.conn_id}")[:64]}
     return AwsCredentials(
@@ -93,97 +88,89 @@ def _web_identity_token_file(connection: Any, extra: Mapping[str, Any]) -> str:
     if method == "assume_role_with_web_identity" and federation == "file" and file:
         return str(file)
     raise SettingsError(
-        f"Connection {connection.conn_id!r} assumes its role by {method!r}; the artifact root knows 'assume_role', and "
-        "'assume_role_with_web_identity' with federation 'file' and a token file. Use one of these, or leave [zen] "
+        f"Connection {connection.conn_id!r} assumes its role by {method!r}; the artifact root supports 'assume_role', "
+        "and 'assume_role_with_web_identity' with federation 'file' and a token file. Use one of these, or leave [zen] "
         "artifact_conn_id empty and give the worker the role through its environment or ~/.aws/config."
     )
 
 
-# Of the identity that Azure gives the worker; adlfs hands them to DefaultAzureCredential.
-_IDENTITY_FIELDS = ("managed_identity_client_id", "workload_identity_client_id", "workload_identity_tenant_id")
-_EXTRA_FIELDS = ("account_name", "account_key", "account_host", "anon", *_IDENTITY_FIELDS)
+# The fields of adlfs. It passes those of an identity to DefaultAzureCredential.
+_AZURE_FIELDS = (
+    *("account_name", "account_key", "account_host", "anon"),
+    *("managed_identity_client_id", "workload_identity_client_id", "workload_identity_tenant_id"),
+)
 
 
 def azure_options(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the options; a connection string wins over all else, and without any key the worker's identity is used."""
+    """Return the options. A connection string takes precedence; without any key the worker's identity is used."""
     prefix = f"extra__{connection.conn_type}__"
     extra = {name.removeprefix(prefix): value for name, value in extra.items() if value or value is False}
     if "connection_string" in extra:
         return {"connection_string": extra["connection_string"]}
     if str(extra.get("sas_token", "")).startswith("https://"):
         address, _, token = extra["sas_token"].partition("?")
-        return _sas_options(_account_name(address), token)
-    options = _account_options(connection, extra) | {name: extra[name] for name in _EXTRA_FIELDS if name in extra}
+        return {"account_name": _account_name(address), "sas_token": token}
+    options = _account_options(connection, extra) | {name: extra[name] for name in _AZURE_FIELDS if name in extra}
     if "://" in (connection.host or "") and "account_name" in options:
         return _with_endpoint(connection.host, options)
-    auth = {"account_key", "sas_token", "client_secret", "anon"} & set(options)
-    return options if auth else options | {"anon": False}
+    has_credentials = {"account_key", "sas_token", "client_secret", "anon"} & set(options)
+    return options if has_credentials else options | {"anon": False}
 
 
 def _account_options(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
     account = _account_name(connection.host or "")
     if "tenant_id" in extra:
-        principal = {
+        return {
             "client_id": connection.login,
             "client_secret": connection.password,
             "tenant_id": extra["tenant_id"],
+            "account_name": account,
         }
-        return principal | {"account_name": account}
     options = {"account_name": connection.login or account}
     if "sas_token" in extra:
         return options | {"sas_token": extra["sas_token"].lstrip("?")}
-    return options | _without_empty({"account_key": extra.get("shared_access_key") or connection.password})
-
-
-def _sas_options(account: str, token: str) -> dict[str, Any]:
-    return {"account_name": account, "sas_token": token}
+    key = extra.get("shared_access_key") or connection.password
+    return options | ({"account_key": key} if key else {})
 
 
 def _with_endpoint(host: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Name the address as well: only a connection string tells every client of another one than Azure's own."""
+    """Add the address: every client reads an address other than Azure's from a connection string only."""
     if "account_key" in options:
-        auth = f"AccountKey={options['account_key']}"
+        credentials = f"AccountKey={options['account_key']}"
     elif "sas_token" in options:
-        auth = f"SharedAccessSignature={options['sas_token']}"
+        credentials = f"SharedAccessSignature={options['sas_token']}"
     else:
         return {"account_host": urlsplit(host).netloc, **options}
-    name = f"AccountName={options['account_name']}"
-    return {"connection_string": f"BlobEndpoint={host.rstrip('/')};{name};{auth}"}
+    account = f"AccountName={options['account_name']}"
+    return {"connection_string": f"BlobEndpoint={host.rstrip('/')};{account};{credentials}"}
 
 
 def _account_name(host: str) -> str:
-    """Read the account from its address, `https://ACCOUNT.blob.core.windows.net`; empty where it is none of Azure's."""
+    """Return the account of an address `https://ACCOUNT.blob.core.windows.net`; empty for any other address."""
     name = urlsplit(host if "://" in host else f"//{host}").hostname or ""
     account, dot, rest = name.partition(".")
     return account if dot and not rest.replace(".", "").isdigit() else ""
 
 
-def _without_empty(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value}
-
-
-# Ways to credentials that take the Google provider's own code.
-_UNSUPPORTED_FIELDS = ("key_secret_name", "impersonation_chain")
+# Sources of credentials that only the Google provider's own code can use.
+_UNSUPPORTED_GOOGLE_FIELDS = ("key_secret_name", "impersonation_chain")
 
 
 def google_options(connection: Any, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the options; without any key the worker's own application default credentials are used."""
+    """Return the options; without any key the worker's application default credentials are used."""
     extra = {name.removeprefix("extra__google_cloud_platform__"): value for name, value in extra.items() if value}
-    if unsupported := [name for name in _UNSUPPORTED_FIELDS if name in extra]:
+    if unsupported := [name for name in _UNSUPPORTED_GOOGLE_FIELDS if name in extra]:
         raise SettingsError(
-            f"Connection {connection.conn_id!r} has {unsupported[0]!r}, which the artifact root does not follow: use keyfile_dict, "
-            "key_path or credential_config_file, or leave [zen] artifact_conn_id empty and give the worker the identity."
+            f"Connection {connection.conn_id!r} has {unsupported[0]!r}, which the artifact root does not support. Use "
+            "keyfile_dict, key_path or credential_config_file, or leave [zen] artifact_conn_id empty and give the "
+            "worker the identity."
         )
+    key = extra.get("keyfile_dict") or extra.get("key_path") or extra.get("credential_config_file")
+    if isinstance(key, str) and key.lstrip().startswith("{"):
+        key = json.loads(key)
     return {
-        "token": _gcs_token(extra),
+        "token": "anon" if extra.get("is_anonymous") else key,
         "project": extra.get("project"),
         "endpoint_url": extra.get("gcs.endpoint"),
         "requester_pays": extra.get("gcs.requester-pays"),
     }
-
-
-def _gcs_token(extra: Mapping[str, Any]) -> Any:
-    if extra.get("is_anonymous"):
-        return "anon"
-    key = extra.get("keyfile_dict") or extra.get("key_path") or extra.get("credential_config_file")
-    return json.loads(key) if isinstance(key, str) and key.lstrip().startswith("{") else key

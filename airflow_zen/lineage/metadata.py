@@ -1,4 +1,4 @@
-"""Facts that user code attaches to its step, to an input or to an output, while it runs."""
+"""Metadata that user code attaches to its step, to an input or to an output while it runs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _RESERVED = ("zen.", "mlflow.")
 
 
 class MetadataCollector:
-    """Collect the facts of one step run, by what they are about: `""`, `input:<argument>` or `output:<name>`.
+    """Collect the metadata of one step run by its subject: `""`, `input:<argument>` or `output:<name>`.
 
-    `inputs` and `outputs` are the names that facts may be about.
+    inputs, outputs: the names of the artifacts that may be a subject.
     """
 
     def __init__(self, inputs: frozenset[str], outputs: frozenset[str]) -> None:
@@ -27,7 +27,7 @@ class MetadataCollector:
         self._lock = Lock()
 
     def add(self, facts: Mapping[str, Any], kind: str, name: str) -> None:
-        """Add facts; a later value replaces an earlier one of the same name."""
+        """Add facts; a later value replaces an earlier one of the same name. Raises `MetadataError`."""
         if kind and name not in self._known[kind]:
             known = ", ".join(map(repr, sorted(self._known[kind]))) or "none"
             raise MetadataError(f"log_metadata() was given {kind}={name!r}, but the artifact {kind}s are: {known}.")
@@ -41,18 +41,18 @@ class MetadataCollector:
 
     @property
     def facts(self) -> Mapping[str, Facts]:
-        """What was noted so far."""
+        """The metadata collected so far."""
         with self._lock:
             return {about: dict(facts) for about, facts in self._facts.items()}
 
 
-_current: ContextVar[MetadataCollector | None] = ContextVar("airflow_zen_notebook", default=None)
+_current: ContextVar[MetadataCollector | None] = ContextVar("airflow_zen_metadata", default=None)
 _active: list[MetadataCollector] = []
 
 
 @contextmanager
 def collect_metadata(collector: MetadataCollector) -> Iterator[None]:
-    """Let `log_metadata` write into this notebook for the block, from threads of the step too."""
+    """Let `log_metadata` write into a collector during the block, from threads of the step too."""
     token = _current.set(collector)
     _active.append(collector)
     try:
@@ -63,11 +63,11 @@ def collect_metadata(collector: MetadataCollector) -> Iterator[None]:
 
 
 def log_metadata(facts: Mapping[str, Any], *, input: str = "", output: str = "") -> None:  # noqa: A002 - the user's word
-    """Attach facts to the step that is running; or to the artifact of an argument, or of an output.
+    """Attach facts to the running step, or to the artifact of one of its arguments or outputs.
 
-    `output` is the name in `Output(...)`, or "output" where there is one. Facts are kept in the step run
-    record and shown in MLflow: numbers as metrics, others as tags; those about a model on the model's
-    page. Raises `MetadataError` outside a step, and for a name that is no artifact of it.
+    output: the name in `Output(...)`, or "output" where there is one. Facts are kept in the step run record and shown
+    in MLflow: numbers as metrics, others as tags, and those about a model on the model's page. Raises `MetadataError`
+    outside a step, and for a name that is not an artifact of it.
     """
     collector = _current.get() or (_active[0] if len(_active) == 1 else None)
     if collector is None:

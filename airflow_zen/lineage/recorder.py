@@ -1,4 +1,4 @@
-"""What a lineage recorder is, and the one that records nowhere but in the store."""
+"""The interface of lineage recorders, and the recorder that records nothing."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """What `start` hands back: the run's page, and the environment the user's function needs to log into it.
+    """A run that was opened in the lineage server; empty where none was.
 
-    `environment` holds the server's credentials, and is therefore left out of the repr. `artifact_uri` is the address
-    of the run's files.
+    url: its page. environment: the variables with which user code logs into it; they contain credentials, and are
+    therefore left out of the repr. artifact_uri: the address of its files.
     """
 
     run_id: str = ""
@@ -27,47 +27,47 @@ class OpenedRun:
 
 
 class LineageRecorder(Protocol):
-    """Write step runs into a lineage server. No method raises for a server that is away or refuses."""
+    """Record step runs in a lineage server. No method raises when the server is unavailable or refuses a request."""
 
     def start(self, run: StepRun) -> OpenedRun:
         """Open the run before user code is called."""
         ...
 
     def finish(self, run: StepRun, opened: OpenedRun) -> bool:
-        """Send everything else and close the run; tell whether all of it was delivered."""
+        """Send everything else and close the run; return whether all of it was delivered."""
         ...
 
     def on_record_stored(self, run: StepRun) -> None:
-        """Be told that the run's record is in the store, so that nothing needs to be held for it any more."""
+        """Release what is held for the run: its record is in the store now."""
         ...
 
     def attach_files(self, run: StepRun, opened: OpenedRun, files: Mapping[str, bytes]) -> bool:
-        """Put small files among those of the run, closed or not; tell whether they were delivered."""
+        """Add small files to the run, open or closed; return whether they were delivered."""
         ...
 
 
 class NullRecorder:
-    """Record nothing: no lineage server is configured."""
+    """Record nothing, because no lineage server is configured."""
 
     def start(self, run: StepRun) -> OpenedRun:
-        """Open nothing."""
+        """Return an empty run."""
         return OpenedRun()
 
     def finish(self, run: StepRun, opened: OpenedRun) -> bool:
-        """Deliver nothing; the step run record in the store is the lineage, so nothing is owed."""
+        """Return True: the step run record in the store is the lineage, so nothing is undelivered."""
         return True
 
     def on_record_stored(self, run: StepRun) -> None:
-        """Hold nothing."""
+        """Do nothing."""
 
     def attach_files(self, run: StepRun, opened: OpenedRun, files: Mapping[str, bytes]) -> bool:
-        """Deliver nothing: the files lie in the store."""
+        """Return True: the files are in the store."""
         return True
 
 
 @contextmanager
 def temporary_environment(additions: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for the block, and leave no trace of them behind."""
+    """Set environment variables for the block, and restore them after it."""
     before = {name: os.environ.get(name) for name in additions}
     os.environ.update(additions)
     try:

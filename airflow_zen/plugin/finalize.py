@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import msgspec
 from airflow.models import DagRun
 from airflow.models.dag_version import DagVersion
 from airflow.models.log import Log
@@ -98,7 +98,7 @@ def _print_backfill_totals(runs: Sequence[FinishedDagRun], stack: Stack) -> None
 def main() -> int:
     """Do it at low priority, so that the scheduler beside it keeps its pace."""
     os.nice(10)
-    runs = [FinishedDagRun.from_json(document) for document in json.load(sys.stdin)]
+    runs = msgspec.json.decode(sys.stdin.read(), type=list[FinishedDagRun])
     return finalize_in_all_stacks(runs, catch_up=CATCH_UP_FLAG in sys.argv)
 
 

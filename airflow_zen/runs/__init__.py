@@ -1,1 +1,1 @@
-"""The record of a step run."""
+"""Records of step runs."""

@@ -1,4 +1,4 @@
-"""The record of one execution of a step."""
+"""The record of one execution of a step, and of the end of a DAG run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_zen.artifacts.version import RecordedVersion
 
 
 class StepState(StrEnum):
-    """How a step run stands, in MLflow's words."""
+    """The state of a step run, in MLflow's words."""
 
     RUNNING = "RUNNING"
     FINISHED = "FINISHED"
@@ -29,15 +29,15 @@ class CacheState(StrEnum):
     HIT = "hit"
     """The outputs of an earlier run were reused."""
     MISS = "miss"
-    """The function was called, and its outputs are remembered."""
+    """The function was called, and its outputs were remembered."""
     OFF = "off"
     """The cache was neither read nor written."""
     RECOMPUTE = "recompute"
-    """The function must be called whatever the cache holds; becomes `MISS` when its outputs are remembered."""
+    """The function must be called whatever the cache holds; becomes `MISS` when the cache key is known."""
 
 
 class StepRunId(msgspec.Struct, frozen=True):
-    """Name one try of one task instance; `map_index` is -1 when the task is not mapped."""
+    """The identity of one try of one task instance; `map_index` is -1 when the task is not mapped."""
 
     dag_id: str
     run_id: str
@@ -47,14 +47,14 @@ class StepRunId(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> StepRunId:
-        """Read `dag/run/task/map index/try`, where a run id may hold slashes itself."""
+        """Parse `dag/run/task/map index/try`; the run id may contain slashes."""
         dag_id, _, rest = text.partition("/")
         run_id, task_id, map_index, try_number = rest.rsplit("/", 3)
         return cls(dag_id, run_id, task_id, int(map_index), int(try_number))
 
     @property
     def task_instance(self) -> str:
-        """Name what all tries of one task instance have in common."""
+        """`dag/run/task/map index`, which all tries of a task instance have in common."""
         return f"{self.dag_id}/{self.run_id}/{self.task_id}/{self.map_index}"
 
     def __str__(self) -> str:
@@ -62,17 +62,21 @@ class StepRunId(msgspec.Struct, frozen=True):
 
 
 class StepRun(msgspec.Struct, frozen=True):
-    """Tell one execution of a step: who, what went in, what came out, how it ended.
+    """The record of one execution of a step: its inputs, its outputs and its state.
 
-    Times are seconds since the epoch. `parameters` are JSON values by argument name. `inputs` and
-    `outputs` hold refs by argument path (`frame`, `frames[2]`) and output name. `summaries` are the
-    materializers' summaries of the outputs, by digest. `why` is the reason for `cache` in words, `origin` the step run whose outputs a hit reused. `seconds` is how long
-    loading the inputs, the function and storing the outputs took; of a hit, how long it took the run whose outputs it reused. `clear_number` counts how
-    often tasks of the DAG run had been cleared before. `model` is the name of the
-    registered model that a model output becomes a version of. `dag_version` is the id of the DAG's version in Airflow's
-    database, which no other Airflow has. `metadata` are facts that user code noted,
-    by what they are about: "" for the step, `input:<argument>`, `output:<name>`. `versions` tell by output name under
-    which version its artifact is known, and whether the content was new there.
+    Times are seconds since the epoch.
+
+    parameters: JSON values by argument name. inputs, outputs: refs by argument path (`frame`, `frames[2]`) and by
+    output name. summaries: the materializers' summaries of the outputs, by digest.
+
+    why: the reason for `cache`, in words. origin: the step run whose outputs a hit reused. seconds: how long it took
+    to load the inputs, call the function and store the outputs; for a hit, the `seconds` of its origin.
+
+    model: the name of the registered model of which a model output becomes a version. clear_number: how often tasks of
+    the DAG run had been cleared before. dag_version: the id of the DAG's version in Airflow's database.
+
+    metadata: what user code logged with `log_metadata`, by its subject: "" for the step, `input:<argument>` or
+    `output:<name>`. versions: by output name, the version of the named artifact and whether its content was new.
     """
 
     id: StepRunId
@@ -105,34 +109,43 @@ class StepRun(msgspec.Struct, frozen=True):
         """Whether the outputs of an earlier run were reused, so that the function was not called."""
         return self.cache is CacheState.HIT
 
+    @property
+    def end_time(self) -> float:
+        """When the run ended, or when it started where it has not ended; seconds since the epoch."""
+        return self.started if self.ended is None else self.ended
+
     def to_json(self) -> dict[str, Any]:
-        """Write the record as a JSON document; refs in their wire form, secret parameters masked."""
-        document = asdict(self)
-        document["id"] = asdict(self.id)
-        document["state"] = str(self.state)
-        document["cache"] = str(self.cache)
-        document["parameters"] = mask_secrets(self.parameters)
-        document["inputs"] = {name: ref.to_wire() for name, ref in self.inputs.items()}
-        document["outputs"] = {name: ref.to_wire() for name, ref in self.outputs.items()}
-        document["versions"] = {name: asdict(made) for name, made in self.versions.items()}
-        return document
+        """Return the record as a JSON document, with refs in their wire form and secret parameters masked."""
+        return {
+            **asdict(self),
+            **msgspec.to_builtins({"id": self.id, "state": self.state, "cache": self.cache, "versions": self.versions}),
+            "parameters": mask_secrets(self.parameters),
+            "inputs": {name: ref.to_wire() for name, ref in self.inputs.items()},
+            "outputs": {name: ref.to_wire() for name, ref in self.outputs.items()},
+        }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> StepRun:
-        """Read a record back."""
-        fields = dict(document)
-        fields["id"] = StepRunId(**fields["id"])
-        fields["state"] = StepState(fields["state"])
-        fields["cache"] = CacheState(fields["cache"])
-        fields["inputs"] = {name: ArtifactRef.from_wire(wire) for name, wire in fields["inputs"].items()}
-        fields["outputs"] = {name: ArtifactRef.from_wire(wire) for name, wire in fields["outputs"].items()}
-        fields["versions"] = {name: RecordedVersion(**made) for name, made in fields.get("versions", {}).items()}
-        return cls(**fields)
+        """Read a document back; unknown keys are ignored. Raises `ValueError` for a malformed one."""
+        refs = {
+            kind: {name: ArtifactRef.from_wire(wire) for name, wire in document[kind].items()}
+            for kind in ("inputs", "outputs")
+        }
+        return msgspec.convert({**document, **refs}, cls)
+
+
+class FinishedDagRun(msgspec.Struct, frozen=True):
+    """How and when a DAG run ended; `ended` in seconds since the epoch."""
+
+    dag_id: str
+    run_id: str
+    state: StepState
+    ended: float
 
 
 MASK = "***"
 
-# Whole words at the end of a name: `max_tokens`, `tokenizer` and `token_count` are no secrets.
+# Whole words at the end of a name: `max_tokens`, `tokenizer` and `token_count` are not secrets.
 _SECRET = re.compile(
     r"(^|[_\-. ])(password|passwd|passphrase|secret|token|authorization|credentials?"
     r"|api_?key|access_?key|secret_?key|private_?key)$"
@@ -141,7 +154,7 @@ _CAMEL_CASE_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def mask_secrets(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy parameters with `***` for each value, also in dicts and lists, whose name says that it is a secret."""
+    """Return a copy in which `***` replaces each value whose name marks it as a secret, also in dicts and lists."""
     return {name: _mask_value(name, value) for name, value in parameters.items()}
 
 
@@ -153,17 +166,3 @@ def _mask_value(name: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_mask_value("", item) for item in value]
     return value
-
-
-class FinishedDagRun(msgspec.Struct, frozen=True):
-    """Say how and when a DAG run ended; `ended` in seconds since the epoch."""
-
-    dag_id: str
-    run_id: str
-    state: StepState
-    ended: float
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> FinishedDagRun:
-        """Read back what `msgspec.structs.asdict` wrote."""
-        return cls(document["dag_id"], document["run_id"], StepState(document["state"]), float(document["ended"]))

@@ -176,8 +176,8 @@ def test_what_cannot_be_registered_is_said(zen, tmp_path):
     root = tmp_path / "root"
     for uri, told in [
         (tmp_path, "does not lie under the artifact root"),
-        (f"{root}/previews/x", "that the artifact root keeps itself"),
-        (f"{root}/raw", "Nothing lies at"),
+        (f"{root}/previews/x", "that airflow_zen writes itself"),
+        (f"{root}/raw", "There is nothing at"),
     ]:
         done = zen(f"register x {uri}")
         assert (done.code, told in done.out) == (1, True), done.out

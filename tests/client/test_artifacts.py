@@ -52,7 +52,7 @@ def flights(n=5):
 
 
 def test_a_notebook_loads_what_a_step_made():
-    """A step's output is loaded by the name of its DAG and task, or by its own, as any type it can be shown as."""
+    """A step's output is loaded by the name of its DAG and task, or by its own name, as any supported type."""
     run_dag(flights())
     pd.testing.assert_frame_equal(airflow_zen.artifact("raw").load(), table(5))
     found = airflow_zen.artifact("flights/split.test")
@@ -63,7 +63,7 @@ def test_a_notebook_loads_what_a_step_made():
 
 
 def test_values_are_saved_by_name():
-    """A saved value is the newest version of its name, with tags and facts; the same value again makes none."""
+    """A saved value is the newest version of its name, with tags and metadata; saving it again makes no version."""
     first = airflow_zen.save_artifact([1, 2], "numbers", tags=["golden"], metadata={"source": "hand", "n": 2})
     second = airflow_zen.save_artifact([3], "numbers")
     assert airflow_zen.save_artifact([3], "numbers").version == second.version
@@ -75,13 +75,13 @@ def test_values_are_saved_by_name():
     assert airflow_zen.artifact("numbers", datetime.now(UTC) + timedelta(seconds=9)) == second
 
 
-def test_what_cannot_be_saved_is_said_before_anything_is():
-    """A bad name, a bad tag, and facts that are no JSON are refused, and nothing is stored."""
+def test_invalid_arguments_are_refused_before_anything_is_saved():
+    """A bad name, a bad tag, and metadata that is not JSON are refused, and nothing is stored."""
     with pytest.raises(ArtifactNameError):
         airflow_zen.save_artifact(1, "")
     with pytest.raises(ArtifactNameError):
         airflow_zen.save_artifact(1, "x", tags=["latest"])
-    with pytest.raises(MetadataError, match="is no JSON"):
+    with pytest.raises(MetadataError, match="is not JSON"):
         airflow_zen.save_artifact(1, "x", metadata={"at": datetime.now(UTC)})
     with pytest.raises(ArtifactNotFound):
         airflow_zen.artifact("x")
@@ -89,7 +89,7 @@ def test_what_cannot_be_saved_is_said_before_anything_is():
 
 
 def test_artifacts_are_listed():
-    """`airflow_zen.artifacts` gives the newest of each name, of those that begin alike, or those that have a tag."""
+    """`airflow_zen.artifacts` returns the newest version of each name, with a prefix or a tag where one is given."""
     for name, value in (("a/x", 1), ("a/y", 2), ("b", 3), ("a/x", 4)):
         airflow_zen.save_artifact(value, name)
     airflow_zen.artifact("b").tag("golden", "eu")
@@ -112,8 +112,8 @@ def test_artifacts_of_another_stack():
     assert airflow_zen.artifacts() == []
 
 
-def test_the_room_and_the_function_are_one_name():
-    """`airflow_zen.artifacts` is the function and the package that has always had this name."""
+def test_the_package_and_the_function_share_a_name():
+    """`airflow_zen.artifacts` is both the function and the package of this name."""
     from airflow_zen import artifacts
     from airflow_zen.artifacts.ref import ArtifactRef
 
@@ -122,7 +122,7 @@ def test_the_room_and_the_function_are_one_name():
 
 
 def test_lineage_without_mlflow():
-    """Upstream are the runs it was made by and from, downstream those of its DAG run that read it."""
+    """Upstream are the runs that it was made by and from; downstream are those of its DAG run that read it."""
     run_dag(flights(), run_id="r1")
     found = airflow_zen.artifact("train").lineage()
     assert [(run.task_id, run.dag_run_id) for run in found.upstream] == [("split", "r1"), ("load", "r1")]
@@ -133,7 +133,7 @@ def test_lineage_without_mlflow():
 
 
 def test_lineage_of_what_was_reused():
-    """Above an artifact made from reused data is the run that made the data."""
+    """The run upstream of an artifact made from reused data is the run that made the data."""
     run_dag(flights(), run_id="r1")
     run_dag(flights(), run_id="r2", conf={"zen": {"recompute": ["split"]}})
     airflow_zen.save_artifact(table(1), "train")
@@ -143,7 +143,7 @@ def test_lineage_of_what_was_reused():
 
 
 def test_lineage_leads_through_mapped_steps_and_lists():
-    """Above are the instances of a mapped step that were read, and the step whose list they were mapped over."""
+    """Upstream are the instances of a mapped step that were read, and the step whose list they were mapped over."""
 
     @ml_step
     def parts() -> Annotated[list[int], Each]:
@@ -168,7 +168,7 @@ def test_lineage_leads_through_mapped_steps_and_lists():
 
 
 def test_versions_are_compared():
-    """Schema, rows and statistics of columns are compared without a look at the tables."""
+    """Schemas, row counts and column statistics are compared without reading the tables."""
     before = airflow_zen.save_artifact(table(3, gone=["x"] * 3), "t")
     after = airflow_zen.save_artifact(table(5, new=[1] * 5).astype({"a": float}), "t")
     found = before.diff("latest")
@@ -184,7 +184,7 @@ def test_versions_are_compared():
 
 
 def test_other_than_tables_are_compared_by_files():
-    """Of artifacts that are no tables, the files are compared."""
+    """Artifacts that are not tables are compared by their files."""
     before, after = (airflow_zen.save_artifact(value, "x") for value in ([1], {"a": 1}))
     found = {change.fact: (change.before, change.after) for change in before.diff(after).changes}
     assert found["type"] == ("builtins.list", "builtins.dict")
@@ -194,7 +194,7 @@ def test_other_than_tables_are_compared_by_files():
 
 
 def test_differing_rows_are_shown_on_request():
-    """A few rows that only one table has are shown, whatever the order of rows; equal ones are counted, NaN is itself."""
+    """A few rows that only one table has are shown. Order is ignored, duplicates are counted, and NaN equals NaN."""
     before = airflow_zen.save_artifact(table(4, c=[math.nan, 1.0, 1.0, 2.0]).iloc[::-1], "t")
     more = pd.concat([table(4, c=[math.nan, 1.0, 5.0, 2.0]), table(1, c=[math.nan])])
     after = airflow_zen.save_artifact(more.reset_index(drop=True), "t")
@@ -206,8 +206,8 @@ def test_differing_rows_are_shown_on_request():
     assert len(before.diff(after, rows=1).rows.after) == 1
 
 
-def test_what_is_no_ref_or_no_type_is_refused_in_words():
-    """A value in the place of a ref, and a name in the place of a type, are told as what they are."""
+def test_a_value_that_is_no_ref_or_type_is_refused():
+    """The error for a value in place of a ref, or a name in place of a type, shows the value."""
     ref = airflow_zen.save(table(2))
     for wrong in (None, 3, "raw"):
         with pytest.raises(ArtifactRefused, match=f"takes a ref, .*, got {wrong!r}"):
@@ -219,7 +219,7 @@ def test_what_is_no_ref_or_no_type_is_refused_in_words():
 
 
 def test_loads_leave_no_empty_directories(monkeypatch, tmp_path):
-    """A process that loads many values keeps directories only of those that map files."""
+    """A process that loads many values keeps directories only for values that map files."""
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
     ref = airflow_zen.save(table(3))

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.register_artifact`: data that lies in the store already."""
+"""Promises of `airflow_zen.register_artifact`: data that is already in the store."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def parquet_bytes(frame, path):
 
 
 def test_a_parquet_file_is_a_table(root, tmp_path):
-    """A registered parquet file loads as any library's table, whole or in part, and its manifest knows its columns."""
+    """A registered parquet file loads as any library's table, whole or in part, and its manifest has its columns."""
     write_object("raw/flights.parquet", parquet_bytes(FRAME, tmp_path / "x"))
     found = register_artifact(f"{root}/raw/flights.parquet", "raw/flights", tags=["golden"], metadata={"by": "spark"})
     assert found == airflow_zen.artifact("raw/flights", "golden")
@@ -79,8 +79,8 @@ def test_a_folder_is_a_path(root):
     assert (one.load().name, one.load().read_bytes(), one.ref.shape) == ("a.png", b"a", "1 file")
 
 
-def test_what_changed_since_is_refused(root):
-    """A file that changed after it was registered is said to have, and registering again is the way out."""
+def test_a_changed_file_is_refused(root):
+    """Loading a file that changed after it was registered is an error, whose remedy is to register it again."""
     write_object("raw/a.csv", b"1,2")
     register_artifact(f"{root}/raw/a.csv", "a")
     write_object("raw/a.csv", b"1,3")
@@ -94,7 +94,7 @@ def test_what_changed_since_is_refused(root):
 
 
 def test_the_same_content_is_one_artifact(root, tmp_path):
-    """What the store holds itself stays its own when it is registered; what is registered is stored when it is saved."""
+    """An artifact of the store stays one when it is registered; a registered one is stored when it is saved."""
     (tmp_path / "a.csv").write_bytes(b"x" * 2_000_000)
     write_object("raw/a.csv", b"x" * 2_000_000)
     registered = register_artifact(f"{root}/raw/a.csv", "registered")
@@ -107,14 +107,14 @@ def test_the_same_content_is_one_artifact(root, tmp_path):
     assert again.manifest.at == {}
 
 
-def test_what_cannot_be_registered_is_said(root):
-    """Nothing, another place, the root's own folders, and a parquet file that is none, are refused with the reason."""
+def test_what_cannot_be_registered_is_refused(root):
+    """Missing data, an address outside the root, reserved folders and an invalid parquet file are refused."""
     write_object("raw/bad.parquet", b"not parquet")
     for uri, error, told in [
-        (f"{root}/raw/none", ArtifactNotFound, "Nothing lies at"),
+        (f"{root}/raw/none", ArtifactNotFound, "There is nothing at"),
         ("s3://elsewhere/x", SettingsError, "does not lie under"),
         (f"{root}/raw/../x", SettingsError, "does not lie under"),
-        (f"{root}/artifacts/ab", SettingsError, "keeps itself"),
+        (f"{root}/artifacts/ab", SettingsError, "writes itself"),
         (f"{root}/raw/bad.parquet", ArtifactRefused, "is no parquet file"),
     ]:
         with pytest.raises(error, match=told):
@@ -124,8 +124,8 @@ def test_what_cannot_be_registered_is_said(root):
     assert airflow_zen.artifacts() == []
 
 
-def test_a_forged_place_is_refused(root):
-    """A manifest that names a file outside the root reaches nothing there."""
+def test_a_forged_address_is_refused(root):
+    """A manifest that names a file outside the root cannot read it."""
     write_object("raw/a", b"a")
     found = register_artifact(f"{root}/raw/a", "a")
     key = f"artifacts/{found.ref.digest[:2]}/{found.ref.digest}/manifest.json"
@@ -138,7 +138,7 @@ def test_a_forged_place_is_refused(root):
 
 
 def test_pruning_leaves_the_data(tmp_path, monkeypatch):
-    """When a registered artifact is pruned its manifest goes, and the data stays with its owner."""
+    """Pruning a registered artifact deletes its manifest, and leaves the data."""
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
     write_object("raw/a", b"a")
     found = register_artifact(f"{tmp_path}/root/raw/a", "a")

@@ -72,15 +72,15 @@ def test_what_cannot_be_changed_safely_is_left_alone(path):
         ("stack: {}", "must hold 'stacks"),
         ("stacks: [a]", "mapping of names"),
         ("stacks: {default: {artifact_root: /r}}", "Give this one another name"),
-        ("stacks: {'a b': {artifact_root: /r}}", "a name is of letters"),
-        ("stacks: {a: {cache: true}}", "must name its artifact_root"),
-        ("stacks: {a: }", "must name its artifact_root"),
+        ("stacks: {'a b': {artifact_root: /r}}", "a name consists of letters"),
+        ("stacks: {a: {cache: true}}", "must set artifact_root"),
+        ("stacks: {a: }", "must set artifact_root"),
         (
             "stacks: {a: {artifact_root: /r, password: x}}",
-            r"no option 'password'(.|\n)*Secrets belong into the connections",
+            r"no option 'password'(.|\n)*Put secrets into the connections",
         ),
         ("stacks: {a: {artifact_root: [/r]}}", "takes one value"),
-        ("stacks: {a: {artifact_root: 's3://key:secret@host/bucket'}}", "holds credentials"),
+        ("stacks: {a: {artifact_root: 's3://key:secret@host/bucket'}}", "contains credentials"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_its_place(path, text, reason):

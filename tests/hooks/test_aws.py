@@ -164,7 +164,7 @@ def test_a_role_is_assumed_by_web_identity(moto, open_by_connection, tmp_path):
 
 def test_a_role_by_saml_is_refused(moto):
     """A way to assume a role that is not known here is refused with the ways that are."""
-    with pytest.raises(SettingsError, match="knows 'assume_role'"):
+    with pytest.raises(SettingsError, match="supports 'assume_role'"):
         fsspec_options(connection(moto, role_arn=ROLE, assume_role_method="assume_role_with_saml"))
 
 

@@ -88,7 +88,7 @@ def test_a_service_account_asks_for_a_token(google, token_server, form, tmp_path
 
 def test_what_only_the_google_provider_does_is_refused():
     """A connection that impersonates is refused with the ways that are known, and not opened as somebody else."""
-    with pytest.raises(SettingsError, match="'impersonation_chain'.*use keyfile_dict"):
+    with pytest.raises(SettingsError, match="'impersonation_chain'.*Use keyfile_dict"):
         fsspec_options(connection(impersonation_chain="a@b"))
 
 

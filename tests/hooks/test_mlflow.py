@@ -20,11 +20,11 @@ from airflow_zen.hooks.mlflow import tracking_server_from_connection
     ],
 )
 def test_the_address(given, uri):
-    """The address is the host's, with the scheme and the port that stand beside it where it does not say them itself."""
+    """The address is that of the host field; the schema and port fields add what it lacks."""
     assert tracking_server_from_connection(Connection(conn_id="lineage", conn_type="mlflow", **given)).uri == uri
 
 
 def test_no_host():
-    """A connection without a host is refused, with what to write."""
-    with pytest.raises(SettingsError, match="'lineage' has no host; write http://mlflow:5000 there"):
+    """A connection without a host is refused with an example."""
+    with pytest.raises(SettingsError, match="'lineage' has no host. Enter one such as http://mlflow:5000"):
         tracking_server_from_connection(Connection(conn_id="lineage", conn_type="mlflow", port=5000))
