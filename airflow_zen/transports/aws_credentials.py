@@ -1,4 +1,4 @@
-"""Credentials for S3 that botocore finds and renews: those of a profile, and those of a role that is assumed."""
+"""Credentials for S3 that botocore finds and renews: those of a profile, or of an assumed role."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from typing import Any
 
 from airflow_zen.errors import SettingsError, StoreDenied
 
-# Botocore renews a role's credentials at the latest 10 minutes before they end, so what it gives is good for this long.
+# Botocore renews a role's credentials at the latest 10 minutes before they expire, so they are valid for this long.
 _CREDENTIAL_LIFETIME = timedelta(minutes=8)
 
 
 @dataclass(frozen=True)
 class AwsCredentials:
-    """Who speaks to S3: the keys or the profile that are named, as themselves or in a role.
+    """Keys or a profile, and the role that they assume, if any.
 
-    Without keys and profile botocore looks where it always does: environment, files, the machine's own role.
-    role_arguments: of STS's request, by its names, such as `ExternalId` and `DurationSeconds`.
-    token_file: of a web identity, which assumes the role without keys.
-    sts_endpoint, verify: for the calls of STS alone.
+    Without keys and profile botocore searches its usual places: environment, files, the machine's own role.
+
+    role_arguments: arguments of STS's request, such as `ExternalId` and `DurationSeconds`.
+    token_file: the token of a web identity, which assumes the role without keys.
+    sts_endpoint, verify: for requests to STS only.
     """
 
     key: str = ""
@@ -37,7 +38,7 @@ class AwsCredentials:
     verify: bool | str | None = None
 
     def obstore_provider(self) -> Callable[[], dict[str, Any]]:
-        """Give obstore's credential provider: it is asked again before what it gave ends."""
+        """Return obstore's credential provider, which obstore calls again before the credentials expire."""
         credentials = self._credentials()
 
         def provide() -> dict[str, Any]:
@@ -52,7 +53,7 @@ class AwsCredentials:
         return provide
 
     def aiobotocore_session(self) -> Any:
-        """Give a session of aiobotocore, s3fs's client, with the credentials of the role."""
+        """Return a session of aiobotocore, s3fs's client, with the credentials of the role."""
         from aiobotocore.credentials import AioDeferredRefreshableCredentials
         from aiobotocore.session import AioSession
 
@@ -62,7 +63,7 @@ class AwsCredentials:
             return await asyncio.to_thread(fetch)
 
         session = AioSession()
-        # As the Amazon provider does it: there is no public way to give a session credentials that renew themselves.
+        # As in the Amazon provider: a session has no public method for credentials that renew themselves.
         session._credentials = AioDeferredRefreshableCredentials(renew, "assume-role")  # noqa: SLF001
         return session
 
@@ -93,7 +94,7 @@ class AwsCredentials:
             except (BotoCoreError, ClientError) as error:
                 raise StoreDenied(
                     f"Role {self.role_arn} cannot be assumed: {error}. Check role_arn and assume_role_kwargs of the connection "
-                    "that [zen] artifact_conn_id names, and that the role trusts who asks."
+                    "that [zen] artifact_conn_id names, and that the role trusts the caller."
                 ) from error
 
         return assume
@@ -127,8 +128,8 @@ def _require_credentials(session: Any, profile: str) -> Any:
         credentials = session.get_credentials()
     except BotoCoreError as error:
         raise SettingsError(
-            f"The credentials of [zen] artifact_conn_id cannot be read: {error}. Is profile {profile!r} in ~/.aws of the "
-            "worker's user?"
+            f"The credentials of [zen] artifact_conn_id cannot be read: {error}. Check that profile {profile!r} is in ~/.aws "
+            "of the worker's user."
         ) from error
     if credentials is None:
         raise SettingsError(

@@ -1,121 +1,48 @@
-"""How bytes move: one small interface, and the choice of what implements it."""
+"""The interface through which bytes move under one root, and what all its implementations share."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
-from airflow_zen.artifacts.hashing import HASH_PREFIX
-from airflow_zen.errors import SettingsError
+from airflow_zen.artifacts.hashing import HASH_PREFIX, FileHash
+from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
 from airflow_zen.progress import BytesCallback, ignore_bytes
+from airflow_zen.transports.errors import translate_errors
 
-OBSTORE_SCHEMES = frozenset({"s3", "s3a", "az", "abfs", "abfss"})
+_OBSTORE_SCHEMES = frozenset({"s3", "s3a", "az", "abfs", "abfss"})
+MAX_THREADS = 8
+# Large enough to leave Python seldom, small enough to be hashed while it is still in the processor's cache.
+CHUNK_SIZE = 1024 * 1024
+# Larger files are uploaded in parts.
+MAX_SINGLE_PUT = 16 * 1024 * 1024
+# Filesystems allow a name 255 bytes; a suffix such as `.json` needs a few.
+_MAX_PART_LENGTH = 250
+_HASH_LENGTH = 8
 
-
-class Transport(Protocol):
-    """Move bytes under one root. Keys are relative, `/`-separated. Safe to use from several threads.
-
-    A transport belongs to the process that opened it. Reading a key that is not there raises
-    `ArtifactNotFound`. `scratch_directory` is a directory on the root's own filesystem, or None where the root
-    is remote.
-    """
-
-    scratch_directory: Path | None
-
-    def read(self, key: str) -> bytes:
-        """Fetch a small object whole."""
-        ...
-
-    def write(self, key: str, data: bytes) -> None:
-        """Store a small object with one request; an existing one is replaced."""
-        ...
-
-    def create(self, key: str, data: bytes) -> None:
-        """Store a small object if the key is free, else raise `AlreadyExists`; atomic where the store can."""
-        ...
-
-    def read_range(self, key: str, start: int, end: int) -> bytes:
-        """Fetch the bytes from `start` up to `end`; one request."""
-        ...
-
-    def size(self, key: str) -> int:
-        """Give an object's bytes; one request."""
-        ...
-
-    def object_store_options(self) -> Mapping[str, str] | None:
-        """Give the options with which polars reads objects from this root by itself; None where it cannot."""
-        ...
-
-    def stream(self, key: str) -> Iterator[memoryview] | None:
-        """Yield an object's bytes in pieces as they come; None where they had better be downloaded."""
-        ...
-
-    def download(self, key: str, path: Path, like: str = HASH_PREFIX) -> str:
-        """Fetch an object into a local file; give the hash of what arrived, of the kind of the known hash `like`."""
-        ...
-
-    def checksum(self, key: str) -> tuple[int, str]:
-        """Read an object through; give its bytes and its hash."""
-        ...
-
-    def local_path(self, key: str) -> Path | None:
-        """Give the local path of a key on a local root; None where bytes must be fetched."""
-        ...
-
-    def publish(self, directory: Path, prefix: str, last: str) -> None:
-        """Store all files of `directory` under `prefix`, in parallel, and the one named `last` after them."""
-        ...
-
-    def copy(self, prefix: str, url: str, names: Iterable[str]) -> None:
-        """Copy the objects `names` under `prefix` to `url`, an address under the root, without moving bytes here."""
-        ...
-
-    def exists(self, key: str) -> bool:
-        """Tell whether an object is there; one request."""
-        ...
-
-    def list(self, prefix: str) -> Iterator[str]:
-        """Yield the keys under the folder `prefix`, in lexicographic order."""
-        ...
-
-    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield what `list` does, with sizes and times, at the same number of requests."""
-        ...
-
-    def first_key(self, prefix: str, after: str = "") -> str | None:
-        """Give the first key under the folder `prefix` that comes after the key `after`; None where there is none.
-
-        One request on an object store, however many keys there are.
-        """
-        ...
-
-    def list_prefixes(self, prefix: str) -> Iterator[str]:
-        """Yield the names of the folders that lie directly under the folder `prefix`, in lexicographic order."""
-        ...
-
-    def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; one that is gone already is no error."""
-        ...
+T = TypeVar("T")
 
 
 def open_transport(root: str, options: Mapping[str, Any], on_bytes: BytesCallback = ignore_bytes) -> Transport:
-    """Open `root` with the fastest transport installed for its scheme.
+    """Open `root` with the fastest transport that is installed for its scheme.
 
-    A path is local. `s3` and `az` URLs go through obstore where it is installed and understands
-    `options` (fsspec's `storage_options`): it imports in 0.05 s against s3fs's 0.3–1.3 s, moves small
-    objects 5 times faster, and holds no copy of an upload. Everything else goes through fsspec;
-    so does `gs`, for no server that we can run answers obstore's way of writing there.
+    A path is local. `s3` and `az` URLs use obstore where it is installed and understands `options` (fsspec's
+    `storage_options`): it imports in 0.05 s instead of s3fs's 0.3–1.3 s, moves small objects 5 times faster, and holds
+    no copy of an upload. All other URLs use fsspec. `gs` does too, because no server that we can run answers obstore's
+    way of writing there.
 
-    `on_bytes` is told of the bytes of files as they come, go or are hashed, by any thread.
+    on_bytes: called by any thread with the number of bytes of files that were downloaded, uploaded or hashed.
     """
     root = normalize_root(root)
     scheme, separator, _ = root.partition("://")
@@ -123,7 +50,7 @@ def open_transport(root: str, options: Mapping[str, Any], on_bytes: BytesCallbac
         from airflow_zen.transports.local import LocalTransport
 
         return LocalTransport(root, on_bytes)
-    if scheme in OBSTORE_SCHEMES:
+    if scheme in _OBSTORE_SCHEMES:
         from airflow_zen.transports import obstore_options
 
         settings = obstore_options.to_obstore_settings(scheme, root, options, os.environ)
@@ -137,7 +64,7 @@ def open_transport(root: str, options: Mapping[str, Any], on_bytes: BytesCallbac
 
 
 class ObjectInfo(msgspec.Struct, frozen=True):
-    """Name one object: `size` in bytes, `modified` in seconds since the epoch."""
+    """Describe one object: `size` in bytes, `modified` in seconds since the epoch."""
 
     key: str
     size: int
@@ -146,16 +73,16 @@ class ObjectInfo(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Bound the waiting, in seconds.
+    """Limit how long a transport waits, in seconds.
 
-    connect: for a connection. read: for the next bytes of an answer. write: until a request that carries a file, or
-    a part of one, or has the store copy one, is done; as long as that no byte of a file may move. retry: after so long a
-    request that failed is not sent again.
+    connect: for a connection. read: for the next bytes of a response. write: for a request that carries a file or a
+    part of one, or that has the store copy one, and for the next bytes of a file that is sent. retry: a request that
+    failed is not sent again after this time.
     """
 
     connect: float = 10.0
     read: float = 30.0
-    # Twelve parts of 5 MiB share the line: one that carries 0.2 MB a second brings them over in time.
+    # Twelve parts of 5 MiB share the line: at 0.2 MB per second they arrive in time.
     write: float = 300.0
     retry: float = 180.0
 
@@ -163,17 +90,187 @@ class Timeouts:
 DEFAULT_TIMEOUTS = Timeouts()
 
 
-# Filesystems allow a name 255 bytes; what follows it (`.json`) needs a few.
-_MAX_PART_LENGTH = 250
-_HASH_LENGTH = 8
+class Transport(ABC):
+    """Move bytes under one root. Keys are relative and `/`-separated. Threads may share a transport.
+
+    A transport belongs to the process that opened it. Reading a key that does not exist raises `ArtifactNotFound`.
+    `scratch_directory` is a directory on the root's own filesystem, or None where the root is remote.
+    """
+
+    scratch_directory: Path | None = None
+
+    def __init__(self, root: str, on_bytes: BytesCallback = ignore_bytes) -> None:
+        self.root = root
+        self._on_bytes = on_bytes
+
+    def read(self, key: str) -> bytes:
+        """Return the bytes of a small object; one request."""
+        with self._translate_errors(key):
+            return self._read(key)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Store a small object, or replace it; one request."""
+        with self._translate_errors():
+            self._write(key, data)
+
+    def create(self, key: str, data: bytes) -> None:
+        """Store a small object if the key is free, else raise `AlreadyExists`; atomic where the store supports it."""
+        try:
+            with self._translate_errors():
+                self._create(key, data)
+        except FileExistsError as error:
+            raise AlreadyExists(f"{self.root}/{key} exists.") from error
+
+    def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Return the bytes from `start` up to `end`; one request."""
+        with self._translate_errors(key):
+            return self._read_range(key, start, end)
+
+    def size(self, key: str) -> int:
+        """Return the size of an object in bytes; one request."""
+        with self._translate_errors(key):
+            return self._size(key)
+
+    def exists(self, key: str) -> bool:
+        """Whether an object exists; one request."""
+        try:
+            self.size(key)
+        except ArtifactNotFound:
+            return False
+        return True
+
+    def object_store_options(self) -> Mapping[str, str] | None:
+        """Return the options with which polars reads objects of this root itself; None where it cannot."""
+        return None
+
+    def stream(self, key: str) -> Iterator[memoryview] | None:
+        """Yield an object's bytes as they arrive; None where the object should be downloaded instead."""
+        return None
+
+    def local_path(self, key: str) -> Path | None:
+        """Return the path of a key under a local root; None where the root is remote."""
+        return None
+
+    def download(self, key: str, path: Path, like: str = HASH_PREFIX) -> str:
+        """Fetch an object into a local file; return the hash of its bytes, of the same kind as the hash `like`."""
+        found = FileHash(like)
+        with self._translate_errors(key), path.open("wb") as file:
+            for chunk in self._chunks(key):
+                file.write(chunk)
+                found.update(chunk)
+                self._on_bytes(len(chunk))
+        return found.text
+
+    def checksum(self, key: str) -> tuple[int, str]:
+        """Read a whole object; return its size in bytes and its hash."""
+        found, size = FileHash(), 0
+        with self._translate_errors(key):
+            for chunk in self._chunks(key):
+                found.update(chunk)
+                size += len(chunk)
+                self._on_bytes(len(chunk))
+        return size, found.text
+
+    def publish(self, directory: Path, prefix: str, last: str) -> None:
+        """Store all files of `directory` under `prefix`, in parallel, and the one named `last` after all others."""
+        sizes = {path: path.stat().st_size for path in sorted(directory.rglob("*")) if path.is_file()}
+        large = sum(size > MAX_SINGLE_PUT for size in sizes.values())
+
+        def upload(path: Path) -> None:
+            key = f"{prefix}/{path.relative_to(directory).as_posix()}"
+            with self._translate_errors():
+                self._upload(path, key, sizes[path], large, ignore_bytes if path == final else self._on_bytes)
+
+        final = directory / last
+        run_in_parallel(upload, [path for path in sizes if path != final])
+        upload(final)
+
+    def copy(self, prefix: str, url: str, names: Iterable[str]) -> None:
+        """Copy the objects `names` under `prefix` to `url`, an address under the root, without moving bytes here."""
+        target = key_of_url(self.root, url)
+        with self._translate_errors(prefix):
+            run_in_parallel(lambda name: self._copy(f"{prefix}/{name}", f"{target}/{name}"), names)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the keys under the folder `prefix`, in lexicographic order."""
+        return (each.key for each in self.list_objects(prefix))
+
+    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield the objects under the folder `prefix`, in the order and with the requests of `list`."""
+        with self._translate_errors():
+            yield from self._list_objects(prefix)
+
+    def first_key(self, prefix: str, after: str = "") -> str | None:
+        """Return the first key under the folder `prefix` that comes after the key `after`; None where there is none.
+
+        One request on an object store, however many keys there are.
+        """
+        with self._translate_errors():
+            return self._first_key(prefix, after)
+
+    def list_prefixes(self, prefix: str) -> Sequence[str]:
+        """Return the names of the folders directly under the folder `prefix`, in lexicographic order."""
+        with suppress(ArtifactNotFound), self._translate_errors(prefix):
+            return sorted(self._list_prefixes(prefix))
+        return ()
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; a key that does not exist is no error."""
+        with self._translate_errors():
+            run_in_parallel(self._delete, keys)
+
+    def _translate_errors(self, key: str = "") -> AbstractContextManager[None]:
+        return translate_errors(self.root, key)
+
+    def _delete(self, key: str) -> None:
+        with suppress(FileNotFoundError):
+            self._delete_one(key)
+
+    def _upload(self, path: Path, key: str, size: int, large: int, on_bytes: BytesCallback) -> None:
+        """Upload a file of `size` bytes, while at most `large` others are uploaded in parts."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def _read(self, key: str) -> bytes: ...
+
+    @abstractmethod
+    def _write(self, key: str, data: bytes) -> None: ...
+
+    @abstractmethod
+    def _create(self, key: str, data: bytes) -> None:
+        """Raise `FileExistsError` where the key is taken."""
+
+    @abstractmethod
+    def _read_range(self, key: str, start: int, end: int) -> bytes: ...
+
+    @abstractmethod
+    def _size(self, key: str) -> int: ...
+
+    @abstractmethod
+    def _chunks(self, key: str) -> Iterator[Any]:
+        """Yield an object's bytes, about `CHUNK_SIZE` at a time."""
+
+    @abstractmethod
+    def _copy(self, key: str, target: str) -> None: ...
+
+    @abstractmethod
+    def _list_objects(self, prefix: str) -> Iterator[ObjectInfo]: ...
+
+    @abstractmethod
+    def _first_key(self, prefix: str, after: str) -> str | None: ...
+
+    @abstractmethod
+    def _list_prefixes(self, prefix: str) -> Iterable[str]: ...
+
+    @abstractmethod
+    def _delete_one(self, key: str) -> None: ...
 
 
 def normalize_root(root: str) -> str:
-    """Write an artifact root in its one form: an absolute path, or a URL without a trailing slash."""
+    """Return an artifact root in its one form: an absolute path, or a URL without a trailing slash."""
     if not root.strip():
         raise SettingsError("[zen] artifact_root must be a path or a URL such as 's3://bucket/prefix', got ''.")
-    if root.startswith("file://"):
-        root = root.removeprefix("file://")
+    root = root.removeprefix("file://")
     if "://" in root:
         return root.rstrip("/")
     if re.match(r"[a-z0-9]+:/", root):
@@ -185,15 +282,15 @@ def normalize_root(root: str) -> str:
 
 
 def key_of_url(root: str, url: str) -> str:
-    """Turn an address under the root into a key; raises `SettingsError` when it lies elsewhere."""
+    """Return the key of an address under the root; raise `SettingsError` for an address elsewhere."""
     url = url.removeprefix("file://")
     if not url.startswith(root + "/") or ".." in url.split("/"):
-        raise SettingsError(f"{url!r} does not lie under the artifact root {root!r}.")
+        raise SettingsError(f"{url!r} is not under the artifact root {root!r}.")
     return url[len(root) + 1 :].strip("/")
 
 
 def quote_key_part(name: str) -> str:
-    """Write a name as one part of a key, percent-quoted; one too long for a filesystem is cut and ends in its hash."""
+    """Return a name as one part of a key, percent-quoted; one too long for a filesystem is cut and ends in its hash."""
     part = quote(name, safe="")
     if len(part) > _MAX_PART_LENGTH:
         short = hashlib.sha256(name.encode()).hexdigest()[:_HASH_LENGTH]
@@ -201,15 +298,10 @@ def quote_key_part(name: str) -> str:
     return part if part.strip(".") else part.replace(".", "%2E")
 
 
-T = TypeVar("T")
-
-MAX_THREADS = 8
-
-
 def run_in_parallel(work: Callable[[T], object], items: Iterable[T]) -> None:
-    """Do `work` for every item on a few threads.
+    """Call `work` for every item on a few threads.
 
-    After an error nothing is begun any more; it is raised when all that had begun has ended.
+    After an error no further call starts; the error is raised when the calls that had started have ended.
     """
     todo = list(items)
     if len(todo) < 2:
@@ -225,11 +317,3 @@ def run_in_parallel(work: Callable[[T], object], items: Iterable[T]) -> None:
     for each in futures:
         if not each.cancelled():
             each.result()
-
-
-def upload_files(directory: Path, last: str, upload: Callable[[Path, str], None]) -> None:
-    """Call `upload(path, name)` for each file under `directory`, `last` after all others."""
-    paths = [path for path in sorted(directory.rglob("*")) if path.is_file()]
-    final = directory / last
-    run_in_parallel(lambda path: upload(path, path.relative_to(directory).as_posix()), [p for p in paths if p != final])
-    upload(final, last)

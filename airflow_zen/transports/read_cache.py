@@ -1,4 +1,4 @@
-"""Verified files of remote artifacts on a worker's own disk, by their hash; shared by all tasks of the worker."""
+"""A cache of verified remote files on a worker's own disk, by hash, shared by all tasks of the worker."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _ABANDONED_AFTER = 7 * 24 * 3600.0
 class ReadCache:
     """Keep at most `max_bytes` of the files that were used last.
 
-    A file appears by one rename after it was verified, and is never written again; who reads it holds a hard
-    link, so that removing it takes nothing from a running task. Locks are the kernel's and die with their
-    process. What a killed process left behind is cleared away later.
+    A file appears by one rename after it was verified, and is never written again. A reader holds a hard link, so
+    evicting a file does not affect a running task. Locks are the kernel's and end with their process. Files that a
+    killed process left are removed later.
     """
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
@@ -49,16 +49,16 @@ class ReadCache:
             ) from error
 
     def temporary_directory(self) -> Path:
-        """Make a directory on the cache's own disk, where links to its files can be; the caller removes it."""
+        """Return a new directory on the cache's own disk, where hard links to its files work; the caller removes it."""
         return Path(tempfile.mkdtemp(prefix=_process_prefix(), dir=self.directory / _TEMPORARY))
 
     def fetch(
         self, file: ArtifactFile, target: Path, download: Callable[[Path], None], *, private: bool = False
     ) -> None:
-        """Put a file at `target`, from here or by `download`, which verifies what it brings.
+        """Put a file at `target`, from the cache or by `download`, which verifies it.
 
-        Of several processes that need the same file one downloads it. `private` gives a copy, for user code that
-        may write into it.
+        Of several processes that need the same file one downloads it. `private` asks for a copy, which user code may
+        change.
         """
         if file.size > self.max_bytes:
             download(target)
@@ -81,13 +81,13 @@ class ReadCache:
             self.evict()
 
     def has(self, file: ArtifactFile) -> bool:
-        """Tell whether a file is here."""
+        """Whether a file is in the cache."""
         return self._path(file).exists()
 
     def evict(self) -> None:
-        """Remove the files that were not used for longest, and what killed processes left; one process at a time."""
-        with self._lock("room", wait=False) as mine:
-            if not mine:
+        """Remove the least recently used files, and files that killed processes left; one process at a time."""
+        with self._lock("evict", wait=False) as acquired:
+            if not acquired:
                 return
             known = sorted(self._files(), key=lambda entry: entry[1].st_mtime)
             total = sum(stat.st_size for _, stat in known)
@@ -101,9 +101,9 @@ class ReadCache:
                 _remove_abandoned((self.directory / folder).iterdir())
 
     def _needs_eviction_after(self, size: int) -> bool:
-        """Note that a file came; tell whether all processes together added a hundredth of the cache since the last look.
+        """Log a new file; return whether all processes added a hundredth of the cache's size since the last eviction.
 
-        A look goes over every file. It leaves that hundredth free, so that the cache stays within its size.
+        An eviction lists every file. It leaves that hundredth free, so that the cache stays within its size.
         """
         with (self.directory / _GROWTH_LOG).open("a+") as grown:
             grown.write(f"{size}\n")
@@ -124,16 +124,16 @@ class ReadCache:
         return True
 
     def _is_intact(self, path: Path, file: ArtifactFile) -> bool:
-        """Trust a file since it was verified; once after each start of the machine its bytes are held to it again.
+        """Whether a file is as it was verified; its bytes are verified again once after each boot of the machine.
 
-        A machine that lost power may have kept a name and not the bytes. Each use sets a file's change time.
+        A machine that lost power may have kept the name without the bytes. Each use sets a file's change time.
         """
         stat = path.stat()
         booted = time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
         return stat.st_size == file.size and (stat.st_ctime > booted or file_hash(path, file.hash) == file.hash)
 
     def _path(self, file: ArtifactFile) -> Path:
-        """Give a file's place; its hash is checked here once more, because it becomes a path that may be removed."""
+        """Return a file's path; the hash is checked again, because it becomes a path that may be deleted."""
         if not is_file_hash(file.hash):
             raise ArtifactRefused(f"The file {file.path!r} has no hash, got {file.hash!r}. Run its step again.")
         name = hash_hex(file.hash)
@@ -147,7 +147,7 @@ class ReadCache:
 
     @contextlib.contextmanager
     def _lock(self, name: str, *, wait: bool = True) -> Iterator[bool]:
-        """Hold a lock; without `wait`, tell whether it was free."""
+        """Hold a lock; yield whether it was acquired, which it always is with `wait`."""
         descriptor = os.open(self.directory / _LOCKS / name, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
@@ -173,7 +173,7 @@ def _process_prefix() -> str:
 
 
 def _remove_abandoned(paths: Iterator[Path]) -> None:
-    """Remove what a process of this machine that is gone left, and anything older than a week."""
+    """Remove what ended processes of this machine left, and anything older than a week."""
     for path in paths:
         host, _, rest = path.name.partition("~")
         gone = host == socket.gethostname() and not _is_alive(rest.partition("~")[0])

@@ -175,7 +175,7 @@ def test_what_cannot_be_registered_is_said(zen, tmp_path):
     """Data elsewhere, in a folder of the root's own, or that is not there, ends with 1, and makes no version."""
     root = tmp_path / "root"
     for uri, told in [
-        (tmp_path, "does not lie under the artifact root"),
+        (tmp_path, "is not under the artifact root"),
         (f"{root}/previews/x", "that airflow_zen writes itself"),
         (f"{root}/raw", "There is nothing at"),
     ]:

@@ -183,7 +183,7 @@ def test_a_profile_that_is_not_there_is_named(ceph, monkeypatch, tmp_path):
     """A profile that the worker lacks is named, together with where it should be."""
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     options = fsspec_options(connection(ceph, keys=False, profile_name="nosuch"))
-    with pytest.raises(SettingsError, match=r"profile 'nosuch' in ~/\.aws"):
+    with pytest.raises(SettingsError, match=r"profile 'nosuch' is in ~/\.aws"):
         open_transport(f"{ceph.root}/profile", options)
 
 

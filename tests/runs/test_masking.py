@@ -1,6 +1,7 @@
 """Promises of `airflow_zen.runs.step_run`: a secret given as a parameter is written nowhere."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -33,4 +34,6 @@ def test_a_secret_is_in_no_record_and_not_in_mlflow(client, transport, recorder,
     assert client.get_run(opened.run_id).data.params == {"api_key": "***", "lr": "0.1"}
     parent = client.get_run(opened.run_id).data.tags["mlflow.parentRunId"]
     assert SECRET not in json.dumps(client.get_run(parent).data.tags)
-    assert not [path for path in transport.root.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    assert not [
+        path for path in Path(transport.root).rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()
+    ]

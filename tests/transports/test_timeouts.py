@@ -53,7 +53,7 @@ def test_a_store_that_never_answers(opened, directory):
     """Reading from, or storing into, a store that takes connections and never answers ends with what to look at."""
     with silent() as url:
         transport = opened(url, SILENT)
-        with pytest.raises(StoreUnavailable, match=f"store of {ROOT} did not answer in time. See whether it hangs"):
+        with pytest.raises(StoreUnavailable, match=f"store of {ROOT} did not answer in time. Check whether it hangs"):
             transport.read("key")
         with pytest.raises(StoreUnavailable, match="did not answer in time"):
             transport.publish(directory, "artifact", "manifest.json")
@@ -62,8 +62,8 @@ def test_a_store_that_never_answers(opened, directory):
 @pytest.mark.parametrize(
     ("status", "told"),
     [
-        (HTTPStatus.INSUFFICIENT_STORAGE, "has no room for what belongs under s3://bucket/root .*artifacts prune"),
-        (HTTPStatus.SERVICE_UNAVAILABLE, "answered every try with an error of its own .*overloaded, full or being"),
+        (HTTPStatus.INSUFFICIENT_STORAGE, "has no space left for s3://bucket/root .*artifacts prune"),
+        (HTTPStatus.SERVICE_UNAVAILABLE, "answered every attempt with a server error .*overloaded, full or restarting"),
     ],
 )
 def test_a_store_that_can_not(opened, directory, status, told):

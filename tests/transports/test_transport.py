@@ -150,7 +150,7 @@ def test_copies_within_the_root(transport):
     transport.write("artifacts/ab/MLmodel", b"flavors")
     transport.copy("artifacts/ab", f"{transport.root}/mlflow/1/models/m-1/artifacts", ["MLmodel"])
     assert transport.read("mlflow/1/models/m-1/artifacts/MLmodel") == b"flavors"
-    with pytest.raises(SettingsError, match="does not lie under"):
+    with pytest.raises(SettingsError, match="is not under"):
         transport.copy("artifacts/ab", "s3://elsewhere/x", ["MLmodel"])
 
 
