@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,9 +16,6 @@ from airflow_zen.caching.step_cache import StepCache
 from airflow_zen.config.options import Options, default_artifact_root, find_options, load_stacks_file, stack_names
 from airflow_zen.config.stacks_file import DEFAULT_STACK
 from airflow_zen.errors import LineageError, SettingsError, StepDefinitionError
-from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
-from airflow_zen.lineage.mlflow.rest import MlflowRest
-from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.progress import BytesCallback, ignore_bytes
@@ -26,6 +23,9 @@ from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.stack import Stack
 from airflow_zen.transports.base import Transport, normalize_root, open_transport
 from airflow_zen.transports.read_cache import ReadCache
+
+if TYPE_CHECKING:
+    from airflow_zen.lineage.mlflow.server import TrackingServer
 
 log = logging.getLogger("airflow_zen.config.settings")
 
@@ -111,6 +111,8 @@ def tracking_server(settings: Settings) -> TrackingServer | None:
 
         return tracking_server_from_connection(_get_connection(settings, "mlflow_conn_id"))
     if settings.mlflow_tracking_uri:
+        from airflow_zen.lineage.mlflow.server import TrackingServer
+
         return TrackingServer.from_environment(settings.mlflow_tracking_uri, os.environ)
     return None
 
@@ -150,6 +152,9 @@ def _open_recorder(settings: Settings, transport: Transport) -> LineageRecorder:
     try:
         server = tracking_server(settings)
         if server is not None:
+            from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
+            from airflow_zen.lineage.mlflow.rest import MlflowRest
+
             return MlflowRecorder(MlflowRest(server), transport, settings.artifact_root, settings.lineage_trace)
     except (LineageError, SettingsError) as error:
         log.warning("Lineage is kept in the artifact root only: %s", error)
