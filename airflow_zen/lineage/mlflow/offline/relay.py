@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http.client import parse_headers
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Lock, Thread
@@ -65,13 +65,8 @@ class Relay(ThreadingTCPServer):
         self._away = opened is None
         self._lock = Lock()
         self._rest = MlflowRest(server, HttpTimeouts(read=float(server.user_timeout)))
-        body = {
-            "experiment_id": self.experiment_id,
-            "run_name": run_name(run),
-            "start_time": to_milliseconds(run.started),
-        }
-        self._keep(Request("POST", "experiments/create", {"name": experiment_name(run.id.dag_id)}, self.experiment_id))
-        self._keep(Request("POST", "runs/create", body, self.run_id))
+        for request in self._step_entities(run):
+            self._keep(request)
         if opened:
             self._replica.learn({"run": {"info": dict(opened)}})
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -112,6 +107,12 @@ class Relay(ThreadingTCPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log what failed; MLflow's client gets no answer."""
         log.warning("A request of MLflow's client in the step failed: %r", sys.exception())
+
+    def _step_entities(self, run: StepRun) -> Iterator[Request]:
+        """Yield what would create the step's experiment and run."""
+        yield Request("POST", "experiments/create", {"name": experiment_name(run.id.dag_id)}, self.experiment_id)
+        described = {"run_name": run_name(run), "start_time": to_milliseconds(run.started)}
+        yield Request("POST", "runs/create", {"experiment_id": self.experiment_id, **described}, self.run_id)
 
     def _parse(self, method: str, target: str, content: bytes) -> Request | None:
         """Return a request to the tracking API; what it creates gets a tag, by which it is found again."""

@@ -109,27 +109,32 @@ class _Sender:
         return str(self._rest.get("runs/get", {"run_id": real})["run"]["info"]["artifact_uri"])
 
     def send(self, request: Request) -> None:
-        """Send a request; of metrics that MLflow refuses together send each alone."""
+        """Send a request, and note one that MLflow refuses; of metrics that are refused together send each alone."""
         if time.monotonic() > self._until:
             raise MlflowUnavailable("MLflow takes long to take what the step logged; the rest is sent later.")
-        real = replace(request, path=self.real(request.path), body=json.loads(self.real(json.dumps(request.body))))
+        body = json.loads(self.real(json.dumps(request.body)))
+        real = replace(request, path=self.real(request.path), body=body)
         try:
-            if request.created:
-                self._ids[request.created] = self._created(real)
-            else:
-                self._rest.request(real.method, real.path, real.body)
+            self._send(real)
         except MlflowRejected as error:
-            # Outputs that MLflow has already are no error.
-            if "IntegrityError" in str(error) and real.path == "runs/outputs":
-                return
             if not error.is_client_error:
                 raise
-            metrics = real.body.get("metrics", []) if real.path == _BATCH else []
-            if len(metrics) < 2:
-                self.refused.append({**asdict(real), "error": str(error)})
-                return
+            metrics = _split(real)
             for metric in metrics:
-                self.send(replace(real, body={"run_id": real.body["run_id"], "metrics": [metric]}))
+                self.send(metric)
+            if not metrics:
+                self.refused.append({**asdict(real), "error": str(error)})
+
+    def _send(self, request: Request) -> None:
+        if request.created:
+            self._ids[request.created] = self._created(request)
+            return
+        try:
+            self._rest.request(request.method, request.path, request.body)
+        except MlflowRejected as error:
+            # Outputs that MLflow has already are no error.
+            if request.path != "runs/outputs" or "IntegrityError" not in str(error):
+                raise
 
     def _created(self, request: Request) -> str:
         """Create a run, model or experiment, or find what an earlier attempt created; return its id."""
@@ -163,6 +168,13 @@ def _batched(requests: Iterable[Request]) -> Iterator[Request]:
         metrics = [request.entry() for request in group]
         for first in range(0, len(metrics), _METRICS_PER_BATCH):
             yield Request("POST", _BATCH, {"run_id": run_id, "metrics": metrics[first : first + _METRICS_PER_BATCH]})
+
+
+def _split(request: Request) -> list[Request]:
+    """Return a request for each of several metrics."""
+    metrics = request.body.get("metrics", []) if request.path == _BATCH else []
+    alone = [replace(request, body={"run_id": request.body["run_id"], "metrics": [metric]}) for metric in metrics]
+    return alone if len(alone) > 1 else []
 
 
 def _prefix(step: StepRunId) -> str:
