@@ -20,6 +20,7 @@ from tests.servers.ceph import missing as missing_ceph_programs
 from tests.servers.google import GoogleServer
 from tests.servers.google import fake_gcs as run_fake_gcs
 from tests.servers.google import program as fake_gcs_program
+from tests.servers.mlflow_server import MlflowServer, mlflow_server
 from tests.servers.moto import moto as run_moto
 from tests.servers.rclone import program as rclone_program
 from tests.servers.rclone import rclone as run_rclone
@@ -135,6 +136,13 @@ def s3(request: pytest.FixtureRequest) -> S3Server:
     """Every S3 server in turn."""
     server: S3Server = request.getfixturevalue(request.param)
     return server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """An MLflow server with a SQLite backend, for tests whose DAGs no other test runs; it is not stopped meanwhile."""
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

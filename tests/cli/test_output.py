@@ -16,7 +16,6 @@ from airflow_zen import save
 from airflow_zen.caching.step_cache import CacheEntry
 from airflow_zen.config.settings import open_stack
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
-from tests.servers.mlflow_server import mlflow_server
 
 
 @pytest.fixture(autouse=True)
@@ -69,25 +68,24 @@ def run_in_pipes(*words):
 @pytest.mark.airflow
 @pytest.mark.server
 @pytest.mark.slow
-def test_sync_counts_step_runs_on_a_terminal_only(tmp_path, monkeypatch, airflow_db, on_a_terminal):
+def test_sync_counts_step_runs_on_a_terminal_only(server, monkeypatch, airflow_db, on_a_terminal):
     """`lineage sync` counts the step runs that it delivered, of those owed; in a pipe there is its result and no more."""
 
     def put_pending_run(number):
         step = StepRunId("late", "r1", f"step{number}")
         open_stack().records.put(StepRun(step, state=StepState.FINISHED, started=1.0, ended=2.0), delivered=False)
 
-    with mlflow_server(tmp_path / "mlflow") as server:
-        monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
-        for number in range(6):
-            put_pending_run(number)
-        counts = re.findall(r"Delivering step runs.*?(\d) of 6", on_a_terminal("lineage", "sync"))
-        assert (counts[0], counts[-1]) == ("0", "6")
-        assert counts == sorted(counts)
-        put_pending_run(6)
-        printed, said = run_in_pipes("lineage", "sync")
-        # What Airflow itself logs while it starts comes before.
-        assert (printed.splitlines()[-1], said) == ("Delivered 1 step run.", "")
-        assert "Delivering" not in printed
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+    for number in range(6):
+        put_pending_run(number)
+    counts = re.findall(r"Delivering step runs.*?(\d) of 6", on_a_terminal("lineage", "sync"))
+    assert (counts[0], counts[-1]) == ("0", "6")
+    assert counts == sorted(counts)
+    put_pending_run(6)
+    printed, said = run_in_pipes("lineage", "sync")
+    # What Airflow itself logs while it starts comes before.
+    assert (printed.splitlines()[-1], said) == ("Delivered 1 step run.", "")
+    assert "Delivering" not in printed
 
 
 @pytest.mark.airflow

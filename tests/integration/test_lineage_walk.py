@@ -11,7 +11,6 @@ from sklearn.linear_model import LogisticRegression
 
 from airflow_zen import lineage, ml_step
 from tests.harness import run_dag
-from tests.servers.mlflow_server import mlflow_server
 
 
 @ml_step
@@ -44,12 +43,6 @@ def training(table):
     with DAG("training", schedule=None, start_date=datetime(2026, 1, 1)) as dag:
         fit(features(table))
     return dag
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as running:
-        yield running
 
 
 @pytest.fixture

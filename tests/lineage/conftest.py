@@ -12,14 +12,6 @@ from airflow_zen.lineage.mlflow.rest import HttpTimeouts, MlflowRest, TrackingSe
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 from airflow_zen.transports.base import open_transport
-from tests.servers.mlflow_server import mlflow_server
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """One MLflow server with a SQLite backend."""
-    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as running:
-        yield running
 
 
 class PatientRest(MlflowRest):

@@ -9,7 +9,6 @@ from mlflow import MlflowClient
 
 from airflow_zen import ml_step
 from airflow_zen.plugin import ZenPlugin
-from tests.servers.mlflow_server import mlflow_server
 
 _OPTIONS = {"schedule": None, "start_date": datetime(2026, 1, 1), "dagrun_timeout": timedelta(hours=1)}
 
@@ -19,12 +18,6 @@ def number(fail: bool) -> int:
     if fail:
         raise ValueError("no number today")
     return 42
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -18,14 +18,6 @@ from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.run import run_step
 from airflow_zen.steps.step import Step
 from tests.pruning.conftest import stack_at
-from tests.servers.mlflow_server import mlflow_server
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """One MLflow server with a SQLite backend."""
-    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as running:
-        yield running
 
 
 @pytest.fixture
