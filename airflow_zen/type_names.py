@@ -1,41 +1,22 @@
-"""Names of modules and classes that are alike on every machine."""
+"""Names of modules, classes and declared types that are the same on every machine, and the classes behind them."""
 
 from __future__ import annotations
 
 import re
 import sys
-import typing
 from collections.abc import Iterator
 from importlib import import_module
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import PurePath
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from airflow_zen.errors import ArtifactRefused, MaterializerNotFound, SaveRefused
 
 # Airflow names the module of a DAG file by a hash of its path.
 _DAG_MODULE = re.compile(r"^unusual_prefix_[0-9a-f]{40}_")
-
-
-def stable_module_name(module_name: str, file: str | None = None) -> str:
-    """Name a module alike on every machine: Airflow's name of a DAG file, or `__main__`, becomes the file's stem."""
-    if module_name in ("__main__", "__mp_main__") and file:
-        return re.sub(r"[.-]", "_", PurePath(file).stem)
-    return _DAG_MODULE.sub("", module_name)
-
-
-def stable_class_name(cls: type) -> str:
-    """Name a class by module and qualified name, alike on every machine."""
-    return f"{stable_module_name(cls.__module__, _main_file(cls.__module__))}.{cls.__qualname__}"
-
-
-def _main_file(module_name: str) -> str | None:
-    return getattr(sys.modules.get(module_name), "__file__", None) if module_name.endswith("main__") else None
-
-
-_DAG_FILE_MODULE = re.compile(r"unusual_prefix_[0-9a-f]{40}_(?P<stem>.+)")
-# Only libraries whose public modules hold their names once imported: a lazy one would be named by what ran before.
+# Only libraries whose public modules hold their names once imported: the name in a lazy one would depend on what ran before.
 _PUBLIC_LIBRARIES = frozenset(
-    {
+    [
         "PIL",
         "catboost",
         "geopandas",
@@ -51,12 +32,34 @@ _PUBLIC_LIBRARIES = frozenset(
         "torch",
         "xarray",
         "xgboost",
-    }
+    ]
 )
 
 
+def stable_module_name(module_name: str, file: str | None = None) -> str:
+    """Return a module's name for fingerprints: Airflow's name of a DAG file, or `__main__`, becomes the file's stem."""
+    if module_name in ("__main__", "__mp_main__") and file:
+        return re.sub(r"[.-]", "_", PurePath(file).stem)
+    return _DAG_MODULE.sub("", module_name)
+
+
+def stable_class_name(cls: type) -> str:
+    """Return a class's name for fingerprints, by module and qualified name."""
+    module = cls.__module__
+    file = getattr(sys.modules.get(module), "__file__", None) if module.endswith("main__") else None
+    return f"{stable_module_name(module, file)}.{cls.__qualname__}"
+
+
+def module_name(cls: type) -> str:
+    """Return the module of a class as an import would name it, without what depends on the machine.
+
+    Airflow loads a DAG file as `unusual_prefix_<hash of its path>_<stem>`, and a script is `__main__`.
+    """
+    return _main_module_name() if cls.__module__ == "__main__" else stable_module_name(cls.__module__)
+
+
 def type_name(cls: type) -> str:
-    """Give the dotted name of a type as its library publishes it, such as `pandas.DataFrame`.
+    """Return the dotted name of a type as its library publishes it, such as `pandas.DataFrame`.
 
     Libraries move their private modules between releases (`pandas.core.frame.DataFrame` became
     `pandas.DataFrame` in pandas 3); the shortest public path to the same class stays.
@@ -68,28 +71,42 @@ def type_name(cls: type) -> str:
     return f"{module}.{cls.__qualname__}"
 
 
-def module_name(cls: type) -> str:
-    """Give the module of a class, without what depends on the machine.
-
-    Airflow loads a DAG file as `unusual_prefix_<hash of its path>_<stem>`, and a script is
-    `__main__`: both are named by what an import would call them.
-    """
-    match = _DAG_FILE_MODULE.fullmatch(cls.__module__)
-    if match:
-        return match["stem"]
-    return _main_module_name() if cls.__module__ == "__main__" else cls.__module__
+def base_names(cls: type) -> list[str]:
+    """Return the names of a type and its bases, the nearest first."""
+    return list(map(type_name, cls.__mro__))
 
 
-def loaded_modules_named(name: str) -> Iterator[str]:
-    """Yield the loaded modules that `module_name` gives this name, the exact one first."""
-    if name in sys.modules:
-        yield name
-    for loaded in sorted(sys.modules):
-        match = _DAG_FILE_MODULE.fullmatch(loaded)
-        if match and match["stem"] == name:
-            yield loaded
-    if _main_module_name() == name:
-        yield "__main__"
+def display_name(declared: Any) -> str:
+    """Return a class, or a declared type, as error messages show it."""
+    return str(getattr(declared, "__qualname__", declared))
+
+
+def canonical_type_text(declared: Any) -> str:
+    """Return a declared type as text for the cache key."""
+    if declared is None:
+        return "any"
+    arguments, origin = get_args(declared), get_origin(declared)
+    if origin is Annotated:
+        return canonical_type_text(arguments[0])
+    if isinstance(declared, type) and origin is None:
+        return stable_class_name(declared)
+    inner = list(map(canonical_type_text, arguments))
+    if is_union(declared):
+        return f"union[{', '.join(sorted(inner))}]"
+    name = getattr(origin, "__qualname__", None)
+    return f"{name}[{', '.join(inner)}]" if name else str(declared)
+
+
+def is_union(declared: Any) -> bool:
+    """Whether a declared type is `X | Y`, however that is written."""
+    return get_origin(declared) in (Union, UnionType)
+
+
+def walk_types(declared: Any) -> Iterator[Any]:
+    """Yield a declared type and every type within: `list[Point]`, then `Point`."""
+    yield declared
+    for argument in get_args(declared):
+        yield from walk_types(argument)
 
 
 def _main_module_name() -> str:
@@ -97,8 +114,7 @@ def _main_module_name() -> str:
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name:
         return str(spec.name).removesuffix(".__main__")
-    file = getattr(main, "__file__", None)
-    return re.sub(r"[.-]", "_", Path(file).stem) if file else "__main__"
+    return stable_module_name("__main__", getattr(main, "__file__", None))
 
 
 def _public_module_names(module: str) -> Iterator[str]:
@@ -112,34 +128,31 @@ def _public_module_names(module: str) -> Iterator[str]:
 
 
 def class_reference(cls: type) -> str:
-    """Write a class as `module:qualname`, the same on every machine.
+    """Return a class as `module:qualname`, from which `resolve_class` finds it again.
 
-    Raises `SaveRefused` for a class that no import could find again.
+    Raises `SaveRefused` for a class that no import can find.
     """
+    name = f"{cls.__module__}.{cls.__qualname__}"
     if "[" in cls.__qualname__:
         raise SaveRefused(
-            f"{cls.__module__}.{cls.__qualname__} is made when it is asked for, and cannot be found again by its name. Give it "
+            f"{name} is made when it is asked for, and cannot be found again by its name. Give it "
             f"one: class Named({cls.__qualname__}): ..."
         )
-    module = sys.modules.get(cls.__module__)
-    if module is None or _class_attribute(module, cls.__qualname__) is None:
-        raise SaveRefused(
-            f"{cls.__module__}.{cls.__qualname__} cannot be found again by its name. Define the class at the top level "
-            f"of a module."
-        )
+    if _class_attribute(sys.modules.get(cls.__module__), cls.__qualname__) is None:
+        raise SaveRefused(f"{name} cannot be found again by its name. Define the class at the top level of a module.")
     return f"{module_name(cls)}:{cls.__qualname__}"
 
 
 def resolve_class(name: str, wanted: Any = None) -> type:
-    """Find the class behind `module:qualname`.
+    """Return the class behind `module:qualname`.
 
-    First comes what the consumer declared as `wanted`, and the module of that, then loaded modules of that name (a DAG file is
-    one under Airflow's own spelling), then an import. Raises `MaterializerNotFound` when it is nowhere,
-    `ArtifactRefused` when two DAG files of that name define it.
+    It is looked up in the type that the consumer declared as `wanted` and its module, then in loaded modules of that name
+    (Airflow loads a DAG file under a name of its own), then by an import. Raises `MaterializerNotFound` if it is not found,
+    `ArtifactRefused` if two DAG files of that name define it.
     """
     module, _, qualname = name.partition(":")
-    for cls in _classes_in_annotation(wanted):
-        if module_name(cls) == module:
+    for cls in walk_types(wanted):
+        if isinstance(cls, type) and module_name(cls) == module:
             found = cls if cls.__qualname__ == qualname else _class_attribute(sys.modules.get(cls.__module__), qualname)
             if found is not None:
                 return found
@@ -152,35 +165,30 @@ def resolve_class(name: str, wanted: Any = None) -> type:
     return next(iter(loaded.values()), None) or _import_class(module, qualname)
 
 
-def _classes_in_annotation(declared: Any) -> Iterator[type]:
-    """Yield the classes a declared type is made of: `list[Point]` speaks of `Point` too."""
-    if isinstance(declared, type):
-        yield declared
-    for argument in typing.get_args(declared):
-        yield from _classes_in_annotation(argument)
-
-
 def _loaded_classes(module: str, qualname: str) -> Iterator[type]:
-    for name in loaded_modules_named(module):
-        cls = _class_attribute(sys.modules[name], qualname)
-        if cls is not None:
-            yield cls
-            if name == module:
-                return
+    """Yield the class of each loaded module of that name; only one if a module has exactly that name."""
+    exact = _class_attribute(sys.modules.get(module), qualname)
+    if exact is not None:
+        yield exact
+        return
+    names = [loaded for loaded in sorted(sys.modules) if loaded != module and stable_module_name(loaded) == module]
+    if _main_module_name() == module:
+        names.append("__main__")
+    for found in (_class_attribute(sys.modules[name], qualname) for name in names):
+        if found is not None:
+            yield found
 
 
 def _import_class(module: str, qualname: str) -> type:
+    needed = f"The class {module}:{qualname} is needed to load this artifact, and {module!r}"
     try:
         cls = _class_attribute(import_module(module), qualname)
     except ImportError as error:
         raise MaterializerNotFound(
-            f"The class {module}:{qualname} is needed to load this artifact, and {module!r} cannot be imported here: "
-            f"{error}. Make it importable, or declare the class on the parameter."
+            f"{needed} cannot be imported here: {error}. Make it importable, or declare the class on the parameter."
         ) from error
     if cls is None:
-        raise MaterializerNotFound(
-            f"The class {module}:{qualname} is needed to load this artifact, and {module!r} no longer defines it."
-        )
+        raise MaterializerNotFound(f"{needed} no longer defines it.")
     return cls
 
 

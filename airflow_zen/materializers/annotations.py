@@ -1,27 +1,28 @@
-"""Say in an annotation how an output is called, who stores it, and whether it is shown."""
+"""The marks that annotations of steps carry, and what a declared type asks of a stored value."""
 
 from __future__ import annotations
 
 import collections.abc
-import types
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import PurePath
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from airflow_zen.artifacts.version import validate_artifact_name
 from airflow_zen.errors import MaterializerDefinitionError
 from airflow_zen.materializers.base import Materializer, is_materializer
-from airflow_zen.type_names import type_name
+from airflow_zen.type_names import is_union, type_name, walk_types
+
+_STREAM_TYPES = (collections.abc.Iterator, collections.abc.Generator, collections.abc.Iterable)
 
 
 @dataclass(frozen=True)
 class Artifact:
     """Name an output, or choose its materializer: `-> Annotated[pd.DataFrame, Artifact("features")]`.
 
-    `name` takes the place of `<dag>/<task>`, and is one history of versions, whichever step writes it.
-    `materializer` stores this output alone; on a parameter it says who reads what a materializer that is not
-    registered wrote. `previews=False` makes no preview of the output, `True` one whatever the deployment says.
-    Raises `ArtifactNameError` for a name that cannot be one.
+    `name` replaces `<dag>/<task>`, and has one history of versions, whichever step writes it.
+    `materializer` stores this output alone; on a parameter it reads what a materializer that is not
+    registered wrote. `previews=False` makes no preview of the output, `True` makes one even if the deployment makes none.
+    Raises `ArtifactNameError` for a name that is not valid.
     """
 
     name: str = ""
@@ -30,7 +31,7 @@ class Artifact:
     previews: bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a name, or what is no materializer, where it is written."""
+        """Raise an error for an invalid name, and for a class that is not a materializer."""
         if self.name:
             validate_artifact_name(self.name)
         if self.materializer is not None and not is_materializer(self.materializer):
@@ -38,9 +39,6 @@ class Artifact:
                 f"Artifact(materializer=…) takes a subclass of airflow_zen.Materializer that has an encoding, got "
                 f"{self.materializer!r}."
             )
-
-
-_STREAM_TYPES = (collections.abc.Iterator, collections.abc.Generator, collections.abc.Iterable)
 
 
 class Columns:
@@ -67,15 +65,12 @@ class View:
 
     @classmethod
     def of(cls, declared: Any) -> View:
-        """Read a declared type; a class that cannot be told is None."""
+        """Return the view of a declared type; `cls` is None if there is not one class."""
         if is_stream_annotation(declared):
-            inner = cls.of(batch_type(declared))
-            return cls(inner.cls, inner.columns, batches=True)
-        columns = columns_marker(declared)
-        if columns:
-            return replace(cls.of(get_args(declared)[0]), columns=columns.names)
+            return replace(cls.of(batch_type(declared)), batches=True)
         if get_origin(declared) is Annotated:
-            return cls.of(get_args(declared)[0])
+            columns, inner = columns_marker(declared), cls.of(get_args(declared)[0])
+            return replace(inner, columns=columns.names) if columns else inner
         origin = get_origin(declared) or declared
         return cls(origin if isinstance(origin, type) else None)
 
@@ -86,57 +81,39 @@ class View:
 
 
 def columns_marker(declared: Any) -> Columns | None:
-    """Give the `Columns` of `Annotated[T, Columns(…)]`."""
-    if get_origin(declared) is not Annotated:
-        return None
-    return next((mark for mark in get_args(declared)[1:] if isinstance(mark, Columns)), None)
+    """Return the `Columns` of `Annotated[T, Columns(…)]`."""
+    return next((mark for mark in getattr(declared, "__metadata__", ()) if isinstance(mark, Columns)), None)
 
 
 def is_stream_annotation(declared: Any) -> bool:
-    """Tell whether a declared type asks for batches: `Iterator[T]`, `Generator[T, …]`, `Iterable[T]`."""
+    """Whether a declared type asks for batches: `Iterator[T]`, `Generator[T, …]`, `Iterable[T]`."""
     return get_origin(declared) in _STREAM_TYPES or declared in _STREAM_TYPES
 
 
 def batch_type(declared: Any) -> Any:
-    """Give `T` of `Iterator[T]`; None where it is not said."""
+    """Return `T` of `Iterator[T]`; None if it is not declared."""
     arguments = get_args(declared) if is_stream_annotation(declared) else ()
     return arguments[0] if arguments else None
 
 
 def strip_annotation(declared: Any) -> Any:
-    """Strip `Annotated[T, …]` and `T | None` down to `T`; `Columns` stay."""
-    if declared is None:
-        return None
-    if columns_marker(declared):
-        return declared
+    """Return `T` of `Annotated[T, …]` and of `T | None`; `Annotated[T, Columns(…)]` as it is."""
     if get_origin(declared) is Annotated:
-        return strip_annotation(get_args(declared)[0])
-    if is_union(declared):
-        rest = [choice for choice in get_args(declared) if choice is not type(None)]
-        return strip_annotation(rest[0]) if len(rest) == 1 else declared
-    return declared
+        return declared if columns_marker(declared) else strip_annotation(get_args(declared)[0])
+    choices = [choice for choice in get_args(declared) if choice is not type(None)] if is_union(declared) else ()
+    return strip_annotation(choices[0]) if len(choices) == 1 else declared
 
 
 def element_type(declared: Any, at: int = 0) -> Any:
-    """Give `T` of `list[T]`, `tuple[T, ...]`, `dict[K, T]`, and the one at its place of `tuple[A, B]`."""
-    if declared is None:
-        return None
+    """Return `T` of `list[T]`, `tuple[T, ...]`, `dict[K, T]`, and of `tuple[A, B]` the type at a position; else None."""
     declared = strip_annotation(declared)
     arguments = get_args(declared)
-    if not arguments:
-        return None
     if get_origin(declared) is tuple and Ellipsis not in arguments:
         return strip_annotation(arguments[at]) if at < len(arguments) else None
-    return strip_annotation([argument for argument in arguments if argument is not Ellipsis][-1])
-
-
-def is_union(declared: Any) -> bool:
-    """Tell whether a declared type is `X | Y`, however that is written."""
-    return get_origin(declared) in (Union, types.UnionType)
+    arguments = tuple(argument for argument in arguments if argument is not Ellipsis)
+    return strip_annotation(arguments[-1]) if arguments else None
 
 
 def contains_path(declared: Any) -> bool:
-    """Tell whether a declared type is a path, or has one in it: `dict[str, Path]`."""
-    if isinstance(declared, type) and issubclass(get_origin(declared) or declared, PurePath):
-        return True
-    return any(map(contains_path, get_args(declared)))
+    """Whether a declared type is a path, or has one in it: `dict[str, Path]`."""
+    return any(isinstance(found, type) and issubclass(found, PurePath) for found in walk_types(declared))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 _PACKAGE = "airflow_zen.materializers"
 
-MEMBERS_PREVIEW = f"{_PACKAGE}.typed_json:MembersPreview"
+MEMBERS_PREVIEW = f"{_PACKAGE}.typed_json.members:MembersPreview"
 
 TYPED_JSON_TYPES = (
     "builtins.NoneType",

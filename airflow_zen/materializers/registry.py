@@ -31,7 +31,7 @@ from airflow_zen.materializers.user_defined import (
     unregistered_hint,
     unregistered_types,
 )
-from airflow_zen.type_names import type_name
+from airflow_zen.type_names import base_names, type_name
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.reader import ArtifactReader
@@ -108,8 +108,7 @@ class MaterializerRegistry:
             return True
         if view.cls is None or view.batches:
             return False
-        found = self._find_by_type(view.cls)
-        names = map(type_name, view.cls.__mro__)
+        found, names = self._find_by_type(view.cls), base_names(view.cls)
         return found is not None and found.can_read(encoding) and not set(found.lazy_types).isdisjoint(names)
 
     def is_view(self, encoding: str, wanted: type) -> bool:
@@ -144,7 +143,7 @@ class MaterializerRegistry:
         if self.allow_pickle:
             return self._instantiate(catalog.ENCODINGS[_PICKLE])
         raise MaterializerNotFound(
-            f"No materializer saves {type_name(cls)}. {catalog.suggest_alternative(map(type_name, cls.__mro__))} "
+            f"No materializer saves {type_name(cls)}. {catalog.suggest_alternative(base_names(cls))} "
             "Otherwise register one for it, or set [zen] allow_pickle = True."
         )
 
@@ -242,7 +241,7 @@ class MaterializerRegistry:
         is one small JSON object is not read again.
         """
         known = [self._instantiate(by)] if by else [self._find_by_type(type(value)), self.for_encoding(encoding)]
-        preview_only = (catalog.PREVIEW_ONLY.get(type_name(base)) for base in type(value).__mro__)
+        preview_only = map(catalog.PREVIEW_ONLY.get, base_names(type(value)))
         candidates = chain(known, (self._instantiate(entry) for entry in preview_only if entry))
         found = next((candidate for candidate in candidates if candidate and candidate.has_preview), None)
         if found is None and encoding == _TYPED_JSON and summary.get("parts"):
@@ -256,9 +255,9 @@ class MaterializerRegistry:
     def _find_registered(self, cls: type) -> Materializer | None:
         """Return the materializer of a type; raise `MaterializerNotFound` if only an unregistered one declares it."""
         if type_name(cls) not in self.types:
-            types, names = self._with_entry_points.types, list(map(type_name, cls.__mro__))
+            types = self._with_entry_points.types
             unregistered = unregistered_types(types)
-            nearest = next((name for name in names if name in types or name in unregistered), "")
+            nearest = next((name for name in base_names(cls) if name in types or name in unregistered), "")
             if nearest in unregistered:
                 raise MaterializerNotFound(
                     f"No materializer saves {type_name(cls)}. {unregistered_hint(unregistered[nearest])}"
@@ -269,7 +268,7 @@ class MaterializerRegistry:
         if type_name(cls) in self.types:
             return self._instantiate(self.types[type_name(cls)])
         types = self._with_entry_points.types
-        entry = next((types[name] for name in map(type_name, cls.__mro__) if name in types), None)
+        entry = next((types[name] for name in base_names(cls) if name in types), None)
         if entry is None and is_dataclass(cls):
             entry = catalog.ENCODINGS[_TYPED_JSON]
         return self._instantiate(entry) if entry else None

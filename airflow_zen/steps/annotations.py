@@ -1,4 +1,4 @@
-"""Evaluate a function's annotations one by one, and only when they are asked for."""
+"""Evaluate the annotations of a function one by one, and only when they are needed."""
 
 from __future__ import annotations
 
@@ -6,53 +6,101 @@ import ast
 import importlib
 import inspect
 import sys
-import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ForwardRef, Literal, get_args, get_origin, get_type_hints
 
 from airflow_zen.errors import ZenError
-from airflow_zen.materializers.annotations import Artifact, is_union, strip_annotation
-from airflow_zen.type_names import stable_class_name
+from airflow_zen.materializers.annotations import Artifact, strip_annotation
+from airflow_zen.type_names import walk_types
+
+Owner = Callable[..., Any]
+"""The function, or the class, that an annotation is written in."""
 
 
-def resolve_annotation(annotation: Any, function: Callable[..., Any], *, imports: bool | str = False) -> Any:
-    """Turn an annotation into a type; None when it names what does not exist at run time.
+def resolve_annotation(annotation: Any, owner: Owner, *, imports: bool | str = False) -> Any:
+    """Return an annotation as a type; None when it names what does not exist at run time.
 
-    With `imports`, a name that the file imports for type checkers only is imported now; never so while
-    a DAG is parsed, but from the one package that is named. Raises the `ZenError` of a mark that cannot be.
+    With `imports`, a name that the file imports for type checkers only is imported now. While a DAG is parsed, `imports`
+    is the one package that may be imported. Raises the `ZenError` of an invalid mark.
     """
     if annotation is inspect.Parameter.empty:
         return None
     if not isinstance(annotation, str) and not _has_forward_reference(annotation):
         return annotation
-    function = inspect.unwrap(function)
-    names = {**getattr(function, "__globals__", {}), **_closure_variables(function)}
+    owner = inspect.unwrap(owner)
     try:
-        return _evaluate_names(
-            annotation, names, function if imports else None, imports if isinstance(imports, str) else ""
-        )
+        return _evaluate_names(annotation, _names_of(owner), owner, imports)
     except ZenError:
         raise
     except Exception:  # noqa: BLE001 - a name that exists for type checkers only can fail in any way
         return None if isinstance(annotation, str) else annotation
 
 
-def resolve_type(annotation: Any, function: Callable[..., Any]) -> Any:
-    """Evaluate an annotation that is a type, which may be text twice over: quoted, in a file whose annotations are text."""
-    found = resolve_annotation(annotation, function, imports=True)
-    return resolve_type(found, function) if isinstance(found, str) and found != annotation else found
+def resolve_type(annotation: Any, owner: Owner) -> Any:
+    """Return an annotation as a type, also if it is text twice: quoted, in a file whose annotations are text."""
+    found = resolve_annotation(annotation, owner, imports=True)
+    return resolve_type(found, owner) if isinstance(found, str) and found != annotation else found
+
+
+def parameter_types(function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Return the declared type of each parameter, without `Annotated` and `Optional` around it."""
+    return {name: strip_annotation(declared) for name, declared in _resolve_parameters(function).items()}
+
+
+def parameter_artifacts(function: Callable[..., Any]) -> list[Artifact]:
+    """Return the `Artifact(…)` of the parameters that have one."""
+    found = map(artifact_marker, _resolve_parameters(function).values())
+    return [artifact for artifact in found if artifact]
+
+
+def artifact_marker(declared: Any) -> Artifact | None:
+    """Return the `Artifact(…)` of `Annotated[T, Artifact(…)]`, also inside `list[…]` and `… | None`."""
+    marks = (mark for found in walk_types(declared) for mark in getattr(found, "__metadata__", ()))
+    return next((mark for mark in marks if isinstance(mark, Artifact)), None)
+
+
+def runtime_class(declared: Any) -> type | None:
+    """Return the class behind a declared type (`list` for `list[int]`); None if there is not exactly one.
+
+    `pandera.typing.DataFrame[Schema]` annotates frames that are pandas' own.
+    """
+    origin = get_origin(declared) or declared
+    if not isinstance(origin, type) or origin is Any:
+        return None
+    if not origin.__module__.startswith("pandera.typing."):
+        return origin
+    return next(base for base in origin.__mro__ if not base.__module__.startswith("pandera."))
+
+
+def _resolve_parameters(function: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    return {parameter.name: resolve_type(parameter.annotation, function) for parameter in parameters}
 
 
 def _has_forward_reference(declared: Any) -> bool:
-    """Tell whether types inside a declared one are written as text: `list["Model"]`."""
+    """Whether types inside a declared one are written as text: `list["Model"]`."""
     if get_origin(declared) is Literal:
         return False
     inner = get_args(declared)[:1] if get_origin(declared) is Annotated else get_args(declared)
     return any(isinstance(held, str | ForwardRef) or _has_forward_reference(held) for held in inner)
 
 
-def _evaluate_names(annotation: Any, names: dict[str, Any], function: Callable[..., Any] | None, package: str) -> Any:
+def _names_of(owner: Any) -> dict[str, Any]:
+    """Return the names that annotations of a function or a class can use."""
+    if isinstance(owner, type):
+        return dict(vars(sys.modules[owner.__module__]))
+    names = dict(getattr(owner, "__globals__", {}))
+    free = getattr(getattr(owner, "__code__", None), "co_freevars", ())
+    for name, cell in zip(free, getattr(owner, "__closure__", None) or (), strict=False):
+        try:
+            names[name] = cell.cell_contents
+        except ValueError:
+            continue
+    return names
+
+
+def _evaluate_names(annotation: Any, names: dict[str, Any], owner: Owner, imports: bool | str) -> Any:
     try:
         # What typing.get_type_hints does, one name at a time.
         found = eval(annotation, names) if isinstance(annotation, str) else annotation  # noqa: S307
@@ -61,33 +109,27 @@ def _evaluate_names(annotation: Any, names: dict[str, Any], function: Callable[.
         holder = type("Holder", (), {"__annotations__": {"held": found}})
         return get_type_hints(holder, names, include_extras=True)["held"]
     except NameError as error:
-        found = _import_type_checking_name(str(error.name), function, package) if function else None
+        name = str(error.name)
+        found = _import_type_checking_name(name, owner, imports) if imports else None
         if found is None:
             raise
-        return _evaluate_names(annotation, {**names, str(error.name): found}, function, package)
+        return _evaluate_names(annotation, {**names, name: found}, owner, imports)
 
 
-def _import_type_checking_name(name: str, function: Callable[..., Any], package: str) -> Any:
-    """Import what a name stands for under `if TYPE_CHECKING:` of the function's file; None where it is not there.
-
-    Where a package is given, nothing else is imported.
-    """
+def _import_type_checking_name(name: str, owner: Owner, imports: bool | str) -> Any:
+    """Import what a name stands for under `if TYPE_CHECKING:` of the owner's file; return None if it is not there."""
     try:
-        tree = ast.parse(Path(inspect.getsourcefile(function) or "").read_text("utf-8"))
+        tree = ast.parse(Path(inspect.getsourcefile(owner) or "").read_text("utf-8"))
     except (OSError, TypeError, SyntaxError, ValueError):
         return None
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Import | ast.ImportFrom):
-            continue
-        for alias in node.names:
-            if (alias.asname or alias.name.split(".")[0]) == name:
-                return _import_alias(node, alias) if _is_in_package(node, alias, package) else None
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
+    aliases = ((node, alias) for node in nodes for alias in node.names)
+    for node, alias in aliases:
+        if (alias.asname or alias.name.split(".")[0]) == name:
+            module = alias.name if isinstance(node, ast.Import) else node.module or ""
+            is_allowed = imports is True or f"{module}.".startswith(f"{imports}.")
+            return _import_alias(node, alias) if is_allowed else None
     return None
-
-
-def _is_in_package(node: ast.Import | ast.ImportFrom, alias: ast.alias, package: str) -> bool:
-    module = alias.name if isinstance(node, ast.Import) else node.module or ""
-    return not package or f"{module}.".startswith(f"{package}.")
 
 
 def _import_alias(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> Any:
@@ -97,67 +139,3 @@ def _import_alias(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> Any:
     if node.level or not node.module:
         return None
     return getattr(importlib.import_module(node.module), alias.name)
-
-
-def parameter_types(function: Callable[..., Any]) -> Mapping[str, Any]:
-    """Give the declared type of each parameter, without `Annotated` and `Optional` around it."""
-    parameters = inspect.signature(function).parameters.values()
-    return {parameter.name: strip_annotation(resolve_type(parameter.annotation, function)) for parameter in parameters}
-
-
-def parameter_artifacts(function: Callable[..., Any]) -> list[Artifact]:
-    """Give what the annotations of parameters say of who reads them."""
-    parameters = inspect.signature(function).parameters.values()
-    found = [artifact_marker(resolve_type(parameter.annotation, function)) for parameter in parameters]
-    return [artifact for artifact in found if artifact]
-
-
-def artifact_marker(declared: Any) -> Artifact | None:
-    """Give the `Artifact(…)` of `Annotated[T, Artifact(…)]`, also inside `list[…]` and `… | None`."""
-    for extra in getattr(declared, "__metadata__", ()):
-        if isinstance(extra, Artifact):
-            return extra
-    inner = [artifact_marker(held) for held in get_args(declared) if get_args(held)]
-    return next(filter(None, inner), None)
-
-
-def canonical_type_text(declared: Any) -> str:
-    """Write a declared type as text that is the same in every process and on every machine."""
-    if declared is None:
-        return "any"
-    if get_origin(declared) is Annotated:
-        return canonical_type_text(get_args(declared)[0])
-    if isinstance(declared, type) and get_origin(declared) is None:
-        return stable_class_name(declared)
-    inner = ", ".join(
-        sorted(canonical_type_text(argument) for argument in get_args(declared))
-        if is_union(declared)
-        else [canonical_type_text(argument) for argument in get_args(declared)]
-    )
-    origin = "union" if is_union(declared) else getattr(get_origin(declared), "__qualname__", None)
-    return f"{origin}[{inner}]" if origin else str(declared)
-
-
-def runtime_class(declared: Any) -> type | None:
-    """Give the class behind a declared type (`list` for `list[int]`); None where there is not exactly one."""
-    origin = get_origin(declared) or declared
-    return _unwrap_pandera_class(origin) if isinstance(origin, type) and origin is not typing.Any else None
-
-
-def _unwrap_pandera_class(cls: type) -> type:
-    """Give the library's class for one of pandera's: `pandera.typing.DataFrame[Schema]` annotates frames of pandas itself."""
-    if not cls.__module__.startswith("pandera.typing."):
-        return cls
-    return next(base for base in cls.__mro__ if not base.__module__.startswith("pandera."))
-
-
-def _closure_variables(function: Callable[..., Any]) -> dict[str, Any]:
-    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
-    cells = getattr(function, "__closure__", None) or ()
-    found = {}
-    for name, cell in zip(names, cells, strict=False):
-        try:
-            found[name] = cell.cell_contents
-        except ValueError:
-            continue
-    return found

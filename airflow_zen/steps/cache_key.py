@@ -17,8 +17,9 @@ from airflow_zen.errors import FingerprintError, MaterializerNotFound, SaveRefus
 from airflow_zen.fingerprint import combine_fingerprints, fingerprint
 from airflow_zen.materializers.annotations import View, batch_type, is_stream_annotation
 from airflow_zen.runs.step_run import mask_secrets
-from airflow_zen.steps.annotations import canonical_type_text, runtime_class
+from airflow_zen.steps.annotations import runtime_class
 from airflow_zen.steps.arguments import Arguments, replace_refs_by_digest
+from airflow_zen.type_names import canonical_type_text
 
 if TYPE_CHECKING:
     from airflow_zen.stack import Stack

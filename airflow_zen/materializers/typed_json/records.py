@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.typed_json.codec import Codec, Json
-from airflow_zen.type_names import class_reference, type_name
+from airflow_zen.type_names import base_names, class_reference, type_name
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def record_codec(cls: type) -> Codec | None:
-    """Find the codec of a record type; None for a type that is none."""
+    """Return the codec of a record type; None for any other type."""
     if issubclass(cls, Enum):
         return _ENUM
     if is_dataclass(cls):
@@ -29,18 +29,11 @@ def record_codec(cls: type) -> Codec | None:
     return _PYDANTIC if _is_pydantic(cls) else None
 
 
-def check_known_fields(cls: type, saved: Mapping[str, Any], known: set[str]) -> None:
-    """Refuse a record whose class has changed since it was saved: it would come back half empty."""
-    if not set(saved) <= known:
-        gone = sorted(set(saved) - known)
-        raise ArtifactRefused(f"{type_name(cls)} no longer has the saved field(s) {', '.join(gone)}. Save it anew.")
-
-
 def _encode_enum(value: Enum, encoder: Encoder) -> Mapping[str, Json]:
-    where = {"class": class_reference(type(value))}
+    reference = {"class": class_reference(type(value))}
     if isinstance(value, Flag):
-        return {**where, "bits": encoder.encode(int(value.value))}
-    return {**where, "name": value.name}
+        return {**reference, "bits": encoder.encode(int(value.value))}
+    return {**reference, "name": value.name}
 
 
 def _decode_enum(node: Mapping[str, Json], decoder: Decoder) -> Enum:
@@ -49,7 +42,7 @@ def _decode_enum(node: Mapping[str, Json], decoder: Decoder) -> Enum:
         found: Enum = cls(decoder.decode(node["bits"])) if "bits" in node else cls[node["name"]]  # type: ignore[index]
     except (KeyError, ValueError) as error:
         member = node.get("name", node.get("bits"))
-        raise ArtifactRefused(f"{node['class']} no longer has the saved member {member!r}. Save it anew.") from error
+        raise ArtifactRefused(f"{node['class']} no longer has the saved member {member!r}. Save it again.") from error
     return found
 
 
@@ -74,7 +67,7 @@ def _encode_dataclass(value: Any, encoder: Encoder) -> Mapping[str, Json]:
 
 def _decode_dataclass(node: Mapping[str, Json], decoder: Decoder) -> Any:
     cls = decoder.resolve_class(node["class"], "dataclass", is_dataclass)
-    check_known_fields(cls, node["fields"], {field.name for field in fields(cls)})
+    _check_known_fields(cls, node["fields"], {field.name for field in fields(cls)})
     value: Any = object.__new__(cls)
     for name, item in node["fields"].items():
         object.__setattr__(value, name, decoder.decode(item))
@@ -91,42 +84,17 @@ def _encode_namedtuple(value: Any, encoder: Encoder) -> Mapping[str, Json]:
 def _decode_namedtuple(node: Mapping[str, Json], decoder: Decoder) -> Any:
     cls = decoder.resolve_class(node["class"], "namedtuple", _is_namedtuple)
     if tuple(node["fields"]) != cls._fields:  # type: ignore[attr-defined]
-        raise ArtifactRefused(f"{node['class']} no longer has the saved fields {list(node['fields'])}. Save it anew.")
+        raise ArtifactRefused(f"{node['class']} no longer has the saved fields {list(node['fields'])}. Save it again.")
     return tuple.__new__(cls, [decoder.decode(item) for item in node["fields"].values()])
 
 
-def _decode_pydantic(node: Mapping[str, Json], decoder: Decoder) -> Any:
-    return decode_pydantic_model(decoder.resolve_class(node["class"], "pydantic model", _is_pydantic), node, decoder)
-
-
-def _is_namedtuple(cls: type) -> bool:
-    return issubclass(cls, tuple) and isinstance(getattr(cls, "_fields", None), tuple) and hasattr(cls, "_make")
-
-
-def _is_pydantic(cls: type) -> bool:
-    return any((base.__module__, base.__qualname__) == ("pydantic.main", "BaseModel") for base in cls.__mro__)
-
-
-def _attribute_names(value: Any) -> set[str]:
-    slots = {name for base in type(value).__mro__ for name in _slot_names(base) if hasattr(value, name)}
-    return (slots | set(getattr(value, "__dict__", ()))) - {"__dict__", "__weakref__"}
-
-
-def _slot_names(cls: type) -> tuple[str, ...]:
-    found = vars(cls).get("__slots__", ())
-    return (found,) if isinstance(found, str) else tuple(found)
-
-
-def _is_cached_property(cls: type, name: str) -> bool:
-    return isinstance(getattr(cls, name, None), cached_property)
-
-
-def encode_pydantic_model(value: BaseModel, encoder: Encoder) -> Mapping[str, Json]:
+def _encode_pydantic(value: BaseModel, encoder: Encoder) -> Mapping[str, Json]:
     """Write a model's state, not its `model_dump`: validators and serializers do not run."""
-    state: Mapping[str, Any] = _pydantic_base(type(value)).__getstate__(value)
-    held = {name: item for name, item in state["__dict__"].items() if not _is_cached_attribute(type(value), name)}
+    cls = type(value)
+    state: Mapping[str, Any] = _pydantic_base(cls).__getstate__(value)
+    held = {name: item for name, item in state["__dict__"].items() if not _is_cached_property(cls, name)}
     return {
-        "class": class_reference(type(value)),
+        "class": class_reference(cls),
         "fields": {name: encoder.encode(item) for name, item in held.items()},
         "set": sorted(state["__pydantic_fields_set__"]),
         "extra": encoder.encode(state.get("__pydantic_extra__")),
@@ -134,9 +102,10 @@ def encode_pydantic_model(value: BaseModel, encoder: Encoder) -> Mapping[str, Js
     }
 
 
-def decode_pydantic_model(cls: type[BaseModel], node: Mapping[str, Json], decoder: Decoder) -> BaseModel:
+def _decode_pydantic(node: Mapping[str, Json], decoder: Decoder) -> BaseModel:
     """Build a model from its saved state, without validating it again."""
-    check_known_fields(cls, node["fields"], set(cls.model_fields))
+    cls: type[BaseModel] = decoder.resolve_class(node["class"], "pydantic model", _is_pydantic)
+    _check_known_fields(cls, node["fields"], set(cls.model_fields))
     value = cls.__new__(cls)
     state: dict[Any, Any] = {
         "__dict__": {name: decoder.decode(item) for name, item in node["fields"].items()},
@@ -155,12 +124,36 @@ def _pydantic_base(cls: type[BaseModel]) -> Any:
     return RootModel if issubclass(cls, RootModel) else BaseModel
 
 
-def _is_cached_attribute(cls: type, name: str) -> bool:
+def _check_known_fields(cls: type, saved: Mapping[str, Any], known: set[str]) -> None:
+    """Raise `ArtifactRefused` for a record whose class has lost a saved field: it would come back incomplete."""
+    if lost := sorted(set(saved) - known):
+        raise ArtifactRefused(f"{type_name(cls)} no longer has the saved field(s) {', '.join(lost)}. Save it again.")
+
+
+def _is_namedtuple(cls: type) -> bool:
+    return issubclass(cls, tuple) and isinstance(getattr(cls, "_fields", None), tuple) and hasattr(cls, "_make")
+
+
+def _is_pydantic(cls: type) -> bool:
+    return "pydantic.main.BaseModel" in base_names(cls)
+
+
+def _attribute_names(value: Any) -> set[str]:
+    slots = {name for base in type(value).__mro__ for name in _slot_names(base) if hasattr(value, name)}
+    return (slots | set(getattr(value, "__dict__", ()))) - {"__dict__", "__weakref__"}
+
+
+def _slot_names(cls: type) -> tuple[str, ...]:
+    found = vars(cls).get("__slots__", ())
+    return (found,) if isinstance(found, str) else tuple(found)
+
+
+def _is_cached_property(cls: type, name: str) -> bool:
     return isinstance(getattr(cls, name, None), cached_property)
 
 
 _ENUM = Codec("enum", _encode_enum, _decode_enum)
 _DATACLASS = Codec("dataclass", _encode_dataclass, _decode_dataclass)
 _NAMEDTUPLE = Codec("namedtuple", _encode_namedtuple, _decode_namedtuple)
-_PYDANTIC = Codec("pydantic", encode_pydantic_model, _decode_pydantic)
+_PYDANTIC = Codec("pydantic", _encode_pydantic, _decode_pydantic)
 RECORD_CODECS = (_ENUM, _DATACLASS, _NAMEDTUPLE, _PYDANTIC)
