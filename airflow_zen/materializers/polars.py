@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.annotations import View
-from airflow_zen.materializers.arrow import summarize_table
 from airflow_zen.materializers.base import Materializer, SavedBatches
 from airflow_zen.materializers.previews.tables import MAX_PREVIEW_ROWS, TableColumn, preview_table
 
@@ -193,12 +192,10 @@ def _translate_errors() -> Iterator[None]:
 
 
 def _summarize_schema(schema: pl.Schema, rows: int, directory: Path) -> dict[str, Any]:
-    from airflow_zen.materializers.arrow.statistics import file_statistics
+    from airflow_zen.materializers.arrow.statistics import file_statistics, summarize_table
 
     known = file_statistics(directory / FILE_NAME)
-    return summarize_table(
-        rows, [{"name": name, "type": str(dtype), **known.get(name, {})} for name, dtype in schema.items()]
-    )
+    return summarize_table(rows, ((name, dtype, known.get(name, {})) for name, dtype in schema.items()))
 
 
 def load_polars_view(registry: MaterializerRegistry, source: ArtifactReader, encoding: str, view: View) -> Any:

@@ -2,6 +2,8 @@
 
 import io
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -144,6 +146,72 @@ def test_a_frame_of_nothing_but_numbers_comes_back(tmp_path):
     stored = ParquetTable(tmp_path / "table.parquet")
     assert {rows.copied for rows in stored.read_into({name: np.empty(700_000) for name in frame})} == {frozenset(frame)}
     assert_same(frame, REGISTRY.load(tmp_path, saved.encoding))
+
+
+KINDS = [*NUMBERS, "bool", "text", "dictionary", "list"]
+OPTIONS = st.fixed_dictionaries(
+    {
+        "compression": st.sampled_from(["none", "none", "zstd"]),
+        "use_dictionary": st.booleans(),
+        "write_statistics": st.booleans(),
+        "data_page_version": st.sampled_from(["1.0", "1.0", "2.0"]),
+        "data_page_size": st.sampled_from([16, 200, 1 << 20]),
+        "row_group_size": st.integers(1, 80),
+    }
+)
+
+
+@st.composite
+def random_tables(draw):
+    """A table of up to 100 rows, whose columns have random bits, nulls, and types that are copied and that are not."""
+    rows, random = draw(st.integers(0, 100)), np.random.default_rng(draw(st.integers(0, 2**32)))
+    fields, arrays = [], []
+    for at, kind in enumerate(draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=5))):
+        mask = random.random(rows) < draw(st.sampled_from([0, 0, 0.05, 1]))
+        if kind in NUMBERS:
+            values = random.bytes(rows * np.dtype(kind).itemsize)
+            array = pa.array(np.frombuffer(values, kind), mask=mask)
+        else:
+            texts = [None if missing else str(n) for n, missing in zip(random.integers(0, 5, rows), mask, strict=True)]
+            array = {
+                "bool": pa.array(random.random(rows) < 0.5, mask=mask),
+                "text": pa.array(texts, pa.string()),
+                "dictionary": pa.array(texts, pa.string()).dictionary_encode(),
+                "list": pa.array([[text] for text in texts], pa.list_(pa.string())),
+            }[kind]
+        fields.append(pa.field(f"{kind} {at}", array.type, nullable=bool(array.null_count) or draw(st.booleans())))
+        arrays.append(array)
+    return pa.table(arrays, pa.schema(fields))
+
+
+def as_text(column):
+    """The values of a column as text, in which NaN equals itself; times as numbers, since Python has not all of them."""
+    numbers = column.cast(pa.int64()) if pa.types.is_temporal(column.type) else column
+    return repr(numbers.to_pylist())
+
+
+@settings(deadline=None, max_examples=100)
+@given(random_tables(), OPTIONS)
+def test_any_table_is_read_as_arrow_reads_it(table, options):
+    """Random tables in several row groups have, bit by bit, the values that pyarrow reads, copied or decoded."""
+    with tempfile.TemporaryDirectory() as directory:
+        pq.write_table(table, path := Path(directory, "table.parquet"), **options)
+        expected, stored = pq.read_table(path), ParquetTable(path)
+        dtypes = {name: name.partition(" ")[0] for name in table.column_names if name.partition(" ")[0] in NUMBERS}
+        targets = {name: np.zeros(len(table), dtype) for name, dtype in dtypes.items()}
+        rows = 0
+        for group in stored.read_into(targets):
+            size = min(options["row_group_size"], len(table) - group.offset)
+            assert group.copied | set(group.decoded.column_names) == set(table.column_names)
+            for name in table.column_names:
+                column = expected[name].slice(group.offset, size)
+                if name in group.copied:
+                    copied = targets[name][group.offset : group.offset + size]
+                    assert copied.tobytes() == column.to_numpy().tobytes(), name
+                else:
+                    assert as_text(group.decoded[name]) == as_text(column), name
+            rows += size
+        assert rows == len(table)
 
 
 @settings(deadline=None, max_examples=300)

@@ -1,8 +1,8 @@
-"""Arrow tables: parquet where it keeps them exactly, Arrow's own file format where it does not."""
+"""Arrow tables as parquet where it keeps them exactly, else in Arrow's own file format."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class ArrowParquetMaterializer(Materializer):
-    """Save `pyarrow.Table` and `RecordBatch` as parquet; shows pandas and polars tables as Arrow.
+    """Save `pyarrow.Table` and `RecordBatch` as parquet; also loads pandas and polars tables as Arrow.
 
-    The layout of chunks is not kept, and does not change the bytes. A `RecordBatchReader` or
+    The chunks of a table are not kept, and do not change the bytes. A `RecordBatchReader` or
     `Dataset` is stored, batch by batch, as the table that it reads.
     """
 
@@ -34,13 +34,13 @@ class ArrowParquetMaterializer(Materializer):
     libraries = ("pyarrow",)
 
     def for_value(self, value: Any) -> Materializer:
-        """Choose Arrow IPC for a schema that parquet would change (dictionaries, unions, `date64`, …)."""
+        """Return the materializer for Arrow IPC where parquet would change the schema (dictionaries, unions, `date64`, …)."""
         from airflow_zen.materializers.arrow.schema import roundtrips_in_parquet
 
         return self if roundtrips_in_parquet(value.schema) else ArrowIpcMaterializer(self.registry)
 
     def stored_type(self, value: Any) -> type:
-        """Give `pyarrow.Table` for a stream, which is read once and gone."""
+        """Return `pyarrow.Table` for a reader or dataset, which is stored as the table that it reads."""
         from airflow_zen.materializers.arrow.tables import stored_arrow_type
 
         return stored_arrow_type(value)
@@ -52,13 +52,13 @@ class ArrowParquetMaterializer(Materializer):
         return save_parquet(value, directory)
 
     def save_batches(self, batches: Iterator[Any], directory: Path) -> SavedBatches:
-        """Write record batches or tables below one another, as a table."""
+        """Write record batches or tables as one table, one by one."""
         from airflow_zen.materializers.arrow.tables import save_arrow_batches
 
         return save_arrow_batches(self, batches, directory)
 
     def load_view(self, source: ArtifactReader, encoding: str, view: View) -> Any:
-        """Read columns, record batches, or a dataset that is scanned where it lies."""
+        """Return some columns, an iterator of batches, a reader, or a dataset that scans the stored file."""
         from airflow_zen.materializers.arrow.views import load_arrow_view
 
         return load_arrow_view(self.registry, source, encoding, view)
@@ -68,13 +68,13 @@ class ArrowParquetMaterializer(Materializer):
         return preview_table(value, summary, (value.num_rows, value.num_columns), _preview_columns(value))
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
-        """Read a table or record batch; a pandas index becomes columns."""
+        """Return a table or record batch; a pandas index becomes columns."""
         from airflow_zen.materializers.arrow.tables import load_arrow_table
 
         return load_arrow_table(self.registry, directory, encoding)
 
     def load_from(self, source: ArtifactReader, encoding: str, wanted: type | None = None) -> Any:
-        """Read a large remote table while it arrives."""
+        """Return a large remote table, read while it is downloaded."""
         from airflow_zen.materializers.arrow.tables import load_arrow_stream
 
         stream = source.stream("table.parquet") if encoding == ArrowParquetMaterializer.encoding else None
@@ -82,7 +82,7 @@ class ArrowParquetMaterializer(Materializer):
 
 
 class ArrowIpcMaterializer(ArrowParquetMaterializer):
-    """Save a table whose types parquet does not have, as an Arrow IPC file compressed with zstd."""
+    """Save a table of types that parquet does not have as an Arrow IPC file, compressed with zstd."""
 
     types = ()
     lazy_types = ()
@@ -90,7 +90,7 @@ class ArrowIpcMaterializer(ArrowParquetMaterializer):
     reads = ()
 
     def for_value(self, value: Any) -> Materializer:
-        """Save it here: this layout keeps every Arrow type."""
+        """Return itself: this layout keeps every Arrow type."""
         return self
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
@@ -116,20 +116,3 @@ def _to_python(scalar: Any) -> Any:
         return scalar.as_py()
     except (ValueError, ImportError):
         return str(scalar)  # nanoseconds, which Python's own types do not have
-
-
-MAX_SUMMARY_COLUMNS = 500
-
-
-def summarize_table(rows: int, columns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Summarise a table; of more than 500 columns the rest is only counted."""
-    count = len(columns)
-    shape = f"{rows} {_plural(rows, 'row')} × {count} {_plural(count, 'column')}"
-    summary: dict[str, Any] = {"shape": shape, "rows": rows, "columns": list(columns[:MAX_SUMMARY_COLUMNS])}
-    if count > MAX_SUMMARY_COLUMNS:
-        summary["columns_not_listed"] = count - MAX_SUMMARY_COLUMNS
-    return summary
-
-
-def _plural(count: int, word: str) -> str:
-    return word if count == 1 else f"{word}s"

@@ -1,4 +1,4 @@
-"""How every parquet of ours is written: the same bytes for the same rows, however they arrive; readable by any engine."""
+"""Write parquet files: the same bytes for the same rows, however they are cut into batches, readable by any engine."""
 
 from __future__ import annotations
 
@@ -15,53 +15,79 @@ import pyarrow.parquet as pq
 from pyarrow import types
 
 from airflow_zen.artifacts.hashing import BackgroundHasher
+from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.arrow.statistics import StatisticsCollector, estimate_distinct
 
 FILE_NAME = "table.parquet"
 METADATA_KEY = b"airflow_zen"
 
-# Measured on 2,000,000 rows × 10 columns: groups of 262144 rows cost 5 % more CPU than groups of 1048576, and a batch
-# that is read or written needs a quarter of the memory. Wide tables get fewer rows for the same reason.
+# Measured on 2,000,000 rows × 10 columns: groups of 262144 rows take 5 % more CPU than groups of 1048576, and a batch
+# that is read or written needs a quarter of the memory. Wide tables have fewer rows in a group for the same reason.
 MAX_ROW_GROUP_SIZE = 1 << 18
 _MIN_ROW_GROUP_SIZE = 1 << 10
 _MAX_ROW_GROUP_BYTES = 64 * 1024 * 1024
 _DEFAULT_VALUE_BYTES = 32
-# Measured on 2,000,000 rows × 8 floats: pages of 20,000 rows, where newer releases of pyarrow end them by themselves, cost
-# 0.105 s of processor time to write and 0.026 to read, pages of 1 MiB 0.059 and 0.021. Older releases know only bytes.
+# Measured on 2,000,000 rows × 8 floats: pages of 20,000 rows, the default of newer releases of pyarrow, take 0.105 s of
+# processor time to write and 0.026 to read, pages of 1 MiB 0.059 and 0.021. Older releases limit pages by bytes only.
 _PAGE_OPTIONS = (
     {"max_rows_per_page": MAX_ROW_GROUP_SIZE} if "max_rows_per_page" in signature(pq.ParquetWriter).parameters else {}
 )
 
+_CODEC = "zstd"
+_COMPRESSION_LEVEL = 1
+# A smaller row group is compressed without a trial.
+_MIN_TESTED_BYTES = 512 * 1024
+_TRIAL_BYTES = 256 * 1024
+# Measured on 2,000,000 rows × 8 random floats: zstd leaves 94 % of them, and costs 45 % of the CPU of reading the file.
+# Floats of few digits, and repeated ones, are compressed to 60 % and less.
+_MIN_SAVING = 1 / 8
+
+# A row group of fewer rows has dictionaries.
+_MIN_COLUMN_ROWS = 1 << 16
+_SAMPLE_ROWS = 1 << 13
+# Measured on 1,000,000 integers below 1e9: a dictionary in which nothing repeats takes 134 ms to write, 19 ms to read and
+# 5.2 MB; differences take 20 ms, 4 ms and 3.9 MB. Sorted timestamps, as they are: 20 ms, 12 ms and 7.1 MB; differences
+# 31 ms, 5 ms and 4.5 MB. Values of all 64 bits, each of which occurs four times, need half as much in a dictionary.
+_MIN_REPETITIONS = 4
+
 
 @dataclass(frozen=True)
 class WrittenParquet:
-    """What is known of a file once it is written: the statistics of each column by its name in it, and its hash."""
+    """What is known of a written file: its rows, the statistics of each column by its name in the file, and its hash."""
 
+    rows: int
     column_statistics: Mapping[str, Mapping[str, Any]]
     hash: str
 
     def hash_summary(self) -> dict[str, dict[str, str]]:
-        """Give the hash as a part of a summary, so that the store need not hash the file again."""
+        """Return the part of a summary with the hash, so that the store does not hash the file again."""
         return {"hashes": {FILE_NAME: self.hash}}
 
 
 def write_parquet(batches: Iterable[pa.Table], schema: pa.Schema, path: Path) -> WrittenParquet:
-    """Write tables of one schema below one another.
+    """Write tables of one schema as one file; raise `SaveRefused` for a value that parquet does not have.
 
-    How the rows are cut into batches and chunks does not change the bytes. At most one row group, and one
-    batch, is held in memory.
+    How the rows are cut into batches and chunks does not change the bytes. At most one row group and one
+    batch are held in memory.
     """
-    with ParquetFileWriter(path, schema) as writer:
-        for batch in batches:
-            writer.write(batch)
-    return WrittenParquet(writer.statistics.column_statistics(pq.read_metadata(path)), writer.hash)
+    try:
+        with ParquetFileWriter(path, schema) as writer:
+            for batch in batches:
+                writer.write(batch)
+    except pa.ArrowException as error:
+        raise SaveRefused(
+            f"A value does not fit into parquet: {error}. Cast the column to a type that holds it there, such as "
+            "timestamp[ms] or int64."
+        ) from error
+    footer = pq.read_metadata(path)
+    return WrittenParquet(footer.num_rows, writer.statistics.column_statistics(footer), writer.hash)
 
 
 class ParquetFileWriter:
-    """Gather rows into row groups, and write these with zstd at level 1, but for columns that it hardly makes smaller.
+    """Collect rows into row groups, and write these with zstd at level 1, except for columns that it hardly compresses.
 
-    zstd: of the 2,000,000 rows it leaves 7 % less than lz4, of real tables with repeating values a third less, for
-    0.2 s more CPU; whatever the file saves is saved again by each upload, hash and download.
+    On the 2,000,000 rows zstd gives files 7 % smaller than lz4, on real tables with repeated values a third smaller, for
+    0.2 s more CPU. Each upload, hash and download saves these bytes again.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
@@ -90,7 +116,7 @@ class ParquetFileWriter:
             self.hash = self._hasher.finalize()
 
     def write(self, batch: pa.Table) -> None:
-        """Add rows; a full row group goes to the file."""
+        """Add rows; a full row group is written to the file."""
         self._pending.append(batch)
         self._pending_rows += batch.num_rows
         if self._pending_rows >= self._row_group_size:
@@ -105,44 +131,41 @@ class ParquetFileWriter:
         rest = rows.slice(at)
         if final and (rest.num_rows or not self._writer):
             self._write_group(rest)
-        # A slice would keep the whole batch alive that it was cut from.
+        # A slice of no rows would keep the whole batch in memory.
         self._pending = [] if final or not rest.num_rows else [rest]
         self._pending_rows = 0 if final else rest.num_rows
 
     def _write_group(self, rows: pa.Table) -> None:
         group = rows.combine_chunks() if any(column.num_chunks > 1 for column in rows.columns) else rows
         if not self._writer or not self._hasher:
-            self._writer, self._hasher = self._open_writer(group), BackgroundHasher(self._path)
+            options = {**encoding_options(group), **compression_options(group), **_PAGE_OPTIONS}
+            self._writer, self._hasher = (
+                pq.ParquetWriter(self._path, self._schema, **options),
+                BackgroundHasher(self._path),
+            )
         self._writer.write_table(group, row_group_size=max(1, group.num_rows))
         self._hasher.update()
         self.statistics.add(group)
 
-    def _open_writer(self, group: pa.Table) -> pq.ParquetWriter:
-        """Begin the file, as its first row group has it."""
-        return pq.ParquetWriter(
-            self._path, self._schema, **encoding_options(group), **compression_options(group), **_PAGE_OPTIONS
-        )
-
 
 def row_group_size(schema: pa.Schema) -> int:
-    """Decide from the schema alone, so that the same rows give the same groups."""
+    """Return the rows of a group, which depend on the schema alone, so that the same rows give the same groups."""
     return row_group_size_for_width(sum(_estimate_width(field.type) for field in schema))
 
 
 def row_group_size_for_width(width: int) -> int:
-    """Give how many rows of `width` bytes make a group: a power of two, of 64 MiB or less."""
-    width = max(1, width)
-    group_rows = 1 << max(0, (_MAX_ROW_GROUP_BYTES // width).bit_length() - 1)
+    """Return how many rows of `width` bytes make a group: a power of two, of 64 MiB or less."""
+    group_rows = 1 << max(0, (_MAX_ROW_GROUP_BYTES // max(1, width)).bit_length() - 1)
     return max(_MIN_ROW_GROUP_SIZE, min(MAX_ROW_GROUP_SIZE, group_rows))
 
 
 def with_metadata(table: pa.Table, text: str) -> pa.Table:
-    """Add a text to the schema metadata, where parquet keeps it in the file."""
+    """Return a table with a text in its schema metadata, which parquet keeps in the file."""
     return table.replace_schema_metadata({**(table.schema.metadata or {}), METADATA_KEY: text})
 
 
 def pop_metadata(table: pa.Table) -> tuple[pa.Table, str]:
-    """Split a table into what was saved and the text that was added; `""` when there is none."""
+    """Return a table without the text that `with_metadata` added, and that text; `""` where there is none."""
     metadata = dict(table.schema.metadata or {})
     if METADATA_KEY not in metadata:
         return table, ""
@@ -157,20 +180,10 @@ def _estimate_width(dtype: Any) -> int:
         return _DEFAULT_VALUE_BYTES
 
 
-_CODEC = "zstd"
-_COMPRESSION_LEVEL = 1
-# Fewer bytes in a row group are compressed in no time.
-_MIN_TESTED_BYTES = 512 * 1024
-_TRIAL_BYTES = 256 * 1024
-# Measured on 2,000,000 rows × 8 random floats: zstd leaves 94 % of them, and costs 45 % of the CPU of reading the file.
-# Floats of few digits, and those that repeat, come to 60 % and less.
-_MIN_SAVING = 1 / 8
-
-
 def compression_options(group: pa.Table) -> Mapping[str, Any]:
-    """Give the options of a writer whose first row group this is: zstd at level 1, but for columns that gain little.
+    """Return the compression options of a writer whose first row group this is: none for columns that gain little.
 
-    Asked are floats only, whose values seldom repeat. The same rows always give the same answer.
+    Only floats, whose values seldom repeat, are tried. The same rows always give the same options.
     """
     fields = zip(group.schema, group.columns, strict=True)
     incompressible = {field.name for field, column in fields if _is_incompressible(column)}
@@ -184,9 +197,9 @@ def compression_options(group: pa.Table) -> Mapping[str, Any]:
 
 
 def _is_incompressible(column: pa.ChunkedArray) -> bool:
-    """Tell whether a piece from the middle of a column hardly gets smaller."""
-    width = _float_width(column.type)
-    if not width or len(column) * width < _MIN_TESTED_BYTES:
+    """Whether zstd hardly compresses a piece from the middle of a column of floats."""
+    width = int(column.type.bit_width) // 8 if types.is_floating(column.type) else 0
+    if len(column) * width < _MIN_TESTED_BYTES:
         return False
     rows = _TRIAL_BYTES // width
     sample = pa.concat_arrays(column.slice((len(column) - rows) // 2, rows).chunks)
@@ -195,13 +208,8 @@ def _is_incompressible(column: pa.ChunkedArray) -> bool:
     return bool(smaller.size > values.size * (1 - _MIN_SAVING))
 
 
-def _float_width(dtype: Any) -> int:
-    """Give the bytes of a value; 0 for types that are not asked."""
-    return int(dtype.bit_width) // 8 if types.is_floating(dtype) else 0
-
-
 def _leaf_paths(schema: pa.Schema) -> list[str]:
-    """Name the columns as parquet does, which has one for each leaf of a nested type."""
+    """Return the paths of the columns in parquet, which has one for each leaf of a nested type."""
     file = io.BytesIO()
     pq.write_metadata(schema, file)
     file.seek(0)
@@ -209,19 +217,11 @@ def _leaf_paths(schema: pa.Schema) -> list[str]:
     return [written.column(position).path for position in range(len(written))]
 
 
-# Fewer values in a row group are written in no time.
-_MIN_COLUMN_ROWS = 1 << 16
-_SAMPLE_ROWS = 1 << 13
-# Measured on 1,000,000 integers below 1e9: a dictionary that nothing repeats in costs 134 ms to write, 19 ms to read and
-# 5.2 MB; differences cost 20 ms, 4 ms and 3.9 MB. Timestamps in order, as they are: 20 ms, 12 ms and 7.1 MB; differences
-# 31 ms, 5 ms and 4.5 MB. Values of all 64 bits, of which each is there four times, need half as much in a dictionary.
-_MIN_REPETITIONS = 4
-
-
 def encoding_options(group: pa.Table) -> Mapping[str, Any]:
-    """Give the options of a writer whose first row group this is: differences where large numbers and times do not repeat.
+    """Return the encoding options of a writer whose first row group this is.
 
-    All else that is no float has a dictionary. The same rows always give the same answer.
+    Large integers and times that do not repeat are written as differences, other values than floats with a dictionary.
+    The same rows always give the same options.
     """
     fields = list(zip(group.schema, group.columns, strict=True))
     delta_encoded = {
@@ -237,7 +237,7 @@ def encoding_options(group: pa.Table) -> Mapping[str, Any]:
 
 
 def _has_repeated_values(column: pa.ChunkedArray) -> bool:
-    """Tell whether values in the middle of a column let expect that most are there several times."""
+    """Whether a sample from the middle of a column suggests that most values occur several times."""
     if len(column) < _MIN_COLUMN_ROWS:
         return True
     sample = column.slice((len(column) - _SAMPLE_ROWS) // 2, _SAMPLE_ROWS).drop_null()
@@ -246,11 +246,11 @@ def _has_repeated_values(column: pa.ChunkedArray) -> bool:
 
 
 def _is_delta_encodable(dtype: Any) -> bool:
-    """Tell whether parquet has the values as whole numbers of 32 or 64 bits; fewer bits repeat."""
+    """Whether parquet stores the values as integers of 32 or 64 bits; those of fewer bits repeat."""
     times = types.is_timestamp(dtype) or types.is_duration(dtype) or types.is_time(dtype) or types.is_date32(dtype)
     return bool(times or (types.is_integer(dtype) and dtype.bit_width >= 32))
 
 
 def _is_dictionary_encodable(dtype: Any) -> bool:
-    """Tell whether values of a type are worth a dictionary; one of floats only costs time."""
+    """Whether values of a type are worth a dictionary; one of floats only takes time."""
     return not (types.is_floating(dtype) or types.is_nested(dtype))

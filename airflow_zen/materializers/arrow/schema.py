@@ -1,8 +1,9 @@
-"""Tell from a schema alone whether parquet brings it back unchanged."""
+"""Arrow schemas in parquet: whether they come back unchanged, and how they are restored."""
 
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
@@ -29,9 +30,9 @@ _NESTED_TYPES = (types.is_list, types.is_large_list, types.is_struct, types.is_m
 
 
 def roundtrips_in_parquet(schema: pa.Schema) -> bool:
-    """Try the schema on an empty table: types that parquet stores by value, and names, come back the same.
+    """Whether a table of a schema comes back the same from parquet; an empty table is written to find out.
 
-    Types whose *values* parquet may change are not tried: `date64` loses the time of day, dictionaries
+    Types of which parquet may change the *values* do not: `date64` loses the time of day, dictionaries
     their unused values, fixed-size lists their missing ones. A table without columns loses its row count.
     """
     if not len(schema) or not all(_is_lossless(field.type) for field in schema):
@@ -47,16 +48,16 @@ def roundtrips_in_parquet(schema: pa.Schema) -> bool:
 
 
 def read_with_arrow_schema(file: pq.ParquetFile) -> pa.Table:
-    """Read a parquet file under the Arrow schema it was written from.
+    """Return the table of a parquet file in the Arrow schema that it was written from.
 
-    Parquet has no seconds and its own names for list elements; the casts undo both. Dictionaries stay as
+    Parquet has no seconds, and its own names for list elements; casts undo both. Dictionaries stay as
     they are read.
     """
     return cast_to_written_schema(file.read(), read_arrow_schema(file))
 
 
 def cast_to_written_schema(table: pa.Table, written: pa.Schema | None) -> pa.Table:
-    """Cast a table, or some columns of it, back to the schema it was written from."""
+    """Return a table, or some columns of it, cast to the schema that it was written from."""
     if written is None or table.schema.equals(written, check_metadata=True):
         return table
     whole = table.column_names == written.names
@@ -75,7 +76,7 @@ def _cast_column(column: pa.ChunkedArray, dtype: pa.DataType) -> pa.ChunkedArray
 
 
 def read_arrow_schema(file: pq.ParquetFile) -> pa.Schema | None:
-    """Read the Arrow schema that a parquet file keeps beside its own."""
+    """Return the Arrow schema in the metadata of a parquet file; None where it has none."""
     stored = (file.metadata.metadata or {}).get(b"ARROW:schema")
     return pa.ipc.read_schema(pa.BufferReader(base64.b64decode(stored))) if stored else None
 
@@ -85,3 +86,8 @@ def _is_lossless(dtype: Any) -> bool:
         children = [dtype.field(position).type for position in range(dtype.num_fields)]
         return bool(children) and all(_is_lossless(child) for child in children)
     return any(check(dtype) for check in _LOSSLESS_TYPES)
+
+
+def unique_columns(schema: pa.Schema) -> set[str]:
+    """Return the names that only one column has, and that cannot be mistaken for the path of a nested column."""
+    return {name for name, count in Counter(schema.names).items() if count == 1 and "." not in name}

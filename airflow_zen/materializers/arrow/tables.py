@@ -11,18 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airflow_zen.errors import SaveRefused
-from airflow_zen.materializers.arrow import summarize_table
 from airflow_zen.materializers.arrow.parquet_reader import ParquetTable
 from airflow_zen.materializers.arrow.parquet_writer import (
     FILE_NAME,
     METADATA_KEY,
-    WrittenParquet,
     pop_metadata,
     row_group_size,
     with_metadata,
     write_parquet,
 )
 from airflow_zen.materializers.arrow.schema import read_with_arrow_schema
+from airflow_zen.materializers.arrow.statistics import summarize_schema
 from airflow_zen.materializers.base import Materializer, SavedBatches
 
 if TYPE_CHECKING:
@@ -30,70 +29,122 @@ if TYPE_CHECKING:
     from airflow_zen.materializers.registry import MaterializerRegistry
 
 IPC_FILE_NAME = "table.arrow"
+
 _RECORD_BATCH = "RecordBatch"
+
+T = TypeVar("T")
 
 
 def stored_arrow_type(value: Any) -> type:
-    """Give `pyarrow.Table` for a reader, which is gone through once, and for a dataset, which lies elsewhere."""
+    """Return the type of a value; `pyarrow.Table` for a reader, which is read only once, and for a dataset."""
     return pa.Table if _is_stream(value) else type(value)
 
 
-def save_arrow_batches(materializer: Materializer, batches: Iterator[Any], directory: Path) -> SavedBatches:
-    """Write record batches or tables below one another, in the layout that the first one's schema needs."""
-    first, batches = peek_batch(batches)
-    saver = materializer.for_value(first)
-    save = save_parquet_batches if saver is materializer else save_ipc_batches
-    return SavedBatches(saver, pa.Table, save(batches, first.schema, directory))
-
-
 def save_parquet(value: Any, directory: Path) -> Mapping[str, Any]:
-    """Write `table.parquet`; a record batch is marked as one in its schema metadata."""
-    if _is_stream(value):
-        return save_parquet_batches(_read_batches(value), value.schema, directory)
-    table = _to_table(value)
-    written = _write_parquet_or_refuse([table], table.schema, directory)
-    return _summarize_schema(value.schema, value.num_rows, written.column_statistics) | written.hash_summary()
-
-
-def save_parquet_batches(batches: Iterator[Any], schema: pa.Schema, directory: Path) -> Mapping[str, Any]:
-    """Write `table.parquet` batch by batch."""
-    checked = _CheckedBatches(batches, schema)
-    written = _write_parquet_or_refuse(checked, schema, directory)
-    return _summarize_schema(schema, checked.rows, written.column_statistics) | written.hash_summary()
-
-
-def _write_parquet_or_refuse(batches: Iterable[pa.Table], schema: pa.Schema, directory: Path) -> WrittenParquet:
-    try:
-        return write_parquet(batches, schema, directory / FILE_NAME)
-    except pa.ArrowInvalid as error:
-        raise SaveRefused(
-            f"A value does not fit into parquet: {error}. Cast the column to a type that holds it there, such as "
-            "timestamp[ms] or int64."
-        ) from error
+    """Write `table.parquet`; its schema metadata tell a record batch from a table."""
+    return _write_parquet(*_to_tables(value), directory)
 
 
 def save_ipc(value: Any, directory: Path) -> Mapping[str, Any]:
     """Write `table.arrow`."""
+    tables, schema = _to_tables(value)
+    return _write_ipc(_regroup_rows(tables, schema) if _is_stream(value) else tables, schema, directory)
+
+
+def save_arrow_batches(materializer: Materializer, batches: Iterator[Any], directory: Path) -> SavedBatches:
+    """Write record batches or tables as one table, in the layout that the schema of the first needs."""
+    first, batches = peek_batch(batches)
+    tables, saver = _checked_tables(batches, first.schema), materializer.for_value(first)
+    if saver is materializer:
+        return SavedBatches(saver, pa.Table, _write_parquet(tables, first.schema, directory))
+    return SavedBatches(saver, pa.Table, _write_ipc(_regroup_rows(tables, first.schema), first.schema, directory))
+
+
+def load_arrow_table(registry: MaterializerRegistry, directory: Path, encoding: str) -> Any:
+    """Return a table of any library as Arrow."""
+    if encoding == "pyarrow.ipc@1":
+        with pa.OSFile(str(directory / IPC_FILE_NAME)) as file:
+            return _from_table(pa.ipc.open_file(file).read_all())
+    if encoding == "pandas.parquet@1":
+        return _pandas_table(registry, directory)
+    table = read_with_arrow_schema(pq.ParquetFile(directory / FILE_NAME, memory_map=True))
+    return _from_table(table) if encoding == "pyarrow.parquet@1" else pop_metadata(table)[0]
+
+
+def load_arrow_stream(file: VerifiedStream) -> Any:
+    """Return an Arrow table, read while it is downloaded."""
+    with file:
+        return _from_table(pa.concat_tables(ParquetTable(file).batches()))
+
+
+def to_record_batch(table: pa.Table) -> pa.RecordBatch:
+    """Return a table as one record batch."""
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def _to_tables(value: Any) -> tuple[Iterable[pa.Table], pa.Schema]:
     if _is_stream(value):
-        return save_ipc_batches(_read_batches(value), value.schema, directory)
-    table = _to_table(value).combine_chunks()
-    with _ipc_writer(directory, table.schema) as writer:
-        writer.write_table(table)
-    return _summarize_schema(value.schema, value.num_rows, {})
+        reader = value if isinstance(value, pa.RecordBatchReader) else value.scanner().to_reader()
+        return _checked_tables(iter(reader), value.schema), value.schema
+    table = _to_table(value)
+    return [table], table.schema
 
 
-def save_ipc_batches(batches: Iterator[Any], schema: pa.Schema, directory: Path) -> Mapping[str, Any]:
-    """Write `table.arrow` batch by batch, cut at the same rows whatever the batches."""
-    checked = _CheckedBatches(batches, schema)
-    with _ipc_writer(directory, schema) as writer:
-        for group in _regroup_rows(checked, schema, row_group_size(schema)):
-            _write_ipc_group(writer, group)
-    return _summarize_schema(schema, checked.rows, {})
+def _is_stream(value: Any) -> bool:
+    return isinstance(value, pa.RecordBatchReader) or hasattr(value, "scanner")
 
 
-def _regroup_rows(batches: Iterable[pa.Table], schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
-    """Cut batches anew into tables of `rows` rows; the last has what is left, which may be none."""
-    pending, pending_rows = [schema.empty_table()], 0
+def _to_table(value: Any) -> pa.Table:
+    _check_metadata_key(value.schema)
+    if type(value) is pa.Table:
+        # No metadata and empty metadata are read alike.
+        return value.replace_schema_metadata() if value.schema.metadata == {} and value.num_columns else value
+    if type(value) is pa.RecordBatch:
+        return with_metadata(pa.Table.from_batches([value]), _RECORD_BATCH)
+    raise SaveRefused(f"{type(value).__qualname__} would come back as a pyarrow.Table. Return a pyarrow.Table.")
+
+
+def _checked_tables(batches: Iterator[Any], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Iterate over batches as tables; raise `SaveRefused` for one that is not like the first."""
+    _check_metadata_key(schema)
+    for number, batch in enumerate(batches):
+        if not isinstance(batch, pa.RecordBatch | pa.Table):
+            raise SaveRefused(f"Batch {number} is a {type(batch).__qualname__}, the first is an Arrow table.")
+        check_same_schema(number, batch.schema, schema)
+        yield batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
+
+
+def _check_metadata_key(schema: pa.Schema) -> None:
+    if METADATA_KEY in (schema.metadata or {}):
+        raise SaveRefused(
+            f"The schema metadata key {METADATA_KEY.decode()!r} is taken by this package. Use another key."
+        )
+
+
+def _write_parquet(tables: Iterable[pa.Table], schema: pa.Schema, directory: Path) -> Mapping[str, Any]:
+    written = write_parquet(tables, schema, directory / FILE_NAME)
+    return summarize_schema(schema, written.rows, written.column_statistics) | written.hash_summary()
+
+
+def _write_ipc(tables: Iterable[pa.Table], schema: pa.Schema, directory: Path) -> Mapping[str, Any]:
+    options, rows = pa.ipc.IpcWriteOptions(compression="zstd", unify_dictionaries=True), 0
+    with pa.ipc.new_file(directory / IPC_FILE_NAME, schema, options=options) as writer:
+        for table in tables:
+            rows += table.num_rows
+            try:
+                writer.write_table(table.combine_chunks())
+            except pa.ArrowException as error:
+                raise SaveRefused(
+                    f"The batches do not fit into one Arrow file: {error}. Give dictionary columns the same dictionary in "
+                    f"all batches, or cast them to their value type."
+                ) from error
+    return summarize_schema(schema, rows, {})
+
+
+def _regroup_rows(batches: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Cut batches into tables of one row group each; the last has the remaining rows, possibly none."""
+    rows, pending, pending_rows = row_group_size(schema), [schema.empty_table()], 0
     for batch in batches:
         pending.append(batch)
         pending_rows += batch.num_rows
@@ -106,87 +157,9 @@ def _regroup_rows(batches: Iterable[pa.Table], schema: pa.Schema, rows: int) -> 
     yield pa.concat_tables(pending)
 
 
-def _is_stream(value: Any) -> bool:
-    return isinstance(value, pa.RecordBatchReader) or hasattr(value, "scanner")
-
-
-def _read_batches(value: Any) -> Iterator[Any]:
-    return iter(value if isinstance(value, pa.RecordBatchReader) else value.scanner().to_reader())
-
-
-def load_arrow_table(registry: MaterializerRegistry, directory: Path, encoding: str) -> Any:
-    """Read any tabular encoding as Arrow."""
-    if encoding == "pyarrow.ipc@1":
-        with pa.OSFile(str(directory / IPC_FILE_NAME)) as file:
-            return _from_table(pa.ipc.open_file(file).read_all())
-    if encoding == "pandas.parquet@1":
-        return _pandas_table(registry, directory)
-    table = read_with_arrow_schema(pq.ParquetFile(directory / FILE_NAME, memory_map=True))
-    return _from_table(table) if encoding == "pyarrow.parquet@1" else pop_metadata(table)[0]
-
-
-def load_arrow_stream(file: VerifiedStream) -> Any:
-    """Read a parquet file of this family while it arrives."""
-    with file:
-        return _from_table(pa.concat_tables(ParquetTable(file).batches()))
-
-
-class _CheckedBatches:
-    """Go through batches as tables, each like the first, and count their rows."""
-
-    def __init__(self, batches: Iterator[Any], schema: pa.Schema) -> None:
-        _check_metadata_key(schema)
-        self.rows = 0
-        self._batches = batches
-        self._schema = schema
-
-    def __iter__(self) -> Iterator[pa.Table]:
-        for number, batch in enumerate(self._batches):
-            if not isinstance(batch, pa.RecordBatch | pa.Table):
-                raise SaveRefused(f"Batch {number} is a {type(batch).__qualname__}, the first is an Arrow table.")
-            check_same_schema(number, batch.schema, self._schema)
-            self.rows += batch.num_rows
-            yield batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
-
-
-def _ipc_writer(directory: Path, schema: pa.Schema) -> Any:
-    options = pa.ipc.IpcWriteOptions(compression="zstd", unify_dictionaries=True)
-    return pa.ipc.new_file(directory / IPC_FILE_NAME, schema, options=options)
-
-
-def _write_ipc_group(writer: Any, rows: pa.Table) -> None:
-    try:
-        writer.write_table(rows.combine_chunks())
-    except pa.ArrowException as error:
-        raise SaveRefused(
-            f"The batches do not fit into one Arrow file: {error}. Give dictionary columns the same dictionary in all "
-            f"batches, or cast them to their value type."
-        ) from error
-
-
-def _to_table(value: Any) -> pa.Table:
-    _check_metadata_key(value.schema)
-    if type(value) is pa.Table:
-        # No metadata, and metadata that is empty, are read alike.
-        return value.replace_schema_metadata() if value.schema.metadata == {} and value.num_columns else value
-    if type(value) is pa.RecordBatch:
-        return with_metadata(pa.Table.from_batches([value]), _RECORD_BATCH)
-    raise SaveRefused(f"{type(value).__qualname__} would come back as a pyarrow.Table. Return a pyarrow.Table.")
-
-
-def _check_metadata_key(schema: pa.Schema) -> None:
-    if METADATA_KEY in (schema.metadata or {}):
-        raise SaveRefused(
-            f"The schema metadata key {METADATA_KEY.decode()!r} is taken by this package. Use another key."
-        )
-
-
 def _from_table(table: pa.Table) -> Any:
     table, marker = pop_metadata(table)
-    if marker != _RECORD_BATCH:
-        return table
-    batches = table.combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+    return to_record_batch(table) if marker == _RECORD_BATCH else table
 
 
 def _pandas_table(registry: MaterializerRegistry, directory: Path) -> pa.Table:
@@ -197,22 +170,14 @@ def _pandas_table(registry: MaterializerRegistry, directory: Path) -> pa.Table:
     return pa.Table.from_pandas(frame if hasattr(frame, "columns") else frame.to_frame())
 
 
-def _summarize_schema(schema: pa.Schema, rows: int, known: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    columns = [{"name": field.name, "type": str(field.type), **known.get(field.name, {})} for field in schema]
-    return summarize_table(rows, columns)
-
-
-T = TypeVar("T")
-
-
 def peek_batch(batches: Iterator[T]) -> tuple[T, Iterator[T]]:
-    """Give the first batch, and all of them."""
+    """Return the first batch, and an iterator over all of them."""
     first = next(batches)
     return first, chain([first], batches)
 
 
 def check_same_schema(number: int, schema: pa.Schema, first: pa.Schema) -> None:
-    """Refuse a batch whose columns differ from those of the first; metadata does not count."""
+    """Raise `SaveRefused` for a batch whose columns differ from those of the first; metadata is not compared."""
     if schema.equals(first):
         return
     if schema.names != first.names:

@@ -1,4 +1,4 @@
-"""Some columns of a stored table as Arrow, its record batches, or a dataset over it."""
+"""Stored tables as Arrow in part: some columns, record batches, or a dataset; and the rows in which two tables differ."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from airflow_zen.artifacts.reader import ArtifactReader
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.annotations import View
 from airflow_zen.materializers.arrow.parquet_reader import ParquetTable, check_columns, is_readable_as_arrow
-from airflow_zen.materializers.arrow.parquet_writer import METADATA_KEY, pop_metadata
-from airflow_zen.materializers.arrow.tables import IPC_FILE_NAME
+from airflow_zen.materializers.arrow.parquet_writer import pop_metadata
+from airflow_zen.materializers.arrow.tables import IPC_FILE_NAME, to_record_batch
 
 if TYPE_CHECKING:
     from airflow_zen.materializers.registry import MaterializerRegistry
 
 
 def load_arrow_view(registry: MaterializerRegistry, source: ArtifactReader, encoding: str, view: View) -> Any:
-    """Read what is asked for: a dataset, a reader, an iterator of batches, or a table of some columns."""
+    """Return what a view asks for: a dataset, a reader, an iterator of batches, or a table of some columns."""
     kind = view.cls.__qualname__ if view.cls else "Table"
     if encoding == "pyarrow.ipc@1":
         return _apply_view(_IpcTable(source.directory() / IPC_FILE_NAME), kind, view)
@@ -39,22 +39,22 @@ def _apply_view(table: Any, kind: str, view: View) -> Any:
     if kind.endswith("Dataset"):
         return _to_dataset(table, view.columns)
     if kind == "RecordBatchReader":
-        batches = map(_to_record_batch, table.batches(view.columns))
+        batches = (to_record_batch(pop_metadata(part)[0]) for part in table.batches(view.columns))
         first = next(batches)
-        # What is read has other types than what was written where dictionaries are, and labels beside its columns.
+        # Its schema is not the one that was written: dictionaries may differ, and the labels of a frame are columns.
         return pa.RecordBatchReader.from_batches(first.schema, chain([first], batches))
     if not view.batches:
         read = pop_metadata(table.read(view.columns))[0]
-        return _to_record_batch(read) if kind == "RecordBatch" else read
+        return to_record_batch(read) if kind == "RecordBatch" else read
     parts = (pop_metadata(part)[0] for part in table.batches(view.columns))
-    return map(_to_record_batch, parts) if kind == "RecordBatch" else parts
+    return map(to_record_batch, parts) if kind == "RecordBatch" else parts
 
 
 def _to_dataset(table: Any, names: tuple[str, ...]) -> Any:
-    """Make a dataset over a parquet file where it lies; over anything else in memory."""
+    """Return a dataset over a stored parquet file; over the table in memory for any other file."""
     if not isinstance(table, ParquetTable):
         return ds.dataset(table.read(names))
-    schema = _without_metadata(_dataset_schema(table.schema, table.file_schema))
+    schema = pop_metadata(_dataset_schema(table.schema, table.file_schema).empty_table())[0].schema
     schema = pa.schema([schema.field(name) for name in names], schema.metadata) if names else schema
     if isinstance(table.source, Path):
         return ds.dataset(table.source, schema=schema, format="parquet")
@@ -65,24 +65,13 @@ def _to_dataset(table: Any, names: tuple[str, ...]) -> Any:
 
 
 def _dataset_schema(written: pa.Schema, read: pa.Schema) -> pa.Schema:
-    """Give the schema a table was written from; dictionaries stay as they are read."""
+    """Return the schema that a table was written from, with dictionaries as they are read."""
     fields = [one if pa.types.is_dictionary(one.type) else other for one, other in zip(read, written, strict=True)]
     return pa.schema(fields, written.metadata)
 
 
-def _to_record_batch(table: pa.Table) -> pa.RecordBatch:
-    table = pop_metadata(table)[0]
-    batches = table.combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
-
-
-def _without_metadata(schema: pa.Schema) -> pa.Schema:
-    metadata = {name: value for name, value in (schema.metadata or {}).items() if name != METADATA_KEY}
-    return schema.with_metadata(metadata or None)
-
-
 def columns_with_nulls(source: ArtifactReader, encoding: str) -> set[str]:
-    """Name the columns of a stored table that have a null somewhere."""
+    """Return the names of the columns of a stored table that have a null."""
     if encoding != "pyarrow.ipc@1":
         return ParquetTable.open(source).columns_with_nulls()
     found: set[str] = set()
@@ -92,7 +81,7 @@ def columns_with_nulls(source: ArtifactReader, encoding: str) -> set[str]:
 
 
 class _IpcTable:
-    """Read an Arrow file batch by batch, mapped into memory."""
+    """Reads an Arrow file batch by batch, mapped into memory."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -116,7 +105,7 @@ class _IpcTable:
 
 
 class _PandasTable:
-    """Read a frame whose columns only pandas understands, or some of them, and show each part as Arrow."""
+    """Reads a frame, or some columns of it, through pandas, and converts each part to Arrow."""
 
     def __init__(
         self, registry: MaterializerRegistry, source: ArtifactReader, names: tuple[str, ...], metadata: str
@@ -126,7 +115,7 @@ class _PandasTable:
         self._names = names
         self._needs_cast = '"as":"object"' in metadata
         if self._needs_cast:
-            # What objects are as Arrow depends on those of all parts, which are read for it once more.
+            # The Arrow type of objects depends on those of all parts, so that these are read twice.
             source.directory()
         schemas = (part.schema for part in self._read_parts())
         known = list(schemas) if self._needs_cast else [next(schemas)]
@@ -153,10 +142,10 @@ Row = Mapping[str, Any]
 def differing_rows(
     registry: MaterializerRegistry, before: StoredArtifact, after: StoredArtifact, limit: int
 ) -> RowDiff:
-    """Give at most `limit` rows that only one side has, whatever their order; a row that stands twice counts twice.
+    """Return at most `limit` rows of each side that the other does not have, in any order; a repeated row counts each time.
 
-    Rows are compared by the columns that both have. Of each table the first 100,000 rows are read. Raises
-    `ArtifactRefused` for what is no table.
+    Rows are compared by the columns that both tables have. The first 100,000 rows of each table are read. Raise
+    `ArtifactRefused` where an artifact is no table.
     """
     (old, old_names), (new, new_names) = _read_rows(registry, before), _read_rows(registry, after)
     shared_names = [name for name in old_names if name in new_names]
@@ -171,7 +160,7 @@ def _read_rows(registry: MaterializerRegistry, artifact: StoredArtifact) -> tupl
     source, encoding = artifact
     view = View(pa.RecordBatch, batches=True)
     if not registry.is_partial_view(encoding, view):
-        raise ArtifactRefused(f"Rows are compared of tables only, and {encoding} is none. Leave the rows out.")
+        raise ArtifactRefused(f"Only the rows of tables are compared, and {encoding} is no table. Leave the rows out.")
     rows: list[Row] = []
     names: list[str] = []
     for batch in registry.load_view(source, encoding, view):
@@ -183,7 +172,7 @@ def _read_rows(registry: MaterializerRegistry, artifact: StoredArtifact) -> tupl
 
 
 def _unmatched_rows(rows: Iterable[Row], others: Iterable[Row], names: list[str], limit: int) -> list[Row]:
-    """Give the rows that stand here more often than there."""
+    """Return the rows that occur more often in `rows` than in `others`."""
     remaining = Counter(_row_key(row, names) for row in others)
     found: list[Row] = []
     for row in rows:
@@ -196,5 +185,5 @@ def _unmatched_rows(rows: Iterable[Row], others: Iterable[Row], names: list[str]
 
 
 def _row_key(row: Row, names: list[str]) -> str:
-    """Write a row as text, in which NaN is equal to itself, and lists and structs can be counted."""
+    """Return a row as text, in which NaN equals itself, and lists and structs can be counted."""
     return repr([row[name] for name in names])

@@ -17,7 +17,7 @@ class PandasMaterializer(Materializer):
     """Save `DataFrame`, `Series` and `Index` so that dtypes, axes, names and `attrs` come back the same.
 
     Columns keep their names in the parquet file where these are unique strings, so that any engine
-    reads it; what parquet cannot say stands as typed JSON in its schema metadata. Shows Arrow and
+    reads it; what parquet cannot express is typed JSON in its schema metadata. Also loads Arrow and
     polars tables as pandas.
     """
 
@@ -28,13 +28,13 @@ class PandasMaterializer(Materializer):
     libraries = ("pandas", "pyarrow", "numpy")
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
-        """Write `table.parquet`; large categories and unusual axes beside it under `parts/`."""
+        """Write `table.parquet`, and large categories and unusual axes under `parts/`."""
         from airflow_zen.materializers.pandas.write import save_pandas
 
         return save_pandas(self, value, directory)
 
     def save_batches(self, batches: Iterator[Any], directory: Path) -> SavedBatches:
-        """Write frames below one another."""
+        """Write frames as one table, one by one."""
         from airflow_zen.materializers.pandas.write import save_pandas_batches
 
         return save_pandas_batches(self, batches, directory)
@@ -46,24 +46,22 @@ class PandasMaterializer(Materializer):
         return preview_pandas(value, summary)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
-        """Read the frame, series or index; an Arrow or polars table becomes a frame, a series too for who asks."""
-        from airflow_zen.materializers.pandas.read import as_requested_type, load_foreign_table, load_pandas
+        """Return a frame, series or index; a frame for an Arrow or polars table, or a series where that is wanted."""
+        from airflow_zen.materializers.pandas.read import load_foreign_table, load_pandas
 
-        if encoding != self.encoding:
-            return load_foreign_table(self, directory, encoding, wanted)
-        return as_requested_type(load_pandas(self, directory), wanted)
+        if encoding == self.encoding:
+            return load_pandas(self, directory, wanted)
+        return load_foreign_table(self.registry, directory, encoding, wanted)
 
     def load_from(self, source: ArtifactReader, encoding: str, wanted: type | None = None) -> Any:
-        """Read a large remote table while it arrives."""
-        from airflow_zen.materializers.pandas.read import as_requested_type, load_pandas_stream
+        """Return a large remote table, read while it is downloaded."""
+        from airflow_zen.materializers.pandas.read import load_pandas_stream
 
         stream = source.stream("table.parquet") if encoding == self.encoding else None
-        if not stream:
-            return super().load_from(source, encoding, wanted)
-        return as_requested_type(load_pandas_stream(self, stream), wanted)
+        return load_pandas_stream(self, stream, wanted) if stream else super().load_from(source, encoding, wanted)
 
     def load_view(self, source: ArtifactReader, encoding: str, view: View) -> Any:
-        """Read columns, or frames one by one."""
+        """Return some columns, or an iterator of frames."""
         from airflow_zen.materializers.pandas.read import load_pandas_view
 
         return load_pandas_view(self, source, encoding, view)

@@ -1,12 +1,13 @@
-"""What a column becomes on its way to a file."""
+"""Columns on their way to a file as Arrow, and on their way back into memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from airflow_zen.errors import SaveRefused
@@ -16,106 +17,96 @@ PandasMetadata = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ArrowColumn:
-    """Values, what makes an Arrow array of some of them, and what its type does not say: nothing in the usual case.
+    """The values of a column, the function that converts some of them to Arrow, and what their Arrow type does not say.
 
-    A frame is converted a few rows at a time, so that it is in memory once. What is noted holds for all rows.
+    A frame is converted a few rows at a time, so that it is in memory once. `metadata` holds for all rows; it is empty
+    for the usual dtypes.
     """
 
     values: Any
-    to_arrow: Callable[[Any], pa.Array]
+    to_arrow: Callable[[Any], Any]
     metadata: PandasMetadata = field(default_factory=dict)
 
     @property
-    def array(self) -> pa.Array:
-        """Convert all values."""
-        return self.convert_rows(0, len(self.values))
-
-    @property
     def type(self) -> pa.DataType:
-        """Give the type that every part has."""
-        return self.convert_rows(0, 0).type
+        """Return the Arrow type, which is the same for all rows."""
+        return self.convert(self.values[:0]).type
 
-    def convert_rows(self, at: int, rows: int) -> pa.Array:
-        """Convert the values of some rows; raises `SaveRefused` for one that Arrow has not."""
+    def convert(self, values: Any) -> pa.Array:
+        """Return some of the values as one Arrow array; raise `SaveRefused` for a value that Arrow does not have."""
         try:
-            return self.to_arrow(self.values[at : at + rows])
+            array = self.to_arrow(values)
         except (pa.ArrowException, UnicodeEncodeError) as error:
             raise SaveRefused(f"A column of dtype {self.values.dtype} does not fit into Arrow: {error}") from error
+        if not isinstance(array, pa.ChunkedArray):
+            return array
+        return array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
 
 
-def to_single_array(array: Any) -> pa.Array:
-    """Give the one array of a chunked one; joining copies, so a single chunk is taken as it is."""
-    if not isinstance(array, pa.ChunkedArray):
-        return array
-    return array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
+class ColumnBuffer:
+    """Collect the chunks of a column in order, and return the values of a series or index.
 
-
-class ColumnBuffer(Protocol):
-    """Take the pieces of a column one by one, and give the values of a series or index.
-
-    What is converted piece by piece is in memory once, and not a second time as Arrow.
+    Each chunk is converted and copied into one array as it arrives, so that the column is never in memory a second time
+    as Arrow. `finalize` makes the values of that array.
     """
-
-    def fill(self, chunk: pa.Array, at: int) -> None:
-        """Take the rows from `at` on."""
-
-    def values(self) -> Any:
-        """Give all of them; called once."""
-
-
-class ArrayBuffer:
-    """Convert pieces into one NumPy array, and that into the values without a copy."""
 
     def __init__(
         self,
-        dtype: Any,
+        arrow_type: pa.DataType,
         rows: int,
         convert: Callable[[pa.Array], Any],
         finalize: Callable[[Any], Any] = lambda array: array,
     ) -> None:
-        self._array = np.empty(rows, dtype)
+        self._arrow_type = arrow_type
+        self._rows = rows
         self._convert = convert
         self._finalize = finalize
+        self._array: Any = None
 
     def fill(self, chunk: pa.Array, at: int) -> None:
-        """Convert a piece."""
-        self._array[at : at + len(chunk)] = self._convert(chunk)
+        """Convert the rows that begin at `at`."""
+        if not len(chunk):
+            return
+        values = self._convert(chunk)
+        if self._array is None:
+            self._array = _allocate(values, self._rows)
+        self._array[at : at + len(chunk)] = values
 
     def values(self) -> Any:
-        """Give what the array means."""
-        return self._finalize(self._array)
-
-
-class ExtensionBuffer:
-    """Convert pieces into one extension array of a dtype that can be empty, and be assigned to."""
-
-    def __init__(self, dtype: Any, rows: int) -> None:
-        self._dtype = dtype
-        self._array = dtype.empty(rows)
-
-    def fill(self, chunk: pa.Array, at: int) -> None:
-        """Convert a piece."""
-        self._array[at : at + len(chunk)] = self._dtype.__from_arrow__(chunk)
-
-    def values(self) -> Any:
-        """Give the array."""
-        return self._array
+        """Return the values of all rows."""
+        return self._finalize(self._convert(pa.array([], self._arrow_type)) if self._array is None else self._array)
 
 
 class ChunkBuffer:
-    """Keep the pieces, which become the values as they are."""
+    """Collect the chunks of a column that become its values without a copy; `finalize` joins the converted chunks."""
 
-    def __init__(self, arrow_type: pa.DataType, finalize: Callable[[pa.ChunkedArray], Any]) -> None:
+    def __init__(
+        self,
+        arrow_type: pa.DataType,
+        finalize: Callable[[list[Any]], Any],
+        convert: Callable[[pa.Array], Any] = lambda chunk: chunk,
+    ) -> None:
         self._arrow_type = arrow_type
         self._finalize = finalize
-        self._chunks: list[pa.Array] = []
+        self._convert = convert
+        self._chunks: list[Any] = []
 
     def fill(self, chunk: pa.Array, at: int) -> None:
-        """Keep a piece; they come in order."""
-        self._chunks.append(chunk)
+        """Convert the next rows."""
+        self._chunks.append(self._convert(chunk))
 
     def values(self) -> Any:
-        """Convert all pieces together."""
-        # Dictionaries are read with an index type of parquet's own, so the pieces know better than the schema.
-        arrow_type = self._chunks[0].type if self._chunks else self._arrow_type
-        return self._finalize(pa.chunked_array(self._chunks, arrow_type))
+        """Return the values of all rows."""
+        # Dictionaries are read with an index type of parquet's own, so the type of the column counts only without chunks.
+        return self._finalize(self._chunks or [self._convert(pa.array([], self._arrow_type))])
+
+
+Buffer = ColumnBuffer | ChunkBuffer
+
+
+def _allocate(values: Any, rows: int) -> Any:
+    """Return an array of `rows` to which values of this dtype can be assigned."""
+    if isinstance(values, np.ndarray):
+        return np.empty(rows, values.dtype)
+    # An interval dtype has no empty arrays of its own.
+    return values[:1].repeat(rows) if isinstance(values.dtype, pd.IntervalDtype) else values.dtype.empty(rows)

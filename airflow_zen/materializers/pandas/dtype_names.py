@@ -1,9 +1,10 @@
-"""The string dtypes of pandas: two storages, two missing values."""
+"""String dtypes, time zones and frequencies of pandas as metadata, and back."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timezone, tzinfo
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -13,21 +14,21 @@ from airflow_zen.errors import SaveRefused
 
 
 def string_metadata(dtype: pd.StringDtype) -> dict[str, str]:
-    """Name a string dtype by what pandas would be asked for."""
+    """Return the storage and the missing value of a string dtype."""
     return {"string": dtype.storage, "na": "NA" if dtype.na_value is pd.NA else "nan"}
 
 
-def string_dtype(metadata: dict[str, Any]) -> Any:
-    """Give a string dtype back."""
+def string_dtype(metadata: Mapping[str, Any]) -> Any:
+    """Return the string dtype that `string_metadata` describes."""
     return pd.StringDtype(metadata["string"], na_value=pd.NA if metadata["na"] == "NA" else np.nan)
 
 
 DEFAULT_STRING = string_dtype({"string": "pyarrow", "na": "nan"})
-"""What a plain Arrow string column becomes: the `str` dtype that pandas 3 gives to text."""
+"""The dtype of a string column without metadata: `str`, which pandas 3 gives to text."""
 
 
 def timezone_metadata(tz: tzinfo | None) -> Any:
-    """Give a time zone as the standard library's, or the name of a pytz one."""
+    """Return a time zone of the standard library as it is, one of pytz by its name; raise `SaveRefused` for any other."""
     if tz is None or type(tz) in (timezone, ZoneInfo):
         return tz
     name = getattr(tz, "zone", None)
@@ -37,20 +38,18 @@ def timezone_metadata(tz: tzinfo | None) -> Any:
 
 
 def timezone_from_metadata(metadata: Any) -> tzinfo | None:
-    """Give back a time zone; a pytz one as `ZoneInfo` where pytz is not installed."""
+    """Return the time zone that `timezone_metadata` describes; a `ZoneInfo` in place of a pytz zone where pytz is not installed."""
     if not isinstance(metadata, dict):
-        zone: tzinfo | None = metadata
-        return zone
+        return cast("tzinfo | None", metadata)
     try:
         import pytz
     except ModuleNotFoundError:
         return ZoneInfo(metadata["pytz"])
-    found: tzinfo = pytz.timezone(metadata["pytz"])
-    return found
+    return cast("tzinfo", pytz.timezone(metadata["pytz"]))
 
 
 def freq_name(freq: Any) -> str | None:
-    """Name the frequency of an index; raises `SaveRefused` for one that its name does not say completely."""
+    """Return the name of the frequency of an index; raise `SaveRefused` for one that its name does not describe completely."""
     if freq is None:
         return None
     if not _is_restorable_by_name(freq):

@@ -1,9 +1,9 @@
-"""Columns of NumPy dtypes, whose Arrow type says it all."""
+"""Columns of NumPy, string, nullable, Arrow-backed, zoned and period dtypes as Arrow, and back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta, tzinfo
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -13,15 +13,7 @@ from pyarrow import types
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.arrow.schema import roundtrips_in_parquet
-from airflow_zen.materializers.pandas.buffers import (
-    ArrayBuffer,
-    ArrowColumn,
-    ChunkBuffer,
-    ColumnBuffer,
-    ExtensionBuffer,
-    PandasMetadata,
-    to_single_array,
-)
+from airflow_zen.materializers.pandas.buffers import ArrowColumn, Buffer, ChunkBuffer, ColumnBuffer, PandasMetadata
 from airflow_zen.materializers.pandas.dtype_names import (
     DEFAULT_STRING,
     string_dtype,
@@ -29,40 +21,31 @@ from airflow_zen.materializers.pandas.dtype_names import (
     timezone_from_metadata,
     timezone_metadata,
 )
-from airflow_zen.materializers.registry import MaterializerRegistry
-
-_PANDAS_DTYPES = {pa.large_string(): DEFAULT_STRING}
 
 _ARROW_DTYPE_CHARS = "?bhilqBHILQefdMm"
+_PANDAS_DTYPES = {pa.large_string(): DEFAULT_STRING}
+_NAT = int(np.iinfo("int64").min)
 
 
 def numpy_to_arrow(values: Any) -> ArrowColumn:
-    """Wrap numbers, times and durations without copying; NaN and NaT become null, as every engine expects."""
+    """Wrap numbers, times and durations without a copy; NaN and NaT become null, as other engines expect."""
     dtype = values.dtype
     if dtype.char in "FD":
         return ArrowColumn(values, _complex_to_struct, {"as": "complex", "dtype": dtype.name})
     if dtype.char in _ARROW_DTYPE_CHARS and dtype.isnative:
-        return ArrowColumn(values, lambda part: pa.array(part, from_pandas=True))
+        return ArrowColumn(values, partial(pa.array, from_pandas=True))
     raise SaveRefused(f"A column of dtype {dtype!r} is not stored. Convert it to a dtype that Arrow has.")
 
 
-def default_buffer(arrow_type: pa.DataType, rows: int) -> ColumnBuffer:
-    """Make room for a column that has no note."""
-    dtype = numpy_dtype(arrow_type)
-    return (
-        ArrayBuffer(dtype, rows, lambda chunk: chunk_to_numpy(chunk, "A column"))
-        if dtype
-        else ChunkBuffer(arrow_type, _chunks_to_pandas)
-    )
-
-
-def complex_buffer(_: pa.DataType, metadata: PandasMetadata, rows: int) -> ColumnBuffer:
-    """Make room where the real and imaginary parts are joined."""
-    return ArrayBuffer(metadata["dtype"], rows, lambda chunk: _struct_to_complex(chunk, metadata["dtype"]))
+def default_buffer(arrow_type: pa.DataType, rows: int) -> Buffer:
+    """Return the buffer of a column without metadata."""
+    if numpy_dtype(arrow_type):
+        return ColumnBuffer(arrow_type, rows, partial(chunk_to_numpy, what="A column"))
+    return ChunkBuffer(arrow_type, _chunks_to_pandas)
 
 
 def numpy_dtype(arrow_type: pa.DataType) -> str:
-    """Name the dtype of a column that `numpy_to_arrow` wrote without a note; `""` for any other."""
+    """Return the NumPy dtype of a column that is stored without metadata; `""` for any other type."""
     if types.is_integer(arrow_type) or types.is_floating(arrow_type) or types.is_boolean(arrow_type):
         return str(np.dtype(arrow_type.to_pandas_dtype()))
     if types.is_duration(arrow_type) or (types.is_timestamp(arrow_type) and arrow_type.tz is None):
@@ -71,7 +54,10 @@ def numpy_dtype(arrow_type: pa.DataType) -> str:
 
 
 def chunk_to_numpy(chunk: pa.Array, what: str) -> Any:
-    """Give a piece of a column that `numpy_dtype` names; `what` it is opens the error for nulls that it cannot have."""
+    """Return a chunk of a column that has a `numpy_dtype`; raise `ArtifactRefused` for nulls that the dtype has not.
+
+    `what` names the column in the error.
+    """
     if chunk.null_count and (types.is_integer(chunk.type) or types.is_boolean(chunk.type)):
         raise ArtifactRefused(
             f"{what} of {chunk.type} has nulls and no note that says what they are, so pandas did not write it. "
@@ -80,86 +66,85 @@ def chunk_to_numpy(chunk: pa.Array, what: str) -> Any:
     return chunk.to_numpy(zero_copy_only=False)
 
 
+def _chunks_to_pandas(chunks: list[pa.Array]) -> Any:
+    series = pa.chunked_array(chunks).to_pandas(types_mapper=_PANDAS_DTYPES.get)
+    return series.to_numpy() if isinstance(series.dtype, np.dtype) else series.array
+
+
 def _complex_to_struct(values: Any) -> pa.Array:
     parts = [pa.array(np.ascontiguousarray(part)) for part in (values.real, values.imag)]
     return pa.StructArray.from_arrays(parts, ["real", "imag"])
 
 
-def _struct_to_complex(chunk: pa.Array, dtype: str) -> Any:
-    values = np.empty(len(chunk), dtype)
-    values.real, values.imag = (chunk.field(name).to_numpy() for name in ("real", "imag"))
-    return values
+def complex_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> Buffer:
+    """Return the buffer of complex numbers, stored as real and imaginary parts."""
 
+    def convert(chunk: pa.Array) -> Any:
+        values = np.empty(len(chunk), metadata["dtype"])
+        values.real, values.imag = (chunk.field(name).to_numpy() for name in ("real", "imag"))
+        return values
 
-def _chunks_to_pandas(array: pa.ChunkedArray) -> Any:
-    series = array.to_pandas(types_mapper=_PANDAS_DTYPES.get)
-    return series.to_numpy() if isinstance(series.dtype, np.dtype) else series.array
-
-
-_NAT = int(np.iinfo("int64").min)
+    return ColumnBuffer(arrow_type, rows, convert)
 
 
 def string_to_arrow(values: Any) -> ArrowColumn:
-    """Store strings of either storage; only those that are not the default `str` need a note."""
+    """Store strings of either storage; only those that are not of the default dtype need metadata."""
     metadata = string_metadata(values.dtype)
-    column_metadata = {} if metadata == string_metadata(DEFAULT_STRING) else {"as": "string", **metadata}
-    return ArrowColumn(values, lambda part: to_single_array(pa.array(part, pa.large_string())), column_metadata)
+    usual = metadata == string_metadata(DEFAULT_STRING)
+    return ArrowColumn(values, partial(pa.array, type=pa.large_string()), {} if usual else {"as": "string", **metadata})
 
 
-def string_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> ColumnBuffer:
-    """Make room for strings of the noted storage and missing value."""
-    dtype = string_dtype(dict(metadata))
-    return ChunkBuffer(arrow_type, dtype.__from_arrow__) if dtype.storage == "pyarrow" else ExtensionBuffer(dtype, rows)
+def string_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> Buffer:
+    """Return the buffer of strings of the recorded storage and missing value."""
+    dtype: Any = string_dtype(metadata)
+    if dtype.storage == "pyarrow":
+        return ChunkBuffer(arrow_type, lambda chunks: dtype.__from_arrow__(pa.chunked_array(chunks)))
+    return ColumnBuffer(arrow_type, rows, dtype.__from_arrow__)
 
 
 def masked_to_arrow(values: Any) -> ArrowColumn:
     """Store nullable numbers and booleans; a NaN that is not missing stays NaN."""
-    return ArrowColumn(
-        values, lambda part: to_single_array(pa.array(part)), {"as": "masked", "dtype": values.dtype.name}
-    )
+    return ArrowColumn(values, pa.array, {"as": "masked", "dtype": values.dtype.name})
 
 
-class MaskedBuffer:
-    """Fill the two halves of a nullable array: a conversion would take NaN for missing."""
+def masked_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> Buffer:
+    """Return the buffer of a nullable array, made of numbers and a mask: pandas' own conversion takes NaN for missing."""
+    dtype = cast("Any", pd.api.types.pandas_dtype(metadata["dtype"]))
 
-    def __init__(self, _: pa.DataType, metadata: PandasMetadata, rows: int) -> None:
-        self._dtype = cast("Any", pd.api.types.pandas_dtype(metadata["dtype"]))
-        self._array = np.empty(rows, self._dtype.numpy_dtype)
-        self._missing = np.empty(rows, bool)
+    def convert(chunk: pa.Array) -> Any:
+        numbers = chunk.fill_null(dtype.type(0).item()).to_numpy(zero_copy_only=False)
+        return dtype.construct_array_type()(numbers, chunk.is_null().to_numpy(zero_copy_only=False))
 
-    def fill(self, chunk: pa.Array, at: int) -> None:
-        """Convert a piece."""
-        rows = slice(at, at + len(chunk))
-        self._missing[rows] = chunk.is_null().to_numpy(zero_copy_only=False)
-        self._array[rows] = chunk.fill_null(self._dtype.type(0).item()).to_numpy(zero_copy_only=False)
-
-    def values(self) -> Any:
-        """Join the halves."""
-        return self._dtype.construct_array_type()(self._array, self._missing)
+    return ColumnBuffer(arrow_type, rows, convert)
 
 
 def arrow_backed_to_arrow(values: Any) -> ArrowColumn:
-    """Store an Arrow-backed column as it is; raises `SaveRefused` for a type that parquet would change."""
-    stored = ArrowColumn(values, lambda part: to_single_array(pa.array(part)), {"as": "arrow"})
+    """Store an Arrow-backed column as it is; raise `SaveRefused` for a type that parquet would change."""
+    stored = ArrowColumn(values, pa.array, {"as": "arrow"})
     if not roundtrips_in_parquet(pa.schema([pa.field("values", stored.type)])):
         raise SaveRefused(f"Parquet does not keep a column of {stored.type}. Convert it, or save a pyarrow.Table.")
     return stored
 
 
-def arrow_backed_buffer(arrow_type: pa.DataType, _: PandasMetadata, rows: int) -> ColumnBuffer:
-    """Make room for an Arrow-backed array."""
-    return ChunkBuffer(arrow_type, lambda array: pd.ArrowDtype(array.type).__from_arrow__(array))  # type: ignore[attr-defined]
+def arrow_backed_buffer(arrow_type: pa.DataType, _: PandasMetadata, __: int) -> Buffer:
+    """Return the buffer of an Arrow-backed array."""
+
+    def finalize(chunks: list[pa.Array]) -> Any:
+        dtype: Any = pd.ArrowDtype(chunks[0].type)
+        return dtype.__from_arrow__(pa.chunked_array(chunks))
+
+    return ChunkBuffer(arrow_type, finalize)
 
 
 def datetimetz_to_arrow(values: Any) -> ArrowColumn:
-    """Store instants as UTC, with the zone's name for other readers and the zone itself in the note."""
+    """Store instants as UTC under the name of their zone, for other readers; the exact zone is metadata."""
     return ArrowColumn(values, _utc_timestamps, {"as": "datetimetz", "tz": timezone_metadata(values.tz)})
 
 
-def datetimetz_buffer(arrow_type: Any, metadata: PandasMetadata, rows: int) -> ColumnBuffer:
-    """Make room for instants in their zone: integers, which pandas takes for UTC without a copy."""
+def datetimetz_buffer(arrow_type: Any, metadata: PandasMetadata, rows: int) -> Buffer:
+    """Return the buffer of instants: integers, which pandas takes for UTC without a copy."""
     dtype = pd.DatetimeTZDtype(arrow_type.unit, timezone_from_metadata(metadata["tz"]))
-    return ArrayBuffer("int64", rows, _to_int64, lambda array: pd.array(array, dtype=dtype, copy=False))
+    return ColumnBuffer(arrow_type, rows, _to_int64, lambda array: pd.array(array, dtype=dtype, copy=False))
 
 
 def period_to_arrow(values: Any) -> ArrowColumn:
@@ -171,10 +156,10 @@ def period_to_arrow(values: Any) -> ArrowColumn:
     return ArrowColumn(values, _period_ordinals, {"as": "period", "freq": freq})
 
 
-def period_buffer(_: pa.DataType, metadata: PandasMetadata, rows: int) -> ColumnBuffer:
-    """Make room for periods of the noted frequency."""
+def period_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> Buffer:
+    """Return the buffer of periods of the recorded frequency."""
     dtype = pd.PeriodDtype(metadata["freq"])
-    return ArrayBuffer("int64", rows, _to_int64, lambda array: pd.arrays.PeriodArray(array, dtype=dtype))
+    return ColumnBuffer(arrow_type, rows, _to_int64, lambda array: pd.arrays.PeriodArray(array, dtype=dtype))
 
 
 def _utc_timestamps(values: Any) -> pa.Array:
@@ -182,16 +167,8 @@ def _utc_timestamps(values: Any) -> pa.Array:
     return naive.cast(pa.timestamp(values.unit, _arrow_timezone_name(values.tz)))
 
 
-def _period_ordinals(values: Any) -> pa.Array:
-    return pa.array(values.astype("int64"), mask=np.asarray(values.isna()))
-
-
-def _to_int64(chunk: pa.Array) -> Any:
-    return chunk.cast(pa.int64()).fill_null(_NAT).to_numpy()
-
-
 def _arrow_timezone_name(tz: tzinfo) -> str:
-    """Name a zone for Arrow; an offset that has no such name is shown as UTC."""
+    """Return Arrow's name of a zone; `UTC` for an offset that has none."""
     name = getattr(tz, "key", None) or getattr(tz, "zone", None)
     if name:
         return str(name)
@@ -201,100 +178,9 @@ def _arrow_timezone_name(tz: tzinfo) -> str:
     return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
 
 
-ToArrow = Callable[[MaterializerRegistry, Any], ArrowColumn]
-ToPandas = Callable[[pa.Array, PandasMetadata], Any]
+def _period_ordinals(values: Any) -> pa.Array:
+    return pa.array(values.astype("int64"), mask=np.asarray(values.isna()))
 
 
-def category_to_arrow(registry: MaterializerRegistry, values: Any, to_arrow: ToArrow) -> ArrowColumn:
-    """Store a categorical; its categories, also unused ones, and their order go into the note."""
-    coded = codes_to_arrow(registry, values.codes, values.categories, to_arrow)
-    return ArrowColumn(coded.values, coded.to_arrow, {"as": "category", "ordered": values.ordered, **coded.metadata})
-
-
-def category_buffer(metadata: PandasMetadata, rows: int, to_pandas: ToPandas) -> ColumnBuffer:
-    """Make room for a categorical with the same categories and codes."""
-    dtype = pd.CategoricalDtype(metadata["categories"], metadata["ordered"])
-    return CodesBuffer(metadata, rows, to_pandas, lambda codes: pd.Categorical.from_codes(codes, dtype=dtype))
-
-
-def codes_to_arrow(registry: MaterializerRegistry, codes: Any, categories: pd.Index, to_arrow: ToArrow) -> ArrowColumn:
-    """Store positions in an index; -1 is null.
-
-    The file shows the values themselves where these are distinct and of a flat Arrow type.
-    """
-    shown = _dictionary_values(registry, categories, to_arrow)
-    if shown is None:
-        return ArrowColumn(codes, _nullable_codes, {"categories": categories, "shown": None})
-    values, metadata = shown
-    dictionary = lambda part: pa.DictionaryArray.from_arrays(_nullable_codes(part), values)  # noqa: E731
-    return ArrowColumn(codes, dictionary, {"categories": categories, "shown": metadata})
-
-
-class CodesBuffer:
-    """Fill in positions in an index; -1 for null."""
-
-    def __init__(
-        self,
-        metadata: PandasMetadata,
-        rows: int,
-        to_pandas: ToPandas,
-        finalize: Callable[[Any], Any] = lambda codes: codes,
-    ) -> None:
-        labels = pd.CategoricalDtype(pd.RangeIndex(len(metadata["categories"])))
-        usual = pd.Categorical.from_codes(np.empty(0, "int64"), dtype=labels).codes.dtype
-        self._array = np.full(rows, -1, usual)
-        self._metadata = metadata
-        self._to_pandas = to_pandas
-        self._finalize = finalize
-        self._dictionary: pa.Array | None = None
-        self._dictionary_codes: Any = None
-
-    def fill(self, chunk: pa.Array, at: int) -> None:
-        """Convert a piece."""
-        valid = chunk.is_valid().to_numpy(zero_copy_only=False)
-        self._array[at : at + len(chunk)][valid] = self._decode_codes(chunk.drop_null())
-
-    def values(self) -> Any:
-        """Give what the positions mean."""
-        return self._finalize(self._array)
-
-    def _decode_codes(self, present: pa.Array) -> Any:
-        if self._metadata["shown"] is None:
-            return present.to_numpy()
-        if not types.is_dictionary(present.type):
-            return self._category_positions(present)
-        # The labels of a row group are mostly those of the one before.
-        if self._dictionary is None or not present.dictionary.equals(self._dictionary):
-            self._dictionary = present.dictionary
-            self._dictionary_codes = self._category_positions(self._dictionary).astype(self._array.dtype)
-        return self._dictionary_codes[present.indices.to_numpy()]
-
-    def _category_positions(self, values: pa.Array) -> Any:
-        labels = self._to_pandas(values, self._metadata["shown"])
-        found = self._metadata["categories"].get_indexer(pd.Index(labels, dtype=labels.dtype, tupleize_cols=False))
-        if (found < 0).any():
-            raise ArtifactRefused(
-                f"A column holds {labels[found < 0][0]!r}, which is none of its categories. Read it as a pyarrow.Table, and "
-                "run the step that made it again."
-            )
-        return found
-
-
-def _nullable_codes(codes: Any) -> pa.Array:
-    return pa.array(codes, mask=codes < 0)
-
-
-def _dictionary_values(
-    registry: MaterializerRegistry, categories: pd.Index, to_arrow: ToArrow
-) -> tuple[pa.Array, PandasMetadata] | None:
-    if not categories.is_unique or categories.hasnans:
-        return None
-    try:
-        stored = to_arrow(
-            registry, categories.to_numpy() if isinstance(categories.dtype, np.dtype) else categories.array
-        )
-        values = stored.array
-    except SaveRefused:
-        return None
-    flat = not types.is_nested(values.type) and not types.is_dictionary(values.type)
-    return (values, stored.metadata) if flat and not values.null_count else None
+def _to_int64(chunk: pa.Array) -> Any:
+    return chunk.cast(pa.int64()).fill_null(_NAT).to_numpy()

@@ -7,20 +7,25 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
-from airflow_zen.materializers.pandas.columns import array_to_pandas, buffer_for, column_to_arrow, values_of
+from airflow_zen.materializers.pandas.columns import (
+    buffer_for,
+    codes_buffer,
+    codes_to_arrow,
+    column_to_arrow,
+    values_of,
+)
 from airflow_zen.materializers.pandas.dtype_names import freq_name
-from airflow_zen.materializers.pandas.dtypes import CodesBuffer, codes_to_arrow
 from airflow_zen.materializers.typed_json.encoding import is_utf8
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from airflow_zen.materializers.pandas.buffers import ArrowColumn, ColumnBuffer, PandasMetadata
+    from airflow_zen.materializers.pandas.buffers import ArrowColumn, Buffer, PandasMetadata
     from airflow_zen.materializers.registry import MaterializerRegistry
 
 
 def restorable_from_names(columns: pd.Index) -> bool:
-    """Tell whether column labels come back from the names in a parquet file alone."""
+    """Whether column labels come back from the names in a parquet file alone."""
     if type(columns) is not pd.Index or columns.name is not None or not len(columns):
         return False
     if not are_valid_column_names(columns):
@@ -30,7 +35,7 @@ def restorable_from_names(columns: pd.Index) -> bool:
 
 
 def are_valid_column_names(names: Iterable[Any]) -> bool:
-    """Tell whether labels can be the column names of a file: distinct, and strings that UTF-8 has."""
+    """Whether labels can be the column names of a file: they are distinct, and strings that UTF-8 has."""
     labels = list(names)
     return all(type(label) is str and is_utf8(label) for label in labels) and len(set(labels)) == len(labels)
 
@@ -38,9 +43,9 @@ def are_valid_column_names(names: Iterable[Any]) -> bool:
 def index_columns(
     registry: MaterializerRegistry, index: pd.Index, used_names: Collection[str]
 ) -> tuple[dict[str, ArrowColumn], dict[str, Any]]:
-    """Give the columns that hold the row labels, and the note that makes an index of them.
+    """Return the columns that hold the row labels, and the metadata that makes an index of them.
 
-    0, 1, 2, … needs neither. `used_names` are the names of the other columns in the file.
+    The row numbers 0, 1, 2, … need neither. `used_names` are the names of the other columns in the file.
     """
     if isinstance(index, pd.RangeIndex):
         usual = used_names and index.equals(pd.RangeIndex(len(index))) and index.step == 1 and index.name is None
@@ -56,22 +61,22 @@ def index_columns(
     return dict(zip(names, levels, strict=True)), {"index": metadata}
 
 
-def index_buffers(metadata: PandasMetadata, schema: pa.Schema, rows: int) -> dict[str, ColumnBuffer]:
-    """Make room for the columns that `index_columns` gave."""
+def index_buffers(metadata: PandasMetadata, schema: pa.Schema, rows: int) -> dict[str, Buffer]:
+    """Return empty buffers for the columns that `index_columns` returned."""
+    make = codes_buffer if metadata.get("multi") else buffer_for
     pairs = zip(metadata.get("in", ()), metadata.get("how", ()), strict=True)
-    if metadata.get("multi"):
-        return {name: CodesBuffer(how, rows, array_to_pandas) for name, how in pairs}
-    return {name: buffer_for(schema.field(name).type, how, rows) for name, how in pairs}
+    return {name: make(schema.field(name).type, how, rows) for name, how in pairs}
 
 
-def build_index(columns: Mapping[str, Any], metadata: PandasMetadata, rows: int) -> pd.Index:
-    """Make the row labels of what was filled into their rooms; `columns` are the values by name."""
+def build_index(values: Mapping[str, Any], metadata: PandasMetadata, rows: int, at: int | None = None) -> pd.Index:
+    """Return the labels of a table, or of its `rows` rows from `at` on; `values` are those of the buffers."""
     if not metadata:
-        return pd.RangeIndex(rows)
+        return pd.RangeIndex(at or 0, (at or 0) + rows)
     if "range" in metadata:
+        # A table without columns has labels, and no rows.
         labels: pd.Index = metadata["range"]
-        return labels
-    arrays = [columns[name] for name in metadata["in"]]
+        return labels if at is None else labels[at : at + rows]
+    arrays = [values[name] for name in metadata["in"]]
     if metadata.get("multi"):
         levels = [how["categories"] for how in metadata["how"]]
         return pd.MultiIndex(levels=levels, codes=arrays, names=metadata["names"], verify_integrity=False)
@@ -85,11 +90,11 @@ def _level_columns(registry: MaterializerRegistry, index: pd.Index) -> list[Arro
     if not isinstance(index, pd.MultiIndex):
         return [column_to_arrow(registry, values_of(index))]
     pairs = zip(index.codes, index.levels, strict=True)
-    return [codes_to_arrow(registry, codes, level.rename(None), column_to_arrow) for codes, level in pairs]
+    return [codes_to_arrow(registry, codes, level.rename(None)) for codes, level in pairs]
 
 
 def _index_column_names(names: Collection[Any], used_names: Collection[str]) -> list[str]:
-    """Name the columns of an index by its names, or as pandas does where it has none."""
+    """Return column names for the levels of an index: its own, or those that pandas uses where it has none."""
     wanted = list(names)
     if are_valid_column_names(wanted) and not set(wanted) & set(used_names):
         return wanted

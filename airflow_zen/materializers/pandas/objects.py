@@ -1,9 +1,10 @@
-"""Object columns: plain Arrow where every value is of one exact type, typed JSON for each cell elsewhere."""
+"""Object columns: plain Arrow where all values are of one exact type, else typed JSON in each cell."""
 
 from __future__ import annotations
 
 import json
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.arrow.parquet_writer import MAX_ROW_GROUP_SIZE
-from airflow_zen.materializers.pandas.buffers import ArrayBuffer, ArrowColumn, ColumnBuffer, PandasMetadata
+from airflow_zen.materializers.pandas.buffers import ArrowColumn, Buffer, ColumnBuffer, PandasMetadata
 from airflow_zen.materializers.typed_json.codec import TAG
 from airflow_zen.materializers.typed_json.encoding import Decoder, Encoder, canonical_json
 from airflow_zen.materializers.typed_json.nested import InlineOnly
@@ -31,29 +32,22 @@ _MISSING = {"None": None, "nan": np.nan, "NA": pd.NA}
 
 
 def objects_to_arrow(registry: MaterializerRegistry, values: Any) -> ArrowColumn:
-    """Give an object array as Arrow, and note how to make the same Python objects of it again."""
+    """Return how an object array becomes Arrow; its metadata says how to make the same Python objects of it again."""
     kinds = set(map(type, values))
     for missing, kind in (("None", type(None)), ("NA", type(pd.NA)), ("nan", float)):
         exact = kinds - {kind}
         if len(exact) == 1 and exact <= _ARROW_TYPES.keys() and (kind is not float or _only_nan(values, kinds)):
-            return _uniform_to_arrow(registry, values, next(iter(exact)), missing)
-    return _json_cells_to_arrow(registry, values)
+            (cls,) = exact
+            if _is_convertible(values, cls):
+                metadata = {"as": "object", "of": cls.__name__, "missing": missing}
+                return ArrowColumn(values, partial(_uniform_array, kind=cls), metadata)
+            break
+    return ArrowColumn(values, partial(_json_array, registry), {"as": "object", "of": "json"})
 
 
-def object_buffer(_: pa.DataType, metadata: PandasMetadata, rows: int) -> ColumnBuffer:
-    """Make room for the Python objects of a stored column."""
-    return ArrayBuffer(object, rows, lambda chunk: _to_objects(chunk, metadata))
-
-
-def _uniform_to_arrow(registry: MaterializerRegistry, values: Any, kind: type, missing: str) -> ArrowColumn:
-    if not _is_convertible(values, kind):
-        return _json_cells_to_arrow(registry, values)
-    metadata = {"as": "object", "of": kind.__name__, "missing": missing}
-    return ArrowColumn(values, lambda part: _uniform_array(part, kind), metadata)
-
-
-def _json_cells_to_arrow(registry: MaterializerRegistry, values: Any) -> ArrowColumn:
-    return ArrowColumn(values, lambda part: _json_array(registry, part), {"as": "object", "of": "json"})
+def object_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> Buffer:
+    """Return the buffer of the Python objects of a stored column."""
+    return ColumnBuffer(arrow_type, rows, partial(_to_objects, metadata=metadata))
 
 
 def _only_nan(values: Any, kinds: set[type]) -> bool:
@@ -61,7 +55,7 @@ def _only_nan(values: Any, kinds: set[type]) -> bool:
 
 
 def _is_convertible(values: Any, kind: type) -> bool:
-    """Try every value, and keep none: the text of a column may need more memory than its objects."""
+    """Whether Arrow has every value; nothing is kept, since the texts of a column may need more memory than its objects."""
     try:
         for at in range(0, len(values), MAX_ROW_GROUP_SIZE):
             _uniform_array(values[at : at + MAX_ROW_GROUP_SIZE], kind)
@@ -94,7 +88,7 @@ def _object_array(items: Any) -> Any:
 
 
 def _parse_cells(texts: list[str]) -> list[Any]:
-    """Read the cells together: one by one, a million of them takes three times as long."""
+    """Return the values of all cells, parsed as one text: one by one, a million of them takes three times as long."""
     text = f"[{','.join(texts)}]"
     nodes: list[Any] = json.loads(text)
     if len(nodes) != len(texts):

@@ -1,8 +1,8 @@
-"""Parquet back to frames, series and indexes."""
+"""Parquet back to frames, series and indexes, whole or in part; tables of other libraries as frames."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -13,14 +13,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.annotations import View
 from airflow_zen.materializers.arrow.parquet_reader import ParquetTable, RowGroup, check_columns
 from airflow_zen.materializers.arrow.parquet_writer import FILE_NAME, MAX_ROW_GROUP_SIZE
 from airflow_zen.materializers.arrow.views import columns_with_nulls
 from airflow_zen.materializers.pandas.columns import buffer_for
 from airflow_zen.materializers.pandas.dtypes import chunk_to_numpy, default_buffer, numpy_dtype
-from airflow_zen.materializers.pandas.foreign import arrow_to_pandas
 from airflow_zen.materializers.pandas.index import build_index, index_buffers
 from airflow_zen.materializers.typed_json import decode_typed_json
 
@@ -28,134 +26,145 @@ if TYPE_CHECKING:
     from airflow_zen.artifacts.reader import ArtifactReader
     from airflow_zen.artifacts.streaming import VerifiedStream
     from airflow_zen.materializers.base import Materializer
-    from airflow_zen.materializers.pandas.buffers import ColumnBuffer, PandasMetadata
+    from airflow_zen.materializers.pandas.buffers import PandasMetadata
+    from airflow_zen.materializers.registry import MaterializerRegistry
 
-Targets = Mapping[str, np.ndarray[Any, Any]]
+ReadRowGroups = Callable[[Mapping[str, np.ndarray[Any, Any]]], Iterable[RowGroup]]
 
-
-def load_pandas(materializer: Materializer, directory: Path) -> Any:
-    """Read what `save` wrote."""
-    return _build_value(materializer, ParquetTable(directory / FILE_NAME), directory)
-
-
-def load_pandas_stream(materializer: Materializer, file: VerifiedStream) -> Any:
-    """Read the only file of an artifact while it arrives."""
-    with file:
-        return _build_value(materializer, ParquetTable(file))
-
-
-def _build_value(materializer: Materializer, stored: ParquetTable, directory: Path | None = None) -> Any:
-    metadata: PandasMetadata = (
-        decode_typed_json(materializer, stored.zen_metadata, directory) if stored.zen_metadata else {}
-    )
-    builder = assemble_columns(stored.read_into, stored.schema, stored.num_rows, metadata)
-    index = pop_index(builder, metadata)
-    if metadata.get("kind") == "index":
-        return index
-    frame = builder.build_frame()
-    frame.index = index
-    return apply_labels(frame, metadata, metadata.get("columns"))
-
-
-def as_requested_type(value: Any, wanted: Any) -> Any:
-    """Show a series as a frame of one column to who asks for a frame."""
-    asks = isinstance(wanted, type) and issubclass(wanted, pd.DataFrame)
-    return value.to_frame() if asks and isinstance(value, pd.Series) else value
-
-
-def load_foreign_table(materializer: Materializer, directory: Path, encoding: str, wanted: type | None) -> Any:
-    """Read an Arrow or polars table as a frame, or its only column as a series."""
-    table = materializer.registry.load(directory, encoding, pa.Table)
-    frame = arrow_to_pandas(pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table)
-    return frame.iloc[:, 0] if wanted is pd.Series and frame.shape[1] == 1 else frame
-
-
-def assemble_columns(
-    read: Callable[[Targets], Iterable[RowGroup]], schema: pa.Schema, rows: int, metadata: PandasMetadata
-) -> FrameBuilder:
-    """Gather the columns that a schema names, as a table's note describes them; `read` may copy some to their places."""
-    dtypes = metadata.get("dtypes", {})
-    buffers = {name: buffer_for(schema.field(name).type, dtypes[name], rows) for name in schema.names if name in dtypes}
-    builder = FrameBuilder(schema, rows, buffers | index_buffers(metadata.get("index", {}), schema, rows))
-    return builder.add(read(builder.targets))
-
-
-def pop_index(builder: FrameBuilder, metadata: PandasMetadata) -> pd.Index:
-    """Take the row labels out of the columns."""
-    labels = metadata.get("index", {})
-    return build_index({name: builder.pop_values(name) for name in labels.get("in", ())}, labels, builder.rows)
-
-
-def apply_labels(frame: pd.DataFrame, metadata: PandasMetadata, columns: pd.Index | None) -> Any:
-    """Give a frame its column labels where the names in the file are not enough, or make it a series."""
-    value: Any = frame
-    if metadata.get("kind") == "series":
-        value = frame.iloc[:, 0]
-        value.name = metadata["name"]  # rename() copies before pandas 3
-    elif columns is not None:
-        frame.columns = columns
-    value.attrs = dict(metadata.get("attrs", {}))
-    return value.set_flags(allows_duplicate_labels=False) if metadata.get("unique_labels") else value
-
-
+# pandas' own integers with nulls are floats, which do not have every integer; its booleans with nulls are objects.
+_NULLABLE_DTYPES: dict[Any, Any] = {
+    **{getattr(pa, name)(): getattr(pd, f"{name.capitalize()}Dtype")() for name in ("int8", "int16", "int32", "int64")},
+    **{getattr(pa, f"uint{bits}")(): getattr(pd, f"UInt{bits}Dtype")() for bits in (8, 16, 32, 64)},
+    pa.bool_(): pd.BooleanDtype(),
+}
 # pandas 3 never copies here, and warns of the option.
 _NO_COPY: dict[str, Any] = {} if int(pd.__version__.partition(".")[0]) >= 3 else {"copy": False}
 
 
-class FrameBuilder:
-    """Bring each part to its place in a frame made beforehand.
+def load_pandas(materializer: Materializer, directory: Path, wanted: Any = None) -> Any:
+    """Return the frame, series or index that was saved in a directory; a series as a frame where that is `wanted`."""
+    return _load(materializer, ParquetTable(directory / FILE_NAME), directory, wanted)
 
-    So a frame needs one row group beside itself: a table that is converted as a whole is in memory twice. Neighbours
-    of one NumPy dtype share an array.
+
+def load_pandas_stream(materializer: Materializer, file: VerifiedStream, wanted: Any = None) -> Any:
+    """Return what was saved as one file, read while it is downloaded."""
+    with file:
+        return _load(materializer, ParquetTable(file), None, wanted)
+
+
+def load_foreign_table(registry: MaterializerRegistry, directory: Path, encoding: str, wanted: type | None) -> Any:
+    """Return an Arrow or polars table as a frame, or its only column as a series where that is wanted."""
+    table = registry.load(directory, encoding, pa.Table)
+    frame = _arrow_to_pandas(pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table)
+    return frame.iloc[:, 0] if wanted is pd.Series and frame.shape[1] == 1 else frame
+
+
+def load_pandas_view(materializer: Materializer, source: ArtifactReader, encoding: str, view: View) -> Any:
+    """Return an iterator of frames, whose row numbers continue, or a frame or series of some columns."""
+    if encoding != materializer.encoding:
+        tables = materializer.registry.load_view(source, encoding, View(pa.Table, view.columns, batches=True))
+        nulls = columns_with_nulls(source, encoding)
+        frames = ((at, _arrow_to_pandas(part, nulls)) for at, part in _with_offsets(tables))
+        return _apply_view((_offset_row_numbers(frame, at) for at, frame in frames), view)
+    stored = ParquetTable.open(source)
+    metadata = _metadata(materializer, stored, source.directory() if '"part"' in stored.zen_metadata else None)
+    names, labels = _select_columns(stored, metadata, view)
+    schema = stored.select_schema(names)
+
+    def build(at: int | None, rows: int, read: ReadRowGroups) -> Any:
+        return FrameBuilder(schema, rows, metadata).add(read).build_value(labels, at)
+
+    if view.batches:
+        return (
+            build(at, table.num_rows, partial(_single_row_group, table))
+            for at, table in _with_offsets(stored.batches(names))
+        )
+    return _apply_view([build(None, stored.num_rows, partial(stored.read_into, names=names))], view)
+
+
+def _load(materializer: Materializer, stored: ParquetTable, directory: Path | None, wanted: Any) -> Any:
+    metadata = _metadata(materializer, stored, directory)
+    builder = FrameBuilder(stored.schema, stored.num_rows, metadata).add(stored.read_into)
+    if metadata.get("kind") == "index":
+        return builder.pop_index()
+    value = builder.build_value(metadata.get("columns"))
+    frame_wanted = isinstance(wanted, type) and issubclass(wanted, pd.DataFrame)
+    return value.to_frame() if frame_wanted and isinstance(value, pd.Series) else value
+
+
+def _metadata(materializer: Materializer, stored: ParquetTable, directory: Path | None) -> PandasMetadata:
+    return decode_typed_json(materializer, stored.zen_metadata, directory) if stored.zen_metadata else {}
+
+
+class FrameBuilder:
+    """Build a frame from row groups, each of which is copied to its rows as it is read.
+
+    So the frame needs the memory of one row group beside its own: a table that is converted as a whole is in memory
+    twice. Neighboring columns of one NumPy dtype share an array.
     """
 
-    def __init__(self, schema: pa.Schema, rows: int, buffers: Mapping[str, ColumnBuffer]) -> None:
-        """Make room for `rows`; `buffers` are those of columns that are more than their Arrow type says."""
-        self.rows = rows
+    def __init__(self, schema: pa.Schema, rows: int, metadata: PandasMetadata) -> None:
+        self._rows = rows
+        self._metadata = metadata
+        how = metadata.get("dtypes", {})
+        buffers = {name: buffer_for(schema.field(name).type, how[name], rows) for name in schema.names if name in how}
+        buffers |= index_buffers(metadata.get("index", {}), schema, rows)
         dtypes = {field.name: "" if field.name in buffers else numpy_dtype(field.type) for field in schema}
         runs = [(dtype, tuple(names)) for dtype, names in groupby(dtypes, dtypes.__getitem__)]
         self._runs = [_Block(names, np.empty((len(names), rows), dtype)) if dtype else names for dtype, names in runs]
         self._blocks = [run for run in self._runs if isinstance(run, _Block)]
-        buffered_fields = [field for field in schema if not dtypes[field.name]]
         self._buffers = {
-            field.name: buffers.get(field.name) or default_buffer(field.type, rows) for field in buffered_fields
+            field.name: buffers.get(field.name) or default_buffer(field.type, rows)
+            for field in schema
+            if not dtypes[field.name]
         }
 
-    @property
-    def targets(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Give the arrays of columns whose values may be copied there by whoever reads them."""
-        return {name: row for block in self._blocks for name, row in zip(block.names, block.values, strict=True)}
-
-    def add(self, parts: Iterable[RowGroup]) -> FrameBuilder:
-        """Take what was not copied to its place already; the rows come in order."""
-        for part in parts:
+    def add(self, read: ReadRowGroups) -> FrameBuilder:
+        """Add the row groups that `read` returns in order; it may copy columns to the arrays that it is given by name."""
+        targets = {name: row for block in self._blocks for name, row in zip(block.names, block.values, strict=True)}
+        for part in read(targets):
             for block in self._blocks:
                 block.fill(part)
             for name, buffer in self._buffers.items():
-                for offset, chunk in _chunks_with_offsets(part.decoded[name], part.offset):
+                for offset, chunk in _with_offsets(part.decoded[name].chunks, part.offset):
                     buffer.fill(chunk, offset)
-            # Let go of before the next is read, which takes its place in memory.
+            # The next row group takes the memory of this one.
             del part
-        if self.rows > MAX_ROW_GROUP_SIZE:
-            # Arrow would keep what is gone for row groups of its own, and none are coming.
+        if self._rows > MAX_ROW_GROUP_SIZE:
+            # Arrow would keep the memory for further row groups of its own.
             pa.default_memory_pool().release_unused()
         return self
 
-    def pop_values(self, name: str) -> Any:
-        """Hand over the values of a column that had a room, which then is no column of the frame."""
-        return self._buffers.pop(name).values()
+    def pop_index(self, at: int | None = None) -> pd.Index:
+        """Return the row labels, whose columns are then not part of the frame; `at` is the position of the first row in a table read in part."""
+        labels = self._metadata.get("index", {})
+        values = {name: self._buffers.pop(name).values() for name in labels.get("in", ())}
+        return build_index(values, labels, self._rows, at)
 
-    def build_frame(self) -> pd.DataFrame:
-        """Make the frame of what was not taken."""
+    def build_value(self, columns: pd.Index | None, at: int | None = None) -> Any:
+        """Return the frame, or the series it was; `columns` are its labels where the names in the file are not enough."""
+        index, metadata = self.pop_index(at), self._metadata
+        value: Any = self._build_frame()
+        value.index = index
+        if metadata.get("kind") == "series":
+            value = value.iloc[:, 0]
+            value.name = metadata["name"]  # rename() copies before pandas 3
+        elif columns is not None:
+            value.columns = columns
+        value.attrs = dict(metadata.get("attrs", {}))
+        return value.set_flags(allows_duplicate_labels=False) if metadata.get("unique_labels") else value
+
+    def _build_frame(self) -> pd.DataFrame:
         parts = [run.build_frame() if isinstance(run, _Block) else self._buffered_columns(run) for run in self._runs]
         whole = [part for part in parts if part.shape[1]]
         if not whole:
-            return pd.DataFrame(index=pd.RangeIndex(self.rows))
+            return pd.DataFrame(index=pd.RangeIndex(self._rows))
         return whole[0] if len(whole) == 1 else pd.concat(whole, axis=1, **_NO_COPY)
 
     def _buffered_columns(self, names: Iterable[str]) -> pd.DataFrame:
-        columns = {name: _to_series(self.pop_values(name)) for name in names if name in self._buffers}
-        return pd.DataFrame(columns, index=pd.RangeIndex(self.rows), copy=False)
+        values = {name: self._buffers.pop(name).values() for name in names if name in self._buffers}
+        columns = {name: pd.Series(array, dtype=array.dtype, copy=False) for name, array in values.items()}
+        return pd.DataFrame(columns, index=pd.RangeIndex(self._rows), copy=False)
 
 
 @dataclass(frozen=True)
@@ -167,52 +176,23 @@ class _Block:
 
     def fill(self, part: RowGroup) -> None:
         for name, row in zip(self.names, self.values, strict=True):
-            for offset, chunk in () if name in part.copied else _chunks_with_offsets(part.decoded[name], part.offset):
+            chunks = () if name in part.copied else part.decoded[name].chunks
+            for offset, chunk in _with_offsets(chunks, part.offset):
                 row[offset : offset + len(chunk)] = chunk_to_numpy(chunk, f"Column {name!r}")
 
     def build_frame(self) -> pd.DataFrame:
         return pd.DataFrame(self.values.T, columns=list(self.names), copy=False)
 
 
-def _chunks_with_offsets(column: pa.ChunkedArray, offset: int) -> Iterator[tuple[int, pa.Array]]:
-    for chunk in column.chunks:
-        yield offset, chunk
-        offset += len(chunk)
+def _with_offsets(parts: Iterable[Any], offset: int = 0) -> Iterator[tuple[int, Any]]:
+    """Iterate over tables or chunks with the number of the first row of each."""
+    for part in parts:
+        yield offset, part
+        offset += len(part)
 
 
-def _to_series(values: Any) -> pd.Series:
-    series: pd.Series = pd.Series(values, dtype=values.dtype, copy=False)
-    return series
-
-
-def load_pandas_view(materializer: Materializer, source: ArtifactReader, encoding: str, view: View) -> Any:
-    """Read what is asked for: an iterator of frames, whose row numbers count on, or a frame or series of some columns."""
-    if encoding != materializer.encoding:
-        tables = materializer.registry.load_view(source, encoding, View(pa.Table, view.columns, batches=True))
-        nulls = columns_with_nulls(source, encoding)
-        parts: Iterable[Any] = (
-            _offset_row_numbers(arrow_to_pandas(part, nulls), at) for at, part in _tables_with_offsets(tables)
-        )
-        return _apply_view(parts, view)
-    stored = ParquetTable.open(source)
-    metadata: PandasMetadata = (
-        decode_typed_json(materializer, stored.zen_metadata, _parts_directory(stored.zen_metadata, source))
-        if stored.zen_metadata
-        else {}
-    )
-    if metadata.get("kind") == "index":
-        raise ArtifactRefused(f"A pandas index is not read as {view}. Ask for pd.Index.")
-    names = _selected_file_columns(stored, metadata, view)
-    schema = stored.select_schema(names)
-    if view.batches:
-        tables = _tables_with_offsets(stored.batches(names))
-        return (
-            _build_view(lambda _, table=table: [RowGroup(0, table)], schema, table.num_rows, metadata, at, view)
-            for at, table in tables
-        )
-    return _apply_view(
-        [_build_view(partial(stored.read_into, names=names), schema, stored.num_rows, metadata, 0, view)], view
-    )
+def _single_row_group(table: pa.Table, _: Any) -> list[RowGroup]:
+    return [RowGroup(0, table)]
 
 
 def _apply_view(parts: Iterable[Any], view: View) -> Any:
@@ -223,56 +203,42 @@ def _apply_view(parts: Iterable[Any], view: View) -> Any:
     return frame.iloc[:, 0] if view.cls is pd.Series and frame.ndim == 2 and frame.shape[1] == 1 else frame
 
 
-def _tables_with_offsets(tables: Iterable[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
-    at = 0
-    for table in tables:
-        yield at, table
-        at += table.num_rows
+def _select_columns(stored: ParquetTable, metadata: PandasMetadata, view: View) -> tuple[list[str], pd.Index | None]:
+    """Return the columns of the file that a view needs, those of the index included, and the labels of the wanted ones.
+
+    No names stand for all columns. A label that several columns have stands for all of them.
+    """
+    index, columns = metadata.get("index", {}).get("in", ()), metadata.get("columns")
+    if not view.columns:
+        return [], columns
+    labels = [name for name in stored.schema.names if name not in index] if columns is None else list(columns)
+    check_columns(view.columns, labels)
+    positions = [at for name in view.columns for at, label in enumerate(labels) if label == name]
+    names = [stored.schema.names[at] for at in positions]
+    return [*names, *index], None if columns is None else columns[positions]
 
 
 def _offset_row_numbers(frame: pd.DataFrame, at: int) -> pd.DataFrame:
     return frame.set_axis(pd.RangeIndex(at, at + len(frame)), axis=0) if type(frame.index) is pd.RangeIndex else frame
 
 
-def _parts_directory(metadata: str, source: ArtifactReader) -> Any:
-    return source.directory() if '"part"' in metadata else None
+def _arrow_to_pandas(table: pa.Table, with_nulls: Collection[str] | None = None) -> pd.DataFrame:
+    """Return a table as a frame; integers and booleans of columns that have nulls get a nullable dtype.
+
+    `with_nulls` names those columns where the table is a part of one, and may have none of its nulls.
+    """
+    frame: pd.DataFrame = table.to_pandas()
+    for at, (field, column) in enumerate(zip(table.schema, table.columns, strict=True)):
+        has_nulls = column.null_count if with_nulls is None else field.name in with_nulls
+        if not has_nulls or field.type not in _NULLABLE_DTYPES:
+            continue
+        position = at if frame.shape[1] == table.num_columns else _column_position(frame, field.name)
+        if position is not None:
+            frame.isetitem(position, column.to_pandas(types_mapper=_NULLABLE_DTYPES.get).array)
+    return frame
 
 
-def _column_labels(stored: ParquetTable, metadata: PandasMetadata) -> list[Any]:
-    inside = set(metadata.get("index", {}).get("in", ()))
-    return list(metadata["columns"]) if "columns" in metadata else [n for n in stored.schema.names if n not in inside]
-
-
-def _selected_file_columns(stored: ParquetTable, metadata: PandasMetadata, view: View) -> list[str]:
-    """Give the columns of the file that hold the wanted ones, and those of the index; none where all are wanted."""
-    if not view.columns:
-        return []
-    labels = _column_labels(stored, metadata)
-    check_columns(view.columns, labels)
-    wanted = [stored.schema.names[position] for position in _label_positions(labels, view)]
-    return [*wanted, *metadata.get("index", {}).get("in", ())]
-
-
-def _label_positions(labels: Iterable[Any], view: View) -> list[int]:
-    """Say where the wanted columns stand; a name that several columns have stands for all of them."""
-    held = list(labels)
-    return [position for name in view.columns for position, label in enumerate(held) if label == name]
-
-
-def _build_view(read: Any, schema: pa.Schema, rows: int, metadata: PandasMetadata, at: int, view: View) -> Any:
-    builder = assemble_columns(read, schema, rows, metadata)
-    index = _view_index(builder, metadata, at)
-    frame = builder.build_frame()
-    frame.index = index
-    columns = metadata.get("columns")
-    if columns is not None and view.columns:
-        columns = columns[_label_positions(columns, view)]
-    return apply_labels(frame, metadata, columns)
-
-
-def _view_index(builder: FrameBuilder, metadata: PandasMetadata, at: int) -> pd.Index:
-    labels = metadata.get("index", {})
-    if "range" in labels:
-        found: pd.Index = labels["range"][at : at + builder.rows]
-        return found
-    return pop_index(builder, metadata) if labels else pd.RangeIndex(at, at + builder.rows)
+def _column_position(frame: pd.DataFrame, name: str) -> int | None:
+    """Return the position of a column of a table in its frame; None where it became row labels."""
+    names = list(frame.columns)
+    return names.index(name) if name in names else None
