@@ -1,4 +1,4 @@
-"""matplotlib figures as they are drawn, and as pickles beside that where a deployment allows them."""
+"""matplotlib figures as drawings, with a pickle beside them where pickles are allowed."""
 
 from __future__ import annotations
 
@@ -18,20 +18,37 @@ from airflow_zen.type_names import type_name
 if TYPE_CHECKING:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-
 FIGURE_PNG = "figure.png"
 FIGURE_SVG = "figure.svg"
 PICKLE_FOLDER = "pickle"
 
+MAX_SVG_LENGTH = 4 * 1024 * 1024
+"""Characters of the largest SVG that is kept: one of a million points opens more slowly than its data."""
+
+_MAX_PREVIEW_WIDTH = 1000.0
+_MIN_PREVIEW_DPI = 20.0
+_SUBPLOT_POSITIONS = ("left", "right", "bottom", "top", "wspace", "hspace")
+_RC_OPTIONS: Any = {
+    "svg.hashsalt": "airflow_zen",
+    "svg.image_inline": True,
+    "savefig.bbox": "standard",
+    "savefig.dpi": "figure",
+    "savefig.facecolor": "auto",
+    "savefig.edgecolor": "auto",
+}
+
+# matplotlib's options and fonts belong to the process, and outputs are saved in several threads.
+_RENDER_LOCK = Lock()
+
 
 class FigureMaterializer(Materializer):
-    """Save what a figure looks like; and the figure itself only where `[zen] allow_pickle` says so.
+    """Save the drawing of a figure, and the figure itself only where `[zen] allow_pickle` is set.
 
     A figure is a graph of objects that only pickle writes, in bytes that differ from process to process (its
-    transforms are kept by address), and reading it back needs `getattr` and `functools.partial`, with which a
-    forged file does what it likes. What it draws is the same bytes each time.
+    transforms are kept by address). Reading it needs `getattr` and `functools.partial`, with which a
+    forged file can run anything. Its drawing is the same bytes each time.
 
-    Loads as `bytes` (the PNG) too; Pillow and `pathlib.Path` have views of their own.
+    Loads as `bytes` (the PNG) too; Pillow and `pathlib.Path` have their own views.
     """
 
     types = ("matplotlib.figure.Figure",)
@@ -43,10 +60,13 @@ class FigureMaterializer(Materializer):
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `figure.png`, `figure.svg` unless it is large, and where pickles are allowed `pickle/`."""
         try:
-            picture, vectors = render_figure(value)
+            with _agg_canvas(value) as canvas:
+                picture = _print_png(canvas)
+                with _freeze_layout(value):
+                    vectors = _print_svg(canvas)
         except Exception as error:
             raise SaveRefused(
-                f"A figure is stored as it is drawn, and this one cannot be drawn: {error}. Try figure.savefig('figure.png')."
+                f"A figure is stored as its drawing, and this one cannot be drawn: {error}. Try figure.savefig('figure.png')."
             ) from error
         (directory / FIGURE_PNG).write_bytes(picture)
         if vectors:
@@ -56,26 +76,29 @@ class FigureMaterializer(Materializer):
         summary = {"shape": f"{width} × {height} pixels"}
         return {**summary, "parts": parts} if parts else summary
 
-    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
-        """Draw the figure, smaller where it is large."""
-        return preview_matplotlib_figure(value)
-
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the PNG for `bytes`, else the pickled figure; raises `ArtifactRefused` without one."""
         if wanted is bytes:
             return (directory / FIGURE_PNG).read_bytes()
         if not self.registry.allow_pickle or not (directory / PICKLE_FOLDER).is_dir():
             raise ArtifactRefused(
-                "A matplotlib figure comes back as it was drawn: ask for PIL.Image.Image, for bytes (its PNG), or for "
-                "pathlib.Path (PNG and SVG); of figures in a list or dict for list[PIL.Image.Image], dict[str, bytes], or "
-                "pathlib.Path (the files of all of it), which also shows those in a dataclass. The figure itself comes back only from a pickle: set [zen] allow_pickle = "
-                "True where it is stored and where it is loaded, if everything under the artifact root may be trusted "
-                "with that."
+                "A matplotlib figure is loaded as its drawing: ask for PIL.Image.Image, for bytes (its PNG), or for "
+                "pathlib.Path (PNG and SVG). For figures in a list or dict ask for list[PIL.Image.Image] or "
+                "dict[str, bytes]. For any value with figures inside, also a dataclass, ask for pathlib.Path (all its "
+                "files). The figure itself is loaded from a pickle only: set [zen] allow_pickle = True where it is "
+                "stored and where it is loaded, if everything under the artifact root may be trusted with that."
             )
         return self.registry.load(directory / PICKLE_FOLDER, PickleMaterializer.encoding)
 
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Draw the figure at most 1000 pixels wide, smaller where its file is too large."""
+        dpi = min(100.0, _MAX_PREVIEW_WIDTH / max(*value.get_size_inches(), 1e-3))
+        while len(picture := _render_png(value, dpi)) > MAX_PREVIEW_BYTES and dpi > _MIN_PREVIEW_DPI:
+            dpi /= 1.5
+        return {PREVIEW_PNG: picture}
+
     def _save_pickle(self, value: Any, directory: Path) -> list[dict[str, str]]:
-        """Pickle the figure beside its drawing; one that has no pickle is its drawing alone."""
+        """Pickle the figure beside its drawing; a figure that cannot be pickled has its drawing only."""
         directory.mkdir()
         try:
             saved = self.registry.save(value, directory, by=PickleMaterializer)
@@ -85,35 +108,8 @@ class FigureMaterializer(Materializer):
         return [{"path": PICKLE_FOLDER, "encoding": saved.encoding, "type": type_name(type(value))}]
 
 
-MAX_SVG_LENGTH = 4 * 1024 * 1024
-"""Characters of an SVG beyond which it is not kept: one of a million points is slower to open than its data."""
-
-_RC_OPTIONS: Any = {
-    "svg.hashsalt": "airflow_zen",
-    "svg.image_inline": True,
-    "savefig.bbox": "standard",
-    "savefig.dpi": "figure",
-    "savefig.facecolor": "auto",
-    "savefig.edgecolor": "auto",
-}
-
-_SUBPLOT_POSITIONS = ("left", "right", "bottom", "top", "wspace", "hspace")
-
-# matplotlib's options and fonts belong to the process, and outputs are saved in several threads.
-_RENDER_LOCK = Lock()
-
-
-def render_figure(figure: Any) -> tuple[bytes, bytes | None]:
-    """Draw a figure as PNG in its own resolution, and as SVG; None where that is larger than `MAX_SVG_LENGTH`."""
-    with _agg_canvas(figure) as canvas, _restore_positions(figure):
-        picture = _print_png(canvas)
-        with _freeze_layout(figure):
-            return picture, _print_svg(canvas)
-
-
-def render_png(figure: Any, dpi: float) -> bytes:
-    """Draw a figure as PNG."""
-    with _agg_canvas(figure) as canvas, _restore_positions(figure):
+def _render_png(figure: Any, dpi: float) -> bytes:
+    with _agg_canvas(figure) as canvas:
         return _print_png(canvas, dpi)
 
 
@@ -124,56 +120,48 @@ def _print_png(canvas: FigureCanvasAgg, dpi: float | None = None) -> bytes:
 
 
 def _print_svg(canvas: FigureCanvasAgg) -> bytes | None:
+    """Return the SVG; None where it is longer than `MAX_SVG_LENGTH`."""
     file = _BoundedText()
     try:
         canvas.print_figure(file, format="svg", metadata={"Date": None, "Creator": None})
-    except _TooLargeError:
+    except _TooLongError:
         return None
     return file.getvalue().encode()
 
 
-class _TooLargeError(Exception):
-    """Say that drawing goes on for too long."""
+class _TooLongError(Exception):
+    """A text exceeds `MAX_SVG_LENGTH`."""
 
 
 class _BoundedText(io.StringIO):
-    """Take a text, and raise `_TooLargeError` beyond `MAX_SVG_LENGTH`."""
-
     def write(self, text: str) -> int:
         written = super().write(text)
         if self.tell() > MAX_SVG_LENGTH:
-            raise _TooLargeError
+            raise _TooLongError
         return written
 
 
 @contextmanager
 def _agg_canvas(figure: Any) -> Iterator[FigureCanvasAgg]:
-    """Give a canvas of our own: that of the figure may be a window's."""
+    """Yield a canvas of our own, because that of the figure may be a window's; restore canvas and layout afterwards."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     with _RENDER_LOCK, mpl.rc_context(_RC_OPTIONS):
-        own = figure.canvas
+        own, engine = figure.canvas, figure.get_layout_engine()
+        positions = {name: getattr(figure.subplotpars, name) for name in _SUBPLOT_POSITIONS}
         try:
             yield FigureCanvasAgg(figure)
         finally:
+            # A tight layout that starts from other positions ends with slightly different ones.
+            if engine is not None and engine.adjust_compatible:
+                figure.subplots_adjust(**positions)
             figure.set_canvas(own)
 
 
 @contextmanager
-def _restore_positions(figure: Any) -> Iterator[None]:
-    """Put the axes back where they were: a tight layout comes out a little different when it starts from another one."""
-    engine, held = figure.get_layout_engine(), {name: getattr(figure.subplotpars, name) for name in _SUBPLOT_POSITIONS}
-    try:
-        yield
-    finally:
-        if engine is not None and engine.adjust_compatible:
-            figure.subplots_adjust(**held)
-
-
-@contextmanager
 def _freeze_layout(figure: Any) -> Iterator[None]:
-    """Give the SVG the layout of the picture, and not one for the 72 dots per inch that it has."""
+    """Keep the layout of the picture for the SVG, which would get another one for its own 72 dots per inch."""
     engine = figure.get_layout_engine()
     if engine is None:
         yield
@@ -183,16 +171,3 @@ def _freeze_layout(figure: Any) -> Iterator[None]:
         yield
     finally:
         figure.set_layout_engine(engine)
-
-
-_MAX_WIDTH = 1000.0
-_MIN_DPI = 20.0
-
-
-def preview_matplotlib_figure(figure: Any) -> Mapping[str, bytes]:
-    """Draw a figure at most 1000 pixels wide, or smaller where that is too large a file."""
-    width, height = figure.get_size_inches()
-    dpi = min(100.0, _MAX_WIDTH / max(width, height, 1e-3))
-    while len(found := render_png(figure, dpi)) > MAX_PREVIEW_BYTES and dpi > _MIN_DPI:
-        dpi /= 1.5
-    return {PREVIEW_PNG: found}

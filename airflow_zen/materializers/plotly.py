@@ -17,6 +17,9 @@ from airflow_zen.type_names import type_name
 
 FIGURE_FILE = "figure.json"
 
+_MAX_TRACES = 50
+_MAX_POINTS_READ = 20_000
+
 
 class PlotlyMaterializer(Materializer):
     """Save the traces, layout and frames of a figure, its arrays with their dtypes.
@@ -41,7 +44,8 @@ class PlotlyMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show the traces, and a sketch of lines, points and bars."""
-        return preview_plotly_figure(value, summary)
+        title = value.layout.title.text or type(value).__qualname__
+        return {PREVIEW_HTML: html_page(str(title), f"Figure of {summary.get('shape', '')}", _sections(value))}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the figure."""
@@ -51,35 +55,25 @@ class PlotlyMaterializer(Materializer):
 
 
 def _figure_properties(figure: Any) -> dict[str, Any]:
-    """Give the properties as they were set: `to_plotly_json` makes base64 of arrays, and smaller dtypes."""
-    frames = [frame._props for frame in figure._frame_objs]  # noqa: SLF001 - nothing public gives the arrays
+    """Return the properties as they were set; `to_plotly_json` encodes arrays as base64, with smaller dtypes."""
+    frames = [frame._props for frame in figure._frame_objs]  # noqa: SLF001 - nothing public returns the arrays
     held = {"data": figure._data, "layout": figure._layout, **({"frames": frames} if frames else {})}  # noqa: SLF001
     try:
         return {name: _sort_keys(node) for name, node in held.items()}
     except TypeError as error:
         raise SaveRefused(
-            f"A figure is stored with its keys in order, and some have none: {error}. Use strings as keys, in meta too."
+            f"A figure is stored with its keys in order, and these have none: {error}. Use strings as keys, in meta too."
         ) from error
 
 
 def _sort_keys(node: Any) -> Any:
-    """Order all keys: to a figure their order means nothing, and plotly changes it."""
+    """Sort all keys: their order means nothing to a figure, and plotly changes it."""
     if isinstance(node, dict):
         return {key: _sort_keys(item) for key, item in sorted(node.items())}
     return [_sort_keys(item) for item in node] if type(node) is list else node
 
 
-_MAX_TRACES = 50
-_MAX_POINTS_READ = 20_000
-
-
-def preview_plotly_figure(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
-    """Show a figure."""
-    title = value.layout.title.text or type(value).__qualname__
-    return {PREVIEW_HTML: html_page(str(title), f"Figure of {summary.get('shape', '')}", _figure_sections(value))}
-
-
-def _figure_sections(figure: Any) -> Iterator[Markup]:
+def _sections(figure: Any) -> Iterator[Markup]:
     drawn = [line for line in map(_trace_line, islice(figure.data, MAX_LINES)) if line]
     if drawn:
         yield heading("Sketch")
@@ -111,7 +105,7 @@ def _to_floats(values: Sequence[Any]) -> list[float] | None:
 
 
 def _trace_length(trace: Any) -> int | str:
-    held = (trace._props.get(name) for name in ("y", "x", "z", "values", "r"))  # noqa: SLF001 - asks no trace for what it has not
+    held = (trace._props.get(name) for name in ("y", "x", "z", "values", "r"))  # noqa: SLF001 - a trace refuses to read properties that its type lacks
     return next(
         (len(values) for values in held if hasattr(values, "__len__") and not isinstance(values, dict | str)), ""
     )

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.previews.html import PREVIEW_HTML, heading, html_page, preformatted
+from airflow_zen.materializers.previews.html import heading, preformatted, preview_page
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 from airflow_zen.type_names import type_name
 
-if TYPE_CHECKING:
-    pass
+RECORDS_FILE = "elements.tfrecord"
+METADATA_FILE = "dataset.json"
 
 
 class TfDatasetMaterializer(Materializer):
     """Save the elements of a finite `tf.data.Dataset`, in order, one by one.
 
-    What comes back gives the same elements with the same `element_spec`; how they were made is not kept.
+    The loaded dataset has the same elements and the same `element_spec`; how they were computed is not kept.
     Refused: infinite datasets, and elements that are not dense tensors in dicts, tuples and lists.
     """
 
@@ -29,7 +29,7 @@ class TfDatasetMaterializer(Materializer):
     extra = "tensorflow"
 
     def stored_type(self, value: Any) -> type:
-        """Give the one public class of a dataset's many private ones."""
+        """Return the one public class of a dataset's many private ones."""
         import tensorflow as tf
 
         dataset: type = tf.data.Dataset
@@ -37,59 +37,46 @@ class TfDatasetMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `elements.tfrecord`, a record for each tensor of each element, and `dataset.json`."""
-        return save_tf_dataset(self, value, directory)
+        import tensorflow as tf
 
-    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
-        """Show what an element is."""
-        return preview_tf_dataset(value, summary)
+        if value.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise SaveRefused("An infinite tf.data.Dataset has no end to store. Use .take(n).")
+        spec = _encode_spec(value.element_spec)
+        count = 0
+        with tf.io.TFRecordWriter(str(directory / RECORDS_FILE)) as writer:
+            for element in value:
+                for tensor in tf.nest.flatten(element):
+                    writer.write(tf.io.serialize_tensor(tensor).numpy())
+                count += 1
+        write_typed_json(self, {"count": count, "spec": spec}, directory, METADATA_FILE)
+        return {"shape": f"{count} {'element' if count == 1 else 'elements'}", "rows": count}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
-        """Give a dataset that reads the file as it is iterated."""
-        return load_tf_dataset(self, directory)
+        """Return a dataset that reads the file while it is iterated."""
+        import tensorflow as tf
 
+        metadata = read_typed_json(self, directory, METADATA_FILE)
+        spec = _decode_spec(metadata["spec"])
+        leaves = tf.nest.flatten(spec)
 
-RECORDS_FILE = "elements.tfrecord"
-METADATA_FILE = "dataset.json"
+        def parse_element(records: Any) -> Any:
+            tensors = [
+                tf.ensure_shape(tf.io.parse_tensor(records[place], leaf.dtype), leaf.shape)
+                for place, leaf in enumerate(leaves)
+            ]
+            return tf.nest.pack_sequence_as(spec, tensors)
 
+        records = tf.data.TFRecordDataset(str(directory / RECORDS_FILE)).batch(max(1, len(leaves)), drop_remainder=True)
+        return records.map(parse_element).apply(tf.data.experimental.assert_cardinality(metadata["count"]))
 
-def save_tf_dataset(materializer: Materializer, dataset: Any, directory: Path) -> Mapping[str, Any]:
-    """Write a dataset; raises `SaveRefused` for one without an end, or of elements that are not dense."""
-    import tensorflow as tf
-
-    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise SaveRefused("An infinite tf.data.Dataset has no end to store. Use .take(n).")
-    spec = _encode_spec(dataset.element_spec)
-    count = 0
-    with tf.io.TFRecordWriter(str(directory / RECORDS_FILE)) as writer:
-        for element in dataset:
-            for tensor in tf.nest.flatten(element):
-                writer.write(tf.io.serialize_tensor(tensor).numpy())
-            count += 1
-    write_typed_json(materializer, {"count": count, "spec": spec}, directory, METADATA_FILE)
-    return {"shape": f"{count} {'element' if count == 1 else 'elements'}", "rows": count}
-
-
-def load_tf_dataset(materializer: Materializer, directory: Path) -> Any:
-    """Read what `save_tf_dataset` wrote."""
-    import tensorflow as tf
-
-    metadata = read_typed_json(materializer, directory, METADATA_FILE)
-    spec = _decode_spec(metadata["spec"])
-    leaves = tf.nest.flatten(spec)
-
-    def parse_element(records: Any) -> Any:
-        tensors = [
-            tf.ensure_shape(tf.io.parse_tensor(records[place], leaf.dtype), leaf.shape)
-            for place, leaf in enumerate(leaves)
-        ]
-        return tf.nest.pack_sequence_as(spec, tensors)
-
-    records = tf.data.TFRecordDataset(str(directory / RECORDS_FILE)).batch(max(1, len(leaves)), drop_remainder=True)
-    return records.map(parse_element).apply(tf.data.experimental.assert_cardinality(metadata["count"]))
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show shapes and dtypes of an element."""
+        sections = (heading("An element"), preformatted(repr(value.element_spec)))
+        return preview_page(value, summary, sections, "Dataset")
 
 
 def _encode_spec(spec: Any) -> Any:
-    """Describe the structure of an element with lists in the place of tensor specs."""
+    """Return the structure of an element as typed JSON."""
     import tensorflow as tf
 
     if type(spec) is tf.TensorSpec:
@@ -115,9 +102,3 @@ def _decode_spec(metadata: Mapping[str, Any]) -> Any:
     if "tuple" in metadata:
         return tuple(_decode_spec(item) for item in metadata["tuple"])
     return [_decode_spec(item) for item in metadata["list"]]
-
-
-def preview_tf_dataset(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
-    """Show shapes and dtypes of an element."""
-    sections = (heading("An element"), preformatted(repr(value.element_spec)))
-    return {PREVIEW_HTML: html_page("Dataset", str(summary.get("shape", "")), sections)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,24 @@ from airflow_zen.materializers.previews.html import (
     heading,
     html_page,
     preformatted,
+    preview_page,
     truncation_note,
 )
 from airflow_zen.materializers.previews.tables import plain_table, sample_rows
+from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
+
+METADATA_FILE = "tensors.json"
+MODULE_FILE = "module.json"
+
+_DICTS: dict[str, type] = {"dict": dict, "OrderedDict": OrderedDict}
+_MAX_TENSORS = 100
 
 
 class TensorMaterializer(Materializer):
     """Save a tensor or parameter with its dtype, shape, device, `requires_grad` and order of axes in memory.
 
-    A tensor of a device that is not there comes back on the CPU. Gradients are not kept. Refused: tensors that
-    autograd still computes with, sparse and quantised ones, subclasses.
+    A tensor is loaded on the CPU where its device is not available. Gradients are not kept. Refused: tensors that
+    autograd still computes with, sparse and quantized tensors, subclasses.
     """
 
     types = ("torch.Tensor", "torch.nn.Parameter")
@@ -34,25 +44,27 @@ class TensorMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `tensors.safetensors` and `tensors.json`."""
-        from airflow_zen.materializers.torch.tensors import save_tensor
+        from airflow_zen.materializers.torch.state import write_tensors
 
-        return save_tensor(self, value, directory)
-
-    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
-        """Show dtype, shape and distribution."""
-        return preview_tensor(value, summary)
+        write_typed_json(self, {"tensors": write_tensors({"tensor": value}, directory)}, directory, METADATA_FILE)
+        return {"shape": f"{tuple(value.shape)} {value.dtype}", "dtype": str(value.dtype)}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the tensor."""
-        from airflow_zen.materializers.torch.tensors import load_tensor
+        from airflow_zen.materializers.torch.state import read_tensors
 
-        return load_tensor(self, directory)
+        return read_tensors(read_typed_json(self, directory, METADATA_FILE)["tensors"], directory)["tensor"]
+
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show dtype, shape and distribution."""
+        subtitle = f"{value.dtype} · shape {tuple(value.shape)}"
+        return {PREVIEW_HTML: html_page(type(value).__qualname__, subtitle, _distribution(value))}
 
 
 class StateDictMaterializer(Materializer):
     """Save a dict of tensors, such as `module.state_dict()`, as one safetensors file.
 
-    Tensors that are one object, or see the same memory in the same way, do so again; a conjugate has its own.
+    Tensors that are one object, or views of the same memory, are loaded as such; a conjugate gets its own memory.
     """
 
     encoding = "torch.state@1"
@@ -61,27 +73,38 @@ class StateDictMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `tensors.safetensors` and `tensors.json`."""
-        from airflow_zen.materializers.torch.tensors import save_state_dict
+        from airflow_zen.materializers.torch.state import write_tensors
 
-        return save_state_dict(self, value, directory)
-
-    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
-        """Show names, shapes and dtypes of the tensors."""
-        return preview_state_dict(value, summary)
+        tensors = write_tensors(value, directory)
+        metadata = {
+            "class": type(value).__qualname__,
+            "tensors": tensors,
+            "metadata": getattr(value, "_metadata", None),
+        }
+        write_typed_json(self, metadata, directory, METADATA_FILE)
+        return {"shape": f"{len(value)} tensors of {sum(tensor.numel() for tensor in value.values())} numbers"}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the dict, in its order."""
-        from airflow_zen.materializers.torch.tensors import load_state_dict
+        from airflow_zen.materializers.torch.state import read_tensors
 
-        return load_state_dict(self, directory)
+        metadata = read_typed_json(self, directory, METADATA_FILE)
+        state: Any = _DICTS[metadata["class"]](read_tensors(metadata["tensors"], directory))
+        if metadata["metadata"] is not None:
+            state._metadata = metadata["metadata"]  # noqa: SLF001 - versions that load_state_dict asks for
+        return state
+
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show names, shapes and dtypes of the tensors."""
+        return preview_page(value, summary, _tensor_table(value), "State dict")
 
 
 class ModuleMaterializer(Materializer):
-    """Save an `nn.Module`: the classes it is made of by name, their attributes as typed JSON, all tensors in one file.
+    """Save an `nn.Module`: its classes by name, their attributes as typed JSON, all tensors in one file.
 
-    What pickle would keep, without its power to run anything: classes are looked up, and must be modules.
+    This keeps what pickle would keep, but a file cannot run code: classes are looked up, and must be modules.
     Refused: hooks, lambdas, local classes, compiled and scripted modules. A module is no MLflow Model, which would
-    need a pickle or an example input; return `MLflowModel(path)` of what `mlflow.pytorch.save_model` wrote for that.
+    need a pickle or an example input; for that return `MLflowModel(path)` of what `mlflow.pytorch.save_model` wrote.
     """
 
     types = ("torch.nn.Module",)
@@ -91,51 +114,41 @@ class ModuleMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `module.json`, `tensors.safetensors` and `tensors.json`."""
-        from airflow_zen.materializers.torch.modules import save_module
+        from airflow_zen.materializers.torch.state import ModuleEncoder, write_tensors
+        from airflow_zen.materializers.typed_json.encoding import canonical_json
 
-        return save_module(self, value, directory)
-
-    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
-        """Show layers and parameters."""
-        return preview_module(value, summary)
+        encoder = ModuleEncoder(self.registry)
+        root = encoder.encode(value)
+        module = canonical_json({"root": root, "modules": encoder.states})
+        (directory / MODULE_FILE).write_text(module, encoding="utf-8")
+        tensors = write_tensors({str(at): tensor for at, tensor in enumerate(encoder.tensors)}, directory)
+        write_typed_json(self, {"tensors": tensors}, directory, METADATA_FILE)
+        name, numbers = type(value).__qualname__, sum(weight.numel() for weight in value.parameters())
+        return {"shape": f"{name} of {numbers} parameters", "estimator": name}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the module, in the mode it was in."""
-        from airflow_zen.materializers.torch.modules import load_module
+        from airflow_zen.materializers.torch.state import ModuleDecoder, read_tensors
 
-        return load_module(self, directory, wanted)
+        metadata = read_typed_json(self, directory, METADATA_FILE)
+        module = json.loads((directory / MODULE_FILE).read_text(encoding="utf-8"))
+        tensors = list(read_tensors(metadata["tensors"], directory).values())
+        return ModuleDecoder(module["modules"], tensors, wanted).decode(module["root"])
 
-
-_MAX_TENSORS = 100
-
-
-def preview_tensor(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
-    """Show dtype, shape and distribution of a tensor."""
-    subtitle = f"{value.dtype} · shape {tuple(value.shape)}"
-    return {PREVIEW_HTML: html_page(type(value).__qualname__, subtitle, _distribution(value))}
-
-
-def preview_state_dict(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
-    """Show the names, shapes and dtypes of the tensors of a state dict."""
-    return {
-        PREVIEW_HTML: html_page("State dict", str(summary.get("shape", "")), _tensor_table(value.items(), len(value)))
-    }
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show layers and parameters."""
+        parameters = dict(value.named_parameters())
+        count = sum(parameter.numel() for parameter in parameters.values())
+        sections = (heading("Layers"), preformatted(str(value), 8_000), *_tensor_table(parameters))
+        return {PREVIEW_HTML: html_page(type(value).__qualname__, f"{count:,} parameters", sections)}
 
 
-def preview_module(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
-    """Show the layers of a module, and its parameters."""
-    parameters = dict(value.named_parameters())
-    count = sum(parameter.numel() for parameter in parameters.values())
-    sections = (heading("Layers"), preformatted(str(value), 8_000), *_tensor_table(parameters.items(), len(parameters)))
-    return {PREVIEW_HTML: html_page(type(value).__qualname__, f"{count:,} parameters", sections)}
-
-
-def _tensor_table(tensors: Iterable[tuple[str, Any]], count: int) -> Iterator[Markup]:
+def _tensor_table(tensors: Mapping[str, Any]) -> Iterator[Markup]:
     yield heading("Tensors")
-    rows = ((name, tuple(held.shape), str(held.dtype)) for name, held in islice(tensors, _MAX_TENSORS))
-    yield plain_table(["name", "shape", "dtype"], rows)
-    if count > _MAX_TENSORS:
-        yield truncation_note(f"{count - _MAX_TENSORS} more tensors")
+    shown = islice(tensors.items(), _MAX_TENSORS)
+    yield plain_table(["name", "shape", "dtype"], ((name, tuple(held.shape), str(held.dtype)) for name, held in shown))
+    if len(tensors) > _MAX_TENSORS:
+        yield truncation_note(f"{len(tensors) - _MAX_TENSORS} more tensors")
 
 
 def _distribution(value: Any) -> Iterator[Markup]:
@@ -143,18 +156,14 @@ def _distribution(value: Any) -> Iterator[Markup]:
 
     if value.is_complex() or not value.numel():
         return
-    values = (
-        value.detach()
-        .reshape(-1)[torch.tensor(sample_rows(value.numel()), device=value.device)]
-        .to("cpu", torch.float64)
-    )
+    rows = torch.tensor(sample_rows(value.numel()), device=value.device)
+    values = value.detach().reshape(-1)[rows].to("cpu", torch.float64)
     values = values[torch.isfinite(values)]
     if not len(values) or not torch.isfinite(values.max() - values.min()):
         return
     low, high = float(values.min()), float(values.max())
     step = (high - low) / BINS
     counts = torch.histc(values, BINS, low, high).tolist() if step else [float(len(values))]
+    bars = [(f"{low + at * step:.4g} – {low + (at + 1) * step:.4g}", count) for at, count in enumerate(counts)]
     yield heading(f"Distribution of {len(values)} values")
-    yield bar_chart(
-        [(f"{low + at * step:.4g} – {low + (at + 1) * step:.4g}", count) for at, count in enumerate(counts)]
-    )
+    yield bar_chart(bars)
