@@ -1,23 +1,23 @@
-"""Text from users, made safe for XML and HTML."""
+"""Escape text from users for XML and HTML."""
 
 from __future__ import annotations
 
 import re
 from xml.sax.saxutils import escape
 
-# Everything that XML 1.0 has no place for.
+# The characters that XML 1.0 does not allow.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # Marks that change the direction of the text around them.
 _DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f]")
 
 
 def sanitize_text(text: str) -> str:
-    """Replace what may not appear in a document by `�`, and drop marks that turn the text around them."""
+    """Replace characters that XML does not allow by `�`, and remove marks that change the direction of text."""
     return _DIRECTION.sub("", _NOT_XML.sub("\ufffd", text))
 
 
 def escape_html_lines(text: str) -> str:
-    """Escape as `escape_html` does, and keep the lines apart."""
+    """Escape each line as `escape_html` does; keep the line breaks."""
     return "\n".join(escape_html(line) for line in text.splitlines())
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from airflow_zen.errors import ArtifactRefused, MaterializerDefinitionError, SaveRefused
-from airflow_zen.type_names import type_name
+from airflow_zen.type_names import module_name, type_name
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.reader import ArtifactReader
@@ -194,7 +194,7 @@ MaterializerEntry = str | type[Materializer]
 
 def entry_name(entry: MaterializerEntry) -> str:
     """Return an entry as `module:Class`."""
-    return entry if isinstance(entry, str) else f"{entry.__module__}:{entry.__qualname__}"
+    return entry if isinstance(entry, str) else f"{module_name(entry)}:{entry.__qualname__}"
 
 
 def load_entry(entry: MaterializerEntry) -> type[Materializer]:

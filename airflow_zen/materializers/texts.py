@@ -1,4 +1,4 @@
-"""Text that says what it is: HTML, Markdown, CSV and JSON, each a file that other programs open."""
+"""Texts marked as HTML, Markdown, CSV or JSON, each stored as a file that other programs open."""
 
 from __future__ import annotations
 
@@ -28,52 +28,54 @@ from airflow_zen.materializers.previews.tables import (
 )
 from airflow_zen.type_names import type_name
 
+_MAX_CHARACTERS = 100_000
+_MAX_FRAME_BYTES = 180 * 1024
+
 
 class HTMLString(str):
-    """Say that a text is an HTML page or a part of one."""
+    """Mark a text as an HTML page or a part of one."""
 
     __slots__ = ()
 
 
 class MarkdownString(str):
-    """Say that a text is Markdown."""
+    """Mark a text as Markdown."""
 
     __slots__ = ()
 
 
 class CSVString(str):
-    """Say that a text is a table of comma-separated values."""
+    """Mark a text as a table of comma-separated values."""
 
     __slots__ = ()
 
 
 class JSONString(str):
-    """Say that a text is JSON; it is stored as it stands, not parsed."""
+    """Mark a text as JSON; it is stored as it is, not parsed."""
 
     __slots__ = ()
 
 
-_CLASS_BY_FILE_NAME: dict[str, type[str]] = {
-    "text.html": HTMLString,
-    "text.md": MarkdownString,
-    "text.csv": CSVString,
-    "text.json": JSONString,
+_FILE_NAMES: dict[type[str], str] = {
+    HTMLString: "text.html",
+    MarkdownString: "text.md",
+    CSVString: "text.csv",
+    JSONString: "text.json",
 }
 
 
 class TextMaterializer(Materializer):
-    """Save a marked text as a UTF-8 file, named for what it is."""
+    """Save a marked text as a UTF-8 file with the extension of its format."""
 
-    types = tuple(f"{__name__}.{cls.__qualname__}" for cls in _CLASS_BY_FILE_NAME.values())
+    types = tuple(map(type_name, _FILE_NAMES))
     encoding = "python.text@1"
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
-        """Write `text.html`, `text.md`, `text.csv` or `text.json`, line ends as they are."""
-        name = next((name for name, cls in _CLASS_BY_FILE_NAME.items() if type(value) is cls), None)
-        if name is None:
+        """Write `text.html`, `text.md`, `text.csv` or `text.json`; line ends are kept."""
+        if type(value) not in _FILE_NAMES:
             raise SaveRefused(f"{type_name(type(value))} is a subclass that would come back as its base class.")
         try:
-            (directory / name).write_bytes(value.encode("utf-8"))
+            (directory / _FILE_NAMES[type(value)]).write_bytes(value.encode("utf-8"))
         except UnicodeEncodeError as error:
             raise SaveRefused(
                 f"This {type(value).__qualname__} is not UTF-8: {error}. Replace its surrogates."
@@ -81,39 +83,35 @@ class TextMaterializer(Materializer):
         return {"shape": f"{len(value)} characters"}
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
-        """Show the text as what it is marked to be."""
-        return preview_text(value, summary)
+        """Show an HTML page, a table, indented JSON, or the text."""
+        title, shape = type(value).__qualname__, str(summary.get("shape", ""))
+        return {PREVIEW_HTML: html_page(title, shape, _text_sections(value))}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
-        """Read the text as the class that its file name says."""
-        for name, cls in _CLASS_BY_FILE_NAME.items():
+        """Read the text as the class of its file name."""
+        for cls, name in _FILE_NAMES.items():
             if (directory / name).exists():
                 return cls((directory / name).read_bytes().decode("utf-8"))
-        raise ArtifactRefused(f"A text artifact is one of {', '.join(_CLASS_BY_FILE_NAME)}, and none of them is in it.")
+        names = ", ".join(_FILE_NAMES.values())
+        raise ArtifactRefused(f"A text artifact is one of {names}, and none of them is in it.")
 
 
-_MAX_CHARACTERS = 100_000
-_MAX_FRAME_BYTES = 180 * 1024
-
-
-def preview_text(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
-    """Show a text as what it is marked to be."""
-    sections = {"HTMLString": _html_sections, "CSVString": _csv_sections, "JSONString": _json_sections}.get(
-        type(value).__qualname__, _text_sections
-    )
-    return {PREVIEW_HTML: html_page(type(value).__qualname__, str(summary.get("shape", "")), sections(str(value)))}
-
-
-def _text_sections(text: str) -> Iterator[Markup]:
-    yield preformatted(text)
+def _text_sections(value: Any) -> Iterator[Markup]:
+    text = str(value)
+    if isinstance(value, HTMLString):
+        yield from _html_sections(text)
+    elif isinstance(value, CSVString) and (rows := _csv_rows(text)):
+        yield plain_table(rows[0][:MAX_PREVIEW_COLUMNS], [row[:MAX_PREVIEW_COLUMNS] for row in rows[1:]])
+        yield from hidden_columns_note(len(rows[0]) - MAX_PREVIEW_COLUMNS)
+    else:
+        yield preformatted(_indent_json(text) if isinstance(value, JSONString) else text)
 
 
 def _html_sections(text: str) -> Iterator[Markup]:
-    """Show a page inside the page: the sandbox forbids scripts, forms and links out, the policy every request."""
-    cut = text
-    while len(escape_html_lines(cut[:_MAX_CHARACTERS]).encode()) > _MAX_FRAME_BYTES:
-        cut = cut[: min(len(cut), _MAX_CHARACTERS) // 2]
-    cut = cut[:_MAX_CHARACTERS]
+    """Show a page inside the page: the sandbox forbids scripts, forms and links out, the policy forbids all requests."""
+    cut = text[:_MAX_CHARACTERS]
+    while len(escape_html_lines(cut).encode()) > _MAX_FRAME_BYTES:
+        cut = cut[: len(cut) // 2]
     yield Markup(f'<iframe sandbox="" srcdoc="{escape_html_lines(cut)}"></iframe>')
     if len(cut) < len(text):
         yield truncation_note(f"{len(text) - len(cut)} more characters")
@@ -121,22 +119,16 @@ def _html_sections(text: str) -> Iterator[Markup]:
     yield preformatted(text, 4_000)
 
 
-def _csv_sections(text: str) -> Iterator[Markup]:
+def _csv_rows(text: str) -> list[list[str]]:
+    """Return the first rows of a table; none if the text is not CSV."""
     try:
-        rows = list(islice(csv.reader(text[:_MAX_CHARACTERS].splitlines()), 1 + MAX_PREVIEW_ROWS))
+        return list(islice(csv.reader(text[:_MAX_CHARACTERS].splitlines()), 1 + MAX_PREVIEW_ROWS))
     except csv.Error:
-        rows = []
-    if not rows:
-        yield preformatted(text)
-        return
-    yield plain_table(rows[0][:MAX_PREVIEW_COLUMNS], [row[:MAX_PREVIEW_COLUMNS] for row in rows[1:]])
-    yield from hidden_columns_note(len(rows[0]) - MAX_PREVIEW_COLUMNS)
+        return []
 
 
-def _json_sections(text: str) -> Iterator[Markup]:
+def _indent_json(text: str) -> str:
     try:
-        yield preformatted(
-            json.dumps(json.loads(text), indent=2, ensure_ascii=False) if len(text) < _MAX_CHARACTERS else text
-        )
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False) if len(text) < _MAX_CHARACTERS else text
     except (ValueError, RecursionError):
-        yield preformatted(text)
+        return text

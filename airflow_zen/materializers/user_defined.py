@@ -11,7 +11,6 @@ from typing import TypeVar, overload
 
 from airflow_zen.errors import MaterializerDefinitionError, MaterializerNotFound
 from airflow_zen.materializers.base import Materializer, entry_name, is_materializer
-from airflow_zen.type_names import module_name
 
 ENTRY_POINT_GROUP = "airflow_zen.materializers"
 
@@ -46,7 +45,7 @@ def register_materializer(materializer: M | None = None, *, replace: bool = Fals
                 raise MaterializerDefinitionError(
                     f"{cls.__qualname__} has no method {method}, which a materializer needs."
                 )
-        _REGISTERED[f"{module_name(cls)}:{cls.__qualname__}"] = (cls, replace)
+        _REGISTERED[entry_name(cls)] = (cls, replace)
         return cls
 
     return decorate if materializer is None else decorate(materializer)

@@ -1,4 +1,4 @@
-"""The arguments of one execution: parameters, and the artifacts found among and inside them."""
+"""The arguments of one execution: parameters, and the artifacts among and inside them."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _MAX_TEXT = 500
 
 
 class InputDigest(msgspec.Struct, frozen=True):
-    """Stand for an artifact inside an argument when the argument is fingerprinted."""
+    """Replace an artifact inside an argument when the argument is fingerprinted."""
 
     digest: str
 
 
 class Arguments(msgspec.Struct, frozen=True):
-    """Bound arguments by parameter name, with refs in the place of artifacts.
+    """Bound arguments by parameter name, with refs instead of artifacts.
 
     `bound` is complete, defaults included. `inputs` are the refs by path: `frame`, `frames[2]`,
-    `config.model`. `context` names the arguments that Airflow's context filled in.
+    `config.model`. `context` has the names of the arguments that Airflow's context filled in.
     """
 
     bound: inspect.BoundArguments
@@ -54,10 +54,10 @@ class Arguments(msgspec.Struct, frozen=True):
         context: frozenset[str] = frozenset(),
         names: VersionIndex | None = None,
     ) -> Arguments:
-        """Bind a call, and read every ref in it from its wire form; versions that it asks for are found in `names`.
+        """Bind a call, and read every ref in it from its wire form; look up in `names` the versions that it asks for.
 
         Raises `TypeError` as the call would, `ArtifactRefused` for a malformed ref, `ArtifactNotFound` for a
-        version that is not there.
+        version that does not exist.
         """
         bound = inspect.signature(function).bind(*args, **kwargs)
         bound.apply_defaults()
@@ -67,9 +67,9 @@ class Arguments(msgspec.Struct, frozen=True):
         return cls(bound, inputs, context)
 
     def parameters(self) -> dict[str, Any]:
-        """Give what is not an artifact, as JSON for the record; artifacts inside appear by digest.
+        """Return the arguments that are not artifacts, as JSON for the record; artifacts inside appear by digest.
 
-        What Airflow's context filled in is left out, but for plain text such as `ds` or `run_id`.
+        What Airflow's context filled in is left out, except for text such as `ds` or `run_id`.
         """
         found = {}
         for name, value in self.bound.arguments.items():
@@ -83,7 +83,7 @@ class Arguments(msgspec.Struct, frozen=True):
         return found
 
     def by_name(self) -> dict[str, Any]:
-        """Give all arguments by name, those of `**options` among them; `*args` are one tuple."""
+        """Return all arguments by name, including those of `**options`; `*args` are one tuple."""
         found = dict(self.bound.arguments)
         for name, parameter in self.bound.signature.parameters.items():
             if parameter.kind is parameter.VAR_KEYWORD and name in found:
@@ -91,7 +91,7 @@ class Arguments(msgspec.Struct, frozen=True):
         return found
 
     def excluding(self, names: Collection[str]) -> Arguments:
-        """Leave arguments out, by their name; of `**options` those that came under such a name."""
+        """Return the arguments without those of these names, also in `**options`."""
         kept = {name: value for name, value in self.bound.arguments.items() if name not in names}
         for name, parameter in self.bound.signature.parameters.items():
             if name in kept and parameter.kind is parameter.VAR_KEYWORD:
@@ -103,14 +103,14 @@ class Arguments(msgspec.Struct, frozen=True):
         return replace(self, bound=inspect.BoundArguments(self.bound.signature, kept), inputs=inputs)
 
     def requested_types(self, types: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the declared type of each input by its path, from the declared types of the parameters."""
+        """Return the declared type of each input by its path, from the declared types of the parameters."""
         found: dict[str, Any] = {}
         for name, value in self.bound.arguments.items():
             _collect_types(value, self._declared_type(name, types), name, found)
         return found
 
     def load(self, stack: Stack, types: Mapping[str, Any], scratch: Path) -> inspect.BoundArguments:
-        """Put values in the place of refs, loaded concurrently, each as its declared type; raises `InputError` for another."""
+        """Replace refs by values, loaded concurrently, each as its declared type; raise `InputError` for another type."""
         wanted = self.requested_types(types)
 
         def load(ref: ArtifactRef, path: str) -> Any:
@@ -127,7 +127,7 @@ class Arguments(msgspec.Struct, frozen=True):
         return inspect.BoundArguments(self.bound.signature, arguments)
 
     def _declared_type(self, name: str, types: Mapping[str, Any]) -> Any:
-        """Give a parameter's type; `*args: T` holds a tuple of T, `**kwargs: T` a dict of T."""
+        """Return a parameter's type; `*args: T` is a tuple of T, `**kwargs: T` a dict of T."""
         declared, kind = types.get(name), self.bound.signature.parameters[name].kind
         if declared is not None and kind is inspect.Parameter.VAR_POSITIONAL:
             return GenericAlias(tuple, (declared, ...))
@@ -137,7 +137,7 @@ class Arguments(msgspec.Struct, frozen=True):
 
 
 def _is_only_refs(value: Any) -> bool:
-    """Tell whether a value is an artifact, or holds nothing else."""
+    """Whether a value is an artifact, or a container of nothing but artifacts."""
     if type(value) is dict:
         value = list(value.values())
     if type(value) in (list, tuple) and value:
@@ -146,14 +146,14 @@ def _is_only_refs(value: Any) -> bool:
 
 
 def replace_refs_by_digest(value: Any) -> Any:
-    """Replace refs by their digests, which is all that a cache key may know of an artifact."""
+    """Replace refs by their digests, the only part of a ref that enters a cache key."""
     if isinstance(value, set | frozenset):
         return type(value)(replace_refs_by_digest(element) for element in value)
     return _replace_refs(value, lambda ref, _: InputDigest(ref.digest), "")
 
 
 def describe_as_json(value: Any) -> Any:
-    """Describe an argument as JSON for people: exact where JSON is, else a short text."""
+    """Return an argument as JSON for people: exact if JSON is, else a short text."""
     if value is None or (isinstance(value, bool | int | str) and not isinstance(value, Enum)):
         return value
     if isinstance(value, float):
@@ -173,7 +173,7 @@ def describe_as_json(value: Any) -> Any:
 
 
 def _resolve_refs(value: Any, path: str, inputs: dict[str, ArtifactRef], names: VersionIndex | None) -> Any:
-    """Turn wire refs into refs, at any depth of lists, tuples and dicts; lazy sequences become lists."""
+    """Replace wire refs by refs, at any depth of lists, tuples and dicts; replace lazy sequences by lists."""
     if names and VersionSelector.is_wire(value):
         value = names.resolve(VersionSelector.from_wire(value))
     if ArtifactRef.is_wire(value):
@@ -182,7 +182,7 @@ def _resolve_refs(value: Any, path: str, inputs: dict[str, ArtifactRef], names: 
         inputs[path] = value
         return value
     if _is_lazy_sequence(value):
-        # A slice of mapped results is one request; walking through them is one for each, and one too many.
+        # A slice of mapped results is one request; iteration is one request for each, and one more.
         value = value[:] if type(value).__name__ == "LazyXComSequence" else list(value)
     return _map_elements(value, path, lambda held, inner, _: _resolve_refs(held, inner, inputs, names))
 
@@ -194,7 +194,7 @@ def _replace_refs(value: Any, replacement: Callable[[ArtifactRef, str], Any], pa
 
 
 def _collect_types(value: Any, declared: Any, path: str, found: dict[str, Any]) -> None:
-    """Note the declared type of every ref inside a value."""
+    """Add the declared type of every ref inside a value to `found`, by its path."""
     if isinstance(value, ArtifactRef):
         found[path] = declared
         return
@@ -202,7 +202,7 @@ def _collect_types(value: Any, declared: Any, path: str, found: dict[str, Any]) 
 
 
 def _map_elements(value: Any, path: str, visit: Callable[[Any, str, int], Any]) -> Any:
-    """Build a list, tuple or dict anew from `visit(element, path, position)`; anything else is left as it is."""
+    """Return a copy of a list, tuple or dict made of `visit(element, path, position)`; anything else as it is."""
     if type(value) is dict:
         items = value.items()
         return {key: visit(held, f"{path}{_path_segment(key)}", at) for at, (key, held) in enumerate(items)}
@@ -221,5 +221,5 @@ def _path_segment(key: Any) -> str:
 
 
 def _is_lazy_sequence(value: Any) -> bool:
-    """Recognise what Airflow hands over for mapped upstream tasks."""
+    """Whether a value is what Airflow passes for mapped upstream tasks."""
     return isinstance(value, Sequence) and type(value).__module__.startswith("airflow.")

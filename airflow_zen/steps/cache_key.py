@@ -19,7 +19,7 @@ from airflow_zen.materializers.annotations import View, batch_type, is_stream_an
 from airflow_zen.runs.step_run import mask_secrets
 from airflow_zen.steps.annotations import runtime_class
 from airflow_zen.steps.arguments import Arguments, replace_refs_by_digest
-from airflow_zen.type_names import canonical_type_text
+from airflow_zen.type_names import canonical_type_text, stable_class_name
 
 if TYPE_CHECKING:
     from airflow_zen.stack import Stack
@@ -126,7 +126,7 @@ def _input_ingredients(step: Step, arguments: Arguments, stack: Stack) -> dict[s
         if stack.materializers.is_partial_view(ref.encoding, view):
             found[f"view {path}"] = str(view)
         elif view.cls is not None and _is_view(ref, view.cls, stack):
-            found[f"view {path}"] = f"{view.cls.__module__}.{view.cls.__qualname__}"
+            found[f"view {path}"] = stable_class_name(view.cls)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Store what a step returned."""
+"""Store what a step returned, publish its versions, and load artifacts as declared types."""
 
 from __future__ import annotations
 
@@ -23,32 +23,43 @@ if TYPE_CHECKING:
     from airflow_zen.stack import SavedArtifact, Stack
     from airflow_zen.steps.step import Step
 
-_SAVE_THREADS = 8
+log = logging.getLogger("airflow_zen.steps")
+
+_MAX_THREADS = 8
 
 
 def save_outputs(step: Step, values: Mapping[str, Any], stack: Stack, run: StepRun) -> dict[str, SavedArtifact]:
     """Store all outputs, concurrently; none is committed to the cache unless all are stored.
 
-    An iterator is gone through in the calling thread: the step's own code runs in it, and expects its MLflow
-    run and its interrupts there. What it raises is raised as it is.
+    An iterator runs in the calling thread: the step's own code runs in it, and expects its MLflow
+    run and its interrupts there. An error that it raises is raised unchanged.
     """
 
     def save(name: str) -> SavedArtifact:
-        called = artifact_name(step, run, name)
-        return stack.save(values[name], called, step.declared_class(name), step.output_materializer(name))
+        stored_name = artifact_name(step, run, name)
+        return stack.save(values[name], stored_name, step.declared_class(name), step.output_materializer(name))
+
+    def save_stream(name: str) -> SavedArtifact:
+        try:
+            return save(name)
+        except BatchError as failure:
+            error = failure.__cause__ or failure
+            raise error from error.__cause__
+        except OutputError as error:
+            raise OutputError(f"Step {step.name!r}: {error}") from None
 
     streams = [name for name, value in values.items() if isinstance(value, Iterator)]
-    with ThreadPoolExecutor(_SAVE_THREADS) as pool:
+    with ThreadPoolExecutor(_MAX_THREADS) as pool:
         saving = {name: pool.submit(save, name) for name in values if name not in streams}
-        saved = {name: _save_stream(save, name, step.name) for name in streams}
+        saved = {name: save_stream(name) for name in streams}
         saved |= {name: future.result() for name, future in saving.items()}
     return {name: saved[name] for name in values}
 
 
 def artifact_name(step: Step, run: StepRun, output: str) -> str:
-    """Give an output's artifact the name that is written out, or one after DAG and task.
+    """Return the name of an output's artifact: the one that its annotation gives, or one after DAG and task.
 
-    Such are `dag/task`, `dag/task.train`, and `dag/task[3]` for an element of a list marked `Each`.
+    The latter are `dag/task`, `dag/task.train`, and `dag/task[3]` for an element of a list marked `Each`.
     """
     if output in step.outputs.artifact_names:
         return step.outputs.artifact_names[output]
@@ -58,62 +69,32 @@ def artifact_name(step: Step, run: StepRun, output: str) -> str:
     return f"{name}.{output}"
 
 
-def _save_stream(save: Any, name: str, step: str) -> SavedArtifact:
-    try:
-        saved: SavedArtifact = save(name)
-    except BatchError as failure:
-        error = failure.__cause__ or failure
-        raise error from error.__cause__
-    except OutputError as error:
-        raise OutputError(f"Step {step!r}: {error}") from None
-    return saved
-
-
-log = logging.getLogger("airflow_zen.steps")
-
-_PUBLISH_THREADS = 8
-
-
 def publish_versions(step: Step, stack: Stack, run: StepRun) -> Mapping[str, RecordedVersion]:
-    """Make each output the newest version of its name where its content is new there; never raises.
+    """Make each output the newest version of its name, if its content is not already; never raise.
 
-    A reused result is one too, when something else was made in between. Elements of a list marked `Each` are not
-    kept by name: what is at a place of a list is not the same thing the next time.
+    This includes a reused result, if something else was computed in between. Elements of a list marked `Each` have no
+    versions: the element at one position is a different thing the next time.
     """
     if step.outputs.each:
         return {}
-    with ThreadPoolExecutor(min(_PUBLISH_THREADS, len(run.outputs))) as pool:
-        made = dict(
-            zip(run.outputs, pool.map(lambda ref: _publish_version(ref, stack, run), run.outputs.values()), strict=True)
-        )
-    return {output: version for output, version in made.items() if version}
-
-
-def versioned_name(ref: ArtifactRef, map_index: int) -> str:
-    """Give an instance of a mapped step a history of its own: `dag/task[3]`.
-
-    In one history for all of them each would find another's content, and take its own for new, in every run.
-    """
-    return ref.name if map_index < 0 else f"{ref.name}[{map_index}]"
+    with ThreadPoolExecutor(min(_MAX_THREADS, len(run.outputs))) as pool:
+        made = pool.map(lambda ref: _publish_version(ref, stack, run), run.outputs.values())
+        return {output: version for output, version in zip(run.outputs, made, strict=True) if version}
 
 
 def _publish_version(ref: ArtifactRef, stack: Stack, run: StepRun) -> RecordedVersion | None:
-    name = versioned_name(ref, run.id.map_index)
+    # One history for all instances of a mapped step would have a new version from each of them in every run.
+    name = ref.name if run.id.map_index < 0 else f"{ref.name}[{run.id.map_index}]"
+    ended, dag_run = run.ended or stack.clock(), f"{run.id.dag_id}/{run.id.run_id}"
     try:
-        return stack.names.add(
-            name,
-            ref,
-            run.ended or stack.clock(),
-            origin=str(run.id),
-            dag_run=f"{run.id.dag_id}/{run.id.run_id}",
-        )
+        return stack.names.add(name, ref, ended, origin=str(run.id), dag_run=dag_run)
     except Exception as error:  # noqa: BLE001 - a step that succeeded stays so, whatever the store says
         log.warning("Artifact %r has no new version, though its content is stored: %s", name, error)
         return None
 
 
 def process_directory(stack: Stack) -> Path:
-    """Lend a directory that lives as long as the process: a loaded value may map its files into memory."""
+    """Return a directory that lives as long as the process: a loaded value may map its files into memory."""
     directory = stack.store.temporary_directory()
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return directory
@@ -126,16 +107,16 @@ def load_for_process(stack: Stack, ref: ArtifactRef, wanted: Any) -> Any:
     if ref.inline and ref.encoding.startswith("python.json@") and not contains_path(wanted):
         shutil.rmtree(directory, ignore_errors=True)
     with suppress(OSError):
-        # Most values leave nothing in it; what is fetched later makes it anew.
+        # Most values leave nothing in it; what is fetched later creates it again.
         directory.rmdir()
     return value
 
 
 def load_as_type(stack: Stack, ref: ArtifactRef, into: Path, wanted: Any, name: str = "") -> Any:
-    """Give the value of a ref as `Stack.load` does, held against `wanted`, a number widened to it.
+    """Return the value of a ref as `Stack.load` does, after a check that it is what is `wanted`; widen numbers to it.
 
-    `name` says what it is loaded for. Raises `InputError` for a value that neither is what is asked for nor has a view
-    of that kind. Nothing is asked of None, and of batches, which come one by one.
+    `name` is what the error calls the value. Raises `InputError` for a value that neither is what is asked for nor has
+    that view. None is not checked, and neither are batches, which are read one by one.
     """
     if isinstance(wanted, str):
         raise InputError(f"A type is asked for as itself, such as pandas.DataFrame, got the text {wanted!r}.")

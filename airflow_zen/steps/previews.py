@@ -1,4 +1,4 @@
-"""Show people what a step returned, after its result is committed; nothing here can fail the step, or hold it up for long."""
+"""Make previews of what a step returned, after its result is committed; they can neither fail the step nor delay it long."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _FILE_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
 class BackgroundPreviews:
-    """Make previews from now on in a thread of their own, while the lineage run is being closed.
+    """Make previews in a thread of their own, while the lineage run is being closed.
 
-    They are made of `values` as the function returned them, and lie in the store beside the artifacts: what
-    is there already, from equal content, is not made again.
+    They are made of `values` as the function returned them, and stored beside the artifacts: equal content is not
+    previewed again.
     """
 
     def __init__(self, step: Step, values: Mapping[str, Any], saved: Mapping[str, SavedArtifact], stack: Stack) -> None:
@@ -45,13 +45,13 @@ class BackgroundPreviews:
         self._deadline = time.monotonic() + PREVIEW_TIMEOUT
         wanted = [name for name in saved if self._is_previewed(name)][:MAX_PREVIEWED_OUTPUTS]
         if wanted:
-            # Not of a pool, which the interpreter would wait for at its end.
+            # Not a thread of a pool: the interpreter would wait for it at its end.
             Thread(target=self._render_all, args=(wanted,), name="airflow-zen-previews", daemon=True).start()
         else:
             self._files.set_result({})
 
     def attach(self, run: StepRun, opened: OpenedRun) -> None:
-        """Put them among the files of the lineage run, closed as it is; what does not arrive is owed with its record."""
+        """Attach them to the closed lineage run; mark its record as undelivered if that fails."""
         try:
             files = self._files.result(max(0.0, self._deadline - time.monotonic()))
             if not self._stack.lineage.attach_files(run, opened, files):
@@ -81,19 +81,18 @@ class BackgroundPreviews:
         self._files.set_result(preview_files(files))
 
     def _render_one(self, name: str) -> dict[str, bytes]:
-        saved = self._saved[name]
-        made = dict(
-            self._check_files(self._stack.preview(self._values[name], saved, self._step.output_materializer(name)))
-        )
-        self._store.put(saved.ref.digest, made)
-        return made
+        saved, by = self._saved[name], self._step.output_materializer(name)
+        files = dict(_check_files(self._stack.preview(self._values[name], saved, by)))
+        self._store.put(saved.ref.digest, files)
+        return files
 
-    def _check_files(self, files: Mapping[str, bytes | str]) -> Iterator[tuple[str, bytes]]:
-        for name, content in files.items():
-            written = content.encode(errors="replace") if isinstance(content, str) else content
-            if not _FILE_NAME.fullmatch(name):
-                raise SaveRefused(f"a preview cannot be named {name!r}. Use letters, digits, '_', '-' and '.'.")
-            if len(written) <= MAX_PREVIEW_BYTES:
-                yield name, written
-            else:
-                log.warning("%r is left out: its %d bytes are more than %d.", name, len(written), MAX_PREVIEW_BYTES)
+
+def _check_files(files: Mapping[str, bytes | str]) -> Iterator[tuple[str, bytes]]:
+    for name, content in files.items():
+        written = content.encode(errors="replace") if isinstance(content, str) else content
+        if not _FILE_NAME.fullmatch(name):
+            raise SaveRefused(f"a preview cannot be named {name!r}. Use letters, digits, '_', '-' and '.'.")
+        if len(written) <= MAX_PREVIEW_BYTES:
+            yield name, written
+        else:
+            log.warning("%r is left out: its %d bytes are more than %d.", name, len(written), MAX_PREVIEW_BYTES)
