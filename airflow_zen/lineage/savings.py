@@ -20,10 +20,10 @@ _READER_THREADS = 16
 
 
 class RunTotals(msgspec.Struct, frozen=True):
-    """One DAG run, or several: steps by what became of them, and seconds computed and saved.
+    """Totals of one DAG run, or of several: steps by how they ended, and seconds computed and saved.
 
     `ended` is the end of the latest step in seconds since the epoch. `runs` counts DAG runs, `runs_reused` those
-    of them in which no step was computed.
+    without a computed step.
     """
 
     dag_id: str
@@ -39,30 +39,36 @@ class RunTotals(msgspec.Struct, frozen=True):
 
     @property
     def steps(self) -> int:
-        """All steps, however they ended."""
+        """The number of steps, however they ended."""
         return self.reused + self.computed + self.failed
 
 
 def seconds_saved(run: StepRun) -> float:
-    """Tell how much longer the work took when it was done than its reuse took; zero for what was computed."""
-    if not run.is_hit or run.ended is None:
+    """Return how much longer the step took when it was computed than its reuse took; zero for a computed one."""
+    if run.cache != "hit" or run.ended is None:
         return 0.0
     return max(0.0, run.seconds - (run.ended - run.started))
 
 
-def totals_of_dag_run(dag_id: str, run_id: str, records: Iterable[StepRun]) -> RunTotals:
-    """Sum up one DAG run; of the tries of a task the last one counts."""
+def last_tries(runs: Iterable[StepRun]) -> Collection[StepRun]:
+    """Return the last try of each task, or of each of its mapped instances."""
     last: dict[tuple[str, int], StepRun] = {}
-    for record in records:
-        task = (record.id.task_id, record.id.map_index)
-        if task not in last or last[task].id.try_number < record.id.try_number:
-            last[task] = record
-    reused = [run for run in last.values() if run.is_hit]
-    computed = [run for run in last.values() if not run.is_hit and run.state is StepState.FINISHED]
+    for run in runs:
+        task = (run.id.task_id, run.id.map_index)
+        if task not in last or last[task].id.try_number < run.id.try_number:
+            last[task] = run
+    return last.values()
+
+
+def totals_of_dag_run(dag_id: str, run_id: str, records: Iterable[StepRun]) -> RunTotals:
+    """Return the totals of one DAG run; of the tries of a task the last one counts."""
+    last = last_tries(records)
+    reused = [run for run in last if run.cache == "hit"]
+    computed = [run for run in last if run.cache != "hit" and run.state is StepState.FINISHED]
     return RunTotals(
         dag_id,
         run_id,
-        ended=max((run.ended or run.started for run in last.values()), default=0.0),
+        ended=max((run.ended or run.started for run in last), default=0.0),
         runs=1,
         runs_reused=int(bool(reused) and len(reused) == len(last)),
         reused=len(reused),
@@ -74,28 +80,23 @@ def totals_of_dag_run(dag_id: str, run_id: str, records: Iterable[StepRun]) -> R
 
 
 def sum_totals(totals: Iterable[RunTotals]) -> RunTotals:
-    """Add up several totals; those of different DAGs have no DAG's name."""
+    """Return the sum of several totals; without a DAG's name where they are of different DAGs."""
     totals = list(totals)
     names = {each.dag_id for each in totals}
+    summed = RunTotals.__struct_fields__[RunTotals.__struct_fields__.index("runs") :]
     return RunTotals(
         names.pop() if len(names) == 1 else "",
         ended=max((each.ended for each in totals), default=0.0),
-        runs=sum(each.runs for each in totals),
-        runs_reused=sum(each.runs_reused for each in totals),
-        reused=sum(each.reused for each in totals),
-        computed=sum(each.computed for each in totals),
-        failed=sum(each.failed for each in totals),
-        seconds_computed=sum(each.seconds_computed for each in totals),
-        seconds_saved=sum(each.seconds_saved for each in totals),
+        **{name: sum(getattr(each, name) for each in totals) for name in summed},
     )
 
 
 def savings_summary(totals: Iterable[RunTotals], noun: str) -> str:
-    """Say how many DAG runs were reused whole: `365 partitions: 351 reused, 14 run, 6.2 h saved`."""
-    whole = sum_totals(totals)
+    """Return how many DAG runs were reused as a whole: `365 partitions: 351 reused, 14 run, 6.2 h saved`."""
+    total = sum_totals(totals)
     return (
-        f"{whole.runs} {noun}: {whole.runs_reused} reused, {whole.runs - whole.runs_reused} run, "
-        f"{format_seconds(whole.seconds_saved)} saved"
+        f"{total.runs} {noun}: {total.runs_reused} reused, {total.runs - total.runs_reused} run, "
+        f"{format_seconds(total.seconds_saved)} saved"
     )
 
 

@@ -1,19 +1,19 @@
-"""What a lineage graph is: steps and artifacts, and which went into which."""
+"""The lineage graph of a DAG run: its steps and artifacts, and the flow between them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_zen.lineage.mlflow.datasets import format_size
 from airflow_zen.lineage.mlflow.encoding import short_digest, shorten
 from airflow_zen.lineage.mlflow.models import is_mlflow_model
 from airflow_zen.lineage.mlflow.tags import run_name
+from airflow_zen.lineage.savings import format_bytes, last_tries
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
@@ -31,10 +31,10 @@ class NodeKind(StrEnum):
 
 @dataclass(frozen=True)
 class Node:
-    """One step or one artifact, or `count` alike that are shown as one.
+    """One step or one artifact, or `count` similar ones that are shown as one.
 
-    `state` is the step's, in MLflow's words, or `CACHED`; artifacts have none. `facts` are what a
-    reader may ask for, in order. `url` is the page in MLflow. Times are seconds since the epoch.
+    `state` is a step's status in MLflow, or `CACHED`; artifacts have none. `facts` are details for the reader, in
+    order. `url` is the page in MLflow. Times are seconds since the epoch.
     """
 
     id: str
@@ -51,7 +51,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """What flows from one node to another; `label` is the name of the argument or of the output."""
+    """A flow from one node to another; `label` is the name of the argument or of the output."""
 
     source: str
     target: str
@@ -77,13 +77,23 @@ class Graph:
         """The nodes that are artifacts, models among them."""
         return tuple(node for node in self.nodes if node.kind is not NodeKind.STEP)
 
+    def edges_by(self, end: Literal["source", "target"]) -> Mapping[str, list[Edge]]:
+        """Return the edges by the id of the node at that end."""
+        found: dict[str, list[Edge]] = defaultdict(list)
+        for edge in self.edges:
+            found[getattr(edge, end)].append(edge)
+        return found
 
-ArtifactKey = tuple[str, str]
+
+CACHED = "CACHED"
+# The worst state stands for a group.
+_STATES_BY_SEVERITY = ("FAILED", "KILLED", "RUNNING", "FINISHED", CACHED)
+_MAX_FACT = 2000
 
 
 @dataclass
 class _ArtifactFlow:
-    """An artifact while the graph is made: its ref, and the step nodes it comes from and goes to."""
+    """An artifact with the step nodes that made it and that read it, by id; the values are outputs and arguments."""
 
     ref: ArtifactRef
     sources: dict[str, str] = field(default_factory=dict)
@@ -91,90 +101,75 @@ class _ArtifactFlow:
 
 
 def build_graph(dag_id: str, run_id: str, runs: Iterable[StepRun], pages: PageUrls, collapse_above: int) -> Graph:
-    """Give the lineage graph; of a task that was tried again the last try counts.
+    """Return the lineage graph; of the tries of a task the last one counts.
 
-    collapse_above: mapped runs of one task, and artifacts that come from and go to the same steps, are shown
-    as one node where there are more than this many.
+    collapse_above: more mapped runs of one task than this, and more artifacts than this that come from and go to the
+    same steps, are shown as one node.
     """
-    steps, node_ids = _step_nodes(_last_tries(runs), pages, collapse_above)
+    steps, node_ids = _step_nodes(runs, pages, collapse_above)
     artifacts, edges = _artifact_nodes(_artifact_flows(node_ids), dag_id, pages, collapse_above)
     return Graph(dag_id, run_id, (*steps, *artifacts), tuple(edges))
 
 
-def _last_tries(runs: Iterable[StepRun]) -> list[StepRun]:
-    last: dict[tuple[str, int], StepRun] = {}
-    for run in runs:
-        place = run.id.task_id, run.id.map_index
-        if place not in last or last[place].id.try_number < run.id.try_number:
-            last[place] = run
-    return sorted(last.values(), key=lambda run: (run.started, run.id.task_id, run.id.map_index))
-
-
 def _step_nodes(
-    runs: Sequence[StepRun], pages: PageUrls, collapse_above: int
+    runs: Iterable[StepRun], pages: PageUrls, collapse_above: int
 ) -> tuple[list[Node], list[tuple[StepRun, str]]]:
-    """Give the step nodes, and for every run the id of the node that shows it."""
+    """Return the step nodes, and every run with the id of the node that shows it."""
     tasks: dict[str, list[StepRun]] = defaultdict(list)
-    for run in runs:
+    for run in sorted(last_tries(runs), key=lambda run: (run.started, run.id.task_id, run.id.map_index)):
         tasks[run.id.task_id].append(run)
     nodes: list[Node] = []
     node_ids: list[tuple[StepRun, str]] = []
     for group in tasks.values():
-        made = (
-            [collapsed_steps_node(group, pages)]
-            if len(group) > collapse_above
-            else [step_node(run, pages) for run in group]
-        )
-        nodes += made
-        node_ids += [(run, made[min(place, len(made) - 1)].id) for place, run in enumerate(group)]
+        parts = [group] if len(group) > collapse_above else [[run] for run in group]
+        for part in parts:
+            node = (
+                _step_node(part[0], pages) if len(parts) > 1 or len(part) == 1 else _collapsed_steps_node(part, pages)
+            )
+            nodes.append(node)
+            node_ids += [(run, node.id) for run in part]
     return nodes, node_ids
 
 
-def _artifact_flows(node_ids: Sequence[tuple[StepRun, str]]) -> dict[ArtifactKey, _ArtifactFlow]:
-    """Follow every artifact: an artifact is its name and its content."""
-    found: dict[ArtifactKey, _ArtifactFlow] = {}
+def _artifact_flows(node_ids: Sequence[tuple[StepRun, str]]) -> Collection[_ArtifactFlow]:
+    """Return the flow of every artifact; an artifact is identified by its name and its content."""
+    found: dict[tuple[str, str], _ArtifactFlow] = {}
+
+    def flow_of(ref: ArtifactRef, default_name: str) -> _ArtifactFlow:
+        name = ref.name or default_name
+        return found.setdefault((name, ref.digest), _ArtifactFlow(ref.with_name(name)))
+
     for run, node in node_ids:
         for output, ref in run.outputs.items():
-            name = ref.name or f"{run.id.dag_id}/{run.id.task_id}.{output}"
-            found.setdefault((name, ref.digest), _ArtifactFlow(ref.with_name(name))).sources.setdefault(node, output)
+            flow_of(ref, f"{run.id.dag_id}/{run.id.task_id}.{output}").sources.setdefault(node, output)
     for run, node in node_ids:
         for argument, ref in run.inputs.items():
-            name = ref.name or argument
-            found.setdefault((name, ref.digest), _ArtifactFlow(ref.with_name(name))).targets.setdefault(node, argument)
-    return found
+            flow_of(ref, argument).targets.setdefault(node, argument)
+    return found.values()
 
 
 def _artifact_nodes(
-    found: Mapping[ArtifactKey, _ArtifactFlow], dag_id: str, pages: PageUrls, collapse_above: int
+    flows: Iterable[_ArtifactFlow], dag_id: str, pages: PageUrls, collapse_above: int
 ) -> tuple[list[Node], list[Edge]]:
-    """Give a node to each artifact, or to all that take the same way where they are many."""
+    """Return a node for each artifact, or one for all with the same sources and targets where they are many."""
     groups: dict[tuple[frozenset[str], frozenset[str]], list[_ArtifactFlow]] = defaultdict(list)
-    for artifact in found.values():
-        groups[frozenset(artifact.sources), frozenset(artifact.targets)].append(artifact)
+    for flow in flows:
+        groups[frozenset(flow.sources), frozenset(flow.targets)].append(flow)
     nodes: list[Node] = []
     edges: list[Edge] = []
     for group in groups.values():
         if len(group) > collapse_above:
-            made = [(collapsed_artifacts_node([artifact.ref for artifact in group], dag_id), group[0])]
+            found = [(_collapsed_artifacts_node([flow.ref for flow in group], dag_id), group[0])]
         else:
-            made = [(artifact_node(each.ref, dag_id, bool(each.sources), pages), each) for each in group]
-        for node, artifact in made:
+            found = [(_artifact_node(flow.ref, dag_id, bool(flow.sources), pages), flow) for flow in group]
+        for node, flow in found:
             nodes.append(node)
-            edges += [Edge(step, node.id, output) for step, output in artifact.sources.items()]
-            edges += [Edge(node.id, step, argument) for step, argument in artifact.targets.items()]
+            edges += [Edge(step, node.id, output) for step, output in flow.sources.items()]
+            edges += [Edge(node.id, step, argument) for step, argument in flow.targets.items()]
     return nodes, edges
 
 
-CACHED = "CACHED"
-
-# The worst state stands for a group.
-_STATES_BY_SEVERITY = ("FAILED", "KILLED", "RUNNING", "FINISHED", CACHED)
-
-_MAX_FACT = 2000
-
-
-def step_node(run: StepRun, pages: PageUrls) -> Node:
-    """Show one step run."""
+def _step_node(run: StepRun, pages: PageUrls) -> Node:
     facts = {
         "task": run.id.task_id,
         "map index": str(run.id.map_index) if run.id.map_index >= 0 else "",
@@ -193,7 +188,7 @@ def step_node(run: StepRun, pages: PageUrls) -> Node:
         id=f"step:{run.id.task_id}:{run.id.map_index}",
         kind=NodeKind.STEP,
         label=run_name(run).removesuffix(" (cached)"),
-        detail=f"{_state_word(_displayed_state(run))} · {_duration_text(run)}",
+        detail=f"{_displayed_state(run).lower()} · {_duration_text(run)}",
         state=_displayed_state(run),
         facts=_nonempty_facts(facts),
         url=pages.step_url(run.id),
@@ -202,23 +197,22 @@ def step_node(run: StepRun, pages: PageUrls) -> Node:
     )
 
 
-def collapsed_steps_node(runs: Sequence[StepRun], pages: PageUrls) -> Node:
-    """Show all mapped runs of a task as one."""
+def _collapsed_steps_node(runs: Sequence[StepRun], pages: PageUrls) -> Node:
     states = Counter(map(_displayed_state, runs))
-    tally = " · ".join(f"{states[state]} {_state_word(state)}" for state in _STATES_BY_SEVERITY if states[state])
+    counts = " · ".join(f"{states[state]} {state.lower()}" for state in _STATES_BY_SEVERITY if states[state])
     ends = [run.ended for run in runs if run.ended is not None]
     task = runs[0].id.task_id
     facts = {
         "task": task,
         "mapped": str(len(runs)),
-        "states": tally,
+        "states": counts,
         "time": f"{sum(map(_duration, runs)):.1f} s in all",
     }
     return Node(
         id=f"steps:{task}",
         kind=NodeKind.STEP,
         label=f"{task} × {len(runs)}",
-        detail=tally,
+        detail=counts,
         state=next(state for state in _STATES_BY_SEVERITY if states[state]),
         count=len(runs),
         facts=facts,
@@ -228,15 +222,13 @@ def collapsed_steps_node(runs: Sequence[StepRun], pages: PageUrls) -> Node:
     )
 
 
-def artifact_node(ref: ArtifactRef, dag_id: str, made_here: bool, pages: PageUrls) -> Node:
-    """Show one artifact; one that this DAG run did not make says where it comes from."""
-    kind = NodeKind.MODEL if is_mlflow_model(ref) else NodeKind.ARTIFACT
+def _artifact_node(ref: ArtifactRef, dag_id: str, made_here: bool, pages: PageUrls) -> Node:
     facts = {
         "name": ref.name,
         "from": "" if made_here else _producer_text(ref, dag_id),
         "type": ref.type,
         "shape": ref.shape,
-        "size": format_size(ref.size),
+        "size": format_bytes(ref.size),
         "encoding": ref.encoding,
         "digest": ref.digest,
         "address": ref.uri,
@@ -245,7 +237,7 @@ def artifact_node(ref: ArtifactRef, dag_id: str, made_here: bool, pages: PageUrl
     what = ref.shape.replace(" rows", "").replace(" columns", "") or ref.type.rpartition(".")[2]
     return Node(
         id=f"artifact:{ref.name}@{ref.digest}",
-        kind=kind,
+        kind=NodeKind.MODEL if is_mlflow_model(ref) else NodeKind.ARTIFACT,
         label=ref.name.removeprefix(f"{dag_id}/"),
         detail=f"{what} · {short_digest(ref.digest)[:8]}",
         facts=_nonempty_facts(facts),
@@ -253,16 +245,15 @@ def artifact_node(ref: ArtifactRef, dag_id: str, made_here: bool, pages: PageUrl
     )
 
 
-def collapsed_artifacts_node(refs: Sequence[ArtifactRef], dag_id: str) -> Node:
-    """Show artifacts that take the same way as one."""
+def _collapsed_artifacts_node(refs: Sequence[ArtifactRef], dag_id: str) -> Node:
     names = sorted({ref.name.removeprefix(f"{dag_id}/") for ref in refs})
-    size = format_size(sum(ref.size for ref in refs))
+    size = format_bytes(sum(ref.size for ref in refs))
     digests = "".join(sorted(ref.digest for ref in refs))
     facts = {
-        "names": _shorten_fact(", ".join(names)),
-        "types": _shorten_fact(", ".join(sorted({ref.type for ref in refs}))),
+        "names": ", ".join(names),
+        "types": ", ".join(sorted({ref.type for ref in refs})),
         "size": f"{size} in all",
-        "digests": _shorten_fact(" ".join(short_digest(ref.digest) for ref in refs)),
+        "digests": " ".join(short_digest(ref.digest) for ref in refs),
     }
     return Node(
         id=f"artifacts:{hashlib.sha256(digests.encode()).hexdigest()[:16]}",
@@ -270,7 +261,7 @@ def collapsed_artifacts_node(refs: Sequence[ArtifactRef], dag_id: str) -> Node:
         label=f"{names[0]} × {len(refs)}" if len(names) == 1 else f"{len(refs)} artifacts",
         detail=f"{len({ref.digest for ref in refs})} contents · {size}",
         count=len(refs),
-        facts=facts,
+        facts=_nonempty_facts(facts),
     )
 
 
@@ -283,10 +274,6 @@ def _producer_text(ref: ArtifactRef, dag_id: str) -> str:
 
 def _displayed_state(run: StepRun) -> str:
     return CACHED if run.is_hit else str(run.state)
-
-
-def _state_word(state: str) -> str:
-    return state.lower()
 
 
 def _duration(run: StepRun) -> float:
@@ -303,11 +290,7 @@ def _duration_text(run: StepRun) -> str:
 
 
 def _nonempty_facts(facts: Mapping[str, str]) -> dict[str, str]:
-    return {name: _shorten_fact(text) for name, text in facts.items() if text}
-
-
-def _shorten_fact(text: str) -> str:
-    return shorten(text, _MAX_FACT)
+    return {name: shorten(text, _MAX_FACT) for name, text in facts.items() if text}
 
 
 def _parameter_text(value: Any) -> str:

@@ -1,16 +1,15 @@
-"""The graph as one trace, whose graph view MLflow draws itself: a span for each edge, merged by type and name."""
+"""The graph as one trace for MLflow's own graph view, which merges spans by type and name: a span for each edge."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_zen.lineage.graph.model import Edge, Graph, Node, NodeKind
+from airflow_zen.lineage.graph.model import Graph, Node, NodeKind
 
-# MLflow's words, which choose the icon of a span.
+# Span types of MLflow, which select the icon.
 _SPAN_TYPES = {NodeKind.STEP: "TASK", NodeKind.ARTIFACT: "RETRIEVER", NodeKind.MODEL: "CHAT_MODEL"}
 _MAX_SPANS = 2000
 _OK, _ERROR = 1, 2
@@ -19,10 +18,10 @@ _OK, _ERROR = 1, 2
 def render_otlp(
     graph: Graph, experiment_id: str, parent_run_id: str, started: float, ended: float
 ) -> dict[str, Any] | None:
-    """Write the trace as OTLP JSON; None where there is nothing to show, or more than MLflow's view can draw.
+    """Return the trace as OTLP JSON; None where there is nothing to show, or more than MLflow's view can draw.
 
-    Its ids follow from the DAG run, so that sending it again makes no second one. Times are seconds
-    since the epoch; artifacts, which have none, take those of the step before them.
+    Its ids are derived from the DAG run, so that sending it again makes no second trace. Times are seconds since the
+    epoch; artifacts, which have none, take those of the step before them.
     """
     if not graph.nodes or len(graph.edges) + len(graph.nodes) > _MAX_SPANS:
         return None
@@ -35,7 +34,7 @@ def render_otlp(
 
 
 class _SpanBuilder:
-    """Write each node once below its first source, with all that follows from it, and bare below every other."""
+    """Make a span for each node below its first source, with all that follows from it, and a bare one below every other."""
 
     def __init__(self, graph: Graph, trace_id: str, started: float, ended: float) -> None:
         self._graph = graph
@@ -43,17 +42,13 @@ class _SpanBuilder:
         self._interval = (started, max(ended, started))
         self._nodes = {node.id: node for node in graph.nodes}
         self._unique_names = _unique_names(graph)
-        self._after: dict[str, list[Edge]] = defaultdict(list)
-        self._before: dict[str, list[Edge]] = defaultdict(list)
-        for edge in graph.edges:
-            self._after[edge.source].append(edge)
-            self._before[edge.target].append(edge)
+        self._after, self._before = graph.edges_by("source"), graph.edges_by("target")
 
     def build(self) -> list[dict[str, Any]]:
-        name = f"{self._graph.dag_id} {self._graph.run_id}"
-        root = self._id("root", "")
-        spans = [self._span(root, "", name, "WORKFLOW", self._interval, _OK, {"DAG run": self._graph.run_id}, {})]
-        todo = [(root, "", node) for node in self._graph.nodes if not self._before[node.id]]
+        graph, root = self._graph, self._id("root", "")
+        attributes = {"mlflow.spanType": "WORKFLOW", "mlflow.spanInputs": {"DAG run": graph.run_id}}
+        spans = [self._span(root, "", f"{graph.dag_id} {graph.run_id}", self._interval, _OK, attributes)]
+        todo = [(root, "", node) for node in graph.nodes if not self._before[node.id]]
         visited: set[str] = set()
         while todo or (todo := self._unvisited_node(visited, root)):
             parent, source, node = todo.pop()
@@ -66,33 +61,26 @@ class _SpanBuilder:
         return spans
 
     def _unvisited_node(self, visited: set[str], root: str) -> list[tuple[str, str, Node]]:
-        """Give a node of a cycle that nothing outside it leads to."""
-        left = next((node for node in self._graph.nodes if node.id not in visited), None)
-        return [(root, "", left)] if left else []
+        """Return a node of a cycle that no node outside it leads to."""
+        return [(root, "", node) for node in self._graph.nodes if node.id not in visited][:1]
 
     def _id(self, source: str, target: str) -> str:
         return hashlib.sha256(f"{self._trace_id}\0{source}\0{target}".encode()).hexdigest()[:16]
 
     def _node_span(self, span_id: str, parent: str, node: Node) -> dict[str, Any]:
+        attributes = {
+            "mlflow.spanType": _SPAN_TYPES[node.kind],
+            "mlflow.spanInputs": {edge.label: self._nodes[edge.source].label for edge in self._before[node.id]},
+            "mlflow.spanOutputs": {**node.facts, **({"MLflow": node.url} if node.url else {})},
+        }
         status = _ERROR if node.state in {"FAILED", "KILLED"} else _OK
-        reads = {edge.label: self._nodes[edge.source].label for edge in self._before[node.id]}
-        facts = {**node.facts, **({"MLflow": node.url} if node.url else {})}
-        return self._span(
-            span_id,
-            parent,
-            self._unique_names[node.id],
-            _SPAN_TYPES[node.kind],
-            self._times(node),
-            status,
-            reads,
-            facts,
-        )
+        return self._span(span_id, parent, self._unique_names[node.id], self._times(node), status, attributes)
 
     def _times(self, node: Node) -> tuple[float, float]:
         if node.started is None:
             ends = [self._nodes[edge.source].ended for edge in self._before[node.id]]
-            known = [end for end in ends if end is not None]
-            return (max(known), max(known)) if known else (self._interval[0], self._interval[0])
+            end = max((end for end in ends if end is not None), default=self._interval[0])
+            return end, end
         return node.started, self._interval[1] if node.ended is None else node.ended
 
     def _span(
@@ -100,13 +88,10 @@ class _SpanBuilder:
         span_id: str,
         parent: str,
         name: str,
-        kind: str,
         times: tuple[float, float],
         status: int,
-        inputs: Mapping[str, str],
-        outputs: Mapping[str, str],
+        attributes: Mapping[str, object],
     ) -> dict[str, Any]:
-        attributes = {"mlflow.spanType": kind, "mlflow.spanInputs": inputs, "mlflow.spanOutputs": outputs}
         return {
             "traceId": self._trace_id,
             "spanId": span_id,
@@ -120,11 +105,11 @@ class _SpanBuilder:
 
 
 def _unique_names(graph: Graph) -> dict[str, str]:
-    """Give each node a name of its own among those of its type, for MLflow's view merges equal ones."""
-    taken: dict[tuple[NodeKind, str], int] = {}
+    """Return a name for each node that is unique among those of its kind, because MLflow's view merges equal ones."""
+    counts: dict[tuple[NodeKind, str], int] = {}
     names: dict[str, str] = {}
     for node in graph.nodes:
-        number = taken[node.kind, node.label] = taken.get((node.kind, node.label), 0) + 1
+        number = counts[node.kind, node.label] = counts.get((node.kind, node.label), 0) + 1
         names[node.id] = node.label if number == 1 else f"{node.label} ({number})"
     return names
 

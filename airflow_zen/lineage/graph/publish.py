@@ -1,4 +1,4 @@
-"""Show the lineage graph of a DAG run on its parent run in MLflow."""
+"""Publish the lineage graph of a DAG run on its parent run in MLflow."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from airflow_zen.lineage.mlflow.run_files import put_run_files
 from airflow_zen.lineage.savings import totals_of_dag_run
 
 if TYPE_CHECKING:
+    from airflow_zen.lineage.graph.model import Graph
     from airflow_zen.lineage.mlflow.rest import MlflowRest
     from airflow_zen.runs.records import StepRunRecords
     from airflow_zen.runs.step_run import StepRun
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("airflow_zen.lineage")
 
-# How many of a kind stand side by side before they are shown as one: in a picture, on a page, in a document.
+# How many of a kind are shown side by side before they are shown as one.
 _COLLAPSE_IN_SVG, _COLLAPSE_ON_PAGE, _COLLAPSE_IN_JSON = 3, 50, 1_000_000
 
 _MAX_INPUTS = 50
@@ -38,7 +39,7 @@ _MAX_INPUTS = 50
 
 @dataclass(frozen=True)
 class GraphPublisher:
-    """Draw DAG runs; `log_traces` asks for the lineage trace, which MLflow draws itself."""
+    """Publish the graphs of DAG runs; `log_traces` adds the lineage trace, which MLflow draws itself."""
 
     rest: MlflowRest
     records: StepRunRecords
@@ -47,9 +48,9 @@ class GraphPublisher:
     log_traces: bool = True
 
     def publish(self, dag_id: str, run_id: str) -> bool:
-        """Draw one DAG run as its records tell it; False where MLflow or the store knows nothing of it.
+        """Publish the graph of one DAG run from its records; return False where MLflow or the store has none.
 
-        Doing it again replaces what was drawn before. Raises `LineageError` when MLflow is away or refuses.
+        Publishing again replaces the graph. Raises `LineageError` when MLflow is unavailable or rejects a request.
         """
         dag_run = find_dag_run(dag_id, run_id, self.rest)
         if dag_run is None:
@@ -67,17 +68,12 @@ class GraphPublisher:
         return True
 
     def _put_files(self, dag_run: MlflowDagRun, runs: Sequence[StepRun]) -> bool:
-        """Store all renderings; False where the experiment's files lie out of reach."""
-        dag, relative_urls, absolute_urls = (
-            (dag_run.dag_id, dag_run.run_id),
-            dag_run.page_urls(),
-            dag_run.page_urls(self.rest.server.ui),
-        )
+        """Store all renderings; return False where the experiment's files cannot be written."""
         contents = {
-            "lineage.svg": render_svg(build_graph(*dag, runs, relative_urls, _COLLAPSE_IN_SVG)),
-            "lineage.html": render_html(build_graph(*dag, runs, absolute_urls, _COLLAPSE_ON_PAGE)),
-            "lineage.md": render_markdown(build_graph(*dag, runs, relative_urls, _COLLAPSE_ON_PAGE)),
-            "lineage.json": render_json(build_graph(*dag, runs, absolute_urls, _COLLAPSE_IN_JSON)),
+            "lineage.svg": render_svg(self._graph(dag_run, runs, _COLLAPSE_IN_SVG)),
+            "lineage.html": render_html(self._graph(dag_run, runs, _COLLAPSE_ON_PAGE, absolute=True)),
+            "lineage.md": render_markdown(self._graph(dag_run, runs, _COLLAPSE_ON_PAGE)),
+            "lineage.json": render_json(self._graph(dag_run, runs, _COLLAPSE_IN_JSON, absolute=True)),
         }
         files = {f"{GRAPH_FOLDER}/{name}": text.encode(errors="replace") for name, text in contents.items()}
         try:
@@ -87,8 +83,14 @@ class GraphPublisher:
             return False
         return True
 
+    def _graph(
+        self, dag_run: MlflowDagRun, runs: Sequence[StepRun], collapse_above: int, *, absolute: bool = False
+    ) -> Graph:
+        pages = dag_run.page_urls(self.rest.server.ui) if absolute else dag_run.page_urls()
+        return build_graph(dag_run.dag_id, dag_run.run_id, runs, pages, collapse_above)
+
     def _log_description(self, dag_run: MlflowDagRun, runs: Sequence[StepRun], has_graph: bool) -> None:
-        graph = build_graph(dag_run.dag_id, dag_run.run_id, runs, dag_run.page_urls(), _COLLAPSE_IN_SVG)
+        graph = self._graph(dag_run, runs, _COLLAPSE_IN_SVG)
         note = dag_run_description(graph, dag_run.parent, _airflow_url(runs), has_graph)
         tags = {"mlflow.note.content": note, "zen.airflow_url": _airflow_url(runs)}
         at = to_milliseconds(_time_span(runs)[1])
@@ -97,7 +99,7 @@ class GraphPublisher:
         self.rest.post("runs/log-batch", {"run_id": dag_run.parent, "tags": written, "metrics": metrics})
 
     def _log_inputs_and_models(self, dag_run: MlflowDagRun, runs: Sequence[StepRun]) -> None:
-        """Show on the line of the DAG run what came in from elsewhere, and the models that were made."""
+        """Log on the parent run the inputs that no step of the DAG run made, and the models that steps made."""
         made = {ref.digest for run in runs for ref in run.outputs.values()}
         inputs = {ref.digest: ref for run in runs for ref in run.inputs.values() if ref.digest not in made and ref.name}
         listed = dataset_inputs(islice(inputs.values(), _MAX_INPUTS), (), {})
@@ -107,9 +109,7 @@ class GraphPublisher:
             LoggedModels(self.rest, self.transport, self.root).log_outputs(dag_run.parent, [model_id])
 
     def _send_trace(self, dag_run: MlflowDagRun, runs: Sequence[StepRun]) -> None:
-        graph = build_graph(
-            dag_run.dag_id, dag_run.run_id, runs, dag_run.page_urls(self.rest.server.ui), _COLLAPSE_IN_SVG
-        )
+        graph = self._graph(dag_run, runs, _COLLAPSE_IN_SVG, absolute=True)
         spans = render_otlp(graph, dag_run.experiment_id, dag_run.parent, *_time_span(runs))
         if spans is not None:
             self.rest.send_trace(spans, dag_run.experiment_id, dag_run.parent)
@@ -121,7 +121,7 @@ def _time_span(runs: Sequence[StepRun]) -> tuple[float, float]:
 
 
 def _dag_run_metrics(dag_run: MlflowDagRun, runs: Sequence[StepRun]) -> Mapping[str, float]:
-    """Count what one line of MLflow's table should tell about a DAG run; of a task's tries the last counts."""
+    """Return the metrics of a DAG run for MLflow's table; of the tries of a task the last one counts."""
     started, ended = _time_span(runs)
     totals = totals_of_dag_run(dag_run.dag_id, dag_run.run_id, runs)
     return {
@@ -134,6 +134,6 @@ def _dag_run_metrics(dag_run: MlflowDagRun, runs: Sequence[StepRun]) -> Mapping[
 
 
 def _airflow_url(runs: Sequence[StepRun]) -> str:
-    """Give the DAG run's page, which the address of every task's log begins with."""
+    """Return the DAG run's page in Airflow, with which the URL of every task's log begins."""
     urls = (run.log_url.partition("/tasks/") for run in runs)
     return next((page.replace(")", "%29").replace(" ", "%20") for page, tasks, _ in urls if tasks), "")
