@@ -12,7 +12,7 @@ from airflow_zen.lineage.recorder import NullRecorder
 from airflow_zen.lineage.savings import format_bytes
 from airflow_zen.plugin.finalize import active_dag_runs
 from airflow_zen.pruning.collect import prune_stack
-from airflow_zen.pruning.retention import Retention, parse_duration
+from airflow_zen.pruning.retention import Retention
 
 if TYPE_CHECKING:
     from airflow_zen.pruning.report import PruneReport
@@ -28,12 +28,7 @@ def prune_artifacts(args: Any) -> None:
             "Say what may go: --unreferenced for what nothing refers to; --older-than 90d and --keep-last 5 for old runs, "
             "cache entries and versions as well."
         )
-    retention = Retention(
-        older_than=parse_duration(args.older_than) if args.older_than else None,
-        keep_last=args.keep_last,
-        grace=parse_duration(args.grace),
-        expire_mlflow_runs=args.expire_mlflow_runs,
-    )
+    retention = Retention.parse(args.older_than, args.keep_last, args.grace, args.expire_mlflow_runs)
     stack = open_stack_for(args)
     stack = replace(stack, lineage=NullRecorder()) if args.without_mlflow else stack
     with show_progress("Looking who holds what", args.output) as on_progress:

@@ -70,10 +70,9 @@ def prune(
     is unavailable.
     """
     from airflow_zen.pruning.collect import prune_stack
-    from airflow_zen.pruning.retention import Retention, parse_duration
+    from airflow_zen.pruning.retention import Retention
 
-    age = None if older_than is None else parse_duration(older_than)
-    retention = Retention(age, keep_last, parse_duration(grace), expire_mlflow_runs)
+    retention = Retention.parse(older_than, keep_last, grace, expire_mlflow_runs)
     return prune_stack(open_stack(Settings.read(stack)), retention, dry_run=dry_run)
 
 

@@ -1,9 +1,8 @@
-"""What reuse saved: totals of DAG runs, from their step run records."""
+"""Totals of DAG runs, computed from their step run records, and quantities as text."""
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,10 +11,10 @@ import msgspec
 from msgspec.structs import asdict
 
 from airflow_zen.errors import ArtifactNotFound
+from airflow_zen.runs.records import list_step_records
 from airflow_zen.runs.step_run import StepRun, StepState
 from airflow_zen.transports.base import Transport, quote_key_part
 
-_RUNS = "runs"
 _READER_THREADS = 16
 
 
@@ -45,7 +44,7 @@ class RunTotals(msgspec.Struct, frozen=True):
 
 def seconds_saved(run: StepRun) -> float:
     """Return how much longer the step took when it was computed than its reuse took; zero for a computed one."""
-    if run.cache != "hit" or run.ended is None:
+    if not run.is_hit or run.ended is None:
         return 0.0
     return max(0.0, run.seconds - (run.ended - run.started))
 
@@ -63,18 +62,18 @@ def last_tries(runs: Iterable[StepRun]) -> Collection[StepRun]:
 def totals_of_dag_run(dag_id: str, run_id: str, records: Iterable[StepRun]) -> RunTotals:
     """Return the totals of one DAG run; of the tries of a task the last one counts."""
     last = last_tries(records)
-    reused = [run for run in last if run.cache == "hit"]
-    computed = [run for run in last if run.cache != "hit" and run.state is StepState.FINISHED]
+    reused = [run for run in last if run.is_hit]
+    computed = [run for run in last if not run.is_hit and run.state is StepState.FINISHED]
     return RunTotals(
         dag_id,
         run_id,
-        ended=max((run.ended or run.started for run in last), default=0.0),
+        ended=max((run.end_time for run in last), default=0.0),
         runs=1,
         runs_reused=int(bool(reused) and len(reused) == len(last)),
         reused=len(reused),
         computed=len(computed),
         failed=len(last) - len(reused) - len(computed),
-        seconds_computed=sum((run.ended or run.started) - run.started for run in computed),
+        seconds_computed=sum(run.end_time - run.started for run in computed),
         seconds_saved=sum(seconds_saved(run) for run in reused),
     )
 
@@ -101,58 +100,55 @@ def savings_summary(totals: Iterable[RunTotals], noun: str) -> str:
 
 
 class RunTotalsReader:
-    """Find the totals of all DAG runs in the artifact root.
+    """Read the totals of the DAG runs in the artifact root.
 
-    The totals of a run are kept beside its records, as `runs/<dag>/<run>/totals.json`, with the number of records
-    they were made from: as long as that stays the same, a run costs one request however many steps it has.
+    The totals of a run are stored beside its records, as `runs/<dag>/<run>/totals.json`, with the number of records
+    that they were computed from. While that number stays the same, a run costs one request however many steps it has.
     """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     def read(self, dag_id: str | None = None, run_ids: Collection[str] | None = None) -> Iterator[RunTotals]:
-        """Yield the totals of each run of one DAG, or of all; of `run_ids` only, where they are given."""
+        """Yield the totals of each run of one DAG, or of all; with `run_ids`, of those runs only."""
         wanted = None if run_ids is None else {quote_key_part(run_id) for run_id in run_ids}
-        keys: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for key in self._transport.list(f"{_RUNS}/{quote_key_part(dag_id)}" if dag_id else _RUNS):
-            _, dag, run, *rest = key.split("/")
-            if rest[0] == "steps" and (wanted is None or run in wanted):
-                keys[dag, run].append(key)
+        runs = list_step_records(self._transport, dag_id).values()
+        found = [[each.key for each in run] for run in runs if wanted is None or run[0].key.split("/")[2] in wanted]
         with ThreadPoolExecutor(_READER_THREADS) as pool:
-            yield from pool.map(lambda item: self._totals_of_run(item[0][0], item[0][1], item[1]), keys.items())
+            yield from pool.map(self._totals_of_run, found)
 
-    def _totals_of_run(self, dag: str, run: str, keys: list[str]) -> RunTotals:
-        address = f"{_RUNS}/{dag}/{run}/totals.json"
+    def _totals_of_run(self, keys: list[str]) -> RunTotals:
+        key = f"{keys[0].partition('/steps/')[0]}/totals.json"
         with suppress(ArtifactNotFound, ValueError, KeyError, TypeError):
-            known = json.loads(self._transport.read(address))
+            known = json.loads(self._transport.read(key))
             if known.pop("records") == len(keys):
                 return RunTotals(**known)
         records = [StepRun.from_json(json.loads(self._transport.read(key))) for key in keys]
         totals = totals_of_dag_run(records[0].id.dag_id, records[0].id.run_id, records)
-        # Who may only read has the totals all the same.
+        # A user who may only read has the totals all the same.
         with suppress(Exception):
-            self._transport.write(address, json.dumps({"records": len(keys), **asdict(totals)}, indent=1).encode())
+            self._transport.write(key, json.dumps({"records": len(keys), **asdict(totals)}, indent=1).encode())
         return totals
 
 
-_UNITS = ("B", "kB", "MB", "GB", "TB")
-
-
 def format_seconds(seconds: float) -> str:
-    """Write a duration: `0.4 s`, `12 min`, `6.2 h`."""
+    """Return a duration as text: `0.4 s`, `12 min`, `6.2 h`."""
     if seconds < 100:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def format_bytes(size: float) -> str:
-    """Write a number of bytes: `512 B`, `1.4 MB`."""
-    unit = 0
-    while size >= 1000 and unit < len(_UNITS) - 1:
-        size, unit = size / 1000, unit + 1
-    return f"{size:.0f} B" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
+    """Return a number of bytes as text: `512 B`, `1.4 MB`."""
+    if size < 1000:
+        return f"{size:.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        size /= 1000
+        if size < 1000:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} TB"
 
 
 def format_count(count: int, what: str) -> str:
-    """Write how many there are of `what`, which takes an s: `1 task`, `2 tasks`."""
+    """Return a number of things as text, `what` with an s for several: `1 task`, `2 tasks`."""
     return f"{count} {what}{'' if count == 1 else 's'}"

@@ -1,1 +1,1 @@
-"""Free the artifact root of what nobody refers to: mark what is held, condemn the rest, later delete it."""
+"""Pruning of the artifact root: mark what is referred to, condemn the rest, and delete it later."""

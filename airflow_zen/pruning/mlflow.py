@@ -1,4 +1,4 @@
-"""What MLflow holds: the artifacts of runs and models that nobody deleted there, and of registered versions."""
+"""What MLflow refers to: artifacts of runs and models that are not deleted there, and of registered versions."""
 
 from __future__ import annotations
 
@@ -14,57 +14,51 @@ from airflow_zen.lineage.mlflow.dag_runs import tags_to_dict
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.tags import EXPERIMENT_PREFIX, quote_filter_value
 from airflow_zen.progress import ProgressCallback, ignore_progress, track_items
-from airflow_zen.pruning.mark import RecentRuns, Referrer, ReferrerIndex
+from airflow_zen.pruning.mark import RecentRuns, Referrer, ReferrerIndex, digests_of_record
 from airflow_zen.transports.base import Transport, key_of_url
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.rest import MlflowRest
 
-# More would take MLflow longer than we wait for an answer.
+# MLflow needs longer for more than the timeout of a request.
 _PER_PAGE, _MODELS_PER_PAGE, _EXPERIMENTS_PER_PAGE = 100, 50, 1000
 _IO_DIGEST = re.compile(r"@([0-9a-f]{16})(?=\|)")
 _MODEL_SOURCE = re.compile(r"models:/(m-[0-9a-f]+)")
 _ARTIFACT_URL = re.compile(r"/artifacts/[0-9a-f]{2}/([0-9a-f]{64})")
-# Set by people on a DAG run's parent run: never to be deleted by age.
+# Users set this tag on a DAG run's parent run to exclude it from expiry.
 KEEP_TAG = "zen.keep"
-
-
-@dataclass(frozen=True)
-class _Experiment:
-    id: str
-    dag_id: str
 
 
 @dataclass
 class MlflowReferences:
-    """Read what MLflow holds, and delete there what is old; every method raises `LineageError` when it is away."""
+    """Find what MLflow refers to, and delete old runs; every method raises `LineageError` when MLflow is unavailable."""
 
     rest: MlflowRest
     transport: Transport
     root: str
     on_progress: ProgressCallback = ignore_progress
-    _experiments: list[_Experiment] = field(default_factory=list)
+    # DAG ids by the id of their experiment.
+    _experiments: dict[str, str] = field(default_factory=dict)
     _versions: list[Mapping[str, Any]] = field(default_factory=list)
     _registered_models: frozenset[str] = frozenset()
     _registered_runs: frozenset[str] = frozenset()
 
     def load(self) -> None:
-        """Find the experiments of DAGs, and what the registry refers to."""
+        """Find the experiments of DAGs, and the versions in the model registry."""
         search = {"filter": f"name LIKE '{EXPERIMENT_PREFIX}%'", "max_results": _EXPERIMENTS_PER_PAGE}
         found = self.rest.paginate("experiments/search", search, "experiments")
-        self._experiments = [
-            _Experiment(str(one["experiment_id"]), tags_to_dict(one).get("zen.dag_id", str(one["name"])))
-            for one in found
-        ]
+        self._experiments = {
+            str(one["experiment_id"]): tags_to_dict(one).get("zen.dag_id", str(one["name"])) for one in found
+        }
         self._versions = [*self._registered_versions()]
         self._registered_runs = frozenset(str(one.get("run_id", "")) for one in self._versions)
         self._registered_models = frozenset(map(_logged_model_id, self._versions)) - {""}
 
     def find_expired_runs(self, before: float, runs: RecentRuns) -> list[str]:
-        """Name the runs of DAG runs that began before a time, in seconds since the epoch; parents after their steps.
+        """Return the runs of DAG runs that started before a time in seconds since the epoch, parents after their steps.
 
-        Those stay that are recent here, that have not ended (another Airflow may run them), that hold a registered model
-        version, or that people tagged `zen.keep`.
+        Not among them are DAG runs that are recent in the store, that have not ended (another Airflow may run them),
+        that have a registered model version, or that users tagged `zen.keep`.
         """
         found = []
         for experiment in self._experiments:
@@ -74,7 +68,9 @@ class MlflowReferences:
                 tags = tags_to_dict(parent["data"])
                 if KEEP_TAG in tags or runs.is_recent(tags["zen.dag_id"], tags["zen.run_id"]):
                     continue
-                run_ids = [*self._step_run_ids(experiment, parent), str(parent["info"]["run_id"])]
+                parent_id = str(parent["info"]["run_id"])
+                steps = self._search_runs(experiment, f"tags.`mlflow.parentRunId` = {quote_filter_value(parent_id)}")
+                run_ids = [*(str(step["info"]["run_id"]) for step in steps), parent_id]
                 if self._registered_runs.isdisjoint(run_ids):
                     found += run_ids
         return found
@@ -90,23 +86,23 @@ class MlflowReferences:
                     self.rest.delete(f"logged-models/{model['model_id']}")
 
     def mark(self, referrers: ReferrerIndex, excluded_runs: frozenset[str]) -> None:
-        """Note what MLflow holds, without the runs `but`."""
+        """Mark what MLflow refers to, without the runs `excluded_runs`."""
         listed = set()
-        for experiment in self._experiments:
-            self._mark_runs(experiment, referrers, excluded_runs)
+        for experiment, dag_id in self._experiments.items():
+            self._mark_runs(experiment, dag_id, referrers, excluded_runs)
             models = self._search_models(experiment)
-            for model in track_items(models, f"Asking MLflow for models of {experiment.dag_id}", self.on_progress):
+            for model in track_items(models, f"Asking MLflow for models of {dag_id}", self.on_progress):
                 listed.add(model["model_id"])
                 registered = model["model_id"] in self._registered_models
                 digest = tags_to_dict(model).get("zen.digest")
                 if digest and (registered or model.get("source_run_id") not in excluded_runs):
-                    referrers.add(Referrer("model", str(model.get("name", experiment.dag_id))), [digest])
+                    referrers.add(Referrer("model", str(model.get("name", dag_id))), [digest])
         self._mark_registered(referrers, listed)
 
     def _mark_registered(self, referrers: ReferrerIndex, listed: Collection[str]) -> None:
-        """Note what registered versions serve, from the store itself or by a logged model that was deleted since."""
+        """Mark what registered versions serve, from the store itself or by a logged model that was deleted since."""
         for version in track_items(
-            self._versions, "Looking at registered versions", self.on_progress, len(self._versions)
+            self._versions, "Reading registered versions", self.on_progress, len(self._versions)
         ):
             referrer = Referrer("model", str(version["name"]))
             referrers.add(referrer, _ARTIFACT_URL.findall(str(version.get("source", ""))))
@@ -115,7 +111,7 @@ class MlflowReferences:
                 referrers.add(referrer, self._digests_of_run(str(version["run_id"])))
 
     def _digests_of_run(self, run_id: str) -> list[str]:
-        """Ask what one run read and made; nothing where MLflow has forgotten even what was deleted."""
+        """Return the digests of one run; none where MLflow no longer has even the deleted run."""
         try:
             return self._digests(self.rest.get("runs/get", {"run_id": run_id})["run"])
         except MlflowRejected as error:
@@ -123,13 +119,11 @@ class MlflowReferences:
                 raise
             return []
 
-    def _mark_runs(self, experiment: _Experiment, referrers: ReferrerIndex, excluded_runs: frozenset[str]) -> None:
-        referrer = Referrer("MLflow run", experiment.dag_id)
+    def _mark_runs(self, experiment: str, dag_id: str, referrers: ReferrerIndex, excluded_runs: frozenset[str]) -> None:
         steps = self._search_runs(experiment, "tags.`zen.kind` = 'step'")
-        for run in track_items(steps, f"Asking MLflow for step runs of {experiment.dag_id}", self.on_progress):
-            if str(run["info"]["run_id"]) in excluded_runs:
-                continue
-            referrers.add(referrer, self._digests(run))
+        for run in track_items(steps, f"Asking MLflow for step runs of {dag_id}", self.on_progress):
+            if str(run["info"]["run_id"]) not in excluded_runs:
+                referrers.add(Referrer("MLflow run", dag_id), self._digests(run))
 
     def _digests(self, run: Mapping[str, Any]) -> list[str]:
         tags = tags_to_dict(run["data"])
@@ -137,23 +131,17 @@ class MlflowReferences:
         return _IO_DIGEST.findall(tags.get("zen.inputs", "") + tags.get("zen.outputs", "")) + recorded
 
     def _digests_of_record(self, url: str) -> list[str]:
-        """Read from its record what a step read and made: MLflow's tags have no room for all of it."""
+        """Return the digests in a step's record, for a run with more of them than its tags hold."""
         with suppress(ArtifactNotFound, SettingsError):
-            record = json.loads(self.transport.read(key_of_url(self.root, url)))
-            return [ref["digest"] for ref in [*record["inputs"].values(), *record["outputs"].values()]]
+            return digests_of_record(json.loads(self.transport.read(key_of_url(self.root, url))))
         return []
 
-    def _step_run_ids(self, experiment: _Experiment, parent: Mapping[str, Any]) -> Iterator[str]:
-        condition = f"tags.`mlflow.parentRunId` = {quote_filter_value(parent['info']['run_id'])}"
-        for run in self._search_runs(experiment, condition):
-            yield str(run["info"]["run_id"])
-
-    def _search_runs(self, experiment: _Experiment, condition: str) -> Iterator[Mapping[str, Any]]:
-        request = {"experiment_ids": [experiment.id], "filter": condition, "max_results": _PER_PAGE}
+    def _search_runs(self, experiment: str, condition: str) -> Iterator[Mapping[str, Any]]:
+        request = {"experiment_ids": [experiment], "filter": condition, "max_results": _PER_PAGE}
         yield from self.rest.paginate("runs/search", request, "runs")
 
-    def _search_models(self, experiment: _Experiment) -> Iterator[Mapping[str, Any]]:
-        request = {"experiment_ids": [experiment.id], "max_results": _MODELS_PER_PAGE}
+    def _search_models(self, experiment: str) -> Iterator[Mapping[str, Any]]:
+        request = {"experiment_ids": [experiment], "max_results": _MODELS_PER_PAGE}
         for model in self.rest.paginate("logged-models/search", request, "models"):
             yield model["info"]
 
@@ -168,6 +156,6 @@ class MlflowReferences:
 
 
 def _logged_model_id(version: Mapping[str, Any]) -> str:
-    """Give the id of the logged model that a registered version serves; empty where it serves something else."""
+    """Return the id of the logged model that a registered version serves; empty where it serves something else."""
     found = _MODEL_SOURCE.match(str(version.get("source", "")))
     return found[1] if found else ""

@@ -1,4 +1,4 @@
-"""What a prune found and did: bytes by what became of them, and by who holds them."""
+"""What a prune found and did: artifacts and bytes by outcome, and by what refers to them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from airflow_zen.lineage.savings import format_bytes, format_seconds
+from airflow_zen.lineage.savings import format_bytes, format_count, format_seconds
 
 if TYPE_CHECKING:
     from airflow_zen.pruning.mark import Referrer
@@ -26,12 +26,12 @@ class ArtifactCount:
         self.size += size
 
     def __str__(self) -> str:
-        return f"{self.artifacts} artifact{'' if self.artifacts == 1 else 's'} ({format_bytes(self.size)})"
+        return f"{format_count(self.artifacts, 'artifact')} ({format_bytes(self.size)})"
 
 
 @dataclass(frozen=True)
 class ReferrerUsage:
-    """What one holder holds: all of it, and the part that would be free without it."""
+    """What one referrer keeps: all of it, and the part that only it keeps."""
 
     referrer: Referrer
     total: ArtifactCount
@@ -40,11 +40,12 @@ class ReferrerUsage:
 
 @dataclass
 class PruneReport:
-    """Sum up a prune.
+    """The results of a prune.
 
-    `kept` are held, or younger than the grace; `condemned` will go once the grace is over; `deleted` are gone, or
-    would be if it were no dry run; `leftovers` are parts of uploads that never ended. `versions`, `cache_entries`
-    and `mlflow_runs` count what expired. `grace` is the retention's, in seconds. As text it is a few lines for a log.
+    `kept` artifacts are referred to, or younger than the grace. `condemned` ones will be deleted after the grace.
+    `deleted` ones are deleted, or would be without `dry_run`. `leftovers` are parts of uploads that did not finish.
+    `versions`, `cache_entries` and `mlflow_runs` count what expired. `grace` is the retention's, in seconds. As text a
+    report is a few lines for a log.
     """
 
     dry_run: bool
@@ -61,7 +62,7 @@ class PruneReport:
     )
 
     def add_retained(self, size: int, referrers: Collection[Referrer]) -> None:
-        """Count an artifact that stays."""
+        """Count an artifact that stays, for each of its referrers."""
         self.kept.add(size)
         for referrer in referrers:
             self._usage[referrer][0].add(size)
@@ -70,8 +71,8 @@ class PruneReport:
 
     @property
     def usage_by_referrer(self) -> list[ReferrerUsage]:
-        """Tell who holds how much, the largest first."""
-        found = [ReferrerUsage(referrer, whole, exclusive) for referrer, (whole, exclusive) in self._usage.items()]
+        """Return what each referrer keeps, the largest first."""
+        found = [ReferrerUsage(referrer, *counts) for referrer, counts in self._usage.items()]
         return sorted(found, key=lambda each: (-each.total.size, each.referrer.kind, each.referrer.name))
 
     def __str__(self) -> str:
@@ -82,6 +83,6 @@ class PruneReport:
             f"{self.deleted} {would}deleted",
         ]
         if self.leftovers.artifacts:
-            lines.append(f"{self.leftovers} of uploads that never ended {would}deleted")
+            lines.append(f"{self.leftovers} of uploads that did not finish {would}deleted")
         expired = {"versions": self.versions, "cache entries": self.cache_entries, "MLflow runs": self.mlflow_runs}
         return "\n".join([*lines, *(f"{count} {label} {would}deleted" for label, count in expired.items() if count)])

@@ -1,4 +1,4 @@
-"""How long things are kept."""
+"""How long versions, DAG runs and cache entries keep their artifacts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": DAY, "w": 7 * DAY}
 
 @dataclass(frozen=True)
 class Retention:
-    """What holds its artifacts, and for how long; all times in seconds.
+    """What keeps its artifacts, and for how long; all times in seconds.
 
-    `older_than`: versions, DAG runs and cache entries of this age may go; None keeps them all. `keep_last`: this many
-    newest versions of each name stay whatever their age, one where it is None; 0 lets names go that are no longer
-    made. Without `older_than` the others go at any age. With neither only artifacts go that nobody refers to.
-    `grace`: nothing written within it goes, and what is condemned goes only after it. `expire_mlflow_runs`: DAG
-    runs of that age are deleted in MLflow too, where they would else hold their artifacts.
+    `older_than`: versions, DAG runs and cache entries of this age expire; None keeps them all. `keep_last`: this many
+    newest versions of each name stay at any age, one where it is None; 0 lets names expire that are no longer made.
+    Without `older_than` older versions expire at any age. With neither only artifacts are deleted that nothing refers
+    to. `grace`: nothing written within it is deleted, and a condemned artifact is deleted only after it.
+    `expire_mlflow_runs`: DAG runs of that age are deleted in MLflow too, where they otherwise keep their artifacts.
     """
 
     older_than: float | None = None
@@ -28,35 +28,44 @@ class Retention:
     grace: float = DAY
     expire_mlflow_runs: bool = False
 
+    @classmethod
+    def parse(
+        cls, older_than: str | None, keep_last: int | None, grace: str, expire_mlflow_runs: bool = False
+    ) -> Retention:
+        """Return a retention with durations as text, such as `90d`; raise `SettingsError` for one that is not valid."""
+        age = None if older_than is None else parse_duration(older_than)
+        return cls(age, keep_last, parse_duration(grace), expire_mlflow_runs)
+
     def __post_init__(self) -> None:
         if self.keep_last is not None and self.keep_last < int(self.older_than is None):
             raise SettingsError(
-                f"Without an age at least one version of each name stays: keep_last cannot be {self.keep_last}."
+                f"keep_last cannot be {self.keep_last}: without older_than at least one version of each name stays."
             )
         if self.grace < 0 or (self.older_than is not None and self.older_than < self.grace):
             raise SettingsError(
-                f"What is younger than the grace of {self.grace:.0f} s cannot be old: give a longer age, or a shorter "
-                "grace."
+                f"older_than must not be shorter than the grace of {self.grace:.0f} s: set a longer age, or a shorter grace."
             )
         if self.expire_mlflow_runs and self.older_than is None:
-            raise SettingsError("Say from which age on DAG runs are deleted in MLflow: older_than.")
+            raise SettingsError(
+                "expire_mlflow_runs needs older_than, the age from which DAG runs are deleted in MLflow."
+            )
 
     def cutoff(self, now: float) -> float | None:
-        """Give the moment from which DAG runs and cache entries are young; None where all of them are."""
+        """Return the time from which DAG runs and cache entries are young; None where all of them are."""
         return None if self.older_than is None else now - self.older_than
 
     def version_cutoff(self, now: float) -> float | None:
-        """Give the moment from which versions are young; None where all of them are."""
+        """Return the time from which versions are young; None where all of them are."""
         return now - self.grace if self.older_than is None and self.keep_last else self.cutoff(now)
 
     @property
     def min_versions(self) -> int:
-        """Give how many versions of each name stay whatever their age."""
+        """Return how many versions of each name stay at any age."""
         return 1 if self.keep_last is None else self.keep_last
 
 
 def parse_duration(text: str) -> float:
-    """Read a duration such as `90d`, `36h` or `45m` as seconds; raises `SettingsError`."""
+    """Return a duration such as `90d`, `36h` or `45m` in seconds; raise `SettingsError` for other texts."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip().lower())
     if found is None:
         raise SettingsError(f"{text!r} is no duration. Write a number and one of s, m, h, d, w: '90d'.")

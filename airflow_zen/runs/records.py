@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
@@ -12,7 +13,7 @@ import msgspec
 from airflow_zen.artifacts.leases import StoreLock, try_lock
 from airflow_zen.errors import ArtifactNotFound
 from airflow_zen.runs.step_run import FinishedDagRun, StepRun, StepRunId
-from airflow_zen.transports.base import Transport, quote_key_part
+from airflow_zen.transports.base import ObjectInfo, Transport, quote_key_part
 
 _UNDELIVERED = "undelivered"
 _REFUSED = "refused"
@@ -118,6 +119,16 @@ class StepRunRecords:
 
     def _read(self, key: str) -> StepRun:
         return StepRun.from_json(json.loads(self._transport.read(key)))
+
+
+def list_step_records(transport: Transport, dag_id: str | None = None) -> dict[tuple[str, str], list[ObjectInfo]]:
+    """List the step run records of one DAG, or of all, by DAG and run as their keys write them."""
+    found: dict[tuple[str, str], list[ObjectInfo]] = defaultdict(list)
+    for each in transport.list_objects(f"runs/{quote_key_part(dag_id)}" if dag_id else "runs"):
+        _, dag, run, *rest = each.key.split("/")
+        if rest[0] == "steps":
+            found[dag, run].append(each)
+    return found
 
 
 def dag_run_folder(dag_id: str, run_id: str, kind: str = "runs") -> str:

@@ -277,7 +277,7 @@ def _displayed_state(run: StepRun) -> str:
 
 
 def _duration(run: StepRun) -> float:
-    return (run.started if run.ended is None else run.ended) - run.started
+    return run.end_time - run.started
 
 
 def _duration_text(run: StepRun) -> str:

@@ -117,7 +117,7 @@ class GraphPublisher:
 
 def _time_span(runs: Sequence[StepRun]) -> tuple[float, float]:
     started = min(run.started for run in runs)
-    return started, max(run.started if run.ended is None else run.ended for run in runs)
+    return started, max(run.end_time for run in runs)
 
 
 def _dag_run_metrics(dag_run: MlflowDagRun, runs: Sequence[StepRun]) -> Mapping[str, float]:
