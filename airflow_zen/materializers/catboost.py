@@ -10,10 +10,8 @@ from typing import Any
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.base import require_exact_type
 from airflow_zen.materializers.mlflow_model import ModelMaterializer, WrittenModel
-from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 
 MODEL_FILE = "model.cb"
-STATE_FILE = "state.json"
 
 # Where CatBoost's own `__getstate__` puts the trained model, in the format of its files.
 _TRAINED_KEY = "__model"
@@ -29,28 +27,27 @@ class CatboostMaterializer(ModelMaterializer):
     encoding = "catboost.mlflow@1"
     libraries = ("catboost",)
     extra = "catboost"
-    flavor = "catboost"
     requirements = ("catboost", "numpy", "pandas", "scipy")
 
     def write(self, model: Any, directory: Path) -> WrittenModel:
-        """Write `state.json`, and `model.cb` of a trained model."""
+        """Write `model.cb` of a trained model."""
         import catboost
 
         require_exact_type(model, *_classes().values())
         name = type(model).__name__
         state = dict(model.__getstate__())
         trained = state.pop(_TRAINED_KEY, None)
-        parts = write_typed_json(self, {"class": name, "state": state}, directory, STATE_FILE)
+        metadata = {"class": name, "state": state}
         if trained is None:
-            return WrittenModel(name, None, parts=parts)
+            return WrittenModel(name, None, state=metadata)
         (directory / MODEL_FILE).write_bytes(trained)
         flavor = {"catboost_version": catboost.__version__, "code": None, "data": MODEL_FILE, "model_type": name}
         shape = f"{name} of {len(model.feature_names_)} features, {model.tree_count_} trees"
-        return WrittenModel(shape, {**flavor, "save_format": "cbm"}, {"data": MODEL_FILE}, parts=parts)
+        return WrittenModel(shape, {**flavor, "save_format": "cbm"}, {"data": MODEL_FILE}, metadata)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the model; raises `ArtifactRefused` for a class that is none of CatBoost's own."""
-        metadata = read_typed_json(self, directory, STATE_FILE)
+        metadata = self.read_state(directory)
         cls = _classes().get(metadata["class"])
         if cls is None:
             raise ArtifactRefused(f"catboost.mlflow@1 keeps {', '.join(_classes())}, not {metadata['class']!r}.")

@@ -1,4 +1,4 @@
-"""The last resort where a deployment allows it: cloudpickle."""
+"""Pickles of values that no other materializer saves, where a deployment allows them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ _PICKLE_PROTOCOL = 5
 
 
 class PickleMaterializer(Materializer):
-    """Save what no other materializer keeps, if `[zen] allow_pickle` says so.
+    """Save what no other materializer saves, if `[zen] allow_pickle` is set.
 
-    Loading a pickle runs code that whoever wrote it chose. The same value need not give the same bytes in
-    another process.
+    Loading a pickle runs code that its writer chose. The same value may give other bytes in another process.
     """
 
     encoding = "cloudpickle@1"
@@ -36,19 +35,19 @@ class PickleMaterializer(Materializer):
         try:
             text = cloudpickle.dumps(value, protocol=_PICKLE_PROTOCOL)
         except Exception as error:
-            raise SaveRefused(f"A {type(value).__qualname__} cannot even be pickled: {error}") from error
+            raise SaveRefused(f"A {type(value).__qualname__} cannot be pickled either: {error}") from error
         (directory / PICKLE_FILE).write_bytes(text)
         (directory / PYTHON_VERSION_FILE).write_text(json.dumps({"python": _python_version()}), encoding="utf-8")
         return {}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
-        """Unpickle, if pickles are allowed and this is the Python that wrote it; else raise `ArtifactRefused`."""
+        """Unpickle; raises `ArtifactRefused` where pickles are not allowed, or another Python version wrote it."""
         self._check_allowed()
         written = json.loads((directory / PYTHON_VERSION_FILE).read_text(encoding="utf-8"))["python"]
         if written != _python_version():
             raise ArtifactRefused(
-                f"This pickle was written by Python {written} and may mean something else to Python {_python_version()}. Run "
-                f"the step under Python {written}, or save the artifact anew."
+                f"This pickle was written by Python {written} and may mean something else in Python {_python_version()}. Run "
+                f"the step with Python {written}, or save the artifact again."
             )
         import cloudpickle
 

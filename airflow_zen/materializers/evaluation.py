@@ -1,10 +1,11 @@
-"""How well a classifier does, as a value that MLflow shows as a confusion matrix and ROC curves."""
+"""The evaluation of a classifier, as a value that MLflow shows as a confusion matrix and ROC curves."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import Any
 
 from airflow_zen.markup import escape_html
 from airflow_zen.materializers.base import Materializer
@@ -12,19 +13,19 @@ from airflow_zen.materializers.previews.charts import MAX_LINES, Line, downsampl
 from airflow_zen.materializers.previews.html import PREVIEW_HTML, Markup, heading, html_page, truncate, truncation_note
 from airflow_zen.materializers.previews.tables import plain_table
 
-if TYPE_CHECKING:
-    pass
+_MAX_CLASSES = 20
+_CELL_SIZE, _MARGIN_LEFT, _MARGIN_TOP = 44, 150, 28
 
 
 @dataclass(frozen=True, eq=False)
 class ClassificationEvaluation:
-    """Keep what a classifier said of samples whose class is known.
+    """What a classifier predicted for samples whose class is known.
 
-    `y_true` are the classes as they are, by name or number. `y_score` are probabilities or scores: one column
-    for each of `labels`, or one number for each sample, the score of the second of two. `y_pred` are the classes
-    that were predicted; where they are not given, those of the greatest score, or of a score of `threshold` and
-    more. `labels` are the classes in the order of the columns, such as `model.classes_`; where they are not given,
-    those of `y_true` and `y_pred` in order. Arrays, series and lists are kept as they are.
+    `y_true` are the classes, by name or number. `y_score` are probabilities or scores: one column
+    for each of `labels`, or one number for each sample, the score of the second of two. `y_pred` are the predicted
+    classes; by default those of the greatest score, or of a score of at least `threshold`. `labels` are the classes in
+    the order of the columns, such as `model.classes_`; by default those of `y_true` and `y_pred`, sorted. Arrays,
+    series and lists are kept as they are.
     """
 
     y_true: Any
@@ -35,46 +36,20 @@ class ClassificationEvaluation:
 
 
 class EvaluationPreview(Materializer):
-    """Show a confusion matrix and ROC curves; stored like any dataclass."""
+    """Show a confusion matrix and ROC curves; the value is stored like any dataclass."""
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
-        """Draw both, and the numbers for each class."""
-        return preview_evaluation(value)
+        """Draw both, and a table of each class; raises `ValueError` for predictions and classes of unequal number."""
+        import numpy as np
 
-
-_MAX_CLASSES = 20
-_CELL_SIZE, _MARGIN_LEFT, _MARGIN_TOP = 44, 150, 28
-
-
-def preview_evaluation(value: ClassificationEvaluation) -> Mapping[str, str]:
-    """Show an evaluation; raises `ValueError` where its columns do not have the same length."""
-    import numpy as np
-
-    true, scores = np.asarray(value.y_true).ravel(), None if value.y_score is None else np.asarray(value.y_score)
-    labels = _class_labels(value, true)
-    predicted = _predicted_classes(value, labels, scores)
-    if predicted is not None and len(predicted) != len(true):
-        raise ValueError(f"y_true has {len(true)} samples, and there are {len(predicted)} predictions.")
-    subtitle = f"{len(true)} samples of {len(labels)} classes"
-    return {PREVIEW_HTML: html_page("Classification", subtitle, _evaluation_sections(true, predicted, scores, labels))}
-
-
-def _evaluation_sections(true: Any, predicted: Any, scores: Any, labels: list[Any]) -> Iterator[Markup]:
-    import numpy as np
-
-    if predicted is not None:
-        counts = _confusion_counts(true, predicted, labels)
-        yield heading(f"Confusion matrix · accuracy {np.trace(counts) / max(1, len(true)):.4f}")
-        yield _confusion_matrix_svg(counts[:_MAX_CLASSES, :_MAX_CLASSES], labels[:_MAX_CLASSES])
-        if len(labels) > _MAX_CLASSES:
-            yield truncation_note(f"{len(labels) - _MAX_CLASSES} more classes")
-        yield plain_table(["class", "precision", "recall", "F1", "samples"], _class_metrics(counts, labels))
-    curves = [] if scores is None else [downsample(curve) for curve in _roc_curves(true, scores, labels)]
-    if curves:
-        yield heading("ROC curve" if len(curves) == 1 else "ROC curves, each class against all others")
-        yield line_chart(curves, "false positive rate", "true positive rate", diagonal=True, axis_max=1.0)
-        if len(labels) > MAX_LINES:
-            yield truncation_note(f"{len(labels) - MAX_LINES} more classes")
+        true, scores = np.asarray(value.y_true).ravel(), None if value.y_score is None else np.asarray(value.y_score)
+        labels = _class_labels(value, true)
+        predicted = _predicted_classes(value, labels, scores)
+        if predicted is not None and len(predicted) != len(true):
+            raise ValueError(f"y_true has {len(true)} samples, and there are {len(predicted)} predictions.")
+        sections = [*_matrix_sections(true, predicted, labels), *_curve_sections(true, scores, labels)]
+        subtitle = f"{len(true)} samples of {len(labels)} classes"
+        return {PREVIEW_HTML: html_page("Classification", subtitle, sections)}
 
 
 def _class_labels(value: ClassificationEvaluation, true: Any) -> list[Any]:
@@ -87,6 +62,7 @@ def _class_labels(value: ClassificationEvaluation, true: Any) -> list[Any]:
 
 
 def _predicted_classes(value: ClassificationEvaluation, labels: list[Any], scores: Any) -> Any:
+    """Return the predicted class of each sample; None where neither predictions nor fitting scores are given."""
     import numpy as np
 
     if value.y_pred is not None:
@@ -98,30 +74,67 @@ def _predicted_classes(value: ClassificationEvaluation, labels: list[Any], score
     return np.asarray(labels)[(scores.ravel() >= value.threshold).astype(int)] if len(labels) == 2 else None
 
 
+def _matrix_sections(true: Any, predicted: Any, labels: list[Any]) -> Iterator[Markup]:
+    import numpy as np
+
+    if predicted is None:
+        return
+    counts = _confusion_counts(true, predicted, labels)
+    yield heading(f"Confusion matrix · accuracy {np.trace(counts) / max(1, len(true)):.4f}")
+    yield _confusion_matrix_svg(counts[:_MAX_CLASSES, :_MAX_CLASSES].tolist(), labels[:_MAX_CLASSES])
+    if len(labels) > _MAX_CLASSES:
+        yield truncation_note(f"{len(labels) - _MAX_CLASSES} more classes")
+    hits, predictions, samples = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
+    # Each count of hits is 0 where its divisor would be.
+    precision, recall = hits / np.maximum(predictions, 1), hits / np.maximum(samples, 1)
+    f1 = 2 * hits / np.maximum(predictions + samples, 1)
+    rows = zip(map(str, labels), precision.tolist(), recall.tolist(), f1.tolist(), samples.tolist(), strict=True)
+    yield plain_table(["class", "precision", "recall", "F1", "samples"], islice(rows, _MAX_CLASSES))
+
+
 def _confusion_counts(true: Any, predicted: Any, labels: list[Any]) -> Any:
     """Count samples by true class (row) and predicted class (column); classes that are no label are not counted."""
     import numpy as np
 
-    place = {label: at for at, label in enumerate(labels)}
-    counts = np.zeros((len(labels), len(labels)), dtype=np.int64)
-    rows = np.array([place.get(item, -1) for item in true.tolist()], dtype=np.int64)
-    columns = np.array([place.get(item, -1) for item in predicted.tolist()], dtype=np.int64)
+    position = {label: at for at, label in enumerate(labels)}
+    rows, columns = (np.array([position.get(item, -1) for item in side.tolist()], int) for side in (true, predicted))
     known = (rows >= 0) & (columns >= 0)
+    counts = np.zeros((len(labels), len(labels)), dtype=np.int64)
     np.add.at(counts, (rows[known], columns[known]), 1)
     return counts
 
 
-def _class_metrics(counts: Any, labels: list[Any]) -> Iterator[tuple[Any, ...]]:
-    for at, label in enumerate(labels[:_MAX_CLASSES]):
-        true_positives, predicted_count, true_count = counts[at, at], counts[:, at].sum(), counts[at].sum()
-        f1 = 2 * true_positives / (predicted_count + true_count) if predicted_count + true_count else 0.0
-        yield (
-            str(label),
-            float(true_positives / predicted_count) if predicted_count else 0.0,
-            float(true_positives / true_count) if true_count else 0.0,
-            float(f1),
-            true_count,
-        )
+def _confusion_matrix_svg(counts: list[list[int]], labels: list[Any]) -> Markup:
+    most = max((count for row in counts for count in row), default=0) or 1
+    bottom = _MARGIN_TOP + len(labels) * _CELL_SIZE
+    parts = [f'<text x="{_MARGIN_LEFT}" y="12">columns: predicted, rows: true</text>']
+    for at, label in enumerate(labels):
+        y, x = _MARGIN_TOP + at * _CELL_SIZE + _CELL_SIZE // 2 + 4, _MARGIN_LEFT + at * _CELL_SIZE + _CELL_SIZE // 2
+        name, short_name = (escape_html(truncate(str(label), length)) for length in (24, 7))
+        parts.append(f'<text x="{_MARGIN_LEFT - 6}" y="{y}" text-anchor="end">{name}</text>')
+        parts.append(f'<text transform="translate({x} {bottom + 14})" text-anchor="middle">{short_name}</text>')
+        parts += [_cell_svg(count, at, column, count / most) for column, count in enumerate(counts[at])]
+    width, height = _MARGIN_LEFT + max(4, len(labels)) * _CELL_SIZE + 10, bottom + 40
+    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+    return Markup(f'<svg {size} role="img">{"".join(parts)}</svg>')
+
+
+def _cell_svg(count: int, row: int, column: int, shade: float) -> str:
+    x, y = _MARGIN_LEFT + column * _CELL_SIZE, _MARGIN_TOP + row * _CELL_SIZE
+    ink = "#fff" if shade > 0.55 else "#1b2733"
+    return (
+        f'<rect x="{x}" y="{y}" width="{_CELL_SIZE - 1}" height="{_CELL_SIZE - 1}" fill="#2b62a8" fill-opacity="{shade:.3f}" stroke="#e3e9ee"/>'
+        f'<text x="{x + _CELL_SIZE // 2}" y="{y + _CELL_SIZE // 2 + 4}" text-anchor="middle" style="fill:{ink}">{count}</text>'
+    )
+
+
+def _curve_sections(true: Any, scores: Any, labels: list[Any]) -> Iterator[Markup]:
+    curves = [] if scores is None else [downsample(curve) for curve in _roc_curves(true, scores, labels)]
+    if curves:
+        yield heading("ROC curve" if len(curves) == 1 else "ROC curves, each class against all others")
+        yield line_chart(curves, "false positive rate", "true positive rate", diagonal=True, axis_max=1.0)
+        if len(labels) > MAX_LINES:
+            yield truncation_note(f"{len(labels) - MAX_LINES} more classes")
 
 
 def _roc_curves(true: Any, scores: Any, labels: list[Any]) -> Iterator[Line]:
@@ -134,7 +147,10 @@ def _roc_curves(true: Any, scores: Any, labels: list[Any]) -> Iterator[Line]:
 
 
 def _roc_curve(positive: Any, scores: Any, name: str) -> Iterator[Line]:
-    """Give the rates at every threshold, and the area below them, by the trapezoidal rule (Fawcett 2006)."""
+    """Yield the rates at every threshold, named by the area below them (trapezoidal rule, Fawcett 2006).
+
+    Nothing where all samples are of one class, or their number is not that of the scores.
+    """
     import numpy as np
 
     total = int(positive.sum())
@@ -147,30 +163,3 @@ def _roc_curve(positive: Any, scores: Any, name: str) -> Iterator[Line]:
     false_rate = np.concatenate([[0.0], (ends + 1 - hits) / (len(positive) - total)])
     area = float(((true_rate[1:] + true_rate[:-1]) / 2 * np.diff(false_rate)).sum())
     yield Line(f"{truncate(name, 20)} · area {area:.4f}", false_rate.tolist(), true_rate.tolist())
-
-
-def _confusion_matrix_svg(counts: Any, labels: list[Any]) -> Markup:
-    most = max(1, int(counts.max(initial=0)))
-    width, height = _MARGIN_LEFT + max(4, len(labels)) * _CELL_SIZE + 10, _MARGIN_TOP + len(labels) * _CELL_SIZE + 40
-    parts = [f'<text x="{_MARGIN_LEFT}" y="12">columns: predicted, rows: true</text>']
-    for row, label in enumerate(labels):
-        middle = _MARGIN_TOP + row * _CELL_SIZE + _CELL_SIZE // 2 + 4
-        parts.append(
-            f'<text x="{_MARGIN_LEFT - 6}" y="{middle}" text-anchor="end">{escape_html(truncate(str(label), 24))}</text>'
-        )
-        place = f"translate({_MARGIN_LEFT + row * _CELL_SIZE + _CELL_SIZE // 2} {_MARGIN_TOP + len(labels) * _CELL_SIZE + 14})"
-        parts.append(f'<text transform="{place}" text-anchor="middle">{escape_html(truncate(str(label), 7))}</text>')
-        parts += [_cell_svg(int(count), row, column, most) for column, count in enumerate(counts[row])]
-    return Markup(
-        f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img">{"".join(parts)}</svg>'
-    )
-
-
-def _cell_svg(count: int, row: int, column: int, most: int) -> str:
-    x, y = _MARGIN_LEFT + column * _CELL_SIZE, _MARGIN_TOP + row * _CELL_SIZE
-    shade = count / most
-    ink = "#fff" if shade > 0.55 else "#1b2733"
-    return (
-        f'<rect x="{x}" y="{y}" width="{_CELL_SIZE - 1}" height="{_CELL_SIZE - 1}" fill="#2b62a8" fill-opacity="{shade:.3f}" stroke="#e3e9ee"/>'
-        f'<text x="{x + _CELL_SIZE // 2}" y="{y + _CELL_SIZE // 2 + 4}" text-anchor="middle" style="fill:{ink}">{count}</text>'
-    )

@@ -36,7 +36,6 @@ class KerasMaterializer(ModelMaterializer):
     encoding = "keras.mlflow@1"
     libraries = ("keras", "tensorflow", "tensorflow-cpu", "torch", "jax")
     extra = "tensorflow"
-    flavor = "keras"
     requirements = ("keras", "numpy", "pandas", "tensorflow", "tensorflow-cpu")
 
     def write(self, model: Any, directory: Path) -> WrittenModel:

@@ -9,11 +9,9 @@ from typing import Any
 from airflow_zen.materializers.base import require_exact_type
 from airflow_zen.materializers.mlflow_model import ModelMaterializer, WrittenModel
 from airflow_zen.materializers.sklearn import estimator_shape, read_estimator, write_estimator
-from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 
 BOOSTER_FILE = "model.lgb"
 ALL_TREES_FILE = "complete.lgb"
-STATE_FILE = "state.json"
 WRAPPER_FILE = "model.skops"
 
 _ALL_ITERATIONS = -1
@@ -29,11 +27,10 @@ class LightgbmMaterializer(ModelMaterializer):
     encoding = "lightgbm.mlflow@1"
     libraries = ("lightgbm", "scikit-learn", "skops")
     extra = "lightgbm"
-    flavor = "lightgbm"
     requirements = ("lightgbm", "numpy", "pandas", "scikit-learn", "scipy", "skops")
 
     def write(self, model: Any, directory: Path) -> WrittenModel:
-        """Write `model.lgb` and `state.json` of a booster, `model.skops` of a wrapper."""
+        """Write `model.lgb` of a booster, `model.skops` of a wrapper."""
         import lightgbm
 
         if isinstance(model, lightgbm.Booster):
@@ -50,7 +47,7 @@ class LightgbmMaterializer(ModelMaterializer):
             return read_estimator(directory / WRAPPER_FILE)
         all_trees = directory / ALL_TREES_FILE
         booster = lightgbm.Booster(model_file=all_trees if all_trees.exists() else directory / BOOSTER_FILE)
-        for name, item in read_typed_json(self, directory, STATE_FILE).items():
+        for name, item in self.read_state(directory).items():
             setattr(booster, name, item)
         return booster
 
@@ -58,9 +55,7 @@ class LightgbmMaterializer(ModelMaterializer):
         """Return the parameters; of a wrapper those that are set."""
         import lightgbm
 
-        if isinstance(model, lightgbm.Booster):
-            return dict(model.params)
-        return {name: value for name, value in super().parameters(model).items() if value is not None}
+        return dict(model.params) if isinstance(model, lightgbm.Booster) else super().parameters(model)
 
     def feature_weights(self, model: Any) -> tuple[str, list[tuple[str, float]]]:
         """Return the gain of each feature in all splits."""
@@ -84,9 +79,8 @@ class LightgbmMaterializer(ModelMaterializer):
         if stopped_early:
             booster.save_model(directory / BOOSTER_FILE, num_iteration=booster.best_iteration)
         state = {name: getattr(booster, name) for name in ("best_iteration", "best_score", "params")}
-        parts = write_typed_json(self, state, directory, STATE_FILE)
         shape = f"Booster of {booster.num_feature()} features, {booster.num_trees()} trees"
-        return WrittenModel(shape, _flavor(booster, BOOSTER_FILE), {"data": BOOSTER_FILE}, parts=parts)
+        return WrittenModel(shape, _flavor(booster, BOOSTER_FILE), {"data": BOOSTER_FILE}, state)
 
 
 def _flavor(

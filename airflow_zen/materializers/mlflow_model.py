@@ -21,8 +21,10 @@ from airflow_zen.materializers.files import copy_files
 from airflow_zen.materializers.previews.charts import bar_chart
 from airflow_zen.materializers.previews.html import Markup, heading, preformatted, preview_page, truncation_note
 from airflow_zen.materializers.previews.tables import plain_table
+from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 
 MLMODEL_FILE = "MLmodel"
+STATE_FILE = "state.json"
 
 _BUILD_DEPENDENCIES = ("pip", "setuptools", "wheel")
 _MAX_PARAMETERS = 60
@@ -57,42 +59,39 @@ class MLflowModelMaterializer(Materializer):
             raise SaveRefused(f"{str(root)!r} has no file {MLMODEL_FILE}. Write it with a save_model of mlflow's.")
         return {"shape": f"MLflow Model of {copy_files(root, directory)} files"}
 
+    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
+        """Return the directory as an `MLflowModel`."""
+        return MLflowModel(directory)
+
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show the file `MLmodel`."""
         text = (Path(value.path) / MLMODEL_FILE).read_text("utf-8", errors="replace")
         return preview_page(value, summary, [preformatted(text)])
-
-    def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
-        """Return the directory as an `MLflowModel`."""
-        return MLflowModel(directory)
 
 
 class WrittenModel(msgspec.Struct, frozen=True):
     """What `ModelMaterializer.write` wrote.
 
     `shape` is a short text for people. `flavor` and `pyfunc` are the options of MLflow's own flavor and of
-    `python_function`; None where mlflow cannot load the model, or not predict with it. `requirements` are further
-    distributions that the model needs, `parts` those of its typed JSON.
+    `python_function`; None where mlflow cannot load the model, or not predict with it. `state` is what the model's
+    own files do not contain, if anything. `requirements` are further distributions that the model needs.
     """
 
     shape: str
     flavor: Mapping[str, Any] | None
     pyfunc: Mapping[str, Any] | None = None
+    state: Mapping[str, Any] | None = None
     requirements: Sequence[str] = ()
-    parts: Sequence[Mapping[str, str]] = ()
 
 
 class ModelMaterializer(Materializer):
     """Save a model as an MLflow Model, in the layout of mlflow's own `save_model` for its flavor.
 
-    mlflow loads, registers and serves the directory as it is. A subclass defines `write` and `load`, and where it
-    has them `parameters` and `feature_weights`, which the preview shows.
-
-    `flavor`        the name of MLflow's flavor, which the module `mlflow.<flavor>` loads.
-    `requirements`  distributions that loading and predicting need; those that are installed are pinned.
+    mlflow loads, registers and serves the directory as it is. The encoding of a subclass is `<flavor>.mlflow@<version>`.
+    A subclass defines `write` and `load`, and where it has them `parameters` and `feature_weights`, which the preview
+    shows. `requirements` are the distributions that loading and predicting need; the installed ones are pinned.
     """
 
-    flavor: ClassVar[str]
     requirements: ClassVar[tuple[str, ...]]
 
     def write(self, model: Any, directory: Path) -> WrittenModel:
@@ -104,9 +103,8 @@ class ModelMaterializer(Materializer):
         return type(model).__qualname__
 
     def parameters(self, model: Any) -> Mapping[str, Any]:
-        """Return the parameters by name."""
-        parameters: Mapping[str, Any] = model.get_params()
-        return parameters
+        """Return the parameters that are set, by name."""
+        return {name: value for name, value in model.get_params().items() if value is not None}
 
     def feature_weights(self, model: Any) -> tuple[str, list[tuple[str, float]]]:
         """Return what the weights of features mean, and the weight of each by name; none by default."""
@@ -119,15 +117,20 @@ class ModelMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write the model's own files, `MLmodel`, and the files that describe its environment."""
-        written = self.write(value, directory)
+        written, flavor = self.write(value, directory), self.encoding.partition(".")[0]
+        parts = [] if written.state is None else write_typed_json(self, written.state, directory, STATE_FILE)
         if written.flavor is not None:
-            flavors = {self.flavor: written.flavor}
+            flavors = {flavor: written.flavor}
             if written.pyfunc is not None:
-                flavors["python_function"] = _pyfunc_flavor(f"mlflow.{self.flavor}", written.pyfunc)
+                flavors["python_function"] = _pyfunc_flavor(f"mlflow.{flavor}", written.pyfunc)
             _write_mlmodel(directory, flavors)
             _write_environment(directory, {"mlflow", *self.requirements, *written.requirements})
         summary = {"shape": written.shape, "estimator": self.model_name(value)}
-        return {**summary, "parts": list(written.parts)} if written.parts else summary
+        return {**summary, "parts": parts} if parts else summary
+
+    def read_state(self, directory: Path) -> Any:
+        """Return the state that `write` returned."""
+        return read_typed_json(self, directory, STATE_FILE)
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show the sections of the model."""

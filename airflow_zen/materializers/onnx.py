@@ -28,7 +28,6 @@ class OnnxMaterializer(ModelMaterializer):
     encoding = "onnx.mlflow@1"
     libraries = ("onnx",)
     extra = "onnx"
-    flavor = "onnx"
     requirements = ("numpy", "onnx", "onnxruntime", "pandas")
 
     def write(self, model: Any, directory: Path) -> WrittenModel:

@@ -42,16 +42,16 @@ class PlotlyMaterializer(Materializer):
         summary = {"shape": f"{len(value.data)} {'trace' if len(value.data) == 1 else 'traces'}"}
         return {**summary, "parts": parts} if parts else summary
 
-    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
-        """Show the traces, and a sketch of lines, points and bars."""
-        title = value.layout.title.text or type(value).__qualname__
-        return {PREVIEW_HTML: html_page(str(title), f"Figure of {summary.get('shape', '')}", _sections(value))}
-
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the figure."""
         from plotly.graph_objects import Figure
 
         return Figure(read_typed_json(self, directory, FIGURE_FILE))
+
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show the traces, and a sketch of lines, points and bars."""
+        title = value.layout.title.text or type(value).__qualname__
+        return {PREVIEW_HTML: html_page(str(title), f"Figure of {summary.get('shape', '')}", _sections(value))}
 
 
 def _figure_properties(figure: Any) -> dict[str, Any]:

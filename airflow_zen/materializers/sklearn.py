@@ -63,7 +63,6 @@ class SklearnMaterializer(ModelMaterializer):
     encoding = "sklearn.mlflow@1"
     libraries = ("scikit-learn", "skops", "numpy", "scipy")
     extra = "sklearn"
-    flavor = "sklearn"
     requirements = ("numpy", "pandas", "scikit-learn", "scipy", "skops")
 
     def write(self, model: Any, directory: Path) -> WrittenModel:
@@ -77,7 +76,7 @@ class SklearnMaterializer(ModelMaterializer):
             "sklearn_version": installed_version("scikit-learn"),
         }
         pyfunc = {"model_path": MODEL_FILE, "predict_fn": "predict"} if hasattr(model, "predict") else None
-        return WrittenModel(estimator_shape(model), flavor, pyfunc, _booster_libraries(trusted))
+        return WrittenModel(estimator_shape(model), flavor, pyfunc, requirements=_booster_libraries(trusted))
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the estimator; raises `ArtifactRefused` for a file that contains untrusted types."""
@@ -85,10 +84,9 @@ class SklearnMaterializer(ModelMaterializer):
 
     def parameters(self, model: Any) -> Mapping[str, Any]:
         """Return the parameters, estimators by the name of their class: their own parameters are in the table too."""
-        parameters = super().parameters(model)
         return {
             name: type(value).__qualname__ if hasattr(value, "get_params") else value
-            for name, value in parameters.items()
+            for name, value in model.get_params().items()
         }
 
     def feature_weights(self, model: Any) -> tuple[str, list[tuple[str, float]]]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.base import require_exact_type
 from airflow_zen.materializers.mlflow_model import ModelMaterializer, WrittenModel
-from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 from airflow_zen.type_names import class_reference, resolve_class
 
 if TYPE_CHECKING:
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 MODEL_FILE = "model.ubj"
 CONFIG_FILE = "config.json"
-STATE_FILE = "state.json"
 
 # The wrapper's save_model leaves it in the file, where mlflow needs it; the booster itself has none.
 _WRAPPER_ATTRIBUTE = "scikit_learn"
@@ -34,20 +32,19 @@ class XgboostMaterializer(ModelMaterializer):
     encoding = "xgboost.mlflow@1"
     libraries = ("xgboost", "xgboost-cpu")
     extra = "xgboost"
-    flavor = "xgboost"
     requirements = ("numpy", "pandas", "scikit-learn", "scipy", "xgboost", "xgboost-cpu")
 
     def write(self, model: Any, directory: Path) -> WrittenModel:
-        """Write `state.json`, and `model.ubj` and `config.json` of a fitted model."""
+        """Write `model.ubj` and `config.json` of a fitted model."""
         import xgboost
 
         cls, booster = type(model), _booster_of(model)
-        if isinstance(model, xgboost.Booster):
+        if booster is model:
             require_exact_type(model, xgboost.Booster)
         state = {} if booster is model else {name: item for name, item in vars(model).items() if name != "_Booster"}
-        parts = write_typed_json(self, {"class": class_reference(cls), "state": state}, directory, STATE_FILE)
+        metadata = {"class": class_reference(cls), "state": state}
         if booster is None:
-            return WrittenModel(f"{cls.__qualname__}, not fitted", None, parts=parts)
+            return WrittenModel(f"{cls.__qualname__}, not fitted", None, state=metadata)
         model.save_model(directory / MODEL_FILE)
         (directory / CONFIG_FILE).write_text(booster.save_config(), encoding="utf-8")
         flavor = {
@@ -58,13 +55,13 @@ class XgboostMaterializer(ModelMaterializer):
             "xgb_version": xgboost.__version__,
         }
         shape = f"{cls.__qualname__} of {booster.num_features()} features, {booster.num_boosted_rounds()} rounds"
-        return WrittenModel(shape, flavor, {"data": MODEL_FILE}, parts=parts)
+        return WrittenModel(shape, flavor, {"data": MODEL_FILE}, metadata)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the booster, and the wrapper around it; raises `ArtifactRefused` for a class that is neither."""
         import xgboost
 
-        metadata = read_typed_json(self, directory, STATE_FILE)
+        metadata = self.read_state(directory)
         cls = resolve_class(metadata["class"], wanted)
         if not issubclass(cls, xgboost.Booster | xgboost.XGBModel):
             raise ArtifactRefused(f"{metadata['class']} is no XGBoost model here, and the artifact says it is one.")
@@ -79,9 +76,8 @@ class XgboostMaterializer(ModelMaterializer):
         return model
 
     def parameters(self, model: Any) -> Mapping[str, Any]:
-        """Return the parameters of a wrapper that are set; a booster tells none."""
-        parameters = {} if _booster_of(model) is model else super().parameters(model)
-        return {name: value for name, value in parameters.items() if value is not None}
+        """Return the parameters of a wrapper that are set; a booster does not know its own."""
+        return {} if _booster_of(model) is model else super().parameters(model)
 
     def feature_weights(self, model: Any) -> tuple[str, list[tuple[str, float]]]:
         """Return the mean gain of each feature; none for linear boosters, which have no gain."""

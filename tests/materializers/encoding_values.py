@@ -1,8 +1,8 @@
-"""What the files under `encodings/` hold; run as a module, this writes those that are not there yet.
+"""The values in the files under `encodings/`; run as a module, this writes those that do not exist yet.
 
     python -m tests.materializers.encoding_values
 
-A file that is there is never written again: it is what an older release wrote.
+An existing file is never written again: an older release wrote it.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ X = np.arange(12.0).reshape(6, 2)
 
 @dataclass(frozen=True)
 class Written:
-    """One value of one encoding: how it was made, and the library that has to be there to read it.
+    """One value of one encoding: how it was made, and the library that reading it needs.
 
-    `predicts` is for models, which are compared by what they say of `X`; `seen_as` gives the view as which it is
-    asked for, where it is not read as itself. `pickled` is what Python 3.11 wrote where pickles were allowed, `by` a
-    materializer that is not its type's own.
+    `predicts` is for models, which are compared by their predictions for `X`. `seen_as` returns the view that is
+    loaded where the value itself is not. `pickled` marks what Python 3.11 wrote where pickles were allowed. `by` is a
+    materializer that is not the type's own.
     """
 
     make: Callable[[], Any]
@@ -47,7 +47,7 @@ class Written:
 
     @property
     def readable(self) -> bool:
-        """Tell whether the library is installed here."""
+        """Whether the library is installed here."""
         return not self.needs or find_spec(self.needs) is not None
 
 
@@ -63,7 +63,7 @@ def _pandas() -> Any:
     columns = {
         "i": pd.array([1, None], "Int64"),
         "s": pd.Series(["a", None], dtype=pd.StringDtype("pyarrow")),
-        # Said in full: pandas 2 would take them for objects.
+        # An explicit dtype: pandas 2 would use objects.
         "c": pd.Categorical(["x", None], pd.Index(["x", "y"], dtype=pd.StringDtype(na_value=float("nan")))),
         "o": pd.Series([1, "b"], dtype=object),
         "t": pd.date_range("2024", periods=2, tz="UTC", unit="us"),
@@ -176,7 +176,7 @@ def _figure() -> Any:
 
 
 def _drawing() -> Any:
-    """Give a figure without text, which no release of a font library draws in another way."""
+    """Return a figure without text, which every release of a font library draws the same."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(0.04, 0.03), dpi=100, facecolor="red")
@@ -195,7 +195,7 @@ def _dataset() -> Any:
 
 
 def _early_figure() -> Any:
-    """Give the figure with its arrays as base64, as they were written once."""
+    """Return the figure with its arrays as base64, as early releases wrote them."""
     return type(_figure())(_figure().to_dict())
 
 
@@ -279,7 +279,7 @@ WRITTEN: dict[str, dict[str, Written]] = {
 
 
 def main() -> None:
-    """Write what is not there yet, with the libraries installed here."""
+    """Write what does not exist yet, with the libraries installed here."""
     for encoding, values in WRITTEN.items():
         for name, written in values.items():
             directory = HERE / encoding / name

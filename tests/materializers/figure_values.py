@@ -1,4 +1,4 @@
-"""Rows of the round-trip table: matplotlib figures, which come back as they are drawn."""
+"""Rows of the round-trip table: matplotlib figures, which come back as their drawings."""
 
 from __future__ import annotations
 

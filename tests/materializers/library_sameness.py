@@ -1,4 +1,4 @@
-"""What "comes back exactly" means for values of libraries that not every process has loaded."""
+"""Comparisons that define "comes back exactly" for values of the optional libraries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Compare = Callable[[Any, Any], None]
 
 
 def library_comparison(value: Any, assert_same: Compare) -> Compare | None:
-    """Give how two values of such a library are compared; None for every other value."""
+    """Return the comparison for values of an optional library; None for every other value."""
     for base in type(value).__mro__:
         make = _COMPARISONS.get(base.__module__.partition(".")[0])
         if make is not None:
@@ -20,7 +20,7 @@ def library_comparison(value: Any, assert_same: Compare) -> Compare | None:
 
 
 def are_of_one_kind(left: Any, right: Any) -> bool:
-    """Tell whether two classes are private ones of a public kind: every step of a `tf.data.Dataset` has its own."""
+    """Whether two values are of private classes of one public class: every step of a `tf.data.Dataset` has its own."""
     kinds = [
         {base.__qualname__ for base in type(each).__mro__ if base.__module__.startswith("tensorflow.")}
         for each in (left, right)
@@ -94,7 +94,7 @@ def _plotly(assert_same: Compare, value: Any) -> Compare:
         return [ordered(item) for item in node] if isinstance(node, list) else node
 
     def held(figure: Any) -> Any:
-        # to_plotly_json says of arrays only what JavaScript sees.
+        # to_plotly_json returns only what JavaScript needs of an array.
         return ordered([figure._data, figure._layout, [frame._props for frame in figure._frame_objs]])
 
     def compare(left: Any, right: Any) -> None:

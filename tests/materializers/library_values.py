@@ -138,7 +138,7 @@ _TIMES = pd.date_range("2024", periods=3)
 
 
 def _encoded(dataset: xr.Dataset) -> xr.Dataset:
-    """Say of a variable how a file had it, as open_dataset does."""
+    """Set on a variable how a file encodes it, as open_dataset does."""
     dataset["a"].encoding = {"dtype": np.dtype("f4"), "_FillValue": np.float32(-1), "source": "a.nc"}
     return dataset
 

@@ -1,4 +1,4 @@
-"""Rows of the round-trip table that need the large libraries, each imported where its value is made."""
+"""Rows of the round-trip table for the large libraries, each imported where its value is made."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import pytest
 
 from tests.materializers.path_values import LABELS, X, Y
 
-# Said before the first import: nothing is fetched from a hub, and no notes on devices are printed.
+# Set before the first import: nothing is fetched from a hub, and no notes on devices are printed.
 os.environ |= {"HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A value, the library it needs, and whether that writes what it has read in the same bytes again."""
+    """A value, the library it needs, and whether that library writes a loaded value as the same bytes."""
 
     needs: str
     make: Callable[[Path], Any]
     writes_alike: bool = True
 
     def skip_if_absent(self) -> None:
-        """Skip the test that asks, with the command that brings the library."""
+        """Skip the calling test, with the command that installs the library."""
         if find_spec(self.needs) is None:
             pytest.skip(f"{self.needs} is not installed: make test-ml")
 
@@ -141,7 +141,7 @@ def _tf_dataset(_: Path) -> Any:
 
 
 KERAS: dict[str, Row] = {
-    # Keras writes settings as it was given them, and reads them as float32; and names what it reads anew.
+    # Keras writes settings as they were passed, reads them as float32, and renames what it reads.
     "trained keras model": Row("keras", lambda _: _keras_model(), writes_alike=False),
     "functional keras model": Row("keras", _keras_functional, writes_alike=False),
     "tf dataset": Row("tensorflow", _tf_dataset),
@@ -240,7 +240,7 @@ def _catboost(name: str, y: Any, **options: Any) -> Row:
         model = catboost.CatBoost(options_of_it) if name == "CatBoost" else getattr(catboost, name)(**options_of_it)
         return model if y is None else model.fit(X, y)
 
-    # CatBoost orders what it has read anew.
+    # CatBoost sorts a loaded model in another order.
     return Row("catboost", made, writes_alike=y is None)
 
 

@@ -1,4 +1,4 @@
-"""A saved booster is a plain MLflow Model that mlflow itself loads."""
+"""A saved booster is a plain MLflow Model that mlflow loads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FITTED = {
 }
 
 
-def _saved(value: Any, directory: Path, encoding: str) -> str:
+def _save(value: Any, directory: Path, encoding: str) -> str:
     assert default_registry().save(value, directory).encoding == encoding
     return str(directory)
 
@@ -40,15 +40,15 @@ def test_mlflow_predicts_what_the_original_predicts(make: Callable[[Path], Any],
     directory = tmp_path / "artifact"
     directory.mkdir()
     default_registry().save(model, directory)
-    x = X.assign(d=["u", "v"] * 40).astype({"d": "category"}) if "d" in _names(model) else X
+    x = X.assign(d=["u", "v"] * 40).astype({"d": "category"}) if "d" in _feature_names(model) else X
     expected = model.predict(xgboost.DMatrix(x) if isinstance(model, xgboost.Booster) else x)
     np.testing.assert_array_equal(mlflow.pyfunc.load_model(str(directory)).predict(x), expected)
 
 
-def test_xgboost_directory_is_laid_out_as_mlflow_lays_it_out(tmp_path: Path) -> None:
+def test_xgboost_directory_has_the_layout_of_mlflow(tmp_path: Path) -> None:
     """The flavors are those of mlflow.xgboost.save_model."""
     model = xgboost.XGBRegressor(n_estimators=2, n_jobs=1).fit(X, Y)
-    _saved(model, tmp_path, "xgboost.mlflow@1")
+    _save(model, tmp_path, "xgboost.mlflow@1")
     mlflow.xgboost.save_model(model, tmp_path / "theirs", pip_requirements=["mlflow"])
     assert _flavors(tmp_path) == _flavors(tmp_path / "theirs")
     assert (tmp_path / "model.ubj").read_bytes() == (tmp_path / "theirs" / "model.ubj").read_bytes()
@@ -56,10 +56,10 @@ def test_xgboost_directory_is_laid_out_as_mlflow_lays_it_out(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
-def test_lightgbm_directory_is_laid_out_as_mlflow_lays_it_out(wrapped: bool, tmp_path: Path) -> None:
+def test_lightgbm_directory_has_the_layout_of_mlflow(wrapped: bool, tmp_path: Path) -> None:
     """The flavors are those of mlflow.lightgbm.save_model, for a booster and for a wrapper."""
     model = lightgbm.LGBMRegressor(n_estimators=2, n_jobs=1, verbose=-1).fit(X, Y)
-    _saved(model if wrapped else model.booster_, tmp_path, "lightgbm.mlflow@1")
+    _save(model if wrapped else model.booster_, tmp_path, "lightgbm.mlflow@1")
     mlflow.lightgbm.save_model(model if wrapped else model.booster_, tmp_path / "theirs", pip_requirements=["mlflow"])
     ours, theirs = _flavors(tmp_path), _flavors(tmp_path / "theirs")
     trusted = theirs["lightgbm"].pop("skops_trusted_types") or []
@@ -71,26 +71,26 @@ def test_lightgbm_directory_is_laid_out_as_mlflow_lays_it_out(wrapped: bool, tmp
 
 
 def test_mlflow_gets_the_best_iteration(tmp_path: Path) -> None:
-    """Of a booster that stopped early mlflow reads the trees it predicts with, and we read all of them."""
+    """Mlflow loads a booster that stopped early with its best iterations only; a step gets all trees."""
     booster = BOOSTERS["lightgbm booster stopped early"](tmp_path)
     assert 0 < booster.best_iteration < booster.num_trees()
-    directory = _saved(booster, tmp_path, "lightgbm.mlflow@1")
+    directory = _save(booster, tmp_path, "lightgbm.mlflow@1")
     assert mlflow.lightgbm.load_model(directory).num_trees() == booster.best_iteration
     assert default_registry().load(tmp_path, "lightgbm.mlflow@1").num_trees() == booster.num_trees()
 
 
 def test_unfitted_xgboost_has_no_model_file(tmp_path: Path) -> None:
-    """Parameters alone are kept as they are; mlflow has nothing to load yet."""
-    _saved(xgboost.XGBRegressor(max_depth=3), tmp_path, "xgboost.mlflow@1")
+    """A model that is not fitted is stored as its parameters; mlflow has nothing to load yet."""
+    _save(xgboost.XGBRegressor(max_depth=3), tmp_path, "xgboost.mlflow@1")
     assert {path.name for path in tmp_path.iterdir()} == {"state.json"}
 
 
 def test_class_that_is_no_model_is_not_built(tmp_path: Path) -> None:
     """An artifact cannot name just any class as the wrapper."""
     registry = default_registry()
-    _saved(xgboost.XGBRegressor(max_depth=3), tmp_path, "xgboost.mlflow@1")
-    note = {"class": "subprocess:Popen", "state": {}}
-    write_typed_json(registry.for_encoding("xgboost.mlflow@1"), note, tmp_path, "state.json")
+    _save(xgboost.XGBRegressor(max_depth=3), tmp_path, "xgboost.mlflow@1")
+    metadata = {"class": "subprocess:Popen", "state": {}}
+    write_typed_json(registry.for_encoding("xgboost.mlflow@1"), metadata, tmp_path, "state.json")
     with pytest.raises(ArtifactRefused, match="no XGBoost model"):
         registry.load(tmp_path, "xgboost.mlflow@1")
 
@@ -98,11 +98,11 @@ def test_class_that_is_no_model_is_not_built(tmp_path: Path) -> None:
 def test_pipeline_requires_the_library_of_its_booster(tmp_path: Path) -> None:
     """A scikit-learn pipeline around a booster names the booster's library among its requirements."""
     pipeline = make_pipeline(StandardScaler(), lightgbm.LGBMRegressor(n_estimators=2, n_jobs=1, verbose=-1)).fit(X, Y)
-    _saved(pipeline, tmp_path, "sklearn.mlflow@1")
+    _save(pipeline, tmp_path, "sklearn.mlflow@1")
     assert "lightgbm" in {line.split("==")[0] for line in (tmp_path / "requirements.txt").read_text().splitlines()}
 
 
-def _names(model: Any) -> list[str]:
+def _feature_names(model: Any) -> list[str]:
     return list(getattr(model, "feature_names_in_", None) if hasattr(model, "feature_names_in_") else ())
 
 

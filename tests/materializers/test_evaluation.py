@@ -1,4 +1,4 @@
-"""Promises of `ClassificationEvaluation`: a value like any dataclass, shown as confusion matrix and ROC."""
+"""Promises of `ClassificationEvaluation`: stored like any dataclass, shown as confusion matrix and ROC curves."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ VALUES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("make", VALUES.values(), ids=VALUES.keys())
-def test_an_evaluation_comes_back_exactly(make: Any, tmp_path: Path) -> None:
+def test_evaluation_comes_back_exactly(make: Any, tmp_path: Path) -> None:
     """An evaluation is stored like any dataclass, its arrays and series as they are."""
     assert_round_trip(lambda _: make(), tmp_path)
 
 
-def shown(value: ClassificationEvaluation) -> PreviewPage:
+def show(value: ClassificationEvaluation) -> PreviewPage:
     return read_preview_page(default_registry().preview(value, "python.json@1", {}))
 
 
-def test_two_classes_are_judged_as_scikit_learn_does() -> None:
-    """Counts, rates and the area below the curve are those of scikit-learn, also where scores are equal."""
-    page = shown(ClassificationEvaluation(TRUE, SCORE, threshold=0.6))
+def test_metrics_are_those_of_scikit_learn() -> None:
+    """Counts, rates and the area under the curve are those of scikit-learn, also where scores are equal."""
+    page = show(ClassificationEvaluation(TRUE, SCORE, threshold=0.6))
     predicted = (SCORE >= 0.6).astype(int)
     assert f"area {roc_auc_score(TRUE, SCORE):.4f}" in page.text
     assert f"accuracy {(predicted == TRUE).mean():.4f}" in page.text
@@ -52,8 +52,8 @@ def test_two_classes_are_judged_as_scikit_learn_does() -> None:
 
 
 def test_each_of_several_classes_has_a_curve() -> None:
-    """Of three classes each has a curve against the others, and the greatest score is what was predicted."""
-    page = shown(ClassificationEvaluation(THREE[KIND], COLUMNS, labels=THREE))
+    """Each of three classes has a curve against the others, and the class of the greatest score is the prediction."""
+    page = show(ClassificationEvaluation(THREE[KIND], COLUMNS, labels=THREE))
     for at, name in enumerate(THREE):
         assert f"{name} · area {roc_auc_score(at == KIND, COLUMNS[:, at]):.4f}" in page.text
     assert f"accuracy {(COLUMNS.argmax(axis=1) == KIND).mean():.4f}" in page.text
@@ -61,36 +61,36 @@ def test_each_of_several_classes_has_a_curve() -> None:
 
 
 def test_predictions_alone_have_a_matrix() -> None:
-    """Without scores there is a matrix and no curve; without predictions and labels of two, neither."""
-    page = shown(ClassificationEvaluation(["a", "b", "a"], y_pred=["a", "a", "a"]))
+    """Without scores the page has a matrix and no curve; without predictions, and with more than two classes, neither."""
+    page = show(ClassificationEvaluation(["a", "b", "a"], y_pred=["a", "a", "a"]))
     assert "accuracy 0.6667" in page.text
     assert "ROC" not in page.text
-    assert "matrix" not in shown(ClassificationEvaluation([0, 1, 2], [0.1, 0.2, 0.3])).text
+    assert "matrix" not in show(ClassificationEvaluation([0, 1, 2], [0.1, 0.2, 0.3])).text
 
 
-def test_odd_evaluations_are_shown() -> None:
-    """One class, no sample, and missing scores make a page too."""
-    shown(ClassificationEvaluation([], []))
-    shown(ClassificationEvaluation([1, 1], [0.5, 0.5]))
-    shown(ClassificationEvaluation([0, 1], [np.nan, 0.5]))
-    shown(ClassificationEvaluation([0, 1], [[0.5, 0.5], [0.1, 0.9]], labels=[0, 1]))
+def test_unusual_evaluations_are_shown() -> None:
+    """An evaluation of one class, of no sample, or with missing scores has a page too."""
+    show(ClassificationEvaluation([], []))
+    show(ClassificationEvaluation([1, 1], [0.5, 0.5]))
+    show(ClassificationEvaluation([0, 1], [np.nan, 0.5]))
+    show(ClassificationEvaluation([0, 1], [[0.5, 0.5], [0.1, 0.9]], labels=[0, 1]))
 
 
-def test_what_does_not_belong_together_is_told() -> None:
-    """Columns of different lengths raise an error that counts both."""
+def test_unequal_lengths_are_an_error() -> None:
+    """Predictions and classes of different lengths raise an error that names both lengths."""
     with pytest.raises(ValueError, match="3 samples, and there are 2 predictions"):
-        shown(ClassificationEvaluation([0, 1, 0], y_pred=[0, 1]))
+        show(ClassificationEvaluation([0, 1, 0], y_pred=[0, 1]))
 
 
-def test_many_classes_are_cut_visibly() -> None:
-    """Of a thousand classes 20 are shown, and the page says so."""
-    page = shown(ClassificationEvaluation(list(range(1000)), y_pred=list(range(1000))))
+def test_many_classes_are_truncated() -> None:
+    """The page shows 20 of a thousand classes, and says so."""
+    page = show(ClassificationEvaluation(list(range(1000)), y_pred=list(range(1000))))
     assert "980 more classes" in page.text
     assert [tag for tag, _ in page.elements].count("rect") == 400
 
 
-def test_names_of_classes_cannot_break_out() -> None:
-    """Class names are text in the page."""
-    page = shown(ClassificationEvaluation(list(HOSTILE), y_pred=list(HOSTILE)))
+def test_names_of_classes_are_escaped() -> None:
+    """Class names are text in the page, not markup."""
+    page = show(ClassificationEvaluation(list(HOSTILE), y_pred=list(HOSTILE)))
     assert page.text.count("<svg onload=alert(1)>") >= 2
-    shown(ClassificationEvaluation([*HOSTILE[:2]] * 2, [0.1, 0.9, 0.2, 0.8], labels=list(HOSTILE[:2])))
+    show(ClassificationEvaluation([*HOSTILE[:2]] * 2, [0.1, 0.9, 0.2, 0.8], labels=list(HOSTILE[:2])))

@@ -1,4 +1,4 @@
-"""Promises of matplotlib figures: what was drawn comes back, and the figure itself where pickles are allowed."""
+"""Promises of matplotlib figures: the drawing comes back, and the figure itself where pickles are allowed."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ FIGURES = pytest.mark.parametrize("make", ROWS.values(), ids=ROWS.keys())
 
 
 @FIGURES
-def test_a_figure_comes_back_as_it_is_drawn(make: Any, tmp_path: Path) -> None:
-    """A figure's picture is, to the pixel, what matplotlib draws of it, before and after; saved again it is the same bytes."""
+def test_figure_comes_back_as_its_drawing(make: Any, tmp_path: Path) -> None:
+    """A figure's picture is, to the pixel, what matplotlib draws before and after; saved again it is the same bytes."""
     before = pixels(make())
     figure = make()
     saved = REGISTRY.save(figure, make_directory(tmp_path, "first"))
@@ -49,8 +49,8 @@ def test_a_figure_comes_back_as_it_is_drawn(make: Any, tmp_path: Path) -> None:
 
 
 @FIGURES
-def test_a_figure_is_itself_where_pickles_are_allowed(make: Any, tmp_path: Path) -> None:
-    """With pickles allowed the figure comes back as a figure that draws the same, and its picture is there too."""
+def test_figure_comes_back_itself_where_pickles_are_allowed(make: Any, tmp_path: Path) -> None:
+    """With pickles allowed the figure comes back as a figure with the same drawing, and its picture is stored too."""
     figure = make()
     before = pixels(figure)
     saved = TRUSTING.save(figure, tmp_path)
@@ -63,7 +63,7 @@ def test_a_figure_is_itself_where_pickles_are_allowed(make: Any, tmp_path: Path)
 
 
 def test_figures_inside_a_container(tmp_path: Path) -> None:
-    """Figures in a dict are stored with nothing set; the dict comes back where they do, and its files always."""
+    """Figures in a dict are stored without any setting; the dict comes back where pickles are allowed, its files always."""
     value = {"loss": lines(), "score": 0.5}
     encoding = REGISTRY.save(value, make_directory(tmp_path, "drawn")).encoding
     with pytest.raises(ArtifactRefused, match="allow_pickle"):
@@ -84,7 +84,7 @@ def test_figures_inside_a_container(tmp_path: Path) -> None:
     [lambda *of: list(of), lambda *of: tuple(of), lambda *of: dict(zip("ab", of, strict=True)), lambda *of: deque(of)],
 )
 def test_pictures_of_figures_inside_a_container(make: Any, tmp_path: Path) -> None:
-    """A list, tuple, dict or deque of figures comes back as the pictures that its consumer declares."""
+    """A list, tuple, dict or deque of figures is loaded as the pictures that its consumer declares."""
     value = make(lines(), lines(dpi=50))
     encoding = REGISTRY.save(value, tmp_path).encoding
     declared = dict[str, Image.Image] if isinstance(value, dict) else type(value)[Image.Image]
@@ -96,8 +96,8 @@ def test_pictures_of_figures_inside_a_container(make: Any, tmp_path: Path) -> No
         assert np.array_equal(np.asarray(picture), pixels(figure))
 
 
-def test_each_place_of_a_container_has_a_view_of_its_own(tmp_path: Path) -> None:
-    """A declared type is taken apart as deep as the containers go, and each place of a tuple has its own."""
+def test_each_member_of_a_container_has_its_own_view(tmp_path: Path) -> None:
+    """A declared type applies member by member, as deep as the containers go; each position of a tuple has its own."""
     value = ({"loss": [lines()]}, lines(), [pd.DataFrame({"a": [1]})], 0.5)
     encoding = REGISTRY.save(value, tmp_path).encoding
     declared = tuple[dict[str, list[bytes] | None], Annotated[Image.Image, "plot"], list[pl.DataFrame], float]
@@ -109,7 +109,7 @@ def test_each_place_of_a_container_has_a_view_of_its_own(tmp_path: Path) -> None
 
 
 def test_figures_inside_a_record(tmp_path: Path) -> None:
-    """Of a dataclass with a figure the error says which files there are to be had, and they are."""
+    """A dataclass with a figure is refused with an error that names pathlib.Path, which loads its files."""
     encoding = REGISTRY.save(records.Report("a", lines()), tmp_path).encoding
     with pytest.raises(ArtifactRefused, match=r"pathlib\.Path .* dataclass"):
         REGISTRY.load(tmp_path, encoding, records.Report)
@@ -117,7 +117,7 @@ def test_figures_inside_a_record(tmp_path: Path) -> None:
 
 
 def members(value: Any) -> list[Any]:
-    """Give what a container holds."""
+    """Return the members of a container."""
     return list(value.values() if isinstance(value, dict) else value)
 
 
@@ -133,8 +133,8 @@ def test_the_views_of_a_figure(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("writer", "reader"), [(REGISTRY, REGISTRY), (REGISTRY, TRUSTING), (TRUSTING, REGISTRY)])
-def test_a_drawing_is_no_figure(writer: Any, reader: Any, tmp_path: Path) -> None:
-    """Where there is no pickle, or none is allowed, asking for the figure is refused, and the error says what to ask for."""
+def test_figure_without_a_pickle_is_refused(writer: Any, reader: Any, tmp_path: Path) -> None:
+    """Loading the figure without a stored or allowed pickle is refused, and the error says what to ask for."""
     encoding = writer.save(lines(), tmp_path).encoding
     for wanted in (Figure, None):
         with pytest.raises(ArtifactRefused, match=r"PIL\.Image\.Image, for bytes .* pathlib\.Path .* allow_pickle"):
@@ -156,7 +156,7 @@ for name, make in ROWS.items():
 """
 
 
-def test_a_figure_is_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+def test_figure_is_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     """Two processes of different hash seeds and memory draw every figure to the same files."""
     found = set()
     for seed in ("1", "2"):
@@ -165,31 +165,31 @@ def test_a_figure_is_the_same_bytes_in_every_process(tmp_path: Path) -> None:
         root = Path(__file__).parents[2]
         done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=True)
         found.add(done.stdout)
-    (said,) = found
-    assert len(said.splitlines()) == len(ROWS)
+    (output,) = found
+    assert len(output.splitlines()) == len(ROWS)
 
 
-def test_options_of_the_process_do_not_cut_a_figure(tmp_path: Path) -> None:
-    """What a process says of `savefig` changes nothing, and is said again afterwards."""
+def test_options_of_the_process_do_not_change_a_drawing(tmp_path: Path) -> None:
+    """A process's own options of `savefig` change nothing, and are the same afterwards."""
     encoding = REGISTRY.save(lines(), make_directory(tmp_path, "plain")).encoding
-    said = {"savefig.bbox": "tight", "savefig.facecolor": "red", "savefig.dpi": 30, "svg.image_inline": False}
-    with mpl.rc_context(said):
-        REGISTRY.save(lines(), make_directory(tmp_path, "said"))
-        assert {name: mpl.rcParams[name] for name in said} == said
-    assert hash_files(tmp_path / "plain") == hash_files(tmp_path / "said")
-    assert REGISTRY.load(tmp_path / "said", encoding, Image.Image).size == (400, 300)
+    options = {"savefig.bbox": "tight", "savefig.facecolor": "red", "savefig.dpi": 30, "svg.image_inline": False}
+    with mpl.rc_context(options):
+        REGISTRY.save(lines(), make_directory(tmp_path, "options"))
+        assert {name: mpl.rcParams[name] for name in options} == options
+    assert hash_files(tmp_path / "plain") == hash_files(tmp_path / "options")
+    assert REGISTRY.load(tmp_path / "options", encoding, Image.Image).size == (400, 300)
 
 
-def test_a_figure_stays_as_it_was(tmp_path: Path) -> None:
-    """Canvas, resolution and layout of a figure are its own after it was saved."""
+def test_saving_does_not_change_a_figure(tmp_path: Path) -> None:
+    """A figure has the same canvas, resolution and layout after it was saved."""
     figure = lines(layout="constrained", dpi=80)
     held = (figure.canvas, figure.get_layout_engine(), figure.dpi)
     TRUSTING.save(figure, tmp_path)
     assert (figure.canvas, figure.get_layout_engine(), figure.dpi) == held
 
 
-def test_a_figure_of_pyplot_is_stored(tmp_path: Path) -> None:
-    """A figure that pyplot manages is stored as any other, and stays with pyplot."""
+def test_figure_of_pyplot_is_stored(tmp_path: Path) -> None:
+    """A figure that pyplot manages is stored like any other, and pyplot still manages it."""
     try:
         figure, axes = plt.subplots(figsize=(4, 3))
         axes.plot([1, 3, 2])
@@ -201,8 +201,8 @@ def test_a_figure_of_pyplot_is_stored(tmp_path: Path) -> None:
         plt.close("all")
 
 
-def test_an_svg_of_millions_of_points_is_left_out(tmp_path: Path) -> None:
-    """A figure whose SVG would be larger than 4 MB has its PNG alone."""
+def test_large_svg_is_not_stored(tmp_path: Path) -> None:
+    """A figure whose SVG would be larger than 4 MB is stored as its PNG only."""
     figure = Figure(figsize=(4, 3))
     figure.subplots().scatter(*np.random.default_rng(0).random((2, 100_000)), s=1)
     drawn = pixels(figure)
@@ -212,8 +212,8 @@ def test_an_svg_of_millions_of_points_is_left_out(tmp_path: Path) -> None:
     assert np.array_equal(pixels(figure), drawn)
 
 
-def test_a_figure_that_has_no_pickle_is_its_drawing(tmp_path: Path) -> None:
-    """A figure that holds what nothing pickles is stored as it is drawn, pickles allowed or not."""
+def test_figure_that_cannot_be_pickled_is_its_drawing(tmp_path: Path) -> None:
+    """A figure with an object that cannot be pickled is stored as its drawing, also where pickles are allowed."""
     figure = lines()
     figure.open_file = (tmp_path / "open").open("w")  # type: ignore[attr-defined]
     with figure.open_file:  # type: ignore[attr-defined]
@@ -222,8 +222,8 @@ def test_a_figure_that_has_no_pickle_is_its_drawing(tmp_path: Path) -> None:
     assert "parts" not in saved.summary
 
 
-def test_a_figure_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
-    """A figure of a text that matplotlib cannot set is refused with matplotlib's reason."""
+def test_figure_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
+    """A figure with a text that matplotlib cannot draw is refused with matplotlib's reason."""
     figure = Figure()
     figure.suptitle(r"$\notacommand$")
     with pytest.raises(SaveRefused, match=r"(?s)cannot be drawn: .*notacommand"):
@@ -231,7 +231,7 @@ def test_a_figure_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
 
 
 def test_figures_are_drawn_one_at_a_time(tmp_path: Path) -> None:
-    """Figures that are saved in several threads, as outputs of a step are, are drawn as if each were alone."""
+    """Figures that are saved in several threads, as outputs of a step are, have the same bytes as one at a time."""
     expected = {}
     for name in ("lines", "scatter on a log scale", "subfigures"):
         REGISTRY.save(ROWS[name](), make_directory(tmp_path, f"alone {name}"))
@@ -257,7 +257,7 @@ def test_figures_are_drawn_one_at_a_time(tmp_path: Path) -> None:
 
 
 def test_matplotlib_is_imported_for_figures_alone() -> None:
-    """A process that saves and shows other values never imports matplotlib."""
+    """A process that saves, previews and loads other values does not import matplotlib."""
     code = (
         "import sys, tempfile, pathlib, pandas\n"
         "from airflow_zen.materializers.registry import default_registry\n"

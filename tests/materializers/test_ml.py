@@ -1,4 +1,4 @@
-"""What the materializers of the large libraries promise beside a round trip."""
+"""Promises of the materializers of the large libraries, besides the round trip."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.ml
 REGISTRY = default_registry()
 
 
-def _made(name: str, directory: Path) -> Any:
+def _make(name: str, directory: Path) -> Any:
     ROWS[name].skip_if_absent()
     return ROWS[name].make(directory)
 
@@ -31,8 +31,8 @@ def _made(name: str, directory: Path) -> Any:
     "name", ["catboost regressor", "catboost classifier", "catboost booster", "trained keras model"]
 )
 def test_mlflow_predicts_what_the_original_predicts(name: str, tmp_path: Path) -> None:
-    """mlflow.pyfunc loads the directory unchanged, and predicts the same."""
-    model = _made(name, tmp_path)
+    """mlflow.pyfunc loads the directory unchanged and predicts the same."""
+    model = _make(name, tmp_path)
     assert REGISTRY.save(model, tmp_path).encoding.endswith(".mlflow@1")
     predicted = mlflow.pyfunc.load_model(str(tmp_path)).predict(X.to_numpy())
     np.testing.assert_array_equal(predicted, model.predict(X.to_numpy()))
@@ -40,7 +40,7 @@ def test_mlflow_predicts_what_the_original_predicts(name: str, tmp_path: Path) -
 
 def test_mlflow_runs_an_onnx_model(tmp_path: Path) -> None:
     """mlflow.pyfunc runs the model with onnxruntime, and mlflow.onnx reads it."""
-    model = _made("onnx model", tmp_path)
+    model = _make("onnx model", tmp_path)
     REGISTRY.save(model, tmp_path)
     x = X.to_numpy(dtype="f4")
     np.testing.assert_array_equal(mlflow.pyfunc.load_model(str(tmp_path)).predict(x)["y"], np.maximum(x, 0))
@@ -51,17 +51,17 @@ def test_mlflow_runs_an_onnx_model(tmp_path: Path) -> None:
     ("name", "flavor"),
     [("catboost regressor", "catboost"), ("onnx model", "onnx"), ("trained keras model", "keras")],
 )
-def test_directory_is_laid_out_as_mlflow_lays_it_out(name: str, flavor: str, tmp_path: Path) -> None:
+def test_directory_has_the_layout_of_mlflow(name: str, flavor: str, tmp_path: Path) -> None:
     """The flavors are those of mlflow's own save_model."""
-    model = _made(name, tmp_path)
+    model = _make(name, tmp_path)
     REGISTRY.save(model, tmp_path)
     getattr(mlflow, flavor).save_model(model, str(tmp_path / "theirs"), pip_requirements=["mlflow"])
     assert _flavors(tmp_path) == _flavors(tmp_path / "theirs")
 
 
 def test_hugging_face_reads_its_own_folders(tmp_path: Path) -> None:
-    """`from_pretrained` and `load_from_disk` take the folders of an artifact as they are."""
-    model, data = _made("bert", tmp_path), _made("hugging face dataset", tmp_path)
+    """`from_pretrained` and `load_from_disk` read the folders of an artifact as they are."""
+    model, data = _make("bert", tmp_path), _make("hugging face dataset", tmp_path)
     import datasets
     import transformers
 
@@ -73,9 +73,9 @@ def test_hugging_face_reads_its_own_folders(tmp_path: Path) -> None:
     assert datasets.load_from_disk(str(tmp_path / "data" / "dataset")).to_list() == data.to_list()
 
 
-def test_pickled_weights_of_a_folder_are_not_read(tmp_path: Path) -> None:
+def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
     """A folder whose weights are a pickle is refused: only safetensors are read."""
-    model = _made("bert", tmp_path)
+    model = _make("bert", tmp_path)
     import torch
 
     encoding = REGISTRY.save(model, tmp_path).encoding
@@ -86,9 +86,9 @@ def test_pickled_weights_of_a_folder_are_not_read(tmp_path: Path) -> None:
 
 
 def test_equal_datasets_have_equal_bytes(tmp_path: Path) -> None:
-    """Two datasets of the same rows are one artifact, whatever the library's own fingerprint says."""
+    """Two datasets of the same rows are one artifact, also where the library's own fingerprints differ."""
     for name in ("one", "two"):
-        data = _made("hugging face dataset", tmp_path)
+        data = _make("hugging face dataset", tmp_path)
         data._fingerprint = name
         (tmp_path / name).mkdir()
         REGISTRY.save(data, tmp_path / name)
@@ -96,8 +96,8 @@ def test_equal_datasets_have_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_loaded_module_computes_the_same(tmp_path: Path) -> None:
-    """A module that was loaded gives what the original gives, and trains on."""
-    module = _made("trained module", tmp_path)
+    """A loaded module returns what the original returns, and can be trained further."""
+    module = _make("trained module", tmp_path)
     import torch
 
     REGISTRY.save(module, tmp_path)
@@ -108,9 +108,9 @@ def test_loaded_module_computes_the_same(tmp_path: Path) -> None:
     assert loaded[0].weight.grad is not None
 
 
-def test_state_dict_is_one_file_that_others_read(tmp_path: Path) -> None:
-    """A state dict inside a checkpoint is one safetensors file under the tensors' own names."""
-    checkpoint = _made("checkpoint", tmp_path)
+def test_state_dict_is_one_safetensors_file(tmp_path: Path) -> None:
+    """A state dict inside a checkpoint is one safetensors file with the tensors' own names."""
+    checkpoint = _make("checkpoint", tmp_path)
     from safetensors.torch import load_file
 
     saved = REGISTRY.save(checkpoint, tmp_path)
@@ -121,7 +121,7 @@ def test_state_dict_is_one_file_that_others_read(tmp_path: Path) -> None:
 
 def test_module_of_an_unknown_class_is_not_built(tmp_path: Path) -> None:
     """An artifact cannot name just any class as a module."""
-    REGISTRY.save(_made("linear module", tmp_path), tmp_path)
+    REGISTRY.save(_make("linear module", tmp_path), tmp_path)
     held = json.loads((tmp_path / "module.json").read_text())
     held["modules"][0]["class"] = "subprocess:Popen"
     (tmp_path / "module.json").write_text(json.dumps(held))
@@ -132,9 +132,9 @@ def test_module_of_an_unknown_class_is_not_built(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["torch.load", "os.system", "torch.nn.functional.os", "torch.nn.functional.torch.load"]
 )
-def test_function_of_a_module_is_one_that_computes(name: str, tmp_path: Path) -> None:
+def test_function_of_a_module_only_computes(name: str, tmp_path: Path) -> None:
     """An artifact cannot name just any function."""
-    REGISTRY.save(_made("own module with tied weights", tmp_path), tmp_path)
+    REGISTRY.save(_make("own module with tied weights", tmp_path), tmp_path)
     text = (tmp_path / "module.json").read_text()
     assert '"torch.tanh"' in text
     (tmp_path / "module.json").write_text(text.replace("torch.tanh", name))
@@ -142,7 +142,7 @@ def test_function_of_a_module_is_one_that_computes(name: str, tmp_path: Path) ->
         REGISTRY.load(tmp_path, "torch.module@1")
 
 
-def _hooked(torch: Any) -> Any:
+def _module_with_hook(torch: Any) -> Any:
     module = torch.nn.Linear(1, 1)
     module.register_forward_hook(lambda *_: None)
     return module
@@ -152,13 +152,13 @@ def _local_module(torch: Any) -> Any:
     return type("Local", (torch.nn.Linear,), {})(1, 1)
 
 
-def _infinite(_: Any) -> Any:
+def _infinite_dataset(_: Any) -> Any:
     import tensorflow as tf
 
     return tf.data.Dataset.range(3).repeat()
 
 
-def _ragged(_: Any) -> Any:
+def _ragged_dataset(_: Any) -> Any:
     import tensorflow as tf
 
     return tf.data.Dataset.from_tensor_slices(tf.ragged.constant([[1], [2, 3]]))
@@ -179,12 +179,12 @@ def _lambda_layer(_: Any) -> Any:
 REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "tensor of a computation": (lambda torch: torch.ones(1, requires_grad=True) * 2, "detach"),
     "sparse tensor": (lambda torch: torch.eye(2).to_sparse(), "to_dense"),
-    "module with a hook": (_hooked, "function"),
+    "module with a hook": (_module_with_hook, "function"),
     "local module": (_local_module, "cannot be found again"),
     "scripted module": (lambda torch: torch.jit.script(torch.nn.Linear(1, 1)), "ScriptModule"),
     "optimizer": (lambda torch: torch.optim.SGD([torch.ones(1, requires_grad=True)]), "state_dict"),
-    "infinite tf dataset": (_infinite, "take"),
-    "ragged tf dataset": (_ragged, "dense tensors"),
+    "infinite tf dataset": (_infinite_dataset, "take"),
+    "ragged tf dataset": (_ragged_dataset, "dense tensors"),
     "hugging face model of two dtypes": (_mixed_dtypes, "float16"),
     "keras lambda": (_lambda_layer, "Keras does not keep"),
 }
@@ -192,7 +192,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 @pytest.mark.parametrize(("make", "reason"), REFUSED.values(), ids=REFUSED.keys())
 def test_value_is_refused_with_a_reason(make: Callable[[Any], Any], reason: str, tmp_path: Path) -> None:
-    """A value that would come back changed is not saved, and the error says why."""
+    """A value that would come back changed is not saved, and the error names the reason."""
     torch = pytest.importorskip("torch", reason="torch is not installed: make test-ml")
     pytest.importorskip("tensorflow", reason="tensorflow is not installed: make test-ml")
     with pytest.raises((SaveRefused, MaterializerNotFound)) as refusal:

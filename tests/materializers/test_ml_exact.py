@@ -1,4 +1,4 @@
-"""Promises of the large libraries' materializers: what their own files do not keep is kept, or refused by name."""
+"""Promises of the large libraries' materializers: what their own files lose is kept, or refused by name."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ pytestmark = pytest.mark.ml
 REGISTRY = default_registry()
 
 
-def made(name: str, directory: Path) -> Any:
+def make(name: str, directory: Path) -> Any:
     ROWS[name].skip_if_absent()
     return ROWS[name].make(directory)
 
 
-def again(value: Any, directory: Path) -> Any:
+def round_trip(value: Any, directory: Path) -> Any:
     directory.mkdir(exist_ok=True)
     return REGISTRY.load(directory, REGISTRY.save(value, directory).encoding)
 
 
-def test_a_dataset_without_rows_comes_back(tmp_path: Path) -> None:
-    """Alone or as a split, with its features."""
-    data = made("hugging face dataset", tmp_path)
+def test_dataset_without_rows_comes_back(tmp_path: Path) -> None:
+    """A dataset without rows is kept with its features, alone or as a split."""
+    data = make("hugging face dataset", tmp_path)
     import datasets
 
     for at, empty in enumerate((data.select([]), datasets.Dataset.from_dict({"a": []}), data.filter(lambda _: False))):
-        loaded = again(empty, tmp_path / str(at))
+        loaded = round_trip(empty, tmp_path / str(at))
         assert (loaded.num_rows, loaded.features, loaded.split) == (0, empty.features, empty.split)
-    splits = again(datasets.DatasetDict({"train": data, "test": data.select([])}), tmp_path / "splits")
+    splits = round_trip(datasets.DatasetDict({"train": data, "test": data.select([])}), tmp_path / "splits")
     assert {name: held.num_rows for name, held in splits.items()} == {"train": 3, "test": 0}
 
 
-def test_what_a_library_writes_beside_a_dataset_stays_out_of_the_store(tmp_path: Path) -> None:
-    """`map` keeps its result beside the files that it read, alone or in a dict; those are not the store's."""
-    data = made("hugging face dataset", tmp_path)
+def test_files_written_beside_a_dataset_are_not_in_the_store(tmp_path: Path) -> None:
+    """`map` writes its result beside the files of the dataset, alone or in a dict, but not into the store."""
+    data = make("hugging face dataset", tmp_path)
     root = tmp_path / "root"
     stack = open_stack(str(root), {})
     for ref, of in ((stack.save(data).ref, lambda v: v), (stack.save({"d": data, "n": 1}).ref, lambda v: v["d"])):
@@ -58,8 +58,8 @@ def test_what_a_library_writes_beside_a_dataset_stays_out_of_the_store(tmp_path:
     assert load(stack, ref, None)["d"]["n"] == [1, 2, 3]
 
 
-def test_an_mlflow_model_is_passed_on(tmp_path: Path) -> None:
-    """A step that returns the model it got makes the same artifact, and sees nothing of the store."""
+def test_mlflow_model_is_passed_on(tmp_path: Path) -> None:
+    """A step that returns the model it received makes the same artifact, and gets no path inside the store."""
     theirs = tmp_path / "model"
     theirs.mkdir()
     (theirs / "MLmodel").write_text("flavors: {}\n")
@@ -73,16 +73,16 @@ def test_an_mlflow_model_is_passed_on(tmp_path: Path) -> None:
 
 
 def test_attributes_of_tensors_are_refused(tmp_path: Path) -> None:
-    """A parameter that somebody marked would come back unmarked."""
-    module = made("trained module", tmp_path)
+    """A parameter with an attribute of its own is refused, because it would come back without."""
+    module = make("trained module", tmp_path)
     module[0].weight.no_decay = True
     with pytest.raises(SaveRefused, match=r"attributes of its own \(no_decay\)"):
         REGISTRY.save(module, tmp_path)
 
 
-def test_a_half_model_computes_what_it_computed(tmp_path: Path) -> None:
-    """Buffers that are no weights, and were converted with the model, are kept as they were."""
-    made("bert", tmp_path)
+def test_converted_model_computes_the_same(tmp_path: Path) -> None:
+    """Buffers that are no weights are kept as they are in a model that was converted to another dtype."""
+    make("bert", tmp_path)
     import torch
     import transformers
 
@@ -91,62 +91,62 @@ def test_a_half_model_computes_what_it_computed(tmp_path: Path) -> None:
     )
     torch.manual_seed(0)
     model = transformers.LlamaForCausalLM(config).to(torch.bfloat16).eval()
-    loaded = again(model, tmp_path / "model")
+    loaded = round_trip(model, tmp_path / "model")
     tokens = torch.arange(30).repeat(1, 3)
     assert torch.equal(model(tokens).logits, loaded(tokens).logits)
     kept = {name: held.dtype for name, held in model.named_buffers()}
     assert {name: held.dtype for name, held in loaded.named_buffers()} == kept
 
 
-def test_what_a_configuration_does_not_tell_is_refused(tmp_path: Path) -> None:
-    """A layer that was exchanged, a rate that was set and a hook would be lost."""
-    made("bert", tmp_path)
+def test_change_outside_the_configuration_is_refused(tmp_path: Path) -> None:
+    """A replaced layer, a changed rate and a hook are refused, because they would be lost."""
+    make("bert", tmp_path)
     import torch
 
     changes = {
-        "exchanged": lambda m: setattr(m.encoder.layer[0].intermediate, "intermediate_act_fn", torch.nn.ReLU()),
+        "replaced layer": lambda m: setattr(m.encoder.layer[0].intermediate, "intermediate_act_fn", torch.nn.ReLU()),
         "rate": lambda m: setattr(m.embeddings.dropout, "p", 0.9),
         "hook": lambda m: m.pooler.register_forward_hook(lambda *_: None),
     }
     for name, change in changes.items():
-        model = made("bert", tmp_path)
+        model = make("bert", tmp_path)
         change(model)
         (tmp_path / name).mkdir()
         with pytest.raises(SaveRefused, match=r"which comes back as|has hooks, in pooler"):
             REGISTRY.save(model, tmp_path / name)
 
 
-def test_attention_and_sides_come_back(tmp_path: Path) -> None:
-    """What a model and a tokenizer were set to after they were made."""
-    model, tokenizer = made("bert", tmp_path), made("tokenizer", tmp_path)
+def test_attention_and_tokenizer_options_come_back(tmp_path: Path) -> None:
+    """Options that were set on a model or a tokenizer after it was made are kept."""
+    model, tokenizer = make("bert", tmp_path), make("tokenizer", tmp_path)
     model.set_attn_implementation("eager")
-    assert again(model, tmp_path / "model").config._attn_implementation == "eager"
+    assert round_trip(model, tmp_path / "model").config._attn_implementation == "eager"
     tokenizer.padding_side = tokenizer.truncation_side = "left"
-    loaded = again(tokenizer, tmp_path / "tokenizer")
+    loaded = round_trip(tokenizer, tmp_path / "tokenizer")
     assert (loaded.padding_side, loaded.truncation_side) == ("left", "left")
     assert loaded(["a", "a cat"], padding=True).input_ids == tokenizer(["a", "a cat"], padding=True).input_ids
 
 
-def test_frozen_parts_of_a_keras_model_stay_frozen(tmp_path: Path) -> None:
-    """The model as a whole, and each layer, learn or not as they did."""
-    model = made("functional keras model", tmp_path)
+def test_frozen_keras_layers_stay_frozen(tmp_path: Path) -> None:
+    """The model as a whole, and each layer, are trainable as they were."""
+    model = make("functional keras model", tmp_path)
     model.layers[-1].trainable = False
-    assert again(model, tmp_path / "layer").trainable_weights == []
-    model = made("trained keras model", tmp_path)
+    assert round_trip(model, tmp_path / "layer").trainable_weights == []
+    model = make("trained keras model", tmp_path)
     import keras
 
     model = keras.models.clone_model(model)
     model.trainable = False
-    loaded = again(model, tmp_path / "whole")
+    loaded = round_trip(model, tmp_path / "whole")
     assert [layer.trainable for layer in loaded._flatten_layers()] == [
         layer.trainable for layer in model._flatten_layers()
     ]
     assert not loaded.trainable
 
 
-def test_facts_of_own_keras_layers_are_kept_or_refused(tmp_path: Path) -> None:
-    """A layer that does not tell what it was made with is refused by the name of that."""
-    made("trained keras model", tmp_path)
+def test_settings_of_own_keras_layers_are_kept_or_refused(tmp_path: Path) -> None:
+    """An own layer without a setting in its `get_config` is refused, and the error names the setting."""
+    make("trained keras model", tmp_path)
     import keras
 
     @keras.saving.register_keras_serializable("zen_exact")
@@ -159,26 +159,26 @@ def test_facts_of_own_keras_layers_are_kept_or_refused(tmp_path: Path) -> None:
             return x * self.scale
 
         def get_config(self) -> dict[str, Any]:
-            return {**super().get_config(), **({"scale": self.scale} if self.tells else {})}
+            return {**super().get_config(), **({"scale": self.scale} if self.in_config else {})}
 
-        tells = True
+        in_config = True
 
-    for tells in (True, False):
-        Scaled.tells = tells
+    for in_config in (True, False):
+        Scaled.in_config = in_config
         model = keras.Sequential([keras.Input((3,)), Scaled(5.0, name="times"), keras.layers.Dense(1)])
-        (tmp_path / str(tells)).mkdir()
-        if tells:
-            loaded = again(model, tmp_path / str(tells))
+        (tmp_path / str(in_config)).mkdir()
+        if in_config:
+            loaded = round_trip(model, tmp_path / str(in_config))
             x = np.ones((2, 3), "f4")
             np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
         else:
             with pytest.raises(SaveRefused, match=r"times\.scale.*get_config"):
-                REGISTRY.save(model, tmp_path / str(tells))
+                REGISTRY.save(model, tmp_path / str(in_config))
 
 
-def test_a_keras_model_that_was_stopped_early_is_kept(tmp_path: Path) -> None:
-    """What Keras notes of a training on a class of one's own is no setting that must come back."""
-    made("trained keras model", tmp_path)
+def test_keras_model_that_was_stopped_early_is_kept(tmp_path: Path) -> None:
+    """What Keras notes on an own class during training is no setting that must come back."""
+    make("trained keras model", tmp_path)
     import keras
 
     @keras.saving.register_keras_serializable("zen_exact")
@@ -199,7 +199,7 @@ def test_a_keras_model_that_was_stopped_early_is_kept(tmp_path: Path) -> None:
     stop = keras.callbacks.EarlyStopping("loss", min_delta=1e9, patience=0)
     model.fit(x, x, epochs=3, verbose=0, callbacks=[stop])
     assert model.stop_training
-    loaded = again(model, tmp_path / "own")
+    loaded = round_trip(model, tmp_path / "own")
     assert loaded.width == 3
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
 
@@ -216,9 +216,9 @@ default_registry().save(keras.Sequential(layers, name="m"), Path(sys.argv[1]))
 """
 
 
-def test_a_keras_model_is_the_same_bytes_in_every_process(tmp_path: Path) -> None:
-    """Where its objects lay in memory is not among them."""
-    made("trained keras model", tmp_path)
+def test_keras_model_is_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    """The file of a Keras model contains no memory addresses of its objects."""
+    make("trained keras model", tmp_path)
     files = []
     for count in ("1", "100000"):
         (tmp_path / count).mkdir()

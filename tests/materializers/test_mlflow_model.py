@@ -22,15 +22,15 @@ class Doubler(PythonModel):
         return model_input * 2
 
 
-def _written(directory: Path) -> Path:
+def _write(directory: Path) -> Path:
     path = directory / "doubler"
     mlflow.pyfunc.save_model(path, python_model=Doubler(), pip_requirements=["mlflow"])
     return path
 
 
 def test_directory_is_kept_as_it_is(tmp_path: Path) -> None:
-    """A model of any flavor lies in the artifact's own directory, where mlflow loads it."""
-    written, stored = _written(tmp_path), tmp_path / "stored"
+    """A model of any flavor is stored in the artifact's own directory, and mlflow loads it from there."""
+    written, stored = _write(tmp_path), tmp_path / "stored"
     stored.mkdir()
     saved = REGISTRY.save(MLflowModel(written), stored)
     assert (saved.encoding, saved.type) == ("directory.mlflow@1", "airflow_zen.materializers.mlflow_model.MLflowModel")
@@ -41,14 +41,14 @@ def test_directory_is_kept_as_it_is(tmp_path: Path) -> None:
 
 
 def test_directory_without_a_model_is_refused(tmp_path: Path) -> None:
-    """A directory that mlflow did not write is refused, with what to do."""
+    """A directory that mlflow did not write is refused, and the error names the remedy."""
     with pytest.raises(SaveRefused, match=r"no file MLmodel.*save_model"):
         REGISTRY.save(MLflowModel(tmp_path), tmp_path)
 
 
-def test_loaded_and_unsaved_models_name_the_way(tmp_path: Path) -> None:
-    """A pyfunc model and its code have no files of their own, and the error says what to return."""
-    for value in (mlflow.pyfunc.load_model(str(_written(tmp_path))), Doubler()):
+def test_loaded_and_unsaved_models_are_refused(tmp_path: Path) -> None:
+    """A pyfunc model and its code have no files of their own; the error says what to return."""
+    for value in (mlflow.pyfunc.load_model(str(_write(tmp_path))), Doubler()):
         with pytest.raises(MaterializerNotFound, match=r"airflow_zen\.MLflowModel"):
             REGISTRY.save(value, tmp_path)
 

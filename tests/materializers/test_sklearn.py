@@ -1,4 +1,4 @@
-"""A saved estimator is a plain MLflow Model that mlflow itself loads, serves and registers."""
+"""A saved estimator is a plain MLflow Model that mlflow loads, serves and registers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Doubler(BaseEstimator):
         return x * 2
 
 
-def _saved(value: Any, directory: Path) -> Path:
+def _save(value: Any, directory: Path) -> Path:
     assert default_registry().save(value, directory).encoding == "sklearn.mlflow@1"
     return directory
 
@@ -57,7 +57,7 @@ def _saved(value: Any, directory: Path) -> Path:
 def test_mlflow_predicts_what_the_original_predicts(make: Callable[[Path], Any], tmp_path: Path) -> None:
     """mlflow.sklearn and mlflow.pyfunc load the directory unchanged, and predict the same."""
     model = make(tmp_path)
-    directory = str(_saved(model, tmp_path))
+    directory = str(_save(model, tmp_path))
     expected = model.predict(X)
     np.testing.assert_array_equal(mlflow.sklearn.load_model(directory).predict(X), expected)
     np.testing.assert_array_equal(mlflow.pyfunc.load_model(directory).predict(X), expected)
@@ -66,16 +66,16 @@ def test_mlflow_predicts_what_the_original_predicts(make: Callable[[Path], Any],
 
 def test_mlflow_predicts_on_integers(tmp_path: Path) -> None:
     """A model fitted on floats predicts on integers through pyfunc: no signature is enforced."""
-    directory = str(_saved(Ridge().fit(X, Y), tmp_path))
+    directory = str(_save(Ridge().fit(X, Y), tmp_path))
     whole = pd.DataFrame({"a": [1], "b": [2], "c": [3]})
     np.testing.assert_array_equal(mlflow.pyfunc.load_model(directory).predict(whole), Ridge().fit(X, Y).predict(whole))
 
 
-def test_directory_is_laid_out_as_mlflow_lays_it_out(tmp_path: Path) -> None:
-    """The files and flavors are those of mlflow.sklearn.save_model with skops, less what differs between two saves."""
+def test_directory_has_the_layout_of_mlflow(tmp_path: Path) -> None:
+    """The files and flavors are those of mlflow.sklearn.save_model with skops, without what differs between two saves."""
     model = make_pipeline(StandardScaler(), Ridge()).fit(X, Y)
     (tmp_path / "ours").mkdir()
-    ours = _saved(model, tmp_path / "ours")
+    ours = _save(model, tmp_path / "ours")
     theirs = tmp_path / "theirs"
     mlflow.sklearn.save_model(
         model, theirs, serialization_format="skops", skops_trusted_types=[], pip_requirements=["mlflow"]
@@ -91,8 +91,8 @@ def test_directory_is_laid_out_as_mlflow_lays_it_out(tmp_path: Path) -> None:
 
 
 def test_requirements_are_pinned_to_what_is_installed(tmp_path: Path) -> None:
-    """requirements.txt names what loading and predicting needs, each at the version that wrote the model."""
-    _saved(Ridge().fit(X, Y), tmp_path)
+    """requirements.txt names what loading and predicting need, each at the version that wrote the model."""
+    _save(Ridge().fit(X, Y), tmp_path)
     lines = (tmp_path / "requirements.txt").read_text().splitlines()
     assert lines == sorted(lines)
     assert {"scikit-learn", "skops", "numpy", "mlflow"} <= {line.split("==")[0] for line in lines}
@@ -101,14 +101,14 @@ def test_requirements_are_pinned_to_what_is_installed(tmp_path: Path) -> None:
 
 
 def test_transformer_has_no_pyfunc_flavor(tmp_path: Path) -> None:
-    """An estimator that predicts nothing is an mlflow.sklearn model only, as mlflow has it."""
-    _saved(StandardScaler().fit(X), tmp_path)
+    """An estimator without `predict` has the flavor mlflow.sklearn only, as in mlflow."""
+    _save(StandardScaler().fit(X), tmp_path)
     assert set(_yaml(tmp_path / "MLmodel")["flavors"]) == {"sklearn"}
 
 
 def test_model_file_has_no_addresses_or_times(tmp_path: Path) -> None:
     """Members of model.skops are numbered and dated 1980, and ids are small numbers."""
-    _saved(make_pipeline(StandardScaler(), Ridge()).fit(X, Y), tmp_path)
+    _save(make_pipeline(StandardScaler(), Ridge()).fit(X, Y), tmp_path)
     with zipfile.ZipFile(tmp_path / "model.skops") as file:
         assert all(member.date_time == (1980, 1, 1, 0, 0, 0) for member in file.infolist())
         names = [name.partition(".")[0] for name in file.namelist() if name != "schema.json"]
@@ -120,21 +120,21 @@ def test_shared_parts_stay_shared(tmp_path: Path) -> None:
     """An array that two attributes share is stored once and shared again after loading."""
     model = Ridge().fit(X, Y)
     model.again_ = model.coef_
-    _saved(model, tmp_path)
+    _save(model, tmp_path)
     loaded = default_registry().load(tmp_path, "sklearn.mlflow@1")
     assert loaded.again_ is loaded.coef_
 
 
 def test_untrusted_file_is_not_loaded(tmp_path: Path) -> None:
-    """What may be in a model is decided when it is loaded, whatever its MLmodel says it trusts."""
-    _saved(Ridge().fit(X, Y), tmp_path)
+    """The types in a model are checked when it is loaded, whatever its MLmodel trusts."""
+    _save(Ridge().fit(X, Y), tmp_path)
     skops.io.dump(make_pipeline(Doubler(), Ridge()), tmp_path / "model.skops")
     with pytest.raises(ArtifactRefused, match="Doubler"):
         default_registry().load(tmp_path, "sklearn.mlflow@1")
 
 
 def test_untrusted_estimator_is_pickled_where_that_is_allowed(tmp_path: Path) -> None:
-    """With allow_pickle an own estimator is pickled, and nothing of the refused attempt is left."""
+    """With allow_pickle an own estimator is pickled, and no file of the refused attempt is left."""
     registry = default_registry(allow_pickle=True)
     saved = registry.save(make_pipeline(Doubler(), Ridge()).fit(X, Y), tmp_path)
     assert saved.encoding == "cloudpickle@1"
@@ -145,10 +145,10 @@ def test_untrusted_estimator_is_pickled_where_that_is_allowed(tmp_path: Path) ->
 
 
 def test_model_on_categories_is_kept(tmp_path: Path) -> None:
-    """Gradient boosting on a categorical column holds a partial of scikit-learn's own, which is no reason to pickle."""
+    """Gradient boosting on a categorical column, which holds a partial of scikit-learn's own, needs no pickle."""
     frame = X.assign(d=pd.Categorical(["u", "v"] * 40))
     model = HistGradientBoostingRegressor(max_iter=3, random_state=0).fit(frame, Y)
-    _saved(model, tmp_path)
+    _save(model, tmp_path)
     np.testing.assert_array_equal(
         default_registry().load(tmp_path, "sklearn.mlflow@1").predict(frame), model.predict(frame)
     )
@@ -166,9 +166,9 @@ def test_partial_is_as_trusted_as_its_function(tmp_path: Path) -> None:
 
 
 def test_numpy_function_in_a_pipeline_is_kept(tmp_path: Path) -> None:
-    """A FunctionTransformer of a NumPy function is no reason to pickle."""
+    """A FunctionTransformer of a NumPy function needs no pickle."""
     model = make_pipeline(FunctionTransformer(np.clip, kw_args={"a_min": 0, "a_max": 1}), Ridge()).fit(X, Y)
-    _saved(model, tmp_path)
+    _save(model, tmp_path)
     np.testing.assert_array_equal(default_registry().load(tmp_path, "sklearn.mlflow@1").predict(X), model.predict(X))
 
 
@@ -204,7 +204,7 @@ def test_numpy_function_in_a_pipeline_is_kept(tmp_path: Path) -> None:
     ],
 )
 def test_dangerous_name_is_not_trusted(name: str) -> None:
-    """Nothing that runs code, reads or writes files is trusted for the package it comes from."""
+    """What runs code, or reads or writes files, is not trusted, whatever package it is from."""
     assert untrusted_types([name]) == [name]
 
 
@@ -222,7 +222,7 @@ def test_dangerous_name_is_not_trusted(name: str) -> None:
     ],
 )
 def test_part_of_a_model_is_trusted(name: str) -> None:
-    """What estimators are made of is trusted."""
+    """The parts of estimators are trusted."""
     assert untrusted_types([name]) == []
 
 

@@ -1,4 +1,4 @@
-"""A module of a user's own, in a file of its own because it needs torch."""
+"""A user's own module, in a separate file because it imports torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 class Tied(nn.Module):
-    """Share a weight, keep a function, a dtype and plain modules, and have a buffer that is no part of the state."""
+    """A module with a shared weight, a function, a dtype, unregistered modules, and a buffer outside the state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,5 +24,5 @@ class Tied(nn.Module):
         self.register_buffer("scale", torch.ones(2), persistent=False)
 
     def forward(self, x: Any) -> Any:
-        """Embed, and give back scores."""
+        """Embed, and return scores."""
         return self.activation(self.out(self.embedding(x)))
