@@ -19,7 +19,7 @@ KEY_VERSION = 1
 _pack_length = struct.Struct(">Q").pack
 
 FingerprintFallback = Callable[[Any], "str | None"]
-ClassCallback = Callable[[type], None]
+ClassCallback = Callable[[type], object]
 
 
 def fingerprint(

@@ -1,4 +1,4 @@
-"""Whose code a module is, and which version of which distribution brought it; nothing is imported to find out."""
+"""The origin of modules: project, standard library, or a distribution and its version; found without an import."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import sys
 import sysconfig
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
 from importlib.machinery import ModuleSpec
@@ -15,7 +16,7 @@ from typing import Literal
 
 CodeOrigin = Literal["project", "third-party", "stdlib"]
 
-# Never project code, not even when they run from a checkout.
+# Not project code, even when they run from a checkout.
 FRAMEWORK = ("airflow", "airflow_zen")
 
 _SITE_PACKAGES = re.compile(r"[/\\](site|dist)-packages([/\\]|$)")
@@ -23,7 +24,7 @@ _STDLIB_FOLDERS = tuple({sysconfig.get_path("stdlib") + os.sep, sysconfig.get_pa
 
 
 def origin_of_module(module_name: str, file: str | None = None) -> CodeOrigin:
-    """Tell whose code a module is, by where its file lies."""
+    """Return whose code a module is, by the path of its file."""
     top = module_name.partition(".")[0]
     if top in FRAMEWORK:
         return "third-party"
@@ -38,7 +39,7 @@ def origin_of_module(module_name: str, file: str | None = None) -> CodeOrigin:
 
 
 def module_file(module_name: str) -> str | None:
-    """Find the file (or the folder, for a namespace package) of a module, loaded or not."""
+    """Return the file of a module, loaded or not; for a namespace package its folder."""
     module = sys.modules.get(module_name)
     if module is not None:
         # Not getattr: a module may answer for any name.
@@ -49,23 +50,26 @@ def module_file(module_name: str) -> str | None:
 
 
 def is_importable(module_name: str) -> bool:
-    """Tell whether importing the module could succeed, without importing it."""
+    """Whether the module can be found, without importing it."""
     return module_name in sys.modules or _find_spec(module_name) is not None
 
 
 def distribution_pin(module_name: str) -> tuple[str, str]:
-    """Give the ingredient that stands for a third-party module: its distribution and version.
+    """Return the ingredient of a third-party module: its distribution and version.
 
-    A module that no distribution claims is known by the hash of its files.
+    A module without a distribution is identified by the hash of its files.
     """
     file, name = None, module_name
     while name and file is None:
         file, name = module_file(name), name.rpartition(".")[0]
     top = module_name.partition(".")[0]
     root = _import_root(module_name, file) if file else None
-    found = _distribution_index(root).distribution_of_file(top, os.path.relpath(file, root)) if root and file else None
+    found = _distribution_of(module_name, file, root) if root and file else None
     if found is None and top in FRAMEWORK:
-        found = _installed_distribution("apache-airflow")
+        import importlib.metadata
+
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found = "apache-airflow", importlib.metadata.version("apache-airflow")
     if found is not None:
         return f"distribution {found[0]}", found[1]
     return f"module {top}", _hash_of_files(file) if file else "missing"
@@ -77,7 +81,7 @@ def _find_spec(module_name: str) -> ModuleSpec | None:
 
 @lru_cache(maxsize=1024)
 def _find_spec_on_path(module_name: str, search_path: tuple[str, ...]) -> ModuleSpec | None:
-    """Find a module's spec, asking every finder and importing no parent."""
+    """Return a module's spec from the first finder that has one, without importing a parent."""
     parent, _, tail = module_name.rpartition(".")
     folders = None
     if parent:
@@ -105,7 +109,7 @@ def _location_of_spec(spec: ModuleSpec) -> str | None:
 
 
 def _import_root(module_name: str, file: str) -> str | None:
-    """Give the import folder a module's file lies in."""
+    """Return the import folder that contains a module's file."""
     found = _SITE_PACKAGES.search(file)
     if found:
         return file[: found.end()].rstrip("/\\")
@@ -116,27 +120,24 @@ def _import_root(module_name: str, file: str) -> str | None:
 
 
 def _is_in_target_install(module_name: str, file: str) -> bool:
-    """Recognise what `pip install --target` put into a folder of another name."""
+    """Whether `pip install --target` put a module into a folder of another name."""
     root = _import_root(module_name, file)
-    if not root or not Path(root).is_dir():
-        return False
-    return (
-        _distribution_index(root).distribution_of_file(module_name.partition(".")[0], os.path.relpath(file, root))
-        is not None
-    )
+    return bool(root and Path(root).is_dir() and _distribution_of(module_name, file, root))
 
 
-def _distribution_index(root: str) -> _DistributionIndex:
-    return _cached_distribution_index(root, Path(root).stat().st_mtime_ns)
+def _distribution_of(module_name: str, file: str, root: str) -> tuple[str, str] | None:
+    """Return name and version of the distribution in `root` that installed a module's file."""
+    index = _distribution_index(root, Path(root).stat().st_mtime_ns)
+    return index.distribution_of_file(module_name.partition(".")[0], os.path.relpath(file, root))
 
 
 @lru_cache(maxsize=64)
-def _cached_distribution_index(root: str, changed: int) -> _DistributionIndex:
+def _distribution_index(root: str, changed: int) -> _DistributionIndex:
     return _DistributionIndex(root)
 
 
 class _DistributionIndex:
-    """The distributions installed in one import folder, each opened only when it may be the one."""
+    """The distributions in one import folder; each is opened only when it is searched."""
 
     def __init__(self, root: str) -> None:
         self.root = Path(root)
@@ -146,7 +147,7 @@ class _DistributionIndex:
         self.found: dict[str, tuple[str, str] | None] = {}
 
     def distribution_of_file(self, top: str, file: str) -> tuple[str, str] | None:
-        """Find the distribution that says it brought a file of the module `top`."""
+        """Return name and version of the distribution that lists a file of the module `top`."""
         if file not in self.found:
             self.found[file] = self._search_records(top, file.replace(os.sep, "/"))
         return self.found[file]
@@ -162,7 +163,7 @@ class _DistributionIndex:
         return None
 
     def _candidate_folders(self, top: str) -> Iterator[str]:
-        """Order the folders so that `sklearn` meets scikit_learn early; every guess is checked."""
+        """Yield the folders in an order in which scikit_learn comes early for `sklearn`; the caller checks each."""
         wanted = _normalized_name(top)
         yield from (folder for folder, name in self.folders.items() if name == wanted)
         yield from sorted(self.folders, key=lambda folder: _mismatch_rank(wanted, self.folders[folder]))
@@ -180,21 +181,12 @@ class _DistributionIndex:
         return self.folders[folder] == _normalized_name(top)
 
     def _name_and_version(self, folder: str) -> tuple[str, str]:
-        place = self.root / folder
-        metadata = next((path for path in (place / "METADATA", place / "PKG-INFO", place) if path.is_file()), None)
+        path = self.root / folder
+        metadata = next((each for each in (path / "METADATA", path / "PKG-INFO", path) if each.is_file()), None)
         header = metadata.read_bytes().decode("utf-8", "replace").partition("\n\n")[0] if metadata else ""
         name = re.search(r"^Name: *(.+?)\s*$", header, re.MULTILINE)
         version = re.search(r"^Version: *(.+?)\s*$", header, re.MULTILINE)
         return (name[1] if name else _name_in_folder(folder)).lower(), version[1] if version else "unknown"
-
-
-def _installed_distribution(distribution: str) -> tuple[str, str] | None:
-    import importlib.metadata
-
-    try:
-        return distribution, importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _name_in_folder(folder: str) -> str:
@@ -206,7 +198,7 @@ def _normalized_name(name: str) -> str:
 
 
 def _mismatch_rank(wanted: str, name: str) -> tuple[int, int]:
-    """Rank a name: first those that hold the letters in order (scikitlearn: sklearn), shorter before longer."""
+    """Rank names that contain the letters in order first (scikitlearn: sklearn), shorter before longer."""
     letters = iter(name)
     return (0 if all(letter in letters for letter in wanted) else 1), len(name)
 

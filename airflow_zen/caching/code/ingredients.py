@@ -1,4 +1,4 @@
-"""What each thing that code refers to is called in a key, and the promise that it is visited."""
+"""Labels of everything that code refers to, and the list of what is still to be visited."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import operator
 import os
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -14,18 +15,17 @@ from typing import Any
 from airflow_zen.caching.code.distributions import distribution_pin, origin_of_module
 from airflow_zen.caching.code.objects import (
     cell_value,
-    defined_qualname,
     descriptor_functions,
     function_source,
     importable_name,
     instance_contents,
     is_framework_object,
     is_inert,
-    module_label_of_globals,
     origin_of_function,
     unwrap_callable,
     wrapped_callable,
 )
+from airflow_zen.caching.code.scope import module_label
 from airflow_zen.errors import FingerprintError
 from airflow_zen.fingerprint import FingerprintFallback, fingerprint
 from airflow_zen.type_names import stable_class_name
@@ -43,12 +43,12 @@ class IngredientCollector(ABC):
         self.sources: dict[str, str] = {}
         self.source_folder = ""
         self.calls: set[tuple[str, bool]] = set()
-        self._labels_by_object: dict[tuple[str, int], str] = {}
-        self._labeled_objects: list[Any] = []
-        self._pending: list[Callable[[], None]] = []
+        # The things themselves are kept, so that no id is used again.
+        self._labels: dict[tuple[str, int], tuple[str, Any]] = {}
+        self._pending: deque[Callable[[], None]] = deque()
         innermost = unwrap_callable(root)
         self.innermost = innermost if isinstance(innermost, FunctionType) else None
-        self._root_module = module_label_of_globals(innermost.__globals__) if self.innermost else ""
+        self._root_module = module_label(innermost.__globals__) if self.innermost else ""
 
     def visit_root(self) -> None:
         """Reach everything from the root."""
@@ -56,50 +56,48 @@ class IngredientCollector(ABC):
         self.visit_pending()
 
     def visit_pending(self) -> None:
-        """Visit what was met and not yet visited."""
+        """Visit everything that was labeled and not yet visited."""
         while self._pending:
-            self._pending.pop(0)()
+            self._pending.popleft()()
 
-    def fingerprint_fallback(self, value: Any) -> str | None:
-        """Fingerprint a value inside a value: code by what it reaches, a project's instance by what it holds."""
-        code = self.label_code(value)
+    @abstractmethod
+    def visit_function(self, label: str, function: FunctionType) -> None:
+        """Add what a function contributes."""
+
+    @abstractmethod
+    def visit_class(self, label: str, cls: type) -> None:
+        """Add what a class contributes."""
+
+    @abstractmethod
+    def visit_module(self, label: str, module: ModuleType) -> None:
+        """Add what a whole module contributes."""
+
+    def fingerprint(self, value: Any) -> str:
+        """Fingerprint a value, and reach the code and the classes in it."""
+        return fingerprint(value, self._fingerprint_fallback, self.label_class)
+
+    def _fingerprint_fallback(self, value: Any) -> str | None:
+        """Fingerprint a value inside a value: code by what it reaches, a project's instance by its contents."""
+        code = self._label_code(value)
         if code is not None:
             return f"code {code}"
         if type(value) is object:
             return "object"
         if isinstance(value, functools.partial):
-            return fingerprint(
-                (value.func, value.args, value.keywords), self.fingerprint_fallback, self.visit_class_of_value
-            )
+            return self.fingerprint((value.func, value.args, value.keywords))
         if isinstance(value, _REDUCIBLE):
-            return fingerprint(value.__reduce__()[1:], self.fingerprint_fallback, self.visit_class_of_value)
+            return self.fingerprint(value.__reduce__()[1:])
         content = instance_contents(value) if origin_of_module(type(value).__module__) == "project" else None
         if content is not None:
-            return fingerprint(content, self.fingerprint_fallback, self.visit_class_of_value)
+            return self.fingerprint(content)
         return self.caller_fallback(value) if self.caller_fallback else None
 
-    def visit_class_of_value(self, cls: type) -> None:
-        """Reach the class that a value is made of."""
-        self.label_class(cls)
-
-    @abstractmethod
-    def visit_function(self, label: str, function: FunctionType) -> None:
-        """Write down what a function contributes."""
-
-    @abstractmethod
-    def visit_class(self, label: str, cls: type) -> None:
-        """Write down what a class contributes."""
-
-    @abstractmethod
-    def visit_module(self, label: str, module: ModuleType) -> None:
-        """Write down what a whole module contributes."""
-
     def label_value(self, value: Any, qualified_name: str) -> str:
-        """Name what a value is known by: its code, or the constant at `qualified_name`."""
-        return self.label_code(value) or self._label_constant(value, qualified_name)
+        """Return the label of a value: its code, or the constant at `qualified_name`."""
+        return self._label_code(value) or self._label_constant(value, qualified_name)
 
-    def label_code(self, value: Any) -> str | None:
-        """Name a value that is code, a module, or without effect; None for any other."""
+    def _label_code(self, value: Any) -> str | None:
+        """Return the label of code, of a module or of an inert value; None for any other."""
         if isinstance(value, type):
             return self.label_class(value)
         if isinstance(value, FunctionType):
@@ -107,7 +105,8 @@ class IngredientCollector(ABC):
         if isinstance(value, ModuleType):
             return self._label_module(value)
         if isinstance(value, MethodType):
-            return f"{self.label_value(value.__func__, 'method')} of {self.label_value(value.__self__, f'{self._root_module}.self')}"
+            owner = self.label_value(value.__self__, f"{self._root_module}.self")
+            return f"{self.label_value(value.__func__, 'method')} of {owner}"
         if is_inert(value):
             return "nothing"
         inner = descriptor_functions(value)
@@ -116,31 +115,25 @@ class IngredientCollector(ABC):
         return self._label_wrapper(value) or self._label_importable(value)
 
     def _label_function(self, function: FunctionType) -> str:
-        module = str(function.__globals__.get("__name__", ""))
         if origin_of_function(function) == "project":
+            # functools.wraps copies __qualname__; the code object keeps its own.
+            name = getattr(function.__code__, "co_qualname", function.__qualname__)
             return self._visit_once(
-                "function",
-                module_label_of_globals(function.__globals__),
-                defined_qualname(function),
-                function,
-                self.visit_function,
+                "function", module_label(function.__globals__), name, function, self.visit_function
             )
-        return self._label_wrapper(function) or self._label_foreign_function(function, module)
-
-    def _label_foreign_function(self, function: FunctionType, module: str) -> str:
+        if wrapper := self._label_wrapper(function):
+            return wrapper
         named = importable_name(function)
         if named and origin_of_module(named[0]) != "project":
             return self.label_external(".".join(named), named[0])
-        return f"{self.label_external(f'{module}.{function.__code__.co_name}', module)} holding {self._fingerprint_closure(function)}"
+        module = str(function.__globals__.get("__name__", ""))
+        path = self.label_external(f"{module}.{function.__code__.co_name}", module)
+        return f"{path} holding {self._fingerprint_closure(function)}"
 
     def _fingerprint_closure(self, function: FunctionType) -> str:
-        """Know a function that a call made in a library by all it closes over."""
+        """Fingerprint a function that a library's call made by all it closes over."""
         cells = [cell_value(cell) for cell in function.__closure__ or ()]
-        return fingerprint(
-            (cells, function.__defaults__, function.__kwdefaults__),
-            self.fingerprint_fallback,
-            self.visit_class_of_value,
-        )
+        return self.fingerprint((cells, function.__defaults__, function.__kwdefaults__))
 
     def _label_wrapper(self, value: Any) -> str | None:
         wrapped = wrapped_callable(value)
@@ -152,10 +145,11 @@ class IngredientCollector(ABC):
         module = str(value.__globals__["__name__"]) if isinstance(value, FunctionType) else type(value).__module__
         cases = getattr(value, "registry", {}).values() if hasattr(value, "dispatch") else ()
         inner = sorted({inside, *(self.label_value(each, "case") for each in cases)})
-        return f"{self.label_external(module, module)} around {' '.join([*inner, *self._label_wrapper_options(value, module)])}"
+        label = self.label_external(module, module)
+        return f"{label} around {' '.join([*inner, *self._label_wrapper_options(value, module)])}"
 
     def _label_wrapper_options(self, wrapper: Any, module: str) -> list[str]:
-        """Know what a wrapper was told, where no decorator above a function says it."""
+        """Fingerprint the options of a wrapper that no decorator in the source shows."""
         inner = unwrap_callable(wrapper)
         if module == "functools" or not isinstance(inner, FunctionType) or origin_of_function(inner) != "project":
             return []
@@ -172,20 +166,18 @@ class IngredientCollector(ABC):
         named = importable_name(value) if callable(value) else None
         if isinstance(value, BuiltinFunctionType) and not isinstance(value.__self__, ModuleType | type(None)):
             named = None
-        if named and origin_of_module(named[0]) == "project":
-            if type(value).__module__ == "builtins" or "cython" in type(value).__module__:
-                raise FingerprintError(
-                    f"{'.'.join(named)} is compiled and belongs to no distribution. Install it as one, or set cache=False."
-                )
-            return self._label_typing_object(value)
-        return self.label_external(".".join(named), named[0]) if named else self._label_typing_object(value)
-
-    def _label_typing_object(self, value: Any) -> str | None:
-        is_name = type(value).__module__ == "typing" and hasattr(value, "__name__") and not hasattr(value, "__args__")
-        return f"typing {value.__name__}" if is_name else None
+        if named and origin_of_module(named[0]) != "project":
+            return self.label_external(".".join(named), named[0])
+        module = type(value).__module__
+        if named and (module == "builtins" or "cython" in module):
+            raise FingerprintError(
+                f"{'.'.join(named)} is compiled and belongs to no distribution. Install it as one, or set cache=False."
+            )
+        is_typing_name = module == "typing" and hasattr(value, "__name__") and not hasattr(value, "__args__")
+        return f"typing {value.__name__}" if is_typing_name else None
 
     def label_class(self, cls: type) -> str:
-        """Name a class and see that it is visited."""
+        """Return the label of a class, which is then visited."""
         if origin_of_module(cls.__module__) != "project":
             return self.label_external(f"{cls.__module__}.{cls.__qualname__}", cls.__module__)
         module, _, _ = stable_class_name(cls).partition(f".{cls.__qualname__}")
@@ -194,10 +186,10 @@ class IngredientCollector(ABC):
     def _label_module(self, module: ModuleType) -> str:
         if origin_of_module(module.__name__, vars(module).get("__file__")) != "project":
             return self.label_external(module.__name__, module.__name__)
-        return self._visit_once("module", module_label_of_globals(vars(module)), "", module, self.visit_module)
+        return self._visit_once("module", module_label(vars(module)), "", module, self.visit_module)
 
     def label_external(self, path: str, module: str) -> str:
-        """Name something outside the project, and count its distribution in."""
+        """Return the path of something outside the project, and add its distribution."""
         if module and origin_of_module(module) == "third-party" and module.partition(".")[0] != "airflow_zen":
             label, version = distribution_pin(module)
             self.ingredients[label] = version
@@ -207,37 +199,31 @@ class IngredientCollector(ABC):
         label = self._unique_label("constant", *qualified_name.rpartition(".")[::2], value)
         if label not in self.ingredients:
             try:
-                self.ingredients[label] = fingerprint(
-                    _without_source_folder(value, self.source_folder),
-                    self.fingerprint_fallback,
-                    self.visit_class_of_value,
-                )
+                self.ingredients[label] = self.fingerprint(_without_source_folder(value, self.source_folder))
             except FingerprintError as error:
                 raise FingerprintError(f"{label}, which the step's code reads: {error}") from error
         return label
 
     def _visit_once(self, kind: str, module: str, qualname: str, thing: Any, visit: Callable[[str, Any], None]) -> str:
-        known = len(self._labeled_objects)
+        known = len(self._labels)
         label = self._unique_label(kind, module, qualname, thing)
-        if len(self._labeled_objects) > known:
+        if len(self._labels) > known:
             self._pending.append(lambda: visit(label, thing))
         return label
 
     def _unique_label(self, kind: str, module: str, qualname: str, thing: Any) -> str:
-        """Name a thing once; the root's own module is left out, so that a copied DAG file keeps its keys."""
-        name = ".".join(
-            part for part in (module if module != self._root_module or not qualname else "", qualname) if part
-        )
-        key = f"{kind} {name}", id(thing)
-        if key not in self._labels_by_object:
-            others = sum(1 for label, _ in self._labels_by_object if label == key[0])
-            self._labels_by_object[key] = f"{key[0]} #{others + 1}" if others else key[0]
-            self._labeled_objects.append(thing)
-        return self._labels_by_object[key]
+        """Label a thing once; the root's own module is left out, so that a copied DAG file keeps its keys."""
+        parts = ("" if module == self._root_module and qualname else module, qualname)
+        label = f"{kind} {'.'.join(filter(None, parts))}"
+        key = label, id(thing)
+        if key not in self._labels:
+            others = sum(1 for known, _ in self._labels if known == label)
+            self._labels[key] = f"{label} #{others + 1}" if others else label, thing
+        return self._labels[key][0]
 
 
 def _without_source_folder(value: Any, folder: str) -> Any:
-    """Take the checkout's own path out of a path below it, such as `Path(__file__).parent`."""
+    """Remove the checkout's own path from a path below it, such as `Path(__file__).parent`."""
     if not folder or not isinstance(value, str | PurePath):
         return value
     text = str(value)

@@ -1,21 +1,15 @@
-"""The part of a definition that decides its result, as text, and the names that part refers to."""
+"""Normalized source: the text of a definition that decides its result, and the names that the text refers to."""
 
 from __future__ import annotations
 
 import ast
+import symtable
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
-from airflow_zen.caching.code.names import (
-    Reference,
-    ReferenceCollector,
-    collect_references,
-    declared_parameters,
-    external_names,
-    last_name,
-)
 from airflow_zen.caching.code.source import Import, import_bindings
 
 DecoratorFilter = Callable[[ast.expr], bool]
@@ -26,18 +20,24 @@ _IGNORE_ANNOTATIONS = {
     "deleter", "getter", "lru_cache", "property", "setter", "staticmethod", "wraps",
 }  # fmt: skip
 
-
 # Statements that hold others; `match` holds them in its cases.
 _BLOCK_STATEMENTS = (
     ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.TryStar, ast.ExceptHandler, ast.match_case,
 )  # fmt: skip
 
 
-class NormalizedSource(msgspec.Struct, frozen=True):
-    """Normalised source, with every name in it that is defined elsewhere.
+class Reference(msgspec.Struct, frozen=True):
+    """A name with the attributes read from it; `has_argument` when it is called with an argument other than None."""
 
-    `imports` are bound inside the code itself; `computed` are builtins and calls whose effect the text
-    does not show, such as `exec`.
+    chain: tuple[str, ...]
+    has_argument: bool = False
+
+
+class NormalizedSource(msgspec.Struct, frozen=True):
+    """Normalized source, with every name in it that is defined elsewhere.
+
+    `imports` are bound inside the code itself, `modules` are imported by a call, and `decorators` are the names that
+    decorators refer to.
     """
 
     text: str
@@ -48,28 +48,67 @@ class NormalizedSource(msgspec.Struct, frozen=True):
 
 
 def normalize_source(node: ast.AST, is_dropped: DecoratorFilter, free: Iterable[str] = ()) -> NormalizedSource:
-    """Drop what cannot change a result: docstrings, annotations, formatting, comments, dropped decorators.
+    """Remove what cannot change a result: docstrings, annotations, formatting, comments, dropped decorators.
 
-    `free` names the variables of enclosing functions that the code uses. Annotations in the body of a
-    class that could be made of them (it has a base, a decorator or a metaclass) stay, and so do those
-    of a function whose decorator could read them.
+    `free` names the variables of enclosing functions that the code uses. Annotations in the body of a class that may
+    be made of them (it has a base, a decorator or a metaclass) are kept, and so are those of a function whose
+    decorator may read them.
     """
     kept = _Normalizer(is_dropped).visit(node)
     lifted = _extract_imports(kept)
     text = ast.unparse(ast.fix_missing_locations(kept))
     inner = tuple(binding for child in ast.walk(kept) for binding in import_bindings(child))
-    found = ReferenceCollector()
+    found = _ReferenceCollector()
     found.visit(_without_defaults(kept))
-    outside = external_names(text, tuple(free)) | {name for name, _ in inner} | found.globals
+    outside = _external_names(text, tuple(free)) | {name for name, _ in inner} | found.globals
     references = {reference for reference in found.references if reference.chain[0] in outside}
     ordered = sorted(references, key=lambda one: (one.chain, one.has_argument))
     imports = sorted({*inner, *lifted}, key=repr)
-    above = {one.chain for each in getattr(kept, "decorator_list", []) for one in collect_references(each)}
+    above = {one.chain for each in getattr(kept, "decorator_list", []) for one in _collect_references(each)}
     return NormalizedSource(text, tuple(ordered), tuple(imports), tuple(sorted(found.modules)), frozenset(above))
 
 
+def decorator_chain(decorator: ast.expr) -> tuple[str, ...] | None:
+    """Return the dotted name of a decorator, called or not."""
+    while isinstance(decorator, ast.Call):
+        decorator = decorator.func
+    return _ReferenceCollector().chain(decorator)
+
+
+def parameter_references(node: ast.AST) -> Iterator[Reference]:
+    """Yield every name in the annotations of a function's parameters, in quoted annotations too."""
+    for parameter in _parameters(node.args) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else ():
+        annotation = parameter.annotation
+        if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+            try:
+                annotation = ast.parse(annotation.value, mode="eval").body
+            except SyntaxError:
+                continue
+        yield from _collect_references(annotation) if annotation else ()
+
+
+def _collect_references(expression: ast.AST) -> list[Reference]:
+    found = _ReferenceCollector()
+    found.visit(expression)
+    return sorted(found.references, key=lambda one: one.chain)
+
+
+def _external_names(text: str, free: tuple[str, ...]) -> set[str]:
+    """Return the names that Python's own compiler finds outside the text."""
+    if free:
+        text = f"def _({', '.join(free)}):\n" + textwrap.indent(text, " ")
+    tables, names = [symtable.symtable(text, "<code>", "exec")], set(free)
+    for table in tables:
+        for symbol in table.get_symbols():
+            is_external = symbol.is_global() or (table.get_type() == "module" and not symbol.is_assigned())
+            if symbol.is_referenced() and is_external:
+                names.add(symbol.get_name())
+        tables += table.get_children()
+    return names
+
+
 class _Normalizer:
-    """Copy a tree without what cannot change a result; the original stays as it is."""
+    """Copies a tree without what cannot change a result."""
 
     def __init__(self, is_dropped: DecoratorFilter) -> None:
         self.is_dropped = is_dropped
@@ -80,70 +119,60 @@ class _Normalizer:
             return self._normalize_function(copied)
         if isinstance(copied, ast.ClassDef):
             return self._normalize_class(copied)
-        if isinstance(copied, ast.If) and last_name(copied.test) == "TYPE_CHECKING":
+        if isinstance(copied, ast.If) and _last_name(copied.test) == "TYPE_CHECKING":
             return ast.If(ast.Constant(True), copied.orelse, []) if copied.orelse else ast.Pass()
-        return _strip_block_annotations(copied) if isinstance(copied, _BLOCK_STATEMENTS) else copied
+        if isinstance(copied, _BLOCK_STATEMENTS):
+            _strip_annotations(copied, "body", "orelse", "finalbody")
+        return copied
 
     def _normalize_field(self, value: Any) -> Any:
-        if isinstance(value, ast.AST):
-            return self.visit(value)
-        return self._normalize_list(value) if isinstance(value, list) else value
-
-    def _normalize_list(self, values: list[Any]) -> list[Any]:
-        kept = [value for value in values if not _is_no_op(value)]
-        if values and not kept:
-            return [ast.Pass()]
-        return [self._normalize_field(value) for value in kept]
+        if isinstance(value, list):
+            kept = [self._normalize_field(each) for each in value if not _is_no_op(each)]
+            return kept if kept or not value else [ast.Pass()]
+        return self.visit(value) if isinstance(value, ast.AST) else value
 
     def _normalize_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         node.decorator_list = [each for each in node.decorator_list if not self.is_dropped(each)]
-        node.type_comment = None
-        if all(last_name(each) in _IGNORE_ANNOTATIONS for each in node.decorator_list):
+        if all(_last_name(each) in _IGNORE_ANNOTATIONS for each in node.decorator_list):
             node.returns = None
-            for argument in declared_parameters(node.args):
+            for argument in _parameters(node.args):
                 argument.annotation = None
-        node.body = [_strip_annotation(each) for each in node.body if not _is_bare_annotation(each)] or [ast.Pass()]
+        _strip_annotations(node, "body")
         return node
 
     def _normalize_class(self, node: ast.ClassDef) -> ast.AST:
         node.decorator_list = [each for each in node.decorator_list if not self.is_dropped(each)]
         if not (node.bases or node.keywords or node.decorator_list):
-            node.body = [_strip_annotation(each) for each in node.body if not _is_bare_annotation(each)] or [ast.Pass()]
+            _strip_annotations(node, "body")
         return node
 
 
-def _strip_block_annotations(node: Any) -> ast.AST:
-    """Take the annotations off the variables of a block."""
-    for name in ("body", "orelse", "finalbody"):
+def _strip_annotations(node: Any, *blocks: str) -> None:
+    """Remove the annotations of the variables in a statement's blocks."""
+    for name in blocks:
         block = getattr(node, name, None)
         if isinstance(block, list) and block:
-            setattr(
-                node, name, [_strip_annotation(each) for each in block if not _is_bare_annotation(each)] or [ast.Pass()]
-            )
+            kept = [_strip_annotation(each) for each in block]
+            setattr(node, name, [each for each in kept if each] or [ast.Pass()])
     if hasattr(node, "type_comment"):
         node.type_comment = None
-    return cast(ast.AST, node)
 
 
-def _strip_annotation(statement: ast.stmt) -> ast.stmt:
-    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
-        return ast.Assign([statement.target], statement.value)
+def _strip_annotation(statement: ast.stmt) -> ast.stmt | None:
+    if isinstance(statement, ast.AnnAssign):
+        return ast.Assign([statement.target], statement.value) if statement.value is not None else None
     if isinstance(statement, ast.Assign):
         statement.type_comment = None
     return statement
 
 
-def _is_bare_annotation(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.AnnAssign) and statement.value is None
-
-
 def _is_no_op(value: Any) -> bool:
-    """Recognise docstrings and other lone constants, and `pass`."""
+    """Whether a statement is `pass`, a docstring or another lone constant."""
     return isinstance(value, ast.Pass) or (isinstance(value, ast.Expr) and isinstance(value.value, ast.Constant))
 
 
 def _extract_imports(node: ast.AST) -> list[tuple[str, Import]]:
-    """Take the plain imports out of a function's body, so that where an import stands does not matter."""
+    """Remove the plain imports of a function's body and return them, so that their position does not matter."""
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return []
     bound = list(_bound_names(node))
@@ -172,12 +201,104 @@ def _bound_names(node: ast.AST) -> Iterator[str]:
 
 
 def _without_defaults(node: ast.AST) -> ast.AST:
-    """Leave out the defaults of the function itself: they are known by value."""
+    """Return a function without its own defaults, which are fingerprinted by value."""
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
         return node
-    arguments = node.args
-    bare = ast.arguments(
-        arguments.posonlyargs, arguments.args, arguments.vararg, arguments.kwonlyargs, [], arguments.kwarg, []
-    )
-    fields = dict(ast.iter_fields(node)) | {"args": bare}
-    return type(node)(**fields)
+    bare = ast.arguments(**{**dict(ast.iter_fields(node.args)), "defaults": [], "kw_defaults": []})
+    return type(node)(**{**dict(ast.iter_fields(node)), "args": bare})
+
+
+def _parameters(arguments: ast.arguments) -> list[ast.arg]:
+    starred = [each for each in (arguments.vararg, arguments.kwarg) if each]
+    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *starred]
+
+
+def _last_name(node: ast.expr) -> str:
+    """Return the last name of `a`, `m.a`, `a(...)`."""
+    if isinstance(node, ast.Call):
+        return _last_name(node.func)
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+class _ReferenceCollector(ast.NodeVisitor):
+    """Collects names with the attributes read from them."""
+
+    def __init__(self) -> None:
+        self.references: set[Reference] = set()
+        self.globals: set[str] = set()
+        self.modules: set[str] = set()
+        self.class_name = ""
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        outer, self.class_name = self.class_name, node.name.lstrip("_")
+        self.generic_visit(node)
+        self.class_name = outer
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if isinstance(node.ctx, ast.Load):
+            self.references.add(Reference((self._mangled(node.id),)))
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        if isinstance(node.target, ast.Name):
+            self.references.add(Reference((self._mangled(node.target.id),)))
+        self.generic_visit(node)
+
+    def visit_Attribute(self, node: ast.Attribute | ast.Subscript) -> None:
+        chain = self.chain(node)
+        if chain:
+            self.references.add(Reference(chain))
+        else:
+            self.generic_visit(node)
+
+    # `globals()["name"]` is a name too.
+    visit_Subscript = visit_Attribute
+
+    def visit_Call(self, node: ast.Call) -> None:
+        chain = self.chain(node)
+        if chain:
+            self.references.add(Reference(chain))
+            return
+        called = self.chain(node.func)
+        if called is None:
+            self.visit(node.func)
+        elif called[-1] in ("import_module", "__import__") and _string_argument(node, 0):
+            self.modules.add(_string_argument(node, 0))
+        else:
+            self.references.add(Reference(called, _has_argument(node)))
+        for each in (*node.args, *node.keywords):
+            self.visit(each)
+
+    def chain(self, node: ast.AST) -> tuple[str, ...] | None:
+        """Return the names of `a.b.c`, `getattr(a, "b").c` and `globals()["a"].b`."""
+        if isinstance(node, ast.Name):
+            return (self._mangled(node.id),)
+        if isinstance(node, ast.Attribute):
+            above = self.chain(node.value)
+            return (*above, self._mangled(node.attr)) if above else None
+        if isinstance(node, ast.Call) and _last_name(node.func) == "getattr" and len(node.args) == 2:
+            above, name = self.chain(node.args[0]), _string_argument(node, 1)
+            return (*above, name) if above and name else None
+        return self._globals_subscript(node)
+
+    def _globals_subscript(self, node: ast.AST) -> tuple[str, ...] | None:
+        if not (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)):
+            return None
+        if not (isinstance(node.value, ast.Call) and _last_name(node.value.func) == "globals"):
+            return None
+        self.globals.add(str(node.slice.value))
+        return (str(node.slice.value),)
+
+    def _mangled(self, name: str) -> str:
+        """Return the name that `__name` has inside a class."""
+        is_private = self.class_name and name.startswith("__") and not name.endswith("__")
+        return f"_{self.class_name}{name}" if is_private else name
+
+
+def _string_argument(node: ast.Call, position: int) -> str:
+    given = node.args[position] if len(node.args) > position else None
+    return given.value if isinstance(given, ast.Constant) and isinstance(given.value, str) else ""
+
+
+def _has_argument(node: ast.Call) -> bool:
+    values = [*node.args, *(each.value for each in node.keywords)]
+    return any(not (isinstance(each, ast.Constant) and each.value is None) for each in values)

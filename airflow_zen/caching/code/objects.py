@@ -1,4 +1,4 @@
-"""How the values that code refers to are told apart: callables, instances, and things without effect."""
+"""Classification of the values that code refers to: callables, instances, classes and inert values."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from airflow_zen.caching.code.scope import MISSING
 from airflow_zen.caching.code.source import Definition, SourceFile, parse_source_file
 from airflow_zen.errors import FingerprintError
 from airflow_zen.fingerprint import instance_attributes
-from airflow_zen.type_names import stable_module_name
 
 _LOCKS = ("lock", "RLock", "_RLock")
 _HEAP_TYPE = 1 << 9
 
 
 def is_inert(value: Any) -> bool:
-    """Recognise loggers and locks: no result depends on them."""
+    """Whether a value is a logger or a lock, on which no result depends."""
     cls = type(value)
     if isinstance(value, logging.Logger | logging.LoggerAdapter) or cls.__module__.partition(".")[0] == "structlog":
         return True
@@ -32,7 +31,7 @@ def is_inert(value: Any) -> bool:
 
 
 def unwrap_callable(value: Any) -> Any:
-    """Take off partials, methods and wrappers, down to the function that was written."""
+    """Return the function inside partials, methods and wrappers."""
     while True:
         inside = wrapped_callable(value)
         if inside is None and isinstance(value, functools.partial | MethodType):
@@ -43,7 +42,7 @@ def unwrap_callable(value: Any) -> Any:
 
 
 def wrapped_callable(value: Any) -> Any:
-    """Give what a wrapper declares to wrap, or None."""
+    """Return the callable that a wrapper declares to wrap, or None."""
     if isinstance(value, type):
         return None
     attributes = getattr(value, "__dict__", {})
@@ -54,7 +53,7 @@ def wrapped_callable(value: Any) -> Any:
 
 
 def is_framework_object(value: Any) -> bool:
-    """Recognise Airflow's and our own decorators, and what they make."""
+    """Whether a value is a decorator of Airflow or our own, or was made by one."""
     while isinstance(value, functools.partial):
         value = value.func
     name = value.__name__ if hasattr(value, "__path__") or hasattr(value, "__loader__") else None
@@ -67,7 +66,7 @@ def _is_in_framework_module(value: Any) -> bool:
 
 
 def importable_name(value: Any) -> tuple[str, str] | None:
-    """Give module and qualified name of a value that can be imported by them, as pickle would."""
+    """Return module and qualified name of a value that can be imported by them, as pickle would."""
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     module = getattr(value, "__module__", None)
     if not isinstance(name, str) or not isinstance(module, str):
@@ -79,7 +78,7 @@ def importable_name(value: Any) -> tuple[str, str] | None:
 
 
 def instance_contents(value: Any) -> Any:
-    """Give all that an instance of a project's class holds, or None when part of it is hidden in C."""
+    """Return all that an instance of a project's class holds, or None when part of it is hidden in C."""
     cls = type(value)
     if not all(base.__flags__ & _HEAP_TYPE or base in (object, Exception, BaseException) for base in cls.__mro__):
         return None
@@ -88,7 +87,7 @@ def instance_contents(value: Any) -> Any:
 
 
 def descriptor_functions(value: Any) -> tuple[Any, ...]:
-    """Give the functions behind a static or class method, a property or a cached property."""
+    """Return the functions behind a static or class method, a property or a cached property."""
     if isinstance(value, staticmethod | classmethod):
         return (value.__func__,)
     if isinstance(value, property):
@@ -96,23 +95,18 @@ def descriptor_functions(value: Any) -> tuple[Any, ...]:
     return (value.func,) if isinstance(value, functools.cached_property) else ()
 
 
-def module_label_of_globals(module_globals: Mapping[str, Any]) -> str:
-    """Name the module that these globals belong to, alike on every machine."""
-    return stable_module_name(str(module_globals.get("__name__", "")), module_globals.get("__file__"))
-
-
 def origin_of_function(function: FunctionType) -> CodeOrigin:
-    """Tell whose code a function is, by the file its code object came from."""
+    """Return whose code a function is, by the file of its code object."""
     file = function.__code__.co_filename
     module = str(function.__globals__.get("__name__", ""))
     if file.startswith("<"):
-        # A notebook's cells belong to no file, and `__main__` then has that of the notebook server.
+        # A notebook's cells belong to no file, and `__main__` has the file of the notebook server.
         return "project" if module == "__main__" else origin_of_module(module)
     return origin_of_module(module, file)
 
 
 def function_source(function: FunctionType) -> SourceFile:
-    """Read the file a function was written in; raises `FingerprintError` when there is none."""
+    """Return the parsed file of a function; raises `FingerprintError` when there is none."""
     source = parse_source_file(function.__code__.co_filename, function.__globals__)
     if source is None:
         raise FingerprintError(
@@ -122,21 +116,15 @@ def function_source(function: FunctionType) -> SourceFile:
     return source
 
 
-def defined_qualname(function: FunctionType) -> str:
-    """Give the name a function was written under, whatever it was made to look like."""
-    # functools.wraps copies __qualname__; the code object keeps its own.
-    return getattr(function.__code__, "co_qualname", function.__qualname__)
-
-
 def closure_variables(function: FunctionType) -> dict[str, Any]:
-    """Give the variables of enclosing functions that a function uses, those not yet set as `MISSING`."""
+    """Return the variables of enclosing functions that a function uses; `MISSING` for one not yet set."""
     names = function.__code__.co_freevars
     cells = zip(names, function.__closure__ or (), strict=True)
     return {name: cell_value(cell) for name, cell in cells if name != "__class__"}
 
 
 def cell_value(cell: CellType) -> Any:
-    """Give what a closure's cell holds, `MISSING` before it is set."""
+    """Return the content of a closure's cell, `MISSING` before it is set."""
     try:
         return cell.cell_contents
     except ValueError:
@@ -147,7 +135,7 @@ _PLAIN_TYPES = (bool, int, float, complex, str, bytes, tuple, list, dict, set, f
 
 
 class ClassSource(msgspec.Struct, frozen=True):
-    """The text of a class (more than one when branches define it), and the names its methods see."""
+    """The text of a class (several texts when branches define it), and the names its methods see."""
 
     source: SourceFile
     definitions: tuple[Definition, ...]
@@ -155,7 +143,7 @@ class ClassSource(msgspec.Struct, frozen=True):
     cells: Mapping[str, Any]
 
     def runtime_attributes(self, cls: type) -> Iterator[tuple[str, Any]]:
-        """Give each attribute whose present value the text does not tell."""
+        """Yield each attribute whose present value the text does not tell."""
         written = {name: value for each in self.definitions for name, value in _assigned_names(each.node)}
         for name, value in sorted(vars(cls).items()):
             if name.startswith("__") or (name.startswith("_") and name.endswith("_")) or self._is_method(value):
@@ -177,7 +165,7 @@ class ClassSource(msgspec.Struct, frozen=True):
 
 
 def class_source(cls: type) -> ClassSource | None:
-    """Find the text of a class; None when a call made it.
+    """Return the text of a class; None for one that was made by a call.
 
     Raises `FingerprintError` when its file was edited after it was loaded.
     """
@@ -195,30 +183,14 @@ def class_source(cls: type) -> ClassSource | None:
     written = [each for each in own if each.__code__.co_filename == source.path]
     for each in written:
         source.check_unchanged(each)
-    return ClassSource(source, tuple(found), names, _method_closures(written))
-
-
-def _method_closures(methods: list[FunctionType]) -> dict[str, Any]:
-    cells = {}
-    for method in methods:
-        for name, cell in zip(method.__code__.co_freevars, method.__closure__ or (), strict=True):
-            if name != "__class__":
-                try:
-                    cells[name] = cell.cell_contents
-                except ValueError:
-                    continue
-    return cells
+    cells = {name: value for each in written for name, value in closure_variables(each).items() if value is not MISSING}
+    return ClassSource(source, tuple(found), names, cells)
 
 
 def _underlying_function(value: Any) -> FunctionType | None:
-    """Give the function behind a method of any kind."""
-    if isinstance(value, staticmethod | classmethod):
-        value = value.__func__
-    elif isinstance(value, property):
-        value = value.fget
-    elif isinstance(value, functools.cached_property):
-        value = value.func
-    value = unwrap_callable(value)
+    """Return the function behind a method of any kind."""
+    functions = descriptor_functions(value)
+    value = unwrap_callable(functions[0] if functions else value)
     return value if isinstance(value, FunctionType) else None
 
 
@@ -231,5 +203,5 @@ def _assigned_names(node: Any) -> Iterator[tuple[str, ast.expr | None]]:
 
 
 def is_written_literal(written: ast.expr | None, value: Any) -> bool:
-    """Tell whether the text already says this value."""
+    """Whether the text already contains this value."""
     return isinstance(written, ast.Constant) and type(written.value) is type(value) and written.value == value

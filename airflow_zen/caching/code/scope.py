@@ -1,4 +1,4 @@
-"""What a name in a piece of code stands for: closure, import, global or builtin."""
+"""Name resolution: what a name in a piece of code refers to, a closure, import, global or builtin."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
 
 
 class ResolvedName(msgspec.Struct, frozen=True):
-    """What a chain of names came to: a value, or a dotted name of somebody else's module.
+    """What a chain of names refers to: a value of the project, or a name outside of it.
 
-    `path` is the public name (`numpy.random.rand`) where the code came from outside the project, `module`
-    the outside module it starts in, `qualified_name` where a project's value is kept (`config.LIMIT`), `unresolved` the
-    attributes not followed.
+    `path` is the public name (`numpy.random.rand`) of what comes from outside the project, `module` the outside module
+    it starts in, `qualified_name` the name of a project's value (`config.LIMIT`), `unresolved` the attributes that were
+    not followed.
     """
 
     value: Any = MISSING
@@ -45,7 +45,7 @@ class Scope(msgspec.Struct, frozen=True):
     label: str = ""
 
     def resolve(self, chain: tuple[str, ...]) -> Iterator[ResolvedName]:
-        """Give every thing a chain may stand for: imports inside the code, then the nearest scope."""
+        """Yield everything that a chain may refer to: imports inside the code, then the nearest scope."""
         name, rest = chain[0], chain[1:]
         inner = [imported for bound, imported in self.imports if bound == name]
         for imported in inner:
@@ -64,10 +64,10 @@ class Scope(msgspec.Struct, frozen=True):
         imported = self.source.imports.get(name) if self.source else None
         if imported and imported.attribute and not isinstance(value, ModuleType):
             module = self._absolute_module(imported)
-            came_from = getattr(sys.modules.get(module), imported.attribute, MISSING)
-            if came_from is value and origin_of_module(module) != "project":
+            original = getattr(sys.modules.get(module), imported.attribute, MISSING)
+            if original is value and origin_of_module(module) != "project":
                 return ResolvedName(value, ".".join((module, imported.attribute, *rest)), module)
-        return _resolve_attributes(value, f"{_label_of_module(self.globals)}.{name}", rest)
+        return _resolve_attributes(value, f"{module_label(self.globals)}.{name}", rest)
 
     def _absolute_module(self, imported: Import) -> str:
         if not imported.level:
@@ -87,17 +87,14 @@ class Scope(msgspec.Struct, frozen=True):
 
 
 def _resolve_attributes(value: Any, qualified_name: str, rest: tuple[str, ...]) -> ResolvedName:
-    """Read attributes as long as the value is a module of the project."""
+    """Follow attributes while the value is a module of the project."""
     while isinstance(value, ModuleType):
         if origin_of_module(value.__name__, vars(value).get("__file__")) != "project":
             return _external_name(value.__name__, rest)
         if not rest:
             return ResolvedName(value, qualified_name=qualified_name)
-        qualified_name, value, rest = (
-            f"{_label_of_module(vars(value))}.{rest[0]}",
-            _module_attribute(value, rest[0]),
-            rest[1:],
-        )
+        qualified_name = f"{module_label(vars(value))}.{rest[0]}"
+        value, rest = _module_attribute(value, rest[0]), rest[1:]
     return ResolvedName(value, qualified_name=qualified_name, unresolved=rest)
 
 
@@ -109,20 +106,17 @@ def _module_attribute(module: ModuleType, name: str) -> Any:
 
 
 def _external_name(module: str, names: tuple[str, ...]) -> ResolvedName:
-    """Name something outside the project, starting from the deepest module on the way."""
+    """Return a name outside the project, with the deepest module of its path."""
     path = ".".join((module, *names))
     for name in names:
         deeper = f"{module}.{name}"
-        if deeper not in sys.modules and not (_is_namespace(module) and is_importable(deeper)):
+        is_namespace = not (module_file(module) or ".py").endswith((".py", ".pyc", ".so", ".pyd"))
+        if deeper not in sys.modules and not (is_namespace and is_importable(deeper)):
             break
         module = deeper
     return ResolvedName(path=path, module=module)
 
 
-def _is_namespace(module: str) -> bool:
-    file = module_file(module)
-    return file is not None and not file.endswith((".py", ".pyc", ".so", ".pyd"))
-
-
-def _label_of_module(module_globals: Mapping[str, Any]) -> str:
+def module_label(module_globals: Mapping[str, Any]) -> str:
+    """Return the name of the module that globals belong to, the same on every machine."""
     return stable_module_name(str(module_globals.get("__name__", "")), module_globals.get("__file__"))

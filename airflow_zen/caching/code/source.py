@@ -1,4 +1,4 @@
-"""The file a function or class was defined in: parsed once, searched by position."""
+"""The source file of a function or class: parsed once, searched by position."""
 
 from __future__ import annotations
 import __future__
@@ -22,28 +22,30 @@ _FUTURE_FLAGS = functools.reduce(
     operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 )
 
+_instructions = operator.attrgetter("co_code", "co_names", "co_varnames", "co_freevars")
+
 Node = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
 
 
 class Definition(msgspec.Struct, frozen=True):
-    """A function, lambda or class in its file, named as Python qualifies it."""
+    """A function, lambda or class in its file, with its qualified name."""
 
     node: Node
     qualname: str
 
     @property
     def first_line(self) -> int:
-        """The line where Python says the code begins: that of the first decorator."""
+        """The first line of its code object: that of the first decorator."""
         return _first_line(self.node)
 
     @property
     def code_name(self) -> str:
-        """The name its code object carries."""
+        """The name of its code object."""
         return "<lambda>" if isinstance(self.node, ast.Lambda) else self.node.name
 
 
 class Import(msgspec.Struct, frozen=True):
-    """One name bound by an import: the module, and the attribute of it, if any."""
+    """One name bound by an import: a module, or an attribute of it."""
 
     module: str
     attribute: str | None = None
@@ -51,7 +53,7 @@ class Import(msgspec.Struct, frozen=True):
 
 
 class SourceFile(msgspec.Struct, frozen=True, eq=False, dict=True):
-    """One parsed file, whose tree nobody changes."""
+    """One parsed file; its tree is never changed."""
 
     path: str
     text: str
@@ -64,18 +66,18 @@ class SourceFile(msgspec.Struct, frozen=True, eq=False, dict=True):
 
     @cached_property
     def lambdas(self) -> tuple[Definition, ...]:
-        """Every lambda; looked for only when one is reached."""
+        """Every lambda; searched only when one is reached."""
         return tuple(Definition(node, "<lambda>") for node in ast.walk(self.tree) if isinstance(node, ast.Lambda))
 
     @cached_property
     def imports(self) -> Mapping[str, Import]:
-        """Names that the module's own level binds by import."""
+        """Names that the module binds by import at its top level."""
         return dict(binding for node in _module_level_nodes(self.tree) for binding in import_bindings(node))
 
     def find_function(self, code: CodeType) -> Definition:
-        """Find the definition of a code object by its position.
+        """Return the definition of a code object, found by its position.
 
-        Raises `FingerprintError` when the file no longer holds what runs.
+        Raises `FingerprintError` when the file no longer contains the running code.
         """
         among = self.lambdas if code.co_name == "<lambda>" else self.definitions
         found = [one for one in among if one.first_line == code.co_firstlineno and one.code_name == code.co_name]
@@ -86,7 +88,7 @@ class SourceFile(msgspec.Struct, frozen=True, eq=False, dict=True):
         return found[0]
 
     def find_classes(self, qualname: str) -> list[Definition]:
-        """Find every class of that qualified name; there are several when branches define it."""
+        """Return every class of a qualified name; several when branches define it."""
         return [one for one in self.definitions if one.qualname == qualname and isinstance(one.node, ast.ClassDef)]
 
     def check_unchanged(self, function: FunctionType) -> None:
@@ -100,7 +102,7 @@ class SourceFile(msgspec.Struct, frozen=True, eq=False, dict=True):
 
 
 def parse_source_file(path: str, module_globals: Mapping[str, Any]) -> SourceFile | None:
-    """Read and parse a file, or what a notebook or a zip holds under that name; None when there is no text."""
+    """Read and parse a file, or the text of that name in a notebook or a zip; None without text."""
     if Path(path).is_file():
         text = importlib.util.decode_source(Path(path).read_bytes())
     else:
@@ -117,7 +119,7 @@ def _parse(path: str, text: str) -> SourceFile:
 
 
 def import_bindings(node: ast.AST) -> Iterator[tuple[str, Import]]:
-    """Give the names that an import statement binds."""
+    """Yield the names that an import statement binds."""
     if isinstance(node, ast.Import):
         for alias in node.names:
             name = alias.asname or alias.name.partition(".")[0]
@@ -142,7 +144,7 @@ def _is_import(node: ast.stmt) -> bool:
 
 
 def _compiles_to(code: CodeType, statements: list[ast.stmt], path: str) -> bool:
-    """Tell whether compiling these statements gives that code."""
+    """Whether compiling these statements gives that code."""
     compiled = compile(ast.Module(statements, []), path, "exec", code.co_flags & _FUTURE_FLAGS, dont_inherit=True)
     return any(_same_code(code, one) for one in _nested_codes(compiled) if one.co_name == code.co_name)
 
@@ -160,7 +162,7 @@ def _definitions(node: ast.AST, prefix: str) -> Iterator[Definition]:
 
 
 def _child_statements(node: ast.AST) -> Iterator[ast.AST]:
-    """Give the statements, handlers and cases directly below a node."""
+    """Yield the statements, handlers and cases directly below a node."""
     for name in ("body", "handlers", "cases", "orelse", "finalbody"):
         below = getattr(node, name, ())
         yield from below if isinstance(below, list) else ()
@@ -174,7 +176,7 @@ def _module_level_nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _is_lambda_of(node: ast.AST, code: CodeType) -> bool:
-    """Tell whether a lambda's body is where the code's instructions lie."""
+    """Whether a lambda's body is at the position of the code's instructions."""
     if not isinstance(node, ast.Lambda):
         return False
     body = node.body
@@ -194,12 +196,9 @@ def _nested_codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _same_code(one: CodeType, two: CodeType) -> bool:
-    """Compare what two code objects do, and not the lines and columns they name."""
+    """Whether two code objects do the same, whatever lines and columns they name."""
     return (
-        one.co_code == two.co_code
-        and one.co_names == two.co_names
-        and one.co_varnames == two.co_varnames
-        and one.co_freevars == two.co_freevars
+        _instructions(one) == _instructions(two)
         and len(one.co_consts) == len(two.co_consts)
         and all(_same_constant(*pair) for pair in zip(one.co_consts, two.co_consts, strict=True))
     )
