@@ -118,9 +118,7 @@ class IngredientCollector(ABC):
         if origin_of_function(function) == "project":
             # functools.wraps copies __qualname__; the code object keeps its own.
             name = getattr(function.__code__, "co_qualname", function.__qualname__)
-            return self._visit_once(
-                "function", module_label(function.__globals__), name, function, self.visit_function
-            )
+            return self._visit_once("function", module_label(function.__globals__), name, function, self.visit_function)
         if wrapper := self._label_wrapper(function):
             return wrapper
         named = importable_name(function)
