@@ -17,7 +17,8 @@ from pathlib import Path
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.caching.step_cache import StepCache
 from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
-from airflow_zen.lineage.mlflow.rest import MlflowRest, TrackingServer
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.runs.records import StepRunRecords

@@ -8,17 +8,18 @@ from mlflow import MlflowClient
 
 from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, content_digest
 from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
-from airflow_zen.lineage.mlflow.rest import HttpTimeouts, MlflowRest, TrackingServer
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports.base import Timeouts, open_transport
 
 
 class PatientRest(MlflowRest):
     """Wait for a server that lives, however busy the machine is on which both run."""
 
     def __init__(self, server):
-        super().__init__(server, HttpTimeouts(connect=60.0, read=60.0))
+        super().__init__(server, Timeouts(connect=60.0, read=60.0))
 
     def limit_slow_responses(self, seconds):
         pass

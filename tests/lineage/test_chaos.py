@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
-from airflow_zen.lineage.mlflow.rest import MlflowRest, TrackingServer
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.lineage.mlflow.sync import sync_pending
 from airflow_zen.runs.step_run import FinishedDagRun, StepRunId, StepState
 from tests.servers.flaky import Failure, flaky

@@ -7,7 +7,8 @@ from mlflow import MlflowClient
 from msgspec.structs import replace
 
 from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
-from airflow_zen.lineage.mlflow.rest import MlflowRest, TrackingServer
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.lineage.mlflow.sync import sync_pending
 from airflow_zen.runs.step_run import StepState
 from tests.servers.guarded_mlflow import PASSWORD, guarded_mlflow

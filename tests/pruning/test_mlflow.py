@@ -10,7 +10,8 @@ from sklearn.linear_model import LinearRegression
 
 from airflow_zen.errors import LineageError
 from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
-from airflow_zen.lineage.mlflow.rest import MlflowRest, TrackingServer
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.lineage.mlflow.sync import close_parent_run
 from airflow_zen.pruning.retention import DAY
 from airflow_zen.runs.step_run import CacheState, FinishedDagRun, StepRun, StepRunId, StepState

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_zen.lineage.mlflow.datasets import is_mlflow_model
 from airflow_zen.lineage.mlflow.encoding import short_digest, shorten
-from airflow_zen.lineage.mlflow.models import is_mlflow_model
 from airflow_zen.lineage.mlflow.tags import run_name
 from airflow_zen.lineage.savings import format_bytes, last_tries
 

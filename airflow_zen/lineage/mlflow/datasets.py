@@ -1,4 +1,4 @@
-"""Artifacts as MLflow datasets: no library's `from_pandas`, which reads the data again (45 s per 1M × 20)."""
+"""Artifacts as MLflow datasets; `mlflow.data.from_pandas` would read the data again (45 s for 1M × 20)."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ _COLUMN_TYPES = (
 )
 
 _MAX_PROFILE_TEXT = 500
+_MODEL_ENCODING = re.compile(r".+\.mlflow@\d+")
 
 
 def dataset_inputs(
     inputs: Iterable[ArtifactRef], outputs: Iterable[ArtifactRef], summaries: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Give the `datasets` of one `log-inputs` request, each with its context.
+    """Return the `datasets` of one `log-inputs` request, each with its context.
 
-    MLflow attaches a dataset to a run once; an artifact that goes in and out under one name is listed
-    as an output.
+    MLflow attaches a dataset to a run once, so an artifact that is both read and written under one name is an output.
     """
     listed: dict[tuple[str, str], dict[str, Any]] = {}
     for context, refs in (("output", outputs), ("input", inputs)):
@@ -54,13 +54,18 @@ def dataset_inputs(
     return list(listed.values())
 
 
+def is_mlflow_model(ref: ArtifactRef) -> bool:
+    """Whether an artifact is an MLflow Model directory."""
+    return _MODEL_ENCODING.fullmatch(ref.encoding) is not None
+
+
 def dataset_name(ref: ArtifactRef) -> str:
-    """Give the name under which MLflow lists an artifact."""
+    """Return the name under which MLflow lists an artifact."""
     return shorten_name(ref.name or ref.encoding, MAX_DATASET_NAME)
 
 
 def schema_json(columns: Sequence[Mapping[str, Any]]) -> str:
-    """Write `{"name", "type"}` columns as an MLflow schema; columns beyond its limit are counted in the last one."""
+    """Return `{"name", "type"}` columns as an MLflow schema; its last column counts those beyond the limit."""
     specs: list[dict[str, Any]] = []
     size = 0
     for number, column in enumerate(columns):
@@ -74,7 +79,7 @@ def schema_json(columns: Sequence[Mapping[str, Any]]) -> str:
 
 
 def mlflow_column_type(name: str) -> str:
-    """Give MLflow's word for a column type of pandas, Arrow, Polars or numpy; `any` when it has none."""
+    """Return MLflow's name for a column type of pandas, Arrow, Polars or numpy; `any` where it has none."""
     name = name.lower()
     return next((found for pattern, found in _COLUMN_TYPES if re.search(pattern, name)), "any")
 
@@ -95,19 +100,19 @@ def _dataset(ref: ArtifactRef, summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _profile(ref: ArtifactRef, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what MLflow's drawer lists line by line: the summary's plain facts, then the artifact's."""
-    facts = {name: _profile_value(value) for name, value in summary.items() if isinstance(value, str | int | float)}
+    """Return what MLflow's page of a dataset lists: the scalars of the summary, then the facts of the artifact."""
+    facts: dict[str, Any] = {
+        name: shorten(value, _MAX_PROFILE_TEXT) if isinstance(value, str) else value
+        for name, value in summary.items()
+        if isinstance(value, str | int | float)
+    }
     facts.setdefault("shape", ref.shape)
     facts |= {"size": format_size(ref.size), "type": ref.type, "encoding": ref.encoding, "sha256": ref.digest}
     return {name: value for name, value in facts.items() if value != ""}
 
 
-def _profile_value(value: Any) -> Any:
-    return shorten(value, _MAX_PROFILE_TEXT) if isinstance(value, str) else value
-
-
 def format_size(size: int) -> str:
-    """Write bytes for people: `28.1 kB`."""
+    """Return bytes for people: `28.1 kB`."""
     amount = float(size)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000:

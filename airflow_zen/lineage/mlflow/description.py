@@ -1,4 +1,4 @@
-"""What people read on a step run's page: links, artifacts, code."""
+"""The description of a step run on its page in MLflow, and the addresses of pages."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
     from airflow_zen.runs.step_run import StepRun, StepRunId
 
+_CLASSIC_VIEW = "workflowType=machine_learning"
 _TRUNCATED_CODE_END = f"\n{ELLIPSIS}\n```"
 
 
 def run_description(run: StepRun, experiment_id: str) -> str:
-    """Write the run's description in Markdown, the only text in MLflow whose links can be clicked."""
+    """Return the run's description in Markdown, the only text in MLflow with links."""
     text = "\n\n".join(_paragraphs(run, experiment_id))
     if not run.source.strip():
         return _truncate_lines(text)
     code = f"{text}\n\n```python\n{run.source.strip()}\n```".strip()
     if len(code) <= MAX_TAG_VALUE:
         return code
-    return (
-        _truncate_lines(text)
-        if len(text) > MAX_TAG_VALUE // 2
-        else code[: MAX_TAG_VALUE - len(_TRUNCATED_CODE_END)] + _TRUNCATED_CODE_END
-    )
+    if len(text) > MAX_TAG_VALUE // 2:
+        return _truncate_lines(text)
+    return code[: MAX_TAG_VALUE - len(_TRUNCATED_CODE_END)] + _TRUNCATED_CODE_END
 
 
 def _paragraphs(run: StepRun, experiment_id: str) -> Iterator[str]:
@@ -45,10 +44,8 @@ def _paragraphs(run: StepRun, experiment_id: str) -> Iterator[str]:
 
 
 def _row(direction: str, name: str, ref: ArtifactRef, experiment_id: str) -> str:
-    digest = short_digest(ref.digest)
-    found = quote(f'dataset.digest = "{digest}"')
-    link = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&searchFilter={found}"
-    cells = [direction, _cell(name), _cell(ref.name), _cell(ref.shape), f"[{digest}]({link})"]
+    link = f"[{short_digest(ref.digest)}]({PageUrls(experiment_id).artifact_url(ref)})"
+    cells = [direction, _cell(name), _cell(ref.name), _cell(ref.shape), link]
     return f"| {' | '.join(cells)} |"
 
 
@@ -62,15 +59,12 @@ def _truncate_lines(text: str) -> str:
     return text[: MAX_TAG_VALUE - 2].rpartition("\n")[0] + f"\n{ELLIPSIS}"
 
 
-_CLASSIC_VIEW = "workflowType=machine_learning"
-
-
 @dataclass(frozen=True)
 class PageUrls:
-    """Know the pages of one DAG run: `runs` are MLflow's ids of its step runs, `models` of its models by digest.
+    """The addresses of MLflow's pages of one DAG run.
 
-    With an empty `ui` the addresses are relative, as MLflow's own pages want them: its server may be
-    known to browsers under another name than to workers.
+    ui: the address of the server; where it is empty the addresses are relative, for links on MLflow's own pages. runs:
+    MLflow's ids of the step runs. models: its ids of the models, by digest.
     """
 
     experiment_id: str = ""
@@ -79,22 +73,19 @@ class PageUrls:
     models: Mapping[str, str] = field(default_factory=dict)
 
     def step_url(self, run: StepRunId) -> str:
-        """Give the page of a step run; empty where MLflow does not have it."""
+        """Return the page of a step run; empty where MLflow does not have it."""
         run_id = self.runs.get(run, "")
         return self._page_url(f"runs/{run_id}") if run_id else ""
 
     def task_url(self, run: StepRunId) -> str:
-        """Give the list of a task's runs in this DAG run."""
+        """Return the list of a task's runs in this DAG run."""
         return self._search_url(f'tags."zen.run_id" = "{run.run_id}" AND tags."zen.task_id" = "{run.task_id}"')
 
     def artifact_url(self, ref: ArtifactRef) -> str:
-        """Give the model's page, or the list of the runs that touched this content."""
-        model = self.models.get(ref.digest)
-        return (
-            self._page_url(f"models/{model}")
-            if model
-            else self._search_url(f'dataset.digest = "{short_digest(ref.digest)}"')
-        )
+        """Return the model's page, or the list of the runs that read or wrote this content."""
+        if model := self.models.get(ref.digest):
+            return self._page_url(f"models/{model}")
+        return self._search_url(f'dataset.digest = "{short_digest(ref.digest)}"')
 
     def _page_url(self, path: str) -> str:
         return f"{self.ui}/#/experiments/{self.experiment_id}/{path}?{_CLASSIC_VIEW}".removeprefix("/")

@@ -1,4 +1,4 @@
-"""What MLflow has room for, and how longer things are shortened: visibly, with `…`."""
+"""MLflow's limits, and how values are written within them: what is shortened ends in `…`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 MAX_RUN_NAME = 250
 MAX_EXPERIMENT_NAME = 256
-# The address of a run's files, 43 characters longer, has 200 in MLflow's database.
+# The address of a run's files is 43 characters longer, and MLflow's database limits it to 200.
 MAX_ARTIFACT_LOCATION = 157
 MAX_KEY = 250
 MAX_PARAMETER_VALUE = 6000
@@ -24,27 +24,32 @@ MAX_BATCH_BYTES = 400_000
 
 ELLIPSIS = "…"
 
+_MAX_PARAMETERS = 300
+_INVALID_KEY_CHARACTERS = re.compile(r"[^\w.\- :]")
+
+T = TypeVar("T")
+
 
 def shorten(text: str, limit: int) -> str:
-    """Cut a text to `limit` characters, ending in `…`; NUL characters, which PostgreSQL refuses, become `�`."""
+    """Cut a text to `limit` characters, ending in `…`; replace NUL characters, which PostgreSQL refuses, by `�`."""
     text = text.replace("\0", "\ufffd")
     return text if len(text) <= limit else text[: limit - 1] + ELLIPSIS
 
 
 def shorten_name(name: str, limit: int) -> str:
-    """Cut a name that must stay its own: `…` and 8 characters of its hash end it."""
+    """Cut a name that must stay unique, ending in `…` and 8 characters of its hash."""
     if len(name) <= limit:
         return name
     return shorten(name, limit - 8) + hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def short_digest(digest: str) -> str:
-    """Give the first 16 hex characters; MLflow takes at most 36, and people read them."""
+    """Return the first 16 hex characters; MLflow accepts at most 36."""
     return digest[:DIGEST_LENGTH]
 
 
 def pack_tag(items: Iterable[str]) -> tuple[str, bool]:
-    """Pack `|a|b|` for a tag, so that `LIKE '%@<digest>|%'` finds an item; tell whether all of them fitted."""
+    """Return `|a|b|` for a tag, in which `LIKE '%@<digest>|%'` finds an item, and whether all items fitted."""
     text = "|"
     for item in items:
         if len(text) + len(item) + 3 > MAX_TAG_VALUE:
@@ -54,7 +59,7 @@ def pack_tag(items: Iterable[str]) -> tuple[str, bool]:
 
 
 def split_batches(entries: Sequence[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
-    """Divide parameters or tags into lists that one `log-batch` request may carry."""
+    """Yield lists of parameters or tags that one `log-batch` request may contain."""
     batch: list[dict[str, str]] = []
     size = 0
     for entry in entries:
@@ -68,27 +73,28 @@ def split_batches(entries: Sequence[dict[str, str]]) -> Iterator[list[dict[str, 
         yield batch
 
 
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield parts of at most `size` items."""
+    return (items[first : first + size] for first in range(0, len(items), size))
+
+
 def to_milliseconds(seconds: float) -> int:
-    """Give MLflow's unit of time."""
+    """Return a time in MLflow's unit."""
     return round(seconds * 1000)
 
 
 def metric_entry(key: str, value: float, timestamp: int) -> dict[str, Any]:
-    """Write one metric; JSON has no number for NaN and the infinities, so they travel as text."""
+    """Return one metric; NaN and the infinities, which JSON does not have, are texts."""
     encoded: float | str = value
     if not math.isfinite(value):
         encoded = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return {"key": key, "value": encoded, "timestamp": timestamp, "step": 0}
 
 
-_MAX_PARAMETERS = 300
-_INVALID_KEY_CHARACTERS = re.compile(r"[^\w.\- :]")
-
-
 def flatten_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Give MLflow parameters: `optimizer.lr` for nested dicts, JSON for lists, `str` for the rest.
+    """Return MLflow parameters: `optimizer.lr` for nested dicts, JSON for lists, `str` for the rest.
 
-    At most 300; `zen.more` says how many others the step run record holds.
+    At most 300; `zen.more` is the number of others, which the step run record has.
     """
     leaves = list(_flatten(parameters, ""))
     texts: dict[str, str] = {}
@@ -100,12 +106,12 @@ def flatten_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
 
 
 def key_value_entries(texts: Mapping[str, str]) -> list[dict[str, str]]:
-    """Write a mapping as MLflow's list of `{"key", "value"}`."""
+    """Return a mapping as MLflow's list of `{"key", "value"}`."""
     return [{"key": key, "value": value} for key, value in texts.items()]
 
 
 def sanitize_key(name: str) -> str:
-    """Write a name with the characters and the length that MLflow allows."""
+    """Return a name with only the characters and the length that MLflow allows."""
     return shorten_name(_INVALID_KEY_CHARACTERS.sub("_", name).strip() or "_", MAX_KEY)
 
 
@@ -118,7 +124,7 @@ def _flatten(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _unique_key(key: str, taken: Mapping[str, str]) -> str:
-    """Give the key, numbered when two names became the same one."""
+    """Return the key, with a number where it is taken."""
     number = 2
     unique = key
     while unique in taken:

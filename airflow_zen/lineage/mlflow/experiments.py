@@ -1,4 +1,4 @@
-"""The one experiment of a DAG: found, made, or brought back."""
+"""Find, create and restore the experiment of a DAG."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _DAG_RUNS_FILTER = "searchFilter=tags.%60zen.kind%60%20%3D%20%22dag_run%22"
 
 
 class Experiment(msgspec.Struct, frozen=True):
-    """An MLflow experiment: its id, and whether it was deleted by someone."""
+    """An MLflow experiment: its id, and whether it was deleted in MLflow."""
 
     id: str
     deleted: bool = False
 
 
 def get_or_create_experiment(dag_id: str, rest: MlflowRest, artifact_root: str) -> Experiment:
-    """Get or make the experiment of a DAG; one that was deleted in MLflow is restored with its runs.
+    """Return the experiment of a DAG. Create a missing one, and restore a deleted one with its runs.
 
-    Its artifacts lie under our own root, so that models need no second upload.
+    Its files are stored under our own root, so that models are not uploaded twice.
     """
     found = find_experiment(dag_id, rest) or _create(dag_id, rest, artifact_root) or find_experiment(dag_id, rest)
     if found is None:
-        raise MlflowRejected(f"Experiment {experiment_name(dag_id)!r} can be neither found nor made.", 404)
+        raise MlflowRejected(f"Experiment {experiment_name(dag_id)!r} can be neither found nor created.", 404)
     if found.deleted:
         rest.post("experiments/restore", {"experiment_id": found.id})
     return Experiment(found.id)
 
 
 def find_experiment(dag_id: str, rest: MlflowRest) -> Experiment | None:
-    """Find the experiment of a DAG; one request."""
+    """Find the experiment of a DAG, also a deleted one; one request."""
     try:
         answer = rest.get("experiments/get-by-name", {"experiment_name": experiment_name(dag_id)})
     except MlflowRejected as error:
@@ -49,7 +49,7 @@ def find_experiment(dag_id: str, rest: MlflowRest) -> Experiment | None:
 
 
 def _create(dag_id: str, rest: MlflowRest, artifact_root: str) -> Experiment | None:
-    """Make the experiment; None when another task was faster."""
+    """Create the experiment; return None when another task was faster."""
     request = {
         "name": experiment_name(dag_id),
         "artifact_location": experiment_location(artifact_root, dag_id),
@@ -61,11 +61,8 @@ def _create(dag_id: str, rest: MlflowRest, artifact_root: str) -> Experiment | N
         if error.already_exists:
             return None
         raise
-    note = f"Runs of the Airflow DAG `{dag_id}`. [One line per DAG run]({_experiment_page(experiment.id)})"
+    page = f"#/experiments/{experiment.id}/runs?workflowType=machine_learning&{_DAG_RUNS_FILTER}"
+    note = f"Runs of the Airflow DAG `{dag_id}`. [One line per DAG run]({page})"
     tag = {"experiment_id": experiment.id, "key": "mlflow.note.content", "value": note}
     rest.post("experiments/set-experiment-tag", tag)
     return experiment
-
-
-def _experiment_page(experiment_id: str) -> str:
-    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&{_DAG_RUNS_FILTER}"

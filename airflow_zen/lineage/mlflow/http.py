@@ -1,4 +1,4 @@
-"""One kept HTTP connection to the MLflow server, with bounded waiting."""
+"""HTTP connections to the MLflow server that are kept open and bound how long a request waits."""
 
 from __future__ import annotations
 
@@ -15,39 +15,35 @@ import msgspec
 
 from airflow_zen.errors import LineageError
 from airflow_zen.lineage.mlflow.errors import MlflowUnavailable
+from airflow_zen.transports.base import Timeouts
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.server import TrackingServer
 
-# MLflow's web server drops a connection that was idle for 5 s.
+# The operating system sends a lost first packet again after 1 s.
+MLFLOW_TIMEOUTS = Timeouts(connect=1.2, read=5.0)
+
+# MLflow's web server closes a connection that was idle for 5 s.
 _IDLE_SECONDS = 3.0
 
 _DROPPED_ERRORS = (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected, http.client.CannotSendRequest)
 
+# Method, path, content and headers.
+_Request = tuple[str, str, bytes | None, Mapping[str, str]]
+
 
 class HttpResponse(msgspec.Struct, frozen=True):
-    """What came back: HTTP status, body, and the address of a redirect."""
+    """A response: HTTP status, body, and the address of a redirect."""
 
     status: int
     body: bytes
     location: str = ""
 
 
-class HttpTimeouts(msgspec.Struct, frozen=True):
-    """How long to wait, in seconds: for a connection, and for an answer."""
-
-    # A lost first packet is sent again after 1 s.
-    connect: float = 1.2
-    read: float = 5.0
-
-
-DEFAULT_HTTP_TIMEOUTS = HttpTimeouts()
-
-
 class KeepAliveConnection:
-    """Send requests over one connection, one at a time; connect anew when the old one has gone stale."""
+    """Send requests over one connection, one at a time; replace a connection that the server has dropped."""
 
-    def __init__(self, server: TrackingServer, timeouts: HttpTimeouts, clock: Callable[[], float]) -> None:
+    def __init__(self, server: TrackingServer, timeouts: Timeouts, clock: Callable[[], float]) -> None:
         self._server = server
         self._timeouts = timeouts
         self._clock = clock
@@ -55,21 +51,22 @@ class KeepAliveConnection:
         self._used = 0.0
 
     def send(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], at_most_once: bool = False
+        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str], at_most_once: bool = False
     ) -> HttpResponse:
-        """Send one request and read the answer whole.
+        """Send one request and return the response.
 
-        A kept connection that turns out to be dropped is replaced once, unless the request must not be
-        sent twice: the server may have done what it asks, and only the answer is lost. Raises `MlflowUnavailable`
-        when the server does not take the connection or does not answer in time.
+        A request on a dropped connection is sent again on a new one, unless it must arrive at most once: the server may
+        have processed it although the response is lost. Raises `MlflowUnavailable` when the server does not accept the
+        connection or does not respond in time.
         """
+        request = (method, path, content, headers)
         try:
             connection = self._reusable_connection()
             if connection:
                 with suppress(*(() if at_most_once else _DROPPED_ERRORS)):
-                    return self._exchange(connection, method, path, body, headers)
+                    return self._exchange(connection, request)
                 self.close()
-            return self._exchange(self._connect(), method, path, body, headers)
+            return self._exchange(self._connect(), request)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             if isinstance(error, LineageError):
@@ -77,33 +74,25 @@ class KeepAliveConnection:
             raise MlflowUnavailable(_unreachable_message(self._server.uri, self._timeouts, error)) from error
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         if self._open:
             self._open.close()
         self._open = None
 
     def _reusable_connection(self) -> http.client.HTTPConnection | None:
-        """Give the open connection unless it has been idle too long to be trusted, or has been closed over there."""
+        """Return the open connection, unless it was idle for too long or the server has closed it."""
         if self._open and (self._clock() - self._used >= _IDLE_SECONDS or _closed_by_server(self._open)):
             self.close()
         return self._open
 
     def _connect(self) -> http.client.HTTPConnection:
-        connection = _new_connection(self._server, self._timeouts.connect)
-        self._open = connection
+        self._open = connection = _new_connection(self._server, self._timeouts.connect)
         connection.connect()
         connection.sock.settimeout(self._timeouts.read)
         return connection
 
-    def _exchange(
-        self,
-        connection: http.client.HTTPConnection,
-        method: str,
-        path: str,
-        body: bytes | None,
-        headers: Mapping[str, str],
-    ) -> HttpResponse:
-        connection.request(method, path, body, dict(headers))
+    def _exchange(self, connection: http.client.HTTPConnection, request: _Request) -> HttpResponse:
+        connection.request(*request)
         response = connection.getresponse()
         answer = HttpResponse(response.status, response.read(), response.getheader("Location") or "")
         self._used = self._clock()
@@ -113,7 +102,7 @@ class KeepAliveConnection:
 
 
 def _closed_by_server(connection: http.client.HTTPConnection) -> bool:
-    """Tell whether the server has closed an idle connection: there is something to read, and nothing was asked."""
+    """Whether the server has closed an idle connection: its socket is readable although nothing was requested."""
     return bool(connection.sock is None or select.select([connection.sock], [], [], 0)[0])
 
 
@@ -145,17 +134,17 @@ def _tls_context(server: TrackingServer) -> ssl.SSLContext:
     return context
 
 
-def _unreachable_message(uri: str, timeouts: HttpTimeouts, error: Exception) -> str:
+def _unreachable_message(uri: str, timeouts: Timeouts, error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
-            f"The certificate of MLflow at {uri!r} is not trusted: {error.verify_message}. Name the CA that signed it "
-            "in MLFLOW_TRACKING_SERVER_CERT_PATH."
+            f"The certificate of MLflow at {uri!r} is not trusted: {error.verify_message}. Set "
+            "MLFLOW_TRACKING_SERVER_CERT_PATH to the CA that signed it."
         )
     if isinstance(error, socket.gaierror):
         return f"The host of MLflow's address {uri!r} is unknown. Correct the tracking URI."
     if isinstance(error, TimeoutError):
         return (
             f"MLflow at {uri!r} did not answer in time ({timeouts.connect:g} s to connect, {timeouts.read:g} s to "
-            "read). See whether the server is overloaded."
+            "read). Check whether the server is overloaded."
         )
     return f"MLflow at {uri!r} cannot be reached: {error}. Start the server, or correct the tracking URI."

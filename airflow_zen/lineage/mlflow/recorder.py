@@ -1,13 +1,14 @@
-"""Write step runs into MLflow: one experiment per DAG, one run per DAG run, a nested run per try of a task."""
+"""Record step runs in MLflow: one experiment per DAG, one run per DAG run, a nested run per try of a task."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -17,17 +18,12 @@ from airflow_zen.lineage.mlflow.description import run_description
 from airflow_zen.lineage.mlflow.encoding import key_value_entries, to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.journal import RunJournal, recover_orphans
-from airflow_zen.lineage.mlflow.log_step import log_datasets, log_end_state, log_models, log_step_values, metadata_tags
+from airflow_zen.lineage.mlflow.log_step import dataset_requests, end_request, metadata_tags, send, value_requests
 from airflow_zen.lineage.mlflow.models import LoggedModels
 from airflow_zen.lineage.mlflow.offline.relay import Relay
 from airflow_zen.lineage.mlflow.offline.replay import Replay
 from airflow_zen.lineage.mlflow.parent_runs import ParentRun, ParentRuns
-from airflow_zen.lineage.mlflow.prefetch import (
-    PrefetchResult,
-    artifacts_missing_model_id,
-    artifacts_missing_schema,
-    read_summary,
-)
+from airflow_zen.lineage.mlflow.prefetch import PrefetchResult, prefetch
 from airflow_zen.lineage.mlflow.run_files import put_run_files, read_previews
 from airflow_zen.lineage.mlflow.tags import end_tags, quote_filter_value, run_name, step_tags
 from airflow_zen.lineage.recorder import OpenedRun, temporary_environment
@@ -38,24 +34,22 @@ if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.rest import MlflowRest
     from airflow_zen.runs.step_run import StepRun, StepRunId
 
-T = TypeVar("T")
-
 log = logging.getLogger("airflow_zen.lineage")
 
-# Seconds that a step which has ended may wait for what its own code has logged.
+# Seconds that a step which has ended waits for MLflow to receive what its own code logged.
 _FINISH_TIMEOUT = 10.0
 
-# Seconds that a step waits for slow answers in all; after that the rest is sent later.
+# Seconds that a step waits for slow answers in total; the rest is sent later.
 _SLOW_RESPONSE_BUDGET = 10.0
 
 
 class MlflowRecorder:
     """Record step runs in MLflow, opened before and closed after the user's function.
 
-    `transport` and `artifact_root` are those of the artifact store; `log_traces` asks for a lineage trace of
-    each DAG run. Nothing is raised into the step:
-    a server that is away or refuses costs one bounded wait and one warning per process, and `finish`
-    returns False, so that the step run record is kept as undelivered.
+    transport, artifact_root: those of the artifact store. log_traces: whether each DAG run gets a lineage trace.
+
+    No error is raised into the step. A server that is unavailable or refuses costs one bounded wait and one warning per
+    process, and `finish` returns False, so that the step run record is kept as undelivered.
     """
 
     def __init__(self, rest: MlflowRest, transport: Transport, artifact_root: str, log_traces: bool = True) -> None:
@@ -76,43 +70,38 @@ class MlflowRecorder:
     def start(self, run: StepRun) -> OpenedRun:
         """Open the nested run: one request, after those that the first task of a DAG run needs.
 
-        What else must be looked up is looked up while the user's function runs; what killed processes left
-        on this host is seen to then as well.
+        Everything else is looked up while the user's function runs. What killed processes left on this host is stored
+        then, too.
         """
         self.rest.limit_slow_responses(_SLOW_RESPONSE_BUDGET)
         self._journals[run.id] = journal = RunJournal.create(run, self._root, self._transport.scratch_directory)
+        url, info = "", dict[str, Any]()
         try:
             parent, info = self._open_run(run, self._parents.get_or_create(run))
         except Exception as error:  # noqa: BLE001 - lineage never fails a step
             self._warn(run, error)
-            self._recovery = self._pool.submit(self.recover_orphans)
-            self._relays[run.id] = relay = Relay(self.rest.server, journal.outbox, run)
-            return OpenedRun(environment=relay.environment())
-        run_id = str(info["run_id"])
-        self._prefetches[run.id] = self._pool.submit(self._prefetch, run, parent, run_id)
+        else:
+            url = self.rest.server.run_url(parent.experiment_id, info["run_id"])
+            self._prefetches[run.id] = self._pool.submit(self._prefetch, run, parent, info["run_id"])
         self._recovery = self._pool.submit(self.recover_orphans)
-        self._relays[run.id] = relay = Relay(self.rest.server, journal.outbox, run, info)
-        url = self.rest.server.run_url(parent.experiment_id, run_id)
-        return OpenedRun(run_id, url, relay.environment(), str(info["artifact_uri"]))
+        self._relays[run.id] = relay = Relay(self.rest.server, journal.outbox, run, info or None)
+        if not info:
+            return OpenedRun(environment=relay.environment())
+        return OpenedRun(info["run_id"], url, relay.environment(), info["artifact_uri"])
 
     def finish(self, run: StepRun, opened: OpenedRun) -> bool:
-        """Send parameters, artifacts, models and the end state; False when any of it may be missing."""
+        """Send parameters, artifacts, models and the end state; return whether all was delivered."""
         prefetching = self._prefetches.pop(run.id, None)
         has_outbox = self._store_outbox(run, opened, self._journals.get(run.id))
         if not opened.run_id:
             return False
-        try:
-            named, experiment_id = _with_artifact_names(run), opened.environment["MLFLOW_EXPERIMENT_ID"]
-            prefetch = prefetching.result if prefetching else partial(self._fetch_references, named, experiment_id)
-            replay_timeout = _FINISH_TIMEOUT if has_outbox else 0.0
-            self._send_all(named, experiment_id, opened.run_id, prefetch, replay_timeout)
-        except Exception as error:  # noqa: BLE001 - lineage never fails a step
-            self._warn(run, error)
-            return False
-        return True
+        named, experiment_id = _with_artifact_names(run), opened.environment["MLFLOW_EXPERIMENT_ID"]
+        look_up = prefetching.result if prefetching else partial(prefetch, named, experiment_id, self._models)
+        replay_timeout = _FINISH_TIMEOUT if has_outbox else 0.0
+        return self._deliver(run, lambda: self._send_all(named, experiment_id, opened.run_id, look_up, replay_timeout))
 
     def on_record_stored(self, run: StepRun) -> None:
-        """Delete the run's journal; wait a little for the recovery of others, if there is one."""
+        """Delete the run's journal, and wait a little for the recovery of others, if there is one."""
         journal = self._journals.pop(run.id, None)
         if journal:
             journal.delete()
@@ -121,43 +110,44 @@ class MlflowRecorder:
 
     def recover_orphans(self) -> tuple[StepRunId, ...]:
         """Store what killed processes left on this host, as undelivered; return the runs."""
-        return recover_orphans(
-            self._root, self._transport.scratch_directory, StepRunRecords(self._transport), self._replay
-        )
+        records = StepRunRecords(self._transport)
+        return recover_orphans(self._root, self._transport.scratch_directory, records, self._replay)
 
     def attach_files(self, run: StepRun, opened: OpenedRun, files: Mapping[str, bytes]) -> bool:
-        """Put small files among those of the run; False when any may be missing."""
-        if not files:
-            return True
-        if not opened.run_id:
-            return False
+        """Add small files to the run; return whether all were delivered."""
+        if not files or not opened.run_id:
+            return not files
+        return self._deliver(run, lambda: self._put_files(run, opened.artifact_uri, files))
+
+    def replay(self, run: StepRun) -> None:
+        """Send a finished record to MLflow, whatever part of it MLflow has.
+
+        Raises `LineageError` when the server is unavailable or refuses.
+        """
+        parent = self._parents.ensure_active(run, self._parents.get_or_create(run), reopen=False)
+        info = self.rest.find_run(parent.experiment_id, f"tags.`zen.key` = {quote_filter_value(str(run.id))}")
+        if info is None:
+            parent, info = self._open_run(run, parent)
+        named = _with_artifact_names(run)
+        look_up = partial(prefetch, named, parent.experiment_id, self._models)
+        self._send_all(named, parent.experiment_id, info["run_id"], look_up, replay_timeout=float("inf"), resume=True)
+        self._put_files(run, info["artifact_uri"], read_previews(run, PreviewStore(self._transport)))
+
+    def publish_graph(self, dag_id: str, run_id: str, records: StepRunRecords) -> bool:
+        """Draw a DAG run on its parent run; see `GraphPublisher.publish`."""
+        # No task draws, so no task imports it.
+        from airflow_zen.lineage.graph.publish import GraphPublisher
+
+        return GraphPublisher(self.rest, records, self._transport, self._root, self._log_traces).publish(dag_id, run_id)
+
+    def _deliver(self, run: StepRun, work: Callable[[], None]) -> bool:
+        """Do work whose errors must not fail the step; return whether it succeeded."""
         try:
-            self._put_files(run, opened.artifact_uri, files)
+            work()
         except Exception as error:  # noqa: BLE001 - lineage never fails a step
             self._warn(run, error)
             return False
         return True
-
-    def replay(self, run: StepRun) -> None:
-        """Bring MLflow to what a finished record says, whatever part of it MLflow has.
-
-        Raises `LineageError` when the server is away or refuses.
-        """
-        parent = self._parents.ensure_active(run, self._parents.get_or_create(run), reopen=False)
-        info = self._find_run(run, parent)
-        if info is None:
-            parent, info = self._open_run(run, parent)
-        named, run_id = _with_artifact_names(run), str(info["run_id"])
-        prefetch = partial(self._fetch_references, named, parent.experiment_id)
-        self._send_all(named, parent.experiment_id, run_id, prefetch, replay_timeout=float("inf"), resume=True)
-        self._put_files(run, info["artifact_uri"], read_previews(run, PreviewStore(self._transport)))
-
-    def publish_graph(self, dag_id: str, run_id: str, records: StepRunRecords) -> bool:
-        """Draw a DAG run on its parent run, see `GraphPublisher.publish`."""
-        # Drawing is no task's business, so no task loads it.
-        from airflow_zen.lineage.graph.publish import GraphPublisher
-
-        return GraphPublisher(self.rest, records, self._transport, self._root, self._log_traces).publish(dag_id, run_id)
 
     def _store_outbox(self, run: StepRun, opened: OpenedRun, journal: RunJournal | None) -> bool:
         """End what user code began in MLflow's client, and store the outbox; return whether it holds anything."""
@@ -179,14 +169,14 @@ class MlflowRecorder:
             return False
 
     def _put_files(self, run: StepRun, artifact_uri: str, files: Mapping[str, bytes]) -> None:
-        """Store files of a run; a place that can never be reached is said, and nothing is owed there."""
+        """Store files of a run; an address that cannot be written is a warning, and trying again would not help."""
         try:
             put_run_files(artifact_uri, files, self._transport, self._root, self.rest)
         except SettingsError as error:
             self._warn(run, error)
 
-    def _open_run(self, run: StepRun, parent: ParentRun) -> tuple[ParentRun, Mapping[str, Any]]:
-        """Make the nested run; when its experiment turns out to be gone, or another's, heal and try once more."""
+    def _open_run(self, run: StepRun, parent: ParentRun) -> tuple[ParentRun, dict[str, Any]]:
+        """Create the nested run; repair the parent once where its experiment is missing, or another's."""
         try:
             info = self._create_run(run, parent)
         except MlflowRejected as error:
@@ -209,79 +199,64 @@ class MlflowRecorder:
         return dict(self.rest.post("runs/create", request)["run"]["info"])
 
     def _start_tags(self, run: StepRun, parent: ParentRun) -> dict[str, str]:
-        described = {
+        tags = {
             **step_tags(run, parent.run_id),
             "zen.record": f"{self._root}/{record_key(run.id)}",
             "mlflow.note.content": run_description(run, parent.experiment_id),
         }
-        return {key: value for key, value in described.items() if value}
-
-    def _find_run(self, run: StepRun, parent: ParentRun) -> Mapping[str, Any] | None:
-        request = {
-            "experiment_ids": [parent.experiment_id],
-            "filter": f"tags.`zen.key` = {quote_filter_value(str(run.id))}",
-            "max_results": 1,
-        }
-        runs = self.rest.post("runs/search", request).get("runs", [])
-        return dict(runs[0]["info"]) if runs else None
+        return {key: value for key, value in tags.items() if value}
 
     def _prefetch(self, run: StepRun, parent: ParentRun, run_id: str) -> PrefetchResult:
         active = self._parents.ensure_active(run, parent)
         if active != parent:
             tag = {"run_id": run_id, "key": "mlflow.parentRunId", "value": active.run_id}
             self.rest.post("runs/set-tag", tag)
-        prefetched = self._fetch_references(_with_artifact_names(run), active.experiment_id)
-        return replace(prefetched, tags=self._start_tags(_with_artifact_names(run), parent))
-
-    def _fetch_references(self, run: StepRun, experiment_id: str) -> PrefetchResult:
-        found = {
-            ref.digest: self._models.find_model_id(ref, run, experiment_id) for ref in artifacts_missing_model_id(run)
-        }
-        return PrefetchResult(
-            summaries={
-                ref.digest: read_summary(ref, self._transport, self._root) for ref in artifacts_missing_schema(run)
-            },
-            model_ids={digest: model_id for digest, model_id in found.items() if model_id},
-        )
+        named = _with_artifact_names(run)
+        return replace(prefetch(named, active.experiment_id, self._models), tags=self._start_tags(named, parent))
 
     def _send_all(
         self,
         run: StepRun,
         experiment_id: str,
         run_id: str,
-        prefetch: Callable[[], PrefetchResult],
+        look_up: Callable[[], PrefetchResult],
         replay_timeout: float,
         resume: bool = False,
     ) -> None:
-        """Send everything, the end state last; a part that is refused does not keep back the others.
+        """Send everything, the end state last; a part that is refused does not stop the others.
 
-        What user code has said comes first, so that its parameters keep their names; it may take `replay_timeout` seconds.
-        One after the other on one connection: a second connection was measured to gain nothing.
+        What user code logged is sent first, within `replay_timeout` seconds, so that its parameters keep their names.
+        All requests use one connection: a second one was measured to gain nothing.
         """
         errors: list[Exception] = []
+        prefetched = PrefetchResult()
         if replay_timeout:
-            _attempt(lambda: self._replay.send(run.id, run_id, experiment_id, replay_timeout), errors)
-        prefetched = _attempt(prefetch, errors) or PrefetchResult()
+            with _collect(errors):
+                self._replay.send(run.id, run_id, experiment_id, replay_timeout)
+        with _collect(errors):
+            prefetched = look_up()
         described = {**metadata_tags(run), **end_tags(run), "mlflow.note.content": run_description(run, experiment_id)}
         tags = {key: value for key, value in described.items() if value and prefetched.tags.get(key) != value}
-        _attempt(lambda: log_step_values(run, run_id, tags, self.rest), errors)
-        _attempt(lambda: log_datasets(run, run_id, prefetched, self.rest), errors)
-        _attempt(lambda: log_models(run, experiment_id, run_id, prefetched, self._models, resume), errors)
-        _attempt(lambda: log_end_state(run, run_id, self.rest), errors)
+        for requests in (value_requests(run, run_id, tags), dataset_requests(run, run_id, prefetched)):
+            with _collect(errors):
+                send(requests, self.rest)
+        with _collect(errors):
+            self._models.log_step_models(run, experiment_id, run_id, prefetched, resume)
+        with _collect(errors):
+            send([end_request(run, run_id)], self.rest)
         if errors:
             raise errors[0]
 
     def _warn(self, run: StepRun, error: Exception) -> None:
-        """Say once per process and cause that something is missing in MLflow."""
+        """Log once per process and cause that something is missing in MLflow."""
         if str(error) in self._warned:
             return
         self._warned.add(str(error))
-        unexpected = not isinstance(error, ZenError)
         log.warning(
             "MLflow does not have all of %s; its record is kept, and `airflow zen lineage sync` sends it. %s",
             run.id,
             error,
-            exc_info=error if unexpected else None,
+            exc_info=None if isinstance(error, ZenError) else error,
         )
 
 
@@ -304,7 +279,7 @@ def _end_user_run(run_id: str, status: str, environment: Mapping[str, str]) -> N
 
 
 def _with_artifact_names(run: StepRun) -> StepRun:
-    """Give nameless artifacts the name of their argument or output."""
+    """Return the run with names for its nameless artifacts: that of the argument or output."""
     task = f"{run.id.dag_id}/{run.id.task_id}"
     return replace(
         run,
@@ -313,10 +288,10 @@ def _with_artifact_names(run: StepRun) -> StepRun:
     )
 
 
-def _attempt(work: Callable[[], T], errors: list[Exception]) -> T | None:
-    """Do one part of the work; note its error, so that the other parts are done all the same."""
+@contextmanager
+def _collect(errors: list[Exception]) -> Iterator[None]:
+    """Append an error of the block to `errors`, so that the other parts are still sent."""
     try:
-        return work()
-    except Exception as error:  # noqa: BLE001 - raised when the other parts were sent
+        yield
+    except Exception as error:  # noqa: BLE001 - raised after the other parts
         errors.append(error)
-        return None

@@ -1,9 +1,9 @@
-"""Put small files among the artifacts of an MLflow run."""
+"""Write files to the addresses at which MLflow keeps those of its runs and models."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -15,32 +15,41 @@ if TYPE_CHECKING:
     from airflow_zen.artifacts.store import PreviewStore
     from airflow_zen.lineage.mlflow.rest import MlflowRest
 
+PREVIEW_FOLDER = "previews"
+
+MAX_PREVIEWED_OUTPUTS = 20
+"""The number of outputs of a step that get previews."""
+
+_UNSAFE_FOLDER_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]+")
+
 
 def put_run_files(
     artifact_uri: str, contents: Mapping[str, bytes], transport: Transport, root: str, rest: MlflowRest
 ) -> None:
-    """Store files by name under a run's `artifact_uri`: ours to write under the artifact root, the server's elsewhere.
+    """Write files by name under `artifact_uri`: through the store under the artifact root, else through the server.
 
-    Raises `SettingsError` where the experiment keeps its files at an address that neither reaches.
+    Raises `SettingsError` for an address that neither can write to.
     """
-    if artifact_uri.startswith(("mlflow-artifacts:", "http:", "https:")):
-        folder = urlsplit(artifact_uri).path.strip("/")
-        run_in_parallel(lambda name: rest.upload(f"{folder}/{name}", contents[name]), contents)
+    if _is_served(artifact_uri):
+        _upload(artifact_uri, contents, contents.__getitem__, rest)
         return
     prefix = key_of_url(root, artifact_uri)
     run_in_parallel(lambda name: transport.write(f"{prefix}/{name}", contents[name]), contents)
 
 
-PREVIEW_FOLDER = "previews"
+def copy_files(artifact_uri: str, prefix: str, names: Iterable[str], transport: Transport, rest: MlflowRest) -> None:
+    """Copy the files `names` under the key `prefix` to `artifact_uri`: in the store, or through the server.
 
-MAX_PREVIEWED_OUTPUTS = 20
-"""Of how many outputs previews are made: nobody looks at those of a thousand elements."""
-
-_UNSAFE_FOLDER_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]+")
+    Raises `SettingsError` for an address that neither can write to.
+    """
+    if _is_served(artifact_uri):
+        _upload(artifact_uri, names, lambda name: transport.read(f"{prefix}/{name}"), rest)
+    else:
+        transport.copy(prefix, artifact_uri, names)
 
 
 def preview_files(files: Mapping[str, Mapping[str, bytes]]) -> dict[str, bytes]:
-    """Give the files of each output a folder of its own, `previews/<output>/`."""
+    """Return the files of all outputs by path; each output has its own folder `previews/<output>/`."""
     folders = _output_folders(files)
     return {
         f"{PREVIEW_FOLDER}/{folders[output]}/{name}": content
@@ -50,16 +59,25 @@ def preview_files(files: Mapping[str, Mapping[str, bytes]]) -> dict[str, bytes]:
 
 
 def read_previews(run: StepRun, previews: PreviewStore) -> dict[str, bytes]:
-    """Read what the store has of a run's outputs; nothing of a run that reused another's."""
+    """Read the stored previews of a run's outputs; none for a hit."""
     if run.is_hit or run.state is not StepState.FINISHED:
         return {}
-    return preview_files(
-        {output: previews.get(ref.digest) for output, ref in islice(run.outputs.items(), MAX_PREVIEWED_OUTPUTS)}
-    )
+    outputs = islice(run.outputs.items(), MAX_PREVIEWED_OUTPUTS)
+    return preview_files({output: previews.get(ref.digest) for output, ref in outputs})
+
+
+def _is_served(artifact_uri: str) -> bool:
+    """Whether the files of an address are read and written through the server's artifact proxy."""
+    return artifact_uri.startswith(("mlflow-artifacts:", "http:", "https:"))
+
+
+def _upload(artifact_uri: str, names: Iterable[str], read: Callable[[str], bytes], rest: MlflowRest) -> None:
+    folder = urlsplit(artifact_uri).path.strip("/")
+    run_in_parallel(lambda name: rest.upload(f"{folder}/{name}", read(name)), names)
 
 
 def _output_folders(outputs: Iterable[str]) -> dict[str, str]:
-    """Write names of outputs as folders; those that become alike are numbered."""
+    """Return a folder name for each output; equal names are numbered."""
     found: dict[str, str] = {}
     for number, output in enumerate(outputs):
         folder = _UNSAFE_FOLDER_CHARACTERS.sub("-", output).strip(".-") or "output"

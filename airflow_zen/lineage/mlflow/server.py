@@ -1,4 +1,4 @@
-"""Which MLflow server, and how to prove who we are."""
+"""The address of an MLflow server, and the credentials for it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ _TRUE = frozenset({"true", "1"})
 
 @dataclass(frozen=True)
 class TrackingServer:
-    """Address one MLflow server, with the credentials that MLflow's own client understands.
+    """One MLflow server, with the credentials that MLflow's own client supports.
 
-    `ui` is the address for people's browsers where it differs from `uri`. `ca_bundle` and
-    `client_certificate` are paths of PEM files. `user_retries` and `user_timeout` (seconds) bound what
-    user code waits for MLflow; its own default is 7 retries of 120 s. Credentials inside `uri` move to
-    `username` and `password`, so that no address carries them.
+    uri: its address; credentials in it are moved to `username` and `password`. ui: its address for browsers, where that
+    differs. ca_bundle, client_certificate: paths of PEM files. user_retries, user_timeout (seconds): how long user code
+    waits for MLflow, whose own default is 7 retries of 120 s.
     """
 
     uri: str
@@ -43,7 +42,7 @@ class TrackingServer:
 
     @classmethod
     def from_environment(cls, uri: str, environment: Mapping[str, str], ui: str = "") -> TrackingServer:
-        """Read the credentials from the variables that MLflow documents for its client."""
+        """Return a server with the credentials in the variables that MLflow documents for its client."""
         return cls(
             uri=uri,
             ui=ui,
@@ -59,7 +58,7 @@ class TrackingServer:
         )
 
     def environment(self) -> dict[str, str]:
-        """Give the variables that let MLflow's client in user code reach the same server; holds secrets."""
+        """Return the variables with which MLflow's client reaches the same server; they contain secrets."""
         variables = {
             "MLFLOW_TRACKING_URI": self.uri,
             "MLFLOW_TRACKING_USERNAME": self.username,
@@ -73,12 +72,12 @@ class TrackingServer:
         return {name: value for name, value in variables.items() if value} | self.timeout_environment()
 
     def timeout_environment(self) -> dict[str, str]:
-        """Give the variables that bound how long user code waits for MLflow."""
+        """Return the variables that limit how long MLflow's client waits."""
         return {
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": self.user_retries,
             "MLFLOW_HTTP_REQUEST_TIMEOUT": self.user_timeout,
         }
 
     def run_url(self, experiment_id: str, run_id: str) -> str:
-        """Give the page of a run, in the classic view: MLflow opens in its view for agents otherwise."""
+        """Return the page of a run, in the classic view: MLflow's default is its view for agents."""
         return f"{self.ui}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"

@@ -1,13 +1,14 @@
-"""Send to MLflow what it has not got yet."""
+"""Send to MLflow what it does not have yet: step runs, and the ends of DAG runs."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_zen.errors import ZenError
+from airflow_zen.lineage.mlflow.encoding import to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowRejected, MlflowUnavailable
 from airflow_zen.lineage.mlflow.experiments import find_experiment
 from airflow_zen.lineage.mlflow.tags import parent_filter, quote_filter_value
@@ -27,7 +28,7 @@ _MAX_DELIVERIES = 500
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a delivery did: the step runs that MLflow has now, and those still owed with the reason."""
+    """The step runs that were delivered to MLflow, and those that were not with the reason."""
 
     delivered: tuple[StepRunId, ...] = ()
     failed: tuple[tuple[StepRunId, str], ...] = ()
@@ -39,10 +40,10 @@ def sync_pending(
     clock: Callable[[], float],
     on_progress: ProgressCallback = ignore_progress,
 ) -> Delivery | None:
-    """Deliver what is owed, at most 500 step runs, then close and draw the DAG runs that have ended.
+    """Deliver undelivered step runs, at most 500, then close and draw the DAG runs that have ended.
 
-    What killed steps left on this host is owed too. None where another process is about it. What fails stays owed.
-    `on_progress` hears how far it is.
+    This includes what killed steps left on this host. What fails is tried again by the next call. Return None where
+    another process is delivering.
     """
     with records.delivery_lock(clock) as lock:
         if not lock:
@@ -55,25 +56,11 @@ def sync_pending(
             try:
                 publish_finished_dag_run(recorder, records, run)
             except MlflowUnavailable as error:
-                log.warning("The lineage of %s/%s is shown when MLflow is back: %s", run.dag_id, run.run_id, error)
+                log.warning("The lineage of %s/%s is shown when MLflow is available: %s", run.dag_id, run.run_id, error)
                 break
             except (ZenError, OSError) as error:
                 log.warning("The lineage of %s/%s could not be shown: %s", run.dag_id, run.run_id, error)
         return delivery
-
-
-def publish_finished_dag_run(recorder: MlflowRecorder, records: StepRunRecords, run: FinishedDagRun) -> None:
-    """Close and draw one DAG run; raises `LineageError` when MLflow is away or refuses.
-
-    While a step of it is owed its end stays in mind: it is drawn again with that step.
-    """
-    close_parent_run(recorder.rest, run)
-    try:
-        recorder.publish_graph(run.dag_id, run.run_id, records)
-    except (KeyError, ValueError) as error:
-        log.warning("The lineage of %s/%s cannot be drawn: %r", run.dag_id, run.run_id, error, exc_info=error)
-    if not records.has_undelivered(run.dag_id, run.run_id):
-        records.delete_finished_dag_run(run)
 
 
 def deliver_pending(
@@ -82,11 +69,10 @@ def deliver_pending(
     lock: StoreLock | None = None,
     on_progress: ProgressCallback = ignore_progress,
 ) -> Delivery:
-    """Replay undelivered step run records into MLflow, and mark them delivered; at most 500, and while `lock` lasts.
+    """Replay undelivered step runs into MLflow, and mark them as delivered; at most 500, and while `lock` is valid.
 
-    A record that MLflow has in part is completed; one that it has in full is left as it is. Stops at
-    the first sign that the server is away; a record that it refuses does not hold up the others, and is
-    set aside when it does so again and again.
+    What MLflow has already is not sent again. Delivery stops when the server is unavailable. A record that MLflow
+    refuses does not stop the others, and is set aside when it was refused several times.
     """
     delivered: list[StepRunId] = []
     failed: list[tuple[StepRunId, str]] = []
@@ -110,43 +96,45 @@ def deliver_pending(
     return Delivery(tuple(delivered), tuple(failed))
 
 
-def _is_permanent(error: Exception) -> bool:
-    """Tell a fault of the record from one of the server, the store or our permissions, which may be mended."""
-    if isinstance(error, MlflowRejected):
-        return error.is_client_error
-    return isinstance(error, KeyError)
+def publish_finished_dag_run(recorder: MlflowRecorder, records: StepRunRecords, run: FinishedDagRun) -> None:
+    """Close and draw one DAG run. Raises `LineageError` when MLflow is unavailable or refuses.
 
-
-_PER_PAGE = 100
+    While one of its steps is undelivered its end is kept, and it is drawn again with that step.
+    """
+    close_parent_run(recorder.rest, run)
+    try:
+        recorder.publish_graph(run.dag_id, run.run_id, records)
+    except (KeyError, ValueError) as error:
+        log.warning("The lineage of %s/%s cannot be drawn: %r", run.dag_id, run.run_id, error, exc_info=error)
+    if not records.has_undelivered(run.dag_id, run.run_id):
+        records.delete_finished_dag_run(run)
 
 
 def close_parent_run(rest: MlflowRest, run: FinishedDagRun) -> None:
-    """Give a DAG run's parent run its end state and time.
+    """Set the end state and time of a DAG run's parent run, if it has one.
 
-    Step runs that never ended, because their process died, end as KILLED. Three requests, and one
-    for each such step run. Raises `LineageError` when MLflow is away or refuses. A DAG run without a
-    parent run has nothing to close.
+    Step runs that have not ended, because their process was killed, become KILLED. Three requests, and one for each such
+    step run. Raises `LineageError` when MLflow is unavailable or refuses.
     """
     experiment = find_experiment(run.dag_id, rest)
     if experiment is None or experiment.deleted:
         return
     for parent in _search_run_ids(rest, experiment.id, parent_filter(run.dag_id, run.run_id)):
-        _close_runs(rest, experiment.id, parent, run.state, run.ended)
+        _end_run(rest, parent, run.state, run.ended)
+        unfinished = f"tags.`mlflow.parentRunId` = {quote_filter_value(parent)} AND attributes.status = 'RUNNING'"
+        for step in _search_run_ids(rest, experiment.id, unfinished):
+            _end_run(rest, step, StepState.KILLED, run.ended)
 
 
-def _close_runs(rest: MlflowRest, experiment_id: str, parent: str, state: StepState, ended: float) -> None:
-    _end_run(rest, parent, state, ended)
-    unfinished = f"tags.`mlflow.parentRunId` = {quote_filter_value(parent)} AND attributes.status = 'RUNNING'"
-    for step in _search_run_ids(rest, experiment_id, unfinished):
-        _end_run(rest, step, StepState.KILLED, ended)
-
-
-def _end_run(rest: MlflowRest, run_id: str, state: StepState, ended: float) -> None:
-    rest.post("runs/update", {"run_id": run_id, "status": str(state), "end_time": round(ended * 1000)})
+def _is_permanent(error: Exception) -> bool:
+    """Whether the record is at fault, and not the server, the store or permissions, which can be fixed."""
+    return error.is_client_error if isinstance(error, MlflowRejected) else isinstance(error, KeyError)
 
 
 def _search_run_ids(rest: MlflowRest, experiment_id: str, condition: str) -> list[str]:
-    """Find runs by page; all of them before any is changed, because that would shift the pages."""
-    request: dict[str, Any] = {"experiment_ids": [experiment_id], "filter": condition, "max_results": _PER_PAGE}
-    found = rest.paginate("runs/search", request, "runs")
-    return [run["info"]["run_id"] for run in found]
+    """Return all runs before any is changed: a change would shift the pages."""
+    return [run["info"]["run_id"] for run in rest.search_runs(experiment_id, condition)]
+
+
+def _end_run(rest: MlflowRest, run_id: str, state: StepState, ended: float) -> None:
+    rest.post("runs/update", {"run_id": run_id, "status": str(state), "end_time": to_milliseconds(ended)})

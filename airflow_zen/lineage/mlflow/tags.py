@@ -1,4 +1,4 @@
-"""How step runs are called in MLflow, and the tags that make them findable."""
+"""The names of experiments and runs in MLflow, and the tags by which they are found."""
 
 from __future__ import annotations
 
@@ -34,35 +34,35 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def experiment_name(dag_id: str) -> str:
-    """Name the experiment of a DAG."""
+    """Return the name of a DAG's experiment."""
     return shorten_name(EXPERIMENT_PREFIX + dag_id, MAX_EXPERIMENT_NAME)
 
 
 def experiment_location(artifact_root: str, dag_id: str) -> str:
-    """Say where an experiment keeps its files: `<artifact root>/mlflow/<DAG>`, within MLflow's limit where it can be.
+    """Return where an experiment keeps its files: `<artifact root>/mlflow/<DAG>`, within MLflow's limit if possible.
 
-    MLflow unquotes `%` in local paths, so the name of a DAG is not quoted but replaced, and its hash added.
+    MLflow unquotes `%` in local paths, so unsafe characters of a DAG's name are replaced, and its hash is appended.
     """
     base = f"{artifact_root}/mlflow/"
     available = max(MAX_ARTIFACT_LOCATION - len(base), _HASH_LENGTH)
     plain = _UNSAFE_LOCATION_CHARACTERS.sub("_", dag_id)
     if plain != dag_id or len(plain) > available:
-        plain = f"{plain[: available - _HASH_LENGTH]}-{_short_hash(dag_id)}"
+        plain = f"{plain[: available - _HASH_LENGTH]}-{hashlib.sha256(dag_id.encode()).hexdigest()[:8]}"
     return base + plain
 
 
 def dag_run_key(dag_id: str, run_id: str) -> str:
-    """Identify a DAG run; the value of the tag `zen.run_key`."""
+    """Return the value of the tag `zen.run_key`, which identifies a DAG run."""
     return f"{dag_id}/{run_id}"
 
 
 def parent_filter(dag_id: str, run_id: str) -> str:
-    """Write the search for the parent run of a DAG run."""
+    """Return the filter that finds the parent run of a DAG run."""
     return f"tags.`zen.run_key` = {quote_filter_value(dag_run_key(dag_id, run_id))} AND tags.`zen.kind` = 'dag_run'"
 
 
 def run_name(run: StepRun) -> str:
-    """Name a step run for people: `train [3] depth=8 try 2 (cached)`."""
+    """Return the name of a step run for people: `train [3] depth=8 try 2 (cached)`."""
     parts = [run.id.task_id]
     if run.id.map_index >= 0:
         parts.append(f"[{run.id.map_index}]")
@@ -76,7 +76,7 @@ def run_name(run: StepRun) -> str:
 
 
 def parent_tags(run: StepRun) -> dict[str, str]:
-    """Tag the run that stands for the whole DAG run."""
+    """Return the tags of the run that represents the whole DAG run."""
     return _valid_tags(
         {
             "zen.kind": "dag_run",
@@ -92,7 +92,7 @@ def parent_tags(run: StepRun) -> dict[str, str]:
 
 
 def step_tags(run: StepRun, parent: str) -> dict[str, str]:
-    """Tag a step run with everything known before the user's function is called."""
+    """Return the tags of a step run that are known before the user's function is called."""
     commit = run.code_version if _COMMIT.fullmatch(run.code_version) else ""
     return _valid_tags(
         {
@@ -117,13 +117,13 @@ def step_tags(run: StepRun, parent: str) -> dict[str, str]:
 
 
 def end_tags(run: StepRun) -> dict[str, str]:
-    """Tag a step run with what its end brought."""
+    """Return the tags of a step run that are known at its end."""
     failed = run.state is not StepState.FINISHED
     return _valid_tags({**_cache_tags(run), **artifact_tags(run), "zen.error": run.error if failed else ""})
 
 
 def artifact_tags(run: StepRun) -> dict[str, str]:
-    """Pack the artifacts as `|name@digest|…|`: MLflow's own filters cannot tell who read from who wrote."""
+    """Return the artifacts as `|name@digest|…|`: MLflow's filters cannot distinguish inputs from outputs."""
     inputs, all_in = pack_tag(_artifact_items(run.inputs.values()))
     outputs, all_out = pack_tag(_artifact_items(run.outputs.values()))
     cut = "" if all_in and all_out else "true"
@@ -131,17 +131,17 @@ def artifact_tags(run: StepRun) -> dict[str, str]:
 
 
 def experiment_tags(dag_id: str) -> dict[str, str]:
-    """Tag the experiment of a DAG."""
+    """Return the tags of a DAG's experiment."""
     return _valid_tags({"mlflow.experimentKind": "custom_model_development", "zen.dag_id": dag_id})
 
 
 def quote_filter_value(value: str) -> str:
-    """Write a value for MLflow's filter language; raises `LineageError` for one that it cannot express."""
+    """Return a quoted value for MLflow's filters. Raises `LineageError` for one that they cannot express."""
     if "'" not in value:
         return f"'{value}'"
     if '"' not in value:
         return f'"{value}"'
-    raise LineageError(f"MLflow cannot search for {value!r}, which holds both kinds of quotes. Rename it.")
+    raise LineageError(f"MLflow cannot search for {value!r}, which contains both kinds of quotes. Rename it.")
 
 
 def _cache_tags(run: StepRun) -> dict[str, str]:
@@ -158,9 +158,5 @@ def _artifact_items(refs: Iterable[ArtifactRef]) -> list[str]:
 
 
 def _valid_tags(values: Mapping[str, str]) -> dict[str, str]:
-    """Leave out what is empty, and shorten what is too long."""
+    """Drop empty tags, and shorten long ones."""
     return {shorten(key, MAX_KEY): shorten(value, MAX_TAG_VALUE) for key, value in values.items() if value}
-
-
-def _short_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]

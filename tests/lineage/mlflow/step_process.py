@@ -8,7 +8,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
-from airflow_zen.lineage.mlflow.rest import MlflowRest, TrackingServer
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.lineage.recorder import temporary_environment
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState

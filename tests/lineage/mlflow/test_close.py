@@ -2,7 +2,9 @@
 
 import pytest
 
-from airflow_zen.lineage.mlflow.rest import MlflowRest, MlflowUnavailable, TrackingServer
+from airflow_zen.lineage.mlflow.errors import MlflowUnavailable
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.lineage.mlflow.sync import close_parent_run
 from airflow_zen.runs.step_run import FinishedDagRun, StepState
 from tests.servers.process import free_port
@@ -32,7 +34,7 @@ def test_steps_that_never_ended_are_killed(client, rest, recorder, step, ended, 
 
 def test_steps_on_later_pages_are_killed_too(client, rest, recorder, step, dag_id, monkeypatch):
     """However many step runs never ended, all of them end with their DAG run."""
-    monkeypatch.setattr("airflow_zen.lineage.mlflow.sync._PER_PAGE", 2)
+    monkeypatch.setattr("airflow_zen.lineage.mlflow.rest._RUNS_PER_PAGE", 2)
     opened = [recorder.start(step("a", map_index=index)) for index in range(5)]
     close_parent_run(rest, FinishedDagRun(dag_id, "manual__1", StepState.FAILED, ended=1_700_000_009.0))
     assert {client.get_run(one.run_id).info.status for one in opened} == {"KILLED"}

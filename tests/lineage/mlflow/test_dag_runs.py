@@ -9,7 +9,7 @@ pytestmark = pytest.mark.server
 
 def test_more_steps_and_models_than_a_page(client, rest, record_step, step, dag_id, monkeypatch):
     """Steps and models of a DAG run are found on all pages."""
-    monkeypatch.setattr("airflow_zen.lineage.mlflow.dag_runs._PER_PAGE", 2)
+    monkeypatch.setattr("airflow_zen.lineage.mlflow.rest._RUNS_PER_PAGE", 2)
     monkeypatch.setattr("airflow_zen.lineage.mlflow.dag_runs._MODELS_PER_PAGE", 2)
     runs = [record_step(step("a", map_index=index)) for index in range(3)]
     parent = client.get_run(runs[0])

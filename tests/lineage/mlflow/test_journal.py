@@ -55,7 +55,8 @@ _RECOVERY = """
 import os, signal, sys
 from airflow_zen.transports.local import LocalTransport
 from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
-from airflow_zen.lineage.mlflow.rest import MlflowRest, TrackingServer
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.server import TrackingServer
 
 uri, root, last = sys.argv[1:]
 left = int(last)

@@ -200,7 +200,8 @@ def test_files_that_mlflow_keeps_elsewhere(client, record_step, step, model, dag
 def test_a_dag_with_a_name_in_another_script(client, server, transport, root, model, ended, tracking):
     """A model of a DAG whose name needs quoting in an address loads like any other."""
     from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
-    from airflow_zen.lineage.mlflow.rest import MlflowRest, TrackingServer
+    from airflow_zen.lineage.mlflow.rest import MlflowRest
+    from airflow_zen.lineage.mlflow.server import TrackingServer
     from airflow_zen.runs.step_run import StepRun, StepRunId
 
     recorder = MlflowRecorder(MlflowRest(TrackingServer(server.uri)), transport, root)

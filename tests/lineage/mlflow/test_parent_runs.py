@@ -7,7 +7,8 @@ import pytest
 from mlflow.entities import ViewType
 
 from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
-from airflow_zen.lineage.mlflow.rest import MlflowRest, TrackingServer
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.transports.local import LocalTransport
 
 pytestmark = pytest.mark.server

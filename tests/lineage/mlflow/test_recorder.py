@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.lineage.mlflow.rest import DEFAULT_HTTP_TIMEOUTS
+from airflow_zen.lineage.mlflow.http import MLFLOW_TIMEOUTS
 from airflow_zen.runs.step_run import CacheState, StepState
 from tests.servers.process import free_port
 
@@ -187,7 +187,8 @@ def test_the_description_links_and_shows_the_code(client, record_step, step, ref
 def test_names_beyond_the_limits(client, server, transport, root, ended, ref):
     """Names longer than MLflow's limits, and in any script, are recorded under a shortened name."""
     from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
-    from airflow_zen.lineage.mlflow.rest import MlflowRest, TrackingServer
+    from airflow_zen.lineage.mlflow.rest import MlflowRest
+    from airflow_zen.lineage.mlflow.server import TrackingServer
     from airflow_zen.runs.step_run import StepRun, StepRunId
 
     recorder = MlflowRecorder(MlflowRest(TrackingServer(server.uri)), transport, root)
@@ -237,7 +238,7 @@ def test_a_server_that_never_answers_costs_one_wait(new_recorder, step, ended):
             assert not recorder.finish(ended(step(task)), recorder.start(step(task)))
         assert recorder.rest.request_count == 1
         # A second wait would not be over by then.
-        assert time.monotonic() - began < 2 * DEFAULT_HTTP_TIMEOUTS.read
+        assert time.monotonic() - began < 2 * MLFLOW_TIMEOUTS.read
 
 
 def test_an_unexpected_answer_costs_no_step(new_recorder, step, ended, monkeypatch, caplog):

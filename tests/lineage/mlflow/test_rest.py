@@ -10,8 +10,10 @@ import threading
 import pytest
 
 from airflow_zen.errors import LineageError
-from airflow_zen.lineage.mlflow.http import HttpTimeouts
-from airflow_zen.lineage.mlflow.rest import MlflowRejected, MlflowRest, MlflowUnavailable, TrackingServer
+from airflow_zen.lineage.mlflow.errors import MlflowRejected, MlflowUnavailable
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.server import TrackingServer
+from airflow_zen.transports.base import Timeouts
 from tests.servers.process import free_port
 
 
@@ -174,7 +176,7 @@ def test_a_slow_answer_is_not_waited_for(scripted, monkeypatch):
     monkeypatch.setattr(_Handler, "do_GET", lambda self: given_up.wait(60))
     try:
         with pytest.raises(MlflowUnavailable, match="did not answer in time"):
-            MlflowRest(TrackingServer(scripted.uri), HttpTimeouts(read=0.2)).get("x")
+            MlflowRest(TrackingServer(scripted.uri), Timeouts(read=0.2)).get("x")
     finally:
         given_up.set()
 

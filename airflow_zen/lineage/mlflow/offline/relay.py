@@ -19,12 +19,13 @@ from msgspec.structs import replace
 
 from airflow_zen.lineage.mlflow.encoding import to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowUnavailable
-from airflow_zen.lineage.mlflow.http import HttpResponse, HttpTimeouts
+from airflow_zen.lineage.mlflow.http import MLFLOW_TIMEOUTS, HttpResponse
 from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE
 from airflow_zen.lineage.mlflow.offline.outbox import CREATION_TAG, Outbox, Request
 from airflow_zen.lineage.mlflow.offline.replica import Replica
-from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.rest import API, MlflowRest
 from airflow_zen.lineage.mlflow.tags import experiment_name, run_name
+from airflow_zen.transports.base import Timeouts
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.server import TrackingServer
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("airflow_zen.lineage")
 
-_API = "/api/2.0/mlflow/"
 _CREATING = frozenset({"runs/create", "logged-models", "experiments/create"})
 
 # The server, a gateway or the credentials are at fault, and not the request.
@@ -64,7 +64,7 @@ class Relay(ThreadingTCPServer):
         self._replica = Replica(outbox.files_of)
         self._away = opened is None
         self._lock = Lock()
-        self._rest = MlflowRest(server, HttpTimeouts(read=float(server.user_timeout)))
+        self._rest = MlflowRest(server, Timeouts(MLFLOW_TIMEOUTS.connect, float(server.user_timeout)))
         for request in self._step_entities(run):
             self._keep(request)
         if opened:
@@ -117,10 +117,10 @@ class Relay(ThreadingTCPServer):
     def _parse(self, method: str, target: str, content: bytes) -> Request | None:
         """Return a request to the tracking API; what it creates gets a tag, by which it is found again."""
         path, _, query = target.partition("?")
-        if not path.startswith(_API):
+        if not path.startswith(API):
             return None
         body = dict(parse_qsl(query)) if method == "GET" else json.loads(content or b"{}")
-        request = Request(method, path.removeprefix(_API), body)
+        request = Request(method, path.removeprefix(API), body)
         if method != "POST" or request.path not in _CREATING:
             return request
         created = uuid4().hex
@@ -166,7 +166,7 @@ class Relay(ThreadingTCPServer):
         if path == "/api/3.0/mlflow/server-info":
             return HttpResponse(200, _json({"workspaces_enabled": bool(self._server.workspace)}))
         away = f"MLflow at {self._server.uri!r} is away, and {path!r} needs its answer."
-        if path == f"{_API}experiments/get-by-name":
+        if path == f"{API}experiments/get-by-name":
             # MLflow's client then creates the experiment; the replay finds one that exists.
             return _error(404, "RESOURCE_DOES_NOT_EXIST", away)
         remedy = "What a step logs can be sent later; see docs/lineage.md, 'When MLflow is away', for what cannot."

@@ -14,9 +14,8 @@ from msgspec.structs import asdict, replace
 
 from airflow_zen.errors import ArtifactNotFound, SettingsError
 from airflow_zen.lineage.mlflow.errors import MlflowRejected, MlflowUnavailable
-from airflow_zen.lineage.mlflow.models import copy_files
 from airflow_zen.lineage.mlflow.offline.outbox import CREATION_TAG, FILES, REQUESTS, Outbox, Request, parse_requests
-from airflow_zen.lineage.mlflow.run_files import put_run_files
+from airflow_zen.lineage.mlflow.run_files import copy_files, put_run_files
 from airflow_zen.lineage.mlflow.tags import quote_filter_value
 from airflow_zen.transports.base import Transport, quote_key_part
 
