@@ -187,7 +187,7 @@ def _reject_each(declared: Iterable[Any]) -> None:
     if any(is_each(found) for held in declared for found in walk_types(held)):
         raise StepDefinitionError(
             "Each marks the only output of a step: Airflow expands over what a task returns as a whole. Return the "
-            "list from a step of its own, and an empty one in the place of None."
+            "list from a step of its own, and an empty list instead of None."
         )
 
 
@@ -196,7 +196,7 @@ def _check_marked_list(declared: Any) -> None:
     kind = get_origin(get_args(declared)[0]) or get_args(declared)[0]
     if isinstance(kind, type) and not (issubclass(list, kind) or issubclass(kind, list | tuple)):
         raise StepDefinitionError(
-            f"Each marks a list, of which every element is an artifact, got {display_name(kind)}. Declare "
+            f"Each marks a list whose elements are artifacts, got {display_name(kind)}. Declare "
             "Annotated[list[T], Each], and return a list."
         )
 
@@ -213,7 +213,7 @@ def _check_names(outputs: Outputs) -> Outputs:
         )
     if outputs.each and artifact_names:
         raise StepDefinitionError(
-            f"Artifact({artifact_names[0]!r}) cannot name a list marked Each, of which every element is an artifact. Leave the "
+            f"Artifact({artifact_names[0]!r}) cannot name a list marked Each, whose elements are artifacts. Leave the "
             "name out."
         )
     return outputs

@@ -1,4 +1,4 @@
-"""Rows of the round-trip table that need files or a fit: factories that are handed a directory."""
+"""Rows of the round-trip table that need files or a fit: factories that take a directory."""
 
 from __future__ import annotations
 

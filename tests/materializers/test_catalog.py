@@ -27,27 +27,27 @@ def _extras() -> dict[str, str]:
 
 
 def test_every_encoding_is_documented() -> None:
-    """docs/format.md has a section for each encoding, and none for what there is not."""
+    """docs/format.md has a section for each encoding, and no other section."""
     assert _headings() == set(ENCODINGS)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_the_extra_of_a_materializer_exists(encoding: str) -> None:
-    """What an error says to install is an extra of setup.cfg, and brings the library that the error is about."""
+    """The extra that an error names is in setup.cfg, and installs the missing library."""
     cls = load_entry(ENCODINGS[encoding])
     required = re.findall(r"^[\w.-]+", _extras()[cls.extra], re.MULTILINE)
     assert not cls.libraries or cls.libraries[0] in required
 
 
 def test_the_readme_names_every_extra_of_a_materializer() -> None:
-    """Whoever reads the README finds what to install."""
+    """The README names each extra of a materializer."""
     text = (REPOSITORY / "README.md").read_text("utf-8")
     wanted = {load_entry(entry).extra for entry in ENCODINGS.values()} - {""}
     assert {name for name in wanted if f"`{name}`" not in text and f"[{name}" not in text} == set()
 
 
-def test_every_materializer_shows_its_values() -> None:
-    """Whatever is stored has a preview, but pickles; containers are shown by what is in them."""
+def test_every_materializer_has_previews() -> None:
+    """Every encoding has previews, except pickles; containers have previews of their members."""
     registry = default_registry()
     silent = {encoding for encoding in ENCODINGS if not registry.for_encoding(encoding).has_preview}
     assert silent == {"python.json@1", "cloudpickle@1"}

@@ -60,7 +60,7 @@ def test_record_of_a_dag_file_is_found_under_another_path(tmp_path: Path) -> Non
 
 
 def test_two_dag_files_of_one_name_are_not_guessed_between(tmp_path: Path) -> None:
-    """Where two loaded DAG files have the class, the consumer's declaration decides, or it is an error."""
+    """If two loaded DAG files define the class, the declared type decides, or it is an error."""
     one, two = (_dag_module(tmp_path / folder / "flights.py") for folder in ("one", "two"))
     with pytest.raises(ArtifactRefused, match="several loaded DAG files named 'flights'"):
         resolve_class("flights:Params")
@@ -117,7 +117,7 @@ def test_path_outside_the_artifact_is_refused(tmp_path: Path) -> None:
 
 
 def test_changed_record_is_refused(tmp_path: Path) -> None:
-    """A record whose class lost a field or member since is refused, not filled halfway."""
+    """A record whose class has lost a saved field or member is refused."""
     changed = {
         '{"$":"dataclass","class":"tests.materializers.records:FrozenSlotted","fields":{"gone":1}}': "gone",
         '{"$":"enum","class":"tests.materializers.records:Color","name":"GREEN"}': "GREEN",
@@ -140,14 +140,14 @@ def test_local_class_is_refused() -> None:
 
 
 def test_unknown_tag_names_itself(tmp_path: Path) -> None:
-    """A typed JSON of a newer release says which tag is not known."""
+    """The error for a typed JSON of a newer release names the unknown tag."""
     (tmp_path / "value.json").write_text('{"$":"quaternion"}')
     with pytest.raises(MaterializerNotFound, match="'quaternion'.*Install a newer one"):
         default_registry().load(tmp_path, "python.json@1")
 
 
 def test_validators_do_not_run_on_load(tmp_path: Path) -> None:
-    """A record comes back as it was, whatever its constructor would say today."""
+    """A record comes back as it was saved, even if its validators would refuse it."""
     saved = default_registry().save(r.Strict.model_construct(at_most_ten=11), tmp_path)
     assert default_registry().load(tmp_path, saved.encoding).at_most_ten == 11
 

@@ -1,4 +1,4 @@
-"""Promises of the previews of containers and records: their members are shown, and nothing of them breaks out."""
+"""Promises of the previews of containers and records: their members are shown, and all their text is escaped."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FRAME = pd.DataFrame({"a": [1.5, 2.0, 4.0]})
 
 
 def previews(value: Any, directory: Path) -> Any:
-    """Give the previews of a value as they are made after it was saved."""
+    """Return the previews of a saved value."""
     saved = REGISTRY.save(value, directory)
     return REGISTRY.preview(value, saved.encoding, saved.summary)
 
@@ -44,7 +44,7 @@ def figure() -> Figure:
 
 
 def test_a_dict_of_frames_shows_each_under_its_key(tmp_path: Path) -> None:
-    """Each frame of a dict has the page that it has alone, and a page lists them with type and shape."""
+    """Each frame of a dict has the same page as alone, and another page lists them with type and shape."""
     files = previews({"train": FRAME, "rows": 3, "test": pl.DataFrame({"b": ["x"]})}, tmp_path)
     assert set(files) == {"preview.html", "train.html", "test.html"}
     listed = read_preview_page({"preview.html": files["preview.html"]}).text
@@ -55,7 +55,7 @@ def test_a_dict_of_frames_shows_each_under_its_key(tmp_path: Path) -> None:
 
 
 def test_large_bytes_are_members_of_their_own(tmp_path: Path) -> None:
-    """They are parts, and what comes after them in the container is still shown as what it is."""
+    """Large bytes are stored as files, and the members after them are matched with their own summaries."""
     files = previews({"model": b"a" * 1_500_000, "small": b"a", "frame": FRAME}, tmp_path)
     assert set(files) == {"preview.html", "model.html", "frame.html"}
     assert "1500000 bytes" in read_preview_page({"preview.html": files["model.html"]}).text
@@ -84,8 +84,8 @@ HELD: dict[str, tuple[Any, set[str]]] = {
 
 
 @pytest.mark.parametrize(("value", "names"), HELD.values(), ids=HELD.keys())
-def test_members_are_named_after_their_places(value: Any, names: set[str], tmp_path: Path) -> None:
-    """A member lies in a file named after its field, key or number, all the way down; no two have one name."""
+def test_files_are_named_after_the_paths_of_members(value: Any, names: set[str], tmp_path: Path) -> None:
+    """The file of a member is named after its path of fields, keys and positions; no two have the same name."""
     files = previews(value, tmp_path)
     assert set(files) == {"preview.html", *names}
     for content in files.values():
@@ -104,8 +104,8 @@ WALKED = {
 
 
 @pytest.mark.parametrize("value", WALKED.values(), ids=WALKED.keys())
-def test_members_are_found_beside_what_was_said_of_them(value: Any, tmp_path: Path) -> None:
-    """Going through a value meets its parts in the order in which they were saved."""
+def test_members_are_matched_with_their_summaries(value: Any, tmp_path: Path) -> None:
+    """The walk over a value visits its parts in the order in which they were saved."""
     parts = REGISTRY.save(value, tmp_path).summary["parts"]
     members = list(NestedWalker(REGISTRY, iter(parts)).members(value))
     assert [type_name(type(member.value)) for member in members] == [part["type"] for part in parts]
@@ -114,7 +114,7 @@ def test_members_are_found_beside_what_was_said_of_them(value: Any, tmp_path: Pa
 
 @pytest.mark.ml
 def test_a_state_dict_inside_is_one_member(tmp_path: Path) -> None:
-    """A dict of tensors that is stored in one file is shown as one."""
+    """A dict of tensors that is stored in one file has one preview."""
     torch = pytest.importorskip("torch")
     files = previews({"epoch": 1, "weights": torch.nn.Linear(3, 2).state_dict(), "x": torch.zeros(3)}, tmp_path)
     assert set(files) == {"preview.html", "weights.html", "x.html"}
@@ -122,7 +122,7 @@ def test_a_state_dict_inside_is_one_member(tmp_path: Path) -> None:
 
 
 def test_many_members_are_cut_visibly(tmp_path: Path) -> None:
-    """Of many members the first eight are shown, and the page says how many there are beside."""
+    """The first eight members are shown, and the page has the number of the others."""
     files = previews({f"frame {at}": FRAME for at in range(20)}, tmp_path)
     assert set(files) == {"preview.html", *(f"frame-{at}.html" for at in range(8))}
     assert "12 more members" in read_preview_page({"preview.html": files["preview.html"]}).text
@@ -135,8 +135,8 @@ def test_deep_members_are_not_shown(tmp_path: Path) -> None:
     assert "1 more member" in read_preview_page({"preview.html": files["preview.html"]}).text
 
 
-def test_a_long_value_is_not_gone_through(tmp_path: Path) -> None:
-    """The frame behind more than 10,000 other values is counted, not looked for."""
+def test_a_long_value_is_not_searched(tmp_path: Path) -> None:
+    """A frame after more than 10,000 other values is counted, not shown."""
     files = previews([FRAME, [{"n": at} for at in range(10_000)], FRAME], tmp_path)
     assert set(files) == {"preview.html", "0.html"}
     assert "1 more member" in read_preview_page({"preview.html": files["preview.html"]}).text
@@ -151,8 +151,8 @@ def test_names_of_members_cannot_break_out(tmp_path: Path) -> None:
     assert "<script>" in page.text
 
 
-def test_a_member_that_fails_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A member that cannot be shown is listed with the reason, and the others are shown."""
+def test_a_failed_member_does_not_affect_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member without preview because of an error is listed with it, and the others are shown."""
     monkeypatch.setattr(PandasMaterializer, "preview", lambda *_: 1 / 0)
     files = previews({"frame": FRAME, "array": np.arange(2000)}, tmp_path)
     assert set(files) == {"preview.html", "array.html"}
@@ -170,7 +170,7 @@ def test_an_evaluation_inside_is_shown_as_one(tmp_path: Path) -> None:
 
 
 def test_what_is_one_small_object_has_no_preview(tmp_path: Path) -> None:
-    """Containers of numbers, texts and small arrays are not looked into."""
+    """Containers of numbers, texts and small arrays have no previews of members."""
     for at, value in enumerate(([1, 2], {"a": np.arange(10)}, r.Params(1), {"a": {"b": [datetime_like()]}})):
         directory = tmp_path / str(at)
         directory.mkdir()
@@ -182,8 +182,8 @@ def datetime_like() -> Any:
     return pd.Timestamp("2024")
 
 
-def test_what_is_said_of_parts_is_not_among_their_bytes(tmp_path: Path) -> None:
-    """The shape of a part stands in the summary, and the typed JSON refers to it as ever."""
+def test_shapes_of_parts_are_not_in_the_typed_json(tmp_path: Path) -> None:
+    """The shape of a part is in the summary, and not in the typed JSON."""
     saved = REGISTRY.save({"a": FRAME}, tmp_path)
     reference = {"path": "parts/0", "encoding": "pandas.parquet@1", "type": "pandas.DataFrame"}
     assert saved.summary["parts"] == [{**reference, "shape": "3 rows × 1 column"}]

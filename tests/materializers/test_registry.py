@@ -264,8 +264,8 @@ def test_registry_imports_no_library() -> None:
 
 
 @pytest.mark.parametrize("entry", sorted({*catalog.TYPES.values(), *catalog.ENCODINGS.values()}))
-def test_catalogue_agrees_with_the_classes(entry: str) -> None:
-    """The catalogue's strings and what the materializers declare of themselves are the same."""
+def test_catalog_agrees_with_the_classes(entry: str) -> None:
+    """The catalog and the materializers declare the same types and encodings."""
     module, _, name = entry.partition(":")
     cls = getattr(import_module(module), name)
     assert catalog.ENCODINGS[cls.encoding] == entry

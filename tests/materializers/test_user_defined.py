@@ -164,7 +164,7 @@ def test_replacement_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_named_materializer_saves_this_value_alone(tmp_path: Path) -> None:
-    """A materializer given by name is used whatever the type says, and claims no type."""
+    """A materializer on an output is used whatever its types are, and saves no other value."""
     registry = default_registry()
     frame = pd.DataFrame({"a": [1, 2]})
     assert registry.save(frame, tmp_path, by=CsvMaterializer).encoding == "own.csv@1"
@@ -175,7 +175,7 @@ def test_named_materializer_saves_this_value_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("found", [r.Plain, lambda value: value, Materializer])
-def test_what_is_no_materializer_is_refused_where_it_is_written(found: Any) -> None:
+def test_other_classes_are_refused_in_the_definition(found: Any) -> None:
     """A class that is no materializer, or has no encoding, is refused by the decorator and by the marker."""
     with pytest.raises(MaterializerDefinitionError, match=r"subclass of airflow_zen\.Materializer"):
         register_materializer(found)
@@ -192,14 +192,14 @@ def test_what_is_no_materializer_is_refused_where_it_is_written(found: Any) -> N
         ({"encoding": "own.csv@new"}, "'library.format@1', got 'own.csv@new'"),
     ],
 )
-def test_materializer_that_cannot_work_is_refused_where_it_is_written(declared: dict[str, Any], remedy: str) -> None:
+def test_wrong_types_and_encodings_are_refused_in_the_definition(declared: dict[str, Any], remedy: str) -> None:
     """Types that are one text, and an encoding without a version, are refused when the class is made."""
     with pytest.raises(MaterializerDefinitionError, match=remedy):
         type("Wrong", (Materializer,), declared)
 
 
-def test_materializer_without_a_method_is_refused_where_it_is_written() -> None:
-    """Who cannot save, or not load, is no use to anybody."""
+def test_materializer_without_a_method_is_refused_in_the_definition() -> None:
+    """A materializer without `save` or without `load` is refused."""
     for missing in ("save", "load"):
         methods = {name: vars(CsvMaterializer)[name] for name in ("save", "load") if name != missing}
         half = type("Half", (Materializer,), {"encoding": "own.half@1", **methods})
@@ -208,27 +208,27 @@ def test_materializer_without_a_method_is_refused_where_it_is_written() -> None:
 
 
 def test_summary_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
-    """A `save` that returns something else than a dict is told so."""
+    """A summary that is not a dict is an error that names the materializer."""
     counting = type("Counting", (PlainMaterializer,), {"save": lambda *_: 3})
     with pytest.raises(SaveRefused, match=r"Counting\.save returned 3, which is no summary"):
         default_registry().save(r.Plain(3), tmp_path, by=counting)
 
 
-def test_materializer_may_have_nothing_to_say(tmp_path: Path) -> None:
+def test_summary_may_be_missing(tmp_path: Path) -> None:
     """A `save` that returns nothing has an empty summary."""
     silent = type("Silent", (PlainMaterializer,), {"save": lambda *_: None})
     assert default_registry().save(r.Plain(3), tmp_path, by=silent).summary == {}
 
 
 def test_summary_that_is_no_json_is_refused_by_name(tmp_path: Path) -> None:
-    """A summary with a value that JSON has not is refused before anything is stored, naming who wrote it."""
+    """A summary that is not JSON is refused before anything is stored, and the error names the materializer."""
     wordy = type("Wordy", (PlainMaterializer,), {"save": lambda *_: {"rows": np.int64(3)}})
     with pytest.raises(SaveRefused, match=r"Wordy\.save returned is not JSON: .*int64"):
         default_registry().save(r.Plain(3), tmp_path, by=wordy)
 
 
 def test_artifact_is_a_record() -> None:
-    """The marker is compared by what it says."""
+    """Markers are equal if their fields are."""
     assert Artifact(materializer=CsvMaterializer) == Artifact(materializer=CsvMaterializer)
 
 
@@ -262,7 +262,7 @@ print(registry.save(Thing(), directory).encoding, type(registry.load(directory, 
 
 
 def _offered(directory: Path, types: str = "", value: str = "thing_library:ThingMaterializer") -> str:
-    """Install a distribution that offers a materializer, use it in another process, and give what that says."""
+    """Install a distribution that offers a materializer, use it in another process, and return its output."""
     info = directory / "thing_library-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: thing-library\nVersion: 1.0\n")
@@ -279,7 +279,7 @@ def test_entry_point_offers_a_materializer(tmp_path: Path) -> None:
 
 
 def test_entry_point_that_wants_a_type_of_ours_is_an_error(tmp_path: Path) -> None:
-    """An installed distribution takes over no type that has a materializer."""
+    """An installed distribution cannot replace the materializer of a type."""
     said = _offered(tmp_path, types="'pandas.DataFrame'")
     assert "AlreadyExists" in said
     assert "thing_library:ThingMaterializer cannot be registered beside pandas.DataFrame" in said

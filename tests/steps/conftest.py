@@ -66,7 +66,7 @@ def stack(tmp_path, recorder):
 
 @pytest.fixture
 def run(stack):
-    """Run a function as a step; give the finished step run."""
+    """Run a function as a step; return the finished step run."""
     tries = itertools.count(1)
 
     def run_function(function, *args, cache=CacheState.MISS, step=None, task="t", run_hooks=None, **kwargs):

@@ -46,14 +46,14 @@ each.__annotations__["return"] = Annotated[list["Model"], Each]
     ],
 )
 def test_a_type_that_is_text_is_checked(function, value, place):
-    """A value is held against a type however it is written, with names that only type checkers import too."""
+    """A value is checked against a type that is text, also with names that are imported for type checkers only."""
     outputs = declared_outputs(function)
     with pytest.raises(OutputError, match=f"Step 's': output '{place}' is declared .*(Model|Decimal)"):
         unpack_result(value, outputs, output_types(function, outputs), "s")
 
 
 def test_what_fits_a_type_that_is_text_passes():
-    """The very value is given, whose type is written as text."""
+    """A value that fits a type written as text is returned unchanged."""
     for function, value in ((inside, {"a": Model()}), (maybe, None), (each, [Model()])):
         outputs = declared_outputs(function)
         taken = unpack_result(value, outputs, output_types(function, outputs), "s")

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.steps.arguments`: artifacts arrive as values, as which the function asks for them."""
+"""Promises of `airflow_zen.steps.arguments`: artifacts are passed as values of the declared types."""
 
 import os
 import tempfile
@@ -41,7 +41,7 @@ def load(stack, ref, tmp_path, wanted=None):
 
 
 def test_artifacts_become_values(run, stack, tmp_path):
-    """A ref that comes in is the value in the function, at any depth of lists and dicts."""
+    """A ref is replaced by its value, at any depth of lists and dicts."""
 
     def collect(one: dict, many: list[dict], named: dict[str, dict], deep) -> list:
         return [one, many, named, deep]
@@ -57,7 +57,7 @@ def test_artifacts_become_values(run, stack, tmp_path):
     ("wanted", "kind"), [(pl.DataFrame, pl.DataFrame), (pa.Table, pa.Table), (ArtifactRef, ArtifactRef)]
 )
 def test_a_parameter_asks_for_its_view(run, wanted, kind):
-    """The declared type of a parameter chooses how the same table is shown."""
+    """The declared type of a parameter chooses the view of the table."""
     seen = []
 
     def look(table: wanted) -> int:
@@ -119,7 +119,7 @@ def names_of(files: Path) -> list:
 
 
 def test_a_path_view_is_the_steps_own(run, stack, tmp_path):
-    """What a step adds to an artifact's files is seen by nobody else, and the files keep their modes."""
+    """A file that a step adds to an artifact's files is not seen by other steps, and the files keep their modes."""
 
     def litter(files: Path) -> int:
         (files / "extra").write_text("x")
@@ -151,8 +151,8 @@ def test_a_path_view_of_a_table_is_its_files(run, tmp_path):
         (list[pa.Table], lambda ref: [ref], ["Table"]),
     ],
 )
-def test_views_reach_into_containers(run, stack, tmp_path, declared, build, kinds):
-    """A declared view is given at any depth, and another one is other work."""
+def test_views_of_elements_of_containers(run, stack, tmp_path, declared, build, kinds):
+    """A view is respected at any depth of a container, and another view is other work."""
 
     def kinds_of(value) -> list:
         flat = [
@@ -215,7 +215,7 @@ def test_each_view_of_a_figure_is_other_work(run):
 
 
 class MetMaterializer(Materializer):
-    """Read a number only once all its readers have come together, which one after the other never do."""
+    """Read a number only when all four readers run at the same time."""
 
     encoding = "met.text@1"
     meeting: Barrier
@@ -233,7 +233,7 @@ Met = Annotated[int, Artifact(materializer=MetMaterializer)]
 
 
 def test_artifacts_of_a_list_are_loaded_at_the_same_time(run, stack, tmp_path):
-    """The elements that are gathered from mapped steps are loaded concurrently, and come in their order."""
+    """Elements from mapped steps are loaded concurrently, and passed in their order."""
 
     def made(x: int) -> Met:
         return x

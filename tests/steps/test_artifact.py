@@ -97,13 +97,13 @@ def test_parameter_names_the_materializer_that_reads(run):
 
 
 def test_named_encoding_is_in_the_key(stack):
-    """Work whose result is to be stored in another layout is not answered with the old one."""
+    """A step whose output has another encoding does not reuse a result of the old encoding."""
     key = cache_key(Step(one, "one"), Arguments.bind(one, (), {}), stack)
     assert "mine.csv@1" in key.ingredients["output output"]
 
 
 def test_the_code_of_a_materializer_is_part_of_the_work(stack):
-    """A step's own materializer is code that the step reaches: when it is changed, the result is made anew."""
+    """A step's own materializer is part of its code: when it changes, the result is computed again."""
     found = cache_key(Step(one, "one"), Arguments.bind(one, (), {}), stack).ingredients
     named = [label for label in found if "CsvMaterializer" in label]
     assert named == ["class CsvMaterializer"], sorted(found)
@@ -123,13 +123,13 @@ def one_of_several() -> Output(train=list[Csv], test=pd.DataFrame):
     return [one()], one()
 
 
-def apart() -> Annotated[list[Csv], Each]:
+def marked_elements() -> Annotated[list[Csv], Each]:
     return [one()]
 
 
 def test_elements_that_are_no_artifacts_have_no_materializer(run):
-    """A mark inside a list would be given the whole list, or nothing."""
+    """An `Artifact(…)` around elements that are no artifacts is refused."""
     for function in (elements, named_elements, one_of_several):
         with pytest.raises(StepDefinitionError, match=r"around its elements, .*Annotated\[list\[T\], Artifact"):
             run(function)
-    assert run(apart).outputs["output[0]"].encoding == "mine.csv@1"
+    assert run(marked_elements).outputs["output[0]"].encoding == "mine.csv@1"

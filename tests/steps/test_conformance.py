@@ -110,7 +110,7 @@ Text = TypeVar("Text", str, bytes)
     ],
 )
 def test_fits(value, declared, expected):
-    """What fits is given as declared, widened only where nothing is lost."""
+    """A value that fits is returned as declared, and converted only where nothing is lost."""
     fitted = coerce(value, declared, ValuePath("output"))
     assert fitted == expected
     assert type(fitted) is type(expected)
@@ -166,7 +166,7 @@ def test_fits(value, declared, expected):
     ],
 )
 def test_does_not_fit(value, declared):
-    """What would change its value or kind is refused, naming the output."""
+    """A value that would have to change is refused, and the error names the output."""
     with pytest.raises(OutputError, match="'score"):
         coerce(value, declared, ValuePath("score"))
 
@@ -183,14 +183,14 @@ def test_protocols_are_checked_by_the_names_of_their_members():
 
 
 def test_a_class_that_implements_a_protocol_is_checked_as_any_class():
-    """Only a protocol itself is held to names; a subclass of it is a class."""
+    """Only a protocol itself is checked by names; a subclass of it is checked as a class."""
     with pytest.raises(OutputError, match="is declared Square"):
         coerce(np.zeros(1), Square, ValuePath("score"))
     assert isinstance(coerce(Square(), Shaped, ValuePath("output")), Square)
 
 
 def test_element_that_does_not_fit_is_named():
-    """Of a container the error names the element, and what it should be and is."""
+    """The error names the element of a container, its declared type and its type."""
     with pytest.raises(OutputError, match=r"output 'folds\[1\]\['auc'\]' is declared float.*returned builtins\.str"):
         coerce([{"auc": 0.5}, {"auc": "high"}], list[dict[str, float]], ValuePath("folds"))
 
@@ -207,14 +207,14 @@ def test_fitting_containers_are_not_copied():
     "dtype", [np.float64, np.floating, np.generic, float, int, Any, TypeVar("Number", bound=np.generic)]
 )
 def test_array_of_its_dtype_fits(dtype):
-    """An array fits its dtype and the kinds above it; what NumPy has no class for is not checked."""
+    """An array fits its dtype and the abstract dtypes above it; a dtype that is no class of NumPy's is not checked."""
     array = np.zeros(2)
     assert coerce(array, NDArray[dtype], ValuePath("output")) is array
     assert coerce(None, NDArray[dtype] | None, ValuePath("output")) is None
 
 
 def test_array_of_another_dtype_is_named():
-    """The error names the output, the declared dtype and the one that came."""
+    """The error names the output, the declared dtype and the actual one."""
     with pytest.raises(
         OutputError, match=r"'output\[0\]' is declared an array of numpy.float64, .* returned one of int8"
     ):

@@ -64,7 +64,7 @@ def load(stack, ref, tmp_path):
     ],
 )
 def test_batches_become_one_artifact(function, kind, run, stack, tmp_path):
-    """A step that gives its table in parts leaves one table, which equal work finds again."""
+    """A step that yields its table in batches stores one table, which equal work reuses."""
     ref = run(function, 3).outputs["output"]
     assert ref.type == kind
     assert len(load(stack, ref, tmp_path)) in (3, 6)
@@ -83,7 +83,7 @@ def test_one_of_several_outputs_may_come_in_batches(run, stack, tmp_path):
 
 
 def test_declared_batches_are_part_of_the_key(run):
-    """A function declared to give other batches is other work."""
+    """Another declared type of batches is other work."""
 
     def one() -> Iterator[pd.DataFrame]:
         yield pd.DataFrame({"a": [1]})
@@ -94,7 +94,7 @@ def test_declared_batches_are_part_of_the_key(run):
 
 
 def test_error_of_the_function_is_the_error_of_the_step(run, stack, recorder):
-    """What a generator raises halfway fails the step as it is, and nothing is stored."""
+    """An error of a generator fails the step unchanged, and nothing is stored."""
 
     def half() -> Iterator[pd.DataFrame]:
         yield pd.DataFrame({"a": [1]})
@@ -108,7 +108,7 @@ def test_error_of_the_function_is_the_error_of_the_step(run, stack, recorder):
 
 
 def test_interrupt_between_batches_kills_the_step(run, recorder):
-    """A generator that is interrupted ends its step as killed, after its own clean-up."""
+    """An interrupted generator cleans up, and its step ends as killed."""
     cleaned = []
 
     def interrupted() -> Iterator[pd.DataFrame]:
@@ -124,7 +124,7 @@ def test_interrupt_between_batches_kills_the_step(run, recorder):
 
 
 def test_batch_of_another_type_is_refused(run):
-    """Each batch is held against the declared type, and the error names its number."""
+    """Each batch is checked against the declared type, and the error names its number."""
 
     def wrong() -> Iterator[pd.DataFrame]:
         yield pd.DataFrame({"a": [1]})
@@ -158,8 +158,8 @@ def test_generator_runs_inside_its_lineage_run(run, recorder):
     assert "MLFLOW_RUN_ID" not in os.environ
 
 
-def test_generator_that_a_function_closes_over_is_left_alone(run):
-    """Making the cache key does not go through an iterator that the code refers to; such a step is not cached."""
+def test_generator_that_a_function_closes_over_is_not_consumed(run):
+    """The cache key does not consume an iterator that the code refers to; such a step is not cached."""
     numbers = iter([pd.DataFrame({"a": [1]})])
 
     def consuming() -> int:
@@ -202,7 +202,7 @@ def test_part_that_is_read_is_part_of_the_key(run):
 
 
 def test_stream_in_and_stream_out(run, stack, tmp_path):
-    """A step may take a table batch by batch and give one batch by batch, reading while it writes."""
+    """A step may read a table batch by batch and yield one batch by batch at the same time."""
 
     def doubled(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for batch in batches:

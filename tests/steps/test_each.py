@@ -1,13 +1,18 @@
 """Promises of lists whose elements are artifacts."""
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import pandas as pd
 import pytest
 
 from airflow_zen.errors import OutputError, StepDefinitionError
 from airflow_zen.steps.outputs import Each, Output, Outputs, declared_outputs
+
+
+class Fields(NamedTuple):
+    parts: Annotated[list[int], Each]
+    count: int
 
 
 def numbers(count: int) -> Annotated[list[float], Each]:
@@ -27,7 +32,7 @@ def plain(count: int) -> list[float]:
 
 
 def test_mark_is_read_at_parse_time():
-    """A mark is seen in evaluated and in written annotations, without evaluating the type beside it."""
+    """A mark is read from evaluated annotations and from text, without evaluating the type beside it."""
     assert declared_outputs(numbers) == Outputs(each=True)
     assert declared_outputs(named) == Outputs(("parts",), each=True)
     assert declared_outputs(as_text) == Outputs(each=True)
@@ -35,7 +40,7 @@ def test_mark_is_read_at_parse_time():
 
 
 def test_each_element_is_an_artifact(run, stack):
-    """Every element is stored by itself, fitted to the declared element type and named by its place."""
+    """Every element is stored separately, as the declared element type, and named by its position."""
     done = run(numbers, 3)
     assert list(done.outputs) == ["output[0]", "output[1]", "output[2]"]
     assert [ref.name for ref in done.outputs.values()] == ["d/t[0]", "d/t[1]", "d/t[2]"]
@@ -44,7 +49,7 @@ def test_each_element_is_an_artifact(run, stack):
 
 
 def test_order_survives_the_cache(run):
-    """A hit gives the refs of a long list in its order."""
+    """A hit returns the refs of a long list in order."""
     first = run(numbers, 25)
     again = run(numbers, 25)
     assert again.cache == "hit"
@@ -53,7 +58,7 @@ def test_order_survives_the_cache(run):
 
 
 def test_one_list_and_many_artifacts_are_other_work(run):
-    """Marking a step's list makes it other work, since its refs are others."""
+    """A step whose list gets the mark is other work."""
 
     def listed() -> list[int]:
         return [1]
@@ -65,7 +70,7 @@ def test_one_list_and_many_artifacts_are_other_work(run):
     assert list(second.outputs) == ["output[0]"]
 
 
-def test_what_is_no_list_is_refused(run):
+def test_result_that_is_no_list_is_refused(run):
     """A marked output that is no list, or has an element of another type, fails before anything is stored."""
 
     def single() -> Annotated[list[int], Each]:
@@ -81,7 +86,7 @@ def test_what_is_no_list_is_refused(run):
 
 
 def test_mark_among_several_outputs_is_refused():
-    """One of several outputs cannot be expanded over, which is said where it is written."""
+    """One of several outputs cannot be expanded over; this is an error when the step is defined."""
 
     def both() -> Output(parts=Annotated[list[int], Each], count=int):
         return [1], 1
@@ -89,13 +94,16 @@ def test_mark_among_several_outputs_is_refused():
     def written() -> 'tuple[Annotated[list[int], "parts", Each], Annotated[int, "count"]]':
         return [1], 1
 
-    for function in (both, written):
+    def fields() -> Fields:
+        return Fields([1], 1)
+
+    for function in (both, written, fields):
         with pytest.raises(StepDefinitionError, match="the only output"):
             declared_outputs(function)
 
 
 def test_mark_inside_another_type_is_refused():
-    """A marked list that may be None, or lies in another list, is no list to expand over, which is said where it is written."""
+    """A marked list that may be None, or is in another list, is an error when the step is defined."""
 
     def missing() -> Annotated[list[int], Each] | None:
         return [1]
@@ -110,12 +118,12 @@ def test_mark_inside_another_type_is_refused():
         return [1]
 
     for function in (missing, inner, written, written_inside):
-        with pytest.raises(StepDefinitionError, match="the only output.*in the place of None"):
+        with pytest.raises(StepDefinitionError, match="the only output.*instead of None"):
             declared_outputs(function)
 
 
-def test_mark_around_what_is_no_list_is_refused_where_it_is_written():
-    """A dict, a stream or a frame has no elements to expand over; what a list can be declared as is taken."""
+def test_mark_around_another_type_is_refused_in_the_definition():
+    """A dict, a stream or a frame is refused; every type that a list can be declared as is accepted."""
 
     def a_dict() -> Annotated[dict[str, int], Each]: ...
 

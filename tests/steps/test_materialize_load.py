@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.steps.materialize`: who asks for a type gets that type, or an error that says what there is."""
+"""Promises of `airflow_zen.steps.materialize`: an artifact is loaded as the requested type, or refused with its own type."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Predicts(Protocol):
 
 @pytest.fixture
 def asked(stack, tmp_path):
-    """Store a value, and ask for it as a type."""
+    """Store a value, and load it as a type."""
 
     def ask(value, wanted):
         into = tmp_path / "into"
@@ -69,8 +69,8 @@ def asked(stack, tmp_path):
         pytest.param(None, pd.DataFrame, type(None), id="nothing"),
     ],
 )
-def test_who_asks_gets(asked, value, wanted, cls):
-    """A value is given where it is what is asked for, has a view of that kind, or is a number that fits."""
+def test_value_is_loaded_as_the_requested_type(asked, value, wanted, cls):
+    """A value is returned if it has the requested type, has that view, or is a number that can be widened to it."""
     assert isinstance(asked(value, wanted), cls)
 
 

@@ -54,7 +54,7 @@ def contents(stack, name):
 
 
 def test_an_output_is_a_version_of_dag_and_task(step, stack):
-    """What a step gives is the newest version of `dag/task`, with the run that made it."""
+    """An output is the newest version of `dag/task`, with the run that made it."""
     run = step(number, 5)
     newest = stack.names.get("d/t")
     assert (newest.ref.digest, newest.origin, newest.dag_run) == (
@@ -65,7 +65,7 @@ def test_an_output_is_a_version_of_dag_and_task(step, stack):
     assert run.versions == {"output": RecordedVersion(newest.version, changed=True)}
 
 
-def test_an_output_is_called_as_written(step, stack):
+def test_an_output_has_the_declared_name(step, stack):
     """`Artifact("features")` names the artifact, in the ref and in its versions; the others keep the task's name."""
     assert step(features, 5).outputs["output"].name == "features"
     run = step(split, 5)
@@ -83,7 +83,7 @@ def test_only_new_content_is_a_version(step, stack):
 
 
 def test_instances_of_a_mapped_step_have_histories_of_their_own(step, stack):
-    """Each instance of a mapped step is a name with its index, so that equal content is no news in the next run."""
+    """Each instance of a mapped step has a name with its index, so that equal content makes no version in the next run."""
     for _ in range(2):
         for index in range(3):
             run = step(features, index * 10, index)
@@ -93,13 +93,13 @@ def test_instances_of_a_mapped_step_have_histories_of_their_own(step, stack):
 
 
 def test_elements_of_a_list_are_not_kept_by_name(step, stack):
-    """What is marked `Each` has no versions: places of a list are no names."""
+    """Elements of a list marked `Each` have no versions."""
     assert step(parts, 3).versions == {}
     assert stack.names.newest_versions() == []
 
 
 def test_a_failed_step_makes_no_version(step, stack):
-    """A step that raises leaves the names as they are."""
+    """A step that raises an error adds no version."""
     with pytest.raises(ValueError, match="5"):
         step(fails, 5)
     with pytest.raises(ArtifactNotFound):
@@ -115,7 +115,7 @@ def test_a_store_that_refuses_versions_fails_no_step(step, stack, caplog):
 
 
 def test_the_record_tells_the_version(step, stack):
-    """The step run record holds the label and whether content changed; a record without is still read."""
+    """The step run record has the label and whether the content changed; a record without them is still read."""
     run = step(features, 5)
     read = stack.records.get(run.id)
     assert read.versions == run.versions

@@ -3,7 +3,7 @@
 import decimal
 import importlib.util
 import sys
-from typing import Annotated, NamedTuple, Optional, TypedDict, Union
+from typing import Annotated, Literal, NamedTuple, Optional, TypedDict, Union
 
 import pytest
 
@@ -39,7 +39,7 @@ def _define(annotation, future):
     """Define a function with the annotation as written, evaluated at once or kept as text."""
     names = {"Output": Output, "Annotated": Annotated, "Pair": Pair, "Parts": Parts, "tuple": tuple}
     names |= {"Artifact": Artifact, "Named": Named, "NamedLater": NamedLater, "Features": Features, "Each": Each}
-    names |= {"Optional": Optional, "Union": Union}
+    names |= {"Optional": Optional, "Union": Union, "Literal": Literal}
     head = "from __future__ import annotations\n" if future else ""
     exec(compile(f"{head}def step() -> {annotation}: ...", "<step>", "exec"), names)
     return names["step"]
@@ -58,6 +58,8 @@ DECLARATIONS = [
     ("dict[str, float]", Outputs()),
     ("'int'", Outputs()),
     ("Output(only=int)", Outputs(("only",), is_multiple=True)),
+    ('Literal["two words", "a"]', Outputs()),
+    ('tuple[Literal["a"], int] | None', Outputs()),
 ]
 
 
@@ -85,7 +87,7 @@ def test_no_annotation_is_one_output_of_any_type():
 
 
 def test_names_need_no_evaluation_of_types():
-    """Output names are known even where the types are only imported for type checkers."""
+    """Output names are known even if the types are imported for type checkers only."""
     step = _define("Output(train=nowhere.DataFrame, test=nowhere.DataFrame)", future=True)
     assert declared_outputs(step) == TWO
     assert output_types(step, TWO) == {"train": None, "test": None}
@@ -110,7 +112,7 @@ def test_results_are_split_by_name(result):
 
 @pytest.mark.parametrize("result", [(1,), (1, "a", 2), {"train": 1}, {"train": 1, "test": "a", "more": 2}, 7, None])
 def test_wrong_results_say_what_was_expected(result):
-    """A result that does not fit the declaration names the step and the outputs it should have had."""
+    """The error for a result that does not fit names the step and the declared outputs."""
     with pytest.raises(OutputError, match=r"Step 'step'.*train"):
         unpack_result(result, TWO, {"train": int, "test": str}, "step")
 
@@ -172,6 +174,11 @@ ONE = Outputs(artifact_names={"output": "features"})
         ('Optional[Annotated[int, Artifact("features")]]', ONE),
         ('Union[None, Annotated[int, Artifact("features")]]', ONE),
         ("Features", ONE),
+        ("Features | None", ONE),
+        (
+            "Output(a=Features, b=int)",
+            Outputs(("a", "b"), is_multiple=True, artifact_names={"a": "features"}),
+        ),
         ('Output(train=Annotated[int, Artifact("flights/train")], test=str)', TRAIN),
         ('tuple[Annotated[int, "train", Artifact("flights/train")], Annotated[str, "test"]]', TRAIN),
         ("Named", TRAIN),
@@ -181,6 +188,12 @@ ONE = Outputs(artifact_names={"output": "features"})
 def test_names_of_artifacts_are_read_from_each_form(annotation, expected, future):
     """Wherever `Artifact("name")` is written, the name is known when the DAG is parsed."""
     assert declared_outputs(_define(annotation, future)) == expected
+
+
+def test_text_that_is_no_type_is_one_output():
+    """Text inside an annotation that cannot be read as a type leaves one output without a name."""
+    for annotation in ('Float[Array, "batch time"]', "Annotated[Float['a b'], 3]", "lambda: 1", "'not a type'"):
+        assert declared_outputs(_define(annotation, future=True)) == Outputs()
 
 
 def test_a_name_is_known_without_the_type():
@@ -218,7 +231,7 @@ def test_a_name_is_known_when_only_type_checkers_import_it(tmp_path):
         ('Output(a=Annotated[int, Artifact("x")], b=Annotated[int, Artifact("x")])', StepDefinitionError, "Rename one"),
     ],
 )
-def test_names_that_cannot_work_are_refused(annotation, error, message, future):
-    """A name that cannot be, stands twice or belongs to no single artifact is an error where the DAG is parsed."""
+def test_invalid_names_are_refused(annotation, error, message, future):
+    """An invalid name, a name used twice, and a name of several artifacts is an error when the DAG is parsed."""
     with pytest.raises(error, match=message):
         declared_outputs(_define(annotation, future))

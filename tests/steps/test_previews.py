@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.steps.previews`: made after the result, once, and never at its cost."""
+"""Promises of `airflow_zen.steps.previews`: made once, after the result is stored, and without a risk for it."""
 
 import io
 import logging
@@ -62,12 +62,12 @@ def previews(stack):
 
 @pytest.fixture
 def shows(monkeypatch):
-    """Say what the materializer of these tests gives as previews."""
+    """Set the previews that the materializer of these tests makes."""
     return lambda shown: monkeypatch.setattr(ShownMaterializer, "shows", staticmethod(shown))
 
 
-def test_a_preview_lies_beside_the_artifact_and_in_the_run(run, previews, recorder):
-    """What a step returned is shown under its digest in the store, and under the output's name in the lineage run."""
+def test_a_preview_is_stored_beside_the_artifact_and_in_the_run(run, previews, recorder):
+    """A preview is stored under the artifact's digest, and under the output's name in the lineage run."""
     ref = run(frame).outputs["output"]
     files = previews.get(ref.digest)
     assert list(files) == ["preview.html"]
@@ -76,7 +76,7 @@ def test_a_preview_lies_beside_the_artifact_and_in_the_run(run, previews, record
 
 
 def test_a_figure_is_a_step_like_any_other(run, recorder, tmp_path):
-    """A step returns a matplotlib figure with nothing set; MLflow shows its picture, and the next step gets that."""
+    """A step returns a matplotlib figure without any option; MLflow shows its picture, and the next step can read it."""
 
     def plot() -> Figure:
         figure = Figure(figsize=(4, 3))
@@ -92,7 +92,7 @@ def test_a_figure_is_a_step_like_any_other(run, recorder, tmp_path):
 
 
 def test_members_of_a_container_are_shown(run, previews, recorder):
-    """Of a dict of frames each is shown under its key, beside a page that lists them."""
+    """Each frame of a dict is shown under its key, and a page lists them."""
 
     def both() -> dict[str, pd.DataFrame]:
         return {"train": frame(), "test": frame() * 2}
@@ -103,8 +103,8 @@ def test_members_of_a_container_are_shown(run, previews, recorder):
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, [1.5, "x"], (np.arange(10),), {"when": [None]}], ids=repr)
-def test_a_small_value_costs_no_look_for_previews(run, stack, monkeypatch, value):
-    """A value that is one object in the store is not asked about: no request is made for its preview."""
+def test_a_small_value_costs_no_request_for_previews(run, stack, monkeypatch, value):
+    """No request is made for the preview of a value that is one object in the store."""
     transport, asked = stack.store.transport, []
     for verb in ("list", "write"):
         real = getattr(transport, verb)
@@ -119,7 +119,7 @@ def test_a_small_value_costs_no_look_for_previews(run, stack, monkeypatch, value
 
 
 def test_previews_come_after_the_result(run, stack, monkeypatch):
-    """When a preview is made the result is in the cache already, so that others need not wait for it."""
+    """The result is in the cache before its preview is made, so that other steps need not wait."""
     found = []
     monkeypatch.setattr(
         PandasMaterializer, "preview", lambda *_: found.extend(stack.store.transport.list("cache")) or {}
@@ -129,13 +129,13 @@ def test_previews_come_after_the_result(run, stack, monkeypatch):
 
 
 def test_each_output_has_a_folder_of_its_own(run, recorder):
-    """Outputs are shown by name; not those that have nothing to show, nor one that says so."""
+    """Each output has its own folder of previews, unless it has none or `previews=False`."""
     run(several)
     assert list(recorder.attached) == ["previews/train/preview.html"]
 
 
 def test_a_deployment_makes_none_unless_an_output_asks(stack, previews, run):
-    """With previews off for the deployment only an output that asks for one has it."""
+    """With previews disabled for the deployment, only an output with `previews=True` has one."""
 
     def asks() -> Annotated[np.ndarray, Artifact(previews=True)]:
         return np.arange(2000)
@@ -151,7 +151,7 @@ def test_a_deployment_makes_none_unless_an_output_asks(stack, previews, run):
     [(False, True, {"asks"}), (True, False, {"asks", "open"}), (None, True, {"asks", "open"}), (None, False, {"asks"})],
 )
 def test_a_step_decides_between_its_outputs_and_the_deployment(stack, recorder, said, deployment, made):
-    """What an output says goes before what the step says, and that before the deployment."""
+    """The option of an output takes precedence over the step's, and that over the deployment's."""
     open_, asks, never = (Annotated[pd.DataFrame, Artifact(previews=kept)] for kept in (None, True, False))
 
     def three() -> Output(open=open_, asks=asks, never=never):
@@ -164,7 +164,7 @@ def test_a_step_decides_between_its_outputs_and_the_deployment(stack, recorder, 
 
 
 def test_equal_content_is_shown_once(run, previews, shows, recorder):
-    """A preview that lies in the store is not made again, and is shown in every run that made the content."""
+    """A stored preview is not made again, and is attached to every run with equal content."""
     run(own, cache=CacheState.OFF)
     shows(lambda value: 1 / 0)
     recorder.attached.clear()
@@ -173,7 +173,7 @@ def test_equal_content_is_shown_once(run, previews, shows, recorder):
 
 
 def test_a_hit_makes_no_preview(run, stack, previews, shows, recorder):
-    """A reused result is not loaded to be shown."""
+    """A reused result is not loaded for a preview."""
     ref = run(own).outputs["output"]
     stack.store.transport.delete(list(stack.store.transport.list("previews")))
     assert run(own).cache == "hit"
@@ -181,7 +181,7 @@ def test_a_hit_makes_no_preview(run, stack, previews, shows, recorder):
 
 
 def test_the_elements_of_a_list_are_shown(run, recorder):
-    """Of a list of artifacts the first 20 are shown, in folders that every filesystem has."""
+    """The first 20 elements of a list have previews, in folders with portable names."""
 
     def parts() -> Annotated[list[pd.DataFrame], Each]:
         return [pd.DataFrame({"a": [n]}) for n in range(25)]
@@ -192,8 +192,8 @@ def test_the_elements_of_a_list_are_shown(run, recorder):
 
 
 @pytest.mark.parametrize("fails", [Exception("no"), BaseException("a panic"), TypeError("x")], ids=repr)
-def test_a_preview_that_fails_costs_nothing_but_itself(run, shows, recorder, caplog, fails):
-    """Whatever `preview` raises, the step has succeeded; the log says what is missing."""
+def test_a_failed_preview_does_not_fail_the_step(run, shows, recorder, caplog, fails):
+    """The step succeeds whatever `preview` raises; the log names the missing preview."""
 
     def fail(value):
         raise fails
@@ -205,7 +205,7 @@ def test_a_preview_that_fails_costs_nothing_but_itself(run, shows, recorder, cap
     assert recorder.attached == {}
 
 
-def test_what_does_not_arrive_in_mlflow_is_owed(run, stack, recorder, monkeypatch):
+def test_previews_that_mlflow_did_not_take_are_sent_later(run, stack, recorder, monkeypatch):
     """Previews that MLflow did not take are delivered later, with the record of their step."""
     done = run(frame)
     assert list(stack.records.undelivered()) == []
@@ -214,8 +214,8 @@ def test_what_does_not_arrive_in_mlflow_is_owed(run, stack, recorder, monkeypatc
     assert list(stack.records.undelivered()) == [done]
 
 
-def test_a_store_that_takes_no_preview_costs_nothing_else(run, stack, monkeypatch, caplog):
-    """A store that is full when the previews come leaves the step as it was."""
+def test_a_store_that_refuses_previews_does_not_fail_the_step(run, stack, monkeypatch, caplog):
+    """A step succeeds if the store is full when its previews are written."""
     write = stack.store.transport.write
 
     def full(key, content):
@@ -242,7 +242,7 @@ def test_a_preview_that_takes_too_long_is_left_out(run, shows, recorder, caplog,
 
 
 def test_a_preview_that_is_too_large_is_left_out(run, shows, previews, caplog):
-    """A file of more than 256 KB is not kept."""
+    """A file of more than 256 KB is left out."""
     shows(lambda value: {"preview.md": "x" * 300_000, "small.md": "y"})
     with caplog.at_level(logging.WARNING):
         ref = run(own).outputs["output"]
@@ -251,7 +251,7 @@ def test_a_preview_that_is_too_large_is_left_out(run, shows, previews, caplog):
 
 
 def test_a_table_written_batch_by_batch_is_shown(run, previews):
-    """Of an iterator, which is gone, the head of what was stored is shown."""
+    """The preview of an iterator shows the first rows of the stored table."""
 
     def batches() -> Iterator[pd.DataFrame]:
         yield from (pd.DataFrame({"a": [n], "b": ["x"]}) for n in range(3))
@@ -261,7 +261,7 @@ def test_a_table_written_batch_by_batch_is_shown(run, previews):
 
 
 def test_a_plan_is_not_computed_again(run, previews):
-    """Of a polars plan what it made is shown; it is computed no more often than without a preview."""
+    """The preview of a polars LazyFrame shows the stored table; the plan is not computed again."""
     computed = []
 
     def plan() -> pl.LazyFrame:
@@ -278,7 +278,7 @@ def test_a_plan_is_not_computed_again(run, previews):
 
 
 def test_a_name_that_is_a_path_is_refused(run, shows, stack, caplog):
-    """A materializer's preview stays in its own folder."""
+    """A materializer's preview cannot be written outside its folder."""
     shows(lambda value: {"../../runs/x": "y"})
     run(own)
     assert "cannot be named '../../runs/x'" in caplog.text
