@@ -39,25 +39,12 @@ class KerasMaterializer(ModelMaterializer):
     requirements = ("keras", "numpy", "pandas", "tensorflow", "tensorflow-cpu")
 
     def write(self, model: Any, directory: Path) -> WrittenModel:
-        """Write `data/model.keras`, after loading it once; raises `SaveRefused` where that is not the same model."""
+        """Write `data/model.keras`; raises `SaveRefused` for a model that would not come back."""
         import keras
 
-        data, written = directory / DATA_FOLDER, directory / MODEL_FILE
-        data.mkdir()
-        try:
-            model.save(written)
-            loaded = keras.saving.load_model(written, safe_mode=True)
-        except Exception as error:
-            raise SaveRefused(f"Keras does not keep this {type(model).__qualname__}: {error}") from error
-        _check_weights(model, loaded)
-        flags = _trainable_flags(model)
-        if flags != _trainable_flags(loaded):
-            (data / TRAINABLE_FILE).write_text(json.dumps(flags), encoding="utf-8")
-            _set_trainable_flags(loaded, flags)
-        _check_settings(model, loaded)
-        _write_reproducible_file(written, data / MODEL_FILE)
-        written.unlink()
-        (data / "keras_module.txt").write_text("keras", encoding="utf-8")
+        (directory / DATA_FOLDER).mkdir()
+        _write_checked(model, directory)
+        (directory / DATA_FOLDER / "keras_module.txt").write_text("keras", encoding="utf-8")
         flavor = {
             "data": DATA_FOLDER,
             "keras_backend": keras.backend.backend(),
@@ -81,6 +68,26 @@ class KerasMaterializer(ModelMaterializer):
         lines: list[str] = []
         model.summary(line_length=100, print_fn=lambda line, **_: lines.append(str(line)))
         yield preformatted("\n".join(lines))
+
+
+def _write_checked(model: Any, directory: Path) -> None:
+    """Write the model, and load it once; raises `SaveRefused` where the loaded model is another one."""
+    import keras
+
+    data, written = directory / DATA_FOLDER, directory / MODEL_FILE
+    try:
+        model.save(written)
+        loaded = keras.saving.load_model(written, safe_mode=True)
+    except Exception as error:
+        raise SaveRefused(f"Keras does not keep this {type(model).__qualname__}: {error}") from error
+    _check_weights(model, loaded)
+    flags = _trainable_flags(model)
+    if flags != _trainable_flags(loaded):
+        (data / TRAINABLE_FILE).write_text(json.dumps(flags), encoding="utf-8")
+        _set_trainable_flags(loaded, flags)
+    _check_settings(model, loaded)
+    _write_reproducible_file(written, data / MODEL_FILE)
+    written.unlink()
 
 
 def _check_weights(model: Any, loaded: Any) -> None:
@@ -111,13 +118,13 @@ def _set_trainable_flags(model: Any, flags: list[bool]) -> None:
 
 
 def _check_settings(model: Any, loaded: Any) -> None:
-    """Raise `SaveRefused` where an own layer lost a number or text it was made with, or what is trainable changed."""
+    """Raise `SaveRefused` where a layer lost a number or text of its own __init__, or other parts are trainable."""
     layers = zip(model._flatten_layers(), loaded._flatten_layers(), strict=False)  # noqa: SLF001
     lost = [f"{one.name}.{name}" for one, other in layers for name in _changed_settings(one, other)]
     if lost or _trainable_flags(model) != _trainable_flags(loaded):
         raise SaveRefused(
-            f"{type_name(type(model))} does not come back with {', '.join(lost[:5]) or 'the same parts frozen'}. Give that class "
-            "get_config() with all its arguments, and set them in __init__."
+            f"{type_name(type(model))} does not come back with {', '.join(lost[:5]) or 'the same parts frozen'}. Return all "
+            "arguments of __init__ from get_config() of that class, and set them in __init__."
         )
 
 

@@ -33,19 +33,8 @@ class OnnxMaterializer(ModelMaterializer):
     def write(self, model: Any, directory: Path) -> WrittenModel:
         """Write `model.onnx`; raises `SaveRefused` for a model that is not one file."""
         import onnx
-        from onnx.external_data_helper import _get_all_tensors, uses_external_data
 
-        if any(uses_external_data(tensor) for tensor in _get_all_tensors(model)):
-            raise SaveRefused(
-                "An ONNX model whose tensors are in other files would lose them. Load it with load_external_data=True."
-            )
-        try:
-            content = model.SerializeToString(deterministic=True)
-        except Exception as error:
-            raise SaveRefused(
-                f"This ONNX model has no file of its own ({error}). A file holds 2 GB at most."
-            ) from error
-        (directory / MODEL_FILE).write_bytes(content)
+        (directory / MODEL_FILE).write_bytes(_serialize(model))
         flavor = {
             "code": None,
             "data": MODEL_FILE,
@@ -75,6 +64,20 @@ class OnnxMaterializer(ModelMaterializer):
         yield heading("Operators")
         counts = Counter(f"{node.domain}.{node.op_type}".lstrip(".") for node in graph.node)
         yield plain_table(["operator", "times"], counts.most_common(_MAX_ROWS))
+
+
+def _serialize(model: Any) -> bytes:
+    from onnx.external_data_helper import _get_all_tensors, uses_external_data
+
+    if any(uses_external_data(tensor) for tensor in _get_all_tensors(model)):
+        raise SaveRefused(
+            "An ONNX model whose tensors are in other files would lose them. Load it with load_external_data=True."
+        )
+    try:
+        content: bytes = model.SerializeToString(deterministic=True)
+    except Exception as error:
+        raise SaveRefused(f"This ONNX model has no file of its own ({error}). A file holds 2 GB at most.") from error
+    return content
 
 
 def _type_text(held: Any) -> str:

@@ -11,15 +11,8 @@ from typing import Any
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.markup import escape_html_lines
-from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.previews.html import (
-    PREVIEW_HTML,
-    Markup,
-    heading,
-    html_page,
-    preformatted,
-    truncation_note,
-)
+from airflow_zen.materializers.base import Materializer, require_exact_type
+from airflow_zen.materializers.previews.html import Markup, heading, preformatted, preview_page, truncation_note
 from airflow_zen.materializers.previews.tables import (
     MAX_PREVIEW_COLUMNS,
     MAX_PREVIEW_ROWS,
@@ -72,8 +65,7 @@ class TextMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `text.html`, `text.md`, `text.csv` or `text.json`; line ends are kept."""
-        if type(value) not in _FILE_NAMES:
-            raise SaveRefused(f"{type_name(type(value))} is a subclass that would come back as its base class.")
+        require_exact_type(value, *_FILE_NAMES)
         try:
             (directory / _FILE_NAMES[type(value)]).write_bytes(value.encode("utf-8"))
         except UnicodeEncodeError as error:
@@ -84,8 +76,7 @@ class TextMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show an HTML page, a table, indented JSON, or the text."""
-        title, shape = type(value).__qualname__, str(summary.get("shape", ""))
-        return {PREVIEW_HTML: html_page(title, shape, _text_sections(value))}
+        return preview_page(value, summary, _text_sections(value))
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the text as the class of its file name."""

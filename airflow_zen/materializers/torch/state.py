@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.base import require_exact_type
-from airflow_zen.materializers.typed_json.codec import TAG, Json
+from airflow_zen.materializers.typed_json.codec import TAG, Codec, Json, field_codec
 from airflow_zen.materializers.typed_json.encoding import Decoder, Encoder
 from airflow_zen.materializers.typed_json.nested import InlineOnly
 from airflow_zen.type_names import class_reference, type_name
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 TENSORS_FILE = "tensors.safetensors"
 
 _CLASSES: dict[str, Any] = {"Tensor": torch.Tensor, "Parameter": torch.nn.Parameter, "Buffer": torch.nn.Buffer}
-_TENSOR, _MODULE, _FUNCTION, _SIZE, _DTYPE, _DEVICE = (
-    f"torch.{name}" for name in ("tensor", "module", "function", "size", "dtype", "device")
-)
+_TENSOR, _MODULE = "torch.tensor", "torch.module"
 # Functions of torch itself that only compute with tensors; torch.load is not such a function.
 _ACTIVATIONS = frozenset({"relu", "sigmoid", "softmax", "tanh", "selu", "celu", "erf", "sin", "cos", "exp"})
 
@@ -162,15 +160,8 @@ class ModuleEncoder(Encoder):
             return {TAG: _TENSOR, "number": self._register(value, self.tensors, value)}
         if isinstance(value, torch.nn.Module):
             return {TAG: _MODULE, "number": self._encode_module(value)}
-        if isinstance(value, torch.Size):
-            return {TAG: _SIZE, "of": list(value)}
-        if isinstance(value, torch.dtype):
-            return {TAG: _DTYPE, "name": str(value).removeprefix("torch.")}
-        if isinstance(value, torch.device):
-            return {TAG: _DEVICE, "name": str(value)}
-        if isinstance(value, FunctionType | BuiltinFunctionType):
-            return {TAG: _FUNCTION, "name": _function_name(value)}
-        return super().encode(value)
+        codec = _CODECS.get(type(value))
+        return {TAG: codec.tag, **codec.encode(value, self)} if codec else super().encode(value)
 
     def _encode_module(self, module: Any) -> int:
         if id(module) in self._numbers:
@@ -210,15 +201,8 @@ class ModuleDecoder(Decoder):
             return self._tensors[node["number"]]
         if tag == _MODULE:
             return self._build_module(node["number"])
-        if tag == _SIZE:
-            return torch.Size(node["of"])
-        if tag == _DTYPE:
-            return _require_dtype(node["name"])
-        if tag == _DEVICE:
-            return torch.device(node["name"])
-        if tag == _FUNCTION:
-            return _require_function(node["name"])
-        return super().decode(node, declared)
+        codec = next((codec for codec in _CODECS.values() if codec.tag == tag), None)
+        return codec.decode(node, self) if codec else super().decode(node, declared)
 
     def _build_module(self, number: int) -> Any:
         if number not in self._modules:
@@ -229,6 +213,10 @@ class ModuleDecoder(Decoder):
             self._modules[number] = module = cls.__new__(cls)
             module.__setstate__(self.decode(held["state"]))
         return self._modules[number]
+
+
+def _refuse_part(_: Mapping[str, Json], declared: Any) -> Any:
+    raise ArtifactRefused("A module has no parts.")
 
 
 def _function_name(function: Any) -> str:
@@ -258,6 +246,10 @@ def _require_function(name: str) -> Any:
     return found
 
 
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _require_dtype(name: str) -> Any:
     found = getattr(torch, name, None)
     if not isinstance(found, torch.dtype):
@@ -265,5 +257,11 @@ def _require_dtype(name: str) -> Any:
     return found
 
 
-def _refuse_part(_: Mapping[str, Json], declared: Any) -> Any:
-    raise ArtifactRefused("A module has no parts.")
+_FUNCTION_CODEC = field_codec("torch.function", "name", _function_name, _require_function)
+_CODECS: dict[type, Codec] = {
+    torch.Size: field_codec("torch.size", "of", list, torch.Size),
+    torch.dtype: field_codec("torch.dtype", "name", _dtype_name, _require_dtype),
+    torch.device: field_codec("torch.device", "name", str, torch.device),
+    FunctionType: _FUNCTION_CODEC,
+    BuiltinFunctionType: _FUNCTION_CODEC,
+}
