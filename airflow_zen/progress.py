@@ -1,4 +1,4 @@
-"""What long work says of how far it is, to whoever shows it."""
+"""Progress of long work, reported to a callback."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ BytesCallback = Callable[[int], None]
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a stage of some work is.
-
-    `done` counts what `stage` names, bytes where `in_bytes` says so, of `total`, which is None where nobody knows it
-    before the end. `note` is what else is known by now.
-    """
+    """The progress of one stage: `done` of `total` items, or bytes with `in_bytes`; `total` is None while unknown."""
 
     stage: str
     done: int = 0
@@ -31,15 +27,15 @@ ProgressCallback = Callable[[Progress], None]
 
 
 def ignore_progress(_progress: Progress) -> None:
-    """Tell nobody how far work is."""
+    """Ignore progress."""
 
 
 def ignore_bytes(_count: int) -> None:
-    """Tell nobody of bytes that moved."""
+    """Ignore transferred bytes."""
 
 
 def track_items(items: Iterable[T], stage: str, on_progress: ProgressCallback, total: int | None = None) -> Iterator[T]:
-    """Give the items one by one, and tell of each once it is done with; of a stage without any, nothing."""
+    """Yield the items, and report each when the next is requested; a stage without items reports nothing."""
     if total != 0:
         on_progress(Progress(stage, 0, total))
     for done, item in enumerate(items, 1):
@@ -48,7 +44,7 @@ def track_items(items: Iterable[T], stage: str, on_progress: ProgressCallback, t
 
 
 def byte_counter(stage: str, on_progress: ProgressCallback, total: int | None = None) -> BytesCallback:
-    """Give a function that sums up the bytes which any thread says it moved, and tells of the sum."""
+    """Return a function that adds up transferred bytes of all threads, and reports the sum."""
     lock, done = Lock(), 0
 
     def add_bytes(count: int) -> None:

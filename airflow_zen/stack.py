@@ -1,4 +1,4 @@
-"""The collaborators of a run, as one frozen record that is passed and never global."""
+"""`Stack`: the collaborators of a run, as one record that is passed and never global."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class SavedArtifact(msgspec.Struct, frozen=True):
-    """A value that now lies in the store: its ref, and what its materializer found out about it."""
+    """A value in the store: its ref, and the summary of its materializer."""
 
     ref: ArtifactRef
     summary: Mapping[str, Any]
@@ -38,9 +38,10 @@ class SavedArtifact(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Stack:
-    """Where artifacts lie, how values become artifacts, what was done before, and who writes the story.
+    """The artifact store, the materializers, the step cache, the records of runs, and the lineage recorder.
 
-    `previews` asks for previews of outputs that do not say otherwise. `clock` gives seconds since the epoch, `environment` the process's environment variables.
+    `previews` is the default for outputs without a setting of their own. `clock` returns seconds since the epoch,
+    `environment` holds the process's environment variables.
     """
 
     store: ArtifactStore
@@ -54,20 +55,17 @@ class Stack:
 
     @property
     def names(self) -> VersionIndex:
-        """The versions of named artifacts, which lie in the same root."""
+        """The versions of named artifacts."""
         return VersionIndex(self.store)
 
     def save(
         self, value: Any, name: str = "", declared: type | None = None, by: type[Materializer] | None = None
     ) -> SavedArtifact:
-        """Store a value as an artifact; its materializer follows the declared type, then the value's own.
+        """Store a value as an artifact, with the materializer of its declared type, else of its own type.
 
-        `by` names a materializer that is used instead.
-
-        Tables that an iterator gives become one artifact, and are written while it is gone through.
-
-        Raises `MaterializerNotFound` for a type nobody saves, `SaveRefused` for a value that would not
-        come back exactly.
+        `by` is a materializer that is used instead. The tables of an iterator become one artifact, and are written
+        while it is iterated. Raises `MaterializerNotFound` for a type without a materializer, `SaveRefused` for a
+        value that would not be loaded exactly as it was.
         """
         with self.store.upload_directory() as directory:
             try:
@@ -75,8 +73,8 @@ class Stack:
             except ZenError:
                 raise
             except Exception as error:
+                # An iterator runs the user's code, whose errors are raised as they are.
                 if isinstance(value, Iterator):
-                    # Going through it runs its maker's code, whose failures are not ours to explain.
                     raise
                 raise SaveRefused(f"{type(value).__qualname__} {name!r} could not be saved: {error}") from error
             ref = self.store.put(
@@ -92,19 +90,19 @@ class Stack:
         return SavedArtifact(ref, saved.summary)
 
     def can_preview(self, value: Any, saved: SavedArtifact, by: type[Materializer] | None = None) -> bool:
-        """Tell whether there can be a preview of a value."""
+        """Whether there can be a preview of a value."""
         return self.materializers.can_preview(value, saved.ref.encoding, saved.summary, by)
 
     def preview(
         self, value: Any, saved: SavedArtifact, by: type[Materializer] | None = None
     ) -> Mapping[str, bytes | str]:
-        """Give small files that show a stored value to people, by name.
+        """Return small files that show a stored value, by name.
 
-        Of an iterator, a stream or a plan, which is gone or would be computed again, the first rows that were
-        stored are shown.
+        Of an iterator, a stream or a lazy table, which would have to be computed again, the first stored rows are
+        shown.
         """
-        with self._previewable_value(value, saved.ref) as held:
-            return self.materializers.preview(held, saved.ref.encoding, saved.summary, by)
+        with self._previewable_value(value, saved.ref) as shown:
+            return self.materializers.preview(shown, saved.ref.encoding, saved.summary, by)
 
     @contextmanager
     def _previewable_value(self, value: Any, ref: ArtifactRef) -> Iterator[Any]:
@@ -119,15 +117,15 @@ class Stack:
             shutil.rmtree(directory, ignore_errors=True)
 
     def with_materializers(self, materializers: Iterable[type[Materializer]]) -> Stack:
-        """Give a stack that also reads what `materializers` write."""
+        """Return a stack that also reads the encodings of `materializers`."""
         return replace(self, materializers=self.materializers.with_materializers(materializers))
 
     def load(self, ref: ArtifactRef, into: Path, wanted: Any = None) -> Any:
-        """Give the value of a ref, verified, as `wanted` when the caller declares a type.
+        """Return the verified value of a ref, as `wanted` when the caller declares a type.
 
-        `into` is an empty directory that lives as long as the value. Asking for `ArtifactRef` gives the
-        ref itself, `pathlib.Path` the artifact's files, and a table type of another library that view;
-        for `Iterator[T]`, `Columns` and lazy types only what they ask for is read, when they ask.
+        `into` is an empty directory that must live as long as the value. `ArtifactRef` returns the ref itself,
+        `pathlib.Path` the artifact's files, and a table type of another library that view. `Iterator[T]`, `Columns`
+        and lazy types read only what is needed, when it is needed.
         """
         wanted = strip_annotation(wanted)
         view = View.of(wanted)
@@ -140,13 +138,13 @@ class Stack:
         return self.materializers.load_from(ArtifactReader(self.store, ref, into), ref.encoding, wanted)
 
     def _returns_paths(self, ref: ArtifactRef, wanted: Any) -> bool:
-        """Tell whether user code gets paths of files, which must not be the store's own."""
+        """Whether user code gets paths of files, which must not be the store's own."""
         return contains_path(wanted) or self.materializers.for_encoding(ref.encoding).gives_paths
 
     def _needs_own_directory(self, ref: ArtifactRef) -> bool:
-        """Tell whether a value, or a part of it, is a folder that user code or its library may write into.
+        """Whether a value, or a part of it, is a folder that user code or its library may write into.
 
-        A remote artifact comes into a directory of its own anyway.
+        A remote artifact is always downloaded into its own directory.
         """
         if ref.inline or not ref.encoding.startswith("python.json@"):
             return self.materializers.for_encoding(ref.encoding).own_folder

@@ -1,1 +1,1 @@
-"""Which work was done before: fingerprints of code, and the step cache."""
+"""Caching: fingerprints of code, and the results of earlier steps."""

@@ -1,9 +1,9 @@
-"""What went into the latest results of each task, so that a miss can say what is different this time."""
+"""The latest keys of each task, which explain a miss."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
 from msgspec.structs import asdict
@@ -17,9 +17,9 @@ _ABSENT = "nothing"
 
 
 class KeyRecord(msgspec.Struct, frozen=True):
-    """One earlier result: its key, who made it, and the labelled fingerprints folded into the key.
+    """One earlier result: its key, the step run that computed it, and the labeled fingerprints in the key.
 
-    `seconds` is how long the work took, `size` the bytes of all outputs; None in records of old.
+    `seconds` is how long the work took, `size` the bytes of all outputs; None in records of old versions.
     """
 
     key: str
@@ -31,16 +31,16 @@ class KeyRecord(msgspec.Struct, frozen=True):
 
 
 class KeyHistory:
-    """Keep the last few keys of each task under `cache/history/`: one object a task, however many entries there are.
+    """The last few keys of each task under `cache/history/`, one object for each task.
 
-    Two tasks that write at once may lose one of the two; only the wording of an explanation depends on it.
+    When two runs of a task write at once one record may be lost; only the text of an explanation depends on it.
     """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     def recent_records(self, dag_id: str, task_id: str) -> list[KeyRecord]:
-        """Read a task's latest keys, newest first; none when nothing readable is there."""
+        """Return a task's latest keys, the newest first; empty when they cannot be read."""
         try:
             found = json.loads(self._transport.read(_history_key(dag_id, task_id)))
             return [KeyRecord(**entry) for entry in found]
@@ -48,19 +48,31 @@ class KeyHistory:
             return []
 
     def add(self, dag_id: str, task_id: str, result: KeyRecord) -> None:
-        """Put a result in front; the oldest beyond the last few is forgotten."""
+        """Add the newest result, and drop the oldest beyond the last few."""
         others = [entry for entry in self.recent_records(dag_id, task_id) if entry.key != result.key]
-        kept = [asdict(entry) for entry in [result, *others][:_MAX_RECORDS]]
-        self._transport.write(_history_key(dag_id, task_id), json.dumps(kept, indent=1).encode())
+        self._write(dag_id, task_id, [result, *others][:_MAX_RECORDS])
+
+    def remove(self, dag_id: str, task_id: str, keys: Collection[str]) -> None:
+        """Remove a task's records of these keys."""
+        before = self.recent_records(dag_id, task_id)
+        kept = [record for record in before if record.key not in keys]
+        if not kept:
+            self._transport.delete([_history_key(dag_id, task_id)])
+        elif len(kept) < len(before):
+            self._write(dag_id, task_id, kept)
+
+    def _write(self, dag_id: str, task_id: str, records: list[KeyRecord]) -> None:
+        text = json.dumps([asdict(record) for record in records], indent=1)
+        self._transport.write(_history_key(dag_id, task_id), text.encode())
 
 
 def nearest_record(ingredients: Mapping[str, str], history: list[KeyRecord]) -> KeyRecord | None:
-    """Choose the earlier result that differs least; the newest of several."""
+    """Return the earlier result that differs least; the newest of several."""
     return min(history, key=lambda entry: len(list(changed_ingredients(ingredients, entry.ingredients))), default=None)
 
 
 def changed_ingredients(now: Mapping[str, str], before: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Yield `(label, before, now)` for every ingredient that differs; one that is missing is empty text."""
+    """Yield `(label, before, now)` for every ingredient that differs; a missing one is empty text."""
     for label in sorted({*now, *before}, key=_label_rank):
         old, new = before.get(label, ""), now.get(label, "")
         if old != new:
@@ -68,18 +80,18 @@ def changed_ingredients(now: Mapping[str, str], before: Mapping[str, str]) -> It
 
 
 def explain_miss(ingredients: Mapping[str, str], sources: Mapping[str, str], history: list[KeyRecord]) -> str:
-    """Say in one line why a key was never seen: what differs from the closest earlier result.
+    """Return in one line why a key is unknown: what differs from the closest earlier result.
 
-    `sources` are the texts behind the ingredients: where both are short, they are told, not their fingerprints.
+    `sources` are the texts behind the ingredients; short ones are shown in place of their fingerprints.
     """
     earlier = nearest_record(ingredients, history)
     if earlier is None:
         return "no earlier result of this task is remembered"
-    told = [
+    changes = [
         _describe_change(label, before, now, earlier.sources.get(label, ""), sources.get(label, ""))
         for label, before, now in changed_ingredients(ingredients, earlier.ingredients)
     ]
-    return "; ".join(told) or f"the result of {earlier.origin} is no longer there"
+    return "; ".join(changes) or f"the result of {earlier.origin} is no longer there"
 
 
 def _describe_change(label: str, before: str, now: str, text_before: str, text_now: str) -> str:
@@ -102,7 +114,7 @@ def _value_text(fingerprint: str, text: str) -> str:
 
 
 def _label_rank(label: str) -> tuple[int, str]:
-    """Tell what a user did before what follows from it."""
+    """Rank what a user changed before what follows from it."""
     order = (
         "function", "class", "constant", "parameter", "input", "key", "file", "env", "view", "version", "scope", "output",
         "distribution",

@@ -1,4 +1,4 @@
-"""`Cache`: how a step's equal work is recognised, and for how long its result is reused."""
+"""`Cache`: what a step's cache key is made of, and how long a result is reused."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ _SCOPES = ("shared", "dag")
 
 @dataclass(frozen=True, repr=False)
 class Cache:
-    """Reuse a step's results, and say what its cache key is made of.
+    """Reuse a step's results, with a choice of what its cache key is made of.
 
-    `ttl`: seconds, or a timedelta, after which a result is computed anew; `math.inf` keeps it for ever.
-    `ignore`: parameters that do not enter the key. `files`: patterns of files that do, by content,
-    relative to the file that defines the step (`sql/*.sql`). `env`: environment variables that do.
-    `key`: called with the arguments by name, artifacts as `ArtifactRef`s; what it returns enters the key
-    in the place of all of them. `packages`: False leaves the versions of libraries out. `scope`:
-    `"shared"` reuses results of every DAG, `"dag"` only those of its own. What is None follows the
-    `[zen] cache_*` options. Raises `StepDefinitionError` for what cannot work.
+    `ttl`: seconds, or a timedelta, after which a result is computed again; `math.inf` keeps it for ever. `ignore`:
+    parameters that are not in the key. `files`: patterns of files whose content is in the key, relative to the file
+    that defines the step (`sql/*.sql`). `env`: environment variables that are in the key. `key`: called with the
+    arguments by name, artifacts as `ArtifactRef`s; its result replaces all arguments in the key. `packages`: False
+    leaves out the versions of libraries. `scope`: `"shared"` reuses results of every DAG, `"dag"` only of the step's
+    own. None follows the `[zen] cache_*` option. Raises `StepDefinitionError` for invalid values.
     """
 
     ttl: timedelta | float | None = None
@@ -36,16 +35,15 @@ class Cache:
     scope: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse, where it is written, what would never hit or hit wrongly."""
+        """Check the values where they are written."""
         for name in ("ignore", "files", "env"):
             object.__setattr__(self, name, _string_tuple(name, getattr(self, name)))
         for pattern in self.files:
             if PurePath(pattern).is_absolute():
                 raise _invalid_option("files", pattern, "patterns relative to the file that defines the step")
         if not _is_valid_ttl(self.ttl):
-            raise _invalid_option(
-                "ttl", self.ttl, "a timedelta, or seconds, above zero (cache=False never reuses a result)"
-            )
+            wanted = "a timedelta, or seconds, above zero (cache=False never reuses a result)"
+            raise _invalid_option("ttl", self.ttl, wanted)
         if self.key is not None and not callable(self.key):
             raise _invalid_option("key", self.key, "a function of the step's arguments")
         if not isinstance(self.packages, bool | None):
@@ -55,29 +53,26 @@ class Cache:
 
     @property
     def ttl_seconds(self) -> float:
-        """How old a result may be that is reused, in seconds."""
+        """The age in seconds up to which a result is reused."""
         if isinstance(self.ttl, timedelta):
             return self.ttl.total_seconds()
         return math.inf if self.ttl is None else float(self.ttl)
 
     def with_defaults(self, defaults: Cache) -> Cache:
-        """Take from `defaults` what is None here."""
-        missing = {
-            name: getattr(defaults, name) for name in ("ttl", "packages", "scope") if getattr(self, name) is None
-        }
-        return replace(self, **missing)
+        """Return a copy in which `defaults` replace the options that are None."""
+        open_options = [name for name in ("ttl", "packages", "scope") if getattr(self, name) is None]
+        return replace(self, **{name: getattr(defaults, name) for name in open_options})
 
     def __repr__(self) -> str:
-        """Write what was chosen; alike in every process, for Airflow keeps it with mapped tasks."""
-        chosen = {field.name: getattr(self, field.name) for field in fields(self)}
-        told = {name: value for name, value in chosen.items() if value not in (None, ())}
+        """Show the chosen options; equal in every process, because Airflow serializes it with mapped tasks."""
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.key is not None:
-            told["key"] = _callable_name(self.key)
-        return f"Cache({', '.join(f'{name}={value!r}' for name, value in told.items())})"
+            options["key"] = _callable_name(self.key)
+        return f"Cache({', '.join(f'{name}={value!r}' for name, value in options.items() if value not in (None, ()))})"
 
 
 def _callable_name(function: Any) -> str:
-    """Name a function, a partial of one, or an object that can be called; never by its address."""
+    """Return the name of a function, of a partial or of a callable object, without its address."""
     named = getattr(function, "func", function)
     return str(getattr(named, "__qualname__", type(named).__qualname__))
 
@@ -89,7 +84,7 @@ def _is_valid_ttl(given: Any) -> bool:
 
 
 def _string_tuple(name: str, given: Any) -> tuple[str, ...]:
-    """Take one name for a tuple of it."""
+    """Return the names as a tuple; one name is a tuple of it."""
     texts = (given,) if isinstance(given, str) else given
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) and text for text in texts):
         raise _invalid_option(name, given, "names in a tuple")

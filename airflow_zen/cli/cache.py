@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.utils.cli import suppress_logs_and_warning
 
 from airflow_zen.caching.key_history import KeyRecord, changed_ingredients, nearest_record
-from airflow_zen.caching.step_cache import CacheEntries, CacheEntry, task_of_entry
+from airflow_zen.caching.step_cache import CacheEntry, StepCache, task_of_entry
 from airflow_zen.cli.output import open_stack_for, print_rows, show_progress
 from airflow_zen.lineage.savings import (
     RunTotals,
@@ -75,7 +75,7 @@ def _run_id_of(entry: KeyRecord) -> str:
 def list_entries(args: Any) -> None:
     """Print the remembered results, the newest first."""
     stack = open_stack_for(args)
-    entries = _read_entries(CacheEntries(stack.cache.transport), args.dag_id, None, args.output)
+    entries = _read_entries(stack.cache, args.dag_id, None, args.output)
     if not entries:
         raise SystemExit("No result is remembered here.")
     print_rows([_entry_row(entry, args.output) for entry in entries], args.output)
@@ -85,7 +85,7 @@ def list_entries(args: Any) -> None:
 def clear_entries(args: Any) -> None:
     """Forget remembered results, after asking; say how many."""
     stack = open_stack_for(args)
-    contents = CacheEntries(stack.cache.transport)
+    contents = stack.cache
     entries = _read_entries(contents, args.dag_id, args.task_id)
     if args.older_than is not None:
         latest = stack.clock() - parse_duration(args.older_than)
@@ -104,10 +104,10 @@ def clear_entries(args: Any) -> None:
 
 
 def _read_entries(
-    contents: CacheEntries, dag_id: str | None, task_id: str | None, output: str = "table"
+    contents: StepCache, dag_id: str | None, task_id: str | None, output: str = "table"
 ) -> list[CacheEntry]:
     with show_progress("Reading the cache", output) as on_progress:
-        found = [entry for entry in contents.read_all(on_progress) if _matches(entry, dag_id, task_id)]
+        found = [entry for entry in contents.entries(on_progress) if _matches(entry, dag_id, task_id)]
     return sorted(found, key=lambda entry: entry.created, reverse=True)
 
 

@@ -251,7 +251,7 @@ class _ReferenceCollector(ast.NodeVisitor):
             self.generic_visit(node)
 
     # `globals()["name"]` is a name too.
-    visit_Subscript = visit_Attribute
+    visit_Subscript = visit_Attribute  # noqa: N815 - the name that ast.NodeVisitor calls
 
     def visit_Call(self, node: ast.Call) -> None:
         chain = self.chain(node)

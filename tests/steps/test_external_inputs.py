@@ -1,12 +1,12 @@
-"""Promises of `airflow_zen.caching.external`."""
+"""Promises of `airflow_zen.steps.cache_key`."""
 
 import hashlib
 
 import pytest
 
 from airflow_zen import Cache
-from airflow_zen.caching.external import external_fingerprints
 from airflow_zen.errors import FingerprintError
+from airflow_zen.steps.cache_key import external_fingerprints
 from tests.caching.code.project import Project
 
 FILES = {
@@ -57,7 +57,7 @@ def test_folders_and_last_stars_mean_all_below(tmp_path):
 @pytest.mark.parametrize("pattern", [".", "**.sql"])
 def test_what_is_no_pattern_is_said(tmp_path, pattern):
     """A pattern that can match no file leaves the step uncached, with an example of one that can."""
-    with pytest.raises(FingerprintError, match=r"is no pattern of files, such as 'sql/\*\.sql'"):
+    with pytest.raises(FingerprintError, match=r"is not a pattern of files, such as 'sql/\*\.sql'"):
         named(tmp_path, pattern)
 
 
@@ -65,7 +65,7 @@ def test_files_need_a_step_in_a_file():
     """A function typed at a prompt has no folder to look in, and that is said."""
     scope: dict = {}
     exec("def step(): ...", scope)
-    with pytest.raises(FingerprintError, match="defined in none"):
+    with pytest.raises(FingerprintError, match="defined in no file"):
         external_fingerprints(Cache(files=("a.sql",)), scope["step"], {})
 
 
