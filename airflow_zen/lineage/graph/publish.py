@@ -17,7 +17,7 @@ from airflow_zen.lineage.graph.svg import render_svg
 from airflow_zen.lineage.mlflow.dag_runs import MlflowDagRun, find_dag_run
 from airflow_zen.lineage.mlflow.datasets import dataset_inputs
 from airflow_zen.lineage.mlflow.encoding import key_value_entries, metric_entry, to_milliseconds
-from airflow_zen.lineage.mlflow.model_metrics import link_model_metrics
+from airflow_zen.lineage.mlflow.log_step import link_model_metrics
 from airflow_zen.lineage.mlflow.models import LoggedModels
 from airflow_zen.lineage.mlflow.run_files import put_run_files
 from airflow_zen.lineage.savings import totals_of_dag_run

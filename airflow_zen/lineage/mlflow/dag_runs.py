@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.lineage.mlflow.description import PageUrls
-from airflow_zen.lineage.mlflow.experiments import find_experiment
+from airflow_zen.lineage.mlflow.parent_runs import find_experiment
 from airflow_zen.lineage.mlflow.tags import EXPERIMENT_PREFIX, dag_run_key, parent_filter, quote_filter_value
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 

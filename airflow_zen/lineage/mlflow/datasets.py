@@ -15,6 +15,7 @@ from airflow_zen.lineage.mlflow.encoding import (
     shorten,
     shorten_name,
 )
+from airflow_zen.lineage.savings import format_bytes
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
@@ -107,15 +108,5 @@ def _profile(ref: ArtifactRef, summary: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, str | int | float)
     }
     facts.setdefault("shape", ref.shape)
-    facts |= {"size": format_size(ref.size), "type": ref.type, "encoding": ref.encoding, "sha256": ref.digest}
+    facts |= {"size": format_bytes(ref.size), "type": ref.type, "encoding": ref.encoding, "sha256": ref.digest}
     return {name: value for name, value in facts.items() if value != ""}
-
-
-def format_size(size: int) -> str:
-    """Return bytes for people: `28.1 kB`."""
-    amount = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.3g} {unit}"
-        amount /= 1000
-    return f"{amount:.3g} TB"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,9 @@ from airflow_zen.lineage.savings import seconds_saved
 from airflow_zen.runs.step_run import StepRun, mask_secrets
 
 if TYPE_CHECKING:
-    from airflow_zen.lineage.mlflow.prefetch import PrefetchResult
+    from airflow_zen.artifacts.ref import ArtifactRef
+    from airflow_zen.lineage.mlflow.dag_runs import MlflowDagRun
+    from airflow_zen.lineage.mlflow.models import LoggedModels
     from airflow_zen.lineage.mlflow.rest import MlflowRest
 
 _LOG_BATCH, _OUTPUTS = "runs/log-batch", "runs/outputs"
@@ -49,6 +51,14 @@ class LogRequest(msgspec.Struct, frozen=True):
     path: str
     body: Mapping[str, Any]
     method: str = "POST"
+
+
+class PrefetchResult(msgspec.Struct, frozen=True):
+    """Summaries of artifacts of other steps and MLflow's ids of models, by digest; the tags sent at the start."""
+
+    summaries: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
+    model_ids: Mapping[str, str] = msgspec.field(default_factory=dict)
+    tags: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 def send(requests: Iterable[LogRequest], rest: MlflowRest) -> None:
@@ -146,6 +156,17 @@ def metadata_tags(run: StepRun) -> Mapping[str, str]:
     return _metadata_tags(_metadata_items(run))
 
 
+def link_model_metrics(dag_run: MlflowDagRun, runs: Sequence[StepRun], models: LoggedModels) -> None:
+    """Link the metrics that user code logged in each step to the one model that the step read, else to the one it created.
+
+    Where the DAG run has several logged models of that content, as after a step that registers the model, each gets the
+    metrics. This is done when the DAG run has ended, so that no task waits for it; repeating it changes nothing. A step
+    with several models uses `log_metadata` to say which model its metrics are about.
+    """
+    for run in runs:
+        send(_link_requests(dag_run, run, models), models.rest)
+
+
 def _with_renamed_parameters(body: Mapping[str, Any], rest: MlflowRest) -> dict[str, Any]:
     data = rest.get("runs/get", {"run_id": body["run_id"]})["run"]["data"]
     taken = {entry["key"]: entry.get("value", "") for entry in data.get("params", [])}
@@ -188,3 +209,30 @@ def _metadata_tags(facts: Iterable[tuple[str, Any]]) -> dict[str, str]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _link_requests(dag_run: MlflowDagRun, run: StepRun, models: LoggedModels) -> Iterator[LogRequest]:
+    ref, metrics = _single_model(run), _user_metrics(dag_run, run)
+    if ref is None or not metrics:
+        return
+    run_id = dag_run.steps[run.id]["info"]["run_id"]
+    model_ids: Sequence[str | None] = dag_run.models.get(ref.digest, ())
+    for model_id in model_ids or [models.find_model_id(ref, run, dag_run.experiment_id)]:
+        if model_id:
+            yield model_metric_request(run, run_id, model_id, metrics)
+
+
+def _single_model(run: StepRun) -> ArtifactRef | None:
+    """Return the one model that a step's metrics are about; None for a hit, whose function was not called."""
+    for refs in (run.inputs, run.outputs):
+        found = {ref.digest: ref for ref in refs.values() if is_mlflow_model(ref)}
+        if found:
+            return next(iter(found.values())) if len(found) == 1 and not run.is_hit else None
+    return None
+
+
+def _user_metrics(dag_run: MlflowDagRun, run: StepRun) -> list[dict[str, Any]]:
+    """Return the metrics that are neither ours nor metadata about an artifact."""
+    subjects = tuple(f"{name}." for subject in run.metadata if (name := subject.partition(":")[2]))
+    metrics = dag_run.steps.get(run.id, {}).get("data", {}).get("metrics", [])
+    return [dict(metric) for metric in metrics if not metric["key"].startswith(("zen.", "system/", *subjects))]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.artifacts.manifest import MANIFEST_FILE_NAME, Manifest
-from airflow_zen.errors import SettingsError
+from airflow_zen.errors import SettingsError, ZenError
 from airflow_zen.lineage.mlflow.datasets import is_mlflow_model
 from airflow_zen.lineage.mlflow.encoding import (
     MAX_BATCH_ENTRIES,
@@ -18,8 +19,8 @@ from airflow_zen.lineage.mlflow.encoding import (
     shorten,
 )
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
-from airflow_zen.lineage.mlflow.experiments import find_experiment
-from airflow_zen.lineage.mlflow.log_step import model_metadata_requests, output_request, send
+from airflow_zen.lineage.mlflow.log_step import PrefetchResult, model_metadata_requests, output_request, send
+from airflow_zen.lineage.mlflow.parent_runs import find_experiment
 from airflow_zen.lineage.mlflow.run_files import copy_files
 from airflow_zen.lineage.mlflow.tags import dag_run_key, quote_filter_value
 from airflow_zen.runs.step_run import StepRun, StepState, mask_secrets
@@ -27,13 +28,13 @@ from airflow_zen.transports.base import Transport, key_of_url
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
-    from airflow_zen.lineage.mlflow.prefetch import PrefetchResult
     from airflow_zen.lineage.mlflow.rest import MlflowRest
 
 log = logging.getLogger("airflow_zen.lineage")
 
 _INVALID_NAME_CHARACTERS = re.compile(r"[/:.%\"']")
 _READY = "LOGGED_MODEL_READY"
+_MAX_LOOKUPS = 100
 
 _NO_MODEL_WARNING = (
     "Step %r is declared model=%r, but returned no model that MLflow can serve: %r has no new version. Return a model "
@@ -50,8 +51,16 @@ class LoggedModels:
 
     def __init__(self, rest: MlflowRest, transport: Transport, artifact_root: str) -> None:
         self.rest = rest
-        self.transport = transport
-        self.root = artifact_root
+        self._transport = transport
+        self._root = artifact_root
+
+    def prefetch(self, run: StepRun, experiment_id: str) -> PrefetchResult:
+        """Look up what a run refers to; at most 100 artifacts of a kind."""
+        found = {ref.digest: self.find_model_id(ref, run, experiment_id) for ref in _missing_models(run)}
+        return PrefetchResult(
+            summaries={ref.digest: self._read_summary(ref) for ref in _missing_schemas(run)},
+            model_ids={digest: model_id for digest, model_id in found.items() if model_id},
+        )
 
     def log_step_models(
         self, run: StepRun, experiment_id: str, run_id: str, prefetched: PrefetchResult, resume: bool
@@ -148,15 +157,12 @@ class LoggedModels:
         Under our own root the store copies (or links) them itself. An experiment that was created by others may keep
         its files elsewhere: behind the server's proxy they are uploaded, anywhere else they stay where they are.
         """
-        prefix = key_of_url(self.root, ref.uri)
-        files = ref.files
-        if not files:
-            # A ref carries only a few files.
-            files = Manifest.from_json(self.transport.read(f"{prefix}/{MANIFEST_FILE_NAME}"), ref.digest).files
+        # A ref carries only a few files.
+        names = [file.path for file in ref.files or self._read_manifest(ref).files]
         try:
-            copy_files(artifact_uri, prefix, [file.path for file in files], self.transport, self.rest)
+            copy_files(artifact_uri, key_of_url(self._root, ref.uri), names, self._transport, self.rest)
         except SettingsError:
-            log.warning(_FOREIGN_LOCATION_WARNING, artifact_uri, self.root, ref.name)
+            log.warning(_FOREIGN_LOCATION_WARNING, artifact_uri, self._root, ref.name)
             return False
         return True
 
@@ -175,3 +181,31 @@ class LoggedModels:
         filtered = {"filter": f"name={quote_filter_value(name)} and run_id={quote_filter_value(run_id)}"}
         versions = self.rest.get("model-versions/search", filtered).get("model_versions", [])
         return any(version.get("source") == source for version in versions)
+
+    def _read_summary(self, ref: ArtifactRef) -> Mapping[str, Any]:
+        """Return the summary of an artifact's manifest; empty where it was deleted, or is outside the artifact root."""
+        try:
+            return self._read_manifest(ref).summary
+        except ZenError:
+            return {}
+
+    def _read_manifest(self, ref: ArtifactRef) -> Manifest:
+        key = f"{key_of_url(self._root, ref.uri)}/{MANIFEST_FILE_NAME}"
+        return Manifest.from_json(self._transport.read(key), ref.digest)
+
+
+def _missing_schemas(run: StepRun) -> Iterable[ArtifactRef]:
+    """Return the artifacts whose schema this DAG's experiment may not have: outputs of a hit, and inputs of other DAGs.
+
+    MLflow keeps the first description of a dataset in an experiment, and the producer has written that of all others.
+    """
+    refs = [ref for ref in run.inputs.values() if not ref.name.startswith(f"{run.id.dag_id}/")]
+    refs += run.outputs.values() if run.is_hit else ()
+    missing = {ref.digest: ref for ref in refs if ref.digest not in run.summaries and not is_mlflow_model(ref)}
+    return islice(missing.values(), _MAX_LOOKUPS)
+
+
+def _missing_models(run: StepRun) -> Iterable[ArtifactRef]:
+    """Return the models whose id in MLflow is not known: inputs, and outputs of a hit."""
+    refs = [*run.inputs.values(), *(run.outputs.values() if run.is_hit else ())]
+    return islice({ref.digest: ref for ref in refs if is_mlflow_model(ref)}.values(), _MAX_LOOKUPS)

@@ -18,12 +18,18 @@ from airflow_zen.lineage.mlflow.description import run_description
 from airflow_zen.lineage.mlflow.encoding import key_value_entries, to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.journal import RunJournal, recover_orphans
-from airflow_zen.lineage.mlflow.log_step import dataset_requests, end_request, metadata_tags, send, value_requests
+from airflow_zen.lineage.mlflow.log_step import (
+    PrefetchResult,
+    dataset_requests,
+    end_request,
+    metadata_tags,
+    send,
+    value_requests,
+)
 from airflow_zen.lineage.mlflow.models import LoggedModels
 from airflow_zen.lineage.mlflow.offline.relay import Relay
 from airflow_zen.lineage.mlflow.offline.replay import Replay
 from airflow_zen.lineage.mlflow.parent_runs import ParentRun, ParentRuns
-from airflow_zen.lineage.mlflow.prefetch import PrefetchResult, prefetch
 from airflow_zen.lineage.mlflow.run_files import put_run_files, read_previews
 from airflow_zen.lineage.mlflow.tags import end_tags, quote_filter_value, run_name, step_tags
 from airflow_zen.lineage.recorder import OpenedRun, temporary_environment
@@ -96,7 +102,7 @@ class MlflowRecorder:
         if not opened.run_id:
             return False
         named, experiment_id = _with_artifact_names(run), opened.environment["MLFLOW_EXPERIMENT_ID"]
-        look_up = prefetching.result if prefetching else partial(prefetch, named, experiment_id, self._models)
+        look_up = prefetching.result if prefetching else partial(self._models.prefetch, named, experiment_id)
         replay_timeout = _FINISH_TIMEOUT if has_outbox else 0.0
         return self._deliver(run, lambda: self._send_all(named, experiment_id, opened.run_id, look_up, replay_timeout))
 
@@ -129,7 +135,7 @@ class MlflowRecorder:
         if info is None:
             parent, info = self._open_run(run, parent)
         named = _with_artifact_names(run)
-        look_up = partial(prefetch, named, parent.experiment_id, self._models)
+        look_up = partial(self._models.prefetch, named, parent.experiment_id)
         self._send_all(named, parent.experiment_id, info["run_id"], look_up, replay_timeout=float("inf"), resume=True)
         self._put_files(run, info["artifact_uri"], read_previews(run, PreviewStore(self._transport)))
 
@@ -212,7 +218,7 @@ class MlflowRecorder:
             tag = {"run_id": run_id, "key": "mlflow.parentRunId", "value": active.run_id}
             self.rest.post("runs/set-tag", tag)
         named = _with_artifact_names(run)
-        return replace(prefetch(named, active.experiment_id, self._models), tags=self._start_tags(named, parent))
+        return replace(self._models.prefetch(named, active.experiment_id), tags=self._start_tags(named, parent))
 
     def _send_all(
         self,

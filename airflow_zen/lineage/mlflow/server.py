@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-_TRUE = frozenset({"true", "1"})
+_INSECURE_TLS = "MLFLOW_TRACKING_INSECURE_TLS"
+_VARIABLES = {
+    "username": "MLFLOW_TRACKING_USERNAME",
+    "password": "MLFLOW_TRACKING_PASSWORD",
+    "token": "MLFLOW_TRACKING_TOKEN",
+    "ca_bundle": "MLFLOW_TRACKING_SERVER_CERT_PATH",
+    "client_certificate": "MLFLOW_TRACKING_CLIENT_CERT_PATH",
+    "workspace": "MLFLOW_WORKSPACE",
+    "user_retries": "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
+    "user_timeout": "MLFLOW_HTTP_REQUEST_TIMEOUT",
+}
 
 
 @dataclass(frozen=True)
@@ -43,40 +53,21 @@ class TrackingServer:
     @classmethod
     def from_environment(cls, uri: str, environment: Mapping[str, str], ui: str = "") -> TrackingServer:
         """Return a server with the credentials in the variables that MLflow documents for its client."""
-        return cls(
-            uri=uri,
-            ui=ui,
-            username=environment.get("MLFLOW_TRACKING_USERNAME", ""),
-            password=environment.get("MLFLOW_TRACKING_PASSWORD", ""),
-            token=environment.get("MLFLOW_TRACKING_TOKEN", ""),
-            verify_tls=environment.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() not in _TRUE,
-            ca_bundle=environment.get("MLFLOW_TRACKING_SERVER_CERT_PATH", environment.get("REQUESTS_CA_BUNDLE", "")),
-            client_certificate=environment.get("MLFLOW_TRACKING_CLIENT_CERT_PATH", ""),
-            workspace=environment.get("MLFLOW_WORKSPACE", ""),
-            user_retries=environment.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES", cls.user_retries),
-            user_timeout=environment.get("MLFLOW_HTTP_REQUEST_TIMEOUT", cls.user_timeout),
-        )
+        values = {name: environment[variable] for name, variable in _VARIABLES.items() if variable in environment}
+        values.setdefault("ca_bundle", environment.get("REQUESTS_CA_BUNDLE", ""))
+        verify_tls = environment.get(_INSECURE_TLS, "").lower() not in {"true", "1"}
+        return cls(uri=uri, ui=ui, verify_tls=verify_tls, **values)
 
     def environment(self) -> dict[str, str]:
         """Return the variables with which MLflow's client reaches the same server; they contain secrets."""
         variables = {
             "MLFLOW_TRACKING_URI": self.uri,
-            "MLFLOW_TRACKING_USERNAME": self.username,
-            "MLFLOW_TRACKING_PASSWORD": self.password,
-            "MLFLOW_TRACKING_TOKEN": self.token,
-            "MLFLOW_TRACKING_INSECURE_TLS": "" if self.verify_tls else "true",
-            "MLFLOW_TRACKING_SERVER_CERT_PATH": self.ca_bundle if self.verify_tls else "",
-            "MLFLOW_TRACKING_CLIENT_CERT_PATH": self.client_certificate,
-            "MLFLOW_WORKSPACE": self.workspace,
+            _INSECURE_TLS: "" if self.verify_tls else "true",
+            **{variable: getattr(self, name) for name, variable in _VARIABLES.items()},
         }
-        return {name: value for name, value in variables.items() if value} | self.timeout_environment()
-
-    def timeout_environment(self) -> dict[str, str]:
-        """Return the variables that limit how long MLflow's client waits."""
-        return {
-            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": self.user_retries,
-            "MLFLOW_HTTP_REQUEST_TIMEOUT": self.user_timeout,
-        }
+        if not self.verify_tls:
+            del variables[_VARIABLES["ca_bundle"]]
+        return {name: value for name, value in variables.items() if value}
 
     def run_url(self, experiment_id: str, run_id: str) -> str:
         """Return the page of a run, in the classic view: MLflow's default is its view for agents."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from airflow_zen.errors import ZenError
 from airflow_zen.lineage.mlflow.encoding import to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowRejected, MlflowUnavailable
-from airflow_zen.lineage.mlflow.experiments import find_experiment
+from airflow_zen.lineage.mlflow.parent_runs import find_experiment
 from airflow_zen.lineage.mlflow.tags import parent_filter, quote_filter_value
 from airflow_zen.progress import ProgressCallback, ignore_progress, track_items
 from airflow_zen.runs.step_run import FinishedDagRun, StepRunId, StepState

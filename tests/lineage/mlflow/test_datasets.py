@@ -5,7 +5,7 @@ import json
 import pytest
 from msgspec.structs import replace
 
-from airflow_zen.lineage.mlflow.datasets import dataset_inputs, format_size, mlflow_column_type, schema_json
+from airflow_zen.lineage.mlflow.datasets import dataset_inputs, mlflow_column_type, schema_json
 
 
 @pytest.mark.parametrize(
@@ -60,14 +60,3 @@ def test_very_wide_tables(ref):
     columns = json.loads(text)["mlflow_colspec"]
     assert len(text) <= 1_048_575
     assert columns[-1]["name"] == f"… {30_000 - len(columns) + 1} more columns"
-
-
-def test_readable_sizes():
-    """Sizes are written with three digits and a unit."""
-    assert [format_size(n) for n in (0, 999, 28_123, 5_000_000, 2 * 10**12)] == [
-        "0 B",
-        "999 B",
-        "28.1 kB",
-        "5 MB",
-        "2 TB",
-    ]
