@@ -48,11 +48,6 @@ TYPED_JSON_TYPES = (
 _MATERIALIZERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "python.json@1": ("typed_json:TypedJsonMaterializer", TYPED_JSON_TYPES),
     "python.path@1": ("files:PathMaterializer", ("pathlib.Path",)),
-    "python.bytes@1": ("files:BytesMaterializer", ()),
-    "python.text@1": (
-        "texts:TextMaterializer",
-        tuple(f"{_PACKAGE}.texts.{name}String" for name in ("HTML", "Markdown", "CSV", "JSON")),
-    ),
     "cloudpickle@1": ("cloudpickle:PickleMaterializer", ()),
     "numpy.npy@1": ("numpy:NdarrayMaterializer", ("numpy.ndarray",)),
     "pyarrow.parquet@1": (
@@ -71,6 +66,11 @@ _MATERIALIZERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
             for kind in ("array", "matrix")
         ),
     ),
+    "python.text@1": (
+        "texts:TextMaterializer",
+        tuple(f"{_PACKAGE}.texts.{name}String" for name in ("HTML", "Markdown", "CSV", "JSON")),
+    ),
+    "python.bytes@1": ("files:BytesMaterializer", ()),
     "xgboost.mlflow@1": ("xgboost:XgboostMaterializer", ("xgboost.Booster", "xgboost.XGBModel")),
     "lightgbm.mlflow@1": ("lightgbm:LightgbmMaterializer", ("lightgbm.Booster", "lightgbm.LGBMModel")),
     "onnx.mlflow@1": ("onnx:OnnxMaterializer", ("onnx.ModelProto",)),
