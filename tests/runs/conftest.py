@@ -1,4 +1,4 @@
-"""Step runs, refs and a real MLflow server, as in the tests of lineage."""
+"""Step runs and refs, as in the tests of lineage."""
 
 from tests.lineage.conftest import (
     client,
@@ -9,7 +9,6 @@ from tests.lineage.conftest import (
     records,
     ref,
     root,
-    server,
     step,
     transport,
 )
@@ -23,7 +22,6 @@ __all__ = [
     "records",
     "ref",
     "root",
-    "server",
     "step",
     "transport",
 ]
