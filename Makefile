@@ -6,33 +6,35 @@ DAGS := dags_examples
 PYTHON_VERSIONS := 3.11 3.12 3.13
 PYTEST_WORKERS := 2
 ARGS :=
+# Airflow's own command line, with a home of its own: the stack's services have theirs under STACK.
+ZEN := AIRFLOW_HOME=$(CURDIR)/.zen/airflow $(BIN)/airflow zen
 
-# Some environments forbid bytecode; our own modules would then be compiled anew by every process.
+# Some environments forbid bytecode; every process would then compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo distributed up down status test test-ml coverage lint format bench docs constraints clean
 
-help: ## Say what there is to make
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## Make .venv: everything pinned, the package editable
+setup: ## Make .venv: pinned dependencies, this package editable
 	@scripts/setup.sh
 
 demo: setup ## Run the flight-delay pipeline twice in a real Airflow with a real MLflow (ARGS=--keep leaves them up)
-	@$(BIN)/python scripts/demo.py $(ARGS)
+	@$(BIN)/python -m scripts.demo $(ARGS)
 
-distributed: setup ## Lose one of two Celery workers in the middle of 200 mapped steps, and show what came of it
+distributed: setup ## Kill one of two Celery workers during 200 mapped steps, and show the result
 	@scripts/test-parts.sh
 	@$(BIN)/python -m tests.docker.distributed $(ARGS)
 
-up: setup ## Start Airflow and MLflow here, with the DAGs of DAGS
-	@$(BIN)/python -m airflow_zen.localstack.stack up --directory $(STACK) --dags $(DAGS)
+up: setup ## Start Airflow and MLflow on this machine, with the DAGs folder DAGS
+	@$(ZEN) stack up local --directory $(STACK) --dags $(DAGS)
 
 down: setup ## Stop what `make up` started
-	@$(BIN)/python -m airflow_zen.localstack.stack down --directory $(STACK)
+	@$(ZEN) stack down --directory $(STACK)
 
-status: setup ## Say whether what `make up` started is up
-	@$(BIN)/python -m airflow_zen.localstack.stack status --directory $(STACK)
+status: setup ## Show the state of what `make up` started
+	@$(ZEN) stack status --directory $(STACK)
 
 test: setup ## Run the tests (ARGS='-k cache' selects)
 	@scripts/test-parts.sh
@@ -42,7 +44,7 @@ test-ml: setup ## Install the large ML libraries too, and run the tests that nee
 	@scripts/setup.sh ml
 	@$(BIN)/python -m pytest -m ml -n $(PYTEST_WORKERS) --dist loadfile $(ARGS)
 
-coverage: setup ## Run the tests in one process, and show the lines that none of them reaches
+coverage: setup ## Run the tests in one process, and show the lines that are not covered
 	@scripts/test-parts.sh
 	$(BIN)/coverage run -m pytest $(ARGS)
 	$(BIN)/coverage combine --quiet
@@ -55,19 +57,19 @@ lint: setup ## Check style, types, layers and Dockerfiles
 	$(BIN)/lint-imports
 	$(BIN)/hadolint docker/*Dockerfile
 
-format: setup ## Format, and mend what can be mended
+format: setup ## Format, and apply automatic fixes
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: setup ## Measure what the README claims
+bench: setup ## Measure the numbers in the README
 	@shopt -s nullglob; files=(bench/bench_*.py); \
 	 [ $${#files[@]} -gt 0 ] || { echo 'bench: there is no bench/bench_*.py' >&2; exit 1; }; \
 	 for file in "$${files[@]}"; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; done
 
-docs: setup ## Check the links and the examples of the documents
+docs: setup ## Check the links and the examples in the documentation
 	@$(BIN)/python scripts/check_docs.py
 
-constraints: setup ## Resolve every dependency anew and pin it
+constraints: setup ## Resolve and pin every dependency again
 	@for version in $(PYTHON_VERSIONS); do \
 	   echo "constraints/python-$$version.txt"; \
 	   $(BIN)/uv pip compile --quiet --upgrade --all-extras --python-version $$version \
@@ -75,9 +77,9 @@ constraints: setup ## Resolve every dependency anew and pin it
 	     --output-file constraints/python-$$version.txt setup.cfg >/dev/null || exit 1; \
 	 done
 
-clean: ## Stop what is up and remove what was built (not .venv)
+clean: ## Stop running stacks and remove build files (not .venv)
 	@for stack in .zen/*/stack.json; do \
-	   [ ! -e "$$stack" ] || $(BIN)/python -m airflow_zen.localstack.stack down --directory "$${stack%/*}" || exit 1; \
+	   [ ! -e "$$stack" ] || $(ZEN) stack down --directory "$${stack%/*}" || exit 1; \
 	 done
 	@rm -rf .zen build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .hypothesis .pytest_cache .ruff_cache .import_linter_cache
 	@find airflow_zen tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 
-from airflow_zen.localstack.airflow_api import AirflowApi, DagRun
 from airflow_zen.localstack.stack import start_local_stack, stop_local_stack
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.servers.airflow_api import AirflowApi, DagRun
 
 DAG = """
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Run the flight-delay pipeline twice in a real Airflow with a real MLflow, and show what both know afterwards."""
+"""Run the flight-delay pipeline twice in a real Airflow with a real MLflow, and show the results."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from typing import Any, NoReturn
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import ZenError
-from airflow_zen.localstack.airflow_api import AirflowApi, DagRun, TaskInstance, request_json
+from airflow_zen.lineage.savings import format_bytes
+from airflow_zen.localstack.http import request_json
 from airflow_zen.localstack.stack import start_local_stack, stop_local_stack
 from airflow_zen.localstack.state import LocalStack
+from tests.servers.airflow_api import AirflowApi, DagRun, TaskInstance
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 class DemoFailed(ZenError, RuntimeError):
-    """The pipeline did not do what the demo shows."""
+    """The pipeline failed, or its second run was not cached."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +36,17 @@ class Step:
 
     @property
     def name(self) -> str:
-        """The task, with its map index where it is mapped."""
+        """The task id, with the map index of a mapped task."""
         return self.task.task_id + (f"[{self.task.map_index}]" if self.task.map_index >= 0 else "")
 
     @property
     def cached(self) -> bool:
-        """Whether every output was taken from an earlier run."""
+        """Whether every output comes from an earlier run."""
         return bool(self.outputs) and all(ref.cached for ref in self.outputs.values())
 
 
 def demo(stack: LocalStack, dag_id: str) -> None:
-    """Run the DAG twice and print what happened."""
+    """Run the DAG twice and print the results."""
     airflow = AirflowApi(stack.layout.airflow_url)
     print(f"Waiting for DAG {dag_id!r} …")
     airflow.wait_for_dag(dag_id, timeout=180)
@@ -54,7 +56,7 @@ def demo(stack: LocalStack, dag_id: str) -> None:
     _print_steps(first, second)
     _print_artifacts(first)
     experiment = _print_metrics(stack.layout.mlflow_url, first_run)
-    print("\nWhere to look, while both are up")
+    print("\nAddresses, while both are up")
     print(f"  Airflow, first run     {airflow.dag_run_url(first_run)}")
     print(f"  Airflow, second run    {airflow.dag_run_url(second_run)}")
     print(f"  MLflow                 {experiment}")
@@ -77,13 +79,13 @@ def _run(airflow: AirflowApi, dag_id: str, which: str) -> tuple[DagRun, list[Ste
 def _raise_failure(airflow: AirflowApi, run: DagRun, tasks: Sequence[TaskInstance]) -> NoReturn:
     failed = next((task for task in tasks if task.state == "failed"), None)
     if failed is None:
-        raise DemoFailed(f"{run.dag_id} {run.run_id} failed, none of its tasks did.")
+        raise DemoFailed(f"{run.dag_id} {run.run_id} failed, but none of its tasks did.")
     lines = airflow.log(run, failed).splitlines()
     raise DemoFailed("\n".join([f"Task {failed.task_id!r} failed. The end of its log:", *lines[-40:]]))
 
 
 def _outputs(value: Any) -> dict[str, ArtifactRef]:
-    """Read the refs of an XCom entry: one ref, or a dict of them by output name."""
+    """Return the refs of an XCom entry by output name; the name of a single output is empty."""
     if ArtifactRef.is_wire(value):
         return {"": ArtifactRef.from_wire(value)}
     return {name: ArtifactRef.from_wire(wire) for name, wire in (value or {}).items() if ArtifactRef.is_wire(wire)}
@@ -92,7 +94,7 @@ def _outputs(value: Any) -> dict[str, ArtifactRef]:
 def _print_steps(first: Sequence[Step], second: Sequence[Step]) -> None:
     again = {step.name: step for step in second}
     rows = [(step.name, *_step_cells(step), *_step_cells(again[step.name])) for step in first]
-    print("\nSteps (seconds as Airflow counts them)")
+    print("\nSteps (seconds as Airflow measures them)")
     _print_table(("step", "first run", "", "second run", ""), rows, right={1, 3})
 
 
@@ -102,7 +104,7 @@ def _step_cells(step: Step) -> tuple[str, str]:
 
 def _print_artifacts(steps: Sequence[Step]) -> None:
     rows = [
-        (name, ref.type.removeprefix("builtins."), ref.shape, _bytes(ref.size), ref.digest[:12])
+        (name, ref.type.removeprefix("builtins."), ref.shape, format_bytes(ref.size), ref.digest[:12])
         for name, ref in _artifacts(steps)
     ]
     print("\nArtifacts")
@@ -116,7 +118,7 @@ def _artifacts(steps: Sequence[Step]) -> Iterator[tuple[str, ArtifactRef]]:
 
 
 def _print_metrics(mlflow: str, run: DagRun) -> str:
-    """Print the metrics of the run's steps; gives the address of their experiment's page."""
+    """Print the metrics of the run's steps; return the URL of their experiment."""
     found = request_json("GET", f"{mlflow}/api/2.0/mlflow/experiments/get-by-name?experiment_name=airflow/{run.dag_id}")
     experiment = found["experiment"]["experiment_id"]
     query = {"experiment_ids": [experiment], "filter": f"tags.`zen.run_id` = '{run.run_id}'"}
@@ -142,27 +144,19 @@ def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], right: set[
         print("  " + "  ".join(cells).rstrip())
 
 
-def _bytes(size: float) -> str:
-    for unit in ("B", "KB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
-
-
 def _remove_earlier_demo(directory: Path) -> None:
-    """Stop and remove what an earlier demo left; refuse to remove what no demo made."""
+    """Stop and remove an earlier demo; refuse to remove anything else."""
     if (directory / "stack.json").exists():
         stop_local_stack(directory, echo=lambda _: None)
         shutil.rmtree(directory)
     if directory.exists() and any(directory.iterdir()):
-        raise DemoFailed(f"{directory} holds something that no demo made. Name another --directory.")
+        raise DemoFailed(f"{directory} contains files that are not of a demo. Name another --directory.")
 
 
 def main() -> int:
-    """Start the stack, run the demo, stop the stack; gives the exit code."""
+    """Start the stack, run the demo, stop the stack; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--directory", type=Path, default=REPOSITORY / ".zen" / "demo", help="holds all state")
+    parser.add_argument("--directory", type=Path, default=REPOSITORY / ".zen" / "demo", help="contains all state")
     parser.add_argument("--dags", type=Path, default=REPOSITORY / "dags_examples", help="the DAGs folder")
     parser.add_argument("--dag", default="flight_delay", help="the DAG to run")
     parser.add_argument("--keep", action="store_true", help="leave Airflow and MLflow up")
@@ -187,7 +181,7 @@ def main() -> int:
 def _final_message(options: argparse.Namespace) -> str:
     if not options.keep:
         return "Airflow and MLflow are stopped; ARGS=--keep leaves them up."
-    return f"They stay up: python -m airflow_zen.localstack.stack down --directory {options.directory} stops them."
+    return f"They stay up; `airflow zen stack down --directory {options.directory}` stops them."
 
 
 if __name__ == "__main__":

@@ -86,6 +86,15 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def _process_context() -> Iterator[None]:
+    """Undo what a command of `airflow zen` sets for its process."""
+    before = os.environ.get("_AIRFLOW_PROCESS_CONTEXT")
+    yield
+    if before is None:
+        os.environ.pop("_AIRFLOW_PROCESS_CONTEXT", None)
+
+
 @pytest.fixture(scope="session")
 def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """Ceph's S3 gateway."""

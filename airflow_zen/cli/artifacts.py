@@ -1,37 +1,54 @@
-"""`airflow zen artifacts`: what lies under a name, in which versions, to look at and to mark."""
+"""`airflow zen artifacts …`: named artifacts and their versions."""
 
 from __future__ import annotations
 
 import sys
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.utils.cli import suppress_logs_and_warning
+from airflow.cli.cli_config import ARG_VERBOSE
 
 import airflow_zen
-from airflow_zen.artifacts.diff import COLUMN_STATISTICS, ArtifactDiff, RowDiff
-from airflow_zen.artifacts.version import validate_artifact_name, validate_tag
-from airflow_zen.cli.output import print_rows, show_progress
-from airflow_zen.client.artifacts import NamedArtifact, artifact
-from airflow_zen.client.artifacts import register_files as register_data
-from airflow_zen.config.settings import Settings, open_stack
-from airflow_zen.lineage.savings import format_bytes, format_count, format_seconds
-from airflow_zen.progress import BytesCallback, byte_counter, ignore_bytes
-from airflow_zen.transports.local import ProgressFile
+from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, command
+from airflow_zen.cli.output import (
+    bytes_cell,
+    digest_cell,
+    is_machine_readable,
+    print_rows,
+    seconds_cell,
+    show_progress,
+)
 
 if TYPE_CHECKING:
+    from airflow_zen.artifacts.diff import ArtifactDiff, FieldChange, RowDiff
     from airflow_zen.artifacts.ref import ArtifactRef
+    from airflow_zen.client.artifacts import NamedArtifact
+    from airflow_zen.progress import BytesCallback
     from airflow_zen.stack import Stack
 
 _DAY = 86_400
+_CHUNK_SIZE = 1024 * 1024
+
+_SELECTOR = "'latest', a version, the beginning of a digest, a tag, or a date or time"
+_NAME = argument("name", "The artifact's name")
+_ARG_VERSION = argument("--version", _SELECTOR, default="latest")
+_VERSION = argument("version", _SELECTOR)
+_TAG = argument("tag", "The tag")
+_NEW_VERSION = (
+    argument("--tag", "A tag for the version; may be repeated", action="append", default=[]),
+    argument("--metadata", "A key and value such as source=BTS; may be repeated", action="append", default=[]),
+)
 
 
-@suppress_logs_and_warning
+@command(
+    "list",
+    argument("--prefix", "Only names with this prefix", default=""),
+    argument("--tag", "All versions with this tag", default=""),
+    *STACK_AND_OUTPUT,
+)
 def list_names(args: Any) -> None:
-    """Print the newest version of each name, or the versions that have a tag."""
+    """List names with their newest version."""
     with show_progress("Reading names", args.output):
         found = airflow_zen.artifacts(args.prefix, args.tag, args.stack)
     if not found:
@@ -42,25 +59,26 @@ def list_names(args: Any) -> None:
     print_rows([_version_row(each, args.output) for each in found], args.output)
 
 
-@suppress_logs_and_warning
+@command("show", _NAME, _ARG_VERSION, *STACK_AND_OUTPUT)
 def show_artifact(args: Any) -> None:
-    """Print all that is known of one version; of a table, its columns too."""
-    found = artifact(args.name, args.version, args.stack)
+    """Show one version: its type, its origin, and the columns of a table."""
+    from airflow_zen.artifacts.diff import COLUMN_STATISTICS
+
+    found = _find_artifact(args)
     facts, columns = _version_facts(found), [dict(column) for column in found.summary.get("columns", ())]
-    if args.output in ("json", "yaml"):
+    if is_machine_readable(args.output):
         print_rows([{**facts, "columns": columns}], args.output)
         return
     print_rows([{"fact": fact, "value": value} for fact, value in facts.items() if value], args.output)
     if columns:
-        print_rows(
-            [{fact: column.get(fact) for fact in ("name", *COLUMN_STATISTICS)} for column in columns], args.output
-        )
+        names = ("name", *COLUMN_STATISTICS)
+        print_rows([{name: column.get(name) for name in names} for column in columns], args.output)
 
 
-@suppress_logs_and_warning
+@command("versions", _NAME, argument("--limit", "Maximum number of versions", type=int, default=20), *STACK_AND_OUTPUT)
 def list_versions(args: Any) -> None:
-    """Print the versions of a name, newest first, with the tags that they have now."""
-    newest = artifact(args.name, stack=args.stack)
+    """List the versions of a name, newest first."""
+    newest = airflow_zen.artifact(args.name, stack=args.stack)
     tags: dict[str, list[str]] = {}
     for mark in newest.stack.names.list_tags(name=args.name):
         tags.setdefault(mark.version, []).append(mark.tag)
@@ -73,47 +91,140 @@ def list_versions(args: Any) -> None:
     print_rows([{name: value for name, value in row.items() if name != "name"} for row in rows], args.output)
 
 
-@suppress_logs_and_warning
+@command("get", _NAME, argument("path", "A directory that is new or empty"), _ARG_VERSION, ARG_STACK, ARG_VERBOSE)
+def download(args: Any) -> None:
+    """Write an artifact's files, verified, into a directory."""
+    from dataclasses import replace
+
+    from airflow_zen.progress import byte_counter
+
+    found, path = _find_artifact(args), Path(args.path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise SystemExit(f"{args.path} already exists. Name a directory that is new or empty.")
+    with show_progress("Fetching") as on_progress:
+        stack = _open_stack_with_progress(args, byte_counter("Fetching", on_progress, found.ref.size))
+        files = replace(found, stack=stack).load(Path)
+        copied = sorted(_copy_files(files, path, byte_counter("Writing", on_progress, found.ref.size)))
+    print(f"{found.name} {found.version}: {', '.join(copied)} in {args.path}")
+
+
+@command(
+    "put",
+    argument("path", "A file, a directory, or - for standard input"),
+    argument("--name", "The artifact's name", required=True),
+    *_NEW_VERSION,
+    ARG_STACK,
+    ARG_VERBOSE,
+)
+def upload(args: Any) -> None:
+    """Store a file or a directory as the newest version of a name.
+
+    Steps and notebooks load it as a pathlib.Path. If the newest version has the same content, no version is made.
+    """
+    import tempfile
+
+    from airflow_zen.progress import byte_counter
+
+    new_version = _new_version(args)
+    with tempfile.TemporaryDirectory(prefix="airflow-zen-put-") as directory, show_progress("Storing") as on_progress:
+        path = Path(args.path)
+        if args.path == "-":
+            path = Path(directory, args.name.rpartition("/")[2])
+            _copy_stream(path, sys.stdin.buffer, byte_counter("Reading standard input", on_progress))
+        if not path.exists():
+            raise SystemExit(f"{args.path} does not exist.")
+        stack = _open_stack_with_progress(args, byte_counter("Storing", on_progress, _total_size(path)))
+        message = _publish(stack, args.name, stack.save(path, args.name).ref, new_version)
+    print(message)
+
+
+@command(
+    "register",
+    _NAME,
+    argument("uri", "URL of a file or a directory under the artifact root, outside the directories of airflow_zen"),
+    *_NEW_VERSION,
+    ARG_STACK,
+    ARG_VERBOSE,
+)
+def register(args: Any) -> None:
+    """Name data that is already stored under the artifact root, without a copy.
+
+    Read the data once to compute its hashes, and make it the newest version of a name. Steps and notebooks load a parquet
+    file as a table, and anything else as a pathlib.Path. Pruning never deletes the data.
+    """
+    from airflow_zen.client.artifacts import register_files
+    from airflow_zen.progress import byte_counter
+
+    new_version = _new_version(args)
+    with show_progress("Reading the data") as on_progress:
+        stack = _open_stack_with_progress(args, byte_counter("Reading the data", on_progress))
+        message = _publish(stack, args.name, register_files(stack, args.uri, args.name), new_version)
+    print(message)
+
+
+@command(
+    "diff",
+    _NAME,
+    argument("before", _SELECTOR, metavar="A"),
+    argument("after", _SELECTOR, metavar="B"),
+    argument("--rows", "Show up to this number of rows that only one of two tables has", type=int, default=0),
+    *STACK_AND_OUTPUT,
+)
 def diff(args: Any) -> None:
-    """Print what is different in version B from version A."""
-    before = artifact(args.name, args.before, args.stack)
+    """Show the differences between two versions.
+
+    Types, rows, columns and their statistics are compared by the manifests; --rows reads both tables.
+    """
+    before = airflow_zen.artifact(args.name, args.before, args.stack)
     with show_progress("Comparing", args.output):
         found = before.diff(args.after, args.rows)
-    if args.output in ("table", "plain"):
+    machine = is_machine_readable(args.output)
+    if not machine:
         print(_diff_summary(found))
-    if found.changes or args.output in ("json", "yaml"):
-        print_rows([_change_row(change, args.output) for change in found.changes], args.output)
-    if found.rows and args.output in ("table", "plain"):
-        print(f"Rows that only one has, among the first {found.rows.compared}:")
+    if found.changes or machine:
+        print_rows([_change_row(change, machine=machine) for change in found.changes], args.output)
+    if found.rows and not machine:
+        print(f"Rows that only one version has, among the first {found.rows.compared}:")
         print_rows(_differing_rows(found.rows), args.output)
 
 
-@suppress_logs_and_warning
+@command("tag", _NAME, _VERSION, _TAG, ARG_STACK, ARG_VERBOSE)
 def tag(args: Any) -> None:
-    """Tag a version."""
-    found = artifact(args.name, args.version, args.stack)
+    """Tag a version; a tag selects the version and protects it from pruning."""
+    found = _find_artifact(args)
     found.tag(args.tag)
     print(f"{found.name} {found.version} is tagged {args.tag!r}.")
 
 
-@suppress_logs_and_warning
+@command("untag", _NAME, _VERSION, _TAG, ARG_STACK, ARG_VERBOSE)
 def untag(args: Any) -> None:
-    """Take a tag away from a version."""
-    found = artifact(args.name, args.version, args.stack)
+    """Remove a tag from a version."""
+    found = _find_artifact(args)
     found.untag(args.tag)
     print(f"{found.name} {found.version} is not tagged {args.tag!r}.")
 
 
+COMMANDS = (list_names, show_artifact, list_versions, download, upload, register, diff, tag, untag)
+
+
+def _find_artifact(args: Any) -> NamedArtifact:
+    return airflow_zen.artifact(args.name, args.version, args.stack)
+
+
 def _version_row(found: NamedArtifact, output: str) -> dict[str, Any]:
-    ref, plain = found.ref, output in ("json", "yaml")
     return {
         "name": found.name,
         "version": found.version,
-        "shape": ref.shape or ref.type,
-        "size": ref.size if plain else format_bytes(ref.size),
-        **({"created": found.created} if plain else {"age": _age(found)}),
-        "digest": ref.digest if plain else ref.digest[:12],
+        "shape": found.ref.shape or found.ref.type,
+        "size": bytes_cell(found.ref.size),
+        **({"created": found.created} if is_machine_readable(output) else {"age": _age(found)}),
+        "digest": digest_cell(found.ref.digest),
     }
+
+
+def _age(found: NamedArtifact) -> str:
+    age = max(found.stack.clock() - found.created, 0)
+    return seconds_cell(age).text if age < 3 * _DAY else f"{age / _DAY:.0f} days"
 
 
 def _version_facts(found: NamedArtifact) -> dict[str, Any]:
@@ -125,7 +236,7 @@ def _version_facts(found: NamedArtifact) -> dict[str, Any]:
         "digest": ref.digest,
         "type": ref.type,
         "shape": ref.shape,
-        "size": format_bytes(ref.size),
+        "size": bytes_cell(ref.size).text,
         "files": ", ".join(file.path for file in manifest.files),
         "encoding": ref.encoding,
         "made by": found.origin,
@@ -136,12 +247,9 @@ def _version_facts(found: NamedArtifact) -> dict[str, Any]:
     }
 
 
-def _age(found: NamedArtifact) -> str:
-    age = max(found.stack.clock() - found.created, 0)
-    return format_seconds(age) if age < 3 * _DAY else f"{age / _DAY:.0f} days"
-
-
 def _diff_summary(found: ArtifactDiff) -> str:
+    from airflow_zen.lineage.savings import format_count
+
     if found.same:
         return "The same content."
     summary = format_count(len(found.changes), "difference")
@@ -149,119 +257,81 @@ def _diff_summary(found: ArtifactDiff) -> str:
     return f"{summary}, in {format_count(len(columns), 'column')}." if columns else f"{summary}."
 
 
-def _change_row(change: Any, output: str) -> dict[str, Any]:
-    shown = {"column": change.column, "fact": change.fact, "before": change.before, "after": change.after}
-    if output in ("json", "yaml"):
-        return shown
-    if change.fact == "size":
-        shown |= {side: format_bytes(shown[side]) for side in ("before", "after")}
-    if change.fact == "mean":
-        shown |= {side: f"{shown[side]:.6g}" for side in ("before", "after") if isinstance(shown[side], float)}
-    return {name: "-" if value is None else value for name, value in shown.items()}
+def _change_row(change: FieldChange, *, machine: bool) -> dict[str, Any]:
+    def shown(value: Any) -> Any:
+        if machine:
+            return value
+        if change.fact == "mean" and isinstance(value, float):
+            return f"{value:.6g}"
+        return "-" if value is None else bytes_cell(value).text if change.fact == "size" else value
+
+    return {
+        "column": change.column,
+        "fact": change.fact,
+        "before": shown(change.before),
+        "after": shown(change.after),
+    }
 
 
 def _differing_rows(found: RowDiff) -> list[dict[str, Any]]:
-    """Give the rows with all columns that any of them has."""
+    """Return the rows with all columns that any of them has."""
     sides = [("before", row) for row in found.before] + [("after", row) for row in found.after]
     columns = dict.fromkeys(name for _, row in sides for name in row)
     return [{"only": side, **{name: row.get(name) for name in columns}} for side, row in sides]
 
 
-_CHUNK_SIZE = 1024 * 1024
+def _new_version(args: Any) -> dict[str, Any]:
+    """Return the tags and the metadata of a new version; raise an error if they or the name are not valid."""
+    from airflow_zen.artifacts.version import validate_artifact_name, validate_tag
 
-
-@suppress_logs_and_warning
-def download(args: Any) -> None:
-    """Write an artifact's files, verified, into a directory that is new or empty."""
-    found, path = artifact(args.name, args.version, args.stack), Path(args.path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise SystemExit(f"{args.path} is there already. Name a directory that is new or empty.")
-    with show_progress("Fetching") as on_progress:
-        stack = _open_stack_with_progress(args.stack, byte_counter("Fetching", on_progress, found.ref.size))
-        files = replace(found, stack=stack).load(Path)
-        copied = sorted(_copy_files(files, path, byte_counter("Writing", on_progress, found.ref.size)))
-    print(f"{found.name} {found.version}: {', '.join(copied)} in {args.path}")
-
-
-@suppress_logs_and_warning
-def upload(args: Any) -> None:
-    """Store a file, a directory, or what comes from standard input, as the newest version of a name."""
-    new_version = _NewVersion.from_args(args)
-    with tempfile.TemporaryDirectory(prefix="airflow-zen-put-") as directory, show_progress("Storing") as on_progress:
-        path = Path(args.path)
-        if args.path == "-":
-            path = Path(directory, new_version.name.rpartition("/")[2])
-            _copy_stream(path, sys.stdin.buffer, byte_counter("Reading standard input", on_progress))
-        if not path.exists():
-            raise SystemExit(f"There is no {args.path}.")
-        stack = _open_stack_with_progress(args.stack, byte_counter("Storing", on_progress, _total_size(path)))
-        message = new_version.publish(stack, stack.save(path, new_version.name).ref)
-    print(message)
-
-
-@suppress_logs_and_warning
-def register(args: Any) -> None:
-    """Make data that lies under the artifact root already the newest version of a name, without a copy."""
-    new_version = _NewVersion.from_args(args)
-    with show_progress("Reading it through") as on_progress:
-        stack = _open_stack_with_progress(args.stack, byte_counter("Reading it through", on_progress))
-        message = new_version.publish(stack, register_data(stack, args.uri, new_version.name))
-    print(message)
-
-
-@dataclass(frozen=True)
-class _NewVersion:
-    """What the command line says of a new version."""
-
-    name: str
-    tags: tuple[str, ...]
-    metadata: dict[str, str]
-
-    @classmethod
-    def from_args(cls, args: Any) -> _NewVersion:
-        return cls(
-            validate_artifact_name(args.name),
-            tuple(map(validate_tag, args.tag)),
-            dict(map(_parse_metadata, args.metadata)),
-        )
-
-    def publish(self, stack: Stack, ref: ArtifactRef) -> str:
-        """Make an artifact the newest version of the name; say what there is now."""
-        version = stack.names.add(self.name, ref, stack.clock(), tags=self.tags, metadata=self.metadata)
-        return f"{self.name} {version.version}: {ref.shape}, {format_bytes(ref.size)}, digest {ref.digest[:12]}"
-
-
-def _open_stack_with_progress(stack: str | None, on_bytes: BytesCallback) -> Stack:
-    return open_stack(Settings.read(stack), lineage=False, on_bytes=on_bytes)
-
-
-def _total_size(path: Path) -> int:
-    files = [path] if path.is_file() else path.rglob("*")
-    return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def _copy_files(source: Path, into: Path, on_bytes: BytesCallback) -> Iterator[str]:
-    """Copy files out, so that nobody writes into the store through them; name each."""
-    files = [source] if source.is_file() else [path for path in source.rglob("*") if path.is_file()]
-    base = source.parent if source.is_file() else source
-    for file in files:
-        name = file.relative_to(base)
-        with ProgressFile(file, on_bytes) as file_reader:
-            _copy_stream(into / name, file_reader)
-        yield name.as_posix()
-    into.mkdir(parents=True, exist_ok=True)
-
-
-def _copy_stream(path: Path, source: Any, on_bytes: BytesCallback = ignore_bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        while chunk := source.read(_CHUNK_SIZE):
-            file.write(chunk)
-            on_bytes(len(chunk))
+    validate_artifact_name(args.name)
+    return {"tags": tuple(map(validate_tag, args.tag)), "metadata": dict(map(_parse_metadata, args.metadata))}
 
 
 def _parse_metadata(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise SystemExit(f"--metadata takes facts such as source=BTS, got {text!r}.")
+        raise SystemExit(f"--metadata takes a key and a value such as source=BTS, got {text!r}.")
     return key, value
+
+
+def _publish(stack: Stack, name: str, ref: ArtifactRef, new_version: dict[str, Any]) -> str:
+    """Make an artifact the newest version of the name; return a line that describes it."""
+    version = stack.names.add(name, ref, stack.clock(), **new_version)
+    return f"{name} {version.version}: {ref.shape}, {bytes_cell(ref.size).text}, digest {ref.digest[:12]}"
+
+
+def _open_stack_with_progress(args: Any, on_bytes: BytesCallback) -> Stack:
+    from airflow_zen.config.settings import Settings, open_stack
+
+    return open_stack(Settings.read(args.stack), lineage=False, on_bytes=on_bytes)
+
+
+def _files_of(path: Path) -> Iterable[Path]:
+    return [path] if path.is_file() else (file for file in path.rglob("*") if file.is_file())
+
+
+def _total_size(path: Path) -> int:
+    return sum(file.stat().st_size for file in _files_of(path))
+
+
+def _copy_files(source: Path, into: Path, on_bytes: BytesCallback) -> Iterator[str]:
+    """Copy files, so that nobody changes the store through them; yield the name of each."""
+    from airflow_zen.transports.local import ProgressFile
+
+    into.mkdir(parents=True, exist_ok=True)
+    base = source.parent if source.is_file() else source
+    for file in _files_of(source):
+        name = file.relative_to(base)
+        with ProgressFile(file, on_bytes) as reader:
+            _copy_stream(into / name, reader)
+        yield name.as_posix()
+
+
+def _copy_stream(path: Path, source: Any, on_bytes: BytesCallback | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        while chunk := source.read(_CHUNK_SIZE):
+            file.write(chunk)
+            if on_bytes:
+                on_bytes(len(chunk))

@@ -1,23 +1,19 @@
-"""`airflow zen models …`: MLflow's registry."""
+"""`airflow zen models …`: MLflow's model registry."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow.utils.cli import suppress_logs_and_warning
+from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, command
+from airflow_zen.cli.output import iso_time, print_rows
 
-from airflow_zen.cli.output import print_rows
-from airflow_zen.config.settings import Settings, tracking_server
-from airflow_zen.errors import LineageNotFound, SettingsError
-from airflow_zen.lineage.mlflow.errors import MlflowRejected
-from airflow_zen.lineage.mlflow.model_registry import RegisteredModels
-from airflow_zen.lineage.mlflow.rest import MlflowRest
+if TYPE_CHECKING:
+    from airflow_zen.lineage.mlflow.model_registry import RegisteredModels
 
 
-@suppress_logs_and_warning
+@command("list", argument("name", "The model (default: all)", nargs="?"), *STACK_AND_OUTPUT)
 def list_models(args: Any) -> None:
-    """Print the registered models, or the versions of one."""
+    """List the registered models, or the versions of one."""
     registry = _open_registry(args)
     rows = _version_rows(registry, args.name) if args.name else _model_rows(registry)
     if not rows:
@@ -27,20 +23,37 @@ def list_models(args: Any) -> None:
     print_rows(rows, args.output)
 
 
+@command(
+    "promote",
+    argument("name", "The registered model"),
+    argument("version", "The version, a number"),
+    argument("alias", "The alias, such as champion"),
+    ARG_STACK,
+)
 def promote_model(args: Any) -> None:
-    """Point an alias at a version of a model; refuse a version that there is not."""
-    registry = _open_registry(args)
+    """Point an alias at a version of a model.
+
+    A model or a version that does not exist is refused.
+    """
+    from airflow_zen.lineage.mlflow.errors import MlflowRejected
+
     try:
-        before = registry.promote(args.name, args.version, args.alias)
-    except LineageNotFound as error:
-        raise SystemExit(str(error)) from error
+        before = _open_registry(args).promote(args.name, args.version, args.alias)
     except MlflowRejected as error:
         raise SystemExit(f"The alias was not set: {error}") from error
     moved = f", which pointed at version {before}" if before and before != args.version else ""
     print(f"models:/{args.name}@{args.alias} is version {args.version} now{moved}.")
 
 
+COMMANDS = (list_models, promote_model)
+
+
 def _open_registry(args: Any) -> RegisteredModels:
+    from airflow_zen.config.settings import Settings, tracking_server
+    from airflow_zen.errors import SettingsError
+    from airflow_zen.lineage.mlflow.model_registry import RegisteredModels
+    from airflow_zen.lineage.mlflow.rest import MlflowRest
+
     settings = Settings.read(args.stack)
     server = tracking_server(settings)
     if server is None:
@@ -55,8 +68,8 @@ def _model_rows(registry: RegisteredModels) -> list[dict[str, Any]]:
         {
             "model": model["name"],
             "latest": max((int(v["version"]) for v in model.get("latest_versions", [])), default=""),
-            "aliases": _aliases_text({alias["alias"]: alias["version"] for alias in model.get("aliases", [])}),
-            "changed": _iso_timestamp(model.get("last_updated_timestamp")),
+            "aliases": ", ".join(sorted(f"{a['alias']} → {a['version']}" for a in model.get("aliases", []))),
+            "changed": _mlflow_time(model.get("last_updated_timestamp")),
             "description": model.get("description", ""),
         }
         for model in registry.models()
@@ -70,7 +83,7 @@ def _version_rows(registry: RegisteredModels, name: str) -> list[dict[str, Any]]
             "model": name,
             "version": version["version"],
             "aliases": ", ".join(sorted(alias for alias, of in aliases.items() if of == version["version"])),
-            "created": _iso_timestamp(version.get("creation_timestamp")),
+            "created": _mlflow_time(version.get("creation_timestamp")),
             "run": version.get("run_id", ""),
             "source": version.get("source", ""),
         }
@@ -78,9 +91,5 @@ def _version_rows(registry: RegisteredModels, name: str) -> list[dict[str, Any]]
     ]
 
 
-def _aliases_text(aliases: dict[str, str]) -> str:
-    return ", ".join(f"{alias} → {version}" for alias, version in sorted(aliases.items()))
-
-
-def _iso_timestamp(milliseconds: Any) -> str:
-    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC).isoformat(timespec="seconds") if milliseconds else ""
+def _mlflow_time(milliseconds: Any) -> str:
+    return iso_time(int(milliseconds) / 1000) if milliseconds else ""

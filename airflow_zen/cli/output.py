@@ -1,112 +1,135 @@
-"""Show rows as Airflow's own commands do: a table, plain columns, JSON or YAML."""
+"""What commands print: rows in the formats of Airflow's commands, and the progress of long work on a terminal."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Display
-from rich.table import Column
-from rich.text import Text
-
-from airflow_zen.config.settings import Settings, open_stack
-from airflow_zen.lineage.savings import format_bytes
-from airflow_zen.progress import Progress, ProgressCallback, ignore_progress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Display
+
+    from airflow_zen.progress import Progress, ProgressCallback
     from airflow_zen.stack import Stack
 
 
-def print_rows(rows: Sequence[dict[str, Any]], output: str) -> None:
-    """Print rows; in a table brackets are text and no markup: `airflow-provider-zen[s3]`."""
+class Cell(NamedTuple):
+    """A value for JSON and YAML, and the text that people read in its place."""
+
+    value: Any
+    text: str
+
+
+def bytes_cell(size: int | None) -> Cell:
+    """Return a cell for a number of bytes."""
+    from airflow_zen.lineage.savings import format_bytes
+
+    return Cell(size, "" if size is None else format_bytes(size))
+
+
+def seconds_cell(seconds: float | None) -> Cell:
+    """Return a cell for a duration."""
+    from airflow_zen.lineage.savings import format_seconds
+
+    return Cell(seconds, "" if seconds is None else format_seconds(seconds))
+
+
+def digest_cell(digest: str) -> Cell:
+    """Return a cell for a digest or a cache key; people read its first 12 characters."""
+    return Cell(digest, digest[:12])
+
+
+def iso_time(seconds: float) -> str:
+    """Return a time, in seconds since the epoch, in ISO format and UTC."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def is_machine_readable(output: str) -> bool:
+    """Whether `output` is a format for programs, with full values."""
+    return output in ("json", "yaml")
+
+
+def print_rows(rows: Iterable[Mapping[str, Any]], output: str) -> None:
+    """Print rows; brackets in a table are text, not markup."""
     from airflow.cli.simple_table import AirflowConsole
     from rich.markup import escape
 
-    if output == "table":
-        rows = [{name: escape("" if value is None else str(value)) for name, value in row.items()} for row in rows]
-    AirflowConsole().print_as(data=rows, output=output)
+    def shown(value: Any) -> Any:
+        if isinstance(value, Cell):
+            value = value.value if is_machine_readable(output) else value.text
+        return escape("" if value is None else str(value)) if output == "table" else value
+
+    data = [{name: shown(value) for name, value in row.items()} for row in rows]
+    AirflowConsole().print_as(data=data, output=output)
 
 
-_MACHINE_FORMATS = ("json", "yaml", "plain")
+def open_stack_for(args: Any) -> Stack:
+    """Open the stack that `--stack` names, or the active one."""
+    from airflow_zen.config.settings import Settings, open_stack
+
+    return open_stack(Settings.read(args.stack))
 
 
 @contextmanager
 def show_progress(stage: str, output: str = "table") -> Iterator[ProgressCallback]:
-    """Show `stage`, and then what the function that it gives is told, in a line on stderr until the block ends.
+    """Show `stage`, then the progress that the yielded function receives, in one line on stderr until the block ends.
 
-    Nothing is shown where stderr is no terminal, or where `output` is for a program to read.
+    Show nothing if stderr is not a terminal, or if `output` is for a program.
     """
+    from rich.console import Console
+    from rich.progress import Progress as Display
+
+    from airflow_zen.progress import Progress, ignore_progress
+
     console = Console(stderr=True)
-    if output in _MACHINE_FORMATS or not (sys.stderr.isatty() and console.is_terminal):
+    if output != "table" or not (sys.stderr.isatty() and console.is_terminal):
         yield ignore_progress
         return
-    # A narrow terminal shows less of the note, and never a second line.
-    counts = _CountColumn(Column(no_wrap=True, overflow="ellipsis"))
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        _StageBar(bar_width=20),
-        counts,
-        _TimeLeftColumn(),
-    )
-    # What a command prints meanwhile goes above the line, but never out of a pipe into the terminal.
+    # What a command prints meanwhile appears above the line, but a pipe's content never goes to the terminal.
     redirected = sys.stdout.isatty()
-    with Display(*columns, console=console, transient=True, redirect_stdout=redirected) as display:
-        line = _StageLine(display)
-        line(Progress(stage))
-        yield line
+    with Display(console=console, transient=True, redirect_stdout=redirected) as display:
+        show_stage = _StageLine(display)
+        show_stage(Progress(stage))
+        yield show_stage
 
 
 class _StageLine:
-    """Show the stage that was told of last."""
+    """Show the latest stage, with a bar and the remaining time if its total is known."""
 
     def __init__(self, display: Display) -> None:
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+        from rich.table import Column
+
+        # A narrow terminal truncates the counts instead of wrapping them.
+        one_line = Column(no_wrap=True, overflow="ellipsis")
+        description = TextColumn("{task.description}", markup=False)
+        counts = TextColumn("{task.fields[counts]}", markup=False, table_column=one_line)
+        self._columns = (SpinnerColumn(), description, counts)
+        self._columns_with_total = (*self._columns[:2], BarColumn(bar_width=20), counts, TimeRemainingColumn())
         self._display = display
         self._stage: tuple[str, int | None] | None = None
-        self._task: TaskID | None = None
 
     def __call__(self, event: Progress) -> None:
-        stage = (event.stage, event.total)
-        if self._task is not None and stage == self._stage:
-            self._display.update(self._task, completed=event.done, total=event.total, event=event)
+        state: dict[str, Any] = {"completed": event.done, "total": event.total, "counts": _counts_text(event)}
+        if self._stage == (event.stage, event.total):
+            self._display.update(self._display.task_ids[0], **state)
             return
-        if self._task is not None:
-            # What a stage came to is seen even of one that was over in no time.
+        for task in self._display.task_ids:
+            # The final counts of a stage appear even if it took no time.
             self._display.refresh()
-            self._display.remove_task(self._task)
-        self._stage = stage
-        self._task = self._display.add_task(event.stage, completed=event.done, total=event.total, event=event)
+            self._display.remove_task(task)
+        self._stage = (event.stage, event.total)
+        self._display.columns = self._columns if event.total is None else self._columns_with_total
+        self._display.add_task(event.stage, **state)
 
 
-class _StageBar(BarColumn):
-    """Show a bar where there is an end to it."""
+def _counts_text(event: Progress) -> str:
+    from airflow_zen.lineage.savings import format_bytes
 
-    def render(self, task: Task) -> Text:  # type: ignore[override]
-        return Text() if task.total is None else super().render(task)  # type: ignore[return-value]
-
-
-class _CountColumn(ProgressColumn):
-    """Show what is done, of how much, and the note."""
-
-    def render(self, task: Task) -> Text:
-        event: Progress = task.fields["event"]
-        text: Callable[[int], str] = format_bytes if event.in_bytes else "{:,}".format
-        counts = text(event.done) if event.done or event.total is not None else ""
-        whole = "" if event.total is None else f" of {text(event.total)}"
-        return Text("  ".join(filter(None, (f"{counts}{whole}", event.note))))
-
-
-class _TimeLeftColumn(TimeRemainingColumn):
-    """Show the time that is left where it can be known."""
-
-    def render(self, task: Task) -> Text:
-        return Text() if task.total is None else super().render(task)
-
-
-def open_stack_for(args: Any) -> Stack:
-    """Open the stack that `--stack` names, or else the active one."""
-    return open_stack(Settings.read(args.stack))
+    count = format_bytes if event.in_bytes else "{:,}".format
+    counts = count(event.done) if event.done or event.total is not None else ""
+    total = "" if event.total is None else f" of {count(event.total)}"
+    return "  ".join(filter(None, (f"{counts}{total}", event.note)))

@@ -4,68 +4,75 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import timezone
-from airflow.utils.cli import suppress_logs_and_warning
+from airflow.cli.cli_config import ARG_DAG_ID, ARG_LOGICAL_DATE, ARG_OUTPUT, ARG_VERBOSE
 
-from airflow_zen.lineage.savings import format_bytes, format_count, format_seconds
-from airflow_zen.operators.stack_selection import zen_conf
-from airflow_zen.planning.plan import Decision, Plan, PlannedStep
-from airflow_zen.planning.supervisor import PlannedDagRun
+from airflow_zen.cli.command import ARG_STACK, argument, command
+from airflow_zen.cli.output import bytes_cell, is_machine_readable, print_rows, seconds_cell
+
+if TYPE_CHECKING:
+    from airflow_zen.planning.plan import PlannedStep
+    from airflow_zen.planning.supervisor import PlannedDagRun
 
 
-@suppress_logs_and_warning
+@command(
+    "plan",
+    ARG_DAG_ID,
+    argument("--conf", "The run's configuration, as JSON"),
+    argument("--partition", "The run's partition key"),
+    ARG_STACK,
+    ARG_LOGICAL_DATE,
+    ARG_OUTPUT,
+    ARG_VERBOSE,
+)
 def show_plan(args: Any) -> None:
-    """Print for each step of a DAG whether a run would reuse or compute it, and why; nothing is run."""
-    from airflow.cli.simple_table import AirflowConsole
+    """Show what a run would reuse and what it would compute.
+
+    For each step: hit, miss or unknown, the reason, and the earlier duration and size. Nothing is run.
+    """
+    from airflow_zen.planning.plan import Plan
 
     dag = _parse_dag(args.dag_id)
     steps = list(Plan(dag, _planned_run(args, dag)).steps())
     if not steps:
         raise SystemExit(f"DAG {args.dag_id!r} has no step of @ml_step.")
-    AirflowConsole().print_as(data=[_planned_row(step, args.output) for step in steps], output=args.output)
+    print_rows([_planned_row(step, args.output) for step in steps], args.output)
     if args.output == "table":
         print(plan_summary(steps))
 
 
 def plan_summary(steps: Iterable[PlannedStep]) -> str:
-    """Sum a plan up in one line."""
-    steps = list(steps)
-    by_verdict = {decision: [step for step in steps if step.decision is decision] for decision in Decision}
-    saved = sum(step.seconds or 0 for step in by_verdict[Decision.HIT])
-    known = [step.seconds for step in by_verdict[Decision.MISS] if step.seconds is not None]
-    costs = f", about {format_seconds(sum(known))}" if known else ""
+    """Return a plan as one line: the number of steps by decision, and their times."""
+    from airflow_zen.lineage.savings import format_count
+    from airflow_zen.planning.plan import Decision
+
+    seconds: dict[Decision, list[float | None]] = {decision: [] for decision in Decision}
+    for step in steps:
+        seconds[step.decision].append(step.seconds)
+    hits, misses, unknown = (seconds[decision] for decision in (Decision.HIT, Decision.MISS, Decision.UNKNOWN))
+    known = [each for each in misses if each is not None]
     parts = [
-        f"{len(by_verdict[Decision.HIT])} reused ({format_seconds(saved)} saved)",
-        f"{len(by_verdict[Decision.MISS])} computed{costs}",
+        f"{len(hits)} reused ({seconds_cell(sum(each or 0 for each in hits)).text} saved)",
+        f"{len(misses)} computed" + (f", about {seconds_cell(sum(known)).text}" if known else ""),
+        *([f"{len(unknown)} unknown until the run"] if unknown else []),
     ]
-    if by_verdict[Decision.UNKNOWN]:
-        parts.append(f"{len(by_verdict[Decision.UNKNOWN])} unknown until the run")
-    return f"{format_count(len(steps), 'step')}: {', '.join(parts)}"
+    return f"{format_count(sum(map(len, seconds.values())), 'step')}: {', '.join(parts)}"
 
 
 def _planned_row(step: PlannedStep, output: str) -> dict[str, Any]:
-    task = step.task_id if step.map_index < 0 else f"{step.task_id}[{step.map_index}]"
-    if output in ("json", "yaml"):
-        return {
-            "task": task,
-            "plan": step.decision.value,
-            "why": step.reason,
-            "seconds": step.seconds,
-            "bytes": step.size,
-        }
+    machine = is_machine_readable(output)
     return {
-        "task": task,
+        "task": step.task_id if step.map_index < 0 else f"{step.task_id}[{step.map_index}]",
         "plan": step.decision.value,
         "why": step.reason,
-        "takes": "" if step.seconds is None else format_seconds(step.seconds),
-        "makes": "" if step.size is None else format_bytes(step.size),
+        "seconds" if machine else "takes": seconds_cell(step.seconds),
+        "bytes" if machine else "makes": bytes_cell(step.size),
     }
 
 
 def _parse_dag(dag_id: str) -> Any:
-    """Parse the DAG's own file only, where Airflow knows it; else its bundles."""
+    """Parse the DAG's own file if Airflow knows it, else the bundles."""
     from airflow.models import DagModel
     from airflow.utils.cli import get_bagged_dag
 
@@ -76,8 +83,11 @@ def _parse_dag(dag_id: str) -> Any:
 
 
 def _planned_run(args: Any, dag: Any) -> PlannedDagRun:
-    """Plan what Airflow would make of a trigger by hand, its data interval included."""
+    """Return the run that Airflow would make of a manual trigger, with its data interval."""
+    from airflow.sdk import timezone
     from airflow.serialization.serialized_objects import DagSerialization
+
+    from airflow_zen.planning.supervisor import PlannedDagRun
 
     now = timezone.utcnow()
     date = timezone.coerce_datetime(now if args.logical_date is None else args.logical_date)
@@ -93,7 +103,9 @@ def _planned_run(args: Any, dag: Any) -> PlannedDagRun:
 
 
 def _with_stack(stack: str | None, conf: dict[str, Any]) -> dict[str, Any]:
-    """Ask for a stack as a run's configuration does."""
+    """Select a stack, as a run's configuration does."""
+    from airflow_zen.operators.stack_selection import zen_conf
+
     return {**conf, "zen": {**zen_conf(conf), "stack": stack}} if stack else conf
 
 

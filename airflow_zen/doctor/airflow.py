@@ -1,4 +1,4 @@
-"""Look at this Airflow: whether it knows us, and whether its settings suit ML steps."""
+"""Check the installation, and that Airflow has loaded this provider and has suitable options."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REINSTALL = (
 
 
 def airflow_findings() -> Iterator[Finding]:
-    """Ask Airflow what it found of this package, and read the options that hurt."""
+    """Check that Airflow has loaded this provider, and check options that slow down tasks."""
     yield _check_provider()
     yield _check_plugin()
     yield from _check_options()
@@ -30,20 +30,18 @@ def _check_provider() -> Finding:
 
     manager = ProvidersManager()  # type: ignore[no-untyped-call]
     found = manager.providers.get("airflow-provider-zen")
-    return (
-        ok("provider", f"known to Airflow, {found.version}")
-        if found
-        else failed("provider", "not known to Airflow", _REINSTALL)
-    )
+    if found is None:
+        return failed("provider", "not loaded by Airflow", _REINSTALL)
+    return ok("provider", f"loaded by Airflow, {found.version}")
 
 
 def _check_plugin() -> Finding:
-    """Without the plugin's listener no DAG run is closed and drawn in MLflow."""
+    """Check the plugin, whose listener closes and draws DAG runs in MLflow."""
     from airflow import plugins_manager
 
     if any(plugin["name"] == "airflow_zen" for plugin in plugins_manager.get_plugin_info(["listeners"])):
         return ok("plugin", "loaded: DAG runs are closed and drawn in MLflow when they end")
-    # Airflow 3.1 kept them in a variable.
+    # Airflow 3.1 has a variable instead.
     errors = getattr(plugins_manager, "get_import_errors", lambda: getattr(plugins_manager, "import_errors", {}))()
     ours = [str(error) for source, error in errors.items() if "airflow_zen" in source]
     return failed("plugin", f"not loaded{f': {ours[0]}' if ours else ''}", _REINSTALL)
@@ -53,21 +51,19 @@ def _check_options() -> Iterator[Finding]:
     if conf.getboolean("core", "execute_tasks_new_python_interpreter", fallback=False):
         yield warning(
             "[core] execute_tasks_new_python_interpreter",
-            "True: every task starts Python and Airflow anew, seconds for each",
-            "Set it to False, unless a library of yours does not survive a fork.",
+            "True: every task starts a new Python and imports Airflow, which takes seconds",
+            "Set it to False, unless one of your libraries does not support fork.",
         )
     if conf.getboolean("core", "unit_test_mode", fallback=False):
-        yield warning("[core] unit_test_mode", "True: parts of Airflow behave as in its own tests", "Leave it out.")
+        yield warning("[core] unit_test_mode", "True: parts of Airflow behave as in its own tests", "Remove it.")
     hostname = conf.get("core", "hostname_callable", fallback="")
     if hostname == "airflow.utils.net.getfqdn":
         yield from _check_hostname()
     executor = conf.get("core", "executor", fallback="")
     database = conf.get("database", "sql_alchemy_conn", fallback="")
     detail = f"{executor} on {database.partition(':')[0]}"
-    if database.startswith("sqlite") and "Celery" not in executor and "Kubernetes" not in executor:
-        yield ok("executor", f"{detail}: for one machine and few tasks at a time")
-    else:
-        yield ok("executor", detail)
+    is_small = database.startswith("sqlite") and "Celery" not in executor and "Kubernetes" not in executor
+    yield ok("executor", f"{detail}: for one machine and few concurrent tasks" if is_small else detail)
 
 
 def _check_hostname() -> Iterator[Finding]:
@@ -81,7 +77,7 @@ def _check_hostname() -> Iterator[Finding]:
     if seconds > 1:
         yield warning(
             "[core] hostname_callable",
-            f"resolving this machine's full name takes {seconds:.1f} s, for every task",
+            f"resolving this machine's full name takes {seconds:.1f} s for every task",
             "Set it to socket.gethostname.",
         )
 
@@ -90,13 +86,13 @@ _DISTRIBUTION = "airflow-provider-zen"
 
 
 def installation_findings() -> Iterator[Finding]:
-    """Hold what is installed against what this package says it needs."""
+    """Check the installed packages against the requirements of this package."""
     yield ok("python", platform.python_version())
     try:
         yield ok(_DISTRIBUTION, version(_DISTRIBUTION))
         requirements = requires(_DISTRIBUTION) or []
     except PackageNotFoundError:
-        yield failed(_DISTRIBUTION, "is not installed: Airflow does not find it", "pip install airflow-provider-zen")
+        yield failed(_DISTRIBUTION, "is not installed, so Airflow cannot load it", "pip install airflow-provider-zen")
         return
     for text in requirements:
         yield from _check_requirement(text)
@@ -118,11 +114,11 @@ def _check_requirement(text: str) -> Iterator[Finding]:
     if requirement.specifier.contains(found, prereleases=True):
         yield ok(check, found)
     else:
-        yield failed(check, f"{found}, and {requirement.specifier} is needed", f"pip install '{requirement}'")
+        yield failed(check, f"{found}, but {requirement.specifier} is required", f"pip install '{requirement}'")
 
 
 def _check_bytecode() -> Finding:
-    """Tell whether a new process finds bytecode: an Airflow process reads thousands of modules."""
+    """Check that Airflow's modules are compiled: an Airflow process imports thousands of them."""
     import airflow.models.dag as airflow_module
 
     bytecode = Path(importlib.util.cache_from_source(str(airflow_module.__file__)))
@@ -131,6 +127,6 @@ def _check_bytecode() -> Finding:
     cause = "PYTHONDONTWRITEBYTECODE is set, and " if sys.dont_write_bytecode else ""
     return warning(
         "bytecode",
-        f"{cause}Airflow's modules are not compiled: every process compiles them anew, and starts 5 times slower",
+        f"{cause}Airflow's modules are not compiled: every process compiles them again, and starts 5 times slower",
         f"python -m compileall -q {Path(sys.prefix) / 'lib'}",
     )

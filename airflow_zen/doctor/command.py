@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from airflow.utils.cli import suppress_logs_and_warning
+from airflow_zen.cli.command import STACK_AND_OUTPUT, command
 
-from airflow_zen.cli.output import show_progress
-from airflow_zen.cli.stacks import effective_options
-from airflow_zen.config.options import find_options
-from airflow_zen.config.settings import Settings
-from airflow_zen.doctor.airflow import airflow_findings, installation_findings
-from airflow_zen.doctor.findings import Finding, failed, ok, print_findings, warning
-from airflow_zen.doctor.mlflow import mlflow_findings
-from airflow_zen.doctor.store import store_findings
-from airflow_zen.errors import ZenError
-from airflow_zen.progress import Progress
+if TYPE_CHECKING:
+    from airflow_zen.config.settings import Settings
+    from airflow_zen.doctor.findings import Finding
 
 
-@suppress_logs_and_warning
+@command("doctor", *STACK_AND_OUTPUT)
 def doctor(args: Any) -> None:
-    """Look at everything that a step needs; exit with 1 where something is broken."""
-    found: list[Finding] = []
-    with show_progress("Looking", args.output) as on_progress:
-        for finding in _all_findings(args.stack):
-            found.append(finding)
-            on_progress(Progress("Looking", len(found), note=finding.check))
-    print_findings(found, args.output)
+    """Check versions, settings, Airflow, the store and MLflow, and report how to fix problems.
+
+    Exit code 1 if a check fails.
+    """
+    from airflow_zen.doctor.findings import report_findings
+
+    report_findings(_all_findings(args.stack), "Checking", args.output)
 
 
 def _all_findings(stack: str | None) -> Iterator[Finding]:
+    from airflow_zen.config.settings import Settings
+    from airflow_zen.doctor.airflow import airflow_findings, installation_findings
+    from airflow_zen.doctor.findings import failed
+    from airflow_zen.doctor.mlflow import mlflow_findings
+    from airflow_zen.doctor.store import store_findings
+    from airflow_zen.errors import ZenError
+
     yield from installation_findings()
     yield from airflow_findings()
     try:
@@ -38,18 +38,16 @@ def _all_findings(stack: str | None) -> Iterator[Finding]:
     except ZenError as error:
         yield failed("settings", "cannot be read", str(error))
         return
-    yield from _setting_findings(settings)
-    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-        _local_cache_findings,
-        store_findings,
-        mlflow_findings,
-    )
-    for check in checks:
+    for check in (_setting_findings, _local_cache_findings, store_findings, mlflow_findings):
         yield from check(settings)
 
 
 def _setting_findings(settings: Settings) -> Iterator[Finding]:
-    """Tell every option that somebody set, and who did."""
+    """Yield every option that is set, and its source."""
+    from airflow_zen.cli.stacks import effective_options
+    from airflow_zen.config.options import find_options
+    from airflow_zen.doctor.findings import ok
+
     yield ok("stack", settings.stack)
     for option in effective_options(find_options(settings.stack)):
         if option.value and option.source != "default":
@@ -57,18 +55,18 @@ def _setting_findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _local_cache_findings(settings: Settings) -> Iterator[Finding]:
-    if not settings.local_cache_dir or "://" not in settings.artifact_root:
-        return
     import shutil
     from pathlib import Path
 
+    from airflow_zen.doctor.findings import ok, warning
+
+    if not settings.local_cache_dir or "://" not in settings.artifact_root:
+        return
     path = Path(settings.local_cache_dir).expanduser()
     existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     used = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.exists() else 0
-    detail = (
-        f"{free / 1024**3:.1f} GiB free, {used / 1024**3:.1f} of {settings.local_cache_size / 1024**3:.1f} GiB used"
-    )
-    fits = free > settings.local_cache_size - used
-    remedy = f"Make room in {existing}, or lower local_cache_size."
-    yield ok("local cache", detail) if fits else warning("local cache", detail, remedy)
+    size = settings.local_cache_size
+    detail = f"{free / 1024**3:.1f} GiB free, {used / 1024**3:.1f} of {size / 1024**3:.1f} GiB used"
+    remedy = f"Free disk space in {existing}, or lower local_cache_size."
+    yield ok("local cache", detail) if free > size - used else warning("local cache", detail, remedy)

@@ -1,4 +1,4 @@
-"""What a check finds: sound, worth a remark, or broken and how to mend it."""
+"""The result of a check, and how results are printed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from airflow_zen.cli.output import print_rows
+from airflow_zen.cli.output import print_rows, show_progress
+from airflow_zen.progress import Progress
 
 
 class FindingState(StrEnum):
-    """How something stands."""
+    """The result of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -20,7 +21,7 @@ class FindingState(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `told` is what was seen, `remedy` what mends it."""
+    """One check: `detail` is what was seen, `remedy` how to fix it."""
 
     check: str
     state: FindingState
@@ -29,36 +30,43 @@ class Finding:
 
 
 def ok(check: str, detail: str) -> Finding:
-    """Find something sound."""
+    """Return a finding without a problem."""
     return Finding(check, FindingState.OK, detail)
 
 
 def warning(check: str, detail: str, remedy: str = "") -> Finding:
-    """Find something that works, and could be better."""
+    """Return a finding that works but should be improved."""
     return Finding(check, FindingState.WARNING, detail, remedy)
 
 
 def failed(check: str, detail: str, remedy: str = "") -> Finding:
-    """Find something broken."""
+    """Return a finding that must be fixed."""
     return Finding(check, FindingState.FAILED, detail, remedy)
 
 
 def elapsed_text(work: Callable[[], object]) -> str:
-    """Do something, and say how long it took."""
+    """Call `work`, and return its duration in milliseconds as text."""
     begun = time.perf_counter()
     work()
     return f"{(time.perf_counter() - begun) * 1000:.0f} ms"
 
 
-def print_findings(findings: Iterable[Finding], output: str) -> None:
-    """Show findings, with what is to be done below a table; exit with 1 where something is broken."""
-    findings = list(findings)
-    if output == "table":
-        print_rows([{"check": f.check, "state": f.state, "what was seen": f.detail} for f in findings], output)
+def report_findings(findings: Iterable[Finding], stage: str, output: str) -> None:
+    """Print findings, with the remedies below a table; raise `SystemExit` with code 1 if a check failed.
+
+    stage: shown on a terminal while the checks run.
+    """
+    found: list[Finding] = []
+    with show_progress(stage, output) as on_progress:
         for finding in findings:
+            found.append(finding)
+            on_progress(Progress(stage, len(found), note=finding.check))
+    if output == "table":
+        print_rows([{"check": f.check, "state": f.state, "what was seen": f.detail} for f in found], output)
+        for finding in found:
             if finding.remedy:
                 print(f"{finding.check}: {finding.remedy}")
     else:
-        print_rows([asdict(finding) for finding in findings], output)
-    if any(finding.state is FindingState.FAILED for finding in findings):
+        print_rows([asdict(finding) for finding in found], output)
+    if any(finding.state is FindingState.FAILED for finding in found):
         raise SystemExit(1)

@@ -1,40 +1,40 @@
-"""What a store's error means, and how to mend it."""
+"""The meaning and the remedy of a store's errors, and a probe of its endpoint."""
 
 from __future__ import annotations
 
-import http.client
 import os
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import httpx
+
 from airflow_zen.errors import StoreUnavailable, ZenError
 
 if TYPE_CHECKING:
     from airflow_zen.config.settings import Settings
 
-# S3's own word for what is wrong: in the answer that obstore quotes, or as botocore tells it.
+# S3's error code, in the answer that obstore quotes or in the message of botocore.
 _S3_ERROR_CODE = re.compile(r"<Code>(\w+)</Code>|An error occurred \((\w+)\)")
 _HTTP_STATUS = re.compile(r"status code: (\d{3})")
 
 _REMEDIES = {
     "InvalidAccessKeyId": "The store does not know this access key. Correct the key id in {credentials}.",
-    "SignatureDoesNotMatch": "The secret is not the one of this access key. Correct the secret in {credentials}.",
+    "SignatureDoesNotMatch": "The secret does not match this access key. Correct the secret in {credentials}.",
     "NoSuchBucket": "There is no bucket {bucket!r} at this endpoint. Create it, or correct {root}.",
-    # Some stores say so of a wrong key too.
+    # Some stores return this for a wrong key too.
     "AccessDenied": "The store refuses this key. Correct key and secret in {credentials}, or allow the key s3:PutObject, "
     "s3:GetObject, s3:DeleteObject and s3:ListBucket on bucket {bucket!r}.",
     "AuthorizationHeaderMalformed": "The bucket is in another region. Set region_name in {credentials} to its own.",
     "PermanentRedirect": "The bucket is in another region. Set region_name in {credentials} to its own.",
     "IllegalLocationConstraintException": "The bucket is in another region. Set region_name in {credentials} to its own.",
-    "RequestTimeTooSkewed": "This machine's clock is off. Set it (chrony or systemd-timesyncd).",
+    "RequestTimeTooSkewed": "This machine's clock is wrong. Set it (chrony or systemd-timesyncd).",
     "ExpiredToken": "The session token in {credentials} has expired. Renew it, or use a role.",
-    "InvalidToken": "The session token in {credentials} is not valid. Renew it, or leave it out.",
-    "MethodNotAllowed": "What answers at this endpoint is no S3 API. Correct endpoint_url in {credentials}.",
+    "InvalidToken": "The session token in {credentials} is not valid. Renew it, or remove it.",
+    "MethodNotAllowed": "The server at this endpoint is not an S3 API. Correct endpoint_url in {credentials}.",
 }
 _MISSING_CREDENTIALS = (
     "Unable to locate credentials",
@@ -46,7 +46,7 @@ _MISSING_CREDENTIALS = (
 
 
 def diagnose(error: BaseException, settings: Settings) -> tuple[str, str]:
-    """Say in one line what a store's library raised, and what mends it; the remedy is empty where nobody knows."""
+    """Return an error of a store's library in one line, and its remedy; the remedy is empty if it is unknown."""
     text = " ".join(str(each) for each in _error_chain(error))
     where = _remedy_fields(settings)
     match = _S3_ERROR_CODE.search(text)
@@ -60,12 +60,11 @@ def diagnose(error: BaseException, settings: Settings) -> tuple[str, str]:
             f"Name a connection in {settings.qualified_option('artifact_conn_id')}, or set AWS_ACCESS_KEY_ID.",
         )
     if isinstance(error, ZenError):
-        # A refusal of a remote store is a `PermissionError` too, and says itself what mends it.
+        # An error of a remote store contains its remedy, even if it is a `PermissionError`.
         return code or ("no answer" if isinstance(error, StoreUnavailable) else "refused"), str(error)
     if isinstance(error, PermissionError):
-        return str(
-            error
-        ), f"Let this user write under {settings.artifact_root}, or choose another root in {where['root']}."
+        remedy = f"Let this user write under {settings.artifact_root}, or choose another root in {where['root']}."
+        return str(error), remedy
     first = next((line for line in text.splitlines() if line.strip()), repr(error))
     return f"{type(error).__name__}: {first[:200]}", ""
 
@@ -93,7 +92,7 @@ _BLOB_ENDPOINT = re.compile(r"(?:^|;)\s*BlobEndpoint\s*=\s*([^;]+)", re.IGNORECA
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """That it answered: after how many seconds, and when it thought that was, in seconds since the epoch."""
+    """An answer: its duration in seconds, and the server's time in seconds since the epoch."""
 
     seconds: float
     date: float | None
@@ -101,29 +100,22 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A store's address, and where it is configured."""
+    """A store's URL, and where it is configured."""
 
     url: str
     source: str
 
     def probe(self) -> ProbeResult:
-        """Send one request without credentials; any answer will do. Raises `OSError` where there is none."""
-        parts = urlsplit(self.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=_PROBE_TIMEOUT)
-        begun = time.perf_counter()
+        """Send one request without credentials, and accept any answer. Raise `OSError` without one."""
         try:
-            connection.request("HEAD", "/")
-            response = connection.getresponse()
-            return ProbeResult(time.perf_counter() - begun, _parse_http_date(response.getheader("Date")))
-        except http.client.HTTPException as error:
-            raise ConnectionError(f"no HTTP server answers there ({error!r})") from error
-        finally:
-            connection.close()
+            answer = httpx.head(self.url, timeout=_PROBE_TIMEOUT, trust_env=False)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ConnectionError(str(error) or f"no HTTP answer ({error!r})") from error
+        return ProbeResult(answer.elapsed.total_seconds(), _parse_http_date(answer.headers.get("Date")))
 
 
 def endpoint_of(root: str, options: Mapping[str, Any]) -> Endpoint | None:
-    """Find the address that a root's client will ask; None for a local root, a scheme nobody knows, or behind a proxy."""
+    """Return the endpoint of a root; None for a local root, an unknown scheme, or behind a proxy."""
     scheme = root.partition("://")[0]
     if "://" not in root or any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy")):
         return None

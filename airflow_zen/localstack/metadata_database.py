@@ -1,4 +1,4 @@
-"""The metadata database of a local stack's Airflow, where it is one of the user's own."""
+"""A metadata database that the user provides for the Airflow of a local stack."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 DATABASE_VARIABLE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 _EXAMPLE = "postgresql+psycopg2://airflow@127.0.0.1:5432/airflow"
-# Airflow's extras by the kinds of database that it knows, and the driver that its API uses beside the one of the URL.
+# Airflow's extra for each database, and the driver that its API uses besides that of the URL.
 _EXTRAS = {"postgresql": "postgres", "mysql": "mysql"}
 _ASYNC_DRIVERS = {"postgresql": "asyncpg", "mysql": "aiomysql"}
 _CONNECT_TIMEOUT = 5
 
 
 def verify_database(url: str) -> str:
-    """See that Airflow can use a database; give its URL. Raises `StackError` with what is missing."""
+    """Return the URL of a database that Airflow can use; raise `StackError` with the reason if it cannot."""
     parsed = _parse_url(url)
     _verify_drivers(parsed)
     _verify_connection(parsed)
@@ -27,11 +27,11 @@ def verify_database(url: str) -> str:
 
 
 def redact_url(url: str) -> str:
-    """Give the address of a database for people, its password left out; as it is where it is none."""
+    """Return the URL of a database without its password."""
     try:
         return _parse_url(url).render_as_string(hide_password=True)
     except StackError:
-        return "one that is not understood"
+        return "an invalid URL"
 
 
 def _parse_url(url: str) -> URL:
@@ -41,7 +41,7 @@ def _parse_url(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
-        raise StackError(f"--database takes a URL such as {_EXAMPLE}: what was given is none.") from error
+        raise StackError(f"--database takes a URL such as {_EXAMPLE}; the value is not a URL.") from error
     return parsed
 
 
@@ -49,8 +49,8 @@ def _verify_drivers(url: URL) -> None:
     kind = url.get_backend_name()
     if kind not in _EXTRAS:
         raise StackError(
-            f"Airflow keeps its metadata in PostgreSQL or MySQL, not in {kind!r}; --database takes a URL such as "
-            f"{_EXAMPLE}. Without --database it is SQLite in the stack's directory."
+            f"--database takes a URL of PostgreSQL or MySQL such as {_EXAMPLE}, not of {kind!r}. "
+            "The default is SQLite in the stack's directory."
         )
     from sqlalchemy.exc import NoSuchModuleError
 

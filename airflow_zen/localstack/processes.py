@@ -1,4 +1,4 @@
-"""Background processes that outlive the command that starts them, and are recognised and stopped by a later one."""
+"""Background processes that outlive the command that starts them, and that a later command identifies and stops."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import psutil
 
 MARK_VARIABLE = "AIRFLOW_ZEN_STACK"
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(msgspec.Struct, frozen=True):
     """One process as it was started.
 
-    started: seconds since the epoch, as the system tells them; with the pid they name a process for ever.
+    started: seconds since the epoch, as the operating system reports it. With the pid it identifies a process.
     """
 
-    name: str
     pid: int
     started: float
-    log: str
 
     def is_running(self) -> bool:
-        """Tell whether this very process still runs, and not another that got its pid."""
-        return _is_running(self.pid, self.started)
+        """Whether this process still runs, and not another one with its pid."""
+        with suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.started) < 2 and _is_alive(process)
+        return False
 
 
-def start_process(name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
-    """Start `command` in a session of its own, with no terminal; its output is appended to `log`."""
+def start_process(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
+    """Start `command` in its own session, without a terminal, and append its output to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         child = subprocess.Popen(
@@ -44,98 +44,71 @@ def start_process(name: str, command: Sequence[str], environment: Mapping[str, s
             env=dict(environment),
             start_new_session=True,
         )
-    return Process(name, child.pid, psutil.Process(child.pid).create_time(), str(log))
+    return Process(child.pid, psutil.Process(child.pid).create_time())
 
 
 def stop_processes(
     processes: Iterable[Process], mark: str, keep: Iterable[Process] = (), grace: float = 6
 ) -> list[psutil.Process]:
-    """Stop these processes and everything they started; gives what could not be stopped.
+    """Stop these processes and all their descendants; return those that cannot be stopped.
 
-    mark: value of the environment variable `MARK`, by which a child is found though its parent is gone.
-    keep: processes with the same mark that stay, and everything they started. grace: seconds between being asked and
-    being forced.
+    mark: value of the environment variable `MARK_VARIABLE`, which identifies descendants whose parent has ended.
+    keep: processes with the same mark that stay, with their descendants. grace: seconds between SIGTERM to `processes`
+    and SIGTERM to their descendants; SIGKILL follows 2 seconds later.
     """
-    mains = _running_processes(processes)
-    kept = _running_processes(keep)
-    family = _processes_to_stop(mains, mark, kept)
-    _send_signal(mains, signal.SIGTERM)
-    _wait_for_exit(mains, grace)
-    # What the parents did not take with them: a task that runs, a child that lost its parent.
-    family |= _processes_to_stop([], mark, kept)
-    _send_signal(family, signal.SIGTERM)
-    _send_signal(_wait_for_exit(family, 2), signal.SIGKILL)
-    return _wait_for_exit(family | _processes_to_stop([], mark, kept), 5)
+    mains = [psutil.Process(process.pid) for process in processes if process.is_running()]
+    kept = _with_descendants(psutil.Process(process.pid) for process in keep if process.is_running())
+    # A command with the stack's environment has the mark too, and so has its shell.
+    kept |= {psutil.Process(), *psutil.Process().parents()}
+    family = (_with_descendants(mains) | _marked(mark)) - kept
+    _signal_and_wait(mains, signal.SIGTERM, grace)
+    left = _signal_and_wait(family | (_marked(mark) - kept), signal.SIGTERM, 2)
+    _signal_and_wait(left, signal.SIGKILL, 5)
+    return [process for process in family | (_marked(mark) - kept) if _is_alive(process)]
 
 
 def find_marked_processes(mark: str) -> list[psutil.Process]:
-    """Find every process, of this user, that inherited the mark."""
-    return [
-        process
-        for process in psutil.process_iter()
-        if _environment(process).get(MARK_VARIABLE) == mark and _is_alive(process)
-    ]
-
-
-def _running_processes(processes: Iterable[Process]) -> list[psutil.Process]:
-    return [psutil.Process(process.pid) for process in processes if process.is_running()]
-
-
-def _processes_to_stop(mains: Iterable[psutil.Process], mark: str, kept: list[psutil.Process]) -> set[psutil.Process]:
-    # A command that is given the stack's own environment has the mark too, and so has the shell that it was typed into.
-    ours = {psutil.Process(), *psutil.Process().parents()}
-    return {*mains, *_descendants(mains), *(set(find_marked_processes(mark)) - ours)} - {*kept, *_descendants(kept)}
-
-
-def _descendants(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    found: list[psutil.Process] = []
-    for process in processes:
-        with suppress(psutil.Error):
-            found += process.children(recursive=True)
+    """Return every process of this user that inherited the mark."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get(MARK_VARIABLE) == mark and _is_alive(process):
+                found.append(process)
     return found
 
 
-def _environment(process: psutil.Process) -> Mapping[str, str]:
-    with suppress(psutil.Error, OSError):
-        return dict(process.environ())
-    return {}
+def _marked(mark: str) -> set[psutil.Process]:
+    return set(find_marked_processes(mark))
 
 
-def _send_signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+def _with_descendants(processes: Iterable[psutil.Process]) -> set[psutil.Process]:
+    found = set()
     for process in processes:
+        found.add(process)
+        with suppress(psutil.Error):
+            found.update(process.children(recursive=True))
+    return found
+
+
+def _signal_and_wait(
+    processes: Iterable[psutil.Process], number: signal.Signals, timeout: float
+) -> list[psutil.Process]:
+    """Send a signal, and return the processes that are alive after `timeout` seconds."""
+    left = list(processes)
+    for process in left:
         with suppress(psutil.Error):
             process.send_signal(number)
-
-
-def _wait_for_exit(processes: Iterable[psutil.Process], timeout: float) -> list[psutil.Process]:
-    # Not psutil.wait_procs: it waits for zombies too, and where no init process reaps them they stay.
+    # Not psutil.wait_procs: it waits for zombies too, and without an init process zombies stay.
     deadline = time.monotonic() + timeout
-    left = _reap_exited(processes)
-    while left and time.monotonic() < deadline:
+    while (left := [process for process in left if _is_alive(process)]) and time.monotonic() < deadline:
         time.sleep(0.05)
-        left = _reap_exited(left)
-    return left
-
-
-def _reap_exited(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    left = []
-    for process in processes:
-        if _is_alive(process):
-            left.append(process)
-        else:
-            with suppress(psutil.Error):
-                process.wait(0)
     return left
 
 
 def _is_alive(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
-
-
-def _is_running(pid: int, started: float) -> bool:
-    with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 2 and _is_alive(process)
+        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            return True
+        # Reap a child of this process.
+        process.wait(0)
     return False

@@ -1,9 +1,8 @@
-"""The S3 server of a local stack: SeaweedFS, moto or rclone, whichever is installed, with a key and a bucket of its own."""
+"""The S3 server of a local stack: SeaweedFS, moto or rclone, with its own key and bucket."""
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 import socket
@@ -13,33 +12,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_zen.localstack.state import Layout, StackError
+from airflow_zen.localstack.state import Layout, StackError, load_or_create_secrets
 
 BUCKET = "artifacts"
 REGION = "us-east-1"
 
-# The best first: SeaweedFS keeps what it has and honours conditional writes, moto forgets at its end, rclone overwrites.
+# By preference: SeaweedFS keeps its data and supports conditional writes, moto loses its data at its end, rclone ignores
+# conditions.
 SERVERS = ("weed", "moto_server", "rclone")
-# SeaweedFS is several servers: the gateway, and behind it master, volume and filer with two ports each.
+# SeaweedFS consists of several servers: the gateway, and master, volume and filer with two ports each.
 _PORT_COUNTS = {"weed": 8}
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What everybody needs to know to talk to the server."""
+    """The key of the server."""
 
     access_key: str
     secret_key: str
 
 
 def server_program(server: str) -> str | None:
-    """Find a server's program: beside this Python, where wheels put it, or on the PATH."""
+    """Return the path of a server's program, in the directory of this Python or on the PATH; None if it is not installed."""
     beside = Path(sys.executable).parent / server
     return str(beside) if beside.exists() else shutil.which(server)
 
 
 def find_installed_server() -> str:
-    """Choose the server; raises `StackError` naming what to install where there is none."""
+    """Return the preferred server; raise `StackError` naming the packages if none is installed."""
     for server in SERVERS:
         if server_program(server):
             return server
@@ -49,12 +49,12 @@ def find_installed_server() -> str:
 
 
 def port_count(server: str) -> int:
-    """Say how many ports a server takes; the first is the one it is asked at."""
+    """Return the number of ports that a server needs; clients use the first."""
     return _PORT_COUNTS.get(server, 1)
 
 
 def server_command(layout: Layout) -> list[str]:
-    """Give the command that serves S3 on the loopback, with its state under the stack's directory."""
+    """Return the command that serves S3 on the loopback, with its state in the stack's directory."""
     state = layout.directory / "s3"
     state.mkdir(exist_ok=True, mode=0o700)
     commands: dict[str, Callable[[Layout, Path], list[str]]] = {
@@ -66,7 +66,7 @@ def server_command(layout: Layout) -> list[str]:
 
 
 def s3_environment(layout: Layout) -> dict[str, str]:
-    """Give what every part is told of the store: the root with its connection, and the names other S3 clients read."""
+    """Return the environment for the store: artifact root and connection, and the variables of other S3 clients."""
     key = load_or_create_credentials(layout.directory)
     connection = {
         "conn_type": "aws",
@@ -86,7 +86,7 @@ def s3_environment(layout: Layout) -> dict[str, str]:
         "MLFLOW_S3_ENDPOINT_URL": layout.s3_url,
     }
     if layout.s3_server == "rclone":
-        # It does not understand the checksums that AWS's clients send.
+        # rclone does not support the checksums that AWS clients send.
         found |= dict.fromkeys(
             ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"), "when_required"
         )
@@ -94,7 +94,7 @@ def s3_environment(layout: Layout) -> dict[str, str]:
 
 
 def is_ready(layout: Layout) -> bool:
-    """Tell whether the server answers and has the bucket; makes the bucket."""
+    """Whether the server answers and has the bucket, which is created if it is missing."""
     with socket.socket() as client:
         client.settimeout(1)
         if client.connect_ex(("127.0.0.1", layout.s3_ports[0])):
@@ -103,13 +103,12 @@ def is_ready(layout: Layout) -> bool:
 
 
 def load_or_create_credentials(directory: Path) -> Credentials:
-    """Give the stack's own key, made when it is first asked for and readable by its owner only."""
-    file = directory / "s3.json"
-    if not file.exists():
-        created = {"access_key": f"zen-{secrets.token_hex(6)}", "secret_key": secrets.token_urlsafe(30)}
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
-            json.dump(created, output)
-    return Credentials(**json.loads(file.read_text()))
+    """Return the stack's own key; create it at the first call, readable by its owner only."""
+
+    def create() -> dict[str, str]:
+        return {"access_key": f"zen-{secrets.token_hex(6)}", "secret_key": secrets.token_urlsafe(30)}
+
+    return Credentials(**load_or_create_secrets(directory / "s3.json", create))
 
 
 def _make_bucket(layout: Layout) -> bool:

@@ -1,9 +1,8 @@
-"""The parts of a local stack: how each is started, what it is told, and how it says that it is ready."""
+"""The services of a local stack: their commands, their environment, and their readiness checks."""
 
 from __future__ import annotations
 
 import base64
-import json
 import os
 import secrets
 import sys
@@ -11,19 +10,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_zen.localstack import s3 as local_s3
-from airflow_zen.localstack.airflow_api import AirflowApi, HttpError, request_json
+from airflow_zen.localstack.http import HttpError, request_json
 from airflow_zen.localstack.processes import MARK_VARIABLE, Process
+from airflow_zen.localstack.state import load_or_create_secrets
 
 if TYPE_CHECKING:
     from airflow_zen.localstack.state import Layout
 
 AIRFLOW_COMMAND = [sys.executable, "-m", "airflow"]
 MIGRATE_COMMAND = [*AIRFLOW_COMMAND, "db", "migrate"]
-# Settings of the machine's own Airflow and MLflow are not meant for this stack; AIRFLOW_CONN_* and AIRFLOW_VAR_* are.
-EXCLUDED_PREFIXES = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "MLFLOW_")
+# The settings of the machine's own Airflow and MLflow do not apply to this stack; AIRFLOW_CONN_* and AIRFLOW_VAR_* do.
+EXCLUDED_PREFIXES = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "_AIRFLOW_", "MLFLOW_")
 
 
 @dataclass(frozen=True)
@@ -36,80 +36,62 @@ class Service:
 
 
 def service_environment(layout: Layout, settings: Mapping[str, str]) -> dict[str, str]:
-    """Give what every part is told; `settings` are environment variables that go before ours."""
-    # Keys, profiles and endpoints of the machine's own S3 would be mixed with those of the stack's.
+    """Return the environment of every service; `settings` take precedence over our variables."""
+    # Keys, profiles and endpoints of the machine's own S3 would mix with those of the stack.
     excluded = (*EXCLUDED_PREFIXES, "AWS_") if layout.s3_server else EXCLUDED_PREFIXES
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(excluded)}
-    search_path = f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', os.defpath)}"
     loopback = ",".join(filter(None, [inherited.get("NO_PROXY"), "127.0.0.1", "localhost"]))
-    process = {
+    return {
+        **inherited,
         MARK_VARIABLE: layout.mark,
-        "PATH": search_path,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', os.defpath)}",
         "NO_PROXY": loopback,
         "no_proxy": loopback,
         "PYTHONUNBUFFERED": "1",
-        # Airflow renames its processes; this keeps the rename from overwriting the mark.
+        # Airflow renames its processes; this keeps the mark in their environment.
         "SPT_NOENV": "1",
-    }
-    return {
-        **inherited,
-        **process,
         **_airflow_settings(layout),
-        **_mlflow_settings(),
-        **_s3_settings(layout),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        **(local_s3.s3_environment(layout) if layout.s3_server else {}),
         **settings,
     }
 
 
 def _airflow_settings(layout: Layout) -> dict[str, str]:
-    home = layout.directory / "airflow"
     options = {
         "CORE__DAGS_FOLDER": str(layout.dags),
         "CORE__EXECUTOR": "LocalExecutor",
         "CORE__PARALLELISM": "4",
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__EXECUTION_API_SERVER_URL": f"{layout.airflow_url}/execution/",
-        # The fully qualified name, Airflow's default, can take seconds to resolve on a laptop.
+        # Airflow's default, the fully qualified name, can take seconds to resolve on a laptop.
         "CORE__HOSTNAME_CALLABLE": "socket.gethostname",
         "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{layout.airflow_home / 'airflow.db'}",
         "API__BASE_URL": layout.airflow_url,
         "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
         "DAG_PROCESSOR__PARSING_PROCESSES": "1",
-        # Half the wait between two short tasks, for a few percent of one core.
+        # Halves the wait between two short tasks, for a few percent of one core.
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
         "ZEN__ARTIFACT_ROOT": str(layout.directory / "artifacts"),
         "ZEN__MLFLOW_TRACKING_URI": layout.mlflow_url,
-        **_load_or_create_secrets(layout.directory / "secrets.json"),
+        **load_or_create_secrets(layout.directory / "secrets.json", _new_secrets),
     }
-    return {"AIRFLOW_HOME": str(home), **{f"AIRFLOW__{name}": value for name, value in options.items()}}
+    return {"AIRFLOW_HOME": str(layout.airflow_home), **{f"AIRFLOW__{name}": value for name, value in options.items()}}
 
 
-def _mlflow_settings() -> dict[str, str]:
-    return {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-
-
-def _s3_settings(layout: Layout) -> dict[str, str]:
-    return local_s3.s3_environment(layout) if layout.s3_server else {}
-
-
-def _load_or_create_secrets(file: Path) -> dict[str, str]:
-    """Give the keys of this stack, made when it is first started and readable by its owner only."""
-    if not file.exists():
-        created = {
-            "CORE__FERNET_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
-            "API__SECRET_KEY": secrets.token_urlsafe(48),
-            "API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
-        }
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
-            json.dump(created, output)
-    stored: dict[str, str] = json.loads(file.read_text())
-    return stored
+def _new_secrets() -> dict[str, str]:
+    return {
+        "CORE__FERNET_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
+        "API__SECRET_KEY": secrets.token_urlsafe(48),
+        "API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
+    }
 
 
 def _mlflow_command(layout: Layout) -> list[str]:
-    """Serve MLflow from one worker: its default of four, with job consumers, takes a dozen processes."""
+    """Return the command of MLflow with one worker: its default of four, with job consumers, makes a dozen processes."""
     state = layout.directory / "mlflow"
     return [
         *[sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(layout.mlflow_port)],
@@ -120,7 +102,6 @@ def _mlflow_command(layout: Layout) -> list[str]:
 
 
 def _is_mlflow_ready(layout: Layout, _process: Process) -> bool:
-    """Tell whether MLflow answers."""
     try:
         request_json("GET", f"{layout.mlflow_url}/health", timeout=2)
     except HttpError:
@@ -138,11 +119,11 @@ def _api_server_command(layout: Layout) -> list[str]:
 
 
 def _heartbeat_check(component: str) -> Callable[[Layout, Process], bool]:
-    """Readiness by a heartbeat later than the start: an earlier one is of a process that is gone."""
+    """Return a check for a heartbeat after the start of the process: an earlier one is of another process."""
 
     def ready(layout: Layout, process: Process) -> bool:
         try:
-            state = AirflowApi(layout.airflow_url).health().get(component) or {}
+            state = _airflow_health(layout).get(component) or {}
         except HttpError:
             return False
         heartbeat = state.get(f"latest_{component}_heartbeat")
@@ -151,16 +132,21 @@ def _heartbeat_check(component: str) -> Callable[[Layout, Process], bool]:
     return ready
 
 
+def _airflow_health(layout: Layout) -> dict[str, Any]:
+    health: dict[str, Any] = request_json("GET", f"{layout.airflow_url}/api/v2/monitor/health", timeout=5)
+    return health
+
+
 def _is_api_server_ready(layout: Layout, _process: Process) -> bool:
-    # The API that tasks talk to is built at its first request; asked for here, the first task need not wait for it.
+    # Airflow builds the execution API at its first request; with this request the first task need not wait for it.
     try:
         request_json("GET", f"{layout.airflow_url}/execution/health")
-        return bool(AirflowApi(layout.airflow_url).health()["metadatabase"]["status"] == "healthy")
+        return bool(_airflow_health(layout)["metadatabase"]["status"] == "healthy")
     except HttpError:
         return False
 
 
-# The API server first: it takes longest, and tasks need it.
+# The API server takes longest to start, and tasks need it.
 AIRFLOW_SERVICES = (
     Service("api-server", _api_server_command, _is_api_server_ready),
     Service("dag-processor", _airflow_command("dag-processor"), _heartbeat_check("dag_processor")),
@@ -172,5 +158,5 @@ S3 = Service("s3", local_s3.server_command, lambda layout, _process: local_s3.is
 
 
 def services_of(layout: Layout) -> tuple[Service, ...]:
-    """Give the parts of a stack, in the order in which they are started."""
+    """Return the services of a stack in the order of their start."""
     return (*((S3,) if layout.s3_server else ()), MLFLOW, *AIRFLOW_SERVICES)

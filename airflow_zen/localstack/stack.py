@@ -1,27 +1,33 @@
-"""The local stack: Airflow and MLflow as background processes, all their state under one directory."""
+"""The local stack: Airflow and MLflow as background processes, with all their state in one directory."""
 
 from __future__ import annotations
 
-import argparse
+import fcntl
+import os
 import secrets
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
-from airflow_zen.cli.output import show_progress
-from airflow_zen.errors import ZenError
-from airflow_zen.localstack.metadata_database import DATABASE_VARIABLE, redact_url, verify_database
-from airflow_zen.localstack.ports import PortReservation
-from airflow_zen.localstack.processes import stop_processes
-from airflow_zen.localstack.s3 import find_installed_server, port_count
-from airflow_zen.localstack.services import services_of
-from airflow_zen.localstack.start import Echo, StackStarter
-from airflow_zen.localstack.state import Layout, LocalStack, StackError, exclusive_lock, read_state, write_state
-from airflow_zen.progress import ProgressCallback, ignore_progress
+from msgspec.structs import replace
 
-# Wanted, and taken where free: addresses then stay the same from one machine to the next.
+from airflow_zen.localstack.metadata_database import DATABASE_VARIABLE, verify_database
+from airflow_zen.localstack.processes import start_process, stop_processes
+from airflow_zen.localstack.s3 import find_installed_server, port_count
+from airflow_zen.localstack.services import AIRFLOW_SERVICES, MIGRATE_COMMAND, Service, service_environment, services_of
+from airflow_zen.localstack.state import Layout, LocalStack, StackError, exclusive_lock, read_state, write_state
+from airflow_zen.progress import Progress, ProgressCallback, ignore_progress
+
+# Used if they are free, so that URLs stay the same.
 AIRFLOW_PORT, MLFLOW_PORT, S3_PORT = 8080, 5000, 8333
+
+Echo = Callable[[str], None]
+ReservePort = Callable[[int], int]
 
 
 def start_local_stack(
@@ -34,35 +40,32 @@ def start_local_stack(
     database: str = "",
     on_progress: ProgressCallback = ignore_progress,
 ) -> LocalStack:
-    """Start what does not run yet, wait until everything is ready, and give the stack.
+    """Start the services that do not run, wait until all are ready, and return the stack.
 
-    directory: holds all state; made where it is missing. dags: the DAGs folder.
-    settings: environment variables for every part, such as `AIRFLOW__ZEN__ARTIFACT_ROOT`.
-    timeout: seconds until everything must be ready. s3: keep artifacts in an S3 server, which is started too.
-    database: SQLAlchemy URL of Airflow's metadata database; SQLite in `directory` where it is empty.
-    tell: hears how many parts are ready.
-    Raises `StackError` with the end of the log of the part that failed; what this call started is stopped again.
+    directory: contains all state; created if missing. dags: the DAGs folder.
+    settings: environment variables of every service, such as `AIRFLOW__ZEN__ARTIFACT_ROOT`.
+    timeout: seconds until everything must be ready. s3: store artifacts in an S3 server, which is started too.
+    database: SQLAlchemy URL of Airflow's metadata database; SQLite in `directory` if it is empty.
+    on_progress: receives the number of services that are ready.
+    Raises `StackError` with the end of the log of the service that failed; what this call started is stopped again.
     """
     directory, dags = directory.resolve(), dags.resolve()
     if not dags.is_dir():
         raise StackError(f"The DAGs folder {str(dags)!r} is not a directory.")
     variables = {**(settings or {}), **({DATABASE_VARIABLE: verify_database(database)} if database else {})}
-    with exclusive_lock(directory), PortReservation() as ports:
-        starter = StackStarter(
-            _resume_or_plan(directory, dags, variables, ports, find_installed_server() if s3 else ""),
-            echo,
-            timeout,
-            on_progress,
-        )
-        before = starter.stack
-        # Children of a part that crashed would work on the same databases as its successor.
+    server = find_installed_server() if s3 else ""
+    with exclusive_lock(directory), reserve_ports() as reserve:
+        planned = _resume_or_plan(directory, dags, variables, reserve, server)
+        start = _Start(planned, echo, timeout, on_progress)
+        before = start.stack
+        # Children of a crashed service would use the same databases as its successor.
         _stop(before, keep=before)
         try:
-            starter.run()
+            start.run()
         except BaseException:
-            _stop(starter.stack, keep=before)
+            _stop(start.stack, keep=before)
             raise
-        return starter.stack
+        return start.stack
 
 
 def stop_local_stack(directory: Path, echo: Echo = print) -> None:
@@ -82,133 +85,179 @@ def stop_local_stack(directory: Path, echo: Echo = print) -> None:
 
 
 def read_local_stack(directory: Path) -> LocalStack | None:
-    """Give the stack of this directory; None where none was ever started."""
+    """Return the stack of a directory; None if none was ever started there."""
     return read_state(directory.resolve())
 
 
+@contextmanager
+def reserve_ports() -> Iterator[ReservePort]:
+    """Yield a function that returns a free port, the preferred one if possible.
+
+    No other stack of this machine gets the port until the block ends, when the servers listen.
+    """
+    with ExitStack() as locks:
+
+        def lock_port(port: int) -> bool:
+            path = Path(tempfile.gettempdir(), f"airflow-zen-{os.getuid()}-port-{port}.lock")
+            try:
+                fcntl.flock(locks.enter_context(path.open("w")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+        def reserve(preferred: int) -> int:
+            port = free_port(preferred)
+            while not lock_port(port):
+                port = free_port()
+            return port
+
+        yield reserve
+
+
+def free_port(preferred: int = 0) -> int:
+    """Return a loopback port on which no process listens; `preferred` if it is free."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", preferred))
+        except OSError:
+            listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
 def _resume_or_plan(
-    directory: Path, dags: Path, settings: Mapping[str, str], ports: PortReservation, s3: str
+    directory: Path, dags: Path, settings: Mapping[str, str], reserve: ReservePort, s3: str
 ) -> LocalStack:
-    """Take up again what runs, or plan anew on the same ports; refuse to change what runs."""
+    """Return the running stack, or a new one on the earlier ports; refuse to change a running stack."""
     stack = read_state(directory)
     if stack is None:
-        layout = Layout(directory, dags, ports.reserve(AIRFLOW_PORT), ports.reserve(MLFLOW_PORT), secrets.token_hex(16))
-        return LocalStack(_with_s3(layout, s3, ports), settings, {})
-    if not stack.running_processes():
-        airflow_port, mlflow_port = ports.reserve(stack.layout.airflow_port), ports.reserve(stack.layout.mlflow_port)
+        layout = Layout(directory, dags, reserve(AIRFLOW_PORT), reserve(MLFLOW_PORT), secrets.token_hex(16))
+    elif not stack.running_processes():
+        airflow_port, mlflow_port = reserve(stack.layout.airflow_port), reserve(stack.layout.mlflow_port)
         layout = replace(stack.layout, dags=dags, airflow_port=airflow_port, mlflow_port=mlflow_port)
-        return LocalStack(_with_s3(layout, s3, ports), settings, {})
-    if (stack.layout.dags, stack.settings, bool(stack.layout.s3_server)) != (dags, settings, bool(s3)):
+    elif (stack.layout.dags, stack.settings, bool(stack.layout.s3_server)) == (dags, settings, bool(s3)):
+        return stack
+    else:
         raise StackError(
             f"The stack in {directory} is up with the DAGs folder {str(stack.layout.dags)!r}, "
             f"{'an' if stack.layout.s3_server else 'no'} S3 server and the settings {sorted(stack.settings)!r}; stop it "
             "before you start it with others."
         )
-    return stack
+    return LocalStack(_with_s3(layout, s3, reserve), settings, {})
 
 
-def _with_s3(layout: Layout, server: str, ports: PortReservation) -> Layout:
-    """Give the server its ports, those it had before where it is the same: SeaweedFS remembers itself by them."""
+def _with_s3(layout: Layout, server: str, reserve: ReservePort) -> Layout:
+    """Add the S3 server, on its earlier ports if it is the same: SeaweedFS identifies its parts by them."""
     if not server:
         return replace(layout, s3_server="", s3_ports=())
     wanted = layout.s3_ports if layout.s3_server == server else (S3_PORT, *[0] * (port_count(server) - 1))
-    return replace(layout, s3_server=server, s3_ports=tuple(ports.reserve(port) for port in wanted))
+    return replace(layout, s3_server=server, s3_ports=tuple(map(reserve, wanted)))
 
 
 def _stop(stack: LocalStack, keep: LocalStack | None = None) -> None:
     kept = keep.processes if keep else {}
     to_stop = [process for name, process in stack.processes.items() if name not in kept]
     if left := stop_processes(to_stop, stack.layout.mark, kept.values()):
-        raise StackError(f"These processes cannot be stopped: {', '.join(str(process) for process in left)}.")
+        raise StackError(f"These processes cannot be stopped: {', '.join(map(str, left))}.")
     write_state(replace(stack, processes=kept))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `up`, `down` or `status` from the command line; gives the exit code."""
-    options = _parse_arguments(arguments)
-    try:
-        return int(options.run(options))
-    except ZenError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Interrupted; what was being started has been stopped.", file=sys.stderr)
-        return 130
+class _Start:
+    """One start of a stack; `stack` always is what runs, on disk too, so that `down` finds every process."""
+
+    def __init__(self, stack: LocalStack, echo: Echo, timeout: float, on_progress: ProgressCallback) -> None:
+        self.stack = replace(stack, processes=stack.running_processes())
+        self._layout = stack.layout
+        self._services = services_of(stack.layout)
+        self._environment = service_environment(stack.layout, stack.settings)
+        self._echo = echo
+        self._on_progress = on_progress
+        self._started_at = time.monotonic()
+        self._deadline = self._started_at + timeout
+        # A database of the user may change without this marker.
+        self._migration_marker = None if DATABASE_VARIABLE in stack.settings else self._layout.airflow_home / "migrated"
+
+    def run(self) -> None:
+        """Start the services that do not run, and wait until all are ready."""
+        migration = self._start_migration()
+        self._report_waiting(self._services)
+        # These services do not need Airflow's metadata database.
+        for service in self._services:
+            if service not in AIRFLOW_SERVICES:
+                self._start(service)
+        if migration:
+            self._finish_migration(migration)
+        for service in AIRFLOW_SERVICES:
+            self._start(service)
+        self._wait_until_ready()
+
+    def _start(self, service: Service) -> None:
+        if service.name not in self.stack.processes:
+            command, log = service.command(self._layout), self._layout.log(service.name)
+            process = start_process(command, self._environment, log)
+            self.stack = replace(self.stack, processes={**self.stack.processes, service.name: process})
+            write_state(self.stack)
+
+    def _start_migration(self) -> subprocess.Popen[bytes] | None:
+        marker = self._migration_marker
+        is_migrated = marker is not None and marker.exists() and marker.read_text() == _airflow_version()
+        if is_migrated or any(service.name in self.stack.processes for service in AIRFLOW_SERVICES):
+            return None
+        log = self._layout.log("db-migrate")
+        for directory in (log.parent, self._layout.airflow_home):
+            directory.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                MIGRATE_COMMAND,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+            )
+
+    def _finish_migration(self, migration: subprocess.Popen[bytes]) -> None:
+        try:
+            code = migration.wait(self._deadline - time.monotonic())
+        except subprocess.TimeoutExpired as error:
+            raise self._error("db-migrate", "did not end in time") from error
+        finally:
+            migration.kill()
+            migration.wait()
+        if code:
+            raise self._error("db-migrate", f"ended with {code}")
+        if self._migration_marker:
+            self._migration_marker.write_text(_airflow_version())
+        self._report_ready("metadata database")
+
+    def _wait_until_ready(self) -> None:
+        waiting = list(self._services)
+        while waiting := [service for service in waiting if not self._is_ready(service)]:
+            self._report_waiting(waiting)
+            if time.monotonic() > self._deadline:
+                raise self._error(waiting[0].name, "was not ready in time")
+            time.sleep(0.1)
+
+    def _is_ready(self, service: Service) -> bool:
+        process = self.stack.processes[service.name]
+        if not process.is_running():
+            raise self._error(service.name, "ended unexpectedly")
+        if not service.ready(self._layout, process):
+            return False
+        self._report_ready(service.name)
+        return True
+
+    def _report_waiting(self, waiting: Collection[Service]) -> None:
+        total, names = len(self._services), ", ".join(service.name for service in waiting)
+        self._on_progress(Progress("Services that are ready", total - len(waiting), total, f"waiting for {names}"))
+
+    def _report_ready(self, name: str) -> None:
+        self._echo(f"  {name:<18} ready after {time.monotonic() - self._started_at:4.1f} s")
+
+    def _error(self, name: str, what: str) -> StackError:
+        log = self._layout.log(name)
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
+        return StackError(f"{name} {what}. The end of {log}:\n{tail}")
 
 
-def _up(options: argparse.Namespace) -> int:
-    settings = dict(setting.split("=", 1) for setting in options.set)
-    print(f"Starting Airflow and MLflow in {options.directory}:")
-    with show_progress("Starting") as on_progress:
-        stack = start_local_stack(
-            *(options.directory, options.dags, settings),
-            timeout=options.timeout,
-            s3=options.s3,
-            database=options.database,
-            on_progress=on_progress,
-        )
-    print_addresses(stack)
-    return 0
-
-
-def _down(options: argparse.Namespace) -> int:
-    stop_local_stack(options.directory)
-    return 0
-
-
-def _status(options: argparse.Namespace) -> int:
-    stack = read_local_stack(options.directory)
-    if stack is None:
-        print(f"Nothing was ever started in {options.directory}.")
-        return 3
-    running = stack.running_processes()
-    services = services_of(stack.layout)
-    for service in services:
-        print(f"  {service.name:<14} {f'up, pid {running[service.name].pid}' if service.name in running else 'down'}")
-    print_addresses(stack)
-    return 0 if len(running) == len(services) else 3
-
-
-def print_addresses(stack: LocalStack) -> None:
-    """Print where everything is."""
-    print(f"  Airflow        {stack.layout.airflow_url}")
-    print(f"  MLflow         {stack.layout.mlflow_url}/#/experiments?workflowType=machine_learning")
-    if stack.layout.s3_server:
-        print(f"  S3             {stack.layout.s3_url} ({stack.layout.s3_server})")
-    if DATABASE_VARIABLE in stack.settings:
-        print(f"  database       {redact_url(stack.settings[DATABASE_VARIABLE])}")
-    print(f"  DAGs folder    {stack.layout.dags}")
-    print(f"  logs           {stack.layout.log('*')}")
-
-
-def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m airflow_zen.localstack.stack", description=__doc__)
-    commands = parser.add_subparsers(required=True)
-    descriptions = {
-        _up: "start what does not run yet",
-        _down: "stop it",
-        _status: "say what runs; exit code 3 unless all does",
-    }
-    for run, description in descriptions.items():
-        command = commands.add_parser(run.__name__[1:], help=description, description=description)
-        command.set_defaults(run=run)
-        command.add_argument("--directory", type=Path, default=Path(".zen/stack"), help="holds all state")
-    starting = commands.choices["up"]
-    starting.add_argument("--dags", type=Path, required=True, help="the DAGs folder")
-    starting.add_argument(
-        "--set", type=_setting_argument, action="append", default=[], metavar="NAME=VALUE", help="environment variable"
-    )
-    starting.add_argument("--s3", action="store_true", help="keep artifacts in an S3 server, which is started too")
-    starting.add_argument("--database", default="", metavar="URL", help="Airflow's metadata database; else SQLite")
-    starting.add_argument("--timeout", type=float, default=300, help="seconds until everything must be ready")
-    return parser.parse_args(arguments)
-
-
-def _setting_argument(text: str) -> str:
-    if "=" not in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return text
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _airflow_version() -> str:
+    return version("apache-airflow-core")

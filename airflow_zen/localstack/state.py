@@ -1,29 +1,28 @@
-"""What is known of a local stack from one command to the next: `stack.json` in its directory."""
+"""The state of a local stack between commands: `stack.json` in its directory."""
 
 from __future__ import annotations
 
 import fcntl
-import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from airflow_zen.errors import ZenError
 from airflow_zen.localstack.processes import Process
 
 
 class StackError(ZenError, RuntimeError):
-    """The local stack could not be started, or stopped, as asked."""
+    """The local stack cannot be started or stopped."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where a stack keeps its state, and where its servers listen.
+class Layout(msgspec.Struct, frozen=True):
+    """The directory and the ports of a stack.
 
-    mark: inherited by all its processes, so that none is ever overlooked. s3_server: the program that serves S3, empty
-    where the artifact root is a directory; s3_ports: its ports, the first of them the one it is asked at.
+    mark: inherited by all processes of the stack, and identifies them. s3_server: the program that serves S3, empty if the
+    artifact root is a directory. s3_ports: the ports of that program; clients use the first.
     """
 
     directory: Path
@@ -36,29 +35,33 @@ class Layout:
 
     @property
     def airflow_url(self) -> str:
-        """Address of Airflow's UI and API."""
+        """URL of Airflow's UI and API."""
         return f"http://127.0.0.1:{self.airflow_port}"
 
     @property
     def mlflow_url(self) -> str:
-        """Address of the MLflow server."""
+        """URL of the MLflow server."""
         return f"http://127.0.0.1:{self.mlflow_port}"
 
     @property
     def s3_url(self) -> str:
-        """Address of the S3 server; empty where there is none."""
+        """URL of the S3 server; empty without one."""
         return f"http://127.0.0.1:{self.s3_ports[0]}" if self.s3_ports else ""
 
+    @property
+    def airflow_home(self) -> Path:
+        """Directory of Airflow's configuration and, with SQLite, its metadata database."""
+        return self.directory / "airflow"
+
     def log(self, name: str) -> Path:
-        """Name the file that takes a part's output."""
+        """Return the log file of a service."""
         return self.directory / "logs" / f"{name}.log"
 
 
-@dataclass(frozen=True)
-class LocalStack:
+class LocalStack(msgspec.Struct, frozen=True):
     """A stack as it was started.
 
-    settings: environment variables given to every part. processes: by the name of their part.
+    settings: environment variables of every service. processes: by the name of their service.
     """
 
     layout: Layout
@@ -66,38 +69,43 @@ class LocalStack:
     processes: Mapping[str, Process]
 
     def running_processes(self) -> dict[str, Process]:
-        """Give the processes that still run, by the name of their part."""
+        """Return the processes that still run, by the name of their service."""
         return {name: process for name, process in self.processes.items() if process.is_running()}
 
     def crashed_services(self) -> list[str]:
-        """Name the parts that ended though nobody stopped them."""
+        """Return the services that ended without `down`."""
         return [name for name, process in self.processes.items() if not process.is_running()]
 
 
 def read_state(directory: Path) -> LocalStack | None:
-    """Give the stack of this directory; None where none was ever started."""
+    """Return the stack of a directory; None if none was ever started there."""
     try:
-        document = json.loads(_state_file(directory).read_text())
+        text = _state_file(directory).read_bytes()
     except FileNotFoundError:
         return None
-    read: dict[str, Any] = {name: Path(document["layout"][name]) for name in ("directory", "dags")}
-    read |= {"s3_ports": tuple(document["layout"].get("s3_ports", ()))}
-    processes = {name: Process(**process) for name, process in document["processes"].items()}
-    return LocalStack(Layout(**document["layout"] | read), document["settings"], processes)
+    return msgspec.json.decode(text, type=LocalStack, dec_hook=lambda kind, value: kind(value))
 
 
 def write_state(stack: LocalStack) -> None:
-    """Keep the stack's state, readable by its owner only: settings may hold credentials."""
+    """Write the stack's state, readable by its owner only: settings may contain credentials."""
     file = _state_file(stack.layout.directory)
     new = file.with_suffix(".new")
     new.touch(mode=0o600)
-    new.write_text(json.dumps(asdict(stack), indent=2, default=str))
+    new.write_bytes(msgspec.json.encode(stack, enc_hook=str))
     new.replace(file)
+
+
+def load_or_create_secrets(file: Path, create: Callable[[], dict[str, str]]) -> dict[str, str]:
+    """Return the secrets in `file`; create them at the first call, readable by their owner only."""
+    if not file.exists():
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as output:
+            output.write(msgspec.json.encode(create()))
+    return msgspec.json.decode(file.read_bytes(), type=dict[str, str])
 
 
 @contextmanager
 def exclusive_lock(directory: Path) -> Iterator[None]:
-    """Make the directory where it is missing, and let one command at a time change its stack."""
+    """Create the directory if it is missing, and let one command at a time change its stack."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -27,7 +27,7 @@ def _root(tmp_path, monkeypatch):
 
 @pytest.fixture
 def zen(capsys):
-    """Call a command through Airflow's own parser; give what it prints, and what it says when it ends with 1."""
+    """Return a function that calls a command through Airflow's own parser, with its exit code and its output or error."""
     parser = cli_parser.get_parser()
 
     def call(line):
@@ -54,7 +54,7 @@ def features():
 
 
 def test_lists_names_with_their_newest_version(zen, features):
-    """Each name is listed with its newest version; or what begins alike, or has a tag; JSON has whole numbers."""
+    """Each name is listed with its newest version, or filtered by prefix or tag; JSON contains whole numbers."""
     save_artifact([1], "numbers")
     rows = json.loads(zen("list --output json").out)
     assert [(row["name"], row["version"], row["shape"]) for row in rows] == [
@@ -68,7 +68,7 @@ def test_lists_names_with_their_newest_version(zen, features):
 
 
 def test_nothing_to_list_ends_with_one(zen):
-    """Where no artifact is as asked, the command says so and ends with 1."""
+    """If no artifact matches, the command says so and ends with exit code 1."""
     for line, told in [("", "has a name"), ("--prefix x", "'x'…"), ("--tag t", "has the tag 't'")]:
         done = zen(f"list {line}")
         assert (done.code, told in done.out) == (1, True)
@@ -85,7 +85,7 @@ def test_shows_one_version(zen, features):
 
 
 def test_lists_versions_with_their_tags(zen, features):
-    """Versions are listed newest first, with the tags they have now, and no more than asked for."""
+    """Versions are listed newest first, with their current tags, up to the limit."""
     zen("tag flights/features latest eu")
     rows = json.loads(zen("versions flights/features -o json").out)
     assert [(row["version"], row["tags"]) for row in rows] == [
@@ -96,18 +96,18 @@ def test_lists_versions_with_their_tags(zen, features):
 
 
 def test_gets_the_files(zen, features, tmp_path):
-    """The files of a version are written to a new directory, as the user's own, and never over what is there."""
+    """The files of a version are written to a new directory, writable by the user, and never over existing files."""
     assert zen("get flights/features out --version golden").code == 0
     file = tmp_path / "out" / "table.parquet"
     pd.testing.assert_frame_equal(pd.read_parquet(file), features[0].load())
     assert file.stat().st_mode & stat.S_IWUSR
     assert not os.path.samefile(file, Path(features[0].ref.uri) / "table.parquet")
     done = zen("get flights/features out")
-    assert (done.code, "is there already" in done.out) == (1, True)
+    assert (done.code, "already exists" in done.out) == (1, True)
 
 
-def test_damaged_files_are_not_handed_out(zen, features, tmp_path):
-    """Bytes that differ from their digest end the command with 1, and nothing is written."""
+def test_refuses_damaged_files(zen, features, tmp_path):
+    """Bytes that differ from their digest end the command with exit code 1, and nothing is written."""
     file = Path(features[0].ref.uri) / "table.parquet"
     file.chmod(0o644)
     file.write_bytes(b"other")
@@ -117,7 +117,7 @@ def test_damaged_files_are_not_handed_out(zen, features, tmp_path):
 
 
 def test_puts_a_file_and_a_directory(zen, tmp_path):
-    """A file or directory becomes the newest version of a name, with tags and facts, and comes out as it went in."""
+    """A file or directory becomes the newest version of a name, with tags and metadata, and is returned unchanged."""
     (tmp_path / "data" / "deep").mkdir(parents=True)
     (tmp_path / "data" / "deep" / "a.txt").write_text("a")
     (tmp_path / "b.txt").write_text("b")
@@ -131,30 +131,30 @@ def test_puts_a_file_and_a_directory(zen, tmp_path):
     assert (tmp_path / "out2" / "b.txt").read_text() == "b"
 
 
-def test_puts_what_comes_from_standard_input(zen, monkeypatch):
-    """`-` stores standard input as a file called after the artifact."""
+def test_puts_standard_input(zen, monkeypatch):
+    """`-` stores standard input as a file named after the artifact."""
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"\x00bytes")))
     assert zen("put - --name raw/words.bin").code == 0
     path = airflow_zen.artifact("raw/words.bin").load()
     assert (path.name, path.read_bytes()) == ("words.bin", b"\x00bytes")
 
 
-def test_what_cannot_be_put_is_said(zen):
-    """A path that is not there, a name, tag or fact that cannot be, end with 1, and make no version."""
+def test_refuses_to_put_invalid_arguments(zen):
+    """A missing path, or an invalid name, tag or metadata ends with exit code 1, and makes no version."""
     Path("b.txt").write_text("b")
     for line, told in [
-        ("nothing --name x", "There is no nothing"),
+        ("nothing --name x", "nothing does not exist"),
         ("b.txt --name /x", "cannot be named '/x'"),
         ("b.txt --name x --tag latest", "cannot be a tag"),
-        ("b.txt --name x --metadata by", "--metadata takes facts"),
+        ("b.txt --name x --metadata by", "--metadata takes a key"),
     ]:
         done = zen(f"put {line}")
         assert (done.code, told in done.out) == (1, True), done.out
     assert airflow_zen.artifacts() == []
 
 
-def test_registers_what_lies_in_the_store(zen, tmp_path):
-    """Data under the root gets a name, tags and facts where it lies: a folder is a path, a parquet file is a table."""
+def test_registers_stored_data(zen, tmp_path):
+    """Data under the root gets a name, tags and metadata without a copy: a directory is a path, a parquet file is a table."""
     raw = tmp_path / "root" / "raw"
     (raw / "deep").mkdir(parents=True)
     (raw / "deep" / "a.txt").write_text("a")
@@ -171,8 +171,8 @@ def test_registers_what_lies_in_the_store(zen, tmp_path):
     assert os.path.samefile(airflow_zen.artifact("raw/all").load() / "a.txt", raw / "deep" / "a.txt")
 
 
-def test_what_cannot_be_registered_is_said(zen, tmp_path):
-    """Data elsewhere, in a folder of the root's own, or that is not there, ends with 1, and makes no version."""
+def test_refuses_to_register_other_data(zen, tmp_path):
+    """Data outside the root, in one of our directories, or missing, ends with exit code 1, and makes no version."""
     root = tmp_path / "root"
     for uri, told in [
         (tmp_path, "is not under the artifact root"),
@@ -184,8 +184,8 @@ def test_what_cannot_be_registered_is_said(zen, tmp_path):
     assert airflow_zen.artifacts() == []
 
 
-def test_says_what_is_different(zen, features):
-    """Changes of the whole and of columns are shown, and on request rows that only one has."""
+def test_shows_differences(zen, features):
+    """Changes of the artifact and of its columns are shown, and with --rows the rows that only one version has."""
     told = zen("diff flights/features golden latest --rows 5").out
     assert "differences, in 3 columns" in told
     rows = [" ".join(line.replace("|", " ").split()) for line in told.splitlines()]
@@ -203,7 +203,7 @@ def test_says_what_is_different(zen, features):
 
 
 def test_tags_and_untags(zen, features):
-    """A tag selects the version it was given to, until it is taken away."""
+    """A tag selects its version until it is removed."""
     assert zen("tag flights/features latest best").out == f"flights/features {features[1].version} is tagged 'best'.\n"
     assert json.loads(zen("show flights/features --version best -o json").out)[0]["version"] == features[1].version
     zen("untag flights/features latest best")
@@ -221,15 +221,15 @@ def test_tags_and_untags(zen, features):
         "show flights/features --version no",
     ],
 )
-def test_what_is_not_there_ends_with_one(zen, features, line):
-    """A name or version that is not there is said, with exit code 1."""
+def test_a_missing_artifact_ends_with_one(zen, features, line):
+    """A name or version that does not exist is reported, with exit code 1."""
     done = zen(line)
     assert done.code == 1
     assert done.out.startswith(("No artifact is named 'x'", "Artifact 'flights/features' has no version 'no'"))
 
 
-def test_a_version_pruned_meanwhile_is_left_out(zen, features, monkeypatch):
-    """A version that goes between the listing and its reading is not listed, and nothing fails."""
+def test_a_concurrently_pruned_version_is_left_out(zen, features, monkeypatch):
+    """A version that is deleted between listing and reading is not listed, and nothing fails."""
     listed = VersionIndex.keys
     monkeypatch.setattr(
         VersionIndex,

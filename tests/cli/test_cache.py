@@ -36,11 +36,11 @@ def _root(tmp_path, monkeypatch):
 
 
 def call_explain(run=None):
-    explain_task(Namespace(dag_id="explained", task_id="work", run=run, stack=None))
+    explain_task.func(Namespace(dag_id="explained", task_id="work", run=run, stack=None))
 
 
 def test_explains_what_changed(capsys, monkeypatch):
-    """The ingredient that differs is named with old and new."""
+    """The ingredient that differs is shown with its old and its new value."""
     run_dag(explained(), run_id="r1")
     monkeypatch.setitem(globals(), "FACTOR", 3)
     run_dag(explained(), run_id="r2")
@@ -53,7 +53,7 @@ def test_explains_what_changed(capsys, monkeypatch):
 
 
 def test_explains_a_run(capsys):
-    """A hit is told with the run whose result it reused, and there is no computed result to explain."""
+    """A hit is shown with the run whose result it reused; it has no computed result to explain."""
     run_dag(explained(), run_id="r1")
     run_dag(explained(), run_id="r2")
     with pytest.raises(SystemExit, match="No computed result"):
@@ -64,13 +64,13 @@ def test_explains_a_run(capsys):
 
 
 def test_nothing_to_explain():
-    """A task that never ran says so."""
+    """A task that never ran is reported."""
     with pytest.raises(SystemExit, match="explained/work"):
         call_explain()
 
 
 def test_a_source_change_is_shown_as_a_diff(tmp_path):
-    """A changed helper is shown as a diff of its source, by Airflow's own command line."""
+    """A changed function is shown as a diff of its source, by Airflow's own command line."""
     file = tmp_path / "flow.py"
     script = (
         "from datetime import datetime\nfrom airflow.sdk import dag\nfrom airflow_zen import ml_step\n"

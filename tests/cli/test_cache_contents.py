@@ -41,7 +41,7 @@ def pipeline(dag_id, x=1):
 
 def call_command(function, **options):
     defaults = {"dag_id": None, "task_id": None, "older_than": None, "yes": False, "stack": None, "output": "json"}
-    function(Namespace(**{**defaults, "verbose": False, **options}))
+    function.func(Namespace(**{**defaults, "verbose": False, **options}))
 
 
 def listed_entries(capsys, **options):
@@ -50,8 +50,8 @@ def listed_entries(capsys, **options):
     return [(row["task"], row["computed by"]) for row in json.loads(capsys.readouterr().out)]
 
 
-def test_lists_what_is_remembered(capsys):
-    """Each result is listed with the run that computed it, the newest first; of one DAG where it is named."""
+def test_lists_cached_results(capsys):
+    """Each result is listed with the run that computed it, newest first, and filtered by DAG."""
     run_dag(pipeline("one"), run_id="a/r1")
     run_dag(pipeline("two", 2), run_id="r1")
     both = listed_entries(capsys)
@@ -62,11 +62,11 @@ def test_lists_what_is_remembered(capsys):
     assert "one/a/r1/number/-1/1" in capsys.readouterr().out
 
 
-def test_clears_one_task_and_what_explains_it(capsys):
-    """Clearing a task forgets its results and their history; the next run computes it, and nothing else."""
+def test_clears_one_task_and_its_history(capsys):
+    """Clearing a task deletes its results and their history; the next run computes that task only."""
     run_dag(pipeline("one"), run_id="r1")
     call_command(cache_contents.clear_entries, dag_id="one", task_id="double", yes=True)
-    assert "Forgot 1 result of 1 task;" in capsys.readouterr().out
+    assert "Deleted 1 result of 1 task;" in capsys.readouterr().out
     assert open_stack().cache.history.recent_records("one", "double") == []
     assert len(open_stack().cache.history.recent_records("one", "number")) == 1
     run_dag(pipeline("one"), run_id="r2")
@@ -75,25 +75,25 @@ def test_clears_one_task_and_what_explains_it(capsys):
 
 
 def test_clears_by_age_and_keeps_the_rest(capsys):
-    """Only results older than asked for are forgotten; a time that is none is refused."""
+    """Only results older than the given age are deleted; an invalid age is refused."""
     run_dag(pipeline("one"), run_id="r1")
     call_command(cache_contents.clear_entries, older_than="1h", yes=True)
-    assert capsys.readouterr().out.endswith("\nNothing to forget.\n")
+    assert capsys.readouterr().out.endswith("\nNothing to delete.\n")
     assert len(listed_entries(capsys)) == 2
-    with pytest.raises(ValueError, match="'a week' is no duration"):
+    with pytest.raises(SystemExit, match="'a week'"):
         call_command(cache_contents.clear_entries, older_than="a week", yes=True)
 
 
 def test_asks_before_it_clears(capsys):
-    """Without --yes nothing is forgotten where nobody can be asked, and it is said what would be."""
+    """Without --yes and without a terminal nothing is deleted, and the command says what it would delete."""
     run_dag(pipeline("one"), run_id="r1")
-    with pytest.raises(SystemExit, match=r"Forget 2 results of 2 tasks(.|\n)*--yes"):
+    with pytest.raises(SystemExit, match=r"Delete 2 results of 2 tasks(.|\n)*--yes"):
         call_command(cache_contents.clear_entries)
     assert len(listed_entries(capsys)) == 2
 
 
 def test_shows_the_step_runs_of_a_dag_run(capsys):
-    """Each step run is shown in order with state, reuse and its reason, time and outputs; a failure with its error."""
+    """Each step run is shown in order with state, reuse and its reason, duration and outputs; a failure with its error."""
     run_dag(pipeline("one"), run_id="r1")
     run_dag(pipeline("one"), run_id="r2")
     run_dag(pipeline("one", 13), run_id="r3")

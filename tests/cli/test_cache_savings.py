@@ -23,7 +23,9 @@ def _root(tmp_path, monkeypatch):
 
 
 def call_stats(dag_id=None, by="dag", backfill=None, output="table"):
-    savings.show_savings(Namespace(dag_id=dag_id, by=by, backfill=backfill, output=output, stack=None, verbose=False))
+    savings.show_savings.func(
+        Namespace(dag_id=dag_id, by=by, backfill=backfill, output=output, stack=None, verbose=False)
+    )
 
 
 def pipeline(dag_id, days):
@@ -39,14 +41,14 @@ def pipeline(dag_id, days):
 
 
 def set_cached_seconds(seconds):
-    """Say in the cache how long the work took that is remembered there."""
+    """Set the duration of every cached result."""
     cache = open_stack().cache
     for key in list(cache.transport.list("cache")):
         if entry := cache.get(PurePath(key).stem):
             cache.put(replace(entry, seconds=seconds))
 
 
-def test_tells_what_reuse_saved(capsys):
+def test_shows_savings(capsys):
     """Steps, hits and the seconds they saved are summed by DAG, week or run, as a table or as JSON."""
     run_dag(pipeline("one", [1, 2]), run_id="r1")
     set_cached_seconds(60.0)
@@ -67,8 +69,8 @@ def test_tells_what_reuse_saved(capsys):
     assert re.search(r"1 DAG runs: 1 reused, 0 run, \d", told)
 
 
-def test_a_backfill_is_told_by_partition(capsys, monkeypatch):
-    """Only the backfill's runs count, and the last line says how many partitions were reused."""
+def test_shows_savings_of_a_backfill(capsys, monkeypatch):
+    """Only the backfill's runs count, and the last line contains the number of reused partitions."""
     run_dag(pipeline("one", [1]), run_id="r0")
     run_dag(pipeline("one", [1]), run_id="r1")
     run_dag(pipeline("one", [2]), run_id="r2")
@@ -79,7 +81,7 @@ def test_a_backfill_is_told_by_partition(capsys, monkeypatch):
     assert re.search(r"2 partitions: 1 reused, 1 run, \d", capsys.readouterr().out)
 
 
-def test_nothing_to_tell_is_said():
+def test_no_step_runs():
     """Without step runs there is nothing to sum up."""
     with pytest.raises(SystemExit, match="No step run"):
         call_stats()

@@ -18,26 +18,26 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_sync_without_mlflow_names_the_setting(root):
-    """Without a server there is nothing to sync with, and the setting is named."""
+def test_sync_without_mlflow_names_the_option(root):
+    """Without a server `lineage sync` fails, and names the option."""
     with pytest.raises(SystemExit, match=r"\[zen\] mlflow_conn_id"):
-        lineage.sync_lineage(Namespace(stack=None, verbose=False))
+        lineage.sync_lineage.func(Namespace(stack=None, verbose=False))
 
 
 @pytest.mark.slow
-def test_sync_delivers_what_mlflow_missed(root, airflow_db, monkeypatch, capsys):
-    """A step that ran while MLflow was away succeeds, and reaches MLflow by one command once it is back."""
+def test_sync_delivers_pending_step_runs(root, airflow_db, monkeypatch, capsys):
+    """A step that runs while MLflow is unavailable succeeds, and one command sends it to MLflow later."""
     with mlflow_away(root / "mlflow") as server:
         monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
         stack = open_stack()
         opened = stack.lineage.start(RUN)
         stack.records.put(RUN, stack.lineage.finish(RUN, opened))
         with pytest.raises(SystemExit):
-            lineage.sync_lineage(Namespace(stack=None, verbose=False))
+            lineage.sync_lineage.func(Namespace(stack=None, verbose=False))
         assert "Not delivered: late/r1/train" in capsys.readouterr().out
         server.start()
-        lineage.sync_lineage(Namespace(stack=None, verbose=False))
-        lineage.sync_lineage(Namespace(stack=None, verbose=False))
+        lineage.sync_lineage.func(Namespace(stack=None, verbose=False))
+        lineage.sync_lineage.func(Namespace(stack=None, verbose=False))
         assert capsys.readouterr().out.splitlines() == ["Delivered 1 step run.", "Delivered 0 step runs."]
         import mlflow
 

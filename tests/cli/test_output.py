@@ -1,4 +1,4 @@
-"""Promises of what a terminal shows of long work, and of what nobody else sees of it."""
+"""Promises of the progress on a terminal, and of its absence elsewhere."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def root(tmp_path, monkeypatch):
 
 @pytest.fixture
 def on_a_terminal(monkeypatch):
-    """Call a command whose stdout and stderr are a terminal; give all that it shows there."""
+    """Return a function that calls a command on a terminal, and returns all output."""
 
     def call(*words):
         ours, theirs = pty.openpty()
@@ -59,7 +59,7 @@ def on_a_terminal(monkeypatch):
 
 
 def run_in_pipes(*words):
-    """Run a command in a process of its own, in pipes; give what it printed, and what it said on stderr."""
+    """Run a command in its own process, with pipes; return its stdout and stderr."""
     command = [sys.executable, "-m", "airflow", "zen", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout, done.stderr
@@ -69,7 +69,7 @@ def run_in_pipes(*words):
 @pytest.mark.server
 @pytest.mark.slow
 def test_sync_counts_step_runs_on_a_terminal_only(server, monkeypatch, airflow_db, on_a_terminal):
-    """`lineage sync` counts the step runs that it delivered, of those owed; in a pipe there is its result and no more."""
+    """`lineage sync` counts delivered and pending step runs; a pipe gets only its result."""
 
     def put_pending_run(number):
         step = StepRunId("late", "r1", f"step{number}")
@@ -90,7 +90,7 @@ def test_sync_counts_step_runs_on_a_terminal_only(server, monkeypatch, airflow_d
 
 @pytest.mark.airflow
 def test_prune_counts_artifacts_and_bytes(root, airflow_db, on_a_terminal):
-    """`artifacts prune` counts what it lists, condemns and deletes, in artifacts and bytes; nothing of it in JSON."""
+    """`artifacts prune` counts artifacts and bytes as it lists, condemns and deletes them; JSON contains no progress."""
     for number in range(60):
         save({"nobody refers to": number, "bytes": "x" * 20_000})
     old = time.time() - 100
@@ -98,7 +98,7 @@ def test_prune_counts_artifacts_and_bytes(root, airflow_db, on_a_terminal):
         os.utime(path, (old, old))
     prune = ("artifacts", "prune", "--unreferenced", "--grace", "1s")
     shown = on_a_terminal(*prune)
-    assert re.search(r"Listing artifacts  0 kept \(0 B\), 0 condemned", shown), shown
+    assert re.search(r"Listing artifacts +0 kept \(0 B\), 0 condemned", shown), shown
     assert re.search(r"Listing artifacts.*?40  0 kept \(0 B\), 40 condemned \(8\d\d\.\d kB\)", shown), shown
     rows = json.loads(on_a_terminal(*prune, "--dry-run", "--output", "json"))
     assert rows[1]["what"] == "condemned"
@@ -110,7 +110,7 @@ def test_prune_counts_artifacts_and_bytes(root, airflow_db, on_a_terminal):
 
 
 def test_cache_clear_counts_entries(on_a_terminal):
-    """`cache clear` counts the entries that it reads, those it forgets, and the tasks whose histories it goes through."""
+    """`cache clear` counts the entries that it reads and deletes, and the tasks whose histories it reads."""
     cache = open_stack().cache
     for number in range(3):
         cache.put(CacheEntry(f"{number}" * 64, {}, f"d/r/t{number}/-1/1", seconds=1.0, created=1.0))
@@ -119,13 +119,13 @@ def test_cache_clear_counts_entries(on_a_terminal):
         counts = re.findall(rf"{stage}.*?(\d) of 3", shown)
         assert (counts[0], counts[-1]) == ("0", "3"), shown
     assert "Forgetting cache entries" in shown
-    assert "Forgot 3 results of 3 tasks" in shown
+    assert "Deleted 3 results of 3 tasks" in shown
 
 
 @pytest.mark.server
 @pytest.mark.parametrize("client", ["obstore", "fsspec"])
 def test_put_and_get_count_bytes(ceph, monkeypatch, tmp_path, on_a_terminal, client):
-    """`artifacts put` and `get` count the bytes that went to the store and came from it, of all."""
+    """`artifacts put` and `get` count the transferred bytes, and show the total."""
     # What obstore has no word for, fsspec does.
     extra = {"config_kwargs": {"connect_timeout": 60} if client == "fsspec" else {}}
     extra |= {"region_name": "us-east-1", "endpoint_url": ceph.endpoint}
@@ -146,7 +146,7 @@ def test_put_and_get_count_bytes(ceph, monkeypatch, tmp_path, on_a_terminal, cli
 
 
 def test_put_shows_nothing_in_a_pipe(tmp_path, capfd):
-    """Where stderr is no terminal, a command prints its result and nothing beside it."""
+    """If stderr is not a terminal, a command prints its result and nothing else."""
     (tmp_path / "b.txt").write_text("b")
     args = cli_parser.get_parser().parse_args(["zen", "artifacts", "put", "b.txt", "--name", "b"])
     args.func(args)

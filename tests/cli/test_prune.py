@@ -22,12 +22,12 @@ def call(**options):
         "unreferenced": False, "older_than": None, "keep_last": None, "grace": "1d", "expire_mlflow_runs": False,
         "without_mlflow": False, "dry_run": False, "output": "table", "stack": None, "verbose": False, **options,
     }  # fmt: skip
-    prune_artifacts(Namespace(**given))
+    prune_artifacts.func(Namespace(**given))
 
 
 @pytest.mark.airflow
 def test_deletes_in_two_steps(airflow_db, capsys):
-    """What nobody refers to is condemned, and deleted by a prune after the grace; each says so."""
+    """An artifact without references is condemned, and deleted by a prune after the grace; each step is reported."""
     save({"nobody": "refers to this"})
     old = time.time() - 10
     for each in open_stack().store.transport.list("artifacts"):
@@ -43,7 +43,7 @@ def test_deletes_in_two_steps(airflow_db, capsys):
     assert not list(open_stack().store.transport.list("artifacts"))
 
 
-def test_says_what_it_needs():
-    """Without a word on what may go nothing goes."""
+def test_requires_a_selection():
+    """Without an option that selects artifacts nothing is deleted."""
     with pytest.raises(SystemExit, match="--unreferenced"):
         call()

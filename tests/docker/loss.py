@@ -17,7 +17,7 @@ from redis import Redis
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.caching.step_cache import CacheEntry, StepCache
-from airflow_zen.localstack.airflow_api import AirflowApi, DagRun, TaskInstance, request_json
+from airflow_zen.localstack.http import request_json
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.step_run import StepRun
@@ -25,6 +25,7 @@ from airflow_zen.stack import Stack
 from airflow_zen.transports.base import Transport, open_transport
 from tests.docker.machine import power_off
 from tests.docker.up import RunningServices
+from tests.servers.airflow_api import AirflowApi, DagRun, TaskInstance
 
 ROOT = "s3://artifacts/production"
 # Where the worker to be lost is held: with a part that is still computed, and one that is stored and not reported.

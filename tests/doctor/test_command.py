@@ -21,20 +21,20 @@ def _root(tmp_path, monkeypatch):
 
 def run_doctor(capsys, **options):
     capsys.readouterr()
-    doctor_module.doctor(Namespace(**{"stack": None, "output": "json", "verbose": False, **options}))
+    doctor_module.doctor.func(Namespace(**{"stack": None, "output": "json", "verbose": False, **options}))
     return {row["check"]: row for row in json.loads(capsys.readouterr().out)}
 
 
 def test_a_sound_installation(capsys):
-    """Versions, provider, plugin, settings with their source, and the store are all looked at, and sound."""
+    """Versions, provider, plugin, options with their source, and the store are all checked, and have no problem."""
     told = run_doctor(capsys)
     for check in ("package apache-airflow", "package mlflow", "provider", "plugin", "store write"):
         assert told[check]["state"] == "ok", told[check]
     assert told["[zen] artifact_root"]["detail"].endswith("root (environment)")
 
 
-def test_options_that_hurt_are_told(capsys, monkeypatch, tmp_path):
-    """An option that makes every task slow is told with what to set instead; so is a local cache without room."""
+def test_slow_options_are_reported(capsys, monkeypatch, tmp_path):
+    """An option that makes tasks slow is reported with its remedy; so is a local cache without enough disk space."""
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTE_TASKS_NEW_PYTHON_INTERPRETER", "True")
     told = run_doctor(capsys)
     assert told["[core] execute_tasks_new_python_interpreter"]["state"] == "warning"
@@ -44,8 +44,8 @@ def test_options_that_hurt_are_told(capsys, monkeypatch, tmp_path):
     assert run_doctor(capsys)["local cache"]["state"] == "warning"
 
 
-def test_a_broken_setting_ends_with_one(capsys, monkeypatch):
-    """A setting that cannot be read is told, and the exit code says that something is wrong."""
+def test_an_invalid_option_ends_with_one(capsys, monkeypatch):
+    """An invalid option is reported, with exit code 1."""
     monkeypatch.setenv("AIRFLOW__ZEN__CACHE", "perhaps")
     with pytest.raises(SystemExit) as ended:
         run_doctor(capsys)
@@ -53,8 +53,8 @@ def test_a_broken_setting_ends_with_one(capsys, monkeypatch):
     assert "[zen] cache must be true or false" in capsys.readouterr().out
 
 
-def test_versions_are_held_against_what_is_needed(monkeypatch):
-    """A library that is too old, or missing, is told with the command that installs what is needed."""
+def test_versions_are_compared_with_the_requirements(monkeypatch):
+    """A library that is too old, or missing, is reported with the command that installs it."""
     needs = ["mlflow>=99", "no-such-library>=1", "pandas>=2.2", 'torch>=9; extra == "torch"']
     monkeypatch.setattr(installation_check, "requires", lambda name: needs)
     told = {finding.check: finding for finding in installation_check.installation_findings()}
@@ -64,8 +64,8 @@ def test_versions_are_held_against_what_is_needed(monkeypatch):
     assert "package torch" not in told
 
 
-def test_missing_bytecode_is_told(tmp_path):
-    """Where Airflow's modules are not compiled, and may not be, it is told what that costs and how to compile them."""
+def test_missing_bytecode_is_reported(tmp_path):
+    """If Airflow's modules are not compiled, the finding names the cost and the command that compiles them."""
     code = "from airflow_zen.doctor.airflow import _check_bytecode; f = _check_bytecode(); print(f.state, '|', f.detail, '|', f.remedy)"
     settings = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(tmp_path)}
     command = [sys.executable, "-c", code]
@@ -75,15 +75,15 @@ def test_missing_bytecode_is_told(tmp_path):
 
 
 def test_materializers_are_listed_with_what_they_need(capsys, monkeypatch):
-    """Each encoding is listed with its types, its library, whether that is here, the extra, and who offers it."""
+    """Each encoding is listed with its types, its library, whether that is installed, the extra, and its distribution."""
     ask = Namespace(stack=None, output="json", verbose=False)
-    materializers.list_materializers(ask)
+    materializers.list_materializers.func(ask)
     told = {row["encoding"]: row for row in json.loads(capsys.readouterr().out)}
     assert told["pandas.parquet@1"]["installed"] == "yes"
     assert "pandas.DataFrame" in told["pandas.parquet@1"]["saves"]
     assert told["torch.module@1"]["extra"] == "torch"
     assert told["python.json@1"]["offered by"] == "airflow-provider-zen"
     monkeypatch.setattr(materializers, "find_spec", lambda name: None)
-    materializers.list_materializers(ask)
+    materializers.list_materializers.func(ask)
     told = {row["encoding"]: row for row in json.loads(capsys.readouterr().out)}
     assert (told["pandas.parquet@1"]["installed"], told["python.json@1"]["installed"]) == ("no", "yes")

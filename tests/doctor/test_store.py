@@ -1,4 +1,4 @@
-"""Promises of `airflow zen stack check`: against real servers, what is wrong is named with what mends it."""
+"""Promises of `airflow zen stack check` on real servers: each problem is reported with its remedy."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from tests.servers.process import free_port
 
 @pytest.fixture
 def configure_store(monkeypatch):
-    """Configure the default stack on an S3 server, by a connection that may be wrong in some part."""
+    """Return a function that configures the default stack on an S3 server, with a wrong part on request."""
 
     def configure_store(server, root=None, **wrong):
         extra = {
@@ -43,13 +43,13 @@ def configure_store(monkeypatch):
 
 
 def failed_findings(findings):
-    """Give check, what was seen and remedy of what failed."""
+    """Return check, detail and remedy of each failed finding."""
     return [(f.check, f.detail, f.remedy) for f in findings if f.state is FindingState.FAILED]
 
 
 @pytest.mark.server
 def test_a_sound_store(ceph, configure_store):
-    """Every part of a sound store is found sound, and nothing is left in it."""
+    """Every check of a working store passes, and nothing is left in it."""
     settings = configure_store(ceph)
     found = {finding.check: finding.state for finding in store_findings(settings)}
     names = ("answers", "opens", "write", "read", "list", "byte ranges", "conditional create", "delete")
@@ -59,7 +59,7 @@ def test_a_sound_store(ceph, configure_store):
 
 @pytest.fixture
 def configure_other_store(request, monkeypatch):
-    """Configure the default stack on Azure's or Google's emulator."""
+    """Return a function that configures the default stack on Azure's or Google's emulator."""
 
     def configure_store(kind, **wrong):
         server = request.getfixturevalue(kind)
@@ -87,7 +87,7 @@ def configure_other_store(request, monkeypatch):
 @pytest.mark.server
 @pytest.mark.parametrize("kind", ["azure", "google"])
 def test_a_sound_store_of_azure_or_google(configure_other_store, kind):
-    """A store at another address than Azure's or Google's own is asked there, and found sound."""
+    """A store at another URL than Azure's or Google's own is checked there, and every check passes."""
     found = {finding.check: finding for finding in store_findings(configure_other_store(kind))}
     assert {finding.state for finding in found.values()} == {FindingState.OK}
     assert "127.0.0.1" in found["store answers"].detail
@@ -103,8 +103,8 @@ def test_a_sound_store_of_azure_or_google(configure_other_store, kind):
         ("google", {"root": "gs://no-such/x"}, "store write", "no bucket or container as in gs://no-such/x"),
     ],
 )
-def test_a_broken_store_of_azure_or_google_says_why(configure_other_store, kind, wrong, check, remedy):
-    """A wrong key, container or address is told as such on Azure and Google too, with the setting to mend."""
+def test_problems_of_azure_or_google(configure_other_store, kind, wrong, check, remedy):
+    """A wrong key, container or URL is reported on Azure and Google too, with the setting to fix."""
     [(found, _, way_out)] = failed_findings(store_findings(configure_other_store(kind, **wrong)))
     assert found == check
     assert re.search(remedy, way_out)
@@ -127,8 +127,8 @@ def test_a_broken_store_of_azure_or_google_says_why(configure_other_store, kind,
         ({"endpoint": "http://no.such.host.invalid"}, "store answers", "no.such.host", "Correct the endpoint"),
     ],
 )
-def test_a_broken_store_says_why(ceph, configure_store, wrong, check, told, remedy):
-    """Each fault stops at the part that has it, under its own name, with the remedy and the place to change."""
+def test_problems_of_a_store(ceph, configure_store, wrong, check, told, remedy):
+    """Each problem fails its own check, and is reported with its name, the remedy and the setting to change."""
     [(found, seen, way_out)] = failed_findings(store_findings(configure_store(ceph, **wrong)))
     assert found == check
     assert re.search(told, seen)
@@ -136,8 +136,8 @@ def test_a_broken_store_says_why(ceph, configure_store, wrong, check, told, reme
 
 
 @pytest.mark.server
-def test_a_key_that_may_only_read(ceph, configure_store):
-    """A key without the right to write is told which rights it needs."""
+def test_a_read_only_key(ceph, configure_store):
+    """A key without write permission is reported with the permissions it needs."""
     client = ceph.client()
     client.create_bucket(Bucket="closed")
     deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::closed/*"}
@@ -147,8 +147,8 @@ def test_a_key_that_may_only_read(ceph, configure_store):
 
 
 @pytest.mark.server
-def test_a_clock_that_is_off(moto, configure_store):
-    """A clock that differs from the store's by more than S3 allows is broken; by a minute, it is remarked."""
+def test_a_wrong_clock(moto, configure_store):
+    """A clock that differs from the store's by more than S3 allows fails; by a minute, it is a warning."""
     settings = configure_store(moto)
     off = {f.check: f.state for f in store_findings(settings, clock=lambda: time.time() + 3600)}
     odd = {f.check: f.state for f in store_findings(settings, clock=lambda: time.time() - 120)}
@@ -157,7 +157,7 @@ def test_a_clock_that_is_off(moto, configure_store):
 
 @pytest.mark.server
 def test_a_store_without_conditional_writes(rclone, configure_store):
-    """A store that ignores conditions works, and it is said that single flight will not hold there."""
+    """A store that ignores conditions works, with a warning that equal concurrent steps all compute."""
     found = {finding.check: finding for finding in store_findings(configure_store(rclone))}
     assert found["store conditional create"].state is FindingState.WARNING
     assert found["store write"].state is found["store delete"].state is FindingState.OK
@@ -171,11 +171,11 @@ def test_a_store_without_conditional_writes(rclone, configure_store):
         ("PermanentRedirect", "Set region_name in connection 's3'"),
         ("InvalidAccessKeyId", "Correct the key id in connection 's3'"),
         ("SignatureDoesNotMatch", "Correct the secret in connection 's3'"),
-        ("RequestTimeTooSkewed", "clock is off"),
+        ("RequestTimeTooSkewed", "clock is wrong"),
     ],
 )
-def test_what_aws_says_is_told_with_its_remedy(code, way_out, configure_store, moto):
-    """An answer in AWS's words is told by its code, with what mends it and where."""
+def test_error_codes_of_aws(code, way_out, configure_store, moto):
+    """An error code of AWS is reported with its remedy and the setting to change."""
 
     class Elsewhere(BaseHTTPRequestHandler):
         def do_HEAD(self):
@@ -207,8 +207,8 @@ def test_what_aws_says_is_told_with_its_remedy(code, way_out, configure_store, m
     assert way_out in remedy
 
 
-def test_a_local_root_that_cannot_be_written(tmp_path, monkeypatch):
-    """A root where no directory can be made is told as what it is, and the option is named."""
+def test_a_local_root_without_permission(tmp_path, monkeypatch):
+    """A root in which no directory can be created is reported, and the option is named."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "file" / "root"))
     found = failed_findings(store_findings(Settings.read()))
@@ -255,7 +255,7 @@ def mlflow_with_users(tmp_path_factory):
 
 @pytest.mark.server
 def test_mlflow_with_a_wrong_host_name(mlflow_with_users, mlflow):
-    """A server that refuses the host name, while its health is fine, is told with the option that mends it."""
+    """A server that refuses the host name, although its health is fine, is reported with the option that fixes it."""
     found = list(mlflow_findings(mlflow(f"http://127.0.0.1:{mlflow_with_users}", "admin", "a-long-password-1")))
     assert {f.check: f.state for f in found} == {
         "mlflow version": FindingState.OK,
@@ -266,7 +266,7 @@ def test_mlflow_with_a_wrong_host_name(mlflow_with_users, mlflow):
 
 @pytest.mark.server
 def test_mlflow_with_users(mlflow_with_users, mlflow):
-    """Right credentials are sound, with a remark on the slow hashing; wrong ones are told with where they belong."""
+    """Correct credentials pass, with a warning about slow hashing; wrong ones are reported with the setting to change."""
     right = list(mlflow_findings(mlflow(f"http://localhost:{mlflow_with_users}", "admin", "a-long-password-1")))
     wrong = list(mlflow_findings(mlflow(f"http://localhost:{mlflow_with_users}", "admin", "wrong")))
     assert not failed_findings(right)
@@ -277,22 +277,22 @@ def test_mlflow_with_users(mlflow_with_users, mlflow):
 
 
 @pytest.mark.server
-def test_what_is_no_mlflow(moto, mlflow):
-    """Another server at MLflow's address is told apart from one that is away, and no server from both."""
+def test_a_server_that_is_not_mlflow(moto, mlflow):
+    """Another server at MLflow's URL, an unavailable server and no server have different findings."""
     assert failed_findings(mlflow_findings(mlflow(moto.endpoint)))
     [(check, _, remedy)] = failed_findings(mlflow_findings(mlflow(f"http://127.0.0.1:{free_port()}")))
     assert (check, "Start the server" in remedy) == ("mlflow answers", True)
 
 
 @pytest.mark.server
-def test_the_command_ends_with_one_where_something_fails(moto, configure_store, capsys):
-    """The command prints each finding, as JSON too, and its exit code says whether all is well."""
+def test_a_failed_check_ends_with_one(moto, configure_store, capsys):
+    """The command prints each finding, as JSON too, and its exit code is 1 if a check failed."""
     configure_store(moto)
-    check(Namespace(stack=None, output="table", verbose=False))
+    check.func(Namespace(stack=None, output="table", verbose=False))
     assert "mlflow_conn_id" in capsys.readouterr().out
     configure_store(moto, root="s3://nosuch/p")
     with pytest.raises(SystemExit) as ended:
-        check(Namespace(stack=None, output="json", verbose=False))
+        check.func(Namespace(stack=None, output="json", verbose=False))
     assert ended.value.code == 1
     found = {row["check"]: row for row in json.loads(capsys.readouterr().out)}
     assert (found["store write"]["state"], found["store opens"]["state"]) == ("failed", "ok")

@@ -1,4 +1,4 @@
-"""Promises of `airflow zen stack up compose`: what Docker is told, and what is said where there is none."""
+"""Promises of `airflow zen stack up compose`: the calls of Docker, and the errors without Docker."""
 
 import os
 import subprocess
@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from airflow_zen.cli import stack_up
-from airflow_zen.localstack.compose import compose_file
-from airflow_zen.localstack.state import StackError
+from airflow_zen.cli.stack_up import compose_file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FILE = REPOSITORY / "docker" / "compose.yaml"
@@ -18,7 +17,7 @@ FILE = REPOSITORY / "docker" / "compose.yaml"
 
 @pytest.fixture
 def docker(tmp_path, monkeypatch):
-    """Put a program on the PATH that notes how it is called; its exit code is in a file."""
+    """Put a program on the PATH that records its arguments; its exit code is in a file."""
     program = tmp_path / "bin" / "docker"
     program.parent.mkdir()
     (tmp_path / "code").write_text("0")
@@ -36,13 +35,13 @@ def arguments(**options):
     return Namespace(**{**defaults, "lines": 20, "verbose": False, **options})
 
 
-def test_what_docker_is_told(docker):
-    """Each command is one of Docker's compose, on the file of this repository."""
-    stack_up.up(arguments())
-    stack_up.status(arguments())
-    stack_up.logs(arguments(part="scheduler", follow=True, lines=5))
-    stack_up.logs(arguments())
-    stack_up.down(arguments())
+def test_calls_docker_compose(docker):
+    """Each command calls Docker's compose with the file of this repository."""
+    stack_up.up.func(arguments())
+    stack_up.status.func(arguments())
+    stack_up.logs.func(arguments(part="scheduler", follow=True, lines=5))
+    stack_up.logs.func(arguments())
+    stack_up.down.func(arguments())
     told = f"compose --file {FILE}"
     assert docker() == [
         f"{told} up --build --detach",
@@ -54,7 +53,7 @@ def test_what_docker_is_told(docker):
     ]
 
 
-def test_the_file_is_one_that_compose_reads():
+def test_compose_reads_the_file():
     """Docker's own compose CLI reads the file that is found."""
     program = Path(sys.executable).parent / "docker-compose"
     command = [program, "--file", compose_file(None, REPOSITORY / "docs"), "config", "--quiet"]
@@ -62,46 +61,44 @@ def test_the_file_is_one_that_compose_reads():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_file_of_your_own(docker, tmp_path):
-    """`--file` names another file; one that is not there is said."""
+def test_another_file(docker, tmp_path):
+    """`--file` names another file; a missing one is reported."""
     own = tmp_path / "own.yaml"
     own.write_text("services: {}")
-    stack_up.down(arguments(file=str(own)))
+    stack_up.down.func(arguments(file=str(own)))
     assert docker() == [f"compose --file {own} down"]
-    with pytest.raises(StackError, match="is not there"):
-        stack_up.down(arguments(file=str(tmp_path / "none.yaml")))
+    with pytest.raises(SystemExit, match="does not exist"):
+        stack_up.down.func(arguments(file=str(tmp_path / "none.yaml")))
 
 
-def test_what_docker_refuses_is_no_success(docker, tmp_path):
-    """Where Docker fails, so does the command, which says what it ran."""
+def test_an_error_of_docker(docker, tmp_path):
+    """If Docker fails, so does the command, and prints Docker's command line."""
     (tmp_path / "code").write_text("17")
-    with pytest.raises(StackError, match=r"docker compose --file .*compose.yaml down ended with 17"):
-        stack_up.down(arguments())
+    with pytest.raises(SystemExit, match=r"docker compose --file .*compose.yaml down ended with 17"):
+        stack_up.down.func(arguments())
 
 
 def test_without_docker(monkeypatch, tmp_path):
-    """Where there is no Docker it is said plainly, with the way without containers, before anything is done."""
+    """Without Docker the error names the way without containers, before anything is done."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(StackError, match=r"no `docker` program(.|\n)*stack up local"):
-        stack_up.down(arguments())
+    with pytest.raises(SystemExit, match=r"no `docker` program(.|\n)*stack up local"):
+        stack_up.down.func(arguments())
 
 
 def test_without_the_compose_plugin(monkeypatch, tmp_path):
-    """A Docker that knows no compose is told apart from none, before secrets are made."""
+    """A Docker without compose has its own error, before secrets are created."""
     (tmp_path / "docker").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "docker").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(stack_up, "make_secrets", lambda file: pytest.fail("made secrets"))
-    with pytest.raises(StackError, match=r"no compose plugin(.|\n)*stack up local"):
-        stack_up.up(arguments())
+    with pytest.raises(SystemExit, match=r"no compose plugin(.|\n)*stack up local"):
+        stack_up.up.func(arguments())
 
 
-def test_secrets_are_made_first(tmp_path, monkeypatch):
-    """The secrets that are missing are made beside the compose file."""
-    from airflow_zen.localstack.compose import make_secrets
-
+def test_creates_missing_secrets(tmp_path):
+    """The missing secrets are created beside the compose file."""
     docker = tmp_path / "docker"
     docker.mkdir()
     (docker / "secrets.sh").write_text((REPOSITORY / "docker" / "secrets.sh").read_text())
-    make_secrets(docker / "compose.yaml")
+    stack_up.make_secrets(docker / "compose.yaml")
     assert (docker / "secrets" / "fernet_key").exists()

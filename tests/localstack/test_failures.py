@@ -1,4 +1,4 @@
-"""Promises of what `airflow zen stack` says of a part that died."""
+"""Promises of `airflow zen stack` after a service died."""
 
 import json
 import os
@@ -15,10 +15,10 @@ from airflow_zen.localstack.state import Layout, LocalStack, write_state
 
 @pytest.fixture
 def directory(tmp_path):
-    """A stack of which only the scheduler was started, and then killed."""
+    """A stack with only a scheduler, which was killed."""
     layout = Layout(tmp_path, tmp_path, 1, 2, "mark")
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
-    process = start_process("scheduler", command, dict(os.environ), layout.log("scheduler"))
+    process = start_process(command, dict(os.environ), layout.log("scheduler"))
     killed = psutil.Process(process.pid)
     killed.kill()
     killed.wait()
@@ -26,17 +26,17 @@ def directory(tmp_path):
     return tmp_path
 
 
-def test_status_tells_what_died(directory, capsys):
-    """A part that was killed has died, one that was never started is down; stderr names the remedy, stdout stays JSON."""
+def test_status_shows_crashed_services(directory, capsys):
+    """A killed service has died, one that was never started is down; stderr contains the remedy, stdout stays JSON."""
     with pytest.raises(SystemExit) as ended:
-        stack_up.status(Namespace(kind="local", directory=str(directory), output="json", verbose=False))
+        stack_up.status.func(Namespace(kind="local", directory=str(directory), output="json", verbose=False))
     told = capsys.readouterr()
     states = {row["part"]: row["state"] for row in json.loads(told.out)}
     assert (ended.value.code, states["scheduler"], states["triggerer"]) == (1, "died", "down")
     assert told.err.startswith("scheduler died. `airflow zen stack up local`")
 
 
-def test_logs_tell_what_died(directory, capsys):
-    """Whoever reads the logs of a stack hears that a part died."""
-    stack_up.logs(Namespace(part=None, lines=1, compose=False, directory=str(directory), follow=False))
+def test_logs_warn_about_crashed_services(directory, capsys):
+    """`logs` warns about a service that died."""
+    stack_up.logs.func(Namespace(part=None, lines=1, compose=False, directory=str(directory), follow=False))
     assert "scheduler died." in capsys.readouterr().err

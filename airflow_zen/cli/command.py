@@ -1,0 +1,53 @@
+"""The decorator that turns a function into a command of `airflow zen`.
+
+Every `airflow` process loads the files of the commands. They import only this file and `output` at the top, and what they
+work with inside their functions.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, ActionCommand, Arg
+from airflow.utils.cli import suppress_logs_and_warning
+
+from airflow_zen.errors import ZenError
+
+
+def command(name: str, *arguments: Arg) -> Callable[[Callable[[Any], None]], ActionCommand]:
+    """Make a command of a function that takes the parsed arguments.
+
+    The first line of the function's docstring is the command's help, the rest its description. A command that takes
+    `--verbose` hides logs and warnings without it. An error of ours is printed without a stack trace, with exit code 1.
+    """
+
+    def make(function: Callable[[Any], None]) -> ActionCommand:
+        body = suppress_logs_and_warning(function) if ARG_VERBOSE in arguments else function
+        help_text, _, description = (inspect.getdoc(function) or name).partition("\n")
+
+        @wraps(function)
+        def run(args: Any) -> None:
+            # Airflow then finds connections in its database too.
+            os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
+            try:
+                body(args)
+            except ZenError as error:
+                raise SystemExit(str(error)) from error
+
+        help_text = help_text.rstrip(".")
+        return ActionCommand(name, help_text, run, arguments, " ".join(description.split()) or help_text)
+
+    return make
+
+
+def argument(name: str, help_text: str, **options: Any) -> Arg:
+    """Describe an argument, with argparse's own options."""
+    return Arg((name,), help=help_text, **options)  # type: ignore[no-untyped-call]
+
+
+ARG_STACK = argument("--stack", "The stack to use (default: the active one)", metavar="NAME")
+STACK_AND_OUTPUT = (ARG_STACK, ARG_OUTPUT, ARG_VERBOSE)
