@@ -1,4 +1,4 @@
-"""Check the documents: links lead somewhere, Python examples compile, and what is shown at a prompt is what happens."""
+"""Check the documents: link targets exist, Python examples compile, and doctests have the documented output."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _HEADING = re.compile(r"^#+ +(.+?) *#*$", re.MULTILINE)
 
 
 def documents() -> list[Path]:
-    """List the documents: at the top of the repository, and everything under docs and docker."""
+    """Return the documents at the top of the repository, in docs and in docker."""
     return sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("docker/*.md")])
 
 
 def broken_links(document: Path) -> Iterator[str]:
-    """Name the links whose file or heading is not there; addresses on the web are not asked for."""
+    """Yield the links whose file or heading does not exist; links to the web are not checked."""
     for match in _LINK.finditer(_without_code(document)):
         link = match[1] or match[2]
         if re.match(r"[a-z]+:", link):
@@ -31,13 +31,13 @@ def broken_links(document: Path) -> Iterator[str]:
         path, _, anchor = link.partition("#")
         target = (document.parent / unquote(path)).resolve() if path else document
         if not target.exists():
-            yield f"{link}: there is no {path}"
+            yield f"{link}: {path} does not exist"
         elif anchor and target.suffix == ".md" and anchor not in _anchors(target):
             yield f"{link}: {target.name} has no such heading"
 
 
 def broken_examples(document: Path) -> Iterator[str]:
-    """Name the Python examples that do not compile, or whose output is not as shown."""
+    """Yield the Python examples that do not compile, or that have another output."""
     text = document.read_text()
     for match in _FENCE.finditer(text):
         language, code = match[1], match[2]
@@ -46,7 +46,7 @@ def broken_examples(document: Path) -> Iterator[str]:
             yield from _syntax_errors(code, line)
     failed, _ = doctest.testfile(str(document), module_relative=False, optionflags=doctest.ELLIPSIS)
     if failed:
-        yield f"{failed} examples show another output than they have"
+        yield f"{failed} examples have another output"
 
 
 def _syntax_errors(code: str, line: int) -> Iterator[str]:
@@ -61,19 +61,19 @@ def _without_code(document: Path) -> str:
 
 
 def _anchors(document: Path) -> set[str]:
-    """Give the anchors of the headings, as GitHub makes them."""
+    """Return the anchors that GitHub makes of the headings."""
     headings = _HEADING.findall(_FENCE.sub("", document.read_text()))
     return {re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", heading).lower()).replace(" ", "-") for heading in headings}
 
 
 def main() -> int:
-    """Print everything that is wrong; gives the exit code."""
+    """Print all problems; return the exit code."""
     found = [
         f"{document.relative_to(REPOSITORY)}: {problem}"
         for document in documents()
         for problem in (*broken_links(document), *broken_examples(document))
     ]
-    print("\n".join(found) or f"docs: {len(documents())} documents, nothing wrong")
+    print("\n".join(found) or f"docs: {len(documents())} documents without problems")
     return bool(found)
 
 

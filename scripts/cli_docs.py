@@ -1,4 +1,4 @@
-"""Write docs/cli.md anew: every command of `airflow zen`, run on a small stack, with what it really printed."""
+"""Write docs/cli.md: every command of `airflow zen`, run on a small stack, with its real output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 TEMPLATE = REPOSITORY / "scripts" / "cli_docs.md"
 DOCUMENT = REPOSITORY / "docs" / "cli.md"
 
-# What stands in the template where output belongs: a block of `console` whose lines begin with `$ airflow zen`.
+# A block of the template that receives output: `console` with lines that begin with `$ airflow zen`.
 _BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _WIDTH = 200
 
@@ -47,14 +47,14 @@ def train(rows: list, penalty: float) -> LogisticRegression:
 def score(model: LogisticRegression, rows: list) -> float:
     return float(model.score(rows, [left > right for left, right in rows]))
 
-@dag(schedule=None, params={"penalty": 1.0})
+@dag(schedule=None)
 def churn():
     customers(MONTHS)
     train_rows, test_rows = load(1000)
-    score(train(train_rows, "{{ params.penalty }}"), test_rows)
+    score(train(train_rows, PENALTY), test_rows)
 
 churn()
-""".replace('train(train_rows, "{{ params.penalty }}")', "train(train_rows, PENALTY)")
+"""
 
 STACKS = """\
 stacks:
@@ -66,7 +66,7 @@ stacks:
 
 
 class Shell:
-    """Run the commands of the document in one directory, as somebody would in a terminal."""
+    """Run the commands of the document in one directory, as in a terminal."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -74,7 +74,7 @@ class Shell:
         self.values: dict[str, str] = {}
 
     def run(self, command: str) -> str:
-        """Give what a command prints, with its exit code where that is not 0."""
+        """Return the output of a command, with its exit code unless that is 0."""
         words = command.replace("airflow", f"{sys.executable} -m airflow", 1)
         for name, value in self.values.items():
             words = words.replace(name, value)
@@ -97,7 +97,7 @@ class Shell:
 
 
 def run_pipeline(shell: Shell) -> None:
-    """Run the pipeline: computed, reused, and computed in part after a change."""
+    """Run the pipeline twice; the second run reuses steps and computes what a change affects."""
     layout = read_local_stack(shell.directory / ".zen" / "stack").layout  # type: ignore[union-attr]
     shell.environment = {
         **shell.environment,
@@ -119,7 +119,7 @@ def run_pipeline(shell: Shell) -> None:
         airflow.wait_for_dag("churn")
         airflow.unpause("churn")
         runs.append(airflow.wait_for_dag_run(airflow.trigger("churn")))
-    # What `register` names: data that some other job put beside the artifacts.
+    # Data that another job stored beside the artifacts, for `register`.
     raw = "open_stack(lineage=False).store.transport.write('raw/customers.csv', b'id,months\\n1,12\\n2,3\\n')"
     subprocess.run(
         [sys.executable, "-c", f"from airflow_zen.config.settings import open_stack; {raw}"],
@@ -132,7 +132,7 @@ def run_pipeline(shell: Shell) -> None:
 
 
 def dag_source(penalty: str, months: str) -> str:
-    """Write the DAG with its parameters."""
+    """Return the source of the DAG with its parameters."""
     return DAG.replace("PENALTY", penalty).replace("MONTHS", months)
 
 

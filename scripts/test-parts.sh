@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# See that the programs the tests run, and pip cannot bring, are here; install them where that needs no question.
+# Install the programs that tests need and that are not Python packages, if this user may install them.
 set -euo pipefail
 
 # program:Debian package
@@ -12,7 +12,7 @@ missing_packages() {
     done | sort -u | tr '\n' ' '
 }
 
-# The emulator of Azure Blob Storage; a program of Node, so the PATH cannot say whether it is here.
+# The emulator of Azure Blob Storage is a program of Node.js, which is not on the PATH.
 azurite=3.35.0
 azurite_directory=${XDG_CACHE_HOME:-$HOME/.cache}/airflow-zen/azurite
 
@@ -22,7 +22,7 @@ azurite_version() {
 
 if [ "$(azurite_version)" != "$azurite" ]; then
     if ! command -v npm >/dev/null; then
-        echo "test-parts: no npm here; tests of Azure are skipped. On Debian or Ubuntu: apt-get install nodejs npm"
+        echo "test-parts: npm is not installed, so tests of Azure are skipped. On Debian or Ubuntu: apt-get install nodejs npm"
     else
         echo "test-parts: installing azurite $azurite"
         mkdir -p "$azurite_directory"
@@ -34,11 +34,11 @@ missing=$(missing_packages)
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null; then
-    echo "test-parts: no $missing here; tests that need it are skipped. On Debian or Ubuntu: apt-get install --no-install-recommends $missing"
+    echo "test-parts: $missing is not installed, so tests that need it are skipped. On Debian or Ubuntu: apt-get install --no-install-recommends $missing"
     exit 0
 fi
 if [ "$(id -u)" != 0 ]; then
-    echo "test-parts: no $missing here; tests that need it are skipped. To have it: sudo apt-get install --no-install-recommends $missing"
+    echo "test-parts: $missing is not installed, so tests that need it are skipped. To install: sudo apt-get install --no-install-recommends $missing"
     exit 0
 fi
 
@@ -46,7 +46,7 @@ echo "test-parts: installing $missing"
 export DEBIAN_FRONTEND=noninteractive
 # shellcheck disable=SC2086 - a list of words
 install() { apt-get install --yes --quiet --no-install-recommends $missing >/dev/null; }
-# The package lists of a fresh machine may be empty or old.
+# The package lists of a new machine may be empty or old.
 install 2>/dev/null || { apt-get update --quiet >/dev/null && install; }
 
 missing=$(missing_packages)
