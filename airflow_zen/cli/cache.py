@@ -160,9 +160,7 @@ def _run_id_of(entry: KeyRecord) -> str:
     return "/".join(entry.origin.split("/")[1:-3])
 
 
-def _read_entries(
-    cache: StepCache, dag_id: str | None, task_id: str | None, output: str = "table"
-) -> list[CacheEntry]:
+def _read_entries(cache: StepCache, dag_id: str | None, task_id: str | None, output: str = "table") -> list[CacheEntry]:
     def matches(entry: CacheEntry) -> bool:
         dag, task = _task_of(entry)
         return dag_id in (None, dag) and task_id in (None, task)
