@@ -10,15 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from airflow_zen.materializers.previews.charts import BINS, MAX_TOP_VALUES, Chart, Histogram, TopValues
+from airflow_zen.materializers.previews.charts import BINS, MAX_TOP_VALUES, histogram, top_values
+from airflow_zen.materializers.previews.html import Markup
 
 _MAX_TEXT_LENGTH = 200
 
 
-def column_chart(sample: Callable[[list[int]], Any], rows: list[int]) -> Chart | None:
+def column_chart(sample: Callable[[list[int]], Any], rows: list[int]) -> Markup:
     """Return the chart of the Arrow array that `sample` gives for some rows.
 
-    None where all values are missing, or are neither ordered nor text, or where the column has no Arrow form.
+    It is empty where all values are missing, or are neither ordered nor text, or where the column has no Arrow form.
     """
     try:
         values = sample(rows)
@@ -26,43 +27,43 @@ def column_chart(sample: Callable[[list[int]], Any], rows: list[int]) -> Chart |
             values = values.cast(values.type.value_type)
         if types.is_boolean(values.type) or _is_text(values.type):
             return _top_values(values)
-        return _histogram(values) if _is_ordered(values.type) else None
+        return _histogram(values) if _is_ordered(values.type) else Markup("")
     except (pa.ArrowException, TypeError, ValueError, OverflowError, NotImplementedError):
-        return None  # such as objects of several types
+        return Markup("")  # such as for objects of several types
 
 
-def _histogram(values: Any) -> Chart | None:
+def _histogram(values: Any) -> Markup:
     numbers = _to_float64(values)
     mask = pc.is_finite(numbers)
     numbers, values = numbers.filter(mask), values.filter(mask)
     if not len(numbers):
-        return None
+        return Markup("")
     bounds = pc.min_max(numbers)
     low, high = bounds["min"].as_py(), bounds["max"].as_py()
     if not math.isfinite(high - low):
-        return None
+        return Markup("")
     first, last = (_format_bound(values[pc.index(numbers, edge).as_py()]) for edge in (bounds["min"], bounds["max"]))
     if low == high:
-        return Histogram(first, last, [len(numbers)])
+        return histogram(first, last, [len(numbers)])
     # A small range of integers has a bar for each: bins of equal width would leave gaps between them.
     whole = types.is_integer(values.type) and high - low < BINS
     bins, width = (int(high - low) + 1, 1.0) if whole else (BINS, (high - low) / BINS)
     bin_indices = pc.floor(pc.divide(pc.subtract(numbers, low), width))
     bin_indices = pc.min_element_wise(bin_indices, pa.scalar(float(bins - 1))).cast(pa.int8())
     counts = {pair["values"]: pair["counts"] for pair in pc.value_counts(bin_indices).to_pylist()}
-    return Histogram(first, last, [counts.get(bin_index, 0) for bin_index in range(bins)])
+    return histogram(first, last, [counts.get(bin_index, 0) for bin_index in range(bins)])
 
 
-def _top_values(values: Any) -> Chart | None:
+def _top_values(values: Any) -> Markup:
     values = values.drop_null()
     if not len(values):
-        return None
+        return Markup("")
     if not types.is_boolean(values.type):
         values = pc.utf8_slice_codeunits(values.cast(pa.large_string()), 0, _MAX_TEXT_LENGTH)
     pairs = pc.value_counts(values).to_pylist()
     pairs.sort(key=lambda pair: (-pair["counts"], str(pair["values"])))
     top = [(str(pair["values"]), pair["counts"]) for pair in pairs[:MAX_TOP_VALUES]]
-    return TopValues(top, sum(pair["counts"] for pair in pairs[MAX_TOP_VALUES:]))
+    return top_values(top, sum(pair["counts"] for pair in pairs[MAX_TOP_VALUES:]))
 
 
 def _to_float64(values: Any) -> Any:

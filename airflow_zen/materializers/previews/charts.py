@@ -1,4 +1,4 @@
-"""What a column's values look like, drawn small."""
+"""Charts as inline SVG: of the values of a column, of named numbers, and of lines."""
 
 from __future__ import annotations
 
@@ -15,78 +15,6 @@ MAX_TOP_VALUES = 4
 _CHART_WIDTH, _CHART_HEIGHT = 150.0, 44.0
 _ROW_HEIGHT = 14
 
-
-@dataclass(frozen=True)
-class Histogram:
-    """How many values lie in each of equal parts between `low` and `high`, which are text for people."""
-
-    low: str
-    high: str
-    counts: Sequence[int]
-
-
-@dataclass(frozen=True)
-class TopValues:
-    """The most frequent values with their counts; `others` counts those of all further values."""
-
-    values: Sequence[tuple[str, int]]
-    others: int = 0
-
-
-Chart = Histogram | TopValues
-
-
-def chart_svg(chart: Chart | None) -> Markup:
-    """Draw a chart as inline SVG; nothing for None."""
-    if isinstance(chart, Histogram):
-        return _histogram_svg(chart)
-    return _top_values_svg(chart) if chart else Markup("")
-
-
-def bar_chart(rows: Sequence[tuple[str, float]], width: int = 620) -> Markup:
-    """Draw named, non-negative numbers as long bars, one below the other."""
-    most = max((number for _, number in rows), default=0.0) or 1.0
-    lines = [
-        f'<text x="190" y="{at * 20 + 14}" text-anchor="end">{escape_html(truncate(name, 30))}</text>'
-        f'<rect class="bar" x="198" y="{at * 20 + 4}" width="{max(0.0, number) / most * (width - 290):.1f}" height="13">'
-        f"<title>{escape_html(name[:500])}: {number:.6g}</title></rect>"
-        f'<text x="{202 + max(0.0, number) / most * (width - 290):.1f}" y="{at * 20 + 14}">{number:.4g}</text>'
-        for at, (name, number) in enumerate(rows)
-    ]
-    return Markup(f"{_svg_open_tag(width, len(rows) * 20 + 6)}{''.join(lines)}</svg>")
-
-
-def _histogram_svg(chart: Histogram) -> Markup:
-    most = max(chart.counts, default=0) or 1
-    step = _CHART_WIDTH / max(1, len(chart.counts))
-    lines = []
-    for at, count in enumerate(chart.counts):
-        height = count / most * (_CHART_HEIGHT - 12)
-        place = f'x="{at * step:.1f}" y="{_CHART_HEIGHT - 12 - height:.1f}" width="{max(1.0, step - 1):.1f}"'
-        lines.append(f'<rect class="bar" {place} height="{height:.1f}"><title>{count}</title></rect>')
-    low, high = escape_html(truncate(chart.low, 12)), escape_html(truncate(chart.high, 12))
-    return Markup(
-        f'{_svg_open_tag(_CHART_WIDTH, _CHART_HEIGHT)}{"".join(lines)}<text x="0" y="{_CHART_HEIGHT - 1}">{low}</text>'
-        f'<text x="{_CHART_WIDTH}" y="{_CHART_HEIGHT - 1}" text-anchor="end">{high}</text></svg>'
-    )
-
-
-def _top_values_svg(chart: TopValues) -> Markup:
-    rows = [*chart.values, *([(f"{ELLIPSIS} others", chart.others)] if chart.others else [])]
-    total = sum(count for _, count in rows) or 1
-    lines = [
-        f'<rect x="0" y="{at * _ROW_HEIGHT}" width="{count / total * _CHART_WIDTH:.1f}" height="{_ROW_HEIGHT - 2}" fill="#cfe0f3"/>'
-        f'<text x="3" y="{at * _ROW_HEIGHT + 10}">{escape_html(truncate(text, 16))}<title>{escape_html(truncate(text))}</title></text>'
-        f'<text x="{_CHART_WIDTH}" y="{at * _ROW_HEIGHT + 10}" text-anchor="end">{count / total:.0%}</text>'
-        for at, (text, count) in enumerate(rows)
-    ]
-    return Markup(f"{_svg_open_tag(_CHART_WIDTH, len(rows) * _ROW_HEIGHT + 2)}{''.join(lines)}</svg>")
-
-
-def _svg_open_tag(width: float, height: float) -> str:
-    return f'<svg width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}" role="img">'
-
-
 MAX_POINTS = 300
 MAX_LINES = 8
 
@@ -95,9 +23,53 @@ _PLOT_LEFT, _PLOT_TOP, _PLOT_BOTTOM = 56.0, 8.0, 34.0
 _LINE_COLORS = ("#2b62a8", "#d98b1f", "#2e9e5b", "#d64545", "#8a63d2", "#18a2b8", "#8c6d46", "#5b6b7b")
 
 
+def bar_chart(rows: Sequence[tuple[str, float]], width: int = 620) -> Markup:
+    """Draw named, non-negative numbers as long bars, one below the other."""
+    most = max((number for _, number in rows), default=0.0) or 1.0
+    bars = []
+    for at, (name, number) in enumerate(rows):
+        length, top = max(0.0, number) / most * (width - 290), at * 20
+        bars.append(
+            f'<text x="190" y="{top + 14}" text-anchor="end">{escape_html(truncate(name, 30))}</text>'
+            f'<rect class="bar" x="198" y="{top + 4}" width="{length:.1f}" height="13">'
+            f"<title>{escape_html(name[:500])}: {number:.6g}</title></rect>"
+            f'<text x="{202 + length:.1f}" y="{top + 14}">{number:.4g}</text>'
+        )
+    return _svg(width, len(rows) * 20 + 6, *bars)
+
+
+def histogram(low: str, high: str, counts: Sequence[int]) -> Markup:
+    """Draw the counts of the values in bins of equal width between `low` and `high`, as small bars."""
+    most, step = max(counts, default=0) or 1, _CHART_WIDTH / max(1, len(counts))
+    bars = []
+    for at, count in enumerate(counts):
+        height = count / most * (_CHART_HEIGHT - 12)
+        place = f'x="{at * step:.1f}" y="{_CHART_HEIGHT - 12 - height:.1f}" width="{max(1.0, step - 1):.1f}"'
+        bars.append(f'<rect class="bar" {place} height="{height:.1f}"><title>{count}</title></rect>')
+    first, last = escape_html(truncate(low, 12)), escape_html(truncate(high, 12))
+    labels = (
+        f'<text x="0" y="{_CHART_HEIGHT - 1}">{first}</text>'
+        f'<text x="{_CHART_WIDTH}" y="{_CHART_HEIGHT - 1}" text-anchor="end">{last}</text>'
+    )
+    return _svg(_CHART_WIDTH, _CHART_HEIGHT, *bars, labels)
+
+
+def top_values(values: Sequence[tuple[str, int]], others: int) -> Markup:
+    """Draw the most frequent values and their shares, as small bars; `others` counts all further values."""
+    rows = [*values, *([(f"{ELLIPSIS} others", others)] if others else [])]
+    total = sum(count for _, count in rows) or 1
+    lines = (
+        f'<rect x="0" y="{at * _ROW_HEIGHT}" width="{count / total * _CHART_WIDTH:.1f}" height="{_ROW_HEIGHT - 2}" fill="#cfe0f3"/>'
+        f'<text x="3" y="{at * _ROW_HEIGHT + 10}">{escape_html(truncate(text, 16))}<title>{escape_html(truncate(text))}</title></text>'
+        f'<text x="{_CHART_WIDTH}" y="{at * _ROW_HEIGHT + 10}" text-anchor="end">{count / total:.0%}</text>'
+        for at, (text, count) in enumerate(rows)
+    )
+    return _svg(_CHART_WIDTH, len(rows) * _ROW_HEIGHT + 2, *lines)
+
+
 @dataclass(frozen=True)
 class Line:
-    """Points in their order, joined by a line, or apart where `markers_only`."""
+    """Points in order, joined by a line; not joined where `markers_only`."""
 
     name: str
     x: Sequence[float]
@@ -119,12 +91,11 @@ def line_chart(
     parts += [_line_svg(line, scale_x, scale_y, _LINE_COLORS[at]) for at, line in enumerate(plotted)]
     parts += [_legend_svg(line, at) for at, line in enumerate(plotted) if line.name]
     width = _PLOT_WIDTH + (220 if any(line.name for line in plotted) else 0)
-    head = f'<svg width="{width:g}" height="{_PLOT_HEIGHT:g}" viewBox="0 0 {width:g} {_PLOT_HEIGHT:g}" role="img">'
-    return Markup(f"{head}{''.join(parts)}</svg>")
+    return _svg(width, _PLOT_HEIGHT, *parts)
 
 
 def downsample(line: Line) -> Line:
-    """Keep every so many of the points, the first and last among them, so that there are not too many."""
+    """Return a line of at most about 300 of its points, including the first and the last."""
     step = max(1, math.ceil((len(line.x) - 1) / (MAX_POINTS - 1)))
     picked = [*range(0, len(line.x) - 1, step), *([len(line.x) - 1] if len(line.x) else [])]
     return Line(line.name, [line.x[at] for at in picked], [line.y[at] for at in picked], line.markers_only)
@@ -132,7 +103,7 @@ def downsample(line: Line) -> Line:
 
 @dataclass(frozen=True)
 class _Scale:
-    """Turn numbers into places between `start` and `end`."""
+    """A linear scale from numbers to positions between `start` and `end`."""
 
     low: float
     high: float
@@ -179,3 +150,8 @@ def _legend_svg(line: Line, at: int) -> str:
         f'<rect x="{_PLOT_WIDTH + 4}" y="{top}" width="10" height="10" fill="{_LINE_COLORS[at]}"/>'
         f'<text x="{_PLOT_WIDTH + 20}" y="{top + 9}">{escape_html(truncate(line.name, 34))}</text>'
     )
+
+
+def _svg(width: float, height: float, *parts: str) -> Markup:
+    size = f'width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}"'
+    return Markup(f'<svg {size} role="img">{"".join(parts)}</svg>')

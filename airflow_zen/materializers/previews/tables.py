@@ -10,7 +10,6 @@ from random import Random
 from typing import Any
 
 from airflow_zen.markup import escape_html
-from airflow_zen.materializers.previews.charts import chart_svg
 from airflow_zen.materializers.previews.html import (
     ELLIPSIS,
     PREVIEW_HTML,
@@ -114,7 +113,7 @@ def _column_chart(column: TableColumn, rows: int) -> Markup:
         return Markup("")
     from airflow_zen.materializers.arrow.charts import column_chart
 
-    return chart_svg(column_chart(column.sample, sample_rows(rows)))
+    return column_chart(column.sample, sample_rows(rows))
 
 
 def _html_table(head: str, rows: Iterable[str]) -> Markup:
