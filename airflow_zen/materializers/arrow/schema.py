@@ -41,23 +41,18 @@ def roundtrips_in_parquet(schema: pa.Schema) -> bool:
     empty = schema.empty_table()
     try:
         pq.write_table(empty, sink)
-        read = read_with_arrow_schema(pq.ParquetFile(pa.BufferReader(sink.getvalue())))
+        file = pq.ParquetFile(pa.BufferReader(sink.getvalue()))
+        read = cast_to_written_schema(file.read(), read_arrow_schema(file))
     except pa.ArrowException:
         return False
     return bool(read.schema.equals(schema, check_metadata=True))
 
 
-def read_with_arrow_schema(file: pq.ParquetFile) -> pa.Table:
-    """Return the table of a parquet file in the Arrow schema that it was written from.
-
-    Parquet has no seconds, and its own names for list elements; casts undo both. Dictionaries stay as
-    they are read.
-    """
-    return cast_to_written_schema(file.read(), read_arrow_schema(file))
-
-
 def cast_to_written_schema(table: pa.Table, written: pa.Schema | None) -> pa.Table:
-    """Return a table, or some columns of it, cast to the schema that it was written from."""
+    """Return a table, or some columns of it, cast to the Arrow schema that it was written from.
+
+    Parquet has no seconds, and its own names for list elements. Dictionaries stay as they are read.
+    """
     if written is None or table.schema.equals(written, check_metadata=True):
         return table
     whole = table.column_names == written.names

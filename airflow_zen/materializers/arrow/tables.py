@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.arrow.parquet_reader import ParquetTable
@@ -16,11 +15,10 @@ from airflow_zen.materializers.arrow.parquet_writer import (
     FILE_NAME,
     METADATA_KEY,
     pop_metadata,
-    row_group_size,
+    regroup_rows,
     with_metadata,
     write_parquet,
 )
-from airflow_zen.materializers.arrow.schema import read_with_arrow_schema
 from airflow_zen.materializers.arrow.statistics import summarize_schema
 from airflow_zen.materializers.base import Materializer, SavedBatches
 
@@ -48,7 +46,7 @@ def save_parquet(value: Any, directory: Path) -> Mapping[str, Any]:
 def save_ipc(value: Any, directory: Path) -> Mapping[str, Any]:
     """Write `table.arrow`."""
     tables, schema = _to_tables(value)
-    return _write_ipc(_regroup_rows(tables, schema) if _is_stream(value) else tables, schema, directory)
+    return _write_ipc(regroup_rows(tables, schema) if _is_stream(value) else tables, schema, directory)
 
 
 def save_arrow_batches(materializer: Materializer, batches: Iterator[Any], directory: Path) -> SavedBatches:
@@ -57,7 +55,7 @@ def save_arrow_batches(materializer: Materializer, batches: Iterator[Any], direc
     tables, saver = _checked_tables(batches, first.schema), materializer.for_value(first)
     if saver is materializer:
         return SavedBatches(saver, pa.Table, _write_parquet(tables, first.schema, directory))
-    return SavedBatches(saver, pa.Table, _write_ipc(_regroup_rows(tables, first.schema), first.schema, directory))
+    return SavedBatches(saver, pa.Table, _write_ipc(regroup_rows(tables, first.schema), first.schema, directory))
 
 
 def load_arrow_table(registry: MaterializerRegistry, directory: Path, encoding: str) -> Any:
@@ -67,7 +65,7 @@ def load_arrow_table(registry: MaterializerRegistry, directory: Path, encoding: 
             return _from_table(pa.ipc.open_file(file).read_all())
     if encoding == "pandas.parquet@1":
         return _pandas_table(registry, directory)
-    table = read_with_arrow_schema(pq.ParquetFile(directory / FILE_NAME, memory_map=True))
+    table = ParquetTable(directory / FILE_NAME).read()
     return _from_table(table) if encoding == "pyarrow.parquet@1" else pop_metadata(table)[0]
 
 
@@ -142,21 +140,6 @@ def _write_ipc(tables: Iterable[pa.Table], schema: pa.Schema, directory: Path) -
     return summarize_schema(schema, rows, {})
 
 
-def _regroup_rows(batches: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Cut batches into tables of one row group each; the last has the remaining rows, possibly none."""
-    rows, pending, pending_rows = row_group_size(schema), [schema.empty_table()], 0
-    for batch in batches:
-        pending.append(batch)
-        pending_rows += batch.num_rows
-        if pending_rows < rows:
-            continue
-        joined = pa.concat_tables(pending)
-        whole = pending_rows // rows * rows
-        yield from (joined.slice(at, rows) for at in range(0, whole, rows))
-        pending, pending_rows = [joined.slice(whole)], pending_rows - whole
-    yield pa.concat_tables(pending)
-
-
 def _from_table(table: pa.Table) -> Any:
     table, marker = pop_metadata(table)
     return to_record_batch(table) if marker == _RECORD_BATCH else table
@@ -164,10 +147,12 @@ def _from_table(table: pa.Table) -> Any:
 
 def _pandas_table(registry: MaterializerRegistry, directory: Path) -> pa.Table:
     stored = ParquetTable(directory / FILE_NAME)
-    if not stored.zen_metadata:
-        return stored.read()
-    frame = registry.load(directory, "pandas.parquet@1")
-    return pa.Table.from_pandas(frame if hasattr(frame, "columns") else frame.to_frame())
+    return frame_to_arrow(registry.load(directory, "pandas.parquet@1")) if stored.zen_metadata else stored.read()
+
+
+def frame_to_arrow(value: Any) -> pa.Table:
+    """Return a frame, series or index as Arrow; its row labels are columns too, where they are more than numbers."""
+    return pa.Table.from_pandas(value if hasattr(value, "columns") else value.to_frame())
 
 
 def peek_batch(batches: Iterator[T]) -> tuple[T, Iterator[T]]:

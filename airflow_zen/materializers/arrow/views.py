@@ -17,7 +17,7 @@ from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.annotations import View
 from airflow_zen.materializers.arrow.parquet_reader import ParquetTable, check_columns, is_readable_as_arrow
 from airflow_zen.materializers.arrow.parquet_writer import pop_metadata
-from airflow_zen.materializers.arrow.tables import IPC_FILE_NAME, to_record_batch
+from airflow_zen.materializers.arrow.tables import IPC_FILE_NAME, frame_to_arrow, to_record_batch
 
 if TYPE_CHECKING:
     from airflow_zen.materializers.registry import MaterializerRegistry
@@ -130,7 +130,7 @@ class _PandasTable:
     def _read_parts(self) -> Iterator[pa.Table]:
         view = View(None, self._names, batches=True)
         for part in self._registry.load_view(self._source, "pandas.parquet@1", view):
-            yield pa.Table.from_pandas(part if hasattr(part, "columns") else part.to_frame())
+            yield frame_to_arrow(part)
 
 
 MAX_COMPARED_ROWS = 100_000

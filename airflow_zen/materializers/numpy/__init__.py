@@ -12,7 +12,7 @@ from airflow_zen.materializers.base import Materializer
 class NdarrayMaterializer(Materializer):
     """Save arrays of every dtype, order and shape; masked arrays, matrices and record arrays keep their class.
 
-    Object and `StringDType` arrays hold Python values and are saved as typed JSON. Refused: other
+    Object and `StringDType` arrays have Python values and are saved as typed JSON. Refused: other
     subclasses (a `memmap` names a file of this machine), dtypes that NumPy does not define, objects inside
     structured dtypes.
     """
@@ -22,7 +22,7 @@ class NdarrayMaterializer(Materializer):
     libraries = ("numpy",)
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
-        """Write `array.npy`; `array.json` only for what it cannot say; a mask is `mask.npy`.
+        """Write `array.npy`, the mask as `mask.npy`, and `array.json` for what these do not keep.
 
         The summary has `shape` and `dtype`.
         """
@@ -34,10 +34,10 @@ class NdarrayMaterializer(Materializer):
         """Show shape, dtype and distribution, and a small matrix as a picture."""
         from airflow_zen.materializers.numpy.arrays import preview_array
 
-        return preview_array(value, summary)
+        return preview_array(value)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
-        """Read the array, writable; one of more than a megabyte is mapped into memory, copied where it is changed."""
+        """Return a writable array; one of more than a megabyte is mapped into memory, and copied where it is changed."""
         from airflow_zen.materializers.numpy.arrays import load_array
 
         return load_array(self, directory)

@@ -1,4 +1,4 @@
-"""Arrays to `.npy` files and back, with a note beside them where the file alone is not exact."""
+"""Arrays to `.npy` files and back, with typed JSON beside them for what that format does not keep; and their previews."""
 
 from __future__ import annotations
 
@@ -30,8 +30,12 @@ ARRAY_FILE = "array.npy"
 MASK_FILE = "mask.npy"
 METADATA_FILE = "array.json"
 
-# Below a megabyte, reading costs less than mapping and touching the pages.
+# A smaller file takes less time to read than to map into memory.
 _MIN_MMAP_BYTES = 1 << 20
+
+# A larger picture may exceed the size limit of a page.
+_MAX_PIXELS = 256 * 256
+_X87_BYTES = 10
 
 _ARRAY_CLASSES: dict[str, type[np.ndarray[Any, Any]]] = {
     "ndarray": np.ndarray,
@@ -42,7 +46,7 @@ _ARRAY_CLASSES: dict[str, type[np.ndarray[Any, Any]]] = {
 
 
 def save_array(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
-    """Write an array; raises `SaveRefused` when its class or dtype would not come back."""
+    """Write an array, and return its summary; raise `SaveRefused` where its class or dtype would not come back."""
     name = next((name for name, cls in _ARRAY_CLASSES.items() if type(value) is cls), None)
     if name is None:
         raise SaveRefused(
@@ -52,14 +56,14 @@ def save_array(materializer: Materializer, value: Any, directory: Path) -> Mappi
     metadata: dict[str, Any] = {} if name == "ndarray" else {"class": name}
     if isinstance(value, np.ma.MaskedArray):
         metadata |= _save_mask(value, directory)
-    summary = {"shape": f"{value.shape} {value.dtype}", "dtype": str(value.dtype)}
     metadata |= _save_elements(np.asarray(value), directory)
+    summary = {"shape": f"{value.shape} {value.dtype}", "dtype": str(value.dtype)}
     parts = write_typed_json(materializer, metadata, directory, METADATA_FILE) if metadata else []
     return {**summary, "parts": parts} if parts else summary
 
 
 def load_array(materializer: Materializer, directory: Path) -> Any:
-    """Read what `save_array` wrote."""
+    """Return the array that `save_array` wrote."""
     metadata = read_typed_json(materializer, directory, METADATA_FILE) if (directory / METADATA_FILE).exists() else {}
     array = _array_from_items(metadata) if "items" in metadata else read_npy(directory / ARRAY_FILE)
     name = metadata.get("class", "ndarray")
@@ -71,13 +75,13 @@ def load_array(materializer: Materializer, directory: Path) -> Any:
 
 
 def write_npy(array: np.ndarray[Any, Any], file: Path) -> None:
-    """Write one array as NumPy's own file; raises `SaveRefused` for a dtype that it would not keep."""
+    """Write one array as an `.npy` file; raise `SaveRefused` for a dtype that it would not keep."""
     _check_dtype(array.dtype)
     np.save(file, zero_padding(array), allow_pickle=False)
 
 
 def read_npy(file: Path) -> np.ndarray[Any, Any]:
-    """Read one array, writable; a large one is mapped into memory, and changes stay in memory."""
+    """Return the writable array of a file; a large file is mapped into memory, and is not changed with the array."""
     if file.stat().st_size < _MIN_MMAP_BYTES:
         array: np.ndarray[Any, Any] = np.load(file, allow_pickle=False)
         return array
@@ -85,7 +89,7 @@ def read_npy(file: Path) -> np.ndarray[Any, Any]:
 
 
 def _save_elements(array: np.ndarray[Any, Any], directory: Path) -> dict[str, Any]:
-    """Write the elements, and give what has to be noted about them."""
+    """Write the elements, and return the metadata that they need."""
     if array.dtype.kind == "T":
         return {"string": _string_options(array.dtype), **_items_metadata(array)}
     if array.dtype == object:
@@ -116,13 +120,9 @@ def _items_metadata(array: np.ndarray[Any, Any]) -> dict[str, Any]:
 
 
 def _array_from_items(metadata: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-    flat = np.empty(len(metadata["items"]), dtype=object)
-    for position, item in enumerate(metadata["items"]):
-        flat[position] = item
+    flat: np.ndarray[Any, Any] = np.fromiter(metadata["items"], dtype=object, count=len(metadata["items"]))
     if "string" in metadata:
-        return flat.astype(np.dtypes.StringDType(**metadata["string"])).reshape(
-            metadata["shape"], order=metadata["order"]
-        )
+        flat = flat.astype(np.dtypes.StringDType(**metadata["string"]))
     return flat.reshape(metadata["shape"], order=metadata["order"])
 
 
@@ -136,7 +136,7 @@ def _save_mask(value: np.ma.MaskedArray[Any, Any], directory: Path) -> dict[str,
         np.save(directory / MASK_FILE, value.mask, allow_pickle=False)
     fill, usual = value.fill_value, np.ma.default_fill_value(value.dtype)
     if value.dtype.fields is not None:
-        fill = np.asarray(fill)  # a scalar of several fields has no form as JSON, an array has its file
+        fill = np.asarray(fill)  # typed JSON has no scalars of several fields; an array has its own file
     elif np.array_equal(fill, usual, equal_nan=value.dtype.kind in "fcmM"):
         fill = None
     return {"fill_value": fill, "hard_mask": value.hardmask}
@@ -147,11 +147,8 @@ def _load_masked(array: np.ndarray[Any, Any], metadata: Mapping[str, Any], direc
     return np.ma.MaskedArray(array, mask=mask, fill_value=metadata["fill_value"], hard_mask=metadata["hard_mask"])
 
 
-_X87_BYTES = 10
-
-
 def zero_padding(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Give the array with zeros where its dtype has gaps, which otherwise hold what was in memory before."""
+    """Return the array with zeros in the padding of its dtype, where NumPy leaves arbitrary bytes."""
     if not _has_padding(array.dtype):
         return array
     zeroed: np.ndarray[Any, Any] = np.zeros(array.shape, dtype=array.dtype, order="F" if array.flags.fnc else "C")
@@ -172,19 +169,13 @@ def _copy_fields(source: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> 
     if source.dtype.names is not None:
         for name in source.dtype.names:
             _copy_fields(source[name], target[name])
-    elif _has_padding(source.dtype):
-        components = (
-            [(source, target)]
-            if source.dtype.kind == "f"
-            else [
-                (source.real, target.real),
-                (source.imag, target.imag),
-            ]
-        )
-        for one, other in components:
-            _copy_extended(one, other)
-    else:
+    elif not _has_padding(source.dtype):
         target[...] = source
+    elif source.dtype.kind == "f":
+        _copy_extended(source, target)
+    else:
+        _copy_extended(source.real, target.real)
+        _copy_extended(source.imag, target.imag)
 
 
 def _copy_extended(source: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> None:
@@ -195,13 +186,8 @@ def _copy_extended(source: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -
     target[...] = flat.reshape(-1).view(source.dtype).reshape(source.shape)
 
 
-# A larger picture may not fit beside everything else that a page holds.
-_MAX_PIXELS = 256 * 256
-_CHANNELS = (3, 4)
-
-
-def preview_array(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
-    """Show an array."""
+def preview_array(value: Any) -> Mapping[str, str]:
+    """Return the page of an array: its values, their distribution, and a small matrix as a picture."""
     subtitle = f"{value.dtype} · shape {value.shape}"
     return {PREVIEW_HTML: html_page(type(value).__qualname__, subtitle, _sections(value))}
 
@@ -229,25 +215,25 @@ def _histogram(values: Any) -> Iterator[Markup]:
     try:
         counts, edges = np.histogram(values, bins=BINS)
     except ValueError:
-        return  # numbers so large and so close that no float lies between them
+        return  # numbers so large and so close that there is no float between them
     names = [f"{low:.4g} – {high:.4g}" for low, high in pairwise(edges)]
     yield heading(f"Distribution of {'all' if values.size < MAX_SAMPLED_ROWS else MAX_SAMPLED_ROWS} values")
     yield bar_chart([(name, float(count)) for name, count in zip(names, counts, strict=True)])
 
 
 def _sample_values(value: Any) -> Any:
-    """Give some values as floats, without a copy of the whole array."""
+    """Return a sample of the values as floats, without a copy of the whole array."""
     flat: Any = value.compressed().flat if np.ma.isMaskedArray(value) else np.asarray(value).flat
     return np.asarray(flat[sample_rows(len(flat))], dtype=np.float64)
 
 
 def _to_pixels(value: Any) -> Any:
-    """Give a small matrix as bytes of gray, and what has three or four channels of bytes as it is; else None."""
+    """Return the pixels of a small matrix, gray, or of a small picture of 3 or 4 channels of bytes; None for other arrays."""
     if np.ma.isMaskedArray(value) or value.ndim < 2 or min(value.shape[:2]) < 4:
         return None
     if value.shape[0] * value.shape[1] > _MAX_PIXELS or value.dtype.kind not in "biuf":
         return None
-    if value.ndim == 3 and value.shape[2] in _CHANNELS and value.dtype == np.uint8:
+    if value.ndim == 3 and value.shape[2] in (3, 4) and value.dtype == np.uint8:
         return np.ascontiguousarray(value)
     return _to_grayscale(value.astype(np.float64)) if value.ndim == 2 else None
 

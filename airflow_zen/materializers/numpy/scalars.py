@@ -1,4 +1,4 @@
-"""Codecs of NumPy scalars, and of arrays small enough to stay inside a typed JSON."""
+"""Codecs of NumPy scalars and dtypes, and of arrays small enough to be part of typed JSON."""
 
 from __future__ import annotations
 
@@ -17,20 +17,17 @@ _JSON_DTYPE_CHARS = "?bhilqBHILQefd"
 
 
 def library_codec(value: Any) -> Codec | None:
-    """Find who writes a NumPy value inside a tree; None for an array that is a file of its own."""
+    """Return the codec of a NumPy value inside typed JSON; None for an array that is a file of its own."""
     if isinstance(value, np.dtype):
         return _DTYPE_CODEC
     if isinstance(value, np.generic):
         return _SCALAR_CODEC if _is_exact_in_json(np.asarray(value)) else _RAW_BYTES_CODEC
-    return (
-        _ARRAY_CODEC
-        if type(value) is np.ndarray and value.size <= MAX_INLINE_ELEMENTS and _is_exact_in_json(value)
-        else None
-    )
+    inline = type(value) is np.ndarray and value.size <= MAX_INLINE_ELEMENTS and _is_exact_in_json(value)
+    return _ARRAY_CODEC if inline else None
 
 
 def _is_exact_in_json(value: np.ndarray[Any, Any]) -> bool:
-    """Tell whether JSON numbers say it all; they do not keep which NaN it was."""
+    """Whether JSON numbers keep all values; they do not keep the payload of a NaN."""
     if value.dtype.char not in _JSON_DTYPE_CHARS or value.dtype.metadata is not None:
         return False
     if value.dtype.kind != "f":
@@ -63,15 +60,12 @@ def _encode_raw(value: np.generic, encoder: Encoder) -> Mapping[str, Json]:
 def _decode_raw(node: Mapping[str, Json], decoder: Decoder) -> Any:
     dtype = np.dtype(node["dtype"])
     raw = bytes.fromhex(node["bytes"])
-    # An array would take zeros at the end of a text for what fills it up.
-    if dtype.kind == "S":
-        return np.bytes_(raw[: dtype.itemsize])
-    if dtype.kind == "V":
-        return np.void(raw[: dtype.itemsize])
+    # An array would drop zeros at the end of a text as padding.
+    if dtype.kind in "SV":
+        return dtype.type(raw[: dtype.itemsize])
     if dtype.kind == "U":
-        return np.str_(
-            raw[: dtype.itemsize].decode("utf-32-be" if dtype.str[0] == ">" else "utf-32-le", "surrogatepass")
-        )
+        encoding = "utf-32-be" if dtype.str[0] == ">" else "utf-32-le"
+        return np.str_(raw[: dtype.itemsize].decode(encoding, "surrogatepass"))
     array = np.frombuffer(raw, dtype)
     return array[0] if array.size else dtype.type()
 

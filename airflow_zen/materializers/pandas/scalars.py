@@ -1,8 +1,8 @@
-"""Codecs of pandas scalars, and of indexes small enough to stay inside a typed JSON."""
+"""Codecs of pandas scalars, and of indexes small enough to be part of typed JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -23,7 +23,7 @@ MAX_INLINE_LABELS = 1000
 
 
 def library_codec(value: Any) -> Codec | None:
-    """Find who writes a pandas value inside a tree; None for a table or index that is a file of its own."""
+    """Return the codec of a pandas value inside typed JSON; None for a table or index that is a file of its own."""
     if isinstance(value, pd.Index):
         return _codec_for_index(value) if isinstance(value, pd.RangeIndex) or len(value) <= MAX_INLINE_LABELS else None
     return _SCALAR_CODECS.get(type(value))
@@ -43,31 +43,9 @@ def _encode_timestamp(value: pd.Timestamp, encoder: Encoder) -> Mapping[str, Jso
 
 def _decode_timestamp(node: Mapping[str, Json], decoder: Decoder) -> Any:
     naive = pd.Timestamp(np.datetime64(node["value"], node["unit"]))
-    return (
-        naive.tz_localize("UTC").tz_convert(timezone_from_metadata(decoder.decode(node["tz"])))
-        if "tz" in node
-        else naive
-    )
-
-
-def _encode_timedelta(value: pd.Timedelta, _: Encoder) -> Mapping[str, Json]:
-    return {"unit": value.unit, "value": int(value.to_timedelta64().view("i8"))}
-
-
-def _decode_timedelta(node: Mapping[str, Json], _: Decoder) -> Any:
-    return pd.Timedelta(np.timedelta64(node["value"], node["unit"]))
-
-
-def _decode_period(node: Mapping[str, Json], _: Decoder) -> Any:
-    return pd.Period(ordinal=node["ordinal"], freq=node["freq"])
-
-
-def _encode_interval(value: Any, encoder: Encoder) -> Mapping[str, Json]:
-    return {"left": encoder.encode(value.left), "right": encoder.encode(value.right), "closed": value.closed}
-
-
-def _decode_interval(node: Mapping[str, Json], decoder: Decoder) -> Any:
-    return pd.Interval(decoder.decode(node["left"]), decoder.decode(node["right"]), node["closed"])
+    if "tz" not in node:
+        return naive
+    return naive.tz_localize("UTC").tz_convert(timezone_from_metadata(decoder.decode(node["tz"])))
 
 
 def _encode_index(value: pd.Index, encoder: Encoder) -> Mapping[str, Json]:
@@ -80,21 +58,11 @@ def _encode_index(value: pd.Index, encoder: Encoder) -> Mapping[str, Json]:
 
 
 def _decode_index(node: Mapping[str, Json], decoder: Decoder) -> Any:
-    dtype = string_dtype(node["dtype"]) if isinstance(node["dtype"], dict) else np.dtype(node["dtype"])
+    dtype: Any = string_dtype(node["dtype"]) if isinstance(node["dtype"], dict) else np.dtype(node["dtype"])
     items = decoder.decode(node["items"])
-    values: Any = items
-    if isinstance(dtype, np.dtype) and dtype.kind == "O":
-        values = np.fromiter(items, dtype=object, count=len(items))
-    return pd.Index(values, dtype=dtype, name=decoder.decode(node["name"]), tupleize_cols=False)
-
-
-def _encode_range(value: pd.RangeIndex, encoder: Encoder) -> Mapping[str, Json]:
-    return {"bounds": [value.start, value.stop, value.step], "name": encoder.encode(value.name)}
-
-
-def _decode_range(node: Mapping[str, Json], decoder: Decoder) -> Any:
-    start, stop, step = node["bounds"]
-    return pd.RangeIndex(start, stop, step, name=decoder.decode(node["name"]))
+    if dtype.kind == "O" and isinstance(dtype, np.dtype):
+        items = np.fromiter(items, dtype=object, count=len(items))
+    return pd.Index(items, dtype=dtype, name=decoder.decode(node["name"]), tupleize_cols=False)
 
 
 def _encode_multi(value: pd.MultiIndex, encoder: Encoder) -> Mapping[str, Json]:
@@ -115,23 +83,34 @@ def _decode_multi(node: Mapping[str, Json], decoder: Decoder) -> Any:
 
 
 def _constant_codec(tag: str, value: Any) -> Codec:
-    encode: Callable[[Any, Encoder], Mapping[str, Json]] = lambda _value, _to: {}  # noqa: E731
-    return Codec(tag, encode, lambda _node, _of: value)
+    return Codec(tag, lambda _value, _to: {}, lambda _node, _of: value)
 
 
 _SCALAR_CODECS = {
     pd.Timestamp: Codec("pandas.Timestamp", _encode_timestamp, _decode_timestamp),
-    pd.Timedelta: Codec("pandas.Timedelta", _encode_timedelta, _decode_timedelta),
+    pd.Timedelta: Codec(
+        "pandas.Timedelta",
+        lambda value, _: {"unit": value.unit, "value": int(value.to_timedelta64().view("i8"))},
+        lambda node, _: pd.Timedelta(np.timedelta64(node["value"], node["unit"])),
+    ),
     pd.Period: Codec(
         "pandas.Period",
         lambda value, _: {"ordinal": value.ordinal, "freq": value.freqstr},
-        _decode_period,
+        lambda node, _: pd.Period(ordinal=node["ordinal"], freq=node["freq"]),
     ),
-    pd.Interval: Codec("pandas.Interval", _encode_interval, _decode_interval),
+    pd.Interval: Codec(
+        "pandas.Interval",
+        lambda value, to: {"left": to.encode(value.left), "right": to.encode(value.right), "closed": value.closed},
+        lambda node, of: pd.Interval(of.decode(node["left"]), of.decode(node["right"]), node["closed"]),
+    ),
     type(pd.NaT): _constant_codec("pandas.NaT", pd.NaT),
     type(pd.NA): _constant_codec("pandas.NA", pd.NA),
 }
 _INDEX_CODEC = Codec("pandas.Index", _encode_index, _decode_index)
-_RANGE_CODEC = Codec("pandas.RangeIndex", _encode_range, _decode_range)
+_RANGE_CODEC = Codec(
+    "pandas.RangeIndex",
+    lambda value, to: {"bounds": [value.start, value.stop, value.step], "name": to.encode(value.name)},
+    lambda node, of: pd.RangeIndex(range(*node["bounds"]), name=of.decode(node["name"])),
+)
 _MULTI_CODEC = Codec("pandas.MultiIndex", _encode_multi, _decode_multi)
 CODECS = (*_SCALAR_CODECS.values(), _INDEX_CODEC, _RANGE_CODEC, _MULTI_CODEC)

@@ -1,1 +1,1 @@
-"""How previews look: pages of plain HTML and SVG, without a script and without anything from elsewhere."""
+"""Previews of artifacts: pages of plain HTML and SVG, without scripts and external resources."""

@@ -1,4 +1,4 @@
-"""One page of a preview: its policy, its style, and how much of it there may be."""
+"""The HTML page of a preview, its parts, and PNG images."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, NewType
 from airflow_zen.markup import escape_html, escape_html_lines
 
 Markup = NewType("Markup", str)
-"""HTML of ours, in which all text of users is escaped; plain text is a `str`."""
+"""HTML made by this package, in which all text of users is escaped; plain text is a `str`."""
 
 PREVIEW_HTML = "preview.html"
 PREVIEW_PNG = "preview.png"
 
 MAX_PREVIEW_BYTES = 256 * 1024
-"""How large one file of a preview may be."""
+"""Maximum size of one file of a preview."""
 
 ELLIPSIS = "…"
 
@@ -43,7 +43,7 @@ iframe{width:100%;height:75vh;background:#fff}
 
 
 def html_page(title: str, subtitle: str, sections: Iterable[Markup]) -> str:
-    """Write a page; the sections that no longer fit into 256 KB are left out, and the page says so."""
+    """Return a page of at most 256 KB; sections that exceed it are left out, and a note says so."""
     head = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -70,17 +70,17 @@ def preview_page(
 
 
 def truncation_note(text: str) -> Markup:
-    """Say that something is not shown."""
+    """Return a note that something is not shown."""
     return Markup(f'<p class="cut">{ELLIPSIS} {escape_html(text)}</p>')
 
 
 def heading(text: str) -> Markup:
-    """Write the heading of a section."""
+    """Return the heading of a section."""
     return Markup(f"<h2>{escape_html(truncate(text))}</h2>")
 
 
 def preformatted(text: str, limit: int = 20_000) -> Markup:
-    """Show a text as it stands, its first `limit` characters; what it is made of is escaped."""
+    """Return the first `limit` characters of a text as they are, escaped."""
     left = len(text) - limit
     return Markup(
         f"<pre>{escape_html_lines(text[:limit])}</pre>{truncation_note(f'{left} more characters') if left > 0 else ''}"
@@ -88,7 +88,7 @@ def preformatted(text: str, limit: int = 20_000) -> Markup:
 
 
 def truncate(text: str, limit: int = 120) -> str:
-    """Cut a text to `limit` characters, visibly."""
+    """Return a text of at most `limit` characters, which ends with an ellipsis where it was cut."""
     return text if len(text) <= limit else text[: limit - 1] + ELLIPSIS
 
 
@@ -96,7 +96,7 @@ _COLOR_TYPES = {1: 0, 3: 2, 4: 6}
 
 
 def encode_png(width: int, height: int, channels: int, pixels: bytes) -> bytes:
-    """Write rows of 8-bit gray, RGB or RGBA pixels as a PNG file."""
+    """Return a PNG file of rows of 8-bit gray, RGB or RGBA pixels."""
     row = width * channels
     lines = b"".join(b"\0" + pixels[at * row : (at + 1) * row] for at in range(height))
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOR_TYPES[channels], 0, 0, 0)
@@ -105,7 +105,7 @@ def encode_png(width: int, height: int, channels: int, pixels: bytes) -> bytes:
 
 
 def img_tag(picture: bytes, width: int) -> Markup:
-    """Show a PNG within a page, `width` pixels wide."""
+    """Return a PNG as an image inside the page, `width` pixels wide."""
     text = base64.b64encode(picture).decode()
     return Markup(f'<img alt="" width="{width}" style="image-rendering:pixelated" src="data:image/png;base64,{text}">')
 
