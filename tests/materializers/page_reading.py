@@ -1,4 +1,4 @@
-"""Read a preview as a browser would, and see that nothing in it is anybody else's."""
+"""Parse a preview as a browser does, and check that it has only elements of this package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HOSTILE = tuple(
     name.replace("\ud800", "")
     for name in (*OF_GRAPHS, "</style><style>body{display:none}</style>", "' onmouseover='alert(1)", "a&lt;b&amp;c")
 )
-"""Names that try to break out of wherever they are written, without what no table holds."""
+"""Names that try to escape from HTML, without characters that no table has."""
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -84,7 +84,7 @@ _ATTRIBUTES = frozenset(
 
 
 class PreviewPage(HTMLParser):
-    """What a page is made of; raises for any element or attribute that is not one of ours."""
+    """The elements and the text of a page; raises for an element or attribute that this package does not write."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class PreviewPage(HTMLParser):
 
 
 def read_preview_page(files: Any) -> PreviewPage:
-    """Check the one page among the files of a preview, and give what it shows."""
+    """Check the page of a preview, and return its contents."""
     text = files["preview.html"]
     assert len(text.encode()) <= MAX_PREVIEW_BYTES
     page = PreviewPage(text)

@@ -1,4 +1,4 @@
-"""What "comes back exactly" means: the strictest comparison of two values."""
+"""The strictest comparison of two values: what "comes back exactly" means."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.materializers.library_sameness import are_of_one_kind, library_compar
 
 
 def assert_same(left: Any, right: Any) -> None:
-    """Hold two values against each other: types, order, dtypes, names; NaN is NaN, and -0.0 is not 0.0."""
+    """Assert that two values have the same types, order, dtypes and names; NaN equals NaN, and -0.0 is not 0.0."""
     assert type(left) is type(right) or are_of_one_kind(left, right), f"{type(left)} became {type(right)}"
     if left is right:
         return
@@ -44,7 +44,7 @@ def assert_same(left: Any, right: Any) -> None:
 
 
 def are_same(left: Any, right: Any) -> bool:
-    """Tell whether `assert_same` holds."""
+    """Whether `assert_same` holds."""
     try:
         assert_same(left, right)
     except AssertionError:
@@ -126,7 +126,7 @@ def _models(left: pydantic.BaseModel, right: pydantic.BaseModel) -> None:
 
 
 def _state(left: Any, right: Any) -> None:
-    """Compare objects of a library's own, such as the trees of a forest, by what pickle would take."""
+    """Compare objects of a library, such as the trees of a forest, by the state that pickle would save."""
     one, other = left.__getstate__(), right.__getstate__()
     assert_same(one, other) if one is not None else assert_same(left.__reduce__(), right.__reduce__())
 

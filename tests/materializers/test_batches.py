@@ -1,4 +1,4 @@
-"""Promises of tables that are saved batch by batch."""
+"""Tests of tables that are saved batch by batch."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def saved(value: Any, directory: Path) -> tuple[Any, dict[str, str]]:
 
 
 @pytest.mark.parametrize("size", [1_000, 100_000, ROWS])
-def test_frames_one_by_one_are_the_bytes_of_the_whole(size: int, tmp_path: Path) -> None:
+def test_batches_of_a_frame_have_the_bytes_of_the_whole(size: int, tmp_path: Path) -> None:
     """However a frame is cut, its artifact has the bytes, the type and the summary of the whole frame."""
     whole = frame()
     assert saved(cut(whole, size), tmp_path / "cut") == saved(whole, tmp_path / "whole")
@@ -63,15 +63,15 @@ def test_frames_one_by_one_are_the_bytes_of_the_whole(size: int, tmp_path: Path)
     ids=["frame", "stream", "small frame", "series", "table"],
 )
 def test_table_is_hashed_while_it_is_written(value: Any, tmp_path: Path) -> None:
-    """What a materializer says about its file's hash is true, and no part of the summary in the manifest."""
+    """The hash that a materializer returns is that of its file, and is not part of the summary in the manifest."""
     done, hashes = saved(value, tmp_path / "table")
     assert done.hashes == hashes
     assert "hashes" not in done.summary
 
 
 @pytest.mark.parametrize("size", [1_000, 100_000, ROWS])
-def test_record_batches_are_the_bytes_of_the_whole(size: int, tmp_path: Path) -> None:
-    """However a table is cut into record batches, its artifact is that of the whole table; a reader's and a dataset's too."""
+def test_record_batches_have_the_bytes_of_the_whole(size: int, tmp_path: Path) -> None:
+    """However a table is cut into record batches, a reader or a dataset, its artifact is that of the whole table."""
     table = pa.table({"x": np.arange(ROWS) * 0.5, "s": [f"row {n % 7}" for n in range(ROWS)]})
     whole = saved(table, tmp_path / "whole")
     assert saved(iter(table.to_batches(size)), tmp_path / "cut") == whole
@@ -83,23 +83,23 @@ def test_record_batches_are_the_bytes_of_the_whole(size: int, tmp_path: Path) ->
     assert saved(ds.dataset(tmp_path / "files"), tmp_path / "dataset") == whole
 
 
-def test_tables_that_parquet_changes_go_to_one_arrow_file(tmp_path: Path) -> None:
-    """Record batches of a type that parquet does not have come back exactly, from Arrow's own format."""
+def test_batches_that_parquet_would_change_are_one_arrow_file(tmp_path: Path) -> None:
+    """Record batches of a type that parquet does not have come back exactly from an Arrow file."""
     table = pa.table({"d": pa.array(range(20), pa.date64())})
     done, _ = saved(iter(table.to_batches(3)), tmp_path / "cut")
     assert done.encoding == "pyarrow.ipc@1"
     assert REGISTRY.load(tmp_path / "cut", done.encoding).equals(table)
 
 
-def test_reader_of_nothing_keeps_its_columns(tmp_path: Path) -> None:
-    """A reader without batches is an empty table of its schema."""
+def test_empty_reader_keeps_its_columns(tmp_path: Path) -> None:
+    """A reader without batches is stored as an empty table of its schema."""
     schema = pa.schema([("a", pa.int8())])
     done, _ = saved(pa.RecordBatchReader.from_batches(schema, []), tmp_path / "empty")
     assert REGISTRY.load(tmp_path / "empty", done.encoding).equals(schema.empty_table())
 
 
-def test_plan_is_the_bytes_of_its_frame(tmp_path: Path) -> None:
-    """A LazyFrame is stored as the frame that it makes, with the same bytes."""
+def test_lazy_frame_has_the_bytes_of_its_frame(tmp_path: Path) -> None:
+    """A LazyFrame is stored with the bytes of the frame that it computes."""
     eager = pl.DataFrame({"a": range(ROWS), "b": [str(n % 9) for n in range(ROWS)]})
     plan = eager.lazy().filter(pl.col("a") % 3 == 0)
     done, hashes = saved(plan, tmp_path / "plan")
@@ -107,8 +107,8 @@ def test_plan_is_the_bytes_of_its_frame(tmp_path: Path) -> None:
     assert done.type == "polars.DataFrame"
 
 
-def test_row_labels_that_say_something_are_kept(tmp_path: Path) -> None:
-    """Row numbers count on through all batches; any other index is kept."""
+def test_row_labels_are_kept(tmp_path: Path) -> None:
+    """Row numbers continue through all batches; any other index is kept."""
     batches = [pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"a": [3]})]
     done, _ = saved(iter(batches), tmp_path / "counted")
     pd.testing.assert_frame_equal(
@@ -123,8 +123,8 @@ def test_row_labels_that_say_something_are_kept(tmp_path: Path) -> None:
     assert list(REGISTRY.load(tmp_path / "named", done.encoding).index) == [0, 1, 0, 1]
 
 
-def test_empty_frames_between_are_left_out(tmp_path: Path) -> None:
-    """A batch without rows adds nothing, whatever its dtypes; if there is no other, its columns are stored."""
+def test_empty_frames_are_skipped(tmp_path: Path) -> None:
+    """A batch without rows is skipped, whatever its dtypes; the columns of an only batch are stored."""
     batches = [pd.DataFrame({"a": [1]}), pd.DataFrame({"a": []}), pd.DataFrame({"a": [2]})]
     done, _ = saved(iter(batches), tmp_path / "three")
     assert list(REGISTRY.load(tmp_path / "three", done.encoding)["a"]) == [1, 2]
@@ -156,7 +156,7 @@ UNLIKE = {
 
 
 @pytest.mark.parametrize(("make", "reason"), UNLIKE.values(), ids=UNLIKE.keys())
-def test_batches_that_do_not_belong_together_are_refused(make: Any, reason: str | None, tmp_path: Path) -> None:
+def test_unlike_batches_are_refused(make: Any, reason: str | None, tmp_path: Path) -> None:
     """Batches of unlike columns are refused with the number of the batch and what differs, or stored exactly."""
     directory = tmp_path / "artifact"
     directory.mkdir()
@@ -183,7 +183,7 @@ def test_statistics_are_right(tmp_path: Path) -> None:
 
 
 def test_wide_tables_have_short_row_groups(tmp_path: Path) -> None:
-    """A row group holds about 64 MiB at most, so that one of them fits into memory however wide the table."""
+    """A row group has about 64 MiB at most, so that one fits into memory however wide the table is."""
     wide = pa.schema([(f"c{n}", pa.float64()) for n in range(1000)])
     assert row_group_size(wide) == 8192
     table = pa.table([pa.array(np.zeros(20_000))] * 1000, schema=wide)
@@ -193,7 +193,7 @@ def test_wide_tables_have_short_row_groups(tmp_path: Path) -> None:
 
 
 def test_one_batch_at_a_time_is_held(tmp_path: Path) -> None:
-    """Saving many batches holds a row group and a batch, not the table."""
+    """Saving many batches holds a row group and a batch in memory, not the table."""
     batch = pd.DataFrame(np.random.default_rng(0).standard_normal((100_000, 10)), columns=list("abcdefghij"))
     pool = pa.default_memory_pool()
     before = pool.bytes_allocated()
@@ -213,7 +213,7 @@ def test_one_batch_at_a_time_is_held(tmp_path: Path) -> None:
     assert most < 0.25 * 60 * batch.memory_usage().sum()
 
 
-# What a process holds is known for it as a whole, so it does nothing else. Files that are only mapped are not counted.
+# Memory is measured for a whole process, so it does nothing else. Mapped files are not counted.
 PLAN = """
 import sys, threading
 from pathlib import Path
@@ -238,8 +238,8 @@ print(most - before)
 """
 
 
-def test_plan_is_computed_in_a_part_of_its_memory(tmp_path: Path) -> None:
-    """A plan that gives 400 MB is stored without ever holding three quarters of them."""
+def test_lazy_frame_is_stored_in_a_part_of_its_memory(tmp_path: Path) -> None:
+    """A LazyFrame of 400 MB is stored without holding the whole frame in memory."""
     groups, rows = 40, 250_000
     random, names = np.random.default_rng(0), list("abcd")
     schema = pa.schema([(name, pa.float64()) for name in names])

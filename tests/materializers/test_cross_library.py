@@ -1,4 +1,4 @@
-"""A table that one library saved can be asked for as another library's."""
+"""Tests of tables that one library saved and another loads."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KINDS = (pa.Table, pd.DataFrame, pl.DataFrame)
 
 @pytest.mark.parametrize("wanted", KINDS)
 @pytest.mark.parametrize("value", TABLES.values(), ids=TABLES.keys())
-def test_table_is_shown_as_another_librarys(value: Any, wanted: type, tmp_path: Path) -> None:
+def test_table_is_loaded_as_that_of_another_library(value: Any, wanted: type, tmp_path: Path) -> None:
     """Each tabular artifact loads as each tabular type, with the same rows and column names."""
     saved = default_registry().save(value, tmp_path)
     view = default_registry().load(tmp_path, saved.encoding, wanted)
@@ -44,29 +44,29 @@ def test_table_is_shown_as_another_librarys(value: Any, wanted: type, tmp_path: 
 
 
 @pytest.mark.parametrize("value", TABLES.values(), ids=TABLES.keys())
-def test_without_a_view_the_saved_type_comes_back(value: Any, tmp_path: Path) -> None:
-    """No view is taken unless it is asked for."""
+def test_without_a_requested_type_the_saved_type_comes_back(value: Any, tmp_path: Path) -> None:
+    """A value is loaded as its own type where no other is requested."""
     saved = default_registry().save(value, tmp_path)
     assert_same(value, default_registry().load(tmp_path, saved.encoding))
     assert_same(value, default_registry().load(tmp_path, saved.encoding, object))
 
 
-def test_single_column_is_shown_as_a_series(tmp_path: Path) -> None:
-    """A table of one column can be asked for as a pandas series."""
+def test_single_column_is_loaded_as_a_series(tmp_path: Path) -> None:
+    """A table of one column can be loaded as a pandas series."""
     saved = default_registry().save(pl.DataFrame({"x": [1, 2]}), tmp_path)
     assert_same(pd.Series([1, 2], name="x"), default_registry().load(tmp_path, saved.encoding, pd.Series))
 
 
-def test_frame_is_shown_lazy(tmp_path: Path) -> None:
-    """A stored polars frame can be asked for as a LazyFrame."""
+def test_frame_is_loaded_as_a_lazy_frame(tmp_path: Path) -> None:
+    """A stored polars frame can be loaded as a LazyFrame."""
     saved = default_registry().save(pl.DataFrame({"x": [1, 2]}), tmp_path)
     assert (
         default_registry().load(tmp_path, saved.encoding, pl.LazyFrame).select(pl.col("x").sum()).collect().item() == 3
     )
 
 
-def test_record_batch_is_shown_as_a_frame(tmp_path: Path) -> None:
-    """A record batch has the same views as a table."""
+def test_record_batch_is_loaded_as_a_frame(tmp_path: Path) -> None:
+    """A record batch can be loaded as a frame of pandas and of polars."""
     saved = default_registry().save(pa.record_batch({"x": [1, 2]}), tmp_path)
     assert_same(pd.DataFrame({"x": [1, 2]}), default_registry().load(tmp_path, saved.encoding, pd.DataFrame))
     assert_same(pl.DataFrame({"x": [1, 2]}), default_registry().load(tmp_path, saved.encoding, pl.DataFrame))
@@ -84,8 +84,8 @@ def test_artifact_is_a_plain_parquet(tmp_path: Path) -> None:
     assert pl.read_parquet(tmp_path / "table.parquet").columns == ["a", "f", "c", "o"]
 
 
-def test_plain_frame_needs_no_note(tmp_path: Path) -> None:
-    """A usual frame is a parquet file with nothing of ours in it, and pandas itself reads it back the same."""
+def test_plain_frame_needs_no_metadata(tmp_path: Path) -> None:
+    """A usual frame is a parquet file without metadata of this package, and pandas itself reads it back the same."""
     frame = pd.DataFrame({"a": [1, 2], "f": [1.5, np.nan], "s": ["x", None], "t": pd.date_range("2024", periods=2)})
     default_registry().save(frame, tmp_path)
     assert set(pq.ParquetFile(tmp_path / "table.parquet").metadata.metadata) == {b"ARROW:schema"}

@@ -1,4 +1,4 @@
-"""How arrays are read."""
+"""Tests of how arrays are read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_zen.materializers.registry import default_registry
 
 
 def test_large_array_is_mapped(tmp_path: Path) -> None:
-    """An array of more than a megabyte is an ndarray over its file, and changing it leaves the file alone."""
+    """An array of more than a megabyte is an ndarray over its file, and changing it does not change the file."""
     value = np.arange(200_000, dtype="f8").reshape(400, 500, order="F")
     default_registry().save(value, tmp_path)
     written = (tmp_path / "array.npy").read_bytes()
@@ -26,7 +26,7 @@ def test_large_array_is_mapped(tmp_path: Path) -> None:
 
 
 def test_small_array_is_not_mapped(tmp_path: Path) -> None:
-    """A small array is read whole, and keeps no file open."""
+    """A small array is read into memory, and keeps no file open."""
     default_registry().save(np.arange(10), tmp_path)
     assert not isinstance(_root(default_registry().load(tmp_path, "numpy.npy@1")), mmap.mmap)
 

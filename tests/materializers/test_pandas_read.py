@@ -1,4 +1,4 @@
-"""Promises of frames that are loaded row group by row group."""
+"""Tests of frames that are loaded row group by row group."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.materializers.pandas_values import ROWS
 from tests.materializers.round_trip import REGISTRY, make_directory
 from tests.materializers.sameness import assert_same
 
-# Peaks are known for a process as a whole, so it does nothing else. That of Arrow and that of NumPy may fall apart.
+# Peaks are measured for a whole process, so it does nothing else. Those of Arrow and NumPy need not coincide.
 LOAD = """
 import sys, tracemalloc
 from pathlib import Path
@@ -34,8 +34,8 @@ print(pyarrow.default_memory_pool().max_memory() + tracemalloc.get_traced_memory
 
 @pytest.mark.parametrize("value", ROWS.values(), ids=ROWS.keys())
 def test_value_comes_back_exactly_from_many_groups(value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a column holds, it is the same when its rows lie in groups of their own."""
-    # Whoever is imported later would keep it.
+    """Whatever a column holds, it comes back the same when each row is a row group."""
+    # A module imported later would keep the patched function.
     assert write.row_group_size is parquet_writer.row_group_size
     monkeypatch.setattr(parquet_writer, "row_group_size", lambda schema: 1)
     saved = REGISTRY.save(value, tmp_path)
@@ -43,7 +43,7 @@ def test_value_comes_back_exactly_from_many_groups(value: Any, tmp_path: Path, m
 
 
 def test_frame_is_loaded_in_little_more_than_its_own_memory(tmp_path: Path) -> None:
-    """Beside a frame of numbers and text there is never more in memory than a few row groups."""
+    """Loading a frame of numbers and text needs the memory of a few row groups beside the frame."""
     rows, random = 8 * parquet_writer.MAX_ROW_GROUP_SIZE, np.random.default_rng(0)
     frame = pd.DataFrame({f"f{n}": random.standard_normal(rows) for n in range(4)}).assign(
         i=random.integers(0, 10**9, rows), s=random.choice(["some text", "other text"], rows)
@@ -54,8 +54,8 @@ def test_frame_is_loaded_in_little_more_than_its_own_memory(tmp_path: Path) -> N
     assert size < int(done.stdout) < 1.35 * size
 
 
-def test_neighbours_of_one_dtype_share_an_array(tmp_path: Path) -> None:
-    """A frame of floats is one array, which a model can be given without a copy."""
+def test_neighboring_columns_of_one_dtype_share_an_array(tmp_path: Path) -> None:
+    """A frame of floats is one array, which can be passed to a model without a copy."""
     saved = REGISTRY.save(pd.DataFrame({"a": [0.5, None], "b": [1.5, 2.5]}), make_directory(tmp_path, "stored"))
     loaded = REGISTRY.load(tmp_path / "stored", saved.encoding)
     assert np.shares_memory(loaded.to_numpy(), loaded["a"].to_numpy())
@@ -63,7 +63,7 @@ def test_neighbours_of_one_dtype_share_an_array(tmp_path: Path) -> None:
 
 
 def test_loaded_frame_can_be_changed(tmp_path: Path) -> None:
-    """Every cell of a loaded frame can be assigned to, and the artifact stays as it is."""
+    """Every cell of a loaded frame can be assigned to, and the artifact does not change."""
     frame = pd.DataFrame({"f": [0.5], "i": [1], "t": pd.to_datetime(["2024"]), "b": [True], "s": ["x"]})
     saved = REGISTRY.save(frame, tmp_path)
     loaded = REGISTRY.load(tmp_path, saved.encoding)
@@ -73,15 +73,15 @@ def test_loaded_frame_can_be_changed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("column", [pa.array([1, None]), pa.array([True, None])])
-def test_nulls_that_pandas_has_not_are_refused(column: pa.Array, tmp_path: Path) -> None:
-    """Missing integers and booleans without a note do not silently become another dtype."""
+def test_nulls_in_numpy_integers_are_refused(column: pa.Array, tmp_path: Path) -> None:
+    """Integers and booleans with nulls and without metadata do not silently become another dtype."""
     pq.write_table(pa.table({"x": column}), tmp_path / "table.parquet")
     with pytest.raises(ArtifactRefused, match=r"'x' of .* has nulls and no note .* pyarrow\.Table"):
         REGISTRY.load(tmp_path, "pandas.parquet@1")
 
 
 def test_a_cell_that_is_not_one_value_is_refused() -> None:
-    """Cells are read together, and none may become two."""
+    """Cells are parsed together, and a cell that would become two is refused."""
     assert objects._parse_cells(['"a"', "[1,2]", '{"$":"tuple","items":[1]}']) == ["a", [1, 2], (1,)]
     with pytest.raises(ArtifactRefused, match="cell of a table"):
         objects._parse_cells(["1", "2,3"])

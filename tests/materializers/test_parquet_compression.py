@@ -1,4 +1,4 @@
-"""Columns that zstd hardly makes smaller are not compressed; everything else is."""
+"""Tests of compression: columns that zstd hardly makes smaller are not compressed, all others are."""
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +20,8 @@ def codecs(table, path, batches=None):
     return {group.column(n).path_in_schema: group.column(n).compression for n in range(group.num_columns)}
 
 
-def test_only_what_gains_is_compressed(tmp_path):
-    """Random floats stay as they are; measured values, numbers, texts and every leaf of a nested column are packed."""
+def test_only_compressible_columns_are_compressed(tmp_path):
+    """Random floats are not compressed; rounded floats, integers, texts and every leaf of a nested column are."""
     words = [f"carrier {number}" for number in RANDOM.integers(0, 500, ROWS)]
     columns = {
         "dense": DENSE,
@@ -42,12 +42,12 @@ def test_only_what_gains_is_compressed(tmp_path):
 
 @pytest.mark.parametrize("rows", [0, 1, 1000])
 def test_small_tables_are_compressed(tmp_path, rows):
-    """Where there is little to save there is nothing to find out."""
+    """A small table is compressed without a trial."""
     assert codecs(pa.table({"dense": DENSE[:rows]}), tmp_path / "table.parquet") == {"dense": "ZSTD"}
 
 
-def test_how_rows_arrive_does_not_change_the_bytes(tmp_path):
-    """Cut into batches and chunks anyhow, with nulls and from the middle of another table, a table is the same file."""
+def test_batches_do_not_change_the_bytes(tmp_path):
+    """However it is cut into batches and chunks, and also as a slice of another table, a table gives the same file."""
     mask = RANDOM.random(ROWS) < 0.1
     whole = pa.table({"dense": pa.array(DENSE, mask=mask), "tenths": pa.array(TENTHS, mask=mask)})
     around = pa.concat_tables([whole.slice(0, 7), whole, whole.slice(0, 5)]).combine_chunks().slice(7, ROWS)
@@ -60,8 +60,8 @@ def test_how_rows_arrive_does_not_change_the_bytes(tmp_path):
     assert files.count(files[0]) == len(files)
 
 
-def test_an_unfinished_file_raises_what_went_wrong(tmp_path):
-    """An error of the rows' maker comes through, before the first row group and after it."""
+def test_an_error_of_the_batches_is_raised(tmp_path):
+    """An error raised by the iterator of batches is raised, before the first row group and after it."""
     schema = pa.schema({"dense": pa.float64()})
 
     def broken(count):

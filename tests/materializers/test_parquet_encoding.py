@@ -1,4 +1,4 @@
-"""Numbers and times that do not repeat are written as differences; what repeats has a dictionary."""
+"""Tests of encodings: integers and times that do not repeat are written as differences, others with a dictionary."""
 
 import numpy as np
 import pyarrow as pa
@@ -53,19 +53,19 @@ REPEAT = {
 
 
 @pytest.mark.parametrize("name", DIFFER)
-def test_what_does_not_repeat_is_written_as_differences(name, tmp_path):
-    """Large whole numbers and times of any kind, ordered or not, come back as they were."""
+def test_distinct_numbers_are_written_as_differences(name, tmp_path):
+    """Distinct integers and times of any type, sorted or not, are written as differences and read unchanged."""
     assert encodings(pa.table({name: DIFFER[name]}), tmp_path / "table.parquet") == {name: "differences"}
 
 
 @pytest.mark.parametrize("name", REPEAT)
-def test_what_repeats_has_a_dictionary(name, tmp_path):
-    """Values that are there several times each, and those whose differences say nothing, are written once."""
+def test_repeated_values_have_a_dictionary(name, tmp_path):
+    """Values that occur several times, and types without differences, are written with a dictionary."""
     assert encodings(pa.table({name: REPEAT[name]}), tmp_path / "table.parquet") == {name: "dictionary"}
 
 
-def test_columns_of_one_table_are_written_each_in_its_way(tmp_path):
-    """Differences, dictionaries, plain floats and nested values stand side by side; few rows are not asked."""
+def test_each_column_of_a_table_has_its_own_encoding(tmp_path):
+    """Differences, dictionaries, plain floats and nested values are used in one table; a small table has dictionaries."""
     table = pa.table(
         {
             "differ": ORDER,
@@ -79,8 +79,8 @@ def test_columns_of_one_table_are_written_each_in_its_way(tmp_path):
     assert encodings(pa.table({"differ": ORDER[:1000]}), tmp_path / "few.parquet") == {"differ": "dictionary"}
 
 
-def test_how_rows_arrive_does_not_change_the_choice(tmp_path):
-    """Cut into batches anyhow, also where later rows repeat, a table is the same file."""
+def test_batches_do_not_change_the_encoding(tmp_path):
+    """However it is cut into batches, also where later rows repeat, a table gives the same file."""
     whole = pa.table({"number": np.concatenate([ORDER, ORDER, ORDER * 0])})
     cut = [whole.slice(at, 33_333) for at in range(0, len(whole), 33_333)]
     for name, batches in {"whole": [whole], "cut": cut}.items():
@@ -88,8 +88,8 @@ def test_how_rows_arrive_does_not_change_the_choice(tmp_path):
     assert (tmp_path / "whole").read_bytes() == (tmp_path / "cut").read_bytes()
 
 
-def test_distinct_values_are_counted_where_all_are_seen():
-    """An estimate from all values is their number; from a part it is near it."""
+def test_distinct_values_are_estimated():
+    """The estimate is exact for all values, and close for a sample of them."""
     values = pa.array(RANDOM.integers(0, 50_000, ROWS))
     true = len(values.unique())
     assert estimate_distinct(values, ROWS) == true

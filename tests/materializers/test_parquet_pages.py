@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.materializers.arrow.parquet_pages`: what is copied is what a decoder gives, and all else is decoded."""
+"""Tests of `airflow_zen.materializers.arrow.parquet_pages`: copied values are those of a decoder, other pages are decoded."""
 
 import io
 import sys
@@ -25,7 +25,7 @@ from tests.materializers.pandas_values import ROWS
 from tests.materializers.round_trip import REGISTRY
 from tests.materializers.sameness import assert_same
 
-pytestmark = pytest.mark.skipif(sys.byteorder == "big", reason="nothing is copied there")
+pytestmark = pytest.mark.skipif(sys.byteorder == "big", reason="nothing is copied on big-endian machines")
 
 PLAIN = {"use_dictionary": False, "compression": "none"}
 NUMBERS = {
@@ -47,7 +47,7 @@ def write_row_groups(table, path, **options):
 
 
 def read_into_targets(stored, dtypes):
-    """Read a table into places, and give the columns, and those of each row group that were copied."""
+    """Read a table into targets; return these, and the names that were copied from each row group."""
     targets = {name: np.full(stored.num_rows, 9, dtype) for name, dtype in dtypes.items()}
     copied = []
     for rows in stored.read_into(targets):
@@ -62,7 +62,7 @@ def read_into_targets(stored, dtypes):
 @pytest.mark.parametrize("nullable", [True, False])
 @pytest.mark.parametrize("size", [1_000, 1 << 20])
 def test_numbers_are_copied_bit_by_bit(tmp_path, nullable, size):
-    """Of every dtype, in one page or many, whether the file could have nulls or not."""
+    """Numbers of every dtype are copied from one page or many, whether the column is nullable or not."""
     fields = [pa.field(name, pa.array(values).type, nullable) for name, values in NUMBERS.items()]
     table = pa.table([pa.array(values) for values in NUMBERS.values()], pa.schema(fields))
     targets, copied = read_into_targets(
@@ -81,8 +81,8 @@ def test_numbers_are_copied_bit_by_bit(tmp_path, nullable, size):
         pytest.param({"data_page_version": "2.0"}, id="pages of version 2"),
     ],
 )
-def test_all_else_is_decoded(tmp_path, options):
-    """What lies in the file in another way comes from the reader that knows it."""
+def test_encoded_pages_are_decoded(tmp_path, options):
+    """Compressed and otherwise encoded columns are read by Arrow."""
     values = NUMBERS["float64"]
     targets, copied = read_into_targets(
         write_row_groups(pa.table({"x": values}), tmp_path / "t", **options), {"x": "float64"}
@@ -93,7 +93,7 @@ def test_all_else_is_decoded(tmp_path, options):
 
 @pytest.mark.parametrize("statistics", [True, False])
 def test_a_row_group_with_a_null_is_decoded(tmp_path, statistics):
-    """Others of the column are copied; a page tells what a file without statistics does not."""
+    """Only the row group with the null is decoded, also where the file has no statistics."""
     values = [1.5] * 10_000
     values[4_500] = None
     stored = write_row_groups(
@@ -105,8 +105,8 @@ def test_a_row_group_with_a_null_is_decoded(tmp_path, statistics):
     assert np.nansum(targets["x"]) == 1.5 * 9_999
 
 
-def test_a_place_of_another_width_or_type_is_not_copied_to(tmp_path):
-    """Half the bytes of a number are no number; and what parquet keeps in another unit is converted."""
+def test_a_target_of_another_width_or_type_is_not_copied_to(tmp_path):
+    """A column that parquet stores in another width or unit is decoded and converted."""
     table = pa.table({"x": np.arange(10_000, dtype="int8"), "s": pa.array(range(10_000), pa.timestamp("s"))})
     targets, copied = read_into_targets(write_row_groups(table, tmp_path / "t"), {"x": "int8", "s": "datetime64[s]"})
     assert copied == [set()] * 4
@@ -114,8 +114,8 @@ def test_a_place_of_another_width_or_type_is_not_copied_to(tmp_path):
     assert targets["x"].tolist() == table["x"].to_pylist()
 
 
-def test_names_that_could_be_paths_or_are_there_twice_are_decoded(tmp_path):
-    """Only a name that stands for one column is taken for it."""
+def test_ambiguous_names_are_decoded(tmp_path):
+    """A column whose name is repeated, or could be the path of a nested column, is decoded."""
     values = NUMBERS["float64"]
     within = pa.StructArray.from_arrays([pa.array(values + 1)], ["b"])
     dotted = write_row_groups(pa.table({"a": within, "a.b": values}), tmp_path / "dotted")
@@ -126,8 +126,8 @@ def test_names_that_could_be_paths_or_are_there_twice_are_decoded(tmp_path):
     assert [rows.copied for rows in twice.read_into({"x": np.empty(10_000)})] == [frozenset()] * 4
 
 
-def test_columns_that_are_asked_for_are_copied_and_others_left(tmp_path):
-    """The names say what is read; places of columns that are not among them stay as they are."""
+def test_only_requested_columns_are_copied(tmp_path):
+    """Only the named columns are read, in copied and decoded form."""
     stored = write_row_groups(
         pa.table({"x": NUMBERS["float64"], "n": NUMBERS["int64"], "s": ["a"] * 10_000}), tmp_path / "t"
     )
@@ -139,8 +139,8 @@ def test_columns_that_are_asked_for_are_copied_and_others_left(tmp_path):
     assert target.tobytes() == NUMBERS["float64"].tobytes()
 
 
-def test_a_frame_of_nothing_but_numbers_comes_back(tmp_path):
-    """Where every column is copied, nothing is left to decode, and the rows still count."""
+def test_a_frame_of_numbers_only_comes_back(tmp_path):
+    """A frame of which every column is copied and none decoded has all its rows."""
     frame = pd.DataFrame({f"f{n}": np.random.default_rng(n).standard_normal(700_000) for n in range(3)})
     saved = REGISTRY.save(frame, tmp_path)
     stored = ParquetTable(tmp_path / "table.parquet")
@@ -216,8 +216,8 @@ def test_any_table_is_read_as_arrow_reads_it(table, options):
 
 @settings(deadline=None, max_examples=300)
 @given(st.data())
-def test_damaged_pages_never_write_beside_their_place(data):
-    """Whatever the bytes are, they are refused, or fill what was lent, and nothing else."""
+def test_damaged_pages_never_write_outside_the_target(data):
+    """Whatever the bytes are, nothing outside the target is written."""
     file = io.BytesIO()
     pq.write_table(pa.table({"x": np.arange(400, dtype="float64")}), file, data_page_size=500, **PLAIN)
     column = PlainColumn.from_footer(pq.read_metadata(file), 0, 0)
@@ -231,7 +231,7 @@ def test_damaged_pages_never_write_beside_their_place(data):
 
 @pytest.mark.parametrize("value", ROWS.values(), ids=ROWS.keys())
 def test_every_column_comes_back_from_plain_pages(value, tmp_path, monkeypatch):
-    """Whatever a column holds, it is the same where nothing in the file is compressed, or in a dictionary."""
+    """Whatever a column holds, it comes back the same from a file without compression and dictionaries."""
     monkeypatch.setattr(parquet_writer, "row_group_size", lambda schema: 2)
     monkeypatch.setattr(parquet_writer, "compression_options", lambda group: {"compression": "none"})
     monkeypatch.setattr(parquet_writer, "encoding_options", lambda group: {"use_dictionary": False})
@@ -239,8 +239,8 @@ def test_every_column_comes_back_from_plain_pages(value, tmp_path, monkeypatch):
     assert_same(value, REGISTRY.load(tmp_path, saved.encoding))
 
 
-def test_damaged_bytes_of_an_arriving_frame_are_told(tmp_path):
-    """A wrong value is found by the hash, though no decoder saw it."""
+def test_damaged_bytes_of_a_downloaded_frame_are_detected(tmp_path):
+    """A wrong value is detected by the hash, though it is copied and not decoded."""
     frame = pd.DataFrame({"x": np.arange(300_000) + 0.1})
     REGISTRY.save(frame, tmp_path)
     data = (tmp_path / "table.parquet").read_bytes()
@@ -263,8 +263,8 @@ def test_damaged_bytes_of_an_arriving_frame_are_told(tmp_path):
         load(data[:1_000] + b"\1" + data[1_001:])
 
 
-def test_kinds_of_thrift_that_page_headers_have_are_read():
-    """Numbers of several bytes and below zero, fields far apart, truths, texts, doubles and structs within."""
+def test_thrift_types_of_page_headers_are_read():
+    """Integers of several bytes and negative ones, distant field numbers, booleans, texts, doubles and structs are read."""
     inner = bytes([0x15, 0xFF, 0xFF, 0x03, 0x11, 0x12, 0x00])
     data = (
         bytes([0x15, 0x01, 0x2C]) + inner + bytes([0x18, 0x03]) + b"abc" + bytes([0x07, 0x80, 0x01]) + bytes(8) + b"\0!"

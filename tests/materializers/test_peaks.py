@@ -1,4 +1,4 @@
-"""Promises about how much memory a frame needs beside itself, whatever its columns."""
+"""Tests of the peak memory of loading and saving a frame, for every type of column."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 from airflow_zen.materializers.arrow import parquet_writer
 from tests.materializers.round_trip import REGISTRY, make_directory
 
-# Peaks are known for a process as a whole, so each column has one. That of Arrow and that of NumPy and of Python's
-# objects may fall apart, so the sum is no less than the truth. Row groups are made short, for what one needs beside
-# a frame does not grow with the frame.
+# Peaks are measured for a whole process, so each column has its own. Those of Arrow, and of NumPy and Python's objects,
+# need not coincide, so their sum is an upper bound. Row groups are small, since the memory beside the frame is that of
+# a row group.
 PEAKS = """
 import json, os, sys, tempfile, tracemalloc
 from pathlib import Path
@@ -84,12 +84,12 @@ SPARSE: dict[str, Callable[[], Any]] = {
     )
     for kind in ("integer", "block")
 }
-"""One value in fifty is stored: as they are in memory, these need a thirtieth of what they would need as floats."""
+"""One value in fifty is stored: these columns need a thirtieth of the memory that they would need as floats."""
 
 
 @pytest.fixture(scope="module")
 def peaks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
-    """Load each column, and save it again; give the peak of either as a part of the column's own memory."""
+    """Load each column, and save it again; return both peaks as multiples of the column's own memory."""
     root = tmp_path_factory.mktemp("peaks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parquet_writer, "MAX_ROW_GROUP_SIZE", GROUP)
@@ -106,12 +106,12 @@ def peaks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float
 @pytest.mark.parametrize("verb", ["load", "save"])
 @pytest.mark.parametrize("name", COLUMNS)
 def test_column_of_any_kind_is_in_memory_once(name: str, verb: str, peaks: dict[str, dict[str, float]]) -> None:
-    """Loading or saving a table of many row groups takes less than one and a half of its own memory."""
+    """Loading or saving a table of many row groups takes less than 1.5 times its own memory."""
     assert 0.9 < peaks[name][verb] < 1.5
 
 
 @pytest.mark.parametrize("verb", ["load", "save"])
 @pytest.mark.parametrize("name", SPARSE)
 def test_sparse_column_stays_sparse(name: str, verb: str, peaks: dict[str, dict[str, float]]) -> None:
-    """Loading or saving a sparse column makes a row group of it dense at a time, never the whole."""
+    """Loading or saving a sparse column makes one row group of it dense at a time, never the whole column."""
     assert 0.9 < peaks[name][verb] < 10

@@ -1,4 +1,4 @@
-"""Promises of `preview`: people see what was stored, and nothing that was stored can do anything."""
+"""Tests of previews: they show what was stored, and run nothing of it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ REGISTRY = default_registry(allow_pickle=True)
 
 
 def previews(value: Any, tmp_path: Path) -> Any:
-    """Give the previews of a value as they are made after it was saved."""
+    """Return the previews of a value, made after it was saved."""
     directory = tmp_path / str(len(list(tmp_path.iterdir())))
     directory.mkdir()
     saved = REGISTRY.save(value, directory)
@@ -73,8 +73,8 @@ def test_a_table_shows_its_head_and_its_columns(library: str, tmp_path: Path) ->
         assert seen in page.text, seen
 
 
-def test_a_chart_tells_how_values_are_spread(tmp_path: Path) -> None:
-    """The bars of a histogram count the values, and the most frequent names stand with their share."""
+def test_a_chart_counts_values(tmp_path: Path) -> None:
+    """The bars of a histogram count the values, and the most frequent names have their shares."""
     frame = pd.DataFrame({"x": [0.0] * 3 + [10.0], "name": ["b", "a", "a", "a"]})
     text = previews(frame, tmp_path)["preview.html"]
     assert "<title>3</title>" in text
@@ -83,7 +83,7 @@ def test_a_chart_tells_how_values_are_spread(tmp_path: Path) -> None:
     assert "75%" in text
 
 
-def test_few_whole_numbers_have_a_bar_each(tmp_path: Path) -> None:
+def test_few_integers_have_a_bar_each(tmp_path: Path) -> None:
     """A histogram of seven different integers has seven bars, and no gaps between them."""
     page = read_preview_page(previews(pd.DataFrame({"day": np.arange(700) % 7}), tmp_path))
     assert [tag for tag, _ in page.elements].count("rect") == 7
@@ -91,15 +91,15 @@ def test_few_whole_numbers_have_a_bar_each(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("library", TABLES)
-def test_names_and_cells_cannot_break_out(library: str, tmp_path: Path) -> None:
-    """Column names, cells and frequent values are text in the page, whatever they look like."""
+def test_names_and_cells_are_escaped(library: str, tmp_path: Path) -> None:
+    """Column names, cells and frequent values are text in the page, whatever they contain."""
     value = TABLES[library]({name: list(HOSTILE) for name in HOSTILE})
     page = read_preview_page(previews(value, tmp_path))
     assert page.text.count("<svg onload=alert(1)>") >= 1 + len(HOSTILE)
 
 
-def test_labels_and_objects_cannot_break_out(tmp_path: Path) -> None:
-    """Nor can row labels, categories, lists and objects."""
+def test_labels_and_objects_are_escaped(tmp_path: Path) -> None:
+    """Row labels, categories, lists and objects are text in the page."""
     frame = pd.DataFrame({"c": pd.Categorical(HOSTILE), "l": [[name] for name in HOSTILE]}, index=list(HOSTILE))
     assert "<svg onload=alert(1)>" in read_preview_page(previews(frame, tmp_path)).text
     read_preview_page(previews(pd.Series(list(HOSTILE), name=HOSTILE[0]), tmp_path))
@@ -108,8 +108,8 @@ def test_labels_and_objects_cannot_break_out(tmp_path: Path) -> None:
     read_preview_page(previews(np.array([(1,)], dtype=[("<script>", "i4")]), tmp_path))
 
 
-def test_a_wide_table_is_cut_visibly(tmp_path: Path) -> None:
-    """Of a table of many columns and long cells a part is shown, of bounded size, and the page says so."""
+def test_a_wide_table_is_cut_with_a_note(tmp_path: Path) -> None:
+    """A table of many columns and long cells is shown in part, and the page says so."""
     frame = pd.DataFrame({f"column {n}": ["<" * 5000] * 40 for n in range(500)})
     page = read_preview_page(previews(frame, tmp_path))
     assert "470 more columns" in page.text
@@ -138,7 +138,7 @@ def test_every_table_and_array_is_shown(value: Any, tmp_path: Path) -> None:
 
 
 def test_a_preview_changes_nothing(tmp_path: Path) -> None:
-    """A value is the same after it was shown."""
+    """A value is the same after its preview."""
     frame = pd.DataFrame(columns())
     before = frame.copy()
     previews(frame, tmp_path)
@@ -146,7 +146,7 @@ def test_a_preview_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_an_array_shows_its_distribution_and_a_matrix_its_picture(tmp_path: Path) -> None:
-    """An array shows dtype, shape and how its values are spread; a matrix is a picture too."""
+    """An array shows dtype, shape and distribution; a matrix also a picture."""
     page = read_preview_page(previews(np.arange(10_000, dtype="f4").reshape(100, 100), tmp_path))
     assert "float32 · shape (100, 100)" in page.text
     assert [tag for tag, _ in page.elements].count("img") == 1
@@ -169,7 +169,7 @@ def test_an_image_has_a_thumbnail(image: Any, tmp_path: Path) -> None:
 
 
 def test_a_large_image_has_a_small_thumbnail(tmp_path: Path) -> None:
-    """The thumbnail of noise, which does not compress, is as small as any other, and keeps its proportions."""
+    """The thumbnail of incompressible noise is within the size limit, and keeps its proportions."""
     noise = np.random.default_rng(0).integers(0, 255, (900, 1800, 3), dtype=np.uint8)
     content = previews(Image.fromarray(noise), tmp_path)["preview.png"]
     assert len(content) <= MAX_PREVIEW_BYTES
@@ -202,7 +202,7 @@ UNWEIGHTED: dict[str, Any] = {
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
 def test_a_model_shows_its_parameters_and_features(make: Any, tmp_path: Path) -> None:
-    """A fitted model shows how much it uses each feature, the greatest first, by name where it knows names."""
+    """A fitted model shows the weights of its features, the greatest first, by name where it has names."""
     page = read_preview_page(previews(make(), tmp_path))
     assert [tag for tag, _ in page.elements].count("rect") >= 2
     first = "feature 0" if isinstance(make(), Pipeline) else "age"
@@ -218,7 +218,7 @@ def test_a_model_without_weights_shows_its_parameters(make: Any, tmp_path: Path)
     assert any(name in page.text for name in ("max_depth", "n_neighbors", "gblinear"))
 
 
-def test_feature_names_cannot_break_out(tmp_path: Path) -> None:
+def test_feature_names_are_escaped(tmp_path: Path) -> None:
     """Names of features and values of parameters are text in the page."""
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(50, len(HOSTILE))), columns=list(HOSTILE))
     page = read_preview_page(previews(LogisticRegression().fit(frame, frame[HOSTILE[0]] > 0), tmp_path))
@@ -237,8 +237,8 @@ def test_a_catboost_model_shows_its_features(tmp_path: Path) -> None:
     read_preview_page(previews(catboost.CatBoostClassifier(**options), tmp_path))
 
 
-def test_html_is_shown_in_a_frame_that_runs_nothing(tmp_path: Path) -> None:
-    """An HTML text is a page within the page, in a sandbox, and its source stands below."""
+def test_html_is_shown_in_a_sandbox(tmp_path: Path) -> None:
+    """An HTML text is shown in a sandboxed frame, with its source below."""
     page = read_preview_page(previews(HTMLString("<h1>Report</h1>\n<script>alert(1)</script>"), tmp_path))
     ((_, frame),) = [element for element in page.elements if element[0] == "iframe"]
     assert frame == {"sandbox": "", "srcdoc": "<h1>Report</h1>\n<script>alert(1)</script>"}
@@ -246,7 +246,7 @@ def test_html_is_shown_in_a_frame_that_runs_nothing(tmp_path: Path) -> None:
 
 
 def test_bytes_show_the_first_of_them(tmp_path: Path) -> None:
-    """Large bytes are shown as a terminal shows them, with nothing of theirs in the page."""
+    """The first bytes are shown as a hex dump."""
     page = read_preview_page(previews(b"\x89PNG<script>" + bytes(range(256)) * 5_000, tmp_path))
     assert "00000000  89 50 4e 47 3c 73 63 72 69 70 74 3e 00 01 02 03  .PNG<script>...." in page.text
     assert "000003f0  " in page.text
@@ -268,7 +268,7 @@ TEXTS = {
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
 def test_every_text_is_shown(text: Any, tmp_path: Path) -> None:
-    """A marked text is shown as text, whatever is in it, and its size is bounded."""
+    """A marked text is shown as text, whatever it contains, within the size limit."""
     assert read_preview_page(previews(text, tmp_path)).text
 
 
@@ -297,7 +297,7 @@ def test_lines_of_a_plotly_figure_are_sketched(tmp_path: Path) -> None:
 
 
 def test_a_figure_of_matplotlib_is_shown(tmp_path: Path) -> None:
-    """A figure is a PNG in its proportions, pickled or not, and its canvas stays its own."""
+    """A figure is shown as a PNG of its proportions, pickled or not, and keeps its canvas."""
     figure = Figure(figsize=(20, 10))
     figure.subplots().plot([1, 2, 3])
     canvas, dpi = figure.canvas, figure.dpi
@@ -316,8 +316,8 @@ def test_a_large_figure_has_a_small_picture(tmp_path: Path) -> None:
     assert len(previews(figure, tmp_path)["preview.png"]) <= MAX_PREVIEW_BYTES
 
 
-def test_a_path_shows_what_it_leads_to(tmp_path: Path) -> None:
-    """A PNG is shown as it is, a text as text, a directory as the list of its files; a file that only says PNG is not."""
+def test_a_path_shows_its_file_or_directory(tmp_path: Path) -> None:
+    """A PNG is shown as it is, a text as text, a directory as a list of its files; a file that is no PNG is not shown as one."""
     folder = tmp_path / "<b>folder"
     folder.mkdir()
     Image.new("RGB", (3, 2)).save(folder / "figure.png")
@@ -344,7 +344,7 @@ def test_values_of_other_libraries_are_shown(value: Any, tmp_path: Path) -> None
         assert read_preview_page(files).text
 
 
-def test_other_libraries_cannot_break_out(tmp_path: Path) -> None:
+def test_names_of_other_libraries_are_escaped(tmp_path: Path) -> None:
     """Names, attributes and labels of GeoPandas and xarray are text in the page."""
     name = HOSTILE[0]
     frame = geopandas.GeoDataFrame({name: list(HOSTILE)}, geometry=[shapely.Point(0, 0)] * len(HOSTILE))
@@ -353,7 +353,7 @@ def test_other_libraries_cannot_break_out(tmp_path: Path) -> None:
     assert "<script>" in read_preview_page(previews(data, tmp_path)).text
 
 
-def test_entries_of_a_sparse_matrix_lie_where_they_are(tmp_path: Path) -> None:
+def test_a_sparse_matrix_shows_where_its_entries_are(tmp_path: Path) -> None:
     """The picture of a sparse matrix is dark where it has entries."""
     page = read_preview_page(previews(scipy.sparse.csr_array(np.eye(1000)), tmp_path))
     ((_, found),) = [element for element in page.elements if element[0] == "img"]
@@ -379,13 +379,13 @@ def test_values_of_large_libraries_are_shown(row: ml_values.Row, tmp_path: Path)
 
 @pytest.mark.ml
 def test_a_state_dict_is_shown(tmp_path: Path) -> None:
-    """A dict of tensors is shown as what it is stored as, with names and shapes."""
+    """A dict of tensors is shown with its names and shapes."""
     torch = pytest.importorskip("torch")
     page = read_preview_page(previews(torch.nn.Linear(3, 2).state_dict(), tmp_path))
     assert "weight(2, 3)torch.float32" in page.text
 
 
-def test_what_says_nothing_has_no_preview(tmp_path: Path) -> None:
-    """A number, a text and a record need no picture."""
+def test_plain_values_have_no_preview(tmp_path: Path) -> None:
+    """A number, a text and a record have no preview."""
     for value in (1, "x", [1, 2], {"a": 1}, datetime(2024, 1, 1, tzinfo=UTC)):
         assert previews(value, tmp_path) == {}

@@ -1,4 +1,4 @@
-"""Stacks that views are read from."""
+"""Stacks from which views are read."""
 
 import os
 

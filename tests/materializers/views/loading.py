@@ -1,4 +1,4 @@
-"""Stacks on a root, and values loaded from them for as long as the process lives."""
+"""Stacks on a root, and values loaded from them that live as long as the process."""
 
 import tempfile
 from pathlib import Path
@@ -10,7 +10,7 @@ from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.stack import Stack
 from airflow_zen.transports.base import open_transport
 
-LENT = tempfile.TemporaryDirectory(prefix="views-")
+DIRECTORY = tempfile.TemporaryDirectory(prefix="views-")
 
 
 def open_stack(root, options, local_cache=None):
@@ -20,9 +20,9 @@ def open_stack(root, options, local_cache=None):
     )
 
 
-def lent():
-    return Path(tempfile.mkdtemp(dir=LENT.name))
+def temporary_directory():
+    return Path(tempfile.mkdtemp(dir=DIRECTORY.name))
 
 
 def load(stack, ref, wanted):
-    return stack.load(ref, lent(), wanted)
+    return stack.load(ref, temporary_directory(), wanted)

@@ -1,4 +1,4 @@
-"""Promises of views: another library's table has the same values, batch by batch too, or is refused with a reason."""
+"""Tests of views: a table of another library has the same values, also batch by batch, or is refused with a reason."""
 
 import os
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 @pytest.mark.parametrize("kind", [*INTEGERS, "bool"])
 @pytest.mark.parametrize("maker", ["polars", "arrow", "arrow file"])
 def test_integers_with_nulls_keep_their_values(stack, kind, maker):
-    """No integer becomes the nearest float, and no boolean an object."""
+    """Integers do not become floats, and booleans do not become objects."""
     one = True if kind == "bool" else int(np.iinfo(kind).max)
     table = pa.table({"a": pa.array([one, None], kind), "b": pa.array([one, one], kind)})
     if maker == "arrow file":
@@ -39,8 +39,8 @@ def test_integers_with_nulls_keep_their_values(stack, kind, maker):
         assert frame["b"].dtype == np.dtype(kind)
 
 
-def test_batches_have_one_dtype_wherever_the_nulls_lie(stack):
-    """A step that passes on what it gets batch by batch can."""
+def test_batches_have_one_dtype_wherever_the_nulls_are(stack):
+    """A column has the same dtype in all batches, so that they can be saved batch by batch again."""
     for value in (pl.DataFrame({"a": [1] * MANY + [None]}), pa.table({"a": [1] * MANY + [None]})):
         ref = stack.save(value).ref
         assert [str(part["a"].dtype) for part in load(stack, ref, Iterator[pd.DataFrame])] == ["Int64", "Int64"]
@@ -48,8 +48,8 @@ def test_batches_have_one_dtype_wherever_the_nulls_lie(stack):
         assert load(stack, again, None)["a"].isna().sum() == 1
 
 
-def test_names_that_are_there_twice_and_row_labels_stay_in_their_place(stack):
-    """Columns are told apart by their place, and by their names beside row labels."""
+def test_repeated_names_and_row_labels_keep_their_positions(stack):
+    """Nullable columns are found by position, and by name beside row labels."""
     twice = pa.Table.from_arrays([pa.array([LARGE, None]), pa.array([1, 2])], ["a", "a"])
     frame = load(stack, stack.save(twice).ref, pd.DataFrame)
     assert [str(dtype) for dtype in frame.dtypes] == ["Int64", "int64"]
@@ -66,7 +66,7 @@ def test_names_that_are_there_twice_and_row_labels_stay_in_their_place(stack):
     ids=["lists", "numbers", "texts", "dicts"],
 )
 def test_objects_that_differ_from_part_to_part_are_one_column(stack, early, late):
-    """A dataset over a column of objects has the type that all of them have together."""
+    """A dataset over a column of objects has a type that fits all of them."""
     ref = stack.save(pd.DataFrame({"o": pd.Series([early] * MANY + [late], dtype=object)})).ref
     assert load(stack, ref, ds.Dataset).to_table()["o"].to_pylist()[MANY - 1 :] == [early, late]
     assert load(stack, ref, pa.RecordBatchReader).read_all()["o"].to_pylist()[MANY - 1 :] == [early, late]
@@ -76,16 +76,16 @@ def test_objects_that_differ_from_part_to_part_are_one_column(stack, early, late
 
 
 @pytest.mark.parametrize("wanted", [pl.DataFrame, pa.Table, ds.Dataset, pd.DataFrame])
-def test_columns_are_read_though_others_have_no_form(stack, wanted):
-    """Who asks for one column is not bothered with the rest."""
+def test_columns_are_read_beside_unconvertible_ones(stack, wanted):
+    """A column can be read where other columns of the table cannot be converted."""
     ref = stack.save(pd.DataFrame({"c": [1j, 2j], "x": [0.5, 1.5]})).ref
     found = load(stack, ref, Annotated[wanted, Columns("x")])
     table = found.to_table() if wanted is ds.Dataset else found
     assert list(table["x"]) == [0.5, 1.5] or table["x"].to_pylist() == [0.5, 1.5]
 
 
-def test_a_series_is_a_frame_of_one_column_to_who_asks(stack, remote):
-    """Whether it lies here, or arrives; and stays a series to everybody else."""
+def test_a_series_is_loaded_as_a_frame_where_requested(stack, remote):
+    """A local or remote series is loaded as a frame of one column on request, and else as a series."""
     for where, rows in ((stack, 3), (remote, 1_200_000)):
         series = pd.Series(np.random.default_rng(0).standard_normal(rows), name="x")
         ref = where.save(series).ref
@@ -106,8 +106,8 @@ NO_FORM = {
 
 @pytest.mark.parametrize("value", NO_FORM.values(), ids=NO_FORM.keys())
 @pytest.mark.parametrize("wanted", [pl.DataFrame, pl.LazyFrame, pa.Table, ds.Dataset, Iterator[pa.RecordBatch]])
-def test_what_has_no_form_is_refused_with_a_remedy(stack, value, wanted):
-    """An error of another library says what was asked for, and what to do."""
+def test_unconvertible_tables_are_refused_with_a_remedy(stack, value, wanted):
+    """The error says what was requested, and what to do."""
     ref = stack.save(value).ref
     with pytest.raises(ArtifactRefused, match=r"pandas\.parquet@1 has no form as .*convert it there\.$") as refused:
         list(load(stack, ref, wanted))
@@ -115,7 +115,7 @@ def test_what_has_no_form_is_refused_with_a_remedy(stack, value, wanted):
 
 
 def test_a_table_and_a_dataset_of_it_have_the_same_types(stack):
-    """Whole or scanned, a column is of the type that it was written from."""
+    """A column has the type that it was written from, in a table and in a dataset."""
     frame = pd.DataFrame({"d": pd.to_datetime(["2024"]).astype("datetime64[s]"), "s": ["a"]})
     ref = stack.save(frame).ref
     assert load(stack, ref, pa.Table).schema.equals(load(stack, ref, ds.Dataset).schema)
@@ -123,7 +123,7 @@ def test_a_table_and_a_dataset_of_it_have_the_same_types(stack):
 
 @pytest.fixture
 def kept(moto, tmp_path):
-    """A stack on S3 whose worker has a cache, and the requests that its server saw."""
+    """A stack on S3 with a local cache, its root, and its server."""
     root = f"{moto.root}/{os.urandom(4).hex()}"
     return open_stack(root, moto.storage_options(), ReadCache(tmp_path / "cache", 1 << 30)), root, moto
 
@@ -141,7 +141,7 @@ def rows_of(found):
 )
 @pytest.mark.parametrize("cached", [True, False])
 def test_a_part_of_a_table_with_files_beside_it_is_fetched_once(kept, wanted, cached, monkeypatch):
-    """A table of many categories is several files, and each comes once, however it is asked for."""
+    """A table of many categories is several files, each of which is downloaded once, whatever is requested."""
     stack, root, server = kept
     stack = stack if cached else open_stack(root, server.storage_options())
     frame = pd.DataFrame({"x": range(20_000), "c": pd.Categorical([f"k{n}" for n in range(20_000)])})
@@ -159,8 +159,8 @@ def test_a_part_of_a_table_with_files_beside_it_is_fetched_once(kept, wanted, ca
 
 
 @pytest.mark.parametrize("left", [0, 100, 0.5, -100, -1])
-def test_a_table_that_was_cut_short_is_told(remote, left):
-    """Wherever it ends, and however it is read."""
+def test_a_truncated_table_is_detected(remote, left):
+    """A truncated table is reported as damaged, wherever it ends and however it is read."""
     frame = pd.DataFrame({f"f{n}": np.random.default_rng(n).standard_normal(300_000) for n in range(5)})
     ref = remote.save(frame).ref
     key = remote.store.key_of(ref, "table.parquet")
@@ -174,8 +174,8 @@ def test_a_table_that_was_cut_short_is_told(remote, left):
 
 
 @pytest.mark.parametrize("place", [slice(-60, -20), slice(0, 200)], ids=["footer", "pages"])
-def test_damage_that_a_part_meets_is_told(remote, place):
-    """What is read in part is held to no hash, and still says what it must be when it cannot be decoded."""
+def test_damage_in_a_part_is_detected(remote, place):
+    """A table that is read in part, without its hash, is reported as damaged where it cannot be decoded."""
     frame = pd.DataFrame({"f": np.random.default_rng(0).standard_normal(1_200_000), "s": ["a"] * 1_200_000})
     ref = remote.save(frame).ref
     key = remote.store.key_of(ref, "table.parquet")

@@ -1,4 +1,4 @@
-"""Promises of inputs that are read in part: columns, batches, and lazy tables."""
+"""Tests of inputs that are read in part: columns, batches, and lazy tables."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ import pytest
 from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
 from airflow_zen.materializers.annotations import Columns
 from airflow_zen.transports.read_cache import ReadCache
-from tests.materializers.views.loading import lent, load, open_stack
+from tests.materializers.views.loading import load, open_stack, temporary_directory
 from tests.servers.flaky import Failure, flaky
 
 ROWS = 400_000
@@ -30,7 +30,7 @@ def wide(rows=ROWS):
 
 
 def unusual(rows=10):
-    """A frame of which the file alone says little."""
+    """A frame of dtypes and labels that need metadata."""
     return pd.DataFrame(
         {
             "c": pd.Categorical(["u", "v"] * (rows // 2)),
@@ -50,7 +50,7 @@ SAVED = {
 
 @pytest.mark.parametrize("library", SAVED)
 def test_batches_together_are_the_table(library, stack):
-    """Whoever saved a table, its batches in any library's form are its rows in order, each batch a part of them."""
+    """The batches of a table, in the form of any library, are its rows in order."""
     ref = stack.save(SAVED[library]).ref
     frames = list(load(stack, ref, Iterator[pd.DataFrame]))
     assert len(frames) > 1
@@ -64,7 +64,7 @@ def test_batches_together_are_the_table(library, stack):
 
 @pytest.mark.parametrize("library", SAVED)
 def test_lazy_tables_are_the_table(library, stack):
-    """A dataset and a plan scan the stored file, and give the same rows."""
+    """A dataset and a LazyFrame scan the stored file, and have the same rows."""
     ref = stack.save(SAVED[library]).ref
     dataset = load(stack, ref, ds.Dataset)
     assert dataset.count_rows(filter=ds.field("a") > 0) == int((wide()["a"] > 0).sum())
@@ -74,7 +74,7 @@ def test_lazy_tables_are_the_table(library, stack):
 
 @pytest.mark.parametrize("library", SAVED)
 def test_columns_are_read_in_their_order(library, stack):
-    """Asking for columns gives these, in the order asked for, with their own dtypes."""
+    """Requested columns are returned in the requested order, with their own dtypes."""
     ref = stack.save(SAVED[library]).ref
     frame = load(stack, ref, Annotated[pd.DataFrame, Columns("s", "b")])
     pd.testing.assert_frame_equal(frame, wide()[["s", "b"]], check_dtype=library == "pandas")
@@ -90,7 +90,7 @@ def test_columns_are_read_in_their_order(library, stack):
 @pytest.mark.parametrize("library", SAVED)
 @pytest.mark.parametrize("wanted", [pd.DataFrame, pl.DataFrame, pa.Table, pa.RecordBatchReader])
 def test_all_columns_in_another_order_keep_their_values(library, wanted, stack):
-    """Asking for every column, in another order, gives each the values it had."""
+    """Columns requested in another order keep their values."""
     ref, order = stack.save(SAVED[library]).ref, ("b", "a", "s", "d", "c")
     found = load(stack, ref, Annotated[wanted, Columns(*order)])
     table = found.read_all() if wanted is pa.RecordBatchReader else pl.DataFrame(found).to_arrow()
@@ -98,8 +98,8 @@ def test_all_columns_in_another_order_keep_their_values(library, wanted, stack):
     assert pl.from_arrow(table).equals(pl.from_pandas(wide()[list(order)]))
 
 
-def test_columns_of_lazy_tables_are_the_only_ones(stack):
-    """A dataset, a reader and an iterator give the columns that are asked for, in that order, and no others."""
+def test_lazy_tables_have_only_the_requested_columns(stack):
+    """A dataset, a reader and an iterator have only the requested columns, in the requested order."""
     for table in (pa.table({"a": [1], "b": ["x"], "c": [2.5]}), pa.table({"a": [1], "b": ["x"], "c": [[None]]})):
         ref = stack.save(table).ref
         for wanted in (ds.Dataset, pa.RecordBatchReader, Iterator[pa.RecordBatch]):
@@ -126,7 +126,7 @@ def test_an_iterator_of_some_columns_stays_an_iterator(stack):
 
 
 def test_a_column_named_twice_is_refused():
-    """A column that is asked for twice is refused where it is written."""
+    """A column that is named twice in `Columns` raises a `TypeError`."""
     with pytest.raises(TypeError, match="each column once"):
         Columns("a", "b", "a")
 
@@ -159,7 +159,7 @@ def test_unusual_frames_are_exact_in_part(stack):
     ids=["named", "objects", "twice the same", "categories"],
 )
 def test_some_columns_keep_their_labels(labels, stack):
-    """Columns that are asked for keep the name and dtype of their labels, and are all that have the label."""
+    """Requested columns keep the name and dtype of their labels; a repeated label selects all its columns."""
     frame = pd.DataFrame([[1, 2.5]], columns=labels)
     found = load(stack, stack.save(frame).ref, Annotated[pd.DataFrame, Columns("a")])
     pd.testing.assert_frame_equal(found, frame[["a"]], check_column_type=True)
@@ -167,12 +167,12 @@ def test_some_columns_keep_their_labels(labels, stack):
 
 
 def test_dataset_has_the_schema_that_was_saved(stack):
-    """A dataset has the saved types, seconds too, and no metadata of this package: its table may be returned."""
+    """A dataset has the saved types, also seconds, and no metadata of this package, so that its table can be saved."""
     assert_dataset_is_as_saved(stack)
 
 
 def test_remote_dataset_has_the_schema_that_was_saved(remote):
-    """So has a dataset that is scanned on S3."""
+    """A dataset on S3 has the saved schema too."""
     assert_dataset_is_as_saved(remote)
 
 
@@ -187,15 +187,15 @@ def assert_dataset_is_as_saved(stack):
     assert load(stack, stack.save(enum).ref, ds.Dataset).to_table().column("c").to_pylist() == ["x", "y"]
 
 
-def test_scan_of_what_only_pandas_understands_gives_its_values(stack):
-    """A dataset or plan over a frame with categories shows the values, not the codes in the file."""
+def test_scan_of_categories_has_their_values(stack):
+    """A dataset or LazyFrame over a frame with categories has the values, not the codes in the file."""
     ref = stack.save(pd.DataFrame({"c": pd.Categorical(["u", "v"])})).ref
     assert load(stack, ref, pl.LazyFrame).collect()["c"].to_list() == ["u", "v"]
     assert load(stack, ref, ds.Dataset).to_table().column("c").to_pylist() == ["u", "v"]
 
 
 def test_arrow_files_are_read_in_part(stack):
-    """A table in Arrow's own format gives columns and batches too."""
+    """Columns and batches of a table in Arrow's own format can be read."""
     table = pa.table({"d": pa.array(range(20), pa.date64()), "e": range(20)})
     ref = stack.save(table).ref
     assert pa.concat_tables(load(stack, ref, Iterator[pa.Table])).equals(table)
@@ -204,15 +204,15 @@ def test_arrow_files_are_read_in_part(stack):
 
 
 def test_empty_tables_have_one_empty_batch(stack):
-    """A table without rows gives its columns once, from every library."""
+    """A table without rows has one batch with its columns, from every library."""
     for empty in (wide(0), pa.table({"a": pa.array([], "int8")}), pl.DataFrame(schema={"a": pl.Int8})):
         frames = list(load(stack, stack.save(empty).ref, Iterator[pd.DataFrame]))
         assert [len(frame) for frame in frames] == [0]
         assert "a" in frames[0].columns
 
 
-def test_what_is_no_table_is_no_iterator_of_tables(stack):
-    """`Iterable` of what is no table gives the value itself; columns of it are refused."""
+def test_columns_of_other_values_are_refused(stack):
+    """An `Iterable` that is no table is loaded as the value itself; columns of it are refused."""
     ref = stack.save([1, 2]).ref
     assert load(stack, ref, Iterable[int]) == [1, 2]
     with pytest.raises(ArtifactRefused, match="only tables"):
@@ -220,7 +220,7 @@ def test_what_is_no_table_is_no_iterator_of_tables(stack):
 
 
 def test_local_bytes_are_verified_before_a_part_is_read(stack):
-    """On a local root a damaged table is refused even where only a column of it is wanted."""
+    """On a local root a damaged table is refused also where only one of its columns is requested."""
     ref = stack.save(wide(1000)).ref
     path = stack.store.root + ref.uri.removeprefix(stack.store.root) + "/table.parquet"
     os.chmod(path, 0o644)
@@ -231,8 +231,8 @@ def test_local_bytes_are_verified_before_a_part_is_read(stack):
         load(stack, ref, Annotated[pd.DataFrame, Columns("a")])
 
 
-def test_remote_tables_are_read_where_they_lie(remote, monkeypatch):
-    """Of a large table on S3 only the bytes of the wanted columns are fetched, and nothing is downloaded whole."""
+def test_remote_tables_are_read_in_part(remote, monkeypatch):
+    """Only the bytes of the requested columns of a large table on S3 are fetched."""
     ref = remote.save(wide()).ref
     fetched = []
     transport = type(remote.store.transport)
@@ -264,7 +264,7 @@ SCANS = {
 @pytest.mark.parametrize("kind", SCANS)
 @pytest.mark.parametrize("library", SAVED)
 def test_a_scan_fetches_only_what_it_needs(library, kind, ceph):
-    """A plan and a dataset over a table on S3 ask the store for the bytes of the columns that they use, and few others."""
+    """A LazyFrame and a dataset on S3 fetch the bytes of the columns that they use, and few others."""
     root = f"{ceph.root}/scans-{os.urandom(4).hex()}"
     with flaky(urlsplit(ceph.endpoint).port) as proxy:
         options = ceph.storage_options()
@@ -277,7 +277,7 @@ def test_a_scan_fetches_only_what_it_needs(library, kind, ceph):
 
 
 def test_remote_table_of_another_size_is_refused(remote):
-    """A remote file that is not of its size is refused before a part of it is used."""
+    """A remote file of another size than recorded is refused before a part of it is used."""
     ref = remote.save(wide()).ref
     key = f"{ref.uri.removeprefix(remote.store.root + '/')}/table.parquet"
     remote.store.transport.write(key, remote.store.transport.read(key)[:-1])
@@ -288,18 +288,18 @@ def test_remote_table_of_another_size_is_refused(remote):
 @pytest.mark.parametrize(
     "value", [wide, lambda: wide().set_axis(pd.RangeIndex(ROWS).astype(str)), lambda: pa.table(wide())]
 )
-def test_a_large_table_is_read_while_it_arrives(remote, value, monkeypatch):
-    """A table on S3 that is wanted whole comes back the same, with nothing of it on the disk."""
+def test_a_large_table_is_read_while_it_is_downloaded(remote, value, monkeypatch):
+    """A whole table on S3 is read without a file on the local disk."""
     ref = remote.save(value()).ref
     monkeypatch.setattr(type(remote.store.transport), "download", None)
-    loaded = remote.load(ref, into := lent())
+    loaded = remote.load(ref, into := temporary_directory())
     assert not list(into.iterdir())
     assert loaded.equals(value())
     assert type(loaded) is type(value())
 
 
-def test_a_large_table_whose_connection_breaks_is_read_on(ceph):
-    """Where an answer ends in the middle the rest is asked for, and the table is whole."""
+def test_a_download_is_resumed_after_a_broken_connection(ceph):
+    """Where a response ends early, the rest is requested, and the table is complete."""
     root = f"{ceph.root}/broken-{os.urandom(4).hex()}"
     ref = open_stack(root, ceph.storage_options()).save(wide()).ref
     with flaky(urlsplit(ceph.endpoint).port) as proxy:
@@ -316,8 +316,8 @@ DAMAGE = {"floats": 0.25, "compressed": 0.93, "footer": 0.9999}
 
 @pytest.mark.parametrize("where", DAMAGE)
 @pytest.mark.parametrize("kind", [pd.DataFrame, pa.Table])
-def test_a_large_table_that_was_damaged_is_refused(remote, where, kind):
-    """No decoder's word on damaged bytes, nor a table of them, reaches the step."""
+def test_a_damaged_large_table_is_refused(remote, where, kind):
+    """Damaged bytes raise `ArtifactCorrupt`, whether a decoder reads them or not."""
     value = wide() if kind is pd.DataFrame else pa.table(wide())
     ref = remote.save(value).ref
     key = f"{ref.uri.removeprefix(remote.store.root + '/')}/table.parquet"
@@ -329,8 +329,8 @@ def test_a_large_table_that_was_damaged_is_refused(remote, where, kind):
         load(remote, ref, kind)
 
 
-def test_what_the_worker_keeps_is_read_from_its_disk(remote, tmp_path):
-    """A table that the local cache holds is read there, in part as well."""
+def test_a_cached_table_is_read_from_the_local_disk(remote, tmp_path):
+    """A table in the local cache is read from it, also in part."""
     cached = open_stack(remote.store.root, {}, ReadCache(tmp_path / "cache", 1 << 30))
     cached.store.transport = remote.store.transport
     ref = cached.save(wide()).ref
