@@ -142,7 +142,7 @@ _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _STRUCT = 1, 2, 3, 4, 
 
 
 class ThriftCompactReader:
-    """Reads one struct from the start of some bytes; `position` is where it ends.
+    """A reader of one struct at the start of some bytes; `position` is where the struct ends.
 
     Source: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md. Booleans, integers and
     structs are returned; doubles and texts are skipped. Raises `ValueError` for lists, sets and maps, and `IndexError`

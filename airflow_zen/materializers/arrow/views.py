@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.annotations import View
 from airflow_zen.materializers.arrow.parquet_reader import ParquetTable, check_columns, is_readable_as_arrow
 from airflow_zen.materializers.arrow.parquet_writer import pop_metadata
-from airflow_zen.materializers.arrow.tables import IPC_FILE_NAME, frame_to_arrow, to_record_batch
+from airflow_zen.materializers.arrow.tables import IPC_FILE_NAME, frame_to_arrow, peek_batch, to_record_batch
 
 if TYPE_CHECKING:
     from airflow_zen.materializers.registry import MaterializerRegistry
@@ -38,15 +37,14 @@ def _apply_view(table: Any, kind: str, view: View) -> Any:
     check_columns(view.columns, table.schema.names)
     if kind.endswith("Dataset"):
         return _to_dataset(table, view.columns)
-    if kind == "RecordBatchReader":
-        batches = (to_record_batch(pop_metadata(part)[0]) for part in table.batches(view.columns))
-        first = next(batches)
-        # Its schema is not the one that was written: dictionaries may differ, and the labels of a frame are columns.
-        return pa.RecordBatchReader.from_batches(first.schema, chain([first], batches))
-    if not view.batches:
+    if not view.batches and kind != "RecordBatchReader":
         read = pop_metadata(table.read(view.columns))[0]
         return to_record_batch(read) if kind == "RecordBatch" else read
-    parts = (pop_metadata(part)[0] for part in table.batches(view.columns))
+    parts: Iterator[Any] = (pop_metadata(part)[0] for part in table.batches(view.columns))
+    if kind == "RecordBatchReader":
+        # Their schema is not the one that was written: dictionaries may differ, and the labels of a frame are columns.
+        first, parts = peek_batch(map(to_record_batch, parts))
+        return pa.RecordBatchReader.from_batches(first.schema, parts)
     return map(to_record_batch, parts) if kind == "RecordBatch" else parts
 
 
@@ -81,7 +79,7 @@ def columns_with_nulls(source: ArtifactReader, encoding: str) -> set[str]:
 
 
 class _IpcTable:
-    """Reads an Arrow file batch by batch, mapped into memory."""
+    """An Arrow file that is mapped into memory and read batch by batch."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -105,7 +103,7 @@ class _IpcTable:
 
 
 class _PandasTable:
-    """Reads a frame, or some columns of it, through pandas, and converts each part to Arrow."""
+    """A frame, or some columns of it, that pandas reads, and of which each part is converted to Arrow."""
 
     def __init__(
         self, registry: MaterializerRegistry, source: ArtifactReader, names: tuple[str, ...], metadata: str

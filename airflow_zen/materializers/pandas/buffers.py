@@ -47,7 +47,7 @@ class ColumnBuffer:
     """Collect the chunks of a column in order, and return the values of a series or index.
 
     Each chunk is converted and copied into one array as it arrives, so that the column is never in memory a second time
-    as Arrow. `finalize` makes the values of that array.
+    as Arrow. `array` is that array, by default a new one. `finalize` makes the values of it.
     """
 
     def __init__(
@@ -56,12 +56,13 @@ class ColumnBuffer:
         rows: int,
         convert: Callable[[pa.Array], Any],
         finalize: Callable[[Any], Any] = lambda array: array,
+        array: Any = None,
     ) -> None:
         self._arrow_type = arrow_type
         self._rows = rows
         self._convert = convert
         self._finalize = finalize
-        self._array: Any = None
+        self._array = array
 
     def fill(self, chunk: pa.Array, at: int) -> None:
         """Convert the rows that begin at `at`."""

@@ -37,10 +37,10 @@ def numpy_to_arrow(values: Any) -> ArrowColumn:
     raise SaveRefused(f"A column of dtype {dtype!r} is not stored. Convert it to a dtype that Arrow has.")
 
 
-def default_buffer(arrow_type: pa.DataType, rows: int) -> Buffer:
-    """Return the buffer of a column without metadata."""
+def default_buffer(arrow_type: pa.DataType, rows: int, what: str = "A column", array: Any = None) -> Buffer:
+    """Return the buffer of a column without metadata; `what` names it in errors, `array` takes the values of NumPy dtypes."""
     if numpy_dtype(arrow_type):
-        return ColumnBuffer(arrow_type, rows, partial(chunk_to_numpy, what="A column"))
+        return ColumnBuffer(arrow_type, rows, partial(_chunk_to_numpy, what=what), array=array)
     return ChunkBuffer(arrow_type, _chunks_to_pandas)
 
 
@@ -53,11 +53,7 @@ def numpy_dtype(arrow_type: pa.DataType) -> str:
     return ""
 
 
-def chunk_to_numpy(chunk: pa.Array, what: str) -> Any:
-    """Return a chunk of a column that has a `numpy_dtype`; raise `ArtifactRefused` for nulls that the dtype has not.
-
-    `what` names the column in the error.
-    """
+def _chunk_to_numpy(chunk: pa.Array, what: str) -> Any:
     if chunk.null_count and (types.is_integer(chunk.type) or types.is_boolean(chunk.type)):
         raise ArtifactRefused(
             f"{what} of {chunk.type} has nulls and no note that says what they are, so pandas did not write it. "

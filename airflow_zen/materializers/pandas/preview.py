@@ -17,7 +17,7 @@ from airflow_zen.materializers.previews.tables import (
 )
 
 
-def preview_pandas(value: Any, summary: Mapping[str, Any]) -> Mapping[str, str]:
+def preview_pandas(value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
     """Return the page of a frame; a series and an index are shown as frames of their own columns."""
     frame, names = _to_frame(value)
     return preview_table(value, summary, frame.shape, frame_columns(frame, names), frame.index)

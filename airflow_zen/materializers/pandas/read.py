@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +17,7 @@ from airflow_zen.materializers.arrow.parquet_reader import ParquetTable, RowGrou
 from airflow_zen.materializers.arrow.parquet_writer import FILE_NAME, MAX_ROW_GROUP_SIZE
 from airflow_zen.materializers.arrow.views import columns_with_nulls
 from airflow_zen.materializers.pandas.columns import buffer_for
-from airflow_zen.materializers.pandas.dtypes import chunk_to_numpy, default_buffer, numpy_dtype
+from airflow_zen.materializers.pandas.dtypes import default_buffer, numpy_dtype
 from airflow_zen.materializers.pandas.index import build_index, index_buffers
 from airflow_zen.materializers.typed_json import decode_typed_json
 
@@ -107,27 +106,25 @@ class FrameBuilder:
         self._rows = rows
         self._metadata = metadata
         how = metadata.get("dtypes", {})
-        buffers = {name: buffer_for(schema.field(name).type, how[name], rows) for name in schema.names if name in how}
-        buffers |= index_buffers(metadata.get("index", {}), schema, rows)
-        dtypes = {field.name: "" if field.name in buffers else numpy_dtype(field.type) for field in schema}
-        runs = [(dtype, tuple(names)) for dtype, names in groupby(dtypes, dtypes.__getitem__)]
-        self._runs = [_Block(names, np.empty((len(names), rows), dtype)) if dtype else names for dtype, names in runs]
-        self._blocks = [run for run in self._runs if isinstance(run, _Block)]
         self._buffers = {
-            field.name: buffers.get(field.name) or default_buffer(field.type, rows)
-            for field in schema
-            if not dtypes[field.name]
+            name: buffer_for(schema.field(name).type, how[name], rows) for name in schema.names if name in how
         }
+        self._buffers |= index_buffers(metadata.get("index", {}), schema, rows)
+        dtypes = {field.name: "" if field.name in self._buffers else numpy_dtype(field.type) for field in schema}
+        runs = [(dtype, list(names)) for dtype, names in groupby(dtypes, dtypes.__getitem__)]
+        self._runs = [(names, np.empty((len(names), rows), dtype) if dtype else None) for dtype, names in runs]
+        blocks = ((names, block) for names, block in self._runs if block is not None)
+        self._targets = {name: row for names, block in blocks for name, row in zip(names, block, strict=True)}
+        for name, arrow_type in zip(schema.names, schema.types, strict=True):
+            if name not in self._buffers:
+                self._buffers[name] = default_buffer(arrow_type, rows, f"Column {name!r}", self._targets.get(name))
 
     def add(self, read: ReadRowGroups) -> FrameBuilder:
         """Add the row groups that `read` returns in order; it may copy columns to the arrays that it is given by name."""
-        targets = {name: row for block in self._blocks for name, row in zip(block.names, block.values, strict=True)}
-        for part in read(targets):
-            for block in self._blocks:
-                block.fill(part)
-            for name, buffer in self._buffers.items():
+        for part in read(self._targets):
+            for name in self._buffers.keys() - part.copied:
                 for offset, chunk in _with_offsets(part.decoded[name].chunks, part.offset):
-                    buffer.fill(chunk, offset)
+                    self._buffers[name].fill(chunk, offset)
             # The next row group takes the memory of this one.
             del part
         if self._rows > MAX_ROW_GROUP_SIZE:
@@ -136,7 +133,10 @@ class FrameBuilder:
         return self
 
     def pop_index(self, at: int | None = None) -> pd.Index:
-        """Return the row labels, whose columns are then not part of the frame; `at` is the position of the first row in a table read in part."""
+        """Return the row labels, and take their columns out of the frame.
+
+        `at` is the position of the first row where a part of the table is read.
+        """
         labels = self._metadata.get("index", {})
         values = {name: self._buffers.pop(name).values() for name in labels.get("in", ())}
         return build_index(values, labels, self._rows, at)
@@ -155,7 +155,10 @@ class FrameBuilder:
         return value.set_flags(allows_duplicate_labels=False) if metadata.get("unique_labels") else value
 
     def _build_frame(self) -> pd.DataFrame:
-        parts = [run.build_frame() if isinstance(run, _Block) else self._buffered_columns(run) for run in self._runs]
+        parts = [
+            self._buffered_columns(names) if block is None else pd.DataFrame(block.T, columns=names, copy=False)
+            for names, block in self._runs
+        ]
         whole = [part for part in parts if part.shape[1]]
         if not whole:
             return pd.DataFrame(index=pd.RangeIndex(self._rows))
@@ -165,23 +168,6 @@ class FrameBuilder:
         values = {name: self._buffers.pop(name).values() for name in names if name in self._buffers}
         columns = {name: pd.Series(array, dtype=array.dtype, copy=False) for name, array in values.items()}
         return pd.DataFrame(columns, index=pd.RangeIndex(self._rows), copy=False)
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Some columns of one dtype, as the rows of one array."""
-
-    names: tuple[str, ...]
-    values: np.ndarray[Any, Any]
-
-    def fill(self, part: RowGroup) -> None:
-        for name, row in zip(self.names, self.values, strict=True):
-            chunks = () if name in part.copied else part.decoded[name].chunks
-            for offset, chunk in _with_offsets(chunks, part.offset):
-                row[offset : offset + len(chunk)] = chunk_to_numpy(chunk, f"Column {name!r}")
-
-    def build_frame(self) -> pd.DataFrame:
-        return pd.DataFrame(self.values.T, columns=list(self.names), copy=False)
 
 
 def _with_offsets(parts: Iterable[Any], offset: int = 0) -> Iterator[tuple[int, Any]]:

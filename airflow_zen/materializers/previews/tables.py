@@ -10,14 +10,7 @@ from random import Random
 from typing import Any
 
 from airflow_zen.markup import escape_html
-from airflow_zen.materializers.previews.html import (
-    ELLIPSIS,
-    PREVIEW_HTML,
-    Markup,
-    html_page,
-    truncate,
-    truncation_note,
-)
+from airflow_zen.materializers.previews.html import ELLIPSIS, Markup, preview_page, truncate, truncation_note
 
 MAX_PREVIEW_ROWS, MAX_PREVIEW_COLUMNS = 20, 30
 MAX_SAMPLED_ROWS = 10_000
@@ -54,7 +47,7 @@ def preview_table(
     shape: tuple[int, int],
     columns: Iterable[TableColumn],
     labels: Iterable[Any] | None = None,
-) -> Mapping[str, str]:
+) -> Mapping[str, bytes | str]:
     """Return the page of a table of `shape` (rows, columns); `labels` are those of its rows, by default their numbers."""
     rows, width = shape
     shown, nulls = (
@@ -68,9 +61,8 @@ def preview_table(
         for at, label in enumerate(islice(range(rows) if labels is None else labels, MAX_PREVIEW_ROWS))
     )
     table = _html_table(f"<th></th>{''.join(f'<th>{text}</th>' for text in headings)}", body)
-    subtitle = str(summary.get("shape", f"{rows} rows"))
     note = hidden_columns_note(width - MAX_PREVIEW_COLUMNS)
-    return {PREVIEW_HTML: html_page(type(value).__qualname__, subtitle, [table, *note])}
+    return preview_page(value, {"shape": f"{rows} rows", **summary}, [table, *note])
 
 
 def plain_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markup:
