@@ -76,7 +76,7 @@ def test_loaded_frame_can_be_changed(tmp_path: Path) -> None:
 def test_nulls_in_numpy_integers_are_refused(column: pa.Array, tmp_path: Path) -> None:
     """Integers and booleans with nulls and without metadata do not silently become another dtype."""
     pq.write_table(pa.table({"x": column}), tmp_path / "table.parquet")
-    with pytest.raises(ArtifactRefused, match=r"'x' of .* has nulls and no note .* pyarrow\.Table"):
+    with pytest.raises(ArtifactRefused, match=r"'x' of .* has nulls and no metadata .* pyarrow\.Table"):
         REGISTRY.load(tmp_path, "pandas.parquet@1")
 
 

@@ -44,7 +44,7 @@ class RowGroup:
 
 
 class ParquetTable:
-    """One artifact's `table.parquet`, of which columns and row groups are read; a local file is mapped into memory."""
+    """The `table.parquet` of an artifact, read whole, by column or by row group; a local file is mapped into memory."""
 
     def __init__(self, source: Path | RangeReader | VerifiedStream) -> None:
         self.source = source
@@ -126,7 +126,7 @@ class ParquetTable:
 
     @contextmanager
     def _translate_read_errors(self) -> Iterator[None]:
-        """Raise `ArtifactCorrupt` where a remote file, of which a part is read and no hash verified, is no valid parquet."""
+        """Raise `ArtifactCorrupt` for a remote file that cannot be decoded: it is read in part, so its hash is not verified."""
         try:
             yield
         except ZenError:

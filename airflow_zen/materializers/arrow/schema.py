@@ -32,8 +32,8 @@ _NESTED_TYPES = (types.is_list, types.is_large_list, types.is_struct, types.is_m
 def roundtrips_in_parquet(schema: pa.Schema) -> bool:
     """Whether a table of a schema comes back the same from parquet; an empty table is written to find out.
 
-    Types of which parquet may change the *values* do not: `date64` loses the time of day, dictionaries
-    their unused values, fixed-size lists their missing ones. A table without columns loses its row count.
+    False also for types whose values parquet may change: `date64` loses the time of day, dictionaries their unused
+    values, fixed-size lists their missing ones. A table without columns loses its row count.
     """
     if not len(schema) or not all(_is_lossless(field.type) for field in schema):
         return False

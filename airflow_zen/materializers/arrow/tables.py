@@ -116,7 +116,7 @@ def _checked_tables(batches: Iterator[Any], schema: pa.Schema) -> Iterator[pa.Ta
 def _check_metadata_key(schema: pa.Schema) -> None:
     if METADATA_KEY in (schema.metadata or {}):
         raise SaveRefused(
-            f"The schema metadata key {METADATA_KEY.decode()!r} is taken by this package. Use another key."
+            f"The schema metadata key {METADATA_KEY.decode()!r} is reserved by this package. Use another key."
         )
 
 

@@ -21,6 +21,11 @@ from airflow_zen.materializers.arrow.tables import IPC_FILE_NAME, frame_to_arrow
 if TYPE_CHECKING:
     from airflow_zen.materializers.registry import MaterializerRegistry
 
+MAX_COMPARED_ROWS = 100_000
+
+StoredArtifact = tuple[ArtifactReader, str]
+Row = Mapping[str, Any]
+
 
 def load_arrow_view(registry: MaterializerRegistry, source: ArtifactReader, encoding: str, view: View) -> Any:
     """Return what a view asks for: a dataset, a reader, an iterator of batches, or a table of some columns."""
@@ -129,12 +134,6 @@ class _PandasTable:
         view = View(None, self._names, batches=True)
         for part in self._registry.load_view(self._source, "pandas.parquet@1", view):
             yield frame_to_arrow(part)
-
-
-MAX_COMPARED_ROWS = 100_000
-
-StoredArtifact = tuple[ArtifactReader, str]
-Row = Mapping[str, Any]
 
 
 def differing_rows(

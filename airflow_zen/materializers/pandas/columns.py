@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -133,7 +134,7 @@ class _CodeReader:
 def _category_to_arrow(registry: MaterializerRegistry, values: Any) -> ArrowColumn:
     """Store a categorical; its categories, also unused ones, and their order are metadata."""
     coded = codes_to_arrow(registry, values.codes, values.categories)
-    return ArrowColumn(coded.values, coded.to_arrow, {"as": "category", "ordered": values.ordered, **coded.metadata})
+    return replace(coded, metadata={"as": "category", "ordered": values.ordered, **coded.metadata})
 
 
 def _category_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> Buffer:

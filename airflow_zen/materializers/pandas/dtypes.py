@@ -56,7 +56,7 @@ def numpy_dtype(arrow_type: pa.DataType) -> str:
 def _chunk_to_numpy(chunk: pa.Array, what: str) -> Any:
     if chunk.null_count and (types.is_integer(chunk.type) or types.is_boolean(chunk.type)):
         raise ArtifactRefused(
-            f"{what} of {chunk.type} has nulls and no note that says what they are, so pandas did not write it. "
+            f"{what} of {chunk.type} has nulls and no metadata about them, so pandas did not write it. "
             "Read it as a pyarrow.Table."
         )
     return chunk.to_numpy(zero_copy_only=False)

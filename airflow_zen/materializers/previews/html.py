@@ -21,6 +21,7 @@ MAX_PREVIEW_BYTES = 256 * 1024
 
 ELLIPSIS = "…"
 
+_PNG_COLOR_TYPES = {1: 0, 3: 2, 4: 6}
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 _STYLE = """
@@ -92,14 +93,11 @@ def truncate(text: str, limit: int = 120) -> str:
     return text if len(text) <= limit else text[: limit - 1] + ELLIPSIS
 
 
-_COLOR_TYPES = {1: 0, 3: 2, 4: 6}
-
-
 def encode_png(width: int, height: int, channels: int, pixels: bytes) -> bytes:
     """Return a PNG file of rows of 8-bit gray, RGB or RGBA pixels."""
     row = width * channels
     lines = b"".join(b"\0" + pixels[at * row : (at + 1) * row] for at in range(height))
-    header = struct.pack(">IIBBBBB", width, height, 8, _COLOR_TYPES[channels], 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, _PNG_COLOR_TYPES[channels], 0, 0, 0)
     chunks = (_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(lines, 6)), _chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
