@@ -112,8 +112,17 @@ class ModelMaterializer(Materializer):
 
     def sections(self, model: Any) -> Iterable[Markup]:
         """Return the sections of the preview: the features of greatest weight, and the parameters."""
-        yield from _weights_section(*self.feature_weights(model))
-        yield from _parameters_section(self.parameters(model))
+        meaning, weights = self.feature_weights(model)
+        if weights:
+            yield heading(meaning)
+            yield bar_chart(sorted(weights, key=lambda weight: -weight[1])[:_MAX_FEATURES])
+            yield from _hidden_note(len(weights) - _MAX_FEATURES, "features, of less weight")
+        parameters = self.parameters(model)
+        if parameters:
+            yield heading("Parameters")
+            shown = islice(((str(name), value) for name, value in parameters.items()), _MAX_PARAMETERS)
+            yield plain_table(["parameter", "value"], shown)
+            yield from _hidden_note(len(parameters) - _MAX_PARAMETERS, "parameters")
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write the model's own files, `MLmodel`, and the files that describe its environment."""
@@ -208,18 +217,5 @@ def _yaml_entry(start: str, item: Any) -> Iterator[str]:
     yield from (f"  {line}" for line in _yaml_lines(item))
 
 
-def _weights_section(meaning: str, weights: list[tuple[str, float]]) -> Iterator[Markup]:
-    if weights:
-        yield heading(meaning)
-        yield bar_chart(sorted(weights, key=lambda weight: -weight[1])[:_MAX_FEATURES])
-        if len(weights) > _MAX_FEATURES:
-            yield truncation_note(f"{len(weights) - _MAX_FEATURES} more features, of less weight")
-
-
-def _parameters_section(parameters: Mapping[str, Any]) -> Iterator[Markup]:
-    if parameters:
-        yield heading("Parameters")
-        shown = islice(((str(name), value) for name, value in parameters.items()), _MAX_PARAMETERS)
-        yield plain_table(["parameter", "value"], shown)
-        if len(parameters) > _MAX_PARAMETERS:
-            yield truncation_note(f"{len(parameters) - _MAX_PARAMETERS} more parameters")
+def _hidden_note(count: int, what: str) -> list[Markup]:
+    return [truncation_note(f"{count} more {what}")] if count > 0 else []

@@ -105,12 +105,12 @@ def _palette_of(image: Image.Image) -> tuple[str, bytes] | None:
 
 
 def _thumbnail(image: Any, side: int) -> bytes:
-    scale = min(1.0, side / max(image.width, image.height))
-    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    seen = _to_browser_mode(image.resize(size) if size != image.size else image.copy())
-    seen.info = {}
+    small = image.copy()
+    small.thumbnail((side, side))
+    small = _to_browser_mode(small)
+    small.info = {}
     file = io.BytesIO()
-    seen.save(file, "PNG")
+    small.save(file, "PNG")
     return file.getvalue()
 
 

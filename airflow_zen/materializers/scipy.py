@@ -157,10 +157,7 @@ def _density_pixels(value: Any) -> Any:
     """Count entries in at most 200 × 200 squares; a square is darker the more it has."""
     import numpy as np
 
-    height, width = (min(_MAX_SIDE, size) for size in value.shape)
-    rows = value.row.astype(np.float64) * height // value.shape[0]
-    columns = value.col.astype(np.float64) * width // value.shape[1]
-    counts = np.zeros((height, width))
-    np.add.at(counts, (rows.astype(np.int64), columns.astype(np.int64)), 1)
+    bins = [min(_MAX_SIDE, size) for size in value.shape]
+    counts, *_ = np.histogram2d(value.row, value.col, bins, [(0, size) for size in value.shape])
     shade = np.sqrt(counts / max(1.0, counts.max()))
     return np.ascontiguousarray(255 - (shade * 255).astype(np.uint8))

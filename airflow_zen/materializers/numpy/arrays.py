@@ -200,7 +200,7 @@ def _sections(value: Any) -> Iterator[Markup]:
         yield heading("As a picture")
         yield img_tag(encode_png(width, height, channels, pixels.tobytes()), max(width, min(512, 16 * width)))
     if value.dtype.kind in "biuf" and value.size:
-        yield from _histogram(_sample_values(value))
+        yield from distribution_section(_sample_values(value))
     if value.dtype.kind != "O":
         yield heading("Values")
         with np.printoptions(threshold=200, edgeitems=3):
@@ -208,7 +208,8 @@ def _sections(value: Any) -> Iterator[Markup]:
         yield preformatted(text, 4_000)
 
 
-def _histogram(values: Any) -> Iterator[Markup]:
+def distribution_section(values: Any) -> Iterator[Markup]:
+    """Return a histogram of an array of floats with its heading; nothing where no value is finite."""
     values = values[np.isfinite(values)]
     if not values.size or not np.isfinite(values.max() - values.min()):
         return

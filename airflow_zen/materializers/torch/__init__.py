@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.previews.charts import BINS, bar_chart
 from airflow_zen.materializers.previews.html import (
     PREVIEW_HTML,
     Markup,
@@ -154,16 +153,9 @@ def _tensor_table(tensors: Mapping[str, Any]) -> Iterator[Markup]:
 def _distribution(value: Any) -> Iterator[Markup]:
     import torch
 
-    if value.is_complex() or not value.numel():
-        return
-    rows = torch.tensor(sample_rows(value.numel()), device=value.device)
-    values = value.detach().reshape(-1)[rows].to("cpu", torch.float64)
-    values = values[torch.isfinite(values)]
-    if not len(values) or not torch.isfinite(values.max() - values.min()):
-        return
-    low, high = float(values.min()), float(values.max())
-    step = (high - low) / BINS
-    counts = torch.histc(values, BINS, low, high).tolist() if step else [float(len(values))]
-    bars = [(f"{low + at * step:.4g} – {low + (at + 1) * step:.4g}", count) for at, count in enumerate(counts)]
-    yield heading(f"Distribution of {len(values)} values")
-    yield bar_chart(bars)
+    from airflow_zen.materializers.numpy.arrays import distribution_section
+
+    if not value.is_complex() and value.numel():
+        rows = torch.tensor(sample_rows(value.numel()), device=value.device)
+        values = value.detach().reshape(-1)[rows].to("cpu", torch.float64)
+        yield from distribution_section(values.numpy())
