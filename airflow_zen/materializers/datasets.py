@@ -10,13 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.materializers.base import Materializer, require_exact_type
-from airflow_zen.materializers.previews.html import Markup, heading, preview_page
-from airflow_zen.materializers.previews.tables import (
-    MAX_PREVIEW_COLUMNS,
-    MAX_PREVIEW_ROWS,
-    hidden_columns_note,
-    plain_table,
-)
+from airflow_zen.materializers.previews.html import Markup, heading, hidden_note, preview_page
+from airflow_zen.materializers.previews.tables import MAX_PREVIEW_COLUMNS, MAX_PREVIEW_ROWS, plain_table
 
 DATASET_FOLDER = "dataset"
 
@@ -112,4 +107,4 @@ def _preview_sections(splits: Mapping[str, Any]) -> Iterator[Markup]:
         head = split.with_format("arrow").select_columns(split.column_names[:MAX_PREVIEW_COLUMNS])[:MAX_PREVIEW_ROWS]
         rows = zip(*(head.column(at).to_pylist() for at in range(head.num_columns)), strict=True)
         yield plain_table([f"{column} · {split.features[column]}" for column in head.column_names], rows)
-        yield from hidden_columns_note(len(split.column_names) - MAX_PREVIEW_COLUMNS)
+        yield from hidden_note(len(split.column_names) - MAX_PREVIEW_COLUMNS, "column")

@@ -10,7 +10,7 @@ from typing import Any
 from airflow_zen.markup import escape_html
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.previews.charts import MAX_LINES, Line, downsample, line_chart
-from airflow_zen.materializers.previews.html import PREVIEW_HTML, Markup, heading, html_page, truncate, truncation_note
+from airflow_zen.materializers.previews.html import PREVIEW_HTML, Markup, heading, hidden_note, html_page, truncate
 from airflow_zen.materializers.previews.tables import plain_table
 
 _MAX_CLASSES = 20
@@ -82,8 +82,7 @@ def _matrix_sections(true: Any, predicted: Any, labels: list[Any]) -> Iterator[M
     counts = _confusion_counts(true, predicted, labels)
     yield heading(f"Confusion matrix · accuracy {np.trace(counts) / max(1, len(true)):.4f}")
     yield _confusion_matrix_svg(counts[:_MAX_CLASSES, :_MAX_CLASSES].tolist(), labels[:_MAX_CLASSES])
-    if len(labels) > _MAX_CLASSES:
-        yield truncation_note(f"{len(labels) - _MAX_CLASSES} more classes")
+    yield from hidden_note(len(labels) - _MAX_CLASSES, "class", "classes")
     hits, predictions, samples = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
     # Each count of hits is 0 where its divisor would be.
     precision, recall = hits / np.maximum(predictions, 1), hits / np.maximum(samples, 1)
@@ -133,8 +132,7 @@ def _curve_sections(true: Any, scores: Any, labels: list[Any]) -> Iterator[Marku
     if curves:
         yield heading("ROC curve" if len(curves) == 1 else "ROC curves, each class against all others")
         yield line_chart(curves, "false positive rate", "true positive rate", diagonal=True, axis_max=1.0)
-        if len(labels) > MAX_LINES:
-            yield truncation_note(f"{len(labels) - MAX_LINES} more classes")
+        yield from hidden_note(len(labels) - MAX_LINES, "class", "classes")
 
 
 def _roc_curves(true: Any, scores: Any, labels: list[Any]) -> Iterator[Line]:

@@ -19,7 +19,7 @@ from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.base import Materializer, installed_version
 from airflow_zen.materializers.files import copy_files
 from airflow_zen.materializers.previews.charts import bar_chart
-from airflow_zen.materializers.previews.html import Markup, heading, preformatted, preview_page, truncation_note
+from airflow_zen.materializers.previews.html import Markup, heading, hidden_note, preformatted, preview_page
 from airflow_zen.materializers.previews.tables import plain_table
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 
@@ -116,13 +116,13 @@ class ModelMaterializer(Materializer):
         if weights:
             yield heading(meaning)
             yield bar_chart(sorted(weights, key=lambda weight: -weight[1])[:_MAX_FEATURES])
-            yield from _hidden_note(len(weights) - _MAX_FEATURES, "features, of less weight")
+            yield from hidden_note(len(weights) - _MAX_FEATURES, "feature of less weight", "features of less weight")
         parameters = self.parameters(model)
         if parameters:
             yield heading("Parameters")
             shown = islice(((str(name), value) for name, value in parameters.items()), _MAX_PARAMETERS)
             yield plain_table(["parameter", "value"], shown)
-            yield from _hidden_note(len(parameters) - _MAX_PARAMETERS, "parameters")
+            yield from hidden_note(len(parameters) - _MAX_PARAMETERS, "parameter")
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write the model's own files, `MLmodel`, and the files that describe its environment."""
@@ -215,7 +215,3 @@ def _yaml_entry(start: str, item: Any) -> Iterator[str]:
         return
     yield start
     yield from (f"  {line}" for line in _yaml_lines(item))
-
-
-def _hidden_note(count: int, what: str) -> list[Markup]:
-    return [truncation_note(f"{count} more {what}")] if count > 0 else []

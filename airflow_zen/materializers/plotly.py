@@ -10,7 +10,7 @@ from typing import Any
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.previews.charts import MAX_LINES, Line, downsample, line_chart
-from airflow_zen.materializers.previews.html import PREVIEW_HTML, Markup, heading, html_page, truncation_note
+from airflow_zen.materializers.previews.html import PREVIEW_HTML, Markup, heading, hidden_note, html_page
 from airflow_zen.materializers.previews.tables import plain_table
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 from airflow_zen.type_names import type_name
@@ -81,8 +81,7 @@ def _sections(figure: Any) -> Iterator[Markup]:
     yield heading("Traces")
     traces = [(trace.type, trace.name or "", _trace_length(trace)) for trace in islice(figure.data, _MAX_TRACES)]
     yield plain_table(["type", "name", "values"], traces)
-    if len(figure.data) > _MAX_TRACES:
-        yield truncation_note(f"{len(figure.data) - _MAX_TRACES} more traces")
+    yield from hidden_note(len(figure.data) - _MAX_TRACES, "trace")
 
 
 def _trace_line(trace: Any) -> Line | None:

@@ -12,13 +12,15 @@ from typing import Any
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.markup import escape_html_lines
 from airflow_zen.materializers.base import Materializer, require_exact_type
-from airflow_zen.materializers.previews.html import Markup, heading, preformatted, preview_page, truncation_note
-from airflow_zen.materializers.previews.tables import (
-    MAX_PREVIEW_COLUMNS,
-    MAX_PREVIEW_ROWS,
-    hidden_columns_note,
-    plain_table,
+from airflow_zen.materializers.previews.html import (
+    Markup,
+    heading,
+    hidden_note,
+    preformatted,
+    preview_page,
+    truncation_note,
 )
+from airflow_zen.materializers.previews.tables import MAX_PREVIEW_COLUMNS, MAX_PREVIEW_ROWS, plain_table
 from airflow_zen.type_names import type_name
 
 _MAX_CHARACTERS = 100_000
@@ -93,7 +95,7 @@ def _text_sections(value: Any) -> Iterator[Markup]:
         yield from _html_sections(text)
     elif isinstance(value, CSVString) and (rows := _csv_rows(text)):
         yield plain_table(rows[0][:MAX_PREVIEW_COLUMNS], [row[:MAX_PREVIEW_COLUMNS] for row in rows[1:]])
-        yield from hidden_columns_note(len(rows[0]) - MAX_PREVIEW_COLUMNS)
+        yield from hidden_note(len(rows[0]) - MAX_PREVIEW_COLUMNS, "column")
     else:
         yield preformatted(_indent_json(text) if isinstance(value, JSONString) else text)
 

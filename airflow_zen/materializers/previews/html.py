@@ -75,6 +75,11 @@ def truncation_note(text: str) -> Markup:
     return Markup(f'<p class="cut">{ELLIPSIS} {escape_html(text)}</p>')
 
 
+def hidden_note(count: int, one: str, many: str = "") -> list[Markup]:
+    """Return a note that `count` things are not shown, named by their singular and plural; nothing where all are."""
+    return [truncation_note(f"{count} more {one if count == 1 else many or f'{one}s'}")] if count > 0 else []
+
+
 def heading(text: str) -> Markup:
     """Return the heading of a section."""
     return Markup(f"<h2>{escape_html(truncate(text))}</h2>")

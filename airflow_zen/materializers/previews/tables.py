@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from airflow_zen.markup import escape_html
-from airflow_zen.materializers.previews.html import ELLIPSIS, Markup, preview_page, truncate, truncation_note
+from airflow_zen.materializers.previews.html import ELLIPSIS, Markup, hidden_note, preview_page, truncate
 
 MAX_PREVIEW_ROWS, MAX_PREVIEW_COLUMNS = 20, 30
 MAX_SAMPLED_ROWS = 10_000
@@ -61,7 +61,7 @@ def preview_table(
         for at, label in enumerate(islice(range(rows) if labels is None else labels, MAX_PREVIEW_ROWS))
     )
     table = _html_table(f"<th></th>{''.join(f'<th>{text}</th>' for text in headings)}", body)
-    note = hidden_columns_note(width - MAX_PREVIEW_COLUMNS)
+    note = hidden_note(width - MAX_PREVIEW_COLUMNS, "column")
     return preview_page(value, {"shape": f"{rows} rows", **summary}, [table, *note])
 
 
@@ -70,11 +70,6 @@ def plain_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markup:
     head = "".join(f"<th>{escape_html(truncate(name, _MAX_CELL_LENGTH))}</th>" for name in names)
     body = (f"<tr>{''.join(f'<td>{escape_html(cell_text(value))}</td>' for value in row)}</tr>" for row in rows)
     return _html_table(head, body)
-
-
-def hidden_columns_note(count: int) -> list[Markup]:
-    """Return a note that `count` columns are not shown; nothing where all are."""
-    return [truncation_note(f"{count} more {'column' if count == 1 else 'columns'}")] if count > 0 else []
 
 
 def cell_text(value: Any) -> str:

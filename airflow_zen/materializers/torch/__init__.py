@@ -14,10 +14,10 @@ from airflow_zen.materializers.previews.html import (
     PREVIEW_HTML,
     Markup,
     heading,
+    hidden_note,
     html_page,
     preformatted,
     preview_page,
-    truncation_note,
 )
 from airflow_zen.materializers.previews.tables import plain_table, sample_rows
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
@@ -146,8 +146,7 @@ def _tensor_table(tensors: Mapping[str, Any]) -> Iterator[Markup]:
     yield heading("Tensors")
     shown = islice(tensors.items(), _MAX_TENSORS)
     yield plain_table(["name", "shape", "dtype"], ((name, tuple(held.shape), str(held.dtype)) for name, held in shown))
-    if len(tensors) > _MAX_TENSORS:
-        yield truncation_note(f"{len(tensors) - _MAX_TENSORS} more tensors")
+    yield from hidden_note(len(tensors) - _MAX_TENSORS, "tensor")
 
 
 def _distribution(value: Any) -> Iterator[Markup]:

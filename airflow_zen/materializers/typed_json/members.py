@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.catalog import PREVIEW_ONLY
-from airflow_zen.materializers.previews.html import PREVIEW_HTML, Markup, html_page, truncation_note
+from airflow_zen.materializers.previews.html import PREVIEW_HTML, Markup, hidden_note, html_page
 from airflow_zen.materializers.previews.tables import plain_table
 from airflow_zen.materializers.typed_json.encoding import codec_for_value
 from airflow_zen.materializers.typed_json.nested import preferred_encoding
@@ -76,8 +76,7 @@ class MembersPreview(Materializer):
 
 def _member_sections(rows: list[tuple[str, str, str, str]], hidden: int) -> Iterator[Markup]:
     yield plain_table(["member", "type", "shape", "preview"], rows)
-    if hidden:
-        yield truncation_note(f"{hidden} more {'member' if hidden == 1 else 'members'}")
+    yield from hidden_note(hidden, "member")
 
 
 def _file_stem(path: tuple[str, ...], taken: set[str]) -> str:
