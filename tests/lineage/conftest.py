@@ -1,4 +1,4 @@
-"""A real MLflow server for the session, a store of its own for every test, and step runs to record."""
+"""Recorders and step runs: one MLflow server for the session, and a store for every test."""
 
 import itertools
 import uuid
@@ -16,7 +16,7 @@ from airflow_zen.transports.base import Timeouts, open_transport
 
 
 class PatientRest(MlflowRest):
-    """Wait for a server that lives, however busy the machine is on which both run."""
+    """Wait for the server as long as the busy machine of the tests needs."""
 
     def __init__(self, server):
         super().__init__(server, Timeouts(connect=60.0, read=60.0))
@@ -32,13 +32,13 @@ def rest(server):
 
 @pytest.fixture
 def client(server):
-    """MLflow's own client: what users and the UI can see."""
+    """MLflow's own client, which sees what users see."""
     return MlflowClient(server.uri)
 
 
 @pytest.fixture
 def root(tmp_path):
-    """Artifacts lie where an address would have to be quoted, to see that nobody does."""
+    """A path with characters that URLs quote: keys and addresses must not be quoted."""
     return str(tmp_path / "röot of artifacts")
 
 
@@ -54,7 +54,7 @@ def records(transport):
 
 @pytest.fixture
 def new_recorder(server, transport, root):
-    """Give a recorder as a new process would have it, for this or another server."""
+    """Return a recorder as a new process has it, for this or another server."""
 
     def make(uri=server.uri):
         rest = PatientRest if uri == server.uri else MlflowRest
@@ -70,13 +70,13 @@ def recorder(new_recorder):
 
 @pytest.fixture
 def dag_id():
-    """A DAG that no other test has runs of."""
+    """The id of a DAG without runs of other tests."""
     return f"dag_{uuid.uuid4().hex[:8]}"
 
 
 @pytest.fixture
 def step(dag_id):
-    """Make the record of a running step."""
+    """Return the record of a running step."""
 
     def make(task="train", run_id="manual__1", map_index=-1, try_number=1, **facts):
         return StepRun(StepRunId(dag_id, run_id, task, map_index, try_number), started=1_700_000_000.0, **facts)
@@ -86,7 +86,7 @@ def step(dag_id):
 
 @pytest.fixture
 def ref(root):
-    """Make the ref of an artifact whose content is new, unless `content` says otherwise."""
+    """Return a ref of new content, or of `content`."""
     contents = itertools.count()
 
     def make(name, encoding="pandas.parquet@1", content=None):
@@ -101,7 +101,7 @@ def ref(root):
 
 @pytest.fixture
 def ended():
-    """Finish the record of a step."""
+    """Return the record of the finished step."""
     from msgspec.structs import replace
 
     def end(run, state=StepState.FINISHED, **facts):
@@ -112,7 +112,7 @@ def ended():
 
 @pytest.fixture
 def record_step(recorder, ended):
-    """Record a whole step; give its MLflow run id."""
+    """Record a whole step; return its MLflow run id."""
 
     def record(run, **facts):
         opened = recorder.start(run)

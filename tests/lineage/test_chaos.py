@@ -1,4 +1,4 @@
-"""Whatever happens to MLflow at whatever moment of a step's life, the step succeeds and nothing is lost."""
+"""Whatever happens to MLflow at any moment of a step, the step succeeds and nothing is lost."""
 
 import os
 import signal
@@ -46,7 +46,7 @@ def model(root, transport):
 
 @pytest.fixture
 def live(step, ended, ref, model, records):
-    """Live through one step as `run_step` does, with a recorder of its own process; give its finished record."""
+    """Run one step as `run_step` does, with the recorder of a new process; return its finished record."""
 
     def go(recorder, dag_id):
         run = step("fit", inputs={"table": ref(f"{dag_id}/load")}, parameters={"depth": 8}, model=dag_id)
@@ -62,7 +62,7 @@ def live(step, ended, ref, model, records):
 
 @pytest.fixture
 def whole(client):
-    """See that MLflow has everything of the step, once."""
+    """Check that MLflow has everything of the step once."""
 
     def look(dag_id):
         experiment = client.get_experiment_by_name(f"airflow/{dag_id}").experiment_id
@@ -84,7 +84,7 @@ def whole(client):
 @pytest.mark.slow
 @pytest.mark.parametrize("failure", list(Failure))
 def test_a_server_that_dies_at_any_request(proxy, new_recorder, records, live, whole, client, dag_id, failure):
-    """The server dies before or after the n-th request, or loses one answer, for every n: all is whole in the end."""
+    """If the server fails before or after any request, or loses one answer, everything is delivered in the end."""
     for number in range(_MOST_REQUESTS):
         name = f"{dag_id}_{number}"
         proxy.arm(number, failure)
@@ -102,7 +102,7 @@ def test_a_server_that_dies_at_any_request(proxy, new_recorder, records, live, w
 
 
 def test_a_server_that_answers_slowly(proxy, transport, root, new_recorder, records, live, whole, dag_id):
-    """A step gives up on a server whose every answer takes 4 s after three of them; all is whole in the end."""
+    """A step gives up on a server after three answers of 4 s; everything is delivered in the end."""
     proxy.arm(-1, Failure.BEFORE)
     slow = MlflowRest(TrackingServer(proxy.uri), clock=lambda: 4.0 * proxy.requests)
     live(MlflowRecorder(slow, transport, root), dag_id)
@@ -114,7 +114,7 @@ def test_a_server_that_answers_slowly(proxy, transport, root, new_recorder, reco
 
 @pytest.mark.slow
 def test_a_server_that_is_killed(tmp_path, new_recorder, records, step, ended, ref, dag_id):
-    """`kill -9` before, during and after steps of one DAG run: no step is held up, and all of them arrive once."""
+    """`kill -9` before, during and after steps of a DAG run delays no step, and all are delivered once."""
     with mlflow_server(tmp_path / "mlflow") as server:
         began = new_recorder(server.uri)
         during = began.start(step("during"))
@@ -156,6 +156,6 @@ def finish(records, recorder, run, opened):
 
 
 def kill(server):
-    """Kill the server's processes with SIGKILL; they were started in a group of their own."""
+    """Kill the server's process group with SIGKILL."""
     os.killpg(server.pid, signal.SIGKILL)
     server.stop()

@@ -1,4 +1,4 @@
-"""A real MLflow with users: whoever may not write costs a step nothing, and what it has to say arrives later."""
+"""A real MLflow with users: missing permissions fail no step, and its record is delivered later."""
 
 import time
 
@@ -18,14 +18,14 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    """An MLflow with an administrator, where everyone else may read only."""
+    """An MLflow with an administrator, where all other users may only read."""
     with guarded_mlflow(tmp_path_factory.mktemp("guarded")) as server:
         yield server.uri
 
 
 @pytest.fixture
 def recorder_of(guarded, transport, root):
-    """Give a recorder with a user's credentials, as a new process would have it."""
+    """Return a recorder with a user's credentials, as a new process has it."""
 
     def make(user, password):
         return MlflowRecorder(MlflowRest(TrackingServer(guarded, user, password)), transport, root)
@@ -34,8 +34,8 @@ def recorder_of(guarded, transport, root):
 
 
 @pytest.mark.parametrize("password", ["wrong", PASSWORD])
-def test_who_may_not_write(guarded, recorder_of, records, step, ended, dag_id, password, monkeypatch):
-    """With a wrong password (401), or a user who may only read (403), the record is kept, and delivered with the right."""
+def test_missing_permissions(guarded, recorder_of, records, step, ended, dag_id, password, monkeypatch):
+    """With a wrong password (401), or a user who may only read (403), the record is kept until the permissions are fixed."""
     admin = recorder_of("admin", PASSWORD)
     reader = f"reader-{dag_id}"
     admin.rest.post("users/create", {"username": reader, "password": PASSWORD})

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.log_metadata`: facts reach the step, its artifacts and its models, with or without MLflow."""
+"""Promises of `airflow_zen.log_metadata`: metadata of the step, its artifacts and its models, with or without MLflow."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +21,8 @@ def collector():
     return MetadataCollector(frozenset({"table"}), frozenset({"train", "test"}))
 
 
-def test_facts_are_kept_by_what_they_are_about(collector):
-    """Facts about the step, an input and an output are told apart; a later value replaces an earlier one."""
+def test_facts_are_kept_by_subject(collector):
+    """Facts about the step, an input and an output are separate; a later value replaces an earlier one."""
     with collect_metadata(collector):
         airflow_zen.log_metadata({"rows": 1, "source": "crm"})
         airflow_zen.log_metadata({"rows": 2})
@@ -35,8 +35,8 @@ def test_facts_are_kept_by_what_they_are_about(collector):
     }
 
 
-def test_outside_a_step_it_says_so():
-    """Outside a step there is nothing to attach to, and the remedy is named."""
+def test_outside_a_step():
+    """Outside a step it raises an error that names the remedy."""
     with pytest.raises(MetadataError, match="@ml_step"):
         airflow_zen.log_metadata({"a": 1})
 
@@ -50,14 +50,14 @@ def test_outside_a_step_it_says_so():
         ({"a": 1}, {"input": "table", "output": "train"}, "not both"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(collector, facts, about, says):
-    """A name that is no artifact of the step, and a name that is ours, are refused with the names that are."""
+def test_invalid_names_are_refused(collector, facts, about, says):
+    """A name that is not an artifact of the step, and a reserved name, are refused; the error lists the artifacts."""
     with collect_metadata(collector), pytest.raises(MetadataError, match=says):
         airflow_zen.log_metadata(facts, **about)
 
 
-def test_threads_of_the_step_may_note(collector):
-    """A thread that user code started writes into the same notebook."""
+def test_threads_of_the_step(collector):
+    """A thread that user code started writes into the same collector."""
     with collect_metadata(collector), ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: airflow_zen.log_metadata({f"k{n}": n}), range(50)))
     assert len(collector.facts[""]) == 50
@@ -93,8 +93,8 @@ def record(tmp_path, monkeypatch):
     return lambda task: open_stack().records.get(StepRunId("noted", "manual__1", task))
 
 
-def test_facts_are_in_the_record_whatever_becomes_of_mlflow(record, monkeypatch):
-    """With MLflow away the facts are in the step run record, of a step that fails too."""
+def test_facts_are_in_the_record_without_mlflow(record, monkeypatch):
+    """While MLflow is unavailable the facts are in the step run record, also of a step that fails."""
     monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
     run_dag(dag())
     assert record("split").metadata == {
@@ -106,7 +106,7 @@ def test_facts_are_in_the_record_whatever_becomes_of_mlflow(record, monkeypatch)
 
 @pytest.mark.server
 def test_facts_are_shown_in_mlflow(record, server, client, monkeypatch):
-    """Numbers are metrics of the run and everything else tags, under the name of the artifact they are about."""
+    """Numbers are metrics of the run and everything else is a tag, under the name of the artifact."""
     monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
     run_dag(dag())
     experiment = client.get_experiment_by_name("airflow/noted").experiment_id
@@ -119,7 +119,7 @@ def test_facts_are_shown_in_mlflow(record, server, client, monkeypatch):
 
 @pytest.mark.server
 def test_facts_about_a_model_are_on_its_page(client, recorder, step, ended, transport, root, ref, dag_id):
-    """Facts about a model are its metrics, linked to the table that was read, and its tags; noting twice is once."""
+    """Facts about a model are its metrics, linked to the table that was read, and its tags; a repeated call changes nothing."""
     from airflow_zen.artifacts.store import ArtifactStore
 
     store = ArtifactStore(root, transport)
@@ -143,7 +143,7 @@ def test_facts_about_a_model_are_on_its_page(client, recorder, step, ended, tran
     assert found.tags["judged by.whom"] == "us"
 
 
-def test_a_ref_is_not_a_fact_but_its_name_is(collector):
+def test_values_that_are_not_json(collector):
     """Values that are not JSON are described, so that the record can always be written."""
     from airflow_zen.steps.arguments import describe_as_json
 

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.runs.step_run`: a secret given as a parameter is written nowhere."""
+"""Promises of `airflow_zen.runs.step_run`: a secret parameter is never written."""
 
 import json
 from pathlib import Path
@@ -12,20 +12,20 @@ SECRET = "hunter2"
 
 @pytest.mark.parametrize("name", ["password", "db_password", "apiKey", "API_KEY", "hf_token", "client-secret"])
 def test_secret_names(name):
-    """A value is masked by its name, at the top and in dicts and lists."""
+    """A value is masked by its name, at the top level and in dicts and lists."""
     parameters = {name: SECRET, "options": [{"login": {name: SECRET}}]}
     assert mask_secrets(parameters) == {name: "***", "options": [{"login": {name: "***"}}]}
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "tokenizer", "token_count", "secretary", "key", "passwords_seen"])
-def test_other_names_stay(name):
-    """Names that only look like it keep their values, and a secret that is not given shows that."""
+def test_other_names_are_not_masked(name):
+    """Similar names keep their values, and a missing secret stays None."""
     assert mask_secrets({name: 5, "token": None}) == {name: 5, "token": None}
 
 
 @pytest.mark.server
 def test_a_secret_is_in_no_record_and_not_in_mlflow(client, transport, recorder, records, step, ended):
-    """Record, marker, MLflow's parameters and the drawn graph have the mask in the place of the secret."""
+    """The record, its marker, MLflow's parameters and the graph have the mask instead of the secret."""
     run = step(parameters={"api_key": SECRET, "lr": 0.1})
     opened = recorder.start(run)
     records.put(ended(run), recorder.finish(ended(run), opened))

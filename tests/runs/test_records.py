@@ -23,14 +23,14 @@ def run(task="load", map_index=-1, try_number=1, run_id="scheduled__2024-01-01T0
 
 
 def test_a_record_comes_back_equal(records, ref):
-    """What was put is got, refs and unicode included."""
+    """A record that is written is read back equal, with refs and unicode."""
     put = run(parameters={"ä": [1, None]}, inputs={"f": ref("d/x")}, summaries={"a" * 64: {"rows": 1}}, error="ü")
     records.put(put, delivered=True)
     assert records.get(put.id) == put
 
 
 def test_the_layout_is_public(transport, records):
-    """Records lie under runs/<dag>/<run>/steps/<task>/<map index>.<try>.json, each part percent-quoted."""
+    """Records are stored under runs/<dag>/<run>/steps/<task>/<map index>.<try>.json, each part percent-quoted."""
     records.put(run("group.load", 3, 2), delivered=True)
     run_folder = "scheduled__2024-01-01T00%3A00%3A00%2B00%3A00"
     assert list(transport.list("runs")) == [f"runs/d/{run_folder}/steps/group.load/3.2.json"]
@@ -38,7 +38,7 @@ def test_the_layout_is_public(transport, records):
 
 
 def test_all_records_of_a_dag_run(records):
-    """All tries of all tasks of one DAG run are found, and none of another's."""
+    """All tries of all tasks of one DAG run are found, and none of another."""
     for other in (run("a"), run("b", 0), run("b", 1, 2), run("a", run_id="other")):
         records.put(other, delivered=True)
     found = list(records.read_dag_run("d", "scheduled__2024-01-01T00:00:00+00:00"))
@@ -46,7 +46,7 @@ def test_all_records_of_a_dag_run(records):
 
 
 def test_undelivered_records_are_found_until_delivered(records):
-    """A record that was not delivered is owed until it is marked delivered; marking twice is no error."""
+    """A record is undelivered until it is marked as delivered; marking it twice is not an error."""
     records.put(run("a"), delivered=True)
     records.put(run("b.c", 1, 3), delivered=False)
     assert [owed.id.task_id for owed in records.undelivered()] == ["b.c"]
@@ -55,15 +55,15 @@ def test_undelivered_records_are_found_until_delivered(records):
     assert list(records.undelivered()) == []
 
 
-def test_a_record_that_is_not_there(records):
-    """Asking for a step run that was never recorded raises `ArtifactNotFound`."""
+def test_a_missing_record(records):
+    """Reading a step run that was never recorded raises `ArtifactNotFound`."""
     with pytest.raises(ArtifactNotFound):
         records.get(run().id)
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "日" * 250, "é" * 100])
 def test_any_name_is_one_folder(records, transport, name):
-    """Names with dots, slashes, any script and any length stay inside the root and are found again."""
+    """Names with dots or slashes, in any script and of any length, stay inside the root and are found again."""
     named = StepRun(StepRunId(name, name, "t"), StepState.FINISHED)
     records.put(named, delivered=False)
     assert list(records.read_dag_run(name, name)) == list(records.undelivered()) == [named]

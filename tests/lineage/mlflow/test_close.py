@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.mlflow.sync`: the parent run ends as its DAG run did."""
+"""Promises of `airflow_zen.lineage.mlflow.sync`: a parent run gets the end state of its DAG run."""
 
 import pytest
 
@@ -13,8 +13,8 @@ pytestmark = pytest.mark.server
 
 
 @pytest.mark.parametrize("state", [StepState.FINISHED, StepState.FAILED])
-def test_the_parent_ends_as_the_dag_run(client, rest, recorder, step, dag_id, state):
-    """The parent run gets the state and time it is told; other DAG runs of the DAG go on."""
+def test_the_parent_gets_the_state_of_the_dag_run(client, rest, recorder, step, dag_id, state):
+    """The parent run gets the state and the time; other DAG runs of the DAG keep running."""
     one, other = (
         client.get_run(recorder.start(step(run_id=run)).run_id).data.tags["mlflow.parentRunId"] for run in ("r1", "r2")
     )
@@ -25,7 +25,7 @@ def test_the_parent_ends_as_the_dag_run(client, rest, recorder, step, dag_id, st
 
 
 def test_steps_that_never_ended_are_killed(client, rest, recorder, step, ended, dag_id):
-    """A step run whose process died without a word ends as KILLED; one that ended keeps its state."""
+    """A step run whose process was killed becomes KILLED; one that has ended keeps its state."""
     died, failed = recorder.start(step("a")), recorder.start(step("b"))
     recorder.finish(ended(step("b"), StepState.FAILED), failed)
     close_parent_run(rest, FinishedDagRun(dag_id, "manual__1", StepState.FAILED, ended=1_700_000_009.0))
@@ -33,7 +33,7 @@ def test_steps_that_never_ended_are_killed(client, rest, recorder, step, ended, 
 
 
 def test_steps_on_later_pages_are_killed_too(client, rest, recorder, step, dag_id, monkeypatch):
-    """However many step runs never ended, all of them end with their DAG run."""
+    """All step runs that have not ended become KILLED, on whatever page MLflow returns them."""
     monkeypatch.setattr("airflow_zen.lineage.mlflow.rest._RUNS_PER_PAGE", 2)
     opened = [recorder.start(step("a", map_index=index)) for index in range(5)]
     close_parent_run(rest, FinishedDagRun(dag_id, "manual__1", StepState.FAILED, ended=1_700_000_009.0))
@@ -41,7 +41,7 @@ def test_steps_on_later_pages_are_killed_too(client, rest, recorder, step, dag_i
 
 
 def test_nothing_to_close(client, rest, recorder, step, dag_id):
-    """A DAG run that recorded nothing has nothing to close, whether its DAG is known to MLflow or not."""
+    """Closing a DAG run without a parent run does nothing, whether MLflow has its DAG or not."""
     close_parent_run(rest, FinishedDagRun(dag_id, "r", StepState.FINISHED, ended=1.0))
     opened = recorder.start(step())
     close_parent_run(rest, FinishedDagRun(dag_id, "another", StepState.FINISHED, ended=1.0))
@@ -49,7 +49,7 @@ def test_nothing_to_close(client, rest, recorder, step, dag_id):
 
 
 def test_an_outage_costs_one_wait(dag_id):
-    """With the server away it says so at once, and asks the server again when the pause is over."""
+    """With the server unavailable, requests fail at once, and the server is tried again after `retry_after`."""
     now = [0.0]
     server = TrackingServer(f"http://127.0.0.1:{free_port()}")
     rest = MlflowRest(server, retry_after=30, clock=lambda: now[0])

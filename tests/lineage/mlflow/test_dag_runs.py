@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.mlflow.dag_runs`: a DAG run as MLflow has it, in full."""
+"""Promises of `airflow_zen.lineage.mlflow.dag_runs`: a DAG run is read from MLflow completely."""
 
 import pytest
 

@@ -23,7 +23,7 @@ from airflow_zen.lineage.mlflow.datasets import dataset_inputs, mlflow_column_ty
     ],
 )
 def test_column_types(name, word):
-    """Column types of pandas, Arrow and Polars become MLflow's; one that MLflow has no word for is `any`."""
+    """Column types of pandas, Arrow and Polars become MLflow's; any other type is `any`."""
     assert mlflow_column_type(name) == word
 
 
@@ -32,20 +32,20 @@ def test_column_types(name, word):
     [("s3://b/k", "s3"), ("s3a://b/k", "s3"), ("gs://b/k", "gs"), ("/root/k", "local"), ("abfs://c/k", "abfs")],
 )
 def test_source_types(ref, uri, source_type):
-    """A dataset's source type is the word MLflow has for the scheme of its address."""
+    """A dataset's source type is MLflow's name for the scheme of its address."""
     (found,) = dataset_inputs([replace(ref("d/x"), uri=uri)], [], {})
     assert found["dataset"]["source_type"] == source_type
 
 
-def test_an_artifact_that_goes_in_and_out(ref):
-    """MLflow attaches a dataset once; one that goes in twice, and out as well, is one output."""
+def test_an_artifact_that_is_input_and_output(ref):
+    """An artifact that is read twice and written is listed once, as an output."""
     frame = ref("d/x")
     (found,) = dataset_inputs([frame, frame], [frame], {})
     assert found["tags"] == [{"key": "mlflow.data.context", "value": "output"}]
 
 
-def test_what_the_drawer_lists(ref):
-    """The profile holds plain facts and the full digest; nested statistics stay in the manifest."""
+def test_the_profile(ref):
+    """The profile has scalars and the full digest; nested statistics are in the manifest only."""
     frame = ref("d/x")
     (found,) = dataset_inputs([frame], [], {frame.digest: {"rows": 3, "text": "x" * 9000, "statistics": {"a": 1}}})
     profile = json.loads(found["dataset"]["profile"])

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.mlflow.journal`: what a killed step has logged is not lost with it."""
+"""Promises of `airflow_zen.lineage.mlflow.journal`: nothing that a killed step logged is lost."""
 
 import os
 import signal
@@ -79,7 +79,7 @@ print(len(MlflowRecorder(MlflowRest(TrackingServer(uri)), LocalTransport(root), 
 
 @pytest.fixture
 def start_step(root, dag_id, tmp_path):
-    """Start a step in a process of its own that waits at `moment`; every one is gone after the test."""
+    """Start a step in its own process, which waits at `moment`; kill all of them after the test."""
     processes = []
 
     def begin(uri, code, moment):
@@ -102,7 +102,7 @@ def away():
 
 @pytest.fixture
 def stopped(server):
-    """Stop the session's server; it is back, with its database, after the test at the latest."""
+    """Stop the session's server; it is started again, with its database, after the test at the latest."""
     yield server.stop
     if not server.healthy():
         server.start()
@@ -110,7 +110,7 @@ def stopped(server):
 
 @pytest.fixture
 def runs(client, dag_id):
-    """Tell what MLflow shows of the DAG's steps and of the runs that their code began."""
+    """Return what MLflow shows of the DAG's steps and of the runs that their code created."""
 
     def look():
         experiment = client.get_experiment_by_name(f"airflow/{dag_id}").experiment_id
@@ -132,7 +132,7 @@ def kill(process):
 
 
 def assert_whole(client, runs):
-    """See that what the killed try said is in its own run, once."""
+    """Check that what the killed try logged is in its own run once."""
     train, fold = runs["train"], runs["fold"]
     assert (train.info.status, train.data.tags["zen.try"]) == ("KILLED", "1")
     history = client.get_metric_history(train.info.run_id, "auc")
@@ -147,7 +147,7 @@ def assert_whole(client, runs):
 def test_a_step_is_killed_while_mlflow_is_away(
     server, client, stopped, start_step, new_recorder, records, step, ended, runs, left
 ):
-    """MLflow dies under a step, and the step's process is killed: its next try stores what it said, and it arrives."""
+    """MLflow is killed during a step, and then the step's process: its next try stores and delivers what it logged."""
     process = start_step(server.uri, _LOGGING, "outage")
     stopped()
     process.stdin.write("\n")
@@ -170,7 +170,7 @@ def test_a_step_is_killed_while_mlflow_is_away(
 
 
 def test_a_step_that_never_saw_mlflow_is_killed(client, away, start_step, new_recorder, records, runs, left):
-    """The delivery on the host finds what a killed step said without any other step's help."""
+    """A delivery on the host finds what a killed step logged, without any other step."""
     kill(start_step(away, _LOGGING, "called"))
     assert len(left()) == 1
     assert not sync_pending(new_recorder(), records, time.time).failed
@@ -179,7 +179,7 @@ def test_a_step_that_never_saw_mlflow_is_killed(client, away, start_step, new_re
 
 
 def test_a_step_that_logged_nothing_is_killed(server, start_step, new_recorder, records, step, runs):
-    """A killed step has its record, although it said nothing and MLflow was there all the time."""
+    """A killed step has its record, although it logged nothing and MLflow was available all the time."""
     kill(start_step(server.uri, "pass", "called"))
     assert new_recorder().recover_orphans() == (step().id,)
     record = records.get(step().id)
@@ -192,7 +192,7 @@ def test_a_step_that_logged_nothing_is_killed(server, start_step, new_recorder, 
 
 @pytest.mark.parametrize("moment", ["sent", "recorded"])
 def test_a_step_is_killed_at_its_end(away, start_step, new_recorder, records, step, runs, left, moment):
-    """A step that had finished is a finished one, however little of that was written when its process was killed."""
+    """A step that had finished is recorded as finished, however little was written when its process was killed."""
     kill(start_step(away, "pass", moment))
     assert new_recorder().recover_orphans() == (step().id,)
     assert records.get(step().id).ended == 1_700_000_009.0
@@ -201,8 +201,8 @@ def test_a_step_is_killed_at_its_end(away, start_step, new_recorder, records, st
     assert left() == []
 
 
-def test_a_step_that_lives_is_left_alone(away, start_step, new_recorder, records, step):
-    """Nobody recovers the journal of a process that lives, however long it says nothing."""
+def test_a_running_step_is_left_alone(away, start_step, new_recorder, records, step):
+    """The journal of a running process is never recovered, however long it writes nothing."""
     process = start_step(away, "pass", "called")
     assert new_recorder().recover_orphans() == ()
     assert list(records.undelivered()) == []
@@ -211,7 +211,7 @@ def test_a_step_that_lives_is_left_alone(away, start_step, new_recorder, records
 
 
 def test_many_recover_at_once(transport, root, new_recorder, records, step):
-    """Of many processes that find an orphan one recovers it."""
+    """Of several processes that find an orphaned journal, one recovers it."""
     orphans = [step(map_index=index) for index in range(5)]
     for run in orphans:
         RunJournal.create(run, root, transport.scratch_directory).unlock()
@@ -229,7 +229,7 @@ def test_many_recover_at_once(transport, root, new_recorder, records, step):
 
 
 def test_recovery_is_killed(client, server, away, root, start_step, new_recorder, records, runs, left):
-    """A process that is killed while it recovers an orphan, at any write, leaves everything to the next one."""
+    """A process that is killed at any write of a recovery leaves everything to the next one."""
     kill(start_step(away, _LOGGING, "called"))
     # Before the outbox, the record and the marker are written; then nothing happens to it.
     for number, code in [(0, -signal.SIGKILL), (1, -signal.SIGKILL), (1, -signal.SIGKILL), (9, 0)]:
@@ -243,7 +243,7 @@ def test_recovery_is_killed(client, server, away, root, start_step, new_recorder
 
 
 def test_another_root(tmp_path, transport, root, rest, records, step):
-    """What belongs in another artifact root stays for who has that one."""
+    """A journal of another artifact root is left for a process with that root."""
     other = str(tmp_path / "other")
     RunJournal.create(step(), other, transport.scratch_directory).unlock()
     assert MlflowRecorder(rest, transport, root).recover_orphans() == ()
@@ -253,7 +253,7 @@ def test_another_root(tmp_path, transport, root, rest, records, step):
 
 
 def test_the_store_is_away(transport, root, new_recorder, records, step, ended):
-    """A record that the store did not take is held, and stored by the next one on the host."""
+    """A record that the store refused is kept, and stored by the next process on the host."""
     recorder = new_recorder()
     finished = ended(step())
     recorder.finish(finished, recorder.start(step()))
@@ -264,7 +264,7 @@ def test_the_store_is_away(transport, root, new_recorder, records, step, ended):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_another_user(transport, root, new_recorder, step):
-    """What another user put among the temporary files is not touched."""
+    """Files of another user in the temporary directory are not touched."""
     journal = RunJournal.create(step(), root, transport.scratch_directory)
     journal.unlock()
     os.chown(journal.directory, 12_345, 12_345)

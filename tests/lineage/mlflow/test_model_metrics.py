@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.mlflow.model_metrics`: a model's page shows how it was judged."""
+"""Promises of `link_model_metrics`: a model's page shows the metrics about it."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def shown(client, rest, records, transport, root, dag_id):
     return publish
 
 
-def test_metrics_of_an_evaluation_are_the_models(keep, shown, step, model, ref, dag_id):
+def test_metrics_of_an_evaluation_are_on_the_model(keep, shown, step, model, ref, dag_id):
     """What user code logs in a step that reads one model and one table is on the model's page, linked to the table."""
     fitted, table = model("fit"), ref(f"{dag_id}/test")
     keep(step("fit"), outputs={"output": fitted})
@@ -56,14 +56,14 @@ def test_metrics_of_an_evaluation_are_the_models(keep, shown, step, model, ref, 
     assert shown() == {"fit": [("auc", 0.9, table.digest[:16])]}
 
 
-def test_training_metrics_are_the_models_too(keep, shown, step, model):
-    """What user code logs in a step that makes one model is on the model's page."""
+def test_training_metrics_are_on_the_model(keep, shown, step, model):
+    """What user code logs in a step that creates one model is on the model's page."""
     keep(step("fit"), outputs={"output": model("fit")}, metrics={"loss": 0.1})
     assert shown() == {"fit": [("loss", 0.1, None)]}
 
 
-def test_a_model_that_is_handed_on(keep, shown, step, model, ref, dag_id):
-    """The page of a registered version shows how its model was judged, though another step made it than registers it."""
+def test_a_model_that_another_step_registers(keep, shown, step, model, ref, dag_id):
+    """The page of a registered version has the metrics of its model, also where another step created it."""
     fitted, table = model("fit"), ref(f"{dag_id}/test")
     keep(step("fit"), outputs={"output": fitted})
     keep(step("judge", inputs={"model": fitted, "table": table}), metrics={"auc": 0.9})
@@ -73,14 +73,14 @@ def test_a_model_that_is_handed_on(keep, shown, step, model, ref, dag_id):
 
 
 def test_a_model_of_an_earlier_dag_run(keep, shown, step, model):
-    """A model that another DAG run made is found, and gets the metrics."""
+    """A model of another DAG run gets the metrics."""
     fitted = model("fit")
     keep(step("fit"), outputs={"output": fitted})
     keep(step("judge", "later", inputs={"model": fitted}), metrics={"auc": 0.8})
     assert shown("later") == {"fit": [("auc", 0.8, None)]}
 
 
-def test_nobody_guesses_between_two_models(keep, shown, step, model):
+def test_metrics_of_two_models_are_on_neither(keep, shown, step, model):
     """Metrics of a step that compares two models are on neither page."""
     one, two = model("one"), model("two")
     keep(step("fit"), outputs={"a": one, "b": two})

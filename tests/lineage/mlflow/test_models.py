@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.mlflow.models`: a model is uploaded once, and everything of MLflow's works on it."""
+"""Promises of `airflow_zen.lineage.mlflow.models`: a model is stored once, and MLflow can use it."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def model_directory(tmp_path_factory):
 
 @pytest.fixture
 def model(root, transport, model_directory, dag_id):
-    """Its ref, as the step that made it holds it."""
+    """Return its ref, as the step that made it has it."""
     store = ArtifactStore(root, transport)
     with store.upload_directory() as staging:
         for path in model_directory.iterdir():
@@ -53,7 +53,7 @@ def tracking(server, monkeypatch):
 
 
 def made(client, run_id):
-    """Give the logged model that a run made."""
+    """Return the logged model that a run created."""
     (output,) = client.get_run(run_id).outputs.model_outputs
     return client.get_logged_model(output.model_id)
 
@@ -69,8 +69,8 @@ def test_a_model_is_a_logged_model_of_its_run(client, record_step, step, model, 
     assert "MLmodel" in [f.path for f in client.list_logged_model_artifacts(logged.model_id)]
 
 
-def test_the_files_of_a_model_lie_once(client, record_step, step, model):
-    """On a local root the logged model's files are the artifact's own, under a second name: nothing is written again."""
+def test_the_files_of_a_model_are_stored_once(client, record_step, step, model):
+    """On a local root the logged model's files are hard links to the artifact's."""
     logged = made(client, record_step(step(), outputs={"output": model}))
     filed = Path(local_file_uri_to_path(logged.artifact_location))
     names = {path.name for path in Path(model.uri).iterdir()} - {"manifest.json"}
@@ -88,8 +88,8 @@ def test_a_model_becomes_a_version(client, record_step, step, model, tracking, d
     assert mlflow.pyfunc.load_model(f"models:/{dag_id}@champion").predict(FRAME)[0] == pytest.approx(2)
 
 
-def test_a_version_that_cannot_be_is_told(client, record_step, step, dag_id, caplog):
-    """A step that declares a model and returns none that MLflow serves says so, with the way out; its lineage is whole."""
+def test_a_step_without_its_declared_model(client, record_step, step, dag_id, caplog):
+    """A step that declares a model and returns none that MLflow can serve logs the remedy; its lineage is complete."""
     run_id = record_step(step(model=dag_id))
     assert client.search_model_versions(f"name = '{dag_id}'") == []
     assert f"{dag_id!r} has no new version" in caplog.text
@@ -125,7 +125,7 @@ class Mean(mlflow.pyfunc.PythonModel):
 def test_a_stored_model_of_any_library_is_served_by_its_version(
     make, client, record_step, step, root, transport, tracking, dag_id, tmp_path
 ):
-    """What a materializer stored as an MLflow Model is registered as it lies, and predicts the same from there."""
+    """A stored MLflow Model is registered without change, and predicts the same from there."""
     value, store = make(tmp_path / "model"), ArtifactStore(root, transport)
     with store.upload_directory() as staging:
         saved = default_registry().save(value, staging)
@@ -138,7 +138,7 @@ def test_a_stored_model_of_any_library_is_served_by_its_version(
 
 
 def test_a_consumer_names_the_model_of_this_dag_run(client, record_step, step, model):
-    """A model input is the logged model that this DAG run made, although others have the same content."""
+    """A model input is the logged model of this DAG run, although others have the same content."""
     record_step(step(run_id="r1"), outputs={"output": model})
     producer = made(client, record_step(step(run_id="r2"), outputs={"output": model}))
     record_step(step(run_id="r3"), outputs={"output": model})
@@ -148,7 +148,7 @@ def test_a_consumer_names_the_model_of_this_dag_run(client, record_step, step, m
 
 
 def test_a_consumer_in_another_dag(client, record_step, new_recorder, ended, step, model):
-    """A model that another DAG made is found by the artifact's name."""
+    """A model of another DAG is found by the artifact's name."""
     producer = made(client, record_step(step(), outputs={"output": model}))
     from msgspec.structs import replace
 
@@ -160,8 +160,8 @@ def test_a_consumer_in_another_dag(client, record_step, new_recorder, ended, ste
     assert client.get_run(opened.run_id).inputs.model_inputs[0].model_id == producer.model_id
 
 
-def test_a_hit_makes_no_new_model(client, recorder, record_step, step, ended, model, dag_id):
-    """A reused model is attached to the run of the hit, and neither entered nor registered again."""
+def test_a_hit_creates_no_model(client, recorder, record_step, step, ended, model, dag_id):
+    """A reused model is attached to the run of the hit, and neither created nor registered again."""
     first = made(client, record_step(step(model=dag_id), outputs={"output": model}))
     hit = step(run_id="r2", cache=CacheState.HIT, origin=str(step().id), outputs={"output": model}, model=dag_id)
     opened = recorder.start(hit)
@@ -171,19 +171,19 @@ def test_a_hit_makes_no_new_model(client, recorder, record_step, step, ended, mo
 
 
 def test_an_unknown_model_is_a_dataset(client, record_step, step, model):
-    """A model that this MLflow was never told of is listed as a dataset, so that it is not missing."""
+    """A model that this MLflow does not have is listed as a dataset, so that it is not missing."""
     run = client.get_run(record_step(step("evaluate", inputs={"model": model})))
     assert [i.dataset.name for i in run.inputs.dataset_inputs] == [model.name]
 
 
-def test_a_failed_step_enters_no_model(client, record_step, step):
-    """A failed step has no outputs, and enters no model."""
+def test_a_failed_step_creates_no_model(client, record_step, step):
+    """A failed step has no outputs, and creates no model."""
     run = client.get_run(record_step(step(model="m"), state=StepState.FAILED))
     assert run.outputs is None or run.outputs.model_outputs == []
 
 
 def test_files_go_through_the_proxy_of_an_older_experiment(client, record_step, step, model, tracking, dag_id):
-    """In an experiment whose files lie behind MLflow's artifact proxy, the model is uploaded there and loads."""
+    """In an experiment with files behind MLflow's artifact proxy, the model is uploaded there and loads."""
     client.create_experiment(f"airflow/{dag_id}")
     logged = made(client, record_step(step(), outputs={"output": model}))
     assert logged.artifact_location.startswith("mlflow-artifacts:")
@@ -191,7 +191,7 @@ def test_files_go_through_the_proxy_of_an_older_experiment(client, record_step, 
 
 
 def test_files_that_mlflow_keeps_elsewhere(client, record_step, step, model, dag_id, tmp_path, caplog):
-    """In an experiment whose files lie outside the artifact root, the step is recorded and the way out is named."""
+    """In an experiment with files outside the artifact root, the step is recorded and the remedy is logged."""
     client.create_experiment(f"airflow/{dag_id}", artifact_location=str(tmp_path / "elsewhere"))
     record_step(step(), outputs={"output": model})
     assert "outside the artifact root" in caplog.text

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.mlflow.parent_runs`: one parent run, however many tasks are first and whatever was deleted."""
+"""Promises of `airflow_zen.lineage.mlflow.parent_runs`: one parent run, even when several tasks start at once or it was deleted."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture
 def parents(client):
-    """Search the living parent runs of an experiment."""
+    """Return the parent runs of an experiment that are not deleted."""
 
     def search(experiment_id):
         found = client.search_runs([experiment_id], "tags.`zen.kind` = 'dag_run'", ViewType.ACTIVE_ONLY)
@@ -48,7 +48,7 @@ def test_sixteen_first_tasks_make_one_parent(client, new_recorder, step, parents
 
 
 def test_a_store_without_conditional_writes(client, server, root, step, parents):
-    """Where the store overwrites instead of refusing, a task adopts what the claim says in the end."""
+    """Where the store overwrites instead of refusing, a task uses the parent that the claim names in the end."""
 
     class Overwriting(LocalTransport):
         def create(self, key, data):
@@ -63,7 +63,7 @@ def test_a_store_without_conditional_writes(client, server, root, step, parents)
 
 
 def test_a_deleted_experiment_is_restored(client, recorder, new_recorder, step, ended):
-    """After someone deleted the experiment in MLflow the next step restores it, with the same parent."""
+    """After the experiment was deleted in MLflow, the next step restores it with the same parent."""
     first = client.get_run(recorder.start(step("a")).run_id)
     client.delete_experiment(first.info.experiment_id)
     again = new_recorder()
@@ -75,7 +75,7 @@ def test_a_deleted_experiment_is_restored(client, recorder, new_recorder, step, 
 
 
 def test_a_deleted_parent_is_restored(client, recorder, new_recorder, step, ended):
-    """After someone deleted the parent run in MLflow the next step restores it."""
+    """After the parent run was deleted in MLflow, the next step restores it."""
     parent = client.get_run(recorder.start(step("a")).run_id).data.tags["mlflow.parentRunId"]
     client.delete_run(parent)
     again = new_recorder()
@@ -94,7 +94,7 @@ def test_a_parent_that_ended_runs_again_with_its_steps(client, recorder, new_rec
 
 @pytest.fixture
 def wiped(transport, recorder, client, step):
-    """Leave a claim whose parent run is in no database, as when MLflow was set up anew."""
+    """Leave a claim whose parent run is in no database, as after MLflow was replaced."""
     recorder.start(step("a"))
     (claim,) = transport.list("runs")
     text = transport.read(claim).decode()
@@ -103,7 +103,7 @@ def wiped(transport, recorder, client, step):
     client.delete_run(parent)
 
 
-def test_a_parent_that_is_gone_is_made_anew_once(client, wiped, new_recorder, step, ended, parents):
+def test_a_missing_parent_is_replaced_once(client, wiped, new_recorder, step, ended, parents):
     """When the claimed parent run no longer exists, all tasks agree on one new parent."""
     before = set(parents(client.get_run(new_recorder().start(step("x", "other")).run_id).info.experiment_id))
 
@@ -119,8 +119,8 @@ def test_a_parent_that_is_gone_is_made_anew_once(client, wiped, new_recorder, st
     assert set(parents(runs[0].info.experiment_id)) - before == made
 
 
-def test_an_experiment_id_that_means_another_dag_now(client, transport, recorder, new_recorder, step, ended, dag_id):
-    """When MLflow was set up anew and the claimed experiment id is another DAG's, no run is left in that one."""
+def test_an_experiment_id_that_belongs_to_another_dag(client, transport, recorder, new_recorder, step, ended, dag_id):
+    """After MLflow was replaced and the claimed experiment id is another DAG's, no run is left in that experiment."""
     recorder.start(step("a"))
     (claim,) = transport.list("runs")
     other = client.create_experiment(f"elsewhere-{dag_id}")
@@ -135,7 +135,7 @@ def test_an_experiment_id_that_means_another_dag_now(client, transport, recorder
 
 
 def test_a_server_under_a_new_address(client, server, recorder, new_recorder, step, ended, parents):
-    """A server that is known under another address now still has the DAG run's parent, and no second one is made."""
+    """A server with a new address still has the DAG run's parent, and no second one is created."""
     first = client.get_run(recorder.start(step("a")).run_id)
     other = new_recorder(f"http://localhost:{server.port}")
     opened = other.start(step("b"))
@@ -145,7 +145,7 @@ def test_a_server_under_a_new_address(client, server, recorder, new_recorder, st
 
 
 def test_claims_are_per_server(transport, recorder, step):
-    """A claim names its tracking server, so that the same store serves two servers."""
+    """A claim names its tracking server, so that two servers can use the same store."""
     recorder.start(step("a"))
     (claim,) = transport.list("runs")
     assert claim.rpartition("/")[2].startswith("mlflow-")

@@ -1,4 +1,4 @@
-"""What the recorder promises on SQLite it keeps on PostgreSQL, which is stricter about lengths and characters."""
+"""The promises of the recorder on PostgreSQL, which is stricter than SQLite about lengths and characters."""
 
 import os
 import threading
@@ -44,7 +44,7 @@ def test_sixteen_first_tasks_make_one_parent(client, new_recorder, step):
 
 
 def test_everything_at_its_limit(server, new_recorder, ended, ref):
-    """Long, strange and many names, parameters, facts and artifacts of one step are all taken, cut visibly."""
+    """PostgreSQL accepts long, unusual and many names, parameters, metadata and artifacts, shortened with `…`."""
     odd = "né\0日🙂'|`\n"
     run = StepRun(
         StepRunId("日" * 240, "r" * 250, "t" * 249, 3, 2),

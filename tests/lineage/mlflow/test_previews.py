@@ -1,4 +1,4 @@
-"""Promises of previews in MLflow: among the files of the run that made the artifact, now or later."""
+"""Promises of previews in MLflow: they are among the files of the run that made the artifact."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def previews(transport):
 
 
 def files_of(client, run_id, folder="previews"):
-    """List what MLflow shows of a run below a folder, as its interface does."""
+    """List the files of a run in a folder, as MLflow's interface does."""
     found = []
     for item in client.list_artifacts(run_id, folder):
         found += files_of(client, run_id, item.path) if item.is_dir else [item.path]
@@ -35,8 +35,8 @@ def test_files_arrive_in_the_run(client, recorder, step, ended):
         assert file.read() == PAGE
 
 
-def test_what_does_not_arrive_is_told(new_recorder, step):
-    """While MLflow is away files are not delivered, and nothing is raised; no files are no debt."""
+def test_undelivered_files_are_reported(new_recorder, step):
+    """While MLflow is unavailable files are not delivered, and nothing is raised; no files count as delivered."""
     away = new_recorder("http://127.0.0.1:9")
     opened = away.start(step())
     assert not away.attach_files(step(), opened, {"previews/output/preview.html": PAGE})
@@ -44,7 +44,7 @@ def test_what_does_not_arrive_is_told(new_recorder, step):
 
 
 def test_previews_are_delivered_later(client, recorder, records, previews, step, ended, ref, dag_id):
-    """A step that is delivered later has the previews that lie in the store by then."""
+    """A step that is delivered later has the previews that are in the store by then."""
     shown, hidden = ref(f"{dag_id}/t"), ref(f"{dag_id}/t.other")
     previews.put(shown.digest, {"preview.html": PAGE, "preview.png": b"\x89PNG"})
     records.put(ended(step(), outputs={"output": shown, "other": hidden}), delivered=False)
@@ -54,8 +54,8 @@ def test_previews_are_delivered_later(client, recorder, records, previews, step,
     assert files_of(client, run.info.run_id) == ["previews/output/preview.html", "previews/output/preview.png"]
 
 
-def test_only_what_a_run_made_is_shown_in_it(previews, step, ended, ref):
-    """A run that reused a result, or failed, shows none of its own."""
+def test_only_the_run_that_made_an_artifact_shows_it(previews, step, ended, ref):
+    """A hit and a failed run have no previews."""
     output = ref("a")
     previews.put(output.digest, {"preview.html": PAGE})
     outputs = {"output": output}
@@ -65,7 +65,7 @@ def test_only_what_a_run_made_is_shown_in_it(previews, step, ended, ref):
 
 
 def test_names_of_outputs_become_folders():
-    """A folder has letters that every filesystem and address takes, and no two outputs share one."""
+    """A folder name has only characters that every filesystem and URL accepts, and no two outputs share one."""
     files = {name: {"preview.md": b""} for name in ("train set", "train/set", "output[3]", "../..", "é")}
     folders = [path.split("/")[1] for path in preview_files(files)]
     assert folders == ["train-set", "train-set~1", "output-3", "output", "output~4"]

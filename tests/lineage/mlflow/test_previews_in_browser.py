@@ -1,4 +1,4 @@
-"""What a browser makes of previews inside MLflow: all is shown, and nothing of the data's runs or is fetched."""
+"""Previews in a browser inside MLflow: they are shown, and nothing in the data is executed or fetched."""
 
 import itertools
 import threading
@@ -25,7 +25,7 @@ REPORT = """<!doctype html><title>x</title><style>h1{color:rgb(1,2,3)}</style><h
 
 @pytest.fixture
 def shown(recorder, step, server):
-    """Store the preview of a value in a run of MLflow, and give the page of its artifact."""
+    """Store the preview of a value in a run of MLflow, and return the page of its artifact."""
     number = itertools.count()
 
     def show(value, encoding):
@@ -41,7 +41,7 @@ def shown(recorder, step, server):
 
 @pytest.fixture
 def elsewhere():
-    """A web server that the data would like to be asked; `asked` keeps what it was asked for."""
+    """A web server that the data refers to; `asked` collects the requests."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -64,15 +64,15 @@ def elsewhere():
 
 @pytest.fixture
 def page():
-    """A browser's page that keeps every dialog."""
+    """A browser page that collects every dialog."""
     with browser_page(1360, 900) as page:
         page.dialogs = []
         page.on("dialog", lambda dialog: (page.dialogs.append(dialog.message), dialog.dismiss()))
         yield page
 
 
-def test_a_report_is_seen_and_runs_nothing(shown, page, elsewhere):
-    """HTML that a step returned is shown with its style; its scripts, pictures, frames, refresh and forms do nothing."""
+def test_a_report_is_shown_and_executes_nothing(shown, page, elsewhere):
+    """HTML that a step returned is shown with its style; its scripts, images, frames, refresh and forms do nothing."""
     page.goto(shown(HTMLString(REPORT.replace("@ELSEWHERE@", elsewhere.address)), "python.text@1"))
     report = page.frame_locator("iframe").first.frame_locator("iframe")
     heading = report.locator("h1")
@@ -88,8 +88,8 @@ def test_a_report_is_seen_and_runs_nothing(shown, page, elsewhere):
     assert "/reached" in elsewhere.asked
 
 
-def test_hostile_names_are_read_as_text(shown, page):
-    """A table of names that try to break out is read letter by letter in MLflow, and opens no dialog."""
+def test_hostile_names_are_shown_as_text(shown, page):
+    """A table with names that contain HTML is shown as text in MLflow, and opens no dialog."""
     page.goto(shown(pd.DataFrame({name: list(HOSTILE) for name in HOSTILE}), "pandas.parquet@1"))
     frame = page.frame_locator("iframe").first
     frame.locator("thead th").nth(1).wait_for()

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.mlflow.rest` and its connection, against servers that misbehave on purpose."""
+"""Promises of `airflow_zen.lineage.mlflow.rest` and its connection, against servers that fail in every way."""
 
 import base64
 import datetime as dt
@@ -18,7 +18,7 @@ from tests.servers.process import free_port
 
 
 class Scripted(http.server.ThreadingHTTPServer):
-    """Answer every request with the next of `answers`, the last one for ever; keep what was asked."""
+    """Answer every request with the next of `answers`, and then always with the last; `asked` collects the requests."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -70,7 +70,7 @@ def scripted():
 
 
 def test_one_connection_is_kept(scripted):
-    """Requests that follow one another use one connection."""
+    """Consecutive requests use one connection."""
     rest = MlflowRest(TrackingServer(scripted.uri))
     for _ in range(3):
         rest.get("experiments/get", {"experiment_id": "0"})
@@ -79,7 +79,7 @@ def test_one_connection_is_kept(scripted):
 
 
 def test_an_idle_connection_is_replaced(scripted):
-    """A connection that was idle for longer than the server keeps it is not used again."""
+    """A connection that was idle for longer than the server keeps it open is not used again."""
     now = [0.0]
     rest = MlflowRest(TrackingServer(scripted.uri), clock=lambda: now[0])
     for now[0] in (0.0, 2.0, 6.0):
@@ -88,7 +88,7 @@ def test_an_idle_connection_is_replaced(scripted):
 
 
 def test_a_dropped_connection_is_replaced_once(scripted):
-    """A kept connection that the server dropped costs a new connection, not the request."""
+    """A request on a connection that the server dropped is sent again on a new one."""
     scripted.says((200, b"{}"), (0, b""), (200, b'{"a": 1}'))
     rest = MlflowRest(TrackingServer(scripted.uri))
     rest.get("x")
@@ -97,7 +97,7 @@ def test_a_dropped_connection_is_replaced_once(scripted):
 
 
 def test_a_base_path_is_kept(scripted):
-    """A tracking URI with a path puts it before every request."""
+    """The path of a tracking URI is the prefix of every request."""
     MlflowRest(TrackingServer(f"{scripted.uri}/ml/flow/")).patch("logged-models/m-1", {})
     assert scripted.asked[0][:2] == ("PATCH", "/ml/flow/api/2.0/mlflow/logged-models/m-1")
 
@@ -128,8 +128,8 @@ def test_credentials_are_sent(scripted, credentials, expected):
         ((503, b"no upstream"), "Start MLflow"),
     ],
 )
-def test_refusals_name_the_remedy(scripted, answer, remedy):
-    """An answer that is no success becomes an error that says what to do."""
+def test_errors_name_the_remedy(scripted, answer, remedy):
+    """The error for a response that is not a success names the remedy."""
     scripted.says(answer)
     with pytest.raises(MlflowRejected, match=remedy) as refused:
         MlflowRest(TrackingServer(scripted.uri)).post("runs/create", {})
@@ -137,7 +137,7 @@ def test_refusals_name_the_remedy(scripted, answer, remedy):
 
 
 def test_the_error_code_of_mlflow_is_kept(scripted):
-    """MLflow's own word for the failure can be asked for."""
+    """An error has MLflow's own error code."""
     scripted.says((404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no run"}'))
     with pytest.raises(MlflowRejected, match="no run") as refused:
         MlflowRest(TrackingServer(scripted.uri)).get("runs/get")
@@ -149,14 +149,14 @@ def test_the_error_code_of_mlflow_is_kept(scripted):
 
 
 @pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "file:///tmp/mlruns", "databricks", ""])
-def test_a_database_is_no_server(uri):
-    """A tracking URI that names no server is refused, with the command that makes one of it."""
+def test_a_database_is_not_a_server(uri):
+    """A tracking URI without a server is refused, with the command that starts one."""
     with pytest.raises(LineageError, match="mlflow server"):
         MlflowRest(TrackingServer(uri)).get("x")
 
 
-def test_nobody_listens():
-    """A refused connection says so at once, and later requests fail without another try."""
+def test_a_refused_connection():
+    """A refused connection is an error at once, and later requests fail without another attempt."""
     rest = MlflowRest(TrackingServer(f"http://127.0.0.1:{free_port()}"))
     for _ in range(2):
         with pytest.raises(MlflowUnavailable, match="Start the server"):
@@ -165,13 +165,13 @@ def test_nobody_listens():
 
 
 def test_an_unknown_host():
-    """A host name that nobody knows is called that."""
+    """The error for an unknown host name says so."""
     with pytest.raises(MlflowUnavailable, match="unknown"):
         MlflowRest(TrackingServer("http://mlflow.invalid:5000")).get("x")
 
 
-def test_a_slow_answer_is_not_waited_for(scripted, monkeypatch):
-    """An answer that does not come in time is given up."""
+def test_an_answer_that_does_not_come(scripted, monkeypatch):
+    """A request fails when its answer does not arrive in time."""
     given_up = threading.Event()
     monkeypatch.setattr(_Handler, "do_GET", lambda self: given_up.wait(60))
     try:
@@ -181,8 +181,8 @@ def test_a_slow_answer_is_not_waited_for(scripted, monkeypatch):
         given_up.set()
 
 
-def test_slow_answers_are_waited_for_so_long(scripted):
-    """A server that answers, but slowly, is taken to be away once its slow answers have taken what is allowed."""
+def test_slow_answers_have_a_budget(scripted):
+    """A server is treated as unavailable once its slow answers have used up the budget."""
     rest = MlflowRest(TrackingServer(scripted.uri), clock=lambda: 4.0 * len(scripted.asked))
     for _ in range(5):
         rest.get("x")
@@ -194,8 +194,8 @@ def test_slow_answers_are_waited_for_so_long(scripted):
     assert rest.request_count == 8
 
 
-def test_quick_answers_may_be_many(scripted):
-    """Answers that come soon count for nothing, however many there are."""
+def test_quick_answers_use_no_budget(scripted):
+    """Quick answers use none of the budget, however many there are."""
     rest = MlflowRest(TrackingServer(scripted.uri), clock=lambda: 0.9 * len(scripted.asked))
     rest.limit_slow_responses(2.0)
     for _ in range(20):
@@ -226,7 +226,7 @@ def test_several_threads_do_not_mix_answers(scripted, monkeypatch):
 
 @pytest.fixture
 def tls(scripted, tmp_path):
-    """Give the server a certificate signed by nobody; return the file that trusts it."""
+    """Give the server a self-signed certificate; return the CA file that trusts it."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -258,23 +258,23 @@ def tls(scripted, tmp_path):
     return str(pem)
 
 
-def test_https_with_a_ca_of_ones_own(scripted, tls):
-    """A server whose certificate the given CA signed is spoken to over TLS."""
+def test_https_with_a_ca_bundle(scripted, tls):
+    """A server whose certificate is signed by the given CA is reached over TLS."""
     assert MlflowRest(TrackingServer(scripted.uri, ca_bundle=tls, client_certificate=tls)).get("x") == {}
 
 
 def test_https_unverified(scripted, tls):
-    """Verification can be switched off, as MLflow's client allows."""
+    """Verification can be disabled, as in MLflow's client."""
     assert MlflowRest(TrackingServer(scripted.uri, verify_tls=False)).get("x") == {}
 
 
 def test_https_untrusted(scripted, tls):
-    """A certificate that nobody vouches for is refused with the variable that names a CA."""
+    """An untrusted certificate is refused, and the error names the variable for a CA."""
     with pytest.raises(MlflowUnavailable, match="MLFLOW_TRACKING_SERVER_CERT_PATH"):
         MlflowRest(TrackingServer(scripted.uri)).get("x")
 
 
-def test_a_ca_file_that_is_missing(scripted, tls):
-    """TLS files that cannot be read are named."""
+def test_a_missing_ca_file(scripted, tls):
+    """The error for unreadable TLS files names them."""
     with pytest.raises(LineageError, match=r"/nowhere/ca\.pem"):
         MlflowRest(TrackingServer(scripted.uri, ca_bundle="/nowhere/ca.pem")).get("x")

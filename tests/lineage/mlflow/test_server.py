@@ -12,22 +12,22 @@ ENVIRONMENT = {
 }
 
 
-def test_the_environment_comes_back():
-    """The variables of MLflow's client are understood, and handed on to user code as they were."""
+def test_the_environment_is_passed_on():
+    """The variables of MLflow's client are read, and passed to user code unchanged."""
     given = TrackingServer.from_environment("http://m:5000/", ENVIRONMENT).environment()
     assert {name: given[name] for name in ENVIRONMENT} == ENVIRONMENT
     assert given["MLFLOW_TRACKING_URI"] == "http://m:5000"
 
 
 def test_user_code_does_not_wait_for_minutes():
-    """User code's MLflow gets short patience, unless the deployment chose its own."""
+    """MLflow's client in user code gets short timeouts, unless the deployment sets its own."""
     assert TrackingServer("http://m").environment()["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
     chosen = TrackingServer.from_environment("http://m", {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60"})
     assert chosen.environment()["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "60"
 
 
 def test_insecure_tls():
-    """Switched-off verification is handed on, without the CA that MLflow's client would refuse beside it."""
+    """Disabled verification is passed on without the CA bundle, which MLflow's client would refuse beside it."""
     server = TrackingServer.from_environment("https://m", {**ENVIRONMENT, "MLFLOW_TRACKING_INSECURE_TLS": "true"})
     assert not server.verify_tls
     assert server.environment()["MLFLOW_TRACKING_INSECURE_TLS"] == "true"
@@ -35,14 +35,14 @@ def test_insecure_tls():
 
 
 def test_secrets_are_not_shown():
-    """Neither password nor token is in the repr, and credentials leave the address."""
+    """Neither password nor token is in the repr, and credentials are removed from the address."""
     server = TrackingServer("https://ann:hush%40@m:5000/base", token="hush2")
     assert (server.uri, server.username, server.password) == ("https://m:5000/base", "ann", "hush@")
     assert "hush" not in repr(server)
 
 
-def test_pages_are_at_the_address_for_people():
-    """Links lead to the address that browsers can reach, in MLflow's classic view."""
+def test_pages_use_the_address_for_browsers():
+    """Links use the address that browsers can reach, in MLflow's classic view."""
     server = TrackingServer("http://mlflow:5000", ui="https://ml.example/")
     assert server.run_url("1", "r") == "https://ml.example/#/experiments/1/runs/r?workflowType=machine_learning"
     assert TrackingServer("http://m").run_url("1", "r").startswith("http://m/#/experiments/1/runs/r")

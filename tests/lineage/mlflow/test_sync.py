@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.mlflow.sync`: what MLflow missed arrives later, and only once."""
+"""Promises of `airflow_zen.lineage.mlflow.sync`: what MLflow does not have is delivered later, and only once."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +17,13 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture
 def away(new_recorder):
-    """A recorder whose server is not there."""
+    """A recorder whose server is unavailable."""
     return new_recorder(f"http://127.0.0.1:{free_port()}")
 
 
 @pytest.fixture
 def seen(client, dag_id):
-    """Tell everything that MLflow shows of the DAG, to compare before and after."""
+    """Return everything that MLflow shows of the DAG, to compare before and after."""
 
     def look():
         experiment = client.get_experiment_by_name(f"airflow/{dag_id}")
@@ -37,14 +37,14 @@ def seen(client, dag_id):
 
 @pytest.fixture
 def stopped(server):
-    """Stop the session's server; it is back, with its database, after the test at the latest."""
+    """Stop the session's server; it is started again, with its database, after the test at the latest."""
     yield server.stop
     if not server.healthy():
         server.start()
 
 
 def test_a_step_recorded_while_mlflow_was_away(client, away, recorder, records, step, ended, ref, dag_id):
-    """A step that MLflow never heard of is delivered whole, with its own times, and no longer owed."""
+    """A step that MLflow does not have is delivered completely, with its own times, and is no longer undelivered."""
     run = ended(step(parameters={"a": 1}), StepState.FAILED, outputs={"o": ref(f"{dag_id}/train")}, error="E: x")
     records.put(run, away.finish(run, away.start(step())))
     assert deliver_pending(recorder, records).delivered == (run.id,)
@@ -61,7 +61,7 @@ def test_a_step_recorded_while_mlflow_was_away(client, away, recorder, records, 
 
 
 def test_delivering_twice_changes_nothing(client, recorder, new_recorder, records, step, ended, ref, seen, dag_id):
-    """A record that MLflow has in full already is left as it is."""
+    """A record that MLflow has completely is not changed."""
     run = ended(step(parameters={"a": 1}, inputs={"f": ref(f"{dag_id}/load")}), outputs={"o": ref(f"{dag_id}/train")})
     assert recorder.finish(run, recorder.start(step(parameters={"a": 1}, inputs=run.inputs)))
     before = seen()
@@ -71,8 +71,8 @@ def test_delivering_twice_changes_nothing(client, recorder, new_recorder, record
     assert seen() == before
 
 
-def test_a_model_is_entered_once(client, recorder, new_recorder, records, step, ended, root, transport, dag_id):
-    """Replaying a step that made a model enters no second logged model and no second version."""
+def test_a_model_is_created_once(client, recorder, new_recorder, records, step, ended, root, transport, dag_id):
+    """Replaying a step with a model output creates no second logged model and no second version."""
     store = ArtifactStore(root, transport)
     with store.upload_directory() as staging:
         (staging / "MLmodel").write_text(f"flavors: {{}}  # {dag_id}")
@@ -96,7 +96,7 @@ def test_a_delivered_step_leaves_an_ended_parent_alone(client, recorder, new_rec
 
 
 def test_nothing_is_lost_while_mlflow_stays_away(away, records, step, ended):
-    """With the server still away everything stays owed, and the attempt ends at the first sign of it."""
+    """With the server unavailable everything stays undelivered, and the attempt ends at the first failure."""
     for task in ("a", "b"):
         records.put(ended(step(task)), delivered=False)
     delivery = deliver_pending(away, records)
@@ -105,7 +105,7 @@ def test_nothing_is_lost_while_mlflow_stays_away(away, records, step, ended):
 
 
 def test_a_refused_record_does_not_hold_up_the_others(recorder, records, step, ended, ref):
-    """A record that MLflow refuses stays owed; those after it are delivered."""
+    """A record that MLflow refuses stays undelivered; those after it are delivered."""
     from msgspec.structs import replace
 
     broken = replace(ref("x"), uri="s3://" + "x" * 70_000)
@@ -117,7 +117,7 @@ def test_a_refused_record_does_not_hold_up_the_others(recorder, records, step, e
 
 
 def test_a_record_that_is_refused_for_good(recorder, records, step, ended, ref):
-    """A record that MLflow refuses three times is owed no more; it is set aside with the reason until it is asked for."""
+    """A record that MLflow refuses three times is set aside with the reason, until it is requeued."""
     from msgspec.structs import replace
 
     broken = ended(step("a"), outputs={"o": replace(ref("x"), uri="s3://" + "x" * 70_000)})
@@ -133,8 +133,8 @@ def test_a_record_that_is_refused_for_good(recorder, records, step, ended, ref):
     assert list(records.undelivered()) == []
 
 
-def test_a_delivery_ends_with_its_turn(recorder, records, step, ended):
-    """A delivery whose turn is nearly over leaves the rest to the next one."""
+def test_a_delivery_ends_with_its_lock(recorder, records, step, ended):
+    """A delivery whose lock is about to expire leaves the rest to the next one."""
     records.put(ended(step("a")), delivered=False)
     assert deliver_pending(recorder, records, StoreLock(10.0, lambda: 11.0)).delivered == ()
     assert len(list(records.undelivered())) == 1
@@ -144,7 +144,7 @@ def test_a_delivery_ends_with_its_turn(recorder, records, step, ended):
 def test_a_server_killed_during_the_step(
     server, client, stopped, recorder, new_recorder, records, step, ended, ref, dag_id
 ):
-    """When MLflow dies between start and finish the same run is completed later, exactly once."""
+    """When MLflow is killed between start and finish, the same run is completed later, exactly once."""
     opened = recorder.start(step(parameters={"a": 1}))
     stopped()
     run = ended(step(parameters={"a": 1}), outputs={"o": ref(f"{dag_id}/train")})
@@ -170,7 +170,7 @@ def parent_of(client, dag_id):
 
 
 def test_the_end_of_a_dag_run_is_shown_later(client, away, recorder, records, step, ended, dag_id):
-    """A DAG run that ended while MLflow was away is delivered, closed with its own state, and drawn."""
+    """A DAG run that ended while MLflow was unavailable is delivered, closed with its own state, and drawn."""
     records.put(ended(step("a")), delivered=False)
     records.put_finished_dag_run(ended_run(dag_id, StepState.FAILED))
     assert sync_pending(away, records, time.time).failed
@@ -183,7 +183,7 @@ def test_the_end_of_a_dag_run_is_shown_later(client, away, recorder, records, st
 
 
 def test_two_deliveries_at_once(client, new_recorder, records, step, ended, dag_id):
-    """While one process delivers, another leaves it to it; no step run is made twice."""
+    """While one process delivers, another does not; no step run is created twice."""
     for number in range(6):
         records.put(ended(step(f"t{number}")), delivered=False)
     gate = Barrier(4)
@@ -199,8 +199,8 @@ def test_two_deliveries_at_once(client, new_recorder, records, step, ended, dag_
     assert len(client.search_runs([experiment], "tags.`zen.kind` = 'step'")) == 6
 
 
-def test_a_drawing_that_fails_does_not_stay_owed(client, recorder, records, step, ended, dag_id, monkeypatch):
-    """When a graph cannot be drawn the DAG run is closed all the same, and not tried for ever."""
+def test_a_drawing_that_fails_is_not_repeated(client, recorder, records, step, ended, dag_id, monkeypatch):
+    """When a graph cannot be drawn, the DAG run is closed, and drawing it is not tried again."""
     opened = recorder.start(step("a"))
     records.put(ended(step("a")), recorder.finish(ended(step("a")), opened))
     records.put_finished_dag_run(ended_run(dag_id))

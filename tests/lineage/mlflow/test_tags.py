@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.mlflow.tags`, `limits` and `parameters`: what people read, cut where MLflow has a limit."""
+"""Promises of `airflow_zen.lineage.mlflow.tags` and `encoding`: names, tags and values within MLflow's limits."""
 
 import pytest
 from msgspec.structs import replace
@@ -42,7 +42,7 @@ def test_run_names(identity, facts, name):
 
 
 def test_tags_identify_the_try():
-    """The key names one try of one task instance; what is empty is not sent."""
+    """The key identifies one try of one task instance; empty tags are not sent."""
     tags = step_tags(replace(RUN, code_version="a" * 40), "p")
     assert (tags["zen.key"], tags["mlflow.parentRunId"]) == ("d/r/train/-1/1", "p")
     assert tags["mlflow.source.git.commit"] == "a" * 40
@@ -50,20 +50,20 @@ def test_tags_identify_the_try():
     assert all(tags.values())
 
 
-def test_a_version_that_is_no_commit_is_not_shown_as_one():
-    """A bundle version that is no git commit has a tag of its own only."""
+def test_only_a_commit_is_the_source_version():
+    """A bundle version that is not a git commit has only its own tag."""
     tags = step_tags(replace(RUN, code_version="v7"), "p")
     assert (tags["zen.code_version"], "mlflow.source.git.commit" in tags) == ("v7", False)
 
 
 def test_packed_artifacts(ref):
-    """Artifacts are packed with bars at both ends, so that a digest is found exactly."""
+    """Each artifact is between two bars, so that a filter finds exactly its digest."""
     frame = ref("d/load|x")
     assert artifact_tags(replace(RUN, inputs={"f": frame}))["zen.inputs"] == f"|d/load/x@{frame.digest[:16]}|"
 
 
 def test_too_many_artifacts_are_cut_visibly():
-    """What does not fit is left out as whole items, and the rest says so."""
+    """Items that do not fit are left out as a whole, and the tag ends in `…`."""
     text, whole = pack_tag(f"name{n}@{n:016}" for n in range(1000))
     assert len(text) <= 8000
     assert not whole
@@ -71,8 +71,8 @@ def test_too_many_artifacts_are_cut_visibly():
     assert pack_tag([]) == ("", True)
 
 
-def test_names_that_are_cut_stay_apart():
-    """Two long names that begin alike are still two names."""
+def test_shortened_names_stay_different():
+    """Two long names with the same beginning stay different."""
     assert shorten_name("x" * 300 + "a", 250) != shorten_name("x" * 300 + "b", 250)
     assert len(shorten_name("x" * 300, 250)) == len(shorten("x" * 300, 250)) == 250
     assert shorten("a\0b", 9) == "a\ufffdb"
@@ -85,7 +85,7 @@ def test_experiment_names():
 
 
 def test_experiment_locations():
-    """An experiment's files lie under the root in a folder that needs no quoting, and fits into MLflow's database."""
+    """An experiment's location is under the root, needs no quoting, and fits into MLflow's database."""
     assert experiment_location("s3://b/zen", "my.dag-1") == "s3://b/zen/mlflow/my.dag-1"
     assert experiment_location("/root", "prévision").isascii()
     assert experiment_location("/root", "é") != experiment_location("/root", "è")
@@ -101,7 +101,7 @@ def test_values_in_filters():
 
 
 def test_parameters_are_flat_text():
-    """Nested dicts become dotted names; lists become JSON; what MLflow forbids in a key is replaced."""
+    """Nested dicts become dotted names, lists become JSON, and forbidden characters of a key are replaced."""
     texts = flatten_parameters(
         {"a": {"b": 1, "c": {}}, "l": [1, {"x": None}], "n": None, "t": True, "bad/key": 1, "bad?key": 2}
     )
@@ -118,7 +118,7 @@ def test_parameters_are_flat_text():
 
 
 def test_batches_fit_into_one_request():
-    """Batches hold at most 100 entries and fewer long ones, and lose none."""
+    """A batch has at most 100 entries, or fewer long ones, and no entry is lost."""
     many = key_value_entries({f"k{n}": "v" for n in range(250)})
     assert [len(batch) for batch in split_batches(many)] == [100, 100, 50]
     long = key_value_entries({f"k{n}": "v" * 6000 for n in range(100)})
@@ -130,6 +130,6 @@ def test_batches_fit_into_one_request():
 @pytest.mark.parametrize(
     ("value", "written"), [(1.5, 1.5), (float("nan"), "NaN"), (float("inf"), "Infinity"), (float("-inf"), "-Infinity")]
 )
-def test_metrics_that_json_has_no_number_for(value, written):
-    """NaN and the infinities travel as MLflow's words for them."""
+def test_metrics_that_json_cannot_express(value, written):
+    """NaN and the infinities are sent as MLflow's texts for them."""
     assert metric_entry("m", value, 1)["value"] == written
