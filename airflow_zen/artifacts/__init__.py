@@ -1,1 +1,1 @@
-"""Typed, immutable, content-addressed values: their refs, manifests, and the store they lie in."""
+"""Typed, immutable, content-addressed values: their refs, manifests and versions, and the store that keeps them."""

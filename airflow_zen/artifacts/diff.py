@@ -1,4 +1,4 @@
-"""What is different between two versions, from their manifests: nothing of the artifacts is downloaded."""
+"""Differences between two artifacts, from their manifests alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMN_STATISTICS = ("type", "nulls", "distinct", "min", "max", "mean")
 
 @dataclass(frozen=True)
 class FieldChange:
-    """One fact that differs; `column` is empty for facts of the whole, None stands for what is not there or not known."""
+    """One fact that differs; `column` is empty for facts of the whole artifact, None is a fact that is missing."""
 
     fact: str
     before: Any
@@ -26,7 +26,7 @@ class FieldChange:
 
 @dataclass(frozen=True)
 class RowDiff:
-    """Rows that only one of two tables has, a few of each; among `compared` rows of both at most."""
+    """A few rows that only one of two tables has; at most `compared` rows of each were compared."""
 
     before: tuple[Mapping[str, Any], ...]
     after: tuple[Mapping[str, Any], ...]
@@ -35,19 +35,19 @@ class RowDiff:
 
 @dataclass(frozen=True)
 class ArtifactDiff:
-    """All that is known to differ between two artifacts; `same` when they are the same bytes. `rows` on request."""
+    """The differences between two artifacts; `same` when their bytes are equal. `rows` only on request."""
 
     same: bool
     changes: tuple[FieldChange, ...]
     rows: RowDiff | None = None
 
     def of_column(self, name: str) -> Mapping[str, tuple[Any, Any]]:
-        """Give before and after by fact, for one column."""
+        """Return the values before and after, by fact, for one column."""
         return {change.fact: (change.before, change.after) for change in self.changes if change.column == name}
 
 
 def diff_manifests(before: Manifest, after: Manifest) -> ArtifactDiff:
-    """Compare two manifests: type, shape and size, columns added and gone, their types and statistics."""
+    """Compare two manifests: type, shape and size, added and removed columns, their types and statistics."""
     return ArtifactDiff(
         before.digest == after.digest, (*_artifact_changes(before, after), *_column_changes(before, after))
     )

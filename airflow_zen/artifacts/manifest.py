@@ -1,4 +1,4 @@
-"""The manifest: the last file of an artifact, whose presence means that the artifact is whole."""
+"""The manifest: the last file of an artifact, whose presence means that the artifact is complete."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from airflow_zen.artifacts.ref import MAX_REF_FILES, ArtifactFile, ArtifactRef, content_digest
-from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
+from airflow_zen.artifacts.ref import MAX_REF_FILES, ArtifactFile, ArtifactRef, content_digest, decode_document
+from airflow_zen.errors import ArtifactCorrupt
 
 MANIFEST_FILE_NAME = "manifest.json"
 FORMAT_VERSION = 2
@@ -20,10 +20,9 @@ _READABLE_FORMATS = (1, 2)
 class Manifest(msgspec.Struct, frozen=True):
     """Describe one artifact completely.
 
-    `encoding`, `type` and `files` are its identity (`digest`). `inline` holds the text of the files
-    that live in the manifest itself. `libraries` are the versions that wrote it; `summary` is what
-    the materializer found out in passing (`shape`, `rows`, `columns`, …), all JSON. `at` says of files that
-    were registered where they lie: keys of the root, by path.
+    `encoding`, `type` and `files` are its identity (`digest`). `inline` holds the text of files that are stored in the
+    manifest itself. `libraries` are the versions that wrote it. `summary` holds facts that the materializer collected
+    (`shape`, `rows`, `columns`, …) as JSON. `at` holds the keys of files that were registered in place, by path.
     """
 
     encoding: str
@@ -36,7 +35,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
     @property
     def digest(self) -> str:
-        """The content identity, 64 hex characters."""
+        """The identity of the content, 64 hex characters."""
         return content_digest(self.encoding, self.type, self.files)
 
     @property
@@ -45,7 +44,7 @@ class Manifest(msgspec.Struct, frozen=True):
         return sum(file.size for file in self.files)
 
     def ref(self, uri: str, name: str = "") -> ArtifactRef:
-        """Refer to this artifact at its address."""
+        """Return a ref to this artifact at its address."""
         return ArtifactRef(
             digest=self.digest,
             uri=uri,
@@ -59,51 +58,31 @@ class Manifest(msgspec.Struct, frozen=True):
         )
 
     def to_json(self) -> bytes:
-        """Write the manifest as canonical, human-readable JSON."""
+        """Return the manifest as canonical, human-readable JSON."""
         document = {
             "airflow_zen": FORMAT_VERSION,
             "digest": self.digest,
-            "encoding": self.encoding,
-            "type": self.type,
             "size": self.size,
-            "files": [{"path": f.path, "size": f.size, "hash": f.hash} for f in self.files],
-            "inline": dict(self.inline),
-            "libraries": dict(self.libraries),
-            "summary": dict(self.summary),
-            **({"at": dict(self.at)} if self.at else {}),
+            **msgspec.to_builtins(self),
         }
+        if not self.at:
+            del document["at"]
         return json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode()
 
     @classmethod
     def from_json(cls, text: bytes, digest: str) -> Manifest:
-        """Read a manifest and hold it against the digest it was asked for.
+        """Return the manifest of `digest`.
 
-        Raises `ArtifactRefused` for a newer format, `ArtifactCorrupt` when it is not the manifest of
-        `digest`.
+        Raises `ArtifactRefused` for a newer format, `ArtifactCorrupt` when the text is not the manifest of `digest`.
         """
-        try:
-            document = json.loads(text)
-            if document["airflow_zen"] not in _READABLE_FORMATS:
-                raise ArtifactRefused(
-                    f"Artifact {digest[:12]} has manifest format {document['airflow_zen']!r}; this airflow_zen reads "
-                    f"{FORMAT_VERSION}. Install a newer airflow-provider-zen."
-                )
-            manifest = cls(
-                encoding=document["encoding"],
-                type=document["type"],
-                files=tuple(
-                    ArtifactFile(f["path"], f["size"], f["hash" if "hash" in f else "sha256"])
-                    for f in document["files"]
-                ),
-                inline=document["inline"],
-                libraries=document["libraries"],
-                summary=document["summary"],
-                at=document.get("at", {}),
+
+        def decode(document: dict[str, Any]) -> Manifest:
+            files = tuple(
+                ArtifactFile(f["path"], f["size"], f["hash" if "hash" in f else "sha256"]) for f in document["files"]
             )
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, ArtifactRefused):
-                raise
-            raise ArtifactCorrupt(f"The manifest of artifact {digest[:12]} is not readable: {error}.") from error
+            return msgspec.convert({**document, "files": files}, cls)
+
+        manifest = decode_document(text, f"The manifest of artifact {digest[:12]}", _READABLE_FORMATS, decode)
         if manifest.digest != digest:
             raise ArtifactCorrupt(f"The manifest at {digest[:12]} describes another artifact, {manifest.digest[:12]}.")
         return manifest

@@ -1,4 +1,4 @@
-"""Versions of named artifacts: which content a name stands for, now and before."""
+"""The versions of named artifacts: which content a name has, now and before."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _MAX_READERS = 16
 
 
 class VersionTag(msgspec.Struct, frozen=True):
-    """A tag on one version: `version` is its label, `key` is where it lies."""
+    """A tag on one version: `version` is its label, `key` its key."""
 
     tag: str
     version: str
@@ -49,11 +49,11 @@ class VersionTag(msgspec.Struct, frozen=True):
 
 
 class VersionIndex:
-    """Keep one small object for each version: `names/<name>/versions/<time counted down>-<digest>.json`.
+    """Keep one small object for each version: `names/<name>/versions/<descending timestamp>-<digest>.json`.
 
-    The first key in a listing is the newest version, so it is found with one request however many there are, and the
-    key says by itself whether content has changed. Nothing is overwritten and nothing compared, so nothing is lost
-    where several write at once. Tags are objects beside them: `tags/<tag>/<name>/<the version's>`.
+    The first key in a listing is the newest version, so one request finds it however many there are, and the key
+    alone shows whether content has changed. No object is overwritten, so concurrent writers lose nothing. Tags are
+    objects of their own: `tags/<tag>/<name>/<the version's object name>`.
     """
 
     def __init__(self, store: ArtifactStore) -> None:
@@ -71,10 +71,10 @@ class VersionIndex:
         tags: Iterable[str] = (),
         metadata: Mapping[str, Any] | None = None,
     ) -> RecordedVersion:
-        """Make this content the newest version of a name, unless it is that already; one request, two if it is not.
+        """Make this content the newest version of a name: one request where it is that already, else two.
 
-        `created`: seconds since the epoch; moved on where a worker's clock is behind the newest version. Tags are
-        given to the version that is there, too.
+        created: seconds since the epoch; later where a worker's clock is behind the newest version. Tags are also added
+        to a version that exists.
         """
         tags = tuple(dict.fromkeys(validate_tag(tag) for tag in tags))
         newest = self._transport.first_key(_versions_prefix(name))
@@ -95,19 +95,19 @@ class VersionIndex:
         return RecordedVersion(version.version, changed=True)
 
     def get(self, name: str, version: str | datetime = LATEST) -> ArtifactVersion:
-        """Give one version of a name; two requests, but where a digest is looked for among many.
+        """Return one version of a name; two requests, more only to search many versions for a digest.
 
         `version` is `"latest"`, a version's label, the beginning of a digest (6 characters or more), a tag, or a date
-        or time: the newest version at or before it. Raises `ArtifactNotFound`.
+        or time, which selects the newest version at or before it. Raises `ArtifactNotFound`.
         """
         return self.read(self.find_key(name, version))
 
     def resolve(self, selector: VersionSelector) -> ArtifactRef:
-        """Give the ref of a version that is asked for."""
+        """Return the ref of the selected version."""
         return self.get(selector.name, selector.version).ref
 
     def find_key(self, name: str, version: str | datetime = LATEST) -> str:
-        """Give the key of one version of a name, as `get` chooses it; one request, but for digests."""
+        """Return the key of one version of a name, as `get` selects it; one request, more only for a digest."""
         key = self._find_key(name, version)
         if key is None:
             raise self._not_found_error(name, version)
@@ -118,21 +118,19 @@ class VersionIndex:
         yield from self._transport.list(_versions_prefix(name))
 
     def versions(self, name: str, limit: int | None = None) -> list[ArtifactVersion]:
-        """Give a name's versions, newest first; a request for each."""
-        with ThreadPoolExecutor(_MAX_READERS) as pool:
-            return [version for version in pool.map(self._read_if_exists, islice(self.keys(name), limit)) if version]
+        """Return a name's versions, newest first; a request for each."""
+        return self._read_all(islice(self.keys(name), limit))
 
     def newest_versions(self, prefix: str = "") -> list[ArtifactVersion]:
-        """Give the newest version of each name that begins with `prefix`, in the order of names; two requests for each."""
+        """Return the newest version of each name that begins with `prefix`, sorted by name; two requests for each."""
         start = quote_key_part(prefix) if prefix else ""
-        found = [held for held in self._transport.list_prefixes(_NAMES) if held.startswith(start)]
+        names = [name for name in self._transport.list_prefixes(_NAMES) if name.startswith(start)]
         with ThreadPoolExecutor(_MAX_READERS) as pool:
-            newest = pool.map(lambda held: self._transport.first_key(f"{_NAMES}/{held}/versions"), found)
-            versions = [version for version in pool.map(self._read_if_exists, filter(None, newest)) if version]
-        return sorted(versions, key=lambda version: version.name)
+            keys = [*pool.map(lambda name: self._transport.first_key(f"{_NAMES}/{name}/versions"), names)]
+        return sorted(self._read_all(filter(None, keys)), key=lambda version: version.name)
 
     def read(self, key: str) -> ArtifactVersion:
-        """Read the version that lies at a key."""
+        """Return the version at a key."""
         found = ArtifactVersion.from_json(self._transport.read(key), key)
         return replace(found, ref=self._store.relocate(found.ref))
 
@@ -141,19 +139,17 @@ class VersionIndex:
         self._write_tag(validate_tag(tag), name, self.find_key(name, version))
 
     def untag(self, name: str, version: str | datetime, tag: str) -> None:
-        """Take a tag away; one that is not there is no error."""
+        """Remove a tag; a version without it is no error."""
         self._transport.delete([_tag_key(tag, name, self.find_key(name, version))])
 
     def list_tags(self, tag: str = "", name: str = "") -> list[VersionTag]:
-        """List what a tag marks, or all tags; of one name where it is given. One listing."""
+        """Return the versions of a tag, or of all tags, optionally of one name; one listing."""
         marks = map(_parse_tag_key, self._transport.list(f"{_TAGS}/{quote_key_part(tag)}" if tag else _TAGS))
         return [mark for mark in marks if not name or mark.key.startswith(f"{_versions_prefix(name)}/")]
 
     def tagged_versions(self, tag: str) -> list[ArtifactVersion]:
-        """Give the versions that have a tag, in the order of names, the newest of a name first."""
-        with ThreadPoolExecutor(_MAX_READERS) as pool:
-            found = pool.map(lambda mark: self._read_if_exists(mark.key), self.list_tags(tag))
-            return [version for version in found if version]
+        """Return the versions that have a tag, sorted by name, the newest of a name first."""
+        return self._read_all(mark.key for mark in self.list_tags(tag))
 
     def _find_key(self, name: str, version: str | datetime) -> str | None:
         where = _versions_prefix(name)
@@ -164,7 +160,7 @@ class VersionIndex:
         time = parse_instant(version)
         if time is not None:
             key = self._key_before(where, time)
-            # A label means the version that has it, and never an older one in its place.
+            # A label selects exactly its version, never an older one.
             return key if key is None or not is_version_label(version) or parse_version_key(key)[0] == time else None
         if is_digest_prefix(version):
             return next((key for key in self.keys(name) if self._has_digest(key, version)), None)
@@ -172,7 +168,7 @@ class VersionIndex:
         return f"{where}/{marker.rpartition('/')[2]}" if marker else None
 
     def _key_before(self, where: str, milliseconds: int) -> str | None:
-        """Find the newest version at or before a time."""
+        """Return the key of the newest version at or before a time."""
         return self._transport.first_key(where, after=f"{where}/{descending_timestamp(milliseconds)}")
 
     def _has_digest(self, key: str, digest: str) -> bool:
@@ -183,22 +179,24 @@ class VersionIndex:
         mark = {"tag": tag, "name": name, "version": version_label(parse_version_key(key)[0])}
         self._transport.write(_tag_key(tag, name, key), json.dumps(mark).encode())
 
-    def _read_if_exists(self, key: str) -> ArtifactVersion | None:
-        """Read a version, or None where it was pruned since it was listed."""
-        with suppress(ArtifactNotFound):
-            return self.read(key)
-        return None
+    def _read_all(self, keys: Iterable[str]) -> list[ArtifactVersion]:
+        """Read versions in parallel, without those that were pruned since they were listed."""
+
+        def read(key: str) -> ArtifactVersion | None:
+            with suppress(ArtifactNotFound):
+                return self.read(key)
+            return None
+
+        with ThreadPoolExecutor(_MAX_READERS) as pool:
+            return [version for version in pool.map(read, keys) if version]
 
     def _not_found_error(self, name: str, version: str | datetime) -> ArtifactNotFound:
         newest = self._transport.first_key(_versions_prefix(name))
         if newest:
             newest_label = f"Its newest is {version_label(parse_version_key(newest)[0])!r}"
             return ArtifactNotFound(f"Artifact {name!r} has no version {str(version)!r}. {newest_label}.")
-        mapped = next(
-            (held for held in self._transport.list_prefixes(_NAMES) if held.startswith(quote_key_part(f"{name}["))),
-            None,
-        )
-        hint = f"Its step is mapped: ask for {name + '[0]'!r}." if mapped else "See `airflow zen artifacts list`."
+        mapped = any(each.startswith(quote_key_part(f"{name}[")) for each in self._transport.list_prefixes(_NAMES))
+        hint = f"Its step is mapped: use {name + '[0]'!r}." if mapped else "See `airflow zen artifacts list`."
         return ArtifactNotFound(f"No artifact is named {name!r} here. {hint}")
 
 
@@ -215,7 +213,7 @@ def _tag_key(tag: str, name: str, key: str) -> str:
 
 
 def _parse_tag_key(marker: str) -> VersionTag:
-    """Read from a marker's key which version it marks."""
+    """Return the tag and the version that a marker's key names."""
     _, tag, name, object_name = marker.split("/")
     return VersionTag(
         unquote(tag), version_label(parse_version_key(object_name)[0]), f"{_NAMES}/{name}/versions/{object_name}"

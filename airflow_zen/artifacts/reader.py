@@ -1,4 +1,4 @@
-"""One artifact's files, fetched when they are asked for."""
+"""Lazy access to the files of one artifact."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from airflow_zen.errors import ArtifactCorrupt
     from airflow_zen.transports.base import Transport
 
-# One request of this size costs about what the several requests for a part of it do, and gives verified bytes.
+# One request for a smaller file costs about as much as several for parts of it, and returns verified bytes.
 _MIN_RANGE_READ_SIZE = 8 * 1024 * 1024
 
 
 class ArtifactReader:
-    """Give an artifact whole and verified, or open a file of it to read a part from where it lies.
+    """Fetch a whole artifact, verified, or open one of its files to read parts of it in place.
 
-    What is read in part is held to the size that the ref names, and to no hash: that needs all bytes.
+    Parts are verified by the file's size only: its hash needs all bytes.
     """
 
     def __init__(self, store: ArtifactStore, ref: ArtifactRef, into: Path) -> None:
@@ -31,20 +31,20 @@ class ArtifactReader:
         self._local_directory: Path | None = None
 
     def directory(self) -> Path:
-        """Fetch the whole artifact, once."""
+        """Return a directory with the whole artifact, which is fetched once."""
         if self._local_directory is None:
             self._local_directory = self._store.get(self._ref, self._into)
         return self._local_directory
 
     def open(self, name: str) -> Path | RangeReader:
-        """Give the verified local path of a file, or, of a large remote one, a file that is read in parts."""
+        """Return the verified local path of a file, or a reader of parts for a large remote one."""
         file = None if self._local_directory else self._remote_file(name)
         if file is None:
             return self.directory() / name
         return RangeReader(self._store.transport, self._store.key_of(self._ref, name), file)
 
     def stream(self, name: str) -> VerifiedStream | None:
-        """Give a large remote file to be read whole, once, while it arrives; None where it comes, or stays, on disk."""
+        """Return a stream to read a large remote file once while it arrives; None for a file that is kept on disk."""
         file = self._remote_file(name)
         if file is None or self._store.is_cacheable(file):
             return None
@@ -53,9 +53,9 @@ class ArtifactReader:
         return VerifiedStream(self._store.transport, key, pieces, file) if pieces else None
 
     def object_store_url(self, name: str) -> tuple[str, Mapping[str, str]] | None:
-        """Give URL and options with which another object_store client reads a file; None to `open` it instead.
+        """Return URL and options with which another `object_store` client reads a file; None to `open` it instead.
 
-        Raises `ArtifactRefused` for a ref that points elsewhere: the options hold the store's credentials.
+        Raises `ArtifactRefused` for a ref outside the root, because the options hold the store's credentials.
         """
         options = self._store.transport.object_store_options()
         if options is None or self._remote_file(name) is None:
@@ -63,19 +63,16 @@ class ArtifactReader:
         return f"{self._store.root}/{self._store.key_of(self._ref, name)}", options
 
     def _remote_file(self, name: str) -> ArtifactFile | None:
-        """Find the file among the ref's own, where it is worth more requests than one."""
+        """Return the ref's only file if it is remote, and large enough for more than one request."""
         if self._store.is_local or len(self._ref.files) != 1:
             return None
         file = self._ref.files[0]
-        return (
-            file
-            if file.path == name and file.size >= _MIN_RANGE_READ_SIZE and not self._store.is_cached(file)
-            else None
-        )
+        large = file.path == name and file.size >= _MIN_RANGE_READ_SIZE
+        return file if large and not self._store.is_cached(file) else None
 
 
 class RangeReader(SeekableReader):
-    """Read parts of a remote object through requests for byte ranges."""
+    """Read parts of a remote object with requests for byte ranges."""
 
     def __init__(self, transport: Transport, key: str, file: ArtifactFile) -> None:
         super().__init__(file.size)
@@ -86,11 +83,11 @@ class RangeReader(SeekableReader):
             raise self.corrupt_error()
 
     def corrupt_error(self) -> ArtifactCorrupt:
-        """Say that its bytes cannot be those that were stored."""
+        """Return the error for bytes that differ from those that were stored."""
         return corrupt_error(self._key, self._file)
 
     def read(self, size: int = -1) -> bytes:
-        """Read from the position; one request."""
+        """Return bytes from the position; one request."""
         end = self._read_end(size)
         if end <= self._position:
             return b""

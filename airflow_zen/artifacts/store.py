@@ -1,4 +1,4 @@
-"""Where artifacts lie: content-addressed directories under one root."""
+"""The store of artifacts: content-addressed directories under one root, and previews beside them."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _MIN_SIZE_TO_CHECK = 1024 * 1024
 
 
 class ArtifactStore:
-    """Put directories in, get verified directories back.
+    """Store directories as artifacts, and return them verified.
 
-    `root` is a path or a URL, `transport` what moves the bytes under it, `read_cache` what keeps the files of a
-    remote root on this machine. An artifact lies at `artifacts/<digest[:2]>/<digest>/`; it exists when its
-    manifest does, and never changes.
+    `root` is a path or a URL, `transport` moves the bytes under it, `read_cache` keeps files of a remote root on this
+    machine. An artifact is stored at `artifacts/<digest[:2]>/<digest>/`; it exists when its manifest does, and never
+    changes.
     """
 
     def __init__(self, root: str, transport: Transport, read_cache: ReadCache | None = None) -> None:
@@ -41,16 +41,14 @@ class ArtifactStore:
         self._read_cache = read_cache if transport.local_path("") is None else None
 
     def temporary_directory(self) -> Path:
-        """Make an empty directory for artifacts to be loaded into; the caller removes it."""
-        return (
-            self._read_cache.temporary_directory()
-            if self._read_cache
-            else Path(tempfile.mkdtemp(prefix="airflow-zen-"))
-        )
+        """Return a new empty directory into which artifacts are loaded; the caller removes it."""
+        if self._read_cache:
+            return self._read_cache.temporary_directory()
+        return Path(tempfile.mkdtemp(prefix="airflow-zen-"))
 
     @contextmanager
     def upload_directory(self) -> Iterator[Path]:
-        """Lend an empty directory for a materializer to write into, best followed by `put`."""
+        """Yield an empty directory for a materializer to write into, which `put` then commits."""
         directory = Path(tempfile.mkdtemp(prefix="artifact-", dir=self.transport.scratch_directory))
         try:
             yield directory
@@ -71,13 +69,13 @@ class ArtifactStore:
     ) -> ArtifactRef:
         """Commit a directory as an artifact, and return its ref.
 
-        `hashes` are those of files that were hashed while they were written, by their path. `inline` asks that
-        small text files live in the manifest, so that the artifact is one object. The directory is consumed.
-        Content that is stored already is not sent again.
+        `hashes` are those of files that were hashed while they were written, by path. `inline` asks to store small
+        text files in the manifest, so that the artifact is one object. The directory is consumed. Content that is
+        stored already is not uploaded again.
         """
         if (directory / MANIFEST_FILE_NAME).exists():
             raise SaveRefused(
-                f"{encoding} wrote a {MANIFEST_FILE_NAME}, which is the store's own. Give that file another name."
+                f"{encoding} wrote a {MANIFEST_FILE_NAME}, a name that the store reserves. Give that file another name."
             )
         paths = [path for path in sorted(directory.rglob("*")) if path.is_file()]
         files = tuple(_describe_file(directory, path, hashes or {}) for path in paths)
@@ -89,14 +87,16 @@ class ArtifactStore:
             self._commit(directory, prefix, manifest)
         return manifest.ref(f"{self.root}/{prefix}", name)
 
-    def hash_stored_files(self, places: Mapping[str, str]) -> tuple[ArtifactFile, ...]:
-        """Hash objects where they lie; `places` are their keys, by the path that each has in an artifact."""
+    def hash_stored_files(self, keys_by_path: Mapping[str, str]) -> tuple[ArtifactFile, ...]:
+        """Hash objects in place; `keys_by_path` are their keys, by the path that each has in an artifact."""
         with ThreadPoolExecutor(_MAX_HASH_THREADS) as pool:
-            found = pool.map(self.transport.checksum, places.values())
-            return tuple(ArtifactFile(path, size, known) for path, (size, known) in zip(places, found, strict=True))
+            found = pool.map(self.transport.checksum, keys_by_path.values())
+            return tuple(
+                ArtifactFile(path, size, known) for path, (size, known) in zip(keys_by_path, found, strict=True)
+            )
 
     def register(self, manifest: Manifest, name: str = "") -> ArtifactRef:
-        """Commit a manifest that says where its files lie; content that the store holds itself stays its own."""
+        """Commit a manifest of files in place; content of which the store has its own files keeps them."""
         prefix = _artifact_prefix(manifest.digest)
         known = self._existing_manifest(prefix, manifest.digest)
         manifest = known if known and not known.at else manifest
@@ -104,12 +104,11 @@ class ArtifactStore:
         return manifest.ref(f"{self.root}/{prefix}", name)
 
     def get(self, ref: ArtifactRef, into: Path, *, private: bool = False) -> Path:
-        """Give a local directory with the artifact's files, every byte verified.
+        """Return a local directory with the artifact's files, every byte verified.
 
-        On a local root that is the artifact itself, read-only, unless `private` asks for a directory with
-        nothing but the files, which user code may see; otherwise the files are fetched into the empty
-        directory `into`. Raises `ArtifactNotFound`, `ArtifactCorrupt`, and
-        `ArtifactRefused` for a ref that points outside the artifact root.
+        On a local root that is the artifact itself, read-only, unless `private` asks for a directory that user code
+        may change; otherwise the files are fetched into the empty directory `into`. Raises `ArtifactNotFound`,
+        `ArtifactCorrupt`, and `ArtifactRefused` for a ref that points outside the artifact root.
         """
         prefix = self._checked_prefix(ref)
         manifest = None if ref.files else self.manifest(ref)
@@ -119,56 +118,55 @@ class ArtifactStore:
             return self._get_registered(manifest, into, private=private)
         files = manifest.files if manifest else ref.files
         local = self.transport.local_path(prefix)
-        if local is not None:
-            return (
-                _link_files(_verified_in_place(local, files), files, into)
-                if private
-                else _verified_in_place(local, files)
-            )
-        run_in_parallel(lambda file: self._fetch(f"{prefix}/{file.path}", file, into, private=private), files)
-        return into
+        if local is None:
+            run_in_parallel(lambda file: self._fetch(f"{prefix}/{file.path}", file, into, private=private), files)
+            return into
+        for file in files:
+            _verify_in_place(local / _checked_path(file.path), file)
+        return _link_files(local, files, into) if private else local
 
     @property
     def is_local(self) -> bool:
-        """Tell whether files are read where they lie."""
+        """Whether files are read in place."""
         return self.transport.local_path("") is not None
 
     def is_cached(self, file: ArtifactFile) -> bool:
-        """Tell whether this machine has a file of a remote root already."""
+        """Whether this machine's read cache has a file of a remote root."""
         return self._read_cache is not None and self._read_cache.has(file)
 
     def is_cacheable(self, file: ArtifactFile) -> bool:
-        """Tell whether this machine keeps a file of a remote root once it was fetched."""
+        """Whether this machine's read cache keeps a file of a remote root once it was fetched."""
         return self._read_cache is not None and file.size <= self._read_cache.max_bytes
 
     def key_of(self, ref: ArtifactRef, name: str) -> str:
-        """Give the key of an artifact's file; raises `ArtifactRefused` for a ref that points elsewhere."""
+        """Return the key of an artifact's file; raise `ArtifactRefused` for a ref outside the root."""
         return f"{self._checked_prefix(ref)}/{_checked_path(name)}"
 
     def manifest(self, ref: ArtifactRef) -> Manifest:
-        """Read an artifact's manifest; one request."""
+        """Return an artifact's manifest; one request."""
         return Manifest.from_json(self.transport.read(f"{self._checked_prefix(ref)}/{MANIFEST_FILE_NAME}"), ref.digest)
 
     def missing(self, refs: Iterable[ArtifactRef]) -> list[ArtifactRef]:
-        """Name those refs whose artifact is gone, or was never in this store; one request each, in parallel."""
-        wanted = list(refs)
-        if len(wanted) < 2:
-            return [ref for ref in wanted if not self._exists(ref)]
-        with ThreadPoolExecutor(min(8, len(wanted))) as pool:
-            return [ref for ref, there in zip(wanted, pool.map(self._exists, wanted), strict=True) if not there]
+        """Return the refs whose artifact is not in this store; one request each, in parallel."""
+        todo = list(refs)
+        missing = set()
+
+        def check(ref: ArtifactRef) -> None:
+            if not self.transport.exists(f"{_artifact_prefix(ref.digest)}/{MANIFEST_FILE_NAME}"):
+                missing.add(ref.digest)
+
+        run_in_parallel(check, todo)
+        return [ref for ref in todo if ref.digest in missing]
 
     def relocate(self, ref: ArtifactRef) -> ArtifactRef:
-        """Write the ref's address anew for this store, as a cache shared between roots needs it."""
+        """Return the ref with its address in this store, for caches that several roots share."""
         return replace(ref, uri=f"{self.root}/{_artifact_prefix(ref.digest)}")
-
-    def _exists(self, ref: ArtifactRef) -> bool:
-        return self.transport.exists(f"{_artifact_prefix(ref.digest)}/{MANIFEST_FILE_NAME}")
 
     def _checked_prefix(self, ref: ArtifactRef) -> str:
         prefix = _artifact_prefix(ref.digest)
         if ref.uri != f"{self.root}/{prefix}":
             raise ArtifactRefused(
-                f"Artifact {ref.digest[:12]} lies at {ref.uri!r}, outside the artifact root {self.root!r}. "
+                f"Artifact {ref.digest[:12]} is at {ref.uri!r}, outside the artifact root {self.root!r}. "
                 "Use the stack that made it, or set [zen] artifact_root."
             )
         return prefix
@@ -181,13 +179,13 @@ class ArtifactStore:
         if known and known.at:
             self.transport.delete([f"{prefix}/{MANIFEST_FILE_NAME}"])
         (directory / MANIFEST_FILE_NAME).write_bytes(manifest.to_json())
-        # The manifest goes last: its presence means that the upload finished.
+        # The manifest is last: its presence means that the upload finished.
         self.transport.publish(directory, prefix, last=MANIFEST_FILE_NAME)
 
     def _refresh_existing(self, prefix: str, digest: str) -> bool:
-        """Tell whether content lies in the bucket already; write its manifest again, so that pruning sees it is wanted.
+        """Whether the bucket has the content; its manifest is written again, so that pruning sees it as new.
 
-        A local root has nothing to upload, and looks new by itself. What is only registered lies with somebody else.
+        A local root has nothing to upload. Registered files are not the store's own.
         """
         known = None if self.is_local else self._existing_manifest(prefix, digest)
         if known is None or known.at or not self._has_files(prefix, known):
@@ -196,19 +194,19 @@ class ArtifactStore:
         return True
 
     def _has_files(self, prefix: str, known: Manifest) -> bool:
-        """Tell whether the files of an artifact are there, as large as they were; one request."""
-        there = {held.key: held.size for held in self.transport.list_objects(prefix)}
-        return all(there.get(f"{prefix}/{file.path}") == file.size for file in known.files if not known.inline)
+        """Whether all files of an artifact exist with their sizes; one request."""
+        sizes = {each.key: each.size for each in self.transport.list_objects(prefix)}
+        return all(sizes.get(f"{prefix}/{file.path}") == file.size for file in known.files if not known.inline)
 
     def _existing_manifest(self, prefix: str, digest: str) -> Manifest | None:
-        """Read the manifest of content that may be here; None where it is not, or cannot be read."""
+        """Return the manifest of content; None where it does not exist, or cannot be read."""
         try:
             return Manifest.from_json(self.transport.read(f"{prefix}/{MANIFEST_FILE_NAME}"), digest)
         except (ArtifactNotFound, ArtifactCorrupt, ArtifactRefused):
             return None
 
     def _get_registered(self, manifest: Manifest, into: Path, *, private: bool) -> Path:
-        """Show registered files, verified, as an artifact's: linked on a local root, else fetched."""
+        """Put registered files, verified, into a directory: linked on a local root, else fetched."""
 
         def get_one(file: ArtifactFile) -> None:
             key = _checked_path(manifest.at[file.path])
@@ -221,7 +219,7 @@ class ArtifactStore:
             except ArtifactCorrupt as error:
                 raise ArtifactCorrupt(
                     f"{self.root}/{key} has changed since it was registered as artifact {manifest.digest[:12]}. Register "
-                    "it again, or bring back what it was."
+                    "it again, or restore its content."
                 ) from error
 
         run_in_parallel(get_one, manifest.files)
@@ -254,37 +252,32 @@ def _describe_file(directory: Path, path: Path, hashes: Mapping[str, str]) -> Ar
 
 def _checked_path(path: str) -> str:
     if path.startswith("/") or ".." in path.split("/"):
-        raise ArtifactRefused(f"An artifact names the file {path!r}, which lies outside it.")
+        raise ArtifactRefused(f"An artifact lists the file {path!r}, which is outside it.")
     return path
 
 
 def _verify_file(path: Path, file: ArtifactFile, arrived: str = "", place: str = "") -> None:
-    """Hold a file to its size and hash; `arrived` is its hash where that is known from its download, `place` its source."""
+    """Verify a file's size and hash; `arrived` is its hash where the download computed it, `place` its source."""
     if path.stat().st_size != file.size or (arrived or file_hash(path, file.hash)) != file.hash:
         raise corrupt_error(place or path, file)
 
 
-def _verified_in_place(directory: Path, files: tuple[ArtifactFile, ...]) -> Path:
-    for file in files:
-        path = directory / _checked_path(file.path)
-        if not path.is_file():
-            raise missing_error(path)
-        _verify_file(path, file)
-    return directory
-
-
-def _link_registered(path: Path, file: ArtifactFile, target: Path) -> None:
-    """Verify a file, and link to it: it is another's, so it is neither copied nor made read-only."""
+def _verify_in_place(path: Path, file: ArtifactFile) -> None:
     if not path.is_file():
         raise missing_error(path)
     _verify_file(path, file)
+
+
+def _link_registered(path: Path, file: ArtifactFile, target: Path) -> None:
+    """Verify a file, and link to it: it belongs to somebody else, so it is neither copied nor made read-only."""
+    _verify_in_place(path, file)
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.is_symlink():
         target.symlink_to(path)
 
 
 def _link_files(directory: Path, files: tuple[ArtifactFile, ...], into: Path) -> Path:
-    """Show the files in a directory of their own: what is added to it there does not reach the store."""
+    """Link the files into a directory of their own, so that files added there do not reach the store."""
     for file in files:
         target = into / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -305,13 +298,13 @@ def _write_inline_files(manifest: Manifest, into: Path) -> Path:
 
 
 class PreviewStore:
-    """Keep previews at `previews/<digest[:2]>/<digest>/`; unlike artifacts they may be deleted at any time."""
+    """Store previews at `previews/<digest[:2]>/<digest>/`; unlike artifacts they may be deleted at any time."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     def get(self, digest: str) -> dict[str, bytes]:
-        """Read the previews of an artifact by file name; empty where none were made."""
+        """Return the previews of an artifact by file name; empty where it has none."""
         prefix = _preview_prefix(digest)
         keys = list(self._transport.list(prefix))
         return {key.removeprefix(f"{prefix}/"): self._transport.read(key) for key in keys}

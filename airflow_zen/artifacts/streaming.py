@@ -1,4 +1,4 @@
-"""A remote file that is read from front to back while it arrives."""
+"""A remote file that is read from front to back while it arrives, and verified at its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class SeekableReader(io.RawIOBase):
-    """Keep the place at which a subclass's `read` goes on, `_position`, in a file of `_size` bytes; moving it costs nothing."""
+    """Keep the `_position` of a subclass's `read` in a file of `_size` bytes; seeking costs nothing."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -28,46 +28,46 @@ class SeekableReader(io.RawIOBase):
         self._position = 0
 
     def readable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """Give the position."""
+        """Return the position."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move the position."""
+        """Set the position, and return it."""
         self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Read into a buffer."""
+        """Read into a buffer; return the number of bytes."""
         found = self.read(len(buffer)) or b""
         buffer[: len(found)] = found
         return len(found)
 
     def _read_end(self, size: int | None) -> int:
-        """Give where a read of `size` bytes ends."""
+        """Return where a read of `size` bytes ends."""
         return self._size if size is None or size < 0 else min(self._size, self._position + size)
 
 
-# How far the thread may be ahead of what the reader has let go: more is not faster, and is memory that must be made anew.
+# How far the thread may be ahead of what the reader has discarded: more is not faster, and takes fresh memory.
 _MAX_READ_AHEAD = 12 * 1024 * 1024
 
 
 class VerifiedStream(SeekableReader):
-    """Give an object's bytes as they come, each once, and hold all of them to the file's hash when the `with` ends.
+    """Read an object's bytes once, as they arrive, and verify the file's hash when the `with` block ends.
 
-    A thread receives and hashes while the reader decodes, so nothing is written to disk, and no more is in memory
-    than the reader has not discarded (`discard_before`). What is made of the bytes may be used when `with` has ended: it raises
-    `ArtifactCorrupt` where they are damaged, also in place of the error that a reader met in damaged bytes.
+    A thread receives and hashes while the reader decodes, so nothing is written to disk, and memory only holds what
+    the reader has not discarded (`discard_before`). Use values made of the bytes only after the `with` block: its end
+    raises `ArtifactCorrupt` for damaged bytes, also in place of an error that a reader raised because of them.
 
-    Readers of tables look at the end of a file first: until one calls `read_sequentially`,
-    what is not here yet is fetched by a request of its own.
+    Readers of tables read the end of a file first: until one calls `read_sequentially`, bytes that have not arrived
+    are fetched by a request of their own.
     """
 
     def __init__(self, transport: Transport, key: str, chunks: Iterator[memoryview], file: ArtifactFile) -> None:
@@ -77,7 +77,7 @@ class VerifiedStream(SeekableReader):
         self._hash = FileHash(file.hash)
         self._condition = Condition()
         self._buffer: deque[memoryview] = deque()
-        # Where what is held begins and ends, where what was asked for ends, and up to where all may be forgotten.
+        # Positions: begin and end of the buffer, end of what was requested, and end of what may be discarded.
         self._buffer_start = self._received_bytes = self._requested_end = self._discard_end = 0
         self._finished = self._sequential = False
         self._failure: BaseException | None = None
@@ -98,11 +98,11 @@ class VerifiedStream(SeekableReader):
                 self._condition.notify_all()
 
     def read_sequentially(self) -> None:
-        """Wait for bytes from now on, instead of asking for them apart."""
+        """Wait for bytes from now on, instead of requesting them separately."""
         self._sequential = True
 
     def read(self, size: int = -1) -> bytes:
-        """Give bytes from the position, once they are here; they must not have been let go."""
+        """Return bytes from the position once they have arrived; they must not have been discarded."""
         begin, end = self._position, self._read_end(size)
         if end <= begin:
             return b""
@@ -111,7 +111,7 @@ class VerifiedStream(SeekableReader):
         return found
 
     def readinto(self, buffer: Any) -> int:
-        """Copy bytes to where they are wanted, straight from where they arrived."""
+        """Copy bytes from the buffers in which they arrived into `buffer`; return their number."""
         begin, end = self._position, self._read_end(len(buffer))
         if not self._sequential or end <= begin:
             return super().readinto(buffer)
@@ -123,7 +123,7 @@ class VerifiedStream(SeekableReader):
         return filled
 
     def discard_before(self, end: int) -> None:
-        """Forget the bytes before `end`, but for those that were fetched apart and are still to be compared."""
+        """Discard the bytes before `end`, except those from separate reads, which are still to be compared."""
         with self._condition:
             self._discard_end = max(self._discard_end, end)
             self._drop_discarded()
@@ -138,7 +138,7 @@ class VerifiedStream(SeekableReader):
         with self._condition:
             if self._received_bytes >= end:
                 return b"".join(self._buffered_slices(begin, end))
-            # Noted before the request, so that the thread's bytes of that place stay.
+            # Set before the request, so that the thread keeps its bytes of that range.
             self._separate_reads.setdefault(begin, b"")
         found = self._separate_reads[begin] = self._transport.read_range(self._key, begin, end)
         return found
@@ -154,7 +154,7 @@ class VerifiedStream(SeekableReader):
             return self._buffered_slices(begin, end)
 
     def _buffered_slices(self, begin: int, end: int) -> list[memoryview]:
-        """Give some bytes as they arrived."""
+        """Return a range of bytes in the pieces in which they arrived."""
         starts = list(accumulate(map(len, self._buffer), initial=self._buffer_start))
         first, last = bisect_right(starts, begin) - 1, bisect_right(starts, end - 1)
         return [
@@ -162,7 +162,7 @@ class VerifiedStream(SeekableReader):
         ]
 
     def _receive(self) -> None:
-        # Kept nowhere else, so that what gives the pieces is closed when the thread ends.
+        # The only reference, so that the generator is closed when the thread ends.
         chunks, self._chunks = self._chunks, iter(())
         try:
             for piece in chunks:
@@ -191,8 +191,8 @@ class VerifiedStream(SeekableReader):
             or self._received_bytes - self._buffer_start <= _MAX_READ_AHEAD
         )
 
-    def _verify(self, met: Exception | None) -> None:
-        """Wait for the last byte, and hold all to the hash; of what comes after an error nothing is kept."""
+    def _verify(self, cause: Exception | None) -> None:
+        """Wait for the last byte, and verify all against the hash; after an error no more bytes are kept."""
         with self._condition:
             self._requested_end = self._discard_end = self._size + 1
             self._drop_discarded()
@@ -203,7 +203,7 @@ class VerifiedStream(SeekableReader):
             if not whole or any(
                 b"".join(self._buffered_slices(at, at + len(tail))) != tail for at, tail in self._separate_reads.items()
             ):
-                raise corrupt_error(self._key, self._file) from met
+                raise corrupt_error(self._key, self._file) from cause
 
     def _raise_failure(self) -> None:
         if isinstance(self._failure, ArtifactNotFound):

@@ -1,4 +1,4 @@
-"""One version of a named artifact, and the form of names, tags and version labels."""
+"""One version of a named artifact, and the rules for names, tags and version labels."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from urllib.parse import quote
 
 import msgspec
 
-from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.artifacts.ref import ArtifactRef, decode_document
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNameError, ArtifactRefused
 
 FORMAT_VERSION = 1
 LATEST = "latest"
+SELECTOR_MARKER = "__airflow_zen_version__"
+SELECTOR_WIRE_VERSION = 1
 
-# Milliseconds counted down from here are 13 digits until the year 2286, and the newest come first in a listing.
+# Descending timestamps are counted from here: 13 digits until the year 2286.
 _LAST_MILLISECOND = 9_999_999_999_999
 _DIGEST_LENGTH = 16
 _MAX_NAME_LENGTH = 250
@@ -28,11 +30,12 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 class ArtifactVersion(msgspec.Struct, frozen=True):
-    """Tell one version of a named artifact.
+    """Describe one version of a named artifact.
 
-    `version` is its label for people, `created` seconds since the epoch. `origin` is the step run that made the
-    content new under this name (`dag/run/task/map index/try`) and `dag_run` its DAG run (`dag/run`); both are empty for
-    what was saved by hand. `tags` are those given with it; later ones lie beside it. `metadata` are facts, as JSON.
+    `version` is its label for users, `created` seconds since the epoch. `origin` is the step run that first made the
+    content under this name (`dag/run/task/map index/try`) and `dag_run` its DAG run (`dag/run`); both are empty for an
+    artifact that was saved by hand. `tags` are those of its creation; later ones are stored beside it. `metadata` are
+    facts, as JSON.
     """
 
     name: str
@@ -46,99 +49,73 @@ class ArtifactVersion(msgspec.Struct, frozen=True):
 
     @property
     def object_name(self) -> str:
-        """Name its object so that the first in a listing is the newest."""
+        """The name of its object, by which the newest version is the first in a listing."""
         return object_name(round(self.created * 1000), self.ref.digest)
 
     def to_json(self) -> bytes:
-        """Write the document of `docs/format.md`."""
-        document = {
-            "airflow_zen": FORMAT_VERSION,
-            "name": self.name,
-            "version": self.version,
-            "created": self.created,
-            "ref": self.ref.to_wire(),
-            "origin": self.origin,
-            "dag_run": self.dag_run,
-            "tags": list(self.tags),
-            "metadata": dict(self.metadata),
-        }
+        """Return the document of `docs/format.md`."""
+        document = {"airflow_zen": FORMAT_VERSION, **msgspec.to_builtins(self), "ref": self.ref.to_wire()}
         return json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode()
 
     @classmethod
     def from_json(cls, text: bytes, key: str) -> ArtifactVersion:
-        """Read the document back; raises `ArtifactRefused` for a newer format, `ArtifactCorrupt` for none."""
-        try:
-            document = json.loads(text)
-            if document["airflow_zen"] != FORMAT_VERSION:
-                raise ArtifactRefused(
-                    f"{key} has format {document['airflow_zen']!r}; this airflow_zen reads {FORMAT_VERSION}. "
-                    "Install a newer airflow-provider-zen."
-                )
-            return cls(
-                name=str(document["name"]),
-                version=str(document["version"]),
-                created=float(document["created"]),
-                ref=ArtifactRef.from_wire(document["ref"]),
-                origin=str(document["origin"]),
-                dag_run=str(document["dag_run"]),
-                tags=tuple(document["tags"]),
-                metadata=document["metadata"],
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, ArtifactRefused):
-                raise
-            raise ArtifactCorrupt(f"{key} is not readable: {error}.") from error
+        """Return the version of a document; raise `ArtifactRefused` for a newer format, `ArtifactCorrupt` for damage."""
+
+        def decode(document: dict[str, Any]) -> ArtifactVersion:
+            return msgspec.convert({**document, "ref": ArtifactRef.from_wire(document["ref"])}, cls)
+
+        return decode_document(text, key, (FORMAT_VERSION,), decode)
 
 
 class RecordedVersion(msgspec.Struct, frozen=True):
-    """Say under which version an artifact is known by its name, and whether its content is new there."""
+    """The version under which an artifact was recorded, and whether its content is new under the name."""
 
     version: str
     changed: bool
 
 
 def object_name(milliseconds: int, digest: str) -> str:
-    """Name a version's object by the time counted down, and by its content."""
+    """Return the name of a version's object: its descending timestamp, and its content."""
     return f"{descending_timestamp(milliseconds)}-{digest[:_DIGEST_LENGTH]}.json"
 
 
 def descending_timestamp(milliseconds: int) -> str:
-    """Count a time down, so that later times come first as text."""
+    """Return a time as text that sorts later times first."""
     return f"{_LAST_MILLISECOND - milliseconds:013}"
 
 
 def parse_version_key(key: str) -> tuple[int, str]:
-    """Read the milliseconds since the epoch and the digest's first 16 characters out of a version's key."""
+    """Return the milliseconds since the epoch and the digest's first 16 characters from a version's key."""
     found = _VERSION_KEY.fullmatch(key.rpartition("/")[2])
     if found is None:
-        raise ArtifactCorrupt(f"{key!r} is no version of an artifact. Delete what does not belong there.")
+        raise ArtifactCorrupt(f"{key!r} is not a version of an artifact. Delete the object.")
     return _LAST_MILLISECOND - int(found[1]), found[2]
 
 
 def version_label(milliseconds: int) -> str:
-    """Write a time as the label of a version: `2026-11-24T14:03:12.123Z`."""
+    """Return a time as the label of a version: `2026-11-24T14:03:12.123Z`."""
     moment = datetime.fromtimestamp(milliseconds // 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03}Z"
 
 
 def to_milliseconds(moment: datetime) -> int:
-    """Count the milliseconds since the epoch; a time without a zone is UTC."""
+    """Return the milliseconds since the epoch; a time without a zone is UTC."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
 def is_version_label(text: str) -> bool:
-    """Tell whether a text has the form of a version's label."""
+    """Whether a text has the form of a version's label."""
     return _VERSION_LABEL.fullmatch(text) is not None
 
 
 def is_digest_prefix(text: str) -> bool:
-    """Tell whether a text may be the beginning of a digest, of 6 characters at least."""
+    """Whether a text may be the beginning of a digest, at least 6 characters."""
     return _DIGEST_PREFIX.fullmatch(text) is not None
 
 
 def parse_instant(text: str) -> int | None:
-    """Read an ISO date or time as milliseconds since the epoch, a date as its end; None for anything else."""
+    """Return an ISO date or time in milliseconds since the epoch, the end of the day for a date; None for other texts."""
     if _DATE.match(text) is None:
         return None
     try:
@@ -150,16 +127,15 @@ def parse_instant(text: str) -> int | None:
 
 
 def validate_artifact_name(name: Any) -> str:
-    """Refuse a name that cannot be one: parts between slashes, at most 250 characters when percent-encoded."""
+    """Return a valid name, or raise `ArtifactNameError`: parts between slashes, at most 250 characters percent-encoded."""
     parts = name.split("/") if isinstance(name, str) else []
     if not parts or not all(part.strip(" .") and part.isprintable() for part in parts) or name != name.strip():
         raise ArtifactNameError(
-            f"An artifact cannot be named {name!r}. Write words, with slashes between them if there are several: "
-            "'flights/features'."
+            f"An artifact cannot be named {name!r}. Use words, separated by slashes: 'flights/features'."
         )
     if "[" in name or "]" in name:
         raise ArtifactNameError(
-            f"An artifact cannot be named {name!r}: brackets are for the instances of a mapped step. Leave them out."
+            f"An artifact cannot be named {name!r}: brackets mark the instances of a mapped step. Remove them."
         )
     if len(quote(name, safe="")) > _MAX_NAME_LENGTH:
         raise ArtifactNameError(
@@ -169,31 +145,29 @@ def validate_artifact_name(name: Any) -> str:
 
 
 def validate_tag(tag: Any) -> str:
-    """Refuse a tag that could be taken for a digest, a date, or 'latest', all of which select versions too."""
+    """Return a valid tag, or raise `ArtifactNameError`: not a digest, a date or 'latest', which select versions too."""
     if not isinstance(tag, str) or not tag.strip(" .") or not tag.isprintable() or tag != tag.strip():
-        raise ArtifactNameError(f"{tag!r} cannot be a tag. Write a word such as 'golden'.")
+        raise ArtifactNameError(f"{tag!r} cannot be a tag. Use a word such as 'golden'.")
     if (
         tag == LATEST
         or is_digest_prefix(tag)
         or parse_instant(tag) is not None
         or len(quote(tag, safe="")) > _MAX_NAME_LENGTH
     ):
-        raise ArtifactNameError(f"{tag!r} cannot be a tag: it reads as a digest, a date or 'latest', or is too long.")
+        raise ArtifactNameError(
+            f"{tag!r} cannot be a tag: it has the form of a digest, a date or 'latest', or is too long."
+        )
     return str(tag)
 
 
-SELECTOR_MARKER = "__airflow_zen_version__"
-SELECTOR_WIRE_VERSION = 1
-
-
 class VersionSelector(msgspec.Struct, frozen=True):
-    """Ask for one version of a name; `version` is what `ArtifactNames.get` takes as text."""
+    """Select one version of a name; `version` is a text as `VersionIndex.get` takes it."""
 
     name: str
     version: str = LATEST
 
     def to_wire(self) -> dict[str, Any]:
-        """Write it as a marked JSON dict."""
+        """Return the selector as a marked JSON dict."""
         return {
             SELECTOR_MARKER: SELECTOR_WIRE_VERSION,
             "name": validate_artifact_name(self.name),
@@ -202,16 +176,16 @@ class VersionSelector(msgspec.Struct, frozen=True):
 
     @staticmethod
     def is_wire(value: object) -> bool:
-        """Tell whether a JSON value asks for a version."""
+        """Whether a JSON value is a selector on the wire."""
         return isinstance(value, dict) and SELECTOR_MARKER in value
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> VersionSelector:
-        """Read it back; raises `ArtifactRefused` for what is malformed or newer than we know."""
+        """Return the selector of a wire form; raise `ArtifactRefused` for a malformed or newer one."""
         name, version = wire.get("name"), wire.get("version")
         if wire[SELECTOR_MARKER] != SELECTOR_WIRE_VERSION or not isinstance(name, str) or not isinstance(version, str):
             raise ArtifactRefused(
-                f"{dict(wire)!r} asks for no version of an artifact that this airflow_zen understands. Write "
+                f"{dict(wire)!r} is not a version selector that this airflow_zen reads. Write "
                 'Artifact("name").latest().'
             )
         return cls(name, version)

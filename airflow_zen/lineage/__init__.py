@@ -1,4 +1,4 @@
-"""Who writes the story: step run records in the store, and their projection into MLflow."""
+"""Lineage: the projection of step run records into MLflow, and queries for what was made from what."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load the queries when one is asked for; no task needs them."""
+    """Import the queries when one is used; no task needs them."""
     if name not in __all__:
         raise AttributeError(f"module 'airflow_zen.lineage' has no attribute {name!r}")
     from airflow_zen.lineage import ancestry

@@ -1,13 +1,13 @@
-"""Ask MLflow where data came from and where it went; MLflow's own client can ask the same, see `docs/lineage.md`."""
+"""Queries for what was made from what, over MLflow or step run records; `docs/lineage.md` has them for MLflow's client."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_zen.errors import ArtifactNotFound, LineageNotFound
 from airflow_zen.lineage.mlflow.dag_runs import tags_to_dict
@@ -15,6 +15,7 @@ from airflow_zen.lineage.mlflow.encoding import short_digest
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.lineage.mlflow.tags import EXPERIMENT_PREFIX, quote_filter_value
+from airflow_zen.runs.records import list_step_records
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 
 if TYPE_CHECKING:
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 
 Server = MlflowRest | TrackingServer | str
 
-_PER_PAGE = 100
+_PER_PAGE, _EXPERIMENTS_PER_PAGE = 100, 1000
+_READER_THREADS = 16
 
 
 @dataclass(frozen=True)
 class FoundArtifact:
-    """An artifact as runs name it; `digest` is the first 16 characters."""
+    """An artifact as runs name it; `digest` is its first 16 characters."""
 
     name: str
     digest: str
@@ -39,7 +41,7 @@ class FoundArtifact:
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A step run as MLflow has it; `started` in seconds since the epoch. A `cached` one reused its outputs."""
+    """A step run as MLflow has it; `started` in seconds since the epoch. A `cached` run reused its outputs."""
 
     run_id: str
     experiment_id: str
@@ -56,9 +58,9 @@ class FoundRun:
 
 @dataclass(frozen=True)
 class Ancestry:
-    """All that a model or an artifact was made from: the runs, latest first, and the raw artifacts they began with.
+    """What a model or an artifact was made from: the runs, latest first, and the raw artifacts that they began with.
 
-    Raw is what a run without inputs made, and what no run is known to have made.
+    An artifact is raw when a run without inputs made it, or when no run is known that made it.
     """
 
     runs: tuple[FoundRun, ...]
@@ -66,19 +68,19 @@ class Ancestry:
 
 
 def runs_that_read(digest: str, server: Server) -> list[FoundRun]:
-    """Find the runs that consumed exactly this content, in all DAGs, latest first."""
-    return _search_runs_with_artifact("inputs", digest, _rest_of(server))
+    """Return the runs of all DAGs that read exactly this content, latest first."""
+    return _search_runs("inputs", digest, _rest_of(server))
 
 
 def runs_that_made(digest: str, server: Server) -> list[FoundRun]:
-    """Find the runs that produced exactly this content themselves, and did not reuse it; latest first."""
-    return [run for run in _search_runs_with_artifact("outputs", digest, _rest_of(server)) if not run.cached]
+    """Return the runs that computed exactly this content, without those that reused it; latest first."""
+    return [run for run in _search_runs("outputs", digest, _rest_of(server)) if not run.cached]
 
 
 def run_of_model(model: str, server: Server) -> FoundRun:
-    """Find the run that produced a model: `models:/name/3`, `models:/name@alias` or `models:/<model id>`.
+    """Return the run that made a model: `models:/name/3`, `models:/name@alias` or `models:/<model id>`.
 
-    Its `inputs` are the data the model was made from. Raises `LineageNotFound`.
+    Its `inputs` are the data that the model was made from. Raises `LineageNotFound`.
     """
     rest = _rest_of(server)
     name = model.removeprefix("models:/")
@@ -93,35 +95,76 @@ def run_of_model(model: str, server: Server) -> FoundRun:
         found = {"run_id": info.get("source_run_id")}
     if not found.get("run_id"):
         raise LineageNotFound(
-            f"MLflow knows no run that made {model!r}. It was registered by hand, or its run is gone."
+            f"MLflow knows no run that made {model!r}. It was registered by hand, or its run was deleted."
         )
     return _run_from_mlflow(rest.get("runs/get", {"run_id": found["run_id"]})["run"])
 
 
 def ancestry_of(model: str, server: Server) -> Ancestry:
-    """Walk from a model back to the raw data, over all DAGs; at most one run for each artifact on the way.
+    """Return what a model was made from, over all DAGs; at most one run for each artifact.
 
-    Of several runs that made the same bytes the walk takes the one under the name that was read, in the
-    reader's own DAG run, or else the latest before it.
+    Of several runs that made the same bytes it is the one under the name that was read, in the reader's own DAG run,
+    or else the latest before it.
     """
     rest = _rest_of(server)
-    return walk_ancestry(run_of_model(model, rest), lambda digest: runs_that_made(digest, rest))
+    return _walk_ancestry(run_of_model(model, rest), lambda digest: runs_that_made(digest, rest))
 
 
 def ancestry_of_content(digest: str, server: Server) -> Ancestry:
-    """Walk from an artifact back to the raw data, as `ancestry_of` does from a model.
+    """Return what an artifact was made from, as `ancestry_of` does for a model.
 
-    `digest`: 16 characters or more. Raises `LineageNotFound` where no run is known to have made it.
+    digest: 16 characters or more. Raises `LineageNotFound` where no run is known that made it.
     """
     rest = _rest_of(server)
     producers = runs_that_made(digest, rest)
     if not producers:
         raise LineageNotFound(f"MLflow knows no run that made the artifact {short_digest(digest)}.")
-    return walk_ancestry(producers[0], lambda inner: runs_that_made(inner, rest))
+    return _walk_ancestry(producers[0], lambda inner: runs_that_made(inner, rest))
 
 
-def walk_ancestry(last: FoundRun, producers: Callable[[str], list[FoundRun]]) -> Ancestry:
-    """Walk from a run to all that it was made from; `producers` gives the runs that made some content."""
+def ancestry_from_records(digest: str, transport: Transport) -> Ancestry:
+    """Return what an artifact was made from, from the records of all DAG runs; every record is read.
+
+    digest: 16 characters or more. Raises `LineageNotFound` where no record of its run exists.
+    """
+    made: dict[str, list[FoundRun]] = defaultdict(list)
+    keys = [each.key for records in list_step_records(transport).values() for each in records]
+    with ThreadPoolExecutor(_READER_THREADS) as pool:
+        for run in pool.map(lambda key: _read_record(transport, key), keys):
+            if run and not run.is_hit and run.state is StepState.FINISHED:
+                found = _run_from_record(run, str(run.id))
+                for artifact in found.outputs:
+                    made[artifact.digest].append(found)
+    producers = sorted(made[short_digest(digest)], key=lambda run: run.started)
+    if not producers:
+        raise LineageNotFound(f"No step run record says who made the artifact {short_digest(digest)}.")
+    return _walk_ancestry(producers[-1], lambda inner: made[inner])
+
+
+@dataclass(frozen=True)
+class Relatives:
+    """The step runs upstream of an artifact, its producer first, and those that read it.
+
+    `downstream` are the readers in the artifact's own DAG run, and in all DAG runs that MLflow has.
+    """
+
+    upstream: tuple[FoundRun, ...]
+    downstream: tuple[FoundRun, ...]
+
+
+def find_relatives(
+    version: ArtifactVersion, names: VersionIndex, records: StepRunRecords, server: Server | None
+) -> Relatives:
+    """Find the runs upstream through step run records and versions, and the readers in the DAG run and in MLflow.
+
+    Raises `LineageError` where MLflow is unavailable.
+    """
+    upstream = _upstream_runs(version, names, records)
+    return Relatives(tuple(map(_run_from_record, upstream)), tuple(_reader_runs(version, records, server)))
+
+
+def _walk_ancestry(last: FoundRun, producers: Callable[[str], list[FoundRun]]) -> Ancestry:
+    """Walk from a run to all that it was made from; `producers` returns the runs that made a content."""
     runs: dict[str, FoundRun] = {}
     raw: dict[FoundArtifact, None] = {}
     todo = [last]
@@ -140,13 +183,11 @@ def walk_ancestry(last: FoundRun, producers: Callable[[str], list[FoundRun]]) ->
 
 
 def _choose_producer(artifact: FoundArtifact, reader: FoundRun, made: list[FoundRun]) -> FoundRun | None:
-    producers = [run for run in made if run.run_id != reader.run_id]
-
     def rank(run: FoundRun) -> tuple[bool, bool, bool, float]:
         here = (run.dag_id, run.dag_run_id) == (reader.dag_id, reader.dag_run_id)
         return artifact in run.outputs, here, run.started <= reader.started, run.started
 
-    return max(producers, key=rank, default=None)
+    return max((run for run in made if run.run_id != reader.run_id), key=rank, default=None)
 
 
 def _rest_of(server: Server) -> MlflowRest:
@@ -155,50 +196,22 @@ def _rest_of(server: Server) -> MlflowRest:
     return MlflowRest(server if isinstance(server, TrackingServer) else TrackingServer(server))
 
 
-def _search_runs_with_artifact(direction: str, digest: str, rest: MlflowRest) -> list[FoundRun]:
-    """Search the packed tags, and the datasets of runs whose list did not fit into its tag."""
+def _search_runs(direction: Literal["inputs", "outputs"], digest: str, rest: MlflowRest) -> list[FoundRun]:
+    """Search the packed tags, and the datasets of runs whose artifacts did not fit into the tag; latest first."""
     short = short_digest(digest)
-    experiments = [*_search_experiments(rest)]
+    search = {"filter": f"name LIKE '{EXPERIMENT_PREFIX}%'", "max_results": _EXPERIMENTS_PER_PAGE}
+    experiments = [str(each["experiment_id"]) for each in rest.paginate("experiments/search", search, "experiments")]
     conditions = (
         f"tags.`zen.{direction}` LIKE {quote_filter_value(f'%@{short}|%')}",
         f"tags.`zen.io_truncated` = 'true' AND dataset.digest = {quote_filter_value(short)}",
     )
-    runs = [run for condition in conditions for run in _search_runs(rest, experiments, condition)]
-    context = direction.removesuffix("s")
-    found = {
-        run["info"]["run_id"]: _run_from_mlflow(run) for run in runs if _has_artifact(run, direction, context, short)
-    }
+    found: dict[str, FoundRun] = {}
+    for condition in conditions if experiments else ():
+        search = {"experiment_ids": experiments, "filter": condition, "max_results": _PER_PAGE}
+        for run in map(_run_from_mlflow, rest.paginate("runs/search", search, "runs")):
+            if any(artifact.digest == short for artifact in getattr(run, direction)):
+                found[run.run_id] = run
     return sorted(found.values(), key=lambda run: run.started, reverse=True)
-
-
-def _has_artifact(run: Mapping[str, Any], direction: str, context: str, digest: str) -> bool:
-    if f"@{digest}|" in tags_to_dict(run["data"]).get(f"zen.{direction}", ""):
-        return True
-    datasets = run.get("inputs", {}).get("dataset_inputs", [])
-    return any(
-        entry["dataset"]["digest"] == digest and tags_to_dict(entry).get("mlflow.data.context") == context
-        for entry in datasets
-    )
-
-
-def _search_experiments(rest: MlflowRest) -> Iterator[str]:
-    request: dict[str, Any] = {"filter": f"name LIKE '{EXPERIMENT_PREFIX}%'", "max_results": 1000}
-    while True:
-        answer = rest.post("experiments/search", request)
-        yield from (str(experiment["experiment_id"]) for experiment in answer.get("experiments", []))
-        if not answer.get("next_page_token"):
-            return
-        request["page_token"] = answer["next_page_token"]
-
-
-def _search_runs(rest: MlflowRest, experiments: list[str], condition: str) -> Iterator[Mapping[str, Any]]:
-    request: dict[str, Any] = {"experiment_ids": experiments, "filter": condition, "max_results": _PER_PAGE}
-    while experiments:
-        answer = rest.post("runs/search", request)
-        yield from answer.get("runs", [])
-        if not answer.get("next_page_token"):
-            return
-        request["page_token"] = answer["next_page_token"]
 
 
 def _run_from_mlflow(run: Mapping[str, Any]) -> FoundRun:
@@ -219,7 +232,7 @@ def _run_from_mlflow(run: Mapping[str, Any]) -> FoundRun:
 
 
 def _artifacts_from_tags(run: Mapping[str, Any], tags: Mapping[str, str], context: str) -> tuple[FoundArtifact, ...]:
-    """Read the packed tag; where it was too short, the datasets too."""
+    """Return the artifacts in the packed tag, and those among the datasets where the tag was too short."""
     packed = [item.rpartition("@") for item in tags.get(f"zen.{context}s", "").split("|") if "@" in item]
     found = {FoundArtifact(name, digest): None for name, _, digest in packed}
     if tags.get("zen.io_truncated"):
@@ -229,32 +242,6 @@ def _artifacts_from_tags(run: Mapping[str, Any], tags: Mapping[str, str], contex
     return tuple(found)
 
 
-_READER_THREADS = 16
-
-
-def ancestry_from_records(digest: str, transport: Transport) -> Ancestry:
-    """Walk from an artifact back to the raw data through the records of all DAG runs, each of which is read.
-
-    `digest`: 16 characters or more. Raises `LineageNotFound` where no record says who made it.
-    """
-    made: dict[str, list[FoundRun]] = defaultdict(list)
-    for run in _read_all_records(transport):
-        if not run.is_hit and run.state is StepState.FINISHED:
-            found = run_from_record(run)
-            for artifact in found.outputs:
-                made[artifact.digest].append(found)
-    producers = sorted(made[short_digest(digest)], key=lambda run: run.started)
-    if not producers:
-        raise LineageNotFound(f"No step run record says who made the artifact {short_digest(digest)}.")
-    return walk_ancestry(producers[-1], lambda inner: made[inner])
-
-
-def _read_all_records(transport: Transport) -> Iterator[StepRun]:
-    keys = [key for key in transport.list("runs") if key.split("/")[3:4] == ["steps"]]
-    with ThreadPoolExecutor(_READER_THREADS) as pool:
-        yield from (run for run in pool.map(lambda key: _read_record(transport, key), keys) if run)
-
-
 def _read_record(transport: Transport, key: str) -> StepRun | None:
     try:
         return StepRun.from_json(json.loads(transport.read(key)))
@@ -262,10 +249,10 @@ def _read_record(transport: Transport, key: str) -> StepRun | None:
         return None
 
 
-def run_from_record(run: StepRun) -> FoundRun:
-    """Tell a record as MLflow's runs are told; its id is the step run's."""
+def _run_from_record(run: StepRun, run_id: str = "") -> FoundRun:
+    """Return a record as a found run; MLflow's id of it is not known."""
     return FoundRun(
-        run_id=str(run.id),
+        run_id=run_id,
         experiment_id="",
         name=run.id.task_id,
         dag_id=run.id.dag_id,
@@ -279,27 +266,8 @@ def run_from_record(run: StepRun) -> FoundRun:
     )
 
 
-@dataclass(frozen=True)
-class Relatives:
-    """The step runs above an artifact, its maker first, and those that read it, in its own DAG run and as MLflow knows."""
-
-    upstream: tuple[FoundRun, ...]
-    downstream: tuple[FoundRun, ...]
-
-
-def find_relatives(
-    version: ArtifactVersion, names: VersionIndex, records: StepRunRecords, server: Server | None
-) -> Relatives:
-    """Walk up through the records of steps and the versions they read; look down in the DAG run and in MLflow.
-
-    Raises `LineageError` where MLflow is away.
-    """
-    upstream = _upstream_runs(version, names, records)
-    return Relatives(tuple(_without_mlflow_id(run) for run in upstream), tuple(_reader_runs(version, records, server)))
-
-
 def _upstream_runs(version: ArtifactVersion, names: VersionIndex, records: StepRunRecords) -> list[StepRun]:
-    """Find the run that made each artifact; one whose maker is not known ends the walk."""
+    """Return the run that made each artifact; the walk ends at artifacts whose producer is not known."""
     producers = _ProducerIndex(names, records)
     found: dict[StepRunId, StepRun] = {}
     todo = [version.origin]
@@ -313,10 +281,10 @@ def _upstream_runs(version: ArtifactVersion, names: VersionIndex, records: StepR
 
 
 class _ProducerIndex:
-    """Know which step run made what was read: a reused ref says it, else the version of its name.
+    """Find the step run that made an artifact: a reused ref names it, else the version of the artifact's name does.
 
-    What has no version of that name, as the instances of a mapped step and the elements of a list, was made in the
-    reader's own DAG run; its records are read once.
+    An artifact without a version, such as those of mapped instances and of a list's elements, was made in the
+    reader's own DAG run, whose records are read once.
     """
 
     def __init__(self, names: VersionIndex, records: StepRunRecords) -> None:
@@ -348,15 +316,12 @@ def _find_record(origin: str, records: StepRunRecords) -> StepRun | None:
 
 def _reader_runs(version: ArtifactVersion, records: StepRunRecords, server: Server | None) -> list[FoundRun]:
     dag_id, _, run_id = version.dag_run.partition("/")
-    here = list(records.read_dag_run(dag_id, run_id)) if run_id else []
-    mine = [
-        _without_mlflow_id(run) for run in here if any(ref.digest == version.ref.digest for ref in run.inputs.values())
+    digest = version.ref.digest
+    recorded = [
+        _run_from_record(run)
+        for run in (records.read_dag_run(dag_id, run_id) if run_id else ())
+        if any(ref.digest == digest for ref in run.inputs.values())
     ]
-    theirs = runs_that_read(version.ref.digest, server) if server else []
-    known = {(run.dag_id, run.dag_run_id, run.task_id) for run in theirs}
-    return [*theirs, *(run for run in mine if (run.dag_id, run.dag_run_id, run.task_id) not in known)]
-
-
-def _without_mlflow_id(run: StepRun) -> FoundRun:
-    """Tell a record without an id: it is no run of MLflow's."""
-    return replace(run_from_record(run), run_id="")
+    found = runs_that_read(digest, server) if server else []
+    known = {(run.dag_id, run.dag_run_id, run.task_id) for run in found}
+    return [*found, *(run for run in recorded if (run.dag_id, run.dag_run_id, run.task_id) not in known)]

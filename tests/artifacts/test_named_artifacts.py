@@ -96,7 +96,7 @@ def test_a_name_that_is_not_there_is_said(names):
     with pytest.raises(ArtifactNotFound, match="No artifact is named 'd/t' here. See"):
         names.get("d/t")
     add(names, 1, NOON, "d/t[3]")
-    with pytest.raises(ArtifactNotFound, match=r"Its step is mapped: ask for 'd/t\[0\]'"):
+    with pytest.raises(ArtifactNotFound, match=r"Its step is mapped: use 'd/t\[0\]'"):
         names.get("d/t")
 
 

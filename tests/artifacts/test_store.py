@@ -89,8 +89,8 @@ def test_half_written_artifact_is_invisible(store, tmp_path):
         store.get(type(ref).from_wire(ref.to_wire()), tmp_path)
 
 
-def test_missing_names_what_is_gone(store):
-    """Of several artifacts those that are gone are named."""
+def test_missing_names_deleted_artifacts(store):
+    """Of several artifacts those that were deleted are returned."""
     here, gone = put(store, {"a": b"1"}), put(store, {"a": b"2"})
     store.transport.delete(list(store.transport.list(gone.uri.removeprefix(store.root + "/"))))
     assert store.missing([here, gone, here]) == [gone]
@@ -116,7 +116,11 @@ def test_saving_again_mends_what_was_damaged(store, tmp_path, left, size):
     store.transport.delete([key])
     if left is not None:
         store.transport.write(key, left)
-    remedy = r"gone: .*Run the step that made it again" if left is None else "damaged.*run the step that made it again"
+    remedy = (
+        r"was pruned or deleted. Run the step that made it again"
+        if left is None
+        else "damaged.*run the step that made it again"
+    )
     with pytest.raises(ArtifactNotFound if left is None else ArtifactCorrupt, match=remedy):
         store.get(ref, tmp_path)
     assert put(store, {"a": content, "b": b"2"}) == ref

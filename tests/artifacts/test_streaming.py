@@ -132,7 +132,7 @@ def test_a_store_that_fails_fails_the_reader():
 
     for wanted in (100, 2000):
         with (
-            pytest.raises(ArtifactNotFound, match=r"table.parquet is gone.*Run the step"),
+            pytest.raises(ArtifactNotFound, match=r"table.parquet was pruned.*Run the step"),
             stream_of(DATA, described(DATA), pieces()) as file,
         ):
             file.read_sequentially()
