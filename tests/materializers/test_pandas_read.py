@@ -15,7 +15,7 @@ import pytest
 
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.arrow import parquet_writer
-from airflow_zen.materializers.pandas import objects, write
+from airflow_zen.materializers.pandas import columns, write
 from tests.materializers.pandas_values import ROWS
 from tests.materializers.round_trip import REGISTRY, make_directory
 from tests.materializers.sameness import assert_same
@@ -82,6 +82,6 @@ def test_nulls_in_numpy_integers_are_refused(column: pa.Array, tmp_path: Path) -
 
 def test_a_cell_that_is_not_one_value_is_refused() -> None:
     """Cells are parsed together, and a cell that would become two is refused."""
-    assert objects._parse_cells(['"a"', "[1,2]", '{"$":"tuple","items":[1]}']) == ["a", [1, 2], (1,)]
+    assert columns._parse_cells(['"a"', "[1,2]", '{"$":"tuple","items":[1]}']) == ["a", [1, 2], (1,)]
     with pytest.raises(ArtifactRefused, match="cell of a table"):
-        objects._parse_cells(["1", "2,3"])
+        columns._parse_cells(["1", "2,3"])
