@@ -14,6 +14,8 @@ from airflow_zen.materializers.previews.charts import BINS, MAX_TOP_VALUES, hist
 from airflow_zen.materializers.previews.html import Markup
 
 _MAX_TEXT_LENGTH = 200
+_NAMED_TYPES = (types.is_boolean, types.is_string, types.is_large_string, types.is_string_view)
+_ORDERED_TYPES = (types.is_integer, types.is_floating, types.is_temporal, types.is_decimal)
 
 
 def column_chart(sample: Callable[[list[int]], Any], rows: list[int]) -> Markup:
@@ -25,9 +27,9 @@ def column_chart(sample: Callable[[list[int]], Any], rows: list[int]) -> Markup:
         values = sample(rows)
         if types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
-        if types.is_boolean(values.type) or _is_text(values.type):
+        if any(check(values.type) for check in _NAMED_TYPES):
             return _top_values(values)
-        return _histogram(values) if _is_ordered(values.type) else Markup("")
+        return _histogram(values) if any(check(values.type) for check in _ORDERED_TYPES) else Markup("")
     except (pa.ArrowException, TypeError, ValueError, OverflowError, NotImplementedError):
         return Markup("")  # such as for objects of several types
 
@@ -77,13 +79,3 @@ def _format_bound(value: Any) -> str:
     if types.is_floating(value.type):
         return f"{value.as_py():.6g}"
     return str(value.cast(pa.string()))
-
-
-def _is_text(dtype: Any) -> bool:
-    return bool(types.is_string(dtype) or types.is_large_string(dtype) or types.is_string_view(dtype))
-
-
-def _is_ordered(dtype: Any) -> bool:
-    return bool(
-        types.is_integer(dtype) or types.is_floating(dtype) or types.is_temporal(dtype) or types.is_decimal(dtype)
-    )

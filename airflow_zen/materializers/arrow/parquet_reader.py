@@ -70,10 +70,6 @@ class ParquetTable:
         """Return the number of rows."""
         return int(self.parquet_file.metadata.num_rows)
 
-    def select_schema(self, names: Sequence[str] = ()) -> pa.Schema:
-        """Return the fields of some columns, in this order; of all columns where none are named."""
-        return pa.schema([self.schema.field(name) for name in names]) if names else self.schema
-
     def read(self, names: Sequence[str] = ()) -> pa.Table:
         """Return some columns, in this order; all columns where none are named."""
         with self._translate_read_errors():
@@ -152,7 +148,8 @@ class ParquetTable:
     def _row_group_end(self, group: int) -> int:
         """Return the offset of the first byte after a row group."""
         known = self.parquet_file.metadata.row_group(group)
-        return max(map(_column_chunk_end, map(known.column, range(known.num_columns))))
+        columns = map(known.column, range(known.num_columns))
+        return int(max((it.dictionary_page_offset or it.data_page_offset) + it.total_compressed_size for it in columns))
 
     def _select_columns(self, table: pa.Table, names: Sequence[str]) -> pa.Table:
         return cast_to_written_schema(table.select(list(names)) if names else table, self.schema)
@@ -189,11 +186,6 @@ def check_columns(wanted: Sequence[str], available: Sequence[str]) -> None:
     if missing:
         shown = ", ".join(map(repr, list(available)[:20]))
         raise ArtifactRefused(f"The table has no column {', '.join(map(repr, missing))}; it has {shown}.")
-
-
-def _column_chunk_end(column: Any) -> int:
-    start = column.data_page_offset if column.dictionary_page_offset is None else column.dictionary_page_offset
-    return int(start + column.total_compressed_size)
 
 
 def is_readable_as_arrow(metadata: str) -> bool:

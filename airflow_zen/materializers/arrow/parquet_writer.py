@@ -195,7 +195,10 @@ def encoding_options(group: pa.Table) -> Mapping[str, Any]:
         field.name for field, column in fields if _is_delta_encodable(field.type) and not _has_repeated_values(column)
     }
     dictionary_encoded = [
-        field.name for field, _ in fields if _is_dictionary_encodable(field.type) and field.name not in delta_encoded
+        field.name
+        for field, _ in fields
+        # A dictionary of floats only takes time.
+        if not (types.is_floating(field.type) or types.is_nested(field.type) or field.name in delta_encoded)
     ]
     return {
         "use_dictionary": dictionary_encoded,
@@ -216,8 +219,3 @@ def _is_delta_encodable(dtype: Any) -> bool:
     """Whether parquet stores the values as integers of 32 or 64 bits; those of fewer bits repeat."""
     times = types.is_timestamp(dtype) or types.is_duration(dtype) or types.is_time(dtype) or types.is_date32(dtype)
     return bool(times or (types.is_integer(dtype) and dtype.bit_width >= 32))
-
-
-def _is_dictionary_encodable(dtype: Any) -> bool:
-    """Whether values of a type are worth a dictionary; one of floats only takes time."""
-    return not (types.is_floating(dtype) or types.is_nested(dtype))

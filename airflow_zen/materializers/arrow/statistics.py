@@ -119,15 +119,12 @@ def _min_max(groups: list[Any]) -> dict[str, Any]:
 
 
 def _as_json(value: Any) -> Any:
-    if isinstance(value, bool | int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, str):
-        return value if len(value) <= _MAX_BOUND_LENGTH else None
     if isinstance(value, date | time):
         return value.isoformat()
-    return str(value) if isinstance(value, Decimal | timedelta) else None
+    if isinstance(value, Decimal | timedelta):
+        return str(value)
+    short = len(value) <= _MAX_BOUND_LENGTH if isinstance(value, str) else isinstance(value, int | float)
+    return value if short and not (isinstance(value, float) and not math.isfinite(value)) else None
 
 
 def _sample_rows(group: pa.Table) -> pa.Table:

@@ -36,14 +36,6 @@ def _is_exact_in_json(value: np.ndarray[Any, Any]) -> bool:
     return bool(missing.tobytes() == np.full_like(missing, np.nan).tobytes())
 
 
-def _encode_scalar(value: np.generic, encoder: Encoder) -> Mapping[str, Json]:
-    return {"dtype": type(value).__name__, "value": encoder.encode(value.item())}
-
-
-def _decode_scalar(node: Mapping[str, Json], decoder: Decoder) -> Any:
-    return np.dtype(node["dtype"]).type(decoder.decode(node["value"]))
-
-
 def _encode_raw(value: np.generic, encoder: Encoder) -> Mapping[str, Json]:
     dtype = value.dtype
     if dtype.char in "gG":
@@ -88,7 +80,11 @@ def _encode_dtype(value: np.dtype[Any], encoder: Encoder) -> Mapping[str, Json]:
 
 
 _DTYPE_CODEC = Codec("numpy.dtype", _encode_dtype, lambda node, _: np.dtype(node["str"]))
-_SCALAR_CODEC = Codec("numpy.scalar", _encode_scalar, _decode_scalar)
+_SCALAR_CODEC = Codec(
+    "numpy.scalar",
+    lambda value, to: {"dtype": type(value).__name__, "value": to.encode(value.item())},
+    lambda node, of: np.dtype(node["dtype"]).type(of.decode(node["value"])),
+)
 _RAW_BYTES_CODEC = Codec("numpy.bytes", _encode_raw, _decode_raw)
 _ARRAY_CODEC = Codec("numpy.array", _encode_array, _decode_array)
 CODECS = (_DTYPE_CODEC, _SCALAR_CODEC, _RAW_BYTES_CODEC, _ARRAY_CODEC)

@@ -214,10 +214,6 @@ def _objects_to_arrow(registry: MaterializerRegistry, values: Any) -> ArrowColum
     return ArrowColumn(values, partial(_json_array, registry), {"as": "object", "of": "json"})
 
 
-def _object_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> Buffer:
-    return ColumnBuffer(arrow_type, rows, partial(_to_objects, metadata=metadata))
-
-
 def _only_nan(values: Any, kinds: set[type]) -> bool:
     return float not in kinds or all(value != value for value in values if type(value) is float)
 
@@ -284,7 +280,7 @@ _NESTED_CONVERTERS: dict[type, Callable[[MaterializerRegistry, Any], ArrowColumn
     pd.SparseDtype: _sparse_to_arrow,
 }
 _BUFFERS: dict[str, Callable[[pa.DataType, PandasMetadata, int], Buffer]] = {
-    "object": _object_buffer,
+    "object": lambda arrow_type, how, rows: ColumnBuffer(arrow_type, rows, partial(_to_objects, metadata=how)),
     "complex": dtypes.complex_buffer,
     "string": dtypes.string_buffer,
     "datetimetz": dtypes.datetimetz_buffer,

@@ -68,7 +68,7 @@ def load_pandas_view(materializer: Materializer, source: ArtifactReader, encodin
     stored = ParquetTable.open(source)
     metadata = _metadata(materializer, stored, source.directory() if '"part"' in stored.zen_metadata else None)
     names, labels = _select_columns(stored, metadata, view)
-    schema = stored.select_schema(names)
+    schema = pa.schema(map(stored.schema.field, names)) if names else stored.schema
 
     def build(at: int | None, rows: int, read: ReadRowGroups) -> Any:
         return FrameBuilder(schema, rows, metadata).add(read).build_value(labels, at)

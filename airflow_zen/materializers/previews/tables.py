@@ -92,15 +92,12 @@ def sample_rows(rows: int) -> list[int]:
 
 def _column_heading(column: TableColumn, nulls: int | None, rows: int) -> str:
     kind = escape_html(f"{truncate(column.type, 40)}{f' · {nulls} missing' if nulls else ''}")
-    return f"{escape_html(truncate(column.name, 40))}<small>{kind}</small>{_column_chart(column, rows)}"
-
-
-def _column_chart(column: TableColumn, rows: int) -> Markup:
+    text = f"{escape_html(truncate(column.name, 40))}<small>{kind}</small>"
     if column.sample is None or column.size > MAX_SAMPLED_VALUE_BYTES * max(1, rows):
-        return Markup("")
+        return text
     from airflow_zen.materializers.arrow.charts import column_chart
 
-    return column_chart(column.sample, sample_rows(rows))
+    return f"{text}{column_chart(column.sample, sample_rows(rows))}"
 
 
 def _html_table(head: str, rows: Iterable[str]) -> Markup:
