@@ -10,13 +10,13 @@ from airflow_zen.runs.step_run import StepRun, StepRunId
 
 @pytest.fixture
 def set_options(monkeypatch):
-    """Set options of `[zen]`, as a deployment does by environment."""
+    """Set options of `[zen]` through the environment."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return lambda **options: [monkeypatch.setenv(f"AIRFLOW__ZEN__{n.upper()}", v) for n, v in options.items()]
 
 
 def test_nothing_configured_works(set_options, tmp_path, monkeypatch):
-    """With nothing configured artifacts lie under AIRFLOW_HOME, the cache is on, and pickle is not allowed."""
+    """Without configuration, artifacts are stored under AIRFLOW_HOME, the cache is on, and pickle is not allowed."""
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
     by_default = Cache(packages=True, scope="shared")
     assert Settings.read() == Settings(f"{tmp_path}/zen", cache=True, cache_defaults=by_default, allow_pickle=False)
@@ -45,15 +45,15 @@ def test_mlflow_is_found_by_its_own_variable(set_options, monkeypatch):
     assert tracking_server(Settings.read()).uri == "http://elsewhere:5000"
 
 
-def test_a_flag_that_is_none_names_the_option(set_options):
-    """A flag that is neither true nor false is refused by name."""
+def test_an_invalid_flag_names_the_option(set_options):
+    """The error for a flag that is neither true nor false names the option."""
     set_options(cache="perhaps")
     with pytest.raises(SettingsError, match=r"\[zen\] cache"):
         Settings.read()
 
 
 def test_cache_defaults_are_read_and_checked(set_options):
-    """`[zen] cache_*` say what a step's `Cache` leaves open; a value that cannot be used is refused by name."""
+    """`[zen] cache_*` are the defaults of a step's `Cache`; the error for an invalid value names the option."""
     set_options(cache_ttl="3600", cache_scope="dag", cache_packages="False")
     assert Settings.read().cache_defaults == Cache(ttl=3600, scope="dag", packages=False)
     for wrong in ({"cache_ttl": "a week"}, {"cache_ttl": "0"}, {"cache_ttl": "3600", "cache_scope": "team"}):
@@ -62,15 +62,15 @@ def test_cache_defaults_are_read_and_checked(set_options):
             Settings.read()
 
 
-def test_a_tracking_uri_that_is_no_server_costs_no_step(set_options, tmp_path, caplog):
-    """With a tracking URI that is no server's a step's lineage is refused in a warning that names the remedy."""
+def test_a_tracking_uri_without_a_server_fails_no_step(set_options, tmp_path, caplog):
+    """A tracking URI that is not a server's is logged as a warning that names the remedy."""
     set_options(artifact_root=str(tmp_path), mlflow_tracking_uri="sqlite:///mlflow.db")
     assert open_stack().lineage.start(StepRun(StepRunId("d", "r", "t"))).run_id == ""
     assert "mlflow server" in caplog.text
 
 
 def test_unknown_connection_names_the_option(set_options, tmp_path):
-    """A connection that does not exist is named together with the option that asks for it."""
+    """The error for a missing connection names the connection and its option."""
     set_options(artifact_root="s3://b/p", artifact_conn_id="nosuch")
     with pytest.raises(SettingsError, match=r"artifact_conn_id names connection 'nosuch'"):
         open_stack()
@@ -101,8 +101,8 @@ def test_s3_credentials_come_from_the_connection(set_options, monkeypatch):
         ),
     ],
 )
-def test_connections_that_cannot_be_used_say_why(set_options, monkeypatch, connection, reason):
-    """A connection of another type, or one that asks for what we do not do, is refused with the way out."""
+def test_unsupported_connections_are_refused(set_options, monkeypatch, connection, reason):
+    """A connection of another type, or with an unsupported field, is refused; the error names the remedy."""
     set_options(artifact_root="s3://b/p", artifact_conn_id="c")
     monkeypatch.setenv("AIRFLOW_CONN_C", connection)
     with pytest.raises(SettingsError, match=reason):
@@ -118,14 +118,14 @@ def test_connections_that_cannot_be_used_say_why(set_options, monkeypatch, conne
     ],
 )
 def test_mlflow_connection(set_options, monkeypatch, connection, uri):
-    """An `mlflow` connection names the server by URI, or by host, port and schema."""
+    """An `mlflow` connection has the server's URI, or its host, port and schema."""
     set_options(mlflow_conn_id="m", mlflow_tracking_uri="http://ignored:1")
     monkeypatch.setenv("AIRFLOW_CONN_M", connection)
     assert tracking_server(Settings.read()).uri == uri
 
 
 def test_mlflow_credentials_are_hidden(set_options, monkeypatch):
-    """User, password and token of the connection reach the server's record and are not shown by it."""
+    """User, password and token of the connection are in the server's record, and not in its repr."""
     set_options(mlflow_conn_id="m")
     monkeypatch.setenv(
         "AIRFLOW_CONN_M",
@@ -137,7 +137,7 @@ def test_mlflow_credentials_are_hidden(set_options, monkeypatch):
 
 
 def test_local_cache_is_for_remote_roots(set_options, tmp_path):
-    """A cache directory and its size are read from the options, and used where the root is remote."""
+    """The cache directory and its size are read from the options, and used for a remote root only."""
     set_options(artifact_root="s3://b/p", local_cache_dir=str(tmp_path / "cache"), local_cache_size="2g")
     assert Settings.read().local_cache_size == 2 * 1024**3
     assert open_stack().store.temporary_directory().is_relative_to(tmp_path / "cache")
@@ -162,8 +162,8 @@ def stacks(set_options, tmp_path, monkeypatch):
     return file
 
 
-def test_a_named_stack_has_its_own_place_and_shares_defaults(stacks):
-    """A named stack takes nothing of where the default one is; of all else it says, it decides, and `[zen]` of the rest."""
+def test_a_named_stack_has_its_own_location_and_shares_defaults(stacks):
+    """A named stack shares no location option with `[zen]`; its other options take precedence over `[zen]`."""
     production, scratch = Settings.read("production"), Settings.read("scratch")
     assert (production.stack, production.artifact_root) == ("production", "s3://ml/production")
     assert (production.artifact_conn_id, production.mlflow_conn_id) == ("s3", "mlflow")
@@ -174,14 +174,14 @@ def test_a_named_stack_has_its_own_place_and_shares_defaults(stacks):
     assert tracking_server(scratch) is None
 
 
-def test_an_mlflow_of_the_environment_is_the_default_stacks(stacks, monkeypatch):
-    """MLFLOW_TRACKING_URI never reaches a named stack, whose lineage would end up with another's."""
+def test_mlflow_of_the_environment_belongs_to_the_default_stack(stacks, monkeypatch):
+    """MLFLOW_TRACKING_URI is never used for a named stack, whose lineage would mix with another's."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://laptop:5000")
     assert Settings.read("scratch").mlflow_tracking_uri == ""
 
 
 def test_the_active_stack(stacks, set_options):
-    """Without a name the active stack is read: what `[zen] stack` says, else the file's `active`, else the default one."""
+    """Without a name the active stack is read: `[zen] stack`, else `active` of the file, else the default stack."""
     assert Settings.read().stack == "default"
     stacks.write_text(f"active: scratch\n{stacks.read_text()}")
     assert Settings.read().artifact_root == "/scratch"
@@ -190,8 +190,8 @@ def test_the_active_stack(stacks, set_options):
     assert Settings.read("default").artifact_root == "/default/root"
 
 
-def test_an_unknown_stack_is_told_with_those_there_are(stacks, set_options):
-    """A name that no stack has is refused with the names there are and where to define it."""
+def test_an_unknown_stack_is_refused_with_the_known_ones(stacks, set_options):
+    """The error for an unknown name lists the known names and the file in which to define it."""
     with pytest.raises(
         SettingsError, match=r"no stack 'prod'; known are 'default', 'production', 'scratch'(.|\n)*stacks.yaml"
     ):
@@ -202,7 +202,7 @@ def test_an_unknown_stack_is_told_with_those_there_are(stacks, set_options):
 
 
 def test_errors_name_the_stack(stacks):
-    """What is wrong in a named stack is told with its name."""
+    """An error in a named stack names the stack."""
     stacks.write_text("stacks: {a: {artifact_root: /r, cache: perhaps, artifact_conn_id: nosuch}}")
     with pytest.raises(SettingsError, match="cache of stack 'a' must be true or false"):
         Settings.read("a")

@@ -22,8 +22,8 @@ def path(tmp_path):
     return path
 
 
-def test_a_file_that_is_not_there_names_no_stack(tmp_path):
-    """Without a file there are no named stacks, and that is no error."""
+def test_a_missing_file_has_no_stacks(tmp_path):
+    """A missing file means no named stacks, and is not an error."""
     assert read_stacks(tmp_path / "stacks.yaml", OPTIONS).stacks == {}
 
 
@@ -32,7 +32,7 @@ def test_stacks_are_read_with_their_options(path):
     assert read_stacks(path, OPTIONS).stacks == {"production": {"artifact_root": "s3://ml/production", "cache": True}}
 
 
-def test_the_active_stack_is_written_and_all_else_stays(path):
+def test_setting_the_active_stack_changes_one_line(path):
     """Choosing a stack changes one line; comments, order, layout and permissions stay as they were."""
     path.chmod(0o640)
     set_active_stack(read_stacks(path, OPTIONS), "production", OPTIONS)
@@ -45,7 +45,7 @@ def test_the_active_stack_is_written_and_all_else_stays(path):
 
 
 def test_a_link_stays_a_link(path, tmp_path):
-    """Where stacks.yaml is a link, the file it leads to is changed."""
+    """Where stacks.yaml is a link, its target is changed."""
     link = tmp_path / "link.yaml"
     link.symlink_to(path)
     set_active_stack(read_stacks(link, OPTIONS), "production", OPTIONS)
@@ -53,8 +53,8 @@ def test_a_link_stays_a_link(path, tmp_path):
     assert "active: production" in path.read_text()
 
 
-def test_what_cannot_be_changed_safely_is_left_alone(path):
-    """A file in a layout where one line cannot be changed is not touched, and the line to write is told."""
+def test_a_file_that_cannot_be_changed_safely_is_left_alone(path):
+    """A file whose layout does not allow changing one line is not touched; the error contains the line."""
     path.write_text("{stacks: {production: {artifact_root: /r}}}")
     with pytest.raises(SettingsError, match="not YAML"):
         set_active_stack(read_stacks(path, OPTIONS), "production", OPTIONS)
@@ -83,8 +83,8 @@ def test_what_cannot_be_changed_safely_is_left_alone(path):
         ("stacks: {a: {artifact_root: 's3://key:secret@host/bucket'}}", "contains credentials"),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_its_place(path, text, reason):
-    """A file that cannot be used is named, with what is wrong in it and what belongs there."""
+def test_an_invalid_file_is_refused(path, text, reason):
+    """The error for an invalid file names the file, the mistake and the correct form."""
     path.write_text(text)
     with pytest.raises(SettingsError, match=reason):
         read_stacks(path, OPTIONS)

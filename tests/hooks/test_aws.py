@@ -1,4 +1,4 @@
-"""Promises of `aws` connections, held on servers that speak S3 and STS."""
+"""Promises of `aws` connections, tested on S3 and STS servers."""
 
 import json
 import os
@@ -58,8 +58,8 @@ def open_by_connection(request):
         ),
     ],
 )
-def test_objects_are_encrypted_as_the_connection_asks(moto, open_by_connection, arguments, stored, tmp_path):
-    """With `extra_args` in the connection every object is stored under the encryption and the key they name."""
+def test_objects_are_encrypted_as_configured(moto, open_by_connection, arguments, stored, tmp_path):
+    """With `extra_args` in the connection every object is stored with that encryption and key."""
     (tmp_path / "manifest.json").write_text("{}")
     transport = open_by_connection(
         connection(moto, service_config={"s3": {"extra_args": arguments}}), f"{moto.root}/sse-{os.getpid()}"
@@ -72,8 +72,8 @@ def test_objects_are_encrypted_as_the_connection_asks(moto, open_by_connection, 
         assert {name: head.get(name) for name in stored} == stored, key
 
 
-def test_objects_are_encrypted_with_a_key_of_ones_own(ceph, open_by_connection):
-    """With a customer's key (SSE-C) objects come back to who has it, and to nobody else."""
+def test_objects_are_encrypted_with_a_customers_key(ceph, open_by_connection):
+    """With a customer's key (SSE-C) objects can be read with that key only."""
     arguments = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32}
     transport = open_by_connection(
         connection(ceph, service_config={"s3": {"extra_args": arguments}}), f"{ceph.root}/sse-c"
@@ -87,7 +87,7 @@ def test_objects_are_encrypted_with_a_key_of_ones_own(ceph, open_by_connection):
 
 @pytest.fixture(scope="module")
 def unprivileged_user(ceph):
-    """A user who may do nothing with the bucket but assume a role that may."""
+    """A user without access to the bucket, who may assume a role with access."""
     subprocess.run(
         [*ceph.admin, "user", "create", "--uid=visitor", "--display-name=visitor", "--access-key=v", "--secret-key=v"],
         check=True,
@@ -114,7 +114,7 @@ def _policy(statement):
 
 
 def test_a_role_is_assumed(unprivileged_user, open_by_connection):
-    """With `role_arn` the store is spoken to as the role: what the keys alone may not, the role may."""
+    """With `role_arn` requests are sent as the role, which has access that the keys alone do not have."""
     with pytest.raises(StoreDenied):
         open_by_connection(connection(unprivileged_user), f"{unprivileged_user.root}/role").write("one", b"1")
     sts = {"sts": {"endpoint_url": unprivileged_user.endpoint}}
@@ -125,8 +125,8 @@ def test_a_role_is_assumed(unprivileged_user, open_by_connection):
     assert list(transport.list("")) == ["one"]
 
 
-def test_a_role_that_may_not_be_assumed_is_said(unprivileged_user, open_by_connection):
-    """A role that does not exist, or does not trust who asks, is refused with the setting to mend."""
+def test_a_role_that_cannot_be_assumed(unprivileged_user, open_by_connection):
+    """The error for a role that does not exist, or does not trust the user, names the setting to fix."""
     sts = {"sts": {"endpoint_url": unprivileged_user.endpoint}}
     conn = connection(unprivileged_user, role_arn="arn:aws:iam:::role/nosuch", service_config=sts)
     with pytest.raises(StoreDenied, match="role/nosuch cannot be assumed: .* Check role_arn"):
@@ -134,7 +134,7 @@ def test_a_role_that_may_not_be_assumed_is_said(unprivileged_user, open_by_conne
 
 
 def test_a_role_is_renewed_before_it_ends(moto):
-    """Credentials of a role are asked for again while the old ones still hold, however long a task runs."""
+    """Credentials of a role are renewed before they expire, however long a task runs."""
     sts = {"sts": {"endpoint_url": moto.endpoint}}
     conn = connection(moto, role_arn=ROLE, service_config=sts, assume_role_kwargs={"DurationSeconds": 900})
     provide = fsspec_options(conn)["aws_credentials"].obstore_provider()
@@ -163,7 +163,7 @@ def test_a_role_is_assumed_by_web_identity(moto, open_by_connection, tmp_path):
 
 
 def test_a_role_by_saml_is_refused(moto):
-    """A way to assume a role that is not known here is refused with the ways that are."""
+    """An unsupported way to assume a role is refused with the supported ones."""
     with pytest.raises(SettingsError, match="supports 'assume_role'"):
         fsspec_options(connection(moto, role_arn=ROLE, assume_role_method="assume_role_with_saml"))
 
@@ -179,8 +179,8 @@ def test_a_profile_is_used(ceph, open_by_connection, tmp_path, monkeypatch):
     assert transport.read("one") == b"1"
 
 
-def test_a_profile_that_is_not_there_is_named(ceph, monkeypatch, tmp_path):
-    """A profile that the worker lacks is named, together with where it should be."""
+def test_a_missing_profile_is_named(ceph, monkeypatch, tmp_path):
+    """The error for a missing profile names the profile and its file."""
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     options = fsspec_options(connection(ceph, keys=False, profile_name="nosuch"))
     with pytest.raises(SettingsError, match=r"profile 'nosuch' is in ~/\.aws"):
@@ -188,7 +188,7 @@ def test_a_profile_that_is_not_there_is_named(ceph, monkeypatch, tmp_path):
 
 
 def test_public_data_is_read_without_credentials(ceph, open_by_connection):
-    """With `signature_version` unsigned requests carry no signature: what is public can be read, the rest cannot."""
+    """With `signature_version` unsigned, requests have no signature, and only public objects can be read."""
     for key, acl in (("public", "public-read"), ("private", "private")):
         ceph.client().put_object(Bucket=ceph.bucket, Key=f"anonymous/{key}", Body=key.encode(), ACL=acl)
     conn = connection(ceph, config_kwargs={"signature_version": "unsigned"})
@@ -199,7 +199,7 @@ def test_public_data_is_read_without_credentials(ceph, open_by_connection):
 
 
 def test_a_store_that_refuses_new_checksums(rclone, open_by_connection):
-    """With `config_kwargs` a store is served that does not know the checksums clients send by default."""
+    """With `config_kwargs` a store works that refuses the checksums which clients send by default."""
     when = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
     transport = open_by_connection(connection(rclone, config_kwargs=when), f"{rclone.root}/checksums")
     transport.write("one", b"1")
@@ -213,7 +213,7 @@ def test_session_token(moto, open_by_connection):
     assert transport.read("one") == b"1"
 
 
-def test_buckets_are_addressed_by_host_where_asked(moto, open_by_connection, monkeypatch):
+def test_virtual_addressing(moto, open_by_connection, monkeypatch):
     """With `addressing_style` virtual the bucket is part of the host's name."""
     # No resolver here knows such hosts; as a proxy the server is handed them by name.
     for name in ("HTTP_PROXY", "http_proxy"):
@@ -229,14 +229,14 @@ def test_buckets_are_addressed_by_host_where_asked(moto, open_by_connection, mon
 
 @pytest.fixture(scope="module")
 def moto_over_tls(tmp_path_factory):
-    """Moto behind a certificate that only its own CA bundle knows."""
+    """Moto with a certificate that only its own CA bundle trusts."""
     with moto_server(tmp_path_factory.mktemp("moto-tls"), tls=True) as server:
         yield server
 
 
 @pytest.mark.parametrize("verify", ["the bundle", False])
-def test_a_certificate_of_ones_own(moto_over_tls, open_by_connection, verify):
-    """With `verify` a store is trusted by a CA bundle, or without looking; else it is not."""
+def test_a_private_certificate(moto_over_tls, open_by_connection, verify):
+    """With `verify` a store is trusted by a CA bundle, or without verification; otherwise it is refused."""
     conn = connection(moto_over_tls, verify=moto_over_tls.certificate if verify else False)
     transport = open_by_connection(conn, f"{moto_over_tls.root}/tls")
     transport.write("one", b"1")
@@ -255,8 +255,8 @@ def test_a_certificate_of_ones_own(moto_over_tls, open_by_connection, verify):
         ({}, "s3://no-such-bucket/x", "no bucket or container as in s3://no-such-bucket/x"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_remedy(ceph, open_by_connection, wrong, root, remedy):
-    """Wrong keys and a bucket that is not there name the setting to mend; what the server said is kept as cause."""
+def test_errors_name_the_remedy(ceph, open_by_connection, wrong, root, remedy):
+    """The error for wrong keys or a missing bucket names the setting to fix; its cause is the server's error."""
     conn = connection(ceph)
     for name, value in wrong.items():
         setattr(conn, name, value)

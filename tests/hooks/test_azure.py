@@ -1,4 +1,4 @@
-"""Promises of `wasb` and `adls` connections, held on Azurite where it can judge them."""
+"""Promises of `wasb` and `adls` connections, tested on Azurite where it supports them."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -47,7 +47,7 @@ FORMS = {
 @pytest.mark.parametrize("client", ["obstore", "fsspec"])
 @pytest.mark.parametrize("form", FORMS)
 def test_each_form_of_connection_opens_the_container(azure, form, client):
-    """Each way to write a key into a connection opens the container, through each client."""
+    """Each form of a key in a connection opens the container, through each client."""
     options, root = fsspec_options(FORMS[form](azure)), f"{azure.root}/{form.replace(' ', '-')}-{client}"
     transport = FsspecTransport(root, options) if client == "fsspec" else open_transport(root, options)
     assert isinstance(transport, FsspecTransport if client == "fsspec" else ObstoreTransport)
@@ -81,7 +81,7 @@ def test_each_form_of_connection_opens_the_container(azure, form, client):
     ],
 )
 def test_identities_are_left_to_azures_own_library(held, options):
-    """Service principals and managed identities go to adlfs as they are; what obstore would guess it is not given."""
+    """Service principals and managed identities are passed to adlfs unchanged, and never to obstore."""
     held = dict(fsspec_options(held))
     held.pop("account_host", None)
     assert held == options
@@ -91,8 +91,8 @@ def test_identities_are_left_to_azures_own_library(held, options):
         assert to_obstore_settings("az", "az://c", options, {}) is None
 
 
-def test_a_connection_string_without_an_address_means_azures_own():
-    """Account and suffix of a connection string give the address."""
+def test_a_connection_string_without_an_address():
+    """The account and the suffix of a connection string form the address."""
     from airflow_zen.transports.obstore_options import to_obstore_settings
 
     text = "DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=aGk=;EndpointSuffix=core.chinacloudapi.cn"
@@ -110,8 +110,8 @@ def test_a_connection_string_without_an_address_means_azures_own():
         (None, "no-such", "no bucket or container as in az://no-such/x"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_remedy(azure, client, key, container, remedy):
-    """A wrong key, and a container that is not there, name the setting to mend."""
+def test_errors_name_the_remedy(azure, client, key, container, remedy):
+    """The error for a wrong key or a missing container names the setting to fix."""
     options = fsspec_options(connection(host=azure.endpoint, login=azure.account, password=key or azure.key))
     root = f"az://{container}/x"
     transport = FsspecTransport(root, options) if client == "fsspec" else open_transport(root, options)

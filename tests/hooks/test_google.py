@@ -1,4 +1,4 @@
-"""Promises of `google_cloud_platform` connections, held on an emulator where it can judge them."""
+"""Promises of `google_cloud_platform` connections, tested on an emulator where it supports them."""
 
 import json
 import threading
@@ -22,7 +22,7 @@ def connection(**extra):
 
 
 def test_anonymous(google):
-    """With `is_anonymous` and `gcs.endpoint` an emulator is spoken to without credentials."""
+    """With `is_anonymous` and `gcs.endpoint` requests go to an emulator without credentials."""
     conn = connection(is_anonymous=True, **{"gcs.endpoint": google.endpoint})
     transport = open_transport(f"{google.root}/anonymous", fsspec_options(conn))
     assert isinstance(transport, FsspecTransport)
@@ -32,7 +32,7 @@ def test_anonymous(google):
 
 @pytest.fixture
 def token_server():
-    """A server that gives tokens to service accounts, as Google's does, and keeps what it was asked."""
+    """A server that issues tokens to service accounts, as Google's does, and collects the requests."""
     requests = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -55,7 +55,7 @@ def token_server():
 
 
 def service_account(address):
-    """A key as Google writes it, whose tokens come from an address."""
+    """A service account's key with the address of its token server."""
     private = rsa.generate_private_key(65537, 2048).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -69,8 +69,8 @@ def service_account(address):
 
 
 @pytest.mark.parametrize("form", ["keyfile_dict", "keyfile_dict as text", "key_path"])
-def test_a_service_account_asks_for_a_token(google, token_server, form, tmp_path):
-    """With a service account's key, in the connection or in a file, its own token is asked for and used."""
+def test_a_service_account_requests_a_token(google, token_server, form, tmp_path):
+    """With a service account's key, in the connection or in a file, its token is requested and used."""
     address, requests = token_server
     key = service_account(address)
     (tmp_path / "key.json").write_text(json.dumps(key))
@@ -86,13 +86,13 @@ def test_a_service_account_asks_for_a_token(google, token_server, form, tmp_path
     assert "assertion" in requests[0]
 
 
-def test_what_only_the_google_provider_does_is_refused():
-    """A connection that impersonates is refused with the ways that are known, and not opened as somebody else."""
+def test_unsupported_fields_are_refused():
+    """A connection with impersonation is refused with the supported fields, and not opened as another user."""
     with pytest.raises(SettingsError, match="'impersonation_chain'.*Use keyfile_dict"):
         fsspec_options(connection(impersonation_chain="a@b"))
 
 
-def test_a_bucket_that_is_not_there_names_the_setting(google):
-    """A bucket that is not there names the setting to mend."""
+def test_a_missing_bucket_names_the_setting(google):
+    """The error for a missing bucket names the setting to fix."""
     with pytest.raises(StoreDenied, match=r"no bucket or container as in gs://no-such/x.*\[zen\] artifact_root"):
         open_transport("gs://no-such/x", google.storage_options()).write("one", b"1")

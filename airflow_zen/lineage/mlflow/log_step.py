@@ -71,7 +71,7 @@ def send(requests: Iterable[LogRequest], rest: MlflowRest) -> None:
         try:
             rest.request(request.method, request.path, request.body)
         except MlflowRejected as error:
-            if request.path == _LOG_BATCH and "already logged" in str(error):
+            if request.body.get("params") and "already logged" in str(error):
                 rest.post(request.path, _with_renamed_parameters(request.body, rest))
             elif request.path != _OUTPUTS or "IntegrityError" not in str(error):
                 raise

@@ -100,14 +100,9 @@ class LoggedModels:
 
     def find_model_id(self, ref: ArtifactRef, run: StepRun, experiment_id: str) -> str | None:
         """Find the logged model of an artifact: the one of this DAG run, else the newest with that content."""
-        request = {
-            "experiment_ids": self._experiments_to_search(ref, run, experiment_id),
-            "filter": f"tags.`zen.digest` = {quote_filter_value(ref.digest)}",
-            "order_by": [{"field_name": "creation_timestamp", "ascending": False}],
-            "max_results": 50,
-        }
-        models = [model["info"] for model in self.rest.post("logged-models/search", request).get("models", [])]
-        ready = [model for model in models if model.get("status") == _READY]
+        experiments = self._experiments_to_search(ref, run, experiment_id)
+        found = self._search(experiments, f"tags.`zen.digest` = {quote_filter_value(ref.digest)}")
+        ready = [model for model in found if model.get("status") == _READY]
         run_key = {"key": "zen.run_key", "value": dag_run_key(run.id.dag_id, run.id.run_id)}
         ready.sort(key=lambda model: run_key not in model.get("tags", []))
         return str(ready[0]["model_id"]) if ready else None
@@ -143,13 +138,18 @@ class LoggedModels:
     def _find_partial(self, run: StepRun, output: str, experiment_id: str) -> dict[str, Any] | None:
         """Return the model that an earlier attempt created for an output."""
         key, name = quote_filter_value(str(run.id)), quote_filter_value(output)
+        found = self._search([experiment_id], f"tags.`zen.key` = {key} AND tags.`zen.output` = {name}")
+        return found[0] if found else None
+
+    def _search(self, experiment_ids: list[str], condition: str) -> list[dict[str, Any]]:
+        """Return the logged models that match a filter, newest first; at most 50."""
         request = {
-            "experiment_ids": [experiment_id],
-            "filter": f"tags.`zen.key` = {key} AND tags.`zen.output` = {name}",
-            "max_results": 1,
+            "experiment_ids": experiment_ids,
+            "filter": condition,
+            "order_by": [{"field_name": "creation_timestamp", "ascending": False}],
+            "max_results": 50,
         }
-        models = self.rest.post("logged-models/search", request).get("models", [])
-        return dict(models[0]["info"]) if models else None
+        return [model["info"] for model in self.rest.post("logged-models/search", request).get("models", [])]
 
     def _copy_files(self, ref: ArtifactRef, artifact_uri: str) -> bool:
         """Copy the files of an artifact to a logged model; return whether MLflow has them now.

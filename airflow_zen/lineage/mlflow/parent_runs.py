@@ -1,4 +1,4 @@
-"""Find or create the experiment of a DAG and the parent run of a DAG run, even when several tasks start at once."""
+"""The experiment of a DAG and the parent run of a DAG run, which concurrent tasks find or create once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.rest import MlflowRest
     from airflow_zen.runs.step_run import StepRun
 
-
 _DAG_RUNS_FILTER = "searchFilter=tags.%60zen.kind%60%20%3D%20%22dag_run%22"
 
 
@@ -37,16 +36,12 @@ class Experiment(msgspec.Struct, frozen=True):
     deleted: bool = False
 
 
-def get_or_create_experiment(dag_id: str, rest: MlflowRest, artifact_root: str) -> Experiment:
+def get_or_create(dag_id: str, rest: MlflowRest, artifact_root: str) -> Experiment:
     """Return the experiment of a DAG. Create a missing one, and restore a deleted one with its runs.
 
     Its files are stored under our own root, so that models are not uploaded twice.
     """
-    found = (
-        find_experiment(dag_id, rest)
-        or _create_experiment(dag_id, rest, artifact_root)
-        or find_experiment(dag_id, rest)
-    )
+    found = find_experiment(dag_id, rest) or _create(dag_id, rest, artifact_root) or find_experiment(dag_id, rest)
     if found is None:
         raise MlflowRejected(f"Experiment {experiment_name(dag_id)!r} can be neither found nor created.", 404)
     if found.deleted:
@@ -64,26 +59,6 @@ def find_experiment(dag_id: str, rest: MlflowRest) -> Experiment | None:
         raise
     found: dict[str, Any] = answer["experiment"]
     return Experiment(str(found["experiment_id"]), found.get("lifecycle_stage") == "deleted")
-
-
-def _create_experiment(dag_id: str, rest: MlflowRest, artifact_root: str) -> Experiment | None:
-    """Create the experiment; return None when another task was faster."""
-    request = {
-        "name": experiment_name(dag_id),
-        "artifact_location": experiment_location(artifact_root, dag_id),
-        "tags": key_value_entries(experiment_tags(dag_id)),
-    }
-    try:
-        experiment = Experiment(str(rest.post("experiments/create", request)["experiment_id"]))
-    except MlflowRejected as error:
-        if error.already_exists:
-            return None
-        raise
-    page = f"#/experiments/{experiment.id}/runs?workflowType=machine_learning&{_DAG_RUNS_FILTER}"
-    note = f"Runs of the Airflow DAG `{dag_id}`. [One line per DAG run]({page})"
-    tag = {"experiment_id": experiment.id, "key": "mlflow.note.content", "value": note}
-    rest.post("experiments/set-experiment-tag", tag)
-    return experiment
 
 
 class ParentRun(msgspec.Struct, frozen=True):
@@ -117,7 +92,7 @@ class ParentRuns:
         claim = self._claim_key(run)
         known = self._cached.get((run.id.dag_id, run.id.run_id)) or self._read_claim(claim)
         if known is None:
-            experiment = get_or_create_experiment(run.id.dag_id, self._rest, self._root)
+            experiment = get_or_create(run.id.dag_id, self._rest, self._root)
             known = self._claim_parent(run, experiment, claim)
         self._cached[run.id.dag_id, run.id.run_id] = known
         return known
@@ -136,7 +111,7 @@ class ParentRuns:
 
     def repair(self, run: StepRun, parent: ParentRun) -> ParentRun:
         """Return a parent to use after MLflow refused a run under `parent`."""
-        experiment = get_or_create_experiment(run.id.dag_id, self._rest, self._root)
+        experiment = get_or_create(run.id.dag_id, self._rest, self._root)
         self._verified.discard(parent)
         if experiment.id != parent.experiment_id:
             return self._replace(run, parent, experiment)
@@ -160,7 +135,7 @@ class ParentRuns:
     def _replace(self, run: StepRun, dead: ParentRun, experiment: Experiment | None = None) -> ParentRun:
         """Replace a missing parent. The claim of its successor names it, so all tasks agree on one successor."""
         claim = self._claim_key(run, f"-after-{dead.run_id}")
-        experiment = experiment or get_or_create_experiment(run.id.dag_id, self._rest, self._root)
+        experiment = experiment or get_or_create(run.id.dag_id, self._rest, self._root)
         parent = self._read_claim(claim) or self._claim_parent(run, experiment, claim)
         self._transport.write(self._claim_key(run), msgspec.json.encode(parent))
         self._cached[run.id.dag_id, run.id.run_id] = parent
@@ -204,6 +179,26 @@ class ParentRuns:
             return msgspec.json.decode(self._transport.read(claim), type=ParentRun)
         except ArtifactNotFound:
             return None
+
+
+def _create(dag_id: str, rest: MlflowRest, artifact_root: str) -> Experiment | None:
+    """Create the experiment; return None when another task was faster."""
+    request = {
+        "name": experiment_name(dag_id),
+        "artifact_location": experiment_location(artifact_root, dag_id),
+        "tags": key_value_entries(experiment_tags(dag_id)),
+    }
+    try:
+        experiment = Experiment(str(rest.post("experiments/create", request)["experiment_id"]))
+    except MlflowRejected as error:
+        if error.already_exists:
+            return None
+        raise
+    page = f"#/experiments/{experiment.id}/runs?workflowType=machine_learning&{_DAG_RUNS_FILTER}"
+    note = f"Runs of the Airflow DAG `{dag_id}`. [One line per DAG run]({page})"
+    tag = {"experiment_id": experiment.id, "key": "mlflow.note.content", "value": note}
+    rest.post("experiments/set-experiment-tag", tag)
+    return experiment
 
 
 def _parent_from_info(info: Mapping[str, Any]) -> ParentRun:

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.mlflow.recorder`, seen through MLflow's own client."""
+"""Promises of `airflow_zen.lineage.mlflow.recorder`, tested through MLflow's own client."""
 
 import json
 import logging
@@ -33,13 +33,13 @@ def test_a_step_is_a_nested_run_of_its_dag_run(client, record_step, step, dag_id
 
 
 def test_steps_of_one_dag_run_share_the_parent(client, new_recorder, step):
-    """Processes that record steps of one DAG run agree on its parent; another DAG run has another."""
+    """Processes that record steps of one DAG run use the same parent; another DAG run has another."""
     runs = [new_recorder().start(step(task, run_id)).run_id for task, run_id in [("a", "r1"), ("b", "r1"), ("c", "r2")]]
     first, second, other = [client.get_run(run).data.tags["mlflow.parentRunId"] for run in runs]
     assert first == second != other
 
 
-def test_an_open_run_is_seen_running(client, recorder, step):
+def test_an_open_run_is_running(client, recorder, step):
     """While user code runs, MLflow shows the run as RUNNING since the step's start, with its identity."""
     opened = recorder.start(step(map_index=3, try_number=2, label="depth=8", owner="ann", log_url="http://af/log"))
     run = client.get_run(opened.run_id)
@@ -56,7 +56,7 @@ def test_an_open_run_is_seen_running(client, recorder, step):
 
 @pytest.mark.parametrize("state", [StepState.FINISHED, StepState.FAILED, StepState.KILLED])
 def test_end_states(client, recorder, step, ended, state):
-    """A run ends as the step did, when it did."""
+    """A run has the end state and the end time of its step."""
     opened = recorder.start(step())
     assert recorder.finish(ended(step(), state, error="ValueError: bad" if state == "FAILED" else ""), opened)
     run = client.get_run(opened.run_id)
@@ -65,7 +65,7 @@ def test_end_states(client, recorder, step, ended, state):
 
 
 def test_parameters_and_metrics(client, record_step, step):
-    """Parameters arrive flattened and as text, the step's seconds as a metric."""
+    """Parameters are flattened texts, and the step's seconds are a metric."""
     run = client.get_run(
         record_step(step(parameters={"depth": 8, "grid": {"lr": [0.1, 0.2]}, "note": "ü", "empty": ""}))
     )
@@ -74,7 +74,7 @@ def test_parameters_and_metrics(client, record_step, step):
 
 
 def test_hundreds_of_long_parameters(client, record_step, step):
-    """More and longer parameters than MLflow takes are sent in batches, cut visibly, and counted."""
+    """More and longer parameters than MLflow accepts are sent in batches, shortened with `…`, and counted."""
     parameters = {f"p{n:03}": "ß" * 10_000 for n in range(310)}
     params = client.get_run(record_step(step(parameters=parameters))).data.params
     assert len(params) == 301
@@ -99,8 +99,8 @@ def test_artifacts_are_datasets_with_contexts(client, record_step, step, ref, da
     assert (profile["rows"], profile["size"], profile["sha256"]) == (3, "28.1 kB", output.digest)
 
 
-def test_a_schema_comes_along_from_another_dag(client, record_step, root, transport, step, dag_id):
-    """An input that another DAG made brings its schema into this DAG's experiment, read from its manifest."""
+def test_an_input_of_another_dag_has_its_schema(client, record_step, root, transport, step, dag_id):
+    """An input of another DAG has its schema in this DAG's experiment, read from its manifest."""
     store = ArtifactStore(root, transport)
     with store.upload_directory() as staging:
         (staging / "data.parquet").write_text(dag_id)
@@ -112,14 +112,14 @@ def test_a_schema_comes_along_from_another_dag(client, record_step, root, transp
 
 @pytest.mark.slow
 def test_a_thousand_inputs(client, record_step, step, ref, dag_id):
-    """A step that collects a thousand mapped results lists them all."""
+    """A step that reads a thousand mapped results lists all of them."""
     run = client.get_run(record_step(step(inputs={f"f[{n}]": ref(f"{dag_id}/load") for n in range(1_100)})))
     assert len(run.inputs.dataset_inputs) == 1_100
     assert run.data.tags["zen.inputs"].endswith("|…|")
 
 
-def test_who_wrote_and_who_read_is_one_query_each(client, recorder, step, ended, ref, dag_id):
-    """The packed tags tell the producer of a digest from its consumers."""
+def test_producers_and_consumers_are_one_query_each(client, recorder, step, ended, ref, dag_id):
+    """The packed tags distinguish the producer of a digest from its consumers."""
     frame = ref(f"{dag_id}/load")
     producer = recorder.start(step("load"))
     recorder.finish(ended(step("load"), outputs={"output": frame}), producer)
@@ -134,8 +134,8 @@ def test_who_wrote_and_who_read_is_one_query_each(client, recorder, step, ended,
     assert who("zen.inputs") == [consumer.run_id]
 
 
-def test_a_cache_hit_says_so(client, recorder, step, ended, ref, dag_id):
-    """A reused result is a run named as cached that points to its origin and has the origin's datasets."""
+def test_a_cache_hit(client, recorder, step, ended, ref, dag_id):
+    """A hit is a run whose name says cached, with its origin and the origin's datasets."""
     frame = ref(f"{dag_id}/load")
     first = recorder.start(step("load"))
     recorder.finish(ended(step("load"), outputs={"output": frame}), first)
@@ -152,7 +152,7 @@ def test_a_cache_hit_says_so(client, recorder, step, ended, ref, dag_id):
 
 
 def test_four_requests_on_the_critical_path(recorder, new_recorder, step, ended, ref, dag_id):
-    """A step costs four requests, and a look at the parent run while user code runs; a hit costs no more."""
+    """A step needs four requests, and one for the parent run while user code runs; a hit needs no more."""
     recorder.start(step("first"))
     for facts in ({}, {"cache": CacheState.HIT, "origin": "o"}):
         second = new_recorder()
@@ -162,8 +162,8 @@ def test_four_requests_on_the_critical_path(recorder, new_recorder, step, ended,
         assert second.rest.request_count == 5
 
 
-def test_parameters_that_user_code_logged_otherwise_are_kept_apart(client, recorder, step, ended):
-    """Where user code logged another value under a parameter's name, theirs stays and ours is renamed."""
+def test_parameters_that_conflict_with_user_code_are_renamed(client, recorder, step, ended):
+    """Where user code logged another value under a parameter's name, it is kept and ours is renamed."""
     run = step(parameters={"depth": None, "rows": 5})
     opened = recorder.start(run)
     client.log_param(opened.run_id, "depth", 3)
@@ -185,7 +185,7 @@ def test_the_description_links_and_shows_the_code(client, record_step, step, ref
 
 
 def test_names_beyond_the_limits(client, server, transport, root, ended, ref):
-    """Names longer than MLflow's limits, and in any script, are recorded under a shortened name."""
+    """Names longer than MLflow's limits, in any script, are recorded under a shortened name."""
     from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
     from airflow_zen.lineage.mlflow.rest import MlflowRest
     from airflow_zen.lineage.mlflow.server import TrackingServer
@@ -204,8 +204,8 @@ def test_names_beyond_the_limits(client, server, transport, root, ended, ref):
     assert found.data.tags["zen.io_truncated"] == "true"
 
 
-def test_a_refused_part_does_not_keep_back_the_end(client, recorder, step, ended, ref, dag_id, caplog):
-    """When one part is refused the others arrive, and the step counts as not delivered."""
+def test_a_refused_part_does_not_stop_the_others(client, recorder, step, ended, ref, dag_id, caplog):
+    """When one part is refused the others are delivered, and the step counts as undelivered."""
     broken = replace(ref(f"{dag_id}/train"), uri="s3://" + "x" * 70_000)
     opened = recorder.start(step(parameters={"a": 1}))
     assert not recorder.finish(ended(step(parameters={"a": 1}), outputs={"output": broken}), opened)
@@ -214,8 +214,8 @@ def test_a_refused_part_does_not_keep_back_the_end(client, recorder, step, ended
     assert "airflow zen lineage sync" in caplog.text
 
 
-def test_a_server_that_is_down_costs_no_step(new_recorder, step, ended, caplog):
-    """With no server listening a step is opened and finished at once, undelivered, with one warning."""
+def test_an_unavailable_server_fails_no_step(new_recorder, step, ended, caplog):
+    """Without a server a step is opened and finished at once, undelivered, with one warning."""
     recorder = new_recorder(f"http://127.0.0.1:{free_port()}")
     began = time.monotonic()
     with caplog.at_level(logging.WARNING):
@@ -230,7 +230,7 @@ def test_a_server_that_is_down_costs_no_step(new_recorder, step, ended, caplog):
 
 
 def test_a_server_that_never_answers_costs_one_wait(new_recorder, step, ended):
-    """A server that accepts and stays silent costs one bounded wait per process, not one per request."""
+    """A server that accepts connections and never answers costs one bounded wait per process, not per request."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         recorder = new_recorder(f"http://127.0.0.1:{silent.getsockname()[1]}")
         began = time.monotonic()
@@ -241,8 +241,8 @@ def test_a_server_that_never_answers_costs_one_wait(new_recorder, step, ended):
         assert time.monotonic() - began < 2 * MLFLOW_TIMEOUTS.read
 
 
-def test_an_unexpected_answer_costs_no_step(new_recorder, step, ended, monkeypatch, caplog):
-    """Even a failure that nobody foresaw leaves the step alone, and is told with its traceback."""
+def test_an_unexpected_error_fails_no_step(new_recorder, step, ended, monkeypatch, caplog):
+    """An unexpected error does not fail the step, and is logged with its traceback."""
     recorder = new_recorder()
     monkeypatch.setattr(recorder.rest, "post", lambda path, body: {})
     monkeypatch.setattr(recorder.rest, "get", lambda path, query: {})
@@ -250,8 +250,8 @@ def test_an_unexpected_answer_costs_no_step(new_recorder, step, ended, monkeypat
     assert "KeyError" in caplog.text
 
 
-def test_a_lost_store_costs_no_step(new_recorder, step, ended, monkeypatch):
-    """A store that fails while the parent is looked up leaves the step alone."""
+def test_an_unavailable_store_fails_no_step(new_recorder, step, ended, monkeypatch):
+    """A store that fails while the parent is looked up does not fail the step."""
     recorder = new_recorder()
     monkeypatch.setattr(recorder._transport, "read", lambda key: 1 / 0)
     assert not recorder.finish(ended(step()), recorder.start(step()))
