@@ -18,10 +18,8 @@ import msgspec
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.base import Materializer, installed_version
 from airflow_zen.materializers.files import copy_files
-from airflow_zen.materializers.previews.charts import bar_chart
 from airflow_zen.materializers.previews.html import Markup, heading, hidden_note, preformatted, preview_page
 from airflow_zen.materializers.previews.tables import plain_table
-from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 
 MLMODEL_FILE = "MLmodel"
 STATE_FILE = "state.json"
@@ -94,24 +92,39 @@ class ModelMaterializer(Materializer):
 
     requirements: ClassVar[tuple[str, ...]]
 
+    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
+        """Write the model's own files, `MLmodel`, and the files that describe its environment."""
+        from airflow_zen.materializers.typed_json import write_typed_json
+
+        written, flavor = self.write(value, directory), self.encoding.partition(".")[0]
+        parts = [] if written.state is None else write_typed_json(self, written.state, directory, STATE_FILE)
+        if written.flavor is not None:
+            flavors = {flavor: written.flavor}
+            if written.pyfunc is not None:
+                flavors["python_function"] = _pyfunc_flavor(f"mlflow.{flavor}", written.pyfunc)
+            _write_mlmodel(directory, flavors)
+            _write_environment(directory, {"mlflow", *self.requirements, *written.requirements})
+        summary = {"shape": written.shape, "estimator": self.model_name(value)}
+        return {**summary, "parts": parts} if parts else summary
+
     def write(self, model: Any, directory: Path) -> WrittenModel:
         """Write the model's own files; raise `SaveRefused` for a model that would not come back."""
         raise NotImplementedError
 
-    def model_name(self, model: Any) -> str:
-        """Return the name of a model for people."""
-        return type(model).__qualname__
+    def read_state(self, directory: Path) -> Any:
+        """Return the state that `write` returned."""
+        from airflow_zen.materializers.typed_json import read_typed_json
 
-    def parameters(self, model: Any) -> Mapping[str, Any]:
-        """Return the parameters that are set, by name."""
-        return {name: value for name, value in model.get_params().items() if value is not None}
+        return read_typed_json(self, directory, STATE_FILE)
 
-    def feature_weights(self, model: Any) -> tuple[str, list[tuple[str, float]]]:
-        """Return what the weights of features mean, and the weight of each by name; none by default."""
-        return "", []
+    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+        """Show the sections of the model."""
+        return preview_page(value, summary, self.sections(value), self.model_name(value))
 
     def sections(self, model: Any) -> Iterable[Markup]:
         """Return the sections of the preview: the features of greatest weight, and the parameters."""
+        from airflow_zen.materializers.previews.charts import bar_chart
+
         meaning, weights = self.feature_weights(model)
         if weights:
             yield heading(meaning)
@@ -124,26 +137,17 @@ class ModelMaterializer(Materializer):
             yield plain_table(["parameter", "value"], shown)
             yield from hidden_note(len(parameters) - _MAX_PARAMETERS, "parameter")
 
-    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
-        """Write the model's own files, `MLmodel`, and the files that describe its environment."""
-        written, flavor = self.write(value, directory), self.encoding.partition(".")[0]
-        parts = [] if written.state is None else write_typed_json(self, written.state, directory, STATE_FILE)
-        if written.flavor is not None:
-            flavors = {flavor: written.flavor}
-            if written.pyfunc is not None:
-                flavors["python_function"] = _pyfunc_flavor(f"mlflow.{flavor}", written.pyfunc)
-            _write_mlmodel(directory, flavors)
-            _write_environment(directory, {"mlflow", *self.requirements, *written.requirements})
-        summary = {"shape": written.shape, "estimator": self.model_name(value)}
-        return {**summary, "parts": parts} if parts else summary
+    def model_name(self, model: Any) -> str:
+        """Return the name of a model for people."""
+        return type(model).__qualname__
 
-    def read_state(self, directory: Path) -> Any:
-        """Return the state that `write` returned."""
-        return read_typed_json(self, directory, STATE_FILE)
+    def parameters(self, model: Any) -> Mapping[str, Any]:
+        """Return the parameters that are set, by name."""
+        return {name: value for name, value in model.get_params().items() if value is not None}
 
-    def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
-        """Show the sections of the model."""
-        return preview_page(value, summary, self.sections(value), self.model_name(value))
+    def feature_weights(self, model: Any) -> tuple[str, list[tuple[str, float]]]:
+        """Return what the weights of features mean, and the weight of each by name; none by default."""
+        return "", []
 
 
 def _pyfunc_flavor(loader_module: str, options: Mapping[str, Any]) -> dict[str, Any]:
