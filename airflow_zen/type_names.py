@@ -65,9 +65,11 @@ def type_name(cls: type) -> str:
     `pandas.DataFrame` in pandas 3); the shortest public path to the same class stays.
     """
     module = module_name(cls)
-    for candidate in _public_module_names(module):
-        if vars(sys.modules[candidate]).get(cls.__qualname__) is cls:
-            return f"{candidate}.{cls.__qualname__}"
+    if module.partition(".")[0] in _PUBLIC_LIBRARIES:
+        parts = module.split(".")
+        for candidate in (".".join(parts[:length]) for length in range(1, len(parts))):
+            if candidate in sys.modules and vars(sys.modules[candidate]).get(cls.__qualname__) is cls:
+                return f"{candidate}.{cls.__qualname__}"
     return f"{module}.{cls.__qualname__}"
 
 
@@ -107,24 +109,6 @@ def walk_types(declared: Any) -> Iterator[Any]:
     yield declared
     for argument in get_args(declared):
         yield from walk_types(argument)
-
-
-def _main_module_name() -> str:
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None and spec.name:
-        return str(spec.name).removesuffix(".__main__")
-    return stable_module_name("__main__", getattr(main, "__file__", None))
-
-
-def _public_module_names(module: str) -> Iterator[str]:
-    parts = module.split(".")
-    if parts[0] not in _PUBLIC_LIBRARIES:
-        return
-    for length in range(1, len(parts)):
-        candidate = ".".join(parts[:length])
-        if candidate in sys.modules:
-            yield candidate
 
 
 def class_reference(cls: type) -> str:
@@ -197,3 +181,11 @@ def _class_attribute(module: Any, qualname: str) -> type | None:
     for part in qualname.split("."):
         found = vars(found).get(part) if hasattr(found, "__dict__") else None
     return found if isinstance(found, type) and found.__qualname__ == qualname else None
+
+
+def _main_module_name() -> str:
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name:
+        return str(spec.name).removesuffix(".__main__")
+    return stable_module_name("__main__", getattr(main, "__file__", None))

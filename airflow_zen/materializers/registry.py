@@ -69,7 +69,8 @@ class MaterializerRegistry:
         """
         if by is None and _is_iterator(value) and self._find_registered(type(value)) is None:
             return self._save_batches(value, directory)
-        materializer = (self._instantiate(by) if by else self._for_declared(value, declared)).for_value(value)
+        materializer = self._instantiate(by) if by else self._for_declared(value, declared)
+        materializer = materializer.for_value(value)
         try:
             summary = _save_summary(materializer, value, directory)
         except SaveRefused:

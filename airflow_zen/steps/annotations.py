@@ -26,11 +26,15 @@ def resolve_annotation(annotation: Any, owner: Owner, *, imports: bool | str = F
     """
     if annotation is inspect.Parameter.empty:
         return None
+    module = getattr(annotation, "__forward_module__", None)
+    annotation = getattr(annotation, "__forward_arg__", annotation)
     if not isinstance(annotation, str) and not _has_forward_reference(annotation):
         return annotation
     owner = inspect.unwrap(owner)
     try:
-        return _evaluate_names(annotation, _names_of(owner), owner, imports)
+        # A field that a TypedDict inherits has the names of another module.
+        names = dict(vars(sys.modules[module])) if module else _names_of(owner)
+        return _evaluate_names(annotation, names, owner, imports)
     except ZenError:
         raise
     except Exception:  # noqa: BLE001 - a name that exists for type checkers only can fail in any way

@@ -6,7 +6,7 @@ import ast
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from types import GenericAlias, UnionType
-from typing import Annotated, Any, NotRequired, Required, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NotRequired, Required, Union, get_args, get_origin
 
 import msgspec
 
@@ -84,7 +84,7 @@ def declared_outputs(function: Callable[..., Any]) -> Outputs:
     declared = _without_text(annotation, function)
     if declared is None or declared is type(None):
         return Outputs(())
-    members = _several_outputs(declared, function)
+    members = _several_outputs(declared, function, _without_text)
     _reject_each(members.values() if members else get_args(declared))
     if not members and is_each(declared):
         _check_marked_list(declared)
@@ -140,12 +140,12 @@ def is_each(declared: Any) -> bool:
     return any(mark is Each or isinstance(mark, Each) for mark in marks)
 
 
-def _several_outputs(declared: Any, function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotation of each of several outputs by name; nothing for one output."""
+def _several_outputs(declared: Any, function: Owner, resolve: Callable[[Any, Owner], Any]) -> dict[str, Any]:
+    """Return the annotation of each of several outputs by name, after `resolve`; nothing for one output."""
     if isinstance(declared, Output):
-        return {name: _without_text(held, function) for name, held in declared.types.items()}
+        return {name: resolve(held, function) for name, held in declared.types.items()}
     if fields := _field_names(declared):
-        return {name: _without_text(declared.__annotations__.get(name), declared) for name in fields}
+        return {name: resolve(declared.__annotations__.get(name), declared) for name in fields}
     elements = get_args(declared) if get_origin(declared) is tuple else ()
     names = list(map(_output_label, elements))
     if not any(names) and not any(_artifact_name(element, function) for element in elements):
@@ -260,28 +260,12 @@ def _alias(origin: Any, *arguments: Any) -> Any:
 
 
 def _annotated_types(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Any]:
-    """Evaluate the annotation of each output, with its marks."""
+    """Evaluate the annotation of each output, with its marks; None if that fails."""
     declared = resolve_type(inspect.signature(function).return_annotation, function)
     if not outputs.is_multiple:
         return dict.fromkeys(outputs.names, declared)
-    if isinstance(declared, Output):
-        found = [resolve_type(held, function) for held in declared.types.values()]
-    elif isinstance(declared, type):
-        hints = _field_types(declared, function)
-        found = [hints.get(name) for name in outputs.names]
-    else:
-        found = list(get_args(declared))
-    return dict(zip(outputs.names, found or [None] * len(outputs.names), strict=True))
-
-
-def _field_types(record: type, function: Callable[..., Any]) -> Mapping[str, Any]:
-    """Evaluate the fields of a NamedTuple or TypedDict in its module; leave out those that cannot be evaluated."""
-    names = getattr(inspect.unwrap(function), "__globals__", None)
-    try:
-        return get_type_hints(record, localns=names, include_extras=True)
-    except Exception:  # noqa: BLE001 - a name that exists for type checkers only can fail in any way
-        fields = record.__annotations__.items()
-        return {name: resolve_annotation(held, function) for name, held in fields if isinstance(held, type)}
+    types = _several_outputs(declared, function, resolve_type)
+    return {name: types.get(name) for name in outputs.names}
 
 
 def _marks_whole_type(artifact: Artifact, declared: Any) -> bool:

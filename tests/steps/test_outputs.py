@@ -1,6 +1,7 @@
 """Promises of `airflow_zen.steps.outputs`."""
 
 import decimal
+import importlib
 import importlib.util
 import sys
 from typing import Annotated, Literal, NamedTuple, Optional, TypedDict, Union
@@ -158,6 +159,18 @@ def test_types_are_read_where_they_were_written(tmp_path):
     for name in ("parts", "pair", "quoted"):
         assert output_types(getattr(module, name), TWO) == {"train": int, "test": str}
     assert output_types(module.checked, Outputs()) == {"output": decimal.Decimal}
+
+
+def test_inherited_fields_are_read_in_their_own_module(tmp_path, monkeypatch):
+    """The type of a field that a TypedDict inherits is evaluated with the names of the module that declares it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    head = "from __future__ import annotations\nfrom typing import TypedDict\n"
+    base = "from decimal import Decimal as Exact\nclass Base(TypedDict):\n    train: Exact\n"
+    (tmp_path / "base_outputs.py").write_text(head + base)
+    derived = "import base_outputs\nclass Parts(base_outputs.Base):\n    test: str\ndef step() -> Parts: ...\n"
+    (tmp_path / "derived_outputs.py").write_text(head + derived)
+    step = importlib.import_module("derived_outputs").step
+    assert output_types(step, declared_outputs(step)) == {"train": decimal.Decimal, "test": str}
 
 
 TRAIN = Outputs(("train", "test"), is_multiple=True, artifact_names={"train": "flights/train"})
