@@ -7,7 +7,7 @@ from airflow_zen.transports.base import open_transport
 
 @pytest.fixture
 def root(tmp_path):
-    """Artifacts lie where an address would have to be quoted, to see that nobody does."""
+    """A root whose address would have to be quoted, to check that no code does so."""
     return str(tmp_path / "röot of artifacts")
 
 

@@ -16,7 +16,7 @@ MIB = 1024 * 1024
 
 @pytest.mark.parametrize("sizes", [[], [1], [5 * MIB, 1, 9 * MIB, MIB], [1, 2, 3]])
 def test_hash_is_that_of_the_whole_file(sizes: list[int], tmp_path: Path) -> None:
-    """However a file grows, its hash is that of all its bytes."""
+    """However a file is written, its hash is that of all its bytes."""
     path = tmp_path / "file"
     with path.open("wb", buffering=0) as file:
         hasher = BackgroundHasher(path)
@@ -27,7 +27,7 @@ def test_hash_is_that_of_the_whole_file(sizes: list[int], tmp_path: Path) -> Non
 
 
 def test_small_file_costs_no_thread(tmp_path: Path) -> None:
-    """Small files, of which there are many, are hashed by who finishes them."""
+    """Small files are hashed without a thread."""
     (tmp_path / "file").write_bytes(b"small")
     before = threading.active_count()
     hasher = BackgroundHasher(tmp_path / "file")

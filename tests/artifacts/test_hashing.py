@@ -25,7 +25,7 @@ def test_the_hash_is_blake3(tmp_path):
 
 
 def test_a_known_hash_is_compared_with_its_own_kind(tmp_path):
-    """What was hashed with SHA-256 is held to SHA-256."""
+    """A file with a SHA-256 is verified with SHA-256."""
     (tmp_path / "file").write_bytes(CONTENT)
     known = hashlib.sha256(CONTENT).hexdigest()
     assert file_hash(tmp_path / "file", known) == known
@@ -33,19 +33,19 @@ def test_a_known_hash_is_compared_with_its_own_kind(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "abc", "blake3:", "A" * 64, "md5:" + "a" * 64, "blake3:" + "../" * 21 + "a"])
-def test_what_is_no_hash(text):
-    """Names of files are made of hashes, so nothing else passes for one."""
+def test_invalid_hashes(text):
+    """Only hashes are accepted as hashes, because paths are derived from them."""
     assert not is_file_hash(text)
 
 
 def test_the_hex_of_both_kinds():
-    """The prefix names the kind, and is no part of the number."""
+    """The hex characters of a hash do not include its prefix."""
     assert hash_hex("blake3:" + "a" * 64) == hash_hex("a" * 64) == "a" * 64
 
 
 @pytest.fixture
 def stored_before(tmp_path):
-    """Write an artifact as manifest format 1 and wire version 1 had it; give its root and its ref."""
+    """Write an artifact in manifest format 1 and wire version 1; return its root and its ref."""
     known = hashlib.sha256(CONTENT).hexdigest()
     identity = ["python.path@1", "pathlib.PosixPath", [["file", len(CONTENT), known]]]
     digest = hashlib.sha256(json.dumps(identity, separators=(",", ":")).encode()).hexdigest()
@@ -61,8 +61,8 @@ def stored_before(tmp_path):
 
 
 @pytest.mark.parametrize("by", ["the ref", "the manifest"])
-def test_what_was_stored_with_sha256_is_read(stored_before, tmp_path, by):
-    """Artifacts and refs of the first versions stay readable, verified, and keep their digest when they are passed on."""
+def test_artifacts_with_sha256_are_read(stored_before, tmp_path, by):
+    """Artifacts and refs of the first formats stay readable and verified, and keep their digest."""
     root, wire = stored_before
     if by == "the manifest":
         del wire["files"]
@@ -77,7 +77,7 @@ def test_what_was_stored_with_sha256_is_read(stored_before, tmp_path, by):
 
 
 def test_a_newer_format_is_refused(stored_before):
-    """Formats that are not known yet are refused with what reads them."""
+    """Newer formats are refused with the version that reads them."""
     _, wire = stored_before
     with pytest.raises(ArtifactRefused, match="wire version 3 cannot be read"):
         ArtifactRef.from_wire({**wire, "__airflow_zen__": 3})

@@ -19,7 +19,7 @@ MANIFEST = Manifest(
 
 
 def test_round_trip():
-    """A manifest comes back from its JSON as it was."""
+    """A manifest is equal after a JSON round trip."""
     assert Manifest.from_json(MANIFEST.to_json(), MANIFEST.digest) == MANIFEST
 
 
@@ -30,13 +30,13 @@ def test_libraries_and_summary_are_no_part_of_the_identity():
 
 
 def test_manifest_of_another_artifact_is_corrupt():
-    """A manifest that lies at the wrong digest is not believed."""
+    """A manifest at the wrong digest is refused."""
     with pytest.raises(ArtifactCorrupt, match="another artifact"):
         Manifest.from_json(MANIFEST.to_json(), "0" * 64)
 
 
 def test_newer_format_says_what_to_install():
-    """A manifest of a newer format names the remedy."""
+    """A manifest of a newer format is an error that names the remedy."""
     document = {**json.loads(MANIFEST.to_json()), "airflow_zen": 3}
     with pytest.raises(ArtifactRefused, match="newer airflow-provider-zen"):
         Manifest.from_json(json.dumps(document).encode(), MANIFEST.digest)

@@ -47,7 +47,7 @@ def contents(versions):
 
 
 def test_the_newest_content_is_the_newest_version(names):
-    """Content that is new becomes the newest version; content that is the newest already makes none."""
+    """New content becomes the newest version; content that is the newest already makes none."""
     first = add(names, 1, NOON, origin="d/r1/t/-1/1", dag_run="d/r1")
     again = add(names, 1, NOON + 60, origin="d/r2/t/-1/1")
     second = add(names, 2, NOON + 120)
@@ -60,15 +60,15 @@ def test_the_newest_content_is_the_newest_version(names):
     assert (oldest.origin, oldest.dag_run, oldest.ref.cached, oldest.ref.origin) == ("d/r1/t/-1/1", "d/r1", False, "")
 
 
-def test_content_that_comes_back_is_a_version(names):
-    """Content that was there before, but is not the newest, is a new version."""
+def test_content_that_returns_is_a_version(names):
+    """Content that returns after other content makes a new version."""
     made = [add(names, content, NOON + at) for at, content in enumerate([1, 2, 1])]
     assert all(version.changed for version in made)
     assert contents(names.versions("features")) == ["01", "02", "01"]
 
 
 def test_versions_are_selected(names):
-    """A version is found by 'latest', its label, its digest's beginning, a tag, and a date or time at or after it."""
+    """'latest', a label, the start of a digest, a tag, and a date or time select a version."""
     labels = [add(names, content, NOON + 3600 * content).version for content in (1, 2, 3)]
     names.tag("features", "020202", "golden")
 
@@ -84,15 +84,15 @@ def test_versions_are_selected(names):
 @pytest.mark.parametrize(
     "version", ["040404", "02" * 31 + "00", "silver", "2026-11-24T12:59", "2026-11-23", "2026-11-24T14:30:00.000Z"]
 )
-def test_a_version_that_is_not_there_is_said(names, version):
-    """No other version takes the place of one that is asked for, and the error names the newest."""
+def test_a_missing_version_is_an_error(names, version):
+    """A version that does not exist is an error that names the newest one."""
     add(names, 2, NOON + 3600)
     with pytest.raises(ArtifactNotFound, match=r"has no version .*newest is '2026-11-24T13:00:00.000Z'"):
         names.get("features", version)
 
 
-def test_a_name_that_is_not_there_is_said(names):
-    """An unknown name is an error; one of a mapped step says how to ask."""
+def test_an_unknown_name_is_an_error(names):
+    """An unknown name is an error; for a mapped step it names an instance."""
     with pytest.raises(ArtifactNotFound, match="No artifact is named 'd/t' here. See"):
         names.get("d/t")
     add(names, 1, NOON, "d/t[3]")
@@ -100,16 +100,16 @@ def test_a_name_that_is_not_there_is_said(names):
         names.get("d/t")
 
 
-def test_a_late_clock_does_not_hide_what_is_new(names):
-    """A worker whose clock is behind makes a newer version all the same."""
+def test_a_clock_that_is_behind(names):
+    """A worker whose clock is behind still makes the newest version."""
     add(names, 1, NOON)
     made = add(names, 2, NOON - 300)
     assert made.version == "2026-11-24T12:00:00.001Z"
     assert names.get("features").ref.digest[:2] == "02"
 
 
-def test_tags_are_found_and_taken_away(names):
-    """A tag marks versions of several names, is listed with them, and goes without them."""
+def test_tags_are_listed_and_removed(names):
+    """A tag may mark versions of several names, is listed, and can be removed."""
     add(names, 1, NOON, tags=["golden"])
     add(names, 2, NOON + 1)
     add(names, 3, NOON, "flights/model", tags=["golden", "eu"])
@@ -125,15 +125,15 @@ def test_tags_are_found_and_taken_away(names):
         names.tag("features", "latest", "abcdef")
 
 
-def test_saving_again_with_a_tag_tags(names):
-    """Content that is the newest already gets the tags that it is saved with again."""
+def test_saving_again_adds_tags(names):
+    """Saving content that is the newest already adds its tags."""
     add(names, 1, NOON)
     assert not add(names, 1, NOON + 1, tags=["golden"]).changed
     assert names.get("features", "golden").ref.digest[:2] == "01"
 
 
 def test_names_are_listed_with_their_newest(names):
-    """All names, or those that begin alike, are listed in order with the newest version of each."""
+    """All names, or those with a prefix, are listed in order with the newest version of each."""
     for at, name in enumerate(["flights/b", "flights/a", "weather", "flights.x"]):
         add(names, at, NOON, name)
         add(names, at + 100, NOON + 1, name)
@@ -144,7 +144,7 @@ def test_names_are_listed_with_their_newest(names):
 
 
 def test_long_names_come_back(names):
-    """A name too long for a folder is listed as it is."""
+    """A name too long for a folder is listed in full."""
     name = "d" * 200 + "/" + "t" * 200
     add(names, 1, NOON, name)
     assert [version.name for version in names.newest_versions()] == [name]
@@ -152,7 +152,7 @@ def test_long_names_come_back(names):
 
 
 def test_nothing_is_lost_when_many_write_at_once(names):
-    """Of 16 contents that become versions of one name at once, none is lost."""
+    """Of 16 concurrent versions of one name none is lost."""
     start = threading.Barrier(16)
 
     def write(content):
@@ -191,7 +191,7 @@ def test_one_request_however_many_versions(ceph, kind):
 
 
 def test_one_request_for_the_newest_on_azure(azure):
-    """On Azure, through adlfs too, the newest and one tagged are found with one request each, whose answer holds one key."""
+    """On Azure the newest and a tagged version are found with one request each, whose response has one key."""
     root = f"{azure.root}/many-{os.getpid()}"
     with flaky(urlsplit(azure.endpoint).port) as proxy:
         held = azure.connection_string.replace(azure.endpoint, f"{proxy.uri}/{azure.account}")

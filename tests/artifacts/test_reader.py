@@ -18,19 +18,19 @@ REF = ArtifactRef(DIGEST, f"{ROOT}/{KEY}", "polars.parquet@1", "polars.DataFrame
 
 @pytest.fixture
 def store():
-    """A store on S3 of which nothing is asked."""
+    """A store on S3 that receives no request."""
     return ArtifactStore(ROOT, open_transport(ROOT, {"key": "k", "secret": "s", "client_kwargs": {"region_name": "x"}}))
 
 
-def test_address_lies_in_the_store(store, tmp_path):
-    """Another client is sent to the artifact's own key in the store's root, with the store's settings."""
+def test_the_url_is_in_the_root(store, tmp_path):
+    """Another client gets the URL of the artifact's key, with the store's settings."""
     url, options = ArtifactReader(store, REF, tmp_path).object_store_url("table.parquet")
     assert url == f"{ROOT}/{KEY}/table.parquet"
     assert options["aws_secret_access_key"] == "s"
 
 
 @pytest.mark.parametrize("uri", ["http://192.0.2.1/evil", "s3://other/root/" + KEY, ROOT])
-def test_credentials_go_nowhere_else(store, tmp_path, uri):
-    """A ref that names another place gets no address, and so none of the store's credentials."""
+def test_credentials_are_not_given_to_other_roots(store, tmp_path, uri):
+    """A ref outside the root gets no URL, and so none of the store's credentials."""
     with pytest.raises(ArtifactRefused, match="outside the artifact root"):
         ArtifactReader(store, replace(REF, uri=uri), tmp_path).object_store_url("table.parquet")

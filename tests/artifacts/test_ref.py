@@ -24,12 +24,12 @@ REF = ArtifactRef(
 
 
 def test_content_digest_is_pinned():
-    """The digest of given content never changes, or every artifact ever stored loses its name."""
+    """The digest of given content never changes."""
     assert DIGEST == "9b7b82a7e3775c351dbc84dcb2fec182026e61c1787415110e3427c3eac380ec"
 
 
 def test_digest_knows_encoding_type_and_files_and_not_their_order():
-    """Encoding, type and each file decide the digest; the order of files does not."""
+    """Encoding, type and each file change the digest; the order of files does not."""
     other = ArtifactFile("a.json", 1, "cd" * 32)
     assert content_digest("x@1", "t", (*FILES, other)) == content_digest("x@1", "t", (other, *FILES))
     variants = [("x@2", "t", FILES), ("x@1", "u", FILES), ("x@1", "t", (other,)), ("x@1", "t", FILES)]
@@ -37,7 +37,7 @@ def test_digest_knows_encoding_type_and_files_and_not_their_order():
 
 
 def test_wire_round_trip():
-    """A ref comes back from its wire form as it was."""
+    """A ref is equal after a round trip through its wire form."""
     assert ArtifactRef.from_wire(json.loads(json.dumps(REF.to_wire()))) == REF
 
 
@@ -69,7 +69,7 @@ def test_many_files_stay_in_the_manifest():
     ],
 )
 def test_malformed_refs_are_refused(change, reason):
-    """A ref that was tampered with, or is from a newer format, is refused with a reason."""
+    """A changed ref, or one of a newer format, is refused with a reason."""
     with pytest.raises(ArtifactRefused, match=reason):
         ArtifactRef.from_wire({**REF.to_wire(), **change})
 
@@ -78,7 +78,7 @@ def test_malformed_refs_are_refused(change, reason):
     ("size", "known"),
     [(4096, "/etc/passwd"), (4096, "../" * 21 + "x"), (4096, "AB" * 32), (4096, "ab" * 32 + "\n"), (-1, "ab" * 32)],
 )
-def test_files_that_cannot_be_are_refused(size, known):
+def test_impossible_files_are_refused(size, known):
     """A ref or manifest whose file has a path for a hash, or a size below zero, is refused though its digest fits."""
     identity = ["pandas.parquet@1", "pandas.DataFrame", [["table.parquet", size, known]]]
     digest = hashlib.sha256(json.dumps(identity, separators=(",", ":")).encode()).hexdigest()
@@ -92,7 +92,7 @@ def test_files_that_cannot_be_are_refused(size, known):
 
 
 def test_a_missing_field_is_named():
-    """A ref without its digest says so."""
+    """A ref without a digest is an error that names the field."""
     wire = REF.to_wire()
     del wire["digest"]
     with pytest.raises(ArtifactRefused, match="digest"):
@@ -100,6 +100,6 @@ def test_a_missing_field_is_named():
 
 
 def test_reused_ref_keeps_its_identity():
-    """A ref taken from the cache is the same artifact, and says whose it was."""
+    """A reused ref is the same artifact, and names the step run that made it."""
     reused = REF.reused_from("d/r/t/-1/1")
     assert (reused.digest, reused.cached, reused.origin) == (REF.digest, True, "d/r/t/-1/1")

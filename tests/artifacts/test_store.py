@@ -54,8 +54,8 @@ def put(store, files, inline=False, **options):
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_gives_back_the_files(store, tmp_path, inline):
-    """Files come back byte for byte, nested ones too, whether they lie beside or in the manifest."""
+def test_returns_the_files(store, tmp_path, inline):
+    """Files come back byte for byte, also nested ones, whether stored beside or in the manifest."""
     files = {"value.json": b'"caf\xc3\xa9\r\n"', "deep/er.json": b"1"}
     ref = put(store, files, inline)
     directory = store.get(ref, tmp_path)
@@ -81,7 +81,7 @@ def test_few_requests_for_a_small_artifact(store, tmp_path, inline):
 
 
 def test_half_written_artifact_is_invisible(store, tmp_path):
-    """Without its manifest an artifact is missing, whatever else of it is there."""
+    """Without its manifest an artifact is missing, whatever other files exist."""
     ref = put(store, {"a": b"1", "b": b"2", "c": b"3"})
     store.transport.delete([f"{ref.uri.removeprefix(store.root + '/')}/manifest.json"])
     assert store.missing([ref]) == [ref]
@@ -97,7 +97,7 @@ def test_missing_names_deleted_artifacts(store):
 
 
 def test_damaged_bytes_are_refused(store, tmp_path):
-    """Bytes that differ from their digest are never handed out; the error says where they lie in the store."""
+    """Bytes that differ from their hash are never returned; the error names their place in the store."""
     ref = put(store, {"a": b"good"})
     key = f"{ref.uri.removeprefix(store.root + '/')}/a"
     store.transport.delete([key])
@@ -108,8 +108,8 @@ def test_damaged_bytes_are_refused(store, tmp_path):
 
 @pytest.mark.parametrize("left", [None, b"", b"dama", b"damaged"], ids=["gone", "empty", "short", "other"])
 @pytest.mark.parametrize("size", [7, 1_500_000])
-def test_saving_again_mends_what_was_damaged(store, tmp_path, left, size):
-    """The step that made an artifact is the remedy for files that are gone or cut short, and that works."""
+def test_saving_again_repairs_damage(store, tmp_path, left, size):
+    """Saving the same content again repairs files that are missing or truncated."""
     content = b"content" * (size // 7)
     ref = put(store, {"a": content, "b": b"2"})
     key = f"{ref.uri.removeprefix(store.root + '/')}/a"
@@ -129,7 +129,7 @@ def test_saving_again_mends_what_was_damaged(store, tmp_path, left, size):
 
 
 def test_ref_outside_the_root_is_refused(store, tmp_path):
-    """A ref that names another root, or another path of this one, is not followed."""
+    """A ref to another root, or to another path of this one, is refused."""
     ref = put(store, {"a": b"1"})
     for uri in ("/etc", f"{store.root}/../x", f"{store.root}-other/artifacts/{ref.digest[:2]}/{ref.digest}"):
         with pytest.raises(ArtifactRefused, match="outside the artifact root"):
@@ -137,7 +137,7 @@ def test_ref_outside_the_root_is_refused(store, tmp_path):
 
 
 def test_file_outside_the_artifact_is_refused(store, tmp_path):
-    """A file name that climbs out of the artifact is refused, even when the digest fits."""
+    """A file path that leaves the artifact is refused, even when the digest matches."""
     from airflow_zen.artifacts.ref import ArtifactFile, content_digest
 
     files = (ArtifactFile("../../escape", 1, "00" * 32),)
@@ -147,7 +147,7 @@ def test_file_outside_the_artifact_is_refused(store, tmp_path):
         store.get(replace(ref, uri=f"{store.root}/artifacts/{digest[:2]}/{digest}"), tmp_path)
 
 
-def test_manifest_tells_who_wrote_it(store):
+def test_manifest_has_libraries_and_summary(store):
     """The manifest holds library versions and the summary."""
     ref = put(store, {"a": b"1"}, libraries={"pandas": "3.1.1"}, summary={"rows": 7})
     manifest = store.manifest(ref)
@@ -155,14 +155,14 @@ def test_manifest_tells_who_wrote_it(store):
 
 
 def test_large_inline_falls_back_to_files(store, tmp_path):
-    """Text too large for the manifest lies beside it."""
+    """Text too large for the manifest is stored beside it."""
     ref = put(store, {"value.json": b"1" * 100_000}, inline=True)
     assert not ref.inline
     assert (store.get(ref, tmp_path) / "value.json").stat().st_size == 100_000
 
 
-def test_staging_leaves_nothing_behind(tmp_path):
-    """A materializer that fails leaves no trace in the root."""
+def test_upload_directory_is_removed(tmp_path):
+    """A materializer that fails leaves no files in the root."""
     store = ArtifactStore(str(tmp_path), open_transport(str(tmp_path), {}))
     with pytest.raises(RuntimeError), store.upload_directory() as directory:
         (directory / "half").write_bytes(b"x")
@@ -171,7 +171,7 @@ def test_staging_leaves_nothing_behind(tmp_path):
 
 
 def test_a_file_named_as_the_manifest_is_refused(store):
-    """A materializer cannot write the file that commits its artifact."""
+    """A materializer cannot write a file with the manifest's name."""
     with pytest.raises(SaveRefused, match=r"test@1 wrote a manifest\.json"):
         put(store, {"manifest.json": b"{}"})
     put(store, {"deep/manifest.json": b"{}"})

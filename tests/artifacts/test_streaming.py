@@ -22,7 +22,7 @@ def described(data):
 
 
 def stream_of(data, file, pieces, stored=None):
-    """A file whose bytes come in `pieces`, and of which requests give what is `stored`."""
+    """A file that arrives in `pieces`, while separate requests return the `stored` bytes."""
 
     class Transport:
         def read_range(self, key, start, end):
@@ -37,8 +37,8 @@ def cut(data, size):
 
 @settings(deadline=None)
 @given(st.integers(1, 500), st.lists(st.integers(1, 500), min_size=1), st.booleans())
-def test_reading_on_gives_the_bytes(size, steps, tail_first):
-    """However the bytes are cut on their way and by the reader, it gets each in its place."""
+def test_sequential_reads_return_the_bytes(size, steps, tail_first):
+    """However the bytes arrive and are read, every byte is in its place."""
     data = DATA[:2_000]
     with stream_of(data, described(data), cut(data, size)) as file:
         if tail_first:
@@ -54,8 +54,8 @@ def test_reading_on_gives_the_bytes(size, steps, tail_first):
 
 
 @pytest.mark.parametrize("server", ["moto", "ceph", "azure"])
-def test_servers_give_the_bytes(server, request):
-    """A store's own answer is read on, from the end first and then from the front."""
+def test_servers_return_the_bytes(server, request):
+    """A real response is read from the end first, and then from the front."""
     store = request.getfixturevalue(server)
     transport = open_transport(f"{store.root}/{os.urandom(4).hex()}", store.storage_options())
     transport.write("key", DATA)
@@ -76,8 +76,8 @@ def test_servers_give_the_bytes(server, request):
         pytest.param(b"", id="empty"),
     ],
 )
-def test_damaged_bytes_give_nothing(damaged):
-    """Whoever reads all of it, a part or nothing learns of damaged bytes at the end at the latest."""
+def test_damaged_bytes_are_an_error(damaged):
+    """A reader of all, a part or none of the bytes gets `ArtifactCorrupt` for damaged ones at the end at the latest."""
     for wanted in (len(DATA), 100_000, 0):
         with (
             pytest.raises(ArtifactCorrupt, match=r"table.parquet differs.*run the step"),
@@ -87,8 +87,8 @@ def test_damaged_bytes_give_nothing(damaged):
             file.read(wanted)
 
 
-def test_an_end_that_was_fetched_apart_is_held_to_the_rest():
-    """What a request of its own gave must be what then arrives at that place."""
+def test_separate_reads_are_compared():
+    """The bytes of a separate request must equal those that arrive later."""
     held, go = threading.Event(), cut(DATA, 65_536)
 
     def pieces():
@@ -106,16 +106,16 @@ def test_an_end_that_was_fetched_apart_is_held_to_the_rest():
             file.discard_before(file.tell())
 
 
-def test_an_end_that_never_came_is_told():
-    """Also where the end was fetched apart, as readers of tables do."""
+def test_a_truncated_file_is_damaged():
+    """A truncated file is damaged, also when its end was fetched separately."""
     with pytest.raises(ArtifactCorrupt), stream_of(DATA, described(DATA), cut(DATA[:1_000], 65_536)) as file:
         file.seek(-8, os.SEEK_END)
         file.read(8)
         raise ValueError("mine")
 
 
-def test_errors_over_good_bytes_stay_what_they_are():
-    """Only where the bytes are damaged does that take the place of the reader's own error."""
+def test_errors_over_good_bytes_are_kept():
+    """Damaged bytes replace the reader's own error; over good bytes it stays."""
     with pytest.raises(ValueError, match="mine"), stream_of(DATA, described(DATA), cut(DATA, 65_536)):
         raise ValueError("mine")
     with pytest.raises(ArtifactCorrupt) as met, stream_of(DATA[1:], described(DATA), cut(DATA[1:], 65_536)):
@@ -124,7 +124,7 @@ def test_errors_over_good_bytes_stay_what_they_are():
 
 
 def test_a_store_that_fails_fails_the_reader():
-    """An error of the store reaches whoever waits for bytes, and whoever has read enough."""
+    """An error of the store reaches a reader that waits for bytes, and one that has read enough."""
 
     def pieces():
         yield memoryview(DATA[:1000])
@@ -139,8 +139,8 @@ def test_a_store_that_fails_fails_the_reader():
             file.read(wanted)
 
 
-def test_no_more_arrives_than_is_wanted_soon():
-    """While the reader lets nothing go, the store is asked for a bounded part of the file."""
+def test_read_ahead_is_bounded():
+    """While the reader discards nothing, only a bounded part of the file is received."""
     piece, come = memoryview(bytes(1024 * 1024)), []
 
     def pieces():
@@ -162,7 +162,7 @@ def test_no_more_arrives_than_is_wanted_soon():
 
 
 def test_an_interrupted_reader_does_not_wait_for_the_rest():
-    """A task that is told to end leaves at once, and the thread takes no more."""
+    """An interrupted task ends at once, and the thread receives no more."""
     gone = threading.Event()
 
     def pieces():

@@ -22,7 +22,7 @@ REF = ArtifactRef("ab" * 32, "/root/artifacts/ab/" + "ab" * 32, "python.json@1",
 
 
 def test_the_key_is_pinned():
-    """The name of a version's object counts its time down: the format is public."""
+    """The name of a version's object is pinned: the format is public."""
     assert object_name(to_milliseconds(NOON), "ab" * 32) == "8204478399876-abababababababab.json"
     assert parse_version_key("names/x/versions/8204478399876-abababababababab.json") == (
         to_milliseconds(NOON),
@@ -32,20 +32,20 @@ def test_the_key_is_pinned():
 
 
 def test_later_keys_come_first():
-    """As text, the key of a later version comes before that of an earlier one, in any century."""
+    """Keys of later versions sort before those of earlier ones."""
     times = [0, 1, 999, 10**12, to_milliseconds(NOON), 9_999_999_999_999]
     keys = [object_name(time, "ff" * 32) for time in times]
     assert sorted(keys) == keys[::-1]
 
 
-def test_a_foreign_object_is_said():
-    """What is no version is an error that names it."""
+def test_another_object_is_an_error():
+    """A key that is not a version is an error that names it."""
     with pytest.raises(ArtifactCorrupt, match="readme"):
         parse_version_key("names/x/versions/readme.txt")
 
 
-def test_the_document_comes_back():
-    """A version is read back as it was written; a newer format and half a document are refused."""
+def test_document_round_trip():
+    """A version is equal after a round trip; a newer format and a truncated document are refused."""
     version = ArtifactVersion(
         "features",
         version_label(to_milliseconds(NOON)),
@@ -64,7 +64,7 @@ def test_the_document_comes_back():
 
 
 def test_dates_and_times():
-    """An ISO time is that moment, a date its end, and other text none; without a zone it is UTC."""
+    """An ISO time is that moment, a date its end, and other text is None; without a zone it is UTC."""
     assert parse_instant("2026-11-24T12:00:00.123Z") == to_milliseconds(NOON)
     assert parse_instant("2026-11-24 13:00:00.123+01:00") == to_milliseconds(NOON)
     assert parse_instant("2026-11-24") == to_milliseconds(datetime(2026, 11, 24, 23, 59, 59, 999000))
@@ -74,20 +74,20 @@ def test_dates_and_times():
 @pytest.mark.parametrize(
     "name", ["", "/a", "a/", "a//b", " a", "a\n", "..", "a/./b", "a[1]", "x" * 251, "ä" * 50, None, 3]
 )
-def test_names_that_cannot_be(name):
-    """A name that could not be told apart, quoted or kept whole is refused."""
+def test_invalid_names(name):
+    """An ambiguous name, or one that cannot be quoted whole, is refused."""
     with pytest.raises(ArtifactNameError):
         validate_artifact_name(name)
 
 
-def test_names_that_can_be():
+def test_valid_names():
     """Words with slashes, dots, dashes and spaces inside are names."""
     for name in ("features", "flights/train.set-2", "été 2026/a b", "x" * 250):
         assert validate_artifact_name(name) == name
 
 
 @pytest.mark.parametrize("tag", ["", "latest", "abcdef", "2026-11-24", "2026-11-24T10:00", "..", " x", "x" * 251])
-def test_tags_that_cannot_be(tag):
-    """What selects a version otherwise cannot be a tag."""
+def test_invalid_tags(tag):
+    """A text that selects a version in another way cannot be a tag."""
     with pytest.raises(ArtifactNameError):
         validate_tag(tag)

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage`'s queries: who read, who made, which run made a model, and from what in the end."""
+"""Promises of the queries of `airflow_zen.lineage`."""
 
 import pytest
 
@@ -43,15 +43,15 @@ def history(recorder, ended, ref, model, dag_id):
     return ids | {f"artifact {name}": ref.digest for name, ref in {"raw": raw, "clean": clean, "table": table}.items()}
 
 
-def test_who_read_this_content(history, rest):
+def test_runs_that_read(history, rest):
     """All runs that consumed exactly this content are found, over all DAGs, latest first."""
     found = lineage.runs_that_read(history["artifact clean"], rest)
     assert [run.run_id for run in found] == [history["other"], history["cached"], history["features"]]
     assert lineage.runs_that_read("0" * 64, rest) == []
 
 
-def test_who_made_this_content(history, rest):
-    """Only the run that did the work made it; one that reused it, or read it, did not."""
+def test_runs_that_made(history, rest):
+    """Only the run that computed the content is returned, not those that reused or read it."""
     (made,) = lineage.runs_that_made(history["artifact table"], rest)
     assert (made.run_id, made.task_id) == (history["features"], "features")
     assert (made.dag_run_id, made.state, made.cached) == ("one", "FINISHED", False)
@@ -68,19 +68,19 @@ def test_which_run_made_this_model(history, rest, client, dag_id, form):
 
 
 def test_from_a_model_to_the_raw_data(history, rest, dag_id):
-    """The walk goes from a version over two DAGs to the raw data, and takes each run once."""
+    """The ancestry of a version crosses two DAGs to the raw data, each run once."""
     ancestry = lineage.ancestry_of(f"models:/{dag_id}/1", rest)
     assert [run.run_id for run in ancestry.runs] == [history[task] for task in ("fit", "features", "clean", "load")]
     assert [artifact.digest for artifact in ancestry.raw] == [history["artifact raw"][:16]]
 
 
 def test_a_server_may_be_named_by_its_address(history, server):
-    """Where no credentials are needed the address is enough."""
+    """A server without credentials may be given by its address."""
     assert lineage.runs_that_made(history["artifact raw"], server.uri)[0].task_id == "load"
 
 
 def test_a_model_without_a_run(rest, client, dag_id):
-    """A version that no run of ours made is an error that says so."""
+    """A version without a run is an error that says so."""
     client.create_registered_model(dag_id)
     client.create_model_version(dag_id, "s3://elsewhere/model")
     with pytest.raises(LineageNotFound, match="registered by hand"):
@@ -88,7 +88,7 @@ def test_a_model_without_a_run(rest, client, dag_id):
 
 
 def test_more_inputs_than_a_tag_holds(recorder, ended, ref, rest, dag_id):
-    """A run that read more artifacts than its tag has room for is found by each of them."""
+    """A run with more inputs than its tag holds is found by each of them."""
     parts = [ref(f"{dag_id}/part_{'x' * 60}_{n}") for n in range(300)]
     run = StepRun(StepRunId(dag_id, "r", "join"), started=1.0, inputs={f"p[{n}]": part for n, part in enumerate(parts)})
     opened = recorder.start(run)

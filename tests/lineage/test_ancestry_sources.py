@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.ancestry`: above and below a named artifact, with a real MLflow."""
+"""Promises of `airflow_zen.lineage.ancestry`: upstream and downstream of a named artifact, with a real MLflow."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def names(root, transport):
 
 @pytest.mark.server
 def test_readers_of_all_dags(names, records, recorder, rest, ended, ref, dag_id):
-    """Below are the readers that MLflow knows in any DAG, and those that only records know; none stands twice."""
+    """Downstream are the readers in MLflow, of any DAG, and those in records only; each once."""
     raw, table = ref(f"{dag_id}/load"), ref(f"{dag_id}/clean")
 
     def did(dag, task, started, inputs=(), outputs=(), sent=True):
@@ -40,8 +40,8 @@ def test_readers_of_all_dags(names, records, recorder, rest, ended, ref, dag_id)
     assert sorted(run.task_id for run in alone.downstream) == ["train", "unsent"]
 
 
-def test_a_step_run_is_known_by_its_text():
-    """The text of a step run's id gives the id back, whatever slashes its run id holds."""
+def test_a_step_run_id_round_trip():
+    """A step run's id is parsed from its text, whatever slashes its run id contains."""
     for run_id in ("r", "manual__2026-01-01T00:00:00+00:00", "a/b/c"):
         run = StepRunId("dag", run_id, "group.task", 3, 2)
         assert StepRunId.parse(str(run)) == run

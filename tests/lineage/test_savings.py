@@ -26,15 +26,15 @@ def step(
     return StepRun(StepRunId(dag, run, task, index, n), state, 100.0, 100.0 + took, cache=cache, seconds=seconds)
 
 
-def test_time_saved_is_what_the_reuse_did_not_take():
-    """A hit saves what the work took when it was done, less its own time, and never less than nothing."""
+def test_time_saved_excludes_the_reuse():
+    """A hit saves the time of the computed step minus its own, and never less than zero."""
     assert seconds_saved(step("a", CacheState.HIT, took=0.5, seconds=60.5)) == 60
     assert seconds_saved(step("a", CacheState.HIT, took=2, seconds=1)) == 0
     assert seconds_saved(step("a", CacheState.MISS)) == 0
 
 
-def test_a_run_is_summed_by_what_became_of_its_steps():
-    """Of the tries of a task the last counts, and mapped steps count one by one."""
+def test_totals_count_steps_by_outcome():
+    """Of the tries of a task the last one counts, and each mapped step counts."""
     records = [
         step("a", CacheState.HIT, took=1, seconds=31),
         step("b", state=StepState.FAILED),
@@ -46,7 +46,7 @@ def test_a_run_is_summed_by_what_became_of_its_steps():
 
 
 def test_a_run_is_reused_when_every_step_was():
-    """A DAG run of hits alone is reused; one computed or failed step makes it one that ran."""
+    """A DAG run is reused when all its steps are hits."""
     hits = [step("a", CacheState.HIT), step("b", CacheState.HIT)]
     assert totals_of_dag_run("d", "r", hits).runs_reused == 1
     assert totals_of_dag_run("d", "r", [*hits, step("c")]).runs_reused == 0
@@ -81,7 +81,7 @@ def test_runs_are_found_by_dag_or_all(transport):
 
 
 def test_a_run_that_was_summed_is_not_read_again(transport, monkeypatch):
-    """Totals are kept with the number of records, and made anew when there are more, or when they are damaged."""
+    """Totals are stored with the number of records, and computed again when there are more, or for damaged totals."""
     records = StepRunRecords(transport)
     for index in range(5):
         records.put(step("m", index=index), delivered=True)
@@ -98,8 +98,8 @@ def test_a_run_that_was_summed_is_not_read_again(transport, monkeypatch):
     assert [t.computed for t in RunTotalsReader(transport).read("d")] == [6]
 
 
-def test_the_line_for_a_year():
-    """The closing line reads as a person would write it."""
+def test_the_summary_of_a_year():
+    """The summary is one readable line."""
     year = [
         RunTotals("d", str(n), runs=1, runs_reused=int(n < 351), seconds_saved=63.6 * (n < 351)) for n in range(365)
     ]

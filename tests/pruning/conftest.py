@@ -1,4 +1,4 @@
-"""Stacks on a local root and on a real S3 store, and a clock that can be put forward."""
+"""Stacks on a local root and on a real S3 store, and a clock that can be moved forward."""
 
 import itertools
 import time
@@ -34,7 +34,7 @@ def stack(tmp_path):
 
 @pytest.fixture
 def run():
-    """Run a function as a step of a DAG run; give its finished record."""
+    """Run a function as a step of a DAG run; return its finished record."""
     tries = itertools.count(1)
 
     def run_function(stack, function, *args, dag="d", dag_run="r", cache=CacheState.MISS):
@@ -46,7 +46,7 @@ def run():
 
 @pytest.fixture
 def prune_after():
-    """Prune as if so many days had passed."""
+    """Prune with the clock moved forward by some days."""
 
     def prune_later(stack, days, dry_run=False, unfinished=(), **retention):
         later = replace(stack, clock=lambda: time.time() + days * DAY)
@@ -57,7 +57,7 @@ def prune_after():
 
 @pytest.fixture
 def prune_twice(prune_after):
-    """Prune twice, so that what is condemned the first time is deleted the second time."""
+    """Prune twice, so that the artifacts condemned first are deleted."""
 
     def twice(stack, days, **retention):
         prune_after(stack, days, **retention)

@@ -39,7 +39,7 @@ def local_or_s3_stack(request, tmp_path):
 
 
 def test_condemned_first_deleted_later(local_or_s3_stack, prune_after):
-    """What nobody refers to is condemned, stays readable, and is deleted when the grace has passed without a referrer."""
+    """An artifact without referrers is condemned, stays readable, and is deleted after the grace."""
     ref = save_unreferenced(local_or_s3_stack)
     large = local_or_s3_stack.save(b"x" * 2_000_000).ref
     first = prune_after(local_or_s3_stack, 2)
@@ -63,21 +63,21 @@ def test_a_referrer_pardons(stack, run, prune_after, prune_twice):
 
 
 def test_no_grace_deletes_at_once(stack, prune_after):
-    """With no grace one prune is enough."""
+    """Without grace one prune deletes."""
     save_unreferenced(stack)
     assert prune_after(stack, 0, grace=0).deleted.artifacts == 1
     assert not list(stack.store.transport.list("artifacts"))
 
 
-def test_what_is_young_stays(stack, prune_twice):
-    """What was written within the grace is not even condemned: a running step may be about to refer to it."""
+def test_young_artifacts_stay(stack, prune_twice):
+    """An artifact written within the grace is not condemned: a running step may be about to refer to it."""
     save_unreferenced(stack)
     report = prune_twice(stack, 0, grace=7 * DAY)
     assert (report.kept.artifacts, report.condemned.artifacts) == (1, 0)
 
 
-def test_without_an_age_all_that_is_referred_to_stays(stack, run, prune_twice):
-    """No age given, only what nobody refers to goes."""
+def test_without_an_age_only_unreferenced_artifacts_are_deleted(stack, run, prune_twice):
+    """Without an age only artifacts without referrers are deleted."""
     run(stack, number, 1)
     lost = save_unreferenced(stack)
     report = prune_twice(stack, 400)
@@ -86,8 +86,8 @@ def test_without_an_age_all_that_is_referred_to_stays(stack, run, prune_twice):
         stack.store.manifest(lost)
 
 
-def test_recent_runs_hold_what_they_read_and_made(stack, run, prune_twice):
-    """A DAG run younger than the age holds its inputs too; an older one holds nothing."""
+def test_recent_runs_keep_inputs_and_outputs(stack, run, prune_twice):
+    """A DAG run younger than the age keeps its inputs too; an older one keeps nothing."""
     old = run(stack, number, 1, dag_run="old").outputs["output"]
     report = prune_twice(stack, 20, older_than=30 * DAY)
     assert report.kept.artifacts == 1
@@ -99,7 +99,7 @@ def test_recent_runs_hold_what_they_read_and_made(stack, run, prune_twice):
 
 
 def test_unfinished_runs_are_recent(stack, run, prune_after):
-    """A DAG run that Airflow has not finished holds what its steps made, however long ago."""
+    """An unfinished DAG run keeps what its steps made, however long ago."""
     run(stack, number, 1, dag_run="waits for its approval")
     for days in (40, 42):
         report = prune_after(
@@ -109,7 +109,7 @@ def test_unfinished_runs_are_recent(stack, run, prune_after):
 
 
 def test_an_expired_cache_entry_is_a_miss(stack, run, prune_twice):
-    """A step whose remembered result was pruned computes again, and gives the same."""
+    """A step whose cache entry expired computes again, and returns the same content."""
     first = run(stack, number, 7)
     assert run(stack, number, 7).cache == "hit"
     assert prune_twice(stack, 40, older_than=30 * DAY).cache_entries == 0
@@ -119,7 +119,7 @@ def test_an_expired_cache_entry_is_a_miss(stack, run, prune_twice):
 
 
 def test_an_entry_in_use_lives(stack, run, monkeypatch, prune_twice):
-    """A cache entry of any age lives as long as recent runs reuse it."""
+    """A cache entry of any age stays while recent runs reuse it."""
     run(stack, number, 7, dag_run="first")
     old = time.time() - 100 * DAY
     for key in (*stack.store.transport.list("cache"), *stack.store.transport.list("runs/d/first")):
@@ -136,8 +136,8 @@ def _set_modified(stack, key, modified):
     os.utime(stack.store.transport.local_path(key), (modified, modified))
 
 
-def test_leases_that_are_kept_alive_stay(stack, run, prune_after):
-    """The lease of a step that computes stays as long as it beats; one whose holder died goes after the grace."""
+def test_renewed_leases_stay(stack, run, prune_after):
+    """A lease stays while its holder renews it; one whose holder died is deleted after the grace."""
     lease_store = LeaseStore(stack.store.transport, heartbeat=0.05)
     _, lives = lease_store.acquire_or_wait("a" * 64, lambda: None)
     lease_store.acquire_or_wait("b" * 64, lambda: None)
@@ -154,7 +154,7 @@ def test_leases_that_are_kept_alive_stay(stack, run, prune_after):
 
 
 def test_a_dry_run_changes_nothing(stack, run, prune_after):
-    """A dry run says what would go, and leaves every object as it was."""
+    """A dry run reports what would be deleted, and changes no object."""
     run(stack, number, 1)
     save_unreferenced(stack)
     before = [*stack.store.transport.list_objects("")]
@@ -166,7 +166,7 @@ def test_a_dry_run_changes_nothing(stack, run, prune_after):
 
 @pytest.mark.parametrize("deletions", range(6))
 def test_stopped_and_run_again(stack, run, prune_after, monkeypatch, deletions):
-    """A prune that is stopped anywhere leaves whole artifacts only, and the next one ends the work."""
+    """A prune that is stopped anywhere leaves only whole artifacts, and the next one finishes its work."""
     held = run(stack, number, 1).outputs["output"]
     for content in range(3):
         stack.save(str(content).encode() * 2_000_000)
@@ -184,7 +184,7 @@ def test_stopped_and_run_again(stack, run, prune_after, monkeypatch, deletions):
 
 
 def _stop_after(monkeypatch, transport, deletions):
-    """Let so many keys be deleted, then interrupt."""
+    """Interrupt after some deletions."""
     delete = type(transport).delete
     left = [deletions]
 
@@ -200,7 +200,7 @@ def _stop_after(monkeypatch, transport, deletions):
 
 
 def test_unfinished_uploads_are_swept(local_or_s3_stack, prune_after):
-    """Files whose manifest never came go when they are older than the grace."""
+    """Files of an upload without a manifest are deleted when they are older than the grace."""
     local_or_s3_stack.store.transport.write("artifacts/ab/" + "ab" * 32 + "/data.parquet", b"half")
     assert prune_after(local_or_s3_stack, 0).leftovers.artifacts == 0
     assert prune_after(local_or_s3_stack, 2).leftovers.artifacts == 1
@@ -208,7 +208,7 @@ def test_unfinished_uploads_are_swept(local_or_s3_stack, prune_after):
 
 
 def test_deletes_in_batches(ceph):
-    """On S3 a hundred objects go with a handful of requests, their listing and the turn included."""
+    """On S3 a hundred objects are deleted with few requests, including listing and lock."""
     root = f"s3://{ceph.bucket}/{uuid.uuid4().hex}"
     direct = stack_at(root, ceph.storage_options())
     for number in range(100):
@@ -223,13 +223,13 @@ def test_deletes_in_batches(ceph):
 
 
 def test_one_at_a_time(stack):
-    """A second prune says that another one is running."""
+    """A second concurrent prune is refused."""
     with try_lock(stack.store.transport, "prune/turn.json", stack.clock), pytest.raises(PruneBusy):
         prune_stack(stack, Retention())
 
 
 def test_beside_running_steps(stack, run):
-    """While steps compute, reuse and make the same content again, every result can be read, however often is pruned."""
+    """While steps compute, reuse and store the same content again, prunes delete no result of theirs."""
     retention, over, failures, seen = Retention(older_than=2, grace=1), threading.Event(), [], []
 
     def work(offset):
@@ -259,8 +259,8 @@ def test_beside_running_steps(stack, run):
     assert seen
 
 
-def test_says_who_holds_what(stack, run, prune_after):
-    """The report gives for each holder all that it holds, and what would be free without it."""
+def test_reports_usage_by_referrer(stack, run, prune_after):
+    """The report has for each referrer what it keeps, and what only it keeps."""
     run(stack, number, 1, dag="a")
     run(stack, number, 1, dag="b")
     run(stack, double, 21, dag="b")
@@ -275,7 +275,7 @@ def test_says_who_holds_what(stack, run, prune_after):
 
 
 def test_durations():
-    """Durations are numbers with a unit; anything else names the form."""
+    """A duration is a number with a unit; other text is an error that shows the form."""
     assert [parse_duration(text) for text in ("90d", "36h", "1.5w", "45 m", "10s")] == [
         90 * DAY, 1.5 * DAY, 10.5 * DAY, 2700, 10,
     ]  # fmt: skip
@@ -294,7 +294,7 @@ def test_durations():
         {"expire_mlflow_runs": True},
     ],
 )
-def test_refuses_retention_that_cannot_be_meant(wrong):
-    """What would delete the newest version, or what is still in use, is refused with the remedy."""
+def test_invalid_retention_is_refused(wrong):
+    """A retention that would delete the newest version, or artifacts in use, is refused."""
     with pytest.raises(SettingsError):
         Retention(**wrong)

@@ -1,4 +1,4 @@
-"""Promises of pruning about versions of named artifacts."""
+"""Promises of pruning for versions of named artifacts."""
 
 import time
 
@@ -6,7 +6,7 @@ from airflow_zen.pruning.retention import DAY
 
 
 def add_versions(stack, name, *days_ago):
-    """Make a version of a name for each of these ages."""
+    """Make a version of a name for each age."""
     return [stack.names.add(name, stack.save([name, age]).ref, time.time() - age * DAY).version for age in days_ago]
 
 
@@ -19,7 +19,7 @@ def all_stored(stack, name):
 
 
 def test_the_newest_stay(stack, prune_twice):
-    """Of each name the newest versions stay, whatever their age; older ones go with their artifacts."""
+    """The newest versions of each name stay at any age; older ones are deleted with their artifacts."""
     old = add_versions(stack, "features", 400, 300, 200, 100)
     only = add_versions(stack, "flights/raw", 500)
     report = prune_twice(stack, 2, older_than=90 * DAY, keep_last=2)
@@ -30,20 +30,20 @@ def test_the_newest_stay(stack, prune_twice):
 
 
 def test_the_young_stay(stack, prune_twice):
-    """No version younger than the age goes, however many there are."""
+    """No version younger than the age is deleted, however many there are."""
     all_of_them = add_versions(stack, "features", 5, 4, 3, 2, 1)
     prune_twice(stack, 2, older_than=90 * DAY, keep_last=1)
     assert version_names(stack, "features") == all_of_them[::-1]
 
 
 def test_keep_last_alone(stack, prune_twice):
-    """Without an age versions beyond the newest go at any age, and nothing else does."""
+    """Without an age only versions beyond the newest are deleted, at any age."""
     names = add_versions(stack, "features", 5, 4, 3, 2)
     prune_twice(stack, 2, keep_last=1)
     assert version_names(stack, "features") == [names[-1]]
 
 
-def test_without_either_none_goes(stack, prune_twice):
+def test_without_either_all_versions_stay(stack, prune_twice):
     """With neither an age nor a number every version stays."""
     names = add_versions(stack, "features", 900, 800)
     assert prune_twice(stack, 2).kept.artifacts == 2
@@ -51,7 +51,7 @@ def test_without_either_none_goes(stack, prune_twice):
 
 
 def test_tagged_versions_are_pinned(stack, prune_twice):
-    """A tag keeps a version of any age; without the tag it goes."""
+    """A tag keeps a version of any age; without the tag it is deleted."""
     first, _, newest = add_versions(stack, "features", 400, 300, 200)
     stack.names.tag("features", first, "golden")
     prune_twice(stack, 2, older_than=90 * DAY)
@@ -63,7 +63,7 @@ def test_tagged_versions_are_pinned(stack, prune_twice):
 
 
 def test_names_that_are_no_longer_made(stack, run, prune_twice):
-    """With none to keep, a name goes whose newest version is old, unless recent runs make the same content still."""
+    """With `keep_last` 0 old names are deleted, unless recent runs still make the same content."""
     add_versions(stack, "retired", 400)
     version = add_versions(stack, "daily", 400)
     run(stack, daily, "daily", 400)

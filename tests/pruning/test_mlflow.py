@@ -1,4 +1,4 @@
-"""Promises of pruning beside a real MLflow server."""
+"""Promises of pruning with a real MLflow server."""
 
 import time
 import uuid
@@ -42,7 +42,7 @@ def dag():
 
 @pytest.fixture
 def run_training_step(stack, dag):
-    """Run a step that gives a model; give its record."""
+    """Run a step that returns a model; return its record."""
 
     def run_train(slope, model="", dag_run="r", ended=True):
         def fit(slope: float) -> LinearRegression:
@@ -66,8 +66,8 @@ def is_stored(stack, record):
     return not stack.store.missing(record.outputs.values())
 
 
-def test_runs_hold_until_they_are_deleted(stack, client, dag, run_training_step, prune_twice):
-    """What a run shows in MLflow stays whatever its age; deleted there, run and model, it goes here."""
+def test_runs_keep_artifacts_until_they_are_deleted(stack, client, dag, run_training_step, prune_twice):
+    """An artifact of a run in MLflow stays at any age; after run and model are deleted there, it is deleted."""
     record = run_training_step(1.0)
     report = prune_twice(stack, 400, older_than=30 * DAY, keep_last=0)
     assert is_stored(stack, record)
@@ -84,7 +84,7 @@ def test_runs_hold_until_they_are_deleted(stack, client, dag, run_training_step,
 
 
 def test_old_runs_are_deleted_in_mlflow_when_asked(stack, client, dag, run_training_step, prune_twice):
-    """With `expire_mlflow_runs` runs and models of old DAG runs move to MLflow's trash, and their artifacts go."""
+    """With `expire_mlflow_runs` runs and models of old DAG runs move to MLflow's trash, and their artifacts are deleted."""
     record = run_training_step(2.0)
     assert prune_twice(stack, 10, older_than=30 * DAY, keep_last=0, expire_mlflow_runs=True).mlflow_runs == 0
     report = prune_twice(stack, 40, older_than=30 * DAY, keep_last=0, expire_mlflow_runs=True)
@@ -95,7 +95,7 @@ def test_old_runs_are_deleted_in_mlflow_when_asked(stack, client, dag, run_train
 
 
 def test_a_dag_run_that_has_not_ended_stays(stack, client, dag, run_training_step, prune_twice):
-    """A DAG run that is open in MLflow stays whatever its age: another Airflow, which nobody asks here, may run it."""
+    """A DAG run that is open in MLflow stays at any age: another Airflow may run it."""
     record = run_training_step(9.0, ended=False)
     prune_twice(stack, 40, older_than=30 * DAY, keep_last=0, expire_mlflow_runs=True)
     assert is_stored(stack, record)
@@ -114,8 +114,8 @@ def test_registered_versions_and_kept_runs_stay(stack, client, dag, run_training
     assert len(runs_of(client, dag)) == 4
 
 
-def test_a_registered_version_alone_holds(stack, client, dag, run_training_step, prune_twice):
-    """What a registered version serves stays when run and model were deleted in MLflow, whatever its age; deleted, it goes."""
+def test_a_registered_version_alone_keeps_its_artifact(stack, client, dag, run_training_step, prune_twice):
+    """A registered version keeps its artifact at any age, even after run and model are deleted in MLflow."""
     record = run_training_step(8.0, model=f"{dag}-model")
     for run in runs_of(client, dag):
         client.delete_run(run.info.run_id)
@@ -128,8 +128,8 @@ def test_a_registered_version_alone_holds(stack, client, dag, run_training_step,
     assert not is_stored(stack, record)
 
 
-def test_a_version_registered_at_its_address_holds(stack, client, dag, prune_twice):
-    """An artifact whose own address was registered stays until that version is deleted, whoever made it."""
+def test_a_version_registered_by_address_keeps_its_artifact(stack, client, dag, prune_twice):
+    """An artifact whose address was registered stays until that version is deleted."""
     ref = stack.save(uuid.uuid4().hex).ref
     client.create_registered_model(dag)
     client.create_model_version(dag, f"s3://store/root/artifacts/{ref.digest[:2]}/{ref.digest}")
@@ -149,8 +149,8 @@ def test_a_dry_run_deletes_nothing_in_mlflow(stack, client, dag, run_training_st
     assert is_stored(stack, record)
 
 
-def test_mlflow_away_deletes_nothing(stack, run_training_step, prune_after):
-    """While MLflow, which may hold artifacts, cannot be asked, the prune fails before it deletes anything."""
+def test_unavailable_mlflow_deletes_nothing(stack, run_training_step, prune_after):
+    """While MLflow is unavailable, a prune fails before it deletes anything."""
     record = run_training_step(7.0)
     lost = stack.save(uuid.uuid4().hex).ref
     prune_after(stack, 2)

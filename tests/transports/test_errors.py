@@ -1,4 +1,4 @@
-"""Promises of what a store's refusals are turned into."""
+"""Promises of `airflow_zen.transports.errors`."""
 
 import pytest
 
@@ -34,15 +34,15 @@ from airflow_zen.transports.errors import translate_errors
         (OSError("(ExpiredToken) when calling the GetObject operation"), r"\(ExpiredToken\). Check the credentials"),
     ],
 )
-def test_a_refusal_names_the_setting_to_mend(said, told):
-    """What a store says in its own words is told with the setting that mends it."""
+def test_an_error_names_the_setting_to_fix(said, told):
+    """A client's error becomes one that names the setting to fix."""
     with pytest.raises(StoreDenied, match=told) as refused, translate_errors("s3://b/r"):
         raise said
     assert refused.value.__cause__ is said
 
 
-def test_what_is_missing_is_the_object_or_the_bucket():
-    """An object that is not there is `ArtifactNotFound`; where one was to be written, the bucket is what is missing."""
+def test_missing_object_or_missing_bucket():
+    """Reading a missing object is `ArtifactNotFound`; when writing, what is missing is the bucket."""
     with pytest.raises(ArtifactNotFound, match="at s3://b/r/key"), translate_errors("s3://b/r", "key"):
         raise FileNotFoundError
     with pytest.raises(StoreDenied, match="Create it"), translate_errors("s3://b/r"):
@@ -51,7 +51,7 @@ def test_what_is_missing_is_the_object_or_the_bucket():
 
 @pytest.mark.parametrize("error", [AlreadyExists("s3://b/r/key exists."), ConnectionError("reset by peer")])
 def test_other_errors_pass(error):
-    """Errors of our own, and those that mean nothing known, pass as they are."""
+    """Our own errors, and errors of unknown meaning, pass unchanged."""
     with pytest.raises(type(error)) as passed, translate_errors("s3://b/r"):
         raise error
     assert passed.value is error

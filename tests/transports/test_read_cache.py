@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.transports.read_cache`: what a worker keeps of a remote root."""
+"""Promises of `airflow_zen.transports.read_cache`."""
 
 import multiprocessing
 import os
@@ -36,7 +36,7 @@ def fetch(cache, content, target, log, *, private=False):
 
 
 def test_second_reader_downloads_nothing(tmp_path):
-    """A file is downloaded once, and is the same file for every reader, which none of them can write."""
+    """A file is downloaded once, and all readers share it, read-only."""
     cache, log = ReadCache(tmp_path / "cache", 1000), []
     fetch(cache, b"x" * 10, tmp_path / "one", log)
     fetch(ReadCache(tmp_path / "cache", 1000), b"x" * 10, tmp_path / "two", log)
@@ -46,7 +46,7 @@ def test_second_reader_downloads_nothing(tmp_path):
 
 
 def test_own_copy_may_be_written(tmp_path):
-    """User code that is given files gets copies, so that nothing it writes reaches the cache."""
+    """User code gets copies of files, so that its writes do not reach the cache."""
     cache, log = ReadCache(tmp_path / "cache", 1000), []
     fetch(cache, b"x" * 10, tmp_path / "one", log, private=True)
     (tmp_path / "one").write_bytes(b"mine")
@@ -54,8 +54,8 @@ def test_own_copy_may_be_written(tmp_path):
     assert len(log) == 1
 
 
-def test_least_recently_used_leaves_first(tmp_path):
-    """The cache stays within its size: what was not used for longest goes, and readers keep what they hold."""
+def test_least_recently_used_is_evicted_first(tmp_path):
+    """The cache stays within its size: the least recently used files are evicted, and readers keep theirs."""
     cache, log = ReadCache(tmp_path / "cache", 25), []
     contents = [bytes([n]) * 10 for n in range(3)]
     for age, content in enumerate(contents[:2]):
@@ -70,8 +70,8 @@ def test_least_recently_used_leaves_first(tmp_path):
     assert len(log) == 3
 
 
-def test_small_files_do_not_each_cost_a_look_at_all(tmp_path, monkeypatch):
-    """All files are looked at once per hundredth of the cache that processes added, and its size is kept."""
+def test_small_files_do_not_each_cause_an_eviction(tmp_path, monkeypatch):
+    """The cache is listed once for each hundredth of its size that processes add, and stays within its size."""
     looks, keep = [], ReadCache.evict
     monkeypatch.setattr(ReadCache, "evict", lambda cache: (looks.append(1), keep(cache)))
     for number in range(300):
@@ -81,16 +81,16 @@ def test_small_files_do_not_each_cost_a_look_at_all(tmp_path, monkeypatch):
     assert len(looks) == 150
 
 
-def test_file_larger_than_the_cache_passes_by(tmp_path):
-    """A file that does not fit is downloaded straight to its reader."""
+def test_file_larger_than_the_cache_is_not_kept(tmp_path):
+    """A file larger than the cache is downloaded directly to its reader."""
     cache, log = ReadCache(tmp_path / "cache", 5), []
     fetch(cache, b"x" * 10, tmp_path / "one", log)
     assert log == [tmp_path / "one"]
     assert not list((tmp_path / "cache").glob("??/*"))
 
 
-def test_no_path_of_the_worker_is_read_or_removed(tmp_path):
-    """A hash that is a path leads to no file outside the cache, however it got past the ref."""
+def test_no_path_outside_the_cache_is_read_or_removed(tmp_path):
+    """A hash that is a path reaches no file outside the cache, even if the ref accepted it."""
     victim = tmp_path / "victim"
     victim.write_text("precious")
     forged = described(b"x")
@@ -103,7 +103,7 @@ def test_no_path_of_the_worker_is_read_or_removed(tmp_path):
 
 
 def test_refused_bytes_are_not_kept(tmp_path):
-    """What fails its verification on the way in is not in the cache afterwards."""
+    """A download that fails its verification is not kept."""
     cache = ReadCache(tmp_path / "cache", 1000)
 
     def download(path):
@@ -116,7 +116,7 @@ def test_refused_bytes_are_not_kept(tmp_path):
 
 
 def test_file_from_before_the_machine_started_is_verified_again(tmp_path, monkeypatch):
-    """A file that a power failure may have emptied is held to its hash once more before it is used."""
+    """A file from before the last boot is verified again before it is used."""
     cache, log = ReadCache(tmp_path / "cache", 1000), []
     fetch(cache, b"x" * 10, tmp_path / "one", log)
     kept = next((tmp_path / "cache").glob("??/*"))
@@ -136,8 +136,8 @@ def _slow(directory: str, target: str, started: str) -> None:
     ReadCache(Path(directory), 1000).fetch(described(b"x" * 10), Path(target), download)
 
 
-def test_killed_process_holds_nobody_up(tmp_path):
-    """A process that is killed while it downloads leaves no lock, and what it left is cleared away."""
+def test_killed_process_leaves_no_lock(tmp_path):
+    """A process that is killed during a download leaves no lock, and its files are removed later."""
     cache = ReadCache(tmp_path / "cache", 1000)
     process = START.Process(target=_slow, args=(str(cache.directory), str(tmp_path / "one"), str(tmp_path / "started")))
     process.start()
@@ -151,7 +151,7 @@ def test_killed_process_holds_nobody_up(tmp_path):
 
 
 def test_directory_that_cannot_be_written_names_the_option(tmp_path):
-    """A cache directory that cannot be made is said by the name of its setting."""
+    """A cache directory that cannot be made is an error that names its setting."""
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="local_cache_dir"):
         ReadCache(tmp_path / "file", 1000)
@@ -185,7 +185,7 @@ def test_tasks_that_need_the_same_artifact_download_it_once(tmp_path):
 
 
 def test_local_root_needs_no_cache(tmp_path):
-    """On a local root the cache is never in the way."""
+    """A local root does not use the cache."""
     root = str(tmp_path / "root")
     store = ArtifactStore(root, open_transport(root, {}), ReadCache(tmp_path / "cache", 1000))
     with store.upload_directory() as directory:

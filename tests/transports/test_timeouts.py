@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.transports.base`: a store that is stuck or full ends a step, one that is slow does not."""
+"""Promises of timeouts: a store that is stuck or full ends a step, a slow one does not."""
 
 from http import HTTPStatus
 
@@ -26,7 +26,7 @@ SLOW = Timeouts(connect=30, read=2.5, write=60, retry=60)
 
 @pytest.fixture(params=["obstore", "s3fs"])
 def opened(request):
-    """Give a transport to a server, with a patience of its own."""
+    """Return a transport to a server, with its own timeouts."""
 
     def open_at(url, timeouts):
         options = {"key": "a", "secret": "b", "client_kwargs": {"endpoint_url": url, "region_name": "us-east-1"}}
@@ -50,7 +50,7 @@ def directory(tmp_path):
 
 
 def test_a_store_that_never_answers(opened, directory):
-    """Reading from, or storing into, a store that takes connections and never answers ends with what to look at."""
+    """Reading from, or writing to, a store that never answers ends with an error that says what to check."""
     with silent() as url:
         transport = opened(url, SILENT)
         with pytest.raises(StoreUnavailable, match=f"store of {ROOT} did not answer in time. Check whether it hangs"):
@@ -66,14 +66,14 @@ def test_a_store_that_never_answers(opened, directory):
         (HTTPStatus.SERVICE_UNAVAILABLE, "answered every attempt with a server error .*overloaded, full or restarting"),
     ],
 )
-def test_a_store_that_can_not(opened, directory, status, told):
-    """A store that answers for ever that it is full, or not to be had, ends the step and says so."""
+def test_a_full_or_unavailable_store(opened, directory, status, told):
+    """A store that keeps answering that it is full or unavailable ends the step with that error."""
     with answering(status) as url, pytest.raises(StoreUnavailable, match=told):
         opened(url, REFUSING).publish(directory, "artifact", "manifest.json")
 
 
 def test_a_slow_store(opened, directory):
-    """A file may take longer than an answer may, both ways, as long as it moves."""
+    """A file may take longer than the read timeout, in both directions, while bytes move."""
     (directory / "alone").mkdir()
     (directory / "large").rename(directory / "alone" / "large")
     (directory / "manifest.json").rename(directory / "alone" / "manifest.json")

@@ -1,4 +1,4 @@
-"""Promises of every transport, held by each on a real store."""
+"""Promises that every transport keeps, each on a real store."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def test_reads_what_was_written(transport):
 
 
 def test_missing_key(transport, tmp_path):
-    """A key that is not there is `ArtifactNotFound`, and does not exist."""
+    """A missing key does not exist, and reading it is `ArtifactNotFound`."""
     with pytest.raises(ArtifactNotFound):
         transport.read("no/such")
     with pytest.raises(ArtifactNotFound):
@@ -64,7 +64,7 @@ def test_missing_key(transport, tmp_path):
 
 
 def test_create_lets_one_of_many_win(transport):
-    """Of 16 that create the same key at once exactly one succeeds, and its bytes stay."""
+    """Of 16 concurrent creations of a key exactly one succeeds, and its bytes stay."""
     start = threading.Barrier(16)
 
     def create(number):
@@ -82,7 +82,7 @@ def test_create_lets_one_of_many_win(transport):
 
 
 def test_publishes_a_directory(transport, tmp_path):
-    """A published directory is there whole, nested files included."""
+    """A published directory is complete, with nested files."""
     staged = (transport.scratch_directory or tmp_path) / "staged"
     (staged / "deep").mkdir(parents=True)
     (staged / "deep" / "x.bin").write_bytes(b"x" * 100_000)
@@ -177,7 +177,7 @@ def test_rclone_moves_bytes_but_overwrites(rclone, request, tmp_path):
 
 
 def test_local_publish_is_one_rename_and_read_only(tmp_path):
-    """A published directory appears at once, cannot be written by accident, and a second one changes nothing."""
+    """A published directory appears at once, read-only, and a second one changes nothing."""
     transport = LocalTransport(str(tmp_path / "root"))
     for content in ("first", "second"):
         staged = transport.scratch_directory / content
@@ -212,8 +212,8 @@ def test_obstore_is_not_used_after_a_fork(ceph):
         ({"key": "a", "s3_additional_kwargs": {"ACL": "private"}}, {}),
     ],
 )
-def test_obstore_steps_back_where_it_would_guess(options, environment):
-    """Options or credentials that obstore does not know go to s3fs, which does."""
+def test_unknown_options_are_left_to_s3fs(options, environment):
+    """Options or credentials that obstore does not have are left to s3fs."""
     from airflow_zen.transports.obstore_options import to_obstore_settings
 
     assert to_obstore_settings("s3", "s3://bucket", options, environment) is None
@@ -236,13 +236,13 @@ def test_empty_root_names_the_setting(root):
 
 
 def test_unknown_scheme_names_the_remedy():
-    """A root whose filesystem is not installed says what to install."""
+    """A root whose filesystem is not installed is an error that says what to install."""
     with pytest.raises(SettingsError, match="Install the filesystem"):
         open_transport("nosuch://bucket/x", {})
 
 
 def test_roots_have_one_form(tmp_path):
-    """The same root written differently is the same root."""
+    """Different spellings of a root are normalized to one."""
     assert normalize_root(f"file://{tmp_path}/") == normalize_root(str(tmp_path)) == str(tmp_path)
     assert normalize_root("s3://bucket/x/") == "s3://bucket/x"
 
@@ -254,8 +254,8 @@ def test_relative_key_stays_inside(url):
         key_of_url("s3://b/root", url)
 
 
-def test_scans_with_sizes_and_times(transport):
-    """A scan gives what `list` does, in its order, with bytes and the time of writing."""
+def test_lists_objects_with_sizes_and_times(transport):
+    """`list_objects` yields the keys of `list`, in order, with sizes and times."""
     begun = time.time()
     for key in ("a/b.json", "a/b/c", "a/b-c", "d"):
         transport.write(f"top/{key}", key.encode())
@@ -267,7 +267,7 @@ def test_scans_with_sizes_and_times(transport):
 
 
 def test_first_key(transport):
-    """The first key of a folder, and the first after another, are found at any depth; none is None."""
+    """The first key of a folder, and the first after another, are found at any depth; else None."""
     for name in ("m", "b", "c/d", "c.e", "b-c"):
         transport.write(f"names/{name}", b"1")
     transport.write("namesake/a", b"1")
@@ -281,16 +281,16 @@ def test_first_key(transport):
     assert transport.first_key("names/c") == "names/c/d"
 
 
-def test_folders(transport):
-    """The folders of a folder are named in order, whatever lies in them, and files are not."""
+def test_list_prefixes(transport):
+    """The folders in a folder are listed in order, and files are not."""
     for name in ("b/x/1", "a/2", "a/3", "c"):
         transport.write(f"names/{name}", b"1")
     assert list(transport.list_prefixes("names")) == ["a", "b"]
     assert list(transport.list_prefixes("nothing")) == []
 
 
-def test_hashes_what_lies_there(transport):
-    """Size and hash of an object are told without keeping a copy; of nothing there are none."""
+def test_checksum(transport):
+    """`checksum` returns size and hash of an object without a copy; a missing one is an error."""
     content = os.urandom(3_000_000)
     transport.write("raw/a.bin", content)
     assert transport.checksum("raw/a.bin") == (3_000_000, f"blake3:{blake3(content).hexdigest()}")

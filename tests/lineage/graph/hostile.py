@@ -1,4 +1,4 @@
-"""Names that try to break out of wherever they are written."""
+"""Names with markup that must stay text wherever they are written."""
 
 HOSTILE = (
     "</script><script>alert(1)</script>",

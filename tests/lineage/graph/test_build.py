@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.graph.model`: the graph tells what the records tell, however many they are."""
+"""Promises of `airflow_zen.lineage.graph.model`."""
 
 from airflow_zen.lineage.graph.model import NodeKind
 from airflow_zen.runs.step_run import StepState
@@ -25,7 +25,7 @@ def test_every_flow_is_an_edge(make_graph, pipeline):
     }
 
 
-def test_what_comes_from_elsewhere_says_so(make_graph, pipeline):
+def test_inputs_of_other_dags_name_their_dag(make_graph, pipeline):
     """An artifact that no step of the DAG run made names the DAG that did."""
     graph = make_graph(pipeline)
     (clean,) = [node for node in graph.artifacts if node.label == "archive/clean"]
@@ -34,7 +34,7 @@ def test_what_comes_from_elsewhere_says_so(make_graph, pipeline):
 
 
 def test_a_hit_is_shown_as_cached(make_graph, pipeline):
-    """A reused result is told apart from work that was done."""
+    """A reused result has a state of its own."""
     assert [(node.label, node.state) for node in make_graph(pipeline).steps] == [
         ("load", "FINISHED"),
         ("train", "FINISHED"),
@@ -50,7 +50,7 @@ def test_the_last_try_counts(make_graph, make_run, table):
 
 
 def test_many_mapped_runs_are_one_node(make_graph, make_run, table):
-    """A thousand mapped runs and their artifacts are one node each; a failed one among them is seen."""
+    """A thousand mapped runs and their artifacts are one node each, whose state is the worst of them."""
     parts = [table("d/part", str(n)) for n in range(1000)]
     states = [StepState.FAILED if n == 7 else StepState.FINISHED for n in range(1000)]
     runs = [make_run("part", outputs={"output": parts[n]}, map_index=n, state=states[n]) for n in range(1000)]
@@ -63,7 +63,7 @@ def test_many_mapped_runs_are_one_node(make_graph, make_run, table):
     assert len(graph.edges) == 2
 
 
-def test_few_mapped_runs_stand_side_by_side(make_graph, make_run, table):
+def test_few_mapped_runs_are_nodes_of_their_own(make_graph, make_run, table):
     """Mapped runs within the limit are nodes of their own, each with its own artifact."""
     runs = [make_run("part", outputs={"output": table("d/part", str(n))}, map_index=n) for n in range(3)]
     graph = make_graph(runs)
@@ -79,7 +79,7 @@ def test_equal_content_of_one_name_is_one_artifact(make_graph, make_run, table):
 
 
 def test_kinds(make_graph, pipeline):
-    """A model is told apart from other artifacts."""
+    """A model has a kind of its own."""
     assert [node.label for node in make_graph(pipeline).nodes if node.kind is NodeKind.MODEL] == ["train"]
 
 

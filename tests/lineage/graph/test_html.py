@@ -14,7 +14,7 @@ from tests.servers.browser import browser_page
 
 
 class Elements(HTMLParser):
-    """Gather what a browser would see."""
+    """Collect the elements that a browser would see."""
 
     def __init__(self, page):
         super().__init__()
@@ -32,7 +32,7 @@ def hostile(make_graph, make_run, table):
 
 
 def test_it_needs_no_network(make_graph, pipeline):
-    """Nothing in the page is fetched from anywhere."""
+    """The page sends no request."""
     page = render_html(make_graph(pipeline))
     elements = Elements(page).seen
     assert not [attrs for _, attrs in elements if "src" in attrs or "href" in attrs]
@@ -49,7 +49,7 @@ def test_only_our_script_may_run(hostile):
 
 
 def test_names_add_no_element(hostile, make_graph, make_run, table):
-    """Hostile names give the same elements and attributes as plain ones."""
+    """Hostile names make the same elements and attributes as plain ones."""
     names = [f"n{n}" for n in range(len(HOSTILE))]
     plain = render_html(
         make_graph([make_run(n, {n: table(n)}, {n: table(n, "2")}, error=n) for n in names], collapse_above=50)
@@ -59,7 +59,7 @@ def test_names_add_no_element(hostile, make_graph, make_run, table):
 
 
 def test_the_facts_are_whole(hostile):
-    """The page's data holds every name as it is."""
+    """The page's data contains every name unchanged."""
     graph = json.loads(re.search(r'id="graph">(.*?)</script>', hostile, re.DOTALL)[1])
     assert {node["facts"].get("task") for node in graph["nodes"]} >= set(HOSTILE[:-1])
 
@@ -93,7 +93,7 @@ def test_two_hundred_nodes(make_graph, make_run, table, tmp_path):
 
 
 def test_hostile_names_run_nothing(hostile, tmp_path):
-    """In a browser hostile names show as text, open no dialog and raise no error, also when looked at."""
+    """In a browser hostile names are shown as text, open no dialog and raise no error."""
     path = tmp_path / "hostile.html"
     path.write_text(hostile)
     with browser_page() as page:

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.graph.layout`: nothing lies on anything else, and everything flows one way."""
+"""Promises of `airflow_zen.lineage.graph.layout`."""
 
 import random
 
@@ -38,7 +38,7 @@ def overlaps(one, other):
     st.booleans(),
 )
 def test_nodes_never_overlap(shape, horizontal):
-    """Whatever the graph, cycles and loops too, every node is inside the drawing and on no other."""
+    """In any graph, with cycles and loops, every node is inside the drawing and overlaps no other."""
     drawing = lay_out_uniform(graph_with(*shape), horizontal)
     for number, one in enumerate(drawing.nodes):
         assert -0.01 <= one.x <= drawing.size.width - one.size.width + 0.01
@@ -57,7 +57,7 @@ def test_flow_has_one_direction(horizontal):
 
 
 def test_a_chain_is_straight():
-    """Steps one after the other stand exactly under one another."""
+    """Consecutive steps are placed exactly under one another."""
     drawing = lay_out_uniform(graph_with(6, [(n, n + 1) for n in range(5)]))
     assert len({round(placed.x, 3) for placed in drawing.nodes}) == 1
 
@@ -70,7 +70,7 @@ def test_crossings_are_untangled():
 
 
 def test_two_hundred_nodes_are_laid_out():
-    """A large graph is laid out whole, each node once."""
+    """A large graph is laid out completely, each node once."""
     rng = random.Random(4)
     pairs = [(rng.randrange(max(0, n - 15), n), n) for n in range(1, 200) for _ in range(2)]
     drawing = lay_out_uniform(graph_with(200, pairs), horizontal=True)

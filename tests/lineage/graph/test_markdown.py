@@ -9,7 +9,7 @@ from tests.lineage.graph.hostile import HOSTILE
 
 
 def test_steps_are_linked(make_graph, pipeline):
-    """Each step leads to its run, with what it reads and makes."""
+    """Each step is linked to its run, with its inputs and outputs."""
     pages = PageUrls("7", runs={StepRunId("d", "r", "train"): "abc"})
     table = steps_table(make_graph(pipeline, pages=pages))
     assert (
@@ -18,14 +18,14 @@ def test_steps_are_linked(make_graph, pipeline):
 
 
 def test_artifacts_are_listed_whole(make_graph, pipeline):
-    """Every artifact stands in the document with its whole digest and where it comes from."""
+    """Every artifact is listed with its whole digest and its origin."""
     text = render_markdown(make_graph(pipeline))
     assert all(node.facts["digest"] in text for node in make_graph(pipeline).artifacts)
     assert "DAG archive" in text
 
 
-def test_the_table_fits_and_says_what_is_missing(make_graph, make_run):
-    """A table for a small place is cut at a row, and counts what it leaves out."""
+def test_the_table_fits_and_counts_omitted_rows(make_graph, make_run):
+    """A table with a maximum length is cut after a row, and counts the rows it omits."""
     table = steps_table(make_graph([make_run(f"task_{n}") for n in range(500)]), max_length=2000)
     assert len(table) <= 2000
     kept = table.count("finished")
@@ -43,7 +43,7 @@ def test_names_cannot_break_a_row(make_graph, make_run, table):
 
 
 def test_the_diagram_is_safe_and_bounded(make_graph, make_run):
-    """The Mermaid diagram holds no quote or bracket of a name, and is left out where it would not be drawn."""
+    """The Mermaid diagram has no quote or bracket of a name, and is omitted where viewers would not draw it."""
     text = render_markdown(make_graph([make_run('x"] --> y[("z")')]))
     (box,) = [line for line in text.splitlines() if line.startswith("  n0")]
     assert (box.count('"'), ">" in box, "(" in box) == (2, False, False)

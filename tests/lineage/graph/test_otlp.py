@@ -10,7 +10,7 @@ def spans_of(graph):
 
 
 def merged(spans):
-    """Merge spans by type and name, and give the edges between, as the view does."""
+    """Merge spans by type and name, and return the edges between them, as the view does."""
     node = {span["spanId"]: (span["attributes"][0]["value"]["stringValue"], span["name"]) for span in spans}
     return {(node[span["parentSpanId"]], node[span["spanId"]]) for span in spans if span["parentSpanId"]}
 
@@ -25,7 +25,7 @@ def test_the_merged_spans_are_the_graph(make_graph, pipeline):
 
 
 def test_sent_again_it_is_the_same(make_graph, pipeline):
-    """Ids follow from the DAG run, so that a second delivery makes no second trace."""
+    """Ids are derived from the DAG run, so that a second delivery makes no second trace."""
     assert spans_of(make_graph(pipeline)) == spans_of(make_graph(pipeline))
     assert len({span["spanId"] for span in spans_of(make_graph(pipeline))}) == len(spans_of(make_graph(pipeline)))
 
@@ -38,13 +38,13 @@ def test_nodes_of_one_name_stay_apart(make_graph, make_run, table):
 
 @pytest.mark.timeout(20)
 def test_a_cycle_ends(make_graph, make_run, table):
-    """A step that gives back the artifact it was given under the same name is drawn, and drawing ends."""
+    """A step that returns its own input is drawn."""
     same = table("d/a")
     graph = make_graph([make_run("a", {"x": same}, {"output": same})])
     assert len(spans_of(graph)) >= 3
 
 
 def test_too_much_is_not_sent(make_graph, make_run):
-    """Nothing to show, or more than the view can draw, is no trace."""
+    """An empty graph, or one larger than the view can draw, makes no trace."""
     assert render_otlp(make_graph([]), "7", "abc", 1.0, 2.0) is None
     assert render_otlp(make_graph([make_run(f"t{n}") for n in range(3000)]), "7", "abc", 1.0, 2.0) is None

@@ -31,7 +31,7 @@ def keep(recorder, records, ended):
 
 @pytest.fixture
 def flow(keep, step, ref, dag_id):
-    """Record a DAG run of two steps that share a table; give the parent's id."""
+    """Record a DAG run of two steps that share a table; return the id of a step's run."""
     table = ref(f"{dag_id}/load")
     log_url = "http://af:8080/dags/d/runs/r%201/tasks/load"
     keep(step("load", log_url=log_url), outputs={"output": table})
@@ -49,7 +49,7 @@ def fetched(server, run_id, name):
 
 
 def test_all_forms_are_served_by_mlflow(server, publisher, parent, dag_id):
-    """MLflow itself serves picture, page, Markdown and JSON as artifacts of the parent run."""
+    """MLflow serves SVG, HTML, Markdown and JSON as artifacts of the parent run."""
     assert publisher.publish(dag_id, "manual__1")
     run_id = parent().info.run_id
     assert fetched(server, run_id, "lineage.svg").startswith("<svg")
@@ -60,7 +60,7 @@ def test_all_forms_are_served_by_mlflow(server, publisher, parent, dag_id):
 
 
 def test_the_description_shows_the_picture_above_linked_steps(publisher, parent, flow, dag_id):
-    """The parent's description begins with the picture, links to Airflow, and leads to every step's run."""
+    """The parent's description begins with the picture, and links to Airflow and to every step's run."""
     publisher.publish(dag_id, "manual__1")
     note = parent().data.tags["mlflow.note.content"]
     assert note.startswith(f"![Lineage](get-artifact?path=lineage/lineage.svg&run_uuid={parent().info.run_id})")
@@ -70,14 +70,14 @@ def test_the_description_shows_the_picture_above_linked_steps(publisher, parent,
 
 
 def test_the_parent_has_numbers(publisher, parent, dag_id):
-    """One line of MLflow's table tells how many steps ran, were reused, and failed."""
+    """The parent run has metrics for the steps that ran, were reused, and failed."""
     publisher.publish(dag_id, "manual__1")
     metrics = parent().data.metrics
     assert (metrics["zen.steps"], metrics["zen.steps_cached"], metrics["zen.steps_failed"]) == (2, 0, 0)
 
 
-def test_the_parent_names_what_came_in_from_elsewhere(publisher, keep, client, step, ref, dag_id):
-    """The DAG run's own line in MLflow shows the data that no step of it made; drawing twice lists it once."""
+def test_the_parent_lists_inputs_of_other_dag_runs(publisher, keep, client, step, ref, dag_id):
+    """The parent run lists the inputs that no step of the DAG run made, once however often it is published."""
     table = ref("archive/clean")
     run_id = keep(step("load", inputs={"raw": table}), outputs={"output": ref(f"{dag_id}/load")})
     for _ in range(2):
@@ -87,7 +87,7 @@ def test_the_parent_names_what_came_in_from_elsewhere(publisher, keep, client, s
 
 
 def test_mlflow_draws_the_trace(client, publisher, parent, dag_id):
-    """The lineage trace belongs to the parent run, holds a span for each edge, and is one however often it is drawn."""
+    """The parent run has one lineage trace with a span for each edge, however often it is published."""
     for _ in range(2):
         publisher.publish(dag_id, "manual__1")
     (trace,) = client.search_traces(locations=[parent().info.experiment_id], run_id=parent().info.run_id)
@@ -97,13 +97,13 @@ def test_mlflow_draws_the_trace(client, publisher, parent, dag_id):
 
 
 def test_the_trace_can_be_left_out(client, rest, records, transport, root, parent, dag_id):
-    """With `[zen] lineage_trace` off, no trace is entered."""
+    """With `[zen] lineage_trace` off no trace is sent."""
     assert GraphPublisher(rest, records, transport, root, log_traces=False).publish(dag_id, "manual__1")
     assert client.search_traces(locations=[parent().info.experiment_id]) == []
 
 
 def test_a_step_without_a_record_is_drawn_too(server, publisher, recorder, parent, step, dag_id):
-    """A step whose process was killed before it wrote its record is in the graph, as MLflow has it."""
+    """A step whose process was killed before it wrote its record is drawn from MLflow."""
     parent()
     recorder.start(step("died"))
     publisher.publish(dag_id, "manual__1")
@@ -111,12 +111,12 @@ def test_a_step_without_a_record_is_drawn_too(server, publisher, recorder, paren
 
 
 def test_nothing_to_draw(publisher):
-    """A DAG run that MLflow does not know is not drawn, and says so."""
+    """`publish` returns False for a DAG run that MLflow does not have."""
     assert not publisher.publish("no such dag", "r")
 
 
 def test_thousands_of_mapped_steps(client, publisher, records, recorder, step, ended, ref, dag_id):
-    """A DAG run with thousands of mapped steps has a short description, and all of them in the JSON."""
+    """A DAG run with thousands of mapped steps has a short description and a complete JSON."""
     parts = [ref(f"{dag_id}/part") for _ in range(3000)]
     for number, part in enumerate(parts):
         records.put(ended(step("part", map_index=number), outputs={"output": part}), delivered=True)

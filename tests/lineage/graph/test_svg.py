@@ -13,7 +13,7 @@ def words(picture):
 
 
 def test_it_scales_with_the_page(make_graph, pipeline):
-    """The root has no fixed width, which would push MLflow's page apart, but the proportions of the drawing."""
+    """The root has no fixed width, only the proportions of the drawing."""
     root = ET.fromstring(render_svg(make_graph(pipeline)))
     assert root.get("width") == "100%"
     assert root.get("height") is None
@@ -21,7 +21,7 @@ def test_it_scales_with_the_page(make_graph, pipeline):
 
 
 def test_every_step_and_artifact_is_named(make_graph, pipeline):
-    """Steps and artifacts are in the picture with name, state and size."""
+    """Steps and artifacts are drawn with name, state and size."""
     shown = words(render_svg(make_graph(pipeline)))
     assert {"load", "train", "score", "archive/clean", "cached · 3 s"} <= set(shown)
     assert "finished · 6 s" in shown
@@ -38,7 +38,7 @@ def test_names_cannot_break_it(make_graph, make_run, table):
 
 
 def test_long_names_are_cut_visibly(make_graph, make_run):
-    """A name too long for its box ends in `…`, and stands whole in the tooltip; wide scripts are measured."""
+    """A name too long for its box ends in `…`, also in wide scripts, and the tooltip has all of it."""
     picture = render_svg(make_graph([make_run("日" * 40), make_run("a" * 200)]))
     assert all(word.endswith("…") for word in words(picture) if word[0] in "日a")
     assert "a" * 200 in picture
