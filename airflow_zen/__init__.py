@@ -55,41 +55,35 @@ __all__ = [
     "save_artifact",
 ]
 
-# Loaded when first used: Airflow imports this package while it finds its providers, before it is whole itself.
+# Imported when first used: Airflow imports this package while it discovers providers, before it is complete itself.
 _MODULES = {
-    "Artifact": "airflow_zen.operators.artifact",
-    "ArtifactRef": "airflow_zen.artifacts.ref",
-    "CSVString": "airflow_zen.materializers.texts",
-    "HTMLString": "airflow_zen.materializers.texts",
-    "JSONString": "airflow_zen.materializers.texts",
-    "Cache": "airflow_zen.caching.policy",
-    "ClassificationEvaluation": "airflow_zen.materializers.evaluation",
-    "Columns": "airflow_zen.materializers.annotations",
-    "Each": "airflow_zen.steps.outputs",
-    "MLStepOperator": "airflow_zen.operators.ml_step",
-    "MLflowModel": "airflow_zen.materializers.mlflow_model",
-    "MarkdownString": "airflow_zen.materializers.texts",
-    "Materializer": "airflow_zen.materializers.base",
-    "Output": "airflow_zen.steps.outputs",
-    "NamedArtifact": "airflow_zen.client.artifacts",
-    "ZenError": "airflow_zen.errors",
-    "artifact": "airflow_zen.client.artifacts",
-    "load": "airflow_zen.client.values",
-    "log_metadata": "airflow_zen.lineage.metadata",
-    "ml_step": "airflow_zen.decorators.ml_step",
-    "prune": "airflow_zen.client.values",
-    "register_artifact": "airflow_zen.client.artifacts",
-    "register_materializer": "airflow_zen.materializers.user_defined",
-    "save": "airflow_zen.client.values",
-    "save_artifact": "airflow_zen.client.artifacts",
+    name: f"airflow_zen.{module}"
+    for module, names in {
+        "artifacts.ref": ["ArtifactRef"],
+        "caching.policy": ["Cache"],
+        "client.artifacts": ["NamedArtifact", "artifact", "register_artifact", "save_artifact"],
+        "client.values": ["load", "prune", "save"],
+        "decorators.ml_step": ["ml_step"],
+        "errors": ["ZenError"],
+        "lineage.metadata": ["log_metadata"],
+        "materializers.annotations": ["Columns"],
+        "materializers.base": ["Materializer"],
+        "materializers.evaluation": ["ClassificationEvaluation"],
+        "materializers.mlflow_model": ["MLflowModel"],
+        "materializers.texts": ["CSVString", "HTMLString", "JSONString", "MarkdownString"],
+        "materializers.user_defined": ["register_materializer"],
+        "operators.artifact": ["Artifact"],
+        "operators.ml_step": ["MLStepOperator"],
+        "steps.outputs": ["Each", "Output"],
+    }.items()
+    for name in names
 }
 
 
 def __getattr__(name: str) -> Any:
-    module = _MODULES.get(name)
-    if module is None:
+    if name not in _MODULES:
         raise AttributeError(f"module 'airflow_zen' has no attribute {name!r}")
-    return getattr(import_module(module), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
@@ -97,7 +91,7 @@ def __dir__() -> list[str]:
 
 
 class _CallableArtifactsModule(ModuleType):
-    """The room `airflow_zen.artifacts`, which is called as the function of that name: `airflow_zen.artifacts(tag="golden")`."""
+    """The package `airflow_zen.artifacts`, which is also callable: `airflow_zen.artifacts(tag="golden")`."""
 
     def __call__(self, prefix: str = "", tag: str = "", stack: str | None = None) -> list[NamedArtifact]:
         found: list[NamedArtifact] = import_module("airflow_zen.client.artifacts").artifacts(prefix, tag, stack)

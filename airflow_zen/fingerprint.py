@@ -1,4 +1,4 @@
-"""Typed, framed hashing of plain Python values, and the folding of fingerprints into one cache key."""
+"""Typed, framed hashing of plain Python values, and the combination of fingerprints into one cache key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from airflow_zen.errors import FingerprintError
 from airflow_zen.type_names import stable_class_name
 
-# Raise it when a change here or in airflow_zen.caching gives other fingerprints: old entries then miss.
+# Raise it when a change here or in airflow_zen.caching changes fingerprints: old entries then miss.
 KEY_VERSION = 1
 
 _pack_length = struct.Struct(">Q").pack
@@ -27,9 +27,9 @@ def fingerprint(
 ) -> str:
     """Hash a value with its type and structure; the same in every process and on every machine.
 
-    `fallback` gives the fingerprint of a value of an unknown type, or None. `on_class` is told every class
-    that is not a builtin and that the value is made of. Mappings and sets hash without their order,
-    NaN equals NaN, 0.0 and -0.0 differ. Raises `FingerprintError` for what is unknown, endless or cyclic.
+    `fallback` returns the fingerprint of a value of an unknown type, or None. `on_class` is called with every class in
+    the value that is not a builtin. The order of mappings and sets does not matter, NaN equals NaN, 0.0 and -0.0
+    differ. Raises `FingerprintError` for unknown, endless or cyclic values.
     """
     try:
         return sha256(_ValueEncoder(fallback, on_class).encode(value)).hexdigest()
@@ -38,18 +38,18 @@ def fingerprint(
 
 
 def combine_fingerprints(ingredients: Mapping[str, str]) -> str:
-    """Fold labelled fingerprints into one cache key, whatever their order."""
+    """Combine labeled fingerprints into one cache key, whatever their order."""
     parts = (part for label in sorted(ingredients) for part in (label, ingredients[label]))
     return sha256(frame(f"key {KEY_VERSION}", *(_utf8(part) for part in parts))).hexdigest()
 
 
 def frame(tag: str, *parts: bytes) -> bytes:
-    """Join parts so that no other tag or division into parts gives the same bytes."""
+    """Join parts with their lengths, so that no other tag or division into parts gives the same bytes."""
     return b"".join([piece for part in (tag.encode(), *parts) for piece in (_pack_length(len(part)), part)])
 
 
 class _ValueEncoder:
-    """One walk through a value: who to ask, who to tell, and which containers are open."""
+    """The encoding of one value; `active_ids` are the containers that are being encoded."""
 
     def __init__(self, fallback: FingerprintFallback | None, on_class: ClassCallback | None) -> None:
         self.fallback = fallback
@@ -57,7 +57,7 @@ class _ValueEncoder:
         self.active_ids: set[int] = set()
 
     def encode(self, value: Any) -> bytes:
-        """Give the unambiguous bytes of a value."""
+        """Return the unambiguous bytes of a value."""
         if isinstance(value, type):
             return _class(self, value)
         cls = type(value)
@@ -81,12 +81,12 @@ class _ValueEncoder:
         return frame("instance", *parts)
 
     def report_class(self, cls: type) -> None:
-        """Tell the caller of a class that the value is made of."""
+        """Call `on_class` with a class of the value."""
         if self.on_class is not None and cls.__module__ != "builtins":
             self.on_class(cls)
 
     def encode_all(self, values: Iterable[Any]) -> Iterator[bytes]:
-        """Give the bytes of each value."""
+        """Yield the bytes of each value."""
         return (self.encode(value) for value in values)
 
 
@@ -95,7 +95,7 @@ _Handler = Callable[[_ValueEncoder, Any], bytes]
 
 @lru_cache(maxsize=1024)
 def _handler_of(cls: type) -> tuple[_Handler, type | None]:
-    """Find who hashes a class: the handler of its nearest known base, and that base."""
+    """Return the handler of a class's nearest known base, and that base."""
     names = {f"{base.__module__}.{base.__qualname__}": base for base in cls.__mro__}
     for name in _OVERRIDING_HANDLERS.keys() & names.keys():
         return _OVERRIDING_HANDLERS[name], names[name]
@@ -107,7 +107,7 @@ def _handler_of(cls: type) -> tuple[_Handler, type | None]:
 
 
 def instance_attributes(value: Any) -> dict[str, Any]:
-    """Collect what an instance holds beyond its base class: its attributes and slots, without cached properties."""
+    """Return the attributes and slots of an instance, without cached properties."""
     cls = type(value)
     slots = [name for base in cls.__mro__ for name in _slots(base)]
     state = {name: getattr(value, name) for name in slots if hasattr(value, name)}
@@ -157,7 +157,7 @@ def _constant(encoder: _ValueEncoder, value: Any) -> bytes:
     return frame(repr(value))
 
 
-# Framed once: values of these types come by the million.
+# Framed once: a value may contain millions of these types.
 _INT_TAG, _STR_TAG, _FLOAT_TAG, _ITEM_TAG = (frame(tag) for tag in ("int", "str", "float", "item"))
 
 
@@ -175,10 +175,6 @@ def _float(encoder: _ValueEncoder, value: float) -> bytes:
     return _FLOAT_TAG + _pack_length(len(number)) + number
 
 
-def _complex(encoder: _ValueEncoder, value: complex) -> bytes:
-    return frame("complex", _float_bytes(value.real), _float_bytes(value.imag))
-
-
 def _string(encoder: _ValueEncoder, value: str) -> bytes:
     text = _utf8(value)
     return _STR_TAG + _pack_length(len(text)) + text
@@ -193,12 +189,8 @@ def _memoryview(encoder: _ValueEncoder, value: memoryview) -> bytes:
     return frame("memoryview", _utf8(value.format), encoder.encode(value.shape), sha256(value.tobytes()).digest())
 
 
-def _array(encoder: _ValueEncoder, value: Any) -> bytes:
-    return frame("array", _utf8(value.typecode), sha256(value.tobytes()).digest())
-
-
 def _digest(tag: str, parts: Iterable[bytes]) -> bytes:
-    """Shrink a container to one digest, so that nesting does not copy bytes again at every level."""
+    """Reduce a container to one digest, so that nesting does not copy bytes at every level."""
     digest = sha256()
     for part in parts:
         digest.update(_pack_length(len(part)) + part)
@@ -223,14 +215,6 @@ def _items(encoder: _ValueEncoder, value: Mapping[Any, Any]) -> Iterator[bytes]:
         yield _ITEM_TAG + _pack_length(len(name)) + name + _pack_length(len(content)) + content
 
 
-def _ordered_dict(encoder: _ValueEncoder, value: Mapping[Any, Any]) -> bytes:
-    return _digest("OrderedDict", _items(encoder, value))
-
-
-def _counter(encoder: _ValueEncoder, value: Mapping[Any, Any]) -> bytes:
-    return _digest("Counter", sorted(_items(encoder, value)))
-
-
 def _defaultdict(encoder: _ValueEncoder, value: Any) -> bytes:
     return frame("defaultdict", encoder.encode(value.default_factory), _mapping(encoder, value))
 
@@ -240,16 +224,12 @@ def _deque(encoder: _ValueEncoder, value: Any) -> bytes:
 
 
 def _by_attributes(tag: str, *names: str) -> _Handler:
-    """Hash a value as the attributes that define it."""
+    """Hash a value by the attributes that define it."""
     return lambda encoder, value: frame(tag, *encoder.encode_all(getattr(value, name) for name in names))
 
 
 def _by_text(tag: str) -> _Handler:
     return lambda encoder, value: frame(tag, _utf8(str(value)))
-
-
-def _timezone(encoder: _ValueEncoder, value: Any) -> bytes:
-    return frame("timezone", encoder.encode(value.utcoffset(None)), encoder.encode(value.tzname(None)))
 
 
 def _zone_info(encoder: _ValueEncoder, value: Any) -> bytes:
@@ -272,7 +252,7 @@ def _class(encoder: _ValueEncoder, value: type) -> bytes:
 
 
 def _generic(encoder: _ValueEncoder, value: Any) -> bytes:
-    """Hash `list[int]` and its kind by origin and arguments."""
+    """Hash types such as `list[int]` by origin and arguments."""
     origin = getattr(value, "__origin__", None)
     arguments = (*value.__args__, *getattr(value, "__metadata__", ()))
     return frame("generic", encoder.encode(origin) if origin else b"|", *encoder.encode_all(arguments))
@@ -289,7 +269,7 @@ def _ndarray(encoder: _ValueEncoder, value: Any) -> bytes:
 
 def _elements(encoder: _ValueEncoder, array: Any) -> bytes:
     if array.dtype.fields:
-        # Field by field: the padding between fields holds whatever lay in memory.
+        # Field by field: the padding between fields contains arbitrary bytes.
         return _digest("fields", (_ndarray(encoder, array[name]) for name in array.dtype.names))
     if array.dtype.kind in "OT":
         return _digest("elements", encoder.encode_all(array.ravel(order="C").tolist()))
@@ -319,11 +299,7 @@ def _generator_state(encoder: _ValueEncoder, value: Any) -> bytes:
     return frame("generator", _utf8(stable_class_name(type(value))), encoder.encode(state))
 
 
-def _namespace(encoder: _ValueEncoder, value: Any) -> bytes:
-    return frame("namespace", _mapping(encoder, vars(value)))
-
-
-# Found anywhere among the bases, these decide alone.
+# These take precedence, wherever they are among the bases.
 _OVERRIDING_HANDLERS: dict[str, _Handler] = {
     "enum.Enum": _enum,
     "numpy.generic": _numpy_scalar,
@@ -331,7 +307,7 @@ _OVERRIDING_HANDLERS: dict[str, _Handler] = {
     "numpy.ma.MaskedArray": _masked_array,
 }
 
-# By the name of the class, so that nothing is imported for a value that never comes.
+# By the name of the class, so that no library is imported for it.
 _HANDLERS: dict[str, _Handler] = {
     "builtins.NoneType": _constant,
     "builtins.bool": _constant,
@@ -339,7 +315,7 @@ _HANDLERS: dict[str, _Handler] = {
     "builtins.NotImplementedType": _constant,
     "builtins.int": _integer,
     "builtins.float": _float,
-    "builtins.complex": _complex,
+    "builtins.complex": lambda encoder, value: frame("complex", _float_bytes(value.real), _float_bytes(value.imag)),
     "builtins.str": _string,
     "builtins.bytes": _bytes,
     "builtins.bytearray": _bytes,
@@ -357,18 +333,20 @@ _HANDLERS: dict[str, _Handler] = {
     "types.UnionType": _generic,
     "typing._GenericAlias": _generic,
     "typing._SpecialForm": _constant,
-    "collections.OrderedDict": _ordered_dict,
+    "collections.OrderedDict": lambda encoder, value: _digest("OrderedDict", _items(encoder, value)),
     "collections.defaultdict": _defaultdict,
-    "collections.Counter": _counter,
+    "collections.Counter": lambda encoder, value: _digest("Counter", sorted(_items(encoder, value))),
     "collections.deque": _deque,
-    "array.array": _array,
+    "array.array": lambda encoder, value: frame("array", _utf8(value.typecode), sha256(value.tobytes()).digest()),
     "datetime.datetime": _by_attributes(
         "datetime", "year", "month", "day", "hour", "minute", "second", "microsecond", "fold", "tzinfo"
     ),
     "datetime.date": _by_attributes("date", "year", "month", "day"),
     "datetime.time": _by_attributes("time", "hour", "minute", "second", "microsecond", "fold", "tzinfo"),
     "datetime.timedelta": _by_attributes("timedelta", "days", "seconds", "microseconds"),
-    "datetime.timezone": _timezone,
+    "datetime.timezone": lambda encoder, value: frame(
+        "timezone", *encoder.encode_all((value.utcoffset(None), value.tzname(None)))
+    ),
     "zoneinfo.ZoneInfo": _zone_info,
     "decimal.Decimal": _by_text("Decimal"),
     "fractions.Fraction": _by_attributes("Fraction", "numerator", "denominator"),
@@ -376,13 +354,13 @@ _HANDLERS: dict[str, _Handler] = {
     "re.Pattern": _by_attributes("Pattern", "pattern", "flags"),
     "pathlib.PurePath": _path,
     "pathlib._local.PurePath": _path,
-    "types.SimpleNamespace": _namespace,
+    "types.SimpleNamespace": lambda encoder, value: frame("namespace", _mapping(encoder, vars(value))),
     "random.Random": _generator_state,
     "numpy.random._generator.Generator": _generator_state,
     "numpy.ndarray": _ndarray,
 }
 
-# The usual ones, without a search and without a watch for cycles.
+# The common types, without a search for the handler and without the check for cycles.
 _SCALAR_HANDLERS: dict[type, _Handler] = {
     cls: _HANDLERS[f"builtins.{cls.__name__}"] for cls in (type(None), bool, int, float, complex, str, bytes, bytearray)
 }

@@ -1,1 +1,1 @@
-"""What a run would compute and what it would reuse."""
+"""The plan of a DAG run that does not exist yet."""

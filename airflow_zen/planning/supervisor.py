@@ -1,4 +1,4 @@
-"""Stand in for Airflow's supervisor before a DAG run exists, so that arguments can be rendered as they will be."""
+"""A stand-in for Airflow's supervisor, which renders arguments before the DAG run exists."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ UNKNOWN_VALUE: Any = type("Unknown", (), {"__repr__": lambda self: "UNKNOWN_VALU
 
 
 class UnknownUntilRun(ZenError, LookupError):
-    """A value that only the run itself can give."""
+    """A value is known only when the run exists."""
 
 
 @dataclass(frozen=True)
 class PlannedDagRun:
-    """The DAG run that is planned; `partition_key` is its partition key."""
+    """The DAG run that is planned."""
 
     conf: Mapping[str, Any]
     logical_date: datetime | None
@@ -35,17 +35,17 @@ class PlannedDagRun:
 
     @property
     def run_id(self) -> str:
-        """Name the run as Airflow names one that is triggered by hand."""
+        """The id that Airflow gives to a run triggered by hand."""
         return f"manual__{self.run_after.isoformat()}"
 
 
 @dataclass
 class PlanningSupervisor:
-    """Answer what a task asks of Airflow, from what earlier tasks of the plan will give.
+    """Answers a task's requests from the results of earlier tasks of the plan.
 
-    `run` is DAG and run id of the planned run: XCom of others is not foreseen. `results` are return values by task
-    and map index, `UNKNOWN_VALUE` where only the run will tell; of a task that is not in it nothing is known, not even how
-    often it is mapped.
+    `run` is DAG and run id of the planned run; XCom of other runs is unknown. `results` are return values by task and
+    map index, `UNKNOWN_VALUE` where only the run knows them. Of a task that is not in it not even the number of mapped
+    instances is known.
     """
 
     run: tuple[str, str]
@@ -53,7 +53,7 @@ class PlanningSupervisor:
 
     @contextmanager
     def activate(self) -> Iterator[None]:
-        """Be the supervisor of this process inside the block."""
+        """Replace the supervisor of this process for the block."""
         previous = getattr(task_runner, "SUPERVISOR_COMMS", None)
         task_runner.SUPERVISOR_COMMS = self  # type: ignore[assignment]
         try:
@@ -65,9 +65,9 @@ class PlanningSupervisor:
                 task_runner.SUPERVISOR_COMMS = previous
 
     def send(self, msg: Any) -> Any:
-        """Answer one question, or raise `UnknownUntilRun`."""
+        """Return the answer to one request, or raise `UnknownUntilRun`."""
         if (getattr(msg, "dag_id", self.run[0]), getattr(msg, "run_id", self.run[1])) != self.run:
-            raise UnknownUntilRun(f"asks for what another DAG run left: {msg.dag_id}/{msg.run_id}")
+            raise UnknownUntilRun(f"asks for a result of another DAG run: {msg.dag_id}/{msg.run_id}")
         match msg:
             case comms.GetXCom():
                 return self._get_xcom(msg)
@@ -79,12 +79,10 @@ class PlanningSupervisor:
                 return self._get_xcom_slice(msg)
             case comms.GetVariable():
                 return _get_variable(msg.key)
-        raise UnknownUntilRun(
-            f"asks Airflow for {type(msg).__name__.removeprefix('Get')}, which only the run will know"
-        )
+        raise UnknownUntilRun(f"asks Airflow for {type(msg).__name__.removeprefix('Get')}, which only the run knows")
 
     async def asend(self, msg: Any) -> Any:
-        """Answer as `send` does."""
+        """Return the answer of `send`."""
         return self.send(msg)
 
     def _results_of(self, task_id: str) -> dict[int, Any]:
@@ -108,7 +106,7 @@ class PlanningSupervisor:
 
 
 def _get_variable(key: str) -> Any:
-    """Read a Variable as the run will: after the worker's own secrets backends comes Airflow's database."""
+    """Read a Variable from Airflow's database, which the run asks after the secrets backends of the worker."""
     from airflow.secrets.metastore import MetastoreBackend
 
     value = MetastoreBackend().get_variable(key)
@@ -124,7 +122,7 @@ def _require_known(value: Any, msg: Any) -> Any:
 
 
 def build_task_instance(task: Any, map_index: int, run: PlannedDagRun) -> Any:
-    """Make the task instance that Airflow's task runner would make, for one task of the planned run."""
+    """Return the task instance that Airflow's task runner would create for one task of the planned run."""
     start, end = run.data_interval or (None, None)
     dag_run = DagRun.model_construct(
         dag_id=task.dag.dag_id,

@@ -1,4 +1,4 @@
-"""What runs inside Airflow's own processes."""
+"""The Airflow plugin of airflow_zen."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from airflow_zen.plugin.listener import DagRunListener
 
 
 class ZenPlugin(AirflowPlugin):
-    """Show a DAG run's lineage, with its real end state, when it ends."""
+    """Registers the listener that closes and draws DAG runs in MLflow."""
 
     name = "airflow_zen"
     listeners = [DagRunListener()]

@@ -1,4 +1,4 @@
-"""Listen for the end of DAG runs, however they end, and have MLflow show it, without stalling the scheduler."""
+"""The listener for the end of DAG runs; it does not delay the scheduler."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ log = logging.getLogger("airflow_zen.plugin")
 
 
 class DagRunListener:
-    """Hear of every DAG run that ends in this process: the scheduler's, the API server's, or a test's."""
+    """Listens to every DAG run that ends in this process: the scheduler, the API server, or a test."""
 
     def __init__(self, worker: DagRunWorker | None = None) -> None:
         self._worker = worker or DagRunWorker()
 
     @hookimpl
     def on_dag_run_running(self, dag_run: DagRun, msg: str) -> None:
-        """Take up what a scheduler that died had to do; the first DAG run to start in this process says so."""
+        """Deliver what earlier processes left, when the first DAG run starts in this one."""
         try:
             if not self._worker.reconciled and _is_mlflow_configured():
                 self._worker.reconcile()
-        except Exception as error:  # noqa: BLE001 - whatever is wrong, the scheduler goes on
-            log.warning("What MLflow is owed from before waits for the end of a DAG run: %s", error)
+        except Exception as error:  # noqa: BLE001 - nothing may stop the scheduler
+            log.warning("Earlier lineage is sent to MLflow only when a DAG run ends: %s", error)
 
     @hookimpl
     def on_dag_run_success(self, dag_run: DagRun, msg: str) -> None:
@@ -43,26 +43,24 @@ class DagRunListener:
         self._enqueue(dag_run, StepState.FAILED)
 
     def _enqueue(self, dag_run: DagRun, state: StepState) -> None:
-        if not _has_steps(dag_run):
-            return
         try:
-            if not _is_mlflow_configured() and getattr(dag_run, "backfill_id", None) is None:
-                return
-            self._worker.enqueue(FinishedDagRun(dag_run.dag_id, dag_run.run_id, state, time.time()))
-        except Exception as error:  # noqa: BLE001 - whatever is wrong, the scheduler goes on
+            is_backfill = getattr(dag_run, "backfill_id", None) is not None
+            if _has_steps(dag_run) and (_is_mlflow_configured() or is_backfill):
+                self._worker.enqueue(FinishedDagRun(dag_run.dag_id, dag_run.run_id, state, time.time()))
+        except Exception as error:  # noqa: BLE001 - nothing may stop the scheduler
             log.warning("The MLflow parent run of %s/%s stays open: %s", dag_run.dag_id, dag_run.run_id, error)
 
 
-def _is_mlflow_configured() -> bool:
-    """Tell whether any stack has an MLflow to show anything; read anew, for a test or an operator may change it."""
-    from airflow_zen.config.settings import all_settings
-
-    return any(settings.mlflow_conn_id or settings.mlflow_tracking_uri for settings in all_settings())
-
-
 def _has_steps(dag_run: Any) -> bool:
-    """Tell whether the DAG holds a step; True where the DAG is not at hand."""
+    """Whether the DAG contains a step; True when the DAG is not available."""
     tasks = getattr(getattr(dag_run, "dag", None), "tasks", None)
     if tasks is None:
         return True
     return any("@ml_step" in (getattr(t, "operator_name", ""), getattr(t, "task_type", "")) for t in tasks)
+
+
+def _is_mlflow_configured() -> bool:
+    """Whether any stack has an MLflow server; read each time, because settings may change."""
+    from airflow_zen.config.settings import all_settings
+
+    return any(settings.mlflow_conn_id or settings.mlflow_tracking_uri for settings in all_settings())

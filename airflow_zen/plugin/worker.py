@@ -1,4 +1,4 @@
-"""Do what follows the end of DAG runs in a process of its own, one at a time."""
+"""The worker that finalizes ended DAG runs in a child process, one process at a time."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("airflow_zen.plugin")
 
-# What the process prints of backfills is for Airflow's own log; Airflow may print more.
+# The child process prints lines with this prefix for Airflow's own log.
 BACKFILL_PREFIX = "backfill "
 
-# The process says with this exit code that something is still owed.
+# The exit code of the child process when lineage is still to be delivered.
 EXIT_CODE_PENDING = 75
 
-# With this argument the process also looks for the ends of DAG runs that no process heard.
+# With this argument the child process also searches for missed ends of DAG runs.
 CATCH_UP_FLAG = "--catch-up"
 
 _COMMAND = (sys.executable, "-m", "airflow_zen.plugin.finalize")
@@ -35,32 +35,33 @@ _RETRY_DELAY, _MAX_RETRY_DELAY = 60.0, 600.0
 _CATCH_UP_INTERVAL = 3600.0
 _EXIT_TIMEOUT = 20.0
 
-# DAG runs that a process did not take, because it failed, are kept for the next one: the latest of them.
+# The most DAG runs of failed processes that are kept for the next one.
 _MAX_REQUEUED = 10_000
 
 
 class DagRunWorker:
-    """Gather ended DAG runs, and hand them to a process of our own.
+    """Collects ended DAG runs, and hands them to a child process.
 
-    A store's client runs threads that do not survive a fork, and schedulers fork tasks: so no store is
-    opened here. While MLflow is away, or the process fails, it is started again after a pause, until
-    nothing is owed. The first process, and then one in an hour, also looks for ends that nobody heard.
+    The clients of stores run threads that do not survive a fork, and schedulers fork: so no store is opened in this
+    process. While MLflow is away, or the child process fails, it is started again after a delay. The first child
+    process, and then one every hour, also searches for missed ends.
     """
 
     def __init__(self, command: Sequence[str] = _COMMAND, retry_delay: float = _RETRY_DELAY) -> None:
         self._command = command
         self._retry_delay = retry_delay
-        self._queue: list[FinishedDagRun] = []
-        self._condition = threading.Condition()
-        self._thread: threading.Thread | None = None
         self._pid = 0
-        self._idle = True
-        self._wake_requested = False
-        self._reconciled = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._condition = threading.Condition()
+        self._queue: list[FinishedDagRun] = []
+        self._thread: threading.Thread | None = None
+        self._idle, self._wake_requested, self._reconciled = True, False, False
         self._last_catch_up: float | None = None
 
     def enqueue(self, run: FinishedDagRun) -> None:
-        """Take note of an ended DAG run; returns at once."""
+        """Add an ended DAG run; returns at once."""
         self._reset_after_fork()
         with self._condition:
             self._queue.append(run)
@@ -68,40 +69,37 @@ class DagRunWorker:
 
     @property
     def reconciled(self) -> bool:
-        """Tell whether this process has seen, or will see, to what was left undone before."""
+        """Whether this process has started the delivery of earlier lineage."""
         return self._reconciled and self._pid == os.getpid()
 
     def reconcile(self) -> None:
-        """See once to what the processes before this one left undone; returns at once."""
+        """Deliver once what earlier processes left; returns at once."""
         self._reset_after_fork()
         with self._condition:
             if not self._reconciled:
                 self._wake_thread()
 
     def drain(self, timeout: float) -> bool:
-        """Wait until the work at hand is done, at most `timeout` seconds; tell whether it is."""
+        """Wait `timeout` seconds at most until there is no more work; return whether there is none."""
         if self._pid != os.getpid():
             return True
         with self._condition:
             return self._condition.wait_for(lambda: self._idle, timeout)
 
+    def _reset_after_fork(self) -> None:
+        """Forget the thread and the lock of the parent process."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._reset()
+            # A process that ends right after its DAG run, such as `dag.test()`, waits for the graph.
+            atexit.register(self.drain, _EXIT_TIMEOUT)
+
     def _wake_thread(self) -> None:
         self._reconciled, self._wake_requested, self._idle = True, True, False
         self._condition.notify_all()
         if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._work_loop, name="airflow-zen-follower", daemon=True)
+            self._thread = threading.Thread(target=self._work_loop, name="airflow-zen-worker", daemon=True)
             self._thread.start()
-
-    def _reset_after_fork(self) -> None:
-        """Forget the thread and the lock of the process this one was forked from."""
-        if self._pid == os.getpid():
-            return
-        self._pid = os.getpid()
-        self._condition = threading.Condition()
-        self._queue, self._thread, self._idle, self._wake_requested = [], None, True, False
-        self._reconciled, self._last_catch_up = False, None
-        # A process that ends right after its DAG run, such as `dag.test()`, waits for the graph.
-        atexit.register(self.drain, _EXIT_TIMEOUT)
 
     def _work_loop(self) -> None:
         delay: float | None = None
@@ -117,14 +115,13 @@ class DagRunWorker:
             delay = next_retry_delay(code, delay, self._retry_delay)
 
     def _run_process(self, runs: Sequence[FinishedDagRun]) -> int | None:
-        """Start the process and wait for it; give its exit code, None where it has none."""
-        runs_json = json.dumps([asdict(run) for run in runs])
-        now = time.monotonic()
+        """Run the child process, and return its exit code; None when it has none."""
+        now, given = time.monotonic(), json.dumps([asdict(run) for run in runs])
         catch_up = self._last_catch_up is None or now - self._last_catch_up >= _CATCH_UP_INTERVAL
-        command = [*self._command, CATCH_UP_FLAG] if catch_up else [*self._command]
+        command = [*self._command, *([CATCH_UP_FLAG] if catch_up else [])]
         try:
             done = subprocess.run(
-                command, input=runs_json, text=True, capture_output=True, timeout=_PROCESS_TIMEOUT, check=False
+                command, input=given, text=True, capture_output=True, timeout=_PROCESS_TIMEOUT, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             log.warning("The lineage of %d DAG runs is not shown in MLflow yet: %s", len(runs), error)
@@ -132,20 +129,20 @@ class DagRunWorker:
         for line in done.stdout.splitlines():
             if line.startswith(BACKFILL_PREFIX):
                 log.info("%s", line)
-        if catch_up and done.returncode == 0:
-            self._last_catch_up = now
         if done.returncode == EXIT_CODE_PENDING:
-            log.info("MLflow has not got all lineage yet; trying again later. %s", done.stderr[-1000:])
+            log.info("Some lineage is not in MLflow yet; it is sent again later. %s", done.stderr[-1000:])
         elif done.returncode:
             log.warning("The lineage of %d DAG runs is not shown in MLflow yet: %s", len(runs), done.stderr[-2000:])
+        elif catch_up:
+            self._last_catch_up = now
         return done.returncode
 
 
 def next_retry_delay(code: int | None, delay: float | None, retry_delay: float = _RETRY_DELAY) -> float | None:
-    """Give the seconds until the process is started again: `retry_delay`, then twice as long each time, 600 at most.
+    """Return the seconds until the next child process: `retry_delay`, then twice as long each time, 600 at most.
 
-    None, which is until the next DAG run ends, once nothing is owed. `code` is the exit code of the process
-    before, `delay` the pause before that one.
+    None after success: the next process starts when a DAG run ends. `code` is the exit code of the last process,
+    `delay` the delay before it.
     """
     if code == 0:
         return None

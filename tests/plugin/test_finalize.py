@@ -114,7 +114,7 @@ def test_every_stack_is_followed_up(root, tmp_path, monkeypatch, caplog):
         named = open_stack(Settings.read("b"))
         named.records.put(step, delivered=False)
         assert finalize_in_all_stacks([END]) == 1
-        assert "Stack 'a' could not be followed up" in caplog.text
+        assert "The DAG runs in stack 'a' could not be finalized" in caplog.text
         assert not list(named.records.undelivered())
         assert not list(named.records.finished_dag_runs())
         stacks.write_text(f"stacks: {{{sound}}}")
