@@ -157,19 +157,19 @@ def test_distinct_values_differ() -> None:
     ],
 )
 def test_equal_values_agree(one: object, two: object) -> None:
-    """The way a value was built, ordered or laid out in memory leaves no trace."""
+    """Equal values agree, however they were built, ordered or laid out in memory."""
     assert fingerprint(one) == fingerprint(two)
 
 
 def test_padding_is_not_content() -> None:
-    """The unused bytes between the fields of a record do not count."""
+    """The padding between the fields of a record does not count."""
     one, two = np.zeros(1, PADDED), np.zeros(1, PADDED)
     one.view("u1")[1] = 255
     assert fingerprint(one) == fingerprint(two)
 
 
 def test_cached_property_is_not_content() -> None:
-    """Asking an instance for a cached property does not change its fingerprint."""
+    """Reading a cached property does not change the fingerprint of an instance."""
     from functools import cached_property
 
     @dataclasses.dataclass
@@ -187,7 +187,7 @@ def test_cached_property_is_not_content() -> None:
 
 
 def test_undeclared_attribute_is_content() -> None:
-    """What a dataclass instance was given beyond its fields counts."""
+    """Attributes of a dataclass instance beyond its fields count."""
 
     @dataclasses.dataclass
     class Open:
@@ -217,16 +217,16 @@ def test_pinned(digest: str, value: object) -> None:
     assert fingerprint(value) == digest
 
 
-def test_pinned_fold() -> None:
-    """So is the folded key."""
+def test_pinned_combination() -> None:
+    """The combined key is pinned too."""
     assert (
         combine_fingerprints({"function train": "ab", "python": "3.11"})
         == "aaad3b4326712732671206a792634de005180dd168100b17fd357781d0c67a8e"
     )
 
 
-def test_fold_frames_its_parts() -> None:
-    """Labels and fingerprints cannot run into one another, and their order does not matter."""
+def test_combination_frames_its_parts() -> None:
+    """Labels and fingerprints are framed, and their order does not matter."""
     keys = [
         combine_fingerprints(each)
         for each in ({}, {"ab": "c"}, {"a": "bc"}, {"abc": ""}, {"a": "b", "c": ""}, {"a": "", "b": "c"})
@@ -235,8 +235,8 @@ def test_fold_frames_its_parts() -> None:
     assert combine_fingerprints({"a": "1", "b": "2"}) == combine_fingerprints({"b": "2", "a": "1"})
 
 
-def test_fold_depends_on_the_key_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new way of making keys misses what the old way stored."""
+def test_combination_depends_on_the_key_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new key version has different keys."""
     before = combine_fingerprints({"a": "b"})
     monkeypatch.setattr("airflow_zen.fingerprint.KEY_VERSION", 0)
     assert combine_fingerprints({"a": "b"}) != before
@@ -282,22 +282,22 @@ def generator() -> Iterator[int]:
     ],
 )
 def test_refused(make: Callable[[], object], reason: str) -> None:
-    """What cannot be known soundly is refused, with its type and the way out."""
+    """Values that cannot be fingerprinted soundly are refused, with their type and the remedy."""
     with pytest.raises(FingerprintError, match=reason) as refusal:
         fingerprint(make())
     assert "Pass it as an artifact, pass a plain value, or set cache=False." in str(refusal.value)
 
 
 def test_generator_is_not_consumed() -> None:
-    """A refused generator still gives its values, and `other` is not asked to read it."""
+    """A refused generator is not consumed, and not passed to the fallback."""
     value = generator()
     with pytest.raises(FingerprintError):
         fingerprint(value, lambda each: str(list(each)))
     assert list(value) == [1]
 
 
-def test_other_is_asked_for_unknown_types() -> None:
-    """The caller's answer decides, also inside containers, and two types with one answer differ."""
+def test_the_fallback_fingerprints_unknown_types() -> None:
+    """The fallback decides, also inside containers, and two types with the same answer differ."""
     one, two = object(), threading.Event()
     assert fingerprint([one], lambda value: "a") != fingerprint([one], lambda value: "b")
     assert fingerprint(one, lambda value: "a") != fingerprint(two, lambda value: "a")
@@ -305,8 +305,8 @@ def test_other_is_asked_for_unknown_types() -> None:
         fingerprint(one, lambda value: None)
 
 
-def test_meet_is_told_every_class() -> None:
-    """Whoever cares for the code behind a value learns its classes, also those of elements and class values."""
+def test_on_class_gets_every_class() -> None:
+    """`on_class` is called with the classes of a value, also those of elements and class values."""
     met: set[type] = set()
     fingerprint([{"a": Frozen(Colour.RED)}, Point(1, 2), Model], on_class=met.add)
     assert met == {Frozen, Colour, Point, Model}
@@ -330,7 +330,7 @@ VALUES = st.recursive(
 
 
 def same(one: Any, two: Any) -> bool:
-    """Say, in another way than the code does, whether two values are one."""
+    """Return whether two values are the same, in another way than the code does."""
     if type(one) is not type(two):
         return False
     if isinstance(one, list | tuple):

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from airflow_zen.progress import Progress, byte_counter, track_items
 
 
-def test_counts_what_is_done_with():
-    """An item counts when the one after it is asked for; the total is told before the first."""
+def test_items_count_when_they_are_done():
+    """An item counts when the next one is requested; the total is reported before the first."""
     told = []
     items = track_items("ab", "letters", told.append, 2)
     assert [(next(items), told[-1].done), (next(items), told[-1].done), next(items, None)] == [("a", 0), ("b", 1), None]
@@ -14,8 +14,8 @@ def test_counts_what_is_done_with():
     assert told == [Progress("letters", done, 2) for done in range(3)]
 
 
-def test_what_threads_moved_is_summed():
-    """Bytes that many threads moved at once are all in the sum, which never goes back."""
+def test_bytes_of_all_threads_are_summed():
+    """Bytes of many threads are all in the sum, which never decreases."""
     told = []
     add_bytes = byte_counter("bytes", told.append, 16_000)
     with ThreadPoolExecutor(16) as pool:

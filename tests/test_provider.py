@@ -51,13 +51,13 @@ def modules_loaded_by(statement):
         "from airflow_zen.get_provider_info import get_provider_info; get_provider_info()",
     ],
 )
-def test_the_front_door_imports_nothing(statement):
+def test_importing_the_package_imports_nothing(statement):
     """Importing the package, or what Airflow discovers of it, imports neither Airflow nor any heavy library."""
     assert modules_loaded_by(statement).isdisjoint(HEAVY_LIBRARIES)
 
 
-def test_the_rooms_below_the_line_need_no_airflow():
-    """The step, the stack and all rooms under them load without Airflow and without a single heavy library."""
+def test_lower_layers_need_no_airflow():
+    """The step, the stack and all layers below them load without Airflow and without a heavy library."""
     rooms = "import airflow_zen.steps.run, airflow_zen.stack, airflow_zen.lineage.mlflow.recorder"
     assert modules_loaded_by(rooms).isdisjoint(HEAVY_LIBRARIES)
 
@@ -72,7 +72,7 @@ def test_parsing_a_dag_imports_no_heavy_library():
 
 
 def test_every_public_name_is_there():
-    """All that the front door lists can be had."""
+    """Every name in `__all__` can be imported."""
     for name in airflow_zen.__all__:
         assert getattr(airflow_zen, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -31,14 +31,14 @@ def stack(tmp_path: Path) -> Stack:
 
 
 @pytest.mark.parametrize("declared", [pl.DataFrame, pl.DataFrame | None, Optional[pl.DataFrame], Annotated[pl.DataFrame, "x"]])  # noqa: UP045  # fmt: skip
-def test_marks_and_none_beside_a_type_do_not_hide_it(declared: Any, stack: Stack, tmp_path: Path) -> None:
-    """A value is loaded as the type that is meant, whatever stands around it."""
+def test_annotations_and_none_do_not_hide_a_type(declared: Any, stack: Stack, tmp_path: Path) -> None:
+    """A value is loaded as the declared type, with or without annotations and None around it."""
     loaded = stack.load(stack.save(FRAME).ref, make_directory(tmp_path, "into"), declared)
     assert type(loaded) is pl.DataFrame
 
 
 def test_members_of_a_container_have_the_views_of_tables(stack: Stack, tmp_path: Path) -> None:
-    """Columns, batches and scans may be asked for of a table inside a container as of one alone."""
+    """Columns, batches and scans of a table inside a container can be loaded as of a table alone."""
     ref = stack.save((FRAME, {"x": FRAME}, [FRAME], [FRAME])).ref
     declared = tuple[
         Annotated[pd.DataFrame, Columns("b")], dict[str, pl.LazyFrame], list[Iterator[pd.DataFrame]], list[Any]
@@ -60,10 +60,10 @@ def test_members_of_a_container_have_the_views_of_tables(stack: Stack, tmp_path:
         (lambda path: FRAME, Path, lambda found: found),
     ],
 )
-def test_what_is_added_beside_a_path_does_not_reach_the_store(
+def test_files_added_to_a_path_do_not_reach_the_store(
     make: Any, declared: Any, path_of: Any, stack: Stack, tmp_path: Path
 ) -> None:
-    """A directory that a step gets, alone or in a container, is its own: the next one finds it as it was stored."""
+    """A directory that a step gets is a private copy: the next step gets it as it was stored."""
     folder = make_directory(tmp_path, "folder")
     (folder / "kept").write_text("x")
     (folder / "empty").mkdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import msgspec
 from airflow.models import DagRun
 from airflow.models.dag_version import DagVersion
 from airflow.models.log import Log
@@ -40,7 +40,7 @@ log = logging.getLogger("airflow_zen.plugin")
 def main() -> int:
     """Finalize the DAG runs of stdin at low priority, and return the exit code."""
     os.nice(10)
-    runs = [FinishedDagRun.from_json(document) for document in json.load(sys.stdin)]
+    runs = msgspec.json.decode(sys.stdin.read(), type=list[FinishedDagRun])
     return finalize_in_all_stacks(runs, catch_up=CATCH_UP_FLAG in sys.argv)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import subprocess
@@ -13,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from msgspec.structs import asdict
+import msgspec
 
 if TYPE_CHECKING:
     from airflow_zen.runs.step_run import FinishedDagRun
@@ -116,7 +115,7 @@ class DagRunWorker:
 
     def _run_process(self, runs: Sequence[FinishedDagRun]) -> int | None:
         """Run the child process, and return its exit code; None when it has none."""
-        now, given = time.monotonic(), json.dumps([asdict(run) for run in runs])
+        now, given = time.monotonic(), msgspec.json.encode(runs).decode()
         catch_up = self._last_catch_up is None or now - self._last_catch_up >= _CATCH_UP_INTERVAL
         command = [*self._command, *([CATCH_UP_FLAG] if catch_up else [])]
         try:

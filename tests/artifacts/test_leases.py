@@ -24,7 +24,7 @@ LONG = 120
 
 
 class Work:
-    """One key's computation: whoever gets the turn computes while `busy`, and leaves the result for the others.
+    """The computation of one key: the holder of the lease computes during `busy`, and stores the result for the others.
 
     looks: how often each thread has looked for the result.
     """
@@ -70,7 +70,7 @@ def _short_pauses(monkeypatch):
 
 @pytest.fixture
 def beats(monkeypatch):
-    """Count what is written to the leases of a transport: what their holders do to keep them."""
+    """Collect the heartbeats that are written to the leases of a transport."""
 
     def counting(transport):
         seen, write = [], type(transport).write
@@ -88,7 +88,7 @@ def beats(monkeypatch):
 
 @pytest.fixture(params=["local", "ceph", "moto"])
 def transport(request, tmp_path):
-    """A store that honours conditional writes."""
+    """A store with conditional writes."""
     if request.param == "local":
         return open_transport(str(tmp_path / "root"), {})
     server = request.getfixturevalue(request.param)
@@ -99,8 +99,8 @@ def leases(transport):
     return [key for key in transport.list("cache") if ".lease/" in key]
 
 
-def test_of_many_one_computes(transport):
-    """Of 32 that start together one computes, all have its result, and no lease is left behind."""
+def test_one_of_many_computes(transport):
+    """Of 32 that start together one computes, all get its result, and no lease is left."""
     work = Work(transport)
     start = threading.Barrier(32)
 
@@ -115,7 +115,7 @@ def test_of_many_one_computes(transport):
 
 
 def test_a_failure_lets_the_others_compute_at_once(transport):
-    """When the one that computes fails, those that waited compute for themselves, not one after the other."""
+    """When the holder fails, all waiting processes compute at once, not one after the other."""
     work = Work(transport)
     _, lease = work.leases.acquire_or_wait(KEY, work.find)
     with ThreadPoolExecutor(3) as pool:
@@ -127,8 +127,8 @@ def test_a_failure_lets_the_others_compute_at_once(transport):
     assert [(result, type(turn)) for result, turn in turns] == [(None, NullLease)] * 3
 
 
-def test_after_a_failure_there_is_a_turn_again(transport):
-    """A lease that was given up does not stand in the way of the next."""
+def test_a_lease_is_available_after_a_failure(transport):
+    """An abandoned lease does not block the next one."""
     work = Work(transport)
     _, lease = work.leases.acquire_or_wait(KEY, work.find)
     with lease:
@@ -137,7 +137,7 @@ def test_after_a_failure_there_is_a_turn_again(transport):
 
 
 def test_after_a_failure_one_computes_for_all_again(transport):
-    """Those who come after a failure take turns as before it, and the one who lands leaves nothing behind."""
+    """After a failure one of several new processes computes, and no lease is left."""
     work = Work(transport)
     with pytest.raises(ValueError, match="no"), work.leases.acquire_or_wait(KEY, work.find)[1]:
         raise ValueError("no")
@@ -147,8 +147,8 @@ def test_after_a_failure_one_computes_for_all_again(transport):
     assert leases(transport) == []
 
 
-def test_a_result_that_came_before_the_turn_is_taken(tmp_path):
-    """Who looked before another finished, and claims after, looks again and computes nothing."""
+def test_a_result_that_came_before_the_lease_is_used(tmp_path):
+    """After the lease is acquired the result is looked up again, and an existing one is not computed."""
     work = Work(open_transport(str(tmp_path), {}))
     work.transport.write("result", b"done")
     result, lease = work.leases.acquire_or_wait(KEY, work.find)
@@ -156,7 +156,7 @@ def test_a_result_that_came_before_the_turn_is_taken(tmp_path):
 
 
 def test_a_long_computation_keeps_its_lease(transport, beats):
-    """A holder that lives longer than the patience of those who wait is not taken over."""
+    """A holder that sends heartbeats keeps its lease for longer than the time after which it would be stale."""
     seen = beats(transport)
 
     def busy():
@@ -170,8 +170,8 @@ def test_a_long_computation_keeps_its_lease(transport, beats):
     assert len(work.computed) == 1
 
 
-def test_a_slow_answer_of_the_store_is_no_death(tmp_path, monkeypatch):
-    """A store that takes longer to answer than the patience kills no holder: what counts is when it was asked."""
+def test_a_slow_store_does_not_expire_a_lease(tmp_path, monkeypatch):
+    """A store that is slower than the stale time expires no lease: the time of the request counts."""
     transport = open_transport(str(tmp_path), {})
     now, asked, read = [0.0], count(), type(transport).read
     work = Work(transport, stale_after=20.0, clock=lambda: now[0])
@@ -207,8 +207,8 @@ with lease:
 """
 
 
-def test_a_killed_holder_is_taken_over_by_one(tmp_path):
-    """When the holder dies by kill -9, exactly one of those who wait takes over, and nobody's result is lost."""
+def test_one_process_takes_over_from_a_killed_holder(tmp_path):
+    """When the holder is killed, exactly one of the waiting processes takes over, and all get a result."""
     root, now = str(tmp_path / "root"), [0.0]
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, root, KEY], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "holding\n"
@@ -226,8 +226,8 @@ def test_a_killed_holder_is_taken_over_by_one(tmp_path):
     assert len(work.computed) == 1
 
 
-def test_a_later_try_waits_for_no_earlier_one(transport):
-    """The next try of a task takes over the lease that a killed worker left, at once; other tasks are patient."""
+def test_a_later_try_does_not_wait_for_an_earlier_one(transport):
+    """The next try of a task takes over the lease of a killed worker at once; other tasks wait."""
     # No time passes, so nobody would ever find the lease stale.
     work = Work(transport, clock=lambda: 0.0)
     work.leases.acquire_or_wait(KEY, work.find, TaskAttempt("dag/run/task/3", 1))
@@ -244,7 +244,7 @@ def test_a_later_try_waits_for_no_earlier_one(transport):
 
 
 def test_a_store_that_ignores_conditions_still_gives_a_result(rclone):
-    """Where several get the turn they all compute, and the result is right."""
+    """Where several processes get the lease they all compute, and the result is right."""
     root = f"s3://{rclone.bucket}/flight-{os.urandom(4).hex()}"
     work = Work(FsspecTransport(root, rclone.storage_options()))
     with ThreadPoolExecutor(4) as pool:
@@ -252,8 +252,8 @@ def test_a_store_that_ignores_conditions_still_gives_a_result(rclone):
     assert 1 <= len(work.computed) <= 4
 
 
-def test_a_store_that_ignores_conditions_is_told(rclone, transport, beats, caplog):
-    """A holder finds out, while it computes, whether the store would have let another in, and says so."""
+def test_a_store_that_ignores_conditions_is_logged(rclone, transport, beats, caplog):
+    """A holder checks, while it computes, whether the store would give the lease twice, and logs a warning."""
     loose = open_transport(f"s3://{rclone.bucket}/told-{os.urandom(4).hex()}", rclone.storage_options())
     for store, expected in ((transport, 0), (loose, 1)):
         caplog.clear()

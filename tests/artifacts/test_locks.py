@@ -9,8 +9,8 @@ from airflow_zen.artifacts.leases import try_lock
 from airflow_zen.transports.local import LocalTransport
 
 
-def test_one_of_many_has_the_turn(transport):
-    """Of many that ask at once exactly one gets the turn."""
+def test_one_of_many_gets_the_lock(transport):
+    """Of many concurrent calls exactly one gets the lock."""
     gate, done = Barrier(8), Barrier(8)
 
     def ask(_):
@@ -23,8 +23,8 @@ def test_one_of_many_has_the_turn(transport):
         assert sum(pool.map(ask, range(8))) == 1
 
 
-def test_the_turn_is_given_back(transport):
-    """After the block, also after an error in it, the next one gets the turn, and no more is left than its number."""
+def test_the_lock_is_released(transport):
+    """The lock is released after the block, also after an error, and only its latest record is left."""
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), try_lock(transport, "t.json", lambda: 1.0) as mine:
             assert mine
@@ -32,8 +32,8 @@ def test_the_turn_is_given_back(transport):
     assert list(transport.list("t")) == ["t/000000000002.json"]
 
 
-def test_a_dead_holder_is_not_waited_for(transport):
-    """Who died with the turn loses it after a quarter of an hour; who took it over keeps it when the dead come back."""
+def test_the_lock_of_a_dead_holder_expires(transport):
+    """The lock of a dead holder expires after 15 minutes; its successor keeps the lock when the first holder wakes up."""
     dead = try_lock(transport, "t.json", lambda: 0.0)
     assert dead.__enter__()
     with try_lock(transport, "t.json", lambda: 899.0) as early:
@@ -45,8 +45,8 @@ def test_a_dead_holder_is_not_waited_for(transport):
             assert not third
 
 
-def test_two_take_over_at_once(transport):
-    """Of many that find the turn of the dead at the same moment exactly one gets it."""
+def test_one_of_many_takes_over_an_expired_lock(transport):
+    """Of many that find an expired lock at the same time exactly one gets it."""
     dead = try_lock(transport, "t.json", lambda: 0.0)
     dead.__enter__()
     gate, done = Barrier(8), Barrier(8)
@@ -67,8 +67,8 @@ def test_two_take_over_at_once(transport):
         assert sum(pool.map(ask, range(8))) == 1
 
 
-def test_nothing_is_begun_at_the_end_of_a_turn(transport):
-    """A holder is told to begin nothing new long before others may take its turn for that of the dead."""
+def test_no_new_work_before_the_lock_expires(transport):
+    """A holder may begin no new work long before its lock expires."""
     now = [0.0]
     with try_lock(transport, "t.json", lambda: now[0]) as mine:
         now[0] = 599.0
@@ -78,7 +78,7 @@ def test_nothing_is_begun_at_the_end_of_a_turn(transport):
 
 
 def test_a_store_without_conditional_writes(root):
-    """Where the store overwrites instead of refusing, the last writer has the turn, and the other sees it."""
+    """Where the store ignores the condition, the last writer gets the lock, and the other does not."""
 
     class Overwriting(LocalTransport):
         def create(self, key, data):

@@ -36,8 +36,8 @@ def test_a_miss_names_what_differs(change, said):
     assert explain_miss({**BASE, **change}, {}, [remembered()]) == said
 
 
-def test_short_values_are_told_themselves():
-    """A parameter is told as people wrote it, where it is short; else by its fingerprint."""
+def test_short_values_are_shown():
+    """A short parameter is shown as it was written, a long one by its fingerprint."""
     label = "parameter depth"
     before = KeyRecord("k", "d/k/train/-1/1", BASE, {label: "8"})
     now = {**BASE, label: "bbbb" + "0" * 60}
@@ -45,27 +45,27 @@ def test_short_values_are_told_themselves():
     assert explain_miss(now, {label: '"x"' * 50}, [before]) == "parameter 'depth': 8 → bbbb…"
 
 
-def test_what_is_gone_is_named():
-    """An ingredient that was there before is missed by name."""
+def test_a_missing_ingredient_is_named():
+    """An ingredient that the key no longer has is named."""
     now = {label: value for label, value in BASE.items() if label != "function features.clean"}
     assert explain_miss(now, {}, [remembered()]) == "function features.clean is gone"
 
 
 def test_the_closest_result_is_compared():
-    """Of several earlier results the one that differs least is told, the newest of equals."""
+    """The earlier result that differs least is compared, the newest of several."""
     far = remembered("far", **{"function train": "x", "python": "3.10"})
     near = remembered("near", python="3.10")
     assert nearest_record(BASE, [far, near]) is near
     assert nearest_record(BASE, [near, remembered("older", python="3.9")]) is near
 
 
-def test_nothing_earlier():
-    """Without an earlier result that is said."""
+def test_no_earlier_result():
+    """Without an earlier result the explanation says so."""
     assert explain_miss(BASE, {}, []) == "no earlier result of this task is remembered"
 
 
 def test_equal_ingredients_mean_a_lost_entry():
-    """When nothing differs, the entry itself is gone, and that is said."""
+    """When no ingredient differs, the explanation says that the entry is missing."""
     assert explain_miss(BASE, {}, [remembered()]) == "the result of d/k/train/-1/1 is no longer there"
 
 
@@ -79,7 +79,7 @@ def test_history_is_short_and_newest_first(tmp_path):
 
 
 def test_damaged_history_is_none(tmp_path):
-    """A history that cannot be read explains nothing and breaks nothing."""
+    """A history that cannot be read is empty."""
     transport = open_transport(str(tmp_path), {})
     history = KeyHistory(transport)
     history.add("d", "train", remembered())

@@ -33,14 +33,14 @@ class Callable:
         ({"scope": "task"}, "'shared' or 'dag'"),
     ],
 )
-def test_what_cannot_work_is_refused_where_it_is_written(wrong, remedy):
-    """A wrong option fails when the `Cache` is made, and the error says what it takes."""
+def test_invalid_options_are_refused(wrong, remedy):
+    """An invalid option fails when the `Cache` is created, and the error says what is valid."""
     with pytest.raises(StepDefinitionError, match=remedy):
         Cache(**wrong)
 
 
 def test_one_name_needs_no_tuple():
-    """A single name is taken as it is meant, not letter by letter."""
+    """A single name is a tuple of that name, not of its letters."""
     assert Cache(ignore="verbose", env=["REGION"]) == Cache(ignore=("verbose",), env=("REGION",))
 
 
@@ -49,16 +49,16 @@ def test_age_in_seconds():
     assert [Cache(ttl=ttl).ttl_seconds for ttl in (timedelta(minutes=2), 7, None)] == [120.0, 7.0, math.inf]
 
 
-def test_own_choices_go_before_defaults():
-    """What a step's `Cache` leaves open follows the deployment, the rest does not."""
+def test_own_options_take_precedence_over_defaults():
+    """Only options that a step's `Cache` leaves open follow the deployment."""
     defaults = Cache(ttl=60, packages=False, scope="dag")
     assert Cache(ignore=("x",)).with_defaults(defaults) == Cache(ttl=60, ignore=("x",), packages=False, scope="dag")
     own = Cache(ttl=math.inf, packages=True, scope="shared")
     assert own.with_defaults(defaults) == own
 
 
-def test_text_is_alike_in_every_process():
-    """The text, which Airflow keeps with mapped tasks, holds no address, or each parse would be a new DAG version."""
+def test_the_repr_is_stable():
+    """The repr, which Airflow serializes with mapped tasks, contains no address: each parse would make a new DAG version."""
     for key in (partial(max, 1), Callable()):
         assert "0x" not in repr(Cache(key=key))
     text = repr(Cache(ttl=timedelta(1), key=lambda **inputs: inputs))

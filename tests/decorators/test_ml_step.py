@@ -41,7 +41,7 @@ def in_dag(build, **options):
 
 
 def test_outside_a_dag_it_is_the_function():
-    """Called where no DAG is defined, a step is its plain function."""
+    """Outside of a DAG a step is its plain function."""
     assert double(4) == 8
     assert halves(5) == (2, 3)
 
@@ -235,7 +235,7 @@ def test_expanding_over_plain_and_mapped_tasks_is_allowed():
 
 @pytest.mark.parametrize("option", [{"cache": "yes"}, {"cache": object()}, {"version": 3}, {"model": object}])
 def test_option_values_are_checked(option):
-    """An option of ours with a value of another type is refused where it is written."""
+    """An option with a value of a wrong type is refused where it is written."""
     with pytest.raises(StepDefinitionError, match=next(iter(option))):
         in_dag(lambda: ml_step(**option)(double.function)(1))
 
@@ -247,12 +247,12 @@ def test_multiple_outputs_names_the_remedy():
 
 
 def test_not_a_function():
-    """Decorating something else says what to write."""
+    """Decorating something other than a function is refused with what to write."""
     with pytest.raises(StepDefinitionError, match="Options go by name"):
         ml_step("train")
 
 
-def test_unevaluable_annotations_do_no_harm():
+def test_unevaluable_annotations_are_accepted():
     """Annotations of names that exist for type checkers only are not evaluated at parse."""
     names = {"ml_step": ml_step}
     exec("from __future__ import annotations\n@ml_step\ndef step(x: nowhere.Frame) -> nowhere.Frame: ...", names)
@@ -261,7 +261,7 @@ def test_unevaluable_annotations_do_no_harm():
 
 
 def test_mapped_and_classic_steps_name_their_outputs():
-    """The outputs of a mapped step and of `MLStepOperator` unpack, and a misspelt one is refused."""
+    """The outputs of a mapped step and of `MLStepOperator` unpack, and an unknown name is refused."""
 
     def build():
         left, right = halves.expand(x=[1, 2])
@@ -275,8 +275,8 @@ def test_mapped_and_classic_steps_name_their_outputs():
         in_dag(lambda: halves.expand(x=[1])["lfet"])
 
 
-def test_mapping_one_artifact_in_disguise_is_refused():
-    """`.map` over a single artifact is refused as the artifact itself is."""
+def test_map_over_one_artifact_is_refused():
+    """`.map` over a single artifact is refused like the artifact itself."""
     with pytest.raises(StepDefinitionError, match="one artifact"):
         in_dag(lambda: double.expand(x=double(1).map(lambda value: value)))
 
@@ -303,7 +303,7 @@ def test_params_by_position():
 
 
 def test_our_options_are_not_the_functions_arguments():
-    """`default_args` of ours never fill a parameter of the same name, and a clash when mapping is told."""
+    """Our options in `default_args` never fill a parameter of the same name, and a conflict when mapping is an error."""
 
     @ml_step
     def evaluate(model, version=2): ...
@@ -315,8 +315,8 @@ def test_our_options_are_not_the_functions_arguments():
 
 
 @pytest.mark.parametrize("name", ["return_value", "_link_MlflowRunLink"])
-def test_airflows_own_names_are_no_outputs(name):
-    """An output cannot have the name of an XCom that Airflow keeps for itself."""
+def test_reserved_output_names_are_refused(name):
+    """An output cannot have the name of an XCom that Airflow reserves."""
 
     def step() -> Output(**{name: int, "other": int}): ...
 
@@ -325,14 +325,14 @@ def test_airflows_own_names_are_no_outputs(name):
 
 
 def test_option_values_are_checked_where_they_are_written():
-    """A wrong value of an option of ours fails at the decorator, at `override`, and before any mapping."""
+    """An invalid value of an option fails at the decorator, at `override`, and before mapping."""
     for write in (lambda: ml_step(cache="no")(double.function), lambda: double.override(cache="no")):
         with pytest.raises(StepDefinitionError, match="cache"):
             write()
 
 
 def test_an_unknown_parameter_cannot_be_ignored():
-    """A misspelt name in `Cache(ignore=…)` fails at the decorator; `**options` may hold any name."""
+    """An unknown name in `Cache(ignore=…)` fails at the decorator; `**options` accept any name."""
     with pytest.raises(StepDefinitionError, match=r"names 'verbos', which is not one of its parameters"):
         double.override(cache=Cache(ignore=("verbos",)))
 
@@ -342,7 +342,7 @@ def test_an_unknown_parameter_cannot_be_ignored():
 
 
 def test_a_function_needs_a_name():
-    """A partial has no name to make a task of, and that is said."""
+    """A partial is refused, because it has no name for a task."""
     with pytest.raises(StepDefinitionError, match="name of its own"):
         ml_step(partial(double.function, 1))
 

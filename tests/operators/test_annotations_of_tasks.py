@@ -18,23 +18,23 @@ def records(tmp_path):
 
 
 def context(max_tries, run_type="manual", cleared=0):
-    """What Airflow tells a task of itself and its DAG run."""
+    """Return what Airflow passes to a task about itself and its DAG run."""
     ti = SimpleNamespace(dag_id="d", run_id="r", max_tries=max_tries)
     return {"ti": ti, "dag_run": SimpleNamespace(run_type=run_type, clear_number=cleared)}
 
 
 def test_a_retry_was_not_cleared(records):
-    """A task within the tries that it was given was cleared by nobody."""
+    """A task within its allowed tries was not cleared."""
     assert not was_cleared_by_user(OPERATOR, context(1), records)
 
 
 def test_more_tries_than_were_given_come_from_a_person(records):
-    """Clearing a task raises its tries; outside backfills only people do that."""
+    """More tries than the operator allows mean that a user cleared the task, outside of backfills."""
     assert was_cleared_by_user(OPERATOR, context(2, cleared=1), records)
 
 
 def test_in_a_backfill_a_task_cleared_alone_was_cleared_by_hand(records):
-    """A backfill clears whole runs: where the latest try of a step above is older than the clearing, a person did it."""
+    """In a backfill, a task was cleared by hand when the latest try of an upstream step is older than the clearing."""
     for attempt, cleared in ((9, 0), (10, 1)):
         run = StepRun(StepRunId("d", "r", "above", try_number=attempt), clear_number=cleared)
         records.put(run, delivered=True)
@@ -42,6 +42,6 @@ def test_in_a_backfill_a_task_cleared_alone_was_cleared_by_hand(records):
     assert was_cleared_by_user(OPERATOR, context(2, "backfill", cleared=2), records)
 
 
-def test_in_a_backfill_a_root_is_taken_for_cleared_by_it(records):
-    """Without a step above there is nothing to tell by, and the backfill's wish goes first."""
+def test_in_a_backfill_a_root_counts_as_cleared_by_it(records):
+    """In a backfill, a task without upstream steps counts as cleared by the backfill."""
     assert not was_cleared_by_user(OPERATOR, context(2, "backfill", cleared=2), records)

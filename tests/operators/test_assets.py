@@ -69,13 +69,13 @@ def pipeline(build, dag_id="d", **options):
 
 
 def updated_assets(build, run_id, task_id, map_index=-1, **more):
-    """Run a pipeline; give the names of the assets that a task has events for."""
+    """Run a pipeline; return the names of the assets that a task has events for."""
     run = run_dag(pipeline(build), run_id=run_id, **more)
     return sorted(outlet.name for outlet in run.task(task_id, map_index).outlets)
 
 
 def test_a_named_output_is_an_asset():
-    """The asset of a named output is declared when the DAG is parsed, beside what the user declares."""
+    """The asset of a named output is declared when the DAG is parsed, in addition to the user's own."""
     built = pipeline(lambda: ml_step(outlets=[Asset("s3://b/x"), FEATURES.asset])(features.function)(1))
     assert built.get_task("features").outlets == [Asset("s3://b/x"), FEATURES.asset]
     assert (FEATURES.asset.name, FEATURES.asset.uri) == ("flights/features", "zen://default/flights/features")
@@ -83,15 +83,15 @@ def test_a_named_output_is_an_asset():
 
 
 def test_a_mapped_step_declares_its_assets():
-    """A mapped step has its asset in the DAG, with what default_args and options say."""
+    """A mapped step declares its asset in the DAG, following default_args and options."""
     built = pipeline(lambda: features.expand(rows=[1, 2]), default_args={"outlets": [Asset("s3://b/x")]})
     assert built.get_task("features").outlets == [Asset("s3://b/x"), FEATURES.asset]
     built = pipeline(lambda: features.partial(salt=1).expand_kwargs([{"rows": 1}]))
     assert built.get_task("features").outlets == [FEATURES.asset]
 
 
-def test_an_event_tells_the_content():
-    """The event of new content carries its version, digest, shape and address."""
+def test_an_event_describes_the_content():
+    """The event of new content has its version, digest, shape and address."""
     run = run_dag(pipeline(lambda: features(3)))
     newest = open_stack().names.get("flights/features")
     assert run.task("features").events == {
@@ -106,35 +106,35 @@ def test_an_event_tells_the_content():
     }
 
 
-def test_unchanged_content_is_no_news():
-    """A step that is reused, or computes the same bytes anew, has no event; one that gives others has."""
+def test_unchanged_content_has_no_event():
+    """A step that is reused, or computes the same bytes again, has no event; new bytes have one."""
     assert updated_assets(lambda: features(1), "r1", "features") == ["flights/features"]
     assert updated_assets(lambda: features(1), "r2", "features") == []
     assert updated_assets(lambda: features(1, salt=1), "r3", "features") == []
     assert updated_assets(lambda: features(2), "r4", "features") == ["flights/features"]
 
 
-def test_content_that_comes_back_is_news():
-    """A step that reuses a result, after something else was made in between, has an event."""
+def test_content_that_comes_back_has_an_event():
+    """A step that reuses a result has an event when the name had other content in between."""
     for run_id, rows in (("r1", 1), ("r2", 2), ("r3", 1)):
         assert updated_assets(lambda rows=rows: features(rows), run_id, "features") == ["flights/features"]
 
 
-def test_each_output_has_its_own_news():
+def test_each_output_has_its_own_event():
     """Of several outputs, only those that changed have events."""
     assert updated_assets(lambda: split(1), "r1", "split") == ["test", "train"]
     assert updated_assets(lambda: split(1, salt=5), "r2", "split") == ["test"]
 
 
-def test_instances_of_a_mapped_step_have_their_own_news():
-    """An instance whose content is that of its last run is no news, whatever the others made."""
+def test_instances_of_a_mapped_step_have_their_own_events():
+    """A mapped instance has an event only when its own content changed."""
     assert updated_assets(lambda: features.expand(rows=[1, 2]), "r1", "features", 1) == ["flights/features"]
     assert updated_assets(lambda: features.expand(rows=[3, 2]), "r2", "features", 1) == []
     assert updated_assets(lambda: features.expand(rows=[4, 2]), "r3", "features", 0) == ["flights/features"]
 
 
-def test_what_the_user_declares_is_news_when_computed():
-    """Other outlets of a step have events when it was computed, whether content changed or not, and not when reused."""
+def test_other_outlets_have_events_when_computed():
+    """Outlets that the user declares have events when the step was computed, and not when it was reused."""
 
     def build(salt=0):
         ml_step(outlets=[Asset("s3://b/x")])(features.function)(1, salt)
@@ -145,7 +145,7 @@ def test_what_the_user_declares_is_news_when_computed():
 
 
 def test_stacks_have_assets_of_their_own():
-    """A step that declares a stack has that stack's asset; a run in another stack brings it no news."""
+    """A step that declares a stack has that stack's asset; a run in another stack gives it no event."""
 
     def build():
         ml_step(stack="b")(features.function)(1)
@@ -159,7 +159,7 @@ def test_stacks_have_assets_of_their_own():
 
 
 def test_the_newest_version_is_an_argument():
-    """`Artifact("…").latest()` gives the step the newest content, at any depth; a changed version is other work."""
+    """`Artifact("…").latest()` passes the newest content, at any depth; a changed version has a different key."""
     run_dag(pipeline(lambda: features(3)))
     reads = pipeline(lambda: total(FEATURES.latest()), "reads")
     (first, again) = (run_dag(reads, run_id=run_id).xcom("total") for run_id in ("r1", "r2"))
@@ -182,23 +182,23 @@ def test_a_version_may_come_from_a_template():
     assert airflow_zen.load(run.xcom("total")) == 3
 
 
-def test_what_is_asked_for_is_an_inlet():
-    """The asset of what a step asks for is among its inlets, of a mapped step too."""
+def test_a_selected_artifact_is_an_inlet():
+    """The asset of a selected artifact is an inlet of the step, mapped steps included."""
     built = pipeline(lambda: totals({"all": [FEATURES.latest()]}))
     assert built.get_task("totals").inlets == [FEATURES.asset]
     built = pipeline(lambda: total.expand(values=[FEATURES.latest(), Artifact("train").latest()]))
     assert built.get_task("total").inlets == [FEATURES.asset, Artifact("train").asset]
 
 
-def test_a_version_that_is_not_there_fails_the_step():
-    """A step that asks for what was never made fails, and the error names it."""
+def test_a_missing_version_fails_the_step():
+    """A step that selects a version that does not exist fails, and the error names it."""
     run = run_dag(pipeline(lambda: total(FEATURES.latest())))
     assert run.states == {"total": "failed"}
     assert "No artifact is named 'flights/features'" in str(run.task("total").error)
 
 
 def test_plain_tasks_load_the_newest():
-    """A plain task loads what `latest()` asks for."""
+    """A plain task loads the version that `latest()` selects."""
     run_dag(pipeline(lambda: features(3)))
 
     @task
@@ -209,7 +209,7 @@ def test_plain_tasks_load_the_newest():
 
 
 def test_a_plan_knows_the_newest():
-    """`airflow zen plan` looks the version up, and says when there is none."""
+    """`airflow zen plan` looks up the version, and reports when there is none."""
     reads = pipeline(lambda: total(FEATURES.latest()), "reads")
 
     def plan():
@@ -227,14 +227,14 @@ def test_a_plan_knows_the_newest():
     assert plan()[0] == "hit"
 
 
-def test_one_version_is_no_list():
-    """To expand over one version is refused where it is written: Airflow would map over its fields."""
+def test_expanding_over_one_version_is_refused():
+    """Expanding over one version is refused at parse: Airflow would map over its fields."""
     with pytest.raises(StepDefinitionError, match="a version of one artifact"):
         pipeline(lambda: total.expand(values=FEATURES.latest()))
 
 
 def test_an_artifact_without_a_name_has_no_asset():
-    """What only chooses a materializer cannot be asked for."""
+    """An `Artifact` that only chooses a materializer has no asset and no versions."""
     with pytest.raises(ArtifactNameError, match="no name"):
         Artifact().asset  # noqa: B018
     with pytest.raises(ArtifactNameError, match="cannot be named"):
@@ -242,7 +242,7 @@ def test_an_artifact_without_a_name_has_no_asset():
 
 
 def test_annotations_need_no_airflow():
-    """The names of a step are read, and versions asked for, where Airflow is not installed."""
+    """Names of outputs can be read, and versions selected, without Airflow."""
     code = (
         "import sys; sys.modules['airflow'] = None\n"
         "from typing import Annotated\n"

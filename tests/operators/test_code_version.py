@@ -29,7 +29,7 @@ def repository(tmp_path):
 
 @pytest.mark.parametrize("form", ["branch", "packed", "detached", "worktree", "packed worktree"])
 def test_the_commit_is_what_git_says(repository, tmp_path, form):
-    """On a branch, detached, packed, and in a linked worktree the commit is the one that git itself names."""
+    """On a branch, detached, packed, and in a linked worktree the commit is the one that git returns."""
     folder = repository
     if "packed" in form:
         git(repository, "pack-refs", "--all")
@@ -44,12 +44,12 @@ def test_the_commit_is_what_git_says(repository, tmp_path, form):
 
 
 def test_outside_a_repository(tmp_path):
-    """Where there is no repository there is no commit, and a broken one is no error."""
+    """Outside of a repository there is no commit, and a broken repository is no error."""
     assert checked_out_commit(tmp_path / "d.py") == ""
     (tmp_path / ".git").write_text("gitdir: /no/such/folder")
     assert code_version(None, SimpleNamespace(__code__=SimpleNamespace(co_filename=str(tmp_path / "d.py")))) == ""
 
 
 def test_the_bundles_version_comes_first():
-    """A versioned DAG bundle knows better than the folder around the file."""
+    """The version of the DAG bundle takes precedence over the commit."""
     assert code_version(SimpleNamespace(version="v7"), test_outside_a_repository) == "v7"

@@ -70,7 +70,7 @@ def openlineage_events(tmp_path):
 
 @pytest.mark.airflow
 def test_openlineage_emits_inputs_and_outputs(openlineage_events):
-    """The real provider's event of a step names what it read and made by address; that of a failed one what it read."""
+    """The provider's event of a step has the addresses of its inputs and outputs; that of a failed step its inputs."""
     names, loaded = openlineage_events
     assert (names("load", "inputs"), names("load", "outputs")) == ([], [loaded])
     assert names("total", "inputs") == [loaded]
@@ -117,7 +117,7 @@ class BrokenPlugin(AirflowPlugin):
 
 
 @pytest.mark.airflow
-def test_a_listeners_trouble_costs_no_task(tmp_path):
+def test_a_failing_listener_fails_no_task(tmp_path):
     """A plugin whose lineage collector and listener raise in the task process changes no task's outcome."""
     plugins = tmp_path / "plugins"
     plugins.mkdir()
@@ -130,8 +130,8 @@ def test_a_listeners_trouble_costs_no_task(tmp_path):
     assert "{'load': 'success', 'total': 'success', 'fails': 'failed'}" in printed
 
 
-def test_where_nobody_listens_no_provider_is_loaded():
-    """Without a plugin that reads lineage, a report makes no collector, which would load every provider's assets."""
+def test_without_a_reader_no_provider_is_loaded():
+    """Without a plugin that reads lineage no collector is created, which would load every provider's assets."""
     script = """
 import sys
 from airflow.sdk import plugins_manager

@@ -24,7 +24,7 @@ from tests.operators.pipelines import frame, halves, pipeline, total
 pytestmark = pytest.mark.usefixtures("root")
 
 
-def test_values_travel_as_artifacts():
+def test_values_are_passed_as_artifacts():
     """Steps pass DataFrames to one another; XCom holds small refs."""
 
     def build():
@@ -46,14 +46,14 @@ def test_default_args_reach_mapped_steps():
 
 
 def test_mapping_fan_out_and_in():
-    """A step is mapped over a list, and arrives downstream as a list of values."""
+    """A step is mapped over a list, and its downstream step gets a list of values."""
     run = run_dag(pipeline(lambda: total(frame.expand(rows=[1, 2, 3]))))
     assert airflow_zen.load(run.xcom("total")) == 6
     assert run.states == {"frame[0]": "success", "frame[1]": "success", "frame[2]": "success", "total": "success"}
 
 
 def test_mapping_over_a_mapped_step():
-    """A step mapped over a mapped step gets one artifact each."""
+    """Each instance of a step that is mapped over a mapped step gets one artifact."""
 
     @ml_step
     def rows(table: pd.DataFrame, extra: int) -> int:
@@ -70,7 +70,7 @@ def test_expand_kwargs():
 
 
 def test_plain_tasks_up_and_downstream():
-    """A plain task's value is a parameter of a step; a plain task gets the ref, and `load` gives the value."""
+    """A plain task's value is a parameter of a step; a plain task gets the ref, and `load` returns the value."""
 
     @task
     def number():
@@ -87,7 +87,7 @@ def test_plain_tasks_up_and_downstream():
 
 
 def test_templates_are_parameters():
-    """What Airflow renders is what the function gets, the record shows and the key knows."""
+    """Rendered templates are passed to the function, recorded and in the key."""
 
     @ml_step
     def greet(day: str, ds=None) -> str:
@@ -101,7 +101,7 @@ def test_templates_are_parameters():
 
 
 def test_params_by_keyword():
-    """An argument named `params` without a default takes what the call gives it."""
+    """An argument named `params` without a default gets the value of the call."""
 
     @ml_step
     def train(params: dict) -> int:
@@ -167,7 +167,7 @@ def test_async_step():
 
 
 def test_no_output_leaves_no_xcom():
-    """A step that returns nothing pushes nothing."""
+    """A step that returns nothing pushes no XCom."""
 
     @ml_step
     def quiet(x: int) -> None: ...
@@ -176,7 +176,7 @@ def test_no_output_leaves_no_xcom():
 
 
 def test_failure_fails_the_task_and_is_recorded():
-    """A function's own exception fails the task, and the record tells it."""
+    """An exception of the function fails the task, and is in the record."""
 
     @ml_step
     def fail() -> int:
@@ -189,7 +189,7 @@ def test_failure_fails_the_task_and_is_recorded():
 
 
 def test_sigterm_reaches_the_function():
-    """When the task is told to stop, the function's `finally` runs and the step run ends as KILLED."""
+    """When the task receives SIGTERM, the function's `finally` runs and the step run ends as KILLED."""
 
     @ml_step
     def slow() -> int:
@@ -229,7 +229,7 @@ def test_timeout_ends_as_failed():
 
 
 def test_mapped_tasks_are_labelled():
-    """A mapped task is labelled with what it is mapped over, and says when it is cached."""
+    """A mapped task has a label with its mapped arguments, marked when it is cached."""
     labels = []
     for run_id in ("r1", "r2"):
         run = run_dag(pipeline(lambda: frame.expand(rows=[1, 2])), run_id=run_id)
@@ -238,7 +238,7 @@ def test_mapped_tasks_are_labelled():
 
 
 def test_a_users_own_label_stays():
-    """A `map_index_template` of the user's own is left alone."""
+    """A `map_index_template` of the user is not replaced."""
     own = frame.override(map_index_template="mine {{ ti.map_index }}")
     assert run_dag(pipeline(lambda: own.expand(rows=[1]))).tasks[0].label == "mine 0"
 
@@ -255,7 +255,7 @@ def test_nothing_secret_is_stored(monkeypatch, root):
 
 
 def test_a_skipped_step_has_not_failed():
-    """A step that skips itself is skipped in Airflow, and its step run is not FAILED."""
+    """A step that raises a skip is skipped in Airflow, and its step run is not FAILED."""
 
     @ml_step
     def skip() -> int:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("root")
 
 
 def test_second_run_is_cached_and_green():
-    """The second run of an unchanged DAG succeeds without calling a function, and says so in XCom."""
+    """The second run of an unchanged DAG succeeds without calling a function, and is marked in XCom."""
     d = pipeline(lambda: total([frame(2)]))
     first, second = run_dag(d), run_dag(d, run_id="manual__2")
     assert recorded_calls() == [("frame", 2)]
@@ -24,7 +24,7 @@ def test_second_run_is_cached_and_green():
 
 
 @pytest.mark.parametrize("conf", [{"zen": {"cache": False}}])
-def test_a_run_can_ask_for_everything_anew(conf):
+def test_a_run_can_compute_everything(conf):
     """A run triggered with `{"zen": {"cache": false}}` calls every function."""
     d = pipeline(lambda: frame(2))
     run_dag(d)
@@ -34,7 +34,7 @@ def test_a_run_can_ask_for_everything_anew(conf):
 
 @pytest.mark.parametrize("conf", [{}, {"zen": None}, {"zen": "x"}, {"zen": {}}])
 def test_other_conf_changes_nothing(conf):
-    """A conf that does not speak of the cache leaves it on."""
+    """A conf without `cache` leaves the cache on."""
     d = pipeline(lambda: frame(2))
     run_dag(d)
     assert run_dag(d, run_id="r2", conf=conf).xcom("frame")["cached"] is True
@@ -55,7 +55,7 @@ def test_cache_off_by_step_dag_and_deployment(monkeypatch):
 
 
 def test_a_policy_by_step_dag_and_deployment(monkeypatch):
-    """A `Cache` is given to a step, to a DAG by default_args, mapped steps included, or by the deployment."""
+    """A `Cache` can be set on a step, on a DAG by default_args, mapped steps included, or by the deployment."""
     ignoring = Cache(ignore=("extra",))
 
     @ml_step
@@ -76,7 +76,7 @@ def test_a_policy_by_step_dag_and_deployment(monkeypatch):
 
 
 def test_a_hit_fires_no_asset_event():
-    """A step that ran reports its asset; one that reused a result does not, so that nothing wakes for no news."""
+    """A computed step has an event for its asset; a reused one has none."""
     reported = []
     for run_id in ("r1", "r2"):
         built = pipeline(lambda: ml_step(outlets=[Asset("s3://b/x")])(frame.function)(1))
@@ -84,8 +84,8 @@ def test_a_hit_fires_no_asset_event():
     assert reported == [1, 0]
 
 
-def test_a_hit_is_remarked_in_the_state_store():
-    """A reused result is remarked in the task's state store, with the run that made it."""
+def test_a_hit_is_marked_in_the_state_store():
+    """A reused result is marked in the task's state store, with the run that computed it."""
     built = pipeline(lambda: frame(1))
     run_dag(built)
     sent = run_dag(built, run_id="r2").supervisor.sent_messages
@@ -103,7 +103,7 @@ def test_one_step_can_be_recomputed():
 
 
 def test_a_cleared_task_is_recomputed_and_a_retry_is_not():
-    """A task that a person clears runs again; one that Airflow retries keeps its hit."""
+    """A task that a user clears runs again; a task that Airflow retries is reused."""
     built = pipeline(lambda: frame.override(retries=2)(2))
     run_dag(built)
     assert run_dag(built, run_id="r2", try_number=2, max_tries=2).xcom("frame")["cached"] is True
@@ -111,7 +111,7 @@ def test_a_cleared_task_is_recomputed_and_a_retry_is_not():
 
 
 def test_a_backfill_reuses_what_it_clears():
-    """A backfill that runs a day again clears its tasks, and reuses what has not changed."""
+    """A backfill that reprocesses a day clears its tasks, and reuses what has not changed."""
     built = pipeline(lambda: total([frame(2)]))
     run_dag(built, run_id="day", run_type="backfill")
     again = run_dag(built, run_id="day", run_type="backfill", try_number=2, max_tries=1, clear_number=1)
@@ -119,15 +119,15 @@ def test_a_backfill_reuses_what_it_clears():
 
 
 def test_a_run_may_switch_the_cache_on():
-    """A run's own word goes before the step's: `{"zen": {"cache": true}}` reuses even a step with cache=False."""
+    """The run's conf takes precedence over the step: `{"zen": {"cache": true}}` reuses even a step with cache=False."""
     built = pipeline(lambda: ml_step(cache=False)(frame.function)(6))
     for run_id in ("r1", "r2"):
         run = run_dag(built, run_id=run_id, conf={"zen": {"cache": True}})
     assert run.xcom("frame")["cached"] is True
 
 
-def test_asset_events_that_are_asked_for_leave_a_step_uncached():
-    """What Airflow hands over empty and fills when asked cannot be in a key: such a step runs each time, and says why."""
+def test_lazy_asset_events_leave_a_step_uncached():
+    """A step with a context value that Airflow loads lazily runs each time, with the reason in its record."""
 
     @ml_step(inlets=[Asset("news")])
     def read(inlet_events=None) -> int:

@@ -48,7 +48,7 @@ def build_dag(build, **options):
 
 
 def stack_of_output(run, task, map_index=-1):
-    """Name the stack a task's artifact lies in, by its address."""
+    """Return the stack that contains a task's artifact."""
     return ArtifactRef.from_wire(run.xcom(task, map_index=map_index)).uri.split("/artifacts/")[0].rpartition("/")[2]
 
 
@@ -61,20 +61,20 @@ def stack_of_output(run, task, map_index=-1):
         ({"zen": {"stack": "a"}}, {}, "a", "a"),
     ],
 )
-def test_the_run_decides_before_the_step_before_the_dag(conf, default_args, plain_in, own_in):
-    """A step runs in the stack that the run's conf names, else its own, else its DAG's, else the active one."""
+def test_the_run_precedes_the_step_and_the_step_the_dag(conf, default_args, plain_in, own_in):
+    """A step runs in the stack of the run's conf, else its own, else its DAG's, else the active one."""
     run = run_dag(build_dag(lambda: (plain(1), own(1)), default_args=default_args), conf=conf)
     assert (stack_of_output(run, "plain"), stack_of_output(run, "own")) == (plain_in, own_in)
 
 
-def test_mapped_steps_choose_too():
-    """Every task of a mapped step runs in the step's stack."""
+def test_mapped_steps_have_a_stack_too():
+    """Every instance of a mapped step runs in the step's stack."""
     run = run_dag(build_dag(lambda: own.expand(x=[1, 2])))
     assert {stack_of_output(run, "own", index) for index in (0, 1)} == {"b"}
 
 
 def test_records_and_cache_are_the_stacks_own():
-    """What was computed in one stack is neither reused nor recorded in another."""
+    """A result of one stack is neither reused nor recorded in another."""
     for stack in ("a", "b", "a"):
         run_dag(build_dag(lambda: plain(1)), run_id=f"in_{stack}", conf={"zen": {"stack": stack}})
     runs = {
@@ -85,14 +85,14 @@ def test_records_and_cache_are_the_stacks_own():
 
 
 def test_a_refused_input_leaves_a_failed_step_run():
-    """A step that was refused an input is a failed step run, whose record holds the reason."""
+    """A step with a refused input is recorded as failed, with the reason."""
     run_dag(build_dag(lambda: add(own(1))), run_id="refused")
     (record,) = open_stack(Settings.read()).records.read_dag_run("chosen", "refused")
     assert (record.state.name, record.error.split(":")[0]) == ("FAILED", "ArtifactRefused")
 
 
 def test_an_input_of_another_stack_is_refused_with_both_names():
-    """An artifact of another stack is refused before anything runs, naming both stacks and what to do."""
+    """An artifact of another stack is refused before anything runs; the error names both stacks and the remedy."""
     run = run_dag(build_dag(lambda: add(own(1))))
     error = run.task("add").error
     assert run.states == {"own": "success", "add": "failed"}
@@ -102,7 +102,7 @@ def test_an_input_of_another_stack_is_refused_with_both_names():
 
 
 def test_an_unknown_stack_fails_the_task_with_the_known_ones():
-    """A name that nobody defined fails the task, which names the stacks there are."""
+    """An unknown stack fails the task; the error names the known stacks."""
     run = run_dag(build_dag(lambda: plain(1)), conf={"zen": {"stack": "prod"}})
     assert "known are 'default', 'a', 'b'" in str(run.task("plain").error)
     run = run_dag(build_dag(lambda: plain(1)), conf={"zen": {"stack": 7}})
@@ -110,7 +110,7 @@ def test_an_unknown_stack_fails_the_task_with_the_known_ones():
 
 
 def test_a_plan_looks_into_each_steps_own_stack():
-    """A plan finds what the stack of each step remembers, and no other's."""
+    """A plan looks into the cache of each step's own stack."""
     pipeline = build_dag(lambda: (plain(1), own(1)))
     run_dag(pipeline)
 
@@ -121,8 +121,8 @@ def test_a_plan_looks_into_each_steps_own_stack():
     assert plan({"zen": {"stack": "a"}}) == {"plain": "miss", "own": "miss"}
 
 
-def test_load_and_save_choose():
-    """`save` and `load` take the stack's name; without it an artifact of another stack is refused by both names."""
+def test_load_and_save_take_a_stack():
+    """`save` and `load` take the name of a stack; without it an artifact of another stack is refused, with both names."""
     ref = airflow_zen.save([1, 2], stack="a")
     assert ref.uri.startswith(Settings.read("a").artifact_root)
     assert airflow_zen.load(ref, stack="a") == [1, 2]

@@ -56,7 +56,7 @@ def pipeline(build):
 
 
 def plan(built, conf=None, partition=None, day=NOW):
-    """Plan a run; give `(task, decision, reason)` of each step."""
+    """Plan a run; return its steps by task."""
     run = PlannedDagRun(conf or {}, day, (day, day), day, partition)
     steps = Plan(built, run).steps()
     return {s.task_id if s.map_index < 0 else f"{s.task_id}[{s.map_index}]": s for s in steps}
@@ -72,7 +72,7 @@ def chain():
 
 
 def test_before_the_first_run_only_the_roots_are_known():
-    """A step whose inputs are yet to be made is unknown, with the task it waits for; nothing is run."""
+    """A step whose inputs do not exist yet is unknown, with the task it needs; nothing is run."""
     planned = plan(pipeline(chain))
     assert {name: str(step.decision) for name, step in planned.items()} == {
         "load": "miss",
@@ -85,7 +85,7 @@ def test_before_the_first_run_only_the_roots_are_known():
 
 
 def test_the_plan_comes_true(monkeypatch):
-    """What is planned as a hit is a hit, with its origin, seconds and bytes; a change is named before it is run."""
+    """A planned hit is a hit in the run, with origin, seconds and bytes; a change is named before the run."""
     run_dag(pipeline(chain), run_id="r1")
     planned = plan(pipeline(chain))
     assert {str(step.decision) for step in planned.values()} == {"hit"}
@@ -105,8 +105,8 @@ def test_the_plan_comes_true(monkeypatch):
     assert recorded_calls() == ["load", "double", "add", "double", "add"]
 
 
-def test_the_runs_conf_is_heard():
-    """A run that will be triggered to recompute or not to cache is planned so."""
+def test_the_conf_of_the_run_is_applied():
+    """The plan follows the `recompute` and `cache` of the run's conf."""
     built = pipeline(chain)
     run_dag(built, run_id="r1")
     assert decisions(built, {"zen": {"cache": False}}) == {"load": "miss", "double": "unknown", "add": "unknown"}
@@ -114,7 +114,7 @@ def test_the_runs_conf_is_heard():
 
 
 def test_templates_are_rendered_as_the_run_will():
-    """Templated arguments have the planned run's dates, conf and partition."""
+    """Templated arguments get the planned run's dates, conf and partition."""
 
     @ml_step
     def read(day: str, region: str, part: str) -> str:
@@ -134,7 +134,7 @@ def test_templates_are_rendered_as_the_run_will():
 
 
 def test_mapped_steps_are_planned_one_by_one(monkeypatch):
-    """Each mapped step is planned by itself, and a step mapped over it goes with it; a list of them needs all."""
+    """Each mapped instance is planned separately, also of a step mapped over it; a step that takes all needs all."""
 
     @ml_step
     def square(x: int) -> int:
@@ -156,7 +156,7 @@ def test_mapped_steps_are_planned_one_by_one(monkeypatch):
     assert set(decisions(pipeline(lambda: build([1, 2]))).values()) == {"hit"}
 
 
-def test_what_only_the_run_can_tell_is_unknown():
+def test_what_only_the_run_knows_is_unknown():
     """Results of plain tasks, mapped groups and templates that fail leave a step unknown, with the reason."""
 
     @task
@@ -193,7 +193,7 @@ class CsvMaterializer(Materializer):
 
 
 def test_artifacts_of_a_projects_own_materializer_are_planned():
-    """A step that reads what a project's own materializer wrote is planned as it will be answered."""
+    """A step that reads an artifact of a project's own materializer is planned as a hit."""
     csv = Annotated[pd.DataFrame, Artifact(materializer=CsvMaterializer)]
 
     @ml_step
@@ -209,8 +209,8 @@ def test_artifacts_of_a_projects_own_materializer_are_planned():
     assert decisions(built) == {"make": "hit", "size": "hit"}
 
 
-def test_a_plan_goes_on_where_the_run_does():
-    """A step whose cache cannot be asked is planned as computed, and the others as they are."""
+def test_a_failing_cache_does_not_stop_the_plan():
+    """A step whose cache look-up fails is planned as computed, and the others are planned as usual."""
 
     @ml_step(cache=Cache(files=("**.sql",)))
     def odd() -> int:
@@ -222,13 +222,13 @@ def test_a_plan_goes_on_where_the_run_does():
 
 
 def test_nothing_to_map_over_is_no_result():
-    """A step mapped over nothing is skipped by Airflow, and so is its reader: neither is a hit."""
+    """A step mapped over nothing, which Airflow skips, and its downstream step are not hits."""
     built = pipeline(lambda: add(add.override(task_id="none").expand(values=[])))
     assert decisions(built) == {"none": "unknown", "add": "unknown"}
 
 
-def test_results_of_other_dags_are_not_foreseen():
-    """A template that pulls what another DAG left is not answered from the planned one."""
+def test_results_of_other_dags_are_unknown():
+    """A template that pulls XCom of another DAG is unknown."""
 
     @ml_step
     def use(value: str) -> str:
@@ -241,7 +241,7 @@ def test_results_of_other_dags_are_not_foreseen():
 
 
 def test_steps_without_cache_are_planned_as_computed():
-    """A step that is never cached will be computed, and its reader waits for it."""
+    """A step that is never cached is planned as computed, and its downstream step is unknown."""
     planned = decisions(pipeline(lambda: ml_step(cache=Cache(ttl=1))(double.function)([always(1)])))
     assert planned == {"always": "miss", "double": "unknown"}
 
@@ -249,7 +249,7 @@ def test_steps_without_cache_are_planned_as_computed():
 @pytest.mark.airflow
 @pytest.mark.usefixtures("airflow_db")
 def test_variables_are_read_as_the_run_will_read_them():
-    """A template that reads an Airflow Variable is rendered with its present value; an unset one leaves the step unknown."""
+    """A template that reads an Airflow Variable gets its present value; an unset Variable leaves the step unknown."""
     from airflow.models import Variable
 
     @ml_step

@@ -22,7 +22,7 @@ def number(fail: bool) -> int:
 
 @pytest.fixture
 def missed_dag_run(server, run_dag_test, tmp_path, monkeypatch):
-    """Run a DAG whose end nobody hears; give its DAG run, and how MLflow shows that and its steps."""
+    """Run a DAG whose end is missed; return its DAG run, and a function for the MLflow states of it and its steps."""
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
     monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
     (listener,) = ZenPlugin.listeners

@@ -27,8 +27,8 @@ def root(tmp_path, monkeypatch):
     return str(tmp_path / "root")
 
 
-def test_an_end_outlives_all_that_fails(root, tmp_path):
-    """With Airflow's database and MLflow both away the end of a DAG run lies in the store, to be shown later."""
+def test_an_end_is_recorded_before_anything_fails(root, tmp_path):
+    """With Airflow's database and MLflow both away the end of a DAG run is in the store, for a later process."""
     settings = {
         "AIRFLOW_HOME": str(tmp_path),
         "AIRFLOW__ZEN__MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}",
@@ -45,7 +45,7 @@ def test_an_end_outlives_all_that_fails(root, tmp_path):
 
 @pytest.mark.server
 def test_more_steps_than_one_delivery_takes(root, tmp_path, monkeypatch):
-    """While a step is owed nothing is called done, and the end is kept until the graph has all its steps."""
+    """While a step is undelivered the DAG run is not done, and its end is kept until the graph has all steps."""
     monkeypatch.setattr("airflow_zen.lineage.mlflow.sync._MAX_DELIVERIES", 2)
     with mlflow_server(tmp_path / "mlflow") as server:
         monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
@@ -62,7 +62,7 @@ def test_more_steps_than_one_delivery_takes(root, tmp_path, monkeypatch):
 @pytest.mark.server
 @pytest.mark.slow
 def test_the_first_try_after_mlflow_is_back(airflow_db, root, tmp_path, monkeypatch):
-    """Nobody asks for it: the first process that the follower starts after MLflow's return delivers all that is owed."""
+    """The first process that the worker starts after MLflow is back delivers everything."""
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
     # However long the server takes to come back, the next try is soon after.
     monkeypatch.setattr("airflow_zen.plugin.worker._MAX_RETRY_DELAY", 2.0)
@@ -103,8 +103,8 @@ def _wait_until(condition):
 
 
 @pytest.mark.server
-def test_every_stack_is_followed_up(root, tmp_path, monkeypatch, caplog):
-    """What any stack owes is delivered and closed; a stack that cannot be opened holds up no other, and is tried again."""
+def test_every_stack_is_finalized(root, tmp_path, monkeypatch, caplog):
+    """Every stack is delivered and closed; a stack that cannot be opened stops no other, and is tried again."""
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
     with mlflow_server(tmp_path / "mlflow") as server:
         stacks = tmp_path / "stacks.yaml"

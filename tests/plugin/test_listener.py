@@ -43,7 +43,7 @@ def mlflow_client(server, tmp_path, monkeypatch):
 
 @pytest.fixture
 def recording_worker():
-    """A follower that only notes what it is told."""
+    """A worker that only collects DAG runs."""
 
     class RecordingWorker(DagRunWorker):
         def __init__(self):
@@ -86,21 +86,21 @@ def test_a_dag_run_is_closed_and_drawn(mlflow_client, run_dag_test, fail):
 
 
 def test_a_dag_without_steps_costs_nothing(mlflow_client, recording_worker):
-    """DAG runs that hold no step are none of our business; others are followed with their state."""
+    """DAG runs without a step are ignored; others are enqueued with their state."""
     listener = DagRunListener(recording_worker)
     listener.on_dag_run_success(ended_dag_run("plain", "BashOperator"), "")
     listener.on_dag_run_failed(ended_dag_run("ours", "BashOperator", "@ml_step"), "")
     assert [(run.dag_id, str(run.state)) for run in recording_worker.runs] == [("ours", "FAILED")]
 
 
-def test_a_new_scheduler_takes_up_what_is_owed(mlflow_client, recording_worker):
-    """The first DAG run that starts in a process has what is owed from before delivered, and needs no end for it."""
+def test_a_new_scheduler_delivers_pending_lineage(mlflow_client, recording_worker):
+    """The first DAG run that starts in a process starts the delivery of pending lineage, before any run ends."""
     DagRunListener(recording_worker).on_dag_run_running(ended_dag_run("d", "BashOperator"), "started")
     assert (recording_worker.reconciled, recording_worker.runs) == (True, [])
 
 
 def test_without_mlflow_nothing_is_started(recording_worker, monkeypatch, tmp_path):
-    """Where no MLflow is configured no process is started."""
+    """Without MLflow no process is started."""
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
     listener = DagRunListener(recording_worker)
     listener.on_dag_run_running(ended_dag_run("d", "@ml_step"), "started")
@@ -109,7 +109,7 @@ def test_without_mlflow_nothing_is_started(recording_worker, monkeypatch, tmp_pa
 
 
 def test_a_wrong_setting_does_not_stop_the_scheduler(recording_worker, monkeypatch, caplog):
-    """A setting that cannot be read is told in the log, and nothing is raised."""
+    """An invalid setting is logged, and nothing is raised."""
     monkeypatch.setenv("AIRFLOW__ZEN__LINEAGE_TRACE", "perhaps")
     DagRunListener(recording_worker).on_dag_run_success(ended_dag_run("d", "@ml_step"), "")
     assert "lineage_trace" in caplog.text
@@ -118,7 +118,7 @@ def test_a_wrong_setting_does_not_stop_the_scheduler(recording_worker, monkeypat
 @pytest.mark.airflow
 @pytest.mark.parametrize(("mark", "status"), [("failed", "FAILED"), ("success", "FINISHED")])
 def test_a_dag_run_that_is_marked_by_hand(missed_dag_run, mark, status):
-    """What a person in Airflow's UI says of a DAG run is how it ends in MLflow."""
+    """A DAG run that a user marks in Airflow's UI has that state in MLflow."""
     ended, mlflow_statuses = missed_dag_run()
     with create_session() as session:
         run = session.query(DagRun).filter_by(dag_id=ended.dag_id, run_id=ended.run_id).one()
@@ -130,7 +130,7 @@ def test_a_dag_run_that_is_marked_by_hand(missed_dag_run, mark, status):
 
 
 @pytest.mark.airflow
-def test_a_dag_run_that_takes_too_long(missed_dag_run):
+def test_a_dag_run_that_times_out(missed_dag_run):
     """A DAG run that Airflow's scheduler ends for its timeout ends as FAILED in MLflow."""
     ended, mlflow_statuses = missed_dag_run()
     with create_session() as session:

@@ -19,14 +19,14 @@ pytestmark = [pytest.mark.server, pytest.mark.airflow]
 
 @pytest.mark.parametrize(("fail", "state"), [(False, "FINISHED"), (True, "FAILED")])
 def test_the_scheduler_was_killed(missed_dag_run, fail, state):
-    """The first process that a new scheduler starts closes what ended when there was none, as Airflow says it ended."""
+    """The first process of a new scheduler closes DAG runs that ended without one, with Airflow's state."""
     _, mlflow_statuses = missed_dag_run(fail)
     assert finalize_dag_runs(open_stack(), [], catch_up=True)
     assert mlflow_statuses() == {"dag_run": state, "step": state}
 
 
 def test_a_dag_run_was_deleted(missed_dag_run):
-    """A DAG run that was deleted in Airflow ends as KILLED, as nobody will say otherwise any more."""
+    """A DAG run that was deleted in Airflow ends as KILLED."""
     ended, mlflow_statuses = missed_dag_run()
     _delete(ended)
     assert finalize_dag_runs(open_stack(), [], catch_up=True)
@@ -42,14 +42,14 @@ def test_a_dag_was_deleted(missed_dag_run):
 
 
 def test_the_command_closes_it(missed_dag_run, capsys):
-    """`airflow zen lineage sync` closes it too."""
+    """`airflow zen lineage sync` closes a missed DAG run too."""
     _, mlflow_statuses = missed_dag_run()
     lineage.sync_lineage.func(Namespace(stack=None, verbose=False))
     assert mlflow_statuses()["dag_run"] == "FINISHED"
 
 
-def test_a_dag_run_that_goes_on(missed_dag_run):
-    """What Airflow calls running stays so in MLflow."""
+def test_a_dag_run_that_is_still_running(missed_dag_run):
+    """A DAG run that is running in Airflow stays running in MLflow."""
     ended, mlflow_statuses = missed_dag_run()
     with create_session() as session:
         run = session.query(DagRun).filter_by(dag_id=ended.dag_id, run_id=ended.run_id).one()
@@ -59,7 +59,7 @@ def test_a_dag_run_that_goes_on(missed_dag_run):
 
 
 def test_another_deployments_dag_run(missed_dag_run, tmp_path, monkeypatch):
-    """A DAG run that left nothing in our store is another deployment's on the same MLflow, and left alone."""
+    """A DAG run without records in our store belongs to another deployment with the same MLflow, and is not closed."""
     ended, mlflow_statuses = missed_dag_run()
     _delete(ended)
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "other"))
@@ -68,7 +68,7 @@ def test_another_deployments_dag_run(missed_dag_run, tmp_path, monkeypatch):
 
 
 def test_another_airflow_on_the_same_root(missed_dag_run, tmp_path):
-    """An Airflow with a database of its own leaves a DAG run alone that is going on in another, with one root and MLflow."""
+    """An Airflow does not close a running DAG run of another Airflow with the same root and MLflow."""
     ended, mlflow_statuses = missed_dag_run()
     home = tmp_path / "other-airflow"
     other = {

@@ -37,7 +37,7 @@ def command(tmp_path):
 
 @pytest.fixture
 def hold_file(tmp_path):
-    """Let no process end before it is let go."""
+    """Keep every process from ending while the file exists."""
     path = tmp_path / "hold"
     path.touch()
     yield path
@@ -46,7 +46,7 @@ def hold_file(tmp_path):
 
 @pytest.fixture
 def received_runs(tmp_path):
-    """Give the run ids that each process was given."""
+    """Return a function for the run ids that each process got."""
 
     def read():
         return [[ended_run["run_id"] for ended_run in json.loads(line)] for line in read_lines(tmp_path / "given")]
@@ -56,7 +56,7 @@ def received_runs(tmp_path):
 
 @pytest.fixture
 def exit_codes(tmp_path):
-    """Give the exit code of each process that came to its end."""
+    """Return a function for the exit codes of ended processes."""
     return lambda: read_lines(tmp_path / "ended")
 
 
@@ -75,8 +75,8 @@ def ended_run(run_id):
     return FinishedDagRun("d", run_id, StepState.FINISHED, 1.0)
 
 
-def test_the_caller_goes_on_at_once(command, received_runs, hold_file):
-    """However long the process takes, the one who tells of a DAG run does not wait."""
+def test_the_caller_does_not_wait(command, received_runs, hold_file):
+    """`enqueue` does not wait for the process."""
     worker = DagRunWorker(command)
     worker.enqueue(ended_run("a"))
     assert not worker.drain(0)
@@ -86,7 +86,7 @@ def test_the_caller_goes_on_at_once(command, received_runs, hold_file):
 
 
 def test_one_process_at_a_time(command, received_runs, hold_file):
-    """DAG runs that end while a process works are gathered for the next one."""
+    """DAG runs that end while a process runs are collected for the next one."""
     worker = DagRunWorker(command)
     worker.enqueue(ended_run("a"))
     wait_until(received_runs)
@@ -97,8 +97,8 @@ def test_one_process_at_a_time(command, received_runs, hold_file):
     assert received_runs() == [["a"], ["b", "c", "d"]]
 
 
-def test_it_tries_again_while_something_is_owed(command, received_runs, exit_codes, tmp_path):
-    """While MLflow is away the process is started again after a pause, and no more once nothing is owed."""
+def test_it_retries_while_lineage_is_pending(command, received_runs, exit_codes, tmp_path):
+    """While lineage is pending the process is started again after a delay, and not after it is delivered."""
     (tmp_path / "code").write_text(str(EXIT_CODE_PENDING))
     worker = DagRunWorker(command, retry_delay=0.05)
     worker.enqueue(ended_run("a"))
@@ -114,8 +114,8 @@ def test_it_tries_again_while_something_is_owed(command, received_runs, exit_cod
 
 
 @pytest.mark.parametrize("code", [EXIT_CODE_PENDING, 1, None])
-def test_the_pauses_between_tries(code):
-    """While something is owed it is tried after 1, 2, 4, 8 and then every 10 minutes, for ever; a success ends it."""
+def test_the_delays_between_tries(code):
+    """While lineage is pending it is tried after 1, 2, 4, 8 and then every 10 minutes, until it succeeds."""
     pauses = [next_retry_delay(code, None)]
     for _ in range(6):
         pauses.append(next_retry_delay(code, pauses[-1]))
@@ -125,10 +125,10 @@ def test_the_pauses_between_tries(code):
 
 
 @pytest.mark.parametrize("hangs", [False, True])
-def test_runs_that_a_failed_process_had_are_given_again(
+def test_runs_of_a_failed_process_are_passed_again(
     command, received_runs, exit_codes, hold_file, tmp_path, monkeypatch, hangs
 ):
-    """A process that fails or hangs has taken no DAG run: the next one is given the same, and those after them."""
+    """The DAG runs of a process that fails or hangs are passed to the next one, with later ones."""
     if hangs:
         monkeypatch.setattr("airflow_zen.plugin.worker._PROCESS_TIMEOUT", 1.0)
     else:
@@ -154,15 +154,15 @@ def test_runs_that_a_failed_process_had_are_given_again(
 
 
 def test_a_process_that_cannot_start(caplog):
-    """A process that cannot be started is told in the log, and costs nothing else."""
+    """A process that cannot be started is logged."""
     worker = DagRunWorker(["/no/such/program"])
     worker.enqueue(ended_run("a"))
     assert worker.drain(_TIMEOUT)
     assert "is not shown in MLflow yet" in caplog.text
 
 
-def test_it_looks_once_for_what_was_left_undone(tmp_path):
-    """The first DAG run that a process hears of starts the delivery, and the search for ends that nobody heard, once."""
+def test_it_reconciles_once(tmp_path):
+    """The first DAG run in a process starts the delivery and the search for missed ends, once."""
     starts = tmp_path / "starts"
     write = f"import sys; open({str(starts)!r}, 'a').write(f'{{sys.stdin.read()}} {{sys.argv[1:]}}\\n')"
     worker = DagRunWorker([sys.executable, "-c", write])
@@ -176,11 +176,11 @@ def test_it_looks_once_for_what_was_left_undone(tmp_path):
     assert worker.drain(_TIMEOUT)
     first, second = starts.read_text().splitlines()
     assert first == "[] ['--catch-up']"
-    assert ('"run_id": "a"' in second, second.endswith(" []")) == (True, True)
+    assert ('"run_id":"a"' in second, second.endswith(" []")) == (True, True)
 
 
 def test_it_works_after_a_fork(command, received_runs):
-    """A process forked from one that has followed DAG runs follows its own."""
+    """A forked process finalizes its own DAG runs."""
     worker = DagRunWorker(command)
     worker.enqueue(ended_run("a"))
     assert worker.drain(_TIMEOUT)

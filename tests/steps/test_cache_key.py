@@ -30,7 +30,7 @@ def key_of(function, stack, *args, **kwargs):
 
 
 def test_key_is_pinned(stack):
-    """The same work has the same key in every release of this key version, or every cache goes cold unasked."""
+    """The same work has the same key in every release of this key version; otherwise every cache entry would miss."""
     found = key_of(plain, stack, 2, names=["n", (1, 2.0)])
     ingredients = {label: value for label, value in found.ingredients.items() if label != "python"}
     assert combine_fingerprints(ingredients) == "45cb7608006bebc718ed54175cb9a1c95e97fe2f53b7cb80da5afc904e18549d"
@@ -47,7 +47,7 @@ def test_inputs_enter_by_digest(stack):
 
 
 def test_only_another_view_is_an_ingredient(stack):
-    """A declared type that shows the artifact as it was saved adds nothing; one that shows it otherwise does."""
+    """A declared type adds an ingredient only when it is another view of the artifact."""
     ref = stack.save(pd.DataFrame({"a": [1]})).ref.to_wire()
     views = []
     for declared in (None, pd.DataFrame, pl.DataFrame):
@@ -69,7 +69,7 @@ def test_a_table_constant_is_known_by_content(stack, monkeypatch):
 
 
 def test_type_and_encoding_of_a_declared_output_are_an_ingredient(stack):
-    """A value fitted to another type, or written in a new layout, is other work."""
+    """Another declared type, or another encoding, has a different key."""
     assert key_of(plain, stack, 1, [1]).ingredients["output a"] == "builtins.int python.json@1"
 
 
@@ -78,7 +78,7 @@ def login(user: str, password: str) -> str:
 
 
 def test_secrets_are_not_among_the_texts(stack):
-    """Texts, which explanations show and the store keeps, hold no parameter whose name says that it is a secret."""
+    """The texts of a key contain no parameter with the name of a secret."""
     found = key_of(login, stack, "ann", "hunter2")
     assert found.sources["parameter user"] == '"ann"'
     assert "hunter2" not in repr(found)

@@ -18,13 +18,13 @@ FILES = {
 
 
 def named(folder, *patterns):
-    """Give what the files of a project add to the key of its step."""
+    """Return the ingredients of a project's files."""
     with Project(folder, FILES).imported("dags.flow") as flow:
         return external_fingerprints(Cache(files=patterns), flow.step, {})
 
 
 def test_files_enter_by_relative_path_and_content(tmp_path):
-    """Files are known by their path from the step's file and their bytes, so two checkouts have one key."""
+    """Files are in the key by relative path and content, so two checkouts have the same key."""
     first, second = named(tmp_path / "one", "sql/*.sql"), named(tmp_path / "two", "sql/*.sql")
     assert first == second
     assert first == {
@@ -34,35 +34,35 @@ def test_files_enter_by_relative_path_and_content(tmp_path):
 
 
 def test_patterns_reach_below_and_above(tmp_path):
-    """`**` goes through folders, `..` above the step's own; folders are no files, and Python's own are passed over."""
+    """`**` matches folders below, `..` folders above the step's own; folders and `__pycache__` are skipped."""
     (tmp_path / "dags" / "__pycache__").mkdir(parents=True)
     (tmp_path / "dags" / "__pycache__" / "flow.cpython-311.pyc").write_bytes(b"compiled")
     assert list(named(tmp_path, "**/*")) == ["file flow.py", "file sql/a.sql", "file sql/b.sql"]
     assert list(named(tmp_path, "../*.txt")) == ["file ../shared.txt"]
 
 
-def test_a_pattern_without_files_is_no_guess(tmp_path):
-    """A pattern that matches nothing leaves the step uncached, for what it meant is unknown."""
+def test_a_pattern_without_files_leaves_the_step_uncached(tmp_path):
+    """A pattern that matches no file leaves the step uncached."""
     with pytest.raises(FingerprintError, match=r"'sql/\*\.csv' matches no file in"):
         named(tmp_path, "sql/*.csv")
 
 
 def test_folders_and_last_stars_mean_all_below(tmp_path):
-    """A last `**` means the files below, on every Python; a folder alone is refused with what to write."""
+    """A final `**` matches the files below on every Python version; a folder is refused with the pattern to write."""
     assert list(named(tmp_path, "sql/**")) == ["file sql/a.sql", "file sql/b.sql"]
     with pytest.raises(FingerprintError, match=r"write 'sql/\*\*/\*'"):
         named(tmp_path, "sql")
 
 
 @pytest.mark.parametrize("pattern", [".", "**.sql"])
-def test_what_is_no_pattern_is_said(tmp_path, pattern):
-    """A pattern that can match no file leaves the step uncached, with an example of one that can."""
+def test_an_invalid_pattern_leaves_the_step_uncached(tmp_path, pattern):
+    """An invalid pattern leaves the step uncached, and the reason has an example of a valid one."""
     with pytest.raises(FingerprintError, match=r"is not a pattern of files, such as 'sql/\*\.sql'"):
         named(tmp_path, pattern)
 
 
 def test_files_need_a_step_in_a_file():
-    """A function typed at a prompt has no folder to look in, and that is said."""
+    """A function that was typed at a prompt is refused, because it has no folder."""
     scope: dict = {}
     exec("def step(): ...", scope)
     with pytest.raises(FingerprintError, match="defined in no file"):
@@ -70,7 +70,7 @@ def test_files_need_a_step_in_a_file():
 
 
 def test_variables_enter_by_value():
-    """A variable is known by its value, and an unset one is not an empty one; the value itself is not shown."""
+    """A variable is in the key by the fingerprint of its value; unset and empty differ."""
     policy = Cache(env=("REGION",))
     found = [
         external_fingerprints(policy, named, env)["env REGION"]

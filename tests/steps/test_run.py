@@ -30,7 +30,7 @@ def load(stack, ref, tmp_path, wanted=None):
 
 
 def test_outputs_become_artifacts(run, stack, tmp_path):
-    """What a step returns lies in the store, under the name of its DAG and task."""
+    """A returned value is stored as an artifact, under the name of its DAG and task."""
     done = run(make, 3)
     ref = done.outputs["output"]
     assert (ref.name, ref.cached, done.state, done.cache) == ("d/t", False, StepState.FINISHED, "miss")
@@ -38,7 +38,7 @@ def test_outputs_become_artifacts(run, stack, tmp_path):
 
 
 def test_equal_work_is_not_done_again(run):
-    """A step whose code and inputs are the same is not called again, and gives the same artifact."""
+    """A step with the same code and inputs is not called again, and returns the same artifact."""
     first, again = run(make, 3), run(make, 3)
     assert recorded_calls() == [3]
     ref = again.outputs["output"]
@@ -59,14 +59,14 @@ def test_other_arguments_are_other_work(run):
 
 
 def test_default_and_explicit_argument_are_equal(run):
-    """Saying a default aloud changes nothing."""
+    """Passing a default explicitly gives the same key."""
     value = run(make, 1).outputs["output"].to_wire()
     run(grow, value)
     assert run(grow, value, by=1).cache == "hit"
 
 
 def test_early_cutoff(run):
-    """An upstream step that runs again and gives equal bytes leaves its downstream cached."""
+    """A downstream step stays cached when its upstream step runs again and returns equal bytes."""
     first = run(make, 1, cache=CacheState.OFF).outputs["output"].to_wire()
     run(grow, first)
     second = run(make, 1, cache=CacheState.OFF).outputs["output"].to_wire()
@@ -75,7 +75,7 @@ def test_early_cutoff(run):
 
 
 def test_deleted_data_is_a_miss(run, stack):
-    """A remembered result whose artifact is gone is computed again, and remembered again."""
+    """A cached result whose artifact is missing is computed and cached again."""
     ref = run(make, 3).outputs["output"]
     stack.store.transport.delete([f"artifacts/{ref.digest[:2]}/{ref.digest}/manifest.json"])
     assert run(make, 3).cache == "miss"
@@ -84,7 +84,7 @@ def test_deleted_data_is_a_miss(run, stack):
 
 
 def test_damaged_cache_entry_is_a_miss(run, stack):
-    """A cache entry that cannot be read is computed again, and mended."""
+    """A step whose cache entry cannot be read is computed again, and the entry is replaced."""
     run(make, 3)
     (key,) = (key for key in stack.store.transport.list("cache") if "history" not in key)
     stack.store.transport.write(key, b'{"half":')
@@ -100,7 +100,7 @@ def test_cache_off(run):
 
 
 def test_version_is_part_of_the_key(run):
-    """The user's own version makes equal work different."""
+    """A different `version` has a different key."""
     run(make, 3, step=Step(make, "make", version="1"))
     assert run(make, 3, step=Step(make, "make", version="2")).cache == "miss"
 
@@ -113,7 +113,7 @@ def test_task_and_dag_names_are_not(run):
 
 
 def test_what_cannot_be_fingerprinted_runs_uncached(run):
-    """An argument that cannot be fingerprinted costs the cache, not the step, and the reason is told."""
+    """A step with an argument that cannot be fingerprinted runs uncached, and its record has the reason."""
 
     def consume(numbers) -> int:
         return sum(numbers)
@@ -147,7 +147,7 @@ def test_undeclared_none_is_no_output(run):
 
 
 def test_several_outputs(run, stack, tmp_path):
-    """Each declared output is an artifact of its own."""
+    """Each declared output is a separate artifact."""
 
     def split(x: int) -> Output(left=int, right=str):
         return x, str(x)
@@ -180,7 +180,7 @@ def test_async_function(run, stack, tmp_path):
 
 
 def test_lineage_run_is_open_while_the_function_runs(run, recorder, monkeypatch):
-    """The lineage run opens before the function, which finds it in its environment and leaves no trace of it."""
+    """The lineage run opens before the function, which gets it in the environment; afterwards the environment is as before."""
     recorder.environment = {"MLFLOW_RUN_ID": "abc"}
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     pages = []
@@ -204,7 +204,7 @@ def test_lineage_run_is_open_while_the_function_runs(run, recorder, monkeypatch)
     [(ValueError("no"), "FAILED"), (StepInterrupted("SIGTERM"), "KILLED"), (SystemExit(1), "FAILED")],
 )
 def test_failures_are_recorded_and_raised(run, recorder, stack, error, state):
-    """A step that fails or is killed ends so in its record, and its exception goes on."""
+    """A failed or killed step has that state in its record, and its exception is raised."""
 
     def fail() -> int:
         raise error
@@ -218,7 +218,7 @@ def test_failures_are_recorded_and_raised(run, recorder, stack, error, state):
 
 
 def test_a_failure_is_not_remembered(run, stack):
-    """Nothing of a failed step is reused."""
+    """A failed step is not cached."""
 
     def fail() -> int:
         raise ValueError
@@ -228,8 +228,8 @@ def test_a_failure_is_not_remembered(run, stack):
     assert [key for key in stack.store.transport.list("cache") if key.endswith(".json")] == []
 
 
-def test_record_tells_the_story(run, stack):
-    """The step run record holds parameters, inputs, outputs and the cache's answer, and comes back whole."""
+def test_the_record_is_complete(run, stack):
+    """The step run record has parameters, inputs, outputs and the cache state, and is read back unchanged."""
     value = run(make, 1).outputs["output"].to_wire()
     done = run(grow, value, by=5, task="grow")
     kept = stack.records.get(done.id)
@@ -238,8 +238,8 @@ def test_record_tells_the_story(run, stack):
     assert StepRun.from_json(json.loads(json.dumps(done.to_json()))) == done
 
 
-def test_what_the_host_holds_goes_when_the_record_is_stored(run, recorder, stack, monkeypatch):
-    """A recorder may forget a step run only when its record is in the store; a store that is away keeps it waiting."""
+def test_the_recorder_is_notified_when_the_record_is_stored(run, recorder, stack, monkeypatch):
+    """The recorder is notified only when the record is in the store, not while the store is away."""
     assert recorder.stored_runs == [run(make, 1)]
     monkeypatch.setattr(type(stack.records), "put", lambda *_: 1 / 0)
     run(make, 2)
@@ -247,13 +247,13 @@ def test_what_the_host_holds_goes_when_the_record_is_stored(run, recorder, stack
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing(run, stack, monkeypatch):
-    """When the entry cannot be written the step succeeds all the same."""
+    """When the entry cannot be written the step still succeeds."""
     monkeypatch.setattr(type(stack.cache), "put", lambda self, entry: (_ for _ in ()).throw(OSError("full")))
     assert run(make, 3).state is StepState.FINISHED
 
 
 def test_another_declared_output_is_other_work(run, stack, tmp_path):
-    """The value is fitted to its declared type, so declaring another type is not served from the cache."""
+    """A different declared type has a different key, because values are converted to it."""
 
     def echo(x: int) -> int:
         return x
@@ -269,7 +269,7 @@ def test_another_declared_output_is_other_work(run, stack, tmp_path):
 
 @pytest.mark.parametrize(("declared", "value"), [(float | None, None), (float | None, 1), (dict | None, None)])
 def test_an_optional_output_may_be_none(run, stack, tmp_path, declared, value):
-    """`-> T | None` takes None, and widens as `-> T` does."""
+    """`-> T | None` accepts None, and converts as `-> T` does."""
 
     def maybe() -> float | None:
         return value
@@ -279,8 +279,8 @@ def test_an_optional_output_may_be_none(run, stack, tmp_path, declared, value):
     assert (loaded, type(loaded)) == ((None, type(None)) if value is None else (1.0, float))
 
 
-def test_a_cache_that_cannot_be_asked_costs_nothing(run, stack, monkeypatch):
-    """When the store fails while the cache is asked, the step runs, and the reason is kept."""
+def test_a_cache_that_cannot_be_read_costs_nothing(run, stack, monkeypatch):
+    """When the store fails during the look-up, the step runs, and its record has the reason."""
     monkeypatch.setattr(type(stack.cache), "get", lambda self, key: (_ for _ in ()).throw(OSError("503 Slow Down")))
     done = run(make, 3)
     assert (done.state, done.cache) == (StepState.FINISHED, "off")
@@ -296,7 +296,7 @@ def test_a_kill_during_the_look_up_is_recorded(run, stack, monkeypatch):
 
 
 def test_records_are_strict_json(run, stack):
-    """A parameter that JSON has no number for is text in the record."""
+    """A parameter that JSON cannot represent as a number is text in the record."""
 
     def echo(x: float) -> int:
         return 1

@@ -27,7 +27,7 @@ def rows(frame: pd.DataFrame, other: pd.DataFrame) -> int:
 
 @pytest.fixture
 def states(run):
-    """Run a function with each of several arguments under one policy; give how each was answered."""
+    """Run a function with each of several arguments under one policy; return the cache states."""
 
     def of(function, policy, *argument_sets, cache_always=False, task="t"):
         step = Step(function, function.__name__, cache=policy, cache_always=cache_always)
@@ -37,26 +37,26 @@ def states(run):
 
 
 def test_ignored_parameters_do_not_matter(states):
-    """Another value of an ignored parameter is the same work; of any other, other work."""
+    """Another value of an ignored parameter has the same key; of any other parameter a different one."""
     policy = Cache(ignore=("verbose",))
     assert states(work, policy, {"verbose": False}, {"verbose": True}, {"x": 2}) == ["miss", "hit", "miss"]
 
 
 def test_ignored_options_do_not_matter(states):
-    """A name that came in under `**options` is ignored by its name."""
+    """A keyword argument of `**options` can be ignored by its name."""
     policy = Cache(ignore=("colour",))
     assert states(work, policy, {"colour": "red"}, {"colour": "blue"}, {"size": 1}) == ["miss", "hit", "miss"]
 
 
 def test_ignored_artifacts_do_not_matter(states, stack):
-    """An artifact may be ignored as well as a parameter."""
+    """An artifact can be ignored like any parameter."""
     a, b, c = (stack.save(pd.DataFrame({"a": range(n)})).ref.to_wire() for n in (1, 2, 3))
     argument_sets = ({"frame": a, "other": b}, {"frame": a, "other": c}, {"frame": b, "other": b})
     assert states(rows, Cache(ignore=("other",)), *argument_sets) == ["miss", "hit", "miss"]
 
 
-def test_own_key_stands_for_all_arguments(states, stack):
-    """What `key` returns decides in the place of parameters and inputs, which it sees by name, artifacts as refs."""
+def test_a_custom_key_replaces_all_arguments(states, stack):
+    """The result of `key` replaces all parameters and inputs, which it gets by name, artifacts as refs."""
     a, b = (stack.save(pd.DataFrame({"a": range(n)})).ref.to_wire() for n in (1, 2))
     policy = Cache(key=lambda frame, other: frame)
     assert states(rows, policy, {"frame": a, "other": b}, {"frame": a, "other": a}, {"frame": b, "other": b}) == [
@@ -70,16 +70,16 @@ def plus(x: int, *more, **options) -> int:
     return x
 
 
-def test_own_key_sees_options_by_name(states):
-    """`key` gets what came in under `**options` by its name, and `*more` as a tuple; sets of artifacts go by content."""
+def test_a_custom_key_gets_options_by_name(states):
+    """`key` gets the arguments of `**options` by name, and `*more` as a tuple."""
     policy = Cache(key=lambda x, more, size=0, **_: (x, more, size))
     assert states(plus, policy, {"x": 1, "size": 1}, {"x": 1, "size": 2}, {"x": 1, "size": 2, "colour": 3}) == [
         "miss", "miss", "hit",
     ]  # fmt: skip
 
 
-def test_own_key_may_be_a_set_of_artifacts(states, stack):
-    """Artifacts in a set that `key` returns count by content, whoever made them and whether they were reused."""
+def test_a_custom_key_may_be_a_set_of_artifacts(states, stack):
+    """Artifacts in a set that `key` returns count by content, whichever run made them and whether they were reused."""
     ref = stack.save(pd.DataFrame({"a": [1]})).ref
     wires = [each.to_wire() for each in (ref, ref.reused_from("d/r/other/-1/1"))]
     policy = Cache(key=lambda frame, other: frozenset([frame]))
@@ -87,14 +87,14 @@ def test_own_key_may_be_a_set_of_artifacts(states, stack):
 
 
 def test_a_key_that_fails_leaves_the_step_uncached(run):
-    """A `key` that raises costs the reuse, with its reason, and not the step."""
+    """A step whose `key` raises runs uncached, and its record has the reason."""
     done = run(work, step=Step(work, "work", cache=Cache(key=lambda y: y)), x=1)
     assert (done.cache, str(done.state)) == ("off", "FINISHED")
     assert "Cache(key=…) of step 'work': TypeError" in done.why
 
 
-def test_old_results_are_made_anew(run, stack):
-    """A result older than its time to live is computed again, says so, and then serves again."""
+def test_old_results_are_computed_again(run, stack):
+    """A result older than its `ttl` is computed again with that reason, and is then reused again."""
     step = Step(work, "work", cache=Cache(ttl=3600))
     first = run(work, step=step)
     hour_later = replace(stack.cache.get(first.cache_key), created=stack.clock() - 3700)
@@ -106,13 +106,13 @@ def test_old_results_are_made_anew(run, stack):
     assert recorded_calls() == ["work", "work"]
 
 
-def test_age_is_no_part_of_the_key(states):
-    """Two steps that differ in how long they keep results still share them."""
+def test_the_ttl_is_not_in_the_key(states):
+    """Two steps with a different `ttl` share results."""
     assert states(work, Cache(ttl=1000), {}) + states(work, Cache(), {}) == ["miss", "hit"]
 
 
 def test_variables_decide(states, stack, monkeypatch):
-    """A named environment variable is part of the work."""
+    """A named environment variable is in the key."""
     monkeypatch.setenv("REGION", "eu")
     before = states(work, Cache(env=("REGION",)), {}, {})
     monkeypatch.setenv("REGION", "us")
@@ -120,7 +120,7 @@ def test_variables_decide(states, stack, monkeypatch):
 
 
 def test_versions_of_libraries_may_be_left_out(stack):
-    """With `packages=False` no library's version is in the key; Python's own, and the code, still are."""
+    """With `packages=False` no library version is in the key; the version of Python and the code are."""
     labels = []
     for packages in (True, False):
         step = Step(rows_of, "rows_of", cache=Cache(packages=packages))
@@ -141,7 +141,7 @@ def test_results_of_one_dag_only(stack):
 
 
 def test_a_history_that_cannot_be_read_costs_nothing(run, stack, monkeypatch):
-    """Not knowing what was different before costs neither the result nor its reuse, and holds nobody up."""
+    """A history that cannot be read costs neither the result nor its reuse, and leaves no lease."""
 
     def refuse(*_):
         raise PermissionError("denied")
@@ -159,13 +159,13 @@ def none(x: int) -> Annotated[list[int], Each]:
 
 
 def test_an_empty_list_of_elements_is_reused(run):
-    """A step that found no elements has a result too."""
+    """An empty list of elements is cached."""
     assert [run(none, 1).cache, run(none, 1).cache] == ["miss", "hit"]
     assert recorded_calls() == ["none"]
 
 
 def test_a_reused_result_keeps_the_seconds_it_took(run, stack):
-    """A hit's record says how long the work took when it was done, so that time saved can be told."""
+    """The record of a hit has the seconds that the computation took."""
     first, second = run(work), run(work)
     assert first.seconds > 0
     assert second.seconds == first.seconds

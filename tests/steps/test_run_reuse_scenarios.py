@@ -131,7 +131,7 @@ def test_an_argument(run, first, second, answer):
     ],
 )
 def test_an_artifact(run, stack, first, second, answer):
-    """Inputs that were saved apart are the same work when their bytes are the same."""
+    """Inputs with the same bytes are reused, even when they were saved separately."""
     wires = [stack.save(value).ref.to_wire() for value in (first, second)]
     assert run(work, wires[0]).cache == MISS
     assert run(work, wires[1]).cache == answer
@@ -147,7 +147,7 @@ def test_an_artifact(run, stack, first, second, answer):
     ],
 )
 def test_how_arguments_are_passed(run, first, second, answer):
-    """Order and defaults do not matter, names do."""
+    """The order of arguments and explicit defaults do not matter, names do."""
     assert run(work, **first).cache == MISS
     assert run(work, **second).cache == answer
 
@@ -171,7 +171,7 @@ HARM = {
 
 @pytest.mark.parametrize("harm", HARM)
 def test_damage(run, stack, harm):
-    """Whatever has become of an entry, the step is computed, the entry is mended, and served again."""
+    """With a damaged entry the step is computed, the entry is replaced, and it is reused again."""
     key = run(work, 1).cache_key
     transport, address = stack.cache.transport, f"cache/{key[:2]}/{key}.json"
     entry = transport.read(address)

@@ -28,7 +28,7 @@ PROJECT = {
 
 
 def code_of(folder: Path, text: str) -> CodeFingerprint:
-    """Reach the step of a one-file project."""
+    """Fingerprint the step of a one-file project."""
     return Project(folder, {"flow.py": text}).code()
 
 
@@ -44,34 +44,34 @@ def load_as(name: str, path: Path) -> ModuleType:
 
 
 def test_labels(tmp_path: Path) -> None:
-    """Each ingredient is named by what it is; the step's own module goes without saying."""
+    """Each ingredient has a label with its kind and name; the step's own module is left out."""
     assert set(Project(tmp_path, PROJECT).code().ingredients) == {
         "class helpers.Settings", "constant LIMIT", "function helpers.clean", "function step", "python",
     }  # fmt: skip
 
 
 def test_sources_are_readable(tmp_path: Path) -> None:
-    """Every function and class keeps its normalised text and what its names stand for, to show differences."""
+    """Every function and class keeps its normalized text and what its names refer to, for a diff."""
     sources = Project(tmp_path, PROJECT).code().sources
     assert sources["function helpers.clean"] == "def clean(x, s):\n    return x"
     assert "# helpers.clean: function helpers.clean" in sources["function step"]
 
 
 def test_code_is_immutable_record(tmp_path: Path) -> None:
-    """What was found out cannot be changed afterwards."""
+    """A code fingerprint is immutable."""
     with pytest.raises(AttributeError):
         code_of(tmp_path, "def step(): pass\n").warnings = ()  # type: ignore[misc]
 
 
 def test_checkout_path_does_not_matter(tmp_path: Path) -> None:
-    """Two machines with other folders agree on the key, and no label or text holds a path."""
+    """Two machines with different folders have the same key, and no label or text contains a path."""
     one, two = Project(tmp_path / "a", PROJECT).code(), Project(tmp_path / "b" / "c", PROJECT).code()
     assert one == two
     assert str(tmp_path) not in json.dumps([dict(one.ingredients), dict(one.sources)])
 
 
 def test_airflow_module_name_does_not_matter(tmp_path: Path) -> None:
-    """A DAG file that Airflow loads under a name made of its path gives the key of a plain import."""
+    """A DAG file that Airflow loads under a generated module name has the key of a plain import."""
     text = "LIMIT = 1\nclass A:\n    x = 1\nKEPT = [A]\ndef step(x):\n    return x + LIMIT, KEPT\n"
     plain = code_of(tmp_path / "a", text)
     name = f"unusual_prefix_{'0123456789' * 4}_flow"
@@ -122,19 +122,19 @@ def test_main_module_is_named_by_its_file(tmp_path: Path) -> None:
 
 
 def test_one_thing_is_visited_once(tmp_path: Path) -> None:
-    """Functions that call one another end, each with one ingredient."""
+    """Functions that call each other are visited once, with one ingredient each."""
     code = code_of(tmp_path, "def a(n):\n    return b(n)\ndef b(n):\n    return a(n)\ndef step(n):\n    return a(n)\n")
     assert set(code.sources) == {"function a", "function b", "function step"}
 
 
-def test_same_names_are_told_apart(tmp_path: Path) -> None:
-    """Two functions of one name keep one ingredient each."""
+def test_same_names_are_distinguished(tmp_path: Path) -> None:
+    """Two functions of the same name have one ingredient each."""
     code = code_of(tmp_path, "a = lambda: 1\nb = lambda: 2\ndef step():\n    return a() + b()\n")
     assert {"function <lambda>", "function <lambda> #2"} <= set(code.ingredients)
 
 
 def test_arguments_bring_their_classes(tmp_path: Path) -> None:
-    """The methods of an argument's class are reached although the step never names it."""
+    """The methods of an argument's class are reached even when the step does not name it."""
     files = {
         "flow.py": "def step(s):\n    return s.go()\n",
         "helpers.py": "class A:\n    def go(self):\n        return 1\n",
@@ -144,8 +144,8 @@ def test_arguments_bring_their_classes(tmp_path: Path) -> None:
         assert "class helpers.A" in fingerprint_code(flow.step, arguments=[[helpers.A()]]).ingredients
 
 
-def test_other_is_asked_for_unknown_constants(tmp_path: Path) -> None:
-    """A constant that only the caller knows is fingerprinted by the caller."""
+def test_the_fallback_fingerprints_unknown_constants(tmp_path: Path) -> None:
+    """A constant of an unknown type is fingerprinted by the caller's fallback."""
     text = "import threading\nK = [threading.Event()]\ndef step(x):\n    return K\n"
     with Project(tmp_path, {"flow.py": text}).imported() as flow:
         keys = {
@@ -156,7 +156,7 @@ def test_other_is_asked_for_unknown_constants(tmp_path: Path) -> None:
 
 
 def test_python_minor_version_is_an_ingredient(tmp_path: Path) -> None:
-    """Another minor version of Python is another key."""
+    """A different minor version of Python has a different key."""
     assert code_of(tmp_path, "def step(): pass\n").ingredients["python"] == ".".join(map(str, sys.version_info[:2]))
 
 
@@ -186,14 +186,14 @@ REFUSED = {
 
 @pytest.mark.parametrize(("text", "reason"), REFUSED.values(), ids=REFUSED)
 def test_refused(text: str, reason: str, tmp_path: Path) -> None:
-    """Code that cannot be known soundly is refused, with the reason and the way out."""
+    """Code that cannot be fingerprinted soundly is refused, with the reason and the remedy."""
     with pytest.raises(FingerprintError, match=reason) as refusal:
         code_of(tmp_path, text)
     assert "cache=False" in str(refusal.value)
 
 
 def test_refusal_leaves_generators_alone(tmp_path: Path) -> None:
-    """Refusing a generator does not use it up."""
+    """A refused generator is not consumed."""
     with Project(tmp_path, {"flow.py": "g = iter([1, 2])\ndef step(x):\n    return list(g)\n"}).imported() as flow:
         with pytest.raises(FingerprintError):
             fingerprint_code(flow.step)
@@ -201,7 +201,7 @@ def test_refusal_leaves_generators_alone(tmp_path: Path) -> None:
 
 
 def test_file_edited_after_import_is_refused(tmp_path: Path) -> None:
-    """The text of a file that was edited but not reloaded does not stand for the code that runs."""
+    """A file that was edited after it was loaded is refused, because its text is not the running code."""
     project = Project(tmp_path, {"flow.py": "def step(x):\n    return x\n"})
     with project.imported() as flow:
         (tmp_path / "flow.py").write_text("def step(x):\n    return -x\n")
@@ -210,7 +210,7 @@ def test_file_edited_after_import_is_refused(tmp_path: Path) -> None:
 
 
 def test_class_edited_after_import_is_refused(tmp_path: Path) -> None:
-    """The same holds for the methods of a class."""
+    """A class whose file was edited after it was loaded is refused."""
     text = "class A:\n    def go(self):\n        return 1\ndef step(x):\n    return A().go()\n"
     with Project(tmp_path, {"flow.py": text}).imported() as flow:
         (tmp_path / "flow.py").write_text(text.replace("return 1", "return 2"))
@@ -219,7 +219,7 @@ def test_class_edited_after_import_is_refused(tmp_path: Path) -> None:
 
 
 def test_notebook_cell(tmp_path: Path) -> None:
-    """A function of a notebook cell is known by the cell's text."""
+    """A function of a notebook cell is fingerprinted by the text of the cell."""
     keys = []
     for body in ("return x", "return x  # same", "return -x"):
         text, name = f"def step(x):\n    {body}\n", f"<ipython-input-{body}>"
@@ -275,7 +275,7 @@ def test_not_warned(text: str, tmp_path: Path) -> None:
 
 
 def test_fast(tmp_path: Path) -> None:
-    """A typical step is fingerprinted in a fraction of what a cached task may cost, in a process that has done none."""
+    """A typical step is fingerprinted in a fraction of the time of a cached task, in a fresh process."""
     text = "import pandas as pd\nfrom sklearn.svm import SVC\n" + PROJECT["flow.py"].replace(
         "(x):", "(x: pd.DataFrame):"
     )
@@ -293,7 +293,7 @@ def test_fast(tmp_path: Path) -> None:
 
 
 def test_reaching_twice_is_the_same(tmp_path: Path) -> None:
-    """Reaching leaves nothing behind that changes the next answer."""
+    """A second fingerprint of the same code is the same."""
     with Project(tmp_path, PROJECT).imported() as flow:
         assert fingerprint_code(flow.step) == fingerprint_code(flow.step)
 

@@ -58,7 +58,7 @@ def install(site: Path, name: str, version: str, files: dict[str, str], info: st
     ],
 )
 def test_installed_libraries(module: str, answer: str) -> None:
-    """A module leads to the distribution that installed its file, whatever that is called."""
+    """A module is attributed to the distribution that installed its file, whatever its name."""
     import importlib.metadata
 
     label, version = distribution_pin(module)
@@ -76,13 +76,13 @@ def test_namespace_package_leads_to_its_part(site: Path) -> None:
 
 
 def test_distribution_without_record(site: Path) -> None:
-    """A distribution that lists only its top names (as Debian's do) is found by them."""
+    """A distribution that lists only its top-level names (as Debian's do) is found by them."""
     install(site, "other-name", "3", {"debian_like/__init__.py": ""}, info="debian_like\n")
     assert distribution_pin("debian_like") == ("distribution other-name", "3")
 
 
 def test_module_without_distribution(site: Path) -> None:
-    """A file dropped among the libraries is known by its content."""
+    """A file among the libraries without a distribution is identified by its content."""
     (site / "dropped_in.py").write_text("x = 1\n")
     importlib.invalidate_caches()
     label, before = distribution_pin("dropped_in")
@@ -92,7 +92,7 @@ def test_module_without_distribution(site: Path) -> None:
 
 
 def test_upgrade_within_a_process(site: Path) -> None:
-    """A distribution that is installed later is seen."""
+    """A distribution that is installed while the process runs is found."""
     install(site, "growing", "1", {"growing/__init__.py": ""})
     assert distribution_pin("growing")[1] == "1"
     (site / "growing-1.dist-info").rename(site / "growing-2.dist-info")
@@ -101,7 +101,7 @@ def test_upgrade_within_a_process(site: Path) -> None:
 
 
 def test_target_folder_of_another_name(tmp_path: Path) -> None:
-    """What `pip install --target` wrote is a library, and its neighbours without metadata are not."""
+    """Modules that `pip install --target` wrote are libraries; modules beside them without metadata are not."""
     project = Project(
         tmp_path, {"flow.py": "import vendored\nimport mine\ndef step(x):\n    return vendored.f(x), mine.f(x)\n"}
     )
@@ -128,8 +128,8 @@ def test_target_folder_of_another_name(tmp_path: Path) -> None:
         ("features", "/usr/lib/python3/dist-packages/features.py", "third-party"),
     ],
 )
-def test_owner(module: str, file: str | None, owner: str) -> None:
-    """Where a file lies tells whose it is; Airflow and airflow_zen are never the project's."""
+def test_origin(module: str, file: str | None, owner: str) -> None:
+    """The path of a file decides its origin; Airflow and airflow_zen are never the project's."""
     assert origin_of_module(module, file) == owner
 
 
@@ -146,7 +146,7 @@ FLOW = "import somelib\ndef step(x):\n    return somelib.f(x)\n"
 
 
 def keys_for_versions(tmp_path: Path, site: Path, flow: str, **files: str) -> set[str]:
-    """Fold the step's key under two versions of one library."""
+    """Return the step's keys under two versions of one library."""
     keys = set()
     for version in ("1.0", "1.1"):
         install(
@@ -183,7 +183,7 @@ def keys_for_versions(tmp_path: Path, site: Path, flow: str, **files: str) -> se
     ],
 )
 def test_library_version_is_in_the_key(flow: str, tmp_path: Path, site: Path) -> None:
-    """Another version of a library that the code reaches is another key, however the code names it."""
+    """A different version of a library that the code reaches has a different key, however the code names it."""
     assert (
         len(keys_for_versions(tmp_path, site, flow, helpers="import somelib\ndef h(x):\n    return somelib.f(x)\n"))
         == 2
@@ -191,13 +191,13 @@ def test_library_version_is_in_the_key(flow: str, tmp_path: Path, site: Path) ->
 
 
 def test_unused_library_is_not_in_the_key(tmp_path: Path, site: Path) -> None:
-    """A library that only other functions of the file use does not count."""
+    """A library that only other functions of the file use is not in the key."""
     flow = "import somelib\ndef other(x):\n    return somelib.f(x)\ndef step(x):\n    return x\n"
     assert len(keys_for_versions(tmp_path, site, flow)) == 1
 
 
 def test_library_that_is_absent(tmp_path: Path) -> None:
-    """An import that can fail is part of the key as what it is: missing."""
+    """An optional import of a missing library is in the key as missing."""
     flow = "def step(x):\n    try:\n        import absent_lib\n    except ImportError:\n        absent_lib = None\n    return absent_lib\n"
     assert "absent_lib: absent_lib" in Project(tmp_path, {"flow.py": flow}).code().sources["function step"]
 
