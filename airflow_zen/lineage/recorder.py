@@ -27,42 +27,30 @@ class OpenedRun:
 
 
 class LineageRecorder(Protocol):
-    """Record step runs in a lineage server. No method raises when the server is unavailable or refuses a request."""
+    """Record step runs in a lineage server. No method raises when the server is unavailable or refuses a request.
+
+    The methods here record nothing, and report that nothing is undelivered.
+    """
 
     def start(self, run: StepRun) -> OpenedRun:
         """Open the run before user code is called."""
-        ...
-
-    def finish(self, run: StepRun, opened: OpenedRun) -> bool:
-        """Send everything else and close the run; return whether all of it was delivered."""
-        ...
-
-    def on_record_stored(self, run: StepRun) -> None:
-        """Release what is held for the run: its record is in the store now."""
-        ...
-
-    def attach_files(self, run: StepRun, opened: OpenedRun, files: Mapping[str, bytes]) -> bool:
-        """Add small files to the run, open or closed; return whether they were delivered."""
-        ...
-
-
-class NullRecorder:
-    """Record nothing, because no lineage server is configured."""
-
-    def start(self, run: StepRun) -> OpenedRun:
-        """Return an empty run."""
         return OpenedRun()
 
     def finish(self, run: StepRun, opened: OpenedRun) -> bool:
-        """Return True: the step run record in the store is the lineage, so nothing is undelivered."""
+        """Send everything else and close the run; return whether all of it was delivered."""
         return True
 
     def on_record_stored(self, run: StepRun) -> None:
-        """Do nothing."""
+        """Release what is held for the run: its record is in the store now."""
+        return
 
     def attach_files(self, run: StepRun, opened: OpenedRun, files: Mapping[str, bytes]) -> bool:
-        """Return True: the files are in the store."""
+        """Add small files to the run, open or closed; return whether they were delivered."""
         return True
+
+
+class NullRecorder(LineageRecorder):
+    """Record nothing: no lineage server is configured, and the step run records in the store are the lineage."""
 
 
 @contextmanager

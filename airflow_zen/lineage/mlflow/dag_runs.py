@@ -72,7 +72,11 @@ def find_dag_run(dag_id: str, run_id: str, rest: MlflowRest) -> MlflowDagRun | N
         return None
     parent = parents[0]["info"]
     children = rest.search_runs(experiment.id, f"tags.`mlflow.parentRunId` = {quote_filter_value(parent['run_id'])}")
-    steps = {step: child for child in children if (step := _step_run_id(child)) is not None}
+    steps = {
+        StepRunId.parse(tags["zen.key"]): child
+        for child in children
+        if (tags := tags_to_dict(child["data"])).get("zen.kind") == "step"
+    }
     models = _model_ids_by_digest(rest, experiment.id, dag_run_key(dag_id, run_id))
     return MlflowDagRun(dag_id, run_id, experiment.id, parent["run_id"], parent["artifact_uri"], steps, models)
 
@@ -101,8 +105,3 @@ def _model_ids_by_digest(rest: MlflowRest, experiment_id: str, key: str) -> Mapp
         if digest:
             found.setdefault(digest, []).append(str(model["info"]["model_id"]))
     return found
-
-
-def _step_run_id(run: Mapping[str, Any]) -> StepRunId | None:
-    tags = tags_to_dict(run["data"])
-    return StepRunId.parse(tags["zen.key"]) if tags.get("zen.kind") == "step" else None

@@ -81,8 +81,11 @@ class KeepAliveConnection:
 
     def _reusable_connection(self) -> http.client.HTTPConnection | None:
         """Return the open connection, unless it was idle for too long or the server has closed it."""
-        if self._open and (self._clock() - self._used >= _IDLE_SECONDS or _closed_by_server(self._open)):
-            self.close()
+        if self._open:
+            is_idle = self._clock() - self._used >= _IDLE_SECONDS
+            # The socket of a closed connection is readable although nothing was requested.
+            if is_idle or self._open.sock is None or select.select([self._open.sock], [], [], 0)[0]:
+                self.close()
         return self._open
 
     def _connect(self) -> http.client.HTTPConnection:
@@ -99,11 +102,6 @@ class KeepAliveConnection:
         if response.will_close:
             self.close()
         return answer
-
-
-def _closed_by_server(connection: http.client.HTTPConnection) -> bool:
-    """Whether the server has closed an idle connection: its socket is readable although nothing was requested."""
-    return bool(connection.sock is None or select.select([connection.sock], [], [], 0)[0])
 
 
 def _new_connection(server: TrackingServer, timeout: float) -> http.client.HTTPConnection:

@@ -88,7 +88,9 @@ def deliver_pending(
         except (ZenError, OSError, KeyError) as error:
             log.warning("%s could not be delivered to MLflow: %s", run.id, error)
             failed.append((run.id, str(error)))
-            if _is_permanent(error) and records.record_rejection(run.id, str(error)):
+            # Otherwise the server, the store or permissions are at fault, which can be fixed.
+            is_permanent = error.is_client_error if isinstance(error, MlflowRejected) else isinstance(error, KeyError)
+            if is_permanent and records.record_rejection(run.id, str(error)):
                 log.warning("%s is set aside until `airflow zen lineage sync` is called: %s", run.id, error)
             continue
         records.mark_delivered(run.id)
@@ -124,11 +126,6 @@ def close_parent_run(rest: MlflowRest, run: FinishedDagRun) -> None:
         unfinished = f"tags.`mlflow.parentRunId` = {quote_filter_value(parent)} AND attributes.status = 'RUNNING'"
         for step in _search_run_ids(rest, experiment.id, unfinished):
             _end_run(rest, step, StepState.KILLED, run.ended)
-
-
-def _is_permanent(error: Exception) -> bool:
-    """Whether the record is at fault, and not the server, the store or permissions, which can be fixed."""
-    return error.is_client_error if isinstance(error, MlflowRejected) else isinstance(error, KeyError)
 
 
 def _search_run_ids(rest: MlflowRest, experiment_id: str, condition: str) -> list[str]:
