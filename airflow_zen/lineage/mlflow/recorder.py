@@ -243,13 +243,15 @@ class MlflowRecorder:
             prefetched = look_up()
         described = {**metadata_tags(run), **end_tags(run), "mlflow.note.content": run_description(run, experiment_id)}
         tags = {key: value for key, value in described.items() if value and prefetched.tags.get(key) != value}
-        for requests in (value_requests(run, run_id, tags), dataset_requests(run, run_id, prefetched)):
+        parts: list[Callable[[], None]] = [
+            partial(send, value_requests(run, run_id, tags), self.rest),
+            partial(send, dataset_requests(run, run_id, prefetched), self.rest),
+            partial(self._models.log_step_models, run, experiment_id, run_id, prefetched, resume),
+            partial(send, [end_request(run, run_id)], self.rest),
+        ]
+        for part in parts:
             with _collect(errors):
-                send(requests, self.rest)
-        with _collect(errors):
-            self._models.log_step_models(run, experiment_id, run_id, prefetched, resume)
-        with _collect(errors):
-            send([end_request(run, run_id)], self.rest)
+                part()
         if errors:
             raise errors[0]
 

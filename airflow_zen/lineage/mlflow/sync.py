@@ -86,15 +86,11 @@ def deliver_pending(
             failed.append((run.id, str(error)))
             break
         except (ZenError, OSError, KeyError) as error:
-            log.warning("%s could not be delivered to MLflow: %s", run.id, error)
             failed.append((run.id, str(error)))
-            # Otherwise the server, the store or permissions are at fault, which can be fixed.
-            is_permanent = error.is_client_error if isinstance(error, MlflowRejected) else isinstance(error, KeyError)
-            if is_permanent and records.record_rejection(run.id, str(error)):
-                log.warning("%s is set aside until `airflow zen lineage sync` is called: %s", run.id, error)
-            continue
-        records.mark_delivered(run.id)
-        delivered.append(run.id)
+            _record_failure(records, run.id, error)
+        else:
+            records.mark_delivered(run.id)
+            delivered.append(run.id)
     return Delivery(tuple(delivered), tuple(failed))
 
 
@@ -126,6 +122,14 @@ def close_parent_run(rest: MlflowRest, run: FinishedDagRun) -> None:
         unfinished = f"tags.`mlflow.parentRunId` = {quote_filter_value(parent)} AND attributes.status = 'RUNNING'"
         for step in _search_run_ids(rest, experiment.id, unfinished):
             _end_run(rest, step, StepState.KILLED, run.ended)
+
+
+def _record_failure(records: StepRunRecords, run: StepRunId, error: Exception) -> None:
+    """Set a record aside after several failures, unless the server, the store or permissions are at fault."""
+    log.warning("%s could not be delivered to MLflow: %s", run, error)
+    is_permanent = error.is_client_error if isinstance(error, MlflowRejected) else isinstance(error, KeyError)
+    if is_permanent and records.record_rejection(run, str(error)):
+        log.warning("%s is set aside until `airflow zen lineage sync` is called: %s", run, error)
 
 
 def _search_run_ids(rest: MlflowRest, experiment_id: str, condition: str) -> list[str]:
