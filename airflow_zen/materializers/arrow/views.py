@@ -57,20 +57,18 @@ def _to_dataset(table: Any, names: tuple[str, ...]) -> Any:
     """Return a dataset over a stored parquet file; over the table in memory for any other file."""
     if not isinstance(table, ParquetTable):
         return ds.dataset(table.read(names))
-    schema = pop_metadata(_dataset_schema(table.schema, table.file_schema).empty_table())[0].schema
-    schema = pa.schema([schema.field(name) for name in names], schema.metadata) if names else schema
+    # The schema that the table was written from, with dictionaries as they are read.
+    pairs = zip(table.file_schema, table.schema, strict=True)
+    fields = [read if pa.types.is_dictionary(read.type) else written for read, written in pairs]
+    metadata = pop_metadata(table.schema.empty_table())[0].schema.metadata
+    schema = pa.schema(fields, metadata)
+    schema = pa.schema(map(schema.field, names), metadata) if names else schema
     if isinstance(table.source, Path):
         return ds.dataset(table.source, schema=schema, format="parquet")
     parquet_format = ds.ParquetFileFormat()
     return ds.FileSystemDataset(
         [parquet_format.make_fragment(pa.PythonFile(table.source, mode="r"))], schema, parquet_format
     )
-
-
-def _dataset_schema(written: pa.Schema, read: pa.Schema) -> pa.Schema:
-    """Return the schema that a table was written from, with dictionaries as they are read."""
-    fields = [one if pa.types.is_dictionary(one.type) else other for one, other in zip(read, written, strict=True)]
-    return pa.schema(fields, written.metadata)
 
 
 def columns_with_nulls(source: ArtifactReader, encoding: str) -> set[str]:

@@ -50,11 +50,14 @@ def index_columns(
     if isinstance(index, pd.RangeIndex):
         usual = used_names and index.equals(pd.RangeIndex(len(index))) and index.step == 1 and index.name is None
         return {}, {} if usual else {"index": {"range": index}}
-    levels = _level_columns(registry, index)
     names = _index_column_names(index.names, used_names)
-    metadata = {"names": list(index.names), "in": names, "how": [level.metadata for level in levels]}
     if isinstance(index, pd.MultiIndex):
-        metadata["multi"] = True
+        pairs = zip(index.codes, index.levels, strict=True)
+        levels = [codes_to_arrow(registry, codes, level.rename(None)) for codes, level in pairs]
+    else:
+        levels = [column_to_arrow(registry, values_of(index))]
+    metadata = {"names": list(index.names), "in": names, "how": [level.metadata for level in levels]}
+    metadata |= {"multi": True} if isinstance(index, pd.MultiIndex) else {}
     freq = freq_name(getattr(index, "freq", None)) if isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex) else None
     if freq is not None:
         metadata["freq"] = freq
@@ -84,13 +87,6 @@ def build_index(values: Mapping[str, Any], metadata: PandasMetadata, rows: int, 
     if "freq" in metadata:
         index.freq = pd.tseries.frequencies.to_offset(metadata["freq"])
     return cast("pd.Index", index)
-
-
-def _level_columns(registry: MaterializerRegistry, index: pd.Index) -> list[ArrowColumn]:
-    if not isinstance(index, pd.MultiIndex):
-        return [column_to_arrow(registry, values_of(index))]
-    pairs = zip(index.codes, index.levels, strict=True)
-    return [codes_to_arrow(registry, codes, level.rename(None)) for codes, level in pairs]
 
 
 def _index_column_names(names: Collection[Any], used_names: Collection[str]) -> list[str]:

@@ -214,17 +214,11 @@ def _arrow_to_pandas(table: pa.Table, with_nulls: Collection[str] | None = None)
     `with_nulls` names those columns where the table is a part of one, and may have none of its nulls.
     """
     frame: pd.DataFrame = table.to_pandas()
+    names = list(frame.columns)
     for at, (field, column) in enumerate(zip(table.schema, table.columns, strict=True)):
         has_nulls = column.null_count if with_nulls is None else field.name in with_nulls
-        if not has_nulls or field.type not in _NULLABLE_DTYPES:
-            continue
-        position = at if frame.shape[1] == table.num_columns else _column_position(frame, field.name)
-        if position is not None:
+        is_label = len(names) < table.num_columns and field.name not in names
+        if has_nulls and field.type in _NULLABLE_DTYPES and not is_label:
+            position = at if len(names) == table.num_columns else names.index(field.name)
             frame.isetitem(position, column.to_pandas(types_mapper=_NULLABLE_DTYPES.get).array)
     return frame
-
-
-def _column_position(frame: pd.DataFrame, name: str) -> int | None:
-    """Return the position of a column of a table in its frame; None where it became row labels."""
-    names = list(frame.columns)
-    return names.index(name) if name in names else None

@@ -39,7 +39,13 @@ def save_pandas(materializer: Materializer, value: Any, directory: Path) -> Mapp
     if metadata:
         text, parts = encode_typed_json(materializer, metadata, directory)
         schema = with_metadata(schema.empty_table(), text).schema
-    written = write_parquet(_row_groups(columns, schema, len(value)), schema, directory / FILE_NAME)
+    size = row_group_size(schema)
+    # A frame that is converted as a whole is in memory twice.
+    groups = (
+        pa.table([column.convert(column.values[at : at + size]) for column in columns.values()], schema=schema)
+        for at in range(0, max(1, len(value)), size)
+    )
+    written = write_parquet(groups, schema, directory / FILE_NAME)
     summary = _summarize(value, len(value), written, schema.names)
     return {**summary, "parts": parts} if parts else summary
 
@@ -69,26 +75,16 @@ def _summarize(value: Any, rows: int, written: WrittenParquet, names: Sequence[s
     return summarize_table(rows, columns) | written.hash_summary()
 
 
-def _row_groups(columns: Mapping[str, ArrowColumn], schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
-    """Convert row group by row group: a frame that is converted as a whole is in memory twice."""
-    size = row_group_size(schema)
-    for at in range(0, max(1, rows), size):
-        yield pa.table([column.convert(column.values[at : at + size]) for column in columns.values()], schema=schema)
-
-
 def _to_arrow_columns(registry: MaterializerRegistry, value: Any) -> tuple[dict[str, ArrowColumn], dict[str, Any]]:
     """Return the columns of the file, those of the index last, and the metadata that they do not express."""
-    if type(value) not in (pd.DataFrame, pd.Series) and not _is_pandas_index(value):
+    is_index = isinstance(value, pd.Index) and type(value).__module__.partition(".")[0] == "pandas"
+    if type(value) not in (pd.DataFrame, pd.Series) and not is_index:
         raise SaveRefused(f"{type(value).__qualname__} would come back as its base class. Convert it to that first.")
     columns, labels, metadata = _split_value(value)
     stored = {name: column_to_arrow(registry, values_of(column)) for name, column in columns.items()}
     index, index_metadata = index_columns(registry, labels, used_names=stored.keys())
     dtypes = {name: column.metadata for name, column in stored.items() if column.metadata}
     return {**stored, **index}, metadata | index_metadata | ({"dtypes": dtypes} if dtypes else {})
-
-
-def _is_pandas_index(value: Any) -> bool:
-    return isinstance(value, pd.Index) and type(value).__module__.partition(".")[0] == "pandas"
 
 
 def _split_value(value: Any) -> tuple[dict[str, Any], pd.Index, dict[str, Any]]:

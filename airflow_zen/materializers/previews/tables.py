@@ -50,11 +50,9 @@ def preview_table(
 ) -> Mapping[str, bytes | str]:
     """Return the page of a table of `shape` (rows, columns); `labels` are those of its rows, by default their numbers."""
     rows, width = shape
-    shown, nulls = (
-        list(islice(columns, MAX_PREVIEW_COLUMNS)),
-        [column.get("nulls") for column in summary.get("columns", ())],
-    )
-    headings = (_column_heading(column, known, rows) for column, known in zip_longest(shown, nulls[: len(shown)]))
+    shown = list(islice(columns, MAX_PREVIEW_COLUMNS))
+    nulls = [column.get("nulls") for column in summary.get("columns", ())[: len(shown)]]
+    headings = (_column_heading(column, known, rows) for column, known in zip_longest(shown, nulls))
     cells = [[cell_text(item) for item in column.head] for column in shown]
     body = (
         f"<tr><th>{escape_html(cell_text(label))}</th>{''.join(f'<td>{escape_html(column[at])}</td>' for column in cells)}</tr>"
