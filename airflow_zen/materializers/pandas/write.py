@@ -22,6 +22,7 @@ from airflow_zen.materializers.arrow.tables import check_same_schema, peek_batch
 from airflow_zen.materializers.base import Materializer, SavedBatches
 from airflow_zen.materializers.pandas.columns import column_to_arrow, values_of
 from airflow_zen.materializers.pandas.index import are_valid_column_names, index_columns, restorable_from_names
+from airflow_zen.materializers.previews.html import truncate
 from airflow_zen.materializers.typed_json import encode_typed_json
 from airflow_zen.materializers.typed_json.encoding import Encoder, canonical_json
 from airflow_zen.materializers.typed_json.nested import NestedValues
@@ -146,16 +147,13 @@ def _reset_row_numbers(batch: Any) -> Any:
 
 
 def _check_same_metadata(number: int, schema: pa.Schema, first: pa.Schema) -> None:
-    if (schema.metadata or {}) != (first.metadata or {}):
+    found, wanted = (b" ".join((it.metadata or {}).values()).decode() for it in (schema, first))
+    if found != wanted:
         raise SaveRefused(
-            f"Batch {number} differs from the first in categories, time zone, kind of objects, attrs or the names of its "
-            f"axes: {_metadata_text(schema)} is not {_metadata_text(first)}. Give columns one dtype in all batches; for text that is 'str'."
+            f"Batch {number} differs from the first in categories, time zone, type of objects, attrs or the names of its "
+            f"axes: {truncate(found, 300)} is not {truncate(wanted, 300)}. Give columns one dtype in all batches; for text that "
+            "is 'str'."
         )
-
-
-def _metadata_text(schema: pa.Schema) -> str:
-    text = b" ".join((schema.metadata or {}).values()).decode()
-    return text if len(text) <= 300 else f"{text[:299]}…"
 
 
 class _RefusedParts(NestedValues):
