@@ -1,28 +1,59 @@
-"""Check the installation, and that Airflow has loaded this provider and has suitable options."""
+"""Checks of the installation, of Airflow's options, and of the options in `[zen]`."""
 
 from __future__ import annotations
 
 import importlib.util
 import platform
+import shutil
 import sys
+import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from airflow.configuration import conf
 
+from airflow_zen.cli.stacks import effective_options
+from airflow_zen.config.options import find_options
+from airflow_zen.config.settings import Settings
 from airflow_zen.doctor.findings import Finding, failed, ok, warning
+from airflow_zen.doctor.mlflow import mlflow_findings
+from airflow_zen.doctor.store import store_findings
+from airflow_zen.errors import ZenError
 
+_DISTRIBUTION = "airflow-provider-zen"
 _REINSTALL = (
     "Reinstall airflow-provider-zen in the environment that runs Airflow: pip install --force-reinstall --no-deps"
 )
 
 
-def airflow_findings() -> Iterator[Finding]:
-    """Check that Airflow has loaded this provider, and check options that slow down tasks."""
+def all_findings(stack: str | None) -> Iterator[Finding]:
+    """Check everything that a step of a stack needs."""
+    yield from installation_findings()
     yield _check_provider()
     yield _check_plugin()
     yield from _check_options()
+    try:
+        settings = Settings.read(stack)
+    except ZenError as error:
+        yield failed("settings", "cannot be read", str(error))
+        return
+    for check in (_option_findings, _local_cache_findings, store_findings, mlflow_findings):
+        yield from check(settings)
+
+
+def installation_findings() -> Iterator[Finding]:
+    """Check the installed packages against the requirements of this package."""
+    yield ok("python", platform.python_version())
+    try:
+        yield ok(_DISTRIBUTION, version(_DISTRIBUTION))
+        requirements = requires(_DISTRIBUTION) or []
+    except PackageNotFoundError:
+        yield failed(_DISTRIBUTION, "is not installed, so Airflow cannot load it", "pip install airflow-provider-zen")
+        return
+    for text in requirements:
+        yield from _check_requirement(text)
+    yield _check_bytecode()
 
 
 def _check_provider() -> Finding:
@@ -67,8 +98,6 @@ def _check_options() -> Iterator[Finding]:
 
 
 def _check_hostname() -> Iterator[Finding]:
-    import time
-
     from airflow.utils.net import getfqdn
 
     begun = time.perf_counter()
@@ -82,21 +111,26 @@ def _check_hostname() -> Iterator[Finding]:
         )
 
 
-_DISTRIBUTION = "airflow-provider-zen"
+def _option_findings(settings: Settings) -> Iterator[Finding]:
+    """Yield every option of a stack that is set, and its source."""
+    yield ok("stack", settings.stack)
+    for option in effective_options(find_options(settings.stack)):
+        if option.value and option.source != "default":
+            yield ok(f"[zen] {option.option}", f"{option.value} ({option.source})")
 
 
-def installation_findings() -> Iterator[Finding]:
-    """Check the installed packages against the requirements of this package."""
-    yield ok("python", platform.python_version())
-    try:
-        yield ok(_DISTRIBUTION, version(_DISTRIBUTION))
-        requirements = requires(_DISTRIBUTION) or []
-    except PackageNotFoundError:
-        yield failed(_DISTRIBUTION, "is not installed, so Airflow cannot load it", "pip install airflow-provider-zen")
+def _local_cache_findings(settings: Settings) -> Iterator[Finding]:
+    """Check that the disk of the local cache has enough space."""
+    if not settings.local_cache_dir or "://" not in settings.artifact_root:
         return
-    for text in requirements:
-        yield from _check_requirement(text)
-    yield _check_bytecode()
+    path = Path(settings.local_cache_dir).expanduser()
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    used = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.exists() else 0
+    size = settings.local_cache_size
+    detail = f"{free / 1024**3:.1f} GiB free, {used / 1024**3:.1f} of {size / 1024**3:.1f} GiB used"
+    remedy = f"Free disk space in {existing}, or lower local_cache_size."
+    yield ok("local cache", detail) if free > size - used else warning("local cache", detail, remedy)
 
 
 def _check_requirement(text: str) -> Iterator[Finding]:

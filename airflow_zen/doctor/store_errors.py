@@ -1,16 +1,12 @@
-"""The meaning and the remedy of a store's errors, and a probe of its endpoint."""
+"""The meaning and the remedy of a store's errors, and the endpoint of a store."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
-
-import httpx
 
 from airflow_zen.errors import StoreUnavailable, ZenError
 
@@ -86,32 +82,14 @@ def _error_chain(error: BaseException | None) -> list[BaseException]:
     return found
 
 
-_PROBE_TIMEOUT = 5.0
 _BLOB_ENDPOINT = re.compile(r"(?:^|;)\s*BlobEndpoint\s*=\s*([^;]+)", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class ProbeResult:
-    """An answer: its duration in seconds, and the server's time in seconds since the epoch."""
-
-    seconds: float
-    date: float | None
-
-
-@dataclass(frozen=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """A store's URL, and where it is configured."""
 
     url: str
     source: str
-
-    def probe(self) -> ProbeResult:
-        """Send one request without credentials, and accept any answer. Raise `OSError` without one."""
-        try:
-            answer = httpx.head(self.url, timeout=_PROBE_TIMEOUT, trust_env=False)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ConnectionError(str(error) or f"no HTTP answer ({error!r})") from error
-        return ProbeResult(answer.elapsed.total_seconds(), _parse_http_date(answer.headers.get("Date")))
 
 
 def endpoint_of(root: str, options: Mapping[str, Any]) -> Endpoint | None:
@@ -147,10 +125,3 @@ def _s3_endpoint(options: Mapping[str, Any]) -> Endpoint:
             return Endpoint(os.environ[name], name)
     region = client.get("region_name") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     return Endpoint(f"https://s3.{region or 'us-east-1'}.amazonaws.com", "the connection's extra, or AWS_REGION")
-
-
-def _parse_http_date(date: str | None) -> float | None:
-    try:
-        return parsedate_to_datetime(date or "").timestamp()
-    except ValueError:
-        return None
