@@ -203,6 +203,7 @@ def _write_reproducible_zip(skops_file: bytes, path: Path) -> None:
     """Write a file of `skops.io.dumps` without times, with addresses and members numbered by first appearance."""
     with ZipFile(io.BytesIO(skops_file)) as source, ZipFile(path, "w", ZIP_STORED) as target:
         schema = json.loads(source.read(_SCHEMA))
+        _reset_addresses(schema)
         _sort_sets(schema)
         _number_ids(schema)
         for old, new in _number_files(schema).items():
@@ -210,12 +211,16 @@ def _write_reproducible_zip(skops_file: bytes, path: Path) -> None:
         target.writestr(ZipInfo(_SCHEMA), json.dumps(schema))
 
 
-def _sort_sets(schema: Any) -> None:
-    """Sort sets, and reset an address that scikit-learn itself keeps: that of the stop words it has checked."""
+def _reset_addresses(schema: Any) -> None:
+    """Reset the address that scikit-learn itself keeps: that of the stop words it has checked."""
     for node in _schema_nodes(schema):
         checked = node.get("_stop_words_id")
         if isinstance(checked, dict) and checked.get("__loader__") == "JsonNode":
             checked["content"] = "0"
+
+
+def _sort_sets(schema: Any) -> None:
+    for node in _schema_nodes(schema):
         if node.get("__loader__") == "SetNode":
             node["content"].sort(key=_text_without_ids)
 

@@ -168,6 +168,12 @@ def test_an_image_has_a_thumbnail(image: Any, tmp_path: Path) -> None:
     assert Image.open(io.BytesIO(files["preview.png"])).size == image.size
 
 
+def test_wide_image_of_numbers_has_a_thumbnail(tmp_path: Path) -> None:
+    """An image of 16-bit numbers is scaled down like any other."""
+    content = previews(Image.fromarray(np.zeros((2, 3000), dtype=np.uint16)), tmp_path)["preview.png"]
+    assert Image.open(io.BytesIO(content)).size == (512, 1)
+
+
 def test_a_large_image_has_a_small_thumbnail(tmp_path: Path) -> None:
     """The thumbnail of incompressible noise is within the size limit, and keeps its proportions."""
     noise = np.random.default_rng(0).integers(0, 255, (900, 1800, 3), dtype=np.uint8)
