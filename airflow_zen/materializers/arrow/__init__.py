@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_zen.materializers.base import Materializer, SavedBatches
-from airflow_zen.materializers.previews.tables import MAX_PREVIEW_ROWS, TableColumn, preview_table
+from airflow_zen.materializers.previews.tables import MAX_PREVIEW_ROWS, TableColumn, preview_table, sample_rows
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.reader import ArtifactReader
@@ -101,14 +102,22 @@ class ArrowIpcMaterializer(ArrowParquetMaterializer):
 
 
 def _preview_columns(table: Any) -> Iterator[TableColumn]:
+    import pyarrow as pa
+
+    # Once for all columns: converting the row numbers takes as long as a chart.
+    indices = pa.array(sample_rows(table.num_rows), pa.int64())
     for field, column in zip(table.schema, table.columns, strict=True):
         yield TableColumn(
             name=field.name,
             type=str(field.type),
             head=map(_to_python, column[:MAX_PREVIEW_ROWS]),
             size=column.nbytes,
-            sample=column.take,
+            sample=partial(_take, column, indices),
         )
+
+
+def _take(column: Any, indices: Any, _: list[int]) -> Any:
+    return column.take(indices)
 
 
 def _to_python(scalar: Any) -> Any:

@@ -52,7 +52,8 @@ def preview_table(
     rows, width = shape
     shown = list(islice(columns, MAX_PREVIEW_COLUMNS))
     nulls = [column.get("nulls") for column in summary.get("columns", ())[: len(shown)]]
-    headings = (_column_heading(column, known, rows) for column, known in zip_longest(shown, nulls))
+    picked = sample_rows(rows)
+    headings = (_column_heading(column, known, rows, picked) for column, known in zip_longest(shown, nulls))
     cells = [[cell_text(item) for item in column.head] for column in shown]
     body = (
         f"<tr><th>{escape_html(cell_text(label))}</th>{''.join(f'<td>{escape_html(column[at])}</td>' for column in cells)}</tr>"
@@ -88,14 +89,14 @@ def sample_rows(rows: int) -> list[int]:
     return [start * _SAMPLE_RUN_LENGTH + at for start in starts for at in range(_SAMPLE_RUN_LENGTH)]
 
 
-def _column_heading(column: TableColumn, nulls: int | None, rows: int) -> str:
+def _column_heading(column: TableColumn, nulls: int | None, rows: int, picked: list[int]) -> str:
     kind = escape_html(f"{truncate(column.type, 40)}{f' · {nulls} missing' if nulls else ''}")
     text = f"{escape_html(truncate(column.name, 40))}<small>{kind}</small>"
     if column.sample is None or column.size > MAX_SAMPLED_VALUE_BYTES * max(1, rows):
         return text
     from airflow_zen.materializers.arrow.charts import column_chart
 
-    return f"{text}{column_chart(column.sample, sample_rows(rows))}"
+    return f"{text}{column_chart(column.sample, picked)}"
 
 
 def _html_table(head: str, rows: Iterable[str]) -> Markup:
