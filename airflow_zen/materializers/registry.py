@@ -67,10 +67,10 @@ class MaterializerRegistry:
         Raises `MaterializerNotFound` for a type that no materializer saves, `SaveRefused` for a value that would not
         come back exactly. If pickles are allowed, such a value is pickled instead.
         """
-        if by is None and _is_iterator(value) and self._find_registered(type(value)) is None:
+        if by is None and _is_iterator(value) and self._find_by_type(type(value), for_saving=True) is None:
             return self._save_batches(value, directory)
-        materializer = self._instantiate(by) if by else self._for_declared(value, declared)
-        materializer = materializer.for_value(value)
+        cls = declared if declared in type(value).__mro__ and self._find_by_type(declared) else type(value)
+        materializer = (self._instantiate(by) if by else self.for_type(cls)).for_value(value)
         try:
             summary = _save_summary(materializer, value, directory)
         except SaveRefused:
@@ -138,7 +138,7 @@ class MaterializerRegistry:
 
         Dataclasses have no base in common and are recognized as such. Raises `MaterializerNotFound`.
         """
-        found = self._find_registered(cls)
+        found = self._find_by_type(cls, for_saving=True)
         if found is not None:
             return found
         if self.allow_pickle:
@@ -157,6 +157,7 @@ class MaterializerRegistry:
         if view is not None and view.can_read(encoding):
             return view
         entry = self.encodings.get(encoding) or self._with_entry_points.encodings.get(encoding)
+        entry = entry or self._project_reader(encoding)
         if entry is None:
             raise MaterializerNotFound(self._unknown_encoding_message(encoding))
         return self._instantiate(entry)
@@ -249,30 +250,30 @@ class MaterializerRegistry:
             return self._instantiate(catalog.MEMBERS_PREVIEW)
         return found
 
-    def _for_declared(self, value: Any, declared: type | None) -> Materializer:
-        found = self._find_registered(declared) if declared in type(value).__mro__ else None
-        return found or self.for_type(type(value))
+    def _find_by_type(self, cls: type, *, for_saving: bool = False) -> Materializer | None:
+        """Return the materializer of a type's nearest base that has one; None if there is none.
 
-    def _find_registered(self, cls: type) -> Materializer | None:
-        """Return the materializer of a type; raise `MaterializerNotFound` if only an unregistered one declares it."""
-        if type_name(cls) not in self.types:
-            types = self._with_entry_points.types
-            unregistered = unregistered_types(types)
+        Raises `MaterializerNotFound`, if it is `for_saving`, when an unregistered materializer declares that base.
+        """
+        entry = self.types.get(type_name(cls))
+        if entry is None:
+            # A step may import the module of a materializer only when it runs, after its registry was made.
+            late = {name: found for found, _ in registered_materializers() for name in found.type_names()}
+            types = {**late, **self._with_entry_points.types}
+            unregistered = unregistered_types(types) if for_saving else {}
             nearest = next((name for name in base_names(cls) if name in types or name in unregistered), "")
             if nearest in unregistered:
                 raise MaterializerNotFound(
                     f"No materializer saves {type_name(cls)}. {unregistered_hint(unregistered[nearest])}"
                 )
-        return self._find_by_type(cls)
-
-    def _find_by_type(self, cls: type) -> Materializer | None:
-        if type_name(cls) in self.types:
-            return self._instantiate(self.types[type_name(cls)])
-        types = self._with_entry_points.types
-        entry = next((types[name] for name in base_names(cls) if name in types), None)
-        if entry is None and is_dataclass(cls):
-            entry = catalog.ENCODINGS[_TYPED_JSON]
+            entry = types.get(nearest) or (catalog.ENCODINGS[_TYPED_JSON] if is_dataclass(cls) else None)
         return self._instantiate(entry) if entry else None
+
+    def _project_reader(self, encoding: str) -> type[Materializer] | None:
+        """Return a materializer of the project that lists an encoding in `reads`, or was registered late."""
+        known = [entry for entry in self._with_entry_points.encodings.values() if not isinstance(entry, str)]
+        late = [found for found, _ in registered_materializers()]
+        return next((found for found in (*known, *late) if found.can_read(encoding)), None)
 
     def _instantiate(self, entry: MaterializerEntry) -> Materializer:
         return load_entry(entry)(self)

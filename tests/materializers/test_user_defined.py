@@ -31,6 +31,10 @@ class PlainMaterializer(Materializer):
         return r.Plain(int((directory / "a.txt").read_text()))
 
 
+class SubPlain(r.Plain):
+    pass
+
+
 class OtherMaterializer(PlainMaterializer):
     encoding = "plain.other@1"
 
@@ -135,6 +139,25 @@ def test_registering_is_the_way_out() -> None:
     """The same class saves its types once it is decorated."""
     decorated = "PlanMaterializer.types = (Plan, Record)\nregister_materializer(PlanMaterializer)\n"
     assert _run(f"{decorated}try_save(Plan())\ntry_save(Record(1))") == ["plan.text@1 Plan"] * 2
+
+
+def test_materializer_that_a_step_imports_late_is_known(tmp_path: Path) -> None:
+    """A class that is decorated after the registry was made, as a step imports its module, saves and loads as any other."""
+    registry = default_registry()
+    register_materializer(PlainMaterializer)
+    saved = registry.save(SubPlain(3), tmp_path)
+    assert saved.encoding == "plain.text@1"
+    assert registry.load(tmp_path, "plain.text@1", r.Plain).a == 3
+
+
+def test_older_encodings_in_reads_are_read(tmp_path: Path) -> None:
+    """What an earlier version of a materializer wrote is read by the one that lists its encoding, whatever type is asked for."""
+    (tmp_path / "a.txt").write_text("3")
+    newer = type("NewerMaterializer", (PlainMaterializer,), {"encoding": "plain.text@3", "reads": ("plain.text@2",)})
+    for registry in (default_registry().register(newer), default_registry().with_materializers([newer])):
+        assert registry.load(tmp_path, "plain.text@2").a == 3
+        with pytest.raises(MaterializerNotFound, match="plain.text@3, not 'plain.text@1'"):
+            registry.load(tmp_path, "plain.text@1")
 
 
 def test_module_that_is_imported_twice_registers_once() -> None:
