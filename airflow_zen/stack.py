@@ -101,18 +101,21 @@ class Stack:
         Of an iterator, a stream or a lazy table, which would have to be computed again, the first stored rows are
         shown.
         """
-        with self._previewable_value(value, saved.ref) as shown:
-            return self.materializers.preview(shown, saved.ref.encoding, saved.summary, by)
+        ref, materializers = saved.ref, self.materializers
+        if type_name(type(value)) == ref.type:
+            return materializers.preview(value, ref.encoding, saved.summary, by)
+        with self.scratch_directory() as directory:
+            batches = materializers.load_view(
+                ArtifactReader(self.store, ref, directory), ref.encoding, View(batches=True)
+            )
+            return materializers.preview(next(iter(batches)), ref.encoding, saved.summary, by)
 
     @contextmanager
-    def _previewable_value(self, value: Any, ref: ArtifactRef) -> Iterator[Any]:
-        if type_name(type(value)) == ref.type:
-            yield value
-            return
+    def scratch_directory(self) -> Iterator[Path]:
+        """Yield an empty directory to load artifacts into, which is removed after the block."""
         directory = self.store.temporary_directory()
         try:
-            source = ArtifactReader(self.store, ref, directory)
-            yield next(iter(self.materializers.load_view(source, ref.encoding, View(batches=True))))
+            yield directory
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -133,13 +136,11 @@ class Stack:
             return ref
         if self.materializers.is_partial_view(ref.encoding, view):
             return self.materializers.load_view(ArtifactReader(self.store, ref, into), ref.encoding, view)
-        if self._returns_paths(ref, wanted) or (self.store.is_local and self._needs_own_directory(ref)):
+        # Paths that user code gets must not be the store's own.
+        returns_paths = contains_path(wanted) or self.materializers.for_encoding(ref.encoding).gives_paths
+        if returns_paths or (self.store.is_local and self._needs_own_directory(ref)):
             return self.materializers.load(self.store.get(ref, into, private=True), ref.encoding, wanted)
         return self.materializers.load_from(ArtifactReader(self.store, ref, into), ref.encoding, wanted)
-
-    def _returns_paths(self, ref: ArtifactRef, wanted: Any) -> bool:
-        """Whether user code gets paths of files, which must not be the store's own."""
-        return contains_path(wanted) or self.materializers.for_encoding(ref.encoding).gives_paths
 
     def _needs_own_directory(self, ref: ArtifactRef) -> bool:
         """Whether a value, or a part of it, is a folder that user code or its library may write into.

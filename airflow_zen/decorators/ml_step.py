@@ -30,6 +30,7 @@ class _MLStepDecoratedOperator(DecoratedOperator, MLStepOperator):
     template_fields: Sequence[str] = MLStepOperator.template_fields
     template_fields_renderers = MLStepOperator.template_fields_renderers
     custom_operator_name = "@ml_step"
+    is_async = MLStepOperator.is_async
 
     def __init__(
         self, *, python_callable: Callable[..., Any], op_args: Any = (), op_kwargs: Any = None, **options: Any
@@ -44,11 +45,6 @@ class _MLStepDecoratedOperator(DecoratedOperator, MLStepOperator):
         operator_defaults = {name: value for name, value in (defaults or {}).items() if name not in OPTION_TYPES}
         args, kwargs = super()._hook_apply_defaults(*args, **{**kwargs, "default_args": operator_defaults})  # type: ignore[no-untyped-call]
         return args, {**kwargs, "default_args": defaults}
-
-    @property
-    def is_async(self) -> bool:
-        """False, as of `MLStepOperator`."""
-        return False
 
 
 @attr.define(slots=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -72,7 +71,7 @@ def run_step(
     if plan.entry:
         return _reuse_entry(step, plan.entry, stack, run, run_hooks)
     collector = MetadataCollector(frozenset(run.inputs), frozenset(step.outputs.names))
-    with plan.lease, ThreadPoolExecutor(1) as pool, _scratch_directory(stack) as scratch:
+    with plan.lease, ThreadPoolExecutor(1) as pool, stack.scratch_directory() as scratch:
         opening = pool.submit(stack.lineage.start, run)
         try:
             with (
@@ -146,8 +145,8 @@ def plan_step(
     except FingerprintError as error:
         return StepPlan(CacheState.OFF, str(error))
     except Exception as error:
-        log.warning("The cache could not be asked: %s", error, exc_info=not isinstance(error, OSError))
-        return StepPlan(CacheState.OFF, f"the cache could not be asked: {error}")
+        log.warning("The cache could not be read: %s", error, exc_info=not isinstance(error, OSError))
+        return StepPlan(CacheState.OFF, f"the cache could not be read: {error}")
     if entry:
         return StepPlan(CacheState.HIT, key=key, entry=entry)
     return StepPlan(CacheState.MISS, reason or _miss_reason(key, stack, run, history), key, lease=lease)
@@ -222,8 +221,8 @@ def _call_function(
         if not step.outputs.names and result is not None:
             dropped = type(result).__name__
             log.warning("Step %r is declared '-> None'; the %s it returned is dropped.", step.name, dropped)
-        nothing = step.returns_nothing(result)
-        yield {} if nothing else unpack_result(result, step.outputs, step.output_types, step.name)
+        is_empty = step.returns_nothing(result)
+        yield {} if is_empty else unpack_result(result, step.outputs, step.output_types, step.name)
 
 
 def _store_in_cache(key: CacheKey, run: StepRun, stack: Stack) -> bool:
@@ -264,12 +263,3 @@ def _finish_run(stack: Stack, run: StepRun, opened: OpenedRun, step: Step | None
 def _failed_run(run: StepRun, stack: Stack, error: BaseException, run_hooks: RunHooks) -> StepRun:
     state = run_hooks.final_state(error)
     return replace(run, state=state, ended=stack.clock(), error=f"{type(error).__name__}: {error}")
-
-
-@contextmanager
-def _scratch_directory(stack: Stack) -> Iterator[Path]:
-    directory = stack.store.temporary_directory()
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)

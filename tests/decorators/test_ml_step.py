@@ -375,11 +375,13 @@ print(TEXT)
 """
 
 
-def test_serialization_is_stable(tmp_path):
+def test_serialization_is_stable(tmp_path, monkeypatch):
     """Two parses of the same file in two processes serialize alike, so no new DAG version is made."""
     file = tmp_path / "d.py"
     file.write_text(DAG_FILE)
-    # This process is one of the two: starting Airflow is what takes long.
+    # Written into a serialized DAG, and read from the configuration of each process.
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path))
+    # This process is one of the two, because starting Airflow takes long.
     here = runpy.run_path(str(file), run_name="__main__")["TEXT"]
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
     environment = {**os.environ, "PYTHONHASHSEED": seed}

@@ -17,8 +17,7 @@ from airflow.utils.state import DagRunState
 from mlflow import MlflowClient
 
 from airflow_zen import ml_step
-from airflow_zen.plugin import ZenPlugin
-from airflow_zen.plugin.listener import DagRunListener
+from airflow_zen.plugin import DagRunListener, ZenPlugin
 from airflow_zen.plugin.worker import DagRunWorker
 
 
