@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.rest import MlflowRest
 
 # MLflow needs longer for more than the timeout of a request.
-_PER_PAGE, _MODELS_PER_PAGE, _EXPERIMENTS_PER_PAGE = 100, 50, 1000
+_VERSIONS_PER_PAGE, _MODELS_PER_PAGE, _EXPERIMENTS_PER_PAGE = 100, 50, 1000
 _IO_DIGEST = re.compile(r"@([0-9a-f]{16})(?=\|)")
 _MODEL_SOURCE = re.compile(r"models:/(m-[0-9a-f]+)")
 _ARTIFACT_URL = re.compile(r"/artifacts/[0-9a-f]{2}/([0-9a-f]{64})")
@@ -50,7 +50,8 @@ class MlflowReferences:
         self._experiments = {
             str(one["experiment_id"]): tags_to_dict(one).get("zen.dag_id", str(one["name"])) for one in found
         }
-        self._versions = [*self._registered_versions()]
+        page = {"max_results": _VERSIONS_PER_PAGE}
+        self._versions = [*self.rest.paginate("model-versions/search", page, "model_versions", "GET")]
         self._registered_runs = frozenset(str(one.get("run_id", "")) for one in self._versions)
         self._registered_models = frozenset(map(_logged_model_id, self._versions)) - {""}
 
@@ -64,12 +65,14 @@ class MlflowReferences:
         for experiment in self._experiments:
             began = f"attributes.start_time < {int(before * 1000)}"
             condition = f"tags.`zen.kind` = 'dag_run' AND attributes.status != 'RUNNING' AND {began}"
-            for parent in self._search_runs(experiment, condition):
+            for parent in self.rest.search_runs(experiment, condition):
                 tags = tags_to_dict(parent["data"])
                 if KEEP_TAG in tags or runs.is_recent(tags["zen.dag_id"], tags["zen.run_id"]):
                     continue
                 parent_id = str(parent["info"]["run_id"])
-                steps = self._search_runs(experiment, f"tags.`mlflow.parentRunId` = {quote_filter_value(parent_id)}")
+                steps = self.rest.search_runs(
+                    experiment, f"tags.`mlflow.parentRunId` = {quote_filter_value(parent_id)}"
+                )
                 run_ids = [*(str(step["info"]["run_id"]) for step in steps), parent_id]
                 if self._registered_runs.isdisjoint(run_ids):
                     found += run_ids
@@ -120,7 +123,7 @@ class MlflowReferences:
             return []
 
     def _mark_runs(self, experiment: str, dag_id: str, referrers: ReferrerIndex, excluded_runs: frozenset[str]) -> None:
-        steps = self._search_runs(experiment, "tags.`zen.kind` = 'step'")
+        steps = self.rest.search_runs(experiment, "tags.`zen.kind` = 'step'")
         for run in track_items(steps, f"Asking MLflow for step runs of {dag_id}", self.on_progress):
             if str(run["info"]["run_id"]) not in excluded_runs:
                 referrers.add(Referrer("MLflow run", dag_id), self._digests(run))
@@ -136,23 +139,10 @@ class MlflowReferences:
             return digests_of_record(json.loads(self.transport.read(key_of_url(self.root, url))))
         return []
 
-    def _search_runs(self, experiment: str, condition: str) -> Iterator[Mapping[str, Any]]:
-        request = {"experiment_ids": [experiment], "filter": condition, "max_results": _PER_PAGE}
-        yield from self.rest.paginate("runs/search", request, "runs")
-
     def _search_models(self, experiment: str) -> Iterator[Mapping[str, Any]]:
         request = {"experiment_ids": [experiment], "max_results": _MODELS_PER_PAGE}
         for model in self.rest.paginate("logged-models/search", request, "models"):
             yield model["info"]
-
-    def _registered_versions(self) -> Iterator[Mapping[str, Any]]:
-        query: dict[str, Any] = {"max_results": _PER_PAGE}
-        while True:
-            answer = self.rest.get("model-versions/search", query)
-            yield from answer.get("model_versions", [])
-            if not answer.get("next_page_token"):
-                return
-            query["page_token"] = answer["next_page_token"]
 
 
 def _logged_model_id(version: Mapping[str, Any]) -> str:
