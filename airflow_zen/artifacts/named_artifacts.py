@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from itertools import islice
@@ -29,7 +28,7 @@ from airflow_zen.artifacts.version import (
     version_label,
 )
 from airflow_zen.errors import ArtifactNotFound
-from airflow_zen.transports.base import quote_key_part
+from airflow_zen.transports.base import map_in_parallel, quote_key_part
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 _NAMES = "names"
 _TAGS = "tags"
-_MAX_READERS = 16
 
 
 class VersionTag(msgspec.Struct, frozen=True):
@@ -125,8 +123,7 @@ class VersionIndex:
         """Return the newest version of each name that begins with `prefix`, sorted by name; two requests for each."""
         start = quote_key_part(prefix) if prefix else ""
         names = [name for name in self._transport.list_prefixes(_NAMES) if name.startswith(start)]
-        with ThreadPoolExecutor(_MAX_READERS) as pool:
-            keys = [*pool.map(lambda name: self._transport.first_key(f"{_NAMES}/{name}/versions"), names)]
+        keys = map_in_parallel(lambda name: self._transport.first_key(f"{_NAMES}/{name}/versions"), names)
         return sorted(self._read_all(filter(None, keys)), key=lambda version: version.name)
 
     def read(self, key: str) -> ArtifactVersion:
@@ -187,8 +184,7 @@ class VersionIndex:
                 return self.read(key)
             return None
 
-        with ThreadPoolExecutor(_MAX_READERS) as pool:
-            return [version for version in pool.map(read, keys) if version]
+        return [version for version in map_in_parallel(read, keys) if version]
 
     def _not_found_error(self, name: str, version: str | datetime) -> ArtifactNotFound:
         newest = self._transport.first_key(_versions_prefix(name))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +15,12 @@ from airflow_zen.artifacts.hashing import file_hash
 from airflow_zen.artifacts.manifest import MANIFEST_FILE_NAME, Manifest
 from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, corrupt_error, missing_error
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused, SaveRefused
-from airflow_zen.transports.base import Transport, normalize_root, run_in_parallel
+from airflow_zen.transports.base import Transport, map_in_parallel, normalize_root, run_in_parallel
+from airflow_zen.transports.local import link_or_copy
 
 if TYPE_CHECKING:
     from airflow_zen.transports.read_cache import ReadCache
 
-_MAX_HASH_THREADS = 8
 _MAX_INLINE_BYTES = 16 * 1024
 _MIN_SIZE_TO_CHECK = 1024 * 1024
 
@@ -89,11 +87,8 @@ class ArtifactStore:
 
     def hash_stored_files(self, keys_by_path: Mapping[str, str]) -> tuple[ArtifactFile, ...]:
         """Hash objects in place; `keys_by_path` are their keys, by the path that each has in an artifact."""
-        with ThreadPoolExecutor(_MAX_HASH_THREADS) as pool:
-            found = pool.map(self.transport.checksum, keys_by_path.values())
-            return tuple(
-                ArtifactFile(path, size, known) for path, (size, known) in zip(keys_by_path, found, strict=True)
-            )
+        found = map_in_parallel(self.transport.checksum, keys_by_path.values())
+        return tuple(ArtifactFile(path, *known) for path, known in zip(keys_by_path, found, strict=True))
 
     def register(self, manifest: Manifest, name: str = "") -> ArtifactRef:
         """Commit a manifest of files in place; content of which the store has its own files keeps them."""
@@ -281,10 +276,7 @@ def _link_files(directory: Path, files: tuple[ArtifactFile, ...], into: Path) ->
     for file in files:
         target = into / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(directory / file.path, target)
-        except OSError:
-            shutil.copy(directory / file.path, target)
+        link_or_copy(directory / file.path, target)
     return into
 
 

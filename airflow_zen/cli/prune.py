@@ -8,7 +8,7 @@ from airflow_zen.cli.command import STACK_AND_OUTPUT, argument, command
 from airflow_zen.cli.output import bytes_cell, is_machine_readable, open_stack_for, print_rows, show_progress
 
 if TYPE_CHECKING:
-    from airflow_zen.pruning.report import PruneReport
+    from airflow_zen.pruning.collect import PruneReport
 
 
 @command(

@@ -12,7 +12,7 @@ from airflow_zen.errors import ArtifactRefused
 from airflow_zen.steps.materialize import load_for_process
 
 if TYPE_CHECKING:
-    from airflow_zen.pruning.report import PruneReport
+    from airflow_zen.pruning.collect import PruneReport
 
 T = TypeVar("T")
 

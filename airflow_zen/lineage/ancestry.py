@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +16,7 @@ from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.lineage.mlflow.tags import EXPERIMENT_PREFIX, quote_filter_value
 from airflow_zen.runs.records import list_step_records
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
+from airflow_zen.transports.base import map_in_parallel
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.named_artifacts import VersionIndex
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 Server = MlflowRest | TrackingServer | str
 
 _PER_PAGE, _EXPERIMENTS_PER_PAGE = 100, 1000
-_READER_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -129,12 +128,11 @@ def ancestry_from_records(digest: str, transport: Transport) -> Ancestry:
     """
     made: dict[str, list[FoundRun]] = defaultdict(list)
     keys = [each.key for records in list_step_records(transport).values() for each in records]
-    with ThreadPoolExecutor(_READER_THREADS) as pool:
-        for run in pool.map(lambda key: _read_record(transport, key), keys):
-            if run and not run.is_hit and run.state is StepState.FINISHED:
-                found = _run_from_record(run, str(run.id))
-                for artifact in found.outputs:
-                    made[artifact.digest].append(found)
+    for run in map_in_parallel(lambda key: _read_record(transport, key), keys):
+        if run and not run.is_hit and run.state is StepState.FINISHED:
+            found = _run_from_record(run, str(run.id))
+            for artifact in found.outputs:
+                made[artifact.digest].append(found)
     producers = sorted(made[short_digest(digest)], key=lambda run: run.started)
     if not producers:
         raise LineageNotFound(f"No step run record says who made the artifact {short_digest(digest)}.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import msgspec
@@ -13,9 +12,7 @@ from msgspec.structs import asdict
 from airflow_zen.errors import ArtifactNotFound
 from airflow_zen.runs.records import list_step_records
 from airflow_zen.runs.step_run import StepRun, StepState
-from airflow_zen.transports.base import Transport, quote_key_part
-
-_READER_THREADS = 16
+from airflow_zen.transports.base import Transport, map_in_parallel, quote_key_part
 
 
 class RunTotals(msgspec.Struct, frozen=True):
@@ -114,8 +111,7 @@ class RunTotalsReader:
         wanted = None if run_ids is None else {quote_key_part(run_id) for run_id in run_ids}
         runs = list_step_records(self._transport, dag_id).values()
         found = [[each.key for each in run] for run in runs if wanted is None or run[0].key.split("/")[2] in wanted]
-        with ThreadPoolExecutor(_READER_THREADS) as pool:
-            yield from pool.map(self._totals_of_run, found)
+        return map_in_parallel(self._totals_of_run, found)
 
     def _totals_of_run(self, keys: list[str]) -> RunTotals:
         key = f"{keys[0].partition('/steps/')[0]}/totals.json"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -15,12 +14,11 @@ from airflow_zen.artifacts.version import parse_version_key
 from airflow_zen.errors import ArtifactNotFound
 from airflow_zen.progress import ProgressCallback, ignore_progress, track_items
 from airflow_zen.runs.records import list_step_records
-from airflow_zen.transports.base import ObjectInfo, Transport, quote_key_part
+from airflow_zen.transports.base import ObjectInfo, Transport, map_in_parallel, quote_key_part
 
 if TYPE_CHECKING:
     from airflow_zen.caching.step_cache import StepCache
 
-_READER_THREADS = 16
 # Names in listings and MLflow's tags hold this much of a digest: 64 bits, which no two artifacts of a root share.
 _COMPACT_LENGTH = 16
 
@@ -124,12 +122,11 @@ class Marker:
         recent |= {(quote_key_part(dag_id), quote_key_part(run_id)) for dag_id, run_id in unfinished}
         keys = [(dag, each.key) for dag, run in sorted(recent) for each in records.get((dag, run), ())]
         cache_keys = set()
-        with ThreadPoolExecutor(_READER_THREADS) as pool:
-            read = pool.map(lambda item: (item[0], self._read_record(item[1])), keys)
-            for dag, record in track_items(read, "Reading step run records", self.on_progress, len(keys)):
-                if record:
-                    self.referrers.add(Referrer("run", unquote(dag)), digests_of_record(record))
-                    cache_keys.add(record["cache_key"])
+        read = map_in_parallel(lambda item: (item[0], self._read_record(item[1])), keys)
+        for dag, record in track_items(read, "Reading step run records", self.on_progress, len(keys)):
+            if record:
+                self.referrers.add(Referrer("run", unquote(dag)), digests_of_record(record))
+                cache_keys.add(record["cache_key"])
         return RecentRuns(frozenset(recent), frozenset(cache_keys - {""}))
 
     def mark_cache(
@@ -151,12 +148,11 @@ class Marker:
                 young.append(name)
             else:
                 dead.append(each.key)
-        with ThreadPoolExecutor(_READER_THREADS) as pool:
-            entries = pool.map(cache.get, young)
-            for entry in track_items(entries, "Reading cache entries", self.on_progress, len(young)):
-                if entry:
-                    referrer = Referrer("cache", entry.origin.partition("/")[0])
-                    self.referrers.add(referrer, [ref.digest for ref in entry.outputs.values()])
+        entries = map_in_parallel(cache.get, young)
+        for entry in track_items(entries, "Reading cache entries", self.on_progress, len(young)):
+            if entry:
+                referrer = Referrer("cache", entry.origin.partition("/")[0])
+                self.referrers.add(referrer, [ref.digest for ref in entry.outputs.values()])
         return dead, leases
 
     def mark_versions(self, keep_last: int, since: float | None) -> list[str]:

@@ -23,6 +23,7 @@ from airflow_zen.transports.errors import translate_errors
 
 _OBSTORE_SCHEMES = frozenset({"s3", "s3a", "az", "abfs", "abfss"})
 MAX_THREADS = 8
+_MAX_READERS = 16
 # Large enough to leave Python seldom, small enough to be hashed while it is still in the processor's cache.
 CHUNK_SIZE = 1024 * 1024
 # Larger files are uploaded in parts.
@@ -32,6 +33,7 @@ _MAX_PART_LENGTH = 250
 _HASH_LENGTH = 8
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 def open_transport(root: str, options: Mapping[str, Any], on_bytes: BytesCallback = ignore_bytes) -> Transport:
@@ -317,3 +319,9 @@ def run_in_parallel(work: Callable[[T], object], items: Iterable[T]) -> None:
     for each in futures:
         if not each.cancelled():
             each.result()
+
+
+def map_in_parallel(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yield the results of `work` for every item, in order, from several threads."""
+    with ThreadPoolExecutor(_MAX_READERS) as pool:
+        yield from pool.map(work, items)

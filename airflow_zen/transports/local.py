@@ -108,14 +108,8 @@ class LocalTransport(Transport):
                 yield chunk
 
     def _copy(self, key: str, target: str) -> None:
-        path = self._path_with_parent(target)
-        try:
-            os.link(self._directory / key, path)
-        except FileExistsError:
-            return
-        except OSError:
-            # The filesystem has no hard links.
-            shutil.copyfile(self._directory / key, path)
+        with contextlib.suppress(FileExistsError):
+            link_or_copy(self._directory / key, self._path_with_parent(target))
 
     def _list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
         for entry in _walk_files(self._directory / prefix):
@@ -181,6 +175,16 @@ class ProgressFile(io.FileIO):
         count = super().readinto(buffer) or 0
         self._on_bytes(count)
         return count
+
+
+def link_or_copy(path: Path, target: Path) -> None:
+    """Hard-link a file, or copy it where the filesystem has no links."""
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        shutil.copyfile(path, target)
 
 
 def _walk_files(folder: Path | str) -> Iterator[os.DirEntry[str]]:

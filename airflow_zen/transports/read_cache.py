@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from airflow_zen.artifacts.hashing import file_hash, hash_hex, is_file_hash
 from airflow_zen.errors import ArtifactRefused, SettingsError
+from airflow_zen.transports.local import link_or_copy
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactFile
@@ -72,7 +73,7 @@ class ReadCache:
             try:
                 download(download_path)
                 download_path.chmod(_READ_ONLY_MODE)
-                _link_or_copy(download_path, target, private=private)
+                (shutil.copyfile if private else link_or_copy)(download_path, target)
                 self._path(file).parent.mkdir(exist_ok=True, mode=0o700)
                 download_path.replace(self._path(file))
             finally:
@@ -118,7 +119,7 @@ class ReadCache:
                 path.unlink()
                 return False
             os.utime(path)
-            _link_or_copy(path, target, private=private)
+            (shutil.copyfile if private else link_or_copy)(path, target)
         except FileNotFoundError:
             return False
         return True
@@ -158,14 +159,6 @@ class ReadCache:
                 yield True
         finally:
             os.close(descriptor)
-
-
-def _link_or_copy(path: Path, target: Path, *, private: bool) -> None:
-    if not private:
-        with contextlib.suppress(OSError):
-            os.link(path, target)
-            return
-    shutil.copyfile(path, target)
 
 
 def _process_prefix() -> str:
