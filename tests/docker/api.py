@@ -1,4 +1,4 @@
-"""Airflow's API as somebody who logs in sees it."""
+"""Airflow's API for a user who logs in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.servers.airflow_api import AirflowApi
 
 
 class Api(AirflowApi):
-    """Talk to the Airflow of the compose file as its first user."""
+    """A client of the Airflow of the compose file, as its first user."""
 
     def __init__(self, url: str, password: str) -> None:
         super().__init__(url)

@@ -1,4 +1,4 @@
-"""The compose file as Docker's own compose CLI reads it."""
+"""The compose file, read by Docker's own compose CLI."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ DOCKER = REPOSITORY / "docker"
 
 
 def program_path(name: str) -> str:
-    """Give the path of a program that pip puts beside Python."""
+    """Return the path of a program in the directory of Python."""
     return str(Path(sys.executable).parent / name)
 
 
 @dataclass(frozen=True)
 class Service:
-    """One service, with its variables filled in and its `$$` as a container sees them."""
+    """One service, with substituted variables, as in its container."""
 
     name: str
     image: str
@@ -49,7 +49,7 @@ class Compose:
 
 
 def read_compose_file(variables: Mapping[str, str] | None = None) -> Compose:
-    """Read docker/compose.yaml; raises with the CLI's own words where it refuses the file."""
+    """Read docker/compose.yaml; raise an error with the CLI's message if it refuses the file."""
     command = [program_path("docker-compose"), "--file", str(DOCKER / "compose.yaml"), "config", "--format", "json"]
     told = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **(variables or {})}
     done = subprocess.run(command, env=told, capture_output=True, text=True)

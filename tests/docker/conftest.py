@@ -1,4 +1,4 @@
-"""Secrets and the compose file, for every test here."""
+"""Fixtures: secrets and the compose file."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def compose(secrets: Path) -> Compose:
-    """The compose file with those secrets, and nothing else chosen."""
+    """The compose file with those secrets, and otherwise defaults."""
     return read_compose_file({"SECRETS": str(secrets)})

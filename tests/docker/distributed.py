@@ -1,4 +1,4 @@
-"""Run the flight example and 200 mapped steps on two Celery workers, lose one of them, and say what came of it."""
+"""Run the flight example and 200 mapped steps on two Celery workers, kill one of them, and report the result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FREQUENT_CHECKS = {
 
 
 def run_scenarios(running: RunningServices, secrets: Path, count: int, timeout: float) -> bool:
-    """Do it on a stack that is up; tell whether everything was right."""
+    """Run the experiment on a running stack; return whether the result is correct."""
     api = Api(running.paths.url("api-server"), (secrets / "admin_password").read_text())
     flights_succeeded = _run_flight_delay(running, api, timeout)
     scenario = WorkerLossScenario(running, secrets, api, "worker-b").run(count, timeout)
@@ -69,7 +69,7 @@ def _print_result(scenario: ScenarioResult, lineage: dict[str, int]) -> bool:
 
 @contextmanager
 def _working_directory(directory: Path | None) -> Iterator[Path]:
-    """Give the directory asked for, or one that is gone afterwards."""
+    """Yield the given directory, or a temporary one."""
     if directory:
         directory.mkdir(parents=True)
         yield directory.resolve()
@@ -79,7 +79,7 @@ def _working_directory(directory: Path | None) -> Iterator[Path]:
 
 
 def main() -> int:
-    """Start everything, run, stop everything; gives the exit code."""
+    """Start everything, run, stop everything; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", type=int, choices=(30, 200), default=200, help="mapped instances")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds for each DAG run")

@@ -1,4 +1,4 @@
-"""The services of the compose file as processes of this machine: what they are told, with its addresses and paths."""
+"""The services of the compose file as processes of this machine, with its addresses and paths."""
 
 from __future__ import annotations
 

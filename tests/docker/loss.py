@@ -1,4 +1,4 @@
-"""A DAG run of which a worker is lost in the middle, and what can be known of it afterwards."""
+"""A DAG run that loses a worker, and its result."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BLOCKED_KEYS = ("stays called", "stays stored")
 
 @dataclass(frozen=True)
 class WorkerEvent:
-    """What user code wrote down: that it was `called`, or that its result was `stored`; `at` in seconds."""
+    """A record of user code: it was `called`, or its result was `stored`; `at` in seconds."""
 
     event: str
     number: int
@@ -44,7 +44,7 @@ class WorkerEvent:
 
 @dataclass(frozen=True)
 class WorkerLoss:
-    """What was so when the worker had died: its processes, and the parts whose result was remembered."""
+    """The state when the worker had died: its processes, and the parts with a cached result."""
 
     worker: str
     at: float
@@ -54,7 +54,7 @@ class WorkerLoss:
 
 @dataclass(frozen=True)
 class ScenarioResult:
-    """What is left of the run when it has ended."""
+    """The result of the run after its end."""
 
     count: int
     run: DagRun
@@ -103,13 +103,13 @@ class ScenarioResult:
 
 
 def expected(count: int) -> dict[str, float]:
-    """Compute in plain Python what the DAG run must give."""
+    """Compute the expected result in plain Python."""
     parts = [np.random.default_rng(number).standard_normal(10_000) for number in range(count)]
     return {"parts": float(count), "sum": float(sum(part.sum() for part in parts))}
 
 
 class WorkerLossScenario:
-    """Run `parts_<count>` on the stack, and take a worker away that holds both kinds of work: stored and not stored."""
+    """Run `parts_<count>` on the stack, and kill a worker that has both a stored part and a part without a result."""
 
     def __init__(self, stack: RunningServices, secrets: Path, api: AirflowApi, victim: str) -> None:
         self.stack, self.api, self.victim = stack, api, victim

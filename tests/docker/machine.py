@@ -1,4 +1,4 @@
-"""Workers as on machines of their own: each with files that no other can read."""
+"""Workers as on separate machines: no worker can read the files of another."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ class Machine(ServicePaths):
 
 
 def with_name_and_queues(worker: Service, name: str, queues: str) -> Service:
-    """Give the worker a name of its own, as each container has, and its queues."""
+    """Set the worker's own name, as each container has one, and its queues."""
     health = [word.replace("$(hostname)", name) for word in worker.health]
     return replace(worker, name=name, command=[*worker.command[:-1], queues, "--celery-hostname", name], health=health)
 
 
 @contextmanager
 def machines(paths: ServicePaths, workers: Sequence[Service]) -> Iterator[dict[str, Machine]]:
-    """Give each worker a machine, gone with all its files when the block ends."""
+    """Yield a machine for each worker; its files are deleted when the block ends."""
     found = {worker.name: _machine(paths, worker, number) for number, worker in enumerate(workers)}
     try:
         yield found
@@ -73,7 +73,7 @@ def machines(paths: ServicePaths, workers: Sequence[Service]) -> Iterator[dict[s
 
 
 def power_off(process: subprocess.Popen[bytes]) -> int:
-    """Kill a process that we started with everything it started, no one getting a chance to say goodbye."""
+    """Kill a process with all its descendants, without SIGTERM."""
     seen: dict[int, psutil.Process] = {}
     # First all are stopped: what runs could start more, and whose parent has died is found no longer.
     while new := [one for one in _tree(process.pid) if one.pid not in seen]:

@@ -1,4 +1,4 @@
-"""The whole compose file, running here without Docker."""
+"""The whole compose file, running without Docker."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SMALL = {
 
 
 def missing() -> list[str]:
-    """Name the programs that are not on the PATH."""
+    """Return the programs that are not on the PATH."""
     return [*database.missing(), *(name for name in ("redis-server", "psql") if not shutil.which(name))]
 
 

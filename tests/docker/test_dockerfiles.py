@@ -1,4 +1,4 @@
-"""What can be known of the images without building them."""
+"""Checks of the images that build nothing."""
 
 import re
 import subprocess
@@ -16,15 +16,15 @@ def pinned(name):
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_hadolint_finds_nothing(name):
-    """A linter for Dockerfiles, ShellCheck included, has nothing to say, not even for information."""
+def test_hadolint_reports_nothing(name):
+    """A linter for Dockerfiles, with ShellCheck, reports nothing, not even information."""
     done = subprocess.run([program_path("hadolint"), "--no-color", DOCKER / name], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_everything_that_pip_installs_is_constrained(name):
-    """No `pip install` takes a version that the tests have not seen."""
+    """Each `pip install` has the constraints that the tests use."""
     text = (DOCKER / name).read_text().replace("\\\n", " ")
     installs = re.findall(r"pip install [^\n&]*", text)
     assert installs
@@ -34,7 +34,7 @@ def test_everything_that_pip_installs_is_constrained(name):
 
 
 def test_the_airflow_image_is_the_pinned_airflow():
-    """The base image and the constraints name one version of Airflow and of Python."""
+    """The base image and the constraints have the same version of Airflow and of Python."""
     text = (DOCKER / "Dockerfile").read_text()
     assert re.findall(r"^FROM apache/airflow:(\S+)", text, re.MULTILINE) == [
         f"slim-{pinned('apache-airflow')}-python3.11"
@@ -42,8 +42,8 @@ def test_the_airflow_image_is_the_pinned_airflow():
     assert f"apache-airflow=={pinned('apache-airflow')} " in text
 
 
-def test_what_is_copied_reaches_the_build(tmp_path):
-    """Each COPY takes what exists, and what .dockerignore lets through."""
+def test_copied_files_exist(tmp_path):
+    """Each COPY has existing files that .dockerignore does not exclude."""
     let_through = [line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line[:1] == "!"]
     for name in DOCKERFILES:
         for words in re.findall(r"^COPY (?!--from)(.*)", (DOCKER / name).read_text(), re.MULTILINE):

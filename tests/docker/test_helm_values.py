@@ -1,4 +1,4 @@
-"""What can be known of the chart's values without the chart, which is not ours to keep here."""
+"""Checks of the chart's values without the chart."""
 
 import json
 
@@ -65,7 +65,7 @@ def read(name):
 
 
 def keys(values, before=""):
-    """Name every key, from the top down, lists passed through."""
+    """Yield every key, including those in lists."""
     for name, value in values.items():
         for inner in value if isinstance(value, list) else [value]:
             if isinstance(inner, dict):
@@ -76,24 +76,24 @@ def keys(values, before=""):
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_key_was_verified(name):
-    """No key is used that the chart was not asked about: Helm passes over a key it does not know, without a word."""
+    """Every key was verified with the chart: Helm silently ignores an unknown key."""
     assert set(keys(read(name))) - VERIFIED == set()
 
 
-def test_no_verified_key_is_left_over():
-    """The list of verified keys holds what the files use, and no more."""
+def test_every_verified_key_is_used():
+    """The list of verified keys contains only keys that the files use."""
     assert {key for name in FILES for key in keys(read(name))} == VERIFIED
 
 
 def test_the_image_and_the_version_are_those_of_the_other_files():
-    """The image has the name that the compose file gives it, and the version of Airflow that its Dockerfile pins."""
+    """The image has the name in the compose file, and the version of Airflow in its Dockerfile."""
     compose, values = (DOCKER / "compose.yaml").read_text(), read("helm-values.yaml")
     assert f":-{values['defaultAirflowRepository']}:{values['defaultAirflowTag']}}}" in compose
     assert f"apache-airflow=={values['airflowVersion']} " in (DOCKER / "Dockerfile").read_text()
 
 
 def test_the_image_has_what_the_executors_need():
-    """Each executor that the files name is in a provider that the image is built with."""
+    """Each executor in the files is in a provider that the image contains."""
     text = (DOCKER / "Dockerfile").read_text()
     needed = {"KubernetesExecutor": "cncf-kubernetes", "CeleryExecutor": "celery"}
     for name in FILES:
@@ -102,7 +102,7 @@ def test_the_image_has_what_the_executors_need():
 
 @pytest.mark.parametrize("name", [*FILES, "pod-template.yaml"])
 def test_environment_names_options_that_exist(name):
-    """Each `AIRFLOW__…` names an option that this provider or Airflow declares."""
+    """Each `AIRFLOW__…` variable is an option that this provider or Airflow declares."""
     from airflow.configuration import conf
 
     ours = get_provider_info()["config"]["zen"]["options"]
@@ -115,15 +115,15 @@ def test_environment_names_options_that_exist(name):
 
 
 def test_logging_options_exist():
-    """What is set in airflow.cfg is what Airflow declares."""
+    """Each option in airflow.cfg is one that Airflow declares."""
     from airflow.configuration import conf
 
     for section, options in read("helm-values.yaml")["config"].items():
         assert set(options) - set(conf.configuration_description[section]["options"]) == set()
 
 
-def test_the_connections_of_the_documents_parse():
-    """The connections that docs/kubernetes.md puts into the secret are read by Airflow, and open a store and MLflow."""
+def test_the_connections_in_the_docs_are_valid():
+    """Airflow can parse the connections in docs/kubernetes.md, and they open a store and MLflow."""
     text = (REPOSITORY / "docs" / "kubernetes.md").read_text()
     written = dict(
         line.strip(" '\\").split("=", 2)[1:] for line in text.splitlines() if "--from-literal=artifacts=" in line
@@ -141,8 +141,8 @@ def test_the_connections_of_the_documents_parse():
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_nothing_is_kept_on_a_shared_disk(name):
-    """No part of Airflow has a volume that outlives it."""
+def test_no_persistent_volume(name):
+    """No service of Airflow has a persistent volume."""
     for key in keys(read(name)):
         if key.endswith("persistence.enabled"):
             value = read(name)
@@ -152,7 +152,7 @@ def test_nothing_is_kept_on_a_shared_disk(name):
 
 
 def test_no_secret_is_in_the_values():
-    """Whatever is secret is named, and lies in a Secret of the cluster's."""
+    """The values contain only the names of secrets, which are Secrets of the cluster."""
     for name in FILES:
         for key in keys(read(name)):
             assert not key.lower().endswith(("password", "pass", "key")) or key == "secret.secretKey", key

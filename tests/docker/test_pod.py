@@ -1,4 +1,4 @@
-"""The pod that KubernetesExecutor starts for a step, made by Airflow's own code, and its command run without a cluster."""
+"""The pod of KubernetesExecutor for a step, made by Airflow's own code; its command runs without a cluster."""
 
 import json
 import os
@@ -61,7 +61,7 @@ in_pods()
 
 @pytest.fixture(scope="module")
 def dags(tmp_path_factory):
-    """A folder with a DAG whose step asks for a pod of its own kind."""
+    """A folder with a DAG whose step overrides its pod."""
     folder = tmp_path_factory.mktemp("dags")
     (folder / "in_pods.py").write_text(DAG)
     return folder
@@ -69,7 +69,7 @@ def dags(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def queued(airflow_db, dags):
-    """The step's task, as the scheduler has it when it is queued: what it tells the executor, and what the step asks for."""
+    """The step's queued task: its workload for the executor, and the step's override."""
     from airflow.api.common.trigger_dag import trigger_dag
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
     from airflow.models.dagbundle import DagBundleModel
@@ -91,7 +91,7 @@ def queued(airflow_db, dags):
 
 @pytest.fixture(scope="module")
 def pod(queued):
-    """The pod as the executor builds it: the template, then the task, then what the step asks for."""
+    """The pod as the executor builds it: the template, then the task, then the step's override."""
     workload, asked = queued
     return PodGenerator.construct_pod(
         dag_id="in_pods",
@@ -110,12 +110,12 @@ def pod(queued):
 
 
 def test_the_template_is_a_pod():
-    """Kubernetes' own schema, every unknown field refused, finds nothing in the template."""
+    """The template is valid by Kubernetes' own schema, without unknown fields."""
     kubernetes_validate.validate(yaml.safe_load(TEMPLATE.read_text()), "1.33", strict=True)
 
 
-def test_the_pod_of_a_step_is_valid_and_what_it_asked_for(pod):
-    """Template, task and `pod_override` make one valid pod; the step's wishes win, the rest of the template stays."""
+def test_the_pod_of_a_step_is_valid_and_has_its_override(pod):
+    """Template, task and `pod_override` make one valid pod; the step's override takes precedence, the rest of the template stays."""
     sent = ApiClient().sanitize_for_serialization(pod)
     kubernetes_validate.validate(sent, "1.33", strict=True)
     (container,) = sent["spec"]["containers"]
@@ -129,8 +129,8 @@ def test_the_pod_of_a_step_is_valid_and_what_it_asked_for(pod):
     assert all("emptyDir" in volume for volume in sent["spec"]["volumes"])
 
 
-def test_a_step_with_a_pod_of_its_own_serializes_stably(dags):
-    """Whichever process parses the DAG, Airflow sees the same version of it, and the step's wishes are in it."""
+def test_a_step_with_a_pod_override_serializes_stably(dags):
+    """The serialized DAG is the same in every process, and contains the step's override."""
     code = (
         "import json\n"
         "from airflow.dag_processing.dagbag import DagBag\n"
@@ -149,7 +149,7 @@ def test_a_step_with_a_pod_of_its_own_serializes_stably(dags):
 
 @pytest.fixture
 def api_server(airflow_db, tmp_path):
-    """Airflow's API server, which is all of Airflow that a task's pod reaches."""
+    """Airflow's API server, the only part of Airflow that a task's pod uses."""
     port = free_port()
     command = [sys.executable, "-m", "airflow", "api-server", "--apps", "execution", "--host", "127.0.0.1"]
     with running(
@@ -161,8 +161,8 @@ def api_server(airflow_db, tmp_path):
         yield f"http://127.0.0.1:{port}/execution/"
 
 
-def test_what_the_pod_would_run_runs(queued, pod, dags, api_server, ceph, tmp_path):
-    """The pod's command, with its environment alone, runs the step: artifact and log are in S3, and nowhere else."""
+def test_the_command_of_the_pod_runs(queued, pod, dags, api_server, ceph, tmp_path):
+    """The pod's command, with only the pod's environment, runs the step: artifact and log are in S3, and nowhere else."""
     workload, _ = queued
     for bucket in ("artifacts", "logs"):
         ceph.client().create_bucket(Bucket=bucket)

@@ -1,4 +1,4 @@
-"""The services of the compose file, run here as they are written there, without Docker."""
+"""The services of the compose file, running without Docker."""
 
 import json
 import os
@@ -32,7 +32,7 @@ FREQUENT_CHECKS = {
 
 @pytest.fixture(scope="module")
 def stack(secrets, tmp_path_factory):
-    """Everything, healthy, with two workers that share nothing but addresses."""
+    """All services, healthy, with two workers that share only network addresses."""
     if lacking := missing():
         reason = f"no {', '.join(lacking)} on the PATH: scripts/test-parts.sh installs Redis; install PostgreSQL"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
@@ -50,7 +50,7 @@ def api(stack, secrets):
 
 @pytest.fixture(scope="module")
 def run(stack, api):
-    """One run of the small pipeline, ended."""
+    """One finished run of the small pipeline."""
     api.wait_for_dag("small", timeout=300)
     api.unpause("small")
     return api.wait_for_dag_run(api.trigger("small"), timeout=300)
@@ -72,7 +72,7 @@ def keys(client, bucket):
 
 
 def test_a_pipeline_runs_on_a_celery_worker(stack, api, run):
-    """Steps succeed on a worker that shares no disk and no database password with the rest."""
+    """Steps succeed on a worker that shares no disk and no database password with other services."""
     assert run.state == "success", [stack.tail(name) for name in ("worker", "scheduler")]
     assert [(task.task_id, task.state) for task in api.task_instances(run)] == [
         ("customers", "success"),
@@ -80,15 +80,15 @@ def test_a_pipeline_runs_on_a_celery_worker(stack, api, run):
     ]
 
 
-def test_artifacts_lie_in_the_bucket(stack, secrets, api, run):
-    """What a step returned is under the artifact root that the compose file names."""
+def test_artifacts_are_in_the_bucket(stack, secrets, api, run):
+    """A step's result is under the artifact root of the compose file."""
     ref = api.xcom(run, api.task_instances(run)[1])
     path = ref["uri"].removeprefix("s3://artifacts/")
     assert path.startswith("production/")
     assert [key for key in keys(s3(stack, secrets, "airflow"), "artifacts") if key == f"{path}/MLmodel"]
 
 
-def test_the_log_outlives_the_worker(stack, secrets, api, run):
+def test_the_log_is_in_the_bucket(stack, secrets, api, run):
     """A task's log is in the bucket, and Airflow shows it from there."""
     bucket, deadline = s3(stack, secrets, "airflow"), time.monotonic() + 240
     # The worker sends it once it has told that the task has ended.
@@ -99,7 +99,7 @@ def test_the_log_outlives_the_worker(stack, secrets, api, run):
 
 
 def test_mlflow_shows_the_run_as_ended(stack, run):
-    """The scheduler reads both connections from their file, and closes the DAG run's run in MLflow."""
+    """The scheduler reads both connections from their file, and closes the DAG run in MLflow."""
     url = stack.paths.url("mlflow")
     found = request_json("GET", f"{url}/api/2.0/mlflow/experiments/get-by-name?experiment_name=airflow%2Fsmall")
     asked = {"experiment_ids": [found["experiment"]["experiment_id"]]}
@@ -114,8 +114,8 @@ def test_mlflow_shows_the_run_as_ended(stack, run):
     assert request_json("GET", f"{url}/api/2.0/mlflow/registered-models/get?name=small")["registered_model"]
 
 
-def test_of_equal_creators_one_wins(stack, secrets):
-    """The S3 server lets exactly one of sixteen clients create a key, which single flight of equal steps rests on."""
+def test_one_of_concurrent_creators_succeeds(stack, secrets):
+    """The S3 server lets exactly one of sixteen clients create a key, so that one of several equal steps computes."""
     client = s3(stack, secrets, "airflow")
 
     def create(number):
@@ -132,15 +132,15 @@ def test_of_equal_creators_one_wins(stack, secrets):
     assert client.get_object(Bucket="artifacts", Key="probe")["Body"].read() == b"%d" % winner
 
 
-def test_each_user_of_s3_sees_its_own_buckets(stack, secrets):
-    """Tasks cannot read MLflow's own artifacts, and MLflow not the logs."""
+def test_each_s3_user_can_access_its_own_buckets_only(stack, secrets):
+    """Tasks cannot read MLflow's own artifacts, and MLflow cannot read the logs."""
     for who, bucket in (("airflow", "mlflow"), ("mlflow", "logs")):
         with pytest.raises(ClientError, match="AccessDenied"):
             s3(stack, secrets, who).list_objects_v2(Bucket=bucket)
 
 
-def test_a_worker_sees_no_file_of_another(stack):
-    """No worker can read what lies in the home of another; what they have in common are addresses."""
+def test_a_worker_cannot_read_files_of_another(stack):
+    """No worker can read the home of another; they share only network addresses."""
     first, second = (stack.own_paths[name] for name in WORKERS)
     if first.group is None:
         pytest.skip("only root can give each worker a group of its own")
@@ -156,15 +156,15 @@ def lost(stack, secrets, api, run):
 
 
 def test_a_lost_worker_costs_no_result(stack, lost):
-    """Both workers had a share; the lost one's tasks were brought back, and the result is what plain Python gives."""
+    """Both workers ran tasks; those of the lost worker were retried, and the result is that of plain Python."""
     assert lost.run.state == "success", stack.tail("scheduler")
     assert lost.result == expected(30)
     assert set(lost.shares) == set(WORKERS)
     assert lost.retried
 
 
-def test_nothing_that_was_stored_is_computed_again(lost):
-    """A part whose result was remembered when its worker died is a hit on its next try; only what was not is called again."""
+def test_no_stored_result_is_computed_again(lost):
+    """A part whose result was cached when its worker died is a hit in the next try; only other parts are called again."""
     assert lost.wasted == []
     stored_but_not_told = {task.map_index for task in lost.retried} & lost.loss.remembered
     assert stored_but_not_told
@@ -173,8 +173,8 @@ def test_nothing_that_was_stored_is_computed_again(lost):
     assert {len(lost.calls(number)) for number in range(30)} <= {1, 2}
 
 
-def test_mlflow_shows_the_whole_run_and_what_was_lost(stack, lost):
-    """Under one parent every step has finished, and what died with its worker is shown as killed."""
+def test_mlflow_shows_the_run_and_the_killed_steps(stack, lost):
+    """Under one parent every step has finished, and the runs of the dead worker are shown as killed."""
     counts = count_mlflow_runs(stack, lost.run)
     assert len(lost.unrecorded) <= counts.pop("part KILLED", 0) <= len(lost.retried)
     finished = len(lost.records) - 1
@@ -184,8 +184,8 @@ def test_mlflow_shows_the_whole_run_and_what_was_lost(stack, lost):
     assert counts == {"dag_run FINISHED": 1, "part FINISHED": finished, "total FINISHED": 1}
 
 
-def test_no_process_carries_a_secret(stack, secrets, run):
-    """Neither the environment nor the command line of any process of the stack holds a password or a key."""
+def test_no_process_has_a_secret_in_its_environment(stack, secrets, run):
+    """Neither the environment nor the command line of any process of the stack contains a password or a key."""
     values = [file.read_text().strip() for file in secrets.iterdir() if file.name.endswith(("_password", "_key"))]
     values.append((secrets / "jwt_secret").read_text())
     seen = 0
@@ -203,16 +203,16 @@ def test_no_process_carries_a_secret(stack, secrets, run):
     assert seen >= len(STARTED) - 2
 
 
-def test_buckets_that_exist_stay(stack):
-    """A stack that is started a second time makes no bucket anew."""
+def test_existing_buckets_stay(stack):
+    """A stack that is started a second time keeps its buckets."""
     service, paths = stack.services["buckets"], stack.paths
     told, home = paths.environment(service), paths.home("buckets")
     done = subprocess.run(paths.command(service), env=told, cwd=home, capture_output=True, text=True)
     assert done.stdout == "bucket artifacts is there\nbucket logs is there\nbucket mlflow is there\n"
 
 
-def test_a_health_check_fails_when_the_service_is_gone(stack):
-    """Each check is of its own service: it says no once that is stopped. Last, for nothing runs after it."""
+def test_a_health_check_fails_when_the_service_is_stopped(stack):
+    """Each health check fails when its own service is stopped. This test is the last, because it stops everything."""
     stack.stop()
     healthy = [
         name for name in ("redis", "s3", "mlflow", "api-server", "scheduler") if not stack.check(name).returncode
