@@ -4,7 +4,7 @@ import pytest
 
 from airflow_zen.errors import ArtifactNotFound
 from airflow_zen.runs.records import StepRunRecords
-from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
 from airflow_zen.transports.base import open_transport
 
 
@@ -68,3 +68,16 @@ def test_any_name_is_one_folder(records, transport, name):
     records.put(named, delivered=False)
     assert list(records.read_dag_run(name, name)) == list(records.undelivered()) == [named]
     assert all(len(key.split("/")) == 6 for key in transport.list("runs"))
+
+
+def test_unknown_keys_are_ignored():
+    """A record of a newer version, with a key that this one does not know, is read without it."""
+    written = run(cache=CacheState.HIT)
+    assert StepRun.from_json({**written.to_json(), "later": 1}) == written
+
+
+@pytest.mark.parametrize(("key", "value"), [("cache", "perhaps"), ("state", "ASLEEP"), ("started", "yesterday")])
+def test_malformed_records_are_refused(key, value):
+    """A record with a value that its field cannot have raises `ValueError`."""
+    with pytest.raises(ValueError, match=key):
+        StepRun.from_json({**run().to_json(), key: value})
