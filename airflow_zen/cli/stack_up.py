@@ -51,33 +51,14 @@ def up(args: Any) -> None:
     """
     # Startup takes minutes; each line appears at once, in a pipe too.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    if args.kind == "compose":
-        file = compose_file(args.file, Path.cwd())
-        _docker_program()
-        make_secrets(file)
-        _run_compose(file, "up", "--build", "--detach")
-        _run_compose(file, "ps")
+    if args.kind == "local":
+        _up_local(args)
         return
-    from airflow.configuration import conf
-
-    from airflow_zen.localstack.stack import start_local_stack
-
-    settings, directory = dict(map(_parse_setting, args.set or ())), Path(args.directory)
-    print(f"Starting {'Airflow, MLflow and an S3 server' if args.s3 else 'Airflow and MLflow'} in {directory}:")
-    try:
-        with show_progress("Starting") as on_progress:
-            stack = start_local_stack(
-                directory,
-                Path(args.dags or conf.get("core", "dags_folder")),
-                settings,
-                timeout=args.timeout,
-                s3=args.s3,
-                database=args.database or "",
-                on_progress=on_progress,
-            )
-        _print_addresses(stack)
-    except KeyboardInterrupt:
-        raise SystemExit("Interrupted; the services that this command started are stopped.") from None
+    file = compose_file(args.file, Path.cwd())
+    _docker_program()
+    make_secrets(file)
+    _run_compose(file, "up", "--build", "--detach")
+    _run_compose(file, "ps")
 
 
 @command("down", _KIND, _DIRECTORY, _FILE)
@@ -144,6 +125,23 @@ def logs(args: Any) -> None:
 
 
 COMMANDS = (up, down, status, logs)
+
+
+def _up_local(args: Any) -> None:
+    from airflow.configuration import conf
+
+    from airflow_zen.localstack.stack import start_local_stack
+
+    settings, directory = dict(map(_parse_setting, args.set or ())), Path(args.directory)
+    print(f"Starting {'Airflow, MLflow and an S3 server' if args.s3 else 'Airflow and MLflow'} in {directory}:")
+    options = {"timeout": args.timeout, "s3": args.s3, "database": args.database or ""}
+    dags = Path(args.dags or conf.get("core", "dags_folder"))
+    try:
+        with show_progress("Starting") as on_progress:
+            stack = start_local_stack(directory, dags, settings, on_progress=on_progress, **options)
+    except KeyboardInterrupt:
+        raise SystemExit("Interrupted; the services that this command started are stopped.") from None
+    _print_addresses(stack)
 
 
 def compose_file(given_path: str | None, start: Path) -> Path:

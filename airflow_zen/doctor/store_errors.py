@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # S3's error code, in the answer that obstore quotes or in the message of botocore.
 _S3_ERROR_CODE = re.compile(r"<Code>(\w+)</Code>|An error occurred \((\w+)\)")
 _HTTP_STATUS = re.compile(r"status code: (\d{3})")
+_BLOB_ENDPOINT = re.compile(r"(?:^|;)\s*BlobEndpoint\s*=\s*([^;]+)", re.IGNORECASE)
 
 _REMEDIES = {
     "InvalidAccessKeyId": "The store does not know this access key. Correct the key id in {credentials}.",
@@ -24,14 +25,14 @@ _REMEDIES = {
     # Some stores return this for a wrong key too.
     "AccessDenied": "The store refuses this key. Correct key and secret in {credentials}, or allow the key s3:PutObject, "
     "s3:GetObject, s3:DeleteObject and s3:ListBucket on bucket {bucket!r}.",
-    "AuthorizationHeaderMalformed": "The bucket is in another region. Set region_name in {credentials} to its own.",
-    "PermanentRedirect": "The bucket is in another region. Set region_name in {credentials} to its own.",
-    "IllegalLocationConstraintException": "The bucket is in another region. Set region_name in {credentials} to its own.",
     "RequestTimeTooSkewed": "This machine's clock is wrong. Set it (chrony or systemd-timesyncd).",
     "ExpiredToken": "The session token in {credentials} has expired. Renew it, or use a role.",
     "InvalidToken": "The session token in {credentials} is not valid. Renew it, or remove it.",
     "MethodNotAllowed": "The server at this endpoint is not an S3 API. Correct endpoint_url in {credentials}.",
-}
+} | dict.fromkeys(
+    ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"),
+    "The bucket is in another region. Set region_name in {credentials} to that region.",
+)
 _MISSING_CREDENTIALS = (
     "Unable to locate credentials",
     "NoCredentials",
@@ -44,34 +45,31 @@ _MISSING_CREDENTIALS = (
 def diagnose(error: BaseException, settings: Settings) -> tuple[str, str]:
     """Return an error of a store's library in one line, and its remedy; the remedy is empty if it is unknown."""
     text = " ".join(str(each) for each in _error_chain(error))
-    where = _remedy_fields(settings)
     match = _S3_ERROR_CODE.search(text)
     code = next(filter(None, match.groups())) if match else ""
     if code and (code in _REMEDIES or not isinstance(error, ZenError)):
         status = _HTTP_STATUS.search(text)
-        return f"{code}{f' (HTTP {status[1]})' if status else ''}", _REMEDIES.get(code, "").format(**where)
+        return f"{code}{f' (HTTP {status[1]})' if status else ''}", _remedy(code, settings)
     if any(sign in text for sign in _MISSING_CREDENTIALS):
-        return (
-            "no credentials were found",
-            f"Name a connection in {settings.qualified_option('artifact_conn_id')}, or set AWS_ACCESS_KEY_ID.",
-        )
+        option = settings.qualified_option("artifact_conn_id")
+        return "no credentials were found", f"Name a connection in {option}, or set AWS_ACCESS_KEY_ID."
     if isinstance(error, ZenError):
         # An error of a remote store contains its remedy, even if it is a `PermissionError`.
         return code or ("no answer" if isinstance(error, StoreUnavailable) else "refused"), str(error)
     if isinstance(error, PermissionError):
-        remedy = f"Let this user write under {settings.artifact_root}, or choose another root in {where['root']}."
-        return str(error), remedy
+        option = settings.qualified_option("artifact_root")
+        return str(error), f"Let this user write under {settings.artifact_root}, or choose another root in {option}."
     first = next((line for line in text.splitlines() if line.strip()), repr(error))
     return f"{type(error).__name__}: {first[:200]}", ""
 
 
-def _remedy_fields(settings: Settings) -> dict[str, str]:
+def _remedy(code: str, settings: Settings) -> str:
     conn_id = settings.artifact_conn_id
-    return {
-        "bucket": urlsplit(settings.artifact_root).netloc,
-        "root": settings.qualified_option("artifact_root"),
-        "credentials": f"connection {conn_id!r}" if conn_id else "the environment (AWS_* or ~/.aws)",
-    }
+    return _REMEDIES.get(code, "").format(
+        bucket=urlsplit(settings.artifact_root).netloc,
+        root=settings.qualified_option("artifact_root"),
+        credentials=f"connection {conn_id!r}" if conn_id else "the environment (AWS_* or ~/.aws)",
+    )
 
 
 def _error_chain(error: BaseException | None) -> list[BaseException]:
@@ -80,9 +78,6 @@ def _error_chain(error: BaseException | None) -> list[BaseException]:
         found.append(error)
         error = error.__cause__ or error.__context__
     return found
-
-
-_BLOB_ENDPOINT = re.compile(r"(?:^|;)\s*BlobEndpoint\s*=\s*([^;]+)", re.IGNORECASE)
 
 
 class Endpoint(NamedTuple):

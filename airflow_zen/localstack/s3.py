@@ -20,8 +20,8 @@ REGION = "us-east-1"
 # By preference: SeaweedFS keeps its data and supports conditional writes, moto loses its data at its end, rclone ignores
 # conditions.
 SERVERS = ("weed", "moto_server", "rclone")
-# SeaweedFS consists of several servers: the gateway, and master, volume and filer with two ports each.
-_PORT_COUNTS = {"weed": 8}
+# SeaweedFS consists of several servers, each with a port for HTTP and one for gRPC: the S3 gateway, and three behind it.
+_WEED_PORTS = [f"{server}.port{kind}" for server in ("s3", "master", "volume", "filer") for kind in ("", ".grpc")]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def find_installed_server() -> str:
 
 def port_count(server: str) -> int:
     """Return the number of ports that a server needs; clients use the first."""
-    return _PORT_COUNTS.get(server, 1)
+    return len(_WEED_PORTS) if server == "weed" else 1
 
 
 def server_command(layout: Layout) -> list[str]:
@@ -146,28 +146,11 @@ def _weed_arguments(layout: Layout, state: Path) -> list[str]:
     identities.write_text(json.dumps({"identities": [{"name": "zen", "credentials": [pair], "actions": ["Admin"]}]}))
     data = state / "data"
     data.mkdir(exist_ok=True)
-    s3, *inner = layout.s3_ports
-    names = (
-        "s3.port.grpc",
-        "master.port",
-        "master.port.grpc",
-        "volume.port",
-        "volume.port.grpc",
-        "filer.port",
-        "filer.port.grpc",
-    )
     return [
         *["-logtostderr=true", "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=0"],
         *["-master.volumePreallocate=false", "-master.volumeSizeLimitMB=512", "-master.telemetry=false"],
-        *[
-            "-s3",
-            f"-s3.port={s3}",
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-            "-s3.autoCreateBucket=false",
-            f"-s3.config={identities}",
-        ],
-        *[f"-{name}={port}" for name, port in zip(names, inner, strict=True)],
+        *["-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false", f"-s3.config={identities}"],
+        *[f"-{name}={port}" for name, port in zip(_WEED_PORTS, layout.s3_ports, strict=True)],
     ]
 
 
