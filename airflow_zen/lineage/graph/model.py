@@ -123,9 +123,7 @@ def _step_nodes(
     for group in tasks.values():
         parts = [group] if len(group) > collapse_above else [[run] for run in group]
         for part in parts:
-            node = (
-                _step_node(part[0], pages) if len(parts) > 1 or len(part) == 1 else _collapsed_steps_node(part, pages)
-            )
+            node = _step_node(part[0], pages) if len(part) == 1 else _collapsed_steps_node(part, pages)
             nodes.append(node)
             node_ids += [(run, node.id) for run in part]
     return nodes, node_ids
