@@ -39,7 +39,7 @@ def numpy_to_arrow(values: Any) -> ArrowColumn:
 
 def default_buffer(arrow_type: pa.DataType, rows: int, what: str = "A column", array: Any = None) -> Buffer:
     """Return the buffer of a column without metadata; `what` names it in errors, `array` takes the values of NumPy dtypes."""
-    if numpy_dtype(arrow_type):
+    if array is not None or numpy_dtype(arrow_type):
         return ColumnBuffer(arrow_type, rows, partial(_chunk_to_numpy, what=what), array=array)
     return ChunkBuffer(arrow_type, _chunks_to_pandas)
 

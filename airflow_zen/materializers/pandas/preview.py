@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_zen.materializers.previews.tables import (
+    MAX_PREVIEW_COLUMNS,
     MAX_PREVIEW_ROWS,
     MAX_SAMPLED_VALUE_BYTES,
     TableColumn,
@@ -24,7 +25,7 @@ def preview_pandas(value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes
 
 
 def frame_columns(frame: pd.DataFrame, names: Sequence[Any]) -> Iterator[TableColumn]:
-    """Iterate over the columns of a frame as a preview shows them."""
+    """Iterate over the columns of a frame that have `names`, as a preview shows them."""
     for at, name in enumerate(names):
         series = frame.iloc[:, at]
         head, size = series.iloc[:MAX_PREVIEW_ROWS], series.array.nbytes
@@ -34,7 +35,7 @@ def frame_columns(frame: pd.DataFrame, names: Sequence[Any]) -> Iterator[TableCo
 def _to_frame(value: Any) -> tuple[pd.DataFrame, Sequence[Any]]:
     """Return the columns and, apart from them, their names: not every name of an index can be that of a column."""
     if isinstance(value, pd.DataFrame):
-        return value, list(value.columns)
+        return value, list(value.columns[:MAX_PREVIEW_COLUMNS])
     if isinstance(value, pd.Series):
         return value.rename(0).to_frame(), [value.name]
     frame = value.to_frame(index=False, name=list(range(value.nlevels)) if value.nlevels > 1 else 0)
