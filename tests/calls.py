@@ -1,4 +1,4 @@
-"""Note that a step's function was called, in a place that is no part of its cache key."""
+"""Record calls of a step's function in a file, which is not part of its cache key."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ CALLS_FILE_VARIABLE = "TEST_CALLS"
 
 
 def record_call(call: Any) -> None:
-    """Write down one call."""
+    """Record one call."""
     with Path(os.environ[CALLS_FILE_VARIABLE]).open("a") as file:
         file.write(f"{call!r}\n")
 
 
 def recorded_calls() -> list[Any]:
-    """Give what was written down, in order."""
+    """Return the recorded calls, in order."""
     path = Path(os.environ[CALLS_FILE_VARIABLE])
     return [ast.literal_eval(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 HEAVY_LIBRARIES = {
-    "fsspec", "httpx", "mlflow", "numpy", "obstore", "pandas", "pyarrow", "requests", "rich", "s3fs", "sklearn", "torch",
+    "fsspec", "httpx", "mlflow", "numpy", "obstore", "pandas", "polars", "pyarrow", "requests", "rich", "s3fs", "sklearn",
+    "torch",
 }  # fmt: skip
 
 _REPORT = """
@@ -20,6 +21,13 @@ import sys
 import airflow.sdk
 before = set(sys.modules)
 from airflow_zen import ml_step
+"""
+
+_PLUGIN = """
+import sys
+import airflow.plugins_manager
+before = set(sys.modules)
+import airflow_zen.plugin
 """
 
 _TASK = """
@@ -75,4 +83,11 @@ def test_a_task_loads_few_modules(tmp_path):
     """Without MLflow, a task that runs a step from int to int loads at most 85 of our modules, and no heavy library."""
     loaded = modules_loaded_by(_TASK, tmp_path, AIRFLOW__ZEN__ARTIFACT_ROOT=str(tmp_path / "root"))
     assert len(ours(loaded)) <= 85, ours(loaded)
+    assert heavy(loaded) == set()
+
+
+def test_the_plugin_loads_few_modules(tmp_path):
+    """The plugin, which the scheduler and the API server load, loads at most 10 of our modules, and no heavy library."""
+    loaded = modules_loaded_by(_PLUGIN, tmp_path)
+    assert len(ours(loaded)) <= 10, ours(loaded)
     assert heavy(loaded) == set()

@@ -38,10 +38,10 @@ class Project:
                     del sys.modules[one]
 
     def code(self) -> CodeFingerprint:
-        """Reach from the step."""
+        """Return the code fingerprint of the step."""
         with self.imported() as flow:
             return fingerprint_code(flow.step)
 
     def key(self) -> str:
-        """Fold what the step reaches."""
+        """Return the key of the step's code."""
         return combine_fingerprints(self.code().ingredients)
