@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from airflow_zen.materializers.mlflow_model import ModelMaterializer, WrittenMod
 
 MODEL_FILE = "model.cb"
 
+_CLASS_NAMES = ("CatBoost", "CatBoostClassifier", "CatBoostRegressor", "CatBoostRanker")
 # Where CatBoost's own `__getstate__` puts the trained model, in the format of its files.
 _TRAINED_KEY = "__model"
 
@@ -33,7 +32,7 @@ class CatboostMaterializer(ModelMaterializer):
         """Write `model.cb` of a trained model."""
         import catboost
 
-        require_exact_type(model, *_classes().values())
+        require_exact_type(model, *(getattr(catboost, name) for name in _CLASS_NAMES))
         name = type(model).__name__
         state = dict(model.__getstate__())
         trained = state.pop(_TRAINED_KEY, None)
@@ -47,13 +46,15 @@ class CatboostMaterializer(ModelMaterializer):
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the model; raises `ArtifactRefused` for a class that is none of CatBoost's own."""
+        import catboost
+
         metadata = self.read_state(directory)
-        cls = _classes().get(metadata["class"])
-        if cls is None:
-            raise ArtifactRefused(f"catboost.mlflow@1 keeps {', '.join(_classes())}, not {metadata['class']!r}.")
+        if metadata["class"] not in _CLASS_NAMES:
+            raise ArtifactRefused(f"catboost.mlflow@1 keeps {', '.join(_CLASS_NAMES)}, not {metadata['class']!r}.")
         state = dict(metadata["state"])
         if (directory / MODEL_FILE).exists():
             state[_TRAINED_KEY] = (directory / MODEL_FILE).read_bytes()
+        cls = getattr(catboost, metadata["class"])
         model = cls.__new__(cls)
         model.__setstate__(state)
         return model
@@ -70,11 +71,3 @@ class CatboostMaterializer(ModelMaterializer):
             return "", []  # rankers and some losses need the data
         weights = zip(map(str, model.feature_names_), map(float, found), strict=True)
         return "Change of predictions, in %", list(weights)
-
-
-@cache
-def _classes() -> Mapping[str, Any]:
-    import catboost
-
-    names = ("CatBoost", "CatBoostClassifier", "CatBoostRegressor", "CatBoostRanker")
-    return {name: getattr(catboost, name) for name in names}

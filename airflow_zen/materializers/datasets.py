@@ -61,7 +61,17 @@ class DatasetsMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show the first rows of each split."""
-        return preview_page(value, summary, _preview_sections(value if isinstance(value, dict) else {"": value}))
+        sections: list[Markup] = []
+        for name, split in (value if isinstance(value, dict) else {"": value}).items():
+            # Arrow values: a dataset in another format would make pictures or tensors of them.
+            head = split.with_format("arrow").select_columns(split.column_names[:MAX_PREVIEW_COLUMNS])[
+                :MAX_PREVIEW_ROWS
+            ]
+            rows = zip(*(head.column(at).to_pylist() for at in range(head.num_columns)), strict=True)
+            table = plain_table([f"{column} · {split.features[column]}" for column in head.column_names], rows)
+            note = hidden_note(len(split.column_names) - MAX_PREVIEW_COLUMNS, "column")
+            sections += [heading(f"{name} {split.num_rows} rows"), table, *note]
+        return preview_page(value, summary, sections)
 
 
 def _splits(dataset: Any, directory: Path) -> list[tuple[Path, Any]]:
@@ -98,13 +108,3 @@ def _without_progress_bars() -> Iterator[None]:
     finally:
         if shown:
             datasets.enable_progress_bars()
-
-
-def _preview_sections(splits: Mapping[str, Any]) -> Iterator[Markup]:
-    for name, split in splits.items():
-        yield heading(f"{name} {split.num_rows} rows")
-        # Arrow values: a dataset in another format would make pictures or tensors of them.
-        head = split.with_format("arrow").select_columns(split.column_names[:MAX_PREVIEW_COLUMNS])[:MAX_PREVIEW_ROWS]
-        rows = zip(*(head.column(at).to_pylist() for at in range(head.num_columns)), strict=True)
-        yield plain_table([f"{column} · {split.features[column]}" for column in head.column_names], rows)
-        yield from hidden_note(len(split.column_names) - MAX_PREVIEW_COLUMNS, "column")

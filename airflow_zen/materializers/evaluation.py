@@ -43,8 +43,11 @@ class EvaluationPreview(Materializer):
         import numpy as np
 
         true, scores = np.asarray(value.y_true).ravel(), None if value.y_score is None else np.asarray(value.y_score)
-        labels = _class_labels(value, true)
-        predicted = _predicted_classes(value, labels, scores)
+        given = None if value.y_pred is None else np.asarray(value.y_pred).ravel()
+        seen = true if given is None else np.concatenate([true, given])
+        classes = np.asarray(value.labels) if len(value.labels) else np.unique(seen)
+        labels = classes.tolist()
+        predicted = given if given is not None else _predicted_classes(classes, scores, value.threshold)
         if predicted is not None and len(predicted) != len(true):
             raise ValueError(f"y_true has {len(true)} samples, and there are {len(predicted)} predictions.")
         sections = [*_matrix_sections(true, predicted, labels), *_curve_sections(true, scores, labels)]
@@ -52,41 +55,26 @@ class EvaluationPreview(Materializer):
         return {PREVIEW_HTML: html_page("Classification", subtitle, sections)}
 
 
-def _class_labels(value: ClassificationEvaluation, true: Any) -> list[Any]:
-    import numpy as np
-
-    if len(value.labels):
-        return list(np.asarray(value.labels).tolist())
-    seen = true if value.y_pred is None else np.concatenate([true, np.asarray(value.y_pred).ravel()])
-    return list(np.unique(seen).tolist())
-
-
-def _predicted_classes(value: ClassificationEvaluation, labels: list[Any], scores: Any) -> Any:
-    """Return the predicted class of each sample; None where neither predictions nor fitting scores are given."""
-    import numpy as np
-
-    if value.y_pred is not None:
-        return np.asarray(value.y_pred).ravel()
+def _predicted_classes(classes: Any, scores: Any, threshold: float) -> Any:
+    """Return the class that the scores of each sample predict; None where there are no scores that fit the classes."""
     if scores is None:
         return None
-    if scores.ndim == 2 and scores.shape[1] == len(labels):
-        return np.asarray(labels)[scores.argmax(axis=1)]
-    return np.asarray(labels)[(scores.ravel() >= value.threshold).astype(int)] if len(labels) == 2 else None
+    if scores.ndim == 2 and scores.shape[1] == len(classes):
+        return classes[scores.argmax(axis=1)]
+    return classes[(scores.ravel() >= threshold).astype(int)] if len(classes) == 2 else None
 
 
 def _matrix_sections(true: Any, predicted: Any, labels: list[Any]) -> Iterator[Markup]:
-    import numpy as np
-
     if predicted is None:
         return
     counts = _confusion_counts(true, predicted, labels)
-    yield heading(f"Confusion matrix · accuracy {np.trace(counts) / max(1, len(true)):.4f}")
+    yield heading(f"Confusion matrix · accuracy {counts.trace() / max(1, len(true)):.4f}")
     yield _confusion_matrix_svg(counts[:_MAX_CLASSES, :_MAX_CLASSES].tolist(), labels[:_MAX_CLASSES])
     yield from hidden_note(len(labels) - _MAX_CLASSES, "class", "classes")
     hits, predictions, samples = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
     # Each count of hits is 0 where its divisor would be.
-    precision, recall = hits / np.maximum(predictions, 1), hits / np.maximum(samples, 1)
-    f1 = 2 * hits / np.maximum(predictions + samples, 1)
+    precision, recall = hits / predictions.clip(1), hits / samples.clip(1)
+    f1 = 2 * hits / (predictions + samples).clip(1)
     rows = zip(map(str, labels), precision.tolist(), recall.tolist(), f1.tolist(), samples.tolist(), strict=True)
     yield plain_table(["class", "precision", "recall", "F1", "samples"], islice(rows, _MAX_CLASSES))
 

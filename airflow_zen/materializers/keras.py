@@ -142,19 +142,16 @@ def _changed_settings(one: Any, other: Any) -> list[str]:
 
 
 def _write_reproducible_file(source: Path, target: Path) -> None:
-    """Copy a Keras file without the time of writing and the memory addresses of its objects."""
+    """Copy a Keras file without the time of writing; number shared objects, which Keras names by memory addresses."""
+    numbers: dict[bytes, int] = {}
     with ZipFile(source) as dated, ZipFile(target, "w", ZIP_STORED) as undated:
         for name in sorted(dated.namelist()):
             content = dated.read(name)
             if name == _METADATA_ENTRY:
                 kept = {key: item for key, item in json.loads(content).items() if key != "date_saved"}
                 content = json.dumps(kept).encode()
-            undated.writestr(ZipInfo(name), _renumber_shared_objects(content) if name == _CONFIG_ENTRY else content)
-
-
-def _renumber_shared_objects(config: bytes) -> bytes:
-    """Replace the addresses that Keras writes for shared objects by numbers in order of appearance."""
-    numbers: dict[bytes, int] = {}
-    return _SHARED_OBJECT_ID.sub(
-        lambda found: b'"shared_object_id": %d' % numbers.setdefault(found[1], len(numbers)), config
-    )
+            elif name == _CONFIG_ENTRY:
+                content = _SHARED_OBJECT_ID.sub(
+                    lambda found: b'"shared_object_id": %d' % numbers.setdefault(found[1], len(numbers)), content
+                )
+            undated.writestr(ZipInfo(name), content)

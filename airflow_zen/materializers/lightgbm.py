@@ -33,11 +33,23 @@ class LightgbmMaterializer(ModelMaterializer):
         """Write `model.lgb` of a booster, `model.skops` of a wrapper."""
         import lightgbm
 
-        if isinstance(model, lightgbm.Booster):
-            return self._write_booster(model, directory)
-        trusted = write_estimator(model, directory / WRAPPER_FILE)
-        flavor = _flavor(model, WRAPPER_FILE, "skops", trusted)
-        return WrittenModel(estimator_shape(model), flavor, {"data": WRAPPER_FILE})
+        is_booster = isinstance(model, lightgbm.Booster)
+        file = BOOSTER_FILE if is_booster else WRAPPER_FILE
+        flavor = {
+            "code": None,
+            "data": file,
+            "lgb_version": lightgbm.__version__,
+            "model_class": f"{type(model).__module__}.{type(model).__qualname__}",
+            "serialization_format": None if is_booster else "skops",
+            "skops_trusted_types": None if is_booster else write_estimator(model, directory / file),
+        }
+        if not is_booster:
+            return WrittenModel(estimator_shape(model), flavor, {"data": file})
+        require_exact_type(model, lightgbm.Booster)
+        _write_trees(model, directory)
+        state = {name: getattr(model, name) for name in ("best_iteration", "best_score", "params")}
+        shape = f"Booster of {model.num_feature()} features, {model.num_trees()} trees"
+        return WrittenModel(shape, flavor, {"data": file}, state)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the booster or the wrapper."""
@@ -53,46 +65,21 @@ class LightgbmMaterializer(ModelMaterializer):
 
     def parameters(self, model: Any) -> Mapping[str, Any]:
         """Return the parameters; of a wrapper those that are set."""
-        import lightgbm
-
-        return dict(model.params) if isinstance(model, lightgbm.Booster) else super().parameters(model)
+        return super().parameters(model) if hasattr(model, "get_params") else dict(model.params)
 
     def feature_weights(self, model: Any) -> tuple[str, list[tuple[str, float]]]:
         """Return the gain of each feature in all splits."""
-        import lightgbm
-
-        is_booster = isinstance(model, lightgbm.Booster)
-        if not is_booster and not model.__sklearn_is_fitted__():
+        # The property of a wrapper that is not fitted raises an AttributeError.
+        booster = getattr(model, "booster_", None) if hasattr(model, "get_params") else model
+        if booster is None:
             return "", []
-        booster = model if is_booster else model.booster_
         gains = map(float, booster.feature_importance(importance_type="gain"))
         return "Total gain of features", list(zip(booster.feature_name(), gains, strict=True))
 
-    def _write_booster(self, booster: Any, directory: Path) -> WrittenModel:
-        """Write all trees; where training went on past the best iteration, mlflow gets those up to it."""
-        import lightgbm
 
-        require_exact_type(booster, lightgbm.Booster)
-        stopped_early = 0 < booster.best_iteration < booster.current_iteration()
-        all_trees = directory / (ALL_TREES_FILE if stopped_early else BOOSTER_FILE)
-        booster.save_model(all_trees, num_iteration=_ALL_ITERATIONS)
-        if stopped_early:
-            booster.save_model(directory / BOOSTER_FILE, num_iteration=booster.best_iteration)
-        state = {name: getattr(booster, name) for name in ("best_iteration", "best_score", "params")}
-        shape = f"Booster of {booster.num_feature()} features, {booster.num_trees()} trees"
-        return WrittenModel(shape, _flavor(booster, BOOSTER_FILE), {"data": BOOSTER_FILE}, state)
-
-
-def _flavor(
-    model: Any, file: str, serialization: str | None = None, trusted: list[str] | None = None
-) -> dict[str, Any]:
-    import lightgbm
-
-    return {
-        "code": None,
-        "data": file,
-        "lgb_version": lightgbm.__version__,
-        "model_class": f"{type(model).__module__}.{type(model).__qualname__}",
-        "serialization_format": serialization,
-        "skops_trusted_types": trusted,
-    }
+def _write_trees(booster: Any, directory: Path) -> None:
+    """Write all trees; where training went on past the best iteration, mlflow gets those up to it."""
+    stopped_early = 0 < booster.best_iteration < booster.current_iteration()
+    booster.save_model(directory / (ALL_TREES_FILE if stopped_early else BOOSTER_FILE), num_iteration=_ALL_ITERATIONS)
+    if stopped_early:
+        booster.save_model(directory / BOOSTER_FILE, num_iteration=booster.best_iteration)

@@ -93,8 +93,9 @@ class FigureMaterializer(Materializer):
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Draw the figure at most 1000 pixels wide, smaller where its file is too large."""
         dpi = min(100.0, _MAX_PREVIEW_WIDTH / max(*value.get_size_inches(), 1e-3))
-        while len(picture := _render_png(value, dpi)) > MAX_PREVIEW_BYTES and dpi > _MIN_PREVIEW_DPI:
-            dpi /= 1.5
+        with _agg_canvas(value) as canvas:
+            while len(picture := _print_png(canvas, dpi)) > MAX_PREVIEW_BYTES and dpi > _MIN_PREVIEW_DPI:
+                dpi /= 1.5
         return {PREVIEW_PNG: picture}
 
     def _save_pickle(self, value: Any, directory: Path) -> list[dict[str, str]]:
@@ -106,11 +107,6 @@ class FigureMaterializer(Materializer):
             directory.rmdir()
             return []
         return [{"path": PICKLE_FOLDER, "encoding": saved.encoding, "type": type_name(type(value))}]
-
-
-def _render_png(figure: Any, dpi: float) -> bytes:
-    with _agg_canvas(figure) as canvas:
-        return _print_png(canvas, dpi)
 
 
 def _print_png(canvas: FigureCanvasAgg, dpi: float | None = None) -> bytes:

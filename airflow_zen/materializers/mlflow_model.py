@@ -101,7 +101,12 @@ class ModelMaterializer(Materializer):
         if written.flavor is not None:
             flavors = {flavor: written.flavor}
             if written.pyfunc is not None:
-                flavors["python_function"] = _pyfunc_flavor(f"mlflow.{flavor}", written.pyfunc)
+                flavors["python_function"] = {
+                    "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
+                    "loader_module": f"mlflow.{flavor}",
+                    "python_version": platform.python_version(),
+                    **written.pyfunc,
+                }
             _write_mlmodel(directory, flavors)
             _write_environment(directory, {"mlflow", *self.requirements, *written.requirements})
         summary = {"shape": written.shape, "estimator": self.model_name(value)}
@@ -148,16 +153,6 @@ class ModelMaterializer(Materializer):
     def feature_weights(self, model: Any) -> tuple[str, list[tuple[str, float]]]:
         """Return what the weights of features mean, and the weight of each by name; none by default."""
         return "", []
-
-
-def _pyfunc_flavor(loader_module: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the `python_function` flavor: which module of mlflow loads the model for any caller."""
-    return {
-        "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
-        "loader_module": loader_module,
-        "python_version": platform.python_version(),
-        **options,
-    }
 
 
 def _write_mlmodel(directory: Path, flavors: Mapping[str, Any]) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import cache
+import math
+from collections.abc import Mapping
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.base import Materializer, require_exact_type
-from airflow_zen.materializers.previews.html import PREVIEW_HTML, Markup, encode_png, heading, html_page, img_tag
+from airflow_zen.materializers.previews.html import PREVIEW_HTML, encode_png, heading, html_page, img_tag
 from airflow_zen.materializers.previews.tables import plain_table
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 
@@ -23,10 +23,7 @@ FORMATS = ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")
 METADATA_FILE = "sparse.json"
 
 _CLASS_NAMES = tuple(f"{name}_{kind}" for name in FORMATS for kind in ("array", "matrix"))
-_ATTRIBUTES = {
-    **dict.fromkeys(("bsr", "csc", "csr"), ("data", "indices", "indptr")),
-    "dia": ("data", "offsets"),
-}
+_ATTRIBUTES = {**dict.fromkeys(("bsr", "csc", "csr"), ("data", "indices", "indptr")), "dia": ("data", "offsets")}
 _MAX_SIDE = 200
 _MAX_ENTRIES = 1_000_000
 
@@ -45,9 +42,11 @@ class SparseMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `sparse.json`, and one `.npy` file for each array of the format."""
+        import scipy.sparse
+
         from airflow_zen.materializers.numpy.arrays import write_npy
 
-        require_exact_type(value, *_classes().values())
+        require_exact_type(value, *(getattr(scipy.sparse, name) for name in _CLASS_NAMES))
         if value.dtype.hasobject:
             raise SaveRefused("A sparse matrix of Python objects is not stored. Convert it with .astype(float).")
         for name, array in _to_arrays(value).items():
@@ -61,27 +60,28 @@ class SparseMaterializer(Materializer):
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the matrix; its arrays are writable."""
+        import scipy.sparse
+
         from airflow_zen.materializers.numpy.arrays import read_npy
 
         metadata = read_typed_json(self, directory, METADATA_FILE)
-        cls = _classes().get(metadata["class"])
-        if cls is None:
+        if metadata["class"] not in _CLASS_NAMES:
             raise ArtifactRefused(f"scipy.npy@1 keeps {', '.join(_CLASS_NAMES)}, not {metadata['class']!r}.")
         arrays = {path.stem: read_npy(path) for path in sorted(directory.glob("*.npy"))}
         build = _BUILDERS.get(metadata["class"].partition("_")[0], _build_from_attributes)
-        return build(cls, metadata, arrays)
+        return build(getattr(scipy.sparse, metadata["class"]), metadata, arrays)
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show how full it is, and where the entries are."""
-        subtitle = f"{value.dtype} · shape {value.shape}"
-        return {PREVIEW_HTML: html_page(type(value).__qualname__, subtitle, _preview_sections(value))}
-
-
-@cache
-def _classes() -> Mapping[str, Any]:
-    import scipy.sparse
-
-    return {name: getattr(scipy.sparse, name) for name in _CLASS_NAMES}
+        subtitle, cells = f"{value.dtype} · shape {value.shape}", math.prod(value.shape)
+        sections = [
+            plain_table(["", ""], [("entries", value.nnz), ("filled", f"{value.nnz / cells:.4%}" if cells else "")])
+        ]
+        if value.ndim == 2 and cells and value.nnz <= _MAX_ENTRIES:
+            pixels = _density_pixels(value.tocoo())
+            picture = encode_png(pixels.shape[1], pixels.shape[0], 1, pixels.tobytes())
+            sections += [heading("Positions of the entries"), img_tag(picture, max(200, pixels.shape[1]))]
+        return {PREVIEW_HTML: html_page(type(value).__qualname__, subtitle, sections)}
 
 
 def _to_arrays(value: Any) -> Arrays:
@@ -94,12 +94,10 @@ def _to_arrays(value: Any) -> Arrays:
         values = np.array(list(value.values()), dtype=value.dtype)
         return {"data": values, "keys": keys.reshape(len(values), len(value.shape))}
     if value.format == "lil":
-        columns = np.array(list(chain.from_iterable(value.rows)), dtype=np.int64)
-        lengths = np.array(list(map(len, value.rows)), dtype=np.int64)
         return {
             "data": np.array(list(chain.from_iterable(value.data)), value.dtype),
-            "columns": columns,
-            "lengths": lengths,
+            "columns": np.array(list(chain.from_iterable(value.rows)), dtype=np.int64),
+            "lengths": np.array(list(map(len, value.rows)), dtype=np.int64),
         }
     return {name: getattr(value, name) for name in _ATTRIBUTES[value.format]}
 
@@ -139,18 +137,6 @@ def _build_lil(cls: Any, metadata: Mapping[str, Any], arrays: Arrays) -> Any:
 
 
 _BUILDERS = {"coo": _build_coo, "dok": _build_dok, "lil": _build_lil}
-
-
-def _preview_sections(value: Any) -> Iterator[Markup]:
-    import numpy as np
-
-    cells = float(np.prod(value.shape, dtype=np.float64))
-    facts = [("entries", value.nnz), ("filled", f"{value.nnz / cells:.4%}" if cells else "")]
-    yield plain_table(["", ""], facts)
-    if value.ndim == 2 and cells and value.nnz <= _MAX_ENTRIES:
-        yield heading("Positions of the entries")
-        pixels = _density_pixels(value.tocoo())
-        yield img_tag(encode_png(pixels.shape[1], pixels.shape[0], 1, pixels.tobytes()), max(200, pixels.shape[1]))
 
 
 def _density_pixels(value: Any) -> Any:

@@ -76,7 +76,9 @@ class SklearnMaterializer(ModelMaterializer):
             "sklearn_version": installed_version("scikit-learn"),
         }
         pyfunc = {"model_path": MODEL_FILE, "predict_fn": "predict"} if hasattr(model, "predict") else None
-        return WrittenModel(estimator_shape(model), flavor, pyfunc, requirements=_booster_libraries(trusted))
+        parts_of = {name.partition(".")[0] for name in trusted}
+        boosters = [name for name in ("lightgbm", "xgboost", "xgboost-cpu") if name.partition("-")[0] in parts_of]
+        return WrittenModel(estimator_shape(model), flavor, pyfunc, requirements=boosters)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the estimator; raises `ArtifactRefused` for a file that contains untrusted types."""
@@ -102,19 +104,10 @@ class SklearnMaterializer(ModelMaterializer):
             except Exception:  # noqa: BLE001, S112 - properties of estimators raise anything: sparse, other kernel, not fitted
                 continue
             found = np.atleast_2d(found).mean(axis=0)
-            return meaning, list(zip(_feature_names(model, found.size), map(float, found), strict=True))
+            names = [str(name) for name in getattr(model, "feature_names_in_", ())]
+            names = names if len(names) == found.size else [f"feature {at}" for at in range(found.size)]
+            return meaning, list(zip(names, map(float, found), strict=True))
         return "", []
-
-
-def _booster_libraries(trusted: Iterable[str]) -> list[str]:
-    """Name the libraries whose models are parts of this one."""
-    found = {name.partition(".")[0] for name in trusted}
-    return [name for name in ("lightgbm", "xgboost", "xgboost-cpu") if name.partition("-")[0] in found]
-
-
-def _feature_names(estimator: Any, count: int) -> list[str]:
-    names = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
-    return names if len(names) == count else [f"feature {at}" for at in range(count)]
 
 
 def write_estimator(estimator: Any, file: Path) -> list[str]:
@@ -203,24 +196,19 @@ def _write_reproducible_zip(skops_file: bytes, path: Path) -> None:
     """Write a file of `skops.io.dumps` without times, with addresses and members numbered by first appearance."""
     with ZipFile(io.BytesIO(skops_file)) as source, ZipFile(path, "w", ZIP_STORED) as target:
         schema = json.loads(source.read(_SCHEMA))
-        _reset_addresses(schema)
-        _sort_sets(schema)
+        _normalize(schema)
         _number_ids(schema)
         for old, new in _number_files(schema).items():
             target.writestr(ZipInfo(new), _zero_padding(new, source.read(old)))
         target.writestr(ZipInfo(_SCHEMA), json.dumps(schema))
 
 
-def _reset_addresses(schema: Any) -> None:
-    """Reset the address that scikit-learn itself keeps: that of the stop words it has checked."""
+def _normalize(schema: Any) -> None:
+    """Sort sets, and reset the address that scikit-learn itself keeps: that of the stop words it has checked."""
     for node in _schema_nodes(schema):
         checked = node.get("_stop_words_id")
         if isinstance(checked, dict) and checked.get("__loader__") == "JsonNode":
             checked["content"] = "0"
-
-
-def _sort_sets(schema: Any) -> None:
-    for node in _schema_nodes(schema):
         if node.get("__loader__") == "SetNode":
             node["content"].sort(key=_text_without_ids)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.previews.html import Markup, heading, preformatted, preview_page
+from airflow_zen.materializers.previews.html import heading, preformatted, preview_page
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 from airflow_zen.type_names import class_reference, resolve_class, type_name
 
@@ -70,7 +70,10 @@ class PretrainedMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show configuration and layers."""
-        return preview_page(value, summary, _preview_sections(value))
+        config = getattr(value, "config", None)
+        layers = [heading("Tokenizer" if config is None else "Layers"), preformatted(str(value), 8_000)]
+        settings = [] if config is None else [heading("Configuration"), preformatted(config.to_json_string(), 8_000)]
+        return preview_page(value, summary, [*settings, *layers])
 
     def _save_model(self, model: Any, directory: Path) -> Mapping[str, Any]:
         """Write a model, and load it once; raises `SaveRefused` where that is not the same model."""
@@ -227,12 +230,3 @@ def _without_progress_bars() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def _preview_sections(value: Any) -> Iterator[Markup]:
-    config = getattr(value, "config", None)
-    if config is not None:
-        yield heading("Configuration")
-        yield preformatted(config.to_json_string(), 8_000)
-    yield heading("Layers" if config is not None else "Tokenizer")
-    yield preformatted(str(value), 8_000)

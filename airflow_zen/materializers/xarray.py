@@ -39,7 +39,8 @@ class XarrayMaterializer(Materializer):
 
         require_exact_type(value, xr.Dataset, xr.DataArray)
         metadata = _to_metadata(value)
-        if not _is_identical(value, _from_metadata(metadata)):
+        built = _from_metadata(metadata)
+        if not value.identical(built) or _coordinate_facts(value) != _coordinate_facts(built):
             raise SaveRefused(
                 f"This xarray.{type(value).__qualname__} would not come back exactly. Its indexes must be those that "
                 f"xarray makes of its coordinates; drop_indexes() removes the others."
@@ -129,10 +130,6 @@ def _build_coordinates(metadata: Mapping[str, Any], names: list[Any], variables:
         elif name in variables:
             result = result.assign({name: variables[name]})
     return result
-
-
-def _is_identical(value: Any, built: Any) -> bool:
-    return bool(value.identical(built)) and _coordinate_facts(value) == _coordinate_facts(built)
 
 
 def _coordinate_facts(value: Any) -> tuple[Any, ...]:

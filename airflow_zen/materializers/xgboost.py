@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.base import require_exact_type
 from airflow_zen.materializers.mlflow_model import ModelMaterializer, WrittenModel
 from airflow_zen.type_names import class_reference, resolve_class
-
-if TYPE_CHECKING:
-    import xgboost
 
 MODEL_FILE = "model.ubj"
 CONFIG_FILE = "config.json"
@@ -65,7 +62,10 @@ class XgboostMaterializer(ModelMaterializer):
         cls = resolve_class(metadata["class"], wanted)
         if not issubclass(cls, xgboost.Booster | xgboost.XGBModel):
             raise ArtifactRefused(f"{metadata['class']} is no XGBoost model here, and the artifact says it is one.")
-        booster = _load_booster(directory) if (directory / MODEL_FILE).exists() else None
+        booster = None
+        if (directory / MODEL_FILE).exists():
+            booster = xgboost.Booster(model_file=directory / MODEL_FILE)
+            booster.load_config((directory / CONFIG_FILE).read_text(encoding="utf-8"))
         if issubclass(cls, xgboost.Booster):
             return booster
         model: Any = cls.__new__(cls)
@@ -81,12 +81,10 @@ class XgboostMaterializer(ModelMaterializer):
 
     def feature_weights(self, model: Any) -> tuple[str, list[tuple[str, float]]]:
         """Return the mean gain of each feature; none for linear boosters, which have no gain."""
-        import xgboost
-
         booster = _booster_of(model)
         try:
             gains = booster.get_score(importance_type="gain") if booster else {}
-        except (ValueError, xgboost.core.XGBoostError):
+        except ValueError:  # XGBoostError is one too
             return "", []
         weights = [(str(name), float(gain)) for name, gain in gains.items() if not isinstance(gain, list)]
         return "Mean gain of features", weights
@@ -94,14 +92,4 @@ class XgboostMaterializer(ModelMaterializer):
 
 def _booster_of(model: Any) -> Any:
     """Return the booster of a wrapper, or the booster itself; None before a wrapper is fitted."""
-    import xgboost
-
-    return model if isinstance(model, xgboost.Booster) else vars(model).get("_Booster")
-
-
-def _load_booster(directory: Path) -> xgboost.Booster:
-    import xgboost
-
-    booster = xgboost.Booster(model_file=directory / MODEL_FILE)
-    booster.load_config((directory / CONFIG_FILE).read_text(encoding="utf-8"))
-    return booster
+    return vars(model).get("_Booster") if hasattr(model, "get_params") else model

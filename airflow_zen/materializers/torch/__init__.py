@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,17 @@ class TensorMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show dtype, shape and distribution."""
+        import torch
+
+        from airflow_zen.materializers.numpy.arrays import distribution_section
+
         subtitle = f"{value.dtype} · shape {tuple(value.shape)}"
-        return {PREVIEW_HTML: html_page(type(value).__qualname__, subtitle, _distribution(value))}
+        sections: Iterable[Markup] = ()
+        if not value.is_complex() and value.numel():
+            rows = torch.tensor(sample_rows(value.numel()), device=value.device)
+            values = value.detach().reshape(-1)[rows].to("cpu", torch.float64)
+            sections = distribution_section(values.numpy())
+        return {PREVIEW_HTML: html_page(type(value).__qualname__, subtitle, sections)}
 
 
 class StateDictMaterializer(Materializer):
@@ -147,14 +156,3 @@ def _tensor_table(tensors: Mapping[str, Any]) -> Iterator[Markup]:
     shown = islice(tensors.items(), _MAX_TENSORS)
     yield plain_table(["name", "shape", "dtype"], ((name, tuple(held.shape), str(held.dtype)) for name, held in shown))
     yield from hidden_note(len(tensors) - _MAX_TENSORS, "tensor")
-
-
-def _distribution(value: Any) -> Iterator[Markup]:
-    import torch
-
-    from airflow_zen.materializers.numpy.arrays import distribution_section
-
-    if not value.is_complex() and value.numel():
-        rows = torch.tensor(sample_rows(value.numel()), device=value.device)
-        values = value.detach().reshape(-1)[rows].to("cpu", torch.float64)
-        yield from distribution_section(values.numpy())
