@@ -233,25 +233,30 @@ def _without_text(annotation: Any, owner: Owner) -> Any:
         return object
     if isinstance(node, ast.Call) and resolve_annotation(ast.unparse(node.func), owner) is Output:
         return Output(**{str(keyword.arg): _outline(keyword.value, owner) for keyword in node.keywords})
-    return resolve_annotation(text, owner) or object if isinstance(node, ast.Attribute) else _outline(node, owner)
+    return _evaluate(text, owner) if isinstance(node, ast.Attribute) else _outline(node, owner)
 
 
 def _outline(node: ast.expr, owner: Owner) -> Any:
     if isinstance(node, ast.Constant):
         return _without_text(node.value, owner) if isinstance(node.value, str) else node.value
     if isinstance(node, ast.Name):
-        return resolve_annotation(node.id, owner) or object
+        return _evaluate(node.id, owner)
     if isinstance(node, ast.BinOp):
         return _alias(Union, _outline(node.left, owner), _outline(node.right, owner))
     name = ast.unparse(node.value).rsplit(".", 1)[-1] if isinstance(node, ast.Subscript) else ""
     if not isinstance(node, ast.Subscript) or name == "Literal":
         return object
     elements = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-    if name == "Annotated":
+    if name == "Annotated" and len(elements) > 1:
         marks = (resolve_annotation(ast.unparse(mark), owner, imports="airflow_zen") for mark in elements[1:])
         return Annotated[(_outline(elements[0], owner), *marks)]
     origin = tuple if name in ("tuple", "Tuple") else Union if name in _OPTIONAL_NAMES else list
     return _alias(origin, *(_outline(element, owner) for element in elements))
+
+
+def _evaluate(name: str, owner: Owner) -> Any:
+    found = resolve_annotation(name, owner)
+    return object if found is None else found
 
 
 def _alias(origin: Any, *arguments: Any) -> Any:

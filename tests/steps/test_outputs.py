@@ -205,7 +205,13 @@ def test_names_of_artifacts_are_read_from_each_form(annotation, expected, future
 
 def test_text_that_is_no_type_is_one_output():
     """Text inside an annotation that cannot be read as a type leaves one output without a name."""
-    for annotation in ('Float[Array, "batch time"]', "Annotated[Float['a b'], 3]", "lambda: 1", "'not a type'"):
+    for annotation in (
+        'Float[Array, "batch time"]',
+        "Annotated[int]",
+        "Annotated[Float['a b'], 3]",
+        "lambda: 1",
+        "'not a type'",
+    ):
         assert declared_outputs(_define(annotation, future=True)) == Outputs()
 
 
