@@ -21,13 +21,14 @@ from airflow_zen.errors import ZenError
 def command(name: str, *arguments: Arg) -> Callable[[Callable[[Any], None]], ActionCommand]:
     """Make a command of a function that takes the parsed arguments.
 
-    The first line of the function's docstring is the command's help, the rest its description. A command that takes
+    The function's docstring is the command's description, and its first line the help. A command that takes
     `--verbose` hides logs and warnings without it. An error of ours is printed without a stack trace, with exit code 1.
     """
 
     def make(function: Callable[[Any], None]) -> ActionCommand:
         body = suppress_logs_and_warning(function) if ARG_VERBOSE in arguments else function
-        help_text, _, description = (inspect.getdoc(function) or name).partition("\n")
+        description = inspect.getdoc(function) or name
+        help_text = description.partition("\n")[0].rstrip(".")
 
         @wraps(function)
         def run(args: Any) -> None:
@@ -38,8 +39,7 @@ def command(name: str, *arguments: Arg) -> Callable[[Callable[[Any], None]], Act
             except ZenError as error:
                 raise SystemExit(str(error)) from error
 
-        help_text = help_text.rstrip(".")
-        return ActionCommand(name, help_text, run, arguments, " ".join(description.split()) or help_text)
+        return ActionCommand(name, help_text, run, arguments, " ".join(description.split()))
 
     return make
 
