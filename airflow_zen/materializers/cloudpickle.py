@@ -14,8 +14,6 @@ from airflow_zen.materializers.base import Materializer
 PICKLE_FILE = "value.pkl"
 PYTHON_VERSION_FILE = "python.json"
 
-_PICKLE_PROTOCOL = 5
-
 
 class PickleMaterializer(Materializer):
     """Save what no other materializer saves, if `[zen] allow_pickle` is set.
@@ -33,7 +31,7 @@ class PickleMaterializer(Materializer):
         import cloudpickle
 
         try:
-            text = cloudpickle.dumps(value, protocol=_PICKLE_PROTOCOL)
+            text = cloudpickle.dumps(value, protocol=5)
         except Exception as error:
             raise SaveRefused(f"A {type(value).__qualname__} cannot be pickled either: {error}") from error
         (directory / PICKLE_FILE).write_bytes(text)

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_zen.markup import escape_html
 from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.previews.charts import MAX_LINES, Line, downsample, line_chart
+from airflow_zen.materializers.previews.charts import MAX_LINES, Line, downsample, line_chart, svg
 from airflow_zen.materializers.previews.html import PREVIEW_HTML, Markup, heading, hidden_note, html_page, truncate
 from airflow_zen.materializers.previews.tables import plain_table
 
@@ -102,8 +102,7 @@ def _confusion_matrix_svg(counts: list[list[int]], labels: list[Any]) -> Markup:
         parts.append(f'<text transform="translate({x} {bottom + 14})" text-anchor="middle">{short_name}</text>')
         parts += [_cell_svg(count, at, column, count / most) for column, count in enumerate(counts[at])]
     width, height = _MARGIN_LEFT + max(4, len(labels)) * _CELL_SIZE + 10, bottom + 40
-    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
-    return Markup(f'<svg {size} role="img">{"".join(parts)}</svg>')
+    return svg(width, height, *parts)
 
 
 def _cell_svg(count: int, row: int, column: int, shade: float) -> str:

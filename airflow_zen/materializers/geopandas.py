@@ -38,7 +38,7 @@ class GeopandasMaterializer(Materializer):
         metadata = _frame_metadata(value) if isinstance(value, geopandas.GeoDataFrame) else _series_metadata(value)
         parts = write_typed_json(self, metadata, directory, GEO_FILE)
         rows = f"{len(value)} {'geometry' if len(value) == 1 else 'geometries'}"
-        return {"shape": rows, "rows": len(value), "parts": parts}
+        return {"shape": rows, "rows": len(value), **parts}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the frame or series."""
@@ -69,20 +69,20 @@ def _frame_metadata(frame: Any) -> dict[str, Any]:
     import pandas as pd
 
     places = [at for at, dtype in enumerate(frame.dtypes) if isinstance(dtype, geopandas.array.GeometryDtype)]
-    columns = {at: frame.iloc[:, at] for at in places}
-    table = _replace_columns(pd.DataFrame(frame), {at: _to_wkb(column) for at, column in columns.items()})
+    encoded = {at: _encode_geometries(frame.iloc[:, at]) for at in places}
+    table = _replace_columns(pd.DataFrame(frame), {at: wkb for at, (wkb, _, _) in encoded.items()})
     metadata = {
         "table": _copy_attrs_and_flags(table, frame),
-        "geometries": [(at, _crs_text(column)) for at, column in columns.items()],
+        "geometries": [(at, crs) for at, (_, crs, _) in encoded.items()],
         "active": frame._geometry_column_name,  # noqa: SLF001
     }
-    srids = {at: numbers for at, column in columns.items() if (numbers := _srids(column)) is not None}
+    srids = {at: numbers for at, (_, _, numbers) in encoded.items() if numbers is not None}
     return {**metadata, "srids": srids} if srids else metadata
 
 
 def _series_metadata(series: Any) -> dict[str, Any]:
-    metadata = {"table": _copy_attrs_and_flags(_to_wkb(series), series), "crs": _crs_text(series)}
-    srids = _srids(series)
+    wkb, crs, srids = _encode_geometries(series)
+    metadata = {"table": _copy_attrs_and_flags(wkb, series), "crs": crs}
     return metadata if srids is None else {**metadata, "srids": srids}
 
 
@@ -103,7 +103,11 @@ def _copy_attrs_and_flags(table: Any, like: Any) -> Any:
     return table.set_flags(allows_duplicate_labels=like.flags.allows_duplicate_labels)
 
 
-def _to_wkb(series: Any) -> pd.Series[Any]:
+def _encode_geometries(series: Any) -> tuple[pd.Series[Any], str | None, Any]:
+    """Return geometries as well-known binary, their reference system, and its number for each geometry.
+
+    ISO WKB does not contain the numbers; they are None where all are 0.
+    """
     import pandas as pd
     import shapely
 
@@ -113,8 +117,10 @@ def _to_wkb(series: Any) -> pd.Series[Any]:
             f"Well-known binary has no LinearRing (in {series.name!r}): it would come back as a LineString. Convert it "
             f"with shapely.LineString(ring) or shapely.Polygon(ring)."
         )
-    wkb = shapely.to_wkb(shapes, flavor="iso")
-    return pd.Series(wkb, index=series.index, name=series.name, dtype=object)
+    wkb = pd.Series(shapely.to_wkb(shapes, flavor="iso"), index=series.index, name=series.name, dtype=object)
+    numbers, crs = shapely.get_srid(shapes), series.array.crs
+    numbers[shapely.is_missing(shapes)] = 0
+    return wkb, None if crs is None else str(crs.srs), numbers if numbers.any() else None
 
 
 def _from_wkb(table: pd.Series[Any], crs: str | None, srids: Any) -> Any:
@@ -126,20 +132,6 @@ def _from_wkb(table: pd.Series[Any], crs: str | None, srids: Any) -> Any:
     shapes = shapely.from_wkb(table.to_numpy())
     shapes = shapes if srids is None else shapely.set_srid(shapes, srids)
     return geopandas.array.GeometryArray(shapes, crs=known)
-
-
-def _crs_text(series: Any) -> str | None:
-    return str(series.array.crs.srs) if series.array.crs is not None else None
-
-
-def _srids(series: Any) -> Any:
-    """Return the reference system number of each geometry, which ISO WKB does not contain; None where all are 0."""
-    import shapely
-
-    shapes = series.array._data  # noqa: SLF001 - to_numpy would copy
-    numbers = shapely.get_srid(shapes)
-    numbers[shapely.is_missing(shapes)] = 0
-    return numbers if numbers.any() else None
 
 
 def _preview_columns(frame: Any) -> Iterator[TableColumn]:

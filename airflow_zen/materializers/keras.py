@@ -19,8 +19,6 @@ DATA_FOLDER = "data"
 MODEL_FILE = "model.keras"
 TRAINABLE_FILE = "trainable.json"
 
-_METADATA_ENTRY = "metadata.json"
-_CONFIG_ENTRY = "config.json"
 _SHARED_OBJECT_ID = re.compile(rb'"shared_object_id": (\d+)')
 _MISSING = object()
 
@@ -147,10 +145,10 @@ def _write_reproducible_file(source: Path, target: Path) -> None:
     with ZipFile(source) as dated, ZipFile(target, "w", ZIP_STORED) as undated:
         for name in sorted(dated.namelist()):
             content = dated.read(name)
-            if name == _METADATA_ENTRY:
+            if name == "metadata.json":
                 kept = {key: item for key, item in json.loads(content).items() if key != "date_saved"}
                 content = json.dumps(kept).encode()
-            elif name == _CONFIG_ENTRY:
+            elif name == "config.json":
                 content = _SHARED_OBJECT_ID.sub(
                     lambda found: b'"shared_object_id": %d' % numbers.setdefault(found[1], len(numbers)), content
                 )

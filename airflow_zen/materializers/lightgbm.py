@@ -14,8 +14,6 @@ BOOSTER_FILE = "model.lgb"
 ALL_TREES_FILE = "complete.lgb"
 WRAPPER_FILE = "model.skops"
 
-_ALL_ITERATIONS = -1
-
 
 class LightgbmMaterializer(ModelMaterializer):
     """Save a model in the layout of `mlflow.lightgbm.save_model`: a booster as text, a wrapper with skops.
@@ -80,6 +78,7 @@ class LightgbmMaterializer(ModelMaterializer):
 def _write_trees(booster: Any, directory: Path) -> None:
     """Write all trees; where training went on past the best iteration, mlflow gets those up to it."""
     stopped_early = 0 < booster.best_iteration < booster.current_iteration()
-    booster.save_model(directory / (ALL_TREES_FILE if stopped_early else BOOSTER_FILE), num_iteration=_ALL_ITERATIONS)
+    # By default LightGBM writes the iterations up to the best; -1 are all.
+    booster.save_model(directory / (ALL_TREES_FILE if stopped_early else BOOSTER_FILE), num_iteration=-1)
     if stopped_early:
         booster.save_model(directory / BOOSTER_FILE, num_iteration=booster.best_iteration)

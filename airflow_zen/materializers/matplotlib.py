@@ -71,10 +71,9 @@ class FigureMaterializer(Materializer):
         (directory / FIGURE_PNG).write_bytes(picture)
         if vectors:
             (directory / FIGURE_SVG).write_bytes(vectors)
-        parts = self._save_pickle(value, directory / PICKLE_FOLDER) if self.registry.allow_pickle else []
+        parts = self._save_pickle(value, directory / PICKLE_FOLDER) if self.registry.allow_pickle else {}
         width, height = map(int, value.bbox.size)
-        summary = {"shape": f"{width} × {height} pixels"}
-        return {**summary, "parts": parts} if parts else summary
+        return {"shape": f"{width} × {height} pixels", **parts}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the PNG for `bytes`, else the pickled figure; raises `ArtifactRefused` without one."""
@@ -98,15 +97,15 @@ class FigureMaterializer(Materializer):
                 dpi /= 1.5
         return {PREVIEW_PNG: picture}
 
-    def _save_pickle(self, value: Any, directory: Path) -> list[dict[str, str]]:
-        """Pickle the figure beside its drawing; a figure that cannot be pickled has its drawing only."""
+    def _save_pickle(self, value: Any, directory: Path) -> Mapping[str, Any]:
+        """Pickle the figure beside its drawing, and return it as a part; nothing if it cannot be pickled."""
         directory.mkdir()
         try:
             saved = self.registry.save(value, directory, by=PickleMaterializer)
         except SaveRefused:
             directory.rmdir()
-            return []
-        return [{"path": PICKLE_FOLDER, "encoding": saved.encoding, "type": type_name(type(value))}]
+            return {}
+        return {"parts": [{"path": PICKLE_FOLDER, "encoding": saved.encoding, "type": type_name(type(value))}]}
 
 
 def _print_png(canvas: FigureCanvasAgg, dpi: float | None = None) -> bytes:

@@ -18,13 +18,14 @@ import msgspec
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.base import Materializer, installed_version
 from airflow_zen.materializers.files import copy_files
+from airflow_zen.materializers.previews.charts import bar_chart
 from airflow_zen.materializers.previews.html import Markup, heading, hidden_note, preformatted, preview_page
 from airflow_zen.materializers.previews.tables import plain_table
+from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 
 MLMODEL_FILE = "MLmodel"
 STATE_FILE = "state.json"
 
-_BUILD_DEPENDENCIES = ("pip", "setuptools", "wheel")
 _MAX_PARAMETERS = 60
 _MAX_FEATURES = 20
 
@@ -94,10 +95,8 @@ class ModelMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write the model's own files, `MLmodel`, and the files that describe its environment."""
-        from airflow_zen.materializers.typed_json import write_typed_json
-
         written, flavor = self.write(value, directory), self.encoding.partition(".")[0]
-        parts = [] if written.state is None else write_typed_json(self, written.state, directory, STATE_FILE)
+        parts = {} if written.state is None else write_typed_json(self, written.state, directory, STATE_FILE)
         if written.flavor is not None:
             flavors = {flavor: written.flavor}
             if written.pyfunc is not None:
@@ -109,8 +108,7 @@ class ModelMaterializer(Materializer):
                 }
             _write_mlmodel(directory, flavors)
             _write_environment(directory, {"mlflow", *self.requirements, *written.requirements})
-        summary = {"shape": written.shape, "estimator": self.model_name(value)}
-        return {**summary, "parts": parts} if parts else summary
+        return {"shape": written.shape, "estimator": self.model_name(value), **parts}
 
     def write(self, model: Any, directory: Path) -> WrittenModel:
         """Write the model's own files; raise `SaveRefused` for a model that would not come back."""
@@ -118,8 +116,6 @@ class ModelMaterializer(Materializer):
 
     def read_state(self, directory: Path) -> Any:
         """Return the state that `write` returned."""
-        from airflow_zen.materializers.typed_json import read_typed_json
-
         return read_typed_json(self, directory, STATE_FILE)
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
@@ -128,8 +124,6 @@ class ModelMaterializer(Materializer):
 
     def sections(self, model: Any) -> Iterable[Markup]:
         """Return the sections of the preview: the features of greatest weight, and the parameters."""
-        from airflow_zen.materializers.previews.charts import bar_chart
-
         meaning, weights = self.feature_weights(model)
         if weights:
             yield heading(meaning)
@@ -175,7 +169,7 @@ def _write_environment(directory: Path, distributions: Iterable[str]) -> None:
     (directory / "requirements.txt").write_text("\n".join(requirements), encoding="utf-8")
     python_env = {
         "python": platform.python_version(),
-        "build_dependencies": [_pinned_requirement(name) for name in _BUILD_DEPENDENCIES],
+        "build_dependencies": [_pinned_requirement(name) for name in ("pip", "setuptools", "wheel")],
         "dependencies": ["-r requirements.txt"],
     }
     _write_yaml(directory / "python_env.yaml", python_env)

@@ -14,7 +14,6 @@ from airflow_zen.materializers.previews.tables import plain_table
 
 MODEL_FILE = "model.onnx"
 
-_EXECUTION_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 _MAX_ROWS = 100
 
 
@@ -40,7 +39,7 @@ class OnnxMaterializer(ModelMaterializer):
             "data": MODEL_FILE,
             "onnx_version": onnx.__version__,
             "onnx_session_options": None,
-            "providers": list(_EXECUTION_PROVIDERS),
+            "providers": ["CUDAExecutionProvider", "CPUExecutionProvider"],
         }
         return WrittenModel(f"{len(model.graph.node)} nodes", flavor, {"data": MODEL_FILE})
 

@@ -63,9 +63,8 @@ class PillowMaterializer(Materializer):
         else:
             metadata |= {"mode": value.mode, "size": value.size, "palette": _palette_of(value)}
             write_npy(np.frombuffer(value.tobytes(), dtype=np.uint8), directory / PIXELS_FILE)
-        parts = write_typed_json(self, metadata, directory, METADATA_FILE) if metadata else []
-        summary = {"shape": f"{value.width} × {value.height} {value.mode}"}
-        return {**summary, "parts": parts} if parts else summary
+        parts = write_typed_json(self, metadata, directory, METADATA_FILE) if metadata else {}
+        return {"shape": f"{value.width} × {value.height} {value.mode}", **parts}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the image, or the drawing of a figure, into memory."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,7 @@ class PlotlyMaterializer(Materializer):
         if type(value) is not Figure:
             raise SaveRefused(f"{type_name(type(value))} would come back as Figure. Return go.Figure(value).")
         parts = write_typed_json(self, _figure_properties(value), directory, FIGURE_FILE)
-        summary = {"shape": f"{len(value.data)} {'trace' if len(value.data) == 1 else 'traces'}"}
-        return {**summary, "parts": parts} if parts else summary
+        return {"shape": f"{len(value.data)} {'trace' if len(value.data) == 1 else 'traces'}", **parts}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the figure."""
@@ -50,8 +49,16 @@ class PlotlyMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show the traces, and a sketch of lines, points and bars."""
-        title = value.layout.title.text or type(value).__qualname__
-        return {PREVIEW_HTML: html_page(str(title), f"Figure of {summary.get('shape', '')}", _sections(value))}
+        layout, sections = value.layout, list[Markup]()
+        drawn = [line for line in map(_trace_line, islice(value.data, MAX_LINES)) if line]
+        if drawn:
+            x_title, y_title = (str(axis.title.text or "") for axis in (layout.xaxis, layout.yaxis))
+            sections += [heading("Sketch"), line_chart(drawn, x_title, y_title)]
+        traces = [(trace.type, trace.name or "", _trace_length(trace)) for trace in islice(value.data, _MAX_TRACES)]
+        sections += [heading("Traces"), plain_table(["type", "name", "values"], traces)]
+        sections += hidden_note(len(value.data) - _MAX_TRACES, "trace")
+        title = str(layout.title.text or type(value).__qualname__)
+        return {PREVIEW_HTML: html_page(title, f"Figure of {summary.get('shape', '')}", sections)}
 
 
 def _figure_properties(figure: Any) -> dict[str, Any]:
@@ -71,17 +78,6 @@ def _sort_keys(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: _sort_keys(item) for key, item in sorted(node.items())}
     return [_sort_keys(item) for item in node] if type(node) is list else node
-
-
-def _sections(figure: Any) -> Iterator[Markup]:
-    drawn = [line for line in map(_trace_line, islice(figure.data, MAX_LINES)) if line]
-    if drawn:
-        yield heading("Sketch")
-        yield line_chart(drawn, str(figure.layout.xaxis.title.text or ""), str(figure.layout.yaxis.title.text or ""))
-    yield heading("Traces")
-    traces = [(trace.type, trace.name or "", _trace_length(trace)) for trace in islice(figure.data, _MAX_TRACES)]
-    yield plain_table(["type", "name", "values"], traces)
-    yield from hidden_note(len(figure.data) - _MAX_TRACES, "trace")
 
 
 def _trace_line(trace: Any) -> Line | None:

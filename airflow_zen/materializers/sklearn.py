@@ -8,7 +8,6 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -116,18 +115,23 @@ def write_estimator(estimator: Any, file: Path) -> list[str]:
     Raises `SaveRefused` for an estimator that could not be loaded again.
     """
     skops_io = _skops_io()
-    with _refuse_unsupported(estimator):
+    try:
         _write_reproducible_zip(skops_io.dumps(estimator), file)
-    found: list[str] = skops_io.get_untrusted_types(file=file)
-    if untrusted := untrusted_types(found):
+        found: list[str] = skops_io.get_untrusted_types(file=file)
+        untrusted = untrusted_types(found)
+        if not untrusted:
+            # Loaded once, as mlflow does too: skops writes some values that it cannot read.
+            skops_io.load(file, trusted=found)
+    except Exception as error:
+        raise SaveRefused(
+            f"skops does not keep {type(estimator).__qualname__}: {error}. Set [zen] allow_pickle = True to pickle it."
+        ) from error
+    if untrusted:
         raise SaveRefused(
             f"{type(estimator).__qualname__} contains {', '.join(untrusted)}, which only a pickle could hold. Return "
             f"the fitted part alone (such as search.best_estimator_), use scikit-learn's own parts, or set "
             f"[zen] allow_pickle = True."
         )
-    # Loaded once, as mlflow does too: skops writes some values that it cannot read.
-    with _refuse_unsupported(estimator):
-        skops_io.load(file, trusted=found)
     return found
 
 
@@ -181,29 +185,18 @@ def _skops_io() -> Any:
     return skops.io
 
 
-@contextmanager
-def _refuse_unsupported(estimator: Any) -> Iterator[None]:
-    """Turn an error of skops into `SaveRefused`."""
-    try:
-        yield
-    except Exception as error:
-        raise SaveRefused(
-            f"skops does not keep {type(estimator).__qualname__}: {error}. Set [zen] allow_pickle = True to pickle it."
-        ) from error
-
-
 def _write_reproducible_zip(skops_file: bytes, path: Path) -> None:
     """Write a file of `skops.io.dumps` without times, with addresses and members numbered by first appearance."""
     with ZipFile(io.BytesIO(skops_file)) as source, ZipFile(path, "w", ZIP_STORED) as target:
         schema = json.loads(source.read(_SCHEMA))
-        _normalize(schema)
+        _sort_sets(schema)
         _number_ids(schema)
         for old, new in _number_files(schema).items():
             target.writestr(ZipInfo(new), _zero_padding(new, source.read(old)))
         target.writestr(ZipInfo(_SCHEMA), json.dumps(schema))
 
 
-def _normalize(schema: Any) -> None:
+def _sort_sets(schema: Any) -> None:
     """Sort sets, and reset the address that scikit-learn itself keeps: that of the stop words it has checked."""
     for node in _schema_nodes(schema):
         checked = node.get("_stop_words_id")

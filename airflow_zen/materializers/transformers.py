@@ -77,8 +77,7 @@ class PretrainedMaterializer(Materializer):
 
     def _save_model(self, model: Any, directory: Path) -> Mapping[str, Any]:
         """Write a model, and load it once; raises `SaveRefused` where that is not the same model."""
-        _check_one_dtype(model)
-        _check_no_hooks(model)
+        _check_storable(model)
         metadata = _model_metadata(model)
         with _without_progress_bars():
             model.save_pretrained(directory / PRETRAINED_FOLDER)
@@ -187,15 +186,14 @@ def _are_same_bits(one: Any, other: Any) -> bool:
     return alike and torch.equal(one, other)
 
 
-def _check_one_dtype(model: Any) -> None:
+def _check_storable(model: Any) -> None:
+    """Raise `SaveRefused` for weights of several dtypes, and for hooks."""
     dtypes = sorted({str(weight.dtype) for weight in model.parameters() if weight.is_floating_point()})
     if len(dtypes) > 1:
         raise SaveRefused(
             f"This {type_name(type(model))} has weights of {', '.join(dtypes)}. Convert it with .to(dtype)."
         )
 
-
-def _check_no_hooks(model: Any) -> None:
     hooked = sorted(
         name or "the model" for name, module in model.named_modules() if any(getattr(module, hooks) for hooks in _HOOKS)
     )

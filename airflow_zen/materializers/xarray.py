@@ -47,7 +47,7 @@ class XarrayMaterializer(Materializer):
             )
         parts = write_typed_json(self, metadata, directory, DATASET_FILE)
         sizes = " × ".join(f"{name} {size}" for name, size in value.sizes.items())
-        return {"shape": f"{type(value).__qualname__} of {sizes or 'one value'}", "parts": parts}
+        return {"shape": f"{type(value).__qualname__} of {sizes or 'one value'}", **parts}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the dataset into memory."""

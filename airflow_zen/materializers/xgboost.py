@@ -14,9 +14,6 @@ from airflow_zen.type_names import class_reference, resolve_class
 MODEL_FILE = "model.ubj"
 CONFIG_FILE = "config.json"
 
-# The wrapper's save_model leaves it in the file, where mlflow needs it; the booster itself has none.
-_WRAPPER_ATTRIBUTE = "scikit_learn"
-
 
 class XgboostMaterializer(ModelMaterializer):
     """Save a model in the layout of `mlflow.xgboost.save_model`, and beside it what that leaves out.
@@ -71,7 +68,8 @@ class XgboostMaterializer(ModelMaterializer):
         model: Any = cls.__new__(cls)
         vars(model).update(metadata["state"])
         if booster is not None:
-            booster.set_attr(**{_WRAPPER_ATTRIBUTE: None})
+            # The wrapper's save_model leaves it in the file, where mlflow needs it; the booster itself has none.
+            booster.set_attr(scikit_learn=None)
             model._Booster = booster  # noqa: SLF001 - where every XGBModel keeps what fit() gave it
         return model
 

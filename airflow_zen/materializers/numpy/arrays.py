@@ -58,8 +58,7 @@ def save_array(materializer: Materializer, value: Any, directory: Path) -> Mappi
         metadata |= _save_mask(value, directory)
     metadata |= _save_elements(np.asarray(value), directory)
     summary = {"shape": f"{value.shape} {value.dtype}", "dtype": str(value.dtype)}
-    parts = write_typed_json(materializer, metadata, directory, METADATA_FILE) if metadata else []
-    return {**summary, "parts": parts} if parts else summary
+    return {**summary, **(write_typed_json(materializer, metadata, directory, METADATA_FILE) if metadata else {})}
 
 
 def load_array(materializer: Materializer, directory: Path) -> Any:

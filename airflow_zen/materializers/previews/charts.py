@@ -35,7 +35,7 @@ def bar_chart(rows: Sequence[tuple[str, float]], width: int = 620) -> Markup:
             f"<title>{escape_html(name[:500])}: {number:.6g}</title></rect>"
             f'<text x="{202 + length:.1f}" y="{top + 14}">{number:.4g}</text>'
         )
-    return _svg(width, len(rows) * 20 + 6, *bars)
+    return svg(width, len(rows) * 20 + 6, *bars)
 
 
 def histogram(low: str, high: str, counts: Sequence[int]) -> Markup:
@@ -51,7 +51,7 @@ def histogram(low: str, high: str, counts: Sequence[int]) -> Markup:
         f'<text x="0" y="{_CHART_HEIGHT - 1}">{first}</text>'
         f'<text x="{_CHART_WIDTH}" y="{_CHART_HEIGHT - 1}" text-anchor="end">{last}</text>'
     )
-    return _svg(_CHART_WIDTH, _CHART_HEIGHT, *bars, labels)
+    return svg(_CHART_WIDTH, _CHART_HEIGHT, *bars, labels)
 
 
 def top_values(values: Sequence[tuple[str, int]], others: int) -> Markup:
@@ -64,7 +64,7 @@ def top_values(values: Sequence[tuple[str, int]], others: int) -> Markup:
         f'<text x="{_CHART_WIDTH}" y="{at * _ROW_HEIGHT + 10}" text-anchor="end">{count / total:.0%}</text>'
         for at, (text, count) in enumerate(rows)
     )
-    return _svg(_CHART_WIDTH, len(rows) * _ROW_HEIGHT + 2, *lines)
+    return svg(_CHART_WIDTH, len(rows) * _ROW_HEIGHT + 2, *lines)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def line_chart(
     parts += [_line_svg(line, scale_x, scale_y, _LINE_COLORS[at]) for at, line in enumerate(plotted)]
     parts += [_legend_svg(line, at) for at, line in enumerate(plotted) if line.name]
     width = _PLOT_WIDTH + (220 if any(line.name for line in plotted) else 0)
-    return _svg(width, _PLOT_HEIGHT, *parts)
+    return svg(width, _PLOT_HEIGHT, *parts)
 
 
 def downsample(line: Line) -> Line:
@@ -152,6 +152,7 @@ def _legend_svg(line: Line, at: int) -> str:
     )
 
 
-def _svg(width: float, height: float, *parts: str) -> Markup:
+def svg(width: float, height: float, *parts: str) -> Markup:
+    """Return an SVG image of its elements."""
     size = f'width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}"'
     return Markup(f'<svg {size} role="img">{"".join(parts)}</svg>')

@@ -246,10 +246,6 @@ def _require_function(name: str) -> Any:
     return found
 
 
-def _dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
 def _require_dtype(name: str) -> Any:
     found = getattr(torch, name, None)
     if not isinstance(found, torch.dtype):
@@ -260,7 +256,7 @@ def _require_dtype(name: str) -> Any:
 _FUNCTION_CODEC = field_codec("torch.function", "name", _function_name, _require_function)
 _CODECS: dict[type, Codec] = {
     torch.Size: field_codec("torch.size", "of", list, torch.Size),
-    torch.dtype: field_codec("torch.dtype", "name", _dtype_name, _require_dtype),
+    torch.dtype: field_codec("torch.dtype", "name", lambda dtype: str(dtype).removeprefix("torch."), _require_dtype),
     torch.device: field_codec("torch.device", "name", str, torch.device),
     FunctionType: _FUNCTION_CODEC,
     BuiltinFunctionType: _FUNCTION_CODEC,

@@ -44,20 +44,20 @@ class TypedJsonMaterializer(Materializer):
         The summary has `shape` for containers, and `parts` as a list of `{"path", "encoding", "type", "shape"}`.
         """
         parts = write_typed_json(self, value, directory, TYPED_JSON_FILE)
-        is_container = isinstance(value, list | tuple | set | frozenset | dict)
-        shape = {"shape": f"{len(value)} {'item' if len(value) == 1 else 'items'}"} if is_container else {}
-        return {**shape, "parts": parts} if parts else shape
+        if not isinstance(value, list | tuple | set | frozenset | dict):
+            return parts
+        return {"shape": f"{len(value)} {'item' if len(value) == 1 else 'items'}", **parts}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read `value.json`; `wanted` is where classes are looked up first, and the type of the parts."""
         return read_typed_json(self, directory, TYPED_JSON_FILE, wanted)
 
 
-def write_typed_json(materializer: Materializer, value: Any, directory: Path, file_name: str) -> list[dict[str, str]]:
-    """Write a value as typed JSON into `file_name`, and return the parts that were saved beside it."""
+def write_typed_json(materializer: Materializer, value: Any, directory: Path, file_name: str) -> Mapping[str, Any]:
+    """Write a value as typed JSON into `file_name`; return `parts` of the summary if some were saved beside it."""
     text, parts = encode_typed_json(materializer, value, directory)
     (directory / file_name).write_text(text, encoding="utf-8")
-    return parts
+    return {"parts": parts} if parts else {}
 
 
 def read_typed_json(materializer: Materializer, directory: Path, file_name: str, wanted: Any = None) -> Any:
