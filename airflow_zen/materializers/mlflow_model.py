@@ -190,21 +190,14 @@ def _write_yaml(path: Path, document: Mapping[str, Any]) -> None:
     path.write_text("\n".join(_yaml_lines(document)) + "\n", encoding="utf-8")
 
 
-def _yaml_lines(node: Any) -> Iterator[str]:
+def _yaml_lines(node: Any, indent: str = "") -> Iterator[str]:
     """Write mappings and lists in block style; a JSON scalar is a YAML scalar."""
-    if isinstance(node, dict) and node:
-        for key, item in sorted(node.items()):
-            yield from _yaml_entry(f"{key}:", item)
-    elif isinstance(node, list) and node:
-        for item in node:
-            yield from _yaml_entry("-", item)
-    else:
-        yield json.dumps(node)
-
-
-def _yaml_entry(start: str, item: Any) -> Iterator[str]:
-    if not isinstance(item, dict | list) or not item:
-        yield f"{start} {json.dumps(item)}"
-        return
-    yield start
-    yield from (f"  {line}" for line in _yaml_lines(item))
+    items = (
+        ((f"{key}:", node[key]) for key in sorted(node)) if isinstance(node, dict) else (("-", item) for item in node)
+    )
+    for start, item in items:
+        if isinstance(item, dict | list) and item:
+            yield f"{indent}{start}"
+            yield from _yaml_lines(item, f"{indent}  ")
+        else:
+            yield f"{indent}{start} {json.dumps(item)}"

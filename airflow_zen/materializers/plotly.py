@@ -10,7 +10,7 @@ from typing import Any
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.previews.charts import MAX_LINES, Line, downsample, line_chart
-from airflow_zen.materializers.previews.html import PREVIEW_HTML, Markup, heading, hidden_note, html_page
+from airflow_zen.materializers.previews.html import Markup, heading, hidden_note, preview_page
 from airflow_zen.materializers.previews.tables import plain_table
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 from airflow_zen.type_names import type_name
@@ -57,8 +57,7 @@ class PlotlyMaterializer(Materializer):
         traces = [(trace.type, trace.name or "", _trace_length(trace)) for trace in islice(value.data, _MAX_TRACES)]
         sections += [heading("Traces"), plain_table(["type", "name", "values"], traces)]
         sections += hidden_note(len(value.data) - _MAX_TRACES, "trace")
-        title = str(layout.title.text or type(value).__qualname__)
-        return {PREVIEW_HTML: html_page(title, f"Figure of {summary.get('shape', '')}", sections)}
+        return preview_page(value, summary, sections, str(layout.title.text or ""))
 
 
 def _figure_properties(figure: Any) -> dict[str, Any]:

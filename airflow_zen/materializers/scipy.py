@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.base import Materializer, require_exact_type
-from airflow_zen.materializers.previews.html import PREVIEW_HTML, encode_png, heading, html_page, img_tag
+from airflow_zen.materializers.previews.html import encode_png, heading, img_tag, preview_page
 from airflow_zen.materializers.previews.tables import plain_table
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 
@@ -73,7 +73,7 @@ class SparseMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show how full it is, and where the entries are."""
-        subtitle, cells = f"{value.dtype} · shape {value.shape}", math.prod(value.shape)
+        cells = math.prod(value.shape)
         sections = [
             plain_table(["", ""], [("entries", value.nnz), ("filled", f"{value.nnz / cells:.4%}" if cells else "")])
         ]
@@ -81,7 +81,7 @@ class SparseMaterializer(Materializer):
             pixels = _density_pixels(value.tocoo())
             picture = encode_png(pixels.shape[1], pixels.shape[0], 1, pixels.tobytes())
             sections += [heading("Positions of the entries"), img_tag(picture, max(200, pixels.shape[1]))]
-        return {PREVIEW_HTML: html_page(type(value).__qualname__, subtitle, sections)}
+        return preview_page(value, summary, sections)
 
 
 def _to_arrays(value: Any) -> Arrays:

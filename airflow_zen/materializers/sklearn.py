@@ -189,21 +189,29 @@ def _write_reproducible_zip(skops_file: bytes, path: Path) -> None:
     """Write a file of `skops.io.dumps` without times, with addresses and members numbered by first appearance."""
     with ZipFile(io.BytesIO(skops_file)) as source, ZipFile(path, "w", ZIP_STORED) as target:
         schema = json.loads(source.read(_SCHEMA))
-        _sort_sets(schema)
+        new_names = _normalize(schema)
         _number_ids(schema)
-        for old, new in _number_files(schema).items():
+        for old, new in new_names.items():
             target.writestr(ZipInfo(new), _zero_padding(new, source.read(old)))
         target.writestr(ZipInfo(_SCHEMA), json.dumps(schema))
 
 
-def _sort_sets(schema: Any) -> None:
-    """Sort sets, and reset the address that scikit-learn itself keeps: that of the stop words it has checked."""
+def _normalize(schema: Any) -> dict[str, str]:
+    """Sort sets, and rename the members in order of use; return the new name of each.
+
+    Reset the address that scikit-learn itself keeps: that of the stop words it has checked.
+    """
+    names: dict[str, str] = {}
     for node in _schema_nodes(schema):
         checked = node.get("_stop_words_id")
         if isinstance(checked, dict) and checked.get("__loader__") == "JsonNode":
             checked["content"] = "0"
         if node.get("__loader__") == "SetNode":
             node["content"].sort(key=_text_without_ids)
+        if isinstance(node.get("file"), str) and "__loader__" in node:
+            suffix = Path(node["file"]).suffix
+            node["file"] = names.setdefault(node["file"], f"{len(names)}{suffix}")
+    return names
 
 
 def _text_without_ids(node: Any) -> str:
@@ -222,16 +230,6 @@ def _number_ids(schema: Any) -> None:
     for node, address in mutable:
         if uses[address] > 1:
             node[_ID] = numbers.setdefault(address, len(numbers) + 1)
-
-
-def _number_files(schema: Any) -> dict[str, str]:
-    """Rename the members in order of use; return the new name of each."""
-    names: dict[str, str] = {}
-    for node in _schema_nodes(schema):
-        if isinstance(node.get("file"), str) and "__loader__" in node:
-            suffix = Path(node["file"]).suffix
-            node["file"] = names.setdefault(node["file"], f"{len(names)}{suffix}")
-    return names
 
 
 def _zero_padding(name: str, content: bytes) -> bytes:

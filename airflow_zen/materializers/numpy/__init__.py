@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.previews.html import preview_page
 
 
 class NdarrayMaterializer(Materializer):
@@ -32,9 +33,9 @@ class NdarrayMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show shape, dtype and distribution, and a small matrix as a picture."""
-        from airflow_zen.materializers.numpy.arrays import preview_array
+        from airflow_zen.materializers.numpy.arrays import array_sections
 
-        return preview_array(value)
+        return preview_page(value, summary, array_sections(value))
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Return a writable array; one of more than a megabyte is mapped into memory, and copied where it is changed."""

@@ -11,15 +11,7 @@ import numpy as np
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.previews.charts import BINS, bar_chart
-from airflow_zen.materializers.previews.html import (
-    PREVIEW_HTML,
-    Markup,
-    encode_png,
-    heading,
-    html_page,
-    img_tag,
-    preformatted,
-)
+from airflow_zen.materializers.previews.html import Markup, encode_png, heading, img_tag, preformatted
 from airflow_zen.materializers.previews.tables import MAX_SAMPLED_ROWS, sample_rows
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 
@@ -185,13 +177,8 @@ def _copy_extended(source: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -
     target[...] = flat.reshape(-1).view(source.dtype).reshape(source.shape)
 
 
-def preview_array(value: Any) -> Mapping[str, str]:
-    """Return the page of an array: its values, their distribution, and a small matrix as a picture."""
-    subtitle = f"{value.dtype} · shape {value.shape}"
-    return {PREVIEW_HTML: html_page(type(value).__qualname__, subtitle, _sections(value))}
-
-
-def _sections(value: Any) -> Iterator[Markup]:
+def array_sections(value: Any) -> Iterator[Markup]:
+    """Return the sections of a preview: a small matrix as a picture, the distribution of the values, and the values."""
     pixels = _to_pixels(value)
     if pixels is not None:
         height, width = pixels.shape[:2]

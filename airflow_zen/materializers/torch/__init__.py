@@ -10,15 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.previews.html import (
-    PREVIEW_HTML,
-    Markup,
-    heading,
-    hidden_note,
-    html_page,
-    preformatted,
-    preview_page,
-)
+from airflow_zen.materializers.previews.html import Markup, heading, hidden_note, preformatted, preview_page
 from airflow_zen.materializers.previews.tables import plain_table, sample_rows
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 
@@ -60,13 +52,12 @@ class TensorMaterializer(Materializer):
 
         from airflow_zen.materializers.numpy.arrays import distribution_section
 
-        subtitle = f"{value.dtype} · shape {tuple(value.shape)}"
         sections: Iterable[Markup] = ()
         if not value.is_complex() and value.numel():
             rows = torch.tensor(sample_rows(value.numel()), device=value.device)
             values = value.detach().reshape(-1)[rows].to("cpu", torch.float64)
             sections = distribution_section(values.numpy())
-        return {PREVIEW_HTML: html_page(type(value).__qualname__, subtitle, sections)}
+        return preview_page(value, summary, sections)
 
 
 class StateDictMaterializer(Materializer):
@@ -84,11 +75,8 @@ class StateDictMaterializer(Materializer):
         from airflow_zen.materializers.torch.state import write_tensors
 
         tensors = write_tensors(value, directory)
-        metadata = {
-            "class": type(value).__qualname__,
-            "tensors": tensors,
-            "metadata": getattr(value, "_metadata", None),
-        }
+        versions = getattr(value, "_metadata", None)
+        metadata = {"class": type(value).__qualname__, "tensors": tensors, "metadata": versions}
         write_typed_json(self, metadata, directory, METADATA_FILE)
         return {"shape": f"{len(value)} tensors of {sum(tensor.numel() for tensor in value.values())} numbers"}
 
@@ -145,10 +133,8 @@ class ModuleMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show layers and parameters."""
-        parameters = dict(value.named_parameters())
-        count = sum(parameter.numel() for parameter in parameters.values())
-        sections = (heading("Layers"), preformatted(str(value), 8_000), *_tensor_table(parameters))
-        return {PREVIEW_HTML: html_page(type(value).__qualname__, f"{count:,} parameters", sections)}
+        tensors = _tensor_table(dict(value.named_parameters()))
+        return preview_page(value, summary, [heading("Layers"), preformatted(str(value), 8_000), *tensors])
 
 
 def _tensor_table(tensors: Mapping[str, Any]) -> Iterator[Markup]:
