@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
+from sysconfig import get_python_version
 from typing import Any
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
@@ -35,16 +35,16 @@ class PickleMaterializer(Materializer):
         except Exception as error:
             raise SaveRefused(f"A {type(value).__qualname__} cannot be pickled either: {error}") from error
         (directory / PICKLE_FILE).write_bytes(text)
-        (directory / PYTHON_VERSION_FILE).write_text(json.dumps({"python": _python_version()}), encoding="utf-8")
+        (directory / PYTHON_VERSION_FILE).write_text(json.dumps({"python": get_python_version()}), encoding="utf-8")
         return {}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Unpickle; raises `ArtifactRefused` where pickles are not allowed, or another Python version wrote it."""
         self._check_allowed()
         written = json.loads((directory / PYTHON_VERSION_FILE).read_text(encoding="utf-8"))["python"]
-        if written != _python_version():
+        if written != get_python_version():
             raise ArtifactRefused(
-                f"This pickle was written by Python {written} and may mean something else in Python {_python_version()}. Run "
+                f"This pickle was written by Python {written} and may mean something else in Python {get_python_version()}. Run "
                 f"the step with Python {written}, or save the artifact again."
             )
         import cloudpickle
@@ -57,7 +57,3 @@ class PickleMaterializer(Materializer):
                 "Pickles are not used here, because loading one runs code. Set [zen] allow_pickle = True if everything "
                 "under the artifact root may be trusted with that."
             )
-
-
-def _python_version() -> str:
-    return f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -104,25 +104,20 @@ def _palette_of(image: Image.Image) -> tuple[str, bytes] | None:
 
 
 def _thumbnail(image: Any, side: int) -> bytes:
+    """Return a PNG in a mode that a browser shows; numbers without a fixed range are scaled to their own."""
+    import numpy as np
+    from PIL import Image
+
     small = image.copy()
     # A reducing gap would be faster, but Pillow has none for 16-bit images.
     small.thumbnail((side, side), reducing_gap=None)
-    small = _to_browser_mode(small)
+    if small.mode in {"I", "F"} or small.mode.startswith("I;"):
+        numbers = np.nan_to_num(np.asarray(small, dtype=np.float64))
+        span = np.ptp(numbers) or 1.0
+        small = Image.fromarray(((numbers - numbers.min()) / span * 255).astype(np.uint8))
+    elif small.mode not in {"L", "LA", "RGB", "RGBA", "1"}:
+        small = small.convert("RGBA" if "A" in small.mode or "transparency" in small.info else "RGB")
     small.info = {}
     file = io.BytesIO()
     small.save(file, "PNG")
     return file.getvalue()
-
-
-def _to_browser_mode(image: Any) -> Any:
-    """Return the image in a mode that a browser shows; numbers without a fixed range are scaled to their own."""
-    import numpy as np
-    from PIL import Image
-
-    if image.mode in {"I", "F"} or image.mode.startswith("I;"):
-        numbers = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        span = np.ptp(numbers) or 1.0
-        return Image.fromarray(((numbers - numbers.min()) / span * 255).astype(np.uint8))
-    if image.mode in {"L", "LA", "RGB", "RGBA", "1"}:
-        return image
-    return image.convert("RGBA" if "A" in image.mode or "transparency" in image.info else "RGB")

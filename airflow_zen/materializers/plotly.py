@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -80,22 +80,21 @@ def _sort_keys(node: Any) -> Any:
 
 
 def _trace_line(trace: Any) -> Line | None:
-    if trace.type not in {"scatter", "scattergl", "bar"} or trace.y is None or not len(trace.y):
+    y = _to_floats(trace.y) if trace.type in {"scatter", "scattergl", "bar"} else []
+    if not y:
         return None
-    y = _to_floats(trace.y)
-    if y is None:
-        return None
-    x = _to_floats(trace.x) if trace.x is not None and len(trace.x) == len(y) else None
-    places = x if x is not None else [float(at) for at in range(len(y))]
+    x = _to_floats(trace.x)
+    places = x if len(x) == len(y) else [float(at) for at in range(len(y))]
     markers_only = trace.type == "bar" or "lines" not in str(trace.mode or "lines")
     return downsample(Line(str(trace.name or ""), places, y, markers_only))
 
 
-def _to_floats(values: Sequence[Any]) -> list[float] | None:
+def _to_floats(values: Any) -> list[float]:
+    """Return the first values as numbers; none for None, dates and names."""
     try:
         return [float("nan") if item is None else float(item) for item in islice(values, _MAX_POINTS_READ)]
     except (TypeError, ValueError):
-        return None  # dates and names
+        return []
 
 
 def _trace_length(trace: Any) -> int | str:
