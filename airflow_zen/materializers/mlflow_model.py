@@ -193,7 +193,7 @@ def _write_yaml(path: Path, document: Mapping[str, Any]) -> None:
 def _yaml_lines(node: Any, indent: str = "") -> Iterator[str]:
     """Write mappings and lists in block style; a JSON scalar is a YAML scalar."""
     items = (
-        ((f"{key}:", node[key]) for key in sorted(node)) if isinstance(node, dict) else (("-", item) for item in node)
+        [(f"{key}:", node[key]) for key in sorted(node)] if isinstance(node, dict) else [("-", item) for item in node]
     )
     for start, item in items:
         if isinstance(item, dict | list) and item:
