@@ -8,7 +8,7 @@ from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, comma
 from airflow_zen.cli.output import iso_time, print_rows
 
 if TYPE_CHECKING:
-    from airflow_zen.lineage.mlflow.model_registry import RegisteredModels
+    from airflow_zen.lineage.mlflow.models import RegisteredModels
 
 
 @command("list", argument("name", "The model (default: all)", nargs="?"), *STACK_AND_OUTPUT)
@@ -51,7 +51,7 @@ COMMANDS = (list_models, promote_model)
 def _open_registry(args: Any) -> RegisteredModels:
     from airflow_zen.config.settings import Settings, tracking_server
     from airflow_zen.errors import SettingsError
-    from airflow_zen.lineage.mlflow.model_registry import RegisteredModels
+    from airflow_zen.lineage.mlflow.models import RegisteredModels
     from airflow_zen.lineage.mlflow.rest import MlflowRest
 
     settings = Settings.read(args.stack)

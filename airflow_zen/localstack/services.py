@@ -1,4 +1,4 @@
-"""The services of a local stack: their commands, their environment, and their readiness checks."""
+"""The services of a local stack: commands, environment, readiness checks, and HTTP requests to them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
+
+from airflow_zen.errors import ZenError
 from airflow_zen.localstack import s3 as local_s3
-from airflow_zen.localstack.http import HttpError, request_json
 from airflow_zen.localstack.processes import MARK_VARIABLE, Process
 from airflow_zen.localstack.state import load_or_create_secrets
 
 if TYPE_CHECKING:
     from airflow_zen.localstack.state import Layout
+
 
 AIRFLOW_COMMAND = [sys.executable, "-m", "airflow"]
 MIGRATE_COMMAND = [*AIRFLOW_COMMAND, "db", "migrate"]
@@ -160,3 +164,39 @@ S3 = Service("s3", local_s3.server_command, lambda layout, _process: local_s3.is
 def services_of(layout: Layout) -> tuple[Service, ...]:
     """Return the services of a stack in the order of their start."""
     return (*((S3,) if layout.s3_server else ()), MLFLOW, *AIRFLOW_SERVICES)
+
+
+class HttpError(ZenError, ConnectionError):
+    """A server did not answer, or answered with an error.
+
+    status: the HTTP status; 0 without an answer.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def request_json(
+    method: str, url: str, body: Any = None, headers: Mapping[str, str] | None = None, timeout: float = 30
+) -> Any:
+    """Send one request; return the decoded JSON answer, or the text of another answer.
+
+    timeout: seconds. Raises `HttpError`.
+    """
+    try:
+        answer = _client().request(method, url, json=body, headers=headers, timeout=timeout)
+    except httpx.HTTPError as error:
+        raise HttpError(f"{method} {url} was not answered: {error}") from error
+    if answer.is_error:
+        raise HttpError(f"{method} {url} was answered with {answer.status_code}: {answer.text}", answer.status_code)
+    is_json = answer.headers.get("Content-Type", "").startswith("application/json")
+    return answer.json() if is_json and answer.content else answer.text
+
+
+@cache
+def _client() -> httpx.Client:
+    """Return a client that uses no proxy of the environment, because the servers are on the loopback."""
+    # A kept connection could belong to a server that has ended.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    return httpx.Client(trust_env=False, follow_redirects=True, limits=limits, headers={"Accept": "application/json"})

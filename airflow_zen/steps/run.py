@@ -24,9 +24,8 @@ from airflow_zen.lineage.recorder import OpenedRun, temporary_environment
 from airflow_zen.runs.step_run import CacheState, StepRun, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
 from airflow_zen.steps.cache_key import CacheKey, cache_key
-from airflow_zen.steps.materialize import artifact_name, publish_versions, save_outputs
+from airflow_zen.steps.materialize import BackgroundPreviews, artifact_name, publish_versions, save_outputs
 from airflow_zen.steps.outputs import unpack_result
-from airflow_zen.steps.previews import BackgroundPreviews
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef

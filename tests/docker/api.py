@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from airflow_zen.localstack.http import request_json
+from airflow_zen.localstack.services import request_json
 from tests.servers.airflow_api import AirflowApi
 
 

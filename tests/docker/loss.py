@@ -17,7 +17,7 @@ from redis import Redis
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.caching.step_cache import CacheEntry, StepCache
-from airflow_zen.localstack.http import request_json
+from airflow_zen.localstack.services import request_json
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.step_run import StepRun

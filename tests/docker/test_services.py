@@ -12,7 +12,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_zen.localstack.http import request_json
+from airflow_zen.localstack.services import request_json
 from tests.docker.api import Api
 from tests.docker.loss import WorkerLossScenario, count_mlflow_runs, expected
 from tests.docker.stack import STARTED, missing

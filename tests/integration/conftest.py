@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from airflow_zen.localstack.http import request_json
 from airflow_zen.localstack.metadata_database import DATABASE_VARIABLE
-from airflow_zen.localstack.services import service_environment
+from airflow_zen.localstack.services import request_json, service_environment
 from airflow_zen.localstack.stack import read_local_stack, start_local_stack, stop_local_stack
 from airflow_zen.localstack.state import Layout
 from tests.servers.airflow_api import AirflowApi, DagRun

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.localstack.http import request_json
+from airflow_zen.localstack.services import request_json
 from tests.servers.airflow_api import DagRun
 from tests.servers.mlflow_server import tracked_at
 

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.server import TrackingServer
-from airflow_zen.localstack.http import request_json
+from airflow_zen.localstack.services import request_json
 from tests.servers.browser import browser_page
 from tests.servers.certificate import signed_by_itself
 from tests.servers.guarded_mlflow import ADMIN, PASSWORD, guarded_mlflow

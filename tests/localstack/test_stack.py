@@ -12,8 +12,8 @@ import pytest
 from airflow_zen.cli import stack_up
 from airflow_zen.localstack import s3 as local_s3
 from airflow_zen.localstack import stack as local_stack
-from airflow_zen.localstack.http import request_json
 from airflow_zen.localstack.processes import find_marked_processes
+from airflow_zen.localstack.services import request_json
 from airflow_zen.localstack.stack import read_local_stack, start_local_stack, stop_local_stack
 from airflow_zen.localstack.state import StackError
 from tests.servers.airflow_api import AirflowApi, WaitTimeout

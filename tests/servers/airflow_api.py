@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from airflow_zen.errors import ZenError
-from airflow_zen.localstack.http import HttpError, request_json
+from airflow_zen.localstack.services import HttpError, request_json
 
 # Seconds between attempts if Airflow's database refuses a request, as SQLite does during another write.
 _RETRY_DELAYS = (0.2, 0.5, 1, 2)

@@ -7,7 +7,7 @@ from threading import Thread
 
 import pytest
 
-from airflow_zen.localstack.http import HttpError
+from airflow_zen.localstack.services import HttpError
 from tests.servers import airflow_api
 from tests.servers.airflow_api import AirflowApi
 

@@ -1,33 +1,44 @@
-"""Publish the lineage graph of a DAG run on its parent run in MLflow."""
+"""Publish the lineage graph of a DAG run on its parent run in MLflow: page, JSON, Markdown and picture."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain, islice
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from itertools import accumulate, chain, islice
 from typing import TYPE_CHECKING
 
 from airflow_zen.errors import SettingsError
-from airflow_zen.lineage.graph.html import render_html, render_json
-from airflow_zen.lineage.graph.markdown import GRAPH_FOLDER, dag_run_description, render_markdown
-from airflow_zen.lineage.graph.model import build_graph
+from airflow_zen.lineage.graph.model import Graph, Node, NodeKind, build_graph
 from airflow_zen.lineage.graph.otlp import render_otlp
-from airflow_zen.lineage.graph.svg import render_svg
+from airflow_zen.lineage.graph.svg import STYLE, lay_out_boxes, render_shapes, render_svg
 from airflow_zen.lineage.mlflow.dag_runs import MlflowDagRun, find_dag_run
 from airflow_zen.lineage.mlflow.datasets import dataset_inputs
-from airflow_zen.lineage.mlflow.encoding import key_value_entries, metric_entry, to_milliseconds
+from airflow_zen.lineage.mlflow.encoding import (
+    ELLIPSIS,
+    MAX_TAG_VALUE,
+    key_value_entries,
+    metric_entry,
+    to_milliseconds,
+)
 from airflow_zen.lineage.mlflow.log_step import link_model_metrics
 from airflow_zen.lineage.mlflow.models import LoggedModels
 from airflow_zen.lineage.mlflow.run_files import put_run_files
 from airflow_zen.lineage.savings import totals_of_dag_run
+from airflow_zen.markup import escape_html, sanitize_text
 
 if TYPE_CHECKING:
-    from airflow_zen.lineage.graph.model import Graph
+    from airflow_zen.lineage.graph.svg import Drawing
     from airflow_zen.lineage.mlflow.rest import MlflowRest
     from airflow_zen.runs.records import StepRunRecords
     from airflow_zen.runs.step_run import StepRun
     from airflow_zen.transports.base import Transport
+
 
 log = logging.getLogger("airflow_zen.lineage")
 
@@ -35,6 +46,14 @@ log = logging.getLogger("airflow_zen.lineage")
 _COLLAPSE_IN_SVG, _COLLAPSE_ON_PAGE, _COLLAPSE_IN_JSON = 3, 50, 1_000_000
 
 _MAX_INPUTS = 50
+
+
+JSON_FORMAT_VERSION = 1
+_PLACEHOLDER = re.compile("@([A-Z_]+)@")
+GRAPH_FOLDER = "lineage"
+# Common viewers do not draw a diagram of more nodes.
+_MAX_DIAGRAM_NODES = 250
+_INVALID_DIAGRAM_CHARACTERS = re.compile(r"[^\w.\-/ \[\]×=,:·]")
 
 
 @dataclass(frozen=True)
@@ -137,3 +156,124 @@ def _airflow_url(runs: Sequence[StepRun]) -> str:
     """Return the DAG run's page in Airflow, with which the URL of every task's log begins."""
     urls = (run.log_url.partition("/tasks/") for run in runs)
     return next((page.replace(")", "%29").replace(" ", "%20") for page, tasks, _ in urls if tasks), "")
+
+
+def render_html(graph: Graph) -> str:
+    """Return the page; its content security policy allows only the script whose hash it names, and no request."""
+    drawing = lay_out_boxes(graph, horizontal=True)
+    script = _read_resource("viewer.js")
+    parts = {
+        "TITLE": escape_html(f"{graph.dag_id} · {graph.run_id}"),
+        "SHAPES_STYLE": STYLE,
+        "SHAPES": render_shapes(drawing),
+        "GRAPH": _viewer_json(drawing),
+        "SCRIPT": script,
+        "SCRIPT_HASH": "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
+    # One pass, so that a placeholder in a user's text is not replaced.
+    return _PLACEHOLDER.sub(lambda mark: parts[mark[1]], _read_resource("viewer.html"))
+
+
+def render_json(graph: Graph) -> str:
+    """Return nodes and edges as JSON."""
+    return json.dumps({"airflow_zen": JSON_FORMAT_VERSION, **asdict(graph)}, indent=1, ensure_ascii=False)
+
+
+def _viewer_json(drawing: Drawing) -> str:
+    """Return the graph for the script, as ASCII in which no text can end the element around it."""
+    number = {placed.node.id: number for number, placed in enumerate(drawing.nodes)}
+    document = {
+        "nodes": [
+            {**asdict(placed.node), "box": {"x": placed.x, "y": placed.y, **asdict(placed.size)}}
+            for placed in drawing.nodes
+        ],
+        "edges": [[number[route.edge.source], number[route.edge.target], route.edge.label] for route in drawing.routes],
+        "size": asdict(drawing.size),
+    }
+    return json.dumps(document).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _read_resource(name: str) -> str:
+    return (files("airflow_zen.lineage.graph") / name).read_text("utf-8")
+
+
+def render_markdown(graph: Graph) -> str:
+    """Return the whole graph as one document."""
+    title = f"# Lineage of {_cell(graph.dag_id)}\n\nDAG run {_cell(graph.run_id)}"
+    artifacts = [f"| {' | '.join(_artifact_row(node))} |" for node in graph.artifacts]
+    listed = "\n".join(["| artifact | from | type | shape | digest |", "|---|---|---|---|---|", *artifacts])
+    return f"{title}\n\n{steps_table(graph)}\n\n## Artifacts\n\n{listed}\n\n{_diagram(graph)}\n"
+
+
+def steps_table(graph: Graph, max_length: int | None = None) -> str:
+    """Return a table of the steps, each linked to its run; one cut to `max_length` characters counts what it omits."""
+    label = {node.id: node.label for node in graph.nodes}
+    reads, makes = graph.edges_by("target"), graph.edges_by("source")
+    rows = [
+        _step_row(
+            node, [label[edge.source] for edge in reads[node.id]], [label[edge.target] for edge in makes[node.id]]
+        )
+        for node in graph.steps
+    ]
+    head = ["| step | state | reads | makes |", "|---|---|---|---|"]
+    if max_length is not None:
+        left = max_length - sum(map(len, head)) - 80
+        shown = sum(end <= left for end in accumulate(len(row) + 1 for row in rows))
+        if shown < len(rows):
+            rows[shown:] = [f"| {ELLIPSIS} {len(rows) - shown} more, in `lineage/lineage.md` | | | |"]
+    return "\n".join([*head, *rows])
+
+
+def dag_run_description(graph: Graph, run_id: str, airflow_url: str, has_graph: bool) -> str:
+    """Return the description of a parent run, within MLflow's limit.
+
+    The picture comes first, because MLflow folds a long description; `has_graph` is whether MLflow has it.
+    """
+    parts = [f"![Lineage](get-artifact?path={GRAPH_FOLDER}/lineage.svg&run_uuid={run_id})"] if has_graph else []
+    if airflow_url:
+        parts.append(f"[DAG run in Airflow]({airflow_url})")
+    if has_graph:
+        parts.append(f"Under *Artifacts*, `{GRAPH_FOLDER}/lineage.html` is this graph to pan, zoom and follow.")
+    text = "\n\n".join(parts)
+    return f"{text}\n\n{steps_table(graph, MAX_TAG_VALUE - len(text) - 2)}".strip()
+
+
+def _step_row(node: Node, reads: Sequence[str], makes: Sequence[str]) -> str:
+    name = _cell(node.label)
+    linked = f"[{name}]({node.url})" if node.url else name
+    return f"| {linked} | {_cell(node.detail)} | {_label_list(reads)} | {_label_list(makes)} |"
+
+
+def _label_list(labels: Sequence[str], max_labels: int = 4) -> str:
+    shown = ", ".join(_cell(label) for label in labels[:max_labels])
+    return f"{shown} {ELLIPSIS} {len(labels) - max_labels} more" if len(labels) > max_labels else shown
+
+
+def _artifact_row(node: Node) -> Iterable[str]:
+    facts = node.facts
+    name = f"{_cell(node.label)}{' (model)' if node.kind is NodeKind.MODEL else ''}"
+    digest = facts.get("digest", "")
+    yield f"[{name}]({node.url})" if node.url else name
+    for fact in ("from", "type", "shape"):
+        yield _cell(facts.get(fact, ""))
+    yield f"`{digest}`" if digest else _cell(facts.get("digests", ""))
+
+
+def _diagram(graph: Graph) -> str:
+    if len(graph.nodes) > _MAX_DIAGRAM_NODES:
+        return f"{ELLIPSIS} The diagram of {len(graph.nodes)} nodes is in `lineage/lineage.html`."
+    names = {node.id: f"n{number}" for number, node in enumerate(graph.nodes)}
+    boxes = [f"  {names[node.id]}{_box(node)}" for node in graph.nodes]
+    arrows = [f"  {names[edge.source]} --> {names[edge.target]}" for edge in graph.edges]
+    return "\n".join(["```mermaid", "flowchart TD", *boxes, *arrows, "```"])
+
+
+def _box(node: Node) -> str:
+    left, right = {NodeKind.STEP: ("[", "]"), NodeKind.MODEL: ("{{", "}}")}.get(node.kind, ("([", "])"))
+    return f'{left}"{_INVALID_DIAGRAM_CHARACTERS.sub("_", node.label)}"{right}'
+
+
+def _cell(text: str) -> str:
+    """Return a text for a cell of a table: no markup, no link, no line break."""
+    line = " ".join(sanitize_text(text).split())
+    return re.sub(r"([\\`*_{}\[\]<>()#!|~$])", r"\\\1", line).replace("&", "&amp;")

@@ -1,23 +1,40 @@
-"""The graph as one SVG, which scales with the page around it."""
+"""Lay out the lineage graph, and draw it as one SVG."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from bisect import bisect_right, insort
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
-from airflow_zen.lineage.graph.layout import Drawing, PlacedNode, Point, Route, Size, lay_out
 from airflow_zen.lineage.graph.model import Graph, Node, NodeKind
 from airflow_zen.lineage.mlflow.encoding import ELLIPSIS
 from airflow_zen.markup import escape_html
 
-_STEP, _ARTIFACT = Size(196, 52), Size(176, 40)
+if TYPE_CHECKING:
+    from airflow_zen.lineage.graph.model import Edge
+
+
+Point = tuple[float, float]
+Pair = tuple[str, str]
+Neighbors = Mapping[str, Sequence[str]]
+
+_NODE_GAP = 26.0
+_LAYER_GAP = {True: 64.0, False: 38.0}
+_BEND_SIZE = 14.0
+_SWEEPS = 12
+_PASSES = 80
+
+
 _MARGIN = 20.0
 # A small graph is not enlarged to the width of the page.
 _MIN_WIDTH = 760.0
 # Widths of characters, as parts of the font's size.
 _NARROW, _FULL = 0.58, 1.0
-
 STYLE = """
 .zen text{font-family:-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
 .zen .label{font-size:13px;font-weight:600;fill:#1b2733}
@@ -31,12 +48,237 @@ STYLE = """
 .zen .KILLED .mark{fill:#d98b1f}.zen .RUNNING .mark{fill:#3b7ddd}
 .zen .FAILED .box{stroke:#d64545}.zen .CACHED .box{stroke-dasharray:4 3}
 """
-
-
 _ARROW = (
     '<defs><marker id="zen-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
     '<path d="M0 .8 7 4 0 7.2z" fill="#9aa8b5"/></marker></defs>'
 )
+
+
+@dataclass(frozen=True)
+class Size:
+    """Width and height in pixels."""
+
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class PlacedNode:
+    """A node with its upper left corner and its size."""
+
+    node: Node
+    x: float
+    y: float
+    size: Size
+
+
+@dataclass(frozen=True)
+class Route:
+    """An edge and the points that it passes, from border to border."""
+
+    edge: Edge
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A laid out graph; `horizontal` means flow from left to right, else from top to bottom."""
+
+    horizontal: bool
+    size: Size
+    nodes: tuple[PlacedNode, ...]
+    routes: tuple[Route, ...]
+
+
+def lay_out(graph: Graph, sizes: Mapping[str, Size], horizontal: bool) -> Drawing:
+    """Place nodes of the given sizes; back edges of a cycle run against the flow."""
+
+    def turn(along: float, across: float) -> Point:
+        return (along, across) if horizontal else (across, along)
+
+    layers = _assign_layers(graph)
+    spans = {name: turn(size.width, size.height) for name, size in sizes.items()}
+    breadth = {name: spans[name][1] if name in spans else _BEND_SIZE for row in layers.order for name in row}
+    centers = _assign_centers(layers, breadth)
+    ends, total = _assign_ends(layers, spans, _LAYER_GAP[horizontal])
+    nodes = tuple(
+        PlacedNode(node, *turn(ends[node.id][0], centers[node.id] - breadth[node.id] / 2), sizes[node.id])
+        for node in graph.nodes
+    )
+    routes = []
+    for edge in graph.edges:
+        chain = (edge.source, *layers.bends.get((edge.source, edge.target), ()), edge.target)
+        stations = [turn(end, centers[name]) for name in chain for end in ends[name]]
+        routes.append(Route(edge, tuple(stations[1:-1])))
+    extent = max((centers[name] + breadth[name] / 2 for name in centers), default=0.0)
+    return Drawing(horizontal, Size(*turn(total, extent)), nodes, tuple(routes))
+
+
+def _assign_ends(
+    layers: _Layers, spans: Mapping[str, Point], gap: float
+) -> tuple[dict[str, tuple[float, float]], float]:
+    """Return where each name begins and ends along the flow, and where all ends; a bend is as deep as its layer."""
+    ends: dict[str, tuple[float, float]] = {}
+    position = 0.0
+    for row in layers.order:
+        depth = max((spans[name][0] for name in row if name in spans), default=0.0)
+        for name in row:
+            length = spans[name][0] if name in spans else depth
+            first = position + (depth - length) / 2
+            ends[name] = first, first + length
+        position += depth + gap
+    return ends, max(position - gap, 0.0)
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """Names by layer and position; names that are no node are the bends of a long edge, in `bends` by its two ends."""
+
+    order: tuple[tuple[str, ...], ...]
+    bends: Mapping[Pair, tuple[str, ...]]
+    before: Neighbors
+    after: Neighbors
+
+
+def _assign_layers(graph: Graph) -> _Layers:
+    """Assign layers by the longest path from a source, then order each layer to avoid crossings."""
+    names = [node.id for node in graph.nodes]
+    pairs = _without_back_edges(names, dict.fromkeys((edge.source, edge.target) for edge in graph.edges))
+    rank = _assign_ranks(names, pairs)
+    bends = {
+        (source, target): tuple(f"bend:{source}>{target}#{row}" for row in range(rank[source] + 1, rank[target]))
+        for source, target in pairs
+    }
+    rows: list[list[str]] = [[] for _ in range(max(rank.values(), default=-1) + 1)]
+    for name in names:
+        rows[rank[name]].append(name)
+    for (source, _), chain in bends.items():
+        for position, bend in enumerate(chain, rank[source] + 1):
+            rows[position].append(bend)
+    links = [link for (source, target), chain in bends.items() for link in pairwise([source, *chain, target])]
+    before, after = _neighbor_maps(links)
+    return _Layers(_reduce_crossings(rows, before, after), bends, before, after)
+
+
+def _without_back_edges(names: Sequence[str], pairs: Iterable[Pair]) -> list[Pair]:
+    """Return the edges without those that close a cycle, found by a depth-first walk."""
+    targets: dict[str, list[str]] = defaultdict(list)
+    for source, target in pairs:
+        targets[source].append(target)
+    kept: list[Pair] = []
+    done: set[str] = set()
+    for start in names:
+        if start in done:
+            continue
+        path, open_ = {start}, [(start, iter(targets[start]))]
+        while open_:
+            name, rest = open_[-1]
+            following = next(rest, None)
+            if following is None:
+                open_.pop()
+                path.discard(name)
+                done.add(name)
+            elif following not in path:
+                kept.append((name, following))
+                if following not in done:
+                    path.add(following)
+                    open_.append((following, iter(targets[following])))
+    return kept
+
+
+def _assign_ranks(names: Sequence[str], pairs: Sequence[Pair]) -> dict[str, int]:
+    """Return the layer of each node; a source is placed just before the first node that it leads to."""
+    before, after = _neighbor_maps(pairs)
+    rank: dict[str, int] = {}
+    for name in TopologicalSorter({name: before.get(name, ()) for name in names}).static_order():
+        rank[name] = max((rank[source] + 1 for source in before.get(name, ())), default=0)
+    for name in names:
+        if not before.get(name) and after.get(name):
+            rank[name] = min(rank[target] for target in after[name]) - 1
+    return rank
+
+
+def _neighbor_maps(pairs: Iterable[Pair]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    before: dict[str, list[str]] = defaultdict(list)
+    after: dict[str, list[str]] = defaultdict(list)
+    for source, target in pairs:
+        before[target].append(source)
+        after[source].append(target)
+    return dict(before), dict(after)
+
+
+def _reduce_crossings(rows: list[list[str]], before: Neighbors, after: Neighbors) -> tuple[tuple[str, ...], ...]:
+    """Sort each layer by the positions of its neighbors, forward and back, and keep the order with fewest crossings."""
+    best, fewest = [list(row) for row in rows], _count_crossings(rows, after)
+    for sweep in range(_SWEEPS):
+        if not fewest:
+            break
+        ordered, neighbors = (rows, before) if sweep % 2 == 0 else (rows[::-1], after)
+        for fixed, row in pairwise(ordered):
+            _sort_by_barycenter(row, neighbors, {name: number for number, name in enumerate(fixed)})
+        crossings = _count_crossings(rows, after)
+        if crossings < fewest:
+            best, fewest = [list(row) for row in rows], crossings
+    return tuple(map(tuple, best))
+
+
+def _sort_by_barycenter(row: list[str], neighbors: Neighbors, position: Mapping[str, int]) -> None:
+    """Sort by the mean position of the neighbors; a name without any stays where it was."""
+    barycenters: dict[str, float] = {}
+    for number, name in enumerate(row):
+        positions = [position[other] for other in neighbors.get(name, ()) if other in position]
+        barycenters[name] = sum(positions) / len(positions) if positions else float(number)
+    row.sort(key=lambda name: barycenters[name])
+
+
+def _count_crossings(rows: Sequence[Sequence[str]], after: Neighbors) -> int:
+    """Count the crossings between adjacent layers as inversions."""
+    total = 0
+    for row, following in pairwise(rows):
+        position = {name: number for number, name in enumerate(following)}
+        seen: list[int] = []
+        for end in (end for name in row for end in sorted(position[target] for target in after.get(name, ()))):
+            total += len(seen) - bisect_right(seen, end)
+            insort(seen, end)
+    return total
+
+
+def _assign_centers(layers: _Layers, breadth: Mapping[str, float]) -> dict[str, float]:
+    """Return the center of every name across the flow, the smallest border at 0."""
+    centers: dict[str, float] = {}
+    for row in layers.order:
+        centers.update(zip(row, _separate([0.0] * len(row), [breadth[name] for name in row]), strict=True))
+    for number in range(_PASSES):
+        forward = number % 2 == 0
+        for row in layers.order if forward else layers.order[::-1]:
+            preferred = [_preferred_center(name, layers, centers, number, forward) for name in row]
+            centers.update(zip(row, _separate(preferred, [breadth[name] for name in row]), strict=True))
+    first = min((center - breadth[name] / 2 for name, center in centers.items()), default=0.0)
+    return {name: center - first for name, center in centers.items()}
+
+
+def _preferred_center(name: str, layers: _Layers, centers: Mapping[str, float], number: int, forward: bool) -> float:
+    """Return the mean of the neighbors: alternately of those before and after, in the last passes of both."""
+    before, after = layers.before.get(name, ()), layers.after.get(name, ())
+    near = [*before, *after] if number >= _PASSES - 40 else (before if forward else after) or (*before, *after)
+    return sum(centers[other] for other in near) / len(near) if near else centers[name]
+
+
+def _separate(preferred: Sequence[float], breadths: Sequence[float]) -> list[float]:
+    """Move centers as little as possible to keep order and distance (isotonic regression by pooling)."""
+    offsets = [*accumulate(((left + right) / 2 + _NODE_GAP for left, right in pairwise(breadths)), initial=0.0)]
+    pools: list[tuple[float, int]] = []
+    for value, offset in zip(preferred, offsets, strict=False):
+        mean, count = value - offset, 1
+        while pools and pools[-1][0] > mean:
+            other, others = pools.pop()
+            mean, count = (mean * count + other * others) / (count + others), count + others
+        pools.append((mean, count))
+    levels = [mean for mean, count in pools for _ in range(count)]
+    return [level + offset for level, offset in zip(levels, offsets, strict=False)]
+
+
+_STEP, _ARTIFACT = Size(196, 52), Size(176, 40)
 
 
 def render_svg(graph: Graph) -> str:

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.graph.layout`."""
+"""Promises of `airflow_zen.lineage.graph.svg`."""
 
 import random
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_zen.lineage.graph.layout import Size, lay_out
 from airflow_zen.lineage.graph.model import Edge, Graph, Node, NodeKind
+from airflow_zen.lineage.graph.svg import Size, lay_out
 
 SIZE = Size(100, 40)
 

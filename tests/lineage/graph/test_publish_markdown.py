@@ -1,8 +1,8 @@
-"""Promises of `airflow_zen.lineage.graph.markdown`: linked tables that no name can break."""
+"""Promises of `airflow_zen.lineage.graph.publish`: linked tables that no name can break."""
 
 import re
 
-from airflow_zen.lineage.graph.markdown import render_markdown, steps_table
+from airflow_zen.lineage.graph.publish import render_markdown, steps_table
 from airflow_zen.lineage.mlflow.description import PageUrls
 from airflow_zen.runs.step_run import StepRunId
 from tests.lineage.graph.hostile import HOSTILE

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.steps.previews`: made once, after the result is stored, and without a risk for it."""
+"""Promises of `airflow_zen.steps.materialize`: made once, after the result is stored, and without a risk for it."""
 
 import io
 import logging
@@ -18,7 +18,7 @@ from airflow_zen import Artifact, Each, Materializer
 from airflow_zen.artifacts.store import PreviewStore
 from airflow_zen.materializers.pandas import PandasMaterializer
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
-from airflow_zen.steps import previews as step_previews
+from airflow_zen.steps import materialize
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.outputs import Output
 from airflow_zen.steps.run import run_step
@@ -230,7 +230,7 @@ def test_a_store_that_refuses_previews_does_not_fail_the_step(run, stack, monkey
 
 def test_a_preview_that_takes_too_long_is_left_out(run, shows, recorder, caplog, monkeypatch):
     """A step does not wait for its previews beyond some seconds."""
-    monkeypatch.setattr(step_previews, "PREVIEW_TIMEOUT", 0.05)
+    monkeypatch.setattr(materialize, "PREVIEW_TIMEOUT", 0.05)
     ready = threading.Event()
     shows(lambda value: ready.wait(30) and {})
     try:

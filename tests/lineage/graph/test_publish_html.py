@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.graph.html`: one file, no network, no script but ours; it works in a browser."""
+"""Promises of `airflow_zen.lineage.graph.publish`: one file, no network, no script but ours; it works in a browser."""
 
 import base64
 import hashlib
@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from airflow_zen.lineage.graph.html import render_html
+from airflow_zen.lineage.graph.publish import render_html
 from tests.lineage.graph.hostile import HOSTILE
 from tests.servers.browser import browser_page
 

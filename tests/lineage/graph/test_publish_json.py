@@ -1,8 +1,8 @@
-"""Promises of `airflow_zen.lineage.graph.html`: the graph for programs."""
+"""Promises of `airflow_zen.lineage.graph.publish`: the graph for programs."""
 
 import json
 
-from airflow_zen.lineage.graph.html import render_json
+from airflow_zen.lineage.graph.publish import render_json
 
 
 def test_it_holds_the_whole_graph(make_graph, pipeline):
