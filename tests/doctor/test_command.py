@@ -9,7 +9,8 @@ from argparse import Namespace
 import pytest
 
 from airflow_zen.cli import materializers
-from airflow_zen.doctor import command
+from airflow_zen.doctor import airflow as installation_check
+from airflow_zen.doctor import command as doctor_module
 from airflow_zen.doctor.findings import FindingState
 
 
@@ -20,7 +21,7 @@ def _root(tmp_path, monkeypatch):
 
 def run_doctor(capsys, **options):
     capsys.readouterr()
-    command.doctor.func(Namespace(**{"stack": None, "output": "json", "verbose": False, **options}))
+    doctor_module.doctor.func(Namespace(**{"stack": None, "output": "json", "verbose": False, **options}))
     return {row["check"]: row for row in json.loads(capsys.readouterr().out)}
 
 
@@ -55,8 +56,8 @@ def test_an_invalid_option_ends_with_one(capsys, monkeypatch):
 def test_versions_are_compared_with_the_requirements(monkeypatch):
     """A library that is too old, or missing, is reported with the command that installs it."""
     needs = ["mlflow>=99", "no-such-library>=1", "pandas>=2.2", 'torch>=9; extra == "torch"']
-    monkeypatch.setattr(command, "requires", lambda name: needs)
-    told = {finding.check: finding for finding in command.installation_findings()}
+    monkeypatch.setattr(installation_check, "requires", lambda name: needs)
+    told = {finding.check: finding for finding in installation_check.installation_findings()}
     assert told["package mlflow"].state is told["package no-such-library"].state is FindingState.FAILED
     assert told["package mlflow"].remedy == "pip install 'mlflow>=99'"
     assert told["package pandas"].state is FindingState.OK
@@ -65,7 +66,7 @@ def test_versions_are_compared_with_the_requirements(monkeypatch):
 
 def test_missing_bytecode_is_reported(tmp_path):
     """If Airflow's modules are not compiled, the finding names the cost and the command that compiles them."""
-    code = "from airflow_zen.doctor.command import _check_bytecode; f = _check_bytecode(); print(f.state, '|', f.detail, '|', f.remedy)"
+    code = "from airflow_zen.doctor.airflow import _check_bytecode; f = _check_bytecode(); print(f.state, '|', f.detail, '|', f.remedy)"
     settings = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(tmp_path)}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings}, check=True)
