@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import msgspec
-from msgspec.structs import replace
 
 from airflow_zen.artifacts.version import (
     LATEST,
@@ -129,7 +129,7 @@ class VersionIndex:
     def read(self, key: str) -> ArtifactVersion:
         """Return the version at a key."""
         found = ArtifactVersion.from_json(self._transport.read(key), key)
-        return replace(found, ref=self._store.relocate(found.ref))
+        return msgspec.structs.replace(found, ref=self._store.relocate(found.ref))
 
     def tag(self, name: str, version: str | datetime, tag: str) -> None:
         """Tag a version, so that it is found by the tag and kept by pruning."""

@@ -6,10 +6,10 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec.structs import replace
 
 from airflow_zen.artifacts.hashing import hash_hex, is_file_hash
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused
@@ -25,7 +25,9 @@ MAX_REF_FILES = 2
 T = TypeVar("T")
 
 
-class ArtifactFile(msgspec.Struct, frozen=True):
+# Users pass refs on and store them: these two stay dataclasses, which Airflow and typed JSON serialize.
+@dataclass(frozen=True)
+class ArtifactFile:
     """Describe one file of an artifact: `path` relative to it, `size` in bytes, `hash` as `FileHash` returns it.
 
     Raises `ArtifactRefused` for an impossible hash or size: caches derive paths from hashes.
@@ -88,7 +90,8 @@ def decode_document(text: bytes, what: str, formats: Collection[int], decode: Ca
     )
 
 
-class ArtifactRef(msgspec.Struct, frozen=True, repr_omit_defaults=True):
+@dataclass(frozen=True)
+class ArtifactRef:
     """Refer to one stored artifact.
 
     `digest` is its identity, `uri` its address for users and other tools, `encoding` the layout of its files, `type`
@@ -105,7 +108,7 @@ class ArtifactRef(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     size: int
     name: str = ""
     shape: str = ""
-    files: tuple[ArtifactFile, ...] = ()
+    files: tuple[ArtifactFile, ...] = field(default=(), repr=False)
     inline: bool = False
     cached: bool = False
     origin: str = ""

@@ -6,10 +6,9 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from msgspec.structs import replace
 
 from airflow_zen.artifacts.hashing import file_hash
 from airflow_zen.artifacts.manifest import MANIFEST_FILE_NAME, Manifest

@@ -1,7 +1,8 @@
 """Promises of `airflow_zen.artifacts.reader`."""
 
+from dataclasses import replace
+
 import pytest
-from msgspec.structs import replace
 
 from airflow_zen.artifacts.reader import ArtifactReader
 from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, content_digest

@@ -2,9 +2,9 @@
 
 import os
 import re
+from dataclasses import replace
 
 import pytest
-from msgspec.structs import replace
 
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused, SaveRefused

@@ -1,10 +1,10 @@
 """Promises of `Artifact(materializer=…)` on outputs and parameters."""
 
+from dataclasses import replace
 from typing import Annotated, NamedTuple
 
 import pandas as pd
 import pytest
-from msgspec.structs import replace
 
 from airflow_zen import Artifact, Materializer
 from airflow_zen.errors import MaterializerNotFound, StepDefinitionError

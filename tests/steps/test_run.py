@@ -2,9 +2,11 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
+from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import OutputError, StepInterrupted
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
 from airflow_zen.steps.outputs import Output
@@ -35,6 +37,18 @@ def test_outputs_become_artifacts(run, stack, tmp_path):
     ref = done.outputs["output"]
     assert (ref.name, ref.cached, done.state, done.cache) == ("d/t", False, StepState.FINISHED, "miss")
     assert load(stack, ref, tmp_path) == {"x": 3}
+
+
+def pick(value: ArtifactRef) -> dict:
+    return {"picked": value}
+
+
+def test_a_ref_is_a_value_too(run, stack, tmp_path):
+    """A ref that a step received can be part of what it returns, and comes back equal."""
+    ref = run(make, 3).outputs["output"]
+    picked = load(stack, run(pick, ref.to_wire()).outputs["output"], tmp_path)
+    assert picked == {"picked": ref}
+    assert replace(picked["picked"], name="n") == ref.with_name("n")
 
 
 def test_equal_work_is_not_done_again(run):

@@ -1,9 +1,9 @@
 """Promises of `airflow_zen.lineage.mlflow.datasets`."""
 
 import json
+from dataclasses import replace
 
 import pytest
-from msgspec.structs import replace
 
 from airflow_zen.lineage.mlflow.datasets import dataset_inputs, mlflow_column_type, schema_json
 

@@ -4,9 +4,9 @@ import json
 import logging
 import socket
 import time
+from dataclasses import replace
 
 import pytest
-from msgspec.structs import replace
 
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.lineage.mlflow.http import MLFLOW_TIMEOUTS

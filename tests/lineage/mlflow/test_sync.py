@@ -106,7 +106,7 @@ def test_nothing_is_lost_while_mlflow_stays_away(away, records, step, ended):
 
 def test_a_refused_record_does_not_hold_up_the_others(recorder, records, step, ended, ref):
     """A record that MLflow refuses stays undelivered; those after it are delivered."""
-    from msgspec.structs import replace
+    from dataclasses import replace
 
     broken = replace(ref("x"), uri="s3://" + "x" * 70_000)
     records.put(ended(step("a"), outputs={"o": broken}), delivered=False)
@@ -118,7 +118,7 @@ def test_a_refused_record_does_not_hold_up_the_others(recorder, records, step, e
 
 def test_a_record_that_is_refused_for_good(recorder, records, step, ended, ref):
     """A record that MLflow refuses three times is set aside with the reason, until it is requeued."""
-    from msgspec.structs import replace
+    from dataclasses import replace
 
     broken = ended(step("a"), outputs={"o": replace(ref("x"), uri="s3://" + "x" * 70_000)})
     records.put(broken, delivered=False)

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from http.client import parse_headers
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Lock, Thread
@@ -101,7 +102,7 @@ class Relay(ThreadingTCPServer):
     def answer(self, method: str, target: str, headers: Mapping[str, str], content: bytes) -> HttpResponse:
         """Return the server's answer, or the replica's while the server is away."""
         if self._rest.authorization not in {"", headers.get("Authorization")}:
-            return _error(401, "UNAUTHENTICATED", "These are not the credentials of the step's MLflow server.")
+            return self._pass_on(method, target, headers, content)
         request = self._parse(method, target, content)
         if not self._away:
             try:
@@ -119,6 +120,13 @@ class Relay(ThreadingTCPServer):
         yield Request("POST", "experiments/create", {"name": experiment_name(run.id.dag_id)}, self.experiment_id)
         described = {"run_name": run_name(run), "start_time": to_milliseconds(run.started)}
         yield Request("POST", "runs/create", {"experiment_id": self.experiment_id, **described}, self.run_id)
+
+    def _pass_on(self, method: str, target: str, headers: Mapping[str, str], content: bytes) -> HttpResponse:
+        """Return the server's answer to a request with other credentials than the step's; it is never kept."""
+        if not self._away:
+            with suppress(MlflowUnavailable):
+                return self._rest.forward(method, target, headers, content)
+        return _error(401, "UNAUTHENTICATED", "These are not the credentials of the step's MLflow server.")
 
     def _parse(self, method: str, target: str, content: bytes) -> Request | None:
         """Return a request to the tracking API; what it creates gets a tag, by which it is found again."""

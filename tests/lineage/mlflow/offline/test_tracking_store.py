@@ -1,6 +1,9 @@
 """Promises of `airflow_zen.lineage.mlflow.offline.tracking_store`: outside a step MLflow is as without us."""
 
+import json
 import socket
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -50,6 +53,34 @@ def test_other_users_of_the_host(relay):
     address = relay.environment()[RELAY_VARIABLE].split()[1]
     with pytest.raises(HTTPError, match="401"):
         urlopen(Request(f"{address}/api/2.0/mlflow/runs/get?run_id={relay.run_id}"))
+
+
+class _EchoHandler(BaseHTTPRequestHandler):
+    """Answer with the request's credentials."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"seen": self.headers.get("Authorization")}).encode())
+
+    def log_message(self, *_):
+        pass
+
+
+def test_other_credentials_of_the_code(tmp_path, step, root):
+    """A request with other credentials than the step's reaches the server with them, and its answer comes back."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _EchoHandler) as http:
+        Thread(target=http.serve_forever, daemon=True).start()
+        server = TrackingServer(f"http://127.0.0.1:{http.server_port}", username="ann", password="hush")
+        journal = RunJournal.create(step(), root, tmp_path)
+        relay = Relay(server, journal.outbox, step(), {"run_id": "a" * 32, "experiment_id": "1"})
+        address = relay.environment()[RELAY_VARIABLE].split()[1]
+        with urlopen(
+            Request(f"{address}/api/2.0/mlflow/runs/get", headers={"Authorization": "Bearer other"})
+        ) as answer:
+            assert json.load(answer) == {"seen": "Bearer other"}
+        relay.close()
+        http.shutdown()
 
 
 def test_after_a_step(relay):
