@@ -20,8 +20,7 @@ from airflow_zen.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from airflow_zen.caching.key_history import KeyRecord
-    from airflow_zen.caching.step_cache import CacheEntry, StepCache
+    from airflow_zen.caching.step_cache import CacheEntry, KeyRecord, StepCache
     from airflow_zen.lineage.savings import RunTotals
     from airflow_zen.stack import Stack
 
@@ -40,7 +39,7 @@ def explain_task(args: Any) -> None:
 
     Compare the cache key of a task's latest result, or of its result in a run, with the most similar earlier key.
     """
-    from airflow_zen.caching.key_history import nearest_record
+    from airflow_zen.caching.step_cache import nearest_record
 
     stack = open_stack_for(args)
     for line in _describe_records(stack, args.dag_id, args.task_id, args.run):
@@ -140,7 +139,7 @@ def _describe_records(stack: Stack, dag_id: str, task_id: str, run_id: str | Non
 def _describe_differences(now: KeyRecord, before: KeyRecord | None) -> Iterator[str]:
     import difflib
 
-    from airflow_zen.caching.key_history import changed_ingredients
+    from airflow_zen.caching.step_cache import changed_ingredients
 
     if before is None:
         yield "There is no earlier result to compare with. The key consists of:"

@@ -26,7 +26,7 @@ from airflow_zen.runs.step_run import StepRun
 from airflow_zen.steps.run import plan_step
 
 if TYPE_CHECKING:
-    from airflow_zen.caching.key_history import KeyRecord
+    from airflow_zen.caching.step_cache import KeyRecord
     from airflow_zen.stack import Stack
 
 

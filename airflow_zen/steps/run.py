@@ -16,8 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.leases import Lease, NullLease, TaskAttempt
-from airflow_zen.caching.key_history import KeyRecord, explain_miss
-from airflow_zen.caching.step_cache import CacheEntry
+from airflow_zen.caching.step_cache import CacheEntry, KeyRecord, explain_miss
 from airflow_zen.errors import FingerprintError, StepInterrupted
 from airflow_zen.lineage.metadata import MetadataCollector, collect_metadata
 from airflow_zen.lineage.recorder import OpenedRun, temporary_environment

@@ -1,8 +1,8 @@
-"""Promises of `airflow_zen.caching.key_history`."""
+"""Promises of `airflow_zen.caching.step_cache`."""
 
 import pytest
 
-from airflow_zen.caching.key_history import KeyHistory, KeyRecord, explain_miss, nearest_record
+from airflow_zen.caching.step_cache import KeyHistory, KeyRecord, explain_miss, nearest_record
 from airflow_zen.transports.base import open_transport
 
 BASE = {
