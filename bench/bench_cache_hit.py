@@ -45,7 +45,7 @@ def main(root, options):
     from airflow_zen.stack import Stack
     from airflow_zen.steps.arguments import Arguments
     from airflow_zen.steps.cache_key import cache_key
-    from airflow_zen.steps.run import reusable
+    from airflow_zen.steps.run import _find_valid_entry
     from airflow_zen.steps.run import run_step
     from airflow_zen.steps.step import Step
     transport = open_transport(root, options)
@@ -55,7 +55,7 @@ def main(root, options):
     opened = time.perf_counter()
     key = cache_key(step, arguments, stack)
     keyed = time.perf_counter()
-    entry, _ = reusable(key, step.cache, stack)
+    entry, _ = _find_valid_entry(key, step, stack)
     found, cpu = time.perf_counter(), time.process_time() - spent
     if entry is None:
         run_step(step, arguments, stack, StepRun(StepRunId("d", "r", "t"), cache=CacheState.MISS))
