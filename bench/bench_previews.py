@@ -44,7 +44,7 @@ def frame(rows: int) -> pd.DataFrame:
 
 
 def returns(rows: int) -> Callable[[], pd.DataFrame]:
-    """Give a step's function."""
+    """Return a step's function."""
 
     def make() -> pd.DataFrame:
         return frame(rows)
@@ -62,7 +62,7 @@ def seconds(stack: Stack, rows: int, number: int) -> float:
 
 
 def alone(stack: Stack, value: Any, number: int) -> float:
-    """Tell the median seconds of making a preview and nothing else."""
+    """Return the median seconds of making a preview, without the save."""
     saved, taken = stack.save(value), []
     for _ in range(number):
         started = time.perf_counter()

@@ -61,7 +61,7 @@ overhead()
 
 
 def durations(api: AirflowApi, run: DagRun) -> dict[str, list[float]]:
-    """Give the seconds of every task instance, by kind, without the first pair (its imports are cold)."""
+    """Return the seconds of every task instance, by kind, without the first pair (its imports are cold)."""
     found: dict[str, list[float]] = {"bare": [], "step": []}
     for task in api.task_instances(run):
         kind, _, number = task.task_id.partition("_")

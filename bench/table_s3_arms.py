@@ -19,7 +19,7 @@ MEGABYTE = 1e6
 
 
 def resident() -> float:
-    """Give this process's own memory, in bytes; files that are only mapped, or cached by the system, are not counted."""
+    """Return this process's own memory, in bytes; files that are only mapped, or cached by the system, are not counted."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
     return float(status["RssAnon"].split()[0]) * 1024
 
@@ -38,7 +38,7 @@ class Peak:
             self.most = max(self.most, resident())
 
     def stop(self) -> float:
-        """Give what was added at the peak, in bytes."""
+        """Return what was added at the peak, in bytes."""
         self._stop.set()
         self._thread.join()
         return max(self.most, resident()) - self.before
@@ -74,7 +74,7 @@ def frame(rows: int) -> Any:
 
 
 def frame_bytes(rows: int) -> float:
-    """Give the size of the frame: nine columns of 8 bytes, and strings of about 11 with their offsets."""
+    """Return the size of the frame: nine columns of 8 bytes, and strings of about 11 with their offsets."""
     return rows * (9 * 8 + 11 + 8)
 
 
@@ -260,7 +260,7 @@ def lent() -> Iterator[str]:
 
 
 def _zenml(options: Options) -> Any:
-    """Give ZenML's pandas materializer over its own S3 artifact store's filesystem."""
+    """Return ZenML's pandas materializer over its own S3 artifact store's filesystem."""
     import s3fs
     from zenml.io import fileio  # noqa: F401
     from zenml.materializers.pandas_materializer import PandasMaterializer

@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart() -> None:
-    """Give no example a time: a busy machine is no counterexample."""
+    """Set no deadline for examples: a busy machine is no counterexample."""
     from hypothesis import HealthCheck, settings
 
     settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -71,7 +71,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give the files that look at one deployment to one worker, so that it is started once."""
+    """Assign the test files of one deployment to one worker, so that it is started once."""
     from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
     class SharedDeploymentScheduling(LoadFileScheduling):  # type: ignore[misc]

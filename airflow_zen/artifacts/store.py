@@ -90,7 +90,7 @@ class ArtifactStore:
         return tuple(ArtifactFile(path, *known) for path, known in zip(keys_by_path, found, strict=True))
 
     def register(self, manifest: Manifest, name: str = "") -> ArtifactRef:
-        """Commit a manifest of files in place; content of which the store has its own files keeps them."""
+        """Commit a manifest of files in place; content that the store already has keeps its own files."""
         prefix = _artifact_prefix(manifest.digest)
         known = self._existing_manifest(prefix, manifest.digest)
         manifest = known if known and not known.at else manifest

@@ -1,4 +1,4 @@
-"""Step run records in the store: the source of truth for lineage, of which MLflow is a projection."""
+"""Step run records in the store: the source of truth for lineage; MLflow is its projection."""
 
 from __future__ import annotations
 

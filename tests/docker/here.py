@@ -31,11 +31,11 @@ class ServicePaths:
     ports: Mapping[int, int] = field(default_factory=lambda: {port: free_port() for port in _PORTS})
 
     def url(self, service: str) -> str:
-        """Give the address at which a service answers here."""
+        """Return the address at which a service answers here."""
         return f"http://127.0.0.1:{self.ports[INSIDE[service]]}"
 
     def home(self, service: str) -> Path:
-        """Give the service's own directory."""
+        """Return the service's own directory."""
         home = self.directory / service
         home.mkdir(parents=True, exist_ok=True)
         return home
@@ -61,7 +61,7 @@ class ServicePaths:
         return re.sub(rf"\b({'|'.join(map(str, _PORTS))})\b", lambda found: str(self.ports[int(found[1])]), text)
 
     def command(self, service: Service) -> list[str]:
-        """Give the command as the image's entry point would run it."""
+        """Return the command as the image's entry point would run it."""
         words = [self.translate(word, service) for word in service.command]
         if service.name == "s3":
             return [str(Path(sys.executable).parent / "weed"), "-logtostderr=true", *words, *self._ports_of_s3()]
@@ -70,12 +70,12 @@ class ServicePaths:
         return words
 
     def health(self, service: Service) -> list[str]:
-        """Give the command of the health check."""
+        """Return the command of the health check."""
         kind, *words = (self.translate(word, service) for word in service.health)
         return ["sh", "-c", *words] if kind == "CMD-SHELL" else words
 
     def environment(self, service: Service) -> dict[str, str]:
-        """Give everything the process is told: what the compose file says, and what is different on this machine."""
+        """Return everything the process is told: what the compose file says, and what is different on this machine."""
         told = {name: self.translate(value, service) for name, value in service.environment.items()}
         home = str(self.home(service.name))
         return {
@@ -95,7 +95,7 @@ class ServicePaths:
         return text
 
     def _ports_of_s3(self) -> list[str]:
-        """Give every other server inside SeaweedFS a port of its own, where a container has the usual ones."""
+        """Return options that give every other server inside SeaweedFS a port of its own."""
         names = ("master.port", "volume.port", "filer.port")
         names = (*names, *(f"{name}.grpc" for name in names), "s3.port.grpc")
         return [f"-{name}={free_port()}" for name in names]

@@ -32,7 +32,7 @@ class Machine(ServicePaths):
     group: int | None = None
 
     def home(self, service: str) -> Path:
-        """Give the one home there is."""
+        """Return the one home there is."""
         return self.directory
 
     def command(self, service: Service) -> list[str]:
@@ -40,7 +40,7 @@ class Machine(ServicePaths):
         return [*self.prefix(), *super().command(service)]
 
     def prefix(self) -> list[str]:
-        """Give the words that run a command with this machine's rights.
+        """Return the words that run a command with this machine's rights.
 
         The user stays, for the tests' Python may lie in root's own home; the capability goes that lets root read
         what belongs to others, and so do all others.

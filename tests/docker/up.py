@@ -44,7 +44,7 @@ class RunningServices:
             time.sleep(0.3)
 
     def place(self, name: str) -> ServicePaths:
-        """Give what the service sees."""
+        """Return what the service sees."""
         return self.own_paths.get(name, self.paths)
 
     def check(self, name: str) -> subprocess.CompletedProcess[str]:
@@ -56,11 +56,11 @@ class RunningServices:
         )
 
     def log(self, name: str) -> Path:
-        """Give the file that holds what the service prints."""
+        """Return the file that holds what the service prints."""
         return self.paths.directory / f"{name}.log"
 
     def tail(self, name: str) -> str:
-        """Give the end of it."""
+        """Return the end of it."""
         text = self.log(name).read_text(errors="replace") if self.log(name).exists() else "(never started)"
         return f"--- {name}\n{text[-3000:]}"
 

@@ -94,7 +94,7 @@ def test_a_connection_from_the_form(deployment, guarded, page, screenshot):
 
 
 def wait_for_try_runs(client):
-    """Give the runs of both tries; what a busy MLflow did not take at once, the scheduler's process delivers."""
+    """Return the runs of both tries; what a busy MLflow did not take at once, the scheduler's process delivers."""
     deadline = time.monotonic() + 120
     while True:
         experiment = client.get_experiment_by_name("airflow/again")

@@ -212,11 +212,11 @@ def test_restarts_a_crashed_service(stack, directory, dags):
     children = broken.children(recursive=True)
     broken.kill()
     broken.wait()
-    mended = start_local_stack(directory, dags, s3=True)
-    assert mended.processes["triggerer"].is_running()
-    assert mended.processes["triggerer"].pid != stack.processes["triggerer"].pid
+    restarted = start_local_stack(directory, dags, s3=True)
+    assert restarted.processes["triggerer"].is_running()
+    assert restarted.processes["triggerer"].pid != stack.processes["triggerer"].pid
     assert not any(child.is_running() for child in children)
-    assert mended.processes["scheduler"] == stack.processes["scheduler"]
+    assert restarted.processes["scheduler"] == stack.processes["scheduler"]
 
 
 def test_leaves_nothing_behind(stack, directory, capsys):

@@ -39,7 +39,7 @@ def assert_resaves_identically(make: Callable[[Path], Any], directory: Path) -> 
 
 
 def copy_or_none(value: Any) -> Any:
-    """Give a copy of a value; None where its class makes none."""
+    """Return a copy of a value; None where its class makes none."""
     try:
         return copy.deepcopy(value)
     except Exception:
@@ -54,6 +54,6 @@ def make_directory(parent: Path, name: str) -> Path:
 
 
 def hash_files(directory: Path) -> dict[str, str]:
-    """Give the hash of every file below a directory."""
+    """Return the hash of every file below a directory."""
     files = (path for path in directory.rglob("*") if path.is_file())
     return {path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

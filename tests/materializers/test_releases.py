@@ -31,7 +31,7 @@ def test_frame_of_pandas_2_is_read_by_this_pandas() -> None:
 
 
 def _pandas_2_zone(name: str) -> Any:
-    """Give the zone as pytz, which pandas 2 uses, or the next best where that is not installed."""
+    """Return the zone as pytz, which pandas 2 uses, or the next best where that is not installed."""
     try:
         import pytz
     except ModuleNotFoundError:

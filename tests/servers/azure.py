@@ -50,12 +50,12 @@ class AzureServer:
 
 
 def runs_here() -> bool:
-    """Tell whether this machine has Node, with which Azurite comes and runs."""
+    """Whether this machine has Node.js, which installs and runs Azurite."""
     return shutil.which("node") is not None and shutil.which("npm") is not None
 
 
 def is_installed() -> bool:
-    """Tell whether scripts/test-parts.sh has put Azurite in its place."""
+    """Whether scripts/test-parts.sh has installed Azurite."""
     return (PROGRAM / "azurite").is_dir()
 
 

@@ -113,7 +113,7 @@ def mlflow_server(
 
 
 def mlflow_away(directory: Path) -> MlflowServer:
-    """Give the address of a server that is away, until its `start` brings it."""
+    """Return the address of a server that is away, until its `start` brings it."""
     return _server(directory)
 
 

@@ -47,7 +47,7 @@ def postgres(user: str = _USER, password: str = "") -> Iterator[str]:
 
 
 def _answers(url: str) -> bool:
-    """Tell whether it takes a session: it listens before that, and sends away who comes too early."""
+    """Whether it accepts a session: it listens before that, and refuses early clients."""
     import psycopg2
 
     try:
@@ -67,7 +67,7 @@ def _checks(directory: Path, password: str) -> list[str]:
 
 
 def _unprivileged(directory: Path) -> list[str]:
-    """Give the directory to nobody where we are root, and the words that run a command as nobody."""
+    """Change the owner of the directory to nobody if we are root; return the command prefix that runs as nobody."""
     if os.geteuid() != 0:
         return []
     nobody = pwd.getpwnam("nobody")

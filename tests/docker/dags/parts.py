@@ -31,7 +31,7 @@ def tell(event: str, number: int) -> None:
 
 
 def remembered(context, result):
-    """Tell that the result is stored and remembered, of which Airflow has not heard."""
+    """Report that the result is stored and in the cache, before Airflow knows it."""
     tell("stored", context["ti"].map_index)
 
 

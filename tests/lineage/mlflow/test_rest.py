@@ -226,7 +226,7 @@ def test_several_threads_do_not_mix_answers(scripted, monkeypatch):
 
 @pytest.fixture
 def tls(scripted, tmp_path):
-    """Give the server a self-signed certificate; return the CA file that trusts it."""
+    """Configure the server with a self-signed certificate; return the CA file that trusts it."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec

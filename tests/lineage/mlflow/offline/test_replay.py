@@ -87,7 +87,7 @@ def proxy(server):
 
 @pytest.fixture
 def runs_of(client):
-    """Give the one run of the step, and those under it by name."""
+    """Return the one run of the step, and those under it by name."""
 
     def look(dag_id):
         experiment = client.get_experiment_by_name(f"airflow/{dag_id}").experiment_id
