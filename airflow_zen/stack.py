@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_zen.artifacts.named_artifacts import VersionIndex
 from airflow_zen.artifacts.reader import ArtifactReader
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.versions import VersionIndex
 from airflow_zen.errors import SaveRefused, ZenError
 from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
 from airflow_zen.materializers.annotations import View, contains_path, strip_annotation

@@ -20,7 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from airflow_zen.transports.base import Transport, open_transport  # noqa: E402
+from airflow_zen.transports import open_transport  # noqa: E402
+from airflow_zen.transports.base import Transport  # noqa: E402
 from tests.servers.ceph import ceph  # noqa: E402
 
 PROBE = """
@@ -37,7 +38,7 @@ def split(rows: int, names: list) -> Output(train=list, test=list, rest=dict):
 def main(root, options):
     begun, spent = time.perf_counter(), time.process_time()
     from airflow_zen.artifacts.store import ArtifactStore
-    from airflow_zen.transports.base import open_transport
+    from airflow_zen.transports import open_transport
     from airflow_zen.caching.step_cache import StepCache
     from airflow_zen.runs.records import StepRunRecords
     from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId

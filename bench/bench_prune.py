@@ -26,14 +26,15 @@ from airflow_zen.artifacts.manifest import Manifest  # noqa: E402
 from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef  # noqa: E402
 from airflow_zen.runs.records import StepRunRecords  # noqa: E402
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState  # noqa: E402
-from airflow_zen.transports.base import Transport, open_transport  # noqa: E402
+from airflow_zen.transports import open_transport  # noqa: E402
+from airflow_zen.transports.base import Transport  # noqa: E402
 from tests.servers.ceph import ceph  # noqa: E402
 
 PROBE = """
 import json, sys, time
 from pathlib import Path
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 from airflow_zen.caching.step_cache import StepCache
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.materializers.registry import default_registry

@@ -20,10 +20,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from airflow_zen.artifacts.named_artifacts import VersionIndex  # noqa: E402
 from airflow_zen.artifacts.ref import ArtifactRef  # noqa: E402
 from airflow_zen.artifacts.store import ArtifactStore  # noqa: E402
-from airflow_zen.artifacts.versions import VersionIndex, object_name  # noqa: E402
-from airflow_zen.transports.base import Transport, open_transport  # noqa: E402
+from airflow_zen.artifacts.version import object_name  # noqa: E402
+from airflow_zen.transports import open_transport  # noqa: E402
+from airflow_zen.transports.base import Transport  # noqa: E402
 from tests.servers.ceph import ceph  # noqa: E402
 
 BEGIN = 1_700_000_000_000

@@ -85,7 +85,7 @@ def stack(options: Options, local_cache: Any = None) -> Any:
     from airflow_zen.materializers.registry import default_registry
     from airflow_zen.runs.records import StepRunRecords
     from airflow_zen.stack import Stack
-    from airflow_zen.transports.base import open_transport
+    from airflow_zen.transports import open_transport
 
     transport = open_transport(options["root"], options["storage_options"])
     store = ArtifactStore(options["root"], transport, local_cache)

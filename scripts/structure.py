@@ -129,7 +129,7 @@ def _run(function: Any, rows: int, root: str) -> None:
     from airflow_zen.steps.arguments import Arguments
     from airflow_zen.steps.run import run_step
     from airflow_zen.steps.step import Step
-    from airflow_zen.transports.base import open_transport
+    from airflow_zen.transports import open_transport
 
     transport = open_transport(root, {})
     store = ArtifactStore(root, transport)

@@ -17,7 +17,7 @@ from airflow_zen.materializers.annotations import Columns
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.stack import Stack
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 from tests.materializers.round_trip import make_directory
 
 FRAME = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})

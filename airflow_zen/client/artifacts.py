@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from airflow_zen.artifacts.diff import ArtifactDiff, diff_manifests
 from airflow_zen.artifacts.manifest import Manifest
 from airflow_zen.artifacts.reader import ArtifactReader, RangeReader
-from airflow_zen.artifacts.versions import LATEST, ArtifactVersion, validate_artifact_name, validate_tag
+from airflow_zen.artifacts.version import LATEST, ArtifactVersion, validate_artifact_name, validate_tag
 from airflow_zen.config.settings import Settings, open_stack, tracking_server
 from airflow_zen.errors import ArtifactNotFound, MetadataError, SettingsError
 from airflow_zen.steps.materialize import load_for_process, process_directory

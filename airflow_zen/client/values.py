@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.versions import VersionSelector
+from airflow_zen.artifacts.version import VersionSelector
 from airflow_zen.config.settings import Settings, open_stack, settings_of_uri
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.steps.materialize import load_for_process

@@ -21,7 +21,8 @@ from airflow_zen.materializers.registry import default_registry
 from airflow_zen.progress import BytesCallback, ignore_bytes
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.stack import Stack
-from airflow_zen.transports.base import Transport, normalize_root, open_transport
+from airflow_zen.transports import open_transport
+from airflow_zen.transports.base import Transport, normalize_root
 from airflow_zen.transports.read_cache import ReadCache
 
 if TYPE_CHECKING:

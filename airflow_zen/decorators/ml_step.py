@@ -13,7 +13,7 @@ from airflow.sdk.definitions._internal.contextmanager import DagContext
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 from airflow.sdk.definitions.xcom_arg import XComArg
 
-from airflow_zen.artifacts.versions import VersionSelector
+from airflow_zen.artifacts.version import VersionSelector
 from airflow_zen.caching.policy import Cache
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of

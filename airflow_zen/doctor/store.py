@@ -20,7 +20,8 @@ import httpx
 from airflow_zen.config.settings import Settings, storage_options
 from airflow_zen.doctor.findings import Finding, FindingState, elapsed_text, failed, ok, warning
 from airflow_zen.errors import AlreadyExists, StoreUnavailable, ZenError
-from airflow_zen.transports.base import Transport, open_transport
+from airflow_zen.transports import open_transport
+from airflow_zen.transports.base import Transport
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import PurePath
 from typing import Annotated, Any, get_args, get_origin
 
-from airflow_zen.artifacts.versions import validate_artifact_name
+from airflow_zen.artifacts.version import validate_artifact_name
 from airflow_zen.errors import MaterializerDefinitionError
 from airflow_zen.materializers.base import Materializer, is_materializer
 from airflow_zen.type_names import is_union, type_name, walk_types

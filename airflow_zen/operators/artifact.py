@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_zen.artifacts.versions import LATEST, VersionSelector
+from airflow_zen.artifacts.version import LATEST, VersionSelector
 from airflow_zen.errors import ArtifactNameError
 from airflow_zen.materializers.annotations import Artifact as DeclaredArtifact
 

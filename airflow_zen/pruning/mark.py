@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from airflow_zen.artifacts.manifest import MANIFEST_FILE_NAME
-from airflow_zen.artifacts.versions import parse_version_key
+from airflow_zen.artifacts.version import parse_version_key
 from airflow_zen.errors import ArtifactNotFound
 from airflow_zen.progress import ProgressCallback, ignore_progress, track_items
 from airflow_zen.runs.records import list_step_records

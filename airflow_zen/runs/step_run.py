@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.versions import RecordedVersion
+from airflow_zen.artifacts.version import RecordedVersion
 
 
 class StepState(StrEnum):

@@ -17,12 +17,12 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.versions import VersionSelector
+from airflow_zen.artifacts.version import VersionSelector
 from airflow_zen.materializers.annotations import element_type
 from airflow_zen.steps.materialize import load_as_type
 
 if TYPE_CHECKING:
-    from airflow_zen.artifacts.versions import VersionIndex
+    from airflow_zen.artifacts.named_artifacts import VersionIndex
     from airflow_zen.stack import Stack
 
 _MAX_TEXT = 500

@@ -25,7 +25,7 @@ from airflow_zen.steps.outputs import SINGLE_OUTPUT
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
-    from airflow_zen.artifacts.versions import RecordedVersion
+    from airflow_zen.artifacts.version import RecordedVersion
     from airflow_zen.lineage.recorder import OpenedRun
     from airflow_zen.runs.step_run import StepRun
     from airflow_zen.stack import SavedArtifact, Stack

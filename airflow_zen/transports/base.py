@@ -21,7 +21,6 @@ from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
 from airflow_zen.progress import BytesCallback, ignore_bytes
 from airflow_zen.transports.errors import translate_errors
 
-_OBSTORE_SCHEMES = frozenset({"s3", "s3a", "az", "abfs", "abfss"})
 MAX_THREADS = 8
 _MAX_READERS = 16
 # Large enough to leave Python seldom, small enough to be hashed while it is still in the processor's cache.
@@ -34,35 +33,6 @@ _HASH_LENGTH = 8
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def open_transport(root: str, options: Mapping[str, Any], on_bytes: BytesCallback = ignore_bytes) -> Transport:
-    """Open `root` with the fastest transport that is installed for its scheme.
-
-    A path is local. `s3` and `az` URLs use obstore where it is installed and understands `options` (fsspec's
-    `storage_options`): it imports in 0.05 s instead of s3fs's 0.3–1.3 s, moves small objects 5 times faster, and holds
-    no copy of an upload. All other URLs use fsspec, `gs` too: no emulator implements the API through which obstore writes
-    there, so it cannot be tested.
-
-    on_bytes: called by any thread with the number of bytes of files that were downloaded, uploaded or hashed.
-    """
-    root = normalize_root(root)
-    scheme, separator, _ = root.partition("://")
-    if not separator:
-        from airflow_zen.transports.local import LocalTransport
-
-        return LocalTransport(root, on_bytes)
-    if scheme in _OBSTORE_SCHEMES:
-        from airflow_zen.transports import obstore_options
-
-        settings = obstore_options.to_obstore_settings(scheme, root, options, os.environ)
-        if settings is not None:
-            from airflow_zen.transports.obstore import ObstoreTransport
-
-            return ObstoreTransport(root, settings, on_bytes)
-    from airflow_zen.transports.fsspec import FsspecTransport
-
-    return FsspecTransport(root, options, on_bytes)
 
 
 class ObjectInfo(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 
 
 @pytest.fixture

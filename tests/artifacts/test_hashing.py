@@ -10,7 +10,7 @@ from airflow_zen.artifacts.hashing import FileHash, file_hash, hash_hex, is_file
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 
 CONTENT = b"a table" * 100_000
 

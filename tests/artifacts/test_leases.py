@@ -13,7 +13,7 @@ from itertools import count
 import pytest
 
 from airflow_zen.artifacts.leases import LeaseRecord, LeaseRecords, LeaseStore, NullLease, TaskAttempt
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 from airflow_zen.transports.fsspec import FsspecTransport
 
 KEY = "ab" * 32
@@ -197,7 +197,7 @@ def test_a_slow_store_does_not_expire_a_lease(tmp_path, monkeypatch):
 
 HOLDER = """
 import sys, time
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 from airflow_zen.artifacts.leases import LeaseStore
 lease_store = LeaseStore(open_transport(sys.argv[1], {}), stale_after=1.0, heartbeat=0.2)
 _, lease = lease_store.acquire_or_wait(sys.argv[2], lambda: None)

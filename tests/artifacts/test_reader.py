@@ -8,7 +8,7 @@ from airflow_zen.artifacts.reader import ArtifactReader
 from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, content_digest
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.errors import ArtifactRefused
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 
 ROOT = "s3://bucket/root"
 FILES = (ArtifactFile("table.parquet", 9_000_000, "ab" * 32),)

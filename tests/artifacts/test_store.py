@@ -8,7 +8,7 @@ import pytest
 
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused, SaveRefused
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 
 
 class CountingTransport:

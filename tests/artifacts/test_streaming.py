@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from airflow_zen.artifacts.ref import ArtifactFile
 from airflow_zen.artifacts.streaming import _MAX_READ_AHEAD, VerifiedStream
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, StepInterrupted
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 
 DATA = os.urandom(3_000_000)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from airflow_zen.caching.step_cache import KeyHistory, KeyRecord, explain_miss, nearest_record
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 
 BASE = {
     "function train": "f1",

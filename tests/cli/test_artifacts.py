@@ -15,7 +15,7 @@ from airflow.cli import cli_parser
 
 import airflow_zen
 from airflow_zen import save_artifact
-from airflow_zen.artifacts.versions import VersionIndex
+from airflow_zen.artifacts.named_artifacts import VersionIndex
 
 
 @pytest.fixture(autouse=True)

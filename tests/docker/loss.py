@@ -22,7 +22,8 @@ from airflow_zen.materializers.registry import default_registry
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.step_run import StepRun
 from airflow_zen.stack import Stack
-from airflow_zen.transports.base import Transport, open_transport
+from airflow_zen.transports import open_transport
+from airflow_zen.transports.base import Transport
 from tests.docker.machine import power_off
 from tests.docker.up import RunningServices
 from tests.servers.airflow_api import AirflowApi, DagRun, TaskInstance

@@ -2,8 +2,8 @@
 
 import pytest
 
+from airflow_zen.artifacts.named_artifacts import VersionIndex
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.artifacts.versions import VersionIndex
 from airflow_zen.lineage.ancestry import find_relatives
 from airflow_zen.runs.step_run import StepRun, StepRunId
 

@@ -15,7 +15,7 @@ from airflow_zen.lineage.savings import (
 )
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 
 
 def step(

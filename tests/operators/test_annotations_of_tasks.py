@@ -7,7 +7,7 @@ import pytest
 from airflow_zen.operators.execute import was_cleared_by_user
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.step_run import StepRun, StepRunId
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 
 OPERATOR = SimpleNamespace(retries=1, upstream_task_ids={"above", "plain"})
 

@@ -14,7 +14,7 @@ from airflow_zen.plugin.finalize import finalize_dag_runs, finalize_in_all_stack
 from airflow_zen.plugin.worker import EXIT_CODE_PENDING, DagRunWorker
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.step_run import FinishedDagRun, StepRun, StepRunId, StepState
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 from tests.servers.mlflow_server import mlflow_away, mlflow_server
 from tests.servers.process import free_port
 

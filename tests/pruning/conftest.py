@@ -17,7 +17,7 @@ from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.run import run_step
 from airflow_zen.steps.step import Step
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 
 
 def stack_at(root, options=None, **parts):

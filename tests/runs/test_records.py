@@ -5,7 +5,7 @@ import pytest
 from airflow_zen.errors import ArtifactNotFound
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.outputs import Each
 from airflow_zen.steps.run import run_step
 from airflow_zen.steps.step import Step
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 from tests.servers.moto import moto
 
 COUNT = 1000

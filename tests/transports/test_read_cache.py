@@ -14,7 +14,7 @@ from airflow_zen.artifacts.hashing import hash_hex
 from airflow_zen.artifacts.ref import ArtifactFile
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused, SettingsError
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 from airflow_zen.transports.read_cache import ReadCache
 from tests.servers.moto import moto
 

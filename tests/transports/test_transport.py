@@ -12,7 +12,8 @@ import pytest
 from blake3 import blake3
 
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError
-from airflow_zen.transports.base import key_of_url, normalize_root, open_transport
+from airflow_zen.transports import open_transport
+from airflow_zen.transports.base import key_of_url, normalize_root
 from airflow_zen.transports.fsspec import FsspecTransport
 from airflow_zen.transports.local import LocalTransport
 from airflow_zen.transports.obstore import ObstoreTransport
@@ -109,7 +110,7 @@ def test_large_object(transport, tmp_path):
 MOVE = """
 import json, sys
 from pathlib import Path
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 from airflow_zen.transports.fsspec import FsspecTransport
 
 def peak():

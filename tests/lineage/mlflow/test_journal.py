@@ -16,7 +16,7 @@ from airflow_zen.lineage.mlflow.journal import RunJournal, orphaned_journals
 from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
 from airflow_zen.lineage.mlflow.sync import sync_pending
 from airflow_zen.runs.step_run import FinishedDagRun, StepState
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 from tests.lineage.mlflow.step_process import ENVIRONMENT
 from tests.servers.process import free_port
 

@@ -8,7 +8,7 @@ from airflow_zen.caching.step_cache import StepCache
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.stack import Stack
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 
 DIRECTORY = tempfile.TemporaryDirectory(prefix="views-")
 

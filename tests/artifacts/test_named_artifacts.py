@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.artifacts.versions`."""
+"""Promises of `airflow_zen.artifacts.named_artifacts`."""
 
 import os
 import threading
@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from airflow_zen.artifacts.named_artifacts import VersionIndex
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.artifacts.versions import VersionIndex
 from airflow_zen.errors import ArtifactNameError, ArtifactNotFound
-from airflow_zen.transports.base import open_transport
+from airflow_zen.transports import open_transport
 from airflow_zen.transports.fsspec import FsspecTransport
 from tests.servers.flaky import flaky
 

@@ -1,11 +1,11 @@
-"""Promises of `airflow_zen.artifacts.versions`."""
+"""Promises of `airflow_zen.artifacts.version`."""
 
 from datetime import UTC, datetime
 
 import pytest
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.artifacts.versions import (
+from airflow_zen.artifacts.version import (
     ArtifactVersion,
     object_name,
     parse_instant,
