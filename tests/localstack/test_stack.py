@@ -226,8 +226,9 @@ def test_leaves_nothing_behind(stack, directory, capsys):
     assert "Stopped " in capsys.readouterr().out
     assert find_marked_processes(stack.layout.mark) == []
     assert read_local_stack(directory).running_processes() == {}
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as ended:
         stack_up.status.func(Namespace(kind="local", directory=str(directory), output="plain", verbose=False))
+    assert ended.value.code == 1
     stack_up.down.func(Namespace(kind="local", directory=str(directory)))
     assert "Nothing was up" in capsys.readouterr().out
 
