@@ -6,9 +6,10 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from airflow_zen.lineage.mlflow.datasets import is_mlflow_model
 from airflow_zen.lineage.mlflow.encoding import short_digest, shorten
@@ -29,8 +30,7 @@ class NodeKind(StrEnum):
     MODEL = "model"
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(msgspec.Struct, frozen=True):
     """One step or one artifact, or `count` similar ones that are shown as one.
 
     `state` is a step's status in MLflow, or `CACHED`; artifacts have none. `facts` are details for the reader, in
@@ -43,14 +43,13 @@ class Node:
     detail: str = ""
     state: str = ""
     count: int = 1
-    facts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = msgspec.field(default_factory=dict)
     url: str = ""
     started: float | None = None
     ended: float | None = None
 
 
-@dataclass(frozen=True)
-class Edge:
+class Edge(msgspec.Struct, frozen=True):
     """A flow from one node to another; `label` is the name of the argument or of the output."""
 
     source: str
@@ -58,8 +57,7 @@ class Edge:
     label: str = ""
 
 
-@dataclass(frozen=True)
-class Graph:
+class Graph(msgspec.Struct, frozen=True):
     """The lineage of one DAG run; its edges name nodes by id, and may form a cycle."""
 
     dag_id: str
@@ -91,13 +89,12 @@ _STATES_BY_SEVERITY = ("FAILED", "KILLED", "RUNNING", "FINISHED", CACHED)
 _MAX_FACT = 2000
 
 
-@dataclass
-class _ArtifactFlow:
+class _ArtifactFlow(msgspec.Struct):
     """An artifact with the step nodes that made it and that read it, by id; the values are outputs and arguments."""
 
     ref: ArtifactRef
-    sources: dict[str, str] = field(default_factory=dict)
-    targets: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = msgspec.field(default_factory=dict)
+    targets: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 def build_graph(dag_id: str, run_id: str, runs: Iterable[StepRun], pages: PageUrls, collapse_above: int) -> Graph:
@@ -121,11 +118,9 @@ def _step_nodes(
     nodes: list[Node] = []
     node_ids: list[tuple[StepRun, str]] = []
     for group in tasks.values():
-        parts = [group] if len(group) > collapse_above else [[run] for run in group]
-        for part in parts:
-            node = _step_node(part[0], pages) if len(part) == 1 else _collapsed_steps_node(part, pages)
-            nodes.append(node)
-            node_ids += [(run, node.id) for run in part]
+        for part in [group] if len(group) > collapse_above else [[run] for run in group]:
+            nodes.append(_step_node(part[0], pages) if len(part) == 1 else _collapsed_steps_node(part, pages))
+            node_ids += [(run, nodes[-1].id) for run in part]
     return nodes, node_ids
 
 
@@ -153,18 +148,17 @@ def _artifact_nodes(
     groups: dict[tuple[frozenset[str], frozenset[str]], list[_ArtifactFlow]] = defaultdict(list)
     for flow in flows:
         groups[frozenset(flow.sources), frozenset(flow.targets)].append(flow)
-    nodes: list[Node] = []
-    edges: list[Edge] = []
+    shown: list[tuple[Node, _ArtifactFlow]] = []
     for group in groups.values():
         if len(group) > collapse_above:
-            found = [(_collapsed_artifacts_node([flow.ref for flow in group], dag_id), group[0])]
+            shown.append((_collapsed_artifacts_node([flow.ref for flow in group], dag_id), group[0]))
         else:
-            found = [(_artifact_node(flow.ref, dag_id, bool(flow.sources), pages), flow) for flow in group]
-        for node, flow in found:
-            nodes.append(node)
-            edges += [Edge(step, node.id, output) for step, output in flow.sources.items()]
-            edges += [Edge(node.id, step, argument) for step, argument in flow.targets.items()]
-    return nodes, edges
+            shown += [(_artifact_node(flow.ref, dag_id, bool(flow.sources), pages), flow) for flow in group]
+    edges: list[Edge] = []
+    for node, flow in shown:
+        edges += [Edge(step, node.id, output) for step, output in flow.sources.items()]
+        edges += [Edge(node.id, step, argument) for step, argument in flow.targets.items()]
+    return [node for node, _ in shown], edges
 
 
 def _step_node(run: StepRun, pages: PageUrls) -> Node:
@@ -178,7 +172,10 @@ def _step_node(run: StepRun, pages: PageUrls) -> Node:
         "why": run.why,
         "made by": run.origin,
         "error": run.error,
-        **{f"parameter {name}": _parameter_text(value) for name, value in run.parameters.items()},
+        **{
+            f"parameter {name}": value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+            for name, value in run.parameters.items()
+        },
         "version": run.code_version,
         "log": run.log_url,
     }
@@ -198,14 +195,8 @@ def _step_node(run: StepRun, pages: PageUrls) -> Node:
 def _collapsed_steps_node(runs: Sequence[StepRun], pages: PageUrls) -> Node:
     states = Counter(map(_displayed_state, runs))
     counts = " · ".join(f"{states[state]} {state.lower()}" for state in _STATES_BY_SEVERITY if states[state])
-    ends = [run.ended for run in runs if run.ended is not None]
-    task = runs[0].id.task_id
-    facts = {
-        "task": task,
-        "mapped": str(len(runs)),
-        "states": counts,
-        "time": f"{sum(map(_duration, runs)):.1f} s in all",
-    }
+    task, seconds = runs[0].id.task_id, sum(run.end_time - run.started for run in runs)
+    facts = {"task": task, "mapped": str(len(runs)), "states": counts, "time": f"{seconds:.1f} s in all"}
     return Node(
         id=f"steps:{task}",
         kind=NodeKind.STEP,
@@ -216,7 +207,7 @@ def _collapsed_steps_node(runs: Sequence[StepRun], pages: PageUrls) -> Node:
         facts=facts,
         url=pages.task_url(runs[0].id),
         started=min(run.started for run in runs),
-        ended=max(ends) if ends else None,
+        ended=max((run.ended for run in runs if run.ended is not None), default=None),
     )
 
 
@@ -274,12 +265,8 @@ def _displayed_state(run: StepRun) -> str:
     return CACHED if run.is_hit else str(run.state)
 
 
-def _duration(run: StepRun) -> float:
-    return run.end_time - run.started
-
-
 def _duration_text(run: StepRun) -> str:
-    seconds = _duration(run)
+    seconds = run.end_time - run.started
     if seconds < 60:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -289,7 +276,3 @@ def _duration_text(run: StepRun) -> str:
 
 def _nonempty_facts(facts: Mapping[str, str]) -> dict[str, str]:
     return {name: shorten(text, _MAX_FACT) for name, text in facts.items() if text}
-
-
-def _parameter_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

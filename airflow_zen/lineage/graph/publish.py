@@ -1,4 +1,4 @@
-"""Publish the lineage graph of a DAG run on its parent run in MLflow: page, JSON, Markdown and picture."""
+"""Publish the lineage graph of a DAG run on its parent run in MLflow: page, JSON, Markdown, picture and trace."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from itertools import accumulate, chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import asdict
 
 from airflow_zen.errors import SettingsError
 from airflow_zen.lineage.graph.model import Graph, Node, NodeKind, build_graph
-from airflow_zen.lineage.graph.otlp import render_otlp
-from airflow_zen.lineage.graph.svg import STYLE, lay_out_boxes, render_shapes, render_svg
+from airflow_zen.lineage.graph.svg import STYLE, Drawing, lay_out_boxes, render_shapes, render_svg
 from airflow_zen.lineage.mlflow.dag_runs import MlflowDagRun, find_dag_run
 from airflow_zen.lineage.mlflow.datasets import dataset_inputs
 from airflow_zen.lineage.mlflow.encoding import (
@@ -33,12 +35,10 @@ from airflow_zen.lineage.savings import totals_of_dag_run
 from airflow_zen.markup import escape_html, sanitize_text
 
 if TYPE_CHECKING:
-    from airflow_zen.lineage.graph.svg import Drawing
     from airflow_zen.lineage.mlflow.rest import MlflowRest
     from airflow_zen.runs.records import StepRunRecords
     from airflow_zen.runs.step_run import StepRun
     from airflow_zen.transports.base import Transport
-
 
 log = logging.getLogger("airflow_zen.lineage")
 
@@ -47,7 +47,6 @@ _COLLAPSE_IN_SVG, _COLLAPSE_ON_PAGE, _COLLAPSE_IN_JSON = 3, 50, 1_000_000
 
 _MAX_INPUTS = 50
 
-
 JSON_FORMAT_VERSION = 1
 _PLACEHOLDER = re.compile("@([A-Z_]+)@")
 GRAPH_FOLDER = "lineage"
@@ -55,9 +54,13 @@ GRAPH_FOLDER = "lineage"
 _MAX_DIAGRAM_NODES = 250
 _INVALID_DIAGRAM_CHARACTERS = re.compile(r"[^\w.\-/ \[\]×=,:·]")
 
+# Span types of MLflow, which select the icon.
+_SPAN_TYPES = {NodeKind.STEP: "TASK", NodeKind.ARTIFACT: "RETRIEVER", NodeKind.MODEL: "CHAT_MODEL"}
+_MAX_SPANS = 2000
+_OK, _ERROR = 1, 2
 
-@dataclass(frozen=True)
-class GraphPublisher:
+
+class GraphPublisher(msgspec.Struct, frozen=True):
     """Publish the graphs of DAG runs; `log_traces` adds the lineage trace, which MLflow draws itself."""
 
     rest: MlflowRest
@@ -78,12 +81,14 @@ class GraphPublisher:
         runs += dag_run.unrecorded_steps({run.id for run in runs})
         if not runs:
             return False
-        has_graph = self._put_files(dag_run, runs)
-        self._log_description(dag_run, runs, has_graph)
+        span = min(run.started for run in runs), max(run.end_time for run in runs)
+        self._log_description(dag_run, runs, span, has_graph=self._put_files(dag_run, runs))
         self._log_inputs_and_models(dag_run, runs)
         link_model_metrics(dag_run, runs, LoggedModels(self.rest, self.transport, self.root))
         if self.log_traces:
-            self._send_trace(dag_run, runs)
+            graph = self._graph(dag_run, runs, _COLLAPSE_IN_SVG, absolute=True)
+            if spans := render_otlp(graph, dag_run.experiment_id, dag_run.parent, *span):
+                self.rest.send_trace(spans, dag_run.experiment_id, dag_run.parent)
         return True
 
     def _put_files(self, dag_run: MlflowDagRun, runs: Sequence[StepRun]) -> bool:
@@ -108,14 +113,26 @@ class GraphPublisher:
         pages = dag_run.page_urls(self.rest.server.ui) if absolute else dag_run.page_urls()
         return build_graph(dag_run.dag_id, dag_run.run_id, runs, pages, collapse_above)
 
-    def _log_description(self, dag_run: MlflowDagRun, runs: Sequence[StepRun], has_graph: bool) -> None:
-        graph = self._graph(dag_run, runs, _COLLAPSE_IN_SVG)
-        note = dag_run_description(graph, dag_run.parent, _airflow_url(runs), has_graph)
-        tags = {"mlflow.note.content": note, "zen.airflow_url": _airflow_url(runs)}
-        at = to_milliseconds(_time_span(runs)[1])
-        metrics = [metric_entry(name, value, at) for name, value in _dag_run_metrics(dag_run, runs).items()]
+    def _log_description(
+        self, dag_run: MlflowDagRun, runs: Sequence[StepRun], span: tuple[float, float], *, has_graph: bool
+    ) -> None:
+        """Log the description and totals for MLflow's table; of the tries of a task the last one counts."""
+        graph, url = self._graph(dag_run, runs, _COLLAPSE_IN_SVG), _airflow_url(runs)
+        tags = {
+            "mlflow.note.content": dag_run_description(graph, dag_run.parent, url, has_graph),
+            "zen.airflow_url": url,
+        }
+        totals = totals_of_dag_run(dag_run.dag_id, dag_run.run_id, runs)
+        metrics = {
+            "zen.seconds": round(span[1] - span[0], 3),
+            "zen.seconds_saved": round(totals.seconds_saved, 3),
+            "zen.steps": float(totals.steps),
+            "zen.steps_cached": float(totals.reused),
+            "zen.steps_failed": float(totals.failed),
+        }
         written = key_value_entries({key: value for key, value in tags.items() if value})
-        self.rest.post("runs/log-batch", {"run_id": dag_run.parent, "tags": written, "metrics": metrics})
+        entries = [metric_entry(name, value, to_milliseconds(span[1])) for name, value in metrics.items()]
+        self.rest.post("runs/log-batch", {"run_id": dag_run.parent, "tags": written, "metrics": entries})
 
     def _log_inputs_and_models(self, dag_run: MlflowDagRun, runs: Sequence[StepRun]) -> None:
         """Log on the parent run the inputs that no step of the DAG run made, and the models that steps made."""
@@ -126,30 +143,6 @@ class GraphPublisher:
             self.rest.post("runs/log-inputs", {"run_id": dag_run.parent, "datasets": listed})
         for model_id in islice(chain.from_iterable(dag_run.models.values()), _MAX_INPUTS):
             LoggedModels(self.rest, self.transport, self.root).log_outputs(dag_run.parent, [model_id])
-
-    def _send_trace(self, dag_run: MlflowDagRun, runs: Sequence[StepRun]) -> None:
-        graph = self._graph(dag_run, runs, _COLLAPSE_IN_SVG, absolute=True)
-        spans = render_otlp(graph, dag_run.experiment_id, dag_run.parent, *_time_span(runs))
-        if spans is not None:
-            self.rest.send_trace(spans, dag_run.experiment_id, dag_run.parent)
-
-
-def _time_span(runs: Sequence[StepRun]) -> tuple[float, float]:
-    started = min(run.started for run in runs)
-    return started, max(run.end_time for run in runs)
-
-
-def _dag_run_metrics(dag_run: MlflowDagRun, runs: Sequence[StepRun]) -> Mapping[str, float]:
-    """Return the metrics of a DAG run for MLflow's table; of the tries of a task the last one counts."""
-    started, ended = _time_span(runs)
-    totals = totals_of_dag_run(dag_run.dag_id, dag_run.run_id, runs)
-    return {
-        "zen.seconds": round(ended - started, 3),
-        "zen.seconds_saved": round(totals.seconds_saved, 3),
-        "zen.steps": float(totals.steps),
-        "zen.steps_cached": float(totals.reused),
-        "zen.steps_failed": float(totals.failed),
-    }
 
 
 def _airflow_url(runs: Sequence[StepRun]) -> str:
@@ -176,7 +169,7 @@ def render_html(graph: Graph) -> str:
 
 def render_json(graph: Graph) -> str:
     """Return nodes and edges as JSON."""
-    return json.dumps({"airflow_zen": JSON_FORMAT_VERSION, **asdict(graph)}, indent=1, ensure_ascii=False)
+    return json.dumps({"airflow_zen": JSON_FORMAT_VERSION, **msgspec.to_builtins(graph)}, indent=1, ensure_ascii=False)
 
 
 def _viewer_json(drawing: Drawing) -> str:
@@ -184,7 +177,7 @@ def _viewer_json(drawing: Drawing) -> str:
     number = {placed.node.id: number for number, placed in enumerate(drawing.nodes)}
     document = {
         "nodes": [
-            {**asdict(placed.node), "box": {"x": placed.x, "y": placed.y, **asdict(placed.size)}}
+            {**msgspec.to_builtins(placed.node), "box": {"x": placed.x, "y": placed.y, **asdict(placed.size)}}
             for placed in drawing.nodes
         ],
         "edges": [[number[route.edge.source], number[route.edge.target], route.edge.label] for route in drawing.routes],
@@ -200,8 +193,8 @@ def _read_resource(name: str) -> str:
 def render_markdown(graph: Graph) -> str:
     """Return the whole graph as one document."""
     title = f"# Lineage of {_cell(graph.dag_id)}\n\nDAG run {_cell(graph.run_id)}"
-    artifacts = [f"| {' | '.join(_artifact_row(node))} |" for node in graph.artifacts]
-    listed = "\n".join(["| artifact | from | type | shape | digest |", "|---|---|---|---|---|", *artifacts])
+    head = ["| artifact | from | type | shape | digest |", "|---|---|---|---|---|"]
+    listed = "\n".join([*head, *map(_artifact_row, graph.artifacts)])
     return f"{title}\n\n{steps_table(graph)}\n\n## Artifacts\n\n{listed}\n\n{_diagram(graph)}\n"
 
 
@@ -209,12 +202,11 @@ def steps_table(graph: Graph, max_length: int | None = None) -> str:
     """Return a table of the steps, each linked to its run; one cut to `max_length` characters counts what it omits."""
     label = {node.id: node.label for node in graph.nodes}
     reads, makes = graph.edges_by("target"), graph.edges_by("source")
-    rows = [
-        _step_row(
-            node, [label[edge.source] for edge in reads[node.id]], [label[edge.target] for edge in makes[node.id]]
-        )
-        for node in graph.steps
-    ]
+    rows = []
+    for node in graph.steps:
+        read = [label[edge.source] for edge in reads[node.id]]
+        made = [label[edge.target] for edge in makes[node.id]]
+        rows.append(f"| {_link(node)} | {_cell(node.detail)} | {_label_list(read)} | {_label_list(made)} |")
     head = ["| step | state | reads | makes |", "|---|---|---|---|"]
     if max_length is not None:
         left = max_length - sum(map(len, head)) - 80
@@ -238,10 +230,9 @@ def dag_run_description(graph: Graph, run_id: str, airflow_url: str, has_graph: 
     return f"{text}\n\n{steps_table(graph, MAX_TAG_VALUE - len(text) - 2)}".strip()
 
 
-def _step_row(node: Node, reads: Sequence[str], makes: Sequence[str]) -> str:
-    name = _cell(node.label)
-    linked = f"[{name}]({node.url})" if node.url else name
-    return f"| {linked} | {_cell(node.detail)} | {_label_list(reads)} | {_label_list(makes)} |"
+def _link(node: Node) -> str:
+    name = f"{_cell(node.label)}{' (model)' if node.kind is NodeKind.MODEL else ''}"
+    return f"[{name}]({node.url})" if node.url else name
 
 
 def _label_list(labels: Sequence[str], max_labels: int = 4) -> str:
@@ -249,14 +240,11 @@ def _label_list(labels: Sequence[str], max_labels: int = 4) -> str:
     return f"{shown} {ELLIPSIS} {len(labels) - max_labels} more" if len(labels) > max_labels else shown
 
 
-def _artifact_row(node: Node) -> Iterable[str]:
+def _artifact_row(node: Node) -> str:
     facts = node.facts
-    name = f"{_cell(node.label)}{' (model)' if node.kind is NodeKind.MODEL else ''}"
-    digest = facts.get("digest", "")
-    yield f"[{name}]({node.url})" if node.url else name
-    for fact in ("from", "type", "shape"):
-        yield _cell(facts.get(fact, ""))
-    yield f"`{digest}`" if digest else _cell(facts.get("digests", ""))
+    digest = f"`{facts['digest']}`" if "digest" in facts else _cell(facts.get("digests", ""))
+    cells = [_link(node), *(_cell(facts.get(fact, "")) for fact in ("from", "type", "shape")), digest]
+    return f"| {' | '.join(cells)} |"
 
 
 def _diagram(graph: Graph) -> str:
@@ -277,3 +265,96 @@ def _cell(text: str) -> str:
     """Return a text for a cell of a table: no markup, no link, no line break."""
     line = " ".join(sanitize_text(text).split())
     return re.sub(r"([\\`*_{}\[\]<>()#!|~$])", r"\\\1", line).replace("&", "&amp;")
+
+
+def render_otlp(
+    graph: Graph, experiment_id: str, parent_run_id: str, started: float, ended: float
+) -> dict[str, Any] | None:
+    """Return one trace as OTLP JSON for MLflow's own graph view, which merges spans by type and name.
+
+    None where there is nothing to show, or more than MLflow's view can draw. Its ids are derived from the DAG run, so
+    that sending it again makes no second trace. Times are seconds since the epoch; artifacts, which have none, take
+    those of the step before them.
+    """
+    if not graph.nodes or len(graph.edges) + len(graph.nodes) > _MAX_SPANS:
+        return None
+    trace_id = hashlib.sha256(f"{experiment_id}/{parent_run_id}".encode()).hexdigest()[:32]
+    spans = [*_SpanBuilder(graph, trace_id, started, ended).build()]
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "airflow"}}]}
+    scope_spans = [{"scope": {"name": "airflow_zen"}, "spans": spans}]
+    return {"resourceSpans": [{"resource": resource, "scopeSpans": scope_spans}]}
+
+
+class _SpanBuilder:
+    """Make a span for each node below its first source, with all that follows from it, and a bare one below every other."""
+
+    def __init__(self, graph: Graph, trace_id: str, started: float, ended: float) -> None:
+        self._graph = graph
+        self._trace_id = trace_id
+        self._interval = (started, max(ended, started))
+        self._nodes = {node.id: node for node in graph.nodes}
+        self._unique_names = _unique_names(graph)
+        self._before = graph.edges_by("target")
+
+    def build(self) -> Iterator[dict[str, Any]]:
+        graph, root, after = self._graph, self._id("root", ""), self._graph.edges_by("source")
+        attributes = {"mlflow.spanType": "WORKFLOW", "mlflow.spanInputs": {"DAG run": graph.run_id}}
+        yield self._span(root, "", f"{graph.dag_id} {graph.run_id}", self._interval, _OK, attributes)
+        first_spans = {"": root}
+        todo = [("", node) for node in graph.nodes if not self._before[node.id]]
+        # A cycle that no node outside it leads to begins at its first node.
+        while todo or (todo := [("", node) for node in graph.nodes if node.id not in first_spans][:1]):
+            source, node = todo.pop()
+            span_id = self._id(source, node.id)
+            yield self._node_span(span_id, first_spans[source], node)
+            if node.id not in first_spans:
+                first_spans[node.id] = span_id
+                targets = dict.fromkeys(edge.target for edge in after[node.id])
+                todo += [(node.id, self._nodes[target]) for target in reversed(targets)]
+
+    def _id(self, source: str, target: str) -> str:
+        return hashlib.sha256(f"{self._trace_id}\0{source}\0{target}".encode()).hexdigest()[:16]
+
+    def _node_span(self, span_id: str, parent: str, node: Node) -> dict[str, Any]:
+        attributes = {
+            "mlflow.spanType": _SPAN_TYPES[node.kind],
+            "mlflow.spanInputs": {edge.label: self._nodes[edge.source].label for edge in self._before[node.id]},
+            "mlflow.spanOutputs": {**node.facts, **({"MLflow": node.url} if node.url else {})},
+        }
+        status = _ERROR if node.state in {"FAILED", "KILLED"} else _OK
+        return self._span(span_id, parent, self._unique_names[node.id], self._times(node), status, attributes)
+
+    def _times(self, node: Node) -> tuple[float, float]:
+        if node.started is None:
+            ends = [self._nodes[edge.source].ended for edge in self._before[node.id]]
+            end = max((end for end in ends if end is not None), default=self._interval[0])
+            return end, end
+        return node.started, self._interval[1] if node.ended is None else node.ended
+
+    def _span(
+        self, span_id: str, parent: str, name: str, times: tuple[float, float], status: int, facts: Mapping[str, object]
+    ) -> dict[str, Any]:
+        attributes = [
+            {"key": key, "value": {"stringValue": json.dumps(value)}} for key, value in facts.items() if value
+        ]
+        return {
+            "traceId": self._trace_id,
+            "spanId": span_id,
+            "parentSpanId": parent,
+            "name": name,
+            "startTimeUnixNano": str(round(times[0] * 1e9)),
+            "endTimeUnixNano": str(round(times[1] * 1e9)),
+            "status": {"code": status},
+            "attributes": attributes,
+        }
+
+
+def _unique_names(graph: Graph) -> dict[str, str]:
+    """Return a name for each node that is unique among those of its kind, because MLflow's view merges equal ones."""
+    counts: Counter[tuple[NodeKind, str]] = Counter()
+    names: dict[str, str] = {}
+    for node in graph.nodes:
+        counts[node.kind, node.label] += 1
+        number = counts[node.kind, node.label]
+        names[node.id] = node.label if number == 1 else f"{node.label} ({number})"
+    return names

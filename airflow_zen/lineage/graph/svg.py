@@ -6,29 +6,23 @@ import unicodedata
 from bisect import bisect_right, insort
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from graphlib import TopologicalSorter
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
 
-from airflow_zen.lineage.graph.model import Graph, Node, NodeKind
+import msgspec
+
+from airflow_zen.lineage.graph.model import Edge, Graph, Node, NodeKind
 from airflow_zen.lineage.mlflow.encoding import ELLIPSIS
 from airflow_zen.markup import escape_html
 
-if TYPE_CHECKING:
-    from airflow_zen.lineage.graph.model import Edge
-
-
 Point = tuple[float, float]
 Pair = tuple[str, str]
-Neighbors = Mapping[str, Sequence[str]]
+Neighbors = defaultdict[str, list[str]]
 
 _NODE_GAP = 26.0
 _LAYER_GAP = {True: 64.0, False: 38.0}
 _BEND_SIZE = 14.0
 _SWEEPS = 12
-_PASSES = 80
-
+_PASSES, _FINAL_PASSES = 80, 40
 
 _MARGIN = 20.0
 # A small graph is not enlarged to the width of the page.
@@ -54,16 +48,14 @@ _ARROW = (
 )
 
 
-@dataclass(frozen=True)
-class Size:
+class Size(msgspec.Struct, frozen=True):
     """Width and height in pixels."""
 
     width: float
     height: float
 
 
-@dataclass(frozen=True)
-class PlacedNode:
+class PlacedNode(msgspec.Struct, frozen=True):
     """A node with its upper left corner and its size."""
 
     node: Node
@@ -72,22 +64,20 @@ class PlacedNode:
     size: Size
 
 
-@dataclass(frozen=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """An edge and the points that it passes, from border to border."""
 
     edge: Edge
-    points: tuple[Point, ...]
+    points: Sequence[Point]
 
 
-@dataclass(frozen=True)
-class Drawing:
+class Drawing(msgspec.Struct, frozen=True):
     """A laid out graph; `horizontal` means flow from left to right, else from top to bottom."""
 
     horizontal: bool
     size: Size
-    nodes: tuple[PlacedNode, ...]
-    routes: tuple[Route, ...]
+    nodes: Sequence[PlacedNode]
+    routes: Sequence[Route]
 
 
 def lay_out(graph: Graph, sizes: Mapping[str, Size], horizontal: bool) -> Drawing:
@@ -101,24 +91,31 @@ def lay_out(graph: Graph, sizes: Mapping[str, Size], horizontal: bool) -> Drawin
     breadth = {name: spans[name][1] if name in spans else _BEND_SIZE for row in layers.order for name in row}
     centers = _assign_centers(layers, breadth)
     ends, total = _assign_ends(layers, spans, _LAYER_GAP[horizontal])
-    nodes = tuple(
+    nodes = [
         PlacedNode(node, *turn(ends[node.id][0], centers[node.id] - breadth[node.id] / 2), sizes[node.id])
         for node in graph.nodes
-    )
+    ]
     routes = []
     for edge in graph.edges:
-        chain = (edge.source, *layers.bends.get((edge.source, edge.target), ()), edge.target)
-        stations = [turn(end, centers[name]) for name in chain for end in ends[name]]
-        routes.append(Route(edge, tuple(stations[1:-1])))
+        passed = (edge.source, *layers.bends.get((edge.source, edge.target), ()), edge.target)
+        stations = [turn(end, centers[name]) for name in passed for end in ends[name]]
+        routes.append(Route(edge, stations[1:-1]))
     extent = max((centers[name] + breadth[name] / 2 for name in centers), default=0.0)
-    return Drawing(horizontal, Size(*turn(total, extent)), nodes, tuple(routes))
+    return Drawing(horizontal, Size(*turn(total, extent)), nodes, routes)
 
 
-def _assign_ends(
-    layers: _Layers, spans: Mapping[str, Point], gap: float
-) -> tuple[dict[str, tuple[float, float]], float]:
+class _Layers(msgspec.Struct, frozen=True):
+    """Names by layer and position; names that are no node are the bends of a long edge, in `bends` by its two ends."""
+
+    order: Sequence[Sequence[str]]
+    bends: Mapping[Pair, Sequence[str]]
+    before: Neighbors
+    after: Neighbors
+
+
+def _assign_ends(layers: _Layers, spans: Mapping[str, Point], gap: float) -> tuple[dict[str, Point], float]:
     """Return where each name begins and ends along the flow, and where all ends; a bend is as deep as its layer."""
-    ends: dict[str, tuple[float, float]] = {}
+    ends: dict[str, Point] = {}
     position = 0.0
     for row in layers.order:
         depth = max((spans[name][0] for name in row if name in spans), default=0.0)
@@ -130,105 +127,82 @@ def _assign_ends(
     return ends, max(position - gap, 0.0)
 
 
-@dataclass(frozen=True)
-class _Layers:
-    """Names by layer and position; names that are no node are the bends of a long edge, in `bends` by its two ends."""
-
-    order: tuple[tuple[str, ...], ...]
-    bends: Mapping[Pair, tuple[str, ...]]
-    before: Neighbors
-    after: Neighbors
-
-
 def _assign_layers(graph: Graph) -> _Layers:
     """Assign layers by the longest path from a source, then order each layer to avoid crossings."""
-    names = [node.id for node in graph.nodes]
-    pairs = _without_back_edges(names, dict.fromkeys((edge.source, edge.target) for edge in graph.edges))
-    rank = _assign_ranks(names, pairs)
+    pairs = dict.fromkeys((edge.source, edge.target) for edge in graph.edges)
+    flow = _flow_order([node.id for node in graph.nodes], _neighbor_maps(pairs)[1])
+    onward = [(source, target) for source, target in pairs if flow[source] < flow[target]]
+    rank = _assign_ranks(flow, *_neighbor_maps(onward))
     bends = {
-        (source, target): tuple(f"bend:{source}>{target}#{row}" for row in range(rank[source] + 1, rank[target]))
-        for source, target in pairs
+        (source, target): [f"bend:{source}>{target}#{row}" for row in range(rank[source] + 1, rank[target])]
+        for source, target in onward
     }
     rows: list[list[str]] = [[] for _ in range(max(rank.values(), default=-1) + 1)]
-    for name in names:
-        rows[rank[name]].append(name)
-    for (source, _), chain in bends.items():
-        for position, bend in enumerate(chain, rank[source] + 1):
-            rows[position].append(bend)
-    links = [link for (source, target), chain in bends.items() for link in pairwise([source, *chain, target])]
+    for node in graph.nodes:
+        rows[rank[node.id]].append(node.id)
+    for (source, _), bent in bends.items():
+        for row, bend in enumerate(bent, rank[source] + 1):
+            rows[row].append(bend)
+    links = (link for (source, target), bent in bends.items() for link in pairwise([source, *bent, target]))
     before, after = _neighbor_maps(links)
     return _Layers(_reduce_crossings(rows, before, after), bends, before, after)
 
 
-def _without_back_edges(names: Sequence[str], pairs: Iterable[Pair]) -> list[Pair]:
-    """Return the edges without those that close a cycle, found by a depth-first walk."""
-    targets: dict[str, list[str]] = defaultdict(list)
-    for source, target in pairs:
-        targets[source].append(target)
-    kept: list[Pair] = []
-    done: set[str] = set()
-    for start in names:
-        if start in done:
-            continue
-        path, open_ = {start}, [(start, iter(targets[start]))]
-        while open_:
-            name, rest = open_[-1]
-            following = next(rest, None)
-            if following is None:
-                open_.pop()
-                path.discard(name)
-                done.add(name)
-            elif following not in path:
-                kept.append((name, following))
-                if following not in done:
-                    path.add(following)
-                    open_.append((following, iter(targets[following])))
-    return kept
+def _flow_order(names: Sequence[str], after: Neighbors) -> dict[str, int]:
+    """Return the position of each node in a depth-first order of the flow; an edge against it closes a cycle."""
+    position: dict[str, int] = {}
+    started: set[str] = set()
+    todo = [*reversed(names)]
+    while todo:
+        if (name := todo[-1]) in started:
+            position.setdefault(todo.pop(), -len(position))
+        else:
+            started.add(name)
+            todo += [target for target in reversed(after[name]) if target not in started]
+    return position
 
 
-def _assign_ranks(names: Sequence[str], pairs: Sequence[Pair]) -> dict[str, int]:
+def _assign_ranks(flow: Mapping[str, int], before: Neighbors, after: Neighbors) -> dict[str, int]:
     """Return the layer of each node; a source is placed just before the first node that it leads to."""
-    before, after = _neighbor_maps(pairs)
     rank: dict[str, int] = {}
-    for name in TopologicalSorter({name: before.get(name, ()) for name in names}).static_order():
-        rank[name] = max((rank[source] + 1 for source in before.get(name, ())), default=0)
-    for name in names:
-        if not before.get(name) and after.get(name):
+    for name in sorted(flow, key=flow.__getitem__):
+        rank[name] = max((rank[source] + 1 for source in before[name]), default=0)
+    for name in flow:
+        if not before[name] and after[name]:
             rank[name] = min(rank[target] for target in after[name]) - 1
     return rank
 
 
-def _neighbor_maps(pairs: Iterable[Pair]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    before: dict[str, list[str]] = defaultdict(list)
-    after: dict[str, list[str]] = defaultdict(list)
+def _neighbor_maps(pairs: Iterable[Pair]) -> tuple[Neighbors, Neighbors]:
+    """Return the sources of each target, and the targets of each source."""
+    before, after = Neighbors(list), Neighbors(list)
     for source, target in pairs:
         before[target].append(source)
         after[source].append(target)
-    return dict(before), dict(after)
+    return before, after
 
 
-def _reduce_crossings(rows: list[list[str]], before: Neighbors, after: Neighbors) -> tuple[tuple[str, ...], ...]:
+def _reduce_crossings(rows: list[list[str]], before: Neighbors, after: Neighbors) -> Sequence[Sequence[str]]:
     """Sort each layer by the positions of its neighbors, forward and back, and keep the order with fewest crossings."""
-    best, fewest = [list(row) for row in rows], _count_crossings(rows, after)
+    tried = [rows]
     for sweep in range(_SWEEPS):
-        if not fewest:
-            break
-        ordered, neighbors = (rows, before) if sweep % 2 == 0 else (rows[::-1], after)
-        for fixed, row in pairwise(ordered):
-            _sort_by_barycenter(row, neighbors, {name: number for number, name in enumerate(fixed)})
-        crossings = _count_crossings(rows, after)
-        if crossings < fewest:
-            best, fewest = [list(row) for row in rows], crossings
-    return tuple(map(tuple, best))
+        step, neighbors = (-1, after) if sweep % 2 else (1, before)
+        turned = tried[-1][::step]
+        for number in range(1, len(turned)):
+            turned[number] = _sort_by_barycenter(turned[number], turned[number - 1], neighbors)
+        tried.append(turned[::step])
+    return min(tried, key=lambda made: _count_crossings(made, after))
 
 
-def _sort_by_barycenter(row: list[str], neighbors: Neighbors, position: Mapping[str, int]) -> None:
-    """Sort by the mean position of the neighbors; a name without any stays where it was."""
-    barycenters: dict[str, float] = {}
-    for number, name in enumerate(row):
-        positions = [position[other] for other in neighbors.get(name, ()) if other in position]
-        barycenters[name] = sum(positions) / len(positions) if positions else float(number)
-    row.sort(key=lambda name: barycenters[name])
+def _sort_by_barycenter(row: Sequence[str], fixed: Sequence[str], neighbors: Neighbors) -> list[str]:
+    """Sort by the mean position of the neighbors in a fixed row; a name without any stays where it was."""
+    position = {name: number for number, name in enumerate(fixed)}
+    barycenter = {name: _mean([position[other] for other in neighbors[name]], at) for at, name in enumerate(row)}
+    return sorted(row, key=barycenter.__getitem__)
+
+
+def _mean(values: Sequence[float], default: float) -> float:
+    return sum(values) / len(values) if values else default
 
 
 def _count_crossings(rows: Sequence[Sequence[str]], after: Neighbors) -> int:
@@ -237,31 +211,27 @@ def _count_crossings(rows: Sequence[Sequence[str]], after: Neighbors) -> int:
     for row, following in pairwise(rows):
         position = {name: number for number, name in enumerate(following)}
         seen: list[int] = []
-        for end in (end for name in row for end in sorted(position[target] for target in after.get(name, ()))):
+        for end in (end for name in row for end in sorted(position[target] for target in after[name])):
             total += len(seen) - bisect_right(seen, end)
             insort(seen, end)
     return total
 
 
 def _assign_centers(layers: _Layers, breadth: Mapping[str, float]) -> dict[str, float]:
-    """Return the center of every name across the flow, the smallest border at 0."""
-    centers: dict[str, float] = {}
-    for row in layers.order:
-        centers.update(zip(row, _separate([0.0] * len(row), [breadth[name] for name in row]), strict=True))
+    """Return the center of every name across the flow, the smallest border at 0.
+
+    Each pass moves names to the mean of their neighbors: of those before and after in turn, in the last passes of both.
+    """
+    centers = dict.fromkeys(breadth, 0.0)
     for number in range(_PASSES):
-        forward = number % 2 == 0
-        for row in layers.order if forward else layers.order[::-1]:
-            preferred = [_preferred_center(name, layers, centers, number, forward) for name in row]
-            centers.update(zip(row, _separate(preferred, [breadth[name] for name in row]), strict=True))
-    first = min((center - breadth[name] / 2 for name, center in centers.items()), default=0.0)
-    return {name: center - first for name, center in centers.items()}
-
-
-def _preferred_center(name: str, layers: _Layers, centers: Mapping[str, float], number: int, forward: bool) -> float:
-    """Return the mean of the neighbors: alternately of those before and after, in the last passes of both."""
-    before, after = layers.before.get(name, ()), layers.after.get(name, ())
-    near = [*before, *after] if number >= _PASSES - 40 else (before if forward else after) or (*before, *after)
-    return sum(centers[other] for other in near) / len(near) if near else centers[name]
+        first, second, step = (layers.after, layers.before, -1) if number % 2 else (layers.before, layers.after, 1)
+        both = number >= _PASSES - _FINAL_PASSES
+        for row in layers.order[::step]:
+            near = [[*first[name], *(second[name] if both or not first[name] else ())] for name in row]
+            wanted = [_mean([centers[other] for other in near[at]], centers[name]) for at, name in enumerate(row)]
+            centers.update(zip(row, _separate(wanted, [breadth[name] for name in row]), strict=True))
+    lowest = min((center - breadth[name] / 2 for name, center in centers.items()), default=0.0)
+    return {name: center - lowest for name, center in centers.items()}
 
 
 def _separate(preferred: Sequence[float], breadths: Sequence[float]) -> list[float]:

@@ -1,8 +1,8 @@
-"""Promises of `airflow_zen.lineage.graph.otlp`: the spans that MLflow's graph view merges into our graph."""
+"""Promises of `airflow_zen.lineage.graph.publish`: the spans that MLflow's graph view merges into our graph."""
 
 import pytest
 
-from airflow_zen.lineage.graph.otlp import render_otlp
+from airflow_zen.lineage.graph.publish import render_otlp
 
 
 def spans_of(graph):
