@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow_zen.client.values import load, prune, save
     from airflow_zen.decorators.ml_step import ml_step
     from airflow_zen.errors import ZenError
-    from airflow_zen.lineage.metadata import log_metadata
+    from airflow_zen.lineage.recorder import log_metadata
     from airflow_zen.materializers.annotations import Columns
     from airflow_zen.materializers.base import Materializer
     from airflow_zen.materializers.evaluation import ClassificationEvaluation
@@ -65,7 +65,7 @@ _MODULES = {
         "client.values": ["load", "prune", "save"],
         "decorators.ml_step": ["ml_step"],
         "errors": ["ZenError"],
-        "lineage.metadata": ["log_metadata"],
+        "lineage.recorder": ["log_metadata"],
         "materializers.annotations": ["Columns"],
         "materializers.base": ["Materializer"],
         "materializers.evaluation": ["ClassificationEvaluation"],

@@ -1,15 +1,26 @@
-"""The interface of lineage recorders, and the recorder that records nothing."""
+"""What a step needs of lineage without MLflow: the interface of recorders, metadata of user code, previews' paths."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_zen.errors import MetadataError
 
 if TYPE_CHECKING:
     from airflow_zen.runs.step_run import StepRun
+
+MAX_PREVIEWED_OUTPUTS = 20
+"""The number of outputs of a step that get previews."""
+
+_UNSAFE_FOLDER_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]+")
+_RESERVED = ("zen.", "mlflow.")
 
 
 @dataclass(frozen=True)
@@ -66,3 +77,77 @@ def temporary_environment(additions: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+class MetadataCollector:
+    """Collect the metadata of one step run by its subject: `""`, `input:<argument>` or `output:<name>`.
+
+    inputs, outputs: the names of the artifacts that may be a subject.
+    """
+
+    def __init__(self, inputs: frozenset[str], outputs: frozenset[str]) -> None:
+        self._known = {"input": inputs, "output": outputs}
+        self._facts: dict[str, dict[str, Any]] = {}
+        self._lock = Lock()
+
+    def add(self, facts: Mapping[str, Any], kind: str, name: str) -> None:
+        """Add facts; a later value replaces an earlier one of the same name. Raises `MetadataError`."""
+        if kind and name not in self._known[kind]:
+            known = ", ".join(map(repr, sorted(self._known[kind]))) or "none"
+            raise MetadataError(f"log_metadata() was given {kind}={name!r}, but the artifact {kind}s are: {known}.")
+        for key in map(str, facts):
+            if not key or key.startswith(_RESERVED):
+                raise MetadataError(
+                    f"log_metadata() takes names that are not empty and do not begin with 'zen.' or 'mlflow.', got {key!r}."
+                )
+        with self._lock:
+            self._facts.setdefault(f"{kind}:{name}" if kind else "", {}).update(facts)
+
+    @property
+    def facts(self) -> Mapping[str, dict[str, Any]]:
+        """The metadata collected so far."""
+        with self._lock:
+            return {about: dict(facts) for about, facts in self._facts.items()}
+
+
+_current: ContextVar[MetadataCollector | None] = ContextVar("airflow_zen_metadata", default=None)
+_active: list[MetadataCollector] = []
+
+
+@contextmanager
+def collect_metadata(collector: MetadataCollector) -> Iterator[None]:
+    """Let `log_metadata` write into a collector during the block, from threads of the step too."""
+    token = _current.set(collector)
+    _active.append(collector)
+    try:
+        yield
+    finally:
+        _active.remove(collector)
+        _current.reset(token)
+
+
+def log_metadata(facts: Mapping[str, Any], *, input: str = "", output: str = "") -> None:  # noqa: A002 - the user's word
+    """Attach facts to the running step, or to the artifact of one of its arguments or outputs.
+
+    output: the name in `Output(...)`, or "output" where there is one. Facts are kept in the step run record and shown
+    in MLflow: numbers as metrics, others as tags, and those about a model on the model's page. Raises `MetadataError`
+    outside a step, and for a name that is not an artifact of it.
+    """
+    collector = _current.get() or (_active[0] if len(_active) == 1 else None)
+    if collector is None:
+        raise MetadataError("log_metadata() was called outside a step. Call it in a function decorated with @ml_step.")
+    if input and output:
+        raise MetadataError(f"log_metadata() takes input={input!r} or output={output!r}, not both.")
+    collector.add(facts, "input" if input else "output" if output else "", input or output)
+
+
+def preview_files(files: Mapping[str, Mapping[str, bytes]]) -> dict[str, bytes]:
+    """Return the files of all outputs by path; each output has a folder `previews/<output>/`, equal ones are numbered."""
+    found: dict[str, bytes] = {}
+    folders: set[str] = set()
+    for number, (output, contents) in enumerate(files.items()):
+        folder = _UNSAFE_FOLDER_CHARACTERS.sub("-", output).strip(".-") or "output"
+        folder = f"{folder}~{number}" if folder in folders else folder
+        folders.add(folder)
+        found |= {f"previews/{folder}/{name}": content for name, content in contents.items()}
+    return found

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_zen.artifacts.store import PreviewStore
 from airflow_zen.errors import InputError, OutputError, SaveRefused
-from airflow_zen.lineage.mlflow.run_files import MAX_PREVIEWED_OUTPUTS, preview_files
+from airflow_zen.lineage.recorder import MAX_PREVIEWED_OUTPUTS, preview_files
 from airflow_zen.materializers.annotations import contains_path, is_stream_annotation, strip_annotation
 from airflow_zen.materializers.previews.html import MAX_PREVIEW_BYTES
 from airflow_zen.steps.conformance import BatchError, InputPath, coerce

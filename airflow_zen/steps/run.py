@@ -18,8 +18,7 @@ from msgspec.structs import replace
 from airflow_zen.artifacts.leases import Lease, NullLease, TaskAttempt
 from airflow_zen.caching.step_cache import CacheEntry, KeyRecord, explain_miss
 from airflow_zen.errors import FingerprintError, StepInterrupted
-from airflow_zen.lineage.metadata import MetadataCollector, collect_metadata
-from airflow_zen.lineage.recorder import OpenedRun, temporary_environment
+from airflow_zen.lineage.recorder import MetadataCollector, OpenedRun, collect_metadata, temporary_environment
 from airflow_zen.runs.step_run import CacheState, StepRun, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
 from airflow_zen.steps.cache_key import CacheKey, cache_key

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from airflow_zen.lineage.recorder import MAX_PREVIEWED_OUTPUTS, preview_files
 from airflow_zen.runs.step_run import StepRun, StepState
 from airflow_zen.transports.base import Transport, key_of_url, run_in_parallel
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.store import PreviewStore
     from airflow_zen.lineage.mlflow.rest import MlflowRest
-
-PREVIEW_FOLDER = "previews"
-
-MAX_PREVIEWED_OUTPUTS = 20
-"""The number of outputs of a step that get previews."""
-
-_UNSAFE_FOLDER_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
 def put_run_files(
@@ -48,16 +41,6 @@ def copy_files(artifact_uri: str, prefix: str, names: Iterable[str], transport: 
         transport.copy(prefix, artifact_uri, names)
 
 
-def preview_files(files: Mapping[str, Mapping[str, bytes]]) -> dict[str, bytes]:
-    """Return the files of all outputs by path; each output has its own folder `previews/<output>/`."""
-    folders = _output_folders(files)
-    return {
-        f"{PREVIEW_FOLDER}/{folders[output]}/{name}": content
-        for output, held in files.items()
-        for name, content in held.items()
-    }
-
-
 def read_previews(run: StepRun, previews: PreviewStore) -> dict[str, bytes]:
     """Read the stored previews of a run's outputs; none for a hit."""
     if run.is_hit or run.state is not StepState.FINISHED:
@@ -74,12 +57,3 @@ def _is_served(artifact_uri: str) -> bool:
 def _upload(artifact_uri: str, names: Iterable[str], read: Callable[[str], bytes], rest: MlflowRest) -> None:
     folder = urlsplit(artifact_uri).path.strip("/")
     run_in_parallel(lambda name: rest.upload(f"{folder}/{name}", read(name)), names)
-
-
-def _output_folders(outputs: Iterable[str]) -> dict[str, str]:
-    """Return a folder name for each output; equal names are numbered."""
-    found: dict[str, str] = {}
-    for number, output in enumerate(outputs):
-        folder = _UNSAFE_FOLDER_CHARACTERS.sub("-", output).strip(".-") or "output"
-        found[output] = f"{folder}~{number}" if folder in found.values() else folder
-    return found

@@ -3,8 +3,9 @@
 import pytest
 
 from airflow_zen.artifacts.store import PreviewStore
-from airflow_zen.lineage.mlflow.run_files import preview_files, read_previews
+from airflow_zen.lineage.mlflow.run_files import read_previews
 from airflow_zen.lineage.mlflow.sync import deliver_pending
+from airflow_zen.lineage.recorder import preview_files
 from airflow_zen.runs.step_run import CacheState, StepState
 
 PAGE = b"<!doctype html><p>a table</p>"

@@ -10,7 +10,7 @@ from airflow_zen import Output, ml_step
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.config.settings import open_stack
 from airflow_zen.errors import MetadataError
-from airflow_zen.lineage.metadata import MetadataCollector, collect_metadata
+from airflow_zen.lineage.recorder import MetadataCollector, collect_metadata
 from airflow_zen.runs.step_run import StepRunId
 from tests.harness import run_dag
 from tests.servers.process import free_port
