@@ -5,18 +5,66 @@ from __future__ import annotations
 import os
 import ssl
 import sys
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from multiprocessing import get_context
 from pathlib import Path
-from subprocess import Popen
+from subprocess import TimeoutExpired
 from typing import Self
 
-from tests.servers.process import free_port, running
+from tests.servers.process import ServerProcess, free_port, running, stopped_at_end
 
 # Job execution starts a dozen more processes; the timeout covers an import on a busy machine.
 _ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
 _START_TIMEOUT = 240.0
+
+
+class _ForkedProcess:
+    """`mlflow …` in a fork of a process that has imported MLflow, which takes most of a server's start."""
+
+    def __init__(self, words: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
+        context = get_context("forkserver")
+        context.set_forkserver_preload(["uvicorn", "mlflow.server.fastapi_app", "mlflow.cli"])
+        self._process = context.Process(target=_run_mlflow, args=(words, log, environment), daemon=True)
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid or 0
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def wait(self, timeout: float | None = None) -> None:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise TimeoutExpired("mlflow", timeout or 0)
+
+
+def _run_mlflow(words: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
+    """Run MLflow's command line in this process, and the web server too, which it would start in one more."""
+    import mlflow.server
+    import uvicorn
+    from mlflow.cli import cli
+
+    def serve(command: Sequence[str], *, extra_env: Mapping[str, str], **_: object) -> None:
+        os.environ.update(extra_env)
+        uvicorn.main(command[command.index("uvicorn") + 1 :])
+
+    os.setsid()
+    with log.open("ab") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    os.environ.clear()
+    os.environ.update(environment)
+    warnings.simplefilter("ignore")
+    mlflow.server._exec_cmd = serve  # type: ignore[assignment, attr-defined]
+    cli(words, prog_name="mlflow")
 
 
 class MlflowServer:
@@ -34,25 +82,31 @@ class MlflowServer:
             *options,
             *(("--uvicorn-opts", f"--ssl-certfile {tls[0]} --ssl-keyfile {tls[1]}") if tls else ()),
         )
-        self._running: AbstractContextManager[Popen[bytes]] | None = None
+        self._running: AbstractContextManager[ServerProcess] | None = None
 
     def start(self) -> Self:
         """Start the process and wait until it is healthy."""
-        command = [
-            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)),
+        words = [
+            *("server", "--host", "127.0.0.1", "--port", str(self.port)),
             *("--workers", "1", "--backend-store-uri", self._backend),
             *("--artifacts-destination", str(self.directory / "mlartifacts")),
             *self._options,
         ]
-        self._running = running(
-            command,
-            log=self.directory / "mlflow.out",
-            answers=self.healthy,
-            timeout=_START_TIMEOUT,
-            environment=_ENVIRONMENT,
-        )
+        # This option takes effect where MLflow is imported: a fork has imported it already.
+        start = self._run_command if "--allowed-hosts" in self._options else self._run_forked
+        self._running = start(words, self.directory / "mlflow.out")
         self.pid = self._running.__enter__().pid
         return self
+
+    def _run_command(self, words: Sequence[str], log: Path) -> AbstractContextManager[ServerProcess]:
+        command = [sys.executable, "-m", "mlflow", *words]
+        return running(command, log=log, answers=self.healthy, timeout=_START_TIMEOUT, environment=_ENVIRONMENT)
+
+    @contextmanager
+    def _run_forked(self, words: Sequence[str], log: Path) -> Iterator[ServerProcess]:
+        process = _ForkedProcess(words, log, {**os.environ, **_ENVIRONMENT})
+        with stopped_at_end(process, log, self.healthy, _START_TIMEOUT):
+            yield process
 
     def stop(self) -> None:
         """End the process, by its own id."""

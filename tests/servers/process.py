@@ -10,11 +10,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 # Below those that Linux and macOS hand to whoever connects, and above those that servers have by default.
 _PORTS = range(10_000, 32_000)
 # Ports that this process has named, each held for it by a socket of UDP, which no server here speaks.
 _named: list[socket.socket] = []
+
+
+class ServerProcess(Protocol):
+    """The part of `subprocess.Popen` that is used here; the process leads a group of its own."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def terminate(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> object: ...
 
 
 class ServerFailed(RuntimeError):
@@ -43,14 +54,23 @@ def running(
             env={**os.environ, **(environment or {})},
             start_new_session=True,
         )
+    with stopped_at_end(process, log, answers, timeout):
+        yield process
+
+
+@contextmanager
+def stopped_at_end(
+    process: ServerProcess, log: Path, answers: Callable[[], bool], timeout: float = 240
+) -> Iterator[None]:
+    """Wait until a started process answers; stop it when the block ends."""
     try:
         _wait(process, answers, log, timeout)
-        yield process
+        yield
     finally:
         stop(process)
 
 
-def stop(process: subprocess.Popen[bytes], grace: float = 5) -> None:
+def stop(process: ServerProcess, grace: float = 5) -> None:
     """End the process and what it started: first asked, after `grace` seconds forced."""
     if process.poll() is None:
         process.terminate()
@@ -86,13 +106,13 @@ def accepts(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _wait(process: subprocess.Popen[bytes], answers: Callable[[], bool], log: Path, timeout: float) -> None:
+def _wait(process: ServerProcess, answers: Callable[[], bool], log: Path, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while not answers():
-        if process.poll() is not None:
-            raise ServerFailed(f"{process.args!r} ended with {process.returncode}:\n{_tail(log)}")
+        if (code := process.poll()) is not None:
+            raise ServerFailed(f"{process!r} ended with {code}:\n{_tail(log)}")
         if time.monotonic() > deadline:
-            raise ServerFailed(f"{process.args!r} did not answer within {timeout:g} s:\n{_tail(log)}")
+            raise ServerFailed(f"{process!r} did not answer within {timeout:g} s:\n{_tail(log)}")
         time.sleep(0.02)
 
 
