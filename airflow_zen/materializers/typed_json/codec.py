@@ -77,9 +77,8 @@ def _decode_timezone(node: Mapping[str, Json], decoder: Decoder) -> timezone:
 
 def _encode_zoneinfo(value: ZoneInfo, encoder: Encoder) -> Mapping[str, Json]:
     if value.key is None:
-        raise encoder.unsupported_error(
-            value, "it was read from a file and has no key to find it by. Use ZoneInfo(key)."
-        )
+        remedy = "it was read from a file and has no key to find it by. Use ZoneInfo(key)."
+        raise encoder.unsupported_error(value, remedy)
     return {"key": value.key}
 
 
@@ -112,14 +111,6 @@ def _collection_codec(tag: str, build: Callable[[list[Any]], Any], encode: Calla
     return Codec(tag, encode, lambda node, decoder: build(decoder.decode(node["items"], decoder.declared)))
 
 
-def _encode_deque(value: deque[Any], encoder: Encoder) -> Mapping[str, Json]:
-    return {"maxlen": value.maxlen, **_encode_items(value, encoder)}
-
-
-def _decode_deque(node: Mapping[str, Json], decoder: Decoder) -> deque[Any]:
-    return deque(decoder.decode(node["items"], decoder.declared), node["maxlen"])
-
-
 def _encode_pairs(value: Any, encoder: Encoder) -> Mapping[str, Json]:
     if getattr(value, "__dict__", None):
         raise encoder.unsupported_error(value, "it carries attributes of its own. Keep them in a dataclass beside it.")
@@ -138,9 +129,8 @@ def _mapping_codec(tag: str, cls: type) -> Codec:
 def _encode_defaultdict(value: defaultdict[Any, Any], encoder: Encoder) -> Mapping[str, Json]:
     factory = value.default_factory
     if factory is not None and not isinstance(factory, type):
-        raise encoder.unsupported_error(
-            value, f"its factory {factory!r} is no class that could be found again. Convert it to dict."
-        )
+        remedy = f"its factory {factory!r} is no class that could be found again. Convert it to dict."
+        raise encoder.unsupported_error(value, remedy)
     return {"factory": class_reference(factory) if factory else None, **_encode_pairs(value, encoder)}
 
 
@@ -175,15 +165,17 @@ BUILTIN_CODECS = {
     datetime: wall_clock_codec("datetime", datetime),
     date: field_codec("date", "iso", date.isoformat, date.fromisoformat),
     time: wall_clock_codec("time", time),
-    timedelta: field_codec(
-        "timedelta", "days_seconds_microseconds", _timedelta_fields, lambda fields: timedelta(*fields)
-    ),
+    timedelta: field_codec("timedelta", "days_seconds_microseconds", _timedelta_fields, lambda held: timedelta(*held)),
     timezone: Codec("timezone", _encode_timezone, _decode_timezone),
     ZoneInfo: Codec("zoneinfo", _encode_zoneinfo, lambda node, _: ZoneInfo(node["key"])),
     tuple: _collection_codec("tuple", tuple, _encode_items),
     set: _collection_codec("set", set, _encode_set),
     frozenset: _collection_codec("frozenset", frozenset, _encode_set),
-    deque: Codec("deque", _encode_deque, _decode_deque),
+    deque: Codec(
+        "deque",
+        lambda value, encoder: {"maxlen": value.maxlen, **_encode_items(value, encoder)},
+        lambda node, decoder: deque(decoder.decode(node["items"], decoder.declared), node["maxlen"]),
+    ),
     dict: _mapping_codec("dict", dict),
     OrderedDict: _mapping_codec("ordereddict", OrderedDict),
     Counter: _mapping_codec("counter", Counter),

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, get_origin
 from airflow_zen.errors import ArtifactRefused, MaterializerNotFound, SaveRefused
 from airflow_zen.materializers.annotations import element_type, strip_annotation
 from airflow_zen.materializers.typed_json.codec import BUILTIN_CODECS, JSON_EXCEPTION_CODECS, TAG, Codec, Json
-from airflow_zen.materializers.typed_json.nested import InlineOnly, NestedValues
+from airflow_zen.materializers.typed_json.nested import InlineOnly, NestedValues, preferred_encoding
 from airflow_zen.type_names import base_names, class_reference, resolve_class, type_name
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-
 MAX_DEPTH = 100
 _CANONICAL_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _MAX_DECIMAL_BITS = 4096
 _PACKAGE = "airflow_zen.materializers"
+# Modules with the codecs of a library's values, imported when such a value appears.
 _MODULE_OF_LIBRARY = {
     "numpy": f"{_PACKAGE}.numpy.scalars",
     "pandas": f"{_PACKAGE}.pandas.scalars",
@@ -44,10 +44,8 @@ def record_codec(cls: type) -> Codec | None:
 
 
 def _encode_enum(value: Enum, encoder: Encoder) -> Mapping[str, Json]:
-    reference = {"class": class_reference(type(value))}
-    if isinstance(value, Flag):
-        return {**reference, "bits": encoder.encode(int(value.value))}
-    return {**reference, "name": value.name}
+    member = {"bits": encoder.encode(int(value.value))} if isinstance(value, Flag) else {"name": value.name}
+    return {"class": class_reference(type(value)), **member}
 
 
 def _decode_enum(node: Mapping[str, Json], decoder: Decoder) -> Enum:
@@ -68,13 +66,11 @@ def _encode_dataclass(value: Any, encoder: Encoder) -> Mapping[str, Json]:
         raise encoder.unsupported_error(value, f"it is a {builtin.__qualname__} beside its fields. Make that a field.")
     extra = sorted(name for name in _attribute_names(value) - set(names) if not _is_cached_property(cls, name))
     if extra == ["__orig_class__"]:
-        raise encoder.unsupported_error(
-            value, f"it remembers its type arguments, which are no field. Make it as {cls.__qualname__}(…)."
-        )
+        remedy = f"it remembers its type arguments, which are no field. Make it as {cls.__qualname__}(…)."
+        raise encoder.unsupported_error(value, remedy)
     if extra:
-        raise encoder.unsupported_error(
-            value, f"its attribute(s) {', '.join(extra)} are no fields. Declare them as fields."
-        )
+        remedy = f"its attribute(s) {', '.join(extra)} are no fields. Declare them as fields."
+        raise encoder.unsupported_error(value, remedy)
     held = {name: encoder.encode(getattr(value, name)) for name in names if hasattr(value, name)}
     return {"class": class_reference(cls), "fields": held}
 
@@ -153,13 +149,10 @@ def _is_pydantic(cls: type) -> bool:
 
 
 def _attribute_names(value: Any) -> set[str]:
-    slots = {name for base in type(value).__mro__ for name in _slot_names(base) if hasattr(value, name)}
-    return (slots | set(getattr(value, "__dict__", ()))) - {"__dict__", "__weakref__"}
-
-
-def _slot_names(cls: type) -> tuple[str, ...]:
-    found = vars(cls).get("__slots__", ())
-    return (found,) if isinstance(found, str) else tuple(found)
+    declared = [vars(base).get("__slots__", ()) for base in type(value).__mro__]
+    slots = {name for found in declared for name in ([found] if isinstance(found, str) else found)}
+    held = {name for name in slots if hasattr(value, name)}
+    return (held | set(getattr(value, "__dict__", ()))) - {"__dict__", "__weakref__"}
 
 
 def _is_cached_property(cls: type, name: str) -> bool:
@@ -170,14 +163,10 @@ _ENUM = Codec("enum", _encode_enum, _decode_enum)
 _DATACLASS = Codec("dataclass", _encode_dataclass, _decode_dataclass)
 _NAMEDTUPLE = Codec("namedtuple", _encode_namedtuple, _decode_namedtuple)
 _PYDANTIC = Codec("pydantic", _encode_pydantic, _decode_pydantic)
-RECORD_CODECS = (_ENUM, _DATACLASS, _NAMEDTUPLE, _PYDANTIC)
-
-
-"""Modules with the codecs of a library's values, imported when such a value appears."""
-
-_CODEC_BY_TAG = {
-    codec.tag: codec for codec in (*JSON_EXCEPTION_CODECS.values(), *BUILTIN_CODECS.values(), *RECORD_CODECS)
-}
+_PYTHON_CODECS = (
+    *(*JSON_EXCEPTION_CODECS.values(), *BUILTIN_CODECS.values()),
+    *(_ENUM, _DATACLASS, _NAMEDTUPLE, _PYDANTIC),
+)
 
 
 class Encoder:
@@ -195,7 +184,8 @@ class Encoder:
         kind = type(value)
         is_json = _IS_JSON_SCALAR.get(kind)
         if is_json is not None:
-            return value if is_json(value) else self._encode_tagged(JSON_EXCEPTION_CODECS[kind], value)
+            codec = None if is_json(value) else JSON_EXCEPTION_CODECS[kind]
+            return {TAG: codec.tag, **codec.encode(value, self)} if codec else value
         if id(value) in self._ancestors:
             raise SaveRefused(
                 f"A {kind.__qualname__} contains itself ({self._ancestor_path()}), which has no end as JSON. Leave "
@@ -222,14 +212,14 @@ class Encoder:
         )
 
     def _encode_composite(self, value: Any, kind: type) -> Json:
-        if self._parts.is_better_nested(value):
+        if self._parts.prefers_files and preferred_encoding(value):
             return {TAG: "part", **self._parts.save(value)}
         if kind is list:
             return list(value) if _is_plain_json(value) else [self.encode(item) for item in value]
-        if kind is dict and _has_plain_keys(value):
+        if kind is dict and TAG not in value and all(type(key) is str and is_utf8(key) for key in value):
             return {key: self.encode(item) for key, item in value.items()}
         codec = codec_for_value(value)
-        if codec is None and self._parts.is_nested_type(kind):
+        if codec is None and self._parts.registry.for_type(kind).encoding != "python.json@1":
             return {TAG: "part", **self._parts.save(value)}
         codec = codec or record_codec(kind)
         if codec is None:
@@ -238,9 +228,6 @@ class Encoder:
                 "only its base type is known, and coming back as that would change it. Convert it, register a "
                 "materializer for it, or set [zen] allow_pickle = True.",
             )
-        return self._encode_tagged(codec, value)
-
-    def _encode_tagged(self, codec: Codec, value: Any) -> Json:
         return {TAG: codec.tag, **codec.encode(value, self)}
 
     def _ancestor_path(self) -> str:
@@ -301,17 +288,19 @@ def canonical_json(node: Json) -> str:
 
 def codec_for_value(value: Any) -> Codec | None:
     """Return the codec of a built-in value or a library's scalar; None for every other value."""
-    codec = BUILTIN_CODECS.get(type(value))
-    if codec is None:
-        libraries = (base.__module__.partition(".")[0] for base in type(value).__mro__)
-        module = next((_MODULE_OF_LIBRARY[name] for name in libraries if name in _MODULE_OF_LIBRARY), None)
-        codec = import_module(module).library_codec(value) if module else None
-    return codec
+    if codec := BUILTIN_CODECS.get(type(value)):
+        return codec
+    libraries = (base.__module__.partition(".")[0] for base in type(value).__mro__)
+    module = next((_MODULE_OF_LIBRARY[name] for name in libraries if name in _MODULE_OF_LIBRARY), None)
+    found: Codec | None = import_module(module).library_codec(value) if module else None
+    return found
 
 
+@cache
 def _codec_for_tag(tag: str) -> Codec:
     """Return the codec of a tag, such as `tuple` or `numpy.scalar`; raises `MaterializerNotFound`."""
-    codec = _CODEC_BY_TAG.get(tag) or _library_codecs_by_tag(tag.partition(".")[0]).get(tag)
+    module = _MODULE_OF_LIBRARY.get(tag.partition(".")[0])
+    codec = next((it for it in (import_module(module).CODECS if module else _PYTHON_CODECS) if it.tag == tag), None)
     if codec is None:
         raise MaterializerNotFound(
             f"python.json@1 has a value tagged {tag!r}, which this airflow_zen does not read. Install a newer one."
@@ -319,21 +308,12 @@ def _codec_for_tag(tag: str) -> Codec:
     return codec
 
 
-@cache
-def _library_codecs_by_tag(library: str) -> dict[str, Codec]:
-    module = _MODULE_OF_LIBRARY.get(library)
-    return {codec.tag: codec for codec in import_module(module).CODECS} if module else {}
-
-
 def is_utf8(text: str) -> bool:
     """Whether UTF-8 can encode a text; it cannot encode lone surrogates."""
-    if text.isascii():
-        return True
     try:
-        text.encode()
+        return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:
         return False
-    return True
 
 
 _IS_JSON_SCALAR: dict[type, Callable[[Any], bool]] = {
@@ -356,7 +336,3 @@ def _is_plain_json(values: list[Any]) -> bool:
     if kind is float:
         return all(map(math.isfinite, values))
     return kind is bool or (kind is int and min(values) >= -(1 << 63) and max(values) < 1 << 63)
-
-
-def _has_plain_keys(value: dict[Any, Any]) -> bool:
-    return TAG not in value and all(type(key) is str and is_utf8(key) for key in value)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.catalog import PREVIEW_ONLY
-from airflow_zen.materializers.previews.html import PREVIEW_HTML, Markup, hidden_note, html_page
+from airflow_zen.materializers.previews.html import PREVIEW_HTML, hidden_note, html_page
 from airflow_zen.materializers.previews.tables import plain_table
 from airflow_zen.materializers.typed_json.encoding import codec_for_value
 from airflow_zen.materializers.typed_json.nested import preferred_encoding
@@ -23,13 +23,10 @@ if TYPE_CHECKING:
 
 MAX_MEMBERS = 8
 """How many members get a preview."""
-
 MAX_MEMBER_DEPTH = 4
 """How many containers around a member may be nested in each other."""
-
 MAX_VISITED = 10_000
 """How many values are visited: a list of millions of numbers is not searched for the frame at its end."""
-
 _MAX_NAME_LENGTH = 60
 _UNSAFE_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]+")
 _SCALAR_TYPES = frozenset({type(None), bool, int, float, str})
@@ -53,17 +50,17 @@ class MembersPreview(Materializer):
             made, error = self._preview_member(member)
             stem = _file_stem(member.path, {PREVIEW_HTML, *files})
             named = {f"{stem}.{name.removeprefix('preview.')}": content for name, content in made.items()}
-            if named or error:
-                files |= named
-                shown = error or ", ".join(named)
-                rows.append((".".join(member.path), type_name(type(member.value)), member.shape, shown))
-            else:
+            if not named and not error:
                 hidden += 1
+                continue
+            files |= named
+            shown = error or ", ".join(named)
+            rows.append((".".join(member.path), type_name(type(member.value)), member.shape, shown))
         hidden += sum(1 for _ in parts)
         if not rows:
             return {}
-        page = html_page(type(value).__qualname__, str(summary.get("shape", "")), _member_sections(rows, hidden))
-        return {PREVIEW_HTML: page, **files}
+        sections = [plain_table(["member", "type", "shape", "preview"], rows), *hidden_note(hidden, "member")]
+        return {PREVIEW_HTML: html_page(type(value).__qualname__, str(summary.get("shape", "")), sections), **files}
 
     def _preview_member(self, member: NestedMember) -> tuple[PreviewFiles, str]:
         """Return a member's own preview, or the reason why it failed: the others are shown all the same."""
@@ -72,11 +69,6 @@ class MembersPreview(Materializer):
             return self.registry.preview(member.value, member.encoding, summary), ""
         except BaseException as error:  # noqa: BLE001 - a panic of polars is not even an Exception
             return {}, f"none: {error}"
-
-
-def _member_sections(rows: list[tuple[str, str, str, str]], hidden: int) -> Iterator[Markup]:
-    yield plain_table(["member", "type", "shape", "preview"], rows)
-    yield from hidden_note(hidden, "member")
 
 
 def _file_stem(path: tuple[str, ...], taken: set[str]) -> str:

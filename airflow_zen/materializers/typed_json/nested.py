@@ -14,7 +14,6 @@ from airflow_zen.materializers.files import is_large_bytes
 from airflow_zen.type_names import base_names, type_name
 
 if TYPE_CHECKING:
-    from airflow_zen.artifacts.streaming import VerifiedStream
     from airflow_zen.materializers.registry import MaterializerRegistry
 
 
@@ -24,18 +23,13 @@ class NestedValues:
     `saved` lists what has been saved so far, as `{"path", "encoding", "type"}`, with `shape` if it is known.
     """
 
+    prefers_files = True
+    """Whether values of `preferred_encoding` are stored as files, although they could be JSON."""
+
     def __init__(self, registry: MaterializerRegistry, directory: Path) -> None:
         self.registry = registry
         self.saved: list[dict[str, str]] = []
         self._directory = directory
-
-    def is_nested_type(self, cls: type) -> bool:
-        """Whether values of a type are stored as files rather than JSON; raises `MaterializerNotFound`."""
-        return self.registry.for_type(cls).encoding != "python.json@1"
-
-    def is_better_nested(self, value: Any) -> bool:
-        """Whether a value that could be JSON is stored as a file."""
-        return bool(preferred_encoding(value))
 
     def save(self, value: Any) -> Mapping[str, str]:
         """Save one value, and return the reference to it; raises `SaveRefused` for a query plan or a stream."""
@@ -48,21 +42,18 @@ class NestedValues:
         (self._directory / path).mkdir(parents=True)
         saved = self.registry.save(value, self._directory / path)
         reference = {"path": path, "encoding": saved.encoding, "type": saved.type}
-        shape = {"shape": saved.summary["shape"]} if "shape" in saved.summary else {}
-        self.saved.append({**reference, **shape})
+        self.saved.append({**reference, **{name: saved.summary[name] for name in ("shape",) if name in saved.summary}})
         return reference
 
 
 class InlineOnly(NestedValues):
     """Refuse nested files in a `location` that has none, such as a set or a cell of a table."""
 
+    prefers_files = False
+
     def __init__(self, registry: MaterializerRegistry, location: str) -> None:
         super().__init__(registry, Path())
         self._location = location
-
-    def is_better_nested(self, value: Any) -> bool:
-        """Return False: what can be JSON is JSON."""
-        return False
 
     def save(self, value: Any) -> Mapping[str, str]:
         """Raise `SaveRefused`."""
@@ -73,34 +64,20 @@ def preferred_encoding(value: Any) -> str:
     """Return the encoding of a value that could be JSON but is stored as one file: large bytes, a dict of tensors; else ""."""
     if is_large_bytes(value):
         return "python.bytes@1"
-    return "torch.state@1" if _is_state_dict(value) else ""
-
-
-def _is_state_dict(value: Any) -> bool:
-    """Whether a value is a dict of PyTorch's tensors by name, such as `module.state_dict()`."""
     if "torch" not in sys.modules or type(value) not in (dict, OrderedDict) or not value:
-        return False
-    return all(type(key) is str and "torch.Tensor" in base_names(type(item)) for key, item in value.items())
+        return ""
+    named_tensors = (type(key) is str and "torch.Tensor" in base_names(type(item)) for key, item in value.items())
+    return "torch.state@1" if all(named_tensors) else ""
 
 
 class DirectoryReader(ArtifactReader):
     """Read one local directory as if it were an artifact of its own."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self._local_directory = directory
 
-    def directory(self) -> Path:
-        """Return the directory."""
-        return self._directory
-
-    def open(self, name: str) -> Path:
-        """Return the path of a file."""
-        return self._directory / name
-
-    def stream(self, name: str) -> VerifiedStream | None:
+    def stream(self, name: str) -> None:
         """Return None: no file is downloaded."""
-        return None
 
-    def object_store_url(self, name: str) -> tuple[str, Mapping[str, str]] | None:
+    def object_store_url(self, name: str) -> None:
         """Return None: the file is local."""
-        return None
