@@ -46,8 +46,7 @@ def save_array(materializer: Materializer, value: Any, directory: Path) -> Mappi
             f"Return {'numpy.ma.MaskedArray' if isinstance(value, np.ma.MaskedArray) else 'numpy.asarray'}(value)."
         )
     metadata: dict[str, Any] = {} if name == "ndarray" else {"class": name}
-    if isinstance(value, np.ma.MaskedArray):
-        metadata |= _save_mask(value, directory)
+    metadata |= _save_mask(value, directory) if isinstance(value, np.ma.MaskedArray) else {}
     metadata |= _save_elements(np.asarray(value), directory)
     summary = {"shape": f"{value.shape} {value.dtype}", "dtype": str(value.dtype)}
     return {**summary, **(write_typed_json(materializer, metadata, directory, METADATA_FILE) if metadata else {})}
@@ -60,9 +59,10 @@ def load_array(materializer: Materializer, directory: Path) -> Any:
     name = metadata.get("class", "ndarray")
     if name not in _ARRAY_CLASSES:
         raise ArtifactRefused(f"numpy.npy@1 keeps {', '.join(_ARRAY_CLASSES)}, not {name!r}.")
-    if name == "MaskedArray":
-        return _load_masked(array, metadata, directory)
-    return array if name == "ndarray" else array.view(_ARRAY_CLASSES[name])
+    if name != "MaskedArray":
+        return array if name == "ndarray" else array.view(_ARRAY_CLASSES[name])
+    mask = np.load(directory / MASK_FILE, allow_pickle=False) if (directory / MASK_FILE).exists() else np.ma.nomask
+    return np.ma.MaskedArray(array, mask=mask, fill_value=metadata["fill_value"], hard_mask=metadata["hard_mask"])
 
 
 def write_npy(array: np.ndarray[Any, Any], file: Path) -> None:
@@ -81,33 +81,29 @@ def read_npy(file: Path) -> np.ndarray[Any, Any]:
 
 def _save_elements(array: np.ndarray[Any, Any], directory: Path) -> dict[str, Any]:
     """Write the elements, and return the metadata that they need."""
-    if array.dtype.kind == "T":
-        return {"string": _string_options(array.dtype), **_items_metadata(array)}
-    if array.dtype == object:
-        return _items_metadata(array)
-    write_npy(array, directory / ARRAY_FILE)
-    return {}
+    dtype: Any = array.dtype
+    if dtype.kind not in "TO":
+        write_npy(array, directory / ARRAY_FILE)
+        return {}
+    order: Literal["C", "F"] = "F" if array.flags.fnc else "C"
+    items = {"shape": array.shape, "order": order, "items": array.ravel(order=order).tolist()}
+    if dtype.kind == "O":
+        return items
+    missing = {"na_object": dtype.na_object} if hasattr(dtype, "na_object") else {}
+    return {"string": {"coerce": dtype.coerce, **missing}, **items}
 
 
 def _check_dtype(dtype: np.dtype[Any]) -> None:
     if dtype.hasobject:
         raise SaveRefused(f"The structured dtype {dtype} has object fields. Save its fields as separate arrays.")
-    if dtype.metadata is not None or not _dtype_roundtrips(dtype):
+    try:
+        kept = dtype.metadata is None and np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype)) == dtype
+    except ValueError:
+        kept = False  # fields that overlap
+    if not kept:
         raise SaveRefused(
             f"A .npy file does not keep the dtype {dtype!r}. Convert the array to a dtype of NumPy's own."
         )
-
-
-def _dtype_roundtrips(dtype: np.dtype[Any]) -> bool:
-    try:
-        return bool(np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype)) == dtype)
-    except ValueError:
-        return False  # fields that overlap
-
-
-def _items_metadata(array: np.ndarray[Any, Any]) -> dict[str, Any]:
-    order: Literal["C", "F"] = "F" if array.flags.fnc else "C"
-    return {"shape": array.shape, "order": order, "items": array.ravel(order=order).tolist()}
 
 
 def _array_from_items(metadata: Mapping[str, Any]) -> np.ndarray[Any, Any]:
@@ -115,11 +111,6 @@ def _array_from_items(metadata: Mapping[str, Any]) -> np.ndarray[Any, Any]:
     if "string" in metadata:
         flat = flat.astype(np.dtypes.StringDType(**metadata["string"]))
     return flat.reshape(metadata["shape"], order=metadata["order"])
-
-
-def _string_options(dtype: Any) -> dict[str, Any]:
-    options = {"coerce": dtype.coerce}
-    return {**options, "na_object": dtype.na_object} if hasattr(dtype, "na_object") else options
 
 
 def _save_mask(value: np.ma.MaskedArray[Any, Any], directory: Path) -> dict[str, Any]:
@@ -131,11 +122,6 @@ def _save_mask(value: np.ma.MaskedArray[Any, Any], directory: Path) -> dict[str,
     elif np.array_equal(fill, usual, equal_nan=value.dtype.kind in "fcmM"):
         fill = None
     return {"fill_value": fill, "hard_mask": value.hardmask}
-
-
-def _load_masked(array: np.ndarray[Any, Any], metadata: Mapping[str, Any], directory: Path) -> Any:
-    mask = np.load(directory / MASK_FILE, allow_pickle=False) if (directory / MASK_FILE).exists() else np.ma.nomask
-    return np.ma.MaskedArray(array, mask=mask, fill_value=metadata["fill_value"], hard_mask=metadata["hard_mask"])
 
 
 def zero_padding(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -186,7 +172,9 @@ def array_sections(value: Any) -> Iterator[Markup]:
         yield heading("As a picture")
         yield img_tag(encode_png(width, height, channels, pixels.tobytes()), max(width, min(512, 16 * width)))
     if value.dtype.kind in "biuf" and value.size:
-        yield from distribution_section(_sample_values(value))
+        # A sample of the values, without a copy of the whole array.
+        flat: Any = value.compressed().flat if np.ma.isMaskedArray(value) else np.asarray(value).flat
+        yield from distribution_section(np.asarray(flat[sample_rows(len(flat))], dtype=np.float64))
     if value.dtype.kind != "O":
         yield heading("Values")
         with np.printoptions(threshold=200, edgeitems=3):
@@ -208,24 +196,16 @@ def distribution_section(values: Any) -> Iterator[Markup]:
     yield bar_chart([(name, float(count)) for name, count in zip(names, counts, strict=True)])
 
 
-def _sample_values(value: Any) -> Any:
-    """Return a sample of the values as floats, without a copy of the whole array."""
-    flat: Any = value.compressed().flat if np.ma.isMaskedArray(value) else np.asarray(value).flat
-    return np.asarray(flat[sample_rows(len(flat))], dtype=np.float64)
-
-
 def _to_pixels(value: Any) -> Any:
     """Return the pixels of a small matrix, gray, or of a small picture of 3 or 4 channels of bytes; None for other arrays."""
     if np.ma.isMaskedArray(value) or value.ndim < 2 or min(value.shape[:2]) < 4:
         return None
     if value.shape[0] * value.shape[1] > _MAX_PIXELS or value.dtype.kind not in "biuf":
         return None
-    if value.ndim == 3 and value.shape[2] in (3, 4) and value.dtype == np.uint8:
-        return np.ascontiguousarray(value)
-    return _to_grayscale(value.astype(np.float64)) if value.ndim == 2 else None
-
-
-def _to_grayscale(numbers: Any) -> Any:
+    if value.ndim != 2:
+        is_picture = value.ndim == 3 and value.shape[2] in (3, 4) and value.dtype == np.uint8
+        return np.ascontiguousarray(value) if is_picture else None
+    numbers = value.astype(np.float64)
     finite = numbers[np.isfinite(numbers)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     span = high - low if np.isfinite(high - low) and high > low else 1.0

@@ -39,13 +39,11 @@ def _is_exact_in_json(value: np.ndarray[Any, Any]) -> bool:
 def _encode_raw(value: np.generic, encoder: Encoder) -> Mapping[str, Json]:
     dtype = value.dtype
     if dtype.char in "gG":
-        raise encoder.unsupported_error(
-            value, "its bytes differ between machines. Convert it to float64 or complex128."
-        )
+        remedy = "its bytes differ between machines. Convert it to float64 or complex128."
+        raise encoder.unsupported_error(value, remedy)
     if dtype.hasobject or dtype.fields is not None or type(value) is not dtype.type or np.dtype(dtype.str) != dtype:
-        raise encoder.unsupported_error(
-            value, "its dtype has no exact JSON form. Convert it with .item(), or keep it in an array."
-        )
+        remedy = "its dtype has no exact JSON form. Convert it with .item(), or keep it in an array."
+        raise encoder.unsupported_error(value, remedy)
     return {"dtype": dtype.str, "bytes": value.tobytes().hex()}
 
 
