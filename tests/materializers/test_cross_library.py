@@ -57,6 +57,13 @@ def test_single_column_is_loaded_as_a_series(tmp_path: Path) -> None:
     assert_same(pd.Series([1, 2], name="x"), default_registry().load(tmp_path, saved.encoding, pd.Series))
 
 
+def test_series_with_a_label_named_columns_is_loaded_as_a_table(tmp_path: Path) -> None:
+    """The labels of a series are not mistaken for attributes of a frame."""
+    saved = default_registry().save(pd.Series([1, 2], index=["columns", "index"], name="x"), tmp_path)
+    loaded = default_registry().load(tmp_path, saved.encoding, pa.Table)
+    assert loaded.column("x").to_pylist() == [1, 2]
+
+
 def test_frame_is_loaded_as_a_lazy_frame(tmp_path: Path) -> None:
     """A stored polars frame can be loaded as a LazyFrame."""
     saved = default_registry().save(pl.DataFrame({"x": [1, 2]}), tmp_path)

@@ -15,7 +15,7 @@ import pytest
 
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.arrow import parquet_writer
-from airflow_zen.materializers.pandas import columns, write
+from airflow_zen.materializers.pandas import columns, frames
 from tests.materializers.pandas_values import ROWS
 from tests.materializers.round_trip import REGISTRY, make_directory
 from tests.materializers.sameness import assert_same
@@ -36,7 +36,7 @@ print(pyarrow.default_memory_pool().max_memory() + tracemalloc.get_traced_memory
 def test_value_comes_back_exactly_from_many_groups(value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a column holds, it comes back the same when each row is a row group."""
     # A module imported later would keep the patched function.
-    assert write.row_group_size is parquet_writer.row_group_size
+    assert frames.row_group_size is parquet_writer.row_group_size
     monkeypatch.setattr(parquet_writer, "row_group_size", lambda schema: 1)
     saved = REGISTRY.save(value, tmp_path)
     assert_same(value, REGISTRY.load(tmp_path, saved.encoding))

@@ -1,4 +1,4 @@
-"""Tests of `airflow_zen.materializers.arrow.parquet_pages`: copied values are those of a decoder, other pages are decoded."""
+"""Tests of `airflow_zen.materializers.arrow.parquet_reader`: copied values are those of a decoder, other pages are decoded."""
 
 import io
 import sys
@@ -18,9 +18,8 @@ from airflow_zen.artifacts.ref import ArtifactFile
 from airflow_zen.artifacts.streaming import VerifiedStream
 from airflow_zen.errors import ArtifactCorrupt
 from airflow_zen.materializers.arrow import parquet_writer
-from airflow_zen.materializers.arrow.parquet_pages import PlainColumn, ThriftCompactReader
-from airflow_zen.materializers.arrow.parquet_reader import ParquetTable
-from airflow_zen.materializers.pandas.read import load_pandas_stream
+from airflow_zen.materializers.arrow.parquet_reader import ParquetTable, PlainColumn, ThriftCompactReader
+from airflow_zen.materializers.pandas.frames import load_pandas
 from tests.materializers.pandas_values import ROWS
 from tests.materializers.round_trip import REGISTRY
 from tests.materializers.sameness import assert_same
@@ -254,9 +253,8 @@ def test_damaged_bytes_of_a_downloaded_frame_are_detected(tmp_path):
 
     def load(sent):
         pieces = (memoryview(sent)[at : at + 65_536] for at in range(0, len(sent), 65_536))
-        return load_pandas_stream(
-            REGISTRY.for_type(pd.DataFrame), VerifiedStream(Transport(), "key", pieces, described)
-        )
+        with VerifiedStream(Transport(), "key", pieces, described) as stream:
+            return load_pandas(REGISTRY.for_type(pd.DataFrame), stream, None)
 
     assert_same(frame, load(data))
     with pytest.raises(ArtifactCorrupt):

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy, pandas, pyarrow
 from airflow_zen.materializers.arrow import parquet_writer
 parquet_writer.MAX_ROW_GROUP_SIZE = int(sys.argv[2])
-from airflow_zen.materializers.pandas import read, write
+from airflow_zen.materializers.pandas import frames
 from airflow_zen.materializers.registry import default_registry
 for directory in sorted(Path(sys.argv[1]).iterdir()):
     if os.fork():

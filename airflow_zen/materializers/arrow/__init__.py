@@ -36,21 +36,21 @@ class ArrowParquetMaterializer(Materializer):
 
     def for_value(self, value: Any) -> Materializer:
         """Return the materializer for Arrow IPC where parquet would change the schema (dictionaries, unions, `date64`, …)."""
-        from airflow_zen.materializers.arrow.schema import roundtrips_in_parquet
+        from airflow_zen.materializers.arrow.parquet_writer import roundtrips_in_parquet
 
         return self if roundtrips_in_parquet(value.schema) else ArrowIpcMaterializer(self.registry)
 
     def stored_type(self, value: Any) -> type:
         """Return `pyarrow.Table` for a reader or dataset, which is stored as the table that it reads."""
-        from airflow_zen.materializers.arrow.tables import stored_arrow_type
+        import pyarrow as pa
 
-        return stored_arrow_type(value)
+        return type(value) if hasattr(value, "num_rows") else pa.Table
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
-        """Write `table.parquet`."""
-        from airflow_zen.materializers.arrow.tables import save_parquet
+        """Write `table.parquet`, or `table.arrow`."""
+        from airflow_zen.materializers.arrow.tables import save_arrow
 
-        return save_parquet(value, directory)
+        return save_arrow(self, value, directory)
 
     def save_batches(self, batches: Iterator[Any], directory: Path) -> SavedBatches:
         """Write record batches or tables as one table, one by one."""
@@ -78,7 +78,7 @@ class ArrowParquetMaterializer(Materializer):
         """Return a large remote table, read while it is downloaded."""
         from airflow_zen.materializers.arrow.tables import load_arrow_stream
 
-        stream = source.stream("table.parquet") if encoding == ArrowParquetMaterializer.encoding else None
+        stream = source.stream("table.parquet") if encoding == "pyarrow.parquet@1" else None
         return load_arrow_stream(stream) if stream else super().load_from(source, encoding, wanted)
 
 
@@ -93,12 +93,6 @@ class ArrowIpcMaterializer(ArrowParquetMaterializer):
     def for_value(self, value: Any) -> Materializer:
         """Return itself: this layout keeps every Arrow type."""
         return self
-
-    def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
-        """Write `table.arrow`."""
-        from airflow_zen.materializers.arrow.tables import save_ipc
-
-        return save_ipc(value, directory)
 
 
 def _preview_columns(table: Any) -> Iterator[TableColumn]:

@@ -1,8 +1,12 @@
-"""Write parquet files: the same bytes for the same rows, however they are cut into batches, readable by any engine."""
+"""Write parquet files: the same bytes for the same rows, however they are cut into batches, readable by any engine.
+
+Also whether the schema of a table comes back from such a file, and how it is restored.
+"""
 
 from __future__ import annotations
 
-import io
+import base64
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -50,18 +54,24 @@ _SAMPLE_ROWS = 1 << 13
 # 31 ms, 5 ms and 4.5 MB. Values of all 64 bits, each of which occurs four times, need half as much in a dictionary.
 _MIN_REPETITIONS = 4
 
+_LOSSLESS_TYPES = (
+    *(types.is_boolean, types.is_integer, types.is_floating, types.is_decimal, types.is_null),
+    *(types.is_string, types.is_large_string, types.is_binary, types.is_large_binary, types.is_fixed_size_binary),
+    *(types.is_date32, types.is_time, types.is_timestamp, types.is_duration),
+)
+_NESTED_TYPES = (types.is_list, types.is_large_list, types.is_struct, types.is_map)
+
 
 @dataclass(frozen=True)
 class WrittenParquet:
-    """What is known of a written file: its rows, the statistics of each column by its name in the file, and its hash."""
+    """What is known of a written file: its rows, the statistics of each column by its name in the file, and its hash.
+
+    With the hash in `hashes` of the summary, the store does not hash the file again.
+    """
 
     rows: int
     column_statistics: Mapping[str, Mapping[str, Any]]
     hash: str
-
-    def hash_summary(self) -> dict[str, dict[str, str]]:
-        """Return the part of a summary with the hash, so that the store does not hash the file again."""
-        return {"hashes": {FILE_NAME: self.hash}}
 
 
 def write_parquet(batches: Iterable[pa.Table], schema: pa.Schema, path: Path) -> WrittenParquet:
@@ -156,7 +166,12 @@ def compression_options(group: pa.Table) -> Mapping[str, Any]:
     incompressible = {field.name for field, column in fields if _is_incompressible(column)}
     if not incompressible:
         return {"compression": _CODEC, "compression_level": _COMPRESSION_LEVEL}
-    compressed = [path for path in _leaf_paths(group.schema) if path not in incompressible]
+    # Parquet has a column for each leaf of a nested type.
+    sink = pa.BufferOutputStream()
+    pq.write_metadata(group.schema, sink)
+    written = pq.read_metadata(pa.BufferReader(sink.getvalue())).schema
+    paths = [written.column(position).path for position in range(len(written))]
+    compressed = [path for path in paths if path not in incompressible]
     return {
         "compression": {**dict.fromkeys(compressed, _CODEC), **dict.fromkeys(incompressible, "none")},
         "compression_level": dict.fromkeys(compressed, _COMPRESSION_LEVEL),
@@ -175,34 +190,19 @@ def _is_incompressible(column: pa.ChunkedArray) -> bool:
     return bool(smaller.size > values.size * (1 - _MIN_SAVING))
 
 
-def _leaf_paths(schema: pa.Schema) -> list[str]:
-    """Return the paths of the columns in parquet, which has one for each leaf of a nested type."""
-    file = io.BytesIO()
-    pq.write_metadata(schema, file)
-    file.seek(0)
-    written = pq.read_metadata(file).schema
-    return [written.column(position).path for position in range(len(written))]
-
-
 def encoding_options(group: pa.Table) -> Mapping[str, Any]:
     """Return the encoding options of a writer whose first row group this is.
 
     Large integers and times that do not repeat are written as differences, other values than floats with a dictionary.
     The same rows always give the same options.
     """
-    fields = list(zip(group.schema, group.columns, strict=True))
-    delta_encoded = {
-        field.name for field, column in fields if _is_delta_encodable(field.type) and not _has_repeated_values(column)
-    }
-    dictionary_encoded = [
-        field.name
-        for field, _ in fields
-        # A dictionary of floats only takes time.
-        if not (types.is_floating(field.type) or types.is_nested(field.type) or field.name in delta_encoded)
-    ]
+    fields = zip(group.schema, group.columns, strict=True)
+    deltas = {it.name for it, column in fields if _is_delta_encodable(it.type) and not _has_repeated_values(column)}
+    # A dictionary of floats only takes time.
+    others = (it for it in group.schema if not types.is_floating(it.type) and not types.is_nested(it.type))
     return {
-        "use_dictionary": dictionary_encoded,
-        "column_encoding": dict.fromkeys(delta_encoded, "DELTA_BINARY_PACKED") or None,
+        "use_dictionary": [field.name for field in others if field.name not in deltas],
+        "column_encoding": dict.fromkeys(deltas, "DELTA_BINARY_PACKED") or None,
     }
 
 
@@ -219,3 +219,61 @@ def _is_delta_encodable(dtype: Any) -> bool:
     """Whether parquet stores the values as integers of 32 or 64 bits; those of fewer bits repeat."""
     times = types.is_timestamp(dtype) or types.is_duration(dtype) or types.is_time(dtype) or types.is_date32(dtype)
     return bool(times or (types.is_integer(dtype) and dtype.bit_width >= 32))
+
+
+def roundtrips_in_parquet(schema: pa.Schema) -> bool:
+    """Whether a table of a schema comes back the same from parquet; an empty table is written to find out.
+
+    False also for types whose values parquet may change: `date64` loses the time of day, dictionaries their unused
+    values, fixed-size lists their missing ones. A table without columns loses its row count.
+    """
+    if not len(schema) or not all(_is_lossless(field.type) for field in schema):
+        return False
+    sink, empty = pa.BufferOutputStream(), schema.empty_table()
+    try:
+        pq.write_table(empty, sink)
+        file = pq.ParquetFile(pa.BufferReader(sink.getvalue()))
+        read = cast_to_written_schema(file.read(), read_arrow_schema(file))
+    except pa.ArrowException:
+        return False
+    return bool(read.schema.equals(schema, check_metadata=True))
+
+
+def cast_to_written_schema(table: pa.Table, written: pa.Schema) -> pa.Table:
+    """Return a table, or some columns of it, cast to the Arrow schema that it was written from.
+
+    Parquet has no seconds, and its own names for list elements. Dictionaries stay as they are read.
+    """
+    if table.schema.equals(written, check_metadata=True):
+        return table
+    whole = table.column_names == written.names
+    fields = list(written) if whole else [written.field(name) for name in table.column_names]
+    columns = [_cast_column(column, field.type) for column, field in zip(table.columns, fields, strict=True)]
+    fields = [field.with_type(column.type) for column, field in zip(columns, fields, strict=True)]
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields, written.metadata))
+
+
+def _cast_column(column: pa.ChunkedArray, dtype: pa.DataType) -> pa.ChunkedArray:
+    if types.is_dictionary(dtype):
+        # A dictionary of durations is read as integers.
+        lost = types.is_duration(dtype.value_type) and types.is_integer(column.type)
+        return column.cast(dtype.value_type) if lost else column
+    return column if column.type.equals(dtype, check_metadata=True) else column.cast(dtype)
+
+
+def read_arrow_schema(file: pq.ParquetFile) -> pa.Schema:
+    """Return the Arrow schema that a parquet file was written from; that of its columns where it is not recorded."""
+    stored = (file.metadata.metadata or {}).get(b"ARROW:schema")
+    return pa.ipc.read_schema(pa.BufferReader(base64.b64decode(stored))) if stored else file.schema_arrow
+
+
+def _is_lossless(dtype: Any) -> bool:
+    if any(check(dtype) for check in _NESTED_TYPES):
+        children = [dtype.field(position).type for position in range(dtype.num_fields)]
+        return bool(children) and all(_is_lossless(child) for child in children)
+    return any(check(dtype) for check in _LOSSLESS_TYPES)
+
+
+def unique_columns(schema: pa.Schema) -> set[str]:
+    """Return the names that only one column has, and that cannot be mistaken for the path of a nested column."""
+    return {name for name, count in Counter(schema.names).items() if count == 1 and "." not in name}

@@ -1,10 +1,10 @@
-"""Statistics and summaries of tables, collected while they are written or read from the footer of a parquet file."""
+"""Statistics, summaries and charts of tables: collected while they are written, or read from the footer of a file."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,11 +16,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import types
 
+from airflow_zen.materializers.previews.charts import BINS, MAX_TOP_VALUES, histogram, top_values
+from airflow_zen.materializers.previews.html import Markup
+
 _SAMPLE_ROWS = 1024
 _MAX_SAMPLES = 16
 _MAX_COLUMNS = 500
 _MAX_VALUE_BYTES = 256
 _MAX_BOUND_LENGTH = 64
+
+_SAMPLED_TYPES = (types.is_string, types.is_large_string, types.is_boolean, types.is_temporal)
+
+_MAX_TEXT_LENGTH = 200
+_NAMED_TYPES = (types.is_boolean, types.is_string, types.is_large_string, types.is_string_view)
+_ORDERED_TYPES = (types.is_integer, types.is_floating, types.is_temporal, types.is_decimal)
 
 
 def summarize_table(rows: int, columns: Iterable[tuple[Any, Any, Mapping[str, Any]]]) -> dict[str, Any]:
@@ -69,17 +78,11 @@ class StatisticsCollector:
             mean = self._sums[name] / rows if name in self._sums and rows else math.nan
             if math.isfinite(mean):
                 known["mean"] = mean
-            distinct = self._distinct_count(name, rows)
-            if distinct is not None:
-                known["distinct"] = distinct
+            parts = [sample[name] for sample in self._samples if name in sample.column_names]
+            if parts:
+                sample = pa.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type)
+                known["distinct"] = estimate_distinct(sample.drop_null(), rows)
         return found
-
-    def _distinct_count(self, name: str, rows: int) -> int | None:
-        parts = [sample[name] for sample in self._samples if name in sample.column_names]
-        if not parts or not rows:
-            return 0 if parts else None
-        sample = pa.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type).drop_null()
-        return estimate_distinct(sample, rows)
 
 
 def file_statistics(path: Path) -> dict[str, dict[str, Any]]:
@@ -96,9 +99,8 @@ def footer_statistics(footer: pq.FileMetaData) -> dict[str, dict[str, Any]]:
     names = Counter(footer.schema.column(position).path for position in range(footer.num_columns))
     for position in range(min(footer.num_columns, _MAX_COLUMNS)):
         column = footer.schema.column(position)
-        if names[column.name] > 1:
-            continue
-        if column.max_definition_level > 1 or column.max_repetition_level or column.path != column.name:
+        is_nested = column.max_definition_level > 1 or column.max_repetition_level or column.path != column.name
+        if is_nested or names[column.name] > 1:
             continue
         groups = [footer.row_group(group).column(position).statistics for group in range(footer.num_row_groups)]
         if all(group is not None and group.has_null_count for group in groups):
@@ -129,11 +131,11 @@ def _as_json(value: Any) -> Any:
 
 def _sample_rows(group: pa.Table) -> pa.Table:
     """Return some rows of the columns whose values are small and can be compared."""
-    rows, name_counts = max(1, group.num_rows), Counter(group.column_names)
+    name_counts, max_bytes = Counter(group.column_names), max(1, group.num_rows) * _MAX_VALUE_BYTES
     names = [
         name
         for name, column in zip(group.column_names, group.columns, strict=True)
-        if name_counts[name] == 1 and _is_sampled(column.type) and column.nbytes <= rows * _MAX_VALUE_BYTES
+        if name_counts[name] == 1 and _is_sampled(column.type) and column.nbytes <= max_bytes
     ]
     # Rows at equal distances would mislead where the data has a period. With one seed the same rows give the same estimate.
     row_indices = sorted(Random(0).sample(range(group.num_rows), min(group.num_rows, _SAMPLE_ROWS)))  # noqa: S311
@@ -145,8 +147,7 @@ def _is_number(dtype: Any) -> bool:
 
 
 def _is_sampled(dtype: Any) -> bool:
-    text = types.is_string(dtype) or types.is_large_string(dtype)
-    return bool(text or types.is_boolean(dtype) or _is_number(dtype) or types.is_temporal(dtype))
+    return _is_number(dtype) or any(check(dtype) for check in _SAMPLED_TYPES)
 
 
 def estimate_distinct(sample: pa.Array | pa.ChunkedArray, rows: int) -> int:
@@ -160,3 +161,61 @@ def estimate_distinct(sample: pa.Array | pa.ChunkedArray, rows: int) -> int:
     singletons = pc.sum(pc.equal(counts, 1)).as_py() or 0
     unseen_share = (1 - len(sample) / rows) * singletons / len(sample)
     return min(rows, round(len(counts) / (1 - unseen_share)))
+
+
+def column_chart(sample: Callable[[list[int]], Any], rows: list[int]) -> Markup:
+    """Return the chart of the Arrow array that `sample` gives for some rows; 10,000 values take less than a millisecond.
+
+    It is empty where all values are missing, or are neither ordered nor text, or where the column has no Arrow form.
+    """
+    try:
+        values = sample(rows)
+        if types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+        if any(check(values.type) for check in _NAMED_TYPES):
+            return _top_values(values)
+        return _histogram(values) if any(check(values.type) for check in _ORDERED_TYPES) else Markup("")
+    except (pa.ArrowException, TypeError, ValueError, OverflowError, NotImplementedError):
+        return Markup("")  # such as for objects of several types
+
+
+def _histogram(values: Any) -> Markup:
+    numbers = values
+    if types.is_temporal(values.type):
+        narrow = types.is_date32(values.type) or types.is_time32(values.type)
+        numbers = values.cast(pa.int32() if narrow else pa.int64())
+    numbers = numbers.cast(pa.float64(), safe=False)
+    mask = pc.is_finite(numbers)
+    numbers, values = numbers.filter(mask), values.filter(mask)
+    if not len(numbers):
+        return Markup("")
+    bounds = pc.min_max(numbers)
+    low, high = bounds["min"].as_py(), bounds["max"].as_py()
+    if not math.isfinite(high - low):
+        return Markup("")
+    first, last = (_format_bound(values[pc.index(numbers, edge).as_py()]) for edge in (bounds["min"], bounds["max"]))
+    if low == high:
+        return histogram(first, last, [len(numbers)])
+    # A small range of integers has a bar for each: bins of equal width would leave gaps between them.
+    whole = types.is_integer(values.type) and high - low < BINS
+    bins, width = (int(high - low) + 1, 1.0) if whole else (BINS, (high - low) / BINS)
+    bin_indices = pc.floor(pc.divide(pc.subtract(numbers, low), width))
+    bin_indices = pc.min_element_wise(bin_indices, pa.scalar(float(bins - 1))).cast(pa.int8())
+    counts = {pair["values"]: pair["counts"] for pair in pc.value_counts(bin_indices).to_pylist()}
+    return histogram(first, last, [counts.get(bin_index, 0) for bin_index in range(bins)])
+
+
+def _top_values(values: Any) -> Markup:
+    values = values.drop_null()
+    if not len(values):
+        return Markup("")
+    if not types.is_boolean(values.type):
+        values = pc.utf8_slice_codeunits(values.cast(pa.large_string()), 0, _MAX_TEXT_LENGTH)
+    pairs = pc.value_counts(values).to_pylist()
+    pairs.sort(key=lambda pair: (-pair["counts"], str(pair["values"])))
+    top = [(str(pair["values"]), pair["counts"]) for pair in pairs[:MAX_TOP_VALUES]]
+    return top_values(top, sum(pair["counts"] for pair in pairs[MAX_TOP_VALUES:]))
+
+
+def _format_bound(value: Any) -> str:
+    return f"{value.as_py():.6g}" if types.is_floating(value.type) else str(value.cast(pa.string()))

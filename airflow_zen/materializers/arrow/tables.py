@@ -23,6 +23,7 @@ from airflow_zen.materializers.arrow.statistics import summarize_schema
 from airflow_zen.materializers.base import Materializer, SavedBatches
 
 if TYPE_CHECKING:
+    from airflow_zen.artifacts.reader import ArtifactReader
     from airflow_zen.artifacts.streaming import VerifiedStream
     from airflow_zen.materializers.registry import MaterializerRegistry
 
@@ -33,29 +34,21 @@ _RECORD_BATCH = "RecordBatch"
 T = TypeVar("T")
 
 
-def stored_arrow_type(value: Any) -> type:
-    """Return the type of a value; `pyarrow.Table` for a reader, which is read only once, and for a dataset."""
-    return pa.Table if _is_stream(value) else type(value)
-
-
-def save_parquet(value: Any, directory: Path) -> Mapping[str, Any]:
-    """Write `table.parquet`; its schema metadata tell a record batch from a table."""
-    return _write_parquet(*_to_tables(value), directory)
-
-
-def save_ipc(value: Any, directory: Path) -> Mapping[str, Any]:
-    """Write `table.arrow`."""
-    tables, schema = _to_tables(value)
-    return _write_ipc(regroup_rows(tables, schema) if _is_stream(value) else tables, schema, directory)
+def save_arrow(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
+    """Write a table or stream in the layout of a materializer; the schema metadata tell a record batch from a table."""
+    if _is_stream(value):
+        reader = value if isinstance(value, pa.RecordBatchReader) else value.scanner().to_reader()
+        return _write(materializer, _checked_tables(iter(reader), value.schema), value.schema, directory)
+    table = _to_table(value)
+    return _write(materializer, [table], table.schema, directory)
 
 
 def save_arrow_batches(materializer: Materializer, batches: Iterator[Any], directory: Path) -> SavedBatches:
     """Write record batches or tables as one table, in the layout that the schema of the first needs."""
     first, batches = peek_batch(batches)
-    tables, saver = _checked_tables(batches, first.schema), materializer.for_value(first)
-    if saver is materializer:
-        return SavedBatches(saver, pa.Table, _write_parquet(tables, first.schema, directory))
-    return SavedBatches(saver, pa.Table, _write_ipc(regroup_rows(tables, first.schema), first.schema, directory))
+    saver = materializer.for_value(first)
+    summary = _write(saver, _checked_tables(batches, first.schema), first.schema, directory)
+    return SavedBatches(saver, pa.Table, summary)
 
 
 def load_arrow_table(registry: MaterializerRegistry, directory: Path, encoding: str) -> Any:
@@ -64,9 +57,46 @@ def load_arrow_table(registry: MaterializerRegistry, directory: Path, encoding: 
         with pa.OSFile(str(directory / IPC_FILE_NAME)) as file:
             return _from_table(pa.ipc.open_file(file).read_all())
     if encoding == "pandas.parquet@1":
-        return _pandas_table(registry, directory)
+        stored = ParquetTable(directory / FILE_NAME)
+        return frame_to_arrow(registry.load(directory, encoding)) if stored.zen_metadata else stored.read()
     table = ParquetTable(directory / FILE_NAME).read()
     return _from_table(table) if encoding == "pyarrow.parquet@1" else pop_metadata(table)[0]
+
+
+def columns_with_nulls(source: ArtifactReader, encoding: str) -> set[str]:
+    """Return the names of the columns of a stored table that have a null."""
+    if encoding != "pyarrow.ipc@1":
+        return ParquetTable.open(source).columns_with_nulls()
+    found: set[str] = set()
+    for batch in IpcTable(source.directory() / IPC_FILE_NAME).batches():
+        found |= {name for name, column in zip(batch.column_names, batch.columns, strict=True) if column.null_count}
+    return found
+
+
+class IpcTable:
+    """An Arrow file that is mapped into memory, and read whole, by column or batch by batch."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.schema = pa.ipc.open_file(pa.memory_map(str(path))).schema
+
+    def read(self, names: tuple[str, ...] = ()) -> pa.Table:
+        """Return some columns, in this order; all columns where none are named."""
+        return self._open(names).read_all().select(list(names) or self.schema.names)
+
+    def batches(self, names: tuple[str, ...] = ()) -> Iterator[pa.Table]:
+        """Iterate over the batches; a table without batches has one, which is empty."""
+        reader = self._open(names)
+        if not reader.num_record_batches:
+            yield self.read(names)
+        for number in range(reader.num_record_batches):
+            table = pa.Table.from_batches([reader.get_batch(number)])
+            yield table.select(list(names)) if names else table
+
+    def _open(self, names: tuple[str, ...]) -> Any:
+        fields = [self.schema.get_field_index(name) for name in names] or None
+        options = pa.ipc.IpcReadOptions(included_fields=fields)
+        return pa.ipc.open_file(pa.memory_map(str(self._path)), options=options)
 
 
 def load_arrow_stream(file: VerifiedStream) -> Any:
@@ -79,14 +109,6 @@ def to_record_batch(table: pa.Table) -> pa.RecordBatch:
     """Return a table as one record batch."""
     batches = table.combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
-
-
-def _to_tables(value: Any) -> tuple[Iterable[pa.Table], pa.Schema]:
-    if _is_stream(value):
-        reader = value if isinstance(value, pa.RecordBatchReader) else value.scanner().to_reader()
-        return _checked_tables(iter(reader), value.schema), value.schema
-    table = _to_table(value)
-    return [table], table.schema
 
 
 def _is_stream(value: Any) -> bool:
@@ -120,15 +142,17 @@ def _check_metadata_key(schema: pa.Schema) -> None:
         )
 
 
-def _write_parquet(tables: Iterable[pa.Table], schema: pa.Schema, directory: Path) -> Mapping[str, Any]:
-    written = write_parquet(tables, schema, directory / FILE_NAME)
-    return summarize_schema(schema, written.rows, written.column_statistics) | written.hash_summary()
-
-
-def _write_ipc(tables: Iterable[pa.Table], schema: pa.Schema, directory: Path) -> Mapping[str, Any]:
+def _write(
+    materializer: Materializer, tables: Iterable[pa.Table], schema: pa.Schema, directory: Path
+) -> Mapping[str, Any]:
+    if materializer.encoding == "pyarrow.parquet@1":
+        written = write_parquet(tables, schema, directory / FILE_NAME)
+        summary = summarize_schema(schema, written.rows, written.column_statistics)
+        return {**summary, "hashes": {FILE_NAME: written.hash}}
     options, rows = pa.ipc.IpcWriteOptions(compression="zstd", unify_dictionaries=True), 0
     with pa.ipc.new_file(directory / IPC_FILE_NAME, schema, options=options) as writer:
-        for table in tables:
+        # A table that is in memory is one batch.
+        for table in tables if isinstance(tables, list) else regroup_rows(tables, schema):
             rows += table.num_rows
             try:
                 writer.write_table(table.combine_chunks())
@@ -145,14 +169,9 @@ def _from_table(table: pa.Table) -> Any:
     return to_record_batch(table) if marker == _RECORD_BATCH else table
 
 
-def _pandas_table(registry: MaterializerRegistry, directory: Path) -> pa.Table:
-    stored = ParquetTable(directory / FILE_NAME)
-    return frame_to_arrow(registry.load(directory, "pandas.parquet@1")) if stored.zen_metadata else stored.read()
-
-
 def frame_to_arrow(value: Any) -> pa.Table:
     """Return a frame, series or index as Arrow; its row labels are columns too, where they are more than numbers."""
-    return pa.Table.from_pandas(value if hasattr(value, "columns") else value.to_frame())
+    return pa.Table.from_pandas(value if value.ndim == 2 else value.to_frame())
 
 
 def peek_batch(batches: Iterator[T]) -> tuple[T, Iterator[T]]:

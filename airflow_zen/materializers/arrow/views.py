@@ -16,7 +16,7 @@ from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.annotations import View
 from airflow_zen.materializers.arrow.parquet_reader import ParquetTable, check_columns, is_readable_as_arrow
 from airflow_zen.materializers.arrow.parquet_writer import pop_metadata
-from airflow_zen.materializers.arrow.tables import IPC_FILE_NAME, frame_to_arrow, peek_batch, to_record_batch
+from airflow_zen.materializers.arrow.tables import IPC_FILE_NAME, IpcTable, frame_to_arrow, peek_batch, to_record_batch
 
 if TYPE_CHECKING:
     from airflow_zen.materializers.registry import MaterializerRegistry
@@ -31,7 +31,7 @@ def load_arrow_view(registry: MaterializerRegistry, source: ArtifactReader, enco
     """Return what a view asks for: a dataset, a reader, an iterator of batches, or a table of some columns."""
     kind = view.cls.__qualname__ if view.cls else "Table"
     if encoding == "pyarrow.ipc@1":
-        return _apply_view(_IpcTable(source.directory() / IPC_FILE_NAME), kind, view)
+        return _apply_view(IpcTable(source.directory() / IPC_FILE_NAME), kind, view)
     stored = ParquetTable.open(source)
     if encoding == "pandas.parquet@1" and not is_readable_as_arrow(stored.zen_metadata):
         return _apply_view(_PandasTable(registry, source, view.columns, stored.zen_metadata), kind, view)
@@ -71,49 +71,13 @@ def _to_dataset(table: Any, names: tuple[str, ...]) -> Any:
     )
 
 
-def columns_with_nulls(source: ArtifactReader, encoding: str) -> set[str]:
-    """Return the names of the columns of a stored table that have a null."""
-    if encoding != "pyarrow.ipc@1":
-        return ParquetTable.open(source).columns_with_nulls()
-    found: set[str] = set()
-    for batch in _IpcTable(source.directory() / IPC_FILE_NAME).batches():
-        found |= {name for name, column in zip(batch.column_names, batch.columns, strict=True) if column.null_count}
-    return found
-
-
-class _IpcTable:
-    """An Arrow file that is mapped into memory and read batch by batch."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.schema = pa.ipc.open_file(pa.memory_map(str(path))).schema
-
-    def read(self, names: tuple[str, ...] = ()) -> pa.Table:
-        return self._open(names).read_all().select(list(names) or self.schema.names)
-
-    def batches(self, names: tuple[str, ...] = ()) -> Iterator[pa.Table]:
-        reader = self._open(names)
-        if not reader.num_record_batches:
-            yield self.read(names)
-        for number in range(reader.num_record_batches):
-            table = pa.Table.from_batches([reader.get_batch(number)])
-            yield table.select(list(names)) if names else table
-
-    def _open(self, names: tuple[str, ...]) -> Any:
-        fields = [self.schema.get_field_index(name) for name in names] or None
-        options = pa.ipc.IpcReadOptions(included_fields=fields)
-        return pa.ipc.open_file(pa.memory_map(str(self._path)), options=options)
-
-
 class _PandasTable:
     """A frame, or some columns of it, that pandas reads, and of which each part is converted to Arrow."""
 
     def __init__(
         self, registry: MaterializerRegistry, source: ArtifactReader, names: tuple[str, ...], metadata: str
     ) -> None:
-        self._registry = registry
-        self._source = source
-        self._names = names
+        self._registry, self._source, self._names = registry, source, names
         self._needs_cast = '"as":"object"' in metadata
         if self._needs_cast:
             # The Arrow type of objects depends on those of all parts, so that these are read twice.

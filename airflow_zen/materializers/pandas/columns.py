@@ -1,13 +1,12 @@
-"""One column of pandas as one column of Arrow, and back to the same dtype."""
+"""Columns and row labels of pandas as columns of Arrow, and back to the same dtypes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -17,26 +16,15 @@ from pyarrow import types
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.arrow.parquet_writer import MAX_ROW_GROUP_SIZE
 from airflow_zen.materializers.pandas import dtypes
-from airflow_zen.materializers.pandas.buffers import ArrowColumn, Buffer, ChunkBuffer, ColumnBuffer, PandasMetadata
+from airflow_zen.materializers.pandas.dtypes import ArrowColumn, Buffer, ChunkBuffer, ColumnBuffer, PandasMetadata
 from airflow_zen.materializers.typed_json.codec import TAG
-from airflow_zen.materializers.typed_json.encoding import Decoder, Encoder, canonical_json
+from airflow_zen.materializers.typed_json.encoding import Decoder, Encoder, canonical_json, is_utf8
 from airflow_zen.materializers.typed_json.nested import InlineOnly
 
 if TYPE_CHECKING:
     from airflow_zen.materializers.registry import MaterializerRegistry
 
-_MASKED_DTYPES = (
-    *(pd.Int8Dtype, pd.Int16Dtype, pd.Int32Dtype, pd.Int64Dtype),
-    *(pd.UInt8Dtype, pd.UInt16Dtype, pd.UInt32Dtype, pd.UInt64Dtype),
-    *(pd.Float32Dtype, pd.Float64Dtype, pd.BooleanDtype),
-)
-_ARROW_TYPES = {
-    str: pa.large_string(),
-    bytes: pa.large_binary(),
-    bool: pa.bool_(),
-    int: pa.int64(),
-    date: pa.date32(),
-}
+_ARROW_TYPES = {str: pa.large_string(), bytes: pa.large_binary(), bool: pa.bool_(), int: pa.int64(), date: pa.date32()}
 _MISSING = {"None": None, "nan": np.nan, "NA": pd.NA}
 
 
@@ -45,10 +33,10 @@ def column_to_arrow(registry: MaterializerRegistry, values: Any) -> ArrowColumn:
     dtype = values.dtype
     if isinstance(dtype, np.dtype):
         return _objects_to_arrow(registry, np.asarray(values)) if dtype.kind == "O" else dtypes.numpy_to_arrow(values)
-    if type(dtype) in _CONVERTERS:
-        return _CONVERTERS[type(dtype)](values)
-    if type(dtype) in _NESTED_CONVERTERS:
-        return _NESTED_CONVERTERS[type(dtype)](registry, values)
+    if convert := dtypes.CONVERTERS.get(type(dtype)):
+        return convert(values)
+    if convert_nested := _NESTED_CONVERTERS.get(type(dtype)):
+        return convert_nested(registry, values)
     raise SaveRefused(
         f"The dtype {str(dtype)!r} of {type(dtype).__module__} is not stored. Convert the column to another."
     )
@@ -71,40 +59,124 @@ def values_of(labels: Any) -> Any:
     return labels.to_numpy() if isinstance(labels.dtype, np.dtype) else labels.array
 
 
-def codes_to_arrow(registry: MaterializerRegistry, codes: Any, categories: pd.Index) -> ArrowColumn:
-    """Store positions in an index; -1 becomes null.
+def restorable_from_names(columns: pd.Index) -> bool:
+    """Whether column labels come back from the names in a parquet file alone."""
+    if type(columns) is not pd.Index or columns.name is not None or not len(columns):
+        return False
+    if not are_valid_column_names(columns):
+        return False
+    usual = pd.Index(list(columns)).dtype
+    return bool(columns.dtype == usual and getattr(columns.dtype, "storage", "") == getattr(usual, "storage", ""))
+
+
+def are_valid_column_names(names: Iterable[Any]) -> bool:
+    """Whether labels can be the column names of a file: they are distinct, and strings that UTF-8 has."""
+    labels = list(names)
+    return all(type(label) is str and is_utf8(label) for label in labels) and len(set(labels)) == len(labels)
+
+
+def index_columns(
+    registry: MaterializerRegistry, index: pd.Index, used_names: Collection[str]
+) -> tuple[dict[str, ArrowColumn], dict[str, Any]]:
+    """Return the columns that hold the row labels, and the metadata that makes an index of them.
+
+    The row numbers 0, 1, 2, … need neither. `used_names` are the names of the other columns in the file.
+    """
+    if isinstance(index, pd.RangeIndex):
+        usual = used_names and index.equals(pd.RangeIndex(len(index))) and index.step == 1 and index.name is None
+        return {}, {} if usual else {"index": {"range": index}}
+    names = _index_column_names(index.names, used_names)
+    if isinstance(index, pd.MultiIndex):
+        pairs = zip(index.codes, index.levels, strict=True)
+        levels = [_codes_to_arrow(registry, codes, level.rename(None)) for codes, level in pairs]
+    else:
+        levels = [column_to_arrow(registry, values_of(index))]
+    metadata = {"names": list(index.names), "in": names, "how": [level.metadata for level in levels]}
+    metadata |= {"multi": True} if isinstance(index, pd.MultiIndex) else {}
+    if isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex) and index.freq is not None:
+        metadata["freq"] = _freq_name(index.freq)
+    return dict(zip(names, levels, strict=True)), {"index": metadata}
+
+
+def index_buffers(metadata: PandasMetadata, schema: pa.Schema, rows: int) -> dict[str, Buffer]:
+    """Return empty buffers for the columns that `index_columns` returned."""
+    stored = [
+        (name, schema.field(name).type, how)
+        for name, how in zip(metadata.get("in", ()), metadata.get("how", ()), strict=True)
+    ]
+    if metadata.get("multi"):
+        return {name: ColumnBuffer(arrow_type, rows, _CodeReader(how).read) for name, arrow_type, how in stored}
+    return {name: buffer_for(arrow_type, how, rows) for name, arrow_type, how in stored}
+
+
+def build_index(values: Mapping[str, Any], metadata: PandasMetadata, rows: int, at: int | None = None) -> pd.Index:
+    """Return the labels of a table, or of its `rows` rows from `at` on; `values` are those of the buffers."""
+    if not metadata:
+        return pd.RangeIndex(at or 0, (at or 0) + rows)
+    if "range" in metadata:
+        # A table without columns has labels, and no rows.
+        labels: pd.Index = metadata["range"]
+        return labels if at is None else labels[at : at + rows]
+    arrays = [values[name] for name in metadata["in"]]
+    if metadata.get("multi"):
+        levels = [how["categories"] for how in metadata["how"]]
+        return pd.MultiIndex(levels=levels, codes=arrays, names=metadata["names"], verify_integrity=False)
+    index: Any = pd.Index(arrays[0], arrays[0].dtype, name=metadata["names"][0], tupleize_cols=False, copy=False)
+    if "freq" in metadata:
+        index.freq = pd.tseries.frequencies.to_offset(metadata["freq"])
+    return cast("pd.Index", index)
+
+
+def _index_column_names(names: Collection[Any], used_names: Collection[str]) -> list[str]:
+    """Return column names for the levels of an index: its own, or those that pandas uses where it has none."""
+    wanted = list(names)
+    if are_valid_column_names(wanted) and not set(wanted) & set(used_names):
+        return wanted
+    prefix = "__index_level"
+    while any(name.startswith(prefix) for name in used_names):
+        prefix = f"_{prefix}"
+    return [f"{prefix}_{level}__" for level in range(len(wanted))]
+
+
+def _freq_name(freq: Any) -> str:
+    """Return the name of a frequency; raise `SaveRefused` for one that its name does not describe completely."""
+    try:
+        restorable = pd.tseries.frequencies.to_offset(freq.freqstr) == freq
+    except ValueError:
+        restorable = False  # such as pandas.DateOffset(months=1, days=2)
+    if not restorable:
+        raise SaveRefused(
+            f"The frequency {freq!r} is more than its name {freq.freqstr!r} says. Set index.freq to None."
+        )
+    return str(freq.freqstr)
+
+
+def _codes_to_arrow(registry: MaterializerRegistry, codes: Any, categories: pd.Index, **metadata: Any) -> ArrowColumn:
+    """Store positions in an index, of which -1 becomes null, with further `metadata`.
 
     The file has the categories themselves where they are distinct and of a flat Arrow type.
     """
-    shown = _dictionary_values(registry, categories)
-    if shown is None:
-        return ArrowColumn(codes, _nullable_codes, {"categories": categories, "shown": None})
-    values, metadata = shown
-    dictionary = lambda part: pa.DictionaryArray.from_arrays(_nullable_codes(part), values)  # noqa: E731
-    return ArrowColumn(codes, dictionary, {"categories": categories, "shown": metadata})
-
-
-def codes_buffer(
-    arrow_type: pa.DataType, metadata: PandasMetadata, rows: int, finalize: Callable[[Any], Any] = lambda codes: codes
-) -> Buffer:
-    """Return the buffer of positions in an index; -1 for null."""
-    return ColumnBuffer(arrow_type, rows, _CodeReader(metadata).read, finalize)
+    values, shown = _dictionary_values(registry, categories)
+    metadata |= {"categories": categories, "shown": shown}
+    if values is None:
+        return ArrowColumn(codes, _nullable_codes, metadata)
+    return ArrowColumn(codes, lambda part: pa.DictionaryArray.from_arrays(_nullable_codes(part), values), metadata)
 
 
 def _nullable_codes(codes: Any) -> pa.Array:
     return pa.array(codes, mask=codes < 0)
 
 
-def _dictionary_values(registry: MaterializerRegistry, categories: pd.Index) -> tuple[pa.Array, PandasMetadata] | None:
+def _dictionary_values(registry: MaterializerRegistry, categories: pd.Index) -> tuple[Any, PandasMetadata | None]:
     if not categories.is_unique or categories.hasnans:
-        return None
+        return None, None
     try:
         stored = column_to_arrow(registry, values_of(categories))
         values = stored.convert(stored.values)
     except SaveRefused:
-        return None
+        return None, None
     flat = not types.is_nested(values.type) and not types.is_dictionary(values.type)
-    return (values, stored.metadata) if flat and not values.null_count else None
+    return (values, stored.metadata) if flat and not values.null_count else (None, None)
 
 
 class _CodeReader:
@@ -145,15 +217,10 @@ class _CodeReader:
         return found
 
 
-def _category_to_arrow(registry: MaterializerRegistry, values: Any) -> ArrowColumn:
-    """Store a categorical; its categories, also unused ones, and their order are metadata."""
-    coded = codes_to_arrow(registry, values.codes, values.categories)
-    return replace(coded, metadata={"as": "category", "ordered": values.ordered, **coded.metadata})
-
-
 def _category_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> Buffer:
     dtype = pd.CategoricalDtype(metadata["categories"], metadata["ordered"])
-    return codes_buffer(arrow_type, metadata, rows, lambda codes: pd.Categorical.from_codes(codes, dtype=dtype))
+    finalize = partial(pd.Categorical.from_codes, dtype=dtype)
+    return ColumnBuffer(arrow_type, rows, _CodeReader(metadata).read, finalize)
 
 
 def _interval_to_arrow(registry: MaterializerRegistry, values: Any) -> ArrowColumn:
@@ -205,17 +272,14 @@ def _objects_to_arrow(registry: MaterializerRegistry, values: Any) -> ArrowColum
     kinds = set(map(type, values))
     for missing, kind in (("None", type(None)), ("NA", type(pd.NA)), ("nan", float)):
         exact = kinds - {kind}
-        if len(exact) == 1 and exact <= _ARROW_TYPES.keys() and (kind is not float or _only_nan(values, kinds)):
+        if len(exact) == 1 and exact <= _ARROW_TYPES.keys():
             (cls,) = exact
-            if _is_convertible(values, cls):
+            only_nan = kind is not float or all(value != value for value in values if type(value) is float)
+            if only_nan and _is_convertible(values, cls):
                 metadata = {"as": "object", "of": cls.__name__, "missing": missing}
                 return ArrowColumn(values, partial(_uniform_array, kind=cls), metadata)
             break
     return ArrowColumn(values, partial(_json_array, registry), {"as": "object", "of": "json"})
-
-
-def _only_nan(values: Any, kinds: set[type]) -> bool:
-    return float not in kinds or all(value != value for value in values if type(value) is float)
 
 
 def _is_convertible(values: Any, kind: type) -> bool:
@@ -267,26 +331,16 @@ def _refuse_part(node: Any, _: Any) -> Any:
     raise ArtifactRefused(f"A cell of a table refers to files of its own: {node!r}.")
 
 
-_CONVERTERS: dict[type, Callable[[Any], ArrowColumn]] = {
-    pd.StringDtype: dtypes.string_to_arrow,
-    pd.DatetimeTZDtype: dtypes.datetimetz_to_arrow,
-    pd.PeriodDtype: dtypes.period_to_arrow,
-    pd.ArrowDtype: dtypes.arrow_backed_to_arrow,
-    **dict.fromkeys(_MASKED_DTYPES, dtypes.masked_to_arrow),
-}
 _NESTED_CONVERTERS: dict[type, Callable[[MaterializerRegistry, Any], ArrowColumn]] = {
-    pd.CategoricalDtype: _category_to_arrow,
+    pd.CategoricalDtype: lambda registry, values: _codes_to_arrow(
+        registry, values.codes, values.categories, **{"as": "category", "ordered": values.ordered}
+    ),
     pd.IntervalDtype: _interval_to_arrow,
     pd.SparseDtype: _sparse_to_arrow,
 }
 _BUFFERS: dict[str, Callable[[pa.DataType, PandasMetadata, int], Buffer]] = {
+    **dtypes.BUFFERS,
     "object": lambda arrow_type, how, rows: ColumnBuffer(arrow_type, rows, partial(_to_objects, metadata=how)),
-    "complex": dtypes.complex_buffer,
-    "string": dtypes.string_buffer,
-    "datetimetz": dtypes.datetimetz_buffer,
-    "period": dtypes.period_buffer,
-    "arrow": dtypes.arrow_backed_buffer,
-    "masked": dtypes.masked_buffer,
     "category": _category_buffer,
     "interval": _interval_buffer,
     "sparse": _sparse_buffer,

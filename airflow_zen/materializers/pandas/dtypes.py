@@ -1,10 +1,13 @@
-"""Columns of NumPy, string, nullable, Arrow-backed, zoned and period dtypes as Arrow, and back."""
+"""Columns of NumPy, string, nullable, Arrow-backed, zoned and period dtypes as Arrow, and back into memory."""
 
 from __future__ import annotations
 
-from datetime import timedelta, tzinfo
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta, timezone, tzinfo
 from functools import partial
 from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -12,19 +15,103 @@ import pyarrow as pa
 from pyarrow import types
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
-from airflow_zen.materializers.arrow.schema import roundtrips_in_parquet
-from airflow_zen.materializers.pandas.buffers import ArrowColumn, Buffer, ChunkBuffer, ColumnBuffer, PandasMetadata
-from airflow_zen.materializers.pandas.dtype_names import (
-    DEFAULT_STRING,
-    string_dtype,
-    string_metadata,
-    timezone_from_metadata,
-    timezone_metadata,
-)
+from airflow_zen.materializers.arrow.parquet_writer import roundtrips_in_parquet
 
+PandasMetadata = Mapping[str, Any]
+
+_MASKED_DTYPES = (
+    *(pd.Int8Dtype, pd.Int16Dtype, pd.Int32Dtype, pd.Int64Dtype),
+    *(pd.UInt8Dtype, pd.UInt16Dtype, pd.UInt32Dtype, pd.UInt64Dtype),
+    *(pd.Float32Dtype, pd.Float64Dtype, pd.BooleanDtype),
+)
 _ARROW_DTYPE_CHARS = "?bhilqBHILQefdMm"
-_PANDAS_DTYPES = {pa.large_string(): DEFAULT_STRING}
 _NAT = int(np.iinfo("int64").min)
+
+
+@dataclass(frozen=True)
+class ArrowColumn:
+    """The values of a column, the function that converts some of them to Arrow, and what their Arrow type does not say.
+
+    A frame is converted a few rows at a time, so that it is in memory once. `metadata` holds for all rows; it is empty
+    for the usual dtypes.
+    """
+
+    values: Any
+    to_arrow: Callable[[Any], Any]
+    metadata: PandasMetadata = field(default_factory=dict)
+
+    @property
+    def type(self) -> pa.DataType:
+        """Return the Arrow type, which is the same for all rows."""
+        return self.convert(self.values[:0]).type
+
+    def convert(self, values: Any) -> pa.Array:
+        """Return some of the values as one Arrow array; raise `SaveRefused` for a value that Arrow does not have."""
+        try:
+            array = self.to_arrow(values)
+        except (pa.ArrowException, UnicodeEncodeError) as error:
+            raise SaveRefused(f"A column of dtype {self.values.dtype} does not fit into Arrow: {error}") from error
+        if not isinstance(array, pa.ChunkedArray):
+            return array
+        return array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
+
+
+@dataclass
+class ColumnBuffer:
+    """Collect the chunks of a column in order, and return the values of a series or index.
+
+    Each chunk is converted and copied into one array as it arrives, so that the column is never in memory a second time
+    as Arrow. `array` is that array, by default a new one. `finalize` makes the values of it.
+    """
+
+    arrow_type: pa.DataType
+    rows: int
+    convert: Callable[[pa.Array], Any]
+    finalize: Callable[[Any], Any] = lambda array: array
+    array: Any = None
+
+    def fill(self, chunk: pa.Array, at: int) -> None:
+        """Convert the rows that begin at `at`."""
+        if not len(chunk):
+            return
+        values = self.convert(chunk)
+        if self.array is None:
+            self.array = _allocate(values, self.rows)
+        self.array[at : at + len(chunk)] = values
+
+    def values(self) -> Any:
+        """Return the values of all rows."""
+        return self.finalize(self.convert(pa.array([], self.arrow_type)) if self.array is None else self.array)
+
+
+@dataclass
+class ChunkBuffer:
+    """Collect the chunks of a column that become its values without a copy; `finalize` joins the converted chunks."""
+
+    arrow_type: pa.DataType
+    finalize: Callable[[list[Any]], Any]
+    convert: Callable[[pa.Array], Any] = lambda chunk: chunk
+    chunks: list[Any] = field(default_factory=list)
+
+    def fill(self, chunk: pa.Array, at: int) -> None:
+        """Convert the next rows."""
+        self.chunks.append(self.convert(chunk))
+
+    def values(self) -> Any:
+        """Return the values of all rows."""
+        # Dictionaries are read with an index type of parquet's own, so the type of the column counts only without chunks.
+        return self.finalize(self.chunks or [self.convert(pa.array([], self.arrow_type))])
+
+
+Buffer = ColumnBuffer | ChunkBuffer
+
+
+def _allocate(values: Any, rows: int) -> Any:
+    """Return an array of `rows` to which values of this dtype can be assigned."""
+    if isinstance(values, np.ndarray):
+        return np.empty(rows, values.dtype)
+    # An interval dtype has no empty arrays of its own.
+    return values[:1].repeat(rows) if isinstance(values.dtype, pd.IntervalDtype) else values.dtype.empty(rows)
 
 
 def numpy_to_arrow(values: Any) -> ArrowColumn:
@@ -63,7 +150,7 @@ def _chunk_to_numpy(chunk: pa.Array, what: str) -> Any:
 
 
 def _chunks_to_pandas(chunks: list[pa.Array]) -> Any:
-    series = pa.chunked_array(chunks).to_pandas(types_mapper=_PANDAS_DTYPES.get)
+    series = pa.chunked_array(chunks).to_pandas(types_mapper={pa.large_string(): _DEFAULT_STRING}.get)
     return series.to_numpy() if isinstance(series.dtype, np.dtype) else series.array
 
 
@@ -72,9 +159,7 @@ def _complex_to_struct(values: Any) -> pa.Array:
     return pa.StructArray.from_arrays(parts, ["real", "imag"])
 
 
-def complex_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> Buffer:
-    """Return the buffer of complex numbers, stored as real and imaginary parts."""
-
+def _complex_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> Buffer:
     def convert(chunk: pa.Array) -> Any:
         values = np.empty(len(chunk), metadata["dtype"])
         values.real, values.imag = (chunk.field(name).to_numpy() for name in ("real", "imag"))
@@ -83,27 +168,35 @@ def complex_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int)
     return ColumnBuffer(arrow_type, rows, convert)
 
 
-def string_to_arrow(values: Any) -> ArrowColumn:
-    """Store strings of either storage; only those that are not of the default dtype need metadata."""
+def string_metadata(dtype: pd.StringDtype) -> dict[str, str]:
+    """Return the storage and the missing value of a string dtype."""
+    return {"string": dtype.storage, "na": "NA" if dtype.na_value is pd.NA else "nan"}
+
+
+def string_dtype(metadata: Mapping[str, Any]) -> Any:
+    """Return the string dtype that `string_metadata` describes."""
+    return pd.StringDtype(metadata["string"], na_value=pd.NA if metadata["na"] == "NA" else np.nan)
+
+
+# The dtype of a string column without metadata: `str`, which pandas 3 gives to text.
+_DEFAULT_METADATA = {"string": "pyarrow", "na": "nan"}
+_DEFAULT_STRING = string_dtype(_DEFAULT_METADATA)
+
+
+def _string_to_arrow(values: Any) -> ArrowColumn:
     metadata = string_metadata(values.dtype)
-    usual = metadata == string_metadata(DEFAULT_STRING)
-    return ArrowColumn(values, partial(pa.array, type=pa.large_string()), {} if usual else {"as": "string", **metadata})
+    stored = {} if metadata == _DEFAULT_METADATA else {"as": "string", **metadata}
+    return ArrowColumn(values, partial(pa.array, type=pa.large_string()), stored)
 
 
-def string_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> Buffer:
-    """Return the buffer of strings of the recorded storage and missing value."""
-    dtype: Any = string_dtype(metadata)
+def _string_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> Buffer:
+    dtype = string_dtype(metadata)
     if dtype.storage == "pyarrow":
         return ChunkBuffer(arrow_type, lambda chunks: dtype.__from_arrow__(pa.chunked_array(chunks)))
     return ColumnBuffer(arrow_type, rows, dtype.__from_arrow__)
 
 
-def masked_to_arrow(values: Any) -> ArrowColumn:
-    """Store nullable numbers and booleans; a NaN that is not missing stays NaN."""
-    return ArrowColumn(values, pa.array, {"as": "masked", "dtype": values.dtype.name})
-
-
-def masked_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> Buffer:
+def _masked_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> Buffer:
     """Return the buffer of a nullable array, made of numbers and a mask: pandas' own conversion takes NaN for missing."""
     dtype = cast("Any", pd.api.types.pandas_dtype(metadata["dtype"]))
 
@@ -114,48 +207,42 @@ def masked_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) 
     return ColumnBuffer(arrow_type, rows, convert)
 
 
-def arrow_backed_to_arrow(values: Any) -> ArrowColumn:
-    """Store an Arrow-backed column as it is; raise `SaveRefused` for a type that parquet would change."""
+def _arrow_backed_to_arrow(values: Any) -> ArrowColumn:
     stored = ArrowColumn(values, pa.array, {"as": "arrow"})
     if not roundtrips_in_parquet(pa.schema([pa.field("values", stored.type)])):
         raise SaveRefused(f"Parquet does not keep a column of {stored.type}. Convert it, or save a pyarrow.Table.")
     return stored
 
 
-def arrow_backed_buffer(arrow_type: pa.DataType, _: PandasMetadata, __: int) -> Buffer:
-    """Return the buffer of an Arrow-backed array."""
-
-    def finalize(chunks: list[pa.Array]) -> Any:
-        dtype: Any = pd.ArrowDtype(chunks[0].type)
-        return dtype.__from_arrow__(pa.chunked_array(chunks))
-
-    return ChunkBuffer(arrow_type, finalize)
+def _arrow_backed_values(chunks: list[pa.Array]) -> Any:
+    dtype: Any = pd.ArrowDtype(chunks[0].type)
+    return dtype.__from_arrow__(pa.chunked_array(chunks))
 
 
-def datetimetz_to_arrow(values: Any) -> ArrowColumn:
+def timezone_metadata(tz: tzinfo | None) -> Any:
+    """Return a time zone of the standard library as it is, one of pytz by its name; raise `SaveRefused` for any other."""
+    if tz is None or type(tz) in (timezone, ZoneInfo):
+        return tz
+    name = getattr(tz, "zone", None)
+    if type(tz).__module__.partition(".")[0] == "pytz" and name:
+        return {"pytz": name}
+    raise SaveRefused(f"The time zone {tz!r} is of {type(tz).__module__}. Convert it to a zoneinfo.ZoneInfo.")
+
+
+def timezone_from_metadata(metadata: Any) -> tzinfo | None:
+    """Return the time zone that `timezone_metadata` describes; a `ZoneInfo` in place of a pytz zone where pytz is not installed."""
+    if not isinstance(metadata, dict):
+        return cast("tzinfo | None", metadata)
+    try:
+        import pytz
+    except ModuleNotFoundError:
+        return ZoneInfo(metadata["pytz"])
+    return cast("tzinfo", pytz.timezone(metadata["pytz"]))
+
+
+def _datetimetz_to_arrow(values: Any) -> ArrowColumn:
     """Store instants as UTC under the name of their zone, for other readers; the exact zone is metadata."""
     return ArrowColumn(values, _utc_timestamps, {"as": "datetimetz", "tz": timezone_metadata(values.tz)})
-
-
-def datetimetz_buffer(arrow_type: Any, metadata: PandasMetadata, rows: int) -> Buffer:
-    """Return the buffer of instants: integers, which pandas takes for UTC without a copy."""
-    dtype = pd.DatetimeTZDtype(arrow_type.unit, timezone_from_metadata(metadata["tz"]))
-    return ColumnBuffer(arrow_type, rows, _to_int64, lambda array: pd.array(array, dtype=dtype, copy=False))
-
-
-def period_to_arrow(values: Any) -> ArrowColumn:
-    """Store periods as their ordinals."""
-    dtype = values.dtype
-    freq = dtype.name.removeprefix("period[").removesuffix("]")
-    if pd.PeriodDtype(freq) != dtype:
-        raise SaveRefused(f"The period {dtype!r} is more than its name {freq!r} says. Convert it to timestamps.")
-    return ArrowColumn(values, _period_ordinals, {"as": "period", "freq": freq})
-
-
-def period_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> Buffer:
-    """Return the buffer of periods of the recorded frequency."""
-    dtype = pd.PeriodDtype(metadata["freq"])
-    return ColumnBuffer(arrow_type, rows, _to_int64, lambda array: pd.arrays.PeriodArray(array, dtype=dtype))
 
 
 def _utc_timestamps(values: Any) -> pa.Array:
@@ -165,8 +252,7 @@ def _utc_timestamps(values: Any) -> pa.Array:
 
 def _arrow_timezone_name(tz: tzinfo) -> str:
     """Return Arrow's name of a zone; `UTC` for an offset that has none."""
-    name = getattr(tz, "key", None) or getattr(tz, "zone", None)
-    if name:
+    if name := getattr(tz, "key", None) or getattr(tz, "zone", None):
         return str(name)
     minutes, rest = divmod(tz.utcoffset(None) or timedelta(), timedelta(minutes=1))
     if rest or not minutes:
@@ -174,9 +260,47 @@ def _arrow_timezone_name(tz: tzinfo) -> str:
     return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
 
 
-def _period_ordinals(values: Any) -> pa.Array:
-    return pa.array(values.astype("int64"), mask=np.asarray(values.isna()))
+def _datetimetz_buffer(arrow_type: Any, metadata: PandasMetadata, rows: int) -> Buffer:
+    """Return the buffer of instants: integers, which pandas takes for UTC without a copy."""
+    dtype = pd.DatetimeTZDtype(arrow_type.unit, timezone_from_metadata(metadata["tz"]))
+    return ColumnBuffer(arrow_type, rows, _to_int64, lambda array: pd.array(array, dtype=dtype, copy=False))
+
+
+def _period_to_arrow(values: Any) -> ArrowColumn:
+    dtype = values.dtype
+    freq = dtype.name.removeprefix("period[").removesuffix("]")
+    if pd.PeriodDtype(freq) != dtype:
+        raise SaveRefused(f"The period {dtype!r} is more than its name {freq!r} says. Convert it to timestamps.")
+    to_ordinals = lambda part: pa.array(part.astype("int64"), mask=np.asarray(part.isna()))  # noqa: E731
+    return ArrowColumn(values, to_ordinals, {"as": "period", "freq": freq})
+
+
+def _period_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int) -> Buffer:
+    dtype = pd.PeriodDtype(metadata["freq"])
+    return ColumnBuffer(arrow_type, rows, _to_int64, lambda array: pd.arrays.PeriodArray(array, dtype=dtype))
 
 
 def _to_int64(chunk: pa.Array) -> Any:
     return chunk.cast(pa.int64()).fill_null(_NAT).to_numpy()
+
+
+CONVERTERS: dict[type, Callable[[Any], ArrowColumn]] = {
+    pd.StringDtype: _string_to_arrow,
+    pd.DatetimeTZDtype: _datetimetz_to_arrow,
+    pd.PeriodDtype: _period_to_arrow,
+    pd.ArrowDtype: _arrow_backed_to_arrow,
+    **dict.fromkeys(
+        _MASKED_DTYPES, lambda values: ArrowColumn(values, pa.array, {"as": "masked", "dtype": values.dtype.name})
+    ),
+}
+"""How the values of extension dtypes become Arrow."""
+
+BUFFERS: dict[str, Callable[[pa.DataType, PandasMetadata, int], Buffer]] = {
+    "complex": _complex_buffer,
+    "string": _string_buffer,
+    "datetimetz": _datetimetz_buffer,
+    "period": _period_buffer,
+    "arrow": lambda arrow_type, _metadata, _rows: ChunkBuffer(arrow_type, _arrow_backed_values),
+    "masked": _masked_buffer,
+}
+"""The buffers of the columns of a type and number of rows, by `as` in their metadata."""

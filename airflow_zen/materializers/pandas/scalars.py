@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pandas as pd
 
-from airflow_zen.materializers.pandas.dtype_names import (
-    string_dtype,
-    string_metadata,
-    timezone_from_metadata,
-    timezone_metadata,
-)
+from airflow_zen.materializers.pandas import dtypes
 from airflow_zen.materializers.typed_json.codec import Codec, Json
 
 if TYPE_CHECKING:
@@ -24,33 +19,28 @@ MAX_INLINE_LABELS = 1000
 
 def library_codec(value: Any) -> Codec | None:
     """Return the codec of a pandas value inside typed JSON; None for a table or index that is a file of its own."""
-    if isinstance(value, pd.Index):
-        return _codec_for_index(value) if isinstance(value, pd.RangeIndex) or len(value) <= MAX_INLINE_LABELS else None
-    return _SCALAR_CODECS.get(type(value))
-
-
-def _codec_for_index(value: pd.Index) -> Codec | None:
-    if type(value) is pd.Index:
-        plain = isinstance(value.dtype, np.dtype) and value.dtype.kind in "biufO"
-        return _INDEX_CODEC if plain or isinstance(value.dtype, pd.StringDtype) else None
-    return {pd.RangeIndex: _RANGE_CODEC, pd.MultiIndex: _MULTI_CODEC}.get(type(value))
+    if isinstance(value, pd.Index) and len(value) > MAX_INLINE_LABELS and not isinstance(value, pd.RangeIndex):
+        return None
+    if type(value) is pd.Index and not isinstance(value.dtype, pd.StringDtype):
+        return _CODECS[pd.Index] if isinstance(value.dtype, np.dtype) and value.dtype.kind in "biufO" else None
+    return _CODECS.get(type(value))
 
 
 def _encode_timestamp(value: pd.Timestamp, encoder: Encoder) -> Mapping[str, Json]:
     fields = {"unit": value.unit, "value": int(value.to_datetime64().view("i8"))}
-    return fields if value.tz is None else {**fields, "tz": encoder.encode(timezone_metadata(value.tz))}
+    return fields if value.tz is None else {**fields, "tz": encoder.encode(dtypes.timezone_metadata(value.tz))}
 
 
 def _decode_timestamp(node: Mapping[str, Json], decoder: Decoder) -> Any:
     naive = pd.Timestamp(np.datetime64(node["value"], node["unit"]))
     if "tz" not in node:
         return naive
-    return naive.tz_localize("UTC").tz_convert(timezone_from_metadata(decoder.decode(node["tz"])))
+    return naive.tz_localize("UTC").tz_convert(dtypes.timezone_from_metadata(decoder.decode(node["tz"])))
 
 
 def _encode_index(value: pd.Index, encoder: Encoder) -> Mapping[str, Json]:
     if isinstance(value.dtype, pd.StringDtype):
-        dtype: Json = string_metadata(value.dtype)
+        dtype: Json = dtypes.string_metadata(value.dtype)
         items: Json = [encoder.encode(None if item is value.dtype.na_value else item) for item in value]
     else:
         dtype, items = cast("np.dtype[Any]", value.dtype).str, encoder.encode(value.tolist())
@@ -58,7 +48,7 @@ def _encode_index(value: pd.Index, encoder: Encoder) -> Mapping[str, Json]:
 
 
 def _decode_index(node: Mapping[str, Json], decoder: Decoder) -> Any:
-    dtype: Any = string_dtype(node["dtype"]) if isinstance(node["dtype"], dict) else np.dtype(node["dtype"])
+    dtype: Any = dtypes.string_dtype(node["dtype"]) if isinstance(node["dtype"], dict) else np.dtype(node["dtype"])
     items = decoder.decode(node["items"])
     if dtype.kind == "O" and isinstance(dtype, np.dtype):
         items = np.fromiter(items, dtype=object, count=len(items))
@@ -82,11 +72,7 @@ def _decode_multi(node: Mapping[str, Json], decoder: Decoder) -> Any:
     )
 
 
-def _constant_codec(tag: str, value: Any) -> Codec:
-    return Codec(tag, lambda _value, _to: {}, lambda _node, _of: value)
-
-
-_SCALAR_CODECS = {
+_CODECS = {
     pd.Timestamp: Codec("pandas.Timestamp", _encode_timestamp, _decode_timestamp),
     pd.Timedelta: Codec(
         "pandas.Timedelta",
@@ -103,14 +89,14 @@ _SCALAR_CODECS = {
         lambda value, to: {"left": to.encode(value.left), "right": to.encode(value.right), "closed": value.closed},
         lambda node, of: pd.Interval(of.decode(node["left"]), of.decode(node["right"]), node["closed"]),
     ),
-    type(pd.NaT): _constant_codec("pandas.NaT", pd.NaT),
-    type(pd.NA): _constant_codec("pandas.NA", pd.NA),
+    type(pd.NaT): Codec("pandas.NaT", lambda _value, _to: {}, lambda _node, _of: pd.NaT),
+    type(pd.NA): Codec("pandas.NA", lambda _value, _to: {}, lambda _node, _of: pd.NA),
+    pd.Index: Codec("pandas.Index", _encode_index, _decode_index),
+    pd.RangeIndex: Codec(
+        "pandas.RangeIndex",
+        lambda value, to: {"bounds": [value.start, value.stop, value.step], "name": to.encode(value.name)},
+        lambda node, of: pd.RangeIndex(range(*node["bounds"]), name=of.decode(node["name"])),
+    ),
+    pd.MultiIndex: Codec("pandas.MultiIndex", _encode_multi, _decode_multi),
 }
-_INDEX_CODEC = Codec("pandas.Index", _encode_index, _decode_index)
-_RANGE_CODEC = Codec(
-    "pandas.RangeIndex",
-    lambda value, to: {"bounds": [value.start, value.stop, value.step], "name": to.encode(value.name)},
-    lambda node, of: pd.RangeIndex(range(*node["bounds"]), name=of.decode(node["name"])),
-)
-_MULTI_CODEC = Codec("pandas.MultiIndex", _encode_multi, _decode_multi)
-CODECS = (*_SCALAR_CODECS.values(), _INDEX_CODEC, _RANGE_CODEC, _MULTI_CODEC)
+CODECS = tuple(_CODECS.values())

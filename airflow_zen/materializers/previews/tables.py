@@ -94,7 +94,7 @@ def _column_heading(column: TableColumn, nulls: int | None, rows: int, picked: l
     text = f"{escape_html(truncate(column.name, 40))}<small>{kind}</small>"
     if column.sample is None or column.size > MAX_SAMPLED_VALUE_BYTES * max(1, rows):
         return text
-    from airflow_zen.materializers.arrow.charts import column_chart
+    from airflow_zen.materializers.arrow.statistics import column_chart
 
     return f"{text}{column_chart(column.sample, picked)}"
 
