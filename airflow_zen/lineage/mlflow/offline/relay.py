@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -42,6 +43,9 @@ _NOT_THE_REQUEST = frozenset({301, 302, 303, 307, 308, 401, 403, 408, 429, 500, 
 # A server that takes this long is taken to be away: a step may log thousands of times.
 _SLOW_SECONDS = 3.0
 
+# Bytes of a request's first line; what anyone may send is read no further.
+_LONGEST_LINE = 65536
+
 _OF_A_CONNECTION = frozenset({"host", "connection", "content-length", "accept-encoding"})
 
 
@@ -56,6 +60,8 @@ class Relay(ThreadingTCPServer):
 
     After the first request to the tracking API that the server does not answer none is forwarded. `opened` describes
     the step's run in MLflow; without it none is forwarded at all.
+
+    Everyone on the host reaches the port, so the address contains a token that only the step's environment has.
     """
 
     daemon_threads = True
@@ -66,6 +72,7 @@ class Relay(ThreadingTCPServer):
     ) -> None:
         info = opened or {"run_id": uuid4().hex, "experiment_id": uuid4().hex}
         self.run_id, self.experiment_id = str(info["run_id"]), str(info["experiment_id"])
+        self.token = secrets.token_urlsafe()
         self._server = server
         self._outbox = outbox
         self._replica = Replica(outbox.files_of)
@@ -90,7 +97,7 @@ class Relay(ThreadingTCPServer):
             "MLFLOW_HTTP_REQUEST_TIMEOUT": str(int(float(self._server.user_timeout)) + 3),
             # MLflow would print links to the relay.
             "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-            RELAY_VARIABLE: f"{self._server.uri} http://127.0.0.1:{self.server_address[1]}",
+            RELAY_VARIABLE: f"{self._server.uri} http://127.0.0.1:{self.server_address[1]}/{self.token}",
             "no_proxy": direct,
             "NO_PROXY": direct,
         }
@@ -192,18 +199,24 @@ class Relay(ThreadingTCPServer):
 
 
 class _Handler(StreamRequestHandler):
-    """Answer one request."""
+    """Answer one request; one without the relay's token is refused before its content is read."""
 
     server: Relay
 
     def handle(self) -> None:
-        if line := self.rfile.readline():
-            method, target, _ = line.decode("ascii").split()
-            headers = parse_headers(self.rfile)
-            content = self.rfile.read(int(headers.get("Content-Length", 0)))
-            forwarded = {name: value for name, value in headers.items() if name.lower() not in _OF_A_CONNECTION}
-            answer = self.server.answer(method, target, forwarded, content)
-            self.wfile.write(b"HTTP/1.0 %d -\r\nContent-Type: application/json\r\n\r\n" % answer.status + answer.body)
+        method, _, rest = self.rfile.readline(_LONGEST_LINE).partition(b" /")
+        token, _, rest = rest.partition(b"/")
+        if not secrets.compare_digest(token, self.server.token.encode()):
+            self._respond(HttpResponse(404, b""))
+            return
+        target = f"/{rest.split()[0].decode('ascii')}"
+        headers = parse_headers(self.rfile)
+        content = self.rfile.read(int(headers.get("Content-Length", 0)))
+        forwarded = {name: value for name, value in headers.items() if name.lower() not in _OF_A_CONNECTION}
+        self._respond(self.server.answer(method.decode("ascii"), target, forwarded, content))
+
+    def _respond(self, answer: HttpResponse) -> None:
+        self.wfile.write(b"HTTP/1.0 %d -\r\nContent-Type: application/json\r\n\r\n" % answer.status + answer.body)
 
 
 def _json(document: Any) -> bytes:

@@ -300,3 +300,41 @@ subprocess.run([sys.executable, "-c", code], check=True, stdout=sys.stderr)
     live(away, code)
     sync()
     assert runs_of(dag_id)[0].data.metrics["child"] == 1.0
+
+
+def test_threads_that_a_step_starts(client, server, live, runs_of, dag_id):
+    """What threads of a step log at the same time arrives."""
+    code = """
+import mlflow
+from concurrent.futures import ThreadPoolExecutor
+from mlflow import MlflowClient
+run_id = mlflow.start_run().info.run_id
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(lambda step: MlflowClient().log_metric(run_id, "m", step, step=step), range(24)))
+"""
+    assert live(server.uri, code)[0]
+    run, _ = runs_of(dag_id)
+    assert sorted(metric.step for metric in client.get_metric_history(run.info.run_id, "m")) == [*range(24)]
+
+
+def test_files_that_the_server_stores(client, server, live, dag_id):
+    """Files of an experiment whose files MLflow's server stores are written and read in a step, and by the relay."""
+    code = f"""
+import os
+from urllib.request import Request, urlopen
+import mlflow
+from mlflow import MlflowClient
+client = MlflowClient()
+run_id = client.create_run(client.create_experiment("files-{dag_id}")).info.run_id
+client.log_text(run_id, "hello", "words/hello.txt")
+uri = client.get_run(run_id).info.artifact_uri
+path = os.environ["AIRFLOW_ZEN_MLFLOW_RELAY"].split()[1] + "/api/2.0/mlflow-artifacts/artifacts/" + uri.split(":/")[1]
+urlopen(Request(path + "/raw.bin", data=bytes(range(256)), method="PUT")).close()
+with urlopen(path + "/raw.bin") as answer:
+    raw = list(answer.read())
+seen = [run_id, uri, mlflow.artifacts.load_text(uri + "/words/hello.txt"), raw]
+"""
+    delivered, _, (run_id, uri, text, raw) = live(server.uri, code)
+    assert (delivered, text, raw) == (True, "hello", [*range(256)])
+    assert uri.startswith("mlflow-artifacts:/")
+    assert {file.path for file in client.list_artifacts(run_id)} == {"words", "raw.bin"}

@@ -56,31 +56,95 @@ def test_other_users_of_the_host(relay):
 
 
 class _EchoHandler(BaseHTTPRequestHandler):
-    """Answer with the request's credentials."""
+    """Answer with the request's path and credentials, and count the requests."""
 
-    def do_GET(self):
+    def _echo(self):
+        self.server.requests += 1
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(json.dumps({"seen": self.headers.get("Authorization")}).encode())
+        self.wfile.write(json.dumps({"path": self.path, "seen": self.headers.get("Authorization")}).encode())
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _echo  # noqa: N815
 
     def log_message(self, *_):
         pass
 
 
-def test_other_credentials_of_the_code(tmp_path, step, root):
-    """A request with other credentials than the step's reaches the server with them, and its answer comes back."""
+@pytest.fixture
+def echo():
+    """A server that answers every request with what it was asked."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _EchoHandler) as http:
-        Thread(target=http.serve_forever, daemon=True).start()
-        server = TrackingServer(f"http://127.0.0.1:{http.server_port}", username="ann", password="hush")
-        journal = RunJournal.create(step(), root, tmp_path)
-        relay = Relay(server, journal.outbox, step(), {"run_id": "a" * 32, "experiment_id": "1"})
-        address = relay.environment()[RELAY_VARIABLE].split()[1]
-        with urlopen(
-            Request(f"{address}/api/2.0/mlflow/runs/get", headers={"Authorization": "Bearer other"})
-        ) as answer:
-            assert json.load(answer) == {"seen": "Bearer other"}
-        relay.close()
+        http.requests = 0
+        Thread(target=http.serve_forever, args=[0.01], daemon=True).start()
+        yield http
         http.shutdown()
+
+
+@pytest.fixture
+def relay_to_echo(echo, tmp_path, step, root):
+    """Return a relay to the echoing server, for a step that has or has not credentials."""
+    relays = []
+
+    def build(**credentials):
+        journal = RunJournal.create(step(), root, tmp_path)
+        server = TrackingServer(f"http://127.0.0.1:{echo.server_port}", **credentials)
+        relays.append(Relay(server, journal.outbox, step(), {"run_id": "a" * 32, "experiment_id": "1"}))
+        return relays[-1]
+
+    yield build
+    for relay in relays:
+        relay.close()
+
+
+def address_of(relay):
+    return relay.environment()[RELAY_VARIABLE].split()[1]
+
+
+def test_other_credentials_of_the_code(relay_to_echo):
+    """A request with other credentials than the step's reaches the server with them, and its answer comes back."""
+    address = address_of(relay_to_echo(username="ann", password="hush"))
+    with urlopen(Request(f"{address}/api/2.0/mlflow/runs/get", headers={"Authorization": "Bearer other"})) as answer:
+        assert json.load(answer)["seen"] == "Bearer other"
+
+
+@pytest.mark.parametrize("token", ["", "/", "/wrong", "/{other}", "/{right}x", "/{start}", "/api/{right}", "//{right}"])
+def test_requests_without_the_token(relay_to_echo, echo, token):
+    """A request without the token of the relay's address is refused with nothing said, and never reaches the server."""
+    relay, other = relay_to_echo(), relay_to_echo()
+    assert relay.token != other.token
+    path = token.format(right=relay.token, other=other.token, start=relay.token[:-1])
+    url = f"http://127.0.0.1:{relay.server_address[1]}{path}/api/2.0/mlflow/runs/get"
+    for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]:
+        with pytest.raises(HTTPError, match="404") as refused:
+            urlopen(Request(url, method=method))
+        assert refused.value.read() == b""
+    assert echo.requests == 0
+
+
+def test_content_without_the_token(relay_to_echo, echo):
+    """Content of a request without the token is not read, however much is announced; the relay goes on serving."""
+    relay = relay_to_echo()
+    with socket.create_connection(relay.server_address) as stranger:
+        stranger.sendall(b"POST /api/2.0/mlflow/runs/create HTTP/1.1\r\nContent-Length: 1000000000000\r\n\r\n{}")
+        assert stranger.recv(100).startswith(b"HTTP/1.0 404 ")
+    assert echo.requests == 0
+    with urlopen(f"{address_of(relay)}/version") as answer:
+        assert json.load(answer)["path"] == "/version"
+
+
+def test_requests_with_the_token(relay_to_echo):
+    """The server gets the request that the token came with, of any method, and not the token."""
+    address, path = address_of(relay_to_echo()), "/api/2.0/mlflow-artifacts/artifacts/a%20b?path=c"
+    for method in ["GET", "POST", "PUT", "PATCH", "DELETE"]:
+        with urlopen(Request(address + path, method=method)) as answer:
+            assert json.load(answer)["path"] == path
+
+
+def test_the_token_is_only_in_the_address(relay):
+    """No other variable of the step's environment holds the token, and it is long enough not to be guessed."""
+    assert [name for name, value in relay.environment().items() if relay.token in value] == [RELAY_VARIABLE]
+    assert len(relay.token) >= 43
 
 
 def test_after_a_step(relay):
