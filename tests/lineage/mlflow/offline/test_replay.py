@@ -163,6 +163,30 @@ def test_mlflow_is_away_from_the_start(client, live, sync, runs_of, dag_id, outa
         assert_whole(client, *runs_of(dag_id))
 
 
+def test_many_calls_to_a_silent_server(client, live, sync, runs_of, dag_id):
+    """A server that accepts connections and says nothing costs one wait, however often the step logs; all arrives."""
+    code = """
+import mlflow
+for i in range(0, 50, 3):
+    mlflow.log_metric("m", i, step=i)
+    mlflow.log_param(f"p{i}", i)
+    if i < 48:
+        mlflow.set_tag(f"t{i}", i)
+"""
+    with silent() as uri:
+        delivered, seconds, _ = live(uri, code)
+    assert (delivered, seconds < SOON) == (False, True)
+    sync()
+    run, _ = runs_of(dag_id)
+    history = client.get_metric_history(run.info.run_id, "m")
+    params = {key: value for key, value in run.data.params.items() if key.startswith("p")}
+    tags = {key: value for key, value in run.data.tags.items() if key.startswith("t")}
+    assert [metric.value for metric in history] == [*range(0, 50, 3)]
+    assert params == {f"p{i}": str(i) for i in range(0, 50, 3)}
+    assert tags == {f"t{i}": str(i) for i in range(0, 48, 3)}
+    assert len(history) + len(params) + len(tags) == 50
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("failure", list(Failure))
 def test_mlflow_dies_at_any_request(client, proxy, live, sync, runs_of, dag_id, failure):
