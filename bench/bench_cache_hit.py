@@ -1,7 +1,7 @@
 """Measure what deciding a cache hit costs on a real S3 store (Ceph's gateway), with few and with many entries in the cache.
 
-Each round is a fresh process, as a task is: it has loaded the DAG file, and times opening the store, making the key,
-reading the entry, and looking for its artifacts; `cpu` is the processor time of all. Rounds: 20 (`--rounds`); entries: 100 and 100,000 (`--entries`).
+Each round is a fresh process, as a task is: it has loaded the DAG file, and times opening the store (`open`) and planning
+the step (`plan`: making the key, reading the entry, and looking for its artifacts); `cpu` is the processor time of both. Rounds: 20 (`--rounds`); entries: 100 and 100,000 (`--entries`).
 The bare task's share is what such a process does without: nothing.
 """
 
@@ -45,23 +45,20 @@ def main(root, options):
     from airflow_zen.materializers.registry import default_registry
     from airflow_zen.stack import Stack
     from airflow_zen.steps.arguments import Arguments
-    from airflow_zen.steps.cache_key import cache_key
-    from airflow_zen.steps.run import _find_valid_entry
-    from airflow_zen.steps.run import run_step
+    from airflow_zen.steps.run import plan_step, run_step
     from airflow_zen.steps.step import Step
     transport = open_transport(root, options)
     stack = Stack(ArtifactStore(root, transport), default_registry(), StepCache(transport), StepRunRecords(transport))
     step = Step(split.function, "split")
     arguments = Arguments.bind(step.function, (5, ["a", "b"]), {})
+    run = StepRun(StepRunId("d", "r", "t"), cache=CacheState.MISS)
     opened = time.perf_counter()
-    key = cache_key(step, arguments, stack)
-    keyed = time.perf_counter()
-    entry, _ = _find_valid_entry(key, step, stack)
-    found, cpu = time.perf_counter(), time.process_time() - spent
-    if entry is None:
-        run_step(step, arguments, stack, StepRun(StepRunId("d", "r", "t"), cache=CacheState.MISS))
-    print(json.dumps({"hit": entry is not None, "open": opened - begun, "key": keyed - opened, "read": found - keyed,
-                      "all": found - begun, "cpu": cpu}))
+    plan = plan_step(step, arguments, stack, run)
+    planned, cpu = time.perf_counter(), time.process_time() - spent
+    if plan.entry is None:
+        run_step(step, arguments, stack, run)
+    print(json.dumps({"hit": plan.entry is not None, "open": opened - begun, "plan": planned - opened,
+                      "all": planned - begun, "cpu": cpu}))
 
 main(sys.argv[1], json.loads(sys.argv[2]))
 """
