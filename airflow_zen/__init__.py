@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
-    from airflow_zen.caching.policy import Cache
     from airflow_zen.client.artifacts import NamedArtifact, artifact, artifacts, register_artifact, save_artifact
     from airflow_zen.client.values import load, prune, save
     from airflow_zen.decorators.ml_step import ml_step
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_zen.operators.artifact import Artifact
     from airflow_zen.operators.ml_step import MLStepOperator
     from airflow_zen.steps.outputs import Each, Output
+    from airflow_zen.steps.step import Cache
 
 __version__ = "0.1.0"
 
@@ -60,7 +60,6 @@ _MODULES = {
     name: f"airflow_zen.{module}"
     for module, names in {
         "artifacts.ref": ["ArtifactRef"],
-        "caching.policy": ["Cache"],
         "client.artifacts": ["NamedArtifact", "artifact", "register_artifact", "save_artifact"],
         "client.values": ["load", "prune", "save"],
         "decorators.ml_step": ["ml_step"],
@@ -75,6 +74,7 @@ _MODULES = {
         "operators.artifact": ["Artifact"],
         "operators.ml_step": ["MLStepOperator"],
         "steps.outputs": ["Each", "Output"],
+        "steps.step": ["Cache"],
     }.items()
     for name in names
 }

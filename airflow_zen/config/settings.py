@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.caching.policy import FOLLOW_SETTINGS, Cache
 from airflow_zen.caching.step_cache import StepCache
 from airflow_zen.config.options import Options, default_artifact_root, find_options, load_stacks_file, stack_names
 from airflow_zen.config.stacks_file import DEFAULT_STACK
@@ -21,6 +20,7 @@ from airflow_zen.materializers.registry import default_registry
 from airflow_zen.progress import BytesCallback, ignore_bytes
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.stack import Stack
+from airflow_zen.steps.step import FOLLOW_SETTINGS, Cache
 from airflow_zen.transports import open_transport
 from airflow_zen.transports.base import Transport, normalize_root
 from airflow_zen.transports.read_cache import ReadCache

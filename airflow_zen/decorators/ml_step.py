@@ -14,11 +14,11 @@ from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 from airflow.sdk.definitions.xcom_arg import XComArg
 
 from airflow_zen.artifacts.version import VersionSelector
-from airflow_zen.caching.policy import Cache
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
 from airflow_zen.operators.ml_step import OPTION_TYPES, MLStepOperator, StepOutputs, check_option
 from airflow_zen.steps.outputs import declared_outputs
+from airflow_zen.steps.step import Cache
 
 P = ParamSpec("P")
 R = TypeVar("R")

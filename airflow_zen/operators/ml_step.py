@@ -9,11 +9,10 @@ from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import XComArg
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
-from airflow_zen.caching.policy import FOLLOW_SETTINGS, Cache
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
 from airflow_zen.operators.links import MlflowRunLink
-from airflow_zen.steps.step import Step
+from airflow_zen.steps.step import FOLLOW_SETTINGS, Cache, Step
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Operator

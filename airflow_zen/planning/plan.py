@@ -23,7 +23,7 @@ from airflow_zen.planning.supervisor import (
     build_task_instance,
 )
 from airflow_zen.runs.step_run import StepRun
-from airflow_zen.steps.run import plan_step
+from airflow_zen.steps.cache_key import plan_step
 
 if TYPE_CHECKING:
     from airflow_zen.caching.step_cache import KeyRecord

@@ -1,31 +1,37 @@
-"""The cache key of one execution: everything that decides its result, and nothing else."""
+"""The cache key of one execution, everything that decides its result; and whether an earlier result has that key."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_zen.artifacts.leases import Lease, NullLease, TaskAttempt
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.caching.code import fingerprint_code
-from airflow_zen.errors import FingerprintError, MaterializerNotFound, SaveRefused, ZenError
+from airflow_zen.caching.step_cache import CacheEntry, KeyRecord, explain_miss
+from airflow_zen.errors import FingerprintError, MaterializerNotFound, ZenError
 from airflow_zen.fingerprint import combine_fingerprints, fingerprint
 from airflow_zen.materializers.annotations import View, batch_type, is_stream_annotation
-from airflow_zen.runs.step_run import mask_secrets
-from airflow_zen.steps.annotations import runtime_class
+from airflow_zen.runs.step_run import CacheState, StepRun, mask_secrets
 from airflow_zen.steps.arguments import Arguments, replace_refs_by_digest
+from airflow_zen.steps.outputs import runtime_class
 from airflow_zen.type_names import canonical_type_text, stable_class_name
 
 if TYPE_CHECKING:
-    from airflow_zen.caching.policy import Cache
     from airflow_zen.stack import Stack
-    from airflow_zen.steps.step import Step
+    from airflow_zen.steps.step import Cache, Step
+
+log = logging.getLogger("airflow_zen.steps")
 
 # Airflow's lazy context values ask Airflow when they are read; only this one holds its values.
 _LAZY_CONTEXT_MODULE, _ASSET_EVENTS_CLASS = "airflow.sdk.execution_time.context", "TriggeringAssetEventsAccessor"
@@ -43,16 +49,91 @@ class CacheKey(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = msgspec.field(default=())
 
 
+class StepPlan(msgspec.Struct, frozen=True):
+    """Whether a step reuses a result or computes one.
+
+    `cache` is HIT with an `entry`, MISS with a `key` under which the new result is stored, or OFF. `reason` says why
+    there is no entry.
+    """
+
+    cache: CacheState
+    reason: str = ""
+    key: CacheKey | None = None
+    entry: CacheEntry | None = None
+    lease: Lease = msgspec.field(default_factory=NullLease)
+
+
+def plan_step(
+    step: Step,
+    arguments: Arguments,
+    stack: Stack,
+    run: StepRun,
+    *,
+    acquire_lease: bool = False,
+    history: list[KeyRecord] | None = None,
+) -> StepPlan:
+    """Decide whether a step reuses an earlier result; a cache that fails costs the reuse, not the step.
+
+    `run.cache` says whether it may. With `acquire_lease` a miss waits for an equal step that computes the result, or
+    holds the lease to compute it. `history` holds the task's latest keys, which explain a miss; None reads them.
+    """
+    if run.cache is CacheState.OFF:
+        return StepPlan(CacheState.OFF, run.why)
+    if not (step.outputs.names or step.cache_always):
+        return StepPlan(CacheState.OFF, "it returns nothing, so there is nothing to reuse")
+    try:
+        key = cache_key(step, arguments, stack, run.id.dag_id)
+        if run.cache is CacheState.RECOMPUTE:
+            return StepPlan(CacheState.MISS, run.why, key)
+        lease: Lease = NullLease()
+        entry, reason = _find_valid_entry(key, step, stack)
+        if entry is None and acquire_lease:
+            attempt = TaskAttempt(run.id.task_instance, run.id.try_number)
+            leases = stack.cache.leases
+            entry, lease = leases.acquire_or_wait(key.key, lambda: _find_valid_entry(key, step, stack)[0], attempt)
+    except FingerprintError as error:
+        return StepPlan(CacheState.OFF, str(error))
+    except Exception as error:
+        log.warning("The cache could not be read: %s", error, exc_info=not isinstance(error, OSError))
+        return StepPlan(CacheState.OFF, f"the cache could not be read: {error}")
+    if entry:
+        return StepPlan(CacheState.HIT, key=key, entry=entry)
+    return StepPlan(CacheState.MISS, reason or _miss_reason(key, stack, run, history), key, lease=lease)
+
+
+def _find_valid_entry(key: CacheKey, step: Step, stack: Stack) -> tuple[CacheEntry | None, str]:
+    """Return an entry that is young enough and whose artifacts exist, or why a known one cannot be used."""
+    entry = stack.cache.get(key.key)
+    if entry is None:
+        return None, ""
+    age, ttl = stack.clock() - entry.created, step.cache.ttl_seconds
+    if age > ttl:
+        return None, f"the result of {entry.origin} is {_duration_text(age)} old, and is kept for {_duration_text(ttl)}"
+    if missing := stack.store.missing(entry.outputs.values()):
+        return None, f"the result of {entry.origin} is known, but its artifact {missing[0].digest[:12]} is gone"
+    return entry, ""
+
+
+def _duration_text(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _miss_reason(key: CacheKey, stack: Stack, run: StepRun, history: list[KeyRecord] | None) -> str:
+    """Return what differs from the closest of the task's earlier results."""
+    try:
+        history = stack.cache.history.recent_records(run.id.dag_id, run.id.task_id) if history is None else history
+    except Exception as error:  # noqa: BLE001 - an explanation is not worth a failed step
+        return f"what was computed before cannot be read: {error}"
+    return explain_miss(key.ingredients, key.sources, history)
+
+
 def cache_key(step: Step, arguments: Arguments, stack: Stack, dag_id: str = "") -> CacheKey:
     """Combine code, arguments, input digests, outputs, library versions, and what the step's `Cache` adds, in one key.
 
     `dag_id` is in the key of a step whose `Cache` has the scope `dag`. Raises `FingerprintError`, with the reason,
     when an ingredient cannot be fingerprinted soundly.
     """
-
-    def fallback(value: object) -> str | None:
-        return _artifact_digest(value, stack)
-
+    fallback = partial(_artifact_digest, stack=stack)
     included = arguments.excluding(step.cache.ignore)
     ingredients = (
         _custom_key(step, arguments, fallback) if step.cache.key else _argument_ingredients(step, included, fallback)
@@ -60,25 +141,18 @@ def cache_key(step: Step, arguments: Arguments, stack: Stack, dag_id: str = "") 
     values = [] if step.cache.key else included.bound.arguments.values()
     plain = [value for value in values if not isinstance(value, ArtifactRef)]
     code = fingerprint_code(step.function, fallback, arguments=[*plain, *step.materializers])
-    without_versions = step.cache.packages is False
-    for label, value in code.ingredients.items():
-        if not (without_versions and label.startswith("distribution ")):
-            ingredients[label] = value
-    ingredients.update(_input_ingredients(step, included, stack))
-    ingredients.update(_output_ingredients(step, stack))
-    ingredients.update(external_fingerprints(step.cache, step.function, stack.environment))
+    with_versions, kind = step.cache.packages is not False, "distribution "
+    ingredients |= {label: value for label, value in code.ingredients.items() if with_versions or kind not in label}
+    ingredients |= _input_ingredients(step, included, stack) | _output_ingredients(step, stack)
+    ingredients |= external_fingerprints(step.cache, step.function, stack.environment)
     if step.version not in ("", None):
         ingredients["version"] = fingerprint(step.version)
     if step.cache.scope == "dag":
         ingredients["scope"] = fingerprint(dag_id)
-    sources = {**code.sources, **_parameter_texts(included, ingredients)}
-    return CacheKey(combine_fingerprints(ingredients), ingredients, sources, code.warnings)
-
-
-def _parameter_texts(arguments: Arguments, ingredients: Mapping[str, str]) -> dict[str, str]:
-    """Return parameters as text, so that an explanation can say what was 8 and is 10."""
-    texts = {f"parameter {name}": value for name, value in mask_secrets(arguments.parameters()).items()}
-    return {label: json.dumps(value, ensure_ascii=False) for label, value in texts.items() if label in ingredients}
+    # Parameters as text, so that an explanation can say what was 8 and is 10.
+    texts = {f"parameter {name}": value for name, value in mask_secrets(included.parameters()).items()}
+    sources = {label: json.dumps(text, ensure_ascii=False) for label, text in texts.items() if label in ingredients}
+    return CacheKey(combine_fingerprints(ingredients), ingredients, {**code.sources, **sources}, code.warnings)
 
 
 def _custom_key(step: Step, arguments: Arguments, fallback: Any) -> dict[str, str]:
@@ -115,15 +189,11 @@ def _input_ingredients(step: Step, arguments: Arguments, stack: Stack) -> dict[s
         view = View.of(wanted[path])
         if stack.materializers.is_partial_view(ref.encoding, view):
             found[f"view {path}"] = str(view)
-        elif view.cls is not None and _is_view(ref, view.cls, stack):
-            found[f"view {path}"] = stable_class_name(view.cls)
+        elif view.cls is not None:
+            is_files = view.cls is ArtifactRef or issubclass(view.cls, PurePath)
+            if is_files or stack.materializers.is_view(ref.encoding, view.cls):
+                found[f"view {path}"] = stable_class_name(view.cls)
     return found
-
-
-def _is_view(ref: ArtifactRef, wanted: type, stack: Stack) -> bool:
-    """Whether `wanted` is another type than the saved one."""
-    is_files = wanted is ArtifactRef or issubclass(wanted, PurePath)
-    return is_files or stack.materializers.is_view(ref.encoding, wanted)
 
 
 def _output_ingredients(step: Step, stack: Stack) -> dict[str, str]:
@@ -133,7 +203,7 @@ def _output_ingredients(step: Step, stack: Stack) -> dict[str, str]:
         written = step.output_types.get(name)
         declared = runtime_class(batch_type(written) if is_stream_annotation(written) else written)
         try:
-            named = step.output_materializer(name)
+            named = step.output_artifact(name).materializer
             known = named or (stack.materializers.for_type(declared) if declared else None)
             encoding = known.encoding if known else ""
         except MaterializerNotFound:
@@ -148,23 +218,18 @@ def _artifact_digest(value: object, stack: Stack) -> str | None:
 
     None for a lazy table or a stream, whose content is not known before it is read, and is perhaps read only once.
     """
-    if isinstance(value, Iterator) or _is_lazy_table(value, stack):
+    if isinstance(value, Iterator):
         return None
     with tempfile.TemporaryDirectory(prefix="fingerprint-") as directory:
         try:
+            if not isinstance(value, stack.materializers.for_type(type(value)).stored_type(value)):
+                return None
             saved = stack.materializers.save(value, Path(directory))
-        except (MaterializerNotFound, SaveRefused, ZenError):
+        except ZenError:
             return None
         files = sorted(path for path in Path(directory).rglob("*") if path.is_file())
         parts = {path.relative_to(directory).as_posix(): fingerprint(path.read_bytes()) for path in files}
         return combine_fingerprints({"encoding": saved.encoding, "type": saved.type, **parts})
-
-
-def _is_lazy_table(value: object, stack: Stack) -> bool:
-    try:
-        return not isinstance(value, stack.materializers.for_type(type(value)).stored_type(value))
-    except MaterializerNotFound:
-        return False
 
 
 def external_fingerprints(
@@ -189,9 +254,8 @@ def _file_digests(folder: Path, pattern: str) -> Iterator[tuple[str, str]]:
         # Before Python 3.13 a final `**` matches only folders.
         found = sorted(start.glob(f"{rest}/*" if rest.endswith("**") else rest))
     except (ValueError, IndexError, NotImplementedError) as error:
-        raise FingerprintError(
-            f"Cache(files=…): {pattern!r} is not a pattern of files, such as 'sql/*.sql': {error}"
-        ) from error
+        what = f"{pattern!r} is not a pattern of files, such as 'sql/*.sql'"
+        raise FingerprintError(f"Cache(files=…): {what}: {error}") from error
     paths = [path for path in found if path.is_file() and "__pycache__" not in path.parts]
     if not paths:
         instead = f"; for all in the folder write {f'{pattern}/**/*'!r}" if found else ""

@@ -6,7 +6,7 @@ import collections.abc
 import inspect
 import typing
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import (
     Annotated,
     Any,
@@ -27,8 +27,8 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_zen.errors import InputError, OutputError, TypeMismatch, ZenError
-from airflow_zen.materializers.annotations import batch_type, is_stream_annotation, strip_annotation
-from airflow_zen.steps.annotations import runtime_class
+from airflow_zen.materializers.annotations import batch_type, element_type, is_stream_annotation, strip_annotation
+from airflow_zen.steps.outputs import Outputs, runtime_class
 from airflow_zen.type_names import base_names, display_name, is_union, type_name
 
 _NUMBERS = (bool, int, float, complex)
@@ -64,6 +64,19 @@ class InputPath(ValuePath, frozen=True):
 
 class BatchError(ZenError):
     """The step's own code raised an error while it made its next batch; that error is the cause."""
+
+
+def unpack_result(result: Any, outputs: Outputs, types: Mapping[str, Any], step: str) -> dict[str, Any]:
+    """Split a result by output and convert each value to its declared type, before anything is stored."""
+    try:
+        values = outputs.by_name(result)
+        if outputs.each:
+            ((name, whole),) = values.items()
+            values = {f"{name}[{at}]": element for at, element in enumerate(whole)}
+            types = {held: element_type(types[name], at) for at, held in enumerate(values)}
+        return {name: coerce_output(value, types[name], name) for name, value in values.items()}
+    except OutputError as error:
+        raise OutputError(f"Step {step!r}: {error}") from None
 
 
 def coerce(value: Any, declared: Any, path: ValuePath) -> Any:

@@ -21,11 +21,9 @@ from airflow_zen.lineage.recorder import MAX_PREVIEWED_OUTPUTS, preview_files
 from airflow_zen.materializers.annotations import contains_path, is_stream_annotation, strip_annotation
 from airflow_zen.materializers.previews.html import MAX_PREVIEW_BYTES
 from airflow_zen.steps.conformance import BatchError, InputPath, coerce
-from airflow_zen.steps.outputs import SINGLE_OUTPUT
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
-    from airflow_zen.artifacts.version import RecordedVersion
     from airflow_zen.lineage.recorder import OpenedRun
     from airflow_zen.runs.step_run import StepRun
     from airflow_zen.stack import SavedArtifact, Stack
@@ -34,10 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("airflow_zen.steps")
 
-_MAX_THREADS = 8
-
-
 PREVIEW_TIMEOUT = 10.0
+"""Seconds after which a step no longer waits for its previews."""
 _FILE_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
@@ -49,8 +45,8 @@ def save_outputs(step: Step, values: Mapping[str, Any], stack: Stack, run: StepR
     """
 
     def save(name: str) -> SavedArtifact:
-        stored_name = artifact_name(step, run, name)
-        return stack.save(values[name], stored_name, step.declared_class(name), step.output_materializer(name))
+        by = step.output_artifact(name).materializer
+        return stack.save(values[name], step.artifact_name(run.id, name), step.declared_class(name), by)
 
     def save_stream(name: str) -> SavedArtifact:
         try:
@@ -62,48 +58,11 @@ def save_outputs(step: Step, values: Mapping[str, Any], stack: Stack, run: StepR
             raise OutputError(f"Step {step.name!r}: {error}") from None
 
     streams = [name for name, value in values.items() if isinstance(value, Iterator)]
-    with ThreadPoolExecutor(_MAX_THREADS) as pool:
+    with ThreadPoolExecutor(8) as pool:
         saving = {name: pool.submit(save, name) for name in values if name not in streams}
         saved = {name: save_stream(name) for name in streams}
         saved |= {name: future.result() for name, future in saving.items()}
     return {name: saved[name] for name in values}
-
-
-def artifact_name(step: Step, run: StepRun, output: str) -> str:
-    """Return the name of an output's artifact: the one that its annotation gives, or one after DAG and task.
-
-    The latter are `dag/task`, `dag/task.train`, and `dag/task[3]` for an element of a list marked `Each`.
-    """
-    if output in step.outputs.artifact_names:
-        return step.outputs.artifact_names[output]
-    name = f"{run.id.dag_id}/{run.id.task_id}"
-    if output == SINGLE_OUTPUT or output.startswith(f"{SINGLE_OUTPUT}["):
-        return f"{name}{output.removeprefix(SINGLE_OUTPUT)}"
-    return f"{name}.{output}"
-
-
-def publish_versions(step: Step, stack: Stack, run: StepRun) -> Mapping[str, RecordedVersion]:
-    """Make each output the newest version of its name, if its content is not already; never raise.
-
-    This includes a reused result, if something else was computed in between. Elements of a list marked `Each` have no
-    versions: the element at one position is a different thing the next time.
-    """
-    if step.outputs.each:
-        return {}
-    with ThreadPoolExecutor(min(_MAX_THREADS, len(run.outputs))) as pool:
-        made = pool.map(lambda ref: _publish_version(ref, stack, run), run.outputs.values())
-        return {output: version for output, version in zip(run.outputs, made, strict=True) if version}
-
-
-def _publish_version(ref: ArtifactRef, stack: Stack, run: StepRun) -> RecordedVersion | None:
-    # One history for all instances of a mapped step would have a new version from each of them in every run.
-    name = ref.name if run.id.map_index < 0 else f"{ref.name}[{run.id.map_index}]"
-    ended, dag_run = run.ended or stack.clock(), f"{run.id.dag_id}/{run.id.run_id}"
-    try:
-        return stack.names.add(name, ref, ended, origin=str(run.id), dag_run=dag_run)
-    except Exception as error:  # noqa: BLE001 - a step that succeeded stays so, whatever the store says
-        log.warning("Artifact %r has no new version, though its content is stored: %s", name, error)
-        return None
 
 
 def process_directory(stack: Stack) -> Path:
@@ -137,9 +96,6 @@ def load_as_type(stack: Stack, ref: ArtifactRef, into: Path, wanted: Any, name: 
     if value is None or is_stream_annotation(strip_annotation(wanted)):
         return value
     return coerce(value, wanted, InputPath(name or f"artifact {ref.name or ref.digest[:12]}"))
-
-
-"""Seconds after which a step no longer waits for its previews."""
 
 
 class BackgroundPreviews:
@@ -178,7 +134,7 @@ class BackgroundPreviews:
             log.warning("The previews of %s are not noted as owed to MLflow: %s", run.id, error)
 
     def _is_previewed(self, name: str) -> bool:
-        by = self._step.output_materializer(name)
+        by = self._step.output_artifact(name).materializer
         return self._step.has_previews(name, self._stack.previews) and self._stack.can_preview(
             self._values[name], self._saved[name], by
         )
@@ -187,16 +143,14 @@ class BackgroundPreviews:
         files = {}
         for name in wanted:
             try:
-                files[name] = self._store.get(self._saved[name].ref.digest) or self._render_one(name)
+                saved, by = self._saved[name], self._step.output_artifact(name).materializer
+                files[name] = self._store.get(saved.ref.digest)
+                if not files[name]:
+                    files[name] = dict(_check_files(self._stack.preview(self._values[name], saved, by)))
+                    self._store.put(saved.ref.digest, files[name])
             except BaseException as error:  # noqa: BLE001 - a panic of polars is not even an Exception
                 log.warning("Output %r of step %r has no preview: %s", name, self._step.name, error)
         self._files.set_result(preview_files(files))
-
-    def _render_one(self, name: str) -> dict[str, bytes]:
-        saved, by = self._saved[name], self._step.output_materializer(name)
-        files = dict(_check_files(self._stack.preview(self._values[name], saved, by)))
-        self._store.put(saved.ref.digest, files)
-        return files
 
 
 def _check_files(files: Mapping[str, bytes | str]) -> Iterator[tuple[str, bytes]]:

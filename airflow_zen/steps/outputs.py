@@ -1,22 +1,37 @@
-"""The outputs that a step declares: their names when the DAG is parsed, their types when the step runs."""
+"""What annotations declare: names of outputs when the DAG is parsed, types only when they are needed."""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from types import GenericAlias, UnionType
-from typing import Annotated, Any, NotRequired, Required, Union, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    ForwardRef,
+    Literal,
+    NotRequired,
+    Required,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)  # fmt: skip
 
 import msgspec
 
-from airflow_zen.errors import OutputError, StepDefinitionError
-from airflow_zen.materializers.annotations import Artifact, element_type
-from airflow_zen.steps.annotations import Owner, artifact_marker, resolve_annotation, resolve_type
-from airflow_zen.steps.conformance import coerce_output
+from airflow_zen.errors import OutputError, StepDefinitionError, ZenError
+from airflow_zen.materializers.annotations import Artifact
 from airflow_zen.type_names import display_name, walk_types
 
 SINGLE_OUTPUT = "output"
+
+Owner = Callable[..., Any]
+"""The function, or the class, that an annotation is written in."""
 
 _WRAPPERS = (Annotated, Required, NotRequired)
 _OPTIONAL_FORMS = (Required, NotRequired, Union, UnionType)
@@ -56,6 +71,11 @@ class Outputs(msgspec.Struct, frozen=True):
 
     def by_name(self, result: Any) -> dict[str, Any]:
         """Return a function's result by output name; raise `OutputError` when it does not fit."""
+        if self.each and not isinstance(result, list | tuple):
+            actual = display_name(type(result))
+            raise OutputError(
+                f"output {self.names[0]!r} is marked Each, but the function returned {actual}. Return a list."
+            )
         if not self.is_multiple:
             return dict.fromkeys(self.names, result)
         if isinstance(result, Mapping):
@@ -112,26 +132,6 @@ def output_artifacts(function: Callable[..., Any], outputs: Outputs) -> Mapping[
                 "the whole, Annotated[list[T], Artifact(…)], or mark the list Each."
             )
     return found
-
-
-def unpack_result(result: Any, outputs: Outputs, types: Mapping[str, Any], step: str) -> dict[str, Any]:
-    """Split a result by output and convert each value to its declared type, before anything is stored."""
-    try:
-        values = outputs.by_name(result)
-        if outputs.each:
-            (name,) = outputs.names
-            values, types = _split_elements(name, values[name], types[name])
-        return {name: coerce_output(value, types[name], name) for name, value in values.items()}
-    except OutputError as error:
-        raise OutputError(f"Step {step!r}: {error}") from None
-
-
-def declared_output_type(name: str, types: Mapping[str, Any]) -> Any:
-    """Return the declared type of an output, or of an element of it (`output[3]`)."""
-    whole, bracket, at = name.partition("[")
-    if name in types or not bracket:
-        return types.get(name)
-    return element_type(types.get(whole), int(at.rstrip("]")))
 
 
 def is_each(declared: Any) -> bool:
@@ -242,7 +242,7 @@ def _outline(node: ast.expr, owner: Owner) -> Any:
     if isinstance(node, ast.Name):
         return _evaluate(node.id, owner)
     if isinstance(node, ast.BinOp):
-        return _alias(Union, _outline(node.left, owner), _outline(node.right, owner))
+        return GenericAlias(Union, (_outline(node.left, owner), _outline(node.right, owner)))  # type: ignore[arg-type]
     name = ast.unparse(node.value).rsplit(".", 1)[-1] if isinstance(node, ast.Subscript) else ""
     if not isinstance(node, ast.Subscript) or name == "Literal":
         return object
@@ -251,17 +251,13 @@ def _outline(node: ast.expr, owner: Owner) -> Any:
         marks = (resolve_annotation(ast.unparse(mark), owner, imports="airflow_zen") for mark in elements[1:])
         return Annotated[(_outline(elements[0], owner), *marks)]
     origin = tuple if name in ("tuple", "Tuple") else Union if name in _OPTIONAL_NAMES else list
-    return _alias(origin, *(_outline(element, owner) for element in elements))
+    # Unlike `Union[…]`, an alias keeps arguments that are alike, and takes any.
+    return GenericAlias(origin, tuple(_outline(element, owner) for element in elements))  # type: ignore[arg-type]
 
 
 def _evaluate(name: str, owner: Owner) -> Any:
     found = resolve_annotation(name, owner)
     return object if found is None else found
-
-
-def _alias(origin: Any, *arguments: Any) -> Any:
-    """Return `origin[arguments]`; unlike `Union[…]` it keeps arguments that are alike, and takes any."""
-    return GenericAlias(origin, arguments)
 
 
 def _annotated_types(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Any]:
@@ -286,11 +282,114 @@ def _strip_wrappers(declared: Any) -> Any:
     return _strip_wrappers(get_args(declared)[0]) if get_origin(declared) in _WRAPPERS else declared
 
 
-def _split_elements(name: str, value: Any, declared: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the elements of a returned list by name, and their declared types; raise `OutputError` for no list."""
-    if not isinstance(value, list | tuple):
-        raise OutputError(
-            f"output {name!r} is marked Each, but the function returned {display_name(type(value))}. Return a list."
-        )
-    values = {f"{name}[{at}]": element for at, element in enumerate(value)}
-    return values, {held: element_type(declared, at) for at, held in enumerate(values)}
+def resolve_annotation(annotation: Any, owner: Owner, *, imports: bool | str = False) -> Any:
+    """Return an annotation as a type; None when it names what does not exist at run time.
+
+    With `imports`, a name that the file imports for type checkers only is imported now. While a DAG is parsed, `imports`
+    is the one package that may be imported. Raises the `ZenError` of an invalid mark.
+    """
+    if annotation is inspect.Parameter.empty:
+        return None
+    module = getattr(annotation, "__forward_module__", None)
+    annotation = getattr(annotation, "__forward_arg__", annotation)
+    if not isinstance(annotation, str) and not _has_forward_reference(annotation):
+        return annotation
+    owner = inspect.unwrap(owner)
+    try:
+        # A field that a TypedDict inherits has the names of another module.
+        names = dict(vars(sys.modules[module])) if module else _names_of(owner)
+        return _evaluate_names(annotation, names, owner, imports)
+    except ZenError:
+        raise
+    except Exception:  # noqa: BLE001 - a name that exists for type checkers only can fail in any way
+        return None if isinstance(annotation, str) else annotation
+
+
+def resolve_type(annotation: Any, owner: Owner) -> Any:
+    """Return an annotation as a type, also if it is text twice: quoted, in a file whose annotations are text."""
+    found = resolve_annotation(annotation, owner, imports=True)
+    return resolve_type(found, owner) if isinstance(found, str) and found != annotation else found
+
+
+def artifact_marker(declared: Any) -> Artifact | None:
+    """Return the `Artifact(…)` of `Annotated[T, Artifact(…)]`, also inside `list[…]` and `… | None`."""
+    marks = (mark for found in walk_types(declared) for mark in getattr(found, "__metadata__", ()))
+    return next((mark for mark in marks if isinstance(mark, Artifact)), None)
+
+
+def runtime_class(declared: Any) -> type | None:
+    """Return the class behind a declared type (`list` for `list[int]`); None if there is not exactly one.
+
+    `pandera.typing.DataFrame[Schema]` annotates frames that are pandas' own.
+    """
+    origin = get_origin(declared) or declared
+    if not isinstance(origin, type) or origin is Any:
+        return None
+    if not origin.__module__.startswith("pandera.typing."):
+        return origin
+    return next(base for base in origin.__mro__ if not base.__module__.startswith("pandera."))
+
+
+def resolve_parameters(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the declared type of each parameter, with its marks."""
+    parameters = inspect.signature(function).parameters.values()
+    return {parameter.name: resolve_type(parameter.annotation, function) for parameter in parameters}
+
+
+def _has_forward_reference(declared: Any) -> bool:
+    """Whether types inside a declared one are written as text: `list["Model"]`."""
+    if get_origin(declared) is Literal:
+        return False
+    inner = get_args(declared)[:1] if get_origin(declared) is Annotated else get_args(declared)
+    return any(isinstance(held, str | ForwardRef) or _has_forward_reference(held) for held in inner)
+
+
+def _names_of(owner: Any) -> dict[str, Any]:
+    """Return the names that annotations of a function or a class can use."""
+    if isinstance(owner, type):
+        return dict(vars(sys.modules[owner.__module__]))
+    names = dict(getattr(owner, "__globals__", {}))
+    free = getattr(getattr(owner, "__code__", None), "co_freevars", ())
+    for name, cell in zip(free, getattr(owner, "__closure__", None) or (), strict=False):
+        with suppress(ValueError):
+            names[name] = cell.cell_contents
+    return names
+
+
+def _evaluate_names(annotation: Any, names: dict[str, Any], owner: Owner, imports: bool | str) -> Any:
+    try:
+        # What typing.get_type_hints does, one name at a time.
+        found = eval(annotation, names) if isinstance(annotation, str) else annotation  # noqa: S307
+        if not _has_forward_reference(found):
+            return found
+        holder = type("Holder", (), {"__annotations__": {"held": found}})
+        return get_type_hints(holder, names, include_extras=True)["held"]
+    except NameError as error:
+        name = str(error.name)
+        found = _import_type_checking_name(name, owner, imports) if imports else None
+        if found is None:
+            raise
+        return _evaluate_names(annotation, {**names, name: found}, owner, imports)
+
+
+def _import_type_checking_name(name: str, owner: Owner, imports: bool | str) -> Any:
+    """Import what a name stands for under `if TYPE_CHECKING:` of the owner's file; return None if it is not there."""
+    try:
+        tree = ast.parse(Path(inspect.getsourcefile(owner) or "").read_text("utf-8"))
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None
+    statements = (node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
+    found = [
+        (one, alias)
+        for one in statements
+        for alias in one.names
+        if (alias.asname or alias.name.partition(".")[0]) == name
+    ]
+    for statement, alias in found[:1]:
+        module = alias.name if isinstance(statement, ast.Import) else "." * statement.level + (statement.module or "")
+        if not module.startswith(".") and (imports is True or f"{module}.".startswith(f"{imports}.")):
+            bound: dict[str, Any] = {}
+            statement.names = [alias]
+            exec(compile(ast.Module([statement], []), "<annotation>", "exec"), bound)  # noqa: S102
+            return bound.get(name)
+    return None

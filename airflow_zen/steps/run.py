@@ -8,25 +8,23 @@ import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec.structs import replace
 
-from airflow_zen.artifacts.leases import Lease, NullLease, TaskAttempt
-from airflow_zen.caching.step_cache import CacheEntry, KeyRecord, explain_miss
-from airflow_zen.errors import FingerprintError, StepInterrupted
+from airflow_zen.caching.step_cache import CacheEntry, KeyRecord
+from airflow_zen.errors import StepInterrupted
 from airflow_zen.lineage.recorder import MetadataCollector, OpenedRun, collect_metadata, temporary_environment
 from airflow_zen.runs.step_run import CacheState, StepRun, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
-from airflow_zen.steps.cache_key import CacheKey, cache_key
-from airflow_zen.steps.materialize import BackgroundPreviews, artifact_name, publish_versions, save_outputs
-from airflow_zen.steps.outputs import unpack_result
+from airflow_zen.steps.cache_key import CacheKey, StepPlan, plan_step
+from airflow_zen.steps.conformance import unpack_result
+from airflow_zen.steps.materialize import BackgroundPreviews, save_outputs
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
+    from airflow_zen.artifacts.version import RecordedVersion
     from airflow_zen.stack import Stack
     from airflow_zen.steps.step import Step
 
@@ -97,84 +95,6 @@ def run_step(
         return run
 
 
-class StepPlan(msgspec.Struct, frozen=True):
-    """Whether a step reuses a result or computes one.
-
-    `cache` is HIT with an `entry`, MISS with a `key` under which the new result is stored, or OFF. `reason` says why
-    there is no entry.
-    """
-
-    cache: CacheState
-    reason: str = ""
-    key: CacheKey | None = None
-    entry: CacheEntry | None = None
-    lease: Lease = msgspec.field(default_factory=NullLease)
-
-
-def plan_step(
-    step: Step,
-    arguments: Arguments,
-    stack: Stack,
-    run: StepRun,
-    *,
-    acquire_lease: bool = False,
-    history: list[KeyRecord] | None = None,
-) -> StepPlan:
-    """Decide whether a step reuses an earlier result; a cache that fails costs the reuse, not the step.
-
-    `run.cache` says whether it may. With `acquire_lease` a miss waits for an equal step that computes the result, or
-    holds the lease to compute it. `history` holds the task's latest keys, which explain a miss; None reads them.
-    """
-    if run.cache is CacheState.OFF:
-        return StepPlan(CacheState.OFF, run.why)
-    if not (step.outputs.names or step.cache_always):
-        return StepPlan(CacheState.OFF, "it returns nothing, so there is nothing to reuse")
-    try:
-        key = cache_key(step, arguments, stack, run.id.dag_id)
-        if run.cache is CacheState.RECOMPUTE:
-            return StepPlan(CacheState.MISS, run.why, key)
-        lease: Lease = NullLease()
-        entry, reason = _find_valid_entry(key, step, stack)
-        if entry is None and acquire_lease:
-            attempt = TaskAttempt(run.id.task_instance, run.id.try_number)
-            leases = stack.cache.leases
-            entry, lease = leases.acquire_or_wait(key.key, lambda: _find_valid_entry(key, step, stack)[0], attempt)
-    except FingerprintError as error:
-        return StepPlan(CacheState.OFF, str(error))
-    except Exception as error:
-        log.warning("The cache could not be read: %s", error, exc_info=not isinstance(error, OSError))
-        return StepPlan(CacheState.OFF, f"the cache could not be read: {error}")
-    if entry:
-        return StepPlan(CacheState.HIT, key=key, entry=entry)
-    return StepPlan(CacheState.MISS, reason or _miss_reason(key, stack, run, history), key, lease=lease)
-
-
-def _find_valid_entry(key: CacheKey, step: Step, stack: Stack) -> tuple[CacheEntry | None, str]:
-    """Return an entry that is young enough and whose artifacts exist, or why a known one cannot be used."""
-    entry = stack.cache.get(key.key)
-    if entry is None:
-        return None, ""
-    age, ttl = stack.clock() - entry.created, step.cache.ttl_seconds
-    if age > ttl:
-        return None, f"the result of {entry.origin} is {_duration_text(age)} old, and is kept for {_duration_text(ttl)}"
-    if missing := stack.store.missing(entry.outputs.values()):
-        return None, f"the result of {entry.origin} is known, but its artifact {missing[0].digest[:12]} is gone"
-    return entry, ""
-
-
-def _duration_text(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
-
-
-def _miss_reason(key: CacheKey, stack: Stack, run: StepRun, history: list[KeyRecord] | None) -> str:
-    """Return what differs from the closest of the task's earlier results."""
-    try:
-        history = stack.cache.history.recent_records(run.id.dag_id, run.id.task_id) if history is None else history
-    except Exception as error:  # noqa: BLE001 - an explanation is not worth a failed step
-        return f"what was computed before cannot be read: {error}"
-    return explain_miss(key.ingredients, key.sources, history)
-
-
 def _apply_plan(plan: StepPlan, run: StepRun, step: Step) -> StepRun:
     """Log the plan, and write it into the record."""
     if plan.cache is CacheState.OFF:
@@ -189,7 +109,7 @@ def _apply_plan(plan: StepPlan, run: StepRun, step: Step) -> StepRun:
 def _reuse_entry(step: Step, entry: CacheEntry, stack: Stack, run: StepRun, run_hooks: RunHooks) -> StepRun:
     """Record the run as a hit, with the refs of the entry as its outputs."""
     outputs = {
-        name: stack.store.relocate(ref).reused_from(entry.origin).with_name(artifact_name(step, run, name))
+        name: stack.store.relocate(ref).reused_from(entry.origin).with_name(step.artifact_name(run.id, name))
         for name, ref in entry.outputs.items()
     }
     log.info("cached: reusing the result of %s (%.1f s saved)", entry.origin, entry.seconds)
@@ -245,7 +165,7 @@ def _finish_run(stack: Stack, run: StepRun, opened: OpenedRun, step: Step | None
     outputs of a successful step become versions of their names.
     """
     with ThreadPoolExecutor(1) as pool:
-        naming = pool.submit(publish_versions, step, stack, run) if step and run.outputs else None
+        naming = pool.submit(_publish_versions, step, stack, run) if step and run.outputs else None
         delivered = stack.lineage.finish(run, opened)
         run = replace(run, versions=naming.result()) if naming else run
     try:
@@ -255,6 +175,30 @@ def _finish_run(stack: Stack, run: StepRun, opened: OpenedRun, step: Step | None
     else:
         stack.lineage.on_record_stored(run)
     return run
+
+
+def _publish_versions(step: Step, stack: Stack, run: StepRun) -> Mapping[str, RecordedVersion]:
+    """Make each output the newest version of its name, if its content is not already; never raise.
+
+    This includes a reused result, if something else was computed in between. Elements of a list marked `Each` have no
+    versions: the element at one position is a different thing the next time.
+    """
+
+    def publish(ref: ArtifactRef) -> RecordedVersion | None:
+        # One history for all instances of a mapped step would have a new version from each of them in every run.
+        name = ref.name if run.id.map_index < 0 else f"{ref.name}[{run.id.map_index}]"
+        dag_run = f"{run.id.dag_id}/{run.id.run_id}"
+        try:
+            return stack.names.add(name, ref, run.ended or stack.clock(), origin=str(run.id), dag_run=dag_run)
+        except Exception as error:  # noqa: BLE001 - a step that succeeded stays so, whatever the store says
+            log.warning("Artifact %r has no new version, though its content is stored: %s", name, error)
+            return None
+
+    if step.outputs.each:
+        return {}
+    with ThreadPoolExecutor(min(8, len(run.outputs))) as pool:
+        made = zip(run.outputs, pool.map(publish, run.outputs.values()), strict=True)
+        return {output: version for output, version in made if version}
 
 
 def _failed_run(run: StepRun, stack: Stack, error: BaseException, run_hooks: RunHooks) -> StepRun:

@@ -1,23 +1,100 @@
-"""The user's function with its options."""
+"""The user's function with its options, and `Cache`: what its cache key is made of, and how long a result is reused."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
-from airflow_zen.caching.policy import FOLLOW_SETTINGS, Cache
-from airflow_zen.materializers.annotations import Artifact
-from airflow_zen.steps.annotations import parameter_artifacts, parameter_types, runtime_class
-from airflow_zen.steps.outputs import Outputs, declared_output_type, declared_outputs, output_artifacts, output_types
+from airflow_zen.errors import StepDefinitionError
+from airflow_zen.materializers.annotations import Artifact, element_type, strip_annotation
+from airflow_zen.steps.outputs import (
+    SINGLE_OUTPUT,
+    Outputs,
+    artifact_marker,
+    declared_outputs,
+    output_artifacts,
+    output_types,
+    resolve_parameters,
+    runtime_class,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from airflow_zen.materializers.base import Materializer
+    from airflow_zen.runs.step_run import StepRunId
     from airflow_zen.stack import Stack
+
+
+@dataclass(frozen=True, repr=False)
+class Cache:
+    """Reuse a step's results, with a choice of what its cache key is made of.
+
+    `ttl`: seconds, or a timedelta, after which a result is computed again; `math.inf` keeps it for ever. `ignore`:
+    parameters that are not in the key. `files`: patterns of files whose content is in the key, relative to the file
+    that defines the step (`sql/*.sql`). `env`: environment variables that are in the key. `key`: called with the
+    arguments by name, artifacts as `ArtifactRef`s; its result replaces all arguments in the key. `packages`: False
+    leaves out the versions of libraries. `scope`: `"shared"` reuses results of every DAG, `"dag"` only of the step's
+    own. None follows the `[zen] cache_*` option. Raises `StepDefinitionError` for invalid values.
+    """
+
+    ttl: timedelta | float | None = None
+    ignore: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    key: Callable[..., Any] | None = None
+    packages: bool | None = None
+    scope: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values where they are written."""
+        for name in ("ignore", "files", "env"):
+            given = getattr(self, name)
+            texts = (given,) if isinstance(given, str) else given
+            is_valid = isinstance(texts, list | tuple) and all(isinstance(text, str) and text for text in texts)
+            _check_value(name, given, is_valid, "names in a tuple")
+            object.__setattr__(self, name, tuple(texts))
+        for pattern in self.files:
+            wanted = "patterns relative to the file that defines the step"
+            _check_value("files", pattern, not PurePath(pattern).is_absolute(), wanted)
+        ttl: Any = self.ttl
+        is_valid = isinstance(ttl, timedelta | float | int | None) and not isinstance(ttl, bool)
+        wanted = "a timedelta, or seconds, above zero (cache=False never reuses a result)"
+        _check_value("ttl", ttl, is_valid and self.ttl_seconds > 0, wanted)
+        _check_value("key", self.key, self.key is None or callable(self.key), "a function of the step's arguments")
+        _check_value("packages", self.packages, isinstance(self.packages, bool | None), "True or False")
+        _check_value("scope", self.scope, self.scope in (None, "shared", "dag"), "'shared' or 'dag'")
+
+    @property
+    def ttl_seconds(self) -> float:
+        """The age in seconds up to which a result is reused."""
+        if isinstance(self.ttl, timedelta):
+            return self.ttl.total_seconds()
+        return math.inf if self.ttl is None else float(self.ttl)
+
+    def __repr__(self) -> str:
+        """Show the chosen options; equal in every process, because Airflow serializes it with mapped tasks."""
+        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if self.key is not None:
+            named = getattr(self.key, "func", self.key)
+            options["key"] = str(getattr(named, "__qualname__", type(named).__qualname__))
+        return f"Cache({', '.join(f'{name}={value!r}' for name, value in options.items() if value not in (None, ()))})"
+
+
+def _check_value(name: str, given: Any, is_valid: bool, wanted: str) -> None:
+    if not is_valid:
+        raise StepDefinitionError(f"Cache({name}=…) takes {wanted}, got {given!r}.")
+
+
+FOLLOW_SETTINGS = Cache()
 
 
 class Step(msgspec.Struct, frozen=True, dict=True):
@@ -25,7 +102,7 @@ class Step(msgspec.Struct, frozen=True, dict=True):
 
     `version` is the user's own addition to the cache key, `cache` configures the rest of it. `cache_always`
     reuses even a step that returns nothing. `previews` is the default for outputs whose annotation does not decide it;
-    None leaves it to the deployment.
+    None leaves it to the deployment. Annotations are evaluated when they are first asked for.
     """
 
     function: Callable[..., Any]
@@ -36,8 +113,10 @@ class Step(msgspec.Struct, frozen=True, dict=True):
     previews: bool | None = None
 
     def with_cache_defaults(self, defaults: Cache) -> Step:
-        """Return the step with `defaults` for what its own `Cache` does not set."""
-        return replace(self, cache=self.cache.with_defaults(defaults))
+        """Return the step with `defaults` for the options of its `Cache` that are None."""
+        unset = [name for name in ("ttl", "packages", "scope") if getattr(self.cache, name) is None]
+        cache = dataclasses.replace(self.cache, **{name: getattr(defaults, name) for name in unset})
+        return replace(self, cache=cache)
 
     @cached_property
     def outputs(self) -> Outputs:
@@ -46,24 +125,27 @@ class Step(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def output_types(self) -> Mapping[str, Any]:
-        """The declared type of each output; evaluated when first asked for."""
+        """The declared type of each output."""
         return output_types(self.function, self.outputs)
 
     @cached_property
     def parameter_types(self) -> Mapping[str, Any]:
-        """The declared type of each parameter; evaluated when first asked for."""
-        return parameter_types(self.function)
+        """The declared type of each parameter, without `Annotated` and `Optional` around it."""
+        return {name: strip_annotation(declared) for name, declared in self._parameters.items()}
 
     @cached_property
-    def output_artifacts(self) -> Mapping[str, Artifact]:
-        """The `Artifact(…)` of the outputs that have one."""
+    def _parameters(self) -> Mapping[str, Any]:
+        return resolve_parameters(self.function)
+
+    @cached_property
+    def _output_artifacts(self) -> Mapping[str, Artifact]:
         return output_artifacts(self.function, self.outputs)
 
-    @property
+    @cached_property
     def materializers(self) -> list[type[Materializer]]:
         """The materializers in its annotations, of outputs and of parameters."""
-        named = [*self.output_artifacts.values(), *parameter_artifacts(self.function)]
-        return [artifact.materializer for artifact in named if artifact.materializer]
+        marks = [*self._output_artifacts.values(), *map(artifact_marker, self._parameters.values())]
+        return [mark.materializer for mark in marks if mark and mark.materializer]
 
     def extend_stack(self, stack: Stack) -> Stack:
         """Return a stack that also reads what the step's own materializers write."""
@@ -77,25 +159,34 @@ class Step(msgspec.Struct, frozen=True, dict=True):
         except (OSError, TypeError):
             return ""
 
-    def declared_class(self, output: str) -> type | None:
-        """Return the class an output is declared as, for its materializer."""
-        return runtime_class(declared_output_type(output, self.output_types))
+    def artifact_name(self, run: StepRunId, output: str) -> str:
+        """Return the name of an output's artifact: the one that its annotation gives, or one after DAG and task.
 
-    def output_materializer(self, output: str) -> type[Materializer] | None:
-        """Return the materializer in an output's annotation; None if it is chosen by type."""
-        return self._artifact(output).materializer
+        The latter are `dag/task`, `dag/task.train`, and `dag/task[3]` for an element of a list marked `Each`.
+        """
+        if output in self.outputs.artifact_names:
+            return self.outputs.artifact_names[output]
+        is_single = output.partition("[")[0] == SINGLE_OUTPUT
+        return f"{run.dag_id}/{run.task_id}{output.removeprefix(SINGLE_OUTPUT) if is_single else f'.{output}'}"
+
+    def declared_class(self, output: str) -> type | None:
+        """Return the class that an output, or an element of it (`output[3]`), is declared as."""
+        whole, bracket, at = output.partition("[")
+        types = self.output_types
+        is_element = bracket and output not in types
+        return runtime_class(element_type(types.get(whole), int(at.rstrip("]"))) if is_element else types.get(output))
+
+    def output_artifact(self, output: str) -> Artifact:
+        """Return the mark of an output, or of the marked list that it is an element of; an empty one without any."""
+        found = self._output_artifacts.get(output) or self._output_artifacts.get(output.partition("[")[0])
+        return found or Artifact()
 
     def has_previews(self, output: str, default: bool) -> bool:
         """Whether an output gets a preview; `default` if neither its annotation nor the step decides it."""
-        options = (self._artifact(output).previews, self.previews, default)
+        options = (self.output_artifact(output).previews, self.previews, default)
         return next(option for option in options if option is not None)
 
     def returns_nothing(self, result: Any) -> bool:
         """Whether this result means no output: declared so, or an undeclared None."""
         undeclared = inspect.signature(self.function).return_annotation is inspect.Signature.empty
         return not self.outputs.names or (result is None and undeclared)
-
-    def _artifact(self, output: str) -> Artifact:
-        """Return the mark of an output; `output[3]` is an element of a marked list."""
-        found = self.output_artifacts.get(output) or self.output_artifacts.get(output.partition("[")[0])
-        return found or Artifact()

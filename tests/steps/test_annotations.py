@@ -8,7 +8,8 @@ import pytest
 
 from airflow_zen import Each, Output
 from airflow_zen.errors import OutputError
-from airflow_zen.steps.outputs import declared_outputs, output_types, unpack_result
+from airflow_zen.steps.conformance import unpack_result
+from airflow_zen.steps.outputs import declared_outputs, output_types
 
 if TYPE_CHECKING:
     from decimal import Decimal

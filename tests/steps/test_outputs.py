@@ -10,7 +10,8 @@ import pytest
 
 from airflow_zen.errors import ArtifactNameError, OutputError, StepDefinitionError
 from airflow_zen.materializers.annotations import Artifact
-from airflow_zen.steps.outputs import Each, Output, Outputs, declared_outputs, output_types, unpack_result
+from airflow_zen.steps.conformance import unpack_result
+from airflow_zen.steps.outputs import Each, Output, Outputs, declared_outputs, output_types
 
 
 class Pair(NamedTuple):

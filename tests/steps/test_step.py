@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.caching.policy`."""
+"""Promises of `airflow_zen.steps.step`: a `Cache` is checked where it is written."""
 
 import math
 from datetime import timedelta
@@ -8,6 +8,7 @@ import pytest
 
 from airflow_zen import Cache
 from airflow_zen.errors import StepDefinitionError
+from airflow_zen.steps.step import Step
 
 
 class Callable:
@@ -52,9 +53,10 @@ def test_age_in_seconds():
 def test_own_options_take_precedence_over_defaults():
     """Only options that a step's `Cache` leaves open follow the deployment."""
     defaults = Cache(ttl=60, packages=False, scope="dag")
-    assert Cache(ignore=("x",)).with_defaults(defaults) == Cache(ttl=60, ignore=("x",), packages=False, scope="dag")
-    own = Cache(ttl=math.inf, packages=True, scope="shared")
-    assert own.with_defaults(defaults) == own
+    step = Step(len, "count", cache=Cache(ignore=("x",))).with_cache_defaults(defaults)
+    assert step.cache == Cache(ttl=60, ignore=("x",), packages=False, scope="dag")
+    own = Step(len, "count", cache=Cache(ttl=math.inf, packages=True, scope="shared"))
+    assert own.with_cache_defaults(defaults) == own
 
 
 def test_the_repr_is_stable():
