@@ -45,7 +45,8 @@ def main(root, options):
     from airflow_zen.materializers.registry import default_registry
     from airflow_zen.stack import Stack
     from airflow_zen.steps.arguments import Arguments
-    from airflow_zen.steps.run import plan_step, run_step
+    from airflow_zen.steps.cache_key import plan_step
+    from airflow_zen.steps.run import run_step
     from airflow_zen.steps.step import Step
     transport = open_transport(root, options)
     stack = Stack(ArtifactStore(root, transport), default_registry(), StepCache(transport), StepRunRecords(transport))
