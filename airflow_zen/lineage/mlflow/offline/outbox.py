@@ -33,14 +33,13 @@ class Request(msgspec.Struct, frozen=True):
         return {name: value for name, value in self.body.items() if name not in {"run_id", "run_uuid"}}
 
 
-class Outbox:
+class Outbox(msgspec.Struct, frozen=True):
     """Requests in their order, and the files of runs and models.
 
     The first two requests stand for the step's experiment and run, which the recorder sees to.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    directory: Path
 
     def append(self, request: Request) -> None:
         """Keep a request, whole whatever becomes of the process."""
@@ -56,10 +55,6 @@ class Outbox:
     def files_of(self, entity_id: str) -> str:
         """Return the directory for the files of a run or model."""
         return str(self.directory / FILES / entity_id / "artifacts")
-
-    def is_empty(self) -> bool:
-        """Whether there is nothing to send."""
-        return not self.logged() and not (self.directory / FILES).exists()
 
 
 def parse_requests(lines: bytes) -> list[Request]:

@@ -8,16 +8,13 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from http.client import parse_headers
-from socketserver import StreamRequestHandler, ThreadingTCPServer
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
-
-from msgspec.structs import replace
 
 from airflow_zen.lineage.mlflow.encoding import to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowUnavailable
@@ -32,27 +29,21 @@ if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.server import TrackingServer
     from airflow_zen.runs.step_run import StepRun
 
-
 log = logging.getLogger("airflow_zen.lineage")
 
 _CREATING = frozenset({"runs/create", "logged-models", "experiments/create"})
-
+_LOGS_ONE = {"log-metric": "metrics", "log-parameter": "params", "set-tag": "tags"}
+_OF_A_CONNECTION = frozenset({"host", "connection", "content-length", "accept-encoding"})
 # The server, a gateway or the credentials are at fault, and not the request.
 _NOT_THE_REQUEST = frozenset({301, 302, 303, 307, 308, 401, 403, 408, 429, 500, 502, 503, 504})
-
+# Only the server can store files at such an address.
+_STORED_BY_SERVER = frozenset({"mlflow-artifacts", "http", "https"})
 # A server that takes this long is taken to be away: a step may log thousands of times.
 _SLOW_SECONDS = 3.0
-
 # Bytes of a request's first line; what anyone may send is read no further.
 _LONGEST_LINE = 65536
 
-_OF_A_CONNECTION = frozenset({"host", "connection", "content-length", "accept-encoding"})
-
-
 Document = dict[str, Any]
-# Only the server can store files at such an address.
-_STORED_BY_SERVER = frozenset({"mlflow-artifacts", "http", "https"})
-_LOGS_ONE = {"log-metric": "metrics", "log-parameter": "params", "set-tag": "tags"}
 
 
 class Relay(ThreadingTCPServer):
@@ -73,33 +64,32 @@ class Relay(ThreadingTCPServer):
         info = opened or {"run_id": uuid4().hex, "experiment_id": uuid4().hex}
         self.run_id, self.experiment_id = str(info["run_id"]), str(info["experiment_id"])
         self.token = secrets.token_urlsafe()
-        self._server = server
         self._outbox = outbox
         self._replica = Replica(outbox.files_of)
         self._away = opened is None
         self._lock = Lock()
         self._rest = MlflowRest(server, Timeouts(MLFLOW_TIMEOUTS.connect, float(server.user_timeout)))
-        for request in self._step_entities(run):
-            self._keep(request)
+        created = {"run_name": run_name(run), "start_time": to_milliseconds(run.started)}
+        self._keep(Request("POST", "experiments/create", {"name": experiment_name(run.id.dag_id)}, self.experiment_id))
+        self._keep(Request("POST", "runs/create", {"experiment_id": self.experiment_id, **created}, self.run_id))
         if opened:
             self._replica.learn({"run": {"info": dict(opened)}})
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), BaseRequestHandler)
         Thread(target=self.serve_forever, name="airflow-zen-mlflow-relay", daemon=True).start()
 
     def environment(self) -> dict[str, str]:
         """Return the variables that lead MLflow's client into the step's run, and to the relay past any HTTP proxy."""
         direct = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1"]))
         return {
-            **self._server.environment(),
+            **self._rest.server.environment(),
             "MLFLOW_RUN_ID": self.run_id,
             "MLFLOW_EXPERIMENT_ID": self.experiment_id,
             # MLflow's client waits longer for the relay than the relay for the server.
-            "MLFLOW_HTTP_REQUEST_TIMEOUT": str(int(float(self._server.user_timeout)) + 3),
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": str(int(float(self._rest.server.user_timeout)) + 3),
             # MLflow would print links to the relay.
             "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-            RELAY_VARIABLE: f"{self._server.uri} http://127.0.0.1:{self.server_address[1]}/{self.token}",
-            "no_proxy": direct,
-            "NO_PROXY": direct,
+            RELAY_VARIABLE: f"{self._rest.server.uri} http://127.0.0.1:{self.server_address[1]}/{self.token}",
+            **dict.fromkeys(("no_proxy", "NO_PROXY"), direct),
         }
 
     def close(self) -> None:
@@ -107,50 +97,53 @@ class Relay(ThreadingTCPServer):
         Thread(target=self._stop, daemon=True).start()
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], content: bytes) -> HttpResponse:
-        """Return the server's answer, or the replica's while the server is away."""
-        if self._rest.authorization not in {"", headers.get("Authorization")}:
-            return self._pass_on(method, target, headers, content)
-        request = self._parse(method, target, content)
+        """Return the server's answer, or the replica's while the server is away.
+
+        A request with other credentials than the step's is passed on, and never kept.
+        """
+        is_foreign = self._rest.authorization not in {"", headers.get("Authorization")}
+        request = None if is_foreign else self._parse(method, target, content)
         if not self._away:
             try:
                 return self._forward(request, method, target, headers, content)
             except MlflowUnavailable as error:
                 self._give_up(request, error)
+        if is_foreign:
+            return _error(401, "UNAUTHENTICATED", "These are not the credentials of the step's MLflow server.")
         return (request and self._keep(request)) or self._refuse(target.partition("?")[0])
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Answer one request; one without the token is refused before its content is read."""
+        with request.makefile("rb") as file:
+            method, _, rest = file.readline(_LONGEST_LINE).partition(b" /")
+            token, _, rest = rest.partition(b"/")
+            answer = HttpResponse(404, b"")
+            if secrets.compare_digest(token, self.token.encode()):
+                target, headers = f"/{rest.split()[0].decode('ascii')}", parse_headers(file)
+                content = file.read(int(headers.get("Content-Length", 0)))
+                forwarded = {name: value for name, value in headers.items() if name.lower() not in _OF_A_CONNECTION}
+                answer = self.answer(method.decode("ascii"), target, forwarded, content)
+            head = b"HTTP/1.0 %d -\r\nContent-Type: application/json\r\n\r\n" % answer.status
+            request.sendall(head + answer.body)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log what failed; MLflow's client gets no answer."""
         log.warning("A request of MLflow's client in the step failed: %r", sys.exception())
-
-    def _step_entities(self, run: StepRun) -> Iterator[Request]:
-        """Yield what would create the step's experiment and run."""
-        yield Request("POST", "experiments/create", {"name": experiment_name(run.id.dag_id)}, self.experiment_id)
-        described = {"run_name": run_name(run), "start_time": to_milliseconds(run.started)}
-        yield Request("POST", "runs/create", {"experiment_id": self.experiment_id, **described}, self.run_id)
-
-    def _pass_on(self, method: str, target: str, headers: Mapping[str, str], content: bytes) -> HttpResponse:
-        """Return the server's answer to a request with other credentials than the step's; it is never kept."""
-        if not self._away:
-            with suppress(MlflowUnavailable):
-                return self._rest.forward(method, target, headers, content)
-        return _error(401, "UNAUTHENTICATED", "These are not the credentials of the step's MLflow server.")
 
     def _parse(self, method: str, target: str, content: bytes) -> Request | None:
         """Return a request to the tracking API; what it creates gets a tag, by which it is found again."""
         path, _, query = target.partition("?")
         if not path.startswith(API):
             return None
+        path = path.removeprefix(API)
         body = dict(parse_qsl(query)) if method == "GET" else json.loads(content or b"{}")
-        request = Request(method, path.removeprefix(API), body)
-        if method != "POST" or request.path not in _CREATING:
-            return request
-        created = uuid4().hex
-        if request.path != "experiments/create":
+        created = uuid4().hex if method == "POST" and path in _CREATING else ""
+        if created and path != "experiments/create":
             body["tags"] = [*body.get("tags", []), {"key": CREATION_TAG, "value": created}]
-        if request.path == "logged-models":
+        if created and path == "logged-models":
             # MLflow's client links a model to the active run, and there is none before the first metric or parameter.
             body.setdefault("source_run_id", self.run_id)
-        return replace(request, created=created)
+        return Request(method, path, body, created)
 
     def _forward(
         self, request: Request | None, method: str, target: str, headers: Mapping[str, str], content: bytes
@@ -185,8 +178,8 @@ class Relay(ThreadingTCPServer):
 
     def _refuse(self, path: str) -> HttpResponse:
         if path == "/api/3.0/mlflow/server-info":
-            return HttpResponse(200, _json({"workspaces_enabled": bool(self._server.workspace)}))
-        away = f"MLflow at {self._server.uri!r} is away, and {path!r} needs its answer."
+            return HttpResponse(200, _json({"workspaces_enabled": bool(self._rest.server.workspace)}))
+        away = f"MLflow at {self._rest.server.uri!r} is away, and {path!r} needs its answer."
         if path == f"{API}experiments/get-by-name":
             # MLflow's client then creates the experiment; the replay finds one that exists.
             return _error(404, "RESOURCE_DOES_NOT_EXIST", away)
@@ -196,27 +189,6 @@ class Relay(ThreadingTCPServer):
     def _stop(self) -> None:
         self.shutdown()
         self.server_close()
-
-
-class _Handler(StreamRequestHandler):
-    """Answer one request; one without the relay's token is refused before its content is read."""
-
-    server: Relay
-
-    def handle(self) -> None:
-        method, _, rest = self.rfile.readline(_LONGEST_LINE).partition(b" /")
-        token, _, rest = rest.partition(b"/")
-        if not secrets.compare_digest(token, self.server.token.encode()):
-            self._respond(HttpResponse(404, b""))
-            return
-        target = f"/{rest.split()[0].decode('ascii')}"
-        headers = parse_headers(self.rfile)
-        content = self.rfile.read(int(headers.get("Content-Length", 0)))
-        forwarded = {name: value for name, value in headers.items() if name.lower() not in _OF_A_CONNECTION}
-        self._respond(self.server.answer(method.decode("ascii"), target, forwarded, content))
-
-    def _respond(self, answer: HttpResponse) -> None:
-        self.wfile.write(b"HTTP/1.0 %d -\r\nContent-Type: application/json\r\n\r\n" % answer.status + answer.body)
 
 
 def _json(document: Any) -> bytes:
@@ -254,7 +226,7 @@ class Replica:
         if kind not in {"runs", "logged-models"} or what == "search" or request.method == "DELETE":
             return None
         if request.created:
-            self._runs_and_models[request.created] = _run(request) if kind == "runs" else _model(request)
+            self._runs_and_models[request.created] = _created(request)
             return self._describe(request.created)
         key = str(request.body.get("run_id", what.partition("/")[0]))
         if request.method == "GET":
@@ -268,11 +240,9 @@ class Replica:
 
         Where only the server could store its files, the outbox does.
         """
-        entity = self._runs_and_models.get(key)
-        if entity is None:
+        if (entity := self._runs_and_models.get(key)) is None:
             return None
-        scheme = urlsplit(entity["info"].get("artifact_uri", "http:")).scheme
-        if scheme in _STORED_BY_SERVER:
+        if urlsplit(entity["info"].get("artifact_uri", "http:")).scheme in _STORED_BY_SERVER:
             entity["info"]["artifact_uri"] = self._files_of(key)
         return {"run": entity, "model": entity}
 
@@ -287,16 +257,13 @@ class Replica:
         return next(({"experiment": each} for each in self._experiments if each.get(key) == wanted), None)
 
 
-def _run(request: Request) -> Document:
-    ids = {"run_id": request.created, "run_uuid": request.created}
-    return {"info": {**request.body, **ids, "status": "RUNNING"}, "data": {"tags": request.body.get("tags", [])}}
-
-
-def _model(request: Request) -> Document:
-    now = round(time.time() * 1000)
+def _created(request: Request) -> Document:
+    """Return a new run or model; what is only of the other MLflow's client ignores."""
+    ids, now = dict.fromkeys(("run_id", "run_uuid", "model_id"), request.created), round(time.time() * 1000)
     times = {"creation_timestamp_ms": now, "last_updated_timestamp_ms": now}
-    info = {**request.body, **times, "model_id": request.created, "status": "LOGGED_MODEL_PENDING"}
-    return {"info": info, "data": {"params": request.body.get("params", [])}}
+    status = "RUNNING" if request.path == "runs/create" else "LOGGED_MODEL_PENDING"
+    data = {name: request.body.get(name, []) for name in ("params", "tags")}
+    return {"info": {**request.body, **ids, **times, "status": status}, "data": data}
 
 
 def _change(entity: Document, what: str, request: Request) -> None:

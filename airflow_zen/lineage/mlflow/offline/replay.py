@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec.structs import asdict, replace
 
 from airflow_zen.errors import ArtifactNotFound, SettingsError
@@ -38,7 +38,7 @@ class Replay:
 
     def keep(self, step: StepRunId, outbox: Outbox) -> bool:
         """Store the outbox; return whether it holds anything."""
-        if outbox.is_empty():
+        if not outbox.logged() and not (outbox.directory / FILES).exists():
             return False
         self._transport.publish(outbox.directory, _prefix(step), REQUESTS)
         return True
@@ -54,22 +54,24 @@ class Replay:
             experiment, run, *logged = parse_requests(self._transport.read(f"{prefix}/{REQUESTS}"))
         except ArtifactNotFound:
             return
-        sender = _Sender(self._rest, {experiment.created: experiment_id, run.created: run_id}, within)
+        ids = {experiment.created: experiment_id, run.created: run_id}
+        sender = _Sender(self._rest, ids, time.monotonic() + within)
         for request in _batched(logged):
             sender.send(request)
         self._send_files(f"{prefix}/{FILES}", sender)
         if sender.refused:
-            self._set_aside(f"{prefix}.refused.jsonl", sender.refused)
+            key, lines = f"{prefix}.refused.jsonl", [json.dumps(each, ensure_ascii=False) for each in sender.refused]
+            self._transport.write(key, "\n".join(lines).encode())
+            place, first = f"{self._root}/{key}", sender.refused[0]["error"]
+            log.warning("MLflow refuses %d of a step's requests, now in %r. The first: %s", len(lines), place, first)
         self._transport.delete([*self._transport.list(prefix)])
 
     def _send_files(self, prefix: str, sender: _Sender) -> None:
         """Bring files to where MLflow keeps those of the run or model; a file `MLmodel` names ids."""
-        files = defaultdict(list)
-        for key in self._transport.list(prefix):
-            entity_id, _, name = key.removeprefix(f"{prefix}/").partition("/artifacts/")
-            files[entity_id].append(name)
-        for entity_id, names in files.items():
+        start = len(prefix) + 1
+        for entity_id, keys in groupby([*self._transport.list(prefix)], lambda key: key[start:].partition("/")[0]):
             source = f"{prefix}/{entity_id}/artifacts"
+            names = [key.removeprefix(f"{source}/") for key in keys]
             models = [name for name in names if name.rpartition("/")[2] == "MLmodel"]
             real = {name: sender.real(self._transport.read(f"{source}/{name}").decode()).encode() for name in models}
             target = sender.artifact_uri(entity_id)
@@ -79,24 +81,18 @@ class Replay:
             except SettingsError as error:
                 sender.refused.append({"files": names, "of": entity_id, "error": str(error)})
 
-    def _set_aside(self, key: str, refused: list[dict[str, Any]]) -> None:
-        self._transport.write(key, "\n".join(json.dumps(each, ensure_ascii=False) for each in refused).encode())
-        place, first = f"{self._root}/{key}", refused[0]["error"]
-        log.warning("MLflow refuses %d of a step's requests, now in %r. The first: %s", len(refused), place, first)
 
-
-class _Sender:
+class _Sender(msgspec.Struct):
     """Send requests in their order; `ids` are MLflow's by those that the step's code has."""
 
-    def __init__(self, rest: MlflowRest, ids: dict[str, str], within: float) -> None:
-        self.refused: list[dict[str, Any]] = []
-        self._rest = rest
-        self._ids = ids
-        self._until = time.monotonic() + within
+    rest: MlflowRest
+    ids: dict[str, str]
+    until: float
+    refused: list[dict[str, Any]] = []
 
     def real(self, text: str) -> str:
         """Replace ids in a text; the short ones of experiments cannot be told from other words."""
-        for known, real in self._ids.items():
+        for known, real in self.ids.items():
             text = text.replace(known, real) if len(known) == 32 else text
         return text
 
@@ -104,58 +100,50 @@ class _Sender:
         """Return where MLflow keeps the files of a run or model."""
         real = self.real(known)
         if real.startswith("m-"):
-            return str(self._rest.get(f"logged-models/{real}")["model"]["info"]["artifact_uri"])
-        return str(self._rest.get("runs/get", {"run_id": real})["run"]["info"]["artifact_uri"])
+            return str(self.rest.get(f"logged-models/{real}")["model"]["info"]["artifact_uri"])
+        return str(self.rest.get("runs/get", {"run_id": real})["run"]["info"]["artifact_uri"])
 
     def send(self, request: Request) -> None:
         """Send a request, and note one that MLflow refuses; of metrics that are refused together send each alone."""
-        if time.monotonic() > self._until:
+        if time.monotonic() > self.until:
             raise MlflowUnavailable("MLflow takes long to take what the step logged; the rest is sent later.")
         body = json.loads(self.real(json.dumps(request.body)))
         real = replace(request, path=self.real(request.path), body=body)
         try:
-            self._send(real)
-        except MlflowRejected as error:
-            if not error.is_client_error:
-                raise
-            metrics = _split(real)
-            for metric in metrics:
-                self.send(metric)
-            if not metrics:
-                self.refused.append({**asdict(real), "error": str(error)})
-
-    def _send(self, request: Request) -> None:
-        if request.created:
-            self._ids[request.created] = self._created(request)
-            return
-        try:
-            self._rest.request(request.method, request.path, request.body)
+            if real.created:
+                self.ids[real.created] = self._created(real)
+            else:
+                self.rest.request(real.method, real.path, real.body)
         except MlflowRejected as error:
             # Outputs that MLflow has already are no error.
-            if request.path != "runs/outputs" or "IntegrityError" not in str(error):
+            if real.path == "runs/outputs" and "IntegrityError" in str(error):
+                return
+            if not error.is_client_error:
                 raise
+            parts = _split(real)
+            for part in parts:
+                self.send(part)
+            if not parts:
+                self.refused.append({**asdict(real), "error": str(error)})
 
     def _created(self, request: Request) -> str:
         """Create a run, model or experiment, or find what an earlier attempt created; return its id."""
-        if request.path == "experiments/create":
-            return self._experiment(request)
         kind = request.path.partition("/")[0]
+        if kind == "experiments":
+            try:
+                return str(self.rest.post(request.path, request.body)["experiment_id"])
+            except MlflowRejected as error:
+                if not error.already_exists:
+                    raise
+            known = self.rest.get("experiments/get-by-name", {"experiment_name": request.body["name"]})
+            return str(known["experiment"]["experiment_id"])
         entity, key = ("run", "run_id") if kind == "runs" else ("model", "model_id")
         experiment_id = request.body.get("experiment_id", "0")
-        body = {**request.body, "experiment_id": self._ids.get(experiment_id, experiment_id)}
+        body = {**request.body, "experiment_id": self.ids.get(experiment_id, experiment_id)}
         tagged = f"tags.`{CREATION_TAG}` = {quote_filter_value(request.created)}"
         search = {"experiment_ids": [body["experiment_id"]], "filter": tagged, "max_results": 1}
-        found = self._rest.post(f"{kind}/search", search).get(f"{entity}s", [])
-        return str((found[0] if found else self._rest.post(request.path, body)[entity])["info"][key])
-
-    def _experiment(self, request: Request) -> str:
-        try:
-            return str(self._rest.post(request.path, request.body)["experiment_id"])
-        except MlflowRejected as error:
-            if not error.already_exists:
-                raise
-        found = self._rest.get("experiments/get-by-name", {"experiment_name": request.body["name"]})
-        return str(found["experiment"]["experiment_id"])
+        found = self.rest.post(f"{kind}/search", search).get(f"{entity}s", [])
+        return str((found[0] if found else self.rest.post(request.path, body)[entity])["info"][key])
 
 
 def _batched(requests: Iterable[Request]) -> Iterator[Request]:
