@@ -104,7 +104,7 @@ class _Sender(msgspec.Struct):
         return str(self.rest.get("runs/get", {"run_id": real})["run"]["info"]["artifact_uri"])
 
     def send(self, request: Request) -> None:
-        """Send a request, and note one that MLflow refuses; of metrics that are refused together send each alone."""
+        """Send a request, and note one that MLflow refuses; of a batch that is refused send each entry alone."""
         if time.monotonic() > self.until:
             raise MlflowUnavailable("MLflow takes long to take what the step logged; the rest is sent later.")
         body = json.loads(self.real(json.dumps(request.body)))
@@ -158,9 +158,10 @@ def _batched(requests: Iterable[Request]) -> Iterator[Request]:
 
 
 def _split(request: Request) -> list[Request]:
-    """Return a request for each of several metrics."""
-    metrics = request.body.get("metrics", []) if request.path == _BATCH else []
-    alone = [replace(request, body={"run_id": request.body["run_id"], "metrics": [metric]}) for metric in metrics]
+    """Return a request for each of several metrics, parameters and tags."""
+    kinds = ("metrics", "params", "tags") if request.path == _BATCH else ()
+    entries = [{kind: [entry]} for kind in kinds for entry in request.body.get(kind, [])]
+    alone = [replace(request, body={"run_id": request.body["run_id"], **entry}) for entry in entries]
     return alone if len(alone) > 1 else []
 
 

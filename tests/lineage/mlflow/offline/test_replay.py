@@ -314,6 +314,26 @@ def test_a_mistake_made_while_mlflow_was_away(client, away, live, sync, runs_of,
     assert (refused["body"]["key"], refused["body"]["value"]) == ("p", "3")
 
 
+def test_a_mistake_in_a_batch(client, away, live, sync, runs_of, root, dag_id):
+    """Of metrics, parameters and tags that are logged together only the one that MLflow refuses is set aside."""
+    code = """
+import mlflow
+from mlflow.entities import Metric, Param, RunTag
+mlflow.log_param("p", 1)
+metrics = [Metric("a", 1.0, 0, 0), Metric("b", 2.0, 0, 0)]
+params, tags = [Param("p", "3"), Param("r", "4")], [RunTag("mood", "good")]
+mlflow.MlflowClient().log_batch(mlflow.active_run().info.run_id, metrics, params, tags)
+"""
+    live(away, code)
+    sync()
+    data = runs_of(dag_id)[0].data
+    assert data.params == {"p": "1", "r": "4", "depth": "8"}
+    assert (data.metrics["a"], data.metrics["b"], data.tags["mood"]) == (1.0, 2.0, "good")
+    (aside,) = Path(root).glob("runs/*/*/outbox/*/*.refused.jsonl")
+    (refused,) = map(json.loads, aside.read_text().splitlines())
+    assert refused["body"]["params"] == [{"key": "p", "value": "3"}]
+
+
 def test_processes_that_a_step_starts(client, away, live, sync, runs_of, dag_id):
     """What processes that a step starts log arrives too."""
     code = """
