@@ -80,14 +80,15 @@ class Relay(ThreadingTCPServer):
     def environment(self) -> dict[str, str]:
         """Return the variables that lead MLflow's client into the step's run, and to the relay past any HTTP proxy."""
         direct = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1"]))
+        # Until MLflow gives ids, links that its client prints would lead nowhere.
+        unlinked = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"} if self._away else {}
         return {
             **self._rest.server.environment(),
+            **unlinked,
             "MLFLOW_RUN_ID": self.run_id,
             "MLFLOW_EXPERIMENT_ID": self.experiment_id,
             # MLflow's client waits longer for the relay than the relay for the server.
             "MLFLOW_HTTP_REQUEST_TIMEOUT": str(int(float(self._rest.server.user_timeout)) + 3),
-            # MLflow would print links to the relay.
-            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
             RELAY_VARIABLE: f"{self._rest.server.uri} http://127.0.0.1:{self.server_address[1]}/{self.token}",
             **dict.fromkeys(("no_proxy", "NO_PROXY"), direct),
         }

@@ -382,3 +382,21 @@ seen = [run_id, uri, mlflow.artifacts.load_text(uri + "/words/hello.txt"), raw]
     assert (delivered, text, raw) == (True, "hello", [*range(256)])
     assert uri.startswith("mlflow-artifacts:/")
     assert {file.path for file in client.list_artifacts(run_id)} == {"words", "raw.bin"}
+
+
+@pytest.mark.parametrize("outage", [None, unreachable])
+def test_links_that_mlflow_prints(server, live, outage):
+    """A link to a run leads to MLflow's server, never to the relay; there is none while the run has no id in MLflow."""
+    code = """
+import contextlib, io, os, mlflow
+with contextlib.redirect_stdout(io.StringIO()) as printed, mlflow.start_run() as run:
+    mlflow.log_metric("m", 1)
+with contextlib.redirect_stdout(printed), mlflow.start_run(run_name="own") as own:
+    pass
+relay = os.environ["AIRFLOW_ZEN_MLFLOW_RELAY"].split()[1]
+seen = [printed.getvalue(), relay, [f"{each.info.experiment_id}/runs/{each.info.run_id}" for each in (run, own)]]
+"""
+    with outage() if outage else nullcontext(server.uri) as uri:
+        printed, relay, runs = live(uri, code)[2]
+    assert [f"{uri}/#/experiments/{run}" in printed for run in runs] == [outage is None] * 2
+    assert not any(part in printed for part in relay.rsplit("/", 1))

@@ -9,6 +9,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 from mlflow.store.tracking.rest_store import RestStore
+from mlflow.tracking.request_auth import registry
+from mlflow.utils.rest_utils import http_request
 
 from airflow_zen.lineage.mlflow.journal import RunJournal
 from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE
@@ -44,6 +46,7 @@ def test_inside_a_step(monkeypatch, relay):
         for name, value in relay.environment().items():
             patch.setenv(name, value)
         assert mine.get_run(relay.run_id).info.run_name == "train"
+        assert mine.get_host_creds().host == f"{SERVER.uri}/"
         assert other.get_host_creds().host == "http://127.0.0.1:10"
     assert mine.get_host_creds().host == f"{SERVER.uri}/"
 
@@ -86,9 +89,9 @@ def relay_to_echo(echo, tmp_path, step, root):
     """Return a relay to the echoing server, for a step that has or has not credentials."""
     relays = []
 
-    def build(**credentials):
+    def build(path="", **credentials):
         journal = RunJournal.create(step(), root, tmp_path)
-        server = TrackingServer(f"http://127.0.0.1:{echo.server_port}", **credentials)
+        server = TrackingServer(f"http://127.0.0.1:{echo.server_port}{path}", **credentials)
         relays.append(Relay(server, journal.outbox, step(), {"run_id": "a" * 32, "experiment_id": "1"}))
         return relays[-1]
 
@@ -106,6 +109,30 @@ def test_other_credentials_of_the_code(relay_to_echo):
     address = address_of(relay_to_echo(username="ann", password="hush"))
     with urlopen(Request(f"{address}/api/2.0/mlflow/runs/get", headers={"Authorization": "Bearer other"})) as answer:
         assert json.load(answer)["seen"] == "Bearer other"
+
+
+class _ChosenAuth:
+    def get_name(self):
+        return "chosen"
+
+    def get_auth(self):
+        return "bob", "secret"
+
+
+@pytest.mark.parametrize(("auth", "seen"), [("", "Bearer abc"), ("chosen", "Basic Ym9iOnNlY3JldA==")])
+def test_authentication_of_the_code(monkeypatch, relay_to_echo, auth, seen):
+    """Requests of MLflow's client reach the server as without the relay: their path, and who they are from."""
+    registered = [*registry._request_auth_provider_registry, _ChosenAuth()]
+    monkeypatch.setattr(registry, "_request_auth_provider_registry", registered)
+    relay = relay_to_echo("/base", token="abc")
+    for name, value in {**relay.environment(), "MLFLOW_TRACKING_AUTH": auth}.items():
+        monkeypatch.setenv(name, value)
+    store = open_store(relay.environment()["MLFLOW_TRACKING_URI"])
+    relayed = []
+    monkeypatch.setattr(relay, "answer", lambda *request: relayed.append(request) or Relay.answer(relay, *request))
+    response = http_request(store.get_host_creds(), "/version?a=b%20c", "GET")
+    assert response.json() == {"path": "/base/version?a=b%20c", "seen": seen}
+    assert len(relayed) == 1
 
 
 @pytest.mark.parametrize("token", ["", "/", "/wrong", "/{other}", "/{right}x", "/{start}", "/api/{right}", "//{right}"])
