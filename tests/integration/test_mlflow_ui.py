@@ -21,7 +21,7 @@ from airflow_zen.config.settings import open_stack
 from airflow_zen.plugin.finalize import finalize_dag_runs
 from airflow_zen.runs.step_run import FinishedDagRun, StepState
 from tests.harness import run_dag
-from tests.servers.browser import browser_page
+from tests.servers.browser import browser_window
 from tests.servers.mlflow_server import mlflow_server
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -101,22 +101,26 @@ def mlflow_ui(moto, tmp_path_factory):
         )
 
 
-@pytest.fixture
-def page(mlflow_ui):
-    with browser_page(1360, 900) as page:
-        yield page
+@pytest.fixture(scope="module")
+def window(mlflow_ui):
+    with browser_window(1360, 900) as window:
+        yield window
 
 
 @pytest.fixture
-def screenshot(tmp_path):
-    """Keep a picture of the page, without MLflow's chat beside it."""
-    folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
+def page(window):
+    """An empty page of a person who opens MLflow for the first time."""
+    page = window.new_page()
+    yield page
+    page.evaluate("localStorage.clear()")
+    page.close()
 
-    def take_screenshot(page, name):
+
+def screenshot(page, name):
+    """Keep a picture of the page, without MLflow's chat beside it, where pictures are asked for."""
+    if folder := os.environ.get("SCREENSHOTS"):
         page.wait_for_timeout(1500)
-        page.screenshot(path=folder / f"{name}.png")
-
-    return take_screenshot
+        page.screenshot(path=Path(folder, f"{name}.png"))
 
 
 def open_page(page, address):
@@ -133,7 +137,7 @@ def wait_for_texts(page, *texts):
         page.wait_for_function("text => document.body.innerText.includes(text)", arg=text)
 
 
-def test_the_run_tree(mlflow_ui, page, screenshot):
+def test_the_run_tree(mlflow_ui, page):
     """The list of runs shows a row for each DAG run, which opens to its steps, cached ones named so."""
     open_page(page, f"{mlflow_ui.experiment}/runs?{CLASSIC}")
     page.get_by_role("link", name="tuesday").wait_for()
@@ -143,7 +147,7 @@ def test_the_run_tree(mlflow_ui, page, screenshot):
     screenshot(page, "mlflow-runs")
 
 
-def test_the_graph_in_the_description(mlflow_ui, page, screenshot):
+def test_the_graph_in_the_description(mlflow_ui, page):
     """The page of a DAG run shows the graph, as wide as the page, above a table whose links lead to the steps."""
     open_page(page, f"{mlflow_ui.experiment}/runs/{mlflow_ui.runs['dag_run'].info.run_id}?{CLASSIC}")
     image = page.locator("img[src*='lineage.svg']")
@@ -156,7 +160,7 @@ def test_the_graph_in_the_description(mlflow_ui, page, screenshot):
     assert mlflow_ui.runs["train"].info.run_id in link.get_attribute("href")
 
 
-def test_datasets_and_models_of_a_step(mlflow_ui, page, screenshot):
+def test_datasets_and_models_of_a_step(mlflow_ui, page):
     """The page of a step shows its data with digests, its model, its code and the way back."""
     open_page(page, f"{mlflow_ui.experiment}/runs/{mlflow_ui.runs['train'].info.run_id}?{CLASSIC}")
     page.get_by_text("features", exact=False).first.wait_for()
@@ -165,7 +169,7 @@ def test_datasets_and_models_of_a_step(mlflow_ui, page, screenshot):
     screenshot(page, "mlflow-step")
 
 
-def test_the_preview_of_a_table(mlflow_ui, page, screenshot):
+def test_the_preview_of_a_table(mlflow_ui, page):
     """Among the artifacts of a step is its output: the first rows, and a chart of each column."""
     run_id = mlflow_ui.runs["features"].info.run_id
     open_page(page, f"{mlflow_ui.experiment}/runs/{run_id}/artifacts/previews/output/preview.html?{CLASSIC}")
@@ -177,7 +181,7 @@ def test_the_preview_of_a_table(mlflow_ui, page, screenshot):
     screenshot(page, "mlflow-preview")
 
 
-def test_the_model(mlflow_ui, page, screenshot):
+def test_the_model(mlflow_ui, page):
     """The model's page leads to the run that made it, and shows how it was judged, and on what."""
     (model,) = mlflow_ui.client.search_logged_models([mlflow_ui.id])
     open_page(page, f"{mlflow_ui.experiment}/models/{model.model_id}?{CLASSIC}")
@@ -186,7 +190,7 @@ def test_the_model(mlflow_ui, page, screenshot):
     screenshot(page, "mlflow-model")
 
 
-def test_the_page_to_follow_an_artifact(mlflow_ui, page, screenshot):
+def test_the_page_to_follow_an_artifact(mlflow_ui, page):
     """The HTML artifact works inside MLflow's viewer: a click shows where an artifact comes from and goes to."""
     run_id = mlflow_ui.runs["dag_run"].info.run_id
     open_page(page, f"{mlflow_ui.experiment}/runs/{run_id}/artifacts/lineage/lineage.html?{CLASSIC}")
@@ -199,7 +203,7 @@ def test_the_page_to_follow_an_artifact(mlflow_ui, page, screenshot):
     screenshot(page, "mlflow-follow")
 
 
-def test_the_trace_that_mlflow_draws(mlflow_ui, page, screenshot):
+def test_the_trace_that_mlflow_draws(mlflow_ui, page):
     """The DAG run's trace is a graph in MLflow's own view."""
     open_page(page, f"{mlflow_ui.experiment}/runs/{mlflow_ui.runs['dag_run'].info.run_id}/traces?{CLASSIC}")
     page.get_by_text("tr-", exact=False).first.click()

@@ -22,7 +22,14 @@ def browser_program() -> str | None:
 
 @contextmanager
 def browser_page(width: int = 1500, height: int = 950) -> Iterator[Any]:
-    """Open an empty page; skip the test where there is no browser, except in CI."""
+    """Open an empty page in a browser of its own; skip the test where there is no browser, except in CI."""
+    with browser_window(width, height) as window:
+        yield window.new_page()
+
+
+@contextmanager
+def browser_window(width: int = 1500, height: int = 950) -> Iterator[Any]:
+    """Start a browser whose pages share what it has cached; skip the test where there is none, except in CI."""
     program = browser_program()
     if program is None:
         reason = "no Chromium on the PATH: scripts/test-parts.sh installs it on Debian"
@@ -35,8 +42,8 @@ def browser_page(width: int = 1500, height: int = 950) -> Iterator[Any]:
             executable_path=program, args=["--no-sandbox", "--disable-gpu"], timeout=_PATIENCE
         )
         try:
-            page = browser.new_page(viewport={"width": width, "height": height})
-            page.set_default_timeout(_PATIENCE)
-            yield page
+            window = browser.new_context(viewport={"width": width, "height": height})
+            window.set_default_timeout(_PATIENCE)
+            yield window
         finally:
             browser.close()
