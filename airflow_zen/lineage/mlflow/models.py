@@ -94,7 +94,7 @@ class LoggedModels:
         model_id = str(model["model_id"])
         copied = self._copy_files(ref, model["artifact_uri"])
         self.log_outputs(run_id, [model_id])
-        self.rest.patch(f"logged-models/{model_id}", {"model_id": model_id, "status": _READY})
+        self.rest.request("PATCH", f"logged-models/{model_id}", {"model_id": model_id, "status": _READY})
         if run.model:
             self._create_version(run.model, model_id, run_id, f"models:/{model_id}" if copied else ref.uri, resume)
         return model_id

@@ -51,12 +51,9 @@ def get_or_create(dag_id: str, rest: MlflowRest, artifact_root: str) -> Experime
 
 def find_experiment(dag_id: str, rest: MlflowRest) -> Experiment | None:
     """Find the experiment of a DAG, also a deleted one; one request."""
-    try:
-        answer = rest.get("experiments/get-by-name", {"experiment_name": experiment_name(dag_id)})
-    except MlflowRejected as error:
-        if error.is_missing:
-            return None
-        raise
+    answer = rest.find("experiments/get-by-name", {"experiment_name": experiment_name(dag_id)})
+    if answer is None:
+        return None
     found: dict[str, Any] = answer["experiment"]
     return Experiment(str(found["experiment_id"]), found.get("lifecycle_stage") == "deleted")
 
@@ -118,13 +115,8 @@ class ParentRuns:
         return self.ensure_active(run, parent)
 
     def _reactivate(self, parent: ParentRun, reopen: bool) -> ParentRun | None:
-        try:
-            info = self._rest.get("runs/get", {"run_id": parent.run_id})["run"]["info"]
-        except MlflowRejected as error:
-            if error.is_missing:
-                return None
-            raise
-        if info["experiment_id"] != parent.experiment_id:
+        found = self._rest.find("runs/get", {"run_id": parent.run_id})
+        if found is None or (info := found["run"]["info"])["experiment_id"] != parent.experiment_id:
             return None
         if info.get("lifecycle_stage") == "deleted":
             self._rest.post("runs/restore", {"run_id": parent.run_id})
@@ -143,7 +135,10 @@ class ParentRuns:
 
     def _claim_parent(self, run: StepRun, experiment: Experiment, claim: str) -> ParentRun:
         """Find or create a parent run, and claim it; the task that loses deletes its run and uses the winner's."""
-        found = self._find_unclaimed(run, experiment)
+        # A parent without a claim was created with another address of MLflow, or another artifact root.
+        condition = parent_filter(run.id.dag_id, run.id.run_id)
+        unclaimed = next(self._rest.search_runs(experiment.id, condition, "attributes.start_time ASC"), None)
+        found = _parent_from_info(unclaimed["info"]) if unclaimed else None
         mine = found or self._create(run, experiment)
         with suppress(AlreadyExists):
             self._transport.create(claim, msgspec.json.encode(mine))
@@ -154,12 +149,6 @@ class ParentRuns:
         if winner == mine and not found:
             self._verified.add(mine)
         return winner
-
-    def _find_unclaimed(self, run: StepRun, experiment: Experiment) -> ParentRun | None:
-        """Find a parent without a claim: it was created with another address of MLflow, or another artifact root."""
-        condition = parent_filter(run.id.dag_id, run.id.run_id)
-        info = self._rest.find_run(experiment.id, condition, "attributes.start_time ASC")
-        return _parent_from_info(info) if info else None
 
     def _create(self, run: StepRun, experiment: Experiment) -> ParentRun:
         request = {

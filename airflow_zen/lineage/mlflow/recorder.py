@@ -131,9 +131,9 @@ class MlflowRecorder:
         Raises `LineageError` when the server is unavailable or refuses.
         """
         parent = self._parents.ensure_active(run, self._parents.get_or_create(run), reopen=False)
-        info = self.rest.find_run(parent.experiment_id, f"tags.`zen.key` = {quote_filter_value(str(run.id))}")
-        if info is None:
-            parent, info = self._open_run(run, parent)
+        condition = f"tags.`zen.key` = {quote_filter_value(str(run.id))}"
+        found = next(self.rest.search_runs(parent.experiment_id, condition), None)
+        parent, info = (parent, found["info"]) if found else self._open_run(run, parent)
         named = _with_artifact_names(run)
         look_up = partial(self._models.prefetch, named, parent.experiment_id)
         self._send_all(named, parent.experiment_id, info["run_id"], look_up, replay_timeout=float("inf"), resume=True)

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
+import select
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
+import msgspec
+
+from airflow_zen.errors import LineageError
 from airflow_zen.lineage.mlflow.errors import MlflowRejected, MlflowUnavailable, error_from_response
-from airflow_zen.lineage.mlflow.http import MLFLOW_TIMEOUTS, HttpResponse, KeepAliveConnection
+from airflow_zen.transports.base import Timeouts
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.server import TrackingServer
-    from airflow_zen.transports.base import Timeouts
+
+# The operating system sends a lost first packet again after 1 s.
+MLFLOW_TIMEOUTS = Timeouts(connect=1.2, read=5.0)
+
+# MLflow's web server closes a connection that was idle for 5 s.
+_IDLE_SECONDS = 3.0
+
+_DROPPED_ERRORS = (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected, http.client.CannotSendRequest)
 
 API = "/api/2.0/mlflow/"
 _TRACES = "/v1/traces"
@@ -30,6 +44,14 @@ _SLOW_SECONDS = 1.0
 
 # MLflow may need longer for more runs than we wait for an answer.
 _RUNS_PER_PAGE = 100
+
+
+class HttpResponse(msgspec.Struct, frozen=True):
+    """A response: HTTP status, body, and the address of a redirect."""
+
+    status: int
+    body: bytes
+    location: str = ""
 
 
 class MlflowRest:
@@ -55,7 +77,7 @@ class MlflowRest:
         self._retry_after = retry_after
         self._outage: tuple[float, MlflowUnavailable] | None = None
         self._slow_budget: float | None = None
-        self._idle: list[KeepAliveConnection] = []
+        self._idle: list[_KeepAliveConnection] = []
         self._lock = threading.Lock()
         self._base = urlsplit(server.uri).path.rstrip("/")
         self._headers = _headers(server)
@@ -64,13 +86,18 @@ class MlflowRest:
         """Read an entity; lists in `query` become repeated keys."""
         return self.request("GET", f"{path}?{urlencode(query, doseq=True)}" if query else path)
 
+    def find(self, path: str, query: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Read an entity; return None where it does not exist."""
+        try:
+            return self.get(path, query)
+        except MlflowRejected as error:
+            if error.is_missing:
+                return None
+            raise
+
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Create, change or search entities."""
         return self.request("POST", path, body)
-
-    def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Change a part of an entity."""
-        return self.request("PATCH", path, body)
 
     def delete(self, path: str) -> dict[str, Any]:
         """Delete an entity; MLflow keeps it in its trash."""
@@ -102,17 +129,10 @@ class MlflowRest:
                 return
             page["page_token"] = answer["next_page_token"]
 
-    def search_runs(self, experiment_id: str, condition: str) -> Iterator[dict[str, Any]]:
+    def search_runs(self, experiment_id: str, condition: str, *order_by: str) -> Iterator[dict[str, Any]]:
         """Yield the runs of an experiment that match a filter; one request for each 100."""
         search = {"experiment_ids": [experiment_id], "filter": condition, "max_results": _RUNS_PER_PAGE}
-        return self.paginate("runs/search", search, "runs")
-
-    def find_run(self, experiment_id: str, condition: str, order_by: str = "") -> dict[str, Any] | None:
-        """Return the info of the first run that matches a filter; None where there is none."""
-        search = {"experiment_ids": [experiment_id], "filter": condition, "max_results": 1}
-        ordered = {**search, "order_by": [order_by]} if order_by else search
-        runs = self.post("runs/search", ordered).get("runs", [])
-        return dict(runs[0]["info"]) if runs else None
+        return self.paginate("runs/search", search | ({"order_by": order_by} if order_by else {}), "runs")
 
     def version(self) -> str:
         """Return the server's version."""
@@ -185,10 +205,10 @@ class MlflowRest:
             self._outage = (self._clock(), MlflowUnavailable(message))
 
     @contextmanager
-    def _connection(self) -> Iterator[KeepAliveConnection]:
+    def _connection(self) -> Iterator[_KeepAliveConnection]:
         with self._lock:
             kept = self._idle.pop() if self._idle else None
-        connection = kept or KeepAliveConnection(self.server, self._timeouts, self._clock)
+        connection = kept or _KeepAliveConnection(self.server, self._timeouts, self._clock)
         try:
             yield connection
         finally:
@@ -206,3 +226,106 @@ def _headers(server: TrackingServer) -> dict[str, str]:
     if server.workspace:
         headers["X-MLFLOW-WORKSPACE"] = server.workspace
     return headers
+
+
+class _KeepAliveConnection:
+    """Send requests over one connection, one at a time; replace a connection that the server has dropped."""
+
+    def __init__(self, server: TrackingServer, timeouts: Timeouts, clock: Callable[[], float]) -> None:
+        self._server = server
+        self._timeouts = timeouts
+        self._clock = clock
+        self._open: http.client.HTTPConnection | None = None
+        self._used = 0.0
+
+    def send(
+        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str], at_most_once: bool = False
+    ) -> HttpResponse:
+        """Send one request and return the response.
+
+        A request on a dropped connection is sent again on a new one, unless it must arrive at most once: the server may
+        have processed it although the response is lost. Raises `MlflowUnavailable` when the server does not accept the
+        connection or does not respond in time.
+        """
+        try:
+            if connection := self._reusable_connection():
+                with suppress(*(() if at_most_once else _DROPPED_ERRORS)):
+                    return self._exchange(connection, method, path, content, headers)
+                self.close()
+            self._open = connection = _new_connection(self._server, self._timeouts.connect)
+            connection.connect()
+            connection.sock.settimeout(self._timeouts.read)
+            return self._exchange(connection, method, path, content, headers)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            if isinstance(error, LineageError):
+                raise
+            raise MlflowUnavailable(_unreachable_message(self._server.uri, self._timeouts, error)) from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._open:
+            self._open.close()
+        self._open = None
+
+    def _reusable_connection(self) -> http.client.HTTPConnection | None:
+        """Return the open connection, unless it was idle for too long or the server has closed it."""
+        if self._open:
+            is_idle = self._clock() - self._used >= _IDLE_SECONDS
+            # The socket of a closed connection is readable although nothing was requested.
+            if is_idle or self._open.sock is None or select.select([self._open.sock], [], [], 0)[0]:
+                self.close()
+        return self._open
+
+    def _exchange(self, connection: http.client.HTTPConnection, *request: Any) -> HttpResponse:
+        connection.request(*request)
+        response = connection.getresponse()
+        answer = HttpResponse(response.status, response.read(), response.getheader("Location") or "")
+        self._used = self._clock()
+        if response.will_close:
+            self.close()
+        return answer
+
+
+def _new_connection(server: TrackingServer, timeout: float) -> http.client.HTTPConnection:
+    parts = urlsplit(server.uri)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise LineageError(
+            f"Lineage needs an MLflow server, and {server.uri!r} is not the address of one. Run `mlflow server "
+            f"--backend-store-uri {server.uri or '<database>'}` and use its http:// address as the tracking URI."
+        )
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+    return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout, context=_tls_context(server))
+
+
+def _tls_context(server: TrackingServer) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=server.ca_bundle or None)
+        if not server.verify_tls:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if server.client_certificate:
+            context.load_cert_chain(server.client_certificate)
+    except OSError as error:
+        raise LineageError(
+            f"The TLS files for {server.uri!r} cannot be used (CA bundle {server.ca_bundle!r}, client certificate "
+            f"{server.client_certificate!r}): {error}."
+        ) from error
+    return context
+
+
+def _unreachable_message(uri: str, timeouts: Timeouts, error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"The certificate of MLflow at {uri!r} is not trusted: {error.verify_message}. Set "
+            "MLFLOW_TRACKING_SERVER_CERT_PATH to the CA that signed it."
+        )
+    if isinstance(error, socket.gaierror):
+        return f"The host of MLflow's address {uri!r} is unknown. Correct the tracking URI."
+    if isinstance(error, TimeoutError):
+        return (
+            f"MLflow at {uri!r} did not answer in time ({timeouts.connect:g} s to connect, {timeouts.read:g} s to "
+            "read). Check whether the server is overloaded."
+        )
+    return f"MLflow at {uri!r} cannot be reached: {error}. Start the server, or correct the tracking URI."

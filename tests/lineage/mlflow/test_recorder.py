@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.lineage.mlflow.http import MLFLOW_TIMEOUTS
+from airflow_zen.lineage.mlflow.rest import MLFLOW_TIMEOUTS
 from airflow_zen.runs.step_run import CacheState, StepState
 from tests.servers.process import free_port
 

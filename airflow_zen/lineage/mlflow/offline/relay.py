@@ -18,10 +18,9 @@ from uuid import uuid4
 
 from airflow_zen.lineage.mlflow.encoding import to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowUnavailable
-from airflow_zen.lineage.mlflow.http import MLFLOW_TIMEOUTS, HttpResponse
 from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE
 from airflow_zen.lineage.mlflow.offline.outbox import CREATION_TAG, Outbox, Request
-from airflow_zen.lineage.mlflow.rest import API, MlflowRest
+from airflow_zen.lineage.mlflow.rest import API, MLFLOW_TIMEOUTS, HttpResponse, MlflowRest
 from airflow_zen.lineage.mlflow.tags import experiment_name, run_name
 from airflow_zen.transports.base import Timeouts
 
