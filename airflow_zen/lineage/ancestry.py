@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_zen.errors import ArtifactNotFound, LineageNotFound
@@ -157,8 +158,14 @@ def find_relatives(
 
     Raises `LineageError` where MLflow is unavailable.
     """
-    upstream = _upstream_runs(version, names, records)
-    return Relatives(tuple(map(_run_from_record, upstream)), tuple(_reader_runs(version, records, server)))
+    digest, (dag_id, _, run_id) = version.ref.digest, version.dag_run.partition("/")
+    found = runs_that_read(digest, server) if server else []
+    known = {(run.dag_id, run.dag_run_id, run.task_id) for run in found}
+    for run in records.read_dag_run(dag_id, run_id) if run_id else ():
+        is_reader = any(ref.digest == digest for ref in run.inputs.values())
+        if is_reader and (run.id.dag_id, run.id.run_id, run.id.task_id) not in known:
+            found.append(_run_from_record(run))
+    return Relatives(tuple(map(_run_from_record, _upstream_runs(version, names, records))), tuple(found))
 
 
 def _walk_ancestry(last: FoundRun, producers: Callable[[str], list[FoundRun]]) -> Ancestry:
@@ -166,8 +173,7 @@ def _walk_ancestry(last: FoundRun, producers: Callable[[str], list[FoundRun]]) -
     runs: dict[str, FoundRun] = {}
     raw: dict[FoundArtifact, None] = {}
     todo = [last]
-    while todo:
-        run = todo.pop(0)
+    for run in todo:
         if run.run_id in runs:
             continue
         runs[run.run_id] = run
@@ -264,45 +270,34 @@ def _run_from_record(run: StepRun, run_id: str = "") -> FoundRun:
     )
 
 
-def _upstream_runs(version: ArtifactVersion, names: VersionIndex, records: StepRunRecords) -> list[StepRun]:
-    """Return the run that made each artifact; the walk ends at artifacts whose producer is not known."""
-    producers = _ProducerIndex(names, records)
-    found: dict[StepRunId, StepRun] = {}
-    todo = [version.origin]
-    while todo:
-        run = _find_record(todo.pop(0), records)
-        if run is None or run.id in found:
-            continue
-        found[run.id] = run
-        todo += filter(None, (producers.origin_of(ref, run) for ref in run.inputs.values()))
-    return list(found.values())
+def _upstream_runs(version: ArtifactVersion, names: VersionIndex, records: StepRunRecords) -> Collection[StepRun]:
+    """Return the run that made each artifact; the walk ends at artifacts whose producer is not known.
 
-
-class _ProducerIndex:
-    """Find the step run that made an artifact: a reused ref names it, else the version of the artifact's name does.
-
-    An artifact without a version, such as those of mapped instances and of a list's elements, was made in the
-    reader's own DAG run, whose records are read once.
+    A reused ref names its producer, else the version of the artifact's name does. An artifact without a version, such
+    as those of mapped instances and of a list's elements, was made in the reader's own DAG run.
     """
 
-    def __init__(self, names: VersionIndex, records: StepRunRecords) -> None:
-        self._names, self._records = names, records
-        self._by_content: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
+    @cache
+    def origins_in_dag_run(dag_id: str, run_id: str) -> Mapping[tuple[str, str], str]:
+        runs = records.read_dag_run(dag_id, run_id)
+        return {(ref.name, ref.digest): str(run.id) for run in runs for ref in run.outputs.values()}
 
-    def origin_of(self, ref: ArtifactRef, reader: StepRun) -> str:
+    def origin_of(ref: ArtifactRef, reader: StepRun) -> str:
         if ref.origin:
             return ref.origin
         try:
-            return self._names.get(ref.name, ref.digest).origin
+            return names.get(ref.name, ref.digest).origin
         except ArtifactNotFound:
-            return self._origins_in_dag_run(reader.id.dag_id, reader.id.run_id).get((ref.name, ref.digest), "")
+            return origins_in_dag_run(reader.id.dag_id, reader.id.run_id).get((ref.name, ref.digest), "")
 
-    def _origins_in_dag_run(self, dag_id: str, run_id: str) -> dict[tuple[str, str], str]:
-        if (dag_id, run_id) not in self._by_content:
-            runs = self._records.read_dag_run(dag_id, run_id)
-            made = {(ref.name, ref.digest): str(run.id) for run in runs for ref in run.outputs.values()}
-            self._by_content[dag_id, run_id] = made
-        return self._by_content[dag_id, run_id]
+    found: dict[StepRunId, StepRun] = {}
+    todo = [version.origin]
+    for origin in todo:
+        run = _find_record(origin, records)
+        if run and run.id not in found:
+            found[run.id] = run
+            todo += (origin_of(ref, run) for ref in run.inputs.values())
+    return found.values()
 
 
 def _find_record(origin: str, records: StepRunRecords) -> StepRun | None:
@@ -310,16 +305,3 @@ def _find_record(origin: str, records: StepRunRecords) -> StepRun | None:
         return records.get(StepRunId.parse(origin)) if origin else None
     except ArtifactNotFound:
         return None
-
-
-def _reader_runs(version: ArtifactVersion, records: StepRunRecords, server: Server | None) -> list[FoundRun]:
-    dag_id, _, run_id = version.dag_run.partition("/")
-    digest = version.ref.digest
-    recorded = [
-        _run_from_record(run)
-        for run in (records.read_dag_run(dag_id, run_id) if run_id else ())
-        if any(ref.digest == digest for ref in run.inputs.values())
-    ]
-    found = runs_that_read(digest, server) if server else []
-    known = {(run.dag_id, run.dag_run_id, run.task_id) for run in found}
-    return [*found, *(run for run in recorded if (run.dag_id, run.dag_run_id, run.task_id) not in known)]

@@ -48,12 +48,8 @@ def seconds_saved(run: StepRun) -> float:
 
 def last_tries(runs: Iterable[StepRun]) -> Collection[StepRun]:
     """Return the last try of each task, or of each of its mapped instances."""
-    last: dict[tuple[str, int], StepRun] = {}
-    for run in runs:
-        task = (run.id.task_id, run.id.map_index)
-        if task not in last or last[task].id.try_number < run.id.try_number:
-            last[task] = run
-    return last.values()
+    in_order = sorted(runs, key=lambda run: run.id.try_number)
+    return {(run.id.task_id, run.id.map_index): run for run in in_order}.values()
 
 
 def totals_of_dag_run(dag_id: str, run_id: str, records: Iterable[StepRun]) -> RunTotals:

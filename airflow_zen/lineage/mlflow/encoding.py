@@ -83,12 +83,18 @@ def to_milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def metric_entry(key: str, value: float, timestamp: int) -> dict[str, Any]:
-    """Return one metric; NaN and the infinities, which JSON does not have, are texts."""
-    encoded: float | str = value
-    if not math.isfinite(value):
-        encoded = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return {"key": key, "value": encoded, "timestamp": timestamp, "step": 0}
+def metric_entries(metrics: Mapping[str, float], seconds: float) -> list[dict[str, Any]]:
+    """Return metrics of a time; NaN and the infinities, which JSON does not have, are texts."""
+    texts = {math.inf: "Infinity", -math.inf: "-Infinity"}
+    return [
+        {
+            "key": key,
+            "value": "NaN" if math.isnan(value) else texts.get(value, value),
+            "timestamp": to_milliseconds(seconds),
+            "step": 0,
+        }
+        for key, value in metrics.items()
+    ]
 
 
 def flatten_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
@@ -99,7 +105,9 @@ def flatten_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
     leaves = list(_flatten(parameters, ""))
     texts: dict[str, str] = {}
     for name, value in leaves[:_MAX_PARAMETERS]:
-        texts[_unique_key(sanitize_key(name), texts)] = shorten(_value_text(value), MAX_PARAMETER_VALUE)
+        is_nested = isinstance(value, list | tuple | Mapping)
+        text = json.dumps(value, ensure_ascii=False, default=str) if is_nested else str(value)
+        texts[_unique_key(sanitize_key(name), texts)] = shorten(text, MAX_PARAMETER_VALUE)
     if len(leaves) > _MAX_PARAMETERS:
         texts["zen.more"] = f"{ELLIPSIS} {len(leaves) - _MAX_PARAMETERS} more parameters are in the step run record"
     return texts
@@ -130,9 +138,3 @@ def _unique_key(key: str, taken: Mapping[str, str]) -> str:
     while unique in taken:
         unique, number = f"{key[: MAX_KEY - 6]}_{number}", number + 1
     return unique
-
-
-def _value_text(value: Any) -> str:
-    if isinstance(value, list | tuple | Mapping):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)

@@ -141,18 +141,15 @@ def _recover(journal: RunJournal, root: str, records: StepRunRecords, replay: Re
     if journal_root != root:
         return None
     if run.state is StepState.RUNNING:
-        run = _find_record(run.id, records) or _as_killed(run, journal)
+        try:
+            run = records.get(run.id)
+        except ArtifactNotFound:
+            run = _as_killed(run, journal)
     replay.keep(run.id, journal.outbox)
     records.put(run, delivered=False)
     journal.delete()
     log.warning("The process of %s was killed; what it had not stored is stored now, and sent to MLflow later.", run.id)
     return run.id
-
-
-def _find_record(run: StepRunId, records: StepRunRecords) -> StepRun | None:
-    with suppress(ArtifactNotFound):
-        return records.get(run)
-    return None
 
 
 def _as_killed(run: StepRun, journal: RunJournal) -> StepRun:

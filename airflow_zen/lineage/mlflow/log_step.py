@@ -15,7 +15,7 @@ from airflow_zen.lineage.mlflow.encoding import (
     chunks,
     flatten_parameters,
     key_value_entries,
-    metric_entry,
+    metric_entries,
     sanitize_key,
     short_digest,
     shorten,
@@ -23,6 +23,7 @@ from airflow_zen.lineage.mlflow.encoding import (
     to_milliseconds,
 )
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
+from airflow_zen.lineage.mlflow.offline.outbox import Request
 from airflow_zen.lineage.mlflow.tags import run_name
 from airflow_zen.lineage.savings import seconds_saved
 from airflow_zen.runs.step_run import StepRun, mask_secrets
@@ -45,14 +46,6 @@ _METRICS_PER_REQUEST = 700
 _MAX_METRICS = 900
 
 
-class LogRequest(msgspec.Struct, frozen=True):
-    """One request that writes into MLflow."""
-
-    path: str
-    body: Mapping[str, Any]
-    method: str = "POST"
-
-
 class PrefetchResult(msgspec.Struct, frozen=True):
     """Summaries of artifacts of other steps and MLflow's ids of models, by digest; the tags sent at the start."""
 
@@ -61,7 +54,7 @@ class PrefetchResult(msgspec.Struct, frozen=True):
     tags: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-def send(requests: Iterable[LogRequest], rest: MlflowRest) -> None:
+def send(requests: Iterable[Request], rest: MlflowRest) -> None:
     """Send requests in order.
 
     MLflow never changes a parameter. Where user code logged another value under the same name, our parameter becomes
@@ -77,22 +70,22 @@ def send(requests: Iterable[LogRequest], rest: MlflowRest) -> None:
                 raise
 
 
-def value_requests(run: StepRun, run_id: str, tags: Mapping[str, str]) -> Iterator[LogRequest]:
+def value_requests(run: StepRun, run_id: str, tags: Mapping[str, str]) -> Iterator[Request]:
     """Yield requests with parameters, metrics and tags: one, and another for every further 100 of a kind."""
     parameters = flatten_parameters(mask_secrets(run.parameters))
-    metrics = _metric_entries(run, _step_metrics(run))
+    metrics = metric_entries(_step_metrics(run), run.end_time)
     for batches in zip_longest(
         split_batches(key_value_entries(parameters)),
         split_batches(key_value_entries(tags)),
         chunks(metrics, _METRICS_PER_REQUEST),
         fillvalue=(),
     ):
-        yield LogRequest(
-            _LOG_BATCH, {"run_id": run_id, **dict(zip(("params", "tags", "metrics"), batches, strict=True))}
+        yield Request(
+            "POST", _LOG_BATCH, {"run_id": run_id, **dict(zip(("params", "tags", "metrics"), batches, strict=True))}
         )
 
 
-def dataset_requests(run: StepRun, run_id: str, prefetched: PrefetchResult) -> Iterator[LogRequest]:
+def dataset_requests(run: StepRun, run_id: str, prefetched: PrefetchResult) -> Iterator[Request]:
     """Yield requests that attach all inputs, and all outputs that are not models; one for every 200 of them.
 
     A model that this MLflow does not have is attached as a dataset, so that no artifact is missing.
@@ -106,16 +99,16 @@ def dataset_requests(run: StepRun, run_id: str, prefetched: PrefetchResult) -> I
     models = dict.fromkeys(known[ref.digest] for ref in run.inputs.values() if ref.digest in known)
     body = {"run_id": run_id, "models": [{"model_id": model_id} for model_id in models]}
     for part in [*chunks(listed, _DATASETS_PER_REQUEST)] or [[]] * bool(models):
-        yield LogRequest("runs/log-inputs", {**body, "datasets": part})
+        yield Request("POST", "runs/log-inputs", {**body, "datasets": part})
 
 
-def output_request(run_id: str, model_ids: Iterable[str]) -> LogRequest:
+def output_request(run_id: str, model_ids: Iterable[str]) -> Request:
     """Return the request that lists models as outputs of a run."""
     models = [{"model_id": model_id, "step": 0} for model_id in model_ids]
-    return LogRequest(_OUTPUTS, {"run_id": run_id, "models": models})
+    return Request("POST", _OUTPUTS, {"run_id": run_id, "models": models})
 
 
-def model_metadata_requests(run: StepRun, run_id: str, model_ids: Mapping[str, str]) -> Iterator[LogRequest]:
+def model_metadata_requests(run: StepRun, run_id: str, model_ids: Mapping[str, str]) -> Iterator[Request]:
     """Yield requests that show metadata about models on the models' pages; two for each model.
 
     model_ids: by `input:<argument>` or `output:<name>`.
@@ -124,13 +117,13 @@ def model_metadata_requests(run: StepRun, run_id: str, model_ids: Mapping[str, s
         facts = run.metadata.get(subject, {}).items()
         metrics, tags = _metadata_metrics(facts), key_value_entries(_metadata_tags(facts))[:MAX_BATCH_ENTRIES]
         if metrics:
-            yield model_metric_request(run, run_id, model_id, _metric_entries(run, metrics))
+            yield model_metric_request(run, run_id, model_id, metric_entries(metrics, run.end_time))
         if tags:
             body = {"model_id": model_id, "tags": tags}
-            yield LogRequest(f"logged-models/{model_id}/tags", body, "PATCH")
+            yield Request("PATCH", f"logged-models/{model_id}/tags", body)
 
 
-def model_metric_request(run: StepRun, run_id: str, model_id: str, metrics: Iterable[Mapping[str, Any]]) -> LogRequest:
+def model_metric_request(run: StepRun, run_id: str, model_id: str, metrics: Iterable[Mapping[str, Any]]) -> Request:
     """Return the request that links metrics to a model, and to the table of the run where it read only one."""
     tables = {ref.digest: ref for ref in run.inputs.values() if not is_mlflow_model(ref)}
     dataset = {}
@@ -138,17 +131,17 @@ def model_metric_request(run: StepRun, run_id: str, model_id: str, metrics: Iter
         (ref,) = tables.values()
         dataset = {"dataset_name": dataset_name(ref), "dataset_digest": short_digest(ref.digest)}
     linked = [{**metric, "model_id": model_id, **dataset} for metric in metrics]
-    return LogRequest(_LOG_BATCH, {"run_id": run_id, "metrics": linked})
+    return Request("POST", _LOG_BATCH, {"run_id": run_id, "metrics": linked})
 
 
-def end_request(run: StepRun, run_id: str) -> LogRequest:
+def end_request(run: StepRun, run_id: str) -> Request:
     """Return the request with the end state and time, and with the name where a label came late."""
     body: dict[str, Any] = {"run_id": run_id, "status": str(run.state)}
     if run.ended is not None:
         body["end_time"] = to_milliseconds(run.ended)
     if run.label:
         body["run_name"] = run_name(run)
-    return LogRequest("runs/update", body)
+    return Request("POST", "runs/update", body)
 
 
 def metadata_tags(run: StepRun) -> Mapping[str, str]:
@@ -186,10 +179,6 @@ def _step_metrics(run: StepRun) -> dict[str, float]:
     return metrics | dict([*_metadata_metrics(_metadata_items(run)).items()][:_MAX_METRICS])
 
 
-def _metric_entries(run: StepRun, metrics: Mapping[str, float]) -> list[dict[str, Any]]:
-    return [metric_entry(key, value, to_milliseconds(run.end_time)) for key, value in metrics.items()]
-
-
 def _metadata_items(run: StepRun) -> Iterator[tuple[str, Any]]:
     """Yield the metadata; those about an artifact under its name, such as `table.rows_dropped`."""
     for subject, facts in run.metadata.items():
@@ -211,8 +200,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _link_requests(dag_run: MlflowDagRun, run: StepRun, models: LoggedModels) -> Iterator[LogRequest]:
-    ref, metrics = _single_model(run), _user_metrics(dag_run, run)
+def _link_requests(dag_run: MlflowDagRun, run: StepRun, models: LoggedModels) -> Iterator[Request]:
+    # Metrics that are neither ours nor metadata about an artifact.
+    others = ("zen.", "system/", *(f"{name}." for subject in run.metadata if (name := subject.partition(":")[2])))
+    logged = dag_run.steps.get(run.id, {}).get("data", {}).get("metrics", [])
+    ref, metrics = _single_model(run), [metric for metric in logged if not metric["key"].startswith(others)]
     if ref is None or not metrics:
         return
     run_id = dag_run.steps[run.id]["info"]["run_id"]
@@ -229,10 +221,3 @@ def _single_model(run: StepRun) -> ArtifactRef | None:
         if found:
             return next(iter(found.values())) if len(found) == 1 and not run.is_hit else None
     return None
-
-
-def _user_metrics(dag_run: MlflowDagRun, run: StepRun) -> list[dict[str, Any]]:
-    """Return the metrics that are neither ours nor metadata about an artifact."""
-    subjects = tuple(f"{name}." for subject in run.metadata if (name := subject.partition(":")[2]))
-    metrics = dag_run.steps.get(run.id, {}).get("data", {}).get("metrics", [])
-    return [dict(metric) for metric in metrics if not metric["key"].startswith(("zen.", "system/", *subjects))]

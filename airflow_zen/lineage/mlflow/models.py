@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
     from airflow_zen.lineage.mlflow.rest import MlflowRest
 
-
 log = logging.getLogger("airflow_zen.lineage")
 
 _INVALID_NAME_CHARACTERS = re.compile(r"[/:.%\"']")
@@ -46,7 +45,6 @@ _FOREIGN_LOCATION_WARNING = (
     "address instead. Rename the experiment in MLflow, and a new one is created under the root."
 )
 
-
 _PER_PAGE = 100
 _MAX_LISTED = 10
 
@@ -61,9 +59,17 @@ class LoggedModels:
 
     def prefetch(self, run: StepRun, experiment_id: str) -> PrefetchResult:
         """Look up what a run refers to; at most 100 artifacts of a kind."""
-        found = {ref.digest: self.find_model_id(ref, run, experiment_id) for ref in _missing_models(run)}
+        outputs = run.outputs.values() if run.is_hit else ()
+        models = {ref.digest: ref for ref in (*run.inputs.values(), *outputs) if is_mlflow_model(ref)}
+        found = {
+            ref.digest: self.find_model_id(ref, run, experiment_id) for ref in islice(models.values(), _MAX_LOOKUPS)
+        }
+        # MLflow keeps the first description of a dataset in an experiment: for other artifacts it is the producer's.
+        foreign = [ref for ref in run.inputs.values() if not ref.name.startswith(f"{run.id.dag_id}/")]
+        described = {*run.summaries, *models}
+        missing = {ref.digest: ref for ref in (*foreign, *outputs) if ref.digest not in described}
         return PrefetchResult(
-            summaries={ref.digest: self._read_summary(ref) for ref in _missing_schemas(run)},
+            summaries={ref.digest: self._read_summary(ref) for ref in islice(missing.values(), _MAX_LOOKUPS)},
             model_ids={digest: model_id for digest, model_id in found.items() if model_id},
         )
 
@@ -89,8 +95,11 @@ class LoggedModels:
     def log_model(self, run: StepRun, output: str, experiment_id: str, run_id: str, resume: bool = False) -> str:
         """Create a logged model of an output with its files, and a version where `run.model` is set; return its id."""
         ref = run.outputs[output]
-        found = self._find_partial(run, output, experiment_id) if resume else None
-        model = found or self._create(run, output, experiment_id, run_id)
+        found = []
+        if resume:
+            key, name = quote_filter_value(str(run.id)), quote_filter_value(output)
+            found = self._search([experiment_id], f"tags.`zen.key` = {key} AND tags.`zen.output` = {name}")
+        model = found[0] if found else self._create(run, output, experiment_id, run_id)
         model_id = str(model["model_id"])
         copied = self._copy_files(ref, model["artifact_uri"])
         self.log_outputs(run_id, [model_id])
@@ -140,12 +149,6 @@ class LoggedModels:
         }
         return dict(self.rest.post("logged-models", request)["model"]["info"])
 
-    def _find_partial(self, run: StepRun, output: str, experiment_id: str) -> dict[str, Any] | None:
-        """Return the model that an earlier attempt created for an output."""
-        key, name = quote_filter_value(str(run.id)), quote_filter_value(output)
-        found = self._search([experiment_id], f"tags.`zen.key` = {key} AND tags.`zen.output` = {name}")
-        return found[0] if found else None
-
     def _search(self, experiment_ids: list[str], condition: str) -> list[dict[str, Any]]:
         """Return the logged models that match a filter, newest first; at most 50."""
         request = {
@@ -172,8 +175,11 @@ class LoggedModels:
         return True
 
     def _create_version(self, name: str, model_id: str, run_id: str, source: str, resume: bool) -> None:
-        if resume and self._is_registered(name, run_id, source):
-            return
+        if resume:
+            filtered = {"filter": f"name={quote_filter_value(name)} and run_id={quote_filter_value(run_id)}"}
+            versions = self.rest.get("model-versions/search", filtered).get("model_versions", [])
+            if any(version.get("source") == source for version in versions):
+                return
         try:
             self.rest.post("registered-models/create", {"name": name})
         except MlflowRejected as error:
@@ -181,11 +187,6 @@ class LoggedModels:
                 raise
         version = {"name": name, "source": source, "run_id": run_id, "model_id": model_id}
         self.rest.post("model-versions/create", version)
-
-    def _is_registered(self, name: str, run_id: str, source: str) -> bool:
-        filtered = {"filter": f"name={quote_filter_value(name)} and run_id={quote_filter_value(run_id)}"}
-        versions = self.rest.get("model-versions/search", filtered).get("model_versions", [])
-        return any(version.get("source") == source for version in versions)
 
     def _read_summary(self, ref: ArtifactRef) -> Mapping[str, Any]:
         """Return the summary of an artifact's manifest; empty where it was deleted, or is outside the artifact root."""
@@ -197,23 +198,6 @@ class LoggedModels:
     def _read_manifest(self, ref: ArtifactRef) -> Manifest:
         key = f"{key_of_url(self._root, ref.uri)}/{MANIFEST_FILE_NAME}"
         return Manifest.from_json(self._transport.read(key), ref.digest)
-
-
-def _missing_schemas(run: StepRun) -> Iterable[ArtifactRef]:
-    """Return the artifacts whose schema this DAG's experiment may not have: outputs of a hit, and inputs of other DAGs.
-
-    MLflow keeps the first description of a dataset in an experiment, and the producer has written that of all others.
-    """
-    refs = [ref for ref in run.inputs.values() if not ref.name.startswith(f"{run.id.dag_id}/")]
-    refs += run.outputs.values() if run.is_hit else ()
-    missing = {ref.digest: ref for ref in refs if ref.digest not in run.summaries and not is_mlflow_model(ref)}
-    return islice(missing.values(), _MAX_LOOKUPS)
-
-
-def _missing_models(run: StepRun) -> Iterable[ArtifactRef]:
-    """Return the models whose id in MLflow is not known: inputs, and outputs of a hit."""
-    refs = [*run.inputs.values(), *(run.outputs.values() if run.is_hit else ())]
-    return islice({ref.digest: ref for ref in refs if is_mlflow_model(ref)}.values(), _MAX_LOOKUPS)
 
 
 class RegisteredModels:

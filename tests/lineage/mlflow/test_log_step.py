@@ -4,7 +4,6 @@ import pytest
 
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.log_step import (
-    LogRequest,
     PrefetchResult,
     dataset_requests,
     end_request,
@@ -12,6 +11,7 @@ from airflow_zen.lineage.mlflow.log_step import (
     send,
     value_requests,
 )
+from airflow_zen.lineage.mlflow.offline.outbox import Request
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 
 RUN = StepRun(StepRunId("d", "r", "t"), StepState.FINISHED, 1.0, 3.5)
@@ -74,13 +74,13 @@ def test_a_conflicting_parameter_is_renamed():
     """Where user code logged another value of a parameter, only that parameter is renamed, and all are sent again."""
     server = Server(runs_log_batch="Param 'depth' was already logged")
     entries = [{"key": "depth", "value": "8"}, {"key": "lr", "value": "0.1"}]
-    send([LogRequest("runs/log-batch", {"run_id": "r", "params": entries})], server)
+    send([Request("POST", "runs/log-batch", {"run_id": "r", "params": entries})], server)
     assert [entry["key"] for entry in server.sent[-1][2]["params"]] == ["step.depth", "lr"]
 
 
 def test_an_output_that_is_listed_already():
     """MLflow's error for an output that is listed already is ignored; every other error is raised."""
-    send([LogRequest("runs/outputs", {})], Server(runs_outputs="sqlite3.IntegrityError"))
-    for request in (LogRequest("runs/outputs", {}), LogRequest("runs/update", {})):
+    send([Request("POST", "runs/outputs", {})], Server(runs_outputs="sqlite3.IntegrityError"))
+    for request in (Request("POST", "runs/outputs", {}), Request("POST", "runs/update", {})):
         with pytest.raises(MlflowRejected):
             send([request], Server(runs_outputs="no such run", runs_update="IntegrityError"))

@@ -7,7 +7,7 @@ from airflow_zen.errors import LineageError
 from airflow_zen.lineage.mlflow.encoding import (
     flatten_parameters,
     key_value_entries,
-    metric_entry,
+    metric_entries,
     pack_tag,
     shorten,
     shorten_name,
@@ -132,4 +132,4 @@ def test_batches_fit_into_one_request():
 )
 def test_metrics_that_json_cannot_express(value, written):
     """NaN and the infinities are sent as MLflow's texts for them."""
-    assert metric_entry("m", value, 1)["value"] == written
+    assert metric_entries({"m": value}, 1)[0]["value"] == written
