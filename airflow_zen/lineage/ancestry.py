@@ -10,11 +10,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_zen.errors import ArtifactNotFound, LineageNotFound
-from airflow_zen.lineage.mlflow.dag_runs import tags_to_dict
+from airflow_zen.lineage.mlflow.dag_runs import find_experiment_ids, tags_to_dict
 from airflow_zen.lineage.mlflow.encoding import short_digest
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.server import TrackingServer
-from airflow_zen.lineage.mlflow.tags import EXPERIMENT_PREFIX, quote_filter_value
+from airflow_zen.lineage.mlflow.tags import quote_filter_value
 from airflow_zen.runs.records import list_step_records
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 from airflow_zen.transports.base import map_in_parallel
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from airflow_zen.transports.base import Transport
 
 Server = MlflowRest | TrackingServer | str
-
-_PER_PAGE, _EXPERIMENTS_PER_PAGE = 100, 1000
 
 
 @dataclass(frozen=True)
@@ -203,16 +201,14 @@ def _rest_of(server: Server) -> MlflowRest:
 def _search_runs(direction: Literal["inputs", "outputs"], digest: str, rest: MlflowRest) -> list[FoundRun]:
     """Search the packed tags, and the datasets of runs whose artifacts did not fit into the tag; latest first."""
     short = short_digest(digest)
-    search = {"filter": f"name LIKE '{EXPERIMENT_PREFIX}%'", "max_results": _EXPERIMENTS_PER_PAGE}
-    experiments = [str(each["experiment_id"]) for each in rest.paginate("experiments/search", search, "experiments")]
+    experiments = [*find_experiment_ids(rest)]
     conditions = (
         f"tags.`zen.{direction}` LIKE {quote_filter_value(f'%@{short}|%')}",
         f"tags.`zen.io_truncated` = 'true' AND dataset.digest = {quote_filter_value(short)}",
     )
     found: dict[str, FoundRun] = {}
     for condition in conditions if experiments else ():
-        search = {"experiment_ids": experiments, "filter": condition, "max_results": _PER_PAGE}
-        for run in map(_run_from_mlflow, rest.paginate("runs/search", search, "runs")):
+        for run in map(_run_from_mlflow, rest.search_runs(experiments, condition)):
             if any(artifact.digest == short for artifact in getattr(run, direction)):
                 found[run.run_id] = run
     return sorted(found.values(), key=lambda run: run.started, reverse=True)

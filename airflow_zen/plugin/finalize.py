@@ -129,7 +129,10 @@ def _print_backfill_totals(runs: Sequence[FinishedDagRun], transport: Transport)
 def backfill_summaries(ended: Sequence[FinishedDagRun], transport: Transport) -> Iterator[str]:
     """Yield for each backfill that ended with one of these DAG runs how many of its partitions were reused."""
     names = {(run.dag_id, run.run_id) for run in ended}
-    for backfill_id in sorted(_backfill_ids(names)):
+    with create_session() as session:
+        queries = (select(DagRun.backfill_id).filter_by(dag_id=dag, run_id=run) for dag, run in names)
+        backfill_ids = {found for query in queries if (found := session.scalar(query)) is not None}
+    for backfill_id in sorted(backfill_ids):
         states = backfill_run_states(backfill_id)
         # Airflow calls the listener before it writes the end of a DAG run.
         if any(state not in State.finished_dr_states for run, state in states.items() if run not in names):
@@ -138,12 +141,6 @@ def backfill_summaries(ended: Sequence[FinishedDagRun], transport: Transport) ->
         totals = list(RunTotalsReader(transport).read(dag_id, {run_id for _, run_id in states}))
         if totals:
             yield f"{BACKFILL_PREFIX}{backfill_id} of {dag_id}: {savings_summary(totals, 'partitions')}"
-
-
-def _backfill_ids(names: set[tuple[str, str]]) -> set[int]:
-    with create_session() as session:
-        queries = (select(DagRun.backfill_id).filter_by(dag_id=dag, run_id=run) for dag, run in names)
-        return {found for query in queries if (found := session.scalar(query)) is not None}
 
 
 def backfill_run_states(backfill_id: int) -> dict[tuple[str, str], str]:

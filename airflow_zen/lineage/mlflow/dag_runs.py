@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from airflow_zen.lineage.mlflow.description import PageUrls
 from airflow_zen.lineage.mlflow.parent_runs import find_experiment
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 _MODELS_PER_PAGE = 50
 
 
-@dataclass(frozen=True)
-class MlflowDagRun:
+class MlflowDagRun(msgspec.Struct, frozen=True):
     """A DAG run in MLflow.
 
     steps: the runs of its steps by our id. models: the ids of its models by digest, newest first; a step that registers
@@ -53,8 +53,7 @@ class MlflowDagRun:
                 )
 
 
-@dataclass(frozen=True)
-class RunningDagRun:
+class RunningDagRun(msgspec.Struct, frozen=True):
     """A DAG run that MLflow shows as running; `dag_version` is empty where its first step had none."""
 
     dag_id: str
@@ -83,12 +82,16 @@ def find_dag_run(dag_id: str, run_id: str, rest: MlflowRest) -> MlflowDagRun | N
 
 def running_dag_runs(rest: MlflowRest) -> Iterator[RunningDagRun]:
     """Yield every DAG run whose parent run MLflow shows as running."""
-    search: dict[str, Any] = {"filter": f"name LIKE '{EXPERIMENT_PREFIX}%'", "max_results": 1000}
-    for experiment in rest.paginate("experiments/search", search, "experiments"):
-        running = "tags.`zen.kind` = 'dag_run' AND attributes.status = 'RUNNING'"
-        for run in rest.search_runs(str(experiment["experiment_id"]), running):
+    for experiment_id in find_experiment_ids(rest):
+        for run in rest.search_runs(experiment_id, "tags.`zen.kind` = 'dag_run' AND attributes.status = 'RUNNING'"):
             tags = tags_to_dict(run["data"])
             yield RunningDagRun(tags["zen.dag_id"], tags["zen.run_id"], tags.get("zen.dag_version", ""))
+
+
+def find_experiment_ids(rest: MlflowRest) -> Iterator[str]:
+    """Yield the experiments of all DAGs."""
+    search = {"filter": f"name LIKE '{EXPERIMENT_PREFIX}%'", "max_results": 1000}
+    return (str(each["experiment_id"]) for each in rest.paginate("experiments/search", search, "experiments"))
 
 
 def tags_to_dict(entity: Mapping[str, Any]) -> Mapping[str, str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -235,23 +234,22 @@ class MlflowRecorder:
         All requests use one connection: a second one was measured to gain nothing.
         """
         errors: list[Exception] = []
-        prefetched = PrefetchResult()
+
+        def attempt(part: Callable[[], Any]) -> Any:
+            try:
+                return part()
+            except Exception as error:  # noqa: BLE001 - raised after the other parts
+                return errors.append(error)
+
         if replay_timeout:
-            with _collect(errors):
-                self._replay.send(run.id, run_id, experiment_id, replay_timeout)
-        with _collect(errors):
-            prefetched = look_up()
+            attempt(partial(self._replay.send, run.id, run_id, experiment_id, replay_timeout))
+        prefetched = attempt(look_up) or PrefetchResult()
         described = {**metadata_tags(run), **end_tags(run), "mlflow.note.content": run_description(run, experiment_id)}
         tags = {key: value for key, value in described.items() if value and prefetched.tags.get(key) != value}
-        parts: list[Callable[[], None]] = [
-            partial(send, value_requests(run, run_id, tags), self.rest),
-            partial(send, dataset_requests(run, run_id, prefetched), self.rest),
-            partial(self._models.log_step_models, run, experiment_id, run_id, prefetched, resume),
-            partial(send, [end_request(run, run_id)], self.rest),
-        ]
-        for part in parts:
-            with _collect(errors):
-                part()
+        attempt(partial(send, value_requests(run, run_id, tags), self.rest))
+        attempt(partial(send, dataset_requests(run, run_id, prefetched), self.rest))
+        attempt(partial(self._models.log_step_models, run, experiment_id, run_id, prefetched, resume))
+        attempt(partial(send, [end_request(run, run_id)], self.rest))
         if errors:
             raise errors[0]
 
@@ -294,12 +292,3 @@ def _with_artifact_names(run: StepRun) -> StepRun:
         inputs={argument: ref if ref.name else ref.with_name(argument) for argument, ref in run.inputs.items()},
         outputs={name: ref if ref.name else ref.with_name(f"{task}.{name}") for name, ref in run.outputs.items()},
     )
-
-
-@contextmanager
-def _collect(errors: list[Exception]) -> Iterator[None]:
-    """Append an error of the block to `errors`, so that the other parts are still sent."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - raised after the other parts
-        errors.append(error)

@@ -129,9 +129,10 @@ class MlflowRest:
                 return
             page["page_token"] = answer["next_page_token"]
 
-    def search_runs(self, experiment_id: str, condition: str, *order_by: str) -> Iterator[dict[str, Any]]:
-        """Yield the runs of an experiment that match a filter; one request for each 100."""
-        search = {"experiment_ids": [experiment_id], "filter": condition, "max_results": _RUNS_PER_PAGE}
+    def search_runs(self, experiments: str | list[str], condition: str, *order_by: str) -> Iterator[dict[str, Any]]:
+        """Yield the runs of one experiment or several that match a filter; one request for each 100."""
+        ids = [experiments] if isinstance(experiments, str) else experiments
+        search = {"experiment_ids": ids, "filter": condition, "max_results": _RUNS_PER_PAGE}
         return self.paginate("runs/search", search | ({"order_by": order_by} if order_by else {}), "runs")
 
     def version(self) -> str:
@@ -189,20 +190,16 @@ class MlflowRest:
         except MlflowUnavailable as error:
             self._outage = (self._clock(), error)
             raise
-        self._charge_slow_response(self._clock() - began)
+        seconds = self._clock() - began
+        if self._slow_budget is not None and seconds >= _SLOW_SECONDS:
+            self._slow_budget -= seconds
+            if self._slow_budget <= 0:
+                message = f"MLflow at {self.server.uri!r} takes long to answer. Check whether it is overloaded."
+                self._outage = (self._clock(), MlflowUnavailable(message))
         if not 200 <= answer.status < 300:
             request = f"{method} {path.split('?', maxsplit=1)[0]}"
             raise error_from_response(self.server.uri, request, answer.status, answer.body, answer.location)
         return answer
-
-    def _charge_slow_response(self, seconds: float) -> None:
-        """Subtract a slow answer from the budget."""
-        if self._slow_budget is None or seconds < _SLOW_SECONDS:
-            return
-        self._slow_budget -= seconds
-        if self._slow_budget <= 0:
-            message = f"MLflow at {self.server.uri!r} takes long to answer. Check whether it is overloaded."
-            self._outage = (self._clock(), MlflowUnavailable(message))
 
     @contextmanager
     def _connection(self) -> Iterator[_KeepAliveConnection]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from airflow_zen.errors import ZenError
 from airflow_zen.lineage.mlflow.encoding import to_milliseconds
@@ -26,8 +27,7 @@ log = logging.getLogger("airflow_zen.lineage")
 _MAX_DELIVERIES = 500
 
 
-@dataclass(frozen=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """The step runs that were delivered to MLflow, and those that were not with the reason."""
 
     delivered: tuple[StepRunId, ...] = ()
@@ -117,11 +117,18 @@ def close_parent_run(rest: MlflowRest, run: FinishedDagRun) -> None:
     experiment = find_experiment(run.dag_id, rest)
     if experiment is None or experiment.deleted:
         return
-    for parent in _search_run_ids(rest, experiment.id, parent_filter(run.dag_id, run.run_id)):
-        _end_run(rest, parent, run.state, run.ended)
-        unfinished = f"tags.`mlflow.parentRunId` = {quote_filter_value(parent)} AND attributes.status = 'RUNNING'"
-        for step in _search_run_ids(rest, experiment.id, unfinished):
-            _end_run(rest, step, StepState.KILLED, run.ended)
+    experiment_id, ended = experiment.id, to_milliseconds(run.ended)
+
+    def end_all(condition: str, state: StepState) -> list[str]:
+        # All are searched before any is changed: a change would shift the pages.
+        found = [run["info"]["run_id"] for run in rest.search_runs(experiment_id, condition)]
+        for run_id in found:
+            rest.post("runs/update", {"run_id": run_id, "status": str(state), "end_time": ended})
+        return found
+
+    for parent in end_all(parent_filter(run.dag_id, run.run_id), run.state):
+        children = f"tags.`mlflow.parentRunId` = {quote_filter_value(parent)}"
+        end_all(f"{children} AND attributes.status = 'RUNNING'", StepState.KILLED)
 
 
 def _record_failure(records: StepRunRecords, run: StepRunId, error: Exception) -> None:
@@ -130,12 +137,3 @@ def _record_failure(records: StepRunRecords, run: StepRunId, error: Exception) -
     is_permanent = error.is_client_error if isinstance(error, MlflowRejected) else isinstance(error, KeyError)
     if is_permanent and records.record_rejection(run, str(error)):
         log.warning("%s is set aside until `airflow zen lineage sync` is called: %s", run, error)
-
-
-def _search_run_ids(rest: MlflowRest, experiment_id: str, condition: str) -> list[str]:
-    """Return all runs before any is changed: a change would shift the pages."""
-    return [run["info"]["run_id"] for run in rest.search_runs(experiment_id, condition)]
-
-
-def _end_run(rest: MlflowRest, run_id: str, state: StepState, ended: float) -> None:
-    rest.post("runs/update", {"run_id": run_id, "status": str(state), "end_time": to_milliseconds(ended)})
