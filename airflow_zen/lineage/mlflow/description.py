@@ -20,14 +20,15 @@ _TRUNCATED_CODE_END = f"\n{ELLIPSIS}\n```"
 def run_description(run: StepRun, experiment_id: str) -> str:
     """Return the run's description in Markdown, the only text in MLflow with links."""
     text = "\n\n".join(_paragraphs(run, experiment_id))
-    if not run.source.strip():
-        return _truncate_lines(text)
-    code = f"{text}\n\n```python\n{run.source.strip()}\n```".strip()
-    if len(code) <= MAX_TAG_VALUE:
-        return code
-    if len(text) > MAX_TAG_VALUE // 2:
-        return _truncate_lines(text)
-    return code[: MAX_TAG_VALUE - len(_TRUNCATED_CODE_END)] + _TRUNCATED_CODE_END
+    if source := run.source.strip():
+        code = f"{text}\n\n```python\n{source}\n```".strip()
+        if len(code) <= MAX_TAG_VALUE:
+            return code
+        if len(text) <= MAX_TAG_VALUE // 2:
+            return code[: MAX_TAG_VALUE - len(_TRUNCATED_CODE_END)] + _TRUNCATED_CODE_END
+    if len(text) <= MAX_TAG_VALUE:
+        return text
+    return text[: MAX_TAG_VALUE - 2].rpartition("\n")[0] + f"\n{ELLIPSIS}"
 
 
 def _paragraphs(run: StepRun, experiment_id: str) -> Iterator[str]:
@@ -51,12 +52,6 @@ def _row(direction: str, name: str, ref: ArtifactRef, experiment_id: str) -> str
 
 def _cell(text: str) -> str:
     return text.replace("|", "/").replace("\n", " ")
-
-
-def _truncate_lines(text: str) -> str:
-    if len(text) <= MAX_TAG_VALUE:
-        return text
-    return text[: MAX_TAG_VALUE - 2].rpartition("\n")[0] + f"\n{ELLIPSIS}"
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.models import LoggedModels
     from airflow_zen.lineage.mlflow.rest import MlflowRest
 
-_LOG_BATCH, _OUTPUTS = "runs/log-batch", "runs/outputs"
+_LOG_BATCH, OUTPUTS = "runs/log-batch", "runs/outputs"
 
 # MLflow accepts 1000 datasets, but may need longer for them than we wait for an answer.
 _DATASETS_PER_REQUEST = 200
@@ -66,7 +66,7 @@ def send(requests: Iterable[Request], rest: MlflowRest) -> None:
         except MlflowRejected as error:
             if request.body.get("params") and "already logged" in str(error):
                 rest.post(request.path, _with_renamed_parameters(request.body, rest))
-            elif request.path != _OUTPUTS or "IntegrityError" not in str(error):
+            elif request.path != OUTPUTS or "IntegrityError" not in str(error):
                 raise
 
 
@@ -100,12 +100,6 @@ def dataset_requests(run: StepRun, run_id: str, prefetched: PrefetchResult) -> I
     body = {"run_id": run_id, "models": [{"model_id": model_id} for model_id in models]}
     for part in [*chunks(listed, _DATASETS_PER_REQUEST)] or [[]] * bool(models):
         yield Request("POST", "runs/log-inputs", {**body, "datasets": part})
-
-
-def output_request(run_id: str, model_ids: Iterable[str]) -> Request:
-    """Return the request that lists models as outputs of a run."""
-    models = [{"model_id": model_id, "step": 0} for model_id in model_ids]
-    return Request("POST", _OUTPUTS, {"run_id": run_id, "models": models})
 
 
 def model_metadata_requests(run: StepRun, run_id: str, model_ids: Mapping[str, str]) -> Iterator[Request]:

@@ -19,7 +19,8 @@ from airflow_zen.lineage.mlflow.encoding import (
     shorten,
 )
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
-from airflow_zen.lineage.mlflow.log_step import PrefetchResult, model_metadata_requests, output_request, send
+from airflow_zen.lineage.mlflow.log_step import OUTPUTS, PrefetchResult, model_metadata_requests, send
+from airflow_zen.lineage.mlflow.offline.outbox import Request
 from airflow_zen.lineage.mlflow.parent_runs import find_experiment
 from airflow_zen.lineage.mlflow.run_files import copy_files
 from airflow_zen.lineage.mlflow.tags import dag_run_key, quote_filter_value
@@ -86,7 +87,7 @@ class LoggedModels:
             log.warning(_NO_MODEL_WARNING, run.id.task_id, run.model, run.model)
         if run.is_hit:
             reused = [known[digest] for name in outputs if (digest := run.outputs[name].digest) in known]
-            send([output_request(run_id, reused)] if reused else [], self.rest)
+            self.log_outputs(run_id, reused)
             return
         read = {f"input:{name}": known[ref.digest] for name, ref in run.inputs.items() if ref.digest in known}
         created = {f"output:{name}": self.log_model(run, name, experiment_id, run_id, resume) for name in outputs}
@@ -110,7 +111,8 @@ class LoggedModels:
 
     def log_outputs(self, run_id: str, model_ids: Iterable[str]) -> None:
         """List models as outputs of a run; those that are listed already stay."""
-        send([output_request(run_id, model_ids)], self.rest)
+        models = [{"model_id": model_id, "step": 0} for model_id in model_ids]
+        send([Request("POST", OUTPUTS, {"run_id": run_id, "models": models})] if models else [], self.rest)
 
     def find_model_id(self, ref: ArtifactRef, run: StepRun, experiment_id: str) -> str | None:
         """Find the logged model of an artifact: the one of this DAG run, else the newest with that content."""

@@ -107,8 +107,7 @@ class MlflowRecorder:
 
     def on_record_stored(self, run: StepRun) -> None:
         """Delete the run's journal, and wait a little for the recovery of others, if there is one."""
-        journal = self._journals.pop(run.id, None)
-        if journal:
+        if journal := self._journals.pop(run.id, None):
             journal.delete()
         if self._recovery:
             wait([self._recovery], _FINISH_TIMEOUT)
