@@ -98,7 +98,7 @@ def test_a_dropped_connection_is_replaced_once(scripted):
 
 def test_a_base_path_is_kept(scripted):
     """The path of a tracking URI is the prefix of every request."""
-    MlflowRest(TrackingServer(f"{scripted.uri}/ml/flow/")).patch("logged-models/m-1", {})
+    MlflowRest(TrackingServer(f"{scripted.uri}/ml/flow/")).request("PATCH", "logged-models/m-1", {})
     assert scripted.asked[0][:2] == ("PATCH", "/ml/flow/api/2.0/mlflow/logged-models/m-1")
 
 
