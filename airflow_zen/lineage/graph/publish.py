@@ -21,7 +21,7 @@ from airflow_zen.lineage.graph.model import Graph, Node, NodeKind, build_graph
 from airflow_zen.lineage.graph.svg import STYLE, Drawing, lay_out_boxes, render_shapes, render_svg
 from airflow_zen.lineage.mlflow.dag_runs import MlflowDagRun, find_dag_run
 from airflow_zen.lineage.mlflow.datasets import dataset_inputs
-from airflow_zen.lineage.mlflow.encoding import ELLIPSIS, MAX_TAG_VALUE, key_value_entries, metric_entries
+from airflow_zen.lineage.mlflow.encoding import ELLIPSIS, MAX_TAG_VALUE, key_values, metric_entries
 from airflow_zen.lineage.mlflow.log_step import link_model_metrics
 from airflow_zen.lineage.mlflow.models import LoggedModels
 from airflow_zen.lineage.mlflow.run_files import put_run_files
@@ -124,7 +124,7 @@ class GraphPublisher(msgspec.Struct, frozen=True):
             "zen.steps_cached": float(totals.reused),
             "zen.steps_failed": float(totals.failed),
         }
-        written = key_value_entries({key: value for key, value in tags.items() if value})
+        written = key_values({key: value for key, value in tags.items() if value})
         logged = {"tags": written, "metrics": metric_entries(metrics, span[1])}
         self.rest.post("runs/log-batch", {"run_id": dag_run.parent, **logged})
 

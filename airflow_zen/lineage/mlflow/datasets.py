@@ -7,14 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_zen.lineage.mlflow.encoding import (
-    ELLIPSIS,
-    MAX_DATASET_NAME,
-    MAX_DATASET_SCHEMA,
-    short_digest,
-    shorten,
-    shorten_name,
-)
+from airflow_zen.lineage.mlflow.encoding import ELLIPSIS, short_digest, shorten, shorten_name
 from airflow_zen.lineage.savings import format_bytes
 
 if TYPE_CHECKING:
@@ -35,7 +28,8 @@ _COLUMN_TYPES = (
     (r"str|utf8|object|categor|enum|text", "string"),
 )
 
-_MAX_PROFILE_TEXT = 500
+# Limits of MLflow, in characters, but for the text in a profile.
+_MAX_NAME, _MAX_SCHEMA, _MAX_PROFILE_TEXT = 500, 1_048_575, 500
 _MODEL_ENCODING = re.compile(r".+\.mlflow@\d+")
 
 
@@ -62,7 +56,7 @@ def is_mlflow_model(ref: ArtifactRef) -> bool:
 
 def dataset_name(ref: ArtifactRef) -> str:
     """Return the name under which MLflow lists an artifact."""
-    return shorten_name(ref.name or ref.encoding, MAX_DATASET_NAME)
+    return shorten_name(ref.name or ref.encoding, _MAX_NAME)
 
 
 def schema_json(columns: Sequence[Mapping[str, Any]]) -> str:
@@ -72,7 +66,7 @@ def schema_json(columns: Sequence[Mapping[str, Any]]) -> str:
     for number, column in enumerate(columns):
         spec = {"type": mlflow_column_type(str(column["type"])), "name": str(column["name"]), "required": True}
         size += len(json.dumps(spec)) + 2
-        if size > MAX_DATASET_SCHEMA - 200:
+        if size > _MAX_SCHEMA - 200:
             specs.append({"type": "any", "name": f"{ELLIPSIS} {len(columns) - number} more columns", "required": False})
             break
         specs.append(spec)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+import msgspec
 
 from airflow_zen.lineage.mlflow.encoding import ELLIPSIS, MAX_TAG_VALUE, short_digest
 
@@ -54,8 +55,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "/").replace("\n", " ")
 
 
-@dataclass(frozen=True)
-class PageUrls:
+class PageUrls(msgspec.Struct, frozen=True):
     """The addresses of MLflow's pages of one DAG run.
 
     ui: the address of the server; where it is empty the addresses are relative, for links on MLflow's own pages. runs:
@@ -64,8 +64,8 @@ class PageUrls:
 
     experiment_id: str = ""
     ui: str = ""
-    runs: Mapping[StepRunId, str] = field(default_factory=dict)
-    models: Mapping[str, str] = field(default_factory=dict)
+    runs: Mapping[StepRunId, str] = msgspec.field(default_factory=dict)
+    models: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     def step_url(self, run: StepRunId) -> str:
         """Return the page of a step run; empty where MLflow does not have it."""

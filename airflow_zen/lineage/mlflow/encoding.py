@@ -10,15 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 MAX_RUN_NAME = 250
-MAX_EXPERIMENT_NAME = 256
-# The address of a run's files is 43 characters longer, and MLflow's database limits it to 200.
-MAX_ARTIFACT_LOCATION = 157
 MAX_KEY = 250
 MAX_PARAMETER_VALUE = 6000
 MAX_TAG_VALUE = 8000
-MAX_DATASET_NAME = 500
-MAX_DATASET_SCHEMA = 1_048_575
-DIGEST_LENGTH = 16
 MAX_BATCH_ENTRIES = 100
 MAX_BATCH_BYTES = 400_000
 
@@ -45,7 +39,7 @@ def shorten_name(name: str, limit: int) -> str:
 
 def short_digest(digest: str) -> str:
     """Return the first 16 hex characters; MLflow accepts at most 36."""
-    return digest[:DIGEST_LENGTH]
+    return digest[:16]
 
 
 def pack_tag(items: Iterable[str]) -> tuple[str, bool]:
@@ -113,7 +107,7 @@ def flatten_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
     return texts
 
 
-def key_value_entries(texts: Mapping[str, str]) -> list[dict[str, str]]:
+def key_values(texts: Mapping[str, str]) -> list[dict[str, str]]:
     """Return a mapping as MLflow's list of `{"key", "value"}`."""
     return [{"key": key, "value": value} for key, value in texts.items()]
 

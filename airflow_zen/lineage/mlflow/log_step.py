@@ -14,7 +14,7 @@ from airflow_zen.lineage.mlflow.encoding import (
     MAX_TAG_VALUE,
     chunks,
     flatten_parameters,
-    key_value_entries,
+    key_values,
     metric_entries,
     sanitize_key,
     short_digest,
@@ -75,8 +75,8 @@ def value_requests(run: StepRun, run_id: str, tags: Mapping[str, str]) -> Iterat
     parameters = flatten_parameters(mask_secrets(run.parameters))
     metrics = metric_entries(_step_metrics(run), run.end_time)
     for batches in zip_longest(
-        split_batches(key_value_entries(parameters)),
-        split_batches(key_value_entries(tags)),
+        split_batches(key_values(parameters)),
+        split_batches(key_values(tags)),
         chunks(metrics, _METRICS_PER_REQUEST),
         fillvalue=(),
     ):
@@ -109,7 +109,7 @@ def model_metadata_requests(run: StepRun, run_id: str, model_ids: Mapping[str, s
     """
     for subject, model_id in model_ids.items():
         facts = run.metadata.get(subject, {}).items()
-        metrics, tags = _metadata_metrics(facts), key_value_entries(_metadata_tags(facts))[:MAX_BATCH_ENTRIES]
+        metrics, tags = _metadata_metrics(facts), key_values(_metadata_tags(facts))[:MAX_BATCH_ENTRIES]
         if metrics:
             yield model_metric_request(run, run_id, model_id, metric_entries(metrics, run.end_time))
         if tags:

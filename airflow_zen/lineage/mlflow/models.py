@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_zen.artifacts.manifest import MANIFEST_FILE_NAME, Manifest
 from airflow_zen.errors import LineageNotFound, SettingsError, ZenError
 from airflow_zen.lineage.mlflow.datasets import is_mlflow_model
-from airflow_zen.lineage.mlflow.encoding import (
-    MAX_BATCH_ENTRIES,
-    MAX_KEY,
-    flatten_parameters,
-    key_value_entries,
-    shorten,
-)
+from airflow_zen.lineage.mlflow.encoding import MAX_BATCH_ENTRIES, MAX_KEY, flatten_parameters, key_values, shorten
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.log_step import OUTPUTS, PrefetchResult, model_metadata_requests, send
 from airflow_zen.lineage.mlflow.offline.outbox import Request
@@ -116,20 +110,16 @@ class LoggedModels:
 
     def find_model_id(self, ref: ArtifactRef, run: StepRun, experiment_id: str) -> str | None:
         """Find the logged model of an artifact: the one of this DAG run, else the newest with that content."""
-        experiments = self._experiments_to_search(ref, run, experiment_id)
-        found = self._search(experiments, f"tags.`zen.digest` = {quote_filter_value(ref.digest)}")
+        # The artifact's name begins with the DAG that made it.
+        producer = ref.name.partition("/")[0]
+        other = None if producer in {"", run.id.dag_id} else find_experiment(producer, self.rest)
+        found = self._search(
+            [experiment_id, *([other.id] if other else ())], f"tags.`zen.digest` = {quote_filter_value(ref.digest)}"
+        )
         ready = [model for model in found if model.get("status") == _READY]
         run_key = {"key": "zen.run_key", "value": dag_run_key(run.id.dag_id, run.id.run_id)}
         ready.sort(key=lambda model: run_key not in model.get("tags", []))
         return str(ready[0]["model_id"]) if ready else None
-
-    def _experiments_to_search(self, ref: ArtifactRef, run: StepRun, experiment_id: str) -> list[str]:
-        """Return the consumer's experiment, and that of the DAG with which the artifact's name begins."""
-        producer = ref.name.partition("/")[0]
-        if producer in {"", run.id.dag_id}:
-            return [experiment_id]
-        other = find_experiment(producer, self.rest)
-        return [experiment_id, other.id] if other else [experiment_id]
 
     def _create(self, run: StepRun, output: str, experiment_id: str, run_id: str) -> dict[str, Any]:
         ref = run.outputs[output]
@@ -146,8 +136,8 @@ class LoggedModels:
             "name": shorten(_INVALID_NAME_CHARACTERS.sub("_", name), MAX_KEY),
             "source_run_id": run_id,
             "model_type": ref.type,
-            "params": key_value_entries(flatten_parameters(mask_secrets(run.parameters)))[:MAX_BATCH_ENTRIES],
-            "tags": key_value_entries(tags),
+            "params": key_values(flatten_parameters(mask_secrets(run.parameters)))[:MAX_BATCH_ENTRIES],
+            "tags": key_values(tags),
         }
         return dict(self.rest.post("logged-models", request)["model"]["info"])
 

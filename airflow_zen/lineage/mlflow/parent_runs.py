@@ -10,15 +10,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound
-from airflow_zen.lineage.mlflow.encoding import MAX_RUN_NAME, key_value_entries, shorten, to_milliseconds
+from airflow_zen.lineage.mlflow.encoding import MAX_RUN_NAME, key_values, shorten, to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
-from airflow_zen.lineage.mlflow.tags import (
-    experiment_location,
-    experiment_name,
-    experiment_tags,
-    parent_filter,
-    parent_tags,
-)
+from airflow_zen.lineage.mlflow.tags import experiment_location, experiment_name, parent_filter, parent_tags
 from airflow_zen.runs.records import dag_run_folder
 from airflow_zen.transports.base import Transport
 
@@ -155,7 +149,7 @@ class ParentRuns:
             "experiment_id": experiment.id,
             "run_name": shorten(run.id.run_id, MAX_RUN_NAME),
             "start_time": to_milliseconds(run.started),
-            "tags": key_value_entries(parent_tags(run)),
+            "tags": key_values(parent_tags(run)),
         }
         return _parent_from_info(self._rest.post("runs/create", request)["run"]["info"])
 
@@ -175,7 +169,7 @@ def _create(dag_id: str, rest: MlflowRest, artifact_root: str) -> Experiment | N
     request = {
         "name": experiment_name(dag_id),
         "artifact_location": experiment_location(artifact_root, dag_id),
-        "tags": key_value_entries(experiment_tags(dag_id)),
+        "tags": key_values({"mlflow.experimentKind": "custom_model_development", "zen.dag_id": dag_id}),
     }
     try:
         experiment = Experiment(str(rest.post("experiments/create", request)["experiment_id"]))

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from airflow_zen.artifacts.store import PreviewStore
 from airflow_zen.errors import SettingsError, ZenError
 from airflow_zen.lineage.mlflow.description import run_description
-from airflow_zen.lineage.mlflow.encoding import key_value_entries, to_milliseconds
+from airflow_zen.lineage.mlflow.encoding import key_values, to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.journal import RunJournal, recover_orphans
 from airflow_zen.lineage.mlflow.log_step import (
@@ -198,7 +198,7 @@ class MlflowRecorder:
             "experiment_id": parent.experiment_id,
             "run_name": run_name(run),
             "start_time": to_milliseconds(run.started),
-            "tags": key_value_entries(self._start_tags(_with_artifact_names(run), parent)),
+            "tags": key_values(self._start_tags(_with_artifact_names(run), parent)),
         }
         return dict(self.rest.post("runs/create", request)["run"]["info"])
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from airflow_zen.errors import LineageError
 from airflow_zen.lineage.mlflow.datasets import dataset_name
 from airflow_zen.lineage.mlflow.encoding import (
-    MAX_ARTIFACT_LOCATION,
-    MAX_EXPERIMENT_NAME,
     MAX_KEY,
     MAX_RUN_NAME,
     MAX_TAG_VALUE,
@@ -27,6 +25,9 @@ if TYPE_CHECKING:
 
 EXPERIMENT_PREFIX = "airflow/"
 
+_MAX_EXPERIMENT_NAME = 256
+# The address of a run's files is 43 characters longer, and MLflow's database limits it to 200.
+_MAX_ARTIFACT_LOCATION = 157
 _HASH_LENGTH = 9
 
 _UNSAFE_LOCATION_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]")
@@ -35,7 +36,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 def experiment_name(dag_id: str) -> str:
     """Return the name of a DAG's experiment."""
-    return shorten_name(EXPERIMENT_PREFIX + dag_id, MAX_EXPERIMENT_NAME)
+    return shorten_name(EXPERIMENT_PREFIX + dag_id, _MAX_EXPERIMENT_NAME)
 
 
 def experiment_location(artifact_root: str, dag_id: str) -> str:
@@ -44,7 +45,7 @@ def experiment_location(artifact_root: str, dag_id: str) -> str:
     MLflow unquotes `%` in local paths, so unsafe characters of a DAG's name are replaced, and its hash is appended.
     """
     base = f"{artifact_root}/mlflow/"
-    available = max(MAX_ARTIFACT_LOCATION - len(base), _HASH_LENGTH)
+    available = max(_MAX_ARTIFACT_LOCATION - len(base), _HASH_LENGTH)
     plain = _UNSAFE_LOCATION_CHARACTERS.sub("_", dag_id)
     if plain != dag_id or len(plain) > available:
         plain = f"{plain[: available - _HASH_LENGTH]}-{hashlib.sha256(dag_id.encode()).hexdigest()[:8]}"
@@ -128,11 +129,6 @@ def artifact_tags(run: StepRun) -> dict[str, str]:
     outputs, all_out = pack_tag(_artifact_items(run.outputs.values()))
     cut = "" if all_in and all_out else "true"
     return {"zen.inputs": inputs, "zen.outputs": outputs, "zen.io_truncated": cut}
-
-
-def experiment_tags(dag_id: str) -> dict[str, str]:
-    """Return the tags of a DAG's experiment."""
-    return _valid_tags({"mlflow.experimentKind": "custom_model_development", "zen.dag_id": dag_id})
 
 
 def quote_filter_value(value: str) -> str:

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from airflow_zen.errors import LineageError
 from airflow_zen.lineage.mlflow.encoding import (
     flatten_parameters,
-    key_value_entries,
+    key_values,
     metric_entries,
     pack_tag,
     shorten,
@@ -119,9 +119,9 @@ def test_parameters_are_flat_text():
 
 def test_batches_fit_into_one_request():
     """A batch has at most 100 entries, or fewer long ones, and no entry is lost."""
-    many = key_value_entries({f"k{n}": "v" for n in range(250)})
+    many = key_values({f"k{n}": "v" for n in range(250)})
     assert [len(batch) for batch in split_batches(many)] == [100, 100, 50]
-    long = key_value_entries({f"k{n}": "v" * 6000 for n in range(100)})
+    long = key_values({f"k{n}": "v" * 6000 for n in range(100)})
     assert [e for batch in split_batches(long) for e in batch] == long
     assert len(list(split_batches(long))) == 2
     assert list(split_batches([])) == []
