@@ -113,9 +113,8 @@ class LoggedModels:
         # The artifact's name begins with the DAG that made it.
         producer = ref.name.partition("/")[0]
         other = None if producer in {"", run.id.dag_id} else find_experiment(producer, self.rest)
-        found = self._search(
-            [experiment_id, *([other.id] if other else ())], f"tags.`zen.digest` = {quote_filter_value(ref.digest)}"
-        )
+        experiments = [experiment_id, *([other.id] if other else ())]
+        found = self._search(experiments, f"tags.`zen.digest` = {quote_filter_value(ref.digest)}")
         ready = [model for model in found if model.get("status") == _READY]
         run_key = {"key": "zen.run_key", "value": dag_run_key(run.id.dag_id, run.id.run_id)}
         ready.sort(key=lambda model: run_key not in model.get("tags", []))
