@@ -16,14 +16,13 @@ from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.log_step import OUTPUTS, PrefetchResult, model_metadata_requests, send
 from airflow_zen.lineage.mlflow.offline.outbox import Request
 from airflow_zen.lineage.mlflow.parent_runs import find_experiment
-from airflow_zen.lineage.mlflow.run_files import copy_files
+from airflow_zen.lineage.mlflow.rest import MlflowRest, copy_files
 from airflow_zen.lineage.mlflow.tags import dag_run_key, quote_filter_value
 from airflow_zen.runs.step_run import StepRun, StepState, mask_secrets
 from airflow_zen.transports.base import Transport, key_of_url
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
-    from airflow_zen.lineage.mlflow.rest import MlflowRest
 
 log = logging.getLogger("airflow_zen.lineage")
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -29,15 +30,15 @@ from airflow_zen.lineage.mlflow.models import LoggedModels
 from airflow_zen.lineage.mlflow.offline.relay import Relay
 from airflow_zen.lineage.mlflow.offline.replay import Replay
 from airflow_zen.lineage.mlflow.parent_runs import ParentRun, ParentRuns
-from airflow_zen.lineage.mlflow.run_files import put_run_files, read_previews
+from airflow_zen.lineage.mlflow.rest import MlflowRest, put_run_files
 from airflow_zen.lineage.mlflow.tags import end_tags, quote_filter_value, run_name, step_tags
-from airflow_zen.lineage.recorder import OpenedRun, temporary_environment
+from airflow_zen.lineage.recorder import MAX_PREVIEWED_OUTPUTS, OpenedRun, preview_files, temporary_environment
 from airflow_zen.runs.records import StepRunRecords, record_key
+from airflow_zen.runs.step_run import StepRun, StepState
 from airflow_zen.transports.base import Transport, normalize_root
 
 if TYPE_CHECKING:
-    from airflow_zen.lineage.mlflow.rest import MlflowRest
-    from airflow_zen.runs.step_run import StepRun, StepRunId
+    from airflow_zen.runs.step_run import StepRunId
 
 log = logging.getLogger("airflow_zen.lineage")
 
@@ -263,6 +264,14 @@ class MlflowRecorder:
             error,
             exc_info=None if isinstance(error, ZenError) else error,
         )
+
+
+def read_previews(run: StepRun, previews: PreviewStore) -> dict[str, bytes]:
+    """Read the stored previews of a run's outputs; none for a hit."""
+    if run.is_hit or run.state is not StepState.FINISHED:
+        return {}
+    outputs = islice(run.outputs.items(), MAX_PREVIEWED_OUTPUTS)
+    return preview_files({output: previews.get(ref.digest) for output, ref in outputs})
 
 
 def _end_user_run(run_id: str, status: str, environment: Mapping[str, str]) -> None:

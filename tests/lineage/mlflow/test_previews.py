@@ -3,7 +3,7 @@
 import pytest
 
 from airflow_zen.artifacts.store import PreviewStore
-from airflow_zen.lineage.mlflow.run_files import read_previews
+from airflow_zen.lineage.mlflow.recorder import read_previews
 from airflow_zen.lineage.mlflow.sync import deliver_pending
 from airflow_zen.lineage.recorder import preview_files
 from airflow_zen.runs.step_run import CacheState, StepState

@@ -15,12 +15,11 @@ from msgspec.structs import asdict, replace
 from airflow_zen.errors import ArtifactNotFound, SettingsError
 from airflow_zen.lineage.mlflow.errors import MlflowRejected, MlflowUnavailable
 from airflow_zen.lineage.mlflow.offline.outbox import CREATION_TAG, FILES, REQUESTS, Outbox, Request, parse_requests
-from airflow_zen.lineage.mlflow.run_files import copy_files, put_run_files
+from airflow_zen.lineage.mlflow.rest import MlflowRest, copy_files, put_run_files
 from airflow_zen.lineage.mlflow.tags import quote_filter_value
 from airflow_zen.transports.base import Transport, quote_key_part
 
 if TYPE_CHECKING:
-    from airflow_zen.lineage.mlflow.rest import MlflowRest
     from airflow_zen.runs.step_run import StepRunId
 
 log = logging.getLogger("airflow_zen.lineage")
