@@ -141,8 +141,9 @@ def cache_key(step: Step, arguments: Arguments, stack: Stack, dag_id: str = "") 
     values = [] if step.cache.key else included.bound.arguments.values()
     plain = [value for value in values if not isinstance(value, ArtifactRef)]
     code = fingerprint_code(step.function, fallback, arguments=[*plain, *step.materializers])
-    with_versions, kind = step.cache.packages is not False, "distribution "
-    ingredients |= {label: value for label, value in code.ingredients.items() if with_versions or kind not in label}
+    for label, value in code.ingredients.items():
+        if step.cache.packages is not False or not label.startswith("distribution "):
+            ingredients[label] = value
     ingredients |= _input_ingredients(step, included, stack) | _output_ingredients(step, stack)
     ingredients |= external_fingerprints(step.cache, step.function, stack.environment)
     if step.version not in ("", None):

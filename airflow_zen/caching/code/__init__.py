@@ -3,41 +3,58 @@
 from __future__ import annotations
 
 import ast
-import re
+import functools
+import operator
+import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from types import FunctionType, ModuleType
+from pathlib import Path, PurePath
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import msgspec
 
-from airflow_zen.caching.code.distributions import FRAMEWORK, origin_of_module
-from airflow_zen.caching.code.ingredients import IngredientCollector
+from airflow_zen.caching.code.distributions import (
+    FRAMEWORK,
+    MISSING,
+    ResolvedName,
+    Scope,
+    distribution_pin,
+    importable_name,
+    is_framework_object,
+    is_inert,
+    module_label,
+    origin_of_module,
+    unwrap_callable,
+    wrapped_callable,
+)  # fmt: skip
 from airflow_zen.caching.code.normalize import (
     NormalizedSource,
     Reference,
     decorator_chain,
+    nondeterminism_warnings,
     normalize_source,
     parameter_references,
-)
-from airflow_zen.caching.code.objects import (
-    ClassSource,
+)  # fmt: skip
+from airflow_zen.caching.code.source import (
+    Import,
+    cell_value,
     class_source,
     closure_variables,
     descriptor_functions,
+    dynamic_class_contents,
     function_source,
-    is_framework_object,
+    instance_contents,
     is_written_literal,
     origin_of_function,
-    unwrap_callable,
-    wrapped_callable,
-)
-from airflow_zen.caching.code.scope import MISSING, ResolvedName, Scope
-from airflow_zen.caching.code.source import Import, parse_source_file
+    parse_source_file,
+)  # fmt: skip
 from airflow_zen.errors import FingerprintError
 from airflow_zen.fingerprint import FingerprintFallback, fingerprint
+from airflow_zen.type_names import stable_class_name
 
+_REDUCIBLE = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
 _DYNAMIC_CALLS = {
     "builtins.exec", "builtins.eval", "builtins.compile", "builtins.__import__", "builtins.globals",
     "importlib.import_module", "importlib.__import__", "runpy.run_path", "runpy.run_module",
@@ -67,7 +84,8 @@ def fingerprint_code(
     """
     walker = _DependencyWalker(function, fallback)
     try:
-        walker.visit_root()
+        walker.label_value(function, f"{walker.root_module}.{getattr(function, '__name__', 'step')}")
+        walker.visit_pending()
         for value in arguments:
             walker.fingerprint(value)
         walker.visit_pending()
@@ -78,8 +96,169 @@ def fingerprint_code(
     return CodeFingerprint(dict(sorted(ingredients.items())), dict(sorted(walker.sources.items())), warnings)
 
 
-class _DependencyWalker(IngredientCollector):
-    """Visits everything that the code reaches, each thing once, and collects what it contributes."""
+class _DependencyWalker:
+    """Visits everything that the code reaches, each thing once and in the order of the code, and collects ingredients."""
+
+    def __init__(self, root: Callable[..., Any], fallback: FingerprintFallback | None) -> None:
+        self.caller_fallback = fallback
+        self.ingredients: dict[str, str] = {}
+        self.sources: dict[str, str] = {}
+        self.source_folder = ""
+        self.calls: set[tuple[str, bool]] = set()
+        # The things themselves are kept, so that no id is used again.
+        self._labels: dict[tuple[str, int], tuple[str, Any]] = {}
+        self._pending: deque[Callable[[], None]] = deque()
+        innermost = unwrap_callable(root)
+        self.innermost = innermost if isinstance(innermost, FunctionType) else None
+        self.root_module = module_label(innermost.__globals__) if self.innermost else ""
+
+    def visit_pending(self) -> None:
+        """Visit everything that was labeled and not yet visited."""
+        while self._pending:
+            self._pending.popleft()()
+
+    def fingerprint(self, value: Any) -> str:
+        """Fingerprint a value, and reach the code and the classes in it."""
+        return fingerprint(value, self._fingerprint_fallback, self.label_class)
+
+    def _fingerprint_fallback(self, value: Any) -> str | None:
+        """Fingerprint a value inside a value: code by what it reaches, a project's instance by its contents."""
+        if (code := self._label_code(value)) is not None:
+            return f"code {code}"
+        if type(value) is object:
+            return "object"
+        if isinstance(value, functools.partial):
+            return self.fingerprint((value.func, value.args, value.keywords))
+        if isinstance(value, _REDUCIBLE):
+            return self.fingerprint(value.__reduce__()[1:])
+        content = instance_contents(value) if origin_of_module(type(value).__module__) == "project" else None
+        if content is not None:
+            return self.fingerprint(content)
+        return self.caller_fallback(value) if self.caller_fallback else None
+
+    def label_value(self, value: Any, qualified_name: str) -> str:
+        """Return the label of a value: its code, or the constant at `qualified_name`."""
+        return self._label_code(value) or self._label_constant(value, qualified_name)
+
+    def _label_code(self, value: Any) -> str | None:
+        """Return the label of code, of a module or of an inert value; None for any other."""
+        if isinstance(value, type):
+            return self.label_class(value)
+        if isinstance(value, FunctionType):
+            return self._label_function(value)
+        if isinstance(value, ModuleType):
+            if origin_of_module(value.__name__, vars(value).get("__file__")) != "project":
+                return self.label_external(value.__name__, value.__name__)
+            return self._visit_once("module", module_label(vars(value)), "", value, self.visit_module)
+        if isinstance(value, MethodType):
+            owner = self.label_value(value.__self__, f"{self.root_module}.self")
+            return f"{self.label_value(value.__func__, 'method')} of {owner}"
+        if is_inert(value):
+            return "nothing"
+        if inner := descriptor_functions(value):
+            return " ".join(self.label_value(each, "descriptor") for each in inner)
+        return self._label_wrapper(value) or self._label_importable(value)
+
+    def _label_function(self, function: FunctionType) -> str:
+        if origin_of_function(function) == "project":
+            # functools.wraps copies __qualname__; the code object keeps its own.
+            name = getattr(function.__code__, "co_qualname", function.__qualname__)
+            return self._visit_once("function", module_label(function.__globals__), name, function, self.visit_function)
+        if wrapper := self._label_wrapper(function):
+            return wrapper
+        if (named := importable_name(function)) and origin_of_module(named[0]) != "project":
+            return self.label_external(".".join(named), named[0])
+        module = str(function.__globals__.get("__name__", ""))
+        path = self.label_external(f"{module}.{function.__code__.co_name}", module)
+        return f"{path} holding {self._fingerprint_closure(function)}"
+
+    def _fingerprint_closure(self, function: FunctionType) -> str:
+        """Fingerprint a function that a library's call made by all it closes over."""
+        cells = [cell_value(cell) for cell in function.__closure__ or ()]
+        return self.fingerprint((cells, function.__defaults__, function.__kwdefaults__))
+
+    def _label_wrapper(self, value: Any) -> str | None:
+        if (wrapped := wrapped_callable(value)) is None:
+            return None
+        inside = self.label_value(wrapped, f"{self.root_module}.wrapped")
+        if is_framework_object(value):
+            return inside
+        module = str(value.__globals__["__name__"]) if isinstance(value, FunctionType) else type(value).__module__
+        cases = getattr(value, "registry", {}).values() if hasattr(value, "dispatch") else ()
+        inner = sorted({inside, *(self.label_value(each, "case") for each in cases)})
+        label = self.label_external(module, module)
+        return f"{label} around {' '.join([*inner, *self._label_wrapper_options(value, module)])}"
+
+    def _label_wrapper_options(self, wrapper: Any, module: str) -> list[str]:
+        """Fingerprint the options of a wrapper that no decorator in the source shows."""
+        inner = unwrap_callable(wrapper)
+        if module == "functools" or not isinstance(inner, FunctionType) or origin_of_function(inner) != "project":
+            return []
+        if getattr(function_source(inner).find_function(inner.__code__).node, "decorator_list", []):
+            return []
+        if not isinstance(wrapper, FunctionType):
+            raise FingerprintError(
+                f"{inner.__qualname__!r} is wrapped by a call to {module}, whose options cannot be seen. "
+                "Wrap it with a decorator, or set cache=False."
+            )
+        return [f"holding {self._fingerprint_closure(wrapper)}"]
+
+    def _label_importable(self, value: Any) -> str | None:
+        named = importable_name(value) if callable(value) else None
+        if isinstance(value, BuiltinFunctionType) and not isinstance(value.__self__, ModuleType | type(None)):
+            named = None
+        if named and origin_of_module(named[0]) != "project":
+            return self.label_external(".".join(named), named[0])
+        module = type(value).__module__
+        if named and (module == "builtins" or "cython" in module):
+            raise FingerprintError(
+                f"{'.'.join(named)} is compiled and belongs to no distribution. Install it as one, or set cache=False."
+            )
+        is_typing_name = module == "typing" and hasattr(value, "__name__") and not hasattr(value, "__args__")
+        return f"typing {value.__name__}" if is_typing_name else None
+
+    def label_class(self, cls: type) -> str:
+        """Return the label of a class, which is then visited."""
+        if origin_of_module(cls.__module__) != "project":
+            return self.label_external(f"{cls.__module__}.{cls.__qualname__}", cls.__module__)
+        module, _, _ = stable_class_name(cls).partition(f".{cls.__qualname__}")
+        return self._visit_once("class", module, cls.__qualname__, cls, self.visit_class)
+
+    def label_external(self, path: str, module: str) -> str:
+        """Return the path of something outside the project, and add its distribution."""
+        if module and origin_of_module(module) == "third-party" and module.partition(".")[0] != "airflow_zen":
+            self.ingredients.update([distribution_pin(module)])
+        return path
+
+    def _label_constant(self, value: Any, qualified_name: str) -> str:
+        label = self._unique_label("constant", *qualified_name.rpartition(".")[::2], value)
+        if label not in self.ingredients:
+            folder = self.source_folder
+            if folder and isinstance(value, str | PurePath) and f"{value}{os.sep}".startswith(folder + os.sep):
+                # Such as Path(__file__).parent: the path of the checkout does not matter.
+                value = ("beside the code", str(value)[len(folder) :])
+            try:
+                self.ingredients[label] = self.fingerprint(value)
+            except FingerprintError as error:
+                raise FingerprintError(f"{label}, which the step's code reads: {error}") from error
+        return label
+
+    def _visit_once(self, kind: str, module: str, qualname: str, thing: Any, visit: Callable[[str, Any], None]) -> str:
+        known = len(self._labels)
+        label = self._unique_label(kind, module, qualname, thing)
+        if len(self._labels) > known:
+            self._pending.append(lambda: visit(label, thing))
+        return label
+
+    def _unique_label(self, kind: str, module: str, qualname: str, thing: Any) -> str:
+        """Label a thing once; the root's own module is left out, so that a copied DAG file keeps its keys."""
+        parts = ("" if module == self.root_module and qualname else module, qualname)
+        label = f"{kind} {'.'.join(filter(None, parts))}"
+        key = label, id(thing)
+        if key not in self._labels:
+            others = sum(1 for known, _ in self._labels if known == label)
+            self._labels[key] = f"{label} #{others + 1}" if others else label, thing
+        return self._labels[key][0]
 
     def visit_function(self, label: str, function: FunctionType) -> None:
         """Add a function's text, what its names refer to, and its defaults."""
@@ -87,19 +266,15 @@ class _DependencyWalker(IngredientCollector):
         definition = source.find_function(function.__code__)
         source.check_unchanged(function)
         cells = closure_variables(function)
-        scope = Scope(function.__globals__, source, cells, label=_name_of_label(label))
+        scope = Scope(function.__globals__, source, cells, label=label.partition(" ")[2])
         text = _normalize(definition.node, scope)
         lines = self._reference_lines(text, scope, nested="<locals>" in definition.qualname)
         lines += self._default_lines(scope.label, function, definition.node)
         wrapped = wrapped_callable(function)
         lines += [f"wraps {self.label_value(wrapped, 'wrapped')}"] if wrapped else []
         self._add_source(label, text.text, lines)
-        if function is self.innermost:
-            self._visit_parameter_types(definition.node, scope)
-
-    def _visit_parameter_types(self, node: ast.AST, scope: Scope) -> None:
-        """Reach the declared classes of the step's parameters, whose methods the step calls."""
-        for reference in parameter_references(node):
+        # The step calls methods of the classes that its parameters declare.
+        for reference in parameter_references(definition.node) if function is self.innermost else ():
             for resolved in scope.resolve(reference.chain):
                 if resolved.path or isinstance(resolved.value, type):
                     self._label_reference(reference, resolved)
@@ -118,37 +293,31 @@ class _DependencyWalker(IngredientCollector):
 
     def visit_class(self, label: str, cls: type) -> None:
         """Add a class's text, what its names refer to, its bases and its attributes."""
-        found = class_source(cls)
-        if found is None:
+        if (found := class_source(cls)) is None:
             self._visit_dynamic_class(label, cls)
             return
-        scope = Scope(found.globals, found.source, found.cells, label=_name_of_label(label))
+        scope = Scope(found.globals, found.source, found.cells, label=label.partition(" ")[2])
         texts = [_normalize(each.node, scope) for each in found.definitions]
         lines = [line for text in texts for line in self._reference_lines(text, scope)]
         lines += [f"base {self.label_class(base)}" for base in cls.__bases__ if base is not object]
         lines += [f"metaclass {self.label_class(type(cls))}"] if type(cls) is not type else []
-        lines += self._attribute_lines(scope.label, cls, found)
-        self._add_source(label, "\n".join(text.text for text in texts), lines)
-
-    def _attribute_lines(self, qualified_name: str, cls: type, found: ClassSource) -> list[str]:
-        """Return the attributes whose present value the text does not tell."""
-        lines = []
         for name, value in found.runtime_attributes(cls):
             try:
-                lines.append(f"{name}: {self.label_value(value, f'{qualified_name}.{name}')}")
+                lines.append(f"{name}: {self.label_value(value, f'{scope.label}.{name}')}")
             except FingerprintError:
                 # A descriptor or marker of a library: the text says how it was made.
                 if origin_of_module(type(value).__module__) != "third-party":
                     raise
-        return lines
+        self._add_source(label, "\n".join(text.text for text in texts), lines)
 
     def _visit_dynamic_class(self, label: str, cls: type) -> None:
         """Fingerprint a class that was made by a call, such as a namedtuple, by its contents."""
         if hasattr(cls, "__pydantic_fields__"):
             raise FingerprintError(f"{label} was made by a call. Write it as a class, or set cache=False.")
         bases = [self.label_class(base) for base in cls.__bases__]
-        held = {name: each for name, each in vars(cls).items() if _is_dynamic_class_content(cls, name, each)}
-        self.ingredients[label] = self.fingerprint((bases, held, vars(cls).get("__annotations__")))
+        self.ingredients[label] = self.fingerprint(
+            (bases, dynamic_class_contents(cls), vars(cls).get("__annotations__"))
+        )
 
     def visit_module(self, label: str, module: ModuleType) -> None:
         """Add a module that is used as a value."""
@@ -178,8 +347,7 @@ class _DependencyWalker(IngredientCollector):
                         f"A decorator of {scope.label} uses {reference.chain[0]!r} of a function that has ended. "
                         "Decorate a function of the module, or set cache=False."
                     )
-                found = self._label_reference(reference, resolved)
-                if found:
+                if found := self._label_reference(reference, resolved):
                     lines.add(f"{'.'.join(reference.chain)}: {found}")
         for name in text.modules:
             resolved = next(Scope(scope.globals, imports=(("_", Import(name)),)).resolve(("_",)))
@@ -197,7 +365,8 @@ class _DependencyWalker(IngredientCollector):
             return "" if resolved.module == "builtins" else self.label_external(resolved.path, resolved.module)
         if resolved.value is MISSING:
             return "missing"
-        if _is_dunder(resolved.qualified_name.rpartition(".")[2]):
+        name = resolved.qualified_name.rpartition(".")[2]
+        if name.startswith("__") and name.endswith("__"):
             return ""
         target = self.label_value(resolved.value, resolved.qualified_name)
         self.calls.add((".".join((target, *resolved.unresolved)), reference.has_argument))
@@ -215,14 +384,6 @@ class _DependencyWalker(IngredientCollector):
         return f" {self.label_value(value, f'{resolved.qualified_name}.{name}')}"
 
 
-def _name_of_label(label: str) -> str:
-    return label.partition(" ")[2]
-
-
-def _is_dunder(name: str) -> bool:
-    return name.startswith("__") and name.endswith("__")
-
-
 def _normalize(node: ast.AST, scope: Scope) -> NormalizedSource:
     return normalize_source(node, lambda decorator: _is_scheduling_decorator(decorator, scope), scope.cells)
 
@@ -235,63 +396,3 @@ def _is_scheduling_decorator(decorator: ast.expr, scope: Scope) -> bool:
             return resolved.path.partition(".")[0] in FRAMEWORK
         return resolved.value is not MISSING and is_framework_object(resolved.value)
     return False
-
-
-def _is_dynamic_class_content(cls: type, name: str, value: Any) -> bool:
-    if name.startswith("__") or (name.startswith("_") and hasattr(cls, "__members__")):
-        return False
-    if isinstance(value, FunctionType | classmethod | staticmethod | property):
-        functions = (value,) if isinstance(value, FunctionType) else descriptor_functions(value)
-        inner = unwrap_callable(functions[0] if functions else None)
-        is_written = isinstance(inner, FunctionType) and not inner.__code__.co_filename.startswith("<")
-        return is_written and origin_of_function(inner) == "project"
-    is_builtin = type(value).__module__ in ("builtins", "collections", "_collections")
-    return not (is_builtin and hasattr(type(value), "__get__"))
-
-
-_CLOCK = re.compile(
-    r"time\.(time|time_ns|localtime|gmtime|ctime|asctime|strftime)"
-    r"|datetime\.(datetime|date)\.(now|utcnow|today)"
-    r"|pandas\.Timestamp\.(now|utcnow|today)|pendulum\.(now|today|yesterday|tomorrow)"
-)
-_UNIQUE = re.compile(
-    r"uuid\.uuid[14]|os\.(urandom|getrandom)|secrets\.\w+|random\.SystemRandom(\.\w+)?|tempfile\.mkdtemp"
-)
-
-# Generators that draw from one hidden state, and the call that seeds it.
-_GLOBAL_GENERATORS = {
-    re.compile(r"random\.(?!Random\b|SystemRandom\b|seed\b|setstate\b)[a-z]\w*"): "random.seed",
-    re.compile(r"numpy\.random\.(?!seed\b|set_state\b|get_state\b|default_rng\b|[A-Z])\w+"): "numpy.random.seed",
-    re.compile(r"torch\.(rand|randn|randint|randperm|normal|bernoulli|multinomial)(_like)?"): "torch.manual_seed",
-}
-_SEEDABLE = re.compile(
-    r"random\.Random|numpy\.random\.(default_rng|RandomState|SeedSequence|PCG64|PCG64DXSM|MT19937|Philox|SFC64)"
-)
-
-
-def nondeterminism_warnings(calls: Iterable[tuple[str, bool]]) -> tuple[str, ...]:
-    """Return a warning for each name that reads the clock or an unseeded generator.
-
-    `calls` holds dotted names, each with whether it is called with an argument.
-    """
-    calls = set(calls)
-    seeded = {name for name, has_argument in calls if has_argument}
-    faults = {(name, _nondeterminism(name, has_argument, seeded)) for name, has_argument in calls}
-    return tuple(
-        f"The code calls {name}, which {fault}: a cached result repeats the first one. Consider cache=False."
-        for name, fault in sorted(faults)
-        if fault
-    )
-
-
-def _nondeterminism(name: str, has_argument: bool, seeded: set[str]) -> str:
-    if _CLOCK.fullmatch(name):
-        return "reads the clock"
-    if _UNIQUE.fullmatch(name):
-        return "gives another value every time"
-    if _SEEDABLE.fullmatch(name) and not has_argument:
-        return "is not given a seed"
-    for pattern, seed in _GLOBAL_GENERATORS.items():
-        if pattern.fullmatch(name) and seed not in seeded:
-            return f"draws from a generator that {seed} has not seeded"
-    return ""

@@ -1,24 +1,38 @@
-"""The origin of modules: project, standard library, or a distribution and its version; found without an import."""
+"""What a name in code refers to, and whose it is: the project's, the standard library's or a distribution's."""
 
 from __future__ import annotations
 
+import builtins
+import functools
+import importlib
+import logging
 import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Literal
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
+from airflow_zen.type_names import stable_module_name
+
+if TYPE_CHECKING:
+    from airflow_zen.caching.code.source import Import, SourceFile
+
+MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
 CodeOrigin = Literal["project", "third-party", "stdlib"]
 
 # Not project code, even when they run from a checkout.
 FRAMEWORK = ("airflow", "airflow_zen")
 
+_LOCKS = ("lock", "RLock", "_RLock")
 _SITE_PACKAGES = re.compile(r"[/\\](site|dist)-packages([/\\]|$)")
 _STDLIB_FOLDERS = tuple({sysconfig.get_path("stdlib") + os.sep, sysconfig.get_path("platstdlib") + os.sep})
 
@@ -212,3 +226,160 @@ def _hash_of_files(file: str) -> str:
         if each.suffix in (".py", ".so", ".pyd"):
             digest.update(each.name.encode() + b"\0" + sha256(each.read_bytes()).digest())
     return digest.hexdigest()
+
+
+class ResolvedName(msgspec.Struct, frozen=True):
+    """What a chain of names refers to: a value of the project, or a name outside of it.
+
+    `path` is the public name (`numpy.random.rand`) of what comes from outside the project, `module` the outside module
+    it starts in, `qualified_name` the name of a project's value (`config.LIMIT`), `unresolved` the attributes that were
+    not followed.
+    """
+
+    value: Any = MISSING
+    path: str = ""
+    module: str = ""
+    qualified_name: str = ""
+    unresolved: tuple[str, ...] = ()
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """The names that a piece of code sees."""
+
+    globals: Mapping[str, Any]
+    source: SourceFile | None = None
+    cells: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    imports: tuple[tuple[str, Import], ...] = ()
+    label: str = ""
+
+    def resolve(self, chain: tuple[str, ...]) -> Iterator[ResolvedName]:
+        """Yield everything that a chain may refer to: imports inside the code, then the nearest scope."""
+        name, rest = chain[0], chain[1:]
+        inner = [imported for bound, imported in self.imports if bound == name]
+        for imported in inner:
+            yield self._resolve_import(imported, rest)
+        if name in self.cells:
+            yield _resolve_attributes(self.cells[name], f"{self.label}.{name}", rest)
+        elif name in self.globals:
+            yield self._resolve_global(name, rest)
+        elif hasattr(builtins, name):
+            yield ResolvedName(getattr(builtins, name), f"builtins.{name}", "builtins", unresolved=rest)
+        elif not inner:
+            yield ResolvedName()
+
+    def _resolve_global(self, name: str, rest: tuple[str, ...]) -> ResolvedName:
+        value = self.globals[name]
+        imported = self.source.imports.get(name) if self.source else None
+        if imported and imported.attribute and not isinstance(value, ModuleType):
+            module = self._absolute_module(imported)
+            original = getattr(sys.modules.get(module), imported.attribute, MISSING)
+            if original is value and origin_of_module(module) != "project":
+                return ResolvedName(value, ".".join((module, imported.attribute, *rest)), module)
+        return _resolve_attributes(value, f"{module_label(self.globals)}.{name}", rest)
+
+    def _absolute_module(self, imported: Import) -> str:
+        if not imported.level:
+            return imported.module
+        package = str(self.globals.get("__package__") or self.globals.get("__name__", ""))
+        parts = package.split(".")
+        return ".".join([*parts[: len(parts) - imported.level + 1], *filter(None, [imported.module])])
+
+    def _resolve_import(self, imported: Import, rest: tuple[str, ...]) -> ResolvedName:
+        module = self._absolute_module(imported)
+        names = (imported.attribute, *rest) if imported.attribute else rest
+        if not is_importable(module):
+            return ResolvedName(path=".".join((module, *names)), module="")
+        if origin_of_module(module) != "project":
+            return _external_name(module, names)
+        return _resolve_attributes(importlib.import_module(module), module, names)
+
+
+def _resolve_attributes(value: Any, qualified_name: str, rest: tuple[str, ...]) -> ResolvedName:
+    """Follow attributes while the value is a module of the project."""
+    while isinstance(value, ModuleType):
+        if origin_of_module(value.__name__, vars(value).get("__file__")) != "project":
+            return _external_name(value.__name__, rest)
+        if not rest:
+            return ResolvedName(value, qualified_name=qualified_name)
+        qualified_name = f"{module_label(vars(value))}.{rest[0]}"
+        value, rest = _module_attribute(value, rest[0]), rest[1:]
+    return ResolvedName(value, qualified_name=qualified_name, unresolved=rest)
+
+
+def _module_attribute(module: ModuleType, name: str) -> Any:
+    submodule = f"{module.__name__}.{name}"
+    if name not in vars(module) and "__path__" in vars(module) and is_importable(submodule):
+        return importlib.import_module(submodule)
+    return getattr(module, name, MISSING)
+
+
+def _external_name(module: str, names: tuple[str, ...]) -> ResolvedName:
+    """Return a name outside the project, with the deepest module of its path."""
+    path = ".".join((module, *names))
+    for name in names:
+        deeper = f"{module}.{name}"
+        is_namespace = not (module_file(module) or ".py").endswith((".py", ".pyc", ".so", ".pyd"))
+        if deeper not in sys.modules and not (is_namespace and is_importable(deeper)):
+            break
+        module = deeper
+    return ResolvedName(path=path, module=module)
+
+
+def module_label(module_globals: Mapping[str, Any]) -> str:
+    """Return the name of the module that globals belong to, the same on every machine."""
+    return stable_module_name(str(module_globals.get("__name__", "")), module_globals.get("__file__"))
+
+
+def is_inert(value: Any) -> bool:
+    """Whether a value is a logger or a lock, on which no result depends."""
+    cls = type(value)
+    if isinstance(value, logging.Logger | logging.LoggerAdapter) or cls.__module__.partition(".")[0] == "structlog":
+        return True
+    return cls.__module__ in ("_thread", "threading") and cls.__name__ in _LOCKS
+
+
+def unwrap_callable(value: Any) -> Any:
+    """Return the function inside partials, methods and wrappers."""
+    while True:
+        inside = wrapped_callable(value)
+        if inside is None and isinstance(value, functools.partial | MethodType):
+            inside = value.func if isinstance(value, functools.partial) else value.__func__
+        if inside is None:
+            return value
+        value = inside
+
+
+def wrapped_callable(value: Any) -> Any:
+    """Return the callable that a wrapper declares to wrap, or None."""
+    if isinstance(value, type):
+        return None
+    attributes = getattr(value, "__dict__", {})
+    wrapped = attributes.get("__wrapped__")
+    if wrapped is None and _is_in_framework_module(type(value)):
+        wrapped = attributes.get("function")
+    return wrapped if callable(wrapped) else None
+
+
+def is_framework_object(value: Any) -> bool:
+    """Whether a value is a decorator of Airflow or our own, or was made by one."""
+    while isinstance(value, functools.partial):
+        value = value.func
+    name = value.__name__ if hasattr(value, "__path__") or hasattr(value, "__loader__") else None
+    named = value if isinstance(value, type | FunctionType | BuiltinFunctionType) else type(value)
+    return _is_in_framework_module(named) or str(name).partition(".")[0] in FRAMEWORK
+
+
+def _is_in_framework_module(value: Any) -> bool:
+    return str(getattr(value, "__module__", "")).partition(".")[0] in FRAMEWORK
+
+
+def importable_name(value: Any) -> tuple[str, str] | None:
+    """Return module and qualified name of a value that can be imported by them, as pickle would."""
+    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
+    module = getattr(value, "__module__", None)
+    if not isinstance(name, str) or not isinstance(module, str):
+        return None
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return (module, name) if found is value else None
