@@ -81,7 +81,7 @@ class _ValueEncoder:
         return frame("instance", *parts)
 
     def report_class(self, cls: type) -> None:
-        """Call `on_class` with a class of the value."""
+        """Call `on_class` with a class of the value that is not a builtin."""
         if self.on_class is not None and cls.__module__ != "builtins":
             self.on_class(cls)
 
@@ -103,7 +103,7 @@ def _handler_of(cls: type) -> tuple[_Handler, type | None]:
         if name in _HANDLERS:
             return _HANDLERS[name], base
     structured = ("__dataclass_fields__", "__attrs_attrs__", "__pydantic_fields__", "__struct_fields__")
-    return (_no_content, None) if any(hasattr(cls, name) for name in structured) else (_unknown, cls)
+    return ((lambda *_: b""), None) if any(hasattr(cls, name) for name in structured) else (_unknown, cls)
 
 
 def instance_attributes(value: Any) -> dict[str, Any]:
@@ -130,10 +130,6 @@ def _is_cached_property(cls: type, name: str) -> bool:
 
 def _utf8(text: str) -> bytes:
     return str.encode(text, "utf-8", "surrogatepass")
-
-
-def _no_content(encoder: _ValueEncoder, value: Any) -> bytes:
-    return b""
 
 
 def _unknown(encoder: _ValueEncoder, value: Any) -> bytes:
@@ -215,21 +211,9 @@ def _items(encoder: _ValueEncoder, value: Mapping[Any, Any]) -> Iterator[bytes]:
         yield _ITEM_TAG + _pack_length(len(name)) + name + _pack_length(len(content)) + content
 
 
-def _defaultdict(encoder: _ValueEncoder, value: Any) -> bytes:
-    return frame("defaultdict", encoder.encode(value.default_factory), _mapping(encoder, value))
-
-
-def _deque(encoder: _ValueEncoder, value: Any) -> bytes:
-    return frame("deque", encoder.encode(value.maxlen), _digest("deque", encoder.encode_all(value)))
-
-
 def _by_attributes(tag: str, *names: str) -> _Handler:
     """Hash a value by the attributes that define it."""
     return lambda encoder, value: frame(tag, *encoder.encode_all(getattr(value, name) for name in names))
-
-
-def _by_text(tag: str) -> _Handler:
-    return lambda encoder, value: frame(tag, _utf8(str(value)))
 
 
 def _zone_info(encoder: _ValueEncoder, value: Any) -> bytes:
@@ -334,9 +318,13 @@ _HANDLERS: dict[str, _Handler] = {
     "typing._GenericAlias": _generic,
     "typing._SpecialForm": _constant,
     "collections.OrderedDict": lambda encoder, value: _digest("OrderedDict", _items(encoder, value)),
-    "collections.defaultdict": _defaultdict,
+    "collections.defaultdict": lambda encoder, value: frame(
+        "defaultdict", encoder.encode(value.default_factory), _mapping(encoder, value)
+    ),
     "collections.Counter": lambda encoder, value: _digest("Counter", sorted(_items(encoder, value))),
-    "collections.deque": _deque,
+    "collections.deque": lambda encoder, value: frame(
+        "deque", encoder.encode(value.maxlen), _digest("deque", encoder.encode_all(value))
+    ),
     "array.array": lambda encoder, value: frame("array", _utf8(value.typecode), sha256(value.tobytes()).digest()),
     "datetime.datetime": _by_attributes(
         "datetime", "year", "month", "day", "hour", "minute", "second", "microsecond", "fold", "tzinfo"
@@ -348,7 +336,7 @@ _HANDLERS: dict[str, _Handler] = {
         "timezone", *encoder.encode_all((value.utcoffset(None), value.tzname(None)))
     ),
     "zoneinfo.ZoneInfo": _zone_info,
-    "decimal.Decimal": _by_text("Decimal"),
+    "decimal.Decimal": lambda encoder, value: frame("Decimal", _utf8(str(value))),
     "fractions.Fraction": _by_attributes("Fraction", "numerator", "denominator"),
     "uuid.UUID": _by_attributes("UUID", "int"),
     "re.Pattern": _by_attributes("Pattern", "pattern", "flags"),

@@ -15,25 +15,10 @@ from airflow_zen.errors import ArtifactRefused, MaterializerNotFound, SaveRefuse
 # Airflow names the module of a DAG file by a hash of its path.
 _DAG_MODULE = re.compile(r"^unusual_prefix_[0-9a-f]{40}_")
 # Only libraries whose public modules hold their names once imported: the name in a lazy one would depend on what ran before.
-_PUBLIC_LIBRARIES = frozenset(
-    [
-        "PIL",
-        "catboost",
-        "geopandas",
-        "keras",
-        "lightgbm",
-        "numpy",
-        "onnx",
-        "pandas",
-        "polars",
-        "pyarrow",
-        "scipy",
-        "sklearn",
-        "torch",
-        "xarray",
-        "xgboost",
-    ]
-)
+_PUBLIC_LIBRARIES = {
+    "PIL", "catboost", "geopandas", "keras", "lightgbm", "numpy", "onnx", "pandas", "polars", "pyarrow", "scipy", "sklearn",
+    "torch", "xarray", "xgboost",
+}  # fmt: skip
 
 
 def stable_module_name(module_name: str, file: str | None = None) -> str:
@@ -151,16 +136,13 @@ def resolve_class(name: str, wanted: Any = None) -> type:
 
 def _loaded_classes(module: str, qualname: str) -> Iterator[type]:
     """Yield the class of each loaded module of that name; only one if a module has exactly that name."""
-    exact = _class_attribute(sys.modules.get(module), qualname)
-    if exact is not None:
+    if (exact := _class_attribute(sys.modules.get(module), qualname)) is not None:
         yield exact
         return
     names = [loaded for loaded in sorted(sys.modules) if loaded != module and stable_module_name(loaded) == module]
-    if _main_module_name() == module:
-        names.append("__main__")
-    for found in (_class_attribute(sys.modules[name], qualname) for name in names):
-        if found is not None:
-            yield found
+    names += ["__main__"] if _main_module_name() == module else []
+    found = (_class_attribute(sys.modules[name], qualname) for name in names)
+    yield from (cls for cls in found if cls is not None)
 
 
 def _import_class(module: str, qualname: str) -> type:

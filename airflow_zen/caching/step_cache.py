@@ -19,12 +19,9 @@ from airflow_zen.transports.base import Transport, quote_key_part
 
 FORMAT_VERSION = 1
 
-_READ_THREADS = 16
 # The most keys that one request to S3 deletes.
 _DELETE_BATCH = 1000
 _ENTRY_KEY = re.compile(r"cache/[0-9a-f]{2}/[0-9a-f]{64}\.json")
-
-
 _MAX_RECORDS = 5
 _MAX_VALUE_TEXT = 40
 _ABSENT = "nothing"
@@ -82,7 +79,7 @@ class StepCache:
     def entries(self, on_progress: ProgressCallback = ignore_progress) -> Iterator[CacheEntry]:
         """Yield every entry that can be read; one request for each."""
         keys = [key for key in self.transport.list("cache") if _ENTRY_KEY.fullmatch(key)]
-        with ThreadPoolExecutor(_READ_THREADS) as pool:
+        with ThreadPoolExecutor(16) as pool:
             read = track_items(pool.map(self._read, keys), "Reading cache entries", on_progress, len(keys))
             yield from (entry for entry in read if entry)
 
@@ -142,8 +139,7 @@ class KeyHistory:
     def recent_records(self, dag_id: str, task_id: str) -> list[KeyRecord]:
         """Return a task's latest keys, the newest first; empty when they cannot be read."""
         try:
-            found = json.loads(self._transport.read(_history_key(dag_id, task_id)))
-            return [KeyRecord(**entry) for entry in found]
+            return [KeyRecord(**entry) for entry in json.loads(self._transport.read(_history_key(dag_id, task_id)))]
         except (ArtifactNotFound, ValueError, TypeError):
             return []
 
@@ -200,10 +196,8 @@ def _describe_change(label: str, before: str, now: str, text_before: str, text_n
         return f"{name} {before or _ABSENT} → {now or _ABSENT}"
     if kind in ("input", "parameter"):
         return f"{kind} '{name}': {_value_text(before, text_before)} → {_value_text(now, text_now)}"
-    if not before:
-        return f"{label} is new"
-    if not now:
-        return f"{label} is gone"
+    if not (before and now):
+        return f"{label} is {'gone' if before else 'new'}"
     return f"{label}: {before} → {now}" if kind == "python" else f"{label} changed"
 
 

@@ -12,8 +12,7 @@ from airflow_zen.cli.command import ARG_STACK, argument, command
 from airflow_zen.cli.output import bytes_cell, is_machine_readable, print_rows, seconds_cell
 
 if TYPE_CHECKING:
-    from airflow_zen.planning.plan import PlannedStep
-    from airflow_zen.planning.supervisor import PlannedDagRun
+    from airflow_zen.planning.plan import PlannedDagRun, PlannedStep
 
 
 @command(
@@ -87,7 +86,7 @@ def _planned_run(args: Any, dag: Any) -> PlannedDagRun:
     from airflow.sdk import timezone
     from airflow.serialization.serialized_objects import DagSerialization
 
-    from airflow_zen.planning.supervisor import PlannedDagRun
+    from airflow_zen.planning.plan import PlannedDagRun
 
     now = timezone.utcnow()
     date = timezone.coerce_datetime(now if args.logical_date is None else args.logical_date)

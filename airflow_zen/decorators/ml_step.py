@@ -53,9 +53,11 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Add the step to the DAG being defined; outside one, run the plain function."""
-        if not self._is_in_dag(args, kwargs):
+        given = [*args, *kwargs.values()]
+        is_in_dag = DagContext.get_current() is not None or "dag" in self.kwargs
+        if not is_in_dag and next(XComArg.iter_xcom_references(given), None) is None:
             return self.function(*args, **kwargs)
-        _refuse_nested_outputs(self.function.__name__, [*args, *kwargs.values()])
+        _refuse_nested_outputs(self.function.__name__, given)
         return self._to_step_outputs(super().__call__(*args, **kwargs))
 
     def _validate_arg_names(self, func: Any, kwargs: dict[str, Any]) -> None:
@@ -90,11 +92,6 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
     def _to_step_outputs(self, task: Any) -> Any:
         outputs = declared_outputs(self.function)
         return StepOutputs(task.operator, outputs.names) if outputs.is_multiple else task
-
-    def _is_in_dag(self, args: Sequence[Any], kwargs: Any) -> bool:
-        if DagContext.get_current() is not None or "dag" in self.kwargs:
-            return True
-        return next(XComArg.iter_xcom_references([*args, *kwargs.values()]), None) is not None
 
 
 def _declare_assets(task: Any, function: Callable[..., Any]) -> Any:

@@ -75,20 +75,12 @@ def emit_asset_events(
         output = own_outputs.get(getattr(outlet, "uri", ""))
         if output is None:
             changed += [] if run.is_hit else [outlet]
-        elif not stack_overridden and _has_new_content(run, output):
+            continue
+        ref, recorded = run.outputs.get(output), run.versions.get(output)
+        # Without a version, which could not be written, a computed output counts as new.
+        if ref and not stack_overridden and (recorded.changed if recorded else not run.is_hit):
             changed.append(outlet)
-            event = context["outlet_events"][outlet]
-            event.extra = {**_event_extra(run, output), **event.extra}
+            event, version = context["outlet_events"][outlet], {"version": recorded.version} if recorded else {}
+            facts = {"digest": ref.digest, "type": ref.type, "shape": ref.shape, "size": ref.size, "uri": ref.uri}
+            event.extra = {**version, **facts, **event.extra}
     operator.outlets = changed
-
-
-def _has_new_content(run: StepRun, output: str) -> bool:
-    recorded = run.versions.get(output)
-    # Without a version, which could not be written, a computed output counts as new.
-    return output in run.outputs and (recorded.changed if recorded else not run.is_hit)
-
-
-def _event_extra(run: StepRun, output: str) -> dict[str, Any]:
-    ref, recorded = run.outputs[output], run.versions.get(output)
-    version = {"version": recorded.version} if recorded else {}
-    return {**version, "digest": ref.digest, "type": ref.type, "shape": ref.shape, "size": ref.size, "uri": ref.uri}

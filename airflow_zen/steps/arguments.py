@@ -181,8 +181,9 @@ def _resolve_refs(value: Any, path: str, inputs: dict[str, ArtifactRef], names: 
     if isinstance(value, ArtifactRef):
         inputs[path] = value
         return value
-    if _is_lazy_sequence(value):
-        # A slice of mapped results is one request; iteration is one request for each, and one more.
+    if isinstance(value, Sequence) and type(value).__module__.startswith("airflow."):
+        # What Airflow passes for mapped upstream tasks.
+        # A slice of them is one request; iteration is one request for each, and one more.
         value = value[:] if type(value).__name__ == "LazyXComSequence" else list(value)
     return _map_elements(value, path, lambda held, inner, _: _resolve_refs(held, inner, inputs, names))
 
@@ -218,8 +219,3 @@ def _map_elements(value: Any, path: str, visit: Callable[[Any, str, int], Any]) 
 
 def _path_segment(key: Any) -> str:
     return f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]"
-
-
-def _is_lazy_sequence(value: Any) -> bool:
-    """Whether a value is what Airflow passes for mapped upstream tasks."""
-    return isinstance(value, Sequence) and type(value).__module__.startswith("airflow.")

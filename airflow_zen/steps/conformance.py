@@ -7,21 +7,7 @@ import inspect
 import typing
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import (
-    Annotated,
-    Any,
-    Final,
-    Literal,
-    NotRequired,
-    Protocol,
-    Required,
-    Self,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Annotated, Any, Final, Literal, Protocol, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec.structs import replace
@@ -32,7 +18,7 @@ from airflow_zen.steps.outputs import Outputs, runtime_class
 from airflow_zen.type_names import base_names, display_name, is_union, type_name
 
 _NUMBERS = (bool, int, float, complex)
-_WRAPPERS = (Annotated, Required, NotRequired, Final)
+_WRAPPERS = (Annotated, typing.Required, typing.NotRequired, Final)
 _PLAIN_CONTAINERS = (list, tuple, set, frozenset)
 _MAPPINGS = (dict, OrderedDict, defaultdict, collections.abc.Mapping, collections.abc.MutableMapping)
 
@@ -99,7 +85,10 @@ def coerce(value: Any, declared: Any, path: ValuePath) -> Any:
         return _coerce_fields(_require_class(value, dict, declared, path), declared, path)
     expected = runtime_class(declared)
     if expected is None or _is_instance(value, expected):
-        return _coerce_elements(_numpy_to_python(value, expected), declared, path)
+        if expected in (float, complex, str, bytes) and type(value).__module__ == "numpy":
+            # A numpy scalar that is a Python value too: np.float64, np.str_.
+            value = expected(value)
+        return _coerce_elements(value, declared, path)
     widened = _widen_number(value, expected)
     return widened if widened is not None else _require_class(value, expected, declared, path)
 
@@ -193,18 +182,8 @@ def _protocol_members(protocol: Any) -> set[str]:
 
 
 def _has_member(value: Any, name: str) -> bool:
-    try:
-        inspect.getattr_static(value, name)
-    except AttributeError:
-        return hasattr(value, name)
-    return True
-
-
-def _numpy_to_python(value: Any, expected: type | None) -> Any:
-    """Return a numpy scalar that is a Python value too (np.float64, np.str_) as the declared Python value."""
-    if expected in (float, complex, str, bytes) and type(value).__module__ == "numpy":
-        return expected(value)
-    return value
+    # A property is not read where the class has it.
+    return inspect.getattr_static(value, name, _has_member) is not _has_member or hasattr(value, name)
 
 
 def _widen_number(value: Any, expected: type | None) -> Any:

@@ -15,8 +15,7 @@ from airflow_zen.config.settings import open_stack
 from airflow_zen.errors import ArtifactNameError, StepDefinitionError
 from airflow_zen.operators.assets import normalize_uri
 from airflow_zen.operators.ml_step import MLStepOperator
-from airflow_zen.planning.plan import Plan
-from airflow_zen.planning.supervisor import PlannedDagRun
+from airflow_zen.planning.plan import Plan, PlannedDagRun
 from airflow_zen.runs.step_run import StepRunId
 from tests.calls import CALLS_FILE_VARIABLE, record_call, recorded_calls
 from tests.harness import NOW, run_dag

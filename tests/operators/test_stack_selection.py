@@ -10,8 +10,7 @@ from airflow_zen import ml_step
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import ArtifactRefused
-from airflow_zen.planning.plan import Plan
-from airflow_zen.planning.supervisor import PlannedDagRun
+from airflow_zen.planning.plan import Plan, PlannedDagRun
 from tests.harness import NOW, run_dag
 
 

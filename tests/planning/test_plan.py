@@ -8,8 +8,7 @@ import pytest
 from airflow.sdk import dag, task, task_group
 
 from airflow_zen import Artifact, Cache, Materializer, Output, ml_step
-from airflow_zen.planning.plan import Plan
-from airflow_zen.planning.supervisor import PlannedDagRun
+from airflow_zen.planning.plan import Plan, PlannedDagRun
 from tests.calls import CALLS_FILE_VARIABLE, record_call, recorded_calls
 from tests.harness import NOW, run_dag
 

@@ -49,7 +49,10 @@ def origin_of_module(module_name: str, file: str | None = None) -> CodeOrigin:
         return "third-party"
     if file.startswith(_STDLIB_FOLDERS):
         return "stdlib"
-    return "third-party" if _is_in_target_install(module_name, file) else "project"
+    # `pip install --target` puts modules into a folder of another name.
+    root = _import_root(module_name, file)
+    is_installed = root and Path(root).is_dir() and _distribution_of(module_name, file, root)
+    return "third-party" if is_installed else "project"
 
 
 def module_file(module_name: str) -> str | None:
@@ -60,7 +63,9 @@ def module_file(module_name: str) -> str | None:
         file: str | None = vars(module).get("__file__")
         return file or next(iter(vars(module).get("__path__", ())), None)
     spec = _find_spec(module_name)
-    return _location_of_spec(spec) if spec else None
+    if spec is not None and spec.has_location and spec.origin:
+        return spec.origin
+    return next(iter((spec and spec.submodule_search_locations) or ()), None)
 
 
 def is_importable(module_name: str) -> bool:
@@ -116,12 +121,6 @@ def _find_spec_on_path(module_name: str, search_path: tuple[str, ...]) -> Module
     return None
 
 
-def _location_of_spec(spec: ModuleSpec) -> str | None:
-    if spec.has_location and spec.origin:
-        return spec.origin
-    return next(iter(spec.submodule_search_locations or ()), None)
-
-
 def _import_root(module_name: str, file: str) -> str | None:
     """Return the import folder that contains a module's file."""
     found = _SITE_PACKAGES.search(file)
@@ -131,12 +130,6 @@ def _import_root(module_name: str, file: str) -> str | None:
     parts = Path(file).parts
     at = next((i for i, part in enumerate(parts) if part.partition(".")[0] == top), None)
     return str(Path(*parts[:at])) if at else None
-
-
-def _is_in_target_install(module_name: str, file: str) -> bool:
-    """Whether `pip install --target` put a module into a folder of another name."""
-    root = _import_root(module_name, file)
-    return bool(root and Path(root).is_dir() and _distribution_of(module_name, file, root))
 
 
 def _distribution_of(module_name: str, file: str, root: str) -> tuple[str, str] | None:
@@ -211,10 +204,10 @@ def _normalized_name(name: str) -> str:
     return re.sub(r"[-_.]+", "", name).lower()
 
 
-def _mismatch_rank(wanted: str, name: str) -> tuple[int, int]:
+def _mismatch_rank(wanted: str, name: str) -> tuple[bool, int]:
     """Rank names that contain the letters in order first (scikitlearn: sklearn), shorter before longer."""
     letters = iter(name)
-    return (0 if all(letter in letters for letter in wanted) else 1), len(name)
+    return not all(letter in letters for letter in wanted), len(name)
 
 
 def _hash_of_files(file: str) -> str:

@@ -60,7 +60,10 @@ def normalize_source(node: ast.AST, is_dropped: DecoratorFilter, free: Iterable[
     text = ast.unparse(ast.fix_missing_locations(kept))
     inner = tuple(binding for child in ast.walk(kept) for binding in import_bindings(child))
     found = _ReferenceCollector()
-    found.visit(_without_defaults(kept))
+    if isinstance(kept, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        # Its own defaults are fingerprinted by value.
+        kept.args.defaults, kept.args.kw_defaults = [], []
+    found.visit(kept)
     outside = _external_names(text, tuple(free)) | {name for name, _ in inner} | found.globals
     references = {reference for reference in found.references if reference.chain[0] in outside}
     ordered = sorted(references, key=lambda one: (one.chain, one.has_argument))
@@ -116,10 +119,8 @@ class _Normalizer:
 
     def visit(self, node: ast.AST) -> Any:
         copied = type(node)(**{name: self._normalize_field(value) for name, value in ast.iter_fields(node)})
-        if isinstance(copied, ast.FunctionDef | ast.AsyncFunctionDef):
-            return self._normalize_function(copied)
-        if isinstance(copied, ast.ClassDef):
-            return self._normalize_class(copied)
+        if isinstance(copied, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            return self._normalize_definition(copied)
         if isinstance(copied, ast.If) and _last_name(copied.test) == "TYPE_CHECKING":
             return ast.If(ast.Constant(True), copied.orelse, []) if copied.orelse else ast.Pass()
         if isinstance(copied, _BLOCK_STATEMENTS):
@@ -132,19 +133,17 @@ class _Normalizer:
             return kept if kept or not value else [ast.Pass()]
         return self.visit(value) if isinstance(value, ast.AST) else value
 
-    def _normalize_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
+    def _normalize_definition(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> ast.AST:
         node.decorator_list = [each for each in node.decorator_list if not self.is_dropped(each)]
+        if isinstance(node, ast.ClassDef):
+            if not (node.bases or node.keywords or node.decorator_list):
+                _strip_annotations(node, "body")
+            return node
         if all(_last_name(each) in _IGNORE_ANNOTATIONS for each in node.decorator_list):
             node.returns = None
             for argument in _parameters(node.args):
                 argument.annotation = None
         _strip_annotations(node, "body")
-        return node
-
-    def _normalize_class(self, node: ast.ClassDef) -> ast.AST:
-        node.decorator_list = [each for each in node.decorator_list if not self.is_dropped(each)]
-        if not (node.bases or node.keywords or node.decorator_list):
-            _strip_annotations(node, "body")
         return node
 
 
@@ -201,14 +200,6 @@ def _bound_names(node: ast.AST) -> Iterator[str]:
         yield from (name for name, _ in import_bindings(each))
 
 
-def _without_defaults(node: ast.AST) -> ast.AST:
-    """Return a function without its own defaults, which are fingerprinted by value."""
-    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-        return node
-    bare = ast.arguments(**{**dict(ast.iter_fields(node.args)), "defaults": [], "kw_defaults": []})
-    return type(node)(**{**dict(ast.iter_fields(node)), "args": bare})
-
-
 def _parameters(arguments: ast.arguments) -> list[ast.arg]:
     starred = [each for each in (arguments.vararg, arguments.kwarg) if each]
     return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *starred]
@@ -245,8 +236,7 @@ class _ReferenceCollector(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Attribute(self, node: ast.Attribute | ast.Subscript) -> None:
-        chain = self.chain(node)
-        if chain:
+        if chain := self.chain(node):
             self.references.add(Reference(chain))
         else:
             self.generic_visit(node)
@@ -255,17 +245,18 @@ class _ReferenceCollector(ast.NodeVisitor):
     visit_Subscript = visit_Attribute  # noqa: N815 - the name that ast.NodeVisitor calls
 
     def visit_Call(self, node: ast.Call) -> None:
-        chain = self.chain(node)
-        if chain:
+        if chain := self.chain(node):
             self.references.add(Reference(chain))
             return
         called = self.chain(node.func)
         if called is None:
             self.visit(node.func)
-        elif called[-1] in ("import_module", "__import__") and _string_argument(node, 0):
-            self.modules.add(_string_argument(node, 0))
+        elif called[-1] in ("import_module", "__import__") and (module := _string_argument(node, 0)):
+            self.modules.add(module)
         else:
-            self.references.add(Reference(called, _has_argument(node)))
+            values = [*node.args, *(each.value for each in node.keywords)]
+            has_argument = any(not (isinstance(each, ast.Constant) and each.value is None) for each in values)
+            self.references.add(Reference(called, has_argument))
         for each in (*node.args, *node.keywords):
             self.visit(each)
 
@@ -279,15 +270,14 @@ class _ReferenceCollector(ast.NodeVisitor):
         if isinstance(node, ast.Call) and _last_name(node.func) == "getattr" and len(node.args) == 2:
             above, name = self.chain(node.args[0]), _string_argument(node, 1)
             return (*above, name) if above and name else None
-        return self._globals_subscript(node)
-
-    def _globals_subscript(self, node: ast.AST) -> tuple[str, ...] | None:
-        if not (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)):
-            return None
-        if not (isinstance(node.value, ast.Call) and _last_name(node.value.func) == "globals"):
-            return None
-        self.globals.add(str(node.slice.value))
-        return (str(node.slice.value),)
+        if (
+            isinstance(node, ast.Subscript)
+            and isinstance(node.slice, ast.Constant)
+            and _last_name(node.value) == "globals"
+        ):
+            self.globals.add(str(node.slice.value))
+            return (str(node.slice.value),)
+        return None
 
     def _mangled(self, name: str) -> str:
         """Return the name that `__name` has inside a class."""
@@ -298,11 +288,6 @@ class _ReferenceCollector(ast.NodeVisitor):
 def _string_argument(node: ast.Call, position: int) -> str:
     given = node.args[position] if len(node.args) > position else None
     return given.value if isinstance(given, ast.Constant) and isinstance(given.value, str) else ""
-
-
-def _has_argument(node: ast.Call) -> bool:
-    values = [*node.args, *(each.value for each in node.keywords)]
-    return any(not (isinstance(each, ast.Constant) and each.value is None) for each in values)
 
 
 _CLOCK = re.compile(

@@ -102,7 +102,13 @@ class SourceFile(msgspec.Struct, frozen=True, eq=False, dict=True):
         if not Path(self.path).is_file() or "@pytest_ar" in function.__globals__:
             return
         code = function.__code__
-        near = [one for one in self.tree.body if _is_import(one) or _contains_line(one, code.co_firstlineno)]
+        # The compiler calls attributes of imported modules in another way than methods.
+        near = [
+            one
+            for one in self.tree.body
+            if isinstance(one, ast.Import | ast.ImportFrom)
+            or _first_line(one) <= code.co_firstlineno <= (one.end_lineno or 0)
+        ]
         if not (_compiles_to(code, near, self.path) or _compiles_to(code, self.tree.body, self.path)):
             raise FingerprintError(_stale_source_message(code.co_name, self.path))
 
@@ -140,15 +146,6 @@ def _first_line(node: ast.stmt | ast.expr) -> int:
     return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
-def _contains_line(node: ast.stmt, line: int) -> bool:
-    return _first_line(node) <= line <= (node.end_lineno or 0)
-
-
-def _is_import(node: ast.stmt) -> bool:
-    # The compiler calls attributes of imported modules in another way than methods.
-    return isinstance(node, ast.Import | ast.ImportFrom)
-
-
 def _compiles_to(code: CodeType, statements: list[ast.stmt], path: str) -> bool:
     """Whether compiling these statements gives that code."""
     compiled = compile(ast.Module(statements, []), path, "exec", code.co_flags & _FUTURE_FLAGS, dont_inherit=True)
@@ -157,12 +154,10 @@ def _compiles_to(code: CodeType, statements: list[ast.stmt], path: str) -> bool:
 
 def _definitions(node: ast.AST, prefix: str) -> Iterator[Definition]:
     for child in _child_statements(node):
-        if isinstance(child, ast.ClassDef):
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield Definition(child, prefix + child.name)
-            yield from _definitions(child, f"{prefix}{child.name}.")
-        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield Definition(child, prefix + child.name)
-            yield from _definitions(child, f"{prefix}{child.name}.<locals>.")
+            inside = "" if isinstance(child, ast.ClassDef) else "<locals>."
+            yield from _definitions(child, f"{prefix}{child.name}.{inside}")
         else:
             yield from _definitions(child, prefix)
 
@@ -203,11 +198,8 @@ def _nested_codes(code: CodeType) -> Iterator[CodeType]:
 
 def _same_code(one: CodeType, two: CodeType) -> bool:
     """Whether two code objects do the same, whatever lines and columns they name."""
-    return (
-        _instructions(one) == _instructions(two)
-        and len(one.co_consts) == len(two.co_consts)
-        and all(_same_constant(*pair) for pair in zip(one.co_consts, two.co_consts, strict=True))
-    )
+    is_alike = _instructions(one) == _instructions(two) and len(one.co_consts) == len(two.co_consts)
+    return is_alike and all(map(_same_constant, one.co_consts, two.co_consts))
 
 
 def _same_constant(one: Any, two: Any) -> bool:
