@@ -138,8 +138,7 @@ def cache_key(step: Step, arguments: Arguments, stack: Stack, dag_id: str = "") 
     ingredients = (
         _custom_key(step, arguments, fallback) if step.cache.key else _argument_ingredients(step, included, fallback)
     )
-    values = [] if step.cache.key else included.bound.arguments.values()
-    plain = [value for value in values if not isinstance(value, ArtifactRef)]
+    plain = [] if step.cache.key else [v for v in included.bound.arguments.values() if not isinstance(v, ArtifactRef)]
     code = fingerprint_code(step.function, fallback, arguments=[*plain, *step.materializers])
     for label, value in code.ingredients.items():
         if step.cache.packages is not False or not label.startswith("distribution "):
