@@ -169,7 +169,14 @@ def _check_definition(function: Any, options: dict[str, Any]) -> None:
 
 
 def _check_options(function: Callable[..., Any], options: dict[str, Any]) -> None:
-    _check_ignored_parameters(function, options.get("cache"))
+    cache, parameters = options.get("cache"), inspect.signature(function).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    for name in cache.ignore if isinstance(cache, Cache) and not takes_any else ():
+        if name not in parameters:
+            raise StepDefinitionError(
+                f"Step {function.__name__!r}: Cache(ignore=…) names {name!r}, which is not one of its parameters "
+                f"{list(parameters)}."
+            )
     for option in OPTION_TYPES.keys() & options.keys():
         check_option(options[option], option)
     if "multiple_outputs" in options:
@@ -177,18 +184,6 @@ def _check_options(function: Callable[..., Any], options: dict[str, Any]) -> Non
             f"Step {function.__name__!r}: outputs are declared by the return annotation, not by multiple_outputs. Write "
             "'-> Output(train=…, test=…)'."
         )
-
-
-def _check_ignored_parameters(function: Callable[..., Any], cache: Any) -> None:
-    parameters = inspect.signature(function).parameters
-    if not isinstance(cache, Cache) or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
-    for name in cache.ignore:
-        if name not in parameters:
-            raise StepDefinitionError(
-                f"Step {function.__name__!r}: Cache(ignore=…) names {name!r}, which is not one of its parameters "
-                f"{list(parameters)}."
-            )
 
 
 def _decorate(function: Callable[P, R], options: dict[str, Any]) -> StepDecorator[P, R]:

@@ -24,24 +24,19 @@ _MAPPINGS = (dict, OrderedDict, defaultdict, collections.abc.Mapping, collection
 
 
 class ValuePath(msgspec.Struct, frozen=True):
-    """An output that a function returned, or a value within it, such as `scores[3]`."""
+    """An output that a function returned, or a value within it, such as `scores[3]`; with `is_input` of a parameter."""
 
     name: str
+    is_input: bool = False
 
     def at(self, step: str) -> Self:
         """Return the path of a value within."""
         return replace(self, name=f"{self.name}{step}")
 
     def type_error(self, declared: object, actual: str) -> TypeMismatch:
-        """Return the error for a value that is not what is declared."""
-        return OutputError(f"output '{self.name}' is declared {declared}, but the function returned {actual}.")
-
-
-class InputPath(ValuePath, frozen=True):
-    """A parameter that an artifact was loaded for, or a value within that."""
-
-    def type_error(self, declared: object, actual: str) -> TypeMismatch:
-        """Return the error for an artifact that does not have the declared view."""
+        """Return the error for a value that is not what is declared, or for an artifact without the declared view."""
+        if not self.is_input:
+            return OutputError(f"output '{self.name}' is declared {declared}, but the function returned {actual}.")
         return InputError(
             f"{self.name} is asked for as {declared}, but its artifact holds {actual}, which has no such view. Ask for what "
             "it holds, or for no type, and convert it there."

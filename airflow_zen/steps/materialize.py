@@ -20,7 +20,7 @@ from airflow_zen.errors import InputError, OutputError, SaveRefused
 from airflow_zen.lineage.recorder import MAX_PREVIEWED_OUTPUTS, preview_files
 from airflow_zen.materializers.annotations import contains_path, is_stream_annotation, strip_annotation
 from airflow_zen.materializers.previews.html import MAX_PREVIEW_BYTES
-from airflow_zen.steps.conformance import BatchError, InputPath, coerce
+from airflow_zen.steps.conformance import BatchError, ValuePath, coerce
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
@@ -95,7 +95,7 @@ def load_as_type(stack: Stack, ref: ArtifactRef, into: Path, wanted: Any, name: 
     value = stack.load(ref, into, wanted)
     if value is None or is_stream_annotation(strip_annotation(wanted)):
         return value
-    return coerce(value, wanted, InputPath(name or f"artifact {ref.name or ref.digest[:12]}"))
+    return coerce(value, wanted, ValuePath(name or f"artifact {ref.name or ref.digest[:12]}", is_input=True))
 
 
 class BackgroundPreviews:

@@ -295,15 +295,12 @@ def _resolve_attributes(value: Any, qualified_name: str, rest: tuple[str, ...]) 
         if not rest:
             return ResolvedName(value, qualified_name=qualified_name)
         qualified_name = f"{module_label(vars(value))}.{rest[0]}"
-        value, rest = _module_attribute(value, rest[0]), rest[1:]
+        submodule = f"{value.__name__}.{rest[0]}"
+        if rest[0] not in vars(value) and "__path__" in vars(value) and is_importable(submodule):
+            value, rest = importlib.import_module(submodule), rest[1:]
+        else:
+            value, rest = getattr(value, rest[0], MISSING), rest[1:]
     return ResolvedName(value, qualified_name=qualified_name, unresolved=rest)
-
-
-def _module_attribute(module: ModuleType, name: str) -> Any:
-    submodule = f"{module.__name__}.{name}"
-    if name not in vars(module) and "__path__" in vars(module) and is_importable(submodule):
-        return importlib.import_module(submodule)
-    return getattr(module, name, MISSING)
 
 
 def _external_name(module: str, names: tuple[str, ...]) -> ResolvedName:
