@@ -123,7 +123,7 @@ class NamedArtifact:
         result = diff_manifests(self.manifest, other.manifest)
         if not rows or result.same:
             return result
-        from airflow_zen.materializers.arrow.views import differing_rows
+        from airflow_zen.materializers.arrow.tables import differing_rows
 
         before, after = ((one.source(), one.ref.encoding) for one in (self, other))
         return replace(result, rows=differing_rows(self.stack.materializers, before, after, rows))

@@ -60,7 +60,7 @@ class ArrowParquetMaterializer(Materializer):
 
     def load_view(self, source: ArtifactReader, encoding: str, view: View) -> Any:
         """Return some columns, an iterator of batches, a reader, or a dataset that scans the stored file."""
-        from airflow_zen.materializers.arrow.views import load_arrow_view
+        from airflow_zen.materializers.arrow.tables import load_arrow_view
 
         return load_arrow_view(self.registry, source, encoding, view)
 

@@ -108,11 +108,7 @@ class ParquetTable:
         with self._open_for_copy() as file:
             for group in range(self.parquet_file.num_row_groups):
                 end = at + self.parquet_file.metadata.row_group(group).num_rows
-                copied = {
-                    name
-                    for name, target in targets.items()
-                    if file and self._copy_column(file, group, name, target[at:end])
-                }
+                copied = {it for it, to in targets.items() if file and self._copy_column(file, group, it, to[at:end])}
                 rest = [name for name in names or self.schema.names if name not in copied] if copied else list(names)
                 with self._translate_read_errors():
                     found = self.parquet_file.read_row_group(group, columns=rest if rest or copied else None)

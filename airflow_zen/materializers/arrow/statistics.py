@@ -180,11 +180,7 @@ def column_chart(sample: Callable[[list[int]], Any], rows: list[int]) -> Markup:
 
 
 def _histogram(values: Any) -> Markup:
-    numbers = values
-    if types.is_temporal(values.type):
-        narrow = types.is_date32(values.type) or types.is_time32(values.type)
-        numbers = values.cast(pa.int32() if narrow else pa.int64())
-    numbers = numbers.cast(pa.float64(), safe=False)
+    numbers = _to_float64(values)
     mask = pc.is_finite(numbers)
     numbers, values = numbers.filter(mask), values.filter(mask)
     if not len(numbers):
@@ -215,6 +211,13 @@ def _top_values(values: Any) -> Markup:
     pairs.sort(key=lambda pair: (-pair["counts"], str(pair["values"])))
     top = [(str(pair["values"]), pair["counts"]) for pair in pairs[:MAX_TOP_VALUES]]
     return top_values(top, sum(pair["counts"] for pair in pairs[MAX_TOP_VALUES:]))
+
+
+def _to_float64(values: Any) -> Any:
+    if types.is_temporal(values.type):
+        narrow = types.is_date32(values.type) or types.is_time32(values.type)
+        values = values.cast(pa.int32() if narrow else pa.int64())
+    return values.cast(pa.float64(), safe=False)
 
 
 def _format_bound(value: Any) -> str:
