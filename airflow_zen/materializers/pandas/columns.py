@@ -18,8 +18,7 @@ from airflow_zen.materializers.arrow.parquet_writer import MAX_ROW_GROUP_SIZE
 from airflow_zen.materializers.pandas import dtypes
 from airflow_zen.materializers.pandas.dtypes import ArrowColumn, Buffer, ChunkBuffer, ColumnBuffer, PandasMetadata
 from airflow_zen.materializers.typed_json.codec import TAG
-from airflow_zen.materializers.typed_json.encoding import Decoder, Encoder, canonical_json, is_utf8
-from airflow_zen.materializers.typed_json.nested import InlineOnly
+from airflow_zen.materializers.typed_json.encoding import Decoder, Encoder, InlineOnly, canonical_json, is_utf8
 
 if TYPE_CHECKING:
     from airflow_zen.materializers.registry import MaterializerRegistry

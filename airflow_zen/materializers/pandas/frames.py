@@ -38,8 +38,7 @@ from airflow_zen.materializers.pandas.columns import (
 from airflow_zen.materializers.pandas.dtypes import default_buffer, numpy_dtype
 from airflow_zen.materializers.previews.html import truncate
 from airflow_zen.materializers.typed_json import decode_typed_json, encode_typed_json
-from airflow_zen.materializers.typed_json.encoding import Encoder, canonical_json
-from airflow_zen.materializers.typed_json.nested import NestedValues
+from airflow_zen.materializers.typed_json.encoding import Encoder, NestedValues, canonical_json
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.reader import ArtifactReader

@@ -14,8 +14,7 @@ from safetensors.torch import load_file, save_file
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.base import require_exact_type
 from airflow_zen.materializers.typed_json.codec import TAG, Codec, Json, field_codec
-from airflow_zen.materializers.typed_json.encoding import Decoder, Encoder
-from airflow_zen.materializers.typed_json.nested import InlineOnly
+from airflow_zen.materializers.typed_json.encoding import Decoder, Encoder, InlineOnly
 from airflow_zen.type_names import class_reference, type_name
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ class TypedJsonMaterializer(Materializer):
 
     def for_value(self, value: Any) -> Materializer:
         """Return itself, or the materializer that writes large bytes or a dict of tensors as one file."""
-        from airflow_zen.materializers.typed_json.nested import preferred_encoding
+        from airflow_zen.materializers.typed_json.encoding import preferred_encoding
 
         return self.registry.for_encoding(preferred_encoding(value) or self.encoding)
 
@@ -67,8 +67,7 @@ def read_typed_json(materializer: Materializer, directory: Path, file_name: str,
 
 def encode_typed_json(materializer: Materializer, value: Any, directory: Path) -> tuple[str, list[dict[str, str]]]:
     """Return the typed JSON of a value, and the parts that were saved under `directory` on the way."""
-    from airflow_zen.materializers.typed_json.encoding import Encoder, canonical_json
-    from airflow_zen.materializers.typed_json.nested import NestedValues
+    from airflow_zen.materializers.typed_json.encoding import Encoder, NestedValues, canonical_json
 
     parts = NestedValues(materializer.registry, directory)
     return canonical_json(Encoder(parts).encode(value)), parts.saved
@@ -79,8 +78,7 @@ def decode_typed_json(materializer: Materializer, text: str, directory: Path | N
     node = json.loads(text)
     if '"$"' not in text:
         return node
-    from airflow_zen.materializers.typed_json.encoding import Decoder
-    from airflow_zen.materializers.typed_json.nested import DirectoryReader
+    from airflow_zen.materializers.typed_json.encoding import Decoder, DirectoryReader
 
     def load_part(part: Mapping[str, Json], declared: Any) -> Any:
         if not _PART_PATH.fullmatch(part["path"]):

@@ -1,24 +1,34 @@
-"""Encode values as typed JSON and decode them, including the user's own record types."""
+"""Encode values as typed JSON and decode them; the values inside that are stored in files beside it."""
 
 from __future__ import annotations
 
 import json
 import math
+import sys
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
-from enum import Enum, Flag
-from functools import cache, cached_property
+from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_origin
 
+from airflow_zen.artifacts.reader import ArtifactReader
 from airflow_zen.errors import ArtifactRefused, MaterializerNotFound, SaveRefused
 from airflow_zen.materializers.annotations import element_type, strip_annotation
-from airflow_zen.materializers.typed_json.codec import BUILTIN_CODECS, JSON_EXCEPTION_CODECS, TAG, Codec, Json
-from airflow_zen.materializers.typed_json.nested import InlineOnly, NestedValues, preferred_encoding
-from airflow_zen.type_names import base_names, class_reference, resolve_class, type_name
+from airflow_zen.materializers.files import is_large_bytes
+from airflow_zen.materializers.typed_json.codec import (
+    BUILTIN_CODECS,
+    JSON_EXCEPTION_CODECS,
+    PYTHON_CODECS,
+    TAG,
+    Codec,
+    Json,
+    record_codec,
+)
+from airflow_zen.type_names import base_names, resolve_class, type_name
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from airflow_zen.materializers.registry import MaterializerRegistry
 
 MAX_DEPTH = 100
 _CANONICAL_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -30,143 +40,6 @@ _MODULE_OF_LIBRARY = {
     "pandas": f"{_PACKAGE}.pandas.scalars",
     "pendulum": f"{_PACKAGE}.typed_json.pendulum",
 }
-
-
-def record_codec(cls: type) -> Codec | None:
-    """Return the codec of a record type; None for any other type."""
-    if issubclass(cls, Enum):
-        return _ENUM
-    if is_dataclass(cls):
-        return _DATACLASS
-    if _is_namedtuple(cls):
-        return _NAMEDTUPLE
-    return _PYDANTIC if _is_pydantic(cls) else None
-
-
-def _encode_enum(value: Enum, encoder: Encoder) -> Mapping[str, Json]:
-    member = {"bits": encoder.encode(int(value.value))} if isinstance(value, Flag) else {"name": value.name}
-    return {"class": class_reference(type(value)), **member}
-
-
-def _decode_enum(node: Mapping[str, Json], decoder: Decoder) -> Enum:
-    cls = decoder.resolve_class(node["class"], "Enum", lambda found: issubclass(found, Enum))
-    try:
-        found: Enum = cls(decoder.decode(node["bits"])) if "bits" in node else cls[node["name"]]  # type: ignore[index]
-    except (KeyError, ValueError) as error:
-        member = node.get("name", node.get("bits"))
-        raise ArtifactRefused(f"{node['class']} no longer has the saved member {member!r}. Save it again.") from error
-    return found
-
-
-def _encode_dataclass(value: Any, encoder: Encoder) -> Mapping[str, Json]:
-    cls = type(value)
-    names = [field.name for field in fields(cls)]
-    builtin = next((base for base in cls.__mro__[1:-1] if base.__module__ == "builtins"), None)
-    if builtin is not None:
-        raise encoder.unsupported_error(value, f"it is a {builtin.__qualname__} beside its fields. Make that a field.")
-    extra = sorted(name for name in _attribute_names(value) - set(names) if not _is_cached_property(cls, name))
-    if extra == ["__orig_class__"]:
-        remedy = f"it remembers its type arguments, which are no field. Make it as {cls.__qualname__}(…)."
-        raise encoder.unsupported_error(value, remedy)
-    if extra:
-        remedy = f"its attribute(s) {', '.join(extra)} are no fields. Declare them as fields."
-        raise encoder.unsupported_error(value, remedy)
-    held = {name: encoder.encode(getattr(value, name)) for name in names if hasattr(value, name)}
-    return {"class": class_reference(cls), "fields": held}
-
-
-def _decode_dataclass(node: Mapping[str, Json], decoder: Decoder) -> Any:
-    cls = decoder.resolve_class(node["class"], "dataclass", is_dataclass)
-    _check_known_fields(cls, node["fields"], {field.name for field in fields(cls)})
-    value: Any = object.__new__(cls)
-    for name, item in node["fields"].items():
-        object.__setattr__(value, name, decoder.decode(item))
-    return value
-
-
-def _encode_namedtuple(value: Any, encoder: Encoder) -> Mapping[str, Json]:
-    if getattr(value, "__dict__", None):
-        raise encoder.unsupported_error(value, "it carries attributes beside its fields. Use a dataclass.")
-    held = {name: encoder.encode(item) for name, item in zip(value._fields, value, strict=True)}
-    return {"class": class_reference(type(value)), "fields": held}
-
-
-def _decode_namedtuple(node: Mapping[str, Json], decoder: Decoder) -> Any:
-    cls = decoder.resolve_class(node["class"], "namedtuple", _is_namedtuple)
-    if tuple(node["fields"]) != cls._fields:  # type: ignore[attr-defined]
-        raise ArtifactRefused(f"{node['class']} no longer has the saved fields {list(node['fields'])}. Save it again.")
-    return tuple.__new__(cls, [decoder.decode(item) for item in node["fields"].values()])
-
-
-def _encode_pydantic(value: BaseModel, encoder: Encoder) -> Mapping[str, Json]:
-    """Write a model's state, not its `model_dump`: validators and serializers do not run."""
-    cls = type(value)
-    state: Mapping[str, Any] = _pydantic_base(cls).__getstate__(value)
-    held = {name: item for name, item in state["__dict__"].items() if not _is_cached_property(cls, name)}
-    return {
-        "class": class_reference(cls),
-        "fields": {name: encoder.encode(item) for name, item in held.items()},
-        "set": sorted(state["__pydantic_fields_set__"]),
-        "extra": encoder.encode(state.get("__pydantic_extra__")),
-        "private": encoder.encode(state.get("__pydantic_private__")),
-    }
-
-
-def _decode_pydantic(node: Mapping[str, Json], decoder: Decoder) -> BaseModel:
-    """Build a model from its saved state, without validating it again."""
-    cls: type[BaseModel] = decoder.resolve_class(node["class"], "pydantic model", _is_pydantic)
-    _check_known_fields(cls, node["fields"], set(cls.model_fields))
-    value = cls.__new__(cls)
-    state: dict[Any, Any] = {
-        "__dict__": {name: decoder.decode(item) for name, item in node["fields"].items()},
-        "__pydantic_fields_set__": set(node["set"]),
-        "__pydantic_extra__": decoder.decode(node["extra"]),
-        "__pydantic_private__": decoder.decode(node["private"]),
-    }
-    _pydantic_base(cls).__setstate__(value, state)
-    return value
-
-
-def _pydantic_base(cls: type[BaseModel]) -> Any:
-    """Return pydantic's own class, so that no override of the user's runs."""
-    from pydantic import BaseModel, RootModel
-
-    return RootModel if issubclass(cls, RootModel) else BaseModel
-
-
-def _check_known_fields(cls: type, saved: Mapping[str, Any], known: set[str]) -> None:
-    """Raise `ArtifactRefused` for a record whose class has lost a saved field: it would come back incomplete."""
-    if lost := sorted(set(saved) - known):
-        raise ArtifactRefused(f"{type_name(cls)} no longer has the saved field(s) {', '.join(lost)}. Save it again.")
-
-
-def _is_namedtuple(cls: type) -> bool:
-    return issubclass(cls, tuple) and isinstance(getattr(cls, "_fields", None), tuple) and hasattr(cls, "_make")
-
-
-def _is_pydantic(cls: type) -> bool:
-    return "pydantic.main.BaseModel" in base_names(cls)
-
-
-def _attribute_names(value: Any) -> set[str]:
-    declared = [vars(base).get("__slots__", ()) for base in type(value).__mro__]
-    slots = {name for found in declared for name in ([found] if isinstance(found, str) else found)}
-    held = {name for name in slots if hasattr(value, name)}
-    return (held | set(getattr(value, "__dict__", ()))) - {"__dict__", "__weakref__"}
-
-
-def _is_cached_property(cls: type, name: str) -> bool:
-    return isinstance(getattr(cls, name, None), cached_property)
-
-
-_ENUM = Codec("enum", _encode_enum, _decode_enum)
-_DATACLASS = Codec("dataclass", _encode_dataclass, _decode_dataclass)
-_NAMEDTUPLE = Codec("namedtuple", _encode_namedtuple, _decode_namedtuple)
-_PYDANTIC = Codec("pydantic", _encode_pydantic, _decode_pydantic)
-_PYTHON_CODECS = (
-    *(*JSON_EXCEPTION_CODECS.values(), *BUILTIN_CODECS.values()),
-    *(_ENUM, _DATACLASS, _NAMEDTUPLE, _PYDANTIC),
-)
 
 
 class Encoder:
@@ -281,6 +154,72 @@ class Decoder:
         return [self.decode(node, inner) for node in nodes]
 
 
+class NestedValues:
+    """Save values under `parts/<n>/` of an artifact, each by its own materializer.
+
+    `saved` lists what has been saved so far, as `{"path", "encoding", "type"}`, with `shape` if it is known.
+    """
+
+    prefers_files = True
+    """Whether values of `preferred_encoding` are stored as files, although they could be JSON."""
+
+    def __init__(self, registry: MaterializerRegistry, directory: Path) -> None:
+        self.registry = registry
+        self.saved: list[dict[str, str]] = []
+        self._directory = directory
+
+    def save(self, value: Any) -> Mapping[str, str]:
+        """Save one value, and return the reference to it; raises `SaveRefused` for a query plan or a stream."""
+        if not isinstance(value, self.registry.for_type(type(value)).stored_type(value)):
+            raise SaveRefused(
+                f"A {type_name(type(value))} inside another value is not stored, because it would come back as its result. "
+                "Collect it first, or return it as an output of its own."
+            )
+        path = f"parts/{len(self.saved)}"
+        (self._directory / path).mkdir(parents=True)
+        saved = self.registry.save(value, self._directory / path)
+        reference = {"path": path, "encoding": saved.encoding, "type": saved.type}
+        self.saved.append({**reference, **{name: saved.summary[name] for name in ("shape",) if name in saved.summary}})
+        return reference
+
+
+class InlineOnly(NestedValues):
+    """Refuse nested files in a `location` that has none, such as a set or a cell of a table."""
+
+    prefers_files = False
+
+    def __init__(self, registry: MaterializerRegistry, location: str) -> None:
+        super().__init__(registry, Path())
+        self._location = location
+
+    def save(self, value: Any) -> Mapping[str, str]:
+        """Raise `SaveRefused`."""
+        raise SaveRefused(f"A {type_name(type(value))} in {self._location} is not stored. Keep it in a list or a dict.")
+
+
+def preferred_encoding(value: Any) -> str:
+    """Return the encoding of a value that could be JSON but is stored as one file: large bytes, a dict of tensors; else ""."""
+    if is_large_bytes(value):
+        return "python.bytes@1"
+    if "torch" not in sys.modules or type(value) not in (dict, OrderedDict) or not value:
+        return ""
+    named_tensors = (type(key) is str and "torch.Tensor" in base_names(type(item)) for key, item in value.items())
+    return "torch.state@1" if all(named_tensors) else ""
+
+
+class DirectoryReader(ArtifactReader):
+    """Read one local directory as if it were an artifact of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._local_directory = directory
+
+    def stream(self, name: str) -> None:
+        """Return None: no file is downloaded."""
+
+    def object_store_url(self, name: str) -> None:
+        """Return None: the file is local."""
+
+
 def canonical_json(node: Json) -> str:
     """Write JSON as the one text that this encoding uses for it."""
     return _CANONICAL_ENCODER.encode(node)
@@ -300,7 +239,7 @@ def codec_for_value(value: Any) -> Codec | None:
 def _codec_for_tag(tag: str) -> Codec:
     """Return the codec of a tag, such as `tuple` or `numpy.scalar`; raises `MaterializerNotFound`."""
     module = _MODULE_OF_LIBRARY.get(tag.partition(".")[0])
-    codec = next((it for it in (import_module(module).CODECS if module else _PYTHON_CODECS) if it.tag == tag), None)
+    codec = next((it for it in (import_module(module).CODECS if module else PYTHON_CODECS) if it.tag == tag), None)
     if codec is None:
         raise MaterializerNotFound(
             f"python.json@1 has a value tagged {tag!r}, which this airflow_zen does not read. Install a newer one."

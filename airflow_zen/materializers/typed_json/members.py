@@ -14,8 +14,7 @@ from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.catalog import PREVIEW_ONLY
 from airflow_zen.materializers.previews.html import PREVIEW_HTML, hidden_note, html_page
 from airflow_zen.materializers.previews.tables import plain_table
-from airflow_zen.materializers.typed_json.encoding import codec_for_value
-from airflow_zen.materializers.typed_json.nested import preferred_encoding
+from airflow_zen.materializers.typed_json.encoding import codec_for_value, preferred_encoding
 from airflow_zen.type_names import type_name
 
 if TYPE_CHECKING:
@@ -39,10 +38,8 @@ class MembersPreview(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> PreviewFiles:
         """Show the first eight members that have previews, in files named after their paths; nothing if none has."""
-        parts = iter(summary.get("parts", ()))
-        files: dict[str, bytes | str] = {}
-        rows: list[tuple[str, str, str, str]] = []
-        hidden = 0
+        parts, hidden = iter(summary.get("parts", ())), 0
+        files, rows = dict[str, bytes | str](), list[tuple[str, str, str, str]]()
         for member in NestedWalker(self.registry, parts).members(value):
             if len(rows) == MAX_MEMBERS or len(member.path) > MAX_MEMBER_DEPTH:
                 hidden += 1
@@ -54,8 +51,8 @@ class MembersPreview(Materializer):
                 hidden += 1
                 continue
             files |= named
-            shown = error or ", ".join(named)
-            rows.append((".".join(member.path), type_name(type(member.value)), member.shape, shown))
+            kind, shown = type_name(type(member.value)), error or ", ".join(named)
+            rows.append((".".join(member.path), kind, member.shape, shown))
         hidden += sum(1 for _ in parts)
         if not rows:
             return {}
