@@ -86,7 +86,7 @@ class MlflowReferences:
         for experiment in self._experiments:
             for model in self._search_models(experiment):
                 if model.get("source_run_id") in gone and model["model_id"] not in self._registered_models:
-                    self.rest.delete(f"logged-models/{model['model_id']}")
+                    self.rest.request("DELETE", f"logged-models/{model['model_id']}")
 
     def mark(self, referrers: ReferrerIndex, excluded_runs: frozenset[str]) -> None:
         """Mark what MLflow refers to, without the runs `excluded_runs`."""

@@ -243,15 +243,12 @@ def _artifact_row(node: Node) -> str:
 def _diagram(graph: Graph) -> str:
     if len(graph.nodes) > _MAX_DIAGRAM_NODES:
         return f"{ELLIPSIS} The diagram of {len(graph.nodes)} nodes is in `lineage/lineage.html`."
-    names = {node.id: f"n{number}" for number, node in enumerate(graph.nodes)}
-    boxes = [f"  {names[node.id]}{_box(node)}" for node in graph.nodes]
+    names, boxes = {node.id: f"n{number}" for number, node in enumerate(graph.nodes)}, []
+    for node in graph.nodes:
+        left, right = {NodeKind.STEP: ("[", "]"), NodeKind.MODEL: ("{{", "}}")}.get(node.kind, ("([", "])"))
+        boxes.append(f'  {names[node.id]}{left}"{_INVALID_DIAGRAM_CHARACTERS.sub("_", node.label)}"{right}')
     arrows = [f"  {names[edge.source]} --> {names[edge.target]}" for edge in graph.edges]
     return "\n".join(["```mermaid", "flowchart TD", *boxes, *arrows, "```"])
-
-
-def _box(node: Node) -> str:
-    left, right = {NodeKind.STEP: ("[", "]"), NodeKind.MODEL: ("{{", "}}")}.get(node.kind, ("([", "])"))
-    return f'{left}"{_INVALID_DIAGRAM_CHARACTERS.sub("_", node.label)}"{right}'
 
 
 def _cell(text: str) -> str:

@@ -188,17 +188,13 @@ def _reduce_crossings(rows: list[list[str]], before: Neighbors, after: Neighbors
     for sweep in range(_SWEEPS):
         step, neighbors = (-1, after) if sweep % 2 else (1, before)
         turned = tried[-1][::step]
-        for number in range(1, len(turned)):
-            turned[number] = _sort_by_barycenter(turned[number], turned[number - 1], neighbors)
+        for number, row in enumerate(turned[1:], 1):
+            position = {name: at for at, name in enumerate(turned[number - 1])}
+            # A name without neighbors stays where it was.
+            mean = {name: _mean([position[other] for other in neighbors[name]], at) for at, name in enumerate(row)}
+            turned[number] = sorted(row, key=mean.__getitem__)
         tried.append(turned[::step])
     return min(tried, key=lambda made: _count_crossings(made, after))
-
-
-def _sort_by_barycenter(row: Sequence[str], fixed: Sequence[str], neighbors: Neighbors) -> list[str]:
-    """Sort by the mean position of the neighbors in a fixed row; a name without any stays where it was."""
-    position = {name: number for number, name in enumerate(fixed)}
-    barycenter = {name: _mean([position[other] for other in neighbors[name]], at) for at, name in enumerate(row)}
-    return sorted(row, key=barycenter.__getitem__)
 
 
 def _mean(values: Sequence[float], default: float) -> float:

@@ -78,10 +78,6 @@ class RunJournal:
                 return StepRun.from_json(document["run"]), str(document["root"])
         return None
 
-    def last_modified(self) -> float:
-        """Return when the process last wrote, in seconds since the epoch."""
-        return max(path.stat().st_mtime for path in [self.directory / _RUN, *self.directory.glob(f"{_OUTBOX}/*")])
-
     def delete(self) -> None:
         """Delete what is stored; the record first, without which nobody recovers the rest."""
         for name in (_RUN, _ENDED):
@@ -154,7 +150,8 @@ def _recover(journal: RunJournal, root: str, records: StepRunRecords, replay: Re
 
 def _as_killed(run: StepRun, journal: RunJournal) -> StepRun:
     """End a run that could not end itself, and the runs that its code had begun."""
-    killed, logged = journal.last_modified(), journal.outbox.logged()
+    written = (journal.directory / _RUN, *journal.directory.glob(f"{_OUTBOX}/*"))
+    killed, logged = max(path.stat().st_mtime for path in written), journal.outbox.logged()
     ended = {each.body.get("run_id") for each in logged if each.path == "runs/update" and "status" in each.body}
     for request in logged:
         if request.path == "runs/create" and request.created not in ended:

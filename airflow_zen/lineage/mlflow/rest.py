@@ -105,10 +105,6 @@ class MlflowRest:
         """Create, change or search entities."""
         return self.request("POST", path, body)
 
-    def delete(self, path: str) -> dict[str, Any]:
-        """Delete an entity; MLflow keeps it in its trash."""
-        return self.request("DELETE", path)
-
     def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Send a request to the tracking API and return the answer. Raises `MlflowUnavailable` or `MlflowRejected`."""
         content = None if body is None else json.dumps(body, ensure_ascii=False).encode(errors="replace")
