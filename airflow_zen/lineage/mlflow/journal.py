@@ -40,7 +40,8 @@ class RunJournal:
 
     def __init__(self, directory: Path, lock: int) -> None:
         self.directory = directory
-        self._unlock = finalize(self, os.close, lock)
+        # Called, it lets another process have the journal.
+        self.unlock = finalize(self, os.close, lock)
 
     @classmethod
     def create(cls, run: StepRun, root: str, scratch: Path | None) -> RunJournal:
@@ -84,10 +85,6 @@ class RunJournal:
             (self.directory / name).unlink(missing_ok=True)
         shutil.rmtree(self.directory, ignore_errors=True)
         self.unlock()
-
-    def unlock(self) -> None:
-        """Let another process have it."""
-        self._unlock()
 
 
 def orphaned_journals(scratch: Path | None) -> Iterator[RunJournal]:

@@ -59,10 +59,6 @@ class ParentRun(msgspec.Struct, frozen=True):
     run_id: str
     location: str
 
-    def contains(self, artifact_uri: str) -> bool:
-        """Whether a new run's files are in this parent's experiment; they are not after a server was replaced."""
-        return artifact_uri.startswith(f"{self.location}/")
-
 
 class ParentRuns:
     """Find the parent run of a DAG run, or create it.

@@ -188,7 +188,8 @@ class MlflowRecorder:
             if error.status not in {400, 404}:
                 raise
         else:
-            if parent.contains(info["artifact_uri"]):
+            # A new run's files are elsewhere after a server was replaced.
+            if info["artifact_uri"].startswith(f"{parent.location}/"):
                 return parent, info
             self.rest.post("runs/delete", {"run_id": info["run_id"]})
         parent = self._parents.repair(run, parent)
