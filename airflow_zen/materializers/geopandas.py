@@ -137,7 +137,7 @@ def _from_wkb(table: pd.Series[Any], crs: str | None, srids: Any) -> Any:
 def _preview_columns(frame: Any) -> Iterator[TableColumn]:
     import pandas as pd
 
-    from airflow_zen.materializers.pandas import frame_columns
+    from airflow_zen.materializers.pandas.frames import frame_columns
 
     for at, column in enumerate(frame_columns(pd.DataFrame(frame), list(frame.columns))):
         if column.type == "geometry":

@@ -1,8 +1,9 @@
-"""Frames, series and indexes to parquet and back, whole or in part; tables of other libraries as frames."""
+"""Frames, series and indexes to parquet and back, whole or in part, and their previews; other tables as frames."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,13 @@ from airflow_zen.materializers.pandas.columns import (
 )
 from airflow_zen.materializers.pandas.dtypes import default_buffer, numpy_dtype
 from airflow_zen.materializers.previews.html import truncate
+from airflow_zen.materializers.previews.tables import (
+    MAX_PREVIEW_COLUMNS,
+    MAX_PREVIEW_ROWS,
+    MAX_SAMPLED_VALUE_BYTES,
+    TableColumn,
+    preview_table,
+)
 from airflow_zen.materializers.typed_json import decode_typed_json, encode_typed_json
 from airflow_zen.materializers.typed_json.encoding import Encoder, NestedValues, canonical_json
 
@@ -343,3 +351,36 @@ def _arrow_to_pandas(table: pa.Table, with_nulls: Collection[str] | None = None,
     if with_nulls is not None and type(frame.index) is pd.RangeIndex:
         frame.index = pd.RangeIndex(at, at + len(frame))
     return frame
+
+
+def preview_pandas(value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
+    """Return the page of a frame; a series and an index are shown as frames of their own columns."""
+    frame, names = _to_frame(value)
+    return preview_table(value, summary, frame.shape, frame_columns(frame, names), frame.index)
+
+
+def frame_columns(frame: pd.DataFrame, names: Sequence[Any]) -> Iterator[TableColumn]:
+    """Iterate over the columns of a frame that have `names`, as a preview shows them."""
+    for at, name in enumerate(names):
+        series = frame.iloc[:, at]
+        head, size = series.iloc[:MAX_PREVIEW_ROWS], series.array.nbytes
+        yield TableColumn(str(name), str(series.dtype), head, size, partial(_sample_to_arrow, series))
+
+
+def _to_frame(value: Any) -> tuple[pd.DataFrame, Sequence[Any]]:
+    """Return the columns and, apart from them, their names: not every name of an index can be that of a column."""
+    if isinstance(value, pd.DataFrame):
+        return value, list(value.columns[:MAX_PREVIEW_COLUMNS])
+    if isinstance(value, pd.Series):
+        return value.rename(0).to_frame(), [value.name]
+    frame = value.to_frame(index=False, name=list(range(value.nlevels)) if value.nlevels > 1 else 0)
+    return frame, list(value.names)
+
+
+def _sample_to_arrow(series: pd.Series, rows: list[int]) -> pa.Array:
+    values = series.iloc[rows]
+    texts = [item for item in values if isinstance(item, str)] if values.dtype == object else []
+    if sum(map(len, texts)) > MAX_SAMPLED_VALUE_BYTES * len(values):
+        raise ValueError("The texts are too long for a chart.")
+    zoned = isinstance(values.dtype, pd.DatetimeTZDtype)
+    return pa.array(values.dt.tz_localize(None) if zoned else values, from_pandas=True)
