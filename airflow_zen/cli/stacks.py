@@ -53,8 +53,7 @@ def use(args: Any) -> None:
     """
     from airflow.configuration import conf
 
-    from airflow_zen.config.options import allowed_stack_options, find_options, load_stacks_file
-    from airflow_zen.config.stacks_file import set_active_stack
+    from airflow_zen.config.options import find_options, load_stacks_file, set_active_stack
 
     file = load_stacks_file()
     find_options(args.stack)
@@ -63,7 +62,7 @@ def use(args: Any) -> None:
             f"[zen] stack (or AIRFLOW__ZEN__STACK) is {overriding!r} and takes precedence over {str(file.path)!r}. "
             "Change it there."
         )
-    set_active_stack(file, args.stack, allowed_stack_options())
+    set_active_stack(file, args.stack)
     print(f"The active stack is {args.stack!r} now, in {file.path}.")
 
 
@@ -100,8 +99,7 @@ def effective_options(options: Options) -> Iterator[EffectiveOption]:
     """Yield every option of `[zen]` as a stack has it."""
     from airflow.configuration import conf
 
-    from airflow_zen.config.options import CONFIG_SECTION, load_stacks_file
-    from airflow_zen.config.stacks_file import DEFAULT_STACK
+    from airflow_zen.config.options import CONFIG_SECTION, DEFAULT_STACK, load_stacks_file
     from airflow_zen.get_provider_info import get_provider_info
 
     configured: dict[str, Any] = dict(
@@ -127,9 +125,8 @@ def mask_secrets(text: str) -> str:
 
 
 def _stack_row(name: str, active: str, path: str) -> dict[str, Any]:
-    from airflow_zen.config.options import find_options
+    from airflow_zen.config.options import DEFAULT_STACK, find_options
     from airflow_zen.config.settings import Settings
-    from airflow_zen.config.stacks_file import DEFAULT_STACK
 
     options = find_options(name)
     is_default = name == DEFAULT_STACK

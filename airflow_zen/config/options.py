@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from airflow.configuration import conf
 
-from airflow_zen.config.stacks_file import DEFAULT_STACK, StacksFile, read_stacks
 from airflow_zen.errors import SettingsError
 from airflow_zen.get_provider_info import get_provider_info
 
 CONFIG_SECTION = "zen"
+DEFAULT_STACK = "default"
 
 # The options that locate a stack. A named stack takes none of them from `[zen]`, which locates the default stack.
 LOCATION_OPTIONS = frozenset({"artifact_root", "artifact_conn_id", "mlflow_tracking_uri", "mlflow_conn_id"})
 
 _FLAGS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+_STACK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_ACTIVE_LINE = re.compile(r"^active[ \t]*:.*$", re.MULTILINE)
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -33,10 +38,8 @@ class Options(msgspec.Struct, frozen=True):
 
         The options of a named stack take precedence over `AIRFLOW__ZEN__*`, and those over `[zen]` in airflow.cfg.
         """
-        if self.is_stack_specific(option):
-            value = self.overrides.get(option)
-        else:
-            value = conf.get(CONFIG_SECTION, option, fallback="")
+        specific = self.is_stack_specific(option)
+        value = self.overrides.get(option) if specific else conf.get(CONFIG_SECTION, option, fallback="")
         return "" if value is None else str(value).strip()
 
     def flag(self, option: str, *, default: bool) -> bool:
@@ -68,6 +71,14 @@ class Options(msgspec.Struct, frozen=True):
         return f"{option} of stack {self.stack!r}" if self.is_stack_specific(option) else f"[{CONFIG_SECTION}] {option}"
 
 
+class StacksFile(msgspec.Struct, frozen=True):
+    """The contents of `stacks.yaml`: the options of each stack, and the name of the active one (empty where not set)."""
+
+    path: Path
+    stacks: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
+    active: str = ""
+
+
 def find_options(name: str | None = None) -> Options:
     """Return the options of a stack, by default of the active one. Raises `SettingsError` for an unknown name."""
     file = load_stacks_file()
@@ -86,12 +97,7 @@ def load_stacks_file() -> StacksFile:
     path = Path(configured).expanduser() if configured else _airflow_home() / "stacks.yaml"
     if configured and not path.exists():
         raise SettingsError(f"[zen] stacks_file names {configured!r}, which does not exist.")
-    return read_stacks(path, allowed_stack_options())
-
-
-def allowed_stack_options() -> frozenset[str]:
-    """Return the options that a named stack may set."""
-    return frozenset(get_provider_info()["config"][CONFIG_SECTION]["options"]) - {"stack", "stacks_file"}
+    return read_stacks(path)
 
 
 def active_stack_name(file: StacksFile) -> str:
@@ -109,5 +115,88 @@ def default_artifact_root() -> str:
     return str(_airflow_home() / "zen")
 
 
+def read_stacks(path: Path) -> StacksFile:
+    """Read a file of named stacks; a missing one has none. Raises `SettingsError` for an invalid file."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return StacksFile(path)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{str(path)!r} cannot be read: {error}") from error
+    return _parse_stacks(path, text)
+
+
+def set_active_stack(file: StacksFile, name: str) -> None:
+    """Make `name` the active stack: change one line, and keep all others byte for byte.
+
+    Raises `SettingsError` where the line cannot be changed safely, or the file cannot be written.
+    """
+    text = file.path.read_text() if file.path.exists() else ""
+    line = f"active: {name}"
+    new = _ACTIVE_LINE.sub(line, text, count=1) if _ACTIVE_LINE.search(text) else f"{line}\n{text}"
+    if _parse_stacks(file.path, new) != StacksFile(file.path, file.stacks, name):
+        raise SettingsError(f"{str(file.path)!r} has a layout that cannot be changed safely. Write {line!r} there.")
+    try:
+        _replace_atomically(file.path.resolve(), new)
+    except OSError as error:
+        raise SettingsError(
+            f"{str(file.path)!r} cannot be written: {error}. Set [zen] stack = {name} or AIRFLOW__ZEN__STACK={name} instead."
+        ) from error
+
+
 def _airflow_home() -> Path:
     return Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
+
+
+def _parse_stacks(path: Path, text: str) -> StacksFile:
+    import yaml
+
+    try:
+        document = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{str(path)!r} is not YAML: {error}") from error
+    if not isinstance(document, dict) or not document.keys() <= {"stacks", "active"}:
+        raise SettingsError(
+            f"{str(path)!r} must hold 'stacks: {{name: {{artifact_root: …}}}}', and may hold 'active: name'."
+        )
+    stacks = document.get("stacks") or {}
+    if not isinstance(stacks, dict):
+        raise SettingsError(f"{str(path)!r}: 'stacks' must be a mapping of names to options, got {stacks!r}.")
+    for name, options in stacks.items():
+        _check_stack(f"Stack {name!r} in {str(path)!r}", name, options)
+    return StacksFile(path, stacks, str(document.get("active") or ""))
+
+
+def _check_stack(where: str, name: Any, options: Any) -> None:
+    if not isinstance(name, str) or not _STACK_NAME.fullmatch(name):
+        raise SettingsError(f"{where}: a name consists of letters, digits, '-', '_' and '.'.")
+    if name == DEFAULT_STACK:
+        raise SettingsError(
+            f"{where}: this name belongs to the stack of airflow.cfg [zen]. Give this one another name."
+        )
+    if not isinstance(options, dict) or not options.get("artifact_root"):
+        raise SettingsError(f"{where} must set artifact_root, such as 's3://bucket/prefix'.")
+    allowed = get_provider_info()["config"][CONFIG_SECTION]["options"].keys() - {"stack", "stacks_file"}
+    for option, value in options.items():
+        if option not in allowed:
+            raise SettingsError(
+                f"{where} has no option {option!r}; it may set {', '.join(sorted(allowed))}. Put secrets into the "
+                "connections that artifact_conn_id and mlflow_conn_id name."
+            )
+        if isinstance(value, dict | list):
+            raise SettingsError(f"{where}: {option} takes one value, got {value!r}.")
+        if "://" in str(value) and "@" in urlsplit(str(value)).netloc:
+            raise SettingsError(f"{where}: {option} contains credentials. Put them into a connection.")
+
+
+def _replace_atomically(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w") as output:
+            output.write(text)
+        Path(new).chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
+        Path(new).replace(path)
+    except BaseException:
+        Path(new).unlink(missing_ok=True)
+        raise

@@ -12,8 +12,14 @@ import msgspec
 
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.caching.step_cache import StepCache
-from airflow_zen.config.options import Options, default_artifact_root, find_options, load_stacks_file, stack_names
-from airflow_zen.config.stacks_file import DEFAULT_STACK
+from airflow_zen.config.options import (
+    DEFAULT_STACK,
+    Options,
+    default_artifact_root,
+    find_options,
+    load_stacks_file,
+    stack_names,
+)
 from airflow_zen.errors import LineageError, SettingsError, StepDefinitionError
 from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
 from airflow_zen.materializers.registry import default_registry

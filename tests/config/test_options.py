@@ -1,11 +1,10 @@
-"""Promises of `airflow_zen.config.stacks_file`."""
+"""Promises of `airflow_zen.config.options` on the file of named stacks."""
 
 import pytest
 
-from airflow_zen.config.stacks_file import StacksFile, read_stacks, set_active_stack
+from airflow_zen.config.options import StacksFile, read_stacks, set_active_stack
 from airflow_zen.errors import SettingsError
 
-OPTIONS = {"artifact_root", "artifact_conn_id", "cache"}
 STACKS_YAML = """\
 # Who changes this tells the team.
 stacks:
@@ -24,22 +23,22 @@ def path(tmp_path):
 
 def test_a_missing_file_has_no_stacks(tmp_path):
     """A missing file means no named stacks, and is not an error."""
-    assert read_stacks(tmp_path / "stacks.yaml", OPTIONS).stacks == {}
+    assert read_stacks(tmp_path / "stacks.yaml").stacks == {}
 
 
 def test_stacks_are_read_with_their_options(path):
     """Each stack is read with the options it sets."""
-    assert read_stacks(path, OPTIONS).stacks == {"production": {"artifact_root": "s3://ml/production", "cache": True}}
+    assert read_stacks(path).stacks == {"production": {"artifact_root": "s3://ml/production", "cache": True}}
 
 
 def test_setting_the_active_stack_changes_one_line(path):
     """Choosing a stack changes one line; comments, order, layout and permissions stay as they were."""
     path.chmod(0o640)
-    set_active_stack(read_stacks(path, OPTIONS), "production", OPTIONS)
+    set_active_stack(read_stacks(path), "production")
     assert path.read_text() == f"active: production\n{STACKS_YAML}"
-    set_active_stack(read_stacks(path, OPTIONS), "default", OPTIONS)
+    set_active_stack(read_stacks(path), "default")
     assert path.read_text() == f"active: default\n{STACKS_YAML}"
-    assert read_stacks(path, OPTIONS).active == "default"
+    assert read_stacks(path).active == "default"
     assert path.stat().st_mode & 0o777 == 0o640
     assert [file.name for file in path.parent.iterdir()] == ["stacks.yaml"]
 
@@ -48,7 +47,7 @@ def test_a_link_stays_a_link(path, tmp_path):
     """Where stacks.yaml is a link, its target is changed."""
     link = tmp_path / "link.yaml"
     link.symlink_to(path)
-    set_active_stack(read_stacks(link, OPTIONS), "production", OPTIONS)
+    set_active_stack(read_stacks(link), "production")
     assert link.is_symlink()
     assert "active: production" in path.read_text()
 
@@ -57,10 +56,10 @@ def test_a_file_that_cannot_be_changed_safely_is_left_alone(path):
     """A file whose layout does not allow changing one line is not touched; the error contains the line."""
     path.write_text("{stacks: {production: {artifact_root: /r}}}")
     with pytest.raises(SettingsError, match="not YAML"):
-        set_active_stack(read_stacks(path, OPTIONS), "production", OPTIONS)
+        set_active_stack(read_stacks(path), "production")
     path.write_text("stacks: {}\nactive: &name |\n  default\n")
     with pytest.raises(SettingsError):
-        set_active_stack(StacksFile(path, {}, "default"), "production", OPTIONS)
+        set_active_stack(StacksFile(path, {}, "default"), "production")
     assert "&name" in path.read_text()
 
 
@@ -87,4 +86,4 @@ def test_an_invalid_file_is_refused(path, text, reason):
     """The error for an invalid file names the file, the mistake and the correct form."""
     path.write_text(text)
     with pytest.raises(SettingsError, match=reason):
-        read_stacks(path, OPTIONS)
+        read_stacks(path)
