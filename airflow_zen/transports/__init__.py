@@ -33,12 +33,10 @@ def open_transport(root: str, options: Mapping[str, Any], on_bytes: BytesCallbac
 
         return LocalTransport(root, on_bytes)
     if scheme in _OBSTORE_SCHEMES:
-        from airflow_zen.transports import obstore_options
+        from airflow_zen.transports.obstore import ObstoreTransport, to_obstore_settings
 
-        settings = obstore_options.to_obstore_settings(scheme, root, options, os.environ)
+        settings = to_obstore_settings(scheme, root, options, os.environ)
         if settings is not None:
-            from airflow_zen.transports.obstore import ObstoreTransport
-
             return ObstoreTransport(root, settings, on_bytes)
     from airflow_zen.transports.fsspec import FsspecTransport
 

@@ -10,7 +10,7 @@ from airflow_zen.errors import StoreDenied
 from airflow_zen.hooks.storage import fsspec_options
 from airflow_zen.transports import open_transport
 from airflow_zen.transports.fsspec import FsspecTransport
-from airflow_zen.transports.obstore import ObstoreTransport
+from airflow_zen.transports.obstore import ObstoreTransport, to_obstore_settings
 
 
 def connection(conn_type="wasb", *, host=None, login=None, password=None, **extra):
@@ -86,15 +86,11 @@ def test_identities_are_left_to_azures_own_library(held, options):
     held.pop("account_host", None)
     assert held == options
     if "sas_token" not in options:
-        from airflow_zen.transports.obstore_options import to_obstore_settings
-
         assert to_obstore_settings("az", "az://c", options, {}) is None
 
 
 def test_a_connection_string_without_an_address():
     """The account and the suffix of a connection string form the address."""
-    from airflow_zen.transports.obstore_options import to_obstore_settings
-
     text = "DefaultEndpointsProtocol=https;AccountName=acc;AccountKey=aGk=;EndpointSuffix=core.chinacloudapi.cn"
     settings = to_obstore_settings("az", "az://c", {"connection_string": text}, {})
     assert settings.config["endpoint"] == "https://acc.blob.core.chinacloudapi.cn"

@@ -1,9 +1,9 @@
-"""Promises of `airflow_zen.transports.errors`."""
+"""Promises of `airflow_zen.transports.base` on the errors of clients."""
 
 import pytest
 
 from airflow_zen.errors import AlreadyExists, ArtifactNotFound, StoreDenied
-from airflow_zen.transports.errors import translate_errors
+from airflow_zen.transports.base import translate_errors
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,9 @@ import pytest
 from blake3 import blake3
 
 from airflow_zen.errors import StoreUnavailable
-from airflow_zen.transports import obstore_options
 from airflow_zen.transports.base import Timeouts
 from airflow_zen.transports.fsspec import FsspecTransport
-from airflow_zen.transports.obstore import ObstoreTransport
+from airflow_zen.transports.obstore import ObstoreTransport, to_obstore_settings
 from tests.servers.stuck_store import answering, silent, slow
 
 # What would hang would do so for ever.
@@ -32,7 +31,7 @@ def opened(request):
         options = {"key": "a", "secret": "b", "client_kwargs": {"endpoint_url": url, "region_name": "us-east-1"}}
         if request.param == "s3fs":
             return FsspecTransport(ROOT, options, timeouts=timeouts)
-        return ObstoreTransport(ROOT, obstore_options.to_obstore_settings("s3", ROOT, options, {}), timeouts=timeouts)
+        return ObstoreTransport(ROOT, to_obstore_settings("s3", ROOT, options, {}), timeouts=timeouts)
 
     return open_at
 

@@ -16,7 +16,7 @@ from airflow_zen.transports import open_transport
 from airflow_zen.transports.base import key_of_url, normalize_root
 from airflow_zen.transports.fsspec import FsspecTransport
 from airflow_zen.transports.local import LocalTransport
-from airflow_zen.transports.obstore import ObstoreTransport
+from airflow_zen.transports.obstore import ObstoreTransport, to_obstore_settings
 
 
 def _remote(server, kind, request):
@@ -215,15 +215,11 @@ def test_obstore_is_not_used_after_a_fork(ceph):
 )
 def test_unknown_options_are_left_to_s3fs(options, environment):
     """Options or credentials that obstore does not have are left to s3fs."""
-    from airflow_zen.transports.obstore_options import to_obstore_settings
-
     assert to_obstore_settings("s3", "s3://bucket", options, environment) is None
 
 
 def test_secrets_are_not_shown(ceph):
     """No repr of the settings shows a secret."""
-    from airflow_zen.transports.obstore_options import to_obstore_settings
-
     settings = to_obstore_settings("s3", "s3://bucket", {"key": "id", "secret": "hush"}, {})
     assert settings is not None
     assert "hush" not in repr(settings)
