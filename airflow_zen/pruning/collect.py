@@ -15,8 +15,15 @@ from airflow_zen.errors import ArtifactNotFound, PruneBusy
 from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
 from airflow_zen.lineage.savings import format_bytes, format_count, format_seconds
 from airflow_zen.progress import Progress, ProgressCallback, ignore_progress
-from airflow_zen.pruning.mark import Marker, RecentRuns, Referrer, ReferrerIndex, StoredArtifact, list_stored_artifacts
-from airflow_zen.pruning.mlflow import MlflowReferences
+from airflow_zen.pruning.mark import (
+    Marker,
+    MlflowReferences,
+    RecentRuns,
+    Referrer,
+    ReferrerIndex,
+    StoredArtifact,
+    list_stored_artifacts,
+)
 
 if TYPE_CHECKING:
     from airflow_zen.pruning.retention import Retention
@@ -159,8 +166,8 @@ class _Prune:
             return
         references = MlflowReferences(recorder.rest, self._transport, self._stack.store.root, self._on_progress)
         references.load()
-        may_expire = self._retention.expire_mlflow_runs and since is not None
-        expired = references.find_expired_runs(since, runs) if may_expire and since is not None else []
+        # A retention that expires them has an age.
+        expired = references.find_expired_runs(since or 0.0, runs) if self._retention.expire_mlflow_runs else []
         self._report.mlflow_runs = len(expired)
         if not self._dry_run:
             references.delete_runs(expired)
