@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
-    from airflow_zen.client.artifacts import NamedArtifact, artifact, artifacts, register_artifact, save_artifact
-    from airflow_zen.client.values import load, prune, save
+    from airflow_zen.client.artifacts import (
+        NamedArtifact,
+        artifact,
+        artifacts,
+        load,
+        prune,
+        register_artifact,
+        save,
+        save_artifact,
+    )
     from airflow_zen.decorators.ml_step import ml_step
     from airflow_zen.errors import ZenError
     from airflow_zen.lineage.recorder import log_metadata
@@ -60,8 +68,9 @@ _MODULES = {
     name: f"airflow_zen.{module}"
     for module, names in {
         "artifacts.ref": ["ArtifactRef"],
-        "client.artifacts": ["NamedArtifact", "artifact", "register_artifact", "save_artifact"],
-        "client.values": ["load", "prune", "save"],
+        "client.artifacts": [
+            *("NamedArtifact", "artifact", "load", "prune", "register_artifact", "save", "save_artifact"),
+        ],
         "decorators.ml_step": ["ml_step"],
         "errors": ["ZenError"],
         "lineage.recorder": ["log_metadata"],

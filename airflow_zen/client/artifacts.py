@@ -1,4 +1,4 @@
-"""Find, load, compare, tag, save and register named artifacts in notebooks and plain tasks."""
+"""Find, load, compare, tag, save, register and prune artifacts in notebooks and plain tasks."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from airflow_zen.artifacts.diff import ArtifactDiff, diff_manifests
 from airflow_zen.artifacts.manifest import Manifest
 from airflow_zen.artifacts.reader import ArtifactReader, RangeReader
-from airflow_zen.artifacts.version import LATEST, ArtifactVersion, validate_artifact_name, validate_tag
-from airflow_zen.config.settings import Settings, open_stack, tracking_server
-from airflow_zen.errors import ArtifactNotFound, MetadataError, SettingsError
+from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef
+from airflow_zen.artifacts.version import LATEST, ArtifactVersion, VersionSelector, validate_artifact_name, validate_tag
+from airflow_zen.config.settings import Settings, open_stack, settings_of_uri, tracking_server
+from airflow_zen.errors import ArtifactNotFound, ArtifactRefused, MetadataError, SettingsError
 from airflow_zen.steps.materialize import load_for_process, process_directory
 from airflow_zen.transports.base import key_of_url
 
 if TYPE_CHECKING:
-    from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef
     from airflow_zen.lineage.ancestry import Relatives
+    from airflow_zen.pruning.collect import PruneReport
     from airflow_zen.stack import Stack
-
 
 T = TypeVar("T")
 
@@ -133,6 +133,44 @@ class NamedArtifact:
         return ArtifactReader(self.stack.store, self.ref, process_directory(self.stack))
 
 
+@overload
+def load(ref: ArtifactRef | Mapping[str, Any], as_type: type[T], stack: str | None = None) -> T: ...
+
+
+@overload
+def load(ref: ArtifactRef | Mapping[str, Any], as_type: None = None, stack: str | None = None) -> Any: ...
+
+
+def load(ref: ArtifactRef | Mapping[str, Any], as_type: Any = None, stack: str | None = None) -> Any:
+    """Return the value of an artifact.
+
+    ref: the ref, its form in XCom, or `Artifact("name").latest()`. as_type: the type to load it as, such as
+    `pathlib.Path` or `polars.DataFrame`. stack: the stack that contains it, by default the active one.
+
+    Raises `ArtifactRefused` for anything but a ref of the stack's artifact root, `InputError` where it cannot be loaded
+    as `as_type`, `ArtifactNotFound`, `ArtifactCorrupt`.
+    """
+    settings, opened_stack = _open_named_stack(stack)
+    if not isinstance(ref, ArtifactRef | Mapping):
+        raise ArtifactRefused(f"airflow_zen.load takes a ref, or its form in XCom, got {ref!r}.")
+    if VersionSelector.is_wire(ref):
+        ref = opened_stack.names.resolve(VersionSelector.from_wire(ref))
+    ref = ref if isinstance(ref, ArtifactRef) else ArtifactRef.from_wire(ref)
+    # The store itself refuses a ref of no stack.
+    owner = None if ref.uri.startswith(f"{settings.artifact_root}/") else settings_of_uri(ref.uri)
+    if owner is not None:
+        raise ArtifactRefused(
+            f"Artifact {ref.digest[:12]} is in stack {owner.stack!r} ({owner.artifact_root}), not in stack "
+            f"{settings.stack!r} ({settings.artifact_root}). Load it with airflow_zen.load(ref, stack={owner.stack!r})."
+        )
+    return load_for_process(opened_stack, ref, as_type)
+
+
+def save(value: Any, name: str = "", stack: str | None = None) -> ArtifactRef:
+    """Store a value as an artifact of a stack, as `@ml_step` does with its outputs, and return the ref."""
+    return _open_named_stack(stack)[1].save(value, name).ref
+
+
 def artifact(name: str, version: str | datetime = LATEST, stack: str | None = None) -> NamedArtifact:
     """Find a version of a named artifact: `airflow_zen.artifact("flight_delay/train").load()`.
 
@@ -152,11 +190,7 @@ def artifacts(prefix: str = "", tag: str = "", stack: str | None = None) -> list
 
 
 def save_artifact(
-    value: Any,
-    name: str,
-    tags: Iterable[str] = (),
-    metadata: Mapping[str, Any] | None = None,
-    stack: str | None = None,
+    value: Any, name: str, tags: Iterable[str] = (), metadata: Mapping[str, Any] | None = None, stack: str | None = None
 ) -> NamedArtifact:
     """Store a value as the newest version of a name; where its content is the newest already, only add the tags.
 
@@ -166,11 +200,7 @@ def save_artifact(
 
 
 def register_artifact(
-    uri: str,
-    name: str,
-    tags: Iterable[str] = (),
-    metadata: Mapping[str, Any] | None = None,
-    stack: str | None = None,
+    uri: str, name: str, tags: Iterable[str] = (), metadata: Mapping[str, Any] | None = None, stack: str | None = None
 ) -> NamedArtifact:
     """Make data that is already under the artifact root the newest version of a name, without copying it.
 
@@ -180,6 +210,31 @@ def register_artifact(
     Raises `SettingsError` for an address outside the root, `ArtifactNotFound`, `ArtifactNameError`, `MetadataError`.
     """
     return _add_version(lambda opened_stack: register_files(opened_stack, uri, name), name, tags, metadata, stack)
+
+
+def prune(
+    older_than: str | None = None,
+    keep_last: int | None = None,
+    grace: str = "1d",
+    expire_mlflow_runs: bool = False,
+    dry_run: bool = False,
+    stack: str | None = None,
+) -> PruneReport:
+    """Delete unreferenced artifacts from the artifact root, as `airflow zen artifacts prune` does.
+
+    An unreferenced artifact is marked first, and deleted by a prune that runs `grace` later.
+
+    older_than: also expire DAG runs, cache entries and versions of this age (`"90d"`). keep_last: keep this many of the
+    newest versions of each name. expire_mlflow_runs: delete DAG runs of that age in MLflow too.
+
+    Raises `SettingsError` for an invalid duration, `PruneBusy` while another prune runs, and `LineageError` when MLflow
+    is unavailable.
+    """
+    from airflow_zen.pruning.collect import prune_stack
+    from airflow_zen.pruning.retention import Retention
+
+    retention = Retention.parse(older_than, keep_last, grace, expire_mlflow_runs)
+    return prune_stack(open_stack(Settings.read(stack)), retention, dry_run=dry_run)
 
 
 def register_files(stack: Stack, uri: str, name: str) -> ArtifactRef:
