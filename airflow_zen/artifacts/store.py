@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,9 +39,11 @@ class ArtifactStore:
 
     def temporary_directory(self) -> Path:
         """Return a new empty directory into which artifacts are loaded; the caller removes it."""
-        if self._read_cache:
-            return self._read_cache.temporary_directory()
-        return Path(tempfile.mkdtemp(prefix="airflow-zen-"))
+        return (
+            self._read_cache.temporary_directory()
+            if self._read_cache
+            else Path(tempfile.mkdtemp(prefix="airflow-zen-"))
+        )
 
     @contextmanager
     def upload_directory(self) -> Iterator[Path]:
@@ -74,10 +76,15 @@ class ArtifactStore:
             raise SaveRefused(
                 f"{encoding} wrote a {MANIFEST_FILE_NAME}, a name that the store reserves. Give that file another name."
             )
-        paths = [path for path in sorted(directory.rglob("*")) if path.is_file()]
-        files = tuple(_describe_file(directory, path, hashes or {}) for path in paths)
+        paths = {
+            path.relative_to(directory).as_posix(): path for path in sorted(directory.rglob("*")) if path.is_file()
+        }
+        known = hashes or {}
+        files = tuple(
+            ArtifactFile(at, path.stat().st_size, known.get(at) or file_hash(path)) for at, path in paths.items()
+        )
         inline = inline and sum(file.size for file in files) <= _MAX_INLINE_BYTES
-        texts = {file.path: (directory / file.path).read_bytes().decode() for file in files} if inline else {}
+        texts = {at: path.read_bytes().decode() for at, path in paths.items()} if inline else {}
         manifest = Manifest(encoding, type_name, files, texts, libraries, summary)
         prefix = _artifact_prefix(manifest.digest)
         if manifest.size < _MIN_SIZE_TO_CHECK or not self._refresh_existing(prefix, manifest.digest):
@@ -143,14 +150,9 @@ class ArtifactStore:
     def missing(self, refs: Iterable[ArtifactRef]) -> list[ArtifactRef]:
         """Return the refs whose artifact is not in this store; one request each, in parallel."""
         todo = list(refs)
-        missing = set()
-
-        def check(ref: ArtifactRef) -> None:
-            if not self.transport.exists(f"{_artifact_prefix(ref.digest)}/{MANIFEST_FILE_NAME}"):
-                missing.add(ref.digest)
-
-        run_in_parallel(check, todo)
-        return [ref for ref in todo if ref.digest in missing]
+        manifests = [f"{_artifact_prefix(ref.digest)}/{MANIFEST_FILE_NAME}" for ref in todo]
+        found = map_in_parallel(self.transport.exists, manifests)
+        return [ref for ref, exists in zip(todo, found, strict=True) if not exists]
 
     def relocate(self, ref: ArtifactRef) -> ArtifactRef:
         """Return the ref with its address in this store, for caches that several roots share."""
@@ -182,15 +184,13 @@ class ArtifactStore:
         A local root has nothing to upload. Registered files are not the store's own.
         """
         known = None if self.is_local else self._existing_manifest(prefix, digest)
-        if known is None or known.at or not self._has_files(prefix, known):
+        if known is None or known.at:
+            return False
+        sizes = {each.key: each.size for each in self.transport.list_objects(prefix)}
+        if not known.inline and any(sizes.get(f"{prefix}/{file.path}") != file.size for file in known.files):
             return False
         self.transport.write(f"{prefix}/{MANIFEST_FILE_NAME}", known.to_json())
         return True
-
-    def _has_files(self, prefix: str, known: Manifest) -> bool:
-        """Whether all files of an artifact exist with their sizes; one request."""
-        sizes = {each.key: each.size for each in self.transport.list_objects(prefix)}
-        return all(sizes.get(f"{prefix}/{file.path}") == file.size for file in known.files if not known.inline)
 
     def _existing_manifest(self, prefix: str, digest: str) -> Manifest | None:
         """Return the manifest of content; None where it does not exist, or cannot be read."""
@@ -200,7 +200,10 @@ class ArtifactStore:
             return None
 
     def _get_registered(self, manifest: Manifest, into: Path, *, private: bool) -> Path:
-        """Put registered files, verified, into a directory: linked on a local root, else fetched."""
+        """Put registered files, verified, into a directory: linked on a local root, else fetched.
+
+        They belong to somebody else, so they are neither copied nor made read-only.
+        """
 
         def get_one(file: ArtifactFile) -> None:
             key = _checked_path(manifest.at[file.path])
@@ -209,7 +212,9 @@ class ArtifactStore:
                 if local is None:
                     self._fetch(key, file, into, private=private)
                 else:
-                    _link_registered(local, file, into / _checked_path(file.path))
+                    _verify_in_place(local, file)
+                    with suppress(FileExistsError):
+                        _new_path(into, file.path).symlink_to(local)
             except ArtifactCorrupt as error:
                 raise ArtifactCorrupt(
                     f"{self.root}/{key} has changed since it was registered as artifact {manifest.digest[:12]}. Register "
@@ -227,8 +232,7 @@ class ArtifactStore:
                 raise missing_error(f"{self.root}/{key}") from error
             _verify_file(path, file, arrived, f"{self.root}/{key}")
 
-        path = into / _checked_path(file.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = _new_path(into, file.path)
         if self._read_cache:
             self._read_cache.fetch(file, path, download, private=private)
         else:
@@ -239,15 +243,17 @@ def _artifact_prefix(digest: str) -> str:
     return f"artifacts/{digest[:2]}/{digest}"
 
 
-def _describe_file(directory: Path, path: Path, hashes: Mapping[str, str]) -> ArtifactFile:
-    name = path.relative_to(directory).as_posix()
-    return ArtifactFile(name, path.stat().st_size, hashes.get(name) or file_hash(path))
-
-
 def _checked_path(path: str) -> str:
     if path.startswith("/") or ".." in path.split("/"):
         raise ArtifactRefused(f"An artifact lists the file {path!r}, which is outside it.")
     return path
+
+
+def _new_path(into: Path, path: str) -> Path:
+    """Return the path of an artifact's file in a directory, and make its folders."""
+    target = into / _checked_path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
 
 
 def _verify_file(path: Path, file: ArtifactFile, arrived: str = "", place: str = "") -> None:
@@ -262,27 +268,16 @@ def _verify_in_place(path: Path, file: ArtifactFile) -> None:
     _verify_file(path, file)
 
 
-def _link_registered(path: Path, file: ArtifactFile, target: Path) -> None:
-    """Verify a file, and link to it: it belongs to somebody else, so it is neither copied nor made read-only."""
-    _verify_in_place(path, file)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.is_symlink():
-        target.symlink_to(path)
-
-
 def _link_files(directory: Path, files: tuple[ArtifactFile, ...], into: Path) -> Path:
     """Link the files into a directory of their own, so that files added there do not reach the store."""
     for file in files:
-        target = into / file.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        link_or_copy(directory / file.path, target)
+        link_or_copy(directory / file.path, _new_path(into, file.path))
     return into
 
 
 def _write_inline_files(manifest: Manifest, into: Path) -> Path:
     for file in manifest.files:
-        path = into / _checked_path(file.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = _new_path(into, file.path)
         path.write_bytes(manifest.inline[file.path].encode())
         _verify_file(path, file)
     return into

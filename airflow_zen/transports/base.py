@@ -292,8 +292,12 @@ def run_in_parallel(work: Callable[[T], object], items: Iterable[T]) -> None:
 
 def map_in_parallel(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Yield the results of `work` for every item, in order, from several threads."""
+    todo = list(items)
+    if len(todo) < 2:
+        yield from map(work, todo)
+        return
     with ThreadPoolExecutor(_MAX_READERS) as pool:
-        yield from pool.map(work, items)
+        yield from pool.map(work, todo)
 
 
 # Codes of S3, Azure and Google, as obstore, botocore, gcsfs and Azure's clients write them.
