@@ -147,16 +147,15 @@ class Lease:
     def _send_heartbeats(self) -> None:
         if not self._closed.wait(min(_FIRST_HEARTBEAT, self._heartbeat)):
             with _suppressed_errors():
-                self._check_conditional_writes()
+                # It is taken: a store that heeds conditions refuses.
+                if self._records.create(self._number, self._record):
+                    log.warning(
+                        "This store ignores conditional writes: equal steps that start together are all computed."
+                    )
         while not self._closed.wait(self._heartbeat):
             self._record = replace(self._record, beat=self._record.beat + 1)
             with _suppressed_errors():
                 self._records.write(self._number, self._record)
-
-    def _check_conditional_writes(self) -> None:
-        """Warn when the store would have given the lease to a second holder."""
-        if self._records.create(self._number, self._record):
-            log.warning("This store ignores conditional writes: equal steps that start together are all computed.")
 
 
 class NullLease(Lease):

@@ -20,7 +20,7 @@ from airflow_zen.artifacts.version import (
     VersionSelector,
     descending_timestamp,
     is_digest_prefix,
-    is_version_label,
+    object_name,
     parse_instant,
     parse_version_key,
     to_milliseconds,
@@ -77,20 +77,17 @@ class VersionIndex:
         tags = tuple(dict.fromkeys(validate_tag(tag) for tag in tags))
         newest = self._transport.first_key(_versions_prefix(name))
         then, known = parse_version_key(newest) if newest else (-1, "")
-        if newest and ref.digest.startswith(known):
-            for tag in tags:
-                self._write_tag(tag, name, newest)
-            return RecordedVersion(version_label(then), changed=False)
-        now = max(round(created * 1000), then + 1)
-        plain = replace(ref, name=name, cached=False, origin="")
-        version = ArtifactVersion(
-            name, version_label(now), now / 1000, plain, origin, dag_run, tags, dict(metadata or {})
-        )
-        key = f"{_versions_prefix(name)}/{version.object_name}"
-        self._transport.write(key, version.to_json())
+        changed = newest is None or not ref.digest.startswith(known)
+        if newest is None or changed:
+            then = max(round(created * 1000), then + 1)
+            plain = replace(ref, name=name, cached=False, origin="")
+            facts = dict(metadata or {})
+            version = ArtifactVersion(name, version_label(then), then / 1000, plain, origin, dag_run, tags, facts)
+            newest = f"{_versions_prefix(name)}/{object_name(then, ref.digest)}"
+            self._transport.write(newest, version.to_json())
         for tag in tags:
-            self._write_tag(tag, name, key)
-        return RecordedVersion(version.version, changed=True)
+            self._write_tag(tag, name, newest)
+        return RecordedVersion(version_label(then), changed)
 
     def get(self, name: str, version: str | datetime = LATEST) -> ArtifactVersion:
         """Return one version of a name; two requests, more only to search many versions for a digest.
@@ -141,8 +138,13 @@ class VersionIndex:
 
     def list_tags(self, tag: str = "", name: str = "") -> list[VersionTag]:
         """Return the versions of a tag, or of all tags, optionally of one name; one listing."""
-        marks = map(_parse_tag_key, self._transport.list(f"{_TAGS}/{quote_key_part(tag)}" if tag else _TAGS))
-        return [mark for mark in marks if not name or mark.key.startswith(f"{_versions_prefix(name)}/")]
+        found = []
+        for marker in self._transport.list(f"{_TAGS}/{quote_key_part(tag)}" if tag else _TAGS):
+            _, marked, quoted_name, version = marker.split("/")
+            if not name or quoted_name == quote_key_part(name):
+                label = version_label(parse_version_key(version)[0])
+                found.append(VersionTag(unquote(marked), label, f"{_NAMES}/{quoted_name}/versions/{version}"))
+        return found
 
     def tagged_versions(self, tag: str) -> list[ArtifactVersion]:
         """Return the versions that have a tag, sorted by name, the newest of a name first."""
@@ -158,7 +160,7 @@ class VersionIndex:
         if time is not None:
             key = self._key_before(where, time)
             # A label selects exactly its version, never an older one.
-            return key if key is None or not is_version_label(version) or parse_version_key(key)[0] == time else None
+            return key if key is None or version_label(time) != version or parse_version_key(key)[0] == time else None
         if is_digest_prefix(version):
             return next((key for key in self.keys(name) if self._has_digest(key, version)), None)
         marker = self._transport.first_key(_tag_prefix(version, name))
@@ -187,10 +189,9 @@ class VersionIndex:
         return [version for version in map_in_parallel(read, keys) if version]
 
     def _not_found_error(self, name: str, version: str | datetime) -> ArtifactNotFound:
-        newest = self._transport.first_key(_versions_prefix(name))
-        if newest:
-            newest_label = f"Its newest is {version_label(parse_version_key(newest)[0])!r}"
-            return ArtifactNotFound(f"Artifact {name!r} has no version {str(version)!r}. {newest_label}.")
+        if newest := self._transport.first_key(_versions_prefix(name)):
+            label = version_label(parse_version_key(newest)[0])
+            return ArtifactNotFound(f"Artifact {name!r} has no version {str(version)!r}. Its newest is {label!r}.")
         mapped = any(each.startswith(quote_key_part(f"{name}[")) for each in self._transport.list_prefixes(_NAMES))
         hint = f"Its step is mapped: use {name + '[0]'!r}." if mapped else "See `airflow zen artifacts list`."
         return ArtifactNotFound(f"No artifact is named {name!r} here. {hint}")
@@ -206,11 +207,3 @@ def _tag_prefix(tag: str, name: str) -> str:
 
 def _tag_key(tag: str, name: str, key: str) -> str:
     return f"{_tag_prefix(tag, name)}/{key.rpartition('/')[2]}"
-
-
-def _parse_tag_key(marker: str) -> VersionTag:
-    """Return the tag and the version that a marker's key names."""
-    _, tag, name, object_name = marker.split("/")
-    return VersionTag(
-        unquote(tag), version_label(parse_version_key(object_name)[0]), f"{_NAMES}/{name}/versions/{object_name}"
-    )

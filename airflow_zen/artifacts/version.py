@@ -24,7 +24,6 @@ _LAST_MILLISECOND = 9_999_999_999_999
 _DIGEST_LENGTH = 16
 _MAX_NAME_LENGTH = 250
 _VERSION_KEY = re.compile(rf"(\d{{13}})-([0-9a-f]{{{_DIGEST_LENGTH}}})\.json")
-_VERSION_LABEL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _DIGEST_PREFIX = re.compile(r"[0-9a-f]{6,64}")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -46,11 +45,6 @@ class ArtifactVersion(msgspec.Struct, frozen=True):
     dag_run: str = ""
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = msgspec.field(default_factory=dict)
-
-    @property
-    def object_name(self) -> str:
-        """The name of its object, by which the newest version is the first in a listing."""
-        return object_name(round(self.created * 1000), self.ref.digest)
 
     def to_json(self) -> bytes:
         """Return the document of `docs/format.md`."""
@@ -104,11 +98,6 @@ def to_milliseconds(moment: datetime) -> int:
     return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
-def is_version_label(text: str) -> bool:
-    """Whether a text has the form of a version's label."""
-    return _VERSION_LABEL.fullmatch(text) is not None
-
-
 def is_digest_prefix(text: str) -> bool:
     """Whether a text may be the beginning of a digest, at least 6 characters."""
     return _DIGEST_PREFIX.fullmatch(text) is not None
@@ -148,12 +137,8 @@ def validate_tag(tag: Any) -> str:
     """Return a valid tag, or raise `ArtifactNameError`: not a digest, a date or 'latest', which select versions too."""
     if not isinstance(tag, str) or not tag.strip(" .") or not tag.isprintable() or tag != tag.strip():
         raise ArtifactNameError(f"{tag!r} cannot be a tag. Use a word such as 'golden'.")
-    if (
-        tag == LATEST
-        or is_digest_prefix(tag)
-        or parse_instant(tag) is not None
-        or len(quote(tag, safe="")) > _MAX_NAME_LENGTH
-    ):
+    selects = tag == LATEST or is_digest_prefix(tag) or parse_instant(tag) is not None
+    if selects or len(quote(tag, safe="")) > _MAX_NAME_LENGTH:
         raise ArtifactNameError(
             f"{tag!r} cannot be a tag: it has the form of a digest, a date or 'latest', or is too long."
         )
@@ -168,11 +153,8 @@ class VersionSelector(msgspec.Struct, frozen=True):
 
     def to_wire(self) -> dict[str, Any]:
         """Return the selector as a marked JSON dict."""
-        return {
-            SELECTOR_MARKER: SELECTOR_WIRE_VERSION,
-            "name": validate_artifact_name(self.name),
-            "version": self.version,
-        }
+        name = validate_artifact_name(self.name)
+        return {SELECTOR_MARKER: SELECTOR_WIRE_VERSION, "name": name, "version": self.version}
 
     @staticmethod
     def is_wire(value: object) -> bool:

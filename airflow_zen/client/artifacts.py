@@ -153,9 +153,9 @@ def load(ref: ArtifactRef | Mapping[str, Any], as_type: Any = None, stack: str |
     settings, opened_stack = _open_named_stack(stack)
     if not isinstance(ref, ArtifactRef | Mapping):
         raise ArtifactRefused(f"airflow_zen.load takes a ref, or its form in XCom, got {ref!r}.")
-    if VersionSelector.is_wire(ref):
-        ref = opened_stack.names.resolve(VersionSelector.from_wire(ref))
-    ref = ref if isinstance(ref, ArtifactRef) else ArtifactRef.from_wire(ref)
+    if not isinstance(ref, ArtifactRef):
+        names, selects = opened_stack.names, VersionSelector.is_wire(ref)
+        ref = names.resolve(VersionSelector.from_wire(ref)) if selects else ArtifactRef.from_wire(ref)
     # The store itself refuses a ref of no stack.
     owner = None if ref.uri.startswith(f"{settings.artifact_root}/") else settings_of_uri(ref.uri)
     if owner is not None:

@@ -70,7 +70,9 @@ class FsspecTransport(Transport):
         try:
             self.fs.pipe_file(self._path_with_parent(key), data, mode="create")
         except OSError as error:
-            if not _is_failed_precondition(error):
+            # A refused `If-None-Match`: Ceph's answer arrives as `OSError(EINVAL)`.
+            response = getattr(error.__cause__, "response", None) or {}
+            if response.get("Error", {}).get("Code") not in {"PreconditionFailed", "ConditionalRequestConflict"}:
                 raise
             raise FileExistsError(key) from error
 
@@ -190,12 +192,6 @@ def _modified_time(info: Mapping[str, Any]) -> float:
     if isinstance(found, int | float):
         return float(found)
     return (found if isinstance(found, datetime) else datetime.fromisoformat(str(found))).timestamp()
-
-
-def _is_failed_precondition(error: OSError) -> bool:
-    """Whether an error is a refused `If-None-Match`: Ceph's answer arrives as `OSError(EINVAL)`."""
-    response = getattr(error.__cause__, "response", None) or {}
-    return response.get("Error", {}).get("Code") in {"PreconditionFailed", "ConditionalRequestConflict"}
 
 
 class TransferCounter:

@@ -115,7 +115,12 @@ class ReadCache:
     def _serve_cached(self, file: ArtifactFile, target: Path, *, private: bool) -> bool:
         path = self._path(file)
         try:
-            if not self._is_intact(path, file):
+            # A machine that lost power may have kept the name without the bytes: once after each boot these are verified
+            # again. Each use sets a file's change time.
+            stat = path.stat()
+            booted = time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+            verified = stat.st_ctime > booted or file_hash(path, file.hash) == file.hash
+            if stat.st_size != file.size or not verified:
                 path.unlink()
                 return False
             os.utime(path)
@@ -123,15 +128,6 @@ class ReadCache:
         except FileNotFoundError:
             return False
         return True
-
-    def _is_intact(self, path: Path, file: ArtifactFile) -> bool:
-        """Whether a file is as it was verified; its bytes are verified again once after each boot of the machine.
-
-        A machine that lost power may have kept the name without the bytes. Each use sets a file's change time.
-        """
-        stat = path.stat()
-        booted = time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-        return stat.st_size == file.size and (stat.st_ctime > booted or file_hash(path, file.hash) == file.hash)
 
     def _path(self, file: ArtifactFile) -> Path:
         """Return a file's path; the hash is checked again, because it becomes a path that may be deleted."""
@@ -167,19 +163,12 @@ def _process_prefix() -> str:
 
 def _remove_abandoned(paths: Iterator[Path]) -> None:
     """Remove what ended processes of this machine left, and anything older than a week."""
+    import psutil
+
     for path in paths:
         host, _, rest = path.name.partition("~")
-        gone = host == socket.gethostname() and not _is_alive(rest.partition("~")[0])
+        pid = rest.partition("~")[0]
+        gone = host == socket.gethostname() and pid.isdecimal() and not psutil.pid_exists(int(pid))
         with contextlib.suppress(OSError):
             if gone or time.time() - path.stat().st_mtime > _ABANDONED_AFTER:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _is_alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, ValueError):
-        return True
-    return True

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.artifacts.streaming`."""
+"""Promises of `airflow_zen.artifacts.reader`."""
 
 import os
 import threading
@@ -9,8 +9,8 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_zen.artifacts.reader import _MAX_READ_AHEAD, VerifiedStream
 from airflow_zen.artifacts.ref import ArtifactFile
-from airflow_zen.artifacts.streaming import _MAX_READ_AHEAD, VerifiedStream
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, StepInterrupted
 from airflow_zen.transports import open_transport
 

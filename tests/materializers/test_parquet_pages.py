@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_zen.artifacts.hashing import FileHash
+from airflow_zen.artifacts.reader import VerifiedStream
 from airflow_zen.artifacts.ref import ArtifactFile
-from airflow_zen.artifacts.streaming import VerifiedStream
 from airflow_zen.errors import ArtifactCorrupt
 from airflow_zen.materializers.arrow import parquet_writer
 from airflow_zen.materializers.arrow.parquet_reader import ParquetTable, PlainColumn, ThriftCompactReader

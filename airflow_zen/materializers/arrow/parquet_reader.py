@@ -17,8 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from airflow_zen.artifacts.reader import ArtifactReader, RangeReader
-from airflow_zen.artifacts.streaming import VerifiedStream
+from airflow_zen.artifacts.reader import ArtifactReader, RangeReader, VerifiedStream
 from airflow_zen.errors import ArtifactRefused, ZenError
 from airflow_zen.materializers.arrow.parquet_writer import (
     FILE_NAME,

@@ -27,7 +27,7 @@ from airflow_zen.materializers.base import Materializer, SavedBatches
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.diff import RowDiff
-    from airflow_zen.artifacts.streaming import VerifiedStream
+    from airflow_zen.artifacts.reader import VerifiedStream
     from airflow_zen.materializers.registry import MaterializerRegistry
 
 MAX_COMPARED_ROWS = 100_000

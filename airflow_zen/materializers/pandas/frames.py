@@ -49,8 +49,7 @@ from airflow_zen.materializers.typed_json import decode_typed_json, encode_typed
 from airflow_zen.materializers.typed_json.encoding import Encoder, NestedValues, canonical_json
 
 if TYPE_CHECKING:
-    from airflow_zen.artifacts.reader import ArtifactReader
-    from airflow_zen.artifacts.streaming import VerifiedStream
+    from airflow_zen.artifacts.reader import ArtifactReader, VerifiedStream
     from airflow_zen.materializers.pandas.dtypes import ArrowColumn, PandasMetadata
     from airflow_zen.materializers.registry import MaterializerRegistry
 
