@@ -54,14 +54,10 @@ def diff_manifests(before: Manifest, after: Manifest) -> ArtifactDiff:
 
 
 def _artifact_changes(before: Manifest, after: Manifest) -> Iterator[FieldChange]:
-    facts = [
-        ("type", before.type, after.type),
-        ("encoding", before.encoding, after.encoding),
-        ("shape", before.summary.get("shape"), after.summary.get("shape")),
-        ("rows", before.summary.get("rows"), after.summary.get("rows")),
-        ("size", before.size, after.size),
-    ]
-    yield from (FieldChange(fact, old, new) for fact, old, new in facts if old != new)
+    for fact in ("type", "encoding", "shape", "rows", "size"):
+        was, now = (getattr(manifest, fact, manifest.summary.get(fact)) for manifest in (before, after))
+        if was != now:
+            yield FieldChange(fact, was, now)
     if "columns" in before.summary and "columns" in after.summary:
         return
     old, new = ({file.path: file.hash for file in manifest.files} for manifest in (before, after))

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SHOWN_FIELDS = ("name", "version", "ref", "created", "origin", "tags", "metadata")
-
 # The folders that airflow_zen itself writes under the root (docs/format.md).
 _RESERVED_FOLDERS = frozenset(
     {
@@ -59,8 +57,18 @@ class NamedArtifact:
     @classmethod
     def from_version(cls, found: ArtifactVersion, settings: Settings, stack: Stack) -> NamedArtifact:
         """Return a version that was found in a stack."""
-        shown = {name: getattr(found, name) for name in _SHOWN_FIELDS}
-        return cls(**shown, _artifact_version=found, _settings=settings, stack=stack)
+        return cls(
+            found.name,
+            found.version,
+            found.ref,
+            found.created,
+            found.origin,
+            found.tags,
+            found.metadata,
+            found,
+            settings,
+            stack,
+        )
 
     @overload
     def load(self, as_type: type[T]) -> T: ...
@@ -268,7 +276,13 @@ def _add_version(
     """Store content and add it as a version of a name; everything else is validated before."""
     settings, opened_stack = _open_named_stack(stack)
     validate_artifact_name(name)
-    tags, facts = [validate_tag(tag) for tag in tags], _to_json_metadata(metadata)
+    tags = [validate_tag(tag) for tag in tags]
+    try:
+        facts = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise MetadataError(
+            f"metadata={metadata!r} is not JSON: {error}. Use texts, numbers, lists and dicts."
+        ) from error
     recorded = opened_stack.names.add(name, store(opened_stack), opened_stack.clock(), tags=tags, metadata=facts)
     return NamedArtifact.from_version(opened_stack.names.get(name, recorded.version), settings, opened_stack)
 
@@ -276,16 +290,6 @@ def _add_version(
 def _open_named_stack(stack: str | None) -> tuple[Settings, Stack]:
     settings = Settings.read(stack)
     return settings, open_stack(settings, lineage=False)
-
-
-def _to_json_metadata(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    try:
-        facts: Mapping[str, Any] = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise MetadataError(
-            f"metadata={metadata!r} is not JSON: {error}. Use texts, numbers, lists and dicts."
-        ) from error
-    return facts
 
 
 def _register_table(stack: Stack, key: str, name: str) -> ArtifactRef:

@@ -91,9 +91,11 @@ def open_stack(
     written there.
     """
     settings = settings or Settings.read()
-    transport = open_transport(settings.artifact_root, storage_options(settings), on_bytes)
+    transport, cache = open_transport(settings.artifact_root, storage_options(settings), on_bytes), None
+    if settings.local_cache_dir and "://" in settings.artifact_root:
+        cache = ReadCache(Path(settings.local_cache_dir).expanduser().absolute(), settings.local_cache_size)
     return Stack(
-        store=ArtifactStore(settings.artifact_root, transport, _open_local_cache(settings)),
+        store=ArtifactStore(settings.artifact_root, transport, cache),
         materializers=default_registry(allow_pickle=settings.allow_pickle),
         cache=StepCache(transport),
         records=StepRunRecords(transport),
@@ -106,7 +108,7 @@ def storage_options(settings: Settings) -> Mapping[str, Any]:
     """Return fsspec's options for the artifact root, from its connection; empty where none is configured."""
     if not settings.artifact_conn_id:
         return {}
-    from airflow_zen.hooks.storage import fsspec_options
+    from airflow_zen.transports.credentials import fsspec_options
 
     return fsspec_options(_get_connection(settings, "artifact_conn_id"))
 
@@ -146,12 +148,6 @@ def _read_cache_defaults(options: Options) -> Cache:
         return Cache(ttl=float(ttl) if ttl else None, packages=packages, scope=scope or None)
     except (ValueError, StepDefinitionError) as error:
         raise SettingsError(f"{options.qualified_option('cache_ttl')} and cache_scope: {error}") from error
-
-
-def _open_local_cache(settings: Settings) -> ReadCache | None:
-    if not settings.local_cache_dir or "://" not in settings.artifact_root:
-        return None
-    return ReadCache(Path(settings.local_cache_dir).expanduser().absolute(), settings.local_cache_size)
 
 
 def _open_recorder(settings: Settings, transport: Transport) -> LineageRecorder:

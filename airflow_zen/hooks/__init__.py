@@ -1,1 +1,1 @@
-"""Airflow connections, converted to the options of storage and MLflow."""
+"""Airflow connections of MLflow."""

@@ -14,7 +14,6 @@ from typing import Any
 
 from airflow_zen.errors import ZenError
 from airflow_zen.progress import BytesCallback, ignore_bytes
-from airflow_zen.transports.aws_credentials import AwsCredentials
 from airflow_zen.transports.base import (
     CHUNK_SIZE,
     DEFAULT_TIMEOUTS,
@@ -25,6 +24,7 @@ from airflow_zen.transports.base import (
     Transport,
     run_in_parallel,
 )
+from airflow_zen.transports.credentials import AwsCredentials
 from airflow_zen.transports.local import ProgressFile
 
 # The least that S3 takes, and more for files that would have more parts than it allows. Measured with 138 MB on Ceph:

@@ -7,7 +7,7 @@ import yaml
 from airflow.sdk import Connection
 
 from airflow_zen.get_provider_info import get_provider_info
-from airflow_zen.hooks.storage import fsspec_options
+from airflow_zen.transports.credentials import fsspec_options
 from tests.docker.compose import DOCKER, REPOSITORY
 
 FILES = ["helm-values.yaml", "helm-values-celery.yaml"]

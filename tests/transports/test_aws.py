@@ -10,8 +10,8 @@ import pytest
 from airflow.sdk import Connection
 
 from airflow_zen.errors import SettingsError, StoreDenied
-from airflow_zen.hooks.storage import fsspec_options
 from airflow_zen.transports import open_transport
+from airflow_zen.transports.credentials import fsspec_options
 from airflow_zen.transports.fsspec import FsspecTransport
 from airflow_zen.transports.obstore import ObstoreTransport
 from tests.servers.moto import moto as moto_server

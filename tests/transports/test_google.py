@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from airflow_zen.errors import SettingsError, StoreDenied
-from airflow_zen.hooks.storage import fsspec_options
 from airflow_zen.transports import open_transport
+from airflow_zen.transports.credentials import fsspec_options
 from airflow_zen.transports.fsspec import FsspecTransport
 
 
