@@ -9,24 +9,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from airflow_zen.artifacts.named_artifacts import VersionIndex
 from airflow_zen.artifacts.reader import ArtifactReader
 from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.artifacts.store import ArtifactStore
+from airflow_zen.caching.step_cache import StepCache
 from airflow_zen.errors import SaveRefused, ZenError
 from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
 from airflow_zen.materializers.annotations import View, contains_path, strip_annotation
+from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.registry import MaterializerRegistry
+from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.type_names import type_name
-
-if TYPE_CHECKING:
-    from airflow_zen.artifacts.store import ArtifactStore
-    from airflow_zen.caching.step_cache import StepCache
-    from airflow_zen.materializers.base import Materializer
-    from airflow_zen.materializers.registry import MaterializerRegistry
-    from airflow_zen.runs.records import StepRunRecords
 
 
 class SavedArtifact(msgspec.Struct, frozen=True):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_zen.artifacts.hashing import hash_hex
-
-if TYPE_CHECKING:
-    from airflow_zen.artifacts.manifest import Manifest
+from airflow_zen.artifacts.manifest import Manifest
 
 COLUMN_STATISTICS = ("type", "nulls", "distinct", "min", "max", "mean")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_zen.artifacts.hashing import file_hash
 from airflow_zen.artifacts.manifest import MANIFEST_FILE_NAME, Manifest
@@ -16,9 +16,7 @@ from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, corrupt_error, 
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused, SaveRefused
 from airflow_zen.transports.base import Transport, map_in_parallel, normalize_root, run_in_parallel
 from airflow_zen.transports.local import link_or_copy
-
-if TYPE_CHECKING:
-    from airflow_zen.transports.read_cache import ReadCache
+from airflow_zen.transports.read_cache import ReadCache
 
 _MAX_INLINE_BYTES = 16 * 1024
 _MIN_SIZE_TO_CHECK = 1024 * 1024

@@ -1,1 +1,1 @@
-"""Airflow connections of MLflow."""
+"""The hook of Airflow connections to MLflow."""

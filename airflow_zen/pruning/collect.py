@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sized
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from airflow_zen.artifacts.leases import try_lock
 from airflow_zen.errors import ArtifactNotFound, PruneBusy
@@ -24,10 +23,8 @@ from airflow_zen.pruning.mark import (
     StoredArtifact,
     list_stored_artifacts,
 )
-
-if TYPE_CHECKING:
-    from airflow_zen.pruning.retention import Retention
-    from airflow_zen.stack import Stack
+from airflow_zen.pruning.retention import Retention
+from airflow_zen.stack import Stack
 
 _LOCK_KEY = "prune/turn.json"
 _TOMBSTONES_KEY = "prune/condemned.json"

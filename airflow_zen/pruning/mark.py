@@ -8,22 +8,20 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
 from airflow_zen.artifacts.manifest import MANIFEST_FILE_NAME
 from airflow_zen.artifacts.version import parse_version_key
+from airflow_zen.caching.step_cache import StepCache
 from airflow_zen.errors import ArtifactNotFound, SettingsError
 from airflow_zen.lineage.mlflow.dag_runs import tags_to_dict
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
+from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.tags import EXPERIMENT_PREFIX, quote_filter_value
 from airflow_zen.progress import ProgressCallback, ignore_progress, track_items
 from airflow_zen.runs.records import list_step_records
 from airflow_zen.transports.base import ObjectInfo, Transport, key_of_url, map_in_parallel, quote_key_part
-
-if TYPE_CHECKING:
-    from airflow_zen.caching.step_cache import StepCache
-    from airflow_zen.lineage.mlflow.rest import MlflowRest
 
 # Names in listings and MLflow's tags hold this much of a digest: 64 bits, which no two artifacts of a root share.
 _COMPACT_LENGTH = 16

@@ -12,14 +12,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from airflow_zen.artifacts.hashing import file_hash, hash_hex, is_file_hash
+from airflow_zen.artifacts.ref import ArtifactFile
 from airflow_zen.errors import ArtifactRefused, SettingsError
 from airflow_zen.transports.local import link_or_copy
-
-if TYPE_CHECKING:
-    from airflow_zen.artifacts.ref import ArtifactFile
 
 _READ_ONLY_MODE = 0o444
 _LOCKS = "locks"
