@@ -115,15 +115,13 @@ def storage_options(settings: Settings) -> Mapping[str, Any]:
 
 def tracking_server(settings: Settings) -> TrackingServer | None:
     """Return the MLflow server of a stack; None where none is configured."""
+    if not (settings.mlflow_conn_id or settings.mlflow_tracking_uri):
+        return None
+    from airflow_zen.lineage.mlflow.server import TrackingServer
+
     if settings.mlflow_conn_id:
-        from airflow_zen.hooks.mlflow import tracking_server_from_connection
-
-        return tracking_server_from_connection(_get_connection(settings, "mlflow_conn_id"))
-    if settings.mlflow_tracking_uri:
-        from airflow_zen.lineage.mlflow.server import TrackingServer
-
-        return TrackingServer.from_environment(settings.mlflow_tracking_uri, os.environ)
-    return None
+        return TrackingServer.from_connection(_get_connection(settings, "mlflow_conn_id"))
+    return TrackingServer.from_environment(settings.mlflow_tracking_uri, os.environ)
 
 
 def all_settings() -> Iterator[Settings]:

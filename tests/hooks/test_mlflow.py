@@ -4,7 +4,7 @@ import pytest
 from airflow.sdk import Connection
 
 from airflow_zen.errors import SettingsError
-from airflow_zen.hooks.mlflow import tracking_server_from_connection
+from airflow_zen.lineage.mlflow.server import TrackingServer
 
 
 @pytest.mark.parametrize(
@@ -21,10 +21,10 @@ from airflow_zen.hooks.mlflow import tracking_server_from_connection
 )
 def test_the_address(given, uri):
     """The address is that of the host field; the schema and port fields add what it lacks."""
-    assert tracking_server_from_connection(Connection(conn_id="lineage", conn_type="mlflow", **given)).uri == uri
+    assert TrackingServer.from_connection(Connection(conn_id="lineage", conn_type="mlflow", **given)).uri == uri
 
 
 def test_no_host():
     """A connection without a host is refused with an example."""
     with pytest.raises(SettingsError, match="'lineage' has no host. Enter one such as http://mlflow:5000"):
-        tracking_server_from_connection(Connection(conn_id="lineage", conn_type="mlflow", port=5000))
+        TrackingServer.from_connection(Connection(conn_id="lineage", conn_type="mlflow", port=5000))

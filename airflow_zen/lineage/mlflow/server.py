@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
+
+from airflow_zen.errors import SettingsError
 
 _INSECURE_TLS = "MLFLOW_TRACKING_INSECURE_TLS"
 _VARIABLES = {
@@ -49,6 +52,32 @@ class TrackingServer:
             object.__setattr__(self, "uri", urlunsplit(bare))
         object.__setattr__(self, "uri", self.uri.rstrip("/"))
         object.__setattr__(self, "ui", (self.ui or self.uri).rstrip("/"))
+
+    @classmethod
+    def from_connection(cls, connection: Any) -> TrackingServer:
+        """Return the server of an Airflow connection. Raises `SettingsError` for a connection without a host.
+
+        The host field is the tracking URI (`http://mlflow:5000`), or a bare host name whose scheme is in the schema
+        field. The port field is used where the host field has no port.
+        """
+        host, extra = connection.host or "", connection.extra_dejson
+        if not host:
+            raise SettingsError(
+                f"MLflow connection {connection.conn_id!r} has no host. Enter one such as http://mlflow:5000."
+            )
+        uri = urlsplit(host if "://" in host else f"{connection.schema or 'http'}://{host}")
+        if connection.port and uri.port is None:
+            uri = uri._replace(netloc=f"{uri.netloc}:{connection.port}")
+        return cls(
+            uri=uri.geturl(),
+            username=connection.login or "",
+            password=connection.password or "",
+            token=extra.get("token") or "",
+            workspace=extra.get("workspace") or "",
+            verify_tls=not extra.get("insecure_tls"),
+            ca_bundle=extra.get("server_cert_path") or "",
+            client_certificate=extra.get("client_cert_path") or "",
+        )
 
     @classmethod
     def from_environment(cls, uri: str, environment: Mapping[str, str], ui: str = "") -> TrackingServer:
