@@ -114,9 +114,8 @@ _OPTIONS = {
 }
 
 
-def _field(label: str, description: str, kind: str = "") -> dict[str, Any]:
-    schema = {"type": ["string", "null"]} | ({"format": kind} if kind else {})
-    return {"label": label, "description": description, "schema": schema}
+def _field(label: str, description: str, **schema: Any) -> dict[str, Any]:
+    return {"label": label, "description": description, "schema": {"type": ["string", "null"], **schema}}
 
 
 _MLFLOW_CONNECTION = {
@@ -136,7 +135,7 @@ _MLFLOW_CONNECTION = {
         "token": _field(
             "Bearer token",
             "For a server, or a proxy in front of it, that requires a token. Leave user name empty.",
-            "password",
+            format="password",
         ),
         "server_cert_path": _field(
             "CA bundle",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -37,20 +36,15 @@ class ArtifactStore:
 
     def temporary_directory(self) -> Path:
         """Return a new empty directory into which artifacts are loaded; the caller removes it."""
-        return (
-            self._read_cache.temporary_directory()
-            if self._read_cache
-            else Path(tempfile.mkdtemp(prefix="airflow-zen-"))
-        )
+        cache = self._read_cache
+        return cache.temporary_directory() if cache else Path(tempfile.mkdtemp(prefix="airflow-zen-"))
 
     @contextmanager
     def upload_directory(self) -> Iterator[Path]:
         """Yield an empty directory for a materializer to write into, which `put` then commits."""
-        directory = Path(tempfile.mkdtemp(prefix="artifact-", dir=self.transport.scratch_directory))
-        try:
-            yield directory
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+        parent = self.transport.scratch_directory
+        with tempfile.TemporaryDirectory(prefix="artifact-", dir=parent, ignore_cleanup_errors=True) as directory:
+            yield Path(directory)
 
     def put(
         self,
@@ -74,16 +68,14 @@ class ArtifactStore:
             raise SaveRefused(
                 f"{encoding} wrote a {MANIFEST_FILE_NAME}, a name that the store reserves. Give that file another name."
             )
-        paths = {
-            path.relative_to(directory).as_posix(): path for path in sorted(directory.rglob("*")) if path.is_file()
-        }
-        known = hashes or {}
-        files = tuple(
-            ArtifactFile(at, path.stat().st_size, known.get(at) or file_hash(path)) for at, path in paths.items()
-        )
+        files, hashes = [], hashes or {}
+        for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+            relative = path.relative_to(directory).as_posix()
+            known = hashes.get(relative) or file_hash(path)
+            files.append(ArtifactFile(relative, path.stat().st_size, known))
         inline = inline and sum(file.size for file in files) <= _MAX_INLINE_BYTES
-        texts = {at: path.read_bytes().decode() for at, path in paths.items()} if inline else {}
-        manifest = Manifest(encoding, type_name, files, texts, libraries, summary)
+        texts = {file.path: (directory / file.path).read_bytes().decode() for file in files} if inline else {}
+        manifest = Manifest(encoding, type_name, tuple(files), texts, libraries, summary)
         prefix = _artifact_prefix(manifest.digest)
         if manifest.size < _MIN_SIZE_TO_CHECK or not self._refresh_existing(prefix, manifest.digest):
             self._commit(directory, prefix, manifest)

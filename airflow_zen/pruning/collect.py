@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Sized
 from dataclasses import dataclass, field
 from itertools import islice
@@ -76,8 +75,8 @@ class ReferrerUsage:
     """What one referrer keeps: all of it, and the part that only it keeps."""
 
     referrer: Referrer
-    total: ArtifactCount
-    exclusive: ArtifactCount
+    total: ArtifactCount = field(default_factory=ArtifactCount)
+    exclusive: ArtifactCount = field(default_factory=ArtifactCount)
 
 
 @dataclass
@@ -99,23 +98,21 @@ class PruneReport:
     versions: int = 0
     cache_entries: int = 0
     mlflow_runs: int = 0
-    _usage: dict[Referrer, tuple[ArtifactCount, ArtifactCount]] = field(
-        default_factory=lambda: defaultdict(lambda: (ArtifactCount(), ArtifactCount()))
-    )
+    _usage: dict[Referrer, ReferrerUsage] = field(default_factory=dict)
 
     def add_retained(self, size: int, referrers: Collection[Referrer]) -> None:
         """Count an artifact that stays, for each of its referrers."""
         self.kept.add(size)
         for referrer in referrers:
-            self._usage[referrer][0].add(size)
+            usage = self._usage.setdefault(referrer, ReferrerUsage(referrer))
+            usage.total.add(size)
             if len(referrers) == 1:
-                self._usage[referrer][1].add(size)
+                usage.exclusive.add(size)
 
     @property
     def usage_by_referrer(self) -> list[ReferrerUsage]:
         """Return what each referrer keeps, the largest first."""
-        found = [ReferrerUsage(referrer, *counts) for referrer, counts in self._usage.items()]
-        return sorted(found, key=lambda each: (-each.total.size, each.referrer.kind, each.referrer.name))
+        return sorted(self._usage.values(), key=lambda each: (-each.total.size, each.referrer.kind, each.referrer.name))
 
     def __str__(self) -> str:
         would = "would be " if self.dry_run else ""
