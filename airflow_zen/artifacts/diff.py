@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_zen.artifacts.hashing import hash_hex
-from airflow_zen.artifacts.manifest import Manifest
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.store import Manifest
 
 COLUMN_STATISTICS = ("type", "nulls", "distinct", "min", "max", "mean")
 

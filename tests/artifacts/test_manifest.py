@@ -1,11 +1,11 @@
-"""Promises of `airflow_zen.artifacts.manifest`."""
+"""Promises of `airflow_zen.artifacts.store`."""
 
 import json
 
 import pytest
 
-from airflow_zen.artifacts.manifest import Manifest
 from airflow_zen.artifacts.ref import ArtifactFile
+from airflow_zen.artifacts.store import Manifest
 from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
 
 MANIFEST = Manifest(

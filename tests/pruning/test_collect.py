@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from airflow_zen.artifacts.leases import LeaseStore, try_lock
-from airflow_zen.artifacts.manifest import MANIFEST_FILE_NAME
+from airflow_zen.artifacts.store import MANIFEST_FILE_NAME
 from airflow_zen.errors import ArtifactNotFound, PruneBusy, SettingsError
 from airflow_zen.pruning.collect import prune_stack
 from airflow_zen.pruning.retention import DAY, Retention, parse_duration

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from airflow_zen.artifacts.manifest import MANIFEST_FILE_NAME, Manifest
+from airflow_zen.artifacts.store import MANIFEST_FILE_NAME, Manifest
 from airflow_zen.errors import LineageNotFound, SettingsError, ZenError
 from airflow_zen.lineage.mlflow.datasets import is_mlflow_model
 from airflow_zen.lineage.mlflow.encoding import MAX_BATCH_ENTRIES, MAX_KEY, flatten_parameters, key_values, shorten
