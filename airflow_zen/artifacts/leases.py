@@ -171,7 +171,7 @@ class NullLease(Lease):
         return
 
 
-class LeaseStore:
+class LeaseStore(msgspec.Struct, frozen=True):
     """The leases of a step cache, under `cache/` of the artifact root.
 
     A holder is dead when its record has not changed for `stale_after` seconds by the waiting process's own clock, so
@@ -180,24 +180,17 @@ class LeaseStore:
     lease, and all compute. `clock` returns monotonic seconds.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        stale_after: float = 20.0,
-        heartbeat: float = 5.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._transport = transport
-        self._stale_after = stale_after
-        self._heartbeat = heartbeat
-        self._clock = clock
+    transport: Transport
+    stale_after: float = 20.0
+    heartbeat: float = 5.0
+    clock: Callable[[], float] = time.monotonic
 
     def acquire_or_wait(
         self, key: str, find_result: Callable[[], T | None], attempt: TaskAttempt = _ANY_ATTEMPT
     ) -> tuple[T | None, Lease]:
         """Wait until `find_result` returns a result or the lease is acquired; one request when nobody else holds it."""
         try:
-            lease = self._acquire(LeaseRecords(self._transport, f"cache/{key[:2]}/{key}.lease"), find_result, attempt)
+            lease = self._acquire(LeaseRecords(self.transport, f"cache/{key[:2]}/{key}.lease"), find_result, attempt)
             # The result may have come between the last look and the lease.
             if (result := find_result()) is not None:
                 with lease:
@@ -210,17 +203,17 @@ class LeaseStore:
     def _acquire(self, records: LeaseRecords, find_result: Callable[[], object], attempt: TaskAttempt) -> Lease:
         """Return the lease, or none when there is a result or the holder ended without one."""
         lease = self._try_acquire(records, 0, attempt)
-        seen, since, waited, pause = None, self._clock(), False, 0.1
+        seen, since, waited, pause = None, self.clock(), False, 0.1
         while lease is None and find_result() is None:
             # Counted from the request: a store that is slow to answer makes no holder stale.
-            asked_at = self._clock()
+            asked_at = self.clock()
             number, current = records.latest()
             if current and current.abandoned and waited:
                 break
             if current != seen:
-                seen, since = current, self._clock()
+                seen, since = current, self.clock()
             # A failure before this process came is no reason to compute together with others now.
-            if not current or current.abandoned or asked_at - since > self._stale_after or attempt.supersedes(current):
+            if not current or current.abandoned or asked_at - since > self.stale_after or attempt.supersedes(current):
                 lease = self._try_acquire(records, number + 1 if current else 0, attempt)
             elif not waited:
                 log.info("An equal step is being computed elsewhere: waiting for its result.")
@@ -232,7 +225,7 @@ class LeaseStore:
 
     def _try_acquire(self, records: LeaseRecords, number: int, attempt: TaskAttempt) -> Lease | None:
         record = LeaseRecord(uuid.uuid4().hex, 0, attempt.task_instance, attempt.try_number)
-        return Lease(records, number, record, self._heartbeat) if records.create(number, record) else None
+        return Lease(records, number, record, self.heartbeat) if records.create(number, record) else None
 
 
 @contextmanager

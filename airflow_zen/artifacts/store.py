@@ -199,7 +199,10 @@ class ArtifactStore:
             return into
         for file in files:
             _verify_in_place(local / _checked_path(file.path), file)
-        return _link_files(local, files, into) if private else local
+            if private:
+                # Files that are added in the directory of links do not reach the store.
+                link_or_copy(local / file.path, _new_path(into, file.path))
+        return into if private else local
 
     @property
     def is_local(self) -> bool:
@@ -341,13 +344,6 @@ def _verify_in_place(path: Path, file: ArtifactFile) -> None:
     if not path.is_file():
         raise missing_error(path)
     _verify_file(path, file)
-
-
-def _link_files(directory: Path, files: tuple[ArtifactFile, ...], into: Path) -> Path:
-    """Link the files into a directory of their own, so that files added there do not reach the store."""
-    for file in files:
-        link_or_copy(directory / file.path, _new_path(into, file.path))
-    return into
 
 
 def _write_inline_files(manifest: Manifest, into: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Sized
+from collections.abc import Collection, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -19,7 +19,6 @@ from airflow_zen.pruning.mark import (
     RecentRuns,
     Referrer,
     ReferrerIndex,
-    StoredArtifact,
     list_stored_artifacts,
 )
 from airflow_zen.pruning.retention import Retention
@@ -212,19 +211,15 @@ class _Prune:
     def _delete_files(self, to_delete: set[str]) -> None:
         """Delete the files of artifacts without a manifest; one that a step has stored again since stays."""
         if to_delete and not self._dry_run:
-            artifacts = list_stored_artifacts(self._transport)
-            keys = (
-                each.key for artifact in artifacts if self._may_delete(artifact, to_delete) for each in artifact.objects
-            )
-            self._delete(keys, "Deleting files")
+            self._delete(self._leftover_keys(to_delete), "Deleting files")
             previews = self._transport.list("previews")
             self._delete((key for key in previews if key.split("/")[2] in to_delete), "Deleting previews")
 
-    def _may_delete(self, artifact: StoredArtifact, to_delete: set[str]) -> bool:
-        if artifact.digest not in to_delete or artifact.manifest or artifact.modified > self._grace_cutoff:
-            return False
-        self._freed.add(artifact.size)
-        return True
+    def _leftover_keys(self, to_delete: set[str]) -> Iterator[str]:
+        for artifact in list_stored_artifacts(self._transport):
+            if artifact.digest in to_delete and not artifact.manifest and artifact.modified <= self._grace_cutoff:
+                self._freed.add(artifact.size)
+                yield from (each.key for each in artifact.objects)
 
     def _delete(self, keys: Iterable[str], stage: str) -> None:
         if self._dry_run:
