@@ -166,11 +166,6 @@ class ArtifactStore:
             self._commit(directory, prefix, manifest)
         return manifest.ref(f"{self.root}/{prefix}", name)
 
-    def hash_stored_files(self, keys_by_path: Mapping[str, str]) -> tuple[ArtifactFile, ...]:
-        """Hash objects in place; `keys_by_path` are their keys, by the path that each has in an artifact."""
-        found = map_in_parallel(self.transport.checksum, keys_by_path.values())
-        return tuple(ArtifactFile(path, *known) for path, known in zip(keys_by_path, found, strict=True))
-
     def register(self, manifest: Manifest, name: str = "") -> ArtifactRef:
         """Commit a manifest of files in place; content that the store already has keeps its own files."""
         prefix = _artifact_prefix(manifest.digest)

@@ -17,7 +17,7 @@ from airflow_zen.artifacts.version import LATEST, ArtifactVersion, VersionSelect
 from airflow_zen.config.settings import Settings, open_stack, settings_of_uri, tracking_server
 from airflow_zen.errors import ArtifactNotFound, ArtifactRefused, MetadataError, SettingsError
 from airflow_zen.steps.materialize import load_for_process, process_directory
-from airflow_zen.transports.base import key_of_url
+from airflow_zen.transports.base import key_of_url, map_in_parallel
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.ancestry import Relatives
@@ -304,6 +304,7 @@ def _register_table(stack: Stack, key: str, name: str) -> ArtifactRef:
 
 def _describe_files(stack: Stack, keys_by_path: Mapping[str, str], uri: str) -> tuple[ArtifactFile, ...]:
     try:
-        return stack.store.hash_stored_files(keys_by_path)
+        found = [*map_in_parallel(stack.store.transport.checksum, keys_by_path.values())]
     except ArtifactNotFound as error:
         raise ArtifactNotFound(f"There is nothing at {uri!r}. Use the address of a file, or of a folder.") from error
+    return tuple(ArtifactFile(path, size, text) for path, (size, text) in zip(keys_by_path, found, strict=True))
