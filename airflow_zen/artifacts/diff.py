@@ -67,23 +67,16 @@ def _artifact_changes(before: Manifest, after: Manifest) -> Iterator[FieldChange
 
 
 def _column_changes(before: Manifest, after: Manifest) -> Iterator[FieldChange]:
-    old, new = _columns_by_name(before), _columns_by_name(after)
+    old, new = ({str(one["name"]): one for one in each.summary.get("columns", ())} for each in (before, after))
     for name in dict.fromkeys([*old, *new]):
         if name not in old or name not in new:
-            yield FieldChange("column", _column_type(old, name), _column_type(new, name), name)
+            was, now = (columns[name]["type"] if name in columns else None for columns in (old, new))
+            yield FieldChange("column", was, now, name)
             continue
         for fact in COLUMN_STATISTICS:
             was, now = old[name].get(fact), new[name].get(fact)
             if was != now:
                 yield FieldChange(fact, was, now, name)
-
-
-def _columns_by_name(manifest: Manifest) -> dict[str, Mapping[str, Any]]:
-    return {str(column["name"]): column for column in manifest.summary.get("columns", ())}
-
-
-def _column_type(columns: Mapping[str, Mapping[str, Any]], name: str) -> Any:
-    return columns[name]["type"] if name in columns else None
 
 
 def _short_hash(text: str | None) -> str | None:
