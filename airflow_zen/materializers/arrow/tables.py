@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from airflow_zen.artifacts.reader import ArtifactReader
+from airflow_zen.artifacts.reader import ArtifactReader, VerifiedStream
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.annotations import View
 from airflow_zen.materializers.arrow.parquet_reader import ParquetTable, check_columns, is_readable_as_arrow
@@ -27,7 +27,6 @@ from airflow_zen.materializers.base import Materializer, SavedBatches
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.diff import RowDiff
-    from airflow_zen.artifacts.reader import VerifiedStream
     from airflow_zen.materializers.registry import MaterializerRegistry
 
 MAX_COMPARED_ROWS = 100_000
