@@ -138,7 +138,7 @@ class Stack:
         returns_paths = contains_path(wanted) or self.materializers.for_encoding(ref.encoding).gives_paths
         if returns_paths or (self.store.is_local and self._needs_own_directory(ref)):
             return self.materializers.load(self.store.get(ref, into, private=True), ref.encoding, wanted)
-        return self.materializers.load_from(ArtifactReader(self.store, ref, into), ref.encoding, wanted)
+        return self.materializers.load(ArtifactReader(self.store, ref, into), ref.encoding, wanted)
 
     def _needs_own_directory(self, ref: ArtifactRef) -> bool:
         """Whether a value, or a part of it, is a folder that user code or its library may write into.

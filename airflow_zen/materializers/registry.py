@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, is_dataclass
 from dataclasses import replace as dc_replace
-from functools import cached_property
+from functools import cached_property, reduce
 from io import IOBase
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.errors import AlreadyExists, ArtifactRefused, MaterializerNotFound, SaveRefused, ZenError
-from airflow_zen.materializers import catalog
+from airflow_zen.materializers import catalog, user_defined
 from airflow_zen.materializers.base import (
     Materializer,
     MaterializerEntry,
@@ -23,13 +23,6 @@ from airflow_zen.materializers.base import (
     entry_name,
     installed_version,
     load_entry,
-)
-from airflow_zen.materializers.user_defined import (
-    entry_point_materializers,
-    project_materializers,
-    registered_materializers,
-    unregistered_hint,
-    unregistered_types,
 )
 from airflow_zen.type_names import base_names, type_name
 
@@ -67,7 +60,8 @@ class MaterializerRegistry:
         Raises `MaterializerNotFound` for a type that no materializer saves, `SaveRefused` for a value that would not
         come back exactly. If pickles are allowed, such a value is pickled instead.
         """
-        if by is None and _is_iterator(value) and self._find_by_type(type(value), for_saving=True) is None:
+        is_iterator = isinstance(value, Iterator) and not isinstance(value, IOBase)
+        if by is None and is_iterator and self._find_by_type(type(value), for_saving=True) is None:
             return self._save_batches(value, directory)
         cls = declared if declared in type(value).__mro__ and self._find_by_type(declared) else type(value)
         materializer = (self._instantiate(by) if by else self.for_type(cls)).for_value(value)
@@ -76,24 +70,21 @@ class MaterializerRegistry:
         except SaveRefused:
             if not self.allow_pickle or materializer.encoding == _PICKLE:
                 raise
-            _clear_directory(directory)
+            for path in directory.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
             materializer = self.for_encoding(_PICKLE)
             summary = _save_summary(materializer, value, directory)
         return self._saved_value(materializer, materializer.stored_type(value), summary, directory)
 
-    def load(self, directory: Path, encoding: str, wanted: Any = None) -> Any:
-        """Read the value of `encoding`, as `wanted` if its materializer has that view.
+    def load(self, source: Path | ArtifactReader, encoding: str, wanted: Any = None) -> Any:
+        """Read the value of `encoding` from a directory or its store, as `wanted` if its materializer has that view.
 
-        `directory` must live as long as the value. `wanted=pathlib.Path` returns the files themselves.
+        A directory must live as long as the value. `wanted=pathlib.Path` returns the files themselves.
         """
         materializer = self.for_encoding(encoding, wanted if isinstance(wanted, type) else None)
         with _read_errors(materializer, encoding, wanted):
-            return materializer.load(directory, encoding, wanted)
-
-    def load_from(self, source: ArtifactReader, encoding: str, wanted: Any = None) -> Any:
-        """Read the value of `encoding` from its store, as `load` does from a directory; fetch its files as needed."""
-        materializer = self.for_encoding(encoding, wanted if isinstance(wanted, type) else None)
-        with _read_errors(materializer, encoding, wanted):
+            if isinstance(source, Path):
+                return materializer.load(source, encoding, wanted)
             return materializer.load_from(source, encoding, wanted)
 
     def load_view(self, source: ArtifactReader, encoding: str, view: View) -> Any:
@@ -101,7 +92,7 @@ class MaterializerRegistry:
         materializer = self.for_encoding(encoding, view.cls)
         with _read_errors(materializer, encoding, view):
             found = materializer.load_view(source, encoding, view)
-        return _iterate_with_read_errors(found, materializer, encoding, view) if view.batches else found
+        return _guard_batches(found, materializer, encoding, view) if view.batches else found
 
     def is_partial_view(self, encoding: str, view: View) -> bool:
         """Whether a view is less than the whole value at once; `Iterable[T]` of a value that is no table is not."""
@@ -138,8 +129,7 @@ class MaterializerRegistry:
 
         Dataclasses have no base in common and are recognized as such. Raises `MaterializerNotFound`.
         """
-        found = self._find_by_type(cls, for_saving=True)
-        if found is not None:
+        if found := self._find_by_type(cls, for_saving=True):
             return found
         if self.allow_pickle:
             return self._instantiate(catalog.ENCODINGS[_PICKLE])
@@ -154,10 +144,14 @@ class MaterializerRegistry:
         Raises `MaterializerNotFound` for an encoding that is unknown, or newer than this release.
         """
         view = self._find_by_type(wanted) if wanted is not None else None
-        if view is not None and view.can_read(encoding):
+        if view and view.can_read(encoding):
             return view
         entry = self.encodings.get(encoding) or self._with_entry_points.encodings.get(encoding)
-        entry = entry or self._project_reader(encoding)
+        if entry is None:
+            # A materializer of the project may list it in `reads`, or be registered since.
+            known = [entry for entry in self._with_entry_points.encodings.values() if not isinstance(entry, str)]
+            readers = chain(known, (found for found, _ in user_defined.registered_materializers()))
+            entry = next((found for found in readers if found.can_read(encoding)), None)
         if entry is None:
             raise MaterializerNotFound(self._unknown_encoding_message(encoding))
         return self._instantiate(entry)
@@ -167,22 +161,18 @@ class MaterializerRegistry:
 
         Raises `AlreadyExists` when another one has its encoding or one of its types, unless `replace`.
         """
-        types = dict.fromkeys(materializer.type_names(), materializer)
-        encodings = {materializer.encoding: materializer}
-        taken = {
-            name: known[name]
-            for known, names in ((self.types, types), (self.encodings, encodings))
-            for name in names
-            if known.get(name, materializer) is not materializer
-        }
+        types = {**self.types, **dict.fromkeys(materializer.type_names(), materializer)}
+        encodings = {**self.encodings, materializer.encoding: materializer}
+        known, declared = {**self.types, **self.encodings}, (*materializer.type_names(), materializer.encoding)
+        taken = [name for name in sorted(declared) if known.get(name, materializer) is not materializer]
         if taken and not replace:
-            whose = ", ".join(f"{name} of {entry_name(entry)}" for name, entry in sorted(taken.items()))
+            whose = ", ".join(f"{name} of {entry_name(known[name])}" for name in taken)
             raise AlreadyExists(
                 f"{entry_name(materializer)} cannot be registered beside {whose}. Give it another encoding and types "
                 f"of its own, pass replace=True to take their place, or name it on the outputs that it is for: "
                 f"Annotated[T, Artifact(materializer={materializer.__qualname__})]."
             )
-        return dc_replace(self, types={**self.types, **types}, encodings={**self.encodings, **encodings})
+        return dc_replace(self, types=types, encodings=encodings)
 
     def with_materializers(self, materializers: Iterable[type[Materializer]]) -> MaterializerRegistry:
         """Return a registry that also reads the encodings of `materializers`; it saves each type as before."""
@@ -191,10 +181,7 @@ class MaterializerRegistry:
     @cached_property
     def _with_entry_points(self) -> MaterializerRegistry:
         """This registry and the materializers of other distributions; raises `AlreadyExists` for a conflict."""
-        whole = self
-        for materializer in self.from_entry_points():
-            whole = whole.register(materializer)
-        return whole
+        return reduce(MaterializerRegistry.register, self.from_entry_points(), self)
 
     def _save_batches(self, batches: Iterator[Any], directory: Path) -> SavedValue:
         """Write what an iterator yields as one table, by the materializer of its first element."""
@@ -219,20 +206,16 @@ class MaterializerRegistry:
                 f"The summary that {type(materializer).__qualname__}.save returned is not JSON: {error}. Return texts, "
                 "numbers, lists and dicts of Python's own."
             ) from error
+        parts = [self.for_encoding(part["encoding"]) for part in summary.get("parts", ())]
+        names = {name for writer in (materializer, *parts) for name in writer.libraries}
         return SavedValue(
             encoding=materializer.encoding,
             type=type_name(cls),
             summary={name: fact for name, fact in summary.items() if name != "hashes"},
-            libraries=self._library_versions(materializer, summary),
+            libraries={name: installed_version(name) for name in sorted(names) if installed_version(name)},
             hashes=summary.get("hashes", {}),
             inline=materializer.inline and all(path.is_file() for path in directory.iterdir()),
         )
-
-    def _library_versions(self, materializer: Materializer, summary: Mapping[str, Any]) -> dict[str, str]:
-        """Return the versions of the distributions that wrote an artifact and its parts."""
-        parts = [self.for_encoding(part["encoding"]) for part in summary.get("parts", ())]
-        names = {name for writer in (materializer, *parts) for name in writer.libraries}
-        return {name: installed_version(name) for name in sorted(names) if installed_version(name)}
 
     def _previewer_of(
         self, value: Any, encoding: str, summary: Mapping[str, Any], by: type[Materializer] | None
@@ -258,22 +241,15 @@ class MaterializerRegistry:
         entry = self.types.get(type_name(cls))
         if entry is None:
             # A step may import the module of a materializer only when it runs, after its registry was made.
-            late = {name: found for found, _ in registered_materializers() for name in found.type_names()}
+            late = {name: found for found, _ in user_defined.registered_materializers() for name in found.type_names()}
             types = {**late, **self._with_entry_points.types}
-            unregistered = unregistered_types(types) if for_saving else {}
+            unregistered = user_defined.unregistered_types(types) if for_saving else {}
             nearest = next((name for name in base_names(cls) if name in types or name in unregistered), "")
             if nearest in unregistered:
-                raise MaterializerNotFound(
-                    f"No materializer saves {type_name(cls)}. {unregistered_hint(unregistered[nearest])}"
-                )
+                hint = user_defined.unregistered_hint(unregistered[nearest])
+                raise MaterializerNotFound(f"No materializer saves {type_name(cls)}. {hint}")
             entry = types.get(nearest) or (catalog.ENCODINGS[_TYPED_JSON] if is_dataclass(cls) else None)
         return self._instantiate(entry) if entry else None
-
-    def _project_reader(self, encoding: str) -> type[Materializer] | None:
-        """Return a materializer of the project that lists an encoding in `reads`, or was registered late."""
-        known = [entry for entry in self._with_entry_points.encodings.values() if not isinstance(entry, str)]
-        late = [found for found, _ in registered_materializers()]
-        return next((found for found in (*known, *late) if found.can_read(encoding)), None)
 
     def _instantiate(self, entry: MaterializerEntry) -> Materializer:
         return load_entry(entry)(self)
@@ -286,13 +262,12 @@ class MaterializerRegistry:
                 f"This airflow_zen reads {', '.join(known)}, not {encoding!r}. Install the airflow-provider-zen that "
                 f"wrote it, or a newer one."
             )
-        unregistered = next((found for found in project_materializers() if found.can_read(encoding)), None)
-        return f"No materializer reads {encoding!r}. " + (
-            unregistered_hint(unregistered)
-            if unregistered
-            else "Register the one that wrote it with @register_materializer, or name it on the parameter: "
+        readers = (found for found in user_defined.project_materializers() if found.can_read(encoding))
+        remedy = (
+            "Register the one that wrote it with @register_materializer, or name it on the parameter: "
             "Annotated[T, Artifact(materializer=…)]."
         )
+        return f"No materializer reads {encoding!r}. {next(map(user_defined.unregistered_hint, readers), remedy)}"
 
 
 def default_registry(allow_pickle: bool = False) -> MaterializerRegistry:
@@ -301,14 +276,12 @@ def default_registry(allow_pickle: bool = False) -> MaterializerRegistry:
     `allow_pickle` adds cloudpickle as the last resort. Raises `AlreadyExists` if two materializers declare the
     same type or encoding.
     """
-    registry = MaterializerRegistry(catalog.TYPES, catalog.ENCODINGS, allow_pickle, entry_point_materializers)
-    for materializer, replace in registered_materializers():
+    registry = MaterializerRegistry(
+        catalog.TYPES, catalog.ENCODINGS, allow_pickle, user_defined.entry_point_materializers
+    )
+    for materializer, replace in user_defined.registered_materializers():
         registry = registry.register(materializer, replace)
     return registry
-
-
-def _is_iterator(value: Any) -> bool:
-    return isinstance(value, Iterator) and not isinstance(value, IOBase)
 
 
 def _save_summary(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
@@ -324,11 +297,6 @@ def _save_summary(materializer: Materializer, value: Any, directory: Path) -> Ma
             f"{type(materializer).__qualname__}.save returned {summary!r}, which is no summary. Return a dict, or nothing."
         )
     return summary
-
-
-def _clear_directory(directory: Path) -> None:
-    for path in directory.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextmanager
@@ -354,9 +322,8 @@ def _read_errors(materializer: Materializer, encoding: str, wanted: Any) -> Iter
     except Exception as error:
         if materializer.encoding == encoding:
             raise
-        name = type_name(wanted) if isinstance(wanted, type) else wanted
+        name, reason = type_name(wanted) if isinstance(wanted, type) else wanted, str(error).strip().rstrip(".")
         # The text may list all columns of a table.
-        reason = str(error).strip().rstrip(".")
         reason = reason if len(reason) <= _MAX_ERROR_LENGTH else f"{reason[:_MAX_ERROR_LENGTH]}…"
         raise ArtifactRefused(
             f"What is stored as {encoding} has no form as {name}: {reason}. Ask for what was saved, or for no type, and "
@@ -364,14 +331,6 @@ def _read_errors(materializer: Materializer, encoding: str, wanted: Any) -> Iter
         ) from error
 
 
-def _iterate_with_read_errors(
-    batches: Iterator[Any], materializer: Materializer, encoding: str, view: View
-) -> Iterator[Any]:
-    """Yield the batches of a view, each read under `_read_errors`."""
-    batches, end = iter(batches), object()
-    while True:
-        with _read_errors(materializer, encoding, view):
-            batch = next(batches, end)
-        if batch is end:
-            return
-        yield batch
+def _guard_batches(batches: Iterator[Any], materializer: Materializer, encoding: str, view: View) -> Iterator[Any]:
+    with _read_errors(materializer, encoding, view):
+        yield from batches

@@ -42,9 +42,8 @@ def register_materializer(materializer: M | None = None, *, replace: bool = Fals
             )
         for method in ("save", "load"):
             if getattr(cls, method) is getattr(Materializer, method):
-                raise MaterializerDefinitionError(
-                    f"{cls.__qualname__} has no method {method}, which a materializer needs."
-                )
+                name = cls.__qualname__
+                raise MaterializerDefinitionError(f"{name} has no method {method}, which a materializer needs.")
         _REGISTERED[entry_name(cls)] = (cls, replace)
         return cls
 
@@ -60,7 +59,9 @@ def registered_materializers() -> list[tuple[type[Materializer], bool]]:
 def entry_point_materializers() -> tuple[type[Materializer], ...]:
     """Import the materializers that installed distributions offer; raise `MaterializerNotFound` for one that fails."""
     # Reading the metadata of every distribution costs tens of milliseconds, and most offer nothing.
-    if not _has_entry_points():
+    wanted = f"[{ENTRY_POINT_GROUP}]".encode()
+    files = (file for folder in sys.path for file in Path(folder).glob("*-info/entry_points.txt"))
+    if not any(wanted in file.read_bytes() for file in files):
         return ()
     found = []
     for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
@@ -75,13 +76,6 @@ def entry_point_materializers() -> tuple[type[Materializer], ...]:
             )
         found.append(cls)
     return tuple(found)
-
-
-def _has_entry_points() -> bool:
-    """Whether the files of some distribution name the group."""
-    wanted = f"[{ENTRY_POINT_GROUP}]".encode()
-    folders = (Path(folder) for folder in sys.path if Path(folder).is_dir())
-    return any(wanted in file.read_bytes() for folder in folders for file in folder.glob("*-info/entry_points.txt"))
 
 
 def project_materializers(cls: type[Materializer] = Materializer) -> Iterator[type[Materializer]]:

@@ -2,11 +2,10 @@
 
 import pytest
 
-from airflow_zen.materializers import registry, user_defined
+from airflow_zen.materializers import user_defined
 
 
 @pytest.fixture(autouse=True)
 def _no_project_materializers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ignore the unregistered subclasses of other test files, which exist as long as this process."""
-    for module in (registry, user_defined):
-        monkeypatch.setattr(module, "project_materializers", lambda: iter(()))
+    monkeypatch.setattr(user_defined, "project_materializers", lambda: iter(()))
