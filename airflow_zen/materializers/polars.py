@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,20 +48,17 @@ class PolarsMaterializer(Materializer):
         """Write `table.parquet` with zstd at level 1; the chunks in memory do not change the bytes."""
         import polars as pl
 
-        path, is_plan = directory / FILE_NAME, type(value) is pl.LazyFrame
-        if not is_plan and type(value) not in (pl.DataFrame, pl.Series):
+        path, is_series = directory / FILE_NAME, isinstance(value, pl.Series)
+        if type(value) not in (pl.DataFrame, pl.Series, pl.LazyFrame):
             raise SaveRefused(
                 f"{type(value).__qualname__} would come back as its base class. Convert it to that first."
             )
-        frame = value.to_frame() if isinstance(value, pl.Series) else value
+        frame = value.to_frame() if is_series else value
         schema = frame.collect_schema()
         _check_schema(schema)
-        if not is_plan:
-            _write_parquet(frame.rechunk(), path, {METADATA_KEY: _SERIES} if isinstance(value, pl.Series) else {})
-            return _summarize(schema, frame.height, path)
-        with _translate_errors():
-            value.sink_parquet(path, maintain_order=True, metadata={}, **_parquet_options(schema))
-        return _summarize(schema, pl.scan_parquet(path, glob=False).select(pl.len()).collect().item(), path)
+        _write_parquet(frame, schema, path, {METADATA_KEY: _SERIES} if is_series else {})
+        is_frame = isinstance(frame, pl.DataFrame)
+        return _summarize(schema, frame.height if is_frame else _count_rows(pl.scan_parquet(path, glob=False)), path)
 
     def save_batches(self, batches: Iterator[Any], directory: Path) -> SavedBatches:
         """Raise `SaveRefused`: only polars itself writes this layout."""
@@ -70,25 +66,21 @@ class PolarsMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show the first rows, and a chart of each column."""
-        import polars as pl
-
-        frame = value.to_frame() if isinstance(value, pl.Series) else value
+        frame = value if hasattr(value, "columns") else value.to_frame()
         return preview_table(value, summary, frame.shape, _preview_columns(frame))
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Return a frame or series; an Arrow or pandas table becomes a frame."""
         import polars as pl
 
-        if encoding == self.encoding:
-            value: Any = pl.read_parquet(directory / FILE_NAME, glob=False, hive_partitioning=False)
-            if (
-                pl.read_parquet_metadata(directory / FILE_NAME).get(METADATA_KEY) == _SERIES
-                and wanted is not pl.DataFrame
-            ):
-                value = value.to_series()
+        if encoding != self.encoding:
+            frame = self._load_arrow(directory, encoding)
         else:
-            value = self._load_arrow(directory, encoding)
-        return value.lazy() if wanted is pl.LazyFrame else value
+            frame = pl.read_parquet(directory / FILE_NAME, glob=False, hive_partitioning=False)
+            is_series = pl.read_parquet_metadata(directory / FILE_NAME).get(METADATA_KEY) == _SERIES
+            if is_series and wanted not in (pl.DataFrame, pl.LazyFrame):
+                return frame.to_series()
+        return frame.lazy() if wanted is pl.LazyFrame else frame
 
     def load_view(self, source: ArtifactReader, encoding: str, view: View) -> Any:
         """Return some columns, an iterator of frames, or a `LazyFrame` that scans the stored file."""
@@ -117,11 +109,10 @@ class PolarsMaterializer(Materializer):
         if encoding == "pyarrow.ipc@1" or (
             encoding == "pandas.parquet@1" and not is_readable_as_arrow(ParquetTable.open(source).zen_metadata)
         ):
-            if not columns:
-                return self._load_arrow(source.directory(), encoding).lazy()
-            return pl.DataFrame(self.registry.load_view(source, encoding, View(pa.Table, columns))).lazy()
-        remote = source.object_store_url(FILE_NAME)
-        if remote:
+            if columns:
+                return pl.DataFrame(self.registry.load_view(source, encoding, View(pa.Table, columns))).lazy()
+            return self._load_arrow(source.directory(), encoding).lazy()
+        if remote := source.object_store_url(FILE_NAME):
             url, options = remote
             return pl.scan_parquet(url, storage_options=dict(options), glob=False, hive_partitioning=False)
         path = source.open(FILE_NAME)
@@ -140,33 +131,31 @@ def _check_schema(schema: pl.Schema) -> None:
     import polars as pl
 
     sink = io.BytesIO()
-    _write_parquet(pl.DataFrame(schema=schema), sink, {})
+    _write_parquet(pl.DataFrame(schema=schema), schema, sink, {})
     read = pl.read_parquet(io.BytesIO(sink.getvalue())).schema
     changed = [name for name, dtype in schema.items() if read.get(name) != dtype]
     if changed:
         raise SaveRefused(f"Parquet does not keep the dtype of {', '.join(map(repr, changed))}. Cast the column(s).")
 
 
-def _write_parquet(frame: pl.DataFrame, target: Any, metadata: dict[str, str]) -> None:
-    with _translate_errors():
-        frame.write_parquet(target, metadata=metadata, **_parquet_options(frame.schema))
-
-
-def _parquet_options(schema: pl.Schema) -> dict[str, Any]:
-    from airflow_zen.materializers.arrow.parquet_writer import row_group_size_for_width
-
-    rows = row_group_size_for_width(
-        sum(8 if dtype.is_numeric() or dtype.is_temporal() else 32 for dtype in schema.dtypes())
-    )
-    return {"compression": "zstd", "compression_level": 1, "row_group_size": rows}
-
-
-@contextmanager
-def _translate_errors() -> Iterator[None]:
+def _write_parquet(
+    frame: pl.DataFrame | pl.LazyFrame, schema: pl.Schema, target: Any, metadata: dict[str, str]
+) -> None:
     import polars as pl
 
+    from airflow_zen.materializers.arrow.parquet_writer import row_group_size_for_width
+
+    widths = (8 if dtype.is_numeric() or dtype.is_temporal() else 32 for dtype in schema.dtypes())
+    options: Any = {
+        "compression": "zstd",
+        "compression_level": 1,
+        "row_group_size": row_group_size_for_width(sum(widths)),
+    }
     try:
-        yield
+        if isinstance(frame, pl.LazyFrame):
+            frame.sink_parquet(target, maintain_order=True, metadata=metadata, **options)
+        else:
+            frame.rechunk().write_parquet(target, metadata=metadata, **options)
     except pl.exceptions.PolarsError as error:
         raise SaveRefused(f"polars does not write this frame to parquet: {error}. Cast the column(s).") from error
 
@@ -178,13 +167,16 @@ def _summarize(schema: pl.Schema, rows: int, path: Path) -> dict[str, Any]:
     return summarize_table(rows, ((name, dtype, known.get(name, {})) for name, dtype in schema.items()))
 
 
-def _collect_batches(plan: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+def _count_rows(plan: pl.LazyFrame) -> int:
     import polars as pl
 
+    return int(plan.select(pl.len()).collect().item())
+
+
+def _collect_batches(plan: pl.LazyFrame) -> Iterator[pl.DataFrame]:
     from airflow_zen.materializers.arrow.parquet_writer import MAX_ROW_GROUP_SIZE
 
-    rows = plan.select(pl.len()).collect().item()
-    for at in range(0, rows, MAX_ROW_GROUP_SIZE):
+    for at in range(0, _count_rows(plan), MAX_ROW_GROUP_SIZE):
         yield plan.slice(at, MAX_ROW_GROUP_SIZE).collect()
 
 
@@ -195,9 +187,7 @@ def _preview_columns(frame: pl.DataFrame) -> Iterator[TableColumn]:
 
 
 def _to_cell(value: Any) -> Any:
-    import polars as pl
-
-    return value.to_list() if isinstance(value, pl.Series) and len(value) < MAX_PREVIEW_ROWS else value
+    return value.to_list() if hasattr(value, "to_list") and len(value) < MAX_PREVIEW_ROWS else value
 
 
 def _sample_to_arrow(series: pl.Series, rows: list[int]) -> Any:
