@@ -17,8 +17,10 @@ from airflow_zen.materializers.previews.html import (
     PREVIEW_HTML,
     PREVIEW_PNG,
     Markup,
+    hidden_note,
     html_page,
     preformatted,
+    preview_page,
     truncation_note,
 )
 from airflow_zen.materializers.previews.tables import plain_table
@@ -42,9 +44,8 @@ _TEXT_SUFFIXES = frozenset(
 class PathMaterializer(Materializer):
     """Save the file or directory a path points to, under its own name.
 
-    Kept: names, contents, empty directories, the executable bit. Not kept: the parent directory, times, owners,
-    other permissions. A symbolic link to a file inside the tree becomes that file; every other one is
-    refused.
+    Kept: names, contents, empty directories, the executable bit. Not kept: the parent directory, times, owners, other
+    permissions. A symbolic link to a file inside the tree becomes that file; every other one is refused.
 
     As a view, `pathlib.Path` shows the files of any other artifact.
     """
@@ -61,17 +62,13 @@ class PathMaterializer(Materializer):
     def save(self, value: Path, directory: Path) -> Mapping[str, Any]:
         """Copy to `files/<name>`; write `path.json` only for executable files and empty directories."""
         name = value.absolute().name
-        root = _resolve_existing(value)
-        target = directory / FILES_FOLDER / name
-        files = [root] if root.is_file() else sorted(_walk_files(root))
-        for file in files:
-            _copy_file(file, target / file.relative_to(root) if file != root else target)
-        executable = [file for file in files if os.access(file, os.X_OK)]
+        files, root = copy_files(value, directory / FILES_FOLDER / name), value.resolve()
+        executable = [file.relative_to(root).as_posix() for file in files if os.access(file, os.X_OK)]
         empty = sorted(Path(folder) for folder, folders, names in os.walk(root) if not folders and not names)
         if executable or empty:
             modes = {
-                "executable": [file.relative_to(root).as_posix() for file in executable],
-                "empty": [folder.relative_to(root).as_posix() for folder in empty],
+                "executable": executable,
+                "empty": [path.relative_to(root).as_posix() for path in empty],
                 "name": name,
             }
             text = json.dumps(modes, ensure_ascii=False, indent=1, sort_keys=True)
@@ -117,7 +114,9 @@ class BytesMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show the first bytes as a hex dump: offset, bytes, printable ASCII."""
-        return {PREVIEW_HTML: html_page("bytes", str(summary.get("shape", "")), _byte_sections(value))}
+        starts = range(0, min(len(value), _MAX_BYTES_SHOWN), _BYTES_PER_LINE)
+        dump = preformatted("\n".join(_hex_line(at, value[at : at + _BYTES_PER_LINE]) for at in starts))
+        return preview_page(value, summary, [dump, *hidden_note(len(value) - _MAX_BYTES_SHOWN, "byte")])
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> bytes:
         """Read the file."""
@@ -129,21 +128,20 @@ def is_large_bytes(value: Any) -> bool:
     return type(value) is bytes and len(value) >= _MIN_FILE_SIZE
 
 
-def copy_files(root: Path, target: Path) -> int:
-    """Copy all files below a directory, and return their number; raises `SaveRefused` for links that leave it."""
-    root = _resolve_existing(root)
-    files = sorted(_walk_files(root))
-    for file in files:
-        _copy_file(file, target / file.relative_to(root))
-    return len(files)
-
-
-def _resolve_existing(path: Path) -> Path:
+def copy_files(path: Path, target: Path) -> list[Path]:
+    """Copy a file, or all files below a directory, and return them; raises `SaveRefused` for links that leave it."""
     if not path.absolute().name:
         raise SaveRefused(f"{str(path)!r} has no name of its own to store it under. Save a file or directory below it.")
     if not path.is_file() and not path.is_dir():
         raise SaveRefused(f"{str(path)!r} is not a file or directory. Write it before the step returns it.")
-    return path.resolve()
+    root = path.resolve()
+    files = [root] if root.is_file() else sorted(_walk_files(root))
+    for file in files:
+        copy = target / file.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+        copy.chmod(copy.stat().st_mode | file.stat().st_mode & 0o111)
+    return files
 
 
 def _walk_files(root: Path) -> Iterator[Path]:
@@ -175,12 +173,6 @@ def _resolve_inside(root: Path, relative: str) -> Path:
     return path
 
 
-def _copy_file(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-    target.chmod(target.stat().st_mode | source.stat().st_mode & 0o111)
-
-
 def _path_sections(path: Path) -> Iterator[Markup]:
     if path.is_dir():
         files = list(islice(_file_sizes(path), _MAX_FILES_LISTED + 1))
@@ -201,13 +193,6 @@ def _file_sizes(root: Path) -> Iterator[tuple[str, int]]:
         for name in sorted(names):
             path = Path(folder, name)
             yield path.relative_to(root).as_posix(), path.stat().st_size
-
-
-def _byte_sections(value: bytes) -> Iterator[Markup]:
-    starts = range(0, min(len(value), _MAX_BYTES_SHOWN), _BYTES_PER_LINE)
-    yield preformatted("\n".join(_hex_line(at, value[at : at + _BYTES_PER_LINE]) for at in starts))
-    if len(value) > _MAX_BYTES_SHOWN:
-        yield truncation_note(f"{len(value) - _MAX_BYTES_SHOWN} more bytes")
 
 
 def _hex_line(at: int, some: bytes) -> str:

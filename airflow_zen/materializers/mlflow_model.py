@@ -56,7 +56,7 @@ class MLflowModelMaterializer(Materializer):
         root = Path(value.path)
         if not (root / MLMODEL_FILE).is_file():
             raise SaveRefused(f"{str(root)!r} has no file {MLMODEL_FILE}. Write it with a save_model of mlflow's.")
-        return {"shape": f"MLflow Model of {copy_files(root, directory)} files"}
+        return {"shape": f"MLflow Model of {len(copy_files(root, directory))} files"}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Return the directory as an `MLflowModel`."""
@@ -100,13 +100,14 @@ class ModelMaterializer(Materializer):
         if written.flavor is not None:
             flavors = {flavor: written.flavor}
             if written.pyfunc is not None:
-                flavors["python_function"] = {
-                    "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
-                    "loader_module": f"mlflow.{flavor}",
-                    "python_version": platform.python_version(),
-                    **written.pyfunc,
-                }
-            _write_mlmodel(directory, flavors)
+                environment = {"conda": "conda.yaml", "virtualenv": "python_env.yaml"}
+                loader = {"loader_module": f"mlflow.{flavor}", "python_version": platform.python_version()}
+                flavors["python_function"] = {"env": environment, **loader, **written.pyfunc}
+            # What differs between two saves of one model (`model_uuid`, `utc_time_created`) is left out, and mlflow reads the
+            # file without. So is a signature: its enforcement would refuse integers where the model takes them.
+            size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+            made_by = {"mlflow_version": installed_version("mlflow")} if installed_version("mlflow") else {}
+            _write_yaml(directory / MLMODEL_FILE, {"flavors": flavors, "model_size_bytes": size, **made_by})
             _write_environment(directory, {"mlflow", *self.requirements, *written.requirements})
         return {"shape": written.shape, "estimator": self.model_name(value), **parts}
 
@@ -129,11 +130,9 @@ class ModelMaterializer(Materializer):
             yield heading(meaning)
             yield bar_chart(sorted(weights, key=lambda weight: -weight[1])[:_MAX_FEATURES])
             yield from hidden_note(len(weights) - _MAX_FEATURES, "feature of less weight", "features of less weight")
-        parameters = self.parameters(model)
-        if parameters:
+        if parameters := self.parameters(model):
             yield heading("Parameters")
-            shown = islice(((str(name), value) for name, value in parameters.items()), _MAX_PARAMETERS)
-            yield plain_table(["parameter", "value"], shown)
+            yield plain_table(["parameter", "value"], islice(parameters.items(), _MAX_PARAMETERS))
             yield from hidden_note(len(parameters) - _MAX_PARAMETERS, "parameter")
 
     def model_name(self, model: Any) -> str:
@@ -141,45 +140,25 @@ class ModelMaterializer(Materializer):
         return type(model).__qualname__
 
     def parameters(self, model: Any) -> Mapping[str, Any]:
-        """Return the parameters that are set, by name."""
-        return {name: value for name, value in model.get_params().items() if value is not None}
+        """Return the parameters that are set, by name; none of a booster, which does not know its own."""
+        known = model.get_params() if hasattr(model, "get_params") else {}
+        return {name: value for name, value in known.items() if value is not None}
 
     def feature_weights(self, model: Any) -> tuple[str, list[tuple[str, float]]]:
         """Return what the weights of features mean, and the weight of each by name; none by default."""
         return "", []
 
 
-def _write_mlmodel(directory: Path, flavors: Mapping[str, Any]) -> None:
-    """Write `MLmodel`, after the model's own files.
-
-    What differs between two saves of one model (`model_uuid`, `utc_time_created`) is left out, and mlflow
-    reads the file without. So is a signature: its enforcement would refuse integers where the model takes
-    them.
-    """
-    size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-    document: dict[str, Any] = {"flavors": flavors, "model_size_bytes": size}
-    if installed_version("mlflow"):
-        document["mlflow_version"] = installed_version("mlflow")
-    _write_yaml(directory / MLMODEL_FILE, document)
-
-
 def _write_environment(directory: Path, distributions: Iterable[str]) -> None:
     """Write `requirements.txt`, `python_env.yaml` and `conda.yaml`, pinned to those `distributions` installed here."""
     requirements = [_pinned_requirement(name) for name in sorted(distributions) if installed_version(name)]
     (directory / "requirements.txt").write_text("\n".join(requirements), encoding="utf-8")
-    python_env = {
-        "python": platform.python_version(),
-        "build_dependencies": [_pinned_requirement(name) for name in ("pip", "setuptools", "wheel")],
-        "dependencies": ["-r requirements.txt"],
-    }
+    python, tools = platform.python_version(), [_pinned_requirement(name) for name in ("pip", "setuptools", "wheel")]
+    python_env = {"python": python, "build_dependencies": tools, "dependencies": ["-r requirements.txt"]}
     _write_yaml(directory / "python_env.yaml", python_env)
     pip = f"pip<={installed_version('pip')}" if installed_version("pip") else "pip"
-    conda = {
-        "channels": ["conda-forge"],
-        "dependencies": [f"python={platform.python_version()}", pip, {"pip": requirements}],
-        "name": "mlflow-env",
-    }
-    _write_yaml(directory / "conda.yaml", conda)
+    packages = [f"python={python}", pip, {"pip": requirements}]
+    _write_yaml(directory / "conda.yaml", {"channels": ["conda-forge"], "dependencies": packages, "name": "mlflow-env"})
 
 
 def _pinned_requirement(name: str) -> str:
@@ -192,9 +171,7 @@ def _write_yaml(path: Path, document: Mapping[str, Any]) -> None:
 
 def _yaml_lines(node: Any, indent: str = "") -> Iterator[str]:
     """Write mappings and lists in block style; a JSON scalar is a YAML scalar."""
-    items = (
-        [(f"{key}:", node[key]) for key in sorted(node)] if isinstance(node, dict) else [("-", item) for item in node]
-    )
+    items = [(f"{key}:", node[key]) for key in sorted(node)] if isinstance(node, dict) else [("-", one) for one in node]
     for start, item in items:
         if isinstance(item, dict | list) and item:
             yield f"{indent}{start}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +40,9 @@ class XgboostMaterializer(ModelMaterializer):
             return WrittenModel(f"{cls.__qualname__}, not fitted", None, state=metadata)
         model.save_model(directory / MODEL_FILE)
         (directory / CONFIG_FILE).write_text(booster.save_config(), encoding="utf-8")
-        flavor = {
-            "code": None,
-            "data": MODEL_FILE,
-            "model_class": f"{cls.__module__}.{cls.__qualname__}",
-            "model_format": "ubj",
-            "xgb_version": xgboost.__version__,
-        }
+        name = f"{cls.__module__}.{cls.__qualname__}"
+        flavor = {"code": None, "data": MODEL_FILE, "model_class": name, "model_format": "ubj"}
+        flavor["xgb_version"] = xgboost.__version__
         shape = f"{cls.__qualname__} of {booster.num_features()} features, {booster.num_boosted_rounds()} rounds"
         return WrittenModel(shape, flavor, {"data": MODEL_FILE}, metadata)
 
@@ -72,10 +67,6 @@ class XgboostMaterializer(ModelMaterializer):
             booster.set_attr(scikit_learn=None)
             model._Booster = booster  # noqa: SLF001 - where every XGBModel keeps what fit() gave it
         return model
-
-    def parameters(self, model: Any) -> Mapping[str, Any]:
-        """Return the parameters of a wrapper that are set; a booster does not know its own."""
-        return {} if _booster_of(model) is model else super().parameters(model)
 
     def feature_weights(self, model: Any) -> tuple[str, list[tuple[str, float]]]:
         """Return the mean gain of each feature; none for linear boosters, which have no gain."""
