@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from airflow_zen.markup import escape_html
@@ -12,12 +12,9 @@ from airflow_zen.materializers.previews.html import ELLIPSIS, Markup, truncate
 BINS = 20
 MAX_TOP_VALUES = 4
 
-_CHART_WIDTH, _CHART_HEIGHT = 150.0, 44.0
-_ROW_HEIGHT = 14
+MAX_POINTS, MAX_LINES = 300, 8
 
-MAX_POINTS = 300
-MAX_LINES = 8
-
+_CHART_WIDTH, _CHART_HEIGHT, _ROW_HEIGHT = 150.0, 44.0, 14
 _PLOT_WIDTH, _PLOT_HEIGHT = 460.0, 300.0
 _PLOT_LEFT, _PLOT_TOP, _PLOT_BOTTOM = 56.0, 8.0, 34.0
 _LINE_COLORS = ("#2b62a8", "#d98b1f", "#2e9e5b", "#d64545", "#8a63d2", "#18a2b8", "#8c6d46", "#5b6b7b")
@@ -82,8 +79,8 @@ def line_chart(
 ) -> Markup:
     """Draw at most 8 lines of at most 300 points with a legend; `axis_max` draws both axes from 0 to that number."""
     plotted = plotted[:MAX_LINES]
-    scale_x = _Scale.of([line.x for line in plotted], axis_max, _PLOT_LEFT, _PLOT_WIDTH - 10)
-    scale_y = _Scale.of([line.y for line in plotted], axis_max, _PLOT_HEIGHT - _PLOT_BOTTOM, _PLOT_TOP)
+    scale_x = _Scale((line.x for line in plotted), axis_max, _PLOT_LEFT, _PLOT_WIDTH - 10)
+    scale_y = _Scale((line.y for line in plotted), axis_max, _PLOT_HEIGHT - _PLOT_BOTTOM, _PLOT_TOP)
     parts = [_axes_svg(scale_x, scale_y, x_title, y_title)]
     if diagonal:
         ends = f'x1="{_PLOT_LEFT}" y1="{_PLOT_HEIGHT - _PLOT_BOTTOM}" x2="{_PLOT_WIDTH - 10}" y2="{_PLOT_TOP}"'
@@ -101,20 +98,14 @@ def downsample(line: Line) -> Line:
     return Line(line.name, [line.x[at] for at in picked], [line.y[at] for at in picked], line.markers_only)
 
 
-@dataclass(frozen=True)
 class _Scale:
     """A linear scale from numbers to positions between `start` and `end`."""
 
-    low: float
-    high: float
-    start: float
-    end: float
-
-    @classmethod
-    def of(cls, numbers: Sequence[Sequence[float]], axis_max: float | None, start: float, end: float) -> _Scale:
+    def __init__(self, numbers: Iterable[Sequence[float]], axis_max: float | None, start: float, end: float) -> None:
         finite = [number for held in numbers for number in held if math.isfinite(number)]
         low, high = (0.0, axis_max) if axis_max is not None else (min(finite, default=0.0), max(finite, default=1.0))
-        return cls(low, high, start, end) if low < high else cls(low - 0.5, low + 0.5, start, end)
+        self.low, self.high = (low, high) if low < high else (low - 0.5, low + 0.5)
+        self.start, self.end = start, end
 
     def at(self, number: float) -> float:
         share = (number - self.low) / (self.high - self.low)
@@ -124,8 +115,9 @@ class _Scale:
 def _line_svg(line: Line, x: _Scale, y: _Scale, color: str) -> str:
     points = [(x.at(a), y.at(b)) for a, b in zip(line.x, line.y, strict=False) if math.isfinite(a) and math.isfinite(b)]
     if line.markers_only:
-        dots = (f'<rect x="{a - 1.5:.1f}" y="{b - 1.5:.1f}" width="3" height="3" fill="{color}"/>' for a, b in points)
-        return "".join(dots)
+        return "".join(
+            f'<rect x="{a - 1.5:.1f}" y="{b - 1.5:.1f}" width="3" height="3" fill="{color}"/>' for a, b in points
+        )
     path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
     return f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.6"/>'
 

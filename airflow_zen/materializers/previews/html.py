@@ -52,15 +52,19 @@ def html_page(title: str, subtitle: str, sections: Iterable[Markup]) -> str:
         f"<body><h1>{escape_html(truncate(title))}</h1><p>{escape_html(truncate(subtitle))}</p>"
     )
     end = "</body></html>"
-    remaining_bytes = MAX_PREVIEW_BYTES - len(head.encode()) - len(end) - 200
+    limit = MAX_PREVIEW_BYTES - len(head.encode()) - len(end) - 200
+    return f"{head}{join_within(limit, sections, truncation_note('The rest is too large for a preview.'))}{end}"
+
+
+def join_within(limit: int, parts: Iterable[str], note: str) -> str:
+    """Return the first parts, of at most `limit` bytes, as one text; where some are left out, `note` follows."""
     shown: list[str] = []
-    for section in sections:
-        remaining_bytes -= len(section.encode())
-        if remaining_bytes < 0:
-            shown.append(truncation_note("The rest is too large for a preview."))
-            break
-        shown.append(section)
-    return "".join([head, *shown, end])
+    for part in parts:
+        limit -= len(part.encode())
+        if limit < 0:
+            return "".join([*shown, note])
+        shown.append(part)
+    return "".join(shown)
 
 
 def preview_page(
@@ -87,10 +91,7 @@ def heading(text: str) -> Markup:
 
 def preformatted(text: str, limit: int = 20_000) -> Markup:
     """Return the first `limit` characters of a text as they are, escaped."""
-    left = len(text) - limit
-    return Markup(
-        f"<pre>{escape_html_lines(text[:limit])}</pre>{truncation_note(f'{left} more characters') if left > 0 else ''}"
-    )
+    return Markup(f"<pre>{escape_html_lines(text[:limit])}</pre>{''.join(hidden_note(len(text) - limit, 'character'))}")
 
 
 def truncate(text: str, limit: int = 120) -> str:

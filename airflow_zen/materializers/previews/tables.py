@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from airflow_zen.markup import escape_html
-from airflow_zen.materializers.previews.html import ELLIPSIS, Markup, hidden_note, preview_page, truncate
+from airflow_zen.materializers.previews.html import ELLIPSIS, Markup, hidden_note, join_within, preview_page, truncate
 
 MAX_PREVIEW_ROWS, MAX_PREVIEW_COLUMNS = 20, 30
 MAX_SAMPLED_ROWS = 10_000
@@ -101,12 +101,6 @@ def _column_heading(column: TableColumn, nulls: int | None, rows: int, picked: l
 
 def _html_table(head: str, rows: Iterable[str]) -> Markup:
     """Return a table with a head; rows that exceed the size limit are left out, and the last line says so."""
-    remaining_bytes, shown = _MAX_TABLE_BYTES, []
-    for row in rows:
-        remaining_bytes -= len(row.encode())
-        if remaining_bytes < 0:
-            shown.append(f'<tr><td class="cut" colspan="99">{ELLIPSIS} more rows, too large for a preview</td></tr>')
-            break
-        shown.append(row)
-    body = "".join(shown)
+    note = f'<tr><td class="cut" colspan="99">{ELLIPSIS} more rows, too large for a preview</td></tr>'
+    body = join_within(_MAX_TABLE_BYTES, rows, note)
     return Markup(f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
