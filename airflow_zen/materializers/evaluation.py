@@ -85,10 +85,8 @@ def _confusion_counts(true: Any, predicted: Any, labels: list[Any]) -> Any:
 
     position = {label: at for at, label in enumerate(labels)}
     rows, columns = (np.array([position.get(item, -1) for item in side.tolist()], int) for side in (true, predicted))
-    known = (rows >= 0) & (columns >= 0)
-    counts = np.zeros((len(labels), len(labels)), dtype=np.int64)
-    np.add.at(counts, (rows[known], columns[known]), 1)
-    return counts
+    known, width = (rows >= 0) & (columns >= 0), len(labels)
+    return np.bincount(rows[known] * width + columns[known], minlength=width * width).reshape(width, width)
 
 
 def _confusion_matrix_svg(counts: list[list[int]], labels: list[Any]) -> Markup:
@@ -101,8 +99,7 @@ def _confusion_matrix_svg(counts: list[list[int]], labels: list[Any]) -> Markup:
         parts.append(f'<text x="{_MARGIN_LEFT - 6}" y="{y}" text-anchor="end">{name}</text>')
         parts.append(f'<text transform="translate({x} {bottom + 14})" text-anchor="middle">{short_name}</text>')
         parts += [_cell_svg(count, at, column, count / most) for column, count in enumerate(counts[at])]
-    width, height = _MARGIN_LEFT + max(4, len(labels)) * _CELL_SIZE + 10, bottom + 40
-    return svg(width, height, *parts)
+    return svg(_MARGIN_LEFT + max(4, len(labels)) * _CELL_SIZE + 10, bottom + 40, *parts)
 
 
 def _cell_svg(count: int, row: int, column: int, shade: float) -> str:

@@ -61,9 +61,7 @@ class FigureMaterializer(Materializer):
         """Write `figure.png`, `figure.svg` unless it is large, and where pickles are allowed `pickle/`."""
         try:
             with _agg_canvas(value) as canvas:
-                picture = _print_png(canvas)
-                with _freeze_layout(value):
-                    vectors = _print_svg(canvas)
+                picture, vectors = _print_png(canvas), _print_svg(canvas)
         except Exception as error:
             raise SaveRefused(
                 f"A figure is stored as its drawing, and this one cannot be drawn: {error}. Try figure.savefig('figure.png')."
@@ -115,25 +113,30 @@ def _print_png(canvas: FigureCanvasAgg, dpi: float | None = None) -> bytes:
 
 
 def _print_svg(canvas: FigureCanvasAgg) -> bytes | None:
-    """Return the SVG; None where it is longer than `MAX_SVG_LENGTH`."""
-    file = _BoundedText()
+    """Return the SVG; None where it is longer than `MAX_SVG_LENGTH`.
+
+    The layout is that of the last picture: it would be another one for the 72 dots per inch of an SVG.
+    """
+    file, figure, engine = _BoundedText(), canvas.figure, canvas.figure.get_layout_engine()
+    if engine:
+        figure.set_layout_engine("none")
     try:
         canvas.print_figure(file, format="svg", metadata={"Date": None, "Creator": None})
-    except _TooLongError:
+    except BufferError:
         return None
+    finally:
+        if engine:
+            figure.set_layout_engine(engine)
     return file.getvalue().encode()
 
 
-class _TooLongError(Exception):
-    """A text exceeds `MAX_SVG_LENGTH`."""
-
-
 class _BoundedText(io.StringIO):
+    """A text that raises `BufferError` where it would exceed `MAX_SVG_LENGTH`."""
+
     def write(self, text: str) -> int:
-        written = super().write(text)
-        if self.tell() > MAX_SVG_LENGTH:
-            raise _TooLongError
-        return written
+        if self.tell() + len(text) > MAX_SVG_LENGTH:
+            raise BufferError
+        return super().write(text)
 
 
 @contextmanager
@@ -152,17 +155,3 @@ def _agg_canvas(figure: Any) -> Iterator[FigureCanvasAgg]:
             if engine is not None and engine.adjust_compatible:
                 figure.subplots_adjust(**positions)
             figure.set_canvas(own)
-
-
-@contextmanager
-def _freeze_layout(figure: Any) -> Iterator[None]:
-    """Keep the layout of the picture for the SVG, which would get another one for its own 72 dots per inch."""
-    engine = figure.get_layout_engine()
-    if engine is None:
-        yield
-        return
-    figure.set_layout_engine("none")
-    try:
-        yield
-    finally:
-        figure.set_layout_engine(engine)

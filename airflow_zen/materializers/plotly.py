@@ -99,6 +99,4 @@ def _to_floats(values: Any) -> list[float]:
 
 def _trace_length(trace: Any) -> int | str:
     held = (trace._props.get(name) for name in ("y", "x", "z", "values", "r"))  # noqa: SLF001 - a trace refuses to read properties that its type lacks
-    return next(
-        (len(values) for values in held if hasattr(values, "__len__") and not isinstance(values, dict | str)), ""
-    )
+    return next((len(data) for data in held if hasattr(data, "__len__") and not isinstance(data, dict | str)), "")

@@ -12,14 +12,7 @@ from typing import Any
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.markup import escape_html_lines
 from airflow_zen.materializers.base import Materializer, require_exact_type
-from airflow_zen.materializers.previews.html import (
-    Markup,
-    heading,
-    hidden_note,
-    preformatted,
-    preview_page,
-    truncation_note,
-)
+from airflow_zen.materializers.previews.html import Markup, heading, hidden_note, preformatted, preview_page
 from airflow_zen.materializers.previews.tables import MAX_PREVIEW_COLUMNS, MAX_PREVIEW_ROWS, plain_table
 from airflow_zen.type_names import type_name
 
@@ -71,9 +64,8 @@ class TextMaterializer(Materializer):
         try:
             (directory / _FILE_NAMES[type(value)]).write_bytes(value.encode("utf-8"))
         except UnicodeEncodeError as error:
-            raise SaveRefused(
-                f"This {type(value).__qualname__} is not UTF-8: {error}. Replace its surrogates."
-            ) from None
+            name = type(value).__qualname__
+            raise SaveRefused(f"This {name} is not UTF-8: {error}. Replace its surrogates.") from None
         return {"shape": f"{len(value)} characters"}
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
@@ -85,8 +77,9 @@ class TextMaterializer(Materializer):
         for cls, name in _FILE_NAMES.items():
             if (directory / name).exists():
                 return cls((directory / name).read_bytes().decode("utf-8"))
-        names = ", ".join(_FILE_NAMES.values())
-        raise ArtifactRefused(f"A text artifact is one of {names}, and none of them is in it.")
+        raise ArtifactRefused(
+            f"A text artifact is one of {', '.join(_FILE_NAMES.values())}, and none of them is in it."
+        )
 
 
 def _text_sections(value: Any) -> Iterator[Markup]:
@@ -106,8 +99,7 @@ def _html_sections(text: str) -> Iterator[Markup]:
     while len(escape_html_lines(cut).encode()) > _MAX_FRAME_BYTES:
         cut = cut[: len(cut) // 2]
     yield Markup(f'<iframe sandbox="" srcdoc="{escape_html_lines(cut)}"></iframe>')
-    if len(cut) < len(text):
-        yield truncation_note(f"{len(text) - len(cut)} more characters")
+    yield from hidden_note(len(text) - len(cut), "character")
     yield heading("Source")
     yield preformatted(text, 4_000)
 
