@@ -22,6 +22,7 @@ MODEL_FILE = "model.skops"
 
 _SCHEMA = "schema.json"
 _ID = "__id__"
+_ID_MEMBER = re.compile(f'"{_ID}": [0-9]+, ')
 _WEIGHTS = (("feature_importances_", "Feature importances"), ("coef_", "Coefficients, mean of absolutes"))
 
 _TRUSTED_MODULES = re.compile(
@@ -85,10 +86,8 @@ class SklearnMaterializer(ModelMaterializer):
 
     def parameters(self, model: Any) -> Mapping[str, Any]:
         """Return the parameters, estimators by the name of their class: their own parameters are in the table too."""
-        return {
-            name: type(value).__qualname__ if hasattr(value, "get_params") else value
-            for name, value in model.get_params().items()
-        }
+        known = model.get_params().items()
+        return {name: type(value).__qualname__ if hasattr(value, "get_params") else value for name, value in known}
 
     def feature_weights(self, model: Any) -> tuple[str, list[tuple[str, float]]]:
         """Return importances or coefficients, of a pipeline those of its last step; none without a fit."""
@@ -118,8 +117,7 @@ def write_estimator(estimator: Any, file: Path) -> list[str]:
     try:
         _write_reproducible_zip(skops_io.dumps(estimator), file)
         found: list[str] = skops_io.get_untrusted_types(file=file)
-        untrusted = untrusted_types(found)
-        if not untrusted:
+        if not (untrusted := untrusted_types(found)):
             # Loaded once, as mlflow does too: skops writes some values that it cannot read.
             skops_io.load(file, trusted=found)
     except Exception as error:
@@ -165,9 +163,9 @@ def _is_trusted(name: str) -> bool:
     """Whether a name, looked up in trusted libraries only, is a class defined there or a function that only computes."""
     if name in _TRUSTED_NAMES or _TRUSTED_NUMPY.fullmatch(name):
         return True
-    module, _, attribute = name.rpartition(".")
     if not _TRUSTED_MODULES.match(name):
         return False
+    module, _, attribute = name.rpartition(".")
     try:
         found = getattr(import_module(module), attribute, None)
     except ImportError:
@@ -192,7 +190,8 @@ def _write_reproducible_zip(skops_file: bytes, path: Path) -> None:
         new_names = _normalize(schema)
         _number_ids(schema)
         for old, new in new_names.items():
-            target.writestr(ZipInfo(new), _zero_padding(new, source.read(old)))
+            content = source.read(old)
+            target.writestr(ZipInfo(new), _zero_padding(content) if new.endswith(".npy") else content)
         target.writestr(ZipInfo(_SCHEMA), json.dumps(schema))
 
 
@@ -207,18 +206,10 @@ def _normalize(schema: Any) -> dict[str, str]:
         if isinstance(checked, dict) and checked.get("__loader__") == "JsonNode":
             checked["content"] = "0"
         if node.get("__loader__") == "SetNode":
-            node["content"].sort(key=_text_without_ids)
+            node["content"].sort(key=lambda member: _ID_MEMBER.sub("", json.dumps(member, sort_keys=True)))
         if isinstance(node.get("file"), str) and "__loader__" in node:
-            suffix = Path(node["file"]).suffix
-            node["file"] = names.setdefault(node["file"], f"{len(names)}{suffix}")
+            node["file"] = names.setdefault(node["file"], f"{len(names)}{Path(node['file']).suffix}")
     return names
-
-
-def _text_without_ids(node: Any) -> str:
-    copy = json.loads(json.dumps(node))
-    for found in _schema_nodes(copy):
-        found.pop(_ID, None)
-    return json.dumps(copy, sort_keys=True)
 
 
 def _number_ids(schema: Any) -> None:
@@ -232,14 +223,12 @@ def _number_ids(schema: Any) -> None:
             node[_ID] = numbers.setdefault(address, len(numbers) + 1)
 
 
-def _zero_padding(name: str, content: bytes) -> bytes:
+def _zero_padding(content: bytes) -> bytes:
     """Zero the bytes between the fields of a structured array, such as the nodes of a tree."""
     import numpy as np
 
     from airflow_zen.materializers.numpy.arrays import zero_padding
 
-    if not name.endswith(".npy"):
-        return content
     array = np.load(io.BytesIO(content), allow_pickle=False)
     if array.dtype.fields is None:
         return content
