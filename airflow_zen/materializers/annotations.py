@@ -92,8 +92,7 @@ def is_stream_annotation(declared: Any) -> bool:
 
 def batch_type(declared: Any) -> Any:
     """Return `T` of `Iterator[T]`; None if it is not declared."""
-    arguments = get_args(declared) if is_stream_annotation(declared) else ()
-    return arguments[0] if arguments else None
+    return next(iter(get_args(declared)), None) if is_stream_annotation(declared) else None
 
 
 def strip_annotation(declared: Any) -> Any:

@@ -69,5 +69,4 @@ class CatboostMaterializer(ModelMaterializer):
             found = model.get_feature_importance()
         except catboost.CatBoostError:
             return "", []  # rankers and some losses need the data
-        weights = zip(map(str, model.feature_names_), map(float, found), strict=True)
-        return "Change of predictions, in %", list(weights)
+        return "Change of predictions, in %", list(zip(map(str, model.feature_names_), map(float, found), strict=True))

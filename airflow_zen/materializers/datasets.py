@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,7 @@ class DatasetsMaterializer(Materializer):
             rows = ", ".join(f"{name} {split.num_rows}" for name, split in value.items())
             return {"shape": f"{len(value)} splits: {rows}"}
         columns = [{"name": name, "type": str(feature)} for name, feature in value.features.items()]
-        shape = f"{value.num_rows} rows × {len(columns)} columns"
-        return {"shape": shape, "rows": value.num_rows, "columns": columns}
+        return {"shape": f"{value.num_rows} rows × {len(columns)} columns", "rows": value.num_rows, "columns": columns}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Map the Arrow files into memory."""
@@ -64,9 +63,8 @@ class DatasetsMaterializer(Materializer):
         sections: list[Markup] = []
         for name, split in (value if isinstance(value, dict) else {"": value}).items():
             # Arrow values: a dataset in another format would make pictures or tensors of them.
-            head = split.with_format("arrow").select_columns(split.column_names[:MAX_PREVIEW_COLUMNS])[
-                :MAX_PREVIEW_ROWS
-            ]
+            shown = split.with_format("arrow").select_columns(split.column_names[:MAX_PREVIEW_COLUMNS])
+            head = shown[:MAX_PREVIEW_ROWS]
             rows = zip(*(head.column(at).to_pylist() for at in range(head.num_columns)), strict=True)
             table = plain_table([f"{column} · {split.features[column]}" for column in head.column_names], rows)
             note = hidden_note(len(split.column_names) - MAX_PREVIEW_COLUMNS, "column")
@@ -96,15 +94,12 @@ def _complete_state(folder: Path, dataset: Any) -> None:
     (folder / _STATE_FILE).write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
 
 
-@contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    """Disable progress bars for a while: a task's log is no terminal."""
+def _without_progress_bars() -> ExitStack:
+    """Disable progress bars until the end of a block: a task's log is no terminal."""
     import datasets
 
-    shown = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
+    block = ExitStack()
+    if not datasets.are_progress_bars_disabled():
+        datasets.disable_progress_bars()
+        block.callback(datasets.enable_progress_bars)
+    return block

@@ -35,8 +35,7 @@ class GeopandasMaterializer(Materializer):
         import geopandas
 
         require_exact_type(value, geopandas.GeoDataFrame, geopandas.GeoSeries)
-        metadata = _frame_metadata(value) if isinstance(value, geopandas.GeoDataFrame) else _series_metadata(value)
-        parts = write_typed_json(self, metadata, directory, GEO_FILE)
+        parts = write_typed_json(self, _to_metadata(value), directory, GEO_FILE)
         rows = f"{len(value)} {'geometry' if len(value) == 1 else 'geometries'}"
         return {"shape": rows, "rows": len(value), **parts}
 
@@ -49,8 +48,7 @@ class GeopandasMaterializer(Materializer):
         table = metadata["table"]
         if isinstance(table, pd.Series):
             shapes = _from_wkb(table, metadata["crs"], metadata.get("srids"))
-            series = geopandas.GeoSeries(shapes, index=table.index, name=table.name)
-            return _copy_attrs_and_flags(series, table)
+            return _copy_attrs_and_flags(geopandas.GeoSeries(shapes, index=table.index, name=table.name), table)
         srids = metadata.get("srids", {})
         shapes_at = {at: _from_wkb(table.iloc[:, at], crs, srids.get(at)) for at, crs in metadata["geometries"]}
         columns = {at: pd.Series(shapes, index=table.index) for at, shapes in shapes_at.items()}
@@ -64,11 +62,14 @@ class GeopandasMaterializer(Materializer):
         return preview_table(value, summary, frame.shape, _preview_columns(frame), frame.index)
 
 
-def _frame_metadata(frame: Any) -> dict[str, Any]:
-    import geopandas
+def _to_metadata(frame: Any) -> dict[str, Any]:
     import pandas as pd
 
-    places = [at for at, dtype in enumerate(frame.dtypes) if isinstance(dtype, geopandas.array.GeometryDtype)]
+    if not hasattr(frame, "columns"):
+        wkb, crs, srids = _encode_geometries(frame)
+        metadata = {"table": _copy_attrs_and_flags(wkb, frame), "crs": crs}
+        return metadata | ({} if srids is None else {"srids": srids})
+    places = [at for at, dtype in enumerate(frame.dtypes) if dtype.name == "geometry"]
     encoded = {at: _encode_geometries(frame.iloc[:, at]) for at in places}
     table = _replace_columns(pd.DataFrame(frame), {at: wkb for at, (wkb, _, _) in encoded.items()})
     metadata = {
@@ -77,13 +78,7 @@ def _frame_metadata(frame: Any) -> dict[str, Any]:
         "active": frame._geometry_column_name,  # noqa: SLF001
     }
     srids = {at: numbers for at, (_, _, numbers) in encoded.items() if numbers is not None}
-    return {**metadata, "srids": srids} if srids else metadata
-
-
-def _series_metadata(series: Any) -> dict[str, Any]:
-    wkb, crs, srids = _encode_geometries(series)
-    metadata = {"table": _copy_attrs_and_flags(wkb, series), "crs": crs}
-    return metadata if srids is None else {**metadata, "srids": srids}
+    return metadata | ({"srids": srids} if srids else {})
 
 
 def _replace_columns(table: pd.DataFrame, columns: Mapping[int, Any]) -> pd.DataFrame:
@@ -128,10 +123,9 @@ def _from_wkb(table: pd.Series[Any], crs: str | None, srids: Any) -> Any:
     import pyproj
     import shapely
 
-    known = pyproj.CRS.from_user_input(crs) if crs is not None else None
     shapes = shapely.from_wkb(table.to_numpy())
     shapes = shapes if srids is None else shapely.set_srid(shapes, srids)
-    return geopandas.array.GeometryArray(shapes, crs=known)
+    return geopandas.array.GeometryArray(shapes, crs=None if crs is None else pyproj.CRS.from_user_input(crs))
 
 
 def _preview_columns(frame: Any) -> Iterator[TableColumn]:
@@ -151,10 +145,7 @@ def _preview_columns(frame: Any) -> Iterator[TableColumn]:
 def _geometry_text(value: Any) -> str:
     import shapely
 
-    if value is None:
-        return "None"
-    points = shapely.get_num_coordinates(value)
     # A cell shows only the beginning of a text, and that of a coastline is long.
-    if points > _MAX_PREVIEW_POINTS:
-        return f"{value.geom_type} of {points} points"
-    return str(shapely.to_wkt(value, rounding_precision=4))
+    points = shapely.get_num_coordinates(value)
+    is_long = points > _MAX_PREVIEW_POINTS
+    return f"{value.geom_type} of {points} points" if is_long else str(shapely.to_wkt(value, rounding_precision=4))

@@ -79,8 +79,7 @@ def _write_checked(model: Any, directory: Path) -> None:
     except Exception as error:
         raise SaveRefused(f"Keras does not keep this {type(model).__qualname__}: {error}") from error
     _check_weights(model, loaded)
-    flags = _trainable_flags(model)
-    if flags != _trainable_flags(loaded):
+    if (flags := _trainable_flags(model)) != _trainable_flags(loaded):
         (data / TRAINABLE_FILE).write_text(json.dumps(flags), encoding="utf-8")
         _set_trainable_flags(loaded, flags)
     _check_settings(model, loaded)
@@ -92,11 +91,9 @@ def _check_weights(model: Any, loaded: Any) -> None:
     """Raise `SaveRefused` where Keras lost the class or a weight, which may happen with own layers."""
     import numpy as np
 
-    kept = type(loaded) is type(model) and len(model.weights) == len(loaded.weights)
-    if not kept or not all(
-        np.array_equal(one.numpy(), other.numpy(), equal_nan=True)
-        for one, other in zip(model.weights, loaded.weights, strict=True)
-    ):
+    pairs = zip(model.weights, loaded.weights, strict=False)
+    equal = (np.array_equal(one.numpy(), other.numpy(), equal_nan=True) for one, other in pairs)
+    if type(loaded) is not type(model) or len(loaded.weights) != len(model.weights) or not all(equal):
         raise SaveRefused(
             f"{type_name(type(model))} does not come back with all its weights. Give its layers get_config() and "
             f"build(), and register them with keras.saving.register_keras_serializable."
@@ -133,8 +130,7 @@ def _changed_settings(one: Any, other: Any) -> list[str]:
         return []
     plain = (bool, int, float, str, type(None))
     # Only arguments of __init__ are settings; Keras also notes progress there, such as whether training was stopped.
-    arguments = signature(type(one).__init__).parameters.keys()
-    own = arguments - signature(keras.layers.Layer.__init__).parameters.keys()
+    own = signature(type(one).__init__).parameters.keys() - signature(keras.layers.Layer.__init__).parameters.keys()
     settings = {name: vars(one)[name] for name in own & vars(one).keys() if type(vars(one)[name]) in plain}
     return [name for name, value in sorted(settings.items()) if getattr(other, name, _MISSING) != value]
 

@@ -73,10 +73,9 @@ def _serialize(model: Any) -> bytes:
             "An ONNX model whose tensors are in other files would lose them. Load it with load_external_data=True."
         )
     try:
-        content: bytes = model.SerializeToString(deterministic=True)
+        return bytes(model.SerializeToString(deterministic=True))
     except Exception as error:
         raise SaveRefused(f"This ONNX model has no file of its own ({error}). A file holds 2 GB at most.") from error
-    return content
 
 
 def _type_text(held: Any) -> str:

@@ -27,8 +27,7 @@ _PNG_MODES = frozenset({"1", "L", "LA", "RGB", "RGBA", "I;16"})
 # Pillow's own MAX_IMAGE_PIXELS, which a process may change: Pillow warns of larger files, and refuses those twice as large.
 _MAX_PNG_PIXELS = (1 << 30) // 4 // 3
 
-_MAX_SIDE = 512
-_MIN_SIDE = 32
+_MAX_SIDE, _MIN_SIDE = 512, 32
 
 
 class PillowMaterializer(Materializer):
@@ -76,8 +75,7 @@ class PillowMaterializer(Materializer):
         if "mode" in metadata:
             image = Image.frombytes(metadata["mode"], metadata["size"], read_npy(directory / PIXELS_FILE).tobytes())
             if metadata["palette"] is not None:
-                mode, colors = metadata["palette"]
-                image.putpalette(colors, mode)
+                image.putpalette(*reversed(metadata["palette"]))
         else:
             picture = directory / (IMAGE_PNG if encoding == self.encoding else FIGURE_PNG)
             with Image.open(picture, formats=["PNG"]) as opened:

@@ -51,8 +51,7 @@ class SparseMaterializer(Materializer):
             raise SaveRefused("A sparse matrix of Python objects is not stored. Convert it with .astype(float).")
         for name, array in _to_arrays(value).items():
             write_npy(array, directory / f"{name}.npy")
-        shape = tuple(map(int, value.shape))
-        metadata = {"class": type(value).__name__, "shape": shape, "dtype": value.dtype.str}
+        metadata = {"class": type(value).__name__, "shape": tuple(map(int, value.shape)), "dtype": value.dtype.str}
         if value.format == "coo":
             metadata["canonical"] = bool(value.has_canonical_format)
         write_typed_json(self, metadata, directory, METADATA_FILE)
@@ -74,9 +73,8 @@ class SparseMaterializer(Materializer):
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show how full it is, and where the entries are."""
         cells = math.prod(value.shape)
-        sections = [
-            plain_table(["", ""], [("entries", value.nnz), ("filled", f"{value.nnz / cells:.4%}" if cells else "")])
-        ]
+        filled = f"{value.nnz / cells:.4%}" if cells else ""
+        sections = [plain_table(["", ""], [("entries", value.nnz), ("filled", filled)])]
         if value.ndim == 2 and cells and value.nnz <= _MAX_ENTRIES:
             pixels = _density_pixels(value.tocoo())
             picture = encode_png(pixels.shape[1], pixels.shape[0], 1, pixels.tobytes())

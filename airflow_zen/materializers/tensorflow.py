@@ -41,8 +41,7 @@ class TfDatasetMaterializer(Materializer):
 
         if value.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise SaveRefused("An infinite tf.data.Dataset has no end to store. Use .take(n).")
-        spec = _encode_spec(value.element_spec)
-        count = 0
+        spec, count = _encode_spec(value.element_spec), 0
         with tf.io.TFRecordWriter(str(directory / RECORDS_FILE)) as writer:
             for element in value:
                 for tensor in tf.nest.flatten(element):
@@ -60,19 +59,15 @@ class TfDatasetMaterializer(Materializer):
         leaves = tf.nest.flatten(spec)
 
         def parse_element(records: Any) -> Any:
-            tensors = [
-                tf.ensure_shape(tf.io.parse_tensor(records[place], leaf.dtype), leaf.shape)
-                for place, leaf in enumerate(leaves)
-            ]
-            return tf.nest.pack_sequence_as(spec, tensors)
+            parsed = (tf.io.parse_tensor(records[place], leaf.dtype) for place, leaf in enumerate(leaves))
+            return tf.nest.pack_sequence_as(spec, list(map(tf.ensure_shape, parsed, (leaf.shape for leaf in leaves))))
 
         records = tf.data.TFRecordDataset(str(directory / RECORDS_FILE)).batch(max(1, len(leaves)), drop_remainder=True)
         return records.map(parse_element).apply(tf.data.experimental.assert_cardinality(metadata["count"]))
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show shapes and dtypes of an element."""
-        sections = (heading("An element"), preformatted(repr(value.element_spec)))
-        return preview_page(value, summary, sections, "Dataset")
+        return preview_page(value, summary, (heading("An element"), preformatted(repr(value.element_spec))), "Dataset")
 
 
 def _encode_spec(spec: Any) -> Any:
@@ -100,5 +95,5 @@ def _decode_spec(metadata: Mapping[str, Any]) -> Any:
     if "dict" in metadata:
         return {key: _decode_spec(item) for key, item in metadata["dict"]}
     if "tuple" in metadata:
-        return tuple(_decode_spec(item) for item in metadata["tuple"])
-    return [_decode_spec(item) for item in metadata["list"]]
+        return tuple(map(_decode_spec, metadata["tuple"]))
+    return list(map(_decode_spec, metadata["list"]))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,10 @@ class PretrainedMaterializer(Materializer):
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show configuration and layers."""
-        config = getattr(value, "config", None)
-        layers = [heading("Tokenizer" if config is None else "Layers"), preformatted(str(value), 8_000)]
-        settings = [] if config is None else [heading("Configuration"), preformatted(config.to_json_string(), 8_000)]
-        return preview_page(value, summary, [*settings, *layers])
+        sections = [heading("Layers" if hasattr(value, "config") else "Tokenizer"), preformatted(str(value), 8_000)]
+        if hasattr(value, "config"):
+            sections = [heading("Configuration"), preformatted(value.config.to_json_string(), 8_000), *sections]
+        return preview_page(value, summary, sections)
 
     def _save_model(self, model: Any, directory: Path) -> Mapping[str, Any]:
         """Write a model, and load it once; raises `SaveRefused` where that is not the same model."""
@@ -96,8 +96,8 @@ class PretrainedMaterializer(Materializer):
         write_typed_json(self, metadata, directory, METADATA_FILE)
         config = directory / PRETRAINED_FOLDER / "tokenizer_config.json"
         if config.exists():
-            held = json.loads(config.read_text("utf-8"))
-            kept = {key: item for key, item in held.items() if key not in _LOCATION_KEYS}
+            held = json.loads(config.read_text("utf-8")).items()
+            kept = {key: item for key, item in held if key not in _LOCATION_KEYS}
             config.write_text(json.dumps(kept, indent=2, ensure_ascii=False, sort_keys=True), encoding="utf-8")
         return {"shape": f"{type(tokenizer).__qualname__} of {len(tokenizer)} tokens"}
 
@@ -119,16 +119,10 @@ def _model_metadata(model: Any) -> dict[str, Any]:
 def _load_model(cls: Any, metadata: Mapping[str, Any], folder: Path) -> Any:
     from safetensors.torch import load_file
 
-    attention = metadata.get("attention")
+    safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    attention = {"attn_implementation": metadata["attention"]} if "attention" in metadata else {}
     with _without_progress_bars():
-        model = cls.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype="auto",
-            **({"attn_implementation": attention} if attention else {}),
-        )
+        model = cls.from_pretrained(folder, dtype="auto", **safe, **attention)
     if (folder / BUFFERS_FILE).exists():
         _set_buffers(model, load_file(folder / BUFFERS_FILE))
     model.name_or_path = model.config._name_or_path = ""  # noqa: SLF001 - a temporary folder
@@ -193,11 +187,8 @@ def _check_storable(model: Any) -> None:
         raise SaveRefused(
             f"This {type_name(type(model))} has weights of {', '.join(dtypes)}. Convert it with .to(dtype)."
         )
-
-    hooked = sorted(
-        name or "the model" for name, module in model.named_modules() if any(getattr(module, hooks) for hooks in _HOOKS)
-    )
-    if hooked:
+    modules = ((name or "the model", module) for name, module in model.named_modules())
+    if hooked := sorted(name for name, module in modules if any(getattr(module, hooks) for hooks in _HOOKS)):
         raise SaveRefused(
             f"{type_name(type(model))} has hooks, in {', '.join(hooked[:3])}, which are functions. Remove them first."
         )
@@ -216,15 +207,12 @@ def _check_round_trip(model: Any, loaded: Any) -> None:
             )
 
 
-@contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    """Disable progress bars for a while: a task's log is no terminal."""
+def _without_progress_bars() -> ExitStack:
+    """Disable progress bars until the end of a block: a task's log is no terminal."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+    block = ExitStack()
+    if logging.is_progress_bar_enabled():
+        logging.disable_progress_bar()
+        block.callback(logging.enable_progress_bar)
+    return block

@@ -66,22 +66,16 @@ def _to_metadata(value: Any) -> dict[str, Any]:
     dataset = value.rename(None).to_dataset(name=_ARRAY_NAME) if is_array else value
     indexes = dict(dataset.indexes)
     multi = {name: index for name, index in indexes.items() if isinstance(index, pd.MultiIndex)}
+    plain = {name: held for name, held in dataset.variables.items() if name not in multi}
+    levels = {name: index for name, index in multi.items() if name in dataset.dims}
     return {
         "kind": type(value).__qualname__,
         "name": value.name if is_array else None,
         "attrs": dict(dataset.attrs),
         "encoding": dict(dataset.encoding),
-        "variables": {
-            name: _variable_metadata(name, variable, indexes)
-            for name, variable in dataset.variables.items()
-            if name not in multi
-        },
+        "variables": {name: _variable_metadata(name, variable, indexes) for name, variable in plain.items()},
         "order": [list(dataset.data_vars), list(dataset.coords)],
-        "multi": {
-            name: {"index": index, "attrs": dict(dataset[name].attrs)}
-            for name, index in multi.items()
-            if name in dataset.dims
-        },
+        "multi": {name: {"index": index, "attrs": dict(dataset[name].attrs)} for name, index in levels.items()},
         "unindexed": [name for name in dataset.coords if name in dataset.dims and name not in indexes],
     }
 

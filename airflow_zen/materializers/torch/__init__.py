@@ -74,8 +74,7 @@ class StateDictMaterializer(Materializer):
         """Write `tensors.safetensors` and `tensors.json`."""
         from airflow_zen.materializers.torch.state import write_tensors
 
-        tensors = write_tensors(value, directory)
-        versions = getattr(value, "_metadata", None)
+        tensors, versions = write_tensors(value, directory), getattr(value, "_metadata", None)
         metadata = {"class": type(value).__qualname__, "tensors": tensors, "metadata": versions}
         write_typed_json(self, metadata, directory, METADATA_FILE)
         return {"shape": f"{len(value)} tensors of {sum(tensor.numel() for tensor in value.values())} numbers"}
@@ -114,8 +113,7 @@ class ModuleMaterializer(Materializer):
         from airflow_zen.materializers.typed_json.encoding import canonical_json
 
         encoder = ModuleEncoder(self.registry)
-        root = encoder.encode(value)
-        module = canonical_json({"root": root, "modules": encoder.states})
+        module = canonical_json({"root": encoder.encode(value), "modules": encoder.states})
         (directory / MODULE_FILE).write_text(module, encoding="utf-8")
         tensors = write_tensors({str(at): tensor for at, tensor in enumerate(encoder.tensors)}, directory)
         write_typed_json(self, {"tensors": tensors}, directory, METADATA_FILE)

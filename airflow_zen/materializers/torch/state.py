@@ -89,12 +89,8 @@ def _memory_key(tensor: Any) -> tuple[Any, ...]:
 
 
 def _tensor_metadata(name: str, tensor: Any) -> dict[str, Any]:
-    metadata = {
-        "name": name,
-        "class": type(tensor).__qualname__,
-        "device": str(tensor.device),
-        "requires_grad": tensor.requires_grad,
-    }
+    metadata: dict[str, Any] = {"name": name, "class": type(tensor).__qualname__, "device": str(tensor.device)}
+    metadata |= {"requires_grad": tensor.requires_grad}
     axes = _axes_in_memory(tensor)
     metadata |= {"axes": axes} if axes is not None else {}
     return metadata | ({"complex": True} if tensor.dtype == torch.complex128 else {})
@@ -111,8 +107,7 @@ def _to_storable(tensor: Any) -> Any:
     values = tensor.detach().resolve_conj().resolve_neg()
     axes = _axes_in_memory(tensor)
     values = (values if axes is None else values.permute(axes)).contiguous()
-    values = torch.view_as_real(values) if values.dtype == torch.complex128 else values
-    return values.cpu()
+    return (torch.view_as_real(values) if values.dtype == torch.complex128 else values).cpu()
 
 
 def _restore_layout(values: Any, metadata: Mapping[str, Any]) -> Any:
@@ -165,8 +160,7 @@ class ModuleEncoder(Encoder):
     def _encode_module(self, module: Any) -> int:
         if id(module) in self._numbers:
             return self._numbers[id(module)]
-        number = self._register(module, self.states, None)
-        state = module.__getstate__()
+        number, state = self._register(module, self.states, None), module.__getstate__()
         if not isinstance(state, dict):
             raise SaveRefused(f"{type(module).__qualname__} has a state of its own kind. Return module.state_dict().")
         # A module inside is written as a number, so its state is not nested in that of the outer module.
@@ -239,17 +233,15 @@ def _find_function(name: str) -> Any:
 
 
 def _require_function(name: str) -> Any:
-    found = _find_function(name)
-    if found is None:
-        raise ArtifactRefused(f"torch.module@1 keeps functions of torch.nn.functional, and {name!r} is none of them.")
-    return found
+    if found := _find_function(name):
+        return found
+    raise ArtifactRefused(f"torch.module@1 keeps functions of torch.nn.functional, and {name!r} is none of them.")
 
 
 def _require_dtype(name: str) -> Any:
-    found = getattr(torch, name, None)
-    if not isinstance(found, torch.dtype):
-        raise ArtifactRefused(f"torch has no dtype {name!r}.")
-    return found
+    if isinstance(found := getattr(torch, name, None), torch.dtype):
+        return found
+    raise ArtifactRefused(f"torch has no dtype {name!r}.")
 
 
 _FUNCTION_CODEC = field_codec("torch.function", "name", _function_name, _require_function)
