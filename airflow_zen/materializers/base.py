@@ -173,9 +173,9 @@ def is_materializer(found: Any) -> bool:
     return isinstance(found, type) and issubclass(found, Materializer) and hasattr(found, "encoding")
 
 
-def require_exact_type(value: Any, *types: type) -> None:
+def require_exact_type(value: Any, *types: str | type) -> None:
     """Raise `SaveRefused` for an instance of a subclass of `types`, which would come back as its base class."""
-    if type(value) not in types:
+    if type(value) not in types and type_name(type(value)) not in types:
         raise SaveRefused(f"{type_name(type(value))} is a subclass that would come back as its base class.")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.errors import ArtifactRefused
-from airflow_zen.materializers.base import require_exact_type
+from airflow_zen.materializers.base import installed_version, require_exact_type
 from airflow_zen.materializers.mlflow_model import ModelMaterializer, WrittenModel
 
 MODEL_FILE = "model.cb"
@@ -30,9 +30,7 @@ class CatboostMaterializer(ModelMaterializer):
 
     def write(self, model: Any, directory: Path) -> WrittenModel:
         """Write `model.cb` of a trained model."""
-        import catboost
-
-        require_exact_type(model, *(getattr(catboost, name) for name in _CLASS_NAMES))
+        require_exact_type(model, *(f"catboost.{name}" for name in _CLASS_NAMES))
         name = type(model).__name__
         state = dict(model.__getstate__())
         trained = state.pop(_TRAINED_KEY, None)
@@ -40,9 +38,9 @@ class CatboostMaterializer(ModelMaterializer):
         if trained is None:
             return WrittenModel(name, None, state=metadata)
         (directory / MODEL_FILE).write_bytes(trained)
-        flavor = {"catboost_version": catboost.__version__, "code": None, "data": MODEL_FILE, "model_type": name}
+        flavor = {"catboost_version": installed_version("catboost"), "code": None, "data": MODEL_FILE}
         shape = f"{name} of {len(model.feature_names_)} features, {model.tree_count_} trees"
-        return WrittenModel(shape, {**flavor, "save_format": "cbm"}, {"data": MODEL_FILE}, metadata)
+        return WrittenModel(shape, {**flavor, "model_type": name, "save_format": "cbm"}, {"data": MODEL_FILE}, metadata)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the model; raises `ArtifactRefused` for a class that is none of CatBoost's own."""

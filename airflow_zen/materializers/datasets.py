@@ -35,14 +35,12 @@ class DatasetsMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `dataset/`."""
-        import datasets
-
-        require_exact_type(value, datasets.Dataset, datasets.DatasetDict)
+        require_exact_type(value, *self.types)
         with _without_progress_bars():
             value.save_to_disk(directory / DATASET_FOLDER)
         for folder, split in _splits(value, directory):
             _complete_state(folder, split)
-        if isinstance(value, datasets.DatasetDict):
+        if isinstance(value, dict):
             rows = ", ".join(f"{name} {split.num_rows}" for name, split in value.items())
             return {"shape": f"{len(value)} splits: {rows}"}
         columns = [{"name": name, "type": str(feature)} for name, feature in value.features.items()]

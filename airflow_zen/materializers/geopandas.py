@@ -32,9 +32,7 @@ class GeopandasMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `geo.json`, and the table as a part of encoding `pandas.parquet@1`."""
-        import geopandas
-
-        require_exact_type(value, geopandas.GeoDataFrame, geopandas.GeoSeries)
+        require_exact_type(value, *self.types)
         parts = write_typed_json(self, _to_metadata(value), directory, GEO_FILE)
         rows = f"{len(value)} {'geometry' if len(value) == 1 else 'geometries'}"
         return {"shape": rows, "rows": len(value), **parts}

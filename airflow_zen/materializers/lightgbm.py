@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from airflow_zen.materializers.base import require_exact_type
+from airflow_zen.materializers.base import installed_version, require_exact_type
 from airflow_zen.materializers.mlflow_model import ModelMaterializer, WrittenModel
 from airflow_zen.materializers.sklearn import estimator_shape, read_estimator, write_estimator
 
@@ -29,21 +29,19 @@ class LightgbmMaterializer(ModelMaterializer):
 
     def write(self, model: Any, directory: Path) -> WrittenModel:
         """Write `model.lgb` of a booster, `model.skops` of a wrapper."""
-        import lightgbm
-
-        is_booster = isinstance(model, lightgbm.Booster)
+        is_booster = not hasattr(model, "get_params")
         file = BOOSTER_FILE if is_booster else WRAPPER_FILE
         flavor = {
             "code": None,
             "data": file,
-            "lgb_version": lightgbm.__version__,
+            "lgb_version": installed_version("lightgbm"),
             "model_class": f"{type(model).__module__}.{type(model).__qualname__}",
             "serialization_format": None if is_booster else "skops",
             "skops_trusted_types": None if is_booster else write_estimator(model, directory / file),
         }
         if not is_booster:
             return WrittenModel(estimator_shape(model), flavor, {"data": file})
-        require_exact_type(model, lightgbm.Booster)
+        require_exact_type(model, *self.types)
         _write_trees(model, directory)
         state = {name: getattr(model, name) for name in ("best_iteration", "best_score", "params")}
         shape = f"Booster of {model.num_feature()} features, {model.num_trees()} trees"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zen.errors import SaveRefused
+from airflow_zen.materializers.base import installed_version
 from airflow_zen.materializers.mlflow_model import ModelMaterializer, WrittenModel
 from airflow_zen.materializers.previews.html import Markup, heading
 from airflow_zen.materializers.previews.tables import plain_table
@@ -31,13 +32,11 @@ class OnnxMaterializer(ModelMaterializer):
 
     def write(self, model: Any, directory: Path) -> WrittenModel:
         """Write `model.onnx`; raises `SaveRefused` for a model that is not one file."""
-        import onnx
-
         (directory / MODEL_FILE).write_bytes(_serialize(model))
         flavor = {
             "code": None,
             "data": MODEL_FILE,
-            "onnx_version": onnx.__version__,
+            "onnx_version": installed_version("onnx"),
             "onnx_session_options": None,
             "providers": ["CUDAExecutionProvider", "CPUExecutionProvider"],
         }

@@ -46,11 +46,10 @@ class PillowMaterializer(Materializer):
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `image.png` or `pixels.npy`, and `image.json` for what they do not contain."""
         import numpy as np
-        from PIL import Image
 
         from airflow_zen.materializers.numpy.arrays import write_npy
 
-        if type(value) is not Image.Image:
+        if type_name(type(value)) not in self.types:
             raise SaveRefused(
                 f"{type_name(type(value))} is bound to a file and would come back as PIL.Image.Image. Return image.copy()."
             )

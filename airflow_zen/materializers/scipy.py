@@ -42,11 +42,9 @@ class SparseMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `sparse.json`, and one `.npy` file for each array of the format."""
-        import scipy.sparse
-
         from airflow_zen.materializers.numpy.arrays import write_npy
 
-        require_exact_type(value, *(getattr(scipy.sparse, name) for name in _CLASS_NAMES))
+        require_exact_type(value, *self.types)
         if value.dtype.hasobject:
             raise SaveRefused("A sparse matrix of Python objects is not stored. Convert it with .astype(float).")
         for name, array in _to_arrays(value).items():

@@ -51,10 +51,8 @@ class PretrainedMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `pretrained/` and `class.json`."""
-        import transformers
-
-        is_model = isinstance(value, transformers.PreTrainedModel)
-        return self._save_model(value, directory) if is_model else self._save_tokenizer(value, directory)
+        save = self._save_model if hasattr(value, "config") else self._save_tokenizer
+        return save(value, directory)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the model, on the CPU, or the tokenizer; raises `ArtifactRefused` for a class that is neither."""

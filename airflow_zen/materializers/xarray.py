@@ -35,9 +35,7 @@ class XarrayMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `dataset.json`, and arrays and indexes beside it as parts."""
-        import xarray as xr
-
-        require_exact_type(value, xr.Dataset, xr.DataArray)
+        require_exact_type(value, *self.types)
         metadata = _to_metadata(value)
         built = _from_metadata(metadata)
         if not value.identical(built) or _coordinate_facts(value) != _coordinate_facts(built):
