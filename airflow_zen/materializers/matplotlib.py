@@ -117,7 +117,8 @@ def _print_svg(canvas: FigureCanvasAgg) -> bytes | None:
 
     The layout is that of the last picture: it would be another one for the 72 dots per inch of an SVG.
     """
-    file, figure, engine = _BoundedText(), canvas.figure, canvas.figure.get_layout_engine()
+    file, figure = _BoundedText(), canvas.figure
+    engine = figure.get_layout_engine()
     if engine:
         figure.set_layout_engine("none")
     try:

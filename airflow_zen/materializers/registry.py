@@ -322,7 +322,8 @@ def _read_errors(materializer: Materializer, encoding: str, wanted: Any) -> Iter
     except Exception as error:
         if materializer.encoding == encoding:
             raise
-        name, reason = type_name(wanted) if isinstance(wanted, type) else wanted, str(error).strip().rstrip(".")
+        name = type_name(wanted) if isinstance(wanted, type) else wanted
+        reason = str(error).strip().rstrip(".")
         # The text may list all columns of a table.
         reason = reason if len(reason) <= _MAX_ERROR_LENGTH else f"{reason[:_MAX_ERROR_LENGTH]}…"
         raise ArtifactRefused(
