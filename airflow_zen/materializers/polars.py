@@ -56,7 +56,7 @@ class PolarsMaterializer(Materializer):
         frame = value.to_frame() if is_series else value
         schema = frame.collect_schema()
         _check_schema(schema)
-        _write_parquet(frame, schema, path, {METADATA_KEY: _SERIES} if is_series else {})
+        _write_parquet(frame, schema, path, is_series)
         is_frame = isinstance(frame, pl.DataFrame)
         return _summarize(schema, frame.height if is_frame else _count_rows(pl.scan_parquet(path, glob=False)), path)
 
@@ -131,31 +131,26 @@ def _check_schema(schema: pl.Schema) -> None:
     import polars as pl
 
     sink = io.BytesIO()
-    _write_parquet(pl.DataFrame(schema=schema), schema, sink, {})
+    _write_parquet(pl.DataFrame(schema=schema), schema, sink, False)
     read = pl.read_parquet(io.BytesIO(sink.getvalue())).schema
     changed = [name for name, dtype in schema.items() if read.get(name) != dtype]
     if changed:
         raise SaveRefused(f"Parquet does not keep the dtype of {', '.join(map(repr, changed))}. Cast the column(s).")
 
 
-def _write_parquet(
-    frame: pl.DataFrame | pl.LazyFrame, schema: pl.Schema, target: Any, metadata: dict[str, str]
-) -> None:
+def _write_parquet(frame: pl.DataFrame | pl.LazyFrame, schema: pl.Schema, target: Any, is_series: bool) -> None:
     import polars as pl
 
     from airflow_zen.materializers.arrow.parquet_writer import row_group_size_for_width
 
     widths = (8 if dtype.is_numeric() or dtype.is_temporal() else 32 for dtype in schema.dtypes())
-    options: Any = {
-        "compression": "zstd",
-        "compression_level": 1,
-        "row_group_size": row_group_size_for_width(sum(widths)),
-    }
+    rows, metadata = row_group_size_for_width(sum(widths)), {METADATA_KEY: _SERIES} if is_series else {}
+    options: Any = {"compression": "zstd", "compression_level": 1, "row_group_size": rows, "metadata": metadata}
     try:
         if isinstance(frame, pl.LazyFrame):
-            frame.sink_parquet(target, maintain_order=True, metadata=metadata, **options)
+            frame.sink_parquet(target, maintain_order=True, **options)
         else:
-            frame.rechunk().write_parquet(target, metadata=metadata, **options)
+            frame.rechunk().write_parquet(target, **options)
     except pl.exceptions.PolarsError as error:
         raise SaveRefused(f"polars does not write this frame to parquet: {error}. Cast the column(s).") from error
 

@@ -58,9 +58,8 @@ class XarrayMaterializer(Materializer):
 
 def _to_metadata(value: Any) -> dict[str, Any]:
     import pandas as pd
-    import xarray as xr
 
-    is_array = isinstance(value, xr.DataArray)
+    is_array = type(value).__qualname__ == "DataArray"
     dataset = value.rename(None).to_dataset(name=_ARRAY_NAME) if is_array else value
     indexes = dict(dataset.indexes)
     multi = {name: index for name, index in indexes.items() if isinstance(index, pd.MultiIndex)}
