@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 _PACKAGE = "airflow_zen.materializers"
 
@@ -141,8 +141,3 @@ _NAMES_BY_ADVICE: Mapping[str, tuple[str, ...]] = {
 }
 ALTERNATIVES: Mapping[str, str] = {name: advice for advice, names in _NAMES_BY_ADVICE.items() for name in names}
 """What to return instead of types that have no exact form."""
-
-
-def suggest_alternative(names: Iterable[str]) -> str:
-    """Return the advice for a type that nobody saves, given the names of its classes, the nearest first."""
-    return next((ALTERNATIVES[name] for name in names if name in ALTERNATIVES), "Return a type that has one.")

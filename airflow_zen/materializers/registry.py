@@ -133,8 +133,9 @@ class MaterializerRegistry:
             return found
         if self.allow_pickle:
             return self._instantiate(catalog.ENCODINGS[_PICKLE])
+        advice = next(filter(None, map(catalog.ALTERNATIVES.get, base_names(cls))), "Return a type that has one.")
         raise MaterializerNotFound(
-            f"No materializer saves {type_name(cls)}. {catalog.suggest_alternative(base_names(cls))} "
+            f"No materializer saves {type_name(cls)}. {advice} "
             "Otherwise register one for it, or set [zen] allow_pickle = True."
         )
 
@@ -243,7 +244,9 @@ class MaterializerRegistry:
             # A step may import the module of a materializer only when it runs, after its registry was made.
             late = {name: found for found, _ in user_defined.registered_materializers() for name in found.type_names()}
             types = {**late, **self._with_entry_points.types}
-            unregistered = user_defined.unregistered_types(types) if for_saving else {}
+            others = user_defined.project_materializers() if for_saving else ()
+            declaring = [other for other in others if "types" in vars(other)]
+            unregistered = {name: other for other in declaring for name in other.type_names() if name not in types}
             nearest = next((name for name in base_names(cls) if name in types or name in unregistered), "")
             if nearest in unregistered:
                 hint = user_defined.unregistered_hint(unregistered[nearest])

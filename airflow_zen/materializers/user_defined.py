@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -84,12 +84,6 @@ def project_materializers(cls: type[Materializer] = Materializer) -> Iterator[ty
         if not found.__module__.startswith("airflow_zen.") and hasattr(found, "encoding"):
             yield found
         yield from project_materializers(found)
-
-
-def unregistered_types(registered: Collection[str]) -> dict[str, type[Materializer]]:
-    """Return the materializers that declare types which are not `registered`, by dotted type name."""
-    declaring = [cls for cls in project_materializers() if "types" in vars(cls)]
-    return {name: cls for cls in declaring for name in cls.type_names() if name not in registered}
 
 
 def unregistered_hint(materializer: type[Materializer]) -> str:
