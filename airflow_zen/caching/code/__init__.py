@@ -162,8 +162,8 @@ class _DependencyWalker:
     def _label_function(self, function: FunctionType) -> str:
         if origin_of_function(function) == "project":
             # functools.wraps copies __qualname__; the code object keeps its own.
-            name = getattr(function.__code__, "co_qualname", function.__qualname__)
-            return self._visit_once("function", module_label(function.__globals__), name, function, self.visit_function)
+            module, name = module_label(function.__globals__), function.__code__.co_qualname
+            return self._visit_once("function", module, name, function, self.visit_function)
         if wrapper := self._label_wrapper(function):
             return wrapper
         if (named := importable_name(function)) and origin_of_module(named[0]) != "project":

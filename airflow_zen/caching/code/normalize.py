@@ -152,18 +152,12 @@ def _strip_annotations(node: Any, *blocks: str) -> None:
     for name in blocks:
         block = getattr(node, name, None)
         if isinstance(block, list) and block:
-            kept = [_strip_annotation(each) for each in block]
-            setattr(node, name, [each for each in kept if each] or [ast.Pass()])
-    if hasattr(node, "type_comment"):
-        node.type_comment = None
-
-
-def _strip_annotation(statement: ast.stmt) -> ast.stmt | None:
-    if isinstance(statement, ast.AnnAssign):
-        return ast.Assign([statement.target], statement.value) if statement.value is not None else None
-    if isinstance(statement, ast.Assign):
-        statement.type_comment = None
-    return statement
+            kept = [
+                ast.Assign([each.target], each.value) if isinstance(each, ast.AnnAssign) and each.value else each
+                for each in block
+                if not isinstance(each, ast.AnnAssign) or each.value
+            ]
+            setattr(node, name, kept or [ast.Pass()])
 
 
 def _is_no_op(value: Any) -> bool:
