@@ -23,6 +23,9 @@ FORMAT_VERSION = 1
 _DELETE_BATCH = 1000
 _ENTRY_KEY = re.compile(r"cache/[0-9a-f]{2}/[0-9a-f]{64}\.json")
 _MAX_RECORDS = 5
+# What a user changed is named before what follows from it.
+_KINDS = "function class constant parameter input key file env view version scope output distribution"
+_RANKS = {kind: rank for rank, kind in enumerate(_KINDS.split())}
 _MAX_VALUE_TEXT = 40
 _ABSENT = "nothing"
 
@@ -169,7 +172,7 @@ def nearest_record(ingredients: Mapping[str, str], history: list[KeyRecord]) -> 
 
 def changed_ingredients(now: Mapping[str, str], before: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     """Yield `(label, before, now)` for every ingredient that differs; a missing one is empty text."""
-    for label in sorted({*now, *before}, key=_label_rank):
+    for label in sorted({*now, *before}, key=lambda label: (_RANKS.get(label.partition(" ")[0], len(_RANKS)), label)):
         old, new = before.get(label, ""), now.get(label, "")
         if old != new:
             yield label, old, new
@@ -205,16 +208,6 @@ def _value_text(fingerprint: str, text: str) -> str:
     if text and len(text) <= _MAX_VALUE_TEXT:
         return text
     return f"{fingerprint[:4]}…" if fingerprint else _ABSENT
-
-
-def _label_rank(label: str) -> tuple[int, str]:
-    """Rank what a user changed before what follows from it."""
-    order = (
-        "function", "class", "constant", "parameter", "input", "key", "file", "env", "view", "version", "scope", "output",
-        "distribution",
-    )  # fmt: skip
-    kind = label.partition(" ")[0]
-    return (order.index(kind) if kind in order else len(order), label)
 
 
 def _history_key(dag_id: str, task_id: str) -> str:

@@ -44,11 +44,6 @@ class Definition(msgspec.Struct, frozen=True):
         """The first line of its code object: that of the first decorator."""
         return _first_line(self.node)
 
-    @property
-    def code_name(self) -> str:
-        """The name of its code object."""
-        return "<lambda>" if isinstance(self.node, ast.Lambda) else self.node.name
-
 
 class Import(msgspec.Struct, frozen=True):
     """One name bound by an import: a module, or an attribute of it."""
@@ -86,16 +81,13 @@ class SourceFile(msgspec.Struct, frozen=True, eq=False, dict=True):
         Raises `FingerprintError` when the file no longer contains the running code.
         """
         among = self.lambdas if code.co_name == "<lambda>" else self.definitions
-        found = [one for one in among if one.first_line == code.co_firstlineno and one.code_name == code.co_name]
+        named = [one for one in among if getattr(one.node, "name", "<lambda>") == code.co_name]
+        found = [one for one in named if one.first_line == code.co_firstlineno]
         if len(found) > 1:
             found = [one for one in found if _is_lambda_of(one.node, code)]
         if len(found) != 1:
             raise FingerprintError(_stale_source_message(code.co_name, self.path))
         return found[0]
-
-    def find_classes(self, qualname: str) -> list[Definition]:
-        """Return every class of a qualified name; several when branches define it."""
-        return [one for one in self.definitions if one.qualname == qualname and isinstance(one.node, ast.ClassDef)]
 
     def check_unchanged(self, function: FunctionType) -> None:
         """Raise `FingerprintError` when the file was edited after `function` was loaded from it."""
@@ -312,7 +304,8 @@ def class_source(cls: type) -> ClassSource | None:
     ]
     path = names.get("__file__") or next((each.__code__.co_filename for each in own), None)
     source = parse_source_file(path, names) if path else None
-    found = source.find_classes(cls.__qualname__) if source else []
+    named = [one for one in source.definitions if one.qualname == cls.__qualname__] if source else []
+    found = [one for one in named if isinstance(one.node, ast.ClassDef)]
     if source is None or not found:
         return None
     written = [each for each in own if each.__code__.co_filename == source.path]
