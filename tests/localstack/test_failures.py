@@ -1,7 +1,8 @@
-"""Promises of `airflow zen stack` after a service died."""
+"""Promises of `airflow zen stack` after a service died, and of a start that is refused."""
 
 import json
 import os
+import subprocess
 import sys
 from argparse import Namespace
 
@@ -40,3 +41,14 @@ def test_logs_warn_about_crashed_services(directory, capsys):
     """`logs` warns about a service that died."""
     stack_up.logs.func(Namespace(part=None, lines=1, compose=False, directory=str(directory), follow=False))
     assert "scheduler died." in capsys.readouterr().err
+
+
+def test_missing_dags_folder(tmp_path):
+    """A DAGs folder that does not exist ends the command with 1 before anything is started or written; stderr names it."""
+    options = ["--directory", tmp_path / "new", "--dags", tmp_path / "none"]
+    command = [sys.executable, "-m", "airflow", "zen", "stack", "up", "local", *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"The DAGs folder {str(tmp_path / 'none')!r} is not a directory." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "new").exists()
