@@ -1,9 +1,9 @@
-"""`airflow zen artifacts …`: named artifacts and their versions."""
+"""`airflow zen artifacts …`: named artifacts and their versions, and pruning."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,10 @@ from airflow.cli.cli_config import ARG_VERBOSE
 import airflow_zen
 from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, command
 from airflow_zen.cli.output import (
+    Cell,
     bytes_cell,
-    digest_cell,
     is_machine_readable,
+    open_stack_for,
     print_rows,
     seconds_cell,
     show_progress,
@@ -22,9 +23,11 @@ from airflow_zen.cli.output import (
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.diff import ArtifactDiff, FieldChange, RowDiff
+    from airflow_zen.artifacts.named_artifacts import VersionTag
     from airflow_zen.artifacts.ref import ArtifactRef
     from airflow_zen.client.artifacts import NamedArtifact
-    from airflow_zen.progress import BytesCallback
+    from airflow_zen.progress import BytesCallback, ProgressCallback
+    from airflow_zen.pruning.collect import PruneReport
     from airflow_zen.stack import Stack
 
 _DAY = 86_400
@@ -35,6 +38,8 @@ _NAME = argument("name", "The artifact's name")
 _ARG_VERSION = argument("--version", _SELECTOR, default="latest")
 _VERSION = argument("version", _SELECTOR)
 _TAG = argument("tag", "The tag")
+_LIMIT = argument("--limit", "Maximum number of versions", type=int, default=20)
+_PATH = argument("path", "A directory that is new or empty")
 _NEW_VERSION = (
     argument("--tag", "A tag for the version; may be repeated", action="append", default=[]),
     argument("--metadata", "A key and value such as source=BTS; may be repeated", action="append", default=[]),
@@ -42,7 +47,7 @@ _NEW_VERSION = (
 
 
 @command(
-    "list",
+    "artifacts list",
     argument("--prefix", "Only names with this prefix", default=""),
     argument("--tag", "All versions with this tag", default=""),
     *STACK_AND_OUTPUT,
@@ -52,64 +57,58 @@ def list_names(args: Any) -> None:
     with show_progress("Reading names", args.output):
         found = airflow_zen.artifacts(args.prefix, args.tag, args.stack)
     if not found:
-        where = (
-            f"has the tag {args.tag!r}" if args.tag else f"is named {args.prefix!r}…" if args.prefix else "has a name"
-        )
-        raise SystemExit(f"No artifact here {where}.")
+        where = f"is named {args.prefix!r}…" if args.prefix else "has a name"
+        raise SystemExit(f"No artifact here {f'has the tag {args.tag!r}' if args.tag else where}.")
     print_rows([_version_row(each, args.output) for each in found], args.output)
 
 
-@command("show", _NAME, _ARG_VERSION, *STACK_AND_OUTPUT)
+@command("artifacts show", _NAME, _ARG_VERSION, *STACK_AND_OUTPUT)
 def show_artifact(args: Any) -> None:
     """Show one version: its type, its origin, and the columns of a table."""
     from airflow_zen.artifacts.diff import COLUMN_STATISTICS
 
-    found = _find_artifact(args)
+    found = airflow_zen.artifact(args.name, args.version, args.stack)
     facts, columns = _version_facts(found), [dict(column) for column in found.summary.get("columns", ())]
     if is_machine_readable(args.output):
         print_rows([{**facts, "columns": columns}], args.output)
         return
     print_rows([{"fact": fact, "value": value} for fact, value in facts.items() if value], args.output)
     if columns:
-        names = ("name", *COLUMN_STATISTICS)
-        print_rows([{name: column.get(name) for name in names} for column in columns], args.output)
+        rows = [{name: column.get(name) for name in ("name", *COLUMN_STATISTICS)} for column in columns]
+        print_rows(rows, args.output)
 
 
-@command("versions", _NAME, argument("--limit", "Maximum number of versions", type=int, default=20), *STACK_AND_OUTPUT)
+@command("artifacts versions", _NAME, _LIMIT, *STACK_AND_OUTPUT)
 def list_versions(args: Any) -> None:
     """List the versions of a name, newest first."""
     newest = airflow_zen.artifact(args.name, stack=args.stack)
-    tags: dict[str, list[str]] = {}
-    for mark in newest.stack.names.list_tags(name=args.name):
-        tags.setdefault(mark.version, []).append(mark.tag)
+    marks = list(newest.stack.names.list_tags(name=args.name))
     with show_progress("Reading versions", args.output):
         found = newest.versions(args.limit)
     rows = [
-        _version_row(each, args.output) | {"made by": each.origin, "tags": ", ".join(tags.get(each.version, ()))}
-        for each in found
+        _version_row(each, args.output) | {"made by": each.origin, "tags": _tags_text(each, marks)} for each in found
     ]
     print_rows([{name: value for name, value in row.items() if name != "name"} for row in rows], args.output)
 
 
-@command("get", _NAME, argument("path", "A directory that is new or empty"), _ARG_VERSION, ARG_STACK, ARG_VERBOSE)
+@command("artifacts get", _NAME, _PATH, _ARG_VERSION, ARG_STACK, ARG_VERBOSE)
 def download(args: Any) -> None:
     """Write an artifact's files, verified, into a directory."""
     from dataclasses import replace
 
     from airflow_zen.progress import byte_counter
 
-    found, path = _find_artifact(args), Path(args.path)
+    found, path = airflow_zen.artifact(args.name, args.version, args.stack), Path(args.path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise SystemExit(f"{args.path} already exists. Name a directory that is new or empty.")
     with show_progress("Fetching") as on_progress:
-        stack = _open_stack_with_progress(args, byte_counter("Fetching", on_progress, found.ref.size))
-        files = replace(found, stack=stack).load(Path)
-        copied = sorted(_copy_files(files, path, byte_counter("Writing", on_progress, found.ref.size)))
+        files = replace(found, stack=_open_stack(args, "Fetching", on_progress, found.ref.size)).load(Path)
+        copied = _copy_files(files, path, byte_counter("Writing", on_progress, found.ref.size))
     print(f"{found.name} {found.version}: {', '.join(copied)} in {args.path}")
 
 
 @command(
-    "put",
+    "artifacts put",
     argument("path", "A file, a directory, or - for standard input"),
     argument("--name", "The artifact's name", required=True),
     *_NEW_VERSION,
@@ -133,13 +132,13 @@ def upload(args: Any) -> None:
             _copy_stream(path, sys.stdin.buffer, byte_counter("Reading standard input", on_progress))
         if not path.exists():
             raise SystemExit(f"{args.path} does not exist.")
-        stack = _open_stack_with_progress(args, byte_counter("Storing", on_progress, _total_size(path)))
-        message = _publish(stack, args.name, stack.save(path, args.name).ref, new_version)
-    print(message)
+        total = sum(file.stat().st_size for file in _files_of(path))
+        stack = _open_stack(args, "Storing", on_progress, total)
+        _publish(stack, args.name, stack.save(path, args.name).ref, new_version)
 
 
 @command(
-    "register",
+    "artifacts register",
     _NAME,
     argument("uri", "URL of a file or a directory under the artifact root, outside the directories of airflow_zen"),
     *_NEW_VERSION,
@@ -153,17 +152,15 @@ def register(args: Any) -> None:
     file as a table, and anything else as a pathlib.Path. Pruning never deletes the data.
     """
     from airflow_zen.client.artifacts import register_files
-    from airflow_zen.progress import byte_counter
 
     new_version = _new_version(args)
     with show_progress("Reading the data") as on_progress:
-        stack = _open_stack_with_progress(args, byte_counter("Reading the data", on_progress))
-        message = _publish(stack, args.name, register_files(stack, args.uri, args.name), new_version)
-    print(message)
+        stack = _open_stack(args, "Reading the data", on_progress)
+        _publish(stack, args.name, register_files(stack, args.uri, args.name), new_version)
 
 
 @command(
-    "diff",
+    "artifacts diff",
     _NAME,
     argument("before", _SELECTOR, metavar="A"),
     argument("after", _SELECTOR, metavar="B"),
@@ -188,48 +185,80 @@ def diff(args: Any) -> None:
         print_rows(_differing_rows(found.rows), args.output)
 
 
-@command("tag", _NAME, _VERSION, _TAG, ARG_STACK, ARG_VERBOSE)
+@command("artifacts tag", _NAME, _VERSION, _TAG, ARG_STACK, ARG_VERBOSE)
 def tag(args: Any) -> None:
     """Tag a version; a tag selects the version and protects it from pruning."""
-    found = _find_artifact(args)
+    found = airflow_zen.artifact(args.name, args.version, args.stack)
     found.tag(args.tag)
     print(f"{found.name} {found.version} is tagged {args.tag!r}.")
 
 
-@command("untag", _NAME, _VERSION, _TAG, ARG_STACK, ARG_VERBOSE)
+@command("artifacts untag", _NAME, _VERSION, _TAG, ARG_STACK, ARG_VERBOSE)
 def untag(args: Any) -> None:
     """Remove a tag from a version."""
-    found = _find_artifact(args)
+    found = airflow_zen.artifact(args.name, args.version, args.stack)
     found.untag(args.tag)
     print(f"{found.name} {found.version} is not tagged {args.tag!r}.")
 
 
-COMMANDS = (list_names, show_artifact, list_versions, download, upload, register, diff, tag, untag)
+@command(
+    "artifacts prune",
+    argument("--unreferenced", "Delete what has no reference", action="store_true"),
+    argument("--older-than", "Delete runs, cache entries and versions of this age too, such as 90d"),
+    argument("--keep-last", "Keep this number of newest versions of each name", type=int),
+    argument("--grace", "Keep what is younger; delete condemned artifacts after this time", default="1d"),
+    argument("--expire-mlflow-runs", "Delete DAG runs of that age in MLflow too", action="store_true"),
+    argument("--without-mlflow", "Ignore references from MLflow", action="store_true"),
+    argument("--dry-run", "Report what would be deleted, and delete nothing", action="store_true"),
+    *STACK_AND_OUTPUT,
+)
+def prune_artifacts(args: Any) -> None:
+    """Delete artifacts without references, and report what refers to the rest.
 
+    Versions, DAG runs, cache entries and MLflow refer to artifacts. Artifacts without a reference are condemned; a later
+    prune deletes them. It is safe to prune while tasks run.
+    """
+    from dataclasses import replace
 
-def _find_artifact(args: Any) -> NamedArtifact:
-    return airflow_zen.artifact(args.name, args.version, args.stack)
+    from airflow_zen.lineage.recorder import NullRecorder
+    from airflow_zen.plugin.finalize import active_dag_runs
+    from airflow_zen.pruning.collect import prune_stack
+    from airflow_zen.pruning.retention import Retention
+
+    if not (args.unreferenced or args.older_than or args.keep_last):
+        raise SystemExit(
+            "Name what to delete: --unreferenced for artifacts without a reference; --older-than 90d and --keep-last 5 "
+            "for old runs, cache entries and versions too."
+        )
+    retention = Retention.parse(args.older_than, args.keep_last, args.grace, args.expire_mlflow_runs)
+    stack = open_stack_for(args)
+    stack = replace(stack, lineage=NullRecorder()) if args.without_mlflow else stack
+    with show_progress("Finding references", args.output) as on_progress:
+        report = prune_stack(stack, retention, active_dag_runs(), dry_run=args.dry_run, on_progress=on_progress)
+    if args.output == "table":
+        print(report)
+    print_rows(_prune_rows(report, args.output), args.output)
 
 
 def _version_row(found: NamedArtifact, output: str) -> dict[str, Any]:
+    age = max(found.stack.clock() - found.created, 0)
+    age_text = seconds_cell(age).text if age < 3 * _DAY else f"{age / _DAY:.0f} days"
     return {
         "name": found.name,
         "version": found.version,
         "shape": found.ref.shape or found.ref.type,
         "size": bytes_cell(found.ref.size),
-        **({"created": found.created} if is_machine_readable(output) else {"age": _age(found)}),
-        "digest": digest_cell(found.ref.digest),
+        **({"created": found.created} if is_machine_readable(output) else {"age": age_text}),
+        "digest": Cell(found.ref.digest, found.ref.digest[:12]),
     }
 
 
-def _age(found: NamedArtifact) -> str:
-    age = max(found.stack.clock() - found.created, 0)
-    return seconds_cell(age).text if age < 3 * _DAY else f"{age / _DAY:.0f} days"
+def _tags_text(found: NamedArtifact, tags: Iterable[VersionTag]) -> str:
+    return ", ".join(each.tag for each in tags if each.version == found.version)
 
 
 def _version_facts(found: NamedArtifact) -> dict[str, Any]:
     ref, manifest = found.ref, found.manifest
-    marks = found.stack.names.list_tags(name=found.name)
     return {
         "name": found.name,
         "version": found.version,
@@ -240,7 +269,7 @@ def _version_facts(found: NamedArtifact) -> dict[str, Any]:
         "files": ", ".join(file.path for file in manifest.files),
         "encoding": ref.encoding,
         "made by": found.origin,
-        "tags": ", ".join(mark.tag for mark in marks if mark.version == found.version),
+        "tags": _tags_text(found, found.stack.names.list_tags(name=found.name)),
         "metadata": ", ".join(f"{key}={value}" for key, value in found.metadata.items()),
         "written by": ", ".join(f"{name} {version}" for name, version in manifest.libraries.items()),
         "lies at": ref.uri,
@@ -265,12 +294,8 @@ def _change_row(change: FieldChange, *, machine: bool) -> dict[str, Any]:
             return f"{value:.6g}"
         return "-" if value is None else bytes_cell(value).text if change.fact == "size" else value
 
-    return {
-        "column": change.column,
-        "fact": change.fact,
-        "before": shown(change.before),
-        "after": shown(change.after),
-    }
+    sides = {"before": shown(change.before), "after": shown(change.after)}
+    return {"column": change.column, "fact": change.fact, **sides}
 
 
 def _differing_rows(found: RowDiff) -> list[dict[str, Any]]:
@@ -295,43 +320,58 @@ def _parse_metadata(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _publish(stack: Stack, name: str, ref: ArtifactRef, new_version: dict[str, Any]) -> str:
-    """Make an artifact the newest version of the name; return a line that describes it."""
+def _publish(stack: Stack, name: str, ref: ArtifactRef, new_version: dict[str, Any]) -> None:
+    """Make an artifact the newest version of the name, and print a line that describes it."""
     version = stack.names.add(name, ref, stack.clock(), **new_version)
-    return f"{name} {version.version}: {ref.shape}, {bytes_cell(ref.size).text}, digest {ref.digest[:12]}"
+    print(f"{name} {version.version}: {ref.shape}, {bytes_cell(ref.size).text}, digest {ref.digest[:12]}")
 
 
-def _open_stack_with_progress(args: Any, on_bytes: BytesCallback) -> Stack:
+def _open_stack(args: Any, stage: str, on_progress: ProgressCallback, size: int | None = None) -> Stack:
+    """Open a stack whose transferred bytes are shown; `size` is their expected number."""
     from airflow_zen.config.settings import Settings, open_stack
+    from airflow_zen.progress import byte_counter
 
-    return open_stack(Settings.read(args.stack), lineage=False, on_bytes=on_bytes)
-
-
-def _files_of(path: Path) -> Iterable[Path]:
-    return [path] if path.is_file() else (file for file in path.rglob("*") if file.is_file())
+    return open_stack(Settings.read(args.stack), lineage=False, on_bytes=byte_counter(stage, on_progress, size))
 
 
-def _total_size(path: Path) -> int:
-    return sum(file.stat().st_size for file in _files_of(path))
+def _files_of(path: Path) -> list[Path]:
+    return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
 
 
-def _copy_files(source: Path, into: Path, on_bytes: BytesCallback) -> Iterator[str]:
-    """Copy files, so that nobody changes the store through them; yield the name of each."""
-    from airflow_zen.transports.local import ProgressFile
-
+def _copy_files(source: Path, into: Path, on_bytes: BytesCallback) -> list[str]:
+    """Copy files, so that nobody changes the store through them; return their sorted names."""
     into.mkdir(parents=True, exist_ok=True)
     base = source.parent if source.is_file() else source
-    for file in _files_of(source):
-        name = file.relative_to(base)
-        with ProgressFile(file, on_bytes) as reader:
-            _copy_stream(into / name, reader)
-        yield name.as_posix()
+    names = {file.relative_to(base).as_posix(): file for file in _files_of(source)}
+    for name, file in names.items():
+        with file.open("rb") as reader:
+            _copy_stream(into / name, reader, on_bytes)
+    return sorted(names)
 
 
-def _copy_stream(path: Path, source: Any, on_bytes: BytesCallback | None = None) -> None:
+def _copy_stream(path: Path, source: Any, on_bytes: BytesCallback) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         while chunk := source.read(_CHUNK_SIZE):
             file.write(chunk)
-            if on_bytes:
-                on_bytes(len(chunk))
+            on_bytes(len(chunk))
+
+
+def _prune_rows(report: PruneReport, output: str) -> list[dict[str, Any]]:
+    rows = [
+        {
+            "held by": each.referrer.kind,
+            "name": each.referrer.name,
+            "artifacts": each.total.artifacts,
+            "bytes": bytes_cell(each.total.size),
+            "held by it alone": bytes_cell(each.exclusive.size),
+        }
+        for each in report.usage_by_referrer
+    ]
+    if not is_machine_readable(output):
+        return rows
+    sums = {name: getattr(report, name) for name in ("kept", "condemned", "deleted", "leftovers")}
+    return [
+        *({"what": name, "artifacts": count.artifacts, "bytes": count.size} for name, count in sums.items()),
+        *({"what": "held", **row} for row in rows),
+    ]

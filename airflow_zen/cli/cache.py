@@ -1,39 +1,28 @@
-"""`airflow zen cache …`: the step cache."""
+"""`airflow zen cache …` and `airflow zen runs show`: the step cache, and the step runs that used it."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.cli.cli_config import ARG_DAG_ID, ARG_TASK_ID, ARG_VERBOSE
 
 from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, command
-from airflow_zen.cli.output import (
-    bytes_cell,
-    digest_cell,
-    iso_time,
-    open_stack_for,
-    print_rows,
-    seconds_cell,
-    show_progress,
-)
+from airflow_zen.cli.output import Cell, bytes_cell, iso_time, open_stack_for, print_rows, seconds_cell, show_progress
 
 if TYPE_CHECKING:
     from airflow_zen.caching.step_cache import CacheEntry, KeyRecord, StepCache
     from airflow_zen.lineage.savings import RunTotals
+    from airflow_zen.runs.step_run import StepRun
     from airflow_zen.stack import Stack
 
 _DAG = argument("dag_id", "The DAG (default: all)", nargs="?")
+_RUN = argument("--run", "The id of the DAG run (default: the latest computed result)")
 
 
-@command(
-    "explain",
-    ARG_DAG_ID,
-    ARG_TASK_ID,
-    argument("--run", "The id of the DAG run (default: the latest computed result)"),
-    ARG_STACK,
-)
+@command("cache explain", ARG_DAG_ID, ARG_TASK_ID, _RUN, ARG_STACK)
 def explain_task(args: Any) -> None:
     """Explain why a task was computed and not reused.
 
@@ -45,17 +34,18 @@ def explain_task(args: Any) -> None:
     for line in _describe_records(stack, args.dag_id, args.task_id, args.run):
         print(line)
     history = stack.cache.history.recent_records(args.dag_id, args.task_id)
-    matching = [n for n, entry in enumerate(history) if args.run is None or _run_id_of(entry) == args.run]
-    if not matching:
+    # An origin is `dag/run/task/map index/try`, and a run id may contain slashes.
+    runs = ["/".join(entry.origin.split("/")[1:-3]) for entry in history]
+    if not history or args.run not in (None, *runs):
         raise SystemExit(f"No computed result of {args.dag_id}/{args.task_id} is recorded for this run.")
-    entry, older = history[matching[0]], history[matching[0] + 1 :]
+    entry, *older = history[0 if args.run is None else runs.index(args.run) :]
     print(f"{entry.origin} computed {entry.key[:12]}")
     for line in _describe_differences(entry, nearest_record(entry.ingredients, older)):
         print(line)
 
 
 @command(
-    "stats",
+    "cache stats",
     _DAG,
     argument("--by", "Print one row per DAG, week or run", choices=("dag", "week", "run"), default="dag"),
     argument("--backfill", "Only the runs of the backfill with this id", type=int),
@@ -78,10 +68,10 @@ def show_savings(args: Any) -> None:
         raise SystemExit("No step run is recorded here.")
     print_rows(_group_rows(found, args.by), args.output)
     if args.output == "table":
-        print(savings_summary(found, "partitions" if args.backfill is not None else "DAG runs"))
+        print(savings_summary(found, "DAG runs" if args.backfill is None else "partitions"))
 
 
-@command("list", _DAG, *STACK_AND_OUTPUT)
+@command("cache list", _DAG, *STACK_AND_OUTPUT)
 def list_entries(args: Any) -> None:
     """List the cached results, newest first."""
     entries = _read_entries(open_stack_for(args).cache, args.dag_id, None, args.output)
@@ -91,7 +81,7 @@ def list_entries(args: Any) -> None:
 
 
 @command(
-    "clear",
+    "cache clear",
     _DAG,
     argument("task_id", "The task (default: all)", nargs="?"),
     argument("--older-than", "Only results older than this: 12h, 30d, 2w", metavar="AGE"),
@@ -104,6 +94,7 @@ def clear_entries(args: Any) -> None:
 
     Delete entries of the step cache and their history. Artifacts stay, and running tasks are not affected.
     """
+    from airflow_zen.caching.step_cache import task_of_entry
     from airflow_zen.lineage.savings import format_count
     from airflow_zen.pruning.retention import parse_duration
 
@@ -115,8 +106,7 @@ def clear_entries(args: Any) -> None:
     if not entries:
         print("Nothing to delete.")
         return
-    tasks = {_task_of(entry) for entry in entries}
-    summary = f"{format_count(len(entries), 'result')} of {format_count(len(tasks), 'task')}"
+    summary = f"{format_count(len(entries), 'result')} of {format_count(len({*map(task_of_entry, entries)}), 'task')}"
     compute_time = seconds_cell(sum(entry.seconds for entry in entries)).text
     if not args.yes:
         _confirm(f"Delete {summary}, which took {compute_time} to compute? Artifacts stay.")
@@ -125,7 +115,17 @@ def clear_entries(args: Any) -> None:
     print(f"Deleted {summary}; they took {compute_time} to compute. Their artifacts stay.")
 
 
-COMMANDS = (explain_task, show_savings, list_entries, clear_entries)
+@command("runs show", ARG_DAG_ID, argument("run_id", "The id of the DAG run"), *STACK_AND_OUTPUT)
+def show_step_runs(args: Any) -> None:
+    """Show the step runs of a DAG run.
+
+    For each step run, in the order of their start: its state, whether its result was reused and why not, its duration and
+    its outputs.
+    """
+    runs = sorted(open_stack_for(args).records.read_dag_run(args.dag_id, args.run_id), key=lambda run: run.started)
+    if not runs:
+        raise SystemExit(f"No step run of {args.dag_id}/{args.run_id} is recorded here. Is it in another --stack?")
+    print_rows(map(_step_run_row, runs), args.output)
 
 
 def _describe_records(stack: Stack, dag_id: str, task_id: str, run_id: str | None) -> Iterator[str]:
@@ -149,19 +149,15 @@ def _describe_differences(now: KeyRecord, before: KeyRecord | None) -> Iterator[
     yield f"Compared with {before.origin}:"
     for label, old, new in changed_ingredients(now.ingredients, before.ingredients):
         yield f"  {label}: {old or 'nothing'} → {new or 'nothing'}"
-        old_text, new_text = before.sources.get(label, ""), now.sources.get(label, "")
-        for line in difflib.unified_diff(old_text.splitlines(), new_text.splitlines(), "before", "now", lineterm=""):
-            yield f"    {line}"
-
-
-def _run_id_of(entry: KeyRecord) -> str:
-    """Return the run id of `dag/run/task/map index/try`; a run id may contain slashes."""
-    return "/".join(entry.origin.split("/")[1:-3])
+        old_lines, new_lines = (each.sources.get(label, "").splitlines() for each in (before, now))
+        yield from (f"    {line}" for line in difflib.unified_diff(old_lines, new_lines, "before", "now", lineterm=""))
 
 
 def _read_entries(cache: StepCache, dag_id: str | None, task_id: str | None, output: str = "table") -> list[CacheEntry]:
+    from airflow_zen.caching.step_cache import task_of_entry
+
     def matches(entry: CacheEntry) -> bool:
-        dag, task = _task_of(entry)
+        dag, task = task_of_entry(entry)
         return dag_id in (None, dag) and task_id in (None, task)
 
     with show_progress("Reading the cache", output) as on_progress:
@@ -169,16 +165,12 @@ def _read_entries(cache: StepCache, dag_id: str | None, task_id: str | None, out
         return sorted(found, key=lambda entry: entry.created, reverse=True)
 
 
-def _task_of(entry: CacheEntry) -> tuple[str, str]:
+def _entry_row(entry: CacheEntry) -> dict[str, Any]:
     from airflow_zen.caching.step_cache import task_of_entry
 
-    return task_of_entry(entry)
-
-
-def _entry_row(entry: CacheEntry) -> dict[str, Any]:
     return {
-        "task": "/".join(_task_of(entry)),
-        "key": digest_cell(entry.key),
+        "task": "/".join(task_of_entry(entry)),
+        "key": Cell(entry.key, entry.key[:12]),
         "computed by": entry.origin,
         "when": iso_time(entry.created),
         "took": seconds_cell(entry.seconds),
@@ -199,28 +191,33 @@ def _group_rows(found: Sequence[RunTotals], by: str) -> list[dict[str, Any]]:
 
     groups: dict[tuple[str, ...], list[RunTotals]] = {}
     for totals in found:
-        group = {"dag": (), "run": (totals.run_id,), "week": (_iso_week(totals.ended),)}[by]
+        # A week is `2026-W05`, as in ISO 8601.
+        week = f"{datetime.fromtimestamp(totals.ended, UTC):%G-W%V}"
+        group = {"dag": (), "run": (totals.run_id,), "week": (week,)}[by]
         groups.setdefault((totals.dag_id, *group), []).append(totals)
-    return [
-        dict(zip(("dag", by), group, strict=False)) | _totals_row(sum_totals(groups[group])) for group in sorted(groups)
-    ]
+    sums = ((group, sum_totals(groups[group])) for group in sorted(groups))
+    return [dict(zip(("dag", by), group, strict=False)) | _totals_row(total) for group, total in sums]
 
 
 def _totals_row(totals: RunTotals) -> dict[str, Any]:
+    counts = {name: getattr(totals, name) for name in ("runs", "steps", "reused", "computed", "failed")}
+    times = {"seconds computed": totals.seconds_computed, "seconds saved": totals.seconds_saved}
+    return counts | {name: round(seconds, 1) for name, seconds in times.items()}
+
+
+def _step_run_row(run: StepRun) -> dict[str, Any]:
+    texts = (
+        f"{ref.name or name} {ref.shape} {bytes_cell(ref.size).text} {ref.digest[:12]}"
+        for name, ref in run.outputs.items()
+    )
     return {
-        "runs": totals.runs,
-        "steps": totals.steps,
-        "reused": totals.reused,
-        "computed": totals.computed,
-        "failed": totals.failed,
-        "seconds computed": round(totals.seconds_computed, 1),
-        "seconds saved": round(totals.seconds_saved, 1),
+        "step": run.id.task_id if run.id.map_index < 0 else f"{run.id.task_id}[{run.id.map_index}]",
+        "try": run.id.try_number,
+        "state": str(run.state),
+        "cache": str(run.cache),
+        "why": run.error or (f"of {run.origin}" if run.origin else run.why),
+        "took": seconds_cell((run.ended or run.started) - run.started),
+        "outputs": Cell(
+            {name: ref.digest for name, ref in run.outputs.items()}, "; ".join(" ".join(text.split()) for text in texts)
+        ),
     }
-
-
-def _iso_week(seconds: float) -> str:
-    """Return the ISO week of a time: `2026-W05`."""
-    from datetime import UTC, datetime
-
-    year, week, _ = datetime.fromtimestamp(seconds, UTC).isocalendar()
-    return f"{year}-W{week:02}"

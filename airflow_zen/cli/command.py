@@ -1,7 +1,7 @@
-"""The decorator that turns a function into a command of `airflow zen`.
+"""The decorator that turns a function of this folder into a command of `airflow zen`.
 
-Every `airflow` process loads the files of the commands. They import only this file and `output` at the top, and what they
-work with inside their functions.
+Every `airflow` process loads all files of the folder. They import only each other at the top, and what they work with
+inside their functions.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from airflow_zen.errors import ZenError
 def command(name: str, *arguments: Arg) -> Callable[[Callable[[Any], None]], ActionCommand]:
     """Make a command of a function that takes the parsed arguments.
 
-    The function's docstring is the command's description, and its first line the help. A command that takes
-    `--verbose` hides logs and warnings without it. An error of ours is printed without a stack trace, with exit code 1.
+    name: with its group, such as `cache list`. The function's docstring is the command's description, and its first line
+    the help. A command that takes `--verbose` hides logs and warnings without it. An error of ours is printed without a
+    stack trace, with exit code 1.
     """
 
     def make(function: Callable[[Any], None]) -> ActionCommand:
         body = suppress_logs_and_warning(function) if ARG_VERBOSE in arguments else function
         description = inspect.getdoc(function) or name
-        help_text = description.partition("\n")[0].rstrip(".")
 
         @wraps(function)
         def run(args: Any) -> None:
@@ -39,6 +39,7 @@ def command(name: str, *arguments: Arg) -> Callable[[Callable[[Any], None]], Act
             except ZenError as error:
                 raise SystemExit(str(error)) from error
 
+        help_text = description.partition("\n")[0].rstrip(".")
         return ActionCommand(name, help_text, run, arguments, " ".join(description.split()))
 
     return make

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from airflow.cli.cli_config import CLICommand, GroupCommand
+from importlib import import_module
+from pkgutil import iter_modules
 
-from airflow_zen.cli import artifacts, cache, lineage, materializers, models, plan, prune, runs, stack_up, stacks
-from airflow_zen.doctor import command as doctor
+from airflow.cli.cli_config import ActionCommand, CLICommand, GroupCommand
+
+from airflow_zen import cli
+
+_GROUPS = {
+    "artifacts": "Named artifacts and their versions",
+    "runs": "Step runs",
+    "cache": "The step cache",
+    "lineage": "Lineage in MLflow",
+    "models": "Registered models in MLflow",
+    "stack": "Stacks: an artifact root, an MLflow and options",
+}
 
 
 def get_zen_commands() -> list[CLICommand]:
-    """Return the group with its commands."""
-    groups = (
-        plan.show_plan,
-        GroupCommand("artifacts", "Named artifacts and their versions", (*artifacts.COMMANDS, prune.prune_artifacts)),
-        GroupCommand("runs", "Step runs", (runs.show_step_runs,)),
-        GroupCommand("cache", "The step cache", cache.COMMANDS),
-        GroupCommand("lineage", "Lineage in MLflow", lineage.COMMANDS),
-        GroupCommand("models", "Registered models in MLflow", models.COMMANDS),
-        materializers.list_materializers,
-        GroupCommand(
-            "stack", "Stacks: an artifact root, an MLflow and options", (*stacks.COMMANDS, *stack_up.COMMANDS)
-        ),
-        doctor.doctor,
-    )
-    return [GroupCommand("zen", "Artifacts, caching and lineage of ML steps", groups)]
+    """Return the group with the commands of every file of this package."""
+    modules = [import_module(f"{cli.__name__}.{file.name}") for file in iter_modules(cli.__path__)]
+    groups: dict[str, list[ActionCommand]] = {group: [] for group in ("", *_GROUPS)}
+    for found in (each for module in modules for each in vars(module).values() if isinstance(each, ActionCommand)):
+        group, _, name = found.name.rpartition(" ")
+        groups[group].append(found._replace(name=name))
+    commands = [*groups.pop(""), *(GroupCommand(name, _GROUPS[name], found) for name, found in groups.items())]
+    return [GroupCommand("zen", "Artifacts, caching and lineage of ML steps", commands)]

@@ -1,4 +1,4 @@
-"""`airflow zen lineage …`: lineage in MLflow."""
+"""`airflow zen lineage …` and `airflow zen models …`: lineage and registered models in MLflow."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from airflow.cli.cli_config import ARG_VERBOSE
 
 from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, command
-from airflow_zen.cli.output import iso_time, open_stack_for, show_progress
+from airflow_zen.cli.output import iso_time, open_stack_for, print_rows, show_progress
 from airflow_zen.errors import SettingsError, ZenError
 
 if TYPE_CHECKING:
     from rich.tree import Tree
 
     from airflow_zen.lineage.ancestry import Ancestry, FoundArtifact, FoundRun
+    from airflow_zen.lineage.mlflow.models import RegisteredModels
     from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
     from airflow_zen.progress import ProgressCallback
     from airflow_zen.runs.step_run import StepRunId
@@ -25,7 +26,7 @@ _DIGEST = re.compile(r"[0-9a-f]{16,64}")
 
 
 @command(
-    "show",
+    "lineage show",
     argument("target", "models:/NAME/VERSION, models:/NAME@ALIAS, an artifact's name (DAG/TASK.OUTPUT) or digest"),
     *STACK_AND_OUTPUT,
 )
@@ -48,7 +49,7 @@ def show_ancestry(args: Any) -> None:
     (console.print_as_yaml if args.output == "yaml" else console.print_as_json)(document)
 
 
-@command("sync", ARG_STACK, ARG_VERBOSE)
+@command("lineage sync", ARG_STACK, ARG_VERBOSE)
 def sync_lineage(args: Any) -> None:
     """Send pending step runs to MLflow.
 
@@ -61,17 +62,16 @@ def sync_lineage(args: Any) -> None:
     recorder = _mlflow_recorder(stack)
     with show_progress("Finding pending step runs") as on_progress:
         delivered, failed = _deliver_pending(stack, recorder, on_progress)
-        problems = [] if failed else [*_close_ended_runs(stack, recorder, on_progress)]
+        problems = [f"Not delivered: {run}: {reason}" for run, reason in failed.items()]
+        problems += [] if failed else _close_ended_runs(stack, recorder, on_progress)
     print(f"Delivered {format_count(len(delivered), 'step run')}.")
-    for run, reason in failed.items():
-        print(f"Not delivered: {run}: {reason}")
-    for reason in problems:
-        print(reason)
-    if failed or problems:
+    for problem in problems:
+        print(problem)
+    if problems:
         raise SystemExit(1)
 
 
-@command("draw", argument("dag_id", "The DAG"), argument("run_id", "The DAG run"), ARG_STACK)
+@command("lineage draw", argument("dag_id", "The DAG"), argument("run_id", "The DAG run"), ARG_STACK)
 def draw_dag_run(args: Any) -> None:
     """Draw the lineage graph of a DAG run again.
 
@@ -85,7 +85,37 @@ def draw_dag_run(args: Any) -> None:
     print(f"Drawn: {args.dag_id} {args.run_id}.")
 
 
-COMMANDS = (show_ancestry, sync_lineage, draw_dag_run)
+@command("models list", argument("name", "The model (default: all)", nargs="?"), *STACK_AND_OUTPUT)
+def list_models(args: Any) -> None:
+    """List the registered models, or the versions of one."""
+    registry = _open_registry(args)
+    rows = _version_rows(registry, args.name) if args.name else _model_rows(registry)
+    if not rows:
+        missing = f"version of model {args.name!r}" if args.name else "registered model"
+        raise SystemExit(f"MLflow has no {missing}.")
+    print_rows(rows, args.output)
+
+
+@command(
+    "models promote",
+    argument("name", "The registered model"),
+    argument("version", "The version, a number"),
+    argument("alias", "The alias, such as champion"),
+    ARG_STACK,
+)
+def promote_model(args: Any) -> None:
+    """Point an alias at a version of a model.
+
+    A model or a version that does not exist is refused.
+    """
+    from airflow_zen.lineage.mlflow.errors import MlflowRejected
+
+    try:
+        before = _open_registry(args).promote(args.name, args.version, args.alias)
+    except MlflowRejected as error:
+        raise SystemExit(f"The alias was not set: {error}") from error
+    moved = f", which pointed at version {before}" if before and before != args.version else ""
+    print(f"models:/{args.name}@{args.alias} is version {args.version} now{moved}.")
 
 
 def _mlflow_recorder(stack: Stack) -> MlflowRecorder:
@@ -136,19 +166,15 @@ def _find_ancestry(target: str, stack: Stack) -> tuple[str, Ancestry]:
     from airflow_zen.errors import LineageNotFound
     from airflow_zen.lineage.ancestry import ancestry_from_records, ancestry_of, ancestry_of_content
     from airflow_zen.lineage.mlflow.errors import MlflowUnavailable
-    from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
 
-    recorder = stack.lineage if isinstance(stack.lineage, MlflowRecorder) else None
     if target.startswith("models:/"):
         return "", ancestry_of(target, _mlflow_recorder(stack).rest)
     digest = target if _DIGEST.fullmatch(target) else stack.names.get(target).ref.digest
-    if recorder is not None:
-        try:
-            return digest, ancestry_of_content(digest, recorder.rest)
-        except (MlflowUnavailable, LineageNotFound):
-            # The records also contain what is not in MLflow yet.
-            pass
-    return digest, ancestry_from_records(digest, stack.store.transport)
+    try:
+        return digest, ancestry_of_content(digest, _mlflow_recorder(stack).rest)
+    except (SettingsError, MlflowUnavailable, LineageNotFound):
+        # The records also contain what is not in MLflow yet.
+        return digest, ancestry_from_records(digest, stack.store.transport)
 
 
 def _step_tree(run: FoundRun, ancestry: Ancestry, seen: set[str]) -> dict[str, Any]:
@@ -196,3 +222,47 @@ def _add_branch(tree: Tree, step: dict[str, Any]) -> None:
         leaf = branch.add(escape(f"{artifact['name']} {artifact['digest']}") + raw)
         if not raw:
             _add_branch(leaf, artifact["made_by"])
+
+
+def _open_registry(args: Any) -> RegisteredModels:
+    from airflow_zen.config.settings import Settings, tracking_server
+    from airflow_zen.lineage.mlflow.models import RegisteredModels
+    from airflow_zen.lineage.mlflow.rest import MlflowRest
+
+    settings = Settings.read(args.stack)
+    if server := tracking_server(settings):
+        return RegisteredModels(MlflowRest(server))
+    option = settings.qualified_option("mlflow_conn_id")
+    raise SettingsError(f"MLflow is not configured: set {option} or mlflow_tracking_uri.")
+
+
+def _model_rows(registry: RegisteredModels) -> list[dict[str, Any]]:
+    return [
+        {
+            "model": model["name"],
+            "latest": max((int(v["version"]) for v in model.get("latest_versions", [])), default=""),
+            "aliases": ", ".join(sorted(f"{a['alias']} → {a['version']}" for a in model.get("aliases", []))),
+            "changed": _mlflow_time(model.get("last_updated_timestamp")),
+            "description": model.get("description", ""),
+        }
+        for model in registry.models()
+    ]
+
+
+def _version_rows(registry: RegisteredModels, name: str) -> list[dict[str, Any]]:
+    aliases = registry.aliases(name)
+    return [
+        {
+            "model": name,
+            "version": version["version"],
+            "aliases": ", ".join(sorted(alias for alias, of in aliases.items() if of == version["version"])),
+            "created": _mlflow_time(version.get("creation_timestamp")),
+            "run": version.get("run_id", ""),
+            "source": version.get("source", ""),
+        }
+        for version in registry.versions(name)
+    ]
+
+
+def _mlflow_time(milliseconds: Any) -> str:
+    return iso_time(int(milliseconds) / 1000) if milliseconds else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -35,15 +36,8 @@ def seconds_cell(seconds: float | None) -> Cell:
     return Cell(seconds, "" if seconds is None else format_seconds(seconds))
 
 
-def digest_cell(digest: str) -> Cell:
-    """Return a cell for a digest or a cache key; people read its first 12 characters."""
-    return Cell(digest, digest[:12])
-
-
 def iso_time(seconds: float) -> str:
     """Return a time, in seconds since the epoch, in ISO format and UTC."""
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 

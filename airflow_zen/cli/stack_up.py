@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,10 @@ _FILE = argument("--file", "The compose file (default: docker/compose.yaml of th
 
 _COMPOSE_FILE = Path("docker/compose.yaml")
 _POLL_SECONDS = 0.3
-_READ_SIZE = 64 * 1024
 
 
 @command(
-    "up",
+    "stack up",
     argument("kind", "Processes of this machine, or containers", choices=_KINDS),
     argument("--s3", "Store artifacts in an S3 server, which is started too", action="store_true"),
     argument(
@@ -54,14 +54,13 @@ def up(args: Any) -> None:
     if args.kind == "local":
         _up_local(args)
         return
-    file = compose_file(args.file, Path.cwd())
     _docker_program()
-    make_secrets(file)
-    _run_compose(file, "up", "--build", "--detach")
-    _run_compose(file, "ps")
+    make_secrets(compose_file(args.file, Path.cwd()))
+    _run_compose(args.file, "up", "--build", "--detach")
+    _run_compose(args.file, "ps")
 
 
-@command("down", _KIND, _DIRECTORY, _FILE)
+@command("stack down", _KIND, _DIRECTORY, _FILE)
 def down(args: Any) -> None:
     """Stop exactly what `up` started.
 
@@ -70,12 +69,12 @@ def down(args: Any) -> None:
     from airflow_zen.localstack.stack import stop_local_stack
 
     if args.kind == "compose":
-        _run_compose(compose_file(args.file, Path.cwd()), "down")
+        _run_compose(args.file, "down")
     else:
         stop_local_stack(Path(args.directory))
 
 
-@command("status", _KIND, _DIRECTORY, _FILE, ARG_OUTPUT, ARG_VERBOSE)
+@command("stack status", _KIND, _DIRECTORY, _FILE, ARG_OUTPUT, ARG_VERBOSE)
 def status(args: Any) -> None:
     """Show the services of a stack and their state.
 
@@ -83,9 +82,9 @@ def status(args: Any) -> None:
     """
     if args.kind == "compose":
         output = ("--format", "json") if args.output == "json" else ()
-        _run_compose(compose_file(args.file, Path.cwd()), "ps", *output)
+        _run_compose(args.file, "ps", *output)
         return
-    stack = _read_stack(Path(args.directory))
+    stack = _read_stack(args.directory)
     rows = _service_rows(stack)
     print_rows(rows, args.output)
     _warn_about_crashes(stack)
@@ -94,7 +93,7 @@ def status(args: Any) -> None:
 
 
 @command(
-    "logs",
+    "stack logs",
     argument("part", "The service, such as scheduler (default: all)", nargs="?"),
     argument("--follow", "Print new lines as they are written", action="store_true"),
     argument("--lines", "Number of lines of each log", type=int, default=20),
@@ -106,9 +105,9 @@ def logs(args: Any) -> None:
     """Show the logs of a stack."""
     if args.compose:
         options = (f"--tail={args.lines}", *(["--follow"] if args.follow else []), *([args.part] if args.part else []))
-        _run_compose(compose_file(args.file, Path.cwd()), "logs", *options)
+        _run_compose(args.file, "logs", *options)
         return
-    stack = _read_stack(Path(args.directory))
+    stack = _read_stack(args.directory)
     files = _log_files(Path(args.directory), args.part)
     _warn_about_crashes(stack)
     for name, file in files.items():
@@ -116,15 +115,9 @@ def logs(args: Any) -> None:
             print(f"== {name} ==")
         for line in file.read_text(errors="replace").splitlines()[-args.lines :] if args.lines else ():
             print(line)
-    if args.follow:
-        try:
-            for line in _follow_logs(files):
-                print(line, flush=True)
-        except KeyboardInterrupt:
-            return
-
-
-COMMANDS = (up, down, status, logs)
+    with suppress(KeyboardInterrupt):
+        for line in _follow_logs(files) if args.follow else ():
+            print(line, flush=True)
 
 
 def _up_local(args: Any) -> None:
@@ -147,19 +140,17 @@ def _up_local(args: Any) -> None:
 def compose_file(given_path: str | None, start: Path) -> Path:
     """Return the compose file: `given_path`, or that of the checkout around `start`, or that of this package's checkout.
 
-    Raises `StackError` if there is none.
+    Raise `SystemExit` if there is none.
     """
-    from airflow_zen.localstack.state import StackError
-
     if given_path:
         if not Path(given_path).is_file():
-            raise StackError(f"The compose file {given_path!r} does not exist.")
+            raise SystemExit(f"The compose file {given_path!r} does not exist.")
         return Path(given_path).resolve()
     package = Path(airflow_zen.__file__).resolve().parent
     for folder in (*start.resolve().joinpath("x").parents, package.parent):
         if (folder / _COMPOSE_FILE).is_file() and (folder / "docker" / "secrets.sh").is_file():
             return folder / _COMPOSE_FILE
-    raise StackError(
+    raise SystemExit(
         f"No {_COMPOSE_FILE} of airflow_zen is in {str(start)!r} or its parents. Run this in a checkout of the repository, "
         "or name the file with --file."
     )
@@ -167,58 +158,50 @@ def compose_file(given_path: str | None, start: Path) -> Path:
 
 def make_secrets(file: Path) -> None:
     """Create the missing secrets beside the compose file; existing ones stay."""
-    script = file.parent / "secrets.sh"
-    if script.is_file():
+    if (script := file.parent / "secrets.sh").is_file():
         subprocess.run(["bash", str(script)], check=True)
 
 
-def _run_compose(file: Path, *arguments: str) -> None:
-    from airflow_zen.localstack.state import StackError
-
-    command = ["compose", "--file", str(file), *arguments]
-    done = subprocess.run([_docker_program(), *command], check=False)
-    if done.returncode:
-        raise StackError(f"{' '.join(['docker', *command])} ended with {done.returncode}.")
+def _run_compose(given_path: str | None, *arguments: str) -> None:
+    command = ["compose", "--file", str(compose_file(given_path, Path.cwd())), *arguments]
+    if code := subprocess.run([_docker_program(), *command], check=False).returncode:
+        raise SystemExit(f"docker {' '.join(command)} ended with {code}.")
 
 
 def _docker_program() -> str:
-    """Return the path of Docker's program; raise `StackError` if it or its compose plugin is missing."""
-    from airflow_zen.localstack.state import StackError
-
+    """Return the path of Docker's program; raise `SystemExit` if it or its compose plugin is missing."""
     found = shutil.which("docker")
     if found and not subprocess.run([found, "compose", "version"], capture_output=True, check=False).returncode:
         return found
     missing = "no compose plugin of the `docker` program" if found else "no `docker` program on the PATH"
-    raise StackError(
+    raise SystemExit(
         f"There is {missing}, so containers cannot be started. Install Docker Engine with its compose plugin, or start the "
         "stack without containers: airflow zen stack up local."
     )
 
 
-def _read_stack(directory: Path) -> LocalStack:
-    from airflow_zen.localstack.stack import read_local_stack
-    from airflow_zen.localstack.state import StackError
+def _read_stack(directory: str) -> LocalStack:
+    from airflow_zen.localstack.state import read_local_stack
 
-    stack = read_local_stack(directory)
-    if stack is None:
-        raise StackError(f"Nothing was ever started in {directory}.")
-    return stack
+    if stack := read_local_stack(Path(directory)):
+        return stack
+    raise SystemExit(f"Nothing was ever started in {directory}.")
 
 
 def _service_rows(stack: LocalStack) -> list[dict[str, Any]]:
     from airflow_zen.localstack.services import services_of
 
-    running, crashed = stack.running_processes(), stack.crashed_services()
-    urls = {"api-server": stack.layout.airflow_url, "mlflow": stack.layout.mlflow_url, "s3": stack.layout.s3_url}
+    running, crashed, layout = stack.running_processes(), stack.crashed_services(), stack.layout
+    urls = {"api-server": layout.airflow_url, "mlflow": layout.mlflow_url, "s3": layout.s3_url}
     return [
         {
             "part": service.name,
-            "state": "up" if service.name in running else "died" if service.name in crashed else "down",
-            "pid": running[service.name].pid if service.name in running else "",
-            "address": urls.get(service.name, "") if service.name in running else "",
-            "log": str(stack.layout.log(service.name)),
+            "state": "up" if (process := running.get(service.name)) else "died" if service.name in crashed else "down",
+            "pid": process.pid if process else "",
+            "address": urls.get(service.name, "") if process else "",
+            "log": str(layout.log(service.name)),
         }
-        for service in services_of(stack.layout)
+        for service in services_of(layout)
     ]
 
 
@@ -254,30 +237,22 @@ def _parse_setting(text: str) -> tuple[str, str]:
 
 
 def _log_files(directory: Path, service: str | None) -> dict[str, Path]:
-    """Return the log of a service, or of all; raise `StackError` naming the services that have one."""
-    from airflow_zen.localstack.state import StackError
-
+    """Return the log of a service, or of all; raise `SystemExit` naming the services that have one."""
     found = {file.stem: file for file in sorted((directory / "logs").glob("*.log"))}
     if service is not None and service not in found:
-        raise StackError(f"There is no log of {service!r}; there are {', '.join(found)}.")
+        raise SystemExit(f"There is no log of {service!r}; there are {', '.join(found)}.")
     return found if service is None else {service: found[service]}
 
 
 def _follow_logs(files: dict[str, Path]) -> Iterator[str]:
     """Yield new lines forever, each with its service's name if there are several."""
     offsets = {name: file.stat().st_size for name, file in files.items()}
-    partial_lines = dict.fromkeys(files, b"")
     while True:
-        any_output = False
         for name, file in files.items():
             with file.open("rb") as log:
                 log.seek(offsets[name])
-                new = log.read(_READ_SIZE)
-            offsets[name] += len(new)
-            *lines, partial_lines[name] = (partial_lines[name] + new).split(b"\n")
+                *lines, incomplete_line = log.read().split(b"\n")
+                offsets[name] = log.tell() - len(incomplete_line)
             for line in lines:
-                any_output = True
-                text = line.decode(errors="replace")
-                yield f"{name}: {text}" if len(files) > 1 else text
-        if not any_output:
-            time.sleep(_POLL_SECONDS)
+                yield f"{f'{name}: ' if len(files) > 1 else ''}{line.decode(errors='replace')}"
+        time.sleep(_POLL_SECONDS)

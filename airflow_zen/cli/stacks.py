@@ -1,11 +1,11 @@
-"""`airflow zen stack list`, `show`, `use` and `check`."""
+"""`airflow zen stack list`, `show` and `use`."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE
@@ -16,7 +16,7 @@ from airflow_zen.cli.output import print_rows
 if TYPE_CHECKING:
     from airflow_zen.config.options import Options
 
-_STACK = argument("stack", "The stack (default: the active one)", nargs="?", metavar="NAME")
+STACK_NAME = argument("stack", "The stack (default: the active one)", nargs="?", metavar="NAME")
 _SECRET = re.compile(r"(token|key|secret|password|sig|signature)=[^&]*", re.IGNORECASE)
 _SOURCE_NAMES = {
     "env var": "environment",
@@ -26,7 +26,7 @@ _SOURCE_NAMES = {
 }
 
 
-@command("list", ARG_OUTPUT, ARG_VERBOSE)
+@command("stack list", ARG_OUTPUT, ARG_VERBOSE)
 def list_stacks(args: Any) -> None:
     """List the defined stacks."""
     from airflow_zen.config.options import active_stack_name, load_stacks_file, stack_names
@@ -36,16 +36,16 @@ def list_stacks(args: Any) -> None:
     print_rows([_stack_row(name, active, str(file.path)) for name in stack_names(file)], args.output)
 
 
-@command("show", _STACK, ARG_OUTPUT, ARG_VERBOSE)
+@command("stack show", STACK_NAME, ARG_OUTPUT, ARG_VERBOSE)
 def show_stack(args: Any) -> None:
     """Show a stack's options and their sources."""
     from airflow_zen.config.options import find_options
 
     options = effective_options(find_options(args.stack))
-    print_rows([{"option": each.option, "value": each.value, "from": each.source} for each in options], args.output)
+    print_rows((dict(zip(("option", "value", "from"), option, strict=True)) for option in options), args.output)
 
 
-@command("use", argument("stack", "The stack", metavar="NAME"))
+@command("stack use", argument("stack", "The stack", metavar="NAME"))
 def use(args: Any) -> None:
     """Make a stack the active one.
 
@@ -66,45 +66,15 @@ def use(args: Any) -> None:
     print(f"The active stack is {args.stack!r} now, in {file.path}.")
 
 
-@command("check", _STACK, ARG_OUTPUT, ARG_VERBOSE)
-def check(args: Any) -> None:
-    """Check a stack, and report problems and their remedies.
-
-    Write, read, list and delete a probe in the store, and send requests to MLflow. Exit code 1 if a check fails.
-    """
-    from itertools import chain
-
-    from airflow_zen.config.settings import Settings
-    from airflow_zen.doctor.findings import report_findings
-    from airflow_zen.doctor.mlflow import mlflow_findings
-    from airflow_zen.doctor.store import store_findings
-
-    settings = Settings.read(args.stack)
-    findings = chain(store_findings(settings), mlflow_findings(settings))
-    report_findings(findings, f"Checking stack {settings.stack!r}", args.output)
-
-
-COMMANDS = (list_stacks, show_stack, use, check)
-
-
-class EffectiveOption(NamedTuple):
-    """One option: its value, without secrets, and its source."""
-
-    option: str
-    value: str
-    source: str
-
-
-def effective_options(options: Options) -> Iterator[EffectiveOption]:
-    """Yield every option of `[zen]` as a stack has it."""
+def effective_options(options: Options) -> Iterator[tuple[str, str, str]]:
+    """Yield name, value and source of every option of `[zen]` as a stack has it; no value contains a secret."""
     from airflow.configuration import conf
 
     from airflow_zen.config.options import CONFIG_SECTION, DEFAULT_STACK, load_stacks_file
     from airflow_zen.get_provider_info import get_provider_info
 
-    configured: dict[str, Any] = dict(
-        conf.as_dict(display_source=True, display_sensitive=True, raw=False).get(CONFIG_SECTION, {})
-    )
+    in_airflow_cfg = conf.as_dict(display_source=True, display_sensitive=True, raw=False)
+    configured: dict[str, Any] = dict(in_airflow_cfg.get(CONFIG_SECTION, {}))
     for option in get_provider_info()["config"][CONFIG_SECTION]["options"]:
         if options.is_stack_specific(option):
             value, source = options.text(option), str(load_stacks_file().path) if option in options.overrides else ""
@@ -113,10 +83,10 @@ def effective_options(options: Options) -> Iterator[EffectiveOption]:
             value, source = str(value or ""), _SOURCE_NAMES.get(source, source)
             if not value and options.stack == DEFAULT_STACK:
                 value, source = _default_values().get(option, (value, source))
-        yield EffectiveOption(option, mask_secrets(value), source)
+        yield option, _mask_secrets(value), source
 
 
-def mask_secrets(text: str) -> str:
+def _mask_secrets(text: str) -> str:
     """Mask the credentials in a URL."""
     parts = urlsplit(text) if "://" in text else None
     if parts is not None and "@" in parts.netloc:
@@ -126,18 +96,14 @@ def mask_secrets(text: str) -> str:
 
 def _stack_row(name: str, active: str, path: str) -> dict[str, Any]:
     from airflow_zen.config.options import DEFAULT_STACK, find_options
-    from airflow_zen.config.settings import Settings
 
-    options = find_options(name)
-    is_default = name == DEFAULT_STACK
-    settings = Settings.read(name) if is_default else None
-    uri = settings.mlflow_tracking_uri if settings else options.text("mlflow_tracking_uri")
+    values = {option: value for option, value, _ in effective_options(find_options(name))}
     return {
         "stack": name,
         "active": "active" if name == active else "",
-        "artifact root": settings.artifact_root if settings else mask_secrets(options.text("artifact_root")),
-        "mlflow": options.text("mlflow_conn_id") or mask_secrets(uri),
-        "defined in": "[zen]" if is_default else path,
+        "artifact root": values["artifact_root"],
+        "mlflow": values["mlflow_conn_id"] or values["mlflow_tracking_uri"],
+        "defined in": "[zen]" if name == DEFAULT_STACK else path,
     }
 
 

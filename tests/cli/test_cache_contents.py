@@ -9,7 +9,6 @@ from airflow.sdk import dag
 
 from airflow_zen import ml_step
 from airflow_zen.cli import cache as cache_contents
-from airflow_zen.cli import runs
 from airflow_zen.config.settings import open_stack
 from tests.harness import run_dag
 
@@ -100,12 +99,12 @@ def test_shows_the_step_runs_of_a_dag_run(capsys):
     capsys.readouterr()
     shown = {}
     for run_id in ("r1", "r2", "r3"):
-        call_command(runs.show_step_runs, dag_id="one", run_id=run_id)
+        call_command(cache_contents.show_step_runs, dag_id="one", run_id=run_id)
         shown[run_id] = json.loads(capsys.readouterr().out)
     assert [(row["step"], row["cache"]) for row in shown["r1"]] == [("number", "miss"), ("double", "miss")]
     assert shown["r2"][1]["why"] == "of one/r1/double/-1/1"
     assert (shown["r3"][1]["state"], shown["r3"][1]["why"]) == ("FAILED", "ValueError: no luck")
-    call_command(runs.show_step_runs, dag_id="one", run_id="r1", output="table")
+    call_command(cache_contents.show_step_runs, dag_id="one", run_id="r1", output="table")
     assert "one/double" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="No step run of one/r9"):
-        call_command(runs.show_step_runs, dag_id="one", run_id="r9")
+        call_command(cache_contents.show_step_runs, dag_id="one", run_id="r9")

@@ -62,7 +62,7 @@ def test_definitions_load_no_library():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = json.loads(done.stdout.splitlines()[-1])
     ours = {name for name in loaded if name.startswith("airflow_zen.")}
-    assert {".".join(name.split(".")[1:2]) for name in ours} == {"cli", "doctor", "errors"}
+    assert {".".join(name.split(".")[1:2]) for name in ours} == {"cli", "errors"}
     assert not {name.split(".")[0] for name in loaded} & {"fsspec", "httpx", "mlflow", "pyarrow", "rich", "sqlalchemy"}
 
 

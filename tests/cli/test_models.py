@@ -9,7 +9,7 @@ from airflow.sdk import dag
 from sklearn.linear_model import LinearRegression
 
 from airflow_zen import ml_step
-from airflow_zen.cli import lineage, models
+from airflow_zen.cli import lineage
 from airflow_zen.cli import lineage as ancestry
 from airflow_zen.config.settings import open_stack
 from tests.harness import run_dag
@@ -63,19 +63,19 @@ def json_output(capsys, function, **options):
 
 def test_promotes_an_existing_version(pipeline_runs, capsys):
     """An alias moves to a version, and its earlier version is printed; a missing model or version is refused."""
-    call_command(models.promote_model, name="line", version="1", alias="champion")
-    call_command(models.promote_model, name="line", version="2", alias="champion")
+    call_command(lineage.promote_model, name="line", version="1", alias="champion")
+    call_command(lineage.promote_model, name="line", version="2", alias="champion")
     assert "which pointed at version 1" in capsys.readouterr().out
-    assert json_output(capsys, models.list_models, name=None)[0]["aliases"] == "champion → 2"
-    versions = json_output(capsys, models.list_models, name="line")
+    assert json_output(capsys, lineage.list_models, name=None)[0]["aliases"] == "champion → 2"
+    versions = json_output(capsys, lineage.list_models, name="line")
     assert [(row["version"], row["aliases"]) for row in versions] == [("2", "champion"), ("1", "")]
     for wrong in ({"version": "7"}, {"name": "circle"}):
         with pytest.raises(
             SystemExit, match=r"has no version '7'; it has 2, 1|no registered model 'circle'. It has 'line'"
         ):
-            call_command(models.promote_model, **{"name": "line", "version": "1", "alias": "champion", **wrong})
+            call_command(lineage.promote_model, **{"name": "line", "version": "1", "alias": "champion", **wrong})
     with pytest.raises(SystemExit, match="The alias was not set"):
-        call_command(models.promote_model, name="line", version="1", alias="latest")
+        call_command(lineage.promote_model, name="line", version="1", alias="latest")
 
 
 def test_draws_a_dag_run_again(pipeline_runs, capsys):
@@ -101,7 +101,7 @@ def test_without_mlflow_the_option_is_named(pipeline_runs, monkeypatch):
     with pytest.raises(SystemExit, match=r"\[zen\] mlflow_conn_id"):
         call_command(lineage.draw_dag_run, dag_id="line", run_id="r1")
     with pytest.raises(SystemExit, match=r"\[zen\] mlflow_conn_id"):
-        call_command(models.list_models, name=None)
+        call_command(lineage.list_models, name=None)
 
 
 def steps(tree):

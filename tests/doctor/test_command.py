@@ -8,9 +8,8 @@ from argparse import Namespace
 
 import pytest
 
-from airflow_zen.cli import materializers
+from airflow_zen.cli import checks, materializers
 from airflow_zen.doctor import airflow as installation_check
-from airflow_zen.doctor import command as doctor_module
 from airflow_zen.doctor.findings import FindingState
 
 
@@ -21,7 +20,7 @@ def _root(tmp_path, monkeypatch):
 
 def run_doctor(capsys, **options):
     capsys.readouterr()
-    doctor_module.doctor.func(Namespace(**{"stack": None, "output": "json", "verbose": False, **options}))
+    checks.doctor.func(Namespace(**{"stack": None, "output": "json", "verbose": False, **options}))
     return {row["check"]: row for row in json.loads(capsys.readouterr().out)}
 
 
