@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from airflow_zen.localstack.services import service_environment
-from airflow_zen.localstack.stack import read_local_stack, stop_local_stack
+from airflow_zen.localstack.stack import stop_local_stack
+from airflow_zen.localstack.state import read_local_stack
 from tests.servers.airflow_api import AirflowApi
 
 REPOSITORY = Path(__file__).resolve().parent.parent

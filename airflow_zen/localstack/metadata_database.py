@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from airflow_zen.localstack.state import StackError
@@ -12,9 +12,8 @@ if TYPE_CHECKING:
 
 DATABASE_VARIABLE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 _EXAMPLE = "postgresql+psycopg2://airflow@127.0.0.1:5432/airflow"
-# Airflow's extra for each database, and the driver that its API uses besides that of the URL.
-_EXTRAS = {"postgresql": "postgres", "mysql": "mysql"}
-_ASYNC_DRIVERS = {"postgresql": "asyncpg", "mysql": "aiomysql"}
+# For each database, Airflow's extra and the driver that its API uses besides that of the URL.
+_EXTRAS_AND_DRIVERS = {"postgresql": ("postgres", "asyncpg"), "mysql": ("mysql", "aiomysql")}
 _CONNECT_TIMEOUT = 5
 
 
@@ -39,28 +38,27 @@ def _parse_url(url: str) -> URL:
     from sqlalchemy.exc import ArgumentError
 
     try:
-        parsed = make_url(url)
+        return make_url(url)
     except (ArgumentError, ValueError) as error:
         raise StackError(f"--database takes a URL such as {_EXAMPLE}; the value is not a URL.") from error
-    return parsed
 
 
 def _verify_drivers(url: URL) -> None:
+    from sqlalchemy.exc import NoSuchModuleError
+
     kind = url.get_backend_name()
-    if kind not in _EXTRAS:
+    if kind not in _EXTRAS_AND_DRIVERS:
         raise StackError(
             f"--database takes a URL of PostgreSQL or MySQL such as {_EXAMPLE}, not of {kind!r}. "
             "The default is SQLite in the stack's directory."
         )
-    from sqlalchemy.exc import NoSuchModuleError
-
+    extra, async_driver = _EXTRAS_AND_DRIVERS[kind]
     try:
         url.get_dialect().import_dbapi()
-        if find_spec(_ASYNC_DRIVERS[kind]) is None:
-            raise ModuleNotFoundError(f"No module named {_ASYNC_DRIVERS[kind]!r}")
+        import_module(async_driver)
     except (ImportError, NoSuchModuleError) as error:
         raise StackError(
-            f"No driver for {url.drivername!r}: {error}. Run pip install 'apache-airflow[{_EXTRAS[kind]}]'."
+            f"No driver for {url.drivername!r}: {error}. Run pip install 'apache-airflow[{extra}]'."
         ) from error
 
 
@@ -75,6 +73,6 @@ def _verify_connection(url: URL) -> None:
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).strip()
         raise StackError(
-            f"The database {redact_url(url.render_as_string(hide_password=False))} cannot be used: {reason}\nStart the server, "
-            "create the database and its user, or correct --database."
+            f"The database {url.render_as_string()} cannot be used: {reason}\nStart the server, create the database and its "
+            "user, or correct --database."
         ) from error

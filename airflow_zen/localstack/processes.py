@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -32,18 +33,17 @@ class Process(msgspec.Struct, frozen=True):
         return False
 
 
-def start_process(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
+def launch(command: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
     """Start `command` in its own session, without a terminal, and append its output to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=dict(environment),
-            start_new_session=True,
-        )
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(command, env=dict(environment), start_new_session=True, **streams)
+
+
+def start_process(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
+    """Start `command` as `launch` does; return what identifies the process."""
+    child = launch(command, environment, log)
     return Process(child.pid, psutil.Process(child.pid).create_time())
 
 
@@ -60,11 +60,11 @@ def stop_processes(
     kept = _with_descendants(psutil.Process(process.pid) for process in keep if process.is_running())
     # A command with the stack's environment has the mark too, and so has its shell.
     kept |= {psutil.Process(), *psutil.Process().parents()}
-    family = (_with_descendants(mains) | _marked(mark)) - kept
+    family = {*_with_descendants(mains), *find_marked_processes(mark)} - kept
     _signal_and_wait(mains, signal.SIGTERM, grace)
-    left = _signal_and_wait(family | (_marked(mark) - kept), signal.SIGTERM, 2)
+    left = _signal_and_wait(family | ({*find_marked_processes(mark)} - kept), signal.SIGTERM, 2)
     _signal_and_wait(left, signal.SIGKILL, 5)
-    return [process for process in family | (_marked(mark) - kept) if _is_alive(process)]
+    return [process for process in family | ({*find_marked_processes(mark)} - kept) if _is_alive(process)]
 
 
 def find_marked_processes(mark: str) -> list[psutil.Process]:
@@ -75,10 +75,6 @@ def find_marked_processes(mark: str) -> list[psutil.Process]:
             if process.environ().get(MARK_VARIABLE) == mark and _is_alive(process):
                 found.append(process)
     return found
-
-
-def _marked(mark: str) -> set[psutil.Process]:
-    return set(find_marked_processes(mark))
 
 
 def _with_descendants(processes: Iterable[psutil.Process]) -> set[psutil.Process]:

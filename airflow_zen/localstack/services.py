@@ -11,18 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 
 from airflow_zen.errors import ZenError
 from airflow_zen.localstack import s3 as local_s3
 from airflow_zen.localstack.processes import MARK_VARIABLE, Process
-from airflow_zen.localstack.state import load_or_create_secrets
-
-if TYPE_CHECKING:
-    from airflow_zen.localstack.state import Layout
-
+from airflow_zen.localstack.state import Layout, load_or_create_secrets
 
 AIRFLOW_COMMAND = [sys.executable, "-m", "airflow"]
 MIGRATE_COMMAND = [*AIRFLOW_COMMAND, "db", "migrate"]
@@ -32,7 +28,10 @@ EXCLUDED_PREFIXES = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "_AIRFLOW_",
 
 @dataclass(frozen=True)
 class Service:
-    """One server process of the stack."""
+    """One server process of the stack.
+
+    ready: whether it works; raises `HttpError` while it does not answer.
+    """
 
     name: str
     command: Callable[[Layout], list[str]]
@@ -106,11 +105,7 @@ def _mlflow_command(layout: Layout) -> list[str]:
 
 
 def _is_mlflow_ready(layout: Layout, _process: Process) -> bool:
-    try:
-        request_json("GET", f"{layout.mlflow_url}/health", timeout=2)
-    except HttpError:
-        return False
-    return True
+    return bool(request_json("GET", f"{layout.mlflow_url}/health", timeout=2))
 
 
 def _airflow_command(*arguments: str) -> Callable[[Layout], list[str]]:
@@ -126,10 +121,7 @@ def _heartbeat_check(component: str) -> Callable[[Layout, Process], bool]:
     """Return a check for a heartbeat after the start of the process: an earlier one is of another process."""
 
     def ready(layout: Layout, process: Process) -> bool:
-        try:
-            state = _airflow_health(layout).get(component) or {}
-        except HttpError:
-            return False
+        state = _airflow_health(layout).get(component) or {}
         heartbeat = state.get(f"latest_{component}_heartbeat")
         return heartbeat is not None and datetime.fromisoformat(heartbeat).timestamp() > process.started
 
@@ -143,11 +135,8 @@ def _airflow_health(layout: Layout) -> dict[str, Any]:
 
 def _is_api_server_ready(layout: Layout, _process: Process) -> bool:
     # Airflow builds the execution API at its first request; with this request the first task need not wait for it.
-    try:
-        request_json("GET", f"{layout.airflow_url}/execution/health")
-        return bool(_airflow_health(layout)["metadatabase"]["status"] == "healthy")
-    except HttpError:
-        return False
+    request_json("GET", f"{layout.airflow_url}/execution/health")
+    return bool(_airflow_health(layout)["metadatabase"]["status"] == "healthy")
 
 
 # The API server takes longest to start, and tasks need it.

@@ -10,17 +10,24 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from airflow_zen.localstack.metadata_database import DATABASE_VARIABLE, verify_database
-from airflow_zen.localstack.processes import start_process, stop_processes
+from airflow_zen.localstack.processes import launch, start_process, stop_processes
 from airflow_zen.localstack.s3 import find_installed_server, port_count
-from airflow_zen.localstack.services import AIRFLOW_SERVICES, MIGRATE_COMMAND, Service, service_environment, services_of
-from airflow_zen.localstack.state import Layout, LocalStack, StackError, exclusive_lock, read_state, write_state
+from airflow_zen.localstack.services import (
+    AIRFLOW_SERVICES,
+    MIGRATE_COMMAND,
+    HttpError,
+    Service,
+    service_environment,
+    services_of,
+)
+from airflow_zen.localstack.state import Layout, LocalStack, StackError, exclusive_lock, read_local_stack, write_state
 from airflow_zen.progress import Progress, ProgressCallback, ignore_progress
 
 # Used if they are free, so that URLs stay the same.
@@ -74,19 +81,13 @@ def stop_local_stack(directory: Path, echo: Echo = print) -> None:
     Raises `StackError` naming the processes that cannot be stopped.
     """
     directory = directory.resolve()
-    if read_state(directory) is None:
+    if not read_local_stack(directory):
         echo(f"Nothing was ever started in {directory}.")
         return
     with exclusive_lock(directory):
-        stack = read_state(directory)
-        if stack:
+        if stack := read_local_stack(directory):
             _stop(stack)
             echo(f"Stopped {', '.join(stack.processes)}." if stack.processes else "Nothing was up.")
-
-
-def read_local_stack(directory: Path) -> LocalStack | None:
-    """Return the stack of a directory; None if none was ever started there."""
-    return read_state(directory.resolve())
 
 
 @contextmanager
@@ -129,7 +130,7 @@ def _resume_or_plan(
     directory: Path, dags: Path, settings: Mapping[str, str], reserve: ReservePort, s3: str
 ) -> LocalStack:
     """Return the running stack, or a new one on the earlier ports; refuse to change a running stack."""
-    stack = read_state(directory)
+    stack = read_local_stack(directory)
     if stack is None:
         layout = Layout(directory, dags, reserve(AIRFLOW_PORT), reserve(MLFLOW_PORT), secrets.token_hex(16))
     elif not stack.running_processes():
@@ -143,15 +144,9 @@ def _resume_or_plan(
             f"{'an' if stack.layout.s3_server else 'no'} S3 server and the settings {sorted(stack.settings)!r}; stop it "
             "before you start it with others."
         )
-    return LocalStack(_with_s3(layout, s3, reserve), settings, {})
-
-
-def _with_s3(layout: Layout, server: str, reserve: ReservePort) -> Layout:
-    """Add the S3 server, on its earlier ports if it is the same: SeaweedFS identifies its parts by them."""
-    if not server:
-        return replace(layout, s3_server="", s3_ports=())
-    wanted = layout.s3_ports if layout.s3_server == server else (S3_PORT, *[0] * (port_count(server) - 1))
-    return replace(layout, s3_server=server, s3_ports=tuple(map(reserve, wanted)))
+    # The S3 server keeps its earlier ports if it is the same: SeaweedFS identifies its parts by them.
+    wanted = layout.s3_ports if s3 == layout.s3_server else (S3_PORT, *[0] * (port_count(s3) - 1)) if s3 else ()
+    return LocalStack(replace(layout, s3_server=s3, s3_ports=tuple(map(reserve, wanted))), settings, {})
 
 
 def _stop(stack: LocalStack, keep: LocalStack | None = None) -> None:
@@ -203,17 +198,8 @@ class _Start:
         is_migrated = marker is not None and marker.exists() and marker.read_text() == _airflow_version()
         if is_migrated or any(service.name in self.stack.processes for service in AIRFLOW_SERVICES):
             return None
-        log = self._layout.log("db-migrate")
-        for directory in (log.parent, self._layout.airflow_home):
-            directory.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
-            return subprocess.Popen(
-                MIGRATE_COMMAND,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-            )
+        self._layout.airflow_home.mkdir(parents=True, exist_ok=True)
+        return launch(MIGRATE_COMMAND, self._environment, self._layout.log("db-migrate"))
 
     def _finish_migration(self, migration: subprocess.Popen[bytes]) -> None:
         try:
@@ -241,10 +227,11 @@ class _Start:
         process = self.stack.processes[service.name]
         if not process.is_running():
             raise self._error(service.name, "ended unexpectedly")
-        if not service.ready(self._layout, process):
-            return False
-        self._report_ready(service.name)
-        return True
+        with suppress(HttpError):
+            if service.ready(self._layout, process):
+                self._report_ready(service.name)
+                return True
+        return False
 
     def _report_waiting(self, waiting: Collection[Service]) -> None:
         total, names = len(self._services), ", ".join(service.name for service in waiting)

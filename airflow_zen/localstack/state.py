@@ -5,13 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from airflow_zen.errors import ZenError
 from airflow_zen.localstack.processes import Process
+
+_STATE_FILE = "stack.json"
 
 
 class StackError(ZenError, RuntimeError):
@@ -77,22 +79,20 @@ class LocalStack(msgspec.Struct, frozen=True):
         return [name for name, process in self.processes.items() if not process.is_running()]
 
 
-def read_state(directory: Path) -> LocalStack | None:
+def read_local_stack(directory: Path) -> LocalStack | None:
     """Return the stack of a directory; None if none was ever started there."""
-    try:
-        text = _state_file(directory).read_bytes()
-    except FileNotFoundError:
-        return None
-    return msgspec.json.decode(text, type=LocalStack, dec_hook=lambda kind, value: kind(value))
+    with suppress(FileNotFoundError):
+        text = (directory.resolve() / _STATE_FILE).read_bytes()
+        return msgspec.json.decode(text, type=LocalStack, dec_hook=lambda kind, value: kind(value))
+    return None
 
 
 def write_state(stack: LocalStack) -> None:
     """Write the stack's state, readable by its owner only: settings may contain credentials."""
-    file = _state_file(stack.layout.directory)
-    new = file.with_suffix(".new")
+    new = stack.layout.directory / f"{_STATE_FILE}.new"
     new.touch(mode=0o600)
     new.write_bytes(msgspec.json.encode(stack, enc_hook=str))
-    new.replace(file)
+    new.replace(new.with_suffix(""))
 
 
 def load_or_create_secrets(file: Path, create: Callable[[], dict[str, str]]) -> dict[str, str]:
@@ -110,7 +110,3 @@ def exclusive_lock(directory: Path) -> Iterator[None]:
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _state_file(directory: Path) -> Path:
-    return directory / "stack.json"

@@ -18,8 +18,8 @@ import pytest
 
 from airflow_zen.localstack.metadata_database import DATABASE_VARIABLE
 from airflow_zen.localstack.services import request_json, service_environment
-from airflow_zen.localstack.stack import read_local_stack, start_local_stack, stop_local_stack
-from airflow_zen.localstack.state import Layout
+from airflow_zen.localstack.stack import start_local_stack, stop_local_stack
+from airflow_zen.localstack.state import Layout, read_local_stack
 from tests.servers.airflow_api import AirflowApi, DagRun
 from tests.servers.postgres import missing, postgres
 

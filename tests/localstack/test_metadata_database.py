@@ -2,12 +2,13 @@
 
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
 from airflow_zen.localstack.metadata_database import redact_url, verify_database
-from airflow_zen.localstack.stack import read_local_stack, start_local_stack
-from airflow_zen.localstack.state import StackError
+from airflow_zen.localstack.state import StackError, read_local_stack
 from tests.servers.postgres import missing, postgres
 from tests.servers.process import free_port
 
@@ -47,13 +48,18 @@ def test_a_database_that_refuses_the_connection(password_database, good, bad, to
 
 
 def test_no_server(tmp_path):
-    """If no server listens, the error says so, and nothing was started or written."""
+    """If no server listens, the command ends with 1 and says so on stderr, and nothing was started or written."""
     url = f"postgresql+psycopg2://zen:it-is-secret@127.0.0.1:{free_port()}/airflow"
     directory = tmp_path / "stack"
-    with pytest.raises(StackError, match="Connection refused") as refused:
-        start_local_stack(directory, tmp_path, database=url)
-    assert "it-is-secret" not in str(refused.value)
+    options = ["--directory", directory, "--dags", tmp_path, "--database", url]
+    command = [sys.executable, "-m", "airflow", "zen", "stack", "up", "local", *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Connection refused" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "it-is-secret" not in done.stdout + done.stderr
     assert read_local_stack(directory) is None
+    assert not directory.exists()
 
 
 def test_a_server_without_an_answer():

@@ -14,8 +14,8 @@ from airflow_zen.localstack import s3 as local_s3
 from airflow_zen.localstack import stack as local_stack
 from airflow_zen.localstack.processes import find_marked_processes
 from airflow_zen.localstack.services import request_json
-from airflow_zen.localstack.stack import read_local_stack, start_local_stack, stop_local_stack
-from airflow_zen.localstack.state import StackError
+from airflow_zen.localstack.stack import start_local_stack, stop_local_stack
+from airflow_zen.localstack.state import StackError, read_local_stack
 from tests.servers.airflow_api import AirflowApi, WaitTimeout
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -242,13 +242,6 @@ def test_service_that_cannot_start(directory, tmp_path):
     broken = read_local_stack(tmp_path / "broken")
     assert broken.running_processes() == {}
     assert find_marked_processes(broken.layout.mark) == []
-
-
-def test_missing_dags_folder(tmp_path):
-    """A DAGs folder that does not exist is an error before anything is started or written."""
-    with pytest.raises(StackError, match="not a directory"):
-        start_local_stack(tmp_path / "new", tmp_path / "none")
-    assert not (tmp_path / "new").exists()
 
 
 def test_down_of_nothing(tmp_path, capsys):

@@ -4,7 +4,7 @@ import stat
 from pathlib import Path
 
 from airflow_zen.localstack.processes import Process
-from airflow_zen.localstack.state import Layout, LocalStack, read_state, write_state
+from airflow_zen.localstack.state import Layout, LocalStack, read_local_stack, write_state
 
 
 def stack_in(directory: Path) -> LocalStack:
@@ -15,7 +15,7 @@ def stack_in(directory: Path) -> LocalStack:
 def test_round_trip(tmp_path):
     """The state is read as it was written."""
     write_state(stack_in(tmp_path))
-    assert read_state(tmp_path) == stack_in(tmp_path)
+    assert read_local_stack(tmp_path) == stack_in(tmp_path)
 
 
 def test_is_readable_by_its_owner_only(tmp_path):
@@ -26,4 +26,4 @@ def test_is_readable_by_its_owner_only(tmp_path):
 
 def test_without_a_stack(tmp_path):
     """A directory without a stack has no state."""
-    assert read_state(tmp_path) is None
+    assert read_local_stack(tmp_path) is None
