@@ -16,7 +16,7 @@ from airflow.configuration import conf
 from airflow_zen.cli.stacks import effective_options
 from airflow_zen.config.options import find_options
 from airflow_zen.config.settings import Settings
-from airflow_zen.doctor.findings import Finding, failed, ok, warning
+from airflow_zen.doctor.findings import Finding, failed, ok, ok_if, warning
 from airflow_zen.doctor.mlflow import mlflow_findings
 from airflow_zen.doctor.store import store_findings
 from airflow_zen.errors import ZenError
@@ -114,9 +114,9 @@ def _check_hostname() -> Iterator[Finding]:
 def _option_findings(settings: Settings) -> Iterator[Finding]:
     """Yield every option of a stack that is set, and its source."""
     yield ok("stack", settings.stack)
-    for option in effective_options(find_options(settings.stack)):
-        if option.value and option.source != "default":
-            yield ok(f"[zen] {option.option}", f"{option.value} ({option.source})")
+    for option, value, source in effective_options(find_options(settings.stack)):
+        if value and source != "default":
+            yield ok(f"[zen] {option}", f"{value} ({source})")
 
 
 def _local_cache_findings(settings: Settings) -> Iterator[Finding]:
@@ -145,10 +145,9 @@ def _check_requirement(text: str) -> Iterator[Finding]:
     except PackageNotFoundError:
         yield failed(check, "is not installed", f"pip install '{requirement}'")
         return
-    if requirement.specifier.contains(found, prereleases=True):
-        yield ok(check, found)
-    else:
-        yield failed(check, f"{found}, but {requirement.specifier} is required", f"pip install '{requirement}'")
+    is_supported = requirement.specifier.contains(found, prereleases=True)
+    problem = f"{found}, but {requirement.specifier} is required"
+    yield ok_if(check, found, is_supported, problem, f"pip install '{requirement}'")
 
 
 def _check_bytecode() -> Finding:

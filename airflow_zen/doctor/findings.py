@@ -44,6 +44,13 @@ def failed(check: str, detail: str, remedy: str = "") -> Finding:
     return Finding(check, FindingState.FAILED, detail, remedy)
 
 
+def ok_if(
+    check: str, detail: str, is_ok: bool, problem: str, remedy: str, state: FindingState = FindingState.FAILED
+) -> Finding:
+    """Return a finding without a problem if `is_ok`, else one of `state` with `problem` as its detail."""
+    return ok(check, detail) if is_ok else Finding(check, state, problem, remedy)
+
+
 def elapsed_text(work: Callable[[], object]) -> str:
     """Call `work`, and return its duration in milliseconds as text."""
     begun = time.perf_counter()
@@ -67,6 +74,6 @@ def report_findings(findings: Iterable[Finding], stage: str, output: str) -> Non
             if finding.remedy:
                 print(f"{finding.check}: {finding.remedy}")
     else:
-        print_rows([asdict(finding) for finding in found], output)
+        print_rows(map(asdict, found), output)
     if any(finding.state is FindingState.FAILED for finding in found):
         raise SystemExit(1)

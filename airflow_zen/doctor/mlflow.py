@@ -56,8 +56,10 @@ def _check_requests(rest: MlflowRest) -> Iterator[Finding]:
     begun = time.perf_counter()
     found = rest.post("experiments/search", {"max_results": 1}).get("experiments", [])
     seconds = time.perf_counter() - begun
-    yield ok("mlflow answers", f"{rest.server.uri} in {seconds * 1000:.0f} ms{_identity_text(rest)}")
-    if seconds > _SLOW_SECONDS and rest.server.username:
+    user = rest.server.username
+    identity = f" as {user!r}" if user else " with a token" if rest.server.token else ""
+    yield ok("mlflow answers", f"{rest.server.uri} in {seconds * 1000:.0f} ms{identity}")
+    if seconds > _SLOW_SECONDS and user:
         yield warning(
             "mlflow speed",
             f"{seconds * 1000:.0f} ms for one request with a password",
@@ -76,7 +78,3 @@ def _check_create_permission(rest: MlflowRest, existing_name: str) -> Finding:
         if not error.already_exists:
             return failed(check, "may not create experiments", str(error))
     return ok(check, "may create experiments")
-
-
-def _identity_text(rest: MlflowRest) -> str:
-    return f" as {rest.server.username!r}" if rest.server.username else " with a token" if rest.server.token else ""

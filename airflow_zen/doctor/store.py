@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from airflow_zen.config.settings import Settings, storage_options
-from airflow_zen.doctor.findings import Finding, FindingState, elapsed_text, failed, ok, warning
+from airflow_zen.doctor.findings import Finding, FindingState, elapsed_text, failed, ok, ok_if, warning
 from airflow_zen.errors import AlreadyExists, StoreUnavailable, ZenError
 from airflow_zen.transports import open_transport
 from airflow_zen.transports.base import Transport
@@ -100,37 +100,25 @@ def _check_reachability(endpoint: Endpoint, clock: Callable[[], float]) -> Itera
         return
     detail = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the store's"
     remedy = "Set this machine's clock (chrony or systemd-timesyncd); S3 refuses requests that are 15 minutes off."
-    if abs(skew) >= _MAX_CLOCK_SKEW:
-        yield failed("clock", detail, remedy)
-    elif abs(skew) >= _WARN_CLOCK_SKEW:
-        yield warning("clock", detail, remedy)
-    else:
-        yield ok("clock", "agrees with the store's")
+    state = FindingState.FAILED if abs(skew) >= _MAX_CLOCK_SKEW else FindingState.WARNING
+    yield ok_if("clock", "agrees with the store's", abs(skew) < _WARN_CLOCK_SKEW, detail, remedy, state)
 
 
 def _check_free_space(root: str) -> Iterator[Finding]:
     with suppress(OSError):
         free = shutil.disk_usage(root).free
         detail = f"{free / 1024**3:.1f} GiB free"
-        enough = free > _LOW_DISK_SPACE
-        yield ok("store room", detail) if enough else warning("store room", detail, "Free space on that disk.")
+        is_enough, remedy = free > _LOW_DISK_SPACE, "Free space on that disk."
+        yield ok_if("store room", detail, is_enough, detail, remedy, FindingState.WARNING)
 
 
 def _check_operations(transport: Transport, settings: Settings) -> Iterator[Finding]:
     """Use one key, and always delete it again."""
     key = f"probe/{uuid.uuid4().hex}"
-    steps: list[tuple[str, Callable[[], Finding]]] = [
-        ("write", lambda: ok("store write", elapsed_text(lambda: transport.write(key, _PROBE)))),
-        ("read", lambda: _check_read(transport, key)),
-        ("list", lambda: _check_list(transport, key)),
-        ("byte ranges", lambda: _check_byte_ranges(transport, key)),
-        ("conditional create", lambda: _check_conditional_create(transport, key)),
-        ("delete", lambda: _check_delete(transport, key)),
-    ]
     written = False
-    for name, step in steps:
+    for name, operation in _OPERATIONS.items():
         try:
-            yield _run_with_timeout(_OPERATION_TIMEOUT, step)
+            yield _run_with_timeout(_OPERATION_TIMEOUT, operation, transport, key)
             written = True
         except Exception as error:  # noqa: BLE001 - any error of the store's library is a finding
             yield failed(f"store {name}", *diagnose(error, settings))
@@ -140,17 +128,18 @@ def _check_operations(transport: Transport, settings: Settings) -> Iterator[Find
         transport.delete([key])
 
 
+def _check_write(transport: Transport, key: str) -> Finding:
+    return ok("store write", elapsed_text(lambda: transport.write(key, _PROBE)))
+
+
 def _check_read(transport: Transport, key: str) -> Finding:
-    took = elapsed_text(lambda: transport.read(key))
-    if transport.read(key) != _PROBE:
-        return failed("store read", "the bytes differ from those that were written", "Use another store.")
-    return ok("store read", took)
+    took, is_equal = elapsed_text(lambda: transport.read(key)), transport.read(key) == _PROBE
+    return ok_if("store read", took, is_equal, "the bytes differ from those that were written", "Use another store.")
 
 
 def _check_list(transport: Transport, key: str) -> Finding:
-    if key not in list(transport.list(key.rpartition("/")[0])):
-        return failed("store list", "a new object is not listed", "Use a store with consistent listing.")
-    return ok("store list", "a new object is listed at once")
+    is_listed, remedy = key in transport.list(key.rpartition("/")[0]), "Use a store with consistent listing."
+    return ok_if("store list", "a new object is listed at once", is_listed, "a new object is not listed", remedy)
 
 
 def _check_byte_ranges(transport: Transport, key: str) -> Finding:
@@ -177,19 +166,29 @@ def _check_conditional_create(transport: Transport, key: str) -> Finding:
 
 
 def _check_delete(transport: Transport, key: str) -> Finding:
-    took = elapsed_text(lambda: transport.delete([key]))
-    if transport.exists(key):
-        return failed("store delete", "the deleted object still exists", "Allow the key to delete objects.")
-    return ok("store delete", took)
+    took, is_deleted = elapsed_text(lambda: transport.delete([key])), not transport.exists(key)
+    return ok_if(
+        "store delete", took, is_deleted, "the deleted object still exists", "Allow the key to delete objects."
+    )
 
 
-def _run_with_timeout(seconds: float, work: Callable[[], T]) -> T:
+_OPERATIONS = {
+    "write": _check_write,
+    "read": _check_read,
+    "list": _check_list,
+    "byte ranges": _check_byte_ranges,
+    "conditional create": _check_conditional_create,
+    "delete": _check_delete,
+}
+
+
+def _run_with_timeout(seconds: float, work: Callable[..., T], *arguments: Any) -> T:
     """Return the result of `work`, called in a thread; raise its error, or `TimeoutError` after `seconds`."""
     done: Future[T] = Future()
 
     def run() -> None:
         try:
-            done.set_result(work())
+            done.set_result(work(*arguments))
         except BaseException as error:  # noqa: BLE001 - raised again by `result`
             done.set_exception(error)
 
@@ -271,11 +270,10 @@ def _azure_endpoint(options: Mapping[str, Any]) -> Endpoint | None:
 
 def _s3_endpoint(options: Mapping[str, Any]) -> Endpoint:
     client = options.get("client_kwargs") or {}
-    configured = options.get("endpoint_url") or client.get("endpoint_url")
-    if configured:
-        return Endpoint(str(configured), "the connection's extra")
-    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
-        if os.environ.get(name):
-            return Endpoint(os.environ[name], name)
     region = client.get("region_name") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return Endpoint(f"https://s3.{region or 'us-east-1'}.amazonaws.com", "the connection's extra, or AWS_REGION")
+    candidates = (
+        Endpoint(str(options.get("endpoint_url") or client.get("endpoint_url") or ""), "the connection's extra"),
+        *(Endpoint(os.environ.get(name, ""), name) for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")),
+        Endpoint(f"https://s3.{region or 'us-east-1'}.amazonaws.com", "the connection's extra, or AWS_REGION"),
+    )
+    return next(endpoint for endpoint in candidates if endpoint.url)
