@@ -10,16 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.cli.cli_config import ARG_VERBOSE
 
 import airflow_zen
-from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, command
-from airflow_zen.cli.output import (
-    Cell,
-    bytes_cell,
-    is_machine_readable,
-    open_stack_for,
-    print_rows,
-    seconds_cell,
-    show_progress,
-)
+from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, command, open_stack_for
+from airflow_zen.cli.output import Cell, bytes_cell, is_machine_readable, print_rows, seconds_cell, show_progress
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.diff import ArtifactDiff, FieldChange, RowDiff

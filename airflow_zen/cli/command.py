@@ -10,12 +10,15 @@ import inspect
 import os
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, ActionCommand, Arg
 from airflow.utils.cli import suppress_logs_and_warning
 
 from airflow_zen.errors import ZenError
+
+if TYPE_CHECKING:
+    from airflow_zen.stack import Stack
 
 
 def command(name: str, *arguments: Arg) -> Callable[[Callable[[Any], None]], ActionCommand]:
@@ -52,3 +55,10 @@ def argument(name: str, help_text: str, **options: Any) -> Arg:
 
 ARG_STACK = argument("--stack", "The stack to use (default: the active one)", metavar="NAME")
 STACK_AND_OUTPUT = (ARG_STACK, ARG_OUTPUT, ARG_VERBOSE)
+
+
+def open_stack_for(args: Any) -> Stack:
+    """Open the stack that `--stack` names, or the active one."""
+    from airflow_zen.config.settings import Settings, open_stack
+
+    return open_stack(Settings.read(args.stack))

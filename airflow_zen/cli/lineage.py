@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.cli.cli_config import ARG_VERBOSE
 
-from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, command
-from airflow_zen.cli.output import iso_time, open_stack_for, print_rows, show_progress
+from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, command, open_stack_for
+from airflow_zen.cli.output import iso_time, print_rows, show_progress
 from airflow_zen.errors import SettingsError, ZenError
 
 if TYPE_CHECKING:

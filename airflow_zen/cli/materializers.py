@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -23,55 +22,38 @@ def list_materializers(args: Any) -> None:
     from importlib.metadata import packages_distributions
 
     from airflow_zen.config.settings import Settings
+    from airflow_zen.materializers.base import load_entry
     from airflow_zen.materializers.registry import default_registry
 
     registry = default_registry(allow_pickle=Settings.read(args.stack).allow_pickle)
+    # Ours and those of decorators, then those of other distributions, each once.
+    materializers = dict.fromkeys([*map(load_entry, registry.encodings.values()), *registry.from_entry_points()])
     owners = packages_distributions()
-    print_rows([_row(cls, registry, owners) for cls in _all_materializers(registry)], args.output)
-
-
-def _all_materializers(registry: MaterializerRegistry) -> Iterator[type[Materializer]]:
-    """Yield each materializer once: ours, those of decorators, those of other distributions."""
-    from airflow_zen.materializers.base import load_entry
-
-    known = dict.fromkeys(registry.encodings.values())
-    yield from dict.fromkeys([*map(load_entry, known), *registry.from_entry_points()])
+    print_rows([_row(cls, registry, owners) for cls in materializers], args.output)
 
 
 def _row(cls: type[Materializer], registry: MaterializerRegistry, owners: Any) -> dict[str, Any]:
-    from airflow_zen.materializers.base import installed_version
+    from airflow_zen.materializers.base import entry_name, installed_version
 
     installed = {name: version for name in cls.libraries if (version := installed_version(name))}
-    types = _type_names(cls, registry)
+    types = [name for name, entry in registry.types.items() if entry_name(entry) == entry_name(cls)]
+    types = types or [*cls.type_names()]
+    # The library of the types, or of the encoding if there are no types.
+    module = (types[0] if types else cls.encoding).partition(".")[0].partition("@")[0]
     return {
         "encoding": cls.encoding,
         "saves": Cell(types, _truncate_names(types)),
         "also reads": ", ".join(cls.reads),
         "libraries": ", ".join(f"{name} {version}" for name, version in installed.items()),
-        "installed": "yes" if _is_importable(types, cls.encoding) else "no",
+        "installed": "yes" if module in ("builtins", "python") or find_spec(module) else "no",
         "extra": cls.extra,
         "offered by": ", ".join(owners.get(cls.__module__.partition(".")[0], [cls.__module__])),
     }
 
 
-def _type_names(cls: type[Materializer], registry: MaterializerRegistry) -> list[str]:
-    from airflow_zen.materializers.base import entry_name
-
-    named = [name for name, entry in registry.types.items() if entry_name(entry) == entry_name(cls)]
-    return named or [*cls.type_names()]
-
-
-def _is_importable(types: list[str], encoding: str) -> bool:
-    """Whether the library of the types, or of the encoding if there are no types, is installed."""
-    module = (types[0] if types else encoding).partition(".")[0].partition("@")[0]
-    return module in ("builtins", "python") or find_spec(module) is not None
-
-
 def _truncate_names(types: list[str]) -> str:
     """Join the first names; a long name keeps its package and its class."""
-    short = [
-        name if len(name) <= _MAX_NAME_LENGTH else f"{name.partition('.')[0]}…{name.rpartition('.')[2]}"
-        for name in types
-    ]
-    short = [name.removeprefix("builtins.") for name in short]
-    return ", ".join(short[:_MAX_TYPES]) + (f" and {len(short) - _MAX_TYPES} more" if len(short) > _MAX_TYPES else "")
+    parts = ((name, name.partition(".")[0], name.rpartition(".")[2]) for name in types[:_MAX_TYPES])
+    short = [name if len(name) <= _MAX_NAME_LENGTH else f"{package}…{cls}" for name, package, cls in parts]
+    more = f" and {len(types) - _MAX_TYPES} more" if len(types) > _MAX_TYPES else ""
+    return ", ".join(name.removeprefix("builtins.") for name in short) + more

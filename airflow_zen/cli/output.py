@@ -6,13 +6,14 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Display
+    from rich.progress import ProgressColumn
 
     from airflow_zen.progress import Progress, ProgressCallback
-    from airflow_zen.stack import Stack
 
 
 class Cell(NamedTuple):
@@ -60,13 +61,6 @@ def print_rows(rows: Iterable[Mapping[str, Any]], output: str) -> None:
     AirflowConsole().print_as(data=data, output=output)
 
 
-def open_stack_for(args: Any) -> Stack:
-    """Open the stack that `--stack` names, or the active one."""
-    from airflow_zen.config.settings import Settings, open_stack
-
-    return open_stack(Settings.read(args.stack))
-
-
 @contextmanager
 def show_progress(stage: str, output: str = "table") -> Iterator[ProgressCallback]:
     """Show `stage`, then the progress that the yielded function receives, in one line on stderr until the block ends.
@@ -83,41 +77,36 @@ def show_progress(stage: str, output: str = "table") -> Iterator[ProgressCallbac
         yield ignore_progress
         return
     # What a command prints meanwhile appears above the line, but a pipe's content never goes to the terminal.
-    redirected = sys.stdout.isatty()
-    with Display(console=console, transient=True, redirect_stdout=redirected) as display:
-        show_stage = _StageLine(display)
-        show_stage(Progress(stage))
-        yield show_stage
+    with Display(console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as display:
+        show_event = partial(_show_event, display)
+        show_event(Progress(stage))
+        yield show_event
 
 
-class _StageLine:
+def _show_event(display: Display, event: Progress) -> None:
     """Show the latest stage, with a bar and the remaining time if its total is known."""
-
-    def __init__(self, display: Display) -> None:
-        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
-        from rich.table import Column
-
-        # A narrow terminal truncates the counts instead of wrapping them.
-        one_line = Column(no_wrap=True, overflow="ellipsis")
-        description = TextColumn("{task.description}", markup=False)
-        counts = TextColumn("{task.fields[counts]}", markup=False, table_column=one_line)
-        self._columns = (SpinnerColumn(), description, counts)
-        self._columns_with_total = (*self._columns[:2], BarColumn(bar_width=20), counts, TimeRemainingColumn())
-        self._display = display
-        self._stage: tuple[str, int | None] | None = None
-
-    def __call__(self, event: Progress) -> None:
-        state: dict[str, Any] = {"completed": event.done, "total": event.total, "counts": _counts_text(event)}
-        if self._stage == (event.stage, event.total):
-            self._display.update(self._display.task_ids[0], **state)
+    state: dict[str, Any] = {"completed": event.done, "total": event.total, "counts": _counts_text(event)}
+    for task in display.tasks:
+        if (task.description, task.total) == (event.stage, event.total):
+            display.update(task.id, **state)
             return
-        for task in self._display.task_ids:
-            # The final counts of a stage appear even if it took no time.
-            self._display.refresh()
-            self._display.remove_task(task)
-        self._stage = (event.stage, event.total)
-        self._display.columns = self._columns if event.total is None else self._columns_with_total
-        self._display.add_task(event.stage, **state)
+        # The final counts of a stage appear even if it took no time.
+        display.refresh()
+        display.remove_task(task.id)
+    display.columns = _columns(has_total=event.total is not None)
+    display.add_task(event.stage, **state)
+
+
+def _columns(*, has_total: bool) -> tuple[ProgressColumn, ...]:
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Column
+
+    # A narrow terminal truncates the counts instead of wrapping them.
+    one_line = Column(no_wrap=True, overflow="ellipsis")
+    description = TextColumn("{task.description}", markup=False)
+    counts = TextColumn("{task.fields[counts]}", markup=False, table_column=one_line)
+    bar, remaining = ((BarColumn(bar_width=20),), (TimeRemainingColumn(),)) if has_total else ((), ())
+    return (SpinnerColumn(), description, *bar, counts, *remaining)
 
 
 def _counts_text(event: Progress) -> str:

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.cli.cli_config import ARG_DAG_ID, ARG_LOGICAL_DATE, ARG_OUTPUT, ARG_VERBOSE
+from airflow.cli.cli_config import ARG_DAG_ID, ARG_LOGICAL_DATE
 
-from airflow_zen.cli.command import ARG_STACK, argument, command
+from airflow_zen.cli.command import STACK_AND_OUTPUT, argument, command
 from airflow_zen.cli.output import bytes_cell, is_machine_readable, print_rows, seconds_cell
 
 if TYPE_CHECKING:
     from airflow_zen.planning.plan import PlannedDagRun, PlannedStep
 
+_CONF = argument("--conf", "The run's configuration, as JSON")
+_PARTITION = argument("--partition", "The run's partition key")
 
-@command(
-    "plan",
-    ARG_DAG_ID,
-    argument("--conf", "The run's configuration, as JSON"),
-    argument("--partition", "The run's partition key"),
-    ARG_STACK,
-    ARG_LOGICAL_DATE,
-    ARG_OUTPUT,
-    ARG_VERBOSE,
-)
+
+@command("plan", ARG_DAG_ID, _CONF, _PARTITION, ARG_LOGICAL_DATE, *STACK_AND_OUTPUT)
 def show_plan(args: Any) -> None:
     """Show what a run would reuse and what it would compute.
 
@@ -41,22 +36,20 @@ def show_plan(args: Any) -> None:
         print(plan_summary(steps))
 
 
-def plan_summary(steps: Iterable[PlannedStep]) -> str:
+def plan_summary(steps: Sequence[PlannedStep]) -> str:
     """Return a plan as one line: the number of steps by decision, and their times."""
     from airflow_zen.lineage.savings import format_count
     from airflow_zen.planning.plan import Decision
 
-    seconds: dict[Decision, list[float | None]] = {decision: [] for decision in Decision}
-    for step in steps:
-        seconds[step.decision].append(step.seconds)
-    hits, misses, unknown = (seconds[decision] for decision in (Decision.HIT, Decision.MISS, Decision.UNKNOWN))
-    known = [each for each in misses if each is not None]
+    count = Counter(step.decision for step in steps)
+    saved = sum(step.seconds or 0 for step in steps if step.decision is Decision.HIT)
+    known = [step.seconds for step in steps if step.decision is Decision.MISS and step.seconds is not None]
     parts = [
-        f"{len(hits)} reused ({seconds_cell(sum(each or 0 for each in hits)).text} saved)",
-        f"{len(misses)} computed" + (f", about {seconds_cell(sum(known)).text}" if known else ""),
-        *([f"{len(unknown)} unknown until the run"] if unknown else []),
+        f"{count[Decision.HIT]} reused ({seconds_cell(saved).text} saved)",
+        f"{count[Decision.MISS]} computed" + (f", about {seconds_cell(sum(known)).text}" if known else ""),
+        *([f"{count[Decision.UNKNOWN]} unknown until the run"] if count[Decision.UNKNOWN] else []),
     ]
-    return f"{format_count(sum(map(len, seconds.values())), 'step')}: {', '.join(parts)}"
+    return f"{format_count(len(steps), 'step')}: {', '.join(parts)}"
 
 
 def _planned_row(step: PlannedStep, output: str) -> dict[str, Any]:
@@ -75,10 +68,9 @@ def _parse_dag(dag_id: str) -> Any:
     from airflow.models import DagModel
     from airflow.utils.cli import get_bagged_dag
 
-    known = DagModel.get_current(dag_id)
-    if known is None:
-        return get_bagged_dag(None, dag_id)
-    return get_bagged_dag([known.bundle_name], dag_id, dagfile_path=known.fileloc)
+    if known := DagModel.get_current(dag_id):
+        return get_bagged_dag([known.bundle_name], dag_id, dagfile_path=known.fileloc)
+    return get_bagged_dag(None, dag_id)
 
 
 def _planned_run(args: Any, dag: Any) -> PlannedDagRun:
@@ -93,7 +85,7 @@ def _planned_run(args: Any, dag: Any) -> PlannedDagRun:
     timetable = DagSerialization.from_dict(DagSerialization.to_dict(dag)).timetable
     interval = timetable.infer_manual_data_interval(run_after=date)
     return PlannedDagRun(
-        conf=_with_stack(args.stack, _parse_conf(args.conf)),
+        conf=_read_conf(args.conf, args.stack),
         logical_date=date,
         data_interval=(interval.start, interval.end),
         run_after=now,
@@ -101,18 +93,14 @@ def _planned_run(args: Any, dag: Any) -> PlannedDagRun:
     )
 
 
-def _with_stack(stack: str | None, conf: dict[str, Any]) -> dict[str, Any]:
-    """Select a stack, as a run's configuration does."""
+def _read_conf(text: str | None, stack: str | None) -> dict[str, Any]:
+    """Parse the run's configuration, and select a stack in it."""
     from airflow_zen.operators.stack_selection import zen_conf
 
-    return {**conf, "zen": {**zen_conf(conf), "stack": stack}} if stack else conf
-
-
-def _parse_conf(text: str | None) -> dict[str, Any]:
     try:
         conf = json.loads(text or "{}")
     except ValueError as error:
         raise SystemExit(f"--conf takes a JSON object, got {text!r}: {error}") from error
     if not isinstance(conf, dict):
         raise SystemExit(f"--conf takes a JSON object, got {text!r}.")
-    return conf
+    return {**conf, "zen": {**zen_conf(conf), "stack": stack}} if stack else conf

@@ -22,9 +22,7 @@ from airflow_zen.doctor.store import store_findings
 from airflow_zen.errors import ZenError
 
 _DISTRIBUTION = "airflow-provider-zen"
-_REINSTALL = (
-    "Reinstall airflow-provider-zen in the environment that runs Airflow: pip install --force-reinstall --no-deps"
-)
+_REINSTALL = f"Reinstall {_DISTRIBUTION} in the environment that runs Airflow: pip install --force-reinstall --no-deps"
 
 
 def all_findings(stack: str | None) -> Iterator[Finding]:
@@ -59,11 +57,10 @@ def installation_findings() -> Iterator[Finding]:
 def _check_provider() -> Finding:
     from airflow.providers_manager import ProvidersManager
 
-    manager = ProvidersManager()  # type: ignore[no-untyped-call]
-    found = manager.providers.get("airflow-provider-zen")
-    if found is None:
-        return failed("provider", "not loaded by Airflow", _REINSTALL)
-    return ok("provider", f"loaded by Airflow, {found.version}")
+    providers = ProvidersManager().providers  # type: ignore[no-untyped-call]
+    if found := providers.get(_DISTRIBUTION):
+        return ok("provider", f"loaded by Airflow, {found.version}")
+    return failed("provider", "not loaded by Airflow", _REINSTALL)
 
 
 def _check_plugin() -> Finding:
@@ -87,8 +84,7 @@ def _check_options() -> Iterator[Finding]:
         )
     if conf.getboolean("core", "unit_test_mode", fallback=False):
         yield warning("[core] unit_test_mode", "True: parts of Airflow behave as in its own tests", "Remove it.")
-    hostname = conf.get("core", "hostname_callable", fallback="")
-    if hostname == "airflow.utils.net.getfqdn":
+    if conf.get("core", "hostname_callable", fallback="") == "airflow.utils.net.getfqdn":
         yield from _check_hostname()
     executor = conf.get("core", "executor", fallback="")
     database = conf.get("database", "sql_alchemy_conn", fallback="")
@@ -102,8 +98,7 @@ def _check_hostname() -> Iterator[Finding]:
 
     begun = time.perf_counter()
     getfqdn()
-    seconds = time.perf_counter() - begun
-    if seconds > 1:
+    if (seconds := time.perf_counter() - begun) > 1:
         yield warning(
             "[core] hostname_callable",
             f"resolving this machine's full name takes {seconds:.1f} s for every task",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
+from operator import attrgetter
 
 from airflow_zen.cli.output import print_rows, show_progress
 from airflow_zen.progress import Progress
@@ -24,31 +26,21 @@ class Finding:
     """One check: `detail` is what was seen, `remedy` how to fix it."""
 
     check: str
-    state: FindingState
     detail: str
     remedy: str = ""
+    state: FindingState = FindingState.OK
 
 
-def ok(check: str, detail: str) -> Finding:
-    """Return a finding without a problem."""
-    return Finding(check, FindingState.OK, detail)
-
-
-def warning(check: str, detail: str, remedy: str = "") -> Finding:
-    """Return a finding that works but should be improved."""
-    return Finding(check, FindingState.WARNING, detail, remedy)
-
-
-def failed(check: str, detail: str, remedy: str = "") -> Finding:
-    """Return a finding that must be fixed."""
-    return Finding(check, FindingState.FAILED, detail, remedy)
+ok = Finding
+warning = partial(Finding, state=FindingState.WARNING)
+failed = partial(Finding, state=FindingState.FAILED)
 
 
 def ok_if(
     check: str, detail: str, is_ok: bool, problem: str, remedy: str, state: FindingState = FindingState.FAILED
 ) -> Finding:
     """Return a finding without a problem if `is_ok`, else one of `state` with `problem` as its detail."""
-    return ok(check, detail) if is_ok else Finding(check, state, problem, remedy)
+    return ok(check, detail) if is_ok else Finding(check, problem, remedy, state)
 
 
 def elapsed_text(work: Callable[[], object]) -> str:
@@ -70,10 +62,10 @@ def report_findings(findings: Iterable[Finding], stage: str, output: str) -> Non
             on_progress(Progress(stage, len(found), note=finding.check))
     if output == "table":
         print_rows([{"check": f.check, "state": f.state, "what was seen": f.detail} for f in found], output)
-        for finding in found:
-            if finding.remedy:
-                print(f"{finding.check}: {finding.remedy}")
+        for finding in filter(attrgetter("remedy"), found):
+            print(f"{finding.check}: {finding.remedy}")
     else:
-        print_rows(map(asdict, found), output)
+        names = ("check", "state", "detail", "remedy")
+        print_rows([{name: getattr(finding, name) for name in names} for finding in found], output)
     if any(finding.state is FindingState.FAILED for finding in found):
         raise SystemExit(1)

@@ -128,10 +128,6 @@ def _check_operations(transport: Transport, settings: Settings) -> Iterator[Find
         transport.delete([key])
 
 
-def _check_write(transport: Transport, key: str) -> Finding:
-    return ok("store write", elapsed_text(lambda: transport.write(key, _PROBE)))
-
-
 def _check_read(transport: Transport, key: str) -> Finding:
     took, is_equal = elapsed_text(lambda: transport.read(key)), transport.read(key) == _PROBE
     return ok_if("store read", took, is_equal, "the bytes differ from those that were written", "Use another store.")
@@ -172,8 +168,8 @@ def _check_delete(transport: Transport, key: str) -> Finding:
     )
 
 
-_OPERATIONS = {
-    "write": _check_write,
+_OPERATIONS: dict[str, Callable[[Transport, str], Finding]] = {
+    "write": lambda transport, key: ok("store write", elapsed_text(lambda: transport.write(key, _PROBE))),
     "read": _check_read,
     "list": _check_list,
     "byte ranges": _check_byte_ranges,

@@ -7,6 +7,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -30,12 +31,18 @@ EXCLUDED_PREFIXES = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "_AIRFLOW_",
 class Service:
     """One server process of the stack.
 
-    ready: whether it works; raises `HttpError` while it does not answer.
+    ready: returns a true value if it works; raises `HttpError` while it does not answer.
     """
 
     name: str
     command: Callable[[Layout], list[str]]
-    ready: Callable[[Layout, Process], bool]
+    ready: Callable[[Layout, Process], Any]
+
+    def is_ready(self, layout: Layout, process: Process) -> bool:
+        """Whether its process answers and works."""
+        with suppress(HttpError):
+            return bool(self.ready(layout, process))
+        return False
 
 
 def service_environment(layout: Layout, settings: Mapping[str, str]) -> dict[str, str]:
@@ -104,10 +111,6 @@ def _mlflow_command(layout: Layout) -> list[str]:
     ]
 
 
-def _is_mlflow_ready(layout: Layout, _process: Process) -> bool:
-    return bool(request_json("GET", f"{layout.mlflow_url}/health", timeout=2))
-
-
 def _airflow_command(*arguments: str) -> Callable[[Layout], list[str]]:
     return lambda _layout: [*AIRFLOW_COMMAND, *arguments]
 
@@ -128,9 +131,8 @@ def _heartbeat_check(component: str) -> Callable[[Layout, Process], bool]:
     return ready
 
 
-def _airflow_health(layout: Layout) -> dict[str, Any]:
-    health: dict[str, Any] = request_json("GET", f"{layout.airflow_url}/api/v2/monitor/health", timeout=5)
-    return health
+def _airflow_health(layout: Layout) -> Any:
+    return request_json("GET", f"{layout.airflow_url}/api/v2/monitor/health", timeout=5)
 
 
 def _is_api_server_ready(layout: Layout, _process: Process) -> bool:
@@ -146,7 +148,9 @@ AIRFLOW_SERVICES = (
     Service("scheduler", _airflow_command("scheduler", "--skip-serve-logs"), _heartbeat_check("scheduler")),
     Service("triggerer", _airflow_command("triggerer", "--skip-serve-logs"), _heartbeat_check("triggerer")),
 )
-MLFLOW = Service("mlflow", _mlflow_command, _is_mlflow_ready)
+MLFLOW = Service(
+    "mlflow", _mlflow_command, lambda layout, _: request_json("GET", f"{layout.mlflow_url}/health", timeout=2)
+)
 S3 = Service("s3", local_s3.server_command, lambda layout, _process: local_s3.is_ready(layout))
 
 

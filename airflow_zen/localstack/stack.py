@@ -19,21 +19,13 @@ from msgspec.structs import replace
 from airflow_zen.localstack.metadata_database import DATABASE_VARIABLE, verify_database
 from airflow_zen.localstack.processes import launch, start_process, stop_processes
 from airflow_zen.localstack.s3 import find_installed_server, port_count
-from airflow_zen.localstack.services import (
-    AIRFLOW_SERVICES,
-    MIGRATE_COMMAND,
-    HttpError,
-    Service,
-    service_environment,
-    services_of,
-)
+from airflow_zen.localstack.services import AIRFLOW_SERVICES, MIGRATE_COMMAND, Service, service_environment, services_of
 from airflow_zen.localstack.state import Layout, LocalStack, StackError, exclusive_lock, read_local_stack, write_state
 from airflow_zen.progress import Progress, ProgressCallback, ignore_progress
 
 # Used if they are free, so that URLs stay the same.
 AIRFLOW_PORT, MLFLOW_PORT, S3_PORT = 8080, 5000, 8333
-
-Echo = Callable[[str], None]
+AIRFLOW_VERSION = version("apache-airflow-core")
 ReservePort = Callable[[int], int]
 
 
@@ -41,7 +33,6 @@ def start_local_stack(
     directory: Path,
     dags: Path,
     settings: Mapping[str, str] | None = None,
-    echo: Echo = print,
     timeout: float = 300,
     s3: bool = False,
     database: str = "",
@@ -63,7 +54,7 @@ def start_local_stack(
     server = find_installed_server() if s3 else ""
     with exclusive_lock(directory), reserve_ports() as reserve:
         planned = _resume_or_plan(directory, dags, variables, reserve, server)
-        start = _Start(planned, echo, timeout, on_progress)
+        start = _Start(planned, timeout, on_progress)
         before = start.stack
         # Children of a crashed service would use the same databases as its successor.
         _stop(before, keep=before)
@@ -75,7 +66,7 @@ def start_local_stack(
         return start.stack
 
 
-def stop_local_stack(directory: Path, echo: Echo = print) -> None:
+def stop_local_stack(directory: Path, echo: Callable[[str], None] = print) -> None:
     """Stop exactly what `up` started; databases, artifacts and logs stay.
 
     Raises `StackError` naming the processes that cannot be stopped.
@@ -98,19 +89,14 @@ def reserve_ports() -> Iterator[ReservePort]:
     """
     with ExitStack() as locks:
 
-        def lock_port(port: int) -> bool:
-            path = Path(tempfile.gettempdir(), f"airflow-zen-{os.getuid()}-port-{port}.lock")
-            try:
-                fcntl.flock(locks.enter_context(path.open("w")), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
-
         def reserve(preferred: int) -> int:
             port = free_port(preferred)
-            while not lock_port(port):
+            while True:
+                path = Path(tempfile.gettempdir(), f"airflow-zen-{os.getuid()}-port-{port}.lock")
+                with suppress(BlockingIOError):
+                    fcntl.flock(locks.enter_context(path.open("w")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return port
                 port = free_port()
-            return port
 
         yield reserve
 
@@ -160,12 +146,11 @@ def _stop(stack: LocalStack, keep: LocalStack | None = None) -> None:
 class _Start:
     """One start of a stack; `stack` always is what runs, on disk too, so that `down` finds every process."""
 
-    def __init__(self, stack: LocalStack, echo: Echo, timeout: float, on_progress: ProgressCallback) -> None:
+    def __init__(self, stack: LocalStack, timeout: float, on_progress: ProgressCallback) -> None:
         self.stack = replace(stack, processes=stack.running_processes())
         self._layout = stack.layout
         self._services = services_of(stack.layout)
         self._environment = service_environment(stack.layout, stack.settings)
-        self._echo = echo
         self._on_progress = on_progress
         self._started_at = time.monotonic()
         self._deadline = self._started_at + timeout
@@ -195,7 +180,7 @@ class _Start:
 
     def _start_migration(self) -> subprocess.Popen[bytes] | None:
         marker = self._migration_marker
-        is_migrated = marker is not None and marker.exists() and marker.read_text() == _airflow_version()
+        is_migrated = marker is not None and marker.exists() and marker.read_text() == AIRFLOW_VERSION
         if is_migrated or any(service.name in self.stack.processes for service in AIRFLOW_SERVICES):
             return None
         self._layout.airflow_home.mkdir(parents=True, exist_ok=True)
@@ -212,7 +197,7 @@ class _Start:
         if code:
             raise self._error("db-migrate", f"ended with {code}")
         if self._migration_marker:
-            self._migration_marker.write_text(_airflow_version())
+            self._migration_marker.write_text(AIRFLOW_VERSION)
         self._report_ready("metadata database")
 
     def _wait_until_ready(self) -> None:
@@ -227,24 +212,18 @@ class _Start:
         process = self.stack.processes[service.name]
         if not process.is_running():
             raise self._error(service.name, "ended unexpectedly")
-        with suppress(HttpError):
-            if service.ready(self._layout, process):
-                self._report_ready(service.name)
-                return True
-        return False
+        if is_ready := service.is_ready(self._layout, process):
+            self._report_ready(service.name)
+        return is_ready
 
     def _report_waiting(self, waiting: Collection[Service]) -> None:
         total, names = len(self._services), ", ".join(service.name for service in waiting)
         self._on_progress(Progress("Services that are ready", total - len(waiting), total, f"waiting for {names}"))
 
     def _report_ready(self, name: str) -> None:
-        self._echo(f"  {name:<18} ready after {time.monotonic() - self._started_at:4.1f} s")
+        print(f"  {name:<18} ready after {time.monotonic() - self._started_at:4.1f} s")
 
     def _error(self, name: str, what: str) -> StackError:
         log = self._layout.log(name)
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
         return StackError(f"{name} {what}. The end of {log}:\n{tail}")
-
-
-def _airflow_version() -> str:
-    return version("apache-airflow-core")
