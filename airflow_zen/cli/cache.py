@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from airflow_zen.caching.step_cache import CacheEntry, KeyRecord, StepCache
     from airflow_zen.lineage.savings import RunTotals
     from airflow_zen.runs.step_run import StepRun
-    from airflow_zen.stack import Stack
 
 _DAG = argument("dag_id", "The DAG (default: all)", nargs="?")
 _RUN = argument("--run", "The id of the DAG run (default: the latest computed result)")
@@ -31,8 +30,11 @@ def explain_task(args: Any) -> None:
     from airflow_zen.caching.step_cache import nearest_record
 
     stack = open_stack_for(args)
-    for line in _describe_records(stack, args.dag_id, args.task_id, args.run):
-        print(line)
+    # A hit is in no history, because nothing was computed.
+    for record in stack.records.read_dag_run(args.dag_id, args.run) if args.run else ():
+        if record.id.task_id == args.task_id:
+            reused = f", reused from {record.origin}" if record.origin else ""
+            print(f"{record.id}: {record.cache}{reused}{f' ({record.why})' if record.why else ''}")
     history = stack.cache.history.recent_records(args.dag_id, args.task_id)
     # An origin is `dag/run/task/map index/try`, and a run id may contain slashes.
     runs = ["/".join(entry.origin.split("/")[1:-3]) for entry in history]
@@ -126,14 +128,6 @@ def show_step_runs(args: Any) -> None:
     if not runs:
         raise SystemExit(f"No step run of {args.dag_id}/{args.run_id} is recorded here. Is it in another --stack?")
     print_rows(map(_step_run_row, runs), args.output)
-
-
-def _describe_records(stack: Stack, dag_id: str, task_id: str, run_id: str | None) -> Iterator[str]:
-    """Yield what the step run records of a run contain: a hit is in no history, because nothing was computed."""
-    for record in stack.records.read_dag_run(dag_id, run_id) if run_id else ():
-        if record.id.task_id == task_id:
-            reused = f", reused from {record.origin}" if record.origin else ""
-            yield f"{record.id}: {record.cache}{reused}{f' ({record.why})' if record.why else ''}"
 
 
 def _describe_differences(now: KeyRecord, before: KeyRecord | None) -> Iterator[str]:

@@ -61,10 +61,9 @@ def sync_lineage(args: Any) -> None:
     stack = open_stack_for(args)
     recorder = _mlflow_recorder(stack)
     with show_progress("Finding pending step runs") as on_progress:
-        delivered, failed = _deliver_pending(stack, recorder, on_progress)
-        problems = [f"Not delivered: {run}: {reason}" for run, reason in failed.items()]
-        problems += [] if failed else _close_ended_runs(stack, recorder, on_progress)
-    print(f"Delivered {format_count(len(delivered), 'step run')}.")
+        delivered, problems = _deliver_pending(stack, recorder, on_progress)
+        problems += [] if problems else _close_ended_runs(stack, recorder, on_progress)
+    print(f"Delivered {format_count(delivered, 'step run')}.")
     for problem in problems:
         print(problem)
     if problems:
@@ -126,23 +125,19 @@ def _mlflow_recorder(stack: Stack) -> MlflowRecorder:
     return stack.lineage
 
 
-def _deliver_pending(
-    stack: Stack, recorder: MlflowRecorder, on_progress: ProgressCallback
-) -> tuple[list[StepRunId], dict[StepRunId, str]]:
-    """Deliver until no more step runs can be delivered; try rejected ones again."""
+def _deliver_pending(stack: Stack, recorder: MlflowRecorder, on_progress: ProgressCallback) -> tuple[int, list[str]]:
+    """Deliver until no more step runs can be delivered, rejected ones too; return their number and the failures."""
     from airflow_zen.lineage.mlflow.sync import sync_pending
 
     stack.records.requeue_rejected()
-    delivered: list[StepRunId] = []
+    delivered = 0
     failed: dict[StepRunId, str] = {}
-    while True:
-        delivery = sync_pending(recorder, stack.records, stack.clock, on_progress)
-        if delivery is None:
-            raise SystemExit("Another process is delivering now. Try again in a minute.")
-        delivered += delivery.delivered
+    while delivery := sync_pending(recorder, stack.records, stack.clock, on_progress):
+        delivered += len(delivery.delivered)
         failed |= dict(delivery.failed)
         if not delivery.delivered:
-            return delivered, failed
+            return delivered, [f"Not delivered: {run}: {reason}" for run, reason in failed.items()]
+    raise SystemExit("Another process is delivering now. Try again in a minute.")
 
 
 def _close_ended_runs(stack: Stack, recorder: MlflowRecorder, on_progress: ProgressCallback) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 from airflow_zen.config.settings import Settings, tracking_server
 from airflow_zen.doctor.findings import Finding, failed, ok, warning
@@ -31,14 +32,12 @@ def mlflow_findings(settings: Settings) -> Iterator[Finding]:
             f"Set {settings.qualified_option('mlflow_conn_id')} or mlflow_tracking_uri.",
         )
         return
-    rest = MlflowRest(server)
     try:
-        yield _check_version(rest)
-        yield from _check_requests(rest)
+        with closing(MlflowRest(server)) as rest:
+            yield _check_version(rest)
+            yield from _check_requests(rest)
     except ZenError as error:
         yield failed("mlflow answers", server.uri, str(error))
-    finally:
-        rest.close()
 
 
 def _check_version(rest: MlflowRest) -> Finding:
