@@ -16,7 +16,7 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [{"integration-name": "MLflow", "python-modules": ["airflow_zen.hooks.mlflow"]}],
         "connection-types": [_MLFLOW_CONNECTION],
         "asset-uris": [{"schemes": ["zen"], "handler": "airflow_zen.operators.assets.normalize_uri"}],
-        "cli": ["airflow_zen.cli.definition.get_zen_commands"],
+        "cli": ["airflow_zen.cli.command.get_zen_commands"],
         "extra-links": ["airflow_zen.operators.links.MlflowRunLink"],
         "config": {"zen": {"description": "Artifacts, caching and lineage of ML steps.", "options": _OPTIONS}},
     }

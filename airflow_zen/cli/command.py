@@ -1,4 +1,4 @@
-"""The decorator that turns a function of this folder into a command of `airflow zen`.
+"""The commands of `airflow zen`: the decorator that makes one of a function, and the group that Airflow loads.
 
 Every `airflow` process loads all files of the folder. They import only each other at the top, and what they work with
 inside their functions.
@@ -10,15 +10,38 @@ import inspect
 import os
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
-from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, ActionCommand, Arg
+from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, ActionCommand, Arg, CLICommand, GroupCommand
 from airflow.utils.cli import suppress_logs_and_warning
 
+from airflow_zen import cli
 from airflow_zen.errors import ZenError
 
 if TYPE_CHECKING:
     from airflow_zen.stack import Stack
+
+_GROUPS = {
+    "artifacts": "Named artifacts and their versions",
+    "runs": "Step runs",
+    "cache": "The step cache",
+    "lineage": "Lineage in MLflow",
+    "models": "Registered models in MLflow",
+    "stack": "Stacks: an artifact root, an MLflow and options",
+}
+
+
+def get_zen_commands() -> list[CLICommand]:
+    """Return the group with the commands of every file of this package."""
+    modules = [import_module(f"{cli.__name__}.{file.name}") for file in iter_modules(cli.__path__)]
+    groups: dict[str, list[ActionCommand]] = {group: [] for group in ("", *_GROUPS)}
+    for found in (each for module in modules for each in vars(module).values() if isinstance(each, ActionCommand)):
+        group, _, name = found.name.rpartition(" ")
+        groups[group].append(found._replace(name=name))
+    commands = [*groups.pop(""), *(GroupCommand(name, _GROUPS[name], found) for name, found in groups.items())]
+    return [GroupCommand("zen", "Artifacts, caching and lineage of ML steps", commands)]
 
 
 def command(name: str, *arguments: Arg) -> Callable[[Callable[[Any], None]], ActionCommand]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -98,8 +97,8 @@ def write_state(stack: LocalStack) -> None:
 def load_or_create_secrets(file: Path, create: Callable[[], dict[str, str]]) -> dict[str, str]:
     """Return the secrets in `file`; create them at the first call, readable by their owner only."""
     if not file.exists():
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as output:
-            output.write(msgspec.json.encode(create()))
+        file.touch(mode=0o600, exist_ok=False)
+        file.write_bytes(msgspec.json.encode(create()))
     return msgspec.json.decode(file.read_bytes(), type=dict[str, str])
 
 

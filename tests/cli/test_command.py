@@ -9,7 +9,7 @@ from pathlib import Path
 
 from airflow.cli.cli_config import GroupCommand
 
-from airflow_zen.cli.definition import get_zen_commands
+from airflow_zen.cli.command import get_zen_commands
 from airflow_zen.cli.materializers import list_materializers
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -56,7 +56,7 @@ def test_definitions_load_no_library():
     """Every `airflow` process loads the definitions: they import none of our heavier files, and no library of a command."""
     code = (
         "import json, sys; from airflow.cli import cli_config; before = set(sys.modules)\n"
-        "from airflow_zen.cli import definition; definition.get_zen_commands()\n"
+        "from airflow_zen.cli import command; command.get_zen_commands()\n"
         "print(json.dumps(sorted(set(sys.modules) - before)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
