@@ -47,7 +47,9 @@ def test_missing_dags_folder(tmp_path):
     """A DAGs folder that does not exist ends the command with 1 before anything is started or written; stderr names it."""
     options = ["--directory", tmp_path / "new", "--dags", tmp_path / "none"]
     command = [sys.executable, "-m", "airflow", "zen", "stack", "up", "local", *options]
-    done = subprocess.run(command, capture_output=True, text=True)
+    # Airflow writes an airflow.cfg with new keys into its home.
+    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "home")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 1
     assert f"The DAGs folder {str(tmp_path / 'none')!r} is not a directory." in done.stderr
     assert "Traceback" not in done.stderr

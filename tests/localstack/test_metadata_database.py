@@ -53,7 +53,9 @@ def test_no_server(tmp_path):
     directory = tmp_path / "stack"
     options = ["--directory", directory, "--dags", tmp_path, "--database", url]
     command = [sys.executable, "-m", "airflow", "zen", "stack", "up", "local", *options]
-    done = subprocess.run(command, capture_output=True, text=True)
+    # Airflow writes an airflow.cfg with new keys into its home.
+    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "home")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 1
     assert "Connection refused" in done.stderr
     assert "Traceback" not in done.stderr
