@@ -13,7 +13,6 @@ from msgspec.structs import asdict
 
 # The tag by which a run or model that a request created is found again.
 CREATION_TAG = "zen.call"
-
 REQUESTS, FILES = "requests.jsonl", "files"
 
 

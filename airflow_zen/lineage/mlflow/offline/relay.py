@@ -35,7 +35,7 @@ _LOGS_ONE = {"log-metric": "metrics", "log-parameter": "params", "set-tag": "tag
 _OF_A_CONNECTION = frozenset({"host", "connection", "content-length", "accept-encoding"})
 # The server, a gateway or the credentials are at fault, and not the request.
 _NOT_THE_REQUEST = frozenset({301, 302, 303, 307, 308, 401, 403, 408, 429, 500, 502, 503, 504})
-# Only the server can store files at such an address.
+# Only the server can store files at such an address; while it is away the outbox does.
 _STORED_BY_SERVER = frozenset({"mlflow-artifacts", "http", "https"})
 # A server that takes this long is taken to be away: a step may log thousands of times.
 _SLOW_SECONDS = 3.0
@@ -225,25 +225,19 @@ class Replica:
             return self._answer_experiment(what, request)
         if kind not in {"runs", "logged-models"} or what == "search" or request.method == "DELETE":
             return None
+        key = request.created or str(request.body.get("run_id", what.partition("/")[0]))
         if request.created:
-            self._runs_and_models[request.created] = _created(request)
-            return self._describe(request.created)
-        key = str(request.body.get("run_id", what.partition("/")[0]))
-        if request.method == "GET":
-            return self._describe(key) if what in {"get", key} else None
-        entity = self._runs_and_models.get(key, {"info": {}})
-        _change(entity, what, request)
-        return {"run_info": entity["info"], "model": {"info": entity["info"]}}
-
-    def _describe(self, key: str) -> Document | None:
-        """Return an entity under both names: MLflow's client ignores what it does not look for.
-
-        Where only the server could store its files, the outbox does.
-        """
-        if (entity := self._runs_and_models.get(key)) is None:
+            self._runs_and_models[key] = _created(request)
+        elif request.method != "GET":
+            entity = self._runs_and_models.get(key, {"info": {}})
+            _change(entity, what, request)
+            return {"run_info": entity["info"], "model": {"info": entity["info"]}}
+        if not (request.created or what in {"get", key}) or key not in self._runs_and_models:
             return None
+        entity = self._runs_and_models[key]
         if urlsplit(entity["info"].get("artifact_uri", "http:")).scheme in _STORED_BY_SERVER:
             entity["info"]["artifact_uri"] = self._files_of(key)
+        # MLflow's client ignores the name that it does not look for.
         return {"run": entity, "model": entity}
 
     def _answer_experiment(self, what: str, request: Request) -> Document | None:
