@@ -32,10 +32,8 @@ AIRFLOW_HOME = tempfile.mkdtemp(prefix="zen-airflow-")
 _DEPLOYMENT_TESTS = "tests/integration/test_real_airflow"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Cut the session off from the machine's own settings, before anything imports Airflow."""
-    # Our order, and not xdist's: it takes the files with the fewest tests for the shortest.
-    config.option.loadscopereorder = False
+def _isolate_session() -> None:
+    """Cut the session off from the machine's own settings."""
     for name in [name for name in os.environ if name.startswith(("AIRFLOW_", "AWS_", "MLFLOW_"))]:
         del os.environ[name]
     os.environ |= {
@@ -48,6 +46,15 @@ def pytest_configure(config: pytest.Config) -> None:
         "AIRFLOW__API_AUTH__JWT_SECRET": "not a secret: it signs the tokens of one test session and nothing else",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+
+
+# Not in `pytest_configure`: a conftest.py below this one that imports Airflow can be loaded before that.
+_isolate_session()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep our order, and not xdist's: it takes the files with the fewest tests for the shortest."""
+    config.option.loadscopereorder = False
 
 
 def pytest_sessionstart() -> None:
