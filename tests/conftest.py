@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +169,21 @@ def airflow_db() -> Path:
     from airflow.utils.db import initdb
 
     initdb()
+    with closing(sqlite3.connect(f"{AIRFLOW_HOME}/airflow.db")) as database:
+        database.execute("VACUUM INTO ?", [f"{AIRFLOW_HOME}/empty.db"])
     return Path(AIRFLOW_HOME)
+
+
+@pytest.fixture
+def new_airflow_db(airflow_db: Path) -> Callable[[Path], str]:
+    """Make one more empty, migrated metadata database: `new_airflow_db(file)` gives its SQLAlchemy URL."""
+
+    def make(file: Path) -> str:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(airflow_db / "empty.db", file)
+        return f"sqlite:///{file}"
+
+    return make
 
 
 @pytest.fixture

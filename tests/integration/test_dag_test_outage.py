@@ -34,7 +34,7 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def run_script(tmp_path, monkeypatch):
+def run_script(new_airflow_db, tmp_path, monkeypatch):
     """Run the script of a user who has no scheduler, in a process of its own."""
     path = tmp_path / "dags" / "outage.py"
     path.parent.mkdir()
@@ -43,13 +43,11 @@ def run_script(tmp_path, monkeypatch):
         "AIRFLOW_HOME": tmp_path,
         "AIRFLOW__CORE__DAGS_FOLDER": path.parent,
         "AIRFLOW__CORE__UNIT_TEST_MODE": False,
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": new_airflow_db(tmp_path / "airflow.db"),
         "AIRFLOW__ZEN__ARTIFACT_ROOT": tmp_path / "root",
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, str(value))
-    prepare = "from airflow.utils.db import initdb; initdb()"
-    subprocess.run([sys.executable, "-c", prepare], env=os.environ, capture_output=True, check=True)
 
     def run():
         done = subprocess.run([sys.executable, path], env=os.environ, capture_output=True, text=True, check=False)
