@@ -164,12 +164,18 @@ def _find_ancestry(target: str, stack: Stack) -> tuple[str, Ancestry]:
 
     if target.startswith("models:/"):
         return "", ancestry_of(target, _mlflow_recorder(stack).rest)
-    digest = target if _DIGEST.fullmatch(target) else stack.names.get(target).ref.digest
+    digest, name = (target, "") if _DIGEST.fullmatch(target) else _named_artifact(target, stack)
     try:
-        return digest, ancestry_of_content(digest, _mlflow_recorder(stack).rest)
+        return digest, ancestry_of_content(digest, _mlflow_recorder(stack).rest, name)
     except (SettingsError, MlflowUnavailable, LineageNotFound):
         # The records also contain what is not in MLflow yet.
-        return digest, ancestry_from_records(digest, stack.store.transport)
+        return digest, ancestry_from_records(digest, stack.store.transport, name)
+
+
+def _named_artifact(name: str, stack: Stack) -> tuple[str, str]:
+    """Return digest and name of the latest version; those of mapped instances have an index, which the name has not."""
+    ref = stack.names.get(name).ref
+    return ref.digest, ref.name
 
 
 def _step_tree(run: FoundRun, ancestry: Ancestry, seen: set[str]) -> dict[str, Any]:
@@ -189,10 +195,8 @@ def _step_tree(run: FoundRun, ancestry: Ancestry, seen: set[str]) -> dict[str, A
 
 def _input_tree(artifact: FoundArtifact, reader: FoundRun, ancestry: Ancestry, seen: set[str]) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": artifact.name, "digest": artifact.digest}
-    for run in ancestry.runs:
-        if run.run_id != reader.run_id and any(out.digest == artifact.digest for out in run.outputs):
-            return {**entry, "made_by": _step_tree(run, ancestry, seen)}
-    return entry
+    maker = ancestry.maker_of(artifact, reader)
+    return {**entry, "made_by": _step_tree(maker, ancestry, seen)} if maker else entry
 
 
 def _print_tree(target: str, digest: str, step: dict[str, Any]) -> None:

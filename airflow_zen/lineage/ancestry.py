@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,7 +39,10 @@ class FoundArtifact:
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A step run as MLflow has it; `started` in seconds since the epoch. A `cached` run reused its outputs."""
+    """A step run as MLflow has it. A `cached` run reused its outputs.
+
+    started, ended: seconds since the epoch; None while the run has not ended.
+    """
 
     run_id: str
     experiment_id: str
@@ -49,6 +52,7 @@ class FoundRun:
     task_id: str
     state: str
     started: float
+    ended: float | None
     cached: bool
     inputs: tuple[FoundArtifact, ...]
     outputs: tuple[FoundArtifact, ...]
@@ -56,13 +60,20 @@ class FoundRun:
 
 @dataclass(frozen=True)
 class Ancestry:
-    """What a model or an artifact was made from: the runs, latest first, and the raw artifacts that they began with.
+    """What a model or an artifact was made from: the runs, its own first, and the raw artifacts that they began with.
 
-    An artifact is raw when a run without inputs made it, or when no run is known that made it.
+    An artifact is raw when a run without inputs made it, or when no run is known that made it. makers: the id of the run
+    that made each input, by the id of the run that read it.
     """
 
     runs: tuple[FoundRun, ...]
     raw: tuple[FoundArtifact, ...]
+    makers: Mapping[tuple[str, FoundArtifact], str] = field(default_factory=dict)
+
+    def maker_of(self, artifact: FoundArtifact, reader: FoundRun) -> FoundRun | None:
+        """Return the run that made an input of a run; None where no run is known that made it."""
+        maker = self.makers.get((reader.run_id, artifact))
+        return next((run for run in self.runs if run.run_id == maker), None)
 
 
 def runs_that_read(digest: str, server: Server) -> list[FoundRun]:
@@ -99,31 +110,32 @@ def run_of_model(model: str, server: Server) -> FoundRun:
 
 
 def ancestry_of(model: str, server: Server) -> Ancestry:
-    """Return what a model was made from, over all DAGs; at most one run for each artifact.
+    """Return what a model was made from, over all DAGs; one maker for each input of each run.
 
-    Of several runs that made the same bytes it is the one under the name that was read, in the reader's own DAG run,
-    or else the latest before it.
+    It ended before the reader started. Of several that made the same bytes it is the one under the name that was read,
+    in the reader's own DAG run, or else the latest.
     """
     rest = _rest_of(server)
     return _walk_ancestry(run_of_model(model, rest), lambda digest: runs_that_made(digest, rest))
 
 
-def ancestry_of_content(digest: str, server: Server) -> Ancestry:
+def ancestry_of_content(digest: str, server: Server, name: str = "") -> Ancestry:
     """Return what an artifact was made from, as `ancestry_of` does for a model.
 
-    digest: 16 characters or more. Raises `LineageNotFound` where no run is known that made it.
+    It begins with the latest run that made this content, under the name where one is given. digest: 16 characters or
+    more. Raises `LineageNotFound` where no run is known that made it.
     """
     rest = _rest_of(server)
     producers = runs_that_made(digest, rest)
     if not producers:
         raise LineageNotFound(f"MLflow knows no run that made the artifact {short_digest(digest)}.")
-    return _walk_ancestry(producers[0], lambda inner: runs_that_made(inner, rest))
+    return _walk_ancestry(_latest_producer(producers, name), lambda inner: runs_that_made(inner, rest))
 
 
-def ancestry_from_records(digest: str, transport: Transport) -> Ancestry:
-    """Return what an artifact was made from, from the records of all DAG runs; every record is read.
+def ancestry_from_records(digest: str, transport: Transport, name: str = "") -> Ancestry:
+    """Return what `ancestry_of_content` returns, from the records of all DAG runs; every record is read.
 
-    digest: 16 characters or more. Raises `LineageNotFound` where no record of its run exists.
+    Raises `LineageNotFound` where no record of its run exists.
     """
     made: dict[str, list[FoundRun]] = defaultdict(list)
     keys = [each.key for records in list_step_records(transport).values() for each in records]
@@ -132,10 +144,10 @@ def ancestry_from_records(digest: str, transport: Transport) -> Ancestry:
             found = _run_from_record(run, str(run.id))
             for artifact in found.outputs:
                 made[artifact.digest].append(found)
-    producers = sorted(made[short_digest(digest)], key=lambda run: run.started)
+    producers = made[short_digest(digest)]
     if not producers:
         raise LineageNotFound(f"No step run record says who made the artifact {short_digest(digest)}.")
-    return _walk_ancestry(producers[-1], lambda inner: made[inner])
+    return _walk_ancestry(_latest_producer(producers, name), lambda inner: made[inner])
 
 
 @dataclass(frozen=True)
@@ -166,10 +178,15 @@ def find_relatives(
     return Relatives(tuple(map(_run_from_record, _upstream_runs(version, names, records))), tuple(found))
 
 
+def _latest_producer(made: Collection[FoundRun], name: str) -> FoundRun:
+    return max(made, key=lambda run: (any(output.name == name for output in run.outputs), run.started))
+
+
 def _walk_ancestry(last: FoundRun, producers: Callable[[str], list[FoundRun]]) -> Ancestry:
     """Walk from a run to all that it was made from; `producers` returns the runs that made a content."""
     runs: dict[str, FoundRun] = {}
     raw: dict[FoundArtifact, None] = {}
+    makers: dict[tuple[str, FoundArtifact], str] = {}
     todo = [last]
     for run in todo:
         if run.run_id in runs:
@@ -180,16 +197,31 @@ def _walk_ancestry(last: FoundRun, producers: Callable[[str], list[FoundRun]]) -
             if producer is None or not producer.inputs:
                 raw[artifact] = None
             if producer is not None:
+                makers[run.run_id, artifact] = producer.run_id
                 todo.append(producer)
-    return Ancestry(tuple(runs.values()), tuple(raw))
+    return Ancestry(tuple(runs.values()), tuple(raw), makers)
 
 
 def _choose_producer(artifact: FoundArtifact, reader: FoundRun, made: list[FoundRun]) -> FoundRun | None:
-    def rank(run: FoundRun) -> tuple[bool, bool, bool, float]:
-        here = (run.dag_id, run.dag_run_id) == (reader.dag_id, reader.dag_run_id)
-        return artifact in run.outputs, here, run.started <= reader.started, run.started
+    """Return the run that made an input of the reader, so that no run is its own ancestor; None where there is none.
 
-    return max((run for run in made if run.run_id != reader.run_id), key=rank, default=None)
+    The clocks of hosts differ, so in the reader's own DAG run it is enough that a run under the name that was read
+    started before.
+    """
+
+    def rank(run: FoundRun) -> tuple[bool, bool, bool, float]:
+        return ended_before(run), artifact in run.outputs, is_here(run), run.started
+
+    def ended_before(run: FoundRun) -> bool:
+        return run.ended is not None and run.ended <= reader.started
+
+    def is_here(run: FoundRun) -> bool:
+        return (run.dag_id, run.dag_run_id) == (reader.dag_id, reader.dag_run_id)
+
+    def is_maker(run: FoundRun) -> bool:
+        return ended_before(run) or (is_here(run) and artifact in run.outputs and run.started < reader.started)
+
+    return max((run for run in made if run.run_id != reader.run_id and is_maker(run)), key=rank, default=None)
 
 
 def _rest_of(server: Server) -> MlflowRest:
@@ -225,6 +257,7 @@ def _run_from_mlflow(run: Mapping[str, Any]) -> FoundRun:
         task_id=tags.get("zen.task_id", ""),
         state=info.get("status", ""),
         started=int(info.get("start_time", 0)) / 1000,
+        ended=int(info["end_time"]) / 1000 if info.get("end_time") else None,
         cached=tags.get("zen.cache") == "hit",
         inputs=_artifacts_from_tags(run, tags, "input"),
         outputs=_artifacts_from_tags(run, tags, "output"),
@@ -260,6 +293,7 @@ def _run_from_record(run: StepRun, run_id: str = "") -> FoundRun:
         task_id=run.id.task_id,
         state=str(run.state),
         started=run.started,
+        ended=run.ended,
         cached=run.is_hit,
         inputs=tuple(FoundArtifact(ref.name or path, short_digest(ref.digest)) for path, ref in run.inputs.items()),
         outputs=tuple(FoundArtifact(ref.name or name, short_digest(ref.digest)) for name, ref in run.outputs.items()),

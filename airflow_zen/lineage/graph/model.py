@@ -7,6 +7,8 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -58,7 +60,7 @@ class Edge(msgspec.Struct, frozen=True):
 
 
 class Graph(msgspec.Struct, frozen=True):
-    """The lineage of one DAG run; its edges name nodes by id, and may form a cycle."""
+    """The lineage of one DAG run; its edges name nodes by id, and form no circle."""
 
     dag_id: str
     run_id: str
@@ -90,9 +92,13 @@ _MAX_FACT = 2000
 
 
 class _ArtifactFlow(msgspec.Struct):
-    """An artifact with the step nodes that made it and that read it, by id; the values are outputs and arguments."""
+    """An artifact with the step nodes that made it and that read it, by id; the values are outputs and arguments.
+
+    An artifact that an `earlier` DAG run made is another one than this DAG run's of the same name and content.
+    """
 
     ref: ArtifactRef
+    earlier: bool = False
     sources: dict[str, str] = msgspec.field(default_factory=dict)
     targets: dict[str, str] = msgspec.field(default_factory=dict)
 
@@ -104,7 +110,8 @@ def build_graph(dag_id: str, run_id: str, runs: Iterable[StepRun], pages: PageUr
     same steps, are shown as one node.
     """
     steps, node_ids = _step_nodes(runs, pages, collapse_above)
-    artifacts, edges = _artifact_nodes(_artifact_flows(node_ids), dag_id, pages, collapse_above)
+    flows = _without_circles(_artifact_flows(node_ids), node_ids)
+    artifacts, edges = _artifact_nodes(flows, dag_id, pages, collapse_above)
     return Graph(dag_id, run_id, (*steps, *artifacts), tuple(edges))
 
 
@@ -141,6 +148,45 @@ def _artifact_flows(node_ids: Sequence[tuple[StepRun, str]]) -> Collection[_Arti
     return found.values()
 
 
+def _without_circles(
+    flows: Collection[_ArtifactFlow], node_ids: Sequence[tuple[StepRun, str]]
+) -> Collection[_ArtifactFlow]:
+    """Separate what a step made from what it read of the same name and content: an earlier DAG run made that.
+
+    In a circle the step that started first read it.
+    """
+    shown, earlier = [*flows], dict[int, _ArtifactFlow]()
+    started: dict[str, float] = {}
+    for run, node in node_ids:
+        started[node] = min(run.started, started.get(node, run.started))
+
+    def separate(number: int, step: str) -> None:
+        flow = earlier.setdefault(number, _ArtifactFlow(shown[number].ref, earlier=True))
+        flow.targets[step] = shown[number].targets.pop(step)
+
+    for number, flow in enumerate(shown):
+        for step in flow.sources.keys() & flow.targets.keys():
+            separate(number, step)
+    while circle := _find_circle(shown):
+        first, read = min(circle, key=lambda step: started[step[0]])
+        separate(read, first)
+    return [*shown, *earlier.values()]
+
+
+def _find_circle(flows: Sequence[_ArtifactFlow]) -> list[tuple[str, int]]:
+    """Return each step of one circle with the number of the flow that it reads in it; empty where there is none."""
+    order: TopologicalSorter[str | int] = TopologicalSorter()
+    for number, flow in enumerate(flows):
+        order.add(number, *flow.sources)
+        for step in flow.targets:
+            order.add(step, number)
+    try:
+        order.prepare()
+    except CycleError as error:
+        return [(step, read) for read, step in pairwise(error.args[1]) if isinstance(read, int)]
+    return []
+
+
 def _artifact_nodes(
     flows: Iterable[_ArtifactFlow], dag_id: str, pages: PageUrls, collapse_above: int
 ) -> tuple[list[Node], list[Edge]]:
@@ -151,9 +197,9 @@ def _artifact_nodes(
     shown: list[tuple[Node, _ArtifactFlow]] = []
     for group in groups.values():
         if len(group) > collapse_above:
-            shown.append((_collapsed_artifacts_node([flow.ref for flow in group], dag_id), group[0]))
+            shown.append((_collapsed_artifacts_node(group, dag_id), group[0]))
         else:
-            shown += [(_artifact_node(flow.ref, dag_id, bool(flow.sources), pages), flow) for flow in group]
+            shown += [(_artifact_node(flow, dag_id, pages), flow) for flow in group]
     edges: list[Edge] = []
     for node, flow in shown:
         edges += [Edge(step, node.id, output) for step, output in flow.sources.items()]
@@ -211,10 +257,11 @@ def _collapsed_steps_node(runs: Sequence[StepRun], pages: PageUrls) -> Node:
     )
 
 
-def _artifact_node(ref: ArtifactRef, dag_id: str, made_here: bool, pages: PageUrls) -> Node:
+def _artifact_node(flow: _ArtifactFlow, dag_id: str, pages: PageUrls) -> Node:
+    ref = flow.ref
     facts = {
         "name": ref.name,
-        "from": "" if made_here else _producer_text(ref, dag_id),
+        "from": "" if flow.sources else _producer_text(ref, dag_id),
         "type": ref.type,
         "shape": ref.shape,
         "size": format_bytes(ref.size),
@@ -225,7 +272,7 @@ def _artifact_node(ref: ArtifactRef, dag_id: str, made_here: bool, pages: PageUr
     }
     what = ref.shape.replace(" rows", "").replace(" columns", "") or ref.type.rpartition(".")[2]
     return Node(
-        id=f"artifact:{ref.name}@{ref.digest}",
+        id=f"artifact:{ref.name}@{ref.digest}{' (earlier)' if flow.earlier else ''}",
         kind=NodeKind.MODEL if is_mlflow_model(ref) else NodeKind.ARTIFACT,
         label=ref.name.removeprefix(f"{dag_id}/"),
         detail=f"{what} · {short_digest(ref.digest)[:8]}",
@@ -234,7 +281,8 @@ def _artifact_node(ref: ArtifactRef, dag_id: str, made_here: bool, pages: PageUr
     )
 
 
-def _collapsed_artifacts_node(refs: Sequence[ArtifactRef], dag_id: str) -> Node:
+def _collapsed_artifacts_node(flows: Sequence[_ArtifactFlow], dag_id: str) -> Node:
+    refs = [flow.ref for flow in flows]
     names = sorted({ref.name.removeprefix(f"{dag_id}/") for ref in refs})
     size = format_bytes(sum(ref.size for ref in refs))
     digests = "".join(sorted(ref.digest for ref in refs))
@@ -245,7 +293,7 @@ def _collapsed_artifacts_node(refs: Sequence[ArtifactRef], dag_id: str) -> Node:
         "digests": " ".join(short_digest(ref.digest) for ref in refs),
     }
     return Node(
-        id=f"artifacts:{hashlib.sha256(digests.encode()).hexdigest()[:16]}",
+        id=f"artifacts:{hashlib.sha256(digests.encode()).hexdigest()[:16]}{' (earlier)' if flows[0].earlier else ''}",
         kind=NodeKind.MODEL if all(map(is_mlflow_model, refs)) else NodeKind.ARTIFACT,
         label=f"{names[0]} × {len(refs)}" if len(names) == 1 else f"{len(refs)} artifacts",
         detail=f"{len({ref.digest for ref in refs})} contents · {size}",

@@ -1,5 +1,7 @@
 """Promises of `airflow_zen.lineage.graph.model`."""
 
+import pytest
+
 from airflow_zen.lineage.graph.model import NodeKind
 from airflow_zen.runs.step_run import StepState
 
@@ -81,6 +83,47 @@ def test_equal_content_of_one_name_is_one_artifact(make_graph, make_run, table):
 def test_kinds(make_graph, pipeline):
     """A model has a kind of its own."""
     assert [node.label for node in make_graph(pipeline).nodes if node.kind is NodeKind.MODEL] == ["train"]
+
+
+def test_a_step_that_returns_its_input(make_graph, make_run, table):
+    """What a step read is another artifact than what it made of the same name and content; readers have the new one."""
+    same = table("d/keep")
+    steps = [make_run("keep", {"x": same}, {"o": same}), make_run("use", {"x": same}, started=13.0)]
+    graph = make_graph(steps)
+    assert edges(graph) == {
+        ("artifact keep", "x", "step keep"),
+        ("step keep", "o", "artifact keep"),
+        ("artifact keep", "x", "step use"),
+    }
+    assert [node.facts.get("from") for node in graph.artifacts] == [None, "an earlier run of this DAG"]
+    assert len({node.id for node in graph.nodes}) == 4
+
+
+def test_steps_that_read_what_the_other_made_before(make_graph, make_run, table):
+    """Of steps in a circle the one that started first read what the DAG run before made."""
+    names = "abc"
+    made = {name: table(f"d/{name}") for name in names}
+    runs = [
+        make_run(name, {"x": made[before]}, {"o": made[name]}, started=20.0 - number, ended=21.0 - number)
+        for number, (name, before) in enumerate(zip(names, "bca", strict=True))
+    ]
+    graph = make_graph(runs)
+    read = {edge.target: edge.source for edge in graph.edges if edge.label == "x"}
+    facts = {node.id: node.facts for node in graph.artifacts}
+    assert [facts[read[f"step:{name}:-1"]].get("from") for name in names] == [None, None, "an earlier run of this DAG"]
+
+
+@pytest.mark.timeout(20)
+def test_mapped_steps_that_return_their_inputs(make_graph, make_run, table):
+    """A thousand mapped runs that read and made the same contents are no circle, shown as one node or each alone."""
+    parts = [table("d/part", str(n)) for n in range(1000)]
+    runs = [make_run("part", {"x": parts[n]}, {"o": parts[n]}, map_index=n) for n in range(1000)]
+    for collapse_above, count in ((3, 3), (5000, 3000)):
+        graph = make_graph(runs, collapse_above)
+        assert len({node.id for node in graph.nodes}) == len(graph.nodes) == count
+        assert {(edge.target, edge.source) for edge in graph.edges}.isdisjoint(
+            (edge.source, edge.target) for edge in graph.edges
+        )
 
 
 def test_nothing_to_draw(make_graph):
