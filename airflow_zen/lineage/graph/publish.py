@@ -27,6 +27,7 @@ from airflow_zen.lineage.mlflow.models import LoggedModels
 from airflow_zen.lineage.mlflow.rest import MlflowRest, put_run_files
 from airflow_zen.lineage.savings import totals_of_dag_run
 from airflow_zen.markup import escape_html, sanitize_text
+from airflow_zen.runs.step_run import StepState
 
 if TYPE_CHECKING:
     from airflow_zen.runs.records import StepRunRecords
@@ -50,7 +51,7 @@ _INVALID_DIAGRAM_CHARACTERS = re.compile(r"[^\w.\-/ \[\]×=,:·]")
 # Span types of MLflow, which select the icon.
 _SPAN_TYPES = {NodeKind.STEP: "TASK", NodeKind.ARTIFACT: "RETRIEVER", NodeKind.MODEL: "CHAT_MODEL"}
 _MAX_SPANS = 2000
-_OK, _ERROR = 1, 2
+_FAILED = frozenset({StepState.FAILED, StepState.KILLED})
 
 
 class GraphPublisher(msgspec.Struct, frozen=True):
@@ -79,10 +80,16 @@ class GraphPublisher(msgspec.Struct, frozen=True):
         self._log_inputs_and_models(dag_run, runs)
         link_model_metrics(dag_run, runs, LoggedModels(self.rest, self.transport, self.root))
         if self.log_traces:
-            graph = self._graph(dag_run, runs, _COLLAPSE_IN_SVG, absolute=True)
-            if spans := render_otlp(graph, dag_run.experiment_id, dag_run.parent, *span):
-                self.rest.send_trace(spans, dag_run.experiment_id, dag_run.parent)
+            self._send_trace(dag_run, self._graph(dag_run, runs, _COLLAPSE_IN_SVG, absolute=True), span)
         return True
+
+    def _send_trace(self, dag_run: MlflowDagRun, graph: Graph, span: tuple[float, float]) -> None:
+        """Replace the trace: of one that it has, MLflow keeps the state and the spans that are no longer sent."""
+        trace_id = _trace_id(dag_run.experiment_id, dag_run.parent)
+        if spans := render_otlp(graph, trace_id, *span, failed=dag_run.state in _FAILED):
+            old = {"experiment_id": dag_run.experiment_id, "request_ids": [f"tr-{trace_id}"]}
+            self.rest.post("traces/delete-traces", old)
+            self.rest.send_trace(spans, dag_run.experiment_id, dag_run.parent)
 
     def _put_files(self, dag_run: MlflowDagRun, runs: Sequence[StepRun]) -> bool:
         """Store all renderings; return False where the experiment's files cannot be written."""
@@ -257,22 +264,27 @@ def _cell(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>()#!|~$])", r"\\\1", line).replace("&", "&amp;")
 
 
-def render_otlp(
-    graph: Graph, experiment_id: str, parent_run_id: str, started: float, ended: float
-) -> dict[str, Any] | None:
+def _trace_id(experiment_id: str, parent_run_id: str) -> str:
+    return hashlib.sha256(f"{experiment_id}/{parent_run_id}".encode()).hexdigest()[:32]
+
+
+def render_otlp(graph: Graph, trace_id: str, started: float, ended: float, *, failed: bool) -> dict[str, Any] | None:
     """Return one trace as OTLP JSON for MLflow's own graph view, which merges spans by type and name.
 
-    None where there is nothing to show, or more than MLflow's view can draw. Its ids are derived from the DAG run, so
-    that sending it again makes no second trace. Times are seconds since the epoch; artifacts, which have none, take
-    those of the step before them.
+    None where there is nothing to show, or more than MLflow's view can draw. Times are seconds since the epoch;
+    artifacts, which have none, take those of the step before them. failed: whether the DAG run failed.
     """
     if not graph.nodes or len(graph.edges) + len(graph.nodes) > _MAX_SPANS:
         return None
-    trace_id = hashlib.sha256(f"{experiment_id}/{parent_run_id}".encode()).hexdigest()[:32]
-    spans = [*_SpanBuilder(graph, trace_id, started, ended).build()]
+    spans = [*_SpanBuilder(graph, trace_id, started, ended).build(_status(failed))]
     resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "airflow"}}]}
     scope_spans = [{"scope": {"name": "airflow_zen"}, "spans": spans}]
     return {"resourceSpans": [{"resource": resource, "scopeSpans": scope_spans}]}
+
+
+def _status(failed: bool, message: str = "") -> dict[str, Any]:
+    """Return the status of a span, in OTLP's numbers."""
+    return {"code": 2, "message": message} if failed else {"code": 1}
 
 
 class _SpanBuilder:
@@ -286,10 +298,11 @@ class _SpanBuilder:
         self._unique_names = _unique_names(graph)
         self._before = graph.edges_by("target")
 
-    def build(self) -> Iterator[dict[str, Any]]:
+    def build(self, status: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the span of the DAG run, which has this status, and those below it."""
         graph, root, after = self._graph, self._id("root", ""), self._graph.edges_by("source")
         attributes = {"mlflow.spanType": "WORKFLOW", "mlflow.spanInputs": {"DAG run": graph.run_id}}
-        yield self._span(root, "", f"{graph.dag_id} {graph.run_id}", self._interval, _OK, attributes)
+        yield self._span(root, "", f"{graph.dag_id} {graph.run_id}", self._interval, status, attributes)
         first_spans = {"": root}
         todo = [("", node) for node in graph.nodes if not self._before[node.id]]
         # A cycle that no node outside it leads to begins at its first node.
@@ -311,7 +324,7 @@ class _SpanBuilder:
             "mlflow.spanInputs": {edge.label: self._nodes[edge.source].label for edge in self._before[node.id]},
             "mlflow.spanOutputs": {**node.facts, **({"MLflow": node.url} if node.url else {})},
         }
-        status = _ERROR if node.state in {"FAILED", "KILLED"} else _OK
+        status = _status(node.state in _FAILED, node.facts.get("error", ""))
         return self._span(span_id, parent, self._unique_names[node.id], self._times(node), status, attributes)
 
     def _times(self, node: Node) -> tuple[float, float]:
@@ -322,7 +335,13 @@ class _SpanBuilder:
         return node.started, self._interval[1] if node.ended is None else node.ended
 
     def _span(
-        self, span_id: str, parent: str, name: str, times: tuple[float, float], status: int, facts: Mapping[str, object]
+        self,
+        span_id: str,
+        parent: str,
+        name: str,
+        times: tuple[float, float],
+        status: Mapping[str, Any],
+        facts: Mapping[str, object],
     ) -> dict[str, Any]:
         attributes = [
             {"key": key, "value": {"stringValue": json.dumps(value)}} for key, value in facts.items() if value
@@ -334,7 +353,7 @@ class _SpanBuilder:
             "name": name,
             "startTimeUnixNano": str(round(times[0] * 1e9)),
             "endTimeUnixNano": str(round(times[1] * 1e9)),
-            "status": {"code": status},
+            "status": status,
             "attributes": attributes,
         }
 

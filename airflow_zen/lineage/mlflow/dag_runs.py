@@ -21,7 +21,7 @@ _MODELS_PER_PAGE = 50
 class MlflowDagRun(msgspec.Struct, frozen=True):
     """A DAG run in MLflow.
 
-    steps: the runs of its steps by our id. models: the ids of its models by digest, newest first; a step that registers
+    state: the status of its parent run. steps: the runs of its steps by our id. models: the ids of its models by digest, newest first; a step that registers
     a model of another step creates a second one of the same digest.
     """
 
@@ -29,6 +29,7 @@ class MlflowDagRun(msgspec.Struct, frozen=True):
     run_id: str
     experiment_id: str
     parent: str
+    state: str
     artifact_uri: str
     steps: Mapping[StepRunId, Mapping[str, Any]]
     models: Mapping[str, Sequence[str]]
@@ -77,7 +78,8 @@ def find_dag_run(dag_id: str, run_id: str, rest: MlflowRest) -> MlflowDagRun | N
         if (tags := tags_to_dict(child["data"])).get("zen.kind") == "step"
     }
     models = _model_ids_by_digest(rest, experiment.id, dag_run_key(dag_id, run_id))
-    return MlflowDagRun(dag_id, run_id, experiment.id, parent["run_id"], parent["artifact_uri"], steps, models)
+    state = str(parent.get("status", ""))
+    return MlflowDagRun(dag_id, run_id, experiment.id, parent["run_id"], state, parent["artifact_uri"], steps, models)
 
 
 def running_dag_runs(rest: MlflowRest) -> Iterator[RunningDagRun]:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from airflow_zen.lineage.graph.publish import GraphPublisher
+from airflow_zen.lineage.mlflow.sync import close_parent_run
+from airflow_zen.runs.step_run import FinishedDagRun, StepState
 
 pytestmark = pytest.mark.server
 
@@ -94,6 +96,23 @@ def test_mlflow_draws_the_trace(client, publisher, parent, dag_id):
     names = sorted(span.name for span in client.get_trace(trace.info.trace_id).data.spans)
     assert names == sorted([f"{dag_id} manual__1", "load", "load", "train", "train"])
     assert str(trace.info.state).endswith("OK")
+
+
+def test_the_trace_has_the_state_of_the_dag_run(client, rest, publisher, keep, parent, step, dag_id):
+    """The trace of a failed DAG run is an error, with the step that failed; after a cleared task succeeds it is OK."""
+
+    def trace_after(state):
+        close_parent_run(rest, FinishedDagRun(dag_id, "manual__1", state, ended=1_700_000_009.0))
+        publisher.publish(dag_id, "manual__1")
+        (trace,) = client.search_traces(locations=[parent().info.experiment_id])
+        spans = client.get_trace(trace.info.trace_id).data.spans
+        return str(trace.info.state), [span.name for span in spans if span.status.status_code == "ERROR"]
+
+    keep(step("report"), state=StepState.FAILED, error="ValueError: no rows")
+    assert trace_after(StepState.FAILED) == ("ERROR", [f"{dag_id} manual__1", "report"])
+    keep(step("report", try_number=2))
+    assert trace_after(StepState.FINISHED) == ("OK", [])
+    assert trace_after(StepState.KILLED) == ("ERROR", [f"{dag_id} manual__1"])
 
 
 def test_the_trace_can_be_left_out(client, rest, records, transport, root, parent, dag_id):

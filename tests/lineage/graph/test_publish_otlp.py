@@ -3,10 +3,11 @@
 import pytest
 
 from airflow_zen.lineage.graph.publish import render_otlp
+from airflow_zen.runs.step_run import StepState
 
 
-def spans_of(graph):
-    return render_otlp(graph, "7", "abc", 1.0, 20.0)["resourceSpans"][0]["scopeSpans"][0]["spans"]
+def spans_of(graph, failed=False):
+    return render_otlp(graph, "abc", 1.0, 20.0, failed=failed)["resourceSpans"][0]["scopeSpans"][0]["spans"]
 
 
 def merged(spans):
@@ -46,5 +47,19 @@ def test_a_cycle_ends(make_graph, make_run, table):
 
 def test_too_much_is_not_sent(make_graph, make_run):
     """An empty graph, or one larger than the view can draw, makes no trace."""
-    assert render_otlp(make_graph([]), "7", "abc", 1.0, 2.0) is None
-    assert render_otlp(make_graph([make_run(f"t{n}") for n in range(3000)]), "7", "abc", 1.0, 2.0) is None
+    assert render_otlp(make_graph([]), "abc", 1.0, 2.0, failed=False) is None
+    assert render_otlp(make_graph([make_run(f"t{n}") for n in range(3000)]), "abc", 1.0, 2.0, failed=False) is None
+
+
+def test_failures_are_errors(make_graph, make_run, table):
+    """A failed or killed step is an error with its message; so is the DAG run if it failed, and only then."""
+    runs = [
+        make_run("load", outputs={"o": table("d/load")}),
+        make_run("bad", state=StepState.FAILED, error="ValueError: no rows"),
+        make_run("dead", state=StepState.KILLED),
+    ]
+    for failed in (True, False):
+        status = {span["name"]: span["status"] for span in spans_of(make_graph(runs), failed)}
+        assert status.pop("d r")["code"] == (2 if failed else 1)
+        assert status["bad"] == {"code": 2, "message": "ValueError: no rows"}
+        assert (status["dead"]["code"], status["load"]["code"]) == (2, 1)
