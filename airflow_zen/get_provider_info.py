@@ -60,6 +60,11 @@ _OPTIONS = {
     "lineage_trace": _flag(
         "True", "Send the lineage graph of each DAG run to MLflow as a trace too. MLflow draws traces as graphs."
     ),
+    "respect_set_experiment": _flag(
+        "False",
+        "Let runs that a step's code starts go to the experiment that it names with mlflow.set_experiment. By default "
+        "they stay in the experiment of the DAG. The step's own run always does.",
+    ),
     "cache": _flag(
         "True",
         "Reuse the result of equal work. The option of a step, a DAG's default_args and a run's conf "

@@ -46,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True):
     mlflow_tracking_uri: str = ""
     mlflow_conn_id: str = ""
     lineage_trace: bool = True
+    respect_set_experiment: bool = False
     cache: bool = True
     cache_defaults: Cache = FOLLOW_SETTINGS
     allow_pickle: bool = False
@@ -69,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True):
             mlflow_tracking_uri=options.text("mlflow_tracking_uri") or fallback_uri,
             mlflow_conn_id=options.text("mlflow_conn_id"),
             lineage_trace=options.flag("lineage_trace", default=True),
+            respect_set_experiment=options.flag("respect_set_experiment", default=False),
             cache=options.flag("cache", default=True),
             cache_defaults=_read_cache_defaults(options),
             allow_pickle=options.flag("allow_pickle", default=False),
@@ -156,7 +158,8 @@ def _open_recorder(settings: Settings, transport: Transport) -> LineageRecorder:
             from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
             from airflow_zen.lineage.mlflow.rest import MlflowRest
 
-            return MlflowRecorder(MlflowRest(server), transport, settings.artifact_root, settings.lineage_trace)
+            flags = settings.lineage_trace, settings.respect_set_experiment
+            return MlflowRecorder(MlflowRest(server), transport, settings.artifact_root, *flags)
     except (LineageError, SettingsError) as error:
         log.warning("Lineage is kept in the artifact root only: %s", error)
         return NullRecorder()

@@ -66,17 +66,21 @@ class NullRecorder(LineageRecorder):
 
 @contextmanager
 def temporary_environment(additions: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for the block, and restore them after it."""
-    before = {name: os.environ.get(name) for name in additions}
-    os.environ.update(additions)
+    """Set environment variables for the block, and restore them after it; an empty value removes one."""
+    before = {name: os.environ.get(name, "") for name in additions}
+    _set_environment(additions)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _set_environment(before)
+
+
+def _set_environment(values: Mapping[str, str]) -> None:
+    for name, value in values.items():
+        if value:
+            os.environ[name] = value
+        else:
+            os.environ.pop(name, None)
 
 
 class MetadataCollector:

@@ -53,14 +53,24 @@ class MlflowRecorder:
     """Record step runs in MLflow, opened before and closed after the user's function.
 
     transport, artifact_root: those of the artifact store. log_traces: whether each DAG run gets a lineage trace.
+    respect_set_experiment: whether runs that a step's code starts go to the experiment that it asks for, and not to that
+    of the DAG.
 
     No error is raised into the step. A server that is unavailable or refuses costs one bounded wait and one warning per
     process, and `finish` returns False, so that the step run record is kept as undelivered.
     """
 
-    def __init__(self, rest: MlflowRest, transport: Transport, artifact_root: str, log_traces: bool = True) -> None:
+    def __init__(
+        self,
+        rest: MlflowRest,
+        transport: Transport,
+        artifact_root: str,
+        log_traces: bool = True,
+        respect_set_experiment: bool = False,
+    ) -> None:
         self.rest = rest
         self._log_traces = log_traces
+        self._respect_set_experiment = respect_set_experiment
         self._transport = transport
         self._root = normalize_root(artifact_root)
         self._parents = ParentRuns(rest, transport, self._root)
@@ -69,7 +79,7 @@ class MlflowRecorder:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="airflow-zen-lineage")
         self._prefetches: dict[StepRunId, Future[PrefetchResult]] = {}
         self._journals: dict[StepRunId, RunJournal] = {}
-        self._relays: dict[StepRunId, Relay] = {}
+        self._relays: dict[StepRunId, tuple[Relay, Any]] = {}
         self._recovery: Future[tuple[StepRunId, ...]] | None = None
         self._warned: set[str] = set()
 
@@ -90,7 +100,10 @@ class MlflowRecorder:
             url = self.rest.server.run_url(parent.experiment_id, info["run_id"])
             self._prefetches[run.id] = self._pool.submit(self._prefetch, run, parent, info["run_id"])
         self._recovery = self._pool.submit(self.recover_orphans)
-        self._relays[run.id] = relay = Relay(self.rest.server, journal.outbox, run, info or None)
+        respect = self._respect_set_experiment
+        relay = Relay(self.rest.server, journal.outbox, run, info or None, respect_set_experiment=respect)
+        client = _mlflow_client()
+        self._relays[run.id] = relay, client.client_state() if client else (None, None)
         if not info:
             return OpenedRun(environment=relay.environment())
         return OpenedRun(info["run_id"], url, relay.environment(), info["artifact_uri"])
@@ -156,12 +169,8 @@ class MlflowRecorder:
 
     def _store_outbox(self, run: StepRun, opened: OpenedRun, journal: RunJournal | None) -> bool:
         """End what user code began in MLflow's client, and store the outbox; return whether it holds anything."""
-        try:
-            _end_user_run(opened.environment.get("MLFLOW_RUN_ID", ""), run.state, opened.environment)
-        except Exception as error:  # noqa: BLE001 - whatever MLflow's client raises, our own end state follows
-            log.debug("MLflow's client could not end run %s: %s", opened.run_id, error)
-        if relay := self._relays.pop(run.id, None):
-            relay.close()
+        if run.id in self._relays:
+            _end_user_runs(*self._relays.pop(run.id), run.state, opened.environment)
         if journal is None:
             return False
         try:
@@ -275,22 +284,27 @@ def read_previews(run: StepRun, previews: PreviewStore) -> dict[str, bytes]:
     return preview_files({output: previews.get(ref.digest) for output, ref in outputs})
 
 
-def _end_user_run(run_id: str, status: str, environment: Mapping[str, str]) -> None:
-    """End our run in MLflow's client where user code made it active; do nothing where MLflow was not imported.
+def _mlflow_client() -> Any:
+    """Return the module `tracking_store` where MLflow's client is loaded, and with it; None where it is not."""
+    return sys.modules.get("airflow_zen.lineage.mlflow.offline.tracking_store")
 
-    Without this, the client ends the run at exit, and writes FINISHED over our FAILED. `environment`
-    is what the user's function saw; a run of the user's own is left alone.
+
+def _end_user_runs(relay: Relay, client_state: Any, status: str, environment: Mapping[str, str]) -> None:
+    """End the runs that user code left open, and stop the relay; nothing of the step stays in MLflow's client.
+
+    `environment` is what the user's function saw, `client_state` what the client had before it.
     """
-    mlflow = sys.modules.get("mlflow")
-    if mlflow is None or not hasattr(mlflow, "end_run"):
-        return
-    with temporary_environment({**environment, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}):
-        mlflow.flush_async_logging()
-        while (active := mlflow.active_run()) and run_id in {
-            active.info.run_id,
-            active.data.tags.get("mlflow.parentRunId"),
-        }:
-            mlflow.end_run(status)
+    try:
+        if client := _mlflow_client():
+            with temporary_environment({**environment, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}):
+                client.leave_step(client_state, relay.run_ids(), status)
+        if loky := sys.modules.get("joblib.externals.loky"):
+            # Its workers outlive the step, and would log into it for the next step of this process.
+            loky.get_reusable_executor().shutdown(wait=False)
+        relay.end_runs(status)
+    except Exception as error:  # noqa: BLE001 - whatever MLflow's client raises, our own end state follows
+        log.debug("MLflow's client could not end the runs of the step's code: %s", error)
+    relay.close()
 
 
 def _with_artifact_names(run: StepRun) -> StepRun:

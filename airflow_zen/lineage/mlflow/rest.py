@@ -36,7 +36,8 @@ _IDLE_SECONDS = 3.0
 _DROPPED_ERRORS = (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected, http.client.CannotSendRequest)
 
 API = "/api/2.0/mlflow/"
-_TRACES = "/v1/traces"
+SPANS = "/v1/traces"
+TRACES = "/api/3.0/mlflow/traces"
 _ARTIFACT_PROXY = "/api/2.0/mlflow-artifacts/artifacts/"
 
 # The addresses of files that are read and written through the server's artifact proxy.
@@ -106,14 +107,18 @@ class MlflowRest:
         return self.request("POST", path, body)
 
     def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Send a request to the tracking API and return the answer. Raises `MlflowUnavailable` or `MlflowRejected`."""
+        """Send a request to the tracking API and return the answer. Raises `MlflowUnavailable` or `MlflowRejected`.
+
+        A path without a leading slash follows `/api/2.0/mlflow/`.
+        """
         content = None if body is None else json.dumps(body, ensure_ascii=False).encode(errors="replace")
-        answer = self._send(method, API + path, content, {"Content-Type": "application/json; charset=utf-8"})
+        path = path if path.startswith("/") else API + path
+        answer = self._send(method, path, content, {"Content-Type": "application/json; charset=utf-8"})
         try:
             document = json.loads(answer.body or b"{}")
         except ValueError as error:
             raise MlflowRejected(
-                f"{self.server.uri!r} did not answer {method} {API}{path} in JSON. Check whether an MLflow server, and "
+                f"{self.server.uri!r} did not answer {method} {path} in JSON. Check whether an MLflow server, and "
                 "not a login page or another site, is at this address.",
                 answer.status,
             ) from error
@@ -144,7 +149,11 @@ class MlflowRest:
     def send_trace(self, spans: Mapping[str, Any], experiment_id: str, run_id: str) -> None:
         """Send spans, as OTLP JSON, to an experiment, linked to a run."""
         headers = {"x-mlflow-experiment-id": experiment_id, "x-mlflow-run-id": run_id}
-        self._send("POST", _TRACES, json.dumps(spans).encode(), {"Content-Type": "application/json", **headers})
+        self.send_spans(json.dumps(spans).encode(), {"Content-Type": "application/json", **headers})
+
+    def send_spans(self, content: bytes, headers: Mapping[str, str]) -> None:
+        """Send spans in one of OTLP's encodings."""
+        self._send("POST", SPANS, content, headers)
 
     def upload(self, artifact_uri: str, names: Iterable[str], read: Callable[[str], bytes]) -> None:
         """Store files by name under an address through the server's artifact proxy."""

@@ -1,6 +1,9 @@
 """A step as `run_step` has it, for processes that tests start."""
 
+import json
+import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,13 +21,15 @@ from airflow_zen.transports import open_transport
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path.cwd())}
 
 
-def run_code(uri: str, root: str, dag_id: str, code: str, at: Callable[[str], None] = lambda moment: None) -> Any:
+def run_code(
+    uri: str, root: str, dag_id: str, code: str, options: Any = None, at: Callable[[str], None] = lambda moment: None
+) -> Any:
     """Run code as the function of a step; return the run's id, whether all was delivered, its error and its `seen`.
 
-    `at` hears of the moments "opened", "called", "sent" and "recorded".
+    `options` are those of the recorder; `at` hears of the moments "opened", "called", "sent" and "recorded".
     """
     transport = open_transport(root, {})
-    recorder = MlflowRecorder(MlflowRest(TrackingServer(uri)), transport, root)
+    recorder = MlflowRecorder(MlflowRest(TrackingServer(uri)), transport, root, **(options or {}))
     run = StepRun(StepRunId(dag_id, "manual__1", "train"), started=1_700_000_000.0, parameters={"depth": 8})
     opened = recorder.start(run)
     at("opened")
@@ -44,3 +49,12 @@ def run_code(uri: str, root: str, dag_id: str, code: str, at: Callable[[str], No
     at("recorded")
     recorder.on_record_stored(ended)
     return [opened.run_id, delivered, error, said.get("seen")]
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    # MLflow prints links, in child processes too.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        print(json.dumps(run_code(*json.loads(line))), file=answers, flush=True)

@@ -38,7 +38,7 @@ def at(name):
         print(moment, flush=True)
         time.sleep(600)
 
-run_code(*arguments, at)
+run_code(*arguments, at=at)
 """
 
 _LOGGING = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,11 +14,12 @@ from msgspec.structs import asdict
 
 # The tag by which a run or model that a request created is found again.
 CREATION_TAG = "zen.call"
+_SPAN_HEADERS = frozenset({"content-type", "content-encoding", "x-mlflow-experiment-id", "x-mlflow-run-id"})
 REQUESTS, FILES = "requests.jsonl", "files"
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A request to MLflow's REST API; `path` follows `/api/2.0/mlflow/`.
+    """A request to MLflow's REST API; a `path` without a leading slash follows `/api/2.0/mlflow/`.
 
     `created` is the id by which the step's code knows what the request creates, until MLflow gives its own.
     """
@@ -30,6 +32,17 @@ class Request(msgspec.Struct, frozen=True):
     def entry(self) -> dict[str, Any]:
         """Return the one metric, parameter or tag that the request logs."""
         return {name: value for name, value in self.body.items() if name not in {"run_id", "run_uuid"}}
+
+
+def encode_spans(headers: Mapping[str, str], content: bytes) -> dict[str, Any]:
+    """Return spans in OTLP's protobuf encoding, and the headers that belong to them, as JSON."""
+    kept = {name: value for name, value in headers.items() if name.lower() in _SPAN_HEADERS}
+    return {"headers": kept, "content": b64encode(content).decode()}
+
+
+def decode_spans(body: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
+    """Return the content and the headers that `encode_spans` was given."""
+    return b64decode(body["content"]), body["headers"]
 
 
 class Outbox(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from http.client import parse_headers
+from importlib.metadata import version
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,9 @@ from uuid import uuid4
 
 from airflow_zen.lineage.mlflow.encoding import to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowUnavailable
-from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE
-from airflow_zen.lineage.mlflow.offline.outbox import CREATION_TAG, Outbox, Request
-from airflow_zen.lineage.mlflow.rest import API, MLFLOW_TIMEOUTS, HttpResponse, MlflowRest
+from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE, STEP_VARIABLE
+from airflow_zen.lineage.mlflow.offline.outbox import CREATION_TAG, Outbox, Request, encode_spans
+from airflow_zen.lineage.mlflow.rest import API, MLFLOW_TIMEOUTS, SPANS, TRACES, HttpResponse, MlflowRest
 from airflow_zen.lineage.mlflow.tags import experiment_name, run_name
 from airflow_zen.transports.base import Timeouts
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("airflow_zen.lineage")
 
 _CREATING = frozenset({"runs/create", "logged-models", "experiments/create"})
+_CHANGED = frozenset({"runs/update", TRACES})
+_ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
+_PARENT_TAG, _TRACE_RUN = "mlflow.parentRunId", "mlflow.sourceRun"
 _LOGS_ONE = {"log-metric": "metrics", "log-parameter": "params", "set-tag": "tags"}
 _OF_A_CONNECTION = frozenset({"host", "connection", "content-length", "accept-encoding"})
 # The server, a gateway or the credentials are at fault, and not the request.
@@ -58,7 +62,13 @@ class Relay(ThreadingTCPServer):
     request_queue_size = 128
 
     def __init__(
-        self, server: TrackingServer, outbox: Outbox, run: StepRun, opened: Mapping[str, Any] | None = None
+        self,
+        server: TrackingServer,
+        outbox: Outbox,
+        run: StepRun,
+        opened: Mapping[str, Any] | None = None,
+        *,
+        respect_set_experiment: bool = False,
     ) -> None:
         info = opened or {"run_id": uuid4().hex, "experiment_id": uuid4().hex}
         self.run_id, self.experiment_id = str(info["run_id"]), str(info["experiment_id"])
@@ -66,6 +76,8 @@ class Relay(ThreadingTCPServer):
         self._outbox = outbox
         self._replica = Replica(outbox.files_of)
         self._away = opened is None
+        self._respect_set_experiment = respect_set_experiment
+        self._open_runs: dict[str, bool] = {}
         self._lock = Lock()
         self._rest = MlflowRest(server, Timeouts(MLFLOW_TIMEOUTS.connect, float(server.user_timeout)))
         created = {"run_name": run_name(run), "start_time": to_milliseconds(run.started)}
@@ -78,14 +90,23 @@ class Relay(ThreadingTCPServer):
 
     def environment(self) -> dict[str, str]:
         """Return the variables that lead MLflow's client into the step's run, and to the relay past any HTTP proxy."""
+        step = {
+            "run_id": self.run_id,
+            "experiment_id": self.experiment_id,
+            "process": os.getpid(),
+            "respect_set_experiment": self._respect_set_experiment,
+        }
         direct = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1"]))
         # Until MLflow gives ids, links that its client prints would lead nowhere.
         unlinked = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"} if self._away else {}
         return {
             **self._rest.server.environment(),
             **unlinked,
-            "MLFLOW_RUN_ID": self.run_id,
+            STEP_VARIABLE: json.dumps(step),
             "MLFLOW_EXPERIMENT_ID": self.experiment_id,
+            # Each would lead MLflow's client into a run or an experiment of its own.
+            "MLFLOW_RUN_ID": "",
+            "MLFLOW_EXPERIMENT_NAME": "",
             # MLflow's client waits longer for the relay than the relay for the server.
             "MLFLOW_HTTP_REQUEST_TIMEOUT": str(int(float(self._rest.server.user_timeout)) + 3),
             RELAY_VARIABLE: f"{self._rest.server.uri} http://127.0.0.1:{self.server_address[1]}/{self.token}",
@@ -102,7 +123,7 @@ class Relay(ThreadingTCPServer):
         A request with other credentials than the step's is passed on, and never kept.
         """
         is_foreign = self._rest.authorization not in {"", headers.get("Authorization")}
-        request = None if is_foreign else self._parse(method, target, content)
+        request = None if is_foreign else self._parse(method, target, headers, content)
         if not self._away:
             try:
                 return self._forward(request, method, target, headers, content)
@@ -111,6 +132,23 @@ class Relay(ThreadingTCPServer):
         if is_foreign:
             return _error(401, "UNAUTHENTICATED", "These are not the credentials of the step's MLflow server.")
         return (request and self._keep(request)) or self._refuse(target.partition("?")[0])
+
+    def run_ids(self) -> frozenset[str]:
+        """Return the ids of the step's run and of the runs that its code created."""
+        return frozenset({self.run_id, *self._open_runs})
+
+    def end_runs(self, status: str) -> None:
+        """End the runs that the step's code created and left open."""
+        for run_id in [run_id for run_id, is_open in self._open_runs.items() if is_open]:
+            body = {"run_id": run_id, "status": status, "end_time": round(time.time() * 1000)}
+            request = Request("POST", "runs/update", body)
+            try:
+                if not self._away:
+                    self._rest.post(request.path, body)
+                    continue
+            except MlflowUnavailable as error:
+                self._give_up(request, error)
+            self._keep(request)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Answer one request; one without the token is refused before its content is read."""
@@ -130,34 +168,65 @@ class Relay(ThreadingTCPServer):
         """Log what failed; MLflow's client gets no answer."""
         log.warning("A request of MLflow's client in the step failed: %r", sys.exception())
 
-    def _parse(self, method: str, target: str, content: bytes) -> Request | None:
+    def _parse(self, method: str, target: str, headers: Mapping[str, str], content: bytes) -> Request | None:
         """Return a request to the tracking API; what it creates gets a tag, by which it is found again."""
         path, _, query = target.partition("?")
+        if path == SPANS and method == "POST":
+            return Request(method, path, encode_spans(headers, content))
+        if path.startswith(TRACES) and method != "GET":
+            return Request(method, path, self._link_trace(json.loads(content or b"{}")))
         if not path.startswith(API):
             return None
         path = path.removeprefix(API)
         body = dict(parse_qsl(query)) if method == "GET" else json.loads(content or b"{}")
         created = uuid4().hex if method == "POST" and path in _CREATING else ""
         if created and path != "experiments/create":
+            self._place(path, body)
             body["tags"] = [*body.get("tags", []), {"key": CREATION_TAG, "value": created}]
-        if created and path == "logged-models":
+        if path == "runs/update":
+            self._note_end(body)
+        return Request(method, path, body, created)
+
+    def _place(self, path: str, body: Document) -> None:
+        """Put what is created into the step's experiment, and in or under its run."""
+        if not self._respect_set_experiment:
+            body["experiment_id"] = self.experiment_id
+        if path == "logged-models":
             # MLflow's client links a model to the active run, and there is none before the first metric or parameter.
             body.setdefault("source_run_id", self.run_id)
-        return Request(method, path, body, created)
+        elif not any(tag["key"] == _PARENT_TAG for tag in body.get("tags", [])):
+            body["tags"] = [*body.get("tags", []), {"key": _PARENT_TAG, "value": self.run_id}]
+
+    def _link_trace(self, body: Document) -> Document:
+        """Link a trace to the step's run, where it was logged outside any run."""
+        if "trace" in body:
+            body["trace"]["trace_info"].setdefault("trace_metadata", {}).setdefault(_TRACE_RUN, self.run_id)
+        return body
+
+    def _note_end(self, body: Document) -> None:
+        """Leave the end of the step's run to the step; note the end of another."""
+        if body.get("run_id") == self.run_id:
+            body.pop("status", None)
+            body.pop("end_time", None)
+        elif body.get("status") in _ENDED:
+            self._open_runs[str(body.get("run_id"))] = False
 
     def _forward(
         self, request: Request | None, method: str, target: str, headers: Mapping[str, str], content: bytes
     ) -> HttpResponse:
         """Return the server's answer; the replica remembers it, in case it has to answer the next request."""
         began = time.monotonic()
-        body = _json(request.body) if request and request.created else content
+        is_changed = request and (request.created or request.path in _CHANGED)
+        body = _json(request.body) if request and is_changed else content
         response = self._rest.forward(method, target, headers, body)
         if request is None:
             return response
-        if response.status in _NOT_THE_REQUEST or not response.body.startswith(b"{"):
+        if response.status in _NOT_THE_REQUEST or not (request.path == SPANS or response.body.startswith(b"{")):
             raise MlflowUnavailable(f"It answers {response.status} to {request.path!r}: {response.body[:200]!r}")
         with self._lock:
-            self._replica.learn(json.loads(response.body))
+            entity = self._replica.learn({} if request.path == SPANS else json.loads(response.body))
+            if request.path == "runs/create" and response.status == 200:
+                self._open_runs[entity["info"]["run_id"]] = True
         if time.monotonic() - began > _SLOW_SECONDS:
             self._give_up(request, MlflowUnavailable("It takes long to answer."))
         return response
@@ -174,11 +243,15 @@ class Relay(ThreadingTCPServer):
             answer = self._replica.answer(request)
             if answer is not None and request.method != "GET":
                 self._outbox.append(request)
+            if request.path == "runs/create" and request.created != self.run_id:
+                self._open_runs[request.created] = True
         return None if answer is None else HttpResponse(200, _json(answer))
 
     def _refuse(self, path: str) -> HttpResponse:
         if path == "/api/3.0/mlflow/server-info":
             return HttpResponse(200, _json({"workspaces_enabled": bool(self._rest.server.workspace)}))
+        if path == "/version":
+            return HttpResponse(200, version("mlflow").encode())
         away = f"MLflow at {self._rest.server.uri!r} is away, and {path!r} needs its answer."
         if path == f"{API}experiments/get-by-name":
             # MLflow's client then creates the experiment; the replay finds one that exists.
@@ -210,21 +283,30 @@ class Replica:
         self._runs_and_models: dict[str, Document] = {}
         self._experiments: list[Document] = []
 
-    def learn(self, answer: Document) -> None:
-        """Remember the entity that an answer of MLflow describes."""
+    def learn(self, answer: Document) -> Document:
+        """Remember the entity that an answer of MLflow describes, and return it; empty where it describes none."""
         match answer:
             case {"run": {"info": {"run_id": key}} as entity} | {"model": {"info": {"model_id": key}} as entity}:
                 self._runs_and_models[key] = entity
+                return dict(entity)
             case {"experiment": experiment}:
                 self._experiments.append(experiment)
+        return {}
 
     def answer(self, request: Request) -> Document | None:
         """Apply a request and return MLflow's answer; None where only the server has it."""
+        if request.path == SPANS or request.path.startswith(TRACES):
+            return _trace(request)
         kind, _, what = request.path.partition("/")
         if kind == "experiments":
             return self._answer_experiment(what, request)
+        if request.path == "metrics/get-history":
+            return self._metric_history(request.body)
         if kind not in {"runs", "logged-models"} or what == "search" or request.method == "DELETE":
             return None
+        return self._answer_entity(what, request)
+
+    def _answer_entity(self, what: str, request: Request) -> Document | None:
         key = request.created or str(request.body.get("run_id", what.partition("/")[0]))
         if request.created:
             self._runs_and_models[key] = _created(request)
@@ -240,9 +322,17 @@ class Replica:
         # MLflow's client ignores the name that it does not look for.
         return {"run": entity, "model": entity}
 
+    def _metric_history(self, query: Mapping[str, Any]) -> Document | None:
+        """Return the values of a metric; None for a run that began while the server was there, and has them."""
+        history = self._runs_and_models.get(str(query.get("run_id")), {}).get("history")
+        if history is None:
+            return None
+        return {"metrics": [metric for metric in history if metric["key"] == query.get("metric_key")]}
+
     def _answer_experiment(self, what: str, request: Request) -> Document | None:
         if what == "create":
-            self._experiments.append({**request.body, "experiment_id": request.created})
+            made = {"experiment_id": request.created, "lifecycle_stage": "active"}
+            self._experiments.append({**request.body, **made})
             return {"experiment_id": request.created}
         key = {"get": "experiment_id", "get-by-name": "name"}.get(what)
         if key is None:
@@ -257,12 +347,22 @@ def _created(request: Request) -> Document:
     times = {"creation_timestamp_ms": now, "last_updated_timestamp_ms": now}
     status = "RUNNING" if request.path == "runs/create" else "LOGGED_MODEL_PENDING"
     data = {name: request.body.get(name, []) for name in ("params", "tags")}
-    return {"info": {**request.body, **ids, **times, "status": status}, "data": data}
+    return {"info": {**request.body, **ids, **times, "status": status}, "data": data, "history": []}
+
+
+def _trace(request: Request) -> Document | None:
+    """Return the answer for spans, for a trace, whose spans are sent apart from it, and for the tags of a trace."""
+    if request.path != TRACES:
+        return {} if request.path == SPANS or request.path.endswith("/tags") else None
+    info = request.body["trace"]["trace_info"]
+    tags = {**info.get("tags", {}), "mlflow.trace.spansLocation": "TRACKING_STORE"}
+    return {"trace": {"trace_info": {**info, "tags": tags}}}
 
 
 def _change(entity: Document, what: str, request: Request) -> None:
     body = {_LOGS_ONE[what]: [request.entry()]} if what in _LOGS_ONE else request.body
     data = entity.setdefault("data", {})
+    entity.get("history", []).extend(body.get("metrics", []))
     for kind in {"metrics", "params", "tags"} & body.keys():
         data[kind] = [*{each["key"]: each for each in [*data.get(kind, []), *body[kind]]}.values()]
     entity["info"].update({name: body[name] for name in ("status", "end_time", "run_name") if name in body})

@@ -14,8 +14,16 @@ from msgspec.structs import asdict, replace
 
 from airflow_zen.errors import ArtifactNotFound, SettingsError
 from airflow_zen.lineage.mlflow.errors import MlflowRejected, MlflowUnavailable
-from airflow_zen.lineage.mlflow.offline.outbox import CREATION_TAG, FILES, REQUESTS, Outbox, Request, parse_requests
-from airflow_zen.lineage.mlflow.rest import MlflowRest, copy_files, put_run_files
+from airflow_zen.lineage.mlflow.offline.outbox import (
+    CREATION_TAG,
+    FILES,
+    REQUESTS,
+    Outbox,
+    Request,
+    decode_spans,
+    parse_requests,
+)
+from airflow_zen.lineage.mlflow.rest import SPANS, MlflowRest, copy_files, put_run_files
 from airflow_zen.lineage.mlflow.tags import quote_filter_value
 from airflow_zen.transports.base import Transport, quote_key_part
 
@@ -109,10 +117,7 @@ class _Sender(msgspec.Struct):
         body = json.loads(self.real(json.dumps(request.body)))
         real = replace(request, path=self.real(request.path), body=body)
         try:
-            if real.created:
-                self.ids[real.created] = self._created(real)
-            else:
-                self.rest.request(real.method, real.path, real.body)
+            self._send(real)
         except MlflowRejected as error:
             # Outputs that MLflow has already are no error.
             if real.path == "runs/outputs" and "IntegrityError" in str(error):
@@ -124,6 +129,14 @@ class _Sender(msgspec.Struct):
                 self.send(part)
             if not parts:
                 self.refused.append({**asdict(real), "error": str(error)})
+
+    def _send(self, request: Request) -> None:
+        if request.created:
+            self.ids[request.created] = self._created(request)
+        elif request.path == SPANS:
+            self.rest.send_spans(*decode_spans(request.body))
+        else:
+            self.rest.request(request.method, request.path, request.body)
 
     def _created(self, request: Request) -> str:
         """Create a run, model or experiment, or find what an earlier attempt created; return its id."""

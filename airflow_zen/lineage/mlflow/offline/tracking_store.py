@@ -1,27 +1,118 @@
-"""The file that owns mlflow: in a step's processes, its client talks to the step's relay.
+"""The file that owns mlflow: in a step's processes, its client talks to the step's relay and logs into the step's run.
 
-MLflow loads it through the entry points `mlflow.tracking_store` and `mlflow.request_auth_provider`. The store is MLflow's
-own in every process, and has the server's address, which MLflow prints in links. In a step its requests are redirected.
+MLflow loads it through the entry points `mlflow.tracking_store` and `mlflow.request_auth_provider`. The store has the
+server's address, which MLflow prints in links; in a step its requests are redirected. Outside a step it is MLflow's own.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+import sys
+from collections.abc import Collection
 from functools import partial
+from threading import current_thread, main_thread
+from types import FrameType
+from typing import Any
 from urllib.parse import urlsplit
 
+import mlflow
+from mlflow.entities import Experiment, Run, RunTag
 from mlflow.store.tracking.rest_store import RestStore
 from mlflow.tracking.request_auth.abstract_request_auth_provider import RequestAuthProvider
 from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from mlflow.utils.rest_utils import MlflowHostCreds
 from requests import PreparedRequest
 
-from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE
+from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE, STEP_VARIABLE
+
+log = logging.getLogger("airflow_zen.lineage")
+
+# MLflow sets them on every run that it creates; the step's run has its own.
+_CREATION_TAGS = ("mlflow.user", "mlflow.source.", "mlflow.runName", "mlflow.note.content")
+
+_entered_runs: set[str] = set()
+_told_experiments: set[tuple[str, str]] = set()
 
 
-def open_store(store_uri: str, artifact_uri: str | None = None) -> RestStore:
-    """Build what MLflow's own builder for `http` and `https` builds."""
-    return RestStore(partial(_host, store_uri))  # type: ignore[no-untyped-call]
+class StepStore(RestStore):
+    """MLflow's own store, except that in a step MLflow's fluent API works in the step's run and experiment."""
+
+    def create_run(
+        self, experiment_id: str, user_id: str, start_time: int, tags: list[RunTag], run_name: str | None
+    ) -> Run:
+        """Return the step's run where the code logs or starts a run without more, and otherwise a new run.
+
+        The relay nests a new run under the step's.
+        """
+        if (step := self._step()) and not run_name and _is_step_run(step, tags):
+            return self._join(step["run_id"], tags)
+        return super().create_run(experiment_id, user_id, start_time, tags, run_name)
+
+    def get_experiment_by_name(self, experiment_name: str) -> Experiment | None:
+        """Return the experiment, and the step's own to `mlflow.set_experiment`."""
+        return self._own_experiment(experiment_name) or super().get_experiment_by_name(experiment_name)
+
+    def get_experiment(self, experiment_id: str) -> Experiment:
+        """Return the experiment, and the step's own to `mlflow.set_experiment`."""
+        return self._own_experiment(experiment_id) or super().get_experiment(experiment_id)
+
+    def _step(self) -> dict[str, Any] | None:
+        """Return what the environment says of the step, in a step whose server this is."""
+        return dict(json.loads(os.environ[STEP_VARIABLE])) if self.get_host_creds().auth == RELAY_VARIABLE else None
+
+    def _join(self, run_id: str, tags: list[RunTag]) -> Run:
+        if own := [tag for tag in tags if not tag.key.startswith(_CREATION_TAGS)]:
+            self.log_batch(run_id, [], [], own)
+        return self.get_run(run_id)
+
+    def _own_experiment(self, wanted: str) -> Experiment | None:
+        step = self._step() if _fluent_call("set_experiment") else None
+        if not step or step["respect_set_experiment"]:
+            return None
+        experiment: Experiment = super().get_experiment(step["experiment_id"])
+        if (
+            wanted not in {experiment.name, experiment.experiment_id}
+            and (step["run_id"], wanted) not in _told_experiments
+        ):
+            _told_experiments.add((step["run_id"], wanted))
+            log.warning(
+                "The step's runs stay in the MLflow experiment %r of its DAG; its code asks for %r."
+                " Set [zen] respect_set_experiment = True to use that.",
+                experiment.name,
+                wanted,
+            )
+        return experiment
+
+
+def client_state() -> tuple[Any, Any]:
+    """Return the tracking URI and the experiment that code of this process has set in MLflow's client."""
+    from mlflow.tracking import fluent
+    from mlflow.tracking._tracking_service import utils
+
+    # MLflow shows neither apart from the environment.
+    return utils._tracking_uri, fluent._active_experiment_id  # noqa: SLF001
+
+
+def leave_step(before: tuple[Any, Any], run_ids: Collection[str], status: str) -> None:
+    """End the step's active runs in this thread, forget those of others, and restore what `client_state` returned."""
+    from mlflow.tracking import fluent
+
+    mlflow.flush_async_logging()
+    mlflow.flush_trace_async_logging()
+    while (active := mlflow.active_run()) and active.info.run_id in run_ids:
+        mlflow.end_run(status)
+    for stack in fluent._active_run_stack.get_all_thread_values().values():  # noqa: SLF001
+        stack[:] = [run for run in stack if run.info.run_id not in run_ids]
+    tracking_uri, fluent._active_experiment_id = before  # noqa: SLF001
+    mlflow.set_tracking_uri(tracking_uri)
+
+
+def open_store(store_uri: str, artifact_uri: str | None = None) -> StepStore:
+    """Build the store for the schemes `http` and `https`."""
+    return StepStore(partial(_host, store_uri))
 
 
 class RelayAuth(RequestAuthProvider):
@@ -41,7 +132,7 @@ class RelayAuth(RequestAuthProvider):
         from mlflow.tracking.request_auth.registry import fetch_auth
 
         if chosen := os.environ.get("MLFLOW_TRACKING_AUTH"):
-            request.prepare_auth(fetch_auth(chosen))  # type: ignore[no-untyped-call]
+            request.prepare_auth(fetch_auth(chosen))
         server, _, relay = os.environ.get(RELAY_VARIABLE, "").partition(" ")
         if relay:
             request.url = relay + request.path_url.removeprefix(urlsplit(server).path)
@@ -49,7 +140,31 @@ class RelayAuth(RequestAuthProvider):
 
 
 def _host(store_uri: str) -> MlflowHostCreds:
-    host = get_default_host_creds(store_uri)  # type: ignore[no-untyped-call]
+    host = get_default_host_creds(store_uri)
     if os.environ.get(RELAY_VARIABLE, "").partition(" ")[0] == store_uri.rstrip("/"):
         host.auth = RELAY_VARIABLE
-    return host  # type: ignore[no-any-return]
+    return host
+
+
+def _is_step_run(step: dict[str, Any], tags: list[RunTag]) -> bool:
+    """Whether the code means the step's run: it logs without a run, or starts its first run without name or parent.
+
+    A run that a thread or another process starts is one of several, and gets a run of its own.
+    """
+    call = _fluent_call("start_run")
+    if call is None or call.f_locals.get("nested") or MLFLOW_PARENT_RUN_ID in {tag.key for tag in tags}:
+        return False
+    if call.f_back and call.f_back.f_code.co_name == "_get_or_start_run":
+        return True
+    if step["process"] != os.getpid() or current_thread() is not main_thread() or step["run_id"] in _entered_runs:
+        return False
+    _entered_runs.add(step["run_id"])
+    return True
+
+
+def _fluent_call(function: str) -> FrameType | None:
+    """Return the call of a function of MLflow's fluent API that leads here."""
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - MLflow passes on neither `nested` nor who asks
+    while frame and (frame.f_code.co_name != function or frame.f_globals.get("__name__") != "mlflow.tracking.fluent"):
+        frame = frame.f_back
+    return frame

@@ -21,20 +21,6 @@ from tests.servers.process import free_port
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 
-# One process lives through many steps, each with a recorder of its own, for importing MLflow takes seconds.
-_TASKS = """
-import contextlib, json, logging, sys
-import mlflow, mlflow.sklearn
-from tests.lineage.mlflow.step_process import run_code
-
-logging.basicConfig(level=logging.WARNING)
-for line in sys.stdin:
-    with contextlib.redirect_stdout(sys.stderr):
-        done = run_code(*json.loads(line))
-        mlflow.tracking.fluent._active_experiment_id = None
-    print(json.dumps(done), flush=True)
-"""
-
 # Seconds that no wait of each call, nor MLflow's own trying again for minutes, ends within; a busy machine does.
 SOON = 45.0
 
@@ -55,7 +41,8 @@ with mlflow.start_run(nested=True, run_name="fold"):
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory):
-    command = [sys.executable, "-c", _TASKS]
+    """One process lives through many steps, each with a recorder of its own: importing MLflow takes seconds."""
+    command = [sys.executable, "-m", "tests.lineage.mlflow.step_process"]
     directory = tmp_path_factory.mktemp("task")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=ENVIRONMENT, cwd=directory, **pipes) as started:
@@ -68,9 +55,9 @@ def process(tmp_path_factory):
 def live(process, root, dag_id):
     """Live through one step whose function is `code`; give whether all was delivered, the seconds, and its `seen`."""
 
-    def go(uri, code, dag_id=dag_id):
+    def go(uri, code, dag_id=dag_id, **options):
         began = time.monotonic()
-        process.stdin.write(json.dumps([uri, root, dag_id, code]) + "\n")
+        process.stdin.write(json.dumps([uri, root, dag_id, code, options]) + "\n")
         process.stdin.flush()
         _, delivered, error, seen = json.loads(process.stdout.readline())
         assert error == ""
@@ -267,7 +254,7 @@ client.log_metric(run.info.run_id, "m", 3.0)
 client.set_terminated(run.info.run_id)
 seen = client.get_run(run.info.run_id).data.metrics
 """
-    assert live(away, code)[2] == {"m": 3.0}
+    assert live(away, code, respect_set_experiment=True)[2] == {"m": 3.0}
     sync()
     (run,) = client.search_runs([client.get_experiment_by_name(mine).experiment_id])
     assert (run.info.run_name, run.data.metrics, run.info.status) == ("own", {"m": 3.0}, "FINISHED")
@@ -378,7 +365,7 @@ with urlopen(path + "/raw.bin") as answer:
     raw = list(answer.read())
 seen = [run_id, uri, mlflow.artifacts.load_text(uri + "/words/hello.txt"), raw]
 """
-    delivered, _, (run_id, uri, text, raw) = live(server.uri, code)
+    delivered, _, (run_id, uri, text, raw) = live(server.uri, code, respect_set_experiment=True)
     assert (delivered, text, raw) == (True, "hello", [*range(256)])
     assert uri.startswith("mlflow-artifacts:/")
     assert {file.path for file in client.list_artifacts(run_id)} == {"words", "raw.bin"}

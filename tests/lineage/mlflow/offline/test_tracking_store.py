@@ -32,10 +32,11 @@ def relay(tmp_path, step, root):
 
 
 def test_outside_a_step(monkeypatch):
-    """The store is MLflow's own, and asks the server that its address names."""
+    """The store does what MLflow's own does, and asks the server that its address names."""
     monkeypatch.delenv(RELAY_VARIABLE, raising=False)
     store = open_store(SERVER.uri)
-    assert type(store) is RestStore
+    assert isinstance(store, RestStore)
+    assert store._step() is None
     assert store.get_host_creds().host == SERVER.uri
 
 
