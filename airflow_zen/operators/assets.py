@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Asset
 
     from airflow_zen.runs.step_run import StepRun
+    from airflow_zen.stack import Stack
 
 _DEFAULT_STACK = "default"
 
@@ -62,7 +63,13 @@ def merge_assets(declared: Iterable[Any], assets: Iterable[Asset]) -> list[Any]:
 
 
 def emit_asset_events(
-    operator: Any, context: Any, run: StepRun, artifact_names: Mapping[str, str], *, stack_overridden: bool
+    operator: Any,
+    context: Any,
+    run: StepRun,
+    artifact_names: Mapping[str, str],
+    stack: Stack,
+    *,
+    stack_overridden: bool,
 ) -> None:
     """Keep the outlets that get an event, and describe the new content in it.
 
@@ -70,17 +77,36 @@ def emit_asset_events(
     With `stack_overridden` named outputs get none, because nothing is new in the step's own stack.
     """
     own_outputs = {asset_of(name, operator.stack).uri: output for output, name in artifact_names.items()}
-    changed = []
+    changed: list[tuple[Any, str | None]] = []
     for outlet in operator.outlets:
         output = own_outputs.get(getattr(outlet, "uri", ""))
         if output is None:
-            changed += [] if run.is_hit else [outlet]
+            changed += [] if run.is_hit else [(outlet, output)]
             continue
         ref, recorded = run.outputs.get(output), run.versions.get(output)
         # Without a version, which could not be written, a computed output counts as new.
         if ref and not stack_overridden and (recorded.changed if recorded else not run.is_hit):
-            changed.append(outlet)
-            event, version = context["outlet_events"][outlet], {"version": recorded.version} if recorded else {}
-            facts = {"digest": ref.digest, "type": ref.type, "shape": ref.shape, "size": ref.size, "uri": ref.uri}
-            event.extra = {**version, **facts, **event.extra}
-    operator.outlets = changed
+            changed.append((outlet, output))
+    operator.outlets = [outlet for outlet, _ in changed]
+    for outlet, output in changed:
+        if output is not None:
+            event = context["outlet_events"][outlet]
+            event.extra = {**_describe_content(run, output, stack), **event.extra}
+
+
+def _describe_content(run: StepRun, output: str, stack: Stack) -> dict[str, Any]:
+    """Return the extras of the event for a named output; `rows` only of what has rows."""
+    ref, recorded = run.outputs[output], run.versions.get(output)
+    # The record of a reused result has no summaries.
+    summary = run.summaries[ref.digest] if ref.digest in run.summaries else stack.store.manifest(ref).summary
+    rows = summary.get("rows")
+    return {
+        "name": ref.name,
+        **({"version": recorded.version} if recorded else {}),
+        **({} if rows is None else {"rows": rows}),
+        "digest": ref.digest,
+        "type": ref.type,
+        "shape": ref.shape,
+        "size": ref.size,
+        "uri": ref.uri,
+    }

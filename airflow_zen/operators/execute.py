@@ -27,7 +27,7 @@ from airflow_zen.operators.stack_selection import (
 )
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
-from airflow_zen.steps.run import RunHooks, run_step
+from airflow_zen.steps.run import RunHooks, log_errors, run_step
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
@@ -54,9 +54,10 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
         step = operator.step.with_cache_defaults(settings.cache_defaults)
         run = run_step(step, arguments, stack, run, _TaskRunHooks(operator, context, settings))
     report_lineage("add_output_asset", operator, run.outputs.values())
-    _annotate_task(context, run)
-    stack_overridden = is_stack_overridden(context, operator, settings)
-    emit_asset_events(operator, context, run, step.outputs.artifact_names, stack_overridden=stack_overridden)
+    _annotate_task(operator, context, run)
+    with log_errors("The asset events of this task are incomplete"):
+        names, stack_overridden = step.outputs.artifact_names, is_stack_overridden(context, operator, settings)
+        emit_asset_events(operator, context, run, names, stack, stack_overridden=stack_overridden)
     return to_xcom(step, run.outputs)
 
 
@@ -163,7 +164,8 @@ class _TaskRunHooks(RunHooks):
         if opened.url:
             self.operator.mlflow_url = opened.url
             self.operator.log.info("MLflow run: %s", opened.url)
-            self.ti.xcom_push(key=MlflowRunLink.key, value=opened.url)
+            with log_errors("The task's page has no link to its MLflow run yet"):
+                self.ti.xcom_push(key=MlflowRunLink.key, value=opened.url)
 
 
 @contextmanager
@@ -201,16 +203,27 @@ def _mapped_task_label(operator: MLStepOperator, arguments: Arguments) -> str:
     return text if len(text) <= _LABEL_LIMIT else f"{text[: _LABEL_LIMIT - 1]}…"
 
 
-def _annotate_task(context: Any, run: StepRun) -> None:
+def _annotate_task(operator: MLStepOperator, context: Any, run: StepRun) -> None:
     """Label a mapped task, and mark a reused result in the task's state store, which Airflow has from 3.3 on."""
     if run.id.map_index >= 0 and context.get("map_index_template") is None:
-        context["zen_label"] = f"{run.label or run.id.map_index}{' (cached)' if run.is_hit else ''}"
-        context["map_index_template"] = "{{ zen_label }}"
+        with log_errors("The mapped task has no label"):
+            _set_label(operator, context, f"{run.label or run.id.map_index}{' (cached)' if run.is_hit else ''}")
     if run.is_hit and "task_state_store" in context:
-        try:
+        with log_errors("The task state store does not say that the result was reused"):
             context["task_state_store"].set("zen.cache", f"hit: {run.origin}")
-        except Exception as error:  # noqa: BLE001 - a remark is not worth a failed task
-            log.debug("The task state store refused a value: %s", error)
+
+
+def _set_label(operator: MLStepOperator, context: Any, label: str) -> None:
+    """Label a mapped task by a template that Airflow renders after the task, if it renders to this label.
+
+    In a DAG with `render_template_as_native_obj` a text such as `0` becomes a number, which fails the task; a quoted one
+    becomes the text.
+    """
+    for text in (label, repr(label)):
+        template = "{{ zen_label }}"
+        if operator.dag.get_template_env().from_string(template).render({"zen_label": text}) == label:
+            context.update(zen_label=text, map_index_template=template)
+            return
 
 
 def report_lineage(method: str, operator: Any, refs: Iterable[ArtifactRef]) -> None:
@@ -218,7 +231,7 @@ def report_lineage(method: str, operator: Any, refs: Iterable[ArtifactRef]) -> N
 
     `method` is `add_input_asset` or `add_output_asset`.
     """
-    try:
+    with log_errors("Airflow's lineage collector has no record of an artifact"):
         from airflow.sdk import plugins_manager
 
         # Even the collector without a reader loads the asset handlers of every provider: 0.2 s for Amazon's.
@@ -231,8 +244,6 @@ def report_lineage(method: str, operator: Any, refs: Iterable[ArtifactRef]) -> N
             uri = ref.uri if "://" in ref.uri else f"file://{ref.uri}"
             extra = {"name": ref.name, "digest": ref.digest, "type": ref.type, "shape": ref.shape, "size": ref.size}
             add(operator, uri=uri, asset_extra=extra)
-    except Exception as error:
-        log.debug("The lineage collector refused an artifact: %s", error, exc_info=True)
 
 
 def code_version(bundle: Any, function: Callable[..., Any]) -> str:

@@ -168,7 +168,14 @@ def describe_as_json(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, timedelta | Enum | Path):
         return str(value)
-    text = repr(value)
+    return _short_repr(value)
+
+
+def _short_repr(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a value that cannot describe itself is no reason to fail the step
+        text = object.__repr__(value)
     return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…"
 
 

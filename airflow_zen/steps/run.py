@@ -45,6 +45,15 @@ class RunHooks:
         return StepState.KILLED if isinstance(error, StepInterrupted | KeyboardInterrupt) else StepState.FAILED
 
 
+@contextmanager
+def log_errors(consequence: str) -> Iterator[None]:
+    """Log a warning for an error in the block: what follows a committed result never fails the step."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the cache and the lineage say success by then
+        log.warning("%s: %s: %s", consequence, type(error).__name__, error)
+
+
 def run_step(
     step: Step, arguments: Arguments, stack: Stack, run: StepRun, run_hooks: RunHooks | None = None
 ) -> StepRun:
@@ -89,9 +98,12 @@ def run_step(
         has_result = run.outputs or step.outputs.each or step.cache_always
         if not (plan.key and has_result and _store_in_cache(plan.key, run, stack)):
             plan.lease.mark_without_result()
-        previews = BackgroundPreviews(step, result, saved, stack)
+        previews = None
+        with log_errors(f"The outputs of {run.id} have no previews"):
+            previews = BackgroundPreviews(step, result, saved, stack)
         run = _finish_run(stack, run, opening.result(), step)
-        previews.attach(run, opening.result())
+        if previews is not None:
+            previews.attach(run, opening.result())
         return run
 
 
@@ -145,17 +157,13 @@ def _call_function(
 def _store_in_cache(key: CacheKey, run: StepRun, stack: Stack) -> bool:
     """Store the result for reuse, and its key for the explanation of the next miss; False when it cannot be reused."""
     origin, size = str(run.id), sum(ref.size for ref in run.outputs.values())
-    try:
+    with log_errors("The result could not be remembered for reuse"):
         stack.cache.put(CacheEntry(key.key, run.outputs, origin, run.seconds, stack.clock(), key.ingredients))
-    except Exception as error:  # noqa: BLE001 - a step that succeeded stays so, whatever the store answers
-        log.warning("The result could not be remembered for reuse: %s", error)
-        return False
-    try:
-        result = KeyRecord(key.key, origin, key.ingredients, key.sources, run.seconds, size)
-        stack.cache.history.add(run.id.dag_id, run.id.task_id, result)
-    except Exception as error:  # noqa: BLE001 - only the next explanation depends on it
-        log.warning("A later miss will not be explained by this result: %s", error)
-    return True
+        with log_errors("A later miss will not be explained by this result"):
+            result = KeyRecord(key.key, origin, key.ingredients, key.sources, run.seconds, size)
+            stack.cache.history.add(run.id.dag_id, run.id.task_id, result)
+        return True
+    return False
 
 
 def _finish_run(stack: Stack, run: StepRun, opened: OpenedRun, step: Step | None = None) -> StepRun:
@@ -164,16 +172,16 @@ def _finish_run(stack: Stack, run: StepRun, opened: OpenedRun, step: Step | None
     A record that cannot be written is kept on this host until a later step or delivery on it writes it. Meanwhile the
     outputs of a successful step become versions of their names.
     """
+    delivered = False
     with ThreadPoolExecutor(1) as pool:
         naming = pool.submit(_publish_versions, step, stack, run) if step and run.outputs else None
-        delivered = stack.lineage.finish(run, opened)
+        with log_errors(f"The lineage of {run.id} is sent later"):
+            delivered = stack.lineage.finish(run, opened)
         run = replace(run, versions=naming.result()) if naming else run
-    try:
+    with log_errors(f"The step run record of {run.id} could not be written"):
         stack.records.put(run, delivered)
-    except Exception as error:  # noqa: BLE001 - a step keeps its outcome, whatever the store answers
-        log.warning("The step run record of %s could not be written: %s", run.id, error)
-    else:
-        stack.lineage.on_record_stored(run)
+        with log_errors(f"A copy of the record of {run.id} is left on this host"):
+            stack.lineage.on_record_stored(run)
     return run
 
 
@@ -188,11 +196,9 @@ def _publish_versions(step: Step, stack: Stack, run: StepRun) -> Mapping[str, Re
         # One history for all instances of a mapped step would have a new version from each of them in every run.
         name = ref.name if run.id.map_index < 0 else f"{ref.name}[{run.id.map_index}]"
         dag_run = f"{run.id.dag_id}/{run.id.run_id}"
-        try:
+        with log_errors(f"Artifact {name!r} has no new version, though its content is stored"):
             return stack.names.add(name, ref, run.ended or stack.clock(), origin=str(run.id), dag_run=dag_run)
-        except Exception as error:  # noqa: BLE001 - a step that succeeded stays so, whatever the store says
-            log.warning("Artifact %r has no new version, though its content is stored: %s", name, error)
-            return None
+        return None
 
     if step.outputs.each:
         return {}

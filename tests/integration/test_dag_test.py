@@ -101,3 +101,27 @@ def test_step_is_expanded_over_each_element_of_a_list(run_dag_test):
         assert list(airflow_zen.load(record.outputs["output"])["region"]) == ["ab"] * 4 + ["c"] * 2 + ["def"] * 6
         made = open_stack().records.get(StepRunId("fan_out", run.run_id, "regions")).outputs
         assert [ref.name for ref in made.values()] == [f"fan_out/regions[{n}]" for n in range(3)]
+
+
+@ml_step
+def seeded(seed: int, extra: dict | None = None) -> int:
+    return seed + len(extra or {})
+
+
+@dag(
+    dag_id="native", schedule=None, start_date=datetime(2026, 1, 1), render_template_as_native_obj=True, params={"n": 7}
+)
+def native():
+    seeded.override(task_id="by_kwargs").expand_kwargs([{"seed": 1}, {"seed": "{{ params.n }}"}])
+    seeded.override(task_id="by_value").expand(seed=[5, 6])
+    seeded.override(task_id="by_dict").partial(seed="{{ params.n }}").expand(extra=[{"a": 1}, {"b": 2}])
+
+
+def test_mapped_steps_succeed_with_native_templates(run_dag_test):
+    """In a DAG that renders templates as Python values, mapped steps succeed, computed and cached, and have labels."""
+    for cache in ("", " (cached)"):
+        run = run_dag_test(native())
+        labels = {(ti.task_id, ti.map_index): (ti.state, ti.rendered_map_index) for ti in run.get_task_instances()}
+        assert set(labels.values()) == {("success", f"{name}{cache}") for name in ("0", "1", "seed=5", "seed=6")}
+        made = open_stack().records.get(StepRunId("native", run.run_id, "by_dict", 1)).outputs["output"]
+        assert airflow_zen.load(made) == 8

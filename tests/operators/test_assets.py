@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated
 from urllib.parse import urlsplit
 
+import pandas as pd
 import pytest
 from airflow.sdk import DAG, Asset, dag, task
 
@@ -90,11 +91,12 @@ def test_a_mapped_step_declares_its_assets():
 
 
 def test_an_event_describes_the_content():
-    """The event of new content has its version, digest, shape and address."""
+    """The event of new content has its name, version, digest, shape and address."""
     run = run_dag(pipeline(lambda: features(3)))
     newest = open_stack().names.get("flights/features")
     assert run.task("features").events == {
         "flights/features": {
+            "name": "flights/features",
             "version": newest.version,
             "digest": newest.ref.digest,
             "type": "builtins.list",
@@ -103,6 +105,17 @@ def test_an_event_describes_the_content():
             "uri": newest.ref.uri,
         }
     }
+
+
+@ml_step
+def table(rows: int) -> Annotated[pd.DataFrame, Artifact("table")]:
+    return pd.DataFrame({"a": range(rows)})
+
+
+def test_an_event_tells_the_rows_of_a_table():
+    """The event of a table has its rows, also where its content comes back from the cache."""
+    rows = [run_dag(pipeline(lambda n=n: table(n)), run_id=f"r{at}").task("table") for at, n in enumerate((3, 4, 3))]
+    assert [task.events["table"]["rows"] for task in rows] == [3, 4, 3]
 
 
 def test_unchanged_content_has_no_event():

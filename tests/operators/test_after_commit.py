@@ -1,0 +1,122 @@
+"""Promises about what follows the commit of a result: its failure is logged, and the task succeeds."""
+
+from typing import Annotated
+
+import pytest
+
+import airflow_zen
+from airflow_zen import Artifact, ml_step
+from airflow_zen.artifacts.named_artifacts import VersionIndex
+from airflow_zen.caching.step_cache import KeyHistory, StepCache
+from airflow_zen.config.settings import open_stack
+from airflow_zen.lineage.recorder import NullRecorder
+from airflow_zen.operators.links import MlflowRunLink
+from airflow_zen.runs.records import StepRunRecords
+from airflow_zen.runs.step_run import StepRunId
+from airflow_zen.steps.materialize import BackgroundPreviews
+from tests.harness import InMemorySupervisor, run_dag
+from tests.operators.pipelines import pipeline
+
+pytestmark = pytest.mark.usefixtures("root")
+
+
+@ml_step
+def features(rows: int) -> Annotated[list, Artifact("features")]:
+    return list(range(rows))
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise OSError("no space left on device")
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "warning"),
+    [
+        (StepCache, "put", "could not be remembered"),
+        (KeyHistory, "add", "A later miss will not be explained"),
+        (NullRecorder, "finish", "is sent later"),
+        (NullRecorder, "on_record_stored", "is left on this host"),
+        (StepRunRecords, "put", "could not be written"),
+        (VersionIndex, "add", "has no new version"),
+        (BackgroundPreviews, "_is_previewed", "have no previews"),
+    ],
+)
+def test_a_full_disk_after_the_commit_is_a_warning(monkeypatch, caplog, owner, method, warning):
+    """Whatever cannot be written after the outputs are stored, the task succeeds and passes them on."""
+    monkeypatch.setattr(owner, method, refuse)
+    run = run_dag(pipeline(lambda: features(3)))
+    assert run.states == {"features": "success"}
+    assert airflow_zen.load(run.xcom("features")) == [0, 1, 2]
+    assert [record for record in caplog.records if warning in record.getMessage() and "no space" in record.getMessage()]
+
+
+def test_a_broken_extra_of_an_event_is_a_warning(caplog):
+    """Extras that user code replaced by something else are a warning, and the asset still gets its event."""
+
+    @ml_step
+    def careless(outlet_events) -> Annotated[int, Artifact("careless")]:
+        outlet_events[Artifact("careless").asset].extra = None
+        return 1
+
+    run = run_dag(pipeline(careless))
+    assert run.states == {"careless": "success"}
+    assert [outlet.name for outlet in run.task("careless").outlets] == ["careless"]
+    assert "The asset events of this task are incomplete: TypeError" in caplog.text
+
+
+def test_an_unreachable_task_state_store_is_a_warning(monkeypatch, caplog):
+    """A reused result that cannot be noted on the task instance is passed on all the same, and keeps its label."""
+
+    def refuse_note(*_: object) -> None:
+        raise ConnectionError("the API server restarts")
+
+    monkeypatch.setattr(InMemorySupervisor, "_SetTaskStateStore", refuse_note, raising=False)
+    for _ in range(2):
+        run = run_dag(pipeline(lambda: features.expand(rows=[1])))
+        assert run.states == {"features[0]": "success"}
+    assert "the API server restarts" in caplog.text
+    assert run.task("features", 0).label == "rows=1 (cached)"
+
+
+def test_a_label_that_cannot_be_rendered_is_left_out():
+    """A DAG whose templates are written in another syntax has no labels, and its mapped steps succeed."""
+    options = {"jinja_environment_kwargs": {"variable_start_string": "<<", "variable_end_string": ">>"}}
+    run = run_dag(pipeline(lambda: features.expand(rows=[1, 2]), **options))
+    assert run.states == {"features[0]": "success", "features[1]": "success"}
+    assert [task.label for task in run.tasks] == [None, None]
+
+
+def test_metadata_that_cannot_describe_itself_is_recorded_by_its_type():
+    """A logged value whose repr raises an error is recorded by its type."""
+
+    class Mute:
+        def __repr__(self) -> str:
+            raise RuntimeError("no words")
+
+    @ml_step
+    def speak() -> int:
+        airflow_zen.log_metadata({"who": Mute()})
+        return 1
+
+    assert run_dag(pipeline(speak)).states == {"speak": "success"}
+    recorded = open_stack().records.get(StepRunId("d", "manual__1", "speak")).metadata
+    assert "Mute object" in recorded[""]["who"]
+
+
+@pytest.mark.server
+def test_a_link_that_cannot_be_pushed_is_a_warning(monkeypatch, caplog, server):
+    """A step whose link to MLflow cannot be pushed is computed, and reused, all the same."""
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+    push = InMemorySupervisor._SetXCom
+
+    def refuse_link(self: InMemorySupervisor, msg: object) -> object:
+        if msg.key == MlflowRunLink.key:
+            raise ConnectionError("the API server restarts")
+        return push(self, msg)
+
+    monkeypatch.setattr(InMemorySupervisor, "_SetXCom", refuse_link)
+    for run_id in ("r1", "r2"):
+        run = run_dag(pipeline(lambda: features(2), dag_id="unlinked"), run_id=run_id)
+        assert run.states == {"features": "success"}
+    assert run.xcom("features")["cached"] is True
+    assert "has no link to its MLflow run yet" in caplog.text
