@@ -39,9 +39,10 @@ _TAGS = "tags"
 
 
 class VersionTag(msgspec.Struct, frozen=True):
-    """A tag on one version: `version` is its label, `key` its key."""
+    """A tag on one version of a name: `version` is its label, `key` its key."""
 
     tag: str
+    name: str
     version: str
     key: str
 
@@ -143,7 +144,11 @@ class VersionIndex:
             _, marked, quoted_name, version = marker.split("/")
             if not name or quoted_name == quote_key_part(name):
                 label = version_label(parse_version_key(version)[0])
-                found.append(VersionTag(unquote(marked), label, f"{_NAMES}/{quoted_name}/versions/{version}"))
+                found.append(
+                    VersionTag(
+                        unquote(marked), unquote(quoted_name), label, f"{_NAMES}/{quoted_name}/versions/{version}"
+                    )
+                )
         return found
 
     def tagged_versions(self, tag: str) -> list[ArtifactVersion]:

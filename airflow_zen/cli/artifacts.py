@@ -51,7 +51,8 @@ def list_names(args: Any) -> None:
     if not found:
         where = f"is named {args.prefix!r}…" if args.prefix else "has a name"
         raise SystemExit(f"No artifact here {f'has the tag {args.tag!r}' if args.tag else where}.")
-    print_rows([_version_row(each, args.output) for each in found], args.output)
+    marks = found[0].stack.names.list_tags()
+    print_rows([_version_row(each, args.output, marks) for each in found], args.output)
 
 
 @command("artifacts show", _NAME, _ARG_VERSION, *STACK_AND_OUTPUT)
@@ -77,9 +78,7 @@ def list_versions(args: Any) -> None:
     marks = list(newest.stack.names.list_tags(name=args.name))
     with show_progress("Reading versions", args.output):
         found = newest.versions(args.limit)
-    rows = [
-        _version_row(each, args.output) | {"made by": each.origin, "tags": _tags_text(each, marks)} for each in found
-    ]
+    rows = [_version_row(each, args.output, marks) for each in found]
     print_rows([{name: value for name, value in row.items() if name != "name"} for row in rows], args.output)
 
 
@@ -232,7 +231,7 @@ def prune_artifacts(args: Any) -> None:
     print_rows(_prune_rows(report, args.output), args.output)
 
 
-def _version_row(found: NamedArtifact, output: str) -> dict[str, Any]:
+def _version_row(found: NamedArtifact, output: str, tags: Iterable[VersionTag]) -> dict[str, Any]:
     age = max(found.stack.clock() - found.created, 0)
     age_text = seconds_cell(age).text if age < 3 * _DAY else f"{age / _DAY:.0f} days"
     return {
@@ -242,11 +241,13 @@ def _version_row(found: NamedArtifact, output: str) -> dict[str, Any]:
         "size": bytes_cell(found.ref.size),
         **({"created": found.created} if is_machine_readable(output) else {"age": age_text}),
         "digest": Cell(found.ref.digest, found.ref.digest[:12]),
+        "tags": _tags_text(found, tags),
+        "made by": found.origin,
     }
 
 
 def _tags_text(found: NamedArtifact, tags: Iterable[VersionTag]) -> str:
-    return ", ".join(each.tag for each in tags if each.version == found.version)
+    return ", ".join(each.tag for each in tags if (each.name, each.version) == (found.name, found.version))
 
 
 def _version_facts(found: NamedArtifact) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`airflow zen cache …` and `airflow zen runs show`: the step cache, and the step runs that used it."""
+"""`airflow zen cache …`: the step cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from airflow_zen.cli.output import Cell, bytes_cell, iso_time, print_rows, secon
 if TYPE_CHECKING:
     from airflow_zen.caching.step_cache import CacheEntry, KeyRecord, StepCache
     from airflow_zen.lineage.savings import RunTotals
-    from airflow_zen.runs.step_run import StepRun
 
 _DAG = argument("dag_id", "The DAG (default: all)", nargs="?")
 _RUN = argument("--run", "The id of the DAG run (default: the latest computed result)")
@@ -117,19 +116,6 @@ def clear_entries(args: Any) -> None:
     print(f"Deleted {summary}; they took {compute_time} to compute. Their artifacts stay.")
 
 
-@command("runs show", ARG_DAG_ID, argument("run_id", "The id of the DAG run"), *STACK_AND_OUTPUT)
-def show_step_runs(args: Any) -> None:
-    """Show the step runs of a DAG run.
-
-    For each step run, in the order of their start: its state, whether its result was reused and why not, its duration and
-    its outputs.
-    """
-    runs = sorted(open_stack_for(args).records.read_dag_run(args.dag_id, args.run_id), key=lambda run: run.started)
-    if not runs:
-        raise SystemExit(f"No step run of {args.dag_id}/{args.run_id} is recorded here. Is it in another --stack?")
-    print_rows(map(_step_run_row, runs), args.output)
-
-
 def _describe_differences(now: KeyRecord, before: KeyRecord | None) -> Iterator[str]:
     import difflib
 
@@ -197,21 +183,3 @@ def _totals_row(totals: RunTotals) -> dict[str, Any]:
     counts = {name: getattr(totals, name) for name in ("runs", "steps", "reused", "computed", "failed")}
     times = {"seconds computed": totals.seconds_computed, "seconds saved": totals.seconds_saved}
     return counts | {name: round(seconds, 1) for name, seconds in times.items()}
-
-
-def _step_run_row(run: StepRun) -> dict[str, Any]:
-    texts = (
-        f"{ref.name or name} {ref.shape} {bytes_cell(ref.size).text} {ref.digest[:12]}"
-        for name, ref in run.outputs.items()
-    )
-    return {
-        "step": run.id.task_id if run.id.map_index < 0 else f"{run.id.task_id}[{run.id.map_index}]",
-        "try": run.id.try_number,
-        "state": str(run.state),
-        "cache": str(run.cache),
-        "why": run.error or (f"of {run.origin}" if run.origin else run.why),
-        "took": seconds_cell((run.ended or run.started) - run.started),
-        "outputs": Cell(
-            {name: ref.digest for name, ref in run.outputs.items()}, "; ".join(" ".join(text.split()) for text in texts)
-        ),
-    }

@@ -1,7 +1,9 @@
-"""`airflow zen stack up`, `down`, `status` and `logs`: the local stack, or the containers of `docker/`."""
+"""`airflow zen stack up`, `down`, `status`, `env` and `logs`: the local stack, or the containers of `docker/`."""
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 
 _KINDS = ("local", "compose")
 _KIND = argument("kind", "The local stack (the default) or the containers", choices=_KINDS, nargs="?", default="local")
-_DIRECTORY = argument("--directory", "The directory of the local stack's state", default=".zen/stack")
+_DEFAULT_DIRECTORY = ".zen/stack"
+_DIRECTORY = argument("--directory", "The directory of the local stack's state", default=_DEFAULT_DIRECTORY)
 _FILE = argument("--file", "The compose file (default: docker/compose.yaml of the repository)")
 
 _COMPOSE_FILE = Path("docker/compose.yaml")
@@ -92,6 +95,26 @@ def status(args: Any) -> None:
         raise SystemExit(1)
 
 
+@command("stack env", _DIRECTORY)
+def env(args: Any) -> None:
+    """Print the commands by which a shell uses the local stack.
+
+    Run eval "$(airflow zen stack env)": `airflow`, `mlflow` and Python then use this stack's Airflow, MLflow and artifacts.
+    """
+    from airflow_zen.localstack.services import OPTION_PREFIX, shell_environment
+
+    stack = _read_stack(args.directory)
+    wanted = shell_environment(stack.layout, stack.settings)
+    if unwanted := sorted(os.environ.keys() - wanted.keys()):
+        print(f"unset {' '.join(unwanted)}")
+    for name, value in wanted.items():
+        # airflow.cfg contains the options.
+        if os.environ.get(name) != value and not name.startswith(OPTION_PREFIX):
+            print(f"export {name}={shlex.quote(value)}")
+    if not stack.running_processes():
+        print(f"The stack in {stack.layout.directory} is not up.", file=sys.stderr)
+
+
 @command(
     "stack logs",
     argument("part", "The service, such as scheduler (default: all)", nargs="?"),
@@ -135,6 +158,7 @@ def _up_local(args: Any) -> None:
     except KeyboardInterrupt:
         raise SystemExit("Interrupted; the services that this command started are stopped.") from None
     _print_addresses(stack)
+    _print_first_commands(stack, args.directory)
 
 
 def compose_file(given_path: str | None, start: Path) -> Path:
@@ -227,6 +251,29 @@ def _print_addresses(stack: LocalStack) -> None:
         print(f"  database       {redact_url(stack.settings[DATABASE_VARIABLE])}")
     print(f"  DAGs folder    {layout.dags}")
     print(f"  logs           {layout.log('*')}")
+
+
+def _print_first_commands(stack: LocalStack, directory: str) -> None:
+    """Print three commands for a shell: use the stack, run a DAG of its folder, show the run."""
+    from airflow_zen.localstack.dags import first_dag
+
+    dag = first_dag(stack.layout) or "DAG"
+    program = Path(sys.executable).parent / "airflow"
+    name = "airflow" if shutil.which("airflow") == str(program) else _short_path(program)
+    option = "" if directory == _DEFAULT_DIRECTORY else f" --directory {shlex.quote(directory)}"
+    print(
+        "\nRun a DAG from a shell:"
+        if dag != "DAG"
+        else f"\nPut a DAG into {stack.layout.dags}, and run it from a shell:"
+    )
+    print(f'  eval "$({name} zen stack env{option})"')
+    print(f"  airflow dags trigger {dag}")
+    print(f"  airflow zen runs show {dag}")
+
+
+def _short_path(path: Path) -> str:
+    """Return a path for a shell, relative where it is below the working directory."""
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
 def _parse_setting(text: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+import shlex
 import shutil
 import sys
 import time
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from airflow.configuration import conf
+from airflow.configuration import AIRFLOW_CONFIG, AIRFLOW_HOME, conf
 
 from airflow_zen.cli.stacks import effective_options
 from airflow_zen.config.options import find_options
@@ -20,6 +21,7 @@ from airflow_zen.doctor.findings import Finding, failed, ok, ok_if, warning
 from airflow_zen.doctor.mlflow import mlflow_findings
 from airflow_zen.doctor.store import store_findings
 from airflow_zen.errors import ZenError
+from airflow_zen.localstack.state import running_layouts
 
 _DISTRIBUTION = "airflow-provider-zen"
 _REINSTALL = f"Reinstall {_DISTRIBUTION} in the environment that runs Airflow: pip install --force-reinstall --no-deps"
@@ -27,6 +29,8 @@ _REINSTALL = f"Reinstall {_DISTRIBUTION} in the environment that runs Airflow: p
 
 def all_findings(stack: str | None) -> Iterator[Finding]:
     """Check everything that a step of a stack needs."""
+    yield ok("installation", f"{sys.prefix}, AIRFLOW_HOME {AIRFLOW_HOME}, options in {AIRFLOW_CONFIG}")
+    yield from _local_stack_findings()
     yield from installation_findings()
     yield _check_provider()
     yield _check_plugin()
@@ -38,6 +42,17 @@ def all_findings(stack: str | None) -> Iterator[Finding]:
         return
     for check in (_option_findings, _local_cache_findings, store_findings, mlflow_findings):
         yield from check(settings)
+
+
+def _local_stack_findings() -> Iterator[Finding]:
+    """Name each local stack of this machine that is up, and how a shell reaches it if this one does not."""
+    for layout in running_layouts():
+        seen = f"{layout.directory} is up: Airflow {layout.airflow_url}, MLflow {layout.mlflow_url}"
+        if layout.airflow_home == Path(AIRFLOW_HOME).resolve():
+            yield ok("local stack", f"{seen}; this is its installation")
+        else:
+            remedy = f'To use it here: eval "$(airflow zen stack env --directory {shlex.quote(str(layout.directory))})"'
+            yield ok("local stack", f"{seen}; AIRFLOW_HOME is another one", remedy)
 
 
 def installation_findings() -> Iterator[Finding]:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from airflow_zen.errors import ArtifactNotFound
-from airflow_zen.runs.records import list_step_records
+from airflow_zen.runs.records import list_step_records, newest_record_time
 from airflow_zen.runs.step_run import StepRun, StepState
 from airflow_zen.transports.base import Transport, map_in_parallel, quote_key_part
 
@@ -102,12 +102,19 @@ class RunTotalsReader:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def read(self, dag_id: str | None = None, run_ids: Collection[str] | None = None) -> Iterator[RunTotals]:
-        """Yield the totals of each run of one DAG, or of all; with `run_ids`, of those runs only."""
+    def read(
+        self, dag_id: str | None = None, run_ids: Collection[str] | None = None, limit: int | None = None
+    ) -> Iterator[RunTotals]:
+        """Yield the totals of each run of one DAG, or of all; with `run_ids`, of those runs only.
+
+        limit: only that many runs, those with the newest records.
+        """
         wanted = None if run_ids is None else {quote_key_part(run_id) for run_id in run_ids}
         runs = list_step_records(self._transport, dag_id).values()
-        found = [[each.key for each in run] for run in runs if wanted is None or run[0].key.split("/")[2] in wanted]
-        return map_in_parallel(self._totals_of_run, found)
+        found = [run for run in runs if wanted is None or run[0].key.split("/")[2] in wanted]
+        if limit is not None:
+            found = sorted(found, key=newest_record_time, reverse=True)[:limit]
+        return map_in_parallel(self._totals_of_run, ([each.key for each in run] for run in found))
 
     def _totals_of_run(self, keys: list[str]) -> RunTotals:
         key = f"{keys[0].partition('/steps/')[0]}/totals.json"

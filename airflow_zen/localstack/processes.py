@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,14 @@ def find_marked_processes(mark: str) -> list[psutil.Process]:
             if process.environ().get(MARK_VARIABLE) == mark and _is_alive(process):
                 found.append(process)
     return found
+
+
+def marked_environments() -> Iterator[dict[str, str]]:
+    """Yield the environment of every process of this user that belongs to any local stack."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if MARK_VARIABLE in (environment := process.environ()):
+                yield environment
 
 
 def _with_descendants(processes: Iterable[psutil.Process]) -> set[psutil.Process]:

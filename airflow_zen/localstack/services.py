@@ -7,6 +7,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Mapping
+from configparser import RawConfigParser
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +25,14 @@ from airflow_zen.localstack.state import Layout, load_or_create_secrets
 AIRFLOW_COMMAND = [sys.executable, "-m", "airflow"]
 MIGRATE_COMMAND = [*AIRFLOW_COMMAND, "db", "migrate"]
 # The settings of the machine's own Airflow and MLflow do not apply to this stack; AIRFLOW_CONN_* and AIRFLOW_VAR_* do.
-EXCLUDED_PREFIXES = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "_AIRFLOW_", "MLFLOW_")
+OPTION_PREFIX = "AIRFLOW__"
+EXCLUDED_PREFIXES = (OPTION_PREFIX, "AIRFLOW_HOME", "AIRFLOW_CONFIG", "_AIRFLOW_", "MLFLOW_")
+_LOOPBACK = ("127.0.0.1", "localhost")
+_CFG_HEADER = """\
+# `airflow zen stack up local` writes this file at every start.
+# Set options of your own with its `--set AIRFLOW__SECTION__OPTION=VALUE`.
+
+"""
 
 
 @dataclass(frozen=True)
@@ -45,35 +53,71 @@ class Service:
         return False
 
 
-def service_environment(layout: Layout, settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of every service; `settings` take precedence over our variables."""
+def shell_environment(layout: Layout, settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a shell whose Airflow and MLflow are those of the stack; its airflow.cfg has the options."""
     # Keys, profiles and endpoints of the machine's own S3 would mix with those of the stack.
     excluded = (*EXCLUDED_PREFIXES, "AWS_") if layout.s3_server else EXCLUDED_PREFIXES
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(excluded)}
-    loopback = ",".join(filter(None, [inherited.get("NO_PROXY"), "127.0.0.1", "localhost"]))
+    programs = str(Path(sys.executable).parent)
+    path = inherited.get("PATH", os.defpath).split(os.pathsep)
+    loopback = [name for name in inherited.get("NO_PROXY", "").split(",") if name not in ("", *_LOOPBACK)]
+    hosts = ",".join((*loopback, *_LOOPBACK))
     return {
         **inherited,
-        MARK_VARIABLE: layout.mark,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', os.defpath)}",
-        "NO_PROXY": loopback,
-        "no_proxy": loopback,
-        "PYTHONUNBUFFERED": "1",
-        # Airflow renames its processes; this keeps the mark in their environment.
-        "SPT_NOENV": "1",
-        **_airflow_settings(layout),
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "PATH": os.pathsep.join((programs, *(folder for folder in path if folder != programs))),
+        "NO_PROXY": hosts,
+        "no_proxy": hosts,
+        "AIRFLOW_HOME": str(layout.airflow_home),
+        "MLFLOW_TRACKING_URI": layout.mlflow_url,
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        **(local_s3.s3_environment(layout) if layout.s3_server else {}),
+        **{name: value for name, value in _s3_environment(layout).items() if not name.startswith(OPTION_PREFIX)},
         **settings,
     }
 
 
-def _airflow_settings(layout: Layout) -> dict[str, str]:
+def service_environment(layout: Layout, settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of every service; `settings` take precedence over our variables."""
+    return {
+        **shell_environment(layout, {}),
+        MARK_VARIABLE: layout.mark,
+        "PYTHONUNBUFFERED": "1",
+        # Airflow renames its processes; this keeps the mark in their environment.
+        "SPT_NOENV": "1",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        **_airflow_options(layout),
+        **settings,
+    }
+
+
+def write_airflow_cfg(layout: Layout, settings: Mapping[str, str]) -> None:
+    """Write the stack's options into its airflow.cfg, for commands that know nothing but AIRFLOW_HOME."""
+    config = RawConfigParser()
+    for name, value in {**_airflow_options(layout), **settings}.items():
+        section, _, option = name.removeprefix(OPTION_PREFIX).lower().partition("__")
+        if name.startswith(OPTION_PREFIX) and option:
+            config.read_dict({section: {option: value.replace("%", "%%")}})
+    layout.airflow_home.mkdir(parents=True, exist_ok=True)
+    file = layout.airflow_home / "airflow.cfg"
+    file.touch(mode=0o600)
+    with file.open("w") as writer:
+        writer.write(_CFG_HEADER)
+        config.write(writer)
+
+
+def _s3_environment(layout: Layout) -> dict[str, str]:
+    return local_s3.s3_environment(layout) if layout.s3_server else {}
+
+
+def _airflow_options(layout: Layout) -> dict[str, str]:
     options = {
         "CORE__DAGS_FOLDER": str(layout.dags),
         "CORE__EXECUTOR": "LocalExecutor",
         "CORE__PARALLELISM": "4",
         "CORE__LOAD_EXAMPLES": "False",
+        "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        # Seconds; a file that imports torch or tensorflow can take longer than Airflow's 30 on a busy laptop.
+        "CORE__DAGBAG_IMPORT_TIMEOUT": "120",
+        "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "150",
         "CORE__EXECUTION_API_SERVER_URL": f"{layout.airflow_url}/execution/",
         # Airflow's default, the fully qualified name, can take seconds to resolve on a laptop.
         "CORE__HOSTNAME_CALLABLE": "socket.gethostname",
@@ -89,7 +133,8 @@ def _airflow_settings(layout: Layout) -> dict[str, str]:
         "ZEN__MLFLOW_TRACKING_URI": layout.mlflow_url,
         **load_or_create_secrets(layout.directory / "secrets.json", _new_secrets),
     }
-    return {"AIRFLOW_HOME": str(layout.airflow_home), **{f"AIRFLOW__{name}": value for name, value in options.items()}}
+    s3 = {name: value for name, value in _s3_environment(layout).items() if name.startswith(OPTION_PREFIX)}
+    return {**{f"{OPTION_PREFIX}{name}": value for name, value in options.items()}, **s3}
 
 
 def _new_secrets() -> dict[str, str]:

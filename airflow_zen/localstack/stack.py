@@ -19,7 +19,14 @@ from msgspec.structs import replace
 from airflow_zen.localstack.metadata_database import DATABASE_VARIABLE, verify_database
 from airflow_zen.localstack.processes import launch, start_process, stop_processes
 from airflow_zen.localstack.s3 import find_installed_server, port_count
-from airflow_zen.localstack.services import AIRFLOW_SERVICES, MIGRATE_COMMAND, Service, service_environment, services_of
+from airflow_zen.localstack.services import (
+    AIRFLOW_SERVICES,
+    MIGRATE_COMMAND,
+    Service,
+    service_environment,
+    services_of,
+    write_airflow_cfg,
+)
 from airflow_zen.localstack.state import Layout, LocalStack, StackError, exclusive_lock, read_local_stack, write_state
 from airflow_zen.progress import Progress, ProgressCallback, ignore_progress
 
@@ -159,6 +166,7 @@ class _Start:
 
     def run(self) -> None:
         """Start the services that do not run, and wait until all are ready."""
+        write_airflow_cfg(self._layout, self.stack.settings)
         migration = self._start_migration()
         self._report_waiting(self._services)
         # These services do not need Airflow's metadata database.
@@ -183,7 +191,6 @@ class _Start:
         is_migrated = marker is not None and marker.exists() and marker.read_text() == AIRFLOW_VERSION
         if is_migrated or any(service.name in self.stack.processes for service in AIRFLOW_SERVICES):
             return None
-        self._layout.airflow_home.mkdir(parents=True, exist_ok=True)
         return launch(MIGRATE_COMMAND, self._environment, self._layout.log("db-migrate"))
 
     def _finish_migration(self, migration: subprocess.Popen[bytes]) -> None:

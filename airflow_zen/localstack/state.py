@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from airflow_zen.errors import ZenError
-from airflow_zen.localstack.processes import Process
+from airflow_zen.localstack.processes import Process, marked_environments
 
 _STATE_FILE = "stack.json"
 
@@ -84,6 +84,13 @@ def read_local_stack(directory: Path) -> LocalStack | None:
         text = (directory.resolve() / _STATE_FILE).read_bytes()
         return msgspec.json.decode(text, type=LocalStack, dec_hook=lambda kind, value: kind(value))
     return None
+
+
+def running_layouts() -> list[Layout]:
+    """Return the layouts of all local stacks of this user that are up, by directory."""
+    homes = {Path(environment.get("AIRFLOW_HOME", "")) for environment in marked_environments()}
+    stacks = filter(None, (read_local_stack(home.parent) for home in homes))
+    return sorted((stack.layout for stack in stacks if stack.running_processes()), key=lambda each: each.directory)
 
 
 def write_state(stack: LocalStack) -> None:

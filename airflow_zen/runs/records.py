@@ -52,6 +52,11 @@ class StepRunRecords:
         with ThreadPoolExecutor(_READER_THREADS) as pool:
             yield from pool.map(self._read, keys)
 
+    def latest_dag_run(self, dag_id: str) -> str | None:
+        """Return the id of the run of a DAG whose record is the newest; None where no run has a record."""
+        runs = list_step_records(self._transport, dag_id).values()
+        return self._read(max(runs, key=newest_record_time)[0].key).id.run_id if runs else None
+
     def latest_try(self, dag_id: str, run_id: str, task_id: str) -> StepRun | None:
         """Read the record of a task's latest try, of any map index; None where there is no record."""
         keys = self._transport.list(f"{dag_run_folder(dag_id, run_id)}/steps/{quote_key_part(task_id)}")
@@ -129,6 +134,11 @@ def list_step_records(transport: Transport, dag_id: str | None = None) -> dict[t
         if rest[0] == "steps":
             found[dag, run].append(each)
     return found
+
+
+def newest_record_time(records: Iterable[ObjectInfo]) -> float:
+    """Return when the newest of these records was written, in seconds since the epoch."""
+    return max(record.modified for record in records)
 
 
 def dag_run_folder(dag_id: str, run_id: str, kind: str = "runs") -> str:

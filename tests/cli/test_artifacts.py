@@ -16,6 +16,7 @@ from airflow.cli import cli_parser
 import airflow_zen
 from airflow_zen import save_artifact
 from airflow_zen.artifacts.named_artifacts import VersionIndex
+from airflow_zen.config.settings import open_stack
 
 
 @pytest.fixture(autouse=True)
@@ -54,8 +55,8 @@ def features():
 
 
 def test_lists_names_with_their_newest_version(zen, features):
-    """Each name is listed with its newest version, or filtered by prefix or tag; JSON contains whole numbers."""
-    save_artifact([1], "numbers")
+    """Each name is listed with its newest version, its tags, or filtered by prefix or tag; JSON contains whole numbers."""
+    save_artifact([1], "numbers", tags=["first", "small"])
     rows = json.loads(zen("list --output json").out)
     assert [(row["name"], row["version"], row["shape"]) for row in rows] == [
         ("flights/features", features[1].version, "3 rows × 3 columns"),
@@ -64,7 +65,21 @@ def test_lists_names_with_their_newest_version(zen, features):
     assert int(rows[0]["size"]) == features[1].ref.size
     assert [row["name"] for row in json.loads(zen("list --prefix num -o json").out)] == ["numbers"]
     assert [row["version"] for row in json.loads(zen("list --tag golden -o json").out)] == [features[0].version]
+    assert [row["tags"] for row in rows] == ["", "first, small"]
     assert "3 rows × 3 columns" in zen("list").out
+
+
+def test_lists_the_maker_and_the_tags_of_each_name(zen):
+    """The step run that made a version is listed; a tag is of one name only, though two have a version of that time."""
+    stack = open_stack(lineage=False)
+    for name in ("churn/test", "churn/train"):
+        stack.names.add(name, stack.save(name, name).ref, 100.0, origin="churn/r1/load/-1/1")
+    zen("tag churn/train latest golden")
+    rows = json.loads(zen("list -o json").out)
+    assert [(row["made by"], row["tags"]) for row in rows] == [
+        ("churn/r1/load/-1/1", ""),
+        ("churn/r1/load/-1/1", "golden"),
+    ]
 
 
 def test_nothing_to_list_ends_with_one(zen):

@@ -1,4 +1,4 @@
-"""Promises of `airflow zen cache list` and `clear`, and of `airflow zen runs show`."""
+"""Promises of `airflow zen cache list` and `clear`."""
 
 import json
 from argparse import Namespace
@@ -89,22 +89,3 @@ def test_asks_before_it_clears(capsys):
     with pytest.raises(SystemExit, match=r"Delete 2 results of 2 tasks(.|\n)*--yes"):
         call_command(cache_contents.clear_entries)
     assert len(listed_entries(capsys)) == 2
-
-
-def test_shows_the_step_runs_of_a_dag_run(capsys):
-    """Each step run is shown in order with state, reuse and its reason, duration and outputs; a failure with its error."""
-    run_dag(pipeline("one"), run_id="r1")
-    run_dag(pipeline("one"), run_id="r2")
-    run_dag(pipeline("one", 13), run_id="r3")
-    capsys.readouterr()
-    shown = {}
-    for run_id in ("r1", "r2", "r3"):
-        call_command(cache_contents.show_step_runs, dag_id="one", run_id=run_id)
-        shown[run_id] = json.loads(capsys.readouterr().out)
-    assert [(row["step"], row["cache"]) for row in shown["r1"]] == [("number", "miss"), ("double", "miss")]
-    assert shown["r2"][1]["why"] == "of one/r1/double/-1/1"
-    assert (shown["r3"][1]["state"], shown["r3"][1]["why"]) == ("FAILED", "ValueError: no luck")
-    call_command(cache_contents.show_step_runs, dag_id="one", run_id="r1", output="table")
-    assert "one/double" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="No step run of one/r9"):
-        call_command(cache_contents.show_step_runs, dag_id="one", run_id="r9")

@@ -11,6 +11,8 @@ import pytest
 from airflow_zen.cli import checks, materializers
 from airflow_zen.doctor import airflow as installation_check
 from airflow_zen.doctor.findings import FindingState
+from airflow_zen.localstack.processes import start_process, stop_processes
+from airflow_zen.localstack.state import Layout, LocalStack, write_state
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +32,27 @@ def test_a_sound_installation(capsys):
     for check in ("package apache-airflow", "package mlflow", "provider", "plugin", "store write"):
         assert told[check]["state"] == "ok", told[check]
     assert told["[zen] artifact_root"]["detail"].endswith("root (environment)")
+
+
+def test_names_the_installation_and_a_local_stack(capsys, tmp_path):
+    """The installation is named, and a local stack that is up with the command by which a shell uses it."""
+    layout = Layout(tmp_path / "a stack", tmp_path, 1, 2, "mark")
+    layout.airflow_home.mkdir(parents=True)
+    environment = {**os.environ, "AIRFLOW_ZEN_STACK": layout.mark, "AIRFLOW_HOME": str(layout.airflow_home)}
+    process = start_process(
+        [sys.executable, "-c", "import time; time.sleep(600)"], environment, layout.log("scheduler")
+    )
+    write_state(LocalStack(layout, {}, {"scheduler": process}))
+    try:
+        capsys.readouterr()
+        checks.doctor.func(Namespace(stack=None, output="json", verbose=False))
+        rows = json.loads(capsys.readouterr().out)
+    finally:
+        stop_processes([process], layout.mark)
+    assert f"{sys.prefix}, AIRFLOW_HOME {os.environ['AIRFLOW_HOME']}" in rows[0]["detail"]
+    [ours] = [row for row in rows if row["check"] == "local stack" and str(layout.directory) in row["detail"]]
+    assert "is up: Airflow http://127.0.0.1:1" in ours["detail"]
+    assert f"eval \"$(airflow zen stack env --directory '{layout.directory}')\"" in ours["remedy"]
 
 
 def test_slow_options_are_reported(capsys, monkeypatch, tmp_path):

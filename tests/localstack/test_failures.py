@@ -8,10 +8,11 @@ from argparse import Namespace
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from airflow_zen.cli import stack_up
 from airflow_zen.localstack.processes import start_process
-from airflow_zen.localstack.state import Layout, LocalStack, write_state
+from airflow_zen.localstack.state import Layout, LocalStack, read_local_stack, write_state
 
 
 @pytest.fixture
@@ -41,6 +42,31 @@ def test_logs_warn_about_crashed_services(directory, capsys):
     """`logs` warns about a service that died."""
     stack_up.logs.func(Namespace(part=None, lines=1, compose=False, directory=str(directory), follow=False))
     assert "scheduler died." in capsys.readouterr().err
+
+
+def test_environment_of_a_shell(directory, monkeypatch, capsys):
+    """`eval` of `stack env` sets the stack's variables in a shell and removes other settings of Airflow and MLflow."""
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+    stack = read_local_stack(directory)
+    write_state(replace(stack, settings={"MINE": "a 'b' $c", "AIRFLOW__ZEN__CACHE": "False"}))
+    stack_up.env.func(Namespace(directory=str(directory)))
+    told = capsys.readouterr()
+    assert "is not up" in told.err
+    show = 'echo "$AIRFLOW_HOME|$MLFLOW_TRACKING_URI|$MINE|${AIRFLOW__CORE__EXECUTOR-}${MLFLOW_TRACKING_USERNAME-}"'
+    done = subprocess.run(["sh", "-euc", f"{told.out}\n{show}"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{directory}/airflow|http://127.0.0.1:2|a 'b' $c|"
+    assert "AIRFLOW__" not in "".join(line for line in told.out.splitlines() if line.startswith("export"))
+
+
+def test_environment_without_a_stack(tmp_path):
+    """Without a stack `stack env` prints nothing on stdout, and the error on stderr."""
+    command = [sys.executable, "-m", "airflow", "zen", "stack", "env", "--directory", tmp_path]
+    # In unit test mode Airflow logs that on stdout.
+    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "home"), "AIRFLOW__CORE__UNIT_TEST_MODE": "False"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"Nothing was ever started in {tmp_path}." in done.stderr
 
 
 def test_missing_dags_folder(tmp_path):

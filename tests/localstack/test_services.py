@@ -1,14 +1,17 @@
 """The environment of the services of a local stack."""
 
 import json
+import os
 import stat
+import subprocess
+import sys
 
 import pytest
 from cryptography.fernet import Fernet
 from msgspec.structs import replace
 
 from airflow_zen.localstack.processes import MARK_VARIABLE
-from airflow_zen.localstack.services import service_environment
+from airflow_zen.localstack.services import service_environment, shell_environment, write_airflow_cfg
 from airflow_zen.localstack.state import Layout
 
 
@@ -24,7 +27,7 @@ def test_ignores_other_settings_of_the_machine(layout, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_STORE", "aws://")
     told = service_environment(layout, {})
     assert told["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
-    assert "MLFLOW_TRACKING_URI" not in told
+    assert told["MLFLOW_TRACKING_URI"] == layout.mlflow_url
     assert told["AIRFLOW_CONN_STORE"] == "aws://"
 
 
@@ -69,3 +72,44 @@ def test_secrets_are_created_once(layout):
     file = layout.directory / "secrets.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert set(json.loads(file.read_text()).values()) <= set(told.values())
+
+
+def test_airflow_cfg_has_the_options(layout):
+    """Airflow reads the stack's options, and those of the caller, from its airflow.cfg; only the owner can read it."""
+    settings = {"AIRFLOW__SMTP__SMTP_PASSWORD": "50%s %(home)s", "OTHER": "x", "AIRFLOW__CORE__PARALLELISM": "7"}
+    write_airflow_cfg(layout, settings)
+    code = (
+        "from airflow.configuration import conf\nimport json\n"
+        "names = [('core', 'fernet_key'), ('zen', 'artifact_root'), ('smtp', 'smtp_password'), ('core', 'parallelism'), "
+        "('core', 'dags_are_paused_at_creation'), ('database', 'sql_alchemy_conn')]\n"
+        "print(json.dumps([conf.get(*name) for name in names]))"
+    )
+    environment = {**shell_environment(layout, {}), "PYTHONPATH": os.getcwd()}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    told = service_environment(layout, settings)
+    assert json.loads(done.stdout.splitlines()[-1]) == [
+        told["AIRFLOW__CORE__FERNET_KEY"],
+        str(layout.directory / "artifacts"),
+        "50%s %(home)s",
+        "7",
+        "False",
+        told["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"],
+    ]
+    assert stat.S_IMODE((layout.airflow_home / "airflow.cfg").stat().st_mode) == 0o600
+
+
+def test_airflow_cfg_forgets_earlier_options(layout):
+    """An option that the caller no longer sets is not in airflow.cfg after the next start."""
+    write_airflow_cfg(layout, {"AIRFLOW__ZEN__CACHE": "False"})
+    write_airflow_cfg(layout, {})
+    assert "cache" not in (layout.airflow_home / "airflow.cfg").read_text().split("[zen]")[1]
+
+
+def test_shell_is_the_same_twice(layout, monkeypatch):
+    """In a shell that has the stack's environment, that environment does not grow."""
+    monkeypatch.setenv("NO_PROXY", "mirror,localhost")
+    told = shell_environment(layout, {})
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert shell_environment(layout, {}) == told
+    assert told["PATH"].split(os.pathsep)[0] == os.path.dirname(sys.executable)

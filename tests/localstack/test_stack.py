@@ -111,9 +111,8 @@ def test_reports_ready_services(stack, told):
 
 
 def test_runs_a_dag(airflow):
-    """A DAG of the folder is parsed, triggered and run, and its results and logs can be read."""
+    """A DAG of the folder is parsed, not paused, triggered and run, and its results and logs can be read."""
     airflow.wait_for_dag("numbers", timeout=240)
-    airflow.unpause("numbers")
     run = airflow.wait_for_dag_run(airflow.trigger("numbers", {"asked": True}), timeout=240)
     assert run.state == "success"
     tasks = airflow.task_instances(run)
@@ -124,7 +123,6 @@ def test_runs_a_dag(airflow):
 
 def test_stores_artifacts_in_its_s3_server(stack, airflow):
     """A step's artifact is an object of the S3 server that was started with the stack."""
-    airflow.unpause("stored")
     run = airflow.wait_for_dag_run(airflow.trigger("stored"), timeout=240)
     assert run.state == "success"
     wire = airflow.xcom(run, *airflow.task_instances(run))
@@ -164,7 +162,6 @@ def test_status_and_logs(stack, directory, capsys):
 
 def test_log_of_a_failure(airflow):
     """The log of a failed task contains the exception and its location; no XCom was pushed."""
-    airflow.unpause("failing")
     run = airflow.wait_for_dag_run(airflow.trigger("failing"), timeout=240)
     [task] = airflow.task_instances(run)
     assert (run.state, task.state) == ("failed", "failed")
@@ -195,7 +192,25 @@ def test_up_twice(stack, directory, dags, capsys):
     }
     stack_up.up.func(Namespace(**asked))
     assert read_local_stack(directory) == stack
-    assert stack.layout.airflow_url in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert stack.layout.airflow_url in told
+    assert told.splitlines()[-2:] == ["  airflow dags trigger failing", "  airflow zen runs show failing"]
+    assert f"zen stack env --directory {directory})" in told.splitlines()[-3]
+
+
+def test_shell_reaches_it(stack, directory, tmp_path):
+    """After `eval` of `stack env` a shell's Airflow has the stack's DAGs, runs and artifacts, its MLflow the lineage."""
+    script = (
+        f'eval "$({sys.executable} -m airflow zen stack env --directory {directory})"\n'
+        "airflow dags list --output plain\nairflow zen runs list stored --output plain\n"
+        "airflow zen doctor --output plain\nmlflow experiments search"
+    )
+    other = {"HOME": str(tmp_path), "AIRFLOW_HOME": str(tmp_path / "other"), "AIRFLOW__CORE__UNIT_TEST_MODE": "False"}
+    environment = {**os.environ, **other, "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(["bash", "-ec", script], env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for told in ("numbers.py", "stored ", "this is its installation", "airflow/stored"):
+        assert told in done.stdout
 
 
 def test_refuses_other_settings_while_up(stack, directory, dags):
