@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 @dag(
     schedule="@weekly",
+    # A local stack does not pause DAGs; this one deletes.
+    is_paused_upon_creation=True,
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,

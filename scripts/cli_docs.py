@@ -118,7 +118,6 @@ def run_pipeline(shell: Shell) -> None:
             capture_output=True,
         )
         airflow.wait_for_dag("churn")
-        airflow.unpause("churn")
         runs.append(airflow.wait_for_dag_run(airflow.trigger("churn")))
     # Data that another job stored beside the artifacts, for `register`.
     raw = "open_stack(lineage=False).store.transport.write('raw/customers.csv', b'id,months\\n1,12\\n2,3\\n')"

@@ -50,7 +50,6 @@ def demo(stack: LocalStack, dag_id: str) -> None:
     airflow = AirflowApi(stack.layout.airflow_url)
     print(f"Waiting for DAG {dag_id!r} …")
     airflow.wait_for_dag(dag_id, timeout=180)
-    airflow.unpause(dag_id)
     first_run, first = _run(airflow, dag_id, "first")
     second_run, second = _run(airflow, dag_id, "second")
     _print_steps(first, second)
