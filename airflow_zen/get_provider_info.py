@@ -17,7 +17,9 @@ def get_provider_info() -> dict[str, Any]:
         "connection-types": [_MLFLOW_CONNECTION],
         "asset-uris": [{"schemes": ["zen"], "handler": "airflow_zen.operators.assets.normalize_uri"}],
         "cli": ["airflow_zen.cli.command.get_zen_commands"],
-        "extra-links": ["airflow_zen.operators.links.MlflowRunLink"],
+        "extra-links": [
+            f"airflow_zen.operators.links.{name}Link" for name in ("MlflowRun", "Artifacts", "Versions", "ProducedBy")
+        ],
         "config": {"zen": {"description": "Artifacts, caching and lineage of ML steps.", "options": _OPTIONS}},
     }
 

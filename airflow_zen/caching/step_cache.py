@@ -34,7 +34,8 @@ class CacheEntry(msgspec.Struct, frozen=True):
     """One finished step: its outputs, the step run that computed them, and the ingredients of its key.
 
     `outputs` are refs by output name, `origin` is the step run that computed them, `seconds` how long that took,
-    `created` seconds since the epoch, `ingredients` every labeled fingerprint in `key`.
+    `created` seconds since the epoch, `ingredients` every labeled fingerprint in `key`, `page`
+    the address of the run in MLflow, else of its log in Airflow; empty where there is neither.
     """
 
     key: str
@@ -43,6 +44,7 @@ class CacheEntry(msgspec.Struct, frozen=True):
     seconds: float
     created: float
     ingredients: Mapping[str, str] = msgspec.field(default_factory=dict)
+    page: str = ""
 
     def to_json(self) -> bytes:
         """Return the entry as a JSON document."""
@@ -56,7 +58,9 @@ class CacheEntry(msgspec.Struct, frozen=True):
         if document.get("airflow_zen") != FORMAT_VERSION:
             raise ValueError(f"cache entry of format {document.get('airflow_zen')!r}")
         outputs = {name: ArtifactRef.from_wire(wire) for name, wire in document["outputs"].items()}
-        return cls(**{name: document[name] for name in cls.__struct_fields__} | {"outputs": outputs})
+        return cls(
+            **{name: document[name] for name in cls.__struct_fields__ if name in document} | {"outputs": outputs}
+        )
 
 
 class StepCache:

@@ -27,7 +27,8 @@ _RESERVED = ("zen.", "mlflow.")
 class OpenedRun:
     """A run that was opened in the lineage server; empty where none was.
 
-    url: its page. environment: the variables with which user code logs into it; they contain credentials, and are
+    url: its page. artifacts_url: the part of the page with its files. versions_url: the runs or model versions that the
+    same task made. environment: the variables with which user code logs into it; they contain credentials, and are
     therefore left out of the repr. artifact_uri: the address of its files.
     """
 
@@ -35,6 +36,8 @@ class OpenedRun:
     url: str = ""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     artifact_uri: str = ""
+    artifacts_url: str = ""
+    versions_url: str = ""
 
 
 class LineageRecorder(Protocol):

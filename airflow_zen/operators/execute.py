@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, context_me
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import StepInterrupted
 from airflow_zen.operators.assets import emit_asset_events
-from airflow_zen.operators.links import MlflowRunLink
+from airflow_zen.operators.links import ArtifactsLink, MlflowRunLink, ProducedByLink, VersionsLink, add_links
 from airflow_zen.operators.stack_selection import (
     check_inputs_in_stack,
     is_stack_overridden,
@@ -149,6 +149,7 @@ class _TaskRunHooks(RunHooks):
         self.operator = operator
         self.settings = settings
         self.ti = context["ti"]
+        add_links(operator, {})
 
     def check_inputs(self, inputs: Mapping[str, ArtifactRef]) -> None:
         """Refuse inputs of another stack, and report the others to Airflow."""
@@ -160,12 +161,20 @@ class _TaskRunHooks(RunHooks):
         return StepState.FINISHED if isinstance(error, AirflowSkipException) else super().final_state(error)
 
     def on_opened(self, opened: OpenedRun) -> None:
-        """Log the address of the lineage run, and push it for the button on the task's page."""
+        """Log the address of the lineage run, and push it for the button on the task's page.
+
+        The other buttons appear when the task has ended: Airflow pushes them then.
+        """
         if opened.url:
-            self.operator.mlflow_url = opened.url
+            urls = {ArtifactsLink.name: opened.artifacts_url, VersionsLink.name: opened.versions_url}
+            add_links(self.operator, {MlflowRunLink.name: opened.url, **urls})
             self.operator.log.info("MLflow run: %s", opened.url)
             with log_errors("The task's page has no link to its MLflow run yet"):
-                self.ti.xcom_push(key=MlflowRunLink.key, value=opened.url)
+                self.ti.xcom_push(key=MlflowRunLink().xcom_key, value=opened.url)
+
+    def on_reused(self, page: str) -> None:
+        """Add the button to the run that computed the result."""
+        add_links(self.operator, {ProducedByLink.name: page})
 
 
 @contextmanager
@@ -200,21 +209,29 @@ def _mapped_task_label(operator: MLStepOperator, arguments: Arguments) -> str:
     bound = arguments.bound.arguments
     plain = {name: bound[name] for name in values if isinstance(bound.get(name), str | int | float | bool)}
     text = ", ".join(f"{name}={describe_as_json(value)}" for name, value in plain.items())
+    return _shorten_label(text)
+
+
+def _shorten_label(text: str) -> str:
     return text if len(text) <= _LABEL_LIMIT else f"{text[: _LABEL_LIMIT - 1]}…"
 
 
 def _annotate_task(operator: MLStepOperator, context: Any, run: StepRun) -> None:
-    """Label a mapped task, and mark a reused result in the task's state store, which Airflow has from 3.3 on."""
-    if run.id.map_index >= 0 and context.get("map_index_template") is None:
-        with log_errors("The mapped task has no label"):
-            _set_label(operator, context, f"{run.label or run.id.map_index}{' (cached)' if run.is_hit else ''}")
+    """Label the task with how it used the cache, and mark a reused result in the task's state store.
+
+    A task that is not mapped has a label too: Airflow shows it in the list of a DAG run's task instances. Airflow has
+    the state store from 3.3 on.
+    """
+    if context.get("map_index_template") is None:
+        with log_errors("The task has no label"):
+            _set_label(operator, context, _cache_label(run))
     if run.is_hit and "task_state_store" in context:
         with log_errors("The task state store does not say that the result was reused"):
             context["task_state_store"].set("zen.cache", f"hit: {run.origin}")
 
 
 def _set_label(operator: MLStepOperator, context: Any, label: str) -> None:
-    """Label a mapped task by a template that Airflow renders after the task, if it renders to this label.
+    """Label a task by a template that Airflow renders after the task, if it renders to this label.
 
     In a DAG with `render_template_as_native_obj` a text such as `0` becomes a number, which fails the task; a quoted one
     becomes the text.
@@ -224,6 +241,12 @@ def _set_label(operator: MLStepOperator, context: Any, label: str) -> None:
         if operator.dag.get_template_env().from_string(template).render({"zen_label": text}) == label:
             context.update(zen_label=text, map_index_template=template)
             return
+
+
+def _cache_label(run: StepRun) -> str:
+    if run.id.map_index >= 0:
+        return f"{run.label or run.id.map_index}{' (cached)' if run.is_hit else ''}"
+    return "cached" if run.is_hit else _shorten_label(f"computed: {run.why}" if run.why else "computed")
 
 
 def report_lineage(method: str, operator: Any, refs: Iterable[ArtifactRef]) -> None:

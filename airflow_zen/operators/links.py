@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperatorLink
 
@@ -10,13 +11,50 @@ if TYPE_CHECKING:
     from airflow.models.taskinstancekey import TaskInstanceKey
     from airflow.sdk import BaseOperator
 
+    from airflow_zen.operators.ml_step import MLStepOperator
 
-class MlflowRunLink(BaseOperatorLink):
-    """The link from a task to its run in MLflow."""
 
-    name = "MLflow run"
-    key = "_link_MlflowRunLink"
+class StepLink(BaseOperatorLink):
+    """A link whose address the task's process puts into the operator's `links`, by the name of the button."""
+
+    name: ClassVar[str]
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey | Any) -> str:
-        """Return the page of the run that the operator opened; called in the task's process."""
-        return str(getattr(operator, "mlflow_url", ""))
+        """Return the address, or "", which shows no button; called in the task's process when the step has ended."""
+        return str(getattr(operator, "links", {}).get(self.name, ""))
+
+
+class MlflowRunLink(StepLink):
+    """The link to the step's run in MLflow."""
+
+    name = "MLflow run"
+
+
+class ArtifactsLink(StepLink):
+    """The link to the files of that run, which open at the previews of the outputs."""
+
+    name = "Artifacts"
+
+
+class VersionsLink(StepLink):
+    """The link to the versions of the registered model, else to the runs in MLflow that computed the task's outputs."""
+
+    name = "Versions"
+
+
+class ProducedByLink(StepLink):
+    """The link of a reused result to the run that computed it: in MLflow, else to its log in Airflow."""
+
+    name = "Produced by"
+
+
+STEP_LINKS: tuple[StepLink, ...] = (MlflowRunLink(), ArtifactsLink(), VersionsLink(), ProducedByLink())
+
+
+def add_links(operator: MLStepOperator, addresses: Mapping[str, str]) -> None:
+    """Show buttons with these addresses once the running task has ended.
+
+    Airflow sends a request for each link of the operator, so those without an address are left out.
+    """
+    operator.links |= addresses
+    operator.operator_extra_links = tuple(link for link in STEP_LINKS if operator.links.get(link.name))

@@ -11,7 +11,7 @@ from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
-from airflow_zen.operators.links import MlflowRunLink
+from airflow_zen.operators.links import STEP_LINKS
 from airflow_zen.steps.step import FOLLOW_SETTINGS, Cache, Step
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class MLStepOperator(PythonOperator):
 
     custom_operator_name = "@ml_step"
     ui_color = "#e6f2ef"
-    operator_extra_links = (MlflowRunLink(),)
+    operator_extra_links = STEP_LINKS
     template_fields: Sequence[str] = ("templates_dict", "op_args", "op_kwargs", "version")
     template_fields_renderers: ClassVar[dict[str, str]] = {"templates_dict": "json", "op_args": "py", "op_kwargs": "py"}
 
@@ -64,7 +64,7 @@ class MLStepOperator(PythonOperator):
         self.previews: bool | None = check_option(previews, "previews")
         self.outlets = merge_assets(self.outlets, outlets_of(self.step.outputs.artifact_names, self.stack))
         self.inlets = merge_assets(self.inlets, inlets_of([self.op_args, self.op_kwargs], self.stack))
-        self.mlflow_url = ""
+        self.links: dict[str, str] = {}
 
     @property
     def is_async(self) -> bool:

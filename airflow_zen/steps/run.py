@@ -40,6 +40,9 @@ class RunHooks:
     def on_opened(self, opened: OpenedRun) -> None:
         """Handle the start of the lineage run."""
 
+    def on_reused(self, page: str) -> None:
+        """Handle the reuse of a result; `page` shows the run that computed it, and is empty where none does."""
+
     def final_state(self, error: BaseException) -> StepState:
         """Return the state of a run that raised `error`."""
         return StepState.KILLED if isinstance(error, StepInterrupted | KeyboardInterrupt) else StepState.FAILED
@@ -96,7 +99,7 @@ def run_step(
             summaries={artifact.ref.digest: artifact.summary for artifact in saved.values()},
         )
         has_result = run.outputs or step.outputs.each or step.cache_always
-        if not (plan.key and has_result and _store_in_cache(plan.key, run, stack)):
+        if not (plan.key and has_result and _store_in_cache(plan.key, run, stack, opening.result())):
             plan.lease.mark_without_result()
         previews = None
         with log_errors(f"The outputs of {run.id} have no previews"):
@@ -128,6 +131,7 @@ def _reuse_entry(step: Step, entry: CacheEntry, stack: Stack, run: StepRun, run_
     run = replace(run, origin=entry.origin, outputs=outputs, seconds=entry.seconds)
     opened = stack.lineage.start(run)
     run_hooks.on_opened(opened)
+    run_hooks.on_reused(entry.page)
     return _finish_run(stack, replace(run, state=StepState.FINISHED, ended=stack.clock()), opened, step)
 
 
@@ -154,11 +158,12 @@ def _call_function(
         yield {} if is_empty else unpack_result(result, step.outputs, step.output_types, step.name)
 
 
-def _store_in_cache(key: CacheKey, run: StepRun, stack: Stack) -> bool:
+def _store_in_cache(key: CacheKey, run: StepRun, stack: Stack, opened: OpenedRun) -> bool:
     """Store the result for reuse, and its key for the explanation of the next miss; False when it cannot be reused."""
     origin, size = str(run.id), sum(ref.size for ref in run.outputs.values())
     with log_errors("The result could not be remembered for reuse"):
-        stack.cache.put(CacheEntry(key.key, run.outputs, origin, run.seconds, stack.clock(), key.ingredients))
+        page = opened.url or run.log_url
+        stack.cache.put(CacheEntry(key.key, run.outputs, origin, run.seconds, stack.clock(), key.ingredients, page))
         with log_errors("A later miss will not be explained by this result"):
             result = KeyRecord(key.key, origin, key.ingredients, key.sources, run.seconds, size)
             stack.cache.history.add(run.id.dag_id, run.id.task_id, result)

@@ -93,6 +93,27 @@ def test_a_connection_from_the_form(deployment, guarded, page, screenshot):
     }
 
 
+def test_what_a_task_shows_without_its_log(deployment, page, screenshot):
+    """The list of a DAG run says which tasks were cached; a task's page has buttons for MLflow, mapped or not."""
+    api, fit, score = deployment.airflow, "tasks/fit/details", "tasks/score/mapped/1/details"
+    page.goto(api.dag_run_url(deployment.second))
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name="fit", exact=True))
+    row.get_by_text("cached", exact=True).wait_for()
+    screenshot(page, "airflow-run")
+    for run, task, names in (
+        (deployment.first, fit, {"MLflow run", "Artifacts", "Versions"}),
+        (deployment.second, fit, {"MLflow run", "Artifacts", "Versions", "Produced by"}),
+        (deployment.second, score, {"MLflow run", "Artifacts", "Versions", "Produced by"}),
+    ):
+        page.goto(f"{api.dag_run_url(run)}/{task}")
+        page.get_by_role("link", name="Versions").wait_for()
+        buttons = page.locator("a[rel='noopener noreferrer']").filter(has_not=page.locator("svg"))
+        links = {button.inner_text(): button.get_attribute("href") for button in buttons.all()}
+        assert names == links.keys()
+        assert all(url.startswith(deployment.mlflow_uri) for url in links.values())
+    screenshot(page, "airflow-task")
+
+
 def wait_for_try_runs(client):
     """Return the runs of both tries; what a busy MLflow did not take at once, the scheduler's process delivers."""
     deadline = time.monotonic() + 120

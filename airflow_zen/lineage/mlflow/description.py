@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from airflow_zen.runs.step_run import StepRun, StepRunId
 
 _CLASSIC_VIEW = "workflowType=machine_learning"
+# Sorted by time, MLflow shows step runs inside their parent runs, which it shows closed.
+_FLAT_LIST = "orderByKey=attributes.%60Run%20Name%60&orderByAsc=false"
 _TRUNCATED_CODE_END = f"\n{ELLIPSIS}\n```"
 
 
@@ -76,6 +78,13 @@ class PageUrls(msgspec.Struct, frozen=True):
         """Return the list of a task's runs in this DAG run."""
         return self._search_url(f'tags."zen.run_id" = "{run.run_id}" AND tags."zen.task_id" = "{run.task_id}"')
 
+    def versions_url(self, run: StepRun) -> str:
+        """Return the list of versions of the step's registered model, else of the task's runs that were computed."""
+        if run.model:
+            return f"{self.ui}/#/models/{quote(run.model, safe='')}?{_CLASSIC_VIEW}"
+        index = f' AND tags."zen.map_index" = "{run.id.map_index}"' if run.id.map_index >= 0 else ""
+        return self._search_url(f'tags."zen.task_id" = "{run.id.task_id}"{index} AND tags."zen.cache" != "hit"')
+
     def artifact_url(self, ref: ArtifactRef) -> str:
         """Return the model's page, or the list of the runs that read or wrote this content."""
         if model := self.models.get(ref.digest):
@@ -86,4 +95,4 @@ class PageUrls(msgspec.Struct, frozen=True):
         return f"{self.ui}/#/experiments/{self.experiment_id}/{path}?{_CLASSIC_VIEW}".removeprefix("/")
 
     def _search_url(self, condition: str) -> str:
-        return f"{self._page_url('runs')}&searchFilter={quote(condition)}" if self.experiment_id else ""
+        return f"{self._page_url('runs')}&{_FLAT_LIST}&searchFilter={quote(condition)}" if self.experiment_id else ""

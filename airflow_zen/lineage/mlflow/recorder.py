@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from airflow_zen.artifacts.store import PreviewStore
 from airflow_zen.errors import SettingsError, ZenError
-from airflow_zen.lineage.mlflow.description import run_description
+from airflow_zen.lineage.mlflow.description import PageUrls, run_description
 from airflow_zen.lineage.mlflow.encoding import key_values, to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.journal import RunJournal, recover_orphans
@@ -91,13 +91,13 @@ class MlflowRecorder:
         """
         self.rest.limit_slow_responses(_SLOW_RESPONSE_BUDGET)
         self._journals[run.id] = journal = RunJournal.create(run, self._root, self._transport.scratch_directory)
-        url, info = "", dict[str, Any]()
+        info, urls = dict[str, Any](), dict[str, str]()
         try:
             parent, info = self._open_run(run, self._parents.get_or_create(run))
         except Exception as error:  # noqa: BLE001 - lineage never fails a step
             self._warn(run, error)
         else:
-            url = self.rest.server.run_url(parent.experiment_id, info["run_id"])
+            urls = self._page_urls(run, parent.experiment_id, info["run_id"])
             self._prefetches[run.id] = self._pool.submit(self._prefetch, run, parent, info["run_id"])
         self._recovery = self._pool.submit(self.recover_orphans)
         respect = self._respect_set_experiment
@@ -106,7 +106,7 @@ class MlflowRecorder:
         self._relays[run.id] = relay, client.client_state() if client else (None, None)
         if not info:
             return OpenedRun(environment=relay.environment())
-        return OpenedRun(info["run_id"], url, relay.environment(), info["artifact_uri"])
+        return OpenedRun(info["run_id"], environment=relay.environment(), artifact_uri=info["artifact_uri"], **urls)
 
     def finish(self, run: StepRun, opened: OpenedRun) -> bool:
         """Send parameters, artifacts, models and the end state; return whether all was delivered."""
@@ -157,6 +157,15 @@ class MlflowRecorder:
         from airflow_zen.lineage.graph.publish import GraphPublisher
 
         return GraphPublisher(self.rest, records, self._transport, self._root, self._log_traces).publish(dag_id, run_id)
+
+    def _page_urls(self, run: StepRun, experiment_id: str, run_id: str) -> dict[str, str]:
+        """Return the addresses in an `OpenedRun`."""
+        server = self.rest.server
+        return {
+            "url": server.run_url(experiment_id, run_id),
+            "artifacts_url": server.run_url(experiment_id, run_id, "/artifacts/previews"),
+            "versions_url": PageUrls(experiment_id, server.ui).versions_url(run),
+        }
 
     def _deliver(self, run: StepRun, work: Callable[[], None]) -> bool:
         """Do work whose errors must not fail the step; return whether it succeeded."""

@@ -1,0 +1,94 @@
+"""Promises of `airflow_zen.operators.links`: buttons on a task's page, and how the task says what the cache did."""
+
+from urllib.parse import unquote
+
+import pytest
+from airflow.serialization.serialized_objects import DagSerialization
+from mlflow import MlflowClient
+from sklearn.linear_model import LinearRegression
+
+from airflow_zen import ml_step
+from airflow_zen.operators.links import STEP_LINKS
+from tests.harness import run_dag
+from tests.operators.pipelines import frame, pipeline, total
+
+KEYS = {link.name: link.xcom_key for link in STEP_LINKS}
+
+
+@ml_step(model="linked")
+def fit(table: list) -> LinearRegression:
+    return LinearRegression()
+
+
+def links(run, task_id, map_index=-1):
+    """Return the addresses that Airflow shows as buttons, by name."""
+    return {name: url for name, key in KEYS.items() if (url := run.xcom(task_id, key, map_index))}
+
+
+@pytest.fixture
+def mlflow(server, root, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+    return server.uri
+
+
+@pytest.mark.server
+def test_a_step_links_to_its_run_its_previews_and_its_versions(mlflow):
+    """A computed step has links to its run in MLflow, to its previews and to its versions; none to another run."""
+    run = run_dag(pipeline(lambda: total([frame(3)]), dag_id="links_computed"))
+    found = links(run, "frame")
+    assert set(found) == {"MLflow run", "Artifacts", "Versions"}
+    page = found["MLflow run"].partition("?")[0]
+    assert found["Artifacts"].startswith(f"{page}/artifacts/previews?")
+    run_id = page.rpartition("/")[2]
+    assert [file.path for file in MlflowClient(mlflow).list_artifacts(run_id, "previews/output")]
+    assert 'tags."zen.task_id" = "frame"' in unquote(found["Versions"])
+
+
+@pytest.mark.server
+def test_a_hit_links_to_the_run_that_made_its_result(mlflow):
+    """A reused result, of a mapped task too, has a link to the MLflow run that computed it, also from another DAG."""
+    first = run_dag(pipeline(lambda: total(frame.expand(rows=[1, 2])), dag_id="links_first"))
+    second = run_dag(pipeline(lambda: total(frame.expand(rows=[1, 2])), dag_id="links_second"))
+    for task_id, map_index in (("frame", 0), ("frame", 1), ("total", -1)):
+        made, reused = (links(run, task_id, map_index) for run in (first, second))
+        assert reused["Produced by"] == made["MLflow run"] != reused["MLflow run"]
+        assert "Produced by" not in made
+
+
+@pytest.mark.server
+def test_the_versions_of_a_model(mlflow):
+    """A step with `model=` links to the versions of its registered model."""
+    run = run_dag(pipeline(lambda: fit([1]), dag_id="links_model"))
+    assert links(run, "fit")["Versions"].startswith(f"{mlflow}/#/models/linked?")
+
+
+def test_links_without_mlflow(root):
+    """Without MLflow a step has no links, and sends Airflow no empty ones; a hit links to the producer's log."""
+    for run_id in ("r1", "r2"):
+        run = run_dag(pipeline(lambda: frame(3)), run_id=run_id)
+        sent = [getattr(message, "key", "") for message in run.supervisor.sent_messages]
+        assert not set(KEYS.values()) - {KEYS["Produced by"]} & set(sent)
+    produced_by = links(run, "frame")["Produced by"]
+    assert "/dags/d/runs/r1/tasks/frame" in produced_by
+
+
+def test_links_are_known_before_a_step_runs():
+    """The serialized DAG names every link of a step, mapped or not, so that Airflow's API finds them."""
+    stored = DagSerialization.to_dict(pipeline(lambda: total(frame.expand(rows=[1]))))
+    for task in stored["dag"]["tasks"]:
+        assert task["__var"]["_operator_extra_links"] == KEYS
+
+
+def test_a_task_says_what_the_cache_did(root):
+    """The label of a task that is not mapped is `cached`, or `computed` with the reason."""
+    labels = [
+        run_dag(pipeline(lambda rows=rows: frame(rows)), run_id=f"r{number}").task("frame").label
+        for number, rows in enumerate((1, 1, 2))
+    ]
+    assert labels == [
+        "computed: no earlier result of this task is remembered",
+        "cached",
+        "computed: parameter 'rows': 1 → 2",
+    ]
+    again = run_dag(pipeline(lambda: frame(1)), run_id="r4", conf={"zen": {"cache": False}})
+    assert again.task("frame").label == "computed: the DAG run was triggered with {'zen': {'cache': false}}"
