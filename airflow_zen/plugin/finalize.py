@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from airflow_zen.lineage.mlflow.dag_runs import RunningDagRun, running_dag_runs
 from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
 from airflow_zen.lineage.mlflow.sync import sync_pending
 from airflow_zen.lineage.savings import RunTotalsReader, savings_summary
-from airflow_zen.plugin.worker import BACKFILL_PREFIX, CATCH_UP_FLAG, EXIT_CODE_PENDING
+from airflow_zen.plugin.worker import BACKFILL_PREFIX, CATCH_UP_FLAG, EXIT_CODE_PENDING, PROCESS_TIMEOUT
 from airflow_zen.runs.step_run import FinishedDagRun, StepState
 
 if TYPE_CHECKING:
@@ -38,8 +39,11 @@ log = logging.getLogger("airflow_zen.plugin")
 
 
 def main() -> int:
-    """Finalize the DAG runs of stdin at low priority, and return the exit code."""
-    os.nice(10)
+    """Finalize the DAG runs of stdin, and return the exit code."""
+    # Half of a busy process's share of a core: less than the scheduler's, and enough beside training on every core.
+    os.nice(3)
+    # The worker's own timeout ends with its process, which this one outlives.
+    signal.alarm(round(PROCESS_TIMEOUT))
     runs = msgspec.json.decode(sys.stdin.read(), type=list[FinishedDagRun])
     return finalize_in_all_stacks(runs, catch_up=CATCH_UP_FLAG in sys.argv)
 

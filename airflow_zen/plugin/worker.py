@@ -10,7 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
@@ -29,10 +31,9 @@ EXIT_CODE_PENDING = 75
 CATCH_UP_FLAG = "--catch-up"
 
 _COMMAND = (sys.executable, "-m", "airflow_zen.plugin.finalize")
-_PROCESS_TIMEOUT = 900.0
+PROCESS_TIMEOUT = 900.0
 _RETRY_DELAY, _MAX_RETRY_DELAY = 60.0, 600.0
 _CATCH_UP_INTERVAL = 3600.0
-_EXIT_TIMEOUT = 20.0
 
 # The most DAG runs of failed processes that are kept for the next one.
 _MAX_REQUEUED = 10_000
@@ -43,7 +44,8 @@ class DagRunWorker:
 
     The clients of stores run threads that do not survive a fork, and schedulers fork: so no store is opened in this
     process. While MLflow is away, or the child process fails, it is started again after a delay. The first child
-    process, and then one every hour, also searches for missed ends.
+    process, and then one every hour, also searches for missed ends. A child process outlives this one, so that a
+    process that ends right after its DAG run, such as one that calls `dag.test()`, need not wait for the graph.
     """
 
     def __init__(self, command: Sequence[str] = _COMMAND, retry_delay: float = _RETRY_DELAY) -> None:
@@ -55,6 +57,7 @@ class DagRunWorker:
     def _reset(self) -> None:
         self._condition = threading.Condition()
         self._queue: list[FinishedDagRun] = []
+        self._starting: list[FinishedDagRun] = []
         self._thread: threading.Thread | None = None
         self._idle, self._wake_requested, self._reconciled = True, False, False
         self._last_catch_up: float | None = None
@@ -85,13 +88,22 @@ class DagRunWorker:
         with self._condition:
             return self._condition.wait_for(lambda: self._idle, timeout)
 
+    def hand_over(self) -> None:
+        """Give the DAG runs that no child process has yet to one that outlives this process; returns at once."""
+        if self._pid != os.getpid():
+            return
+        with self._condition:
+            runs, self._queue = [*self._starting, *self._queue], []
+        if runs:
+            with suppress(OSError), TemporaryFile() as output:
+                self._start_process(self._command, runs, output, output)
+
     def _reset_after_fork(self) -> None:
         """Forget the thread and the lock of the parent process."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._reset()
-            # A process that ends right after its DAG run, such as `dag.test()`, waits for the graph.
-            atexit.register(self.drain, _EXIT_TIMEOUT)
+            atexit.register(self.hand_over)
 
     def _wake_thread(self) -> None:
         self._reconciled, self._wake_requested, self._idle = True, True, False
@@ -109,32 +121,64 @@ class DagRunWorker:
                 self._condition.notify_all()
                 self._condition.wait_for(lambda: self._wake_requested, delay)
                 runs, self._queue, self._wake_requested = [*requeued, *self._queue], [], False
+                self._starting = runs
             code = self._run_process(runs)
             requeued = [] if code in {0, EXIT_CODE_PENDING} else runs[-_MAX_REQUEUED:]
             delay = next_retry_delay(code, delay, self._retry_delay)
 
     def _run_process(self, runs: Sequence[FinishedDagRun]) -> int | None:
         """Run the child process, and return its exit code; None when it has none."""
-        now, given = time.monotonic(), msgspec.json.encode(runs).decode()
+        now = time.monotonic()
         catch_up = self._last_catch_up is None or now - self._last_catch_up >= _CATCH_UP_INTERVAL
         command = [*self._command, *([CATCH_UP_FLAG] if catch_up else [])]
-        try:
-            done = subprocess.run(
-                command, input=given, text=True, capture_output=True, timeout=_PROCESS_TIMEOUT, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            log.warning("The lineage of %d DAG runs is not shown in MLflow yet: %s", len(runs), error)
-            return None
-        for line in done.stdout.splitlines():
-            if line.startswith(BACKFILL_PREFIX):
-                log.info("%s", line)
-        if done.returncode == EXIT_CODE_PENDING:
-            log.info("Some lineage is not in MLflow yet; it is sent again later. %s", done.stderr[-1000:])
-        elif done.returncode:
-            log.warning("The lineage of %d DAG runs is not shown in MLflow yet: %s", len(runs), done.stderr[-2000:])
-        elif catch_up:
+        with TemporaryFile() as stdout, TemporaryFile() as stderr:
+            try:
+                process = self._start_process(command, runs, stdout, stderr)
+                self._starting = []
+                code = _wait_or_kill(process)
+            except (OSError, subprocess.TimeoutExpired) as error:
+                self._starting = []
+                log.warning("The lineage of %d DAG runs is not shown in MLflow yet: %s", len(runs), error)
+                return None
+            _log_output(code, len(runs), _read_text(stdout), _read_text(stderr))
+        if code == 0 and catch_up:
             self._last_catch_up = now
-        return done.returncode
+        return code
+
+    @staticmethod
+    def _start_process(
+        command: Sequence[str], runs: Sequence[FinishedDagRun], stdout: IO[bytes], stderr: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        """Start a child process that needs nothing from this one: its input and its output are files, not pipes."""
+        with TemporaryFile() as given:
+            given.write(msgspec.json.encode(runs))
+            given.seek(0)
+            return subprocess.Popen(command, stdin=given, stdout=stdout, stderr=stderr, start_new_session=True)
+
+
+def _wait_or_kill(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait(PROCESS_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+
+
+def _read_text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
+
+
+def _log_output(code: int, count: int, stdout: str, stderr: str) -> None:
+    """Log what a child process said, by its exit code; `count` is the number of its DAG runs."""
+    for line in stdout.splitlines():
+        if line.startswith(BACKFILL_PREFIX):
+            log.info("%s", line)
+    if code == EXIT_CODE_PENDING:
+        log.info("Some lineage is not in MLflow yet; it is sent again later. %s", stderr[-1000:])
+    elif code:
+        log.warning("The lineage of %d DAG runs is not shown in MLflow yet: %s", count, stderr[-2000:])
 
 
 def next_retry_delay(code: int | None, delay: float | None, retry_delay: float = _RETRY_DELAY) -> float | None:

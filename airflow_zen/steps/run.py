@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,12 +151,22 @@ def _call_function(
     with temporary_environment(opened.environment):
         result = step.function(*values.args, **values.kwargs)
         if inspect.iscoroutine(result):
-            result = asyncio.run(result)
+            result = _await_result(result)
         if not step.outputs.names and result is not None:
             dropped = type(result).__name__
             log.warning("Step %r is declared '-> None'; the %s it returned is dropped.", step.name, dropped)
         is_empty = step.returns_nothing(result)
         yield {} if is_empty else unpack_result(result, step.outputs, step.output_types, step.name)
+
+
+def _await_result(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Await in this thread, or in a thread of its own where this one runs an event loop, as in Jupyter."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(copy_context().run, asyncio.run, coroutine).result()
 
 
 def _store_in_cache(key: CacheKey, run: StepRun, stack: Stack, opened: OpenedRun) -> bool:

@@ -166,6 +166,28 @@ def test_async_step():
     assert airflow_zen.load(run_dag(pipeline(lambda: later(1))).xcom("later")) == 2
 
 
+def test_steps_run_beside_a_running_event_loop():
+    """Where the thread runs an event loop, as in Jupyter, steps run, `async def` ones too, and log facts as usual."""
+
+    @ml_step
+    async def later(x: int) -> int:
+        await asyncio.sleep(0)
+        airflow_zen.log_metadata({"seen": x})
+        return x + 1
+
+    @ml_step
+    async def broken(x: int) -> int:
+        raise ValueError(f"no {x}")
+
+    async def notebook(step):
+        return run_dag(pipeline(lambda: step(1)))
+
+    run = asyncio.run(notebook(later))
+    assert airflow_zen.load(run.xcom("later")) == 2
+    assert open_stack().records.get(StepRunId("d", "manual__1", "later")).metadata == {"": {"seen": 1}}
+    assert str(asyncio.run(notebook(broken)).task("broken").error) == "no 1"
+
+
 def test_no_output_leaves_no_xcom():
     """A step that returns nothing pushes no XCom."""
 

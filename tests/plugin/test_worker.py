@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import time
 
@@ -130,7 +131,7 @@ def test_runs_of_a_failed_process_are_passed_again(
 ):
     """The DAG runs of a process that fails or hangs are passed to the next one, with later ones."""
     if hangs:
-        monkeypatch.setattr("airflow_zen.plugin.worker._PROCESS_TIMEOUT", 1.0)
+        monkeypatch.setattr("airflow_zen.plugin.worker.PROCESS_TIMEOUT", 1.0)
     else:
         (tmp_path / "code").write_text("1")
         hold_file.unlink()
@@ -139,7 +140,7 @@ def test_runs_of_a_failed_process_are_passed_again(
     wait_until(lambda: len(received_runs()) > 1)
     worker.enqueue(ended_run("b"))
     wait_until(lambda: received_runs()[-1] == ["a", "b"])
-    monkeypatch.setattr("airflow_zen.plugin.worker._PROCESS_TIMEOUT", _TIMEOUT)
+    monkeypatch.setattr("airflow_zen.plugin.worker.PROCESS_TIMEOUT", _TIMEOUT)
     seen = len(received_runs())
     wait_until(lambda: len(received_runs()) > seen)
     (tmp_path / "none").write_text("0")
@@ -177,6 +178,40 @@ def test_it_reconciles_once(tmp_path):
     first, second = starts.read_text().splitlines()
     assert first == "[] ['--catch-up']"
     assert ('"run_id":"a"' in second, second.endswith(" []")) == (True, True)
+
+
+_SHORT_PROCESS = """
+import json, sys, time
+from airflow_zen.plugin.worker import DagRunWorker
+from airflow_zen.runs.step_run import FinishedDagRun, StepState
+
+worker = DagRunWorker(json.loads(sys.argv[1]))
+for name in sys.argv[2].split(","):
+    worker.enqueue(FinishedDagRun("d", name, StepState.FINISHED, 1.0))
+    time.sleep(float(sys.argv[3]))
+"""
+
+
+@pytest.mark.parametrize("pause", [0, 0.5])
+def test_a_short_process_does_not_linger(command, received_runs, exit_codes, hold_file, pause):
+    """A process that ends while its child process works ends at once; the child, and what waited for it, go on."""
+    script = [sys.executable, "-c", _SHORT_PROCESS, json.dumps(command), "a,b", str(pause)]
+    # Its children hold no pipe of it, or reading its output would not end.
+    assert subprocess.run(script, capture_output=True, timeout=_TIMEOUT).returncode == 0
+    wait_until(lambda: {run for runs in received_runs() for run in runs} == {"a", "b"})
+    assert not exit_codes()
+    hold_file.unlink()
+    wait_until(lambda: len(exit_codes()) == len(received_runs()))
+
+
+def test_a_process_that_ends_is_not_asked_twice(command, received_runs):
+    """A process whose DAG runs are all finalized starts nothing when it ends."""
+    worker = DagRunWorker(command)
+    worker.enqueue(ended_run("a"))
+    assert worker.drain(_TIMEOUT)
+    worker.hand_over()
+    time.sleep(0.2)
+    assert received_runs() == [["a"]]
 
 
 def test_it_works_after_a_fork(command, received_runs):
