@@ -40,7 +40,7 @@ def module_name(cls: type) -> str:
 
     Airflow loads a DAG file as `unusual_prefix_<hash of its path>_<stem>`, and a script is `__main__`.
     """
-    return _main_module_name() if cls.__module__ == "__main__" else stable_module_name(cls.__module__)
+    return _public_module_name(cls.__module__)
 
 
 def type_name(cls: type) -> str:
@@ -101,19 +101,42 @@ def class_reference(cls: type) -> str:
 
     Raises `SaveRefused` for a class that no import can find.
     """
-    name = f"{cls.__module__}.{cls.__qualname__}"
+    name = f"{module_name(cls)}.{cls.__qualname__}"
     if "[" in cls.__qualname__:
         raise SaveRefused(
             f"{name} is made when it is asked for, and cannot be found again by its name. Give it "
             f"one: class Named({cls.__qualname__}): ..."
         )
-    if _class_attribute(sys.modules.get(cls.__module__), cls.__qualname__) is None:
-        raise SaveRefused(f"{name} cannot be found again by its name. Define the class at the top level of a module.")
-    return f"{module_name(cls)}:{cls.__qualname__}"
+    return definition_reference(cls)
+
+
+def definition_reference(definition: Any) -> str:
+    """Return a class or function as `module:qualname`, from which `resolve_definition` finds it again.
+
+    Raises `SaveRefused` for one that no import can find.
+    """
+    qualname = definition.__qualname__
+    # A method of a built-in type, such as str.lower, has no module of its own.
+    module = getattr(definition, "__module__", None) or definition.__objclass__.__module__
+    public = _public_module_name(module)
+    if _attribute(sys.modules.get(module), qualname) is None:
+        what = "class" if isinstance(definition, type) else "function"
+        raise SaveRefused(
+            f"{public}.{qualname} cannot be found again by its name. Define the {what} at the top level of a module."
+        )
+    return f"{public}:{qualname}"
 
 
 def resolve_class(name: str, wanted: Any = None) -> type:
-    """Return the class behind `module:qualname`.
+    """Return the class behind `module:qualname`, found as `resolve_definition` does."""
+    found = resolve_definition(name, wanted)
+    if not isinstance(found, type):
+        raise MaterializerNotFound(f"{name} is needed to load this artifact, and is no class here.")
+    return found
+
+
+def resolve_definition(name: str, wanted: Any = None) -> Any:
+    """Return the class or function behind `module:qualname`.
 
     It is looked up in the type that the consumer declared as `wanted` and its module, then in loaded modules of that name
     (Airflow loads a DAG file under a name of its own), then by an import. Raises `MaterializerNotFound` if it is not found,
@@ -122,47 +145,51 @@ def resolve_class(name: str, wanted: Any = None) -> type:
     module, _, qualname = name.partition(":")
     for cls in walk_types(wanted):
         if isinstance(cls, type) and module_name(cls) == module:
-            found = cls if cls.__qualname__ == qualname else _class_attribute(sys.modules.get(cls.__module__), qualname)
+            found = cls if cls.__qualname__ == qualname else _attribute(sys.modules.get(cls.__module__), qualname)
             if found is not None:
                 return found
-    loaded = {id(cls): cls for cls in _loaded_classes(module, qualname)}
+    loaded = {id(found): found for found in _loaded_definitions(module, qualname)}
     if len(loaded) > 1:
         raise ArtifactRefused(
             f"{name} is defined by several loaded DAG files named {module!r}. Annotate the parameter with the one you "
             f"mean, or rename a file."
         )
-    return next(iter(loaded.values()), None) or _import_class(module, qualname)
+    return next(iter(loaded.values()), None) or _import_definition(module, qualname)
 
 
-def _loaded_classes(module: str, qualname: str) -> Iterator[type]:
-    """Yield the class of each loaded module of that name; only one if a module has exactly that name."""
-    if (exact := _class_attribute(sys.modules.get(module), qualname)) is not None:
+def _loaded_definitions(module: str, qualname: str) -> Iterator[Any]:
+    """Yield the definition in each loaded module of that name; only one if a module has exactly that name."""
+    if (exact := _attribute(sys.modules.get(module), qualname)) is not None:
         yield exact
         return
     names = [loaded for loaded in sorted(sys.modules) if loaded != module and stable_module_name(loaded) == module]
     names += ["__main__"] if _main_module_name() == module else []
-    found = (_class_attribute(sys.modules[name], qualname) for name in names)
-    yield from (cls for cls in found if cls is not None)
+    found = (_attribute(sys.modules[name], qualname) for name in names)
+    yield from (definition for definition in found if definition is not None)
 
 
-def _import_class(module: str, qualname: str) -> type:
-    needed = f"The class {module}:{qualname} is needed to load this artifact, and {module!r}"
+def _import_definition(module: str, qualname: str) -> Any:
+    needed = f"{module}:{qualname} is needed to load this artifact, and {module!r}"
     try:
-        cls = _class_attribute(import_module(module), qualname)
+        found = _attribute(import_module(module), qualname)
     except ImportError as error:
         raise MaterializerNotFound(
             f"{needed} cannot be imported here: {error}. Make it importable, or declare the class on the parameter."
         ) from error
-    if cls is None:
+    if found is None:
         raise MaterializerNotFound(f"{needed} no longer defines it.")
-    return cls
+    return found
 
 
-def _class_attribute(module: Any, qualname: str) -> type | None:
+def _attribute(module: Any, qualname: str) -> Any:
     found = module
     for part in qualname.split("."):
         found = vars(found).get(part) if hasattr(found, "__dict__") else None
-    return found if isinstance(found, type) and found.__qualname__ == qualname else None
+    return found if getattr(found, "__qualname__", None) == qualname else None
+
+
+def _public_module_name(module: str) -> str:
+    return _main_module_name() if module == "__main__" else stable_module_name(module)
 
 
 def _main_module_name() -> str:

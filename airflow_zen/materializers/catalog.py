@@ -37,7 +37,7 @@ _MATERIALIZERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "pyarrow.ipc@1": ("arrow:ArrowIpcMaterializer", ()),
     "pandas.parquet@1": ("pandas:PandasMaterializer", ("pandas.DataFrame", "pandas.Series", "pandas.Index")),
     "polars.parquet@1": ("polars:PolarsMaterializer", ("polars.DataFrame", "polars.Series", "polars.LazyFrame")),
-    "sklearn.mlflow@1": ("sklearn:SklearnMaterializer", ("sklearn.base.BaseEstimator",)),
+    "sklearn.mlflow@2": ("sklearn:SklearnMaterializer", ("sklearn.base.BaseEstimator",)),
     "scipy.npy@1": (
         "scipy:SparseMaterializer",
         tuple(
@@ -52,7 +52,7 @@ _MATERIALIZERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
     "python.bytes@1": ("files:BytesMaterializer", ()),
     "xgboost.mlflow@1": ("xgboost:XgboostMaterializer", ("xgboost.Booster", "xgboost.XGBModel")),
-    "lightgbm.mlflow@1": ("lightgbm:LightgbmMaterializer", ("lightgbm.Booster", "lightgbm.LGBMModel")),
+    "lightgbm.mlflow@2": ("lightgbm:LightgbmMaterializer", ("lightgbm.Booster", "lightgbm.LGBMModel")),
     "onnx.mlflow@1": ("onnx:OnnxMaterializer", ("onnx.ModelProto",)),
     "directory.mlflow@1": ("mlflow_model:MLflowModelMaterializer", (f"{_PACKAGE}.mlflow_model.MLflowModel",)),
     "catboost.mlflow@1": ("catboost:CatboostMaterializer", ("catboost.CatBoost",)),
@@ -80,8 +80,14 @@ _MATERIALIZERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 """The class and the types of each encoding."""
 
-ENCODINGS: Mapping[str, str] = {encoding: f"{_PACKAGE}.{cls}" for encoding, (cls, _) in _MATERIALIZERS.items()}
+_EARLIER = {"sklearn.mlflow@1": "sklearn.mlflow@2", "lightgbm.mlflow@1": "lightgbm.mlflow@2"}
+_CLASSES = {encoding: f"{_PACKAGE}.{cls}" for encoding, (cls, _) in _MATERIALIZERS.items()}
+
+ENCODINGS: Mapping[str, str] = {**_CLASSES, **{name: _CLASSES[later] for name, later in _EARLIER.items()}}
 TYPES: Mapping[str, str] = {name: f"{_PACKAGE}.{cls}" for cls, types in _MATERIALIZERS.values() for name in types}
+
+ESTIMATOR_METHODS = frozenset({"transform", "predict", "fit_transform", "fit_predict", "score_samples"})
+"""A class with `fit` and one of these follows scikit-learn's API, whatever its bases are."""
 
 PREVIEW_ONLY: Mapping[str, str] = {
     f"{_PACKAGE}.evaluation.ClassificationEvaluation": f"{_PACKAGE}.evaluation:EvaluationPreview",

@@ -8,24 +8,25 @@ from typing import Any
 
 from airflow_zen.materializers.base import installed_version, require_exact_type
 from airflow_zen.materializers.mlflow_model import ModelMaterializer, WrittenModel
-from airflow_zen.materializers.sklearn import estimator_shape, read_estimator, write_estimator
+from airflow_zen.materializers.sklearn import MODEL_FILE as WRAPPER_FILE
+from airflow_zen.materializers.sklearn import SKOPS_OPTIONS, estimator_shape, read_estimator, write_estimator
 
 BOOSTER_FILE = "model.lgb"
 ALL_TREES_FILE = "complete.lgb"
-WRAPPER_FILE = "model.skops"
 
 
 class LightgbmMaterializer(ModelMaterializer):
-    """Save a model in the layout of `mlflow.lightgbm.save_model`: a booster as text, a wrapper with skops.
+    """Save a model in the layout of `mlflow.lightgbm.save_model`: a booster as text, a wrapper as an estimator.
 
     A booster keeps its trees, `params`, `best_iteration` and `best_score`; not its training data.
     """
 
     types = ("lightgbm.Booster", "lightgbm.LGBMModel")
-    encoding = "lightgbm.mlflow@1"
-    libraries = ("lightgbm", "scikit-learn", "skops")
+    encoding = "lightgbm.mlflow@2"
+    reads = ("lightgbm.mlflow@1",)
+    libraries = ("lightgbm", "scikit-learn")
     extra = "lightgbm"
-    requirements = ("lightgbm", "numpy", "pandas", "scikit-learn", "scipy", "skops")
+    requirements = ("airflow-provider-zen", "lightgbm", "numpy", "pandas", "scikit-learn", "scipy", "skops")
 
     def write(self, model: Any, directory: Path) -> WrittenModel:
         """Write `model.lgb` of a booster, `model.skops` of a wrapper."""
@@ -36,10 +37,10 @@ class LightgbmMaterializer(ModelMaterializer):
             "data": file,
             "lgb_version": installed_version("lightgbm"),
             "model_class": f"{type(model).__module__}.{type(model).__qualname__}",
-            "serialization_format": None if is_booster else "skops",
-            "skops_trusted_types": None if is_booster else write_estimator(model, directory / file),
+            **(dict.fromkeys(SKOPS_OPTIONS) if is_booster else SKOPS_OPTIONS),
         }
         if not is_booster:
+            write_estimator(self, model, directory)
             return WrittenModel(estimator_shape(model), flavor, {"data": file})
         require_exact_type(model, *self.types)
         _write_trees(model, directory)
@@ -52,7 +53,7 @@ class LightgbmMaterializer(ModelMaterializer):
         import lightgbm
 
         if (directory / WRAPPER_FILE).exists():
-            return read_estimator(directory / WRAPPER_FILE)
+            return read_estimator(self, directory, wanted)
         all_trees = directory / ALL_TREES_FILE
         booster = lightgbm.Booster(model_file=all_trees if all_trees.exists() else directory / BOOSTER_FILE)
         for name, item in self.read_state(directory).items():

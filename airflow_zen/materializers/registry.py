@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Entries = Mapping[str, MaterializerEntry]
 
-_PICKLE, _TYPED_JSON = "cloudpickle@1", "python.json@1"
+_PICKLE, _TYPED_JSON, _ESTIMATOR = "cloudpickle@1", "python.json@1", "sklearn.mlflow@2"
 _MAX_ERROR_LENGTH = 300
 
 
@@ -127,7 +127,7 @@ class MaterializerRegistry:
     def for_type(self, cls: type) -> Materializer:
         """Return the materializer of a type, by its nearest base that has one.
 
-        Dataclasses have no base in common and are recognized as such. Raises `MaterializerNotFound`.
+        Dataclasses, and estimators that only follow scikit-learn's API, are recognized as such. Raises `MaterializerNotFound`.
         """
         if found := self._find_by_type(cls, for_saving=True):
             return found
@@ -251,7 +251,7 @@ class MaterializerRegistry:
             if nearest in unregistered:
                 hint = user_defined.unregistered_hint(unregistered[nearest])
                 raise MaterializerNotFound(f"No materializer saves {type_name(cls)}. {hint}")
-            entry = types.get(nearest) or (catalog.ENCODINGS[_TYPED_JSON] if is_dataclass(cls) else None)
+            entry = types.get(nearest) or _entry_by_kind(cls)
         return self._instantiate(entry) if entry else None
 
     def _instantiate(self, entry: MaterializerEntry) -> Materializer:
@@ -300,6 +300,13 @@ def _save_summary(materializer: Materializer, value: Any, directory: Path) -> Ma
             f"{type(materializer).__qualname__}.save returned {summary!r}, which is no summary. Return a dict, or nothing."
         )
     return summary
+
+
+def _entry_by_kind(cls: type) -> MaterializerEntry | None:
+    """Return who saves a class without a known base: one that follows scikit-learn's API, or a dataclass."""
+    if catalog.ESTIMATOR_METHODS.intersection(dir(cls)) and hasattr(cls, "fit"):
+        return catalog.ENCODINGS[_ESTIMATOR]
+    return catalog.ENCODINGS[_TYPED_JSON] if is_dataclass(cls) else None
 
 
 @contextmanager

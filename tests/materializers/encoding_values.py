@@ -252,8 +252,13 @@ WRITTEN: dict[str, dict[str, Written]] = {
     "polars.parquet@1": {"frame": Written(_polars, "polars")},
     "scipy.npy@1": {name: Written(lambda name=name: _sparse(name), "scipy") for name in ("csr_array", "coo_matrix")},
     "sklearn.mlflow@1": {"ridge": Written(_ridge, "skops", _predict)},
+    "sklearn.mlflow@2": {"ridge": Written(_ridge, "sklearn", _predict)},
     "xgboost.mlflow@1": {"regressor": Written(_xgboost, "xgboost", _predict)},
     "lightgbm.mlflow@1": {
+        "regressor": Written(_lightgbm, "lightgbm", _predict),
+        "booster": Written(_lightgbm_booster, "lightgbm", _predict),
+    },
+    "lightgbm.mlflow@2": {
         "regressor": Written(_lightgbm, "lightgbm", _predict),
         "booster": Written(_lightgbm_booster, "lightgbm", _predict),
     },

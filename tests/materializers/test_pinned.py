@@ -117,19 +117,19 @@ LAYOUTS: dict[str, tuple[Any, str, str, set[str]]] = {
     ),
     "lightgbm": (
         BOOSTERS["lightgbm regressor"](Path()),
-        "lightgbm.mlflow@1",
+        "lightgbm.mlflow@2",
         "lightgbm.LGBMRegressor",
         {"MLmodel", "model.skops", *ENVIRONMENT},
     ),
     "lightgbm booster": (
         BOOSTERS["lightgbm booster"](Path()),
-        "lightgbm.mlflow@1",
+        "lightgbm.mlflow@2",
         "lightgbm.Booster",
         {"MLmodel", "model.lgb", "state.json", *ENVIRONMENT},
     ),
     "model": (
         MODELS["ridge"](Path()),
-        "sklearn.mlflow@1",
+        "sklearn.mlflow@2",
         "sklearn.linear_model.Ridge",
         {"MLmodel", "model.skops", *ENVIRONMENT},
     ),

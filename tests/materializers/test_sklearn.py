@@ -16,16 +16,18 @@ import pytest
 import skops.io
 import yaml
 from sklearn.base import BaseEstimator
-from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.registry import default_registry
-from airflow_zen.materializers.sklearn import untrusted_types
-from tests.materializers.path_values import MODELS, X, Y
+from airflow_zen.materializers.sklearn.skops import untrusted_types
+from tests.materializers.path_values import MODELS, RNG, X, Y
 
+ENCODING = "sklearn.mlflow@2"
+STUB = ["airflow_zen.materializers.sklearn.stored.StoredEstimator"]
 PREDICTING = {
     name: MODELS[name]
     for name in (
@@ -49,7 +51,7 @@ class Doubler(BaseEstimator):
 
 
 def _save(value: Any, directory: Path) -> Path:
-    assert default_registry().save(value, directory).encoding == "sklearn.mlflow@1"
+    assert default_registry().save(value, directory).encoding == ENCODING
     return directory
 
 
@@ -61,7 +63,7 @@ def test_mlflow_predicts_what_the_original_predicts(make: Callable[[Path], Any],
     expected = model.predict(X)
     np.testing.assert_array_equal(mlflow.sklearn.load_model(directory).predict(X), expected)
     np.testing.assert_array_equal(mlflow.pyfunc.load_model(directory).predict(X), expected)
-    np.testing.assert_array_equal(default_registry().load(tmp_path, "sklearn.mlflow@1").predict(X), expected)
+    np.testing.assert_array_equal(default_registry().load(tmp_path, ENCODING).predict(X), expected)
 
 
 def test_mlflow_predicts_on_integers(tmp_path: Path) -> None:
@@ -85,7 +87,9 @@ def test_directory_has_the_layout_of_mlflow(tmp_path: Path) -> None:
         _yaml(ours / "MLmodel")
     )
     assert left_out == {"model_uuid", "utc_time_created"}
-    assert _yaml(ours / "MLmodel")["flavors"] == _yaml(theirs / "MLmodel")["flavors"]
+    flavors = _yaml(theirs / "MLmodel")["flavors"]
+    flavors["sklearn"]["skops_trusted_types"] = STUB
+    assert _yaml(ours / "MLmodel")["flavors"] == flavors
     assert _yaml(ours / "python_env.yaml") == _yaml(theirs / "python_env.yaml")
     assert set(_yaml(ours / "conda.yaml")) == set(_yaml(theirs / "conda.yaml"))
 
@@ -107,13 +111,23 @@ def test_transformer_has_no_pyfunc_flavor(tmp_path: Path) -> None:
 
 
 def test_model_file_has_no_addresses_or_times(tmp_path: Path) -> None:
-    """Members of model.skops are numbered and dated 1980, and ids are small numbers."""
+    """Members of model.skops are dated 1980, and their text has no long numbers: arrays are files, objects are counted."""
     _save(make_pipeline(StandardScaler(), Ridge()).fit(X, Y), tmp_path)
     with zipfile.ZipFile(tmp_path / "model.skops") as file:
         assert all(member.date_time == (1980, 1, 1, 0, 0, 0) for member in file.infolist())
-        names = [name.partition(".")[0] for name in file.namelist() if name != "schema.json"]
-        assert names == [str(number) for number in range(len(names))]
-        assert all(int(number) < 100 for number in re.findall(r'"__id__": (\d+)', file.read("schema.json").decode()))
+        text = file.read("model.json").decode()
+    assert all(int(number) < 100 for number in re.findall(r'"number":(\d+)', text))
+
+
+def test_nodes_of_all_trees_are_one_file(tmp_path: Path) -> None:
+    """Arrays of one dtype and row shape are one member, so a forest has as many files as one tree, read by NumPy."""
+    forest = RandomForestClassifier(20, random_state=0).fit(RNG.normal(size=(400, 3)), RNG.integers(0, 2, 400))
+    _save(forest, tmp_path)
+    with np.load(tmp_path / "model.skops") as file:
+        arrays = [file[name] for name in file.files if name.endswith(("0", "1", "2", "3"))]
+    nodes = sum(tree.tree_.node_count for tree in forest.estimators_)
+    assert [len(array) for array in arrays if array.dtype.fields] == [nodes]
+    assert len(arrays) <= 3
 
 
 def test_shared_parts_stay_shared(tmp_path: Path) -> None:
@@ -121,7 +135,7 @@ def test_shared_parts_stay_shared(tmp_path: Path) -> None:
     model = Ridge().fit(X, Y)
     model.again_ = model.coef_
     _save(model, tmp_path)
-    loaded = default_registry().load(tmp_path, "sklearn.mlflow@1")
+    loaded = default_registry().load(tmp_path, ENCODING)
     assert loaded.again_ is loaded.coef_
 
 
@@ -130,18 +144,16 @@ def test_untrusted_file_is_not_loaded(tmp_path: Path) -> None:
     _save(Ridge().fit(X, Y), tmp_path)
     skops.io.dump(make_pipeline(Doubler(), Ridge()), tmp_path / "model.skops")
     with pytest.raises(ArtifactRefused, match="Doubler"):
-        default_registry().load(tmp_path, "sklearn.mlflow@1")
+        default_registry().load(tmp_path, ENCODING)
 
 
-def test_untrusted_estimator_is_pickled_where_that_is_allowed(tmp_path: Path) -> None:
-    """With allow_pickle an own estimator is pickled, and no file of the refused attempt is left."""
-    registry = default_registry(allow_pickle=True)
-    saved = registry.save(make_pipeline(Doubler(), Ridge()).fit(X, Y), tmp_path)
+def test_refused_estimator_is_pickled_where_that_is_allowed(tmp_path: Path) -> None:
+    """With allow_pickle an estimator with a lambda is pickled, and no file of the refused attempt is left."""
+    registry, model = default_registry(allow_pickle=True), make_pipeline(FunctionTransformer(lambda x: x * 2), Ridge())
+    saved = registry.save(model.fit(X, Y), tmp_path)
     assert saved.encoding == "cloudpickle@1"
     assert {path.name for path in tmp_path.iterdir()} == {"value.pkl", "python.json"}
-    np.testing.assert_array_equal(
-        registry.load(tmp_path, saved.encoding).predict(X), make_pipeline(Doubler(), Ridge()).fit(X, Y).predict(X)
-    )
+    np.testing.assert_array_equal(registry.load(tmp_path, saved.encoding).predict(X), model.predict(X))
 
 
 def test_model_on_categories_is_kept(tmp_path: Path) -> None:
@@ -149,9 +161,7 @@ def test_model_on_categories_is_kept(tmp_path: Path) -> None:
     frame = X.assign(d=pd.Categorical(["u", "v"] * 40))
     model = HistGradientBoostingRegressor(max_iter=3, random_state=0).fit(frame, Y)
     _save(model, tmp_path)
-    np.testing.assert_array_equal(
-        default_registry().load(tmp_path, "sklearn.mlflow@1").predict(frame), model.predict(frame)
-    )
+    np.testing.assert_array_equal(default_registry().load(tmp_path, ENCODING).predict(frame), model.predict(frame))
     np.testing.assert_array_equal(mlflow.sklearn.load_model(str(tmp_path)).predict(frame), model.predict(frame))
 
 
@@ -162,14 +172,14 @@ def test_partial_is_as_trusted_as_its_function(tmp_path: Path) -> None:
         default_registry().save(model, tmp_path)
     skops.io.dump(model, tmp_path / "model.skops")
     with pytest.raises(ArtifactRefused, match=r"numpy\.load"):
-        default_registry().load(tmp_path, "sklearn.mlflow@1")
+        default_registry().load(tmp_path, ENCODING)
 
 
 def test_numpy_function_in_a_pipeline_is_kept(tmp_path: Path) -> None:
     """A FunctionTransformer of a NumPy function needs no pickle."""
     model = make_pipeline(FunctionTransformer(np.clip, kw_args={"a_min": 0, "a_max": 1}), Ridge()).fit(X, Y)
     _save(model, tmp_path)
-    np.testing.assert_array_equal(default_registry().load(tmp_path, "sklearn.mlflow@1").predict(X), model.predict(X))
+    np.testing.assert_array_equal(default_registry().load(tmp_path, ENCODING).predict(X), model.predict(X))
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def load_array(materializer: Materializer, directory: Path) -> Any:
 
 def write_npy(array: np.ndarray[Any, Any], file: Path) -> None:
     """Write one array as an `.npy` file; raise `SaveRefused` for a dtype that it would not keep."""
-    _check_dtype(array.dtype)
+    check_dtype(array.dtype)
     np.save(file, zero_padding(array), allow_pickle=False)
 
 
@@ -93,7 +93,8 @@ def _save_elements(array: np.ndarray[Any, Any], directory: Path) -> dict[str, An
     return {"string": {"coerce": dtype.coerce, **missing}, **items}
 
 
-def _check_dtype(dtype: np.dtype[Any]) -> None:
+def check_dtype(dtype: np.dtype[Any]) -> None:
+    """Raise `SaveRefused` for a dtype that an `.npy` file does not keep."""
     if dtype.hasobject:
         raise SaveRefused(f"The structured dtype {dtype} has object fields. Save its fields as separate arrays.")
     try:

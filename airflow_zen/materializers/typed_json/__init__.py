@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.catalog import TYPED_JSON_TYPES
 
 if TYPE_CHECKING:
+    from airflow_zen.materializers.registry import MaterializerRegistry
     from airflow_zen.materializers.typed_json.codec import Json
 
 TYPED_JSON_FILE = "value.json"
@@ -78,7 +79,14 @@ def decode_typed_json(materializer: Materializer, text: str, directory: Path | N
     node = json.loads(text)
     if '"$"' not in text:
         return node
-    from airflow_zen.materializers.typed_json.encoding import Decoder, DirectoryReader
+    from airflow_zen.materializers.typed_json.encoding import Decoder
+
+    return Decoder(part_loader(materializer.registry, directory), wanted).decode(node, wanted)
+
+
+def part_loader(registry: MaterializerRegistry, directory: Path | None) -> Callable[[Mapping[str, Json], Any], Any]:
+    """Return the function that loads the parts under a directory; None if there may be none."""
+    from airflow_zen.materializers.typed_json.encoding import DirectoryReader
 
     def load_part(part: Mapping[str, Json], declared: Any) -> Any:
         if not _PART_PATH.fullmatch(part["path"]):
@@ -86,8 +94,8 @@ def decode_typed_json(materializer: Materializer, text: str, directory: Path | N
         if directory is None:
             raise ArtifactRefused(f"An artifact of one file names the part {part['path']!r} beside it.")
         path, encoding, view = directory / part["path"], part["encoding"], View.of(declared)
-        if materializer.registry.is_partial_view(encoding, view):
-            return materializer.registry.load_view(DirectoryReader(path), encoding, view)
-        return materializer.registry.load(path, encoding, declared)
+        if registry.is_partial_view(encoding, view):
+            return registry.load_view(DirectoryReader(path), encoding, view)
+        return registry.load(path, encoding, declared)
 
-    return Decoder(load_part, wanted).decode(node, wanted)
+    return load_part

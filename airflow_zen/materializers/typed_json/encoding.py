@@ -88,7 +88,7 @@ class Encoder:
         if self._parts.prefers_files and preferred_encoding(value):
             return {TAG: "part", **self._parts.save(value)}
         if kind is list:
-            return list(value) if _is_plain_json(value) else [self.encode(item) for item in value]
+            return list(value) if is_plain_json(value) else [self.encode(item) for item in value]
         if kind is dict and TAG not in value and all(type(key) is str and is_utf8(key) for key in value):
             return {key: self.encode(item) for key, item in value.items()}
         codec = codec_for_value(value)
@@ -118,7 +118,7 @@ class Decoder:
     def __init__(self, load_part: Callable[[Mapping[str, Json], Any], Any], wanted: Any = None) -> None:
         self.declared: Any = None
         self._load_part = load_part
-        self._wanted = wanted
+        self.wanted = wanted
 
     def decode(self, node: Json, declared: Any = None) -> Any:
         """Read one node, and all below it, as the type that the consumer `declared` for it."""
@@ -140,7 +140,7 @@ class Decoder:
 
     def resolve_class(self, reference: str, kind: str, is_kind: Callable[[type], bool]) -> type:
         """Return a class after a check that it is a `kind`, so that an artifact cannot name just any callable."""
-        cls = resolve_class(reference, self._wanted)
+        cls = resolve_class(reference, self.wanted)
         if not is_kind(cls):
             raise ArtifactRefused(f"{reference} is not a {kind} here, and the artifact says it is one.")
         return cls
@@ -264,7 +264,7 @@ _IS_JSON_SCALAR: dict[type, Callable[[Any], bool]] = {
 }
 
 
-def _is_plain_json(values: list[Any]) -> bool:
+def is_plain_json(values: list[Any]) -> bool:
     """Whether a long list is JSON as it is; determined in a few passes at C speed."""
     kinds = set(map(type, values))
     if len(kinds) != 1:

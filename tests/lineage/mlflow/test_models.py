@@ -38,7 +38,7 @@ def model(root, transport, model_directory, dag_id):
             (staging / path.name).write_bytes(path.read_bytes())
         return store.put(
             staging,
-            encoding="sklearn.mlflow@1",
+            encoding="sklearn.mlflow@2",
             type_name="sklearn.linear_model.LinearRegression",
             libraries={},
             summary={},
