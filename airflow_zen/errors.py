@@ -24,7 +24,7 @@ class OutputError(TypeMismatch):
 
 
 class InputError(TypeMismatch):
-    """An artifact cannot be loaded as the requested type."""
+    """An artifact cannot be loaded, or an argument converted, as the declared type."""
 
 
 class MaterializerNotFound(ZenError, TypeError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timezone
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import PurePath
@@ -335,6 +336,8 @@ _HANDLERS: dict[str, _Handler] = {
     "datetime.timezone": lambda encoder, value: frame(
         "timezone", *encoder.encode_all((value.utcoffset(None), value.tzname(None)))
     ),
+    # The zone of a time in a pydantic model.
+    "pydantic_core._pydantic_core.TzInfo": lambda encoder, value: encoder.encode(timezone(value.utcoffset(None))),
     "zoneinfo.ZoneInfo": _zone_info,
     "decimal.Decimal": lambda encoder, value: frame("Decimal", _utf8(str(value))),
     "fractions.Fraction": _by_attributes("Fraction", "numerator", "denominator"),

@@ -48,10 +48,10 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
     with raise_on_sigterm(operator.on_kill):
         settings = Settings.read(resolve_stack_name(context["dag_run"].conf, operator.stack))
         stack = open_stack(settings)
-        arguments = bind_arguments(operator, context, stack)
+        step = operator.step.with_cache_defaults(settings.cache_defaults)
+        arguments = bind_arguments(operator, step, context, stack)
         cache, why = resolve_cache_mode(operator, context, settings, stack.records)
         run = _new_step_run(operator, context, cache, why, _mapped_task_label(operator, arguments))
-        step = operator.step.with_cache_defaults(settings.cache_defaults)
         run = run_step(step, arguments, stack, run, _TaskRunHooks(operator, context, settings))
     report_lineage("add_output_asset", operator, run.outputs.values())
     _annotate_task(operator, context, run)
@@ -69,15 +69,17 @@ def to_xcom(step: Step, outputs: Mapping[str, ArtifactRef]) -> Any:
     return wires if step.outputs.is_multiple else next(iter(wires.values()), None)
 
 
-def bind_arguments(operator: MLStepOperator, context: Any, stack: Stack) -> Arguments:
-    """Bind the rendered arguments and the names that the function takes from Airflow's context.
+def bind_arguments(operator: MLStepOperator, step: Step, context: Any, stack: Stack) -> Arguments:
+    """Bind the rendered arguments, as their declared types, and the names that the function takes from Airflow's context.
 
     Requested versions of named artifacts are looked up here.
     """
     given = frozenset(operator.op_kwargs)
     context_merge(context, operator.op_kwargs, templates_dict=operator.templates_dict)
     kwargs = operator.determine_kwargs(context)
-    return Arguments.bind(operator.python_callable, operator.op_args, kwargs, frozenset(kwargs) - given, stack.names)
+    from_context = frozenset(kwargs) - given
+    types = step.parameter_annotations
+    return Arguments.bind(step.function, operator.op_args, kwargs, from_context, stack.names, types)
 
 
 def step_run_id(ti: Any) -> StepRunId:

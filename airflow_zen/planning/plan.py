@@ -116,11 +116,11 @@ class Plan:
                 context = ti.get_template_context()
                 ti.task.render_template_fields(context)
                 operator = context["task"]
-                arguments = bind_arguments(operator, context, stack)
+                step = operator.step.with_cache_defaults(settings.cache_defaults)
+                arguments = bind_arguments(operator, step, context, stack)
                 check_inputs_in_stack(arguments.inputs, settings, f"step {operator.task_id!r}")
         except Exception as error:  # noqa: BLE001 - the user's own templates may raise anything
             return _estimated_step(task, map_index, Decision.UNKNOWN, _describe_error(error), history), UNKNOWN_VALUE
-        step = operator.step.with_cache_defaults(settings.cache_defaults)
         cache, why = resolve_cache_mode(operator, context, settings, stack.records)
         run = StepRun(step_run_id(ti), cache=cache, why=why)
         found = plan_step(step, arguments, step.extend_stack(stack), run, history=history)

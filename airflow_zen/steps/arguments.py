@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import VersionSelector
 from airflow_zen.materializers.annotations import element_type
+from airflow_zen.steps.conversion import convert_argument
 from airflow_zen.steps.materialize import load_as_type
 
 if TYPE_CHECKING:
@@ -53,18 +54,24 @@ class Arguments(msgspec.Struct, frozen=True):
         kwargs: Mapping[str, Any],
         context: frozenset[str] = frozenset(),
         names: VersionIndex | None = None,
+        types: Mapping[str, Any] | None = None,
     ) -> Arguments:
         """Bind a call, and read every ref in it from its wire form; look up in `names` the versions that it asks for.
 
-        Raises `TypeError` as the call would, `ArtifactRefused` for a malformed ref, `ArtifactNotFound` for a
-        version that does not exist.
+        With the declared `types` of parameters, plain arguments are converted to them. Raises `TypeError` as the call
+        would, `InputError` for an argument of another type, `ArtifactRefused` for a malformed ref, `ArtifactNotFound`
+        for a version that does not exist.
         """
         bound = inspect.signature(function).bind(*args, **kwargs)
+        given = list(bound.arguments)
         bound.apply_defaults()
         inputs: dict[str, ArtifactRef] = {}
         for name, value in bound.arguments.items():
             bound.arguments[name] = _resolve_refs(value, name, inputs, names)
-        return cls(bound, inputs, context)
+        arguments = cls(bound, inputs, context)
+        for name in given if types else ():
+            bound.arguments[name] = arguments._convert(name, bound.arguments[name], types or {})
+        return arguments
 
     def parameters(self) -> dict[str, Any]:
         """Return the arguments that are not artifacts, as JSON for the record; artifacts inside appear by digest.
@@ -125,6 +132,18 @@ class Arguments(msgspec.Struct, frozen=True):
             for name, value in self.bound.arguments.items()
         }
         return inspect.BoundArguments(self.bound.signature, arguments)
+
+    def _convert(self, name: str, value: Any, types: Mapping[str, Any]) -> Any:
+        """Return a parameter's argument as its declared type, except for what Airflow's context filled in."""
+        parameter, declared = self.bound.signature.parameters[name], types.get(name)
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            return tuple(_convert_plain(held, declared, f"{name}[{at}]") for at, held in enumerate(value))
+        if parameter.kind is parameter.VAR_KEYWORD:
+            plain = {key: _convert_plain(held, declared, key) for key, held in value.items() if key not in self.context}
+            return {**value, **plain}
+        if name in self.context or (value is None and parameter.default is None):
+            return value
+        return _convert_plain(value, declared, name)
 
     def _declared_type(self, name: str, types: Mapping[str, Any]) -> Any:
         """Return a parameter's type; `*args: T` is a tuple of T, `**kwargs: T` a dict of T."""
@@ -193,6 +212,25 @@ def _resolve_refs(value: Any, path: str, inputs: dict[str, ArtifactRef], names: 
         # A slice of them is one request; iteration is one request for each, and one more.
         value = value[:] if type(value).__name__ == "LazyXComSequence" else list(value)
     return _map_elements(value, path, lambda held, inner, _: _resolve_refs(held, inner, inputs, names))
+
+
+def _convert_plain(value: Any, declared: Any, path: str) -> Any:
+    """Return an argument as its declared type; beside artifacts in a container, its elements."""
+    if declared is None or type(value) is declared or isinstance(value, ArtifactRef):
+        return value
+    if _contains_ref(value):
+        return _map_elements(
+            value,
+            path,
+            lambda held, inner, at: None if held is None else _convert_plain(held, element_type(declared, at), inner),
+        )
+    return convert_argument(value, declared, f"parameter {path!r}")
+
+
+def _contains_ref(value: Any) -> bool:
+    if type(value) not in (list, tuple, dict):
+        return isinstance(value, ArtifactRef)
+    return any(map(_contains_ref, value.values() if type(value) is dict else value))
 
 
 def _replace_refs(value: Any, replacement: Callable[[ArtifactRef, str], Any], path: str) -> Any:

@@ -131,10 +131,11 @@ class Step(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def parameter_types(self) -> Mapping[str, Any]:
         """The declared type of each parameter, without `Annotated` and `Optional` around it."""
-        return {name: strip_annotation(declared) for name, declared in self._parameters.items()}
+        return {name: strip_annotation(declared) for name, declared in self.parameter_annotations.items()}
 
     @cached_property
-    def _parameters(self) -> Mapping[str, Any]:
+    def parameter_annotations(self) -> Mapping[str, Any]:
+        """The declared type of each parameter as it is written."""
         return resolve_parameters(self.function)
 
     @cached_property
@@ -144,7 +145,7 @@ class Step(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def materializers(self) -> list[type[Materializer]]:
         """The materializers in its annotations, of outputs and of parameters."""
-        marks = [*self._output_artifacts.values(), *map(artifact_marker, self._parameters.values())]
+        marks = [*self._output_artifacts.values(), *map(artifact_marker, self.parameter_annotations.values())]
         return [mark.materializer for mark in marks if mark and mark.materializer]
 
     def extend_stack(self, stack: Stack) -> Stack:

@@ -1,0 +1,126 @@
+"""Plain arguments of a step as their declared types: texts of templates and JSON are converted by pydantic's lax rules."""
+
+from __future__ import annotations
+
+import ast
+import collections.abc
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime, time, timezone
+from functools import lru_cache
+from typing import Any, get_args
+
+from airflow_zen.artifacts.ref import REF_MARKER
+from airflow_zen.errors import InputError, TypeMismatch
+from airflow_zen.materializers.annotations import is_stream_annotation, strip_annotation
+from airflow_zen.steps.conformance import ValuePath, coerce
+from airflow_zen.steps.outputs import runtime_class
+from airflow_zen.type_names import display_name, type_name
+
+_MAX_SHOWN = 100
+_TEXT_LIKE = (collections.abc.Sequence, collections.abc.Collection)
+"""Types that a text has, though its declaration means a list."""
+
+
+def convert_argument(value: Any, declared: Any, parameter: str) -> Any:
+    """Return a plain argument as its declared type; raise `InputError` for one that is not, and cannot become, of it.
+
+    What conforms is returned as it is, and a number is widened where nothing is lost. A text, and a JSON value for a
+    container, a dataclass or a pydantic model, is converted. A value that is declared as a class without a JSON
+    form, such as an array, is not checked unless it is None or a text. `parameter` is shown in errors: `scores[3]`.
+    """
+    inner = strip_annotation(declared)
+    if declared is None or type(value) is inner or is_stream_annotation(inner):
+        return value
+    is_list_as_text = isinstance(value, str) and runtime_class(inner) in _TEXT_LIKE
+    if not is_list_as_text:
+        with suppress(TypeMismatch):
+            return coerce(value, declared, ValuePath(parameter, is_input=True))
+    try:
+        return _convert(value, declared)
+    except ValueError as error:
+        if is_list_as_text and get_args(inner) in ((), (str,)):
+            return value
+        raise _conversion_error(value, declared, parameter, str(error)) from None
+
+
+def _convert(value: Any, declared: Any) -> Any:
+    """Return a value as pydantic converts it; raise `ValueError` with pydantic's reason."""
+    from pydantic import ValidationError
+
+    adapter, reason = _type_adapter(declared), ""
+    if adapter is None and value is not None and not isinstance(value, str):
+        return value
+    for candidate in _candidates(value):
+        try:
+            if adapter is not None:
+                return _with_standard_zones(adapter.validate_python(candidate))
+            if candidate is not value:
+                return coerce(candidate, declared, ValuePath("", is_input=True))
+        except ValidationError as error:
+            reason = reason or _first_reason(error)
+        except TypeMismatch:
+            continue
+    raise ValueError(reason)
+
+
+def _candidates(value: Any) -> Iterator[Any]:
+    """Yield what may be converted: a text as it is, and as the JSON or the Python literal that it is; a container."""
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        yield value
+    if isinstance(value, str):
+        yield value
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                yield parse(value.strip())
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+
+
+@lru_cache
+def _type_adapter(declared: Any) -> Any:
+    """Return pydantic's adapter of a type; None for a type of which pydantic knows no JSON form."""
+    from pydantic import PydanticUserError, TypeAdapter
+
+    try:
+        return TypeAdapter(declared)
+    except (PydanticUserError, NameError, TypeError):
+        return None
+
+
+def _first_reason(error: Any) -> str:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
+
+
+def _with_standard_zones(value: Any) -> Any:
+    """Return times with zones of Python's own instead of pydantic's, which no other library knows."""
+    if isinstance(value, datetime | time) and type(value.tzinfo).__module__.startswith("pydantic"):
+        offset = value.utcoffset()
+        return value if offset is None else value.replace(tzinfo=timezone(offset))
+    if type(value) is dict:
+        return {key: _with_standard_zones(held) for key, held in value.items()}
+    return type(value)(map(_with_standard_zones, value)) if type(value) in (list, tuple, set) else value
+
+
+def _conversion_error(value: Any, declared: Any, parameter: str, reason: str) -> InputError:
+    wanted = display_name(strip_annotation(declared))
+    if value is None:
+        return InputError(
+            f"{parameter} is declared {wanted}, got None, as from an upstream task that was skipped or returned nothing. "
+            f"Declare it '{wanted} | None' and handle None, or keep the trigger rule 'all_success'."
+        )
+    if isinstance(value, str) and REF_MARKER in value:
+        return InputError(
+            f"{parameter} is declared {wanted}, got an artifact's ref as text, as a template makes it. Pass the output "
+            "of the step itself, as in train(load()), or set render_template_as_native_obj=True on the DAG."
+        )
+    shown = repr(value)
+    shown = shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"
+    because = f" ({reason})" if reason else ""
+    hint = f"Pass a value of that type, or declare {type_name(type(value)).removeprefix('builtins.')}."
+    if strip_annotation(declared) is str:
+        hint = f"{hint} Where templates are rendered as Python values, quotes keep a text: \"'{{{{ params.code }}}}'\"."
+    return InputError(f"{parameter} is declared {wanted}, got {shown}{because}. {hint}")
