@@ -99,7 +99,8 @@ class ArtifactRef:
     `digest` is its identity, `uri` its address for users and other tools, `encoding` the layout of its files, `type`
     the Python type of the value, `size` the bytes of all files. `shape` is a short description such as
     `"336776 rows × 19 columns"`. `files` lists the files of artifacts with at most `MAX_REF_FILES`, so that a reader
-    can verify and fetch them without the manifest. `cached` and `origin` (`dag/run/task/map_index/try`) are whether,
+    can verify and fetch them without the manifest. `code` names the classes and functions of the project that the value
+    is built of, as `module:qualname`; they are in the cache key of a step that reads it. `cached` and `origin` (`dag/run/task/map_index/try`) are whether,
     and from which step run, a step reused it.
     """
 
@@ -112,6 +113,7 @@ class ArtifactRef:
     shape: str = ""
     files: tuple[ArtifactFile, ...] = field(default=(), repr=False)
     inline: bool = False
+    code: tuple[str, ...] = ()
     cached: bool = False
     origin: str = ""
 
@@ -120,6 +122,8 @@ class ArtifactRef:
         wire = {REF_MARKER: REF_WIRE_VERSION, **{name: getattr(self, name) for name in _WIRE_FIELDS}}
         if self.inline:
             wire["inline"] = True
+        if self.code:
+            wire["code"] = list(self.code)
         if self.files:
             wire["files"] = [[file.path, file.size, file.hash] for file in self.files]
         return wire

@@ -73,6 +73,7 @@ class Manifest(msgspec.Struct, frozen=True):
             shape=str(self.summary.get("shape", "")),
             files=() if self.inline or self.at or len(self.files) > MAX_REF_FILES else self.files,
             inline=bool(self.inline),
+            code=tuple(map(str, self.summary.get("code", ()))),
         )
 
     def to_json(self) -> bytes:

@@ -40,8 +40,8 @@ class LightgbmMaterializer(ModelMaterializer):
             **(dict.fromkeys(SKOPS_OPTIONS) if is_booster else SKOPS_OPTIONS),
         }
         if not is_booster:
-            write_estimator(self, model, directory)
-            return WrittenModel(estimator_shape(model), flavor, {"data": file})
+            _, code = write_estimator(self, model, directory)
+            return WrittenModel(estimator_shape(model), flavor, {"data": file}, code=code)
         require_exact_type(model, *self.types)
         _write_trees(model, directory)
         state = {name: getattr(model, name) for name in ("best_iteration", "best_score", "params")}

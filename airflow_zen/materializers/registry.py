@@ -208,6 +208,8 @@ class MaterializerRegistry:
                 "numbers, lists and dicts of Python's own."
             ) from error
         parts = [self.for_encoding(part["encoding"]) for part in summary.get("parts", ())]
+        code = {name for held in (summary, *summary.get("parts", ())) for name in held.get("code", ())}
+        summary = {**summary, **({"code": sorted(code)} if code else {})}
         names = {name for writer in (materializer, *parts) for name in writer.libraries}
         return SavedValue(
             encoding=materializer.encoding,

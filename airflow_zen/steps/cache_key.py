@@ -8,6 +8,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
@@ -25,7 +26,7 @@ from airflow_zen.materializers.annotations import View, batch_type, is_stream_an
 from airflow_zen.runs.step_run import CacheState, StepRun, mask_secrets
 from airflow_zen.steps.arguments import Arguments, replace_refs_by_digest
 from airflow_zen.steps.outputs import runtime_class
-from airflow_zen.type_names import canonical_type_text, stable_class_name
+from airflow_zen.type_names import canonical_type_text, resolve_definition, stable_class_name
 
 if TYPE_CHECKING:
     from airflow_zen.stack import Stack
@@ -139,7 +140,8 @@ def cache_key(step: Step, arguments: Arguments, stack: Stack, dag_id: str = "") 
         _custom_key(step, arguments, fallback) if step.cache.key else _argument_ingredients(step, included, fallback)
     )
     plain = [] if step.cache.key else [v for v in included.bound.arguments.values() if not isinstance(v, ArtifactRef)]
-    code = fingerprint_code(step.function, fallback, arguments=[*plain, *step.materializers])
+    within = _code_of_inputs(included, step)
+    code = fingerprint_code(step.function, fallback, arguments=[*plain, *step.materializers, *within])
     for label, value in code.ingredients.items():
         if step.cache.packages is not False or not label.startswith("distribution "):
             ingredients[label] = value
@@ -176,6 +178,18 @@ def _argument_ingredients(step: Step, arguments: Arguments, fallback: Any) -> di
             found[f"parameter {name}"] = fingerprint(replace_refs_by_digest(value), fallback)
         except FingerprintError as error:
             raise FingerprintError(f"argument {name!r}{hint} of step {step.name!r}: {error}") from error
+    return found
+
+
+def _code_of_inputs(arguments: Arguments, step: Step) -> list[Any]:
+    """Return the project's classes and functions of which the inputs are built: a step calls methods of such a model."""
+    built = {path: ref for path, ref in arguments.inputs.items() if ref.code}
+    wanted = arguments.requested_types(step.parameter_types) if built else {}
+    found = []
+    for path, ref in built.items():
+        for name in ref.code:
+            with suppress(ZenError):  # such a step fails where it loads the input
+                found.append(resolve_definition(name, wanted[path]))
     return found
 
 

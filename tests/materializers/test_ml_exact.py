@@ -72,6 +72,14 @@ def test_mlflow_model_is_passed_on(tmp_path: Path) -> None:
         assert stack.save(loaded).ref.digest == ref.digest
 
 
+def test_own_modules_name_their_code(tmp_path: Path) -> None:
+    """The ref of a module names the project's classes in it, which are in the key of a step that reads it."""
+    module = make("own module with tied weights", tmp_path)
+    stack = open_stack(str(tmp_path / "root"), {})
+    assert stack.save({"net": module}).ref.code == (f"tests.materializers.torch_modules:{type(module).__name__}",)
+    assert stack.save(make("trained module", tmp_path)).ref.code == ()
+
+
 def test_attributes_of_tensors_are_refused(tmp_path: Path) -> None:
     """A parameter with an attribute of its own is refused, because it would come back without."""
     module = make("trained module", tmp_path)

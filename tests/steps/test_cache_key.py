@@ -1,7 +1,11 @@
 """Promises of `airflow_zen.steps.cache_key`."""
 
+import importlib
+import sys
+
 import pandas as pd
 import polars as pl
+import pytest
 
 from airflow_zen.fingerprint import combine_fingerprints
 from airflow_zen.steps.arguments import Arguments
@@ -57,6 +61,55 @@ def test_only_another_view_is_an_ingredient(stack):
     assert views[:2] == [None, None]
     assert views[2].endswith("DataFrame")
     assert "polars" in views[2]
+
+
+OWN_MODEL = """
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+def scale(x):
+    return x * 2
+
+class Constant(ClassifierMixin, BaseEstimator):
+    def fit(self, x, y=None):
+        self.classes_ = [0, 1]
+        return self
+
+    def predict(self, x):
+        return offset(len(x))
+
+def offset(value):
+    return value + 1
+
+def make():
+    return {"model": make_pipeline(FunctionTransformer(scale), Constant()).fit([[1.0]])}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_same"),
+    [
+        ("offset(len(x))", "offset(len(x)) - 1", False),
+        ("value + 1", "value + 2", False),
+        ("x * 2", "x * 3", False),
+        ("value + 1", "value + 1  # a comment", True),
+    ],
+)
+def test_code_of_an_own_model_is_in_the_key_of_its_reader(old, new, is_same, stack, tmp_path, monkeypatch):
+    """A step that reads a model runs again when a method of its class changes, or a function it reaches, however deep."""
+    monkeypatch.syspath_prepend(tmp_path)
+    keys, digests = [], []
+    for at, text in enumerate((OWN_MODEL, OWN_MODEL.replace(old, new))):
+        (tmp_path / "own_model.py").write_text(text + "#" * at)
+        sys.modules.pop("own_model", None)
+        ref = stack.save(importlib.import_module("own_model").make()).ref
+        assert ref.code == ("own_model:Constant", "own_model:scale")
+        keys.append(key_of(look, stack, ref.to_wire()).key)
+        digests.append(ref.digest)
+    sys.modules.pop("own_model")
+    assert digests[0] == digests[1]
+    assert (keys[0] == keys[1]) is is_same
 
 
 def test_a_table_constant_is_known_by_content(stack, monkeypatch):

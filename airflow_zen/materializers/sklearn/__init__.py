@@ -41,7 +41,7 @@ class SklearnMaterializer(ModelMaterializer):
 
     def write(self, model: Any, directory: Path) -> WrittenModel:
         """Write `model.skops`; raises `SaveRefused` for an estimator that could not be loaded again."""
-        boosters = write_estimator(self, model, directory)
+        requirements, code = write_estimator(self, model, directory)
         flavor = {
             "code": None,
             "pickled_model": MODEL_FILE,
@@ -49,7 +49,7 @@ class SklearnMaterializer(ModelMaterializer):
             **SKOPS_OPTIONS,
         }
         pyfunc = {"model_path": MODEL_FILE, "predict_fn": "predict"} if hasattr(model, "predict") else None
-        return WrittenModel(estimator_shape(model), flavor, pyfunc, requirements=boosters)
+        return WrittenModel(estimator_shape(model), flavor, pyfunc, requirements=requirements, code=code)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the estimator; raises `ArtifactRefused` for a file that names untrusted classes or functions."""
@@ -79,11 +79,12 @@ class SklearnMaterializer(ModelMaterializer):
         return "", []
 
 
-def write_estimator(materializer: Materializer, estimator: Any, directory: Path) -> list[str]:
-    """Write `model.skops` into a directory; return the further distributions that the estimator needs.
+def write_estimator(materializer: Materializer, estimator: Any, directory: Path) -> tuple[list[str], list[str]]:
+    """Write `model.skops` into a directory; return the further distributions and the project's code that it needs.
 
     Raises `SaveRefused` for an estimator that could not be loaded again.
     """
+    from airflow_zen.materializers.project_code import project_code
     from airflow_zen.materializers.sklearn.archive import write_archive
     from airflow_zen.materializers.sklearn.encoding import EstimatorEncoder
 
@@ -92,7 +93,7 @@ def write_estimator(materializer: Materializer, estimator: Any, directory: Path)
         root = encoder.encode_estimator(estimator)
         document = {"root": root, "objects": encoder.objects}
         write_archive(directory / MODEL_FILE, document, encoder.packs, Path(parts))
-    return encoder.distributions()
+    return encoder.distributions(), project_code(encoder.definitions)
 
 
 def read_estimator(materializer: Materializer, directory: Path, wanted: type | None = None) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from airflow_zen.errors import MaterializerNotFound, SaveRefused
 from airflow_zen.materializers.numpy.scalars import library_codec
 from airflow_zen.materializers.sklearn.archive import ArrayPacks
-from airflow_zen.materializers.sklearn.codecs import codec_of, refuse_pickle
+from airflow_zen.materializers.sklearn.codecs import DEFINITION_CODECS, codec_of, refuse_pickle
 from airflow_zen.materializers.sklearn.trust import (
     class_name,
     function_name,
@@ -48,12 +48,16 @@ _ADDRESSES = frozenset({"_stop_words_id"})
 
 
 class EstimatorEncoder(Encoder):
-    """Write an estimator and all it consists of; `objects` are its parts by number, `packs` its arrays."""
+    """Write an estimator and all it consists of; `objects` are its parts by number, `packs` its arrays.
+
+    `definitions` are the classes and functions that it names.
+    """
 
     def __init__(self, registry: MaterializerRegistry, parts: Path) -> None:
         super().__init__(NestedValues(registry, parts))
         self.objects: list[Json] = []
         self.packs = ArrayPacks()
+        self.definitions: set[Any] = set()
         self._pending: deque[tuple[int, Any, list[str]]] = deque()
         self._path: list[str] = []
         self._nodes: dict[int, Json] = {}
@@ -135,6 +139,7 @@ class EstimatorEncoder(Encoder):
         if codec is None and not is_estimator(kind):
             codec = record_codec(kind)
         if codec is not None:
+            self.definitions.add(value if codec in DEFINITION_CODECS else kind)
             return {TAG: codec.tag, **codec.encode(value, self)}
         return self._encode_part(value) if self._is_part(kind) else self._encode_later(value)
 
@@ -227,6 +232,7 @@ class EstimatorEncoder(Encoder):
         cls = type(value)
         if not is_trusted_class(cls):
             raise SaveRefused(_advice(value, cls))
+        self.definitions.add(cls)
         try:
             reduced = value.__reduce_ex__(4)
         except TypeError as error:

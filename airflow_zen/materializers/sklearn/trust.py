@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-import sysconfig
 from functools import cache
 from importlib.metadata import packages_distributions, requires
 from types import FunctionType
@@ -13,6 +12,7 @@ from typing import Any
 
 from airflow_zen.errors import ArtifactRefused, MaterializerNotFound, SaveRefused
 from airflow_zen.materializers.catalog import ESTIMATOR_METHODS
+from airflow_zen.materializers.project_code import FRAMEWORK, is_project_module
 from airflow_zen.type_names import definition_reference, module_name, resolve_definition
 
 _TRUSTED_CLASSES = re.compile(
@@ -56,9 +56,6 @@ _RECONSTRUCTORS = re.compile(
     r"numpy\.random\._pickle\.__(bit_generator|generator|randomstate)_ctor$"
     r"|(sklearn|numpy\.random)\..*(\.|\b)(newObj|__pyx_unpickle_\w+)$"
 )
-_SITE_PACKAGES = re.compile(r"[/\\](site|dist)-packages([/\\]|$)")
-_FRAMEWORK = frozenset({"airflow", "airflow_zen", "mlflow"})
-_STDLIB_FOLDERS = tuple(sysconfig.get_path(name) + "/" for name in ("stdlib", "platstdlib"))
 
 
 def class_name(cls: type) -> str:
@@ -134,13 +131,9 @@ def is_reconstructor(function: Any) -> bool:
 def is_trusted_module(name: str) -> bool:
     """Whether a module is the project's own, or of a distribution that depends on scikit-learn."""
     top = name.partition(".")[0]
-    if top in _FRAMEWORK or top in sys.stdlib_module_names:
-        return False
-    file = getattr(sys.modules.get(name), "__file__", None)
-    if not file or not _SITE_PACKAGES.search(file):
-        return not (file and file.startswith(_STDLIB_FOLDERS))
-    owners = packages_distributions().get(top, ())
-    return any(_depends_on_sklearn(owner) for owner in owners)
+    if is_project_module(name):
+        return True
+    return top not in sys.stdlib_module_names and any(map(_depends_on_sklearn, packages_distributions().get(top, ())))
 
 
 def is_estimator(cls: type) -> bool:
@@ -160,7 +153,7 @@ def _resolve(name: str, wanted: Any) -> Any:
     module, _, qualname = name.partition(":")
     dotted = f"{module}.{qualname}"
     top = module.partition(".")[0]
-    if top in sys.stdlib_module_names | _FRAMEWORK and not (
+    if top in sys.stdlib_module_names | FRAMEWORK and not (
         _TRUSTED_CLASSES.match(dotted) or _TRUSTED_FUNCTIONS.match(dotted)
     ):
         raise ArtifactRefused(f"The estimator names {name}, which is not loaded from an artifact.")

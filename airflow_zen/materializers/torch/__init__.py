@@ -109,6 +109,7 @@ class ModuleMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `module.json`, `tensors.safetensors` and `tensors.json`."""
+        from airflow_zen.materializers.project_code import project_code
         from airflow_zen.materializers.torch.state import ModuleEncoder, write_tensors
         from airflow_zen.materializers.typed_json.encoding import canonical_json
 
@@ -118,7 +119,8 @@ class ModuleMaterializer(Materializer):
         tensors = write_tensors({str(at): tensor for at, tensor in enumerate(encoder.tensors)}, directory)
         write_typed_json(self, {"tensors": tensors}, directory, METADATA_FILE)
         name, numbers = type(value).__qualname__, sum(weight.numel() for weight in value.parameters())
-        return {"shape": f"{name} of {numbers} parameters", "estimator": name}
+        code = project_code(encoder.classes)
+        return {"shape": f"{name} of {numbers} parameters", "estimator": name, **({"code": code} if code else {})}
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the module, in the mode it was in."""

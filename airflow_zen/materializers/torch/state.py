@@ -138,13 +138,14 @@ def _to_saved_class(values: Any, metadata: Mapping[str, Any]) -> Any:
 class ModuleEncoder(Encoder):
     """Write a module as typed JSON, with tensors and modules inside as numbers, so that what is shared stays shared.
 
-    `states` are the modules by number, `tensors` the tensors.
+    `states` are the modules by number, `tensors` the tensors, `classes` those of the modules.
     """
 
     def __init__(self, registry: MaterializerRegistry) -> None:
         super().__init__(InlineOnly(registry, "a module"))
         self.tensors: list[Any] = []
         self.states: list[Json] = []
+        self.classes: set[type] = set()
         self._numbers: dict[int, int] = {}
         self._kept_alive: list[Any] = []
 
@@ -160,6 +161,7 @@ class ModuleEncoder(Encoder):
     def _encode_module(self, module: Any) -> int:
         if id(module) in self._numbers:
             return self._numbers[id(module)]
+        self.classes.add(type(module))
         number, state = self._register(module, self.states, None), module.__getstate__()
         if not isinstance(state, dict):
             raise SaveRefused(f"{type(module).__qualname__} has a state of its own kind. Return module.state_dict().")

@@ -1,0 +1,34 @@
+"""Which classes and functions are the project's own: stored values name them, and they are in the key of their readers."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import sysconfig
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+from airflow_zen.type_names import definition_reference
+
+FRAMEWORK = frozenset({"airflow", "airflow_zen", "mlflow"})
+
+_SITE_PACKAGES = re.compile(r"[/\\](site|dist)-packages([/\\]|$)")
+_STDLIB_FOLDERS = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib"))
+
+
+@cache
+def is_project_module(name: str) -> bool:
+    """Whether a loaded module is the project's own: not Python's, the framework's, or of an installed distribution."""
+    top = name.partition(".")[0]
+    if not name or top in FRAMEWORK or top in sys.stdlib_module_names:
+        return False
+    file = str(getattr(sys.modules.get(name), "__file__", None) or "")
+    return not _SITE_PACKAGES.search(file) and not file.startswith(_STDLIB_FOLDERS)
+
+
+def project_code(definitions: Iterable[Any]) -> list[str]:
+    """Return the references of those classes and functions that the project defines."""
+    own = (found for found in definitions if is_project_module(getattr(found, "__module__", None) or ""))
+    return sorted(set(map(definition_reference, own)))
