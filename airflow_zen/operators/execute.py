@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, context_merge
+from airflow.sdk import Metadata
 
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import StepInterrupted
@@ -150,6 +151,7 @@ class _TaskRunHooks(RunHooks):
     def __init__(self, operator: MLStepOperator, context: Any, settings: Settings) -> None:
         self.operator = operator
         self.settings = settings
+        self.outlet_events = context["outlet_events"]
         self.ti = context["ti"]
         add_links(operator, {})
 
@@ -157,6 +159,16 @@ class _TaskRunHooks(RunHooks):
         """Refuse inputs of another stack, and report the others to Airflow."""
         check_inputs_in_stack(inputs, self.settings, f"step {self.operator.task_id!r}")
         report_lineage("add_input_asset", self.operator, inputs.values())
+
+    def take_event(self, item: Any) -> bool:
+        """Add the extras of a yielded `Metadata` to the event of its asset, as Airflow does."""
+        if not isinstance(item, Metadata):
+            return False
+        extra = describe_as_json(item.extra)
+        self.outlet_events[item.asset].extra.update(extra)
+        if item.alias:
+            self.outlet_events[item.alias].add(item.asset, extra=extra)
+        return True
 
     def final_state(self, error: BaseException) -> StepState:
         """Return FINISHED for a skipped task, which has not failed."""

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import VersionSelector
 from airflow_zen.materializers.annotations import element_type
+from airflow_zen.steps.conformance import python_scalar
 from airflow_zen.steps.conversion import convert_argument
 from airflow_zen.steps.materialize import load_as_type
 
@@ -173,6 +174,7 @@ def replace_refs_by_digest(value: Any) -> Any:
 
 def describe_as_json(value: Any) -> Any:
     """Return an argument as JSON for people: exact if JSON is, else a short text."""
+    value = python_scalar(value)
     if value is None or (isinstance(value, bool | int | str) and not isinstance(value, Enum)):
         return value
     if isinstance(value, float):

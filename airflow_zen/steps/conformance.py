@@ -185,10 +185,9 @@ def _widen_number(value: Any, expected: type | None) -> Any:
     """Return a number as the declared kind of number; None if that would lose something."""
     if expected not in _NUMBERS or (isinstance(value, bool) and expected is not bool):
         return None
-    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == () and hasattr(value, "item"):
-        value = value.item()
-        if type(value) is expected:
-            return value
+    value = python_scalar(value)
+    if type(value) is expected:
+        return value
     if expected in (float, complex) and isinstance(value, int | float) and not isinstance(value, bool):
         try:
             widened = expected(value)
@@ -196,6 +195,12 @@ def _widen_number(value: Any, expected: type | None) -> Any:
             return None
         return widened if widened == value else None
     return None
+
+
+def python_scalar(value: Any) -> Any:
+    """Return a NumPy scalar as the Python value that it holds; anything else as it is."""
+    is_scalar = type(value).__module__ == "numpy" and getattr(value, "shape", None) == () and hasattr(value, "item")
+    return value.item() if is_scalar else value
 
 
 def _coerce_elements(value: Any, declared: Any, path: ValuePath) -> Any:

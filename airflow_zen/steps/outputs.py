@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import GenericAlias, UnionType
@@ -101,7 +101,7 @@ def declared_outputs(function: Callable[..., Any]) -> Outputs:
     annotation = inspect.signature(function).return_annotation
     if annotation is inspect.Signature.empty:
         return Outputs()
-    declared = _without_text(annotation, function)
+    declared = returned_type(_without_text(annotation, function))
     if declared is None or declared is type(None):
         return Outputs(())
     members = _several_outputs(declared, function, _without_text)
@@ -156,6 +156,12 @@ def _several_outputs(declared: Any, function: Owner, resolve: Callable[[Any, Own
             'tuple[Annotated[A, "first"], Annotated[B, "second", Artifact("name")]].'
         )
     return dict(zip(names, elements, strict=True))
+
+
+def returned_type(declared: Any) -> Any:
+    """Return `T` of `Generator[Metadata, None, T]`, which yields extras of asset events before it returns its result."""
+    arguments = get_args(declared) if get_origin(declared) is Generator else ()
+    return arguments[2] if len(arguments) == 3 and arguments[2] not in (None, type(None)) else declared
 
 
 def _field_names(declared: Any) -> tuple[str, ...]:
@@ -250,6 +256,8 @@ def _outline(node: ast.expr, owner: Owner) -> Any:
     if name == "Annotated" and len(elements) > 1:
         marks = (resolve_annotation(ast.unparse(mark), owner, imports="airflow_zen") for mark in elements[1:])
         return Annotated[(_outline(elements[0], owner), *marks)]
+    if name == "Generator":
+        return GenericAlias(Generator, tuple(_outline(element, owner) for element in elements))
     origin = tuple if name in ("tuple", "Tuple") else Union if name in _OPTIONAL_NAMES else list
     # Unlike `Union[…]`, an alias keeps arguments that are alike, and takes any.
     return GenericAlias(origin, tuple(_outline(element, owner) for element in elements))  # type: ignore[arg-type]
@@ -262,7 +270,7 @@ def _evaluate(name: str, owner: Owner) -> Any:
 
 def _annotated_types(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Any]:
     """Evaluate the annotation of each output, with its marks; None if that fails."""
-    declared = resolve_type(inspect.signature(function).return_annotation, function)
+    declared = returned_type(resolve_type(inspect.signature(function).return_annotation, function))
     if not outputs.is_multiple:
         return dict.fromkeys(outputs.names, declared)
     types = _several_outputs(declared, function, resolve_type)

@@ -21,6 +21,7 @@ from airflow_zen.runs.step_run import CacheState, StepRun, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
 from airflow_zen.steps.cache_key import CacheKey, StepPlan, plan_step
 from airflow_zen.steps.conformance import unpack_result
+from airflow_zen.steps.events import take_events
 from airflow_zen.steps.materialize import BackgroundPreviews, save_outputs
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ class RunHooks:
 
     def on_reused(self, page: str) -> None:
         """Handle the reuse of a result; `page` shows the run that computed it, and is empty where none does."""
+
+    def take_event(self, item: Any) -> bool:
+        """Handle what the function yields as the description of an event; return whether it is one."""
+        return False
 
     def final_state(self, error: BaseException) -> StepState:
         """Return the state of a run that raised `error`."""
@@ -152,6 +157,8 @@ def _call_function(
         result = step.function(*values.args, **values.kwargs)
         if inspect.iscoroutine(result):
             result = _await_result(result)
+        if inspect.isgenerator(result):
+            result = take_events(result, run_hooks.take_event, is_stream=step.is_stream)
         if not step.outputs.names and result is not None:
             dropped = type(result).__name__
             log.warning("Step %r is declared '-> None'; the %s it returned is dropped.", step.name, dropped)

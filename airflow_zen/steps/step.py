@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_zen.errors import StepDefinitionError
-from airflow_zen.materializers.annotations import Artifact, element_type, strip_annotation
+from airflow_zen.materializers.annotations import Artifact, element_type, is_stream_annotation, strip_annotation
 from airflow_zen.steps.outputs import (
     SINGLE_OUTPUT,
     Outputs,
@@ -127,6 +127,12 @@ class Step(msgspec.Struct, frozen=True, dict=True):
     def output_types(self) -> Mapping[str, Any]:
         """The declared type of each output."""
         return output_types(self.function, self.outputs)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the function is declared to yield the batches of its output."""
+        types = list(self.output_types.values())
+        return not self.outputs.is_multiple and any(map(is_stream_annotation, map(strip_annotation, types)))
 
     @cached_property
     def parameter_types(self) -> Mapping[str, Any]:
