@@ -13,6 +13,7 @@ from airflow.sdk.definitions._internal.contextmanager import DagContext
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 from airflow.sdk.definitions.xcom_arg import XComArg
 
+from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import VersionSelector
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
@@ -80,9 +81,14 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
         return self._to_step_outputs(_declare_assets(super().expand(**kwargs), self.function))
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
-        """Map the step over a list of keyword arguments; see Airflow's dynamic task mapping."""
-        _refuse_expand_over_artifact(self.function.__name__, "kwargs", kwargs)
-        return self._to_step_outputs(_declare_assets(super().expand_kwargs(kwargs, strict=strict), self.function))
+        """Map the step over a list of keyword arguments; see Airflow's dynamic task mapping.
+
+        The list may come from a step that marks its `list[dict]` with `Each`, or from a mapped step that returns dicts.
+        """
+        for value in kwargs if isinstance(kwargs, list | tuple) else [kwargs]:
+            _refuse_expand_over_artifact(self.function.__name__, "kwargs", value)
+        task = super().expand_kwargs(_load_when_mapped(kwargs), strict=strict)
+        return self._to_step_outputs(_declare_assets(task, self.function))
 
     def override(self, **kwargs: Any) -> Any:
         """Copy the step with other options."""
@@ -123,6 +129,24 @@ def _refuse_expand_over_artifact(step: str, name: str, value: Any) -> None:
             )
 
 
+def _load_when_mapped(kwargs: Any) -> Any:
+    """Return keyword arguments that are artifacts of a step's as those that are loaded when a mapped task runs."""
+    operators = [operator for operator, _ in kwargs.iter_references()] if isinstance(kwargs, XComArg) else []
+    classes = [getattr(operator, "operator_class", type(operator)) for operator in operators]
+    return kwargs.map(load_if_artifact) if any(issubclass(cls, MLStepOperator) for cls in classes) else kwargs
+
+
+def load_if_artifact(value: Any) -> Any:
+    """Return the value of an artifact, of whichever stack; anything else as it is."""
+    from airflow_zen import load
+    from airflow_zen.config.settings import settings_of_uri
+
+    if not ArtifactRef.is_wire(value):
+        return value
+    owner = settings_of_uri(ArtifactRef.from_wire(value).uri)
+    return load(value, stack=owner.stack if owner else None)
+
+
 def _refuse_nested_outputs(step: str, arguments: list[Any]) -> None:
     """Refuse outputs of tasks inside dataclasses, where Airflow neither sees the dependency nor resolves the value."""
     for value in arguments:
@@ -157,7 +181,8 @@ def _check_definition(function: Any, options: dict[str, Any]) -> None:
     name = function.__name__
     if getattr(function, "_airflow_is_task_decorator", False) or isinstance(function, _TaskDecorator):
         raise StepDefinitionError(
-            f"@ml_step cannot be stacked on another task decorator (function {name!r}): Airflow keeps only one of them."
+            f"@ml_step cannot be stacked on another task decorator (function {name!r}): Airflow keeps only one of them. "
+            "Leave the other out, or give it to a function of its own and pass its result."
         )
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name in KNOWN_CONTEXT_KEYS and parameter.default not in (None, inspect.Parameter.empty):
