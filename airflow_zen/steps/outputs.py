@@ -26,6 +26,7 @@ import msgspec
 
 from airflow_zen.errors import OutputError, StepDefinitionError, ZenError
 from airflow_zen.materializers.annotations import Artifact
+from airflow_zen.steps.events import returned_type
 from airflow_zen.type_names import display_name, walk_types
 
 SINGLE_OUTPUT = "output"
@@ -156,12 +157,6 @@ def _several_outputs(declared: Any, function: Owner, resolve: Callable[[Any, Own
             'tuple[Annotated[A, "first"], Annotated[B, "second", Artifact("name")]].'
         )
     return dict(zip(names, elements, strict=True))
-
-
-def returned_type(declared: Any) -> Any:
-    """Return `T` of `Generator[Metadata, None, T]`, which yields extras of asset events before it returns its result."""
-    arguments = get_args(declared) if get_origin(declared) is Generator else ()
-    return arguments[2] if len(arguments) == 3 and arguments[2] not in (None, type(None)) else declared
 
 
 def _field_names(declared: Any) -> tuple[str, ...]:

@@ -6,10 +6,12 @@ from typing import Annotated
 
 import pandas as pd
 import pytest
-from airflow.sdk import dag, task
+from airflow.models.asset import AssetEvent, AssetModel
+from airflow.sdk import Asset, Metadata, dag, task
+from airflow.utils.session import create_session
 
 import airflow_zen
-from airflow_zen import Each, Output, ml_step
+from airflow_zen import Artifact, Each, Output, ml_step
 from airflow_zen.config.settings import open_stack
 from airflow_zen.runs.step_run import StepRunId
 
@@ -125,3 +127,38 @@ def test_mapped_steps_succeed_with_native_templates(run_dag_test):
         assert set(labels.values()) == {("success", f"{name}{cache}") for name in ("0", "1", "seed=5", "seed=6")}
         made = open_stack().records.get(StepRunId("native", run.run_id, "by_dict", 1)).outputs["output"]
         assert airflow_zen.load(made) == 8
+
+
+REPORT = Asset("s3://reports/latest")
+
+
+@ml_step
+def grid(upto: int) -> Annotated[list[dict], Each]:
+    return [{"seed": seed, "extra": {"a": seed}} for seed in range(upto)]
+
+
+@ml_step(outlets=[REPORT])
+def report(values: list[int]) -> Annotated[pd.DataFrame, Artifact("report")]:
+    yield Metadata(REPORT, {"total": sum(values)})
+    yield Metadata(Artifact("report").asset, {"owner": "crm"})
+    return pd.DataFrame({"value": values})
+
+
+@dag(dag_id="search", schedule=None, start_date=datetime(2026, 1, 1))
+def search():
+    report(seeded.expand_kwargs(grid("{{ 2 + 1 }}")))
+
+
+def test_a_step_maps_over_dicts_and_describes_its_events(run_dag_test):
+    """In Airflow, a step is mapped over the dicts that a step returns, and yielded metadata is in the asset events."""
+    run = run_dag_test(search())
+    assert run.state == "success"
+    made = open_stack().records.get(StepRunId("search", run.run_id, "report")).outputs["output"]
+    assert list(airflow_zen.load(made)["value"]) == [1, 2, 3]
+    with create_session() as session:
+        found = session.query(AssetModel.name, AssetEvent.extra).join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+        events = dict(found.filter(AssetEvent.source_run_id == run.run_id, AssetEvent.source_dag_id == "search").all())
+    assert events[REPORT.name] == {"total": 6}
+    own = events["report"]
+    assert (own["owner"], own["name"], own["rows"], own["digest"]) == ("crm", "report", 3, made.digest)
+    assert own["version"]
