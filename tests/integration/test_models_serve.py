@@ -1,4 +1,4 @@
-"""A model that a step made is an MLflow Model, and MLflow's own server serves it: by address, and by its name."""
+"""A model that a step made, with own parts, is an MLflow Model that MLflow's own server serves: by address, and by name."""
 
 import json
 import os
@@ -12,9 +12,12 @@ import pytest
 from airflow.sdk import DAG
 from mlflow import MlflowClient
 from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from airflow_zen import ml_step
 from tests.harness import run_dag
+from tests.materializers.own_estimators import Slotted, halve
 from tests.servers.mlflow_server import mlflow_server
 from tests.servers.process import accepts, free_port, running
 
@@ -22,8 +25,9 @@ pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @ml_step(model="served")
-def fit(rows: int) -> LinearRegression:
-    return LinearRegression().fit(np.arange(2 * rows).reshape(rows, 2), np.arange(rows))
+def fit(rows: int) -> Pipeline:
+    model = make_pipeline(Slotted(2), FunctionTransformer(halve), LinearRegression())
+    return model.fit(np.arange(2 * rows).reshape(rows, 2), np.arange(rows))
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +54,7 @@ def test_mlflow_serves_a_model(addresses, kind, tmp_path):
     here = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "MLFLOW_TRACKING_URI": tracking if kind == "name" else "",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     with running(command, log=tmp_path / "log", answers=lambda: accepts(port), timeout=240, environment=here):
         request = urllib.request.Request(

@@ -11,7 +11,9 @@ from airflow.plugins_manager import AirflowPlugin
 @hookimpl
 def on_starting(component):
     if "scheduler" in sys.argv:
-        import skops.io  # noqa: F401
+        import pandas as pd  # noqa: F401
+        import sklearn.ensemble
+        import sklearn.linear_model  # noqa: F401
 
 
 class Preload(AirflowPlugin):
