@@ -13,9 +13,9 @@ from airflow.sdk.definitions._internal.contextmanager import DagContext
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 from airflow.sdk.definitions.xcom_arg import XComArg
 
-from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import VersionSelector
 from airflow_zen.errors import StepDefinitionError
+from airflow_zen.operators.artifact import load_if_artifact
 from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
 from airflow_zen.operators.ml_step import OPTION_TYPES, MLStepOperator, StepOutputs, check_option
 from airflow_zen.steps.outputs import declared_outputs
@@ -134,17 +134,6 @@ def _load_when_mapped(kwargs: Any) -> Any:
     operators = [operator for operator, _ in kwargs.iter_references()] if isinstance(kwargs, XComArg) else []
     classes = [getattr(operator, "operator_class", type(operator)) for operator in operators]
     return kwargs.map(load_if_artifact) if any(issubclass(cls, MLStepOperator) for cls in classes) else kwargs
-
-
-def load_if_artifact(value: Any) -> Any:
-    """Return the value of an artifact, of whichever stack; anything else as it is."""
-    from airflow_zen import load
-    from airflow_zen.config.settings import settings_of_uri
-
-    if not ArtifactRef.is_wire(value):
-        return value
-    owner = settings_of_uri(ArtifactRef.from_wire(value).uri)
-    return load(value, stack=owner.stack if owner else None)
 
 
 def _refuse_nested_outputs(step: str, arguments: list[Any]) -> None:

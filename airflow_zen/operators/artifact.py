@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import LATEST, VersionSelector
 from airflow_zen.errors import ArtifactNameError
 from airflow_zen.materializers.annotations import Artifact as DeclaredArtifact
@@ -49,3 +50,14 @@ class Artifact(DeclaredArtifact):
         if not self.name:
             raise ArtifactNameError('Artifact() has no name to refer to. Write Artifact("features").')
         return self.name
+
+
+def load_if_artifact(value: Any) -> Any:
+    """Return the value of an artifact, of whichever stack; anything else as it is."""
+    from airflow_zen import load
+    from airflow_zen.config.settings import settings_of_uri
+
+    if not ArtifactRef.is_wire(value):
+        return value
+    owner = settings_of_uri(ArtifactRef.from_wire(value).uri)
+    return load(value, stack=owner.stack if owner else None)

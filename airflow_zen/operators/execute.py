@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, context_merge
 from airflow.sdk import Metadata
+from airflow.sdk.definitions.xcom_arg import MapXComArg
+from msgspec.structs import replace
 
+from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import StepInterrupted
+from airflow_zen.operators.artifact import load_if_artifact
 from airflow_zen.operators.assets import emit_asset_events
 from airflow_zen.operators.links import ArtifactsLink, MlflowRunLink, ProducedByLink, VersionsLink, add_links
 from airflow_zen.operators.stack_selection import (
@@ -31,7 +35,6 @@ from airflow_zen.steps.arguments import Arguments, describe_as_json
 from airflow_zen.steps.run import RunHooks, log_errors, run_step
 
 if TYPE_CHECKING:
-    from airflow_zen.artifacts.ref import ArtifactRef
     from airflow_zen.lineage.recorder import OpenedRun
     from airflow_zen.operators.ml_step import MLStepOperator
     from airflow_zen.runs.records import StepRunRecords
@@ -53,6 +56,7 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
         arguments = bind_arguments(operator, step, context, stack)
         cache, why = resolve_cache_mode(operator, context, settings, stack.records)
         run = _new_step_run(operator, context, cache, why, _mapped_task_label(operator, arguments))
+        run = replace(run, inputs=_mapped_keyword_arguments(operator, context))
         run = run_step(step, arguments, stack, run, _TaskRunHooks(operator, context, settings))
     report_lineage("add_output_asset", operator, run.outputs.values())
     _annotate_task(operator, context, run)
@@ -212,6 +216,16 @@ def raise_on_sigterm(on_kill: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous_handler)
+
+
+def _mapped_keyword_arguments(operator: MLStepOperator, context: Any) -> dict[str, ArtifactRef]:
+    """Return the artifact whose dict a mapped task has as keyword arguments, an input whose values are parameters."""
+    mapped = getattr(operator.dag.get_task(operator.task_id), "op_kwargs_expand_input", None)
+    value = getattr(mapped, "value", None)
+    if not isinstance(value, MapXComArg) or value.callables[-1] is not load_if_artifact:
+        return {}
+    wire = MapXComArg(value.arg, value.callables[:-1]).resolve(context)[context["ti"].map_index]
+    return {"kwargs": ArtifactRef.from_wire(wire)} if ArtifactRef.is_wire(wire) else {}
 
 
 def _mapped_task_label(operator: MLStepOperator, arguments: Arguments) -> str:

@@ -68,12 +68,14 @@ def run_step(
 ) -> StepRun:
     """Execute a step, or reuse the result of equal work; return the finished record.
 
-    `run` identifies the execution. An exception of the function is raised again after the run is closed as failed,
+    `run` identifies the execution, and may have inputs beside the arguments. An exception of the function is raised again after the run is closed as failed,
     or as killed for an interrupt.
     """
     run_hooks = run_hooks or RunHooks()
     stack = step.extend_stack(stack)
-    run = replace(run, started=stack.clock(), inputs=arguments.inputs, parameters=arguments.parameters())
+    run = replace(
+        run, started=stack.clock(), inputs={**run.inputs, **arguments.inputs}, parameters=arguments.parameters()
+    )
     try:
         run_hooks.check_inputs(run.inputs)
         plan = plan_step(step, arguments, stack, run, acquire_lease=True)

@@ -155,6 +155,8 @@ def test_a_step_maps_over_dicts_and_describes_its_events(run_dag_test):
     assert run.state == "success"
     made = open_stack().records.get(StepRunId("search", run.run_id, "report")).outputs["output"]
     assert list(airflow_zen.load(made)["value"]) == [1, 2, 3]
+    mapped = open_stack().records.get(StepRunId("search", run.run_id, "seeded", 2))
+    assert (mapped.inputs["kwargs"].name, mapped.parameters) == ("search/grid[2]", {"seed": 2, "extra": {"a": 2}})
     with create_session() as session:
         found = session.query(AssetModel.name, AssetEvent.extra).join(AssetModel, AssetModel.id == AssetEvent.asset_id)
         events = dict(found.filter(AssetEvent.source_run_id == run.run_id, AssetEvent.source_dag_id == "search").all())
