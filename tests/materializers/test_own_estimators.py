@@ -7,21 +7,25 @@ import functools
 import importlib.util
 import json
 import math
+import operator
 import os
 import pickle
 import subprocess
 import sys
 import threading
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from zipfile import ZipFile
 
 import mlflow
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
+import scipy.interpolate
 import scipy.stats
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import Birch
@@ -41,6 +45,7 @@ from airflow_zen.materializers.registry import default_registry
 from tests.materializers import own_estimators as own
 from tests.materializers.path_values import LABELS, X, Y
 from tests.materializers.round_trip import hash_files, make_directory
+from tests.materializers.sameness import assert_same
 
 REGISTRY = default_registry()
 TEXTS = ["walking cats", "a talked dog", "dogs walked"] * 4
@@ -155,6 +160,33 @@ def test_large_vocabulary_is_packed(tmp_path: Path) -> None:
     assert set(map(type, loaded.vocabulary_.values())) == set(map(type, model.vocabulary_.values()))
     with ZipFile(tmp_path / "artifact" / "model.skops") as file:
         assert len(file.read("model.json")) < 80_000
+
+
+HELD: dict[str, Callable[[], Any]] = {
+    "interpolation": lambda: scipy.interpolate.interp1d([1, 2, 3], [1, 4, 9]),
+    "spline": lambda: scipy.interpolate.CubicSpline([1, 2, 3], [1, 4, 9]),
+    "density": lambda: scipy.stats.gaussian_kde([1.0, 2.0, 4.0]),
+    "getter": lambda: operator.itemgetter("a"),
+    "functions of libraries": lambda: [np.median, np.log1p, np.linalg.norm, math.sqrt, len],
+    "namespace": lambda: SimpleNamespace(a=1, b=[2.5]),
+    "types": lambda: [int, np.float64, pd.DataFrame, StandardScaler],
+    "polars frame": lambda: pl.DataFrame({"a": [1, None]}),
+    "labels": lambda: pd.MultiIndex.from_product([[1, 2], ["a", "b"]]),
+    "keys of every kind": lambda: {("a", 1): np.arange(3), None: [{4}], "\ud800": 1, "$": "x"},
+    "numbers": lambda: [2**5000, float("nan"), -0.0, np.float32(1.5), np.str_("a"), np.datetime64("2024")],
+    "arrays": lambda: [np.array(3.5), np.empty((3, 0)), np.asfortranarray(np.ones((50, 9))), np.ones(3, np.longdouble)],
+    "objects in an array": lambda: np.array([[1, "a"], [None, 2.5]], dtype=object),
+    "masked array": lambda: np.ma.array([1, 2], mask=[0, 1], fill_value=7),
+    "containers": lambda: [deque([1], 3), defaultdict(list, {"a": [1]}), Counter("aab"), bytearray(b"x" * 300)],
+}
+
+
+@pytest.mark.parametrize("make", HELD.values(), ids=HELD.keys())
+def test_attribute_comes_back_exactly(make: Callable[[], Any], tmp_path: Path) -> None:
+    """An attribute of an own estimator comes back as it was, with the types of all it consists of."""
+    held = make()
+    loaded = _round_trip(Holding(held), tmp_path).held
+    assert_same(held, loaded) if not hasattr(held, "resample") else assert_same(vars(held), vars(loaded))
 
 
 class Holding(TransformerMixin, BaseEstimator):

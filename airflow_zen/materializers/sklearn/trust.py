@@ -24,12 +24,14 @@ _TRUSTED_CLASSES = re.compile(
         | numpy\.(?!DataSource|memmap)\w+$
         | scipy\.(sparse|interpolate|spatial|special)\.
         | scipy\._lib\.array_api_compat\.numpy\.
+        | scipy\.stats\._kde\.gaussian_kde$
         | lightgbm\.(basic\.Booster$|sklearn\.LGBM\w+$)
         | xgboost\.(core\.Booster$|sklearn\.XGB\w+$)
         | torch\.(nn|optim|utils\.data)\.
         | (datetime|decimal|fractions|uuid)\.\w+$
         | collections\.(Counter|OrderedDict|defaultdict|deque)$
         | operator\.itemgetter$
+        | types\.SimpleNamespace$
         | pandas\.(\w+\.)*(DataFrame|Series|Timestamp|Timedelta|\w+Dtype)$
         | builtins\.(bool|bytearray|bytes|complex|dict|float|frozenset|int|list|object|range|set|slice|str|tuple)$
     )
@@ -42,6 +44,7 @@ _TRUSTED_FUNCTIONS = re.compile(
     | sklearn\.utils\.(extmath\.|validation\.check_array$)
     | scipy\._lib\.array_api_compat\.numpy\.
     | scipy\.(special|spatial\.distance)\.\w+$
+    | scipy\.interpolate\._interpolate\.interp1d\._\w+$
     | numpy\.(?!DataSource|from|gen|load|memmap|save|test)\w+$
     | numpy\.linalg\.(\w+\.)?\w+$
     | math\.\w+$
