@@ -2,9 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_MAX_PLACE_LENGTH = 200
+
 
 class ZenError(Exception):
     """Base of every error raised by airflow_zen."""
+
+
+class LocatedError(ZenError):
+    """An error about one value, which may be inside another one.
+
+    `place` is the path to it, such as `['model'].encoder, attrs['note']`; "" for the value itself.
+    """
+
+    place = ""
+
+    def __str__(self) -> str:
+        """Return the message, after the place."""
+        shown = self.place if len(self.place) <= _MAX_PLACE_LENGTH else f"{self.place[:_MAX_PLACE_LENGTH]}…"
+        return f"In {shown}: {super().__str__()}" if shown else super().__str__()
+
+    def nest(self, name: str) -> None:
+        """Prepend the name, in the value around it, of what the place starts from."""
+        separator = ", " if name and self.place[:1] not in ("", ".", "[") else ""
+        self.place = f"{name}{separator}{self.place}"
+
+
+@contextmanager
+def located(name: str, instead_of: str = "") -> Iterator[None]:
+    """Prepend a name, such as `column 'a'`, to the place of an error in the block, or put it in place of its start."""
+    try:
+        yield
+    except LocatedError as error:
+        if error.place.startswith(instead_of):
+            error.place = error.place.removeprefix(instead_of)
+            error.nest(name)
+        raise
 
 
 class SettingsError(ZenError, ValueError):
@@ -27,7 +63,7 @@ class InputError(TypeMismatch):
     """An artifact cannot be loaded, or an argument converted, as the declared type."""
 
 
-class MaterializerNotFound(ZenError, TypeError):
+class MaterializerNotFound(LocatedError, TypeError):
     """No materializer saves a type, or loads an encoding."""
 
 
@@ -35,7 +71,7 @@ class MaterializerDefinitionError(ZenError, TypeError):
     """The declaration of a materializer is invalid."""
 
 
-class SaveRefused(ZenError, TypeError):
+class SaveRefused(LocatedError, TypeError):
     """A value cannot be stored without loss, and is therefore not stored."""
 
 

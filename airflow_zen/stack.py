@@ -22,6 +22,7 @@ from airflow_zen.errors import SaveRefused, ZenError
 from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
 from airflow_zen.materializers.annotations import View, contains_path, strip_annotation
 from airflow_zen.materializers.base import Materializer
+from airflow_zen.materializers.catalog import GENERAL_ADVICE
 from airflow_zen.materializers.registry import MaterializerRegistry
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.type_names import type_name
@@ -74,7 +75,9 @@ class Stack:
                 # An iterator runs the user's code, whose errors are raised as they are.
                 if isinstance(value, Iterator):
                     raise
-                raise SaveRefused(f"{type(value).__qualname__} {name!r} could not be saved: {error}") from error
+                raise SaveRefused(
+                    f"{type(value).__qualname__} {name!r} could not be saved: {error}. {GENERAL_ADVICE}"
+                ) from error
             ref = self.store.put(
                 directory,
                 encoding=saved.encoding,
@@ -96,17 +99,19 @@ class Stack:
     ) -> Mapping[str, bytes | str]:
         """Return small files that show a stored value, by name.
 
-        Of an iterator, a stream or a lazy table, which would have to be computed again, the first stored rows are
-        shown.
+        Of an iterator, a stream, or a lazy table or dataset, which would have to be computed again, the first stored rows
+        are shown.
         """
         ref, materializers = saved.ref, self.materializers
         if type_name(type(value)) == ref.type:
             return materializers.preview(value, ref.encoding, saved.summary, by)
         with self.scratch_directory() as directory:
-            batches = materializers.load_view(
-                ArtifactReader(self.store, ref, directory), ref.encoding, View(batches=True)
-            )
-            return materializers.preview(next(iter(batches)), ref.encoding, saved.summary, by)
+            reader = ArtifactReader(self.store, ref, directory)
+            if materializers.for_encoding(ref.encoding).is_table:
+                stored = next(iter(materializers.load_view(reader, ref.encoding, View(batches=True))))
+            else:
+                stored = materializers.load(reader, ref.encoding)
+            return materializers.preview(stored, ref.encoding, saved.summary, by)
 
     @contextmanager
     def scratch_directory(self) -> Iterator[Path]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from airflow_zen.errors import ArtifactRefused, MaterializerDefinitionError, SaveRefused
-from airflow_zen.type_names import module_name, type_name
+from airflow_zen.materializers.catalog import GENERAL_ADVICE
+from airflow_zen.type_names import base_names, module_name, type_name
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.reader import ArtifactReader
@@ -105,7 +106,7 @@ class Materializer:
     @classmethod
     def type_names(cls) -> tuple[str, ...]:
         """Return the dotted names of the classes it saves."""
-        return tuple(type_name(held) if isinstance(held, type) else held for held in cls.types)
+        return tuple(map(_type_name_of, cls.types))
 
     @classmethod
     def can_read(cls, encoding: str) -> bool:
@@ -176,7 +177,15 @@ def is_materializer(found: Any) -> bool:
 def require_exact_type(value: Any, *types: str | type) -> None:
     """Raise `SaveRefused` for an instance of a subclass of `types`, which would come back as its base class."""
     if type(value) not in types and type_name(type(value)) not in types:
-        raise SaveRefused(f"{type_name(type(value))} is a subclass that would come back as its base class.")
+        base = next((name for name in base_names(type(value)) if name in map(_type_name_of, types)), "its base class")
+        raise SaveRefused(
+            f"{type_name(type(value))} is a subclass that would come back as {base}. Return an instance of that class. "
+            f"{GENERAL_ADVICE}"
+        )
+
+
+def _type_name_of(held: str | type) -> str:
+    return held if isinstance(held, str) else type_name(held)
 
 
 @cache

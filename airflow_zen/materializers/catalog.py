@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 _PACKAGE = "airflow_zen.materializers"
 
@@ -95,9 +95,16 @@ PREVIEW_ONLY: Mapping[str, str] = {
 """Who makes previews of types whose own materializer does not know them."""
 
 _NAMES_BY_ADVICE: Mapping[str, tuple[str, ...]] = {
-    "Return what it computes.": ("builtins.function", "builtins.builtin_function_or_method", "functools.partial"),
+    "Return what it computes.": (
+        "builtins.function",
+        "builtins.builtin_function_or_method",
+        "builtins.method",
+        "functools.partial",
+    ),
+    "Return value.name.": ("logging.Logger",),
+    "Return value.__name__.": ("builtins.type", "builtins.module"),
     "Declare the output Iterator[pd.DataFrame], or return a list.": ("builtins.generator",),
-    "Raise it, or return its text.": ("builtins.BaseException",),
+    "Raise it, or return str(value).": ("builtins.BaseException",),
     "Return a list of them.": ("builtins.dict_items", "builtins.dict_keys", "builtins.dict_values"),
     "Return dict(value).": ("builtins.mappingproxy", "collections.ChainMap"),
     "Return bytes(value).": ("builtins.memoryview",),
@@ -135,8 +142,30 @@ _NAMES_BY_ADVICE: Mapping[str, tuple[str, ...]] = {
     "Return xarray.DataArray(value).": ("xarray.Variable",),
     "Return value.to_dict(), whose values are datasets.": ("xarray.DataTree",),
     "Return the table it was made of.": ("xgboost.DMatrix", "lightgbm.Dataset"),
-    "Return the figure it belongs to, axes.figure.": ("matplotlib.axes._axes.Axes",),
-    "Return optimizer.state_dict().": ("torch.optim.Optimizer",),
+    "Return value.figure.": ("matplotlib.axes._axes.Axes",),
+    "Return value.state_dict().": ("torch.optim.Optimizer", "torch.optim.lr_scheduler.LRScheduler"),
+    "Return value.get_state().": ("torch.Generator",),
+    "Return value.lightning_module, or pathlib.Path(value.checkpoint_callback.best_model_path).": (
+        "lightning.pytorch.trainer.trainer.Trainer",
+        "pytorch_lightning.trainer.trainer.Trainer",
+    ),
+    "Return value.model.": ("transformers.trainer.Trainer",),
+    "Return {'model': value.model, 'tokenizer': value.tokenizer}.": ("transformers.pipelines.base.Pipeline",),
+    "Return value.to_dict().": (
+        "transformers.configuration_utils.PreTrainedConfig",
+        "transformers.configuration_utils.PretrainedConfig",
+        "transformers.generation.configuration_utils.GenerationConfig",
+    ),
+    "Call value.save_pretrained('processor') and return pathlib.Path('processor').": (
+        "transformers.image_processing_base.ImageProcessingMixin",
+        "transformers.feature_extraction_utils.FeatureExtractionMixin",
+        "transformers.processing_utils.ProcessorMixin",
+    ),
+    "Return value.numpy().": ("tensorflow.python.framework.tensor.Tensor", "tensorflow.python.ops.variables.Variable"),
+    "Return keras.Sequential([value]).": ("keras.Layer",),
+    "Return value.trials_dataframe(), or value.best_params.": ("optuna.study.study.Study",),
+    "Return networkx.node_link_data(value, edges='edges').": ("networkx.classes.graph.Graph",),
+    "Return value.content.": ("requests.models.Response",),
     "Return what it loads, as tensors or a dataset.": ("torch.utils.data.DataLoader",),
     "Return its samples, as tensors or a dataset of Hugging Face.": ("torch.utils.data.Dataset",),
     "Return the series it groups.": ("pandas.api.typing.SeriesGroupBy", "pandas.core.groupby.SeriesGroupBy"),
@@ -145,5 +174,16 @@ _NAMES_BY_ADVICE: Mapping[str, tuple[str, ...]] = {
         "mlflow.pyfunc.model.PythonModel",
     ),
 }
-ALTERNATIVES: Mapping[str, str] = {name: advice for advice, names in _NAMES_BY_ADVICE.items() for name in names}
-"""What to return instead of types that have no exact form."""
+_ALTERNATIVES: Mapping[str, str] = {name: advice for advice, names in _NAMES_BY_ADVICE.items() for name in names}
+
+GENERAL_ADVICE = (
+    "A value of any type can be written with its own library and returned as the pathlib.Path of the file, a model of MLflow "
+    "as airflow_zen.MLflowModel(path), or saved by a materializer of ten lines ('Your own types' in the documentation of "
+    "steps); or set [zen] allow_pickle = True."
+)
+"""What works for every type."""
+
+
+def alternative(names: Iterable[str]) -> str:
+    """Return what to return instead of a type that has no exact form, by the names of it and its bases; "" if unknown."""
+    return next(filter(None, map(_ALTERNATIVES.get, names)), "")

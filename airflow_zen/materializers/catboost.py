@@ -19,7 +19,8 @@ _TRAINED_KEY = "__model"
 class CatboostMaterializer(ModelMaterializer):
     """Save a model in the layout of `mlflow.catboost.save_model`, and its parameters beside it.
 
-    Refused: subclasses, and functions among the parameters (an own objective or metric).
+    CatBoost's file keeps the scores of training to 16 digits, so their last digit may differ. Refused: subclasses, and
+    functions among the parameters (an own objective or metric).
     """
 
     types = ("catboost.CatBoost",)

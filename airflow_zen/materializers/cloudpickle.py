@@ -33,7 +33,10 @@ class PickleMaterializer(Materializer):
         try:
             text = cloudpickle.dumps(value, protocol=5)
         except Exception as error:
-            raise SaveRefused(f"A {type(value).__qualname__} cannot be pickled either: {error}") from error
+            raise SaveRefused(
+                f"A {type(value).__qualname__} cannot be pickled either: {error}. Write it with its own library and return "
+                "the pathlib.Path of the file."
+            ) from error
         (directory / PICKLE_FILE).write_bytes(text)
         (directory / PYTHON_VERSION_FILE).write_text(json.dumps({"python": get_python_version()}), encoding="utf-8")
         return {}

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from inspect import signature
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from airflow_zen.errors import SaveRefused
-from airflow_zen.materializers.mlflow_model import ModelMaterializer, WrittenModel
+from airflow_zen.materializers.mlflow_model import STATE_FILE, ModelMaterializer, WrittenModel
 from airflow_zen.materializers.previews.html import Markup, preformatted
 from airflow_zen.type_names import type_name
 
 DATA_FOLDER = "data"
 MODEL_FILE = "model.keras"
-TRAINABLE_FILE = "trainable.json"
 
+_WAY_OUT = (
+    "Or write what Keras can: model.save_weights('model.weights.h5') and return pathlib.Path('model.weights.h5'), and "
+    "build the model again in the step that loads them."
+)
+_POLICY_LOCK = Lock()
 _SHARED_OBJECT_ID = re.compile(rb'"shared_object_id": (\d+)')
 _MISSING = object()
 
@@ -26,7 +31,8 @@ _MISSING = object()
 class KerasMaterializer(ModelMaterializer):
     """Save a model with its weights, optimizer and compilation, in the layout of `mlflow.keras.save_model`.
 
-    Refused: lambdas, and own layers or functions that Keras cannot find again (use
+    Also kept: arguments of losses and metrics, the state of random numbers, and the loss scale under mixed precision. What
+    metrics have counted so far is not. Refused: lambdas, and own layers or functions that Keras cannot find again (use
     `keras.saving.register_keras_serializable`).
     """
 
@@ -41,7 +47,7 @@ class KerasMaterializer(ModelMaterializer):
         import keras
 
         (directory / DATA_FOLDER).mkdir()
-        _write_checked(model, directory)
+        state = _write_checked(model, directory)
         (directory / DATA_FOLDER / "keras_module.txt").write_text("keras", encoding="utf-8")
         flavor = {
             "data": DATA_FOLDER,
@@ -49,16 +55,15 @@ class KerasMaterializer(ModelMaterializer):
             "keras_version": keras.__version__,
             "save_exported_model": False,
         }
-        return WrittenModel(f"{type(model).__qualname__} of {model.count_params()} parameters", flavor, {})
+        size = f"of {model.count_params()} parameters" if model.built else "that is not built"
+        shape = f"{type(model).__qualname__} {size}"
+        return WrittenModel(shape, flavor, {}, state or None)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the model without running code from its file: Keras refuses lambdas."""
-        import keras
-
-        data = directory / DATA_FOLDER
-        model = keras.saving.load_model(data / MODEL_FILE, safe_mode=True)
-        if (data / TRAINABLE_FILE).exists():
-            _set_trainable_flags(model, json.loads((data / TRAINABLE_FILE).read_text("utf-8")))
+        state = self.read_state(directory) if (directory / STATE_FILE).exists() else {}
+        model = _read_keras_file(directory / DATA_FOLDER / MODEL_FILE, state)
+        _set_state(model, state)
         return model
 
     def sections(self, model: Any) -> Iterator[Markup]:
@@ -68,23 +73,103 @@ class KerasMaterializer(ModelMaterializer):
         yield preformatted("\n".join(lines))
 
 
-def _write_checked(model: Any, directory: Path) -> None:
-    """Write the model, and load it once; raises `SaveRefused` where the loaded model is another one."""
-    import keras
+def _write_checked(model: Any, directory: Path) -> dict[str, Any]:
+    """Write the model, and load it once; return what its file does not contain.
 
-    data, written = directory / DATA_FOLDER, directory / MODEL_FILE
+    Raises `SaveRefused` where the loaded model is another one.
+    """
+    written, state = directory / MODEL_FILE, _policy_state(model)
     try:
         model.save(written)
-        loaded = keras.saving.load_model(written, safe_mode=True)
+        loaded = _read_keras_file(written, state)
     except Exception as error:
-        raise SaveRefused(f"Keras does not keep this {type(model).__qualname__}: {error}") from error
+        raise SaveRefused(f"Keras does not keep this {type(model).__qualname__}: {error}. {_WAY_OUT}") from error
     _check_weights(model, loaded)
-    if (flags := _trainable_flags(model)) != _trainable_flags(loaded):
-        (data / TRAINABLE_FILE).write_text(json.dumps(flags), encoding="utf-8")
-        _set_trainable_flags(loaded, flags)
+    lost = {name: held for name, held in _full_state(model).items() if held != _full_state(loaded)[name]}
+    _set_state(loaded, lost)
     _check_settings(model, loaded)
-    _write_reproducible_file(written, data / MODEL_FILE)
+    _write_reproducible_file(written, directory / DATA_FOLDER / MODEL_FILE)
     written.unlink()
+    return {**state, **lost}
+
+
+def _read_keras_file(path: Path, state: Mapping[str, Any]) -> Any:
+    """Read a model under the dtype policy that it was made under, which decides whether its optimizer scales the loss."""
+    import keras
+
+    with _POLICY_LOCK:
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(state.get("policy", "float32"))
+        try:
+            return keras.saving.load_model(path, safe_mode=True)
+        finally:
+            keras.config.set_dtype_policy(before)
+
+
+def _policy_state(model: Any) -> dict[str, Any]:
+    return {} if model.dtype_policy.name == "float32" else {"policy": model.dtype_policy.name}
+
+
+def _full_state(model: Any) -> dict[str, Any]:
+    """Return what Keras stores of some layers, losses and metrics only."""
+    return {
+        "trainable": [bool(layer.trainable) for layer in model._flatten_layers()],  # noqa: SLF001
+        "seeds": [generator.state.numpy().tolist() for generator in _seed_generators(model)],
+        "compiled": [_settings(part) for part in _compiled_parts(model)],
+    }
+
+
+def _set_state(model: Any, state: Mapping[str, Any]) -> None:
+    if "trainable" in state:
+        _set_trainable_flags(model, state["trainable"])
+    for generator, held in zip(_seed_generators(model), state.get("seeds", ()), strict=False):
+        generator.state.assign(held)
+    for part, settings in zip(_compiled_parts(model), state.get("compiled", ()), strict=False):
+        vars(part).update(settings)
+
+
+def _seed_generators(model: Any) -> list[Any]:
+    """Return the generators of random numbers of all layers, whose state changes in training."""
+    import keras
+
+    held = (item for layer in model._flatten_layers() for item in vars(layer).values())  # noqa: SLF001
+    found = {id(item): item for item in held if isinstance(item, keras.random.SeedGenerator)}
+    return list(found.values())
+
+
+def _compiled_parts(model: Any) -> list[Any]:
+    """Return the losses and metrics that `compile` was given as objects."""
+    import keras
+
+    loss, metrics = (getattr(model, name, None) for name in ("_compile_loss", "_compile_metrics"))
+    held = [getattr(metrics, name, None) for name in ("_user_metrics", "_user_weighted_metrics")]
+    flat = keras.tree.flatten([getattr(loss, "_user_loss", None), *held])
+    return [part for part in flat if isinstance(part, keras.losses.Loss | keras.metrics.Metric)]
+
+
+def _settings(part: Any) -> dict[str, Any]:
+    """Return the numbers and texts among the arguments of a layer, loss or metric, as its attributes."""
+    import keras
+
+    # Only arguments of __init__ are settings; Keras also notes progress there, such as whether training was stopped.
+    own = signature(type(part).__init__).parameters.keys() - signature(keras.layers.Layer.__init__).parameters.keys()
+    names = sorted((own | {"_fn_kwargs"}) & vars(part).keys())
+    return {name: _plain(vars(part)[name]) for name in names if _is_plain(vars(part)[name])}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(type(key) is str and _is_plain(item) for key, item in value.items())
+    return type(value) in (bool, int, float, str, type(None))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as one of Python's own containers, which Keras wraps to track them."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _check_weights(model: Any, loaded: Any) -> None:
@@ -96,13 +181,8 @@ def _check_weights(model: Any, loaded: Any) -> None:
     if type(loaded) is not type(model) or len(loaded.weights) != len(model.weights) or not all(equal):
         raise SaveRefused(
             f"{type_name(type(model))} does not come back with all its weights. Give its layers get_config() and "
-            f"build(), and register them with keras.saving.register_keras_serializable."
+            f"build(), and register them with keras.saving.register_keras_serializable. {_WAY_OUT}"
         )
-
-
-def _trainable_flags(model: Any) -> list[bool]:
-    """Return whether the model and each layer in it is trainable; Keras stores that of some layers only."""
-    return [bool(layer.trainable) for layer in model._flatten_layers()]  # noqa: SLF001
 
 
 def _set_trainable_flags(model: Any, flags: list[bool]) -> None:
@@ -113,26 +193,32 @@ def _set_trainable_flags(model: Any, flags: list[bool]) -> None:
 
 
 def _check_settings(model: Any, loaded: Any) -> None:
-    """Raise `SaveRefused` where a layer lost a number or text of its own __init__, or other parts are trainable."""
+    """Raise `SaveRefused` where a layer, loss, metric or optimizer lost a number or text, or other parts are trainable."""
     layers = zip(model._flatten_layers(), loaded._flatten_layers(), strict=False)  # noqa: SLF001
-    lost = [f"{one.name}.{name}" for one, other in layers for name in _changed_settings(one, other)]
-    if lost or _trainable_flags(model) != _trainable_flags(loaded):
+    own = [
+        (one, other) for one, other in layers if type(one).__module__.partition(".")[0] not in ("keras", "tensorflow")
+    ]
+    compiled = [*zip(_compiled_parts(model), _compiled_parts(loaded), strict=False), *_optimizers(model, loaded)]
+    lost = [f"{one.name}.{name}" for one, other in [*own, *compiled] for name in _changed_settings(one, other)]
+    if lost or _full_state(model) != _full_state(loaded):
         raise SaveRefused(
-            f"{type_name(type(model))} does not come back with {', '.join(lost[:5]) or 'the same parts frozen'}. Return all "
-            "arguments of __init__ from get_config() of that class, and set them in __init__."
+            f"{type_name(type(model))} does not come back with {', '.join(lost[:5]) or 'the same parts frozen'}. If the class "
+            f"is yours, return all arguments of __init__ from get_config(), and set them in __init__. {_WAY_OUT}"
         )
 
 
-def _changed_settings(one: Any, other: Any) -> list[str]:
-    import keras
+def _optimizers(model: Any, loaded: Any) -> list[tuple[Any, Any]]:
+    held = [getattr(each, "optimizer", None) for each in (model, loaded)]
+    return [] if held[0] is None else [(held[0], held[1])]
 
-    if type(one).__module__.partition(".")[0] in ("keras", "tensorflow"):
-        return []
-    plain = (bool, int, float, str, type(None))
-    # Only arguments of __init__ are settings; Keras also notes progress there, such as whether training was stopped.
-    own = signature(type(one).__init__).parameters.keys() - signature(keras.layers.Layer.__init__).parameters.keys()
-    settings = {name: vars(one)[name] for name in own & vars(one).keys() if type(vars(one)[name]) in plain}
-    return [name for name, value in sorted(settings.items()) if getattr(other, name, _MISSING) != value]
+
+def _changed_settings(one: Any, other: Any) -> list[str]:
+    if type(one) is not type(other):
+        return ["__class__"]
+    dtypes = [getattr(each, "dtype", None) for each in (one, other)]
+    found = _settings(other)
+    changed = [name for name, value in _settings(one).items() if found.get(name, _MISSING) != value]
+    return changed + (["dtype"] if dtypes[0] != dtypes[1] else [])
 
 
 def _write_reproducible_file(source: Path, target: Path) -> None:

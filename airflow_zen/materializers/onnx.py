@@ -74,7 +74,10 @@ def _serialize(model: Any) -> bytes:
     try:
         return bytes(model.SerializeToString(deterministic=True))
     except Exception as error:
-        raise SaveRefused(f"This ONNX model has no file of its own ({error}). A file holds 2 GB at most.") from error
+        raise SaveRefused(
+            f"This ONNX model has no file of its own ({error}). A file holds 2 GB at most. Call "
+            "onnx.save_model(model, 'model/model.onnx', save_as_external_data=True) and return pathlib.Path('model')."
+        ) from error
 
 
 def _type_text(held: Any) -> str:

@@ -12,6 +12,7 @@ from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.annotations import View
 from airflow_zen.materializers.base import Materializer, SavedBatches
 from airflow_zen.materializers.previews.tables import MAX_PREVIEW_ROWS, TableColumn, preview_table
+from airflow_zen.type_names import type_name
 
 if TYPE_CHECKING:
     import polars as pl
@@ -50,8 +51,9 @@ class PolarsMaterializer(Materializer):
 
         path, is_series = directory / FILE_NAME, isinstance(value, pl.Series)
         if type(value) not in (pl.DataFrame, pl.Series, pl.LazyFrame):
+            base = next(cls.__qualname__ for cls in type(value).__mro__ if cls.__module__.startswith("polars."))
             raise SaveRefused(
-                f"{type(value).__qualname__} would come back as its base class. Convert it to that first."
+                f"{type_name(type(value))} would come back as its base class. Return polars.{base}(value)."
             )
         frame = value.to_frame() if is_series else value
         schema = frame.collect_schema()
@@ -152,7 +154,11 @@ def _write_parquet(frame: pl.DataFrame | pl.LazyFrame, schema: pl.Schema, target
         else:
             frame.rechunk().write_parquet(target, **options)
     except pl.exceptions.PolarsError as error:
-        raise SaveRefused(f"polars does not write this frame to parquet: {error}. Cast the column(s).") from error
+        kept = {name: dtype for name, dtype in schema.items() if dtype not in (pl.Object, pl.Struct([]))}
+        names = ", ".join(map(repr, schema.keys() - kept.keys()))
+        raise SaveRefused(
+            f"polars does not write {names or 'this frame'} to parquet: {error}. Cast the column(s)."
+        ) from error
 
 
 def _summarize(schema: pl.Schema, rows: int, path: Path) -> dict[str, Any]:

@@ -133,11 +133,8 @@ class MaterializerRegistry:
             return found
         if self.allow_pickle:
             return self._instantiate(catalog.ENCODINGS[_PICKLE])
-        advice = next(filter(None, map(catalog.ALTERNATIVES.get, base_names(cls))), "Return a type that has one.")
-        raise MaterializerNotFound(
-            f"No materializer saves {type_name(cls)}. {advice} "
-            "Otherwise register one for it, or set [zen] allow_pickle = True."
-        )
+        advice = " ".join(filter(None, (catalog.alternative(base_names(cls)), catalog.GENERAL_ADVICE)))
+        raise MaterializerNotFound(f"No materializer saves {type_name(cls)}. {advice}")
 
     def for_encoding(self, encoding: str, wanted: type | None = None) -> Materializer:
         """Return the materializer that reads an encoding: that of `wanted` if it has that view, else the encoding's own.
@@ -306,7 +303,8 @@ def _save_summary(materializer: Materializer, value: Any, directory: Path) -> Ma
 
 def _entry_by_kind(cls: type) -> MaterializerEntry | None:
     """Return who saves a class without a known base: one that follows scikit-learn's API, or a dataclass."""
-    if catalog.ESTIMATOR_METHODS.intersection(dir(cls)) and hasattr(cls, "fit"):
+    follows_api = catalog.ESTIMATOR_METHODS.intersection(dir(cls)) and hasattr(cls, "fit")
+    if follows_api and not catalog.alternative(base_names(cls)):  # such as Lightning's Trainer
         return catalog.ENCODINGS[_ESTIMATOR]
     return catalog.ENCODINGS[_TYPED_JSON] if is_dataclass(cls) else None
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.previews.html import heading, preformatted, preview_page
+from airflow_zen.materializers.previews.tables import MAX_PREVIEW_ROWS, plain_table
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 from airflow_zen.type_names import type_name
 
 RECORDS_FILE = "elements.tfrecord"
 METADATA_FILE = "dataset.json"
+_MAX_CELL_VALUES = 8
 
 
 class TfDatasetMaterializer(Materializer):
@@ -40,7 +42,7 @@ class TfDatasetMaterializer(Materializer):
         import tensorflow as tf
 
         if value.cardinality() == tf.data.INFINITE_CARDINALITY:
-            raise SaveRefused("An infinite tf.data.Dataset has no end to store. Use .take(n).")
+            raise SaveRefused("An infinite tf.data.Dataset has no end to store. Return dataset.take(n).")
         spec, count = _encode_spec(value.element_spec), 0
         with tf.io.TFRecordWriter(str(directory / RECORDS_FILE)) as writer:
             for element in value:
@@ -66,8 +68,38 @@ class TfDatasetMaterializer(Materializer):
         return records.map(parse_element).apply(tf.data.experimental.assert_cardinality(metadata["count"]))
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
-        """Show shapes and dtypes of an element."""
-        return preview_page(value, summary, (heading("An element"), preformatted(repr(value.element_spec))), "Dataset")
+        """Show the first 20 elements, and the shapes and dtypes of an element."""
+        import tensorflow as tf
+
+        leaves = tf.nest.flatten(value.element_spec)
+        names = [
+            f"{place}: {leaf.dtype.name} {leaf.shape}"
+            for place, leaf in zip(_leaf_names(value.element_spec), leaves, strict=True)
+        ]
+        rows = ([_cell(tensor) for tensor in tf.nest.flatten(element)] for element in value.take(MAX_PREVIEW_ROWS))
+        sections = [heading("The first elements"), plain_table(names, rows), heading("An element")]
+        return preview_page(value, summary, [*sections, preformatted(repr(value.element_spec))], "Dataset")
+
+
+def _leaf_names(spec: Any, prefix: str = "") -> Iterator[str]:
+    """Yield what each tensor of an element is called, in the order of `tf.nest.flatten`: keys and positions."""
+    if isinstance(spec, dict):
+        named = sorted(spec.items())
+    elif isinstance(spec, tuple | list):
+        named = [(str(at), item) for at, item in enumerate(spec)]
+    else:
+        yield prefix or "element"
+        return
+    for name, item in named:
+        yield from _leaf_names(item, f"{prefix}.{name}" if prefix else str(name))
+
+
+def _cell(tensor: Any) -> Any:
+    """Return what a cell shows of a tensor: its first numbers, or its text."""
+    shown = tensor.numpy()
+    if isinstance(shown, bytes):
+        return shown.decode(errors="replace")
+    return shown if shown.ndim == 0 else shown.ravel()[:_MAX_CELL_VALUES].tolist()
 
 
 def _encode_spec(spec: Any) -> Any:
@@ -83,7 +115,7 @@ def _encode_spec(spec: Any) -> Any:
         return {type(spec).__name__: [_encode_spec(item) for item in spec]}
     raise SaveRefused(
         f"An element of this tf.data.Dataset holds a {type_name(type(spec))}. Make it dense tensors in dicts, tuples "
-        f"and lists."
+        "and lists, or call dataset.save('elements') and return pathlib.Path('elements'), which tf.data.Dataset.load() reads."
     )
 
 

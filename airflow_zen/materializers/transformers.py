@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.base import Materializer
@@ -14,12 +14,13 @@ from airflow_zen.materializers.previews.html import heading, preformatted, previ
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
 from airflow_zen.type_names import class_reference, resolve_class, type_name
 
+if TYPE_CHECKING:
+    from airflow_zen.materializers.registry import MaterializerRegistry
+
 PRETRAINED_FOLDER = "pretrained"
 BUFFERS_FILE = "buffers.safetensors"
 METADATA_FILE = "class.json"
-
-# What save_pretrained sets in the configuration of the model that it saves.
-_CONFIG_SET_BY_SAVING = ("architectures", "dtype")
+CONFIGURATIONS_FILE = "configurations.json"
 
 # Other implementations of attention need a device or a package that the reader may not have.
 _PORTABLE_ATTENTION = ("eager", "sdpa")
@@ -29,6 +30,11 @@ _TOKENIZER_OPTIONS = ("padding_side", "truncation_side", "model_input_names")
 
 # Facts about the place that a tokenizer was read from, not about the tokenizer.
 _LOCATION_KEYS = ("is_local", "local_files_only", "name_or_path")
+
+_AROUND = "Or put it into a module of your own, `self.body = model`, which is stored as it is."
+_WAY_OUT = (
+    "Or call model.save_pretrained('model') and return pathlib.Path('model'), which keeps what from_pretrained() reads."
+)
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -61,7 +67,9 @@ class PretrainedMaterializer(Materializer):
         metadata = read_typed_json(self, directory, METADATA_FILE)
         cls: Any = resolve_class(metadata["class"], wanted)
         if issubclass(cls, transformers.PreTrainedModel):
-            return _load_model(cls, metadata, directory / PRETRAINED_FOLDER)
+            model = _load_model(cls, metadata, directory / PRETRAINED_FOLDER)
+            _set_configurations(model, directory)
+            return model
         if issubclass(cls, transformers.PreTrainedTokenizerBase):
             return _load_tokenizer(cls, metadata, directory / PRETRAINED_FOLDER)
         raise ArtifactRefused(f"{metadata['class']} is no model or tokenizer here, and the artifact says it is one.")
@@ -76,11 +84,9 @@ class PretrainedMaterializer(Materializer):
     def _save_model(self, model: Any, directory: Path) -> Mapping[str, Any]:
         """Write a model, and load it once; raises `SaveRefused` where that is not the same model."""
         _check_storable(model)
-        metadata = _model_metadata(model)
-        with _without_progress_bars():
-            model.save_pretrained(directory / PRETRAINED_FOLDER)
-        write_typed_json(self, metadata, directory, METADATA_FILE)
-        _unset_config(model, metadata["unset"])
+        _write_configurations(model, directory, self.registry)
+        _save_pretrained(model, directory / PRETRAINED_FOLDER)
+        write_typed_json(self, _model_metadata(model), directory, METADATA_FILE)
         loaded = self.load(directory, self.encoding, type(model))
         _save_buffers(model, loaded, directory / PRETRAINED_FOLDER)
         _check_round_trip(model, loaded)
@@ -106,11 +112,12 @@ def _model_metadata(model: Any) -> dict[str, Any]:
         "class": class_reference(type(model)),
         "training": model.training,
         "frozen": [name for name, weight in model.named_parameters() if not weight.requires_grad],
-        "unset": [name for name in _CONFIG_SET_BY_SAVING if getattr(model.config, name, None) is None],
     }
     otherwise = [name for name, module in model.named_modules() if module.training != model.training]
     attention = model.config._attn_implementation  # noqa: SLF001 - what from_pretrained takes, and does not keep
     metadata |= {"otherwise": otherwise} if otherwise else {}
+    # A folder on this machine is no part of the model.
+    metadata |= {"name": "" if Path(model.name_or_path).is_absolute() else model.name_or_path}
     return metadata | ({"attention": attention} if attention in _PORTABLE_ATTENTION else {})
 
 
@@ -123,8 +130,7 @@ def _load_model(cls: Any, metadata: Mapping[str, Any], folder: Path) -> Any:
         model = cls.from_pretrained(folder, dtype="auto", **safe, **attention)
     if (folder / BUFFERS_FILE).exists():
         _set_buffers(model, load_file(folder / BUFFERS_FILE))
-    model.name_or_path = model.config._name_or_path = ""  # noqa: SLF001 - a temporary folder
-    _unset_config(model, metadata["unset"])
+    model.name_or_path = metadata.get("name", "")
     for name, weight in model.named_parameters():
         weight.requires_grad_(name not in metadata["frozen"])
     model.train(metadata["training"])
@@ -143,9 +149,50 @@ def _load_tokenizer(cls: Any, metadata: Mapping[str, Any], folder: Path) -> Any:
     return tokenizer
 
 
-def _unset_config(model: Any, names: list[str]) -> None:
-    for name in names:
-        setattr(model.config, name, None)
+def _save_pretrained(model: Any, folder: Path) -> None:
+    """Write the folder, and leave the model's configuration as it is, which save_pretrained() changes."""
+    before = dict(vars(model.config))
+    try:
+        with _without_progress_bars():
+            model.save_pretrained(folder)
+    except (ValueError, TypeError) as error:
+        raise SaveRefused(f"save_pretrained() refuses this {type_name(type(model))}: {error} {_WAY_OUT}") from error
+    finally:
+        vars(model.config).clear()
+        vars(model.config).update(before)
+
+
+def _write_configurations(model: Any, directory: Path, registry: MaterializerRegistry) -> None:
+    """Write the configurations that the modules hold, with all attributes: `config.json` has some of the outermost."""
+    from airflow_zen.materializers.torch.modules import ModuleEncoder, is_plain_object
+    from airflow_zen.materializers.typed_json.encoding import InlineOnly, canonical_json
+
+    encoder = ModuleEncoder(InlineOnly(registry, "a configuration", "Keep it as texts and numbers."))
+    held = {
+        name: {attribute: item for attribute, item in vars(module).items() if is_plain_object(type(item), [])}
+        for name, module in model.named_modules()
+    }
+    root = encoder.encode({name: found for name, found in held.items() if found})
+    text = canonical_json({"root": root, "objects": encoder.states})
+    (directory / CONFIGURATIONS_FILE).write_text(text, encoding="utf-8")
+
+
+def _set_configurations(model: Any, directory: Path) -> None:
+    from airflow_zen.materializers.torch.modules import ModuleDecoder
+
+    if not (directory / CONFIGURATIONS_FILE).exists():
+        return  # an earlier artifact
+    held = json.loads((directory / CONFIGURATIONS_FILE).read_text("utf-8"))
+    decoder, here = ModuleDecoder(held["objects"], [], _refuse_part, type(model)), model.config._attn_implementation  # noqa: SLF001
+    for name, found in decoder.decode(held["root"]).items():
+        for attribute, item in found.items():
+            vars(model.get_submodule(name))[attribute] = item
+            if getattr(item, "_attn_implementation_internal", None) not in (None, *_PORTABLE_ATTENTION):
+                item._attn_implementation_internal = here  # noqa: SLF001
+
+
+def _refuse_part(part: Mapping[str, Any], declared: Any) -> Any:
+    raise ArtifactRefused(f"A configuration has no parts, got {part!r}.")
 
 
 def _save_buffers(model: Any, loaded: Any, folder: Path) -> None:
@@ -183,12 +230,12 @@ def _check_storable(model: Any) -> None:
     dtypes = sorted({str(weight.dtype) for weight in model.parameters() if weight.is_floating_point()})
     if len(dtypes) > 1:
         raise SaveRefused(
-            f"This {type_name(type(model))} has weights of {', '.join(dtypes)}. Convert it with .to(dtype)."
+            f"This {type_name(type(model))} has weights of {', '.join(dtypes)}. Convert it with .to(dtype). {_AROUND}"
         )
     modules = ((name or "the model", module) for name, module in model.named_modules())
     if hooked := sorted(name for name, module in modules if any(getattr(module, hooks) for hooks in _HOOKS)):
         raise SaveRefused(
-            f"{type_name(type(model))} has hooks, in {', '.join(hooked[:3])}, which are functions. Remove them first."
+            f"{type_name(type(model))} has hooks, in {', '.join(hooked[:3])}, which are functions. Remove them first. {_WAY_OUT}"
         )
 
 
@@ -196,12 +243,15 @@ def _check_round_trip(model: Any, loaded: Any) -> None:
     """Raise `SaveRefused` where a weight or layer was lost: the configuration may not know of it."""
     one, other = model.state_dict(), loaded.state_dict()
     if one.keys() != other.keys() or not all(_are_same_bits(one[name], other[name]) for name in one):
-        raise SaveRefused(f"{type_name(type(model))} does not come back with all its weights from from_pretrained().")
+        raise SaveRefused(
+            f"{type_name(type(model))} does not come back with all its weights from from_pretrained(). {_AROUND}"
+        )
     for was, now in zip(repr(model).splitlines(), repr(loaded).splitlines(), strict=False):
         if was != now:
             raise SaveRefused(
                 f"{type_name(type(model))} was changed after it was made from its configuration: it has {was.strip()}, "
-                f"which comes back as {now.strip()}. Set it in the configuration and make the model from that."
+                f"which comes back as {now.strip()}. Set it in the configuration and make the model from that. "
+                f"{_AROUND}"
             )
 
 

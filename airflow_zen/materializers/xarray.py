@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_zen.errors import SaveRefused
+from airflow_zen.errors import SaveRefused, located
 from airflow_zen.materializers.base import Materializer, require_exact_type
 from airflow_zen.materializers.previews.html import preformatted, preview_page
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
@@ -43,7 +43,13 @@ class XarrayMaterializer(Materializer):
                 f"This xarray.{type(value).__qualname__} would not come back exactly. Its indexes must be those that "
                 f"xarray makes of its coordinates; drop_indexes() removes the others."
             )
-        parts = write_typed_json(self, metadata, directory, DATASET_FILE)
+        array = f"['variables']['{_ARRAY_NAME}']['attrs']"
+        with (
+            located("variables", instead_of="['variables']"),
+            located("attrs", instead_of=array),
+            located("attrs", instead_of="['attrs']"),
+        ):
+            parts = write_typed_json(self, metadata, directory, DATASET_FILE)
         sizes = " × ".join(f"{name} {size}" for name, size in value.sizes.items())
         return {"shape": f"{type(value).__qualname__} of {sizes or 'one value'}", **parts}
 

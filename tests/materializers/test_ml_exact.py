@@ -80,14 +80,6 @@ def test_own_modules_name_their_code(tmp_path: Path) -> None:
     assert stack.save(make("trained module", tmp_path)).ref.code == ()
 
 
-def test_attributes_of_tensors_are_refused(tmp_path: Path) -> None:
-    """A parameter with an attribute of its own is refused, because it would come back without."""
-    module = make("trained module", tmp_path)
-    module[0].weight.no_decay = True
-    with pytest.raises(SaveRefused, match=r"attributes of its own \(no_decay\)"):
-        REGISTRY.save(module, tmp_path)
-
-
 def test_converted_model_computes_the_same(tmp_path: Path) -> None:
     """Buffers that are no weights are kept as they are in a model that was converted to another dtype."""
     make("bert", tmp_path)

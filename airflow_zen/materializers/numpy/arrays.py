@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from airflow_zen.errors import ArtifactRefused, SaveRefused
+from airflow_zen.errors import ArtifactRefused, SaveRefused, located
 from airflow_zen.materializers.previews.charts import BINS, bar_chart
 from airflow_zen.materializers.previews.html import Markup, encode_png, heading, img_tag, preformatted
 from airflow_zen.materializers.previews.tables import MAX_SAMPLED_ROWS, sample_rows
@@ -49,7 +49,8 @@ def save_array(materializer: Materializer, value: Any, directory: Path) -> Mappi
     metadata |= _save_mask(value, directory) if isinstance(value, np.ma.MaskedArray) else {}
     metadata |= _save_elements(np.asarray(value), directory)
     summary = {"shape": f"{value.shape} {value.dtype}", "dtype": str(value.dtype)}
-    return {**summary, **(write_typed_json(materializer, metadata, directory, METADATA_FILE) if metadata else {})}
+    with located("", instead_of="['items']"):
+        return {**summary, **(write_typed_json(materializer, metadata, directory, METADATA_FILE) if metadata else {})}
 
 
 def load_array(materializer: Materializer, directory: Path) -> Any:
@@ -96,14 +97,16 @@ def _save_elements(array: np.ndarray[Any, Any], directory: Path) -> dict[str, An
 def check_dtype(dtype: np.dtype[Any]) -> None:
     """Raise `SaveRefused` for a dtype that an `.npy` file does not keep."""
     if dtype.hasobject:
-        raise SaveRefused(f"The structured dtype {dtype} has object fields. Save its fields as separate arrays.")
+        raise SaveRefused(
+            f"The structured dtype {dtype} has object fields. Return its fields as arrays of their own: {{name: value[name] for name in value.dtype.names}}."
+        )
     try:
         kept = dtype.metadata is None and np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype)) == dtype
     except ValueError:
         kept = False  # fields that overlap
     if not kept:
         raise SaveRefused(
-            f"A .npy file does not keep the dtype {dtype!r}. Convert the array to a dtype of NumPy's own."
+            f"A .npy file does not keep the dtype {dtype!r}. Convert the array with .astype() to a dtype of NumPy's own, such as float64."
         )
 
 

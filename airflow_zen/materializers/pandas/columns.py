@@ -37,7 +37,7 @@ def column_to_arrow(registry: MaterializerRegistry, values: Any) -> ArrowColumn:
     if convert_nested := _NESTED_CONVERTERS.get(type(dtype)):
         return convert_nested(registry, values)
     raise SaveRefused(
-        f"The dtype {str(dtype)!r} of {type(dtype).__module__} is not stored. Convert the column to another."
+        f"The dtype {str(dtype)!r} of {type(dtype).__module__} is not stored. Convert the column with .astype(object) or .astype(str)."
     )
 
 
@@ -296,7 +296,7 @@ def _uniform_array(values: Any, kind: type) -> pa.Array:
 
 
 def _json_array(registry: MaterializerRegistry, values: Any) -> pa.Array:
-    encoder = Encoder(InlineOnly(registry, "a cell of a table"))
+    encoder = Encoder(InlineOnly(registry, "a cell of a table", "Return it beside the table, in a dict."))
     return pa.array([canonical_json(encoder.encode(value)) for value in values], pa.large_string())
 
 

@@ -50,7 +50,9 @@ class ArrowColumn:
         try:
             array = self.to_arrow(values)
         except (pa.ArrowException, UnicodeEncodeError) as error:
-            raise SaveRefused(f"A column of dtype {self.values.dtype} does not fit into Arrow: {error}") from error
+            raise SaveRefused(
+                f"A column of dtype {self.values.dtype} does not fit into Arrow: {error}. Convert it with .astype() to a dtype that holds the values."
+            ) from error
         if not isinstance(array, pa.ChunkedArray):
             return array
         return array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
@@ -121,7 +123,9 @@ def numpy_to_arrow(values: Any) -> ArrowColumn:
         return ArrowColumn(values, _complex_to_struct, {"as": "complex", "dtype": dtype.name})
     if dtype.char in _ARROW_DTYPE_CHARS and dtype.isnative:
         return ArrowColumn(values, partial(pa.array, from_pandas=True))
-    raise SaveRefused(f"A column of dtype {dtype!r} is not stored. Convert it to a dtype that Arrow has.")
+    raise SaveRefused(
+        f"A column of dtype {dtype!r} is not stored. Convert it to a dtype that Arrow has, such as .astype('float64')."
+    )
 
 
 def default_buffer(arrow_type: pa.DataType, rows: int, what: str = "A column", array: Any = None) -> Buffer:
@@ -210,7 +214,9 @@ def _masked_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int)
 def _arrow_backed_to_arrow(values: Any) -> ArrowColumn:
     stored = ArrowColumn(values, pa.array, {"as": "arrow"})
     if not roundtrips_in_parquet(pa.schema([pa.field("values", stored.type)])):
-        raise SaveRefused(f"Parquet does not keep a column of {stored.type}. Convert it, or save a pyarrow.Table.")
+        raise SaveRefused(
+            f"Parquet does not keep a column of {stored.type}. Convert it, or return pyarrow.Table.from_pandas(value)."
+        )
     return stored
 
 

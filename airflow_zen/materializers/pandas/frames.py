@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from airflow_zen.errors import SaveRefused
+from airflow_zen.errors import SaveRefused, located
 from airflow_zen.materializers.annotations import View
 from airflow_zen.materializers.arrow.parquet_reader import ParquetTable, RowGroup, check_columns
 from airflow_zen.materializers.arrow.parquet_writer import (
@@ -47,6 +48,7 @@ from airflow_zen.materializers.previews.tables import (
 )
 from airflow_zen.materializers.typed_json import decode_typed_json, encode_typed_json
 from airflow_zen.materializers.typed_json.encoding import Encoder, NestedValues, canonical_json
+from airflow_zen.type_names import type_name
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.reader import ArtifactReader, VerifiedStream
@@ -67,17 +69,31 @@ def save_pandas(materializer: Materializer, value: Any, directory: Path) -> Mapp
     """Write a frame, series or index, and return its summary."""
     columns, metadata = _to_arrow_columns(materializer.registry, value)
     schema = pa.schema([(name, column.type) for name, column in columns.items()])
-    text, parts = encode_typed_json(materializer, metadata, directory) if metadata else ("", [])
+    with located("attrs", instead_of="['attrs']"), located("columns", instead_of="['columns']"):
+        text, parts = encode_typed_json(materializer, metadata, directory) if metadata else ("", [])
     schema = with_metadata(schema.empty_table(), text).schema if metadata else schema
     size = row_group_size(schema)
     # A frame that is converted as a whole is in memory twice.
     groups = (
-        pa.table([column.convert(column.values[at : at + size]) for column in columns.values()], schema=schema)
+        pa.table(_convert_rows(columns, slice(at, at + size)), schema=schema)
         for at in range(0, max(1, len(value)), size)
     )
     written = write_parquet(groups, schema, directory / FILE_NAME)
     summary = _summarize(value, len(value), written, schema.names)
     return {**summary, "parts": parts} if parts else summary
+
+
+def _convert_rows(columns: Mapping[str, ArrowColumn], rows: slice) -> list[pa.Array]:
+    arrays = []
+    for name, column in columns.items():
+        with _located_column(name):
+            arrays.append(column.convert(column.values[rows]))
+    return arrays
+
+
+def _located_column(name: str) -> AbstractContextManager[None]:
+    """Name a column in errors about its values."""
+    return located("index" if name.startswith("__index_level_") else f"column {name!r}")
 
 
 def save_pandas_batches(materializer: Materializer, batches: Iterator[Any], directory: Path) -> SavedBatches:
@@ -109,10 +125,15 @@ def _to_arrow_columns(registry: MaterializerRegistry, value: Any) -> tuple[dict[
     """Return the columns of the file, those of the index last, and the metadata that they do not express."""
     is_index = isinstance(value, pd.Index) and type(value).__module__.partition(".")[0] == "pandas"
     if type(value) not in (pd.DataFrame, pd.Series) and not is_index:
-        raise SaveRefused(f"{type(value).__qualname__} would come back as its base class. Convert it to that first.")
+        base = next(cls.__qualname__ for cls in type(value).__mro__ if cls.__module__.partition(".")[0] == "pandas")
+        raise SaveRefused(f"{type_name(type(value))} would come back as its base class. Return pandas.{base}(value).")
     columns, labels, metadata = _split_value(value)
-    stored = {name: column_to_arrow(registry, values_of(column)) for name, column in columns.items()}
-    index, index_metadata = index_columns(registry, labels, used_names=stored.keys())
+    stored = {}
+    for name, column in columns.items():
+        with _located_column(name):
+            stored[name] = column_to_arrow(registry, values_of(column))
+    with located("index"):
+        index, index_metadata = index_columns(registry, labels, used_names=stored.keys())
     dtypes = {name: column.metadata for name, column in stored.items() if column.metadata}
     return {**stored, **index}, metadata | index_metadata | ({"dtypes": dtypes} if dtypes else {})
 
@@ -140,7 +161,9 @@ def _checked_tables(
     """Convert frames to tables; raise `SaveRefused` for one that is not like the first."""
     for number, batch in enumerate(batches):
         if type(batch) is not cls:
-            raise SaveRefused(f"Batch {number} is a {type(batch).__qualname__}, the first a {cls.__qualname__}.")
+            raise SaveRefused(
+                f"Batch {number} is a {type(batch).__qualname__}, the first a {cls.__qualname__}. Yield values of one type."
+            )
         table = _batch_to_table(registry, batch)
         # The columns of a batch without rows have no values, so their dtypes may be arbitrary.
         if table.num_rows or table.schema.equals(schema, check_metadata=True):
@@ -161,7 +184,7 @@ def _batch_to_table(registry: MaterializerRegistry, batch: Any) -> pa.Table:
         raise SaveRefused("A frame without columns is not written batch by batch. Return it as one.")
     if "range" in metadata.get("index", {}):
         del metadata["index"]
-    table = pa.table({name: column.convert(column.values) for name, column in columns.items()})
+    table = pa.table(_convert_rows(columns, slice(None)), names=list(columns))
     if not metadata:
         return table
     return with_metadata(table, canonical_json(Encoder(_RefusedParts(registry, Path())).encode(metadata)))

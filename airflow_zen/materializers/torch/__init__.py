@@ -12,7 +12,7 @@ from typing import Any
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.previews.html import Markup, heading, hidden_note, preformatted, preview_page
 from airflow_zen.materializers.previews.tables import plain_table, sample_rows
-from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
+from airflow_zen.materializers.typed_json import part_loader, read_typed_json, write_typed_json
 
 METADATA_FILE = "tensors.json"
 MODULE_FILE = "module.json"
@@ -110,26 +110,31 @@ class ModuleMaterializer(Materializer):
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `module.json`, `tensors.safetensors` and `tensors.json`."""
         from airflow_zen.materializers.project_code import project_code
-        from airflow_zen.materializers.torch.state import ModuleEncoder, write_tensors
+        from airflow_zen.materializers.torch.modules import ModuleEncoder, ModuleParts
+        from airflow_zen.materializers.torch.state import write_tensors
         from airflow_zen.materializers.typed_json.encoding import canonical_json
 
-        encoder = ModuleEncoder(self.registry)
+        parts = ModuleParts(self.registry, directory)
+        encoder = ModuleEncoder(parts)
         module = canonical_json({"root": encoder.encode(value), "modules": encoder.states})
         (directory / MODULE_FILE).write_text(module, encoding="utf-8")
         tensors = write_tensors({str(at): tensor for at, tensor in enumerate(encoder.tensors)}, directory)
         write_typed_json(self, {"tensors": tensors}, directory, METADATA_FILE)
         name, numbers = type(value).__qualname__, sum(weight.numel() for weight in value.parameters())
-        code = project_code(encoder.classes)
-        return {"shape": f"{name} of {numbers} parameters", "estimator": name, **({"code": code} if code else {})}
+        code = project_code(encoder.definitions)
+        summary = {"shape": f"{name} of {numbers} parameters", "estimator": name, **({"code": code} if code else {})}
+        return summary | ({"parts": parts.saved} if parts.saved else {})
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the module, in the mode it was in."""
-        from airflow_zen.materializers.torch.state import ModuleDecoder, read_tensors
+        from airflow_zen.materializers.torch.modules import ModuleDecoder
+        from airflow_zen.materializers.torch.state import read_tensors
 
         metadata = read_typed_json(self, directory, METADATA_FILE)
         module = json.loads((directory / MODULE_FILE).read_text(encoding="utf-8"))
         tensors = list(read_tensors(metadata["tensors"], directory).values())
-        return ModuleDecoder(module["modules"], tensors, wanted).decode(module["root"])
+        load_part = part_loader(self.registry, directory)
+        return ModuleDecoder(module["modules"], tensors, load_part, wanted).decode(module["root"])
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Show layers and parameters."""

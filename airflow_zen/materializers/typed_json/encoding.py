@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_origin
 
 from airflow_zen.artifacts.reader import ArtifactReader
-from airflow_zen.errors import ArtifactRefused, MaterializerNotFound, SaveRefused
+from airflow_zen.errors import ArtifactRefused, LocatedError, MaterializerNotFound, SaveRefused
 from airflow_zen.materializers.annotations import element_type, strip_annotation
+from airflow_zen.materializers.catalog import GENERAL_ADVICE
 from airflow_zen.materializers.files import is_large_bytes
 from airflow_zen.materializers.typed_json.codec import (
     BUILTIN_CODECS,
@@ -34,6 +35,7 @@ MAX_DEPTH = 100
 _FACTS = ("shape", "code")
 _CANONICAL_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _MAX_DECIMAL_BITS = 4096
+_MAX_KEY_LENGTH = 60
 _PACKAGE = "airflow_zen.materializers"
 # Modules with the codecs of a library's values, imported when such a value appears.
 _MODULE_OF_LIBRARY = {
@@ -51,7 +53,7 @@ class Encoder:
 
     def __init__(self, parts: NestedValues) -> None:
         self._parts = parts
-        self._ancestors: dict[int, type] = {}
+        self._ancestors: dict[int, Any] = {}
 
     def encode(self, value: Any) -> Json:
         """Write one value, and all below it; raises `SaveRefused`."""
@@ -61,29 +63,32 @@ class Encoder:
             codec = None if is_json(value) else JSON_EXCEPTION_CODECS[kind]
             return {TAG: codec.tag, **codec.encode(value, self)} if codec else value
         if id(value) in self._ancestors:
-            raise SaveRefused(
-                f"A {kind.__qualname__} contains itself ({self._ancestor_path()}), which has no end as JSON. Leave "
-                "that reference out."
-            )
+            raise SaveRefused(f"A {kind.__qualname__} contains itself. Leave that reference out.")
         if len(self._ancestors) >= MAX_DEPTH:
             raise SaveRefused(f"A value is nested more than {MAX_DEPTH} levels deep. Flatten it.")
-        self._ancestors[id(value)] = kind
+        self._ancestors[id(value)] = value
         try:
             return self._encode_composite(value, kind)
+        except LocatedError as error:
+            self.add_place(error, value)
+            raise
         finally:
             del self._ancestors[id(value)]
 
+    def add_place(self, error: LocatedError, value: Any) -> None:
+        """Prepend to the place of an error what the value around `value` calls it."""
+        around = [held for held in self._ancestors.values() if held is not value]
+        error.nest(_name_in(around[-1], value) if around else "")
+
     def encode_unordered(self, values: Any) -> list[Json]:
         """Write the elements of a set in the order of their JSON text, which does not depend on hash seeds."""
-        nested = Encoder(InlineOnly(self._parts.registry, "a set"))
+        nested = Encoder(InlineOnly(self._parts.registry, "a set", "Keep the values in a list."))
         nested._ancestors = self._ancestors
         return sorted((nested.encode(value) for value in values), key=canonical_json)
 
     def unsupported_error(self, value: Any, remedy: str) -> SaveRefused:
         """Return the error for a value that would not come back exactly; `remedy` is a full sentence."""
-        return SaveRefused(
-            f"A value of type {type_name(type(value))} ({self._ancestor_path()}) is not stored: {remedy}"
-        )
+        return SaveRefused(f"A value of type {type_name(type(value))} is not stored: {remedy}")
 
     def _encode_composite(self, value: Any, kind: type) -> Json:
         if self._parts.prefers_files and preferred_encoding(value):
@@ -99,13 +104,9 @@ class Encoder:
         if codec is None:
             raise self.unsupported_error(
                 value,
-                "only its base type is known, and coming back as that would change it. Convert it, register a "
-                "materializer for it, or set [zen] allow_pickle = True.",
+                f"only its base type is known, and coming back as that would change it. Convert it. {GENERAL_ADVICE}",
             )
         return {TAG: codec.tag, **codec.encode(value, self)}
-
-    def _ancestor_path(self) -> str:
-        return "in " + " → ".join(kind.__qualname__ for kind in self._ancestors.values())
 
 
 class Decoder:
@@ -189,13 +190,13 @@ class InlineOnly(NestedValues):
 
     prefers_files = False
 
-    def __init__(self, registry: MaterializerRegistry, location: str) -> None:
+    def __init__(self, registry: MaterializerRegistry, location: str, remedy: str) -> None:
         super().__init__(registry, Path())
-        self._location = location
+        self._location, self._remedy = location, remedy
 
     def save(self, value: Any) -> Mapping[str, str]:
         """Raise `SaveRefused`."""
-        raise SaveRefused(f"A {type_name(type(value))} in {self._location} is not stored. Keep it in a list or a dict.")
+        raise SaveRefused(f"A {type_name(type(value))} in {self._location} is not stored. {self._remedy}")
 
 
 def preferred_encoding(value: Any) -> str:
@@ -263,6 +264,27 @@ _IS_JSON_SCALAR: dict[type, Callable[[Any], bool]] = {
     float: math.isfinite,
     str: is_utf8,
 }
+
+
+def _name_in(holder: Any, value: Any) -> str:
+    """Return what a container or a record calls a value that it holds: `['key']`, `[0]` or `.attribute`."""
+    if isinstance(holder, Mapping):
+        keys = (
+            f", key {_short(key)}" if key is value else f"[{_short(key)}]"
+            for key, held in holder.items()
+            if held is value or key is value
+        )
+        return next(keys, "").removeprefix(", ")
+    if hasattr(holder, "_fields"):
+        return next((f".{name}" for name in holder._fields if getattr(holder, name) is value), "")
+    if isinstance(holder, list | tuple | deque):
+        return next((f"[{at}]" for at, held in enumerate(holder) if held is value), "")
+    attributes = getattr(holder, "__dict__", {})
+    return next((f".{name}" for name, held in attributes.items() if held is value), "")
+
+
+def _short(key: Any) -> str:
+    return repr(key) if len(repr(key)) <= _MAX_KEY_LENGTH else f"{repr(key)[:_MAX_KEY_LENGTH]}…"
 
 
 def is_plain_json(values: list[Any]) -> bool:
