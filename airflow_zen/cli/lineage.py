@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.cli.cli_config import ARG_VERBOSE
@@ -86,7 +86,7 @@ def draw_dag_run(args: Any) -> None:
 
 @command("models list", argument("name", "The model (default: all)", nargs="?"), *STACK_AND_OUTPUT)
 def list_models(args: Any) -> None:
-    """List the registered models, or the versions of one."""
+    """List the registered models, or the versions of one, with the metrics on their pages in MLflow."""
     registry = _open_registry(args)
     rows = _version_rows(registry, args.name) if args.name else _model_rows(registry)
     if not rows:
@@ -236,31 +236,42 @@ def _open_registry(args: Any) -> RegisteredModels:
 
 
 def _model_rows(registry: RegisteredModels) -> list[dict[str, Any]]:
+    models = [*registry.models()]
+    latest: list[Mapping[str, Any]] = [
+        max(model.get("latest_versions", []), key=lambda version: int(version["version"]), default={})
+        for model in models
+    ]
     return [
         {
             "model": model["name"],
-            "latest": max((int(v["version"]) for v in model.get("latest_versions", [])), default=""),
+            "latest": int(version["version"]) if version else "",
             "aliases": ", ".join(sorted(f"{a['alias']} → {a['version']}" for a in model.get("aliases", []))),
+            "metrics": _metrics_text(metrics),
             "changed": _mlflow_time(model.get("last_updated_timestamp")),
             "description": model.get("description", ""),
         }
-        for model in registry.models()
+        for model, version, metrics in zip(models, latest, registry.metrics(latest), strict=True)
     ]
 
 
 def _version_rows(registry: RegisteredModels, name: str) -> list[dict[str, Any]]:
-    aliases = registry.aliases(name)
+    aliases, versions = registry.aliases(name), registry.versions(name)
     return [
         {
             "model": name,
             "version": version["version"],
             "aliases": ", ".join(sorted(alias for alias, of in aliases.items() if of == version["version"])),
+            "metrics": _metrics_text(metrics),
             "created": _mlflow_time(version.get("creation_timestamp")),
             "run": version.get("run_id", ""),
             "source": version.get("source", ""),
         }
-        for version in registry.versions(name)
+        for version, metrics in zip(versions, registry.metrics(versions), strict=True)
     ]
+
+
+def _metrics_text(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name}={value:.6g}" for name, value in sorted(metrics.items()))
 
 
 def _mlflow_time(milliseconds: Any) -> str:

@@ -106,7 +106,16 @@ def _new_step_run(operator: MLStepOperator, context: Any, cache: CacheState, why
         log_url=str(getattr(ti, "log_url", "") or ""),
         code_version=code_version(getattr(ti, "bundle_instance", None), operator.python_callable),
         dag_version=str(getattr(ti, "dag_version_id", None) or ""),
+        dag_run_parameters=describe_as_json(_dag_run_parameters(operator, context)),
     )
+
+
+def _dag_run_parameters(operator: MLStepOperator, context: Any) -> dict[str, Any]:
+    """Return the values of the DAG's params, and what else its run was triggered with as `conf.<name>`."""
+    declared, values = operator.dag.params, context.get("params") or {}
+    params = {name: values[name] for name in declared if name in values}
+    conf = {f"conf.{name}": value for name, value in (context["dag_run"].conf or {}).items() if name not in params}
+    return params | conf
 
 
 def resolve_cache_mode(

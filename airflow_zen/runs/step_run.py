@@ -74,9 +74,10 @@ class StepRun(msgspec.Struct, frozen=True):
 
     model: the name of the registered model of which a model output becomes a version. clear_number: how often tasks of
     the DAG run had been cleared before. dag_version: the id of the DAG's version in Airflow's database.
+    dag_run_parameters: JSON values of the DAG run's `params` by name, and of the rest of its `conf` as `conf.<name>`.
 
     metadata: what user code logged with `log_metadata`, by its subject: "" for the step, `input:<argument>` or
-    `output:<name>`. versions: by output name, the version of the named artifact and whether its content was new.
+    `output:<name>`. model_inputs: by output name, the columns that a model takes and a few rows of them. versions: by output name, the version of the named artifact and whether its content was new.
     """
 
     id: StepRunId
@@ -100,8 +101,10 @@ class StepRun(msgspec.Struct, frozen=True):
     log_url: str = ""
     code_version: str = ""
     dag_version: str = ""
+    dag_run_parameters: Mapping[str, Any] = msgspec.field(default_factory=dict)
     error: str = ""
     metadata: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
+    model_inputs: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     versions: Mapping[str, RecordedVersion] = msgspec.field(default_factory=dict)
 
     @property
@@ -120,6 +123,7 @@ class StepRun(msgspec.Struct, frozen=True):
             **asdict(self),
             **msgspec.to_builtins({"id": self.id, "state": self.state, "cache": self.cache, "versions": self.versions}),
             "parameters": mask_secrets(self.parameters),
+            "dag_run_parameters": mask_secrets(self.dag_run_parameters),
             "inputs": {name: ref.to_wire() for name, ref in self.inputs.items()},
             "outputs": {name: ref.to_wire() for name, ref in self.outputs.items()},
         }

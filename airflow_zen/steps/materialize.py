@@ -13,6 +13,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.artifacts.store import PreviewStore
@@ -102,16 +103,23 @@ class BackgroundPreviews:
     """Make previews in a thread of their own, while the lineage run is being closed.
 
     They are made of `values` as the function returned them, and stored beside the artifacts: equal content is not
-    previewed again.
+    previewed again, and of an output that was not `saved` now the stored ones are taken.
     """
 
-    def __init__(self, step: Step, values: Mapping[str, Any], saved: Mapping[str, SavedArtifact], stack: Stack) -> None:
+    def __init__(
+        self,
+        step: Step,
+        stack: Stack,
+        outputs: Mapping[str, ArtifactRef],
+        values: Mapping[str, Any] = MappingProxyType({}),
+        saved: Mapping[str, SavedArtifact] = MappingProxyType({}),
+    ) -> None:
         self._step, self._stack = step, stack
         self._store = PreviewStore(stack.store.transport)
-        self._values, self._saved = values, saved
+        self._outputs, self._values, self._saved = outputs, values, saved
         self._files: Future[dict[str, bytes]] = Future()
         self._deadline = time.monotonic() + PREVIEW_TIMEOUT
-        wanted = [name for name in saved if self._is_previewed(name)][:MAX_PREVIEWED_OUTPUTS]
+        wanted = [name for name in outputs if self._is_previewed(name)][:MAX_PREVIEWED_OUTPUTS]
         if wanted:
             # Not a thread of a pool: the interpreter would wait for it at its end.
             Thread(target=self._render_all, args=(wanted,), name="airflow-zen-previews", daemon=True).start()
@@ -134,20 +142,24 @@ class BackgroundPreviews:
             log.warning("The previews of %s are not noted as owed to MLflow: %s", run.id, error)
 
     def _is_previewed(self, name: str) -> bool:
-        by = self._step.output_artifact(name).materializer
-        return self._step.has_previews(name, self._stack.previews) and self._stack.can_preview(
-            self._values[name], self._saved[name], by
-        )
+        if not self._step.has_previews(name, self._stack.previews):
+            return False
+        by, saved = self._step.output_artifact(name).materializer, self._saved.get(name)
+        if saved is None:
+            # A value that is one JSON object has no preview.
+            return not self._outputs[name].inline
+        return self._stack.can_preview(self._values[name], saved, by)
 
     def _render_all(self, wanted: list[str]) -> None:
         files = {}
         for name in wanted:
             try:
-                saved, by = self._saved[name], self._step.output_artifact(name).materializer
-                files[name] = self._store.get(saved.ref.digest)
-                if not files[name]:
-                    files[name] = dict(_check_files(self._stack.preview(self._values[name], saved, by)))
-                    self._store.put(saved.ref.digest, files[name])
+                by, digest = self._step.output_artifact(name).materializer, self._outputs[name].digest
+                files[name] = self._store.get(digest)
+                if not files[name] and name in self._saved:
+                    made = self._stack.preview(self._values[name], self._saved[name], by)
+                    files[name] = dict(_check_files(made))
+                    self._store.put(digest, files[name])
             except BaseException as error:  # noqa: BLE001 - a panic of polars is not even an Exception
                 log.warning("Output %r of step %r has no preview: %s", name, self._step.name, error)
         self._files.set_result(preview_files(files))

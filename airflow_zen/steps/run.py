@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -23,11 +23,12 @@ from airflow_zen.steps.cache_key import CacheKey, StepPlan, plan_step
 from airflow_zen.steps.conformance import unpack_result
 from airflow_zen.steps.events import take_events
 from airflow_zen.steps.materialize import BackgroundPreviews, save_outputs
+from airflow_zen.steps.model_inputs import describe_model_input
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
     from airflow_zen.artifacts.version import RecordedVersion
-    from airflow_zen.stack import Stack
+    from airflow_zen.stack import SavedArtifact, Stack
     from airflow_zen.steps.step import Step
 
 log = logging.getLogger("airflow_zen.steps")
@@ -91,9 +92,10 @@ def run_step(
         try:
             with (
                 collect_metadata(collector),
-                _call_function(step, arguments, stack, opening, run_hooks, scratch) as result,
+                _call_function(step, arguments, stack, opening, run_hooks, scratch) as (result, values),
             ):
                 saved = save_outputs(step, result, stack, run)
+                run = replace(run, model_inputs=_describe_model_inputs(step, result, saved, values, stack))
             run = replace(run, seconds=stack.clock() - run.started, metadata=describe_as_json(collector.facts))
         except BaseException as error:
             run = replace(run, metadata=describe_as_json(collector.facts))
@@ -109,9 +111,7 @@ def run_step(
         has_result = run.outputs or step.outputs.each or step.cache_always
         if not (plan.key and has_result and _store_in_cache(plan.key, run, stack, opening.result())):
             plan.lease.mark_without_result()
-        previews = None
-        with log_errors(f"The outputs of {run.id} have no previews"):
-            previews = BackgroundPreviews(step, result, saved, stack)
+        previews = _begin_previews(run, step, stack, run.outputs, result, saved)
         run = _finish_run(stack, run, opening.result(), step)
         if previews is not None:
             previews.attach(run, opening.result())
@@ -140,14 +140,25 @@ def _reuse_entry(step: Step, entry: CacheEntry, stack: Stack, run: StepRun, run_
     opened = stack.lineage.start(run)
     run_hooks.on_opened(opened)
     run_hooks.on_reused(entry.page)
-    return _finish_run(stack, replace(run, state=StepState.FINISHED, ended=stack.clock()), opened, step)
+    previews = _begin_previews(run, step, stack, outputs) if opened.run_id else None
+    run = _finish_run(stack, replace(run, state=StepState.FINISHED, ended=stack.clock()), opened, step)
+    if previews is not None:
+        previews.attach(run, opened)
+    return run
+
+
+def _begin_previews(run: StepRun, *facts: Any) -> BackgroundPreviews | None:
+    """Begin to make or find previews; never raise."""
+    with log_errors(f"The outputs of {run.id} have no previews"):
+        return BackgroundPreviews(*facts)
+    return None
 
 
 @contextmanager
 def _call_function(
     step: Step, arguments: Arguments, stack: Stack, opening: Future[OpenedRun], run_hooks: RunHooks, scratch: Path
-) -> Iterator[dict[str, Any]]:
-    """Load the inputs while the lineage run opens, call the function inside it, and yield the outputs by name.
+) -> Iterator[tuple[dict[str, Any], Sequence[Any]]]:
+    """Load the inputs while the lineage run opens, call the function inside it, and yield outputs by name and arguments.
 
     The environment of the lineage run lasts as long as the block: a returned iterator runs the function's code while
     it is stored.
@@ -165,7 +176,21 @@ def _call_function(
             dropped = type(result).__name__
             log.warning("Step %r is declared '-> None'; the %s it returned is dropped.", step.name, dropped)
         is_empty = step.returns_nothing(result)
-        yield {} if is_empty else unpack_result(result, step.outputs, step.output_types, step.name)
+        outputs = {} if is_empty else unpack_result(result, step.outputs, step.output_types, step.name)
+        yield outputs, (*values.args, *values.kwargs.values())
+
+
+def _describe_model_inputs(
+    step: Step, result: Mapping[str, Any], saved: Mapping[str, SavedArtifact], arguments: Sequence[Any], stack: Stack
+) -> dict[str, Any]:
+    """Return by output what the models among the outputs take."""
+    found: dict[str, Any] = {}
+    with log_errors("The models of this step have no signature in MLflow"):
+        for name, artifact in saved.items():
+            if ".mlflow@" in artifact.ref.encoding:
+                with_rows = step.has_previews(name, stack.previews)
+                found[name] = describe_model_input(result[name], arguments, with_rows)
+    return {name: described for name, described in found.items() if described}
 
 
 def _await_result(coroutine: Coroutine[Any, Any, Any]) -> Any:

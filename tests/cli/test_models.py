@@ -78,6 +78,22 @@ def test_promotes_an_existing_version(pipeline_runs, capsys):
         call_command(lineage.promote_model, name="line", version="1", alias="latest")
 
 
+def test_lists_the_metrics_of_models(pipeline_runs, capsys):
+    """Each version has the metrics on its model's page in MLflow, and each model those of its latest version."""
+    import mlflow
+
+    client = mlflow.MlflowClient(pipeline_runs.uri)
+    for version, auc in (("1", 0.25), ("2", 0.123456789)):
+        found = client.get_model_version("line", version)
+        model_id = found.source.removeprefix("models:/")
+        for name, value in (("auc", 0.5), ("auc", auc), ("f1", 1.0)):
+            client.log_metric(found.run_id, name, value, step=int(value == auc), model_id=model_id)
+    (model,) = json_output(capsys, lineage.list_models, name=None)
+    assert model["metrics"] == "auc=0.123457, f1=1"
+    versions = json_output(capsys, lineage.list_models, name="line")
+    assert [row["metrics"] for row in versions] == ["auc=0.123457, f1=1", "auc=0.25, f1=1"]
+
+
 def test_draws_a_dag_run_again(pipeline_runs, capsys):
     """`lineage draw` restores the graph of a DAG run on its parent run; an unknown run is refused."""
     import mlflow

@@ -148,7 +148,7 @@ def test_the_run_tree(mlflow_ui, page):
 
 
 def test_the_graph_in_the_description(mlflow_ui, page):
-    """The page of a DAG run shows the graph, as wide as the page, above a table whose links lead to the steps."""
+    """The page of a DAG run shows a table whose links lead to the steps, and below it the graph, as wide as the page."""
     open_page(page, f"{mlflow_ui.experiment}/runs/{mlflow_ui.runs['dag_run'].info.run_id}?{CLASSIC}")
     image = page.locator("img[src*='lineage.svg']")
     image.wait_for()

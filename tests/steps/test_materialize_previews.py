@@ -114,6 +114,7 @@ def test_a_small_value_costs_no_request_for_previews(run, stack, monkeypatch, va
         return value
 
     run(small)
+    assert run(small).is_hit
     assert asked
     assert [key for key in asked if key.startswith("previews")] == []
 
@@ -170,6 +171,28 @@ def test_equal_content_is_shown_once(run, previews, shows, recorder):
     recorder.attached.clear()
     run(own, cache=CacheState.OFF)
     assert recorder.attached == {"previews/output/preview.md": b"# shown"}
+
+
+def test_a_hit_shows_the_previews_of_the_run_it_reuses(run, previews, recorder, stack):
+    """A reused result has the stored previews of its outputs in its own run, but for those that are not wanted."""
+    run(several)
+    made, recorder.attached = dict(recorder.attached), {}
+    assert list(made) == ["previews/train/preview.html"]
+    assert run(several).cache == "hit"
+    assert recorder.attached == made
+    hidden = Step(several, "several", previews=False)
+    recorder.attached = {}
+    assert run(several, step=hidden).cache == "hit"
+    assert recorder.attached == {}
+
+
+def test_previews_of_a_hit_that_mlflow_did_not_take_are_sent_later(run, stack, recorder, monkeypatch):
+    """Previews of a hit that MLflow did not take are delivered later, with the record of the hit."""
+    run(frame)
+    monkeypatch.setattr(recorder, "attach_files", lambda *_: False)
+    hit = run(frame)
+    assert hit.cache == "hit"
+    assert list(stack.records.undelivered()) == [hit]
 
 
 def test_a_hit_makes_no_preview(run, stack, previews, shows, recorder):

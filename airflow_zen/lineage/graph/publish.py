@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from itertools import accumulate, chain, islice
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,9 @@ from airflow_zen.lineage.graph.model import Graph, Node, NodeKind, build_graph
 from airflow_zen.lineage.graph.svg import STYLE, Drawing, lay_out_boxes, render_shapes, render_svg
 from airflow_zen.lineage.mlflow.dag_runs import MlflowDagRun, find_dag_run
 from airflow_zen.lineage.mlflow.datasets import dataset_inputs
+from airflow_zen.lineage.mlflow.description import PageUrls, padded_row
 from airflow_zen.lineage.mlflow.encoding import ELLIPSIS, MAX_TAG_VALUE, key_values, metric_entries
-from airflow_zen.lineage.mlflow.log_step import link_model_metrics
+from airflow_zen.lineage.mlflow.log_step import link_model_metrics, parameter_requests, send
 from airflow_zen.lineage.mlflow.models import LoggedModels
 from airflow_zen.lineage.mlflow.rest import MlflowRest, put_run_files
 from airflow_zen.lineage.savings import totals_of_dag_run
@@ -78,10 +79,16 @@ class GraphPublisher(msgspec.Struct, frozen=True):
         span = min(run.started for run in runs), max(run.end_time for run in runs)
         self._log_description(dag_run, runs, span, has_graph=self._put_files(dag_run, runs))
         self._log_inputs_and_models(dag_run, runs)
+        self._log_parameters(dag_run, runs)
         link_model_metrics(dag_run, runs, LoggedModels(self.rest, self.transport, self.root))
         if self.log_traces:
             self._send_trace(dag_run, self._graph(dag_run, runs, _COLLAPSE_IN_SVG, absolute=True), span)
         return True
+
+    def _log_parameters(self, dag_run: MlflowDagRun, runs: Sequence[StepRun]) -> None:
+        """Log the DAG run's parameters where MLflow was away when its parent run was created."""
+        parameters = next(filter(None, (run.dag_run_parameters for run in runs)), {})
+        send([] if dag_run.has_parameters else parameter_requests(parameters, dag_run.parent), self.rest)
 
     def _send_trace(self, dag_run: MlflowDagRun, graph: Graph, span: tuple[float, float]) -> None:
         """Replace the trace: of one that it has, MLflow keeps the state and the spans that are no longer sent."""
@@ -119,7 +126,7 @@ class GraphPublisher(msgspec.Struct, frozen=True):
         """Log the description and totals for MLflow's table; of the tries of a task the last one counts."""
         graph, url = self._graph(dag_run, runs, _COLLAPSE_IN_SVG), _airflow_url(runs)
         tags = {
-            "mlflow.note.content": dag_run_description(graph, dag_run.parent, url, has_graph),
+            "mlflow.note.content": dag_run_description(graph, dag_run.page_urls(), dag_run.parent, url, has_graph),
             "zen.airflow_url": url,
         }
         totals = totals_of_dag_run(dag_run.dag_id, dag_run.run_id, runs)
@@ -199,15 +206,19 @@ def render_markdown(graph: Graph) -> str:
 
 
 def steps_table(graph: Graph, max_length: int | None = None) -> str:
-    """Return a table of the steps, each linked to its run; one cut to `max_length` characters counts what it omits."""
+    """Return a table of the steps, each linked to its run.
+
+    max_length: that of a description; the table is padded, and counts the steps that it omits.
+    """
+    row = padded_row if max_length else _row
     label = {node.id: node.label for node in graph.nodes}
     reads, makes = graph.edges_by("target"), graph.edges_by("source")
     rows = []
     for node in graph.steps:
         read = [label[edge.source] for edge in reads[node.id]]
         made = [label[edge.target] for edge in makes[node.id]]
-        rows.append(f"| {_link(node)} | {_cell(node.detail)} | {_label_list(read)} | {_label_list(made)} |")
-    head = ["| step | state | reads | makes |", "|---|---|---|---|"]
+        rows.append(row([_link(node), _cell(node.detail), _label_list(read), _label_list(made)]))
+    head = [row(["step", "state", "reads", "makes"]), "|---|---|---|---|"]
     if max_length is not None:
         left = max_length - sum(map(len, head)) - 80
         shown = sum(end <= left for end in accumulate(len(row) + 1 for row in rows))
@@ -216,18 +227,19 @@ def steps_table(graph: Graph, max_length: int | None = None) -> str:
     return "\n".join([*head, *rows])
 
 
-def dag_run_description(graph: Graph, run_id: str, airflow_url: str, has_graph: bool) -> str:
+def dag_run_description(graph: Graph, pages: PageUrls, run_id: str, airflow_url: str, has_graph: bool) -> str:
     """Return the description of a parent run, within MLflow's limit.
 
-    The picture comes first, because MLflow folds a long description; `has_graph` is whether MLflow has it.
+    The links and the table come first, because MLflow folds a long description; `has_graph` is whether MLflow has it.
     """
-    parts = [f"![Lineage](get-artifact?path={GRAPH_FOLDER}/lineage.svg&run_uuid={run_id})"] if has_graph else []
-    if airflow_url:
-        parts.append(f"[DAG run in Airflow]({airflow_url})")
-    if has_graph:
-        parts.append(f"Under *Artifacts*, `{GRAPH_FOLDER}/lineage.html` is this graph to pan, zoom and follow.")
-    text = "\n\n".join(parts)
-    return f"{text}\n\n{steps_table(graph, MAX_TAG_VALUE - len(text) - 2)}".strip()
+    links = {
+        "Lineage graph": pages.run_url(f"{run_id}/artifacts/{GRAPH_FOLDER}/lineage.html") if has_graph else "",
+        "DAG run in Airflow": airflow_url,
+    }
+    picture = f"![Lineage](get-artifact?path={GRAPH_FOLDER}/lineage.svg&run_uuid={run_id})" if has_graph else ""
+    linked = " · ".join(f"[{text}]({url})" for text, url in links.items() if url)
+    table = steps_table(graph, MAX_TAG_VALUE - len(linked) - len(picture) - 4)
+    return "\n\n".join(filter(None, (linked, table, picture)))
 
 
 def _link(node: Node) -> str:
@@ -243,7 +255,10 @@ def _label_list(labels: Sequence[str], max_labels: int = 4) -> str:
 def _artifact_row(node: Node) -> str:
     facts = node.facts
     digest = f"`{facts['digest']}`" if "digest" in facts else _cell(facts.get("digests", ""))
-    cells = [_link(node), *(_cell(facts.get(fact, "")) for fact in ("from", "type", "shape")), digest]
+    return _row([_link(node), *(_cell(facts.get(fact, "")) for fact in ("from", "type", "shape")), digest])
+
+
+def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 

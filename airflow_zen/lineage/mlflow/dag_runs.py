@@ -21,7 +21,7 @@ _MODELS_PER_PAGE = 50
 class MlflowDagRun(msgspec.Struct, frozen=True):
     """A DAG run in MLflow.
 
-    state: the status of its parent run. steps: the runs of its steps by our id. models: the ids of its models by digest, newest first; a step that registers
+    state, has_parameters: of its parent run. steps: the runs of its steps by our id. models: the ids of its models by digest, newest first; a step that registers
     a model of another step creates a second one of the same digest.
     """
 
@@ -33,6 +33,7 @@ class MlflowDagRun(msgspec.Struct, frozen=True):
     artifact_uri: str
     steps: Mapping[StepRunId, Mapping[str, Any]]
     models: Mapping[str, Sequence[str]]
+    has_parameters: bool = False
 
     def page_urls(self, ui: str = "") -> PageUrls:
         """Return the addresses of the pages, relative ones by default."""
@@ -70,7 +71,7 @@ def find_dag_run(dag_id: str, run_id: str, rest: MlflowRest) -> MlflowDagRun | N
     parents = [*rest.search_runs(experiment.id, parent_filter(dag_id, run_id))]
     if not parents:
         return None
-    parent = parents[0]["info"]
+    parent, has_parameters = parents[0]["info"], bool(parents[0]["data"].get("params"))
     children = rest.search_runs(experiment.id, f"tags.`mlflow.parentRunId` = {quote_filter_value(parent['run_id'])}")
     steps = {
         StepRunId.parse(tags["zen.key"]): child
@@ -79,7 +80,8 @@ def find_dag_run(dag_id: str, run_id: str, rest: MlflowRest) -> MlflowDagRun | N
     }
     models = _model_ids_by_digest(rest, experiment.id, dag_run_key(dag_id, run_id))
     state = str(parent.get("status", ""))
-    return MlflowDagRun(dag_id, run_id, experiment.id, parent["run_id"], state, parent["artifact_uri"], steps, models)
+    ids, files = (dag_id, run_id, experiment.id, parent["run_id"]), parent["artifact_uri"]
+    return MlflowDagRun(*ids, state, files, steps, models, has_parameters)
 
 
 def running_dag_runs(rest: MlflowRest) -> Iterator[RunningDagRun]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -17,14 +18,17 @@ if TYPE_CHECKING:
 _CLASSIC_VIEW = "workflowType=machine_learning"
 # Sorted by time, MLflow shows step runs inside their parent runs, which it shows closed.
 _FLAT_LIST = "orderByKey=attributes.%60Run%20Name%60&orderByAsc=false"
+_PADDING = "&emsp;"
+# What fits beside the facts of a run on a page 1360 pixels wide.
+_MAX_CODE_LINE = 78
 _TRUNCATED_CODE_END = f"\n{ELLIPSIS}\n```"
 
 
-def run_description(run: StepRun, experiment_id: str) -> str:
-    """Return the run's description in Markdown, the only text in MLflow with links."""
-    text = "\n\n".join(_paragraphs(run, experiment_id))
+def run_description(run: StepRun, experiment_id: str, parent_run_id: str = "") -> str:
+    """Return the run's description in Markdown, the only text in MLflow with links: links and artifacts first, code last."""
+    text = "\n\n".join(_paragraphs(run, experiment_id, parent_run_id))
     if source := run.source.strip():
-        code = f"{text}\n\n```python\n{source}\n```".strip()
+        code = f"{text}\n\n**Code**\n\n```python\n{_wrap_code(source)}\n```".strip()
         if len(code) <= MAX_TAG_VALUE:
             return code
         if len(text) <= MAX_TAG_VALUE // 2:
@@ -34,23 +38,44 @@ def run_description(run: StepRun, experiment_id: str) -> str:
     return text[: MAX_TAG_VALUE - 2].rpartition("\n")[0] + f"\n{ELLIPSIS}"
 
 
-def _paragraphs(run: StepRun, experiment_id: str) -> Iterator[str]:
-    if run.log_url:
-        yield f"[Log in Airflow]({run.log_url})"
+def _wrap_code(source: str) -> str:
+    """Break long lines: MLflow does not, and one long line moves what is beside the description off the page."""
+    wrapper = textwrap.TextWrapper(_MAX_CODE_LINE, replace_whitespace=False, break_on_hyphens=False)
+    lines: list[str] = []
+    for line in source.splitlines():
+        indent = len(line) - len(line.lstrip()) + 8
+        wrapper.subsequent_indent = " " * min(indent, _MAX_CODE_LINE // 2)
+        lines += wrapper.wrap(line) or [""]
+    return "\n".join(lines)
+
+
+def padded_row(cells: Iterable[str]) -> str:
+    """Return a row of a table; MLflow shows cells without any space between them, and drops styles."""
+    return f"| {' | '.join(f'{cell}{_PADDING}' for cell in cells)} |"
+
+
+def _paragraphs(run: StepRun, experiment_id: str, parent_run_id: str) -> Iterator[str]:
+    graph = PageUrls(experiment_id).run_url(parent_run_id) if parent_run_id else ""
+    links = {"Lineage graph": graph, "Log in Airflow": run.log_url}
+    if shown := " · ".join(f"[{text}]({url})" for text, url in links.items() if url):
+        yield shown
     if run.origin and run.is_hit:
-        yield f"Cached: the outputs were made by `{run.origin}`."
+        origin = f"`{run.origin}`"
+        if run.origin.startswith(f"{run.id.dag_id}/"):
+            origin = f"[{origin}]({PageUrls(experiment_id).key_url(run.origin)})"
+        yield f"Cached: the outputs were made by {origin}."
     if run.error:
         yield f"**Error:** `{run.error.replace('`', chr(39))[:1000]}`"
     rows = [_row("in", argument, ref, experiment_id) for argument, ref in run.inputs.items()]
     rows += [_row("out", output, ref, experiment_id) for output, ref in run.outputs.items()]
     if rows:
-        yield "\n".join(["| | name | artifact | shape | digest |", "|---|---|---|---|---|", *rows])
+        head = padded_row(["", "name", "artifact", "shape", "digest"])
+        yield "\n".join([head, "|---|---|---|---|---|", *rows])
 
 
 def _row(direction: str, name: str, ref: ArtifactRef, experiment_id: str) -> str:
     link = f"[{short_digest(ref.digest)}]({PageUrls(experiment_id).artifact_url(ref)})"
-    cells = [direction, _cell(name), _cell(ref.name), _cell(ref.shape), link]
-    return f"| {' | '.join(cells)} |"
+    return padded_row([direction, _cell(name), _cell(ref.name), _cell(ref.shape), link])
 
 
 def _cell(text: str) -> str:
@@ -69,10 +94,18 @@ class PageUrls(msgspec.Struct, frozen=True):
     runs: Mapping[StepRunId, str] = msgspec.field(default_factory=dict)
     models: Mapping[str, str] = msgspec.field(default_factory=dict)
 
+    def run_url(self, run_id: str) -> str:
+        """Return the page of a run."""
+        return self._page_url(f"runs/{run_id}")
+
     def step_url(self, run: StepRunId) -> str:
         """Return the page of a step run; empty where MLflow does not have it."""
         run_id = self.runs.get(run, "")
-        return self._page_url(f"runs/{run_id}") if run_id else ""
+        return self.run_url(run_id) if run_id else ""
+
+    def key_url(self, key: str) -> str:
+        """Return the list with the run of a step run of this DAG."""
+        return self._search_url(f'tags."zen.key" = "{key}"')
 
     def task_url(self, run: StepRunId) -> str:
         """Return the list of a task's runs in this DAG run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.models import LoggedModels
     from airflow_zen.lineage.mlflow.rest import MlflowRest
 
+# What the databases of MLflow call a row that is there already.
+_DUPLICATE = re.compile("IntegrityError|UniqueViolation|Duplicate entry")
 _LOG_BATCH, OUTPUTS = "runs/log-batch", "runs/outputs"
 
 # MLflow accepts 1000 datasets, but may need longer for them than we wait for an answer.
@@ -47,11 +50,12 @@ _MAX_METRICS = 900
 
 
 class PrefetchResult(msgspec.Struct, frozen=True):
-    """Summaries of artifacts of other steps and MLflow's ids of models, by digest; the tags sent at the start."""
+    """Summaries of artifacts of other steps and MLflow's ids of models, by digest; what was sent at the start."""
 
     summaries: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     model_ids: Mapping[str, str] = msgspec.field(default_factory=dict)
     tags: Mapping[str, str] = msgspec.field(default_factory=dict)
+    has_parameters: bool = False
 
 
 def send(requests: Iterable[Request], rest: MlflowRest) -> None:
@@ -66,13 +70,24 @@ def send(requests: Iterable[Request], rest: MlflowRest) -> None:
         except MlflowRejected as error:
             if request.body.get("params") and "already logged" in str(error):
                 rest.post(request.path, _with_renamed_parameters(request.body, rest))
-            elif request.path != OUTPUTS or "IntegrityError" not in str(error):
+            elif request.path != OUTPUTS or not _DUPLICATE.search(str(error)):
                 raise
 
 
-def value_requests(run: StepRun, run_id: str, tags: Mapping[str, str]) -> Iterator[Request]:
-    """Yield requests with parameters, metrics and tags: one, and another for every further 100 of a kind."""
-    parameters = flatten_parameters(mask_secrets(run.parameters))
+def parameter_requests(parameters: Mapping[str, Any], run_id: str) -> Iterator[Request]:
+    """Yield requests with parameters, secrets masked; one for every 100 of them."""
+    for batch in split_batches(key_values(flatten_parameters(mask_secrets(parameters)))):
+        yield Request("POST", _LOG_BATCH, {"run_id": run_id, "params": batch})
+
+
+def value_requests(
+    run: StepRun, run_id: str, tags: Mapping[str, str], has_parameters: bool = False
+) -> Iterator[Request]:
+    """Yield requests with parameters, metrics and tags: one, and another for every further 100 of a kind.
+
+    has_parameters: whether MLflow has the parameters already.
+    """
+    parameters = {} if has_parameters else flatten_parameters(mask_secrets(run.parameters))
     metrics = metric_entries(_step_metrics(run), run.end_time)
     for batches in zip_longest(
         split_batches(key_values(parameters)),
@@ -151,7 +166,19 @@ def link_model_metrics(dag_run: MlflowDagRun, runs: Sequence[StepRun], models: L
     with several models uses `log_metadata` to say which model its metrics are about.
     """
     for run in runs:
-        send(_link_requests(dag_run, run, models), models.rest)
+        for request in _link_requests(dag_run, run, models):
+            _send_links(request.body, models.rest)
+
+
+def _send_links(body: Mapping[str, Any], rest: MlflowRest) -> None:
+    """Link metrics to a model, but for those that user code linked to it itself; MLflow refuses to link one twice."""
+    try:
+        rest.post(_LOG_BATCH, body)
+    except MlflowRejected as error:
+        if not _DUPLICATE.search(str(error)):
+            raise
+        for metric in body["metrics"] if len(body["metrics"]) > 1 else ():
+            _send_links({**body, "metrics": [metric]}, rest)
 
 
 def _with_renamed_parameters(body: Mapping[str, Any], rest: MlflowRest) -> dict[str, Any]:

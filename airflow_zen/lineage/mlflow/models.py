@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,11 @@ from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.log_step import OUTPUTS, PrefetchResult, model_metadata_requests, send
 from airflow_zen.lineage.mlflow.offline.outbox import Request
 from airflow_zen.lineage.mlflow.parent_runs import find_experiment
-from airflow_zen.lineage.mlflow.rest import MlflowRest, copy_files
+from airflow_zen.lineage.mlflow.rest import MlflowRest, copy_files, put_run_files
+from airflow_zen.lineage.mlflow.signature import MLMODEL_FILE, signature_files
 from airflow_zen.lineage.mlflow.tags import dag_run_key, quote_filter_value
 from airflow_zen.runs.step_run import StepRun, StepState, mask_secrets
-from airflow_zen.transports.base import Transport, key_of_url
+from airflow_zen.transports.base import Transport, key_of_url, map_in_parallel
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
@@ -96,10 +97,14 @@ class LoggedModels:
         model = found[0] if found else self._create(run, output, experiment_id, run_id)
         model_id = str(model["model_id"])
         copied = self._copy_files(ref, model["artifact_uri"])
+        if copied and output in run.model_inputs:
+            self._add_signature(ref, run.model_inputs[output], model["artifact_uri"])
         self.log_outputs(run_id, [model_id])
         self.rest.request("PATCH", f"logged-models/{model_id}", {"model_id": model_id, "status": _READY})
         if run.model:
-            self._create_version(run.model, model_id, run_id, f"models:/{model_id}" if copied else ref.uri, resume)
+            source = f"models:/{model_id}" if copied else ref.uri
+            version = {"name": run.model, "source": source, "run_id": run_id, "model_id": model_id}
+            self._create_version({**version, "tags": key_values(_maker_tags(run, output))}, resume)
         return model_id
 
     def log_outputs(self, run_id: str, model_ids: Iterable[str]) -> None:
@@ -122,13 +127,8 @@ class LoggedModels:
     def _create(self, run: StepRun, output: str, experiment_id: str, run_id: str) -> dict[str, Any]:
         ref = run.outputs[output]
         name = run.model or ref.name.rpartition("/")[2] or run.id.task_id
-        tags = {
-            "zen.digest": ref.digest,
-            "zen.key": str(run.id),
-            "zen.output": output,
-            "zen.run_key": dag_run_key(run.id.dag_id, run.id.run_id),
-            "zen.uri": ref.uri,
-        }
+        run_key = dag_run_key(run.id.dag_id, run.id.run_id)
+        tags = {**_maker_tags(run, output), "zen.run_key": run_key, "zen.uri": ref.uri}
         request = {
             "experiment_id": experiment_id,
             "name": shorten(_INVALID_NAME_CHARACTERS.sub("_", name), MAX_KEY),
@@ -164,18 +164,24 @@ class LoggedModels:
             return False
         return True
 
-    def _create_version(self, name: str, model_id: str, run_id: str, source: str, resume: bool) -> None:
+    def _add_signature(self, ref: ArtifactRef, described: Mapping[str, Any], artifact_uri: str) -> None:
+        """Write what a model takes beside the copy of its files; the artifact itself, and its digest, have none of it."""
+        written = self._transport.read(f"{key_of_url(self._root, ref.uri)}/{MLMODEL_FILE}").decode()
+        if files := signature_files(written, described):
+            put_run_files(artifact_uri, files, self._transport, self._root, self.rest)
+
+    def _create_version(self, version: Mapping[str, Any], resume: bool) -> None:
+        name, run_id = version["name"], version["run_id"]
         if resume:
             filtered = {"filter": f"name={quote_filter_value(name)} and run_id={quote_filter_value(run_id)}"}
             versions = self.rest.get("model-versions/search", filtered).get("model_versions", [])
-            if any(version.get("source") == source for version in versions):
+            if any(found.get("source") == version["source"] for found in versions):
                 return
         try:
             self.rest.post("registered-models/create", {"name": name})
         except MlflowRejected as error:
             if not error.already_exists:
                 raise
-        version = {"name": name, "source": source, "run_id": run_id, "model_id": model_id}
         self.rest.post("model-versions/create", version)
 
     def _read_summary(self, ref: ArtifactRef) -> Mapping[str, Any]:
@@ -188,6 +194,19 @@ class LoggedModels:
     def _read_manifest(self, ref: ArtifactRef) -> Manifest:
         key = f"{key_of_url(self._root, ref.uri)}/{MANIFEST_FILE_NAME}"
         return Manifest.from_json(self._transport.read(key), ref.digest)
+
+
+def _maker_tags(run: StepRun, output: str) -> dict[str, str]:
+    """Return the tags that say which step run made a model, and of which content."""
+    return {
+        "zen.dag_id": run.id.dag_id,
+        "zen.run_id": run.id.run_id,
+        "zen.task_id": run.id.task_id,
+        **({"zen.map_index": str(run.id.map_index)} if run.id.map_index >= 0 else {}),
+        "zen.key": str(run.id),
+        "zen.output": output,
+        "zen.digest": run.outputs[output].digest,
+    }
 
 
 class RegisteredModels:
@@ -206,6 +225,17 @@ class RegisteredModels:
         search = {"filter": f"name = {quote_filter_value(name)}", "max_results": _PER_PAGE}
         found = self._rest.paginate("model-versions/search", search, "model_versions", "GET")
         return sorted(found, key=lambda version: int(version["version"]), reverse=True)
+
+    def metrics(self, versions: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+        """Return the latest metrics of each version; none of one that has no logged model."""
+        return [*map_in_parallel(self._metrics, versions)]
+
+    def _metrics(self, version: Mapping[str, Any]) -> dict[str, float]:
+        model_id = str(version.get("source", "")).removeprefix("models:/")
+        found = self._rest.find(f"logged-models/{model_id}", {}) if model_id.startswith("m-") else None
+        logged = found["model"].get("data", {}).get("metrics", []) if found else []
+        logged.sort(key=lambda metric: (int(metric.get("timestamp", 0)), int(metric.get("step", 0))))
+        return {metric["key"]: float(metric["value"]) for metric in logged}
 
     def aliases(self, name: str) -> dict[str, str]:
         """Return the version of each alias of a model. Raises `LineageNotFound` where there is no such model."""

@@ -73,6 +73,7 @@ class ParentRuns:
         self._root = artifact_root
         self._cached: dict[tuple[str, str], ParentRun] = {}
         self._verified: set[ParentRun] = set()
+        self._created: set[ParentRun] = set()
 
     def get_or_create(self, run: StepRun) -> ParentRun:
         """Return the parent: from memory, from its claim (one store read), or a new one."""
@@ -83,6 +84,12 @@ class ParentRuns:
             known = self._claim_parent(run, experiment, claim)
         self._cached[run.id.dag_id, run.id.run_id] = known
         return known
+
+    def take_created(self, parent: ParentRun) -> bool:
+        """Return True once for a parent that this process created, and whose parameters are therefore missing."""
+        was_created = parent in self._created
+        self._created.discard(parent)
+        return was_created
 
     def ensure_active(self, run: StepRun, parent: ParentRun, reopen: bool = True) -> ParentRun:
         """Check once per process that a parent from a claim exists in MLflow; return the parent to use.
@@ -138,6 +145,7 @@ class ParentRuns:
             self._rest.post("runs/delete", {"run_id": mine.run_id})
         if winner == mine and not found:
             self._verified.add(mine)
+            self._created.add(mine)
         return winner
 
     def _create(self, run: StepRun, experiment: Experiment) -> ParentRun:

@@ -23,6 +23,7 @@ from airflow_zen.lineage.mlflow.log_step import (
     dataset_requests,
     end_request,
     metadata_tags,
+    parameter_requests,
     send,
     value_requests,
 )
@@ -86,8 +87,8 @@ class MlflowRecorder:
     def start(self, run: StepRun) -> OpenedRun:
         """Open the nested run: one request, after those that the first task of a DAG run needs.
 
-        Everything else is looked up while the user's function runs. What killed processes left on this host is stored
-        then, too.
+        Parameters are sent, and everything else is looked up, while the user's function runs. What killed processes left
+        on this host is stored then, too.
         """
         self.rest.limit_slow_responses(_SLOW_RESPONSE_BUDGET)
         self._journals[run.id] = journal = RunJournal.create(run, self._root, self._transport.scratch_directory)
@@ -109,7 +110,7 @@ class MlflowRecorder:
         return OpenedRun(info["run_id"], environment=relay.environment(), artifact_uri=info["artifact_uri"], **urls)
 
     def finish(self, run: StepRun, opened: OpenedRun) -> bool:
-        """Send parameters, artifacts, models and the end state; return whether all was delivered."""
+        """Send artifacts, models and the end state; return whether all was delivered."""
         prefetching = self._prefetches.pop(run.id, None)
         has_outbox = self._store_outbox(run, opened, self._journals.get(run.id))
         if not opened.run_id:
@@ -226,17 +227,30 @@ class MlflowRecorder:
         tags = {
             **step_tags(run, parent.run_id),
             "zen.record": f"{self._root}/{record_key(run.id)}",
-            "mlflow.note.content": run_description(run, parent.experiment_id),
+            "mlflow.note.content": run_description(run, parent.experiment_id, parent.run_id),
         }
         return {key: value for key, value in tags.items() if value}
 
     def _prefetch(self, run: StepRun, parent: ParentRun, run_id: str) -> PrefetchResult:
+        has_parameters = not run.is_hit and self._send_parameters(run.parameters, run_id)
         active = self._parents.ensure_active(run, parent)
         if active != parent:
             tag = {"run_id": run_id, "key": "mlflow.parentRunId", "value": active.run_id}
             self.rest.post("runs/set-tag", tag)
+        if self._parents.take_created(active):
+            self._send_parameters(run.dag_run_parameters, active.run_id)
         named = _with_artifact_names(run)
-        return replace(self._models.prefetch(named, active.experiment_id), tags=self._start_tags(named, parent))
+        found = self._models.prefetch(named, active.experiment_id)
+        return replace(found, tags=self._start_tags(named, parent), has_parameters=has_parameters)
+
+    def _send_parameters(self, parameters: Mapping[str, Any], run_id: str) -> bool:
+        """Send parameters at the start of a run; return False where they must be sent at its end."""
+        try:
+            send(parameter_requests(parameters, run_id), self.rest)
+        except MlflowRejected as error:
+            log.debug("The parameters of %s are sent later: %s", run_id, error)
+            return False
+        return True
 
     def _send_all(
         self,
@@ -263,9 +277,10 @@ class MlflowRecorder:
         if replay_timeout:
             attempt(partial(self._replay.send, run.id, run_id, experiment_id, replay_timeout))
         prefetched = attempt(look_up) or PrefetchResult()
-        described = {**metadata_tags(run), **end_tags(run), "mlflow.note.content": run_description(run, experiment_id)}
+        note = run_description(run, experiment_id, self._parents.get_or_create(run).run_id)
+        described = {**metadata_tags(run), **end_tags(run), "mlflow.note.content": note}
         tags = {key: value for key, value in described.items() if value and prefetched.tags.get(key) != value}
-        attempt(partial(send, value_requests(run, run_id, tags), self.rest))
+        attempt(partial(send, value_requests(run, run_id, tags, prefetched.has_parameters), self.rest))
         attempt(partial(send, dataset_requests(run, run_id, prefetched), self.rest))
         attempt(partial(self._models.log_step_models, run, experiment_id, run_id, prefetched, resume))
         attempt(partial(send, [end_request(run, run_id)], self.rest))
@@ -286,8 +301,8 @@ class MlflowRecorder:
 
 
 def read_previews(run: StepRun, previews: PreviewStore) -> dict[str, bytes]:
-    """Read the stored previews of a run's outputs; none for a hit."""
-    if run.is_hit or run.state is not StepState.FINISHED:
+    """Read the stored previews of a run's outputs; none for a run that failed."""
+    if run.state is not StepState.FINISHED:
         return {}
     outputs = islice(run.outputs.items(), MAX_PREVIEWED_OUTPUTS)
     return preview_files({output: previews.get(ref.digest) for output, ref in outputs})

@@ -61,12 +61,14 @@ def test_all_forms_are_served_by_mlflow(server, publisher, parent, dag_id):
     assert sorted(steps) == ["load", "train"]
 
 
-def test_the_description_shows_the_picture_above_linked_steps(publisher, parent, flow, dag_id):
-    """The parent's description begins with the picture, and links to Airflow and to every step's run."""
+def test_the_description_links_to_graph_and_steps_above_the_picture(publisher, parent, flow, dag_id):
+    """The parent's description begins with links to the graph and to Airflow; steps with links and the picture follow."""
     publisher.publish(dag_id, "manual__1")
-    note = parent().data.tags["mlflow.note.content"]
-    assert note.startswith(f"![Lineage](get-artifact?path=lineage/lineage.svg&run_uuid={parent().info.run_id})")
+    info, note = parent().info, parent().data.tags["mlflow.note.content"]
+    graph = f"#/experiments/{info.experiment_id}/runs/{info.run_id}/artifacts/lineage/lineage.html"
+    assert note.startswith(f"[Lineage graph]({graph}?workflowType=machine_learning) · [DAG run in Airflow]")
     assert "[DAG run in Airflow](http://af:8080/dags/d/runs/r%201)" in note
+    assert note.endswith(f"![Lineage](get-artifact?path=lineage/lineage.svg&run_uuid={info.run_id})")
     assert f"runs/{flow}?workflowType" in note
     assert len(note) <= 8000
 
@@ -76,6 +78,15 @@ def test_the_parent_has_numbers(publisher, parent, dag_id):
     publisher.publish(dag_id, "manual__1")
     metrics = parent().data.metrics
     assert (metrics["zen.steps"], metrics["zen.steps_cached"], metrics["zen.steps_failed"]) == (2, 0, 0)
+
+
+def test_parameters_that_the_parent_lacks_are_logged(client, publisher, records, parent, step, ended, dag_id):
+    """The parent run gets the DAG run's parameters from the records where MLflow was away at its start, and only once."""
+    parent()
+    records.put(ended(step("later", dag_run_parameters={"rate": 0.5, "token": "x"})), delivered=True)
+    for _ in range(2):
+        publisher.publish(dag_id, "manual__1")
+        assert parent().data.params == {"rate": "0.5", "token": "***"}
 
 
 def test_the_parent_lists_inputs_of_other_dag_runs(publisher, keep, client, step, ref, dag_id):

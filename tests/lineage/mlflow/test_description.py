@@ -15,14 +15,38 @@ def test_artifacts_are_a_table_with_links(ref):
     """Each artifact is a row with its direction and a link to all runs that read or wrote it."""
     frame = ref("d/load")
     text = run_description(StepRun(RUN.id, inputs={"a|b": frame}, outputs={"output": ref("d/train")}), "7")
-    assert f"| in | a/b | d/load | 3 rows × 2 columns | [{frame.digest[:16]}](#/experiments/7/runs?" in text
-    assert "| out | output | d/train |" in text
+    assert "| in&emsp; | a/b&emsp; | d/load&emsp; | 3 rows × 2 columns&emsp; |" in text
+    assert f"| [{frame.digest[:16]}](#/experiments/7/runs?" in text
+    assert "| out&emsp; | output&emsp; | d/train&emsp; |" in text
+
+
+def test_links_first_and_code_last(ref):
+    """The first line links to the graph and to the log, the table follows, and the code is the end."""
+    run = StepRun(
+        RUN.id, outputs={"output": ref("d/train")}, source="def train(): ...", log_url="http://af/log", error="E: x"
+    )
+    links, error, table, _, code = run_description(run, "7", "abc").split("\n\n")
+    graph = "[Lineage graph](#/experiments/7/runs/abc?workflowType=machine_learning)"
+    assert links == f"{graph} · [Log in Airflow](http://af/log)"
+    assert (error[:10], table[:2], code) == ("**Error:**", "| ", "```python\ndef train(): ...\n```")
+
+
+def test_long_lines_of_code_are_broken():
+    """Lines of code fit beside the facts of a run; those that fit are as they were."""
+    source = "def f(x):\n\treturn x\n\n    y = " + "value + " * 30 + "1\n    z = '" + "x" * 300 + "'  # end"
+    code = run_description(StepRun(RUN.id, source=source), "1").splitlines()[3:-1]
+    assert max(map(len, code)) <= 78
+    assert code[:3] == ["def f(x):", "        return x", ""]
+    assert "".join("".join(code).split()) == "".join(source.split())
 
 
 def test_errors_and_origins_are_shown():
     """A failed run shows its error, and a hit shows the run that made its result."""
     assert "**Error:** `ValueError: 'x'`" in run_description(StepRun(RUN.id, error="ValueError: `x`"), "1")
-    assert "`d/r0/train/-1/1`" in run_description(StepRun(RUN.id, cache=CacheState.HIT, origin="d/r0/train/-1/1"), "1")
+    hit = run_description(StepRun(RUN.id, cache=CacheState.HIT, origin="d/r0/train/-1/1"), "1")
+    assert "[`d/r0/train/-1/1`](#/experiments/1/runs?" in hit
+    other = run_description(StepRun(RUN.id, cache=CacheState.HIT, origin="e/r0/train/-1/1"), "1")
+    assert other == "Cached: the outputs were made by `e/r0/train/-1/1`."
 
 
 def test_long_descriptions_fit(ref):

@@ -30,6 +30,17 @@ def trials(count, name="trial{}"):
 
 
 CASES = {
+    "parameters with the names of the step's": (
+        """
+        mlflow.log_param("rows", 5)
+        mlflow.log_param("depth", 8)
+        mlflow.log_params({"depth": 3, "lr": 0.1})
+        with mlflow.start_run(nested=True, run_name="trial"):
+            mlflow.log_param("depth", 4)
+        mlflow.log_param("depth", 3)
+        """,
+        Logged(params={"rows": "5", "lr": "0.1", "logged.depth": "3"}, under={"trial": Logged()}),
+    ),
     "a loop of nested trials": (
         """
         for i in range(3):

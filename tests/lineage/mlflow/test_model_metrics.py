@@ -56,6 +56,18 @@ def test_metrics_of_an_evaluation_are_on_the_model(keep, shown, step, model, ref
     assert shown() == {"fit": [("auc", 0.9, table.digest[:16])]}
 
 
+def test_metrics_that_user_code_linked_itself(client, keep, shown, step, model, ref, dag_id):
+    """A metric that user code logged with the model's id stays as it is, and the others are linked."""
+    fitted, table = model("fit"), ref(f"{dag_id}/test")
+    keep(step("fit"), outputs={"output": fitted})
+    keep(step("judge", inputs={"model": fitted, "table": table}), metrics={"auc": 0.9, "f1": 0.5})
+    experiments = [client.get_experiment_by_name(f"airflow/{dag_id}").experiment_id]
+    (run,) = client.search_runs(experiments, "tags.`zen.task_id` = 'judge'")
+    (logged,) = client.search_logged_models(experiments)
+    client.log_metric(run.info.run_id, "auc", 0.9, model_id=logged.model_id)
+    assert sorted(shown()["fit"]) == [("auc", 0.9, None), ("f1", 0.5, table.digest[:16])]
+
+
 def test_training_metrics_are_on_the_model(keep, shown, step, model):
     """What user code logs in a step that creates one model is on the model's page."""
     keep(step("fit"), outputs={"output": model("fit")}, metrics={"loss": 0.1})

@@ -5,6 +5,7 @@ from pathlib import Path
 import lightgbm
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import xgboost
 from mlflow.utils.file_utils import local_file_uri_to_path
@@ -12,6 +13,7 @@ from sklearn.linear_model import LinearRegression
 
 from airflow_zen import MLflowModel
 from airflow_zen.artifacts.store import ArtifactStore
+from airflow_zen.lineage.mlflow.signature import signature_files
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.runs.step_run import CacheState, StepState
 
@@ -86,6 +88,58 @@ def test_a_model_becomes_a_version(client, record_step, step, model, tracking, d
         assert (version.run_id, version.source) == (run_id, f"models:/{made(client, run_id).model_id}")
     client.set_registered_model_alias(dag_id, "champion", "1")
     assert mlflow.pyfunc.load_model(f"models:/{dag_id}@champion").predict(FRAME)[0] == pytest.approx(2)
+
+
+def test_a_version_says_who_made_it(client, record_step, step, model, dag_id):
+    """A version and its logged model have tags with DAG, DAG run, task, map index and digest of their maker."""
+    run_id = record_step(step(map_index=3, model=dag_id), outputs={"output": model})
+    for tags in (client.get_model_version(dag_id, "1").tags, made(client, run_id).tags):
+        found = [tags[f"zen.{name}"] for name in ("dag_id", "run_id", "task_id", "map_index", "digest")]
+        assert found == [dag_id, "manual__1", "train", "3", model.digest]
+
+
+COLUMNS = [
+    {"name": "it's", "type": "float64"},
+    {"name": "ä", "type": "int64"},
+    {"name": "when", "type": "datetime64[us]"},
+    {"name": "kind", "type": "category"},
+]
+
+
+def test_a_version_has_a_signature_and_an_example(client, record_step, step, model, tracking, dag_id):
+    """MLflow reads signature and input example of a version; the artifact has the same bytes as before."""
+    before = {path.name: path.read_bytes() for path in Path(model.uri).iterdir()}
+    rows = [[0.5, 1, "2026-01-01T00:00:00", "a"], [None, 2, "2026-01-02T00:00:00", "b"]]
+    described = {"output": {"columns": COLUMNS, "rows": rows}}
+    record_step(step(model=dag_id, model_inputs=described), outputs={"output": model})
+    info = mlflow.models.get_model_info(f"models:/{dag_id}/1")
+    assert [(column.name, str(column.type)) for column in info.signature.inputs] == [
+        ("it's", "DataType.double"),
+        ("ä", "DataType.long"),
+        ("when", "DataType.datetime"),
+        ("kind", "Any"),
+    ]
+    loaded = mlflow.pyfunc.load_model(f"models:/{dag_id}/1")
+    example = loaded.input_example
+    assert [*example.columns] == [column["name"] for column in COLUMNS]
+    assert (example["it's"][0], example["ä"][1], example["kind"][1]) == (0.5, 2, "b")
+    assert {path.name: path.read_bytes() for path in Path(model.uri).iterdir()} == before
+
+
+def test_a_signature_without_rows(client, record_step, step, model, tracking, dag_id):
+    """Without rows a version has a signature and no example, and predicts from a table with these columns."""
+    described = {"output": {"columns": [{"name": "x", "type": "float64"}]}}
+    record_step(step(model=dag_id, model_inputs=described), outputs={"output": model})
+    loaded = mlflow.pyfunc.load_model(f"models:/{dag_id}/1")
+    assert loaded.metadata.saved_input_example_info is None
+    assert loaded.predict(pd.DataFrame({"x": [3.0], "more": ["y"]}))[0] == pytest.approx(6)
+    with pytest.raises(mlflow.MlflowException, match="missing inputs"):
+        loaded.predict(pd.DataFrame({"y": [3.0]}))
+
+
+def test_a_signature_that_a_model_has_already():
+    """A model that was saved with a signature keeps it."""
+    assert signature_files("flavors: {}\nsignature:\n  inputs: '[]'\n", {"columns": COLUMNS}) == {}
 
 
 def test_a_step_without_its_declared_model(client, record_step, step, dag_id, caplog):

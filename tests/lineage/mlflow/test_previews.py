@@ -55,14 +55,15 @@ def test_previews_are_delivered_later(client, recorder, records, previews, step,
     assert files_of(client, run.info.run_id) == ["previews/output/preview.html", "previews/output/preview.png"]
 
 
-def test_only_the_run_that_made_an_artifact_shows_it(previews, step, ended, ref):
-    """A hit and a failed run have no previews."""
+def test_a_hit_shows_what_it_reused(previews, step, ended, ref):
+    """A hit has the previews of the outputs that it reused; a failed run has none."""
     output = ref("a")
     previews.put(output.digest, {"preview.html": PAGE})
     outputs = {"output": output}
-    assert read_previews(ended(step(cache=CacheState.HIT), outputs=outputs), previews) == {}
     assert read_previews(ended(step(), state=StepState.FAILED, outputs=outputs), previews) == {}
-    assert read_previews(ended(step(), outputs=outputs), previews) == {"previews/output/preview.html": PAGE}
+    for cache in (CacheState.MISS, CacheState.HIT):
+        run = ended(step(cache=cache), outputs=outputs)
+        assert read_previews(run, previews) == {"previews/output/preview.html": PAGE}
 
 
 def test_names_of_outputs_become_folders():

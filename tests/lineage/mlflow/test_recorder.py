@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_zen.artifacts.store import ArtifactStore
+from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.rest import MLFLOW_TIMEOUTS
 from airflow_zen.runs.step_run import CacheState, StepState
 from tests.servers.process import free_port
@@ -152,25 +153,53 @@ def test_a_cache_hit(client, recorder, step, ended, ref, dag_id):
 
 
 def test_four_requests_on_the_critical_path(recorder, new_recorder, step, ended, ref, dag_id):
-    """A step needs four requests, and one for the parent run while user code runs; a hit needs no more."""
+    """A step waits for four requests; two, for its parameters and its parent run, go on while user code runs.
+
+    A hit sends its parameters at the end.
+    """
     recorder.start(step("first"))
-    for facts in ({}, {"cache": CacheState.HIT, "origin": "o"}):
+    for requests, facts in ((6, {}), (5, {"cache": CacheState.HIT, "origin": "o"})):
         second = new_recorder()
         run = step("second", inputs={"f": ref(f"{dag_id}/f")}, parameters={"a": 1}, **facts)
         opened = second.start(run)
         assert second.finish(ended(run, outputs={"output": ref(f"{dag_id}/second")}), opened)
-        assert second.rest.request_count == 5
+        assert second.rest.request_count == requests
 
 
-def test_parameters_that_conflict_with_user_code_are_renamed(client, recorder, step, ended):
-    """Where user code logged another value under a parameter's name, it is kept and ours is renamed."""
-    run = step(parameters={"depth": None, "rows": 5})
+def test_parameters_are_there_while_the_step_runs(client, recorder, step, ended):
+    """The parameters of a step are in MLflow while its function runs, with secrets masked."""
+    run = step(parameters={"depth": None, "db": {"password": "x"}, **{f"p{n}": n for n in range(120)}})
     opened = recorder.start(run)
-    client.log_param(opened.run_id, "depth", 3)
+    recorder._prefetches[run.id].result()
+    found = client.get_run(opened.run_id)
+    assert found.info.status == "RUNNING"
+    assert (found.data.params["depth"], found.data.params["db.password"], len(found.data.params)) == (
+        "None",
+        "***",
+        122,
+    )
     assert recorder.finish(ended(run), opened)
-    finished = client.get_run(opened.run_id)
-    assert finished.data.params == {"depth": "3", "step.depth": "None", "rows": "5"}
-    assert finished.data.metrics["zen.seconds"] == 2.5
+    assert client.get_run(opened.run_id).data.params == found.data.params
+
+
+def test_parameters_that_were_refused_at_the_start_are_sent_at_the_end(client, recorder, step, ended):
+    """Where a parameter was logged past the relay before the step's own, the step's are sent at the end, renamed."""
+    run = step(parameters={"depth": None, "rows": 5})
+    post = recorder.rest.request
+
+    def log_before(method, path, body=None):
+        if path == "runs/log-batch" and "params" in body:
+            client.log_param(body["run_id"], "depth", 3)
+            recorder.rest.request = post
+            raise MlflowRejected("busy", 500)
+        return post(method, path, body)
+
+    recorder.rest.request = log_before
+    assert recorder.finish(ended(run), recorder.start(run))
+    experiment = client.get_experiment_by_name(f"airflow/{run.id.dag_id}").experiment_id
+    (found,) = client.search_runs([experiment], "tags.`zen.kind` = 'step'")
+    assert found.data.params == {"depth": "3", "step.depth": "None", "rows": "5"}
+    assert found.data.metrics["zen.seconds"] == 2.5
 
 
 def test_the_description_links_and_shows_the_code(client, record_step, step, ref, dag_id):

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
-from airflow_zen.lineage.mlflow.encoding import to_milliseconds
+from airflow_zen.lineage.mlflow.encoding import flatten_parameters, to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowUnavailable
 from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE, STEP_VARIABLE
 from airflow_zen.lineage.mlflow.offline.outbox import CREATION_TAG, Outbox, Request, encode_spans
 from airflow_zen.lineage.mlflow.rest import API, MLFLOW_TIMEOUTS, SPANS, TRACES, HttpResponse, MlflowRest
 from airflow_zen.lineage.mlflow.tags import experiment_name, run_name
+from airflow_zen.runs.step_run import mask_secrets
 from airflow_zen.transports.base import Timeouts
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("airflow_zen.lineage")
 
 _CREATING = frozenset({"runs/create", "logged-models", "experiments/create"})
-_CHANGED = frozenset({"runs/update", TRACES})
+_LOGS_PARAMETERS = frozenset({"runs/log-parameter", "runs/log-batch"})
+_CHANGED = frozenset({"runs/update", TRACES, *_LOGS_PARAMETERS})
 _ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
 _PARENT_TAG, _TRACE_RUN = "mlflow.parentRunId", "mlflow.sourceRun"
 _LOGS_ONE = {"log-metric": "metrics", "log-parameter": "params", "set-tag": "tags"}
@@ -78,6 +80,7 @@ class Relay(ThreadingTCPServer):
         self._away = opened is None
         self._respect_set_experiment = respect_set_experiment
         self._open_runs: dict[str, bool] = {}
+        self._parameters = flatten_parameters(mask_secrets(run.parameters))
         self._lock = Lock()
         self._rest = MlflowRest(server, Timeouts(MLFLOW_TIMEOUTS.connect, float(server.user_timeout)))
         created = {"run_name": run_name(run), "start_time": to_milliseconds(run.started)}
@@ -185,6 +188,8 @@ class Relay(ThreadingTCPServer):
             body["tags"] = [*body.get("tags", []), {"key": CREATION_TAG, "value": created}]
         if path == "runs/update":
             self._note_end(body)
+        if path in _LOGS_PARAMETERS and body.get("run_id") == self.run_id:
+            self._rename_parameters(body.get("params", [body]))
         return Request(method, path, body, created)
 
     def _place(self, path: str, body: Document) -> None:
@@ -210,6 +215,14 @@ class Relay(ThreadingTCPServer):
             body.pop("end_time", None)
         elif body.get("status") in _ENDED:
             self._open_runs[str(body.get("run_id"))] = False
+
+    def _rename_parameters(self, entries: list[Document]) -> None:
+        """Keep what differs from the step's own parameter, which MLflow has already and never changes, beside it."""
+        for entry in entries:
+            key, value = str(entry.get("key")), str(entry.get("value", ""))
+            if self._parameters.get(key, value) != value:
+                entry["key"] = f"logged.{key}"
+                log.info("The step has a parameter %r; the %r that its code logs is %r.", key, value, entry["key"])
 
     def _forward(
         self, request: Request | None, method: str, target: str, headers: Mapping[str, str], content: bytes

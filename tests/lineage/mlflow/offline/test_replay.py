@@ -104,7 +104,7 @@ def sync(new_recorder, records, root):
 def assert_whole(client, run, nested):
     assert (run.info.status, run.info.end_time) == ("FINISHED", 1_700_000_009_000)
     assert [(m.value, m.step) for m in client.get_metric_history(run.info.run_id, "auc")] == [(0.5, 1), (0.9, 2)]
-    assert run.data.params == {"depth": "9", "step.depth": "8", "a": "1", "b": "ü"}
+    assert run.data.params == {"depth": "8", "logged.depth": "9", "a": "1", "b": "ü"}
     assert run.data.tags["mood"] == "good"
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"facts", "hello.txt"}
     (fold,) = nested

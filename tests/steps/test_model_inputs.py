@@ -1,0 +1,93 @@
+"""Promises of `airflow_zen.steps.model_inputs`: a model is described by the columns that it was fitted on."""
+
+import lightgbm
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import xgboost
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from airflow_zen.runs.step_run import CacheState
+from airflow_zen.steps.model_inputs import describe_model_input
+from airflow_zen.steps.step import Step
+
+FRAME = pd.DataFrame(
+    {"age": np.arange(8.0), "calls": range(8), "day": pd.date_range("2026-01-01", periods=8), "left": [0, 1] * 4}
+)
+FEATURES = ["calls", "age"]
+
+
+def booster(table, target):
+    return xgboost.train({"nthread": 1}, xgboost.DMatrix(table, target), 2)
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [
+        LinearRegression().fit,
+        make_pipeline(StandardScaler(), LinearRegression()).fit,
+        GridSearchCV(LinearRegression(), {"fit_intercept": [True]}, cv=2).fit,
+        xgboost.XGBRegressor(n_estimators=2, n_jobs=1).fit,
+        booster,
+        lightgbm.LGBMRegressor(n_estimators=2, n_jobs=1, verbose=-1).fit,
+    ],
+    ids=["estimator", "pipeline", "search", "xgboost", "booster", "lightgbm"],
+)
+def test_the_features_of_a_model(fit):
+    """A model's features have the names, order and types of its table, without the target, and its first rows."""
+    described = describe_model_input(fit(FRAME[FEATURES], FRAME["left"]), [1, "x", None, FRAME], with_rows=True)
+    assert described == {
+        "columns": [{"name": "calls", "type": "int64"}, {"name": "age", "type": "float64"}],
+        "rows": [[n, float(n)] for n in range(5)],
+    }
+
+
+@pytest.mark.parametrize("convert", [pl.from_pandas, pa.Table.from_pandas], ids=["polars", "arrow"])
+def test_tables_of_other_libraries(convert):
+    """Tables of Polars and Arrow are described as those of pandas are."""
+    model = LinearRegression().fit(FRAME[FEATURES], FRAME["left"])
+    described = describe_model_input(model, [convert(FRAME)], with_rows=True)
+    assert [column["type"].lower() for column in described["columns"]] == ["int64", "float64"]
+    assert described["rows"][4] == [4, 4.0]
+
+
+def test_what_has_no_description():
+    """A model without names, one that is not fitted, and one whose columns no argument has are not described."""
+    named = LinearRegression().fit(FRAME[FEATURES], FRAME["left"])
+    plain = LinearRegression().fit(FRAME[FEATURES].to_numpy(), FRAME["left"])
+    own = LinearRegression().fit(FRAME[FEATURES].add_prefix("own_"), FRAME["left"])
+    for model in (plain, own, LinearRegression(), xgboost.XGBRegressor(), "text", {"feature_names": ["age"]}):
+        assert describe_model_input(model, [FRAME], with_rows=True) == {}
+    assert describe_model_input(named, [FRAME[["age"]], FRAME.to_numpy(), [FRAME]], with_rows=True) == {}
+
+
+def test_cells_are_json():
+    """Missing values, times and NumPy's scalars are JSON; rows are left out where they are long or not wanted."""
+    model = LinearRegression().fit(FRAME[["age"]], FRAME["left"])
+    model.feature_names_in_ = np.array(["age", "day", "text"])
+    table = pd.DataFrame({"age": [np.nan], "day": [pd.NaT], "text": ["x"]})
+    assert describe_model_input(model, [table], with_rows=True)["rows"] == [[None, None, "x"]]
+    day = table.assign(day=pd.Timestamp("2026-01-01"))
+    assert describe_model_input(model, [day], with_rows=True)["rows"] == [[None, "2026-01-01T00:00:00", "x"]]
+    for long, with_rows in ((table.assign(text="x" * 200_000), True), (table, False)):
+        assert "rows" not in describe_model_input(model, [long], with_rows=with_rows)
+
+
+def test_a_step_that_fits(run, stack):
+    """The record of a step that returns a model has what the model takes; without previews it has no rows."""
+    table = stack.save(FRAME).ref.to_wire()
+
+    def fit(table: pd.DataFrame) -> LinearRegression:
+        return LinearRegression().fit(table[FEATURES], table.pop("left"))
+
+    names = [column["name"] for column in run(fit, table).model_inputs["output"]["columns"]]
+    assert names == FEATURES
+    hidden = run(fit, table, step=Step(fit, "fit", previews=False), task="hidden", cache=CacheState.OFF).model_inputs[
+        "output"
+    ]
+    assert list(hidden) == ["columns"]
