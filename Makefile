@@ -4,6 +4,8 @@ BIN := .venv/bin
 STACK := .zen/stack
 DAGS := dags_examples
 PYTHON_VERSIONS := 3.11 3.12 3.13
+AIRFLOW_VERSIONS := 3.1 3.2
+VERSION := $(AIRFLOW_VERSIONS) 3.3
 PYTEST_WORKERS := 2
 ARGS :=
 # Airflow's own command line, with a home of its own: the stack's services have theirs under STACK.
@@ -12,10 +14,10 @@ ZEN := AIRFLOW_HOME=$(CURDIR)/.zen/airflow $(BIN)/airflow zen
 # Some environments forbid bytecode; every process would then compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo distributed up down status test test-ml coverage lint format bench docs constraints clean
+.PHONY: help setup demo distributed up down status test test-ml test-airflow coverage lint format bench docs constraints clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Make .venv: pinned dependencies, this package editable
 	@scripts/setup.sh
@@ -43,6 +45,11 @@ test: setup ## Run the tests (ARGS='-k cache' selects)
 test-ml: setup ## Install the large ML libraries too, and run the tests that need them
 	@scripts/setup.sh ml
 	@$(BIN)/python -m pytest -m ml -n $(PYTEST_WORKERS) --dist loadfile $(ARGS)
+
+test-airflow: setup ## Run the core tests in Airflow 3.1, 3.2 and 3.3 (VERSION=3.1 selects one)
+	@failed=; for version in $(VERSION); do \
+	   scripts/test-airflow.sh $$version -n $(PYTEST_WORKERS) --dist loadfile $(ARGS) || failed+=" $$version"; \
+	 done; [ -z "$$failed" ] || { echo "test-airflow: tests failed in Airflow$$failed" >&2; exit 1; }
 
 coverage: setup ## Run the tests in one process, and show the lines that are not covered
 	@scripts/test-parts.sh
@@ -75,6 +82,12 @@ constraints: setup ## Resolve and pin every dependency again
 	   $(BIN)/uv pip compile --quiet --upgrade --all-extras --python-version $$version \
 	     --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	     --output-file constraints/python-$$version.txt setup.cfg >/dev/null || exit 1; \
+	 done
+	@for version in $(AIRFLOW_VERSIONS); do \
+	   echo "constraints/airflow-$$version.txt"; \
+	   $(BIN)/uv pip compile --quiet --upgrade --extra test --python-version $(firstword $(PYTHON_VERSIONS)) \
+	     --constraint <(echo "apache-airflow==$$version.*") --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	     --output-file constraints/airflow-$$version.txt setup.cfg >/dev/null || exit 1; \
 	 done
 
 clean: ## Stop running stacks and remove build files (not .venv)

@@ -15,6 +15,9 @@ from airflow.sdk.api.datamodels._generated import DagRun, DagRunState, DagRunTyp
 from airflow.sdk.definitions.xcom_arg import XComArg
 from airflow.sdk.execution_time import comms, task_runner
 
+UNVERSIONED_BUNDLE = SimpleNamespace(name="tests", version=None)
+# Airflow 3.1 knows no partitions.
+_NO_PARTITION = {"partition_key": None} if "partition_key" in DagRun.model_fields else {}
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -109,6 +112,7 @@ def run_dag(
     connections: dict[str, Any] | None = None,
     try_number: int = 1,
     max_tries: int | None = None,
+    bundle: Any = UNVERSIONED_BUNDLE,
     **dag_run: Any,
 ) -> DagRunResult:
     """Run every task of a DAG once, in topological order; tasks after a failure are left out.
@@ -129,6 +133,7 @@ def run_dag(
                         {"conf": conf or {}, **dag_run},
                         (try_number, max_tries),
                         supervisor,
+                        bundle,
                     )
                 )
                 if run.tasks[-1].state != "success":
@@ -157,6 +162,7 @@ def _run_task(
     dag_run: dict[str, Any],
     tries: tuple[int, int | None],
     supervisor: InMemorySupervisor,
+    bundle: Any,
 ) -> TaskResult:
     try_number, max_tries = tries
     ti = task_runner.RuntimeTaskInstance.model_construct(
@@ -170,7 +176,7 @@ def _run_task(
         dag_version_id=uuid.uuid4(),
         context_carrier={},
         task=task,
-        bundle_instance=SimpleNamespace(name="tests", version=None),
+        bundle_instance=bundle,
         max_tries=task.retries if max_tries is None else max_tries,
         start_date=NOW,
         is_mapped=task.is_mapped,
@@ -187,8 +193,7 @@ def _run_task(
                 end_date=None,
                 state=DagRunState.RUNNING,
                 consumed_asset_events=[],
-                partition_key=None,
-                **{"run_type": DagRunType.MANUAL, **dag_run},
+                **{"run_type": DagRunType.MANUAL, **_NO_PARTITION, **dag_run},
             ),
             max_tries=0,
             should_retry=False,

@@ -76,13 +76,16 @@ def _parse_dag(dag_id: str) -> Any:
 def _planned_run(args: Any, dag: Any) -> PlannedDagRun:
     """Return the run that Airflow would make of a manual trigger, with its data interval."""
     from airflow.sdk import timezone
-    from airflow.serialization.serialized_objects import DagSerialization
+    from airflow.serialization import serialized_objects
 
     from airflow_zen.planning.plan import PlannedDagRun
 
     now = timezone.utcnow()
     date = timezone.coerce_datetime(now if args.logical_date is None else args.logical_date)
-    timetable = DagSerialization.from_dict(DagSerialization.to_dict(dag)).timetable
+    # Airflow 3.1 has the same under another name.
+    names = vars(serialized_objects)
+    serialization: Any = names.get("DagSerialization") or names["SerializedDAG"]
+    timetable = serialization.from_dict(serialization.to_dict(dag)).timetable
     interval = timetable.infer_manual_data_interval(run_after=date)
     return PlannedDagRun(
         conf=_read_conf(args.conf, args.stack),

@@ -74,18 +74,21 @@ def emit_asset_events(
     """Keep the outlets that get an event, and describe the new content in it.
 
     A named output gets an event when its content is new under its name, any other outlet when the step was computed.
-    With `stack_overridden` named outputs get none, because nothing is new in the step's own stack.
+    With `stack_overridden` named outputs get none, because nothing is new in the step's own stack. In the DAG run of a
+    partition every outlet gets one, because its consumers wait for each partition, whatever its content.
     """
+    is_partition = getattr(context["dag_run"], "partition_key", None) is not None
     own_outputs = {asset_of(name, operator.stack).uri: output for output, name in artifact_names.items()}
     changed: list[tuple[Any, str | None]] = []
     for outlet in operator.outlets:
         output = own_outputs.get(getattr(outlet, "uri", ""))
         if output is None:
-            changed += [] if run.is_hit else [(outlet, output)]
+            changed += [(outlet, output)] if is_partition or not run.is_hit else []
             continue
         ref, recorded = run.outputs.get(output), run.versions.get(output)
         # Without a version, which could not be written, a computed output counts as new.
-        if ref and not stack_overridden and (recorded.changed if recorded else not run.is_hit):
+        is_new = is_partition or (recorded.changed if recorded else not run.is_hit)
+        if ref and not stack_overridden and is_new:
             changed.append((outlet, output))
     operator.outlets = [outlet for outlet, _ in changed]
     for outlet, output in changed:

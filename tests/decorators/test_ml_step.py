@@ -369,8 +369,9 @@ def d():
     policy = Cache(ttl=60, ignore=("names",), key=lambda **inputs: inputs["x"])
     train.override(task_id="kept", cache=policy).partial(names={"x"}).expand(x=[1, 2])
 
-from airflow.serialization.serialized_objects import DagSerialization
-document = DagSerialization.to_dict(d())
+from airflow.serialization import serialized_objects
+serialization = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
+document = serialization.to_dict(d())
 # Set from the configuration that a process starts with.
 document["dag"].pop("_processor_dags_folder", None)
 TEXT = json.dumps(document, sort_keys=True)

@@ -21,6 +21,7 @@ from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.planning.plan import Plan, PlannedDagRun
 from airflow_zen.runs.step_run import StepRunId
 from airflow_zen.steps.outputs import declared_outputs, output_types
+from tests.airflow_version import AIRFLOW_VERSION
 from tests.calls import CALLS_FILE_VARIABLE, record_call, recorded_calls
 from tests.harness import NOW, run_dag
 
@@ -233,6 +234,20 @@ def test_unchanged_content_has_no_event():
     assert updated_assets(lambda: features(1), "r2", "features") == []
     assert updated_assets(lambda: features(1, salt=1), "r3", "features") == []
     assert updated_assets(lambda: features(2), "r4", "features") == ["flights/features"]
+
+
+@pytest.mark.skipif(AIRFLOW_VERSION < (3, 2), reason="DAG runs have partitions from Airflow 3.2 on")
+def test_each_partition_has_an_event():
+    """A partition's run has events of all outlets, also of reused and unchanged content: its consumers wait for them."""
+    plain = Asset("s3://b/x")
+
+    def build():
+        ml_step(outlets=[plain])(features.function)(3)
+
+    run_dag(pipeline(build), run_id="first")
+    for day in ("2026-01-01", "2026-01-02"):
+        assert updated_assets(build, day, "features", partition_key=day) == ["flights/features", "s3://b/x"]
+    assert updated_assets(build, "last", "features") == []
 
 
 def test_content_that_comes_back_has_an_event():

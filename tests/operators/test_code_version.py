@@ -1,17 +1,12 @@
 """Promises of `airflow_zen.operators.execute`: a run names the source it ran, without git's help."""
 
 import shutil
-import subprocess
 from types import SimpleNamespace
 
 import pytest
 
 from airflow_zen.operators.execute import checked_out_commit, code_version
-
-
-def git(folder, *words):
-    who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    return subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+from tests.git import git
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 from urllib.parse import unquote
 
 import pytest
-from airflow.serialization.serialized_objects import DagSerialization
 from mlflow import MlflowClient
 from sklearn.linear_model import LinearRegression
 
 from airflow_zen import ml_step
 from airflow_zen.operators.links import STEP_LINKS
+from tests.airflow_version import DagSerialization
 from tests.harness import run_dag
 from tests.operators.pipelines import frame, pipeline, total
 
