@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sqlite3
@@ -187,11 +188,13 @@ def new_airflow_db(airflow_db: Path) -> Callable[[Path], str]:
 
 
 @pytest.fixture
-def run_dag_test(airflow_db: Path) -> Callable[..., Any]:
+def run_dag_test(airflow_db: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Run a DAG built in the test: `run_dag_test(dag, **options of dag.test)` gives its finished DagRun."""
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
     from airflow.models.dagbundle import DagBundleModel
     from airflow.utils.session import create_session
+
+    from tests.airflow_version import AIRFLOW_VERSION
 
     def run(dag: Any, **options: Any) -> Any:
         with create_session() as session:
@@ -200,6 +203,16 @@ def run_dag_test(airflow_db: Path) -> Callable[..., Any]:
         bag.bag_dag(dag)
         sync_bag_to_db(bag, "tests", "1")
         return dag.test(**options)
+
+    if AIRFLOW_VERSION < (3, 3):
+        start = asyncio.run_coroutine_threadsafe
+
+        def start_and_wait(coroutine: Any, loop: asyncio.AbstractEventLoop) -> Any:
+            # Before 3.3 `dag.test()` does not wait for the start of the API in its process, and then fails.
+            (future := start(coroutine, loop)).result(60)
+            return future
+
+        monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", start_and_wait)
 
     return run
 
