@@ -95,5 +95,5 @@ clean: ## Stop running stacks and remove build files (not .venv)
 	@for stack in .zen/*/stack.json; do \
 	   [ ! -e "$$stack" ] || $(ZEN) stack down --directory "$${stack%/*}" || exit 1; \
 	 done
-	@rm -rf .zen build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .hypothesis .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf .zen build dist airflow_zen/*.egg-info .coverage .coverage.* htmlcov .mypy_cache .hypothesis .pytest_cache .ruff_cache .import_linter_cache
 	@find airflow_zen tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -89,14 +90,19 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'airflow_zen' has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+if not TYPE_CHECKING:  # Type checkers accept any name of a module that has this function.
+
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULES:
+            # Python suggests a near name from the list of `__dir__`.
+            raise AttributeError(
+                f"module 'airflow_zen' has no attribute {name!r}", name=name, obj=sys.modules[__name__]
+            )
+        return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])
 
 
 class _CallableArtifactsModule(ModuleType):

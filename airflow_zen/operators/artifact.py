@@ -38,11 +38,14 @@ class Artifact(DeclaredArtifact):
 
         return asset_of(self._required_name(), stack)
 
-    def latest(self) -> dict[str, Any]:
-        """Select, as an argument of a step or of `airflow_zen.load`, the version that is the newest when it is read."""
+    def latest(self) -> Any:
+        """Select, as an argument of a step or of `airflow_zen.load`, the version that is the newest when it is read.
+
+        The type is `Any`, because the argument stands for the value of the artifact.
+        """
         return self.version(LATEST)
 
-    def version(self, version: str) -> dict[str, Any]:
+    def version(self, version: str) -> Any:
         """Select a version by its label, the start of its digest, its tag, or a date or time it is the newest at."""
         return VersionSelector(self._required_name(), version).to_wire()
 

@@ -112,6 +112,13 @@ class StepOutputs(PlainXComArg):
     def __len__(self) -> int:
         return len(self.names)
 
+    def __getattr__(self, name: str) -> XComArg:
+        """Return an output as a field of a declared `NamedTuple`."""
+        # An unfinished copy has no names.
+        if name not in vars(self).get("names", ()):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        return self[name]
+
     def __getitem__(self, item: str | int) -> XComArg:
         if isinstance(item, int):
             return self[self.names[item]]

@@ -116,6 +116,24 @@ def test_every_declaration_unpacks(annotation):
     assert keys == ["left", "right"]
 
 
+def test_fields_of_a_named_tuple_are_attributes():
+    """Outputs that a `NamedTuple` declares are attributes of the result, mapped or not; another name is an error."""
+
+    @ml_step
+    def split(x: int) -> Halves:
+        return Halves(x // 2, x - x // 2)
+
+    def build():
+        double(split(5).left)
+        double(split.expand(x=[1, 2]).right)
+        with pytest.raises(AttributeError, match="no attribute 'middle'"):
+            _ = split(5).middle
+
+    built = in_dag(build)
+    assert built.get_task("double").op_args[0].key == "left"
+    assert built.get_task("double__1").op_args[0].key == "right"
+
+
 def test_unknown_output_is_named():
     """Asking for an output that is not declared says which there are."""
     with pytest.raises(StepDefinitionError, match=r"no output 'middle'.*left.*right"):
