@@ -1,4 +1,4 @@
-"""Check the documents: link targets exist, Python examples compile, and doctests have the documented output."""
+"""Check the documents: links, Python examples, doctests, and the error texts of docs/troubleshooting.md."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import doctest
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+TROUBLESHOOTING = REPOSITORY / "docs" / "troubleshooting.md"
 
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
@@ -49,6 +52,31 @@ def broken_examples(document: Path) -> Iterator[str]:
         yield f"{failed} examples have another output"
 
 
+def unknown_errors(document: Path) -> Iterator[str]:
+    """Yield the error texts in headings that no source has: of this package, else of Airflow or MLflow."""
+    texts = [text for heading in _HEADING.findall(document.read_text()) for text in re.findall(r"`([^`]+)`", heading)]
+    pieces = {piece: text for text in texts for piece in re.split(r" ?… ?", text) if len(piece) > 3}
+    pieces = {piece: text for piece, text in pieces.items() if not _is_in_a_literal(piece)}
+    for name in ("airflow", "mlflow") if pieces else ():
+        folder = Path(str(find_spec(name).origin)).parent  # type: ignore[union-attr]
+        for file in folder.rglob("*.py"):
+            source = file.read_text(errors="replace")
+            pieces = {piece: text for piece, text in pieces.items() if piece not in source}
+    yield from (f"no source has the error text {piece!r} of {text!r}" for piece, text in pieces.items())
+
+
+def _is_in_a_literal(text: str) -> bool:
+    return any(text in literal for literal in _literals())
+
+
+@cache
+def _literals() -> frozenset[str]:
+    """Return the string literals of the package, each with its adjacent parts."""
+    files = (REPOSITORY / "airflow_zen").rglob("*.py")
+    nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text())))
+    return frozenset(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
 def _syntax_errors(code: str, line: int) -> Iterator[str]:
     try:
         ast.parse(code)
@@ -72,7 +100,7 @@ def main() -> int:
         f"{document.relative_to(REPOSITORY)}: {problem}"
         for document in documents()
         for problem in (*broken_links(document), *broken_examples(document))
-    ]
+    ] + [f"{TROUBLESHOOTING.relative_to(REPOSITORY)}: {problem}" for problem in unknown_errors(TROUBLESHOOTING)]
     print("\n".join(found) or f"docs: {len(documents())} documents without problems")
     return bool(found)
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ MIGRATE_COMMAND = [*AIRFLOW_COMMAND, "db", "migrate"]
 # The settings of the machine's own Airflow and MLflow do not apply to this stack; AIRFLOW_CONN_* and AIRFLOW_VAR_* do.
 OPTION_PREFIX = "AIRFLOW__"
 EXCLUDED_PREFIXES = (OPTION_PREFIX, "AIRFLOW_HOME", "AIRFLOW_CONFIG", "_AIRFLOW_", "MLFLOW_")
+_MLFLOW_APP = "airflow-zen-local"
 _LOOPBACK = ("127.0.0.1", "localhost")
 _CFG_HEADER = """\
 # `airflow zen stack up local` writes this file at every start.
@@ -153,6 +155,8 @@ def _mlflow_command(layout: Layout) -> list[str]:
         *["--backend-store-uri", f"sqlite:///{state / 'mlflow.db'}"],
         *["--artifacts-destination", str(state / "artifacts")],
         *["--workers", "1", "--allowed-hosts", "localhost:*,127.0.0.1:*"],
+        # An editable installation of an earlier version does not have it.
+        *(["--app-name", _MLFLOW_APP] if entry_points(group="mlflow.app", name=_MLFLOW_APP) else ()),
     ]
 
 

@@ -1,0 +1,54 @@
+"""The MLflow server of a local stack hides the assistant."""
+
+import asyncio
+from configparser import ConfigParser
+from pathlib import Path
+
+import httpx
+import mlflow
+
+from airflow_zen.localstack import services
+from airflow_zen.localstack.mlflow_app import WithoutAssistant, app
+
+
+def get(application, path):
+    async def ask():
+        transport = httpx.ASGITransport(application)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:5000") as client:
+            return await client.get(path)
+
+    return asyncio.run(ask())
+
+
+def test_page_hides_the_assistant():
+    """MLflow's page, whole, has the style that hides the elements which MLflow marks as the assistant's."""
+    page, original = get(app, "/"), get(app._application, "/")
+    style = b"<style>[data-assistant-ui]{display:none!important}</style>"
+    assert page.content.replace(style, b"") == original.content
+    assert page.content.index(style) < page.content.index(b"</head>")
+    assert int(page.headers["content-length"]) == len(page.content) > len(original.content)
+    scripts = Path(mlflow.__file__).parent.glob("server/js/build/static/js/main.*.js")
+    assert any('"data-assistant-ui":"true"' in script.read_text() for script in scripts)
+
+
+def test_other_answers_are_unchanged():
+    """An answer in parts that is no page, and a request for something else, pass unchanged."""
+
+    async def in_parts(scope, receive, send):
+        await send({"type": "http.response.start", "status": 304, "headers": [(b"etag", b"1")]})
+        for part, more in ((b"a", True), (b"b", False)):
+            await send({"type": "http.response.body", "body": part, "more_body": more})
+
+    for path in ("/", "/api"):
+        answer = get(WithoutAssistant(in_parts), path)
+        assert (answer.status_code, answer.content, dict(answer.headers)) == (304, b"ab", {"etag": "1"})
+
+
+def test_is_declared_for_mlflow():
+    """MLflow finds the application by the name that the stack passes."""
+    declared = ConfigParser()
+    declared.read(Path(services.__file__).parents[2] / "setup.cfg")
+    assert (
+        f"{services._MLFLOW_APP} = airflow_zen.localstack.mlflow_app:app"
+        in declared["options.entry_points"]["mlflow.app"]
+    )

@@ -1,0 +1,143 @@
+"""docs/tutorial.md, typed command by command into a shell with an empty home."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from airflow_zen.localstack.stack import stop_local_stack
+from airflow_zen.localstack.state import read_local_stack
+from tests.servers.airflow_api import AirflowApi, DagRun
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCUMENT = REPOSITORY / "docs" / "tutorial.md"
+
+_BLOCK = re.compile(r"^```(console|python|diff)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
+_LEFT_OUT = "…\n"
+# The test is in an environment that these commands make.
+_INSTALLATION = {"git clone <this repository> airflow_zen", "cd airflow_zen", "make setup", "source .venv/bin/activate"}
+# What differs from run to run, or with the version of a library.
+_VARYING = [
+    (r"manual__[\d:.+T-]+", "RUN"),
+    (r"\d{4}-\d\d-\d\dT[\d:.Z]+(\+00:00)?", "TIME"),
+    (r"^.* ready after.*$", "READY"),
+    (r" *[\d.]+ ?(ms|s|min|h|days)\b", " DURATION"),
+    (r" *[\d.]+ k?B\b", " SIZE"),
+    (r"\b[0-9a-f]{12,64}\b", "DIGEST"),
+    (r"\b[0-9a-f]{4}…", "DIGEST…"),
+    (r"127\.0\.0\.1:\d+", "ADDRESS"),
+    (r"[=+]{5,}", "RULE"),
+]
+
+
+class Shell:
+    """A bash with an empty home, in which every command sees what the ones before it did."""
+
+    def __init__(self, home: Path) -> None:
+        inherited = {name: os.environ[name] for name in ("LANG", "SSL_CERT_FILE", "TMPDIR") if name in os.environ}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**inherited, "HOME": str(home), "PATH": path, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        self.home = home
+        self._bash = subprocess.Popen(["bash", "--norc"], env=environment, cwd=home, text=True, **pipes)
+
+    def run(self, command: str) -> str:
+        """Return what a command prints; fail if its exit code is not 0."""
+        self._bash.stdin.write(f"{command}\necho :ended:$?\n")
+        self._bash.stdin.flush()
+        lines = []
+        for line in self._bash.stdout:
+            before, ended, code = line.partition(":ended:")
+            lines.append(f"{before.rstrip()}\n" if before or not ended else "")
+            if ended:
+                break
+        told = "".join(lines).replace(str(self.home), "/home/ann").rstrip() + "\n"
+        assert code.strip() == "0", f"{command} ended with {code.strip()}:\n{told}"
+        return told.lstrip("\n")
+
+    def close(self) -> None:
+        """End the shell."""
+        self._bash.stdin.close()
+        self._bash.wait(10)
+        self._bash.stdout.close()
+
+
+def wait_for_latest_run(directory: Path) -> None:
+    """Wait until the run that was triggered last has ended, as a reader does."""
+    airflow = AirflowApi(read_local_stack(directory).layout.airflow_url)
+    found = airflow._call("GET", "/dags/wine/dagRuns?order_by=-run_after&limit=1")["dag_runs"][0]
+    ended = airflow.wait_for_dag_run(DagRun("wine", found["dag_run_id"], found["state"]), timeout=240)
+    assert ended.state == "success"
+
+
+def follow(text: str, shell: Shell) -> str:
+    """Follow the tutorial, and return its text with the output of each command."""
+    folder = shell.home / "wine"
+
+    def run_command(match: re.Match) -> str:
+        command, shown = match.groups()
+        if command in _INSTALLATION:
+            return match[0]
+        if command.startswith("airflow zen runs show"):
+            wait_for_latest_run(folder / ".zen" / "stack")
+        told = shell.run(command)
+        return f"$ {command}\n{_LEFT_OUT if shown == _LEFT_OUT else told.lstrip()}"
+
+    def follow_block(match: re.Match) -> str:
+        kind, content = match.groups()
+        if kind == "console":
+            content = _COMMAND.sub(run_command, content)
+        elif kind == "diff":
+            change_file(folder, content)
+        elif file := re.match(r"# (\S+\.py)\n", content):
+            (folder / file[1]).write_text(content)
+        return f"```{kind}\n{content}```"
+
+    return _BLOCK.sub(follow_block, text)
+
+
+def change_file(folder: Path, diff: str) -> None:
+    """Replace lines of a file, each exactly once."""
+    header, *lines = diff.splitlines()
+    file = folder / header.removeprefix("--- ")
+    source = file.read_text()
+    for old, new in zip(lines[::2], lines[1::2], strict=True):
+        assert (old[0], new[0], source.count(f"{old[1:]}\n")) == ("-", "+", 1), old
+        source = source.replace(old[1:], new[1:])
+    file.write_text(source)
+
+
+def normalize(text: str) -> list[str]:
+    """Return the lines without what varies, and tables without their alignment and wrapped cells."""
+    for pattern, name in _VARYING:
+        text = re.sub(pattern, name, text, flags=re.MULTILINE)
+    lines: list[list[str]] = []
+    for line in text.splitlines():
+        cells = [" ".join(cell.split()) for cell in line.split(" |")]
+        if len(cells) > 1 and not cells[0] and len(lines[-1]) == len(cells):
+            cells = [" ".join(pair).strip() for pair in zip(lines.pop(), cells, strict=True)]
+        lines.append(cells)
+    return [" | ".join(cells) for cells in lines]
+
+
+def test_tutorial(tmp_path):
+    """Every command of the tutorial succeeds in a new home, and prints what the tutorial shows."""
+    shell = Shell(tmp_path)
+    try:
+        told = follow(DOCUMENT.read_text(), shell)
+    finally:
+        stop_local_stack(tmp_path / "wine" / ".zen" / "stack")
+        shell.close()
+    assert normalize(told) == normalize(DOCUMENT.read_text())
+    assert sorted(path.name for path in (tmp_path / "wine").iterdir() if path.suffix != ".py") == [
+        ".pytest_cache",
+        ".zen",
+        "__pycache__",
+        "dags",
+    ]
