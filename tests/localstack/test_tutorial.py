@@ -72,7 +72,7 @@ def wait_for_latest_run(directory: Path) -> None:
     """Wait until the run that was triggered last has ended, as a reader does."""
     airflow = AirflowApi(read_local_stack(directory).layout.airflow_url)
     found = airflow._call("GET", "/dags/wine/dagRuns?order_by=-run_after&limit=1")["dag_runs"][0]
-    ended = airflow.wait_for_dag_run(DagRun("wine", found["dag_run_id"], found["state"]), timeout=240)
+    ended = airflow.wait_for_dag_run(DagRun("wine", found["dag_run_id"], found["state"]), timeout=600)
     assert ended.state == "success"
 
 
