@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from airflow_zen.errors import ArtifactRefused
@@ -13,12 +15,14 @@ from airflow_zen.type_names import class_reference, resolve_class
 MODEL_FILE = "model.ubj"
 CONFIG_FILE = "config.json"
 
+_FUNCTIONS = ("objective", "eval_metric")
+
 
 class XgboostMaterializer(ModelMaterializer):
     """Save a model in the layout of `mlflow.xgboost.save_model`, and beside it what that leaves out.
 
     Kept exactly: the trees, the booster's configuration and attributes, the wrapper's parameters and results.
-    Refused: functions among the parameters (an own objective, metric or callback).
+    An own objective or metric is kept by its name. Refused: lambdas, and callbacks.
     """
 
     types = ("xgboost.Booster", "xgboost.XGBModel")
@@ -34,21 +38,22 @@ class XgboostMaterializer(ModelMaterializer):
         cls, booster = type(model), _booster_of(model)
         if booster is model:
             require_exact_type(model, xgboost.Booster)
-        state = {} if booster is model else {name: item for name, item in vars(model).items() if name != "_Booster"}
-        metadata = {"class": class_reference(cls), "state": state}
+        metadata, code = _metadata_of({} if booster is model else vars(model), cls)
         if booster is None:
-            return WrittenModel(f"{cls.__qualname__}, not fitted", None, state=metadata)
+            return WrittenModel(f"{cls.__qualname__}, not fitted", None, state=metadata, code=code)
         model.save_model(directory / MODEL_FILE)
         (directory / CONFIG_FILE).write_text(booster.save_config(), encoding="utf-8")
         name = f"{cls.__module__}.{cls.__qualname__}"
         flavor = {"code": None, "data": MODEL_FILE, "model_class": name, "model_format": "ubj"}
         flavor["xgb_version"] = xgboost.__version__
         shape = f"{cls.__qualname__} of {booster.num_features()} features, {booster.num_boosted_rounds()} rounds"
-        return WrittenModel(shape, flavor, {"data": MODEL_FILE}, metadata)
+        return WrittenModel(shape, flavor, {"data": MODEL_FILE}, metadata, code=code)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the booster, and the wrapper around it; raises `ArtifactRefused` for a class that is neither."""
         import xgboost
+
+        from airflow_zen.materializers.sklearn.trust import load_function
 
         metadata = self.read_state(directory)
         cls = resolve_class(metadata["class"], wanted)
@@ -62,6 +67,7 @@ class XgboostMaterializer(ModelMaterializer):
             return booster
         model: Any = cls.__new__(cls)
         vars(model).update(metadata["state"])
+        vars(model).update({name: load_function(held, wanted) for name, held in metadata.get("functions", {}).items()})
         if booster is not None:
             # The wrapper's save_model leaves it in the file, where mlflow needs it; the booster itself has none.
             booster.set_attr(scikit_learn=None)
@@ -77,6 +83,17 @@ class XgboostMaterializer(ModelMaterializer):
             return "", []
         weights = [(str(name), float(gain)) for name, gain in gains.items() if not isinstance(gain, list)]
         return "Mean gain of features", weights
+
+
+def _metadata_of(attributes: Mapping[str, Any], cls: type) -> tuple[dict[str, Any], list[str]]:
+    """Return class and attributes of a model, its functions by their names, and the code that is the project's."""
+    from airflow_zen.materializers.project_code import project_code
+    from airflow_zen.materializers.sklearn.trust import function_name
+
+    functions = {name: attributes[name] for name in _FUNCTIONS if isinstance(attributes.get(name), FunctionType)}
+    state = {name: item for name, item in attributes.items() if name not in ("_Booster", *functions)}
+    named = {"functions": {name: function_name(function) for name, function in functions.items()}} if functions else {}
+    return {"class": class_reference(cls), "state": state, **named}, project_code([cls, *functions.values()])
 
 
 def _booster_of(model: Any) -> Any:

@@ -89,6 +89,29 @@ def test_unfitted_xgboost_has_no_model_file(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"state.json"}
 
 
+def half_square(truth: Any, predicted: Any) -> tuple[Any, Any]:
+    """Return gradient and curvature of half the squared error."""
+    return predicted - truth, np.ones_like(truth)
+
+
+def mean_distance(truth: Any, predicted: Any) -> float:
+    """Return a metric."""
+    return float(np.abs(truth - predicted).mean())
+
+
+@pytest.mark.parametrize("cls", [xgboost.XGBRegressor, lightgbm.LGBMRegressor])
+def test_own_objective_is_kept_by_name(cls: Any, tmp_path: Path) -> None:
+    """A model with an objective of the project comes back with it, and predicts the same."""
+    own = {"eval_metric": mean_distance} if cls is xgboost.XGBRegressor else {"verbose": -1}
+    model = cls(n_estimators=2, n_jobs=1, objective=half_square, **own).fit(X, Y)
+    saved = default_registry().save(model, tmp_path)
+    assert f"{__name__}:half_square" in saved.summary["code"]
+    loaded = default_registry().load(tmp_path, saved.encoding)
+    assert loaded.objective is half_square
+    assert getattr(loaded, "eval_metric", None) is own.get("eval_metric")
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+
+
 def test_class_that_is_no_model_is_not_built(tmp_path: Path) -> None:
     """An artifact cannot name just any class as the wrapper."""
     registry = default_registry()

@@ -83,7 +83,7 @@ class EstimatorEncoder(Encoder):
         return root
 
     def distributions(self) -> list[str]:
-        """Return the distributions whose models are part of the estimator, and their own need not be named."""
+        """Return the distributions of boosters that are part of the estimator."""
         tops = {str(entry.get("class", "")).partition(".")[0] for entry in self.objects}
         return [name for name in ("lightgbm", "xgboost", "xgboost-cpu") if name.partition("-")[0] in tops]
 
