@@ -1,8 +1,10 @@
-"""Escape text from users for XML and HTML."""
+"""Escape text from users for XML and HTML, and show tables in notebooks."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
+from typing import Any
 from xml.sax.saxutils import escape
 
 # The characters that XML 1.0 does not allow.
@@ -24,3 +26,21 @@ def escape_html_lines(text: str) -> str:
 def escape_html(text: str) -> str:
     """Escape for XML and HTML, in text and in attributes, on one line."""
     return escape(sanitize_text(text), {'"': "&quot;", "'": "&#39;", "\n": " ", "\r": " ", "\t": " "})
+
+
+def html_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table for a notebook, with all text escaped; None is an empty cell."""
+
+    def cells(tag: str, values: Sequence[Any]) -> str:
+        texts = ("" if value is None else escape_html(str(value)) for value in values)
+        return "<tr>" + "".join(f"<{tag}>{text}</{tag}>" for text in texts) + "</tr>"
+
+    body = "".join(cells("td", row) for row in rows)
+    return f"<table><thead>{cells('th', header)}</thead><tbody>{body}</tbody></table>"
+
+
+def text_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table as lines of text; None is an empty cell."""
+    table = [["" if value is None else sanitize_text(str(value)) for value in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join(" | ".join(map(str.ljust, row, widths)).rstrip() for row in table)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.artifacts.hashing import hash_hex
+from airflow_zen.markup import html_table, text_table
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.store import Manifest
 
+_HEADER = ("column", "fact", "before", "after")
 COLUMN_STATISTICS = ("type", "nulls", "distinct", "min", "max", "mean")
 
 
@@ -40,6 +42,18 @@ class ArtifactDiff:
     same: bool
     changes: tuple[FieldChange, ...]
     rows: RowDiff | None = None
+
+    def __str__(self) -> str:
+        return text_table(_HEADER, self._table()) if self.changes else self._summary()
+
+    def _repr_html_(self) -> str:
+        return html_table(_HEADER, self._table()) if self.changes else self._summary()
+
+    def _summary(self) -> str:
+        return "The content is the same." if self.same else "The content differs, but no recorded fact does."
+
+    def _table(self) -> list[tuple[Any, ...]]:
+        return [(change.column, change.fact, change.before, change.after) for change in self.changes]
 
     def of_column(self, name: str) -> Mapping[str, tuple[Any, Any]]:
         """Return the values before and after, by fact, for one column."""

@@ -196,10 +196,23 @@ class VersionIndex:
     def _not_found_error(self, name: str, version: str | datetime) -> ArtifactNotFound:
         if newest := self._transport.first_key(_versions_prefix(name)):
             label = version_label(parse_version_key(newest)[0])
-            return ArtifactNotFound(f"Artifact {name!r} has no version {str(version)!r}. Its newest is {label!r}.")
-        mapped = any(each.startswith(quote_key_part(f"{name}[")) for each in self._transport.list_prefixes(_NAMES))
-        hint = f"Its step is mapped: use {name + '[0]'!r}." if mapped else "See `airflow zen artifacts list`."
-        return ArtifactNotFound(f"No artifact is named {name!r} here. {hint}")
+            near = _near_text(str(version), {mark.tag for mark in self.list_tags(name=name)})
+            return ArtifactNotFound(
+                f"Artifact {name!r} has no version {str(version)!r}. {near}Its newest is {label!r}."
+            )
+        names = [unquote(each) for each in self._transport.list_prefixes(_NAMES)]
+        if any(each.startswith(f"{name}[") for each in names):
+            return ArtifactNotFound(f"No artifact is named {name!r} here. Its step is mapped: use {name + '[0]'!r}.")
+        near = _near_text(name, names)
+        return ArtifactNotFound(f"No artifact is named {name!r} here. {near}See `airflow zen artifacts list`.")
+
+
+def _near_text(wanted: str, known: Iterable[str]) -> str:
+    """Return the question for names that are nearly the wanted one; empty where there are none."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(wanted, sorted(known))
+    return f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
 
 
 def _versions_prefix(name: str) -> str:

@@ -16,6 +16,7 @@ from airflow_zen.artifacts.store import Manifest
 from airflow_zen.artifacts.version import LATEST, ArtifactVersion, VersionSelector, validate_artifact_name, validate_tag
 from airflow_zen.config.settings import Settings, open_stack, settings_of_uri, tracking_server
 from airflow_zen.errors import ArtifactNotFound, ArtifactRefused, MetadataError, SettingsError
+from airflow_zen.markup import html_table, text_table
 from airflow_zen.steps.materialize import load_for_process, process_directory
 from airflow_zen.transports.base import key_of_url, map_in_parallel
 
@@ -83,6 +84,11 @@ class NamedArtifact:
         """
         return load_for_process(self.stack, self.ref, as_type)
 
+    def _repr_html_(self) -> str:
+        facts = {"name": self.name, "version": self.version, "shape": self.ref.shape, "size": self.ref.size}
+        facts |= {"made by": self.origin, "tags": ", ".join(self.tags), **self.metadata}
+        return html_table(("fact", "value"), [fact for fact in facts.items() if fact[1] not in (None, "")])
+
     @cached_property
     def summary(self) -> Mapping[str, Any]:
         """What its materializer recorded: the shape, and the columns of a table with their statistics."""
@@ -93,10 +99,10 @@ class NamedArtifact:
         """Its manifest: encoding, type, sizes and hashes of files, versions of the libraries that wrote it."""
         return self.stack.store.manifest(self.ref)
 
-    def versions(self, limit: int | None = None) -> list[NamedArtifact]:
+    def versions(self, limit: int | None = None) -> NamedArtifacts:
         """Return all versions of its name, or the newest `limit`, newest first; one request for each."""
         found = self.stack.names.versions(self.name, limit)
-        return [NamedArtifact.from_version(version, self._settings, self.stack) for version in found]
+        return NamedArtifacts(NamedArtifact.from_version(version, self._settings, self.stack) for version in found)
 
     def tag(self, *tags: str) -> None:
         """Tag this version. It can be found by the tag, and pruning keeps it."""
@@ -139,6 +145,21 @@ class NamedArtifact:
     def source(self) -> ArtifactReader:
         """Return a reader of its files, which fetches each when it is needed."""
         return ArtifactReader(self.stack.store, self.ref, process_directory(self.stack))
+
+
+class NamedArtifacts(list[NamedArtifact]):
+    """A list of versions that notebooks show as a table."""
+
+    _HEADER = ("name", "version", "shape", "size", "made by", "tags")
+
+    def __str__(self) -> str:
+        return text_table(self._HEADER, self._table())
+
+    def _repr_html_(self) -> str:
+        return html_table(self._HEADER, self._table())
+
+    def _table(self) -> list[tuple[Any, ...]]:
+        return [(one.name, one.version, one.ref.shape, one.ref.size, one.origin, ", ".join(one.tags)) for one in self]
 
 
 @overload
@@ -189,12 +210,13 @@ def artifact(name: str, version: str | datetime = LATEST, stack: str | None = No
     return NamedArtifact.from_version(opened_stack.names.get(name, version), settings, opened_stack)
 
 
-def artifacts(prefix: str = "", tag: str = "", stack: str | None = None) -> list[NamedArtifact]:
+def artifacts(prefix: str = "", tag: str = "", stack: str | None = None) -> NamedArtifacts:
     """Return the newest version of each name that begins with `prefix`, or all versions that have a tag."""
     settings, opened_stack = _open_named_stack(stack)
     names = opened_stack.names
     found = names.tagged_versions(tag) if tag else names.newest_versions(prefix)
-    return [NamedArtifact.from_version(one, settings, opened_stack) for one in found if one.name.startswith(prefix)]
+    matching = (one for one in found if one.name.startswith(prefix))
+    return NamedArtifacts(NamedArtifact.from_version(one, settings, opened_stack) for one in matching)
 
 
 def save_artifact(

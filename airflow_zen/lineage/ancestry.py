@@ -15,6 +15,7 @@ from airflow_zen.lineage.mlflow.encoding import short_digest
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.lineage.mlflow.tags import quote_filter_value
+from airflow_zen.markup import html_table, text_table
 from airflow_zen.runs.records import list_step_records
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 from airflow_zen.transports.base import map_in_parallel
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from airflow_zen.artifacts.version import ArtifactVersion
     from airflow_zen.runs.records import StepRunRecords
     from airflow_zen.transports.base import Transport
+
+_RELATIVES_HEADER = ("relation", "DAG", "run", "task", "outputs")
 
 Server = MlflowRest | TrackingServer | str
 
@@ -159,6 +162,19 @@ class Relatives:
 
     upstream: tuple[FoundRun, ...]
     downstream: tuple[FoundRun, ...]
+
+    def __str__(self) -> str:
+        return text_table(_RELATIVES_HEADER, self._table())
+
+    def _repr_html_(self) -> str:
+        return html_table(_RELATIVES_HEADER, self._table())
+
+    def _table(self) -> list[tuple[str, ...]]:
+        both = [*(("made by", run) for run in self.upstream), *(("read by", run) for run in self.downstream)]
+        return [
+            (kind, run.dag_id, run.dag_run_id, run.task_id, ", ".join(artifact.name for artifact in run.outputs))
+            for kind, run in both
+        ]
 
 
 def find_relatives(

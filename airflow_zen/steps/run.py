@@ -238,22 +238,24 @@ def _finish_run(stack: Stack, run: StepRun, opened: OpenedRun, step: Step | None
 def _publish_versions(step: Step, stack: Stack, run: StepRun) -> Mapping[str, RecordedVersion]:
     """Make each output the newest version of its name, if its content is not already; never raise.
 
-    This includes a reused result, if something else was computed in between. Elements of a list marked `Each` have no
+    This includes a reused result, if something else was computed in between. The facts that user code logged about an
+    output are the metadata of a version that it makes. Elements of a list marked `Each` have no
     versions: the element at one position is a different thing the next time.
     """
 
-    def publish(ref: ArtifactRef) -> RecordedVersion | None:
+    def publish(output: str, ref: ArtifactRef) -> RecordedVersion | None:
         # One history for all instances of a mapped step would have a new version from each of them in every run.
         name = ref.name if run.id.map_index < 0 else f"{ref.name}[{run.id.map_index}]"
         dag_run = f"{run.id.dag_id}/{run.id.run_id}"
         with log_errors(f"Artifact {name!r} has no new version, though its content is stored"):
-            return stack.names.add(name, ref, run.ended or stack.clock(), origin=str(run.id), dag_run=dag_run)
+            now, facts = run.ended or stack.clock(), run.metadata.get(f"output:{output}")
+            return stack.names.add(name, ref, now, origin=str(run.id), dag_run=dag_run, metadata=facts)
         return None
 
     if step.outputs.each:
         return {}
     with ThreadPoolExecutor(min(8, len(run.outputs))) as pool:
-        made = zip(run.outputs, pool.map(publish, run.outputs.values()), strict=True)
+        made = zip(run.outputs, pool.map(publish, run.outputs, run.outputs.values()), strict=True)
         return {output: version for output, version in made if version}
 
 

@@ -75,6 +75,58 @@ def test_values_are_saved_by_name():
     assert airflow_zen.artifact("numbers", datetime.now(UTC) + timedelta(seconds=9)) == second
 
 
+def test_facts_of_a_step_are_metadata_of_the_version():
+    """What `log_metadata` says about an output is read back from the version it made, each version with its own."""
+
+    @ml_step
+    def measure(n: int) -> Output(train=Annotated[list[int], Artifact("measured")], test=list[int]):
+        airflow_zen.log_metadata({"source": "step", "rows": n}, output="train")
+        airflow_zen.log_metadata({"of": "the step"})
+        return [n], [n]
+
+    @dag(dag_id="facts", schedule=None, start_date=datetime(2026, 1, 1))
+    def facts(n):
+        measure(n)
+
+    run_dag(facts(1), run_id="r1")
+    run_dag(facts(2), run_id="r2")
+    found = airflow_zen.artifact("measured")
+    assert [one.metadata for one in found.versions()] == [{"source": "step", "rows": n} for n in (2, 1)]
+    assert airflow_zen.artifact("facts/measure.test").metadata == {}
+
+
+def test_notebooks_show_tables():
+    """An artifact, a list of versions and a diff are tables in a notebook and in print, with text escaped."""
+    first = airflow_zen.save_artifact(table(2), "<b>", metadata={"source": "<i>"})
+    second = airflow_zen.save_artifact(table(3), "<b>", tags=["golden"])
+    assert "<tr><td>source</td><td>&lt;i&gt;</td></tr>" in first._repr_html_()
+    assert second.versions()._repr_html_().count("<td>&lt;b&gt;</td>") == 2
+    assert str(airflow_zen.artifacts(tag="golden")).splitlines()[1].startswith(f"<b>  | {second.version} | 3 rows")
+    diff = first.diff(second)
+    assert "<tr><td></td><td>rows</td><td>2</td><td>3</td></tr>" in diff._repr_html_()
+    assert [line.split() for line in str(diff).splitlines() if " rows " in line][-1] == [
+        "|",
+        "rows",
+        "|",
+        "2",
+        "|",
+        "3",
+    ]
+    assert str(first.diff(first)) == "The content is the same."
+
+
+def test_near_names_are_suggested():
+    """The error for an unknown name, or an unknown tag of a name, has those that are nearly the same."""
+    for name in ("flights/train", "flights/test", "churn"):
+        airflow_zen.save_artifact(1, name, tags=["golden"])
+    with pytest.raises(ArtifactNotFound, match=r"Did you mean 'flights/train'"):
+        airflow_zen.artifact("flights/trian")
+    with pytest.raises(ArtifactNotFound, match=r"no version 'goldne'\. Did you mean 'golden'\? Its newest is"):
+        airflow_zen.artifact("churn", "goldne")
+    with pytest.raises(ArtifactNotFound, match=r"No artifact is named 'models' here\. See `airflow"):
+        airflow_zen.artifact("models")
+
+
 def test_invalid_arguments_are_refused_before_anything_is_saved():
     """A bad name, a bad tag, and metadata that is not JSON are refused, and nothing is stored."""
     with pytest.raises(ArtifactNameError):
@@ -128,6 +180,9 @@ def test_lineage_without_mlflow():
     assert [(run.task_id, run.dag_run_id) for run in found.upstream] == [("split", "r1"), ("load", "r1")]
     assert [run.task_id for run in found.downstream] == ["fit"]
     assert [one.name for one in found.downstream[0].inputs] == ["train"]
+    lines = [[cell.strip() for cell in line.split("|")] for line in str(found).splitlines()]
+    assert lines[1] == ["made by", "flights", "r1", "split", "train, flights/split.test"]
+    assert "<td>read by</td><td>flights</td><td>r1</td><td>fit</td>" in found._repr_html_()
     alone = airflow_zen.save_artifact(1, "by/hand").lineage()
     assert (alone.upstream, alone.downstream) == ((), ())
 
