@@ -190,7 +190,10 @@ def new_airflow_db(airflow_db: Path) -> Callable[[Path], str]:
 @pytest.fixture
 def run_dag_test(airflow_db: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Run a DAG built in the test: `run_dag_test(dag, **options of dag.test)` gives its finished DagRun."""
-    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    try:
+        from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    except ImportError:  # Airflow 3.1
+        from airflow.models.dagbag import DagBag, sync_bag_to_db  # type: ignore[no-redef,attr-defined,unused-ignore]
     from airflow.models.dagbundle import DagBundleModel
     from airflow.utils.session import create_session
 
