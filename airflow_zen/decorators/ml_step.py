@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from functools import cache
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 import attr
@@ -60,7 +65,8 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
         given = [*args, *kwargs.values()]
         is_in_dag = DagContext.get_current() is not None or "dag" in self.kwargs
         if not is_in_dag and next(XComArg.iter_xcom_references(given), None) is None:
-            return self.function(*args, **kwargs)
+            with _mlflow_outside_the_working_directory():
+                return self.function(*args, **kwargs)
         _refuse_nested_outputs(self.function.__name__, given)
         return self._to_step_outputs(super().__call__(*args, **kwargs))
 
@@ -101,6 +107,33 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
     def _to_step_outputs(self, task: Any) -> Any:
         outputs = declared_outputs(self.function)
         return StepOutputs(task.operator, outputs.names) if outputs.is_multiple else task
+
+
+@contextmanager
+def _mlflow_outside_the_working_directory() -> Iterator[None]:
+    """Keep what a function logs in a temporary directory of the process, unless MLflow has a tracking URI or a run.
+
+    MLflow's own default is `mlflow.db` in the working directory.
+    """
+    mlflow = sys.modules.get("mlflow")
+    if os.environ.get("MLFLOW_TRACKING_URI") or (mlflow and (mlflow.is_tracking_uri_set() or mlflow.active_run())):
+        yield
+        return
+    from airflow_zen.lineage.recorder import temporary_environment
+
+    with temporary_environment(
+        {"MLFLOW_TRACKING_URI": f"file://{_tracking_directory().name}/mlruns", "MLFLOW_ALLOW_FILE_STORE": "true"}
+    ):
+        try:
+            yield
+        finally:
+            if mlflow := sys.modules.get("mlflow"):
+                mlflow.end_run()
+
+
+@cache
+def _tracking_directory() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="airflow-zen-mlflow-")
 
 
 def _declare_assets(task: Any, function: Callable[..., Any]) -> Any:

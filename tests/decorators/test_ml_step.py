@@ -46,6 +46,33 @@ def test_outside_a_dag_it_is_the_function():
     assert halves(5) == (2, 3)
 
 
+_LOGGING_CALL = """
+import mlflow
+from airflow_zen import ml_step
+
+@ml_step
+def judge(x: float) -> float:
+    mlflow.log_metric("auc", x)
+    mlflow.log_text("fine", "notes.txt")
+    return x
+
+assert judge(0.5) == 0.5 and judge(0.6) == 0.6
+assert mlflow.active_run() is None
+assert not mlflow.is_tracking_uri_set()
+"""
+
+
+def test_a_plain_call_leaves_the_working_directory_alone(tmp_path):
+    """A step that logs to MLflow and is called as a function, as in a unit test, writes no `mlflow.db` or `mlruns`."""
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "AIRFLOW_HOME": str(tmp_path / "home")}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    (tmp_path / "project").mkdir()
+    command = [sys.executable, "-c", _LOGGING_CALL]
+    done = subprocess.run(command, cwd=tmp_path / "project", env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "project").iterdir()) == []
+
+
 def test_bare_and_with_options():
     """`@ml_step`, `@ml_step()` and `@ml_step(option=…)` all make a step of the function's name."""
     with_parentheses = ml_step()(double.function)
