@@ -217,7 +217,7 @@ def logged(run, runs):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_fluent_api(go, runs, case):
+def test_fluent_api(go, runs, dag_id, case):
     """Each run and value is in or under the step's run, which keeps its name; no run is elsewhere or left open."""
     code, expected = CASES[case]
     go(code)
@@ -227,6 +227,10 @@ def test_fluent_api(go, runs, case):
     assert logged(step, found) == expected
     assert (step.info.run_name, step.data.tags["mlflow.parentRunId"]) == ("train", parent.info.run_id)
     assert {run.info.status for run in found if run is not parent} == {"FINISHED"}
+    if case != "the client API":
+        assert {run.data.tags["mlflow.source.name"] for run in found if run is not parent} == {
+            f"airflow://{dag_id}/train"
+        }
 
 
 def test_next_step_in_the_process(go, runs, dag_id):

@@ -22,7 +22,7 @@ from airflow_zen.lineage.mlflow.errors import MlflowUnavailable
 from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE, STEP_VARIABLE
 from airflow_zen.lineage.mlflow.offline.outbox import CREATION_TAG, Outbox, Request, encode_spans
 from airflow_zen.lineage.mlflow.rest import API, MLFLOW_TIMEOUTS, SPANS, TRACES, HttpResponse, MlflowRest
-from airflow_zen.lineage.mlflow.tags import experiment_name, run_name
+from airflow_zen.lineage.mlflow.tags import experiment_name, run_name, step_tags
 from airflow_zen.runs.step_run import mask_secrets
 from airflow_zen.transports.base import Timeouts
 
@@ -36,6 +36,7 @@ _CREATING = frozenset({"runs/create", "logged-models", "experiments/create"})
 _LOGS_PARAMETERS = frozenset({"runs/log-parameter", "runs/log-batch"})
 _CHANGED = frozenset({"runs/update", TRACES, *_LOGS_PARAMETERS})
 _ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
+_CONTEXT_TAGS = ("mlflow.source.", "mlflow.user")
 _PARENT_TAG, _TRACE_RUN = "mlflow.parentRunId", "mlflow.sourceRun"
 _LOGS_ONE = {"log-metric": "metrics", "log-parameter": "params", "set-tag": "tags"}
 _OF_A_CONNECTION = frozenset({"host", "connection", "content-length", "accept-encoding"})
@@ -80,6 +81,7 @@ class Relay(ThreadingTCPServer):
         self._away = opened is None
         self._respect_set_experiment = respect_set_experiment
         self._open_runs: dict[str, bool] = {}
+        self._context = {key: tag for key, tag in step_tags(run, "").items() if tag and key.startswith(_CONTEXT_TAGS)}
         self._parameters = flatten_parameters(mask_secrets(run.parameters))
         self._lock = Lock()
         self._rest = MlflowRest(server, Timeouts(MLFLOW_TIMEOUTS.connect, float(server.user_timeout)))
@@ -106,6 +108,8 @@ class Relay(ThreadingTCPServer):
             **self._rest.server.environment(),
             **unlinked,
             STEP_VARIABLE: json.dumps(step),
+            # MLflow sets these tags on runs that it creates.
+            "MLFLOW_RUN_CONTEXT": json.dumps(self._context),
             "MLFLOW_EXPERIMENT_ID": self.experiment_id,
             # Each would lead MLflow's client into a run or an experiment of its own.
             "MLFLOW_RUN_ID": "",
