@@ -171,6 +171,7 @@ def test_configurations_of_all_parts_come_back(make: Callable[[Any], Any], tmp_p
 
 def test_changed_model_is_kept_inside_a_module(tmp_path: Path) -> None:
     """A model with a layer of its own, refused alone, comes back in a module around it, as the refusal says."""
+    pytest.importorskip("transformers", reason="transformers is not installed: make test-ml")
     model = ROWS["bert"].make(tmp_path)
     import torch
 
@@ -205,6 +206,7 @@ def test_weights_of_a_keras_model_are_the_way_out(tmp_path: Path, monkeypatch: p
 
 def test_folder_of_a_transformer_is_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder that the refusal of a Hugging Face model names is stored, and read by from_pretrained()."""
+    pytest.importorskip("transformers", reason="transformers is not installed: make test-ml")
     model = ROWS["bert"].make(tmp_path)
     monkeypatch.chdir(tmp_path)
     handle = model.pooler.register_forward_hook(lambda *_: None)
