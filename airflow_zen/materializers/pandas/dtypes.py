@@ -1,8 +1,8 @@
-"""Columns of NumPy, string, nullable, Arrow-backed, zoned and period dtypes as Arrow, and back into memory."""
+"""Columns of NumPy, string, nullable, Arrow-backed, zoned and period dtypes as Arrow, and back; tables of Arrow as frames."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta, timezone, tzinfo
 from functools import partial
@@ -26,6 +26,12 @@ _MASKED_DTYPES = (
 )
 _ARROW_DTYPE_CHARS = "?bhilqBHILQefdMm"
 _NAT = int(np.iinfo("int64").min)
+# pandas' own integers with nulls are floats, which do not have every integer; its booleans with nulls are objects.
+_NULLABLE_DTYPES: dict[Any, Any] = {
+    **{pa.type_for_alias(f"int{bits}"): getattr(pd, f"Int{bits}Dtype")() for bits in (8, 16, 32, 64)},
+    **{pa.type_for_alias(f"uint{bits}"): getattr(pd, f"UInt{bits}Dtype")() for bits in (8, 16, 32, 64)},
+    pa.bool_(): pd.BooleanDtype(),
+}
 
 
 @dataclass(frozen=True)
@@ -288,6 +294,25 @@ def _period_buffer(arrow_type: pa.DataType, metadata: PandasMetadata, rows: int)
 
 def _to_int64(chunk: pa.Array) -> Any:
     return chunk.cast(pa.int64()).fill_null(_NAT).to_numpy()
+
+
+def arrow_to_pandas(table: pa.Table, with_nulls: Collection[str] | None = None, at: int = 0) -> pd.DataFrame:
+    """Return a table as a frame; integers and booleans of columns that have nulls get a nullable dtype.
+
+    `with_nulls` names those columns where the table is a part of one that begins at row `at`, and may have none of its
+    nulls.
+    """
+    frame: pd.DataFrame = table.to_pandas()
+    names = list(frame.columns)
+    for number, (stored, column) in enumerate(zip(table.schema, table.columns, strict=True)):
+        has_nulls = column.null_count if with_nulls is None else stored.name in with_nulls
+        is_label = len(names) < table.num_columns and stored.name not in names
+        if has_nulls and stored.type in _NULLABLE_DTYPES and not is_label:
+            position = number if len(names) == table.num_columns else names.index(stored.name)
+            frame.isetitem(position, column.to_pandas(types_mapper=_NULLABLE_DTYPES.get).array)
+    if with_nulls is not None and type(frame.index) is pd.RangeIndex:
+        frame.index = pd.RangeIndex(at, at + len(frame))
+    return frame
 
 
 CONVERTERS: dict[type, Callable[[Any], ArrowColumn]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import groupby
@@ -37,7 +37,7 @@ from airflow_zen.materializers.pandas.columns import (
     restorable_from_names,
     values_of,
 )
-from airflow_zen.materializers.pandas.dtypes import default_buffer, numpy_dtype
+from airflow_zen.materializers.pandas.dtypes import arrow_to_pandas, default_buffer, numpy_dtype
 from airflow_zen.materializers.previews.html import truncate
 from airflow_zen.materializers.previews.tables import (
     MAX_PREVIEW_COLUMNS,
@@ -47,7 +47,7 @@ from airflow_zen.materializers.previews.tables import (
     preview_table,
 )
 from airflow_zen.materializers.typed_json import decode_typed_json, encode_typed_json
-from airflow_zen.materializers.typed_json.encoding import Encoder, NestedValues, canonical_json
+from airflow_zen.materializers.typed_json.encoding import Encoder, InlineOnly, canonical_json
 from airflow_zen.type_names import type_name
 
 if TYPE_CHECKING:
@@ -55,12 +55,6 @@ if TYPE_CHECKING:
     from airflow_zen.materializers.pandas.dtypes import ArrowColumn, PandasMetadata
     from airflow_zen.materializers.registry import MaterializerRegistry
 
-# pandas' own integers with nulls are floats, which do not have every integer; its booleans with nulls are objects.
-_NULLABLE_DTYPES: dict[Any, Any] = {
-    **{pa.type_for_alias(f"int{bits}"): getattr(pd, f"Int{bits}Dtype")() for bits in (8, 16, 32, 64)},
-    **{pa.type_for_alias(f"uint{bits}"): getattr(pd, f"UInt{bits}Dtype")() for bits in (8, 16, 32, 64)},
-    pa.bool_(): pd.BooleanDtype(),
-}
 # pandas 3 never copies here, and warns of the option.
 _NO_COPY: dict[str, Any] = {} if int(pd.__version__.partition(".")[0]) >= 3 else {"copy": False}
 
@@ -187,7 +181,9 @@ def _batch_to_table(registry: MaterializerRegistry, batch: Any) -> pa.Table:
     table = pa.table(_convert_rows(columns, slice(None)), names=list(columns))
     if not metadata:
         return table
-    return with_metadata(table, canonical_json(Encoder(_RefusedParts(registry, Path())).encode(metadata)))
+    remedy = "Convert a column with more than 1000 categories to its value type, or return one frame."
+    encoder = Encoder(InlineOnly(registry, "a table that is written batch by batch", remedy))
+    return with_metadata(table, canonical_json(encoder.encode(metadata)))
 
 
 def _reset_row_numbers(batch: Any) -> Any:
@@ -199,16 +195,6 @@ def _reset_row_numbers(batch: Any) -> Any:
         index = index.copy()
         index.freq = None
     return batch if index is batch.index else batch.set_axis(index, axis=0)
-
-
-class _RefusedParts(NestedValues):
-    """Refuse values that would be files of their own, one for each batch."""
-
-    def save(self, value: Any) -> Mapping[str, str]:
-        raise SaveRefused(
-            "A category or axis with more than 1000 labels is not written batch by batch. Convert the column to its value "
-            "type, or return one frame."
-        )
 
 
 def load_pandas(
@@ -229,7 +215,7 @@ def load_pandas(
 def load_foreign_table(registry: MaterializerRegistry, directory: Path, encoding: str, wanted: type | None) -> Any:
     """Return an Arrow or polars table as a frame, or its only column as a series where that is wanted."""
     table = registry.load(directory, encoding, pa.Table)
-    frame = _arrow_to_pandas(pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table)
+    frame = arrow_to_pandas(pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table)
     return frame.iloc[:, 0] if wanted is pd.Series and frame.shape[1] == 1 else frame
 
 
@@ -238,7 +224,7 @@ def load_pandas_view(materializer: Materializer, source: ArtifactReader, encodin
     if encoding != materializer.encoding:
         tables = materializer.registry.load_view(source, encoding, View(pa.Table, view.columns, batches=True))
         nulls = columns_with_nulls(source, encoding)
-        return _apply_view((_arrow_to_pandas(part, nulls, at) for at, part in _with_offsets(tables)), view)
+        return _apply_view((arrow_to_pandas(part, nulls, at) for at, part in _with_offsets(tables)), view)
     stored = ParquetTable.open(source)
     directory = source.directory() if '"part"' in stored.zen_metadata else None
     metadata: PandasMetadata = decode_typed_json(materializer, stored.zen_metadata or "{}", directory)
@@ -354,25 +340,6 @@ def _select_columns(stored: ParquetTable, metadata: PandasMetadata, view: View) 
     positions = [at for name in view.columns for at, label in enumerate(labels) if label == name]
     names = [stored.schema.names[at] for at in positions]
     return [*names, *index], None if columns is None else columns[positions]
-
-
-def _arrow_to_pandas(table: pa.Table, with_nulls: Collection[str] | None = None, at: int = 0) -> pd.DataFrame:
-    """Return a table as a frame; integers and booleans of columns that have nulls get a nullable dtype.
-
-    `with_nulls` names those columns where the table is a part of one that begins at row `at`, and may have none of its
-    nulls.
-    """
-    frame: pd.DataFrame = table.to_pandas()
-    names = list(frame.columns)
-    for number, (field, column) in enumerate(zip(table.schema, table.columns, strict=True)):
-        has_nulls = column.null_count if with_nulls is None else field.name in with_nulls
-        is_label = len(names) < table.num_columns and field.name not in names
-        if has_nulls and field.type in _NULLABLE_DTYPES and not is_label:
-            position = number if len(names) == table.num_columns else names.index(field.name)
-            frame.isetitem(position, column.to_pandas(types_mapper=_NULLABLE_DTYPES.get).array)
-    if with_nulls is not None and type(frame.index) is pd.RangeIndex:
-        frame.index = pd.RangeIndex(at, at + len(frame))
-    return frame
 
 
 def preview_pandas(value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
