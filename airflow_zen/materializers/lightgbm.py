@@ -9,7 +9,7 @@ from typing import Any
 from airflow_zen.materializers.base import installed_version, require_exact_type
 from airflow_zen.materializers.mlflow_model import ModelMaterializer, WrittenModel
 from airflow_zen.materializers.sklearn import MODEL_FILE as WRAPPER_FILE
-from airflow_zen.materializers.sklearn import SKOPS_OPTIONS, estimator_shape, read_estimator, write_estimator
+from airflow_zen.materializers.sklearn import SKOPS_OPTIONS, estimator_shape
 
 BOOSTER_FILE = "model.lgb"
 ALL_TREES_FILE = "complete.lgb"
@@ -40,7 +40,9 @@ class LightgbmMaterializer(ModelMaterializer):
             **(dict.fromkeys(SKOPS_OPTIONS) if is_booster else SKOPS_OPTIONS),
         }
         if not is_booster:
-            _, code = write_estimator(self, model, directory)
+            from airflow_zen.materializers.sklearn.encoding import write_estimator
+
+            _, code = write_estimator(self.registry, model, directory / WRAPPER_FILE)
             return WrittenModel(estimator_shape(model), flavor, {"data": file}, code=code)
         require_exact_type(model, *self.types)
         _write_trees(model, directory)
@@ -53,7 +55,9 @@ class LightgbmMaterializer(ModelMaterializer):
         import lightgbm
 
         if (directory / WRAPPER_FILE).exists():
-            return read_estimator(self, directory, wanted)
+            from airflow_zen.materializers.sklearn.decoding import read_estimator
+
+            return read_estimator(self.registry, directory / WRAPPER_FILE, wanted)
         all_trees = directory / ALL_TREES_FILE
         booster = lightgbm.Booster(model_file=all_trees if all_trees.exists() else directory / BOOSTER_FILE)
         for name, item in self.read_state(directory).items():

@@ -28,7 +28,7 @@ FITTED = {
 }
 
 
-STUB = ["airflow_zen.materializers.sklearn.stored.StoredEstimator"]
+STUB = ["airflow_zen.materializers.sklearn.decoding.StoredEstimator"]
 
 
 def _save(value: Any, directory: Path, encoding: str) -> str:

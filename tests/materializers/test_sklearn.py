@@ -23,11 +23,11 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.registry import default_registry
-from airflow_zen.materializers.sklearn.skops import untrusted_types
+from airflow_zen.materializers.sklearn.trust import untrusted_names
 from tests.materializers.path_values import MODELS, RNG, X, Y
 
 ENCODING = "sklearn.mlflow@2"
-STUB = ["airflow_zen.materializers.sklearn.stored.StoredEstimator"]
+STUB = ["airflow_zen.materializers.sklearn.decoding.StoredEstimator"]
 PREDICTING = {
     name: MODELS[name]
     for name in (
@@ -215,7 +215,7 @@ def test_numpy_function_in_a_pipeline_is_kept(tmp_path: Path) -> None:
 )
 def test_dangerous_name_is_not_trusted(name: str) -> None:
     """What runs code, or reads or writes files, is not trusted, whatever package it is from."""
-    assert untrusted_types([name]) == [name]
+    assert untrusted_names([name]) == [name]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_dangerous_name_is_not_trusted(name: str) -> None:
 )
 def test_part_of_a_model_is_trusted(name: str) -> None:
     """The parts of estimators are trusted."""
-    assert untrusted_types([name]) == []
+    assert untrusted_names([name]) == []
 
 
 def _yaml(path: Path) -> Any:

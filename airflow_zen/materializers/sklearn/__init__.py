@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow_zen.materializers.base import Materializer, installed_version
+from airflow_zen.materializers.base import installed_version
 from airflow_zen.materializers.mlflow_model import ModelMaterializer, WrittenModel
-from airflow_zen.materializers.typed_json import part_loader
-
-if TYPE_CHECKING:
-    from airflow_zen.materializers.sklearn.archive import EstimatorArchive
 
 MODEL_FILE = "model.skops"
 # In the order of `airflow_zen.materializers.sklearn.archive.STORED_CLASS`.
 SKOPS_OPTIONS: Mapping[str, Any] = {
     "serialization_format": "skops",
-    "skops_trusted_types": [f"{__name__}.stored.StoredEstimator"],
+    "skops_trusted_types": [f"{__name__}.decoding.StoredEstimator"],
 }
 """The options of MLflow's flavors with which skops loads the file."""
 
@@ -41,7 +36,9 @@ class SklearnMaterializer(ModelMaterializer):
 
     def write(self, model: Any, directory: Path) -> WrittenModel:
         """Write `model.skops`; raises `SaveRefused` for an estimator that could not be loaded again."""
-        requirements, code = write_estimator(self, model, directory)
+        from airflow_zen.materializers.sklearn.encoding import write_estimator
+
+        requirements, code = write_estimator(self.registry, model, directory / MODEL_FILE)
         flavor = {
             "code": None,
             "pickled_model": MODEL_FILE,
@@ -53,7 +50,9 @@ class SklearnMaterializer(ModelMaterializer):
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the estimator; raises `ArtifactRefused` for a file that names untrusted classes or functions."""
-        return read_estimator(self, directory, wanted)
+        from airflow_zen.materializers.sklearn.decoding import read_estimator
+
+        return read_estimator(self.registry, directory / MODEL_FILE, wanted)
 
     def parameters(self, model: Any) -> Mapping[str, Any]:
         """Return the parameters, estimators by the name of their class: their own parameters are in the table too."""
@@ -77,49 +76,6 @@ class SklearnMaterializer(ModelMaterializer):
             names = names if len(names) == found.size else [f"feature {at}" for at in range(found.size)]
             return meaning, list(zip(names, map(float, found), strict=True))
         return "", []
-
-
-def write_estimator(materializer: Materializer, estimator: Any, directory: Path) -> tuple[list[str], list[str]]:
-    """Write `model.skops` into a directory; return the further distributions and the project's code that it needs.
-
-    Raises `SaveRefused` for an estimator that could not be loaded again.
-    """
-    from airflow_zen.materializers.project_code import project_code
-    from airflow_zen.materializers.sklearn.archive import write_archive
-    from airflow_zen.materializers.sklearn.encoding import EstimatorEncoder
-
-    with TemporaryDirectory(prefix="estimator-") as parts:
-        encoder = EstimatorEncoder(materializer.registry, Path(parts))
-        root = encoder.encode_estimator(estimator)
-        document = {"root": root, "objects": encoder.objects}
-        write_archive(directory / MODEL_FILE, document, encoder.packs, Path(parts))
-    return encoder.distributions(), project_code(encoder.definitions)
-
-
-def read_estimator(materializer: Materializer, directory: Path, wanted: type | None = None) -> Any:
-    """Read what `write_estimator` wrote, or skops.
-
-    Raises `ArtifactRefused` for classes and functions that are not trusted here, whatever `MLmodel` trusts.
-    """
-    from airflow_zen.materializers.sklearn.archive import EstimatorArchive
-
-    with (directory / MODEL_FILE).open("rb") as file:
-        archive = EstimatorArchive.open(file)
-        if archive is not None:
-            return read_archive(materializer, archive, wanted)
-    from airflow_zen.materializers.sklearn.skops import read_skops
-
-    return read_skops(directory / MODEL_FILE)
-
-
-def read_archive(materializer: Materializer, archive: EstimatorArchive, wanted: Any = None, shell: Any = None) -> Any:
-    """Return the estimator of an archive, which `shell` becomes if it is given."""
-    from airflow_zen.materializers.sklearn.decoding import EstimatorDecoder
-
-    with TemporaryDirectory(prefix="estimator-") as directory:
-        archive.extract("parts/", Path(directory))
-        load_part = part_loader(materializer.registry, Path(directory))
-        return EstimatorDecoder(archive, load_part, wanted, shell).decode_estimator()
 
 
 def estimator_shape(estimator: Any) -> str:

@@ -21,7 +21,7 @@ from airflow_zen.materializers.typed_json.codec import Json
 from airflow_zen.materializers.typed_json.encoding import canonical_json
 
 DOCUMENT_FILE = "model.json"
-STORED_CLASS = ("airflow_zen.materializers.sklearn.stored", "StoredEstimator")
+STORED_CLASS = ("airflow_zen.materializers.sklearn.decoding", "StoredEstimator")
 
 _SCHEMA_FILE = "schema.json"
 _LOCAL_HEADER_SIZE = 30

@@ -2,25 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
 from airflow_zen.errors import ArtifactRefused
+from airflow_zen.materializers.registry import MaterializerRegistry, default_registry
+from airflow_zen.materializers.sklearn.archive import EstimatorArchive
 from airflow_zen.materializers.sklearn.codecs import CODECS, refuse_pickle
-from airflow_zen.materializers.sklearn.trust import is_reconstructor, load_class, load_function
+from airflow_zen.materializers.sklearn.trust import is_reconstructor, load_class, load_function, untrusted_names
+from airflow_zen.materializers.typed_json import part_loader
 from airflow_zen.materializers.typed_json.codec import TAG, Json
 from airflow_zen.materializers.typed_json.encoding import Decoder
-
-if TYPE_CHECKING:
-    from airflow_zen.materializers.sklearn.archive import EstimatorArchive
 
 # Deeper objects, such as the leaves of Birch, each of which knows the next, get their state after the others.
 _MAX_NESTED_OBJECTS = 50
 # Its __setstate__ does nothing, for the sake of old pickles.
 _BUNCH = "sklearn.utils._bunch:Bunch"
 _MISSING = object()
+
+
+def read_estimator(registry: MaterializerRegistry, file: Path, wanted: type | None = None) -> Any:
+    """Read the file of an estimator, which `write_estimator` wrote, or skops.
+
+    Raises `ArtifactRefused` for classes and functions that are not trusted here, whatever `MLmodel` trusts.
+    """
+    with file.open("rb") as opened:
+        archive = EstimatorArchive.open(opened)
+        return _read_skops(file) if archive is None else _read_archive(registry, archive, wanted)
+
+
+class StoredEstimator:
+    """The object in the skops file: mlflow loads that file, and the object becomes the estimator."""
+
+    def __setstate__(self, contents: Sequence[bytes]) -> None:
+        """Become the estimator of the files' contents; raises `ArtifactRefused` where its class does not allow that."""
+        archive = EstimatorArchive.of_contents(contents)
+        try:
+            _read_archive(default_registry(), archive, shell=self)
+        except TypeError as error:
+            raise ArtifactRefused(
+                f"mlflow cannot load this estimator: {error}. Load the artifact with airflow_zen.load."
+            ) from error
+
+
+def _read_archive(
+    registry: MaterializerRegistry, archive: EstimatorArchive, wanted: Any = None, shell: Any = None
+) -> Any:
+    """Return the estimator of an archive, which `shell` becomes if it is given."""
+    with TemporaryDirectory(prefix="estimator-") as directory:
+        archive.extract("parts/", Path(directory))
+        load_part = part_loader(registry, Path(directory))
+        return EstimatorDecoder(archive, load_part, wanted, shell).decode_estimator()
+
+
+def _read_skops(file: Path) -> Any:
+    """Read a file that skops wrote, of `sklearn.mlflow@1` or `lightgbm.mlflow@1`."""
+    found = _skops_io().get_untrusted_types(file=file)
+    if untrusted := untrusted_names(found):
+        raise ArtifactRefused(
+            f"{file.name} contains {', '.join(untrusted)}, which are not loaded. Save the model again with parts of "
+            f"scikit-learn, NumPy and SciPy only."
+        )
+    return _skops_io().load(file, trusted=found)
+
+
+@cache
+def _skops_io() -> Any:
+    # skops asks every loaded module for the names of SciPy's ufuncs, and Airflow's deprecated names answer with warnings.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import skops.io
+    return skops.io
 
 
 class EstimatorDecoder(Decoder):

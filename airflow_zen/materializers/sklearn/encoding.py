@@ -6,13 +6,15 @@ import copyreg
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from airflow_zen.errors import MaterializerNotFound, SaveRefused
 from airflow_zen.materializers.numpy.scalars import library_codec
-from airflow_zen.materializers.sklearn.archive import ArrayPacks
+from airflow_zen.materializers.project_code import project_code
+from airflow_zen.materializers.sklearn.archive import ArrayPacks, write_archive
 from airflow_zen.materializers.sklearn.codecs import DEFINITION_CODECS, codec_of, refuse_pickle
 from airflow_zen.materializers.sklearn.trust import (
     class_name,
@@ -45,6 +47,18 @@ _KEPT_BY_ATTRIBUTES = ("sklearn.", "scipy.", "xgboost.", "lightgbm.", "catboost.
 _MIN_PACKED_SCALARS = 16
 # scikit-learn keeps the address of the stop words that it has checked.
 _ADDRESSES = frozenset({"_stop_words_id"})
+
+
+def write_estimator(registry: MaterializerRegistry, estimator: Any, file: Path) -> tuple[list[str], list[str]]:
+    """Write the file of an estimator; return the further distributions and the project's code that it needs.
+
+    Raises `SaveRefused` for an estimator that could not be loaded again.
+    """
+    with TemporaryDirectory(prefix="estimator-") as parts:
+        encoder = EstimatorEncoder(registry, Path(parts))
+        root = encoder.encode_estimator(estimator)
+        write_archive(file, {"root": root, "objects": encoder.objects}, encoder.packs, Path(parts))
+    return encoder.distributions(), project_code(encoder.definitions)
 
 
 class EstimatorEncoder(Encoder):

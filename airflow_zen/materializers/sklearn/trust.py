@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections.abc import Iterable
 from functools import cache
+from importlib import import_module
 from importlib.metadata import packages_distributions, requires
 from types import FunctionType
 from typing import Any
@@ -144,6 +146,27 @@ def is_estimator(cls: type) -> bool:
     if any(base.__module__ == "sklearn.base" for base in cls.__mro__):
         return True
     return hasattr(cls, "fit") and any(hasattr(cls, name) for name in ESTIMATOR_METHODS)
+
+
+def untrusted_names(names: Iterable[str]) -> list[str]:
+    """Return those names of a file of skops, of the ones that skops does not trust, that are not loaded."""
+    return sorted(name for name in names if not _is_trusted_name(name))
+
+
+def _is_trusted_name(name: str) -> bool:
+    """Whether a name, looked up in trusted libraries only, is a class defined there or a function that only computes."""
+    if name == "functools.partial":  # the function in it is a name of its own
+        return True
+    if not (_TRUSTED_CLASSES.match(name) or _TRUSTED_FUNCTIONS.match(name)):
+        return False
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(import_module(module), attribute, None)
+    except ImportError:
+        return False
+    defined_here = module == "numpy" or getattr(found, "__module__", None) == module
+    patterns = _TRUSTED_CLASSES if isinstance(found, type) else _TRUSTED_FUNCTIONS
+    return defined_here and patterns.match(name) is not None
 
 
 def _depends_on_sklearn(distribution: str) -> bool:
