@@ -25,6 +25,7 @@ from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.catalog import GENERAL_ADVICE
 from airflow_zen.materializers.registry import MaterializerRegistry
 from airflow_zen.runs.records import StepRunRecords
+from airflow_zen.runs.redaction import Redactor
 from airflow_zen.type_names import type_name
 
 
@@ -39,7 +40,7 @@ class SavedArtifact(msgspec.Struct, frozen=True):
 class Stack:
     """The artifact store, the materializers, the step cache, the records of runs, and the lineage recorder.
 
-    `previews` is the default for outputs without a setting of their own. `clock` returns seconds since the epoch,
+    `previews` is the default for outputs without a setting of their own. `redactor` removes secrets from what is recorded. `clock` returns seconds since the epoch,
     `environment` holds the process's environment variables.
     """
 
@@ -49,6 +50,7 @@ class Stack:
     records: StepRunRecords
     lineage: LineageRecorder = field(default_factory=NullRecorder)
     previews: bool = True
+    redactor: Redactor = field(default_factory=Redactor)
     clock: Callable[[], float] = time.time
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
 

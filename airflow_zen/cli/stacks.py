@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE
 
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
     from airflow_zen.config.options import Options
 
 STACK_NAME = argument("stack", "The stack (default: the active one)", nargs="?", metavar="NAME")
-_SECRET = re.compile(r"(token|key|secret|password|sig|signature)=[^&]*", re.IGNORECASE)
 _SOURCE_NAMES = {
     "env var": "environment",
     "provider-metadata-fallback-defaults": "default",
@@ -71,8 +68,10 @@ def effective_options(options: Options) -> Iterator[tuple[str, str, str]]:
     from airflow.configuration import conf
 
     from airflow_zen.config.options import CONFIG_SECTION, DEFAULT_STACK, load_stacks_file
+    from airflow_zen.config.settings import airflow_redactor
     from airflow_zen.get_provider_info import get_provider_info
 
+    redactor = airflow_redactor()
     in_airflow_cfg = conf.as_dict(display_source=True, display_sensitive=True, raw=False)
     configured: dict[str, Any] = dict(in_airflow_cfg.get(CONFIG_SECTION, {}))
     for option in get_provider_info()["config"][CONFIG_SECTION]["options"]:
@@ -83,15 +82,7 @@ def effective_options(options: Options) -> Iterator[tuple[str, str, str]]:
             value, source = str(value or ""), _SOURCE_NAMES.get(source, source)
             if not value and options.stack == DEFAULT_STACK:
                 value, source = _default_values().get(option, (value, source))
-        yield option, _mask_secrets(value), source
-
-
-def _mask_secrets(text: str) -> str:
-    """Mask the credentials in a URL."""
-    parts = urlsplit(text) if "://" in text else None
-    if parts is not None and "@" in parts.netloc:
-        text = parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
-    return _SECRET.sub(lambda match: f"{match[1]}=***", text)
+        yield option, redactor.text(value), source
 
 
 def _stack_row(name: str, active: str, path: str) -> dict[str, Any]:

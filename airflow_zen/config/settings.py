@@ -25,6 +25,7 @@ from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.progress import BytesCallback, ignore_bytes
 from airflow_zen.runs.records import StepRunRecords
+from airflow_zen.runs.redaction import Redactor
 from airflow_zen.stack import Stack
 from airflow_zen.steps.step import FOLLOW_SETTINGS, Cache
 from airflow_zen.transports import open_transport
@@ -103,6 +104,18 @@ def open_stack(
         records=StepRunRecords(transport),
         lineage=_open_recorder(settings, transport) if lineage else NullRecorder(),
         previews=settings.previews,
+        redactor=airflow_redactor(),
+    )
+
+
+def airflow_redactor() -> Redactor:
+    """Return the redactor that also removes what Airflow masks: values of connections, variables and `mask_secret`."""
+    from airflow.configuration import conf
+    from airflow.providers.common.compat.sdk import redact
+
+    names = conf.get("core", "sensitive_var_conn_names", fallback="") or ""
+    return Redactor(
+        lambda text: str(redact(text)), tuple(part.strip().lower() for part in names.split(",") if part.strip())
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
@@ -118,12 +117,10 @@ class StepRun(msgspec.Struct, frozen=True):
         return self.started if self.ended is None else self.ended
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as a JSON document, with refs in their wire form and secret parameters masked."""
+        """Return the record as a JSON document, with refs in their wire form."""
         return {
             **asdict(self),
             **msgspec.to_builtins({"id": self.id, "state": self.state, "cache": self.cache, "versions": self.versions}),
-            "parameters": mask_secrets(self.parameters),
-            "dag_run_parameters": mask_secrets(self.dag_run_parameters),
             "inputs": {name: ref.to_wire() for name, ref in self.inputs.items()},
             "outputs": {name: ref.to_wire() for name, ref in self.outputs.items()},
         }
@@ -145,28 +142,3 @@ class FinishedDagRun(msgspec.Struct, frozen=True):
     run_id: str
     state: StepState
     ended: float
-
-
-MASK = "***"
-
-# Whole words at the end of a name: `max_tokens`, `tokenizer` and `token_count` are not secrets.
-_SECRET = re.compile(
-    r"(^|[_\-. ])(password|passwd|passphrase|secret|token|authorization|credentials?"
-    r"|api_?key|access_?key|secret_?key|private_?key)$"
-)
-_CAMEL_CASE_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-
-
-def mask_secrets(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy in which `***` replaces each value whose name marks it as a secret, also in dicts and lists."""
-    return {name: _mask_value(name, value) for name, value in parameters.items()}
-
-
-def _mask_value(name: str, value: Any) -> Any:
-    if value is not None and value != "" and _SECRET.search(_CAMEL_CASE_BOUNDARY.sub("_", str(name)).lower()):
-        return MASK
-    if isinstance(value, Mapping):
-        return mask_secrets(value)
-    if isinstance(value, list | tuple):
-        return [_mask_value("", item) for item in value]
-    return value

@@ -193,6 +193,8 @@ def describe_as_json(value: Any) -> Any:
 
 
 def _short_repr(value: Any) -> str:
+    if type(value).__name__ == "Connection" and type(value).__module__.startswith("airflow."):
+        return f"connection {value.conn_id!r}"
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - a value that cannot describe itself is no reason to fail the step

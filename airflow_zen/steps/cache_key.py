@@ -23,7 +23,7 @@ from airflow_zen.caching.step_cache import CacheEntry, KeyRecord, explain_miss
 from airflow_zen.errors import FingerprintError, MaterializerNotFound, ZenError
 from airflow_zen.fingerprint import combine_fingerprints, fingerprint
 from airflow_zen.materializers.annotations import View, batch_type, is_stream_annotation
-from airflow_zen.runs.step_run import CacheState, StepRun, mask_secrets
+from airflow_zen.runs.step_run import CacheState, StepRun
 from airflow_zen.steps.arguments import Arguments, replace_refs_by_digest
 from airflow_zen.steps.outputs import runtime_class
 from airflow_zen.type_names import canonical_type_text, resolve_definition, stable_class_name
@@ -152,9 +152,10 @@ def cache_key(step: Step, arguments: Arguments, stack: Stack, dag_id: str = "") 
     if step.cache.scope == "dag":
         ingredients["scope"] = fingerprint(dag_id)
     # Parameters as text, so that an explanation can say what was 8 and is 10.
-    texts = {f"parameter {name}": value for name, value in mask_secrets(included.parameters()).items()}
+    texts = {f"parameter {name}": value for name, value in stack.redactor.mapping(included.parameters()).items()}
     sources = {label: json.dumps(text, ensure_ascii=False) for label, text in texts.items() if label in ingredients}
-    return CacheKey(combine_fingerprints(ingredients), ingredients, {**code.sources, **sources}, code.warnings)
+    sources |= {label: stack.redactor.text(source) for label, source in code.sources.items()}
+    return CacheKey(combine_fingerprints(ingredients), ingredients, sources, code.warnings)
 
 
 def _custom_key(step: Step, arguments: Arguments, fallback: Any) -> dict[str, str]:

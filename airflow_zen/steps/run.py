@@ -74,16 +74,15 @@ def run_step(
     """
     run_hooks = run_hooks or RunHooks()
     stack = step.extend_stack(stack)
-    run = replace(
-        run, started=stack.clock(), inputs={**run.inputs, **arguments.inputs}, parameters=arguments.parameters()
-    )
+    run = replace(run, started=stack.clock(), inputs={**run.inputs, **arguments.inputs})
+    run = stack.redactor.step_run(replace(run, parameters=arguments.parameters()))
     try:
         run_hooks.check_inputs(run.inputs)
         plan = plan_step(step, arguments, stack, run, acquire_lease=True)
     except BaseException as error:
         _finish_run(stack, _failed_run(run, stack, error, run_hooks), stack.lineage.start(run))
         raise
-    run = _apply_plan(plan, run, step)
+    run = _apply_plan(plan, run, step, stack)
     if plan.entry:
         return _reuse_entry(step, plan.entry, stack, run, run_hooks)
     collector = MetadataCollector(frozenset(run.inputs), frozenset(step.outputs.names))
@@ -96,9 +95,13 @@ def run_step(
             ):
                 saved = save_outputs(step, result, stack, run)
                 run = replace(run, model_inputs=_describe_model_inputs(step, result, saved, values, stack))
-            run = replace(run, seconds=stack.clock() - run.started, metadata=describe_as_json(collector.facts))
+            run = replace(
+                run,
+                seconds=stack.clock() - run.started,
+                metadata=stack.redactor.mapping(describe_as_json(collector.facts)),
+            )
         except BaseException as error:
-            run = replace(run, metadata=describe_as_json(collector.facts))
+            run = replace(run, metadata=stack.redactor.mapping(describe_as_json(collector.facts)))
             _finish_run(stack, _failed_run(run, stack, error, run_hooks), opening.result())
             raise
         run = replace(
@@ -118,7 +121,7 @@ def run_step(
         return run
 
 
-def _apply_plan(plan: StepPlan, run: StepRun, step: Step) -> StepRun:
+def _apply_plan(plan: StepPlan, run: StepRun, step: Step, stack: Stack) -> StepRun:
     """Log the plan, and write it into the record."""
     if plan.cache is CacheState.OFF:
         log.info("Not cached: %s", plan.reason)
@@ -126,7 +129,9 @@ def _apply_plan(plan: StepPlan, run: StepRun, step: Step) -> StepRun:
         log.info("not cached yet: %s", plan.reason)
     for warning in plan.key.warnings if plan.key else ():
         log.warning("%s Set cache=False on step %r if its result must be new each time.", warning, step.name)
-    return replace(run, cache=plan.cache, why=plan.reason, cache_key=plan.key.key if plan.key else "")
+    return replace(
+        run, cache=plan.cache, why=stack.redactor.text(plan.reason), cache_key=plan.key.key if plan.key else ""
+    )
 
 
 def _reuse_entry(step: Step, entry: CacheEntry, stack: Stack, run: StepRun, run_hooks: RunHooks) -> StepRun:
@@ -261,4 +266,4 @@ def _publish_versions(step: Step, stack: Stack, run: StepRun) -> Mapping[str, Re
 
 def _failed_run(run: StepRun, stack: Stack, error: BaseException, run_hooks: RunHooks) -> StepRun:
     state = run_hooks.final_state(error)
-    return replace(run, state=state, ended=stack.clock(), error=f"{type(error).__name__}: {error}")
+    return replace(run, state=state, ended=stack.clock(), error=stack.redactor.text(f"{type(error).__name__}: {error}"))

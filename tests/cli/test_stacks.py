@@ -55,7 +55,7 @@ def test_shows_the_source_of_each_option(capsys, file):
     told = capsys.readouterr().out
     default = {row["option"]: row for row in json.loads(told)}
     assert default["artifact_root"]["from"] == "environment"
-    assert default["mlflow_tracking_uri"]["value"] == "http://***@mlflow:5000?token=***"
+    assert default["mlflow_tracking_uri"]["value"] == "http://ann:***@mlflow:5000?token=***"
     assert "hush" not in told
 
 

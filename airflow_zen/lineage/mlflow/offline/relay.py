@@ -23,7 +23,6 @@ from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE, STEP_VARIABLE
 from airflow_zen.lineage.mlflow.offline.outbox import CREATION_TAG, Outbox, Request, encode_spans
 from airflow_zen.lineage.mlflow.rest import API, MLFLOW_TIMEOUTS, SPANS, TRACES, HttpResponse, MlflowRest
 from airflow_zen.lineage.mlflow.tags import experiment_name, run_name, step_tags
-from airflow_zen.runs.step_run import mask_secrets
 from airflow_zen.transports.base import Timeouts
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class Relay(ThreadingTCPServer):
         self._respect_set_experiment = respect_set_experiment
         self._open_runs: dict[str, bool] = {}
         self._context = {key: tag for key, tag in step_tags(run, "").items() if tag and key.startswith(_CONTEXT_TAGS)}
-        self._parameters = flatten_parameters(mask_secrets(run.parameters))
+        self._parameters = flatten_parameters(run.parameters)
         self._lock = Lock()
         self._rest = MlflowRest(server, Timeouts(MLFLOW_TIMEOUTS.connect, float(server.user_timeout)))
         created = {"run_name": run_name(run), "start_time": to_milliseconds(run.started)}
