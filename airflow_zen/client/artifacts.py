@@ -17,7 +17,7 @@ from airflow_zen.artifacts.version import LATEST, ArtifactVersion, VersionSelect
 from airflow_zen.config.settings import Settings, open_stack, settings_of_uri, tracking_server
 from airflow_zen.errors import ArtifactNotFound, ArtifactRefused, MetadataError, SettingsError
 from airflow_zen.markup import html_table, text_table
-from airflow_zen.steps.materialize import load_for_process, process_directory
+from airflow_zen.steps.conversion import load_for_process, process_directory
 from airflow_zen.transports.base import key_of_url, map_in_parallel
 
 if TYPE_CHECKING:

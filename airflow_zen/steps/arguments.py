@@ -20,8 +20,7 @@ from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import VersionSelector
 from airflow_zen.materializers.annotations import element_type
 from airflow_zen.steps.conformance import python_scalar
-from airflow_zen.steps.conversion import convert_argument
-from airflow_zen.steps.materialize import load_as_type
+from airflow_zen.steps.conversion import convert_argument, load_as_type
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.named_artifacts import VersionIndex

@@ -1,26 +1,66 @@
-"""Plain arguments of a step as their declared types: texts of templates and JSON are converted by pydantic's lax rules."""
+"""Arguments of a step as their declared types: artifacts are loaded; texts and JSON are converted by pydantic's lax rules."""
 
 from __future__ import annotations
 
 import ast
+import atexit
 import collections.abc
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, time, timezone
 from functools import lru_cache
-from typing import Any, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_zen.artifacts.ref import REF_MARKER
 from airflow_zen.errors import InputError, TypeMismatch
-from airflow_zen.materializers.annotations import is_stream_annotation, strip_annotation
+from airflow_zen.materializers.annotations import contains_path, is_stream_annotation, strip_annotation
 from airflow_zen.steps.conformance import ValuePath, coerce
 from airflow_zen.steps.outputs import runtime_class
 from airflow_zen.type_names import display_name, type_name
 
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.ref import ArtifactRef
+    from airflow_zen.stack import Stack
+
 _MAX_SHOWN = 100
 _TEXT_LIKE = (collections.abc.Sequence, collections.abc.Collection)
 """Types that a text has, though its declaration means a list."""
+
+
+def process_directory(stack: Stack) -> Path:
+    """Return a directory that lives as long as the process: a loaded value may map its files into memory."""
+    directory = stack.store.temporary_directory()
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
+
+
+def load_for_process(stack: Stack, ref: ArtifactRef, wanted: Any) -> Any:
+    """Load a value as `load_as_type` does, for as long as the process lives."""
+    directory = process_directory(stack)
+    value = load_as_type(stack, ref, directory, wanted)
+    if ref.inline and ref.encoding.startswith("python.json@") and not contains_path(wanted):
+        shutil.rmtree(directory, ignore_errors=True)
+    with suppress(OSError):
+        # Most values leave nothing in it; what is fetched later creates it again.
+        directory.rmdir()
+    return value
+
+
+def load_as_type(stack: Stack, ref: ArtifactRef, into: Path, wanted: Any, name: str = "") -> Any:
+    """Return the value of a ref as `Stack.load` does, after a check that it is what is `wanted`; widen numbers to it.
+
+    `name` is what the error calls the value. Raises `InputError` for a value that neither is what is asked for nor has
+    that view. None is not checked, and neither are batches, which are read one by one.
+    """
+    if isinstance(wanted, str):
+        raise InputError(f"A type is asked for as itself, such as pandas.DataFrame, got the text {wanted!r}.")
+    value = stack.load(ref, into, wanted)
+    if value is None or is_stream_annotation(strip_annotation(wanted)):
+        return value
+    return coerce(value, wanted, ValuePath(name or f"artifact {ref.name or ref.digest[:12]}", is_input=True))
 
 
 def convert_argument(value: Any, declared: Any, parameter: str) -> Any:

@@ -1,27 +1,25 @@
-"""Store outputs with their versions and previews, and load artifacts as declared types."""
+"""Store outputs, make their previews, and describe what the models among them take."""
 
 from __future__ import annotations
 
-import atexit
+import json
 import logging
 import re
-import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import suppress
-from pathlib import Path
+from itertools import islice
 from threading import Thread
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.artifacts.store import PreviewStore
-from airflow_zen.errors import InputError, OutputError, SaveRefused
+from airflow_zen.errors import OutputError, SaveRefused
 from airflow_zen.lineage.recorder import MAX_PREVIEWED_OUTPUTS, preview_files
-from airflow_zen.materializers.annotations import contains_path, is_stream_annotation, strip_annotation
 from airflow_zen.materializers.previews.html import MAX_PREVIEW_BYTES
-from airflow_zen.steps.conformance import BatchError, ValuePath, coerce
+from airflow_zen.steps.arguments import describe_as_json
+from airflow_zen.steps.conformance import BatchError
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
@@ -36,6 +34,9 @@ log = logging.getLogger("airflow_zen.steps")
 PREVIEW_TIMEOUT = 10.0
 """Seconds after which a step no longer waits for its previews."""
 _FILE_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
+# scikit-learn's API, which XGBoost's and LightGBM's estimators follow; CatBoost; XGBoost's booster.
+_NAMES_OF_FEATURES = ("feature_names_in_", "feature_names_", "feature_names")
+_MAX_ROWS, _MAX_BYTES = 5, 100_000
 
 
 def save_outputs(step: Step, values: Mapping[str, Any], stack: Stack, run: StepRun) -> dict[str, SavedArtifact]:
@@ -66,37 +67,59 @@ def save_outputs(step: Step, values: Mapping[str, Any], stack: Stack, run: StepR
     return {name: saved[name] for name in values}
 
 
-def process_directory(stack: Stack) -> Path:
-    """Return a directory that lives as long as the process: a loaded value may map its files into memory."""
-    directory = stack.store.temporary_directory()
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    return directory
+def describe_model_inputs(
+    step: Step, result: Mapping[str, Any], saved: Mapping[str, SavedArtifact], arguments: Sequence[Any], stack: Stack
+) -> dict[str, Any]:
+    """Return by output what the models among the outputs take."""
+    models = [name for name, artifact in saved.items() if ".mlflow@" in artifact.ref.encoding]
+    found = {
+        name: describe_model_input(result[name], arguments, step.has_previews(name, stack.previews)) for name in models
+    }
+    return {name: described for name, described in found.items() if described}
 
 
-def load_for_process(stack: Stack, ref: ArtifactRef, wanted: Any) -> Any:
-    """Load a value as `load_as_type` does, for as long as the process lives."""
-    directory = process_directory(stack)
-    value = load_as_type(stack, ref, directory, wanted)
-    if ref.inline and ref.encoding.startswith("python.json@") and not contains_path(wanted):
-        shutil.rmtree(directory, ignore_errors=True)
-    with suppress(OSError):
-        # Most values leave nothing in it; what is fetched later creates it again.
-        directory.rmdir()
-    return value
+def describe_model_input(model: Any, arguments: Iterable[Any], with_rows: bool) -> dict[str, Any]:
+    """Return the `columns` (name and type) and up to 5 `rows` of the first table in which a model's features are.
 
-
-def load_as_type(stack: Stack, ref: ArtifactRef, into: Path, wanted: Any, name: str = "") -> Any:
-    """Return the value of a ref as `Stack.load` does, after a check that it is what is `wanted`; widen numbers to it.
-
-    `name` is what the error calls the value. Raises `InputError` for a value that neither is what is asked for nor has
-    that view. None is not checked, and neither are batches, which are read one by one.
+    Empty for a model that does not know the names of its features, and where no argument has all of them. The rows are
+    left out where they are not wanted, or are more than 100 kB as JSON.
     """
-    if isinstance(wanted, str):
-        raise InputError(f"A type is asked for as itself, such as pandas.DataFrame, got the text {wanted!r}.")
-    value = stack.load(ref, into, wanted)
-    if value is None or is_stream_annotation(strip_annotation(wanted)):
-        return value
-    return coerce(value, wanted, ValuePath(name or f"artifact {ref.name or ref.digest[:12]}", is_input=True))
+    names = _feature_names(model)
+    for table in arguments if names else ():
+        columns = _columns(table)
+        if all(name in columns for name in names):
+            described = {"columns": [{"name": name, "type": str(columns[name].dtype)} for name in names]}
+            cells = (map(_cell, islice(columns[name], _MAX_ROWS)) for name in names)
+            rows = [*map(list, zip(*cells, strict=True))]
+            fits = with_rows and len(json.dumps(rows)) <= _MAX_BYTES
+            return {**described, "rows": rows} if fits else described
+    return {}
+
+
+def _feature_names(model: Any) -> Sequence[str]:
+    for attribute in _NAMES_OF_FEATURES:
+        try:
+            names = getattr(model, attribute)
+        except Exception:  # noqa: BLE001, S112 - properties of estimators raise anything when they are not fitted
+            continue
+        if names is not None and not callable(names) and len(names):
+            return [*map(str, names)]
+    return []
+
+
+def _columns(table: Any) -> Mapping[str, Any]:
+    """Return the columns of a table of pandas, Polars or Arrow by name; none of another value."""
+    if hasattr(table, "column_names") and hasattr(table, "slice"):
+        table = table.slice(0, _MAX_ROWS).to_pandas()
+    names = getattr(table, "columns", ()) if hasattr(table, "head") and hasattr(table, "dtypes") else ()
+    head = table.head(_MAX_ROWS) if len(names) else {}
+    return {str(name): head[name] for name in names}
+
+
+def _cell(value: Any) -> Any:
+    """Return a cell as JSON; what is missing is None."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if value != value else describe_as_json(value)
 
 
 class BackgroundPreviews:

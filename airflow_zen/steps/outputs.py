@@ -26,7 +26,7 @@ import msgspec
 
 from airflow_zen.errors import OutputError, StepDefinitionError, ZenError
 from airflow_zen.materializers.annotations import Artifact
-from airflow_zen.steps.events import returned_type
+from airflow_zen.steps.asset_events import returned_type
 from airflow_zen.type_names import display_name, walk_types
 
 SINGLE_OUTPUT = "output"

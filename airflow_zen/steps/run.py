@@ -19,16 +19,15 @@ from airflow_zen.errors import StepInterrupted
 from airflow_zen.lineage.recorder import MetadataCollector, OpenedRun, collect_metadata, temporary_environment
 from airflow_zen.runs.step_run import CacheState, StepRun, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
+from airflow_zen.steps.asset_events import take_events
 from airflow_zen.steps.cache_key import CacheKey, StepPlan, plan_step
 from airflow_zen.steps.conformance import unpack_result
-from airflow_zen.steps.events import take_events
-from airflow_zen.steps.materialize import BackgroundPreviews, save_outputs
-from airflow_zen.steps.model_inputs import describe_model_input
+from airflow_zen.steps.materialize import BackgroundPreviews, describe_model_inputs, save_outputs
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
     from airflow_zen.artifacts.version import RecordedVersion
-    from airflow_zen.stack import SavedArtifact, Stack
+    from airflow_zen.stack import Stack
     from airflow_zen.steps.step import Step
 
 log = logging.getLogger("airflow_zen.steps")
@@ -94,7 +93,8 @@ def run_step(
                 _call_function(step, arguments, stack, opening, run_hooks, scratch) as (result, values),
             ):
                 saved = save_outputs(step, result, stack, run)
-                run = replace(run, model_inputs=_describe_model_inputs(step, result, saved, values, stack))
+                with log_errors("The models of this step have no signature in MLflow"):
+                    run = replace(run, model_inputs=describe_model_inputs(step, result, saved, values, stack))
             run = replace(
                 run,
                 seconds=stack.clock() - run.started,
@@ -183,19 +183,6 @@ def _call_function(
         is_empty = step.returns_nothing(result)
         outputs = {} if is_empty else unpack_result(result, step.outputs, step.output_types, step.name)
         yield outputs, (*values.args, *values.kwargs.values())
-
-
-def _describe_model_inputs(
-    step: Step, result: Mapping[str, Any], saved: Mapping[str, SavedArtifact], arguments: Sequence[Any], stack: Stack
-) -> dict[str, Any]:
-    """Return by output what the models among the outputs take."""
-    found: dict[str, Any] = {}
-    with log_errors("The models of this step have no signature in MLflow"):
-        for name, artifact in saved.items():
-            if ".mlflow@" in artifact.ref.encoding:
-                with_rows = step.has_previews(name, stack.previews)
-                found[name] = describe_model_input(result[name], arguments, with_rows)
-    return {name: described for name, described in found.items() if described}
 
 
 def _await_result(coroutine: Coroutine[Any, Any, Any]) -> Any:

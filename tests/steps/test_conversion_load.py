@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.steps.materialize`: an artifact is loaded as the requested type, or refused with its own type."""
+"""Promises of `airflow_zen.steps.conversion`: an artifact is loaded as the requested type, or refused with its own type."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from sklearn.linear_model import LinearRegression
 from airflow_zen import Columns
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import InputError
-from airflow_zen.steps.materialize import load_as_type
+from airflow_zen.steps.conversion import load_as_type
 
 FRAME = pd.DataFrame({"a": [0.5], "b": [1]})
 

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.steps.model_inputs`: a model is described by the columns that it was fitted on."""
+"""Promises of `airflow_zen.steps.materialize`: a model is described by the columns that it was fitted on."""
 
 import lightgbm
 import numpy as np
@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from airflow_zen.runs.step_run import CacheState
-from airflow_zen.steps.model_inputs import describe_model_input
+from airflow_zen.steps.materialize import describe_model_input
 from airflow_zen.steps.step import Step
 
 FRAME = pd.DataFrame(
