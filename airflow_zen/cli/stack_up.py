@@ -255,7 +255,7 @@ def _print_addresses(stack: LocalStack) -> None:
 
 def _print_first_commands(stack: LocalStack, directory: str) -> None:
     """Print three commands for a shell: use the stack, run a DAG of its folder, show the run."""
-    from airflow_zen.localstack.dags import first_dag
+    from airflow_zen.localstack.stack import first_dag
 
     dag = first_dag(stack.layout) or "DAG"
     program = Path(sys.executable).parent / "airflow"

@@ -22,7 +22,9 @@ from airflow_zen.localstack.s3 import find_installed_server, port_count
 from airflow_zen.localstack.services import (
     AIRFLOW_SERVICES,
     MIGRATE_COMMAND,
+    HttpError,
     Service,
+    request_json,
     service_environment,
     services_of,
     write_airflow_cfg,
@@ -86,6 +88,30 @@ def stop_local_stack(directory: Path, echo: Callable[[str], None] = print) -> No
         if stack := read_local_stack(directory):
             _stop(stack)
             echo(f"Stopped {', '.join(stack.processes)}." if stack.processes else "Nothing was up.")
+
+
+def first_dag(layout: Layout, timeout: float = 20) -> str:
+    """Return the id of the first DAG in the alphabet that is parsed and not paused; empty if none is after `timeout` seconds.
+
+    Return at once if the DAGs folder contains no Python file, or if a file cannot be imported.
+    """
+    deadline = time.monotonic() + timeout
+    while any(layout.dags.rglob("*.py")) and time.monotonic() < deadline:
+        try:
+            if dags := _get(layout, "dags?paused=false&order_by=dag_id&limit=1")["dags"]:
+                return str(dags[0]["dag_id"])
+            if _get(layout, "importErrors?limit=1")["import_errors"]:
+                break
+        except HttpError:
+            # SQLite refuses a request during another process's write.
+            pass
+        time.sleep(0.3)
+    return ""
+
+
+def _get(layout: Layout, path: str) -> dict[str, list[dict[str, object]]]:
+    found: dict[str, list[dict[str, object]]] = request_json("GET", f"{layout.airflow_url}/api/v2/{path}")
+    return found
 
 
 @contextmanager

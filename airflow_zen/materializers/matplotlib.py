@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.base import Materializer
-from airflow_zen.materializers.cloudpickle import PickleMaterializer
 from airflow_zen.materializers.previews.html import MAX_PREVIEW_BYTES, PREVIEW_PNG
 from airflow_zen.type_names import type_name
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 FIGURE_PNG = "figure.png"
 FIGURE_SVG = "figure.svg"
 PICKLE_FOLDER = "pickle"
+_PICKLE = "cloudpickle@1"
 
 MAX_SVG_LENGTH = 4 * 1024 * 1024
 """Characters of the largest SVG that is kept: one of a million points opens more slowly than its data."""
@@ -85,7 +85,7 @@ class FigureMaterializer(Materializer):
                 "files). The figure itself is loaded from a pickle only: set [zen] allow_pickle = True where it is "
                 "stored and where it is loaded, if everything under the artifact root may be trusted with that."
             )
-        return self.registry.load(directory / PICKLE_FOLDER, PickleMaterializer.encoding)
+        return self.registry.load(directory / PICKLE_FOLDER, _PICKLE)
 
     def preview(self, value: Any, summary: Mapping[str, Any]) -> Mapping[str, bytes | str]:
         """Draw the figure at most 1000 pixels wide, smaller where its file is too large."""
@@ -99,7 +99,7 @@ class FigureMaterializer(Materializer):
         """Pickle the figure beside its drawing, and return it as a part; nothing if it cannot be pickled."""
         directory.mkdir()
         try:
-            saved = self.registry.save(value, directory, by=PickleMaterializer)
+            saved = self.registry.save(value, directory, by=type(self.registry.for_encoding(_PICKLE)))
         except SaveRefused:
             directory.rmdir()
             return {}

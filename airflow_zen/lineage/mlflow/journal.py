@@ -22,7 +22,7 @@ from airflow_zen.lineage.mlflow.offline.outbox import Outbox, Request
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 
 if TYPE_CHECKING:
-    from airflow_zen.lineage.mlflow.offline.replay import Replay
+    from airflow_zen.lineage.mlflow.offline.outbox import Replay
     from airflow_zen.runs.records import StepRunRecords
 
 log = logging.getLogger("airflow_zen.lineage")

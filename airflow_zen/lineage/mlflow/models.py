@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_zen.artifacts.store import MANIFEST_FILE_NAME, Manifest
 from airflow_zen.errors import LineageNotFound, SettingsError, ZenError
-from airflow_zen.lineage.mlflow.datasets import is_mlflow_model
+from airflow_zen.lineage.mlflow.datasets import is_mlflow_model, mlflow_column_type
 from airflow_zen.lineage.mlflow.encoding import MAX_BATCH_ENTRIES, MAX_KEY, flatten_parameters, key_values, shorten
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.log_step import OUTPUTS, PrefetchResult, model_metadata_requests, send
 from airflow_zen.lineage.mlflow.offline.outbox import Request
 from airflow_zen.lineage.mlflow.parent_runs import find_experiment
 from airflow_zen.lineage.mlflow.rest import MlflowRest, copy_files, put_run_files
-from airflow_zen.lineage.mlflow.signature import MLMODEL_FILE, signature_files
 from airflow_zen.lineage.mlflow.tags import dag_run_key, quote_filter_value
 from airflow_zen.runs.step_run import StepRun, StepState
 from airflow_zen.transports.base import Transport, key_of_url, map_in_parallel
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("airflow_zen.lineage")
 
+_MLMODEL_FILE = "MLmodel"
+_EXAMPLE_FILE, _SERVING_FILE = "input_example.json", "serving_input_example.json"
+_OWN_SIGNATURE = re.compile(r"^signature:", re.MULTILINE)
 _INVALID_NAME_CHARACTERS = re.compile(r"[/:.%\"']")
 _READY = "LOGGED_MODEL_READY"
 _MAX_LOOKUPS = 100
@@ -166,7 +169,7 @@ class LoggedModels:
 
     def _add_signature(self, ref: ArtifactRef, described: Mapping[str, Any], artifact_uri: str) -> None:
         """Write what a model takes beside the copy of its files; the artifact itself, and its digest, have none of it."""
-        written = self._transport.read(f"{key_of_url(self._root, ref.uri)}/{MLMODEL_FILE}").decode()
+        written = self._transport.read(f"{key_of_url(self._root, ref.uri)}/{_MLMODEL_FILE}").decode()
         if files := signature_files(written, described):
             put_run_files(artifact_uri, files, self._transport, self._root, self.rest)
 
@@ -207,6 +210,35 @@ def _maker_tags(run: StepRun, output: str) -> dict[str, str]:
         "zen.output": output,
         "zen.digest": run.outputs[output].digest,
     }
+
+
+def signature_files(mlmodel: str, described: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the files with which a model directory has a signature; none where its `MLmodel` has one already.
+
+    They are those of MLflow's own `save_model` (https://mlflow.org/docs/latest/ml/model/signatures/). described: the
+    `columns` that the model takes and, where there are any, `rows` of them.
+    """
+    if _OWN_SIGNATURE.search(mlmodel):
+        return {}
+    columns = described["columns"]
+    inputs = json.dumps([_column(column) for column in columns], ensure_ascii=False).replace("'", "''")
+    text = f"{mlmodel.rstrip()}\nsignature:\n  inputs: '{inputs}'\n  outputs: null\n  params: null\n"
+    if not described.get("rows"):
+        return {_MLMODEL_FILE: text.encode()}
+    split = {"columns": [column["name"] for column in columns], "data": described["rows"]}
+    text += (
+        f"saved_input_example_info:\n  artifact_path: {_EXAMPLE_FILE}\n  pandas_orient: split\n"
+        f"  serving_input_path: {_SERVING_FILE}\n  type: dataframe\n"
+    )
+    contents = {_EXAMPLE_FILE: split, _SERVING_FILE: {"dataframe_split": split}}
+    return {_MLMODEL_FILE: text.encode()} | {name: json.dumps(each).encode() for name, each in contents.items()}
+
+
+def _column(column: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a column of MLflow's schema; MLflow would change categories to texts, so they have no type."""
+    name = str(column["type"])
+    kind = "any" if re.match("categor|enum", name.lower()) else mlflow_column_type(name)
+    return {"type": kind, "name": column["name"], "required": True}
 
 
 class RegisteredModels:

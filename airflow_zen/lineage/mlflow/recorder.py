@@ -28,8 +28,8 @@ from airflow_zen.lineage.mlflow.log_step import (
     value_requests,
 )
 from airflow_zen.lineage.mlflow.models import LoggedModels
+from airflow_zen.lineage.mlflow.offline.outbox import Replay
 from airflow_zen.lineage.mlflow.offline.relay import Relay
-from airflow_zen.lineage.mlflow.offline.replay import Replay
 from airflow_zen.lineage.mlflow.parent_runs import ParentRun, ParentRuns
 from airflow_zen.lineage.mlflow.rest import MlflowRest, put_run_files
 from airflow_zen.lineage.mlflow.tags import end_tags, quote_filter_value, run_name, step_tags

@@ -13,7 +13,7 @@ from sklearn.linear_model import LinearRegression
 
 from airflow_zen import MLflowModel
 from airflow_zen.artifacts.store import ArtifactStore
-from airflow_zen.lineage.mlflow.signature import signature_files
+from airflow_zen.lineage.mlflow.models import signature_files
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.runs.step_run import CacheState, StepState
 

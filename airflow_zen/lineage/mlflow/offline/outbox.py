@@ -1,21 +1,36 @@
-"""What a step's code logged while MLflow was away, in a directory of the step's journal."""
+"""What a step's code logged while MLflow was away: kept in the step's journal, then in the store, and sent later."""
 
 from __future__ import annotations
 
 import json
+import logging
+import time
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
+
+from airflow_zen.errors import ArtifactNotFound, SettingsError
+from airflow_zen.lineage.mlflow.errors import MlflowRejected, MlflowUnavailable
+from airflow_zen.lineage.mlflow.rest import SPANS, MlflowRest, copy_files, put_run_files
+from airflow_zen.lineage.mlflow.tags import quote_filter_value
+from airflow_zen.transports.base import Transport, quote_key_part
+
+if TYPE_CHECKING:
+    from airflow_zen.runs.step_run import StepRunId
+
+log = logging.getLogger("airflow_zen.lineage")
 
 # The tag by which a run or model that a request created is found again.
 CREATION_TAG = "zen.call"
+_METRIC, _BATCH, _METRICS_PER_BATCH = "runs/log-metric", "runs/log-batch", 1000
 _SPAN_HEADERS = frozenset({"content-type", "content-encoding", "x-mlflow-experiment-id", "x-mlflow-run-id"})
-REQUESTS, FILES = "requests.jsonl", "files"
+_REQUESTS, _FILES = "requests.jsonl", "files"
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -55,20 +70,167 @@ class Outbox(msgspec.Struct, frozen=True):
 
     def append(self, request: Request) -> None:
         """Keep a request, whole whatever becomes of the process."""
-        with (self.directory / REQUESTS).open("ab", buffering=0) as file:
+        with (self.directory / _REQUESTS).open("ab", buffering=0) as file:
             file.write(json.dumps(asdict(request)).encode() + b"\n")
 
     def logged(self) -> list[Request]:
         """Return the requests of the step's code."""
         with suppress(FileNotFoundError):
-            return parse_requests((self.directory / REQUESTS).read_bytes())[2:]
+            return _parse_requests((self.directory / _REQUESTS).read_bytes())[2:]
         return []
 
     def files_of(self, entity_id: str) -> str:
         """Return the directory for the files of a run or model."""
-        return str(self.directory / FILES / entity_id / "artifacts")
+        return str(self.directory / _FILES / entity_id / "artifacts")
 
 
-def parse_requests(lines: bytes) -> list[Request]:
+def _parse_requests(lines: bytes) -> list[Request]:
     """Parse a file of requests; half a last line, which a machine that died may leave, is none."""
     return [Request(**json.loads(line)) for line in lines[: lines.rfind(b"\n") + 1].splitlines()]
+
+
+class Replay:
+    """Keep the outboxes of step runs in the store, under `runs/<dag>/<run>/outbox/`, and send them."""
+
+    def __init__(self, rest: MlflowRest, transport: Transport, artifact_root: str) -> None:
+        self._rest = rest
+        self._transport = transport
+        self._root = artifact_root
+
+    def keep(self, step: StepRunId, outbox: Outbox) -> bool:
+        """Store the outbox; return whether it holds anything."""
+        if not outbox.logged() and not (outbox.directory / _FILES).exists():
+            return False
+        self._transport.publish(outbox.directory, _prefix(step), _REQUESTS)
+        return True
+
+    def send(self, step: StepRunId, run_id: str, experiment_id: str, within: float = float("inf")) -> None:
+        """Send the stored outbox of a step run into its run in MLflow, and delete it; sending twice is harmless.
+
+        What MLflow refuses is set aside, as `<map index>.<try>.refused.jsonl`.
+        Raises `MlflowUnavailable`, also after `within` seconds, and `MlflowRejected` for missing permissions.
+        """
+        prefix = _prefix(step)
+        try:
+            experiment, run, *logged = _parse_requests(self._transport.read(f"{prefix}/{_REQUESTS}"))
+        except ArtifactNotFound:
+            return
+        ids = {experiment.created: experiment_id, run.created: run_id}
+        sender = _Sender(self._rest, ids, time.monotonic() + within)
+        for request in _batched(logged):
+            sender.send(request)
+        self._send_files(f"{prefix}/{_FILES}", sender)
+        if sender.refused:
+            key, lines = f"{prefix}.refused.jsonl", [json.dumps(each, ensure_ascii=False) for each in sender.refused]
+            self._transport.write(key, "\n".join(lines).encode())
+            place, first = f"{self._root}/{key}", sender.refused[0]["error"]
+            log.warning("MLflow refuses %d of a step's requests, now in %r. The first: %s", len(lines), place, first)
+        self._transport.delete([*self._transport.list(prefix)])
+
+    def _send_files(self, prefix: str, sender: _Sender) -> None:
+        """Bring files to where MLflow keeps those of the run or model; a file `MLmodel` names ids."""
+        start = len(prefix) + 1
+        for entity_id, keys in groupby([*self._transport.list(prefix)], lambda key: key[start:].partition("/")[0]):
+            source = f"{prefix}/{entity_id}/artifacts"
+            names = [key.removeprefix(f"{source}/") for key in keys]
+            models = [name for name in names if name.rpartition("/")[2] == "MLmodel"]
+            real = {name: sender.real(self._transport.read(f"{source}/{name}").decode()).encode() for name in models}
+            target = sender.artifact_uri(entity_id)
+            try:
+                copy_files(target, source, [name for name in names if name not in real], self._transport, self._rest)
+                put_run_files(target, real, self._transport, self._root, self._rest)
+            except SettingsError as error:
+                sender.refused.append({"files": names, "of": entity_id, "error": str(error)})
+
+
+class _Sender(msgspec.Struct):
+    """Send requests in their order; `ids` are MLflow's by those that the step's code has."""
+
+    rest: MlflowRest
+    ids: dict[str, str]
+    until: float
+    refused: list[dict[str, Any]] = []
+
+    def real(self, text: str) -> str:
+        """Replace ids in a text; the short ones of experiments cannot be told from other words."""
+        for known, real in self.ids.items():
+            text = text.replace(known, real) if len(known) == 32 else text
+        return text
+
+    def artifact_uri(self, known: str) -> str:
+        """Return where MLflow keeps the files of a run or model."""
+        real = self.real(known)
+        if real.startswith("m-"):
+            return str(self.rest.get(f"logged-models/{real}")["model"]["info"]["artifact_uri"])
+        return str(self.rest.get("runs/get", {"run_id": real})["run"]["info"]["artifact_uri"])
+
+    def send(self, request: Request) -> None:
+        """Send a request, and note one that MLflow refuses; of a batch that is refused send each entry alone."""
+        if time.monotonic() > self.until:
+            raise MlflowUnavailable("MLflow takes long to take what the step logged; the rest is sent later.")
+        body = json.loads(self.real(json.dumps(request.body)))
+        real = replace(request, path=self.real(request.path), body=body)
+        try:
+            self._send(real)
+        except MlflowRejected as error:
+            # Outputs that MLflow has already are no error.
+            if real.path == "runs/outputs" and "IntegrityError" in str(error):
+                return
+            if not error.is_client_error:
+                raise
+            parts = _split(real)
+            for part in parts:
+                self.send(part)
+            if not parts:
+                self.refused.append({**asdict(real), "error": str(error)})
+
+    def _send(self, request: Request) -> None:
+        if request.created:
+            self.ids[request.created] = self._created(request)
+        elif request.path == SPANS:
+            self.rest.send_spans(*decode_spans(request.body))
+        else:
+            self.rest.request(request.method, request.path, request.body)
+
+    def _created(self, request: Request) -> str:
+        """Create a run, model or experiment, or find what an earlier attempt created; return its id."""
+        kind = request.path.partition("/")[0]
+        if kind == "experiments":
+            try:
+                return str(self.rest.post(request.path, request.body)["experiment_id"])
+            except MlflowRejected as error:
+                if not error.already_exists:
+                    raise
+            known = self.rest.get("experiments/get-by-name", {"experiment_name": request.body["name"]})
+            return str(known["experiment"]["experiment_id"])
+        entity, key = ("run", "run_id") if kind == "runs" else ("model", "model_id")
+        experiment_id = request.body.get("experiment_id", "0")
+        body = {**request.body, "experiment_id": self.ids.get(experiment_id, experiment_id)}
+        tagged = f"tags.`{CREATION_TAG}` = {quote_filter_value(request.created)}"
+        search = {"experiment_ids": [body["experiment_id"]], "filter": tagged, "max_results": 1}
+        found = self.rest.post(f"{kind}/search", search).get(f"{entity}s", [])
+        return str((found[0] if found else self.rest.post(request.path, body)[entity])["info"][key])
+
+
+def _batched(requests: Iterable[Request]) -> Iterator[Request]:
+    """Join metrics of one run that follow each other."""
+    for run_id, group in groupby(requests, lambda each: each.body["run_id"] if each.path == _METRIC else None):
+        if run_id is None:
+            yield from group
+            continue
+        metrics = [request.entry() for request in group]
+        for first in range(0, len(metrics), _METRICS_PER_BATCH):
+            yield Request("POST", _BATCH, {"run_id": run_id, "metrics": metrics[first : first + _METRICS_PER_BATCH]})
+
+
+def _split(request: Request) -> list[Request]:
+    """Return a request for each of several metrics, parameters and tags."""
+    kinds = ("metrics", "params", "tags") if request.path == _BATCH else ()
+    entries = [{kind: [entry]} for kind in kinds for entry in request.body.get(kind, [])]
+    alone = [replace(request, body={"run_id": request.body["run_id"], **entry}) for entry in entries]
+    return alone if len(alone) > 1 else []
+
+
+def _prefix(step: StepRunId) -> str:
+    parent = f"runs/{quote_key_part(step.dag_id)}/{quote_key_part(step.run_id)}/outbox/{quote_key_part(step.task_id)}"
+    return f"{parent}/{step.map_index}.{step.try_number}"
