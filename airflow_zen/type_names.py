@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import PurePath
-from types import UnionType
+from types import GenericAlias, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from airflow_zen.errors import ArtifactRefused, MaterializerNotFound, SaveRefused
@@ -19,6 +19,30 @@ _PUBLIC_LIBRARIES = {
     "PIL", "catboost", "geopandas", "keras", "lightgbm", "numpy", "onnx", "pandas", "polars", "pyarrow", "scipy", "sklearn",
     "torch", "xarray", "xgboost",
 }  # fmt: skip
+
+
+class StandIn(type):
+    """The metaclass of stand-ins for classes whose modules are not imported: `StandIn("pandas.DataFrame")` has that name.
+
+    A stand-in can be used in annotations like the class, and in place of the module: its attributes are stand-ins too.
+    """
+
+    def __new__(mcs, path: str) -> StandIn:
+        """Return the stand-in of a dotted path."""
+        module, _, name = path.rpartition(".")
+        return super().__new__(mcs, name, (), {"__module__": module or name, "__qualname__": name})
+
+    def __init__(cls, path: str) -> None:
+        super().__init__(cls.__name__, (), {})
+        cls._path = path
+
+    def __getattr__(cls, name: str) -> StandIn:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return StandIn(f"{cls._path}.{name}")
+
+    def __getitem__(cls, arguments: Any) -> GenericAlias:
+        return GenericAlias(cls, arguments)
 
 
 def stable_module_name(module_name: str, file: str | None = None) -> str:
@@ -76,7 +100,7 @@ def canonical_type_text(declared: Any) -> str:
     if origin is Annotated:
         return canonical_type_text(arguments[0])
     if isinstance(declared, type) and origin is None:
-        return stable_class_name(declared)
+        return type_name(declared)
     inner = list(map(canonical_type_text, arguments))
     if is_union(declared):
         return f"union[{', '.join(sorted(inner))}]"
@@ -189,7 +213,7 @@ def _attribute(module: Any, qualname: str) -> Any:
 
 
 def _public_module_name(module: str) -> str:
-    return _main_module_name() if module == "__main__" else stable_module_name(module)
+    return _main_module_name() if module in ("__main__", "__mp_main__") else stable_module_name(module)
 
 
 def _main_module_name() -> str:

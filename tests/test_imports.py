@@ -52,6 +52,39 @@ run = tests.harness.run_dag(pipeline())
 assert run.states == {"increment": "success"}, run.tasks
 """
 
+_HIT = """
+import sys
+import airflow.sdk
+import airflow.sdk.execution_time.task_runner
+import structlog
+import tests.harness
+before = set(sys.modules)
+from typing import TYPE_CHECKING
+from airflow.sdk import dag
+from airflow_zen import ml_step
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.linear_model import LinearRegression
+
+@ml_step
+def load(rows: int) -> "pd.DataFrame":
+    import pandas as pd
+    return pd.DataFrame({"x": range(rows), "y": range(rows)})
+
+@ml_step
+def train(frame: "pd.DataFrame") -> "LinearRegression":
+    from sklearn.linear_model import LinearRegression
+    return LinearRegression().fit(frame[["x"]], frame["y"])
+
+@dag(schedule=None)
+def pipeline():
+    train(load(3))
+
+run = tests.harness.run_dag(pipeline())
+assert set(run.states.values()) == {"success"}, run.tasks
+"""
+
 
 def modules_loaded_by(script, folder, **environment):
     """Return the modules that a script loads in a fresh process after it sets `before`."""
@@ -84,6 +117,15 @@ def test_a_task_loads_few_modules(tmp_path):
     loaded = modules_loaded_by(_TASK, tmp_path, AIRFLOW__ZEN__ARTIFACT_ROOT=str(tmp_path / "root"))
     assert len(ours(loaded)) <= 85, ours(loaded)
     assert heavy(loaded) == set()
+
+
+def test_a_hit_imports_none_of_the_libraries_of_its_types(tmp_path):
+    """A step that is reused imports neither pandas nor scikit-learn for types that its file imports where it needs them."""
+    computed, reused = (
+        modules_loaded_by(_HIT, tmp_path, AIRFLOW__ZEN__ARTIFACT_ROOT=str(tmp_path / "root")) for _ in range(2)
+    )
+    assert {"pandas", "sklearn"} <= heavy(computed)
+    assert heavy(reused) == set()
 
 
 def test_the_plugin_loads_few_modules(tmp_path):

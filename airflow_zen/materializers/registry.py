@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, is_dataclass
 from dataclasses import replace as dc_replace
 from functools import cached_property, reduce
@@ -24,7 +24,7 @@ from airflow_zen.materializers.base import (
     installed_version,
     load_entry,
 )
-from airflow_zen.type_names import base_names, type_name
+from airflow_zen.type_names import StandIn, base_names, type_name
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.reader import ArtifactReader
@@ -107,6 +107,25 @@ class MaterializerRegistry:
         """Whether `wanted` is another type than the one that was saved under `encoding`."""
         own = self.for_encoding(encoding)
         return type_name(wanted) in own.views or self.for_encoding(encoding, wanted).encoding != own.encoding
+
+    def can_read(self, encoding: str) -> bool:
+        """Whether what is stored under an encoding can be loaded."""
+        if encoding == _PICKLE:
+            return self.allow_pickle
+        if encoding not in self.encodings:
+            with suppress(MaterializerNotFound):
+                return bool(self.for_encoding(encoding))
+        return encoding in self.encodings
+
+    def custom_encoding(self, cls: type | None) -> str | None:
+        """Return the encoding of the materializer of the project, or of another distribution, that saves a type.
+
+        Empty where there is none; None for a stand-in whose class must be imported to tell.
+        """
+        entry = self._find_entry(cls) if cls else None
+        if entry is None and isinstance(cls, StandIn) and not self._has_only_built_in_types:
+            return None
+        return "" if entry is None or isinstance(entry, str) else entry.encoding
 
     def can_preview(
         self, value: Any, encoding: str, summary: Mapping[str, Any], by: type[Materializer] | None = None
@@ -238,11 +257,13 @@ class MaterializerRegistry:
 
         Raises `MaterializerNotFound`, if it is `for_saving`, when an unregistered materializer declares that base.
         """
+        entry = self._find_entry(cls, for_saving=for_saving)
+        return self._instantiate(entry) if entry else None
+
+    def _find_entry(self, cls: type, *, for_saving: bool = False) -> MaterializerEntry | None:
         entry = self.types.get(type_name(cls))
         if entry is None:
-            # A step may import the module of a materializer only when it runs, after its registry was made.
-            late = {name: found for found, _ in user_defined.registered_materializers() for name in found.type_names()}
-            types = {**late, **self._with_entry_points.types}
+            types = self._all_types
             others = user_defined.project_materializers() if for_saving else ()
             declaring = [other for other in others if "types" in vars(other)]
             unregistered = {name: other for other in declaring for name in other.type_names() if name not in types}
@@ -251,7 +272,17 @@ class MaterializerRegistry:
                 hint = user_defined.unregistered_hint(unregistered[nearest])
                 raise MaterializerNotFound(f"No materializer saves {type_name(cls)}. {hint}")
             entry = types.get(nearest) or _entry_by_kind(cls)
-        return self._instantiate(entry) if entry else None
+        return entry
+
+    @property
+    def _all_types(self) -> Entries:
+        # A step may import the module of a materializer only when it runs, after its registry was made.
+        late = {name: found for found, _ in user_defined.registered_materializers() for name in found.type_names()}
+        return {**late, **self._with_entry_points.types}
+
+    @property
+    def _has_only_built_in_types(self) -> bool:
+        return all(isinstance(entry, str) for entry in self._all_types.values())
 
     def _instantiate(self, entry: MaterializerEntry) -> Materializer:
         return load_entry(entry)(self)

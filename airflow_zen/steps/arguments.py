@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import VersionSelector
-from airflow_zen.materializers.annotations import element_type
+from airflow_zen.materializers.annotations import element_type, strip_annotation
 from airflow_zen.steps.conformance import python_scalar
 from airflow_zen.steps.conversion import convert_argument, load_as_type
 
@@ -54,12 +54,12 @@ class Arguments(msgspec.Struct, frozen=True):
         kwargs: Mapping[str, Any],
         context: frozenset[str] = frozenset(),
         names: VersionIndex | None = None,
-        types: Mapping[str, Any] | None = None,
+        type_of: Callable[[str], Any] | None = None,
     ) -> Arguments:
         """Bind a call, and read every ref in it from its wire form; look up in `names` the versions that it asks for.
 
-        With the declared `types` of parameters, plain arguments are converted to them. Raises `TypeError` as the call
-        would, `InputError` for an argument of another type, `ArtifactRefused` for a malformed ref, `ArtifactNotFound`
+        With `type_of`, which returns the declared type of a parameter, plain arguments are converted to it; it is not
+        asked about artifacts. Raises `TypeError` as the call would, `InputError` for an argument of another type, `ArtifactRefused` for a malformed ref, `ArtifactNotFound`
         for a version that does not exist.
         """
         bound = inspect.signature(function).bind(*args, **kwargs)
@@ -69,8 +69,9 @@ class Arguments(msgspec.Struct, frozen=True):
         for name, value in bound.arguments.items():
             bound.arguments[name] = _resolve_refs(value, name, inputs, names)
         arguments = cls(bound, inputs, context)
-        for name in given if types else ():
-            bound.arguments[name] = arguments._convert(name, bound.arguments[name], types or {})
+        for name in given:
+            if type_of and not _is_only_refs(bound.arguments[name]) and not arguments._is_given_as_is(name):
+                bound.arguments[name] = arguments._convert(name, type_of(name))
         return arguments
 
     def parameters(self) -> dict[str, Any]:
@@ -133,16 +134,19 @@ class Arguments(msgspec.Struct, frozen=True):
         }
         return inspect.BoundArguments(self.bound.signature, arguments)
 
-    def _convert(self, name: str, value: Any, types: Mapping[str, Any]) -> Any:
+    def _is_given_as_is(self, name: str) -> bool:
+        """Whether a parameter's argument is not converted: Airflow's context filled it in, or it is None by default."""
+        is_default = self.bound.arguments[name] is None and self.bound.signature.parameters[name].default is None
+        return name in self.context or is_default
+
+    def _convert(self, name: str, declared: Any) -> Any:
         """Return a parameter's argument as its declared type, except for what Airflow's context filled in."""
-        parameter, declared = self.bound.signature.parameters[name], types.get(name)
+        parameter, value = self.bound.signature.parameters[name], self.bound.arguments[name]
         if parameter.kind is parameter.VAR_POSITIONAL:
             return tuple(_convert_plain(held, declared, f"{name}[{at}]") for at, held in enumerate(value))
         if parameter.kind is parameter.VAR_KEYWORD:
             plain = {key: _convert_plain(held, declared, key) for key, held in value.items() if key not in self.context}
             return {**value, **plain}
-        if name in self.context or (value is None and parameter.default is None):
-            return value
         return _convert_plain(value, declared, name)
 
     def _declared_type(self, name: str, types: Mapping[str, Any]) -> Any:
@@ -245,7 +249,7 @@ def _replace_refs(value: Any, replacement: Callable[[ArtifactRef, str], Any], pa
 def _collect_types(value: Any, declared: Any, path: str, found: dict[str, Any]) -> None:
     """Add the declared type of every ref inside a value to `found`, by its path."""
     if isinstance(value, ArtifactRef):
-        found[path] = declared
+        found[path] = strip_annotation(declared)
         return
     _map_elements(value, path, lambda held, inner, at: _collect_types(held, element_type(declared, at), inner, found))
 

@@ -20,13 +20,13 @@ from airflow_zen.artifacts.leases import Lease, NullLease, TaskAttempt
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.caching.code import fingerprint_code
 from airflow_zen.caching.step_cache import CacheEntry, KeyRecord, explain_miss
-from airflow_zen.errors import FingerprintError, MaterializerNotFound, ZenError
+from airflow_zen.errors import FingerprintError, ZenError
 from airflow_zen.fingerprint import combine_fingerprints, fingerprint
 from airflow_zen.materializers.annotations import View, batch_type, is_stream_annotation
 from airflow_zen.runs.step_run import CacheState, StepRun
 from airflow_zen.steps.arguments import Arguments, replace_refs_by_digest
 from airflow_zen.steps.outputs import runtime_class
-from airflow_zen.type_names import canonical_type_text, resolve_definition, stable_class_name
+from airflow_zen.type_names import StandIn, canonical_type_text, resolve_definition, walk_types
 
 if TYPE_CHECKING:
     from airflow_zen.stack import Stack
@@ -112,6 +112,9 @@ def _find_valid_entry(key: CacheKey, step: Step, stack: Stack) -> tuple[CacheEnt
         return None, f"the result of {entry.origin} is {_duration_text(age)} old, and is kept for {_duration_text(ttl)}"
     if missing := stack.store.missing(entry.outputs.values()):
         return None, f"the result of {entry.origin} is known, but its artifact {missing[0].digest[:12]} is gone"
+    for encoding in {ref.encoding for ref in entry.outputs.values()}:
+        if not stack.materializers.can_read(encoding):
+            return None, f"the result of {entry.origin} is stored as {encoding!r}, which is not read here"
     return entry, ""
 
 
@@ -183,11 +186,14 @@ def _argument_ingredients(step: Step, arguments: Arguments, fallback: Any) -> di
 
 
 def _code_of_inputs(arguments: Arguments, step: Step) -> list[Any]:
-    """Return the project's classes and functions of which the inputs are built: a step calls methods of such a model."""
-    built = {path: ref for path, ref in arguments.inputs.items() if ref.code}
-    wanted = arguments.requested_types(step.parameter_types) if built else {}
-    found = []
-    for path, ref in built.items():
+    """Return the classes that parameters declare, and those of the project of which the inputs are built, and functions.
+
+    A step calls methods of such a class. Classes of libraries are stand-ins where the file imports them late.
+    """
+    declared = (within for written in step.light_parameter_types.values() for within in walk_types(written))
+    found: list[Any] = [cls for cls in declared if isinstance(cls, type)]
+    wanted = arguments.requested_types(step.light_parameter_types)
+    for path, ref in arguments.inputs.items():
         for name in ref.code:
             with suppress(ZenError):  # such a step fails where it loads the input
                 found.append(resolve_definition(name, wanted[path]))
@@ -196,36 +202,42 @@ def _code_of_inputs(arguments: Arguments, step: Step) -> list[Any]:
 
 def _input_ingredients(step: Step, arguments: Arguments, stack: Stack) -> dict[str, str]:
     """Return the digests of inputs, and the views of them that the declared types of parameters ask for."""
-    wanted = arguments.requested_types(step.parameter_types)
+    wanted = arguments.requested_types(step.light_parameter_types)
     found = {}
     for path, ref in arguments.inputs.items():
         if not step.cache.key:
             found[f"input {path}"] = ref.digest
         view = View.of(wanted[path])
+        if view.cls and str(view) == ref.type:
+            continue
         if stack.materializers.is_partial_view(ref.encoding, view):
             found[f"view {path}"] = str(view)
         elif view.cls is not None:
             is_files = view.cls is ArtifactRef or issubclass(view.cls, PurePath)
-            if is_files or stack.materializers.is_view(ref.encoding, view.cls):
-                found[f"view {path}"] = stable_class_name(view.cls)
+            if is_files or isinstance(view.cls, StandIn) or stack.materializers.is_view(ref.encoding, view.cls):
+                found[f"view {path}"] = str(view)
     return found
 
 
 def _output_ingredients(step: Step, stack: Stack) -> dict[str, str]:
-    """Return the declared type of each output, which values are converted to, and its encoding."""
+    """Return the declared type of each output, which values are converted to, and the encoding of a materializer of its own.
+
+    The encodings of built-in materializers are left out: what a hit returns is read in whichever of them it was stored.
+    """
     found = {}
     for name in step.outputs.names:
-        written = step.output_types.get(name)
-        declared = runtime_class(batch_type(written) if is_stream_annotation(written) else written)
-        try:
-            named = step.output_artifact(name).materializer
-            known = named or (stack.materializers.for_type(declared) if declared else None)
-            encoding = known.encoding if known else ""
-        except MaterializerNotFound:
-            encoding = ""
+        written, named = step.light_output_types.get(name), step.output_artifact(name).materializer
+        encoding = named.encoding if named else stack.materializers.custom_encoding(_saved_class(written))
+        if encoding is None:
+            # Only the class itself tells whether it has a base that a materializer of the project saves.
+            encoding = stack.materializers.custom_encoding(_saved_class(step.output_types.get(name)))
         parts = canonical_type_text(written), encoding, "each" if step.outputs.each else ""
         found[f"output {name}"] = " ".join(filter(None, parts))
     return found
+
+
+def _saved_class(written: Any) -> type | None:
+    return runtime_class(batch_type(written) if is_stream_annotation(written) else written)
 
 
 def _artifact_digest(value: object, stack: Stack) -> str | None:

@@ -4,35 +4,20 @@ from __future__ import annotations
 
 import ast
 import inspect
-import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import suppress
-from pathlib import Path
+from functools import partial
 from types import GenericAlias, UnionType
-from typing import (
-    Annotated,
-    Any,
-    ForwardRef,
-    Literal,
-    NotRequired,
-    Required,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)  # fmt: skip
+from typing import Annotated, Any, NotRequired, Required, Union, get_args, get_origin
 
 import msgspec
 
-from airflow_zen.errors import OutputError, StepDefinitionError, ZenError
+from airflow_zen.errors import OutputError, StepDefinitionError
 from airflow_zen.materializers.annotations import Artifact
+from airflow_zen.steps.annotations import Imports, Owner, resolve_annotation, resolve_type
 from airflow_zen.steps.asset_events import returned_type
 from airflow_zen.type_names import display_name, walk_types
 
 SINGLE_OUTPUT = "output"
-
-Owner = Callable[..., Any]
-"""The function, or the class, that an annotation is written in."""
 
 _WRAPPERS = (Annotated, Required, NotRequired)
 _OPTIONAL_FORMS = (Required, NotRequired, Union, UnionType)
@@ -114,9 +99,10 @@ def declared_outputs(function: Callable[..., Any]) -> Outputs:
     return _check_names(Outputs(tuple(types), bool(members), is_each(declared), artifact_names))
 
 
-def output_types(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Any]:
+def output_types(function: Callable[..., Any], outputs: Outputs, imports: Imports = Imports.ALL) -> Mapping[str, Any]:
     """Return the declared type of each output; None if none is declared or it cannot be evaluated."""
-    return {name: _strip_wrappers(declared) for name, declared in _annotated_types(function, outputs).items()}
+    annotated = _annotated_types(function, outputs, imports)
+    return {name: _strip_wrappers(declared) for name, declared in annotated.items()}
 
 
 def output_artifacts(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Artifact]:
@@ -124,7 +110,7 @@ def output_artifacts(function: Callable[..., Any], outputs: Outputs) -> Mapping[
 
     Raises `StepDefinitionError` for an `Artifact(…)` around elements that are no artifacts of their own.
     """
-    types = _annotated_types(function, outputs)
+    types = _annotated_types(function, outputs, Imports.LIGHT)
     found = {name: artifact for name, declared in types.items() if (artifact := artifact_marker(declared))}
     for name, artifact in found.items():
         if not outputs.each and not _marks_whole_type(artifact, types[name]):
@@ -249,7 +235,7 @@ def _outline(node: ast.expr, owner: Owner) -> Any:
         return object
     elements = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
     if name == "Annotated" and len(elements) > 1:
-        marks = (resolve_annotation(ast.unparse(mark), owner, imports="airflow_zen") for mark in elements[1:])
+        marks = (resolve_annotation(ast.unparse(mark), owner, Imports.OURS) for mark in elements[1:])
         return Annotated[(_outline(elements[0], owner), *marks)]
     if name == "Generator":
         return GenericAlias(Generator, tuple(_outline(element, owner) for element in elements))
@@ -263,12 +249,13 @@ def _evaluate(name: str, owner: Owner) -> Any:
     return object if found is None else found
 
 
-def _annotated_types(function: Callable[..., Any], outputs: Outputs) -> Mapping[str, Any]:
+def _annotated_types(function: Callable[..., Any], outputs: Outputs, imports: Imports) -> Mapping[str, Any]:
     """Evaluate the annotation of each output, with its marks; None if that fails."""
-    declared = returned_type(resolve_type(inspect.signature(function).return_annotation, function))
+    resolve = partial(resolve_type, imports=imports)
+    declared = returned_type(resolve(inspect.signature(function).return_annotation, function))
     if not outputs.is_multiple:
         return dict.fromkeys(outputs.names, declared)
-    types = _several_outputs(declared, function, resolve_type)
+    types = _several_outputs(declared, function, resolve)
     return {name: types.get(name) for name in outputs.names}
 
 
@@ -283,35 +270,6 @@ def _marks_whole_type(artifact: Artifact, declared: Any) -> bool:
 def _strip_wrappers(declared: Any) -> Any:
     """Return `T` of `Annotated[T, …]`; None stays allowed in `T | None`."""
     return _strip_wrappers(get_args(declared)[0]) if get_origin(declared) in _WRAPPERS else declared
-
-
-def resolve_annotation(annotation: Any, owner: Owner, *, imports: bool | str = False) -> Any:
-    """Return an annotation as a type; None when it names what does not exist at run time.
-
-    With `imports`, a name that the file imports for type checkers only is imported now. While a DAG is parsed, `imports`
-    is the one package that may be imported. Raises the `ZenError` of an invalid mark.
-    """
-    if annotation is inspect.Parameter.empty:
-        return None
-    module = getattr(annotation, "__forward_module__", None)
-    annotation = getattr(annotation, "__forward_arg__", annotation)
-    if not isinstance(annotation, str) and not _has_forward_reference(annotation):
-        return annotation
-    owner = inspect.unwrap(owner)
-    try:
-        # A field that a TypedDict inherits has the names of another module.
-        names = dict(vars(sys.modules[module])) if module else _names_of(owner)
-        return _evaluate_names(annotation, names, owner, imports)
-    except ZenError:
-        raise
-    except Exception:  # noqa: BLE001 - a name that exists for type checkers only can fail in any way
-        return None if isinstance(annotation, str) else annotation
-
-
-def resolve_type(annotation: Any, owner: Owner) -> Any:
-    """Return an annotation as a type, also if it is text twice: quoted, in a file whose annotations are text."""
-    found = resolve_annotation(annotation, owner, imports=True)
-    return resolve_type(found, owner) if isinstance(found, str) and found != annotation else found
 
 
 def artifact_marker(declared: Any) -> Artifact | None:
@@ -331,68 +289,3 @@ def runtime_class(declared: Any) -> type | None:
     if not origin.__module__.startswith("pandera.typing."):
         return origin
     return next(base for base in origin.__mro__ if not base.__module__.startswith("pandera."))
-
-
-def resolve_parameters(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the declared type of each parameter, with its marks."""
-    parameters = inspect.signature(function).parameters.values()
-    return {parameter.name: resolve_type(parameter.annotation, function) for parameter in parameters}
-
-
-def _has_forward_reference(declared: Any) -> bool:
-    """Whether types inside a declared one are written as text: `list["Model"]`."""
-    if get_origin(declared) is Literal:
-        return False
-    inner = get_args(declared)[:1] if get_origin(declared) is Annotated else get_args(declared)
-    return any(isinstance(held, str | ForwardRef) or _has_forward_reference(held) for held in inner)
-
-
-def _names_of(owner: Any) -> dict[str, Any]:
-    """Return the names that annotations of a function or a class can use."""
-    if isinstance(owner, type):
-        return dict(vars(sys.modules[owner.__module__]))
-    names = dict(getattr(owner, "__globals__", {}))
-    free = getattr(getattr(owner, "__code__", None), "co_freevars", ())
-    for name, cell in zip(free, getattr(owner, "__closure__", None) or (), strict=False):
-        with suppress(ValueError):
-            names[name] = cell.cell_contents
-    return names
-
-
-def _evaluate_names(annotation: Any, names: dict[str, Any], owner: Owner, imports: bool | str) -> Any:
-    try:
-        # What typing.get_type_hints does, one name at a time.
-        found = eval(annotation, names) if isinstance(annotation, str) else annotation  # noqa: S307
-        if not _has_forward_reference(found):
-            return found
-        holder = type("Holder", (), {"__annotations__": {"held": found}})
-        return get_type_hints(holder, names, include_extras=True)["held"]
-    except NameError as error:
-        name = str(error.name)
-        found = _import_type_checking_name(name, owner, imports) if imports else None
-        if found is None:
-            raise
-        return _evaluate_names(annotation, {**names, name: found}, owner, imports)
-
-
-def _import_type_checking_name(name: str, owner: Owner, imports: bool | str) -> Any:
-    """Import what a name stands for under `if TYPE_CHECKING:` of the owner's file; return None if it is not there."""
-    try:
-        tree = ast.parse(Path(inspect.getsourcefile(owner) or "").read_text("utf-8"))
-    except (OSError, TypeError, SyntaxError, ValueError):
-        return None
-    statements = (node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
-    found = [
-        (one, alias)
-        for one in statements
-        for alias in one.names
-        if (alias.asname or alias.name.partition(".")[0]) == name
-    ]
-    for statement, alias in found[:1]:
-        module = alias.name if isinstance(statement, ast.Import) else "." * statement.level + (statement.module or "")
-        if not module.startswith(".") and (imports is True or f"{module}.".startswith(f"{imports}.")):
-            bound: dict[str, Any] = {}
-            statement.names = [alias]
-            exec(compile(ast.Module([statement], []), "<annotation>", "exec"), bound)  # noqa: S102
-            return bound.get(name)
-    return None

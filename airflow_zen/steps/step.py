@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.materializers.annotations import Artifact, element_type, is_stream_annotation, strip_annotation
+from airflow_zen.steps.annotations import Imports, resolve_parameters, resolve_type
 from airflow_zen.steps.outputs import (
     SINGLE_OUTPUT,
     Outputs,
@@ -24,7 +25,6 @@ from airflow_zen.steps.outputs import (
     declared_outputs,
     output_artifacts,
     output_types,
-    resolve_parameters,
     runtime_class,
 )  # fmt: skip
 
@@ -128,6 +128,11 @@ class Step(msgspec.Struct, frozen=True, dict=True):
         """The declared type of each output."""
         return output_types(self.function, self.outputs)
 
+    @cached_property
+    def light_output_types(self) -> Mapping[str, Any]:
+        """The declared type of each output, with stand-ins for classes of libraries that the file imports late."""
+        return output_types(self.function, self.outputs, Imports.LIGHT)
+
     @property
     def is_stream(self) -> bool:
         """Whether the function is declared to yield the batches of its output."""
@@ -136,13 +141,17 @@ class Step(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def parameter_types(self) -> Mapping[str, Any]:
-        """The declared type of each parameter, without `Annotated` and `Optional` around it."""
-        return {name: strip_annotation(declared) for name, declared in self.parameter_annotations.items()}
+        """The declared type of each parameter."""
+        return resolve_parameters(self.function)
 
     @cached_property
-    def parameter_annotations(self) -> Mapping[str, Any]:
-        """The declared type of each parameter as it is written."""
-        return resolve_parameters(self.function)
+    def light_parameter_types(self) -> Mapping[str, Any]:
+        """The declared type of each parameter, with stand-ins as in `light_output_types`."""
+        return resolve_parameters(self.function, Imports.LIGHT)
+
+    def parameter_type(self, name: str) -> Any:
+        """Return the declared type of one parameter; the types of others are not imported."""
+        return resolve_type(inspect.signature(self.function).parameters[name].annotation, self.function)
 
     @cached_property
     def _output_artifacts(self) -> Mapping[str, Artifact]:
@@ -151,7 +160,7 @@ class Step(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def materializers(self) -> list[type[Materializer]]:
         """The materializers in its annotations, of outputs and of parameters."""
-        marks = [*self._output_artifacts.values(), *map(artifact_marker, self.parameter_annotations.values())]
+        marks = [*self._output_artifacts.values(), *map(artifact_marker, self.light_parameter_types.values())]
         return [mark.materializer for mark in marks if mark and mark.materializer]
 
     def extend_stack(self, stack: Stack) -> Stack:

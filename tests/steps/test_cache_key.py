@@ -2,12 +2,14 @@
 
 import importlib
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import polars as pl
 import pytest
 
 from airflow_zen.fingerprint import combine_fingerprints
+from airflow_zen.materializers.base import Materializer
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.cache_key import cache_key
 from airflow_zen.steps.outputs import Output
@@ -37,7 +39,7 @@ def test_key_is_pinned(stack):
     """The same work has the same key in every release of this key version; otherwise every cache entry would miss."""
     found = key_of(plain, stack, 2, names=["n", (1, 2.0)])
     ingredients = {label: value for label, value in found.ingredients.items() if label != "python"}
-    assert combine_fingerprints(ingredients) == "45cb7608006bebc718ed54175cb9a1c95e97fe2f53b7cb80da5afc904e18549d"
+    assert combine_fingerprints(ingredients) == "e6e72f036179abe483e3ca8e7e3c4d0a41c410b7a9dbdc6899b647fc512970a6"
     assert set(found.ingredients) == {
         "function plain", "constant RATE", "parameter x", "parameter names", "output a", "output b", "python",
     }  # fmt: skip
@@ -121,9 +123,84 @@ def test_a_table_constant_is_known_by_content(stack, monkeypatch):
     assert key_of(with_table_constant, stack).key != before.key
 
 
-def test_type_and_encoding_of_a_declared_output_are_an_ingredient(stack):
-    """Another declared type, or another encoding, has a different key."""
-    assert key_of(plain, stack, 1, [1]).ingredients["output a"] == "builtins.int python.json@1"
+def test_the_type_of_a_declared_output_is_an_ingredient(stack):
+    """Another declared type has a different key; the encoding of a built-in materializer is not in it."""
+    assert key_of(plain, stack, 1, [1]).ingredients["output a"] == "builtins.int"
+
+
+class Point:
+    pass
+
+
+def point() -> Point: ...
+
+
+def test_the_encoding_of_a_registered_materializer_is_an_ingredient(stack):
+    """A step has another key once the project registers a materializer for what it returns."""
+
+    class PointMaterializer(Materializer):
+        types = (Point,)
+        encoding = "point.text@1"
+
+    registered = replace(stack, materializers=stack.materializers.register(PointMaterializer))
+    output = f"{__name__}.Point"
+    assert key_of(point, stack).ingredients["output output"] == output
+    assert key_of(point, registered).ingredients["output output"] == f"{output} point.text@1"
+
+
+IMPORTS = """
+from __future__ import annotations
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+from airflow_zen import Artifact, Columns, Output
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import sklearn.ensemble
+    from pathlib import Path
+    from polars import DataFrame as Table
+    from sklearn.linear_model import LinearRegression
+
+def model(frame: pd.DataFrame) -> LinearRegression: ...
+def models(frame: pd.DataFrame) -> Output(best=sklearn.ensemble.RandomForestRegressor, rest=dict[str, pd.DataFrame]): ...
+def named(frame: pd.DataFrame | None) -> Annotated[pd.DataFrame, Artifact("features")]: ...
+def batches(frame: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]: ...
+def other_library(frame: Table) -> Table | None: ...
+def some_columns(frame: Annotated[pd.DataFrame, Columns("a")]) -> list[Table]: ...
+def files(frame: Path) -> Path: ...
+"""
+
+
+@pytest.mark.parametrize("name", ["model", "models", "named", "batches", "other_library", "some_columns", "files"])
+def test_types_imported_for_type_checkers_only_have_the_key_of_imported_ones(name, stack, tmp_path, monkeypatch):
+    """A step has one key whether its file imports the libraries of its types, or only type checkers do."""
+    monkeypatch.syspath_prepend(tmp_path)
+    ref = stack.save(pd.DataFrame({"a": [1]})).ref.to_wire()
+    found = []
+    for text in (IMPORTS, IMPORTS.replace("if TYPE_CHECKING", "if True")):
+        (tmp_path / "imports.py").write_text(text + "#" * len(found))
+        sys.modules.pop("imports", None)
+        found.append(key_of(getattr(importlib.import_module("imports"), name), stack, ref).ingredients)
+    sys.modules.pop("imports")
+    assert found[0] == found[1]
+    assert ("distribution pandas" in found[0]) is (name not in ("other_library", "files"))
+
+
+def test_a_class_that_is_not_imported_may_have_a_registered_materializer(stack, tmp_path, monkeypatch):
+    """The class is imported where only its bases tell whether the project's materializer saves it."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    class ModelMaterializer(Materializer):
+        types = ("sklearn.linear_model._base.LinearModel",)
+        encoding = "linear.text@1"
+
+    (tmp_path / "imports.py").write_text(IMPORTS)
+    model = importlib.import_module("imports").model
+    sys.modules.pop("imports")
+    registered = replace(stack, materializers=stack.materializers.register(ModelMaterializer))
+    ref = stack.save(pd.DataFrame({"a": [1]})).ref.to_wire()
+    output = key_of(model, registered, ref).ingredients["output output"]
+    assert output == "sklearn.linear_model.LinearRegression linear.text@1"
 
 
 def login(user: str, password: str) -> str:

@@ -72,8 +72,8 @@ def convert(value: Any, declared: Any, **more: Any) -> Any:
     def step(x): ...
 
     step.__annotations__["x"] = declared
-    types = Step(step, "step").parameter_annotations
-    return Arguments.bind(step, (value,), {}, types=types, **more).bound.arguments["x"]
+    type_of = Step(step, "step").parameter_type
+    return Arguments.bind(step, (value,), {}, type_of=type_of, **more).bound.arguments["x"]
 
 
 TEXTS = [
@@ -259,8 +259,8 @@ def test_defaults_and_the_context_are_left_alone():
 
     def step(a: int = None, b: int = "unset", ds: date = None): ...  # noqa: RUF013
 
-    types = Step(step, "step").parameter_annotations
-    bound = Arguments.bind(step, (None,), {"ds": "2026-01-01"}, frozenset({"ds"}), types=types).bound
+    type_of = Step(step, "step").parameter_type
+    bound = Arguments.bind(step, (None,), {"ds": "2026-01-01"}, frozenset({"ds"}), type_of=type_of).bound
     assert bound.arguments == {"a": None, "b": "unset", "ds": "2026-01-01"}
 
 
@@ -269,14 +269,14 @@ def test_variable_arguments_are_converted_one_by_one():
 
     def step(*args: int, **options: float): ...
 
-    types = Step(step, "step").parameter_annotations
+    type_of = Step(step, "step").parameter_type
     given = {"rate": "0.5", "ds": "2026-01-01"}
-    bound = Arguments.bind(step, ("1", 2), given, frozenset({"ds"}), types=types).bound
+    bound = Arguments.bind(step, ("1", 2), given, frozenset({"ds"}), type_of=type_of).bound
     assert (bound.args, bound.kwargs) == ((1, 2), {"rate": 0.5, "ds": "2026-01-01"})
     with pytest.raises(InputError, match=r"parameter 'args\[1\]'"):
-        Arguments.bind(step, ("1", "x"), {}, types=types)
+        Arguments.bind(step, ("1", "x"), {}, type_of=type_of)
     with pytest.raises(InputError, match=r"parameter 'rate'"):
-        Arguments.bind(step, (), {"rate": "x"}, types=types)
+        Arguments.bind(step, (), {"rate": "x"}, type_of=type_of)
 
 
 def test_equal_values_have_one_cache_key(stack):
@@ -284,10 +284,10 @@ def test_equal_values_have_one_cache_key(stack):
 
     def step(depth: int, search: Search, since: datetime) -> int: ...
 
-    types = Step(step, "step").parameter_annotations
+    type_of = Step(step, "step").parameter_type
 
     def key(*args: Any) -> str:
-        return cache_key(Step(step, "step"), Arguments.bind(step, args, {}, types=types), stack).key
+        return cache_key(Step(step, "step"), Arguments.bind(step, args, {}, type_of=type_of), stack).key
 
     since = datetime(2026, 1, 2, tzinfo=UTC)
     assert key("3", {"depth": "1"}, "2026-01-02T00:00:00Z") == key(3, Search(1), since)
@@ -305,7 +305,7 @@ def test_a_plain_number_costs_nothing():
     code = (
         "import sys; from airflow_zen.steps.arguments import Arguments; from airflow_zen.steps.step import Step\n"
         "def step(a: int, b: float, c: str): ...\n"
-        "Arguments.bind(step, (1, 2.0, 'x'), {}, types=Step(step, 's').parameter_annotations)\n"
+        "Arguments.bind(step, (1, 2.0, 'x'), {}, type_of=Step(step, 's').parameter_type)\n"
         "assert 'pydantic' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -165,6 +165,8 @@ HARM = {
     "of another key": lambda entry: entry.replace(json.loads(entry)["key"].encode(), b"0" * 64),
     "of a later format": lambda entry: entry.replace(b'"airflow_zen": 1', b'"airflow_zen": 2'),
     "pointing elsewhere": lambda entry: entry.replace(b'"digest": "', b'"digest": "../'),
+    "of an encoding that nothing reads": lambda entry: entry.replace(b"python.json@1", b"other.json@7"),
+    "a pickle, which is not allowed": lambda entry: entry.replace(b"python.json@1", b"cloudpickle@1"),
     "whole, its artifact gone": lambda entry: entry,
 }
 
