@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from inspect import signature
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -26,14 +27,27 @@ _WAY_OUT = (
 _POLICY_LOCK = Lock()
 _SHARED_OBJECT_ID = re.compile(rb'"shared_object_id": (\d+)')
 _MISSING = object()
+# What Keras notes of training and of quantization; names are in its file, but those of layers inside a layer.
+_NOTES = frozenset(
+    {
+        "history",
+        "stop_training",
+        "stop_evaluating",
+        "stop_predicting",
+        "is_awq_calibrated",
+        "is_gptq_calibrated",
+        "name",
+    }
+)
 
 
 class KerasMaterializer(ModelMaterializer):
     """Save a model with its weights, optimizer and compilation, in the layout of `mlflow.keras.save_model`.
 
-    Also kept: arguments of losses and metrics, the state of random numbers, and the loss scale under mixed precision. What
-    metrics have counted so far is not. Refused: lambdas, and own layers or functions that Keras cannot find again (use
-    `keras.saving.register_keras_serializable`).
+    Also kept: arguments of losses and metrics, the state of random numbers and of stateful layers, what is trainable, the
+    optimizer of a model that was frozen after it was compiled, attributes that were set on the model or a layer, and the
+    loss scale under mixed precision. What metrics have counted so far is not. Refused: lambdas, and own layers or
+    functions that Keras cannot find again (use `keras.saving.register_keras_serializable`).
     """
 
     types = ("keras.Model",)
@@ -78,14 +92,17 @@ def _write_checked(model: Any, directory: Path) -> dict[str, Any]:
 
     Raises `SaveRefused` where the loaded model is another one.
     """
-    written, state = directory / MODEL_FILE, _policy_state(model)
+    written, state = directory / MODEL_FILE, {**_policy_state(model), **_optimizer_state(model)}
     try:
         model.save(written)
         loaded = _read_keras_file(written, state)
     except Exception as error:
         raise SaveRefused(f"Keras does not keep this {type(model).__qualname__}: {error}. {_WAY_OUT}") from error
     _check_weights(model, loaded)
-    lost = {name: held for name, held in _full_state(model).items() if held != _full_state(loaded)[name]}
+    found = _full_state(loaded)
+    lost = {name: held for name, held in _full_state(model).items() if held != found[name]}
+    if attributes := _lost_attributes(model, loaded):
+        lost["attributes"] = attributes
     _set_state(loaded, lost)
     _check_settings(model, loaded)
     _write_reproducible_file(written, directory / DATA_FOLDER / MODEL_FILE)
@@ -101,7 +118,10 @@ def _read_keras_file(path: Path, state: Mapping[str, Any]) -> Any:
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(state.get("policy", "float32"))
         try:
-            return keras.saving.load_model(path, safe_mode=True)
+            model = keras.saving.load_model(path, compile="optimizer" not in state, safe_mode=True)
+            if "optimizer" in state:
+                _compile(model, state["optimizer"], path)
+            return model
         finally:
             keras.config.set_dtype_policy(before)
 
@@ -110,31 +130,112 @@ def _policy_state(model: Any) -> dict[str, Any]:
     return {} if model.dtype_policy.name == "float32" else {"policy": model.dtype_policy.name}
 
 
+def _optimizer_state(model: Any) -> dict[str, Any]:
+    """Return the weights that the optimizer updates, and those that it does not decay, where Keras may choose others."""
+    optimizer = _inner_optimizer(model)
+    if optimizer is None:
+        return {}
+    places = {id(weight): place for place, weight in enumerate(model.weights)}
+    trainable = [places[id(variable)] for variable in model.trainable_variables]
+    built = [places.get(id(variable), -1) for variable in optimizer._trainable_variables]  # noqa: SLF001
+    kept = [place for place, weight in enumerate(model.weights) if not optimizer._use_weight_decay(weight)]  # noqa: SLF001
+    updated = built if optimizer.built else trainable
+    if updated == trainable and not kept and not _frozen_weights(model):
+        return {}
+    return {"optimizer": {"updated": updated, "not_decayed": kept}}
+
+
+def _frozen_weights(model: Any) -> list[int]:
+    """Return the places of weights that are frozen in layers that are not."""
+    layers = [layer for layer in model._flatten_layers() if layer.trainable]  # noqa: SLF001
+    own = chain.from_iterable(layer._trainable_variables for layer in layers)  # noqa: SLF001
+    frozen = {id(variable) for variable in own if not variable.trainable}
+    return [place for place, weight in enumerate(model.weights) if id(weight) in frozen]
+
+
+def _compile(model: Any, held: Mapping[str, Any], path: Path) -> None:
+    """Compile a model that was loaded without that; Keras would build the optimizer for what is trainable now."""
+    import keras
+
+    with ZipFile(path) as file:
+        config = json.loads(file.read("config.json"))["compile_config"]
+    model.compile(**keras.saving.deserialize_keras_object(config, safe_mode=True))
+    if held["not_decayed"]:
+        _inner_optimizer(model).exclude_from_weight_decay([model.weights[place] for place in held["not_decayed"]])
+    model.optimizer.build([model.weights[place] for place in held["updated"]])
+    model.load_weights(path)
+
+
+def _inner_optimizer(model: Any) -> Any:
+    """Return the optimizer, without what scales the loss around it; None where there is none."""
+    optimizer = getattr(model, "optimizer", None)
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
 def _full_state(model: Any) -> dict[str, Any]:
     """Return what Keras stores of some layers, losses and metrics only."""
     return {
         "trainable": [bool(layer.trainable) for layer in model._flatten_layers()],  # noqa: SLF001
-        "seeds": [generator.state.numpy().tolist() for generator in _seed_generators(model)],
+        "frozen": _frozen_weights(model),
+        "variables": [variable.numpy().tolist() for variable in _hidden_variables(model)],
         "compiled": [_settings(part) for part in _compiled_parts(model)],
     }
 
 
 def _set_state(model: Any, state: Mapping[str, Any]) -> None:
+    """Give a model what its file does not contain."""
     if "trainable" in state:
         _set_trainable_flags(model, state["trainable"])
-    for generator, held in zip(_seed_generators(model), state.get("seeds", ()), strict=False):
-        generator.state.assign(held)
+    for place in state.get("frozen", ()):
+        model.weights[place].trainable = False
+    for variable, held in zip(_hidden_variables(model), state.get("variables", ()), strict=False):
+        variable.assign(held)
     for part, settings in zip(_compiled_parts(model), state.get("compiled", ()), strict=False):
         vars(part).update(settings)
+    for layer, attributes in zip(model._flatten_layers(), state.get("attributes", ()), strict=False):  # noqa: SLF001
+        for name, held in attributes.items():
+            setattr(layer, name, held)
 
 
-def _seed_generators(model: Any) -> list[Any]:
-    """Return the generators of random numbers of all layers, whose state changes in training."""
+def _hidden_variables(model: Any) -> list[Any]:
+    """Return the variables of all layers that are no weights: the states of random numbers and of stateful layers."""
     import keras
 
-    held = (item for layer in model._flatten_layers() for item in vars(layer).values())  # noqa: SLF001
-    found = {id(item): item for item in held if isinstance(item, keras.random.SeedGenerator)}
-    return list(found.values())
+    weights = set(map(id, model.weights))
+    attributes = chain.from_iterable(vars(layer).values() for layer in model._flatten_layers())  # noqa: SLF001
+    held = chain.from_iterable(item if isinstance(item, list | tuple) else [item] for item in attributes)
+    found = [item.state if isinstance(item, keras.random.SeedGenerator) else item for item in held]
+    hidden = {id(each): each for each in found if isinstance(each, keras.Variable) and id(each) not in weights}
+    return [*hidden.values()]
+
+
+def _lost_attributes(model: Any, loaded: Any) -> list[dict[str, Any]]:
+    """Return the attributes that were set on each layer from outside; raise `SaveRefused` for one that is no value."""
+    import numpy as np
+
+    lost: list[dict[str, Any]] = []
+    for layer, other in zip(model._flatten_layers(), loaded._flatten_layers(), strict=False):  # noqa: SLF001
+        found = vars(other)
+        public = {name: value for name, value in vars(layer).items() if not name.startswith("_")}
+        same = {name for name, value in public.items() if _is_same(value, found.get(name, _MISSING))}
+        # What depends on an argument of an own class's __init__ would be lost: `_check_settings` refuses it.
+        for name in _NOTES.union(same, _settings(layer) if _is_own(layer) else ()):
+            public.pop(name, None)
+        for name, value in public.items():
+            if not (_is_plain(value) or type(value) is np.ndarray):
+                where = f"{layer.name}.{name}, of type {type_name(type(value))}"
+                raise SaveRefused(f"Keras does not keep the attribute {where}. Return it as another output. {_WAY_OUT}")
+        lost.append({name: _plain(value) for name, value in public.items()})
+    return lost if any(lost) else []
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two attributes are equal; objects that are neither plain values nor arrays are not compared."""
+    import numpy as np
+
+    if type(one) is np.ndarray:
+        return type(other) is np.ndarray and one.dtype == other.dtype and np.array_equal(one, other)
+    return bool(one == other) if _is_plain(one) else other is not _MISSING
 
 
 def _compiled_parts(model: Any) -> list[Any]:
@@ -158,7 +259,7 @@ def _settings(part: Any) -> dict[str, Any]:
 
 
 def _is_plain(value: Any) -> bool:
-    if isinstance(value, list | tuple):
+    if type(value) is tuple or isinstance(value, list):
         return all(map(_is_plain, value))
     if isinstance(value, dict):
         return all(type(key) is str and _is_plain(item) for key, item in value.items())
@@ -168,21 +269,25 @@ def _is_plain(value: Any) -> bool:
 def _plain(value: Any) -> Any:
     """Return a value as one of Python's own containers, which Keras wraps to track them."""
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return (tuple if isinstance(value, tuple) else list)(map(_plain, value))
     return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _check_weights(model: Any, loaded: Any) -> None:
     """Raise `SaveRefused` where Keras lost the class or a weight, which may happen with own layers."""
-    import numpy as np
-
-    pairs = zip(model.weights, loaded.weights, strict=False)
-    equal = (np.array_equal(one.numpy(), other.numpy(), equal_nan=True) for one, other in pairs)
-    if type(loaded) is not type(model) or len(loaded.weights) != len(model.weights) or not all(equal):
+    if type(loaded) is not type(model) or not _are_equal(model.weights, loaded.weights):
         raise SaveRefused(
             f"{type_name(type(model))} does not come back with all its weights. Give its layers get_config() and "
             f"build(), and register them with keras.saving.register_keras_serializable. {_WAY_OUT}"
         )
+
+
+def _are_equal(variables: list[Any], others: list[Any]) -> bool:
+    import numpy as np
+
+    pairs = zip(variables, others, strict=False)
+    equal = (np.array_equal(one.numpy(), other.numpy(), equal_nan=True) for one, other in pairs)
+    return len(variables) == len(others) and all(equal)
 
 
 def _set_trainable_flags(model: Any, flags: list[bool]) -> None:
@@ -195,21 +300,34 @@ def _set_trainable_flags(model: Any, flags: list[bool]) -> None:
 def _check_settings(model: Any, loaded: Any) -> None:
     """Raise `SaveRefused` where a layer, loss, metric or optimizer lost a number or text, or other parts are trainable."""
     layers = zip(model._flatten_layers(), loaded._flatten_layers(), strict=False)  # noqa: SLF001
-    own = [
-        (one, other) for one, other in layers if type(one).__module__.partition(".")[0] not in ("keras", "tensorflow")
-    ]
+    own = [(one, other) for one, other in layers if _is_own(one)]
     compiled = [*zip(_compiled_parts(model), _compiled_parts(loaded), strict=False), *_optimizers(model, loaded)]
     lost = [f"{one.name}.{name}" for one, other in [*own, *compiled] for name in _changed_settings(one, other)]
-    if lost or _full_state(model) != _full_state(loaded):
+    lost += _lost_variables(model, loaded)
+    states = [(_full_state(each), _optimizer_state(each)) for each in (model, loaded)]
+    if lost or states[0] != states[1]:
         raise SaveRefused(
             f"{type_name(type(model))} does not come back with {', '.join(lost[:5]) or 'the same parts frozen'}. If the class "
             f"is yours, return all arguments of __init__ from get_config(), and set them in __init__. {_WAY_OUT}"
         )
 
 
+def _is_own(layer: Any) -> bool:
+    return type(layer).__module__.partition(".")[0] not in ("keras", "tensorflow")
+
+
 def _optimizers(model: Any, loaded: Any) -> list[tuple[Any, Any]]:
     held = [getattr(each, "optimizer", None) for each in (model, loaded)]
     return [] if held[0] is None else [(held[0], held[1])]
+
+
+def _lost_variables(model: Any, loaded: Any) -> list[str]:
+    """Return the optimizer's name where it is built and came back with other variables."""
+    return [
+        f"the variables of {one.name}"
+        for one, other in _optimizers(model, loaded)
+        if one.built and not _are_equal(one.variables, getattr(other, "variables", []))
+    ]
 
 
 def _changed_settings(one: Any, other: Any) -> list[str]:

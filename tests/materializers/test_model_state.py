@@ -97,6 +97,107 @@ def test_random_numbers_of_a_layer_go_on(tmp_path: Path) -> None:
         np.testing.assert_array_equal(loaded(X, training=True).numpy(), model(X, training=True).numpy())
 
 
+def _freeze(model: Any) -> None:
+    model.layers[0].trainable = False
+
+
+def _freeze_and_train(model: Any) -> None:
+    _freeze(model)
+    model.fit(X, Y, verbose=0)
+
+
+def _freeze_bias(model: Any) -> None:
+    model.layers[0].bias.trainable = False
+
+
+def _freeze_bias_and_compile(model: Any) -> None:
+    _freeze_bias(model)
+    model.compile("adam", "mse")
+    model.fit(X, Y, verbose=0)
+
+
+def _unfreeze(model: Any) -> None:
+    _freeze(model)
+    model.compile("adam", "mse")
+    model.fit(X, Y, verbose=0)
+    model.layers[0].trainable, model.layers[1].trainable = True, False
+
+
+def _exclude_from_decay(model: Any) -> None:
+    import keras
+
+    optimizer = keras.optimizers.AdamW(weight_decay=0.3)
+    optimizer.exclude_from_weight_decay([model.layers[0].bias], ["kernel"])
+    model.compile(optimizer, "mse")
+    model.fit(X, Y, verbose=0)
+
+
+FREEZE: list[Callable[[Any], None]] = [
+    _freeze,
+    _freeze_and_train,
+    _freeze_bias,
+    _freeze_bias_and_compile,
+    _unfreeze,
+    _exclude_from_decay,
+]
+
+
+@pytest.mark.parametrize("change", FREEZE, ids=lambda change: change.__name__[1:])
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_training_goes_on_after_a_change_of_what_is_trained(
+    change: Callable[[Any], None], policy: str, tmp_path: Path
+) -> None:
+    """The optimizer of a model that was frozen after it was compiled is the same, and so are the next steps of both."""
+    keras = pytest.importorskip("keras", reason="keras is not installed: make test-ml")
+    keras.mixed_precision.set_dtype_policy(policy)
+    try:
+        model = keras_model(keras.layers.Dense(4))
+        change(model)
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    loaded = round_trip(round_trip(model, tmp_path / "first"), tmp_path / "second")
+    assert [weight.trainable for weight in loaded.weights] == [weight.trainable for weight in model.weights]
+    for each in (model, loaded):
+        if change is _unfreeze:
+            # Keras' optimizers refuse variables that they were not built for.
+            each.layers[0].trainable, each.layers[1].trainable = False, True
+        each.make_train_function(force=True)
+        each.fit(X, Y, verbose=0, shuffle=False, epochs=2)
+    own, others = (each.weights + each.optimizer.variables for each in (model, loaded))
+    for one, other in zip(own, others, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_stateful_layer_goes_on(tmp_path: Path) -> None:
+    """A recurrent layer that keeps its state between batches goes on where it was."""
+    keras = pytest.importorskip("keras", reason="keras is not installed: make test-ml")
+    model = keras.Sequential([keras.Input(batch_shape=(8, 1, 3)), keras.layers.GRU(2, stateful=True)])
+    model.predict(X.reshape(8, 1, 3), verbose=0)
+    loaded = round_trip(model, tmp_path / "model")
+    assert np.any(loaded.layers[0].states[0].numpy())
+    first, second = (each.predict(X.reshape(8, 1, 3), verbose=0) for each in (model, loaded))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_attributes_of_a_keras_model_come_back(tmp_path: Path) -> None:
+    """What was set on a model or a layer comes back with its type; what is no plain value is refused by its name."""
+    pytest.importorskip("keras", reason="keras is not installed: make test-ml")
+    model = keras_model()
+    model.threshold, model.classes, model.size, model.scale = 0.3, ["no", "yes"], (1, 2), {"mean": [0.5]}
+    model.layers[0].mean = np.arange(3, dtype="f4")
+    loaded = round_trip(model, tmp_path / "model")
+    assert (loaded.threshold, loaded.classes, loaded.size, loaded.scale) == (
+        0.3,
+        ["no", "yes"],
+        (1, 2),
+        {"mean": [0.5]},
+    )
+    np.testing.assert_array_equal(loaded.layers[0].mean, model.layers[0].mean, strict=True)
+    model.encoder = object()
+    with pytest.raises(SaveRefused, match=r"attribute small\.encoder, of type builtins\.object.*another output"):
+        round_trip(model, tmp_path / "refused")
+
+
 def _differences(one: Any, other: Any, path: str = "") -> list[str]:
     """Return the attributes in which two configurations, and those inside, differ."""
     found, one, other = [], vars(one), vars(other)
