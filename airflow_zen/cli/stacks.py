@@ -1,4 +1,4 @@
-"""`airflow zen stack list`, `show` and `use`."""
+"""`airflow zen stack list`, `show`, `check` and `use`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_zen.cli.output import print_rows
 if TYPE_CHECKING:
     from airflow_zen.config.options import Options
 
-STACK_NAME = argument("stack", "The stack (default: the active one)", nargs="?", metavar="NAME")
+_STACK_NAME = argument("stack", "The stack (default: the active one)", nargs="?", metavar="NAME")
 _SOURCE_NAMES = {
     "env var": "environment",
     "provider-metadata-fallback-defaults": "default",
@@ -33,13 +33,29 @@ def list_stacks(args: Any) -> None:
     print_rows([_stack_row(name, active, str(file.path)) for name in stack_names(file)], args.output)
 
 
-@command("stack show", STACK_NAME, ARG_OUTPUT, ARG_VERBOSE)
+@command("stack show", _STACK_NAME, ARG_OUTPUT, ARG_VERBOSE)
 def show_stack(args: Any) -> None:
     """Show a stack's options and their sources."""
     from airflow_zen.config.options import find_options
 
     options = effective_options(find_options(args.stack))
     print_rows((dict(zip(("option", "value", "from"), option, strict=True)) for option in options), args.output)
+
+
+@command("stack check", _STACK_NAME, ARG_OUTPUT, ARG_VERBOSE)
+def check(args: Any) -> None:
+    """Check a stack, and report problems and their remedies.
+
+    Write, read, list and delete a probe in the store, and send requests to MLflow. Exit code 1 if a check fails.
+    """
+    from airflow_zen.config.settings import Settings
+    from airflow_zen.doctor.findings import report_findings
+    from airflow_zen.doctor.mlflow import mlflow_findings
+    from airflow_zen.doctor.store import store_findings
+
+    settings = Settings.read(args.stack)
+    findings = (finding for check in (store_findings, mlflow_findings) for finding in check(settings))
+    report_findings(findings, f"Checking stack {settings.stack!r}", args.output)
 
 
 @command("stack use", argument("stack", "The stack", metavar="NAME"))

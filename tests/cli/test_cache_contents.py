@@ -8,7 +8,7 @@ import pytest
 from airflow.sdk import dag
 
 from airflow_zen import ml_step
-from airflow_zen.cli import cache as cache_contents
+from airflow_zen.cli.cache import clear_entries, list_entries
 from airflow_zen.config.settings import open_stack
 from tests.harness import run_dag
 
@@ -45,7 +45,7 @@ def call_command(function, **options):
 
 def listed_entries(capsys, **options):
     capsys.readouterr()
-    call_command(cache_contents.list_entries, **options)
+    call_command(list_entries, **options)
     return [(row["task"], row["computed by"]) for row in json.loads(capsys.readouterr().out)]
 
 
@@ -57,14 +57,14 @@ def test_lists_cached_results(capsys):
     assert both[0] == ("two/double", "two/r1/double/-1/1")
     assert len(both) == 4
     assert {task for task, _ in listed_entries(capsys, dag_id="one")} == {"one/number", "one/double"}
-    call_command(cache_contents.list_entries, dag_id="one", output="table")
+    call_command(list_entries, dag_id="one", output="table")
     assert "one/a/r1/number/-1/1" in capsys.readouterr().out
 
 
 def test_clears_one_task_and_its_history(capsys):
     """Clearing a task deletes its results and their history; the next run computes that task only."""
     run_dag(pipeline("one"), run_id="r1")
-    call_command(cache_contents.clear_entries, dag_id="one", task_id="double", yes=True)
+    call_command(clear_entries, dag_id="one", task_id="double", yes=True)
     assert "Deleted 1 result of 1 task;" in capsys.readouterr().out
     assert open_stack().cache.history.recent_records("one", "double") == []
     assert len(open_stack().cache.history.recent_records("one", "number")) == 1
@@ -76,16 +76,16 @@ def test_clears_one_task_and_its_history(capsys):
 def test_clears_by_age_and_keeps_the_rest(capsys):
     """Only results older than the given age are deleted; an invalid age is refused."""
     run_dag(pipeline("one"), run_id="r1")
-    call_command(cache_contents.clear_entries, older_than="1h", yes=True)
+    call_command(clear_entries, older_than="1h", yes=True)
     assert capsys.readouterr().out.endswith("\nNothing to delete.\n")
     assert len(listed_entries(capsys)) == 2
     with pytest.raises(SystemExit, match="'a week'"):
-        call_command(cache_contents.clear_entries, older_than="a week", yes=True)
+        call_command(clear_entries, older_than="a week", yes=True)
 
 
 def test_asks_before_it_clears(capsys):
     """Without --yes and without a terminal nothing is deleted, and the command says what it would delete."""
     run_dag(pipeline("one"), run_id="r1")
     with pytest.raises(SystemExit, match=r"Delete 2 results of 2 tasks(.|\n)*--yes"):
-        call_command(cache_contents.clear_entries)
+        call_command(clear_entries)
     assert len(listed_entries(capsys)) == 2

@@ -11,7 +11,7 @@ from airflow.sdk import dag
 from msgspec.structs import replace
 
 from airflow_zen import ml_step
-from airflow_zen.cli import cache as savings
+from airflow_zen.cli import cache
 from airflow_zen.config.settings import open_stack
 from airflow_zen.plugin import finalize as backfills
 from tests.harness import run_dag
@@ -23,7 +23,7 @@ def _root(tmp_path, monkeypatch):
 
 
 def call_stats(dag_id=None, by="dag", backfill=None, output="table"):
-    savings.show_savings.func(
+    cache.show_savings.func(
         Namespace(dag_id=dag_id, by=by, backfill=backfill, output=output, stack=None, verbose=False)
     )
 

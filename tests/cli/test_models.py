@@ -9,8 +9,7 @@ from airflow.sdk import dag
 from sklearn.linear_model import LinearRegression
 
 from airflow_zen import ml_step
-from airflow_zen.cli import lineage
-from airflow_zen.cli import lineage as ancestry
+from airflow_zen.cli import lineage, models
 from airflow_zen.config.settings import open_stack
 from tests.harness import run_dag
 from tests.servers.mlflow_server import mlflow_server
@@ -63,19 +62,19 @@ def json_output(capsys, function, **options):
 
 def test_promotes_an_existing_version(pipeline_runs, capsys):
     """An alias moves to a version, and its earlier version is printed; a missing model or version is refused."""
-    call_command(lineage.promote_model, name="line", version="1", alias="champion")
-    call_command(lineage.promote_model, name="line", version="2", alias="champion")
+    call_command(models.promote_model, name="line", version="1", alias="champion")
+    call_command(models.promote_model, name="line", version="2", alias="champion")
     assert "which pointed at version 1" in capsys.readouterr().out
-    assert json_output(capsys, lineage.list_models, name=None)[0]["aliases"] == "champion → 2"
-    versions = json_output(capsys, lineage.list_models, name="line")
+    assert json_output(capsys, models.list_models, name=None)[0]["aliases"] == "champion → 2"
+    versions = json_output(capsys, models.list_models, name="line")
     assert [(row["version"], row["aliases"]) for row in versions] == [("2", "champion"), ("1", "")]
     for wrong in ({"version": "7"}, {"name": "circle"}):
         with pytest.raises(
             SystemExit, match=r"has no version '7'; it has 2, 1|no registered model 'circle'. It has 'line'"
         ):
-            call_command(lineage.promote_model, **{"name": "line", "version": "1", "alias": "champion", **wrong})
+            call_command(models.promote_model, **{"name": "line", "version": "1", "alias": "champion", **wrong})
     with pytest.raises(SystemExit, match="The alias was not set"):
-        call_command(lineage.promote_model, name="line", version="1", alias="latest")
+        call_command(models.promote_model, name="line", version="1", alias="latest")
 
 
 def test_lists_the_metrics_of_models(pipeline_runs, capsys):
@@ -88,9 +87,9 @@ def test_lists_the_metrics_of_models(pipeline_runs, capsys):
         model_id = found.source.removeprefix("models:/")
         for name, value in (("auc", 0.5), ("auc", auc), ("f1", 1.0)):
             client.log_metric(found.run_id, name, value, step=int(value == auc), model_id=model_id)
-    (model,) = json_output(capsys, lineage.list_models, name=None)
+    (model,) = json_output(capsys, models.list_models, name=None)
     assert model["metrics"] == "auc=0.123457, f1=1"
-    versions = json_output(capsys, lineage.list_models, name="line")
+    versions = json_output(capsys, models.list_models, name="line")
     assert [row["metrics"] for row in versions] == ["auc=0.123457, f1=1", "auc=0.25, f1=1"]
 
 
@@ -117,7 +116,7 @@ def test_without_mlflow_the_option_is_named(pipeline_runs, monkeypatch):
     with pytest.raises(SystemExit, match=r"\[zen\] mlflow_conn_id"):
         call_command(lineage.draw_dag_run, dag_id="line", run_id="r1")
     with pytest.raises(SystemExit, match=r"\[zen\] mlflow_conn_id"):
-        call_command(lineage.list_models, name=None)
+        call_command(models.list_models, name=None)
 
 
 def steps(tree):
@@ -130,36 +129,36 @@ def steps(tree):
 
 def test_the_ancestry_of_a_model(pipeline_runs, capsys):
     """A model is shown with the run that made it and all inputs, back to the raw data."""
-    tree = json_output(capsys, ancestry.show_ancestry, target="models:/line/2")["made_by"]
+    tree = json_output(capsys, lineage.show_ancestry, target="models:/line/2")["made_by"]
     assert [*steps(tree)] == [("fit", "r1"), ("load", "r0")]
-    call_command(ancestry.show_ancestry, target="models:/line/2", output="table")
+    call_command(lineage.show_ancestry, target="models:/line/2", output="table")
     assert "fit · line r1" in capsys.readouterr().out
 
 
 def test_the_ancestry_of_an_artifact_by_name_and_digest(pipeline_runs, capsys):
     """An artifact is found by its name or its digest; an input of several steps is shown in full once."""
-    by_name = json_output(capsys, ancestry.show_ancestry, target="line/score")
+    by_name = json_output(capsys, lineage.show_ancestry, target="line/score")
     assert next(steps(by_name["made_by"])) == ("score", "r1")
-    assert json_output(capsys, ancestry.show_ancestry, target=by_name["digest"])["made_by"] == by_name["made_by"]
-    call_command(ancestry.show_ancestry, target="line/score", output="table")
+    assert json_output(capsys, lineage.show_ancestry, target=by_name["digest"])["made_by"] == by_name["made_by"]
+    call_command(lineage.show_ancestry, target="line/score", output="table")
     assert capsys.readouterr().out.count("(see above)") == 1
 
 
 def test_the_records_have_the_same_ancestry(pipeline_runs, capsys, monkeypatch):
     """Without MLflow the step run records give the same ancestry, with the same steps."""
-    known = json_output(capsys, ancestry.show_ancestry, target="line/score")["made_by"]
+    known = json_output(capsys, lineage.show_ancestry, target="line/score")["made_by"]
     monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", "")
-    assert [*steps(json_output(capsys, ancestry.show_ancestry, target="line/score")["made_by"])] == [*steps(known)]
+    assert [*steps(json_output(capsys, lineage.show_ancestry, target="line/score")["made_by"])] == [*steps(known)]
     with pytest.raises(SystemExit, match="MLflow is not configured"):
-        call_command(ancestry.show_ancestry, target="models:/line/2")
+        call_command(lineage.show_ancestry, target="models:/line/2")
 
 
 def test_unknown_targets_are_refused(pipeline_runs):
     """An unknown name, digest or model is reported."""
     with pytest.raises(SystemExit, match="'line/nothing'"):
-        call_command(ancestry.show_ancestry, target="line/nothing")
+        call_command(lineage.show_ancestry, target="line/nothing")
     with pytest.raises(SystemExit, match="0000000000000000"):
-        call_command(ancestry.show_ancestry, target="0" * 64)
+        call_command(lineage.show_ancestry, target="0" * 64)
     with pytest.raises(SystemExit, match="nosuch"):
-        call_command(ancestry.show_ancestry, target="models:/nosuch/1")
+        call_command(lineage.show_ancestry, target="models:/nosuch/1")
     assert open_stack().names.get("line/score").ref.size

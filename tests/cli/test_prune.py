@@ -8,7 +8,7 @@ from argparse import Namespace
 import pytest
 
 from airflow_zen import save
-from airflow_zen.cli.artifacts import prune_artifacts
+from airflow_zen.cli.prune import prune_artifacts
 from airflow_zen.config.settings import open_stack
 
 

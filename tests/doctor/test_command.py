@@ -8,7 +8,7 @@ from argparse import Namespace
 
 import pytest
 
-from airflow_zen.cli import checks, materializers
+from airflow_zen.cli import doctor, materializers
 from airflow_zen.doctor import airflow as installation_check
 from airflow_zen.doctor.findings import FindingState
 from airflow_zen.localstack.processes import start_process, stop_processes
@@ -22,7 +22,7 @@ def _root(tmp_path, monkeypatch):
 
 def run_doctor(capsys, **options):
     capsys.readouterr()
-    checks.doctor.func(Namespace(**{"stack": None, "output": "json", "verbose": False, **options}))
+    doctor.doctor.func(Namespace(**{"stack": None, "output": "json", "verbose": False, **options}))
     return {row["check"]: row for row in json.loads(capsys.readouterr().out)}
 
 
@@ -45,7 +45,7 @@ def test_names_the_installation_and_a_local_stack(capsys, tmp_path):
     write_state(LocalStack(layout, {}, {"scheduler": process}))
     try:
         capsys.readouterr()
-        checks.doctor.func(Namespace(stack=None, output="json", verbose=False))
+        doctor.doctor.func(Namespace(stack=None, output="json", verbose=False))
         rows = json.loads(capsys.readouterr().out)
     finally:
         stop_processes([process], layout.mark)

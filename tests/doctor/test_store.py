@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from airflow_zen.cli.checks import check
+from airflow_zen.cli.stacks import check
 from airflow_zen.config.settings import Settings
 from airflow_zen.doctor.findings import FindingState
 from airflow_zen.doctor.mlflow import mlflow_findings
