@@ -81,7 +81,7 @@ def main() -> None:
         (dags / "overhead.py").write_text(DAG.format(pairs=pairs))
         stack = start_local_stack(Path(directory, "stack"), dags)
         try:
-            report(AirflowApi(stack.layout.airflow_url))
+            report(AirflowApi(stack.layout.airflow_url, stack.layout.airflow_password))
         finally:
             stop_local_stack(Path(directory, "stack"))
 

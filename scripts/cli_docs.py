@@ -94,6 +94,7 @@ class Shell:
 
     def _plain(self, text: str) -> str:
         text = text.replace(str(self.directory), "/srv/ml").replace(str(REPOSITORY), "/srv/airflow_zen")
+        text = re.sub(r"password [\w-]{16}\)", "password vXq0v1bq2n9sTw5k)", text)
         return text.replace(str(Path(sys.executable).parent.parent), "/srv/venv")
 
 
@@ -107,7 +108,7 @@ def run_pipeline(shell: Shell) -> None:
     }
     (Path(shell.environment["AIRFLOW_HOME"]) / "stacks.yaml").write_text(STACKS)
     file = shell.directory / "dags" / "churn.py"
-    airflow = AirflowApi(layout.airflow_url)
+    airflow = AirflowApi(layout.airflow_url, layout.airflow_password)
     runs = []
     for penalty, months in (("1.0", "[12, 3]"), ("0.5", "[12, 3, 7]")):
         file.write_text(dag_source(penalty, months))

@@ -17,7 +17,7 @@ from airflow_zen.errors import ZenError
 from airflow_zen.lineage.savings import format_bytes
 from airflow_zen.localstack.services import request_json
 from airflow_zen.localstack.stack import start_local_stack, stop_local_stack
-from airflow_zen.localstack.state import LocalStack
+from airflow_zen.localstack.state import AIRFLOW_USER, LocalStack
 from tests.servers.airflow_api import AirflowApi, DagRun, TaskInstance
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -47,7 +47,7 @@ class Step:
 
 def demo(stack: LocalStack, dag_id: str) -> None:
     """Run the DAG twice and print the results."""
-    airflow = AirflowApi(stack.layout.airflow_url)
+    airflow = AirflowApi(stack.layout.airflow_url, stack.layout.airflow_password)
     print(f"Waiting for DAG {dag_id!r} …")
     airflow.wait_for_dag(dag_id, timeout=180)
     first_run, first = _run(airflow, dag_id, "first")
@@ -58,6 +58,7 @@ def demo(stack: LocalStack, dag_id: str) -> None:
     print("\nAddresses, while both are up")
     print(f"  Airflow, first run     {airflow.dag_run_url(first_run)}")
     print(f"  Airflow, second run    {airflow.dag_run_url(second_run)}")
+    print(f"  Airflow, login         user {AIRFLOW_USER}, password {stack.layout.airflow_password}")
     print(f"  MLflow                 {experiment}")
     print(f"  artifacts              {stack.layout.directory / 'artifacts'}")
     if computed := [step.name for step in second if not step.cached]:

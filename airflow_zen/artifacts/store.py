@@ -218,8 +218,18 @@ class ArtifactStore:
         return f"{self._checked_prefix(ref)}/{_checked_path(name)}"
 
     def manifest(self, ref: ArtifactRef) -> Manifest:
-        """Return an artifact's manifest; one request."""
-        return Manifest.from_json(self.transport.read(f"{self._checked_prefix(ref)}/{MANIFEST_FILE_NAME}"), ref.digest)
+        """Return an artifact's manifest; one request.
+
+        Raises `ArtifactRefused` for a ref with another encoding or type: it would choose the code that reads the files.
+        """
+        text = self.transport.read(f"{self._checked_prefix(ref)}/{MANIFEST_FILE_NAME}")
+        manifest = Manifest.from_json(text, ref.digest)
+        if (manifest.encoding, manifest.type) != (ref.encoding, ref.type):
+            raise ArtifactRefused(
+                f"A ref says that artifact {ref.digest[:12]} is a {ref.type} in the encoding {ref.encoding!r}, its manifest "
+                f"that it is a {manifest.type} in {manifest.encoding!r}. Use the ref that its step returned."
+            )
+        return manifest
 
     def missing(self, refs: Iterable[ArtifactRef]) -> list[ArtifactRef]:
         """Return the refs whose artifact is not in this store; one request each, in parallel."""

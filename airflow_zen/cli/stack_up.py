@@ -241,9 +241,10 @@ def _warn_about_crashes(stack: LocalStack) -> None:
 
 def _print_addresses(stack: LocalStack) -> None:
     from airflow_zen.localstack.metadata_database import DATABASE_VARIABLE, redact_url
+    from airflow_zen.localstack.state import AIRFLOW_USER
 
     layout = stack.layout
-    print(f"  Airflow        {layout.airflow_url}")
+    print(f"  Airflow        {layout.airflow_url} (user {AIRFLOW_USER}, password {layout.airflow_password})")
     print(f"  MLflow         {layout.mlflow_url}/#/experiments?workflowType=machine_learning")
     if layout.s3_server:
         print(f"  S3             {layout.s3_url} ({layout.s3_server})")

@@ -81,6 +81,8 @@ def s3_environment(layout: Layout) -> dict[str, str]:
         # rclone does not support the checksums that AWS clients send.
         names = ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION")
         found |= dict.fromkeys(names, "when_required")
+        # An option would be visible to every user in the list of processes.
+        found["RCLONE_AUTH_KEY"] = f'"{key.access_key},{key.secret_key}"'
     return found
 
 
@@ -142,11 +144,10 @@ def _weed_arguments(layout: Layout, state: Path) -> list[str]:
 
 
 def _rclone_arguments(layout: Layout, state: Path) -> list[str]:
-    key = load_or_create_credentials(layout.directory)
     buckets = state / "buckets"
     buckets.mkdir(exist_ok=True)
     where = ["--config", str(state / "rclone.conf"), "--addr", f"127.0.0.1:{layout.s3_ports[0]}"]
-    return ["serve", "s3", *where, "--auth-key", f"{key.access_key},{key.secret_key}", str(buckets)]
+    return ["serve", "s3", *where, str(buckets)]
 
 
 # By preference: SeaweedFS keeps its data and supports conditional writes, moto loses its data at its end, rclone ignores

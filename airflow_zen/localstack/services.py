@@ -21,7 +21,7 @@ import httpx
 from airflow_zen.errors import ZenError
 from airflow_zen.localstack import s3 as local_s3
 from airflow_zen.localstack.processes import MARK_VARIABLE, Process
-from airflow_zen.localstack.state import Layout, load_or_create_secrets
+from airflow_zen.localstack.state import AIRFLOW_USER, Layout, load_or_create_secrets
 
 AIRFLOW_COMMAND = [sys.executable, "-m", "airflow"]
 MIGRATE_COMMAND = [*AIRFLOW_COMMAND, "db", "migrate"]
@@ -123,7 +123,9 @@ def _airflow_options(layout: Layout) -> dict[str, str]:
         "CORE__EXECUTION_API_SERVER_URL": f"{layout.airflow_url}/execution/",
         # Airflow's default, the fully qualified name, can take seconds to resolve on a laptop.
         "CORE__HOSTNAME_CALLABLE": "socket.gethostname",
-        "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        # Other users of this machine reach the port too.
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{AIRFLOW_USER}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(layout.airflow_passwords),
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{layout.airflow_home / 'airflow.db'}",
         "API__BASE_URL": layout.airflow_url,
         "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
@@ -234,6 +236,13 @@ def request_json(
         raise HttpError(f"{method} {url} was answered with {answer.status_code}: {answer.text}", answer.status_code)
     is_json = answer.headers.get("Content-Type", "").startswith("application/json")
     return answer.json() if is_json and answer.content else answer.text
+
+
+def airflow_token(url: str, password: str) -> str:
+    """Return a token of Airflow's API for the user of a local stack."""
+    return str(
+        request_json("POST", f"{url}/auth/token", {"username": AIRFLOW_USER, "password": password})["access_token"]
+    )
 
 
 @cache

@@ -23,6 +23,7 @@ from airflow_zen.localstack.services import (
     AIRFLOW_SERVICES,
     MIGRATE_COMMAND,
     HttpError,
+    airflow_token,
     Service,
     request_json,
     service_environment,
@@ -110,7 +111,9 @@ def first_dag(layout: Layout, timeout: float = 20) -> str:
 
 
 def _get(layout: Layout, path: str) -> dict[str, list[dict[str, object]]]:
-    found: dict[str, list[dict[str, object]]] = request_json("GET", f"{layout.airflow_url}/api/v2/{path}")
+    headers = {"Authorization": f"Bearer {airflow_token(layout.airflow_url, layout.airflow_password)}"}
+    found: dict[str, list[dict[str, object]]]
+    found = request_json("GET", f"{layout.airflow_url}/api/v2/{path}", headers=headers)
     return found
 
 

@@ -6,12 +6,14 @@ import fcntl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_urlsafe
 
 import msgspec
 
 from airflow_zen.errors import ZenError
 from airflow_zen.localstack.processes import Process, marked_environments
 
+AIRFLOW_USER = "admin"
 _STATE_FILE = "stack.json"
 
 
@@ -53,6 +55,18 @@ class Layout(msgspec.Struct, frozen=True):
     def airflow_home(self) -> Path:
         """Directory of Airflow's configuration and, with SQLite, its metadata database."""
         return self.directory / "airflow"
+
+    @property
+    def airflow_passwords(self) -> Path:
+        """File with the password of Airflow's only user, readable by its owner only; created at the first call."""
+        file = self.directory / "airflow-passwords.json"
+        load_or_create_secrets(file, lambda: {AIRFLOW_USER: token_urlsafe(12)})
+        return file
+
+    @property
+    def airflow_password(self) -> str:
+        """Password of Airflow's only user."""
+        return msgspec.json.decode(self.airflow_passwords.read_bytes(), type=dict[str, str])[AIRFLOW_USER]
 
     def log(self, name: str) -> Path:
         """Return the log file of a service."""

@@ -175,3 +175,13 @@ def test_a_file_named_as_the_manifest_is_refused(store):
     with pytest.raises(SaveRefused, match=r"test@1 wrote a manifest\.json"):
         put(store, {"manifest.json": b"{}"})
     put(store, {"deep/manifest.json": b"{}"})
+
+
+@pytest.mark.parametrize("change", [{"encoding": "python.cloudpickle@1"}, {"type": "os.system"}])
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_ref_does_not_choose_its_reader(store, tmp_path, change, inline):
+    """A ref without files whose encoding or type differs from the manifest's is refused, before anything is read."""
+    ref = replace(put(store, dict.fromkeys("abc", b"1"), inline), **change)
+    assert ref.files == ()
+    with pytest.raises(ArtifactRefused, match="Use the ref that its step returned"):
+        store.get(ref, tmp_path / "into")

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.docker.api import Api
 from tests.docker.compose import DOCKER, REPOSITORY
 from tests.docker.loss import ScenarioResult, WorkerLossScenario, count_mlflow_runs, expected
 from tests.docker.stack import missing, stack
 from tests.docker.up import RunningServices
+from tests.servers.airflow_api import AirflowApi
 
 WORKERS = {"worker-a": "default,sums", "worker-b": "default"}
 # Short, for nobody wants to wait; docs/distributed.md says what a deployment sets.
@@ -32,13 +32,13 @@ FREQUENT_CHECKS = {
 
 def run_scenarios(running: RunningServices, secrets: Path, count: int, timeout: float) -> bool:
     """Run the experiment on a running stack; return whether the result is correct."""
-    api = Api(running.paths.url("api-server"), (secrets / "admin_password").read_text())
+    api = AirflowApi(running.paths.url("api-server"), (secrets / "admin_password").read_text())
     flights_succeeded = _run_flight_delay(running, api, timeout)
     scenario = WorkerLossScenario(running, secrets, api, "worker-b").run(count, timeout)
     return _print_result(scenario, count_mlflow_runs(running, scenario.run, timeout=240)) and flights_succeeded
 
 
-def _run_flight_delay(running: RunningServices, api: Api, timeout: float) -> bool:
+def _run_flight_delay(running: RunningServices, api: AirflowApi, timeout: float) -> bool:
     api.wait_for_dag("flight_delay")
     api.unpause("flight_delay")
     begun = time.monotonic()

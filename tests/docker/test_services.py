@@ -13,10 +13,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from airflow_zen.localstack.services import request_json
-from tests.docker.api import Api
 from tests.docker.loss import WorkerLossScenario, count_mlflow_runs, expected
 from tests.docker.stack import STARTED, missing
 from tests.docker.stack import stack as run_stack
+from tests.servers.airflow_api import AirflowApi
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -47,7 +47,7 @@ def stack(secrets, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def api(stack, secrets):
-    return Api(stack.paths.url("api-server"), (secrets / "admin_password").read_text())
+    return AirflowApi(stack.paths.url("api-server"), (secrets / "admin_password").read_text())
 
 
 @pytest.fixture(scope="module")

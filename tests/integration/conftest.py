@@ -91,6 +91,7 @@ def deployment(ceph, database, tmp_path_factory):
         "AIRFLOW__ZEN__ARTIFACT_ROOT": f"s3://{ceph.bucket}/deployment",
         "AIRFLOW__ZEN__ARTIFACT_CONN_ID": "store",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(Path(__file__).parent / "plugins"),
         # Nobody changes the DAG files: each is parsed once.
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",

@@ -13,7 +13,7 @@ from airflow_zen.cli import stack_up
 from airflow_zen.localstack import s3 as local_s3
 from airflow_zen.localstack import stack as local_stack
 from airflow_zen.localstack.processes import find_marked_processes
-from airflow_zen.localstack.services import request_json
+from airflow_zen.localstack.services import HttpError, airflow_token, request_json
 from airflow_zen.localstack.stack import start_local_stack, stop_local_stack
 from airflow_zen.localstack.state import StackError, read_local_stack
 from tests.servers.airflow_api import AirflowApi, WaitTimeout
@@ -89,7 +89,7 @@ def stack(directory, dags, told):
 
 @pytest.fixture(scope="module")
 def airflow(stack):
-    return AirflowApi(stack.layout.airflow_url)
+    return AirflowApi(stack.layout.airflow_url, stack.layout.airflow_password)
 
 
 def test_is_healthy(stack, airflow):
@@ -98,6 +98,17 @@ def test_is_healthy(stack, airflow):
         ("metadatabase", "scheduler", "triggerer", "dag_processor"), "healthy"
     )
     assert request_json("GET", f"{stack.layout.mlflow_url}/health") == "OK"
+
+
+def test_airflow_asks_for_the_password(stack):
+    """Without the password, which only the owner of the directory can read, another user of the machine is nobody."""
+    assert stack.layout.airflow_passwords.stat().st_mode & 0o777 == 0o600
+    url = stack.layout.airflow_url
+    for method, path in (("GET", "/auth/token"), ("GET", "/api/v2/dags"), ("POST", "/api/v2/dags/failing/dagRuns")):
+        with pytest.raises(HttpError, match="with 40[13]"):
+            request_json(method, f"{url}{path}", {"logical_date": None} if method == "POST" else None)
+    with pytest.raises(HttpError, match="401"):
+        airflow_token(url, "wrong")
 
 
 def test_reports_ready_services(stack, told):
@@ -193,7 +204,7 @@ def test_up_twice(stack, directory, dags, capsys):
     stack_up.up.func(Namespace(**asked))
     assert read_local_stack(directory) == stack
     told = capsys.readouterr().out
-    assert stack.layout.airflow_url in told
+    assert f"{stack.layout.airflow_url} (user admin, password {stack.layout.airflow_password})" in told
     assert told.splitlines()[-2:] == ["  airflow dags trigger failing", "  airflow zen runs show failing"]
     assert f"zen stack env --directory {directory})" in told.splitlines()[-3]
 

@@ -32,6 +32,7 @@ _VARYING = [
     (r"\b[0-9a-f]{12,64}\b", "DIGEST"),
     (r"\b[0-9a-f]{4}…", "DIGEST…"),
     (r"127\.0\.0\.1:\d+", "ADDRESS"),
+    (r"password [\w-]{16}\)", "password PASSWORD)"),
     (r"[=+]{5,}", "RULE"),
 ]
 
@@ -70,7 +71,8 @@ class Shell:
 
 def wait_for_latest_run(directory: Path) -> None:
     """Wait until the run that was triggered last has ended, as a reader does."""
-    airflow = AirflowApi(read_local_stack(directory).layout.airflow_url)
+    layout = read_local_stack(directory).layout
+    airflow = AirflowApi(layout.airflow_url, layout.airflow_password)
     found = airflow._call("GET", "/dags/wine/dagRuns?order_by=-run_after&limit=1")["dag_runs"][0]
     ended = airflow.wait_for_dag_run(DagRun("wine", found["dag_run_id"], found["state"]), timeout=600)
     assert ended.state == "success"

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from airflow_zen.errors import ZenError
-from airflow_zen.localstack.services import HttpError, request_json
+from airflow_zen.localstack.services import HttpError, airflow_token, request_json
 
 # Seconds between attempts if Airflow's database refuses a request, as SQLite does during another write.
 _RETRY_DELAYS = (0.2, 0.5, 1, 2)
@@ -45,10 +45,11 @@ class TaskInstance(msgspec.Struct, frozen=True):
 
 
 class AirflowApi:
-    """A client of one Airflow whose SimpleAuthManager makes everyone an admin (`simple_auth_manager_all_admins`)."""
+    """A client of one Airflow, as its user `admin` with a password, or as anyone where everyone is an admin."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, password: str = "") -> None:
         self.url = url.rstrip("/")
+        self._password = password
 
     def health(self) -> dict[str, Any]:
         """Return the state and the latest heartbeat of each component."""
@@ -117,6 +118,8 @@ class AirflowApi:
 
     @cached_property
     def _token(self) -> str:
+        if self._password:
+            return airflow_token(self.url, self._password)
         return str(request_json("GET", f"{self.url}/auth/token")["access_token"])
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
