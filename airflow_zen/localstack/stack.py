@@ -23,8 +23,8 @@ from airflow_zen.localstack.services import (
     AIRFLOW_SERVICES,
     MIGRATE_COMMAND,
     HttpError,
-    airflow_token,
     Service,
+    airflow_token,
     request_json,
     service_environment,
     services_of,
@@ -91,7 +91,7 @@ def stop_local_stack(directory: Path, echo: Callable[[str], None] = print) -> No
             echo(f"Stopped {', '.join(stack.processes)}." if stack.processes else "Nothing was up.")
 
 
-def first_dag(layout: Layout, timeout: float = 20) -> str:
+def first_dag(layout: Layout, timeout: float = 60) -> str:
     """Return the id of the first DAG in the alphabet that is parsed and not paused; empty if none is after `timeout` seconds.
 
     Return at once if the DAGs folder contains no Python file, or if a file cannot be imported.
