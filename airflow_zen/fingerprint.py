@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import operator
 import struct
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timezone
 from functools import lru_cache
 from hashlib import sha256
+from itertools import chain
 from pathlib import PurePath
-from types import BuiltinFunctionType, ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from airflow_zen.errors import FingerprintError
+from airflow_zen.instances import instance_attributes, pickled_names, pickled_parts
 from airflow_zen.type_names import stable_class_name
 
 # Raise it when a change here or in airflow_zen.caching changes fingerprints: old entries then miss.
-KEY_VERSION = 1
+KEY_VERSION = 2
+
+# Values of these ask a running Airflow.
+_RUNTIME_LIBRARIES = ("airflow", "airflow_zen")
 
 _pack_length = struct.Struct(">Q").pack
 
@@ -24,16 +31,21 @@ ClassCallback = Callable[[type], object]
 
 
 def fingerprint(
-    value: object, fallback: FingerprintFallback | None = None, on_class: ClassCallback | None = None
+    value: object,
+    fallback: FingerprintFallback | None = None,
+    on_class: ClassCallback | None = None,
+    active: dict[int, int] | None = None,
 ) -> str:
     """Hash a value with its type and structure; the same in every process and on every machine.
 
     `fallback` returns the fingerprint of a value of an unknown type, or None. `on_class` is called with every class in
-    the value that is not a builtin. The order of mappings and sets does not matter, NaN equals NaN, 0.0 and -0.0
-    differ. Raises `FingerprintError` for unknown, endless or cyclic values.
+    the value that is not a builtin. A fallback that fingerprints what a value holds passes the same `active` again, the
+    values that are being fingerprinted, so that a value may hold itself. The order of mappings and sets does not matter,
+    NaN equals NaN, 0.0 and -0.0 differ. Raises `FingerprintError` for endless values, and for those of unknown types
+    that cannot be pickled either.
     """
     try:
-        return sha256(_ValueEncoder(fallback, on_class).encode(value)).hexdigest()
+        return sha256(_ValueEncoder(fallback, on_class, {} if active is None else active).encode(value)).hexdigest()
     except RecursionError as error:
         raise FingerprintError(_refusal_message(value, "it is nested too deeply")) from error
 
@@ -50,12 +62,14 @@ def frame(tag: str, *parts: bytes) -> bytes:
 
 
 class _ValueEncoder:
-    """The encoding of one value; `active_ids` are the containers that are being encoded."""
+    """The encoding of one value; `active` has the depth of each container that is being encoded."""
 
-    def __init__(self, fallback: FingerprintFallback | None, on_class: ClassCallback | None) -> None:
+    def __init__(
+        self, fallback: FingerprintFallback | None, on_class: ClassCallback | None, active: dict[int, int]
+    ) -> None:
         self.fallback = fallback
         self.on_class = on_class
-        self.active_ids: set[int] = set()
+        self.active = active
 
     def encode(self, value: Any) -> bytes:
         """Return the unambiguous bytes of a value."""
@@ -65,17 +79,17 @@ class _ValueEncoder:
         if cls in _SCALAR_HANDLERS:
             return _SCALAR_HANDLERS[cls](self, value)
         handler, known_base = _handler_of(cls)  # type: ignore[arg-type]  # mypy doubts that classes hash
-        if id(value) in self.active_ids:
-            raise FingerprintError(_refusal_message(value, "it contains itself"))
-        self.active_ids.add(id(value))
+        if id(value) in self.active:
+            return frame("cycle", b"%d" % self.active[id(value)])
+        self.active[id(value)] = len(self.active)
         try:
             return self._encode_instance(value, cls, handler, known_base)
         finally:
-            self.active_ids.discard(id(value))
+            del self.active[id(value)]
 
     def _encode_instance(self, value: Any, cls: type, handler: _Handler, known_base: type | None) -> bytes:
         self.report_class(cls)
-        if known_base is cls or handler in (_enum, _path, _generic, _constant):
+        if known_base is cls or handler in (_enum, _path, _constant, _reduced):
             return handler(self, value)
         state = instance_attributes(value)
         parts = (_utf8(stable_class_name(cls)), handler(self, value), _mapping(self, state) if state else b"")
@@ -107,28 +121,6 @@ def _handler_of(cls: type) -> tuple[_Handler, type | None]:
     return ((lambda *_: b""), None) if any(hasattr(cls, name) for name in structured) else (_unknown, cls)
 
 
-def instance_attributes(value: Any) -> dict[str, Any]:
-    """Return the attributes and slots of an instance, without cached properties."""
-    cls = type(value)
-    slots = [name for base in cls.__mro__ for name in _slots(base)]
-    state = {name: getattr(value, name) for name in slots if hasattr(value, name)}
-    attributes = getattr(value, "__dict__", {})
-    state.update({name: found for name, found in attributes.items() if not _is_cached_property(cls, name)})
-    return state
-
-
-def _slots(cls: type) -> list[str]:
-    slots = cls.__dict__.get("__slots__", ()) if cls.__module__ != "builtins" else ()
-    names = [slots] if isinstance(slots, str) else list(slots)
-    private = f"_{cls.__name__.lstrip('_')}"
-    mangled = [private + name if name.startswith("__") and not name.endswith("__") else name for name in names]
-    return [name for name in mangled if name not in ("__dict__", "__weakref__", "__pydantic_fields_set__")]
-
-
-def _is_cached_property(cls: type, name: str) -> bool:
-    return type(getattr(cls, name, None)).__name__ == "cached_property"
-
-
 def _utf8(text: str) -> bytes:
     return str.encode(text, "utf-8", "surrogatepass")
 
@@ -138,15 +130,62 @@ def _unknown(encoder: _ValueEncoder, value: Any) -> bytes:
         raise FingerprintError(_refusal_message(value, "reading it would use it up"))
     answer = encoder.fallback(value) if encoder.fallback else None
     if answer is None:
-        raise FingerprintError(_refusal_message(value, "its type is unknown"))
+        return _reduced(encoder, value)
     return frame("other", _utf8(stable_class_name(type(value))), _utf8(answer))
+
+
+def _reduced(encoder: _ValueEncoder, value: Any) -> bytes:
+    """Hash an instance of a library's class by what pickle would rebuild it of."""
+    cls = type(value)
+    if cls is object or cls.__module__.partition(".")[0] in _RUNTIME_LIBRARIES:
+        raise FingerprintError(_refusal_message(value, "its type is unknown"))
+    try:
+        parts = pickled_parts(value)
+    except RecursionError:
+        raise
+    except Exception as error:
+        raise FingerprintError(_refusal_message(value, f"its type is unknown, and {error}")) from error
+    name = _utf8(stable_class_name(cls))
+    if isinstance(parts, str):
+        return frame("named", name, _named(encoder, value, parts))
+    held = (*parts[1:], *(_pickled_definitions(parts.state) if isinstance(parts.state, bytes) else ()))
+    return frame("reduced", name, _rebuild_name(encoder, parts.rebuild), *encoder.encode_all(held))
+
+
+def _pickled_definitions(text: bytes) -> Iterator[Any]:
+    """Yield what the pickles inside a state name, such as the functions of a polars expression."""
+    for module, name in sorted(pickled_names(text)):
+        try:
+            yield operator.attrgetter(name)(sys.modules[module]) if name else sys.modules[module]
+        except (KeyError, AttributeError) as error:
+            raise FingerprintError(f"A pickle names {module}.{name}, which is not found. Set cache=False.") from error
+
+
+def _named(encoder: _ValueEncoder, value: Any, name: str) -> bytes:
+    """Hash what a module holds by that name, such as a function of numpy."""
+    # Some put other objects, or None, in the place of a module.
+    if not any(getattr(module, "__dict__", {}).get(name) is value for module in [*sys.modules.values()]):
+        raise FingerprintError(_refusal_message(value, f"no module has it by its name {name!r}"))
+    about = (getattr(value, "__module__", None), name, value.__doc__, instance_attributes(value))
+    return frame("name", *encoder.encode_all(about))
+
+
+def _rebuild_name(encoder: _ValueEncoder, rebuild: Any) -> bytes:
+    """Return the name of the callable that rebuilds an object, or the code of one of the project."""
+    if isinstance(rebuild, type):
+        return encoder.encode(rebuild)
+    if encoder.fallback and (answer := encoder.fallback(rebuild)):
+        return _utf8(answer)
+    named, owner = rebuild if hasattr(rebuild, "__qualname__") else type(rebuild), getattr(rebuild, "__self__", None)
+    held = b"" if isinstance(owner, ModuleType) else encoder.encode(owner)
+    return frame("function", _utf8(f"{named.__module__}.{named.__qualname__}"), held)
 
 
 def _refusal_message(value: Any, reason: str) -> str:
     name = stable_class_name(type(value)).removeprefix("builtins.")
     return (
         f"A value of type {name} cannot be fingerprinted: {reason}. "
-        "Pass it as an artifact, pass a plain value, or set cache=False."
+        "Make it inside the function, pass an artifact or a plain value, or set cache=False."
     )
 
 
@@ -154,7 +193,7 @@ def _constant(encoder: _ValueEncoder, value: Any) -> bytes:
     return frame(repr(value))
 
 
-# Framed once: a value may contain millions of these types.
+# Framed once: values contain millions of these.
 _INT_TAG, _STR_TAG, _FLOAT_TAG, _ITEM_TAG = (frame(tag) for tag in ("int", "str", "float", "item"))
 
 
@@ -212,17 +251,6 @@ def _items(encoder: _ValueEncoder, value: Mapping[Any, Any]) -> Iterator[bytes]:
         yield _ITEM_TAG + _pack_length(len(name)) + name + _pack_length(len(content)) + content
 
 
-def _by_attributes(tag: str, *names: str) -> _Handler:
-    """Hash a value by the attributes that define it."""
-    return lambda encoder, value: frame(tag, *encoder.encode_all(getattr(value, name) for name in names))
-
-
-def _zone_info(encoder: _ValueEncoder, value: Any) -> bytes:
-    if value.key is None:
-        raise FingerprintError(_refusal_message(value, "the zone has no key"))
-    return frame("ZoneInfo", encoder.encode(value.key))
-
-
 def _path(encoder: _ValueEncoder, value: PurePath) -> bytes:
     return frame("path", b"\\" if "Windows" in type(value).__name__ else b"/", _utf8(str(value)))
 
@@ -234,18 +262,6 @@ def _enum(encoder: _ValueEncoder, value: Any) -> bytes:
 def _class(encoder: _ValueEncoder, value: type) -> bytes:
     encoder.report_class(value)
     return frame("class", _utf8(stable_class_name(value)))
-
-
-def _generic(encoder: _ValueEncoder, value: Any) -> bytes:
-    """Hash types such as `list[int]` by origin and arguments."""
-    origin = getattr(value, "__origin__", None)
-    arguments = (*value.__args__, *getattr(value, "__metadata__", ()))
-    return frame("generic", encoder.encode(origin) if origin else b"|", *encoder.encode_all(arguments))
-
-
-def _builtin_function(encoder: _ValueEncoder, value: BuiltinFunctionType) -> bytes:
-    bound = value.__self__ if not isinstance(value.__self__, (ModuleType, type(None))) else None
-    return frame("builtin", _utf8(f"{value.__module__}.{value.__qualname__}"), encoder.encode(bound))
 
 
 def _ndarray(encoder: _ValueEncoder, value: Any) -> bytes:
@@ -276,12 +292,45 @@ def _masked_array(encoder: _ValueEncoder, value: Any) -> bytes:
     )
 
 
-def _generator_state(encoder: _ValueEncoder, value: Any) -> bytes:
+def _random_state(encoder: _ValueEncoder, value: Any) -> bytes:
+    # The module's own is seeded by the system: it is a name, as in code that calls numpy.random.rand().
+    is_global = value is getattr(sys.modules.get("numpy.random.mtrand"), "_rand", None)
+    return frame("numpy.random") if is_global else _reduced(encoder, value)
+
+
+def _attributes_without(*names: str) -> _Handler:
+    """Hash an instance by its attributes, without those that hold what it computed or itself."""
+    return lambda encoder, value: _mapping(encoder, {key: x for key, x in vars(value).items() if key not in names})
+
+
+def _context_variable(encoder: _ValueEncoder, value: Any) -> bytes:
     try:
-        state = value.getstate() if hasattr(value, "getstate") else value.bit_generator.state
-    except NotImplementedError as error:
-        raise FingerprintError(_refusal_message(value, "it has no state")) from error
-    return frame("generator", _utf8(stable_class_name(type(value))), encoder.encode(state))
+        return frame("ContextVar", _utf8(value.name), encoder.encode(value.get()))
+    except LookupError:
+        return frame("ContextVar", _utf8(value.name))
+
+
+def _code_object(encoder: _ValueEncoder, value: Any) -> bytes:
+    """Hash compiled code, such as that of a template, without its lines and file."""
+    names = ("co_code", "co_consts", "co_names", "co_varnames", "co_freevars", "co_cellvars", "co_flags")
+    return frame("code", *encoder.encode_all(getattr(value, name) for name in names))
+
+
+def _template(encoder: _ValueEncoder, value: Any) -> bytes:
+    """Hash a compiled Jinja template by its code, filters and globals."""
+    codes = [each.__code__ for each in (value.root_render_func, *value.blocks.values())]
+    if {"get_template", "select_template", "get_or_select_template"} & set(chain(*map(_code_names, codes))):
+        raise FingerprintError(_refusal_message(value, "it reads other templates when it is rendered"))
+    return frame("template", *encoder.encode_all((codes, value.environment, dict(value.globals))))
+
+
+def _code_names(code: Any) -> Iterator[str]:
+    yield from code.co_names
+    yield from chain(*(_code_names(held) for held in code.co_consts if isinstance(held, CodeType)))
+
+
+def _read_later(encoder: _ValueEncoder, value: Any) -> bytes:
+    raise FingerprintError(_refusal_message(value, "its rows are not known before they are read"))
 
 
 # These take precedence, wherever they are among the bases.
@@ -292,12 +341,22 @@ _OVERRIDING_HANDLERS: dict[str, _Handler] = {
     "numpy.ma.MaskedArray": _masked_array,
 }
 
+# Types that pickle describes exactly, so that no materializer is asked.
+_REDUCED = (
+    "array.array", "builtins.builtin_function_or_method", "builtins.range", "builtins.slice", "collections.deque", "datetime.date", "datetime.datetime",
+    "datetime.time", "datetime.timedelta", "datetime.timezone", "decimal.Decimal", "fractions.Fraction",
+    "numpy.random._generator.Generator", "random.Random", "re.Pattern", "types.GenericAlias",
+    "types.SimpleNamespace", "types.UnionType", "typing._GenericAlias", "uuid.UUID", "zoneinfo.ZoneInfo",
+)  # fmt: skip
+
 # By the name of the class, so that no library is imported for it.
 _HANDLERS: dict[str, _Handler] = {
+    **dict.fromkeys(_REDUCED, _reduced),
     "builtins.NoneType": _constant,
     "builtins.bool": _constant,
     "builtins.ellipsis": _constant,
     "builtins.NotImplementedType": _constant,
+    "typing._SpecialForm": _constant,
     "builtins.int": _integer,
     "builtins.float": _float,
     "builtins.complex": lambda encoder, value: frame("complex", _float_bytes(value.real), _float_bytes(value.imag)),
@@ -311,43 +370,27 @@ _HANDLERS: dict[str, _Handler] = {
     "builtins.frozenset": _unordered("frozenset"),
     "builtins.dict": _mapping,
     "builtins.mappingproxy": _mapping,
-    "builtins.range": _by_attributes("range", "start", "stop", "step"),
-    "builtins.slice": _by_attributes("slice", "start", "stop", "step"),
-    "builtins.builtin_function_or_method": _builtin_function,
-    "types.GenericAlias": _generic,
-    "types.UnionType": _generic,
-    "typing._GenericAlias": _generic,
-    "typing._SpecialForm": _constant,
     "collections.OrderedDict": lambda encoder, value: _digest("OrderedDict", _items(encoder, value)),
     "collections.defaultdict": lambda encoder, value: frame(
         "defaultdict", encoder.encode(value.default_factory), _mapping(encoder, value)
     ),
     "collections.Counter": lambda encoder, value: _digest("Counter", sorted(_items(encoder, value))),
-    "collections.deque": lambda encoder, value: frame(
-        "deque", encoder.encode(value.maxlen), _digest("deque", encoder.encode_all(value))
-    ),
-    "array.array": lambda encoder, value: frame("array", _utf8(value.typecode), sha256(value.tobytes()).digest()),
-    "datetime.datetime": _by_attributes(
-        "datetime", "year", "month", "day", "hour", "minute", "second", "microsecond", "fold", "tzinfo"
-    ),
-    "datetime.date": _by_attributes("date", "year", "month", "day"),
-    "datetime.time": _by_attributes("time", "hour", "minute", "second", "microsecond", "fold", "tzinfo"),
-    "datetime.timedelta": _by_attributes("timedelta", "days", "seconds", "microseconds"),
-    "datetime.timezone": lambda encoder, value: frame(
-        "timezone", *encoder.encode_all((value.utcoffset(None), value.tzname(None)))
-    ),
     # The zone of a time in a pydantic model.
     "pydantic_core._pydantic_core.TzInfo": lambda encoder, value: encoder.encode(timezone(value.utcoffset(None))),
-    "zoneinfo.ZoneInfo": _zone_info,
-    "decimal.Decimal": lambda encoder, value: frame("Decimal", _utf8(str(value))),
-    "fractions.Fraction": _by_attributes("Fraction", "numerator", "denominator"),
-    "uuid.UUID": _by_attributes("UUID", "int"),
-    "re.Pattern": _by_attributes("Pattern", "pattern", "flags"),
     "pathlib.PurePath": _path,
     "pathlib._local.PurePath": _path,
-    "types.SimpleNamespace": lambda encoder, value: frame("namespace", _mapping(encoder, vars(value))),
-    "random.Random": _generator_state,
-    "numpy.random._generator.Generator": _generator_state,
+    "_thread._local": lambda encoder, value: frame("local", _mapping(encoder, vars(value))),
+    "_contextvars.ContextVar": _context_variable,
+    "weakref.ReferenceType": lambda encoder, value: encoder.encode(value()),
+    "_struct.Struct": lambda encoder, value: frame("Struct", _utf8(value.format)),
+    "builtins.code": _code_object,
+    "configparser.RawConfigParser": _attributes_without("_proxies", "_converters"),
+    "jinja2.environment.Template": _template,
+    "jinja2.environment.Environment": _attributes_without("cache"),
+    "dask.base.DaskMethodsMixin": _read_later,
+    "polars.lazyframe.frame.LazyFrame": _read_later,
+    "pyarrow._dataset.Dataset": _read_later,
+    "numpy.random.mtrand.RandomState": _random_state,
     "numpy.ndarray": _ndarray,
 }
 

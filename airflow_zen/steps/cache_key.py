@@ -139,12 +139,9 @@ def cache_key(step: Step, arguments: Arguments, stack: Stack, dag_id: str = "") 
     """
     fallback = partial(_artifact_digest, stack=stack)
     included = arguments.excluding(step.cache.ignore)
-    ingredients = (
-        _custom_key(step, arguments, fallback) if step.cache.key else _argument_ingredients(step, included, fallback)
-    )
-    plain = [] if step.cache.key else [v for v in included.bound.arguments.values() if not isinstance(v, ArtifactRef)]
-    within = _code_of_inputs(included, step)
-    code = fingerprint_code(step.function, fallback, arguments=[*plain, *step.materializers, *within])
+    ingredients = _custom_key(step, arguments, fallback) if step.cache.key else {}
+    plain = {} if step.cache.key else _plain_arguments(included)
+    code = fingerprint_code(step.function, fallback, plain, [*step.materializers, *_code_of_inputs(included, step)])
     for label, value in code.ingredients.items():
         if step.cache.packages is not False or not label.startswith("distribution "):
             ingredients[label] = value
@@ -170,18 +167,17 @@ def _custom_key(step: Step, arguments: Arguments, fallback: Any) -> dict[str, st
         raise FingerprintError(f"Cache(key=…) of step {step.name!r}: {type(error).__name__}: {error}") from error
 
 
-def _argument_ingredients(step: Step, arguments: Arguments, fallback: Any) -> dict[str, str]:
+def _plain_arguments(arguments: Arguments) -> dict[str, Any]:
+    """Return the arguments that are not artifacts, with digests instead of artifacts inside them."""
     found = {}
     for name, value in arguments.bound.arguments.items():
         if isinstance(value, ArtifactRef):
             continue
-        hint, cls = " (given by Airflow's context)" if name in arguments.context else "", type(value)
-        if hint and cls.__module__ == _LAZY_CONTEXT_MODULE and cls.__name__ != _ASSET_EVENTS_CLASS:
-            raise FingerprintError(f"argument {name!r}{hint} asks Airflow while the step runs")
-        try:
-            found[f"parameter {name}"] = fingerprint(replace_refs_by_digest(value), fallback)
-        except FingerprintError as error:
-            raise FingerprintError(f"argument {name!r}{hint} of step {step.name!r}: {error}") from error
+        cls = type(value)
+        is_lazy = cls.__module__ == _LAZY_CONTEXT_MODULE and cls.__name__ != _ASSET_EVENTS_CLASS
+        if name in arguments.context and is_lazy:
+            raise FingerprintError(f"argument {name!r} (given by Airflow's context) asks Airflow while the step runs")
+        found[name] = replace_refs_by_digest(value)
     return found
 
 

@@ -75,18 +75,24 @@ class CodeFingerprint(msgspec.Struct, frozen=True):
 
 
 def fingerprint_code(
-    function: Callable[..., Any], fallback: FingerprintFallback | None = None, arguments: Iterable[object] = ()
+    function: Callable[..., Any],
+    fallback: FingerprintFallback | None = None,
+    arguments: Mapping[str, object] | None = None,
+    reached: Iterable[object] = (),
 ) -> CodeFingerprint:
     """Fingerprint a function and all it reaches: project code by source, constants by value, libraries by version.
 
-    `fallback` fingerprints values of unknown types. `arguments` are passed to the function: the code of their classes
-    is reached too. Raises `FingerprintError` when something reached cannot be fingerprinted soundly.
+    `fallback` fingerprints values of unknown types. `arguments` are passed to the function: the ingredient
+    `parameter NAME` is their value, and their code is reached, as is that of `reached`. Raises `FingerprintError` when
+    something reached cannot be fingerprinted soundly.
     """
     walker = _DependencyWalker(function, fallback)
     try:
         walker.label_value(function, f"{walker.root_module}.{getattr(function, '__name__', 'step')}")
         walker.visit_pending()
-        for value in arguments:
+        for name, value in (arguments or {}).items():
+            walker.add_argument(name, value)
+        for value in reached:
             walker.fingerprint(value)
         walker.visit_pending()
     except RecursionError as error:
@@ -107,6 +113,7 @@ class _DependencyWalker:
         self.calls: set[tuple[str, bool]] = set()
         # The things themselves are kept, so that no id is used again.
         self._labels: dict[tuple[str, int], tuple[str, Any]] = {}
+        self._active: dict[int, int] = {}
         self._pending: deque[Callable[[], None]] = deque()
         innermost = unwrap_callable(root)
         self.innermost = innermost if isinstance(innermost, FunctionType) else None
@@ -117,9 +124,16 @@ class _DependencyWalker:
         while self._pending:
             self._pending.popleft()()
 
+    def add_argument(self, name: str, value: Any) -> None:
+        """Add the value of an argument, and reach the code and the classes in it."""
+        try:
+            self.ingredients[f"parameter {name}"] = self.fingerprint(value)
+        except FingerprintError as error:
+            raise FingerprintError(f"argument {name!r}: {error}") from error
+
     def fingerprint(self, value: Any) -> str:
         """Fingerprint a value, and reach the code and the classes in it."""
-        return fingerprint(value, self._fingerprint_fallback, self.label_class)
+        return fingerprint(value, self._fingerprint_fallback, self.label_class, self._active)
 
     def _fingerprint_fallback(self, value: Any) -> str | None:
         """Fingerprint a value inside a value: code by what it reaches, a project's instance by its contents."""

@@ -32,7 +32,8 @@ CodeOrigin = Literal["project", "third-party", "stdlib"]
 # Not project code, even when they run from a checkout.
 FRAMEWORK = ("airflow", "airflow_zen")
 
-_LOCKS = ("lock", "RLock", "_RLock")
+_LOCK_MODULES = ("_thread", "threading", "multiprocessing.synchronize")
+_LOCKS = ("lock", "Lock", "RLock", "_RLock", "Semaphore", "BoundedSemaphore", "Condition")
 _SITE_PACKAGES = re.compile(r"[/\\](site|dist)-packages([/\\]|$)")
 _STDLIB_FOLDERS = tuple({sysconfig.get_path("stdlib") + os.sep, sysconfig.get_path("platstdlib") + os.sep})
 
@@ -325,7 +326,7 @@ def is_inert(value: Any) -> bool:
     cls = type(value)
     if isinstance(value, logging.Logger | logging.LoggerAdapter) or cls.__module__.partition(".")[0] == "structlog":
         return True
-    return cls.__module__ in ("_thread", "threading") and cls.__name__ in _LOCKS
+    return cls.__module__ in _LOCK_MODULES and cls.__name__ in _LOCKS
 
 
 def unwrap_callable(value: Any) -> Any:

@@ -19,7 +19,7 @@ import msgspec
 
 from airflow_zen.caching.code.distributions import MISSING, CodeOrigin, origin_of_module, unwrap_callable
 from airflow_zen.errors import FingerprintError
-from airflow_zen.fingerprint import instance_attributes
+from airflow_zen.instances import instance_attributes
 
 _FUTURE_FLAGS = functools.reduce(
     operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)

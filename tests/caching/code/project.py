@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from airflow_zen.caching.code import CodeFingerprint, fingerprint_code
 from airflow_zen.fingerprint import combine_fingerprints
@@ -45,3 +46,37 @@ class Project:
     def key(self) -> str:
         """Return the key of the step's code."""
         return combine_fingerprints(self.code().ingredients)
+
+
+SAME, DIFFERENT = True, False
+
+
+class Edit(NamedTuple):
+    """One project, and one change to one of its files."""
+
+    name: str
+    files: dict[str, str]
+    file: str
+    old: str
+    new: str
+    same: bool
+
+    def check(self, folder: Path) -> None:
+        """Assert that the key changes with the edit, unless it must stay the same."""
+        assert self.files[self.file].count(self.old), "the edit must change something"
+        after = {**self.files, self.file: self.files[self.file].replace(self.old, self.new)}
+        assert after != self.files
+        before_key = Project(folder / "before", self.files).key()
+        after_key = Project(folder / "after", after).key()
+        assert (before_key == after_key) is self.same
+        assert self.same or Project(folder / "again", self.files).key() == before_key, "the checkout must not matter"
+
+
+def flow(name: str, text: str, old: str, new: str, same: bool) -> Edit:
+    """An edit of a project of one file."""
+    return Edit(name, {"flow.py": text}, "flow.py", old, new, same)
+
+
+def pair(name: str, flow: str, helpers: str, old: str, new: str, same: bool) -> Edit:
+    """An edit of the module that the step's file imports."""
+    return Edit(name, {"flow.py": flow, "helpers.py": helpers}, "helpers.py", old, new, same)

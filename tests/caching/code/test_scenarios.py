@@ -3,35 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from tests.caching.code.project import Project
-
-SAME, DIFFERENT = True, False
-
-
-class Edit(NamedTuple):
-    """One project, and one change to one of its files."""
-
-    name: str
-    files: dict[str, str]
-    file: str
-    old: str
-    new: str
-    same: bool
-
-
-def flow(name: str, text: str, old: str, new: str, same: bool) -> Edit:
-    """An edit of a project of one file."""
-    return Edit(name, {"flow.py": text}, "flow.py", old, new, same)
-
-
-def pair(name: str, flow: str, helpers: str, old: str, new: str, same: bool) -> Edit:
-    """An edit of the module that the step's file imports."""
-    return Edit(name, {"flow.py": flow, "helpers.py": helpers}, "helpers.py", old, new, same)
-
+from tests.caching.code.project import DIFFERENT, SAME, Edit, flow, pair
 
 TEXT = [
     flow("comment", "def step(x):\n    return x\n", "return x", "return x  # why", SAME),
@@ -248,9 +223,4 @@ CONSTANTS = [
 @pytest.mark.parametrize("edit", [*TEXT, *FUNCTIONS, *WRAPPED, *CLASSES, *CONSTANTS], ids=lambda edit: edit.name)
 def test_edit(edit: Edit, tmp_path: Path) -> None:
     """The key changes with an edit that can change the result, and with no other."""
-    assert edit.files[edit.file].count(edit.old), "the edit must change something"
-    after = {**edit.files, edit.file: edit.files[edit.file].replace(edit.old, edit.new)}
-    assert after != edit.files
-    before_key = Project(tmp_path / "before", edit.files).key()
-    after_key = Project(tmp_path / "after", after).key()
-    assert (before_key == after_key) is edit.same
+    edit.check(tmp_path)

@@ -1,0 +1,98 @@
+"""What an instance is made of: its attributes, and what pickle would rebuild it of."""
+
+from __future__ import annotations
+
+import copyreg
+import pickletools
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+_PICKLE = re.compile(rb"\x80[\x04\x05]\x95")
+_STRINGS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
+_MEMO_READS = ("BINGET", "LONG_BINGET", "GET")
+
+
+def instance_attributes(value: Any) -> dict[str, Any]:
+    """Return the attributes and slots of an instance, without cached properties."""
+    cls = type(value)
+    slots = [name for base in cls.__mro__ for name in _slots(base)]
+    state = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    return state | _without_cached(cls, getattr(value, "__dict__", {}))
+
+
+def _slots(cls: type) -> list[str]:
+    slots = cls.__dict__.get("__slots__", ()) if cls.__module__ != "builtins" else ()
+    names = [slots] if isinstance(slots, str) else list(slots)
+    private = f"_{cls.__name__.lstrip('_')}"
+    mangled = [private + name if name.startswith("__") and not name.endswith("__") else name for name in names]
+    return [name for name in mangled if name not in ("__dict__", "__weakref__", "__pydantic_fields_set__")]
+
+
+def _without_cached(cls: type, attributes: dict[Any, Any]) -> dict[Any, Any]:
+    cached = {name for name in attributes if type(getattr(cls, str(name), None)).__name__ == "cached_property"}
+    return {name: held for name, held in attributes.items() if name not in cached}
+
+
+class PickledParts(NamedTuple):
+    """What pickle rebuilds an object of: `rebuild(*arguments)`, then its state, elements and items."""
+
+    rebuild: Any
+    arguments: Any
+    state: Any
+    elements: list[Any]
+    items: list[Any]
+
+
+def pickled_parts(value: Any) -> PickledParts | str:
+    """Return what pickle would rebuild an object of, or the name under which a module holds it.
+
+    Raises what pickle raises for an object that cannot be pickled.
+    """
+    cls = type(value)
+    reduce = copyreg.dispatch_table.get(cls)
+    reduced = reduce(value) if reduce else value.__reduce_ex__(4)
+    if isinstance(reduced, str):
+        return reduced
+    rebuild, arguments, state, elements, items = (*reduced, None, None, None)[:5]
+    if state is None and _top_module(_reducing_class(cls)) != _top_module(cls):
+        # What a class adds to one of another library, which knows nothing of it.
+        state = instance_attributes(value) or None
+    if type(state) is dict:
+        state = _without_cached(cls, state)
+    return PickledParts(rebuild, arguments, state, list(elements or ()), list(items or ()))
+
+
+def _reducing_class(cls: type) -> type:
+    return next(base for base in cls.__mro__ if {"__reduce__", "__reduce_ex__"} & vars(base).keys())
+
+
+def _top_module(cls: type) -> str:
+    return cls.__module__.partition(".")[0]
+
+
+def pickled_names(text: bytes) -> set[tuple[str, str]]:
+    """Return module and qualified name of what the pickles in `text` name; the name is empty for a whole module.
+
+    A pickle contains no code of what can be imported, and the code of lambdas and functions inside functions.
+    """
+    return {name for found in _PICKLE.finditer(text) for name in _names_of_pickle(text[found.start() :])}
+
+
+def _names_of_pickle(text: bytes) -> Iterator[tuple[str, str]]:
+    strings, memo = ["", ""], dict[int, str]()
+    operations: Iterator[tuple[Any, Any, Any]] = pickletools.genops(text)
+    for operation, argument, _ in operations:
+        name = operation.name
+        if name == "MEMOIZE":
+            memo[len(memo)] = strings[1]
+        elif name in _STRINGS or name in _MEMO_READS:
+            strings = [strings[1], argument if name in _STRINGS else memo[argument]]
+        else:
+            if name == "STACK_GLOBAL":
+                yield strings[0], strings[1]
+            elif name == "TUPLE1" and strings[1] in sys.modules:
+                # cloudpickle imports a module by a call with its name.
+                yield strings[1], ""
+            strings = [strings[1], ""]

@@ -1,0 +1,76 @@
+"""What instances are made of, and what pickles name."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import pickle
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+
+from airflow_zen.instances import PickledParts, instance_attributes, pickled_names, pickled_parts
+
+
+class Plain:
+    __slots__ = ("__dict__", "_private", "shown")
+
+    @cached_property
+    def double(self) -> int:
+        return 2
+
+
+class Day(dt.date):
+    note = ""
+
+
+def outer(x: int) -> Any:
+    def inner() -> Any:
+        return math.sqrt(x), Path(), sys
+
+    return inner
+
+
+def test_attributes_are_those_of_slots_and_dict_without_cached_ones() -> None:
+    """Slots and attributes count; what a cached property computed does not."""
+    value = Plain()
+    value.shown, value.other = 1, 2  # type: ignore[attr-defined]
+    assert value.double == 2
+    assert instance_attributes(value) == {"shown": 1, "other": 2}
+
+
+def test_parts_have_what_a_subclass_added() -> None:
+    """A date's pickle drops the attributes of a subclass; its parts have them."""
+    day = Day(2026, 1, 1)
+    day.note = "x"
+    parts = pickled_parts(day)
+    assert isinstance(parts, PickledParts)
+    assert parts.state == {"note": "x"}
+
+
+def test_parts_of_what_has_a_name() -> None:
+    """What pickle stores by its name has the name as its parts."""
+    assert pickled_parts(len) == "len"
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_names_in_a_pickle(protocol: int) -> None:
+    """Every class and function that a pickle names is found, with repeated names, in a longer text too."""
+    text = b"before" + pickle.dumps([Plain, Path("a"), Path("b"), Plain(), outer, math.sqrt], protocol) + b"after"
+    assert {(__name__, "Plain"), (__name__, "outer"), ("pathlib", "PosixPath"), ("math", "sqrt")} <= pickled_names(text)
+
+
+def test_names_in_a_pickled_closure() -> None:
+    """A function that is pickled by value names what it uses: classes, and modules as a whole."""
+    names = pickled_names(cloudpickle.dumps(outer(2)))
+    assert {("pathlib", "Path"), ("math", ""), ("sys", "")} <= names
+    assert (__name__, "") not in names
+
+
+def test_bytes_without_a_pickle_name_nothing() -> None:
+    """Other bytes name nothing."""
+    assert pickled_names(b"\x80\x05 no pickle") == set()
