@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 from airflow.sdk.api.datamodels._generated import DagRun, DagRunState, DagRunType, TIRunContext
-from airflow.sdk.definitions.xcom_arg import XComArg
+from airflow.sdk.definitions.xcom_arg import ConcatXComArg, XComArg
 from airflow.sdk.execution_time import comms, task_runner
 
 UNVERSIONED_BUNDLE = SimpleNamespace(name="tests", version=None)
@@ -225,6 +225,8 @@ def _map_indexes(task: Any, supervisor: InMemorySupervisor) -> list[int]:
 def _expanded_length(value: Any, supervisor: InMemorySupervisor) -> int:
     if not isinstance(value, XComArg):
         return len(value)
+    if isinstance(value, ConcatXComArg):
+        return sum(_expanded_length(arg, supervisor) for arg in value.args)
     operator = next(value.iter_references())[0]
     values = supervisor.xcom_values(operator.task_id)
     return len(values) if operator.is_mapped else len(values[0])

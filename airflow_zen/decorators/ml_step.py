@@ -20,7 +20,7 @@ from airflow.sdk.definitions.xcom_arg import XComArg
 
 from airflow_zen.artifacts.version import VersionSelector
 from airflow_zen.errors import StepDefinitionError
-from airflow_zen.operators.artifact import load_if_artifact
+from airflow_zen.operators.artifact import load_keyword_arguments
 from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
 from airflow_zen.operators.ml_step import OPTION_TYPES, MLStepOperator, StepOutputs, check_option
 from airflow_zen.steps.outputs import declared_outputs
@@ -81,7 +81,7 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
     def expand(self, **kwargs: Any) -> Any:
         """Map the step over lists; see Airflow's dynamic task mapping."""
         for name, value in kwargs.items():
-            _refuse_expand_over_artifact(self.function.__name__, name, value)
+            _refuse_expand_over_version(self.function.__name__, name, value)
             if name in self.kwargs and name in OPTION_TYPES:
                 raise StepDefinitionError(
                     f"Step {self.function.__name__!r} has the option {name}=… and is mapped over a parameter of that name. "
@@ -95,7 +95,7 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
         The list may come from a step that marks its `list[dict]` with `Each`, or from a mapped step that returns dicts.
         """
         for value in kwargs if isinstance(kwargs, list | tuple) else [kwargs]:
-            _refuse_expand_over_artifact(self.function.__name__, "kwargs", value)
+            _refuse_expand_over_version(self.function.__name__, "kwargs", value)
         task = super().expand_kwargs(_load_when_mapped(kwargs), strict=strict)
         return self._to_step_outputs(_declare_assets(task, self.function))
 
@@ -149,27 +149,20 @@ def _declare_assets(task: Any, function: Callable[..., Any]) -> Any:
     return task
 
 
-def _refuse_expand_over_artifact(step: str, name: str, value: Any) -> None:
-    """Refuse to map over one artifact: Airflow would map over the fields of its ref."""
+def _refuse_expand_over_version(step: str, name: str, value: Any) -> None:
+    """Refuse to map over a version of one artifact: Airflow would map over the fields of its selector."""
     if VersionSelector.is_wire(value):
         raise StepDefinitionError(
             f"Step {step!r} cannot be expanded over {name}, a version of one artifact. Pass it with partial, or expand over "
             "a list of them."
         )
-    for operator, _ in value.iter_references() if isinstance(value, XComArg) else ():
-        if isinstance(operator, MLStepOperator) and not operator.step.outputs.each:
-            raise StepDefinitionError(
-                f"Step {step!r} cannot be expanded over {name}={operator.task_id!r}: that step returns one artifact, not a "
-                "list of tasks' inputs. Declare it '-> Annotated[list[T], Each]', or expand over a plain list, a plain @task "
-                "that returns one, or a mapped step."
-            )
 
 
 def _load_when_mapped(kwargs: Any) -> Any:
     """Return keyword arguments that are artifacts of a step's as those that are loaded when a mapped task runs."""
     operators = [operator for operator, _ in kwargs.iter_references()] if isinstance(kwargs, XComArg) else []
     classes = [getattr(operator, "operator_class", type(operator)) for operator in operators]
-    return kwargs.map(load_if_artifact) if any(issubclass(cls, MLStepOperator) for cls in classes) else kwargs
+    return kwargs.map(load_keyword_arguments) if any(issubclass(cls, MLStepOperator) for cls in classes) else kwargs
 
 
 def _refuse_nested_outputs(step: str, arguments: list[Any]) -> None:

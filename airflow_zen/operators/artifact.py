@@ -5,12 +5,13 @@ Airflow is imported only for `asset`, so that annotations can be read without it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import LATEST, VersionSelector
-from airflow_zen.errors import ArtifactNameError
+from airflow_zen.errors import ArtifactNameError, InputError
 from airflow_zen.materializers.annotations import Artifact as DeclaredArtifact
 
 if TYPE_CHECKING:
@@ -55,12 +56,22 @@ class Artifact(DeclaredArtifact):
         return self.name
 
 
-def load_if_artifact(value: Any) -> Any:
-    """Return the value of an artifact, of whichever stack; anything else as it is."""
+def load_keyword_arguments(value: Any) -> Any:
+    """Return what one task of `expand_kwargs` has as arguments: the dict in an artifact, of whichever stack, or `value`.
+
+    Raises `InputError` for an artifact of another type.
+    """
     from airflow_zen import load
     from airflow_zen.config.settings import settings_of_uri
 
     if not ArtifactRef.is_wire(value):
         return value
-    owner = settings_of_uri(ArtifactRef.from_wire(value).uri)
-    return load(value, stack=owner.stack if owner else None)
+    ref = ArtifactRef.from_wire(value)
+    owner = settings_of_uri(ref.uri)
+    arguments = load(ref, stack=owner.stack if owner else None)
+    if not isinstance(arguments, Mapping):
+        raise InputError(
+            f"expand_kwargs maps over dicts of arguments, and {ref.name!r} is {ref.type}. Return a list of dicts, or map "
+            "one parameter over the list: expand(name=…)."
+        )
+    return arguments

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import StepInterrupted
-from airflow_zen.operators.artifact import load_if_artifact
+from airflow_zen.operators.artifact import load_keyword_arguments
 from airflow_zen.operators.assets import emit_asset_events
 from airflow_zen.operators.links import ArtifactsLink, MlflowRunLink, ProducedByLink, VersionsLink, add_links
 from airflow_zen.operators.stack_selection import (
@@ -230,7 +230,7 @@ def _mapped_keyword_arguments(operator: MLStepOperator, context: Any) -> dict[st
     """Return the artifact whose dict a mapped task has as keyword arguments, an input whose values are parameters."""
     mapped = getattr(operator.dag.get_task(operator.task_id), "op_kwargs_expand_input", None)
     value = getattr(mapped, "value", None)
-    if not isinstance(value, MapXComArg) or value.callables[-1] is not load_if_artifact:
+    if not isinstance(value, MapXComArg) or value.callables[-1] is not load_keyword_arguments:
         return {}
     wire = MapXComArg(value.arg, value.callables[:-1]).resolve(context)[context["ti"].map_index]
     return {"kwargs": ArtifactRef.from_wire(wire)} if ArtifactRef.is_wire(wire) else {}
@@ -258,23 +258,25 @@ def _annotate_task(operator: MLStepOperator, context: Any, run: StepRun) -> None
     A task that is not mapped has a label too: Airflow shows it in the list of a DAG run's task instances. Airflow has
     the state store from 3.3 on.
     """
-    if context.get("map_index_template") is None:
-        with log_errors("The task has no label"):
-            _set_label(operator, context, _cache_label(run))
+    with log_errors("The task has no label"):
+        _set_label(operator, context, run)
     if run.is_hit and "task_state_store" in context:
         with log_errors("The task state store does not say that the result was reused"):
             context["task_state_store"].set("zen.cache", f"hit: {run.origin}")
 
 
-def _set_label(operator: MLStepOperator, context: Any, label: str) -> None:
-    """Label a task by a template that Airflow renders after the task, if it renders to this label.
+def _set_label(operator: MLStepOperator, context: Any, run: StepRun) -> None:
+    """Label a task by a template that Airflow renders after the task, and that renders to this label.
 
-    In a DAG with `render_template_as_native_obj` a text such as `0` becomes a number, which fails the task; a quoted one
-    becomes the text.
+    Anything else fails the task: an error in the user's own template, or the number that a text such as `0` becomes in
+    a DAG with `render_template_as_native_obj`. A quoted text becomes the text there.
     """
+    environment, own_template = operator.dag.get_template_env(), context.get("map_index_template")
+    context["map_index_template"] = None
+    label = _cache_label(run) if own_template is None else str(environment.from_string(own_template).render(context))
+    template = f"{environment.variable_start_string} zen_label {environment.variable_end_string}"
     for text in (label, repr(label)):
-        template = "{{ zen_label }}"
-        if operator.dag.get_template_env().from_string(template).render({"zen_label": text}) == label:
+        if environment.from_string(template).render({"zen_label": text}) == label:
             context.update(zen_label=text, map_index_template=template)
             return
 

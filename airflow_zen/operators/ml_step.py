@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import XComArg
-from airflow.sdk.definitions.xcom_arg import PlainXComArg
+from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk.definitions.mappedoperator import MappedOperator
+from airflow.sdk.definitions.xcom_arg import ConcatXComArg, MapXComArg, PlainXComArg, ZipXComArg
 
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
@@ -83,11 +85,51 @@ class MLStepOperator(PythonOperator):
         policy = self.cache if isinstance(self.cache, Cache) else FOLLOW_SETTINGS
         return Step(self.python_callable, self.task_id, self.version, policy, self.cache is True, self.previews)
 
+    def update_relative(self, other: Any, upstream: bool = True, edge_modifier: Any = None) -> None:
+        """Refuse that a task of any kind is mapped over one artifact of this step, when it is set downstream.
+
+        Airflow would map over the fields of its ref.
+        """
+        super().update_relative(other, upstream, edge_modifier)
+        if not upstream and not self.step.outputs.each:
+            for name, value in _mapped_arguments(other):
+                if isinstance(value, XComArg) and any(operator is self for operator, _ in value.iter_references()):
+                    raise StepDefinitionError(_describe_mapping_over_one_artifact(self, other, name))
+
     def execute(self, context: Any) -> Any:
         """Run the step and return its outputs as refs, for XCom."""
         from airflow_zen.operators.execute import execute
 
         return execute(self, context)
+
+
+def _mapped_arguments(task: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what a task, or the task group around it, is mapped over, by the names of its arguments."""
+    group = task.get_closest_mapped_task_group()
+    inputs = [task._get_specified_expand_input()] if isinstance(task, MappedOperator) else []  # noqa: SLF001
+    inputs += [group._expand_input] if group else []  # noqa: SLF001
+    for value in (found.value for found in inputs):
+        if isinstance(value, dict):
+            yield from value.items()
+        else:
+            yield from (("kwargs", item) for item in (value if isinstance(value, list | tuple) else [value]))
+
+
+def _describe_mapping_over_one_artifact(step: MLStepOperator, task: Any, name: str) -> str:
+    if step.multiple_outputs:
+        remedy = (
+            f"Map over a list of outputs, expand({name}=[first, second]), or let a step of its own return the list: "
+            "'-> Annotated[list[T], Each]'."
+        )
+    else:
+        remedy = (
+            "Declare it '-> Annotated[list[T], Each]', or expand over a plain list, a plain @task that returns one, or a "
+            "mapped step."
+        )
+    return (
+        f"Task {task.task_id!r} cannot be expanded over {name}={step.task_id!r}: each output of that step is one "
+        f"artifact, not a list of tasks' inputs. {remedy}"
+    )
 
 
 def check_option(value: Any, option: str) -> Any:
@@ -126,4 +168,27 @@ class StepOutputs(PlainXComArg):
             raise StepDefinitionError(
                 f"Step {self.operator.task_id!r} has no output {item!r}; it declares {list(self.names)}."
             )
-        return super().__getitem__(item)
+        return StepOutput(self.operator, item)
+
+
+class StepOutput(PlainXComArg):
+    """One of several outputs of a step, which tasks can be mapped over where the step is mapped.
+
+    Airflow maps over return values only, and refuses other keys of XCom. Those of a mapped step have the same number.
+    """
+
+    def iter_references(self) -> Iterator[tuple[Operator, str]]:
+        """Yield the step under the key of its return value."""
+        yield self.operator, BaseXCom.XCOM_RETURN_KEY
+
+    def map(self, f: Callable[[Any], Any]) -> MapXComArg:
+        """Return the outputs as `f` transforms them."""
+        return XComArg.map(self, f)
+
+    def zip(self, *others: XComArg, **options: Any) -> ZipXComArg:
+        """Return tuples of the outputs and those of others."""
+        return XComArg.zip(self, *others, **options)
+
+    def concat(self, *others: XComArg) -> ConcatXComArg:
+        """Return the outputs and those of others as one list."""
+        return XComArg.concat(self, *others)

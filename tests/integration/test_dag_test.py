@@ -36,6 +36,8 @@ def pipeline():
     even, odd = numbers(10)
     largest(add.partial(values=even).expand(start=[0, 100]))
     add.override(task_id="add_odd")(odd, 0)
+    evens, _ = numbers.override(task_id="numbers_of_each").expand(upto=[5, 7])
+    add.override(task_id="add_each").partial(start=0).expand(values=evens)
 
 
 @pytest.fixture(autouse=True)
@@ -47,11 +49,13 @@ def test_dag_test_runs_steps(run_dag_test):
     """`dag.test()` runs a pipeline of steps, mapped ones too, and leaves its artifacts and records."""
     run = run_dag_test(pipeline())
     assert run.state == "success"
-    record = open_stack().records.get(StepRunId("dag_test", run.run_id, "largest"))
-    assert airflow_zen.load(record.outputs["output"]) == 120
-    assert (
-        airflow_zen.load(open_stack().records.get(StepRunId("dag_test", run.run_id, "add_odd")).outputs["output"]) == 25
-    )
+
+    def result(task_id, map_index=-1):
+        record = open_stack().records.get(StepRunId("dag_test", run.run_id, task_id, map_index))
+        return airflow_zen.load(record.outputs["output"])
+
+    assert (result("largest"), result("add_odd")) == (120, 25)
+    assert [result("add_each", index) for index in (0, 1)] == [6, 12]
 
 
 def test_dag_test_uses_the_cache_and_can_leave_it(run_dag_test):

@@ -1,17 +1,20 @@
 """Promises of errors: what an error advises is written as it says, and runs."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pandas as pd
 import pytest
-from airflow.sdk import task
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import task, task_group
+from airflow.sdk.definitions._internal.contextmanager import TaskGroupContext
 
 import airflow_zen
 from airflow_zen import Artifact, Cache, Each, MLStepOperator, Output, ml_step
 from airflow_zen.errors import StepDefinitionError, ZenError
 from tests.harness import run_dag
-from tests.operators.pipelines import frame, pipeline
+from tests.operators.pipelines import frame, pipeline, total
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -106,6 +109,91 @@ def test_expand_over_one_artifact():
     assert values(lambda: size.expand(table=[frame(1), frame.override(task_id="two")(2)]), "size") == [1, 2]
     assert values(lambda: fit.expand(depth=depths()), "fit") == [3.0, 4.0]
     assert values(lambda: size.expand(table=frame.expand(rows=[4, 5])), "size") == [4, 5]
+
+
+@ml_step
+def split(rows: int) -> Output(train=pd.DataFrame, test=pd.DataFrame):
+    table = pd.DataFrame({"a": range(rows)})
+    return table[1:], table[:1]
+
+
+def test_expand_over_one_of_several_outputs():
+    """`expand` over one or all outputs of a step is refused; a list of outputs, and a marked list of a step of its own, run."""
+
+    @ml_step
+    def parts(table: pd.DataFrame) -> Annotated[list[pd.DataFrame], Each]:
+        return [table, table]
+
+    message = r"expand\(table=\[first, second\]\).*step of its own.*Annotated\[list\[T\], Each\]"
+    refused(message, lambda: size.expand(table=split(3)["train"]))
+    refused(message, lambda: size.expand(table=split(3)))
+    refused("several|each output", lambda: size.expand_kwargs(split(3)))
+    assert values(lambda: size.expand(table=list(split(4))), "size") == [3, 1]
+    assert values(lambda: size.expand(table=parts(split(4)["train"])), "size") == [3, 3]
+
+
+def test_map_over_the_outputs_of_a_mapped_step():
+    """A mapped step's outputs are lists of one length: each is mapped over, transformed, joined, and unpacked as arguments."""
+
+    @ml_step
+    def rows(train: pd.DataFrame, test: pd.DataFrame) -> str:
+        return f"{len(train)}+{len(test)}"
+
+    def over(build: Any) -> Any:
+        return lambda: build(*split.expand(rows=[3, 4]))
+
+    assert values(over(lambda train, test: size.expand(table=train)), "size") == [2, 3]
+    assert values(over(lambda train, test: size.expand(table=test.concat(train))), "size") == [1, 1, 2, 3]
+    assert values(over(lambda train, test: total.expand(tables=train.zip(test))), "total") == [3, 4]
+    assert values(over(lambda train, test: total.expand(tables=train.map(lambda ref: [ref, ref]))), "total") == [4, 6]
+    assert values(over(lambda train, test: total(train)), "total") == [5]
+    assert values(lambda: rows.expand_kwargs(split.expand(rows=[3, 4])), "rows") == ["2+1", "3+1"]
+
+
+def test_plain_tasks_and_groups_over_one_artifact():
+    """A plain task, an operator and a task group that are expanded over one artifact are refused, and over a list they run."""
+
+    @task
+    def shape(table: dict) -> str:
+        return table["shape"]
+
+    @task_group
+    def report(table: Any) -> None:
+        size(table)
+
+    refused("Task 'shape' cannot be expanded over table='frame'", lambda: shape.expand(table=frame(3)))
+    refused(
+        "over op_args='frame'",
+        lambda: PythonOperator.partial(task_id="p", python_callable=len).expand(op_args=frame(3)),
+    )
+    refused("over table='frame'", lambda: report.expand(table=frame(3)))
+    # Airflow leaves the group open when what it is mapped over raises an error.
+    TaskGroupContext.pop()
+    refused("over table='split'", lambda: shape.expand(table=split(3)["test"]))
+    run = run_dag(pipeline(lambda: shape.expand(table=[frame(1), *split(3)])))
+    assert [run.xcom("shape", map_index=index) for index in range(3)] == [
+        "1 row × 1 column",
+        "2 rows × 1 column",
+        "1 row × 1 column",
+    ]
+    assert set(pipeline(lambda: report.expand(table=[frame(1), frame.override(task_id="two")(2)])).task_ids) == {
+        "frame",
+        "two",
+        "report.size",
+    }
+
+
+def test_expand_kwargs_over_what_is_no_dict():
+    """Elements of a marked list that are no dicts fail the mapped task with the way out, which runs."""
+
+    @ml_step
+    def depths() -> Annotated[list[int], Each]:
+        return [1, 2]
+
+    run = run_dag(pipeline(lambda: fit.expand_kwargs(depths())))
+    assert run.states["fit[0]"] == "failed"
+    assert re.search(r"'d/depths\[0\]' is builtins.int.*expand\(name=…\)", str(run.task("fit", 0).error))
+    assert values(lambda: fit.expand(depth=depths()), "fit") == [1.0, 2.0]
 
 
 def test_expand_over_one_version():

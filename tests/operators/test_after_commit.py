@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import pytest
+from airflow.sdk import task
 
 import airflow_zen
 from airflow_zen import Artifact, ml_step
@@ -80,12 +81,40 @@ def test_an_unreachable_task_state_store_is_a_warning(monkeypatch, caplog):
     assert run.task("features", 0).label == "rows=1 (cached)"
 
 
-def test_a_label_that_cannot_be_rendered_is_left_out():
-    """A DAG whose templates are written in another syntax has no labels, and its mapped steps succeed."""
+def test_labels_in_templates_of_another_syntax():
+    """A DAG whose templates are written in another syntax has the same labels."""
     options = {"jinja_environment_kwargs": {"variable_start_string": "<<", "variable_end_string": ">>"}}
     run = run_dag(pipeline(lambda: features.expand(rows=[1, 2]), **options))
     assert run.states == {"features[0]": "success", "features[1]": "success"}
-    assert [task.label for task in run.tasks] == [None, None]
+    assert [task.label for task in run.tasks] == ["rows=1", "rows=2"]
+
+
+@task
+def bare() -> int:
+    return 1
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["texts", "native"])
+@pytest.mark.parametrize(
+    ("template", "labels", "bare_states"),
+    [
+        ("{{ ti.map_index }}", ("0", "0"), ("success", "failed")),
+        ("n{{ ti.map_index }}", ("n0", "n0"), ("success", "success")),
+        ("{{ 1 / 0 }}", (None, None), ("failed", "failed")),
+    ],
+)
+def test_a_label_of_the_users_own_fails_no_step(caplog, native, template, labels, bare_states):
+    """A `map_index_template` that fails a plain task, because it renders to a number or an error, does not fail a step."""
+    options = {"render_template_as_native_obj": native}
+    if AIRFLOW_VERSION >= (3, 3):
+        plain = bare.override(map_index_template=template)
+        assert run_dag(pipeline(plain, **options)).states == {"bare": bare_states[native]}
+    step = features.override(map_index_template=template)
+    for run_id in ("computed", "cached"):
+        run = run_dag(pipeline(lambda: step.expand(rows=[1]), **options), run_id=run_id)
+        assert run.states == {"features[0]": "success"}
+        assert run.task("features", 0).label == labels[native]
+    assert ("The task has no label" in caplog.text) is (labels[native] is None)
 
 
 def test_metadata_that_cannot_describe_itself_is_recorded_by_its_type():
