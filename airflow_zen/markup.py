@@ -1,9 +1,11 @@
-"""Escape text from users for XML and HTML, and show tables in notebooks."""
+"""Escape text from users for XML and HTML, and show tables and trees in notebooks and terminals."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -44,3 +46,28 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     table = [["" if value is None else sanitize_text(str(value)) for value in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return "\n".join(" | ".join(map(str.ljust, row, widths)).rstrip() for row in table)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A label and the trees below it."""
+
+    label: str
+    branches: tuple[Tree, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [" ".join(sanitize_text(self.label).split())]
+        for number, branch in enumerate(self.branches, 1):
+            first, *rest = str(branch).splitlines()
+            corner, edge = ("└── ", "    ") if number == len(self.branches) else ("├── ", "│   ")
+            lines += [corner + first, *(edge + line for line in rest)]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        items = "".join(f"<li>{branch._repr_html_()}</li>" for branch in self.branches)
+        return escape_html(self.label) + (f"<ul>{items}</ul>" if items else "")
+
+
+def iso_time(seconds: float) -> str:
+    """Return a time, in seconds since the epoch, in ISO format and UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

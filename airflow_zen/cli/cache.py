@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.cli.cli_config import ARG_DAG_ID, ARG_TASK_ID, ARG_VERBOSE
 
 from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, command, open_stack_for
-from airflow_zen.cli.output import Cell, bytes_cell, iso_time, print_rows, seconds_cell, show_progress
+from airflow_zen.cli.output import Cell, bytes_cell, print_rows, seconds_cell, show_progress
+from airflow_zen.markup import iso_time
 
 if TYPE_CHECKING:
     from airflow_zen.caching.step_cache import CacheEntry, KeyRecord, StepCache

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.cli.cli_config import ARG_VERBOSE
 
 from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, command, open_stack_for
-from airflow_zen.cli.output import iso_time, show_progress
+from airflow_zen.cli.output import show_progress
 from airflow_zen.errors import SettingsError, ZenError
+from airflow_zen.markup import Tree
 
 if TYPE_CHECKING:
-    from rich.tree import Tree
-
-    from airflow_zen.lineage.ancestry import Ancestry, FoundArtifact, FoundRun
+    from airflow_zen.lineage.found_runs import Ancestry
     from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
     from airflow_zen.progress import ProgressCallback
     from airflow_zen.runs.step_run import StepRunId
@@ -36,15 +35,17 @@ def show_ancestry(args: Any) -> None:
     """
     from airflow.cli.simple_table import AirflowConsole
 
+    from airflow_zen.lineage.mlflow.encoding import short_digest
+
     stack = open_stack_for(args)
     with show_progress("Reading lineage", args.output):
         digest, ancestry = _find_ancestry(args.target, stack)
-    tree = _step_tree(ancestry.runs[0], ancestry, set())
     if args.output == "table":
-        _print_tree(args.target, digest, tree)
+        shown = short_digest(digest) if digest not in ("", args.target) else ""
+        print(Tree(f"{args.target} {shown}", (ancestry.to_tree(),)))
         return
     console = AirflowConsole()
-    document = {"target": args.target, **({"digest": digest} if digest else {}), "made_by": tree}
+    document = {"target": args.target, **({"digest": digest} if digest else {}), "made_by": ancestry.to_dict()}
     (console.print_as_yaml if args.output == "yaml" else console.print_as_json)(document)
 
 
@@ -142,48 +143,3 @@ def _named_artifact(name: str, stack: Stack) -> tuple[str, str]:
     """Return digest and name of the latest version; those of mapped instances have an index, which the name has not."""
     ref = stack.names.get(name).ref
     return ref.digest, ref.name
-
-
-def _step_tree(run: FoundRun, ancestry: Ancestry, seen: set[str]) -> dict[str, Any]:
-    """Describe a run with its inputs; leave out the inputs if it was described before."""
-    entry: dict[str, Any] = {
-        "step": run.task_id or run.name,
-        "dag": run.dag_id,
-        "run": run.dag_run_id,
-        "state": run.state,
-        "started": iso_time(run.started),
-    }
-    if run.run_id in seen:
-        return {**entry, "seen": True}
-    seen.add(run.run_id)
-    return {**entry, "inputs": [_input_tree(artifact, run, ancestry, seen) for artifact in run.inputs]}
-
-
-def _input_tree(artifact: FoundArtifact, reader: FoundRun, ancestry: Ancestry, seen: set[str]) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": artifact.name, "digest": artifact.digest}
-    maker = ancestry.maker_of(artifact, reader)
-    return {**entry, "made_by": _step_tree(maker, ancestry, seen)} if maker else entry
-
-
-def _print_tree(target: str, digest: str, step: dict[str, Any]) -> None:
-    from airflow.cli.simple_table import AirflowConsole
-    from rich.markup import escape
-    from rich.tree import Tree
-
-    from airflow_zen.lineage.mlflow.encoding import short_digest
-
-    tree = Tree(escape(f"{target} {short_digest(digest) if digest not in ('', target) else ''}".strip()))
-    _add_branch(tree, step)
-    AirflowConsole(highlight=False).print(tree)
-
-
-def _add_branch(tree: Tree, step: dict[str, Any]) -> None:
-    from rich.markup import escape
-
-    entry = f"{step['step']} · {step['dag']} {step['run']} · {step['started']} · {step['state']}"
-    branch = tree.add(escape(entry) + (" (see above)" if step.get("seen") else ""))
-    for artifact in step.get("inputs", ()):
-        raw = "" if "made_by" in artifact else " (raw)"
-        leaf = branch.add(escape(f"{artifact['name']} {artifact['digest']}") + raw)
-        if not raw:
-            _add_branch(leaf, artifact["made_by"])

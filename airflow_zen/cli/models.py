@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, command
-from airflow_zen.cli.output import iso_time, print_rows
+from airflow_zen.cli.output import print_rows
 from airflow_zen.errors import SettingsError
+from airflow_zen.markup import iso_time
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.models import RegisteredModels

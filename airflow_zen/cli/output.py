@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,11 +34,6 @@ def seconds_cell(seconds: float | None) -> Cell:
     from airflow_zen.lineage.savings import format_seconds
 
     return Cell(seconds, "" if seconds is None else format_seconds(seconds))
-
-
-def iso_time(seconds: float) -> str:
-    """Return a time, in seconds since the epoch, in ISO format and UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def is_machine_readable(output: str) -> bool:

@@ -21,7 +21,7 @@ from airflow_zen.steps.conversion import load_for_process, process_directory
 from airflow_zen.transports.base import key_of_url, map_in_parallel
 
 if TYPE_CHECKING:
-    from airflow_zen.lineage.ancestry import Relatives
+    from airflow_zen.lineage.found_runs import Relatives
     from airflow_zen.pruning.collect import PruneReport
     from airflow_zen.stack import Stack
 

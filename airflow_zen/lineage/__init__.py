@@ -6,20 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.ancestry import (
-        Ancestry,
-        FoundArtifact,
-        FoundRun,
         ancestry_of,
         ancestry_of_content,
         run_of_model,
         runs_that_made,
         runs_that_read,
     )
+    from airflow_zen.lineage.found_runs import Ancestry, FoundArtifact, FoundRun, FoundRuns
 
 __all__ = [
     "Ancestry",
     "FoundArtifact",
     "FoundRun",
+    "FoundRuns",
     "ancestry_of",
     "ancestry_of_content",
     "run_of_model",

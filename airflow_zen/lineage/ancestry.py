@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_zen.errors import ArtifactNotFound, LineageNotFound
+from airflow_zen.lineage.found_runs import Ancestry, FoundArtifact, FoundRun, FoundRuns, Relatives
 from airflow_zen.lineage.mlflow.dag_runs import find_experiment_ids, tags_to_dict
 from airflow_zen.lineage.mlflow.encoding import short_digest
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.lineage.mlflow.tags import quote_filter_value
-from airflow_zen.markup import html_table, text_table
 from airflow_zen.runs.records import list_step_records
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 from airflow_zen.transports.base import map_in_parallel
@@ -27,66 +26,17 @@ if TYPE_CHECKING:
     from airflow_zen.runs.records import StepRunRecords
     from airflow_zen.transports.base import Transport
 
-_RELATIVES_HEADER = ("relation", "DAG", "run", "task", "outputs")
-
 Server = MlflowRest | TrackingServer | str
 
 
-@dataclass(frozen=True)
-class FoundArtifact:
-    """An artifact as runs name it; `digest` is its first 16 characters."""
-
-    name: str
-    digest: str
-
-
-@dataclass(frozen=True)
-class FoundRun:
-    """A step run as MLflow has it. A `cached` run reused its outputs.
-
-    started, ended: seconds since the epoch; None while the run has not ended.
-    """
-
-    run_id: str
-    experiment_id: str
-    name: str
-    dag_id: str
-    dag_run_id: str
-    task_id: str
-    state: str
-    started: float
-    ended: float | None
-    cached: bool
-    inputs: tuple[FoundArtifact, ...]
-    outputs: tuple[FoundArtifact, ...]
-
-
-@dataclass(frozen=True)
-class Ancestry:
-    """What a model or an artifact was made from: the runs, its own first, and the raw artifacts that they began with.
-
-    An artifact is raw when a run without inputs made it, or when no run is known that made it. makers: the id of the run
-    that made each input, by the id of the run that read it.
-    """
-
-    runs: tuple[FoundRun, ...]
-    raw: tuple[FoundArtifact, ...]
-    makers: Mapping[tuple[str, FoundArtifact], str] = field(default_factory=dict)
-
-    def maker_of(self, artifact: FoundArtifact, reader: FoundRun) -> FoundRun | None:
-        """Return the run that made an input of a run; None where no run is known that made it."""
-        maker = self.makers.get((reader.run_id, artifact))
-        return next((run for run in self.runs if run.run_id == maker), None)
-
-
-def runs_that_read(digest: str, server: Server) -> list[FoundRun]:
+def runs_that_read(digest: str, server: Server) -> FoundRuns:
     """Return the runs of all DAGs that read exactly this content, latest first."""
     return _search_runs("inputs", digest, _rest_of(server))
 
 
-def runs_that_made(digest: str, server: Server) -> list[FoundRun]:
+def runs_that_made(digest: str, server: Server) -> FoundRuns:
     """Return the runs that computed exactly this content, without those that reused it; latest first."""
-    return [run for run in _search_runs("outputs", digest, _rest_of(server)) if not run.cached]
+    return FoundRuns(run for run in _search_runs("outputs", digest, _rest_of(server)) if not run.cached)
 
 
 def run_of_model(model: str, server: Server) -> FoundRun:
@@ -151,30 +101,6 @@ def ancestry_from_records(digest: str, transport: Transport, name: str = "") -> 
     if not producers:
         raise LineageNotFound(f"No step run record says who made the artifact {short_digest(digest)}.")
     return _walk_ancestry(_latest_producer(producers, name), lambda inner: made[inner])
-
-
-@dataclass(frozen=True)
-class Relatives:
-    """The step runs upstream of an artifact, its producer first, and those that read it.
-
-    `downstream` are the readers in the artifact's own DAG run, and in all DAG runs that MLflow has.
-    """
-
-    upstream: tuple[FoundRun, ...]
-    downstream: tuple[FoundRun, ...]
-
-    def __str__(self) -> str:
-        return text_table(_RELATIVES_HEADER, self._table())
-
-    def _repr_html_(self) -> str:
-        return html_table(_RELATIVES_HEADER, self._table())
-
-    def _table(self) -> list[tuple[str, ...]]:
-        both = [*(("made by", run) for run in self.upstream), *(("read by", run) for run in self.downstream)]
-        return [
-            (kind, run.dag_id, run.dag_run_id, run.task_id, ", ".join(artifact.name for artifact in run.outputs))
-            for kind, run in both
-        ]
 
 
 def find_relatives(
@@ -246,7 +172,7 @@ def _rest_of(server: Server) -> MlflowRest:
     return MlflowRest(server if isinstance(server, TrackingServer) else TrackingServer(server))
 
 
-def _search_runs(direction: Literal["inputs", "outputs"], digest: str, rest: MlflowRest) -> list[FoundRun]:
+def _search_runs(direction: Literal["inputs", "outputs"], digest: str, rest: MlflowRest) -> FoundRuns:
     """Search the packed tags, and the datasets of runs whose artifacts did not fit into the tag; latest first."""
     short = short_digest(digest)
     experiments = [*find_experiment_ids(rest)]
@@ -259,7 +185,7 @@ def _search_runs(direction: Literal["inputs", "outputs"], digest: str, rest: Mlf
         for run in map(_run_from_mlflow, rest.search_runs(experiments, condition)):
             if any(artifact.digest == short for artifact in getattr(run, direction)):
                 found[run.run_id] = run
-    return sorted(found.values(), key=lambda run: run.started, reverse=True)
+    return FoundRuns(sorted(found.values(), key=lambda run: run.started, reverse=True))
 
 
 def _run_from_mlflow(run: Mapping[str, Any]) -> FoundRun:
