@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
 from tempfile import TemporaryDirectory
@@ -65,8 +66,7 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
         given = [*args, *kwargs.values()]
         is_in_dag = DagContext.get_current() is not None or "dag" in self.kwargs
         if not is_in_dag and next(XComArg.iter_xcom_references(given), None) is None:
-            with _mlflow_outside_the_working_directory():
-                return self.function(*args, **kwargs)
+            return _call_outside_a_dag(self.function, args, kwargs)
         _refuse_nested_outputs(self.function.__name__, given)
         return self._to_step_outputs(super().__call__(*args, **kwargs))
 
@@ -109,26 +109,74 @@ class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
         return StepOutputs(task.operator, outputs.names) if outputs.is_multiple else task
 
 
-@contextmanager
-def _mlflow_outside_the_working_directory() -> Iterator[None]:
-    """Keep what a function logs in a temporary directory of the process, unless MLflow has a tracking URI or a run.
+def _call_outside_a_dag(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Call a function, whose code may run later, so that what it logs stays out of the working directory."""
 
-    MLflow's own default is `mlflow.db` in the working directory.
-    """
-    mlflow = sys.modules.get("mlflow")
-    if os.environ.get("MLFLOW_TRACKING_URI") or (mlflow and (mlflow.is_tracking_uri_set() or mlflow.active_run())):
-        yield
-        return
-    from airflow_zen.lineage.recorder import temporary_environment
+    async def await_it(coroutine: Any) -> Any:
+        with _plain_calls.log_elsewhere():
+            return await coroutine
 
-    with temporary_environment(
-        {"MLFLOW_TRACKING_URI": f"file://{_tracking_directory().name}/mlruns", "MLFLOW_ALLOW_FILE_STORE": "true"}
-    ):
+    def iterate_it(generator: Any) -> Generator[Any, Any, Any]:
+        with _plain_calls.log_elsewhere():
+            return (yield from generator)
+
+    with _plain_calls.log_elsewhere():
+        result = function(*args, **kwargs)
+    if inspect.iscoroutine(result):
+        return await_it(result)
+    return iterate_it(result) if inspect.isgenerator(result) else result
+
+
+class _PlainCalls:
+    """The calls of steps as functions that run now; they overlap where threads, coroutines or generators do."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 0
+        self._environment = ExitStack()
+
+    @contextmanager
+    def log_elsewhere(self) -> Iterator[None]:
+        """Keep what the block logs in a temporary directory, unless MLflow has a tracking URI or a run.
+
+        MLflow's own default is `mlflow.db` in the working directory.
+        """
+        with self._lock:
+            if is_ours := bool(self._running) or not _has_mlflow_destination():
+                self._begin()
         try:
             yield
         finally:
+            with self._lock:
+                if is_ours:
+                    self._end()
+
+    def _begin(self) -> None:
+        from airflow_zen.lineage.recorder import temporary_environment
+
+        uri = f"file://{_tracking_directory().name}/mlruns"
+        if not self._running:
+            self._environment.enter_context(
+                temporary_environment({"MLFLOW_TRACKING_URI": uri, "MLFLOW_ALLOW_FILE_STORE": "true"})
+            )
+        self._running += 1
+
+    def _end(self) -> None:
+        self._running -= 1
+        if not self._running:
             if mlflow := sys.modules.get("mlflow"):
                 mlflow.end_run()
+            self._environment.close()
+
+
+_plain_calls = _PlainCalls()
+
+
+def _has_mlflow_destination() -> bool:
+    mlflow = sys.modules.get("mlflow")
+    return bool(
+        os.environ.get("MLFLOW_TRACKING_URI") or (mlflow and (mlflow.is_tracking_uri_set() or mlflow.active_run()))
+    )
 
 
 @cache

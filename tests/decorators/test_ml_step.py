@@ -46,7 +46,9 @@ def test_outside_a_dag_it_is_the_function():
     assert halves(5) == (2, 3)
 
 
-_LOGGING_CALL = """
+_LOGGING_CALLS = """
+import asyncio
+from collections.abc import Iterator
 import mlflow
 from airflow_zen import ml_step
 
@@ -56,18 +58,50 @@ def judge(x: float) -> float:
     mlflow.log_text("fine", "notes.txt")
     return x
 
-assert judge(0.5) == 0.5 and judge(0.6) == 0.6
-assert mlflow.active_run() is None
-assert not mlflow.is_tracking_uri_set()
+@ml_step
+def judge_twice() -> float:
+    found = judge(0.5)
+    mlflow.log_metric("twice", found)
+    return found
+
+@ml_step
+async def fetch(x: float) -> float:
+    await asyncio.sleep(x)
+    mlflow.log_metric("auc", x)
+    return x
+
+async def fetch_both():
+    return await asyncio.gather(fetch(0.0), fetch(0.1))
+
+@ml_step
+def count(x: int) -> Iterator[int]:
+    for n in range(x):
+        mlflow.log_metric("auc", n)
+        yield n
+
+def assert_nothing_is_left():
+    assert mlflow.active_run() is None
+    assert not mlflow.is_tracking_uri_set()
+
+assert judge(0.5) == 0.5 and judge_twice() == 0.5
+assert_nothing_is_left()
+assert asyncio.run(fetch_both()) == [0.0, 0.1]
+assert_nothing_is_left()
+assert list(zip(count(2), count(3))) == [(0, 0), (1, 1)]
+assert_nothing_is_left()
+unfinished = count(2)
+next(unfinished)
+del unfinished
+assert_nothing_is_left()
 """
 
 
-def test_a_plain_call_leaves_the_working_directory_alone(tmp_path):
-    """A step that logs to MLflow and is called as a function, as in a unit test, writes no `mlflow.db` or `mlruns`."""
+def test_plain_calls_leave_the_working_directory_alone(tmp_path):
+    """Functions, coroutines and generators that log to MLflow write no `mlflow.db` or `mlruns` when they are called plainly."""
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "AIRFLOW_HOME": str(tmp_path / "home")}
     environment.pop("MLFLOW_TRACKING_URI", None)
     (tmp_path / "project").mkdir()
-    command = [sys.executable, "-c", _LOGGING_CALL]
+    command = [sys.executable, "-c", _LOGGING_CALLS]
     done = subprocess.run(command, cwd=tmp_path / "project", env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "project").iterdir()) == []

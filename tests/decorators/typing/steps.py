@@ -37,6 +37,10 @@ class Report(TypedDict):
     table: pd.DataFrame
 
 
+class Setting(TypedDict):
+    depth: int
+
+
 @dataclass
 class Options:
     depth: int = 8
@@ -82,6 +86,16 @@ def report(table: pd.DataFrame) -> Report:
 @ml_step
 def parts(table: pd.DataFrame) -> Annotated[list[pd.DataFrame], Each]:
     return [table]
+
+
+@ml_step
+def settings(count: int) -> Annotated[list[Setting], Each]:
+    return [{"depth": 8}] * count
+
+
+@ml_step
+def depths(count: int) -> Annotated[list[int], Each]:
+    return [8] * count
 
 
 @ml_step
@@ -214,7 +228,17 @@ def mapped() -> None:
     best(tables, models)  # error
     train(tables)  # error
     evaluate(models, load(3))  # error
-    train.override(task_id="again").expand(3)
+    train.override(task_id="again").expand(3)  # error
+    train.expand(table=load(3))  # error
+    train.partial(table=load(3)).expand(depth=3)  # error
+    train.partial(table=load(3)).partial(depth=3)(options=Options())  # error
+    train.partial(table=load(3)).override(retries=1).expand(depth=range(3))
+    train.expand(table=folder())
+    train.expand_kwargs(load(3))  # error
+    train.expand_kwargs([3])  # error
+    train.expand_kwargs(folder(), strict=False)
+    train.expand_kwargs(settings(3))
+    train.expand_kwargs(depths(3))  # error
     assert_type(train.expand_kwargs([{"table": load(3)}, {"table": load(4), "depth": 3}]), list[Booster])
     lefts, rates = split.expand(table=tables)
     assert_type(lefts, list[pd.DataFrame])
