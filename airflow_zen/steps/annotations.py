@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import ast
+import importlib
 import inspect
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from copy import copy
 from enum import Enum
-from typing import Annotated, Any, ForwardRef, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, Literal, get_args, get_origin, get_type_hints
 
 from airflow_zen.errors import ZenError
 from airflow_zen.type_names import StandIn
+
+if TYPE_CHECKING:
+    from airflow_zen.caching.code.summary import Import
 
 Owner = Callable[..., Any]
 """The function, or the class, that an annotation is written in."""
@@ -114,35 +116,28 @@ def _import_type_checking_name(name: str, owner: Owner, imports: Imports) -> Any
 
     It is imported, or a stand-in where `imports` leaves that out.
     """
-    from airflow_zen.caching.code.source import parse_source_file
+    from airflow_zen.caching.code.source import source_file
 
     try:
-        source = parse_source_file(inspect.getsourcefile(owner) or "", {})
+        source = source_file(inspect.getsourcefile(owner) or "", {})
     except (OSError, TypeError, ValueError):
         return None
-    nodes = ast.walk(source.tree) if source else ()
-    for statement in (node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)):
-        for alias in statement.names:
-            if (alias.asname or alias.name.partition(".")[0]) == name:
-                return None if getattr(statement, "level", 0) else _import_alias(statement, alias, imports)
+    for imported in source.summary.imports.get(name, ()) if source else ():
+        return None if imported.level else _import_name(imported, imports)
     return None
 
 
-def _import_alias(statement: ast.Import | ast.ImportFrom, alias: ast.alias, imports: Imports) -> Any:
+def _import_name(imported: Import, imports: Imports) -> Any:
     """Return what an import binds, or its stand-in."""
-    name = alias.asname or alias.name.partition(".")[0]
-    module = str(statement.module) if isinstance(statement, ast.ImportFrom) else alias.name
+    module, attribute = imported.module, imported.attribute
     if _may_import(module, imports):
-        bound: dict[str, Any] = {}
-        only = copy(statement)
-        only.names = [alias]
-        exec(compile(ast.Module([only], []), "<annotation>", "exec"), bound)  # noqa: S102
-        return bound.get(name)
+        importlib.import_module(imported.loads or module)
+        if attribute and not hasattr(sys.modules[module], attribute):
+            importlib.import_module(f"{module}.{attribute}")
+        return getattr(sys.modules[module], attribute) if attribute else sys.modules[module]
     if imports is not Imports.LIGHT:
         return None
-    if isinstance(statement, ast.ImportFrom):
-        return StandIn(f"{module}.{alias.name}")
-    return StandIn(module if alias.asname else name)
+    return StandIn(f"{module}.{attribute}" if attribute else module)
 
 
 def _may_import(module: str, imports: Imports) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import operator
 import os
@@ -29,32 +28,26 @@ from airflow_zen.caching.code.distributions import (
     unwrap_callable,
     wrapped_callable,
 )  # fmt: skip
-from airflow_zen.caching.code.normalize import (
-    NormalizedSource,
-    Reference,
-    decorator_chain,
-    nondeterminism_warnings,
-    normalize_source,
-    parameter_references,
-)  # fmt: skip
+from airflow_zen.caching.code.nondeterminism import nondeterminism_warnings
 from airflow_zen.caching.code.source import (
-    Import,
+    SourceFile,
     cell_value,
     class_source,
     closure_variables,
     descriptor_functions,
     dynamic_class_contents,
-    function_source,
+    function_definition,
     instance_contents,
-    is_written_literal,
     origin_of_function,
-    parse_source_file,
+    source_file,
 )  # fmt: skip
+from airflow_zen.caching.code.summary import Decorator, Definition, Import, Part, Reference, constant_text
 from airflow_zen.errors import FingerprintError
 from airflow_zen.fingerprint import FingerprintFallback, fingerprint
 from airflow_zen.type_names import stable_class_name
 
 _REDUCIBLE = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
+_MODULE_IMPORTS = ("builtins.__import__", "importlib.import_module", "importlib.__import__")
 _DYNAMIC_CALLS = {
     "builtins.exec", "builtins.eval", "builtins.compile", "builtins.__import__", "builtins.globals",
     "importlib.import_module", "importlib.__import__", "runpy.run_path", "runpy.run_module",
@@ -208,7 +201,7 @@ class _DependencyWalker:
         inner = unwrap_callable(wrapper)
         if module == "functools" or not isinstance(inner, FunctionType) or origin_of_function(inner) != "project":
             return []
-        if getattr(function_source(inner).find_function(inner.__code__).node, "decorator_list", []):
+        if function_definition(inner)[1].decorators:
             return []
         if not isinstance(wrapper, FunctionType):
             raise FingerprintError(
@@ -276,33 +269,35 @@ class _DependencyWalker:
 
     def visit_function(self, label: str, function: FunctionType) -> None:
         """Add a function's text, what its names refer to, and its defaults."""
-        source = function_source(function)
-        definition = source.find_function(function.__code__)
-        source.check_unchanged(function)
-        cells = closure_variables(function)
-        scope = Scope(function.__globals__, source, cells, label=label.partition(" ")[2])
-        text = _normalize(definition.node, scope)
-        lines = self._reference_lines(text, scope, nested="<locals>" in definition.qualname)
-        lines += self._default_lines(scope.label, function, definition.node)
+        source, definition = function_definition(function)
+        scope = Scope(
+            function.__globals__, source.summary.imports, closure_variables(function), label.partition(" ")[2]
+        )
+        decorators = _kept_decorators(definition, scope)
+        parts = [*(each.part for each in decorators), definition.code]
+        if any(each.reads_annotations for each in decorators):
+            parts.append(definition.annotations)
+        if "<locals>" in definition.qualname:
+            _check_decorators(decorators, scope)
+        lines = self._reference_lines(parts, scope, source)
+        lines += self._default_lines(scope.label, function, definition)
         wrapped = wrapped_callable(function)
         lines += [f"wraps {self.label_value(wrapped, 'wrapped')}"] if wrapped else []
-        self._add_source(label, text.text, lines)
+        self._add_source(label, source.text_of(definition), parts, lines)
         # The step calls methods of the classes that its parameters declare.
-        for reference in parameter_references(definition.node) if function is self.innermost else ():
-            for resolved in scope.resolve(reference.chain):
+        for reference in definition.parameter_types if function is self.innermost else ():
+            for resolved in scope.resolve(reference):
                 if resolved.path or isinstance(resolved.value, type):
                     self._label_reference(reference, resolved)
 
-    def _default_lines(self, name: str, function: FunctionType, node: Any) -> list[str]:
-        arguments = node.args
-        names = [each.arg for each in (*arguments.posonlyargs, *arguments.args)][::-1]
+    def _default_lines(self, name: str, function: FunctionType, definition: Definition) -> list[str]:
+        code = function.__code__
+        names = code.co_varnames[: code.co_argcount][::-1]
         values = dict(zip(names, (function.__defaults__ or ())[::-1], strict=False)) | (function.__kwdefaults__ or {})
-        written = dict(zip(names, arguments.defaults[::-1], strict=False))
-        written |= dict(zip([each.arg for each in arguments.kwonlyargs], arguments.kw_defaults, strict=True))
         return [
             f"default {parameter}: {self.label_value(value, f'{name}.{parameter}')}"
             for parameter, value in sorted(values.items())
-            if not is_written_literal(written.get(parameter), value)
+            if definition.literals.get(parameter) != constant_text(value)
         ]
 
     def visit_class(self, label: str, cls: type) -> None:
@@ -310,9 +305,13 @@ class _DependencyWalker:
         if (found := class_source(cls)) is None:
             self._visit_dynamic_class(label, cls)
             return
-        scope = Scope(found.globals, found.source, found.cells, label=label.partition(" ")[2])
-        texts = [_normalize(each.node, scope) for each in found.definitions]
-        lines = [line for text in texts for line in self._reference_lines(text, scope)]
+        scope = Scope(found.globals, found.source.summary.imports, found.cells, label.partition(" ")[2])
+        parts = [
+            part
+            for each in found.definitions
+            for part in (*(one.part for one in _kept_decorators(each, scope)), each.code)
+        ]
+        lines = self._reference_lines(parts, scope, found.source)
         lines += [f"base {self.label_class(base)}" for base in cls.__bases__ if base is not object]
         lines += [f"metaclass {self.label_class(type(cls))}"] if type(cls) is not type else []
         for name, value in found.runtime_attributes(cls):
@@ -322,7 +321,7 @@ class _DependencyWalker:
                 # A descriptor or marker of a library: the text says how it was made.
                 if origin_of_module(type(value).__module__) != "third-party":
                     raise
-        self._add_source(label, "\n".join(text.text for text in texts), lines)
+        self._add_source(label, "\n".join(map(found.source.text_of, found.definitions)), parts, lines)
 
     def _visit_dynamic_class(self, label: str, cls: type) -> None:
         """Fingerprint a class that was made by a call, such as a namedtuple, by its contents."""
@@ -335,41 +334,33 @@ class _DependencyWalker:
 
     def visit_module(self, label: str, module: ModuleType) -> None:
         """Add a module that is used as a value."""
-        source = parse_source_file(vars(module).get("__file__") or "", vars(module))
+        source = source_file(vars(module).get("__file__") or "", vars(module))
         if source is None:
             raise FingerprintError(f"{label} has no source. Set cache=False.")
-        scope = Scope(vars(module), source)
-        text = _normalize(source.tree, scope)
         names = tuple(Reference((name,)) for name in sorted(vars(module)) if not name.startswith("__"))
-        self._add_source(label, text.text, self._reference_lines(text, scope, more=names))
+        parts = [source.summary.code]
+        lines = self._reference_lines([*parts, Part("", names)], Scope(vars(module), source.summary.imports), source)
+        self._add_source(label, source.text, parts, lines)
 
-    def _add_source(self, label: str, text: str, lines: Iterable[str]) -> None:
+    def _add_source(self, label: str, text: str, parts: list[Part], lines: list[str]) -> None:
         self.sources[label] = "\n".join([text, *(f"# {line}" for line in lines)])
-        self.ingredients[label] = fingerprint(self.sources[label])
+        self.ingredients[label] = fingerprint([*(part.digest for part in parts), *lines])
 
-    def _reference_lines(
-        self, text: NormalizedSource, scope: Scope, nested: bool = False, more: tuple[Reference, ...] = ()
-    ) -> list[str]:
-        """Reach every name in a text, and return what each refers to."""
-        scope = Scope(scope.globals, scope.source, scope.cells, text.imports, scope.label)
-        self.source_folder = str(Path(scope.source.path).parent) if scope.source else ""
+    def _reference_lines(self, parts: Iterable[Part], scope: Scope, source: SourceFile) -> list[str]:
+        """Reach every name in parts of a file, and return what each refers to."""
+        self.source_folder = str(Path(source.path).parent)
         lines = set()
-        for reference in (*text.references, *more):
-            for resolved in scope.resolve(reference.chain):
-                if nested and resolved.value is MISSING and not resolved.path and reference.chain in text.decorators:
-                    raise FingerprintError(
-                        f"A decorator of {scope.label} uses {reference.chain[0]!r} of a function that has ended. "
-                        "Decorate a function of the module, or set cache=False."
-                    )
+        for reference in sorted({each for part in parts for each in part.references}):
+            for resolved in scope.resolve(reference):
                 if found := self._label_reference(reference, resolved):
                     lines.add(f"{'.'.join(reference.chain)}: {found}")
-        for name in text.modules:
-            resolved = next(Scope(scope.globals, imports=(("_", Import(name)),)).resolve(("_",)))
-            lines.add(f"import {name}: {self._label_reference(Reference(('_',)), resolved)}")
         return sorted(lines)
 
     def _label_reference(self, reference: Reference, resolved: ResolvedName) -> str:
         if resolved.path:
+            if resolved.path in _MODULE_IMPORTS and reference.strings[:1] > ("",):
+                (imported,) = Scope({}).resolve(Reference(("_",), imports=(Import(reference.strings[0]),)))
+                return self._label_reference(Reference(("_",)), imported)
             if resolved.path in _DYNAMIC_CALLS:
                 raise FingerprintError(
                     f"The step's code uses {resolved.path.removeprefix('builtins.')}, which runs code that cannot be "
@@ -398,15 +389,25 @@ class _DependencyWalker:
         return f" {self.label_value(value, f'{resolved.qualified_name}.{name}')}"
 
 
-def _normalize(node: ast.AST, scope: Scope) -> NormalizedSource:
-    return normalize_source(node, lambda decorator: _is_scheduling_decorator(decorator, scope), scope.cells)
+def _kept_decorators(definition: Definition, scope: Scope) -> list[Decorator]:
+    """Return a definition's decorators, without those that only schedule: Airflow's and our own."""
+    return [each for each in definition.decorators if not _only_schedules(each, scope)]
 
 
-def _is_scheduling_decorator(decorator: ast.expr, scope: Scope) -> bool:
-    """Whether a decorator only schedules: Airflow's and our own."""
-    chain = decorator_chain(decorator)
-    for resolved in scope.resolve(chain) if chain else ():
+def _only_schedules(decorator: Decorator, scope: Scope) -> bool:
+    for resolved in scope.resolve(Reference(decorator.chain)) if decorator.chain else ():
         if resolved.path:
             return resolved.path.partition(".")[0] in FRAMEWORK
         return resolved.value is not MISSING and is_framework_object(resolved.value)
     return False
+
+
+def _check_decorators(decorators: Iterable[Decorator], scope: Scope) -> None:
+    """Raise `FingerprintError` when a decorator of a nested function uses a local name of a function that has ended."""
+    for reference in (each for decorator in decorators for each in decorator.part.references):
+        for resolved in scope.resolve(reference):
+            if resolved.value is MISSING and not resolved.path:
+                raise FingerprintError(
+                    f"A decorator of {scope.label} uses {reference.chain[0]!r} of a function that has ended. "
+                    "Decorate a function of the module, or set cache=False."
+                )

@@ -24,7 +24,7 @@ import msgspec
 from airflow_zen.type_names import stable_module_name
 
 if TYPE_CHECKING:
-    from airflow_zen.caching.code.source import Import, SourceFile
+    from airflow_zen.caching.code.summary import Import, Reference
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
 CodeOrigin = Literal["project", "third-party", "stdlib"]
@@ -238,35 +238,32 @@ class ResolvedName(msgspec.Struct, frozen=True):
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """The names that a piece of code sees."""
+    """The names that a piece of code sees; `imports` are those that its file binds by imports."""
 
     globals: Mapping[str, Any]
-    source: SourceFile | None = None
+    imports: Mapping[str, tuple[Import, ...]] = msgspec.field(default_factory=dict)
     cells: Mapping[str, Any] = msgspec.field(default_factory=dict)
-    imports: tuple[tuple[str, Import], ...] = ()
     label: str = ""
 
-    def resolve(self, chain: tuple[str, ...]) -> Iterator[ResolvedName]:
-        """Yield everything that a chain may refer to: imports inside the code, then the nearest scope."""
-        name, rest = chain[0], chain[1:]
-        inner = [imported for bound, imported in self.imports if bound == name]
-        for imported in inner:
-            yield self._resolve_import(imported, rest)
-        if name in self.cells:
+    def resolve(self, reference: Reference) -> Iterator[ResolvedName]:
+        """Yield everything that a reference may refer to: imports inside the code, or the nearest scope."""
+        name, rest = reference.chain[0], reference.chain[1:]
+        if reference.imports:
+            yield from (self._resolve_import(imported, rest) for imported in reference.imports)
+        elif name in self.cells:
             yield _resolve_attributes(self.cells[name], f"{self.label}.{name}", rest)
         elif name in self.globals:
             yield self._resolve_global(name, rest)
         elif hasattr(builtins, name):
             yield ResolvedName(getattr(builtins, name), f"builtins.{name}", "builtins", unresolved=rest)
-        elif not inner:
+        else:
             yield ResolvedName()
 
     def _resolve_global(self, name: str, rest: tuple[str, ...]) -> ResolvedName:
         value = self.globals[name]
-        imported = self.source.imports.get(name) if self.source else None
-        if imported and imported.attribute and not isinstance(value, ModuleType):
+        for imported in self.imports.get(name, ()) if not isinstance(value, ModuleType) else ():
             module = self._absolute_module(imported)
-            original = getattr(sys.modules.get(module), imported.attribute, MISSING)
+            original = getattr(sys.modules.get(module), imported.attribute, MISSING) if imported.attribute else MISSING
             if original is value and origin_of_module(module) != "project":
                 return ResolvedName(value, ".".join((module, imported.attribute, *rest)), module)
         return _resolve_attributes(value, f"{module_label(self.globals)}.{name}", rest)

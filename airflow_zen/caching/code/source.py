@@ -3,21 +3,30 @@
 from __future__ import annotations
 import __future__
 
-import ast
 import functools
 import importlib.util
+import inspect
 import linecache
 import operator
+import os
+import stat
 import sys
+import tempfile
+import textwrap
 from collections.abc import Iterator, Mapping
-from functools import cached_property, lru_cache
+from contextlib import suppress
+from functools import cache, cached_property, lru_cache
+from hashlib import sha256
 from pathlib import Path
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
 import msgspec
 
+from airflow_zen.caching.code.code_objects import code_digest
 from airflow_zen.caching.code.distributions import MISSING, CodeOrigin, origin_of_module, unwrap_callable
+from airflow_zen.caching.code.summary import Definition, Summary, constant_text
+from airflow_zen.caching.code.syntax import summarize
 from airflow_zen.errors import FingerprintError
 from airflow_zen.instances import instance_attributes
 
@@ -25,184 +34,190 @@ _FUTURE_FLAGS = functools.reduce(
     operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 )
 
-_instructions = operator.attrgetter("co_code", "co_names", "co_varnames", "co_freevars")
-
 _HEAP_TYPE = 1 << 9
 _PLAIN_TYPES = (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, type(None))
 
-Node = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
-
-
-class Definition(msgspec.Struct, frozen=True):
-    """A function, lambda or class in its file, with its qualified name."""
-
-    node: Node
-    qualname: str
-
-    @property
-    def first_line(self) -> int:
-        """The first line of its code object: that of the first decorator."""
-        return _first_line(self.node)
-
-
-class Import(msgspec.Struct, frozen=True):
-    """One name bound by an import: a module, or an attribute of it."""
-
-    module: str
-    attribute: str | None = None
-    level: int = 0
+_MAX_FILES = 2048
+_MAX_STORED = 1024
+_MAX_STORED_BYTES = 512 * 1024
 
 
 class SourceFile(msgspec.Struct, frozen=True, eq=False, dict=True):
-    """One parsed file; its tree is never changed."""
+    """One file, or the text of a notebook's cell.
+
+    `is_checked` is False where the code that runs is not the text as Python compiles it.
+    """
 
     path: str
     text: str
-    tree: ast.Module
+    summary: Summary
+    is_checked: bool = True
 
     @cached_property
-    def definitions(self) -> tuple[Definition, ...]:
-        """Every function and class, outer before inner."""
-        return tuple(_definitions(self.tree, ""))
+    def lines(self) -> list[str]:
+        """The lines of the text."""
+        return self.text.splitlines()
 
     @cached_property
-    def lambdas(self) -> tuple[Definition, ...]:
-        """Every lambda; searched only when one is reached."""
-        return tuple(Definition(node, "<lambda>") for node in ast.walk(self.tree) if isinstance(node, ast.Lambda))
+    def _by_place(self) -> dict[tuple[str, int], list[Definition]]:
+        found: dict[tuple[str, int], list[Definition]] = {}
+        for one in self.summary.definitions:
+            found.setdefault((one.name, one.first_line), []).append(one)
+        return found
 
     @cached_property
-    def imports(self) -> Mapping[str, Import]:
-        """Names that the module binds by import at its top level."""
-        return dict(binding for node in _module_level_nodes(self.tree) for binding in import_bindings(node))
+    def _classes(self) -> dict[str, list[Definition]]:
+        found: dict[str, list[Definition]] = {}
+        for one in self.summary.definitions:
+            if one.compiled is None:
+                found.setdefault(one.qualname, []).append(one)
+        return found
 
-    def find_function(self, code: CodeType) -> Definition:
-        """Return the definition of a code object, found by its position.
+    @cached_property
+    def _by_code(self) -> dict[int, tuple[CodeType, Definition]]:
+        # The code objects are kept, so that no id is used again.
+        return {}
 
-        Raises `FingerprintError` when the file no longer contains the running code.
-        """
-        among = self.lambdas if code.co_name == "<lambda>" else self.definitions
-        named = [one for one in among if getattr(one.node, "name", "<lambda>") == code.co_name]
-        found = [one for one in named if one.first_line == code.co_firstlineno]
-        if len(found) > 1:
-            found = [one for one in found if _is_lambda_of(one.node, code)]
-        if len(found) != 1:
-            raise FingerprintError(_stale_source_message(code.co_name, self.path))
-        return found[0]
+    def find_function(self, code: CodeType) -> Definition | None:
+        """Return the definition of a code object, found by its place and by what it does; None when it is not there."""
+        if known := self._by_code.get(id(code)):
+            return known[1]
+        among = self._by_place.get((code.co_name, code.co_firstlineno), [])
+        digest = code_digest(code)
+        found = [one for one in among if one.compiled == digest]
+        if not found and not self.is_checked and len(among) == 1:
+            found = among
+        if found:
+            self._by_code[id(code)] = code, found[0]
+        return found[0] if found else None
 
-    def check_unchanged(self, function: FunctionType) -> None:
-        """Raise `FingerprintError` when the file was edited after `function` was loaded from it."""
-        if not Path(self.path).is_file() or "@pytest_ar" in function.__globals__:
-            return
-        code = function.__code__
-        # The compiler calls attributes of imported modules in another way than methods.
-        near = [
-            one
-            for one in self.tree.body
-            if isinstance(one, ast.Import | ast.ImportFrom)
-            or _first_line(one) <= code.co_firstlineno <= (one.end_lineno or 0)
-        ]
-        if not (_compiles_to(code, near, self.path) or _compiles_to(code, self.tree.body, self.path)):
-            raise FingerprintError(_stale_source_message(code.co_name, self.path))
+    def find_classes(self, qualname: str) -> list[Definition]:
+        """Return the definitions of a class; several when branches define it."""
+        return self._classes.get(qualname, [])
 
-
-def parse_source_file(path: str, module_globals: Mapping[str, Any]) -> SourceFile | None:
-    """Read and parse a file, or the text of that name in a notebook or a zip; None without text."""
-    if Path(path).is_file():
-        text = importlib.util.decode_source(Path(path).read_bytes())
-    else:
-        text = "".join(linecache.getlines(path, dict(module_globals)))
-    return _parse(path, text) if text else None
+    def text_of(self, definition: Definition) -> str:
+        """Return the text of a definition as it is written, without its indentation."""
+        return textwrap.dedent("\n".join(self.lines[definition.first_line - 1 : definition.last_line]))
 
 
-@lru_cache(maxsize=256)
-def _parse(path: str, text: str) -> SourceFile:
+def source_file(path: str, module_globals: Mapping[str, Any], flags: int = 0) -> SourceFile | None:
+    """Return a parsed file, or the text of that name in a notebook or a zip; None without text.
+
+    `flags` are the future statements under which a notebook's cell was compiled.
+    """
     try:
-        return SourceFile(path, text, ast.parse(text))
-    except SyntaxError as error:
+        status = Path(path).stat()
+    except OSError:
+        text = "".join(linecache.getlines(path, dict(module_globals)))
+        return _parse(path, text.encode(), flags, False) if text else None
+    signature = status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
+    known = _files.get(path)
+    if known is None or known[0] != signature:
+        if len(_files) >= _MAX_FILES:
+            _files.clear()
+        _files[path] = known = signature, _parse(path, Path(path).read_bytes(), 0, "@pytest_ar" not in module_globals)
+    return known[1]
+
+
+# What was read in this process: a file is read again when its status differs.
+_files: dict[str, tuple[tuple[int, ...], SourceFile]] = {}
+
+
+@lru_cache(maxsize=_MAX_FILES)
+def _parse(path: str, content: bytes, flags: int, is_checked: bool) -> SourceFile:
+    try:
+        text = importlib.util.decode_source(content)
+        return SourceFile(path, text, _summary(content, text, flags), is_checked)
+    except (SyntaxError, ValueError) as error:
         raise FingerprintError(f"{Path(path).name} cannot be parsed: {error}. Set cache=False.") from error
 
 
-def import_bindings(node: ast.AST) -> Iterator[tuple[str, Import]]:
-    """Yield the names that an import statement binds."""
-    if isinstance(node, ast.Import):
-        for alias in node.names:
-            name = alias.asname or alias.name.partition(".")[0]
-            yield name, Import(alias.name if alias.asname else name)
-    elif isinstance(node, ast.ImportFrom):
-        for alias in node.names:
-            yield alias.asname or alias.name, Import(node.module or "", alias.name, node.level)
+def _summary(content: bytes, text: str, flags: int) -> Summary:
+    """Return the summary of a text, from this machine's disk where an earlier process made it."""
+    folder = _private_directory()
+    path = folder / sha256(b"%d " % flags + _maker() + content).hexdigest() if folder else None
+    found = _read_summary(path) if path else None
+    if found is None:
+        found = summarize(text, flags)
+        if path:
+            _store_summary(path, found)
+    return found
 
 
-def _first_line(node: ast.stmt | ast.expr) -> int:
-    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
+@cache
+def _maker() -> bytes:
+    """Return what a summary depends on besides the text: our own code and Python's."""
+    ours = Path(inspect.getfile(summarize)).read_bytes()
+    return sha256(f"{sys.version} {sys.flags.optimize}".encode() + ours).digest()
 
 
-def _compiles_to(code: CodeType, statements: list[ast.stmt], path: str) -> bool:
-    """Whether compiling these statements gives that code."""
-    compiled = compile(ast.Module(statements, []), path, "exec", code.co_flags & _FUTURE_FLAGS, dont_inherit=True)
-    return any(_same_code(code, one) for one in _nested_codes(compiled) if one.co_name == code.co_name)
+def _private_directory() -> Path | None:
+    """Return a directory that no other user may write; None when there is none."""
+    path = Path(tempfile.gettempdir(), f"zen-code-{os.geteuid()}")
+    try:
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        status = path.lstat()
+    except OSError:
+        return None
+    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
+    return path if is_ours else None
 
 
-def _definitions(node: ast.AST, prefix: str) -> Iterator[Definition]:
-    for child in _child_statements(node):
-        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield Definition(child, prefix + child.name)
-            inside = "" if isinstance(child, ast.ClassDef) else "<locals>."
-            yield from _definitions(child, f"{prefix}{child.name}.{inside}")
-        else:
-            yield from _definitions(child, prefix)
+def _read_summary(path: Path) -> Summary | None:
+    """Return a stored summary; None without one, or for a damaged one."""
+    try:
+        content = path.read_bytes()
+        digest, packed = content[:32], content[32:]
+        return msgspec.msgpack.decode(packed, type=Summary) if sha256(packed).digest() == digest else None
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
-def _child_statements(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the statements, handlers and cases directly below a node."""
-    for name in ("body", "handlers", "cases", "orelse", "finalbody"):
-        below = getattr(node, name, ())
-        yield from below if isinstance(below, list) else ()
+def _store_summary(path: Path, summary: Summary) -> None:
+    """Store a summary by one rename; a disk that is full or read-only costs the next process the time."""
+    packed = msgspec.msgpack.encode(summary)
+    if len(packed) > _MAX_STORED_BYTES:
+        return
+    with suppress(OSError):
+        stored = list(path.parent.iterdir())
+        if len(stored) >= _MAX_STORED:
+            _remove_oldest(stored)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(sha256(packed).digest() + packed)
+        Path(file.name).replace(path)
 
 
-def _module_level_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    for child in _child_statements(node):
-        if not isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield child
-            yield from _module_level_nodes(child)
+def _remove_oldest(paths: list[Path]) -> None:
+    """Remove half of the files."""
+    ages = []
+    for path in paths:
+        with suppress(FileNotFoundError):
+            ages.append((path.stat().st_mtime, path))
+    for _, path in sorted(ages)[: len(ages) // 2]:
+        path.unlink(missing_ok=True)
 
 
-def _is_lambda_of(node: ast.AST, code: CodeType) -> bool:
-    """Whether a lambda's body is at the position of the code's instructions."""
-    if not isinstance(node, ast.Lambda):
-        return False
-    body = node.body
-    begin, end = (body.lineno, body.col_offset), (body.end_lineno or 0, body.end_col_offset or 0)
-    places = [place for place in code.co_positions() if place[0] and place[2] is not None and place[3]]
-    return (begin, end) == (
-        min((line, column) for line, _, column, _ in places),
-        max((last, column) for _, last, _, column in places),
-    )
+def function_definition(function: FunctionType) -> tuple[SourceFile, Definition]:
+    """Return the file and the definition of a function.
 
-
-def _nested_codes(code: CodeType) -> Iterator[CodeType]:
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield constant
-            yield from _nested_codes(constant)
-
-
-def _same_code(one: CodeType, two: CodeType) -> bool:
-    """Whether two code objects do the same, whatever lines and columns they name."""
-    is_alike = _instructions(one) == _instructions(two) and len(one.co_consts) == len(two.co_consts)
-    return is_alike and all(map(_same_constant, one.co_consts, two.co_consts))
-
-
-def _same_constant(one: Any, two: Any) -> bool:
-    if isinstance(one, CodeType) and isinstance(two, CodeType):
-        return _same_code(one, two)
-    return type(one) is type(two) and repr(one) == repr(two) if not isinstance(one, frozenset) else one == two
-
-
-def _stale_source_message(name: str, path: str) -> str:
-    return (
-        f"The running code of {name!r} is not what {Path(path).name} holds now. "
+    Raises `FingerprintError` when there is no text, or when the file was edited after the function was loaded.
+    """
+    code = function.__code__
+    path, names = code.co_filename, function.__globals__
+    for _ in range(2):
+        source = source_file(path, names, code.co_flags & _FUTURE_FLAGS)
+        if source is None:
+            raise FingerprintError(
+                f"{function.__qualname__!r} has no source text: it was typed at a prompt or made by exec. "
+                "Define it in a file, or set cache=False."
+            )
+        if found := source.find_function(code):
+            return source, found
+        # Perhaps it was written twice within the resolution of the file's time.
+        _files.pop(path, None)
+    raise FingerprintError(
+        f"The running code of {code.co_name!r} is not what {Path(path).name} holds now. "
         "Restart the process or reload the module, or set cache=False."
     )
 
@@ -235,17 +250,6 @@ def origin_of_function(function: FunctionType) -> CodeOrigin:
     return origin_of_module(module, file)
 
 
-def function_source(function: FunctionType) -> SourceFile:
-    """Return the parsed file of a function; raises `FingerprintError` when there is none."""
-    source = parse_source_file(function.__code__.co_filename, function.__globals__)
-    if source is None:
-        raise FingerprintError(
-            f"{function.__qualname__!r} has no source text: it was typed at a prompt or made by exec. "
-            "Define it in a file, or set cache=False."
-        )
-    return source
-
-
 def closure_variables(function: FunctionType) -> dict[str, Any]:
     """Return the variables of enclosing functions that a function uses; `MISSING` for one not yet set."""
     names = function.__code__.co_freevars
@@ -271,12 +275,12 @@ class ClassSource(msgspec.Struct, frozen=True):
 
     def runtime_attributes(self, cls: type) -> Iterator[tuple[str, Any]]:
         """Yield each attribute whose present value the text does not tell."""
-        written = {name: value for each in self.definitions for name, value in _assigned_names(each.node)}
+        written = {name: text for each in self.definitions for name, text in each.literals.items()}
         for name, value in sorted(vars(cls).items()):
             if name.startswith("__") or (name.startswith("_") and name.endswith("_")) or self._is_method(value):
                 continue
             if name in written:
-                if not is_written_literal(written[name], value) and not hasattr(type(value), "__set__"):
+                if written[name] != constant_text(value) and not hasattr(type(value), "__set__"):
                     yield name, value
             elif type(value) in _PLAIN_TYPES or _underlying_function(value) is not None:
                 yield name, value
@@ -286,7 +290,7 @@ class ClassSource(msgspec.Struct, frozen=True):
         if function is None:
             return False
         code = function.__code__
-        spans = [(each.first_line, each.node.end_lineno or 0) for each in self.definitions]
+        spans = [(each.first_line, each.last_line) for each in self.definitions]
         inside = any(begin <= code.co_firstlineno <= end for begin, end in spans)
         return code.co_filename.startswith("<") or (code.co_filename == self.source.path and inside)
 
@@ -303,14 +307,13 @@ def class_source(cls: type) -> ClassSource | None:
         each for each in methods if each.__globals__ is names and not each.__code__.co_filename.startswith("<string")
     ]
     path = names.get("__file__") or next((each.__code__.co_filename for each in own), None)
-    source = parse_source_file(path, names) if path else None
-    named = [one for one in source.definitions if one.qualname == cls.__qualname__] if source else []
-    found = [one for one in named if isinstance(one.node, ast.ClassDef)]
+    source = source_file(path, names) if path else None
+    found = source.find_classes(cls.__qualname__) if source else []
     if source is None or not found:
         return None
     written = [each for each in own if each.__code__.co_filename == source.path]
     for each in written:
-        source.check_unchanged(each)
+        function_definition(each)
     cells = {name: value for each in written for name, value in closure_variables(each).items() if value is not MISSING}
     return ClassSource(source, tuple(found), names, cells)
 
@@ -320,19 +323,6 @@ def _underlying_function(value: Any) -> FunctionType | None:
     functions = descriptor_functions(value)
     value = unwrap_callable(functions[0] if functions else value)
     return value if isinstance(value, FunctionType) else None
-
-
-def _assigned_names(node: Any) -> Iterator[tuple[str, ast.expr | None]]:
-    for statement in ast.walk(node):
-        if isinstance(statement, ast.Assign):
-            yield from ((each.id, statement.value) for each in statement.targets if isinstance(each, ast.Name))
-        elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            yield statement.target.id, statement.value
-
-
-def is_written_literal(written: ast.expr | None, value: Any) -> bool:
-    """Whether the text already contains this value."""
-    return isinstance(written, ast.Constant) and type(written.value) is type(value) and written.value == value
 
 
 def dynamic_class_contents(cls: type) -> dict[str, Any]:

@@ -1,0 +1,80 @@
+"""The summary of a source file: each definition's normalized content, and the names outside of it that it refers to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Import(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """One name bound by an import: a module, or an attribute of it; `loads` is the module below that `import a.b` loads."""
+
+    module: str
+    attribute: str = ""
+    level: int = 0
+    loads: str = ""
+
+
+class Reference(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """A name with the attributes read from it.
+
+    `has_argument` says that it is called with an argument other than None, `strings` are the arguments that are literal
+    names (`"package.module"`, `"name=value"` of a keyword), empty text for any other. `imports` are set for a name that
+    an import inside the code binds.
+    """
+
+    chain: tuple[str, ...]
+    has_argument: bool = False
+    strings: tuple[str, ...] = ()
+    imports: tuple[Import, ...] = ()
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """A piece of code: the hash of what it says, and every name in it that is defined elsewhere."""
+
+    digest: str = ""
+    references: tuple[Reference, ...] = ()
+
+
+class Decorator(msgspec.Struct, frozen=True, array_like=True):
+    """One decorator of a definition; `chain` is its dotted name, empty when it has none."""
+
+    part: Part
+    chain: tuple[str, ...]
+    reads_annotations: bool
+
+
+class Definition(msgspec.Struct, frozen=True, array_like=True):
+    """A function, lambda or class in its file.
+
+    `first_line` is that of its first decorator. `code` holds its defaults and body, without decorators and annotations;
+    `annotations` those of a function, `parameter_types` the names in the annotations of its parameters, quoted ones too.
+    `literals` are the constants written as defaults of parameters or as attributes of a class, as `constant_text` gives
+    them. `compiled` is the digest of a function's code object, None for a class.
+    """
+
+    name: str
+    qualname: str
+    first_line: int
+    last_line: int
+    code: Part
+    decorators: tuple[Decorator, ...]
+    literals: dict[str, str]
+    annotations: Part = Part()
+    parameter_types: tuple[Reference, ...] = ()
+    compiled: str | None = None
+
+
+class Summary(msgspec.Struct, frozen=True, array_like=True):
+    """What one file says: its top level, the names bound there by imports, and its definitions, inner before outer."""
+
+    code: Part
+    imports: dict[str, tuple[Import, ...]]
+    definitions: tuple[Definition, ...]
+
+
+def constant_text(value: Any) -> str:
+    """Return a constant with its type as text; equal texts mean equal constants."""
+    text = hex(value) if type(value) is int and value.bit_length() > 1024 else repr(value)
+    return f"{type(value).__name__} {text}"

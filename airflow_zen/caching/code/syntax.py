@@ -1,0 +1,276 @@
+"""The walk through the syntax tree of a file that makes its summary."""
+
+from __future__ import annotations
+
+import ast
+import gc
+from collections import defaultdict
+from collections.abc import Iterable
+from hashlib import sha256
+from types import CodeType
+from typing import Any
+
+from airflow_zen.caching.code.code_objects import code_digest, is_at, nested_codes
+from airflow_zen.caching.code.nodes import (  # fmt: skip
+    BindingScope,
+    ExpressionVisitor,
+    all_parameters,
+    first_line,
+    import_bindings,
+    last_name,
+    unquoted,
+)
+from airflow_zen.caching.code.summary import Decorator, Definition, Part, Reference, Summary, constant_text
+
+# Decorators that never read the annotations of what they decorate.
+_IGNORE_ANNOTATIONS = {
+    "abstractmethod", "asynccontextmanager", "cache", "cached_property", "classmethod", "contextmanager",
+    "deleter", "getter", "lru_cache", "property", "setter", "staticmethod", "wraps",
+}  # fmt: skip
+_COMPOUND = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.TryStar, ast.Match)
+# No token contains it: names cannot, and constants are written by repr.
+_SEPARATOR = "\x1f"
+
+
+def summarize(text: str, flags: int = 0) -> Summary:
+    """Return the summary of a text, which depends on nothing else; `flags` are the compiler's, of future statements.
+
+    Raises `SyntaxError` for text that cannot be compiled.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()  # A tree is thousands of objects, none of which is garbage before the end.
+    try:
+        tree = compile(text, "<summary>", "exec", ast.PyCF_ONLY_AST | flags, dont_inherit=True)
+        found = _Summarizer(compile(tree, "<summary>", "exec", flags, dont_inherit=True))
+        found.visit_block(tree.body)
+    finally:
+        if was_enabled:
+            gc.enable()
+    module = found.scope
+    imports = {name: tuple(imports) for name, imports in module.imports.items()}
+    return Summary(_part(found.tokens, [*module.loads, *module.passed]), imports, tuple(found.definitions))
+
+
+class _Summarizer(ExpressionVisitor):
+    """Walks a tree once, and collects tokens, which are equal for equal code, and the references of each scope."""
+
+    def __init__(self, compiled: CodeType) -> None:
+        super().__init__()
+        self.visitors |= {
+            ast.If: self._visit_if,
+            ast.Assign: self._visit_assign,
+            ast.AnnAssign: self._visit_ann_assign,
+            ast.Lambda: self._visit_lambda,
+            ast.FunctionDef: self._visit_function_def,
+            ast.AsyncFunctionDef: self._visit_function_def,
+            ast.ClassDef: self._visit_class_def,
+        }
+        self.definitions: list[Definition] = []
+        self.prefix = ""
+        self.keeps_annotations = False
+        self.literals: dict[str, str] = {}
+        self.codes: dict[tuple[str, int], list[CodeType]] = defaultdict(list)
+        for code in nested_codes(compiled):
+            self.codes[code.co_name, code.co_firstlineno].append(code)
+
+    def visit_block(self, statements: Iterable[ast.stmt]) -> None:
+        """Add statements, without those that do nothing."""
+        self.visit_list(each for each in statements if not self._is_no_op(each))
+
+    def _is_no_op(self, node: ast.stmt) -> bool:
+        if isinstance(node, ast.AnnAssign) and not node.value and not self.keeps_annotations:
+            if isinstance(node.target, ast.Name):
+                self.scope.bind(node.target.id)
+            return True
+        return isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+
+    def _visit_if(self, node: ast.If) -> None:
+        if last_name(node.test) != "TYPE_CHECKING":
+            self.visit_fields(node)
+            return
+        for name, imported in (
+            binding for each in node.body for inner in ast.walk(each) for binding in import_bindings(inner)
+        ):
+            if self.scope.kind == "module":
+                self.scope.imports.setdefault(name, []).append(imported)
+        self.tokens.append("TYPE_CHECKING")
+        self.visit_block(node.orelse)
+
+    def _visit_assign(self, node: ast.Assign) -> None:
+        self.tokens.append("Assign")
+        self.visit(node.value)
+        self.visit_list(node.targets)
+        for target in node.targets:
+            self._note_literal(target, node.value)
+
+    def _visit_ann_assign(self, node: ast.AnnAssign) -> None:
+        if self.keeps_annotations:
+            self.visit_fields(node)
+        else:
+            self.tokens.append("Assign")
+            self.visit(node.value or node.target)
+            self.visit_list([node.target])
+        self._note_literal(node.target, node.value)
+
+    def _note_literal(self, target: ast.expr, value: ast.expr | None) -> None:
+        """Remember the constant that a class gives to an attribute, unless it gives it two."""
+        if self.scope.kind == "class" and isinstance(target, ast.Name):
+            is_first = isinstance(value, ast.Constant) and target.id not in self.literals
+            self.literals[target.id] = constant_text(value.value) if is_first else ""  # type: ignore[union-attr]
+
+    def _visit_lambda(self, node: ast.Lambda) -> None:
+        start = len(self.tokens)
+        literals = self._add_parameters(node)
+        outer = self._enter("function", node)
+        self.visit(node.body)
+        references = self.leave(outer)
+        code = _part(self.tokens[start:], references)
+        compiled = self._compiled("<lambda>", node.lineno, node.body)
+        self.definitions.append(
+            Definition("<lambda>", "<lambda>", node.lineno, node.end_lineno or 0, code, (), literals, compiled=compiled)
+        )
+
+    def _visit_function_def(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        decorators = tuple(map(self._decorator, node.decorator_list))
+        annotations, types = self._annotations(node, any(each.reads_annotations for each in decorators))
+        start = len(self.tokens)
+        self.tokens += node.__class__.__name__, node.name
+        literals = self._add_parameters(node)
+        outer = self._enter("function", node)
+        context = self.prefix, self.keeps_annotations
+        qualname = self.prefix + node.name
+        self.prefix, self.keeps_annotations = f"{qualname}.<locals>.", False
+        self._add_body(node.body)
+        self.prefix, self.keeps_annotations = context
+        code = _part(self.tokens[start:], self.leave(outer))
+        self.scope.bind(self.mangled(node.name))
+        first = first_line(node)
+        self.definitions.append(
+            Definition(
+                node.name, qualname, first, node.end_lineno or 0, code, decorators, literals, annotations, types,
+                self._compiled(node.name, first),
+            )
+        )  # fmt: skip
+
+    def _enter(self, kind: str, node: Any) -> BindingScope:
+        outer, self.scope = self.scope, BindingScope(kind)
+        for parameter in all_parameters(node.args) if kind == "function" else ():
+            self.scope.bind(self.mangled(parameter.arg))
+        self.visit_list(getattr(node, "type_params", ()))
+        return outer
+
+    def _add_parameters(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> dict[str, str]:
+        """Add names and defaults of parameters, and return the defaults that are constants."""
+        found, arguments = node.args, all_parameters(node.args)
+        kinds = [("/", found.posonlyargs), ("", found.args), ("*", [found.vararg] if found.vararg else [])]
+        kinds += [("=", found.kwonlyargs), ("**", [found.kwarg] if found.kwarg else [])]
+        self.tokens += [f"[{len(arguments)}", *(f"{kind}{each.arg}" for kind, names in kinds for each in names)]
+        self.visit_list(found.defaults)
+        self.visit_list(found.kw_defaults)
+        positional = [*found.posonlyargs, *found.args][::-1]
+        given = [
+            *zip(positional, found.defaults[::-1], strict=False),
+            *zip(found.kwonlyargs, found.kw_defaults, strict=True),
+        ]
+        return {name.arg: constant_text(default.value) for name, default in given if isinstance(default, ast.Constant)}
+
+    def _add_body(self, statements: list[ast.stmt]) -> None:
+        """Add the body of a function; the place of its plain imports does not matter."""
+        imports = []
+        at = len(self.tokens)
+        self.tokens.append("")
+        count = 0
+        for each in statements:
+            if self._is_no_op(each):
+                continue
+            start = len(self.tokens)
+            self.visit(each)
+            count += 1
+            if isinstance(each, ast.Import | ast.ImportFrom):
+                imports.append((start, len(self.tokens), [name for name, _ in import_bindings(each)]))
+        used = {reference.chain[0] for reference in self.scope.loads}
+        for start, end, names in reversed(imports):
+            if all(self.scope.bound[name] == 1 and name in used for name in names):
+                del self.tokens[start:end]
+                count -= 1
+        self.tokens[at] = f"[{count}"
+
+    def _decorator(self, node: ast.expr) -> Decorator:
+        part = self._capture([node])
+        called = node
+        while isinstance(called, ast.Call):
+            called = called.func
+        return Decorator(part, self.chain(called) or (), last_name(node) not in _IGNORE_ANNOTATIONS)
+
+    def _capture(self, nodes: Iterable[ast.AST]) -> Part:
+        """Add nodes, and return them as a part of their own."""
+        scope = self.scope
+        tokens, loads, passed = len(self.tokens), len(scope.loads), len(scope.passed)
+        for node in nodes:
+            self.visit(node)
+        return _part(self.tokens[tokens:], scope.loads[loads:] + scope.passed[passed:])
+
+    def _annotations(
+        self, node: ast.FunctionDef | ast.AsyncFunctionDef, kept: bool
+    ) -> tuple[Part, tuple[Reference, ...]]:
+        """Return a function's annotations, and the names in those of its parameters; add them if they are `kept`."""
+        written = [each.annotation for each in all_parameters(node.args) if each.annotation]
+        if not (written or node.returns):
+            return Part(), ()
+        scope, tokens = self.scope, len(self.tokens)
+        self.scope = BindingScope("annotations")
+        types = self._capture(filter(None, map(unquoted, written))).references
+        self.scope = BindingScope("annotations")
+        del self.tokens[tokens:]
+        found = self._capture([*written, *([node.returns] if node.returns else [])])
+        self.scope = scope
+        if kept:
+            scope.loads += found.references
+        else:
+            del self.tokens[tokens:]
+        return found, types
+
+    def _visit_class_def(self, node: ast.ClassDef) -> None:
+        decorators = tuple(map(self._decorator, node.decorator_list))
+        start = len(self.tokens)
+        self.tokens += "ClassDef", node.name
+        head = self._capture([*node.bases, *node.keywords])
+        outer = self._enter("class", node)
+        context = self.prefix, self.class_name, self.keeps_annotations, self.literals
+        qualname = self.prefix + node.name
+        self.prefix, self.class_name, self.literals = f"{qualname}.", node.name.lstrip("_"), {}
+        self.keeps_annotations = bool(node.bases or node.keywords or node.decorator_list)
+        self._add_class_body(node.body)
+        literals = self.literals
+        self.prefix, self.class_name, self.keeps_annotations, self.literals = context
+        code = _part(self.tokens[start:], [*head.references, *self.leave(outer)])
+        self.scope.bind(self.mangled(node.name))
+        self.definitions.append(
+            Definition(node.name, qualname, first_line(node), node.end_lineno or 0, code, decorators, literals)
+        )
+
+    def _add_class_body(self, statements: list[ast.stmt]) -> None:
+        self.tokens.append("[")
+        for each in statements:
+            if not self._is_no_op(each):
+                before = dict(self.scope.bound)
+                self.visit(each)
+                if isinstance(each, _COMPOUND):
+                    # What a branch binds may be unbound.
+                    self.scope.bound = before
+        self.tokens.append("]")
+
+    def _compiled(self, name: str, line: int, body: ast.expr | None = None) -> str:
+        """Return the digest of the code object of a function, or of the lambda with this body."""
+        found = self.codes[name, line]
+        if body and len(found) > 1:
+            found = [code for code in found if is_at(body, code)]
+        return code_digest(found[0]) if len(found) == 1 else ""
+
+
+def _digest(tokens: Iterable[str]) -> str:
+    return sha256(_SEPARATOR.join(tokens).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _part(tokens: list[str], references: Iterable[Reference]) -> Part:
+    return Part(_digest(tokens), tuple(sorted(set(references))))
