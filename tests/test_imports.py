@@ -6,10 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.airflow_version import AIRFLOW_VERSION
+
 HEAVY_LIBRARIES = {
     "fsspec", "httpx", "mlflow", "numpy", "obstore", "pandas", "polars", "pyarrow", "requests", "rich", "s3fs", "sklearn",
     "torch",
 }  # fmt: skip
+if AIRFLOW_VERSION < (3, 2):
+    # Its log writes tracebacks with it.
+    HEAVY_LIBRARIES.remove("rich")
 
 _REPORT = """
 import json

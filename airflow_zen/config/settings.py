@@ -158,7 +158,7 @@ def _read_cache_defaults(options: Options) -> Cache:
     ttl, scope = options.text("cache_ttl"), options.text("cache_scope")
     packages = options.flag("cache_packages", default=True)
     try:
-        return Cache(ttl=float(ttl) if ttl else None, packages=packages, scope=scope or None)
+        return Cache(ttl=float(ttl) if ttl else None, packages=packages, scope=scope or "shared")
     except (ValueError, StepDefinitionError) as error:
         raise SettingsError(f"{options.qualified_option('cache_ttl')} and cache_scope: {error}") from error
 

@@ -293,10 +293,8 @@ def report_lineage(method: str, operator: Any, refs: Iterable[ArtifactRef]) -> N
     `method` is `add_input_asset` or `add_output_asset`.
     """
     with log_errors("Airflow's lineage collector has no record of an artifact"):
-        from airflow.sdk import plugins_manager
-
         # Even the collector without a reader loads the asset handlers of every provider: 0.2 s for Amazon's.
-        if not plugins_manager.get_hook_lineage_readers_plugins():
+        if not _has_lineage_readers():
             return
         from airflow.providers.common.compat.sdk import get_hook_lineage_collector
 
@@ -305,6 +303,17 @@ def report_lineage(method: str, operator: Any, refs: Iterable[ArtifactRef]) -> N
             uri = ref.uri if "://" in ref.uri else f"file://{ref.uri}"
             extra = {"name": ref.name, "digest": ref.digest, "type": ref.type, "shape": ref.shape, "size": ref.size}
             add(operator, uri=uri, asset_extra=extra)
+
+
+def _has_lineage_readers() -> bool:
+    try:
+        from airflow.sdk import plugins_manager
+    except ImportError:  # Airflow 3.1
+        from airflow import plugins_manager as core_plugins
+
+        core_plugins.initialize_hook_lineage_readers_plugins()  # type: ignore[attr-defined]
+        return bool(core_plugins.hook_lineage_reader_classes)  # type: ignore[attr-defined]
+    return bool(plugins_manager.get_hook_lineage_readers_plugins())
 
 
 def code_version(bundle: Any, function: Callable[..., Any]) -> str:

@@ -58,7 +58,7 @@ class Shell:
             lines.append(f"{before.rstrip()}\n" if before or not ended else "")
             if ended:
                 break
-        told = "".join(lines).replace(str(self.home), "/home/ann").rstrip() + "\n"
+        told = "".join(lines).replace(str(self.home), "/srv/ml").rstrip() + "\n"
         assert code.strip() == "0", f"{command} ended with {code.strip()}:\n{told}"
         return told.lstrip("\n")
 

@@ -83,7 +83,10 @@ _BROKEN_PLUGIN = """
 import sys
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
-from airflow.sdk import lineage
+try:
+    from airflow.sdk import lineage
+except ImportError:  # Airflow 3.1
+    from airflow.lineage import hook as lineage
 
 
 def fail(what):
@@ -134,10 +137,9 @@ def test_without_a_reader_no_provider_is_loaded():
     """Without a plugin that reads lineage no collector is created, which would load every provider's assets."""
     script = """
 import sys
-from airflow.sdk import plugins_manager
-plugins_manager.get_hook_lineage_readers_plugins = lambda: []
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.operators import execute
+execute._has_lineage_readers = lambda: False
 execute.report_lineage("add_input_asset", object(), [ArtifactRef("a" * 64, "s3://b/x", "e@1", "t", 1)])
 print("airflow.sdk.lineage" in sys.modules, "boto3" in sys.modules)
 """
