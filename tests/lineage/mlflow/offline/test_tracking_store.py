@@ -3,21 +3,29 @@
 import json
 import socket
 from contextlib import suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+import mlflow
 import pytest
+import requests
+from mlflow.entities import RunTag
 from mlflow.store.tracking.rest_store import RestStore
 from mlflow.tracking.request_auth import registry
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from mlflow.utils.rest_utils import http_request
 
 from airflow_zen.lineage.mlflow.journal import RunJournal
 from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE
 from airflow_zen.lineage.mlflow.offline.relay import Relay
-from airflow_zen.lineage.mlflow.offline.tracking_store import open_store
+from airflow_zen.lineage.mlflow.offline.tracking_store import StepStore, open_store
 from airflow_zen.lineage.mlflow.server import TrackingServer
+from tests.servers.mlflow_server import tracked_at
 
 SERVER = TrackingServer("http://127.0.0.1:9", username="ann", password="hush", workspace="team")
 
@@ -31,13 +39,58 @@ def relay(tmp_path, step, root):
     relay.close()
 
 
-def test_outside_a_step(monkeypatch):
-    """The store does what MLflow's own does, and asks the server that its address names."""
+def test_methods():
+    """Every method of the store is MLflow's own, except for three that give a step's code the step's run and experiment."""
+    overridden = {name for name in vars(StepStore) if hasattr(RestStore, name) and not name.startswith(("__", "_abc"))}
+    assert overridden == {"create_run", "get_experiment", "get_experiment_by_name"}
+
+
+@pytest.mark.server
+def test_outside_a_step(monkeypatch, server, dag_id):
+    """Outside a step the same calls send the same requests as with MLflow's own store, to the server that was named."""
+    sent = []
+    send = requests.Session.send
+
+    def record(session, request, **options):
+        body = request.body or b"{}"
+        sent.append((request.method, urlsplit(request.url), json.loads(body)))
+        return send(session, request, **options)
+
     monkeypatch.delenv(RELAY_VARIABLE, raising=False)
-    store = open_store(SERVER.uri)
-    assert isinstance(store, RestStore)
-    assert store._step() is None
-    assert store.get_host_creds().host == SERVER.uri
+    monkeypatch.setattr(requests.Session, "send", record)
+    stores = [open_store(server.uri), RestStore(partial(get_default_host_creds, server.uri))]
+    experiment = stores[1].create_experiment(dag_id, None, [])
+    told, returned = [], []
+    for store in stores:
+        sent.clear()
+        runs = [store.create_run(experiment, "ann", 1, [RunTag("a", "b")], name) for name in ("named", None)]
+        found = [store.get_experiment(experiment), store.get_experiment_by_name(dag_id)]
+        returned.append(
+            [(run.info.run_name == "named", run.data.tags["a"]) for run in runs] + [vars(it) for it in found]
+        )
+        told.append(sent[:])
+    assert told[0] == told[1]
+    assert returned[0] == returned[1]
+    assert {f"{url.scheme}://{url.netloc}" for _, url, _ in told[0]} == {server.uri}
+
+
+@pytest.mark.server
+def test_fluent_calls_outside_a_step(monkeypatch, server, dag_id):
+    """Outside a step `mlflow.set_experiment` and `start_run` work where they say, in runs and experiments of their own."""
+    monkeypatch.delenv(RELAY_VARIABLE, raising=False)
+    with tracked_at(server.uri):
+        chosen = mlflow.set_experiment(dag_id)
+        with mlflow.start_run() as first:
+            mlflow.log_metric("auc", 0.5)
+            with mlflow.start_run(nested=True) as nested:
+                pass
+        with mlflow.start_run() as second:
+            pass
+    assert chosen.name == dag_id
+    assert {run.info.experiment_id for run in (first, nested, second)} == {chosen.experiment_id}
+    assert len({run.info.run_id for run in (first, nested, second)}) == 3
+    assert nested.data.tags[MLFLOW_PARENT_RUN_ID] == first.info.run_id
+    assert MLFLOW_PARENT_RUN_ID not in second.data.tags
 
 
 def test_inside_a_step(monkeypatch, relay):
