@@ -6,10 +6,13 @@ import hashlib
 import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 from blake3 import blake3
 
 HASH_PREFIX = "blake3:"
+# `hashlib.file_digest` clears a buffer of 256 KB first.
+_SMALL_FILE_SIZE = 64 * 1024
 _HASH_PATTERN = re.compile(rf"(?:{HASH_PREFIX})?[0-9a-f]{{64}}")
 
 
@@ -32,9 +35,12 @@ class FileHash:
         """The hash of the bytes added so far."""
         return self._prefix + self._hash.hexdigest()
 
-    def update_from(self, file: object) -> None:
+    def update_from(self, file: BinaryIO) -> None:
         """Add the rest of an open binary file."""
-        hashlib.file_digest(file, lambda: self._hash)  # type: ignore[arg-type, return-value]
+        start = file.read(_SMALL_FILE_SIZE)
+        self._hash.update(start)
+        if len(start) == _SMALL_FILE_SIZE:
+            hashlib.file_digest(file, lambda: self._hash)  # type: ignore[arg-type, return-value]
 
 
 def file_hash(path: Path, like: str = HASH_PREFIX) -> str:
@@ -70,7 +76,7 @@ class BackgroundHasher:
         self._hash = FileHash()
         self._hashed_size = 0
         self._scheduled_size = 0
-        self._pool = ThreadPoolExecutor(1)
+        self._pool: ThreadPoolExecutor | None = None
         self._jobs: list[Future[None]] = []
 
     def update(self) -> None:
@@ -78,6 +84,7 @@ class BackgroundHasher:
         size = self._path.stat().st_size
         if size - self._scheduled_size >= _MIN_CHUNK_SIZE:
             self._scheduled_size = size
+            self._pool = self._pool or ThreadPoolExecutor(1)
             self._jobs.append(self._pool.submit(self._hash_appended))
 
     def finalize(self) -> str:
@@ -90,7 +97,8 @@ class BackgroundHasher:
 
     def close(self) -> None:
         """End the thread."""
-        self._pool.shutdown()
+        if self._pool:
+            self._pool.shutdown()
 
     def _hash_appended(self) -> None:
         with self._path.open("rb") as file:

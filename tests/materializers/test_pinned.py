@@ -160,6 +160,57 @@ def test_layout_is_pinned(value: Any, encoding: str, type_name: str, files: set[
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()} == files
 
 
+def _times() -> pd.DataFrame:
+    return pd.DataFrame({"t": pd.date_range("2024", periods=3, unit="us"), "m": pd.array([1, None, 3], "Int64")})
+
+
+def _numbers(rows: int) -> Any:
+    return np.arange(rows, dtype="int64") * 7919 % 1009
+
+
+BYTES: dict[str, tuple[Any, str]] = {
+    "frame": (
+        pd.DataFrame({"n": _numbers(5000), "x": _numbers(5000) / 8, "b": _numbers(5000) > 500}),
+        "17b3e070e93d7f776928fa68dfa4fa7ab59f1d38c7da6247f72f0a4463c14046",
+    ),
+    "frame of times and nulls": (_times(), "a3af7588c1016a02b599d584fb1610d732c67a1f7e890869ee9ad5308d13694d"),
+    "frame of several row groups": (
+        pd.DataFrame({"n": _numbers(300_000), "x": np.sqrt(_numbers(300_000))}),
+        "82f2d9743eae776cb4a6a93766991e32cddc0c2cd77528240108a9a3c17b1e90",
+    ),
+    "categories": (
+        pd.DataFrame({"c": pd.Categorical.from_codes([0, 1, -1], pd.Index([7, 8]))}, index=[3, 4, 5]),
+        "a4d5ee52d33635eb5d67f75fbee7fcee6ff9103e20befd8587e8652931132299",
+    ),
+    "table": (
+        pa.table({"s": ["x", None, "y"], "l": [[1], [], None], "d": [{"a": 1}, {"a": 2}, {"a": None}]}),
+        "b4550af206f52e07984358ec26d03c7b62c08bb201947fc4d10b309f73953fa6",
+    ),
+    "dictionaries": (
+        pa.table({"s": pa.array(["x", None, "y"]).dictionary_encode()}),
+        "3d0a8b2e1d851b60dcd80a4b734fbfcbfba16d0e1b7103789ff491b432ab5903",
+    ),
+    "array": (_numbers(100).reshape(10, 10) / 4, "797fd93e2c3659475976a9b9c5394aad49d9296640f90aa277c6fea546543d6c"),
+    "masked array": (
+        np.ma.array([1.5, 2.5], mask=[True, False]),
+        "0f4a95224225791a4064145592f23a7cf9516aa8d34bad430ae64cc1531bb7b3",
+    ),
+    "tree": (
+        {"a": [1, 2.5, None], "b": (np.float32(0.5), datetime(2024, 1, 1, tzinfo=UTC))},
+        "51055fb316c7cac4dd4f9b555864a247155cd62c3efc71c5a5d6f3f61766de53",
+    ),
+    "sparse": (sp.csr_array(np.eye(3)), "bedb3229a36c43ce8e154b1689ce7d4516fb9b21a79ddd18ab5ea5ca4c387414"),
+}
+
+
+@pytest.mark.parametrize(("value", "expected"), BYTES.values(), ids=BYTES.keys())
+def test_bytes_do_not_depend_on_versions(value: Any, expected: str, tmp_path: Path) -> None:
+    """A value is these bytes with every version of the libraries: its digest is the same in all environments."""
+    default_registry().save(value, tmp_path)
+    files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    assert hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest() == expected
+
+
 def test_note_of_a_frame_is_pinned(tmp_path: Path) -> None:
     """What parquet cannot say about a frame stands in its schema metadata, as this typed JSON."""
     import pyarrow.parquet as pq

@@ -6,6 +6,7 @@ Also whether the schema of a table comes back from such a file, and how it is re
 from __future__ import annotations
 
 import base64
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -36,6 +37,11 @@ _DEFAULT_VALUE_BYTES = 32
 _PAGE_OPTIONS = (
     {"max_rows_per_page": MAX_ROW_GROUP_SIZE} if "max_rows_per_page" in signature(pq.ParquetWriter).parameters else {}
 )
+# Given, although they are the defaults of today: the bytes of a table are the same in every release of pyarrow.
+_FORMAT_OPTIONS = {"version": "2.6", "data_page_version": "1.0", "data_page_size": 1 << 20, "write_batch_size": 1024}
+_CREATED_BY = b"airflow-provider-zen version 1.0.0"
+# The length of the footer, and `PAR1`.
+_FILE_END_BYTES = 8
 
 _CODEC = "zstd"
 _COMPRESSION_LEVEL = 1
@@ -84,10 +90,13 @@ def write_parquet(batches: Iterable[pa.Table], schema: pa.Schema, path: Path) ->
     0.2 s more CPU. Each upload, hash and download saves these bytes again.
     """
     statistics, groups = StatisticsCollector(), map(_single_chunks, regroup_rows(batches, schema))
+    footers: list[pq.FileMetaData] = []
     try:
         group = next(groups)
-        options = {**encoding_options(group), **compression_options(group), **_PAGE_OPTIONS}
-        with pq.ParquetWriter(path, schema, **options) as writer, closing(BackgroundHasher(path)) as hasher:
+        options = {**_FORMAT_OPTIONS, **encoding_options(group), **compression_options(group), **_PAGE_OPTIONS}
+        writer = pq.ParquetWriter(path, schema, metadata_collector=footers, **options)
+        # The hasher is closed first: the footer is rewritten, and hashed after that.
+        with writer, closing(BackgroundHasher(path)) as hasher:
             while group is not None:
                 writer.write_table(group, row_group_size=max(1, group.num_rows))
                 hasher.update()
@@ -99,8 +108,26 @@ def write_parquet(batches: Iterable[pa.Table], schema: pa.Schema, path: Path) ->
             f"A value does not fit into parquet: {error}. Cast the column to a type that holds it there, such as "
             "timestamp[ms] or int64."
         ) from error
-    footer = pq.read_metadata(path)
+    footer = footers[0]
+    _replace_created_by(path, footer.created_by.encode())
     return WrittenParquet(footer.num_rows, statistics.column_statistics(footer), hasher.finalize())
+
+
+def _replace_created_by(path: Path, library: bytes) -> None:
+    """Write our own name in place of the library and its version, so that equal tables are equal bytes in every release.
+
+    `created_by` is the last text of the footer, and follows its length (`FileMetaData` in parquet.thrift).
+    """
+    with path.open("r+b") as file:
+        file.seek(-_FILE_END_BYTES, os.SEEK_END)
+        size = int.from_bytes(file.read(4), "little")
+        file.seek(-_FILE_END_BYTES - size, os.SEEK_END)
+        footer = file.read(size)
+        start = footer.rindex(library)
+        footer = footer[: start - 1] + bytes([len(_CREATED_BY)]) + _CREATED_BY + footer[start + len(library) :]
+        file.seek(-_FILE_END_BYTES - size, os.SEEK_END)
+        file.write(footer + len(footer).to_bytes(4, "little") + b"PAR1")
+        file.truncate()
 
 
 def regroup_rows(batches: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -72,16 +72,18 @@ class StatisticsCollector:
 
     def column_statistics(self, footer: pq.FileMetaData) -> Mapping[str, Mapping[str, Any]]:
         """Return `nulls`, `min`, `max`, `mean` and an estimate of the `distinct` values of each column that has them."""
-        found = footer_statistics(footer)
+        found, samples = footer_statistics(footer), defaultdict[str, list[pa.ChunkedArray]](list)
+        for sample in self._samples:
+            for name, column in zip(sample.column_names, sample.columns, strict=True):
+                samples[name].append(column)
         for name, known in found.items():
             rows = footer.num_rows - known.get("nulls", 0)
             mean = self._sums[name] / rows if name in self._sums and rows else math.nan
             if math.isfinite(mean):
                 known["mean"] = mean
-            parts = [sample[name] for sample in self._samples if name in sample.column_names]
-            if parts:
-                sample = pa.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type)
-                known["distinct"] = estimate_distinct(sample.drop_null(), rows)
+            if sample := samples.get(name):
+                values = pa.chunked_array([chunk for part in sample for chunk in part.chunks], sample[0].type)
+                known["distinct"] = estimate_distinct(values.drop_null(), rows)
         return found
 
 
@@ -95,17 +97,18 @@ def file_statistics(path: Path) -> dict[str, dict[str, Any]]:
 
 def footer_statistics(footer: pq.FileMetaData) -> dict[str, dict[str, Any]]:
     """Return `nulls`, `min` and `max` of each flat column from the footer of a parquet file."""
+    schema, groups = footer.schema, list(map(footer.row_group, range(footer.num_row_groups)))
+    columns = list(map(schema.column, range(footer.num_columns)))
+    names = Counter(column.path for column in columns)
     found: dict[str, dict[str, Any]] = {}
-    names = Counter(footer.schema.column(position).path for position in range(footer.num_columns))
-    for position in range(min(footer.num_columns, _MAX_COLUMNS)):
-        column = footer.schema.column(position)
+    for position, column in enumerate(columns[:_MAX_COLUMNS]):
         is_nested = column.max_definition_level > 1 or column.max_repetition_level or column.path != column.name
         if is_nested or names[column.name] > 1:
             continue
-        groups = [footer.row_group(group).column(position).statistics for group in range(footer.num_row_groups)]
-        if all(group is not None and group.has_null_count for group in groups):
-            known = {"nulls": sum(group.null_count for group in groups)}
-            found[column.name] = known | _min_max([group for group in groups if group.num_values])
+        parts = [group.column(position).statistics for group in groups]
+        if all(part is not None and part.has_null_count for part in parts):
+            known = {"nulls": sum(part.null_count for part in parts)}
+            found[column.name] = known | _min_max([part for part in parts if part.num_values])
     return found
 
 
@@ -121,12 +124,13 @@ def _min_max(groups: list[Any]) -> dict[str, Any]:
 
 
 def _as_json(value: Any) -> Any:
+    if isinstance(value, int | float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value if len(value) <= _MAX_BOUND_LENGTH else None
     if isinstance(value, date | time):
         return value.isoformat()
-    if isinstance(value, Decimal | timedelta):
-        return str(value)
-    short = len(value) <= _MAX_BOUND_LENGTH if isinstance(value, str) else isinstance(value, int | float)
-    return value if short and not (isinstance(value, float) and not math.isfinite(value)) else None
+    return str(value) if isinstance(value, Decimal | timedelta) else None
 
 
 def _sample_rows(group: pa.Table) -> pa.Table:
@@ -137,9 +141,12 @@ def _sample_rows(group: pa.Table) -> pa.Table:
         for name, column in zip(group.column_names, group.columns, strict=True)
         if name_counts[name] == 1 and _is_sampled(column.type) and column.nbytes <= max_bytes
     ]
+    found = group.select(names[:_MAX_COLUMNS])
+    if group.num_rows < _SAMPLE_ROWS:
+        return found  # the last group: nothing is written after it that could need its memory
     # Rows at equal distances would mislead where the data has a period. With one seed the same rows give the same estimate.
-    row_indices = sorted(Random(0).sample(range(group.num_rows), min(group.num_rows, _SAMPLE_ROWS)))  # noqa: S311
-    return group.select(names[:_MAX_COLUMNS]).take(pa.array(row_indices, pa.int64()))
+    row_indices = sorted(Random(0).sample(range(group.num_rows), _SAMPLE_ROWS))  # noqa: S311
+    return found.take(pa.array(row_indices, pa.int64()))
 
 
 def _is_number(dtype: Any) -> bool:
@@ -157,6 +164,8 @@ def estimate_distinct(sample: pa.Array | pa.ChunkedArray, rows: int) -> int:
     """
     if not len(sample) or not rows:
         return 0
+    if len(sample) == rows:
+        return len(sample.unique())
     counts = pc.value_counts(sample).field("counts")
     singletons = pc.sum(pc.equal(counts, 1)).as_py() or 0
     unseen_share = (1 - len(sample) / rows) * singletons / len(sample)

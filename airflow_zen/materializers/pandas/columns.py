@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -54,18 +54,24 @@ def array_to_pandas(array: pa.Array, metadata: PandasMetadata) -> Any:
 
 
 def values_of(labels: Any) -> Any:
-    """Return the values of a series or index: a NumPy array where its dtype is one of NumPy, else its extension array."""
-    return labels.to_numpy() if isinstance(labels.dtype, np.dtype) else labels.array
+    """Return the values of a series, index or column: a NumPy array where the dtype is one of NumPy, else its extension array."""
+    if isinstance(labels, np.ndarray):
+        return labels
+    return labels.to_numpy() if isinstance(labels.dtype, np.dtype) else getattr(labels, "array", labels)
 
 
-def restorable_from_names(columns: pd.Index) -> bool:
-    """Whether column labels come back from the names in a parquet file alone."""
+def has_usual_dtype(columns: pd.Index) -> bool:
+    """Whether column labels that are valid names come back from those names alone."""
     if type(columns) is not pd.Index or columns.name is not None or not len(columns):
         return False
-    if not are_valid_column_names(columns):
-        return False
-    usual = pd.Index(list(columns)).dtype
+    usual = _dtype_of_text()
     return bool(columns.dtype == usual and getattr(columns.dtype, "storage", "") == getattr(usual, "storage", ""))
+
+
+@cache
+def _dtype_of_text() -> Any:
+    """Return the dtype of an index of texts; its option is for the start of a program, and is looked at once."""
+    return pd.Index(["text"]).dtype
 
 
 def are_valid_column_names(names: Iterable[Any]) -> bool:

@@ -32,9 +32,9 @@ from airflow_zen.materializers.pandas.columns import (
     buffer_for,
     build_index,
     column_to_arrow,
+    has_usual_dtype,
     index_buffers,
     index_columns,
-    restorable_from_names,
     values_of,
 )
 from airflow_zen.materializers.pandas.dtypes import arrow_to_pandas, default_buffer, numpy_dtype
@@ -109,10 +109,16 @@ def _summarize(value: Any, rows: int, written: WrittenParquet, names: Sequence[s
     """Return the summary of a table, described by one of its batches; `names` are those of the columns in the file."""
     facts = [written.column_statistics.get(name, {}) for name in names]
     if isinstance(value, pd.DataFrame):
-        columns = list(zip(value.columns, value.dtypes, facts[: value.shape[1]], strict=True))
+        dtypes = [column.dtype for column in _column_arrays(value)]
+        columns = list(zip(value.columns.to_list(), dtypes, facts[: len(dtypes)], strict=True))
     else:
         columns = [(value.name, getattr(value, "dtype", "object"), facts[0] if len(facts) == 1 else {})]
     return summarize_table(rows, columns) | {"hashes": {FILE_NAME: written.hash}}
+
+
+def _column_arrays(frame: Any) -> list[Any]:
+    """Return the values of the columns; a series of each would take longer than its conversion to Arrow."""
+    return list(map(frame._get_column_array, range(frame.shape[1])))  # noqa: SLF001
 
 
 def _to_arrow_columns(registry: MaterializerRegistry, value: Any) -> tuple[dict[str, ArrowColumn], dict[str, Any]]:
@@ -142,11 +148,12 @@ def _split_value(value: Any) -> tuple[dict[str, Any], pd.Index, dict[str, Any]]:
     if isinstance(value, pd.Series):
         file_name = str(value.name) if are_valid_column_names([value.name]) else "values"
         return {file_name: value}, value.index, {"kind": "series", "name": value.name, **metadata}
-    if not restorable_from_names(value.columns):
+    labels = value.columns.to_list()
+    are_names = are_valid_column_names(labels)
+    if not (are_names and has_usual_dtype(value.columns)):
         metadata["columns"] = value.columns
-    numbers = range(value.shape[1])
-    names = value.columns if are_valid_column_names(value.columns) else map(str, numbers)
-    return {name: value.iloc[:, at] for name, at in zip(names, numbers, strict=True)}, value.index, metadata
+    names = labels if are_names else map(str, range(len(labels)))
+    return dict(zip(names, _column_arrays(value), strict=True)), value.index, metadata
 
 
 def _checked_tables(

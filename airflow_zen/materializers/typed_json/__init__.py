@@ -68,8 +68,10 @@ def read_typed_json(materializer: Materializer, directory: Path, file_name: str,
 
 def encode_typed_json(materializer: Materializer, value: Any, directory: Path) -> tuple[str, list[dict[str, str]]]:
     """Return the typed JSON of a value, and the parts that were saved under `directory` on the way."""
-    from airflow_zen.materializers.typed_json.encoding import Encoder, NestedValues, canonical_json
+    from airflow_zen.materializers.typed_json.encoding import Encoder, NestedValues, canonical_json, plain_json
 
+    if (text := plain_json(value)) is not None:
+        return text, []
     parts = NestedValues(materializer.registry, directory)
     return canonical_json(Encoder(parts).encode(value)), parts.saved
 
