@@ -15,19 +15,16 @@ from typing import Any
 import msgspec
 
 from airflow_zen.caching.code.distributions import (
-    FRAMEWORK,
     MISSING,
-    ResolvedName,
-    Scope,
     distribution_pin,
     importable_name,
     is_framework_object,
     is_inert,
-    module_label,
     origin_of_module,
     unwrap_callable,
     wrapped_callable,
-)  # fmt: skip
+)
+from airflow_zen.caching.code.names import ResolvedName, Scope, check_decorators, kept_decorators, module_label
 from airflow_zen.caching.code.nondeterminism import nondeterminism_warnings
 from airflow_zen.caching.code.source import (
     SourceFile,
@@ -41,7 +38,7 @@ from airflow_zen.caching.code.source import (
     origin_of_function,
     source_file,
 )  # fmt: skip
-from airflow_zen.caching.code.summary import Decorator, Definition, Import, Part, Reference, constant_text
+from airflow_zen.caching.code.summary import Definition, Import, Part, Reference, constant_text
 from airflow_zen.errors import FingerprintError
 from airflow_zen.fingerprint import FingerprintFallback, fingerprint
 from airflow_zen.type_names import stable_class_name
@@ -273,12 +270,12 @@ class _DependencyWalker:
         scope = Scope(
             function.__globals__, source.summary.imports, closure_variables(function), label.partition(" ")[2]
         )
-        decorators = _kept_decorators(definition, scope)
+        decorators = kept_decorators(definition, scope)
         parts = [*(each.part for each in decorators), definition.code]
         if any(each.reads_annotations for each in decorators):
             parts.append(definition.annotations)
         if "<locals>" in definition.qualname:
-            _check_decorators(decorators, scope)
+            check_decorators(decorators, scope)
         lines = self._reference_lines(parts, scope, source)
         lines += self._default_lines(scope.label, function, definition)
         wrapped = wrapped_callable(function)
@@ -309,7 +306,7 @@ class _DependencyWalker:
         parts = [
             part
             for each in found.definitions
-            for part in (*(one.part for one in _kept_decorators(each, scope)), each.code)
+            for part in (*(one.part for one in kept_decorators(each, scope)), each.code)
         ]
         lines = self._reference_lines(parts, scope, found.source)
         lines += [f"base {self.label_class(base)}" for base in cls.__bases__ if base is not object]
@@ -335,20 +332,22 @@ class _DependencyWalker:
     def visit_module(self, label: str, module: ModuleType) -> None:
         """Add a module that is used as a value."""
         source = source_file(vars(module).get("__file__") or "", vars(module))
-        if source is None:
+        is_namespace = not vars(module).get("__file__") and "__path__" in vars(module)
+        if source is None and not is_namespace:
             raise FingerprintError(f"{label} has no source. Set cache=False.")
         names = tuple(Reference((name,)) for name in sorted(vars(module)) if not name.startswith("__"))
-        parts = [source.summary.code]
-        lines = self._reference_lines([*parts, Part("", names)], Scope(vars(module), source.summary.imports), source)
-        self._add_source(label, source.text, parts, lines)
+        parts = [source.summary.code] if source else []
+        imports = source.summary.imports if source else {}
+        lines = self._reference_lines([*parts, Part("", names)], Scope(vars(module), imports), source)
+        self._add_source(label, source.text if source else "", parts, lines)
 
     def _add_source(self, label: str, text: str, parts: list[Part], lines: list[str]) -> None:
         self.sources[label] = "\n".join([text, *(f"# {line}" for line in lines)])
         self.ingredients[label] = fingerprint([*(part.digest for part in parts), *lines])
 
-    def _reference_lines(self, parts: Iterable[Part], scope: Scope, source: SourceFile) -> list[str]:
+    def _reference_lines(self, parts: Iterable[Part], scope: Scope, source: SourceFile | None) -> list[str]:
         """Reach every name in parts of a file, and return what each refers to."""
-        self.source_folder = str(Path(source.path).parent)
+        self.source_folder = str(Path(source.path).parent) if source else ""
         lines = set()
         for reference in sorted({each for part in parts for each in part.references}):
             for resolved in scope.resolve(reference):
@@ -387,27 +386,3 @@ class _DependencyWalker:
         if isinstance(value, FunctionType) and origin_of_function(value) != "project":
             return ""
         return f" {self.label_value(value, f'{resolved.qualified_name}.{name}')}"
-
-
-def _kept_decorators(definition: Definition, scope: Scope) -> list[Decorator]:
-    """Return a definition's decorators, without those that only schedule: Airflow's and our own."""
-    return [each for each in definition.decorators if not _only_schedules(each, scope)]
-
-
-def _only_schedules(decorator: Decorator, scope: Scope) -> bool:
-    for resolved in scope.resolve(Reference(decorator.chain)) if decorator.chain else ():
-        if resolved.path:
-            return resolved.path.partition(".")[0] in FRAMEWORK
-        return resolved.value is not MISSING and is_framework_object(resolved.value)
-    return False
-
-
-def _check_decorators(decorators: Iterable[Decorator], scope: Scope) -> None:
-    """Raise `FingerprintError` when a decorator of a nested function uses a local name of a function that has ended."""
-    for reference in (each for decorator in decorators for each in decorator.part.references):
-        for resolved in scope.resolve(reference):
-            if resolved.value is MISSING and not resolved.path:
-                raise FingerprintError(
-                    f"A decorator of {scope.label} uses {reference.chain[0]!r} of a function that has ended. "
-                    "Decorate a function of the module, or set cache=False."
-                )

@@ -1,16 +1,14 @@
-"""What a name in code refers to, and whose it is: the project's, the standard library's or a distribution's."""
+"""Whose code a module or a value is: the project's, the standard library's or a distribution's."""
 
 from __future__ import annotations
 
-import builtins
 import functools
-import importlib
 import logging
 import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
@@ -19,12 +17,8 @@ from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
-
-from airflow_zen.type_names import stable_module_name
-
 if TYPE_CHECKING:
-    from airflow_zen.caching.code.summary import Import, Reference
+    pass
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
 CodeOrigin = Literal["project", "third-party", "stdlib"]
@@ -39,21 +33,44 @@ _STDLIB_FOLDERS = tuple({sysconfig.get_path("stdlib") + os.sep, sysconfig.get_pa
 
 
 def origin_of_module(module_name: str, file: str | None = None) -> CodeOrigin:
-    """Return whose code a module is, by the path of its file."""
-    top = module_name.partition(".")[0]
-    if top in FRAMEWORK:
-        return "third-party"
+    """Return whose code a module is, by the path of its file.
+
+    A library is what lies in site-packages or dist-packages, or is listed as installed by a distribution beside it. An
+    editable install lists none of its modules.
+    """
     file = file or module_file(module_name)
+    top = module_name.partition(".")[0]
+    if top == "airflow_zen" or module_name == "airflow":
+        return "third-party"
     if file is None or file.startswith("<frozen"):
         return "stdlib" if top in sys.stdlib_module_names or top == "builtins" else "project"
-    if _SITE_PACKAGES.search(file):
+    if top == "airflow" and _is_airflow(module_name, file):
         return "third-party"
+    return _origin_of_file(module_name, file)
+
+
+def _is_airflow(module_name: str, file: str) -> bool:
+    """Whether a module below `airflow` is Airflow's own, in a checkout too; `airflow.providers` is open to all."""
+    own = module_file("airflow")
+    return module_name.startswith("airflow.sdk") or (
+        own is not None and file.startswith(own.removesuffix("__init__.py"))
+    )
+
+
+@lru_cache(maxsize=4096)
+def _origin_of_file(module_name: str, file: str) -> CodeOrigin:
+    if _SITE_PACKAGES.search(file):
+        return "project" if _is_linked_checkout(module_name, file) else "third-party"
     if file.startswith(_STDLIB_FOLDERS):
         return "stdlib"
     # `pip install --target` puts modules into a folder of another name.
-    root = _import_root(module_name, file)
-    is_installed = root and Path(root).is_dir() and _distribution_of(module_name, file, root)
-    return "third-party" if is_installed else "project"
+    return "third-party" if _distribution_of(module_name, file) else "project"
+
+
+def _is_linked_checkout(module_name: str, file: str) -> bool:
+    """Whether a file in site-packages is a link to a checkout, as flit makes them; uv and conda link to listed files."""
+    real = os.path.realpath(file)
+    return real != file and not _SITE_PACKAGES.search(real) and _distribution_of(module_name, file) is None
 
 
 def module_file(module_name: str) -> str | None:
@@ -75,7 +92,7 @@ def is_importable(module_name: str) -> bool:
 
 
 def distribution_pin(module_name: str) -> tuple[str, str]:
-    """Return the ingredient of a third-party module: its distribution and version.
+    """Return the ingredient of a third-party module: its distribution, with its version and perhaps its files.
 
     A module without a distribution is identified by the hash of its files.
     """
@@ -83,8 +100,7 @@ def distribution_pin(module_name: str) -> tuple[str, str]:
     while name and file is None:
         file, name = module_file(name), name.rpartition(".")[0]
     top = module_name.partition(".")[0]
-    root = _import_root(module_name, file) if file else None
-    found = _distribution_of(module_name, file, root) if root and file else None
+    found = _distribution_of(module_name, file) if file else None
     if found is None and top in FRAMEWORK:
         import importlib.metadata
 
@@ -92,7 +108,7 @@ def distribution_pin(module_name: str) -> tuple[str, str]:
             found = "apache-airflow", importlib.metadata.version("apache-airflow")
     if found is not None:
         return f"distribution {found[0]}", found[1]
-    return f"module {top}", _hash_of_files(file) if file else "missing"
+    return f"module {top}", _hash_of_files(Path(file)) if file else "missing"
 
 
 def _find_spec(module_name: str) -> ModuleSpec | None:
@@ -127,15 +143,22 @@ def _import_root(module_name: str, file: str) -> str | None:
     found = _SITE_PACKAGES.search(file)
     if found:
         return file[: found.end()].rstrip("/\\")
-    top = module_name.partition(".")[0]
-    parts = Path(file).parts
-    at = next((i for i, part in enumerate(parts) if part.partition(".")[0] == top), None)
-    return str(Path(*parts[:at])) if at else None
+    path = Path(file)
+    parts = path.parts[:-1] if path.stem == "__init__" else (*path.parts[:-1], path.name.partition(".")[0])
+    names = tuple(module_name.split("."))
+    return str(Path(*parts[: -len(names)])) if parts[-len(names) :] == names else None
 
 
-def _distribution_of(module_name: str, file: str, root: str) -> tuple[str, str] | None:
-    """Return name and version of the distribution in `root` that installed a module's file."""
-    index = _distribution_index(root, Path(root).stat().st_mtime_ns)
+def _distribution_of(module_name: str, file: str) -> tuple[str, str] | None:
+    """Return the distribution that installed a module's file, and what identifies its content."""
+    root = _import_root(module_name, file)
+    if not root:
+        return None
+    try:
+        changed = os.stat(root).st_mtime_ns  # noqa: PTH116 - called for each module
+    except OSError:
+        return None
+    index = _distribution_index(root, changed)
     return index.distribution_of_file(module_name.partition(".")[0], os.path.relpath(file, root))
 
 
@@ -149,26 +172,35 @@ class _DistributionIndex:
 
     def __init__(self, root: str) -> None:
         self.root = Path(root)
-        folders = sorted(path.name for path in self.root.iterdir() if path.suffix in (".dist-info", ".egg-info"))
+        # In a checkout the build leaves an .egg-info, which lists what it would install.
+        kinds = (".dist-info", ".egg-info") if _SITE_PACKAGES.search(root) else (".dist-info",)
+        folders = sorted(path.name for path in self.root.iterdir() if path.suffix in kinds)
         self.folders = {name: _normalized_name(_name_in_folder(name)) for name in folders}
         self.records: dict[str, bytes] = {}
         self.found: dict[str, tuple[str, str] | None] = {}
 
     def distribution_of_file(self, top: str, file: str) -> tuple[str, str] | None:
-        """Return name and version of the distribution that lists a file of the module `top`."""
+        """Return the distribution that lists a file of the module `top`, and what identifies its content."""
         if file not in self.found:
-            self.found[file] = self._search_records(top, file.replace(os.sep, "/"))
+            folder = self._search_records(top, file.replace(os.sep, "/"))
+            self.found[file] = self._identity(folder) if folder else None
         return self.found[file]
 
-    def _search_records(self, top: str, file: str) -> tuple[str, str] | None:
+    def _search_records(self, top: str, file: str) -> str | None:
         needle = f"\n{file},".encode() if file.endswith((".py", ".so", ".pyd", ".pyc")) else f"\n{file}/".encode()
         for folder in self._candidate_folders(top):
-            if needle in self._record(folder):
-                return self._name_and_version(folder)
-        for folder in self.folders:
-            if not self._record(folder) and self._provides_top_level(folder, top):
-                return self._name_and_version(folder)
-        return None
+            if needle in self._record(folder) and not self._is_editable(folder):
+                return folder
+        unlisted = (folder for folder in self.folders if not self._record(folder))
+        in_site = bool(_SITE_PACKAGES.search(str(self.root)))
+        return next((folder for folder in unlisted if in_site and self._provides_top_level(folder, top)), None)
+
+    def _is_editable(self, folder: str) -> bool:
+        return b'"editable": true' in self._read(folder, "direct_url.json")
+
+    def _read(self, folder: str, name: str) -> bytes:
+        path = self.root / folder / name
+        return path.read_bytes() if path.is_file() else b""
 
     def _candidate_folders(self, top: str) -> Iterator[str]:
         """Yield the folders in an order in which scikit_learn comes early for `sklearn`; the caller checks each."""
@@ -178,8 +210,7 @@ class _DistributionIndex:
 
     def _record(self, folder: str) -> bytes:
         if folder not in self.records:
-            path = self.root / folder / "RECORD"
-            self.records[folder] = b"\n" + path.read_bytes() if path.is_file() else b""
+            self.records[folder] = b"\n" + found if (found := self._read(folder, "RECORD")) else b""
         return self.records[folder]
 
     def _provides_top_level(self, folder: str, top: str) -> bool:
@@ -188,13 +219,28 @@ class _DistributionIndex:
             return top in listed.read_text().split()
         return self.folders[folder] == _normalized_name(top)
 
-    def _name_and_version(self, folder: str) -> tuple[str, str]:
+    def _identity(self, folder: str) -> tuple[str, str]:
+        """Return the name, and the version with the hash of the listed files where the version does not identify them.
+
+        The files of a compiled library differ between machines, so that it counts by its version, unless it was
+        installed from a file or a repository.
+        """
         path = self.root / folder
         metadata = next((each for each in (path / "METADATA", path / "PKG-INFO", path) if each.is_file()), None)
         header = metadata.read_bytes().decode("utf-8", "replace").partition("\n\n")[0] if metadata else ""
         name = re.search(r"^Name: *(.+?)\s*$", header, re.MULTILINE)
         version = re.search(r"^Version: *(.+?)\s*$", header, re.MULTILINE)
-        return (name[1] if name else _name_in_folder(folder)).lower(), version[1] if version else "unknown"
+        is_local = b"Root-Is-Purelib: true" in self._read(folder, "WHEEL") or self._read(folder, "direct_url.json")
+        files = f" ({self._hash_of_record(folder)})" if is_local else ""
+        return (name[1] if name else _name_in_folder(folder)).lower(), (version[1] if version else "unknown") + files
+
+    def _hash_of_record(self, folder: str) -> str:
+        """Hash the listed files, without what the installer wrote: scripts, metadata and compiled code."""
+        ours = (b"../", f"{folder}/".encode())
+        lines = self._record(folder).replace(b"\r", b"").split(b"\n")
+        return sha256(b"\n".join(sorted(x for x in lines if not x.startswith(ours) and b".pyc," not in x))).hexdigest()[
+            :12
+        ]
 
 
 def _name_in_folder(folder: str) -> str:
@@ -211,111 +257,17 @@ def _mismatch_rank(wanted: str, name: str) -> tuple[bool, int]:
     return not all(letter in letters for letter in wanted), len(name)
 
 
-def _hash_of_files(file: str) -> str:
-    path = Path(file)
-    folder = path.parent if path.name.startswith("__init__.") else path
-    files = sorted(folder.rglob("*")) if folder.is_dir() else [path]
+def _hash_of_files(file: Path) -> str:
+    """Hash the files of the package that a file belongs to, or the file alone."""
+    folder = file if file.is_dir() else file.parent
+    while (folder.parent / "__init__.py").is_file():
+        folder = folder.parent
+    is_package = file.is_dir() or (folder / "__init__.py").is_file()
     digest = sha256()
-    for each in files:
+    for each in sorted(folder.rglob("*")) if is_package else [file]:
         if each.suffix in (".py", ".so", ".pyd"):
-            digest.update(each.name.encode() + b"\0" + sha256(each.read_bytes()).digest())
+            digest.update(each.relative_to(folder).as_posix().encode() + b"\0" + sha256(each.read_bytes()).digest())
     return digest.hexdigest()
-
-
-class ResolvedName(msgspec.Struct, frozen=True):
-    """What a chain of names refers to: a value of the project, or a name outside of it.
-
-    `path` is the public name (`numpy.random.rand`) of what comes from outside the project, `module` the outside module
-    it starts in, `qualified_name` the name of a project's value (`config.LIMIT`), `unresolved` the attributes that were
-    not followed.
-    """
-
-    value: Any = MISSING
-    path: str = ""
-    module: str = ""
-    qualified_name: str = ""
-    unresolved: tuple[str, ...] = ()
-
-
-class Scope(msgspec.Struct, frozen=True):
-    """The names that a piece of code sees; `imports` are those that its file binds by imports."""
-
-    globals: Mapping[str, Any]
-    imports: Mapping[str, tuple[Import, ...]] = msgspec.field(default_factory=dict)
-    cells: Mapping[str, Any] = msgspec.field(default_factory=dict)
-    label: str = ""
-
-    def resolve(self, reference: Reference) -> Iterator[ResolvedName]:
-        """Yield everything that a reference may refer to: imports inside the code, or the nearest scope."""
-        name, rest = reference.chain[0], reference.chain[1:]
-        if reference.imports:
-            yield from (self._resolve_import(imported, rest) for imported in reference.imports)
-        elif name in self.cells:
-            yield _resolve_attributes(self.cells[name], f"{self.label}.{name}", rest)
-        elif name in self.globals:
-            yield self._resolve_global(name, rest)
-        elif hasattr(builtins, name):
-            yield ResolvedName(getattr(builtins, name), f"builtins.{name}", "builtins", unresolved=rest)
-        else:
-            yield ResolvedName()
-
-    def _resolve_global(self, name: str, rest: tuple[str, ...]) -> ResolvedName:
-        value = self.globals[name]
-        for imported in self.imports.get(name, ()) if not isinstance(value, ModuleType) else ():
-            module = self._absolute_module(imported)
-            original = getattr(sys.modules.get(module), imported.attribute, MISSING) if imported.attribute else MISSING
-            if original is value and origin_of_module(module) != "project":
-                return ResolvedName(value, ".".join((module, imported.attribute, *rest)), module)
-        return _resolve_attributes(value, f"{module_label(self.globals)}.{name}", rest)
-
-    def _absolute_module(self, imported: Import) -> str:
-        if not imported.level:
-            return imported.module
-        package = str(self.globals.get("__package__") or self.globals.get("__name__", ""))
-        parts = package.split(".")
-        return ".".join([*parts[: len(parts) - imported.level + 1], *filter(None, [imported.module])])
-
-    def _resolve_import(self, imported: Import, rest: tuple[str, ...]) -> ResolvedName:
-        module = self._absolute_module(imported)
-        names = (imported.attribute, *rest) if imported.attribute else rest
-        if not is_importable(module):
-            return ResolvedName(path=".".join((module, *names)), module="")
-        if origin_of_module(module) != "project":
-            return _external_name(module, names)
-        return _resolve_attributes(importlib.import_module(module), module, names)
-
-
-def _resolve_attributes(value: Any, qualified_name: str, rest: tuple[str, ...]) -> ResolvedName:
-    """Follow attributes while the value is a module of the project."""
-    while isinstance(value, ModuleType):
-        if origin_of_module(value.__name__, vars(value).get("__file__")) != "project":
-            return _external_name(value.__name__, rest)
-        if not rest:
-            return ResolvedName(value, qualified_name=qualified_name)
-        qualified_name = f"{module_label(vars(value))}.{rest[0]}"
-        submodule = f"{value.__name__}.{rest[0]}"
-        if rest[0] not in vars(value) and "__path__" in vars(value) and is_importable(submodule):
-            value, rest = importlib.import_module(submodule), rest[1:]
-        else:
-            value, rest = getattr(value, rest[0], MISSING), rest[1:]
-    return ResolvedName(value, qualified_name=qualified_name, unresolved=rest)
-
-
-def _external_name(module: str, names: tuple[str, ...]) -> ResolvedName:
-    """Return a name outside the project, with the deepest module of its path."""
-    path = ".".join((module, *names))
-    for name in names:
-        deeper = f"{module}.{name}"
-        is_namespace = not (module_file(module) or ".py").endswith((".py", ".pyc", ".so", ".pyd"))
-        if deeper not in sys.modules and not (is_namespace and is_importable(deeper)):
-            break
-        module = deeper
-    return ResolvedName(path=path, module=module)
-
-
-def module_label(module_globals: Mapping[str, Any]) -> str:
-    """Return the name of the module that globals belong to, the same on every machine."""
-    return stable_module_name(str(module_globals.get("__name__", "")), module_globals.get("__file__"))
 
 
 def is_inert(value: Any) -> bool:
@@ -352,13 +304,19 @@ def is_framework_object(value: Any) -> bool:
     """Whether a value is a decorator of Airflow or our own, or was made by one."""
     while isinstance(value, functools.partial):
         value = value.func
-    name = value.__name__ if hasattr(value, "__path__") or hasattr(value, "__loader__") else None
+    if isinstance(value, ModuleType):
+        return _is_framework_module(value.__name__)
     named = value if isinstance(value, type | FunctionType | BuiltinFunctionType) else type(value)
-    return _is_in_framework_module(named) or str(name).partition(".")[0] in FRAMEWORK
+    name = value.__name__ if hasattr(value, "__path__") or hasattr(value, "__loader__") else None
+    return _is_in_framework_module(named) or _is_framework_module(str(name))
 
 
 def _is_in_framework_module(value: Any) -> bool:
-    return str(getattr(value, "__module__", "")).partition(".")[0] in FRAMEWORK
+    return _is_framework_module(str(getattr(value, "__module__", "")))
+
+
+def _is_framework_module(name: str) -> bool:
+    return name.partition(".")[0] in FRAMEWORK and origin_of_module(name) != "project"
 
 
 def importable_name(value: Any) -> tuple[str, str] | None:

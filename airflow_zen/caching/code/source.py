@@ -105,9 +105,8 @@ def source_file(path: str, module_globals: Mapping[str, Any], flags: int = 0) ->
 
     `flags` are the future statements under which a notebook's cell was compiled.
     """
-    try:
-        status = Path(path).stat()
-    except OSError:
+    status = os.stat(path) if os.path.isfile(path) else None  # noqa: PTH113, PTH116 - called for each function
+    if status is None:
         text = "".join(linecache.getlines(path, dict(module_globals)))
         return _parse(path, text.encode(), flags, False) if text else None
     signature = status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino

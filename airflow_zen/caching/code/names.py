@@ -1,0 +1,146 @@
+"""What a name in code refers to when it runs."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from airflow_zen.caching.code.distributions import (
+    FRAMEWORK,
+    MISSING,
+    is_framework_object,
+    is_importable,
+    module_file,
+    origin_of_module,
+)
+from airflow_zen.caching.code.summary import Decorator, Definition, Import, Reference
+from airflow_zen.errors import FingerprintError
+from airflow_zen.type_names import stable_module_name
+
+
+class ResolvedName(msgspec.Struct, frozen=True):
+    """What a chain of names refers to: a value of the project, or a name outside of it.
+
+    `path` is the public name (`numpy.random.rand`) of what comes from outside the project, `module` the outside module
+    it starts in, `qualified_name` the name of a project's value (`config.LIMIT`), `unresolved` the attributes that were
+    not followed.
+    """
+
+    value: Any = MISSING
+    path: str = ""
+    module: str = ""
+    qualified_name: str = ""
+    unresolved: tuple[str, ...] = ()
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """The names that a piece of code sees; `imports` are those that its file binds by imports."""
+
+    globals: Mapping[str, Any]
+    imports: Mapping[str, tuple[Import, ...]] = msgspec.field(default_factory=dict)
+    cells: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    label: str = ""
+
+    def resolve(self, reference: Reference) -> Iterator[ResolvedName]:
+        """Yield everything that a reference may refer to: imports inside the code, or the nearest scope."""
+        name, rest = reference.chain[0], reference.chain[1:]
+        if reference.imports:
+            yield from (self._resolve_import(imported, rest) for imported in reference.imports)
+        elif name in self.cells:
+            yield _resolve_attributes(self.cells[name], f"{self.label}.{name}", rest)
+        elif name in self.globals:
+            yield self._resolve_global(name, rest)
+        elif hasattr(builtins, name):
+            yield ResolvedName(getattr(builtins, name), f"builtins.{name}", "builtins", unresolved=rest)
+        else:
+            yield ResolvedName()
+
+    def _resolve_global(self, name: str, rest: tuple[str, ...]) -> ResolvedName:
+        value = self.globals[name]
+        for imported in self.imports.get(name, ()) if not isinstance(value, ModuleType) else ():
+            module = self._absolute_module(imported)
+            original = getattr(sys.modules.get(module), imported.attribute, MISSING) if imported.attribute else MISSING
+            if original is value and origin_of_module(module) != "project":
+                return ResolvedName(value, ".".join((module, imported.attribute, *rest)), module)
+        return _resolve_attributes(value, f"{module_label(self.globals)}.{name}", rest)
+
+    def _absolute_module(self, imported: Import) -> str:
+        if not imported.level:
+            return imported.module
+        package = str(self.globals.get("__package__") or self.globals.get("__name__", ""))
+        parts = package.split(".")
+        return ".".join([*parts[: len(parts) - imported.level + 1], *filter(None, [imported.module])])
+
+    def _resolve_import(self, imported: Import, rest: tuple[str, ...]) -> ResolvedName:
+        module = self._absolute_module(imported)
+        names = (imported.attribute, *rest) if imported.attribute else rest
+        if not is_importable(module):
+            return ResolvedName(path=".".join((module, *names)), module="")
+        if origin_of_module(module) != "project":
+            return _external_name(module, names)
+        return _resolve_attributes(importlib.import_module(module), module, names)
+
+
+def _resolve_attributes(value: Any, qualified_name: str, rest: tuple[str, ...]) -> ResolvedName:
+    """Follow attributes while the value is a module of the project."""
+    while isinstance(value, ModuleType):
+        if origin_of_module(value.__name__, vars(value).get("__file__")) != "project":
+            return _external_name(value.__name__, rest)
+        if not rest:
+            return ResolvedName(value, qualified_name=qualified_name)
+        qualified_name = f"{module_label(vars(value))}.{rest[0]}"
+        submodule = f"{value.__name__}.{rest[0]}"
+        if rest[0] not in vars(value) and "__path__" in vars(value) and is_importable(submodule):
+            value, rest = importlib.import_module(submodule), rest[1:]
+        else:
+            value, rest = getattr(value, rest[0], MISSING), rest[1:]
+    return ResolvedName(value, qualified_name=qualified_name, unresolved=rest)
+
+
+def _external_name(module: str, names: tuple[str, ...]) -> ResolvedName:
+    """Return a name outside the project, with the deepest module of its path; the project may be part of a namespace."""
+    path = ".".join((module, *names))
+    for position, name in enumerate(names, 1):
+        deeper = f"{module}.{name}"
+        is_namespace = not (module_file(module) or ".py").endswith((".py", ".pyc", ".so", ".pyd"))
+        if deeper not in sys.modules and not (is_namespace and is_importable(deeper)):
+            break
+        if origin_of_module(deeper) == "project":
+            return _resolve_attributes(importlib.import_module(deeper), deeper, names[position:])
+        module = deeper
+    return ResolvedName(path=path, module=module)
+
+
+def module_label(module_globals: Mapping[str, Any]) -> str:
+    """Return the name of the module that globals belong to, the same on every machine."""
+    return stable_module_name(str(module_globals.get("__name__", "")), module_globals.get("__file__"))
+
+
+def kept_decorators(definition: Definition, scope: Scope) -> list[Decorator]:
+    """Return a definition's decorators, without those that only schedule: Airflow's and our own."""
+    return [each for each in definition.decorators if not _only_schedules(each, scope)]
+
+
+def _only_schedules(decorator: Decorator, scope: Scope) -> bool:
+    for resolved in scope.resolve(Reference(decorator.chain)) if decorator.chain else ():
+        if resolved.path:
+            return resolved.path.partition(".")[0] in FRAMEWORK
+        return resolved.value is not MISSING and is_framework_object(resolved.value)
+    return False
+
+
+def check_decorators(decorators: Iterable[Decorator], scope: Scope) -> None:
+    """Raise `FingerprintError` when a decorator of a nested function uses a local name of a function that has ended."""
+    for reference in (each for decorator in decorators for each in decorator.part.references):
+        for resolved in scope.resolve(reference):
+            if resolved.value is MISSING and not resolved.path:
+                raise FingerprintError(
+                    f"A decorator of {scope.label} uses {reference.chain[0]!r} of a function that has ended. "
+                    "Decorate a function of the module, or set cache=False."
+                )
