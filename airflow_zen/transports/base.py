@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from abc import ABC, abstractmethod
@@ -48,7 +49,7 @@ class Timeouts:
 
     connect: for a connection. read: for the next bytes of a response. write: for a request that carries a file or a
     part of one, or that has the store copy one, and for the next bytes of a file that is sent. retry: a request that
-    failed is not sent again after this time.
+    failed is not sent again after this time. answer: for a whole answer of MLflow, however slowly its bytes arrive.
     """
 
     connect: float = 10.0
@@ -56,6 +57,7 @@ class Timeouts:
     # Twelve parts of 5 MiB share the line: at 0.2 MB per second they arrive in time.
     write: float = 300.0
     retry: float = 180.0
+    answer: float = math.inf
 
 
 DEFAULT_TIMEOUTS = Timeouts()
@@ -325,6 +327,13 @@ _SERVER_ERROR = re.compile(
     _STATUS_PREFIX + r"(5\d\d(?: [A-Z][A-Za-z]*)*|SlowDown|ServiceUnavailable|InternalError|ServerBusy)"
 )
 _TIMEOUT = re.compile(r"kind: Timeout|(Read|Connect) timeout on endpoint URL|no byte moved")
+_UNREACHABLE = re.compile(
+    r"error sending request|error trying to connect|Could not connect to the endpoint|Cannot connect to host"
+    r"|Connection was closed before|Connection (reset|refused|aborted)|Server disconnected|ClientConnectorError"
+)
+_DUMP = "Debug source:"
+# What the operating system said, in the dump of the client's structures.
+_SYSTEM_MESSAGE = re.compile(r'message: "([^"]{1,200})"|error: "([^"]{1,200})"')
 _ERROR_CODE = re.compile(
     r"<Code>(\w+)</Code>|ErrorCode:(\w+)|\((\w+)\) when calling|expecting '([\w-]+)'|(invalid_grant)"
 )
@@ -344,7 +353,9 @@ def translate_errors(root: str, key: str = "") -> Iterator[None]:
         translated = _translate(error, root, key)
         if translated is None:
             raise
-        raise translated from error
+        # obstore's text contains a dump of its structures, and a traceback shows the cause's text too.
+        message, dump, _ = str(error).partition(_DUMP)
+        raise translated from (type(error)(message.strip()) if dump else error)
 
 
 def _translate(error: Exception, root: str, key: str) -> ZenError | None:
@@ -391,4 +402,17 @@ def _translate_unavailable(error: Exception, text: str, place: str, root: str) -
             f"The store of {root} did not answer in time. Check whether it hangs, its disks are full, or something in between "
             "drops the requests; then run the task again."
         )
+    if isinstance(error, ConnectionError) or _UNREACHABLE.search(text):
+        found = _SYSTEM_MESSAGE.search(text)
+        reason = (found[1] or found[2]) if found else _first_line(error)
+        return StoreUnavailable(
+            f"The store of {root} cannot be reached, or drops every connection: {reason}. Check that it runs and that its "
+            "address in the connection that [zen] artifact_conn_id names is right; then run the task again."
+        )
+    if _DUMP in str(error):
+        return StoreUnavailable(f"The store failed a request for {place}: {_first_line(error)}.")
     return None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")[:300].rstrip(".")

@@ -9,7 +9,7 @@ from airflow_zen.errors import StoreUnavailable
 from airflow_zen.transports.base import Timeouts
 from airflow_zen.transports.fsspec import FsspecTransport
 from airflow_zen.transports.obstore import ObstoreTransport, to_obstore_settings
-from tests.servers.stuck_store import answering, silent, slow
+from tests.servers.stuck_store import answering, resetting, silent, slow
 
 # What would hang would do so for ever.
 pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]
@@ -69,6 +69,17 @@ def test_a_full_or_unavailable_store(opened, directory, status, told):
     """A store that keeps answering that it is full or unavailable ends the step with that error."""
     with answering(status) as url, pytest.raises(StoreUnavailable, match=told):
         opened(url, REFUSING).publish(directory, "artifact", "manifest.json")
+
+
+def test_a_store_that_drops_every_connection(opened, directory):
+    """A store that resets every connection ends the step with one line, also in the traceback."""
+    with resetting() as url:
+        transport = opened(url, REFUSING)
+        for request in (lambda: transport.read("key"), lambda: transport.publish(directory, "a", "manifest.json")):
+            with pytest.raises(StoreUnavailable, match="cannot be reached, or drops every connection") as raised:
+                request()
+            assert len(str(raised.value).splitlines()) == 1
+            assert len(str(raised.value.__cause__).splitlines()) == 1
 
 
 def test_a_slow_store(opened, directory):

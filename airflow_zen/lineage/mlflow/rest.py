@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import io
 import json
 import select
 import socket
@@ -15,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.server import TrackingServer
 
 # The operating system sends a lost first packet again after 1 s.
-MLFLOW_TIMEOUTS = Timeouts(connect=1.2, read=5.0)
+MLFLOW_TIMEOUTS = Timeouts(connect=1.2, read=5.0, answer=10.0)
+
+# A page of 100 runs with many long tags has some megabytes.
+_MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 # MLflow's web server closes a connection that was idle for 5 s.
 _IDLE_SECONDS = 3.0
@@ -161,12 +166,14 @@ class MlflowRest:
         headers = {"Content-Type": "application/octet-stream"}
         run_in_parallel(lambda name: self._send("PUT", f"{folder}/{name}", read(name), headers), names)
 
-    def forward(self, method: str, target: str, headers: Mapping[str, str], content: bytes | None) -> HttpResponse:
-        """Send a request unchanged and return any answer. Raises `MlflowUnavailable`."""
+    def forward(
+        self, method: str, target: str, headers: Mapping[str, str], content: bytes | None, max_bytes: int | None = None
+    ) -> HttpResponse:
+        """Send a request unchanged and return any answer of at most `max_bytes`. Raises `MlflowUnavailable`."""
         with self._connection() as connection:
             self.request_count += 1
             at_most_once = target in _NON_IDEMPOTENT_PATHS
-            return connection.send(method, self._base + target, content or None, headers, at_most_once)
+            return connection.send(method, self._base + target, content or None, headers, max_bytes, at_most_once)
 
     def close(self) -> None:
         """Close all idle connections."""
@@ -199,7 +206,7 @@ class MlflowRest:
         sent_headers = self._headers if content is None else {**self._headers, **(headers or {})}
         began = self._clock()
         try:
-            answer = self.forward(method, path, sent_headers, content)
+            answer = self.forward(method, path, sent_headers, content, _MAX_ANSWER_BYTES)
         except MlflowUnavailable as error:
             self._outage = (self._clock(), error)
             raise
@@ -274,23 +281,28 @@ class _KeepAliveConnection:
         self._used = 0.0
 
     def send(
-        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str], at_most_once: bool = False
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        headers: Mapping[str, str],
+        max_bytes: int | None = None,
+        at_most_once: bool = False,
     ) -> HttpResponse:
         """Send one request and return the response.
 
         A request on a dropped connection is sent again on a new one, unless it must arrive at most once: the server may
         have processed it although the response is lost. Raises `MlflowUnavailable` when the server does not accept the
-        connection or does not respond in time.
+        connection, does not respond in time, or responds with more than `max_bytes`.
         """
         try:
             if connection := self._reusable_connection():
                 with suppress(*(() if at_most_once else _DROPPED_ERRORS)):
-                    return self._exchange(connection, method, path, content, headers)
+                    return self._exchange(connection, max_bytes, method, path, content, headers)
                 self.close()
             self._open = connection = _new_connection(self._server, self._timeouts.connect)
             connection.connect()
-            connection.sock.settimeout(self._timeouts.read)
-            return self._exchange(connection, method, path, content, headers)
+            return self._exchange(connection, max_bytes, method, path, content, headers)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             if isinstance(error, LineageError):
@@ -312,14 +324,58 @@ class _KeepAliveConnection:
                 self.close()
         return self._open
 
-    def _exchange(self, connection: http.client.HTTPConnection, *request: Any) -> HttpResponse:
+    def _exchange(self, connection: http.client.HTTPConnection, max_bytes: int | None, *request: Any) -> HttpResponse:
+        connection.sock.settimeout(self._timeouts.read)
+        connection.response_class = partial(_DeadlineResponse, timeouts=self._timeouts)  # type: ignore[assignment]
         connection.request(*request)
         response = connection.getresponse()
-        answer = HttpResponse(response.status, response.read(), response.getheader("Location") or "")
+        body = response.read() if max_bytes is None else response.read(max_bytes + 1)
+        if max_bytes is not None and len(body) > max_bytes:
+            self.close()
+            raise MlflowUnavailable(
+                f"MLflow at {self._server.uri!r} answered {request[0]} {request[1].split('?')[0]} with more than "
+                f"{max_bytes >> 20} MiB. Check whether an MLflow server is at this address."
+            )
+        answer = HttpResponse(response.status, body, response.getheader("Location") or "")
         self._used = self._clock()
         if response.will_close:
             self.close()
         return answer
+
+
+class _DeadlineResponse(http.client.HTTPResponse):
+    """An answer that must arrive as a whole in time, not only each of its bytes."""
+
+    def __init__(self, sock: socket.socket, *options: Any, timeouts: Timeouts, **named: Any) -> None:
+        super().__init__(sock, *options, **named)
+        self.fp: Any = io.BufferedReader(_DeadlineReader(sock, self.fp.detach(), timeouts))
+
+
+class _DeadlineReader(io.RawIOBase):
+    """Read a socket until a deadline; each read waits no longer than until then."""
+
+    def __init__(self, sock: socket.socket, raw: Any, timeouts: Timeouts) -> None:
+        self._socket = sock
+        self._raw = raw
+        self._timeouts = timeouts
+        self._deadline = time.monotonic() + timeouts.answer
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what has arrived into a buffer; return the number of bytes."""
+        remaining = self._deadline - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError
+        self._socket.settimeout(min(remaining, self._timeouts.read))
+        return int(self._raw.readinto(buffer))
+
+    def close(self) -> None:
+        """Close the socket's reader."""
+        self._raw.close()
+        super().close()
 
 
 def _new_connection(server: TrackingServer, timeout: float) -> http.client.HTTPConnection:
@@ -360,7 +416,7 @@ def _unreachable_message(uri: str, timeouts: Timeouts, error: Exception) -> str:
         return f"The host of MLflow's address {uri!r} is unknown. Correct the tracking URI."
     if isinstance(error, TimeoutError):
         return (
-            f"MLflow at {uri!r} did not answer in time ({timeouts.connect:g} s to connect, {timeouts.read:g} s to "
-            "read). Check whether the server is overloaded."
+            f"MLflow at {uri!r} did not answer in time ({timeouts.connect:g} s to connect, {timeouts.read:g} s "
+            f"for the next bytes, {timeouts.answer:g} s for a whole answer). Check whether the server is overloaded."
         )
     return f"MLflow at {uri!r} cannot be reached: {error}. Start the server, or correct the tracking URI."

@@ -6,6 +6,8 @@ import http.server
 import json
 import ssl
 import threading
+import time
+from contextlib import suppress
 
 import pytest
 
@@ -179,6 +181,46 @@ def test_an_answer_that_does_not_come(scripted, monkeypatch):
             MlflowRest(TrackingServer(scripted.uri), Timeouts(read=0.2)).get("x")
     finally:
         given_up.set()
+
+
+@pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n"], ids=["headers", "body"])
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_answer_that_dribbles(scripted, monkeypatch, begin, kept):
+    """A request fails when its whole answer does not arrive in time, though each of its bytes does."""
+
+    def dribble(self):
+        self.close_connection = True
+        with suppress(OSError):
+            self.wfile.write(begin)
+            for _ in range(500):
+                self.wfile.write(b"x")
+                time.sleep(0.02)
+
+    rest = MlflowRest(TrackingServer(scripted.uri), Timeouts(read=5, answer=0.3))
+    if kept:
+        rest.get("x")
+    monkeypatch.setattr(_Handler, "do_GET", dribble)
+    began = time.monotonic()
+    with pytest.raises(MlflowUnavailable, match="0.3 s for a whole answer"):
+        rest.get("x")
+    assert time.monotonic() - began < 5
+    assert rest.is_unavailable
+
+
+def test_an_answer_without_end(scripted, monkeypatch):
+    """Of an answer that is too large no more than the limit is read."""
+    sent = []
+
+    def flood(self):
+        self.close_connection = True
+        with suppress(OSError):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            sent.extend(self.wfile.write(b"x" * 2**20) for _ in range(3000))
+
+    monkeypatch.setattr(_Handler, "do_GET", flood)
+    with pytest.raises(MlflowUnavailable, match="answered GET /api/2.0/mlflow/x with more than 64 MiB"):
+        MlflowRest(TrackingServer(scripted.uri)).get("x")
+    assert 64 <= sum(sent) / 2**20 < 80
 
 
 def test_slow_answers_have_a_budget(scripted):
