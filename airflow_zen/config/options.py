@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from airflow_zen.errors import SettingsError
 from airflow_zen.get_provider_info import get_provider_info
 
 CONFIG_SECTION = "zen"
+_MAX_NESTING = 20
 DEFAULT_STACK = "default"
 
 # The options that locate a stack. A named stack takes none of them from `[zen]`, which locates the default stack.
@@ -148,13 +150,21 @@ def _airflow_home() -> Path:
     return Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
 
 
+def _check_nesting(text: str) -> None:
+    """Raise `ValueError` for deeply nested brackets, which take a YAML parser minutes."""
+    depths = accumulate((char in "[{") - (char in "]}") for char in text)
+    if max(depths, default=0) > _MAX_NESTING:
+        raise ValueError(f"brackets are nested more than {_MAX_NESTING} times")
+
+
 def _parse_stacks(path: Path, text: str) -> StacksFile:
     import yaml
 
     try:
+        _check_nesting(text)
         document = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{str(path)!r} is not YAML: {error}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise SettingsError(f"{str(path)!r} is not YAML: {str(error)[:500]}") from error
     if not isinstance(document, dict) or not document.keys() <= {"stacks", "active"}:
         raise SettingsError(
             f"{str(path)!r} must hold 'stacks: {{name: {{artifact_root: …}}}}', and may hold 'active: name'."

@@ -67,6 +67,8 @@ def test_a_file_that_cannot_be_changed_safely_is_left_alone(path):
     ("text", "reason"),
     [
         ("stacks: [", "is not YAML"),
+        pytest.param("stacks: " + "[" * 3000, "is not YAML: brackets are nested more than 20 times", id="brackets"),
+        pytest.param("- " * 3000, "is not YAML: maximum recursion depth", id="dashes"),
         ("- production", "must hold 'stacks"),
         ("stack: {}", "must hold 'stacks"),
         ("stacks: [a]", "mapping of names"),
