@@ -25,7 +25,8 @@ from airflow_zen.lineage.mlflow.description import PageUrls, padded_row
 from airflow_zen.lineage.mlflow.encoding import ELLIPSIS, MAX_TAG_VALUE, key_values, metric_entries
 from airflow_zen.lineage.mlflow.log_step import link_model_metrics, parameter_requests, send
 from airflow_zen.lineage.mlflow.models import LoggedModels
-from airflow_zen.lineage.mlflow.rest import MlflowRest, put_run_files
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.run_files import put_run_files
 from airflow_zen.lineage.savings import totals_of_dag_run
 from airflow_zen.markup import escape_html, sanitize_text
 from airflow_zen.runs.step_run import StepState

@@ -17,7 +17,8 @@ from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.log_step import OUTPUTS, PrefetchResult, model_metadata_requests, send
 from airflow_zen.lineage.mlflow.offline.outbox import Request
 from airflow_zen.lineage.mlflow.parent_runs import find_experiment
-from airflow_zen.lineage.mlflow.rest import MlflowRest, copy_files, put_run_files
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.run_files import copy_files, put_run_files
 from airflow_zen.lineage.mlflow.tags import dag_run_key, quote_filter_value
 from airflow_zen.runs.step_run import StepRun, StepState
 from airflow_zen.transports.base import Transport, key_of_url, map_in_parallel

@@ -31,7 +31,8 @@ from airflow_zen.lineage.mlflow.models import LoggedModels
 from airflow_zen.lineage.mlflow.offline.outbox import Replay
 from airflow_zen.lineage.mlflow.offline.relay import Relay
 from airflow_zen.lineage.mlflow.parent_runs import ParentRun, ParentRuns
-from airflow_zen.lineage.mlflow.rest import MlflowRest, put_run_files
+from airflow_zen.lineage.mlflow.rest import MlflowRest
+from airflow_zen.lineage.mlflow.run_files import put_run_files
 from airflow_zen.lineage.mlflow.tags import end_tags, quote_filter_value, run_name, step_tags
 from airflow_zen.lineage.recorder import MAX_PREVIEWED_OUTPUTS, OpenedRun, preview_files, temporary_environment
 from airflow_zen.runs.records import StepRunRecords, record_key

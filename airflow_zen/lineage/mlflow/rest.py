@@ -24,7 +24,7 @@ import msgspec
 
 from airflow_zen.errors import LineageError
 from airflow_zen.lineage.mlflow.errors import MlflowRejected, MlflowUnavailable, error_from_response
-from airflow_zen.transports.base import Timeouts, Transport, key_of_url, run_in_parallel
+from airflow_zen.transports.base import Timeouts, run_in_parallel
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.server import TrackingServer
@@ -44,9 +44,6 @@ API = "/api/2.0/mlflow/"
 SPANS = "/v1/traces"
 TRACES = "/api/3.0/mlflow/traces"
 _ARTIFACT_PROXY = "/api/2.0/mlflow-artifacts/artifacts/"
-
-# The addresses of files that are read and written through the server's artifact proxy.
-_PROXIED = ("mlflow-artifacts:", "http:", "https:")
 
 # Each of these creates another entity when it is sent again.
 _NON_IDEMPOTENT_PATHS = frozenset(API + path for path in ("runs/create", "logged-models", "model-versions/create"))
@@ -243,31 +240,6 @@ def _headers(server: TrackingServer) -> dict[str, str]:
     if server.workspace:
         headers["X-MLFLOW-WORKSPACE"] = server.workspace
     return headers
-
-
-def put_run_files(
-    artifact_uri: str, contents: Mapping[str, bytes], transport: Transport, root: str, rest: MlflowRest
-) -> None:
-    """Write files by name under `artifact_uri`: through the store under the artifact root, else through the server.
-
-    Raises `SettingsError` for an address that neither can write to.
-    """
-    if artifact_uri.startswith(_PROXIED):
-        rest.upload(artifact_uri, contents, contents.__getitem__)
-    else:
-        prefix = key_of_url(root, artifact_uri)
-        run_in_parallel(lambda name: transport.write(f"{prefix}/{name}", contents[name]), contents)
-
-
-def copy_files(artifact_uri: str, prefix: str, names: Iterable[str], transport: Transport, rest: MlflowRest) -> None:
-    """Copy the files `names` under the key `prefix` to `artifact_uri`: in the store, or through the server.
-
-    Raises `SettingsError` for an address that neither can write to.
-    """
-    if artifact_uri.startswith(_PROXIED):
-        rest.upload(artifact_uri, names, lambda name: transport.read(f"{prefix}/{name}"))
-    else:
-        transport.copy(prefix, artifact_uri, names)
 
 
 class _KeepAliveConnection:
