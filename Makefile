@@ -14,7 +14,7 @@ ZEN := AIRFLOW_HOME=$(CURDIR)/.zen/airflow $(BIN)/airflow zen
 # Some environments forbid bytecode; every process would then compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo distributed up down status test test-ml test-airflow coverage lint format bench docs constraints clean
+.PHONY: help setup demo distributed up down status test test-ml test-airflow coverage lint format bench bench-compare docs constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,10 +68,11 @@ format: setup ## Format, and apply automatic fixes
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: setup ## Measure the numbers in the README
-	@shopt -s nullglob; files=(bench/bench_*.py); \
-	 [ $${#files[@]} -gt 0 ] || { echo 'bench: there is no bench/bench_*.py' >&2; exit 1; }; \
-	 for file in "$${files[@]}"; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; done
+bench: setup ## Measure beside the plain way, into bench/results.json and docs/performance.md (ARGS=--list, names of rows, --compare)
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-compare: setup ## Measure, and show the rows that are worse than bench/results.json by more than a quarter
+	@$(BIN)/python -m bench --compare $(ARGS)
 
 docs: setup ## Check the links and the examples in the documentation
 	@$(BIN)/python scripts/check_docs.py

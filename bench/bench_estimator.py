@@ -1,27 +1,29 @@
 """Measure what a scikit-learn estimator costs to save and load, beside joblib, the two in turn.
 
-Prints the CPU time that the first estimator of a fresh process costs beyond the modules of scikit-learn that it needs, and
-for a random forest of 200 trees the CPU time of saving and of loading, and in fresh processes the peak of memory.
-Rounds: 7 (`--rounds`).
+The first estimator of a process is measured in fresh processes, beyond the modules of scikit-learn that it needs. The random
+forest has 200 trees. Its peaks of memory are those of fresh processes.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import joblib
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
 from airflow_zen.materializers.registry import default_registry
+from bench.measure import Row, in_turn, main, ratio_row, row, run_python
+
+ROWS = {
+    "estimator_import_s": "the first estimator that a process saves and loads, beyond the modules of scikit-learn that it needs; CPU",
+    "forest_save_vs_joblib": "a random forest of 200 trees saved, over joblib, which writes a pickle",
+    "forest_load_vs_joblib": "the same loaded, over joblib",
+    "forest_save_peak": "memory added at the peak of saving it, over the size of its file",
+    "forest_load_peak": "memory added at the peak of loading it, over the size of its file",
+}
 
 PROBE = """
 import pathlib, sys, tempfile, time
@@ -37,7 +39,7 @@ with tempfile.TemporaryDirectory() as directory:
         start = time.process_time()
         registry.load(place, registry.save(model, place).encoding)
         times.append(time.process_time() - start)
-print(times[0], times[0] - times[1])
+print(times[0] - times[1])
 """
 
 
@@ -75,59 +77,22 @@ def forest() -> RandomForestClassifier:
     return RandomForestClassifier(200, random_state=0, min_samples_leaf=2, n_jobs=2).fit(x, y)
 
 
-def cpu(function: Callable[[], Any]) -> float:
-    """Return the seconds of CPU of a call."""
-    start = time.process_time()
-    function()
-    return time.process_time() - start
-
-
-def main() -> None:
-    """Measure, and print the table."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rounds", type=int, default=7)
-    rounds = options.parse_args().rounds
-    probed = [_probe() for _ in range(rounds)]
-    for name, times in zip(("first estimator", "beyond the second"), zip(*probed, strict=True), strict=True):
-        print(f"{name:24} {statistics.median(times):7.3f} s of CPU   (median of {rounds}, up to {max(times):.3f})")
+def rows(rounds: int) -> Iterator[Row]:
+    """Yield the rows."""
+    yield row("estimator_import_s", [float(run_python(PROBE)[0][-1]) for _ in range(rounds)], "s")
     model, registry = forest(), default_registry()
     with tempfile.TemporaryDirectory() as directory:
-        measured = [_measure(model, registry, Path(directory, str(at))) for at in range(rounds + 1)][1:]
-        size = Path(directory, "0", "joblib").stat().st_size / 1e6
-        memory = {what: float(_run(MEMORY, what, str(Path(directory, "0")))[-1]) for what in measured[0]}
-    print(f"forest of {size:.0f} MB")
-    for name in ("save", "load"):
-        pairs = [(each[f"zen {name}"], each[f"joblib {name}"]) for each in measured]
-        ratios = [one / other for one, other in pairs]
-        ours, theirs = (statistics.median(times) for times in zip(*pairs, strict=True))
-        print(
-            f"{name:24} {ours:7.3f} s of CPU, joblib {theirs:.3f} s: {statistics.median(ratios):.2f} times "
-            f"({min(ratios):.2f} to {max(ratios):.2f}); peak + {memory[f'zen {name}']:.0f} MB, "
-            f"joblib + {memory[f'joblib {name}']:.0f} MB"
-        )
-
-
-def _measure(model: Any, registry: Any, directory: Path) -> dict[str, float]:
-    place, file = directory / "zen", directory / "joblib"
-    place.mkdir(parents=True)
-    return {
-        "zen save": cpu(lambda: registry.save(model, place)),
-        "joblib save": cpu(lambda: joblib.dump(model, file)),
-        "zen load": cpu(lambda: registry.load(place, "sklearn.mlflow@2")),
-        "joblib load": cpu(lambda: joblib.load(file)),
-    }
-
-
-def _probe() -> tuple[float, float]:
-    first, beyond = _run(PROBE)[-2:]
-    return float(first), float(beyond)
-
-
-def _run(program: str, *arguments: str) -> list[str]:
-    """Run a program in a fresh interpreter, and return the words it prints."""
-    command = [sys.executable, "-c", program, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        place, file = Path(directory, "zen"), Path(directory, "joblib")
+        place.mkdir()
+        saves = in_turn(lambda: registry.save(model, place), lambda: joblib.dump(model, file), rounds)
+        yield ratio_row("forest_save_vs_joblib", saves)
+        loads = in_turn(lambda: registry.load(place, "sklearn.mlflow@2"), lambda: joblib.load(file), rounds)
+        yield ratio_row("forest_load_vs_joblib", loads)
+        size = file.stat().st_size / 1024 / 1024
+        for verb in ("save", "load"):
+            added, _ = run_python(MEMORY, f"zen {verb}", directory)
+            yield Row(f"forest_{verb}_peak", float(added[-1]) / size, "times")
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, rows, rounds=9)

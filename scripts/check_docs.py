@@ -65,6 +65,15 @@ def unknown_errors(document: Path) -> Iterator[str]:
     yield from (f"no source has the error text {piece!r} of {text!r}" for piece, text in pieces.items())
 
 
+def stale_results() -> list[str]:
+    """Return a problem where the table of results is not that of bench/results.json."""
+    sys.path.insert(0, str(REPOSITORY))
+    from bench.__main__ import DOCUMENT, document
+
+    is_new = DOCUMENT.read_text() == document()
+    return [] if is_new else [f"docs/{DOCUMENT.name}: the table of results is old: run python -m bench --docs"]
+
+
 def _is_in_a_literal(text: str) -> bool:
     return any(text in literal for literal in _literals())
 
@@ -100,7 +109,9 @@ def main() -> int:
         f"{document.relative_to(REPOSITORY)}: {problem}"
         for document in documents()
         for problem in (*broken_links(document), *broken_examples(document))
-    ] + [f"{TROUBLESHOOTING.relative_to(REPOSITORY)}: {problem}" for problem in unknown_errors(TROUBLESHOOTING)]
+    ]
+    found += [f"{TROUBLESHOOTING.relative_to(REPOSITORY)}: {problem}" for problem in unknown_errors(TROUBLESHOOTING)]
+    found += stale_results()
     print("\n".join(found) or f"docs: {len(documents())} documents without problems")
     return bool(found)
 

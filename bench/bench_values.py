@@ -1,0 +1,167 @@
+"""Measure saving and loading of values through a stack on a local root, beside the library that writes the plainest file.
+
+Ours includes the hash of every file, the manifest and the commit; the others do not. Seconds are of processor time, except
+for the large array, of which a user waits for the wall clock while two threads hash it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from random import Random
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from airflow_zen.artifacts.store import ArtifactStore
+from airflow_zen.caching.step_cache import StepCache
+from airflow_zen.materializers.registry import default_registry
+from airflow_zen.runs.records import StepRunRecords
+from airflow_zen.stack import Stack
+from airflow_zen.transports import open_transport
+from bench.measure import Row, in_turn, main, ratio_row, seconds
+
+ROWS = {
+    "frame_1000_save_vs_pyarrow": "a frame of 1,000 rows and 10 columns saved, over `pyarrow.parquet.write_table`",
+    "frame_1000_load_vs_pyarrow": "the same loaded, verified, over `pyarrow.parquet.read_table`",
+    "dict_1000_save_vs_json": "a dict of 1,000 floats saved, over `json.dumps` and writing the file",
+    "dict_1000_load_vs_json": "the same loaded, over reading the file and `json.loads`",
+    "list_10000_save_vs_json": "a list of 10,000 dicts of 5 values saved, over json",
+    "list_10000_load_vs_json": "the same loaded, over json",
+    "array_save_vs_numpy": "an array of 1 GB saved, over `numpy.save`; wall clock",
+    "state_dict_save_vs_safetensors": "a PyTorch state dict of 250 MB saved, over `safetensors.torch.save_file`; wall clock",
+}
+
+_LARGE_ROUNDS = 6
+
+Change = Callable[[int], None]
+Save, Load = Callable[[Path], object], Callable[[Path], object]
+
+
+def rows(rounds: int) -> Iterator[Row]:
+    """Yield the rows; `rounds` are those of small values."""
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        frame, facts, records = make_frame(), make_dict(), make_records()
+        yield from small_rows(
+            place / "frame_1000",
+            *(frame, lambda number: frame.isetitem(0, frame.iloc[:, 0] + number), "pyarrow"),
+            *(
+                lambda file: pq.write_table(pa.Table.from_pandas(frame), file),
+                lambda file: pq.read_table(file).to_pandas(),
+            ),
+            rounds,
+        )
+        for name, value, times in (("dict_1000", facts, rounds), ("list_10000", records, rounds // 10)):
+            yield from json_rows(place / name, value, times)
+        yield array_row(place / "array")
+        if find_spec("safetensors") and find_spec("torch"):
+            yield state_dict_row(place / "state_dict")
+
+
+def json_rows(place: Path, value: Any, rounds: int) -> Iterator[Row]:
+    """Yield the rows of a value that is plain JSON."""
+
+    def change(number: int) -> None:
+        (value if isinstance(value, dict) else value[0])["number"] = number
+
+    def save(file: Path) -> None:
+        file.write_text(json.dumps(value))
+
+    return small_rows(place, value, change, "json", save, lambda file: json.loads(file.read_text()), rounds)
+
+
+def small_rows(
+    place: Path, value: Any, change: Change, other: str, save: Save, load: Load, rounds: int
+) -> Iterator[Row]:
+    """Yield the rows of saving, of another value each time, and of loading."""
+    stack, numbers, file, into = make_stack(place), count(), place / "other", place / "into"
+    into.mkdir()
+
+    def save_ours() -> None:
+        change(next(numbers))
+        stack.save(value)
+
+    yield ratio_row(f"{place.name}_save_vs_{other}", in_turn(save_ours, lambda: save(file), rounds))
+    ref = stack.save(value).ref
+    pairs = in_turn(lambda: stack.load(ref, into, type(value)), lambda: load(file), rounds)
+    yield ratio_row(f"{place.name}_load_vs_{other}", pairs)
+
+
+def large_row(name: str, place: Path, value: Any, change: Change, save: Save) -> Row:
+    """Return the row of saving a large value in wall time; the disk has neither file before a round."""
+    stack, file, pairs = make_stack(place), place / "other", []
+    for number in range(_LARGE_ROUNDS):
+        change(number)
+        pairs.append((seconds(lambda: stack.save(value), perf_counter), seconds(lambda: save(file), perf_counter)))
+        shutil.rmtree(place / "root" / "artifacts")
+        file.unlink()
+    return ratio_row(name, pairs[1:])
+
+
+def array_row(place: Path) -> Row:
+    """Return the row of an array of 1 GB."""
+    array = np.random.default_rng(0).random(125_000_000)
+
+    def save(file: Path) -> None:
+        with file.open("wb") as opened:
+            np.save(opened, array)
+
+    return large_row("array_save_vs_numpy", place, array, lambda number: array.put(0, number), save)
+
+
+def state_dict_row(place: Path) -> Row:
+    """Return the row of a state dict of 50 layers, 250 MB."""
+    import torch
+    from safetensors.torch import save_file
+
+    state = {f"layer{number}.weight": torch.rand(1250, 1000) for number in range(50)}
+
+    def change(number: int) -> None:
+        state["layer0.weight"][0, 0] = number
+
+    return large_row("state_dict_save_vs_safetensors", place, state, change, lambda file: save_file(state, file))
+
+
+def make_stack(place: Path) -> Stack:
+    """Return a stack whose root is in a new directory."""
+    root = str(place / "root")
+    place.mkdir()
+    transport = open_transport(root, {})
+    return Stack(ArtifactStore(root, transport), default_registry(), StepCache(transport), StepRunRecords(transport))
+
+
+def make_frame() -> pd.DataFrame:
+    """Return 1,000 rows of 8 floats, an integer and a name."""
+    random = np.random.default_rng(0)
+    numbers = {f"x{at}": random.normal(size=1_000) for at in range(8)}
+    names = random.choice(["red", "green", "blue"], 1_000)
+    return pd.DataFrame({**numbers, "n": random.integers(0, 100, 1_000), "name": names})
+
+
+def make_dict() -> dict[str, Any]:
+    """Return 1,000 floats by name."""
+    random = Random(0)
+    return {f"key_{at}": random.random() for at in range(1_000)}
+
+
+def make_records() -> list[dict[str, Any]]:
+    """Return 10,000 dicts of 5 values."""
+    random = Random(0)
+    return [
+        {"id": at, "name": f"name {at}", "score": random.random(), "tags": ["a", "b"], "ok": True}
+        for at in range(10_000)
+    ]
+
+
+if __name__ == "__main__":
+    main(__doc__, rows, rounds=300)
