@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from pathlib import PurePath
-from types import GenericAlias, UnionType
+from types import GenericAlias, ModuleType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from airflow_zen.errors import ArtifactRefused, MaterializerNotFound, SaveRefused
@@ -137,18 +139,50 @@ def class_reference(cls: type) -> str:
 def definition_reference(definition: Any) -> str:
     """Return a class or function as `module:qualname`, from which `resolve_definition` finds it again.
 
-    Raises `SaveRefused` for one that no import can find.
+    It is among the `named_definitions`. Raises `SaveRefused` for one that no import can find.
     """
-    qualname = definition.__qualname__
-    # A method of a built-in type, such as str.lower, has no module of its own.
-    module = getattr(definition, "__module__", None) or definition.__objclass__.__module__
-    public = _public_module_name(module)
-    if _attribute(sys.modules.get(module), qualname) is None:
+    record_definition(definition)
+    module, name = _module_of(definition), definition_name(definition)
+    if _attribute(sys.modules.get(module), definition.__qualname__) is None:
         what = "class" if isinstance(definition, type) else "function"
         raise SaveRefused(
-            f"{public}.{qualname} cannot be found again by its name. Define the {what} at the top level of a module."
+            f"{name.replace(':', '.')} cannot be found again by its name. Define the {what} at the top level of a module."
         )
-    return f"{public}:{qualname}"
+    return name
+
+
+def definition_name(definition: Any) -> str:
+    """Return a class or function as `module:qualname`, whether or not it is found by that; a module as `module:`."""
+    if isinstance(definition, ModuleType):
+        return f"{_public_module_name(definition.__name__)}:"
+    return f"{_public_module_name(_module_of(definition))}:{definition.__qualname__}"
+
+
+def _module_of(definition: Any) -> str:
+    # A method of a built-in type, such as str.lower, has no module of its own.
+    return str(getattr(definition, "__module__", None) or definition.__objclass__.__module__)
+
+
+_named: ContextVar[set[Any] | None] = ContextVar("_named", default=None)
+
+
+def record_definition(definition: Any) -> None:
+    """Add a class, function or module to the `named_definitions` that are collected."""
+    if (found := _named.get()) is not None:
+        found.add(definition)
+
+
+@contextmanager
+def named_definitions() -> Iterator[set[Any]]:
+    """Collect what is named inside the block: the classes and functions of which a value is built, while it is saved."""
+    found: set[Any] = set()
+    token = _named.set(found)
+    try:
+        yield found
+    finally:
+        _named.reset(token)
+        for definition in found:
+            record_definition(definition)
 
 
 def resolve_class(name: str, wanted: Any = None) -> type:
@@ -160,13 +194,15 @@ def resolve_class(name: str, wanted: Any = None) -> type:
 
 
 def resolve_definition(name: str, wanted: Any = None) -> Any:
-    """Return the class or function behind `module:qualname`.
+    """Return the class or function behind `module:qualname`, or the module behind `module:`.
 
     It is looked up in the type that the consumer declared as `wanted` and its module, then in loaded modules of that name
     (Airflow loads a DAG file under a name of its own), then by an import. Raises `MaterializerNotFound` if it is not found,
     `ArtifactRefused` if two DAG files of that name define it.
     """
     module, _, qualname = name.partition(":")
+    if not qualname:
+        return _import_module(module, name)
     for cls in walk_types(wanted):
         if isinstance(cls, type) and module_name(cls) == module:
             found = cls if cls.__qualname__ == qualname else _attribute(sys.modules.get(cls.__module__), qualname)
@@ -193,16 +229,21 @@ def _loaded_definitions(module: str, qualname: str) -> Iterator[Any]:
 
 
 def _import_definition(module: str, qualname: str) -> Any:
-    needed = f"{module}:{qualname} is needed to load this artifact, and {module!r}"
+    name = f"{module}:{qualname}"
+    found = _attribute(_import_module(module, name), qualname)
+    if found is None:
+        raise MaterializerNotFound(f"{name} is needed to load this artifact, and {module!r} no longer defines it.")
+    return found
+
+
+def _import_module(module: str, needed: str) -> ModuleType:
     try:
-        found = _attribute(import_module(module), qualname)
+        return import_module(module)
     except ImportError as error:
         raise MaterializerNotFound(
-            f"{needed} cannot be imported here: {error}. Make it importable, or declare the class on the parameter."
+            f"{needed} is needed to load this artifact, and {module!r} cannot be imported here: {error}. Make it "
+            "importable, or declare the class on the parameter."
         ) from error
-    if found is None:
-        raise MaterializerNotFound(f"{needed} no longer defines it.")
-    return found
 
 
 def _attribute(module: Any, qualname: str) -> Any:

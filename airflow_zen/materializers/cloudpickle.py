@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from sysconfig import get_python_version
 from typing import Any
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
+from airflow_zen.instances import pickled_names
 from airflow_zen.materializers.base import Materializer
+from airflow_zen.type_names import record_definition
 
 PICKLE_FILE = "value.pkl"
 PYTHON_VERSION_FILE = "python.json"
@@ -37,6 +42,9 @@ class PickleMaterializer(Materializer):
                 f"A {type(value).__qualname__} cannot be pickled either: {error}. Write it with its own library and return "
                 "the pathlib.Path of the file."
             ) from error
+        for module, name in pickled_names(text):
+            with suppress(KeyError, AttributeError):
+                record_definition(attrgetter(name)(sys.modules[module]) if name else sys.modules[module])
         (directory / PICKLE_FILE).write_bytes(text)
         (directory / PYTHON_VERSION_FILE).write_text(json.dumps({"python": get_python_version()}), encoding="utf-8")
         return {}

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from inspect import signature
 from itertools import chain
 from pathlib import Path
 from threading import Lock
+from types import FunctionType
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.mlflow_model import STATE_FILE, ModelMaterializer, WrittenModel
 from airflow_zen.materializers.previews.html import Markup, preformatted
-from airflow_zen.type_names import type_name
+from airflow_zen.type_names import record_definition, type_name
 
 DATA_FOLDER = "data"
 MODEL_FILE = "model.keras"
@@ -105,6 +107,7 @@ def _write_checked(model: Any, directory: Path) -> dict[str, Any]:
         lost["attributes"] = attributes
     _set_state(loaded, lost)
     _check_settings(model, loaded)
+    _record_definitions(written)
     _write_reproducible_file(written, directory / DATA_FOLDER / MODEL_FILE)
     written.unlink()
     return {**state, **lost}
@@ -124,6 +127,23 @@ def _read_keras_file(path: Path, state: Mapping[str, Any]) -> Any:
             return model
         finally:
             keras.config.set_dtype_policy(before)
+
+
+def _record_definitions(path: Path) -> None:
+    """Record the classes and functions that a Keras file names, by the name they are registered under or by their module."""
+    import keras
+
+    with ZipFile(path) as file:
+        pending: list[Any] = [json.loads(file.read("config.json"))]
+    registered = keras.saving.get_custom_objects()
+    for node in pending:
+        pending += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        found = registered.get(node) if isinstance(node, str) else None
+        if isinstance(node, dict) and node.get("class_name"):
+            name = node.get("config") if node["class_name"] == "function" else node["class_name"]
+            found = getattr(sys.modules.get(node.get("module") or ""), str(name), None)
+        if isinstance(found, type | FunctionType):
+            record_definition(found)
 
 
 def _policy_state(model: Any) -> dict[str, Any]:

@@ -42,8 +42,8 @@ class LightgbmMaterializer(ModelMaterializer):
         if not is_booster:
             from airflow_zen.materializers.sklearn.encoding import write_estimator
 
-            _, code = write_estimator(self.registry, model, directory / WRAPPER_FILE)
-            return WrittenModel(estimator_shape(model), flavor, {"data": file}, code=code)
+            write_estimator(self.registry, model, directory / WRAPPER_FILE)
+            return WrittenModel(estimator_shape(model), flavor, {"data": file})
         require_exact_type(model, *self.types)
         _write_trees(model, directory)
         state = {name: getattr(model, name) for name in ("best_iteration", "best_score", "params")}

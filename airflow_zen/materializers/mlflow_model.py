@@ -73,8 +73,7 @@ class WrittenModel(msgspec.Struct, frozen=True):
 
     `shape` is a short text for people. `flavor` and `pyfunc` are the options of MLflow's own flavor and of
     `python_function`; None where mlflow cannot load the model, or not predict with it. `state` is what the model's
-    own files do not contain, if anything. `requirements` are further distributions that the model needs, `code` its classes
-    and functions of the project.
+    own files do not contain, if anything. `requirements` are further distributions that the model needs.
     """
 
     shape: str
@@ -82,7 +81,6 @@ class WrittenModel(msgspec.Struct, frozen=True):
     pyfunc: Mapping[str, Any] | None = None
     state: Mapping[str, Any] | None = None
     requirements: Sequence[str] = ()
-    code: Sequence[str] = ()
 
 
 class ModelMaterializer(Materializer):
@@ -111,8 +109,7 @@ class ModelMaterializer(Materializer):
             made_by = {"mlflow_version": installed_version("mlflow")} if installed_version("mlflow") else {}
             _write_yaml(directory / MLMODEL_FILE, {"flavors": flavors, "model_size_bytes": size, **made_by})
             _write_environment(directory, {"mlflow", *self.requirements, *written.requirements})
-        code = {"code": [*written.code]} if written.code else {}
-        return {"shape": written.shape, "estimator": self.model_name(value), **parts, **code}
+        return {"shape": written.shape, "estimator": self.model_name(value), **parts}
 
     def write(self, model: Any, directory: Path) -> WrittenModel:
         """Write the model's own files; raise `SaveRefused` for a model that would not come back."""

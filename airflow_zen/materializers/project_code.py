@@ -8,9 +8,10 @@ import sys
 import sysconfig
 from collections.abc import Iterable
 from functools import cache
+from types import ModuleType
 from typing import Any
 
-from airflow_zen.type_names import definition_reference
+from airflow_zen.type_names import definition_name
 
 FRAMEWORK = frozenset({"airflow", "airflow_zen", "mlflow"})
 
@@ -29,6 +30,10 @@ def is_project_module(name: str) -> bool:
 
 
 def project_code(definitions: Iterable[Any]) -> list[str]:
-    """Return the references of those classes and functions that the project defines."""
-    own = (found for found in definitions if is_project_module(getattr(found, "__module__", None) or ""))
-    return sorted(set(map(definition_reference, own)))
+    """Return the names of those classes, functions and modules that are the project's."""
+    own = (found for found in definitions if is_project_module(_module_of(found)))
+    return sorted(set(map(definition_name, own)))
+
+
+def _module_of(definition: Any) -> str:
+    return str(definition.__name__ if isinstance(definition, ModuleType) else getattr(definition, "__module__", ""))

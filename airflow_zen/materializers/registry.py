@@ -24,7 +24,8 @@ from airflow_zen.materializers.base import (
     installed_version,
     load_entry,
 )
-from airflow_zen.type_names import StandIn, base_names, type_name
+from airflow_zen.materializers.project_code import project_code
+from airflow_zen.type_names import StandIn, base_names, named_definitions, record_definition, type_name
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.reader import ArtifactReader
@@ -65,16 +66,18 @@ class MaterializerRegistry:
             return self._save_batches(value, directory)
         cls = declared if declared in type(value).__mro__ and self._find_by_type(declared) else type(value)
         materializer = (self._instantiate(by) if by else self.for_type(cls)).for_value(value)
-        try:
-            summary = _save_summary(materializer, value, directory)
-        except SaveRefused:
-            if not self.allow_pickle or materializer.encoding == _PICKLE:
-                raise
-            for path in directory.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            materializer = self.for_encoding(_PICKLE)
-            summary = _save_summary(materializer, value, directory)
-        return self._saved_value(materializer, materializer.stored_type(value), summary, directory)
+        with named_definitions() as named:
+            try:
+                summary = _save_summary(materializer, value, directory)
+            except SaveRefused:
+                if not self.allow_pickle or materializer.encoding == _PICKLE:
+                    raise
+                for path in directory.iterdir():
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                materializer = self.for_encoding(_PICKLE)
+                summary = _save_summary(materializer, value, directory)
+            record_definition(type(value))
+        return self._saved_value(materializer, materializer.stored_type(value), summary, directory, named)
 
     def load(self, source: Path | ArtifactReader, encoding: str, wanted: Any = None) -> Any:
         """Read the value of `encoding` from a directory or its store, as `wanted` if its materializer has that view.
@@ -209,12 +212,12 @@ class MaterializerRegistry:
                 "be empty."
             )
         writer = self.for_type(type(first))
-        with _missing_library_errors(writer):
+        with _missing_library_errors(writer), named_definitions() as named:
             saved = writer.save_batches(chain([first], batches), directory)
-        return self._saved_value(saved.materializer, saved.type, saved.summary, directory)
+        return self._saved_value(saved.materializer, saved.type, saved.summary, directory, named)
 
     def _saved_value(
-        self, materializer: Materializer, cls: type, summary: Mapping[str, Any], directory: Path
+        self, materializer: Materializer, cls: type, summary: Mapping[str, Any], directory: Path, named: Iterable[Any]
     ) -> SavedValue:
         try:
             json.dumps(summary)
@@ -224,8 +227,8 @@ class MaterializerRegistry:
                 "numbers, lists and dicts of Python's own."
             ) from error
         parts = [self.for_encoding(part["encoding"]) for part in summary.get("parts", ())]
-        code = {name for held in (summary, *summary.get("parts", ())) for name in held.get("code", ())}
-        summary = {**summary, **({"code": sorted(code)} if code else {})}
+        code = project_code(named)
+        summary = {**summary, **({"code": code} if code else {})}
         names = {name for writer in (materializer, *parts) for name in writer.libraries}
         return SavedValue(
             encoding=materializer.encoding,

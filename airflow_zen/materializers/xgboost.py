@@ -38,16 +38,16 @@ class XgboostMaterializer(ModelMaterializer):
         cls, booster = type(model), _booster_of(model)
         if booster is model:
             require_exact_type(model, xgboost.Booster)
-        metadata, code = _metadata_of({} if booster is model else vars(model), cls)
+        metadata = _metadata_of({} if booster is model else vars(model), cls)
         if booster is None:
-            return WrittenModel(f"{cls.__qualname__}, not fitted", None, state=metadata, code=code)
+            return WrittenModel(f"{cls.__qualname__}, not fitted", None, state=metadata)
         model.save_model(directory / MODEL_FILE)
         (directory / CONFIG_FILE).write_text(booster.save_config(), encoding="utf-8")
         name = f"{cls.__module__}.{cls.__qualname__}"
         flavor = {"code": None, "data": MODEL_FILE, "model_class": name, "model_format": "ubj"}
         flavor["xgb_version"] = xgboost.__version__
         shape = f"{cls.__qualname__} of {booster.num_features()} features, {booster.num_boosted_rounds()} rounds"
-        return WrittenModel(shape, flavor, {"data": MODEL_FILE}, metadata, code=code)
+        return WrittenModel(shape, flavor, {"data": MODEL_FILE}, metadata)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the booster, and the wrapper around it; raises `ArtifactRefused` for a class that is neither."""
@@ -85,15 +85,14 @@ class XgboostMaterializer(ModelMaterializer):
         return "Mean gain of features", weights
 
 
-def _metadata_of(attributes: Mapping[str, Any], cls: type) -> tuple[dict[str, Any], list[str]]:
-    """Return class and attributes of a model, its functions by their names, and the code that is the project's."""
-    from airflow_zen.materializers.project_code import project_code
+def _metadata_of(attributes: Mapping[str, Any], cls: type) -> dict[str, Any]:
+    """Return class and attributes of a model, and its functions by their names."""
     from airflow_zen.materializers.sklearn.trust import function_name
 
     functions = {name: attributes[name] for name in _FUNCTIONS if isinstance(attributes.get(name), FunctionType)}
     state = {name: item for name, item in attributes.items() if name not in ("_Booster", *functions)}
     named = {"functions": {name: function_name(function) for name, function in functions.items()}} if functions else {}
-    return {"class": class_reference(cls), "state": state, **named}, project_code([cls, *functions.values()])
+    return {"class": class_reference(cls), "state": state, **named}
 
 
 def _booster_of(model: Any) -> Any:

@@ -8,7 +8,6 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("airflow_zen.steps")
 
+_PICKLE = "cloudpickle@1"
 # Airflow's lazy context values ask Airflow when they are read; only this one holds its values.
 _LAZY_CONTEXT_MODULE, _ASSET_EVENTS_CLASS = "airflow.sdk.execution_time.context", "TriggeringAssetEventsAccessor"
 
@@ -191,8 +191,12 @@ def _code_of_inputs(arguments: Arguments, step: Step) -> list[Any]:
     wanted = arguments.requested_types(step.light_parameter_types)
     for path, ref in arguments.inputs.items():
         for name in ref.code:
-            with suppress(ZenError):  # such a step fails where it loads the input
+            try:
                 found.append(resolve_definition(name, wanted[path]))
+            except ZenError as error:
+                raise FingerprintError(
+                    f"input {path!r} is built of {name}, whose code is not found: {error}"
+                ) from error
     return found
 
 
@@ -249,6 +253,9 @@ def _artifact_digest(value: object, stack: Stack) -> str | None:
                 return None
             saved = stack.materializers.save(value, Path(directory))
         except ZenError:
+            return None
+        if saved.encoding == _PICKLE or "code" in saved.summary:
+            # Its bytes only name code of the project, which is reached where the value is taken apart.
             return None
         files = sorted(path for path in Path(directory).rglob("*") if path.is_file())
         parts = {path.relative_to(directory).as_posix(): fingerprint(path.read_bytes()) for path in files}

@@ -176,6 +176,20 @@ def test_settings_of_own_keras_layers_are_kept_or_refused(tmp_path: Path) -> Non
                 REGISTRY.save(model, tmp_path / str(in_config))
 
 
+def test_keras_models_name_their_code(tmp_path: Path) -> None:
+    """The ref of a Keras model names the project's layers and functions in its file."""
+    make("trained keras model", tmp_path)
+    import keras
+
+    keras.saving.register_keras_serializable("zen_exact")(own_activation)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, activation=own_activation)])
+    assert REGISTRY.save(model, tmp_path).summary["code"] == [f"{__name__}:own_activation"]
+
+
+def own_activation(x: Any) -> Any:
+    return x * 2
+
+
 def test_keras_model_that_was_stopped_early_is_kept(tmp_path: Path) -> None:
     """What Keras notes on an own class during training is no setting that must come back."""
     make("trained keras model", tmp_path)

@@ -38,7 +38,7 @@ class SklearnMaterializer(ModelMaterializer):
         """Write `model.skops`; raises `SaveRefused` for an estimator that could not be loaded again."""
         from airflow_zen.materializers.sklearn.encoding import write_estimator
 
-        requirements, code = write_estimator(self.registry, model, directory / MODEL_FILE)
+        requirements = write_estimator(self.registry, model, directory / MODEL_FILE)
         flavor = {
             "code": None,
             "pickled_model": MODEL_FILE,
@@ -46,7 +46,7 @@ class SklearnMaterializer(ModelMaterializer):
             **SKOPS_OPTIONS,
         }
         pyfunc = {"model_path": MODEL_FILE, "predict_fn": "predict"} if hasattr(model, "predict") else None
-        return WrittenModel(estimator_shape(model), flavor, pyfunc, requirements=requirements, code=code)
+        return WrittenModel(estimator_shape(model), flavor, pyfunc, requirements=requirements)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the estimator; raises `ArtifactRefused` for a file that names untrusted classes or functions."""

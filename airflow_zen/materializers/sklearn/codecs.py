@@ -125,8 +125,6 @@ _CLASS = Codec(
 _FUNCTION = Codec(
     "function", lambda value, _: {"name": function_name(value)}, lambda node, of: load_function(node["name"], of.wanted)
 )
-DEFINITION_CODECS = (_CLASS, _FUNCTION)
-"""The codecs of values that are code."""
 _METHOD = Codec("method", _encode_method, _decode_method)
 _PATH = Codec("path", _encode_path, lambda node, _: _PATHS.get(node["class"], pathlib.Path)(node["path"]))
 _DISTRIBUTION = Codec("scipy.frozen", _encode_distribution, _decode_distribution)

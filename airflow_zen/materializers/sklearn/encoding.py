@@ -13,9 +13,8 @@ import numpy as np
 
 from airflow_zen.errors import MaterializerNotFound, SaveRefused
 from airflow_zen.materializers.numpy.scalars import library_codec
-from airflow_zen.materializers.project_code import project_code
 from airflow_zen.materializers.sklearn.archive import ArrayPacks, write_archive
-from airflow_zen.materializers.sklearn.codecs import DEFINITION_CODECS, codec_of, refuse_pickle
+from airflow_zen.materializers.sklearn.codecs import codec_of, refuse_pickle
 from airflow_zen.materializers.sklearn.trust import (
     class_name,
     function_name,
@@ -32,7 +31,7 @@ from airflow_zen.materializers.typed_json.encoding import (
     is_utf8,
     preferred_encoding,
 )
-from airflow_zen.type_names import module_name, type_name
+from airflow_zen.type_names import module_name, record_definition, type_name
 
 if TYPE_CHECKING:
     from airflow_zen.materializers.registry import MaterializerRegistry
@@ -49,8 +48,8 @@ _MIN_PACKED_SCALARS = 16
 _ADDRESSES = frozenset({"_stop_words_id"})
 
 
-def write_estimator(registry: MaterializerRegistry, estimator: Any, file: Path) -> tuple[list[str], list[str]]:
-    """Write the file of an estimator; return the further distributions and the project's code that it needs.
+def write_estimator(registry: MaterializerRegistry, estimator: Any, file: Path) -> list[str]:
+    """Write the file of an estimator; return the further distributions that it needs.
 
     Raises `SaveRefused` for an estimator that could not be loaded again.
     """
@@ -58,20 +57,16 @@ def write_estimator(registry: MaterializerRegistry, estimator: Any, file: Path) 
         encoder = EstimatorEncoder(registry, Path(parts))
         root = encoder.encode_estimator(estimator)
         write_archive(file, {"root": root, "objects": encoder.objects}, encoder.packs, Path(parts))
-    return encoder.distributions(), project_code(encoder.definitions)
+    return encoder.distributions()
 
 
 class EstimatorEncoder(Encoder):
-    """Write an estimator and all it consists of; `objects` are its parts by number, `packs` its arrays.
-
-    `definitions` are the classes and functions that it names.
-    """
+    """Write an estimator and all it consists of; `objects` are its parts by number, `packs` its arrays."""
 
     def __init__(self, registry: MaterializerRegistry, parts: Path) -> None:
         super().__init__(NestedValues(registry, parts))
         self.objects: list[Json] = []
         self.packs = ArrayPacks()
-        self.definitions: set[Any] = set()
         self._pending: deque[tuple[int, Any, list[str]]] = deque()
         self._path: list[str] = []
         self._nodes: dict[int, Json] = {}
@@ -153,7 +148,6 @@ class EstimatorEncoder(Encoder):
         if codec is None and not is_estimator(kind):
             codec = record_codec(kind)
         if codec is not None:
-            self.definitions.add(value if codec in DEFINITION_CODECS else kind)
             return {TAG: codec.tag, **codec.encode(value, self)}
         return self._encode_part(value) if self._is_part(kind) else self._encode_later(value)
 
@@ -246,7 +240,7 @@ class EstimatorEncoder(Encoder):
         cls = type(value)
         if not is_trusted_class(cls):
             raise SaveRefused(_advice(value, cls))
-        self.definitions.add(cls)
+        record_definition(cls)
         try:
             reduced = value.__reduce_ex__(4)
         except TypeError as error:

@@ -109,7 +109,6 @@ class ModuleMaterializer(Materializer):
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write `module.json`, `tensors.safetensors` and `tensors.json`."""
-        from airflow_zen.materializers.project_code import project_code
         from airflow_zen.materializers.torch.modules import ModuleEncoder, ModuleParts
         from airflow_zen.materializers.torch.state import write_tensors
         from airflow_zen.materializers.typed_json.encoding import canonical_json
@@ -121,8 +120,7 @@ class ModuleMaterializer(Materializer):
         tensors = write_tensors({str(at): tensor for at, tensor in enumerate(encoder.tensors)}, directory)
         write_typed_json(self, {"tensors": tensors}, directory, METADATA_FILE)
         name, numbers = type(value).__qualname__, sum(weight.numel() for weight in value.parameters())
-        code = project_code(encoder.definitions)
-        summary = {"shape": f"{name} of {numbers} parameters", "estimator": name, **({"code": code} if code else {})}
+        summary = {"shape": f"{name} of {numbers} parameters", "estimator": name}
         return summary | ({"parts": parts.saved} if parts.saved else {})
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:

@@ -21,7 +21,7 @@ from airflow_zen.materializers.project_code import is_project_module
 from airflow_zen.materializers.torch.state import check_storable
 from airflow_zen.materializers.typed_json.codec import TAG, Codec, Json, field_codec
 from airflow_zen.materializers.typed_json.encoding import Decoder, Encoder, NestedValues
-from airflow_zen.type_names import base_names, class_reference, module_name, type_name
+from airflow_zen.type_names import base_names, class_reference, module_name, record_definition, type_name
 
 _TENSOR, _MODULE = "torch.tensor", "torch.module"
 # Configurations and similar objects of libraries, whose state is their attributes.
@@ -69,8 +69,7 @@ class ModuleParts(NestedValues):
 class ModuleEncoder(Encoder):
     """Write a module as typed JSON, with tensors and modules inside as numbers, so that what is shared stays shared.
 
-    `states` are the modules by number, and objects such as their configurations; `tensors` the tensors,
-    `definitions` the classes and functions by name.
+    `states` are the modules by number, and objects such as their configurations; `tensors` the tensors.
     """
 
     def __init__(self, parts: NestedValues) -> None:
@@ -78,7 +77,6 @@ class ModuleEncoder(Encoder):
         self.tensors: list[Any] = []
         self.states: list[Json] = []
         self.owners: list[type] = []
-        self.definitions: set[Any] = set()
         self._numbers: dict[int, int] = {}
         self._kept_alive: list[Any] = []
 
@@ -114,7 +112,7 @@ class ModuleEncoder(Encoder):
         number, cls = self._register(value, self.states, None), type(value)
         is_module = isinstance(value, torch.nn.Module)
         state = _kept_state(value.__getstate__() if is_module else vars(value))
-        self.definitions.add(cls)
+        record_definition(cls)
         if is_module:
             self.owners.append(cls)
         # An object inside is written as a number, so its state is not nested in that of the outer one.
@@ -223,7 +221,7 @@ def codec_of(cls: type) -> Codec | None:
 
 
 def _encode_function(value: Any, encoder: Any) -> Mapping[str, Json]:
-    encoder.definitions.add(value)
+    record_definition(value)
     return {"name": callable_name(value, encoder.owners)}
 
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from airflow_zen.materializers.registry import MaterializerRegistry
 
 MAX_DEPTH = 100
-_FACTS = ("shape", "code")
 _CANONICAL_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _MAX_DECIMAL_BITS = 4096
 _MAX_KEY_LENGTH = 60
@@ -160,7 +159,7 @@ class Decoder:
 class NestedValues:
     """Save values under `parts/<n>/` of an artifact, each by its own materializer.
 
-    `saved` lists what has been saved so far, as `{"path", "encoding", "type"}`, with `shape` and `code` if they are known.
+    `saved` lists what has been saved so far, as `{"path", "encoding", "type"}`, with `shape` if it is known.
     """
 
     prefers_files = True
@@ -182,7 +181,7 @@ class NestedValues:
         (self._directory / path).mkdir(parents=True)
         saved = self.registry.save(value, self._directory / path)
         reference = {"path": path, "encoding": saved.encoding, "type": saved.type}
-        self.saved.append({**reference, **{name: saved.summary[name] for name in _FACTS if name in saved.summary}})
+        self.saved.append({**reference, **{name: saved.summary[name] for name in ("shape",) if name in saved.summary}})
         return reference
 
 
