@@ -39,12 +39,14 @@ class ReadCache:
         self.directory = directory
         self.max_bytes = max_bytes
         try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             for folder in (_LOCKS, _DOWNLOADS, _TEMPORARY):
                 (directory / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise SettingsError(
                 f"[zen] local_cache_dir {str(directory)!r} cannot be written: {error.strerror}. Choose another, or leave it empty."
             ) from error
+        _check_owner(directory)
 
     def temporary_directory(self) -> Path:
         """Return a new directory on the cache's own disk, where hard links to its files work; the caller removes it."""
@@ -152,6 +154,20 @@ class ReadCache:
                 yield True
         finally:
             os.close(descriptor)
+
+
+def _check_owner(directory: Path) -> None:
+    """Raise `SettingsError` for a directory in which another user could put files: these are read as verified."""
+    status = directory.stat()
+    if status.st_uid != os.geteuid():
+        reason = (
+            f"belongs to the user id {status.st_uid}, and this process is {os.geteuid()}. Choose a directory of its own"
+        )
+    elif status.st_mode & 0o022:
+        reason = f"can be written by other users (mode {status.st_mode & 0o777:o}). Run: chmod go-w {directory}"
+    else:
+        return
+    raise SettingsError(f"[zen] local_cache_dir {str(directory)!r} {reason}.")
 
 
 def _process_prefix() -> str:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -42,6 +43,36 @@ def test_second_reader_downloads_nothing(tmp_path):
     assert len(log) == 1
     assert (tmp_path / "one").samefile(tmp_path / "two")
     assert (tmp_path / "one").stat().st_mode & 0o222 == 0
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o775])
+def test_a_directory_that_others_may_write_is_refused(tmp_path, mode):
+    """What lies in a directory that other users may write is not read as verified; after the advice it is used."""
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(mode)
+    with pytest.raises(SettingsError, match="can be written by other users") as refused:
+        ReadCache(tmp_path / "cache", 1000)
+    subprocess.run(str(refused.value).partition("Run: ")[2].rstrip(".").split(), check=True)
+    fetch(ReadCache(tmp_path / "cache", 1000), b"x" * 10, tmp_path / "one", [])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a directory to another user")
+def test_a_directory_of_another_user_is_refused(tmp_path):
+    """A directory of another user is refused, with both user ids."""
+    (tmp_path / "cache").mkdir(mode=0o700)
+    os.chown(tmp_path / "cache", 65534, -1)
+    with pytest.raises(SettingsError, match="belongs to the user id 65534, and this process is 0"):
+        ReadCache(tmp_path / "cache", 1000)
+
+
+def test_a_new_directory_is_the_owners_only(tmp_path):
+    """A directory that the cache creates is closed to others, whatever the umask."""
+    before = os.umask(0)
+    try:
+        ReadCache(tmp_path / "cache", 1000)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
 
 
 def test_own_copy_may_be_written(tmp_path):
