@@ -32,7 +32,7 @@ _PLUGIN = """
 import sys
 import airflow.plugins_manager
 before = set(sys.modules)
-import airflow_zen.plugin
+from airflow_zen.plugin import ZenPlugin
 """
 
 _TASK = """

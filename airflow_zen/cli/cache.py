@@ -61,7 +61,7 @@ def show_savings(args: Any) -> None:
     if args.backfill is None:
         found = list(totals.read(args.dag_id))
     else:
-        from airflow_zen.plugin.finalize import backfill_run_states
+        from airflow_zen.plugin.database import backfill_run_states
 
         runs = backfill_run_states(args.backfill)
         candidates = totals.read(args.dag_id, {run_id for _, run_id in runs})

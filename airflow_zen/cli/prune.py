@@ -31,7 +31,7 @@ def prune_artifacts(args: Any) -> None:
     from dataclasses import replace
 
     from airflow_zen.lineage.recorder import NullRecorder
-    from airflow_zen.plugin.finalize import active_dag_runs
+    from airflow_zen.plugin.database import active_dag_runs
     from airflow_zen.pruning.collect import prune_stack
     from airflow_zen.pruning.retention import Retention
 

@@ -121,11 +121,17 @@ def airflow_redactor() -> Redactor:
 
 def storage_options(settings: Settings) -> Mapping[str, Any]:
     """Return fsspec's options for the artifact root, from its connection; empty where none is configured."""
-    if not settings.artifact_conn_id:
+    connection = artifact_connection(settings)
+    if connection is None:
         return {}
     from airflow_zen.transports.credentials import fsspec_options
 
-    return fsspec_options(_get_connection(settings, "artifact_conn_id"))
+    return fsspec_options(connection)
+
+
+def artifact_connection(settings: Settings) -> Any:
+    """Return the Airflow connection of the artifact root; None where none is configured."""
+    return _get_connection(settings, "artifact_conn_id") if settings.artifact_conn_id else None
 
 
 def tracking_server(settings: Settings) -> TrackingServer | None:

@@ -1,74 +1,14 @@
-"""The Airflow plugin: a listener for the end of DAG runs, which does not delay the scheduler."""
+"""The Airflow plugin, and the process that finalizes ended DAG runs, which does not load Airflow."""
 
 from __future__ import annotations
 
-import logging
-import time
-from typing import TYPE_CHECKING, Any
-
-from airflow.listeners import hookimpl
-from airflow.plugins_manager import AirflowPlugin
-
-from airflow_zen.plugin.worker import DagRunWorker
-from airflow_zen.runs.step_run import FinishedDagRun, StepState
-
-if TYPE_CHECKING:
-    from airflow.models.dagrun import DagRun
-
-log = logging.getLogger("airflow_zen.plugin")
+from typing import Any
 
 
-class DagRunListener:
-    """Listens to every DAG run that ends in this process: the scheduler, the API server, or a test."""
+def __getattr__(name: str) -> Any:
+    """Import the plugin when Airflow loads it by its entry point."""
+    if name != "ZenPlugin":
+        raise AttributeError(f"module 'airflow_zen.plugin' has no attribute {name!r}")
+    from airflow_zen.plugin.listener import ZenPlugin
 
-    def __init__(self, worker: DagRunWorker | None = None) -> None:
-        self._worker = worker or DagRunWorker()
-
-    @hookimpl
-    def on_dag_run_running(self, dag_run: DagRun, msg: str) -> None:
-        """Deliver what earlier processes left, when the first DAG run starts in this one."""
-        try:
-            if not self._worker.reconciled and _is_mlflow_configured():
-                self._worker.reconcile()
-        except Exception as error:  # noqa: BLE001 - nothing may stop the scheduler
-            log.warning("Earlier lineage is sent to MLflow only when a DAG run ends: %s", error)
-
-    @hookimpl
-    def on_dag_run_success(self, dag_run: DagRun, msg: str) -> None:
-        """End the parent run as FINISHED."""
-        self._enqueue(dag_run, StepState.FINISHED)
-
-    @hookimpl
-    def on_dag_run_failed(self, dag_run: DagRun, msg: str) -> None:
-        """End the parent run as FAILED."""
-        self._enqueue(dag_run, StepState.FAILED)
-
-    def _enqueue(self, dag_run: DagRun, state: StepState) -> None:
-        try:
-            is_backfill = getattr(dag_run, "backfill_id", None) is not None
-            if _has_steps(dag_run) and (_is_mlflow_configured() or is_backfill):
-                self._worker.enqueue(FinishedDagRun(dag_run.dag_id, dag_run.run_id, state, time.time()))
-        except Exception as error:  # noqa: BLE001 - nothing may stop the scheduler
-            log.warning("The MLflow parent run of %s/%s stays open: %s", dag_run.dag_id, dag_run.run_id, error)
-
-
-def _has_steps(dag_run: Any) -> bool:
-    """Whether the DAG contains a step; True when the DAG is not available."""
-    tasks = getattr(getattr(dag_run, "dag", None), "tasks", None)
-    if tasks is None:
-        return True
-    return any("@ml_step" in (getattr(t, "operator_name", ""), getattr(t, "task_type", "")) for t in tasks)
-
-
-def _is_mlflow_configured() -> bool:
-    """Whether any stack has an MLflow server; read each time, because settings may change."""
-    from airflow_zen.config.settings import all_settings
-
-    return any(settings.mlflow_conn_id or settings.mlflow_tracking_uri for settings in all_settings())
-
-
-class ZenPlugin(AirflowPlugin):
-    """Registers the listener that closes and draws DAG runs in MLflow."""
-
-    name = "airflow_zen"
-    listeners = [DagRunListener()]
+    return ZenPlugin

@@ -9,15 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING
+from typing import IO, Any
 
 import msgspec
 
-if TYPE_CHECKING:
-    from airflow_zen.runs.step_run import FinishedDagRun
+from airflow_zen.runs.step_run import FinishedDagRun
 
 log = logging.getLogger("airflow_zen.plugin")
 
@@ -39,6 +39,40 @@ _CATCH_UP_INTERVAL = 3600.0
 _MAX_REQUEUED = 10_000
 
 
+class StoredConnection(msgspec.Struct, frozen=True):
+    """The fields of an Airflow connection."""
+
+    conn_id: str
+    conn_type: str
+    host: str | None = None
+    login: str | None = None
+    password: str | None = None
+    schema: str | None = None
+    port: int | None = None
+    extra_dejson: Mapping[str, Any] = {}
+
+
+class StackAccess(msgspec.Struct, frozen=True):
+    """What the child process needs to open a stack; without an `artifact_root` it asks Airflow. It contains secrets.
+
+    server: the fields of `TrackingServer`.
+    """
+
+    name: str
+    artifact_root: str = ""
+    connection: StoredConnection | None = None
+    server: Mapping[str, Any] | None = None
+    lineage_trace: bool = True
+
+
+class FinalizeRequest(msgspec.Struct, frozen=True):
+    """The DAG runs that a child process finalizes, in which stacks, and whether a backfill started any of them."""
+
+    runs: Sequence[FinishedDagRun] = ()
+    stacks: Sequence[StackAccess] = ()
+    is_backfill: bool = False
+
+
 class DagRunWorker:
     """Collects ended DAG runs, and hands them to a child process.
 
@@ -48,9 +82,15 @@ class DagRunWorker:
     process that ends right after its DAG run, such as one that calls `dag.test()`, need not wait for the graph.
     """
 
-    def __init__(self, command: Sequence[str] = _COMMAND, retry_delay: float = _RETRY_DELAY) -> None:
+    def __init__(
+        self,
+        command: Sequence[str] = _COMMAND,
+        retry_delay: float = _RETRY_DELAY,
+        find_stacks: Callable[[], Sequence[StackAccess]] | None = None,
+    ) -> None:
         self._command = command
         self._retry_delay = retry_delay
+        self._find_stacks = find_stacks or find_all_stacks
         self._pid = 0
         self._reset()
 
@@ -60,13 +100,15 @@ class DagRunWorker:
         self._starting: list[FinishedDagRun] = []
         self._thread: threading.Thread | None = None
         self._idle, self._wake_requested, self._reconciled = True, False, False
+        self._has_backfill = False
         self._last_catch_up: float | None = None
 
-    def enqueue(self, run: FinishedDagRun) -> None:
-        """Add an ended DAG run; returns at once."""
+    def enqueue(self, run: FinishedDagRun, is_backfill: bool = False) -> None:
+        """Add an ended DAG run, which a backfill may have started; returns at once."""
         self._reset_after_fork()
         with self._condition:
             self._queue.append(run)
+            self._has_backfill |= is_backfill
             self._wake_thread()
 
     @property
@@ -95,7 +137,7 @@ class DagRunWorker:
         with self._condition:
             runs, self._queue = [*self._starting, *self._queue], []
         if runs:
-            with suppress(OSError), TemporaryFile() as output:
+            with suppress(Exception), TemporaryFile() as output:
                 self._start_process(self._command, runs, output, output)
 
     def _reset_after_fork(self) -> None:
@@ -136,24 +178,57 @@ class DagRunWorker:
                 process = self._start_process(command, runs, stdout, stderr)
                 self._starting = []
                 code = _wait_or_kill(process)
-            except (OSError, subprocess.TimeoutExpired) as error:
+            except Exception as error:  # noqa: BLE001 - settings may be wrong, and are read again
                 self._starting = []
                 log.warning("The lineage of %d DAG runs is not shown in MLflow yet: %s", len(runs), error)
                 return None
             _log_output(code, len(runs), _read_text(stdout), _read_text(stderr))
         if code == 0 and catch_up:
             self._last_catch_up = now
+        self._has_backfill &= code not in {0, EXIT_CODE_PENDING}
         return code
 
-    @staticmethod
     def _start_process(
-        command: Sequence[str], runs: Sequence[FinishedDagRun], stdout: IO[bytes], stderr: IO[bytes]
+        self, command: Sequence[str], runs: Sequence[FinishedDagRun], stdout: IO[bytes], stderr: IO[bytes]
     ) -> subprocess.Popen[bytes]:
         """Start a child process that needs nothing from this one: its input and its output are files, not pipes."""
-        with TemporaryFile() as given:
-            given.write(msgspec.json.encode(runs))
+        request = FinalizeRequest(runs, self._find_stacks(), self._has_backfill)
+        with _open_unnamed_file() as given:
+            given.write(msgspec.json.encode(request))
             given.seek(0)
             return subprocess.Popen(command, stdin=given, stdout=stdout, stderr=stderr, start_new_session=True)
+
+
+def _open_unnamed_file() -> IO[bytes]:
+    """Open a file for secrets, in memory where the system can."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("airflow-zen"), "w+b")
+    return TemporaryFile()
+
+
+def find_all_stacks() -> Sequence[StackAccess]:
+    """Return what a child process needs to open each stack."""
+    from airflow_zen.config.options import load_stacks_file, stack_names
+
+    return [_find_stack(name) for name in stack_names(load_stacks_file())]
+
+
+def _find_stack(name: str) -> StackAccess:
+    from airflow_zen.config.settings import Settings, artifact_connection, tracking_server
+
+    try:
+        settings = Settings.read(name)
+        # In a process that runs tasks, such as one that calls `dag.test()`, the answer could go to a task.
+        is_server = os.environ.get("_AIRFLOW_PROCESS_CONTEXT") == "server"
+        if not is_server and (settings.artifact_conn_id or settings.mlflow_conn_id):
+            return StackAccess(name)
+        connection, server = artifact_connection(settings), tracking_server(settings)
+    except Exception as error:  # noqa: BLE001 - the child process tries again, and names the stack
+        log.debug("Stack %r is opened by the child process: %s", name, error)
+        return StackAccess(name)
+    stored = msgspec.convert(connection, StoredConnection, from_attributes=True) if connection else None
+    fields = asdict(server) if server else None
+    return StackAccess(name, settings.artifact_root, stored, fields, settings.lineage_trace)
 
 
 def _wait_or_kill(process: subprocess.Popen[bytes]) -> int:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from airflow_zen import ml_step
 from airflow_zen.cli import cache
 from airflow_zen.config.settings import open_stack
-from airflow_zen.plugin import finalize as backfills
+from airflow_zen.plugin import database as backfills
 from tests.harness import run_dag
 
 

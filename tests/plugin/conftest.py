@@ -8,7 +8,7 @@ from airflow.sdk import dag
 from mlflow import MlflowClient
 
 from airflow_zen import ml_step
-from airflow_zen.plugin import ZenPlugin
+from airflow_zen.plugin.listener import ZenPlugin
 
 _OPTIONS = {"schedule": None, "start_date": datetime(2026, 1, 1), "dagrun_timeout": timedelta(hours=1)}
 

@@ -6,12 +6,20 @@ import subprocess
 import sys
 import time
 
+import msgspec
 import pytest
-from msgspec.structs import asdict
+from msgspec.structs import replace
 
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.plugin.finalize import finalize_dag_runs, finalize_in_all_stacks
-from airflow_zen.plugin.worker import EXIT_CODE_PENDING, DagRunWorker
+from airflow_zen.plugin.worker import (
+    EXIT_CODE_PENDING,
+    DagRunWorker,
+    FinalizeRequest,
+    StackAccess,
+    StoredConnection,
+    find_all_stacks,
+)
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.step_run import FinishedDagRun, StepRun, StepRunId, StepState
 from airflow_zen.transports import open_transport
@@ -27,19 +35,14 @@ def root(tmp_path, monkeypatch):
     return str(tmp_path / "root")
 
 
-def test_an_end_is_recorded_before_anything_fails(root, tmp_path):
+def test_an_end_is_recorded_before_anything_fails(root, tmp_path, monkeypatch):
     """With Airflow's database and MLflow both away the end of a DAG run is in the store, for a later process."""
-    settings = {
-        "AIRFLOW_HOME": str(tmp_path),
-        "AIRFLOW__ZEN__MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:////{tmp_path}/empty.db",
-    }
-    command = [sys.executable, "-m", "airflow_zen.plugin.finalize"]
-    done = subprocess.run(
-        command, input=json.dumps([asdict(END)]), text=True, capture_output=True, env={**os.environ, **settings}
-    )
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    database = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:////{tmp_path}/empty.db"}
+    done = _run_process(FinalizeRequest([END], find_all_stacks(), is_backfill=True), **database)
     assert done.returncode == EXIT_CODE_PENDING, done.stderr
-    assert "backfill totals could not be read" in done.stdout
+    assert b"backfill totals could not be read" in done.stdout
     assert list(StepRunRecords(open_transport(root, {})).finished_dag_runs()) == [END]
 
 
@@ -89,6 +92,14 @@ def test_the_first_try_after_mlflow_is_back(airflow_db, root, tmp_path, monkeypa
         assert [run["info"]["status"] for run in runs] == ["FINISHED"] * 4
 
 
+def _run_process(
+    request, script="import runpy; runpy.run_module('airflow_zen.plugin.finalize', run_name='__main__')", **environment
+):
+    command = [sys.executable, "-c", script]
+    given = msgspec.json.encode(request)
+    return subprocess.run(command, input=given, capture_output=True, env={**os.environ, **environment})
+
+
 def _queue_three_steps(stack):
     for index in range(3):
         step = StepRun(StepRunId("d", "r", "t", index, 1), state=StepState.FINISHED, started=1.0, ended=2.0)
@@ -113,12 +124,57 @@ def test_every_stack_is_finalized(root, tmp_path, monkeypatch, caplog):
         step = StepRun(StepRunId("d", "r", "t"), state=StepState.FINISHED, started=1.0, ended=2.0)
         named = open_stack(Settings.read("b"))
         named.records.put(step, delivered=False)
-        assert finalize_in_all_stacks([END]) == 1
+        assert finalize_in_all_stacks(FinalizeRequest([END], find_all_stacks())) == 1
         assert "The DAG runs in stack 'a' could not be finalized" in caplog.text
         assert not list(named.records.undelivered())
         assert not list(named.records.finished_dag_runs())
         stacks.write_text(f"stacks: {{{sound}}}")
-        assert finalize_in_all_stacks([END]) == 0
+        assert finalize_in_all_stacks(FinalizeRequest([END], find_all_stacks())) == 0
         experiment = named.lineage.rest.get("experiments/get-by-name", {"experiment_name": "airflow/d"})["experiment"]
         runs = named.lineage.rest.post("runs/search", {"experiment_ids": [experiment["experiment_id"]]})["runs"]
         assert {run["info"]["status"] for run in runs} == {"FINISHED"}
+
+
+_WITHOUT_AIRFLOW = """
+import sys
+sys.modules["airflow"] = None
+from airflow_zen.plugin.finalize import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.server
+def test_the_process_does_not_load_airflow(root, tmp_path, server, monkeypatch):
+    """A process delivers, closes and draws the runs of a stack without Airflow, with the connections in the request."""
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_CONN_ID", "zen_mlflow")
+    monkeypatch.setenv("AIRFLOW_CONN_ZEN_MLFLOW", json.dumps({"conn_type": "mlflow", "host": server.uri}))
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+    stack = open_stack()
+    step = StepRun(StepRunId("light", "r", "t"), state=StepState.FINISHED, started=1.0, ended=2.0)
+    stack.records.put(step, delivered=False)
+    request = FinalizeRequest([replace(END, dag_id="light")], find_all_stacks())
+    done = _run_process(request, _WITHOUT_AIRFLOW, AIRFLOW_CONN_ZEN_MLFLOW="")
+    assert done.returncode == 0, done.stderr
+    assert not [*stack.records.undelivered(), *stack.records.finished_dag_runs()]
+    experiment = stack.lineage.rest.get("experiments/get-by-name", {"experiment_name": "airflow/light"})["experiment"]
+    runs = stack.lineage.rest.post("runs/search", {"experiment_ids": [experiment["experiment_id"]]})["runs"]
+    assert [run["info"]["status"] for run in runs] == ["FINISHED"] * 2
+
+
+def test_connections_are_read_where_no_task_runs(root, monkeypatch):
+    """Airflow's servers read the connections of a stack; a process that runs tasks leaves that to the child process."""
+    connection = {"conn_type": "aws", "login": "key", "password": "hush", "extra": {"region_name": "eu-west-1"}}
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", "s3://bucket/root")
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_CONN_ID", "zen_store")
+    monkeypatch.setenv("AIRFLOW_CONN_ZEN_STORE", json.dumps(connection))
+    monkeypatch.delenv("_AIRFLOW_PROCESS_CONTEXT", raising=False)
+    assert find_all_stacks() == [StackAccess("default")]
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+    (found,) = find_all_stacks()
+    assert msgspec.json.decode(msgspec.json.encode(found), type=StackAccess) == found
+    assert found.artifact_root == "s3://bucket/root"
+    assert found.connection == StoredConnection(
+        "zen_store", "aws", None, "key", "hush", None, None, connection["extra"]
+    )
+    monkeypatch.delenv("AIRFLOW_CONN_ZEN_STORE")
+    assert find_all_stacks() == [StackAccess("default")]

@@ -17,7 +17,7 @@ from airflow.utils.state import DagRunState
 from mlflow import MlflowClient
 
 from airflow_zen import ml_step
-from airflow_zen.plugin import DagRunListener, ZenPlugin
+from airflow_zen.plugin.listener import DagRunListener, ZenPlugin
 from airflow_zen.plugin.worker import DagRunWorker
 from tests.airflow_version import AIRFLOW_VERSION
 
@@ -49,7 +49,7 @@ def recording_worker():
         def __init__(self):
             self.runs = []
 
-        def enqueue(self, run):
+        def enqueue(self, run, is_backfill=False):
             self.runs.append(run)
 
         reconciled = False

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from argparse import Namespace
 
+import msgspec
 import pytest
 from airflow.api.common.delete_dag import delete_dag
 from airflow.models.dagrun import DagRun
@@ -13,6 +14,7 @@ from airflow.utils.session import create_session
 from airflow_zen.cli import lineage
 from airflow_zen.config.settings import open_stack
 from airflow_zen.plugin.finalize import finalize_dag_runs
+from airflow_zen.plugin.worker import FinalizeRequest, find_all_stacks
 
 pytestmark = [pytest.mark.server, pytest.mark.airflow]
 
@@ -78,7 +80,8 @@ def test_another_airflow_on_the_same_root(missed_dag_run, new_airflow_db, tmp_pa
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
     }
     command = [sys.executable, "-m", "airflow_zen.plugin.finalize", "--catch-up"]
-    done = subprocess.run(command, env=other, input="[]", capture_output=True, text=True)
+    request = msgspec.json.encode(FinalizeRequest(stacks=find_all_stacks()))
+    done = subprocess.run(command, env=other, input=request, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert mlflow_statuses()["dag_run"] == "RUNNING"
     _delete(ended)

@@ -50,7 +50,8 @@ def received_runs(tmp_path):
     """Return a function for the run ids that each process got."""
 
     def read():
-        return [[ended_run["run_id"] for ended_run in json.loads(line)] for line in read_lines(tmp_path / "given")]
+        requests = map(json.loads, read_lines(tmp_path / "given"))
+        return [[ended_run["run_id"] for ended_run in request["runs"]] for request in requests]
 
     return read
 
@@ -72,13 +73,18 @@ def wait_until(condition):
         time.sleep(0.01)
 
 
+def new_worker(command, **options):
+    """Return a worker for which there is no stack."""
+    return DagRunWorker(command, find_stacks=tuple, **options)
+
+
 def ended_run(run_id):
     return FinishedDagRun("d", run_id, StepState.FINISHED, 1.0)
 
 
 def test_the_caller_does_not_wait(command, received_runs, hold_file):
     """`enqueue` does not wait for the process."""
-    worker = DagRunWorker(command)
+    worker = new_worker(command)
     worker.enqueue(ended_run("a"))
     assert not worker.drain(0)
     hold_file.unlink()
@@ -88,7 +94,7 @@ def test_the_caller_does_not_wait(command, received_runs, hold_file):
 
 def test_one_process_at_a_time(command, received_runs, hold_file):
     """DAG runs that end while a process runs are collected for the next one."""
-    worker = DagRunWorker(command)
+    worker = new_worker(command)
     worker.enqueue(ended_run("a"))
     wait_until(received_runs)
     for name in "bcd":
@@ -101,7 +107,7 @@ def test_one_process_at_a_time(command, received_runs, hold_file):
 def test_it_retries_while_lineage_is_pending(command, received_runs, exit_codes, tmp_path):
     """While lineage is pending the process is started again after a delay, and not after it is delivered."""
     (tmp_path / "code").write_text(str(EXIT_CODE_PENDING))
-    worker = DagRunWorker(command, retry_delay=0.05)
+    worker = new_worker(command, retry_delay=0.05)
     worker.enqueue(ended_run("a"))
     wait_until(lambda: len(received_runs()) > 1)
     # By a rename, for a process may be reading.
@@ -135,7 +141,7 @@ def test_runs_of_a_failed_process_are_passed_again(
     else:
         (tmp_path / "code").write_text("1")
         hold_file.unlink()
-    worker = DagRunWorker(command, retry_delay=0.05)
+    worker = new_worker(command, retry_delay=0.05)
     worker.enqueue(ended_run("a"))
     wait_until(lambda: len(received_runs()) > 1)
     worker.enqueue(ended_run("b"))
@@ -156,7 +162,7 @@ def test_runs_of_a_failed_process_are_passed_again(
 
 def test_a_process_that_cannot_start(caplog):
     """A process that cannot be started is logged."""
-    worker = DagRunWorker(["/no/such/program"])
+    worker = new_worker(["/no/such/program"])
     worker.enqueue(ended_run("a"))
     assert worker.drain(_TIMEOUT)
     assert "is not shown in MLflow yet" in caplog.text
@@ -166,7 +172,7 @@ def test_it_reconciles_once(tmp_path):
     """The first DAG run in a process starts the delivery and the search for missed ends, once."""
     starts = tmp_path / "starts"
     write = f"import sys; open({str(starts)!r}, 'a').write(f'{{sys.stdin.read()}} {{sys.argv[1:]}}\\n')"
-    worker = DagRunWorker([sys.executable, "-c", write])
+    worker = new_worker([sys.executable, "-c", write])
     assert not worker.reconciled
     worker.reconcile()
     assert worker.drain(_TIMEOUT)
@@ -176,8 +182,41 @@ def test_it_reconciles_once(tmp_path):
     worker.enqueue(ended_run("a"))
     assert worker.drain(_TIMEOUT)
     first, second = starts.read_text().splitlines()
-    assert first == "[] ['--catch-up']"
+    assert first == """{"runs":[],"stacks":[],"is_backfill":false} ['--catch-up']"""
     assert ('"run_id":"a"' in second, second.endswith(" []")) == (True, True)
+
+
+def test_runs_of_a_backfill_are_marked(command, tmp_path):
+    """The process is told of a backfill until one has finalized its run."""
+    (tmp_path / "code").write_text("1")
+    worker = new_worker(command, retry_delay=0.05)
+    worker.enqueue(ended_run("a"), is_backfill=True)
+    wait_until(lambda: len(read_lines(tmp_path / "given")) > 1)
+    (tmp_path / "none").write_text("0")
+    (tmp_path / "none").rename(tmp_path / "code")
+    assert worker.drain(_TIMEOUT)
+    wait_until(lambda: "0" in read_lines(tmp_path / "ended"))
+    worker.enqueue(ended_run("b"))
+    assert worker.drain(_TIMEOUT)
+    *before, after = [json.loads(line)["is_backfill"] for line in read_lines(tmp_path / "given")]
+    assert set(before) == {True}
+    assert after is False
+
+
+def test_settings_that_cannot_be_read(command, received_runs, caplog):
+    """While the stacks cannot be read the runs are kept, and passed on when they can be."""
+    answers = iter([ValueError("no such option")])
+
+    def find_stacks():
+        for error in answers:
+            raise error
+        return ()
+
+    worker = DagRunWorker(command, retry_delay=0.05, find_stacks=find_stacks)
+    worker.enqueue(ended_run("a"))
+    wait_until(received_runs)
+    assert received_runs() == [["a"]]
+    assert "no such option" in caplog.text
 
 
 _SHORT_PROCESS = """
@@ -185,7 +224,7 @@ import json, sys, time
 from airflow_zen.plugin.worker import DagRunWorker
 from airflow_zen.runs.step_run import FinishedDagRun, StepState
 
-worker = DagRunWorker(json.loads(sys.argv[1]))
+worker = DagRunWorker(json.loads(sys.argv[1]), find_stacks=tuple)
 for name in sys.argv[2].split(","):
     worker.enqueue(FinishedDagRun("d", name, StepState.FINISHED, 1.0))
     time.sleep(float(sys.argv[3]))
@@ -206,7 +245,7 @@ def test_a_short_process_does_not_linger(command, received_runs, exit_codes, hol
 
 def test_a_process_that_ends_is_not_asked_twice(command, received_runs):
     """A process whose DAG runs are all finalized starts nothing when it ends."""
-    worker = DagRunWorker(command)
+    worker = new_worker(command)
     worker.enqueue(ended_run("a"))
     assert worker.drain(_TIMEOUT)
     worker.hand_over()
@@ -216,7 +255,7 @@ def test_a_process_that_ends_is_not_asked_twice(command, received_runs):
 
 def test_it_works_after_a_fork(command, received_runs):
     """A forked process finalizes its own DAG runs."""
-    worker = DagRunWorker(command)
+    worker = new_worker(command)
     worker.enqueue(ended_run("a"))
     assert worker.drain(_TIMEOUT)
     if not (child := os.fork()):

@@ -16,8 +16,8 @@ from mlflow.entities import Run
 
 from airflow_zen import ArtifactRef
 from airflow_zen.config.settings import open_stack
-from airflow_zen.plugin import ZenPlugin
 from airflow_zen.plugin.finalize import finalize_dag_runs
+from airflow_zen.plugin.listener import ZenPlugin
 from airflow_zen.runs.step_run import FinishedDagRun, StepRun, StepState
 from tests.servers.mlflow_server import MlflowServer
 
