@@ -3,20 +3,26 @@
 Each round is a fresh process, as a task is. It loads a generated project and fingerprints its step: with an empty disk
 (`cold`), with the summaries of an earlier process on the disk (`disk`), and once more (`again`). Figures are milliseconds of
 user CPU time, the least of the rounds; `per_line` divides by the lines that the step reaches. `plan` is the time to make the
-keys of a mapped step of 1,000 instances in one process. The last line is the result as JSON. A bare `@task` has no key.
+keys of a mapped step of 1,000 instances in one process. A bare `@task` has no key.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from bench.measure import ROOT, Row, main
+
+ROWS = {
+    "key_ms_per_line": "the code's part of a cache key, for each line that a step reaches, nothing seen before; CPU",
+    "key_ms_per_line_again": "the same once more in the process",
+    "key_ms_plan_1000": "the keys of a mapped step of 1,000 instances",
+}
 
 PROBE = """
 import gc, json, resource, sys
@@ -78,23 +84,16 @@ def helper_{number}(frame, columns, depth={number}):
 HEAD = 'import logging\nimport math\n\nlog = logging.getLogger(__name__)\nIGNORED = {"id", "name"}\nTHRESHOLD = 0.5\nLIMITS = {"high": 3.5}\n'
 
 
-def main() -> None:
-    """Measure and print."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rounds", type=int, default=5)
-    rounds = options.parse_args().rounds
-    rows = []
-    for helpers, modules in ((10, 1), (50, 5), (200, 1), (200, 20), (1000, 50)):
-        rows.append(_measure(helpers, modules, rounds))
-        print("{helpers:5} helpers in {modules:3} modules, {lines:6} lines: ".format(**rows[-1]) + _text(rows[-1]))
-    shown = next(row for row in rows if (row["helpers"], row["modules"]) == (200, 20))
-    plan = _measure(10, 1, 1, plan=True)["plan"]
-    print(f"plan of a mapped step of 1,000 instances: {plan:.0f} ms")
-    found = {
-        "key_ms_per_line": shown["cold"] / shown["lines"],
-        "key_ms_per_line_again": shown["again"] / shown["lines"],
-    }
-    print(json.dumps({**{name: round(value, 5) for name, value in found.items()}, "key_ms_plan_1000": round(plan)}))
+def rows(rounds: int) -> Iterator[Row]:
+    """Yield the rows, and print how the cost grows with lines and modules."""
+    grown = []
+    for helpers, modules in ((10, 1), (50, 5), (200, 1), (1000, 50), (200, 20)):
+        grown.append(_measure(helpers, modules, rounds))
+        print("{helpers:5} helpers in {modules:3} modules, {lines:6} lines: ".format(**grown[-1]) + _text(grown[-1]))
+    lines = grown[-1]["lines"]
+    yield Row("key_ms_per_line", grown[-1]["cold"] / lines, "ms")
+    yield Row("key_ms_per_line_again", grown[-1]["again"] / lines, "ms")
+    yield Row("key_ms_plan_1000", _measure(10, 1, 1, plan=True)["plan"], "ms")
 
 
 def _text(row: dict[str, float]) -> str:
@@ -143,4 +142,4 @@ def _run(project: Path, disk: Path, plan: bool) -> list[float]:
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, rows, rounds=3)

@@ -1,44 +1,36 @@
 """Measure what `from airflow_zen import ml_step` adds to the parse of a DAG file that uses Airflow's own decorators.
 
-Each round starts a fresh interpreter, imports what every DAG file imports, and times the one line more.
-Prints the median, beside the time of `from airflow.sdk import dag, task` itself. Rounds: 15 (`--rounds`).
+Each round starts a fresh interpreter, imports what every DAG file imports, and times the one line more, in wall time.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import subprocess
-import sys
+from collections.abc import Iterator
+
+from bench.measure import Row, main, row, run_python
+
+ROWS = {
+    "front_door_ms": "`from airflow_zen import ml_step` in a DAG file that imports Airflow's own decorators",
+    "front_door_modules": "modules that this imports",
+}
 
 PROBE = """
-import time
-start = time.perf_counter()
+import sys, time
 from airflow.sdk import dag, task
 import airflow.providers.standard.decorators.python
-airflow = time.perf_counter() - start
-start = time.perf_counter()
+known, start = len(sys.modules), time.perf_counter()
 from airflow_zen import Output, ml_step
 Output, ml_step
-print(airflow, time.perf_counter() - start)
+print((time.perf_counter() - start) * 1000, len(sys.modules) - known)
 """
 
 
-def main() -> None:
-    """Probe and print."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rounds", type=int, default=15)
-    rounds = options.parse_args().rounds
-    probed = [_probe() for _ in range(rounds + 1)][1:]
-    for name, times in zip(("airflow's own", "airflow_zen adds"), zip(*probed, strict=True), strict=True):
-        print(f"{name:18} {statistics.median(times) * 1000:8.1f} ms   (median of {rounds})")
-
-
-def _probe() -> tuple[float, float]:
-    text = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True).stdout
-    airflow, ours = text.split()[-2:]
-    return float(airflow), float(ours)
+def rows(rounds: int) -> Iterator[Row]:
+    """Yield the rows."""
+    probed = [run_python(PROBE)[0][-2:] for _ in range(rounds)]
+    yield row("front_door_ms", [float(taken) for taken, _ in probed], "ms")
+    yield Row("front_door_modules", int(probed[0][1]), "modules")
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, rows, rounds=9)

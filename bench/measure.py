@@ -25,7 +25,7 @@ Clock = Callable[[], float]
 
 
 class Row(NamedTuple):
-    """One result, of which less is better; `spread` is the distance of the quartiles, in the same unit."""
+    """One result, of which less is better; `spread` is half the distance of its quartiles, in the same unit."""
 
     name: str
     value: float
@@ -38,7 +38,7 @@ def row(name: str, values: Sequence[float], unit: str) -> Row:
     if len(values) == 1:
         return Row(name, values[0], unit)
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return Row(name, middle, unit, high - low)
+    return Row(name, middle, unit, (high - low) / 2)
 
 
 def ratio_row(name: str, pairs: Iterable[tuple[float, float]]) -> Row:
@@ -92,7 +92,7 @@ def main(doc: str | None, measure: Callable[[int], Iterable[Row]], rounds: int) 
 
 def text_of(each: Row) -> str:
     """Return a row as a line for people."""
-    return f"{each.name:32} {_short(each.value):>9} ± {_short(each.spread / 2):<7} {each.unit}"
+    return f"{each.name:32} {_short(each.value):>9} ± {_short(each.spread):<7} {each.unit}"
 
 
 def to_json(rows: Iterable[Row]) -> str:
@@ -118,7 +118,7 @@ def table(rows: Mapping[str, Row], meanings: Mapping[str, str]) -> str:
     for name, meaning in meanings.items():
         if name in rows:
             each = rows[name]
-            lines.append(f"| `{name}` | {meaning} | {_short(each.value)} {each.unit} | ± {_short(each.spread / 2)} |")
+            lines.append(f"| `{name}` | {meaning} | {_short(each.value)} {each.unit} | ± {_short(each.spread)} |")
     return "\n".join(lines)
 
 

@@ -12,9 +12,9 @@ def test_results_come_back_from_their_file() -> None:
     assert list(from_json(to_json(rows)).values()) == rows
 
 
-def test_row_is_the_median_and_the_distance_of_the_quartiles() -> None:
+def test_row_is_the_median_and_half_the_distance_of_the_quartiles() -> None:
     """One outlier changes neither the value of a row nor its spread."""
-    assert row("x", [1.0, 2.0, 3.0, 4.0, 100.0], "s") == Row("x", 3.0, "s", 2.0)
+    assert row("x", [1.0, 2.0, 3.0, 4.0, 100.0], "s") == Row("x", 3.0, "s", 1.0)
 
 
 def test_ratio_is_that_of_pairs() -> None:
@@ -40,7 +40,7 @@ def test_a_row_that_became_worse_by_a_quarter_is_found() -> None:
 def test_table_shows_the_rows_in_the_order_of_their_meanings() -> None:
     """The table of the documentation has a line for each row that was measured."""
     shown = table({"b": Row("b", 1234.5, "ms", 20.0)}, {"a": "not measured", "b": "measured"})
-    assert shown.splitlines()[2:] == ["| `b` | measured | 1,230 ms | ± 10 |"]
+    assert shown.splitlines()[2:] == ["| `b` | measured | 1,230 ms | ± 20 |"]
 
 
 def test_every_row_has_one_bench() -> None:
