@@ -84,11 +84,11 @@ constraints: setup ## Resolve and pin every dependency again
 	     --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	     --output-file constraints/python-$$version.txt setup.cfg >/dev/null || exit 1; \
 	 done
-	@# A newer FastAPI refuses the models of Airflow 3.2.
+	@# A newer FastAPI refuses the models of Airflow 3.2, whose API does not start in a newer Cadwyn.
 	@for version in $(AIRFLOW_VERSIONS); do \
 	   echo "constraints/airflow-$$version.txt"; \
 	   $(BIN)/uv pip compile --quiet --upgrade --extra test --python-version $(firstword $(PYTHON_VERSIONS)) \
-	     --constraint <(printf "%s\n" "apache-airflow==$$version.*" "fastapi<0.137") --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	     --constraint <(printf "%s\n" "apache-airflow==$$version.*" "fastapi<0.137" "cadwyn<7") --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	     --output-file constraints/airflow-$$version.txt setup.cfg >/dev/null || exit 1; \
 	 done
 
