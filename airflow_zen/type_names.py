@@ -241,8 +241,8 @@ def _import_module(module: str, needed: str) -> ModuleType:
         return import_module(module)
     except ImportError as error:
         raise MaterializerNotFound(
-            f"{needed} is needed to load this artifact, and {module!r} cannot be imported here: {error}. Make it "
-            "importable, or declare the class on the parameter."
+            f"{needed} is needed to load this artifact, and {module!r} cannot be imported here: {error}. Put the folder "
+            "of its file on the path with sys.path.insert(0, folder), or declare the class on the parameter."
         ) from error
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from airflow_zen.artifacts.diff import ArtifactDiff, diff_manifests
@@ -15,7 +16,7 @@ from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef
 from airflow_zen.artifacts.store import Manifest
 from airflow_zen.artifacts.version import LATEST, ArtifactVersion, VersionSelector, validate_artifact_name, validate_tag
 from airflow_zen.config.settings import Settings, open_stack, settings_of_uri, tracking_server
-from airflow_zen.errors import ArtifactNotFound, ArtifactRefused, MetadataError, SettingsError
+from airflow_zen.errors import ArtifactNotFound, ArtifactRefused, MaterializerNotFound, MetadataError, SettingsError
 from airflow_zen.markup import html_table, text_table
 from airflow_zen.steps.conversion import load_for_process, process_directory
 from airflow_zen.transports.base import key_of_url, map_in_parallel
@@ -82,7 +83,7 @@ class NamedArtifact:
 
         Raises `InputError` where it cannot be loaded as `as_type`, `ArtifactNotFound`, `ArtifactCorrupt`.
         """
-        return load_for_process(self.stack, self.ref, as_type)
+        return _load_value(self.stack, self.ref, as_type)
 
     def _repr_html_(self) -> str:
         facts = {"name": self.name, "version": self.version, "shape": self.ref.shape, "size": self.ref.size}
@@ -192,7 +193,7 @@ def load(ref: ArtifactRef | Mapping[str, Any], as_type: Any = None, stack: str |
             f"Artifact {ref.digest[:12]} is in stack {owner.stack!r} ({owner.artifact_root}), not in stack "
             f"{settings.stack!r} ({settings.artifact_root}). Load it with airflow_zen.load(ref, stack={owner.stack!r})."
         )
-    return load_for_process(opened_stack, ref, as_type)
+    return _load_value(opened_stack, ref, as_type)
 
 
 def save(value: Any, name: str = "", stack: str | None = None) -> ArtifactRef:
@@ -307,6 +308,31 @@ def _add_version(
         ) from error
     recorded = opened_stack.names.add(name, store(opened_stack), opened_stack.clock(), tags=tags, metadata=facts)
     return NamedArtifact.from_version(opened_stack.names.get(name, recorded.version), settings, opened_stack)
+
+
+def _load_value(stack: Stack, ref: ArtifactRef, as_type: Any) -> Any:
+    """Load a value; where it needs a module of the DAG folder, name the line that makes that importable."""
+    try:
+        return load_for_process(stack, ref, as_type)
+    except MaterializerNotFound as error:
+        missing = error.__cause__.name if isinstance(error.__cause__, ModuleNotFoundError) else None
+        folder = _folder_of_module(missing or "")
+        if not folder:
+            raise
+        line = f"import sys; sys.path.insert(0, {folder!r})"
+        raise MaterializerNotFound(f"{error} Airflow's DAG folder has it: run {line} first.") from error
+
+
+def _folder_of_module(name: str) -> str:
+    """Return the folder of Airflow's DAG folder that has to be on the path to import a module; empty if there is none."""
+    from airflow.configuration import conf
+
+    dags, path = Path(conf.get("core", "dags_folder", fallback="")), name.replace(".", "/")
+    if not name or not dags.is_dir():
+        return ""
+    # The error names the package where that cannot be found.
+    found = [*sorted(dags.rglob(f"{path}.py")), *sorted(dags.rglob(path))]
+    return str(found[0].with_suffix("")).removesuffix(f"/{path}") if found else ""
 
 
 def _open_named_stack(stack: str | None) -> tuple[Settings, Stack]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_zen.stack import Stack
 
 _MAX_SHOWN = 100
+_CONSTRAINTS = frozenset({"annotated_types", "pydantic"})
 _TEXT_LIKE = (collections.abc.Sequence, collections.abc.Collection)
 """Types that a text has, though its declaration means a list."""
 
@@ -60,7 +61,8 @@ def load_as_type(stack: Stack, ref: ArtifactRef, into: Path, wanted: Any, name: 
     value = stack.load(ref, into, wanted)
     if value is None or is_stream_annotation(strip_annotation(wanted)):
         return value
-    return coerce(value, wanted, ValuePath(name or f"artifact {ref.name or ref.digest[:12]}", is_input=True))
+    name = name or f"artifact {ref.name or ref.digest[:12]}"
+    return _hold_constraints(coerce(value, wanted, ValuePath(name, is_input=True)), wanted, name)
 
 
 def convert_argument(value: Any, declared: Any, parameter: str) -> Any:
@@ -68,8 +70,13 @@ def convert_argument(value: Any, declared: Any, parameter: str) -> Any:
 
     What conforms is returned as it is, and a number is widened where nothing is lost. A text, and a JSON value for a
     container, a dataclass or a pydantic model, is converted. A value that is declared as a class without a JSON
-    form, such as an array, is not checked unless it is None or a text. `parameter` is shown in errors: `scores[3]`.
+    form, such as an array, is not checked unless it is None or a text. Constraints of pydantic in the declaration hold
+    for every value. `parameter` is shown in errors: `scores[3]`.
     """
+    return _hold_constraints(_convert_argument(value, declared, parameter), declared, parameter)
+
+
+def _convert_argument(value: Any, declared: Any, parameter: str) -> Any:
     inner = strip_annotation(declared)
     if declared is None or type(value) is inner or is_stream_annotation(inner):
         return value
@@ -83,6 +90,37 @@ def convert_argument(value: Any, declared: Any, parameter: str) -> Any:
         if is_list_as_text and get_args(inner) in ((), (str,)):
             return value
         raise _conversion_error(value, declared, parameter, str(error)) from None
+
+
+def _hold_constraints(value: Any, declared: Any, parameter: str) -> Any:
+    """Return a value as the constraints of its declaration leave it: `Annotated[int, Field(gt=3)]`, `annotated_types`.
+
+    Raises `InputError` for one that they refuse.
+    """
+    if not _has_constraints(declared):
+        return value
+    from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+    adapter: Any
+    try:
+        adapter = TypeAdapter(declared, config=ConfigDict(arbitrary_types_allowed=True))
+    except (PydanticUserError, TypeError):
+        adapter = _type_adapter(declared)
+    try:
+        return value if adapter is None else adapter.validate_python(value)
+    except ValidationError as error:
+        wanted, reason = display_name(strip_annotation(declared)), _first_reason(error)
+        raise InputError(f"{parameter} is declared {wanted}, got {_shown(value)}: {reason}.") from None
+
+
+def _has_constraints(declared: Any) -> bool:
+    """Whether pydantic or `annotated_types` constrain a type, or one inside it."""
+    marks = (type(mark).__module__.partition(".")[0] for mark in getattr(declared, "__metadata__", ()))
+    # NewType, and an alias.
+    behind = (getattr(declared, name, None) for name in ("__supertype__", "__value__"))
+    return any(mark in _CONSTRAINTS for mark in marks) or any(
+        map(_has_constraints, (*get_args(declared), *filter(None, behind)))
+    )
 
 
 def _convert(value: Any, declared: Any) -> Any:
@@ -157,10 +195,13 @@ def _conversion_error(value: Any, declared: Any, parameter: str, reason: str) ->
             f"{parameter} is declared {wanted}, got an artifact's ref as text, as a template makes it. Pass the output "
             "of the step itself, as in train(load()), or set render_template_as_native_obj=True on the DAG."
         )
-    shown = repr(value)
-    shown = shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"
     because = f" ({reason})" if reason else ""
     hint = f"Pass a value of that type, or declare {type_name(type(value)).removeprefix('builtins.')}."
     if strip_annotation(declared) is str:
         hint = f"{hint} Where templates are rendered as Python values, quotes keep a text: \"'{{{{ params.code }}}}'\"."
-    return InputError(f"{parameter} is declared {wanted}, got {shown}{because}. {hint}")
+    return InputError(f"{parameter} is declared {wanted}, got {_shown(value)}{because}. {hint}")
+
+
+def _shown(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"

@@ -1,8 +1,11 @@
 """Promises of named artifacts in notebooks: `airflow_zen.artifact` and its like."""
 
 import math
+import re
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +18,14 @@ import airflow_zen
 from airflow_zen import Artifact, Each, Output, ml_step
 from airflow_zen.artifacts.diff import FieldChange
 from airflow_zen.config.settings import open_stack
-from airflow_zen.errors import ArtifactNameError, ArtifactNotFound, ArtifactRefused, InputError, MetadataError
+from airflow_zen.errors import (
+    ArtifactNameError,
+    ArtifactNotFound,
+    ArtifactRefused,
+    InputError,
+    MaterializerNotFound,
+    MetadataError,
+)
 from tests.harness import run_dag
 
 
@@ -49,6 +59,43 @@ def fit(train: pd.DataFrame) -> int:
 def flights(n=5):
     train, _ = split(load(n))
     fit(train)
+
+
+_TRANSFORMER = """
+from sklearn.base import BaseEstimator, TransformerMixin
+
+class Half(TransformerMixin, BaseEstimator):
+    def transform(self, X):
+        return X / 2
+"""
+
+
+@pytest.mark.parametrize("file", ["own_features.py", "team/own_features.py", "own_package/features.py"])
+def test_own_class_of_the_dag_folder(file, tmp_path, monkeypatch):
+    """Where a value's class is in a module of the DAG folder, the error has the line with which it is loaded."""
+    pytest.importorskip("sklearn")
+    path = tmp_path / "dags" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(_TRANSFORMER)
+    module = ".".join(Path(file).with_suffix("").parts).removeprefix("team.")
+    folder = str(tmp_path / "dags" / ("team" if "team" in file else ""))
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(folder)
+        ref = airflow_zen.save(import_module(module).Half(), "half")
+    for name in {module, module.partition(".")[0]}:
+        del sys.modules[name]
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path / "elsewhere"))
+    with pytest.raises(MaterializerNotFound, match=r"sys\.path\.insert\(0, folder\)"):
+        airflow_zen.load(ref)
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path / "dags"))
+    with pytest.raises(MaterializerNotFound) as raised:
+        airflow_zen.load(ref)
+    (line,) = re.findall(r"run (import sys; .*) first", str(raised.value))
+    exec(line)
+    assert airflow_zen.load(ref).transform(3) == 1.5
+    for name in {module, module.partition(".")[0]}:
+        del sys.modules[name]
 
 
 def test_a_notebook_loads_what_a_step_made():

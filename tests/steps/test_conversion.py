@@ -1,6 +1,7 @@
 """Promises of plain arguments: they are of the declared type, become it, or are refused by name."""
 
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NewType, Optional, TypedDict, TypeVar
 from uuid import UUID
 
+import annotated_types
 import numpy as np
 import pandas as pd
 import pydantic
@@ -20,10 +22,12 @@ import pytest
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import InputError
 from airflow_zen.fingerprint import fingerprint
+from airflow_zen.materializers.annotations import strip_annotation
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.cache_key import cache_key
-from airflow_zen.steps.conversion import convert_argument
+from airflow_zen.steps.conversion import convert_argument, load_for_process
 from airflow_zen.steps.step import Step
+from airflow_zen.type_names import display_name
 
 Seed = NewType("Seed", int)
 Number = TypeVar("Number", int, float)
@@ -60,6 +64,9 @@ class Span(TypedDict):
 class Point(NamedTuple):
     x: int
     y: float
+
+
+Depth = NewType("Depth", Annotated[int, annotated_types.Gt(3)])
 
 
 class Duck:
@@ -230,6 +237,46 @@ def test_what_does_not_fit_is_refused_by_name(value, declared, message):
     """Any other value is refused with the parameter's name, the declared type, the value, and the reason."""
     with pytest.raises(InputError, match=message):
         convert(value, declared)
+
+
+EVEN = annotated_types.Predicate(lambda x: x % 2 == 0)
+
+CONSTRAINED = [
+    (4, 2, Annotated[int, pydantic.Field(gt=3)]),
+    (4, 2, Annotated[int, annotated_types.Gt(3)]),
+    (4, 3, Annotated[int, EVEN] | None),
+    (None, 3, Annotated[int, EVEN] | None),
+    ("aa", "b", Annotated[str, pydantic.StringConstraints(pattern="^a+$")]),
+    ([4, 5], [4, 2], list[Annotated[int, pydantic.Field(gt=3)]]),
+    ({"a": 0.5}, {"a": 1.5}, dict[str, Annotated[float, annotated_types.Le(1)]]),
+    ([1], [], Annotated[list[int], annotated_types.MinLen(1)]),
+    (4, 2, "Depth"),
+]
+
+
+@pytest.mark.parametrize(("good", "bad", "declared"), CONSTRAINED, ids=range(len(CONSTRAINED)))
+def test_constraints_of_the_declaration_hold_for_every_value(good, bad, declared, stack):
+    """A number, text or container outside the declared constraints is refused by name, plain or from another step."""
+    declared = Depth if declared == "Depth" else declared
+    assert convert(good, declared) == good
+    name = display_name(strip_annotation(declared))
+    with pytest.raises(
+        InputError, match=rf"^parameter 'x' is declared {re.escape(name)}, got {re.escape(repr(bad))}: "
+    ):
+        convert(bad, declared)
+    refs = [stack.save(value).ref for value in (good, bad)]
+    assert load_for_process(stack, refs[0], declared) == good
+    with pytest.raises(InputError, match=r"is declared .*, got .*: "):
+        load_for_process(stack, refs[1], declared)
+
+
+def test_constraints_hold_for_arrays_too():
+    """A type that pydantic does not know is held to constraints as well, and the very value is passed on."""
+    declared = Annotated[np.ndarray, annotated_types.Predicate(lambda array: array.ndim == 1)]
+    good = np.zeros(3)
+    assert convert(good, declared) is good
+    with pytest.raises(InputError, match="parameter 'x' is declared ndarray, got array"):
+        convert(np.zeros((2, 2)), declared)
 
 
 _DIGEST = "a" * 64
