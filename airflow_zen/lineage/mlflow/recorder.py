@@ -323,9 +323,11 @@ def _end_user_runs(relay: Relay, client_state: Any, status: str, environment: Ma
         if client := _mlflow_client():
             with temporary_environment({**environment, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}):
                 client.leave_step(client_state, relay.run_ids(), status)
-        if loky := sys.modules.get("joblib.externals.loky"):
-            # Its workers outlive the step, and would log into it for the next step of this process.
-            loky.get_reusable_executor().shutdown(wait=False)
+        # joblib's workers outlive the step, and would log into it for the next step of this process. Its public function
+        # starts two processes where there are none.
+        loky = sys.modules.get("joblib.externals.loky.reusable_executor")
+        if loky and loky._executor:  # noqa: SLF001
+            loky._executor.shutdown(wait=False)  # noqa: SLF001
         relay.end_runs(status)
     except Exception as error:  # noqa: BLE001 - whatever MLflow's client raises, our own end state follows
         log.debug("MLflow's client could not end the runs of the step's code: %s", error)

@@ -7,6 +7,8 @@ import time
 from dataclasses import replace
 
 import pytest
+from joblib.externals import loky
+from joblib.externals.loky import reusable_executor
 
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
@@ -241,6 +243,15 @@ def test_a_refused_part_does_not_stop_the_others(client, recorder, step, ended, 
     run = client.get_run(opened.run_id)
     assert (run.info.status, run.data.params) == ("FINISHED", {"a": "1"})
     assert "airflow zen lineage sync" in caplog.text
+
+
+def test_the_end_of_a_step_starts_no_process(record_step, step, monkeypatch):
+    """In a process that has imported joblib, as scikit-learn does, the end of a step does not start joblib's workers."""
+    started = []
+    monkeypatch.setattr(reusable_executor, "_executor", None)
+    monkeypatch.setattr(loky, "get_reusable_executor", lambda: started.append("executor"))
+    record_step(step())
+    assert (reusable_executor._executor, started) == (None, [])
 
 
 def test_an_unavailable_server_fails_no_step(new_recorder, step, ended, caplog):
