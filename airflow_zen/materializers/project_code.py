@@ -8,6 +8,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable
 from functools import cache
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +28,18 @@ def is_project_module(name: str) -> bool:
         return False
     file = str(getattr(sys.modules.get(name), "__file__", None) or "")
     return not _SITE_PACKAGES.search(file) and not file.startswith(_STDLIB_FOLDERS)
+
+
+def is_project_package(name: str) -> bool:
+    """Whether a top-level package or module, loaded or not, is the project's own; nothing is imported to find out."""
+    if name in FRAMEWORK or name in sys.stdlib_module_names:
+        return False
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):
+        return False
+    places = [spec.origin or "", *(spec.submodule_search_locations or ())] if spec else [""]
+    return not any(_SITE_PACKAGES.search(place) or place.startswith(_STDLIB_FOLDERS) for place in places)
 
 
 def project_code(definitions: Iterable[Any]) -> list[str]:

@@ -37,7 +37,7 @@ class Outer:
 @pytest.fixture(autouse=True)
 def _forget_modules() -> Iterator[None]:
     yield
-    for name in [name for name in sys.modules if name.endswith(("_flights", "plain_records"))]:
+    for name in [name for name in sys.modules if name.endswith(("_flights", "plain_records", "late_records"))]:
         del sys.modules[name]
 
 
@@ -99,6 +99,28 @@ def test_class_is_never_another_kind_of_callable(tmp_path: Path) -> None:
         (tmp_path / "value.json").write_text(text)
         with pytest.raises((ArtifactRefused, MaterializerNotFound)):
             default_registry().load(tmp_path, "python.json@1")
+
+
+@pytest.mark.parametrize("module", ["antigravity", "idlelib.idle", "this", "mypy.version"])
+def test_no_library_is_imported_for_an_artifact(tmp_path: Path, module: str) -> None:
+    """What an artifact names is imported from the project only: modules of Python and of libraries are not executed."""
+    (tmp_path / "value.json").write_text(f'{{"$":"dataclass","class":"{module}:Version","fields":{{}}}}')
+    already = module in sys.modules
+    with pytest.raises(
+        ArtifactRefused, match="is a library that this process has not imported. Import it in the DAG file"
+    ):
+        default_registry().load(tmp_path, "python.json@1")
+    assert (module in sys.modules) is already
+
+
+def test_a_class_of_the_project_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class of the project that nothing has imported yet is found where the project's modules are."""
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "late_records.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    (tmp_path / "value.json").write_text('{"$":"enum","class":"late_records:Color","name":"RED"}')
+    loaded = default_registry().load(tmp_path, "python.json@1")
+    assert (type(loaded).__name__, type(loaded).__module__) == ("Color", "late_records")
 
 
 def test_part_outside_the_artifact_is_refused(tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ def _skops_io() -> Any:
 class EstimatorDecoder(Decoder):
     """Read what `EstimatorEncoder` wrote. `shell` is the object that becomes the estimator, where it exists already."""
 
+    imports_libraries = True
+
     def __init__(
         self,
         archive: EstimatorArchive,

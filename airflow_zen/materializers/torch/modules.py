@@ -137,6 +137,8 @@ class ModuleEncoder(Encoder):
 class ModuleDecoder(Decoder):
     """Read what `ModuleEncoder` wrote; a module is built before its state, which may refer to it."""
 
+    imports_libraries = True
+
     def __init__(
         self,
         states: list[Json],

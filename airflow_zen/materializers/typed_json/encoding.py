@@ -18,6 +18,7 @@ from airflow_zen.errors import ArtifactRefused, LocatedError, MaterializerNotFou
 from airflow_zen.materializers.annotations import element_type, strip_annotation
 from airflow_zen.materializers.catalog import GENERAL_ADVICE
 from airflow_zen.materializers.files import is_large_bytes
+from airflow_zen.materializers.project_code import is_project_package
 from airflow_zen.materializers.typed_json.codec import (
     BUILTIN_CODECS,
     JSON_EXCEPTION_CODECS,
@@ -117,6 +118,9 @@ class Decoder:
     runs, `declared` is the type that the consumer declared for the value it reads.
     """
 
+    imports_libraries = False
+    """Whether the classes of libraries that an artifact names are imported where they are not loaded."""
+
     def __init__(self, load_part: Callable[[Mapping[str, Json], Any], Any], wanted: Any = None) -> None:
         self.declared: Any = None
         self._load_part = load_part
@@ -141,7 +145,16 @@ class Decoder:
             self.declared = outer
 
     def resolve_class(self, reference: str, kind: str, is_kind: Callable[[type], bool]) -> type:
-        """Return a class after a check that it is a `kind`, so that an artifact cannot name just any callable."""
+        """Return a class after a check that it is a `kind`, so that an artifact cannot name just any callable.
+
+        No module of Python or of a library is imported for it: those that DAG files use are loaded already.
+        """
+        package = reference.partition(".")[0].partition(":")[0]
+        if not self.imports_libraries and package not in sys.modules and not is_project_package(package):
+            raise ArtifactRefused(
+                f"{reference} is needed to load this artifact, and {package!r} is a library that this process has not "
+                f"imported. Import it in the DAG file, or annotate the parameter with the type."
+            )
         cls = resolve_class(reference, self.wanted)
         if not is_kind(cls):
             raise ArtifactRefused(f"{reference} is not a {kind} here, and the artifact says it is one.")
