@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from itertools import count
 from pathlib import Path
 from random import Random
 from time import perf_counter
@@ -84,14 +83,10 @@ def small_rows(
     place: Path, value: Any, change: Change, other: str, save: Save, load: Load, rounds: int
 ) -> Iterator[Row]:
     """Yield the rows of saving, of another value each time, and of loading."""
-    stack, numbers, file, into = make_stack(place), count(), place / "other", place / "into"
+    stack, file, into = make_stack(place), place / "other", place / "into"
     into.mkdir()
-
-    def save_ours() -> None:
-        change(next(numbers))
-        stack.save(value)
-
-    yield ratio_row(f"{place.name}_save_vs_{other}", in_turn(save_ours, lambda: save(file), rounds))
+    pairs = in_turn(lambda: stack.save(value), lambda: save(file), rounds, change)
+    yield ratio_row(f"{place.name}_save_vs_{other}", pairs)
     ref = stack.save(value).ref
     pairs = in_turn(lambda: stack.load(ref, into, type(value)), lambda: load(file), rounds)
     yield ratio_row(f"{place.name}_load_vs_{other}", pairs)

@@ -46,13 +46,17 @@ def ratio_row(name: str, pairs: Iterable[tuple[float, float]]) -> Row:
     return row(name, [ours / other for ours, other in pairs], "times")
 
 
-def in_turn(ours: Work, other: Work, rounds: int, clock: Clock = time.process_time) -> Iterator[tuple[float, float]]:
-    """Yield the seconds of two pieces of work that take turns; the first round only warms up.
+def in_turn(
+    ours: Work, other: Work, rounds: int, prepare: Callable[[int], object] = int
+) -> Iterator[tuple[float, float]]:
+    """Yield the processor seconds of two pieces of work that take turns; the first round only warms up.
 
-    Load on the machine then weighs on both, and their ratio is that of a quiet machine.
+    Load on the machine then weighs on both, and their ratio is that of a quiet machine. `prepare` gets the number of the
+    round before it.
     """
     for number in range(rounds + 1):
-        pair = seconds(ours, clock), seconds(other, clock)
+        prepare(number)
+        pair = seconds(ours), seconds(other)
         if number:
             yield pair
 

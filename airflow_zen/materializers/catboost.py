@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ MODEL_FILE = "model.cb"
 _CLASS_NAMES = ("CatBoost", "CatBoostClassifier", "CatBoostRegressor", "CatBoostRanker")
 # Where CatBoost's own `__getstate__` puts the trained model, in the format of its files.
 _TRAINED_KEY = "__model"
+_TRAINING_RUN = ("catboost_version_info", "model_guid", "train_finish_time")
+_MODEL_GUID = "0-0-0-0"
 
 
 class CatboostMaterializer(ModelMaterializer):
     """Save a model in the layout of `mlflow.catboost.save_model`, and its parameters beside it.
 
-    CatBoost's file keeps the scores of training to 16 digits, so their last digit may differ. Refused: subclasses, and
-    functions among the parameters (an own objective or metric).
+    CatBoost's file keeps the scores of training to 16 digits, so their last digit may differ. The random `model_guid` of a
+    training, its time, and the release of CatBoost are not kept in the file: equal models are equal bytes. Refused:
+    subclasses, and functions among the parameters (an own objective or metric).
     """
 
     types = ("catboost.CatBoost",)
@@ -38,7 +42,7 @@ class CatboostMaterializer(ModelMaterializer):
         metadata = {"class": name, "state": state}
         if trained is None:
             return WrittenModel(name, None, state=metadata)
-        (directory / MODEL_FILE).write_bytes(trained)
+        (directory / MODEL_FILE).write_bytes(_without_training_run(trained))
         flavor = {"catboost_version": installed_version("catboost"), "code": None, "data": MODEL_FILE}
         shape = f"{name} of {len(model.feature_names_)} features, {model.tree_count_} trees"
         return WrittenModel(shape, {**flavor, "model_type": name, "save_format": "cbm"}, {"data": MODEL_FILE}, metadata)
@@ -69,3 +73,21 @@ class CatboostMaterializer(ModelMaterializer):
         except catboost.CatBoostError:
             return "", []  # rankers and some losses need the data
         return "Change of predictions, in %", list(zip(map(str, model.feature_names_), map(float, found), strict=True))
+
+
+def _without_training_run(trained: bytes) -> bytes:
+    """Return a trained model without what differs between two trainings of it; the keys of its JSON are sorted."""
+    import catboost
+
+    copy = catboost.CatBoost()
+    copy.load_model(blob=trained)
+    metadata = copy.get_metadata()
+    for name in list(metadata.keys()):
+        if name in _TRAINING_RUN:
+            del metadata[name]
+        elif metadata[name].startswith("{"):
+            metadata[name] = json.dumps(json.loads(metadata[name]), sort_keys=True, separators=(",", ":"))
+    # CatBoost gives a model without one a new one.
+    metadata["model_guid"] = _MODEL_GUID
+    found: bytes = copy._serialize_model()  # noqa: SLF001 - what its own __getstate__ calls
+    return found

@@ -240,8 +240,7 @@ def _catboost(name: str, y: Any, **options: Any) -> Row:
         model = catboost.CatBoost(options_of_it) if name == "CatBoost" else getattr(catboost, name)(**options_of_it)
         return model if y is None else model.fit(X, y)
 
-    # CatBoost sorts a loaded model in another order.
-    return Row("catboost", made, writes_alike=y is None)
+    return Row("catboost", made)
 
 
 CATBOOST: dict[str, Row] = {

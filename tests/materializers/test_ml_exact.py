@@ -230,6 +230,19 @@ default_registry().save(keras.Sequential(layers, name="m"), Path(sys.argv[1]))
 """
 
 
+@pytest.mark.parametrize("name", ["catboost regressor", "catboost classifier"])
+def test_catboost_model_trained_again_has_the_same_bytes(name: str, tmp_path: Path) -> None:
+    """Two trainings that end in equal models give equal bytes, and so does a model that was loaded."""
+    trained = [make(name, tmp_path), make(name, tmp_path)]
+    written = []
+    for number, model in enumerate((*trained, round_trip(trained[0], tmp_path / "first"))):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        REGISTRY.save(model, directory)
+        written.append({path.name: path.read_bytes() for path in directory.iterdir()})
+    assert written[0] == written[1] == written[2]
+
+
 def test_keras_model_is_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     """The file of a Keras model contains no memory addresses of its objects."""
     make("trained keras model", tmp_path)
