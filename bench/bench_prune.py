@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef  # noqa: E402
 from airflow_zen.artifacts.store import Manifest  # noqa: E402
+from airflow_zen.artifacts.version import version_path  # noqa: E402
 from airflow_zen.runs.records import StepRunRecords  # noqa: E402
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState  # noqa: E402
 from airflow_zen.transports import open_transport  # noqa: E402
@@ -101,7 +102,9 @@ def _fill(transport: Transport, root: str, count: int) -> None:
             records.put(_run(number, ref), delivered=True)
         elif number % 10 == 5:
             countdown = 9_999_999_999_999 - int(time.time() * 1000)
-            transport.write(f"names/name%2F{number % 100}/versions/{countdown:013}-{ref.digest[:16]}.json", b"{}")
+            transport.write(
+                f"names/name%2F{number % 100}/versions/{version_path(f'{countdown:013}-{ref.digest[:16]}.json')}", b"{}"
+            )
 
     with ThreadPoolExecutor(32) as pool:
         for _ in pool.map(put, range(count), chunksize=1):

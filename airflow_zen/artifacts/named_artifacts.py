@@ -26,6 +26,7 @@ from airflow_zen.artifacts.version import (
     to_milliseconds,
     validate_tag,
     version_label,
+    version_path,
 )
 from airflow_zen.errors import ArtifactNotFound
 from airflow_zen.transports.base import map_in_parallel, quote_key_part
@@ -48,7 +49,7 @@ class VersionTag(msgspec.Struct, frozen=True):
 
 
 class VersionIndex:
-    """Keep one small object for each version: `names/<name>/versions/<descending timestamp>-<digest>.json`.
+    """Keep one small object for each version: `names/<name>/versions/…/<descending timestamp>-<digest>.json`.
 
     The first key in a listing is the newest version, so one request finds it however many there are, and the key
     alone shows whether content has changed. No object is overwritten, so concurrent writers lose nothing. Tags are
@@ -84,7 +85,7 @@ class VersionIndex:
             plain = replace(ref, name=name, cached=False, origin="")
             facts = dict(metadata or {})
             version = ArtifactVersion(name, version_label(then), then / 1000, plain, origin, dag_run, tags, facts)
-            newest = f"{_versions_prefix(name)}/{object_name(then, ref.digest)}"
+            newest = f"{_versions_prefix(name)}/{version_path(object_name(then, ref.digest))}"
             self._transport.write(newest, version.to_json())
         for tag in tags:
             self._write_tag(tag, name, newest)
@@ -144,11 +145,8 @@ class VersionIndex:
             _, marked, quoted_name, version = marker.split("/")
             if not name or quoted_name == quote_key_part(name):
                 label = version_label(parse_version_key(version)[0])
-                found.append(
-                    VersionTag(
-                        unquote(marked), unquote(quoted_name), label, f"{_NAMES}/{quoted_name}/versions/{version}"
-                    )
-                )
+                key = f"{_NAMES}/{quoted_name}/versions/{version_path(version)}"
+                found.append(VersionTag(unquote(marked), unquote(quoted_name), label, key))
         return found
 
     def tagged_versions(self, tag: str) -> list[ArtifactVersion]:
@@ -169,11 +167,11 @@ class VersionIndex:
         if is_digest_prefix(version):
             return next((key for key in self.keys(name) if self._has_digest(key, version)), None)
         marker = self._transport.first_key(_tag_prefix(version, name))
-        return f"{where}/{marker.rpartition('/')[2]}" if marker else None
+        return f"{where}/{version_path(marker.rpartition('/')[2])}" if marker else None
 
     def _key_before(self, where: str, milliseconds: int) -> str | None:
         """Return the key of the newest version at or before a time."""
-        return self._transport.first_key(where, after=f"{where}/{descending_timestamp(milliseconds)}")
+        return self._transport.first_key(where, after=f"{where}/{version_path(descending_timestamp(milliseconds))}")
 
     def _has_digest(self, key: str, digest: str) -> bool:
         known = parse_version_key(key)[1]

@@ -182,7 +182,12 @@ class Marker:
             for newer, key in enumerate(each for each in keys if each.split("/")[2] == "versions"):
                 milliseconds, digest = parse_version_key(key)
                 young = since is None or milliseconds / 1000 >= since
-                if young or newer < keep_last or (name, key.split("/")[3]) in tagged or _compact_digest(digest) in used:
+                if (
+                    young
+                    or newer < keep_last
+                    or (name, key.rpartition("/")[2]) in tagged
+                    or _compact_digest(digest) in used
+                ):
                     self.referrers.add(Referrer("version", unquote(name)), [digest])
                 else:
                     expired.append(key)

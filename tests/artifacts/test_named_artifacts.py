@@ -3,6 +3,7 @@
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ import pytest
 from airflow_zen.artifacts.named_artifacts import VersionIndex
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.store import ArtifactStore
+from airflow_zen.artifacts.version import version_path
 from airflow_zen.errors import ArtifactNameError, ArtifactNotFound
 from airflow_zen.transports import open_transport
 from airflow_zen.transports.fsspec import FsspecTransport
@@ -164,6 +166,10 @@ def test_nothing_is_lost_when_many_write_at_once(names):
     assert sorted(contents(names.versions("features"))) == [f"{content:02x}" for content in range(16)]
 
 
+def key_of(countdown, number):
+    return f"names/features/versions/{version_path(f'{countdown}-{number:016x}.json')}"
+
+
 @pytest.mark.parametrize("kind", ["obstore", "fsspec"])
 def test_one_request_however_many_versions(ceph, kind):
     """Among 3000 versions the newest, one before a time, and one tagged are each found with one request."""
@@ -175,7 +181,7 @@ def test_one_request_however_many_versions(ceph, kind):
         names = VersionIndex(ArtifactStore(root, transport))
         direct = open_transport(root, ceph.storage_options())
         with ThreadPoolExecutor(16) as pool:
-            keys = [f"names/features/versions/{8_204_478_000_000 + n}-{n:016x}.json" for n in range(3000)]
+            keys = [key_of(8_204_478_000_000 + n, n) for n in range(3000)]
             list(pool.map(lambda key: direct.write(key, b"{}"), keys))
         names.find_key("features")
         names.tag("features", "000000000000000", "golden")
@@ -197,7 +203,7 @@ def test_one_request_for_the_newest_on_azure(azure):
         held = azure.connection_string.replace(azure.endpoint, f"{proxy.uri}/{azure.account}")
         names = VersionIndex(ArtifactStore(root, FsspecTransport(root, {"connection_string": held})))
         direct = open_transport(root, azure.storage_options())
-        keys = [f"names/features/versions/{8_204_478_000_000 + n * 1000}-{n:016x}.json" for n in range(60)]
+        keys = [key_of(8_204_478_000_000 + n * 1000, n) for n in range(60)]
         for key in keys:
             direct.write(key, b"{}")
         names.tag("features", "000000000000000", "golden")
@@ -211,3 +217,26 @@ def test_one_request_for_the_newest_on_azure(azure):
         assert proxy.requests == 1
         with pytest.raises(ArtifactNotFound):
             names.find_key("nobody")
+
+
+def test_few_entries_are_looked_at_on_a_filesystem(tmp_path, monkeypatch):
+    """Among 3000 versions of a local root the newest, and one before a time, are found in folders of few entries."""
+    root = str(tmp_path / "root")
+    names = VersionIndex(ArtifactStore(root, open_transport(root, {})))
+    keys = [key_of(8_204_478_000_000 + n * 60_000, n) for n in range(3000)]
+    for key in keys:
+        path = tmp_path / "root" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"{}")
+    seen, scandir = [], os.scandir
+
+    @contextmanager
+    def counting(folder):
+        with scandir(folder) as found:
+            yield (seen.append(entry) or entry for entry in found)
+
+    monkeypatch.setattr(os, "scandir", counting)
+    for version, number in [("latest", 0), ("2026-11-23T12:06:39Z", 1441)]:
+        seen.clear()
+        assert names.find_key("features", version) == keys[number]
+        assert len(seen) < 250, len(seen)

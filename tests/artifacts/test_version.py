@@ -14,6 +14,7 @@ from airflow_zen.artifacts.version import (
     validate_artifact_name,
     validate_tag,
     version_label,
+    version_path,
 )
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNameError, ArtifactRefused
 
@@ -22,20 +23,20 @@ REF = ArtifactRef("ab" * 32, "/root/artifacts/ab/" + "ab" * 32, "python.json@1",
 
 
 def test_the_key_is_pinned():
-    """The name of a version's object is pinned: the format is public."""
-    assert object_name(to_milliseconds(NOON), "ab" * 32) == "8204478399876-abababababababab.json"
-    assert parse_version_key("names/x/versions/8204478399876-abababababababab.json") == (
-        to_milliseconds(NOON),
-        "ab" * 8,
-    )
+    """The name and the place of a version's object are pinned: the format is public."""
+    name = object_name(to_milliseconds(NOON), "ab" * 32)
+    assert name == "8204478399876-abababababababab.json"
+    assert version_path(name) == f"8204/8204478/{name}"
+    assert parse_version_key(f"names/x/versions/{version_path(name)}") == (to_milliseconds(NOON), "ab" * 8)
     assert version_label(to_milliseconds(NOON)) == "2026-11-24T12:00:00.123Z"
 
 
 def test_later_keys_come_first():
-    """Keys of later versions sort before those of earlier ones."""
+    """Keys of later versions sort before those of earlier ones, also in their folders."""
     times = [0, 1, 999, 10**12, to_milliseconds(NOON), 9_999_999_999_999]
     keys = [object_name(time, "ff" * 32) for time in times]
     assert sorted(keys) == keys[::-1]
+    assert sorted(map(version_path, keys)) == list(map(version_path, keys[::-1]))
 
 
 def test_another_object_is_an_error():
