@@ -7,17 +7,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from xml.sax.saxutils import escape
 
 # The characters that XML 1.0 does not allow.
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_XML = "[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 # Marks that change the direction of the text around them.
-_DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f]")
+_DIRECTION = "[\u202a-\u202e\u2066-\u2069\u200e\u200f]"
+_ENTITIES = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;", "\n": " ", "\r": " ", "\t": " "}
+)
 
 
 def sanitize_text(text: str) -> str:
     """Replace characters that XML does not allow by `�`, and remove marks that change the direction of text."""
-    return _DIRECTION.sub("", _NOT_XML.sub("\ufffd", text))
+    # None of them is printable; compiling the patterns takes 5 ms.
+    is_clean = text.replace("\n", "").replace("\t", "").isprintable()
+    return text if is_clean else re.sub(_DIRECTION, "", re.sub(_NOT_XML, "\ufffd", text))
 
 
 def escape_html_lines(text: str) -> str:
@@ -27,7 +31,7 @@ def escape_html_lines(text: str) -> str:
 
 def escape_html(text: str) -> str:
     """Escape for XML and HTML, in text and in attributes, on one line."""
-    return escape(sanitize_text(text), {'"': "&quot;", "'": "&#39;", "\n": " ", "\r": " ", "\t": " "})
+    return sanitize_text(text).translate(_ENTITIES)
 
 
 def html_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

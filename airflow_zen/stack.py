@@ -7,14 +7,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from airflow_zen.artifacts.named_artifacts import VersionIndex
-from airflow_zen.artifacts.reader import ArtifactReader
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.caching.step_cache import StepCache
@@ -36,8 +35,7 @@ class SavedArtifact(msgspec.Struct, frozen=True):
     summary: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Stack:
+class Stack(msgspec.Struct, frozen=True):
     """The artifact store, the materializers, the step cache, the records of runs, and the lineage recorder.
 
     `previews` is the default for outputs without a setting of their own. `redactor` removes secrets from what is recorded. `clock` returns seconds since the epoch,
@@ -48,11 +46,14 @@ class Stack:
     materializers: MaterializerRegistry
     cache: StepCache
     records: StepRunRecords
-    lineage: LineageRecorder = field(default_factory=NullRecorder)
+    lineage: LineageRecorder = msgspec.field(default_factory=NullRecorder)
     previews: bool = True
-    redactor: Redactor = field(default_factory=Redactor)
+    redactor: Redactor = msgspec.field(default_factory=Redactor)
     clock: Callable[[], float] = time.time
-    environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    environment: Mapping[str, str] = msgspec.field(default_factory=lambda: os.environ)
+
+    def __repr__(self) -> str:
+        return f"Stack({self.store.root!r})"
 
     @property
     def names(self) -> VersionIndex:
@@ -104,6 +105,8 @@ class Stack:
         Of an iterator, a stream, or a lazy table or dataset, which would have to be computed again, the first stored rows
         are shown.
         """
+        from airflow_zen.artifacts.reader import ArtifactReader
+
         ref, materializers = saved.ref, self.materializers
         if type_name(type(value)) == ref.type:
             return materializers.preview(value, ref.encoding, saved.summary, by)
@@ -135,6 +138,8 @@ class Stack:
         `pathlib.Path` the artifact's files, and a table type of another library that view. `Iterator[T]`, `Columns`
         and lazy types read only what is needed, when it is needed.
         """
+        from airflow_zen.artifacts.reader import ArtifactReader
+
         wanted = strip_annotation(wanted)
         view = View.of(wanted)
         if view.cls is ArtifactRef:

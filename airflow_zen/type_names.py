@@ -110,6 +110,12 @@ def canonical_type_text(declared: Any) -> str:
     return f"{name}[{', '.join(inner)}]" if name else str(declared)
 
 
+def python_scalar(value: Any) -> Any:
+    """Return a NumPy scalar as the Python value that it holds; anything else as it is."""
+    is_scalar = type(value).__module__ == "numpy" and getattr(value, "shape", None) == () and hasattr(value, "item")
+    return value.item() if is_scalar else value
+
+
 def is_union(declared: Any) -> bool:
     """Whether a declared type is `X | Y`, however that is written."""
     return get_origin(declared) in (Union, UnionType)

@@ -1,104 +1,144 @@
-"""Measure what `@ml_step` adds to a bare `@task` in the same Airflow, with MLflow on and a small input.
+"""Measure what a step adds to a bare `@task` in the same Airflow, with MLflow on and a small input.
 
-Runs one DAG whose bare tasks and steps take turns, one at a time, on the local stack (SQLite,
-LocalExecutor, a real MLflow server), then runs it again so that every step is a cache hit. Prints the
-median of Airflow's own task durations for each kind, and the differences. Pairs: 25 (`--pairs`).
+Two DAG files run in turns on the local stack (SQLite, LocalExecutor, a real MLflow server), one task at a time: one file
+has bare tasks and does not import this package; the other has bare tasks, steps, and steps whose types are of pandas and
+scikit-learn, which it imports where they are needed. The first run of the second file computes, the later ones reuse;
+Airflow's own durations of tasks are compared. Rounds: 6 (`--rounds`), each with 4 tasks of a kind.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import sys
 import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 from airflow_zen.localstack.stack import start_local_stack, stop_local_stack
+from bench.measure import Row, main, row
+from tests.servers.airflow_api import AirflowApi
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+TASKS = 4
 
-from tests.servers.airflow_api import AirflowApi, DagRun
-
-DAG = """
+PLAIN = """
 from datetime import datetime
 from airflow.sdk import chain, dag, task
-from airflow_zen import ml_step
 
 
 @task
-def seed():
-    return 1
+def without(value: dict, n: int) -> dict:
+    return {"n": n}
+
+
+@dag(dag_id="without_us", schedule=None, start_date=datetime(2026, 1, 1))
+def without_us():
+    chain(*[without.override(task_id=f"without_{n}")({"x": 1}, n) for n in range(TASKS + 1)])
+
+
+without_us()
+"""
+
+STEPS = """
+from __future__ import annotations
+from datetime import datetime
+from typing import TYPE_CHECKING
+from airflow.sdk import chain, dag, task
+from airflow_zen import ml_step
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.linear_model import LinearRegression
 
 
 @ml_step
 def source(x: int) -> dict:
-    return {{"x": x}}
+    return {"x": x}
 
 
 @ml_step
-def step(value: dict, n: int) -> dict:
-    return {{**value, "n": n}}
+def step(value: dict, n: int, salt: str) -> dict:
+    return {**value, "n": n}
 
 
 @task
-def bare(value: dict, n: int) -> dict:
-    return {{"n": n}}
+def bare(value: dict, n: int, salt: str) -> dict:
+    return {"n": n}
 
 
-@dag(dag_id="overhead", schedule=None, start_date=datetime(2026, 1, 1))
-def overhead():
+@ml_step
+def lazy(n: int) -> LinearRegression:
+    import pandas as pd
+    from sklearn.linear_model import LinearRegression
+    frame = pd.DataFrame({"x": [1.0, 2.0], "y": [1.0, n]})
+    return LinearRegression().fit(frame[["x"]], frame["y"])
+
+
+@dag(dag_id="with_us", schedule=None, start_date=datetime(2026, 1, 1), params={"salt": ""})
+def with_us():
     value = source(1)
-    before = value
-    for n in range({pairs}):
-        for kind in (bare, step):
-            after = kind.override(task_id=f"{{kind.function.__name__}}_{{n}}")(value, n)
-            chain(before, after)
-            before = after
+    tasks = [value]
+    for n in range(TASKS + 1):
+        salt = "{{ params.salt }}"
+        tasks += [kind.override(task_id=f"{kind.function.__name__}_{n}")(value, n, salt) for kind in (bare, step)]
+        tasks.append(lazy.override(task_id=f"lazy_{n}")(n))
+    chain(*tasks)
 
 
-overhead()
+with_us()
 """
 
 
-def durations(api: AirflowApi, run: DagRun) -> dict[str, list[float]]:
-    """Return the seconds of every task instance, by kind, without the first pair (its imports are cold)."""
-    found: dict[str, list[float]] = {"bare": [], "step": []}
-    for task in api.task_instances(run):
-        kind, _, number = task.task_id.partition("_")
-        if kind in found and number != "0" and task.duration is not None:
-            found[kind].append(task.duration)
-    return found
+ROWS = {
+    "bare_task_s": "a bare `@task` in a file that imports this package: Airflow's own duration of the task",
+    "import_over_bare_task_s": "what that takes longer than in a file that does not",
+    "computed_over_bare_task": "a step that computes from a dict to a dict, over such a bare task",
+    "hit_over_bare_task": "a step that is reused, over such a bare task",
+    "hit_lazy_types_s": "a reused step that returns a model of scikit-learn, which its file imports late",
+}
 
 
-def main() -> None:
-    """Run the DAG twice and print the table."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--pairs", type=int, default=25)
-    pairs = options.parse_args().pairs
+def measure(rounds: int) -> Iterator[Row]:
+    """Run both files in turns, and yield the rows."""
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         dags = Path(directory, "dags")
         dags.mkdir()
-        (dags / "overhead.py").write_text(DAG.format(pairs=pairs))
+        (dags / "without_us.py").write_text(PLAIN.replace("TASKS", str(TASKS)))
+        (dags / "with_us.py").write_text(STEPS.replace("TASKS", str(TASKS)))
         stack = start_local_stack(Path(directory, "stack"), dags)
         try:
-            report(AirflowApi(stack.layout.airflow_url, stack.layout.airflow_password))
+            yield from _rows(_durations(AirflowApi(stack.layout.airflow_url, stack.layout.airflow_password), rounds))
         finally:
             stop_local_stack(Path(directory, "stack"))
 
 
-def report(api: AirflowApi) -> None:
-    """Trigger both runs and compare."""
-    api.wait_for_dag("overhead")
-    api.unpause("overhead")
-    print(f"{'run':8} {'bare @task':>12} {'@ml_step':>12} {'difference':>12}   (median seconds)")
-    for name in ("computed", "cached"):
-        run = api.wait_for_dag_run(api.trigger("overhead"), timeout=1200)
-        if run.state != "success":
-            raise SystemExit(f"The {name} run ended as {run.state}.")
-        found = {kind: statistics.median(seconds) for kind, seconds in durations(api, run).items()}
-        difference = found["step"] - found["bare"]
-        print(f"{name:8} {found['bare']:12.3f} {found['step']:12.3f} {difference:12.3f}")
+def _durations(api: AirflowApi, rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of every task by its kind; each odd run of the steps computes, each even one reuses."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for dag_id in ("without_us", "with_us"):
+        api.wait_for_dag(dag_id)
+        api.unpause(dag_id)
+    for number in range(rounds):
+        for dag_id, state in (("without_us", ""), ("with_us", "computed"), ("with_us", "hit")):
+            conf = {"salt": str(number)} if dag_id == "with_us" else {}
+            run = api.wait_for_dag_run(api.trigger(dag_id, conf=conf), timeout=1200)
+            if run.state != "success":
+                raise SystemExit(f"The run of {dag_id} ended as {run.state}.")
+            for task in api.task_instances(run):
+                kind, _, position = task.task_id.partition("_")
+                # The first of a kind in a run is slower: files and bytecode are cold.
+                is_measured = position not in ("", "0") and (kind != "lazy" or state == "hit")
+                if is_measured and task.duration is not None:
+                    found[f"{kind} {state}" if kind == "step" else kind].append(task.duration)
+    return found
+
+
+def _rows(found: dict[str, list[float]]) -> Iterator[Row]:
+    bare, without = row("bare_task_s", found["bare"], "s"), row("", found["without"], "s")
+    yield bare
+    yield Row("import_over_bare_task_s", bare.value - without.value, "s", bare.spread + without.spread)
+    for name, kind in (("computed_over_bare_task", "step computed"), ("hit_over_bare_task", "step hit")):
+        yield row(name, [seconds / bare.value for seconds in found[kind]], "times")
+    yield row("hit_lazy_types_s", found["lazy"], "s")
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, measure, rounds=6)

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -46,18 +45,6 @@ def main() -> None:
             for versions in chosen.versions:
                 fill(transport, f"bench-{versions}", versions)
                 measure(kind, names, f"bench-{versions}", versions, chosen.rounds)
-
-
-def newest_local_100k() -> dict[str, Any]:
-    """Return the row of the newest version's key on a local root with 100,000 versions, in milliseconds."""
-    with tempfile.TemporaryDirectory() as directory:
-        transport = open_transport(f"{directory}/root", {})
-        names = VersionIndex(ArtifactStore(f"{directory}/root", transport))
-        fill(transport, "bench", 100_000)
-        names.find_key("bench")
-        spent = [median(lambda: names.find_key("bench"), 10) for _ in range(5)]
-    spread = (max(spent) - min(spent)) / 2
-    return {"name": "newest_local_100k_ms", "value": statistics.median(spent), "unit": "ms", "spread": spread}
 
 
 def fill(transport: Transport, name: str, versions: int) -> None:

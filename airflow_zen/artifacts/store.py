@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,7 +25,9 @@ from airflow_zen.artifacts.ref import (
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused, SaveRefused
 from airflow_zen.transports.base import Transport, map_in_parallel, normalize_root, run_in_parallel
 from airflow_zen.transports.local import link_or_copy
-from airflow_zen.transports.read_cache import ReadCache
+
+if TYPE_CHECKING:
+    from airflow_zen.transports.read_cache import ReadCache
 
 MANIFEST_FILE_NAME = "manifest.json"
 FORMAT_VERSION = 2

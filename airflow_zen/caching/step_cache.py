@@ -21,7 +21,7 @@ FORMAT_VERSION = 1
 
 # The most keys that one request to S3 deletes.
 _DELETE_BATCH = 1000
-_ENTRY_KEY = re.compile(r"cache/[0-9a-f]{2}/[0-9a-f]{64}\.json")
+_ENTRY_KEY = r"cache/[0-9a-f]{2}/[0-9a-f]{64}\.json"
 _MAX_RECORDS = 5
 # What a user changed is named before what follows from it.
 _KINDS = "function class constant parameter input key file env view version scope output distribution"
@@ -85,7 +85,7 @@ class StepCache:
 
     def entries(self, on_progress: ProgressCallback = ignore_progress) -> Iterator[CacheEntry]:
         """Yield every entry that can be read; one request for each."""
-        keys = [key for key in self.transport.list("cache") if _ENTRY_KEY.fullmatch(key)]
+        keys = [key for key in self.transport.list("cache") if re.fullmatch(_ENTRY_KEY, key)]
         with ThreadPoolExecutor(16) as pool:
             read = track_items(pool.map(self._read, keys), "Reading cache entries", on_progress, len(keys))
             yield from (entry for entry in read if entry)

@@ -25,7 +25,7 @@ DEFAULT_STACK = "default"
 LOCATION_OPTIONS = frozenset({"artifact_root", "artifact_conn_id", "mlflow_tracking_uri", "mlflow_conn_id"})
 
 _FLAGS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
-_STACK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_STACK_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _ACTIVE_LINE = re.compile(r"^active[ \t]*:.*$", re.MULTILINE)
 
 
@@ -178,7 +178,7 @@ def _parse_stacks(path: Path, text: str) -> StacksFile:
 
 
 def _check_stack(where: str, name: Any, options: Any) -> None:
-    if not isinstance(name, str) or not _STACK_NAME.fullmatch(name):
+    if not isinstance(name, str) or not re.fullmatch(_STACK_NAME, name):
         raise SettingsError(f"{where}: a name consists of letters, digits, '-', '_' and '.'.")
     if name == DEFAULT_STACK:
         raise SettingsError(

@@ -30,7 +30,6 @@ from airflow_zen.stack import Stack
 from airflow_zen.steps.step import FOLLOW_SETTINGS, Cache
 from airflow_zen.transports import open_transport
 from airflow_zen.transports.base import Transport, normalize_root
-from airflow_zen.transports.read_cache import ReadCache
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.server import TrackingServer
@@ -96,6 +95,8 @@ def open_stack(
     settings = settings or Settings.read()
     transport, cache = open_transport(settings.artifact_root, storage_options(settings), on_bytes), None
     if settings.local_cache_dir and "://" in settings.artifact_root:
+        from airflow_zen.transports.read_cache import ReadCache
+
         cache = ReadCache(Path(settings.local_cache_dir).expanduser().absolute(), settings.local_cache_size)
     return Stack(
         store=ArtifactStore(settings.artifact_root, transport, cache),

@@ -13,7 +13,6 @@ from functools import cache
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-import attr
 from airflow.sdk.bases.decorator import DecoratedOperator, _TaskDecorator
 from airflow.sdk.definitions._internal.contextmanager import DagContext
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
@@ -57,7 +56,6 @@ class _MLStepDecoratedOperator(DecoratedOperator, MLStepOperator):
         return args, {**kwargs, "default_args": defaults}
 
 
-@attr.define(slots=False)
 class StepDecorator(_TaskDecorator[P, R, MLStepOperator], Generic[P, R]):
     """A decorated function: called in a DAG it becomes a task, called anywhere else it is the function."""
 

@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 from airflow_zen.errors import MetadataError
 
@@ -19,12 +20,11 @@ if TYPE_CHECKING:
 MAX_PREVIEWED_OUTPUTS = 20
 """The number of outputs of a step that get previews."""
 
-_UNSAFE_FOLDER_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]+")
+_UNSAFE_FOLDER_CHARACTERS = r"[^A-Za-z0-9_.-]+"
 _RESERVED = ("zen.", "mlflow.")
 
 
-@dataclass(frozen=True)
-class OpenedRun:
+class OpenedRun(msgspec.Struct, frozen=True):
     """A run that was opened in the lineage server; empty where none was.
 
     url: its page. artifacts_url: the part of the page with its files. versions_url: the runs or model versions that the
@@ -34,10 +34,13 @@ class OpenedRun:
 
     run_id: str = ""
     url: str = ""
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    environment: Mapping[str, str] = msgspec.field(default_factory=dict)
     artifact_uri: str = ""
     artifacts_url: str = ""
     versions_url: str = ""
+
+    def __repr__(self) -> str:
+        return f"OpenedRun({self.run_id!r}, {self.url!r})"
 
 
 class LineageRecorder(Protocol):
@@ -153,7 +156,7 @@ def preview_files(files: Mapping[str, Mapping[str, bytes]]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     folders: set[str] = set()
     for number, (output, contents) in enumerate(files.items()):
-        folder = _UNSAFE_FOLDER_CHARACTERS.sub("-", output).strip(".-") or "output"
+        folder = re.sub(_UNSAFE_FOLDER_CHARACTERS, "-", output).strip(".-") or "output"
         folder = f"{folder}~{number}" if folder in folders else folder
         folders.add(folder)
         found |= {f"previews/{folder}/{name}": content for name, content in contents.items()}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections.abc
-from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import PurePath
 from typing import Annotated, Any, get_args, get_origin
+
+import msgspec
+from msgspec.structs import replace
 
 from airflow_zen.artifacts.version import validate_artifact_name
 from airflow_zen.errors import MaterializerDefinitionError
@@ -15,8 +17,11 @@ from airflow_zen.type_names import is_union, type_name, walk_types
 _STREAM_TYPES = (collections.abc.Iterator, collections.abc.Generator, collections.abc.Iterable)
 
 
-@dataclass(frozen=True)
-class Artifact:
+class _Named(msgspec.Struct, frozen=True):
+    name: str = ""
+
+
+class Artifact(_Named, frozen=True, kw_only=True):
     """Name an output, or choose its materializer: `-> Annotated[pd.DataFrame, Artifact("features")]`.
 
     `name` replaces `<dag>/<task>`, and has one history of versions, whichever step writes it.
@@ -25,8 +30,6 @@ class Artifact:
     Raises `ArtifactNameError` for a name that is not valid.
     """
 
-    name: str = ""
-    _: KW_ONLY
     materializer: type[Materializer] | None = None
     previews: bool | None = None
 
@@ -55,8 +58,7 @@ class Columns:
         return f"Columns({', '.join(map(repr, self.names))})"
 
 
-@dataclass(frozen=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """A declared type taken apart: the class, the `columns` it is limited to, and whether it comes in `batches`."""
 
     cls: type | None = None

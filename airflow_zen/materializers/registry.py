@@ -6,13 +6,15 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, is_dataclass
-from dataclasses import replace as dc_replace
+from dataclasses import is_dataclass
 from functools import cached_property, reduce
 from io import IOBase
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import structs
 
 from airflow_zen.errors import AlreadyExists, ArtifactRefused, MaterializerNotFound, SaveRefused, ZenError
 from airflow_zen.materializers import catalog, user_defined
@@ -37,8 +39,7 @@ _PICKLE, _TYPED_JSON, _ESTIMATOR = "cloudpickle@1", "python.json@1", "sklearn.ml
 _MAX_ERROR_LENGTH = 300
 
 
-@dataclass(frozen=True)
-class MaterializerRegistry:
+class MaterializerRegistry(msgspec.Struct, frozen=True, dict=True):
     """Map each type and each encoding to one materializer; immutable, passed, never global.
 
     `types` and `encodings` map a dotted type name, and an encoding, to a materializer class or to the
@@ -46,8 +47,8 @@ class MaterializerRegistry:
     distributions; they are asked only about a type or an encoding that is not among these.
     """
 
-    types: Entries = field(repr=False)
-    encodings: Entries = field(repr=False)
+    types: Entries
+    encodings: Entries
     allow_pickle: bool = False
     from_entry_points: Callable[[], tuple[type[Materializer], ...]] = tuple
 
@@ -192,11 +193,11 @@ class MaterializerRegistry:
                 f"of its own, pass replace=True to take their place, or name it on the outputs that it is for: "
                 f"Annotated[T, Artifact(materializer={materializer.__qualname__})]."
             )
-        return dc_replace(self, types=types, encodings=encodings)
+        return structs.replace(self, types=types, encodings=encodings)
 
     def with_materializers(self, materializers: Iterable[type[Materializer]]) -> MaterializerRegistry:
         """Return a registry that also reads the encodings of `materializers`; it saves each type as before."""
-        return dc_replace(self, encodings={**self.encodings, **{cls.encoding: cls for cls in materializers}})
+        return structs.replace(self, encodings={**self.encodings, **{cls.encoding: cls for cls in materializers}})
 
     @cached_property
     def _with_entry_points(self) -> MaterializerRegistry:

@@ -6,7 +6,6 @@ Airflow is imported only for `asset`, so that annotations can be read without it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_zen.artifacts.ref import ArtifactRef
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Asset
 
 
-@dataclass(frozen=True)
-class Artifact(DeclaredArtifact):
+class Artifact(DeclaredArtifact, frozen=True):
     """Name an output, and refer to it elsewhere by that name.
 
     `-> Annotated[pd.DataFrame, Artifact("features")]` names an output; `schedule=[Artifact("features").asset]` starts

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("airflow_zen.operators")
 
 _LABEL_LIMIT = 100
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_COMMIT = r"[0-9a-f]{40}|[0-9a-f]{64}"
 
 
 def execute(operator: MLStepOperator, context: Any) -> Any:
@@ -338,7 +338,7 @@ def checked_out_commit(path: Path) -> str:
     git_dir = dot_git if dot_git.is_dir() else dot_git.parent / dot_git.read_text().strip().removeprefix("gitdir: ")
     head = (git_dir / "HEAD").read_text().strip()
     if not head.startswith("ref: "):
-        return head if _COMMIT.fullmatch(head) else ""
+        return head if re.fullmatch(_COMMIT, head) else ""
     ref, commondir = head.removeprefix("ref: "), git_dir / "commondir"
     common_dir = git_dir / commondir.read_text().strip() if commondir.exists() else git_dir
     for folder in (git_dir, common_dir):

@@ -7,13 +7,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_zen.artifacts.leases import StoreLock, try_lock
 from airflow_zen.errors import ArtifactNotFound
 from airflow_zen.runs.step_run import FinishedDagRun, StepRun, StepRunId
 from airflow_zen.transports.base import ObjectInfo, Transport, quote_key_part
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.leases import StoreLock
 
 _UNDELIVERED = "undelivered"
 _REFUSED = "refused"
@@ -120,6 +123,8 @@ class StepRunRecords:
 
     def delivery_lock(self, clock: Callable[[], float]) -> AbstractContextManager[StoreLock | None]:
         """Take the lock on delivery, so that two processes do not create the same run twice; see `try_lock`."""
+        from airflow_zen.artifacts.leases import try_lock
+
         return try_lock(self._transport, _DELIVERY_LOCK, clock)
 
     def _read(self, key: str) -> StepRun:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, Literal, get_args, get_origin, get_type_hints
@@ -73,6 +73,12 @@ def resolve_parameters(function: Callable[..., Any], imports: Imports = Imports.
     """Return the declared type of each parameter, with its marks."""
     parameters = inspect.signature(function).parameters.values()
     return {parameter.name: resolve_type(parameter.annotation, function, imports) for parameter in parameters}
+
+
+def returned_type(declared: Any) -> Any:
+    """Return `T` of `Generator[Metadata, None, T]`, which yields extras of asset events before it returns its result."""
+    arguments = get_args(declared) if get_origin(declared) is Generator else ()
+    return arguments[2] if len(arguments) == 3 and arguments[2] not in (None, type(None)) else declared
 
 
 def _has_forward_reference(declared: Any) -> bool:

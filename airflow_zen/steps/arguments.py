@@ -19,8 +19,7 @@ from msgspec.structs import replace
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import VersionSelector
 from airflow_zen.materializers.annotations import element_type, strip_annotation
-from airflow_zen.steps.conformance import python_scalar
-from airflow_zen.steps.conversion import convert_argument, load_as_type
+from airflow_zen.type_names import python_scalar
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.named_artifacts import VersionIndex
@@ -119,6 +118,8 @@ class Arguments(msgspec.Struct, frozen=True):
 
     def load(self, stack: Stack, types: Mapping[str, Any], scratch: Path) -> inspect.BoundArguments:
         """Replace refs by values, loaded concurrently, each as its declared type; raise `InputError` for another type."""
+        from airflow_zen.steps.conversion import load_as_type
+
         wanted = self.requested_types(types)
 
         def load(ref: ArtifactRef, path: str) -> Any:
@@ -225,6 +226,8 @@ def _convert_plain(value: Any, declared: Any, path: str) -> Any:
     """Return an argument as its declared type; beside artifacts in a container, its elements."""
     if declared is None or type(value) is declared or isinstance(value, ArtifactRef):
         return value
+    from airflow_zen.steps.conversion import convert_argument
+
     if _contains_ref(value):
         return _map_elements(
             value,

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, get_args, get_origin
-
-
-def returned_type(declared: Any) -> Any:
-    """Return `T` of `Generator[Metadata, None, T]`, which yields extras of asset events before it returns its result."""
-    arguments = get_args(declared) if get_origin(declared) is Generator else ()
-    return arguments[2] if len(arguments) == 3 and arguments[2] not in (None, type(None)) else declared
+from typing import Any
 
 
 def take_events(made: Generator[Any, Any, Any], take: Callable[[Any], bool], *, is_stream: bool) -> Any:

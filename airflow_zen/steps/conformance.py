@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from airflow_zen.errors import InputError, OutputError, TypeMismatch, ZenError
 from airflow_zen.materializers.annotations import batch_type, element_type, is_stream_annotation, strip_annotation
 from airflow_zen.steps.outputs import Outputs, runtime_class
-from airflow_zen.type_names import base_names, display_name, is_union, type_name
+from airflow_zen.type_names import base_names, display_name, is_union, python_scalar, type_name
 
 _NUMBERS = (bool, int, float, complex)
 _WRAPPERS = (Annotated, typing.Required, typing.NotRequired, Final)
@@ -195,12 +195,6 @@ def _widen_number(value: Any, expected: type | None) -> Any:
             return None
         return widened if widened == value else None
     return None
-
-
-def python_scalar(value: Any) -> Any:
-    """Return a NumPy scalar as the Python value that it holds; anything else as it is."""
-    is_scalar = type(value).__module__ == "numpy" and getattr(value, "shape", None) == () and hasattr(value, "item")
-    return value.item() if is_scalar else value
 
 
 def _coerce_elements(value: Any, declared: Any, path: ValuePath) -> Any:

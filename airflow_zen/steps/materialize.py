@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_zen.artifacts.store import PreviewStore
 from airflow_zen.errors import OutputError, SaveRefused
 from airflow_zen.lineage.recorder import MAX_PREVIEWED_OUTPUTS, preview_files
-from airflow_zen.materializers.previews.html import MAX_PREVIEW_BYTES
 from airflow_zen.steps.arguments import describe_as_json
 from airflow_zen.steps.conformance import BatchError
 
@@ -33,7 +32,7 @@ log = logging.getLogger("airflow_zen.steps")
 
 PREVIEW_TIMEOUT = 10.0
 """Seconds after which a step no longer waits for its previews."""
-_FILE_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
+_FILE_NAME = r"(?a)\w[\w.-]*"
 # scikit-learn's API, which XGBoost's and LightGBM's estimators follow; CatBoost; XGBoost's booster.
 _NAMES_OF_FEATURES = ("feature_names_in_", "feature_names_", "feature_names")
 _MAX_ROWS, _MAX_BYTES = 5, 100_000
@@ -189,9 +188,11 @@ class BackgroundPreviews:
 
 
 def _check_files(files: Mapping[str, bytes | str]) -> Iterator[tuple[str, bytes]]:
+    from airflow_zen.materializers.previews.html import MAX_PREVIEW_BYTES
+
     for name, content in files.items():
         written = content.encode(errors="replace") if isinstance(content, str) else content
-        if not _FILE_NAME.fullmatch(name):
+        if not re.fullmatch(_FILE_NAME, name):
             raise SaveRefused(f"a preview cannot be named {name!r}. Use letters, digits, '_', '-' and '.'.")
         if len(written) <= MAX_PREVIEW_BYTES:
             yield name, written

@@ -13,8 +13,7 @@ import msgspec
 
 from airflow_zen.errors import OutputError, StepDefinitionError
 from airflow_zen.materializers.annotations import Artifact
-from airflow_zen.steps.annotations import Imports, Owner, resolve_annotation, resolve_type
-from airflow_zen.steps.asset_events import returned_type
+from airflow_zen.steps.annotations import Imports, Owner, resolve_annotation, resolve_type, returned_type
 from airflow_zen.type_names import display_name, walk_types
 
 SINGLE_OUTPUT = "output"

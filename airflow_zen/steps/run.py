@@ -19,15 +19,13 @@ from airflow_zen.errors import StepInterrupted
 from airflow_zen.lineage.recorder import MetadataCollector, OpenedRun, collect_metadata, temporary_environment
 from airflow_zen.runs.step_run import CacheState, StepRun, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
-from airflow_zen.steps.asset_events import take_events
 from airflow_zen.steps.cache_key import CacheKey, StepPlan, plan_step
-from airflow_zen.steps.conformance import unpack_result
-from airflow_zen.steps.materialize import BackgroundPreviews, describe_model_inputs, save_outputs
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
     from airflow_zen.artifacts.version import RecordedVersion
     from airflow_zen.stack import Stack
+    from airflow_zen.steps.materialize import BackgroundPreviews
     from airflow_zen.steps.step import Step
 
 log = logging.getLogger("airflow_zen.steps")
@@ -84,6 +82,8 @@ def run_step(
     run = _apply_plan(plan, run, step, stack)
     if plan.entry:
         return _reuse_entry(step, plan.entry, stack, run, run_hooks)
+    from airflow_zen.steps.materialize import describe_model_inputs, save_outputs
+
     collector = MetadataCollector(frozenset(run.inputs), frozenset(step.outputs.names))
     with plan.lease, ThreadPoolExecutor(1) as pool, stack.scratch_directory() as scratch:
         opening = pool.submit(stack.lineage.start, run)
@@ -154,6 +154,8 @@ def _reuse_entry(step: Step, entry: CacheEntry, stack: Stack, run: StepRun, run_
 
 def _begin_previews(run: StepRun, *facts: Any) -> BackgroundPreviews | None:
     """Begin to make or find previews; never raise."""
+    from airflow_zen.steps.materialize import BackgroundPreviews
+
     with log_errors(f"The outputs of {run.id} have no previews"):
         return BackgroundPreviews(*facts)
     return None
@@ -168,6 +170,9 @@ def _call_function(
     The environment of the lineage run lasts as long as the block: a returned iterator runs the function's code while
     it is stored.
     """
+    from airflow_zen.steps.asset_events import take_events
+    from airflow_zen.steps.conformance import unpack_result
+
     values = arguments.load(stack, step.parameter_types, scratch)
     opened = opening.result()
     run_hooks.on_opened(opened)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import asdict, force_setattr, replace
 
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.materializers.annotations import Artifact, element_type, is_stream_annotation, strip_annotation
@@ -34,8 +32,7 @@ if TYPE_CHECKING:
     from airflow_zen.stack import Stack
 
 
-@dataclass(frozen=True, repr=False)
-class Cache:
+class Cache(msgspec.Struct, frozen=True):
     """Reuse a step's results, with a choice of what its cache key is made of.
 
     `ttl`: seconds, or a timedelta, after which a result is computed again; `math.inf` keeps it for ever. `ignore`:
@@ -61,7 +58,7 @@ class Cache:
             texts = (given,) if isinstance(given, str) else given
             is_valid = isinstance(texts, list | tuple) and all(isinstance(text, str) and text for text in texts)
             _check_value(name, given, is_valid, "names in a tuple")
-            object.__setattr__(self, name, tuple(texts))
+            force_setattr(self, name, tuple(texts))
         for pattern in self.files:
             wanted = "patterns relative to the file that defines the step"
             _check_value("files", pattern, not PurePath(pattern).is_absolute(), wanted)
@@ -82,7 +79,7 @@ class Cache:
 
     def __repr__(self) -> str:
         """Show the chosen options; equal in every process, because Airflow serializes it with mapped tasks."""
-        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        options = asdict(self)
         if self.key is not None:
             named = getattr(self.key, "func", self.key)
             options["key"] = str(getattr(named, "__qualname__", type(named).__qualname__))
@@ -115,7 +112,7 @@ class Step(msgspec.Struct, frozen=True, dict=True):
     def with_cache_defaults(self, defaults: Cache) -> Step:
         """Return the step with `defaults` for the options of its `Cache` that are None."""
         unset = [name for name in ("ttl", "packages", "scope") if getattr(self.cache, name) is None]
-        cache = dataclasses.replace(self.cache, **{name: getattr(defaults, name) for name in unset})
+        cache = replace(self.cache, **{name: getattr(defaults, name) for name in unset})
         return replace(self, cache=cache)
 
     @cached_property

@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -43,8 +42,7 @@ class ObjectInfo(msgspec.Struct, frozen=True):
     modified: float
 
 
-@dataclass(frozen=True)
-class Timeouts:
+class Timeouts(msgspec.Struct, frozen=True):
     """Limit how long a transport waits, in seconds.
 
     connect: for a connection. read: for the next bytes of a response. write: for a request that carries a file or a
@@ -302,41 +300,31 @@ def map_in_parallel(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         yield from pool.map(work, todo)
 
 
-# Codes of S3, Azure and Google, as obstore, botocore, gcsfs and Azure's clients write them.
-_WRONG_REGION = re.compile(
-    r"PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint|without LOCATION|301 Moved",
-    re.IGNORECASE,
+# Codes of S3, Azure and Google, as obstore, botocore, gcsfs and Azure's clients write them. Compiled by the first error.
+_WRONG_REGION = (
+    r"(?i)PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint|without LOCATION|301 Moved"
 )
-_NO_SUCH_BUCKET = re.compile(
-    r"NoSuchBucket|ContainerNotFound|(bucket|container) does not exist|No such (bucket|container)", re.IGNORECASE
-)
-_ACCESS_DENIED = re.compile(
-    r"40[13] (Forbidden|Unauthorized)|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken"
+_NO_SUCH_BUCKET = r"(?i)NoSuchBucket|ContainerNotFound|(bucket|container) does not exist|No such (bucket|container)"
+_ACCESS_DENIED = (
+    r"(?i)40[13] (Forbidden|Unauthorized)|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken"
     r"|InvalidClientTokenId|AuthenticationFailed|AuthorizationFailure|AuthorizationPermissionMismatch"
-    r"|NoAuthenticationInformation|Anonymous caller|Invalid Credentials|Unable to locate credentials|Forbidden: |invalid_grant",
-    re.IGNORECASE,
+    r"|NoAuthenticationInformation|Anonymous caller|Invalid Credentials|Unable to locate credentials|Forbidden: |invalid_grant"
 )
 # Our own text, which obstore quotes among others.
-_ROLE_ERROR = re.compile(r"Role \S+ cannot be assumed: .*? trusts the caller\.", re.DOTALL)
+_ROLE_ERROR = r"(?s)Role \S+ cannot be assumed: .*? trusts the caller\."
 # Keys are in the same text, so these match only where a client writes the status and code of a response.
 _STATUS_PREFIX = r"(?:status code: |<Code>|An error occurred \(|ErrorCode:)"
-_STORAGE_FULL = re.compile(
-    _STATUS_PREFIX + r"(507|InsufficientStorage|\w*StorageFull|\w*QuotaExceeded|InsufficientCapacity)"
-)
-_SERVER_ERROR = re.compile(
-    _STATUS_PREFIX + r"(5\d\d(?: [A-Z][A-Za-z]*)*|SlowDown|ServiceUnavailable|InternalError|ServerBusy)"
-)
-_TIMEOUT = re.compile(r"kind: Timeout|(Read|Connect) timeout on endpoint URL|no byte moved")
-_UNREACHABLE = re.compile(
+_STORAGE_FULL = _STATUS_PREFIX + r"(507|InsufficientStorage|\w*StorageFull|\w*QuotaExceeded|InsufficientCapacity)"
+_SERVER_ERROR = _STATUS_PREFIX + r"(5\d\d(?: [A-Z][A-Za-z]*)*|SlowDown|ServiceUnavailable|InternalError|ServerBusy)"
+_TIMEOUT = r"kind: Timeout|(Read|Connect) timeout on endpoint URL|no byte moved"
+_UNREACHABLE = (
     r"error sending request|error trying to connect|Could not connect to the endpoint|Cannot connect to host"
     r"|Connection was closed before|Connection (reset|refused|aborted)|Server disconnected|ClientConnectorError"
 )
 _DUMP = "Debug source:"
 # What the operating system said, in the dump of the client's structures.
-_SYSTEM_MESSAGE = re.compile(r'message: "([^"]{1,200})"|error: "([^"]{1,200})"')
-_ERROR_CODE = re.compile(
-    r"<Code>(\w+)</Code>|ErrorCode:(\w+)|\((\w+)\) when calling|expecting '([\w-]+)'|(invalid_grant)"
-)
+_SYSTEM_MESSAGE = r'message: "([^"]{1,200})"|error: "([^"]{1,200})"'
+_ERROR_CODE = r"<Code>(\w+)</Code>|ErrorCode:(\w+)|\((\w+)\) when calling|expecting '([\w-]+)'|(invalid_grant)"
 
 
 @contextmanager
@@ -360,24 +348,24 @@ def translate_errors(root: str, key: str = "") -> Iterator[None]:
 
 def _translate(error: Exception, root: str, key: str) -> ZenError | None:
     text = f"{error} {error.__cause__ or ''}"
-    found = _ERROR_CODE.search(text)
+    found = re.search(_ERROR_CODE, text)
     code = f" ({next(filter(None, found.groups()))})" if found else ""
     missing = isinstance(error, FileNotFoundError)
-    if role := _ROLE_ERROR.search(text):
+    if role := re.search(_ROLE_ERROR, text):
         return StoreDenied(role[0])
-    if _WRONG_REGION.search(text):
+    if re.search(_WRONG_REGION, text):
         return StoreDenied(
             f"The bucket of {root} is in another region{code}. Set region_name of the connection that [zen] "
             "artifact_conn_id names, or AWS_REGION on the worker where it names none, to the bucket's region."
         )
-    if _NO_SUCH_BUCKET.search(text) or (missing and not key):
+    if re.search(_NO_SUCH_BUCKET, text) or (missing and not key):
         return StoreDenied(
             f"The store has no bucket or container as in {root}{code}. Create it, correct [zen] artifact_root, or, "
             "for a store of your own, set its address in the connection that [zen] artifact_conn_id names."
         )
     if missing:
         return ArtifactNotFound(f"Nothing is stored at {root}/{key}.")
-    if isinstance(error, PermissionError) or _ACCESS_DENIED.search(text):
+    if isinstance(error, PermissionError) or re.search(_ACCESS_DENIED, text):
         return StoreDenied(
             f"The store refused access to {root}{code}. Check the credentials in the connection that [zen] "
             "artifact_conn_id names, or in the worker's environment where it names none, and that they may read, write, "
@@ -387,23 +375,23 @@ def _translate(error: Exception, root: str, key: str) -> ZenError | None:
 
 
 def _translate_unavailable(error: Exception, text: str, place: str, root: str) -> StoreUnavailable | None:
-    if _STORAGE_FULL.search(text):
+    if re.search(_STORAGE_FULL, text):
         return StoreUnavailable(
             f"The store has no space left for {place}. Free some, with `airflow zen artifacts prune` for example, or "
             "add more; then run the task again."
         )
-    if status := _SERVER_ERROR.search(text):
+    if status := re.search(_SERVER_ERROR, text):
         return StoreUnavailable(
             f"The store of {root} answered every attempt with a server error ({status[1]}). Check whether it is "
             "overloaded, full or restarting; then run the task again."
         )
-    if isinstance(error, TimeoutError) or _TIMEOUT.search(text):
+    if isinstance(error, TimeoutError) or re.search(_TIMEOUT, text):
         return StoreUnavailable(
             f"The store of {root} did not answer in time. Check whether it hangs, its disks are full, or something in between "
             "drops the requests; then run the task again."
         )
-    if isinstance(error, ConnectionError) or _UNREACHABLE.search(text):
-        found = _SYSTEM_MESSAGE.search(text)
+    if isinstance(error, ConnectionError) or re.search(_UNREACHABLE, text):
+        found = re.search(_SYSTEM_MESSAGE, text)
         reason = (found[1] or found[2]) if found else _first_line(error)
         return StoreUnavailable(
             f"The store of {root} cannot be reached, or drops every connection: {reason}. Check that it runs and that its "

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import FrozenInstanceError, dataclass
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -151,7 +151,7 @@ def test_registering_leaves_the_old_registry_alone() -> None:
     registry.register(PlainMaterializer)
     with pytest.raises(MaterializerNotFound):
         registry.for_type(r.Plain)
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         registry.allow_pickle = True  # type: ignore[misc]
 
 

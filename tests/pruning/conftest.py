@@ -2,9 +2,9 @@
 
 import itertools
 import time
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.caching.step_cache import StepCache

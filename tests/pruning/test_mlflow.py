@@ -2,10 +2,10 @@
 
 import time
 import uuid
-from dataclasses import replace
 
 import pytest
 from mlflow import MlflowClient
+from msgspec.structs import replace
 from sklearn.linear_model import LinearRegression
 
 from airflow_zen.errors import LineageError

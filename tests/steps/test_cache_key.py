@@ -2,11 +2,11 @@
 
 import importlib
 import sys
-from dataclasses import replace
 
 import pandas as pd
 import polars as pl
 import pytest
+from msgspec.structs import replace
 
 from airflow_zen.fingerprint import combine_fingerprints
 from airflow_zen.materializers.base import Materializer

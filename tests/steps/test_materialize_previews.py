@@ -4,7 +4,6 @@ import io
 import logging
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -12,6 +11,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from matplotlib.figure import Figure
+from msgspec.structs import replace
 from PIL import Image
 
 from airflow_zen import Artifact, Each, Materializer
