@@ -28,6 +28,8 @@ _KINDS = "function class constant parameter input key file env view version scop
 _RANKS = {kind: rank for rank, kind in enumerate(_KINDS.split())}
 _MAX_VALUE_TEXT = 40
 _ABSENT = "nothing"
+# What reading a damaged or forged document raises.
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 
 
 class CacheEntry(msgspec.Struct, frozen=True):
@@ -58,9 +60,7 @@ class CacheEntry(msgspec.Struct, frozen=True):
         if document.get("airflow_zen") != FORMAT_VERSION:
             raise ValueError(f"cache entry of format {document.get('airflow_zen')!r}")
         outputs = {name: ArtifactRef.from_wire(wire) for name, wire in document["outputs"].items()}
-        return cls(
-            **{name: document[name] for name in cls.__struct_fields__ if name in document} | {"outputs": outputs}
-        )
+        return msgspec.convert({**document, "outputs": outputs}, cls)
 
 
 class StepCache:
@@ -106,7 +106,7 @@ class StepCache:
     def _read(self, address: str) -> CacheEntry | None:
         try:
             return CacheEntry.from_json(self.transport.read(address))
-        except (ArtifactNotFound, ArtifactRefused, ValueError, KeyError, TypeError, AttributeError):
+        except (ArtifactNotFound, ArtifactRefused, *_UNREADABLE):
             return None
 
 
@@ -146,8 +146,8 @@ class KeyHistory:
     def recent_records(self, dag_id: str, task_id: str) -> list[KeyRecord]:
         """Return a task's latest keys, the newest first; empty when they cannot be read."""
         try:
-            return [KeyRecord(**entry) for entry in json.loads(self._transport.read(_history_key(dag_id, task_id)))]
-        except (ArtifactNotFound, ValueError, TypeError):
+            return msgspec.json.decode(self._transport.read(_history_key(dag_id, task_id)), type=list[KeyRecord])
+        except (ArtifactNotFound, *_UNREADABLE):
             return []
 
     def add(self, dag_id: str, task_id: str, result: KeyRecord) -> None:

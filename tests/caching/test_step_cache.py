@@ -78,11 +78,25 @@ def test_history_is_short_and_newest_first(tmp_path):
     assert history.recent_records("d", "other") == []
 
 
-def test_damaged_history_is_none(tmp_path):
-    """A history that cannot be read is empty."""
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b'[{"key": 1}]',
+        b"[7]",
+        b"7",
+        b"{}",
+        b"",
+        b'[{"key": "k", "origin": "o", "ingredients": 1, "sources": {}}]',
+        b"[",
+    ],
+)
+def test_damaged_history_is_none(tmp_path, damage):
+    """A history that cannot be read is empty, and the next result replaces it."""
     transport = open_transport(str(tmp_path), {})
     history = KeyHistory(transport)
     history.add("d", "train", remembered())
     (key,) = transport.list("cache/history")
-    transport.write(key, b'[{"key": 1}]')
+    transport.write(key, damage)
     assert history.recent_records("d", "train") == []
+    history.add("d", "train", remembered())
+    assert history.recent_records("d", "train") == [remembered()]

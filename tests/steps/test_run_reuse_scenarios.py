@@ -168,7 +168,22 @@ HARM = {
     "of an encoding that nothing reads": lambda entry: entry.replace(b"python.json@1", b"other.json@7"),
     "a pickle, which is not allowed": lambda entry: entry.replace(b"python.json@1", b"cloudpickle@1"),
     "whole, its artifact gone": lambda entry: entry,
+    "with a time that is a text": lambda entry: _changed(entry, created="today"),
+    "with seconds that are a list": lambda entry: _changed(entry, seconds=[]),
+    "with an origin that is a number": lambda entry: _changed(entry, origin=7),
+    "with ingredients that are a list": lambda entry: _changed(entry, ingredients=[1]),
+    "with a page that is an object": lambda entry: _changed(entry, page={}),
+    "with outputs that are a list": lambda entry: _changed(entry, outputs=[]),
+    "with an output of another name": lambda entry: entry.replace(b'"output": {', b'"other": {'),
+    "with a size without end": lambda entry: entry.replace(b'"size": ', b'"size": 1e999, "s": '),
+    "a number": lambda entry: b"7",
+    "a list": lambda entry: b"[]",
+    "nested without end": lambda entry: b"[" * 100_000,
 }
+
+
+def _changed(entry, **fields):
+    return json.dumps({**json.loads(entry), **fields}).encode()
 
 
 @pytest.mark.parametrize("harm", HARM)
