@@ -14,6 +14,15 @@ from typing import Any
 
 import msgspec
 
+from airflow_zen.caching.code.classes import (
+    class_source,
+    descriptor_functions,
+    dynamic_class_contents,
+    function_attributes,
+    instance_contents,
+    is_made_by_bases,
+    written_defaults,
+)
 from airflow_zen.caching.code.distributions import (
     MISSING,
     distribution_pin,
@@ -24,21 +33,24 @@ from airflow_zen.caching.code.distributions import (
     unwrap_callable,
     wrapped_callable,
 )
-from airflow_zen.caching.code.names import ResolvedName, Scope, check_decorators, kept_decorators, module_label
+from airflow_zen.caching.code.names import (
+    ResolvedName,
+    Scope,
+    check_decorators,
+    check_options,
+    kept_decorators,
+    module_label,
+)
 from airflow_zen.caching.code.nondeterminism import nondeterminism_warnings
 from airflow_zen.caching.code.source import (
     SourceFile,
     cell_value,
-    class_source,
     closure_variables,
-    descriptor_functions,
-    dynamic_class_contents,
     function_definition,
-    instance_contents,
     origin_of_function,
     source_file,
 )  # fmt: skip
-from airflow_zen.caching.code.summary import Definition, Import, Part, Reference, constant_text
+from airflow_zen.caching.code.summary import Import, Part, Reference
 from airflow_zen.errors import FingerprintError
 from airflow_zen.fingerprint import FingerprintFallback, fingerprint
 from airflow_zen.type_names import stable_class_name
@@ -188,8 +200,10 @@ class _DependencyWalker:
         if is_framework_object(value):
             return inside
         module = str(value.__globals__["__name__"]) if isinstance(value, FunctionType) else type(value).__module__
-        cases = getattr(value, "registry", {}).values() if hasattr(value, "dispatch") else ()
-        inner = sorted({inside, *(self.label_value(each, "case") for each in cases)})
+        cases = getattr(value, "registry", {}).items() if hasattr(value, "dispatch") else ()
+        inner = sorted(
+            {inside, *(f"{self.label_class(kind)}: {self.label_value(case, 'case')}" for kind, case in cases)}
+        )
         label = self.label_external(module, module)
         return f"{label} around {' '.join([*inner, *self._label_wrapper_options(value, module)])}"
 
@@ -198,7 +212,9 @@ class _DependencyWalker:
         inner = unwrap_callable(wrapper)
         if module == "functools" or not isinstance(inner, FunctionType) or origin_of_function(inner) != "project":
             return []
-        if function_definition(inner)[1].decorators:
+        source, definition = function_definition(inner)
+        if definition.decorators:
+            check_options(definition, _scope_of(inner, source, inner.__qualname__), source.summary.rebound)
             return []
         if not isinstance(wrapper, FunctionType):
             raise FingerprintError(
@@ -267,9 +283,7 @@ class _DependencyWalker:
     def visit_function(self, label: str, function: FunctionType) -> None:
         """Add a function's text, what its names refer to, and its defaults."""
         source, definition = function_definition(function)
-        scope = Scope(
-            function.__globals__, source.summary.imports, closure_variables(function), label.partition(" ")[2]
-        )
+        scope = _scope_of(function, source, label.partition(" ")[2])
         decorators = kept_decorators(definition, scope)
         parts = [*(each.part for each in decorators), definition.code]
         if any(each.reads_annotations for each in decorators):
@@ -277,7 +291,9 @@ class _DependencyWalker:
         if "<locals>" in definition.qualname:
             check_decorators(decorators, scope)
         lines = self._reference_lines(parts, scope, source)
-        lines += self._default_lines(scope.label, function, definition)
+        held = [("default", *item) for item in written_defaults(function, definition).items()]
+        held += [("attribute", *item) for item in function_attributes(function).items()]
+        lines += [f"{what} {name}: {self.label_value(value, f'{scope.label}.{name}')}" for what, name, value in held]
         wrapped = wrapped_callable(function)
         lines += [f"wraps {self.label_value(wrapped, 'wrapped')}"] if wrapped else []
         self._add_source(label, source.text_of(definition), parts, lines)
@@ -286,16 +302,6 @@ class _DependencyWalker:
             for resolved in scope.resolve(reference):
                 if resolved.path or isinstance(resolved.value, type):
                     self._label_reference(reference, resolved)
-
-    def _default_lines(self, name: str, function: FunctionType, definition: Definition) -> list[str]:
-        code = function.__code__
-        names = code.co_varnames[: code.co_argcount][::-1]
-        values = dict(zip(names, (function.__defaults__ or ())[::-1], strict=False)) | (function.__kwdefaults__ or {})
-        return [
-            f"default {parameter}: {self.label_value(value, f'{name}.{parameter}')}"
-            for parameter, value in sorted(values.items())
-            if definition.literals.get(parameter) != constant_text(value)
-        ]
 
     def visit_class(self, label: str, cls: type) -> None:
         """Add a class's text, what its names refer to, its bases and its attributes."""
@@ -311,12 +317,13 @@ class _DependencyWalker:
         lines = self._reference_lines(parts, scope, found.source)
         lines += [f"base {self.label_class(base)}" for base in cls.__bases__ if base is not object]
         lines += [f"metaclass {self.label_class(type(cls))}"] if type(cls) is not type else []
-        for name, value in found.runtime_attributes(cls):
+        for name, value in found.runtime_values(cls):
             try:
                 lines.append(f"{name}: {self.label_value(value, f'{scope.label}.{name}')}")
             except FingerprintError:
                 # A descriptor or marker of a library: the text says how it was made.
-                if origin_of_module(type(value).__module__) != "third-party":
+                is_of_library = origin_of_module(type(value).__module__) == "third-party"
+                if not (is_of_library and (found.is_written(name) or is_made_by_bases(cls, value))):
                     raise
         self._add_source(label, "\n".join(map(found.source.text_of, found.definitions)), parts, lines)
 
@@ -386,3 +393,7 @@ class _DependencyWalker:
         if isinstance(value, FunctionType) and origin_of_function(value) != "project":
             return ""
         return f" {self.label_value(value, f'{resolved.qualified_name}.{name}')}"
+
+
+def _scope_of(function: FunctionType, source: SourceFile, label: str) -> Scope:
+    return Scope(function.__globals__, source.summary.imports, closure_variables(function), label)

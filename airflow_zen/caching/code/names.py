@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import importlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -144,3 +144,20 @@ def check_decorators(decorators: Iterable[Decorator], scope: Scope) -> None:
                     f"A decorator of {scope.label} uses {reference.chain[0]!r} of a function that has ended. "
                     "Decorate a function of the module, or set cache=False."
                 )
+
+
+def check_options(definition: Definition, scope: Scope, rebound: Collection[str]) -> None:
+    """Raise `FingerprintError` when the options that a function's decorators were given cannot be seen.
+
+    They are in the text, unless they are a call's result or a name that was bound again. `rebound` are such names.
+    """
+    for decorator in definition.decorators:
+        for reference in decorator.part.references:
+            for resolved in scope.resolve(reference) if reference.chain != decorator.chain else ():
+                hidden = f"{'.'.join(reference.chain)}()" if reference.is_called and callable(resolved.value) else ""
+                hidden = repr(reference.chain[0]) if reference.chain[0] in rebound else hidden
+                if hidden and not resolved.path:
+                    raise FingerprintError(
+                        f"A decorator of {scope.label} was given {hidden}, whose value then cannot be seen. "
+                        "Give it a constant of the module that is bound once, or set cache=False."
+                    )

@@ -236,7 +236,7 @@ class ExpressionVisitor:
         else:
             self.tokens.append("Call")
             self._add_chain(node.func)
-            self._read(node.func, Reference(called, has_argument(node), name_arguments(node)))
+            self._read(node.func, Reference(called, has_argument(node), name_arguments(node), is_called=True))
             self.visit_list(node.args)
             self.visit_list(node.keywords)
 

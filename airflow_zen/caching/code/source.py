@@ -13,7 +13,7 @@ import stat
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache, cached_property, lru_cache
 from hashlib import sha256
@@ -24,18 +24,14 @@ from typing import Any
 import msgspec
 
 from airflow_zen.caching.code.code_objects import code_digest
-from airflow_zen.caching.code.distributions import MISSING, CodeOrigin, origin_of_module, unwrap_callable
-from airflow_zen.caching.code.summary import Definition, Summary, constant_text
+from airflow_zen.caching.code.distributions import MISSING, CodeOrigin, origin_of_module
+from airflow_zen.caching.code.summary import Definition, Summary
 from airflow_zen.caching.code.syntax import summarize
 from airflow_zen.errors import FingerprintError
-from airflow_zen.instances import instance_attributes
 
 _FUTURE_FLAGS = functools.reduce(
     operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 )
-
-_HEAP_TYPE = 1 << 9
-_PLAIN_TYPES = (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, type(None))
 
 _MAX_FILES = 2048
 _MAX_STORED = 1024
@@ -66,11 +62,10 @@ class SourceFile(msgspec.Struct, frozen=True, eq=False, dict=True):
         return found
 
     @cached_property
-    def _classes(self) -> dict[str, list[Definition]]:
+    def _by_name(self) -> dict[str, list[Definition]]:
         found: dict[str, list[Definition]] = {}
         for one in self.summary.definitions:
-            if one.compiled is None:
-                found.setdefault(one.qualname, []).append(one)
+            found.setdefault(one.qualname, []).append(one)
         return found
 
     @cached_property
@@ -91,9 +86,13 @@ class SourceFile(msgspec.Struct, frozen=True, eq=False, dict=True):
             self._by_code[id(code)] = code, found[0]
         return found[0] if found else None
 
+    def find_definitions(self, qualname: str) -> list[Definition]:
+        """Return the definitions of a name; several when it is defined in branches, or again."""
+        return self._by_name.get(qualname, [])
+
     def find_classes(self, qualname: str) -> list[Definition]:
         """Return the definitions of a class; several when branches define it."""
-        return self._classes.get(qualname, [])
+        return [one for one in self.find_definitions(qualname) if one.compiled is None]
 
     def text_of(self, definition: Definition) -> str:
         """Return the text of a definition as it is written, without its indentation."""
@@ -221,24 +220,6 @@ def function_definition(function: FunctionType) -> tuple[SourceFile, Definition]
     )
 
 
-def instance_contents(value: Any) -> Any:
-    """Return all that an instance of a project's class holds, or None when part of it is hidden in C."""
-    cls = type(value)
-    if not all(base.__flags__ & _HEAP_TYPE or base in (object, Exception, BaseException) for base in cls.__mro__):
-        return None
-    arguments = value.args if isinstance(value, BaseException) else ()
-    return arguments, instance_attributes(value)
-
-
-def descriptor_functions(value: Any) -> tuple[Any, ...]:
-    """Return the functions behind a static or class method, a property or a cached property."""
-    if isinstance(value, staticmethod | classmethod):
-        return (value.__func__,)
-    if isinstance(value, property):
-        return tuple(each for each in (value.fget, value.fset, value.fdel) if each)
-    return (value.func,) if isinstance(value, functools.cached_property) else ()
-
-
 def origin_of_function(function: FunctionType) -> CodeOrigin:
     """Return whose code a function is, by the file of its code object."""
     file = function.__code__.co_filename
@@ -262,80 +243,3 @@ def cell_value(cell: CellType) -> Any:
         return cell.cell_contents
     except ValueError:
         return MISSING
-
-
-class ClassSource(msgspec.Struct, frozen=True):
-    """The text of a class (several texts when branches define it), and the names its methods see."""
-
-    source: SourceFile
-    definitions: tuple[Definition, ...]
-    globals: Mapping[str, Any]
-    cells: Mapping[str, Any]
-
-    def runtime_attributes(self, cls: type) -> Iterator[tuple[str, Any]]:
-        """Yield each attribute whose present value the text does not tell."""
-        written = {name: text for each in self.definitions for name, text in each.literals.items()}
-        for name, value in sorted(vars(cls).items()):
-            if name.startswith("__") or (name.startswith("_") and name.endswith("_")) or self._is_method(value):
-                continue
-            if name in written:
-                if written[name] != constant_text(value) and not hasattr(type(value), "__set__"):
-                    yield name, value
-            elif type(value) in _PLAIN_TYPES or _underlying_function(value) is not None:
-                yield name, value
-
-    def _is_method(self, value: Any) -> bool:
-        function = _underlying_function(value)
-        if function is None:
-            return False
-        code = function.__code__
-        spans = [(each.first_line, each.last_line) for each in self.definitions]
-        inside = any(begin <= code.co_firstlineno <= end for begin, end in spans)
-        return code.co_filename.startswith("<") or (code.co_filename == self.source.path and inside)
-
-
-def class_source(cls: type) -> ClassSource | None:
-    """Return the text of a class; None for one that was made by a call.
-
-    Raises `FingerprintError` when its file was edited after it was loaded.
-    """
-    methods = [each for each in map(_underlying_function, vars(cls).values()) if each is not None]
-    module = sys.modules.get(cls.__module__)
-    names = vars(module) if module else methods[0].__globals__ if methods else {}
-    own = [
-        each for each in methods if each.__globals__ is names and not each.__code__.co_filename.startswith("<string")
-    ]
-    path = names.get("__file__") or next((each.__code__.co_filename for each in own), None)
-    source = source_file(path, names) if path else None
-    found = source.find_classes(cls.__qualname__) if source else []
-    if source is None or not found:
-        return None
-    written = [each for each in own if each.__code__.co_filename == source.path]
-    for each in written:
-        function_definition(each)
-    cells = {name: value for each in written for name, value in closure_variables(each).items() if value is not MISSING}
-    return ClassSource(source, tuple(found), names, cells)
-
-
-def _underlying_function(value: Any) -> FunctionType | None:
-    """Return the function behind a method of any kind."""
-    functions = descriptor_functions(value)
-    value = unwrap_callable(functions[0] if functions else value)
-    return value if isinstance(value, FunctionType) else None
-
-
-def dynamic_class_contents(cls: type) -> dict[str, Any]:
-    """Return what makes up a class that was made by a call, such as a namedtuple."""
-    return {name: each for name, each in vars(cls).items() if _is_content(cls, name, each)}
-
-
-def _is_content(cls: type, name: str, value: Any) -> bool:
-    if name.startswith("__") or (name.startswith("_") and hasattr(cls, "__members__")):
-        return False
-    if isinstance(value, FunctionType | classmethod | staticmethod | property):
-        functions = (value,) if isinstance(value, FunctionType) else descriptor_functions(value)
-        inner = unwrap_callable(functions[0] if functions else None)
-        is_written = isinstance(inner, FunctionType) and not inner.__code__.co_filename.startswith("<")
-        return is_written and origin_of_function(inner) == "project"
-    is_builtin = type(value).__module__ in ("builtins", "collections", "_collections")
-    return not (is_builtin and hasattr(type(value), "__get__"))

@@ -28,6 +28,7 @@ class Reference(msgspec.Struct, frozen=True, array_like=True, order=True):
     has_argument: bool = False
     strings: tuple[str, ...] = ()
     imports: tuple[Import, ...] = ()
+    is_called: bool = False
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
@@ -67,11 +68,15 @@ class Definition(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Summary(msgspec.Struct, frozen=True, array_like=True):
-    """What one file says: its top level, the names bound there by imports, and its definitions, inner before outer."""
+    """What one file says: its top level, the names bound there by imports, and its definitions, inner before outer.
+
+    `rebound` are the names that its top level binds more than once.
+    """
 
     code: Part
     imports: dict[str, tuple[Import, ...]]
     definitions: tuple[Definition, ...]
+    rebound: frozenset[str]
 
 
 def constant_text(value: Any) -> str:

@@ -48,7 +48,8 @@ def summarize(text: str, flags: int = 0) -> Summary:
             gc.enable()
     module = found.scope
     imports = {name: tuple(imports) for name, imports in module.imports.items()}
-    return Summary(_part(found.tokens, [*module.loads, *module.passed]), imports, tuple(found.definitions))
+    rebound = frozenset(name for name, count in module.bound.items() if count > 1)
+    return Summary(_part(found.tokens, [*module.loads, *module.passed]), imports, tuple(found.definitions), rebound)
 
 
 class _Summarizer(ExpressionVisitor):

@@ -1,0 +1,229 @@
+"""Classes as they are when a step runs: which text is in force, and what the text does not show."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Iterator, Mapping
+from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
+from typing import Any
+
+import msgspec
+
+from airflow_zen.caching.code.distributions import MISSING, unwrap_callable
+from airflow_zen.caching.code.source import (
+    SourceFile,
+    closure_variables,
+    function_definition,
+    origin_of_function,
+    source_file,
+)
+from airflow_zen.caching.code.summary import Definition, constant_text
+from airflow_zen.errors import FingerprintError
+from airflow_zen.instances import instance_attributes
+
+_HEAP_TYPE = 1 << 9
+# What Python and libraries derive from the text of a class, its bases and its decorators.
+_DERIVED = {
+    "__abstractmethods__", "__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__", "__attrs_attrs__",
+    "__attrs_own_setattr__", "__attrs_props__", "__dataclass_fields__", "__dataclass_params__", "__dict__", "__doc__",
+    "__firstlineno__", "__hash__", "__match_args__", "__module__", "__orig_bases__", "__parameters__", "__qualname__",
+    "__signature__", "__slots__", "__static_attributes__", "__type_params__", "__weakref__", "_abc_impl", "__private_attributes__",
+    "__protocol_attrs__", "__non_callable_proto_members__", "__class_vars__",
+}  # fmt: skip
+_DERIVED_PREFIXES = ("__pydantic_", "__struct_")
+_MARKERS = ("__isabstractmethod__", "__wrapped__")
+
+
+class ClassSource(msgspec.Struct, frozen=True):
+    """The text of a class, and the names its methods see.
+
+    There are several definitions when branches define the class and nothing tells which is in force: all its attributes
+    then count by their values.
+    """
+
+    source: SourceFile
+    definitions: tuple[Definition, ...]
+    globals: Mapping[str, Any]
+    cells: Mapping[str, Any]
+
+    def runtime_values(self, cls: type) -> Iterator[tuple[str, Any]]:
+        """Yield each attribute, and each part of a field, whose present value the text does not show."""
+        literals = self.definitions[0].literals if len(self.definitions) == 1 else {}
+        is_enum = hasattr(cls, "__members__")
+        for name, value in sorted(vars(cls).items()):
+            if name in _DERIVED or name.startswith(_DERIVED_PREFIXES) or (is_enum and name[0] == name[-1] == "_"):
+                continue
+            if isinstance(value, MemberDescriptorType | GetSetDescriptorType) or self._is_generated(cls, name, value):
+                continue
+            if literals.get(name) != constant_text(value) and not self._is_written_method(cls, name, value):
+                yield name, value
+        for name, value in _field_values(cls):
+            if literals.get(name.partition(".")[0]) != constant_text(value):
+                yield name, value
+
+    def is_written(self, name: str) -> bool:
+        """Whether a statement in the body of the class assigns an attribute."""
+        return any(name in each.literals for each in self.definitions)
+
+    def _is_generated(self, cls: type, name: str, value: Any) -> bool:
+        """Whether a method was made from the fields of the class: those of dataclasses and attrs have no file."""
+        has_fields = {"__dataclass_fields__", "__attrs_attrs__", "_field_defaults"} & vars(cls).keys()
+        inner = _underlying_function(value) if has_fields and name.startswith("__") else None
+        return isinstance(inner, FunctionType) and inner.__code__.co_filename.startswith(("<string", "<attrs"))
+
+    def _is_written_method(self, cls: type, name: str, value: Any) -> bool:
+        """Whether an attribute is the method that the text of the class defines under that name, and nothing else."""
+        functions = (value,) if isinstance(value, FunctionType) else descriptor_functions(value)
+        if len(self.definitions) > 1 or not functions:
+            return False
+        return all(isinstance(each, FunctionType) and self._is_as_written(cls, name, each) for each in functions)
+
+    def _is_as_written(self, cls: type, name: str, function: FunctionType) -> bool:
+        code = function.__code__
+        if code.co_filename != self.source.path or code.co_qualname != f"{cls.__qualname__}.{name}":
+            return False
+        definition = function_definition(function)[1]
+        among = self.source.find_definitions(definition.qualname)
+        is_alone = sum(self._contains(each) for each in among) == 1 and self._contains(definition)
+        return is_alone and not written_defaults(function, definition) and not function_attributes(function)
+
+    def _contains(self, definition: Definition) -> bool:
+        begin, end = self.definitions[0].first_line, self.definitions[0].last_line
+        return begin <= definition.first_line <= end
+
+
+def written_defaults(function: FunctionType, definition: Definition) -> dict[str, Any]:
+    """Return the defaults of a function whose values its text does not show."""
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount][::-1]
+    values = dict(zip(names, (function.__defaults__ or ())[::-1], strict=False)) | (function.__kwdefaults__ or {})
+    return {
+        name: value for name, value in sorted(values.items()) if definition.literals.get(name) != constant_text(value)
+    }
+
+
+def function_attributes(function: FunctionType) -> dict[str, Any]:
+    """Return the attributes that were set on a function."""
+    return {name: value for name, value in sorted(vars(function).items()) if name not in _MARKERS}
+
+
+def class_source(cls: type) -> ClassSource | None:
+    """Return the text of a class; None for one that was made by a call.
+
+    Raises `FingerprintError` when its file was edited after it was loaded, or when nothing tells which text is in force.
+    """
+    methods = [each for each in map(_underlying_function, vars(cls).values()) if each is not None]
+    module = sys.modules.get(cls.__module__)
+    names = vars(module) if module else methods[0].__globals__ if methods else {}
+    own = [
+        each for each in methods if each.__globals__ is names and not each.__code__.co_filename.startswith("<string")
+    ]
+    path = names.get("__file__") or next((each.__code__.co_filename for each in own), None)
+    source = source_file(path, names) if path else None
+    found = source.find_classes(cls.__qualname__) if source else []
+    if source is None or not found:
+        return None
+    written = [each for each in own if each.__code__.co_filename == source.path]
+    lines = [function_definition(each)[1].first_line for each in written if _is_member(cls, each)]
+    cells = {name: value for each in written for name, value in closure_variables(each).items() if value is not MISSING}
+    return ClassSource(source, tuple(_in_force(cls, found, lines)), names, cells)
+
+
+def _is_member(cls: type, function: FunctionType) -> bool:
+    return function.__code__.co_qualname == f"{cls.__qualname__}.{function.__code__.co_name}"
+
+
+def _in_force(cls: type, found: list[Definition], lines: list[int]) -> list[Definition]:
+    """Return the definitions of a class that contain its methods, or all of them where it has none."""
+    first = vars(cls).get("__firstlineno__")
+    inside = [each for each in found if any(each.first_line <= line <= each.last_line for line in lines)]
+    inside = [each for each in found if each.first_line == first] or inside or found
+    if len({tuple(decorator.part.digest for decorator in each.decorators) for each in inside}) > 1:
+        raise FingerprintError(
+            f"Several class statements define {cls.__qualname__!r}, and nothing tells which is in force. "
+            "Give each class its own name, and assign the one to use, or set cache=False."
+        )
+    return inside
+
+
+def is_made_by_bases(cls: type, value: Any) -> bool:
+    """Whether a value of a class is of the library of one of its bases, or of its metaclass, which may have made it."""
+    libraries = {each.__module__.partition(".")[0] for each in (*cls.__mro__, type(cls))}
+    return type(value).__module__.partition(".")[0] in libraries
+
+
+def _field_values(cls: type) -> Iterator[tuple[str, Any]]:
+    """Yield what a class holds of its fields: defaults, factories and options of each."""
+    held = vars(cls)
+    for name, field in held.get("__dataclass_fields__", {}).items():
+        options = {part: getattr(field, part) for part in ("default", "default_factory", "metadata")}
+        yield from ((f"{name}.{part}", value) for part, value in options.items() if _is_given(value))
+    if params := held.get("__dataclass_params__"):
+        yield "dataclass", repr(params)
+    for field in held.get("__attrs_attrs__", ()):
+        options = {part: getattr(field, part) for part in ("default", "validator", "converter", "metadata")}
+        yield from ((f"{field.name}.{part}", value) for part, value in options.items() if _is_given(value))
+    for name, field in held.get("__pydantic_fields__", {}).items():
+        options = {part: value for part, value in field._attributes_set.items() if part != "annotation"}  # noqa: SLF001
+        yield from ((f"{name}.{part}", value) for part, value in options.items())
+        yield from ((f"{name}.constraint", value) for value in field.metadata)
+    for name, private in held.get("__private_attributes__", {}).items():
+        yield from ((f"{name}.{part}", getattr(private, part)) for part in ("default", "default_factory"))
+    names: tuple[str, ...] = getattr(cls, "__struct_fields__", ())
+    yield from zip(names[::-1], getattr(cls, "__struct_defaults__", ())[::-1], strict=False)
+
+
+def _is_given(value: Any) -> bool:
+    """Whether an option of a field was given: sentinels and empty mappings stand for none."""
+    return (
+        value is not None
+        and value is not dataclasses.MISSING
+        and getattr(value, "name", "") != "NOTHING"
+        and value != {}
+    )
+
+
+def _underlying_function(value: Any) -> FunctionType | None:
+    """Return the function behind a method of any kind."""
+    functions = descriptor_functions(value)
+    value = unwrap_callable(functions[0] if functions else value)
+    return value if isinstance(value, FunctionType) else None
+
+
+def dynamic_class_contents(cls: type) -> dict[str, Any]:
+    """Return what makes up a class that was made by a call, such as a namedtuple."""
+    return {name: each for name, each in vars(cls).items() if _is_content(cls, name, each)}
+
+
+def _is_content(cls: type, name: str, value: Any) -> bool:
+    if isinstance(value, FunctionType | classmethod | staticmethod | property):
+        functions = (value,) if isinstance(value, FunctionType) else descriptor_functions(value)
+        inner = unwrap_callable(functions[0] if functions else None)
+        is_written = isinstance(inner, FunctionType) and not inner.__code__.co_filename.startswith("<")
+        return is_written and origin_of_function(inner) == "project"
+    if name.startswith("__") or (name.startswith("_") and hasattr(cls, "__members__")):
+        return False
+    is_builtin = type(value).__module__ in ("builtins", "collections", "_collections")
+    return not (is_builtin and hasattr(type(value), "__get__"))
+
+
+def instance_contents(value: Any) -> Any:
+    """Return all that an instance of a project's class holds, or None when part of it is hidden in C."""
+    cls = type(value)
+    if not all(base.__flags__ & _HEAP_TYPE or base in (object, Exception, BaseException) for base in cls.__mro__):
+        return None
+    arguments = value.args if isinstance(value, BaseException) else ()
+    return arguments, instance_attributes(value)
+
+
+def descriptor_functions(value: Any) -> tuple[Any, ...]:
+    """Return the functions behind a static or class method, a property or a cached property."""
+    if isinstance(value, staticmethod | classmethod):
+        return (value.__func__,)
+    if isinstance(value, property):
+        return tuple(each for each in (value.fget, value.fset, value.fdel) if each)
+    if isinstance(value, functools.singledispatchmethod):
+        return (value.dispatcher,)
+    return (value.func,) if isinstance(value, functools.cached_property) else ()
