@@ -33,6 +33,7 @@ from airflow_zen.caching.code.distributions import (
     unwrap_callable,
     wrapped_callable,
 )
+from airflow_zen.caching.code.lookups import check_lookup, is_lookup, looked_up
 from airflow_zen.caching.code.names import (
     ResolvedName,
     Scope,
@@ -50,17 +51,12 @@ from airflow_zen.caching.code.source import (
     origin_of_function,
     source_file,
 )  # fmt: skip
-from airflow_zen.caching.code.summary import Import, Part, Reference
+from airflow_zen.caching.code.summary import Part, Reference
 from airflow_zen.errors import FingerprintError
 from airflow_zen.fingerprint import FingerprintFallback, fingerprint
 from airflow_zen.type_names import stable_class_name
 
 _REDUCIBLE = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
-_MODULE_IMPORTS = ("builtins.__import__", "importlib.import_module", "importlib.__import__")
-_DYNAMIC_CALLS = {
-    "builtins.exec", "builtins.eval", "builtins.compile", "builtins.__import__", "builtins.globals",
-    "importlib.import_module", "importlib.__import__", "runpy.run_path", "runpy.run_module",
-}  # fmt: skip
 
 
 class CodeFingerprint(msgspec.Struct, frozen=True):
@@ -246,6 +242,7 @@ class _DependencyWalker:
 
     def label_external(self, path: str, module: str) -> str:
         """Return the path of something outside the project, and add its distribution."""
+        check_lookup(path)
         if module and origin_of_module(module) == "third-party" and module.partition(".")[0] != "airflow_zen":
             self.ingredients.update([distribution_pin(module)])
         return path
@@ -342,7 +339,8 @@ class _DependencyWalker:
         is_namespace = not vars(module).get("__file__") and "__path__" in vars(module)
         if source is None and not is_namespace:
             raise FingerprintError(f"{label} has no source. Set cache=False.")
-        names = tuple(Reference((name,)) for name in sorted(vars(module)) if not name.startswith("__"))
+        held = sorted(name for name, value in vars(module).items() if not (name.startswith("__") or is_lookup(value)))
+        names = tuple(Reference((name,)) for name in held)
         parts = [source.summary.code] if source else []
         imports = source.summary.imports if source else {}
         lines = self._reference_lines([*parts, Part("", names)], Scope(vars(module), imports), source)
@@ -357,21 +355,13 @@ class _DependencyWalker:
         self.source_folder = str(Path(source.path).parent) if source else ""
         lines = set()
         for reference in sorted({each for part in parts for each in part.references}):
-            for resolved in scope.resolve(reference):
+            for resolved in (found for each in scope.resolve(reference) for found in looked_up(reference, each, scope)):
                 if found := self._label_reference(reference, resolved):
                     lines.add(f"{'.'.join(reference.chain)}: {found}")
         return sorted(lines)
 
     def _label_reference(self, reference: Reference, resolved: ResolvedName) -> str:
         if resolved.path:
-            if resolved.path in _MODULE_IMPORTS and reference.strings[:1] > ("",):
-                (imported,) = Scope({}).resolve(Reference(("_",), imports=(Import(reference.strings[0]),)))
-                return self._label_reference(Reference(("_",)), imported)
-            if resolved.path in _DYNAMIC_CALLS:
-                raise FingerprintError(
-                    f"The step's code uses {resolved.path.removeprefix('builtins.')}, which runs code that cannot be "
-                    "seen. Set cache=False."
-                )
             self.calls.add((resolved.path, reference.has_argument))
             return "" if resolved.module == "builtins" else self.label_external(resolved.path, resolved.module)
         if resolved.value is MISSING:

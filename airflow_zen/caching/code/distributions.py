@@ -80,7 +80,7 @@ def module_file(module_name: str) -> str | None:
         # Not getattr: a module may answer for any name.
         file: str | None = vars(module).get("__file__")
         return file or next(iter(vars(module).get("__path__", ())), None)
-    spec = _find_spec(module_name)
+    spec = _find_spec(module_name) if module_name else None
     if spec is not None and spec.has_location and spec.origin:
         return spec.origin
     return next(iter((spec and spec.submodule_search_locations) or ()), None)

@@ -19,7 +19,7 @@ from airflow_zen.caching.code.distributions import (
     module_file,
     origin_of_module,
 )
-from airflow_zen.caching.code.summary import Decorator, Definition, Import, Reference
+from airflow_zen.caching.code.summary import REFLECTION, Decorator, Definition, Import, Reference
 from airflow_zen.errors import FingerprintError
 from airflow_zen.type_names import stable_module_name
 
@@ -50,6 +50,11 @@ class Scope(msgspec.Struct, frozen=True):
     def resolve(self, reference: Reference) -> Iterator[ResolvedName]:
         """Yield everything that a reference may refer to: imports inside the code, or the nearest scope."""
         name, rest = reference.chain[0], reference.chain[1:]
+        if name == REFLECTION:
+            raise FingerprintError(
+                f"The step's code uses {rest[0]}, which finds code that cannot be seen. "
+                "Name what it needs, for example in a dictionary, or set cache=False."
+            )
         if reference.imports:
             yield from (self._resolve_import(imported, rest) for imported in reference.imports)
         elif name in self.cells:
@@ -92,7 +97,7 @@ def _resolve_attributes(value: Any, qualified_name: str, rest: tuple[str, ...]) 
     while isinstance(value, ModuleType):
         if origin_of_module(value.__name__, vars(value).get("__file__")) != "project":
             return _external_name(value.__name__, rest)
-        if not rest:
+        if not rest or rest[0] == "__dict__":
             return ResolvedName(value, qualified_name=qualified_name)
         qualified_name = f"{module_label(vars(value))}.{rest[0]}"
         submodule = f"{value.__name__}.{rest[0]}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_zen.caching.code.summary import Import, Reference, constant_text
+from airflow_zen.caching.code.summary import REFLECTION, Import, Reference, constant_text
 
 _BLOCKS = ("body", "orelse", "finalbody")
 # Whether a name is read or written follows from its place.
@@ -26,6 +26,7 @@ _BINDING_NODES = [
     for name in ("ExceptHandler", "MatchAs", "MatchStar", "MatchMapping", "TypeVar", "ParamSpec", "TypeVarTuple")
     if name in vars(ast)
 ]
+_REFLECTIVE = {"__subclasses__", "__globals__", "f_globals", "f_back"}
 _DOTTED_NAME = re.compile(r"\.*[A-Za-z_][\w.:]{0,200}")
 
 
@@ -134,10 +135,25 @@ def has_argument(node: ast.Call) -> bool:
 
 def name_arguments(node: ast.Call) -> tuple[str, ...]:
     """Return the arguments of a call that may name a module or attribute, empty if none does."""
-    found = [constant_string(each) for each in node.args]
-    found += [f"{each.arg}={constant_string(each.value)}" for each in node.keywords if constant_string(each.value)]
-    kept = [text if _DOTTED_NAME.fullmatch(text.rpartition("=")[2]) else "" for text in found]
-    return tuple(kept) if any(kept) else ()
+    found = [literal_name(each) for each in node.args]
+    found += [f"{each.arg}={name}" for each in node.keywords if (name := literal_name(each.value))]
+    return tuple(found) if any(found) else ()
+
+
+def literal_name(node: ast.expr) -> str:
+    """Return the dotted name that a string holds, or `__name__` or `__package__`; empty for any other expression."""
+    if isinstance(node, ast.Name) and node.id in ("__name__", "__package__"):
+        return node.id
+    text = constant_string(node)
+    return text if _DOTTED_NAME.fullmatch(text) else ""
+
+
+def _module_of_names(node: ast.expr) -> ast.expr | None:
+    """Return `m` of `m.__dict__` and of `vars(m)`."""
+    if isinstance(node, ast.Attribute) and node.attr == "__dict__":
+        return node.value
+    is_vars = isinstance(node, ast.Call) and last_name(node) == "vars" and len(node.args) == 1
+    return node.args[0] if is_vars else None  # type: ignore[attr-defined]
 
 
 class ExpressionVisitor:
@@ -217,13 +233,19 @@ class ExpressionVisitor:
             self._add_chain(node)
             self._read(node, Reference(chain))
         else:
+            self._note_reflection((node.attr,))
             self.tokens += "Attribute", node.attr
             self.visit(node.value)
 
     def _visit_subscript(self, node: ast.Subscript) -> None:
-        if name := global_name(node):
+        if chain := self.chain(node):
             self._add_chain(node)
-            self._read(node, Reference((name,)))
+            self._read(node, Reference(chain))
+        elif last_name(node.value) == "modules" and (above := self.chain(node.value)):
+            self.tokens.append("Subscript")
+            self._add_chain(node.value)
+            self.scope.read(Reference(above, strings=(literal_name(node.slice),)))
+            self.visit(node.slice)
         else:
             self.visit_fields(node)
 
@@ -240,7 +262,11 @@ class ExpressionVisitor:
             self.visit_list(node.args)
             self.visit_list(node.keywords)
 
+    def _note_reflection(self, names: Iterable[str]) -> None:
+        self.scope.passed += [Reference((REFLECTION, name)) for name in names if name in _REFLECTIVE]
+
     def _read(self, node: ast.AST, reference: Reference) -> None:
+        self._note_reflection(reference.chain)
         while isinstance(node, ast.Attribute):
             node = node.value
         if global_name(node):
@@ -259,7 +285,10 @@ class ExpressionVisitor:
         if isinstance(node, ast.Call) and len(node.args) == 2 and last_name(node.func) == "getattr":
             above, name = self.chain(node.args[0]), constant_string(node.args[1])
             return (*above, name, *names) if above and name else None
-        return (name, *names) if (name := global_name(node)) else None
+        if isinstance(node, ast.Subscript) and (name := constant_string(node.slice)):
+            above = self.chain(module) if (module := _module_of_names(node.value)) else None
+            return (*above, name, *names) if above else (name, *names) if global_name(node) else None
+        return None
 
     def _add_chain(self, node: ast.AST) -> None:
         """Add the tokens of a chain, whose names are one reference."""

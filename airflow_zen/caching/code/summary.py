@@ -6,6 +6,9 @@ from typing import Any
 
 import msgspec
 
+# The first name of a reference to an attribute that finds code of its own, wherever it is read from.
+REFLECTION = "any object"
+
 
 class Import(msgspec.Struct, frozen=True, array_like=True, order=True):
     """One name bound by an import: a module, or an attribute of it; `loads` is the module below that `import a.b` loads."""

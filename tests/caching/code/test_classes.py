@@ -14,7 +14,14 @@ def config(name: str, text: str, old: str = "1", new: str = "2", same: bool = DI
     """An edit of the file of settings that the module reads while it is imported."""
     read = "import json\nfrom pathlib import Path\ndef cfg(name):\n    return json.loads(Path(__file__).with_name('conf.json').read_text())[name]\n"
     values = '{"n": 1, "flag": true, "day": "2024-01-01", "pair": [1, 5]}'
-    return Edit(name, {"flow.py": f"from settings import cfg\n{text}", "settings.py": read, "conf.json": values}, "conf.json", old, new, same)
+    return Edit(
+        name,
+        {"flow.py": f"from settings import cfg\n{text}", "settings.py": read, "conf.json": values},
+        "conf.json",
+        old,
+        new,
+        same,
+    )
 
 
 RUN = "def step(x):\n    return A.v\n"
@@ -35,7 +42,7 @@ SET_LATER = [
     flow("pattern", f"import re\n{CLASS}A.v = re.compile('a')\n{RUN}", "'a'", "'b'", DIFFERENT),
     flow("setattr in a loop", f"from datetime import date\n{CLASS}for k, d in {{'v': date(2024, 1, 1)}}.items():\n    setattr(A, k, d)\n{RUN}", "2024", "2025", DIFFERENT),
     flow("setattr in a function", f"from decimal import Decimal\n{CLASS}def tune(c, **kw):\n    for k in kw:\n        setattr(c, k, kw[k])\ntune(A, v=Decimal(1))\n{RUN}", "Decimal(1)", "Decimal(2)", DIFFERENT),
-    flow("in another module's class", f"import base\nfrom datetime import date\nbase.A.v = date(2024, 1, 1)\ndef step(x):\n    return base.A.v\n", "2024", "2025", DIFFERENT)._replace(files={"flow.py": "import base\nfrom datetime import date\nbase.A.v = date(2024, 1, 1)\ndef step(x):\n    return base.A.v\n", "base.py": CLASS}),
+    flow("in another module's class", "import base\nfrom datetime import date\nbase.A.v = date(2024, 1, 1)\ndef step(x):\n    return base.A.v\n", "2024", "2025", DIFFERENT)._replace(files={"flow.py": "import base\nfrom datetime import date\nbase.A.v = date(2024, 1, 1)\ndef step(x):\n    return base.A.v\n", "base.py": CLASS}),
     flow("by a decorator of the project", f"from datetime import date\ndef start(c):\n    c.v = date(2024, 1, 1)\n    return c\n@start\n{CLASS}{RUN}", "2024", "2025", DIFFERENT),
     flow("by a base's hook", f"from datetime import date\nclass B:\n    def __init_subclass__(cls, year):\n        cls.v = date(year, 1, 1)\nclass A(B, year=2024):\n    pass\n{RUN}", "2024", "2025", DIFFERENT),
     flow("counter", f"from collections import Counter\n{CLASS}A.v = Counter('aab')\n{RUN}", "aab", "abb", DIFFERENT),
@@ -94,7 +101,7 @@ IN_FORCE = [
     flow("class, by a flag", f"{FLAG}if FLAG:\n    class A:\n        def go(self):\n            return 1\nelse:\n    class A:\n        def go(self):\n            return 2\n{CALL}", "True", "False", DIFFERENT),
     flow("class of attributes", f"{FLAG}if FLAG:\n    class A:\n        v = 1\nelse:\n    class A:\n        v = 2\n{RUN}", "True", "False", DIFFERENT),
     flow("class of computed attributes", f"from datetime import date\n{FLAG}if FLAG:\n    class A:\n        v = date(2024, 1, 1)\nelse:\n    class A:\n        v = date(2025, 1, 1)\n{RUN}", "True", "False", DIFFERENT),
-    flow("class defined twice", f"class A:\n    v = 1\nFIRST = A\nclass A:\n    v = 2\nB = A\ndef step(x):\n    return B.v\n", "B = A", "B = FIRST", DIFFERENT),
+    flow("class defined twice", "class A:\n    v = 1\nFIRST = A\nclass A:\n    v = 2\nB = A\ndef step(x):\n    return B.v\n", "B = A", "B = FIRST", DIFFERENT),
     flow("base class, by a flag", f"{FLAG}class P:\n    def go(self):\n        return 1\nclass Q:\n    def go(self):\n        return 2\nclass A(P if FLAG else Q):\n    pass\n{CALL}", "True", "False", DIFFERENT),
     flow("method, by a flag", f"{FLAG}class A:\n    if FLAG:\n        def go(self):\n            return 1\n    else:\n        def go(self):\n            return 2\n{CALL}", "True", "False", DIFFERENT),
     flow("property, by a flag", f"{FLAG}class A:\n    if FLAG:\n        @property\n        def v(self):\n            return 1\n    else:\n        @property\n        def v(self):\n            return 2\ndef step(x):\n    return A().v\n", "True", "False", DIFFERENT),

@@ -1,0 +1,117 @@
+"""Code that is found by a name when it runs: literal names are followed, all others are refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from airflow_zen.caching.code.distributions import is_importable
+from airflow_zen.caching.code.names import ResolvedName, Scope
+from airflow_zen.caching.code.summary import Import, Reference
+from airflow_zen.errors import FingerprintError
+
+_MODULE_LOADERS = {"builtins.__import__", "importlib.import_module", "importlib.__import__"}
+_OBJECT_LOADERS = {
+    "airflow.sdk.module_loading.import_string", "airflow.utils.module_loading.import_string", "django.utils.module_loading.import_string", "hydra.utils.get_class",
+    "hydra.utils.get_method", "hydra.utils.get_object", "hydra.utils.get_static_method", "kedro.utils.load_obj",
+    "pkgutil.resolve_name", "pydoc.locate", "werkzeug.utils.import_string",
+}  # fmt: skip
+_MODULES = "sys.modules"
+_REFUSED = {
+    "builtins.compile", "builtins.eval", "builtins.exec", "builtins.globals", "gc.get_objects", "gc.get_referrers",
+    "hydra.utils.call", "hydra.utils.instantiate", "importlib.machinery.ExtensionFileLoader",
+    "importlib.machinery.SourceFileLoader", "importlib.machinery.SourcelessFileLoader", "importlib.metadata.entry_points",
+    "importlib.util.module_from_spec", "importlib.util.spec_from_file_location", "importlib.util.spec_from_loader",
+    "importlib_metadata.entry_points", "inspect.currentframe", "inspect.getmodule", "inspect.stack", "inspect.trace",
+    "lightning.pytorch.cli.instantiate_class", "pkg_resources.iter_entry_points", "pkg_resources.load_entry_point",
+    "runpy.run_module", "runpy.run_path", "sys._current_frames", "sys._getframe",
+}  # fmt: skip
+# Refused when they are called: an annotation or isinstance() may name them.
+_REFUSED_CALLS = {"types.CodeType", "types.FunctionType", "types.LambdaType", "types.ModuleType"}
+_ALL = _MODULE_LOADERS | _OBJECT_LOADERS | _REFUSED | {_MODULES}
+_DEFINED_IN = {path.rpartition(".")[0] for path in _ALL} | {
+    "_frozen_importlib", "_frozen_importlib_external", "importlib._bootstrap", "importlib._bootstrap_external",
+}  # fmt: skip
+
+
+def check_lookup(path: str) -> None:
+    """Raise `FingerprintError` when a function finds code by a name, and is passed on or given a computed name."""
+    if path in _ALL or path.startswith(f"{_MODULES}."):
+        raise FingerprintError(
+            f"The step's code uses {path.removeprefix('builtins.')}, which runs code that cannot be seen. "
+            "Import what it needs, or name it by a literal or in a dictionary, or set cache=False."
+        )
+
+
+def is_lookup(value: Any) -> bool:
+    """Whether a value finds code by a name."""
+    return _path_of(value) in _ALL
+
+
+def looked_up(reference: Reference, resolved: ResolvedName, scope: Scope) -> Iterator[ResolvedName]:
+    """Yield what a reference leads to: the module or object that its literal arguments name, or what it resolved to.
+
+    Raises `FingerprintError` for a name that is computed.
+    """
+    path = resolved.path or _path_of(resolved.value)
+    names = [text for text in reference.strings if "=" not in text]
+    first = names[0] if names else _keyword(reference, "name")
+    if first and path in _MODULE_LOADERS:
+        yield from _modules(path, first, names[1:] or [_keyword(reference, "package")], scope)
+    elif first and path in _OBJECT_LOADERS:
+        yield _object(first)
+    elif first and path in (_MODULES, f"{_MODULES}.get"):
+        own = str(scope.globals.get("__name__", ""))
+        yield from Scope({}).resolve(Reference(("_",), imports=(Import(own if first == "__name__" else first),)))
+    else:
+        check_lookup(path)
+        if reference.is_called and path in _REFUSED_CALLS:
+            raise FingerprintError(f"The step's code makes code by {path}. Write it as a function, or set cache=False.")
+        yield resolved
+
+
+def _path_of(value: Any) -> str:
+    """Return the public name of a value that finds code, under whatever name the code holds it."""
+    if value is sys.modules:
+        return _MODULES
+    module = getattr(value, "__module__", None) if callable(value) else None
+    if not isinstance(module, str) or module not in _DEFINED_IN:
+        return ""
+    name = getattr(value, "__qualname__", "")
+    return next((path for path in _ALL if path.endswith(f".{name}") and _value_at(path) is value), f"{module}.{name}")
+
+
+def _value_at(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return vars(sys.modules[module]).get(name) if module in sys.modules else None
+
+
+def _keyword(reference: Reference, name: str) -> str:
+    given = (text.partition("=") for text in reference.strings if "=" in text)
+    return next((value for key, _, value in given if key == name), "")
+
+
+def _modules(path: str, name: str, package: list[str], scope: Scope) -> Iterator[ResolvedName]:
+    if name.startswith("."):
+        own = {"__package__": scope.globals.get("__package__"), "__name__": scope.globals.get("__name__")}
+        base = own.get(package[0], package[0])
+        if not base:
+            check_lookup(path)
+        name = importlib.util.resolve_name(name, str(base))
+    elif name == "__name__":
+        name = str(scope.globals.get("__name__", ""))
+    tops = [name.partition(".")[0]] if path != "importlib.import_module" and "." in name else []
+    for module in (*tops, name):
+        yield from Scope({}).resolve(Reference(("_",), imports=(Import(module),)))
+
+
+def _object(name: str) -> ResolvedName:
+    """Return what `module:attribute` or `module.attribute` names."""
+    module, colon, rest = name.partition(":")
+    attributes = rest.split(".") if rest else []
+    while not colon and not is_importable(module) and "." in module:
+        module, _, last = module.rpartition(".")
+        attributes.insert(0, last)
+    return next(Scope({}).resolve(Reference(("_", *attributes), imports=(Import(module),))))
