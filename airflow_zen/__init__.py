@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_zen import lineage as lineage
     from airflow_zen.artifacts.ref import ArtifactRef
     from airflow_zen.client.artifacts import (
         NamedArtifact,
@@ -54,6 +55,7 @@ __all__ = [
     "ZenError",
     "artifact",
     "artifacts",
+    "lineage",
     "load",
     "log_metadata",
     "ml_step",
@@ -93,6 +95,8 @@ _MODULES = {
 if not TYPE_CHECKING:  # Type checkers accept any name of a module that has this function.
 
     def __getattr__(name: str) -> Any:
+        if name == "lineage":
+            return import_module("airflow_zen.lineage")
         if name not in _MODULES:
             # Python suggests a near name from the list of `__dir__`.
             raise AttributeError(

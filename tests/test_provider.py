@@ -105,6 +105,9 @@ def test_airflow_loads_the_plugin(tmp_path):
 def test_dir_shows_the_public_names():
     """`dir(airflow_zen)`, which notebooks complete from, has the public names and nothing else but special ones."""
     assert [name for name in dir(airflow_zen) if not name.startswith("__")] == sorted(airflow_zen.__all__)
+    for name in airflow_zen.__all__:
+        assert getattr(airflow_zen, name) is not None
+    assert dir(airflow_zen.lineage) == sorted(airflow_zen.lineage.__all__)
 
 
 def test_python_suggests_a_near_name():

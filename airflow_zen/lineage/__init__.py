@@ -34,3 +34,7 @@ def __getattr__(name: str) -> Any:
     from airflow_zen.lineage import ancestry
 
     return getattr(ancestry, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

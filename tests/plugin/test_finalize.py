@@ -178,3 +178,10 @@ def test_connections_are_read_where_no_task_runs(root, monkeypatch):
     )
     monkeypatch.delenv("AIRFLOW_CONN_ZEN_STORE")
     assert find_all_stacks() == [StackAccess("default")]
+
+
+def test_the_process_is_a_little_nicer():
+    """The process gives way to the scheduler, and has half of its share of a core: enough beside training on every core."""
+    script = "from airflow_zen.plugin.finalize import main; import os; main(); print(os.nice(0))"
+    done = _run_process(FinalizeRequest(), script)
+    assert int(done.stdout) == min(os.nice(0) + 3, 19), done.stderr
