@@ -94,9 +94,12 @@ def write_parquet(batches: Iterable[pa.Table], schema: pa.Schema, path: Path) ->
     try:
         group = next(groups)
         options = {**_FORMAT_OPTIONS, **encoding_options(group), **compression_options(group), **_PAGE_OPTIONS}
-        writer = pq.ParquetWriter(path, schema, metadata_collector=footers, **options)
         # The hasher is closed first: the footer is rewritten, and hashed after that.
-        with writer, closing(BackgroundHasher(path)) as hasher:
+        with (
+            pa.OSFile(str(path), "wb") as file,
+            pq.ParquetWriter(file, schema, metadata_collector=footers, **options) as writer,
+            closing(BackgroundHasher(path)) as hasher,
+        ):
             while group is not None:
                 writer.write_table(group, row_group_size=max(1, group.num_rows))
                 hasher.update()
@@ -138,14 +141,18 @@ def regroup_rows(batches: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.
         rows += batch.num_rows
         if rows < size:
             continue
-        joined, whole, is_empty = pa.concat_tables(pending), rows // size * size, False
+        joined, whole, is_empty = _concat(pending), rows // size * size, False
         for at in range(0, whole, size):
             yield joined.slice(at, size)
         # A slice of no rows would keep the whole batch in memory.
         pending, rows = [joined.slice(whole)] if rows > whole else [], rows - whole
         del batch, joined
     if rows or is_empty:
-        yield pa.concat_tables(pending) if pending else schema.empty_table()
+        yield _concat(pending) if pending else schema.empty_table()
+
+
+def _concat(tables: list[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables) if len(tables) > 1 else tables[0]
 
 
 def _single_chunks(rows: pa.Table) -> pa.Table:
