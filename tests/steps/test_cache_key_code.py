@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from airflow_zen.errors import FingerprintError
 from airflow_zen.steps.arguments import Arguments
@@ -95,7 +96,7 @@ def versions_of(text, old, new):
 
 
 def with_pickles(stack):
-    return replace(stack, materializers=replace(stack.materializers, allow_pickle=True))
+    return structs.replace(stack, materializers=structs.replace(stack.materializers, allow_pickle=True))
 
 
 @pytest.mark.parametrize(("text", "value", "old", "new"), BUILT.values(), ids=BUILT)

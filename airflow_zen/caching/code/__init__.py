@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 import os
 import sys
 from collections import deque
@@ -34,7 +32,9 @@ from airflow_zen.caching.code.distributions import (
     wrapped_callable,
 )
 from airflow_zen.caching.code.lookups import check_lookup, is_lookup, looked_up
+from airflow_zen.caching.code.module_state import loaded_modules, module_scope, state_parts, unused_imports
 from airflow_zen.caching.code.names import (
+    MODULE_ATTRIBUTES,
     ResolvedName,
     Scope,
     check_decorators,
@@ -42,7 +42,8 @@ from airflow_zen.caching.code.names import (
     kept_decorators,
     module_label,
 )
-from airflow_zen.caching.code.nondeterminism import nondeterminism_warnings
+from airflow_zen.caching.code.nodes import query_names
+from airflow_zen.caching.code.nondeterminism import check_path, check_text, nondeterminism_warnings, reads_docstrings
 from airflow_zen.caching.code.source import (
     SourceFile,
     cell_value,
@@ -55,8 +56,6 @@ from airflow_zen.caching.code.summary import Part, Reference
 from airflow_zen.errors import FingerprintError
 from airflow_zen.fingerprint import FingerprintFallback, fingerprint
 from airflow_zen.type_names import stable_class_name
-
-_REDUCIBLE = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
 
 
 class CodeFingerprint(msgspec.Struct, frozen=True):
@@ -93,6 +92,9 @@ def fingerprint_code(
         for value in reached:
             walker.fingerprint(value)
         walker.visit_pending()
+        walker.add_module_states()
+        walker.visit_pending()
+        walker.ingredients |= {"docstrings": fingerprint(walker.docs)} if walker.reads_docs else {}
     except RecursionError as error:
         raise FingerprintError("The code reaches values nested too deeply. Set cache=False.") from error
     ingredients = {"python": f"{sys.version_info.major}.{sys.version_info.minor}", **walker.ingredients}
@@ -109,6 +111,9 @@ class _DependencyWalker:
         self.sources: dict[str, str] = {}
         self.source_folder = ""
         self.calls: set[tuple[str, bool]] = set()
+        self.modules: dict[int, Mapping[str, Any]] = {}
+        self.docs: dict[str, list[str]] = {}
+        self.reads_docs = False
         # The things themselves are kept, so that no id is used again.
         self._labels: dict[tuple[str, int], tuple[str, Any]] = {}
         self._active: dict[int, int] = {}
@@ -129,6 +134,17 @@ class _DependencyWalker:
         except FingerprintError as error:
             raise FingerprintError(f"argument {name!r}: {error}") from error
 
+    def add_module_states(self) -> None:
+        """Add what the modules of the code do to libraries when they are loaded."""
+        for names in loaded_modules(self.modules.values()):
+            for module in unused_imports(names):
+                self.label_external(module, module)
+            if parts := list(state_parts(names)):
+                source = source_file(str(names["__file__"]), names)
+                lines = self._reference_lines(parts, module_scope(names), source)
+                label = self._unique_label("module", module_label(names), "state", names)
+                self._add_source(label, "", parts, lines)
+
     def fingerprint(self, value: Any) -> str:
         """Fingerprint a value, and reach the code and the classes in it."""
         return fingerprint(value, self._fingerprint_fallback, self.label_class, self._active)
@@ -139,10 +155,6 @@ class _DependencyWalker:
             return f"code {code}"
         if type(value) is object:
             return "object"
-        if isinstance(value, functools.partial):
-            return self.fingerprint((value.func, value.args, value.keywords))
-        if isinstance(value, _REDUCIBLE):
-            return self.fingerprint(value.__reduce__()[1:])
         content = instance_contents(value) if origin_of_module(type(value).__module__) == "project" else None
         if content is not None:
             return self.fingerprint(content)
@@ -243,6 +255,7 @@ class _DependencyWalker:
     def label_external(self, path: str, module: str) -> str:
         """Return the path of something outside the project, and add its distribution."""
         check_lookup(path)
+        check_path(path)
         if module and origin_of_module(module) == "third-party" and module.partition(".")[0] != "airflow_zen":
             self.ingredients.update([distribution_pin(module)])
         return path
@@ -280,6 +293,7 @@ class _DependencyWalker:
     def visit_function(self, label: str, function: FunctionType) -> None:
         """Add a function's text, what its names refer to, and its defaults."""
         source, definition = function_definition(function)
+        self.modules[id(function.__globals__)] = function.__globals__
         scope = _scope_of(function, source, label.partition(" ")[2])
         decorators = kept_decorators(definition, scope)
         parts = [*(each.part for each in decorators), definition.code]
@@ -293,6 +307,8 @@ class _DependencyWalker:
         lines += [f"{what} {name}: {self.label_value(value, f'{scope.label}.{name}')}" for what, name, value in held]
         wrapped = wrapped_callable(function)
         lines += [f"wraps {self.label_value(wrapped, 'wrapped')}"] if wrapped else []
+        self.docs[label] = [definition.doc]
+        parts += [Part(definition.doc)] if any(map(scope.is_of_library, decorators)) else []
         self._add_source(label, source.text_of(definition), parts, lines)
         # The step calls methods of the classes that its parameters declare.
         for reference in definition.parameter_types if function is self.innermost else ():
@@ -305,6 +321,7 @@ class _DependencyWalker:
         if (found := class_source(cls)) is None:
             self._visit_dynamic_class(label, cls)
             return
+        self.modules[id(found.globals)] = found.globals
         scope = Scope(found.globals, found.source.summary.imports, found.cells, label.partition(" ")[2])
         parts = [
             part
@@ -322,6 +339,9 @@ class _DependencyWalker:
                 is_of_library = origin_of_module(type(value).__module__) == "third-party"
                 if not (is_of_library and (found.is_written(name) or is_made_by_bases(cls, value))):
                     raise
+        self.docs[label] = [each.doc for each in found.definitions]
+        # A metaclass of a library may read the docstring: it is the description in a schema, or a prompt.
+        parts += map(Part, self.docs[label]) if origin_of_module(type(cls).__module__) == "third-party" else []
         self._add_source(label, "\n".join(map(found.source.text_of, found.definitions)), parts, lines)
 
     def _visit_dynamic_class(self, label: str, cls: type) -> None:
@@ -336,10 +356,12 @@ class _DependencyWalker:
     def visit_module(self, label: str, module: ModuleType) -> None:
         """Add a module that is used as a value."""
         source = source_file(vars(module).get("__file__") or "", vars(module))
+        self.modules[id(vars(module))] = vars(module)
         is_namespace = not vars(module).get("__file__") and "__path__" in vars(module)
         if source is None and not is_namespace:
             raise FingerprintError(f"{label} has no source. Set cache=False.")
-        held = sorted(name for name, value in vars(module).items() if not (name.startswith("__") or is_lookup(value)))
+        unread = {*MODULE_ATTRIBUTES, "__doc__"}
+        held = sorted(name for name, value in vars(module).items() if not (name in unread or is_lookup(value)))
         names = tuple(Reference((name,)) for name in held)
         parts = [source.summary.code] if source else []
         imports = source.summary.imports if source else {}
@@ -347,6 +369,8 @@ class _DependencyWalker:
         self._add_source(label, source.text if source else "", parts, lines)
 
     def _add_source(self, label: str, text: str, parts: list[Part], lines: list[str]) -> None:
+        check_text(text)
+        self.reads_docs |= reads_docstrings(text)
         self.sources[label] = "\n".join([text, *(f"# {line}" for line in lines)])
         self.ingredients[label] = fingerprint([*(part.digest for part in parts), *lines])
 
@@ -358,6 +382,9 @@ class _DependencyWalker:
             for resolved in (found for each in scope.resolve(reference) for found in looked_up(reference, each, scope)):
                 if found := self._label_reference(reference, resolved):
                     lines.add(f"{'.'.join(reference.chain)}: {found}")
+                # A constant may be a query that pandas runs here.
+                queried = tuple(map(Reference, query_names(resolved.value)))
+                lines.update(self._reference_lines([Part("", queried)], scope, source) if queried else ())
         return sorted(lines)
 
     def _label_reference(self, reference: Reference, resolved: ResolvedName) -> str:
@@ -366,8 +393,7 @@ class _DependencyWalker:
             return "" if resolved.module == "builtins" else self.label_external(resolved.path, resolved.module)
         if resolved.value is MISSING:
             return "missing"
-        name = resolved.qualified_name.rpartition(".")[2]
-        if name.startswith("__") and name.endswith("__"):
+        if resolved.qualified_name.rpartition(".")[2] in MODULE_ATTRIBUTES:
             return ""
         target = self.label_value(resolved.value, resolved.qualified_name)
         self.calls.add((".".join((target, *resolved.unresolved)), reference.has_argument))

@@ -23,6 +23,11 @@ from airflow_zen.caching.code.summary import REFLECTION, Decorator, Definition, 
 from airflow_zen.errors import FingerprintError
 from airflow_zen.type_names import stable_module_name
 
+# Set by Python when it loads a module; what they hold depends on the checkout and the way to start.
+MODULE_ATTRIBUTES = frozenset(
+    {"__annotations__", "__builtins__", "__cached__", "__file__", "__loader__", "__name__", "__package__", "__path__", "__spec__"}
+)  # fmt: skip
+
 
 class ResolvedName(msgspec.Struct, frozen=True):
     """What a chain of names refers to: a value of the project, or a name outside of it.
@@ -66,16 +71,22 @@ class Scope(msgspec.Struct, frozen=True):
         else:
             yield ResolvedName()
 
+    def is_of_library(self, decorator: Decorator) -> bool:
+        """Whether a decorator is that of a distribution."""
+        found = self.resolve(Reference(decorator.chain)) if decorator.chain else ()
+        return any(each.module and origin_of_module(each.module) == "third-party" for each in found)
+
     def _resolve_global(self, name: str, rest: tuple[str, ...]) -> ResolvedName:
         value = self.globals[name]
         for imported in self.imports.get(name, ()) if not isinstance(value, ModuleType) else ():
-            module = self._absolute_module(imported)
+            module = self.absolute_module(imported)
             original = getattr(sys.modules.get(module), imported.attribute, MISSING) if imported.attribute else MISSING
             if original is value and origin_of_module(module) != "project":
                 return ResolvedName(value, ".".join((module, imported.attribute, *rest)), module)
         return _resolve_attributes(value, f"{module_label(self.globals)}.{name}", rest)
 
-    def _absolute_module(self, imported: Import) -> str:
+    def absolute_module(self, imported: Import) -> str:
+        """Return the module that an import names, relative ones too."""
         if not imported.level:
             return imported.module
         package = str(self.globals.get("__package__") or self.globals.get("__name__", ""))
@@ -83,7 +94,7 @@ class Scope(msgspec.Struct, frozen=True):
         return ".".join([*parts[: len(parts) - imported.level + 1], *filter(None, [imported.module])])
 
     def _resolve_import(self, imported: Import, rest: tuple[str, ...]) -> ResolvedName:
-        module = self._absolute_module(imported)
+        module = self.absolute_module(imported)
         names = (imported.attribute, *rest) if imported.attribute else rest
         if not is_importable(module):
             return ResolvedName(path=".".join((module, *names)), module="")

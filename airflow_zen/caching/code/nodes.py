@@ -27,6 +27,14 @@ _BINDING_NODES = [
     if name in vars(ast)
 ]
 _REFLECTIVE = {"__subclasses__", "__globals__", "f_globals", "f_back"}
+# Names in the text of a query: `@LIMIT` of pandas, tables of SQL, and all in what `eval` computes.
+_QUERY_NAME = re.compile(r"(?<![\w.])@([A-Za-z_][\w.]*)")
+_TABLE_NAME = re.compile(r"\b(?:from|join)\s+([A-Za-z_]\w*)", re.IGNORECASE)
+_ANY_NAME = re.compile(r"(?<![\w.@])[A-Za-z_][\w.]*")
+_NAMES_IN_CALLS = {
+    **dict.fromkeys(("eval", "evaluate"), _ANY_NAME),
+    **dict.fromkeys(("execute", "query", "sql"), _TABLE_NAME),
+}
 _DOTTED_NAME = re.compile(r"\.*[A-Za-z_][\w.:]{0,200}")
 
 
@@ -106,7 +114,16 @@ def last_name(node: ast.expr) -> str:
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
-def constant_string(node: ast.expr) -> str:
+def effect_target(node: ast.stmt) -> ast.expr | None:
+    """Return what a statement calls, or sets an attribute or item of; None for any other."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        return node.value.func
+    targets = getattr(node, "targets", [getattr(node, "target", None)])
+    held = [each.value for each in targets if isinstance(each, ast.Attribute | ast.Subscript)]
+    return held[0] if held and isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Delete) else None
+
+
+def constant_string(node: ast.AST) -> str:
     """Return the text of a string; empty for any other expression."""
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
@@ -115,6 +132,24 @@ def global_name(node: ast.AST) -> str:
     """Return the name in `globals()["name"]`."""
     is_lookup = isinstance(node, ast.Subscript) and isinstance(node.value, ast.Call)
     return constant_string(node.slice) if is_lookup and last_name(node.value) == "globals" else ""  # type: ignore[attr-defined]
+
+
+def query_names(text: object) -> list[tuple[str, ...]]:
+    """Return the names that pandas reads when it runs a text as a query, such as `@LIMIT`."""
+    return [_chain(name) for name in _QUERY_NAME.findall(text)] if isinstance(text, str) else []
+
+
+def _chain(dotted: str) -> tuple[str, ...]:
+    return tuple(filter(None, dotted.split(".")))
+
+
+def names_in_arguments(node: ast.Call) -> list[tuple[str, ...]]:
+    """Return the names in texts that a call such as `pandas.eval("a + LIMIT")` or `polars.sql("select …")` runs."""
+    pattern = _NAMES_IN_CALLS.get(last_name(node))
+    if pattern is None:
+        return []
+    inside = (each for argument in (*node.args, *(kept.value for kept in node.keywords)) for each in ast.walk(argument))
+    return [_chain(name) for each in inside for name in pattern.findall(constant_string(each))]
 
 
 def unquoted(annotation: ast.expr) -> ast.expr | None:
@@ -215,6 +250,8 @@ class ExpressionVisitor:
 
     def _visit_constant(self, node: ast.Constant) -> None:
         self.tokens.append(constant_text(node.value))
+        for chain in query_names(node.value):
+            self.scope.read(Reference(chain))
 
     def _visit_name(self, node: ast.Name) -> None:
         self.tokens.append(f".{node.id}")
@@ -250,6 +287,8 @@ class ExpressionVisitor:
             self.visit_fields(node)
 
     def _visit_call(self, node: ast.Call) -> None:
+        for found in names_in_arguments(node):
+            self.scope.read(Reference(found))
         if chain := self.chain(node):
             self._add_chain(node)
             self._read(node, Reference(chain))

@@ -1,10 +1,16 @@
-"""Warnings of code that may give another result each time."""
+"""Code that may give another result each time: refusals of what reads the task run, and warnings."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
+from airflow_zen.errors import FingerprintError
+
+_TASK_RUN = re.compile(
+    r"airflow\..*(\bget_current_context|\bget_parsing_context|\bXCom(Model)?\.\w+|xcom_(push|pull)|SUPERVISOR_COMMS)\b.*"
+    r"|airflow\.sdk\.execution_time\.(context|task_runner)\..*"
+)
 _CLOCK = re.compile(
     r"time\.(time|time_ns|localtime|gmtime|ctime|asctime|strftime)"
     r"|datetime\.(datetime|date)\.(now|utcnow|today)"
@@ -23,6 +29,33 @@ _GLOBAL_GENERATORS = {
 _SEEDABLE = re.compile(
     r"random\.Random|numpy\.random\.(default_rng|RandomState|SeedSequence|PCG64|PCG64DXSM|MT19937|Philox|SFC64)"
 )
+
+
+def check_path(path: str) -> None:
+    """Raise `FingerprintError` for a name that reads the task run's context, or exchanges values with other tasks."""
+    if _TASK_RUN.fullmatch(path):
+        raise FingerprintError(
+            f"The step's code uses {path}, whose values are not in the key. Take them as parameters of the step's function: "
+            "Airflow fills in those named ds, params, logical_date and so on. Return values instead of pushing them to "
+            "XCom. Or set cache=False."
+        )
+
+
+def check_text(text: str) -> None:
+    """Raise `FingerprintError` for code that reads the task run's identity from the environment."""
+    if "AIRFLOW_CTX_" in text:
+        raise FingerprintError(
+            "The step's code reads AIRFLOW_CTX_… from the environment, which differs in each task run. Take the value as a "
+            "parameter of the step's function, such as run_id=None, which Airflow fills in. Or set cache=False."
+        )
+
+
+_READS_DOCSTRINGS = re.compile(r"__doc__|\bgetdoc\b|json_schema|\b(tools|functions|response_format)\s*=")
+
+
+def reads_docstrings(text: str) -> bool:
+    """Whether code reads docstrings, itself or by passing functions as tools to a language model."""
+    return bool(_READS_DOCSTRINGS.search(text))
 
 
 def nondeterminism_warnings(calls: Iterable[tuple[str, bool]]) -> tuple[str, ...]:

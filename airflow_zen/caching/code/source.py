@@ -145,8 +145,9 @@ def _summary(content: bytes, text: str, flags: int) -> Summary:
 @cache
 def _maker() -> bytes:
     """Return what a summary depends on besides the text: our own code and Python's."""
-    ours = Path(inspect.getfile(summarize)).read_bytes()
-    return sha256(f"{sys.version} {sys.flags.optimize}".encode() + ours).digest()
+    ours = sorted(Path(inspect.getfile(summarize)).parent.glob("*.py"))
+    text = b"".join(path.read_bytes() for path in ours)
+    return sha256(f"{sys.version} {sys.flags.optimize}".encode() + text).digest()
 
 
 def _private_directory() -> Path | None:

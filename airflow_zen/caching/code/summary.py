@@ -55,7 +55,7 @@ class Definition(msgspec.Struct, frozen=True, array_like=True):
     `first_line` is that of its first decorator. `code` holds its defaults and body, without decorators and annotations;
     `annotations` those of a function, `parameter_types` the names in the annotations of its parameters, quoted ones too.
     `literals` are the constants written as defaults of parameters or as attributes of a class, as `constant_text` gives
-    them. `compiled` is the digest of a function's code object, None for a class.
+    them. `compiled` is the digest of a function's code object, None for a class. `doc` is the hash of the docstring.
     """
 
     name: str
@@ -68,18 +68,28 @@ class Definition(msgspec.Struct, frozen=True, array_like=True):
     annotations: Part = Part()
     parameter_types: tuple[Reference, ...] = ()
     compiled: str | None = None
+    doc: str = ""
+
+
+class Effect(msgspec.Struct, frozen=True, array_like=True):
+    """A statement at the top level that is run for its effect; `target` is what it sets an attribute or item of."""
+
+    part: Part
+    target: tuple[str, ...] = ()
 
 
 class Summary(msgspec.Struct, frozen=True, array_like=True):
     """What one file says: its top level, the names bound there by imports, and its definitions, inner before outer.
 
-    `rebound` are the names that its top level binds more than once.
+    `rebound` are the names that its top level binds more than once, `effects` the calls and assignments at the top level
+    that may change the state of libraries.
     """
 
     code: Part
     imports: dict[str, tuple[Import, ...]]
     definitions: tuple[Definition, ...]
     rebound: frozenset[str]
+    effects: tuple[Effect, ...] = ()
 
 
 def constant_text(value: Any) -> str:

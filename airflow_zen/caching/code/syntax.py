@@ -15,12 +15,13 @@ from airflow_zen.caching.code.nodes import (  # fmt: skip
     BindingScope,
     ExpressionVisitor,
     all_parameters,
+    effect_target,
     first_line,
     import_bindings,
     last_name,
     unquoted,
 )
-from airflow_zen.caching.code.summary import Decorator, Definition, Part, Reference, Summary, constant_text
+from airflow_zen.caching.code.summary import Decorator, Definition, Effect, Part, Reference, Summary, constant_text
 
 # Decorators that never read the annotations of what they decorate.
 _IGNORE_ANNOTATIONS = {
@@ -49,7 +50,8 @@ def summarize(text: str, flags: int = 0) -> Summary:
     module = found.scope
     imports = {name: tuple(imports) for name, imports in module.imports.items()}
     rebound = frozenset(name for name, count in module.bound.items() if count > 1)
-    return Summary(_part(found.tokens, [*module.loads, *module.passed]), imports, tuple(found.definitions), rebound)
+    code = _part(found.tokens, [*module.loads, *module.passed])
+    return Summary(code, imports, tuple(found.definitions), rebound, tuple(found.effects))
 
 
 class _Summarizer(ExpressionVisitor):
@@ -67,6 +69,7 @@ class _Summarizer(ExpressionVisitor):
             ast.ClassDef: self._visit_class_def,
         }
         self.definitions: list[Definition] = []
+        self.effects: list[Effect] = []
         self.prefix = ""
         self.keeps_annotations = False
         self.literals: dict[str, str] = {}
@@ -76,7 +79,15 @@ class _Summarizer(ExpressionVisitor):
 
     def visit_block(self, statements: Iterable[ast.stmt]) -> None:
         """Add statements, without those that do nothing."""
-        self.visit_list(each for each in statements if not self._is_no_op(each))
+        kept = [each for each in statements if not self._is_no_op(each)]
+        if self.scope.kind != "module":
+            self.visit_list(kept)
+            return
+        self.tokens.append(f"[{len(kept)}")
+        for each in kept:
+            part = self._capture([each])
+            if (target := effect_target(each)) is not None:
+                self.effects.append(Effect(part, self.chain(target) or ()))
 
     def _is_no_op(self, node: ast.stmt) -> bool:
         if isinstance(node, ast.AnnAssign) and not node.value and not self.keeps_annotations:
@@ -149,7 +160,7 @@ class _Summarizer(ExpressionVisitor):
         self.definitions.append(
             Definition(
                 node.name, qualname, first, node.end_lineno or 0, code, decorators, literals, annotations, types,
-                self._compiled(node.name, first),
+                self._compiled(node.name, first), _doc(node),
             )
         )  # fmt: skip
 
@@ -247,7 +258,9 @@ class _Summarizer(ExpressionVisitor):
         code = _part(self.tokens[start:], [*head.references, *self.leave(outer)])
         self.scope.bind(self.mangled(node.name))
         self.definitions.append(
-            Definition(node.name, qualname, first_line(node), node.end_lineno or 0, code, decorators, literals)
+            Definition(
+                node.name, qualname, first_line(node), node.end_lineno or 0, code, decorators, literals, doc=_doc(node)
+            )
         )
 
     def _add_class_body(self, statements: list[ast.stmt]) -> None:
@@ -267,6 +280,11 @@ class _Summarizer(ExpressionVisitor):
         if body and len(found) > 1:
             found = [code for code in found if is_at(body, code)]
         return code_digest(found[0]) if len(found) == 1 else ""
+
+
+def _doc(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> str:
+    text = ast.get_docstring(node)
+    return _digest([text]) if text else ""
 
 
 def _digest(tokens: Iterable[str]) -> str:

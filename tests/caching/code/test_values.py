@@ -64,7 +64,7 @@ NUMERIC = [
     constant("universal function", "import numpy as np\nK = {'f': np.sin}", "np.sin", "np.cos"),
     constant("polynomial", "import numpy as np\nK = np.polynomial.Polynomial([1, 2])", "[1, 2]", "[2, 1]"),
     constant("frozen distribution", "import scipy.stats\nK = scipy.stats.norm(0, 1)", "(0, 1)", "(0, 2)"),
-    constant("frozen distribution again", "import scipy.stats\nK = scipy.stats.norm(0, 1)", "K =", "import numpy as np\nnp.random.rand()\nK =", SAME),
+    constant("frozen distribution again", "import scipy.stats\nK = scipy.stats.norm(0, 1)", "K =", "import numpy as np\ndrawn = np.random.rand()\nK =", SAME),
     constant("interpolation", "from scipy.interpolate import interp1d\nK = interp1d([0, 1], [0, 1])", "[0, 1])", "[0, 2])"),
     constant("sparse matrix", "import scipy.sparse as s\nK = s.csr_array([[1, 0]])", "[[1, 0]]", "[[0, 1]]"),
 ]  # fmt: skip
