@@ -83,5 +83,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=60)
     pairs = parser.parse_args().pairs
-    with tempfile.TemporaryDirectory() as directory, mlflow_server(Path(directory, "mlflow")) as server:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        mlflow_server(Path(directory), backend=f"sqlite:///{directory}/mlflow.db") as server,
+    ):
         compare(server.uri, str(Path(directory, "root")), pairs)

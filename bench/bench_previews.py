@@ -76,7 +76,10 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--steps", type=int, default=15)
     number = options.parse_args().steps
-    with tempfile.TemporaryDirectory() as directory, mlflow_server(Path(directory, "mlflow")) as server:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        mlflow_server(Path(directory), backend=f"sqlite:///{directory}/mlflow.db") as server,
+    ):
         root = str(Path(directory, "root"))
         transport = open_transport(root, {})
         recorder = MlflowRecorder(MlflowRest(TrackingServer(server.uri)), transport, root)

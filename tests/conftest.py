@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import cache
@@ -26,11 +25,12 @@ from tests.servers.google import fake_gcs as run_fake_gcs
 from tests.servers.google import program as fake_gcs_program
 from tests.servers.mlflow_server import MlflowServer, mlflow_server
 from tests.servers.moto import moto as run_moto
+from tests.servers.process import memory_directory
 from tests.servers.rclone import program as rclone_program
 from tests.servers.rclone import rclone as run_rclone
 from tests.servers.s3 import S3Server
 
-AIRFLOW_HOME = tempfile.mkdtemp(prefix="zen-airflow-")
+AIRFLOW_HOME = str(memory_directory("zen-airflow-"))
 
 # The files of its tests begin so.
 _DEPLOYMENT_TESTS = "tests/integration/test_real_airflow"
@@ -90,11 +90,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return _DEPLOYMENT_TESTS if nodeid.startswith(_DEPLOYMENT_TESTS) else super()._split_scope(nodeid)
 
     return SharedDeploymentScheduling(config, log) if config.getoption("dist") == "loadfile" else None
-
-
-def pytest_unconfigure() -> None:
-    """Leave nothing behind."""
-    shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -22,6 +22,7 @@ from airflow_zen.localstack.stack import start_local_stack, stop_local_stack
 from airflow_zen.localstack.state import Layout, read_local_stack
 from tests.servers.airflow_api import AirflowApi, DagRun
 from tests.servers.postgres import missing, postgres
+from tests.servers.process import memory_directory
 
 
 @dataclass
@@ -75,8 +76,8 @@ def database():
 
 
 @pytest.fixture(scope="package")
-def deployment(ceph, database, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("deployment")
+def deployment(ceph, database):
+    directory = memory_directory("zen-deployment-")
     connection = {
         "conn_type": "aws",
         "login": ceph.access_key,

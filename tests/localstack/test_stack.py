@@ -17,6 +17,7 @@ from airflow_zen.localstack.services import HttpError, airflow_token, request_js
 from airflow_zen.localstack.stack import start_local_stack, stop_local_stack
 from airflow_zen.localstack.state import StackError, read_local_stack
 from tests.servers.airflow_api import AirflowApi, WaitTimeout
+from tests.servers.process import memory_directory
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -63,8 +64,8 @@ failing()
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("stack")
+def directory():
+    directory = memory_directory("zen-stack-")
     yield directory
     stop_local_stack(directory)
 

@@ -21,6 +21,8 @@ def guarded_mlflow(directory: Path, tls: tuple[str, str] | None = None) -> Itera
     config.write_text(
         f"[mlflow]\ndefault_permission = READ\nadmin_username = {ADMIN}\nadmin_password = {PASSWORD}\n"
         f"database_uri = sqlite:///{directory}/auth.db\n"
+        # Otherwise the server hashes the password for every request.
+        "auth_cache_ttl_seconds = 3600\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
     )
     with pytest.MonkeyPatch.context() as patch:

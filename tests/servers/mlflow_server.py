@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sqlite3
 import ssl
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import cache
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from multiprocessing import get_context
 from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import Self
 
-from tests.servers.process import ServerProcess, free_port, running, stopped_at_end
+from tests.servers.process import ServerProcess, free_port, memory_directory, running, stopped_at_end
 
 # Job execution starts a dozen more processes; the timeout covers an import on a busy machine.
 _ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
 _START_TIMEOUT = 240.0
+_SQLITE = "sqlite:///"
 
 
 class _ForkedProcess:
@@ -96,6 +100,9 @@ class MlflowServer:
         start = self._run_command if "--allowed-hosts" in self._options else self._run_forked
         self._running = start(words, self.directory / "mlflow.out")
         self.pid = self._running.__enter__().pid
+        if self._backend.startswith(_SQLITE) and not _empty_database().exists():
+            with closing(sqlite3.connect(self._backend.removeprefix(_SQLITE))) as database:
+                database.execute("VACUUM INTO ?", [str(_empty_database())])
         return self
 
     def _run_command(self, words: Sequence[str], log: Path) -> AbstractContextManager[ServerProcess]:
@@ -160,7 +167,7 @@ def mlflow_server(
 ) -> MlflowServer:
     """Run a server from now until its `stop`, or the end of a `with` block.
 
-    backend: a database URL; a new SQLite file in `directory` by default. options: more of the server's command line.
+    backend: a database URL; a new SQLite file by default. options: more of the server's command line.
     tls: paths of a certificate and its key.
     """
     return _server(directory, port, backend, options, tls).start()
@@ -179,4 +186,17 @@ def _server(
     tls: tuple[str, str] | None = None,
 ) -> MlflowServer:
     directory.mkdir(parents=True, exist_ok=True)
-    return MlflowServer(directory, port or free_port(), backend or f"sqlite:///{directory}/mlflow.db", options, tls)
+    return MlflowServer(directory, port or free_port(), backend or _new_database(), options, tls)
+
+
+def _new_database() -> str:
+    """Return the URL of a new SQLite file: a copy of the one that the first server of this process migrated."""
+    file = memory_directory("zen-mlflow-") / "mlflow.db"
+    if _empty_database().exists():
+        shutil.copy(_empty_database(), file)
+    return f"{_SQLITE}{file}"
+
+
+@cache
+def _empty_database() -> Path:
+    return memory_directory("zen-mlflow-") / "empty.db"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
+import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +19,21 @@ from typing import Protocol
 _PORTS = range(10_000, 32_000)
 # Ports that this process has named, each held for it by a socket of UDP, which no server here speaks.
 _named: list[socket.socket] = []
+# A file system in memory, which Linux has; a database on a disk waits for it at every commit.
+_MEMORY = "/dev/shm"
+
+
+def memory_directory(prefix: str) -> Path:
+    """Return a new directory, in memory if the machine has such a file system; it is deleted when this process ends."""
+    directory = tempfile.mkdtemp(prefix=prefix, dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None)
+    owner = os.getpid()
+
+    def delete() -> None:
+        if os.getpid() == owner:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    atexit.register(delete)
+    return Path(directory)
 
 
 class ServerProcess(Protocol):
