@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -156,9 +155,7 @@ def _mlflow_command(layout: Layout) -> list[str]:
         *[sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(layout.mlflow_port)],
         *["--backend-store-uri", f"sqlite:///{state / 'mlflow.db'}"],
         *["--artifacts-destination", str(state / "artifacts")],
-        *["--workers", "1", "--allowed-hosts", "localhost:*,127.0.0.1:*"],
-        # An editable installation of an earlier version does not have it.
-        *(["--app-name", _MLFLOW_APP] if entry_points(group="mlflow.app", name=_MLFLOW_APP) else ()),
+        *["--workers", "1", "--allowed-hosts", "localhost:*,127.0.0.1:*", "--app-name", _MLFLOW_APP],
     ]
 
 

@@ -180,8 +180,6 @@ def _write_configurations(model: Any, directory: Path, registry: MaterializerReg
 def _set_configurations(model: Any, directory: Path) -> None:
     from airflow_zen.materializers.torch.modules import ModuleDecoder
 
-    if not (directory / CONFIGURATIONS_FILE).exists():
-        return  # an earlier artifact
     held = json.loads((directory / CONFIGURATIONS_FILE).read_text("utf-8"))
     decoder, here = ModuleDecoder(held["objects"], [], _refuse_part, type(model)), model.config._attn_implementation  # noqa: SLF001
     for name, found in decoder.decode(held["root"]).items():

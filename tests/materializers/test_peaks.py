@@ -26,13 +26,14 @@ from airflow_zen.materializers.arrow import parquet_writer
 parquet_writer.MAX_ROW_GROUP_SIZE = int(sys.argv[2])
 from airflow_zen.materializers.pandas import frames
 from airflow_zen.materializers.registry import default_registry
+registry, pool = default_registry(), pyarrow.default_memory_pool()
+with tempfile.TemporaryDirectory() as first:
+    registry.save(pandas.DataFrame({"imports": ["what a save needs"]}), Path(first))
+    registry.load(Path(first), "pandas.parquet@1")
 for directory in sorted(Path(sys.argv[1]).iterdir()):
     if os.fork():
         os.wait()
         continue
-    registry, pool = default_registry(), pyarrow.default_memory_pool()
-    with tempfile.TemporaryDirectory() as first:
-        registry.save(pandas.DataFrame({"imports": ["what a save needs"]}), Path(first))
     tracemalloc.start()
     value = registry.load(directory, "pandas.parquet@1")
     loading = pool.max_memory() + tracemalloc.get_traced_memory()[1]

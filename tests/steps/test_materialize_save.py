@@ -17,7 +17,7 @@ from airflow_zen.steps.step import Step
 from airflow_zen.transports import open_transport
 from tests.servers.moto import moto
 
-COUNT = 1000
+COUNT = 300
 
 
 def many() -> Annotated[list[dict], Each]:
@@ -33,8 +33,8 @@ def execute(stack, function, *arguments):
     return run_step(Step(function, function.__name__), Arguments.bind(function, arguments, {}), stack, begun)
 
 
-def test_thousand_small_artifacts_cost_a_request_each(tmp_path):
-    """A step that makes 1,000 small artifacts sends one request for each, and so does the step that reads them."""
+def test_many_small_artifacts_cost_a_request_each(tmp_path):
+    """A step that makes 300 small artifacts sends one request for each, and so does the step that reads them."""
     with moto(tmp_path) as server:
         transport = open_transport(server.root, server.storage_options())
         stack = Stack(
