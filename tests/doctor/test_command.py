@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from argparse import Namespace
 
@@ -86,14 +85,14 @@ def test_versions_are_compared_with_the_requirements(monkeypatch):
     assert "package torch" not in told
 
 
-def test_missing_bytecode_is_reported(tmp_path):
+def test_missing_bytecode_is_reported(tmp_path, monkeypatch):
     """If Airflow's modules are not compiled, the finding names the cost and the command that compiles them."""
-    code = "from airflow_zen.doctor.airflow import _check_bytecode; f = _check_bytecode(); print(f.state, '|', f.detail, '|', f.remedy)"
-    settings = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(tmp_path)}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings}, check=True)
-    state, told, remedy = done.stdout.strip().splitlines()[-1].split(" | ")
-    assert (state, "PYTHONDONTWRITEBYTECODE" in told, "compileall" in remedy) == ("warning", True, True)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path))
+    (found,) = (each for each in installation_check.installation_findings() if each.check == "bytecode")
+    assert found.state is FindingState.WARNING
+    assert "PYTHONDONTWRITEBYTECODE" in found.detail
+    assert "compileall" in found.remedy
 
 
 def test_materializers_are_listed_with_what_they_need(capsys, monkeypatch):
