@@ -56,6 +56,11 @@ def _isolate_session() -> None:
 _isolate_session()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Say how many edits of a project the test of mutations makes."""
+    parser.addoption("--mutations", type=int, default=150, help="edits of lines in tests/caching/test_mutations.py")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Keep our order, and not xdist's: it takes the files with the fewest tests for the shortest."""
     config.option.loadscopereorder = False

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import msgspec
 
+from airflow_zen.caching.code import module_state
 from airflow_zen.caching.code.classes import (
     class_source,
     descriptor_functions,
@@ -31,8 +31,7 @@ from airflow_zen.caching.code.distributions import (
     unwrap_callable,
     wrapped_callable,
 )
-from airflow_zen.caching.code.lookups import check_lookup, is_lookup, looked_up
-from airflow_zen.caching.code.module_state import loaded_modules, module_scope, state_parts, unused_imports
+from airflow_zen.caching.code.lookups import check_lookup, looked_up
 from airflow_zen.caching.code.names import (
     MODULE_ATTRIBUTES,
     ResolvedName,
@@ -41,6 +40,7 @@ from airflow_zen.caching.code.names import (
     check_options,
     kept_decorators,
     module_label,
+    without_checkout,
 )
 from airflow_zen.caching.code.nodes import query_names
 from airflow_zen.caching.code.nondeterminism import check_path, check_text, nondeterminism_warnings, reads_docstrings
@@ -88,7 +88,7 @@ def fingerprint_code(
         walker.label_value(function, f"{walker.root_module}.{getattr(function, '__name__', 'step')}")
         walker.visit_pending()
         for name, value in (arguments or {}).items():
-            walker.add_argument(name, value)
+            walker.add_value(f"parameter {name}", value, f"argument {name!r}")
         for value in reached:
             walker.fingerprint(value)
         walker.visit_pending()
@@ -127,23 +127,22 @@ class _DependencyWalker:
         while self._pending:
             self._pending.popleft()()
 
-    def add_argument(self, name: str, value: Any) -> None:
-        """Add the value of an argument, and reach the code and the classes in it."""
+    def add_value(self, label: str, value: Any, what: str) -> None:
+        """Add a value, and reach the code and the classes in it; `what` says in an error what it is."""
         try:
-            self.ingredients[f"parameter {name}"] = self.fingerprint(value)
+            self.ingredients[label] = self.fingerprint(value)
         except FingerprintError as error:
-            raise FingerprintError(f"argument {name!r}: {error}") from error
+            raise FingerprintError(f"{what}: {error}") from error
 
     def add_module_states(self) -> None:
         """Add what the modules of the code do to libraries when they are loaded."""
-        for names in loaded_modules(self.modules.values()):
-            for module in unused_imports(names):
+        for names in module_state.loaded_modules(self.modules.values()):
+            for module in module_state.unused_imports(names):
                 self.label_external(module, module)
-            if parts := list(state_parts(names)):
-                source = source_file(str(names["__file__"]), names)
-                lines = self._reference_lines(parts, module_scope(names), source)
-                label = self._unique_label("module", module_label(names), "state", names)
-                self._add_source(label, "", parts, lines)
+            if parts := list(module_state.state_parts(names)):
+                scope, source = module_state.module_scope(names), module_state.module_source(names)
+                lines = self._reference_lines(parts, scope, source)
+                self._add_source(self._unique_label("module", module_label(names), "state", names), "", parts, lines)
 
     def fingerprint(self, value: Any) -> str:
         """Fingerprint a value, and reach the code and the classes in it."""
@@ -208,10 +207,9 @@ class _DependencyWalker:
         if is_framework_object(value):
             return inside
         module = str(value.__globals__["__name__"]) if isinstance(value, FunctionType) else type(value).__module__
-        cases = getattr(value, "registry", {}).items() if hasattr(value, "dispatch") else ()
-        inner = sorted(
-            {inside, *(f"{self.label_class(kind)}: {self.label_value(case, 'case')}" for kind, case in cases)}
-        )
+        registered = getattr(value, "registry", {}).items() if hasattr(value, "dispatch") else ()
+        cases = (f"{self.label_class(kind)}: {self.label_value(case, 'case')}" for kind, case in registered)
+        inner = sorted({inside, *cases})
         label = self.label_external(module, module)
         return f"{label} around {' '.join([*inner, *self._label_wrapper_options(value, module)])}"
 
@@ -263,14 +261,7 @@ class _DependencyWalker:
     def _label_constant(self, value: Any, qualified_name: str) -> str:
         label = self._unique_label("constant", *qualified_name.rpartition(".")[::2], value)
         if label not in self.ingredients:
-            folder = self.source_folder
-            if folder and isinstance(value, str | PurePath) and f"{value}{os.sep}".startswith(folder + os.sep):
-                # Such as Path(__file__).parent: the path of the checkout does not matter.
-                value = ("beside the code", str(value)[len(folder) :])
-            try:
-                self.ingredients[label] = self.fingerprint(value)
-            except FingerprintError as error:
-                raise FingerprintError(f"{label}, which the step's code reads: {error}") from error
+            self.add_value(label, without_checkout(value, self.source_folder), f"{label}, which the step's code reads")
         return label
 
     def _visit_once(self, kind: str, module: str, qualname: str, thing: Any, visit: Callable[[str, Any], None]) -> str:
@@ -293,7 +284,6 @@ class _DependencyWalker:
     def visit_function(self, label: str, function: FunctionType) -> None:
         """Add a function's text, what its names refer to, and its defaults."""
         source, definition = function_definition(function)
-        self.modules[id(function.__globals__)] = function.__globals__
         scope = _scope_of(function, source, label.partition(" ")[2])
         decorators = kept_decorators(definition, scope)
         parts = [*(each.part for each in decorators), definition.code]
@@ -321,7 +311,6 @@ class _DependencyWalker:
         if (found := class_source(cls)) is None:
             self._visit_dynamic_class(label, cls)
             return
-        self.modules[id(found.globals)] = found.globals
         scope = Scope(found.globals, found.source.summary.imports, found.cells, label.partition(" ")[2])
         parts = [
             part
@@ -356,16 +345,11 @@ class _DependencyWalker:
     def visit_module(self, label: str, module: ModuleType) -> None:
         """Add a module that is used as a value."""
         source = source_file(vars(module).get("__file__") or "", vars(module))
-        self.modules[id(vars(module))] = vars(module)
         is_namespace = not vars(module).get("__file__") and "__path__" in vars(module)
         if source is None and not is_namespace:
             raise FingerprintError(f"{label} has no source. Set cache=False.")
-        unread = {*MODULE_ATTRIBUTES, "__doc__"}
-        held = sorted(name for name, value in vars(module).items() if not (name in unread or is_lookup(value)))
-        names = tuple(Reference((name,)) for name in held)
-        parts = [source.summary.code] if source else []
-        imports = source.summary.imports if source else {}
-        lines = self._reference_lines([*parts, Part("", names)], Scope(vars(module), imports), source)
+        parts, scope = [source.summary.code] if source else [], module_state.module_scope(vars(module))
+        lines = self._reference_lines([*parts, module_state.held_names(vars(module))], scope, source)
         self._add_source(label, source.text if source else "", parts, lines)
 
     def _add_source(self, label: str, text: str, parts: list[Part], lines: list[str]) -> None:
@@ -377,6 +361,7 @@ class _DependencyWalker:
     def _reference_lines(self, parts: Iterable[Part], scope: Scope, source: SourceFile | None) -> list[str]:
         """Reach every name in parts of a file, and return what each refers to."""
         self.source_folder = str(Path(source.path).parent) if source else ""
+        self.modules[id(scope.globals)] = scope.globals
         lines = set()
         for reference in sorted({each for part in parts for each in part.references}):
             for resolved in (found for each in scope.resolve(reference) for found in looked_up(reference, each, scope)):

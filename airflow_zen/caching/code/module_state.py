@@ -9,8 +9,9 @@ from types import FunctionType
 from typing import Any
 
 from airflow_zen.caching.code.distributions import FRAMEWORK, origin_of_module
-from airflow_zen.caching.code.names import Scope
-from airflow_zen.caching.code.source import function_definition, origin_of_function, source_file
+from airflow_zen.caching.code.lookups import is_lookup
+from airflow_zen.caching.code.names import MODULE_ATTRIBUTES, Scope
+from airflow_zen.caching.code.source import SourceFile, function_definition, origin_of_function, source_file
 from airflow_zen.caching.code.summary import Import, Part, Reference, Summary
 from airflow_zen.errors import FingerprintError
 
@@ -60,21 +61,32 @@ def _is_loaded(name: str) -> bool:
     return name in sys.modules and hasattr(sys.modules[name], "__dict__") and origin_of_module(name) == "project"
 
 
-def module_summary(names: Mapping[str, Any]) -> Summary | None:
-    """Return the summary of a module's file, None without text."""
-    source = source_file(str(names.get("__file__") or ""), names)
+def module_source(names: Mapping[str, Any]) -> SourceFile | None:
+    """Return the file of a module, None without text."""
+    return source_file(str(names.get("__file__") or ""), names)
+
+
+def _summary(names: Mapping[str, Any]) -> Summary | None:
+    source = module_source(names)
     return source.summary if source else None
+
+
+def held_names(names: Mapping[str, Any]) -> Part:
+    """Return a part with all the names of a module, except for what Python sets and what looks code up."""
+    unread = {*MODULE_ATTRIBUTES, "__doc__"}
+    held = sorted(name for name, value in names.items() if not (name in unread or is_lookup(value)))
+    return Part("", tuple(Reference((name,)) for name in held))
 
 
 def module_scope(names: Mapping[str, Any]) -> Scope:
     """Return the scope of a module's top level."""
-    summary = module_summary(names)
+    summary = _summary(names)
     return Scope(names, summary.imports if summary else {})
 
 
 def state_parts(names: Mapping[str, Any]) -> Iterator[Part]:
     """Yield the statements of a module's top level that may change the state of a library, and what is registered there."""
-    summary, scope = module_summary(names), module_scope(names)
+    summary, scope = _summary(names), module_scope(names)
     for effect in summary.effects if summary else ():
         references = (Reference(effect.target),) if effect.target else effect.part.references
         if any(_changes_state(reference, scope) for reference in references):
@@ -124,7 +136,7 @@ def _all_references(summary: Summary) -> Iterator[Reference]:
 
 def unused_imports(names: Mapping[str, Any]) -> Iterator[str]:
     """Yield the modules of libraries that a module imports under names it does not use: for their effect, perhaps."""
-    summary, scope = module_summary(names), module_scope(names)
+    summary, scope = _summary(names), module_scope(names)
     used = {reference.chain[0] for reference in _all_references(summary)} if summary else set()
     for name, imports in scope.imports.items():
         for imported in imports if name not in used and name in names else ():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import builtins
 import importlib
+import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import PurePath
 from types import ModuleType
 from typing import Any
 
@@ -131,6 +133,13 @@ def _external_name(module: str, names: tuple[str, ...]) -> ResolvedName:
             return _resolve_attributes(importlib.import_module(deeper), deeper, names[position:])
         module = deeper
     return ResolvedName(path=path, module=module)
+
+
+def without_checkout(value: Any, folder: str) -> Any:
+    """Return a path in the folder of the code, such as `Path(__file__).parent`, without the path of the checkout."""
+    if folder and isinstance(value, str | PurePath) and f"{value}{os.sep}".startswith(folder + os.sep):
+        return "beside the code", str(value)[len(folder) :]
+    return value
 
 
 def module_label(module_globals: Mapping[str, Any]) -> str:
