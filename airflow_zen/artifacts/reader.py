@@ -38,6 +38,9 @@ class ArtifactReader:
         self._into = into
         self._local_directory: Path | None = None
 
+    def __str__(self) -> str:
+        return self._ref.uri
+
     def directory(self) -> Path:
         """Return a directory with the whole artifact, which is fetched once."""
         if self._local_directory is None:

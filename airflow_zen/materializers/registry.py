@@ -7,16 +7,25 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
+from errno import EINVAL
 from functools import cached_property, reduce
 from io import IOBase
 from itertools import chain
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import structs
 
-from airflow_zen.errors import AlreadyExists, ArtifactRefused, MaterializerNotFound, SaveRefused, ZenError
+from airflow_zen.errors import (
+    AlreadyExists,
+    ArtifactCorrupt,
+    ArtifactRefused,
+    MaterializerNotFound,
+    SaveRefused,
+    ZenError,
+)
 from airflow_zen.materializers import catalog, user_defined
 from airflow_zen.materializers.base import (
     Materializer,
@@ -86,7 +95,7 @@ class MaterializerRegistry(msgspec.Struct, frozen=True, dict=True):
         A directory must live as long as the value. `wanted=pathlib.Path` returns the files themselves.
         """
         materializer = self.for_encoding(encoding, wanted if isinstance(wanted, type) else None)
-        with _read_errors(materializer, encoding, wanted):
+        with _read_errors(materializer, encoding, wanted, source):
             if isinstance(source, Path):
                 return materializer.load(source, encoding, wanted)
             return materializer.load_from(source, encoding, wanted)
@@ -94,9 +103,9 @@ class MaterializerRegistry(msgspec.Struct, frozen=True, dict=True):
     def load_view(self, source: ArtifactReader, encoding: str, view: View) -> Any:
         """Read what a view asks for, and no more, through the materializer of its class."""
         materializer = self.for_encoding(encoding, view.cls)
-        with _read_errors(materializer, encoding, view):
+        with _read_errors(materializer, encoding, view, source):
             found = materializer.load_view(source, encoding, view)
-        return _guard_batches(found, materializer, encoding, view) if view.batches else found
+        return _guard_batches(found, materializer, encoding, view, source) if view.batches else found
 
     def is_partial_view(self, encoding: str, view: View) -> bool:
         """Whether a view is less than the whole value at once; `Iterable[T]` of a value that is no table is not."""
@@ -357,26 +366,35 @@ def _missing_library_errors(materializer: Materializer) -> Iterator[None]:
 
 
 @contextmanager
-def _read_errors(materializer: Materializer, encoding: str, wanted: Any) -> Iterator[None]:
-    """Raise `ArtifactRefused` if one library's value cannot be converted to another's, and name a missing library."""
+def _read_errors(
+    materializer: Materializer, encoding: str, wanted: Any, source: Path | ArtifactReader
+) -> Iterator[None]:
+    """Raise `ArtifactCorrupt` for files that cannot be read, `ArtifactRefused` for a value without a form as `wanted`."""
     try:
         with _missing_library_errors(materializer):
             yield
-    except (ZenError, ImportError, MemoryError, OSError):
+    except (ZenError, ImportError, MemoryError):
         raise
     except Exception as error:
-        if materializer.encoding == encoding:
+        # Libraries raise OSError without a number for files that they cannot read.
+        if isinstance(error, OSError) and error.errno not in (None, EINVAL):
             raise
-        name = type_name(wanted) if isinstance(wanted, type) else wanted
-        reason = str(error).strip().rstrip(".")
         # The text may list all columns of a table.
-        reason = reason if len(reason) <= _MAX_ERROR_LENGTH else f"{reason[:_MAX_ERROR_LENGTH]}…"
+        reason = shorten(str(error), _MAX_ERROR_LENGTH, placeholder="…").rstrip(".")
+        if materializer.encoding == encoding:
+            raise ArtifactCorrupt(
+                f"{source} is stored as {encoding}, and cannot be read: {type(error).__name__}: {reason}. Read it with the "
+                "versions of libraries that its manifest.json lists, or run the step that made it again."
+            ) from error
+        name = type_name(wanted) if isinstance(wanted, type) else wanted
         raise ArtifactRefused(
             f"What is stored as {encoding} has no form as {name}: {reason}. Ask for what was saved, or for no type, and "
             "convert it there."
         ) from error
 
 
-def _guard_batches(batches: Iterator[Any], materializer: Materializer, encoding: str, view: View) -> Iterator[Any]:
-    with _read_errors(materializer, encoding, view):
+def _guard_batches(
+    batches: Iterator[Any], materializer: Materializer, encoding: str, view: View, source: ArtifactReader
+) -> Iterator[Any]:
+    with _read_errors(materializer, encoding, view, source):
         yield from batches

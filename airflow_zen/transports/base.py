@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
 from abc import ABC, abstractmethod
@@ -17,7 +16,15 @@ from urllib.parse import quote
 import msgspec
 
 from airflow_zen.artifacts.hashing import HASH_PREFIX, FileHash
-from airflow_zen.errors import AlreadyExists, ArtifactNotFound, SettingsError, StoreDenied, StoreUnavailable, ZenError
+from airflow_zen.errors import (
+    AlreadyExists,
+    ArtifactCorrupt,
+    ArtifactNotFound,
+    SettingsError,
+    StoreDenied,
+    StoreUnavailable,
+    ZenError,
+)
 from airflow_zen.progress import BytesCallback, ignore_bytes
 
 MAX_THREADS = 8
@@ -40,25 +47,6 @@ class ObjectInfo(msgspec.Struct, frozen=True):
     key: str
     size: int
     modified: float
-
-
-class Timeouts(msgspec.Struct, frozen=True):
-    """Limit how long a transport waits, in seconds.
-
-    connect: for a connection. read: for the next bytes of a response. write: for a request that carries a file or a
-    part of one, or that has the store copy one, and for the next bytes of a file that is sent. retry: a request that
-    failed is not sent again after this time. answer: for a whole answer of MLflow, however slowly its bytes arrive.
-    """
-
-    connect: float = 10.0
-    read: float = 30.0
-    # Twelve parts of 5 MiB share the line: at 0.2 MB per second they arrive in time.
-    write: float = 300.0
-    retry: float = 180.0
-    answer: float = math.inf
-
-
-DEFAULT_TIMEOUTS = Timeouts()
 
 
 class Transport(ABC):
@@ -311,6 +299,7 @@ _ACCESS_DENIED = (
     r"|NoAuthenticationInformation|Anonymous caller|Invalid Credentials|Unable to locate credentials|Forbidden: |invalid_grant"
 )
 # Our own text, which obstore quotes among others.
+_PAST_THE_END = re.compile(r"InvalidRange|416 (Requested )?Range")
 _ROLE_ERROR = r"(?s)Role \S+ cannot be assumed: .*? trusts the caller\."
 # Keys are in the same text, so these match only where a client writes the status and code of a response.
 _STATUS_PREFIX = r"(?:status code: |<Code>|An error occurred \(|ErrorCode:)"
@@ -370,6 +359,10 @@ def _translate(error: Exception, root: str, key: str) -> ZenError | None:
             f"The store refused access to {root}{code}. Check the credentials in the connection that [zen] "
             "artifact_conn_id names, or in the worker's environment where it names none, and that they may read, write, "
             "list and delete under the root."
+        )
+    if _PAST_THE_END.search(text):
+        return ArtifactCorrupt(
+            f"{root}/{key} is shorter than it was: the stored bytes are damaged. Run the step that made it again."
         )
     return _translate_unavailable(error, text, f"{root}{code}", root)
 

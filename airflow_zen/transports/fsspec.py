@@ -14,7 +14,8 @@ from typing import Any, cast
 from airflow_zen.artifacts.hashing import HASH_PREFIX, file_hash
 from airflow_zen.errors import SettingsError
 from airflow_zen.progress import BytesCallback, ignore_bytes
-from airflow_zen.transports.base import CHUNK_SIZE, DEFAULT_TIMEOUTS, ObjectInfo, Timeouts, Transport
+from airflow_zen.transports.base import CHUNK_SIZE, ObjectInfo, Transport
+from airflow_zen.transports.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
 # S3, Google, Azure, and those that behave as a filesystem.
 _MODIFIED_FIELDS = ("LastModified", "updated", "last_modified", "mtime", "modified", "created")

@@ -16,16 +16,15 @@ from airflow_zen.errors import ZenError
 from airflow_zen.progress import BytesCallback, ignore_bytes
 from airflow_zen.transports.base import (
     CHUNK_SIZE,
-    DEFAULT_TIMEOUTS,
     MAX_SINGLE_PUT,
     MAX_THREADS,
     ObjectInfo,
-    Timeouts,
     Transport,
     run_in_parallel,
 )
 from airflow_zen.transports.credentials import AwsCredentials
 from airflow_zen.transports.local import ProgressFile
+from airflow_zen.transports.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
 # The least that S3 takes, and more for files that would have more parts than it allows. Measured with 138 MB on Ceph:
 # parts of 5 MiB cost 0.15 s of processor time, of 8 MiB 0.23 s, because each is read into memory that is new to the process.

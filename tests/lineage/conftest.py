@@ -13,7 +13,7 @@ from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 from airflow_zen.transports import open_transport
-from airflow_zen.transports.base import Timeouts
+from airflow_zen.transports.timeouts import Timeouts
 
 
 class PatientRest(MlflowRest):

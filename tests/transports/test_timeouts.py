@@ -6,9 +6,9 @@ import pytest
 from blake3 import blake3
 
 from airflow_zen.errors import StoreUnavailable
-from airflow_zen.transports.base import Timeouts
 from airflow_zen.transports.fsspec import FsspecTransport
 from airflow_zen.transports.obstore import ObstoreTransport, to_obstore_settings
+from airflow_zen.transports.timeouts import Timeouts
 from tests.servers.stuck_store import answering, resetting, silent, slow
 
 # What would hang would do so for ever.

@@ -24,7 +24,8 @@ import msgspec
 
 from airflow_zen.errors import LineageError
 from airflow_zen.lineage.mlflow.errors import MlflowRejected, MlflowUnavailable, error_from_response
-from airflow_zen.transports.base import Timeouts, run_in_parallel
+from airflow_zen.transports.base import run_in_parallel
+from airflow_zen.transports.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.server import TrackingServer

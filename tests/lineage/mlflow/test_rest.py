@@ -15,7 +15,7 @@ from airflow_zen.errors import LineageError
 from airflow_zen.lineage.mlflow.errors import MlflowRejected, MlflowUnavailable
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.server import TrackingServer
-from airflow_zen.transports.base import Timeouts
+from airflow_zen.transports.timeouts import Timeouts
 from tests.servers.process import free_port
 
 

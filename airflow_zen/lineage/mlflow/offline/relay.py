@@ -23,7 +23,7 @@ from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE, STEP_VARIABLE
 from airflow_zen.lineage.mlflow.offline.outbox import CREATION_TAG, Outbox, Request, encode_spans
 from airflow_zen.lineage.mlflow.rest import API, MLFLOW_TIMEOUTS, SPANS, TRACES, HttpResponse, MlflowRest
 from airflow_zen.lineage.mlflow.tags import experiment_name, run_name, step_tags
-from airflow_zen.transports.base import Timeouts
+from airflow_zen.transports.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.server import TrackingServer
