@@ -65,6 +65,13 @@ class StackAccess(msgspec.Struct, frozen=True):
     lineage_trace: bool = True
 
 
+class EndedDagRun(msgspec.Struct, frozen=True):
+    """The end of a DAG run, and whether a backfill started it."""
+
+    run: FinishedDagRun
+    is_backfill: bool = False
+
+
 class FinalizeRequest(msgspec.Struct, frozen=True):
     """The DAG runs that a child process finalizes, in which stacks, and whether a backfill started any of them."""
 
@@ -96,19 +103,17 @@ class DagRunWorker:
 
     def _reset(self) -> None:
         self._condition = threading.Condition()
-        self._queue: list[FinishedDagRun] = []
-        self._starting: list[FinishedDagRun] = []
+        self._queue: list[EndedDagRun] = []
+        self._starting: list[EndedDagRun] = []
         self._thread: threading.Thread | None = None
         self._idle, self._wake_requested, self._reconciled = True, False, False
-        self._has_backfill = False
         self._last_catch_up: float | None = None
 
     def enqueue(self, run: FinishedDagRun, is_backfill: bool = False) -> None:
         """Add an ended DAG run, which a backfill may have started; returns at once."""
         self._reset_after_fork()
         with self._condition:
-            self._queue.append(run)
-            self._has_backfill |= is_backfill
+            self._queue.append(EndedDagRun(run, is_backfill))
             self._wake_thread()
 
     @property
@@ -156,7 +161,7 @@ class DagRunWorker:
 
     def _work_loop(self) -> None:
         delay: float | None = None
-        requeued: list[FinishedDagRun] = []
+        requeued: list[EndedDagRun] = []
         while True:
             with self._condition:
                 self._idle = not self._wake_requested
@@ -168,7 +173,7 @@ class DagRunWorker:
             requeued = [] if code in {0, EXIT_CODE_PENDING} else runs[-_MAX_REQUEUED:]
             delay = next_retry_delay(code, delay, self._retry_delay)
 
-    def _run_process(self, runs: Sequence[FinishedDagRun]) -> int | None:
+    def _run_process(self, runs: Sequence[EndedDagRun]) -> int | None:
         """Run the child process, and return its exit code; None when it has none."""
         now = time.monotonic()
         catch_up = self._last_catch_up is None or now - self._last_catch_up >= _CATCH_UP_INTERVAL
@@ -185,14 +190,14 @@ class DagRunWorker:
             _log_output(code, len(runs), _read_text(stdout), _read_text(stderr))
         if code == 0 and catch_up:
             self._last_catch_up = now
-        self._has_backfill &= code not in {0, EXIT_CODE_PENDING}
         return code
 
     def _start_process(
-        self, command: Sequence[str], runs: Sequence[FinishedDagRun], stdout: IO[bytes], stderr: IO[bytes]
+        self, command: Sequence[str], ended: Sequence[EndedDagRun], stdout: IO[bytes], stderr: IO[bytes]
     ) -> subprocess.Popen[bytes]:
         """Start a child process that needs nothing from this one: its input and its output are files, not pipes."""
-        request = FinalizeRequest(runs, self._find_stacks(), self._has_backfill)
+        is_backfill = any(each.is_backfill for each in ended)
+        request = FinalizeRequest([each.run for each in ended], self._find_stacks(), is_backfill)
         with _open_unnamed_file() as given:
             given.write(msgspec.json.encode(request))
             given.seek(0)

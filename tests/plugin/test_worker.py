@@ -186,21 +186,18 @@ def test_it_reconciles_once(tmp_path):
     assert ('"run_id":"a"' in second, second.endswith(" []")) == (True, True)
 
 
-def test_runs_of_a_backfill_are_marked(command, tmp_path):
-    """The process is told of a backfill until one has finalized its run."""
-    (tmp_path / "code").write_text("1")
-    worker = new_worker(command, retry_delay=0.05)
+def test_runs_of_a_backfill_are_marked(command, hold_file, received_runs, tmp_path):
+    """A process is told that a run is a backfill's, also when the run ends while another process works; others are not."""
+    worker = new_worker(command)
     worker.enqueue(ended_run("a"), is_backfill=True)
-    wait_until(lambda: len(read_lines(tmp_path / "given")) > 1)
-    (tmp_path / "none").write_text("0")
-    (tmp_path / "none").rename(tmp_path / "code")
+    wait_until(received_runs)
+    worker.enqueue(ended_run("b"), is_backfill=True)
+    hold_file.unlink()
     assert worker.drain(_TIMEOUT)
-    wait_until(lambda: "0" in read_lines(tmp_path / "ended"))
-    worker.enqueue(ended_run("b"))
+    worker.enqueue(ended_run("c"))
     assert worker.drain(_TIMEOUT)
-    *before, after = [json.loads(line)["is_backfill"] for line in read_lines(tmp_path / "given")]
-    assert set(before) == {True}
-    assert after is False
+    assert received_runs() == [["a"], ["b"], ["c"]]
+    assert [json.loads(line)["is_backfill"] for line in read_lines(tmp_path / "given")] == [True, True, False]
 
 
 def test_settings_that_cannot_be_read(command, received_runs, caplog):
