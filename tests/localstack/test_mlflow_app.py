@@ -6,9 +6,17 @@ from pathlib import Path
 
 import httpx
 import mlflow
+import pytest
 
 from airflow_zen.localstack import services
-from airflow_zen.localstack.mlflow_app import WithoutAssistant, app
+
+
+@pytest.fixture
+def mlflow_app():
+    # Its import takes seconds, of every worker if it is that of the file.
+    from airflow_zen.localstack import mlflow_app
+
+    return mlflow_app
 
 
 def get(application, path):
@@ -20,9 +28,9 @@ def get(application, path):
     return asyncio.run(ask())
 
 
-def test_page_hides_the_assistant():
+def test_page_hides_the_assistant(mlflow_app):
     """MLflow's page, whole, has the style that hides the elements which MLflow marks as the assistant's."""
-    page, original = get(app, "/"), get(app._application, "/")
+    page, original = get(mlflow_app.app, "/"), get(mlflow_app.app._application, "/")
     style = b"<style>[data-assistant-ui]{display:none!important}</style>"
     assert page.content.replace(style, b"") == original.content
     assert page.content.index(style) < page.content.index(b"</head>")
@@ -31,7 +39,7 @@ def test_page_hides_the_assistant():
     assert any('"data-assistant-ui":"true"' in script.read_text() for script in scripts)
 
 
-def test_other_answers_are_unchanged():
+def test_other_answers_are_unchanged(mlflow_app):
     """An answer in parts that is no page, and a request for something else, pass unchanged."""
 
     async def in_parts(scope, receive, send):
@@ -40,7 +48,7 @@ def test_other_answers_are_unchanged():
             await send({"type": "http.response.body", "body": part, "more_body": more})
 
     for path in ("/", "/api"):
-        answer = get(WithoutAssistant(in_parts), path)
+        answer = get(mlflow_app.WithoutAssistant(in_parts), path)
         assert (answer.status_code, answer.content, dict(answer.headers)) == (304, b"ab", {"etag": "1"})
 
 

@@ -13,7 +13,6 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
 import yaml
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
@@ -139,10 +138,17 @@ def test_shared_parts_stay_shared(tmp_path: Path) -> None:
     assert loaded.again_ is loaded.coef_
 
 
+def _dump_with_skops(model: Any, directory: Path) -> None:
+    # Its import takes seconds, of every worker if it is that of the file.
+    import skops.io
+
+    skops.io.dump(model, directory / "model.skops")
+
+
 def test_untrusted_file_is_not_loaded(tmp_path: Path) -> None:
     """The types in a model are checked when it is loaded, whatever its MLmodel trusts."""
     _save(Ridge().fit(X, Y), tmp_path)
-    skops.io.dump(make_pipeline(Doubler(), Ridge()), tmp_path / "model.skops")
+    _dump_with_skops(make_pipeline(Doubler(), Ridge()), tmp_path)
     with pytest.raises(ArtifactRefused, match="Doubler"):
         default_registry().load(tmp_path, ENCODING)
 
@@ -170,7 +176,7 @@ def test_partial_is_as_trusted_as_its_function(tmp_path: Path) -> None:
     model = make_pipeline(FunctionTransformer(functools.partial(np.load, allow_pickle=True)))
     with pytest.raises(SaveRefused, match=r"numpy\.load"):
         default_registry().save(model, tmp_path)
-    skops.io.dump(model, tmp_path / "model.skops")
+    _dump_with_skops(model, tmp_path)
     with pytest.raises(ArtifactRefused, match=r"numpy\.load"):
         default_registry().load(tmp_path, ENCODING)
 
