@@ -28,7 +28,7 @@ def prune_artifacts(args: Any) -> None:
     Versions, DAG runs, cache entries and MLflow refer to artifacts. Artifacts without a reference are condemned; a later
     prune deletes them. It is safe to prune while tasks run.
     """
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from airflow_zen.lineage.recorder import NullRecorder
     from airflow_zen.plugin.database import active_dag_runs

@@ -43,6 +43,14 @@ def test_deletes_in_two_steps(airflow_db, capsys):
     assert not list(open_stack().store.transport.list("artifacts"))
 
 
+@pytest.mark.airflow
+def test_prunes_while_mlflow_is_away(airflow_db, monkeypatch, capsys):
+    """With --without-mlflow a prune does not ask an MLflow server that is not there."""
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    call(unreferenced=True, without_mlflow=True, output="json")
+    assert {row["what"] for row in json.loads(capsys.readouterr().out)} == {"kept", "condemned", "deleted", "leftovers"}
+
+
 def test_requires_a_selection():
     """Without an option that selects artifacts nothing is deleted."""
     with pytest.raises(SystemExit, match="--unreferenced"):
