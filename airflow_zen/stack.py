@@ -17,7 +17,7 @@ from airflow_zen.artifacts.named_artifacts import VersionIndex
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.caching.step_cache import StepCache
-from airflow_zen.errors import SaveRefused, ZenError
+from airflow_zen.errors import ArtifactCorrupt, SaveRefused, ZenError
 from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
 from airflow_zen.materializers.annotations import View, contains_path, strip_annotation
 from airflow_zen.materializers.base import Materializer
@@ -150,7 +150,14 @@ class Stack(msgspec.Struct, frozen=True):
         returns_paths = contains_path(wanted) or self.materializers.for_encoding(ref.encoding).gives_paths
         if returns_paths or (self.store.is_local and self._needs_own_directory(ref)):
             return self.materializers.load(self.store.get(ref, into, private=True), ref.encoding, wanted)
-        return self.materializers.load(ArtifactReader(self.store, ref, into), ref.encoding, wanted)
+        reader = ArtifactReader(self.store, ref, into)
+        try:
+            return self.materializers.load(reader, ref.encoding, wanted)
+        except ArtifactCorrupt:
+            if not reader.has_streamed:
+                raise
+        # A download of the whole file tells whether it is damaged in the store, or was on its way.
+        return self.materializers.load(ArtifactReader(self.store, ref, into, streams=False), ref.encoding, wanted)
 
     def _needs_own_directory(self, ref: ArtifactRef) -> bool:
         """Whether a value, or a part of it, is a folder that user code or its library may write into.

@@ -10,7 +10,7 @@ from airflow_zen.artifacts.hashing import hash_hex
 from airflow_zen.markup import html_table, text_table
 
 if TYPE_CHECKING:
-    from airflow_zen.artifacts.store import Manifest
+    from airflow_zen.artifacts.folder import Manifest
 
 _HEADER = ("column", "fact", "before", "after")
 COLUMN_STATISTICS = ("type", "nulls", "distinct", "min", "max", "mean")

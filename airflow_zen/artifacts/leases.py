@@ -66,7 +66,8 @@ class LeaseRecords(msgspec.Struct, frozen=True):
 
     def numbers(self) -> list[int]:
         """Return all stored numbers, in order."""
-        return [int(key.rpartition("/")[2].partition(".")[0]) for key in self.transport.list(self.folder)]
+        names = (key.rpartition("/")[2].partition(".")[0] for key in self.transport.list(self.folder))
+        return [int(name) for name in names if name.isdecimal()]
 
     def create(self, number: int, record: LeaseRecord) -> bool:
         """Take a number; False when another holder has it."""
@@ -237,32 +238,55 @@ def _suppressed_errors() -> Iterator[None]:
         log.debug("A lease could not be written: %s", error)
 
 
-class StoreLock(msgspec.Struct, frozen=True):
-    """A lock that is held; `new_work_until` is in seconds since the epoch."""
+class StoreLock(msgspec.Struct):
+    """A lock that is held with this number and record; `clock` returns seconds since the epoch."""
 
-    new_work_until: float
+    records: LeaseRecords
+    number: int
+    record: LeaseRecord
     clock: Callable[[], float]
 
     @property
     def allows_new_work(self) -> bool:
         """Whether the holder may begin new work."""
-        return self.clock() < self.new_work_until
+        return self.clock() < self.record.until - _LOCK_SECONDS + _NEW_WORK_SECONDS
+
+    def extend(self) -> bool:
+        """Hold the lock for longer where half its time has passed; return whether the holder may begin new work."""
+        if not self.allows_new_work:
+            return False
+        now = self.clock()
+        if now > self.record.until - _LOCK_SECONDS + _NEW_WORK_SECONDS / 2:
+            self.record = replace(self.record, until=now + _LOCK_SECONDS)
+            self.records.write(self.number, self.record)
+        return True
 
 
 @contextmanager
 def try_lock(transport: Transport, key: str, clock: Callable[[], float]) -> Iterator[StoreLock | None]:
-    """Hold the lock at `key` for the block, 15 minutes at most; None when another process holds it.
+    """Hold the lock at `key` for the block, 15 minutes where it is not extended; None when another process holds it.
 
     `clock` returns seconds since the epoch; the clocks of all processes must about agree.
     """
-    records, now = LeaseRecords(transport, key.removesuffix(".json"), "{:012}.json"), clock()
+    records, now = _lock_records(transport, key), clock()
     mine = LeaseRecord(uuid.uuid4().hex, until=now + _LOCK_SECONDS)
     number = _acquire_lock(records, mine, now)
+    lock = StoreLock(records, number, mine, clock) if number else None
     try:
-        yield StoreLock(now + _NEW_WORK_SECONDS, clock) if number else None
+        yield lock
     finally:
-        if number and records.read(number) == mine:
-            records.write(number, replace(mine, until=0.0))
+        if lock and records.read(lock.number) == lock.record:
+            records.write(lock.number, replace(lock.record, until=0.0))
+
+
+def is_locked_by(holder: str, transport: Transport, key: str, clock: Callable[[], float]) -> bool:
+    """Whether the lock at `key` is held by `holder`; a holder that was killed keeps it until it expires."""
+    _, record = _lock_records(transport, key).latest()
+    return record is not None and record.holder == holder and clock() < record.until
+
+
+def _lock_records(transport: Transport, key: str) -> LeaseRecords:
+    return LeaseRecords(transport, key.removesuffix(".json"), "{:012}.json")
 
 
 def _acquire_lock(records: LeaseRecords, mine: LeaseRecord, now: float) -> int | None:

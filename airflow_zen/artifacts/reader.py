@@ -6,15 +6,17 @@ import io
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from threading import Condition, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from airflow_zen.artifacts.folder import mark_damaged
 from airflow_zen.artifacts.hashing import FileHash
 from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, corrupt_error, missing_error
-from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ZenError
+from airflow_zen.errors import ArtifactNotFound, StoreUnavailable, ZenError
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.store import ArtifactStore
@@ -29,13 +31,16 @@ _MAX_READ_AHEAD = 12 * 1024 * 1024
 class ArtifactReader:
     """Fetch a whole artifact, verified, or open one of its files to read parts of it in place.
 
-    Parts are verified by the file's size only: its hash needs all bytes.
+    Parts are verified by the file's size only: its hash needs all bytes. `streams`: whether `stream` may return a
+    stream; `has_streamed` whether it did.
     """
 
-    def __init__(self, store: ArtifactStore, ref: ArtifactRef, into: Path) -> None:
+    def __init__(self, store: ArtifactStore, ref: ArtifactRef, into: Path, *, streams: bool = True) -> None:
         self._store = store
         self._ref = ref
         self._into = into
+        self._streams = streams
+        self.has_streamed = False
         self._local_directory: Path | None = None
 
     def __str__(self) -> str:
@@ -57,10 +62,11 @@ class ArtifactReader:
     def stream(self, name: str) -> VerifiedStream | None:
         """Return a stream to read a large remote file once while it arrives; None for a file that is kept on disk."""
         file = self._remote_file(name)
-        if file is None or self._store.is_cacheable(file):
+        if file is None or not self._streams or self._store.is_cacheable(file):
             return None
         key = self._store.key_of(self._ref, name)
         pieces = self._store.transport.stream(key)
+        self.has_streamed = pieces is not None
         return VerifiedStream(self._store.transport, key, pieces, file) if pieces else None
 
     def object_store_url(self, name: str) -> tuple[str, Mapping[str, str]] | None:
@@ -129,8 +135,15 @@ class RangeReader(SeekableReader):
         if transport.size(key) != file.size:
             raise self.corrupt_error()
 
-    def corrupt_error(self) -> ArtifactCorrupt:
-        """Return the error for bytes that differ from those that were stored."""
+    def corrupt_error(self) -> ZenError:
+        """Return the error for bytes that cannot be right, after all bytes were read once more.
+
+        Damage in the store is marked, so that the step that made the artifact makes it again.
+        """
+        if self._transport.checksum(self._key, self._file.hash) == (self._file.size, self._file.hash):
+            return StoreUnavailable(f"Parts of {self._key} arrived damaged, but are stored whole. Run the task again.")
+        with suppress(ZenError, OSError):
+            mark_damaged(self._transport, self._key.split("/")[2])
         return corrupt_error(self._key, self._file)
 
     def read(self, size: int = -1) -> bytes:

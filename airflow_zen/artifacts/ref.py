@@ -51,17 +51,13 @@ class ArtifactFile:
 def corrupt_error(place: object, file: ArtifactFile) -> ArtifactCorrupt:
     """Return the error for bytes that differ from those of a file."""
     return ArtifactCorrupt(
-        f"{place} differs from its digest {hash_hex(file.hash)[:12]}: the stored bytes are damaged. Delete the artifact's "
-        "directory and run the step that made it again."
+        f"{place} differs from its digest {hash_hex(file.hash)[:12]}: the stored bytes are damaged. {REPAIR_ADVICE}"
     )
 
 
 def missing_error(place: object) -> ArtifactNotFound:
     """Return the error for a file of an artifact that no longer exists."""
-    return ArtifactNotFound(
-        f"{place} was pruned or deleted. Run the step that made it again; if that reuses the result from the cache, "
-        "delete the artifact's directory first."
-    )
+    return ArtifactNotFound(f"{place} was pruned or deleted. {REPAIR_ADVICE}")
 
 
 def content_digest(encoding: str, type_name: str, files: tuple[ArtifactFile, ...]) -> str:
@@ -73,7 +69,12 @@ def content_digest(encoding: str, type_name: str, files: tuple[ArtifactFile, ...
     return hashlib.sha256(json.dumps(identity, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def decode_document(text: bytes, what: str, formats: Collection[int], decode: Callable[[dict[str, Any]], T]) -> T:
+REPAIR_ADVICE = "Run the step that made it again: it computes anew, and stores it again."
+
+
+def decode_document(
+    text: bytes, what: str, formats: Collection[int], decode: Callable[[dict[str, Any]], T], advice: str = ""
+) -> T:
     """Return what `decode` makes of a stored JSON document of one of the `formats`.
 
     Raises `ArtifactRefused` for another format, `ArtifactCorrupt` for a document that cannot be decoded.
@@ -85,7 +86,7 @@ def decode_document(text: bytes, what: str, formats: Collection[int], decode: Ca
     except ArtifactRefused:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactCorrupt(f"{what} is not readable: {error}.") from error
+        raise ArtifactCorrupt(f"{what} is not readable: {error}. {advice}".rstrip()) from error
     raise ArtifactRefused(
         f"{what} has format {document['airflow_zen']!r}; this airflow_zen reads {max(formats)}. Install a newer "
         "airflow-provider-zen."

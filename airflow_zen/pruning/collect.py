@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Iterator, Sized
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 
-from airflow_zen.artifacts.leases import try_lock
+from airflow_zen.artifacts.folder import PRUNE_LOCK_KEY, ArtifactFolder, list_artifact_folders, prune_mark
+from airflow_zen.artifacts.leases import StoreLock, try_lock
 from airflow_zen.errors import ArtifactNotFound, PruneBusy
 from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
 from airflow_zen.lineage.savings import format_bytes, format_count, format_seconds
-from airflow_zen.progress import Progress, ProgressCallback, ignore_progress
+from airflow_zen.progress import Progress, ProgressCallback, ignore_progress, track_items
 from airflow_zen.pruning.mark import (
     Marker,
     MlflowReferences,
     RecentRuns,
     Referrer,
     ReferrerIndex,
-    list_stored_artifacts,
 )
 from airflow_zen.pruning.retention import Retention
 from airflow_zen.stack import Stack
+from airflow_zen.transports.base import ObjectInfo, map_in_parallel
 
-_LOCK_KEY = "prune/turn.json"
 _TOMBSTONES_KEY = "prune/condemned.json"
-# The number of keys that one request to S3 deletes.
+# The number of keys that one request to S3 deletes, and of artifacts that have about as many.
 _MAX_KEYS_PER_DELETE = 1000
+_ARTIFACTS_PER_BATCH = 500
+_MAX_STRAYS_SHOWN = 5
 # The number of artifacts that are listed between two reports of progress.
 _PROGRESS_INTERVAL = 20
 
@@ -47,10 +49,10 @@ def prune_stack(
     A prune that was stopped continues when it is run again. Raises `PruneBusy` while another prune runs, `LineageError`
     when MLflow, which may refer to artifacts, is unavailable.
     """
-    with try_lock(stack.store.transport, _LOCK_KEY, stack.clock) as acquired:
-        if not acquired:
+    with try_lock(stack.store.transport, PRUNE_LOCK_KEY, stack.clock) as lock:
+        if not lock:
             raise PruneBusy("Another prune of this artifact root is running. Wait for it, at most 15 minutes.")
-        return _Prune(stack, retention, dry_run, on_progress).run(unfinished)
+        return _Prune(stack, lock, retention, dry_run, on_progress).run(unfinished)
 
 
 @dataclass
@@ -84,8 +86,9 @@ class PruneReport:
 
     `kept` artifacts are referred to, or younger than the grace. `condemned` ones will be deleted after the grace.
     `deleted` ones are deleted, or would be without `dry_run`. `leftovers` are parts of uploads that did not finish.
-    `versions`, `cache_entries` and `mlflow_runs` count what expired. `grace` is the retention's, in seconds. As text a
-    report is a few lines for a log.
+    `versions`, `cache_entries` and `mlflow_runs` count what expired. `strays` are the keys of objects that cannot be
+    read, or are none of the store's; they stay. `grace` is the retention's, in seconds. As text a report is a few lines
+    for a log.
     """
 
     dry_run: bool
@@ -97,6 +100,7 @@ class PruneReport:
     versions: int = 0
     cache_entries: int = 0
     mlflow_runs: int = 0
+    strays: list[str] = field(default_factory=list)
     _usage: dict[Referrer, ReferrerUsage] = field(default_factory=dict)
 
     def add_retained(self, size: int, referrers: Collection[Referrer]) -> None:
@@ -123,12 +127,20 @@ class PruneReport:
         if self.leftovers.artifacts:
             lines.append(f"{self.leftovers} of uploads that did not finish {would}deleted")
         expired = {"versions": self.versions, "cache entries": self.cache_entries, "MLflow runs": self.mlflow_runs}
-        return "\n".join([*lines, *(f"{count} {label} {would}deleted" for label, count in expired.items() if count)])
+        lines += [f"{count} {label} {would}deleted" for label, count in expired.items() if count]
+        if self.strays:
+            shown = ", ".join(self.strays[:_MAX_STRAYS_SHOWN])
+            more = ", …" if len(self.strays) > _MAX_STRAYS_SHOWN else ""
+            lines.append(f"{format_count(len(self.strays), 'file')} left that cannot be read: {shown}{more}")
+        return "\n".join(lines)
 
 
 class _Prune:
-    def __init__(self, stack: Stack, retention: Retention, dry_run: bool, on_progress: ProgressCallback) -> None:
+    def __init__(
+        self, stack: Stack, lock: StoreLock, retention: Retention, dry_run: bool, on_progress: ProgressCallback
+    ) -> None:
         self._stack = stack
+        self._lock = lock
         self._transport = stack.store.transport
         self._retention = retention
         self._dry_run = dry_run
@@ -139,9 +151,11 @@ class _Prune:
         self._referrers = ReferrerIndex()
         self._report = PruneReport(dry_run, retention.grace)
         self._freed = ArtifactCount()
+        # The condemned digests, each with the time when it was first condemned.
+        self._tombstones: dict[str, float] = {}
 
     def run(self, unfinished: Collection[tuple[str, str]]) -> PruneReport:
-        marker = Marker(self._transport, self._referrers, self._on_progress)
+        marker = Marker(self._transport, self._referrers, self._report.strays.append, self._on_progress)
         since = self._retention.cutoff(self._now)
         runs = marker.mark_runs(since, unfinished)
         entries, leases = marker.mark_cache(self._stack.cache, runs.cache_keys, since, self._grace_cutoff)
@@ -150,7 +164,9 @@ class _Prune:
         self._report.versions, self._report.cache_entries = len(versions), len(entries)
         # What refers to an artifact is deleted before the artifact.
         self._delete([*versions, *entries, *leases], "Deleting versions and cache entries")
-        self._delete_files(self._sweep())
+        to_delete = self._sweep()
+        if to_delete and not self._dry_run:
+            self._delete_artifacts(to_delete)
         return self._report
 
     def _mark_mlflow(self, since: float | None, runs: RecentRuns) -> None:
@@ -166,32 +182,35 @@ class _Prune:
             references.delete_runs(expired)
         references.mark(self._referrers, frozenset(expired))
 
-    def _sweep(self) -> set[str]:
-        """Condemn, pardon or select each artifact; delete the manifests of those to delete, and return their digests."""
-        condemned, tombstones = self._read_tombstones(), {}
-        to_delete: dict[str, str | None] = {}
-        for listed, artifact in enumerate(list_stored_artifacts(self._transport)):
+    def _sweep(self) -> dict[str, float]:
+        """Condemn, pardon or select each artifact; return the digests of those to delete, with the time of their change."""
+        condemned = self._read_tombstones()
+        to_delete: dict[str, float] = {}
+        for listed, folder in enumerate(list_artifact_folders(self._transport, self._report.strays.append)):
             if listed % _PROGRESS_INTERVAL == 0:
                 self._report_listing(listed)
-            digest, since = artifact.digest, condemned.get(artifact.digest, self._now)
-            if digest in self._referrers or artifact.modified > self._grace_cutoff:
-                self._report.add_retained(artifact.size, self._referrers.of(digest))
-                continue
-            if artifact.manifest is None:
-                self._report.leftovers.add(artifact.size)
-                to_delete[digest] = None
-                continue
-            tombstones[digest] = since
-            if since <= self._now - self._retention.grace:
-                self._report.deleted.add(artifact.size)
-                to_delete[digest] = artifact.manifest
+            digest, since = folder.digest, condemned.get(folder.digest, self._now)
+            if folder.objects and (digest in self._referrers or folder.modified > self._grace_cutoff):
+                self._report.add_retained(folder.size, self._referrers.of(digest))
+                # Of a prune that was killed.
+                self._delete(folder.prune_marks, "Deleting marks")
+            elif folder.manifest is None:
+                self._report.leftovers.add(folder.size)
+                to_delete[digest] = folder.modified
+            elif since <= self._now - self._retention.grace:
+                self._report.deleted.add(folder.size)
+                to_delete[digest] = folder.modified
+                self._tombstones[digest] = since
             else:
-                self._report.condemned.add(artifact.size)
+                self._report.condemned.add(folder.size)
+                self._tombstones[digest] = since
+        self._write_tombstones()
+        return to_delete
+
+    def _write_tombstones(self) -> None:
         if not self._dry_run:
-            self._transport.write(_TOMBSTONES_KEY, json.dumps(tombstones, indent=0, sort_keys=True).encode())
-        # Without its manifest an artifact does not exist: no reader finds half of it.
-        self._delete([manifest for manifest in to_delete.values() if manifest], "Making artifacts invisible")
-        return set(to_delete)
+            text = json.dumps(self._tombstones, indent=0, sort_keys=True)
+            self._transport.write(_TOMBSTONES_KEY, text.encode())
 
     def _read_tombstones(self) -> dict[str, float]:
         """Return the condemned digests, each with the time when it was first condemned, in seconds since the epoch."""
@@ -208,18 +227,41 @@ class _Prune:
         note = ", ".join(f"{count.artifacts:,} {label} ({format_bytes(count.size)})" for label, count in counts.items())
         self._on_progress(Progress("Listing artifacts", listed, note=note))
 
-    def _delete_files(self, to_delete: set[str]) -> None:
-        """Delete the files of artifacts without a manifest; one that a step has stored again since stays."""
-        if to_delete and not self._dry_run:
-            self._delete(self._leftover_keys(to_delete), "Deleting files")
-            previews = self._transport.list("previews")
-            self._delete((key for key in previews if key.split("/")[2] in to_delete), "Deleting previews")
+    def _delete_artifacts(self, to_delete: Mapping[str, float]) -> None:
+        """Delete artifacts that nobody has stored again since they were listed.
 
-    def _leftover_keys(self, to_delete: set[str]) -> Iterator[str]:
-        for artifact in list_stored_artifacts(self._transport):
-            if artifact.digest in to_delete and not artifact.manifest and artifact.modified <= self._grace_cutoff:
-                self._freed.add(artifact.size)
-                yield from (each.key for each in artifact.objects)
+        A writer that stores one again sees the mark, waits until it is gone, and stores what is missing then.
+        """
+        holder = self._lock.record.holder
+        marking = map_in_parallel(lambda digest: self._transport.write(prune_mark(digest, holder), b"1"), to_delete)
+        for _ in track_items(marking, "Marking artifacts", self._on_progress, len(to_delete)):
+            self._extend_lock()
+        deleted = set()
+        # The marks are among what is listed, and are the last to be deleted.
+        marked = (folder for folder in list_artifact_folders(self._transport) if folder.digest in to_delete)
+        while batch := list(islice(marked, _ARTIFACTS_PER_BATCH)):
+            self._extend_lock()
+            unchanged = [folder for folder in batch if folder.modified == to_delete[folder.digest]]
+            # Without its manifest an artifact does not exist: no reader finds half of it.
+            self._delete((folder.manifest for folder in unchanged if folder.manifest), "Making artifacts invisible")
+            self._delete((each.key for folder in unchanged for each in self._count_freed(folder)), "Deleting files")
+            deleted |= {folder.digest for folder in unchanged}
+            marks = (folder.marks if folder.digest in deleted else folder.prune_marks for folder in batch)
+            self._delete(chain.from_iterable(marks), "Deleting marks")
+        self._delete(
+            (key for key in self._transport.list("previews") if _digest_of(key) in deleted), "Deleting previews"
+        )
+        for digest in to_delete:
+            self._tombstones.pop(digest, None)
+        self._write_tombstones()
+
+    def _extend_lock(self) -> None:
+        if not self._lock.extend():
+            raise PruneBusy("This prune was stopped for so long that its lock expires. Run it again: it continues.")
+
+    def _count_freed(self, folder: ArtifactFolder) -> Iterator[ObjectInfo]:
+        self._freed.add(folder.size)
+        yield from (each for each in folder.objects if each.key != folder.manifest)
 
     def _delete(self, keys: Iterable[str], stage: str) -> None:
         if self._dry_run:
@@ -230,3 +272,8 @@ class _Prune:
             done += len(batch)
             freed = f"{self._freed} freed" if self._freed.artifacts else ""
             self._on_progress(Progress(stage, done, total, freed))
+
+
+def _digest_of(key: str) -> str:
+    """Return the digest in the key of a preview; empty for another object."""
+    return "".join(key.split("/")[2:3])

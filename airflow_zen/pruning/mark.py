@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 from urllib.parse import unquote
 
-from airflow_zen.artifacts.store import MANIFEST_FILE_NAME
 from airflow_zen.artifacts.version import parse_version_key
 from airflow_zen.caching.step_cache import StepCache
-from airflow_zen.errors import ArtifactNotFound, SettingsError
+from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, SettingsError
 from airflow_zen.lineage.mlflow.dag_runs import tags_to_dict
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.rest import MlflowRest
@@ -30,6 +29,7 @@ _COMPACT_LENGTH = 16
 _VERSIONS_PER_PAGE, _MODELS_PER_PAGE, _EXPERIMENTS_PER_PAGE = 100, 50, 1000
 _IO_DIGEST = re.compile(r"@([0-9a-f]{16})(?=\|)")
 _MODEL_SOURCE = re.compile(r"models:/(m-[0-9a-f]+)")
+_CACHE_KEY = re.compile(r"cache/[0-9a-f]{2}/([0-9a-f]{64})\.(json$|lease/)")
 _ARTIFACT_URL = re.compile(r"/artifacts/[0-9a-f]{2}/([0-9a-f]{64})")
 # Users set this tag on a DAG run's parent run to exclude it from expiry.
 KEEP_TAG = "zen.keep"
@@ -87,41 +87,21 @@ class RecentRuns:
 
 
 @dataclass(frozen=True)
-class StoredArtifact:
-    """The objects of one artifact; without a manifest they are the rest of an upload that did not finish."""
-
-    digest: str
-    objects: tuple[ObjectInfo, ...]
-
-    @property
-    def manifest(self) -> str | None:
-        """The key of its manifest; None where it has none."""
-        key = f"artifacts/{self.digest[:2]}/{self.digest}/{MANIFEST_FILE_NAME}"
-        return key if any(each.key == key for each in self.objects) else None
-
-    @property
-    def size(self) -> int:
-        """Bytes of all its objects."""
-        return sum(each.size for each in self.objects)
-
-    @property
-    def modified(self) -> float:
-        """When the latest of its objects was written, in seconds since the epoch."""
-        return max(each.modified for each in self.objects)
-
-
-def list_stored_artifacts(transport: Transport) -> Iterator[StoredArtifact]:
-    """Yield every artifact, in the order of digests, with one page of the listing in memory."""
-    for digest, objects in groupby(transport.list_objects("artifacts"), key=lambda each: each.key.split("/")[2]):
-        yield StoredArtifact(digest, tuple(objects))
+class _RecordReferences:
+    digests: list[str]
+    cache_key: str
 
 
 @dataclass
 class Marker:
-    """Add to `referrers` what a root's records, cache entries and versions refer to."""
+    """Add to `referrers` what a root's records, cache entries and versions refer to.
+
+    `on_stray` is called with the key of each object that cannot be read, or is none of the store's.
+    """
 
     transport: Transport
     referrers: ReferrerIndex
+    on_stray: Callable[[str], object] = lambda _: None
     on_progress: ProgressCallback = ignore_progress
 
     def mark_runs(self, since: float | None, unfinished: Collection[tuple[str, str]]) -> RecentRuns:
@@ -137,8 +117,8 @@ class Marker:
         read = map_in_parallel(lambda item: (item[0], self._read_record(item[1])), keys)
         for dag, record in track_items(read, "Reading step run records", self.on_progress, len(keys)):
             if record:
-                self.referrers.add(Referrer("run", unquote(dag)), digests_of_record(record))
-                cache_keys.add(record["cache_key"])
+                self.referrers.add(Referrer("run", unquote(dag)), record.digests)
+                cache_keys.add(record.cache_key)
         return RecentRuns(frozenset(recent), frozenset(cache_keys - {""}))
 
     def mark_cache(
@@ -150,11 +130,10 @@ class Marker:
         written before `since`.
         """
         dead, leases, young = [], [], []
-        for each in self.transport.list_objects("cache"):
-            name, _, kind = each.key.split("/")[2].rpartition(".")
-            if each.key.startswith("cache/history/") or name in used:
+        for each, name, is_lease in self._list_cache():
+            if name in used:
                 continue
-            if kind == "lease":
+            if is_lease:
                 leases += [each.key] if each.modified < lease_cutoff else []
             elif since is None or each.modified >= since:
                 young.append(name)
@@ -179,8 +158,7 @@ class Marker:
         expired = []
         listed = track_items(self.transport.list("names"), "Listing versions", self.on_progress)
         for name, keys in groupby(listed, key=lambda key: key.split("/")[1]):
-            for newer, key in enumerate(each for each in keys if each.split("/")[2] == "versions"):
-                milliseconds, digest = parse_version_key(key)
+            for newer, (key, milliseconds, digest) in enumerate(self._parse_versions(keys)):
                 young = since is None or milliseconds / 1000 >= since
                 if (
                     young
@@ -193,10 +171,33 @@ class Marker:
                     expired.append(key)
         return expired
 
-    def _read_record(self, key: str) -> Any:
-        with suppress(ArtifactNotFound):
-            return json.loads(self.transport.read(key))
-        return None
+    def _list_cache(self) -> Iterator[tuple[ObjectInfo, str, bool]]:
+        """Yield each entry and lease record with its cache key, and whether it is of a lease."""
+        for each in self.transport.list_objects("cache"):
+            if found := _CACHE_KEY.match(each.key):
+                yield each, found[1], found[2] == "lease/"
+            elif not each.key.startswith("cache/history/"):
+                self.on_stray(each.key)
+
+    def _parse_versions(self, keys: Iterable[str]) -> Iterator[tuple[str, int, str]]:
+        """Yield the keys of versions with their time in milliseconds and the beginning of their digest."""
+        for key in keys:
+            try:
+                milliseconds, digest = parse_version_key(key)
+            except ArtifactCorrupt:
+                self.on_stray(key)
+            else:
+                yield key, milliseconds, digest
+
+    def _read_record(self, key: str) -> _RecordReferences | None:
+        try:
+            record = json.loads(self.transport.read(key))
+            return _RecordReferences(digests_of_record(record), record["cache_key"])
+        except ArtifactNotFound:
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            self.on_stray(key)
+            return None
 
 
 @dataclass

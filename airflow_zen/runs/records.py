@@ -135,9 +135,9 @@ def list_step_records(transport: Transport, dag_id: str | None = None) -> dict[t
     """List the step run records of one DAG, or of all, by DAG and run as their keys write them."""
     found: dict[tuple[str, str], list[ObjectInfo]] = defaultdict(list)
     for each in transport.list_objects(f"runs/{quote_key_part(dag_id)}" if dag_id else "runs"):
-        _, dag, run, *rest = each.key.split("/")
-        if rest[0] == "steps":
-            found[dag, run].append(each)
+        parts = each.key.split("/")
+        if parts[3:4] == ["steps"]:
+            found[parts[1], parts[2]].append(each)
     return found
 
 

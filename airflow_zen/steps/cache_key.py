@@ -111,7 +111,10 @@ def _find_valid_entry(key: CacheKey, step: Step, stack: Stack) -> tuple[CacheEnt
     if age > ttl:
         return None, f"the result of {entry.origin} is {_duration_text(age)} old, and is kept for {_duration_text(ttl)}"
     if missing := stack.store.missing(entry.outputs.values()):
-        return None, f"the result of {entry.origin} is known, but its artifact {missing[0].digest[:12]} is gone"
+        return (
+            None,
+            f"the result of {entry.origin} is known, but its artifact {missing[0].digest[:12]} is gone or damaged",
+        )
     if entry.outputs and not step.outputs.each and set(entry.outputs) != set(step.outputs.names):
         return None, f"the result of {entry.origin} is known, but its entry has the outputs {sorted(entry.outputs)}"
     for encoding in {ref.encoding for ref in entry.outputs.values()}:

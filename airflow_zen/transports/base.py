@@ -120,9 +120,9 @@ class Transport(ABC):
                 self._on_bytes(len(chunk))
         return found.text
 
-    def checksum(self, key: str) -> tuple[int, str]:
-        """Read a whole object; return its size in bytes and its hash."""
-        found, size = FileHash(), 0
+    def checksum(self, key: str, like: str = HASH_PREFIX) -> tuple[int, str]:
+        """Read a whole object; return its size in bytes and its hash, of the same kind as the hash `like`."""
+        found, size = FileHash(like), 0
         with self._translate_errors(key):
             for chunk in self._chunks(key):
                 found.update(chunk)

@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import heapq
 import io
 import os
 import shutil
+import stat
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from airflow_zen.artifacts.hashing import HASH_PREFIX, file_hash
 from airflow_zen.errors import ArtifactNotFound, SettingsError
 from airflow_zen.progress import BytesCallback, ignore_bytes
-from airflow_zen.transports.base import CHUNK_SIZE, ObjectInfo, Transport
+from airflow_zen.transports.base import CHUNK_SIZE, ObjectInfo, Transport, run_in_parallel
 
-_READ_ONLY_MODE = 0o444
-_DIRECTORY_MODE = 0o755
+_READ_ONLY_MODE, _WRITABLE_MODE = 0o444, 0o666
+# Records and keys of the cache name parameters: they are nobody's business outside the group.
+_PRIVATE = ("cache/", "refused/", "runs/")
+# What a power loss may damage: a cache entry or lease that cannot be read costs a computation.
+_NOT_SYNCED = ("cache/", "prune/", "undelivered.turn/", "probe/")
+_FOLDER_EXISTS = frozenset({errno.ENOTEMPTY, errno.EEXIST})
+_MAX_RENAMES = 100
 
 
 class LocalTransport(Transport):
-    """Keep the artifact root in a directory of this machine."""
+    """Keep the artifact root in a directory of this machine.
 
-    def __init__(self, root: str, on_bytes: BytesCallback = ignore_bytes) -> None:
+    sync_to_disk: whether files are on the disk, and not only in the system's memory, before the rename that publishes
+    them. Folders and files have the permissions for the group that the root has.
+    """
+
+    def __init__(self, root: str, on_bytes: BytesCallback = ignore_bytes, *, sync_to_disk: bool = False) -> None:
         super().__init__(root, on_bytes)
         self._directory = Path(root)
+        self._syncs = sync_to_disk
         self.scratch_directory = self._staging = self._directory / ".staging"
         try:
-            self._staging.mkdir(parents=True, exist_ok=True)
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._mode = stat.S_IMODE(self._directory.stat().st_mode) & 0o2777 | stat.S_IRWXU
+            self._make_folder(self._staging)
         except OSError as error:
             raise SettingsError(
                 f"[zen] artifact_root {root!r} cannot be written: {error.strerror}. Create it, or choose another."
@@ -48,21 +62,20 @@ class LocalTransport(Transport):
     def publish(self, directory: Path, prefix: str, last: str) -> None:
         """Rename the whole directory into place.
 
-        A directory that exists stays, and counts as written now; its files are replaced, because they may be damaged.
+        In a folder that exists the files are replaced one by one, the one named `last` after all others; they may be
+        damaged, or about to be deleted. Then `directory` keeps its files.
         """
-        self._make_read_only(directory, last)
-        target = self._path_with_parent(prefix)
+        self._prepare(directory, prefix, last)
         try:
-            directory.rename(target)
-        except OSError:
-            if not (target / last).exists():
+            self._rename(directory, prefix)
+        except OSError as error:
+            if error.errno not in _FOLDER_EXISTS:
                 raise
-            for path in directory.rglob("*"):
-                name = path.relative_to(directory).as_posix()
-                if path.is_file() and name != last:
-                    path.replace(self._path_with_parent(f"{prefix}/{name}"))
-            with contextlib.suppress(OSError):
-                os.utime(target / last)
+            names = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
+            for name in sorted(names, key=lambda name: name == last):
+                staged = self._staging / uuid.uuid4().hex
+                link_or_copy(directory / name, staged)
+                self._rename(staged, f"{prefix}/{name}")
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys under a folder, without the sizes that `list_objects` asks for."""
@@ -87,12 +100,12 @@ class LocalTransport(Transport):
 
     def _write(self, key: str, data: bytes) -> None:
         # A rename, so that no reader sees half of the file.
-        with self._staged_file(data) as staged:
-            staged.replace(self._path_with_parent(key))
+        with self._staged_file(key, data) as staged:
+            self._rename(staged, key)
 
     def _create(self, key: str, data: bytes) -> None:
-        with self._staged_file(data) as staged:
-            os.link(staged, self._path_with_parent(key))
+        with self._staged_file(key, data) as staged:
+            self._move(lambda target: os.link(staged, target), key)
 
     def _read_range(self, key: str, start: int, end: int) -> bytes:
         with (self._directory / key).open("rb") as file:
@@ -109,13 +122,13 @@ class LocalTransport(Transport):
 
     def _copy(self, key: str, target: str) -> None:
         with contextlib.suppress(FileExistsError):
-            link_or_copy(self._directory / key, self._path_with_parent(target))
+            self._move(lambda path: link_or_copy(self._directory / key, path), target)
 
     def _list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
         for entry in _walk_files(self._directory / prefix):
             with contextlib.suppress(FileNotFoundError):
-                stat = entry.stat()
-                yield ObjectInfo(os.path.relpath(entry.path, self._directory), stat.st_size, stat.st_mtime)
+                found = entry.stat()
+                yield ObjectInfo(os.path.relpath(entry.path, self._directory), found.st_size, found.st_mtime)
 
     def _first_key(self, prefix: str, after: str) -> str | None:
         return _first_key_after(self._directory / prefix, prefix, after)
@@ -133,25 +146,65 @@ class LocalTransport(Transport):
                     break
                 parent.rmdir()
 
-    def _make_read_only(self, directory: Path, last: str) -> None:
+    def _prepare(self, directory: Path, prefix: str, last: str) -> None:
+        """Make a directory read-only, and write it to the disk."""
+        files, mode = [], self._file_mode(prefix, _READ_ONLY_MODE)
         for folder, _, names in os.walk(directory):
-            Path(folder).chmod(_DIRECTORY_MODE)
+            Path(folder).chmod(self._mode)
             for name in names:
                 path = Path(folder, name)
-                stat = path.stat()
-                path.chmod(stat.st_mode & 0o111 | _READ_ONLY_MODE)
-                self._on_bytes(0 if name == last else stat.st_size)
+                found = path.stat()
+                path.chmod(found.st_mode & 0o111 | mode)
+                self._on_bytes(0 if name == last else found.st_size)
+                files.append(path)
+            files.append(Path(folder))
+        if self._syncs:
+            run_in_parallel(_sync, files)
 
-    def _path_with_parent(self, key: str) -> Path:
-        path = self._directory / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+    def _file_mode(self, key: str, mode: int) -> int:
+        """Return the permissions of a file: for the group, and for others where it is not private, at most the root's."""
+        return mode & (stat.S_IRWXU | self._mode & (stat.S_IRWXG if key.startswith(_PRIVATE) else 0o077))
+
+    def _rename(self, path: Path, key: str) -> None:
+        self._move(path.rename, key)
+        if self._syncs and not key.startswith(_NOT_SYNCED):
+            _sync((self._directory / key).parent)
+
+    def _move(self, move: Callable[[Path], object], key: str) -> None:
+        """Call `move` with the path of a key, whose folder exists then: others delete folders that they leave empty."""
+        target = self._directory / key
+        for attempt in range(_MAX_RENAMES):
+            self._make_folder(target.parent, sync=self._syncs and not key.startswith(_NOT_SYNCED))
+            try:
+                move(target)
+            except FileNotFoundError:
+                if attempt == _MAX_RENAMES - 1:
+                    raise
+            else:
+                return
+
+    def _make_folder(self, folder: Path, *, sync: bool = False) -> None:
+        """Make a folder and those above it, with the root's permissions."""
+        if folder.is_dir() or folder == self._directory:
+            return
+        self._make_folder(folder.parent, sync=sync)
+        # Another process may make it too, or delete the folder above it; `_move` tries again then.
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            folder.mkdir()
+            folder.chmod(self._mode)
+            if sync:
+                _sync(folder.parent)
 
     @contextlib.contextmanager
-    def _staged_file(self, data: bytes) -> Iterator[Path]:
+    def _staged_file(self, key: str, data: bytes) -> Iterator[Path]:
         staged = self._staging / uuid.uuid4().hex
         try:
-            staged.write_bytes(data)
+            with staged.open("wb") as file:
+                os.fchmod(file.fileno(), self._file_mode(key, _WRITABLE_MODE))
+                file.write(data)
+                if self._syncs and not key.startswith(_NOT_SYNCED):
+                    file.flush()
+                    os.fsync(file.fileno())
             yield staged
         finally:
             staged.unlink(missing_ok=True)
@@ -175,6 +228,18 @@ class ProgressFile(io.FileIO):
         count = super().readinto(buffer) or 0
         self._on_bytes(count)
         return count
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some filesystems have nothing to do for a directory, and say so.
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def link_or_copy(path: Path, target: Path) -> None:

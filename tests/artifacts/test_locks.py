@@ -5,7 +5,7 @@ from threading import Barrier
 
 import pytest
 
-from airflow_zen.artifacts.leases import try_lock
+from airflow_zen.artifacts.leases import is_locked_by, try_lock
 from airflow_zen.transports.local import LocalTransport
 
 
@@ -75,6 +75,36 @@ def test_no_new_work_before_the_lock_expires(transport):
         assert mine.allows_new_work
         now[0] = 601.0
         assert not mine.allows_new_work
+
+
+def test_a_lock_is_extended(transport):
+    """A holder that extends its lock in time keeps it for as long as it works; one that comes too late does not."""
+    now = [0.0]
+    with try_lock(transport, "t.json", lambda: now[0]) as mine:
+        for now[0] in (299.0, 599.0, 1198.0, 1797.0):
+            assert mine.extend()
+        with try_lock(transport, "t.json", lambda: 2696.0) as early:
+            assert not early
+        now[0] = 2398.0
+        assert not mine.extend()
+    with try_lock(transport, "t.json", lambda: 2399.0) as released:
+        assert released
+
+
+def test_says_who_holds_it(transport):
+    """Whether a process still holds a lock is known by its name, until the lock is released or expires."""
+    with try_lock(transport, "t.json", lambda: 1.0) as mine:
+        assert is_locked_by(mine.record.holder, transport, "t.json", lambda: 2.0)
+        assert not is_locked_by(mine.record.holder, transport, "t.json", lambda: 902.0)
+        assert not is_locked_by("another", transport, "t.json", lambda: 2.0)
+    assert not is_locked_by(mine.record.holder, transport, "t.json", lambda: 2.0)
+
+
+def test_stray_files_beside_a_lock(transport):
+    """A file that is no record, such as one that a file manager left, does not disturb the lock."""
+    transport.write("t/.DS_Store", b"x")
+    with try_lock(transport, "t.json", lambda: 1.0) as mine:
+        assert mine
 
 
 def test_a_store_without_conditional_writes(root):

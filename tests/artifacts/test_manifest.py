@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from airflow_zen.artifacts.folder import Manifest
 from airflow_zen.artifacts.ref import ArtifactFile
-from airflow_zen.artifacts.store import Manifest
 from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
 
 MANIFEST = Manifest(

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from airflow_zen.artifacts.folder import Manifest
 from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, content_digest
-from airflow_zen.artifacts.store import Manifest
 from airflow_zen.errors import ArtifactRefused
 
 FILES = (ArtifactFile("table.parquet", 4096, "ab" * 32),)

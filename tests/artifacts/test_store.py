@@ -20,7 +20,7 @@ class CountingTransport:
 
     def __getattr__(self, name):
         attribute = getattr(self.inner, name)
-        if name in {"read", "write", "create", "download", "exists", "list", "delete"}:
+        if name in {"read", "write", "create", "download", "exists", "list", "list_objects", "delete"}:
             return lambda *args, **kwargs: (self.requests.append(name), attribute(*args, **kwargs))[1]
         return attribute
 
@@ -119,7 +119,7 @@ def test_saving_again_repairs_damage(store, tmp_path, left, size):
     remedy = (
         r"was pruned or deleted. Run the step that made it again"
         if left is None
-        else "damaged.*run the step that made it again"
+        else "damaged.*Run the step that made it again"
     )
     with pytest.raises(ArtifactNotFound if left is None else ArtifactCorrupt, match=remedy):
         store.get(ref, tmp_path)

@@ -80,7 +80,7 @@ def test_damaged_bytes_are_an_error(damaged):
     """A reader of all, a part or none of the bytes gets `ArtifactCorrupt` for damaged ones at the end at the latest."""
     for wanted in (len(DATA), 100_000, 0):
         with (
-            pytest.raises(ArtifactCorrupt, match=r"table.parquet differs.*run the step"),
+            pytest.raises(ArtifactCorrupt, match=r"table.parquet differs.*Run the step"),
             stream_of(damaged, described(DATA), cut(damaged, 65_536)) as file,
         ):
             file.read_sequentially()

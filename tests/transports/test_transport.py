@@ -178,7 +178,7 @@ def test_rclone_moves_bytes_but_overwrites(rclone, request, tmp_path):
 
 
 def test_local_publish_is_one_rename_and_read_only(tmp_path):
-    """A published directory appears at once, read-only, and a second one changes nothing."""
+    """A published directory appears at once, read-only; a second one replaces its files, and keeps its own."""
     transport = LocalTransport(str(tmp_path / "root"))
     for content in ("first", "second"):
         staged = transport.scratch_directory / content
@@ -186,7 +186,8 @@ def test_local_publish_is_one_rename_and_read_only(tmp_path):
         (staged / "manifest.json").write_text(content)
         transport.publish(staged, "artifacts/ab/abc", last="manifest.json")
     published = tmp_path / "root" / "artifacts" / "ab" / "abc" / "manifest.json"
-    assert published.read_text() == "first"
+    assert published.read_text() == "second"
+    assert (staged / "manifest.json").read_text() == "second"
     assert published.stat().st_mode & 0o222 == 0
 
 

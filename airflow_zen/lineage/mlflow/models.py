@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from airflow_zen.artifacts.store import MANIFEST_FILE_NAME, Manifest
+from airflow_zen.artifacts.folder import MANIFEST_FILE_NAME, Manifest
 from airflow_zen.errors import LineageNotFound, SettingsError, ZenError
 from airflow_zen.lineage.mlflow.datasets import is_mlflow_model, mlflow_column_type
 from airflow_zen.lineage.mlflow.encoding import MAX_BATCH_ENTRIES, MAX_KEY, flatten_parameters, key_values, shorten

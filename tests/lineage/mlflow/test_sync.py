@@ -6,7 +6,7 @@ from threading import Barrier
 
 import pytest
 
-from airflow_zen.artifacts.leases import StoreLock
+from airflow_zen.artifacts.leases import LeaseRecord, LeaseRecords, StoreLock
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.lineage.mlflow.sync import deliver_pending, sync_pending
 from airflow_zen.runs.step_run import FinishedDagRun, StepState
@@ -133,10 +133,11 @@ def test_a_record_that_is_refused_for_good(recorder, records, step, ended, ref):
     assert list(records.undelivered()) == []
 
 
-def test_a_delivery_ends_with_its_lock(recorder, records, step, ended):
+def test_a_delivery_ends_with_its_lock(transport, recorder, records, step, ended):
     """A delivery whose lock is about to expire leaves the rest to the next one."""
     records.put(ended(step("a")), delivered=False)
-    assert deliver_pending(recorder, records, StoreLock(10.0, lambda: 11.0)).delivered == ()
+    expired = StoreLock(LeaseRecords(transport, "t"), 1, LeaseRecord(until=10.0), lambda: 11.0)
+    assert deliver_pending(recorder, records, expired).delivered == ()
     assert len(list(records.undelivered())) == 1
 
 

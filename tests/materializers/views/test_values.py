@@ -182,5 +182,5 @@ def test_damage_in_a_part_is_detected(remote, place):
     data = bytearray(remote.store.transport.read(key))
     data[place] = b"\xff" * len(data[place])
     remote.store.transport.write(key, bytes(data))
-    with pytest.raises(ArtifactCorrupt, match=r"table\.parquet differs .*Delete the artifact's directory"):
+    with pytest.raises(ArtifactCorrupt, match=r"table\.parquet differs .*Run the step that made it again"):
         list(load(remote, ref, Annotated[pd.DataFrame, Columns("f")]))

@@ -1,0 +1,225 @@
+"""The folder of one artifact in the store: its manifest, its files, and the marks that prunes and readers leave in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
+from typing import Any
+
+import msgspec
+
+from airflow_zen.artifacts.leases import is_locked_by
+from airflow_zen.artifacts.ref import (
+    MAX_REF_FILES,
+    REPAIR_ADVICE,
+    ArtifactFile,
+    ArtifactRef,
+    content_digest,
+    decode_document,
+)
+from airflow_zen.errors import ArtifactCorrupt
+from airflow_zen.transports.base import ObjectInfo, Transport
+
+MANIFEST_FILE_NAME = "manifest.json"
+FORMAT_VERSION = 2
+# Format 1 had a SHA-256 for each file.
+_READABLE_FORMATS = (1, 2)
+PRUNE_LOCK_KEY = "prune/turn.json"
+_DAMAGE_MARK = ".damaged"
+_PRUNE_MARK = ".prune-"
+_KEY = re.compile(r"artifacts/[0-9a-f]{2}/([0-9a-f]{64})/(.+)")
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """Describe one artifact completely. It is stored last: its presence means that the artifact is complete.
+
+    `encoding`, `type` and `files` are its identity (`digest`). `inline` holds the text of files that are stored in the
+    manifest itself. `libraries` are the versions that wrote it. `summary` holds facts that the materializer collected
+    (`shape`, `rows`, `columns`, …) as JSON. `at` holds the keys of files that were registered in place, by path.
+    """
+
+    encoding: str
+    type: str
+    files: tuple[ArtifactFile, ...]
+    inline: Mapping[str, str] = msgspec.field(default_factory=dict)
+    libraries: Mapping[str, str] = msgspec.field(default_factory=dict)
+    summary: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    at: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """The identity of the content, 64 hex characters."""
+        return content_digest(self.encoding, self.type, self.files)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    def ref(self, uri: str, name: str = "") -> ArtifactRef:
+        """Return a ref to this artifact at its address."""
+        return ArtifactRef(
+            digest=self.digest,
+            uri=uri,
+            encoding=self.encoding,
+            type=self.type,
+            size=self.size,
+            name=name,
+            shape=str(self.summary.get("shape", "")),
+            files=() if self.inline or self.at or len(self.files) > MAX_REF_FILES else self.files,
+            inline=bool(self.inline),
+            code=tuple(map(str, self.summary.get("code", ()))),
+        )
+
+    def to_json(self) -> bytes:
+        """Return the manifest as canonical, human-readable JSON."""
+        document = {
+            "airflow_zen": FORMAT_VERSION,
+            "digest": self.digest,
+            "size": self.size,
+            **msgspec.to_builtins(self),
+        }
+        if not self.at:
+            del document["at"]
+        return json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes, digest: str) -> Manifest:
+        """Return the manifest of `digest`.
+
+        Raises `ArtifactRefused` for a newer format, `ArtifactCorrupt` when the text is not the manifest of `digest`.
+        """
+
+        def decode(document: dict[str, Any]) -> Manifest:
+            files = tuple(
+                ArtifactFile(f["path"], f["size"], f["hash" if "hash" in f else "sha256"]) for f in document["files"]
+            )
+            return msgspec.convert({**document, "files": files}, cls)
+
+        manifest = decode_document(
+            text, f"The manifest of artifact {digest[:12]}", _READABLE_FORMATS, decode, REPAIR_ADVICE
+        )
+        if manifest.digest != digest:
+            raise ArtifactCorrupt(
+                f"The manifest at {digest[:12]} describes another artifact, {manifest.digest[:12]}. {REPAIR_ADVICE}"
+            )
+        return manifest
+
+
+class ArtifactFolder(msgspec.Struct, frozen=True):
+    """What the folder of an artifact contains; without a manifest it is the rest of an upload that did not finish.
+
+    `objects` does not include marks. `is_damaged`: whether a reader found damage, so that the artifact is made again.
+    `prunes`: the holders of the prune's lock that have begun to delete it.
+    """
+
+    digest: str
+    objects: tuple[ObjectInfo, ...] = ()
+    is_damaged: bool = False
+    prunes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, digest: str, found: Iterable[ObjectInfo]) -> ArtifactFolder:
+        """Return the folder with these objects and marks."""
+        objects, damaged, prunes = [], False, []
+        for each in found:
+            name = each.key.rpartition("/")[2]
+            if name.startswith(_PRUNE_MARK):
+                prunes.append(name.removeprefix(_PRUNE_MARK))
+            elif name == _DAMAGE_MARK:
+                damaged = True
+            else:
+                objects.append(each)
+        return cls(digest, tuple(objects), damaged, tuple(prunes))
+
+    @classmethod
+    def read(cls, transport: Transport, digest: str) -> ArtifactFolder:
+        """List one folder; one request for each 1000 objects."""
+        return cls.of(digest, transport.list_objects(artifact_prefix(digest)))
+
+    @property
+    def manifest(self) -> str | None:
+        """The key of its manifest; None where it has none."""
+        key = f"{artifact_prefix(self.digest)}/{MANIFEST_FILE_NAME}"
+        return key if any(each.key == key and each.size for each in self.objects) else None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its objects."""
+        return sum(each.size for each in self.objects)
+
+    @property
+    def files_size(self) -> int:
+        """Bytes of all its objects but the manifest."""
+        return sum(each.size for each in self.objects if each.key != self.manifest)
+
+    @property
+    def modified(self) -> float:
+        """When the latest of its objects was written, in seconds since the epoch."""
+        return max((each.modified for each in self.objects), default=0.0)
+
+    @property
+    def prune_marks(self) -> list[str]:
+        """The keys of the marks of prunes."""
+        return [prune_mark(self.digest, holder) for holder in self.prunes]
+
+    @property
+    def marks(self) -> list[str]:
+        """The keys of all marks."""
+        damage = [f"{artifact_prefix(self.digest)}/{_DAMAGE_MARK}"] if self.is_damaged else []
+        return [*damage, *self.prune_marks]
+
+    def has_files(self, sizes: Iterable[tuple[str, int]]) -> bool:
+        """Whether it contains a manifest, and files of these paths and sizes in bytes."""
+        prefix = artifact_prefix(self.digest)
+        found = {each.key: each.size for each in self.objects}
+        return self.manifest is not None and all(found.get(f"{prefix}/{path}") == size for path, size in sizes)
+
+
+def artifact_prefix(digest: str) -> str:
+    """Return the folder of an artifact in the store."""
+    return f"artifacts/{digest[:2]}/{digest}"
+
+
+def list_artifact_folders(
+    transport: Transport, on_stray: Callable[[str], object] = lambda _: None
+) -> Iterator[ArtifactFolder]:
+    """Yield the folder of every artifact, in the order of digests, with one page of the listing in memory.
+
+    `on_stray` is called with the key of each object that belongs to no artifact.
+    """
+
+    def digest_of(each: ObjectInfo) -> str:
+        found = _KEY.fullmatch(each.key)
+        return found[1] if found else ""
+
+    for digest, found in groupby(transport.list_objects("artifacts"), key=digest_of):
+        if digest:
+            yield ArtifactFolder.of(digest, found)
+        else:
+            for each in found:
+                on_stray(each.key)
+
+
+def is_reserved(name: str) -> bool:
+    """Whether the store itself gives this name to an object in the folder of an artifact."""
+    return name in {MANIFEST_FILE_NAME, _DAMAGE_MARK} or name.startswith(_PRUNE_MARK)
+
+
+def mark_damaged(transport: Transport, digest: str) -> None:
+    """Mark an artifact as damaged: the step that made it does not reuse it, and makes it again."""
+    transport.write(f"{artifact_prefix(digest)}/{_DAMAGE_MARK}", b"1")
+
+
+def prune_mark(digest: str, holder: str) -> str:
+    """Return the key of the mark with which a prune says that it deletes an artifact."""
+    return f"{artifact_prefix(digest)}/{_PRUNE_MARK}{holder}"
+
+
+def is_being_pruned(folder: ArtifactFolder, transport: Transport, clock: Callable[[], float]) -> bool:
+    """Whether a prune is deleting an artifact; marks of prunes that were killed are deleted."""
+    dead = [holder for holder in folder.prunes if not is_locked_by(holder, transport, PRUNE_LOCK_KEY, clock)]
+    transport.delete(prune_mark(folder.digest, holder) for holder in dead)
+    return len(dead) < len(folder.prunes)

@@ -1,0 +1,216 @@
+"""Every interleaving of a few processes that use one store: a scheduler of their operations, and a search of its choices."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+Choice = tuple[str, str]
+
+_WRITES = ("_upload", "_write", "rename")
+# Random names, and times.
+_CHANCE = re.compile(r"[0-9a-f]{32}(?![0-9a-f])|\d{10}\.\d+")
+
+
+class Killed(BaseException):
+    """The process was killed: none of its operations is done any more."""
+
+
+class _Process:
+    """A thread that does one operation each time it is chosen; `seen` is all that it has learned from the store."""
+
+    def __init__(self, name: str, body: Callable[[], Any], scheduler: Scheduler) -> None:
+        self.name = name
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.finished = self.killed = self.asleep = False
+        self.pending = ""
+        self.seen: list[Any] = []
+        self.operations = 0
+        self._go = threading.Semaphore(0)
+        self._scheduler = scheduler
+        self._thread = threading.Thread(target=self._run, args=(body,), daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._scheduler.parked.acquire()
+
+    def resume(self) -> None:
+        self.asleep = False
+        self._go.release()
+        self._scheduler.parked.acquire()
+        if self.finished:
+            self._thread.join()
+
+    def park(self, pending: str) -> None:
+        """Wait to be chosen; raise `Killed` where the process is killed instead."""
+        if not self.killed:
+            self.pending = pending
+            self._scheduler.parked.release()
+            self._go.acquire()
+        if self.killed:
+            raise Killed
+        self.operations += 1
+
+    def sleep(self) -> None:
+        """Wait until another process has done something."""
+        self.asleep = True
+        self.park("sleep")
+
+    def learn(self, label: str, result: Any) -> None:
+        """Remember a result; an operation that looks anew makes all forgotten but how much was written."""
+        if label.startswith(self._scheduler.forget_at) and self.name.startswith("writer"):
+            written = sum(count if known == "written" else known.startswith(_WRITES) for known, count in self.seen)
+            self.seen = [("written", written)]
+        self.seen.append((label, result))
+
+    def _run(self, body: Callable[[], Any]) -> None:
+        self._scheduler.local.process = self
+        try:
+            self.result = body()
+        except BaseException as error:
+            self.error = error
+        self.finished, self.pending = True, ""
+        self._scheduler.parked.release()
+
+
+class Scheduler:
+    """Choose which process does its next operation. Time passes only while all processes sleep.
+
+    mortal: the names of processes that may be killed before each of their operations. forget_at: how the operations
+    begin with which a writer looks at the store anew.
+    """
+
+    def __init__(self, mortal: Iterable[str] = (), forget_at: tuple[str, ...] = ()) -> None:
+        self.forget_at = forget_at
+        self.local = threading.local()
+        self.parked = threading.Semaphore(0)
+        self.waited = 0.0  # seconds
+        self._mortal = frozenset(mortal)
+        self.processes: dict[str, _Process] = {}
+
+    def start(self, bodies: Mapping[str, Callable[[], Any]]) -> None:
+        """Run each process up to its first operation."""
+        for name, body in bodies.items():
+            self.processes[name] = _Process(name, body, self)
+            self.processes[name].start()
+
+    def operate(self, label: str, do: Callable[[], Any], describe: Callable[[Any], Any] = repr) -> Any:
+        """Do an operation when its process is chosen; one of another thread is done at once."""
+        process = self.current
+        if process is None:
+            return do()
+        process.park(label)
+        try:
+            result = do()
+        except Exception as error:
+            process.learn(label, type(error).__name__)
+            raise
+        process.learn(label, describe(result))
+        return result
+
+    @property
+    def current(self) -> _Process | None:
+        """The process of this thread; None for a thread of another."""
+        return getattr(self.local, "process", None)
+
+    def sleep(self, _seconds: float) -> None:
+        """Let the process of this thread sleep."""
+        self.local.process.sleep()
+
+    def choices(self) -> list[Choice]:
+        """Return what can happen next."""
+        alive = [process for process in self.processes.values() if not process.finished]
+        if alive and all(process.asleep for process in alive):
+            self.waited += 1000.0
+            for process in alive:
+                process.asleep = False
+        steps = [("step", process.name) for process in alive if not process.asleep]
+        return steps + [
+            ("kill", process.name) for process in alive if process.name in self._mortal and process.operations
+        ]
+
+    def take(self, choice: Choice) -> None:
+        """Let it happen."""
+        kind, name = choice
+        process = self.processes[name]
+        process.killed = kind == "kill"
+        process.resume()
+        for each in self.processes.values():
+            each.asleep = each.asleep and each is process
+
+    def stop(self) -> None:
+        """Kill what is left."""
+        for process in self.processes.values():
+            if not process.finished:
+                self.take(("kill", process.name))
+
+    def state(self) -> str:
+        """Return all that decides what the processes do next, beside the store, without what differs by chance."""
+        found = [
+            repr((each.name[:6], each.finished, each.killed, each.asleep, each.pending, each.seen))
+            for each in self.processes.values()
+        ]
+        return _CHANCE.sub("…", repr((self.waited, sorted(found))))
+
+
+class System(Protocol):
+    """Processes on a new store."""
+
+    scheduler: Scheduler
+    bodies: Mapping[str, Callable[[], Any]]
+
+    def content(self) -> Any:
+        """Return what the store contains, after a check of what must hold at any time."""
+
+    def check(self, path: list[Choice]) -> None:
+        """Check what must hold at the end of this path."""
+
+
+@dataclass
+class Search:
+    """What was searched: ends of paths that were checked, paths that led to a known state, and states."""
+
+    checked: int = 0
+    joined: int = 0
+    states: set[Any] = field(default_factory=set)
+
+
+def search_all(new_system: Callable[[], System]) -> Search:
+    """Take every path through the choices of a system; a state that was met before is not left a second time."""
+    found, todo = Search(), [()]
+    while todo:
+        prefix: tuple[Choice, ...] = todo.pop()
+        system = new_system()
+        system.scheduler.start(system.bodies)
+        try:
+            path = list(_follow(system, prefix))
+            _explore(system, path, found, todo)
+        finally:
+            system.scheduler.stop()
+    return found
+
+
+def _follow(system: System, prefix: tuple[Choice, ...]) -> Iterable[Choice]:
+    for choice in prefix:
+        assert choice in system.scheduler.choices(), "the system is not deterministic"
+        system.scheduler.take(choice)
+        yield choice
+
+
+def _explore(system: System, path: list[Choice], found: Search, todo: list[tuple[Choice, ...]]) -> None:
+    while choices := system.scheduler.choices():
+        state = system.scheduler.state(), system.content()
+        if state in found.states:
+            found.joined += 1
+            return
+        found.states.add(state)
+        todo += [(*path, other) for other in choices[1:]]
+        path.append(choices[0])
+        system.scheduler.take(choices[0])
+    system.content()
+    system.check(path)
+    found.checked += 1
