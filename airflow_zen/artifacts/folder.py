@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from airflow_zen.artifacts.leases import is_locked_by
 from airflow_zen.artifacts.ref import (
     MAX_REF_FILES,
     REPAIR_ADVICE,
@@ -220,6 +219,8 @@ def prune_mark(digest: str, holder: str) -> str:
 
 def is_being_pruned(folder: ArtifactFolder, transport: Transport, clock: Callable[[], float]) -> bool:
     """Whether a prune is deleting an artifact; marks of prunes that were killed are deleted."""
+    from airflow_zen.artifacts.leases import is_locked_by
+
     dead = [holder for holder in folder.prunes if not is_locked_by(holder, transport, PRUNE_LOCK_KEY, clock)]
     transport.delete(prune_mark(folder.digest, holder) for holder in dead)
     return len(dead) < len(folder.prunes)

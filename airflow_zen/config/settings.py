@@ -24,6 +24,7 @@ from airflow_zen.errors import LineageError, SettingsError, StepDefinitionError
 from airflow_zen.lineage.recorder import LineageRecorder, NullRecorder
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.progress import BytesCallback, ignore_bytes
+from airflow_zen.runs.journal import RunJournals
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.redaction import Redactor
 from airflow_zen.stack import Stack
@@ -182,12 +183,12 @@ def _open_recorder(settings: Settings, transport: Transport) -> LineageRecorder:
             return MlflowRecorder(MlflowRest(server), transport, settings.artifact_root, *flags)
     except (LineageError, SettingsError) as error:
         log.warning("Lineage is kept in the artifact root only: %s", error)
-        return NullRecorder()
+        return NullRecorder(RunJournals(transport))
     log.info(
         "MLflow is not configured ([zen] mlflow_conn_id or mlflow_tracking_uri): lineage is kept in %s only.",
         settings.artifact_root,
     )
-    return NullRecorder()
+    return NullRecorder(RunJournals(transport))
 
 
 def _get_connection(settings: Settings, option: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,10 @@ import msgspec
 from airflow_zen.errors import MetadataError
 
 if TYPE_CHECKING:
+    from airflow_zen.runs.journal import RunJournals
     from airflow_zen.runs.step_run import StepRun
+
+log = logging.getLogger("airflow_zen.lineage")
 
 MAX_PREVIEWED_OUTPUTS = 20
 """The number of outputs of a step that get previews."""
@@ -67,7 +71,34 @@ class LineageRecorder(Protocol):
 
 
 class NullRecorder(LineageRecorder):
-    """Record nothing: no lineage server is configured, and the step run records in the store are the lineage."""
+    """Record nothing: no lineage server is configured, and the step run records in the store are the lineage.
+
+    `journals` keep the record of a run until it is in the store; without them the record of a killed process is lost.
+    """
+
+    def __init__(self, journals: RunJournals | None = None) -> None:
+        self._journals = journals
+
+    def start(self, run: StepRun) -> OpenedRun:
+        """Begin the run's journal."""
+        if self._journals:
+            try:
+                self._journals.open(run)
+            except OSError as error:
+                log.warning("If the process of %s is killed, its record is lost: %s", run.id, error)
+        return OpenedRun()
+
+    def finish(self, run: StepRun, opened: OpenedRun) -> bool:
+        """Keep the finished record on this host until the store has it."""
+        if self._journals:
+            self._journals.write(run)
+        return True
+
+    def on_record_stored(self, run: StepRun) -> None:
+        """Delete the run's journal, and store what killed processes left on this host."""
+        if self._journals:
+            self._journals.delete(run)
+            self._journals.recover_orphans()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.tags import EXPERIMENT_PREFIX, quote_filter_value
 from airflow_zen.progress import ProgressCallback, ignore_progress, track_items
-from airflow_zen.runs.records import list_step_records
+from airflow_zen.runs.records import UNREADABLE, list_step_records
 from airflow_zen.transports.base import ObjectInfo, Transport, key_of_url, map_in_parallel, quote_key_part
 
 # Names in listings and MLflow's tags hold this much of a digest: 64 bits, which no two artifacts of a root share.
@@ -195,7 +195,7 @@ class Marker:
             return _RecordReferences(digests_of_record(record), record["cache_key"])
         except ArtifactNotFound:
             return None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except UNREADABLE:
             self.on_stray(key)
             return None
 

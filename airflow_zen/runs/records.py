@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,14 +13,23 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_zen.errors import ArtifactNotFound
+from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound
 from airflow_zen.runs.step_run import FinishedDagRun, StepRun, StepRunId
 from airflow_zen.transports.base import ObjectInfo, Transport, quote_key_part
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.leases import StoreLock
 
+log = logging.getLogger("airflow_zen.runs")
+
+# What reading a document raises that is not one: damaged, empty, or of another version.
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
+
+_MAX_REASON = 300
+
 _UNDELIVERED = "undelivered"
+_RECORD_NAME = re.compile(r"/-?\d+\.\d+\.json$")
+_MARKER = re.compile(rf"{_UNDELIVERED}/([^/]+/[^/]+)/([^/]+/-?\d+\.\d+\.json)")
 _REFUSED = "refused"
 _ENDED = "ended"
 _DELIVERY_LOCK = "undelivered.turn.json"
@@ -46,23 +57,25 @@ class StepRunRecords:
             self._transport.write(_marker_key(run.id), key.encode())
 
     def get(self, run: StepRunId) -> StepRun:
-        """Read one record. Raises `ArtifactNotFound` when there is none."""
+        """Read one record. Raises `ArtifactNotFound` when there is none, `ArtifactCorrupt` for one that cannot be read."""
         return self._read(record_key(run))
 
     def read_dag_run(self, dag_id: str, run_id: str) -> Iterator[StepRun]:
-        """Read all records of a DAG run, in the text order of task, map index and try."""
+        """Read all records of a DAG run, in the text order of task, map index and try; log those that cannot be read."""
         keys = list(self._transport.list(f"{dag_run_folder(dag_id, run_id)}/steps"))
         with ThreadPoolExecutor(_READER_THREADS) as pool:
-            yield from pool.map(self._read, keys)
+            yield from filter(None, pool.map(self._read_if_readable, keys))
 
     def latest_dag_run(self, dag_id: str) -> str | None:
         """Return the id of the run of a DAG whose record is the newest; None where no run has a record."""
-        runs = list_step_records(self._transport, dag_id).values()
-        return self._read(max(runs, key=newest_record_time)[0].key).id.run_id if runs else None
+        runs = sorted(list_step_records(self._transport, dag_id).values(), key=newest_record_time, reverse=True)
+        readable = filter(None, (self._read_if_readable(record.key) for records in runs for record in records))
+        return next((run.id.run_id for run in readable), None)
 
     def latest_try(self, dag_id: str, run_id: str, task_id: str) -> StepRun | None:
         """Read the record of a task's latest try, of any map index; None where there is no record."""
-        keys = self._transport.list(f"{dag_run_folder(dag_id, run_id)}/steps/{quote_key_part(task_id)}")
+        found = self._transport.list(f"{dag_run_folder(dag_id, run_id)}/steps/{quote_key_part(task_id)}")
+        keys = filter(_RECORD_NAME.search, found)
         latest = max(keys, key=lambda key: int(key.rpartition("/")[2].split(".")[1]), default=None)
         return self._read(latest) if latest else None
 
@@ -72,13 +85,20 @@ class StepRunRecords:
 
     def undelivered_markers(self) -> list[str]:
         """List the markers of the undelivered records; one request for each 1000."""
-        return list(self._transport.list(_UNDELIVERED))
+        return [key for key in self._transport.list(_UNDELIVERED) if _MARKER.fullmatch(key)]
 
     def undelivered(self, markers: Iterable[str] | None = None) -> Iterator[StepRun]:
-        """Read the undelivered records, or those of some markers."""
+        """Read the undelivered records, or those of some markers; one that cannot be read is set aside."""
         for marker in self.undelivered_markers() if markers is None else markers:
-            with suppress(ArtifactNotFound):
-                yield self._read(self._transport.read(marker).decode())
+            record = _record_of_marker(marker)
+            try:
+                run = self._read(record)
+            except ArtifactNotFound:
+                continue
+            except ArtifactCorrupt as error:
+                self._set_aside(marker, record, error)
+            else:
+                yield run
 
     def has_undelivered(self, dag_id: str, run_id: str) -> bool:
         """Whether any step run of a DAG run is undelivered."""
@@ -92,7 +112,7 @@ class StepRunRecords:
         """Record that MLflow refused a record. After the third time it is set aside; return whether it was."""
         try:
             times = int(json.loads(self._transport.read(_marker_key(run, _REFUSED)))["times"]) + 1
-        except ArtifactNotFound:
+        except (ArtifactNotFound, *UNREADABLE):
             times = 1
         note = {"record": record_key(run), "times": times, "reason": reason}
         self._transport.write(_marker_key(run, _REFUSED), json.dumps(note, ensure_ascii=False, indent=1).encode())
@@ -103,7 +123,7 @@ class StepRunRecords:
     def requeue_rejected(self) -> None:
         """Mark the records that were set aside as undelivered again."""
         for key in list(self._transport.list(_REFUSED)):
-            with suppress(ArtifactNotFound):
+            with suppress(ArtifactNotFound, *UNREADABLE):
                 record = json.loads(self._transport.read(key))["record"]
                 self._transport.write(_UNDELIVERED + key.removeprefix(_REFUSED), record.encode())
 
@@ -114,8 +134,14 @@ class StepRunRecords:
     def finished_dag_runs(self) -> Iterator[FinishedDagRun]:
         """Read the DAG runs whose end MLflow does not show yet."""
         for key in list(self._transport.list(_ENDED)):
-            with suppress(ArtifactNotFound):
+            try:
                 yield msgspec.json.decode(self._transport.read(key), type=FinishedDagRun)
+            except ArtifactNotFound:
+                continue
+            except UNREADABLE as error:
+                # The scheduler finds it again in Airflow's database, because MLflow shows the DAG run as running.
+                log.warning("%s/%s cannot be read, and is deleted: %s", self._transport.root, key, error)
+                self._transport.delete([key])
 
     def delete_finished_dag_run(self, run: FinishedDagRun) -> None:
         """Delete the stored end of a DAG run, which MLflow shows now."""
@@ -127,8 +153,28 @@ class StepRunRecords:
 
         return try_lock(self._transport, _DELIVERY_LOCK, clock)
 
+    def _set_aside(self, marker: str, record: str, error: Exception) -> None:
+        """Take a record that cannot be read out of the delivery; `requeue_rejected` puts it back."""
+        log.warning("%s Its delivery is set aside until `airflow zen lineage sync`.", error)
+        note = {"record": record, "times": _MAX_REJECTIONS, "reason": str(error)}
+        self._transport.write(_REFUSED + marker.removeprefix(_UNDELIVERED), json.dumps(note, indent=1).encode())
+        self._transport.delete([marker])
+
+    def _read_if_readable(self, key: str) -> StepRun | None:
+        try:
+            return self._read(key)
+        except ArtifactCorrupt as error:
+            log.warning("%s It is left out.", error)
+            return None
+
     def _read(self, key: str) -> StepRun:
-        return StepRun.from_json(json.loads(self._transport.read(key)))
+        text = self._transport.read(key)
+        try:
+            return StepRun.from_json(json.loads(text))
+        except UNREADABLE as error:
+            raise ArtifactCorrupt(
+                f"{self._transport.root}/{key} cannot be read: {str(error)[:_MAX_REASON]}."
+            ) from error
 
 
 def list_step_records(transport: Transport, dag_id: str | None = None) -> dict[tuple[str, str], list[ObjectInfo]]:
@@ -162,6 +208,10 @@ def _marker_key(run: StepRunId, kind: str = _UNDELIVERED) -> str:
 
 def _record_name(run: StepRunId) -> str:
     return f"{quote_key_part(run.task_id)}/{run.map_index}.{run.try_number}.json"
+
+
+def _record_of_marker(marker: str) -> str:
+    return _MARKER.sub(r"runs/\1/steps/\2", marker)
 
 
 def _ended_key(run: FinishedDagRun) -> str:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from airflow_zen.artifacts.folder import MANIFEST_FILE_NAME
+from airflow_zen.artifacts.folder import MANIFEST_FILE_NAME, ArtifactFolder
 from airflow_zen.artifacts.leases import LeaseStore, try_lock
 from airflow_zen.errors import ArtifactNotFound, PruneBusy, SettingsError
 from airflow_zen.pruning.collect import prune_stack
@@ -178,7 +178,7 @@ def test_stopped_and_run_again(stack, run, prune_after, monkeypatch, deletions):
             prune_after(stack, 4)
     for manifest in [key for key in transport.list("artifacts") if key.endswith(MANIFEST_FILE_NAME)]:
         digest = manifest.split("/")[2]
-        assert len([*transport.list(f"artifacts/{digest[:2]}/{digest}")]) == (1 if digest == held.digest else 2)
+        assert len(ArtifactFolder.read(transport, digest).objects) == (1 if digest == held.digest else 2)
     prune_after(stack, 4)
     assert {key.split("/")[2] for key in transport.list("artifacts")} == {held.digest}
 
@@ -257,6 +257,28 @@ def test_beside_running_steps(stack, run):
     assert not failures
     assert deleted
     assert seen
+
+
+def test_strays_stay(stack, run, prune_twice):
+    """Files that are none of the store's, and records that cannot be read, stop no prune; it names them, and they stay."""
+    held = run(stack, number, 1).outputs["output"]
+    lost = save_unreferenced(stack)
+    strays = [
+        "artifacts/.DS_Store",
+        "artifacts/ab/x",
+        "cache/x",
+        "cache/ab/x.json",
+        "names/x",
+        "names/d/versions/x.json",
+    ]
+    strays += ["runs/d/r/steps/number/0.9.json", "prune/turn/.DS_Store"]
+    for key in (*strays, "runs/x", "tags/x", "previews/x", "undelivered/x"):
+        stack.store.transport.write(key, b"")
+    report = prune_twice(stack, 2)
+    assert stack.store.missing([held, lost]) == [lost]
+    assert set(report.strays) == set(strays[:-1])
+    assert "7 files left that cannot be read: " in str(report)
+    assert all(map(stack.store.transport.exists, strays))
 
 
 def test_reports_usage_by_referrer(stack, run, prune_after):

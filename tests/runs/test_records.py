@@ -2,9 +2,9 @@
 
 import pytest
 
-from airflow_zen.errors import ArtifactNotFound
-from airflow_zen.runs.records import StepRunRecords
-from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
+from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound
+from airflow_zen.runs.records import StepRunRecords, record_key
+from airflow_zen.runs.step_run import CacheState, FinishedDagRun, StepRun, StepRunId, StepState
 from airflow_zen.transports import open_transport
 
 
@@ -81,3 +81,49 @@ def test_malformed_records_are_refused(key, value):
     """A record with a value that its field cannot have raises `ValueError`."""
     with pytest.raises(ValueError, match=key):
         StepRun.from_json({**run().to_json(), key: value})
+
+
+UNREADABLE = {"empty": b"", "half": b'{"id":', "a list": b"[]", "deep": b"[" * 100_000, "another": b'{"id": 1}'}
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
+def test_an_unreadable_record_is_set_aside(transport, records, caplog, content):
+    """A record that cannot be read keeps no other from delivery; it is named, and set aside until it is asked for."""
+    damaged = run("a")
+    records.put(damaged, delivered=False)
+    transport.write(record_key(damaged.id), content)
+    records.put(run("b"), delivered=False)
+    transport.write("undelivered/.DS_Store", b"x")
+    assert [each.id.task_id for each in records.undelivered()] == ["b"]
+    assert f"{transport.root}/{record_key(damaged.id)} cannot be read" in caplog.text
+    caplog.clear()
+    assert [each.id.task_id for each in records.undelivered()] == ["b"]
+    assert not caplog.text
+    records.put(damaged, delivered=True)
+    records.requeue_rejected()
+    assert [each.id.task_id for each in records.undelivered()] == ["a", "b"]
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
+def test_an_unreadable_record_is_left_out(transport, records, content):
+    """A DAG run is read without the records that cannot be read; asked for one by name, the error names its file."""
+    damaged = run("a", 0)
+    records.put(damaged, delivered=True)
+    transport.write(record_key(damaged.id), content)
+    for stray in ("runs/x", "runs/.DS_Store", "runs/d/y", "runs/d/r/steps/.DS_Store"):
+        transport.write(stray, b"x")
+    records.put(run("b"), delivered=True)
+    assert [each.id.task_id for each in records.read_dag_run("d", damaged.id.run_id)] == ["b"]
+    assert records.latest_dag_run("d") == damaged.id.run_id
+    with pytest.raises(ArtifactCorrupt, match="0.1.json cannot be read") as raised:
+        records.get(damaged.id)
+    assert len(str(raised.value)) < 1000
+
+
+def test_unreadable_ends_of_dag_runs(transport, records, caplog):
+    """The end of a DAG run that cannot be read is deleted, and named; the others are read."""
+    records.put_finished_dag_run(FinishedDagRun("d", "b", StepState.FINISHED, 1.0))
+    transport.write("ended/d/a.json", b"")
+    assert [each.run_id for each in records.finished_dag_runs()] == ["b"]
+    assert "ended/d/a.json cannot be read" in caplog.text
+    assert list(transport.list("ended")) == ["ended/d/b.json"]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -17,7 +18,6 @@ from airflow_zen.errors import SettingsError, ZenError
 from airflow_zen.lineage.mlflow.description import PageUrls, run_description
 from airflow_zen.lineage.mlflow.encoding import key_values, to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
-from airflow_zen.lineage.mlflow.journal import RunJournal, recover_orphans
 from airflow_zen.lineage.mlflow.log_step import (
     PrefetchResult,
     dataset_requests,
@@ -28,13 +28,14 @@ from airflow_zen.lineage.mlflow.log_step import (
     value_requests,
 )
 from airflow_zen.lineage.mlflow.models import LoggedModels
-from airflow_zen.lineage.mlflow.offline.outbox import Replay
+from airflow_zen.lineage.mlflow.offline.outbox import Outbox, Replay
 from airflow_zen.lineage.mlflow.offline.relay import Relay
 from airflow_zen.lineage.mlflow.parent_runs import ParentRun, ParentRuns
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.run_files import put_run_files
 from airflow_zen.lineage.mlflow.tags import end_tags, quote_filter_value, run_name, step_tags
 from airflow_zen.lineage.recorder import MAX_PREVIEWED_OUTPUTS, OpenedRun, preview_files, temporary_environment
+from airflow_zen.runs.journal import RunJournals
 from airflow_zen.runs.records import StepRunRecords, record_key
 from airflow_zen.runs.step_run import StepRun, StepState
 from airflow_zen.transports.base import Transport, normalize_root
@@ -46,6 +47,9 @@ log = logging.getLogger("airflow_zen.lineage")
 
 # Seconds that a step which has ended waits for MLflow to receive what its own code logged.
 _FINISH_TIMEOUT = 10.0
+
+# What user code logged, in the directory of the run's journal.
+_OUTBOX = "outbox"
 
 # Seconds that a step waits for slow answers in total; the rest is sent later.
 _SLOW_RESPONSE_BUDGET = 10.0
@@ -80,7 +84,7 @@ class MlflowRecorder:
         self._replay = Replay(rest, transport, self._root)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="airflow-zen-lineage")
         self._prefetches: dict[StepRunId, Future[PrefetchResult]] = {}
-        self._journals: dict[StepRunId, RunJournal] = {}
+        self._journals = RunJournals(transport, partial(_keep_outbox, self._replay), delivered=False)
         self._relays: dict[StepRunId, tuple[Relay, Any]] = {}
         self._recovery: Future[tuple[StepRunId, ...]] | None = None
         self._warned: set[str] = set()
@@ -92,7 +96,8 @@ class MlflowRecorder:
         on this host is stored then, too.
         """
         self.rest.limit_slow_responses(_SLOW_RESPONSE_BUDGET)
-        self._journals[run.id] = journal = RunJournal.create(run, self._root, self._transport.scratch_directory)
+        outbox = Outbox(self._journals.open(run).directory / _OUTBOX)
+        outbox.directory.mkdir()
         info, urls = dict[str, Any](), dict[str, str]()
         try:
             parent, info = self._open_run(run, self._parents.get_or_create(run))
@@ -103,7 +108,7 @@ class MlflowRecorder:
             self._prefetches[run.id] = self._pool.submit(self._prefetch, run, parent, info["run_id"])
         self._recovery = self._pool.submit(self.recover_orphans)
         respect = self._respect_set_experiment
-        relay = Relay(self.rest.server, journal.outbox, run, info or None, respect_set_experiment=respect)
+        relay = Relay(self.rest.server, outbox, run, info or None, respect_set_experiment=respect)
         client = _mlflow_client()
         self._relays[run.id] = relay, client.client_state() if client else (None, None)
         if not info:
@@ -113,7 +118,7 @@ class MlflowRecorder:
     def finish(self, run: StepRun, opened: OpenedRun) -> bool:
         """Send artifacts, models and the end state; return whether all was delivered."""
         prefetching = self._prefetches.pop(run.id, None)
-        has_outbox = self._store_outbox(run, opened, self._journals.get(run.id))
+        has_outbox = self._store_outbox(run, opened)
         if not opened.run_id:
             return False
         named, experiment_id = _with_artifact_names(run), opened.environment["MLFLOW_EXPERIMENT_ID"]
@@ -123,15 +128,13 @@ class MlflowRecorder:
 
     def on_record_stored(self, run: StepRun) -> None:
         """Delete the run's journal, and wait a little for the recovery of others, if there is one."""
-        if journal := self._journals.pop(run.id, None):
-            journal.delete()
+        self._journals.delete(run)
         if self._recovery:
             wait([self._recovery], _FINISH_TIMEOUT)
 
     def recover_orphans(self) -> tuple[StepRunId, ...]:
         """Store what killed processes left on this host, as undelivered; return the runs."""
-        records = StepRunRecords(self._transport)
-        return recover_orphans(self._root, self._transport.scratch_directory, records, self._replay)
+        return self._journals.recover_orphans()
 
     def attach_files(self, run: StepRun, opened: OpenedRun, files: Mapping[str, bytes]) -> bool:
         """Add small files to the run; return whether all were delivered."""
@@ -178,19 +181,20 @@ class MlflowRecorder:
             return False
         return True
 
-    def _store_outbox(self, run: StepRun, opened: OpenedRun, journal: RunJournal | None) -> bool:
+    def _store_outbox(self, run: StepRun, opened: OpenedRun) -> bool:
         """End what user code began in MLflow's client, and store the outbox; return whether it holds anything."""
         if run.id in self._relays:
             _end_user_runs(*self._relays.pop(run.id), run.state, opened.environment)
+        journal = self._journals.get(run)
         if journal is None:
             return False
         try:
-            journal.write(run, self._root)
-            return self._replay.keep(run.id, journal.outbox)
+            self._journals.write(run)
+            return self._replay.keep(run.id, Outbox(journal.directory / _OUTBOX))
         except Exception as error:  # noqa: BLE001 - lineage never fails a step
             directory = journal.directory
             log.warning("What the code of %s logged stays in %s until it can be stored: %s", run.id, directory, error)
-            self._journals.pop(run.id).unlock()
+            self._journals.abandon(run)
             return False
 
     def _put_files(self, run: StepRun, artifact_uri: str, files: Mapping[str, bytes]) -> None:
@@ -342,3 +346,11 @@ def _with_artifact_names(run: StepRun) -> StepRun:
         inputs={argument: ref if ref.name else ref.with_name(argument) for argument, ref in run.inputs.items()},
         outputs={name: ref if ref.name else ref.with_name(f"{task}.{name}") for name, ref in run.outputs.items()},
     )
+
+
+def _keep_outbox(replay: Replay, run: StepRun, directory: Path) -> None:
+    """Store the outbox of a killed process, with the ends of the runs that its code had begun."""
+    outbox = Outbox(directory / _OUTBOX)
+    if run.state is StepState.KILLED:
+        outbox.end_runs(to_milliseconds(run.end_time))
+    replay.keep(run.id, outbox)

@@ -1,4 +1,4 @@
-"""Promises of `airflow_zen.lineage.mlflow.journal`: nothing that a killed step logged is lost."""
+"""Promises of journals with MLflow: nothing that a killed step logged is lost."""
 
 import os
 import signal
@@ -12,9 +12,9 @@ from threading import Barrier
 import pytest
 from msgspec.structs import replace
 
-from airflow_zen.lineage.mlflow.journal import RunJournal, orphaned_journals
 from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
 from airflow_zen.lineage.mlflow.sync import sync_pending
+from airflow_zen.runs.journal import RunJournal, orphaned_journals
 from airflow_zen.runs.step_run import FinishedDagRun, StepState
 from airflow_zen.transports import open_transport
 from tests.lineage.mlflow.step_process import ENVIRONMENT

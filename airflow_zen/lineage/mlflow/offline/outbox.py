@@ -80,6 +80,15 @@ class Outbox(msgspec.Struct, frozen=True):
             return _parse_requests((self.directory / _REQUESTS).read_bytes())[2:]
         return []
 
+    def end_runs(self, milliseconds: int) -> None:
+        """End the runs that code had begun, and that its process could not end itself, as KILLED."""
+        logged = self.logged()
+        ended = {each.body.get("run_id") for each in logged if each.path == "runs/update" and "status" in each.body}
+        for request in logged:
+            if request.path == "runs/create" and request.created not in ended:
+                end = {"run_id": request.created, "status": "KILLED", "end_time": milliseconds}
+                self.append(Request("POST", "runs/update", end))
+
     def files_of(self, entity_id: str) -> str:
         """Return the directory for the files of a run or model."""
         return str(self.directory / _FILES / entity_id / "artifacts")

@@ -20,12 +20,20 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from mlflow.utils.rest_utils import http_request
 
-from airflow_zen.lineage.mlflow.journal import RunJournal
 from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE
+from airflow_zen.lineage.mlflow.offline.outbox import Outbox
 from airflow_zen.lineage.mlflow.offline.relay import Relay
 from airflow_zen.lineage.mlflow.offline.tracking_store import StepStore, open_store
 from airflow_zen.lineage.mlflow.server import TrackingServer
+from airflow_zen.runs.journal import RunJournal
 from tests.servers.mlflow_server import tracked_at
+
+
+def outbox_of(journal):
+    outbox = Outbox(journal.directory / "outbox")
+    outbox.directory.mkdir()
+    return outbox
+
 
 SERVER = TrackingServer("http://127.0.0.1:9", username="ann", password="hush", workspace="team")
 
@@ -34,7 +42,7 @@ SERVER = TrackingServer("http://127.0.0.1:9", username="ann", password="hush", w
 def relay(tmp_path, step, root):
     """A relay whose server is away."""
     journal = RunJournal.create(step(), root, tmp_path)
-    relay = Relay(SERVER, journal.outbox, step())
+    relay = Relay(SERVER, outbox_of(journal), step())
     yield relay
     relay.close()
 
@@ -147,7 +155,7 @@ def relay_to_echo(echo, tmp_path, step, root):
     def build(path="", **credentials):
         journal = RunJournal.create(step(), root, tmp_path)
         server = TrackingServer(f"http://127.0.0.1:{echo.server_port}{path}", **credentials)
-        relays.append(Relay(server, journal.outbox, step(), {"run_id": "a" * 32, "experiment_id": "1"}))
+        relays.append(Relay(server, outbox_of(journal), step(), {"run_id": "a" * 32, "experiment_id": "1"}))
         return relays[-1]
 
     yield build
