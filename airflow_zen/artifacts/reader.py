@@ -188,7 +188,9 @@ class VerifiedStream(SeekableReader):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
-            if error is None or (isinstance(error, Exception) and not isinstance(error, ZenError)):
+            # A store refuses a range that a shorter object does not have.
+            may_be_damage = isinstance(error, StoreUnavailable) or not isinstance(error, ZenError)
+            if error is None or (isinstance(error, Exception) and may_be_damage):
                 self._verify(error)
         finally:
             with self._condition:
