@@ -103,6 +103,12 @@ _OPTIONS = {
         "Directory on the worker's own disk that caches the files of a remote artifact_root for all tasks of the "
         "worker. Files are verified when they are downloaded. Empty: every task downloads what it reads.",
     ),
+    "sync_to_disk": _flag(
+        "True",
+        "Whether artifacts, versions and records on a local artifact_root are on the disk, and not only in the system's "
+        "memory, before a step has succeeded, so that a power loss does not damage them. It costs a step some waits for the "
+        "disk. No effect on buckets.",
+    ),
     "local_cache_size": _text(
         "100G",
         "Maximum size of local_cache_dir in bytes, such as 500M or 10G. The least recently used files are removed.",

@@ -44,6 +44,7 @@ def _isolate_session() -> None:
         "AIRFLOW_HOME": AIRFLOW_HOME,
         "AIRFLOW__CORE__UNIT_TEST_MODE": "True",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__ZEN__SYNC_TO_DISK": "False",
         "AIRFLOW__CORE__DAGS_FOLDER": f"{AIRFLOW_HOME}/dags",
         "AIRFLOW__CORE__PLUGINS_FOLDER": f"{AIRFLOW_HOME}/plugins",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{AIRFLOW_HOME}/airflow.db",

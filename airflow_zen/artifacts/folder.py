@@ -1,4 +1,4 @@
-"""The folder of one artifact in the store: its manifest, its files, and the marks that prunes and readers leave in it."""
+"""The folder of one artifact in the store: manifest, files, marks of prunes and readers; and the previews beside it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_zen.artifacts.ref import (
     decode_document,
 )
 from airflow_zen.errors import ArtifactCorrupt
-from airflow_zen.transports.base import ObjectInfo, Transport
+from airflow_zen.transports.base import ObjectInfo, Transport, run_in_parallel
 
 MANIFEST_FILE_NAME = "manifest.json"
 FORMAT_VERSION = 2
@@ -224,3 +224,25 @@ def is_being_pruned(folder: ArtifactFolder, transport: Transport, clock: Callabl
     dead = [holder for holder in folder.prunes if not is_locked_by(holder, transport, PRUNE_LOCK_KEY, clock)]
     transport.delete(prune_mark(folder.digest, holder) for holder in dead)
     return len(dead) < len(folder.prunes)
+
+
+class PreviewStore:
+    """Store previews at `previews/<digest[:2]>/<digest>/`; unlike artifacts they may be deleted at any time."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def get(self, digest: str) -> dict[str, bytes]:
+        """Return the previews of an artifact by file name; empty where it has none."""
+        prefix = _preview_prefix(digest)
+        keys = list(self._transport.list(prefix))
+        return {key.removeprefix(f"{prefix}/"): self._transport.read(key) for key in keys}
+
+    def put(self, digest: str, files: Mapping[str, bytes]) -> None:
+        """Store the previews of an artifact."""
+        prefix = _preview_prefix(digest)
+        run_in_parallel(lambda name: self._transport.write(f"{prefix}/{name}", files[name]), files)
+
+
+def _preview_prefix(digest: str) -> str:
+    return f"previews/{digest[:2]}/{digest}"

@@ -1,4 +1,4 @@
-"""The store of artifacts and their manifests: content-addressed directories under one root, and previews beside them."""
+"""The store of artifacts and their manifests: content-addressed directories under one root."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ from airflow_zen.errors import (
     ZenError,
 )
 from airflow_zen.transports.base import Transport, map_in_parallel, normalize_root, run_in_parallel
-from airflow_zen.transports.local import link_or_copy
+from airflow_zen.transports.local import own_copy
+from airflow_zen.transports.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     from airflow_zen.transports.read_cache import ReadCache
@@ -66,18 +67,23 @@ class ArtifactStore:
         self.transport = transport
         self._clock, self._sleep = clock, sleep
         self._read_cache = read_cache if transport.local_path("") is None else None
+        self._scratch = self._read_cache.scratch if self._read_cache else ScratchFolder()
 
     def temporary_directory(self) -> Path:
         """Return a new empty directory into which artifacts are loaded; the caller removes it."""
-        cache = self._read_cache
-        return cache.temporary_directory() if cache else Path(tempfile.mkdtemp(prefix="airflow-zen-"))
+        return self._scratch.new_directory("loaded-")
 
     @contextmanager
     def upload_directory(self) -> Iterator[Path]:
         """Yield an empty directory for a materializer to write into, which `put` then commits."""
-        parent = self.transport.scratch_directory
+        parent = self.transport.scratch.path
         with tempfile.TemporaryDirectory(prefix="artifact-", dir=parent, ignore_cleanup_errors=True) as directory:
             yield Path(directory)
+
+    def remove_abandoned(self) -> None:
+        """Remove the temporary files that killed processes of this host left."""
+        self._scratch.remove_abandoned()
+        self.transport.scratch.remove_abandoned()
 
     def put(
         self,
@@ -158,8 +164,8 @@ class ArtifactStore:
         for file in files:
             _verify_in_place(local / _checked_path(file.path), file)
             if private:
-                # Files that are added in the directory of links do not reach the store.
-                link_or_copy(local / file.path, _new_path(into, file.path))
+                # Files that are added in this directory do not reach the store.
+                own_copy(local / file.path, _new_path(into, file.path))
         return into if private else local
 
     @contextmanager
@@ -377,25 +383,3 @@ def _write_inline_files(manifest: Manifest, into: Path) -> Path:
         path.write_bytes(manifest.inline[file.path].encode())
         _verify_in_place(path, file)
     return into
-
-
-class PreviewStore:
-    """Store previews at `previews/<digest[:2]>/<digest>/`; unlike artifacts they may be deleted at any time."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def get(self, digest: str) -> dict[str, bytes]:
-        """Return the previews of an artifact by file name; empty where it has none."""
-        prefix = _preview_prefix(digest)
-        keys = list(self._transport.list(prefix))
-        return {key.removeprefix(f"{prefix}/"): self._transport.read(key) for key in keys}
-
-    def put(self, digest: str, files: Mapping[str, bytes]) -> None:
-        """Store the previews of an artifact."""
-        prefix = _preview_prefix(digest)
-        run_in_parallel(lambda name: self._transport.write(f"{prefix}/{name}", files[name]), files)
-
-
-def _preview_prefix(digest: str) -> str:
-    return f"previews/{digest[:2]}/{digest}"

@@ -52,6 +52,7 @@ class Settings(msgspec.Struct, frozen=True):
     cache_defaults: Cache = FOLLOW_SETTINGS
     allow_pickle: bool = False
     previews: bool = True
+    sync_to_disk: bool = True
     local_cache_dir: str = ""
     local_cache_size: int = 10 * 1024**3
 
@@ -76,6 +77,7 @@ class Settings(msgspec.Struct, frozen=True):
             cache_defaults=_read_cache_defaults(options),
             allow_pickle=options.flag("allow_pickle", default=False),
             previews=options.flag("previews", default=True),
+            sync_to_disk=options.flag("sync_to_disk", default=True),
             local_cache_dir=options.text("local_cache_dir"),
             local_cache_size=options.size("local_cache_size", default="10G"),
         )
@@ -94,7 +96,8 @@ def open_stack(
     written there.
     """
     settings = settings or Settings.read()
-    transport, cache = open_transport(settings.artifact_root, storage_options(settings), on_bytes), None
+    root, options = settings.artifact_root, storage_options(settings)
+    transport, cache = open_transport(root, options, on_bytes, sync_to_disk=settings.sync_to_disk), None
     if settings.local_cache_dir and "://" in settings.artifact_root:
         from airflow_zen.transports.read_cache import ReadCache
 

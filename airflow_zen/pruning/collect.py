@@ -167,6 +167,8 @@ class _Prune:
         to_delete = self._sweep()
         if to_delete and not self._dry_run:
             self._delete_artifacts(to_delete)
+        if not self._dry_run:
+            self._stack.store.remove_abandoned()
         return self._report
 
     def _mark_mlflow(self, since: float | None, runs: RecentRuns) -> None:

@@ -14,7 +14,7 @@ from threading import Thread
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from airflow_zen.artifacts.store import PreviewStore
+from airflow_zen.artifacts.folder import PreviewStore
 from airflow_zen.errors import OutputError, SaveRefused
 from airflow_zen.lineage.recorder import MAX_PREVIEWED_OUTPUTS, preview_files
 from airflow_zen.steps.arguments import describe_as_json

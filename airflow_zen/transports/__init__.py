@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 _OBSTORE_SCHEMES = frozenset({"s3", "s3a", "az", "abfs", "abfss"})
 
 
-def open_transport(root: str, options: Mapping[str, Any], on_bytes: BytesCallback = ignore_bytes) -> Transport:
+def open_transport(
+    root: str, options: Mapping[str, Any], on_bytes: BytesCallback = ignore_bytes, *, sync_to_disk: bool = False
+) -> Transport:
     """Open `root` with the fastest transport that is installed for its scheme.
 
     A path is local. `s3` and `az` URLs use obstore where it is installed and understands `options` (fsspec's
@@ -22,7 +24,7 @@ def open_transport(root: str, options: Mapping[str, Any], on_bytes: BytesCallbac
     no copy of an upload. All other URLs use fsspec, `gs` too: no emulator implements the API through which obstore writes
     there, so it cannot be tested.
 
-    on_bytes: called by any thread with the number of bytes of files that were downloaded, uploaded or hashed.
+    sync_to_disk: for a path, as for `LocalTransport`. on_bytes: called by any thread with the number of bytes of files that were downloaded, uploaded or hashed.
     """
     from airflow_zen.transports.base import normalize_root
 
@@ -31,7 +33,7 @@ def open_transport(root: str, options: Mapping[str, Any], on_bytes: BytesCallbac
     if not separator:
         from airflow_zen.transports.local import LocalTransport
 
-        return LocalTransport(root, on_bytes)
+        return LocalTransport(root, on_bytes, sync_to_disk=sync_to_disk)
     if scheme in _OBSTORE_SCHEMES:
         from airflow_zen.transports.obstore import ObstoreTransport, to_obstore_settings
 

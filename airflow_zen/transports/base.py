@@ -26,6 +26,7 @@ from airflow_zen.errors import (
     ZenError,
 )
 from airflow_zen.progress import BytesCallback, ignore_bytes
+from airflow_zen.transports.scratch import ScratchFolder
 
 MAX_THREADS = 8
 _MAX_READERS = 16
@@ -53,13 +54,15 @@ class Transport(ABC):
     """Move bytes under one root. Keys are relative and `/`-separated. Threads may share a transport.
 
     A transport belongs to the process that opened it. Reading a key that does not exist raises `ArtifactNotFound`.
-    `scratch_directory` is a directory on the root's own filesystem, or None where the root is remote.
+    `scratch_directory` is a directory on the root's own filesystem, or None where the root is remote. `scratch` is this
+    process's own, in it or in the directory for temporary files.
     """
 
     scratch_directory: Path | None = None
 
     def __init__(self, root: str, on_bytes: BytesCallback = ignore_bytes) -> None:
         self.root = root
+        self.scratch = ScratchFolder()
         self._on_bytes = on_bytes
 
     def read(self, key: str) -> bytes:

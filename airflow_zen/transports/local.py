@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import heapq
 import io
 import os
@@ -18,32 +19,38 @@ from airflow_zen.artifacts.hashing import HASH_PREFIX, file_hash
 from airflow_zen.errors import ArtifactNotFound, SettingsError
 from airflow_zen.progress import BytesCallback, ignore_bytes
 from airflow_zen.transports.base import CHUNK_SIZE, ObjectInfo, Transport, run_in_parallel
+from airflow_zen.transports.scratch import ScratchFolder
 
 _READ_ONLY_MODE, _WRITABLE_MODE = 0o444, 0o666
 # Records and keys of the cache name parameters: they are nobody's business outside the group.
 _PRIVATE = ("cache/", "refused/", "runs/")
 # What a power loss may damage: a cache entry or lease that cannot be read costs a computation.
 _NOT_SYNCED = ("cache/", "prune/", "undelivered.turn/", "probe/")
+# A filesystem with a journal keeps with the name of the record, which a step writes at its end, all earlier names.
+_SYNCED_AT_LAST = "runs/"
 _FOLDER_EXISTS = frozenset({errno.ENOTEMPTY, errno.EEXIST})
 _MAX_RENAMES = 100
+# From <linux/fs.h>; Python names it since 3.12.
+_FICLONE = 0x40049409
 
 
 class LocalTransport(Transport):
     """Keep the artifact root in a directory of this machine.
 
     sync_to_disk: whether files are on the disk, and not only in the system's memory, before the rename that publishes
-    them. Folders and files have the permissions for the group that the root has.
+    them, so that they are whole or absent after a power loss; and all of a step's when its record is written. Folders and files have the permissions for the group that the root has.
     """
 
     def __init__(self, root: str, on_bytes: BytesCallback = ignore_bytes, *, sync_to_disk: bool = False) -> None:
         super().__init__(root, on_bytes)
         self._directory = Path(root)
         self._syncs = sync_to_disk
-        self.scratch_directory = self._staging = self._directory / ".staging"
+        self.scratch_directory = self._directory / ".staging"
+        self.scratch = ScratchFolder(self.scratch_directory)
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             self._mode = stat.S_IMODE(self._directory.stat().st_mode) & 0o2777 | stat.S_IRWXU
-            self._make_folder(self._staging)
+            self._make_folder(self.scratch_directory)
         except OSError as error:
             raise SettingsError(
                 f"[zen] artifact_root {root!r} cannot be written: {error.strerror}. Create it, or choose another."
@@ -73,7 +80,7 @@ class LocalTransport(Transport):
                 raise
             names = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
             for name in sorted(names, key=lambda name: name == last):
-                staged = self._staging / uuid.uuid4().hex
+                staged = self.scratch.path / uuid.uuid4().hex
                 link_or_copy(directory / name, staged)
                 self._rename(staged, f"{prefix}/{name}")
 
@@ -167,14 +174,14 @@ class LocalTransport(Transport):
 
     def _rename(self, path: Path, key: str) -> None:
         self._move(path.rename, key)
-        if self._syncs and not key.startswith(_NOT_SYNCED):
+        if self._syncs and key.startswith(_SYNCED_AT_LAST):
             _sync((self._directory / key).parent)
 
     def _move(self, move: Callable[[Path], object], key: str) -> None:
         """Call `move` with the path of a key, whose folder exists then: others delete folders that they leave empty."""
         target = self._directory / key
         for attempt in range(_MAX_RENAMES):
-            self._make_folder(target.parent, sync=self._syncs and not key.startswith(_NOT_SYNCED))
+            self._make_folder(target.parent)
             try:
                 move(target)
             except FileNotFoundError:
@@ -183,21 +190,19 @@ class LocalTransport(Transport):
             else:
                 return
 
-    def _make_folder(self, folder: Path, *, sync: bool = False) -> None:
+    def _make_folder(self, folder: Path) -> None:
         """Make a folder and those above it, with the root's permissions."""
         if folder.is_dir() or folder == self._directory:
             return
-        self._make_folder(folder.parent, sync=sync)
+        self._make_folder(folder.parent)
         # Another process may make it too, or delete the folder above it; `_move` tries again then.
         with contextlib.suppress(FileExistsError, FileNotFoundError):
             folder.mkdir()
             folder.chmod(self._mode)
-            if sync:
-                _sync(folder.parent)
 
     @contextlib.contextmanager
     def _staged_file(self, key: str, data: bytes) -> Iterator[Path]:
-        staged = self._staging / uuid.uuid4().hex
+        staged = self.scratch.path / uuid.uuid4().hex
         try:
             with staged.open("wb") as file:
                 os.fchmod(file.fileno(), self._file_mode(key, _WRITABLE_MODE))
@@ -240,6 +245,23 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def own_copy(path: Path, target: Path) -> None:
+    """Make a file through which the original cannot be changed: a hard link to a read-only file, for root a copy.
+
+    Permissions do not keep root from writing. A filesystem that can shares the blocks of the copy.
+    """
+    if os.geteuid() != 0:
+        link_or_copy(path, target)
+        return
+    try:
+        with path.open("rb") as source, target.open("xb") as copy:
+            fcntl.ioctl(copy.fileno(), _FICLONE, source.fileno())
+    except FileExistsError:
+        raise
+    except OSError:
+        shutil.copyfile(path, target)
 
 
 def link_or_copy(path: Path, target: Path) -> None:

@@ -6,8 +6,6 @@ import contextlib
 import fcntl
 import os
 import shutil
-import socket
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,14 +15,13 @@ from airflow_zen.artifacts.hashing import file_hash, hash_hex, is_file_hash
 from airflow_zen.artifacts.ref import ArtifactFile
 from airflow_zen.errors import ArtifactRefused, SettingsError
 from airflow_zen.transports.local import link_or_copy
+from airflow_zen.transports.scratch import ScratchFolder
 
 _READ_ONLY_MODE = 0o444
 _LOCKS = "locks"
-_DOWNLOADS = "arriving"
 _TEMPORARY = "lent"
 _GROWTH_LOG = "grown"
 _EVICTION_MARGIN = 0.01
-_ABANDONED_AFTER = 7 * 24 * 3600.0
 
 
 class ReadCache:
@@ -32,25 +29,22 @@ class ReadCache:
 
     A file appears by one rename after it was verified, and is never written again. A reader holds a hard link, so
     evicting a file does not affect a running task. Locks are the kernel's and end with their process. Files that a
-    killed process left are removed later.
+    killed process left are removed later. `scratch` is on the cache's own disk, where hard links to its files work.
     """
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
         self.directory = directory
         self.max_bytes = max_bytes
+        self.scratch = ScratchFolder(directory / _TEMPORARY)
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for folder in (_LOCKS, _DOWNLOADS, _TEMPORARY):
+            for folder in (_LOCKS, _TEMPORARY):
                 (directory / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise SettingsError(
                 f"[zen] local_cache_dir {str(directory)!r} cannot be written: {error.strerror}. Choose another, or leave it empty."
             ) from error
         _check_owner(directory)
-
-    def temporary_directory(self) -> Path:
-        """Return a new directory on the cache's own disk, where hard links to its files work; the caller removes it."""
-        return Path(tempfile.mkdtemp(prefix=_process_prefix(), dir=self.directory / _TEMPORARY))
 
     def fetch(
         self, file: ArtifactFile, target: Path, download: Callable[[Path], None], *, private: bool = False
@@ -68,7 +62,7 @@ class ReadCache:
         with self._lock(hash_hex(file.hash)[:2]):
             if self._serve_cached(file, target, private=private):
                 return
-            download_path = self.directory / _DOWNLOADS / f"{_process_prefix()}{uuid.uuid4().hex}"
+            download_path = self.scratch.path / uuid.uuid4().hex
             try:
                 download(download_path)
                 download_path.chmod(_READ_ONLY_MODE)
@@ -97,8 +91,7 @@ class ReadCache:
                     break
                 path.unlink(missing_ok=True)
                 total -= stat.st_size
-            for folder in (_DOWNLOADS, _TEMPORARY):
-                _remove_abandoned((self.directory / folder).iterdir())
+            self.scratch.remove_abandoned()
 
     def _needs_eviction_after(self, size: int) -> bool:
         """Log a new file; return whether all processes added a hundredth of the cache's size since the last eviction.
@@ -168,20 +161,3 @@ def _check_owner(directory: Path) -> None:
     else:
         return
     raise SettingsError(f"[zen] local_cache_dir {str(directory)!r} {reason}.")
-
-
-def _process_prefix() -> str:
-    return f"{socket.gethostname()}~{os.getpid()}~"
-
-
-def _remove_abandoned(paths: Iterator[Path]) -> None:
-    """Remove what ended processes of this machine left, and anything older than a week."""
-    import psutil
-
-    for path in paths:
-        host, _, rest = path.name.partition("~")
-        pid = rest.partition("~")[0]
-        gone = host == socket.gethostname() and pid.isdecimal() and not psutil.pid_exists(int(pid))
-        with contextlib.suppress(OSError):
-            if gone or time.time() - path.stat().st_mtime > _ABANDONED_AFTER:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()

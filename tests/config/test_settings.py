@@ -12,6 +12,7 @@ from airflow_zen.runs.step_run import StepRun, StepRunId
 def set_options(monkeypatch):
     """Set options of `[zen]` through the environment."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("AIRFLOW__ZEN__SYNC_TO_DISK")
     return lambda **options: [monkeypatch.setenv(f"AIRFLOW__ZEN__{n.upper()}", v) for n, v in options.items()]
 
 
@@ -29,6 +30,14 @@ def test_options_are_read_from_the_environment(set_options):
     settings = Settings.read()
     assert (settings.artifact_root, settings.cache, settings.allow_pickle) == ("s3://b/p", False, True)
     assert tracking_server(settings).uri == "http://mlflow:5000"
+
+
+def test_a_local_root_survives_a_power_loss(set_options, tmp_path):
+    """Without configuration what a local root stores is written to the disk; `[zen] sync_to_disk` switches this off."""
+    set_options(artifact_root=str(tmp_path))
+    assert open_stack().store.transport._syncs
+    set_options(sync_to_disk="False")
+    assert not open_stack().store.transport._syncs
 
 
 def test_previews_can_be_switched_off(set_options, tmp_path):

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from PIL import Image
 
 from airflow_zen import Artifact, Each, Materializer
-from airflow_zen.artifacts.store import PreviewStore
+from airflow_zen.artifacts.folder import PreviewStore
 from airflow_zen.materializers.pandas import PandasMaterializer
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
 from airflow_zen.steps import materialize

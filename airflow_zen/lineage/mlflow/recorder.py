@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from airflow_zen.artifacts.store import PreviewStore
+from airflow_zen.artifacts.folder import PreviewStore
 from airflow_zen.errors import SettingsError, ZenError
 from airflow_zen.lineage.mlflow.description import PageUrls, run_description
 from airflow_zen.lineage.mlflow.encoding import key_values, to_milliseconds

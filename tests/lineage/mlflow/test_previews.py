@@ -2,7 +2,7 @@
 
 import pytest
 
-from airflow_zen.artifacts.store import PreviewStore
+from airflow_zen.artifacts.folder import PreviewStore
 from airflow_zen.lineage.mlflow.recorder import read_previews
 from airflow_zen.lineage.mlflow.sync import deliver_pending
 from airflow_zen.lineage.recorder import preview_files

@@ -1,0 +1,94 @@
+"""A process's folder for temporary files, which another process on the host removes if the first one was killed."""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import shutil
+import socket
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+_PREFIX, _INCOMPLETE_PREFIX = "zen-process-", ".zen-process-"
+_ABANDONED_AFTER = 7 * 24 * 3600.0  # seconds
+
+# The folders of this process, by parent and process id: each holds a lock, and is for all that need one there.
+_own_folders: dict[tuple[Path, int], Path] = {}
+
+
+class ScratchFolder:
+    """The one folder under `parent` for this process, made at its first use, and locked while the process lives.
+
+    The lock is the operating system's and ends with the process, however that ends. Whoever makes a folder first removes
+    those of the same host whose lock is free. `parent` None is the directory for temporary files.
+    """
+
+    def __init__(self, parent: Path | None = None) -> None:
+        self._given_parent = parent
+
+    @property
+    def parent(self) -> Path:
+        """The folder for those of all processes."""
+        return self._given_parent or Path(tempfile.gettempdir())
+
+    @property
+    def path(self) -> Path:
+        """This process's folder."""
+        parent, pid = self.parent, os.getpid()
+        known = _own_folders.get((parent, pid))
+        if known is None or not known.is_dir():
+            self.remove_abandoned()
+            known = _own_folders[parent, pid] = self._make()
+        return known
+
+    def new_directory(self, prefix: str) -> Path:
+        """Return a new empty directory in it."""
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=self.path))
+
+    def remove_abandoned(self) -> None:
+        """Remove what processes of this host and user that are gone have left, and what is older than a week."""
+        with suppress(OSError), os.scandir(self.parent) as found:
+            for entry in list(found):
+                if entry.name.startswith(f"{_PREFIX}{socket.gethostname()}~"):
+                    _remove_if_free(entry.path)
+                elif entry.name.startswith((_PREFIX, _INCOMPLETE_PREFIX)) and _is_old(entry.path):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+
+    def _make(self) -> Path:
+        """Make the folder, whole and locked before anyone can find it."""
+        path = Path(tempfile.mkdtemp(prefix=f"{_INCOMPLETE_PREFIX}{socket.gethostname()}~", dir=self.parent))
+        # Open until the process ends, and with it the lock.
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path = path.rename(path.with_name(path.name.removeprefix(".")))
+        atexit.register(_remove_own, path, os.getpid())
+        return path
+
+
+def _remove_if_free(path: str) -> None:
+    with suppress(OSError):
+        if os.lstat(path).st_uid != os.geteuid():
+            return
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+def _is_old(path: str) -> bool:
+    with suppress(OSError):
+        return time.time() - os.lstat(path).st_mtime > _ABANDONED_AFTER
+    return False
+
+
+def _remove_own(path: Path, pid: int) -> None:
+    # A forked process ends without having made it.
+    if pid == os.getpid():
+        with suppress(OSError):
+            path.rmdir()
