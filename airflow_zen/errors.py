@@ -6,10 +6,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _MAX_PLACE_LENGTH = 200
+_MAX_MESSAGE_LENGTH = 4000
+
+# What reading a document raises that is damaged, or was made to do harm.
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 
 
 class ZenError(Exception):
-    """Base of every error raised by airflow_zen."""
+    """Base of every error raised by airflow_zen.
+
+    A message of more than 4000 characters is cut in its middle: it may quote a ref or file of any size.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(_cut(arg) if isinstance(arg, str) else arg for arg in args))
+
+
+def _cut(text: str) -> str:
+    half = _MAX_MESSAGE_LENGTH // 2
+    return text if len(text) <= _MAX_MESSAGE_LENGTH else f"{text[:half]} … {text[-half:]}"
 
 
 class LocatedError(ZenError):

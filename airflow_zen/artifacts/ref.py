@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from airflow_zen.artifacts.hashing import hash_hex, is_file_hash
-from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactRefused
+from airflow_zen.errors import UNREADABLE, ArtifactCorrupt, ArtifactNotFound, ArtifactRefused
 
 REF_MARKER = "__airflow_zen__"
 REF_WIRE_VERSION = 2
@@ -85,7 +85,7 @@ def decode_document(
             return decode(document)
     except ArtifactRefused:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         raise ArtifactCorrupt(f"{what} is not readable: {error}. {advice}".rstrip()) from error
     raise ArtifactRefused(
         f"{what} has format {document['airflow_zen']!r}; this airflow_zen reads {max(formats)}. Install a newer "
@@ -149,7 +149,7 @@ class ArtifactRef:
         try:
             files = tuple(ArtifactFile(path, int(size), text) for path, size, text in wire.get("files", ()))
             ref = msgspec.convert({**wire, "files": files}, cls)
-        except (KeyError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             raise ArtifactRefused(f"Malformed artifact ref {dict(wire)!r}: {error}.") from error
         if not _DIGEST_PATTERN.fullmatch(ref.digest):
             raise ArtifactRefused(f"Artifact ref has no sha256 digest, got {ref.digest!r}.")

@@ -13,7 +13,7 @@ from msgspec.structs import asdict
 
 from airflow_zen.artifacts.leases import LeaseStore
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.errors import ArtifactNotFound, ArtifactRefused
+from airflow_zen.errors import UNREADABLE, ArtifactNotFound, ArtifactRefused
 from airflow_zen.progress import Progress, ProgressCallback, ignore_progress, track_items
 from airflow_zen.transports.base import Transport, quote_key_part
 
@@ -28,8 +28,6 @@ _KINDS = "function class constant parameter input key file env view version scop
 _RANKS = {kind: rank for rank, kind in enumerate(_KINDS.split())}
 _MAX_VALUE_TEXT = 40
 _ABSENT = "nothing"
-# What reading a damaged or forged document raises.
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 
 
 class CacheEntry(msgspec.Struct, frozen=True):
@@ -106,7 +104,7 @@ class StepCache:
     def _read(self, address: str) -> CacheEntry | None:
         try:
             return CacheEntry.from_json(self.transport.read(address))
-        except (ArtifactNotFound, ArtifactRefused, *_UNREADABLE):
+        except (ArtifactNotFound, ArtifactRefused, *UNREADABLE):
             return None
 
 
@@ -147,7 +145,7 @@ class KeyHistory:
         """Return a task's latest keys, the newest first; empty when they cannot be read."""
         try:
             return msgspec.json.decode(self._transport.read(_history_key(dag_id, task_id)), type=list[KeyRecord])
-        except (ArtifactNotFound, *_UNREADABLE):
+        except (ArtifactNotFound, *UNREADABLE):
             return []
 
     def add(self, dag_id: str, task_id: str, result: KeyRecord) -> None:

@@ -13,13 +13,13 @@ from urllib.parse import unquote
 
 from airflow_zen.artifacts.version import parse_version_key
 from airflow_zen.caching.step_cache import StepCache
-from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound, SettingsError
+from airflow_zen.errors import UNREADABLE, ArtifactCorrupt, ArtifactNotFound, SettingsError
 from airflow_zen.lineage.mlflow.dag_runs import tags_to_dict
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.tags import EXPERIMENT_PREFIX, quote_filter_value
 from airflow_zen.progress import ProgressCallback, ignore_progress, track_items
-from airflow_zen.runs.records import UNREADABLE, list_step_records
+from airflow_zen.runs.records import list_step_records
 from airflow_zen.transports.base import ObjectInfo, Transport, key_of_url, map_in_parallel, quote_key_part
 
 # Names in listings and MLflow's tags hold this much of a digest: 64 bits, which no two artifacts of a root share.

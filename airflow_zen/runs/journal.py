@@ -15,8 +15,8 @@ from weakref import finalize
 
 from msgspec.structs import replace
 
-from airflow_zen.errors import ArtifactNotFound, ZenError
-from airflow_zen.runs.records import UNREADABLE, StepRunRecords
+from airflow_zen.errors import UNREADABLE, ArtifactNotFound, ZenError
+from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 from airflow_zen.transports.base import Transport, normalize_root
 

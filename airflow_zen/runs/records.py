@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_zen.errors import ArtifactCorrupt, ArtifactNotFound
+from airflow_zen.errors import UNREADABLE, ArtifactCorrupt, ArtifactNotFound
 from airflow_zen.runs.step_run import FinishedDagRun, StepRun, StepRunId
 from airflow_zen.transports.base import ObjectInfo, Transport, quote_key_part
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from airflow_zen.artifacts.leases import StoreLock
 
 log = logging.getLogger("airflow_zen.runs")
-
-# What reading a document raises that is not one: damaged, empty, or of another version.
-UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 
 _MAX_REASON = 300
 

@@ -5,8 +5,10 @@ import json
 import pytest
 
 from airflow_zen.artifacts.folder import Manifest
-from airflow_zen.artifacts.ref import ArtifactFile
-from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
+from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef
+from airflow_zen.artifacts.store import ArtifactStore
+from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused, ZenError
+from airflow_zen.transports import open_transport
 
 MANIFEST = Manifest(
     encoding="python.json@1",
@@ -47,3 +49,50 @@ def test_damaged_manifests_are_corrupt(text):
     """A manifest that cannot be read is a corrupt artifact, not a crash."""
     with pytest.raises(ArtifactCorrupt):
         Manifest.from_json(text, MANIFEST.digest)
+
+
+HOSTILE = {
+    "deep": b"[" * 100_000,
+    "deep object": b'{"airflow_zen": 2, "files": ' + b"[" * 100_000,
+    "a list of files": b'{"airflow_zen": 2, "files": ["a", 1]}',
+    "no object": b'"text"',
+    "a huge size": b'{"airflow_zen": 2, "encoding": "a@1", "type": "t", "files": [{"path": "a", "size": 1e400, "hash": ""}]}',
+    "a text of 10 MB": json.dumps({"airflow_zen": "x" * 10_000_000}).encode(),
+    "a path of 10 MB": json.dumps(
+        {"airflow_zen": 2, "files": [{"path": "x" * 10_000_000, "size": -1, "hash": ""}]}
+    ).encode(),
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_manifests_are_refused(text):
+    """A manifest that was made to do harm is an error of ours, with a message of bounded length."""
+    with pytest.raises(ZenError) as raised:
+        Manifest.from_json(text, MANIFEST.digest)
+    assert len(str(raised.value)) < 5000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"__airflow_zen__": "x" * 10_000_000},
+        {"uri": "x" * 10_000_000},
+        {"digest": "x" * 10_000_000},
+        {"name": ["x" * 10_000_000]},
+        {"size": float("inf")},
+        {"size": "1"},
+        {"files": "x" * 10_000_000},
+        {"files": [["a", float("inf"), "b"]]},
+        {"files": [["x" * 10_000_000, 1, "b"]]},
+        {"files": {"a": 1}},
+        {"code": 1},
+    ],
+    ids=lambda change: f"{next(iter(change))}-{type(next(iter(change.values()))).__name__}",
+)
+def test_hostile_refs_are_refused(change, tmp_path):
+    """A ref that was made to do harm is an error of ours, with a message of bounded length."""
+    store = ArtifactStore(str(tmp_path / "root"), open_transport(str(tmp_path / "root"), {}))
+    wire = MANIFEST.ref(f"{store.root}/artifacts/{MANIFEST.digest[:2]}/{MANIFEST.digest}").to_wire()
+    with pytest.raises(ZenError) as raised:
+        store.get(ArtifactRef.from_wire({**wire, **change}), tmp_path)
+    assert len(str(raised.value)) < 5000
