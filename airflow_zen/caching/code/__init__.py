@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from hashlib import sha256
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -34,27 +33,27 @@ from airflow_zen.caching.code.distributions import (
 from airflow_zen.caching.code.lookups import check_lookup, looked_up
 from airflow_zen.caching.code.names import (
     MODULE_ATTRIBUTES,
+    LabelRegistry,
     ResolvedName,
     Scope,
     check_decorators,
     check_options,
     kept_decorators,
     module_label,
+    scope_of,
     without_checkout,
 )
-from airflow_zen.caching.code.nodes import query_names
 from airflow_zen.caching.code.nondeterminism import check_path, check_text, nondeterminism_warnings, reads_docstrings
 from airflow_zen.caching.code.source import (
     SourceFile,
     cell_value,
-    closure_variables,
     function_definition,
     origin_of_function,
     source_file,
 )  # fmt: skip
-from airflow_zen.caching.code.summary import Part, Reference
+from airflow_zen.caching.code.summary import Part, Reference, query_names
 from airflow_zen.errors import FingerprintError
-from airflow_zen.fingerprint import FingerprintFallback, fingerprint
+from airflow_zen.fingerprint import FingerprintFallback, fingerprint, frame
 from airflow_zen.type_names import stable_class_name
 
 
@@ -62,7 +61,7 @@ class CodeFingerprint(msgspec.Struct, frozen=True):
     """What the code contributes to a cache key.
 
     `ingredients` maps labels (`function features.clean`, `distribution scikit-learn`) to fingerprints or versions,
-    `sources` the labels of functions, classes and modules to their normalized text, for a diff. `warnings` say why the
+    `sources` the labels of functions, classes and modules to their text as it is written, for a diff. `warnings` say why the
     same key may still give another result.
     """
 
@@ -102,30 +101,22 @@ def fingerprint_code(
     return CodeFingerprint(dict(sorted(ingredients.items())), dict(sorted(walker.sources.items())), warnings)
 
 
-class _DependencyWalker:
+class _DependencyWalker(LabelRegistry):
     """Visits everything that the code reaches, each thing once and in the order of the code, and collects ingredients."""
 
     def __init__(self, root: Callable[..., Any], fallback: FingerprintFallback | None) -> None:
         self.caller_fallback = fallback
-        self.ingredients: dict[str, str] = {}
-        self.sources: dict[str, str] = {}
         self.source_folder = ""
         self.calls: set[tuple[str, bool]] = set()
         self.modules: dict[int, Mapping[str, Any]] = {}
         self.docs: dict[str, list[str]] = {}
         self.reads_docs = False
-        # The things themselves are kept, so that no id is used again.
-        self._labels: dict[tuple[str, int], tuple[str, Any]] = {}
+        self._external: set[str] = set()
+        self._lines: dict[tuple[int, str, Reference], list[str]] = {}
         self._active: dict[int, int] = {}
-        self._pending: deque[Callable[[], None]] = deque()
         innermost = unwrap_callable(root)
         self.innermost = innermost if isinstance(innermost, FunctionType) else None
-        self.root_module = module_label(innermost.__globals__) if self.innermost else ""
-
-    def visit_pending(self) -> None:
-        """Visit everything that was labeled and not yet visited."""
-        while self._pending:
-            self._pending.popleft()()
+        super().__init__(module_label(innermost.__globals__) if self.innermost else "")
 
     def add_value(self, label: str, value: Any, what: str) -> None:
         """Add a value, and reach the code and the classes in it; `what` says in an error what it is."""
@@ -142,7 +133,7 @@ class _DependencyWalker:
             if parts := list(module_state.state_parts(names)):
                 scope, source = module_state.module_scope(names), module_state.module_source(names)
                 lines = self._reference_lines(parts, scope, source)
-                self._add_source(self._unique_label("module", module_label(names), "state", names), "", parts, lines)
+                self._add_source(self.unique_label("module", module_label(names), "state", names), "", parts, lines)
 
     def fingerprint(self, value: Any) -> str:
         """Fingerprint a value, and reach the code and the classes in it."""
@@ -172,7 +163,7 @@ class _DependencyWalker:
         if isinstance(value, ModuleType):
             if origin_of_module(value.__name__, vars(value).get("__file__")) != "project":
                 return self.label_external(value.__name__, value.__name__)
-            return self._visit_once("module", module_label(vars(value)), "", value, self.visit_module)
+            return self.visit_once("module", module_label(vars(value)), "", value, self.visit_module)
         if isinstance(value, MethodType):
             owner = self.label_value(value.__self__, f"{self.root_module}.self")
             return f"{self.label_value(value.__func__, 'method')} of {owner}"
@@ -186,7 +177,7 @@ class _DependencyWalker:
         if origin_of_function(function) == "project":
             # functools.wraps copies __qualname__; the code object keeps its own.
             module, name = module_label(function.__globals__), function.__code__.co_qualname
-            return self._visit_once("function", module, name, function, self.visit_function)
+            return self.visit_once("function", module, name, function, self.visit_function)
         if wrapper := self._label_wrapper(function):
             return wrapper
         if (named := importable_name(function)) and origin_of_module(named[0]) != "project":
@@ -220,7 +211,7 @@ class _DependencyWalker:
             return []
         source, definition = function_definition(inner)
         if definition.decorators:
-            check_options(definition, _scope_of(inner, source, inner.__qualname__), source.summary.rebound)
+            check_options(definition, scope_of(inner, source, inner.__qualname__), source.summary.rebound)
             return []
         if not isinstance(wrapper, FunctionType):
             raise FingerprintError(
@@ -248,43 +239,29 @@ class _DependencyWalker:
         if origin_of_module(cls.__module__) != "project":
             return self.label_external(f"{cls.__module__}.{cls.__qualname__}", cls.__module__)
         module, _, _ = stable_class_name(cls).partition(f".{cls.__qualname__}")
-        return self._visit_once("class", module, cls.__qualname__, cls, self.visit_class)
+        return self.visit_once("class", module, cls.__qualname__, cls, self.visit_class)
 
     def label_external(self, path: str, module: str) -> str:
         """Return the path of something outside the project, and add its distribution."""
+        if path in self._external:
+            return path
         check_lookup(path)
         check_path(path)
+        self._external.add(path)
         if module and origin_of_module(module) == "third-party" and module.partition(".")[0] != "airflow_zen":
             self.ingredients.update([distribution_pin(module)])
         return path
 
     def _label_constant(self, value: Any, qualified_name: str) -> str:
-        label = self._unique_label("constant", *qualified_name.rpartition(".")[::2], value)
+        label = self.unique_label("constant", *qualified_name.rpartition(".")[::2], value)
         if label not in self.ingredients:
             self.add_value(label, without_checkout(value, self.source_folder), f"{label}, which the step's code reads")
         return label
 
-    def _visit_once(self, kind: str, module: str, qualname: str, thing: Any, visit: Callable[[str, Any], None]) -> str:
-        known = len(self._labels)
-        label = self._unique_label(kind, module, qualname, thing)
-        if len(self._labels) > known:
-            self._pending.append(lambda: visit(label, thing))
-        return label
-
-    def _unique_label(self, kind: str, module: str, qualname: str, thing: Any) -> str:
-        """Label a thing once; the root's own module is left out, so that a copied DAG file keeps its keys."""
-        parts = ("" if module == self.root_module and qualname else module, qualname)
-        label = f"{kind} {'.'.join(filter(None, parts))}"
-        key = label, id(thing)
-        if key not in self._labels:
-            others = sum(1 for known, _ in self._labels if known == label)
-            self._labels[key] = f"{label} #{others + 1}" if others else label, thing
-        return self._labels[key][0]
-
     def visit_function(self, label: str, function: FunctionType) -> None:
         """Add a function's text, what its names refer to, and its defaults."""
         source, definition = function_definition(function)
-        scope = _scope_of(function, source, label.partition(" ")[2])
+        scope = scope_of(function, source, label.partition(" ")[2])
         decorators = kept_decorators(definition, scope)
         parts = [*(each.part for each in decorators), definition.code]
         if any(each.reads_annotations for each in decorators):
@@ -356,21 +333,30 @@ class _DependencyWalker:
         check_text(text)
         self.reads_docs |= reads_docstrings(text)
         self.sources[label] = "\n".join([text, *(f"# {line}" for line in lines)])
-        self.ingredients[label] = fingerprint([*(part.digest for part in parts), *lines])
+        said = (each.encode("utf-8", "surrogatepass") for each in (*(part.digest for part in parts), "", *lines))
+        self.ingredients[label] = sha256(frame("code", *said)).hexdigest()
 
     def _reference_lines(self, parts: Iterable[Part], scope: Scope, source: SourceFile | None) -> list[str]:
         """Reach every name in parts of a file, and return what each refers to."""
-        self.source_folder = str(Path(source.path).parent) if source else ""
+        self.source_folder = source.folder if source else ""
         self.modules[id(scope.globals)] = scope.globals
-        lines = set()
+        lines: set[str] = set()
         for reference in sorted({each for part in parts for each in part.references}):
-            for resolved in (found for each in scope.resolve(reference) for found in looked_up(reference, each, scope)):
-                if found := self._label_reference(reference, resolved):
-                    lines.add(f"{'.'.join(reference.chain)}: {found}")
-                # A constant may be a query that pandas runs here.
-                queried = tuple(map(Reference, query_names(resolved.value)))
-                lines.update(self._reference_lines([Part("", queried)], scope, source) if queried else ())
+            lines.update(self._lines_of(reference, scope))
         return sorted(lines)
+
+    def _lines_of(self, reference: Reference, scope: Scope) -> list[str]:
+        owner = scope.label if reference.chain[0] in scope.cells else ""
+        key = id(scope.globals), owner, reference
+        if key not in self._lines:
+            lines = self._lines[key] = []
+            for each in (found for one in scope.resolve(reference) for found in looked_up(reference, one, scope)):
+                if label := self._label_reference(reference, each):
+                    lines.append(f"{'.'.join(reference.chain)}: {label}")
+                # A constant may be a query that pandas runs here.
+                for name in query_names(each.value):
+                    lines += self._lines_of(Reference(name), scope)
+        return self._lines[key]
 
     def _label_reference(self, reference: Reference, resolved: ResolvedName) -> str:
         if resolved.path:
@@ -394,7 +380,3 @@ class _DependencyWalker:
         if isinstance(value, FunctionType) and origin_of_function(value) != "project":
             return ""
         return f" {self.label_value(value, f'{resolved.qualified_name}.{name}')}"
-
-
-def _scope_of(function: FunctionType, source: SourceFile, label: str) -> Scope:
-    return Scope(function.__globals__, source.summary.imports, closure_variables(function), label)

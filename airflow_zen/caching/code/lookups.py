@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from airflow_zen.caching.code.distributions import is_importable
@@ -50,26 +50,27 @@ def is_lookup(value: Any) -> bool:
     return _path_of(value) in _ALL
 
 
-def looked_up(reference: Reference, resolved: ResolvedName, scope: Scope) -> Iterator[ResolvedName]:
-    """Yield what a reference leads to: the module or object that its literal arguments name, or what it resolved to.
+def looked_up(reference: Reference, resolved: ResolvedName, scope: Scope) -> Iterable[ResolvedName]:
+    """Return what a reference leads to: the module or object that its literal arguments name, or what it resolved to.
 
     Raises `FingerprintError` for a name that is computed.
     """
     path = resolved.path or _path_of(resolved.value)
+    if not path or not (path in _ALL or path in _REFUSED_CALLS or path.startswith(_MODULES)):
+        return (resolved,)
     names = [text for text in reference.strings if "=" not in text]
     first = names[0] if names else _keyword(reference, "name")
     if first and path in _MODULE_LOADERS:
-        yield from _modules(path, first, names[1:] or [_keyword(reference, "package")], scope)
-    elif first and path in _OBJECT_LOADERS:
-        yield _object(first)
-    elif first and path in (_MODULES, f"{_MODULES}.get"):
+        return _modules(path, first, names[1:] or [_keyword(reference, "package")], scope)
+    if first and path in _OBJECT_LOADERS:
+        return (_object(first),)
+    if first and path in (_MODULES, f"{_MODULES}.get"):
         own = str(scope.globals.get("__name__", ""))
-        yield from Scope({}).resolve(Reference(("_",), imports=(Import(own if first == "__name__" else first),)))
-    else:
-        check_lookup(path)
-        if reference.is_called and path in _REFUSED_CALLS:
-            raise FingerprintError(f"The step's code makes code by {path}. Write it as a function, or set cache=False.")
-        yield resolved
+        return Scope({}).resolve(Reference(("_",), imports=(Import(own if first == "__name__" else first),)))
+    check_lookup(path)
+    if reference.is_called and path in _REFUSED_CALLS:
+        raise FingerprintError(f"The step's code makes code by {path}. Write it as a function, or set cache=False.")
+    return (resolved,)
 
 
 def _path_of(value: Any) -> str:
@@ -114,4 +115,4 @@ def _object(name: str) -> ResolvedName:
     while not colon and not is_importable(module) and "." in module:
         module, _, last = module.rpartition(".")
         attributes.insert(0, last)
-    return next(Scope({}).resolve(Reference(("_", *attributes), imports=(Import(module),))))
+    return next(iter(Scope({}).resolve(Reference(("_", *attributes), imports=(Import(module),)))))

@@ -1,4 +1,4 @@
-"""What a name in code refers to when it runs."""
+"""What a name in code refers to when it runs, and the labels of what was reached."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import builtins
 import importlib
 import os
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import PurePath
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from airflow_zen.caching.code.distributions import (
     module_file,
     origin_of_module,
 )
+from airflow_zen.caching.code.source import SourceFile, closure_variables
 from airflow_zen.caching.code.summary import REFLECTION, Decorator, Definition, Import, Reference
 from airflow_zen.errors import FingerprintError
 from airflow_zen.type_names import stable_module_name
@@ -29,6 +31,9 @@ from airflow_zen.type_names import stable_module_name
 MODULE_ATTRIBUTES = frozenset(
     {"__annotations__", "__builtins__", "__cached__", "__file__", "__loader__", "__name__", "__package__", "__path__", "__spec__"}
 )  # fmt: skip
+
+
+_BUILTINS = vars(builtins)
 
 
 class ResolvedName(msgspec.Struct, frozen=True):
@@ -54,8 +59,8 @@ class Scope(msgspec.Struct, frozen=True):
     cells: Mapping[str, Any] = msgspec.field(default_factory=dict)
     label: str = ""
 
-    def resolve(self, reference: Reference) -> Iterator[ResolvedName]:
-        """Yield everything that a reference may refer to: imports inside the code, or the nearest scope."""
+    def resolve(self, reference: Reference) -> Iterable[ResolvedName]:
+        """Return everything that a reference may refer to: imports inside the code, or the nearest scope."""
         name, rest = reference.chain[0], reference.chain[1:]
         if name == REFLECTION:
             raise FingerprintError(
@@ -63,15 +68,14 @@ class Scope(msgspec.Struct, frozen=True):
                 "Name what it needs, for example in a dictionary, or set cache=False."
             )
         if reference.imports:
-            yield from (self._resolve_import(imported, rest) for imported in reference.imports)
-        elif name in self.cells:
-            yield _resolve_attributes(self.cells[name], f"{self.label}.{name}", rest)
-        elif name in self.globals:
-            yield self._resolve_global(name, rest)
-        elif hasattr(builtins, name):
-            yield ResolvedName(getattr(builtins, name), f"builtins.{name}", "builtins", unresolved=rest)
-        else:
-            yield ResolvedName()
+            return [self._resolve_import(imported, rest) for imported in reference.imports]
+        if name in self.cells:
+            return (_resolve_attributes(self.cells[name], f"{self.label}.{name}", rest),)
+        if name in self.globals:
+            return (self._resolve_global(name, rest),)
+        if name in _BUILTINS:
+            return (ResolvedName(_BUILTINS[name], f"builtins.{name}", "builtins", unresolved=rest),)
+        return (ResolvedName(),)
 
     def is_of_library(self, decorator: Decorator) -> bool:
         """Whether a decorator is that of a distribution."""
@@ -147,6 +151,11 @@ def module_label(module_globals: Mapping[str, Any]) -> str:
     return stable_module_name(str(module_globals.get("__name__", "")), module_globals.get("__file__"))
 
 
+def scope_of(function: FunctionType, source: SourceFile, label: str) -> Scope:
+    """Return the names that the code of a function sees."""
+    return Scope(function.__globals__, source.summary.imports, closure_variables(function), label)
+
+
 def kept_decorators(definition: Definition, scope: Scope) -> list[Decorator]:
     """Return a definition's decorators, without those that only schedule: Airflow's and our own."""
     return [each for each in definition.decorators if not _only_schedules(each, scope)]
@@ -186,3 +195,43 @@ def check_options(definition: Definition, scope: Scope, rebound: Collection[str]
                         f"A decorator of {scope.label} was given {hidden}, whose value then cannot be seen. "
                         "Give it a constant of the module that is bound once, or set cache=False."
                     )
+
+
+class LabelRegistry:
+    """The labels of functions, classes, modules and constants, with the ingredients and texts under them.
+
+    The module `root_module` is left out of labels.
+    """
+
+    def __init__(self, root_module: str) -> None:
+        self.root_module = root_module
+        self.ingredients: dict[str, str] = {}
+        self.sources: dict[str, str] = {}
+        # The things themselves are kept, so that no id is used again.
+        self._labels: dict[tuple[str, int], tuple[str, Any]] = {}
+        self._numbers: Counter[str] = Counter()
+        self._pending: deque[Callable[[], None]] = deque()
+
+    def visit_pending(self) -> None:
+        """Visit everything that was labeled and not yet visited."""
+        while self._pending:
+            self._pending.popleft()()
+
+    def visit_once(self, kind: str, module: str, qualname: str, thing: Any, visit: Callable[[str, Any], None]) -> str:
+        """Label a thing, and visit it later if it is new."""
+        known = len(self._labels)
+        label = self.unique_label(kind, module, qualname, thing)
+        if len(self._labels) > known:
+            self._pending.append(lambda: visit(label, thing))
+        return label
+
+    def unique_label(self, kind: str, module: str, qualname: str, thing: Any) -> str:
+        """Label a thing once; the root's own module is left out, so that a copied DAG file keeps its keys."""
+        parts = ("" if module == self.root_module and qualname else module, qualname)
+        label = f"{kind} {'.'.join(filter(None, parts))}"
+        key = label, id(thing)
+        if key not in self._labels:
+            self._numbers[label] += 1
+            number = self._numbers[label]
+            self._labels[key] = f"{label} #{number}" if number > 1 else label, thing
+        return self._labels[key][0]

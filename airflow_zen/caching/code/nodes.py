@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from airflow_zen.caching.code.summary import REFLECTION, Import, Reference, constant_text
+from airflow_zen.caching.code.summary import REFLECTION, Import, Reference, constant_text, query_names, split_name
 
 _BLOCKS = ("body", "orelse", "finalbody")
 # Whether a name is read or written follows from its place.
@@ -26,9 +26,9 @@ _BINDING_NODES = [
     for name in ("ExceptHandler", "MatchAs", "MatchStar", "MatchMapping", "TypeVar", "ParamSpec", "TypeVarTuple")
     if name in vars(ast)
 ]
+_LITERALS = (ast.Constant, ast.Name)
 _REFLECTIVE = {"__subclasses__", "__globals__", "f_globals", "f_back"}
 # Names in the text of a query: `@LIMIT` of pandas, tables of SQL, and all in what `eval` computes.
-_QUERY_NAME = re.compile(r"(?<![\w.])@([A-Za-z_][\w.]*)")
 _TABLE_NAME = re.compile(r"\b(?:from|join)\s+([A-Za-z_]\w*)", re.IGNORECASE)
 _ANY_NAME = re.compile(r"(?<![\w.@])[A-Za-z_][\w.]*")
 _NAMES_IN_CALLS = {
@@ -50,12 +50,19 @@ class BindingScope:
         self.outside: set[str] = set()
         self.walrus: set[str] = set()
         self.imports: dict[str, list[Import]] = {}
+        self.names: set[str] = set()
         self.loads: list[Reference] = []
         self.passed: list[Reference] = []
 
     def bind(self, name: str) -> None:
         """Add a name that the scope binds."""
         self.bound[name] = self.bound.get(name, 0) + 1
+
+    def read_name(self, name: str) -> None:
+        """Add a plain name, once."""
+        if name not in self.names or self.kind == "class":
+            self.names.add(name)
+            self.read(Reference((name,)))
 
     def read(self, reference: Reference) -> None:
         """Add a reference; a class body has only what it has bound so far."""
@@ -96,17 +103,6 @@ def import_bindings(node: ast.AST) -> Iterator[tuple[str, Import]]:
             yield alias.asname or alias.name, Import(node.module or "", alias.name, node.level)
 
 
-def first_line(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> int:
-    """Return the first line of the code object: that of the first decorator."""
-    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-
-
-def all_parameters(arguments: ast.arguments) -> list[ast.arg]:
-    """Return all parameters, starred ones last."""
-    starred = [each for each in (arguments.vararg, arguments.kwarg) if each]
-    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *starred]
-
-
 def last_name(node: ast.expr) -> str:
     """Return the last name of `a`, `m.a`, `a(...)`."""
     if isinstance(node, ast.Call):
@@ -134,45 +130,24 @@ def global_name(node: ast.AST) -> str:
     return constant_string(node.slice) if is_lookup and last_name(node.value) == "globals" else ""  # type: ignore[attr-defined]
 
 
-def query_names(text: object) -> list[tuple[str, ...]]:
-    """Return the names that pandas reads when it runs a text as a query, such as `@LIMIT`."""
-    return [_chain(name) for name in _QUERY_NAME.findall(text)] if isinstance(text, str) else []
-
-
-def _chain(dotted: str) -> tuple[str, ...]:
-    return tuple(filter(None, dotted.split(".")))
-
-
 def names_in_arguments(node: ast.Call) -> list[tuple[str, ...]]:
     """Return the names in texts that a call such as `pandas.eval("a + LIMIT")` or `polars.sql("select …")` runs."""
     pattern = _NAMES_IN_CALLS.get(last_name(node))
     if pattern is None:
         return []
     inside = (each for argument in (*node.args, *(kept.value for kept in node.keywords)) for each in ast.walk(argument))
-    return [_chain(name) for each in inside for name in pattern.findall(constant_string(each))]
+    return [split_name(name) for each in inside for name in pattern.findall(constant_string(each))]
 
 
-def unquoted(annotation: ast.expr) -> ast.expr | None:
-    """Return the expression in a quoted annotation; None when it has none."""
-    if not (text := constant_string(annotation)):
-        return annotation
-    try:
-        return ast.parse(text, mode="eval").body
-    except SyntaxError:
-        return None
-
-
-def has_argument(node: ast.Call) -> bool:
-    """Whether a call has an argument other than None."""
-    values = [*node.args, *(each.value for each in node.keywords)]
-    return any(not (isinstance(each, ast.Constant) and each.value is None) for each in values)
-
-
-def name_arguments(node: ast.Call) -> tuple[str, ...]:
-    """Return the arguments of a call that may name a module or attribute, empty if none does."""
-    found = [literal_name(each) for each in node.args]
-    found += [f"{each.arg}={name}" for each in node.keywords if (name := literal_name(each.value))]
-    return tuple(found) if any(found) else ()
+def _arguments(node: ast.Call) -> tuple[bool, tuple[str, ...]]:
+    """Return whether a call has an argument other than None, and its arguments that may name a module or attribute."""
+    has_argument, names, found = False, [], False
+    for name, value in [*((None, each) for each in node.args), *((each.arg, each.value) for each in node.keywords)]:
+        has_argument = has_argument or value.__class__ is not ast.Constant or value.value is not None
+        literal = literal_name(value) if value.__class__ in _LITERALS else ""
+        found = found or bool(literal)
+        names.append(literal if name is None else f"{name}={literal}")
+    return has_argument, tuple(names) if found else ()
 
 
 def literal_name(node: ast.expr) -> str:
@@ -220,31 +195,35 @@ class ExpressionVisitor:
 
     def visit_fields(self, node: ast.AST) -> None:
         """Add a node by its fields."""
-        self.tokens.append(node.__class__.__name__)
-        for name in _FIELDS[node.__class__]:
+        cls = node.__class__
+        self.tokens.append(cls.__name__)
+        for name in _FIELDS[cls]:
             value = getattr(node, name, None)
-            if isinstance(value, ast.AST):
-                self.visit(value)
-            elif value.__class__ is not list:
-                self.tokens.append(str(value))
+            if value.__class__ is not list:
+                self._visit_value(value)
             elif name in _BLOCKS:
                 self.visit_block(value)
             else:
                 self.visit_list(value)
 
-    def visit_list(self, values: Iterable[Any]) -> None:
-        """Add nodes and names, with their number."""
-        at = len(self.tokens)
-        self.tokens.append("")
-        count = -1
-        for count, each in enumerate(values):  # noqa: B007 - the last number is used
-            if isinstance(each, ast.AST):
-                self.visit(each)
-            else:
-                self.tokens.append(str(each))
-        self.tokens[at] = f"[{count + 1}"
+    def _visit_value(self, value: Any) -> None:
+        cls = value.__class__
+        if cls in self.visitors:
+            self.visitors[cls](value)
+        elif cls not in _FIELDS:
+            self.tokens.append(str(value))
+        elif _FIELDS[cls]:
+            self.visit_fields(value)
+        else:
+            self.tokens.append(cls.__name__)
 
-    def visit_block(self, statements: Iterable[ast.stmt]) -> None:
+    def visit_list(self, values: Sequence[Any]) -> None:
+        """Add nodes and names, with their number."""
+        self.tokens.append(f"[{len(values)}")
+        for each in values:
+            self._visit_value(each)
+
+    def visit_block(self, statements: Sequence[ast.stmt]) -> None:
         """Add statements."""
         self.visit_list(statements)
 
@@ -255,14 +234,15 @@ class ExpressionVisitor:
 
     def _visit_name(self, node: ast.Name) -> None:
         self.tokens.append(f".{node.id}")
-        if isinstance(node.ctx, ast.Load):
-            self.scope.read(Reference((self.mangled(node.id),)))
+        name = node.id if node.id[:2] != "__" else self.mangled(node.id)
+        if node.ctx.__class__ is ast.Load:
+            self.scope.read_name(name)
         else:
-            self.scope.bind(self.mangled(node.id))
+            self.scope.bind(name)
 
     def _visit_aug_assign(self, node: ast.AugAssign) -> None:
         if isinstance(node.target, ast.Name):
-            self.scope.read(Reference((self.mangled(node.target.id),)))
+            self.scope.read_name(self.mangled(node.target.id))
         self.visit_fields(node)
 
     def _visit_attribute(self, node: ast.Attribute) -> None:
@@ -289,7 +269,7 @@ class ExpressionVisitor:
     def _visit_call(self, node: ast.Call) -> None:
         for found in names_in_arguments(node):
             self.scope.read(Reference(found))
-        if chain := self.chain(node):
+        if len(node.args) == 2 and (chain := self.chain(node)):
             self._add_chain(node)
             self._read(node, Reference(chain))
         elif (called := self.chain(node.func)) is None:
@@ -297,12 +277,13 @@ class ExpressionVisitor:
         else:
             self.tokens.append("Call")
             self._add_chain(node.func)
-            self._read(node.func, Reference(called, has_argument(node), name_arguments(node), is_called=True))
+            self._read(node.func, Reference(called, *_arguments(node), is_called=True))
             self.visit_list(node.args)
             self.visit_list(node.keywords)
 
     def _note_reflection(self, names: Iterable[str]) -> None:
-        self.scope.passed += [Reference((REFLECTION, name)) for name in names if name in _REFLECTIVE]
+        if not _REFLECTIVE.isdisjoint(names):
+            self.scope.passed += [Reference((REFLECTION, name)) for name in names if name in _REFLECTIVE]
 
     def _read(self, node: ast.AST, reference: Reference) -> None:
         self._note_reflection(reference.chain)
@@ -315,6 +296,8 @@ class ExpressionVisitor:
 
     def chain(self, node: ast.AST) -> tuple[str, ...] | None:
         """Return the names of `a.b.c`, `getattr(a, "b").c` and `globals()["a"].b`."""
+        if node.__class__ is ast.Name:
+            return (self.mangled(node.id),)
         names: list[str] = []
         while isinstance(node, ast.Attribute):
             names.insert(0, self.mangled(node.attr))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from airflow_zen.errors import FingerprintError
 
@@ -53,6 +54,7 @@ def check_text(text: str) -> None:
 _READS_DOCSTRINGS = re.compile(r"__doc__|\bgetdoc\b|json_schema|\b(tools|functions|response_format)\s*=")
 
 
+@lru_cache(maxsize=4096)
 def reads_docstrings(text: str) -> bool:
     """Whether code reads docstrings, itself or by passing functions as tools to a language model."""
     return bool(_READS_DOCSTRINGS.search(text))

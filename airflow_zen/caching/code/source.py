@@ -5,7 +5,6 @@ import __future__
 
 import functools
 import importlib.util
-import inspect
 import linecache
 import operator
 import os
@@ -23,10 +22,8 @@ from typing import Any
 
 import msgspec
 
-from airflow_zen.caching.code.code_objects import code_digest
 from airflow_zen.caching.code.distributions import MISSING, CodeOrigin, origin_of_module
-from airflow_zen.caching.code.summary import Definition, Summary
-from airflow_zen.caching.code.syntax import summarize
+from airflow_zen.caching.code.summary import Definition, Summary, code_digest
 from airflow_zen.errors import FingerprintError
 
 _FUTURE_FLAGS = functools.reduce(
@@ -48,6 +45,11 @@ class SourceFile(msgspec.Struct, frozen=True, eq=False, dict=True):
     text: str
     summary: Summary
     is_checked: bool = True
+
+    @cached_property
+    def folder(self) -> str:
+        """The folder of the file."""
+        return str(Path(self.path).parent)
 
     @cached_property
     def lines(self) -> list[str]:
@@ -96,7 +98,15 @@ class SourceFile(msgspec.Struct, frozen=True, eq=False, dict=True):
 
     def text_of(self, definition: Definition) -> str:
         """Return the text of a definition as it is written, without its indentation."""
-        return textwrap.dedent("\n".join(self.lines[definition.first_line - 1 : definition.last_line]))
+        known = self._texts.get(id(definition))
+        if known is None:
+            known = textwrap.dedent("\n".join(self.lines[definition.first_line - 1 : definition.last_line]))
+            self._texts[id(definition)] = known
+        return known
+
+    @cached_property
+    def _texts(self) -> dict[int, str]:
+        return {}
 
 
 def source_file(path: str, module_globals: Mapping[str, Any], flags: int = 0) -> SourceFile | None:
@@ -136,6 +146,9 @@ def _summary(content: bytes, text: str, flags: int) -> Summary:
     path = folder / sha256(b"%d " % flags + _maker() + content).hexdigest() if folder else None
     found = _read_summary(path) if path else None
     if found is None:
+        # Loaded only for text that this machine has not seen.
+        from airflow_zen.caching.code.syntax import summarize
+
         found = summarize(text, flags)
         if path:
             _store_summary(path, found)
@@ -145,7 +158,7 @@ def _summary(content: bytes, text: str, flags: int) -> Summary:
 @cache
 def _maker() -> bytes:
     """Return what a summary depends on besides the text: our own code and Python's."""
-    ours = sorted(Path(inspect.getfile(summarize)).parent.glob("*.py"))
+    ours = sorted(Path(__file__).parent.glob("*.py"))
     text = b"".join(path.read_bytes() for path in ours)
     return sha256(f"{sys.version} {sys.flags.optimize}".encode() + text).digest()
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import marshal
+import re
+from hashlib import sha256
+from types import CodeType
 from typing import Any
 
 import msgspec
 
 # The first name of a reference to an attribute that finds code of its own, wherever it is read from.
 REFLECTION = "any object"
+_QUERY_NAME = re.compile(r"(?<![\w.])@([A-Za-z_][\w.]*)")
 
 
 class Import(msgspec.Struct, frozen=True, array_like=True, order=True):
@@ -96,3 +101,36 @@ def constant_text(value: Any) -> str:
     """Return a constant with its type as text; equal texts mean equal constants."""
     text = hex(value) if type(value) is int and value.bit_length() > 1024 else repr(value)
     return f"{type(value).__name__} {text}"
+
+
+def query_names(text: object) -> list[tuple[str, ...]]:
+    """Return the names that pandas reads when it runs a text as a query, such as `@LIMIT`."""
+    return [split_name(name) for name in _QUERY_NAME.findall(text)] if isinstance(text, str) else []
+
+
+def split_name(dotted: str) -> tuple[str, ...]:
+    """Return the parts of a dotted name."""
+    return tuple(filter(None, dotted.split(".")))
+
+
+# The version of the format that does not say which strings are interned.
+_PLAIN = 2
+
+
+def code_digest(code: CodeType) -> str:
+    """Return the hash of what a code object does, whatever file and lines it names."""
+    return sha256(marshal.dumps(_code_content(code), _PLAIN)).hexdigest()[:32]
+
+
+def _code_content(code: CodeType) -> tuple[Any, ...]:
+    names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+    counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount
+    return (code.co_code, names, counts, [_constant_content(each) for each in code.co_consts])
+
+
+def _constant_content(value: Any) -> Any:
+    if isinstance(value, CodeType):
+        return _code_content(value)
+    if isinstance(value, frozenset):
+        return sorted(map(repr, value))
+    return repr(value) if isinstance(value, slice) else value

@@ -5,23 +5,29 @@ from __future__ import annotations
 import ast
 import gc
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from types import CodeType
 from typing import Any
 
-from airflow_zen.caching.code.code_objects import code_digest, is_at, nested_codes
 from airflow_zen.caching.code.nodes import (  # fmt: skip
     BindingScope,
     ExpressionVisitor,
-    all_parameters,
+    constant_string,
     effect_target,
-    first_line,
     import_bindings,
     last_name,
-    unquoted,
 )
-from airflow_zen.caching.code.summary import Decorator, Definition, Effect, Part, Reference, Summary, constant_text
+from airflow_zen.caching.code.summary import (
+    Decorator,
+    Definition,
+    Effect,
+    Part,
+    Reference,
+    Summary,
+    code_digest,
+    constant_text,
+)
 
 # Decorators that never read the annotations of what they decorate.
 _IGNORE_ANNOTATIONS = {
@@ -74,7 +80,7 @@ class _Summarizer(ExpressionVisitor):
         self.keeps_annotations = False
         self.literals: dict[str, str] = {}
         self.codes: dict[tuple[str, int], list[CodeType]] = defaultdict(list)
-        for code in nested_codes(compiled):
+        for code in _nested_codes(compiled):
             self.codes[code.co_name, code.co_firstlineno].append(code)
 
     def visit_block(self, statements: Iterable[ast.stmt]) -> None:
@@ -90,11 +96,13 @@ class _Summarizer(ExpressionVisitor):
                 self.effects.append(Effect(part, self.chain(target) or ()))
 
     def _is_no_op(self, node: ast.stmt) -> bool:
+        if node.__class__ is ast.Expr:
+            return isinstance(node.value, ast.Constant)
         if isinstance(node, ast.AnnAssign) and not node.value and not self.keeps_annotations:
             if isinstance(node.target, ast.Name):
                 self.scope.bind(node.target.id)
             return True
-        return isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        return node.__class__ is ast.Pass
 
     def _visit_if(self, node: ast.If) -> None:
         if last_name(node.test) != "TYPE_CHECKING":
@@ -156,7 +164,7 @@ class _Summarizer(ExpressionVisitor):
         self.prefix, self.keeps_annotations = context
         code = _part(self.tokens[start:], self.leave(outer))
         self.scope.bind(self.mangled(node.name))
-        first = first_line(node)
+        first = _first_line(node)
         self.definitions.append(
             Definition(
                 node.name, qualname, first, node.end_lineno or 0, code, decorators, literals, annotations, types,
@@ -166,14 +174,14 @@ class _Summarizer(ExpressionVisitor):
 
     def _enter(self, kind: str, node: Any) -> BindingScope:
         outer, self.scope = self.scope, BindingScope(kind)
-        for parameter in all_parameters(node.args) if kind == "function" else ():
+        for parameter in _all_parameters(node.args) if kind == "function" else ():
             self.scope.bind(self.mangled(parameter.arg))
         self.visit_list(getattr(node, "type_params", ()))
         return outer
 
     def _add_parameters(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> dict[str, str]:
         """Add names and defaults of parameters, and return the defaults that are constants."""
-        found, arguments = node.args, all_parameters(node.args)
+        found, arguments = node.args, _all_parameters(node.args)
         kinds = [("/", found.posonlyargs), ("", found.args), ("*", [found.vararg] if found.vararg else [])]
         kinds += [("=", found.kwonlyargs), ("**", [found.kwarg] if found.kwarg else [])]
         self.tokens += [f"[{len(arguments)}", *(f"{kind}{each.arg}" for kind, names in kinds for each in names)]
@@ -216,22 +224,26 @@ class _Summarizer(ExpressionVisitor):
 
     def _capture(self, nodes: Iterable[ast.AST]) -> Part:
         """Add nodes, and return them as a part of their own."""
-        scope = self.scope
-        tokens, loads, passed = len(self.tokens), len(scope.loads), len(scope.passed)
+        outer, tokens = self.scope, len(self.tokens)
+        self.scope = BindingScope(outer.kind)
+        self.scope.bound, self.scope.imports = outer.bound, outer.imports
         for node in nodes:
             self.visit(node)
-        return _part(self.tokens[tokens:], scope.loads[loads:] + scope.passed[passed:])
+        loads, passed, self.scope = self.scope.loads, self.scope.passed, outer
+        outer.loads += loads
+        outer.passed += passed
+        return _part(self.tokens[tokens:], loads + passed)
 
     def _annotations(
         self, node: ast.FunctionDef | ast.AsyncFunctionDef, kept: bool
     ) -> tuple[Part, tuple[Reference, ...]]:
         """Return a function's annotations, and the names in those of its parameters; add them if they are `kept`."""
-        written = [each.annotation for each in all_parameters(node.args) if each.annotation]
+        written = [each.annotation for each in _all_parameters(node.args) if each.annotation]
         if not (written or node.returns):
             return Part(), ()
         scope, tokens = self.scope, len(self.tokens)
         self.scope = BindingScope("annotations")
-        types = self._capture(filter(None, map(unquoted, written))).references
+        types = self._capture(filter(None, map(_unquoted, written))).references
         self.scope = BindingScope("annotations")
         del self.tokens[tokens:]
         found = self._capture([*written, *([node.returns] if node.returns else [])])
@@ -259,7 +271,7 @@ class _Summarizer(ExpressionVisitor):
         self.scope.bind(self.mangled(node.name))
         self.definitions.append(
             Definition(
-                node.name, qualname, first_line(node), node.end_lineno or 0, code, decorators, literals, doc=_doc(node)
+                node.name, qualname, _first_line(node), node.end_lineno or 0, code, decorators, literals, doc=_doc(node)
             )
         )
 
@@ -278,7 +290,7 @@ class _Summarizer(ExpressionVisitor):
         """Return the digest of the code object of a function, or of the lambda with this body."""
         found = self.codes[name, line]
         if body and len(found) > 1:
-            found = [code for code in found if is_at(body, code)]
+            found = [code for code in found if _is_at(body, code)]
         return code_digest(found[0]) if len(found) == 1 else ""
 
 
@@ -293,3 +305,42 @@ def _digest(tokens: Iterable[str]) -> str:
 
 def _part(tokens: list[str], references: Iterable[Reference]) -> Part:
     return Part(_digest(tokens), tuple(sorted(set(references))))
+
+
+def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> int:
+    """Return the first line of the code object: that of the first decorator."""
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+
+
+def _all_parameters(arguments: ast.arguments) -> list[ast.arg]:
+    """Return all parameters, starred ones last."""
+    starred = [each for each in (arguments.vararg, arguments.kwarg) if each]
+    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *starred]
+
+
+def _unquoted(annotation: ast.expr) -> ast.expr | None:
+    """Return the expression in a quoted annotation; None when it has none."""
+    if not (text := constant_string(annotation)):
+        return annotation
+    try:
+        return ast.parse(text, mode="eval").body
+    except SyntaxError:
+        return None
+
+
+def _nested_codes(code: CodeType) -> Iterator[CodeType]:
+    """Yield every code object inside one."""
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield constant
+            yield from _nested_codes(constant)
+
+
+def _is_at(body: ast.expr, code: CodeType) -> bool:
+    """Whether the body of a lambda is at the position of the code's instructions."""
+    begin, end = (body.lineno, body.col_offset), (body.end_lineno or 0, body.end_col_offset or 0)
+    places = [place for place in code.co_positions() if place[0] and place[2] is not None and place[3]]
+    return (begin, end) == (
+        min((line, column) for line, _, column, _ in places),
+        max((last, column) for _, last, _, column in places),
+    )

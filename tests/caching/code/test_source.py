@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_zen.caching.code import fingerprint_code, source
+from airflow_zen.caching.code import fingerprint_code, source, syntax
 from tests.caching.code.project import Project
 
 FILES = {
@@ -32,8 +32,8 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     texts: list[str] = []
-    original = source.summarize
-    monkeypatch.setattr(source, "summarize", lambda text, flags: texts.append(text) or original(text, flags))
+    original = syntax.summarize
+    monkeypatch.setattr(syntax, "summarize", lambda text, flags: texts.append(text) or original(text, flags))
     forget()
     yield texts
     forget()
