@@ -252,3 +252,22 @@ def test_lazy_frame_is_stored_in_a_part_of_its_memory(tmp_path: Path) -> None:
     stored, most = map(int, done.stdout.split())
     assert stored == groups * rows
     assert 0 < most < 0.9 * stored * 5 * 8
+
+
+@pytest.mark.parametrize(
+    ("values", "distinct"),
+    [
+        ([1, 2, 2, None], 2),
+        ([0.0, -0.0, 1.5, 1.5], 3),
+        ([float("nan"), float("nan"), 1.0], 2),
+        (["a", "b", "a", None], 2),
+        ([True, True], 1),
+        ([None, None], 0),
+    ],
+    ids=["integers", "zeros of both signs", "nan", "texts", "booleans", "nulls"],
+)
+def test_distinct_values_of_a_small_table_are_exact(values: list[Any], distinct: int, tmp_path: Path) -> None:
+    """All values of a table of less than 1,024 rows are counted, and nulls are none of them."""
+    table = pa.table({"x": pa.array(values, pa.float64() if values == [None, None] else None)})
+    column = REGISTRY.save(table, tmp_path).summary["columns"][0]
+    assert column["distinct"] == distinct

@@ -140,7 +140,8 @@ def _sample_rows(group: pa.Table) -> pa.Table:
     names = [
         name
         for name, column in zip(group.column_names, group.columns, strict=True)
-        if name_counts[name] == 1 and _is_sampled(column.type) and column.nbytes <= max_bytes
+        if name_counts[name] == 1
+        and (_is_number(column.type) or (_is_sampled(column.type) and column.nbytes <= max_bytes))
     ]
     found = group.select(names[:_MAX_COLUMNS])
     if group.num_rows < _SAMPLE_ROWS:
@@ -155,7 +156,7 @@ def _is_number(dtype: Any) -> bool:
 
 
 def _is_sampled(dtype: Any) -> bool:
-    return _is_number(dtype) or any(check(dtype) for check in _SAMPLED_TYPES)
+    return any(check(dtype) for check in _SAMPLED_TYPES)
 
 
 def estimate_distinct(sample: pa.Array | pa.ChunkedArray, rows: int) -> int:
