@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from airflow_zen.decorators.ml_step import ml_step
     from airflow_zen.errors import ZenError
+    from airflow_zen.lineage.mlflow.offline import mlflow_environment
     from airflow_zen.lineage.recorder import log_metadata
     from airflow_zen.materializers.annotations import Columns
     from airflow_zen.materializers.base import Materializer
@@ -59,6 +60,7 @@ __all__ = [
     "load",
     "log_metadata",
     "ml_step",
+    "mlflow_environment",
     "prune",
     "register_artifact",
     "register_materializer",
@@ -76,6 +78,7 @@ _MODULES = {
         ],
         "decorators.ml_step": ["ml_step"],
         "errors": ["ZenError"],
+        "lineage.mlflow.offline": ["mlflow_environment"],
         "lineage.recorder": ["log_metadata"],
         "materializers.annotations": ["Columns"],
         "materializers.base": ["Materializer"],

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from itertools import islice
 from threading import Thread
 from types import MappingProxyType
@@ -35,6 +36,8 @@ PREVIEW_TIMEOUT = 10.0
 _FILE_NAME = r"(?a)\w[\w.-]*"
 # scikit-learn's API, which XGBoost's and LightGBM's estimators follow; CatBoost; XGBoost's booster.
 _NAMES_OF_FEATURES = ("feature_names_in_", "feature_names_", "feature_names")
+# The numbers of element types in https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+_ONNX_TYPES = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}
 _MAX_ROWS, _MAX_BYTES = 5, 100_000
 
 
@@ -78,21 +81,70 @@ def describe_model_inputs(
 
 
 def describe_model_input(model: Any, arguments: Iterable[Any], with_rows: bool) -> dict[str, Any]:
-    """Return the `columns` (name and type) and up to 5 `rows` of the first table in which a model's features are.
+    """Return the `columns` (name and type) of the first table in which a model's features are, and up to 5 `rows`.
 
-    Empty for a model that does not know the names of its features, and where no argument has all of them. The rows are
-    left out where they are not wanted, or are more than 100 kB as JSON.
+    Of a model without names of features, the `dtype` and `shape` of the array that it takes, with rows of the first
+    argument of that shape. Empty where neither is known. The rows are left out where they are not wanted, or are more
+    than 100 kB as JSON.
     """
+    arguments = [*arguments]
     names = _feature_names(model)
     for table in arguments if names else ():
         columns = _columns(table)
         if all(name in columns for name in names):
             described = {"columns": [{"name": name, "type": str(columns[name].dtype)} for name in names]}
             cells = (map(_cell, islice(columns[name], _MAX_ROWS)) for name in names)
-            rows = [*map(list, zip(*cells, strict=True))]
-            fits = with_rows and len(json.dumps(rows)) <= _MAX_BYTES
-            return {**described, "rows": rows} if fits else described
+            return described | _rows([*map(list, zip(*cells, strict=True))], with_rows)
+    shape, dtype = _input_shape(model)
+    for array in _arrays(arguments) if shape else ():
+        if len(array.shape) == len(shape) and all(
+            one in (None, other) for one, other in zip(shape, array.shape, strict=True)
+        ):
+            head = _as_numpy(array[:_MAX_ROWS])
+            return _tensor(shape, str(head.dtype)) | _rows(head.tolist(), with_rows)
+    return _tensor(shape, dtype) if dtype else {}
+
+
+def _rows(rows: list[Any], wanted: bool) -> dict[str, Any]:
+    with suppress(ValueError, TypeError):
+        if wanted and len(json.dumps(rows, allow_nan=False)) <= _MAX_BYTES:
+            return {"rows": rows}
     return {}
+
+
+def _tensor(shape: Sequence[int | None], dtype: str) -> dict[str, Any]:
+    return {"shape": [-1 if size is None else size for size in shape], "dtype": dtype}
+
+
+def _input_shape(model: Any) -> tuple[Sequence[int | None], str]:
+    """Return the shape of the one array that a model takes, None for what varies, and its type where the model has one.
+
+    scikit-learn's API knows the number of features; Keras and ONNX know their inputs.
+    """
+    features = getattr(model, "n_features_in_", None)
+    if isinstance(features, int):
+        return (None, features), ""
+    inputs = getattr(model, "inputs", None)
+    if isinstance(inputs, list) and len(inputs) == 1 and hasattr(inputs[0], "shape"):
+        return tuple(inputs[0].shape), str(inputs[0].dtype)
+    graph = getattr(model, "graph", None)
+    weights = {weight.name for weight in getattr(graph, "initializer", ())}
+    taken = [each for each in getattr(graph, "input", ()) if each.name not in weights]
+    if len(taken) == 1 and (dtype := _ONNX_TYPES.get(taken[0].type.tensor_type.elem_type)):
+        return [size.dim_value or None for size in taken[0].type.tensor_type.shape.dim], dtype
+    return (), ""
+
+
+def _arrays(arguments: Iterable[Any]) -> Iterator[Any]:
+    """Yield the arrays and tensors among arguments, and those in their lists, tuples and dicts."""
+    for value in arguments:
+        held = [*value.values()] if isinstance(value, dict) else value
+        parts = held if isinstance(held, list | tuple) else (held,)
+        yield from (part for part in parts if type(part).__name__ == "ndarray" or hasattr(part, "detach"))
+
+
+def _as_numpy(array: Any) -> Any:
+    return array.detach().cpu().numpy() if hasattr(array, "detach") else array
 
 
 def _feature_names(model: Any) -> Sequence[str]:

@@ -46,6 +46,22 @@ def features(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(old=table["age"] > 300)
 
 
+@ml_step
+def search(table: pd.DataFrame, strengths: tuple[float, ...] = (0.1, 1.0, 10.0)) -> float:
+    import mlflow
+
+    scores = {}
+    for strength in strengths:
+        with mlflow.start_run(nested=True, run_name=f"strength {strength:g}"):
+            model = LogisticRegression(C=strength, max_iter=500).fit(table[["age", "calls", "old"]], table["left"])
+            scores[strength] = model.score(table[["age", "calls", "old"]], table["left"])
+            mlflow.log_param("strength", strength)
+            mlflow.log_metric("accuracy", scores[strength])
+    best = max(scores, key=scores.__getitem__)
+    mlflow.log_metric("accuracy", scores[best])
+    return best
+
+
 @ml_step(model="churn")
 def train(table: pd.DataFrame, strength: float = 1.0) -> LogisticRegression:
     return LogisticRegression(C=strength, max_iter=500).fit(table[["age", "calls", "old"]], table["left"])
@@ -72,7 +88,8 @@ def report(shifts: list[float], metrics: dict[str, float]) -> dict[str, float]:
 def churn():
     with DAG("churn", schedule=None, start_date=datetime(2026, 1, 1)) as dag:
         train_rows, test_rows = split(extract(600))
-        model = train(features(train_rows))
+        train_table = features(train_rows)
+        model = train(train_table, search(train_table))
         test_table = features.override(task_id="test_features")(test_rows)
         report(shift.partial(model=model, table=test_table).expand(years=[1, 5, 10, 20]), evaluate(model, test_table))
     return dag
@@ -94,11 +111,19 @@ def mlflow_ui(moto, tmp_path_factory):
             assert finalize_dag_runs(open_stack(), [ended])
         client = MlflowClient(server.uri)
         experiment = client.get_experiment_by_name("airflow/churn").experiment_id
-        tags = "tags.`zen.run_id` = 'monday'"
-        runs = {run.data.tags.get("zen.task_id", "dag_run"): run for run in client.search_runs([experiment], tags)}
-        yield SimpleNamespace(
-            client=client, experiment=f"{server.uri}/#/experiments/{experiment}", runs=runs, id=experiment
+        runs = {
+            (run.data.tags["zen.run_id"], run.data.tags.get("zen.task_id", "dag_run")): run
+            for run in _own(client, experiment)
+        }
+        monday, tuesday = (
+            {task: run for (of, task), run in runs.items() if of == day} for day in ("monday", "tuesday")
         )
+        page = f"{server.uri}/#/experiments/{experiment}"
+        yield SimpleNamespace(client=client, experiment=page, runs=monday, cached=tuesday, id=experiment)
+
+
+def _own(client, experiment):
+    return client.search_runs([experiment], "tags.`zen.run_id` LIKE '%'")
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +170,38 @@ def test_the_run_tree(mlflow_ui, page):
     page.get_by_role("link", name="train", exact=True).wait_for()
     page.get_by_text("features (").first.wait_for()
     screenshot(page, "mlflow-runs")
+
+
+def test_one_line_for_each_dag_run(mlflow_ui, page):
+    """The note of the experiment leads to its DAG runs alone, with their totals; the view is in MLflow's own list."""
+    open_page(page, f"{mlflow_ui.experiment}/runs?{CLASSIC}")
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="One line per DAG run").click()
+    listed = opened.value
+    wait_for_texts(listed, "zen.steps", "zen.seconds_saved", "2 matching runs")
+    listed.get_by_role("button", name="DAG runs").wait_for()
+    listed.get_by_role("button", name="Hide banner").click()
+    screenshot(listed, "mlflow-dag-runs")
+    listed.close()
+
+
+def test_nested_trials(mlflow_ui, page):
+    """The page of a step with nested runs leads to each of them, and has none of our marks among their tags."""
+    open_page(page, f"{mlflow_ui.experiment}/runs/{mlflow_ui.runs['search'].info.run_id}?{CLASSIC}")
+    page.get_by_role("link", name="strength 10").wait_for()
+    wait_for_texts(page, "Lineage graph", "accuracy")
+    screenshot(page, "mlflow-trials")
+    page.get_by_role("link", name="strength 10").click()
+    wait_for_texts(page, "Parent run", "search", "strength")
+    assert "zen.call" not in page.inner_text("body")
+
+
+def test_a_cached_step(mlflow_ui, page):
+    """The page of a cached step says why, leads to the run that computed it, and shows its data, model and code."""
+    open_page(page, f"{mlflow_ui.experiment}/runs/{mlflow_ui.cached['train'].info.run_id}?{CLASSIC}")
+    wait_for_texts(page, "Cached", "churn/monday/train", ", which took", "def train", "Datasets", "Logged models")
+    assert page.get_by_text("About this run").bounding_box()["x"] < 1300
+    screenshot(page, "mlflow-cached")
 
 
 def test_the_graph_in_the_description(mlflow_ui, page):

@@ -57,13 +57,75 @@ def test_tables_of_other_libraries(convert):
 
 
 def test_what_has_no_description():
-    """A model without names, one that is not fitted, and one whose columns no argument has are not described."""
+    """A model that is not fitted, and one whose columns or array no argument has, are not described."""
     named = LinearRegression().fit(FRAME[FEATURES], FRAME["left"])
     plain = LinearRegression().fit(FRAME[FEATURES].to_numpy(), FRAME["left"])
     own = LinearRegression().fit(FRAME[FEATURES].add_prefix("own_"), FRAME["left"])
     for model in (plain, own, LinearRegression(), xgboost.XGBRegressor(), "text", {"feature_names": ["age"]}):
         assert describe_model_input(model, [FRAME], with_rows=True) == {}
-    assert describe_model_input(named, [FRAME[["age"]], FRAME.to_numpy(), [FRAME]], with_rows=True) == {}
+    arrays = [FRAME.to_numpy(), np.zeros(2), np.zeros((2, 2, 2))]
+    assert describe_model_input(named, [FRAME[["age"]], *arrays, [FRAME]], with_rows=True) == {}
+    assert describe_model_input(plain, [FRAME[FEATURES], *arrays], with_rows=True) == {}
+
+
+ARRAY = FRAME[FEATURES].to_numpy().astype("float32")
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [
+        LinearRegression().fit,
+        make_pipeline(StandardScaler(), LinearRegression()).fit,
+        xgboost.XGBRegressor(n_estimators=2, n_jobs=1).fit,
+        lightgbm.LGBMRegressor(n_estimators=2, n_jobs=1, verbose=-1).fit,
+    ],
+    ids=["estimator", "pipeline", "xgboost", "lightgbm"],
+)
+@pytest.mark.parametrize(
+    "around", [lambda x: [x], lambda x: [(x, 1)], lambda x: [{"x": x}]], ids=["array", "tuple", "dict"]
+)
+def test_the_array_that_a_model_takes(fit, around):
+    """A model that was fitted on an array has its type, its number of features, and its first rows."""
+    model = fit(ARRAY, FRAME["left"])
+    described = describe_model_input(model, [np.arange(3), FRAME, *around(ARRAY)], with_rows=True)
+    assert described == {"shape": [-1, 2], "dtype": "float32", "rows": ARRAY[:5].tolist()}
+    assert "rows" not in describe_model_input(model, around(ARRAY), with_rows=False)
+    assert "rows" not in describe_model_input(model, around(np.full((2, 2), np.nan)), with_rows=True)
+
+
+@pytest.mark.ml
+def test_tensors_of_torch():
+    """A tensor among the arguments is described as an array is."""
+    torch = pytest.importorskip("torch")
+    model = LinearRegression().fit(ARRAY, FRAME["left"])
+    described = describe_model_input(model, [torch.from_numpy(ARRAY)], with_rows=True)
+    assert described == {"shape": [-1, 2], "dtype": "float32", "rows": ARRAY[:5].tolist()}
+
+
+@pytest.mark.ml
+def test_inputs_that_keras_knows():
+    """A Keras model knows shape and type of its input; an argument of that shape has the rows, and its own type."""
+    keras = pytest.importorskip("keras")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    assert describe_model_input(model, [FRAME], with_rows=True) == {"shape": [-1, 2], "dtype": "float32"}
+    described = describe_model_input(model, [ARRAY.astype("float64")], with_rows=True)
+    assert described == {"shape": [-1, 2], "dtype": "float64", "rows": ARRAY[:5].astype("float64").tolist()}
+    two = keras.Model([first := keras.Input((2,)), second := keras.Input((2,))], keras.layers.Add()([first, second]))
+    assert describe_model_input(two, [ARRAY], with_rows=True) == {}
+
+
+@pytest.mark.ml
+def test_inputs_that_onnx_knows():
+    """An ONNX model knows shape and type of its input; weights are none."""
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    taken, made = (helper.make_tensor_value_info(name, kind, ["n", 2]) for name in "xy")
+    weights = helper.make_tensor("w", kind, [2], [1.0, 2.0])
+    node = helper.make_node("Add", ["x", "w"], ["y"])
+    also = helper.make_tensor_value_info("w", kind, [2])
+    model = helper.make_model(helper.make_graph([node], "g", [taken, also], [made], [weights]))
+    assert describe_model_input(model, [FRAME], with_rows=True) == {"shape": [-1, 2], "dtype": "float32"}
+    assert describe_model_input(model, [ARRAY], with_rows=True)["rows"] == ARRAY[:5].tolist()
 
 
 def test_cells_are_json():

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from airflow_zen.lineage.mlflow.encoding import ELLIPSIS, MAX_TAG_VALUE, short_digest
+from airflow_zen.lineage.mlflow.encoding import ELLIPSIS, MAX_TAG_VALUE, short_digest, shorten
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
@@ -21,6 +21,7 @@ _FLAT_LIST = "orderByKey=attributes.%60Run%20Name%60&orderByAsc=false"
 _PADDING = "&emsp;"
 # What fits beside the facts of a run on a page 1360 pixels wide.
 _MAX_CODE_LINE = 78
+_MAX_CELL = 36
 _TRUNCATED_CODE_END = f"\n{ELLIPSIS}\n```"
 
 
@@ -63,7 +64,8 @@ def _paragraphs(run: StepRun, experiment_id: str, parent_run_id: str) -> Iterato
         origin = f"`{run.origin}`"
         if run.origin.startswith(f"{run.id.dag_id}/"):
             origin = f"[{origin}]({PageUrls(experiment_id).key_url(run.origin)})"
-        yield f"Cached: the outputs were made by {origin}."
+        took = f", which took {run.seconds:.3g} s" if run.seconds else ""
+        yield f"Cached: the outputs were made by {origin}{took}."
     if run.error:
         yield f"**Error:** `{run.error.replace('`', chr(39))[:1000]}`"
     rows = [_row("in", argument, ref, experiment_id) for argument, ref in run.inputs.items()]
@@ -79,7 +81,9 @@ def _row(direction: str, name: str, ref: ArtifactRef, experiment_id: str) -> str
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "/").replace("\n", " ")
+    """Return a text for a cell; MLflow does not break long names, which would move the facts beside it off the page."""
+    line = text.replace("|", "/").replace("\n", " ")
+    return line if max(map(len, line.split()), default=0) <= _MAX_CELL else shorten(line, _MAX_CELL)
 
 
 class PageUrls(msgspec.Struct, frozen=True):

@@ -217,21 +217,24 @@ def signature_files(mlmodel: str, described: Mapping[str, Any]) -> dict[str, byt
     """Return the files with which a model directory has a signature; none where its `MLmodel` has one already.
 
     They are those of MLflow's own `save_model` (https://mlflow.org/docs/latest/ml/model/signatures/). described: the
-    `columns` that the model takes and, where there are any, `rows` of them.
+    `columns`, or the `shape` and `dtype`, that the model takes and, where there are any, `rows` of them.
     """
     if _OWN_SIGNATURE.search(mlmodel):
         return {}
-    columns = described["columns"]
-    inputs = json.dumps([_column(column) for column in columns], ensure_ascii=False).replace("'", "''")
+    if "columns" in described:
+        taken, names = [*map(_column, described["columns"])], [column["name"] for column in described["columns"]]
+        example: Any = {"columns": names, "data": described.get("rows")}
+        served, info = {"dataframe_split": example}, {"pandas_orient": "split", "type": "dataframe"}
+    else:
+        taken = [{"type": "tensor", "tensor-spec": {"dtype": described["dtype"], "shape": described["shape"]}}]
+        example, served, info = described.get("rows"), {"inputs": described.get("rows")}, {"type": "ndarray"}
+    inputs = json.dumps(taken, ensure_ascii=False).replace("'", "''")
     text = f"{mlmodel.rstrip()}\nsignature:\n  inputs: '{inputs}'\n  outputs: null\n  params: null\n"
     if not described.get("rows"):
         return {_MLMODEL_FILE: text.encode()}
-    split = {"columns": [column["name"] for column in columns], "data": described["rows"]}
-    text += (
-        f"saved_input_example_info:\n  artifact_path: {_EXAMPLE_FILE}\n  pandas_orient: split\n"
-        f"  serving_input_path: {_SERVING_FILE}\n  type: dataframe\n"
-    )
-    contents = {_EXAMPLE_FILE: split, _SERVING_FILE: {"dataframe_split": split}}
+    info |= {"artifact_path": _EXAMPLE_FILE, "serving_input_path": _SERVING_FILE}
+    text += "saved_input_example_info:\n" + "".join(f"  {name}: {value}\n" for name, value in info.items())
+    contents = {_EXAMPLE_FILE: example, _SERVING_FILE: served}
     return {_MLMODEL_FILE: text.encode()} | {name: json.dumps(each).encode() for name, each in contents.items()}
 
 

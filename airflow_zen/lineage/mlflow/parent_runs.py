@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.rest import MlflowRest
     from airflow_zen.runs.step_run import StepRun
 
-_DAG_RUNS_FILTER = "searchFilter=tags.%60zen.kind%60%20%3D%20%22dag_run%22"
+# A view of MLflow's pages: a tag of the experiment, by this prefix and a key.
+_VIEW_TAG, _VIEW_KEY = "mlflow.sharedViewState.", "dag-runs"
+_VIEW_COLUMNS = (
+    "metrics.`zen.steps`",
+    "metrics.`zen.steps_cached`",
+    "metrics.`zen.steps_failed`",
+    "metrics.`zen.seconds_saved`",
+)
 
 
 class Experiment(msgspec.Struct, frozen=True):
@@ -173,7 +181,13 @@ def _create(dag_id: str, rest: MlflowRest, artifact_root: str) -> Experiment | N
     request = {
         "name": experiment_name(dag_id),
         "artifact_location": experiment_location(artifact_root, dag_id),
-        "tags": key_values({"mlflow.experimentKind": "custom_model_development", "zen.dag_id": dag_id}),
+        "tags": key_values(
+            {
+                "mlflow.experimentKind": "custom_model_development",
+                "zen.dag_id": dag_id,
+                f"{_VIEW_TAG}{_VIEW_KEY}": _dag_runs_view(),
+            }
+        ),
     }
     try:
         experiment = Experiment(str(rest.post("experiments/create", request)["experiment_id"]))
@@ -181,11 +195,17 @@ def _create(dag_id: str, rest: MlflowRest, artifact_root: str) -> Experiment | N
         if error.already_exists:
             return None
         raise
-    page = f"#/experiments/{experiment.id}/runs?workflowType=machine_learning&{_DAG_RUNS_FILTER}"
+    page = f"#/experiments/{experiment.id}/runs?workflowType=machine_learning&viewStateShareKey={_VIEW_KEY}"
     note = f"Runs of the Airflow DAG `{dag_id}`. [One line per DAG run]({page})"
     tag = {"experiment_id": experiment.id, "key": "mlflow.note.content", "value": note}
     rest.post("experiments/set-experiment-tag", tag)
     return experiment
+
+
+def _dag_runs_view() -> str:
+    """Return the view with one line for each DAG run and its totals, which MLflow also lists under *Views*."""
+    state = {"searchFilter": "tags.`zen.kind` = 'dag_run'", "selectedColumns": _VIEW_COLUMNS}
+    return json.dumps({"name": "DAG runs", "createdAt": 0, "state": json.dumps(state)})
 
 
 def _parent_from_info(info: Mapping[str, Any]) -> ParentRun:

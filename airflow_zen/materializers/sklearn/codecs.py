@@ -48,8 +48,9 @@ def refuse_pickle(data: bytes | bytearray, error: type[ZenError] = SaveRefused) 
     """Raise an error for bytes that are a pickle, which `__setstate__` would load."""
     if _PICKLE_START.match(data):
         raise error(
-            "it is a pickle in bytes, and loading one runs code. Save what the estimator wraps by its own materializer, "
-            "such as the PyTorch module of a net, net.module_."
+            "it is a pickle in bytes, and loading one runs code. Save what the estimator wraps by its own materializer. Of a "
+            "net of skorch return the PyTorch module: module = net.module_. Where it is used: net.initialize(); "
+            "net.module_.load_state_dict(module.state_dict()), with a net made as before."
         )
 
 

@@ -84,6 +84,21 @@ mlflow.sklearn.autolog(disable=True)
     assert {trial.data.params["C"] for trial in trials} == {"1", "2"}
 
 
+def test_all_libraries(go, step_run):  # noqa: F811
+    """`mlflow.autolog()` for all libraries at once logs what is fitted into the step's run."""
+    go(
+        _DATA
+        + """
+mlflow.autolog(silent=True, log_models=False)
+from sklearn.linear_model import LogisticRegression
+LogisticRegression(C=0.25).fit(X, y)
+mlflow.autolog(disable=True)
+"""
+    )
+    step, under = step_run()
+    assert (step.data.params["C"], "training_score" in step.data.metrics, under) == ("0.25", True, [])
+
+
 def test_log_model_and_evaluate(go, step_run, client):  # noqa: F811
     """A model that the code logs is the step run's, and so are the metrics of `mlflow.evaluate`."""
     go(

@@ -1,5 +1,7 @@
 """Promises of `airflow_zen.lineage.mlflow.description`: the description of a step run."""
 
+from dataclasses import replace
+
 from airflow_zen.lineage.mlflow.description import run_description
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId
 
@@ -47,6 +49,19 @@ def test_errors_and_origins_are_shown():
     assert "[`d/r0/train/-1/1`](#/experiments/1/runs?" in hit
     other = run_description(StepRun(RUN.id, cache=CacheState.HIT, origin="e/r0/train/-1/1"), "1")
     assert other == "Cached: the outputs were made by `e/r0/train/-1/1`."
+    slow = run_description(StepRun(RUN.id, cache=CacheState.HIT, origin="e/r0/train/-1/1", seconds=3.972), "1")
+    assert slow == "Cached: the outputs were made by `e/r0/train/-1/1`, which took 3.97 s."
+
+
+def test_long_names_are_cut(ref):
+    """A long name without spaces, which MLflow does not break, is cut in the table; a long text with spaces is whole."""
+    run = StepRun(
+        RUN.id, outputs={"o" * 100: replace(ref("d/" + "n" * 100), shape="ColumnTransformer of 3 features, 2 kept")}
+    )
+    row = run_description(run, "1").splitlines()[-1]
+    assert "o" * 35 + "…" in row
+    assert "ColumnTransformer of 3 features, 2 kept" in row
+    assert "n" * 36 not in row
 
 
 def test_long_descriptions_fit(ref):

@@ -133,6 +133,23 @@ CASES = {
         """,
         Logged(under={"script": Logged({"x": 1.0})}),
     ),
+    "a program of an environment without this package": (
+        """
+        import airflow_zen, os, subprocess, sys, sysconfig
+        script = '''if True:
+            import importlib.util, mlflow
+            assert importlib.util.find_spec("airflow_zen") is None
+            mlflow.log_metric("x", 1)
+            with mlflow.start_run(nested=True, run_name="trial0"):
+                mlflow.log_param("lr", 0)
+                mlflow.log_metric("loss", 0)
+        '''
+        elsewhere = {**airflow_zen.mlflow_environment(), "PYTHONPATH": sysconfig.get_paths()["purelib"]}
+        subprocess.run([sys.executable, "-S", "-c", script], check=True, env={**os.environ, **elsewhere})
+        mlflow.log_metric("y", 2)
+        """,
+        Logged({"x": 1.0, "y": 2.0}, under=trials(1)),
+    ),
     "an experiment of the code's own": (
         """
         mlflow.set_experiment("mine")

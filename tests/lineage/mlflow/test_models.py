@@ -1,5 +1,6 @@
 """Promises of `airflow_zen.lineage.mlflow.models`: a model is stored once, and MLflow can use it."""
 
+import json
 from pathlib import Path
 
 import lightgbm
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xgboost
+from mlflow.models.utils import load_serving_example
 from mlflow.utils.file_utils import local_file_uri_to_path
 from sklearn.linear_model import LinearRegression
 
@@ -135,6 +137,22 @@ def test_a_signature_without_rows(client, record_step, step, model, tracking, da
     assert loaded.predict(pd.DataFrame({"x": [3.0], "more": ["y"]}))[0] == pytest.approx(6)
     with pytest.raises(mlflow.MlflowException, match="missing inputs"):
         loaded.predict(pd.DataFrame({"y": [3.0]}))
+
+
+def test_a_signature_of_an_array(client, record_step, step, model, tracking, dag_id):
+    """MLflow reads the tensor that a version takes, and the example, and predicts from it; another type is refused."""
+    described = {"output": {"shape": [-1, 1], "dtype": "float64", "rows": [[1.5], [2.0]]}}
+    record_step(step(model=dag_id, model_inputs=described), outputs={"output": model})
+    info = mlflow.models.get_model_info(f"models:/{dag_id}/1")
+    (taken,) = info.signature.inputs.inputs
+    assert (taken.type, taken.shape) == (np.dtype("float64"), (-1, 1))
+    loaded = mlflow.pyfunc.load_model(f"models:/{dag_id}/1")
+    np.testing.assert_array_equal(loaded.input_example, [[1.5], [2.0]])
+    assert loaded.predict(loaded.input_example)[1] == pytest.approx(4)
+    served = json.loads(load_serving_example(f"models:/{dag_id}/1"))
+    assert served == {"inputs": [[1.5], [2.0]]}
+    with pytest.raises(mlflow.MlflowException, match="dtype"):
+        loaded.predict(np.array([["x"]]))
 
 
 def test_a_signature_that_a_model_has_already():

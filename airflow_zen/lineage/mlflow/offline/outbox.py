@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("airflow_zen.lineage")
 
-# The tag by which a run or model that a request created is found again.
-CREATION_TAG = "zen.call"
+# The tag by which a run or model that a request created is found again; MLflow's pages hide tags that begin like this.
+CREATION_TAG = "mlflow.zen.call"
 _METRIC, _BATCH, _METRICS_PER_BATCH = "runs/log-metric", "runs/log-batch", 1000
 _SPAN_HEADERS = frozenset({"content-type", "content-encoding", "x-mlflow-experiment-id", "x-mlflow-run-id"})
 _REQUESTS, _FILES = "requests.jsonl", "files"

@@ -8,7 +8,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http.client import parse_headers
 from importlib.metadata import version
 from socketserver import BaseRequestHandler, ThreadingTCPServer
@@ -16,6 +16,8 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
+
+from msgspec.structs import replace
 
 from airflow_zen.lineage.mlflow.encoding import flatten_parameters, to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowUnavailable
@@ -45,8 +47,8 @@ _NOT_THE_REQUEST = frozenset({301, 302, 303, 307, 308, 401, 403, 408, 429, 500, 
 _STORED_BY_SERVER = frozenset({"mlflow-artifacts", "http", "https"})
 # A server that takes this long is taken to be away: a step may log thousands of times.
 _SLOW_SECONDS = 3.0
-# Bytes of a request's first line; what anyone may send is read no further.
-_LONGEST_LINE = 65536
+# Bytes of a request's first line, and seconds to wait for it: anyone on the host may send it.
+_LONGEST_LINE, _FIRST_LINE_SECONDS = 65536, 10.0
 
 Document = dict[str, Any]
 
@@ -76,10 +78,11 @@ class Relay(ThreadingTCPServer):
         self.run_id, self.experiment_id = str(info["run_id"]), str(info["experiment_id"])
         self.token = secrets.token_urlsafe()
         self._outbox = outbox
-        self._replica = Replica(outbox.files_of)
+        self._replica = Replica(outbox)
         self._away = opened is None
         self._respect_set_experiment = respect_set_experiment
         self._open_runs: dict[str, bool] = {}
+        self._renamed: set[str] = set()
         self._context = {key: tag for key, tag in step_tags(run, "").items() if tag and key.startswith(_CONTEXT_TAGS)}
         self._parameters = flatten_parameters(run.parameters)
         self._lock = Lock()
@@ -129,7 +132,7 @@ class Relay(ThreadingTCPServer):
         A request with other credentials than the step's is passed on, and never kept.
         """
         is_foreign = self._rest.authorization not in {"", headers.get("Authorization")}
-        request = None if is_foreign else self._parse(method, target, headers, content)
+        request = None if is_foreign else self._parse(method, target, content)
         if not self._away:
             try:
                 return self._forward(request, method, target, headers, content)
@@ -137,6 +140,8 @@ class Relay(ThreadingTCPServer):
                 self._give_up(request, error)
         if is_foreign:
             return _error(401, "UNAUTHENTICATED", "These are not the credentials of the step's MLflow server.")
+        if request and request.path == SPANS:
+            request = replace(request, body=encode_spans(headers, content))
         return (request and self._keep(request)) or self._refuse(target.partition("?")[0])
 
     def run_ids(self) -> frozenset[str]:
@@ -158,11 +163,13 @@ class Relay(ThreadingTCPServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Answer one request; one without the token is refused before its content is read."""
+        request.settimeout(_FIRST_LINE_SECONDS)
         with request.makefile("rb") as file:
             method, _, rest = file.readline(_LONGEST_LINE).partition(b" /")
             token, _, rest = rest.partition(b"/")
             answer = HttpResponse(404, b"")
             if secrets.compare_digest(token, self.token.encode()):
+                request.settimeout(None)
                 target, headers = f"/{rest.split()[0].decode('ascii')}", parse_headers(file)
                 content = file.read(int(headers.get("Content-Length", 0)))
                 forwarded = {name: value for name, value in headers.items() if name.lower() not in _OF_A_CONNECTION}
@@ -171,14 +178,15 @@ class Relay(ThreadingTCPServer):
             request.sendall(head + answer.body)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what failed; MLflow's client gets no answer."""
-        log.warning("A request of MLflow's client in the step failed: %r", sys.exception())
+        """Log what failed, unless no request came; MLflow's client gets no answer."""
+        level = logging.DEBUG if isinstance(sys.exception(), TimeoutError) else logging.WARNING
+        log.log(level, "A request of MLflow's client in the step failed: %r", sys.exception())
 
-    def _parse(self, method: str, target: str, headers: Mapping[str, str], content: bytes) -> Request | None:
+    def _parse(self, method: str, target: str, content: bytes) -> Request | None:
         """Return a request to the tracking API; what it creates gets a tag, by which it is found again."""
         path, _, query = target.partition("?")
         if path == SPANS and method == "POST":
-            return Request(method, path, encode_spans(headers, content))
+            return Request(method, path, {})
         if path.startswith(TRACES) and method != "GET":
             return Request(method, path, self._link_trace(json.loads(content or b"{}")))
         if not path.startswith(API):
@@ -225,7 +233,15 @@ class Relay(ThreadingTCPServer):
             key, value = str(entry.get("key")), str(entry.get("value", ""))
             if self._parameters.get(key, value) != value:
                 entry["key"] = f"logged.{key}"
-                log.info("The step has a parameter %r; the %r that its code logs is %r.", key, value, entry["key"])
+                if key not in self._renamed:
+                    self._renamed.add(key)
+                    log.warning(
+                        "MLflow changes no parameter, and the step's own %r is %r: what its code logs, %r, is %r.",
+                        key,
+                        self._parameters[key],
+                        value,
+                        entry["key"],
+                    )
 
     def _forward(
         self, request: Request | None, method: str, target: str, headers: Mapping[str, str], content: bytes
@@ -291,11 +307,11 @@ def _error(status: int, code: str, message: str) -> HttpResponse:
 class Replica:
     """Keep entities as MLflow's REST API describes them, and change them as requests say.
 
-    `files_of` returns the local directory for the files of a run or model by its id.
+    The outbox has all values of their metrics, and a local directory for the files of each.
     """
 
-    def __init__(self, files_of: Callable[[str], str]) -> None:
-        self._files_of = files_of
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
         self._runs_and_models: dict[str, Document] = {}
         self._experiments: list[Document] = []
 
@@ -334,16 +350,17 @@ class Replica:
             return None
         entity = self._runs_and_models[key]
         if urlsplit(entity["info"].get("artifact_uri", "http:")).scheme in _STORED_BY_SERVER:
-            entity["info"]["artifact_uri"] = self._files_of(key)
+            entity["info"]["artifact_uri"] = self._outbox.files_of(key)
         # MLflow's client ignores the name that it does not look for.
         return {"run": entity, "model": entity}
 
     def _metric_history(self, query: Mapping[str, Any]) -> Document | None:
         """Return the values of a metric; None for a run that began while the server was there, and has them."""
-        history = self._runs_and_models.get(str(query.get("run_id")), {}).get("history")
-        if history is None:
+        run_id, key = str(query.get("run_id")), query.get("metric_key")
+        if not self._runs_and_models.get(run_id, {}).get("began_here"):
             return None
-        return {"metrics": [metric for metric in history if metric["key"] == query.get("metric_key")]}
+        logged = (each for each in self._outbox.logged() if each.body.get("run_id") == run_id)
+        return {"metrics": [metric for each in logged for metric in _metrics(each) if metric["key"] == key]}
 
     def _answer_experiment(self, what: str, request: Request) -> Document | None:
         if what == "create":
@@ -363,7 +380,7 @@ def _created(request: Request) -> Document:
     times = {"creation_timestamp_ms": now, "last_updated_timestamp_ms": now}
     status = "RUNNING" if request.path == "runs/create" else "LOGGED_MODEL_PENDING"
     data = {name: request.body.get(name, []) for name in ("params", "tags")}
-    return {"info": {**request.body, **ids, **times, "status": status}, "data": data, "history": []}
+    return {"info": {**request.body, **ids, **times, "status": status}, "data": data, "began_here": True}
 
 
 def _trace(request: Request) -> Document | None:
@@ -375,10 +392,19 @@ def _trace(request: Request) -> Document | None:
     return {"trace": {"trace_info": {**info, "tags": tags}}}
 
 
+def _logged(what: str, request: Request) -> Mapping[str, Any]:
+    """Return the metrics, parameters and tags that a request logs, by kind."""
+    return {_LOGS_ONE[what]: [request.entry()]} if what in _LOGS_ONE else request.body
+
+
+def _metrics(request: Request) -> list[Document]:
+    kind, _, what = request.path.partition("/")
+    return [*_logged(what, request).get("metrics", [])] if kind == "runs" else []
+
+
 def _change(entity: Document, what: str, request: Request) -> None:
-    body = {_LOGS_ONE[what]: [request.entry()]} if what in _LOGS_ONE else request.body
+    body = _logged(what, request)
     data = entity.setdefault("data", {})
-    entity.get("history", []).extend(body.get("metrics", []))
     for kind in {"metrics", "params", "tags"} & body.keys():
         data[kind] = [*{each["key"]: each for each in [*data.get(kind, []), *body[kind]]}.values()]
     entity["info"].update({name: body[name] for name in ("status", "end_time", "run_name") if name in body})

@@ -21,7 +21,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from mlflow.utils.rest_utils import http_request
 
 from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE
-from airflow_zen.lineage.mlflow.offline.outbox import Outbox
+from airflow_zen.lineage.mlflow.offline.outbox import Outbox, decode_spans, encode_spans
 from airflow_zen.lineage.mlflow.offline.relay import Relay
 from airflow_zen.lineage.mlflow.offline.tracking_store import StepStore, open_store
 from airflow_zen.lineage.mlflow.server import TrackingServer
@@ -229,6 +229,45 @@ def test_requests_with_the_token(relay_to_echo):
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE"]:
         with urlopen(Request(address + path, method=method)) as answer:
             assert json.load(answer)["path"] == path
+
+
+def test_silence_before_the_token(relay_to_echo, monkeypatch, caplog):
+    """Who connects and says nothing is disconnected, without a word in the step's log; the relay goes on serving."""
+    monkeypatch.setattr("airflow_zen.lineage.mlflow.offline.relay._FIRST_LINE_SECONDS", 0.1)
+    relay = relay_to_echo()
+    with socket.create_connection(relay.server_address) as stranger:
+        stranger.settimeout(60)
+        assert stranger.recv(100) == b""
+    with urlopen(f"{address_of(relay)}/version") as answer:
+        assert json.load(answer)["path"] == "/version"
+    assert caplog.messages == []
+
+
+def test_parameter_that_contradicts_the_step(relay, caplog):
+    """Another value for a parameter of the step gets a name of its own, which the log says once for each parameter."""
+    address = address_of(relay)
+    relay._parameters, relay._rest._headers = {"depth": "8"}, {}
+    for value in ("8", "9", "9"):
+        entry = {"run_id": relay.run_id, "key": "depth", "value": value}
+        urlopen(Request(f"{address}/api/2.0/mlflow/runs/log-parameter", json.dumps(entry).encode())).close()
+    logged = [(each.body["key"], each.body["value"]) for each in relay._outbox.logged()]
+    assert logged == [("depth", "8"), ("logged.depth", "9"), ("logged.depth", "9")]
+    assert [line for line in caplog.messages if "logged.depth" in line] == [
+        "MLflow changes no parameter, and the step's own 'depth' is '8': what its code logs, '9', is 'logged.depth'."
+    ]
+
+
+def test_spans_are_encoded_only_to_be_kept(relay_to_echo, relay, monkeypatch):
+    """Spans that the server takes are passed on as they are; only those of an outage are encoded for the outbox."""
+    encoded = []
+    encode = "airflow_zen.lineage.mlflow.offline.relay.encode_spans"
+    monkeypatch.setattr(encode, lambda headers, content: encoded.append(content) or encode_spans(headers, content))
+    relay._rest._headers = {}
+    for each in (relay_to_echo(), relay):
+        urlopen(Request(f"{address_of(each)}/v1/traces", b"spans", {"Content-Type": "application/x-protobuf"})).close()
+    assert encoded == [b"spans"]
+    (kept,) = relay._outbox.logged()
+    assert decode_spans(kept.body)[0] == b"spans"
 
 
 def test_the_token_is_only_in_the_address(relay):
