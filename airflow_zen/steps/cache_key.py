@@ -35,7 +35,7 @@ log = logging.getLogger("airflow_zen.steps")
 
 _PICKLE = "cloudpickle@1"
 # Airflow's lazy context values ask Airflow when they are read; only this one holds its values.
-_LAZY_CONTEXT_MODULE, _ASSET_EVENTS_CLASS = "airflow.sdk.execution_time.context", "TriggeringAssetEventsAccessor"
+_LAZY_CONTEXT_PACKAGE, _ASSET_EVENTS_CLASS = "airflow.sdk.execution_time.", "TriggeringAssetEventsAccessor"
 
 
 class CacheKey(msgspec.Struct, frozen=True):
@@ -179,7 +179,7 @@ def _plain_arguments(arguments: Arguments) -> dict[str, Any]:
         if isinstance(value, ArtifactRef):
             continue
         cls = type(value)
-        is_lazy = cls.__module__ == _LAZY_CONTEXT_MODULE and cls.__name__ != _ASSET_EVENTS_CLASS
+        is_lazy = cls.__module__.startswith(_LAZY_CONTEXT_PACKAGE) and cls.__name__ != _ASSET_EVENTS_CLASS
         if name in arguments.context and is_lazy:
             raise FingerprintError(f"argument {name!r} (given by Airflow's context) asks Airflow while the step runs")
         found[name] = replace_refs_by_digest(value)

@@ -128,6 +128,24 @@ def test_a_run_may_switch_the_cache_on():
     assert run.xcom("frame")["cached"] is True
 
 
+def test_the_task_instance_leaves_a_step_uncached():
+    """A step that takes the task instance, and pushes a value to XCom by hand, pushes it in every run."""
+
+    @ml_step
+    def push(ti=None) -> int:
+        record_call("push")
+        ti.xcom_push("rows", 3)
+        return 1
+
+    built = pipeline(push)
+    for run_id in ("r1", "r2"):
+        assert run_dag(built, run_id=run_id).states == {"push": "success"}
+    assert recorded_calls() == ["push", "push"]
+    assert (
+        "'ti' (given by Airflow's context) asks Airflow" in open_stack().records.get(StepRunId("d", "r2", "push")).why
+    )
+
+
 def test_lazy_asset_events_leave_a_step_uncached():
     """A step with a context value that Airflow loads lazily runs each time, with the reason in its record."""
 
