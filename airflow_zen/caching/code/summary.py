@@ -15,7 +15,7 @@ REFLECTION = "any object"
 _QUERY_NAME = re.compile(r"(?<![\w.])@([A-Za-z_][\w.]*)")
 
 
-class Import(msgspec.Struct, frozen=True, array_like=True, order=True):
+class Import(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
     """One name bound by an import: a module, or an attribute of it; `loads` is the module below that `import a.b` loads."""
 
     module: str
@@ -24,7 +24,7 @@ class Import(msgspec.Struct, frozen=True, array_like=True, order=True):
     loads: str = ""
 
 
-class Reference(msgspec.Struct, frozen=True, array_like=True, order=True):
+class Reference(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
     """A name with the attributes read from it.
 
     `has_argument` says that it is called with an argument other than None, `strings` are the arguments that are literal
@@ -39,14 +39,14 @@ class Reference(msgspec.Struct, frozen=True, array_like=True, order=True):
     is_called: bool = False
 
 
-class Part(msgspec.Struct, frozen=True, array_like=True):
+class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A piece of code: the hash of what it says, and every name in it that is defined elsewhere."""
 
     digest: str = ""
     references: tuple[Reference, ...] = ()
 
 
-class Decorator(msgspec.Struct, frozen=True, array_like=True):
+class Decorator(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One decorator of a definition; `chain` is its dotted name, empty when it has none."""
 
     part: Part
@@ -54,7 +54,7 @@ class Decorator(msgspec.Struct, frozen=True, array_like=True):
     reads_annotations: bool
 
 
-class Definition(msgspec.Struct, frozen=True, array_like=True):
+class Definition(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A function, lambda or class in its file.
 
     `first_line` is that of its first decorator. `code` holds its defaults and body, without decorators and annotations;
@@ -76,14 +76,14 @@ class Definition(msgspec.Struct, frozen=True, array_like=True):
     doc: str = ""
 
 
-class Effect(msgspec.Struct, frozen=True, array_like=True):
+class Effect(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A statement at the top level that is run for its effect; `target` is what it sets an attribute or item of."""
 
     part: Part
     target: tuple[str, ...] = ()
 
 
-class Summary(msgspec.Struct, frozen=True, array_like=True):
+class Summary(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one file says: its top level, the names bound there by imports, and its definitions, inner before outer.
 
     `rebound` are the names that its top level binds more than once, `effects` the calls and assignments at the top level

@@ -45,14 +45,19 @@ def summarize(text: str, flags: int = 0) -> Summary:
     Raises `SyntaxError` for text that cannot be compiled.
     """
     was_enabled = gc.isenabled()
-    gc.disable()  # A tree is thousands of objects, none of which is garbage before the end.
+    gc.disable()  # A tree is thousands of objects, which are freed by their counts before the collector is on again.
     try:
-        tree = compile(text, "<summary>", "exec", ast.PyCF_ONLY_AST | flags, dont_inherit=True)
-        found = _Summarizer(compile(tree, "<summary>", "exec", flags, dont_inherit=True))
-        found.visit_block(tree.body)
+        return _summarize(text, flags)
     finally:
         if was_enabled:
             gc.enable()
+
+
+def _summarize(text: str, flags: int) -> Summary:
+    tree = compile(text, "<summary>", "exec", ast.PyCF_ONLY_AST | flags, dont_inherit=True)
+    found = _Summarizer(compile(tree, "<summary>", "exec", flags, dont_inherit=True))
+    found.visit_block(tree.body)
+    found.visitors.clear()  # They are methods of the object that holds them.
     module = found.scope
     imports = {name: tuple(imports) for name, imports in module.imports.items()}
     rebound = frozenset(name for name, count in module.bound.items() if count > 1)
