@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE
 
 from airflow_zen.cli.command import argument, command
 from airflow_zen.cli.output import print_rows
 
-if TYPE_CHECKING:
-    from airflow_zen.config.options import Options
-
 _STACK_NAME = argument("stack", "The stack (default: the active one)", nargs="?", metavar="NAME")
-_SOURCE_NAMES = {
-    "env var": "environment",
-    "provider-metadata-fallback-defaults": "default",
-    "cmd": "command",
-    "secret": "secrets backend",
-}
 
 
 @command("stack list", ARG_OUTPUT, ARG_VERBOSE)
@@ -37,6 +26,7 @@ def list_stacks(args: Any) -> None:
 def show_stack(args: Any) -> None:
     """Show a stack's options and their sources."""
     from airflow_zen.config.options import find_options
+    from airflow_zen.config.settings import effective_options
 
     options = effective_options(find_options(args.stack))
     print_rows((dict(zip(("option", "value", "from"), option, strict=True)) for option in options), args.output)
@@ -79,30 +69,9 @@ def use(args: Any) -> None:
     print(f"The active stack is {args.stack!r} now, in {file.path}.")
 
 
-def effective_options(options: Options) -> Iterator[tuple[str, str, str]]:
-    """Yield name, value and source of every option of `[zen]` as a stack has it; no value contains a secret."""
-    from airflow.configuration import conf
-
-    from airflow_zen.config.options import CONFIG_SECTION, DEFAULT_STACK, load_stacks_file
-    from airflow_zen.config.settings import airflow_redactor
-    from airflow_zen.get_provider_info import get_provider_info
-
-    redactor = airflow_redactor()
-    in_airflow_cfg = conf.as_dict(display_source=True, display_sensitive=True, raw=False)
-    configured: dict[str, Any] = dict(in_airflow_cfg.get(CONFIG_SECTION, {}))
-    for option in get_provider_info()["config"][CONFIG_SECTION]["options"]:
-        if options.is_stack_specific(option):
-            value, source = options.text(option), str(load_stacks_file().path) if option in options.overrides else ""
-        else:
-            value, source = configured.get(option, ("", "default"))
-            value, source = str(value or ""), _SOURCE_NAMES.get(source, source)
-            if not value and options.stack == DEFAULT_STACK:
-                value, source = _default_values().get(option, (value, source))
-        yield option, redactor.text(value), source
-
-
 def _stack_row(name: str, active: str, path: str) -> dict[str, Any]:
     from airflow_zen.config.options import DEFAULT_STACK, find_options
+    from airflow_zen.config.settings import effective_options
 
     values = {option: value for option, value, _ in effective_options(find_options(name))}
     return {
@@ -112,13 +81,3 @@ def _stack_row(name: str, active: str, path: str) -> dict[str, Any]:
         "mlflow": values["mlflow_conn_id"] or values["mlflow_tracking_uri"],
         "defined in": "[zen]" if name == DEFAULT_STACK else path,
     }
-
-
-def _default_values() -> dict[str, tuple[str, str]]:
-    """Return value and source of the options of the default stack that have a value without being set."""
-    from airflow_zen.config.options import default_artifact_root
-
-    found = {"artifact_root": (default_artifact_root(), "default")}
-    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        found["mlflow_tracking_uri"] = uri, "MLFLOW_TRACKING_URI"
-    return found

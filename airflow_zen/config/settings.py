@@ -13,6 +13,7 @@ import msgspec
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.caching.step_cache import StepCache
 from airflow_zen.config.options import (
+    CONFIG_SECTION,
     DEFAULT_STACK,
     Options,
     default_artifact_root,
@@ -36,6 +37,13 @@ if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.server import TrackingServer
 
 log = logging.getLogger("airflow_zen.config.settings")
+
+_SOURCE_NAMES = {
+    "env var": "environment",
+    "provider-metadata-fallback-defaults": "default",
+    "cmd": "command",
+    "secret": "secrets backend",
+}
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -122,6 +130,34 @@ def airflow_redactor() -> Redactor:
     return Redactor(
         lambda text: str(redact(text)), tuple(part.strip().lower() for part in names.split(",") if part.strip())
     )
+
+
+def effective_options(options: Options) -> Iterator[tuple[str, str, str]]:
+    """Yield name, value and source of every option of `[zen]` as a stack has it; no value contains a secret."""
+    from airflow.configuration import conf
+
+    from airflow_zen.get_provider_info import get_provider_info
+
+    redactor = airflow_redactor()
+    in_airflow_cfg = conf.as_dict(display_source=True, display_sensitive=True, raw=False)
+    configured: dict[str, Any] = dict(in_airflow_cfg.get(CONFIG_SECTION, {}))
+    for option in get_provider_info()["config"][CONFIG_SECTION]["options"]:
+        if options.is_stack_specific(option):
+            value, source = options.text(option), str(load_stacks_file().path) if option in options.overrides else ""
+        else:
+            value, source = configured.get(option, ("", "default"))
+            value, source = str(value or ""), _SOURCE_NAMES.get(source, source)
+            if not value and options.stack == DEFAULT_STACK:
+                value, source = _default_values().get(option, (value, source))
+        yield option, redactor.text(value), source
+
+
+def _default_values() -> dict[str, tuple[str, str]]:
+    """Return value and source of the options of the default stack that have a value without being set."""
+    found = {"artifact_root": (default_artifact_root(), "default")}
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        found["mlflow_tracking_uri"] = uri, "MLFLOW_TRACKING_URI"
+    return found
 
 
 def storage_options(settings: Settings) -> Mapping[str, Any]:

@@ -14,9 +14,8 @@ from pathlib import Path
 
 from airflow.configuration import AIRFLOW_CONFIG, AIRFLOW_HOME, conf
 
-from airflow_zen.cli.stacks import effective_options
 from airflow_zen.config.options import find_options
-from airflow_zen.config.settings import Settings
+from airflow_zen.config.settings import Settings, effective_options
 from airflow_zen.doctor.findings import Finding, failed, ok, ok_if, warning
 from airflow_zen.doctor.mlflow import mlflow_findings
 from airflow_zen.doctor.store import store_findings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -170,7 +170,6 @@ def _call_function(
     The environment of the lineage run lasts as long as the block: a returned iterator runs the function's code while
     it is stored.
     """
-    from airflow_zen.steps.asset_events import take_events
     from airflow_zen.steps.conformance import unpack_result
 
     values = arguments.load(stack, step.parameter_types, scratch)
@@ -181,7 +180,7 @@ def _call_function(
         if inspect.iscoroutine(result):
             result = _await_result(result)
         if inspect.isgenerator(result):
-            result = take_events(result, run_hooks.take_event, is_stream=step.is_stream)
+            result = _take_events(result, run_hooks.take_event, is_stream=step.is_stream)
         if not step.outputs.names and result is not None:
             dropped = type(result).__name__
             log.warning("Step %r is declared '-> None'; the %s it returned is dropped.", step.name, dropped)
@@ -198,6 +197,28 @@ def _await_result(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run(coroutine)
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(copy_context().run, asyncio.run, coroutine).result()
+
+
+def _take_events(made: Generator[Any, Any, Any], take: Callable[[Any], bool], *, is_stream: bool) -> Any:
+    """Return what a generator returns after its asset events, or an iterator of the batches that it yields.
+
+    `take` handles an event and returns True, or returns False for a batch. With `is_stream` the function is declared to
+    yield batches, and none is made before it is asked for.
+    """
+    batches = (item for item in made if not take(item))
+    if is_stream:
+        return batches
+    try:
+        while take(first := next(made)):
+            pass
+    except StopIteration as end:
+        return end.value
+    return _with_first(first, batches)
+
+
+def _with_first(first: Any, batches: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from batches
 
 
 def _store_in_cache(key: CacheKey, run: StepRun, stack: Stack, opened: OpenedRun) -> bool:
