@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -17,6 +17,7 @@ from airflow_zen.artifacts.ref import (
     ArtifactRef,
     content_digest,
     decode_document,
+    encode_document,
 )
 from airflow_zen.errors import ArtifactCorrupt
 from airflow_zen.transports.base import ObjectInfo, Transport, run_in_parallel
@@ -31,7 +32,7 @@ _PRUNE_MARK = ".prune-"
 _KEY = re.compile(r"artifacts/[0-9a-f]{2}/([0-9a-f]{64})/(.+)")
 
 
-class Manifest(msgspec.Struct, frozen=True):
+class Manifest(msgspec.Struct, frozen=True, dict=True):
     """Describe one artifact completely. It is stored last: its presence means that the artifact is complete.
 
     `encoding`, `type` and `files` are its identity (`digest`). `inline` holds the text of files that are stored in the
@@ -47,7 +48,7 @@ class Manifest(msgspec.Struct, frozen=True):
     summary: Mapping[str, Any] = msgspec.field(default_factory=dict)
     at: Mapping[str, str] = msgspec.field(default_factory=dict)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The identity of the content, 64 hex characters."""
         return content_digest(self.encoding, self.type, self.files)
@@ -82,7 +83,7 @@ class Manifest(msgspec.Struct, frozen=True):
         }
         if not self.at:
             del document["at"]
-        return json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode()
+        return encode_document(document)
 
     @classmethod
     def from_json(cls, text: bytes, digest: str) -> Manifest:

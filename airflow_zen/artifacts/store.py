@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -108,14 +109,10 @@ class ArtifactStore:
                 raise SaveRefused(
                     f"{encoding} wrote a {path.name}, a name that the store reserves. Give that file another name."
                 )
-        files, hashes = [], hashes or {}
-        for path in sorted(path for path in directory.rglob("*") if path.is_file()):
-            relative = path.relative_to(directory).as_posix()
-            known = hashes.get(relative) or file_hash(path)
-            files.append(ArtifactFile(relative, path.stat().st_size, known))
+        files = tuple(_list_files(directory, hashes or {}))
         inline = inline and sum(file.size for file in files) <= _MAX_INLINE_BYTES
         texts = {file.path: (directory / file.path).read_bytes().decode() for file in files} if inline else {}
-        manifest = Manifest(encoding, type_name, tuple(files), texts, libraries, summary)
+        manifest = Manifest(encoding, type_name, files, texts, libraries, summary)
         prefix = artifact_prefix(manifest.digest)
 
         def commit() -> bool:
@@ -355,6 +352,16 @@ class ArtifactStore:
             self._read_cache.fetch(file, path, download, private=private)
         else:
             download(path)
+
+
+def _list_files(directory: Path, hashes: Mapping[str, str]) -> Iterator[ArtifactFile]:
+    """Yield the files of a directory in the order of their paths; those that have no hash yet are hashed."""
+    root = f"{directory}/"
+    paths = [f"{folder}/{name}".removeprefix(root) for folder, _, names in os.walk(directory) for name in names]
+    for path in sorted(paths, key=lambda path: path.split("/")):
+        file = Path(root + path)
+        if file.is_file():
+            yield ArtifactFile(path, file.stat().st_size, hashes.get(path) or file_hash(file))
 
 
 def _checked_path(path: str) -> str:

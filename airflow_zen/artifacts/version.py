@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -11,7 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from airflow_zen.artifacts.ref import ArtifactRef, decode_document
+from airflow_zen.artifacts.ref import ArtifactRef, decode_document, encode_document
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNameError, ArtifactRefused
 
 FORMAT_VERSION = 1
@@ -49,7 +48,7 @@ class ArtifactVersion(msgspec.Struct, frozen=True):
     def to_json(self) -> bytes:
         """Return the document of `docs/format.md`."""
         document = {"airflow_zen": FORMAT_VERSION, **msgspec.to_builtins(self), "ref": self.ref.to_wire()}
-        return json.dumps(document, indent=1, sort_keys=True, allow_nan=False).encode()
+        return encode_document(document)
 
     @classmethod
     def from_json(cls, text: bytes, key: str) -> ArtifactVersion:
