@@ -7,9 +7,11 @@ import pickletools
 import re
 import sys
 from collections.abc import Iterator
+from types import FunctionType
 from typing import Any, NamedTuple
 
 _PICKLE = re.compile(rb"\x80[\x04\x05]\x95")
+_REDUCERS = {"__reduce__", "__reduce_ex__"}
 _STRINGS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
 _MEMO_READS = ("BINGET", "LONG_BINGET", "GET")
 
@@ -61,11 +63,27 @@ def pickled_parts(value: Any) -> PickledParts | str:
         state = instance_attributes(value) or None
     if type(state) is dict:
         state = _without_cached(cls, state)
+    if inner := _overridden_parts(value):
+        state = state, inner, instance_attributes(value)
     return PickledParts(rebuild, arguments, state, list(elements or ()), list(items or ()))
 
 
+def _overridden_parts(value: Any) -> tuple[Any, ...]:
+    """Return arguments and state that a base in C would give pickle, where a method in Python overrides it."""
+    reducers = [_reducer(base) for base in type(value).__mro__[:-1] if _REDUCERS & vars(base).keys()]
+    below = next((each for each in reducers if not isinstance(each, FunctionType)), None)
+    if below is None or below is reducers[0]:
+        return ()
+    found = below(value, 4) if below.__name__ == "__reduce_ex__" else below(value)
+    return found[1:3] if isinstance(found, tuple) else (found,)
+
+
+def _reducer(cls: type) -> Any:
+    return vars(cls).get("__reduce_ex__") or vars(cls)["__reduce__"]
+
+
 def _reducing_class(cls: type) -> type:
-    return next(base for base in cls.__mro__ if {"__reduce__", "__reduce_ex__"} & vars(base).keys())
+    return next(base for base in cls.__mro__ if _REDUCERS & vars(base).keys())
 
 
 def _top_module(cls: type) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import decimal
 import math
 import pickle
 import sys
@@ -50,6 +51,20 @@ def test_parts_have_what_a_subclass_added() -> None:
     parts = pickled_parts(day)
     assert isinstance(parts, PickledParts)
     assert parts.state == {"note": "x"}
+
+
+def test_parts_have_what_an_override_hides() -> None:
+    """A class that tells pickle less than its base in C is still known by what the base holds, and by its attributes."""
+
+    class Price(decimal.Decimal):
+        def __reduce__(self) -> Any:
+            return Price, ("1",)
+
+    one, two = Price("2"), Price("3")
+    assert pickled_parts(one) != pickled_parts(two)
+    other = Price("2")
+    other.note = "x"  # type: ignore[attr-defined]
+    assert pickled_parts(one) == pickled_parts(Price("2")) != pickled_parts(other)
 
 
 def test_parts_of_what_has_a_name() -> None:

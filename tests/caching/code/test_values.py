@@ -50,6 +50,8 @@ OWN_INSTANCES = [
     constant("link to another node", "class Node:\n    def __init__(self):\n        self.to = self\nK = Node()\nK.to = Node()", "K.to = Node()", "K.to.to = K"),
     constant("attribute beside what pickle has", "import datetime\nclass Day(datetime.date):\n    pass\nK = Day(2026, 1, 1)\nK.note = 'a'", "'a'", "'b'"),
     constant("cached property of a library's class", "import decimal\nclass Money(decimal.Decimal):\n    unit = 'EUR'\nK = Money('1.0')", "'1.0'", "'1.00'"),
+    constant("content that a pickle of an own class leaves out", "import decimal\nclass Money(decimal.Decimal):\n    def __reduce__(self):\n        return Money, ('1',)\nK = Money('2')", "Money('2')", "Money('3')"),
+    constant("state that a pickle of an own class leaves out", "class A:\n    def __init__(self, n):\n        self.n = n\n    def __getstate__(self):\n        return {}\nK = A(2)", "A(2)", "A(3)"),
     constant("registry of functions", "class Registry:\n    def __init__(self):\n        self.found = {}\n    def add(self, f):\n        self.found[f.__name__] = f\n        return f\nK = Registry()\n@K.add\ndef clean(x):\n    return x", "return x", "return -x"),
     constant("class as a value", "class A:\n    n = 1\nK = {'a': A}", "n = 1", "n = 2"),
 ]  # fmt: skip
