@@ -91,7 +91,11 @@ class RunJournal:
         """Delete what is stored; the record first, without which nobody recovers the rest."""
         for name in (_RUN, _ENDED):
             (self.directory / name).unlink(missing_ok=True)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        try:
+            (self.directory / _LOCK).unlink(missing_ok=True)
+            self.directory.rmdir()
+        except OSError:
+            shutil.rmtree(self.directory, ignore_errors=True)
         self.unlock()
 
 

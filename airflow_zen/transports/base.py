@@ -28,8 +28,7 @@ from airflow_zen.errors import (
 from airflow_zen.progress import BytesCallback, ignore_bytes
 from airflow_zen.transports.scratch import ScratchFolder
 
-MAX_THREADS = 8
-_MAX_READERS = 16
+MAX_THREADS, _MAX_READERS = 8, 16
 # Large enough to leave Python seldom, small enough to be hashed while it is still in the processor's cache.
 CHUNK_SIZE = 1024 * 1024
 # Larger files are uploaded in parts.
@@ -54,8 +53,7 @@ class Transport(ABC):
     """Move bytes under one root. Keys are relative and `/`-separated. Threads may share a transport.
 
     A transport belongs to the process that opened it. Reading a key that does not exist raises `ArtifactNotFound`.
-    `scratch_directory` is a directory on the root's own filesystem, or None where the root is remote. `scratch` is this
-    process's own, in it or in the directory for temporary files.
+    `scratch_directory` is on the root's own filesystem, None for a remote root; `scratch` is this process's folder in it.
     """
 
     scratch_directory: Path | None = None

@@ -46,7 +46,7 @@ class LocalTransport(Transport):
         self._directory = Path(root)
         self._syncs = sync_to_disk
         self.scratch_directory = self._directory / ".staging"
-        self.scratch = ScratchFolder(self.scratch_directory)
+        self.scratch = ScratchFolder(self.scratch_directory, lasting=False)
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             self._mode = stat.S_IMODE(self._directory.stat().st_mode) & 0o2777 | stat.S_IRWXU

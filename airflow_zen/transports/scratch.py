@@ -11,23 +11,27 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from weakref import finalize
 
 _PREFIX, _INCOMPLETE_PREFIX = "zen-process-", ".zen-process-"
 _ABANDONED_AFTER = 7 * 24 * 3600.0  # seconds
 
-# The folders of this process, by parent and process id: each holds a lock, and is for all that need one there.
-_own_folders: dict[tuple[Path, int], Path] = {}
+# The lasting folders of this process, by parent and process id.
+_lasting_folders: dict[tuple[Path, int], Path] = {}
 
 
 class ScratchFolder:
-    """The one folder under `parent` for this process, made at its first use, and locked while the process lives.
+    """A folder under `parent` for this process, made at its first use, and locked while it is needed.
 
     The lock is the operating system's and ends with the process, however that ends. Whoever makes a folder first removes
-    those of the same host whose lock is free. `parent` None is the directory for temporary files.
+    those of the same host whose lock is free. `parent` None is the directory for temporary files. lasting: whether
+    its contents may outlive this object, as values that map files do: then all share one folder until the process ends.
     """
 
-    def __init__(self, parent: Path | None = None) -> None:
+    def __init__(self, parent: Path | None = None, *, lasting: bool = True) -> None:
         self._given_parent = parent
+        self._lasting = lasting
+        self._folders: dict[tuple[Path, int], Path] = _lasting_folders if lasting else {}
 
     @property
     def parent(self) -> Path:
@@ -38,10 +42,10 @@ class ScratchFolder:
     def path(self) -> Path:
         """This process's folder."""
         parent, pid = self.parent, os.getpid()
-        known = _own_folders.get((parent, pid))
+        known = self._folders.get((parent, pid))
         if known is None or not known.is_dir():
             self.remove_abandoned()
-            known = _own_folders[parent, pid] = self._make()
+            known = self._folders[parent, pid] = self._make()
         return known
 
     def new_directory(self, prefix: str) -> Path:
@@ -60,12 +64,14 @@ class ScratchFolder:
     def _make(self) -> Path:
         """Make the folder, whole and locked before anyone can find it."""
         path = Path(tempfile.mkdtemp(prefix=f"{_INCOMPLETE_PREFIX}{socket.gethostname()}~", dir=self.parent))
-        # Open until the process ends, and with it the lock.
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         with suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path = path.rename(path.with_name(path.name.removeprefix(".")))
-        atexit.register(_remove_own, path, os.getpid())
+        if self._lasting:
+            atexit.register(_release, path, lock, os.getpid())
+        else:
+            finalize(self, _release, path, lock, os.getpid())
         return path
 
 
@@ -87,8 +93,9 @@ def _is_old(path: str) -> bool:
     return False
 
 
-def _remove_own(path: Path, pid: int) -> None:
+def _release(path: Path, lock: int, pid: int) -> None:
     # A forked process ends without having made it.
     if pid == os.getpid():
         with suppress(OSError):
             path.rmdir()
+        os.close(lock)

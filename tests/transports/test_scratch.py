@@ -110,3 +110,12 @@ def test_a_folder_that_was_cleaned_away(tmp_path):
     transport.scratch.path.rmdir()
     transport.write("a", b"1")
     assert transport.read("a") == b"1"
+
+
+def test_many_roots(tmp_path):
+    """A process that opens many roots, one after the other, holds no file of those that it no longer uses."""
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(50):
+        open_transport(str(tmp_path / str(number)), {}).write("a", b"1")
+    assert len(os.listdir("/proc/self/fd")) < before + 10
+    assert not [*tmp_path.glob("*/.staging/*")]
