@@ -10,6 +10,7 @@ import math
 import operator
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -235,6 +236,29 @@ def test_refusal_names_the_attribute_and_a_way_out(
     message = str(refusal.value)
     assert f"{type(model).__qualname__} is not stored, because of {where}: " in message
     assert remedy in message
+
+
+@pytest.mark.ml
+def test_way_out_of_a_net(tmp_path: Path) -> None:
+    """The lines that the refusal of a net of skorch names give a net that predicts the same."""
+    skorch = pytest.importorskip("skorch", reason="skorch is not installed")
+    import torch
+
+    x = np.arange(30, dtype="float32").reshape(10, 3)
+    names = {
+        "net": skorch.NeuralNetRegressor(torch.nn.Linear, module__in_features=3, module__out_features=1, verbose=0)
+    }
+    names["net"].fit(x, x[:, :1])
+    predicted = names["net"].predict(x)
+    with pytest.raises(SaveRefused) as refusal:
+        REGISTRY.save(names["net"], make_directory(tmp_path, "net"))
+    first, then = re.findall(r"PyTorch module: (.*?)\. Where it is used: (.*), with a net", str(refusal.value))[0]
+    exec(first, names)
+    directory = make_directory(tmp_path, "module")
+    names["module"] = REGISTRY.load(directory, REGISTRY.save(names["module"], directory).encoding)
+    names["net"] = skorch.NeuralNetRegressor(torch.nn.Linear, module__in_features=3, module__out_features=1, verbose=0)
+    exec(then, names)
+    np.testing.assert_array_equal(names["net"].predict(x), predicted)
 
 
 DANGEROUS = [
