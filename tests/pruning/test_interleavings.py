@@ -246,7 +246,8 @@ def test_after_a_killed_prune(search, kind, left):
     assert search(kind, 1, left=left).checked
 
 
+@pytest.mark.parametrize("inline", [True, *([False] if _OTHERS else [])])
 @pytest.mark.parametrize("kind", ["memory", *(["local", "obstore-moto"] if _OTHERS else [])])
-def test_two_writers(search, kind):
+def test_two_writers(search, kind, inline):
     """Of two steps that store the same content beside a prune, neither loses it."""
-    assert search(kind, 2, inline=True).checked
+    assert search(kind, 2, inline=inline).checked
