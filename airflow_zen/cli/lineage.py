@@ -11,7 +11,6 @@ from airflow.cli.cli_config import ARG_VERBOSE
 from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, command, open_stack_for
 from airflow_zen.cli.output import show_progress
 from airflow_zen.errors import SettingsError, ZenError
-from airflow_zen.markup import Tree
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.found_runs import Ancestry
@@ -36,6 +35,7 @@ def show_ancestry(args: Any) -> None:
     from airflow.cli.simple_table import AirflowConsole
 
     from airflow_zen.lineage.mlflow.encoding import short_digest
+    from airflow_zen.markup import Tree
 
     stack = open_stack_for(args)
     with show_progress("Reading lineage", args.output):

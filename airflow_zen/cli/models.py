@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_zen.cli.command import ARG_STACK, STACK_AND_OUTPUT, argument, command
 from airflow_zen.cli.output import print_rows
 from airflow_zen.errors import SettingsError
-from airflow_zen.markup import iso_time
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.models import RegisteredModels
@@ -99,4 +98,6 @@ def _metrics_text(metrics: Mapping[str, float]) -> str:
 
 
 def _mlflow_time(milliseconds: Any) -> str:
+    from airflow_zen.markup import iso_time
+
     return iso_time(int(milliseconds) / 1000) if milliseconds else ""

@@ -8,7 +8,6 @@ from airflow.cli.cli_config import ARG_DAG_ID
 
 from airflow_zen.cli.command import STACK_AND_OUTPUT, argument, command, open_stack_for
 from airflow_zen.cli.output import Cell, bytes_cell, print_rows, seconds_cell, show_progress
-from airflow_zen.markup import iso_time
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.savings import RunTotals
@@ -57,6 +56,8 @@ def show_step_runs(args: Any) -> None:
 
 
 def _totals_row(totals: RunTotals) -> dict[str, Any]:
+    from airflow_zen.markup import iso_time
+
     return {
         "dag": totals.dag_id,
         "run": totals.run_id,

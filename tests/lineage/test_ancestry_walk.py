@@ -1,8 +1,9 @@
 """Promises of `airflow_zen.lineage.ancestry`: the maker of an input is a run that ended before its reader started."""
 
+from dataclasses import replace
+
 import pytest
 
-from airflow_zen.cli.lineage import _step_tree
 from airflow_zen.lineage.ancestry import ancestry_from_records, ancestry_of_content
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId
 
@@ -32,7 +33,7 @@ def frame(ref):
 
 def makers(run, ancestry):
     """List tasks and DAG runs from a run up to its oldest ancestor; fail where one is met again."""
-    tree, found = _step_tree(run, ancestry, set()), []
+    tree, found = replace(ancestry, runs=(run, *ancestry.runs)).to_dict(), []
     while tree:
         assert "seen" not in tree, found
         found.append(f"{tree['step']}/{tree['run']}")

@@ -78,7 +78,7 @@ def test_plain_module_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_missing_module_says_how_to_get_the_class() -> None:
     """A class that cannot be imported names itself and the two remedies."""
-    with pytest.raises(MaterializerNotFound, match="no_such_module:Color.*Make it importable, or declare"):
+    with pytest.raises(MaterializerNotFound, match=r"no_such_module:Color.*sys.path.insert\(0, folder\), or declare"):
         resolve_class("no_such_module:Color")
 
 

@@ -240,7 +240,9 @@ def test_summary_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
 def test_summary_may_be_missing(tmp_path: Path) -> None:
     """A `save` that returns nothing has an empty summary."""
     silent = type("Silent", (PlainMaterializer,), {"save": lambda *_: None})
-    assert default_registry().save(r.Plain(3), tmp_path, by=silent).summary == {}
+    assert default_registry().save(r.Plain(3), tmp_path, by=silent).summary == {
+        "code": ["tests.materializers.records:Plain"]
+    }
 
 
 def test_summary_that_is_no_json_is_refused_by_name(tmp_path: Path) -> None:

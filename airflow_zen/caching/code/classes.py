@@ -29,7 +29,7 @@ _DERIVED = {
     "__abstractmethods__", "__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__", "__attrs_attrs__",
     "__attrs_own_setattr__", "__attrs_props__", "__dataclass_fields__", "__dataclass_params__", "__dict__", "__doc__",
     "__firstlineno__", "__hash__", "__match_args__", "__module__", "__orig_bases__", "__parameters__", "__qualname__",
-    "__signature__", "__slots__", "__static_attributes__", "__type_params__", "__weakref__", "_abc_impl", "__private_attributes__",
+    "__signature__", "__slotnames__", "__slots__", "__static_attributes__", "__type_params__", "__weakref__", "_abc_impl", "__private_attributes__",
     "__protocol_attrs__", "__non_callable_proto_members__", "__class_vars__",
 }  # fmt: skip
 _DERIVED_PREFIXES = ("__pydantic_", "__struct_")
