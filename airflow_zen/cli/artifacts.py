@@ -225,7 +225,7 @@ def _version_facts(found: NamedArtifact) -> dict[str, Any]:
         "tags": _tags_text(found, found.stack.names.list_tags(name=found.name)),
         "metadata": ", ".join(f"{key}={value}" for key, value in found.metadata.items()),
         "written by": ", ".join(f"{name} {version}" for name, version in manifest.libraries.items()),
-        "lies at": ref.uri,
+        "address": ref.uri,
     }
 
 

@@ -97,18 +97,13 @@ class Relay(ThreadingTCPServer):
 
     def environment(self) -> dict[str, str]:
         """Return the variables that lead MLflow's client into the step's run, and to the relay past any HTTP proxy."""
-        step = {
-            "run_id": self.run_id,
-            "experiment_id": self.experiment_id,
-            "process": os.getpid(),
-            "respect_set_experiment": self._respect_set_experiment,
-        }
+        step = {"run_id": self.run_id, "experiment_id": self.experiment_id, "process": os.getpid()}
+        step["respect_set_experiment"] = self._respect_set_experiment
         direct = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1"]))
-        # Until MLflow gives ids, links that its client prints would lead nowhere.
-        unlinked = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"} if self._away else {}
         return {
             **self._rest.server.environment(),
-            **unlinked,
+            # Until MLflow gives ids, links that its client prints would lead nowhere.
+            **({"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"} if self._away else {}),
             STEP_VARIABLE: json.dumps(step),
             # MLflow sets these tags on runs that it creates.
             "MLFLOW_RUN_CONTEXT": json.dumps(self._context),
@@ -127,10 +122,7 @@ class Relay(ThreadingTCPServer):
         Thread(target=self._stop, daemon=True).start()
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], content: bytes) -> HttpResponse:
-        """Return the server's answer, or the replica's while the server is away.
-
-        A request with other credentials than the step's is passed on, and never kept.
-        """
+        """Return the server's answer, or the replica's while it is away; what has other credentials is never kept."""
         is_foreign = self._rest.authorization not in {"", headers.get("Authorization")}
         request = None if is_foreign else self._parse(method, target, content)
         if not self._away:
@@ -231,17 +223,14 @@ class Relay(ThreadingTCPServer):
         """Keep what differs from the step's own parameter, which MLflow has already and never changes, beside it."""
         for entry in entries:
             key, value = str(entry.get("key")), str(entry.get("value", ""))
-            if self._parameters.get(key, value) != value:
-                entry["key"] = f"logged.{key}"
-                if key not in self._renamed:
-                    self._renamed.add(key)
-                    log.warning(
-                        "MLflow changes no parameter, and the step's own %r is %r: what its code logs, %r, is %r.",
-                        key,
-                        self._parameters[key],
-                        value,
-                        entry["key"],
-                    )
+            own = self._parameters.get(key, value)
+            if own == value:
+                continue
+            entry["key"] = f"logged.{key}"
+            if key not in self._renamed:
+                self._renamed.add(key)
+                said = "MLflow changes no parameter, and the step's own %r is %r: what its code logs, %r, is %r."
+                log.warning(said, key, own, value, entry["key"])
 
     def _forward(
         self, request: Request | None, method: str, target: str, headers: Mapping[str, str], content: bytes
