@@ -5,11 +5,14 @@ from __future__ import annotations
 import copyreg
 import pickletools
 import re
+import struct
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from types import FunctionType
 from typing import Any, NamedTuple
 
+_NO_PICKLE = (ValueError, LookupError, struct.error)
 _PICKLE = re.compile(rb"\x80[\x04\x05]\x95")
 _REDUCERS = {"__reduce__", "__reduce_ex__"}
 _STRINGS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
@@ -95,7 +98,12 @@ def pickled_names(text: bytes) -> set[tuple[str, str]]:
 
     A pickle contains no code of what can be imported, and the code of lambdas and functions inside functions.
     """
-    return {name for found in _PICKLE.finditer(text) for name in _names_of_pickle(text[found.start() :])}
+    names = set[tuple[str, str]]()
+    for found in _PICKLE.finditer(text):
+        # Inside the first one, bytes of an image may look like another.
+        with suppress(*(_NO_PICKLE if found.start() else ())):
+            names.update(_names_of_pickle(text[found.start() :]))
+    return names
 
 
 def _names_of_pickle(text: bytes) -> Iterator[tuple[str, str]]:

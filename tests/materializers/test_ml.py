@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from airflow_zen.errors import ArtifactRefused, MaterializerNotFound, SaveRefused
+from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused, MaterializerNotFound, SaveRefused
 from airflow_zen.materializers.registry import default_registry
 from tests.materializers.ml_values import ROWS
 from tests.materializers.path_values import X
@@ -81,7 +81,7 @@ def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
     encoding = REGISTRY.save(model, tmp_path).encoding
     (tmp_path / "pretrained/model.safetensors").unlink()
     torch.save(model.state_dict(), tmp_path / "pretrained/pytorch_model.bin")
-    with pytest.raises(OSError, match="safetensors"):
+    with pytest.raises(ArtifactCorrupt, match="safetensors"):
         REGISTRY.load(tmp_path, encoding)
 
 
