@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import decimal
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
+import sklearn
 
 from tests.caching.code.project import DIFFERENT, SAME, Edit, Project, flow, pair
 
@@ -47,6 +55,21 @@ STATE = [
 ]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The modules are executed in this process: undo what they set in libraries."""
+    monkeypatch.setenv("TZ", os.environ.get("TZ", "UTC"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    options = [item for name in ("display.precision", "mode.copy_on_write") for item in (name, pd.get_option(name))]
+    owners = (pd.DataFrame, np, pl.Expr)
+    before = [set(vars(owner)) for owner in owners]
+    with decimal.localcontext(), np.errstate(), sklearn.config_context(), pd.option_context(*options):
+        yield
+    for owner, names in zip(owners, before, strict=True):
+        for name in set(vars(owner)) - names:
+            delattr(owner, name)
+
+
 @pytest.mark.parametrize("edit", STATE, ids=lambda edit: edit.name)
 def test_edit(edit: Edit, tmp_path: Path) -> None:
     """The key changes with state that the step's modules set in libraries, and with no other statement."""
@@ -66,4 +89,4 @@ def test_seeded_generators_do_not_warn(seeded: str, tmp_path: Path) -> None:
 
 def test_library_imported_for_its_effect_is_pinned(tmp_path: Path) -> None:
     """A library that is imported and not named, such as one that adds methods to a table, counts by its version."""
-    assert "distribution tqdm" in Project(tmp_path, {"flow.py": "import tqdm\n" + STEP}).code().ingredients
+    assert "distribution pyyaml" in Project(tmp_path, {"flow.py": "import yaml\n" + STEP}).code().ingredients
