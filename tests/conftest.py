@@ -7,10 +7,10 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -20,12 +20,15 @@ from tests.servers.azure import is_installed as azurite_is_installed
 from tests.servers.azure import runs_here as azurite_is_supported
 from tests.servers.ceph import ceph as run_ceph
 from tests.servers.ceph import missing as missing_ceph_programs
+from tests.servers.docker_engine import DockerEngine
+from tests.servers.docker_engine import docker_engine as run_docker_engine
+from tests.servers.docker_engine import missing as missing_for_docker
 from tests.servers.google import GoogleServer
 from tests.servers.google import fake_gcs as run_fake_gcs
 from tests.servers.google import program as fake_gcs_program
 from tests.servers.mlflow_server import MlflowServer, mlflow_server
 from tests.servers.moto import moto as run_moto
-from tests.servers.process import memory_directory
+from tests.servers.process import ServerFailed, memory_directory
 from tests.servers.rclone import program as rclone_program
 from tests.servers.rclone import rclone as run_rclone
 from tests.servers.s3 import S3Server
@@ -152,6 +155,21 @@ def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[DockerEngine]:
+    """A Docker engine of its own, without a registry."""
+    if programs := missing_for_docker():
+        _skip_or_fail_in_ci(
+            f"no Docker engine without {programs}: scripts/test-parts.sh installs one on Debian, as root"
+        )
+    with ExitStack() as stack:
+        try:
+            engine = stack.enter_context(run_docker_engine())
+        except ServerFailed as error:
+            _skip_or_fail_in_ci(f"no Docker engine can run here: {error}")
+        yield engine
+
+
 @pytest.fixture(scope="session", params=["ceph", "moto", "rclone"])
 def s3(request: pytest.FixtureRequest) -> S3Server:
     """Every S3 server in turn."""
@@ -231,6 +249,6 @@ def _in_process_api() -> Any:
     return InProcessExecutionAPI()
 
 
-def _skip_or_fail_in_ci(reason: str) -> None:
+def _skip_or_fail_in_ci(reason: str) -> NoReturn:
     """Skip on a developer's machine; in CI every server must be there."""
     (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
