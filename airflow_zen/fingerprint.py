@@ -15,7 +15,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from airflow_zen.errors import FingerprintError
-from airflow_zen.instances import instance_attributes, pickled_names, pickled_parts
+from airflow_zen.instance_parts import instance_attributes, pickled_names, pickled_parts
 from airflow_zen.type_names import stable_class_name
 
 # Raise it when a change here or in airflow_zen.caching changes fingerprints: old entries then miss.

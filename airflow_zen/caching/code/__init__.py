@@ -10,15 +10,13 @@ from typing import Any
 
 import msgspec
 
-from airflow_zen.caching.code import module_state
-from airflow_zen.caching.code.classes import (
-    class_source,
-    descriptor_functions,
-    dynamic_class_contents,
-    function_attributes,
-    instance_contents,
-    is_made_by_bases,
-    written_defaults,
+from airflow_zen.caching.code.calls import (
+    check_lookup,
+    check_path,
+    check_text,
+    looked_up,
+    nondeterminism_warnings,
+    reads_docstrings,
 )
 from airflow_zen.caching.code.distributions import (
     MISSING,
@@ -30,7 +28,6 @@ from airflow_zen.caching.code.distributions import (
     unwrap_callable,
     wrapped_callable,
 )
-from airflow_zen.caching.code.lookups import check_lookup, looked_up
 from airflow_zen.caching.code.names import (
     MODULE_ATTRIBUTES,
     LabelRegistry,
@@ -43,14 +40,28 @@ from airflow_zen.caching.code.names import (
     scope_of,
     without_checkout,
 )
-from airflow_zen.caching.code.nondeterminism import check_path, check_text, nondeterminism_warnings, reads_docstrings
 from airflow_zen.caching.code.source import (
     SourceFile,
     cell_value,
     function_definition,
     origin_of_function,
     source_file,
-)  # fmt: skip
+)
+from airflow_zen.caching.code.state import (
+    class_source,
+    descriptor_functions,
+    dynamic_class_contents,
+    function_attributes,
+    held_names,
+    instance_contents,
+    is_made_by_bases,
+    loaded_modules,
+    module_scope,
+    module_source,
+    state_parts,
+    unused_imports,
+    written_defaults,
+)
 from airflow_zen.caching.code.summary import Part, Reference, query_names
 from airflow_zen.errors import FingerprintError
 from airflow_zen.fingerprint import FingerprintFallback, fingerprint, frame
@@ -127,11 +138,11 @@ class _DependencyWalker(LabelRegistry):
 
     def add_module_states(self) -> None:
         """Add what the modules of the code do to libraries when they are loaded."""
-        for names in module_state.loaded_modules(self.modules.values()):
-            for module in module_state.unused_imports(names):
+        for names in loaded_modules(self.modules.values()):
+            for module in unused_imports(names):
                 self.label_external(module, module)
-            if parts := list(module_state.state_parts(names)):
-                scope, source = module_state.module_scope(names), module_state.module_source(names)
+            if parts := list(state_parts(names)):
+                scope, source = module_scope(names), module_source(names)
                 lines = self._reference_lines(parts, scope, source)
                 self._add_source(self.unique_label("module", module_label(names), "state", names), "", parts, lines)
 
@@ -325,8 +336,8 @@ class _DependencyWalker(LabelRegistry):
         is_namespace = not vars(module).get("__file__") and "__path__" in vars(module)
         if source is None and not is_namespace:
             raise FingerprintError(f"{label} has no source. Set cache=False.")
-        parts, scope = [source.summary.code] if source else [], module_state.module_scope(vars(module))
-        lines = self._reference_lines([*parts, module_state.held_names(vars(module))], scope, source)
+        parts, scope = [source.summary.code] if source else [], module_scope(vars(module))
+        lines = self._reference_lines([*parts, held_names(vars(module))], scope, source)
         self._add_source(label, source.text if source else "", parts, lines)
 
     def _add_source(self, label: str, text: str, parts: list[Part], lines: list[str]) -> None:

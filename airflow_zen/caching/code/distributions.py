@@ -15,10 +15,7 @@ from hashlib import sha256
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    pass
+from typing import Any, Literal
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
 CodeOrigin = Literal["project", "third-party", "stdlib"]

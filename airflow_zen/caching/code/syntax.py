@@ -10,7 +10,7 @@ from hashlib import sha256
 from types import CodeType
 from typing import Any
 
-from airflow_zen.caching.code.nodes import (  # fmt: skip
+from airflow_zen.caching.code.expressions import (  # fmt: skip
     BindingScope,
     ExpressionVisitor,
     constant_string,

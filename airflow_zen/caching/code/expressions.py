@@ -1,4 +1,4 @@
-"""What nodes of a syntax tree bind, read and name."""
+"""What the expressions of a syntax tree bind, read and name."""
 
 from __future__ import annotations
 

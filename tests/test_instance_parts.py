@@ -14,7 +14,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from airflow_zen.instances import PickledParts, instance_attributes, pickled_names, pickled_parts
+from airflow_zen.instance_parts import PickledParts, instance_attributes, pickled_names, pickled_parts
 
 
 class Plain:
