@@ -134,6 +134,10 @@ class LineageNotFound(ZenError, LookupError):
     """MLflow does not have what was requested."""
 
 
+class SpinError(ZenError, LookupError):
+    """A recorded step run cannot be replayed."""
+
+
 class MetadataError(ZenError, ValueError):
     """Metadata cannot be attached."""
 

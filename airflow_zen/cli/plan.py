@@ -25,9 +25,9 @@ def show_plan(args: Any) -> None:
 
     For each step: hit, miss or unknown, the reason, and the earlier duration and size. Nothing is run.
     """
-    from airflow_zen.planning.plan import Plan
+    from airflow_zen.planning.plan import Plan, parse_dag
 
-    dag = _parse_dag(args.dag_id)
+    dag = parse_dag(args.dag_id)
     steps = list(Plan(dag, _planned_run(args, dag)).steps())
     if not steps:
         raise SystemExit(f"DAG {args.dag_id!r} has no step of @ml_step.")
@@ -61,16 +61,6 @@ def _planned_row(step: PlannedStep, output: str) -> dict[str, Any]:
         "seconds" if machine else "takes": seconds_cell(step.seconds),
         "bytes" if machine else "makes": bytes_cell(step.size),
     }
-
-
-def _parse_dag(dag_id: str) -> Any:
-    """Parse the DAG's own file if Airflow knows it, else the bundles."""
-    from airflow.models import DagModel
-    from airflow.utils.cli import get_bagged_dag
-
-    if known := DagModel.get_current(dag_id):
-        return get_bagged_dag([known.bundle_name], dag_id, dagfile_path=known.fileloc)
-    return get_bagged_dag(None, dag_id)
 
 
 def _planned_run(args: Any, dag: Any) -> PlannedDagRun:

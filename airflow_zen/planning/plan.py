@@ -150,6 +150,16 @@ class UnknownUntilRun(ZenError, LookupError):
     """A value is known only when the run exists."""
 
 
+def parse_dag(dag_id: str) -> Any:
+    """Parse the DAG's own file if Airflow knows it, else the bundles."""
+    from airflow.models import DagModel
+    from airflow.utils.cli import get_bagged_dag
+
+    if known := DagModel.get_current(dag_id):
+        return get_bagged_dag([known.bundle_name], dag_id, dagfile_path=known.fileloc)
+    return get_bagged_dag(None, dag_id)
+
+
 @dataclass(frozen=True)
 class PlannedDagRun:
     """The DAG run that is planned."""

@@ -10,7 +10,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import partial
 from threading import current_thread, main_thread
 from types import FrameType
@@ -108,6 +109,25 @@ def leave_step(before: tuple[Any, Any], run_ids: Collection[str], status: str) -
         stack[:] = [run for run in stack if run.info.run_id not in run_ids]
     tracking_uri, fluent._active_experiment_id = before  # noqa: SLF001
     mlflow.set_tracking_uri(tracking_uri)
+
+
+@contextmanager
+def separate_client(tracking_uri: str) -> Iterator[None]:
+    """Give MLflow's client another tracking URI in the block, with no active run or experiment; restore them after it."""
+    from mlflow.tracking import fluent
+
+    before, stacks = client_state(), [*fluent._active_run_stack.get_all_thread_values().values()]  # noqa: SLF001
+    active = [stack[:] for stack in stacks]
+    for stack in stacks:
+        stack.clear()
+    fluent._active_experiment_id = None  # noqa: SLF001
+    mlflow.set_tracking_uri(tracking_uri)
+    try:
+        yield
+    finally:
+        leave_step(before, {run.info.run_id for run in filter(None, [mlflow.active_run()])}, "FINISHED")
+        for stack, runs in zip(stacks, active, strict=True):
+            stack[:] = runs
 
 
 def open_store(store_uri: str, artifact_uri: str | None = None) -> StepStore:
