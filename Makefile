@@ -15,7 +15,7 @@ ZEN := AIRFLOW_HOME=$(CURDIR)/.zen/airflow $(BIN)/airflow zen
 # Some environments forbid bytecode; every process would then compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo distributed up down status test test-ml test-airflow coverage lint format bench bench-compare docs constraints clean
+.PHONY: help setup demo distributed up down status test test-ml test-images test-airflow coverage lint format bench bench-compare docs constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ test: setup ## Run the tests (ARGS='-k cache' selects)
 test-ml: setup ## Install the large ML libraries too, and run the tests that need them
 	@scripts/setup.sh ml
 	@$(BIN)/python -m pytest -m ml -n $(PYTEST_WORKERS) --dist loadfile $(ARGS)
+
+test-images: setup ## Build the images of docker/ on stand-ins for their base images, and run a pipeline in them
+	@scripts/test-parts.sh
+	@$(BIN)/python -m pytest -m images tests/docker $(ARGS)
 
 test-airflow: setup ## Run the core tests in Airflow 3.1, 3.2 and 3.3 (VERSION=3.1 selects one)
 	@failed=; for version in $(VERSION); do \

@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # The MLflow tracking server. Build from the top of the repository:
 #   docker build --file docker/mlflow.Dockerfile .
 FROM python:3.11.15-slim-bookworm

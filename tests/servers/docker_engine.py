@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -18,7 +17,7 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from tests.servers.process import running
+from tests.servers.process import memory_directory, running
 
 PROGRAMS = ("dockerd", "containerd", "runc", "busybox")
 BUSYBOX = "zen/busybox:1"
@@ -65,12 +64,12 @@ class DockerEngine:
 
 @contextmanager
 def docker_engine() -> Iterator[DockerEngine]:
-    """Run an engine with sockets, images and containers in a directory of its own, which is deleted with all of them.
+    """Run an engine with sockets, images and containers in a directory of its own, in memory where possible.
 
-    Raises `ServerFailed` where this machine does not let an engine run.
+    The directory is deleted with all of them. Raises `ServerFailed` where this machine does not let an engine run.
     """
     # Not in pytest's directory: the path of a socket has at most 107 characters.
-    directory = Path(tempfile.mkdtemp(prefix="zen-docker-"))
+    directory = memory_directory("zen-docker-")
     engine = DockerEngine(f"unix://{directory}/docker.sock", directory)
     try:
         with running(_command(directory), log=directory / "log", answers=lambda: _answers(engine.url), timeout=60):
