@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+log = logging.getLogger("airflow_zen.steps")
 
 _MAX_PLACE_LENGTH = 200
 _MAX_MESSAGE_LENGTH = 4000
@@ -56,6 +59,15 @@ def located(name: str, instead_of: str = "") -> Iterator[None]:
             error.place = error.place.removeprefix(instead_of)
             error.nest(name)
         raise
+
+
+@contextmanager
+def log_errors(consequence: str) -> Iterator[None]:
+    """Log a warning for an error in the block: what follows a committed result never fails the step."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the cache and the lineage say success by then
+        log.warning("%s: %s: %s", consequence, type(error).__name__, error)
 
 
 class SettingsError(ZenError, ValueError):
@@ -140,6 +152,10 @@ class SpinError(ZenError, LookupError):
 
 class MetadataError(ZenError, ValueError):
     """Metadata cannot be attached."""
+
+
+class RuntimeUnavailable(ZenError, RuntimeError):
+    """A step cannot be run in its runtime, or its process there ended without an answer."""
 
 
 class StepInterrupted(BaseException):

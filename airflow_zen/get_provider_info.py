@@ -98,6 +98,11 @@ _OPTIONS = {
         "Show the outputs of steps in MLflow: small pages and pictures of each artifact, made after the result is "
         "stored. Artifact(previews=…) of an output takes precedence.",
     ),
+    "runtime": _text(
+        "Virtualenv(['pandas<3', 'scikit-learn'])",
+        "Where the functions of steps run that do not choose a runtime themselves, written as in Python; see "
+        "docs/runtimes.md. Empty: in the process of the task.",
+    ),
     "local_cache_dir": _text(
         "/var/cache/airflow-zen",
         "Directory on the worker's own disk that caches the files of a remote artifact_root for all tasks of the "

@@ -39,7 +39,8 @@ class Stack(msgspec.Struct, frozen=True):
     """The artifact store, the materializers, the step cache, the records of runs, and the lineage recorder.
 
     `previews` is the default for outputs without a setting of their own. `redactor` removes secrets from what is recorded. `clock` returns seconds since the epoch,
-    `environment` holds the process's environment variables.
+    `environment` holds the process's environment variables. `storage_environment` are those with which another process
+    opens the same artifact root; they hold credentials.
     """
 
     store: ArtifactStore
@@ -51,6 +52,7 @@ class Stack(msgspec.Struct, frozen=True):
     redactor: Redactor = msgspec.field(default_factory=Redactor)
     clock: Callable[[], float] = time.time
     environment: Mapping[str, str] = msgspec.field(default_factory=lambda: os.environ)
+    storage_environment: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Stack({self.store.root!r})"

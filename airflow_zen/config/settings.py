@@ -29,6 +29,7 @@ from airflow_zen.runs.journal import RunJournals
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.redaction import Redactor
 from airflow_zen.stack import Stack
+from airflow_zen.steps.spec import StorageConnection
 from airflow_zen.steps.step import FOLLOW_SETTINGS, Cache
 from airflow_zen.transports import open_transport
 from airflow_zen.transports.base import Transport, normalize_root
@@ -63,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True):
     sync_to_disk: bool = True
     local_cache_dir: str = ""
     local_cache_size: int = 10 * 1024**3
+    runtime: str = ""
 
     @classmethod
     def read(cls, stack: str | None = None) -> Settings:
@@ -88,6 +90,7 @@ class Settings(msgspec.Struct, frozen=True):
             sync_to_disk=options.flag("sync_to_disk", default=True),
             local_cache_dir=options.text("local_cache_dir"),
             local_cache_size=options.size("local_cache_size", default="10G"),
+            runtime=options.text("runtime"),
         )
 
     def qualified_option(self, option: str) -> str:
@@ -104,7 +107,8 @@ def open_stack(
     written there.
     """
     settings = settings or Settings.read()
-    root, options = settings.artifact_root, storage_options(settings)
+    root, connection = settings.artifact_root, artifact_connection(settings)
+    options = _fsspec_options(connection)
     transport, cache = open_transport(root, options, on_bytes, sync_to_disk=settings.sync_to_disk), None
     if settings.local_cache_dir and "://" in settings.artifact_root:
         from airflow_zen.transports.read_cache import ReadCache
@@ -118,6 +122,7 @@ def open_stack(
         lineage=_open_recorder(settings, transport) if lineage else NullRecorder(),
         previews=settings.previews,
         redactor=airflow_redactor(),
+        storage_environment=StorageConnection.from_connection(connection).environment() if connection else {},
     )
 
 
@@ -162,7 +167,10 @@ def _default_values() -> dict[str, tuple[str, str]]:
 
 def storage_options(settings: Settings) -> Mapping[str, Any]:
     """Return fsspec's options for the artifact root, from its connection; empty where none is configured."""
-    connection = artifact_connection(settings)
+    return _fsspec_options(artifact_connection(settings))
+
+
+def _fsspec_options(connection: Any) -> Mapping[str, Any]:
     if connection is None:
         return {}
     from airflow_zen.transports.credentials import fsspec_options

@@ -28,6 +28,7 @@ from airflow_zen.steps.step import Cache
 
 if TYPE_CHECKING:
     from airflow_zen.decorators.step_function import StepFunction
+    from airflow_zen.steps.runtime import Runtime
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -298,6 +299,7 @@ def ml_step(
     model: str = "",
     stack: str = "",
     previews: bool | None = None,
+    runtime: Runtime | str | None = None,
     **options: Any,
 ) -> Callable[[Callable[P, R]], StepFunction[P, R]]: ...
 
@@ -308,7 +310,8 @@ def ml_step(function: Any = None, /, **options: Any) -> Any:
     `cache`: False runs the function each time; a `Cache` says what the cache key is made of; None follows
     `[zen] cache`. `version`: your own addition to the cache key. `model`: the registered model that the returned model
     becomes a version of. `stack`: the stack the step runs in. `previews`: whether MLflow shows the outputs; None
-    follows `[zen] previews`, and `Artifact(previews=…)` on an output takes precedence. All options of Airflow's
+    follows `[zen] previews`, and `Artifact(previews=…)` on an output takes precedence. `runtime`: where the function runs,
+    such as `airflow_zen.runtimes.Virtualenv`; None follows `[zen] runtime`. All options of Airflow's
     operators (`retries`, `pool`, `queue`, `executor_config`, …) pass through. Also available as `@task.ml_step`.
     Raises `StepDefinitionError` for a definition that cannot work.
     """

@@ -5,12 +5,8 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, context_merge
@@ -20,19 +16,21 @@ from msgspec.structs import replace
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.config.settings import Settings, open_stack
-from airflow_zen.errors import StepInterrupted
+from airflow_zen.errors import log_errors
 from airflow_zen.operators.artifact import load_keyword_arguments
 from airflow_zen.operators.assets import emit_asset_events
 from airflow_zen.operators.links import ArtifactsLink, MlflowRunLink, ProducedByLink, VersionsLink, add_links
 from airflow_zen.operators.stack_selection import (
     check_inputs_in_stack,
     is_stack_overridden,
+    resolve_runtime,
     resolve_stack_name,
     zen_conf,
 )
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
-from airflow_zen.steps.run import RunHooks, log_errors, run_step
+from airflow_zen.steps.run import RunHooks, run_step
+from airflow_zen.steps.runtime import raise_on_sigterm
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.recorder import OpenedRun
@@ -52,7 +50,7 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
     with raise_on_sigterm(operator.on_kill):
         settings = Settings.read(resolve_stack_name(context["dag_run"].conf, operator.stack))
         stack = open_stack(settings)
-        step = operator.step.with_cache_defaults(settings.cache_defaults)
+        step = resolve_step(operator, context, settings)
         arguments = bind_arguments(operator, step, context, stack)
         cache, why = resolve_cache_mode(operator, context, settings, stack.records)
         run = _new_step_run(operator, context, cache, why, _mapped_task_label(operator, arguments))
@@ -64,6 +62,12 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
         names, stack_overridden = step.outputs.artifact_names, is_stack_overridden(context, operator, settings)
         emit_asset_events(operator, context, run, names, stack, stack_overridden=stack_overridden)
     return to_xcom(step, run.outputs)
+
+
+def resolve_step(operator: MLStepOperator, context: Any, settings: Settings) -> Step:
+    """Return the operator's step with what the deployment and the DAG run decide about it."""
+    runtime = resolve_runtime(context["dag_run"].conf, operator.runtime, settings)
+    return replace(operator.step.with_cache_defaults(settings.cache_defaults), runtime=runtime)
 
 
 def to_xcom(step: Step, outputs: Mapping[str, ArtifactRef]) -> Any:
@@ -201,29 +205,6 @@ class _TaskRunHooks(RunHooks):
     def on_reused(self, page: str) -> None:
         """Add the button to the run that computed the result."""
         add_links(self.operator, {ProducedByLink.name: page})
-
-
-@contextmanager
-def raise_on_sigterm(on_kill: Callable[[], None]) -> Iterator[None]:
-    """Raise `StepInterrupted` inside the block when the task receives SIGTERM, after `on_kill`.
-
-    Airflow sends SIGKILL 5 seconds after SIGTERM. Until then `finally` blocks run, and the step run is closed as
-    killed. A second SIGTERM is ignored.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def on_sigterm(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        on_kill()
-        raise StepInterrupted("SIGTERM")
-
-    previous_handler = signal.signal(signal.SIGTERM, on_sigterm)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous_handler)
 
 
 def _mapped_keyword_arguments(operator: MLStepOperator, context: Any) -> dict[str, ArtifactRef]:

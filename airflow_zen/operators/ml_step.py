@@ -14,6 +14,7 @@ from airflow.sdk.definitions.xcom_arg import ConcatXComArg, MapXComArg, PlainXCo
 from airflow_zen.errors import StepDefinitionError
 from airflow_zen.operators.assets import inlets_of, merge_assets, outlets_of
 from airflow_zen.operators.links import STEP_LINKS
+from airflow_zen.steps.runtime import Runtime
 from airflow_zen.steps.step import FOLLOW_SETTINGS, Cache, Step
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ OPTION_TYPES: dict[str, tuple[type, ...]] = {
     "model": (str,),
     "stack": (str,),
     "previews": (bool, type(None)),
+    "runtime": (str, type(None), Runtime),
 }
 
 
@@ -36,7 +38,8 @@ class MLStepOperator(PythonOperator):
     cache key is made of; None follows `[zen] cache`. `version`: your own addition to the cache key. `model`: the
     registered model in MLflow that the returned model becomes a version of. `stack`: the stack the step runs in; empty
     for the active one. `previews`: whether MLflow shows outputs without a setting of their own; None follows
-    `[zen] previews`. All other options are PythonOperator's. The return value in XCom is an `ArtifactRef` in its wire
+    `[zen] previews`. `runtime`: where the function runs, as an object or as its text; None follows `[zen] runtime`. All
+    other options are PythonOperator's. The return value in XCom is an `ArtifactRef` in its wire
     form, or a dict of them by output name.
     """
 
@@ -55,6 +58,7 @@ class MLStepOperator(PythonOperator):
         model: str = "",
         stack: str = "",
         previews: bool | None = None,
+        runtime: Runtime | str | None = None,
         **options: Any,
     ) -> None:
         options["multiple_outputs"] = Step(python_callable, "").outputs.is_multiple
@@ -64,6 +68,7 @@ class MLStepOperator(PythonOperator):
         self.model: str = check_option(model, "model")
         self.stack: str = check_option(stack, "stack")
         self.previews: bool | None = check_option(previews, "previews")
+        self.runtime: Runtime | str | None = check_option(runtime, "runtime")
         self.outlets = merge_assets(self.outlets, outlets_of(self.step.outputs.artifact_names, self.stack))
         self.inlets = merge_assets(self.inlets, inlets_of([self.op_args, self.op_kwargs], self.stack))
         self.links: dict[str, str] = {}

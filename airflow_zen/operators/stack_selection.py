@@ -1,4 +1,4 @@
-"""The stack that a task runs in."""
+"""The stack and the runtime that a task runs in."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_zen.config.options import find_options
 from airflow_zen.config.settings import Settings, settings_of_uri
 from airflow_zen.errors import ArtifactRefused, SettingsError
+from airflow_zen.runtimes import parse_runtime
+from airflow_zen.steps.runtime import IN_PROCESS, Runtime
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
@@ -25,6 +27,21 @@ def resolve_stack_name(conf: Any, declared: str) -> str | None:
     if requested is not None and not (isinstance(requested, str) and requested):
         raise SettingsError(f"The DAG run's configuration must name a stack in zen.stack, got {requested!r}.")
     return requested or declared or None
+
+
+def resolve_runtime(conf: Any, declared: Runtime | str | None, settings: Settings) -> Runtime:
+    """Return where a step runs: as the DAG run's configuration says, else the step, its stack, or `[zen] runtime`."""
+    requested = zen_conf(conf).get("runtime")
+    if requested is not None and not isinstance(requested, str):
+        raise SettingsError(f"The DAG run's configuration must describe zen.runtime as text, got {requested!r}.")
+    for value, where in (
+        (requested, "zen.runtime of the DAG run's configuration"),
+        (declared, "@ml_step(runtime=…)"),
+        (settings.runtime, settings.qualified_option("runtime")),
+    ):
+        if value:
+            return value if isinstance(value, Runtime) else parse_runtime(value, where)
+    return IN_PROCESS
 
 
 def is_stack_overridden(context: Any, operator: Any, settings: Settings) -> bool:

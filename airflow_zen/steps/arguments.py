@@ -64,14 +64,16 @@ class Arguments(msgspec.Struct, frozen=True):
         bound = inspect.signature(function).bind(*args, **kwargs)
         given = list(bound.arguments)
         bound.apply_defaults()
-        inputs: dict[str, ArtifactRef] = {}
-        for name, value in bound.arguments.items():
-            bound.arguments[name] = _resolve_refs(value, name, inputs, names)
-        arguments = cls(bound, inputs, context)
+        arguments = cls(bound, _resolve_all(bound, names), context)
         for name in given:
             if type_of and not _is_only_refs(bound.arguments[name]) and not arguments._is_given_as_is(name):
                 bound.arguments[name] = arguments._convert(name, type_of(name))
         return arguments
+
+    @classmethod
+    def from_bound(cls, bound: inspect.BoundArguments, context: frozenset[str]) -> Arguments:
+        """Return complete arguments that were converted before."""
+        return cls(bound, _resolve_all(bound, None), context)
 
     def parameters(self) -> dict[str, Any]:
         """Return the arguments that are not artifacts, as JSON for the record; artifacts inside appear by digest.
@@ -206,6 +208,14 @@ def _short_repr(value: Any) -> str:
     return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…"
 
 
+def _resolve_all(bound: inspect.BoundArguments, names: VersionIndex | None) -> dict[str, ArtifactRef]:
+    """Replace the wire refs in bound arguments by refs; return those by path."""
+    inputs: dict[str, ArtifactRef] = {}
+    for name, value in bound.arguments.items():
+        bound.arguments[name] = _resolve_refs(value, name, inputs, names)
+    return inputs
+
+
 def _resolve_refs(value: Any, path: str, inputs: dict[str, ArtifactRef], names: VersionIndex | None) -> Any:
     """Replace wire refs by refs, at any depth of lists, tuples and dicts; replace lazy sequences by lists."""
     if names and VersionSelector.is_wire(value):
@@ -219,7 +229,7 @@ def _resolve_refs(value: Any, path: str, inputs: dict[str, ArtifactRef], names: 
         # What Airflow passes for mapped upstream tasks.
         # A slice of them is one request; iteration is one request for each, and one more.
         value = value[:] if type(value).__name__ == "LazyXComSequence" else list(value)
-    return _map_elements(value, path, lambda held, inner, _: _resolve_refs(held, inner, inputs, names))
+    return map_elements(value, path, lambda held, inner, _: _resolve_refs(held, inner, inputs, names))
 
 
 def _convert_plain(value: Any, declared: Any, path: str) -> Any:
@@ -229,7 +239,7 @@ def _convert_plain(value: Any, declared: Any, path: str) -> Any:
     from airflow_zen.steps.conversion import convert_argument
 
     if _contains_ref(value):
-        return _map_elements(
+        return map_elements(
             value,
             path,
             lambda held, inner, at: None if held is None else _convert_plain(held, element_type(declared, at), inner),
@@ -246,7 +256,7 @@ def _contains_ref(value: Any) -> bool:
 def _replace_refs(value: Any, replacement: Callable[[ArtifactRef, str], Any], path: str) -> Any:
     if isinstance(value, ArtifactRef):
         return replacement(value, path)
-    return _map_elements(value, path, lambda held, inner, _: _replace_refs(held, replacement, inner))
+    return map_elements(value, path, lambda held, inner, _: _replace_refs(held, replacement, inner))
 
 
 def _collect_types(value: Any, declared: Any, path: str, found: dict[str, Any]) -> None:
@@ -254,10 +264,10 @@ def _collect_types(value: Any, declared: Any, path: str, found: dict[str, Any]) 
     if isinstance(value, ArtifactRef):
         found[path] = strip_annotation(declared)
         return
-    _map_elements(value, path, lambda held, inner, at: _collect_types(held, element_type(declared, at), inner, found))
+    map_elements(value, path, lambda held, inner, at: _collect_types(held, element_type(declared, at), inner, found))
 
 
-def _map_elements(value: Any, path: str, visit: Callable[[Any, str, int], Any]) -> Any:
+def map_elements(value: Any, path: str, visit: Callable[[Any, str, int], Any]) -> Any:
     """Return a copy of a list, tuple or dict made of `visit(element, path, position)`; anything else as it is."""
     if type(value) is dict:
         items = value.items()

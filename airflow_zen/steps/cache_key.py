@@ -17,7 +17,7 @@ import msgspec
 
 from airflow_zen.artifacts.leases import Lease, NullLease, TaskAttempt
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.caching.code import fingerprint_code
+from airflow_zen.caching.code import CodeFingerprint, fingerprint_code
 from airflow_zen.caching.step_cache import CacheEntry, KeyRecord, explain_miss
 from airflow_zen.errors import FingerprintError, ZenError
 from airflow_zen.fingerprint import combine_fingerprints, fingerprint
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("airflow_zen.steps")
 
 _PICKLE = "cloudpickle@1"
+_ENVIRONMENT = ("python", "distribution ", "module ")
 # Airflow's lazy context values ask Airflow when they are read; only this one holds its values.
 _LAZY_CONTEXT_PACKAGE, _ASSET_EVENTS_CLASS = "airflow.sdk.execution_time.", "TriggeringAssetEventsAccessor"
 
@@ -147,7 +148,8 @@ def cache_key(step: Step, arguments: Arguments, stack: Stack, dag_id: str = "") 
     ingredients = _custom_key(step, arguments, fallback) if step.cache.key else {}
     plain = {} if step.cache.key else _plain_arguments(included)
     code = fingerprint_code(step.function, fallback, plain, [*step.materializers, *_code_of_inputs(included, step)])
-    for label, value in code.ingredients.items():
+    elsewhere = step.runtime.ingredients(step, stack)
+    for label, value in _code_ingredients(code, elsewhere).items():
         if step.cache.packages is not False or not label.startswith("distribution "):
             ingredients[label] = value
     ingredients |= _input_ingredients(step, included, stack) | _output_ingredients(step, stack)
@@ -161,6 +163,14 @@ def cache_key(step: Step, arguments: Arguments, stack: Stack, dag_id: str = "") 
     sources = {label: json.dumps(text, ensure_ascii=False) for label, text in texts.items() if label in ingredients}
     sources |= {label: stack.redactor.text(source) for label, source in code.sources.items()}
     return CacheKey(combine_fingerprints(ingredients), ingredients, sources, code.warnings)
+
+
+def _code_ingredients(code: CodeFingerprint, elsewhere: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the ingredients of the code; those of the environment are not this process's where it runs elsewhere."""
+    if elsewhere is None:
+        return dict(code.ingredients)
+    own = code.sources.keys() | {label for label in code.ingredients if not label.startswith(_ENVIRONMENT)}
+    return {label: value for label, value in code.ingredients.items() if label in own} | dict(elsewhere)
 
 
 def _custom_key(step: Step, arguments: Arguments, fallback: Any) -> dict[str, str]:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import logging
-from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from contextvars import copy_context
-from pathlib import Path
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from airflow_zen.caching.step_cache import CacheEntry, KeyRecord
-from airflow_zen.errors import StepInterrupted
-from airflow_zen.lineage.recorder import MetadataCollector, OpenedRun, collect_metadata, temporary_environment
+from airflow_zen.errors import StepInterrupted, log_errors
+from airflow_zen.lineage.recorder import MetadataCollector
 from airflow_zen.runs.step_run import CacheState, StepRun, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
 from airflow_zen.steps.cache_key import CacheKey, StepPlan, plan_step
+from airflow_zen.steps.runtime import Execution, StepResult
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
     from airflow_zen.artifacts.version import RecordedVersion
+    from airflow_zen.lineage.recorder import OpenedRun
     from airflow_zen.stack import Stack
     from airflow_zen.steps.materialize import BackgroundPreviews
     from airflow_zen.steps.step import Step
@@ -52,15 +49,6 @@ class RunHooks:
         return StepState.KILLED if isinstance(error, StepInterrupted | KeyboardInterrupt) else StepState.FAILED
 
 
-@contextmanager
-def log_errors(consequence: str) -> Iterator[None]:
-    """Log a warning for an error in the block: what follows a committed result never fails the step."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - the cache and the lineage say success by then
-        log.warning("%s: %s: %s", consequence, type(error).__name__, error)
-
-
 def run_step(
     step: Step, arguments: Arguments, stack: Stack, run: StepRun, run_hooks: RunHooks | None = None
 ) -> StepRun:
@@ -82,22 +70,16 @@ def run_step(
     run = _apply_plan(plan, run, step, stack)
     if plan.entry:
         return _reuse_entry(step, plan.entry, stack, run, run_hooks)
-    from airflow_zen.steps.materialize import describe_model_inputs, save_outputs
-
     collector = MetadataCollector(frozenset(run.inputs), frozenset(step.outputs.names))
     with plan.lease, ThreadPoolExecutor(1) as pool, stack.scratch_directory() as scratch:
         opening = pool.submit(stack.lineage.start, run)
+        execution = Execution(step, arguments, stack, run, opening, run_hooks, collector, scratch)
         try:
-            with (
-                collect_metadata(collector),
-                _call_function(step, arguments, stack, opening, run_hooks, scratch) as (result, values),
-            ):
-                saved = save_outputs(step, result, stack, run)
-                with log_errors("The models of this step have no signature in MLflow"):
-                    run = replace(run, model_inputs=describe_model_inputs(step, result, saved, values, stack))
+            result = step.runtime.execute(execution)
             run = replace(
                 run,
                 seconds=stack.clock() - run.started,
+                model_inputs=result.model_inputs,
                 metadata=stack.redactor.mapping(describe_as_json(collector.facts)),
             )
         except BaseException as error:
@@ -108,13 +90,13 @@ def run_step(
             run,
             state=StepState.FINISHED,
             ended=stack.clock(),
-            outputs={name: artifact.ref for name, artifact in saved.items()},
-            summaries={artifact.ref.digest: artifact.summary for artifact in saved.values()},
+            outputs={name: artifact.ref for name, artifact in result.saved.items()},
+            summaries={artifact.ref.digest: artifact.summary for artifact in result.saved.values()},
         )
         has_result = run.outputs or step.outputs.each or step.cache_always
         if not (plan.key and has_result and _store_in_cache(plan.key, run, stack, opening.result())):
             plan.lease.mark_without_result()
-        previews = _begin_previews(run, step, stack, run.outputs, result, saved)
+        previews = _begin_previews(run, step, stack, result)
         run = _finish_run(stack, run, opening.result(), step)
         if previews is not None:
             previews.attach(run, opening.result())
@@ -145,80 +127,24 @@ def _reuse_entry(step: Step, entry: CacheEntry, stack: Stack, run: StepRun, run_
     opened = stack.lineage.start(run)
     run_hooks.on_opened(opened)
     run_hooks.on_reused(entry.page)
-    previews = _begin_previews(run, step, stack, outputs) if opened.run_id else None
+    previews = _begin_previews(run, step, stack) if opened.run_id else None
     run = _finish_run(stack, replace(run, state=StepState.FINISHED, ended=stack.clock()), opened, step)
     if previews is not None:
         previews.attach(run, opened)
     return run
 
 
-def _begin_previews(run: StepRun, *facts: Any) -> BackgroundPreviews | None:
-    """Begin to make or find previews; never raise."""
+def _begin_previews(
+    run: StepRun, step: Step, stack: Stack, result: StepResult | None = None
+) -> BackgroundPreviews | None:
+    """Begin to make or find previews; never raise. A runtime that has no values here has stored their previews."""
     from airflow_zen.steps.materialize import BackgroundPreviews
 
     with log_errors(f"The outputs of {run.id} have no previews"):
-        return BackgroundPreviews(*facts)
+        if result is None or not result.values:
+            return BackgroundPreviews(step, stack, run.outputs)
+        return BackgroundPreviews(step, stack, run.outputs, result.values, result.saved)
     return None
-
-
-@contextmanager
-def _call_function(
-    step: Step, arguments: Arguments, stack: Stack, opening: Future[OpenedRun], run_hooks: RunHooks, scratch: Path
-) -> Iterator[tuple[dict[str, Any], Sequence[Any]]]:
-    """Load the inputs while the lineage run opens, call the function inside it, and yield outputs by name and arguments.
-
-    The environment of the lineage run lasts as long as the block: a returned iterator runs the function's code while
-    it is stored.
-    """
-    from airflow_zen.steps.conformance import unpack_result
-
-    values = arguments.load(stack, step.parameter_types, scratch)
-    opened = opening.result()
-    run_hooks.on_opened(opened)
-    with temporary_environment(opened.environment):
-        result = step.function(*values.args, **values.kwargs)
-        if inspect.iscoroutine(result):
-            result = _await_result(result)
-        if inspect.isgenerator(result):
-            result = _take_events(result, run_hooks.take_event, is_stream=step.is_stream)
-        if not step.outputs.names and result is not None:
-            dropped = type(result).__name__
-            log.warning("Step %r is declared '-> None'; the %s it returned is dropped.", step.name, dropped)
-        is_empty = step.returns_nothing(result)
-        outputs = {} if is_empty else unpack_result(result, step.outputs, step.output_types, step.name)
-        yield outputs, (*values.args, *values.kwargs.values())
-
-
-def _await_result(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Await in this thread, or in a thread of its own where this one runs an event loop, as in Jupyter."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(copy_context().run, asyncio.run, coroutine).result()
-
-
-def _take_events(made: Generator[Any, Any, Any], take: Callable[[Any], bool], *, is_stream: bool) -> Any:
-    """Return what a generator returns after its asset events, or an iterator of the batches that it yields.
-
-    `take` handles an event and returns True, or returns False for a batch. With `is_stream` the function is declared to
-    yield batches, and none is made before it is asked for.
-    """
-    batches = (item for item in made if not take(item))
-    if is_stream:
-        return batches
-    try:
-        while take(first := next(made)):
-            pass
-    except StopIteration as end:
-        return end.value
-    return _with_first(first, batches)
-
-
-def _with_first(first: Any, batches: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from batches
 
 
 def _store_in_cache(key: CacheKey, run: StepRun, stack: Stack, opened: OpenedRun) -> bool:

@@ -25,6 +25,7 @@ from airflow_zen.steps.outputs import (
     output_types,
     runtime_class,
 )  # fmt: skip
+from airflow_zen.steps.runtime import IN_PROCESS, Runtime
 
 if TYPE_CHECKING:
     from airflow_zen.materializers.base import Materializer
@@ -99,7 +100,7 @@ class Step(msgspec.Struct, frozen=True, dict=True):
 
     `version` is the user's own addition to the cache key, `cache` configures the rest of it. `cache_always`
     reuses even a step that returns nothing. `previews` is the default for outputs whose annotation does not decide it;
-    None leaves it to the deployment. Annotations are evaluated when they are first asked for.
+    None leaves it to the deployment. `runtime` is where the function runs. Annotations are evaluated when they are first asked for.
     """
 
     function: Callable[..., Any]
@@ -108,6 +109,7 @@ class Step(msgspec.Struct, frozen=True, dict=True):
     cache: Cache = FOLLOW_SETTINGS
     cache_always: bool = False
     previews: bool | None = None
+    runtime: Runtime = IN_PROCESS
 
     def with_cache_defaults(self, defaults: Cache) -> Step:
         """Return the step with `defaults` for the options of its `Cache` that are None."""

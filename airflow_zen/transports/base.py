@@ -58,6 +58,9 @@ class Transport(ABC):
 
     scratch_directory: Path | None = None
 
+    syncs_to_disk = False
+    """Whether files are on the disk, and not only in the system's memory, when they are published."""
+
     def __init__(self, root: str, on_bytes: BytesCallback = ignore_bytes) -> None:
         self.root = root
         self.scratch = ScratchFolder()

@@ -44,7 +44,7 @@ class LocalTransport(Transport):
     def __init__(self, root: str, on_bytes: BytesCallback = ignore_bytes, *, sync_to_disk: bool = False) -> None:
         super().__init__(root, on_bytes)
         self._directory = Path(root)
-        self._syncs = sync_to_disk
+        self.syncs_to_disk = sync_to_disk
         self.scratch_directory = self._directory / ".staging"
         self.scratch = ScratchFolder(self.scratch_directory, lasting=False)
         try:
@@ -165,7 +165,7 @@ class LocalTransport(Transport):
                 self._on_bytes(0 if name == last else found.st_size)
                 files.append(path)
             files.append(Path(folder))
-        if self._syncs:
+        if self.syncs_to_disk:
             run_in_parallel(_sync, files)
 
     def _file_mode(self, key: str, mode: int) -> int:
@@ -174,7 +174,7 @@ class LocalTransport(Transport):
 
     def _rename(self, path: Path, key: str) -> None:
         self._move(path.rename, key)
-        if self._syncs and key.startswith(_SYNCED_AT_LAST):
+        if self.syncs_to_disk and key.startswith(_SYNCED_AT_LAST):
             _sync((self._directory / key).parent)
 
     def _move(self, move: Callable[[Path], object], key: str) -> None:
@@ -207,7 +207,7 @@ class LocalTransport(Transport):
             with staged.open("wb") as file:
                 os.fchmod(file.fileno(), self._file_mode(key, _WRITABLE_MODE))
                 file.write(data)
-                if self._syncs and not key.startswith(_NOT_SYNCED):
+                if self.syncs_to_disk and not key.startswith(_NOT_SYNCED):
                     file.flush()
                     os.fsync(file.fileno())
             yield staged

@@ -35,9 +35,9 @@ def test_options_are_read_from_the_environment(set_options):
 def test_a_local_root_survives_a_power_loss(set_options, tmp_path):
     """Without configuration what a local root stores is written to the disk; `[zen] sync_to_disk` switches this off."""
     set_options(artifact_root=str(tmp_path))
-    assert open_stack().store.transport._syncs
+    assert open_stack().store.transport.syncs_to_disk
     set_options(sync_to_disk="False")
-    assert not open_stack().store.transport._syncs
+    assert not open_stack().store.transport.syncs_to_disk
 
 
 def test_previews_can_be_switched_off(set_options, tmp_path):

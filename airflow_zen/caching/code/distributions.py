@@ -108,6 +108,12 @@ def distribution_pin(module_name: str) -> tuple[str, str]:
     return f"module {top}", _hash_of_files(Path(file)) if file else "missing"
 
 
+def installed_distributions(folder: str) -> dict[str, str]:
+    """Return what identifies the content of each distribution in an import folder, by name in lower case."""
+    index = _distribution_index(folder, os.stat(folder).st_mtime_ns)  # noqa: PTH116
+    return dict(map(index.identity, index.folders))
+
+
 def _find_spec(module_name: str) -> ModuleSpec | None:
     return _find_spec_on_path(module_name, tuple(sys.path))
 
@@ -180,7 +186,7 @@ class _DistributionIndex:
         """Return the distribution that lists a file of the module `top`, and what identifies its content."""
         if file not in self.found:
             folder = self._search_records(top, file.replace(os.sep, "/"))
-            self.found[file] = self._identity(folder) if folder else None
+            self.found[file] = self.identity(folder) if folder else None
         return self.found[file]
 
     def _search_records(self, top: str, file: str) -> str | None:
@@ -216,7 +222,7 @@ class _DistributionIndex:
             return top in listed.read_text().split()
         return self.folders[folder] == _normalized_name(top)
 
-    def _identity(self, folder: str) -> tuple[str, str]:
+    def identity(self, folder: str) -> tuple[str, str]:
         """Return the name, and the version with the hash of the listed files where the version does not identify them.
 
         The files of a compiled library differ between machines, so that it counts by its version, unless it was

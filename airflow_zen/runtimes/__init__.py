@@ -1,0 +1,43 @@
+"""Where the functions of steps run: `from airflow_zen.runtimes import Virtualenv`."""
+
+from __future__ import annotations
+
+import ast
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from airflow_zen.errors import SettingsError
+from airflow_zen.steps.runtime import InProcess as InProcess
+from airflow_zen.steps.runtime import Runtime as Runtime
+
+if TYPE_CHECKING:
+    from airflow_zen.runtimes.python import Python as Python
+
+_MODULES = {"InProcess": "airflow_zen.steps.runtime", "Python": "airflow_zen.runtimes.python"}
+
+__all__ = ["InProcess", "Python", "Runtime", "parse_runtime"]
+
+
+def parse_runtime(text: str, where: str) -> Runtime:
+    """Return the runtime that a text describes as Python code would: `Virtualenv(["pandas<3"])`, `InProcess()`.
+
+    Only literals are evaluated. `where` says in an error where the text is. Raises `SettingsError`.
+    """
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in _MODULES):
+            raise ValueError(f"it calls none of {', '.join(_MODULES)}")  # noqa: TRY301
+        args = [ast.literal_eval(each) for each in call.args]
+        options = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
+        runtime: Runtime = getattr(import_module(_MODULES[call.func.id]), call.func.id)(*args, **options)
+    except (ValueError, TypeError, SyntaxError) as error:
+        raise SettingsError(f"{where} must be a runtime such as 'InProcess()', got {text!r}: {error}.") from error
+    return runtime
+
+
+if not TYPE_CHECKING:  # Type checkers accept any name of a module that has this function.
+
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULES:
+            raise AttributeError(f"module 'airflow_zen.runtimes' has no attribute {name!r}")
+        return getattr(import_module(_MODULES[name]), name)

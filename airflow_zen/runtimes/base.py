@@ -1,0 +1,229 @@
+"""What all runtimes outside the process of the task share: the spec, the environment, the log and the answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections import deque
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from airflow_zen import runner
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.errors import MetadataError, RuntimeUnavailable, SaveRefused, ZenError
+from airflow_zen.lineage.recorder import OpenedRun
+from airflow_zen.materializers.typed_json import encode_typed_json
+from airflow_zen.materializers.typed_json.encoding import Encoder, InlineOnly
+from airflow_zen.runtimes.source import ship_code
+from airflow_zen.stack import Stack
+from airflow_zen.steps.arguments import map_elements
+from airflow_zen.steps.remote_errors import rebuild_error
+from airflow_zen.steps.runtime import Execution, Runtime, StepResult
+from airflow_zen.steps.spec import StepAnswer, StepSpec
+from airflow_zen.type_names import named_definitions, resolve_definition
+
+log = logging.getLogger("airflow_zen.runtimes")
+
+TELEMETRY_OFF = {
+    **dict.fromkeys(("DO_NOT_TRACK", "BENTOML_DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY"), "1"),
+    **dict.fromkeys(("MLFLOW_DISABLE_TELEMETRY", "SCARF_NO_ANALYTICS", "WHYLOGS_NO_ANALYTICS"), "true"),
+    **dict.fromkeys(("GX_ANALYTICS_ENABLED", "ANONYMIZED_TELEMETRY", "GRADIO_ANALYTICS_ENABLED"), "false"),
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""The variables that turn off what libraries report to their makers."""
+
+_RELAY_VARIABLES = ("AIRFLOW_ZEN_MLFLOW_RELAY", "AIRFLOW_ZEN_MLFLOW_STEP")
+_TAIL_LINES = 20
+_PLAIN = (str, bool, int, float, type(None))
+
+
+def make_spec(execution: Execution, answer: str = "", root: str = "") -> StepSpec:
+    """Return the spec of an execution.
+
+    `answer` is where the answer is written, as in `StepSpec`; `root` the artifact root as the far side reaches it, where
+    that differs. An argument that has no JSON form is stored as an artifact, and passed as its ref. Raises
+    `RuntimeUnavailable` for code that cannot be shipped, and for an argument of Airflow's context that has no JSON form.
+    """
+    step, stack, arguments = execution.step, execution.stack, execution.arguments
+    with named_definitions() as definitions:
+        text = _write_values(_portable_arguments(execution), stack)
+    for ref in arguments.inputs.values():
+        for name in ref.code:
+            with suppress(ZenError):
+                definitions.add(resolve_definition(name))
+    code = ship_code(step.function, definitions, lambda values: _write_values(values, stack))
+    return StepSpec(
+        module=code.module,
+        qualname=code.qualname,
+        step=step.name,
+        run=str(execution.run.id),
+        root=root or stack.store.root,
+        arguments=text,
+        modules=code.modules,
+        inputs=tuple(execution.run.inputs),
+        context=tuple(sorted(arguments.context)),
+        answer=answer,
+        previews=stack.previews,
+        step_previews=step.previews,
+        allow_pickle=stack.materializers.allow_pickle,
+        sync_to_disk=stack.store.transport.syncs_to_disk,
+        log_level=logging.getLogger().getEffectiveLevel(),
+    )
+
+
+def step_environment(stack: Stack, opened: OpenedRun, *, reaches_relay: bool = True) -> dict[str, str]:
+    """Return the variables that the far side needs; they hold credentials, and an empty one is to be unset.
+
+    Without `reaches_relay`, as on another host, MLflow's client there talks to the server itself.
+    """
+    environment = {**opened.environment, **stack.storage_environment, **TELEMETRY_OFF}
+    if not reaches_relay:
+        environment |= {**dict.fromkeys(_RELAY_VARIABLES, ""), "MLFLOW_RUN_ID": opened.run_id}
+        environment = {name: value for name, value in environment.items() if name.lower() != "no_proxy"}
+    return environment
+
+
+def read_answer(text: bytes | str, execution: Execution, runtime: Runtime) -> StepResult:
+    """Return the result in an answer, after its metadata and asset events; raise the error that it holds."""
+    answer = msgspec.json.decode(text, type=StepAnswer)
+    for subject, facts in answer.facts.items():
+        kind, _, name = subject.partition(":")
+        with suppress(MetadataError):
+            execution.collector.add(facts, kind, name)
+    for event in answer.events:
+        execution.run_hooks.take_event(_read_event(event))
+    if answer.error:
+        error = rebuild_error(answer.error)
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            error.add_note(f"{error.name!r} is not installed in {runtime!r}.")
+        raise error
+    saved = {output.name: output.saved() for output in answer.outputs}
+    store = execution.stack.store
+    saved = {name: msgspec.structs.replace(found, ref=store.relocate(found.ref)) for name, found in saved.items()}
+    return StepResult(saved, answer.model_inputs)
+
+
+class OutputStream:
+    """The standard output and standard error of the far side, line by line: log records, prints, and the answer.
+
+    Records are logged with their level, prints are printed. `answer` is the line that is the answer, "" before it came;
+    `tail` are the last lines.
+    """
+
+    def __init__(self) -> None:
+        self.answer = ""
+        self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
+
+    def write(self, line: str, *, is_error: bool = False) -> None:
+        """Take one line, without its end; by any thread."""
+        if line.startswith(runner.ANSWER_MARK):
+            self.answer = line.removeprefix(runner.ANSWER_MARK)[:-1]
+        elif line.startswith(runner.LOG_MARK):
+            self._log(line)
+        else:
+            self.tail.append(line)
+            output = sys.stderr if is_error else sys.stdout
+            output.write(f"{line}\n")
+            output.flush()
+
+    def _log(self, line: str) -> None:
+        record = json.loads(line)
+        logging.getLogger(record["logger"]).log(record["zen.log"], "%s", record["message"])
+
+
+def describe_exit(code: int, tail: Iterable[str], runtime: Runtime, *, out_of_memory: str = "") -> RuntimeUnavailable:
+    """Return the error of a process that ended without an answer; a negative `code` is the signal that ended it.
+
+    `out_of_memory` says so where the caller knows that memory ran out: `out of memory, limit 4Gi`.
+    """
+    text = "\n".join(tail)
+    signal_number = -code if code < 0 else code - 128 if code > 128 else 0
+    if "No module named" in text and "airflow_zen" in text.partition("No module named")[2].partition("\n")[0]:
+        reason = "has no airflow_zen.runner: install airflow-provider-zen there (pip install --no-deps is enough)"
+    elif out_of_memory:
+        reason = f"ran the step {out_of_memory}"
+    elif signal_number == 9:
+        reason = "lost the step's process to SIGKILL: somebody killed it, or the system did, because memory ran out"
+    elif signal_number:
+        reason = f"lost the step's process to signal {signal_number}"
+    else:
+        reason = f"ended the step's process with exit code {code} before it had answered"
+    error = RuntimeUnavailable(f"{runtime!r} {reason}.")
+    if text:
+        error.add_note(f"Its last lines:\n{text}")
+    return error
+
+
+def _portable_arguments(execution: Execution) -> dict[str, Any]:
+    """Return the bound arguments with a ref for each value that has no JSON form."""
+    found, given = {}, execution.arguments
+    for name, value in given.bound.arguments.items():
+        kind = given.bound.signature.parameters[name].kind
+        if name in given.context:
+            found[name] = _plain_context(value, name)
+        elif kind is kind.VAR_KEYWORD:
+            # Of the whole context, `**context`, only what has a JSON form goes along.
+            own = {key: held for key, held in value.items() if key not in given.context}
+            found[name] = {**_portable(own, execution.stack), **_plain_items(value, given.context)}
+        else:
+            found[name] = _portable(value, execution.stack)
+    return found
+
+
+def _portable(value: Any, stack: Stack) -> Any:
+    if isinstance(value, ArtifactRef):
+        return value
+    if type(value) in (list, tuple, dict):
+        return map_elements(value, "", lambda held, _path, _at: _portable(held, stack))
+    try:
+        Encoder(InlineOnly(stack.materializers, "an argument", "")).encode(value)
+    except SaveRefused:
+        return stack.save(value).ref
+    return value
+
+
+def _plain_items(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    found = {}
+    for name in names:
+        with suppress(RuntimeUnavailable):
+            found[name] = _plain_context(values[name], name)
+    return found
+
+
+def _plain_context(value: Any, name: str) -> Any:
+    """Return a value of Airflow's context as Python's own; raise `RuntimeUnavailable` for an object of Airflow."""
+    if isinstance(value, _PLAIN) and type(value) in _PLAIN:
+        return value
+    if isinstance(value, datetime):
+        zone = getattr(value.tzinfo, "key", None)
+        own = datetime.fromisoformat(value.isoformat())
+        return own.astimezone(ZoneInfo(zone)) if zone else own
+    if isinstance(value, Mapping):
+        return {str(key): _plain_context(held, name) for key, held in value.items()}
+    if type(value) in (list, tuple):
+        return [_plain_context(held, name) for held in value]
+    raise RuntimeUnavailable(
+        f"Argument {name!r}, which Airflow's context fills in, is an object of Airflow that exists in the task's process "
+        f"only. Pass what the step needs of it as a value of its own, such as '{{{{ ds }}}}'."
+    )
+
+
+def _write_values(values: Mapping[str, Any], stack: Stack) -> str:
+    text, _ = encode_typed_json(stack.materializers.for_encoding("python.json@1"), dict(values), Path("unused"))
+    return text
+
+
+def _read_event(event: Mapping[str, Any]) -> Any:
+    """Return the description of an asset event as the step yielded it."""
+    from airflow.sdk import Asset, AssetAlias, Metadata
+
+    asset = Asset(**{name: value for name, value in event["asset"].items() if value})
+    alias = AssetAlias(event["alias"]) if event["alias"] else None
+    return Metadata(asset, dict(event["extra"]), alias)

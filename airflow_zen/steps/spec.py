@@ -1,0 +1,121 @@
+"""What a runtime sends to the far side: the spec of one execution; and what comes back: an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.stack import SavedArtifact
+
+
+class StorageConnection(msgspec.Struct, frozen=True):
+    """The fields of an Airflow connection that storage options are made of."""
+
+    conn_id: str
+    conn_type: str
+    host: str | None = None
+    schema: str | None = None
+    login: str | None = None
+    password: str | None = None
+    port: int | None = None
+    extra_dejson: Mapping[str, Any] = msgspec.field(default_factory=dict)
+
+    @classmethod
+    def from_connection(cls, connection: Any) -> StorageConnection:
+        """Return the fields of a connection."""
+        return cls(**{name: getattr(connection, name) for name in cls.__struct_fields__})
+
+    def environment(self) -> dict[str, str]:
+        """Return the variable with which another process opens the artifact root."""
+        return {STORAGE_VARIABLE: msgspec.json.encode(self).decode()}
+
+
+STORAGE_VARIABLE = "AIRFLOW_ZEN_STORAGE"
+"""The environment variable with the connection of the artifact root as JSON; it holds credentials."""
+
+
+def storage_options(environment: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return fsspec's options for the artifact root from the environment; empty where it names no connection."""
+    if not (text := environment.get(STORAGE_VARIABLE)):
+        return {}
+    from airflow_zen.transports.credentials import fsspec_options
+
+    return fsspec_options(msgspec.json.decode(text, type=StorageConnection))
+
+
+Position = tuple[int, int]
+"""Line and column of a node in a file, as `ast` counts them."""
+
+
+class SourceModule(msgspec.Struct, frozen=True):
+    """A module of the project that is shipped by its content.
+
+    `file` is its path on the sending side, which tracebacks show. With `statements` only those are executed, and they
+    may be nested ones; `left_out` are decorators that are not. `names` are the names to bind by an import statement that
+    also binds others. `variables` are names to bind before that, as typed JSON.
+    """
+
+    name: str
+    file: str
+    text: str
+    is_package: bool = False
+    statements: tuple[Position, ...] | None = None
+    left_out: tuple[Position, ...] = ()
+    names: tuple[tuple[Position, tuple[str, ...]], ...] = ()
+    variables: str = "{}"
+
+
+class StepSpec(msgspec.Struct, frozen=True):
+    """Everything that the far side needs to run a step once, as JSON; it holds no credentials.
+
+    `module` and `qualname` name the function, in one of `modules` or in what the far side has installed. `arguments` is
+    typed JSON by parameter, with refs of the artifacts; `inputs` and `context` are those of `Arguments`. `run` is the id
+    of the step run, `root` the artifact root as the far side reaches it.
+
+    `answer`: the path of a file, or a key under `root`; empty for a line on standard output. `process`: the id of the
+    process that waits, whose end ends the far side; 0 for none. `log_level`: the lowest level of log records to send.
+    """
+
+    module: str
+    qualname: str
+    step: str
+    run: str
+    root: str
+    arguments: str
+    modules: tuple[SourceModule, ...] = ()
+    inputs: tuple[str, ...] = ()
+    context: tuple[str, ...] = ()
+    answer: str = ""
+    previews: bool = True
+    step_previews: bool | None = None
+    allow_pickle: bool = False
+    sync_to_disk: bool = False
+    log_level: int = 20
+
+
+class StoredOutput(msgspec.Struct, frozen=True):
+    """One output in an answer: the ref in its wire form, and the summary."""
+
+    name: str
+    ref: Mapping[str, Any]
+    summary: Mapping[str, Any]
+
+    def saved(self) -> SavedArtifact:
+        """Return it as `Stack.save` does."""
+        return SavedArtifact(ArtifactRef.from_wire(self.ref), self.summary)
+
+
+class StepAnswer(msgspec.Struct, frozen=True):
+    """What the far side answers: the outputs, or the `error` as `describe_error` returns it.
+
+    `facts` is what `log_metadata` logged, by subject; `events` are the yielded descriptions of asset events.
+    """
+
+    outputs: tuple[StoredOutput, ...] = ()
+    model_inputs: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
+    facts: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
+    events: tuple[Mapping[str, Any], ...] = ()
+    error: Mapping[str, Any] | None = None

@@ -1,0 +1,95 @@
+"""Interpreters that have no Airflow, and DAG files loaded as Airflow loads them."""
+
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from airflow_zen.runtimes import Python
+from tests.harness import run_dag
+
+SMALL = ("blake3", "msgspec")
+TABLES = (*SMALL, "fsspec", "numpy<2", "pandas<3", "pyarrow")
+
+
+def make_environment(*requirements):
+    """Return the interpreter of a virtual environment, which later test runs on this machine use again."""
+    key = hashlib.sha256(json.dumps([sys.version, requirements]).encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir(), f"zen-test-environments-{os.geteuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    interpreter, done = folder / key / "bin/python", folder / key / "done"
+    with (folder / f"{key}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            uv = Path(sys.executable).with_name("uv")
+            subprocess.run([uv, "venv", "-q", "--clear", "-p", sys.executable, folder / key], check=True)
+            subprocess.run([uv, "pip", "install", "-q", "-p", interpreter, *requirements], check=True)
+            done.touch()
+    return str(interpreter)
+
+
+@pytest.fixture(scope="session")
+def small_python():
+    """An interpreter with what every step needs, and no more."""
+    return make_environment(*SMALL)
+
+
+@pytest.fixture(scope="session")
+def tables_python():
+    """An interpreter with pandas 2 and numpy 1."""
+    return make_environment(*TABLES)
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A fresh artifact root, and no MLflow."""
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def load_dag_file(tmp_path):
+    """Load a DAG file from its text under the name that Airflow gives it; return its module."""
+    loaded = []
+
+    def load(text, name="pipeline"):
+        path = tmp_path / f"{name}.py"
+        path.write_text(text)
+        module_name = f"unusual_prefix_{hashlib.sha1(str(path).encode()).hexdigest()}_{name}"
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module
+        loaded.append(module_name)
+        spec.loader.exec_module(module)
+        return module
+
+    yield load
+    for name in loaded:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def run_file(load_dag_file, root):
+    """Run the DAG of a file, with its steps in a runtime; return the run."""
+
+    def run(text, runtime, **options):
+        module = load_dag_file(text)
+        conf = {"zen": {"runtime": repr(runtime) if not isinstance(runtime, str) else runtime}}
+        return run_dag(module.pipeline(), conf=conf, **options)
+
+    return run
+
+
+@pytest.fixture
+def run_small(run_file, small_python):
+    """Run the DAG of a file with the interpreter that has no libraries."""
+    return lambda text, **options: run_file(text, Python(small_python), **options)
