@@ -17,11 +17,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
+from msgspec.structs import replace
 
 from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.config.settings import Settings
 from airflow_zen.errors import FingerprintError, SpinError
 from airflow_zen.fingerprint import fingerprint
 from airflow_zen.operators.ml_step import OPTION_TYPES, MLStepOperator
+from airflow_zen.operators.stack_selection import resolve_runtime
 from airflow_zen.planning.plan import parse_dag
 from airflow_zen.runs.step_run import StepRun
 from airflow_zen.stack import Stack
@@ -175,7 +178,7 @@ def _check_optional(step: Step, parameter: inspect.Parameter, *, is_masked: bool
 
 @contextmanager
 def load_step(
-    recorded: StepRun, function: Callable[..., Any] | None = None, *, as_recorded: bool = False
+    recorded: StepRun, settings: Settings, function: Any = None, *, as_recorded: bool = False
 ) -> Iterator[Step]:
     """Yield the step of a recorded run: of its DAG as it is now, of a decorated `function`, or of the code that it had.
 
@@ -183,20 +186,27 @@ def load_step(
     """
     dag_id, task_id = recorded.id.dag_id, recorded.id.task_id
     if function is not None:
-        yield Step(getattr(function, "function", function), task_id)
+        yield _resolve(_make_operator(task_id, function.function, function.kwargs), settings)
         return
     with _parse_recorded_dag(recorded) if as_recorded else nullcontext(parse_dag(dag_id)) as dag:
         task = dag.task_dict.get(task_id)
         if task is None or not issubclass(getattr(task, "operator_class", type(task)), MLStepOperator):
             raise SpinError(f"DAG {dag_id!r} has no step {task_id!r} in this version of its code.")
-        yield _step_of_mapped(task) if task.is_mapped else task.step
+        if task.is_mapped:
+            # Airflow makes the operator of a mapped task only when it runs.
+            given = task.partial_kwargs
+            task = _make_operator(task_id, given.get("python_callable") or task.python_callable, given)
+        yield _resolve(task, settings)
 
 
-def _step_of_mapped(task: Any) -> Step:
-    """Return the step of a mapped task, whose operator Airflow creates only when it runs."""
-    options = {name: task.partial_kwargs[name] for name in OPTION_TYPES if name in task.partial_kwargs}
-    function = task.partial_kwargs.get("python_callable") or task.python_callable
-    return MLStepOperator(task_id=task.task_id, python_callable=function, **options).step
+def _make_operator(task_id: str, function: Callable[..., Any], options: Mapping[str, Any]) -> MLStepOperator:
+    own = {name: options[name] for name in OPTION_TYPES if name in options}
+    return MLStepOperator(task_id=task_id, python_callable=function, **own)
+
+
+def _resolve(operator: MLStepOperator, settings: Settings) -> Step:
+    runtime = resolve_runtime({}, operator.runtime, settings)
+    return replace(operator.step.with_cache_defaults(settings.cache_defaults), runtime=runtime)
 
 
 @contextmanager

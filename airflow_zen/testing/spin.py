@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from airflow_zen.artifacts.diff import ArtifactDiff, diff_manifests
+from airflow_zen.artifacts.named_artifacts import VersionIndex
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.caching.step_cache import StepCache, changed_ingredients
@@ -27,6 +28,7 @@ from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.cache_key import cache_key
 from airflow_zen.steps.run import run_step
+from airflow_zen.steps.runtime import InProcess
 from airflow_zen.steps.step import Step
 from airflow_zen.testing.recorded import bind_recorded_arguments, find_step_run, load_step, recorded_ingredients
 from airflow_zen.transports import open_transport
@@ -81,12 +83,13 @@ def spin(
     ask: Callable[[str], Any] | None = None,
     stack: str | None = None,
 ) -> SpunStep:
-    """Run one task of a recorded DAG run again, in this process, and compare the result.
+    """Run one task of a recorded DAG run again on this machine, in the step's runtime, and compare the result.
 
     Inputs are the recorded artifacts, by digest; parameters are the recorded ones, with `params` in place of those of
     the same names. The code is that of the DAG as it is now, of `step` (a decorated function), or with `as_recorded` of
     the commit or bundle version that the run had. Nothing is written into the cache, the names, the records or MLflow:
-    outputs go to a temporary directory, and so does what the function logs. With `debug` an error opens the debugger
+    outputs go to a temporary directory, those of a runtime other than this process become artifacts that nothing refers to,
+    and what the function logs goes to a temporary directory. With `debug` an error opens the debugger
     where it was raised. `ask` is called with the name of a parameter that is masked in the record, and returns its value.
 
     run_id: the DAG run; None is the latest. map_index: of a mapped task. stack: None is the active one. Raises
@@ -95,8 +98,7 @@ def spin(
     settings = Settings.read(stack)
     source = open_stack(settings, lineage=False)
     recorded = find_step_run(source, dag_id, task_id, run_id, map_index)
-    with load_step(recorded, step, as_recorded=as_recorded) as found, _debugger(debug):
-        chosen = found.with_cache_defaults(settings.cache_defaults)
+    with load_step(recorded, settings, step, as_recorded=as_recorded) as chosen, _debugger(debug):
         arguments = bind_recorded_arguments(chosen, recorded, params or {}, source, ask)
         check_inputs_in_stack(arguments.inputs, settings, f"step {task_id!r}")
         return _replay(chosen, arguments, source, recorded)
@@ -105,7 +107,7 @@ def spin(
 def _replay(step: Step, arguments: Arguments, source: Stack, recorded: StepRun) -> SpunStep:
     changes = _changed_key(step, arguments, source, recorded)
     directory = TemporaryDirectory(prefix="airflow-zen-spin-", ignore_cleanup_errors=True)
-    scratch = _ScratchStack.of(source, Path(directory.name))
+    scratch = _ScratchStack.of(source, Path(directory.name), is_remote=not isinstance(step.runtime, InProcess))
     with _log_into(Path(directory.name)):
         run = run_step(step, arguments, scratch, StepRun(recorded.id, why="the step is replayed"))
     outputs = {name: _load(scratch, ref) for name, ref in run.outputs.items()}
@@ -117,25 +119,37 @@ class _ScratchStack(Stack, frozen=True, kw_only=True):
     """A stack that writes into a directory, and reads the artifacts of another one."""
 
     source: Stack
+    own: ArtifactStore
+
+    @property
+    def names(self) -> VersionIndex:
+        """The versions of names in the directory."""
+        return VersionIndex(self.own)
 
     @classmethod
-    def of(cls, source: Stack, directory: Path) -> _ScratchStack:
-        """Return a stack in an empty directory; `source` has the artifacts that it reads."""
+    def of(cls, source: Stack, directory: Path, *, is_remote: bool) -> _ScratchStack:
+        """Return a stack in an empty directory; `source` has the artifacts that it reads.
+
+        With `is_remote` outputs become artifacts of `source` too: another runtime reads and writes one artifact root.
+        """
         root = str(directory / "root")
         transport = open_transport(root, {}, sync_to_disk=False)
+        own = ArtifactStore(root, transport)
         return cls(
-            store=ArtifactStore(root, transport),
+            store=source.store if is_remote else own,
+            own=own,
             materializers=source.materializers,
             cache=StepCache(transport),
             records=StepRunRecords(transport),
             previews=False,
             redactor=source.redactor,
+            storage_environment=source.storage_environment,
             source=source,
         )
 
     def load(self, ref: ArtifactRef, into: Path, wanted: Any = None) -> Any:
         """Return the value of a ref of either stack."""
-        is_own = ref.uri.startswith(f"{self.store.root}/")
+        is_own = ref.uri.startswith(f"{self.own.root}/")
         return super().load(ref, into, wanted) if is_own else self.source.load(ref, into, wanted)
 
 
@@ -182,7 +196,7 @@ def _changed_key(step: Step, arguments: Arguments, stack: Stack, recorded: StepR
 
 
 def _load(stack: _ScratchStack, ref: ArtifactRef) -> Any:
-    return stack.load(ref, Path(tempfile.mkdtemp(dir=Path(stack.store.root).parent)))
+    return stack.load(ref, Path(tempfile.mkdtemp(dir=Path(stack.own.root).parent)))
 
 
 def _diff(source: Stack, recorded: ArtifactRef | None, scratch: Stack, ref: ArtifactRef) -> ArtifactDiff | None:

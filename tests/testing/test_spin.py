@@ -1,6 +1,7 @@
 """Promises of `airflow_zen.testing.spin`."""
 
 import pdb  # noqa: T100
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from airflow.sdk import dag
 from airflow_zen import Each, Output, ml_step
 from airflow_zen.config.settings import open_stack
 from airflow_zen.errors import InputError, SpinError
+from airflow_zen.runtimes import Python
 from airflow_zen.testing import spin
 from tests.harness import run_dag
 
@@ -90,6 +92,16 @@ def test_other_parameters_change_outputs_and_key(root):
         spin("spun", "train", step=train, params={"depth": "deep"})
     with pytest.raises(SpinError, match="no parameter dept"):
         spin("spun", "train", step=train, params={"dept": 7})
+
+
+def test_runs_in_the_runtime_of_the_step(root):
+    """A step with a runtime is replayed in it; its outputs are artifacts without a name, a record or a cache entry."""
+    where = Python(sys.executable)
+    run(lambda: train.override(runtime=where)(load(4), depth=5))
+    before = objects(root)
+    spun = spin("spun", "train", step=ml_step(runtime=where)(train.function), params={"depth": 6})
+    assert (spun.outputs["score"], spun.changes) == (36.0, ("parameter depth",))
+    assert {path.split("/root/")[1].partition("/")[0] for path in objects(root) - before} == {"artifacts"}
 
 
 def test_changed_code_is_named(root):
