@@ -53,12 +53,12 @@ def memory(field):
 
 what, place = sys.argv[1], pathlib.Path(sys.argv[2])
 registry = default_registry()
-registry.for_encoding("sklearn.mlflow@2")
+registry.for_encoding("sklearn.mlflow@3")
 model = joblib.load(place / "joblib") if "save" in what else None
 calls = {
     "zen save": lambda: registry.save(model, place / "again"),
     "joblib save": lambda: joblib.dump(model, place / "again" / "joblib"),
-    "zen load": lambda: registry.load(place / "zen", "sklearn.mlflow@2"),
+    "zen load": lambda: registry.load(place / "zen", "sklearn.mlflow@3"),
     "joblib load": lambda: joblib.load(place / "joblib"),
 }
 (place / "again").mkdir(exist_ok=True)
@@ -86,7 +86,7 @@ def rows(rounds: int) -> Iterator[Row]:
         place.mkdir()
         saves = in_turn(lambda: registry.save(model, place), lambda: joblib.dump(model, file), rounds)
         yield ratio_row("forest_save_vs_joblib", saves)
-        loads = in_turn(lambda: registry.load(place, "sklearn.mlflow@2"), lambda: joblib.load(file), rounds)
+        loads = in_turn(lambda: registry.load(place, "sklearn.mlflow@3"), lambda: joblib.load(file), rounds)
         yield ratio_row("forest_load_vs_joblib", loads)
         size = file.stat().st_size / 1024 / 1024
         for verb in ("save", "load"):

@@ -52,6 +52,10 @@ class ArtifactReader:
             self._local_directory = self._store.get(self._ref, self._into)
         return self._local_directory
 
+    def libraries(self) -> Mapping[str, str]:
+        """Return the versions that wrote the artifact, from its manifest; one request."""
+        return self._store.manifest(self._ref).libraries
+
     def open(self, name: str) -> Path | RangeReader:
         """Return the verified local path of a file, or a reader of parts for a large remote one."""
         file = None if self._local_directory else self._remote_file(name)

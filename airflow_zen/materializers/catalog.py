@@ -37,7 +37,7 @@ _MATERIALIZERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "pyarrow.ipc@1": ("arrow:ArrowIpcMaterializer", ()),
     "pandas.parquet@1": ("pandas:PandasMaterializer", ("pandas.DataFrame", "pandas.Series", "pandas.Index")),
     "polars.parquet@1": ("polars:PolarsMaterializer", ("polars.DataFrame", "polars.Series", "polars.LazyFrame")),
-    "sklearn.mlflow@2": ("sklearn:SklearnMaterializer", ("sklearn.base.BaseEstimator",)),
+    "sklearn.mlflow@3": ("sklearn:SklearnMaterializer", ("sklearn.base.BaseEstimator",)),
     "scipy.npy@1": (
         "scipy:SparseMaterializer",
         tuple(
@@ -51,15 +51,15 @@ _MATERIALIZERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         tuple(f"{_PACKAGE}.texts.{name}String" for name in ("HTML", "Markdown", "CSV", "JSON")),
     ),
     "python.bytes@1": ("files:BytesMaterializer", ()),
-    "xgboost.mlflow@1": ("xgboost:XgboostMaterializer", ("xgboost.Booster", "xgboost.XGBModel")),
-    "lightgbm.mlflow@2": ("lightgbm:LightgbmMaterializer", ("lightgbm.Booster", "lightgbm.LGBMModel")),
-    "onnx.mlflow@1": ("onnx:OnnxMaterializer", ("onnx.ModelProto",)),
+    "xgboost.mlflow@2": ("xgboost:XgboostMaterializer", ("xgboost.Booster", "xgboost.XGBModel")),
+    "lightgbm.mlflow@3": ("lightgbm:LightgbmMaterializer", ("lightgbm.Booster", "lightgbm.LGBMModel")),
+    "onnx.mlflow@2": ("onnx:OnnxMaterializer", ("onnx.ModelProto",)),
     "directory.mlflow@1": ("mlflow_model:MLflowModelMaterializer", (f"{_PACKAGE}.mlflow_model.MLflowModel",)),
-    "catboost.mlflow@1": ("catboost:CatboostMaterializer", ("catboost.CatBoost",)),
+    "catboost.mlflow@2": ("catboost:CatboostMaterializer", ("catboost.CatBoost",)),
     "torch.safetensors@1": ("torch:TensorMaterializer", ("torch.Tensor", "torch.nn.Parameter")),
     "torch.state@1": ("torch:StateDictMaterializer", ()),
     "torch.module@1": ("torch:ModuleMaterializer", ("torch.nn.Module",)),
-    "keras.mlflow@1": ("keras:KerasMaterializer", ("keras.Model",)),
+    "keras.mlflow@2": ("keras:KerasMaterializer", ("keras.Model",)),
     "tensorflow.tfrecord@1": (
         "tensorflow:TfDatasetMaterializer",
         ("tensorflow.python.data.ops.dataset_ops.DatasetV2",),
@@ -80,7 +80,12 @@ _MATERIALIZERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 """The class and the types of each encoding."""
 
-_EARLIER = {"sklearn.mlflow@1": "sklearn.mlflow@2", "lightgbm.mlflow@1": "lightgbm.mlflow@2"}
+_NEWEST_MODELS = {"sklearn": 3, "lightgbm": 3, "xgboost": 2, "onnx": 2, "catboost": 2, "keras": 2}
+_EARLIER = {
+    f"{flavor}.mlflow@{version}": f"{flavor}.mlflow@{newest}"
+    for flavor, newest in _NEWEST_MODELS.items()
+    for version in range(1, newest)
+}
 _CLASSES = {encoding: f"{_PACKAGE}.{cls}" for encoding, (cls, _) in _MATERIALIZERS.items()}
 
 ENCODINGS: Mapping[str, str] = {**_CLASSES, **{name: _CLASSES[later] for name, later in _EARLIER.items()}}

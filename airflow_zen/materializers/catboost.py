@@ -28,7 +28,8 @@ class CatboostMaterializer(ModelMaterializer):
     """
 
     types = ("catboost.CatBoost",)
-    encoding = "catboost.mlflow@1"
+    encoding = "catboost.mlflow@2"
+    reads = ("catboost.mlflow@1",)
     libraries = ("catboost",)
     extra = "catboost"
     requirements = ("catboost", "numpy", "pandas", "scipy")
@@ -43,9 +44,10 @@ class CatboostMaterializer(ModelMaterializer):
         if trained is None:
             return WrittenModel(name, None, state=metadata)
         (directory / MODEL_FILE).write_bytes(_without_training_run(trained))
-        flavor = {"catboost_version": installed_version("catboost"), "code": None, "data": MODEL_FILE}
+        flavor = {"code": None, "data": MODEL_FILE, "model_type": name, "save_format": "cbm"}
         shape = f"{name} of {len(model.feature_names_)} features, {model.tree_count_} trees"
-        return WrittenModel(shape, {**flavor, "model_type": name, "save_format": "cbm"}, {"data": MODEL_FILE}, metadata)
+        made_with = {"catboost_version": installed_version("catboost")}
+        return WrittenModel(shape, flavor, {"data": MODEL_FILE}, metadata, made_with=made_with)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the model; raises `ArtifactRefused` for a class that is none of CatBoost's own."""
@@ -53,7 +55,7 @@ class CatboostMaterializer(ModelMaterializer):
 
         metadata = self.read_state(directory)
         if metadata["class"] not in _CLASS_NAMES:
-            raise ArtifactRefused(f"catboost.mlflow@1 keeps {', '.join(_CLASS_NAMES)}, not {metadata['class']!r}.")
+            raise ArtifactRefused(f"{self.encoding} keeps {', '.join(_CLASS_NAMES)}, not {metadata['class']!r}.")
         state = dict(metadata["state"])
         if (directory / MODEL_FILE).exists():
             state[_TRAINED_KEY] = (directory / MODEL_FILE).read_bytes()

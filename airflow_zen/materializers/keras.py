@@ -53,10 +53,11 @@ class KerasMaterializer(ModelMaterializer):
     """
 
     types = ("keras.Model",)
-    encoding = "keras.mlflow@1"
+    encoding = "keras.mlflow@2"
+    reads = ("keras.mlflow@1",)
     libraries = ("keras", "tensorflow", "tensorflow-cpu", "torch", "jax")
     extra = "tensorflow"
-    requirements = ("keras", "numpy", "pandas", "tensorflow", "tensorflow-cpu")
+    requirements = ("keras", "numpy", "pandas", "tensorflow")
 
     def write(self, model: Any, directory: Path) -> WrittenModel:
         """Write `data/model.keras`; raises `SaveRefused` for a model that would not come back."""
@@ -65,15 +66,11 @@ class KerasMaterializer(ModelMaterializer):
         (directory / DATA_FOLDER).mkdir()
         state = _write_checked(model, directory)
         (directory / DATA_FOLDER / "keras_module.txt").write_text("keras", encoding="utf-8")
-        flavor = {
-            "data": DATA_FOLDER,
-            "keras_backend": keras.backend.backend(),
-            "keras_version": keras.__version__,
-            "save_exported_model": False,
-        }
+        flavor = {"data": DATA_FOLDER, "save_exported_model": False}
         size = f"of {model.count_params()} parameters" if model.built else "that is not built"
         shape = f"{type(model).__qualname__} {size}"
-        return WrittenModel(shape, flavor, {}, state or None)
+        made_with = {"keras_backend": keras.backend.backend(), "keras_version": keras.__version__}
+        return WrittenModel(shape, flavor, {}, state or None, made_with=made_with)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the model without running code from its file: Keras refuses lambdas."""
@@ -366,7 +363,9 @@ def _write_reproducible_file(source: Path, target: Path) -> None:
         for name in sorted(dated.namelist()):
             content = dated.read(name)
             if name == "metadata.json":
-                kept = {key: item for key, item in json.loads(content).items() if key != "date_saved"}
+                kept = {
+                    key: item for key, item in json.loads(content).items() if key not in ("date_saved", "keras_version")
+                }
                 content = json.dumps(kept).encode()
             elif name == "config.json":
                 content = _SHARED_OBJECT_ID.sub(

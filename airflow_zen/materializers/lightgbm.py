@@ -22,8 +22,8 @@ class LightgbmMaterializer(ModelMaterializer):
     """
 
     types = ("lightgbm.Booster", "lightgbm.LGBMModel")
-    encoding = "lightgbm.mlflow@2"
-    reads = ("lightgbm.mlflow@1",)
+    encoding = "lightgbm.mlflow@3"
+    reads = ("lightgbm.mlflow@1", "lightgbm.mlflow@2")
     libraries = ("lightgbm", "scikit-learn")
     extra = "lightgbm"
     requirements = ("airflow-provider-zen", "lightgbm", "numpy", "pandas", "scikit-learn", "scipy", "skops")
@@ -35,20 +35,20 @@ class LightgbmMaterializer(ModelMaterializer):
         flavor = {
             "code": None,
             "data": file,
-            "lgb_version": installed_version("lightgbm"),
             "model_class": f"{type(model).__module__}.{type(model).__qualname__}",
             **(dict.fromkeys(SKOPS_OPTIONS) if is_booster else SKOPS_OPTIONS),
         }
+        made_with = {"lgb_version": installed_version("lightgbm")}
         if not is_booster:
             from airflow_zen.materializers.sklearn.encoding import write_estimator
 
             write_estimator(self.registry, model, directory / WRAPPER_FILE)
-            return WrittenModel(estimator_shape(model), flavor, {"data": file})
+            return WrittenModel(estimator_shape(model), flavor, {"data": file}, made_with=made_with)
         require_exact_type(model, *self.types)
         _write_trees(model, directory)
         state = {name: getattr(model, name) for name in ("best_iteration", "best_score", "params")}
         shape = f"Booster of {model.num_feature()} features, {model.num_trees()} trees"
-        return WrittenModel(shape, flavor, {"data": file}, state)
+        return WrittenModel(shape, flavor, {"data": file}, state, made_with=made_with)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the booster or the wrapper."""

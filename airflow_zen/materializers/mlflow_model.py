@@ -5,9 +5,8 @@ https://mlflow.org/docs/latest/ml/model/#storage-format
 
 from __future__ import annotations
 
-import json
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,8 +21,8 @@ from airflow_zen.materializers.previews.charts import bar_chart
 from airflow_zen.materializers.previews.html import Markup, heading, hidden_note, preformatted, preview_page
 from airflow_zen.materializers.previews.tables import plain_table
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
+from airflow_zen.model_files import MLMODEL_FILE, ModelEnvironment, yaml_text
 
-MLMODEL_FILE = "MLmodel"
 STATE_FILE = "state.json"
 
 _MAX_PARAMETERS = 60
@@ -73,7 +72,8 @@ class WrittenModel(msgspec.Struct, frozen=True):
 
     `shape` is a short text for people. `flavor` and `pyfunc` are the options of MLflow's own flavor and of
     `python_function`; None where mlflow cannot load the model, or not predict with it. `state` is what the model's
-    own files do not contain, if anything. `requirements` are further distributions that the model needs.
+    own files do not contain, if anything. `requirements` are further distributions that the model needs. `made_with` are
+    the options of the flavor that are no part of the model, such as the version of its library.
     """
 
     shape: str
@@ -81,6 +81,7 @@ class WrittenModel(msgspec.Struct, frozen=True):
     pyfunc: Mapping[str, Any] | None = None
     state: Mapping[str, Any] | None = None
     requirements: Sequence[str] = ()
+    made_with: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 class ModelMaterializer(Materializer):
@@ -88,28 +89,34 @@ class ModelMaterializer(Materializer):
 
     mlflow loads, registers and serves the directory as it is. The encoding of a subclass is `<flavor>.mlflow@<version>`.
     A subclass defines `write` and `load`, and where it has them `parameters` and `feature_weights`, which the preview
-    shows. `requirements` are the distributions that loading and predicting need; the installed ones are pinned.
+    shows. `requirements` are the distributions that loading and predicting need. Their versions are in the summary, as
+    `environment`, so that the digest does not depend on them.
     """
 
     requirements: ClassVar[tuple[str, ...]]
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
         """Write the model's own files, `MLmodel`, and the files that describe its environment."""
-        written, flavor = self.write(value, directory), self.encoding.partition(".")[0]
+        written = self.write(value, directory)
         parts = {} if written.state is None else write_typed_json(self, written.state, directory, STATE_FILE)
-        if written.flavor is not None:
-            flavors = {flavor: written.flavor}
-            if written.pyfunc is not None:
-                environment = {"conda": "conda.yaml", "virtualenv": "python_env.yaml"}
-                loader = {"loader_module": f"mlflow.{flavor}", "python_version": platform.python_version()}
-                flavors["python_function"] = {"env": environment, **loader, **written.pyfunc}
-            # What differs between two saves of one model (`model_uuid`, `utc_time_created`) is left out, and mlflow reads the
-            # file without. So is a signature: its enforcement would refuse integers where the model takes them.
-            size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-            made_by = {"mlflow_version": installed_version("mlflow")} if installed_version("mlflow") else {}
-            _write_yaml(directory / MLMODEL_FILE, {"flavors": flavors, "model_size_bytes": size, **made_by})
-            _write_environment(directory, {"mlflow", *self.requirements, *written.requirements})
-        return {"shape": written.shape, "estimator": self.model_name(value), **parts}
+        made = {} if written.flavor is None else {"environment": self._describe(written, directory)}
+        return {"shape": written.shape, "estimator": self.model_name(value), **made, **parts}
+
+    def _describe(self, written: WrittenModel, directory: Path) -> dict[str, Any]:
+        """Write what describes the model, without any version; return the versions."""
+        flavor = self.encoding.partition(".")[0]
+        flavors = {flavor: written.flavor}
+        if written.pyfunc is not None:
+            environment = {"conda": "conda.yaml", "virtualenv": "python_env.yaml"}
+            flavors["python_function"] = {"env": environment, "loader_module": f"mlflow.{flavor}", **written.pyfunc}
+        # What differs between two saves of one model (`model_uuid`, `utc_time_created`) is left out, and mlflow reads the
+        # file without. So is a signature: its enforcement would refuse integers where the model takes them.
+        size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+        names = sorted({"mlflow", *self.requirements, *written.requirements})
+        files = {MLMODEL_FILE: yaml_text({"flavors": flavors, "model_size_bytes": size})}
+        for name, text in {**files, **ModelEnvironment(names).files()}.items():
+            (directory / name).write_text(text, encoding="utf-8")
+        return dict(msgspec.to_builtins(_installed_environment(names, {flavor: written.made_with})))
 
     def write(self, model: Any, directory: Path) -> WrittenModel:
         """Write the model's own files; raise `SaveRefused` for a model that would not come back."""
@@ -149,32 +156,19 @@ class ModelMaterializer(Materializer):
         return "", []
 
 
-def _write_environment(directory: Path, distributions: Iterable[str]) -> None:
-    """Write `requirements.txt`, `python_env.yaml` and `conda.yaml`, pinned to those `distributions` installed here."""
-    requirements = [_pinned_requirement(name) for name in sorted(distributions) if installed_version(name)]
-    (directory / "requirements.txt").write_text("\n".join(requirements), encoding="utf-8")
-    python, tools = platform.python_version(), [_pinned_requirement(name) for name in ("pip", "setuptools", "wheel")]
-    python_env = {"python": python, "build_dependencies": tools, "dependencies": ["-r requirements.txt"]}
-    _write_yaml(directory / "python_env.yaml", python_env)
-    pip = f"pip<={installed_version('pip')}" if installed_version("pip") else "pip"
-    packages = [f"python={python}", pip, {"pip": requirements}]
-    _write_yaml(directory / "conda.yaml", {"channels": ["conda-forge"], "dependencies": packages, "name": "mlflow-env"})
+def _installed_environment(names: Iterable[str], flavors: Mapping[str, Mapping[str, str]]) -> ModelEnvironment:
+    """Return the environment of this process, with the versions that are installed."""
+    python = platform.python_version()
+    return ModelEnvironment(
+        requirements=[requirement for name in names if "==" in (requirement := _pinned_requirement(name))],
+        python=python,
+        tools=[*map(_pinned_requirement, ModelEnvironment(()).tools)],
+        mlflow=installed_version("mlflow"),
+        flavors={**flavors, "python_function": {"python_version": python}},
+    )
 
 
 def _pinned_requirement(name: str) -> str:
-    return f"{name}=={installed_version(name)}" if installed_version(name) else name
-
-
-def _write_yaml(path: Path, document: Mapping[str, Any]) -> None:
-    path.write_text("\n".join(_yaml_lines(document)) + "\n", encoding="utf-8")
-
-
-def _yaml_lines(node: Any, indent: str = "") -> Iterator[str]:
-    """Write mappings and lists in block style; a JSON scalar is a YAML scalar."""
-    items = [(f"{key}:", node[key]) for key in sorted(node)] if isinstance(node, dict) else [("-", one) for one in node]
-    for start, item in items:
-        if isinstance(item, dict | list) and item:
-            yield f"{indent}{start}"
-            yield from _yaml_lines(item, f"{indent}  ")
-        else:
-            yield f"{indent}{start} {json.dumps(item)}"
+    """Return the version of a distribution that is installed, or of its build for machines without a GPU."""
+    builds = ((each, installed_version(each)) for each in (name, f"{name}-cpu"))
+    return next((f"{build}=={version}" for build, version in builds if version), name)

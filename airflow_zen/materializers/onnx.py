@@ -25,7 +25,8 @@ class OnnxMaterializer(ModelMaterializer):
     """
 
     types = ("onnx.ModelProto",)
-    encoding = "onnx.mlflow@1"
+    encoding = "onnx.mlflow@2"
+    reads = ("onnx.mlflow@1",)
     libraries = ("onnx",)
     extra = "onnx"
     requirements = ("numpy", "onnx", "onnxruntime", "pandas")
@@ -36,11 +37,11 @@ class OnnxMaterializer(ModelMaterializer):
         flavor = {
             "code": None,
             "data": MODEL_FILE,
-            "onnx_version": installed_version("onnx"),
             "onnx_session_options": None,
             "providers": ["CUDAExecutionProvider", "CPUExecutionProvider"],
         }
-        return WrittenModel(f"{len(model.graph.node)} nodes", flavor, {"data": MODEL_FILE})
+        made_with = {"onnx_version": installed_version("onnx")}
+        return WrittenModel(f"{len(model.graph.node)} nodes", flavor, {"data": MODEL_FILE}, made_with=made_with)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the model; its file holds every tensor."""

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 Entries = Mapping[str, MaterializerEntry]
 
-_PICKLE, _TYPED_JSON, _ESTIMATOR = "cloudpickle@1", "python.json@1", "sklearn.mlflow@2"
+_PICKLE, _TYPED_JSON, _ESTIMATOR = "cloudpickle@1", "python.json@1", "sklearn.mlflow@3"
 _MAX_ERROR_LENGTH = 300
 
 

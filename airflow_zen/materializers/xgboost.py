@@ -26,10 +26,11 @@ class XgboostMaterializer(ModelMaterializer):
     """
 
     types = ("xgboost.Booster", "xgboost.XGBModel")
-    encoding = "xgboost.mlflow@1"
+    encoding = "xgboost.mlflow@2"
+    reads = ("xgboost.mlflow@1",)
     libraries = ("xgboost", "xgboost-cpu")
     extra = "xgboost"
-    requirements = ("numpy", "pandas", "scikit-learn", "scipy", "xgboost", "xgboost-cpu")
+    requirements = ("numpy", "pandas", "scikit-learn", "scipy", "xgboost")
 
     def write(self, model: Any, directory: Path) -> WrittenModel:
         """Write `model.ubj` and `config.json` of a fitted model."""
@@ -45,9 +46,9 @@ class XgboostMaterializer(ModelMaterializer):
         (directory / CONFIG_FILE).write_text(booster.save_config(), encoding="utf-8")
         name = f"{cls.__module__}.{cls.__qualname__}"
         flavor = {"code": None, "data": MODEL_FILE, "model_class": name, "model_format": "ubj"}
-        flavor["xgb_version"] = xgboost.__version__
         shape = f"{cls.__qualname__} of {booster.num_features()} features, {booster.num_boosted_rounds()} rounds"
-        return WrittenModel(shape, flavor, {"data": MODEL_FILE}, metadata)
+        made_with = {"xgb_version": xgboost.__version__}
+        return WrittenModel(shape, flavor, {"data": MODEL_FILE}, metadata, made_with=made_with)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the booster, and the wrapper around it; raises `ArtifactRefused` for a class that is neither."""

@@ -252,23 +252,25 @@ WRITTEN: dict[str, dict[str, Written]] = {
     "polars.parquet@1": {"frame": Written(_polars, "polars")},
     "scipy.npy@1": {name: Written(lambda name=name: _sparse(name), "scipy") for name in ("csr_array", "coo_matrix")},
     "sklearn.mlflow@1": {"ridge": Written(_ridge, "skops", _predict)},
-    "sklearn.mlflow@2": {"ridge": Written(_ridge, "sklearn", _predict)},
-    "xgboost.mlflow@1": {"regressor": Written(_xgboost, "xgboost", _predict)},
-    "lightgbm.mlflow@1": {
-        "regressor": Written(_lightgbm, "lightgbm", _predict),
-        "booster": Written(_lightgbm_booster, "lightgbm", _predict),
-    },
-    "lightgbm.mlflow@2": {
-        "regressor": Written(_lightgbm, "lightgbm", _predict),
-        "booster": Written(_lightgbm_booster, "lightgbm", _predict),
+    **{f"sklearn.mlflow@{version}": {"ridge": Written(_ridge, "sklearn", _predict)} for version in (2, 3)},
+    **{f"xgboost.mlflow@{version}": {"regressor": Written(_xgboost, "xgboost", _predict)} for version in (1, 2)},
+    **{
+        f"lightgbm.mlflow@{version}": {
+            "regressor": Written(_lightgbm, "lightgbm", _predict),
+            "booster": Written(_lightgbm_booster, "lightgbm", _predict),
+        }
+        for version in (1, 2, 3)
     },
     "directory.mlflow@1": {"any": Written(_mlflow_model, "", lambda model: len((model.path / "MLmodel").read_bytes()))},
-    "onnx.mlflow@1": {"relu": Written(_onnx, "onnx")},
-    "catboost.mlflow@1": {"regressor": Written(_catboost, "catboost", _predict)},
+    **{f"onnx.mlflow@{version}": {"relu": Written(_onnx, "onnx")} for version in (1, 2)},
+    **{f"catboost.mlflow@{version}": {"regressor": Written(_catboost, "catboost", _predict)} for version in (1, 2)},
     "torch.safetensors@1": {"transposed": Written(_tensor, "torch")},
     "torch.state@1": {"linear": Written(lambda: _module().state_dict(), "torch")},
     "torch.module@1": {"linear": Written(_module, "torch")},
-    "keras.mlflow@1": {"dense": Written(_keras, "tensorflow", lambda model: model.predict(X, verbose=0))},
+    **{
+        f"keras.mlflow@{version}": {"dense": Written(_keras, "tensorflow", lambda model: model.predict(X, verbose=0))}
+        for version in (1, 2)
+    },
     "tensorflow.tfrecord@1": {"slices": Written(_tf_dataset, "tensorflow")},
     "transformers.pretrained@1": {"tokenizer": Written(lambda: _hugging_face("tokenizer"), "transformers")},
     "datasets.arrow@1": {"rows": Written(lambda: _hugging_face("hugging face dataset"), "datasets")},

@@ -11,7 +11,6 @@ import mlflow
 import numpy as np
 import pytest
 import xgboost
-import yaml
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -20,6 +19,7 @@ from airflow_zen.materializers.registry import default_registry
 from airflow_zen.materializers.typed_json import write_typed_json
 from tests.materializers.library_values import BOOSTERS
 from tests.materializers.path_values import X, Y
+from tests.materializers.registered_model import flavors_of, save_registered
 
 FITTED = {
     name: make
@@ -51,9 +51,9 @@ def test_mlflow_predicts_what_the_original_predicts(make: Callable[[Path], Any],
 def test_xgboost_directory_has_the_layout_of_mlflow(tmp_path: Path) -> None:
     """The flavors are those of mlflow.xgboost.save_model."""
     model = xgboost.XGBRegressor(n_estimators=2, n_jobs=1).fit(X, Y)
-    _save(model, tmp_path, "xgboost.mlflow@1")
+    ours = save_registered(model, tmp_path, "xgboost.mlflow@2")
     mlflow.xgboost.save_model(model, tmp_path / "theirs", pip_requirements=["mlflow"])
-    assert _flavors(tmp_path) == _flavors(tmp_path / "theirs")
+    assert ours == flavors_of(tmp_path / "theirs")
     assert (tmp_path / "model.ubj").read_bytes() == (tmp_path / "theirs" / "model.ubj").read_bytes()
     assert type(mlflow.xgboost.load_model(str(tmp_path))) is xgboost.XGBRegressor
 
@@ -62,9 +62,9 @@ def test_xgboost_directory_has_the_layout_of_mlflow(tmp_path: Path) -> None:
 def test_lightgbm_directory_has_the_layout_of_mlflow(wrapped: bool, tmp_path: Path) -> None:
     """The flavors are those of mlflow.lightgbm.save_model, for a booster and for a wrapper."""
     model = lightgbm.LGBMRegressor(n_estimators=2, n_jobs=1, verbose=-1).fit(X, Y)
-    _save(model if wrapped else model.booster_, tmp_path, "lightgbm.mlflow@2")
+    ours = save_registered(model if wrapped else model.booster_, tmp_path, "lightgbm.mlflow@3")
     mlflow.lightgbm.save_model(model if wrapped else model.booster_, tmp_path / "theirs", pip_requirements=["mlflow"])
-    ours, theirs = _flavors(tmp_path), _flavors(tmp_path / "theirs")
+    theirs = flavors_of(tmp_path / "theirs")
     trusted = theirs["lightgbm"].pop("skops_trusted_types") or []
     assert ours["lightgbm"].pop("skops_trusted_types") == (STUB if wrapped else None)
     assert trusted or not wrapped
@@ -78,14 +78,14 @@ def test_mlflow_gets_the_best_iteration(tmp_path: Path) -> None:
     """Mlflow loads a booster that stopped early with its best iterations only; a step gets all trees."""
     booster = BOOSTERS["lightgbm booster stopped early"](tmp_path)
     assert 0 < booster.best_iteration < booster.num_trees()
-    directory = _save(booster, tmp_path, "lightgbm.mlflow@2")
+    directory = _save(booster, tmp_path, "lightgbm.mlflow@3")
     assert mlflow.lightgbm.load_model(directory).num_trees() == booster.best_iteration
-    assert default_registry().load(tmp_path, "lightgbm.mlflow@2").num_trees() == booster.num_trees()
+    assert default_registry().load(tmp_path, "lightgbm.mlflow@3").num_trees() == booster.num_trees()
 
 
 def test_unfitted_xgboost_has_no_model_file(tmp_path: Path) -> None:
     """A model that is not fitted is stored as its parameters; mlflow has nothing to load yet."""
-    _save(xgboost.XGBRegressor(max_depth=3), tmp_path, "xgboost.mlflow@1")
+    _save(xgboost.XGBRegressor(max_depth=3), tmp_path, "xgboost.mlflow@2")
     assert {path.name for path in tmp_path.iterdir()} == {"state.json"}
 
 
@@ -115,24 +115,19 @@ def test_own_objective_is_kept_by_name(cls: Any, tmp_path: Path) -> None:
 def test_class_that_is_no_model_is_not_built(tmp_path: Path) -> None:
     """An artifact cannot name just any class as the wrapper."""
     registry = default_registry()
-    _save(xgboost.XGBRegressor(max_depth=3), tmp_path, "xgboost.mlflow@1")
+    _save(xgboost.XGBRegressor(max_depth=3), tmp_path, "xgboost.mlflow@2")
     metadata = {"class": "subprocess:Popen", "state": {}}
-    write_typed_json(registry.for_encoding("xgboost.mlflow@1"), metadata, tmp_path, "state.json")
+    write_typed_json(registry.for_encoding("xgboost.mlflow@2"), metadata, tmp_path, "state.json")
     with pytest.raises(ArtifactRefused, match="no XGBoost model"):
-        registry.load(tmp_path, "xgboost.mlflow@1")
+        registry.load(tmp_path, "xgboost.mlflow@2")
 
 
 def test_pipeline_requires_the_library_of_its_booster(tmp_path: Path) -> None:
     """A scikit-learn pipeline around a booster names the booster's library among its requirements."""
     pipeline = make_pipeline(StandardScaler(), lightgbm.LGBMRegressor(n_estimators=2, n_jobs=1, verbose=-1)).fit(X, Y)
-    _save(pipeline, tmp_path, "sklearn.mlflow@2")
+    _save(pipeline, tmp_path, "sklearn.mlflow@3")
     assert "lightgbm" in {line.split("==")[0] for line in (tmp_path / "requirements.txt").read_text().splitlines()}
 
 
 def _feature_names(model: Any) -> list[str]:
     return list(getattr(model, "feature_names_in_", None) if hasattr(model, "feature_names_in_") else ())
-
-
-def _flavors(directory: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((directory / "MLmodel").read_text())["flavors"]
-    return found

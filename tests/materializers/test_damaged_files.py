@@ -17,7 +17,7 @@ from tests.materializers.test_round_trip import TABLE
 _ENCODINGS = (
     "python.json@1", "python.text@1", "python.bytes@1", "numpy.npy@1", "pandas.parquet@1", "pyarrow.parquet@1",
     "pyarrow.ipc@1", "polars.parquet@1", "scipy.npy@1", "pillow.png@1", "plotly.json@1", "xarray.npy@1", "geopandas.wkb@1",
-    "sklearn.mlflow@2",
+    "sklearn.mlflow@3",
 )  # fmt: skip
 _ROWS_PER_ENCODING = 2
 

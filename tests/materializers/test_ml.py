@@ -10,12 +10,12 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
-import yaml
 
 from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused, MaterializerNotFound, SaveRefused
 from airflow_zen.materializers.registry import default_registry
 from tests.materializers.ml_values import ROWS
 from tests.materializers.path_values import X
+from tests.materializers.registered_model import flavors_of, save_registered
 
 pytestmark = pytest.mark.ml
 
@@ -33,7 +33,7 @@ def _make(name: str, directory: Path) -> Any:
 def test_mlflow_predicts_what_the_original_predicts(name: str, tmp_path: Path) -> None:
     """mlflow.pyfunc loads the directory unchanged and predicts the same."""
     model = _make(name, tmp_path)
-    assert REGISTRY.save(model, tmp_path).encoding.endswith(".mlflow@1")
+    assert REGISTRY.save(model, tmp_path).encoding.endswith(".mlflow@2")
     predicted = mlflow.pyfunc.load_model(str(tmp_path)).predict(X.to_numpy())
     np.testing.assert_array_equal(predicted, model.predict(X.to_numpy()))
 
@@ -54,9 +54,9 @@ def test_mlflow_runs_an_onnx_model(tmp_path: Path) -> None:
 def test_directory_has_the_layout_of_mlflow(name: str, flavor: str, tmp_path: Path) -> None:
     """The flavors are those of mlflow's own save_model."""
     model = _make(name, tmp_path)
-    REGISTRY.save(model, tmp_path)
+    ours = save_registered(model, tmp_path)
     getattr(mlflow, flavor).save_model(model, str(tmp_path / "theirs"), pip_requirements=["mlflow"])
-    assert _flavors(tmp_path) == _flavors(tmp_path / "theirs")
+    assert ours == flavors_of(tmp_path / "theirs")
 
 
 def test_hugging_face_reads_its_own_folders(tmp_path: Path) -> None:
@@ -198,8 +198,3 @@ def test_value_is_refused_with_a_reason(make: Callable[[Any], Any], reason: str,
     with pytest.raises((SaveRefused, MaterializerNotFound)) as refusal:
         REGISTRY.save(make(torch), tmp_path)
     assert reason in str(refusal.value)
-
-
-def _flavors(directory: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((directory / "MLmodel").read_text())["flavors"]
-    return found

@@ -295,7 +295,7 @@ def test_what_a_file_names_is_checked(entry: dict[str, Any], tmp_path: Path) -> 
         for name, content in {**members, "model.json": json.dumps(document)}.items():
             file.writestr(name, content)
     with pytest.raises(ArtifactRefused):
-        REGISTRY.load(tmp_path, "sklearn.mlflow@2")
+        REGISTRY.load(tmp_path, "sklearn.mlflow@3")
 
 
 SOURCE = """

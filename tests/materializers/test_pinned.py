@@ -18,6 +18,9 @@ import scipy.sparse as sp
 import xarray as xr
 from matplotlib.figure import Figure
 from PIL import Image
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
 
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.materializers.texts import HTMLString
@@ -111,25 +114,25 @@ LAYOUTS: dict[str, tuple[Any, str, str, set[str]]] = {
     ),
     "xgboost": (
         BOOSTERS["xgboost regressor"](Path()),
-        "xgboost.mlflow@1",
+        "xgboost.mlflow@2",
         "xgboost.XGBRegressor",
         {"MLmodel", "model.ubj", "config.json", "state.json", *ENVIRONMENT},
     ),
     "lightgbm": (
         BOOSTERS["lightgbm regressor"](Path()),
-        "lightgbm.mlflow@2",
+        "lightgbm.mlflow@3",
         "lightgbm.LGBMRegressor",
         {"MLmodel", "model.skops", *ENVIRONMENT},
     ),
     "lightgbm booster": (
         BOOSTERS["lightgbm booster"](Path()),
-        "lightgbm.mlflow@2",
+        "lightgbm.mlflow@3",
         "lightgbm.Booster",
         {"MLmodel", "model.lgb", "state.json", *ENVIRONMENT},
     ),
     "model": (
         MODELS["ridge"](Path()),
-        "sklearn.mlflow@2",
+        "sklearn.mlflow@3",
         "sklearn.linear_model.Ridge",
         {"MLmodel", "model.skops", *ENVIRONMENT},
     ),
@@ -198,6 +201,10 @@ BYTES: dict[str, tuple[Any, str]] = {
     "tree": (
         {"a": [1, 2.5, None], "b": (np.float32(0.5), datetime(2024, 1, 1, tzinfo=UTC))},
         "51055fb316c7cac4dd4f9b555864a247155cd62c3efc71c5a5d6f3f61766de53",
+    ),
+    "estimators": (
+        make_pipeline(MinMaxScaler(), KNeighborsClassifier(2)).fit(_numbers(12).reshape(6, 2) / 8, [0, 1, 0, 1, 1, 0]),
+        "6875f31d5795039202980274825133a33eeca3b7f662f5661c75a139e46b2168",
     ),
     "sparse": (sp.csr_array(np.eye(3)), "bedb3229a36c43ce8e154b1689ce7d4516fb9b21a79ddd18ab5ea5ca4c387414"),
 }

@@ -230,7 +230,7 @@ def test_feature_names_are_escaped(tmp_path: Path) -> None:
     page = read_preview_page(previews(LogisticRegression().fit(frame, frame[HOSTILE[0]] > 0), tmp_path))
     assert page.text.count("alert(1)") >= 5
     unfitted = RandomForestClassifier(criterion=HOSTILE[0])
-    assert HOSTILE[0] in read_preview_page(REGISTRY.preview(unfitted, "sklearn.mlflow@2", {"shape": HOSTILE[1]})).text
+    assert HOSTILE[0] in read_preview_page(REGISTRY.preview(unfitted, "sklearn.mlflow@3", {"shape": HOSTILE[1]})).text
 
 
 @pytest.mark.ml

@@ -87,7 +87,7 @@ class NeedsMissing(PlainMaterializer):
         (pd.DatetimeIndex, "pandas.parquet@1"),
         (pa.Table, "pyarrow.parquet@1"),
         (pl.Series, "polars.parquet@1"),
-        (Ridge, "sklearn.mlflow@2"),
+        (Ridge, "sklearn.mlflow@3"),
     ],
 )
 def test_type_has_its_materializer(cls: type, encoding: str) -> None:
@@ -177,7 +177,7 @@ def test_path_shows_the_files_of_any_artifact(tmp_path: Path) -> None:
     registry = default_registry()
     saved = registry.save(pd.DataFrame({"a": [1]}), tmp_path)
     assert registry.load(tmp_path, saved.encoding, Path) == tmp_path
-    assert registry.for_encoding("sklearn.mlflow@2", Path).encoding == "python.path@1"
+    assert registry.for_encoding("sklearn.mlflow@3", Path).encoding == "python.path@1"
 
 
 def test_wanted_type_without_that_view_changes_nothing(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,16 +18,21 @@ import pytest
 import yaml
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from airflow_zen.artifacts.reader import ArtifactReader
+from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.materializers.sklearn.trust import untrusted_names
+from airflow_zen.transports import open_transport
 from tests.materializers.path_values import MODELS, RNG, X, Y
+from tests.materializers.registered_model import save_registered
 
-ENCODING = "sklearn.mlflow@2"
+ENCODING = "sklearn.mlflow@3"
 STUB = ["airflow_zen.materializers.sklearn.decoding.StoredEstimator"]
 PREDICTING = {
     name: MODELS[name]
@@ -72,11 +79,12 @@ def test_mlflow_predicts_on_integers(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mlflow.pyfunc.load_model(directory).predict(whole), Ridge().fit(X, Y).predict(whole))
 
 
-def test_directory_has_the_layout_of_mlflow(tmp_path: Path) -> None:
+def test_registered_directory_has_the_layout_of_mlflow(tmp_path: Path) -> None:
     """The files and flavors are those of mlflow.sklearn.save_model with skops, without what differs between two saves."""
     model = make_pipeline(StandardScaler(), Ridge()).fit(X, Y)
-    (tmp_path / "ours").mkdir()
-    ours = _save(model, tmp_path / "ours")
+    ours = tmp_path / "ours"
+    ours.mkdir()
+    save_registered(model, ours, ENCODING)
     theirs = tmp_path / "theirs"
     mlflow.sklearn.save_model(
         model, theirs, serialization_format="skops", skops_trusted_types=[], pip_requirements=["mlflow"]
@@ -93,9 +101,41 @@ def test_directory_has_the_layout_of_mlflow(tmp_path: Path) -> None:
     assert set(_yaml(ours / "conda.yaml")) == set(_yaml(theirs / "conda.yaml"))
 
 
+def test_stored_directory_has_no_versions(tmp_path: Path) -> None:
+    """The files of an artifact name what the model needs without versions: its digest does not depend on them."""
+    _save(Ridge().fit(X, Y), tmp_path)
+    names = ("MLmodel", "requirements.txt", "python_env.yaml", "conda.yaml")
+    assert not re.search(r"\d\.\d|_version", "".join((tmp_path / name).read_text() for name in names))
+    assert (tmp_path / "requirements.txt").read_text().split() == [
+        *("airflow-provider-zen", "mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops")
+    ]
+    with zipfile.ZipFile(tmp_path / "model.skops") as file:
+        assert b"_sklearn_version" not in file.read("model.json")
+
+
+def test_estimator_of_another_release_is_read_with_a_warning(tmp_path: Path) -> None:
+    """scikit-learn's own warning about an estimator of another release names that release, which only the manifest has."""
+    root, registry = str(tmp_path / "root"), default_registry()
+    store = ArtifactStore(root, open_transport(root, {}))
+    with store.upload_directory() as directory:
+        saved = registry.save(StandardScaler().fit(X), directory)
+        facts = {"encoding": saved.encoding, "type_name": saved.type, "libraries": saved.libraries}
+        ref = store.put(directory, **facts, summary=saved.summary)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        registry.load(ArtifactReader(store, ref, tmp_path / "same"), ref.encoding)
+    manifest = Path(ref.uri, "manifest.json")
+    older = json.loads(manifest.read_bytes())
+    older["libraries"]["scikit-learn"] = "1.4.2"
+    manifest.unlink()
+    manifest.write_text(json.dumps(older))
+    with pytest.warns(InconsistentVersionWarning, match=r"StandardScaler from version 1\.4\.2"):
+        registry.load(ArtifactReader(store, ref, tmp_path / "other"), ref.encoding)
+
+
 def test_requirements_are_pinned_to_what_is_installed(tmp_path: Path) -> None:
     """requirements.txt names what loading and predicting need, each at the version that wrote the model."""
-    _save(Ridge().fit(X, Y), tmp_path)
+    save_registered(Ridge().fit(X, Y), tmp_path)
     lines = (tmp_path / "requirements.txt").read_text().splitlines()
     assert lines == sorted(lines)
     assert {"scikit-learn", "skops", "numpy", "mlflow"} <= {line.split("==")[0] for line in lines}

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from airflow_zen.artifacts.folder import MANIFEST_FILE_NAME, Manifest
 from airflow_zen.errors import LineageNotFound, SettingsError, ZenError
 from airflow_zen.lineage.mlflow.datasets import is_mlflow_model, mlflow_column_type
@@ -20,6 +22,7 @@ from airflow_zen.lineage.mlflow.parent_runs import find_experiment
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.run_files import copy_files, put_run_files
 from airflow_zen.lineage.mlflow.tags import dag_run_key, quote_filter_value
+from airflow_zen.model_files import MLMODEL_FILE, ModelEnvironment
 from airflow_zen.runs.step_run import StepRun, StepState
 from airflow_zen.transports.base import Transport, key_of_url, map_in_parallel
 
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("airflow_zen.lineage")
 
-_MLMODEL_FILE = "MLmodel"
 _EXAMPLE_FILE, _SERVING_FILE = "input_example.json", "serving_input_example.json"
 _OWN_SIGNATURE = re.compile(r"^signature:", re.MULTILINE)
 _INVALID_NAME_CHARACTERS = re.compile(r"[/:.%\"']")
@@ -101,8 +103,8 @@ class LoggedModels:
         model = found[0] if found else self._create(run, output, experiment_id, run_id)
         model_id = str(model["model_id"])
         copied = self._copy_files(ref, model["artifact_uri"])
-        if copied and output in run.model_inputs:
-            self._add_signature(ref, run.model_inputs[output], model["artifact_uri"])
+        if copied:
+            self._complete(ref, run, output, model["artifact_uri"])
         self.log_outputs(run_id, [model_id])
         self.rest.request("PATCH", f"logged-models/{model_id}", {"model_id": model_id, "status": _READY})
         if run.model:
@@ -168,10 +170,16 @@ class LoggedModels:
             return False
         return True
 
-    def _add_signature(self, ref: ArtifactRef, described: Mapping[str, Any], artifact_uri: str) -> None:
-        """Write what a model takes beside the copy of its files; the artifact itself, and its digest, have none of it."""
-        written = self._transport.read(f"{key_of_url(self._root, ref.uri)}/{_MLMODEL_FILE}").decode()
-        if files := signature_files(written, described):
+    def _complete(self, ref: ArtifactRef, run: StepRun, output: str, artifact_uri: str) -> None:
+        """Write the versions that a model was made with, and what it takes, into the copy of its files.
+
+        The artifact itself, and its digest, have none of it.
+        """
+        environment = run.summaries.get(ref.digest, {}).get("environment", {})
+        described = run.model_inputs.get(output, {})
+        if environment or described:
+            written = self._transport.read(f"{key_of_url(self._root, ref.uri)}/{MLMODEL_FILE}").decode()
+            files = completed_files(written, environment, described)
             put_run_files(artifact_uri, files, self._transport, self._root, self.rest)
 
     def _create_version(self, version: Mapping[str, Any], resume: bool) -> None:
@@ -213,7 +221,18 @@ def _maker_tags(run: StepRun, output: str) -> dict[str, str]:
     }
 
 
-def signature_files(mlmodel: str, described: Mapping[str, Any]) -> dict[str, bytes]:
+def completed_files(mlmodel: str, environment: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the files of a model directory in which its `environment` is pinned, and which has a signature."""
+    files: dict[str, str] = {}
+    if environment:
+        pinned = msgspec.convert(environment, ModelEnvironment)
+        files = pinned.files() | {MLMODEL_FILE: pinned.pin(mlmodel)}
+    if described:
+        files |= signature_files(files.get(MLMODEL_FILE, mlmodel), described)
+    return {name: text.encode() for name, text in files.items()}
+
+
+def signature_files(mlmodel: str, described: Mapping[str, Any]) -> dict[str, str]:
     """Return the files with which a model directory has a signature; none where its `MLmodel` has one already.
 
     They are those of MLflow's own `save_model` (https://mlflow.org/docs/latest/ml/model/signatures/). described: the
@@ -231,11 +250,11 @@ def signature_files(mlmodel: str, described: Mapping[str, Any]) -> dict[str, byt
     inputs = json.dumps(taken, ensure_ascii=False).replace("'", "''")
     text = f"{mlmodel.rstrip()}\nsignature:\n  inputs: '{inputs}'\n  outputs: null\n  params: null\n"
     if not described.get("rows"):
-        return {_MLMODEL_FILE: text.encode()}
+        return {MLMODEL_FILE: text}
     info |= {"artifact_path": _EXAMPLE_FILE, "serving_input_path": _SERVING_FILE}
     text += "saved_input_example_info:\n" + "".join(f"  {name}: {value}\n" for name, value in info.items())
     contents = {_EXAMPLE_FILE: example, _SERVING_FILE: served}
-    return {_MLMODEL_FILE: text.encode()} | {name: json.dumps(each).encode() for name, each in contents.items()}
+    return {MLMODEL_FILE: text} | {name: json.dumps(each) for name, each in contents.items()}
 
 
 def _column(column: Mapping[str, Any]) -> dict[str, Any]:

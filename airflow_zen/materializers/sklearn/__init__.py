@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_zen.materializers.base import installed_version
 from airflow_zen.materializers.mlflow_model import ModelMaterializer, WrittenModel
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.reader import ArtifactReader
 
 MODEL_FILE = "model.skops"
 # In the order of `airflow_zen.materializers.sklearn.archive.STORED_CLASS`.
@@ -28,8 +32,8 @@ class SklearnMaterializer(ModelMaterializer):
     """
 
     types = ("sklearn.base.BaseEstimator",)
-    encoding = "sklearn.mlflow@2"
-    reads = ("sklearn.mlflow@1",)
+    encoding = "sklearn.mlflow@3"
+    reads = ("sklearn.mlflow@1", "sklearn.mlflow@2")
     libraries = ("scikit-learn", "numpy", "scipy")
     extra = "sklearn"
     requirements = ("airflow-provider-zen", "numpy", "pandas", "scikit-learn", "scipy", "skops")
@@ -39,20 +43,29 @@ class SklearnMaterializer(ModelMaterializer):
         from airflow_zen.materializers.sklearn.encoding import write_estimator
 
         requirements = write_estimator(self.registry, model, directory / MODEL_FILE)
-        flavor = {
-            "code": None,
-            "pickled_model": MODEL_FILE,
-            "sklearn_version": installed_version("scikit-learn"),
-            **SKOPS_OPTIONS,
-        }
+        flavor = {"code": None, "pickled_model": MODEL_FILE, **SKOPS_OPTIONS}
         pyfunc = {"model_path": MODEL_FILE, "predict_fn": "predict"} if hasattr(model, "predict") else None
-        return WrittenModel(estimator_shape(model), flavor, pyfunc, requirements=requirements)
+        made_with = {"sklearn_version": installed_version("scikit-learn")}
+        return WrittenModel(estimator_shape(model), flavor, pyfunc, requirements=requirements, made_with=made_with)
 
     def load(self, directory: Path, encoding: str, wanted: type | None = None) -> Any:
         """Read the estimator; raises `ArtifactRefused` for a file that names untrusted classes or functions."""
         from airflow_zen.materializers.sklearn.decoding import read_estimator
 
         return read_estimator(self.registry, directory / MODEL_FILE, wanted)
+
+    def load_from(self, source: ArtifactReader, encoding: str, wanted: type | None = None) -> Any:
+        """Read the estimator; warn as scikit-learn does if another release wrote it, which the files do not say."""
+        estimator, own = super().load_from(source, encoding, wanted), installed_version("scikit-learn")
+        written = source.libraries().get("scikit-learn", own) if encoding == self.encoding else own
+        if written != own:
+            from sklearn.exceptions import InconsistentVersionWarning
+
+            names = {"current_sklearn_version": own, "original_sklearn_version": written}
+            warnings.warn(
+                InconsistentVersionWarning(estimator_name=type(estimator).__qualname__, **names), stacklevel=2
+            )
+        return estimator
 
     def parameters(self, model: Any) -> Mapping[str, Any]:
         """Return the parameters, estimators by the name of their class: their own parameters are in the table too."""

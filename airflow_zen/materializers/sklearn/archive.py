@@ -21,6 +21,8 @@ from airflow_zen.materializers.typed_json.codec import Json
 from airflow_zen.materializers.typed_json.encoding import canonical_json
 
 DOCUMENT_FILE = "model.json"
+# scikit-learn adds it to the state of its own estimators, and warns if it is missing or differs when the state is set.
+VERSION_ATTRIBUTE = "_sklearn_version"
 STORED_CLASS = ("airflow_zen.materializers.sklearn.decoding", "StoredEstimator")
 
 _SCHEMA_FILE = "schema.json"

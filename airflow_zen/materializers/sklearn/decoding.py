@@ -10,10 +10,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import sklearn
+from sklearn.base import BaseEstimator
 
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.registry import MaterializerRegistry, default_registry
-from airflow_zen.materializers.sklearn.archive import EstimatorArchive
+from airflow_zen.materializers.sklearn.archive import VERSION_ATTRIBUTE, EstimatorArchive
 from airflow_zen.materializers.sklearn.codecs import CODECS, refuse_pickle
 from airflow_zen.materializers.sklearn.trust import is_reconstructor, load_class, load_function, untrusted_names
 from airflow_zen.materializers.typed_json import part_loader
@@ -186,6 +188,8 @@ class EstimatorDecoder(Decoder):
             return
         state = self.decode(entry["state"])
         if hasattr(value, "__setstate__") and entry.get("class") != _BUNCH:
+            if isinstance(value, BaseEstimator) and type(value).__module__.startswith("sklearn."):
+                state.setdefault(VERSION_ATTRIBUTE, sklearn.__version__)
             value.__setstate__(state)
             return
         attributes, slots = state if isinstance(state, tuple) else (state, None)

@@ -13,7 +13,7 @@ import numpy as np
 
 from airflow_zen.errors import MaterializerNotFound, SaveRefused
 from airflow_zen.materializers.numpy.scalars import library_codec
-from airflow_zen.materializers.sklearn.archive import ArrayPacks, write_archive
+from airflow_zen.materializers.sklearn.archive import VERSION_ATTRIBUTE, ArrayPacks, write_archive
 from airflow_zen.materializers.sklearn.codecs import codec_of, refuse_pickle
 from airflow_zen.materializers.sklearn.trust import (
     class_name,
@@ -94,7 +94,7 @@ class EstimatorEncoder(Encoder):
     def distributions(self) -> list[str]:
         """Return the distributions of boosters that are part of the estimator."""
         tops = {str(entry.get("class", "")).partition(".")[0] for entry in self.objects}
-        return [name for name in ("lightgbm", "xgboost", "xgboost-cpu") if name.partition("-")[0] in tops]
+        return [name for name in ("lightgbm", "xgboost") if name in tops]
 
     def unsupported_error(self, value: Any, remedy: str) -> SaveRefused:
         """Return the error for a value that would not come back exactly; the attribute is added to it."""
@@ -277,7 +277,8 @@ class EstimatorEncoder(Encoder):
         if type(state) is not dict or TAG in state or not all(type(key) is str and is_utf8(key) for key in state):
             self._kept_alive.append(state)
             return self.encode(state)
-        clean = {name: 0 if name in _ADDRESSES else item for name, item in state.items()}
+        kept = ((name, item) for name, item in state.items() if name != VERSION_ATTRIBUTE)
+        clean = {name: 0 if name in _ADDRESSES else item for name, item in kept}
         return self._encode_members(clean, ".{}")
 
 

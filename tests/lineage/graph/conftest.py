@@ -37,7 +37,7 @@ def make_run():
 @pytest.fixture
 def pipeline(table, make_run):
     """Load, train and score, a model among it, with an input of another DAG."""
-    loaded, model = table("d/load"), table("d/train", encoding="sklearn.mlflow@2")
+    loaded, model = table("d/load"), table("d/train", encoding="sklearn.mlflow@3")
     return [
         make_run("load", {"raw": table("archive/clean")}, {"output": loaded}, started=1.0, ended=2.0),
         make_run("train", {"table": loaded}, {"output": model}, started=3.0, ended=9.0),

@@ -1,6 +1,7 @@
 """Promises of `airflow_zen.lineage.mlflow.models`: a model is stored once, and MLflow can use it."""
 
 import json
+import platform
 from pathlib import Path
 
 import lightgbm
@@ -8,6 +9,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import xgboost
 from mlflow.models.utils import load_serving_example
 from mlflow.utils.file_utils import local_file_uri_to_path
@@ -42,7 +44,7 @@ def model(root, transport, model_directory, dag_id):
             (staging / path.name).write_bytes(path.read_bytes())
         return store.put(
             staging,
-            encoding="sklearn.mlflow@2",
+            encoding="sklearn.mlflow@3",
             type_name="sklearn.linear_model.LinearRegression",
             libraries={},
             summary={},
@@ -193,17 +195,42 @@ class Mean(mlflow.pyfunc.PythonModel):
         return np.asarray(model_input).mean(axis=1)
 
 
+def stored(value, root, transport, dag_id):
+    """Store a model; return its ref, and the summary that a step run has of it."""
+    store = ArtifactStore(root, transport)
+    with store.upload_directory() as staging:
+        saved = default_registry().save(value, staging)
+        facts = {"encoding": saved.encoding, "type_name": saved.type, "libraries": saved.libraries}
+        ref = store.put(staging, **facts, summary=saved.summary, name=f"{dag_id}/train")
+    return ref, {ref.digest: saved.summary}
+
+
+def test_a_version_pins_its_environment(client, record_step, step, root, transport, tracking, dag_id):
+    """A version has the versions that the model was made with, and a signature; the artifact names its libraries only."""
+    ref, summaries = stored(LinearRegression().fit(FRAME, [2.0, 4.0, 6.0]), root, transport, dag_id)
+    described = {"output": {"columns": [{"name": "x", "type": "float64"}]}}
+    record_step(step(model=dag_id, model_inputs=described), outputs={"output": ref}, summaries=summaries)
+    info = mlflow.models.get_model_info(f"models:/{dag_id}/1")
+    assert info.mlflow_version == mlflow.__version__
+    assert info.flavors["python_function"]["python_version"] == platform.python_version()
+    assert info.flavors["sklearn"]["sklearn_version"] == sklearn.__version__
+    assert [column.name for column in info.signature.inputs] == ["x"]
+    pinned = Path(mlflow.pyfunc.get_model_dependencies(f"models:/{dag_id}/1")).read_text().split()
+    assert f"scikit-learn=={sklearn.__version__}" in pinned
+    assert all("==" in requirement for requirement in pinned)
+    assert "==" not in Path(ref.uri, "requirements.txt").read_text()
+    loaded = mlflow.pyfunc.load_model(f"models:/{dag_id}/1")
+    assert loaded.predict(pd.DataFrame({"x": [3.0]}))[0] == pytest.approx(6)
+
+
 @pytest.mark.parametrize("make", [xgboost_model, lightgbm_model, directory_of_code])
 def test_a_stored_model_of_any_library_is_served_by_its_version(
     make, client, record_step, step, root, transport, tracking, dag_id, tmp_path
 ):
     """A stored MLflow Model is registered without change, and predicts the same from there."""
-    value, store = make(tmp_path / "model"), ArtifactStore(root, transport)
-    with store.upload_directory() as staging:
-        saved = default_registry().save(value, staging)
-        facts = {"encoding": saved.encoding, "type_name": saved.type, "libraries": saved.libraries}
-        ref = store.put(staging, **facts, summary=saved.summary, name=f"{dag_id}/train")
-    record_step(step(model=dag_id), outputs={"output": ref})
+    value = make(tmp_path / "model")
+    ref, summaries = stored(value, root, transport, dag_id)
+    record_step(step(model=dag_id), outputs={"output": ref}, summaries=summaries)
     served = mlflow.pyfunc.load_model(f"models:/{dag_id}/1").predict(FRAME)
     expected = FRAME.mean(axis=1) if isinstance(value, MLflowModel) else value.predict(FRAME)
     np.testing.assert_array_equal(served, expected)
