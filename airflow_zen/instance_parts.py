@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copyreg
-import pickletools
+import io
 import re
 import struct
 import sys
@@ -96,19 +96,32 @@ def _top_module(cls: type) -> str:
 def pickled_names(text: bytes) -> set[tuple[str, str]]:
     """Return module and qualified name of what the pickles in `text` name; the name is empty for a whole module.
 
-    A pickle contains no code of what can be imported, and the code of lambdas and functions inside functions.
+    A pickle contains no code of what can be imported, and the code of lambdas and functions inside functions. Raises what
+    pickletools raises for a text that begins as a pickle and is none: inside others, bytes of an image may look like one.
     """
     names = set[tuple[str, str]]()
-    for found in _PICKLE.finditer(text):
-        # Inside the first one, bytes of an image may look like another.
-        with suppress(*(_NO_PICKLE if found.start() else ())):
-            names.update(_names_of_pickle(text[found.start() :]))
+    _add_names(text, names, () if _PICKLE.match(text) else _NO_PICKLE)
     return names
 
 
-def _names_of_pickle(text: bytes) -> Iterator[tuple[str, str]]:
+def _add_names(text: bytes, names: set[tuple[str, str]], ignored: tuple[type[Exception], ...]) -> None:
+    end = 0
+    while found := _PICKLE.search(text, end):
+        end = found.end()
+        file = io.BytesIO(text)
+        file.seek(found.start())
+        with suppress(*ignored):
+            names.update(_names_of_pickle(file))
+            end = file.tell()
+        ignored = _NO_PICKLE
+
+
+def _names_of_pickle(file: io.BytesIO) -> Iterator[tuple[str, str]]:
+    """Yield what one pickle names, and the pickles in its bytes; the file is then at its end."""
+    import pickletools
+
     strings, memo = ["", ""], dict[int, str]()
-    operations: Iterator[tuple[Any, Any, Any]] = pickletools.genops(text)
+    operations: Iterator[tuple[Any, Any, Any]] = pickletools.genops(file)
     for operation, argument, _ in operations:
         name = operation.name
         if name == "MEMOIZE":
@@ -121,4 +134,8 @@ def _names_of_pickle(text: bytes) -> Iterator[tuple[str, str]]:
             elif name == "TUPLE1" and strings[1] in sys.modules:
                 # cloudpickle imports a module by a call with its name.
                 yield strings[1], ""
+            elif isinstance(argument, bytes | bytearray):
+                inside = set[tuple[str, str]]()
+                _add_names(bytes(argument), inside, _NO_PICKLE)
+                yield from inside
             strings = [strings[1], ""]

@@ -37,28 +37,34 @@ _DEFINED_IN = {path.rpartition(".")[0] for path in _ALL} | {
     "_frozen_importlib", "_frozen_importlib_external", "importlib._bootstrap", "importlib._bootstrap_external",
 }  # fmt: skip
 
-_TASK_RUN = re.compile(
+# Patterns are compiled when code names what they are for: that takes longer than the rest of this file.
+_TASK_RUN = (
     r"airflow\..*(\bget_current_context|\bget_parsing_context|\bXCom(Model)?\.\w+|xcom_(push|pull)|SUPERVISOR_COMMS)\b.*"
     r"|airflow\.sdk\.execution_time\.(context|task_runner)\..*"
 )
-_CLOCK = re.compile(
-    r"time\.(time|time_ns|localtime|gmtime|ctime|asctime|strftime)"
-    r"|datetime\.(datetime|date)\.(now|utcnow|today)"
-    r"|pandas\.Timestamp\.(now|utcnow|today)|pendulum\.(now|today|yesterday|tomorrow)"
-)
-_UNIQUE = re.compile(
-    r"uuid\.uuid[14]|os\.(urandom|getrandom)|secrets\.\w+|random\.SystemRandom(\.\w+)?|tempfile\.mkdtemp"
-)
-
+_CLOCK, _UNIQUE = "reads the clock", "gives another value every time"
+_FAULTS = {
+    "datetime": (r"datetime\.(datetime|date)\.(now|utcnow|today)", _CLOCK),
+    "os": (r"os\.(urandom|getrandom)", _UNIQUE),
+    "pandas": (r"pandas\.Timestamp\.(now|utcnow|today)", _CLOCK),
+    "pendulum": (r"pendulum\.(now|today|yesterday|tomorrow)", _CLOCK),
+    "random": (r"random\.SystemRandom(\.\w+)?", _UNIQUE),
+    "secrets": (r"secrets\.\w+", _UNIQUE),
+    "tempfile": (r"tempfile\.mkdtemp", _UNIQUE),
+    "time": (r"time\.(time|time_ns|localtime|gmtime|ctime|asctime|strftime)", _CLOCK),
+    "uuid": (r"uuid\.uuid[14]", _UNIQUE),
+}
 # Generators that draw from one hidden state, and the call that seeds it.
 _GLOBAL_GENERATORS = {
-    re.compile(r"random\.(?!Random\b|SystemRandom\b|seed\b|setstate\b)[a-z]\w*"): "random.seed",
-    re.compile(r"numpy\.random\.(?!seed\b|set_state\b|get_state\b|default_rng\b|[A-Z])\w+"): "numpy.random.seed",
-    re.compile(r"torch\.(rand|randn|randint|randperm|normal|bernoulli|multinomial)(_like)?"): "torch.manual_seed",
+    "numpy": (r"numpy\.random\.(?!seed\b|set_state\b|get_state\b|default_rng\b|[A-Z])\w+", "numpy.random.seed"),
+    "random": (r"random\.(?!Random\b|SystemRandom\b|seed\b|setstate\b)[a-z]\w*", "random.seed"),
+    "torch": (r"torch\.(rand|randn|randint|randperm|normal|bernoulli|multinomial)(_like)?", "torch.manual_seed"),
 }
-_SEEDABLE = re.compile(
-    r"random\.Random|numpy\.random\.(default_rng|RandomState|SeedSequence|PCG64|PCG64DXSM|MT19937|Philox|SFC64)"
-)
+_SEEDABLE = {
+    "random.Random", "numpy.random.MT19937", "numpy.random.PCG64", "numpy.random.PCG64DXSM", "numpy.random.Philox",
+    "numpy.random.RandomState", "numpy.random.SFC64", "numpy.random.SeedSequence", "numpy.random.default_rng",
+}  # fmt: skip
+_DOCSTRING_READERS = ("__doc__", "getdoc", "json_schema", "tools=", "tools =", "functions=", "response_format=")
 
 
 def check_lookup(path: str) -> None:
@@ -145,7 +151,7 @@ def _object(name: str) -> ResolvedName:
 
 def check_path(path: str) -> None:
     """Raise `FingerprintError` for a name that reads the task run's context, or exchanges values with other tasks."""
-    if _TASK_RUN.fullmatch(path):
+    if path.startswith("airflow.") and re.fullmatch(_TASK_RUN, path):
         raise FingerprintError(
             f"The step's code uses {path}, whose values are not in the key. Take them as parameters of the step's function: "
             "Airflow fills in those named ds, params, logical_date and so on. Return values instead of pushing them to "
@@ -160,9 +166,6 @@ def check_text(text: str) -> None:
             "The step's code reads AIRFLOW_CTX_… from the environment, which differs in each task run. Take the value as a "
             "parameter of the step's function, such as run_id=None, which Airflow fills in. Or set cache=False."
         )
-
-
-_DOCSTRING_READERS = ("__doc__", "getdoc", "json_schema", "tools=", "tools =", "functions=", "response_format=")
 
 
 @lru_cache(maxsize=4096)
@@ -188,13 +191,12 @@ def nondeterminism_warnings(calls: Iterable[tuple[str, bool]]) -> tuple[str, ...
 
 
 def _nondeterminism(name: str, has_argument: bool, seeded: set[str]) -> str:
-    if _CLOCK.fullmatch(name):
-        return "reads the clock"
-    if _UNIQUE.fullmatch(name):
-        return "gives another value every time"
-    if _SEEDABLE.fullmatch(name) and not has_argument:
+    package = name.partition(".")[0]
+    pattern, fault = _FAULTS.get(package, ("", ""))
+    if re.fullmatch(pattern, name):
+        return fault
+    if name in _SEEDABLE and not has_argument:
         return "is not given a seed"
-    for pattern, seed in _GLOBAL_GENERATORS.items():
-        if pattern.fullmatch(name) and seed not in seeded:
-            return f"draws from a generator that {seed} has not seeded"
-    return ""
+    pattern, seed = _GLOBAL_GENERATORS.get(package, ("", ""))
+    draws = seed not in seeded and re.fullmatch(pattern, name)
+    return f"draws from a generator that {seed} has not seeded" if draws else ""

@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 import ast
+import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
 
 from airflow_zen.caching.code.summary import REFLECTION, Import, Reference, constant_text, query_names, split_name
 
+# Longer texts are no names.
+_LONGEST_NAME = 200
 _BLOCKS = ("body", "orelse", "finalbody")
 # Whether a name is read or written follows from its place.
 _SKIPPED_FIELDS = ("ctx", "kind", "type_comment", "type_ignores")
-_FIELDS = {
-    node: tuple(name for name in node._fields if name not in _SKIPPED_FIELDS)
-    for node in vars(ast).values()
-    if isinstance(node, type) and issubclass(node, ast.AST)
-}
-_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)
-# Handlers, patterns and type parameters bind a name that is no node of its own.
-_BINDING_NODES = [
-    vars(ast)[name]
-    for name in ("ExceptHandler", "MatchAs", "MatchStar", "MatchMapping", "TypeVar", "ParamSpec", "TypeVarTuple")
-    if name in vars(ast)
-]
-_LITERALS = (ast.Constant, ast.Name)
+# From Python 3.12 on.
+_TYPE_PARAMETERS = [vars(ast)[name] for name in ("TypeVar", "ParamSpec", "TypeVarTuple") if name in vars(ast)]
 _REFLECTIVE = {"__subclasses__", "__globals__", "f_globals", "f_back"}
-# Names in the text of a query: `@LIMIT` of pandas, tables of SQL, and all in what `eval` computes.
-_TABLE_NAME = re.compile(r"\b(?:from|join)\s+([A-Za-z_]\w*)", re.IGNORECASE)
-_ANY_NAME = re.compile(r"(?<![\w.@])[A-Za-z_][\w.]*")
+# Names in the text of a query: `@LIMIT` of pandas, tables of SQL, and all in what `eval` computes. Compiled when one is met.
+_TABLE_NAME = r"\b(?i:from|join)\s+([A-Za-z_]\w*)"
+_ANY_NAME = r"(?<![\w.@])[A-Za-z_][\w.]*"
 _NAMES_IN_CALLS = {
     **dict.fromkeys(("eval", "evaluate"), _ANY_NAME),
     **dict.fromkeys(("execute", "query", "sql"), _TABLE_NAME),
 }
-_DOTTED_NAME = re.compile(r"\.*[A-Za-z_][\w.:]{0,200}")
 
 
 class BindingScope:
@@ -43,6 +35,8 @@ class BindingScope:
 
     `loads` are looked up in the scopes around it, `passed` come from outside of all of them.
     """
+
+    __slots__ = ("bound", "imports", "kind", "loads", "names", "outside", "passed", "walrus")
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -79,14 +73,11 @@ class BindingScope:
         """Return the references that are looked up in the scope around this one."""
         if self.kind == "class":
             return self.loads
-        escaping = []
-        for reference in self.loads:
-            name = reference.chain[0]
-            if name not in self.bound or name in self.outside:
-                escaping.append(reference)
-            else:
+        local = self.bound.keys() - self.outside if self.outside else self.bound
+        for reference in self.loads if self.imports else ():
+            if reference.chain[0] in local:
                 self._add_imported(reference)
-        return escaping
+        return [reference for reference in self.loads if reference.chain[0] not in local]
 
 
 def import_bindings(node: ast.AST) -> Iterator[tuple[str, Import]]:
@@ -103,20 +94,28 @@ def import_bindings(node: ast.AST) -> Iterator[tuple[str, Import]]:
             yield alias.asname or alias.name, Import(node.module or "", alias.name, node.level)
 
 
-def last_name(node: ast.expr) -> str:
+def last_name(node: Any) -> str:
     """Return the last name of `a`, `m.a`, `a(...)`."""
-    if isinstance(node, ast.Call):
-        return last_name(node.func)
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+    while node.__class__ is ast.Call:
+        node = node.func
+    if node.__class__ is ast.Attribute:
+        return node.attr
+    return node.id if node.__class__ is ast.Name else ""
 
 
-def effect_target(node: ast.stmt) -> ast.expr | None:
-    """Return what a statement calls, or sets an attribute or item of; None for any other."""
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        return node.value.func
-    targets = getattr(node, "targets", [getattr(node, "target", None)])
-    held = [each.value for each in targets if isinstance(each, ast.Attribute | ast.Subscript)]
-    return held[0] if held and isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Delete) else None
+def _dotted_name(node: Any) -> list[str]:
+    """Return the names of `a.b.c`; none for any other expression."""
+    if node.__class__ is ast.Name:
+        return [node.id]
+    names = []
+    while node.__class__ is ast.Attribute:
+        names.append(node.attr)
+        node = node.value
+    if node.__class__ is not ast.Name:
+        return []
+    names.append(node.id)
+    names.reverse()
+    return names
 
 
 def constant_string(node: ast.AST) -> str:
@@ -130,32 +129,33 @@ def global_name(node: ast.AST) -> str:
     return constant_string(node.slice) if is_lookup and last_name(node.value) == "globals" else ""  # type: ignore[attr-defined]
 
 
-def names_in_arguments(node: ast.Call) -> list[tuple[str, ...]]:
-    """Return the names in texts that a call such as `pandas.eval("a + LIMIT")` or `polars.sql("select …")` runs."""
-    pattern = _NAMES_IN_CALLS.get(last_name(node))
-    if pattern is None:
-        return []
-    inside = (each for argument in (*node.args, *(kept.value for kept in node.keywords)) for each in ast.walk(argument))
-    return [split_name(name) for each in inside for name in pattern.findall(constant_string(each))]
+def _names_in_arguments(pattern: str, node: ast.Call) -> Iterator[tuple[str, ...]]:
+    """Yield the names in texts that a call such as `pandas.eval("a + LIMIT")` or `polars.sql("select …")` runs."""
+    for argument in (*node.args, *(kept.value for kept in node.keywords)):
+        for each in ast.walk(argument):
+            yield from map(split_name, re.findall(pattern, constant_string(each)))
 
 
 def _arguments(node: ast.Call) -> tuple[bool, tuple[str, ...]]:
     """Return whether a call has an argument other than None, and its arguments that may name a module or attribute."""
-    has_argument, names, found = False, [], False
-    for name, value in [*((None, each) for each in node.args), *((each.arg, each.value) for each in node.keywords)]:
-        has_argument = has_argument or value.__class__ is not ast.Constant or value.value is not None
-        literal = literal_name(value) if value.__class__ in _LITERALS else ""
-        found = found or bool(literal)
-        names.append(literal if name is None else f"{name}={literal}")
-    return has_argument, tuple(names) if found else ()
+    values: list[Any] = [*node.args, *(each.value for each in node.keywords)]
+    has_argument = any(each.__class__ is not ast.Constant or each.value is not None for each in values)
+    literals = list(map(literal_name, values))
+    if not any(literals):
+        return has_argument, ()
+    prefixes = [""] * len(node.args) + [f"{each.arg}=" if each.arg else "" for each in node.keywords]
+    return has_argument, tuple(map(operator.add, prefixes, literals))
 
 
-def literal_name(node: ast.expr) -> str:
+def literal_name(node: Any) -> str:
     """Return the dotted name that a string holds, or `__name__` or `__package__`; empty for any other expression."""
-    if isinstance(node, ast.Name) and node.id in ("__name__", "__package__"):
-        return node.id
-    text = constant_string(node)
-    return text if _DOTTED_NAME.fullmatch(text) else ""
+    if node.__class__ is ast.Name:
+        return node.id if node.id in ("__name__", "__package__") else ""
+    text = constant_string(node) if node.__class__ is ast.Constant else ""
+    is_name = (
+        text and len(text) <= _LONGEST_NAME and text.lstrip(".:").replace(".", "_").replace(":", "_").isidentifier()
+    )
+    return text if is_name else ""
 
 
 def _module_of_names(node: ast.expr) -> ast.expr | None:
@@ -166,6 +166,38 @@ def _module_of_names(node: ast.expr) -> ast.expr | None:
     return node.args[0] if is_vars else None  # type: ignore[attr-defined]
 
 
+class Visitors(dict[type, Callable[[Any, Any], None]]):
+    """The function that visits a node, or a plain value in a field, by its class."""
+
+    def __missing__(self, cls: type) -> Callable[[Any, Any], None]:
+        """Return the function that visits a node by its fields, or a value as text."""
+        self[cls] = found = fields_visitor(cls) if issubclass(cls, ast.AST) else _visit_plain  # type: ignore[arg-type]  # classes hash
+        return found
+
+
+def _visit_plain(visitor: ExpressionVisitor, value: Any) -> None:
+    visitor.tokens.append(str(value))
+
+
+@cache
+def fields_visitor(cls: Any) -> Callable[[Any, Any], None]:
+    """Return a function that adds a node of a class by its fields."""
+    node_name, fields = cls.__name__, [name for name in cls._fields if name not in _SKIPPED_FIELDS]
+
+    def visit(visitor: ExpressionVisitor, node: ast.AST) -> None:
+        visitor.tokens.append(node_name)
+        for name in fields:
+            value = getattr(node, name, None)
+            if value.__class__ is not list:
+                visitor.visitors[value.__class__](visitor, value)
+            elif name in _BLOCKS:
+                visitor.visit_block(value)
+            else:
+                visitor.visit_list(value)
+
+    return visit
+
+
 class ExpressionVisitor:
     """Collects tokens, which are equal for equal code, and the references of each scope."""
 
@@ -173,55 +205,21 @@ class ExpressionVisitor:
         self.tokens: list[str] = []
         self.scope = BindingScope("module")
         self.class_name = ""
-        self.visitors: dict[type[ast.AST], Callable[[Any], None]] = {
-            ast.Constant: self._visit_constant,
-            ast.Name: self._visit_name,
-            ast.AugAssign: self._visit_aug_assign,
-            ast.Attribute: self._visit_attribute,
-            ast.Subscript: self._visit_subscript,
-            ast.Call: self._visit_call,
-            ast.NamedExpr: self._visit_named_expr,
-            ast.Global: self._visit_global,
-            ast.Nonlocal: self._visit_global,
-            ast.Import: self._visit_import,
-            ast.ImportFrom: self._visit_import,
-            **dict.fromkeys(_COMPREHENSIONS, self._visit_comprehension),
-            **dict.fromkeys(_BINDING_NODES, self._visit_binding),
-        }
 
     def visit(self, node: ast.AST) -> None:
         """Add the tokens and names of a node."""
-        self.visitors.get(node.__class__, self.visit_fields)(node)
+        self.visitors[node.__class__](self, node)
 
     def visit_fields(self, node: ast.AST) -> None:
         """Add a node by its fields."""
-        cls = node.__class__
-        self.tokens.append(cls.__name__)
-        for name in _FIELDS[cls]:
-            value = getattr(node, name, None)
-            if value.__class__ is not list:
-                self._visit_value(value)
-            elif name in _BLOCKS:
-                self.visit_block(value)
-            else:
-                self.visit_list(value)
-
-    def _visit_value(self, value: Any) -> None:
-        cls = value.__class__
-        if cls in self.visitors:
-            self.visitors[cls](value)
-        elif cls not in _FIELDS:
-            self.tokens.append(str(value))
-        elif _FIELDS[cls]:
-            self.visit_fields(value)
-        else:
-            self.tokens.append(cls.__name__)
+        fields_visitor(node.__class__)(self, node)  # type: ignore[arg-type]
 
     def visit_list(self, values: Sequence[Any]) -> None:
         """Add nodes and names, with their number."""
         self.tokens.append(f"[{len(values)}")
+        visitors = self.visitors
         for each in values:
-            self._visit_value(each)
+            visitors[each.__class__](self, each)
 
     def visit_block(self, statements: Sequence[ast.stmt]) -> None:
         """Add statements."""
@@ -233,12 +231,14 @@ class ExpressionVisitor:
             self.scope.read(Reference(chain))
 
     def _visit_name(self, node: ast.Name) -> None:
-        self.tokens.append(f".{node.id}")
-        name = node.id if node.id[:2] != "__" else self.mangled(node.id)
-        if node.ctx.__class__ is ast.Load:
-            self.scope.read_name(name)
-        else:
-            self.scope.bind(name)
+        name, scope = node.id, self.scope
+        self.tokens.append("." + name)
+        if name[:2] == "__":
+            name = self.mangled(name)
+        if node.ctx.__class__ is not ast.Load:
+            scope.bind(name)
+        elif name not in scope.names or scope.kind == "class":
+            scope.read_name(name)
 
     def _visit_aug_assign(self, node: ast.AugAssign) -> None:
         if isinstance(node.target, ast.Name):
@@ -247,8 +247,7 @@ class ExpressionVisitor:
 
     def _visit_attribute(self, node: ast.Attribute) -> None:
         if chain := self.chain(node):
-            self._add_chain(node)
-            self._read(node, Reference(chain))
+            self._read_chain(node, Reference(chain))
         else:
             self._note_reflection((node.attr,))
             self.tokens += "Attribute", node.attr
@@ -256,75 +255,76 @@ class ExpressionVisitor:
 
     def _visit_subscript(self, node: ast.Subscript) -> None:
         if chain := self.chain(node):
-            self._add_chain(node)
-            self._read(node, Reference(chain))
+            self._read_chain(node, Reference(chain))
         elif last_name(node.value) == "modules" and (above := self.chain(node.value)):
             self.tokens.append("Subscript")
-            self._add_chain(node.value)
-            self.scope.read(Reference(above, strings=(literal_name(node.slice),)))
+            self._read_chain(node.value, Reference(above, strings=(literal_name(node.slice),)))
             self.visit(node.slice)
         else:
             self.visit_fields(node)
 
     def _visit_call(self, node: ast.Call) -> None:
-        for found in names_in_arguments(node):
-            self.scope.read(Reference(found))
-        if len(node.args) == 2 and (chain := self.chain(node)):
-            self._add_chain(node)
-            self._read(node, Reference(chain))
-        elif (called := self.chain(node.func)) is None:
-            self.visit_fields(node)
-        else:
+        name = last_name(node.func)
+        if name in _NAMES_IN_CALLS:
+            for found in _names_in_arguments(_NAMES_IN_CALLS[name], node):
+                self.scope.read(Reference(found))
+        if name == "getattr" and (chain := self.chain(node)):
+            self._read_chain(node, Reference(chain))
+        elif called := self.chain(node.func):
             self.tokens.append("Call")
-            self._add_chain(node.func)
-            self._read(node.func, Reference(called, *_arguments(node), is_called=True))
+            self._read_chain(node.func, Reference(called, *_arguments(node), is_called=True))
             self.visit_list(node.args)
             self.visit_list(node.keywords)
+        else:
+            self.visit_fields(node)
 
     def _note_reflection(self, names: Iterable[str]) -> None:
         if not _REFLECTIVE.isdisjoint(names):
             self.scope.passed += [Reference((REFLECTION, name)) for name in names if name in _REFLECTIVE]
 
-    def _read(self, node: ast.AST, reference: Reference) -> None:
-        self._note_reflection(reference.chain)
-        while isinstance(node, ast.Attribute):
-            node = node.value
-        if global_name(node):
-            self.scope.passed.append(reference)
-        else:
-            self.scope.read(reference)
-
-    def chain(self, node: ast.AST) -> tuple[str, ...] | None:
-        """Return the names of `a.b.c`, `getattr(a, "b").c` and `globals()["a"].b`."""
-        if node.__class__ is ast.Name:
-            return (self.mangled(node.id),)
-        names: list[str] = []
-        while isinstance(node, ast.Attribute):
-            names.insert(0, self.mangled(node.attr))
-            node = node.value
-        if isinstance(node, ast.Name):
-            return (self.mangled(node.id), *names)
-        if isinstance(node, ast.Call) and len(node.args) == 2 and last_name(node.func) == "getattr":
-            above, name = self.chain(node.args[0]), constant_string(node.args[1])
-            return (*above, name, *names) if above and name else None
-        if isinstance(node, ast.Subscript) and (name := constant_string(node.slice)):
-            above = self.chain(module) if (module := _module_of_names(node.value)) else None
-            return (*above, name, *names) if above else (name, *names) if global_name(node) else None
-        return None
-
-    def _add_chain(self, node: ast.AST) -> None:
+    def _read_chain(self, node: ast.AST, reference: Reference) -> None:
         """Add the tokens of a chain, whose names are one reference."""
-        names = ""
-        while isinstance(node, ast.Attribute):
-            names = f".{node.attr}{names}"
-            node = node.value
-        if isinstance(node, ast.Name):
-            self.tokens.append(f".{node.id}{names}")
+        self._note_reflection(reference.chain)
+        if names := _dotted_name(node):
+            self.tokens.append("." + ".".join(names))
+            self.scope.read(reference)
             return
-        self.tokens.append(f"in{names}")
+        names = []
+        while isinstance(node, ast.Attribute):
+            names.insert(0, f".{node.attr}")
+            node = node.value
+        self.tokens.append(f"in{''.join(names)}")
         scope, self.scope = self.scope, BindingScope("chain")
         self.visit_fields(node)
         self.scope = scope
+        scope.passed.append(reference) if global_name(node) else scope.read(reference)
+
+    def chain(self, node: ast.AST) -> tuple[str, ...] | None:
+        """Return the names of `a.b.c`, `getattr(a, "b").c` and `globals()["a"].b`."""
+        if names := _dotted_name(node):
+            return self._mangled(names)
+        below: list[str] = []
+        while isinstance(node, ast.Attribute):
+            below.insert(0, node.attr)
+            node = node.value
+        if isinstance(node, ast.Call):
+            return self._chain_of_call(node, self._mangled(below))
+        return self._chain_of_subscript(node, self._mangled(below)) if isinstance(node, ast.Subscript) else None
+
+    def _mangled(self, names: list[str]) -> tuple[str, ...]:
+        return tuple(map(self.mangled, names)) if self.class_name else tuple(names)
+
+    def _chain_of_call(self, node: ast.Call, below: tuple[str, ...]) -> tuple[str, ...] | None:
+        if len(node.args) != 2 or last_name(node.func) != "getattr":
+            return None
+        above, name = self.chain(node.args[0]), constant_string(node.args[1])
+        return (*above, name, *below) if above and name else None
+
+    def _chain_of_subscript(self, node: ast.Subscript, below: tuple[str, ...]) -> tuple[str, ...] | None:
+        if not (name := constant_string(node.slice)):
+            return None
+        above = self.chain(module) if (module := _module_of_names(node.value)) else None
+        return (*above, name, *below) if above else (name, *below) if global_name(node) else None
 
     def mangled(self, name: str) -> str:
         """Return the name that `__name` has inside a class."""
@@ -377,3 +377,21 @@ class ExpressionVisitor:
         outer.passed += passed
         self.scope = outer
         return escaping + passed
+
+    visitors = Visitors(
+        {
+            ast.Constant: _visit_constant,
+            ast.Name: _visit_name,
+            ast.AugAssign: _visit_aug_assign,
+            ast.Attribute: _visit_attribute,
+            ast.Subscript: _visit_subscript,
+            ast.Call: _visit_call,
+            ast.NamedExpr: _visit_named_expr,
+            **dict.fromkeys((ast.Global, ast.Nonlocal), _visit_global),
+            **dict.fromkeys((ast.Import, ast.ImportFrom), _visit_import),
+            **dict.fromkeys((ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp), _visit_comprehension),
+            # Handlers, patterns and type parameters bind a name that is no node of its own.
+            **dict.fromkeys((ast.ExceptHandler, ast.MatchAs, ast.MatchStar, ast.MatchMapping), _visit_binding),
+            **dict.fromkeys(_TYPE_PARAMETERS, _visit_binding),
+        }
+    )

@@ -157,8 +157,8 @@ def _summary(content: bytes, text: str, flags: int) -> Summary:
 
 @cache
 def _maker() -> bytes:
-    """Return what a summary depends on besides the text: our own code and Python's."""
-    ours = sorted(Path(__file__).parent.glob("*.py"))
+    """Return what a summary depends on besides the text: the code that makes it, and Python's."""
+    ours = (Path(__file__).with_name(f"{name}.py") for name in ("expressions", "summary", "syntax"))
     text = b"".join(path.read_bytes() for path in ours)
     return sha256(f"{sys.version} {sys.flags.optimize}".encode() + text).digest()
 

@@ -37,15 +37,12 @@ _DERIVED = {
 }  # fmt: skip
 _DERIVED_PREFIXES = ("__pydantic_", "__struct_")
 _MARKERS = ("__isabstractmethod__", "__wrapped__")
-# Calls that set no state on which a result depends.
-_HARMLESS = re.compile(
-    r"(airflow|airflow_zen|atexit|dotenv|faulthandler|logging|loguru|matplotlib|mlflow|rich|signal|structlog|warnings)\b.*"
-    r"|sys\.path\b.*|builtins\.(?!setattr$|delattr$).*"
-)
-_SETTER = re.compile(
-    r".*\.(set|seed|manual_seed|enable|disable|register|use|update|patch|install)(_\w+|[a-z]*)|builtins\.setattr"
-)
-_REGISTRATION = re.compile(r".*\.register(_\w+)?")
+# Packages whose calls set no state on which a result depends.
+_HARMLESS = {
+    "airflow", "airflow_zen", "atexit", "dotenv", "faulthandler", "logging", "loguru", "matplotlib", "mlflow", "rich",
+    "signal", "structlog", "warnings",
+}  # fmt: skip
+_SETTER = r".*\.(set|seed|manual_seed|enable|disable|register|use|update|patch|install)(_\w+|[a-z]*)|builtins\.setattr"
 
 
 class ClassSource(msgspec.Struct, frozen=True):
@@ -309,7 +306,7 @@ def state_parts(names: Mapping[str, Any]) -> Iterator[Part]:
             yield effect.part
     for definition in summary.definitions if summary else ():
         for decorator in definition.decorators:
-            if decorator.chain and any(map(_REGISTRATION.fullmatch, _paths(Reference(decorator.chain), scope))):
+            if decorator.chain and any(map(_is_registration, _paths(Reference(decorator.chain), scope))):
                 yield from (decorator.part, definition.code)
 
 
@@ -317,10 +314,22 @@ def _paths(reference: Reference, scope: Scope) -> Iterator[str]:
     return (resolved.path for resolved in scope.resolve(reference) if resolved.path)
 
 
+def _is_registration(path: str) -> bool:
+    name = path.rpartition(".")[2]
+    return name == "register" or name.startswith("register_")
+
+
+def _is_harmless(path: str) -> bool:
+    package = path.partition(".")[0]
+    if package == "builtins":
+        return path not in ("builtins.setattr", "builtins.delattr")
+    return package in _HARMLESS or path == "sys.path" or path.startswith("sys.path.")
+
+
 def _changes_state(reference: Reference, scope: Scope) -> bool:
     """Whether a statement that calls or sets this changes a library, itself or in a function of the project."""
     for resolved in scope.resolve(reference):
-        if resolved.path and not _HARMLESS.fullmatch(resolved.path):
+        if resolved.path and not _is_harmless(resolved.path):
             return True
         value = resolved.value
         if isinstance(value, FunctionType) and origin_of_function(value) == "project" and _is_setup(value):
@@ -335,7 +344,7 @@ def _is_setup(function: FunctionType) -> bool:
         return False
     scope = module_scope(function.__globals__)
     paths = (path for reference in definition.code.references for path in _paths(reference, scope))
-    return any(_SETTER.fullmatch(path) and not _HARMLESS.fullmatch(path) for path in paths)
+    return any(re.fullmatch(_SETTER, path) and not _is_harmless(path) for path in paths)
 
 
 def _all_references(summary: Summary) -> Iterator[Reference]:

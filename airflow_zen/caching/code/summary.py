@@ -12,7 +12,7 @@ import msgspec
 
 # The first name of a reference to an attribute that finds code of its own, wherever it is read from.
 REFLECTION = "any object"
-_QUERY_NAME = re.compile(r"(?<![\w.])@([A-Za-z_][\w.]*)")
+_QUERY_NAME = r"(?<![\w.])@([A-Za-z_][\w.]*)"
 
 
 class Import(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
@@ -105,7 +105,8 @@ def constant_text(value: Any) -> str:
 
 def query_names(text: object) -> list[tuple[str, ...]]:
     """Return the names that pandas reads when it runs a text as a query, such as `@LIMIT`."""
-    return [split_name(name) for name in _QUERY_NAME.findall(text)] if isinstance(text, str) else []
+    found = re.findall(_QUERY_NAME, text) if isinstance(text, str) and "@" in text else []
+    return list(map(split_name, found))
 
 
 def split_name(dotted: str) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from typing import Any
 from airflow_zen.caching.code.expressions import (  # fmt: skip
     BindingScope,
     ExpressionVisitor,
+    Visitors,
     constant_string,
-    effect_target,
     import_bindings,
     last_name,
 )
@@ -57,7 +57,6 @@ def _summarize(text: str, flags: int) -> Summary:
     tree = compile(text, "<summary>", "exec", ast.PyCF_ONLY_AST | flags, dont_inherit=True)
     found = _Summarizer(compile(tree, "<summary>", "exec", flags, dont_inherit=True))
     found.visit_block(tree.body)
-    found.visitors.clear()  # They are methods of the object that holds them.
     module = found.scope
     imports = {name: tuple(imports) for name, imports in module.imports.items()}
     rebound = frozenset(name for name, count in module.bound.items() if count > 1)
@@ -70,15 +69,6 @@ class _Summarizer(ExpressionVisitor):
 
     def __init__(self, compiled: CodeType) -> None:
         super().__init__()
-        self.visitors |= {
-            ast.If: self._visit_if,
-            ast.Assign: self._visit_assign,
-            ast.AnnAssign: self._visit_ann_assign,
-            ast.Lambda: self._visit_lambda,
-            ast.FunctionDef: self._visit_function_def,
-            ast.AsyncFunctionDef: self._visit_function_def,
-            ast.ClassDef: self._visit_class_def,
-        }
         self.definitions: list[Definition] = []
         self.effects: list[Effect] = []
         self.prefix = ""
@@ -97,7 +87,7 @@ class _Summarizer(ExpressionVisitor):
         self.tokens.append(f"[{len(kept)}")
         for each in kept:
             part = self._capture([each])
-            if (target := effect_target(each)) is not None:
+            if (target := _effect_target(each)) is not None:
                 self.effects.append(Effect(part, self.chain(target) or ()))
 
     def _is_no_op(self, node: ast.stmt) -> bool:
@@ -298,6 +288,19 @@ class _Summarizer(ExpressionVisitor):
             found = [code for code in found if _is_at(body, code)]
         return code_digest(found[0]) if len(found) == 1 else ""
 
+    visitors = Visitors(
+        {
+            **ExpressionVisitor.visitors,
+            ast.If: _visit_if,
+            ast.Assign: _visit_assign,
+            ast.AnnAssign: _visit_ann_assign,
+            ast.Lambda: _visit_lambda,
+            ast.FunctionDef: _visit_function_def,
+            ast.AsyncFunctionDef: _visit_function_def,
+            ast.ClassDef: _visit_class_def,
+        }
+    )
+
 
 def _doc(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> str:
     text = ast.get_docstring(node)
@@ -331,6 +334,15 @@ def _unquoted(annotation: ast.expr) -> ast.expr | None:
         return ast.parse(text, mode="eval").body
     except SyntaxError:
         return None
+
+
+def _effect_target(node: ast.stmt) -> ast.expr | None:
+    """Return what a statement calls, or sets an attribute or item of; None for any other."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        return node.value.func
+    targets = getattr(node, "targets", [getattr(node, "target", None)])
+    held = [each.value for each in targets if isinstance(each, ast.Attribute | ast.Subscript)]
+    return held[0] if held and isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Delete) else None
 
 
 def _nested_codes(code: CodeType) -> Iterator[CodeType]:
