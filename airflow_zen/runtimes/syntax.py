@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import Any
 
-from airflow_zen.caching.code.nodes import constant_string, global_name, import_bindings, names_in_arguments
+from airflow_zen.caching.code.expressions import constant_string, global_name, import_bindings, names_in_arguments
 from airflow_zen.caching.code.summary import query_names
 from airflow_zen.steps.spec import Position
 
