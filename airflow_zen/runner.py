@@ -89,12 +89,16 @@ def _prepare(spec: StepSpec, events: list[Mapping[str, Any]]) -> Execution:
     """Open the stack, load the code, and read the arguments."""
     from concurrent.futures import Future
 
+    import airflow_zen
     from airflow_zen.lineage.recorder import MetadataCollector, OpenedRun
+    from airflow_zen.materializers.annotations import Artifact
     from airflow_zen.runs.step_run import StepRun, StepRunId
     from airflow_zen.steps.runtime import Execution
     from airflow_zen.steps.step import Step
 
-    _stand_in_for_airflow()
+    if importlib.util.find_spec("airflow") is None:
+        # The subclass that DAG files use has Airflow's assets.
+        vars(airflow_zen)["Artifact"] = Artifact
     sys.meta_path.insert(0, _ShippedModules(spec.modules))
     function: Any = importlib.import_module(spec.module)
     for name in spec.qualname.split("."):
@@ -154,7 +158,10 @@ def _event_hooks(events: list[Mapping[str, Any]]) -> Any:
 
         def take_event(self, item: Any) -> bool:
             """Keep a yielded `Metadata`."""
-            if type(item).__name__ != "Metadata" or not type(item).__module__.startswith("airflow."):
+            is_event = isinstance(item, _Metadata) or (
+                type(item).__name__ == "Metadata" and type(item).__module__.startswith("airflow.")
+            )
+            if not is_event:
                 return False
             asset = {name: getattr(item.asset, name, "") for name in ("name", "uri")}
             alias = getattr(item.alias, "name", "") if item.alias else ""
@@ -209,7 +216,9 @@ class _ShippedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
             materializer = default_registry().for_encoding("python.json@1")
             vars(module).update(decode_typed_json(materializer, shipped.variables, None))
-        exec(compile(_executed_part(shipped), shipped.file, "exec"), vars(module))  # noqa: S102 - the user's own code
+        tree = _executed_part(shipped)
+        _stand_in_for_airflow(tree)
+        exec(compile(tree, shipped.file, "exec"), vars(module))  # noqa: S102 - the user's own code
 
     def get_source(self, fullname: str) -> str:
         """Return the text of a module, for tracebacks and `inspect`."""
@@ -240,13 +249,49 @@ def _position(node: Any) -> tuple[int, int]:
     return node.lineno, node.col_offset
 
 
-def _stand_in_for_airflow() -> None:
-    """Let annotations use `airflow_zen.Artifact`, whose assets are Airflow's, where Airflow is not."""
-    if importlib.util.find_spec("airflow") is None:
-        import airflow_zen
-        from airflow_zen.materializers.annotations import Artifact
+def _stand_in_for_airflow(tree: ast.AST) -> None:
+    """Where Airflow is not installed, let code that imports it raise its exceptions, and describe asset events.
 
-        vars(airflow_zen)["Artifact"] = Artifact
+    Everything else of Airflow is missing there, as an `ImportError` says.
+    """
+    if "airflow" in sys.modules or importlib.util.find_spec("airflow") is not None:
+        return
+    imports = (node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
+    names = (name for node in imports for name in [getattr(node, "module", None) or node.names[0].name])
+    if any(name.partition(".")[0] == "airflow" for name in names):
+        for module in ("airflow", "airflow.exceptions", "airflow.sdk", "airflow.sdk.exceptions"):
+            sys.modules[module] = ModuleType(module)
+            vars(sys.modules[module]).update(_AIRFLOW_NAMES, __path__=[])
+
+
+def _exception(name: str, base: type[Exception] = Exception) -> type[Exception]:
+    # The module that has them in every release of Airflow.
+    return type(name, (base,), {"__module__": "airflow.providers.common.compat.sdk"})
+
+
+class _Asset:
+    """The name and address of an asset."""
+
+    def __init__(self, name: str = "", uri: str = "", **options: Any) -> None:
+        self.name, self.uri = name or uri, uri
+
+
+class _Metadata:
+    """What a step yields about an asset."""
+
+    def __init__(self, asset: _Asset, extra: Mapping[str, Any], alias: _Asset | None = None) -> None:
+        self.asset, self.extra, self.alias = asset, extra, alias
+
+
+_AIRFLOW_EXCEPTION = _exception("AirflowException")
+_AIRFLOW_NAMES = {
+    "AirflowException": _AIRFLOW_EXCEPTION,
+    "AirflowFailException": _exception("AirflowFailException", _AIRFLOW_EXCEPTION),
+    "AirflowSkipException": _exception("AirflowSkipException", _AIRFLOW_EXCEPTION),
+    "Asset": _Asset,
+    "AssetAlias": _Asset,
+    "Metadata": _Metadata,
+}
 
 
 class _LogLines(logging.Handler):

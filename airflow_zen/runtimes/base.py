@@ -101,8 +101,8 @@ def read_answer(text: bytes | str, execution: Execution, runtime: Runtime) -> St
         execution.run_hooks.take_event(_read_event(event))
     if answer.error:
         error = rebuild_error(answer.error)
-        if isinstance(error, ModuleNotFoundError) and error.name:
-            error.add_note(f"{error.name!r} is not installed in {runtime!r}.")
+        if isinstance(error, ImportError) and error.name:
+            error.add_note(_import_note(error.name, runtime))
         raise error
     saved = {output.name: output.saved() for output in answer.outputs}
     store = execution.stack.store
@@ -189,9 +189,9 @@ def _portable(value: Any, stack: Stack) -> Any:
     return value
 
 
-def _plain_items(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+def _plain_items(values: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
     found = {}
-    for name in names:
+    for name in names & values.keys():
         with suppress(RuntimeUnavailable):
             found[name] = _plain_context(values[name], name)
     return found
@@ -218,6 +218,15 @@ def _plain_context(value: Any, name: str) -> Any:
 def _write_values(values: Mapping[str, Any], stack: Stack) -> str:
     text, _ = encode_typed_json(stack.materializers.for_encoding("python.json@1"), dict(values), Path("unused"))
     return text
+
+
+def _import_note(name: str, runtime: Runtime) -> str:
+    if name.partition(".")[0] == "airflow":
+        return (
+            f"Airflow is not in {runtime!r}, where only its exceptions, Asset and Metadata can be imported. Read what the step "
+            "needs of Airflow in a task before it, and pass it as an argument."
+        )
+    return f"{name!r} is not installed in {runtime!r}, or not as the step needs it."
 
 
 def _read_event(event: Mapping[str, Any]) -> Any:

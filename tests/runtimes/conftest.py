@@ -16,7 +16,7 @@ from airflow_zen.runtimes import Python
 from tests.harness import run_dag
 
 SMALL = ("blake3", "msgspec")
-TABLES = (*SMALL, "fsspec", "numpy<2", "pandas<3", "pyarrow")
+TABLES = (*SMALL, "fsspec", "numpy<2", "pandas<3", "pyarrow<24")
 
 
 def make_environment(*requirements):
