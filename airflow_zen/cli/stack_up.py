@@ -240,8 +240,9 @@ def _warn_about_crashes(stack: LocalStack) -> None:
 
 
 def _print_addresses(stack: LocalStack) -> None:
-    from airflow_zen.localstack.metadata_database import DATABASE_VARIABLE, redact_url
+    from airflow_zen.localstack.metadata_database import DATABASE_VARIABLE
     from airflow_zen.localstack.state import AIRFLOW_USER
+    from airflow_zen.runs.redaction import DEFAULT_REDACTOR
 
     layout = stack.layout
     print(f"  Airflow        {layout.airflow_url} (user {AIRFLOW_USER}, password {layout.airflow_password})")
@@ -249,7 +250,7 @@ def _print_addresses(stack: LocalStack) -> None:
     if layout.s3_server:
         print(f"  S3             {layout.s3_url} ({layout.s3_server})")
     if DATABASE_VARIABLE in stack.settings:
-        print(f"  database       {redact_url(stack.settings[DATABASE_VARIABLE])}")
+        print(f"  database       {DEFAULT_REDACTOR.text(stack.settings[DATABASE_VARIABLE])}")
     print(f"  DAGs folder    {layout.dags}")
     print(f"  logs           {layout.log('*')}")
 

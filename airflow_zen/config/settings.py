@@ -114,14 +114,15 @@ def open_stack(
         from airflow_zen.transports.read_cache import ReadCache
 
         cache = ReadCache(Path(settings.local_cache_dir).expanduser().absolute(), settings.local_cache_size)
+    redactor = airflow_redactor()
     return Stack(
         store=ArtifactStore(settings.artifact_root, transport, cache),
         materializers=default_registry(allow_pickle=settings.allow_pickle),
         cache=StepCache(transport),
-        records=StepRunRecords(transport),
-        lineage=_open_recorder(settings, transport) if lineage else NullRecorder(),
+        records=StepRunRecords(transport, redactor),
+        lineage=_open_recorder(settings, transport, redactor) if lineage else NullRecorder(),
         previews=settings.previews,
-        redactor=airflow_redactor(),
+        redactor=redactor,
         storage_environment=StorageConnection.from_connection(connection).environment() if connection else {},
     )
 
@@ -218,7 +219,7 @@ def _read_cache_defaults(options: Options) -> Cache:
         raise SettingsError(f"{options.qualified_option('cache_ttl')} and cache_scope: {error}") from error
 
 
-def _open_recorder(settings: Settings, transport: Transport) -> LineageRecorder:
+def _open_recorder(settings: Settings, transport: Transport, redactor: Redactor) -> LineageRecorder:
     """Return the recorder. A tracking server that cannot be used is logged: no step fails because of lineage."""
     try:
         server = tracking_server(settings)
@@ -227,15 +228,15 @@ def _open_recorder(settings: Settings, transport: Transport) -> LineageRecorder:
             from airflow_zen.lineage.mlflow.rest import MlflowRest
 
             flags = settings.lineage_trace, settings.respect_set_experiment
-            return MlflowRecorder(MlflowRest(server), transport, settings.artifact_root, *flags)
+            return MlflowRecorder(MlflowRest(server), transport, settings.artifact_root, *flags, redactor)
     except (LineageError, SettingsError) as error:
         log.warning("Lineage is kept in the artifact root only: %s", error)
-        return NullRecorder(RunJournals(transport))
+        return NullRecorder(RunJournals(transport), redactor)
     log.info(
         "MLflow is not configured ([zen] mlflow_conn_id or mlflow_tracking_uri): lineage is kept in %s only.",
         settings.artifact_root,
     )
-    return NullRecorder(RunJournals(transport))
+    return NullRecorder(RunJournals(transport), redactor)
 
 
 def _get_connection(settings: Settings, option: str) -> Any:

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from airflow_zen.errors import MetadataError
+from airflow_zen.runs.redaction import DEFAULT_REDACTOR
 
 if TYPE_CHECKING:
     from airflow_zen.runs.journal import RunJournals
+    from airflow_zen.runs.redaction import Redactor
     from airflow_zen.runs.step_run import StepRun
 
 log = logging.getLogger("airflow_zen.lineage")
@@ -74,16 +76,18 @@ class NullRecorder(LineageRecorder):
     """Record nothing: no lineage server is configured, and the step run records in the store are the lineage.
 
     `journals` keep the record of a run until it is in the store; without them the record of a killed process is lost.
+    `redactor` removes secrets from it.
     """
 
-    def __init__(self, journals: RunJournals | None = None) -> None:
+    def __init__(self, journals: RunJournals | None = None, redactor: Redactor = DEFAULT_REDACTOR) -> None:
         self._journals = journals
+        self._redactor = redactor
 
     def start(self, run: StepRun) -> OpenedRun:
         """Begin the run's journal."""
         if self._journals:
             try:
-                self._journals.open(run)
+                self._journals.open(self._redactor.step_run(run))
             except OSError as error:
                 log.warning("If the process of %s is killed, its record is lost: %s", run.id, error)
         return OpenedRun()
@@ -91,7 +95,7 @@ class NullRecorder(LineageRecorder):
     def finish(self, run: StepRun, opened: OpenedRun) -> bool:
         """Keep the finished record on this host until the store has it."""
         if self._journals:
-            self._journals.write(run)
+            self._journals.write(self._redactor.step_run(run))
         return True
 
     def on_record_stored(self, run: StepRun) -> None:

@@ -25,14 +25,6 @@ def verify_database(url: str) -> str:
     return url
 
 
-def redact_url(url: str) -> str:
-    """Return the URL of a database without its password."""
-    try:
-        return _parse_url(url).render_as_string(hide_password=True)
-    except StackError:
-        return "an invalid URL"
-
-
 def _parse_url(url: str) -> URL:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError

@@ -96,12 +96,15 @@ def first_dag(layout: Layout, timeout: float = 60) -> str:
 
     Return at once if the DAGs folder contains no Python file, or if a file cannot be imported.
     """
-    deadline = time.monotonic() + timeout
+    deadline, headers = time.monotonic() + timeout, dict[str, str]()
     while any(layout.dags.rglob("*.py")) and time.monotonic() < deadline:
         try:
-            if dags := _get(layout, "dags?paused=false&order_by=dag_id&limit=1")["dags"]:
+            if not headers:
+                token = airflow_token(layout.airflow_url, layout.airflow_password)
+                headers = {"Authorization": f"Bearer {token}"}
+            if dags := _get(layout, "dags?paused=false&order_by=dag_id&limit=1", headers)["dags"]:
                 return str(dags[0]["dag_id"])
-            if _get(layout, "importErrors?limit=1")["import_errors"]:
+            if _get(layout, "importErrors?limit=1", headers)["import_errors"]:
                 break
         except HttpError:
             # SQLite refuses a request during another process's write.
@@ -110,8 +113,7 @@ def first_dag(layout: Layout, timeout: float = 60) -> str:
     return ""
 
 
-def _get(layout: Layout, path: str) -> dict[str, list[dict[str, object]]]:
-    headers = {"Authorization": f"Bearer {airflow_token(layout.airflow_url, layout.airflow_password)}"}
+def _get(layout: Layout, path: str, headers: Mapping[str, str]) -> dict[str, list[dict[str, object]]]:
     found: dict[str, list[dict[str, object]]]
     found = request_json("GET", f"{layout.airflow_url}/api/v2/{path}", headers=headers)
     return found

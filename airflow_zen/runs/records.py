@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_zen.errors import UNREADABLE, ArtifactCorrupt, ArtifactNotFound
+from airflow_zen.runs.redaction import DEFAULT_REDACTOR, Redactor
 from airflow_zen.runs.step_run import FinishedDagRun, StepRun, StepRunId
 from airflow_zen.transports.base import ObjectInfo, Transport, quote_key_part
 
@@ -40,16 +41,17 @@ class StepRunRecords:
     """Keep one JSON document per step run: `runs/<dag>/<run>/steps/<task>/<map index>.<try>.json`.
 
     A record that MLflow does not have yet has a marker under `undelivered/`, which contains the record's key. So the
-    undelivered records are found without reading all of them.
+    undelivered records are found without reading all of them. `redactor` removes secrets from what is written.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, redactor: Redactor = DEFAULT_REDACTOR) -> None:
         self._transport = transport
+        self._redactor = redactor
 
     def put(self, run: StepRun, delivered: bool) -> None:
         """Write the record of a finished run: one request, two where it is not delivered."""
-        key = record_key(run.id)
-        self._transport.write(key, json.dumps(run.to_json(), indent=1, default=str).encode())
+        key, document = record_key(run.id), self._redactor.step_run(run).to_json()
+        self._transport.write(key, json.dumps(document, indent=1, default=str).encode())
         if not delivered:
             self._transport.write(_marker_key(run.id), key.encode())
 

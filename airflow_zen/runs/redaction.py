@@ -22,7 +22,7 @@ _LAST_WORDS = (*_SINGULAR, *(f"{word}s" for word in _SINGULAR), "passwd", "pwd",
 _ENDINGS = tuple(f"_{word}" for word in _LAST_WORDS)
 _SEPARATORS = str.maketrans("-. ", "___")
 # Compiled when a text contains their first character: most steps need none of them.
-_URL_CREDENTIALS = r"(://[^\s/?#@:'\"]*):[^\s/?#@'\"]+@"
+_URL_CREDENTIALS = r"(://[^\s/?#@:'\"]*):[^\s/?#'\"]+@"
 _URL_USER = r"(\bhttps?://)[^\s/?#@:'\"]+@"
 _VALUE = r"'[^']*'|\"[^\"]*\"|[^\s&;,)\]}'\"=]+"
 _ASSIGNMENT = rf"([\w.-]+)(\s*=\s*)({_VALUE})"
@@ -49,14 +49,23 @@ class Redactor(msgspec.Struct, frozen=True):
         return {name: self._value(str(name), value) for name, value in values.items()}
 
     def step_run(self, run: StepRun) -> StepRun:
-        """Return a record without secrets in its parameters, those of its DAG run, and its label."""
-        parameters, dag_run_parameters = self.mapping(run.parameters), self.mapping(run.dag_run_parameters)
-        label = self.text(run.label)
-        return replace(run, parameters=parameters, dag_run_parameters=dag_run_parameters, label=label)
+        """Return a record without secrets in its parameters, those of its DAG run, its metadata and its texts.
+
+        Whatever writes or sends a record calls this, and a second time changes nothing.
+        """
+        return replace(
+            run,
+            parameters=self.mapping(run.parameters),
+            dag_run_parameters=self.mapping(run.dag_run_parameters),
+            metadata=self.mapping(run.metadata),
+            label=self.text(run.label),
+            why=self.text(run.why),
+            error=self.text(run.error),
+        )
 
     def text(self, text: str) -> str:
         """Return a text without secrets: in URLs, assignments, dicts and headers as people and programs write them."""
-        text = self.redact_text(text)
+        text = self.redact_text(text) if text else ""
         if "://" in text:
             text = re.sub(_URL_CREDENTIALS, rf"\1:{MASK}@", text)
             text = re.sub(_URL_USER, rf"\1{MASK}@", text)
@@ -100,3 +109,7 @@ class Redactor(msgspec.Struct, frozen=True):
     def _item(self, match: re.Match[str]) -> str:
         quote, name, colon = match.groups()
         return f"{quote}{name}{quote}{colon}'{MASK}'" if self.is_secret(name) else match[0]
+
+
+DEFAULT_REDACTOR = Redactor()
+"""Knows secrets by their names, and credentials in texts."""

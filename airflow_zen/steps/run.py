@@ -60,14 +60,14 @@ def run_step(
     run_hooks = run_hooks or RunHooks()
     stack = step.extend_stack(stack)
     run = replace(run, started=stack.clock(), inputs={**run.inputs, **arguments.inputs})
-    run = stack.redactor.step_run(replace(run, parameters=arguments.parameters()))
+    run = replace(run, parameters=arguments.parameters())
     try:
         run_hooks.check_inputs(run.inputs)
         plan = plan_step(step, arguments, stack, run, acquire_lease=True)
     except BaseException as error:
         _finish_run(stack, _failed_run(run, stack, error, run_hooks), stack.lineage.start(run))
         raise
-    run = _apply_plan(plan, run, step, stack)
+    run = _apply_plan(plan, run, step)
     if plan.entry:
         return _reuse_entry(step, plan.entry, stack, run, run_hooks)
     collector = MetadataCollector(frozenset(run.inputs), frozenset(step.outputs.names))
@@ -80,10 +80,10 @@ def run_step(
                 run,
                 seconds=stack.clock() - run.started,
                 model_inputs=result.model_inputs,
-                metadata=stack.redactor.mapping(describe_as_json(collector.facts)),
+                metadata=describe_as_json(collector.facts),
             )
         except BaseException as error:
-            run = replace(run, metadata=stack.redactor.mapping(describe_as_json(collector.facts)))
+            run = replace(run, metadata=describe_as_json(collector.facts))
             _finish_run(stack, _failed_run(run, stack, error, run_hooks), opening.result())
             raise
         run = replace(
@@ -103,7 +103,7 @@ def run_step(
         return run
 
 
-def _apply_plan(plan: StepPlan, run: StepRun, step: Step, stack: Stack) -> StepRun:
+def _apply_plan(plan: StepPlan, run: StepRun, step: Step) -> StepRun:
     """Log the plan, and write it into the record."""
     if plan.cache is CacheState.OFF:
         log.info("Not cached: %s", plan.reason)
@@ -111,9 +111,7 @@ def _apply_plan(plan: StepPlan, run: StepRun, step: Step, stack: Stack) -> StepR
         log.info("not cached yet: %s", plan.reason)
     for warning in plan.key.warnings if plan.key else ():
         log.warning("%s Set cache=False on step %r if its result must be new each time.", warning, step.name)
-    return replace(
-        run, cache=plan.cache, why=stack.redactor.text(plan.reason), cache_key=plan.key.key if plan.key else ""
-    )
+    return replace(run, cache=plan.cache, why=plan.reason, cache_key=plan.key.key if plan.key else "")
 
 
 def _reuse_entry(step: Step, entry: CacheEntry, stack: Stack, run: StepRun, run_hooks: RunHooks) -> StepRun:
@@ -161,12 +159,12 @@ def _store_in_cache(key: CacheKey, run: StepRun, stack: Stack, opened: OpenedRun
 
 
 def _finish_run(stack: Stack, run: StepRun, opened: OpenedRun, step: Step | None = None) -> StepRun:
-    """Send the run to the lineage server and write its record; neither changes the outcome of the step.
+    """Send the run to the lineage server and write its record, both without secrets; neither changes the outcome.
 
     A record that cannot be written is kept on this host until a later step or delivery on it writes it. Meanwhile the
     outputs of a successful step become versions of their names.
     """
-    delivered = False
+    run, delivered = stack.redactor.step_run(run), False
     with ThreadPoolExecutor(1) as pool:
         naming = pool.submit(_publish_versions, step, stack, run) if step and run.outputs else None
         with log_errors(f"The lineage of {run.id} is sent later"):
@@ -205,4 +203,4 @@ def _publish_versions(step: Step, stack: Stack, run: StepRun) -> Mapping[str, Re
 
 def _failed_run(run: StepRun, stack: Stack, error: BaseException, run_hooks: RunHooks) -> StepRun:
     state = run_hooks.final_state(error)
-    return replace(run, state=state, ended=stack.clock(), error=stack.redactor.text(f"{type(error).__name__}: {error}"))
+    return replace(run, state=state, ended=stack.clock(), error=f"{type(error).__name__}: {error}")

@@ -140,7 +140,7 @@ class _ScratchStack(Stack, frozen=True, kw_only=True):
             own=own,
             materializers=source.materializers,
             cache=StepCache(transport),
-            records=StepRunRecords(transport),
+            records=StepRunRecords(transport, source.redactor),
             previews=False,
             redactor=source.redactor,
             storage_environment=source.storage_environment,

@@ -39,6 +39,7 @@ def test_other_names(name):
     ("text", "recorded"),
     [
         ("postgresql://zen:hunter2@db:5432/x", "postgresql://zen:***@db:5432/x"),
+        ("mysql+pymysql://zen:hunter2@hunter2@db/x", "mysql+pymysql://zen:***@db/x"),
         ("cannot reach redis://:hunter2@cache/0: refused", "cannot reach redis://:***@cache/0: refused"),
         ("https://hunter2@github.com/a/b.git", "https://***@github.com/a/b.git"),
         ("https://store/x?sv=1&sig=hunter2&se=2", "https://store/x?sv=1&sig=***&se=2"),
@@ -72,26 +73,33 @@ def test_what_the_deployment_knows():
 
 @pytest.mark.server
 def test_no_record_holds_a_secret(client, transport, recorder, records, step, ended):
-    """The record, its marker, MLflow's parameters and the graph have the mask instead of the secret."""
-    run = REDACTOR.step_run(step(parameters={"api_key": SECRET, "lr": 0.1}))
+    """A run that nobody masked is recorded without its secrets: in journal, record, marker, MLflow and the graph."""
+    run = step(parameters={"api_key": SECRET, "lr": 0.1}, dag_run_parameters={"token": SECRET}, label=f"pwd={SECRET}")
     opened = recorder.start(run)
-    records.put(ended(run), recorder.finish(ended(run), opened))
+    failed = ended(
+        run, error=f"no login with password={SECRET}", metadata={"": {"secret": SECRET}}, why=f"pwd={SECRET}"
+    )
+    journal = next(path for path in Path(transport.root).rglob("zen-step-*") if path.is_dir())
+    assert SECRET not in (journal / "run.json").read_text()
+    records.put(failed, recorder.finish(failed, opened))
+    recorder.replay(failed)
     assert recorder.publish_graph(run.id.dag_id, run.id.run_id, records)
     assert records.get(run.id).parameters == {"api_key": "***", "lr": 0.1}
     assert client.get_run(opened.run_id).data.params == {"api_key": "***", "lr": "0.1"}
     parent = client.get_run(opened.run_id).data.tags["mlflow.parentRunId"]
-    assert SECRET not in json.dumps(client.get_run(parent).data.tags)
+    assert SECRET not in json.dumps([client.get_run(each).to_dictionary() for each in (parent, opened.run_id)])
     assert not [
         path for path in Path(transport.root).rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()
     ]
 
 
 def test_step_run(step):
-    """A record loses the secrets of its parameters, of those of its DAG run, and of its label."""
-    run = replace(
-        step(), parameters={"token": SECRET}, dag_run_parameters={"conf.password": SECRET}, label=f"pwd={SECRET}"
-    )
+    """A record loses the secrets of parameters, metadata and texts, and a second time changes nothing."""
+    secrets = {"token": SECRET}
+    texts = dict.fromkeys(("label", "why", "error"), f"pwd={SECRET} at https://{SECRET}@host: 'token': '{SECRET}'")
+    run = replace(step(), parameters=secrets, dag_run_parameters=secrets, metadata={"": secrets}, **texts)
     redacted = REDACTOR.step_run(run)
-    assert (redacted.parameters, redacted.dag_run_parameters, redacted.label) == (
-        {"token": "***"}, {"conf.password": "***"}, "pwd=***",
-    )  # fmt: skip
+    masked = {"token": "***"}
+    assert (redacted.parameters, redacted.dag_run_parameters, redacted.metadata) == (masked, masked, {"": masked})
+    assert {redacted.label, redacted.why, redacted.error} == {"pwd=*** at https://***@host: 'token': '***'"}
+    assert REDACTOR.step_run(redacted) == redacted

@@ -37,10 +37,12 @@ from airflow_zen.lineage.mlflow.tags import end_tags, quote_filter_value, run_na
 from airflow_zen.lineage.recorder import MAX_PREVIEWED_OUTPUTS, OpenedRun, preview_files, temporary_environment
 from airflow_zen.runs.journal import RunJournals
 from airflow_zen.runs.records import StepRunRecords, record_key
+from airflow_zen.runs.redaction import DEFAULT_REDACTOR
 from airflow_zen.runs.step_run import StepRun, StepState
 from airflow_zen.transports.base import Transport, normalize_root
 
 if TYPE_CHECKING:
+    from airflow_zen.runs.redaction import Redactor
     from airflow_zen.runs.step_run import StepRunId
 
 log = logging.getLogger("airflow_zen.lineage")
@@ -60,7 +62,7 @@ class MlflowRecorder:
 
     transport, artifact_root: those of the artifact store. log_traces: whether each DAG run gets a lineage trace.
     respect_set_experiment: whether runs that a step's code starts go to the experiment that it asks for, and not to that
-    of the DAG.
+    of the DAG. redactor: removes secrets from what is sent.
 
     No error is raised into the step. A server that is unavailable or refuses costs one bounded wait and one warning per
     process, and `finish` returns False, so that the step run record is kept as undelivered.
@@ -73,8 +75,10 @@ class MlflowRecorder:
         artifact_root: str,
         log_traces: bool = True,
         respect_set_experiment: bool = False,
+        redactor: Redactor = DEFAULT_REDACTOR,
     ) -> None:
         self.rest = rest
+        self._redactor = redactor
         self._log_traces = log_traces
         self._respect_set_experiment = respect_set_experiment
         self._transport = transport
@@ -95,6 +99,7 @@ class MlflowRecorder:
         Parameters are sent, and everything else is looked up, while the user's function runs. What killed processes left
         on this host is stored then, too.
         """
+        run = self._redactor.step_run(run)
         self.rest.limit_slow_responses(_SLOW_RESPONSE_BUDGET)
         outbox = Outbox(self._journals.open(run).directory / _OUTBOX)
         outbox.directory.mkdir()
@@ -117,7 +122,7 @@ class MlflowRecorder:
 
     def finish(self, run: StepRun, opened: OpenedRun) -> bool:
         """Send artifacts, models and the end state; return whether all was delivered."""
-        prefetching = self._prefetches.pop(run.id, None)
+        run, prefetching = self._redactor.step_run(run), self._prefetches.pop(run.id, None)
         has_outbox = self._store_outbox(run, opened)
         if not opened.run_id:
             return False
@@ -147,6 +152,7 @@ class MlflowRecorder:
 
         Raises `LineageError` when the server is unavailable or refuses.
         """
+        run = self._redactor.step_run(run)
         parent = self._parents.ensure_active(run, self._parents.get_or_create(run), reopen=False)
         condition = f"tags.`zen.key` = {quote_filter_value(str(run.id))}"
         found = next(self.rest.search_runs(parent.experiment_id, condition), None)
