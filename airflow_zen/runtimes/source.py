@@ -19,8 +19,8 @@ from airflow_zen.caching.code.distributions import (
     is_importable,
     origin_of_module,
 )
-from airflow_zen.caching.code.expressions import effect_target
 from airflow_zen.caching.code.source import origin_of_function, source_file
+from airflow_zen.caching.code.syntax import effect_target
 from airflow_zen.errors import RuntimeUnavailable
 from airflow_zen.materializers.user_defined import register_materializer
 from airflow_zen.runtimes.syntax import (

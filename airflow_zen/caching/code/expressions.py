@@ -129,8 +129,11 @@ def global_name(node: ast.AST) -> str:
     return constant_string(node.slice) if is_lookup and last_name(node.value) == "globals" else ""  # type: ignore[attr-defined]
 
 
-def _names_in_arguments(pattern: str, node: ast.Call) -> Iterator[tuple[str, ...]]:
+def names_in_arguments(node: ast.Call) -> Iterator[tuple[str, ...]]:
     """Yield the names in texts that a call such as `pandas.eval("a + LIMIT")` or `polars.sql("select …")` runs."""
+    pattern = _NAMES_IN_CALLS.get(last_name(node.func))
+    if pattern is None:
+        return
     for argument in (*node.args, *(kept.value for kept in node.keywords)):
         for each in ast.walk(argument):
             yield from map(split_name, re.findall(pattern, constant_string(each)))
@@ -266,7 +269,7 @@ class ExpressionVisitor:
     def _visit_call(self, node: ast.Call) -> None:
         name = last_name(node.func)
         if name in _NAMES_IN_CALLS:
-            for found in _names_in_arguments(_NAMES_IN_CALLS[name], node):
+            for found in names_in_arguments(node):
                 self.scope.read(Reference(found))
         if name == "getattr" and (chain := self.chain(node)):
             self._read_chain(node, Reference(chain))

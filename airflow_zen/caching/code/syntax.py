@@ -87,7 +87,7 @@ class _Summarizer(ExpressionVisitor):
         self.tokens.append(f"[{len(kept)}")
         for each in kept:
             part = self._capture([each])
-            if (target := _effect_target(each)) is not None:
+            if (target := effect_target(each)) is not None:
                 self.effects.append(Effect(part, self.chain(target) or ()))
 
     def _is_no_op(self, node: ast.stmt) -> bool:
@@ -336,7 +336,7 @@ def _unquoted(annotation: ast.expr) -> ast.expr | None:
         return None
 
 
-def _effect_target(node: ast.stmt) -> ast.expr | None:
+def effect_target(node: ast.stmt) -> ast.expr | None:
     """Return what a statement calls, or sets an attribute or item of; None for any other."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         return node.value.func
