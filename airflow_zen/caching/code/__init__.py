@@ -53,6 +53,7 @@ from airflow_zen.caching.code.state import (
     dynamic_class_contents,
     function_attributes,
     held_names,
+    imported_modules,
     instance_contents,
     is_made_by_bases,
     loaded_modules,
@@ -361,7 +362,9 @@ class _DependencyWalker(LabelRegistry):
         key = id(scope.globals), owner, reference
         if key not in self._lines:
             lines = self._lines[key] = []
-            for each in (found for one in scope.resolve(reference) for found in looked_up(reference, one, scope)):
+            resolved = list(scope.resolve(reference))
+            self.modules |= {id(names): names for names in imported_modules(reference.imports, scope)}
+            for each in (found for one in resolved for found in looked_up(reference, one, scope)):
                 if label := self._label_reference(reference, each):
                     lines.append(f"{'.'.join(reference.chain)}: {label}")
                 # A constant may be a query that pandas runs here.

@@ -5,20 +5,16 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
-import msgspec
+from msgspec import structs
 
 from airflow_zen.caching.code.summary import REFLECTION, Import, Reference, constant_text, query_names, split_name
 
-# Longer texts are no names.
-_LONGEST_NAME = 200
-_BLOCKS = ("body", "orelse", "finalbody")
 # Whether a name is read or written follows from its place.
 _SKIPPED_FIELDS = ("ctx", "kind", "type_comment", "type_ignores")
-# From Python 3.12 on.
 _TYPE_PARAMETERS = [vars(ast)[name] for name in ("TypeVar", "ParamSpec", "TypeVarTuple") if name in vars(ast)]
 _REFLECTIVE = {"__subclasses__", "__globals__", "f_globals", "f_back"}
 # Names in the text of a query: `@LIMIT` of pandas, tables of SQL, and all in what `eval` computes. Compiled when one is met.
@@ -65,18 +61,29 @@ class BindingScope:
         else:
             self.loads.append(reference)
 
+    def _add_imports(self, local: Collection[str]) -> None:
+        read = set()
+        for reference in self.loads:
+            read.add(reference.chain[0])
+            if reference.chain[0] in local:
+                self._add_imported(reference)
+        for name in self.imports.keys() - read:
+            # Perhaps it is there for what the module does when it is loaded.
+            named = [each for each in self.imports[name] if each.attribute]
+            loaded = [Import(each.loads or each.module, "", each.level) for each in self.imports[name] if each.module]
+            self.passed.append(Reference((name,), imports=(*loaded, *named)))
+
     def _add_imported(self, reference: Reference) -> None:
         if found := self.imports.get(reference.chain[0]):
-            self.passed.append(msgspec.structs.replace(reference, imports=tuple(found)))
+            self.passed.append(structs.replace(reference, imports=tuple(found)))
 
     def close(self) -> list[Reference]:
         """Return the references that are looked up in the scope around this one."""
         if self.kind == "class":
             return self.loads
         local = self.bound.keys() - self.outside if self.outside else self.bound
-        for reference in self.loads if self.imports else ():
-            if reference.chain[0] in local:
-                self._add_imported(reference)
+        if self.imports:
+            self._add_imports(local)
         return [reference for reference in self.loads if reference.chain[0] not in local]
 
 
@@ -155,9 +162,7 @@ def literal_name(node: Any) -> str:
     if node.__class__ is ast.Name:
         return node.id if node.id in ("__name__", "__package__") else ""
     text = constant_string(node) if node.__class__ is ast.Constant else ""
-    is_name = (
-        text and len(text) <= _LONGEST_NAME and text.lstrip(".:").replace(".", "_").replace(":", "_").isidentifier()
-    )
+    is_name = text and len(text) < 200 and text.lstrip(".:").replace(".", "_").replace(":", "_").isidentifier()
     return text if is_name else ""
 
 
@@ -169,17 +174,17 @@ def _module_of_names(node: ast.expr) -> ast.expr | None:
     return node.args[0] if is_vars else None  # type: ignore[attr-defined]
 
 
+def _visit_value(visitor: Any, value: object) -> None:
+    visitor.tokens.append(str(value))
+
+
 class Visitors(dict[type, Callable[[Any, Any], None]]):
     """The function that visits a node, or a plain value in a field, by its class."""
 
     def __missing__(self, cls: type) -> Callable[[Any, Any], None]:
         """Return the function that visits a node by its fields, or a value as text."""
-        self[cls] = found = fields_visitor(cls) if issubclass(cls, ast.AST) else _visit_plain  # type: ignore[arg-type]  # classes hash
+        self[cls] = found = fields_visitor(cls) if issubclass(cls, ast.AST) else _visit_value  # type: ignore[arg-type]  # classes hash
         return found
-
-
-def _visit_plain(visitor: ExpressionVisitor, value: Any) -> None:
-    visitor.tokens.append(str(value))
 
 
 @cache
@@ -193,7 +198,7 @@ def fields_visitor(cls: Any) -> Callable[[Any, Any], None]:
             value = getattr(node, name, None)
             if value.__class__ is not list:
                 visitor.visitors[value.__class__](visitor, value)
-            elif name in _BLOCKS:
+            elif name in ("body", "orelse", "finalbody"):
                 visitor.visit_block(value)
             else:
                 visitor.visit_list(value)
@@ -224,9 +229,7 @@ class ExpressionVisitor:
         for each in values:
             visitors[each.__class__](self, each)
 
-    def visit_block(self, statements: Sequence[ast.stmt]) -> None:
-        """Add statements."""
-        self.visit_list(statements)
+    visit_block = visit_list
 
     def _visit_constant(self, node: ast.Constant) -> None:
         self.tokens.append(constant_text(node.value))

@@ -7,6 +7,7 @@ import functools
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
@@ -245,24 +246,19 @@ def loaded_modules(started: Iterable[Mapping[str, Any]]) -> list[Mapping[str, An
     for names in pending:
         if id(names) not in found:
             found[id(names)] = names
-            pending += (vars(sys.modules[name]) for name in _imported_modules(names) if _is_loaded(name))
+            scope = module_scope(names)
+            pending += imported_modules(
+                [Import(str(names.get("__name__", ""))), *chain(*scope.imports.values())], scope
+            )
     return sorted(found.values(), key=lambda names: str(names.get("__name__", "")))
 
 
-def _imported_modules(names: Mapping[str, Any]) -> Iterator[str]:
-    """Yield each module that a module may import, and the packages around it and the module itself."""
-    scope = module_scope(names)
-    imported = {
-        str(names.get("__name__", "")),
-        *(name for each in _imports(scope) for name in _candidates(each, scope)),
-    }
-    for name in imported:
+def imported_modules(imports: Iterable[Import], scope: Scope) -> Iterator[Mapping[str, Any]]:
+    """Yield the namespaces of the project modules that imports load, and of the packages around them."""
+    for name in {name for each in imports for name in _candidates(each, scope)}:
         parts = name.split(".")
-        yield from (".".join(parts[:length]) for length in range(1, len(parts) + 1))
-
-
-def _imports(scope: Scope) -> Iterator[Import]:
-    return (each for imports in scope.imports.values() for each in imports)
+        above = (".".join(parts[:length]) for length in range(1, len(parts) + 1))
+        yield from (vars(sys.modules[each]) for each in above if _is_loaded(each))
 
 
 def _candidates(imported: Import, scope: Scope) -> tuple[str, ...]:
