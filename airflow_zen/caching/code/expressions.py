@@ -7,6 +7,7 @@ import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from msgspec import structs
@@ -138,11 +139,8 @@ def global_name(node: ast.AST) -> str:
 
 def names_in_arguments(node: ast.Call) -> Iterator[tuple[str, ...]]:
     """Yield the names in texts that a call such as `pandas.eval("a + LIMIT")` or `polars.sql("select …")` runs."""
-    pattern = _NAMES_IN_CALLS.get(last_name(node.func))
-    if pattern is None:
-        return
-    for argument in (*node.args, *(kept.value for kept in node.keywords)):
-        for each in ast.walk(argument):
+    if pattern := _NAMES_IN_CALLS.get(last_name(node)):
+        for each in chain(*map(ast.walk, (*node.args, *node.keywords))):
             yield from map(split_name, re.findall(pattern, constant_string(each)))
 
 
@@ -233,8 +231,8 @@ class ExpressionVisitor:
 
     def _visit_constant(self, node: ast.Constant) -> None:
         self.tokens.append(constant_text(node.value))
-        for chain in query_names(node.value):
-            self.scope.read(Reference(chain))
+        for name in query_names(node.value):
+            self.scope.read(Reference(name))
 
     def _visit_name(self, node: ast.Name) -> None:
         name, scope = node.id, self.scope
@@ -270,11 +268,9 @@ class ExpressionVisitor:
             self.visit_fields(node)
 
     def _visit_call(self, node: ast.Call) -> None:
-        name = last_name(node.func)
-        if name in _NAMES_IN_CALLS:
-            for found in names_in_arguments(node):
-                self.scope.read(Reference(found))
-        if name == "getattr" and (chain := self.chain(node)):
+        for found in names_in_arguments(node):
+            self.scope.read(Reference(found))
+        if len(node.args) == 2 and (chain := self.chain(node)):
             self._read_chain(node, Reference(chain))
         elif called := self.chain(node.func):
             self.tokens.append("Call")
