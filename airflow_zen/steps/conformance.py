@@ -233,12 +233,19 @@ def _coerce_fields(value: Any, declared: Any, path: ValuePath) -> Any:
     if missing or extra:
         what = f"without {sorted(missing)}" if missing else f"with {sorted(map(str, extra))}"
         raise path.type_error(display_name(declared), f"a dict {what}")
+    types = typed_dict_types(declared)
+    coerced = {key: coerce(item, types.get(key), path.at(f"[{key!r}]")) for key, item in value.items()}
+    return value if are_identical(value.values(), coerced.values()) else coerced
+
+
+def typed_dict_types(declared: Any) -> Mapping[str, Any]:
+    """Return the declared type of each key of a `TypedDict`; empty where a name exists for type checkers only."""
     try:
         hints = get_type_hints(declared, include_extras=True)
-    except Exception:  # noqa: BLE001 - a name that exists for type checkers only can fail in any way
-        hints = {}
-    coerced = {key: coerce(item, hints.get(key), path.at(f"[{key!r}]")) for key, item in value.items()}
-    return value if _are_identical(value.values(), coerced.values()) else coerced
+    except Exception:  # noqa: BLE001 - such a name can fail in any way
+        return {}
+    is_wrapped = {key: get_origin(hint) in (typing.Required, typing.NotRequired) for key, hint in hints.items()}
+    return {key: get_args(hint)[0] if is_wrapped[key] else hint for key, hint in hints.items()}
 
 
 def _tuple_types(value: Any, declared: Any, path: ValuePath) -> tuple[Any, ...]:
@@ -262,7 +269,7 @@ def _coerce_sequence(value: Any, declared: tuple[Any, ...], path: ValuePath) -> 
         return value
     elements = zip(value, declared, strict=True)
     coerced = [coerce(item, wanted, path.at(f"[{at}]")) for at, (item, wanted) in enumerate(elements)]
-    if _are_identical(value, coerced):
+    if are_identical(value, coerced):
         return value
     if type(value) in _PLAIN_CONTAINERS:
         return type(value)(coerced)
@@ -275,14 +282,15 @@ def _coerce_mapping(value: dict[Any, Any], key: Any, item: Any, path: ValuePath)
     coerced = {
         coerce(one, key, path.at(" key")): coerce(other, item, path.at(f"[{one!r}]")) for one, other in value.items()
     }
-    if _are_identical(value, coerced) and _are_identical(value.values(), coerced.values()):
+    if are_identical(value, coerced) and are_identical(value.values(), coerced.values()):
         return value
     if type(value) is defaultdict:
         return defaultdict(value.default_factory, coerced)
     return type(value)(coerced) if type(value) in (dict, OrderedDict, Counter) else value
 
 
-def _are_identical(value: Iterable[Any], coerced: Iterable[Any]) -> bool:
+def are_identical(value: Iterable[Any], coerced: Iterable[Any]) -> bool:
+    """Whether two collections of one length hold the same objects."""
     return all(one is other for one, other in zip(value, coerced, strict=True))
 
 

@@ -12,14 +12,14 @@ from contextlib import suppress
 from datetime import datetime, time, timezone
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, is_typeddict
 
 from airflow_zen.artifacts.ref import REF_MARKER
 from airflow_zen.errors import InputError, TypeMismatch
 from airflow_zen.materializers.annotations import contains_path, is_stream_annotation, strip_annotation
-from airflow_zen.steps.conformance import ValuePath, coerce
+from airflow_zen.steps.conformance import ValuePath, are_identical, coerce, typed_dict_types
 from airflow_zen.steps.outputs import runtime_class
-from airflow_zen.type_names import display_name, type_name
+from airflow_zen.type_names import display_name, type_name, walk_types
 
 if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
@@ -97,8 +97,44 @@ def _hold_constraints(value: Any, declared: Any, parameter: str) -> Any:
 
     Raises `InputError` for one that they refuse.
     """
+    try:
+        return _constrain(value, declared)
+    except ValueError as error:
+        wanted = display_name(strip_annotation(declared))
+        raise InputError(f"{parameter} is declared {wanted}, got {_shown(value)}: {error}.") from None
+
+
+def _constrain(value: Any, declared: Any, place: str = "") -> Any:
+    """Return a value as its constraints leave it; raise `ValueError` with the place inside it, and the reason.
+
+    The values of a `TypedDict` are constrained one by one: pydantic knows `typing.TypedDict` from Python 3.12 on.
+    """
     if not _has_constraints(declared):
         return value
+    if type(value) not in (dict, list, tuple) or not any(map(is_typeddict, walk_types(declared))):
+        return _validate(value, declared, place)
+    inner = strip_annotation(declared)
+    types: Mapping[Any, Any] = typed_dict_types(inner) if is_typeddict(inner) else {}
+    items = value if isinstance(value, dict) else dict(enumerate(value))
+    held = {
+        key: _constrain(item, types[key] if types else _type_at(inner, at), f"{place}{key}.")
+        for at, (key, item) in enumerate(items.items())
+    }
+    if not are_identical(items.values(), held.values()):
+        value = held if isinstance(value, dict) else type(value)(held.values())
+    marks = getattr(declared, "__metadata__", ())
+    return _validate(value, Annotated[(type(value), *marks)], place) if marks else value
+
+
+def _type_at(declared: Any, at: int) -> Any:
+    """Return the declared type, with its constraints, of an element of a list, tuple or dict."""
+    arguments = get_args(declared)
+    if get_origin(declared) is tuple and Ellipsis not in arguments:
+        return arguments[at]
+    return next((each for each in reversed(arguments) if each is not Ellipsis), None)
+
+
+def _validate(value: Any, declared: Any, place: str) -> Any:
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
     adapter: Any
@@ -109,18 +145,21 @@ def _hold_constraints(value: Any, declared: Any, parameter: str) -> Any:
     try:
         return value if adapter is None else adapter.validate_python(value)
     except ValidationError as error:
-        wanted, reason = display_name(strip_annotation(declared)), _first_reason(error)
-        raise InputError(f"{parameter} is declared {wanted}, got {_shown(value)}: {reason}.") from None
+        reason = _first_reason(error)
+        raise ValueError(f"{place.removesuffix('.')}: {reason}" if place else reason) from None
 
 
-def _has_constraints(declared: Any) -> bool:
-    """Whether pydantic or `annotated_types` constrain a type, or one inside it."""
+def _has_constraints(declared: Any, around: frozenset[Any] = frozenset()) -> bool:
+    """Whether pydantic or `annotated_types` constrain a type, or one inside it; `around` are the `TypedDict`s it is in."""
     marks = (type(mark).__module__.partition(".")[0] for mark in getattr(declared, "__metadata__", ()))
+    if any(mark in _CONSTRAINTS for mark in marks):
+        return True
     # NewType, and an alias.
     behind = (getattr(declared, name, None) for name in ("__supertype__", "__value__"))
-    return any(mark in _CONSTRAINTS for mark in marks) or any(
-        map(_has_constraints, (*get_args(declared), *filter(None, behind)))
-    )
+    inside = (*get_args(declared), *filter(None, behind))
+    if is_typeddict(declared) and declared not in around:
+        around, inside = around | {declared}, tuple(typed_dict_types(declared).values())
+    return any(_has_constraints(each, around) for each in inside)
 
 
 def _convert(value: Any, declared: Any) -> Any:

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, NewType, Optional, TypedDict, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, NewType, NotRequired, Optional, TypedDict, TypeVar
 from uuid import UUID
 
 import annotated_types
@@ -64,6 +64,13 @@ class Span(TypedDict):
 class Point(NamedTuple):
     x: int
     y: float
+
+
+class Limits(TypedDict):
+    depth: Annotated[int, annotated_types.Gt(3)]
+    rates: NotRequired[list[Annotated[float, pydantic.Field(le=1)]]]
+    frame: NotRequired[pd.DataFrame]
+    inner: NotRequired["Limits | None"]
 
 
 Depth = NewType("Depth", Annotated[int, annotated_types.Gt(3)])
@@ -251,6 +258,15 @@ CONSTRAINED = [
     ({"a": 0.5}, {"a": 1.5}, dict[str, Annotated[float, annotated_types.Le(1)]]),
     ([1], [], Annotated[list[int], annotated_types.MinLen(1)]),
     (4, 2, "Depth"),
+    ({"depth": 4}, {"depth": 2}, Limits),
+    ({"depth": 4, "rates": [1.0]}, {"depth": 4, "rates": [0.5, 1.5]}, Limits),
+    ({"depth": 4, "inner": {"depth": 5}}, {"depth": 4, "inner": {"depth": 3}}, Limits),
+    ({"depth": 4, "inner": None}, {"depth": 3, "inner": None}, Limits | None),
+    ([{"depth": 4}], [{"depth": 4}, {"depth": 3}], list[Limits]),
+    ({"a": {"depth": 4}}, {"a": {"depth": 3}}, dict[str, Limits]),
+    ((1, {"depth": 4}), (1, {"depth": 3}), tuple[int, Limits]),
+    ([{"depth": 4}], [], Annotated[list[Limits], annotated_types.MinLen(1)]),
+    ({"a": [{"depth": 4}]}, {"a": []}, dict[str, Annotated[list[Limits], annotated_types.MinLen(1)]]),
 ]
 
 
@@ -268,6 +284,16 @@ def test_constraints_of_the_declaration_hold_for_every_value(good, bad, declared
     assert load_for_process(stack, refs[0], declared) == good
     with pytest.raises(InputError, match=r"is declared .*, got .*: "):
         load_for_process(stack, refs[1], declared)
+
+
+def test_constraints_hold_beside_values_that_pydantic_does_not_know():
+    """A table in a typed dict is passed on as it is, and the reason of a refusal says where the value is."""
+    good = {"depth": 4, "frame": pd.DataFrame({"a": [1]})}
+    assert convert(good, Limits)["frame"] is good["frame"]
+    with pytest.raises(
+        InputError, match=r"(?s)'x' is declared Limits, got .*: inner\.depth: Input should be greater than 3"
+    ):
+        convert({**good, "inner": {"depth": 1}}, Limits)
 
 
 def test_constraints_hold_for_arrays_too():
