@@ -157,7 +157,8 @@ def _write_parquet(frame: pl.DataFrame | pl.LazyFrame, schema: pl.Schema, target
         kept = {name: dtype for name, dtype in schema.items() if dtype not in (pl.Object, pl.Struct([]))}
         names = ", ".join(map(repr, schema.keys() - kept.keys()))
         raise SaveRefused(
-            f"polars does not write {names or 'this frame'} to parquet: {error}. Cast the column(s)."
+            f"polars does not write {names or 'this frame'} to parquet: {error}. Cast the column(s); make those of Object anew, "
+            "as in value.with_columns(pl.Series(name, map(str, value[name])))."
         ) from error
 
 

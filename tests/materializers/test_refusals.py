@@ -237,7 +237,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda _: pd.DataFrame({"g": geopandas.array.from_shapely([shapely.Point(0, 0)])}),
         "The dtype 'geometry'",
     ),
-    "masked records": (lambda _: fromarrays([np.array([1])], names="a"), "numpy.ma.MaskedArray(value)"),
+    "masked records": (lambda _: fromarrays([np.array([1])], names="a"), "numpy.ma.MaskedArray(value, subok=False)"),
     "categories in a dataset": (
         lambda _: xr.Dataset({"a": ("x", pd.Categorical(["a"]))}),
         "value['a'].astype(object)",
@@ -264,7 +264,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "overlapping fields": (
         lambda _: np.zeros(2, np.dtype({"names": ["a", "b"], "formats": ["i4", "i2"], "offsets": [0, 2]})),
-        "NumPy's own",
+        "arrays of their own",
     ),
     "polars subclass": (lambda _: MyPolars({"a": [1]}), "base class"),
     "polars frames one by one": (lambda _: iter([pl.DataFrame({"a": [1]})]), "LazyFrame"),

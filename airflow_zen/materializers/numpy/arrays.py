@@ -41,9 +41,10 @@ def save_array(materializer: Materializer, value: Any, directory: Path) -> Mappi
     """Write an array, and return its summary; raise `SaveRefused` where its class or dtype would not come back."""
     name = next((name for name, cls in _ARRAY_CLASSES.items() if type(value) is cls), None)
     if name is None:
+        remedy = "ma.MaskedArray(value, subok=False)" if isinstance(value, np.ma.MaskedArray) else "asarray(value)"
         raise SaveRefused(
             f"{type(value).__qualname__} is a subclass of numpy.ndarray that would come back as another type. "
-            f"Return {'numpy.ma.MaskedArray' if isinstance(value, np.ma.MaskedArray) else 'numpy.asarray'}(value)."
+            f"Return numpy.{remedy}."
         )
     metadata: dict[str, Any] = {} if name == "ndarray" else {"class": name}
     metadata |= _save_mask(value, directory) if isinstance(value, np.ma.MaskedArray) else {}
@@ -96,18 +97,16 @@ def _save_elements(array: np.ndarray[Any, Any], directory: Path) -> dict[str, An
 
 def check_dtype(dtype: np.dtype[Any]) -> None:
     """Raise `SaveRefused` for a dtype that an `.npy` file does not keep."""
+    fields_advice = "Return its fields as arrays of their own: {name: value[name] for name in value.dtype.names}."
     if dtype.hasobject:
-        raise SaveRefused(
-            f"The structured dtype {dtype} has object fields. Return its fields as arrays of their own: {{name: value[name] for name in value.dtype.names}}."
-        )
+        raise SaveRefused(f"The structured dtype {dtype} has object fields. {fields_advice}")
     try:
         kept = dtype.metadata is None and np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype)) == dtype
     except ValueError:
         kept = False  # fields that overlap
     if not kept:
-        raise SaveRefused(
-            f"A .npy file does not keep the dtype {dtype!r}. Convert the array with .astype() to a dtype of NumPy's own, such as float64."
-        )
+        advice = "Convert the array with .astype() to a dtype of NumPy's own, such as float64."
+        raise SaveRefused(f"A .npy file does not keep the dtype {dtype!r}. {fields_advice if dtype.names else advice}")
 
 
 def _array_from_items(metadata: Mapping[str, Any]) -> np.ndarray[Any, Any]:

@@ -73,7 +73,8 @@ def _decode_array(node: Mapping[str, Json], decoder: Decoder) -> Any:
 
 def _encode_dtype(value: np.dtype[Any], encoder: Encoder) -> Mapping[str, Json]:
     if value.metadata is not None or value.kind == "T" or np.dtype(value.str) != value:
-        raise encoder.unsupported_error(value, "it has no exact name. Keep str(dtype), or an empty array of it.")
+        remedy = "Keep str(dtype), or an empty array of it." if value.metadata is None else "Keep str(dtype)."
+        raise encoder.unsupported_error(value, f"it has no exact name. {remedy}")
     return {"str": value.str}
 
 

@@ -37,7 +37,7 @@ def column_to_arrow(registry: MaterializerRegistry, values: Any) -> ArrowColumn:
     if convert_nested := _NESTED_CONVERTERS.get(type(dtype)):
         return convert_nested(registry, values)
     raise SaveRefused(
-        f"The dtype {str(dtype)!r} of {type(dtype).__module__} is not stored. Convert the column with .astype(object) or .astype(str)."
+        f"The dtype {str(dtype)!r} of {type(dtype).__module__} is not stored. Convert the column with .astype(str), or with .astype(object) if its elements can be stored."
     )
 
 

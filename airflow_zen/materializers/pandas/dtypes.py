@@ -221,7 +221,8 @@ def _arrow_backed_to_arrow(values: Any) -> ArrowColumn:
     stored = ArrowColumn(values, pa.array, {"as": "arrow"})
     if not roundtrips_in_parquet(pa.schema([pa.field("values", stored.type)])):
         raise SaveRefused(
-            f"Parquet does not keep a column of {stored.type}. Convert it, or return pyarrow.Table.from_pandas(value)."
+            f"Parquet does not keep a column of {stored.type}. Convert it with .astype(), to 'category' or 'str' for example, "
+            "or return the frame as pyarrow.Table.from_pandas(frame)."
         )
     return stored
 

@@ -62,7 +62,8 @@ def check_storable(tensor: Any) -> None:
         raise SaveRefused("A tensor that autograd still computes with is not stored. Return tensor.detach().")
     if tensor.device.type == "meta":
         raise SaveRefused(
-            "A tensor on the device 'meta' has no values. Call module.to_empty(device='cpu') and load its weights."
+            "A tensor on the device 'meta' has no values. Call module.to_empty(device='cpu') and load its weights; of a "
+            "tensor alone, make torch.empty_like(tensor, device='cpu') and fill it."
         )
     if tensor.layout is not torch.strided or tensor.is_quantized:
         raise SaveRefused(
