@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 log = logging.getLogger("airflow_zen.steps")
 
@@ -49,16 +49,16 @@ class LocatedError(ZenError):
         self.place = f"{name}{separator}{self.place}"
 
 
-@contextmanager
-def located(name: str, instead_of: str = "") -> Iterator[None]:
+class located(AbstractContextManager[None]):  # noqa: N801
     """Prepend a name, such as `column 'a'`, to the place of an error in the block, or put it in place of its start."""
-    try:
-        yield
-    except LocatedError as error:
-        if error.place.startswith(instead_of):
-            error.place = error.place.removeprefix(instead_of)
-            error.nest(name)
-        raise
+
+    def __init__(self, name: str, instead_of: str = "") -> None:
+        self._name, self._instead_of = name, instead_of
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, LocatedError) and error.place.startswith(self._instead_of):
+            error.place = error.place.removeprefix(self._instead_of)
+            error.nest(self._name)
 
 
 @contextmanager

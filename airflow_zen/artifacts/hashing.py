@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from blake3 import blake3
 
 HASH_PREFIX = "blake3:"
 # `hashlib.file_digest` clears a buffer of 256 KB first.
 _SMALL_FILE_SIZE = 64 * 1024
+_BUFFER_SIZE = 256 * 1024
 _HASH_PATTERN = re.compile(rf"(?:{HASH_PREFIX})?[0-9a-f]{{64}}")
 
 
@@ -61,47 +62,47 @@ def hash_hex(text: str) -> str:
     return text.removeprefix(HASH_PREFIX)
 
 
-# Less is not worth a thread.
-_MIN_CHUNK_SIZE = 4 * 1024 * 1024
+class HashedFile(io.RawIOBase):
+    """Write a new file, and hash its bytes as they are written.
 
-
-class BackgroundHasher:
-    """Hash a file in a thread while it is written, so that the hash is known soon after the last byte.
-
-    For writers that only append. Measured on a table of 135 MB: hashing it afterwards takes 0.1 s longer.
+    Measured on a table of 135 MB: reading the file again to hash it takes twice the processor time.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        super().__init__()
+        self._file = path.open("wb", buffering=_BUFFER_SIZE)
         self._hash = FileHash()
-        self._hashed_size = 0
-        self._scheduled_size = 0
-        self._pool: ThreadPoolExecutor | None = None
-        self._jobs: list[Future[None]] = []
+        self._held: bytearray | None = None
 
-    def update(self) -> None:
-        """Schedule the hashing of what was written since, if it is enough; return at once."""
-        size = self._path.stat().st_size
-        if size - self._scheduled_size >= _MIN_CHUNK_SIZE:
-            self._scheduled_size = size
-            self._pool = self._pool or ThreadPoolExecutor(1)
-            self._jobs.append(self._pool.submit(self._hash_appended))
-
-    def finalize(self) -> str:
-        """Hash the rest of the finished file; return its hash, as `file_hash` does."""
-        self.close()
-        for done in self._jobs:
-            done.result()
-        self._hash_appended()
+    @property
+    def hash(self) -> str:
+        """The hash of the bytes written so far, as `file_hash` returns it."""
         return self._hash.text
 
-    def close(self) -> None:
-        """End the thread."""
-        if self._pool:
-            self._pool.shutdown()
+    def writable(self) -> bool:
+        """Return True."""
+        return True
 
-    def _hash_appended(self) -> None:
-        with self._path.open("rb") as file:
-            file.seek(self._hashed_size)
-            self._hash.update_from(file)
-            self._hashed_size = file.tell()
+    def write(self, data: Any) -> int:
+        """Append bytes; return their number."""
+        if self._held is None:
+            self._hash.update(data)
+            self._file.write(data)
+        else:
+            self._held += data
+        return len(data)
+
+    def hold(self) -> bytearray:
+        """Return the buffer into which all later bytes go, until `release`."""
+        self._held = bytearray()
+        return self._held
+
+    def release(self, data: bytes) -> None:
+        """Write `data` in place of what is held; later bytes are appended again."""
+        self._held = None
+        self.write(data)
+
+    def close(self) -> None:
+        """Write what is buffered, and close the file."""
+        self._file.close()
+        super().close()

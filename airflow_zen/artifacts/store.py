@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
+import shutil
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -77,9 +78,11 @@ class ArtifactStore:
     @contextmanager
     def upload_directory(self) -> Iterator[Path]:
         """Yield an empty directory for a materializer to write into, which `put` then commits."""
-        parent = self.transport.scratch.path
-        with tempfile.TemporaryDirectory(prefix="artifact-", dir=parent, ignore_cleanup_errors=True) as directory:
-            yield Path(directory)
+        directory = self.transport.scratch.new_directory("artifact-")
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
 
     def remove_abandoned(self) -> None:
         """Remove the temporary files that killed processes of this host left."""
@@ -360,8 +363,9 @@ def _list_files(directory: Path, hashes: Mapping[str, str]) -> Iterator[Artifact
     paths = [f"{folder}/{name}".removeprefix(root) for folder, _, names in os.walk(directory) for name in names]
     for path in sorted(paths, key=lambda path: path.split("/")):
         file = Path(root + path)
-        if file.is_file():
-            yield ArtifactFile(path, file.stat().st_size, hashes.get(path) or file_hash(file))
+        found = file.stat()
+        if stat.S_ISREG(found.st_mode):
+            yield ArtifactFile(path, found.st_size, hashes.get(path) or file_hash(file))
 
 
 def _checked_path(path: str) -> str:

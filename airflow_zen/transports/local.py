@@ -86,7 +86,7 @@ class LocalTransport(Transport):
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys under a folder, without the sizes that `list_objects` asks for."""
-        return (os.path.relpath(entry.path, self._directory) for entry in _walk_files(self._directory / prefix))
+        return (self._key(entry.path) for entry in _walk_files(self._directory / prefix))
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete the files, and the folders that this leaves empty."""
@@ -135,10 +135,13 @@ class LocalTransport(Transport):
         for entry in _walk_files(self._directory / prefix):
             with contextlib.suppress(FileNotFoundError):
                 found = entry.stat()
-                yield ObjectInfo(os.path.relpath(entry.path, self._directory), found.st_size, found.st_mtime)
+                yield ObjectInfo(self._key(entry.path), found.st_size, found.st_mtime)
 
     def _first_key(self, prefix: str, after: str) -> str | None:
         return _first_key_after(self._directory / prefix, prefix, after)
+
+    def _key(self, path: str) -> str:
+        return path[len(str(self._directory)) + 1 :]
 
     def _list_prefixes(self, prefix: str) -> Iterator[str]:
         with os.scandir(self._directory / prefix) as found:

@@ -2,17 +2,20 @@
 
 import hashlib
 import json
+import os
+from pathlib import Path
 
 import pytest
 from blake3 import blake3
 
-from airflow_zen.artifacts.hashing import FileHash, file_hash, hash_hex, is_file_hash
+from airflow_zen.artifacts.hashing import FileHash, HashedFile, file_hash, hash_hex, is_file_hash
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
 from airflow_zen.transports import open_transport
 
 CONTENT = b"a table" * 100_000
+MIB = 1024 * 1024
 
 
 def test_the_hash_is_blake3(tmp_path):
@@ -81,3 +84,34 @@ def test_a_newer_format_is_refused(stored_before):
     _, wire = stored_before
     with pytest.raises(ArtifactRefused, match="wire version 3 cannot be read"):
         ArtifactRef.from_wire({**wire, "__airflow_zen__": 3})
+
+
+@pytest.mark.parametrize("sizes", [[], [1], [5 * MIB, 1, 9 * MIB, MIB], [1, 2, 3]])
+def test_hash_of_a_file_that_is_written(sizes, tmp_path):
+    """However a file is written, its hash is that of all its bytes."""
+    with HashedFile(tmp_path / "file") as file:
+        for size in sizes:
+            assert file.write(os.urandom(size)) == size
+    assert file.hash == f"blake3:{blake3((tmp_path / 'file').read_bytes()).hexdigest()}"
+
+
+def test_held_bytes_are_replaced(tmp_path):
+    """The end of a file can be replaced before it is written and hashed."""
+    with HashedFile(tmp_path / "file") as file:
+        file.write(b"rows")
+        held = file.hold()
+        file.write(b"foo")
+        file.write(b"ter")
+        assert held == b"footer"
+        file.release(b"end")
+        file.write(b"!")
+    assert (tmp_path / "file").read_bytes() == b"rowsend!"
+    assert file.hash == file_hash(tmp_path / "file")
+
+
+def test_a_failed_write_closes_the_file(tmp_path):
+    """A writer that fails leaves no file open."""
+    with pytest.raises(RuntimeError), HashedFile(tmp_path / "file") as file:
+        raise RuntimeError
+    assert file.closed
+    assert not any(os.path.realpath(entry) == str(tmp_path / "file") for entry in Path("/proc/self/fd").iterdir())

@@ -16,6 +16,7 @@ from hypothesis.extra import pandas as hpd
 
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.materializers.scipy import FORMATS
+from airflow_zen.materializers.typed_json.encoding import canonical_json, plain_json
 from tests.materializers import records as r
 from tests.materializers.sameness import assert_same
 
@@ -150,6 +151,37 @@ def test_any_small_frame_comes_back(frame: pd.DataFrame, names: list[Any], data:
 def test_any_categorical_comes_back(values: list[str | None], categories: list[str], ordered: bool) -> None:
     """Categoricals keep codes, categories, their order, and those that are not used."""
     _round_trip(pd.Series(pd.Categorical(values, categories=categories, ordered=ordered)))
+
+
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.floats(1e-6, 1e18)
+    | st.text(st.characters(codec=None)),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+
+
+@settings(BOUNDED, max_examples=400)
+@given(PLAIN)
+def test_plain_json_is_canonical(value: Any) -> None:
+    """JSON has one text, whichever library writes it: msgspec, or json where an exponent is needed."""
+    text = plain_json(value)
+    assert text is None or text.decode() == canonical_json(value)
+
+
+def test_every_float_and_character_has_one_text() -> None:
+    """Floats of all sizes and all characters of text are written as `json` does."""
+    random = np.random.default_rng(0)
+    for exponent in range(-8, 20):
+        numbers = [*(random.normal(size=500) * 10.0**exponent).tolist(), 10.0**exponent, -(10.0**exponent), 0.0, -0.0]
+        for number in numbers:
+            assert plain_json(number) == canonical_json(number).encode()
+        assert plain_json(numbers) == canonical_json(numbers).encode()
+    characters = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x11000)]))
+    assert plain_json(characters) == canonical_json(characters).encode()
 
 
 def _round_trip(value: Any) -> None:

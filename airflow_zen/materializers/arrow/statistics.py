@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -53,39 +54,88 @@ class StatisticsCollector:
     2,000,000 rows × 10 columns take 15 ms.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, schema: pa.Schema) -> None:
+        counts = Counter(schema.names)
+        fields = [(at, field) for at, field in enumerate(schema) if counts[field.name] == 1][:_MAX_COLUMNS]
+        self._numbers = {field.name: at for at, field in fields if _is_number(field.type)}
+        self._others = {field.name: at for at, field in fields if _is_sampled(field.type)}
         self._sums: dict[str, float] = {}
-        self._samples: list[pa.Table] = []
+        self._samples: list[Mapping[str, pa.ChunkedArray]] = []
         self._group_count = 0
         self._sample_interval = 1
 
     def add(self, group: pa.Table) -> None:
         """Add one row group."""
-        for name, column in zip(group.column_names, group.columns, strict=True):
-            if _is_number(column.type):
-                mean = pc.mean(column).as_py()
-                self._sums[name] = self._sums.get(name, 0.0) + (mean or 0.0) * (len(column) - column.null_count)
+        columns = group.columns
+        # All rows of a smaller table are in its sample.
+        if self._group_count or group.num_rows >= _SAMPLE_ROWS:
+            for name, at in self._numbers.items():
+                mean = pc.mean(columns[at]).as_py()
+                self._sums[name] = self._sums.get(name, 0.0) + (mean or 0.0) * (len(group) - columns[at].null_count)
         if self._group_count % self._sample_interval == 0:
-            self._samples.append(_sample_rows(group))
+            self._samples.append(self._sample_rows(columns, group.num_rows))
         if len(self._samples) > _MAX_SAMPLES:
             self._samples, self._sample_interval = self._samples[::2], self._sample_interval * 2
         self._group_count += 1
 
     def column_statistics(self, footer: pq.FileMetaData) -> Mapping[str, Mapping[str, Any]]:
         """Return `nulls`, `min`, `max`, `mean` and an estimate of the `distinct` values of each column that has them."""
-        found, samples = footer_statistics(footer), defaultdict[str, list[pa.ChunkedArray]](list)
-        for sample in self._samples:
-            for name, column in zip(sample.column_names, sample.columns, strict=True):
-                samples[name].append(column)
+        found = footer_statistics(footer)
+        complete: dict[tuple[int, str], list[tuple[dict[str, Any], Any]]] = defaultdict(list)
         for name, known in found.items():
-            rows = footer.num_rows - known.get("nulls", 0)
-            mean = self._sums[name] / rows if name in self._sums and rows else math.nan
-            if math.isfinite(mean):
-                known["mean"] = mean
-            if sample := samples.get(name):
-                values = pa.chunked_array([chunk for part in sample for chunk in part.chunks], sample[0].type)
-                known["distinct"] = estimate_distinct(values.drop_null(), rows)
+            rows = footer.num_rows - known["nulls"]
+            if name in self._sums and rows:
+                _add_mean(known, self._sums[name] / rows)
+            if not (parts := [sample[name] for sample in self._samples if name in sample]):
+                continue
+            values = _concat(parts).drop_null()
+            if len(values) == rows > 0 and name in self._numbers:
+                numbers = values.to_numpy()
+                complete[rows, numbers.dtype.char].append((known, numbers))
+            else:
+                known["distinct"] = estimate_distinct(values, rows)
+        for columns in complete.values():
+            _add_exact_statistics(*zip(*columns, strict=True))
         return found
+
+    def _sample_rows(self, columns: list[pa.ChunkedArray], rows: int) -> Mapping[str, pa.ChunkedArray]:
+        """Return some rows of the columns whose values are small and can be compared."""
+        found = {name: columns[at] for name, at in self._numbers.items()}
+        small = {name: columns[at] for name, at in self._others.items()}
+        found |= {name: it for name, it in small.items() if it.nbytes <= max(1, rows) * _MAX_VALUE_BYTES}
+        if rows < _SAMPLE_ROWS:
+            return found  # the last group: nothing is written after it that could need its memory
+        # Rows at equal distances would mislead where the data has a period. With one seed the same rows give the same estimate.
+        indices = pa.array(sorted(Random(0).sample(range(rows), _SAMPLE_ROWS)), pa.int64())  # noqa: S311
+        return {name: column.take(indices) for name, column in found.items()}
+
+
+def _add_mean(known: dict[str, Any], mean: float) -> None:
+    if math.isfinite(mean):
+        known["mean"] = mean
+
+
+def _add_exact_statistics(columns: Iterable[dict[str, Any]], values: Sequence[np.ndarray[Any, Any]]) -> None:
+    """Add the mean, where it is not known, and the number of distinct values to columns of one length and dtype.
+
+    Measured on 1,000 floats: sorting them takes 15 microseconds, a hash table of Arrow's 40.
+    """
+    block = np.stack(values)
+    with np.errstate(all="ignore"):
+        means = block.mean(axis=1, dtype=np.float64)
+    bits = block.view(f"i{block.itemsize}")
+    bits.sort(axis=1)
+    counts = 1 + np.count_nonzero(bits[:, 1:] != bits[:, :-1], axis=1)
+    for known, mean, count in zip(columns, means.tolist(), counts.tolist(), strict=True):
+        known["distinct"] = count
+        if "mean" not in known:
+            _add_mean(known, mean)
+
+
+def _concat(parts: list[pa.ChunkedArray]) -> pa.ChunkedArray:
+    if len(parts) == 1:
+        return parts[0]
+    return pa.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type)
 
 
 def file_statistics(path: Path) -> dict[str, dict[str, Any]]:
@@ -100,16 +150,17 @@ def footer_statistics(footer: pq.FileMetaData) -> dict[str, dict[str, Any]]:
     """Return `nulls`, `min` and `max` of each flat column from the footer of a parquet file."""
     schema, groups = footer.schema, list(map(footer.row_group, range(footer.num_row_groups)))
     columns = list(map(schema.column, range(footer.num_columns)))
-    names = Counter(column.path for column in columns)
+    paths = [column.path for column in columns]
+    names = Counter(paths)
     found: dict[str, dict[str, Any]] = {}
-    for position, column in enumerate(columns[:_MAX_COLUMNS]):
-        is_nested = column.max_definition_level > 1 or column.max_repetition_level or column.path != column.name
-        if is_nested or names[column.name] > 1:
+    for position, (name, column) in enumerate(zip(paths[:_MAX_COLUMNS], columns, strict=False)):
+        is_nested = column.max_definition_level > 1 or column.max_repetition_level or name != column.name
+        if is_nested or names[name] > 1:
             continue
         parts = [group.column(position).statistics for group in groups]
         if all(part is not None and part.has_null_count for part in parts):
-            known = {"nulls": sum(part.null_count for part in parts)}
-            found[column.name] = known | _min_max([part for part in parts if part.num_values])
+            known = {"nulls": sum([part.null_count for part in parts])}
+            found[name] = known | _min_max([part for part in parts if part.num_values])
     return found
 
 
@@ -117,15 +168,15 @@ def _min_max(groups: list[Any]) -> dict[str, Any]:
     if not groups or not all(group.has_min_max for group in groups):
         return {}
     try:
-        bounds = {"min": min(group.min for group in groups), "max": max(group.max for group in groups)}
+        low, high = min([group.min for group in groups]), max([group.max for group in groups])
     except (TypeError, ValueError, OverflowError, UnicodeDecodeError):
         return {}
-    written = {name: _as_json(value) for name, value in bounds.items()}
+    written = {"min": _as_json(low), "max": _as_json(high)}
     return written if None not in written.values() else {}
 
 
 def _as_json(value: Any) -> Any:
-    if isinstance(value, int | float):
+    if isinstance(value, (int, float)):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
         return value if len(value) <= _MAX_BOUND_LENGTH else None
@@ -134,28 +185,13 @@ def _as_json(value: Any) -> Any:
     return str(value) if isinstance(value, Decimal | timedelta) else None
 
 
-def _sample_rows(group: pa.Table) -> pa.Table:
-    """Return some rows of the columns whose values are small and can be compared."""
-    name_counts, max_bytes = Counter(group.column_names), max(1, group.num_rows) * _MAX_VALUE_BYTES
-    names = [
-        name
-        for name, column in zip(group.column_names, group.columns, strict=True)
-        if name_counts[name] == 1
-        and (_is_number(column.type) or (_is_sampled(column.type) and column.nbytes <= max_bytes))
-    ]
-    found = group.select(names[:_MAX_COLUMNS])
-    if group.num_rows < _SAMPLE_ROWS:
-        return found  # the last group: nothing is written after it that could need its memory
-    # Rows at equal distances would mislead where the data has a period. With one seed the same rows give the same estimate.
-    row_indices = sorted(Random(0).sample(range(group.num_rows), _SAMPLE_ROWS))  # noqa: S311
-    return found.take(pa.array(row_indices, pa.int64()))
-
-
-def _is_number(dtype: Any) -> bool:
+@cache
+def _is_number(dtype: pa.DataType) -> bool:
     return bool(types.is_integer(dtype) or (types.is_floating(dtype) and not types.is_float16(dtype)))
 
 
-def _is_sampled(dtype: Any) -> bool:
+@cache
+def _is_sampled(dtype: pa.DataType) -> bool:
     return any(check(dtype) for check in _SAMPLED_TYPES)
 
 
@@ -167,22 +203,11 @@ def estimate_distinct(sample: pa.Array | pa.ChunkedArray, rows: int) -> int:
     if not len(sample) or not rows:
         return 0
     if len(sample) == rows:
-        return _count_distinct(sample)
+        return len(sample.unique())
     counts = pc.value_counts(sample).field("counts")
     singletons = pc.sum(pc.equal(counts, 1)).as_py() or 0
     unseen_share = (1 - len(sample) / rows) * singletons / len(sample)
     return min(rows, round(len(counts) / (1 - unseen_share)))
-
-
-def _count_distinct(values: pa.Array | pa.ChunkedArray) -> int:
-    """Return the number of distinct values, of which none is null; zeros of both signs are two, as they are to Arrow.
-
-    Measured on 1,000 floats: sorting them takes 10 microseconds, a hash table of Arrow's 40.
-    """
-    if not _is_number(values.type):
-        return len(values.unique())
-    bits = np.sort(values.to_numpy().view(f"i{values.type.bit_width // 8}"))
-    return 1 + int(np.count_nonzero(bits[1:] != bits[:-1]))
 
 
 def column_chart(sample: Callable[[list[int]], Any], rows: list[int]) -> Markup:

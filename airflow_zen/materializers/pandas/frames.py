@@ -19,6 +19,7 @@ from airflow_zen.materializers.arrow.parquet_reader import ParquetTable, RowGrou
 from airflow_zen.materializers.arrow.parquet_writer import (
     FILE_NAME,
     MAX_ROW_GROUP_SIZE,
+    MIN_ROW_GROUP_SIZE,
     WrittenParquet,
     row_group_size,
     with_metadata,
@@ -62,19 +63,22 @@ _NO_COPY: dict[str, Any] = {} if int(pd.__version__.partition(".")[0]) >= 3 else
 def save_pandas(materializer: Materializer, value: Any, directory: Path) -> Mapping[str, Any]:
     """Write a frame, series or index, and return its summary."""
     columns, metadata = _to_arrow_columns(materializer.registry, value)
-    schema = pa.schema([(name, column.type) for name, column in columns.items()])
+    head = _convert_rows(columns, slice(MIN_ROW_GROUP_SIZE))
+    schema = pa.schema([(name, array.type) for name, array in zip(columns, head, strict=True)])
     with located("attrs", instead_of="['attrs']"), located("columns", instead_of="['columns']"):
-        text, parts = encode_typed_json(materializer, metadata, directory) if metadata else ("", [])
+        text, parts = encode_typed_json(materializer, metadata, directory) if metadata else (b"", [])
     schema = with_metadata(schema.empty_table(), text).schema if metadata else schema
-    size = row_group_size(schema)
     # A frame that is converted as a whole is in memory twice.
-    groups = (
-        pa.table(_convert_rows(columns, slice(at, at + size)), schema=schema)
-        for at in range(0, max(1, len(value)), size)
-    )
+    whole = len(value) <= MIN_ROW_GROUP_SIZE
+    pieces = [head] if whole else _convert_in_pieces(columns, len(value), row_group_size(schema))
+    groups = (pa.table(piece, schema=schema) for piece in pieces)
     written = write_parquet(groups, schema, directory / FILE_NAME)
     summary = _summarize(value, len(value), written, schema.names)
     return {**summary, "parts": parts} if parts else summary
+
+
+def _convert_in_pieces(columns: Mapping[str, ArrowColumn], rows: int, size: int) -> Iterator[list[pa.Array]]:
+    return (_convert_rows(columns, slice(at, at + size)) for at in range(0, rows, size))
 
 
 def _convert_rows(columns: Mapping[str, ArrowColumn], rows: slice) -> list[pa.Array]:

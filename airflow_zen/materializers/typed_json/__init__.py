@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_zen.artifacts.hashing import HashedFile
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.annotations import View
 from airflow_zen.materializers.base import Materializer
@@ -55,10 +56,14 @@ class TypedJsonMaterializer(Materializer):
 
 
 def write_typed_json(materializer: Materializer, value: Any, directory: Path, file_name: str) -> Mapping[str, Any]:
-    """Write a value as typed JSON into `file_name`; return `parts` of the summary if some were saved beside it."""
+    """Write a value as typed JSON into `file_name`.
+
+    Return its hash as `hashes` of the summary, and `parts` if some were saved beside it.
+    """
     text, parts = encode_typed_json(materializer, value, directory)
-    (directory / file_name).write_text(text, encoding="utf-8")
-    return {"parts": parts} if parts else {}
+    with HashedFile(directory / file_name) as file:
+        file.write(text)
+    return {"hashes": {file_name: file.hash}, **({"parts": parts} if parts else {})}
 
 
 def read_typed_json(materializer: Materializer, directory: Path, file_name: str, wanted: Any = None) -> Any:
@@ -66,14 +71,14 @@ def read_typed_json(materializer: Materializer, directory: Path, file_name: str,
     return decode_typed_json(materializer, (directory / file_name).read_text(encoding="utf-8"), directory, wanted)
 
 
-def encode_typed_json(materializer: Materializer, value: Any, directory: Path) -> tuple[str, list[dict[str, str]]]:
-    """Return the typed JSON of a value, and the parts that were saved under `directory` on the way."""
+def encode_typed_json(materializer: Materializer, value: Any, directory: Path) -> tuple[bytes, list[dict[str, str]]]:
+    """Return the typed JSON of a value as UTF-8, and the parts that were saved under `directory` on the way."""
     from airflow_zen.materializers.typed_json.encoding import Encoder, NestedValues, canonical_json, plain_json
 
     if (text := plain_json(value)) is not None:
         return text, []
     parts = NestedValues(materializer.registry, directory)
-    return canonical_json(Encoder(parts).encode(value)), parts.saved
+    return canonical_json(Encoder(parts).encode(value)).encode(), parts.saved
 
 
 def decode_typed_json(materializer: Materializer, text: str, directory: Path | None, wanted: Any = None) -> Any:

