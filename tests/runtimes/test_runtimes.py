@@ -1,6 +1,5 @@
 """Promises that hold in every runtime: values, views, streams, own classes, metadata, failures, skips."""
 
-import json
 import logging
 import traceback
 
