@@ -217,7 +217,7 @@ def _plain_context(value: Any, name: str) -> Any:
 
 def _write_values(values: Mapping[str, Any], stack: Stack) -> str:
     text, _ = encode_typed_json(stack.materializers.for_encoding("python.json@1"), dict(values), Path("unused"))
-    return text
+    return text.decode()
 
 
 def _import_note(name: str, runtime: Runtime) -> str:
