@@ -29,8 +29,8 @@ from airflow_zen.operators.stack_selection import (
 )
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
+from airflow_zen.steps.in_process import raise_on_sigterm
 from airflow_zen.steps.run import RunHooks, run_step
-from airflow_zen.steps.runtime import raise_on_sigterm
 
 if TYPE_CHECKING:
     from airflow_zen.lineage.recorder import OpenedRun
