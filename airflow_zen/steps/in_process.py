@@ -16,16 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_zen.errors import StepInterrupted, log_errors
 from airflow_zen.lineage.recorder import collect_metadata, temporary_environment
-from airflow_zen.steps.runtime import Execution, StepResult
 
 if TYPE_CHECKING:
+    from airflow_zen.stack import SavedArtifact
+    from airflow_zen.steps.runtime import Execution
     from airflow_zen.steps.step import Step
+
+    Result = tuple[Mapping[str, SavedArtifact], Mapping[str, Any], Mapping[str, Any]]
 
 log = logging.getLogger("airflow_zen.steps")
 
 
-def execute(execution: Execution) -> StepResult:
+def execute(execution: Execution) -> Result:
     """Load the inputs while the lineage run opens, call the function inside it, and store what it returns.
+
+    Return the stored outputs, what the models among them take, and the outputs themselves, each by name.
 
     The environment of the lineage run lasts until all is stored: a returned iterator runs the function's code while
     it is stored.
@@ -42,7 +47,7 @@ def execute(execution: Execution) -> StepResult:
             with log_errors("The models of this step have no signature in MLflow"):
                 arguments = (*values.args, *values.kwargs.values())
                 inputs = describe_model_inputs(step, result, saved, arguments, stack)
-    return StepResult(saved, inputs, result)
+    return saved, inputs, result
 
 
 @contextmanager

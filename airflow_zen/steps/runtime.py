@@ -83,14 +83,10 @@ class InProcess(Runtime, msgspec.Struct, frozen=True):
         """Return None: the distributions of this process are in the key where the code reaches them."""
 
     def execute(self, execution: Execution) -> StepResult:
-        """Load the inputs while the lineage run opens, call the function inside it, and store what it returns.
-
-        The environment of the lineage run lasts until all is stored: a returned iterator runs the function's code while
-        it is stored.
-        """
+        """Load the inputs, call the function and store what it returns, in this thread."""
         from airflow_zen.steps.in_process import execute
 
-        return execute(execution)
+        return StepResult(*execute(execution))
 
 
 IN_PROCESS = InProcess()
