@@ -357,7 +357,10 @@ def _watch_lifeline(descriptor: str) -> None:
     """
     if not descriptor:
         return
-    lifeline = int(descriptor)
+    lifeline = os.dup(int(descriptor))
+    # It may be the standard input, which is empty for the step.
+    with open(os.devnull, "rb") as empty:  # noqa: PTH123
+        os.dup2(empty.fileno(), int(descriptor))
     if os.fork():
         os.close(lifeline)
         return

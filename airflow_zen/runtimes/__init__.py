@@ -11,11 +11,16 @@ from airflow_zen.steps.runtime import InProcess as InProcess
 from airflow_zen.steps.runtime import Runtime as Runtime
 
 if TYPE_CHECKING:
+    from airflow_zen.runtimes.docker import Docker as Docker
     from airflow_zen.runtimes.python import Python as Python
 
-_MODULES = {"InProcess": "airflow_zen.steps.runtime", "Python": "airflow_zen.runtimes.python"}
+_MODULES = {
+    "Docker": "airflow_zen.runtimes.docker",
+    "InProcess": "airflow_zen.steps.runtime",
+    "Python": "airflow_zen.runtimes.python",
+}
 
-__all__ = ["InProcess", "Python", "Runtime", "parse_runtime"]
+__all__ = ["Docker", "InProcess", "Python", "Runtime", "parse_runtime"]
 
 
 def parse_runtime(text: str, where: str) -> Runtime:

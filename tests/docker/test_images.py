@@ -7,8 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from airflow_zen import load
+from airflow_zen.runtimes import Docker
 from tests.docker.compose import DOCKER
+from tests.docker.dags.logged import logged_dag
 from tests.docker.images import Images, missing
+from tests.harness import run_dag
 from tests.servers.process import free_port
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(3000)]
@@ -97,12 +101,27 @@ def test_steps_run_in_the_airflow_image(pipeline):
 
 def test_lineage_is_in_the_mlflow_image(pipeline):
     """The server of the MLflow image has the runs of both DAG runs and of their steps, and one version of the model."""
-    experiments = ask(pipeline.mlflow, "experiments/search", max_results=100)["experiments"]
-    ids = [experiment["experiment_id"] for experiment in experiments]
-    runs = ask(pipeline.mlflow, "runs/search", experiment_ids=ids, max_results=100)["runs"]
-    assert [run["info"]["status"] for run in runs] == ["FINISHED"] * 6
+    assert [run["info"]["status"] for run in runs_of("small", pipeline.mlflow)] == ["FINISHED"] * 6
     versions = ask(pipeline.mlflow, "registered-models/get-latest-versions", name="small")["model_versions"]
     assert [version["version"] for version in versions] == ["1"]
+
+
+def test_a_step_of_the_worker_runs_in_the_airflow_image(engine, mlflow, tmp_path, monkeypatch):
+    """With the runtime `Docker` the image runs the step of a DAG outside of it, which logs into its run in MLflow."""
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", mlflow)
+    runtime = Docker(AIRFLOW, network="host", docker_url=engine.url)
+    run = run_dag(logged_dag(), conf={"zen": {"runtime": repr(runtime)}})
+    assert run.states == {"logged": "success"}, run.tasks[-1].error
+    assert load(run.xcom("logged"))["n"].tolist() == [0, 1, 2]
+    [step] = [run["data"] for run in runs_of("logged", mlflow) if run["info"]["run_name"] == "logged"]
+    assert {metric["key"]: metric["value"] for metric in step["metrics"]}["rows"] == 3
+
+
+def runs_of(dag_id, url):
+    """Return the runs of a DAG, whose experiment has its name."""
+    [experiment] = ask(url, "experiments/search", filter=f"name = 'airflow/{dag_id}'", max_results=10)["experiments"]
+    return ask(url, "runs/search", experiment_ids=[experiment["experiment_id"]], max_results=100)["runs"]
 
 
 def ask(url, path, **body):

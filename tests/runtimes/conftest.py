@@ -14,6 +14,7 @@ import pytest
 
 from airflow_zen.runtimes import Python
 from tests.harness import run_dag
+from tests.runtimes.containers import import_python_image
 
 SMALL = ("blake3", "msgspec")
 TABLES = (*SMALL, "fsspec", "numpy<2", "pandas<3", "pyarrow<24")
@@ -47,6 +48,13 @@ def tables_python():
     return make_environment(*TABLES)
 
 
+@pytest.fixture(scope="session")
+def python_engine(docker_engine):
+    """A Docker engine that has the image into which Python is mounted."""
+    import_python_image(docker_engine)
+    return docker_engine
+
+
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """A fresh artifact root, and no MLflow."""
@@ -73,7 +81,7 @@ def load_dag_file(tmp_path):
         return module
 
     yield load
-    for name in loaded:
+    for name in set(loaded):
         del sys.modules[name]
 
 

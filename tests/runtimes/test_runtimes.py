@@ -9,6 +9,7 @@ from airflow_zen import load
 from airflow_zen.artifacts.folder import PreviewStore
 from airflow_zen.config.settings import open_stack
 from airflow_zen.runtimes import InProcess, Python
+from tests.runtimes.containers import in_docker
 
 _HEADER = """
 from __future__ import annotations
@@ -119,16 +120,26 @@ def pipeline():
 """
 
 
-@pytest.fixture(params=["in-process", "python"])
+@pytest.fixture(params=["in-process", "python", "docker"])
 def small(request):
     """Each runtime, without libraries beside what every step needs."""
-    return InProcess() if request.param == "in-process" else Python(request.getfixturevalue("small_python"))
+    return make_runtime(request, "small_python")
 
 
-@pytest.fixture(params=["in-process", "python"])
+@pytest.fixture(params=["in-process", "python", "docker"])
 def tables(request):
     """Each runtime, with pandas."""
-    return InProcess() if request.param == "in-process" else Python(request.getfixturevalue("tables_python"))
+    return make_runtime(request, "tables_python")
+
+
+def make_runtime(request, environment):
+    """Return the runtime that a test is parametrized with, with the libraries of an environment."""
+    if request.param == "in-process":
+        return InProcess()
+    interpreter = request.getfixturevalue(environment)
+    if request.param == "python":
+        return Python(interpreter)
+    return in_docker(request.getfixturevalue("python_engine"), interpreter)
 
 
 def error_of(run, task):
