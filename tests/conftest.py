@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from functools import cache
@@ -28,12 +30,12 @@ from tests.servers.google import fake_gcs as run_fake_gcs
 from tests.servers.google import program as fake_gcs_program
 from tests.servers.mlflow_server import MlflowServer, mlflow_server
 from tests.servers.moto import moto as run_moto
-from tests.servers.process import ServerFailed, memory_directory
+from tests.servers.process import ServerFailed, memory_directory, process_directory
 from tests.servers.rclone import program as rclone_program
 from tests.servers.rclone import rclone as run_rclone
 from tests.servers.s3 import S3Server
 
-AIRFLOW_HOME = str(memory_directory("zen-airflow-"))
+AIRFLOW_HOME = str(memory_directory("airflow-"))
 
 # The files of its tests begin so.
 _DEPLOYMENT_TESTS = "tests/integration/test_real_airflow"
@@ -43,6 +45,9 @@ def _isolate_session() -> None:
     """Cut the session off from the machine's own settings."""
     for name in [name for name in os.environ if name.startswith(("AIRFLOW_", "AWS_", "MLFLOW_"))]:
         del os.environ[name]
+    # With a TMPDIR of the caller's, the files of failed tests remain in it.
+    os.environ.setdefault("TMPDIR", str(process_directory()))
+    tempfile.tempdir = None
     os.environ |= {
         "AIRFLOW_HOME": AIRFLOW_HOME,
         "AIRFLOW__CORE__UNIT_TEST_MODE": "True",
@@ -68,6 +73,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Keep our order, and not xdist's: it takes the files with the fewest tests for the shortest."""
     config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Import without the garbage collector, which would look through all modules again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_sessionstart() -> None:

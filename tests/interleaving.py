@@ -15,6 +15,13 @@ _WRITES = ("_upload", "_write", "rename")
 _CHANCE = re.compile(r"[0-9a-f]{32}(?![0-9a-f])|\d{10}\.\d+")
 
 
+def _closed_gate() -> threading.Lock:
+    """Return a lock that is held: one thread opens it by `release`, another passes by `acquire` and closes it."""
+    gate = threading.Lock()
+    gate.acquire()
+    return gate
+
+
 class Killed(BaseException):
     """The process was killed: none of its operations is done any more."""
 
@@ -30,7 +37,7 @@ class _Process:
         self.pending = ""
         self.seen: list[Any] = []
         self.operations = 0
-        self._go = threading.Semaphore(0)
+        self._go = _closed_gate()
         self._scheduler = scheduler
         self._thread = threading.Thread(target=self._run, args=(body,), daemon=True)
 
@@ -87,7 +94,7 @@ class Scheduler:
     def __init__(self, mortal: Iterable[str] = (), forget_at: tuple[str, ...] = ()) -> None:
         self.forget_at = forget_at
         self.local = threading.local()
-        self.parked = threading.Semaphore(0)
+        self.parked = _closed_gate()
         self.waited = 0.0  # seconds
         self._mortal = frozenset(mortal)
         self.processes: dict[str, _Process] = {}

@@ -41,7 +41,8 @@ class RunningServices:
                 waiting.remove(name)
             if time.monotonic() - self._begun > timeout:
                 raise AssertionError("\n".join([f"not ready: {waiting}", *map(self.tail, waiting)]))
-            time.sleep(0.3)
+            # Each check starts programs.
+            time.sleep(1)
 
     def place(self, name: str) -> ServicePaths:
         """Return what the service sees."""

@@ -77,7 +77,7 @@ def database():
 
 @pytest.fixture(scope="package")
 def deployment(ceph, database):
-    directory = memory_directory("zen-deployment-")
+    directory = memory_directory("deployment-")
     connection = {
         "conn_type": "aws",
         "login": ceph.access_key,

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.server import TrackingServer
 from airflow_zen.localstack.services import request_json
-from tests.servers.browser import browser_page
+from tests.servers.browser import browser_window
 from tests.servers.certificate import signed_by_itself
 from tests.servers.guarded_mlflow import ADMIN, PASSWORD, guarded_mlflow
 
@@ -27,10 +27,17 @@ stacks:
 """
 
 
+@pytest.fixture(scope="module")
+def window(deployment):
+    with browser_window(1100, 1300) as window:
+        yield window
+
+
 @pytest.fixture
-def page(deployment):
-    with browser_page(1100, 1300) as page:
-        yield page
+def page(window):
+    page = window.new_page()
+    yield page
+    page.close()
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ failing()
 
 @pytest.fixture(scope="module")
 def directory():
-    directory = memory_directory("zen-stack-")
+    directory = memory_directory("stack-")
     yield directory
     stop_local_stack(directory)
 

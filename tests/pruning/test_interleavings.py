@@ -195,6 +195,14 @@ def new_root(request, tmp_path):
     return make
 
 
+def _delete_all(transport):
+    if transport.root.startswith("memory:"):
+        # It never forgets a folder, and looks through all of them.
+        transport.fs.rm(transport.base, recursive=True)
+    else:
+        transport.delete([*transport.list("")])
+
+
 @pytest.fixture
 def search(new_root, filesystem):
     """Search all interleavings of a prune and some writers on a kind of root."""
@@ -205,10 +213,13 @@ def search(new_root, filesystem):
         def new_system():
             if filesystem["system"]:
                 filesystem["system"], ended = None, filesystem["system"].store.transport
-                ended.delete([*ended.list("")])
+                _delete_all(ended)
             if not ready:
-                ready.extend(PruneBesideWriters(*new_root(kind), writers, **options) for _ in range(50))
-                if "-" in kind:
+                is_remote = "-" in kind
+                ready.extend(
+                    PruneBesideWriters(*new_root(kind), writers, **options) for _ in range(50 if is_remote else 1)
+                )
+                if is_remote:
                     # S3 lists times in seconds: what is written now must not look like what was there before.
                     time.sleep(1.1)
             filesystem["system"] = system = ready.pop()

@@ -191,7 +191,7 @@ def _server(
 
 def _new_database() -> str:
     """Return the URL of a new SQLite file: a copy of the one that the first server of this process migrated."""
-    file = memory_directory("zen-mlflow-") / "mlflow.db"
+    file = memory_directory("mlflow-") / "mlflow.db"
     if _empty_database().exists():
         shutil.copy(_empty_database(), file)
     return f"{_SQLITE}{file}"
@@ -199,4 +199,4 @@ def _new_database() -> str:
 
 @cache
 def _empty_database() -> Path:
-    return memory_directory("zen-mlflow-") / "empty.db"
+    return memory_directory("mlflow-") / "empty.db"

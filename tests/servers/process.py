@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import random
 import shutil
@@ -11,7 +12,8 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -19,21 +21,50 @@ from typing import Protocol
 _PORTS = range(10_000, 32_000)
 # Ports that this process has named, each held for it by a socket of UDP, which no server here speaks.
 _named: list[socket.socket] = []
-# A file system in memory, which Linux has; a database on a disk waits for it at every commit.
-_MEMORY = "/dev/shm"
+# A file system in memory, which Linux has. Small files on a disk cost ten times the CPU, and a commit waits for it.
+_MEMORY = Path("/dev/shm")
+_MEMORY_NEEDED = 2 * 1024**3  # bytes
+_PREFIX = "zen-tests-"
 
 
 def memory_directory(prefix: str) -> Path:
     """Return a new directory, in memory if the machine has such a file system; it is deleted when this process ends."""
-    directory = tempfile.mkdtemp(prefix=prefix, dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None)
-    owner = os.getpid()
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=process_directory()))
 
-    def delete() -> None:
-        if os.getpid() == owner:
-            shutil.rmtree(directory, ignore_errors=True)
 
-    atexit.register(delete)
-    return Path(directory)
+@cache
+def process_directory() -> Path:
+    """Return the directory of this process, locked while it lives; the first call deletes those of killed processes."""
+    has_memory = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _MEMORY_NEEDED
+    parent = _MEMORY if has_memory else Path(tempfile.gettempdir())
+    with _locked(parent):
+        for abandoned in parent.glob(f"{_PREFIX}*"):
+            with suppress(OSError), _locked(abandoned, fcntl.LOCK_NB):
+                shutil.rmtree(abandoned, ignore_errors=True)
+        directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        # PostgreSQL runs as nobody where we are root.
+        directory.chmod(0o711)
+        lock = ExitStack()
+        lock.enter_context(_locked(directory))
+    atexit.register(_delete, directory, lock, os.getpid())
+    return directory
+
+
+@contextmanager
+def _locked(directory: Path, wait: int = 0) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | wait)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _delete(directory: Path, lock: ExitStack, owner: int) -> None:
+    # A forked process ends without having made it.
+    if os.getpid() == owner:
+        shutil.rmtree(directory, ignore_errors=True)
+        lock.close()
 
 
 class ServerProcess(Protocol):
