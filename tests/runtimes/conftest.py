@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -23,8 +22,9 @@ TABLES = (*SMALL, "fsspec", "numpy<2", "pandas<3", "pyarrow<24")
 def make_environment(*requirements):
     """Return the interpreter of a virtual environment, which later test runs on this machine use again."""
     key = hashlib.sha256(json.dumps([sys.version, requirements]).encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir(), f"zen-test-environments-{os.geteuid()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(cache, "airflow-zen/test-environments")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     interpreter, done = folder / key / "bin/python", folder / key / "done"
     with (folder / f"{key}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
