@@ -4,40 +4,20 @@ import os
 import runpy
 import subprocess
 import sys
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import partial
+from datetime import timedelta
 from typing import Annotated, NamedTuple
 
 import pytest
-from airflow.sdk import dag, task, task_group
+from airflow.sdk import task, task_group
 
-from airflow_zen import Cache, MLStepOperator, Output, ml_step
+from airflow_zen import MLStepOperator, Output, ml_step
 from airflow_zen.errors import StepDefinitionError
+from tests.decorators.steps import double, halves, in_dag
 
 
 class Halves(NamedTuple):
     left: int
     right: int
-
-
-@ml_step
-def double(x: int) -> int:
-    """Twice as much."""
-    return 2 * x
-
-
-@ml_step
-def halves(x: int) -> Output(left=int, right=int):
-    return x // 2, x - x // 2
-
-
-def in_dag(build, **options):
-    @dag(dag_id="d", schedule=None, start_date=datetime(2026, 1, 1), **options)
-    def d():
-        build()
-
-    return d()
 
 
 def test_outside_a_dag_it_is_the_function():
@@ -195,12 +175,6 @@ def test_fields_of_a_named_tuple_are_attributes():
     assert built.get_task("double__1").op_args[0].key == "right"
 
 
-def test_unknown_output_is_named():
-    """Asking for an output that is not declared says which there are."""
-    with pytest.raises(StepDefinitionError, match=r"no output 'middle'.*left.*right"):
-        in_dag(lambda: halves(1)["middle"])
-
-
 def test_a_dict_is_one_output():
     """`-> dict[str, int]` is one artifact, not one XCom for each key."""
 
@@ -264,43 +238,6 @@ def test_override_partial_expand_and_groups():
     assert built.get_task("group.scale").is_mapped
 
 
-@pytest.mark.parametrize("outer", [task, task.virtualenv, lambda _: double])
-def test_stacking_on_a_task_decorator_is_refused(outer):
-    """Two task decorators on one function are refused: Airflow would keep only one of them."""
-
-    def step(): ...
-
-    with pytest.raises(StepDefinitionError, match="cannot be stacked"):
-        ml_step(outer(step))
-
-
-def test_context_name_with_default_is_refused():
-    """An argument named as Airflow's context with a default of its own is refused, with another name offered."""
-
-    def train(params: dict = {}): ...  # noqa: B006
-
-    with pytest.raises(StepDefinitionError, match=r"'params'.*Rename it.*'hyper_params'"):
-        ml_step(train)
-
-
-def test_expanding_over_a_context_name_is_refused():
-    """Mapping over an argument named as Airflow's context is refused, with another name offered."""
-
-    @ml_step
-    def train(params): ...
-
-    with pytest.raises(StepDefinitionError, match=r"'params'.*Rename"):
-        in_dag(lambda: train.expand(params=[{}]))
-    with pytest.raises(StepDefinitionError, match=r"'params'.*Rename"):
-        in_dag(lambda: train.partial(params={}))
-
-
-def test_expanding_over_one_artifact_is_refused():
-    """Mapping over a single artifact is refused at parse: Airflow would map the fields of its ref."""
-    with pytest.raises(StepDefinitionError, match="one artifact"):
-        in_dag(lambda: double.expand(x=double(1)))
-
-
 def test_expanding_over_plain_and_mapped_tasks_is_allowed():
     """A plain task's list and a mapped step can be expanded over."""
 
@@ -310,25 +247,6 @@ def test_expanding_over_plain_and_mapped_tasks_is_allowed():
 
     built = in_dag(lambda: double.expand(x=double.expand(x=numbers())))
     assert built.get_task("double__1").upstream_task_ids == {"double"}
-
-
-@pytest.mark.parametrize("option", [{"cache": "yes"}, {"cache": object()}, {"version": 3}, {"model": object}])
-def test_option_values_are_checked(option):
-    """An option with a value of a wrong type is refused where it is written."""
-    with pytest.raises(StepDefinitionError, match=next(iter(option))):
-        in_dag(lambda: ml_step(**option)(double.function)(1))
-
-
-def test_multiple_outputs_names_the_remedy():
-    """`multiple_outputs` is refused: the annotation declares outputs."""
-    with pytest.raises(StepDefinitionError, match="return annotation"):
-        ml_step(multiple_outputs=True)(double.function)
-
-
-def test_not_a_function():
-    """Decorating something other than a function is refused with what to write."""
-    with pytest.raises(StepDefinitionError, match="Options go by name"):
-        ml_step("train")
 
 
 def test_unevaluable_annotations_are_accepted():
@@ -354,23 +272,6 @@ def test_mapped_and_classic_steps_name_their_outputs():
         in_dag(lambda: halves.expand(x=[1])["lfet"])
 
 
-def test_map_over_one_artifact_is_refused():
-    """`.map` over a single artifact is refused like the artifact itself."""
-    with pytest.raises(StepDefinitionError, match="one artifact"):
-        in_dag(lambda: double.expand(x=double(1).map(lambda value: value)))
-
-
-def test_outputs_inside_records_are_refused():
-    """The output of a task inside a dataclass is refused: Airflow would not see the dependency."""
-
-    @dataclass
-    class Config:
-        x: object
-
-    with pytest.raises(StepDefinitionError, match=r"Config\.x"):
-        in_dag(lambda: double(Config(double(1))))
-
-
 def test_params_by_position():
     """An argument named `params` may be passed by position."""
 
@@ -391,39 +292,6 @@ def test_our_options_are_not_the_functions_arguments():
     assert (list(built.op_args), built.op_kwargs, built.model, built.version) == (["m"], {}, "churn", "7")
     with pytest.raises(StepDefinitionError, match=r"option model=.*Rename the parameter"):
         in_dag(lambda: evaluate.override(model="churn").expand(model=[1, 2]))
-
-
-@pytest.mark.parametrize("name", ["return_value", "_link_MlflowRunLink"])
-def test_reserved_output_names_are_refused(name):
-    """An output cannot have the name of an XCom that Airflow reserves."""
-
-    def step() -> Output(**{name: int, "other": int}): ...
-
-    with pytest.raises(StepDefinitionError, match=name):
-        ml_step(step)
-
-
-def test_option_values_are_checked_where_they_are_written():
-    """An invalid value of an option fails at the decorator, at `override`, and before mapping."""
-    for write in (lambda: ml_step(cache="no")(double.function), lambda: double.override(cache="no")):
-        with pytest.raises(StepDefinitionError, match="cache"):
-            write()
-
-
-def test_an_unknown_parameter_cannot_be_ignored():
-    """An unknown name in `Cache(ignore=…)` fails at the decorator; `**options` accept any name."""
-    with pytest.raises(StepDefinitionError, match=r"names 'verbos', which is not one of its parameters"):
-        double.override(cache=Cache(ignore=("verbos",)))
-
-    def open_ended(x: int, **options) -> int: ...
-
-    assert ml_step(cache=Cache(ignore=("verbos",)))(open_ended)
-
-
-def test_a_function_needs_a_name():
-    """A partial is refused, because it has no name for a task."""
-    with pytest.raises(StepDefinitionError, match="name of its own"):
-        ml_step(partial(double.function, 1))
 
 
 DAG_FILE = """
