@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any
 
 import pandas as pd
@@ -397,5 +396,5 @@ def test_options_of_the_cache(tmp_path):
         ml_step(False)
     with pytest.raises(StepDefinitionError, match=r"takes bool or NoneType or Cache, got 'no'"):
         ml_step(cache="no")(fit.function)
-    classic = partial(MLStepOperator, task_id="fit", python_callable=fit.function, op_args=[2], cache=False)
-    assert values(classic, "fit") == [2.0]
+    classic = {"python_callable": fit.function, "op_args": [2], "cache": False}
+    assert values(lambda: MLStepOperator(task_id="fit", **classic), "fit") == [2.0]
