@@ -158,5 +158,17 @@ class RuntimeUnavailable(ZenError, RuntimeError):
     """A step cannot be run in its runtime, or its process there ended without an answer."""
 
 
+class StepDeferred(BaseException):
+    """A step goes on elsewhere, and this process need not wait; a `BaseException`, because nothing has failed.
+
+    trigger: what says that it has ended. suspended: what the process that goes on needs, as text by name.
+    """
+
+    def __init__(self, trigger: object) -> None:
+        super().__init__(trigger)
+        self.trigger = trigger
+        self.suspended: dict[str, str] = {}
+
+
 class StepInterrupted(BaseException):
     """The task received SIGTERM; a `BaseException`, so that user code does not catch it."""

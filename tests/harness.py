@@ -85,6 +85,8 @@ class TaskResult:
     label: str | None
     outlets: list[Any]
     events: dict[str, Any] = field(default_factory=dict)
+    # What a deferred task told its supervisor.
+    deferral: comms.DeferTask | None = None
 
 
 @dataclass
@@ -113,10 +115,12 @@ def run_dag(
     try_number: int = 1,
     max_tries: int | None = None,
     bundle: Any = UNVERSIONED_BUNDLE,
+    resumed: dict[str, Any] | None = None,
     **dag_run: Any,
 ) -> DagRunResult:
     """Run every task of a DAG once, in topological order; tasks after a failure are left out.
 
+    `resumed` are `next_method` and `next_kwargs` of a task that was deferred.
     `dag_run` are fields of the DAG run as Airflow tells it to tasks.
     """
     supervisor = InMemorySupervisor(connections=connections or {})
@@ -134,6 +138,7 @@ def run_dag(
                         (try_number, max_tries),
                         supervisor,
                         bundle,
+                        resumed or {},
                     )
                 )
                 if run.tasks[-1].state != "success":
@@ -163,6 +168,7 @@ def _run_task(
     tries: tuple[int, int | None],
     supervisor: InMemorySupervisor,
     bundle: Any,
+    resumed: dict[str, Any],
 ) -> TaskResult:
     try_number, max_tries = tries
     ti = task_runner.RuntimeTaskInstance.model_construct(
@@ -197,6 +203,7 @@ def _run_task(
             ),
             max_tries=0,
             should_retry=False,
+            **resumed,
         ),
     )
     log = structlog.get_logger("harness")
@@ -207,7 +214,17 @@ def _run_task(
     events = {
         event["dest_asset_key"]["name"]: event["extra"] for event in getattr(message, "outlet_events", None) or []
     }
-    return TaskResult(task.task_id, map_index, str(state.value), error, ti.task, ti.rendered_map_index, outlets, events)
+    return TaskResult(
+        task.task_id,
+        map_index,
+        str(state.value),
+        error,
+        ti.task,
+        ti.rendered_map_index,
+        outlets,
+        events,
+        message if isinstance(message, comms.DeferTask) else None,
+    )
 
 
 def _map_indexes(task: Any, supervisor: InMemorySupervisor) -> list[int]:

@@ -55,9 +55,13 @@ class LineageRecorder(Protocol):
     The methods here record nothing, and report that nothing is undelivered.
     """
 
-    def start(self, run: StepRun) -> OpenedRun:
-        """Open the run before user code is called."""
+    def start(self, run: StepRun, suspended: Mapping[str, str] | None = None) -> OpenedRun:
+        """Open the run before user code is called, or the run that another process has suspended."""
         return OpenedRun()
+
+    def suspend(self, run: StepRun, opened: OpenedRun) -> Mapping[str, str]:
+        """Leave the run open for another process; return what `start` needs there."""
+        return {}
 
     def finish(self, run: StepRun, opened: OpenedRun) -> bool:
         """Send everything else and close the run; return whether all of it was delivered."""
@@ -83,7 +87,7 @@ class NullRecorder(LineageRecorder):
         self._journals = journals
         self._redactor = redactor
 
-    def start(self, run: StepRun) -> OpenedRun:
+    def start(self, run: StepRun, suspended: Mapping[str, str] | None = None) -> OpenedRun:
         """Begin the run's journal."""
         if self._journals:
             try:
@@ -91,6 +95,12 @@ class NullRecorder(LineageRecorder):
             except OSError as error:
                 log.warning("If the process of %s is killed, its record is lost: %s", run.id, error)
         return OpenedRun()
+
+    def suspend(self, run: StepRun, opened: OpenedRun) -> Mapping[str, str]:
+        """Delete the run's journal: this process has nothing to lose any more."""
+        if self._journals:
+            self._journals.delete(run)
+        return {}
 
     def finish(self, run: StepRun, opened: OpenedRun) -> bool:
         """Keep the finished record on this host until the store has it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.config.settings import Settings, open_stack
-from airflow_zen.errors import log_errors
+from airflow_zen.errors import StepDeferred, log_errors
 from airflow_zen.operators.artifact import load_keyword_arguments
 from airflow_zen.operators.assets import emit_asset_events
 from airflow_zen.operators.links import ArtifactsLink, MlflowRunLink, ProducedByLink, VersionsLink, add_links
@@ -55,13 +56,26 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
         cache, why = resolve_cache_mode(operator, context, settings, stack.records)
         run = _new_step_run(operator, context, cache, why, _mapped_task_label(operator, arguments))
         run = replace(run, inputs=_mapped_keyword_arguments(operator, context))
-        run = run_step(step, arguments, stack, run, _TaskRunHooks(operator, context, settings))
+        run = _run_or_defer(step, arguments, stack, run, _TaskRunHooks(operator, context, settings))
     report_lineage("add_output_asset", operator, run.outputs.values())
     _annotate_task(operator, context, run)
     with log_errors("The asset events of this task are incomplete"):
         names, stack_overridden = step.outputs.artifact_names, is_stack_overridden(context, operator, settings)
         emit_asset_events(operator, context, run, names, stack, stack_overridden=stack_overridden)
     return to_xcom(step, run.outputs)
+
+
+def _run_or_defer(step: Step, arguments: Arguments, stack: Stack, run: StepRun, run_hooks: _TaskRunHooks) -> StepRun:
+    """Run the step, or defer the task while the step runs elsewhere; what a resumed step leaves there is ended."""
+    operator = run_hooks.operator
+    try:
+        return run_step(step, arguments, stack, run, run_hooks)
+    except StepDeferred as deferred:
+        trigger: Any = deferred.trigger
+        operator.defer(trigger=trigger, method_name="resume", kwargs=deferred.suspended)
+    finally:
+        if operator.event is not None:
+            step.runtime.discard(run.id, stack)
 
 
 def resolve_step(operator: MLStepOperator, context: Any, settings: Settings) -> Step:
@@ -164,9 +178,14 @@ def _clear_number(context: Any) -> int:
 class _TaskRunHooks(RunHooks):
     """Shows the lineage run in the task's log and on its page while the step runs."""
 
+    can_defer = True
+
     def __init__(self, operator: MLStepOperator, context: Any, settings: Settings) -> None:
         self.operator = operator
         self.settings = settings
+        self.suspended, self.event = operator.suspended, operator.event
+        if operator.execution_timeout:
+            self.deadline = time.time() + operator.execution_timeout.total_seconds()
         self.outlet_events = context["outlet_events"]
         self.ti = context["ti"]
         add_links(operator, {})

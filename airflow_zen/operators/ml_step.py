@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.standard.operators.python import PythonOperator
@@ -46,6 +47,9 @@ class MLStepOperator(PythonOperator):
     custom_operator_name = "@ml_step"
     ui_color = "#e6f2ef"
     operator_extra_links = STEP_LINKS
+    # What an earlier process of this try left, and what its trigger said.
+    suspended: Mapping[str, str] = MappingProxyType({})
+    event: Mapping[str, Any] | None = None
     template_fields: Sequence[str] = ("templates_dict", "op_args", "op_kwargs", "version")
     template_fields_renderers: ClassVar[dict[str, str]] = {"templates_dict": "json", "op_args": "py", "op_kwargs": "py"}
 
@@ -106,6 +110,11 @@ class MLStepOperator(PythonOperator):
         from airflow_zen.operators.execute import execute
 
         return execute(self, context)
+
+    def resume(self, context: Any, event: Any = None, **suspended: str) -> Any:
+        """Go on with a deferred step, which has ended elsewhere; `event` is the trigger's."""
+        self.suspended, self.event = suspended, event or {}
+        return self.execute(context)
 
 
 def _mapped_arguments(task: Any) -> Iterator[tuple[str, Any]]:

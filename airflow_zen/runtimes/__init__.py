@@ -12,15 +12,17 @@ from airflow_zen.steps.runtime import Runtime as Runtime
 
 if TYPE_CHECKING:
     from airflow_zen.runtimes.docker import Docker as Docker
+    from airflow_zen.runtimes.kubernetes import Kubernetes as Kubernetes
     from airflow_zen.runtimes.python import Python as Python
 
 _MODULES = {
     "Docker": "airflow_zen.runtimes.docker",
     "InProcess": "airflow_zen.steps.runtime",
+    "Kubernetes": "airflow_zen.runtimes.kubernetes",
     "Python": "airflow_zen.runtimes.python",
 }
 
-__all__ = ["Docker", "InProcess", "Python", "Runtime", "parse_runtime"]
+__all__ = ["Docker", "InProcess", "Kubernetes", "Python", "Runtime", "parse_runtime"]
 
 
 def parse_runtime(text: str, where: str) -> Runtime:

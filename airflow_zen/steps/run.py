@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from airflow_zen.caching.step_cache import CacheEntry, KeyRecord
-from airflow_zen.errors import StepInterrupted, log_errors
+from airflow_zen.errors import StepDeferred, StepInterrupted, log_errors
 from airflow_zen.lineage.recorder import MetadataCollector
 from airflow_zen.runs.step_run import CacheState, StepRun, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
@@ -27,9 +28,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("airflow_zen.steps")
 
+_STARTED = "started"
+
 
 class RunHooks:
-    """What the caller of `run_step` does while the step runs."""
+    """What the caller of `run_step` does while the step runs.
+
+    can_defer: whether it handles `StepDeferred`; the step's code may run until `deadline`, in seconds since the epoch.
+    suspended: what an earlier process left with one, and event: what its trigger said.
+    """
+
+    can_defer = False
+    deadline: float | None = None
+    suspended: Mapping[str, str] = MappingProxyType({})
+    event: Mapping[str, Any] | None = None
 
     def check_inputs(self, inputs: Mapping[str, ArtifactRef]) -> None:
         """Check the inputs before anything else; an exception fails the run."""
@@ -59,20 +71,22 @@ def run_step(
     """
     run_hooks = run_hooks or RunHooks()
     stack = step.extend_stack(stack)
-    run = replace(run, started=stack.clock(), inputs={**run.inputs, **arguments.inputs})
+    suspended = dict(run_hooks.suspended)
+    started = float(suspended.pop(_STARTED, 0)) or stack.clock()
+    run = replace(run, started=started, inputs={**run.inputs, **arguments.inputs})
     run = replace(run, parameters=arguments.parameters())
     try:
         run_hooks.check_inputs(run.inputs)
         plan = plan_step(step, arguments, stack, run, acquire_lease=True)
     except BaseException as error:
-        _finish_run(stack, _failed_run(run, stack, error, run_hooks), stack.lineage.start(run))
+        _finish_run(stack, _failed_run(run, stack, error, run_hooks), stack.lineage.start(run, suspended))
         raise
     run = _apply_plan(plan, run, step)
     if plan.entry:
-        return _reuse_entry(step, plan.entry, stack, run, run_hooks)
+        return _reuse_entry(step, plan.entry, stack, run, run_hooks, suspended)
     collector = MetadataCollector(frozenset(run.inputs), frozenset(step.outputs.names))
     with plan.lease, ThreadPoolExecutor(1) as pool, stack.scratch_directory() as scratch:
-        opening = pool.submit(stack.lineage.start, run)
+        opening = pool.submit(stack.lineage.start, run, suspended)
         execution = Execution(step, arguments, stack, run, opening, run_hooks, collector, scratch)
         try:
             result = step.runtime.execute(execution)
@@ -82,6 +96,9 @@ def run_step(
                 model_inputs=result.model_inputs,
                 metadata=describe_as_json(collector.facts),
             )
+        except StepDeferred as deferred:
+            deferred.suspended = {**stack.lineage.suspend(run, opening.result()), _STARTED: str(run.started)}
+            raise
         except BaseException as error:
             run = replace(run, metadata=describe_as_json(collector.facts))
             _finish_run(stack, _failed_run(run, stack, error, run_hooks), opening.result())
@@ -114,7 +131,9 @@ def _apply_plan(plan: StepPlan, run: StepRun, step: Step) -> StepRun:
     return replace(run, cache=plan.cache, why=plan.reason, cache_key=plan.key.key if plan.key else "")
 
 
-def _reuse_entry(step: Step, entry: CacheEntry, stack: Stack, run: StepRun, run_hooks: RunHooks) -> StepRun:
+def _reuse_entry(
+    step: Step, entry: CacheEntry, stack: Stack, run: StepRun, run_hooks: RunHooks, suspended: Mapping[str, str]
+) -> StepRun:
     """Record the run as a hit, with the refs of the entry as its outputs."""
     outputs = {
         name: stack.store.relocate(ref).reused_from(entry.origin).with_name(step.artifact_name(run.id, name))
@@ -122,7 +141,7 @@ def _reuse_entry(step: Step, entry: CacheEntry, stack: Stack, run: StepRun, run_
     }
     log.info("cached: reusing the result of %s (%.1f s saved)", entry.origin, entry.seconds)
     run = replace(run, origin=entry.origin, outputs=outputs, seconds=entry.seconds)
-    opened = stack.lineage.start(run)
+    opened = stack.lineage.start(run, suspended)
     run_hooks.on_opened(opened)
     run_hooks.on_reused(entry.page)
     previews = _begin_previews(run, step, stack) if opened.run_id else None

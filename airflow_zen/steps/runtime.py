@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_zen.lineage.recorder import MetadataCollector, OpenedRun
-    from airflow_zen.runs.step_run import StepRun
+    from airflow_zen.runs.step_run import StepRun, StepRunId
     from airflow_zen.stack import SavedArtifact, Stack
     from airflow_zen.steps.arguments import Arguments
     from airflow_zen.steps.run import RunHooks
@@ -68,10 +68,14 @@ class Runtime:
         """
         raise NotImplementedError
 
+    def discard(self, run: StepRunId, stack: Stack) -> None:
+        """End what still runs for a task instance whose deferred step has a result or an error."""
+
     def execute(self, execution: Execution) -> StepResult:
         """Run the function; raise its exception, or one of the same name with its traceback.
 
-        A `BaseException` that interrupts the call in this process, such as `StepInterrupted`, ends what runs elsewhere.
+        Raises `StepDeferred` if this process need not wait, and the hooks can defer. Another `BaseException` that
+        interrupts the call in this process, such as `StepInterrupted`, ends what runs elsewhere.
         """
         raise NotImplementedError
 

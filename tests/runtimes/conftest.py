@@ -14,6 +14,7 @@ import pytest
 from airflow_zen.runtimes import Python
 from tests.harness import run_dag
 from tests.runtimes.containers import import_python_image
+from tests.runtimes.pods import api, cluster, connections, run_pod, start_worker, trigger  # noqa: F401 - fixtures
 
 SMALL = ("blake3", "msgspec")
 TABLES = (*SMALL, "fsspec", "numpy<2", "pandas<3", "pyarrow<24")

@@ -28,7 +28,7 @@ class ListRecorder:
     attached: dict = field(default_factory=dict)
     stored_runs: list = field(default_factory=list)
 
-    def start(self, run):
+    def start(self, run, suspended=None):
         self.runs.append(("start", run))
         return OpenedRun("run-1", "http://mlflow/run-1", self.environment)
 

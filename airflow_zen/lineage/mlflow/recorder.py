@@ -93,8 +93,8 @@ class MlflowRecorder:
         self._recovery: Future[tuple[StepRunId, ...]] | None = None
         self._warned: set[str] = set()
 
-    def start(self, run: StepRun) -> OpenedRun:
-        """Open the nested run: one request, after those that the first task of a DAG run needs.
+    def start(self, run: StepRun, suspended: Mapping[str, str] | None = None) -> OpenedRun:
+        """Open the nested run: one request, after those that the first task of a DAG run needs. A suspended run is open.
 
         Parameters are sent, and everything else is looked up, while the user's function runs. What killed processes left
         on this host is stored then, too.
@@ -105,7 +105,9 @@ class MlflowRecorder:
         outbox.directory.mkdir()
         info, urls = dict[str, Any](), dict[str, str]()
         try:
-            parent, info = self._open_run(run, self._parents.get_or_create(run))
+            parent, info = self._parents.get_or_create(run), dict(suspended or {})
+            if not info:
+                parent, info = self._open_run(run, parent)
         except Exception as error:  # noqa: BLE001 - lineage never fails a step
             self._warn(run, error)
         else:
@@ -119,6 +121,18 @@ class MlflowRecorder:
         if not info:
             return OpenedRun(environment=relay.environment())
         return OpenedRun(info["run_id"], environment=relay.environment(), artifact_uri=info["artifact_uri"], **urls)
+
+    def suspend(self, run: StepRun, opened: OpenedRun) -> Mapping[str, str]:
+        """Let go of a run in which no code has run here; it stays open in MLflow."""
+        if prefetching := self._prefetches.pop(run.id, None):
+            wait([prefetching], _FINISH_TIMEOUT)
+        if run.id in self._relays:
+            self._relays.pop(run.id)[0].close()
+        self._journals.delete(run)
+        if not opened.run_id:
+            return {}
+        experiment_id = opened.environment["MLFLOW_EXPERIMENT_ID"]
+        return {"run_id": opened.run_id, "experiment_id": experiment_id, "artifact_uri": opened.artifact_uri}
 
     def finish(self, run: StepRun, opened: OpenedRun) -> bool:
         """Send artifacts, models and the end state; return whether all was delivered."""

@@ -13,7 +13,8 @@ Faithful to Kubernetes, as the official Python clients and Airflow's provider us
 - Objects are validated by the published OpenAPI of Kubernetes 1.34 and the published custom resource definitions in
   `crds/`. **Every write is strict**: an unknown field is an error, also where `fieldValidation` asks for a warning.
   Pods are checked further: names, labels, quantities, volume mounts, immutable fields, the service account.
-- A pod is scheduled by its requests, node selector and tolerations. Its images are a table. Init containers, restarts,
+- A pod is scheduled by its requests, node selector and tolerations. Its images are a table. Its containers are processes of
+  this machine (`processes`) or containers of a Docker engine (`engine`). Init containers, restarts,
   deadlines, exit codes, logs, SIGTERM and then SIGKILL, and the memory limit are real; see `node`.
 
 Not Kubernetes: no authorization beyond the token, no admission webhooks, no CEL rules of custom resources, no defaults
@@ -24,6 +25,7 @@ resource), no exec, attach or port-forward, no probes, no pod networks, no quota
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -34,6 +36,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.servers.kubernetes.api import Answer, Api, Request
+from tests.servers.kubernetes.containers import Engine
 from tests.servers.kubernetes.errors import ApiError
 from tests.servers.kubernetes.kinds import core_kinds, custom_kinds
 from tests.servers.kubernetes.node import Image, Node
@@ -78,18 +81,18 @@ class Cluster:
 
 
 @contextmanager
-def kubernetes_cluster(directory: Path, *images: Image, **node: Any) -> Iterator[Cluster]:
+def kubernetes_cluster(directory: Path, *images: Image, engine: Engine | None = None, **node: Any) -> Iterator[Cluster]:
     """Run a cluster whose one node has the images; its containers end with it.
 
-    directory: where pods have their files. node: options of `Node`.
+    directory: where pods have their files. engine: what runs containers, by default this machine. node: options of
+    `Node`.
     """
     store = Store()
     resources = Resources(store, [*core_kinds(), *custom_kinds()])
     for namespace in ("default", "kube-system"):
         resources.create(resources.kind("Namespace"), "", {"metadata": {"name": namespace}})
-    running = Node(resources, {"engine": Processes(directory), **node}.pop("engine"), images, **node)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
+    running = Node(resources, engine or Processes(directory), images, **node)
+    server = _Server(("127.0.0.1", 0), _Handler)
     cluster = Cluster(f"http://127.0.0.1:{server.server_port}", resources, running)
     server.api, server.cluster = Api(resources, running, _TOKEN), cluster  # type: ignore[attr-defined]
     Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -99,6 +102,15 @@ def kubernetes_cluster(directory: Path, *images: Image, **node: Any) -> Iterator
     finally:
         server.shutdown()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that was killed."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,0 +1,185 @@
+"""The runtime `Kubernetes`: a pod of an image that has this package, in the cluster that a connection names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import force_setattr
+
+from airflow_zen.errors import FingerprintError, RuntimeUnavailable, StepDefinitionError
+from airflow_zen.runtimes.memory import memory_limits, memory_of_try
+from airflow_zen.runtimes.registry import image_digest, pinned_image
+from airflow_zen.steps.runtime import Runtime
+
+if TYPE_CHECKING:
+    from airflow_zen.runs.step_run import StepRunId
+    from airflow_zen.stack import Stack
+    from airflow_zen.steps.runtime import Execution, StepResult
+    from airflow_zen.steps.step import Step
+
+CONTAINER = "base"
+"""The name of the container that runs the step, as in the Kubernetes provider."""
+
+_ON_FINISH = ("delete_pod", "keep_pod", "delete_succeeded_pod")
+# What registries told this process; a pod runs the image that is in its key.
+_digests: dict[str, str] = {}
+
+
+class Kubernetes(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
+    """Run the function in a pod: `Kubernetes("registry/train:1", cpu="4", memory=("4Gi", "16Gi"), gpu=1)`.
+
+    The image needs Python 3.11 or later with this package and what the step imports; Airflow and MLflow are needed only
+    if the step uses them. Its digest is in the cache key instead of the distributions of the worker: that in its name,
+    or the one that the registry gives its tag. The artifact root must be one that pods reach, such as a bucket.
+
+    `cpu`, `memory`: what the container requests, and its limit; a sequence of memory has one for each try of the task,
+    and the last one is that of all later tries. `gpu`: a number of `gpu_resource`. `node_selector`, `tolerations`,
+    `service_account`, `volumes`, `volume_mounts`: as in a pod. `secrets`: names of Kubernetes secrets whose keys become
+    environment variables, or the provider's `Secret(…)`. `environment`: variables. `pod_override`: a pod, as the
+    Kubernetes executor takes one, whose first container is the step's. Objects of the library `kubernetes` and dicts
+    are the same here.
+
+    `kubernetes_conn_id`: the connection of the cluster. `namespace`: by default the connection's. `registry_conn_id`: a
+    connection with the login to the image's registry. `deferrable`: whether the worker slot is free while the pod runs;
+    None follows `[operators] default_deferrable`. `startup_timeout`: seconds that the pod has to be scheduled, and
+    again to start. `on_finish_action`: as in `KubernetesPodOperator`. `python`: the interpreter in the image.
+    `artifact_root`: the artifact root as pods reach it, where that differs.
+    """
+
+    image: str
+    cpu: str | float = ""
+    memory: str | Sequence[str] = ()
+    gpu: int = 0
+    gpu_resource: str = "nvidia.com/gpu"
+    node_selector: Mapping[str, str] = msgspec.field(default_factory=dict)
+    tolerations: Sequence[Any] = ()
+    service_account: str = ""
+    secrets: Sequence[Any] = ()
+    volumes: Sequence[Any] = ()
+    volume_mounts: Sequence[Any] = ()
+    environment: Mapping[str, str] = msgspec.field(default_factory=dict)
+    pod_override: Any = msgspec.field(default_factory=dict)
+    namespace: str = ""
+    kubernetes_conn_id: str = "kubernetes_default"
+    registry_conn_id: str = ""
+    deferrable: bool | None = None
+    startup_timeout: int = 600
+    on_finish_action: str = "delete_pod"
+    python: str = "python"
+    artifact_root: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the options where they are written, and put them in one form."""
+        image: Any = self.image
+        if not isinstance(image, str) or not image.strip():
+            raise StepDefinitionError(
+                f"Kubernetes(…) takes the name of an image, such as 'registry/train:1', got {image!r}."
+            )
+        if self.on_finish_action not in _ON_FINISH:
+            raise StepDefinitionError(f"on_finish_action must be one of {_ON_FINISH}, got {self.on_finish_action!r}.")
+        force_setattr(self, "cpu", str(self.cpu))
+        force_setattr(self, "memory", memory_limits(self.memory))
+        for name in ("tolerations", "secrets", "volumes", "volume_mounts"):
+            force_setattr(self, name, tuple(_plain(each) for each in _sequence(name, getattr(self, name))))
+        for name in ("node_selector", "environment", "pod_override"):
+            force_setattr(self, name, _plain(getattr(self, name)))
+
+    def ingredients(self, step: Step, stack: Stack) -> Mapping[str, str]:
+        """Return the digest of the image."""
+        if self.image not in _digests:
+            try:
+                _digests[self.image] = image_digest(self.image, *self._login())
+            except RuntimeUnavailable as error:
+                raise FingerprintError(
+                    f"{error} Name the image by its digest, or a connection with the login to its registry with "
+                    "registry_conn_id=."
+                ) from error
+        return {"image": _digests[self.image]}
+
+    def execute(self, execution: Execution) -> StepResult:
+        """Run the function in a pod, or wait for the pod that an earlier process of this task has started.
+
+        Raises the function's error, or `RuntimeUnavailable` for a pod that ended without an answer.
+        """
+        result: StepResult = self._pods().PodRun(self, execution).result()
+        return result
+
+    def discard(self, run: StepRunId, stack: Stack) -> None:
+        """Delete the pods of a task instance; one that has ended may be kept."""
+        self._pods().delete_pods(self, run, stack.store.transport)
+
+    def pod(self, address: str, variables: Mapping[str, str], secret: str, try_number: int) -> dict[str, Any]:
+        """Return the pod that runs the spec at an address, without a name; the secret has more variables, if it is named."""
+        digest = _digests.get(self.image, "")
+        container = {
+            "name": CONTAINER,
+            "image": pinned_image(self.image, digest) if digest else self.image,
+            "command": [self.python, "-P", "-m", "airflow_zen.runner"],
+            "args": [address],
+            "env": [{"name": key, "value": value} for key, value in {**variables, **self.environment}.items()],
+            "envFrom": [
+                {"secretRef": {"name": each}} for each in (secret, *self.secrets) if each and isinstance(each, str)
+            ],
+            "resources": self._resources(try_number),
+            "volumeMounts": list(self.volume_mounts),
+        }
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": self._spec(container)}
+
+    def memory_limit(self, try_number: int) -> str:
+        """Return the memory of a try of the task; "" without a limit."""
+        return memory_of_try(tuple(self.memory), try_number)
+
+    def _spec(self, container: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "restartPolicy": "Never",
+            "containers": [container],
+            "nodeSelector": dict(self.node_selector),
+            "tolerations": list(self.tolerations),
+            "volumes": list(self.volumes),
+            "serviceAccountName": self.service_account or None,
+        }
+
+    def _pods(self) -> Any:
+        try:
+            return import_module("airflow_zen.runtimes.pods")
+        except ImportError as error:
+            raise RuntimeUnavailable(
+                f"{self!r} needs the Kubernetes provider: pip install airflow-provider-zen[kubernetes]."
+            ) from error
+
+    def _resources(self, try_number: int) -> dict[str, Any]:
+        wanted = {"cpu": self.cpu, "memory": self.memory_limit(try_number)}
+        limits = {name: amount for name, amount in wanted.items() if amount}
+        if self.gpu:
+            limits[self.gpu_resource] = str(self.gpu)
+        return {"requests": limits, "limits": limits} if limits else {}
+
+    def _login(self) -> tuple[str, str]:
+        if not self.registry_conn_id:
+            return "", ""
+        from airflow.sdk import BaseHook
+
+        connection = BaseHook.get_connection(self.registry_conn_id)
+        return connection.login or "", connection.password or ""
+
+
+def _sequence(name: str, value: Any) -> Iterable[Any]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise StepDefinitionError(f"{name} must be a list, got {value!r}.")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Return an option as literals: the repr of a runtime is its text in settings."""
+    if hasattr(value, "openapi_types"):
+        from kubernetes.client import ApiClient
+
+        return ApiClient().sanitize_for_serialization(value)
+    if type(value).__name__ == "Secret" and hasattr(value, "deploy_type"):
+        return {key: held for key, held in vars(value).items() if held}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(held) for key, held in sorted(value.items())}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,387 @@
+"""The pod of one step: found or started, followed, and read."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import re
+import secrets
+import time
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
+from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator, make_safe_label_value
+from airflow.providers.cncf.kubernetes.secret import Secret
+from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeoutException, PodManager
+from airflow.providers.common.compat.sdk import AirflowException, conf
+from kubernetes.client.rest import ApiException
+from kubernetes.config import ConfigException
+from urllib3.exceptions import HTTPError
+
+from airflow_zen.errors import ArtifactNotFound, RuntimeUnavailable, StepDeferred
+from airflow_zen.runtimes.base import (
+    TELEMETRY_OFF,
+    OutputStream,
+    describe_exit,
+    make_spec,
+    read_answer,
+    step_environment,
+)
+from airflow_zen.runtimes.kubernetes import CONTAINER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_zen.runs.step_run import StepRunId
+    from airflow_zen.runtimes.kubernetes import Kubernetes
+    from airflow_zen.steps.runtime import Execution, StepResult
+    from airflow_zen.transports.base import Transport
+
+log = logging.getLogger("airflow_zen.runtimes")
+
+_TASK_LABEL = "airflow-zen/task-instance"
+_SPEC_ANNOTATION, _SECRET_ANNOTATION = "airflow-zen/spec", "airflow-zen/secret"
+# Airflow sends SIGKILL 5 seconds after SIGTERM.
+_SECONDS_TO_STOP = 3
+_POLL = 0.5
+_NAME_LIMIT = 40
+# What everyone who can read the pod may know; all other variables are taken for credentials.
+_PUBLIC_VARIABLES = {
+    *TELEMETRY_OFF,
+    *("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_CONTEXT"),
+    *("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"),
+}
+_ENDED = ("Succeeded", "Failed")
+_START_ERRORS = ("StartError", "ContainerCannotRun")
+
+
+class PodRun:
+    """The run of a step in a pod.
+
+    The pods of a task instance have its label. A pod of the same spec is the one that this run would start: its name is
+    made from both, so that the cluster refuses a second one.
+    """
+
+    def __init__(self, runtime: Kubernetes, execution: Execution) -> None:
+        self._runtime = runtime
+        self._execution = execution
+        self._event = execution.run_hooks.event
+        self._transport = execution.stack.store.transport
+        self._client, self._namespace = _connect(runtime)
+        self._manager: Any = PodManager(self._client)
+        spec = make_spec(execution, root=runtime.artifact_root)
+        document = msgspec.json.encode(msgspec.structs.replace(spec, run=""))
+        self._task = _task_label(execution.run.id)
+        self._fingerprint = _digest(document + repr(msgspec.structs.replace(runtime, memory=())).encode())
+        name = _pod_name(execution, _digest((self._task + self._fingerprint).encode()))
+        self._name = name if self._event is None else str(self._event["name"])
+        self._spec_key, self._answer_key = _object_keys(self._name)
+        self._spec = msgspec.structs.replace(spec, answer=self._answer_key)
+        found = step_environment(execution.stack, execution.opened(), reaches_relay=False)
+        self._variables = {name: value for name, value in found.items() if value and _is_public(name, value)}
+        self._credentials = {name: value for name, value in found.items() if value and name not in self._variables}
+
+    def result(self) -> StepResult:
+        """Wait for the step's pod, which is started if there is none; return what the step returned.
+
+        Raises `StepDeferred` with the trigger that waits for the pod, if the runtime is to.
+        """
+        with self._refusals():
+            stream = OutputStream()
+            pod = self._pod() if self._event is None else self._client.read_namespaced_pod(self._name, self._namespace)
+            with self._stopped_on_error(pod, stream):
+                self._defer_or_check(pod)
+                self._await_start(pod)
+                self._follow_log(pod, stream)
+                ended = self._await_end(pod)
+            answer = self._answer()
+            self._clean_up(ended, succeeded=answer is not None and not answer.get("error"))
+        if answer is None:
+            raise self._without_answer(ended, stream)
+        return read_answer(json.dumps(answer), self._execution, self._runtime)
+
+    def _pod(self) -> Any:
+        """Return the pod of this spec, running or ended well, or start it; other pods of the task instance are deleted."""
+        while True:
+            for pod in self._client.list_namespaced_pod(
+                self._namespace, label_selector=f"{_TASK_LABEL}={self._task}"
+            ).items:
+                if self._is_usable(pod):
+                    log.info("Found pod %s/%s, which was started before", self._namespace, pod.metadata.name)
+                    return pod
+                self._delete_and_wait(pod)
+            try:
+                return self._start()
+            except ApiException as error:
+                if error.status != 409:
+                    raise
+
+    def _is_usable(self, pod: Any) -> bool:
+        metadata = pod.metadata
+        if metadata.annotations.get(_SPEC_ANNOTATION) != self._fingerprint or metadata.deletion_timestamp:
+            return False
+        if pod.status.phase in ("Pending", "Running"):
+            return True
+        answer = self._answer()
+        return answer is not None and not answer.get("error")
+
+    def _start(self) -> Any:
+        self._transport.delete([self._answer_key])
+        self._transport.write(self._spec_key, msgspec.json.encode(self._spec))
+        pod = self._manager.run_pod_async(PodGenerator.deserialize_model_dict(self._body()))
+        log.info("Running in pod %s/%s of image %s", self._namespace, self._name, self._runtime.image)
+        return pod
+
+    def _body(self) -> dict[str, Any]:
+        """Return the pod with the overrides of the user, and with the labels by which it is found."""
+        run = self._execution.run.id
+        secret = f"{self._name}-{secrets.token_hex(4)}" if self._credentials else ""
+        body = self._client.api_client.sanitize_for_serialization(self._overridden_pod(secret))
+        names = {"dag_id": run.dag_id, "task_id": run.task_id, "run_id": run.run_id, "try_number": str(run.try_number)}
+        labels = {name: make_safe_label_value(value) for name, value in names.items()}
+        annotations = {
+            _SPEC_ANNOTATION: self._fingerprint,
+            _SECRET_ANNOTATION: secret,
+            "airflow-zen/step-run": str(run),
+        }
+        given = body["metadata"]
+        body["metadata"] = {
+            **given,
+            "name": self._name,
+            "namespace": self._namespace,
+            "labels": {**given.get("labels", {}), **labels, _TASK_LABEL: self._task},
+            "annotations": {**given.get("annotations", {}), **annotations},
+        }
+        return dict(body)
+
+    def _overridden_pod(self, secret: str) -> Any:
+        runtime = self._runtime
+        root = (runtime.artifact_root or self._execution.stack.store.root).rstrip("/")
+        try_number = self._execution.run.id.try_number
+        body = runtime.pod(f"{root}/{self._spec_key}", self._variables, secret, try_number)
+        pod = PodGenerator.deserialize_model_dict(body)
+        for each in runtime.secrets:
+            if not isinstance(each, str):
+                secret_of_user: Any = Secret(**{"deploy_target": None, **each})  # type: ignore[no-untyped-call]
+                pod = secret_of_user.attach_to_pod(pod)
+        if not runtime.pod_override:
+            return pod
+        return PodGenerator.reconcile_pods(pod, PodGenerator.deserialize_model_dict(runtime.pod_override))
+
+    def _give_credentials(self, pod: Any) -> None:
+        """Store the credentials of the step in the secret that its pod waits for, and that is deleted with the pod."""
+        if not (name := pod.metadata.annotations[_SECRET_ANNOTATION]):
+            return
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": self._name, "uid": pod.metadata.uid}
+        metadata = {"name": name, "labels": {_TASK_LABEL: self._task}, "ownerReferences": [owner]}
+        body = {"metadata": metadata, "stringData": self._credentials}
+        try:
+            self._client.create_namespaced_secret(self._namespace, body)
+        except ApiException as error:
+            # The process that started the pod was here.
+            if error.status != 409:
+                raise
+
+    def _defer_or_check(self, pod: Any) -> None:
+        """Let a trigger wait for a pod that was started; raise what a trigger said that could not wait for its end."""
+        if self._event is None:
+            self._give_credentials(pod)
+            if self._is_deferrable() and pod.status.phase not in _ENDED:
+                raise StepDeferred(self._trigger())
+        elif self._event["status"] == "timeout":
+            raise RuntimeUnavailable(f"{self._runtime!r}: {self._event['message']} {self._reasons(pod)}".strip())
+
+    def _is_deferrable(self) -> bool:
+        chosen = self._runtime.deferrable
+        if chosen is None:
+            chosen = conf.getboolean("operators", "default_deferrable", fallback=False)
+        return chosen and self._execution.run_hooks.can_defer
+
+    def _trigger(self) -> KubernetesPodTrigger:
+        """Return the provider's trigger, which deletes the pod if the task is killed meanwhile."""
+        timeout, deadline = self._runtime.startup_timeout, self._execution.run_hooks.deadline
+        return KubernetesPodTrigger(
+            pod_name=self._name,
+            pod_namespace=self._namespace,
+            trigger_start_time=datetime.now(UTC),
+            base_container_name=CONTAINER,
+            kubernetes_conn_id=self._runtime.kubernetes_conn_id,
+            startup_timeout=timeout,
+            schedule_timeout=timeout,
+            on_finish_action=self._runtime.on_finish_action,
+            trigger_kwargs={} if deadline is None else {"_execution_deadline": deadline},
+        )
+
+    def _await_start(self, pod: Any) -> None:
+        timeout = self._runtime.startup_timeout
+        try:
+            asyncio.run(self._manager.await_pod_start(pod, timeout, timeout, check_interval=_POLL))
+        except (AirflowException, PodLaunchTimeoutException) as error:
+            raise RuntimeUnavailable(
+                f"{self._runtime!r} did not start its pod: {error} {self._reasons(pod)}"
+            ) from error
+
+    def _reasons(self, pod: Any) -> str:
+        """Return what the cluster says about a pod that does not start."""
+        status = self._manager.read_pod(pod).status
+        waiting = [each.state.waiting for each in status.container_statuses or () if each.state.waiting]
+        found = [f"{each.reason}: {each.message}" for each in (*waiting, *(status.conditions or ())) if each.message]
+        return " ".join(found)
+
+    def _follow_log(self, pod: Any, stream: OutputStream) -> None:
+        """Pass on the log until the container has ended, across lost connections, each line once."""
+        position = ("", 0)
+        while True:
+            try:
+                for entry in self._log_lines(pod, position):
+                    position, line = entry
+                    for part in line.replace("\r", "\n").split("\n"):
+                        stream.write(part)
+            except HTTPError as error:
+                log.debug("The log of pod %s was interrupted: %s", self._name, error)
+            except ApiException as error:
+                # A container that could not be started has no log.
+                if error.status != 400:
+                    raise
+            if not self._manager.container_is_running(pod, CONTAINER):
+                return
+            time.sleep(_POLL)
+
+    def _log_lines(self, pod: Any, after: tuple[str, int]) -> Iterator[tuple[tuple[str, int], str]]:
+        """Yield the lines after a position, each with its own: its time, and how many lines had that time."""
+        more = {"since_seconds": _seconds_since(after[0])} if after[0] else {}
+        position = ("", 0)
+        for data in self._manager.read_pod_logs(pod, CONTAINER, timestamps=True, follow=True, **more):
+            stamp, _, line = data.decode(errors="replace").rstrip("\n").partition(" ")
+            position = (stamp, position[1] + 1 if stamp == position[0] else 1)
+            if stamp and position > after:
+                yield position, line
+
+    def _await_end(self, pod: Any) -> Any:
+        while (ended := self._manager.read_pod(pod)).status.phase not in _ENDED:
+            if _terminated(ended) is not None:
+                return ended
+            time.sleep(_POLL)
+        return ended
+
+    def _answer(self) -> dict[str, Any] | None:
+        with suppress(ArtifactNotFound):
+            return dict(json.loads(self._transport.read(self._answer_key)))
+        return None
+
+    def _without_answer(self, pod: Any, stream: OutputStream) -> RuntimeUnavailable:
+        terminated, limit = _terminated(pod), self._runtime.memory_limit(self._execution.run.id.try_number)
+        if terminated is None:
+            why = f"{pod.status.reason or pod.status.phase}: {pod.status.message or 'its container did not run'}"
+            return RuntimeUnavailable(f"{self._runtime!r} lost its pod {self._name}: {why}")
+        if terminated.reason in _START_ERRORS:
+            return RuntimeUnavailable(
+                f"{self._runtime!r} cannot start {self._runtime.python!r}: {terminated.message}. The image needs Python "
+                "3.11 or later with airflow-provider-zen. Name another interpreter with python=."
+            )
+        memory = f"out of memory, limit {limit}" if limit else "out of memory"
+        out_of_memory = memory if terminated.reason == "OOMKilled" else ""
+        return describe_exit(terminated.exit_code, stream.tail, self._runtime, out_of_memory=out_of_memory)
+
+    @contextmanager
+    def _stopped_on_error(self, pod: Any, stream: OutputStream) -> Iterator[None]:
+        """Delete the pod of a step that is interrupted in the block; its function may clean up meanwhile."""
+        try:
+            yield
+        except StepDeferred:
+            raise
+        except BaseException:
+            with suppress(ApiException, HTTPError):
+                self._client.delete_namespaced_pod(self._name, self._namespace, grace_period_seconds=_SECONDS_TO_STOP)
+                self._follow_log(pod, stream)
+            raise
+
+    def _clean_up(self, pod: Any, *, succeeded: bool) -> None:
+        keeps = {"keep_pod": True, "delete_pod": False, "delete_succeeded_pod": not succeeded}
+        if not keeps[self._runtime.on_finish_action]:
+            self._manager.delete_pod(pod)
+        self._transport.delete([self._spec_key, self._answer_key])
+
+    def _delete_and_wait(self, pod: Any) -> None:
+        log.info("Deleting pod %s/%s of an earlier try", self._namespace, pod.metadata.name)
+        self._manager.delete_pod(pod)
+        self._transport.delete(_object_keys(pod.metadata.name))
+        with suppress(ApiException):
+            while self._client.read_namespaced_pod(pod.metadata.name, self._namespace).metadata.uid == pod.metadata.uid:
+                time.sleep(_POLL)
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Say in words what the cluster refuses, and that a pod is gone."""
+        try:
+            yield
+        except ApiException as error:
+            with suppress(ValueError, TypeError):
+                error.reason = json.loads(error.body)["message"]
+            raise RuntimeUnavailable(
+                f"{self._runtime!r} lost its pod {self._name}, which somebody has deleted."
+                if error.status == 404 and self._name in str(error.reason)
+                else f"{self._runtime!r} was refused by the cluster ({error.status}): {error.reason}."
+            ) from error
+
+
+def delete_pods(runtime: Kubernetes, run: StepRunId, transport: Transport) -> None:
+    """Delete the pods of a task instance, and their objects; a pod that has ended may be kept."""
+    client, namespace = _connect(runtime)
+    for pod in client.list_namespaced_pod(namespace, label_selector=f"{_TASK_LABEL}={_task_label(run)}").items:
+        if runtime.on_finish_action == "delete_pod" or pod.status.phase not in _ENDED:
+            PodManager(client).delete_pod(pod)
+        transport.delete(_object_keys(pod.metadata.name))
+
+
+def _object_keys(pod: str) -> tuple[str, str]:
+    """Return the keys of the spec and of the answer in the artifact root."""
+    return f"runtimes/pods/{pod}/spec.json", f"runtimes/pods/{pod}/answer.json"
+
+
+def _connect(runtime: Kubernetes) -> tuple[Any, str]:
+    """Return a client of the cluster, and the namespace of its pods."""
+    hook = KubernetesHook(conn_id=runtime.kubernetes_conn_id)
+    try:
+        return hook.core_v1_client, runtime.namespace or hook.get_namespace() or "default"
+    except (ConfigException, AirflowException) as error:
+        raise RuntimeUnavailable(
+            f"{runtime!r} finds no cluster: {error}. Set up the connection {runtime.kubernetes_conn_id!r}."
+        ) from error
+
+
+def _is_public(name: str, value: str) -> bool:
+    return name in _PUBLIC_VARIABLES and "@" not in value
+
+
+def _task_label(run: StepRunId) -> str:
+    return _digest(run.task_instance.encode())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def _pod_name(execution: Execution, digest: str) -> str:
+    words = re.sub("[^a-z0-9]+", "-", f"{execution.run.id.dag_id}-{execution.run.id.task_id}".lower())
+    return f"{words[:_NAME_LIMIT].strip('-') or 'step'}-{digest[:16]}"
+
+
+def _terminated(pod: Any) -> Any:
+    """Return how the container of the step has ended; None if it has not."""
+    for status in pod.status.container_statuses or ():
+        if status.name == CONTAINER:
+            return status.state.terminated
+    return None
+
+
+def _seconds_since(stamp: str) -> int:
+    """Return how long ago a time of a log was, in seconds, and one more."""
+    then = datetime.fromisoformat(stamp[:19]).replace(tzinfo=UTC)
+    return max(1, int((datetime.now(UTC) - then).total_seconds()) + 2)

@@ -1,0 +1,169 @@
+"""Steps of DAG files in pods: the cluster, its images, workers and triggerers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from airflow.sdk.serde import deserialize
+
+from airflow_zen.runtimes import Kubernetes
+from airflow_zen.runtimes.process import package_folder
+from tests.harness import InMemorySupervisor, _install_supervisor
+from tests.servers.kubernetes import Image, kubernetes_cluster
+
+DIGEST = f"sha256:{'1' * 64}"
+IMAGE, FULL_IMAGE = f"registry.test/train@{DIGEST}", f"registry.test/full@{DIGEST}"
+HEADER = """
+from datetime import datetime
+from airflow.sdk import dag
+from airflow_zen import Output, log_metadata, ml_step
+import logging, os, sys, time
+
+FACTOR = 3
+
+def scaled(value: int) -> int:
+    return value * FACTOR
+"""
+
+
+# A worker whose task runs a DAG file.
+WORKER = """
+import importlib.util, json, sys
+from tests.harness import run_dag
+name, path, runtime, connections = sys.argv[1:]
+spec = importlib.util.spec_from_file_location(name, path)
+sys.modules[name] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+run = run_dag(module.pipeline(), conf={"zen": {"runtime": runtime}}, connections=json.loads(connections))
+sys.exit(run.states != {"work": "success"})
+"""
+SUM = """
+@ml_step
+def total(values: list[int]) -> int:
+    return sum(values)
+
+@dag(schedule=None)
+def pipeline():
+    total([1, 2])
+"""
+
+
+def _path(interpreter):
+    return os.pathsep.join([str(Path(interpreter).parent), "/usr/bin", "/bin"])
+
+
+def images(folder, interpreter):
+    """Return the images: with the runner, with all of this interpreter, without the package, without Python."""
+    path, full = _path(interpreter), _path(sys.executable)
+    return (
+        Image(IMAGE, DIGEST, environment={"PATH": path, "PYTHONPATH": package_folder(folder / "small")}),
+        Image(FULL_IMAGE, DIGEST, environment={"PATH": full, "PYTHONPATH": package_folder(folder / "full")}),
+        Image("registry.test/empty:1", DIGEST, environment={"PATH": path}),
+        Image("registry.test/tools:1", DIGEST, environment={"PATH": "/nowhere"}),
+    )
+
+
+def step(body):
+    """Return a DAG of one step with this body."""
+    lines = "\n".join(f"    {line}" for line in body.strip().splitlines())
+    return f"""
+@ml_step
+def work(value: int) -> int:
+{lines}
+
+@dag(schedule=None)
+def pipeline():
+    work(2)
+"""
+
+
+def until(wanted, timeout=60):
+    deadline = time.monotonic() + timeout
+    while not (found := wanted()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture
+def cluster(tmp_path, small_python):
+    """A cluster whose node has the images of these tests."""
+    with kubernetes_cluster(tmp_path / "node", *images(tmp_path, small_python)) as running:
+        yield running
+
+
+@pytest.fixture
+def api(cluster):
+    from kubernetes.client import CoreV1Api
+
+    with cluster.client() as connection:
+        yield CoreV1Api(connection)
+
+
+@pytest.fixture
+def connections(cluster):
+    """The connection of the cluster, as Airflow has it."""
+    config = json.dumps({"kube_config": json.dumps(cluster.kubeconfig())})
+    empty = dict.fromkeys(("host", "schema", "login", "password", "port"))
+    return {"kubernetes_default": {"conn_type": "kubernetes", "extra": config, **empty}}
+
+
+@pytest.fixture
+def run_pod(run_file, connections):
+    """Run the DAG of a file with its steps in pods; return the run."""
+
+    def run(text, runtime=None, **options):
+        return run_file(HEADER + text, runtime or Kubernetes(IMAGE), connections=connections, **options)
+
+    return run
+
+
+@pytest.fixture
+def start_worker(tmp_path, connections, root):
+    """Run the DAG of a file in a process of its own, as a worker does; return the process."""
+    started = []
+
+    def start(text):
+        path = tmp_path / "pipeline.py"
+        path.write_text(HEADER + text)
+        module = f"unusual_prefix_{hashlib.sha1(str(path).encode()).hexdigest()}_pipeline"
+        command = [sys.executable, "-c", WORKER, module, str(path), repr(Kubernetes(IMAGE)), json.dumps(connections)]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        started.append(subprocess.Popen(command, env=environment, start_new_session=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def trigger(connections):
+    """Run the trigger of a deferred task as a triggerer does; return what the task is resumed with."""
+
+    def run(task, seconds=60):
+        deferral = task.deferral
+        assert deferral is not None, task.error
+        module, _, name = deferral.classpath.rpartition(".")
+        waiting = getattr(importlib.import_module(module), name)(
+            **{**deserialize(deferral.trigger_kwargs), "poll_interval": 0.1}
+        )
+
+        async def fire():
+            return (await asyncio.wait_for(anext(waiting.run()), seconds)).payload
+
+        with _install_supervisor(InMemorySupervisor(connections=connections)):
+            event = asyncio.run(fire())
+        return {"next_method": deferral.next_method, "next_kwargs": {**deferral.next_kwargs, "event": event}}
+
+    return run

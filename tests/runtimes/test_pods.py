@@ -1,0 +1,183 @@
+"""Promises of a step's pod: who finds it again, who ends it, and who waits for it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+from mlflow import MlflowClient
+
+from airflow_zen import load
+from airflow_zen.runtimes import Kubernetes
+from tests.runtimes.pods import FULL_IMAGE, IMAGE, SUM, step, until
+
+DEFERRED = Kubernetes(IMAGE, deferrable=True)
+
+
+def test_a_killed_worker_leaves_its_pod_to_the_next_try(run_pod, start_worker, api, tmp_path):
+    """After kill -9 of the worker the next try waits for the pod that runs, and takes its result; there is no second one."""
+    calls, go = tmp_path / "calls", tmp_path / "go"
+    text = step(f"""
+open({str(calls)!r}, "a").write("called ")
+while not os.path.exists({str(go)!r}):
+    time.sleep(0.05)
+return value""")
+    worker = start_worker(text)
+    until(calls.exists)
+    worker.kill()
+    worker.wait()
+    threading.Timer(2, go.touch).start()
+    run = run_pod(text, try_number=2)
+    assert run.states == {"work": "success"}, run.task("work").error
+    assert calls.read_text() == "called "
+    assert load(run.xcom("work")) == 2
+    assert api.list_namespaced_pod("default").items == []
+
+
+def test_a_result_that_nobody_read_is_taken(run_pod, start_worker, api, tmp_path):
+    """A pod that has ended well while its worker was dead is not run again."""
+    calls = tmp_path / "calls"
+    text = step(f"open({str(calls)!r}, 'a').write('called '); time.sleep(1)\nreturn value")
+    worker = start_worker(text)
+    until(calls.exists)
+    worker.kill()
+    worker.wait()
+    until(lambda: [pod.status.phase for pod in api.list_namespaced_pod("default").items] == ["Succeeded"])
+    assert run_pod(text, try_number=2).states == {"work": "success"}
+    assert calls.read_text() == "called "
+
+
+def test_a_pod_of_other_code_is_replaced(run_pod, start_worker, api, tmp_path):
+    """A pod that a killed worker left is ended when the step has changed since; two never run at once."""
+    calls = tmp_path / "calls"
+    worker = start_worker(step(f"open({str(calls)!r}, 'a').write('first ')\ntime.sleep(300)\nreturn value"))
+    until(calls.exists)
+    worker.kill()
+    worker.wait()
+    (old,) = api.list_namespaced_pod("default").items
+    run = run_pod(step(f"open({str(calls)!r}, 'a').write('second ')\nreturn value"), try_number=2)
+    assert run.states == {"work": "success"}, run.task("work").error
+    assert calls.read_text() == "first second "
+    assert old.metadata.uid not in [pod.metadata.uid for pod in api.list_namespaced_pod("default").items]
+
+
+def test_a_killed_task_ends_its_pod(start_worker, api, tmp_path):
+    """SIGTERM of the task reaches the function, which cleans up; no pod stays."""
+    began, cleaned = tmp_path / "began", tmp_path / "cleaned"
+    worker = start_worker(
+        step(f"""
+try:
+    open({str(began)!r}, "w").close()
+    time.sleep(300)
+finally:
+    open({str(cleaned)!r}, "w").close()
+return value""")
+    )
+    until(began.exists)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(60) != 0
+    assert cleaned.exists()
+    until(lambda: not api.list_namespaced_pod("default").items)
+
+
+def test_a_deleted_pod_fails_itsstep(run_pod, cluster, api, tmp_path):
+    """A pod that somebody deletes fails the step with these words."""
+    began = tmp_path / "began"
+
+    def delete():
+        until(began.exists)
+        (pod,) = api.list_namespaced_pod("default").items
+        api.delete_namespaced_pod(pod.metadata.name, "default", grace_period_seconds=0)
+
+    thread = threading.Thread(target=delete)
+    thread.start()
+    run = run_pod(step(f"open({str(began)!r}, 'w').close()\ntime.sleep(300)\nreturn value"))
+    thread.join()
+    assert "somebody has deleted" in str(run.task("work").error)
+
+
+def test_a_deferred_step_leaves_its_worker(run_pod, trigger, api, cluster):
+    """The task is deferred when its pod has started, and resumed with the result when it has ended; no pod stays."""
+    text = step("time.sleep(0.5)\nlog_metadata({'rows': 3})\nreturn value + 1")
+    first = run_pod(text, DEFERRED)
+    assert first.states == {"work": "deferred"}
+    assert len(api.list_namespaced_pod("default").items) == 1
+    second = run_pod(text, DEFERRED, resumed=trigger(first.task("work")))
+    assert second.states == {"work": "success"}, second.task("work").error
+    assert load(second.xcom("work")) == 3
+    assert cluster.requests.count(("POST", "/api/v1/namespaces/default/pods")) == 1
+    assert api.list_namespaced_pod("default").items == []
+
+
+def test_a_deferred_failure_is_the_functions(run_pod, trigger, api):
+    """The error of a deferred step is raised when it is resumed."""
+    text = step("raise KeyError('what is missing')")
+    run = run_pod(text, DEFERRED, resumed=trigger(run_pod(text, DEFERRED).task("work")))
+    assert isinstance(run.task("work").error, KeyError)
+    assert api.list_namespaced_pod("default").items == []
+
+
+def test_a_triggerer_that_is_killed_finds_the_pod_again(run_pod, trigger, cluster):
+    """A trigger that begins anew waits for the same pod."""
+    text = step("time.sleep(1)\nreturn value")
+    deferred = run_pod(text, DEFERRED).task("work")
+    with pytest.raises(TimeoutError):
+        trigger(deferred, seconds=0.2)
+    run = run_pod(text, DEFERRED, resumed=trigger(deferred))
+    assert run.states == {"work": "success"}
+    assert cluster.requests.count(("POST", "/api/v1/namespaces/default/pods")) == 1
+
+
+def test_a_deferred_pod_that_is_gone_is_not_started_again(run_pod, trigger, api, cluster):
+    """A pod that somebody deletes while its task is deferred fails the task."""
+    text = step("time.sleep(300)")
+    deferred = run_pod(text, DEFERRED).task("work")
+    (pod,) = api.list_namespaced_pod("default").items
+    api.delete_namespaced_pod(pod.metadata.name, "default", grace_period_seconds=0)
+    run = run_pod(text, DEFERRED, resumed=trigger(deferred))
+    assert "somebody has deleted" in str(run.task("work").error)
+    assert cluster.requests.count(("POST", "/api/v1/namespaces/default/pods")) == 1
+
+
+def test_a_deferred_pod_that_does_not_start_is_deleted(run_pod, trigger, api):
+    """The reason is said when the trigger gives up."""
+    runtime = Kubernetes(IMAGE, memory="64Gi", startup_timeout=1, deferrable=True)
+    run = run_pod(SUM, runtime, resumed=trigger(run_pod(SUM, runtime).task("total")))
+    assert "Insufficient memory" in str(run.task("total").error)
+    assert api.list_namespaced_pod("default").items == []
+
+
+def test_a_result_that_came_meanwhile_is_reused(run_pod, trigger, api, root):
+    """A deferred step whose result another run has stored meanwhile takes it, and its own pod does not stay."""
+    first = run_pod(SUM, DEFERRED)
+    event = trigger(first.task("total"))
+    run_pod(SUM, run_id="manual__2")
+    run = run_pod(SUM, DEFERRED, resumed=event)
+    assert run.states == {"total": "success"}
+    assert load(run.xcom("total")) == 3
+    assert api.list_namespaced_pod("default").items == []
+    assert not [path for path in (root / "runtimes").rglob("*") if path.is_file()]
+
+
+@pytest.mark.server
+def test_a_deferred_step_is_one_run_of_mlflow(run_pod, trigger, server, monkeypatch):
+    """The run in MLflow is open while the task is deferred, gets what the pod logs, and ends with the resumed task."""
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+    text = step("import mlflow\nmlflow.log_metric('loss', 0.25)\nreturn value")
+    runtime = Kubernetes(FULL_IMAGE, deferrable=True)
+    first = run_pod(text, runtime, run_id="manual__deferred")
+    client = MlflowClient(server.uri)
+
+    def found():
+        experiments = [each.experiment_id for each in client.search_experiments()]
+        key = "tags.`zen.key` = 'pipeline/manual__deferred/work/-1/1'"
+        return client.search_runs(experiments, key)
+
+    assert [run.info.status for run in found()] == ["RUNNING"]
+    second = run_pod(text, runtime, run_id="manual__deferred", resumed=trigger(first.task("work"), seconds=200))
+    assert second.states == {"work": "success"}, second.task("work").error
+    (run,) = found()
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["loss"] == 0.25
+    assert run.data.params["value"] == "2"
