@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 
@@ -9,8 +10,10 @@ import pytest
 from mlflow import MlflowClient
 
 from airflow_zen import load
+from airflow_zen.config.settings import open_stack
+from airflow_zen.runs.step_run import StepRunId
 from airflow_zen.runtimes import Kubernetes
-from tests.runtimes.pods import FULL_IMAGE, IMAGE, SUM, step, until
+from tests.runtimes.pods import FULL_IMAGE, HEADER, IMAGE, SUM, step, until
 
 DEFERRED = Kubernetes(IMAGE, deferrable=True)
 
@@ -181,3 +184,33 @@ def test_a_deferred_step_is_one_run_of_mlflow(run_pod, trigger, server, monkeypa
     assert run.info.status == "FINISHED"
     assert run.data.metrics["loss"] == 0.25
     assert run.data.params["value"] == "2"
+
+
+_TWO_STEPS = """
+@ml_step
+def make(value: int) -> list[int]:
+    time.sleep(0.5)
+    return [value, value + 1]
+
+@ml_step
+def total(values: list[int]) -> int:
+    return sum(values)
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1))
+def pipeline():
+    total(make(2))
+"""
+
+
+@pytest.mark.airflow
+def test_airflow_defers_and_resumes_steps(run_dag_test, load_dag_file, root, cluster, monkeypatch):
+    """In Airflow's own loop of tasks and triggers each step is deferred once, in one pod, and resumed with its result."""
+    connection = {"conn_type": "kubernetes", "extra": {"kube_config": json.dumps(cluster.kubeconfig())}}
+    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(connection))
+    pipeline = load_dag_file(HEADER + _TWO_STEPS).pipeline()
+    run = run_dag_test(pipeline, run_conf={"zen": {"runtime": repr(DEFERRED)}})
+    assert run.state == "success"
+    records = open_stack(lineage=False).records
+    result = records.get(StepRunId("pipeline", run.run_id, "total")).outputs["output"]
+    assert load(result) == 5
+    assert cluster.requests.count(("POST", "/api/v1/namespaces/default/pods")) == 2
