@@ -127,6 +127,21 @@ def run_pod(run_file, connections):
     return run
 
 
+def in_pods(request, interpreter):
+    """Return the runtime, in a cluster whose image has an interpreter."""
+    cluster, folder = request.getfixturevalue("cluster"), request.getfixturevalue("tmp_path") / "interpreter"
+    name = f"registry.test/interpreter@{DIGEST}"
+    environment = {"PATH": _path(interpreter), "PYTHONPATH": package_folder(folder)}
+    cluster.node.images[name] = Image(name, DIGEST, environment=environment)
+    request.getfixturevalue("monkeypatch").setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", connection_text(cluster))
+    return Kubernetes(name)
+
+
+def connection_text(cluster):
+    """Return the connection of a cluster as a variable holds it."""
+    return json.dumps({"conn_type": "kubernetes", "extra": {"kube_config": json.dumps(cluster.kubeconfig())}})
+
+
 @pytest.fixture
 def start_worker(tmp_path, connections, root):
     """Run the DAG of a file in a process of its own, as a worker does; return the process."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 
@@ -13,7 +12,7 @@ from airflow_zen import load
 from airflow_zen.config.settings import open_stack
 from airflow_zen.runs.step_run import StepRunId
 from airflow_zen.runtimes import Kubernetes
-from tests.runtimes.pods import FULL_IMAGE, HEADER, IMAGE, SUM, step, until
+from tests.runtimes.pods import FULL_IMAGE, HEADER, IMAGE, SUM, connection_text, step, until
 
 DEFERRED = Kubernetes(IMAGE, deferrable=True)
 
@@ -205,8 +204,7 @@ def pipeline():
 @pytest.mark.airflow
 def test_airflow_defers_and_resumes_steps(run_dag_test, load_dag_file, root, cluster, monkeypatch):
     """In Airflow's own loop of tasks and triggers each step is deferred once, in one pod, and resumed with its result."""
-    connection = {"conn_type": "kubernetes", "extra": {"kube_config": json.dumps(cluster.kubeconfig())}}
-    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", connection_text(cluster))
     pipeline = load_dag_file(HEADER + _TWO_STEPS).pipeline()
     run = run_dag_test(pipeline, run_conf={"zen": {"runtime": repr(DEFERRED)}})
     assert run.state == "success"

@@ -10,6 +10,7 @@ from airflow_zen.artifacts.folder import PreviewStore
 from airflow_zen.config.settings import open_stack
 from airflow_zen.runtimes import InProcess, Python
 from tests.runtimes.containers import in_docker
+from tests.runtimes.pods import in_pods
 
 _HEADER = """
 from __future__ import annotations
@@ -120,13 +121,13 @@ def pipeline():
 """
 
 
-@pytest.fixture(params=["in-process", "python", "docker"])
+@pytest.fixture(params=["in-process", "python", "docker", "kubernetes"])
 def small(request):
     """Each runtime, without libraries beside what every step needs."""
     return make_runtime(request, "small_python")
 
 
-@pytest.fixture(params=["in-process", "python", "docker"])
+@pytest.fixture(params=["in-process", "python", "docker", "kubernetes"])
 def tables(request):
     """Each runtime, with pandas."""
     return make_runtime(request, "tables_python")
@@ -139,6 +140,8 @@ def make_runtime(request, environment):
     interpreter = request.getfixturevalue(environment)
     if request.param == "python":
         return Python(interpreter)
+    if request.param == "kubernetes":
+        return in_pods(request, interpreter)
     return in_docker(request.getfixturevalue("python_engine"), interpreter)
 
 
