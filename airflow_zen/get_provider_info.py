@@ -103,6 +103,15 @@ _OPTIONS = {
         "Where the functions of steps run that do not choose a runtime themselves, written as in Python; see "
         "docs/runtimes.md. Empty: in the process of the task.",
     ),
+    "environments_dir": _text(
+        "/var/cache/airflow-zen-environments",
+        "Directory on the worker's own disk for the virtual environments of steps. Empty: AIRFLOW_HOME/zen-environments.",
+    ),
+    "environments_size": _text(
+        "20G",
+        "Bytes of all virtual environments of a worker, as if they shared no files; K, M, G and T stand for powers of 1024. "
+        "The least recently used are deleted above it. Empty: 20G.",
+    ),
     "local_cache_dir": _text(
         "/var/cache/airflow-zen",
         "Directory on the worker's own disk that caches the files of a remote artifact_root for all tasks of the "

@@ -30,6 +30,7 @@ _GROUPS = {
     "lineage": "Lineage in MLflow",
     "models": "Registered models in MLflow",
     "stack": "Stacks: an artifact root, an MLflow and options",
+    "runtimes": "Virtual environments of steps on this machine",
 }
 
 

@@ -117,6 +117,11 @@ def default_artifact_root() -> str:
     return str(_airflow_home() / "zen")
 
 
+def default_environments_dir() -> str:
+    """Return the folder of the virtual environments of steps where none is configured."""
+    return str(_airflow_home() / "zen-environments")
+
+
 def read_stacks(path: Path) -> StacksFile:
     """Read a file of named stacks; a missing one has none. Raises `SettingsError` for an invalid file."""
     try:

@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from airflow_zen.runtimes.docker import Docker as Docker
     from airflow_zen.runtimes.kubernetes import Kubernetes as Kubernetes
     from airflow_zen.runtimes.python import Python as Python
+    from airflow_zen.runtimes.virtualenv import Virtualenv as Virtualenv
 
 _MODULES = {
     "Docker": "airflow_zen.runtimes.docker",
     "InProcess": "airflow_zen.steps.runtime",
     "Kubernetes": "airflow_zen.runtimes.kubernetes",
     "Python": "airflow_zen.runtimes.python",
+    "Virtualenv": "airflow_zen.runtimes.virtualenv",
 }
 
-__all__ = ["Docker", "InProcess", "Kubernetes", "Python", "Runtime", "parse_runtime"]
+__all__ = ["Docker", "InProcess", "Kubernetes", "Python", "Runtime", "Virtualenv", "parse_runtime"]
 
 
 def parse_runtime(text: str, where: str) -> Runtime:

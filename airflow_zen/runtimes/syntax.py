@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import Any
 
-from airflow_zen.caching.code.expressions import constant_string, global_name, import_bindings, names_in_arguments
+from airflow_zen.caching.code.expressions import constant_string, global_name, import_bindings, last_name
 from airflow_zen.caching.code.summary import query_names
 from airflow_zen.steps.spec import Position
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+# Calls that look names up in their text.
+_EVALUATORS = {"eval", "evaluate", "execute", "query", "sql"}
 _BLOCKS = (ast.If, ast.Try, ast.With, ast.AsyncWith, ast.For, ast.AsyncFor, ast.While, ast.Match)
 
 
@@ -65,8 +68,9 @@ def _named_by(node: ast.AST) -> set[str]:
         return {node.id}
     if isinstance(node, ast.Constant):
         return {chain[0] for chain in query_names(node.value)}
-    found = {chain[0] for chain in names_in_arguments(node)} if isinstance(node, ast.Call) else set()
-    return found | ({name} if (name := global_name(node)) else set())
+    if isinstance(node, ast.Call) and last_name(node) in _EVALUATORS:
+        return {name for each in ast.walk(node) for name in re.findall(r"[A-Za-z_]\w*", constant_string(each))}
+    return {name} if (name := global_name(node)) else set()
 
 
 def _local_names(function: Any) -> set[str]:

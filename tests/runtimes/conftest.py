@@ -11,21 +11,35 @@ from pathlib import Path
 
 import pytest
 
-from airflow_zen.runtimes import Python
+from airflow_zen.runtimes import InProcess, Python, Virtualenv
 from tests.harness import run_dag
-from tests.runtimes.containers import import_python_image
-from tests.runtimes.pods import api, cluster, connections, run_pod, start_worker, trigger  # noqa: F401 - fixtures
+from tests.runtimes.containers import import_python_image, in_docker
+from tests.runtimes.pods import (  # noqa: F401 - fixtures
+    api,
+    cluster,
+    connections,
+    in_pods,
+    run_pod,
+    start_worker,
+    trigger,
+)
 
 SMALL = ("blake3", "msgspec")
 TABLES = (*SMALL, "fsspec", "numpy<2", "pandas<3", "pyarrow<24")
 
 
-def make_environment(*requirements):
-    """Return the interpreter of a virtual environment, which later test runs on this machine use again."""
-    key = hashlib.sha256(json.dumps([sys.version, requirements]).encode()).hexdigest()[:16]
+def shared_folder():
+    """Return a folder that later test runs on this machine find again."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(cache, "airflow-zen/test-environments")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def make_environment(*requirements):
+    """Return the interpreter of a virtual environment, which later test runs on this machine use again."""
+    key = hashlib.sha256(json.dumps([sys.version, requirements]).encode()).hexdigest()[:16]
+    folder = shared_folder()
     interpreter, done = folder / key / "bin/python", folder / key / "done"
     with (folder / f"{key}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -61,7 +75,7 @@ def root(tmp_path, monkeypatch):
     """A fresh artifact root, and no MLflow."""
     monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", str(tmp_path / "root"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.setenv("AIRFLOW__ZEN__ENVIRONMENTS_DIR", str(shared_folder() / "virtualenvs"))
     return tmp_path / "root"
 
 
@@ -102,3 +116,31 @@ def run_file(load_dag_file, root):
 def run_small(run_file, small_python):
     """Run the DAG of a file with the interpreter that has no libraries."""
     return lambda text, **options: run_file(text, Python(small_python), **options)
+
+
+RUNTIMES = ("in-process", "python", "virtualenv", "docker", "kubernetes")
+
+
+@pytest.fixture(params=RUNTIMES)
+def small(request):
+    """Each runtime, without libraries beside what every step needs."""
+    return _runtime(request, "small_python")
+
+
+@pytest.fixture(params=RUNTIMES)
+def tables(request):
+    """Each runtime, with pandas."""
+    return _runtime(request, "tables_python")
+
+
+def _runtime(request, interpreter):
+    if request.param == "in-process":
+        return InProcess()
+    if request.param == "virtualenv":
+        return Virtualenv(["pandas<3"])
+    path = request.getfixturevalue(interpreter)
+    if request.param == "python":
+        return Python(path)
+    if request.param == "kubernetes":
+        return in_pods(request, path)
+    return in_docker(request.getfixturevalue("python_engine"), path)

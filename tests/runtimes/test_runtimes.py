@@ -3,14 +3,9 @@
 import logging
 import traceback
 
-import pytest
-
 from airflow_zen import load
 from airflow_zen.artifacts.folder import PreviewStore
 from airflow_zen.config.settings import open_stack
-from airflow_zen.runtimes import InProcess, Python
-from tests.runtimes.containers import in_docker
-from tests.runtimes.pods import in_pods
 
 _HEADER = """
 from __future__ import annotations
@@ -119,30 +114,6 @@ def pipeline():
     made, streamed = table(4), batches(6)
     views(made, made, streamed, made, streamed)
 """
-
-
-@pytest.fixture(params=["in-process", "python", "docker", "kubernetes"])
-def small(request):
-    """Each runtime, without libraries beside what every step needs."""
-    return make_runtime(request, "small_python")
-
-
-@pytest.fixture(params=["in-process", "python", "docker", "kubernetes"])
-def tables(request):
-    """Each runtime, with pandas."""
-    return make_runtime(request, "tables_python")
-
-
-def make_runtime(request, environment):
-    """Return the runtime that a test is parametrized with, with the libraries of an environment."""
-    if request.param == "in-process":
-        return InProcess()
-    interpreter = request.getfixturevalue(environment)
-    if request.param == "python":
-        return Python(interpreter)
-    if request.param == "kubernetes":
-        return in_pods(request, interpreter)
-    return in_docker(request.getfixturevalue("python_engine"), interpreter)
 
 
 def error_of(run, task):

@@ -1,0 +1,233 @@
+"""The runtime `Virtualenv`: requirements of a step's own, resolved once and installed once on each worker."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import platform
+import re
+import sys
+import sysconfig
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import force_setattr
+
+from airflow_zen.errors import (
+    AlreadyExists,
+    ArtifactNotFound,
+    FingerprintError,
+    RuntimeUnavailable,
+    StepDefinitionError,
+)
+from airflow_zen.runtimes.python import inspect_interpreter
+from airflow_zen.steps.runtime import Runtime
+
+if TYPE_CHECKING:
+    from airflow_zen.runtimes.environments import Index
+    from airflow_zen.stack import Stack
+    from airflow_zen.steps.runtime import Execution, StepResult
+    from airflow_zen.steps.step import Step
+    from airflow_zen.transports.base import Transport
+
+RUNNER_REQUIREMENTS = ("blake3", "fsspec", "msgspec", "numpy>=1.26", "pandas>=2.3", "pyarrow>=22")
+"""What is installed beside the requirements of a step: what it needs to read and store tables."""
+
+_CLIENTS = {
+    **dict.fromkeys(("s3", "s3a", "az", "abfs", "abfss"), "obstore>=0.12"),
+    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
+}
+"""What is installed for an artifact root of a scheme."""
+
+RESOLUTIONS = "runtimes/resolved"
+"""The folder of the artifact root with what requirements were resolved to."""
+
+_FORMAT = 1
+_PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==(\S+)", re.MULTILINE)
+
+
+class Virtualenv(Runtime, msgspec.Struct, frozen=True):
+    """Run the function in a virtual environment with requirements of its own.
+
+    `requirements`: a list of requirements (`["evidently>=0.7,<0.8", "pandas<3"]`); or the path of a requirements file, a
+    lock file or a `pyproject.toml`, relative to the file that defines the step. `group`: the dependency group of a
+    `pyproject.toml`; "" for its dependencies. `python`: a version (`"3.12"`) or the path of an interpreter; "" for the
+    worker's. `index_conn_id`: an Airflow connection of type `package_index`, with the address of the index and its
+    credentials.
+
+    The requirements are resolved once for all workers: the result is stored in the artifact root, and is in the cache key
+    with the version of Python.
+    """
+
+    requirements: tuple[str, ...] | str
+    group: str = ""
+    python: str = ""
+    index_conn_id: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the requirements where they are written."""
+        given: Any = self.requirements
+        if not isinstance(given, str):
+            if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
+                raise StepDefinitionError(
+                    f"Virtualenv(…) takes a list of requirements such as ['pandas<3'], or the path of a file, got {given!r}."
+                )
+            force_setattr(self, "requirements", tuple(given))
+        if self.group and not str(given).endswith("pyproject.toml"):
+            raise StepDefinitionError(
+                f"Virtualenv(group={self.group!r}) needs the path of a pyproject.toml, got {given!r}."
+            )
+
+    def ingredients(self, step: Step, stack: Stack) -> Mapping[str, str]:
+        """Return the version of Python, and the version of each distribution that the requirements are resolved to."""
+        try:
+            resolved = self.resolve(step, stack)
+        except RuntimeUnavailable as error:
+            raise FingerprintError(str(error)) from error
+        pins = {f"distribution {name}": pinned for name, pinned in _PIN.findall(resolved.text)}
+        urls = [line for line in resolved.text.splitlines() if line and not line.startswith("#") and "==" not in line]
+        pins |= {f"distribution {line.partition(' ')[0]}": line for line in urls}
+        return {"python": resolved.python, **pins}
+
+    def execute(self, execution: Execution) -> StepResult:
+        """Make the environment, unless it exists, and run the function in a child process of the task."""
+        from airflow_zen.runtimes.environments import Environments, find_uv
+        from airflow_zen.runtimes.process import execute_in_process
+
+        resolved = self.resolve(execution.step, execution.stack)
+        with Environments.configured().use(resolved, self._index()) as interpreter:
+            tools = [str(Path(interpreter).parent), *([str(Path(uv).parent)] if (uv := find_uv()) else [])]
+            return execute_in_process(interpreter, execution, self, tools)
+
+    def resolve(self, step: Step, stack: Stack) -> Resolved:
+        """Return what the requirements were resolved to when they were first used; resolve them now if they were not.
+
+        Raises `RuntimeUnavailable` with the resolver's reason.
+        """
+        lines, folder = self._read_requirements(step)
+        scheme = stack.store.root.partition("://")[0]
+        lines = (*lines, *RUNNER_REQUIREMENTS, *filter(None, [_CLIENTS.get(scheme)]))
+        interpreter, python = self._interpreter()
+        index = self._index()
+        parts = [
+            _FORMAT,
+            lines,
+            folder and str(folder),
+            python,
+            sysconfig.get_platform(),
+            index.public_url if index else "",
+        ]
+        key = f"{RESOLUTIONS}/{sha256(json.dumps(parts).encode()).hexdigest()}.txt"
+        text = _read_resolution(stack.store.transport, key)
+        if text is None:
+            from airflow_zen.runtimes.environments import resolve_requirements
+
+            text = resolve_requirements(lines, folder, interpreter, index, _preferred_versions(), self)
+            text = _store_resolution(stack.store.transport, key, text)
+        return Resolved(text, python, interpreter)
+
+    def _read_requirements(self, step: Step) -> tuple[tuple[str, ...], Path | None]:
+        """Return the lines of the requirements, and the folder that relative paths in a file are relative to."""
+        if not isinstance(self.requirements, str):
+            return self.requirements, None
+        path = Path(inspect.getsourcefile(inspect.unwrap(step.function)) or "").resolve().parent / self.requirements
+        try:
+            text = path.read_text()
+        except OSError as error:
+            raise RuntimeUnavailable(f"{self!r}: {path} cannot be read: {error}.") from error
+        if path.suffix != ".toml":
+            local = "-e " in text or "file:" in text or re.search(r"^\s*(-[rc]\b|\.)", text, re.MULTILINE)
+            lines = (line.partition(" #")[0].strip() for line in text.replace("\\\n", " ").splitlines())
+            return tuple(line for line in lines if line and not line.startswith("#")), path.parent if local else None
+        return _project_requirements(text, self.group, path), path.parent
+
+    def _interpreter(self) -> tuple[str, str]:
+        """Return the interpreter that the environment is made with, as uv takes it, and its version."""
+        if not self.python:
+            return sys.executable, ".".join(map(str, sys.version_info[:2]))
+        if "/" in self.python:
+            return self.python, ".".join(map(str, inspect_interpreter(self.python, self)[0][:2]))
+        return self.python, self.python
+
+    def _index(self) -> Index | None:
+        if not self.index_conn_id:
+            return None
+        from airflow_zen.runtimes.environments import Index
+
+        return Index.from_connection(self.index_conn_id)
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """Requirements resolved for a version of Python: lines of pins, and the interpreter to make an environment with."""
+
+    text: str
+    python: str
+    interpreter: str
+
+    @property
+    def key(self) -> str:
+        """The name of the environment: the same requirements, Python, platform and release of this package share one."""
+        from airflow_zen import __version__
+
+        parts = [
+            self.text,
+            self.python,
+            self.interpreter,
+            platform.python_version(),
+            sysconfig.get_platform(),
+            __version__,
+        ]
+        return sha256(json.dumps(parts).encode()).hexdigest()[:20]
+
+
+def _project_requirements(text: str, group: str, path: Path) -> tuple[str, ...]:
+    """Return the dependencies of a `pyproject.toml`, or those of one of its groups, with the groups it includes."""
+    import tomllib
+
+    try:
+        document = tomllib.loads(text)
+        if not group:
+            return tuple(document["project"]["dependencies"])
+        pending, lines = [group], list[str]()
+        while pending:
+            for each in document["dependency-groups"][pending.pop()]:
+                if isinstance(each, dict):
+                    pending.append(each["include-group"])
+                else:
+                    lines.append(each)
+        return tuple(lines)
+    except (ValueError, KeyError, TypeError) as error:
+        wanted = f"the dependency group {group!r}" if group else "project.dependencies"
+        raise RuntimeUnavailable(f"{path} has no {wanted}: {error!r}.") from error
+
+
+def _preferred_versions() -> str:
+    """Return the versions beside Airflow as pins, which the resolver takes where the requirements allow them."""
+    lines = []
+    for requirement in RUNNER_REQUIREMENTS:
+        name = re.split(r"[<>=]", requirement)[0]
+        try:
+            lines.append(f"{name}=={version(name)}\n")
+        except PackageNotFoundError:
+            continue
+    return "".join(lines)
+
+
+def _read_resolution(transport: Transport, key: str) -> str | None:
+    try:
+        return transport.read(key).decode()
+    except ArtifactNotFound:
+        return None
+
+
+def _store_resolution(transport: Transport, key: str, text: str) -> str:
+    """Store a resolution, unless another worker has stored one; return the stored one."""
+    try:
+        transport.create(key, text.encode())
+    except AlreadyExists:
+        return transport.read(key).decode()
+    return text

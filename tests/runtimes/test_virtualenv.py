@@ -1,0 +1,105 @@
+"""Promises of the runtime `Virtualenv`: requirements of a step's own, resolved once for all workers."""
+
+import pytest
+
+from airflow_zen import load
+from airflow_zen.config.settings import open_stack
+from airflow_zen.errors import RuntimeUnavailable, StepDefinitionError
+from airflow_zen.runtimes import Virtualenv, parse_runtime
+from airflow_zen.runtimes.virtualenv import RESOLUTIONS
+from airflow_zen.steps.step import Step
+
+_FILE = """
+from airflow.sdk import dag
+from airflow_zen import ml_step
+
+@ml_step
+def versions(value: int) -> dict:
+    import numpy, pandas
+    return {"pandas": pandas.__version__.partition(".")[0], "numpy": numpy.__version__.partition(".")[0]}
+
+@dag(schedule=None)
+def pipeline():
+    versions(1)
+"""
+
+
+def test_a_step_has_its_own_libraries(run_file):
+    """The function sees the resolved versions, not those beside Airflow; the second run reuses the result."""
+    first, second = (run_file(_FILE, Virtualenv(["pandas<3", "numpy<2"])) for _ in range(2))
+    assert first.states == {"versions": "success"}, first.tasks[-1].error
+    assert load(first.xcom("versions")) == {"pandas": "2", "numpy": "1"}
+    assert not first.xcom("versions")["cached"]
+    assert second.xcom("versions")["cached"]
+
+
+def test_the_resolved_set_is_in_the_key(root):
+    """The versions of all distributions are ingredients, and other requirements of the same result are the same key."""
+
+    def step(value: int) -> int:
+        return value
+
+    stack = open_stack(lineage=False)
+    one, two = (
+        Virtualenv(list(lines)).ingredients(Step(step, "s"), stack)
+        for lines in (["pandas<3", "numpy==1.26.4"], ["numpy==1.26.4", "pandas<3"])
+    )
+    assert one == two
+    assert one["distribution numpy"] == "1.26.4"
+    assert one["distribution pandas"].startswith("2.")
+    assert set(one) >= {"python", "distribution blake3", "distribution pyarrow", "distribution python-dateutil"}
+
+
+def test_the_first_resolution_holds(root):
+    """What requirements were resolved to is stored in the artifact root, where every worker finds it."""
+    stack, runtime = open_stack(lineage=False), Virtualenv(["pandas<3"])
+    step = Step(len, "s")
+    resolved = runtime.resolve(step, stack)
+    (key,) = stack.store.transport.list(RESOLUTIONS)
+    stack.store.transport.write(key, resolved.text.replace("pandas==2", "pandas==1").encode())
+    assert "pandas==1" in runtime.resolve(step, stack).text
+
+
+def test_a_resolver_fails_with_its_reason(run_file):
+    """Requirements that contradict one another fail the step with what the resolver says."""
+    run = run_file(_FILE, Virtualenv(["pandas<3", "pandas>=3"]))
+    assert run.states == {"versions": "failed"}
+    error = run.tasks[-1].error
+    assert isinstance(error, RuntimeUnavailable)
+    assert "pandas<3" in str(error)
+    assert "pandas>=3" in str(error)
+
+
+def test_files_of_requirements(tmp_path, root, load_dag_file):
+    """A requirements file and a group of a pyproject.toml are found beside the file of the step."""
+    (tmp_path / "requirements.txt").write_text("# ours\npandas<3  # old\n\nnumpy<2\n")
+    (tmp_path / "pyproject.toml").write_text(
+        '[dependency-groups]\nold = ["pandas<3", {include-group = "older"}]\nolder = ["numpy<2"]\n'
+    )
+    step = Step(load_dag_file(_FILE).versions.function, "versions")
+    stack = open_stack(lineage=False)
+    keys = {
+        runtime.resolve(step, stack).key
+        for runtime in (
+            Virtualenv("requirements.txt"),
+            Virtualenv("pyproject.toml", group="old"),
+            Virtualenv(["pandas<3", "numpy<2"]),
+        )
+    }
+    assert len(keys) == 1
+    with pytest.raises(RuntimeUnavailable, match="has no the dependency group 'new'"):
+        Virtualenv("pyproject.toml", group="new").resolve(step, stack)
+
+
+def test_the_text_form():
+    """The repr is the text by which settings and a DAG run's configuration name a runtime."""
+    runtime = Virtualenv(["pandas<3"], python="3.12", index_conn_id="index")
+    assert parse_runtime(repr(runtime), "[zen] runtime") == runtime
+
+
+def test_a_wrong_declaration():
+    """What is no list of requirements is refused where it is written."""
+    with pytest.raises(StepDefinitionError, match="takes a list of requirements"):
+        Virtualenv({"pandas": "<3"})
+    with pytest.raises(StepDefinitionError, match=r"needs the path of a pyproject\.toml"):
+        Virtualenv("requirements.txt", group="old")
