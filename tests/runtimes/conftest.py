@@ -20,8 +20,9 @@ from tests.runtimes.pods import (  # noqa: F401 - fixtures
     connections,
     in_pods,
     run_pod,
-    start_worker,
+    start_task,
     trigger,
+    worker,
 )
 
 SMALL = ("blake3", "msgspec")

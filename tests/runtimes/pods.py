@@ -7,11 +7,14 @@ import hashlib
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from airflow.sdk.serde import deserialize
 
@@ -35,16 +38,25 @@ def scaled(value: int) -> int:
 """
 
 
-# A worker whose task runs a DAG file.
+# A worker: for each line of its input it forks a task that runs a DAG file, and says its process id.
 WORKER = """
-import importlib.util, json, sys
+import importlib.util, json, os, signal, sys
+import airflow_zen.runtimes.pods
 from tests.harness import run_dag
-name, path, runtime, connections = sys.argv[1:]
-spec = importlib.util.spec_from_file_location(name, path)
-sys.modules[name] = module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-run = run_dag(module.pipeline(), conf={"zen": {"runtime": runtime}}, connections=json.loads(connections))
-sys.exit(run.states != {"work": "success"})
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for line in sys.stdin:
+    asked = json.loads(line)
+    if pid := os.fork():
+        print(pid, flush=True)
+        continue
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setsid()
+    os.environ.update(asked["environment"])
+    spec = importlib.util.spec_from_file_location(asked["module"], asked["path"])
+    sys.modules[asked["module"]] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    run_dag(module.pipeline(), conf={"zen": {"runtime": asked["runtime"]}}, connections=asked["connections"], **asked["options"])
+    os._exit(0)
 """
 SUM = """
 @ml_step
@@ -142,24 +154,55 @@ def connection_text(cluster):
     return json.dumps({"conn_type": "kubernetes", "extra": {"kube_config": json.dumps(cluster.kubeconfig())}})
 
 
+class Task:
+    """A task process of the worker."""
+
+    def __init__(self, pid):
+        self.pid = pid
+
+    def kill(self, number=signal.SIGKILL):
+        """Send a signal, by default that of kill -9, and wait for the end."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+        until(lambda: not psutil.pid_exists(self.pid))
+
+
+@pytest.fixture(scope="session")
+def worker():
+    """A process that forks tasks, as a worker of Airflow does."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", WORKER]
+    process = subprocess.Popen(command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    yield process
+    process.kill()
+    process.communicate()
+
+
 @pytest.fixture
-def start_worker(tmp_path, connections, root):
-    """Run the DAG of a file in a process of its own, as a worker does; return the process."""
+def start_task(worker, tmp_path, connections, root):
+    """Run the DAG of a file in a task of the worker; return the task."""
     started = []
 
-    def start(text):
+    def start(text, **options):
         path = tmp_path / "pipeline.py"
         path.write_text(HEADER + text)
-        module = f"unusual_prefix_{hashlib.sha1(str(path).encode()).hexdigest()}_pipeline"
-        command = [sys.executable, "-c", WORKER, module, str(path), repr(Kubernetes(IMAGE)), json.dumps(connections)]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-        started.append(subprocess.Popen(command, env=environment, start_new_session=True))
+        asked = {
+            "module": f"unusual_prefix_{hashlib.sha1(str(path).encode()).hexdigest()}_pipeline",
+            "path": str(path),
+            "runtime": repr(Kubernetes(IMAGE)),
+            "connections": connections,
+            "environment": {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW__ZEN__")},
+            "options": options,
+        }
+        worker.stdin.write(f"{json.dumps(asked)}\n")
+        worker.stdin.flush()
+        line = next(line for line in worker.stdout if line.strip().isdigit())
+        started.append(Task(int(line)))
         return started[-1]
 
     yield start
-    for process in started:
-        process.kill()
-        process.wait()
+    for task in started:
+        task.kill()
 
 
 @pytest.fixture

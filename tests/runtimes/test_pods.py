@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import threading
+import time
+from contextlib import suppress
 
 import pytest
 from mlflow import MlflowClient
@@ -17,7 +20,7 @@ from tests.runtimes.pods import FULL_IMAGE, HEADER, IMAGE, SUM, connection_text,
 DEFERRED = Kubernetes(IMAGE, deferrable=True)
 
 
-def test_a_killed_worker_leaves_its_pod_to_the_next_try(run_pod, start_worker, api, tmp_path):
+def test_a_killed_worker_leaves_its_pod_to_the_next_try(run_pod, start_task, api, tmp_path):
     """After kill -9 of the worker the next try waits for the pod that runs, and takes its result; there is no second one."""
     calls, go = tmp_path / "calls", tmp_path / "go"
     text = step(f"""
@@ -25,10 +28,9 @@ open({str(calls)!r}, "a").write("called ")
 while not os.path.exists({str(go)!r}):
     time.sleep(0.05)
 return value""")
-    worker = start_worker(text)
+    task = start_task(text)
     until(calls.exists)
-    worker.kill()
-    worker.wait()
+    task.kill()
     threading.Timer(2, go.touch).start()
     run = run_pod(text, try_number=2)
     assert run.states == {"work": "success"}, run.task("work").error
@@ -37,26 +39,24 @@ return value""")
     assert api.list_namespaced_pod("default").items == []
 
 
-def test_a_result_that_nobody_read_is_taken(run_pod, start_worker, api, tmp_path):
+def test_a_result_that_nobody_read_is_taken(run_pod, start_task, api, tmp_path):
     """A pod that has ended well while its worker was dead is not run again."""
     calls = tmp_path / "calls"
     text = step(f"open({str(calls)!r}, 'a').write('called '); time.sleep(1)\nreturn value")
-    worker = start_worker(text)
+    task = start_task(text)
     until(calls.exists)
-    worker.kill()
-    worker.wait()
+    task.kill()
     until(lambda: [pod.status.phase for pod in api.list_namespaced_pod("default").items] == ["Succeeded"])
     assert run_pod(text, try_number=2).states == {"work": "success"}
     assert calls.read_text() == "called "
 
 
-def test_a_pod_of_other_code_is_replaced(run_pod, start_worker, api, tmp_path):
+def test_a_pod_of_other_code_is_replaced(run_pod, start_task, api, tmp_path):
     """A pod that a killed worker left is ended when the step has changed since; two never run at once."""
     calls = tmp_path / "calls"
-    worker = start_worker(step(f"open({str(calls)!r}, 'a').write('first ')\ntime.sleep(300)\nreturn value"))
+    task = start_task(step(f"open({str(calls)!r}, 'a').write('first ')\ntime.sleep(300)\nreturn value"))
     until(calls.exists)
-    worker.kill()
-    worker.wait()
+    task.kill()
     (old,) = api.list_namespaced_pod("default").items
     run = run_pod(step(f"open({str(calls)!r}, 'a').write('second ')\nreturn value"), try_number=2)
     assert run.states == {"work": "success"}, run.task("work").error
@@ -64,10 +64,10 @@ def test_a_pod_of_other_code_is_replaced(run_pod, start_worker, api, tmp_path):
     assert old.metadata.uid not in [pod.metadata.uid for pod in api.list_namespaced_pod("default").items]
 
 
-def test_a_killed_task_ends_its_pod(start_worker, api, tmp_path):
+def test_a_killed_task_ends_its_pod(start_task, api, tmp_path):
     """SIGTERM of the task reaches the function, which cleans up; no pod stays."""
     began, cleaned = tmp_path / "began", tmp_path / "cleaned"
-    worker = start_worker(
+    task = start_task(
         step(f"""
 try:
     open({str(began)!r}, "w").close()
@@ -77,8 +77,7 @@ finally:
 return value""")
     )
     until(began.exists)
-    worker.send_signal(signal.SIGTERM)
-    assert worker.wait(60) != 0
+    task.kill(signal.SIGTERM)
     assert cleaned.exists()
     until(lambda: not api.list_namespaced_pod("default").items)
 
@@ -212,3 +211,57 @@ def test_airflow_defers_and_resumes_steps(run_dag_test, load_dag_file, root, clu
     result = records.get(StepRunId("pipeline", run.run_id, "total")).outputs["output"]
     assert load(result) == 5
     assert cluster.requests.count(("POST", "/api/v1/namespaces/default/pods")) == 2
+
+
+def _nothing_stays(api, root):
+    """Whether no pod, no secret and no object of a pod is left."""
+    left = [*api.list_namespaced_pod("default").items, *api.list_namespaced_secret("default").items]
+    return not left and not [path for path in (root / "runtimes").rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_task_killed_at_ten_moments(run_pod, start_task, api, root, tmp_path):
+    """After kill -9 of a task the next try has the right result; two functions never run at once, and nothing stays."""
+    alone, moments = tmp_path / "alone", random.Random(7)
+    for number in range(10):
+        text = step(f"""
+os.close(os.open({str(alone)!r}, os.O_CREAT | os.O_EXCL))
+time.sleep(0.5)
+os.remove({str(alone)!r})
+return value + {number}""")
+        task = start_task(text, run_id=f"manual__{number}")
+        time.sleep(moments.uniform(0.1, 2.5))
+        task.kill()
+        run = run_pod(text, run_id=f"manual__{number}", try_number=2)
+        assert run.states == {"work": "success"}, run.task("work").error
+        assert load(run.xcom("work")) == 2 + number
+        assert _nothing_stays(api, root)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_container_killed_at_ten_moments(run_pod, cluster, api, root):
+    """After kill -9 of a step's container its task fails and says so, the next try succeeds, and nothing stays."""
+    moments = random.Random(8)
+
+    def kill():
+        def running():
+            return [pod for pod in api.list_namespaced_pod("default").items if pod.status.phase == "Running"]
+
+        (pod,) = until(running)
+        time.sleep(moments.uniform(0, 1))
+        with suppress(KeyError):
+            cluster.node.kill_container("default", pod.metadata.name, "base")
+
+    for number in range(10):
+        text = step(f"time.sleep(0.5)\nreturn value + {number}")
+        killer = threading.Thread(target=kill)
+        killer.start()
+        run = run_pod(text, run_id=f"manual__{number}")
+        killer.join()
+        if run.states != {"work": "success"}:
+            assert "lost the step's process to SIGKILL" in str(run.task("work").error)
+            run = run_pod(text, run_id=f"manual__{number}", try_number=2)
+        assert load(run.xcom("work")) == 2 + number
+        assert _nothing_stays(api, root)
