@@ -128,10 +128,6 @@ class Kubernetes(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
         }
         return {"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": self._spec(container)}
 
-    def memory_limit(self, try_number: int) -> str:
-        """Return the memory of a try of the task; "" without a limit."""
-        return memory_of_try(tuple(self.memory), try_number)
-
     def _spec(self, container: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "restartPolicy": "Never",
@@ -151,7 +147,7 @@ class Kubernetes(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
             ) from error
 
     def _resources(self, try_number: int) -> dict[str, Any]:
-        wanted = {"cpu": self.cpu, "memory": self.memory_limit(try_number)}
+        wanted = {"cpu": self.cpu, "memory": memory_of_try(tuple(self.memory), try_number)}
         limits = {name: amount for name, amount in wanted.items() if amount}
         if self.gpu:
             limits[self.gpu_resource] = str(self.gpu)

@@ -18,13 +18,14 @@ from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator, make_safe_label_value
 from airflow.providers.cncf.kubernetes.secret import Secret
 from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
-from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeoutException, PodManager
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 from airflow.providers.common.compat.sdk import AirflowException, conf
+from kubernetes.client import V1ResourceRequirements
 from kubernetes.client.rest import ApiException
 from kubernetes.config import ConfigException
 from urllib3.exceptions import HTTPError
 
-from airflow_zen.errors import ArtifactNotFound, RuntimeUnavailable, StepDeferred
+from airflow_zen.errors import ArtifactNotFound, RuntimeUnavailable, StepDeferred, ZenError
 from airflow_zen.runtimes.base import (
     TELEMETRY_OFF,
     OutputStream,
@@ -120,7 +121,9 @@ class PodRun:
                 return self._start()
             except ApiException as error:
                 if error.status != 409:
+                    self._transport.delete([self._spec_key])
                     raise
+            time.sleep(_POLL)
 
     def _is_usable(self, pod: Any) -> bool:
         metadata = pod.metadata
@@ -170,9 +173,10 @@ class PodRun:
             if not isinstance(each, str):
                 secret_of_user: Any = Secret(**{"deploy_target": None, **each})  # type: ignore[no-untyped-call]
                 pod = secret_of_user.attach_to_pod(pod)
-        if not runtime.pod_override:
-            return pod
-        return PodGenerator.reconcile_pods(pod, PodGenerator.deserialize_model_dict(runtime.pod_override))
+        if runtime.pod_override:
+            pod = PodGenerator.reconcile_pods(pod, PodGenerator.deserialize_model_dict(runtime.pod_override))
+            pod.spec.containers[0].name = CONTAINER
+        return pod
 
     def _give_credentials(self, pod: Any) -> None:
         """Store the credentials of the step in the secret that its pod waits for, and that is deleted with the pod."""
@@ -222,7 +226,7 @@ class PodRun:
         timeout = self._runtime.startup_timeout
         try:
             asyncio.run(self._manager.await_pod_start(pod, timeout, timeout, check_interval=_POLL))
-        except (AirflowException, PodLaunchTimeoutException) as error:
+        except AirflowException as error:
             raise RuntimeUnavailable(
                 f"{self._runtime!r} did not start its pod: {error} {self._reasons(pod)}"
             ) from error
@@ -276,7 +280,7 @@ class PodRun:
         return None
 
     def _without_answer(self, pod: Any, stream: OutputStream) -> RuntimeUnavailable:
-        terminated, limit = _terminated(pod), self._runtime.memory_limit(self._execution.run.id.try_number)
+        terminated = _terminated(pod)
         if terminated is None:
             why = f"{pod.status.reason or pod.status.phase}: {pod.status.message or 'its container did not run'}"
             return RuntimeUnavailable(f"{self._runtime!r} lost its pod {self._name}: {why}")
@@ -285,6 +289,7 @@ class PodRun:
                 f"{self._runtime!r} cannot start {self._runtime.python!r}: {terminated.message}. The image needs Python "
                 "3.11 or later with airflow-provider-zen. Name another interpreter with python=."
             )
+        limit = ((pod.spec.containers[0].resources or V1ResourceRequirements()).limits or {}).get("memory")
         memory = f"out of memory, limit {limit}" if limit else "out of memory"
         out_of_memory = memory if terminated.reason == "OOMKilled" else ""
         return describe_exit(terminated.exit_code, stream.tail, self._runtime, out_of_memory=out_of_memory)
@@ -297,9 +302,11 @@ class PodRun:
         except StepDeferred:
             raise
         except BaseException:
-            with suppress(ApiException, HTTPError):
+            with suppress(ApiException, HTTPError, ZenError):
                 self._client.delete_namespaced_pod(self._name, self._namespace, grace_period_seconds=_SECONDS_TO_STOP)
                 self._follow_log(pod, stream)
+            with suppress(ZenError):
+                self._transport.delete([self._spec_key, self._answer_key])
             raise
 
     def _clean_up(self, pod: Any, *, succeeded: bool) -> None:

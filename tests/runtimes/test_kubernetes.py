@@ -91,11 +91,12 @@ def test_out_of_memory_is_said_and_the_next_try_has_more(run_pod):
         (Kubernetes(IMAGE, kubernetes_conn_id="none"), "connection"),
     ],
 )
-def test_what_keeps_a_step_from_its_pod_is_said(run_pod, api, runtime, said):
+def test_what_keeps_a_step_from_its_pod_is_said(run_pod, api, root, runtime, said):
     """A pod that cannot run the step fails it with the reason, and does not stay."""
     run = run_pod(SUM, runtime)
     assert said in str(run.task("total").error)
     assert api.list_namespaced_pod("default").items == []
+    assert not [path for path in (root / "runtimes").rglob("*") if path.is_file()]
 
 
 def test_the_pod_is_as_the_user_describes_it(run_pod, api, cluster, tmp_path):
