@@ -17,7 +17,7 @@ from airflow_zen.errors import ZenError
 from airflow_zen.lineage.savings import format_bytes
 from airflow_zen.localstack.services import request_json
 from airflow_zen.localstack.stack import start_local_stack, stop_local_stack
-from airflow_zen.localstack.state import AIRFLOW_USER, LocalStack
+from airflow_zen.localstack.state import AIRFLOW_USER, Layout, LocalStack
 from tests.servers.airflow_api import AirflowApi, DagRun, TaskInstance
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -54,12 +54,12 @@ def demo(stack: LocalStack, dag_id: str) -> None:
     second_run, second = _run(airflow, dag_id, "second")
     _print_steps(first, second)
     _print_artifacts(first)
-    experiment = _print_metrics(stack.layout.mlflow_url, first_run)
+    experiment = _print_metrics(stack.layout, first_run)
     print("\nAddresses, while both are up")
     print(f"  Airflow, first run     {airflow.dag_run_url(first_run)}")
     print(f"  Airflow, second run    {airflow.dag_run_url(second_run)}")
-    print(f"  Airflow, login         user {AIRFLOW_USER}, password {stack.layout.airflow_password}")
     print(f"  MLflow                 {experiment}")
+    print(f"  login to both          user {AIRFLOW_USER}, password {stack.layout.airflow_password}")
     print(f"  artifacts              {stack.layout.directory / 'artifacts'}")
     if computed := [step.name for step in second if not step.cached]:
         raise DemoFailed(f"In the second run these steps were not cached: {', '.join(computed)}.")
@@ -117,12 +117,13 @@ def _artifacts(steps: Sequence[Step]) -> Iterator[tuple[str, ArtifactRef]]:
             yield f"{step.name}.{output}".rstrip("."), ref
 
 
-def _print_metrics(mlflow: str, run: DagRun) -> str:
+def _print_metrics(layout: Layout, run: DagRun) -> str:
     """Print the metrics of the run's steps; return the URL of their experiment."""
-    found = request_json("GET", f"{mlflow}/api/2.0/mlflow/experiments/get-by-name?experiment_name=airflow/{run.dag_id}")
+    api = f"{layout.mlflow_uri}/api/2.0/mlflow"
+    found = request_json("GET", f"{api}/experiments/get-by-name?experiment_name=airflow/{run.dag_id}")
     experiment = found["experiment"]["experiment_id"]
     query = {"experiment_ids": [experiment], "filter": f"tags.`zen.run_id` = '{run.run_id}'"}
-    runs = request_json("POST", f"{mlflow}/api/2.0/mlflow/runs/search", query).get("runs", [])
+    runs = request_json("POST", f"{api}/runs/search", query).get("runs", [])
     rows = [
         (one["info"]["run_name"], metric["key"], f"{metric['value']:.4f}")
         for one in runs
@@ -131,7 +132,7 @@ def _print_metrics(mlflow: str, run: DagRun) -> str:
     ]
     print("\nMetrics in MLflow")
     _print_table(("step", "metric", "value"), rows, right={2})
-    return f"{mlflow}/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    return f"{layout.mlflow_url}/#/experiments/{experiment}/runs?workflowType=machine_learning"
 
 
 def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], right: set[int]) -> None:

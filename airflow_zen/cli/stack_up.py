@@ -246,7 +246,7 @@ def _print_addresses(stack: LocalStack) -> None:
 
     layout = stack.layout
     print(f"  Airflow        {layout.airflow_url} (user {AIRFLOW_USER}, password {layout.airflow_password})")
-    print(f"  MLflow         {layout.mlflow_url}/#/experiments?workflowType=machine_learning")
+    print(f"  MLflow         {layout.mlflow_url}/#/experiments?workflowType=machine_learning (the same user)")
     if layout.s3_server:
         print(f"  S3             {layout.s3_url} ({layout.s3_server})")
     if DATABASE_VARIABLE in stack.settings:

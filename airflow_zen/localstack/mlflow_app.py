@@ -1,7 +1,10 @@
-"""The MLflow server of a local stack: MLflow's own, with its assistant hidden on every page."""
+"""The MLflow server of a local stack: MLflow's own, with a password, and with its assistant hidden on every page."""
 
 from __future__ import annotations
 
+import base64
+import os
+import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -14,6 +17,31 @@ Send = Callable[[Message], Awaitable[None]]
 # MLflow opens the assistant's pane over a quarter of the page if the host is local, and has no option against it.
 _HEAD_END = b"</head>"
 _STYLE = b"<style>[data-assistant-ui]{display:none!important}</style>"
+
+
+_CHALLENGE = b'Basic realm="MLflow of a local stack", charset="UTF-8"'
+
+
+class WithPassword:
+    """An ASGI application that answers only to the user of the stack, as its Airflow does: others reach the port, too.
+
+    Requests for `/health`, with which a process finds out whether the server is ready, need no password.
+    """
+
+    def __init__(self, application: Callable[..., Awaitable[None]], user: str, password: str) -> None:
+        self._application = application
+        self._expected = b"Basic " + base64.b64encode(f"{user}:{password}".encode())
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Pass on a request with the password; ask for it otherwise."""
+        given = dict(scope.get("headers", ())).get(b"authorization", b"")
+        is_open = scope["type"] == "lifespan" or scope.get("path") == "/health"
+        if is_open or secrets.compare_digest(given, self._expected):
+            await self._application(scope, receive, send)
+            return
+        headers = [(b"www-authenticate", _CHALLENGE), (b"content-type", b"text/plain")]
+        await send({"type": "http.response.start", "status": 401, "headers": headers})
+        await send({"type": "http.response.body", "body": b"`airflow zen stack up local` prints user and password."})
 
 
 class WithoutAssistant:
@@ -53,4 +81,9 @@ class _PageSender:
         await self._send({"type": "http.response.body", "body": page})
 
 
-app = WithoutAssistant(mlflow_app)
+def _password() -> tuple[str, str]:
+    """Return user and password of the stack, which the server shares with MLflow's clients."""
+    return os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]
+
+
+app = WithPassword(WithoutAssistant(mlflow_app), *_password())

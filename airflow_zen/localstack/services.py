@@ -70,6 +70,8 @@ def shell_environment(layout: Layout, settings: Mapping[str, str]) -> dict[str, 
         "no_proxy": hosts,
         "AIRFLOW_HOME": str(layout.airflow_home),
         "MLFLOW_TRACKING_URI": layout.mlflow_url,
+        "MLFLOW_TRACKING_USERNAME": AIRFLOW_USER,
+        "MLFLOW_TRACKING_PASSWORD": layout.airflow_password,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         **{name: value for name, value in _s3_environment(layout).items() if not name.startswith(OPTION_PREFIX)},
         **settings,
@@ -133,7 +135,8 @@ def _airflow_options(layout: Layout) -> dict[str, str]:
         # Halves the wait between two short tasks, for a few percent of one core.
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
         "ZEN__ARTIFACT_ROOT": str(layout.directory / "artifacts"),
-        "ZEN__MLFLOW_TRACKING_URI": layout.mlflow_url,
+        # Processes that know nothing but AIRFLOW_HOME have the password from here.
+        "ZEN__MLFLOW_TRACKING_URI": layout.mlflow_uri,
         **load_or_create_secrets(layout.directory / "secrets.json", _new_secrets),
     }
     s3 = {name: value for name, value in _s3_environment(layout).items() if name.startswith(OPTION_PREFIX)}

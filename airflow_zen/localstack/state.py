@@ -47,6 +47,11 @@ class Layout(msgspec.Struct, frozen=True):
         return f"http://127.0.0.1:{self.mlflow_port}"
 
     @property
+    def mlflow_uri(self) -> str:
+        """URL of the MLflow server with user and password, for clients."""
+        return f"http://{AIRFLOW_USER}:{self.airflow_password}@127.0.0.1:{self.mlflow_port}"
+
+    @property
     def s3_url(self) -> str:
         """URL of the S3 server; empty without one."""
         return f"http://127.0.0.1:{self.s3_ports[0]}" if self.s3_ports else ""
@@ -58,14 +63,14 @@ class Layout(msgspec.Struct, frozen=True):
 
     @property
     def airflow_passwords(self) -> Path:
-        """File with the password of Airflow's only user, readable by its owner only; created at the first call."""
+        """File with the password of the stack's only user, readable by its owner only; created at the first call."""
         file = self.directory / "airflow-passwords.json"
         load_or_create_secrets(file, lambda: {AIRFLOW_USER: token_urlsafe(12)})
         return file
 
     @property
     def airflow_password(self) -> str:
-        """Password of Airflow's only user."""
+        """Password of the stack's only user, in Airflow and in MLflow."""
         return msgspec.json.decode(self.airflow_passwords.read_bytes(), type=dict[str, str])[AIRFLOW_USER]
 
     def log(self, name: str) -> Path:

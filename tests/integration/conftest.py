@@ -19,7 +19,7 @@ import pytest
 from airflow_zen.localstack.metadata_database import DATABASE_VARIABLE
 from airflow_zen.localstack.services import request_json, service_environment
 from airflow_zen.localstack.stack import start_local_stack, stop_local_stack
-from airflow_zen.localstack.state import Layout, read_local_stack
+from airflow_zen.localstack.state import AIRFLOW_USER, Layout, read_local_stack
 from tests.servers.airflow_api import AirflowApi, DagRun
 from tests.servers.postgres import missing, postgres
 from tests.servers.process import memory_directory
@@ -99,6 +99,9 @@ def deployment(ceph, database):
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "3600",
     }
     stack = start_local_stack(directory, Path(__file__).parent / "dags", settings, database=database)
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MLFLOW_TRACKING_USERNAME", AIRFLOW_USER)
+    patch.setenv("MLFLOW_TRACKING_PASSWORD", stack.layout.airflow_password)
     try:
         api = AirflowApi(stack.layout.airflow_url)
         for dag_id in ("churn", "broken", "daily", "produce", "consume", "again"):
@@ -108,4 +111,5 @@ def deployment(ceph, database):
         second = api.wait_for_dag_run(api.trigger("churn"))
         yield Deployment(api, stack.layout.mlflow_url, stack.layout, settings, database, first, second)
     finally:
+        patch.undo()
         stop_local_stack(directory)

@@ -243,7 +243,7 @@ def test_the_form_of_an_mlflow_connection(deployment):
         asked = {"connection_id": "lineage", "conn_type": "mlflow", "host": host}
         return request_json("POST", f"{url}/api/v2/connections/test", asked)
 
-    assert connection_test_result(deployment.mlflow_uri) == {"status": True, "message": "MLflow answered."}
+    assert connection_test_result(deployment.layout.mlflow_uri) == {"status": True, "message": "MLflow answered."}
     nobody = connection_test_result("http://127.0.0.1:9")
     assert not nobody["status"]
     assert "127.0.0.1:9" in nobody["message"]

@@ -48,14 +48,17 @@ def test_environment_of_a_shell(directory, monkeypatch, capsys):
     """`eval` of `stack env` sets the stack's variables in a shell and removes other settings of Airflow and MLflow."""
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "of-another-server")
     stack = read_local_stack(directory)
     write_state(replace(stack, settings={"MINE": "a 'b' $c", "AIRFLOW__ZEN__CACHE": "False"}))
     stack_up.env.func(Namespace(directory=str(directory)))
     told = capsys.readouterr()
     assert "is not up" in told.err
-    show = 'echo "$AIRFLOW_HOME|$MLFLOW_TRACKING_URI|$MINE|${AIRFLOW__CORE__EXECUTOR-}${MLFLOW_TRACKING_USERNAME-}"'
+    server = "$MLFLOW_TRACKING_URI|$MLFLOW_TRACKING_USERNAME|$MLFLOW_TRACKING_PASSWORD"
+    show = f'echo "$AIRFLOW_HOME|{server}|$MINE|${{AIRFLOW__CORE__EXECUTOR-}}${{MLFLOW_TRACKING_TOKEN-}}"'
     done = subprocess.run(["sh", "-euc", f"{told.out}\n{show}"], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == f"{directory}/airflow|http://127.0.0.1:2|a 'b' $c|"
+    server = f"http://127.0.0.1:2|admin|{stack.layout.airflow_password}"
+    assert done.stdout.strip() == f"{directory}/airflow|{server}|a 'b' $c|"
     assert "AIRFLOW__" not in "".join(line for line in told.out.splitlines() if line.startswith("export"))
 
 

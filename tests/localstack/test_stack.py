@@ -112,6 +112,15 @@ def test_airflow_asks_for_the_password(stack):
         airflow_token(url, "wrong")
 
 
+def test_mlflow_asks_for_the_password(stack):
+    """MLflow answers to the user of the stack, and to nobody else."""
+    path = "api/2.0/mlflow/experiments/get?experiment_id=0"
+    found = request_json("GET", f"{stack.layout.mlflow_uri}/{path}")
+    assert found["experiment"]["name"] == "Default"
+    with pytest.raises(HttpError, match="with 401.*stack up local"):
+        request_json("GET", f"{stack.layout.mlflow_url}/{path}")
+
+
 def test_reports_ready_services(stack, told):
     """`up` reports the number of ready services, and names those that it waits for."""
     counts = [progress.done for progress in told]
