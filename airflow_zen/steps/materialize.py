@@ -15,6 +15,9 @@ from threading import Thread
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+from msgspec.structs import replace
+
 from airflow_zen.artifacts.folder import PreviewStore
 from airflow_zen.errors import OutputError, SaveRefused
 from airflow_zen.lineage.recorder import MAX_PREVIEWED_OUTPUTS, preview_files
@@ -84,8 +87,8 @@ def describe_model_input(model: Any, arguments: Iterable[Any], with_rows: bool) 
     """Return the `columns` (name and type) of the first table in which a model's features are, and up to 5 `rows`.
 
     Of a model without names of features, the `dtype` and `shape` of the array that it takes, with rows of the first
-    argument of that shape. Empty where neither is known. The rows are left out where they are not wanted, or are more
-    than 100 kB as JSON.
+    argument of that shape; of one that takes several arrays `inputs`, each with its `name`. Empty where none of these is
+    known. The rows are left out where they are not wanted, or are more than 100 kB as JSON.
     """
     arguments = [*arguments]
     names = _feature_names(model)
@@ -95,44 +98,88 @@ def describe_model_input(model: Any, arguments: Iterable[Any], with_rows: bool) 
             described = {"columns": [{"name": name, "type": str(columns[name].dtype)} for name in names]}
             cells = (map(_cell, islice(columns[name], _MAX_ROWS)) for name in names)
             return described | _rows([*map(list, zip(*cells, strict=True))], with_rows)
-    shape, dtype = _input_shape(model)
-    for array in _arrays(arguments) if shape else ():
-        if len(array.shape) == len(shape) and all(
-            one in (None, other) for one, other in zip(shape, array.shape, strict=True)
-        ):
+    inputs = [*_model_inputs(model)]
+    if len(inputs) > 1:
+        described = {"inputs": [{"name": each.name, **each.tensor()} for each in inputs]}
+        has_types = all(each.dtype for each in inputs)
+        return described | _rows(_rows_by_input(inputs, arguments), with_rows) if has_types else {}
+    for only in inputs:
+        for array in filter(only.accepts, _arrays(arguments)):
             head = _as_numpy(array[:_MAX_ROWS])
-            return _tensor(shape, str(head.dtype)) | _rows(head.tolist(), with_rows)
-    return _tensor(shape, dtype) if dtype else {}
+            return replace(only, dtype=str(head.dtype)).tensor() | _rows(head.tolist(), with_rows)
+        return only.tensor() if only.dtype else {}
+    return {}
 
 
-def _rows(rows: list[Any], wanted: bool) -> dict[str, Any]:
+def _rows(rows: Any, wanted: bool) -> dict[str, Any]:
     with suppress(ValueError, TypeError):
-        if wanted and len(json.dumps(rows, allow_nan=False)) <= _MAX_BYTES:
+        if rows and wanted and len(json.dumps(rows, allow_nan=False)) <= _MAX_BYTES:
             return {"rows": rows}
     return {}
 
 
-def _tensor(shape: Sequence[int | None], dtype: str) -> dict[str, Any]:
-    return {"shape": [-1 if size is None else size for size in shape], "dtype": dtype}
+class _ModelInput(msgspec.Struct, frozen=True):
+    """An array that a model takes: its shape, None for what varies, and its type where the model has one."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str = ""
+
+    def accepts(self, array: Any) -> bool:
+        """Whether an array has this shape."""
+        sizes = zip(self.shape, array.shape, strict=False)
+        return len(array.shape) == len(self.shape) and all(size in (None, other) for size, other in sizes)
+
+    def tensor(self) -> dict[str, Any]:
+        """Return shape and type as JSON; -1 is what varies."""
+        return {"shape": [-1 if size is None else size for size in self.shape], "dtype": self.dtype}
 
 
-def _input_shape(model: Any) -> tuple[Sequence[int | None], str]:
-    """Return the shape of the one array that a model takes, None for what varies, and its type where the model has one.
+def _model_inputs(model: Any) -> Iterator[_ModelInput]:
+    """Yield the arrays that a model takes.
 
     scikit-learn's API knows the number of features; Keras and ONNX know their inputs.
     """
-    features = getattr(model, "n_features_in_", None)
+    features, graph = getattr(model, "n_features_in_", None), getattr(model, "graph", None)
     if isinstance(features, int):
-        return (None, features), ""
+        yield _ModelInput("", (None, features))
+        return
     inputs = getattr(model, "inputs", None)
-    if isinstance(inputs, list) and len(inputs) == 1 and hasattr(inputs[0], "shape"):
-        return tuple(inputs[0].shape), str(inputs[0].dtype)
-    graph = getattr(model, "graph", None)
+    for name, taken in _named_tensors(model, inputs) if isinstance(inputs, list) else ():
+        yield _ModelInput(name, tuple(taken.shape), str(taken.dtype))
     weights = {weight.name for weight in getattr(graph, "initializer", ())}
-    taken = [each for each in getattr(graph, "input", ()) if each.name not in weights]
-    if len(taken) == 1 and (dtype := _ONNX_TYPES.get(taken[0].type.tensor_type.elem_type)):
-        return [size.dim_value or None for size in taken[0].type.tensor_type.shape.dim], dtype
-    return (), ""
+    for taken in getattr(graph, "input", ()):
+        held = taken.type.tensor_type
+        if taken.name not in weights:
+            shape = tuple(size.dim_value or None for size in held.shape.dim)
+            yield _ModelInput(taken.name, shape, _ONNX_TYPES.get(held.elem_type, ""))
+
+
+def _named_tensors(model: Any, inputs: list[Any]) -> Iterable[tuple[str, Any]]:
+    """Return the inputs of a Keras model by name; of one that takes a dict by its keys."""
+    structure = getattr(model, "input", None) if len(inputs) > 1 else None
+    if isinstance(structure, dict):
+        return structure.items()
+    return [(each.name, each) for each in inputs if hasattr(each, "shape")]
+
+
+def _rows_by_input(inputs: Sequence[_ModelInput], arguments: Iterable[Any]) -> dict[str, list[Any]]:
+    """Return rows for each input: of the array with its name in a dict, else of the only one of its shape.
+
+    Empty if an input has none, or shares it with another input.
+    """
+    arguments = [*arguments]
+    named = {name: value for held in arguments if isinstance(held, dict) for name, value in held.items()}
+    found = {}
+    for each in inputs:
+        candidates = [*_arrays([named[each.name]])] if each.name in named else [*_arrays(arguments)]
+        fitting = {id(array): array for array in candidates if each.accepts(array)}
+        if len(fitting) != 1:
+            return {}
+        found[each.name] = next(iter(fitting.values()))
+    if len(set(map(id, found.values()))) < len(found):
+        return {}
+    return {name: _as_numpy(array[:_MAX_ROWS]).tolist() for name, array in found.items()}
 
 
 def _arrays(arguments: Iterable[Any]) -> Iterator[Any]:

@@ -10,7 +10,6 @@ import pytest
 
 from airflow_zen.localstack import services
 
-
 USER = ("admin", "it-is-secret")
 
 

@@ -1,6 +1,7 @@
 """Promises of `airflow_zen.steps.materialize`: a model is described by the columns that it was fitted on."""
 
 import lightgbm
+import mlflow
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -12,6 +13,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from airflow_zen.lineage.mlflow.models import completed_files
+from airflow_zen.materializers.registry import default_registry
 from airflow_zen.runs.step_run import CacheState
 from airflow_zen.steps.materialize import describe_model_input
 from airflow_zen.steps.step import Step
@@ -110,8 +113,34 @@ def test_inputs_that_keras_knows():
     assert describe_model_input(model, [FRAME], with_rows=True) == {"shape": [-1, 2], "dtype": "float32"}
     described = describe_model_input(model, [ARRAY.astype("float64")], with_rows=True)
     assert described == {"shape": [-1, 2], "dtype": "float64", "rows": ARRAY[:5].astype("float64").tolist()}
-    two = keras.Model([first := keras.Input((2,)), second := keras.Input((2,))], keras.layers.Add()([first, second]))
-    assert describe_model_input(two, [ARRAY], with_rows=True) == {}
+
+
+@pytest.mark.ml
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_several_inputs_that_keras_knows(as_dict, tmp_path):
+    """A Keras model of several inputs is described by their names, and MLflow predicts from the example."""
+    keras = pytest.importorskip("keras")
+    inputs = {"wide": keras.Input((3,), name="wide"), "deep": keras.Input((2,), name="deep")}
+    joined = keras.layers.Concatenate()([*inputs.values()])
+    model = keras.Model(inputs if as_dict else [*inputs.values()], keras.layers.Dense(1)(joined))
+    wide = np.arange(24, dtype="float32").reshape(8, 3)
+    described = describe_model_input(model, [FRAME, {"deep": ARRAY}, wide], with_rows=True)
+    assert described == {
+        "inputs": [
+            {"name": name, "shape": [-1, size], "dtype": "float32"} for name, size in (("wide", 3), ("deep", 2))
+        ],
+        "rows": {"wide": wide[:5].tolist(), "deep": ARRAY[:5].tolist()},
+    }
+    assert "rows" not in describe_model_input(model, [wide], with_rows=True)
+    saved = default_registry().save(model, tmp_path)
+    files = completed_files((tmp_path / "MLmodel").read_text(), saved.summary["environment"], described)
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    loaded = mlflow.pyfunc.load_model(str(tmp_path))
+    expected = model.predict({"wide": wide[:5], "deep": ARRAY[:5]}, verbose=0)
+    np.testing.assert_allclose(loaded.predict(loaded.input_example), expected, rtol=1e-6)
+    with pytest.raises(mlflow.MlflowException, match="deep"):
+        loaded.predict({"wide": wide})
 
 
 @pytest.mark.ml
@@ -126,6 +155,42 @@ def test_inputs_that_onnx_knows():
     model = helper.make_model(helper.make_graph([node], "g", [taken, also], [made], [weights]))
     assert describe_model_input(model, [FRAME], with_rows=True) == {"shape": [-1, 2], "dtype": "float32"}
     assert describe_model_input(model, [ARRAY], with_rows=True)["rows"] == ARRAY[:5].tolist()
+    both = helper.make_model(helper.make_graph([node], "g", [taken, also], [made]))
+    assert describe_model_input(both, [ARRAY, np.zeros(2, "float32")], with_rows=True) == {
+        "inputs": [
+            {"name": "x", "shape": [-1, 2], "dtype": "float32"},
+            {"name": "w", "shape": [2], "dtype": "float32"},
+        ],
+        "rows": {"x": ARRAY[:5].tolist(), "w": [0.0, 0.0]},
+    }
+
+
+class Tensor:
+    """What Keras says of an input."""
+
+    def __init__(self, name, *shape, dtype="float32"):
+        self.name, self.shape, self.dtype = name, shape, dtype
+
+
+class TwoInputs:
+    """A model whose inputs are named, as Keras describes them."""
+
+    def __init__(self, *inputs):
+        self.inputs = [*inputs]
+
+
+def test_rows_of_several_inputs():
+    """An input has the rows of its name in a dict, else of the only array of its shape; an ambiguous one has none."""
+    model = TwoInputs(Tensor("a", None, 2), Tensor("b", None, 2))
+    other = ARRAY + 1
+    for arguments in ([{"a": ARRAY, "b": other}], [{"b": other}, {"a": ARRAY}]):
+        described = describe_model_input(model, arguments, with_rows=True)
+        assert described["rows"] == {"a": ARRAY[:5].tolist(), "b": other[:5].tolist()}
+    for arguments in ([], [ARRAY], [ARRAY, other], [{"a": ARRAY}], [{"a": ARRAY, "b": ARRAY}], [{"a": FRAME}, other]):
+        described = describe_model_input(model, arguments, with_rows=True)
+        assert [each["name"] for each in described["inputs"]] == ["a", "b"]
+        assert "rows" not in described
+    assert describe_model_input(TwoInputs(Tensor("a", None), Tensor("b", None, dtype="")), [], with_rows=True) == {}
 
 
 def test_cells_are_json():

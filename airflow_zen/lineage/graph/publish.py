@@ -19,7 +19,7 @@ from msgspec.structs import asdict
 from airflow_zen.errors import SettingsError
 from airflow_zen.lineage.graph.model import Graph, Node, NodeKind, build_graph
 from airflow_zen.lineage.graph.svg import STYLE, Drawing, lay_out_boxes, render_shapes, render_svg
-from airflow_zen.lineage.mlflow.dag_runs import MlflowDagRun, find_dag_run
+from airflow_zen.lineage.mlflow.dag_runs import MlflowDagRun, find_dag_run, log_reused_metrics
 from airflow_zen.lineage.mlflow.datasets import dataset_inputs
 from airflow_zen.lineage.mlflow.description import PageUrls, padded_row
 from airflow_zen.lineage.mlflow.encoding import ELLIPSIS, MAX_TAG_VALUE, key_values, metric_entries
@@ -82,6 +82,7 @@ class GraphPublisher(msgspec.Struct, frozen=True):
         self._log_inputs_and_models(dag_run, runs)
         self._log_parameters(dag_run, runs)
         link_model_metrics(dag_run, runs, LoggedModels(self.rest, self.transport, self.root))
+        log_reused_metrics(dag_run, runs, self.rest)
         if self.log_traces:
             self._send_trace(dag_run, self._graph(dag_run, runs, _COLLAPSE_IN_SVG, absolute=True), span)
         return True

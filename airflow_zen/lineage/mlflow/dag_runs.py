@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from airflow_zen.lineage.mlflow.description import PageUrls
+from airflow_zen.lineage.mlflow.encoding import MAX_KEY
 from airflow_zen.lineage.mlflow.parent_runs import find_experiment
 from airflow_zen.lineage.mlflow.tags import EXPERIMENT_PREFIX, dag_run_key, parent_filter, quote_filter_value
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
@@ -16,6 +18,12 @@ if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.rest import MlflowRest
 
 _MODELS_PER_PAGE = 50
+
+# MLflow's page has a section for the metrics whose names begin with the same word and a slash.
+_REUSED = "reused/"
+# Metrics of a run that are not of the step's own code, or are not its own.
+_OTHER_METRICS = ("zen.", "system/", _REUSED)
+_METRICS_PER_REQUEST = 1000
 
 
 class MlflowDagRun(msgspec.Struct, frozen=True):
@@ -82,6 +90,32 @@ def find_dag_run(dag_id: str, run_id: str, rest: MlflowRest) -> MlflowDagRun | N
     state = str(parent.get("status", ""))
     ids, files = (dag_id, run_id, experiment.id, parent["run_id"]), parent["artifact_uri"]
     return MlflowDagRun(*ids, state, files, steps, models, has_parameters)
+
+
+def log_reused_metrics(dag_run: MlflowDagRun, runs: Iterable[StepRun], rest: MlflowRest) -> None:
+    """Log in the run of each hit the metrics of the run that it reuses, as `reused/<name>`.
+
+    This is done when the DAG run has ended, so that no task waits for it; repeating it changes nothing.
+    """
+    reused: dict[tuple[str, str], MlflowDagRun | None] = {}
+    for run in runs:
+        if not (run.is_hit and run.origin and run.id in dag_run.steps):
+            continue
+        origin = StepRunId.parse(run.origin)
+        key = origin.dag_id, origin.run_id
+        if key not in reused:
+            reused[key] = find_dag_run(*key, rest)
+        known = reused[key]
+        found = known.steps.get(origin) if known else None
+        if found and (metrics := [*islice(_reused_metrics(found), _METRICS_PER_REQUEST)]):
+            rest.post("runs/log-batch", {"run_id": dag_run.steps[run.id]["info"]["run_id"], "metrics": metrics})
+
+
+def _reused_metrics(run: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the metrics of a run, with their values, times and steps, for a run that reuses it."""
+    for metric in run.get("data", {}).get("metrics", []):
+        if not metric["key"].startswith(_OTHER_METRICS):
+            yield {**metric, "key": f"{_REUSED}{metric['key']}"[:MAX_KEY]}
 
 
 def running_dag_runs(rest: MlflowRest) -> Iterator[RunningDagRun]:

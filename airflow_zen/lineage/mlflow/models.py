@@ -236,7 +236,7 @@ def signature_files(mlmodel: str, described: Mapping[str, Any]) -> dict[str, str
     """Return the files with which a model directory has a signature; none where its `MLmodel` has one already.
 
     They are those of MLflow's own `save_model` (https://mlflow.org/docs/latest/ml/model/signatures/). described: the
-    `columns`, or the `shape` and `dtype`, that the model takes and, where there are any, `rows` of them.
+    `columns`, the `shape` and `dtype`, or the `inputs` by name, that the model takes and, where there are any, `rows`.
     """
     if _OWN_SIGNATURE.search(mlmodel):
         return {}
@@ -245,7 +245,7 @@ def signature_files(mlmodel: str, described: Mapping[str, Any]) -> dict[str, str
         example: Any = {"columns": names, "data": described.get("rows")}
         served, info = {"dataframe_split": example}, {"pandas_orient": "split", "type": "dataframe"}
     else:
-        taken = [{"type": "tensor", "tensor-spec": {"dtype": described["dtype"], "shape": described["shape"]}}]
+        taken = [*map(_tensor, described.get("inputs", [described]))]
         example, served, info = described.get("rows"), {"inputs": described.get("rows")}, {"type": "ndarray"}
     inputs = json.dumps(taken, ensure_ascii=False).replace("'", "''")
     text = f"{mlmodel.rstrip()}\nsignature:\n  inputs: '{inputs}'\n  outputs: null\n  params: null\n"
@@ -255,6 +255,12 @@ def signature_files(mlmodel: str, described: Mapping[str, Any]) -> dict[str, str
     text += "saved_input_example_info:\n" + "".join(f"  {name}: {value}\n" for name, value in info.items())
     contents = {_EXAMPLE_FILE: example, _SERVING_FILE: served}
     return {MLMODEL_FILE: text} | {name: json.dumps(each) for name, each in contents.items()}
+
+
+def _tensor(taken: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an array of MLflow's schema; several have names."""
+    name = {"name": taken["name"]} if "name" in taken else {}
+    return {**name, "type": "tensor", "tensor-spec": {"dtype": taken["dtype"], "shape": taken["shape"]}}
 
 
 def _column(column: Mapping[str, Any]) -> dict[str, Any]:

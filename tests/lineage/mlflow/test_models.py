@@ -157,6 +157,20 @@ def test_a_signature_of_an_array(client, record_step, step, model, tracking, dag
         loaded.predict(np.array([["x"]]))
 
 
+def test_a_signature_of_several_arrays(client, record_step, step, model, tracking, dag_id):
+    """MLflow reads the named tensors that a version takes, and the example of each."""
+    inputs = [{"name": name, "shape": [-1, 1], "dtype": "float64"} for name in ("a", "b")]
+    described = {"output": {"inputs": inputs, "rows": {"a": [[1.5]], "b": [[2.0]]}}}
+    record_step(step(model=dag_id, model_inputs=described), outputs={"output": model})
+    info = mlflow.models.get_model_info(f"models:/{dag_id}/1")
+    assert [(taken.name, taken.type, taken.shape) for taken in info.signature.inputs.inputs] == [
+        (name, np.dtype("float64"), (-1, 1)) for name in ("a", "b")
+    ]
+    example = mlflow.pyfunc.load_model(f"models:/{dag_id}/1").input_example
+    assert {name: array.tolist() for name, array in example.items()} == {"a": [[1.5]], "b": [[2.0]]}
+    assert json.loads(load_serving_example(f"models:/{dag_id}/1")) == {"inputs": {"a": [[1.5]], "b": [[2.0]]}}
+
+
 def test_a_signature_that_a_model_has_already():
     """A model that was saved with a signature keeps it."""
     assert signature_files("flavors: {}\nsignature:\n  inputs: '[]'\n", {"columns": COLUMNS}) == {}
