@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 # The operating system sends a lost first packet again after 1 s.
 MLFLOW_TIMEOUTS = Timeouts(connect=1.2, read=5.0, answer=10.0)
 
-# A page of 100 runs with many long tags has some megabytes.
-_MAX_ANSWER_BYTES = 64 * 1024 * 1024
+# A page of 100 runs with many long tags has some megabytes; files go through the server where it stores them itself.
+_MAX_ANSWER_BYTES, _MAX_FILE_BYTES = 64 * 1024 * 1024, 1024 * 1024 * 1024
 
 # MLflow's web server closes a connection that was idle for 5 s.
 _IDLE_SECONDS = 3.0
@@ -164,10 +164,9 @@ class MlflowRest:
         headers = {"Content-Type": "application/octet-stream"}
         run_in_parallel(lambda name: self._send("PUT", f"{folder}/{name}", read(name), headers), names)
 
-    def forward(
-        self, method: str, target: str, headers: Mapping[str, str], content: bytes | None, max_bytes: int | None = None
-    ) -> HttpResponse:
-        """Send a request unchanged and return any answer of at most `max_bytes`. Raises `MlflowUnavailable`."""
+    def forward(self, method: str, target: str, headers: Mapping[str, str], content: bytes | None) -> HttpResponse:
+        """Send a request unchanged and return any answer of at most 64 MiB, of a file 1 GiB. Raises `MlflowUnavailable`."""
+        max_bytes = _MAX_FILE_BYTES if target.startswith(_ARTIFACT_PROXY) else _MAX_ANSWER_BYTES
         with self._connection() as connection:
             self.request_count += 1
             at_most_once = target in _NON_IDEMPOTENT_PATHS
@@ -204,7 +203,7 @@ class MlflowRest:
         sent_headers = self._headers if content is None else {**self._headers, **(headers or {})}
         began = self._clock()
         try:
-            answer = self.forward(method, path, sent_headers, content, _MAX_ANSWER_BYTES)
+            answer = self.forward(method, path, sent_headers, content)
         except MlflowUnavailable as error:
             self._outage = (self._clock(), error)
             raise
@@ -259,8 +258,8 @@ class _KeepAliveConnection:
         path: str,
         content: bytes | None,
         headers: Mapping[str, str],
-        max_bytes: int | None = None,
-        at_most_once: bool = False,
+        max_bytes: int,
+        at_most_once: bool,
     ) -> HttpResponse:
         """Send one request and return the response.
 
@@ -297,13 +296,13 @@ class _KeepAliveConnection:
                 self.close()
         return self._open
 
-    def _exchange(self, connection: http.client.HTTPConnection, max_bytes: int | None, *request: Any) -> HttpResponse:
+    def _exchange(self, connection: http.client.HTTPConnection, max_bytes: int, *request: Any) -> HttpResponse:
         connection.sock.settimeout(self._timeouts.read)
         connection.response_class = partial(_DeadlineResponse, timeouts=self._timeouts)  # type: ignore[assignment]
         connection.request(*request)
         response = connection.getresponse()
-        body = response.read() if max_bytes is None else response.read(max_bytes + 1)
-        if max_bytes is not None and len(body) > max_bytes:
+        body = response.read(max_bytes + 1)
+        if len(body) > max_bytes:
             self.close()
             raise MlflowUnavailable(
                 f"MLflow at {self._server.uri!r} answered {request[0]} {request[1].split('?')[0]} with more than "

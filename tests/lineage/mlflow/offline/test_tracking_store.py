@@ -174,6 +174,20 @@ def test_other_credentials_of_the_code(relay_to_echo):
         assert json.load(answer)["seen"] == "Bearer other"
 
 
+def test_long_answers(relay_to_echo, monkeypatch):
+    """An answer that is longer than a bound is not held in memory; files of the server have a bound of their own."""
+    address = address_of(relay_to_echo())
+    file, search = f"{address}/api/2.0/mlflow-artifacts/artifacts/1/a.bin", f"{address}/api/2.0/mlflow/runs/search"
+    monkeypatch.setattr("airflow_zen.lineage.mlflow.rest._MAX_ANSWER_BYTES", 20)
+    with urlopen(file) as answer:
+        assert len(answer.read()) > 20
+    monkeypatch.setattr("airflow_zen.lineage.mlflow.rest._MAX_FILE_BYTES", 20)
+    for url in (file, search):
+        with pytest.raises(HTTPError, match="501") as refused:
+            urlopen(url)
+        assert "needs its answer" in refused.value.read().decode()
+
+
 class _ChosenAuth:
     def get_name(self):
         return "chosen"
