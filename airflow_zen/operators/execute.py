@@ -215,11 +215,13 @@ class _TaskRunHooks(RunHooks):
         The other buttons appear when the task has ended: Airflow pushes them then.
         """
         if opened.url:
-            urls = {ArtifactsLink.name: opened.artifacts_url, VersionsLink.name: opened.versions_url}
-            add_links(self.operator, {MlflowRunLink.name: opened.url, **urls})
+            add_links(self.operator, {ArtifactsLink.name: opened.artifacts_url, VersionsLink.name: opened.versions_url})
             self.operator.log.info("MLflow run: %s", opened.url)
             with log_errors("The task's page has no link to its MLflow run yet"):
                 self.ti.xcom_push(key=MlflowRunLink().xcom_key, value=opened.url)
+                # Airflow would push it again when the task has ended, which takes as long as a request to MLflow.
+                return
+            add_links(self.operator, {MlflowRunLink.name: opened.url})
 
     def on_reused(self, page: str) -> None:
         """Add the button to the run that computed the result."""

@@ -39,7 +39,7 @@ def refuse(*_: object, **__: object) -> None:
         (NullRecorder, "finish", "is sent later"),
         (NullRecorder, "on_record_stored", "is left on this host"),
         (StepRunRecords, "put", "could not be written"),
-        (VersionIndex, "add", "has no new version"),
+        (VersionIndex, "write", "has no new version"),
         (BackgroundPreviews, "_is_previewed", "have no previews"),
     ],
 )
