@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
+# Users' processes load bytecode.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 Work = Callable[[], object]
 Clock = Callable[[], float]

@@ -47,8 +47,8 @@ class FlakyProxy:
         """Be up, and fail no more."""
         self.down, self.fail_at = False, -1
 
-    def fate(self) -> Failure | None:
-        """Count a request, and give its fate."""
+    def fate(self, request: str) -> Failure | None:
+        """Count a request, which is its method and path, and give its fate."""
         with self._lock:
             number, self.requests = self.requests, self.requests + 1
             if self.down:
@@ -68,7 +68,7 @@ class FlakyProxy:
 
             def _forward(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                fate = proxy.fate()
+                fate = proxy.fate(f"{self.command} {self.path}")
                 if fate is Failure.BEFORE:
                     return self._drop()
                 target = HTTPConnection("127.0.0.1", proxy.target, timeout=60)
