@@ -85,7 +85,7 @@ class _Process:
 
 
 class Scheduler:
-    """Choose which process does its next operation. Time passes only while all processes sleep.
+    """Choose which process does its next operation. Time passes only while all processes sleep, or one waits for it.
 
     mortal: the names of processes that may be killed before each of their operations. forget_at: how the operations
     begin with which a writer looks at the store anew.
@@ -127,6 +127,14 @@ class Scheduler:
     def sleep(self, _seconds: float) -> None:
         """Let the process of this thread sleep."""
         self.local.process.sleep()
+
+    def elapse(self, seconds: float) -> None:
+        """Let time pass when the process of this thread is chosen, whatever the others have done by then."""
+
+        def pass_time() -> None:
+            self.waited += seconds
+
+        self.operate("elapse", pass_time)
 
     def choices(self) -> list[Choice]:
         """Return what can happen next."""

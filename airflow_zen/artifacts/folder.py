@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import groupby
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -19,8 +23,10 @@ from airflow_zen.artifacts.ref import (
     decode_document,
     encode_document,
 )
-from airflow_zen.errors import ArtifactCorrupt
+from airflow_zen.errors import ArtifactCorrupt, ZenError
 from airflow_zen.transports.base import ObjectInfo, Transport, run_in_parallel
+
+log = logging.getLogger("airflow_zen.artifacts")
 
 MANIFEST_FILE_NAME = "manifest.json"
 FORMAT_VERSION = 2
@@ -29,6 +35,10 @@ _READABLE_FORMATS = (1, 2)
 PRUNE_LOCK_KEY = "prune/turn.json"
 _DAMAGE_MARK = ".damaged"
 _PRUNE_MARK = ".prune-"
+_NOTICES = "prune/notices"
+# A prune waits longer, so that a clock that is set back by less does no harm.
+_LOOK_SECONDS, _DELETION_DELAY = 10.0, 15.0
+_POLL_INTERVAL = 0.5
 _KEY = re.compile(r"artifacts/[0-9a-f]{2}/([0-9a-f]{64})/(.+)")
 
 
@@ -220,11 +230,83 @@ def prune_mark(digest: str, holder: str) -> str:
 
 def is_being_pruned(folder: ArtifactFolder, transport: Transport, clock: Callable[[], float]) -> bool:
     """Whether a prune is deleting an artifact; marks of prunes that were killed are deleted."""
-    from airflow_zen.artifacts.leases import is_locked_by
-
-    dead = [holder for holder in folder.prunes if not is_locked_by(holder, transport, PRUNE_LOCK_KEY, clock)]
+    dead = [holder for holder in folder.prunes if not _holds_lock(holder, transport, clock)]
     transport.delete(prune_mark(folder.digest, holder) for holder in dead)
     return len(dead) < len(folder.prunes)
+
+
+def _holds_lock(holder: str, transport: Transport, clock: Callable[[], float]) -> bool:
+    from airflow_zen.artifacts.leases import is_locked_by
+
+    return is_locked_by(holder, transport, PRUNE_LOCK_KEY, clock)
+
+
+class PruneNotices:
+    """The notices of prunes of a remote root, `prune/notices/<holder of the lock>`, and what a writer knows of them.
+
+    A prune begins to delete `_DELETION_DELAY` seconds after it stored its notice, and deletes the notice at its end. What
+    is stored in the `_LOOK_SECONDS` after a look that found no notice is therefore seen by every prune that deletes later.
+    `clock` returns seconds since the epoch.
+    """
+
+    def __init__(self, transport: Transport, clock: Callable[[], float], sleep: Callable[[float], object]) -> None:
+        self._transport, self._clock, self._sleep = transport, clock, sleep
+        self._is_local = transport.local_path("") is not None
+        self._looked = -math.inf
+        self._lock = Lock()
+
+    def look(self) -> None:
+        """Look whether a prune is running, with one request, or none where this was just done.
+
+        Notices of prunes that were killed are deleted. Where the store does not answer, nothing is known.
+        """
+        with self._lock, suppress(ZenError, OSError):
+            asked_at = self._clock()
+            if self._is_local or asked_at - self._looked < _LOOK_SECONDS / 2:
+                return
+            found = self._transport.first_key(_NOTICES)
+            if found is None:
+                self._looked = asked_at
+            elif not _holds_lock(found.rpartition("/")[2], self._transport, self._clock):
+                self._transport.delete([found])
+
+    @property
+    def are_absent(self) -> bool:
+        """Whether no prune deletes what has been stored since the last look; unknown, and False, on a local root."""
+        return 0.0 <= self._clock() - self._looked < _LOOK_SECONDS
+
+    def folder_after_prunes(self, digest: str) -> ArtifactFolder:
+        """Return what an artifact's folder contains when no prune is deleting it any more."""
+        folder, has_waited = ArtifactFolder.read(self._transport, digest), False
+        while folder.prunes:
+            if is_being_pruned(folder, self._transport, self._clock):
+                if not has_waited:
+                    log.info(
+                        "A prune is deleting artifact %s: waiting for it, to store the content again.", digest[:12]
+                    )
+                has_waited = True
+                self._sleep(_POLL_INTERVAL)
+            folder = ArtifactFolder.read(self._transport, digest)
+        return folder
+
+    @contextmanager
+    def announce(self, holder: str) -> Iterator[Callable[[], None]]:
+        """Announce a prune for the block, and yield a function that waits until it may delete."""
+        if self._is_local:
+            yield lambda: None
+            return
+        key = f"{_NOTICES}/{holder}"
+        self._transport.write(key, b"1")
+        begins = self._clock() + _DELETION_DELAY
+
+        def wait() -> None:
+            while (left := begins - self._clock()) > 0:
+                self._sleep(left)
+
+        try:
+            yield wait
+        finally:
+            self._transport.delete([key])
 
 
 class PreviewStore:

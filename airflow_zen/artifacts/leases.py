@@ -52,16 +52,18 @@ class LeaseRecord(msgspec.Struct, frozen=True, omit_defaults=True, rename={"try_
 class LeaseRecords(msgspec.Struct, frozen=True):
     """The numbered records of one lease: the highest number is valid, and each number has one holder for ever.
 
-    A holder that wakes up late can therefore neither take nor release the lease of a later one.
+    A holder that wakes up late can therefore neither take nor release the lease of a later one. `first` is the key of
+    number 0, where it is not in the folder.
     """
 
     transport: Transport
     folder: str
     name: str = "{:06}"
+    first: str = ""
 
     def latest(self) -> tuple[int, LeaseRecord | None]:
         """Return the number and the record that are valid; -1 where there is none, None where it was just deleted."""
-        numbers = self.numbers()
+        numbers = self.numbers() or [0] * bool(self.first)
         return (numbers[-1], self.read(numbers[-1])) if numbers else (-1, None)
 
     def numbers(self) -> list[int]:
@@ -76,6 +78,11 @@ class LeaseRecords(msgspec.Struct, frozen=True):
         except AlreadyExists:
             return False
         return True
+
+    def has_result(self) -> bool:
+        """Whether the record of number 0 was replaced by a result."""
+        record = self.read(0)
+        return record is not None and not (record.holder or record.abandoned)
 
     def write(self, number: int, record: LeaseRecord) -> None:
         """Replace the record of a number that the caller holds."""
@@ -95,7 +102,7 @@ class LeaseRecords(msgspec.Struct, frozen=True):
         self.transport.delete([self._key(number) for number in numbers])
 
     def _key(self, number: int) -> str:
-        return f"{self.folder}/{self.name.format(number)}"
+        return self.first if self.first and not number else f"{self.folder}/{self.name.format(number)}"
 
 
 class TaskAttempt(msgspec.Struct, frozen=True):
@@ -115,48 +122,72 @@ _ANY_ATTEMPT = TaskAttempt("", 0)
 class Lease:
     """The right to compute one key, kept by a heartbeat while the block runs.
 
-    When the block ends, the waiting processes take its result. When it raises, or after `mark_without_result`, all
-    of them compute at once.
+    After `commit` the waiting processes take the result. When the block ends without it, all of them compute at once.
     """
 
-    def __init__(self, records: LeaseRecords, number: int, record: LeaseRecord, heartbeat: float) -> None:
+    def __init__(self, records: LeaseRecords, number: int, record: LeaseRecord, leases: LeaseStore) -> None:
         self._records = records
         self._number = number
         self._record = record
-        self._heartbeat = heartbeat
+        self._leases = leases
+        self._renewed = leases.clock()
+        self._is_open = True
         self._closed = threading.Event()
-        self._without_result = False
         self._thread = threading.Thread(target=self._send_heartbeats, name="airflow-zen-lease", daemon=True)
 
-    def mark_without_result(self) -> None:
-        """Let the waiting processes compute for themselves."""
-        self._without_result = True
+    def commit(self, store_result: Callable[[], object]) -> bool:
+        """Call `store_result`, which stores the result in place of the lease, and end the lease.
+
+        A holder that stood still for so long that another may have the lease replaces no result; return whether it did.
+        """
+        self._stop_heartbeats()
+        if not self._is_valid() and self._records.has_result():
+            return False
+        store_result()
+        self._is_open = False
+        self.release()
+        return True
+
+    def release(self) -> None:
+        """Delete the records of the lease, where the result is stored already."""
+        self._is_open = False
+        if self._number:
+            self._records.delete(range(1, self._number + 1))
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._closed.set()
-        self._thread.join()
-        with _suppressed_errors():
-            if kind or self._without_result:
+        self._stop_heartbeats()
+        if self._is_open and self._is_valid():
+            with _suppressed_errors():
                 self._records.write(self._number, LeaseRecord(abandoned=self._record.holder))
-            else:
-                self._records.delete(range(self._number + 1))
+
+    def _is_valid(self) -> bool:
+        """Whether no other process can have found the lease stale."""
+        return self._leases.clock() - self._renewed <= self._leases.stale_after
+
+    def _stop_heartbeats(self) -> None:
+        """Wait for a heartbeat that is being written: it would replace what is written after it."""
+        self._closed.set()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _send_heartbeats(self) -> None:
-        if not self._closed.wait(min(_FIRST_HEARTBEAT, self._heartbeat)):
+        if not self._closed.wait(min(_FIRST_HEARTBEAT, self._leases.heartbeat)):
             with _suppressed_errors():
                 # It is taken: a store that heeds conditions refuses.
                 if self._records.create(self._number, self._record):
                     log.warning(
                         "This store ignores conditional writes: equal steps that start together are all computed."
                     )
-        while not self._closed.wait(self._heartbeat):
+        while not self._closed.wait(self._leases.heartbeat) and self._is_valid():
             self._record = replace(self._record, beat=self._record.beat + 1)
+            asked_at = self._leases.clock()
             with _suppressed_errors():
                 self._records.write(self._number, self._record)
+                self._renewed = asked_at
 
 
 class NullLease(Lease):
@@ -165,6 +196,11 @@ class NullLease(Lease):
     def __init__(self) -> None:
         pass
 
+    def commit(self, store_result: Callable[[], object]) -> bool:
+        """Call `store_result`; return True."""
+        store_result()
+        return True
+
     def __enter__(self) -> Self:
         return self
 
@@ -172,8 +208,11 @@ class NullLease(Lease):
         return
 
 
+NO_LEASE = NullLease()
+
+
 class LeaseStore(msgspec.Struct, frozen=True):
-    """The leases of a step cache, under `cache/` of the artifact root.
+    """The leases of a step cache. The first holder's is stored at the key of its result, which then replaces it.
 
     A holder is dead when its record has not changed for `stale_after` seconds by the waiting process's own clock, so
     the clocks of machines need not agree; a holder writes every `heartbeat` seconds. A later try of the same task
@@ -189,23 +228,25 @@ class LeaseStore(msgspec.Struct, frozen=True):
     def acquire_or_wait(
         self, key: str, find_result: Callable[[], T | None], attempt: TaskAttempt = _ANY_ATTEMPT
     ) -> tuple[T | None, Lease]:
-        """Wait until `find_result` returns a result or the lease is acquired; one request when nobody else holds it."""
-        try:
-            lease = self._acquire(LeaseRecords(self.transport, f"cache/{key[:2]}/{key}.lease"), find_result, attempt)
-            # The result may have come between the last look and the lease.
-            if (result := find_result()) is not None:
-                with lease:
-                    return result, NullLease()
-        except OSError as error:
-            log.warning("Equal steps may be computed twice: the lease of %s cannot be written: %s", key[:12], error)
-            return None, NullLease()
-        return None, lease
+        """Wait until `find_result` returns the result at `key`, or the lease is acquired.
 
-    def _acquire(self, records: LeaseRecords, find_result: Callable[[], object], attempt: TaskAttempt) -> Lease:
-        """Return the lease, or none when there is a result or the holder ended without one."""
-        lease = self._try_acquire(records, 0, attempt)
+        Call it when nothing was found: one request when nobody else computes, and nothing is stored at the key.
+        """
+        records = LeaseRecords(self.transport, f"{key.removesuffix('.json')}.lease", first=key)
+        try:
+            if lease := self._try_acquire(records, 0, attempt):
+                return None, lease
+            return self._wait(records, find_result, attempt)
+        except OSError as error:
+            log.warning("Equal steps may be computed twice: the lease at %s cannot be written: %s", key, error)
+            return None, NO_LEASE
+
+    def _wait(
+        self, records: LeaseRecords, find_result: Callable[[], T | None], attempt: TaskAttempt
+    ) -> tuple[T | None, Lease]:
+        """Return the result or a lease, or neither when the holder ended without a result."""
         seen, since, waited, pause = None, self.clock(), False, 0.1
-        while lease is None and find_result() is None:
+        while (result := find_result()) is None:
             # Counted from the request: a store that is slow to answer makes no holder stale.
             asked_at = self.clock()
             number, current = records.latest()
@@ -214,19 +255,27 @@ class LeaseStore(msgspec.Struct, frozen=True):
             if current != seen:
                 seen, since = current, self.clock()
             # A failure before this process came is no reason to compute together with others now.
-            if not current or current.abandoned or asked_at - since > self.stale_after or attempt.supersedes(current):
-                lease = self._try_acquire(records, number + 1 if current else 0, attempt)
+            if not (current and current.holder) or asked_at - since > self.stale_after or attempt.supersedes(current):
+                if lease := self._try_acquire(records, number + 1 if current else 0, attempt):
+                    return self._look_again(lease, find_result)
             elif not waited:
                 log.info("An equal step is being computed elsewhere: waiting for its result.")
                 waited = True
-            if lease is None:
-                time.sleep(pause)
-                pause = min(pause * 1.5, _MAX_POLL_INTERVAL)
-        return lease or NullLease()
+            time.sleep(pause)
+            pause = min(pause * 1.5, _MAX_POLL_INTERVAL)
+        return result, NO_LEASE
+
+    def _look_again(self, lease: Lease, find_result: Callable[[], T | None]) -> tuple[T | None, Lease]:
+        """Return the result that came between the last look and the lease, or the lease."""
+        result = find_result()
+        if result is not None:
+            lease.release()
+            return result, NO_LEASE
+        return None, lease
 
     def _try_acquire(self, records: LeaseRecords, number: int, attempt: TaskAttempt) -> Lease | None:
         record = LeaseRecord(uuid.uuid4().hex, 0, attempt.task_instance, attempt.try_number)
-        return Lease(records, number, record, self.heartbeat) if records.create(number, record) else None
+        return Lease(records, number, record, self) if records.create(number, record) else None
 
 
 @contextmanager

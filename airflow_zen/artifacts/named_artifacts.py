@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from airflow_zen.artifacts.ref import ArtifactRef
     from airflow_zen.artifacts.store import ArtifactStore
 
+log = logging.getLogger("airflow_zen.artifacts")
+
 _NAMES = "names"
 _TAGS = "tags"
 
@@ -46,6 +50,14 @@ class VersionTag(msgspec.Struct, frozen=True):
     name: str
     version: str
     key: str
+
+
+class NextVersion(msgspec.Struct, frozen=True):
+    """What becomes the newest version of a name: its key, and the version to be stored; None where it is that already."""
+
+    key: str
+    recorded: RecordedVersion
+    version: ArtifactVersion | None = None
 
 
 class VersionIndex:
@@ -77,19 +89,60 @@ class VersionIndex:
         to a version that exists.
         """
         tags = tuple(dict.fromkeys(validate_tag(tag) for tag in tags))
-        newest = self._transport.first_key(_versions_prefix(name))
-        then, known = parse_version_key(newest) if newest else (-1, "")
-        changed = newest is None or not ref.digest.startswith(known)
-        if newest is None or changed:
-            then = max(round(created * 1000), then + 1)
-            plain = replace(ref, name=name, cached=False, origin="")
-            facts = dict(metadata or {})
-            version = ArtifactVersion(name, version_label(then), then / 1000, plain, origin, dag_run, tags, facts)
-            newest = f"{_versions_prefix(name)}/{version_path(object_name(then, ref.digest))}"
-            self._transport.write(newest, version.to_json())
+        next_version = self.next(
+            name, ref, created, self.newest_key(name), origin=origin, dag_run=dag_run, tags=tags, metadata=metadata
+        )
+        self.write(next_version)
         for tag in tags:
-            self._write_tag(tag, name, newest)
-        return RecordedVersion(version_label(then), changed)
+            self._write_tag(tag, name, next_version.key)
+        return next_version.recorded
+
+    def newest_key(self, name: str) -> str | None:
+        """Return the key of the newest version of a name, None where it has none; one request."""
+        return self._transport.first_key(_versions_prefix(name))
+
+    def lookups(self, names: Mapping[str, str]) -> tuple[dict[str, str | None], list[Callable[[], None]]]:
+        """Return functions that look up the newest versions of names by their labels, and the dict in which they put keys.
+
+        A key is None for a name without versions; a name that cannot be looked up is logged, and left out.
+        """
+        newest: dict[str, str | None] = {}
+
+        def look_up(label: str, name: str) -> None:
+            try:
+                newest[label] = self.newest_key(name)
+            except Exception as error:  # noqa: BLE001 - a version is not worth a failed step
+                log.warning("Artifact %r has no new version, though its content is stored: %s", name, error)
+
+        return newest, [partial(look_up, label, name) for label, name in names.items()]
+
+    def next(
+        self,
+        name: str,
+        ref: ArtifactRef,
+        created: float,
+        newest: str | None,
+        *,
+        origin: str = "",
+        dag_run: str = "",
+        tags: tuple[str, ...] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> NextVersion:
+        """Return what `write` stores to make this content the newest version, where the key of the newest is known."""
+        then, known = parse_version_key(newest) if newest else (-1, "")
+        if newest and ref.digest.startswith(known):
+            return NextVersion(newest, RecordedVersion(version_label(then), changed=False))
+        then = max(round(created * 1000), then + 1)
+        plain = replace(ref, name=name, cached=False, origin="")
+        facts = dict(metadata or {})
+        version = ArtifactVersion(name, version_label(then), then / 1000, plain, origin, dag_run, tags, facts)
+        key = f"{_versions_prefix(name)}/{version_path(object_name(then, ref.digest))}"
+        return NextVersion(key, RecordedVersion(version.version, changed=True), version)
+
+    def write(self, next_version: NextVersion) -> None:
+        """Store a version whose content is new; one request, none where it is not."""
+        if next_version.version:
+            self._transport.write(next_version.key, next_version.version.to_json())
 
     def get(self, name: str, version: str | datetime = LATEST) -> ArtifactVersion:
         """Return one version of a name; two requests, more only to search many versions for a digest.

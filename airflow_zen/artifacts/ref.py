@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from airflow_zen.artifacts.hashing import hash_hex, is_file_hash
+from airflow_zen.artifacts.hashing import FILE_HASH, hash_hex
 from airflow_zen.errors import UNREADABLE, ArtifactCorrupt, ArtifactNotFound, ArtifactRefused
 
 REF_MARKER = "__airflow_zen__"
@@ -41,7 +41,7 @@ class ArtifactFile:
 
     def __post_init__(self) -> None:
         """Refuse values that only a forged ref or manifest can have."""
-        if not is_file_hash(self.hash) or self.size < 0:
+        if not FILE_HASH.fullmatch(self.hash) or self.size < 0:
             raise ArtifactRefused(
                 f"An artifact lists its file {self.path!r} with {self.size} bytes and the hash {self.hash!r}, which no "
                 "file can have. Run the step that made it again."

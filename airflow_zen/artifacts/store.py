@@ -17,8 +17,8 @@ from airflow_zen.artifacts.folder import (
     MANIFEST_FILE_NAME,
     ArtifactFolder,
     Manifest,
+    PruneNotices,
     artifact_prefix,
-    is_being_pruned,
     is_reserved,
     mark_damaged,
 )
@@ -44,7 +44,6 @@ _MIN_SIZE_TO_CHECK = 1024 * 1024
 _MAX_COMMITS = 4
 # A second download tells bytes that were damaged on their way from those that are damaged in the store.
 _MAX_DOWNLOADS = 2
-_PRUNE_POLL_INTERVAL = 0.5
 
 log = logging.getLogger("airflow_zen.artifacts")
 
@@ -67,7 +66,8 @@ class ArtifactStore:
     ) -> None:
         self.root = normalize_root(root)
         self.transport = transport
-        self._clock, self._sleep = clock, sleep
+        self.prune_notices = PruneNotices(transport, clock, sleep)
+        self._known_damaged: set[str] = set()
         self._read_cache = read_cache if transport.local_path("") is None else None
         self._scratch = self._read_cache.scratch if self._read_cache else ScratchFolder()
 
@@ -178,6 +178,7 @@ class ArtifactStore:
             with suppress(ZenError, OSError):
                 if self.transport.exists(f"{self._checked_prefix(ref)}/{MANIFEST_FILE_NAME}"):
                     mark_damaged(self.transport, ref.digest)
+                    self._known_damaged.add(ref.digest)
             raise
 
     @property
@@ -232,6 +233,7 @@ class ArtifactStore:
         """Whether an artifact's folder has all its files, by its listing, and no reader has found damage."""
         folder = ArtifactFolder.read(self.transport, ref.digest)
         if folder.is_damaged or not folder.has_files((file.path, file.size) for file in ref.files):
+            self._known_damaged.add(ref.digest)
             return False
         if ref.files or ref.inline or folder.files_size >= ref.size:
             return True
@@ -253,33 +255,24 @@ class ArtifactStore:
 
         A prune marks what it deletes, and then looks whether it was stored again. A writer stores, and then looks for
         marks. So at least one of them sees the other, and content that is stored while it is deleted is stored again.
+        No look is needed while no prune has given notice.
         """
         sizes = [] if manifest.inline or manifest.at else [(file.path, file.size) for file in manifest.files]
+        self.prune_notices.look()
         for _ in range(_MAX_COMMITS):
             has_written = commit()
-            folder = self._folder_after_prunes(manifest.digest)
+            if self.prune_notices.are_absent and manifest.digest not in self._known_damaged:
+                return
+            folder = self.prune_notices.folder_after_prunes(manifest.digest)
             if folder.has_files(sizes) and (has_written or not folder.is_damaged):
                 if folder.is_damaged:
                     self.transport.delete(folder.marks)
+                self._known_damaged.discard(manifest.digest)
                 return
         raise StoreUnavailable(
             f"{self.root} does not have all files of artifact {manifest.digest[:12]} after they were stored {_MAX_COMMITS} "
             "times. Check what deletes objects there; then run the task again."
         )
-
-    def _folder_after_prunes(self, digest: str) -> ArtifactFolder:
-        """Return what an artifact's folder contains when no prune is deleting it any more."""
-        folder, has_waited = ArtifactFolder.read(self.transport, digest), False
-        while folder.prunes:
-            if is_being_pruned(folder, self.transport, self._clock):
-                if not has_waited:
-                    log.info(
-                        "A prune is deleting artifact %s: waiting for it, to store the content again.", digest[:12]
-                    )
-                has_waited = True
-                self._sleep(_PRUNE_POLL_INTERVAL)
-            folder = ArtifactFolder.read(self.transport, digest)
-        return folder
 
     def _commit(self, directory: Path, prefix: str, manifest: Manifest) -> None:
         if manifest.inline:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import asdict
 
-from airflow_zen.artifacts.leases import LeaseStore
+from airflow_zen.artifacts.leases import Lease, LeaseStore, TaskAttempt
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import UNREADABLE, ArtifactNotFound, ArtifactRefused
 from airflow_zen.progress import Progress, ProgressCallback, ignore_progress, track_items
 from airflow_zen.transports.base import Transport, quote_key_part
+
+T = TypeVar("T")
 
 FORMAT_VERSION = 1
 
@@ -64,13 +66,14 @@ class CacheEntry(msgspec.Struct, frozen=True):
 class StepCache:
     """The finished steps under `cache/` of the artifact root.
 
-    `history` holds each task's latest keys, to explain a miss; `leases` let one of several equal steps compute.
+    `history` holds each task's latest keys, to explain a miss; `leases` let one of several equal steps compute. A lease
+    is stored in place of the entry that its holder computes.
     """
 
     def __init__(self, transport: Transport, leases: LeaseStore | None = None) -> None:
         self.transport = transport
         self.history = KeyHistory(transport)
-        self.leases = leases or LeaseStore(transport)
+        self._leases = leases or LeaseStore(transport)
 
     def get(self, key: str) -> CacheEntry | None:
         """Return the entry of a key with one request; None when there is none that can be read."""
@@ -80,6 +83,15 @@ class StepCache:
     def put(self, entry: CacheEntry) -> None:
         """Store a finished step, in place of an earlier one with the same key."""
         self.transport.write(_entry_key(entry.key), entry.to_json())
+
+    def acquire_or_wait(
+        self, key: str, find_result: Callable[[], T | None], attempt: TaskAttempt
+    ) -> tuple[T | None, Lease]:
+        """Wait for the entry of a key that an equal step computes, or hold the lease to compute it.
+
+        `find_result` returns what is made of the entry; None where there is none.
+        """
+        return self._leases.acquire_or_wait(_entry_key(key), find_result, attempt)
 
     def entries(self, on_progress: ProgressCallback = ignore_progress) -> Iterator[CacheEntry]:
         """Yield every entry that can be read; one request for each."""
@@ -148,9 +160,10 @@ class KeyHistory:
         except (ArtifactNotFound, *UNREADABLE):
             return []
 
-    def add(self, dag_id: str, task_id: str, result: KeyRecord) -> None:
-        """Add the newest result, and drop the oldest beyond the last few."""
-        others = [entry for entry in self.recent_records(dag_id, task_id) if entry.key != result.key]
+    def add(self, dag_id: str, task_id: str, result: KeyRecord, earlier: list[KeyRecord] | None = None) -> None:
+        """Add the newest result, and drop the oldest beyond the last few; `earlier` are the task's records where known."""
+        known = self.recent_records(dag_id, task_id) if earlier is None else earlier
+        others = [record for record in known if record.key != result.key]
         self._write(dag_id, task_id, [result, *others][:_MAX_RECORDS])
 
     def remove(self, dag_id: str, task_id: str, keys: Collection[str]) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     argument("--unreferenced", "Delete what has no reference", action="store_true"),
     argument("--older-than", "Delete runs, cache entries and versions of this age too, such as 90d"),
     argument("--keep-last", "Keep this number of newest versions of each name", type=int),
-    argument("--grace", "Keep what is younger; delete condemned artifacts after this time", default="1d"),
+    argument("--grace", "Keep what is younger; delete unreferenced artifacts after this time", default="1d"),
     argument("--expire-mlflow-runs", "Delete DAG runs of that age in MLflow too", action="store_true"),
     argument("--without-mlflow", "Ignore references from MLflow", action="store_true"),
     argument("--dry-run", "Report what would be deleted, and delete nothing", action="store_true"),
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def prune_artifacts(args: Any) -> None:
     """Delete artifacts without references, and report what refers to the rest.
 
-    Versions, DAG runs, cache entries and MLflow refer to artifacts. Artifacts without a reference are condemned; a later
+    Versions, DAG runs, cache entries and MLflow refer to artifacts. Artifacts without a reference are noted; a later
     prune deletes them. It is safe to prune while tasks run.
     """
     from msgspec.structs import replace
@@ -63,7 +63,7 @@ def _prune_rows(report: PruneReport, output: str) -> list[dict[str, Any]]:
     ]
     if not is_machine_readable(output):
         return rows
-    sums = {name: getattr(report, name) for name in ("kept", "condemned", "deleted", "leftovers")}
+    sums = {name: getattr(report, name) for name in ("kept", "unreferenced", "deleted", "leftovers")}
     return [
         *({"what": name, "artifacts": count.artifacts, "bytes": count.size} for name, count in sums.items()),
         *({"what": "held", **row} for row in rows),

@@ -1,1 +1,1 @@
-"""Pruning of the artifact root: mark what is referred to, condemn the rest, and delete it later."""
+"""Pruning of the artifact root: mark what is referred to, note the rest as unreferenced, and delete it later."""

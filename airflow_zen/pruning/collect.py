@@ -1,10 +1,11 @@
-"""The whole of a prune: mark what is referred to, condemn the rest, and delete what was condemned long enough ago."""
+"""The whole of a prune: mark what is referred to, note the rest, and delete what was unreferenced for long enough."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
@@ -25,7 +26,7 @@ from airflow_zen.pruning.retention import Retention
 from airflow_zen.stack import Stack
 from airflow_zen.transports.base import ObjectInfo, map_in_parallel
 
-_TOMBSTONES_KEY = "prune/condemned.json"
+_TOMBSTONES_KEY = "prune/unreferenced.json"
 # The number of keys that one request to S3 deletes, and of artifacts that have about as many.
 _MAX_KEYS_PER_DELETE = 1000
 _ARTIFACTS_PER_BATCH = 500
@@ -45,14 +46,17 @@ def prune_stack(
     """Delete from the artifact root what nothing refers to; return what was found and done.
 
     `unfinished` are the DAG and run ids of DAG runs that Airflow has not finished. An artifact is deleted when an
-    earlier prune condemned it, `retention.grace` ago or longer, and still nothing refers to it; without grace, at once.
+    earlier prune found it unreferenced, `retention.grace` ago or longer, and still nothing refers to it; without grace, at
+    once.
     A prune that was stopped continues when it is run again. Raises `PruneBusy` while another prune runs, `LineageError`
     when MLflow, which may refer to artifacts, is unavailable.
     """
     with try_lock(stack.store.transport, PRUNE_LOCK_KEY, stack.clock) as lock:
         if not lock:
             raise PruneBusy("Another prune of this artifact root is running. Wait for it, at most 15 minutes.")
-        return _Prune(stack, lock, retention, dry_run, on_progress).run(unfinished)
+        notices = nullcontext(lambda: None) if dry_run else stack.store.prune_notices.announce(lock.record.holder)
+        with notices as wait_for_writers:
+            return _Prune(stack, lock, retention, dry_run, on_progress, wait_for_writers).run(unfinished)
 
 
 @dataclass
@@ -84,7 +88,8 @@ class ReferrerUsage:
 class PruneReport:
     """The results of a prune.
 
-    `kept` artifacts are referred to, or younger than the grace. `condemned` ones will be deleted after the grace.
+    `kept` artifacts are referred to, or younger than the grace. `unreferenced` ones will be deleted after the
+    grace.
     `deleted` ones are deleted, or would be without `dry_run`. `leftovers` are parts of uploads that did not finish.
     `versions`, `cache_entries` and `mlflow_runs` count what expired. `strays` are the keys of objects that cannot be
     read, or are none of the store's; they stay. `grace` is the retention's, in seconds. As text a report is a few lines
@@ -94,7 +99,7 @@ class PruneReport:
     dry_run: bool
     grace: float
     kept: ArtifactCount = field(default_factory=ArtifactCount)
-    condemned: ArtifactCount = field(default_factory=ArtifactCount)
+    unreferenced: ArtifactCount = field(default_factory=ArtifactCount)
     deleted: ArtifactCount = field(default_factory=ArtifactCount)
     leftovers: ArtifactCount = field(default_factory=ArtifactCount)
     versions: int = 0
@@ -121,7 +126,7 @@ class PruneReport:
         would = "would be " if self.dry_run else ""
         lines = [
             f"{self.kept} kept",
-            f"{self.condemned} {would}condemned: a prune after {format_seconds(self.grace)} or later deletes them",
+            f"{self.unreferenced} unreferenced: a prune after {format_seconds(self.grace)} or later deletes them",
             f"{self.deleted} {would}deleted",
         ]
         if self.leftovers.artifacts:
@@ -137,7 +142,13 @@ class PruneReport:
 
 class _Prune:
     def __init__(
-        self, stack: Stack, lock: StoreLock, retention: Retention, dry_run: bool, on_progress: ProgressCallback
+        self,
+        stack: Stack,
+        lock: StoreLock,
+        retention: Retention,
+        dry_run: bool,
+        on_progress: ProgressCallback,
+        wait_for_writers: Callable[[], None],
     ) -> None:
         self._stack = stack
         self._lock = lock
@@ -145,13 +156,14 @@ class _Prune:
         self._retention = retention
         self._dry_run = dry_run
         self._on_progress = on_progress
+        self._wait_for_writers = wait_for_writers
         self._now = stack.clock()
         # What was written later than this stays, whether or not anything refers to it.
         self._grace_cutoff = self._now - retention.grace if retention.grace else math.inf
         self._referrers = ReferrerIndex()
         self._report = PruneReport(dry_run, retention.grace)
         self._freed = ArtifactCount()
-        # The condemned digests, each with the time when it was first condemned.
+        # The unreferenced digests, each with the time when it was first found so.
         self._tombstones: dict[str, float] = {}
 
     def run(self, unfinished: Collection[tuple[str, str]]) -> PruneReport:
@@ -185,13 +197,14 @@ class _Prune:
         references.mark(self._referrers, frozenset(expired))
 
     def _sweep(self) -> dict[str, float]:
-        """Condemn, pardon or select each artifact; return the digests of those to delete, with the time of their change."""
-        condemned = self._read_tombstones()
-        to_delete: dict[str, float] = {}
+        """Keep, note or select each artifact; return the digests of those to delete, with the time of their change."""
+        noted, to_delete = self._read_tombstones(), dict[str, float]()
+        # The grace begins here: until now a step could find what refers to an artifact, and use it.
+        now = self._stack.clock()
         for listed, folder in enumerate(list_artifact_folders(self._transport, self._report.strays.append)):
             if listed % _PROGRESS_INTERVAL == 0:
                 self._report_listing(listed)
-            digest, since = folder.digest, condemned.get(folder.digest, self._now)
+            digest, since = folder.digest, noted.get(folder.digest, now)
             if folder.objects and (digest in self._referrers or folder.modified > self._grace_cutoff):
                 self._report.add_retained(folder.size, self._referrers.of(digest))
                 # Of a prune that was killed.
@@ -199,12 +212,12 @@ class _Prune:
             elif folder.manifest is None:
                 self._report.leftovers.add(folder.size)
                 to_delete[digest] = folder.modified
-            elif since <= self._now - self._retention.grace:
+            elif not self._retention.grace or since <= self._now - self._retention.grace:
                 self._report.deleted.add(folder.size)
                 to_delete[digest] = folder.modified
                 self._tombstones[digest] = since
             else:
-                self._report.condemned.add(folder.size)
+                self._report.unreferenced.add(folder.size)
                 self._tombstones[digest] = since
         self._write_tombstones()
         return to_delete
@@ -215,7 +228,7 @@ class _Prune:
             self._transport.write(_TOMBSTONES_KEY, text.encode())
 
     def _read_tombstones(self) -> dict[str, float]:
-        """Return the condemned digests, each with the time when it was first condemned, in seconds since the epoch."""
+        """Return the unreferenced digests, each with the time when it was first found so, in seconds since the epoch."""
         try:
             found = json.loads(self._transport.read(_TOMBSTONES_KEY))
             return {str(digest): float(since) for digest, since in found.items()}
@@ -225,7 +238,7 @@ class _Prune:
 
     def _report_listing(self, listed: int) -> None:
         report = self._report
-        counts = {"kept": report.kept, "condemned": report.condemned, "to delete": report.deleted}
+        counts = {"kept": report.kept, "unreferenced": report.unreferenced, "to delete": report.deleted}
         note = ", ".join(f"{count.artifacts:,} {label} ({format_bytes(count.size)})" for label, count in counts.items())
         self._on_progress(Progress("Listing artifacts", listed, note=note))
 
@@ -235,6 +248,7 @@ class _Prune:
         A writer that stores one again sees the mark, waits until it is gone, and stores what is missing then.
         """
         holder = self._lock.record.holder
+        self._wait_for_writers()
         marking = map_in_parallel(lambda digest: self._transport.write(prune_mark(digest, holder), b"1"), to_delete)
         for _ in track_items(marking, "Marking artifacts", self._on_progress, len(to_delete)):
             self._extend_lock()

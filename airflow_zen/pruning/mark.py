@@ -122,28 +122,32 @@ class Marker:
         return RecentRuns(frozenset(recent), frozenset(cache_keys - {""}))
 
     def mark_cache(
-        self, cache: StepCache, used: Collection[str], since: float | None, lease_cutoff: float
+        self, cache: StepCache, used: Collection[str], since: float | None, grace_cutoff: float
     ) -> tuple[list[str], list[str]]:
-        """Mark what live cache entries refer to; return the keys of dead entries, and of leases older than `lease_cutoff`.
+        """Mark what live cache entries refer to; return the keys of dead entries, and of leases older than `grace_cutoff`.
 
         An entry is live when recent runs used its key (`used`: its outputs are marked already), or when it was not
-        written before `since`.
+        written before `since` or `grace_cutoff`: a lease is stored in place of the entry that its holder computes.
         """
-        dead, leases, young = [], [], []
+        dead: list[str] = []
+        leases: list[str] = []
+        young: list[tuple[str, ObjectInfo]] = []
         for each, name, is_lease in self._list_cache():
             if name in used:
                 continue
             if is_lease:
-                leases += [each.key] if each.modified < lease_cutoff else []
-            elif since is None or each.modified >= since:
-                young.append(name)
+                leases += [each.key] if each.modified < grace_cutoff else []
+            elif since is None or each.modified >= min(since, grace_cutoff):
+                young.append((name, each))
             else:
                 dead.append(each.key)
-        entries = map_in_parallel(cache.get, young)
-        for entry in track_items(entries, "Reading cache entries", self.on_progress, len(young)):
+        entries = map_in_parallel(lambda item: (cache.get(item[0]), item[1]), young)
+        for entry, each in track_items(entries, "Reading cache entries", self.on_progress, len(young)):
             if entry:
                 referrer = Referrer("cache", entry.origin.partition("/")[0])
                 self.referrers.add(referrer, [ref.digest for ref in entry.outputs.values()])
+            elif each.modified < grace_cutoff:
+                leases.append(each.key)
         return dead, leases
 
     def mark_versions(self, keep_last: int, since: float | None) -> list[str]:

@@ -19,7 +19,7 @@ class Retention:
     `older_than`: versions, DAG runs and cache entries of this age expire; None keeps them all. `keep_last`: this many
     newest versions of each name stay at any age, one where it is None; 0 lets names expire that are no longer made.
     Without `older_than` older versions expire at any age. With neither only artifacts are deleted that nothing refers
-    to. `grace`: nothing written within it is deleted, and a condemned artifact is deleted only after it.
+    to. `grace`: nothing written within it is deleted, and an unreferenced artifact is deleted only after it.
     `expire_mlflow_runs`: DAG runs of that age are deleted in MLflow too, where they otherwise keep their artifacts.
     """
 

@@ -14,8 +14,9 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
-from airflow_zen.artifacts.leases import Lease, NullLease, TaskAttempt
+from airflow_zen.artifacts.leases import NO_LEASE, Lease, TaskAttempt
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.caching.code import CodeFingerprint, fingerprint_code
 from airflow_zen.caching.step_cache import CacheEntry, KeyRecord, explain_miss
@@ -55,14 +56,17 @@ class StepPlan(msgspec.Struct, frozen=True):
     """Whether a step reuses a result or computes one.
 
     `cache` is HIT with an `entry`, MISS with a `key` under which the new result is stored, or OFF. `reason` says why
-    there is no entry.
+    there is no entry. `history` are the task's latest keys, None where they are not known. `newest` are the newest
+    versions of the outputs' names where they were looked up, as `VersionIndex.lookups` returns them.
     """
 
     cache: CacheState
     reason: str = ""
     key: CacheKey | None = None
     entry: CacheEntry | None = None
-    lease: Lease = msgspec.field(default_factory=NullLease)
+    lease: Lease = NO_LEASE
+    history: list[KeyRecord] | None = None
+    newest: Mapping[str, str | None] = msgspec.field(default_factory=dict)
 
 
 def plan_step(
@@ -76,8 +80,9 @@ def plan_step(
 ) -> StepPlan:
     """Decide whether a step reuses an earlier result; a cache that fails costs the reuse, not the step.
 
-    `run.cache` says whether it may. With `acquire_lease` a miss waits for an equal step that computes the result, or
-    holds the lease to compute it. `history` holds the task's latest keys, which explain a miss; None reads them.
+    `run.cache` says whether it may. With `acquire_lease` the step is about to run: a miss waits for an equal step that
+    computes the result, or holds the lease to compute it. `history` holds the task's latest keys, which explain a miss;
+    None reads them.
     """
     if run.cache is CacheState.OFF:
         return StepPlan(CacheState.OFF, run.why)
@@ -85,56 +90,83 @@ def plan_step(
         return StepPlan(CacheState.OFF, "it returns nothing, so there is nothing to reuse")
     try:
         key = cache_key(step, arguments, stack, run.id.dag_id)
-        if run.cache is CacheState.RECOMPUTE:
-            return StepPlan(CacheState.MISS, run.why, key)
-        lease: Lease = NullLease()
-        entry, reason = _find_valid_entry(key, step, stack)
-        if entry is None and acquire_lease:
-            attempt = TaskAttempt(run.id.task_instance, run.id.try_number)
-            leases = stack.cache.leases
-            entry, lease = leases.acquire_or_wait(key.key, lambda: _find_valid_entry(key, step, stack)[0], attempt)
+        plan = StepPlan(CacheState.MISS, run.why, key, history=history)
+        if run.cache is not CacheState.RECOMPUTE:
+            plan = _find_result(plan, step, stack, run if acquire_lease else None)
+        if plan.entry is None and acquire_lease:
+            plan = _prepare_computation(plan, step, stack, run)
     except FingerprintError as error:
         return StepPlan(CacheState.OFF, str(error))
     except Exception as error:
         log.warning("The cache could not be read: %s", error, exc_info=not isinstance(error, OSError))
         return StepPlan(CacheState.OFF, f"the cache could not be read: {error}")
-    if entry:
-        return StepPlan(CacheState.HIT, key=key, entry=entry)
-    return StepPlan(CacheState.MISS, reason or _miss_reason(key, stack, run, history), key, lease=lease)
+    if plan.entry or plan.reason:
+        return plan
+    known, problem = _read_history(stack, run) if plan.history is None else (plan.history, "")
+    return replace(plan, reason=problem or explain_miss(key.ingredients, key.sources, known))
 
 
-def _find_valid_entry(key: CacheKey, step: Step, stack: Stack) -> tuple[CacheEntry | None, str]:
-    """Return an entry that is young enough and whose artifacts exist, or why a known one cannot be used."""
-    entry = stack.cache.get(key.key)
+def _find_result(plan: StepPlan, step: Step, stack: Stack, run: StepRun | None) -> StepPlan:
+    """Return a plan that reuses the entry of the key, or one that says why a known entry cannot be used.
+
+    With a `run` the newest versions of the outputs' names are looked up too, beside the artifacts.
+    """
+    entry = stack.cache.get(plan.key.key) if plan.key else None
     if entry is None:
-        return None, ""
+        return plan
     age, ttl = stack.clock() - entry.created, step.cache.ttl_seconds
     if age > ttl:
-        return None, f"the result of {entry.origin} is {_duration_text(age)} old, and is kept for {_duration_text(ttl)}"
-    if missing := stack.store.missing(entry.outputs.values()):
-        return (
-            None,
-            f"the result of {entry.origin} is known, but its artifact {missing[0].digest[:12]} is gone or damaged",
-        )
+        kept = f"{_duration_text(age)} old, and is kept for {_duration_text(ttl)}"
+        return replace(plan, reason=f"the result of {entry.origin} is {kept}")
+    newest, lookups = stack.names.lookups(step.version_names(run.id, entry.outputs) if run else {})
+    missing, *_ = stack.store.transport.together(lambda: stack.store.missing(entry.outputs.values()), *lookups)
+    reason = _misfit(entry, step, stack) if not missing else f"its artifact {missing[0].digest[:12]} is gone or damaged"
+    if reason:
+        return replace(plan, reason=f"the result of {entry.origin} is known, but {reason}")
+    return replace(plan, cache=CacheState.HIT, entry=entry, newest=newest)
+
+
+def _misfit(entry: CacheEntry, step: Step, stack: Stack) -> str:
+    """Return why the outputs of an entry are not those of the step; empty where they are."""
     if entry.outputs and not step.outputs.each and set(entry.outputs) != set(step.outputs.names):
-        return None, f"the result of {entry.origin} is known, but its entry has the outputs {sorted(entry.outputs)}"
-    for encoding in {ref.encoding for ref in entry.outputs.values()}:
-        if not stack.materializers.can_read(encoding):
-            return None, f"the result of {entry.origin} is stored as {encoding!r}, which is not read here"
-    return entry, ""
+        return f"its entry has the outputs {sorted(entry.outputs)}"
+    encodings = {ref.encoding for ref in entry.outputs.values()}
+    unread = [encoding for encoding in encodings if not stack.materializers.can_read(encoding)]
+    return f"it is stored as {unread[0]!r}, which is not read here" if unread else ""
+
+
+def _prepare_computation(plan: StepPlan, step: Step, stack: Stack, run: StepRun) -> StepPlan:
+    """Return the plan with a lease, or one that reuses what the holder of the lease has computed.
+
+    Meanwhile the history is read, and whether a prune is running.
+    """
+
+    def find_result() -> StepPlan | None:
+        found = _find_result(plan, step, stack, run)
+        return found if found.entry else None
+
+    def acquire() -> tuple[StepPlan | None, Lease]:
+        if plan.key is None or run.cache is CacheState.RECOMPUTE:
+            return None, NO_LEASE
+        attempt = TaskAttempt(run.id.task_instance, run.id.try_number)
+        return stack.cache.acquire_or_wait(plan.key.key, find_result, attempt)
+
+    (found, lease), (history, problem), _ = stack.store.transport.together(
+        acquire, partial(_read_history, stack, run), stack.store.prune_notices.look
+    )
+    return found or replace(plan, lease=lease, history=history, reason=plan.reason or problem)
 
 
 def _duration_text(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def _miss_reason(key: CacheKey, stack: Stack, run: StepRun, history: list[KeyRecord] | None) -> str:
-    """Return what differs from the closest of the task's earlier results."""
+def _read_history(stack: Stack, run: StepRun) -> tuple[list[KeyRecord], str]:
+    """Return the task's latest keys, and why they cannot be read; an explanation is not worth a failed step."""
     try:
-        history = stack.cache.history.recent_records(run.id.dag_id, run.id.task_id) if history is None else history
-    except Exception as error:  # noqa: BLE001 - an explanation is not worth a failed step
-        return f"what was computed before cannot be read: {error}"
-    return explain_miss(key.ingredients, key.sources, history)
+        return stack.cache.history.recent_records(run.id.dag_id, run.id.task_id), ""
+    except Exception as error:  # noqa: BLE001
+        return [], f"what was computed before cannot be read: {error}"
 
 
 def cache_key(step: Step, arguments: Arguments, stack: Stack, dag_id: str = "") -> CacheKey:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_zen.steps.runtime import Execution
     from airflow_zen.steps.step import Step
 
-    Result = tuple[Mapping[str, SavedArtifact], Mapping[str, Any], Mapping[str, Any]]
+    Result = tuple[Mapping[str, SavedArtifact], Mapping[str, Any], Mapping[str, Any], Mapping[str, str | None]]
 
 log = logging.getLogger("airflow_zen.steps")
 
@@ -30,7 +31,8 @@ log = logging.getLogger("airflow_zen.steps")
 def execute(execution: Execution) -> Result:
     """Load the inputs while the lineage run opens, call the function inside it, and store what it returns.
 
-    Return the stored outputs, what the models among them take, and the outputs themselves, each by name.
+    Return the stored outputs, what the models among them take, the outputs themselves, and the newest versions of their
+    names, each by name.
 
     The environment of the lineage run lasts until all is stored: a returned iterator runs the function's code while
     it is stored.
@@ -42,12 +44,14 @@ def execute(execution: Execution) -> Result:
         values = execution.arguments.load(stack, step.parameter_types, execution.scratch)
         with temporary_environment(execution.opened().environment):
             result = _call(step, values, execution.run_hooks.take_event)
-            saved = save_outputs(step, result, stack, execution.run)
+            newest, lookups = stack.names.lookups(step.version_names(execution.run.id, result))
+            saving = partial(save_outputs, step, result, stack, execution.run)
+            saved, *_ = stack.store.transport.together(saving, *lookups)
             inputs: Mapping[str, Any] = {}
             with log_errors("The models of this step have no signature in MLflow"):
                 arguments = (*values.args, *values.kwargs.values())
                 inputs = describe_model_inputs(step, result, saved, arguments, stack)
-    return saved, inputs, result
+    return saved, inputs, result, newest
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
@@ -223,8 +223,9 @@ def _cell(value: Any) -> Any:
 class BackgroundPreviews:
     """Make previews in a thread of their own, while the lineage run is being closed.
 
-    They are made of `values` as the function returned them, and stored beside the artifacts: equal content is not
-    previewed again, and of an output that was not `saved` now the stored ones are taken.
+    They are made of `values` as the function returned them, and stored beside the artifacts. Content that is stored
+    already is not previewed again: what is not among the `new` outputs, which became new versions, is looked up, and of
+    an output that was not `saved` now the stored ones are taken.
     """
 
     def __init__(
@@ -234,10 +235,11 @@ class BackgroundPreviews:
         outputs: Mapping[str, ArtifactRef],
         values: Mapping[str, Any] = MappingProxyType({}),
         saved: Mapping[str, SavedArtifact] = MappingProxyType({}),
+        new: Collection[str] = (),
     ) -> None:
         self._step, self._stack = step, stack
         self._store = PreviewStore(stack.store.transport)
-        self._outputs, self._values, self._saved = outputs, values, saved
+        self._outputs, self._values, self._saved, self._new = outputs, values, saved, new
         self._files: Future[dict[str, bytes]] = Future()
         self._deadline = time.monotonic() + PREVIEW_TIMEOUT
         wanted = [name for name in outputs if self._is_previewed(name)][:MAX_PREVIEWED_OUTPUTS]
@@ -276,7 +278,7 @@ class BackgroundPreviews:
         for name in wanted:
             try:
                 by, digest = self._step.output_artifact(name).materializer, self._outputs[name].digest
-                files[name] = self._store.get(digest)
+                files[name] = {} if name in self._new else self._store.get(digest)
                 if not files[name] and name in self._saved:
                     made = self._stack.preview(self._values[name], self._saved[name], by)
                     files[name] = dict(_check_files(made))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,12 @@ from airflow_zen.errors import StepDeferred, StepInterrupted, log_errors
 from airflow_zen.lineage.recorder import MetadataCollector
 from airflow_zen.runs.step_run import CacheState, StepRun, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
-from airflow_zen.steps.cache_key import CacheKey, StepPlan, plan_step
+from airflow_zen.steps.cache_key import StepPlan, plan_step
 from airflow_zen.steps.runtime import Execution, StepResult
 
 if TYPE_CHECKING:
+    from airflow_zen.artifacts.named_artifacts import NextVersion
     from airflow_zen.artifacts.ref import ArtifactRef
-    from airflow_zen.artifacts.version import RecordedVersion
     from airflow_zen.lineage.recorder import OpenedRun
     from airflow_zen.stack import Stack
     from airflow_zen.steps.materialize import BackgroundPreviews
@@ -83,7 +84,7 @@ def run_step(
         raise
     run = _apply_plan(plan, run, step)
     if plan.entry:
-        return _reuse_entry(step, plan.entry, stack, run, run_hooks, suspended)
+        return _reuse_entry(step, plan, stack, run, run_hooks, suspended)
     collector = MetadataCollector(frozenset(run.inputs), frozenset(step.outputs.names))
     with plan.lease, ThreadPoolExecutor(1) as pool, stack.scratch_directory() as scratch:
         opening = pool.submit(stack.lineage.start, run, suspended)
@@ -110,11 +111,10 @@ def run_step(
             outputs={name: artifact.ref for name, artifact in result.saved.items()},
             summaries={artifact.ref.digest: artifact.summary for artifact in result.saved.values()},
         )
-        has_result = run.outputs or step.outputs.each or step.cache_always
-        if not (plan.key and has_result and _store_in_cache(plan.key, run, stack, opening.result())):
-            plan.lease.mark_without_result()
-        previews = _begin_previews(run, step, stack, result)
-        run = _finish_run(stack, run, opening.result(), step)
+        versions = _next_versions(step, stack, run, result.newest)
+        previews = _begin_previews(run, step, stack, result, versions)
+        storing = _store_in_cache(plan, run, step, stack, opening.result())
+        run = _finish_run(stack, run, opening.result(), versions, storing)
         if previews is not None:
             previews.attach(run, opening.result())
         return run
@@ -132,9 +132,10 @@ def _apply_plan(plan: StepPlan, run: StepRun, step: Step) -> StepRun:
 
 
 def _reuse_entry(
-    step: Step, entry: CacheEntry, stack: Stack, run: StepRun, run_hooks: RunHooks, suspended: Mapping[str, str]
+    step: Step, plan: StepPlan, stack: Stack, run: StepRun, run_hooks: RunHooks, suspended: Mapping[str, str]
 ) -> StepRun:
-    """Record the run as a hit, with the refs of the entry as its outputs."""
+    """Record the run as a hit, with the refs of the plan's entry as its outputs."""
+    entry: Any = plan.entry
     outputs = {
         name: stack.store.relocate(ref).reused_from(entry.origin).with_name(step.artifact_name(run.id, name))
         for name, ref in entry.outputs.items()
@@ -145,14 +146,19 @@ def _reuse_entry(
     run_hooks.on_opened(opened)
     run_hooks.on_reused(entry.page)
     previews = _begin_previews(run, step, stack) if opened.run_id else None
-    run = _finish_run(stack, replace(run, state=StepState.FINISHED, ended=stack.clock()), opened, step)
+    run = replace(run, state=StepState.FINISHED, ended=stack.clock())
+    run = _finish_run(stack, run, opened, _next_versions(step, stack, run, plan.newest))
     if previews is not None:
         previews.attach(run, opened)
     return run
 
 
 def _begin_previews(
-    run: StepRun, step: Step, stack: Stack, result: StepResult | None = None
+    run: StepRun,
+    step: Step,
+    stack: Stack,
+    result: StepResult | None = None,
+    versions: Mapping[str, NextVersion] = MappingProxyType({}),
 ) -> BackgroundPreviews | None:
     """Begin to make or find previews; never raise. A runtime that has no values here has stored their previews."""
     from airflow_zen.steps.materialize import BackgroundPreviews
@@ -160,64 +166,112 @@ def _begin_previews(
     with log_errors(f"The outputs of {run.id} have no previews"):
         if result is None or not result.values:
             return BackgroundPreviews(step, stack, run.outputs)
-        return BackgroundPreviews(step, stack, run.outputs, result.values, result.saved)
+        new = {output for output, version in versions.items() if version.version}
+        return BackgroundPreviews(step, stack, run.outputs, result.values, result.saved, new)
     return None
 
 
-def _store_in_cache(key: CacheKey, run: StepRun, stack: Stack, opened: OpenedRun) -> bool:
-    """Store the result for reuse, and its key for the explanation of the next miss; False when it cannot be reused."""
+def _store_in_cache(
+    plan: StepPlan, run: StepRun, step: Step, stack: Stack, opened: OpenedRun
+) -> list[Callable[[], None]]:
+    """Return what stores the result for reuse, and its key for the explanation of the next miss.
+
+    A lease that is held for it becomes the entry.
+    """
+    key = plan.key
+    if key is None or not (run.outputs or step.outputs.each or step.cache_always):
+        return []
     origin, size = str(run.id), sum(ref.size for ref in run.outputs.values())
-    with log_errors("The result could not be remembered for reuse"):
-        page = opened.url or run.log_url
-        stack.cache.put(CacheEntry(key.key, run.outputs, origin, run.seconds, stack.clock(), key.ingredients, page))
+    page = opened.url or run.log_url
+    entry = CacheEntry(key.key, run.outputs, origin, run.seconds, stack.clock(), key.ingredients, page)
+    result = KeyRecord(key.key, origin, key.ingredients, key.sources, run.seconds, size)
+
+    def put_entry() -> None:
+        with log_errors("The result could not be remembered for reuse"):
+            plan.lease.commit(partial(stack.cache.put, entry))
+
+    def add_to_history() -> None:
         with log_errors("A later miss will not be explained by this result"):
-            result = KeyRecord(key.key, origin, key.ingredients, key.sources, run.seconds, size)
-            stack.cache.history.add(run.id.dag_id, run.id.task_id, result)
-        return True
-    return False
+            stack.cache.history.add(run.id.dag_id, run.id.task_id, result, plan.history)
+
+    return [put_entry, add_to_history]
 
 
-def _finish_run(stack: Stack, run: StepRun, opened: OpenedRun, step: Step | None = None) -> StepRun:
+def _finish_run(
+    stack: Stack,
+    run: StepRun,
+    opened: OpenedRun,
+    versions: Mapping[str, NextVersion] = MappingProxyType({}),
+    storing: Sequence[Callable[[], None]] = (),
+) -> StepRun:
     """Send the run to the lineage server and write its record, both without secrets; neither changes the outcome.
 
     A record that cannot be written is kept on this host until a later step or delivery on it writes it. Meanwhile the
-    outputs of a successful step become versions of their names.
+    outputs of a successful step become versions of their names, and what is to be stored with them is stored.
     """
-    run, delivered = stack.redactor.step_run(run), False
-    with ThreadPoolExecutor(1) as pool:
-        naming = pool.submit(_publish_versions, step, stack, run) if step and run.outputs else None
-        with log_errors(f"The lineage of {run.id} is sent later"):
-            delivered = stack.lineage.finish(run, opened)
-        run = replace(run, versions=naming.result()) if naming else run
-    with log_errors(f"The step run record of {run.id} could not be written"):
-        stack.records.put(run, delivered)
+    run = stack.redactor.step_run(run)
+    run = replace(run, versions={output: version.recorded for output, version in versions.items()})
+    changed = {output: version for output, version in versions.items() if version.version}
+    publishing = [partial(_publish_version, stack, run.outputs[output].name, changed[output]) for output in changed]
+    delivery = partial(_deliver_record, stack, run, opened)
+    (delivered, is_stored), *published = stack.store.transport.together(delivery, *publishing, *storing)
+    if failed := [output for output, is_published in zip(changed, published, strict=False) if not is_published]:
+        run = replace(run, versions={output: run.versions[output] for output in versions if output not in failed})
+        is_stored = _put_record(stack, run, delivered)
+    if is_stored:
         with log_errors(f"A copy of the record of {run.id} is left on this host"):
             stack.lineage.on_record_stored(run)
     return run
 
 
-def _publish_versions(step: Step, stack: Stack, run: StepRun) -> Mapping[str, RecordedVersion]:
-    """Make each output the newest version of its name, if its content is not already; never raise.
+def _deliver_record(stack: Stack, run: StepRun, opened: OpenedRun) -> tuple[bool, bool]:
+    """Send the run to the lineage server, and write its record; return whether it was sent, and whether written."""
+    delivered = False
+    with log_errors(f"The lineage of {run.id} is sent later"):
+        delivered = stack.lineage.finish(run, opened)
+    return delivered, _put_record(stack, run, delivered)
+
+
+def _put_record(stack: Stack, run: StepRun, delivered: bool) -> bool:
+    with log_errors(f"The step run record of {run.id} could not be written"):
+        stack.records.put(run, delivered)
+        return True
+    return False
+
+
+def _publish_version(stack: Stack, name: str, version: NextVersion) -> bool:
+    with log_errors(f"Artifact {name!r} has no new version, though its content is stored"):
+        stack.names.write(version)
+        return True
+    return False
+
+
+def _next_versions(
+    step: Step, stack: Stack, run: StepRun, newest: Mapping[str, str | None] | None
+) -> Mapping[str, NextVersion]:
+    """Return by output what makes it the newest version of its name, if its content is not already.
 
     This includes a reused result, if something else was computed in between. The facts that user code logged about an
-    output are the metadata of a version that it makes. Elements of a list marked `Each` have no
-    versions: the element at one position is a different thing the next time.
+    output are the metadata of a version that it makes. `newest` is what `VersionIndex.lookups` found, None to look now.
     """
-
-    def publish(output: str, ref: ArtifactRef) -> RecordedVersion | None:
-        # One history for all instances of a mapped step would have a new version from each of them in every run.
-        name = ref.name if run.id.map_index < 0 else f"{ref.name}[{run.id.map_index}]"
-        dag_run = f"{run.id.dag_id}/{run.id.run_id}"
-        with log_errors(f"Artifact {name!r} has no new version, though its content is stored"):
-            now, facts = run.ended or stack.clock(), run.metadata.get(f"output:{output}")
-            return stack.names.add(name, ref, now, origin=str(run.id), dag_run=dag_run, metadata=facts)
-        return None
-
-    if step.outputs.each:
-        return {}
-    with ThreadPoolExecutor(min(8, len(run.outputs))) as pool:
-        made = zip(run.outputs, pool.map(publish, run.outputs, run.outputs.values()), strict=True)
-        return {output: version for output, version in made if version}
+    if newest is None:
+        newest, lookups = stack.names.lookups(step.version_names(run.id, run.outputs))
+        stack.store.transport.together(*lookups)
+    now, origin, dag_run = run.ended or stack.clock(), str(run.id), f"{run.id.dag_id}/{run.id.run_id}"
+    names = step.version_names(run.id, newest)
+    return {
+        output: stack.names.next(
+            names[output],
+            run.outputs[output],
+            now,
+            newest[output],
+            origin=origin,
+            dag_run=dag_run,
+            metadata=stack.redactor.mapping(run.metadata.get(f"output:{output}", {})),
+        )
+        for output in run.outputs
+        if output in newest
+    }
 
 
 def _failed_run(run: StepRun, stack: Stack, error: BaseException, run_hooks: RunHooks) -> StepRun:

@@ -45,12 +45,14 @@ class Execution(msgspec.Struct, frozen=True):
 class StepResult(msgspec.Struct, frozen=True):
     """The stored outputs of a function, by name, and what the models among them take.
 
-    `values` are the outputs themselves where they are in this process.
+    `values` are the outputs themselves where they are in this process. `newest` are the newest versions of their names,
+    where they were looked up while the outputs were stored.
     """
 
     saved: Mapping[str, SavedArtifact]
     model_inputs: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     values: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    newest: Mapping[str, str | None] | None = None
 
 
 class Runtime:

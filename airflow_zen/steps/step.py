@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import cached_property
 from pathlib import PurePath
@@ -183,6 +183,15 @@ class Step(msgspec.Struct, frozen=True, dict=True):
             return self.outputs.artifact_names[output]
         is_single = output.partition("[")[0] == SINGLE_OUTPUT
         return f"{run.dag_id}/{run.task_id}{output.removeprefix(SINGLE_OUTPUT) if is_single else f'.{output}'}"
+
+    def version_names(self, run: StepRunId, outputs: Iterable[str]) -> dict[str, str]:
+        """Return by output the name under which it becomes a version; each instance of a mapped step has its own.
+
+        One history for all instances would have a new version from each of them in every run. Elements of a list marked
+        `Each` have no versions: the element at one position is a different thing the next time.
+        """
+        index = "" if run.map_index < 0 else f"[{run.map_index}]"
+        return {} if self.outputs.each else {output: self.artifact_name(run, output) + index for output in outputs}
 
     def declared_class(self, output: str) -> type | None:
         """Return the class that an output, or an element of it (`output[3]`), is declared as."""

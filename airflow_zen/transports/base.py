@@ -57,9 +57,8 @@ class Transport(ABC):
     """
 
     scratch_directory: Path | None = None
-
+    # Whether files are on the disk, and not only in the system's memory, when they are published.
     syncs_to_disk = False
-    """Whether files are on the disk, and not only in the system's memory, when they are published."""
 
     def __init__(self, root: str, on_bytes: BytesCallback = ignore_bytes) -> None:
         self.root = root
@@ -96,11 +95,9 @@ class Transport(ABC):
 
     def exists(self, key: str) -> bool:
         """Whether an object exists; one request."""
-        try:
-            self.size(key)
-        except ArtifactNotFound:
-            return False
-        return True
+        with suppress(ArtifactNotFound):
+            return self.size(key) >= 0
+        return False
 
     def object_store_options(self) -> Mapping[str, str] | None:
         """Return the options with which polars reads objects of this root itself; None where it cannot."""
@@ -181,6 +178,12 @@ class Transport(ABC):
         """Delete objects; a key that does not exist is no error."""
         with self._translate_errors():
             run_in_parallel(self._delete, keys)
+
+    def together(self, *calls: Callable[[], Any]) -> tuple[Any, ...]:
+        """Return the results of calls that wait for the store, the first made in this thread; on a local root all are."""
+        with ThreadPoolExecutor(MAX_THREADS) as pool:
+            others = [pool.submit(call) for call in calls[1:]]
+            return (*(call() for call in calls[:1]), *(each.result() for each in others))
 
     def _translate_errors(self, key: str = "") -> AbstractContextManager[None]:
         return translate_errors(self.root, key)
@@ -267,11 +270,10 @@ def run_in_parallel(work: Callable[[T], object], items: Iterable[T]) -> None:
     After an error no further call starts; the error is raised when the calls that had started have ended.
     """
     todo = list(items)
-    if len(todo) < 2:
-        for item in todo:
-            work(item)
+    if len(todo) == 1:
+        work(todo[0])
         return
-    with ThreadPoolExecutor(min(MAX_THREADS, len(todo))) as pool:
+    with ThreadPoolExecutor(MAX_THREADS) as pool:
         futures = [pool.submit(work, item) for item in todo]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
@@ -335,14 +337,13 @@ def translate_errors(root: str, key: str = "") -> Iterator[None]:
         if translated is None:
             raise
         # obstore's text contains a dump of its structures, and a traceback shows the cause's text too.
-        message, dump, _ = str(error).partition(_DUMP)
-        raise translated from (type(error)(message.strip()) if dump else error)
+        message = str(error).partition(_DUMP)[0].strip()
+        raise translated from (type(error)(message) if _DUMP in str(error) else error)
 
 
 def _translate(error: Exception, root: str, key: str) -> ZenError | None:
     text = f"{error} {error.__cause__ or ''}"
-    found = re.search(_ERROR_CODE, text)
-    code = f" ({next(filter(None, found.groups()))})" if found else ""
+    code = f" ({next(filter(None, found.groups()))})" if (found := re.search(_ERROR_CODE, text)) else ""
     missing = isinstance(error, FileNotFoundError)
     if role := re.search(_ROLE_ERROR, text):
         return StoreDenied(role[0])

@@ -93,6 +93,10 @@ class LocalTransport(Transport):
         for key in keys:
             self._delete_one(key)
 
+    def together(self, *calls: Callable[[], Any]) -> tuple[Any, ...]:
+        """Make the calls one after the other."""
+        return tuple(call() for call in calls)
+
     @contextlib.contextmanager
     def _translate_errors(self, key: str = "") -> Iterator[None]:
         try:

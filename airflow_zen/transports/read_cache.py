@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from airflow_zen.artifacts.hashing import file_hash, hash_hex, is_file_hash
+from airflow_zen.artifacts.hashing import FILE_HASH, file_hash, hash_hex
 from airflow_zen.artifacts.ref import ArtifactFile
 from airflow_zen.errors import ArtifactRefused, SettingsError
 from airflow_zen.transports.local import link_or_copy
@@ -123,7 +123,7 @@ class ReadCache:
 
     def _path(self, file: ArtifactFile) -> Path:
         """Return a file's path; the hash is checked again, because it becomes a path that may be deleted."""
-        if not is_file_hash(file.hash):
+        if not FILE_HASH.fullmatch(file.hash):
             raise ArtifactRefused(f"The file {file.path!r} has no hash, got {file.hash!r}. Run its step again.")
         name = hash_hex(file.hash)
         return self.directory / name[:2] / name

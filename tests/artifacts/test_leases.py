@@ -16,8 +16,9 @@ from airflow_zen.artifacts.leases import LeaseRecord, LeaseRecords, LeaseStore, 
 from airflow_zen.transports import open_transport
 from airflow_zen.transports.fsspec import FsspecTransport
 
-KEY = "ab" * 32
+KEY = "cache/ab/" + "ab" * 32 + ".json"
 
+RESULT = b'{"done": 1}'
 
 # Seconds after which what is waited for will not come, however busy the machine.
 LONG = 120
@@ -38,7 +39,8 @@ class Work:
 
     def find(self):
         self.looks[threading.get_ident()] += 1
-        return self.transport.read("result") if self.transport.exists("result") else None
+        found = self.transport.read(KEY) if self.transport.exists(KEY) else b""
+        return found if found == RESULT else None
 
     def run(self, number):
         result, lease = self.leases.acquire_or_wait(KEY, self.find)
@@ -47,8 +49,11 @@ class Work:
         with lease:
             self.computed.append(number)
             self.busy()
-            self.transport.write("result", b"done")
-        return b"done"
+            lease.commit(self.store)
+        return RESULT
+
+    def store(self):
+        self.transport.write(KEY, RESULT)
 
     def until_looked(self, count, times=2):
         """Wait until so many threads have each looked so often from now on: between two looks one sees the lease."""
@@ -77,7 +82,7 @@ def beats(monkeypatch):
 
         def counted(self, key, data):
             write(self, key, data)
-            if ".lease/" in key:
+            if key == KEY and data != RESULT:
                 seen.append(key)
 
         monkeypatch.setattr(type(transport), "write", counted)
@@ -96,7 +101,9 @@ def transport(request, tmp_path):
 
 
 def leases(transport):
-    return [key for key in transport.list("cache") if ".lease/" in key]
+    """Return the keys of leases, that of the first holder too."""
+    keys = transport.list("cache")
+    return [key for key in keys if ".lease/" in key or transport.read(key) != RESULT]
 
 
 def test_one_of_many_computes(transport):
@@ -109,7 +116,7 @@ def test_one_of_many_computes(transport):
         return work.run(number)
 
     with ThreadPoolExecutor(32) as pool:
-        assert set(pool.map(run, range(32))) == {b"done"}
+        assert set(pool.map(run, range(32))) == {RESULT}
     assert len(work.computed) == 1
     assert leases(transport) == []
 
@@ -128,12 +135,12 @@ def test_a_failure_lets_the_others_compute_at_once(transport):
 
 
 def test_a_lease_is_available_after_a_failure(transport):
-    """An abandoned lease does not block the next one."""
+    """A lease that ended without a result does not block the next one."""
     work = Work(transport)
     _, lease = work.leases.acquire_or_wait(KEY, work.find)
     with lease:
-        lease.mark_without_result()
-    assert work.run(1) == b"done"
+        pass
+    assert work.run(1) == RESULT
 
 
 def test_after_a_failure_one_computes_for_all_again(transport):
@@ -142,7 +149,7 @@ def test_after_a_failure_one_computes_for_all_again(transport):
     with pytest.raises(ValueError, match="no"), work.leases.acquire_or_wait(KEY, work.find)[1]:
         raise ValueError("no")
     with ThreadPoolExecutor(8) as pool:
-        assert set(pool.map(work.run, range(8))) == {b"done"}
+        assert set(pool.map(work.run, range(8))) == {RESULT}
     assert len(work.computed) == 1
     assert leases(transport) == []
 
@@ -150,9 +157,9 @@ def test_after_a_failure_one_computes_for_all_again(transport):
 def test_a_result_that_came_before_the_lease_is_used(tmp_path):
     """After the lease is acquired the result is looked up again, and an existing one is not computed."""
     work = Work(open_transport(str(tmp_path), {}))
-    work.transport.write("result", b"done")
+    work.store()
     result, lease = work.leases.acquire_or_wait(KEY, work.find)
-    assert (result, type(lease), leases(work.transport)) == (b"done", NullLease, [])
+    assert (result, type(lease), leases(work.transport)) == (RESULT, NullLease, [])
 
 
 def test_a_long_computation_keeps_its_lease(transport, beats):
@@ -166,32 +173,75 @@ def test_a_long_computation_keeps_its_lease(transport, beats):
     # Time is what the holder's beats make it: however slow the machine, four of them are the patience.
     work = Work(transport, busy, stale_after=3.5, clock=lambda: float(len(seen)))
     with ThreadPoolExecutor(2) as pool:
-        assert set(pool.map(work.run, range(2))) == {b"done"}
+        assert set(pool.map(work.run, range(2))) == {RESULT}
     assert len(work.computed) == 1
 
 
 def test_a_slow_store_does_not_expire_a_lease(tmp_path, monkeypatch):
     """A store that is slower than the stale time expires no lease: the time of the request counts."""
     transport = open_transport(str(tmp_path), {})
-    now, asked, read = [0.0], count(), type(transport).read
+    now, asked, read = [0.0], count(), LeaseRecords.read
     work = Work(transport, stale_after=20.0, clock=lambda: now[0])
     work.leases.acquire_or_wait(KEY, work.find)
 
-    def slow(self, key):
+    def slow(self, number):
         """Be slow before the answer is found, then after it; the holder writes while that one is on its way."""
         late = next(asked) % 2
         now[0] += 25.0 * (not late)
-        text = read(self, key)
+        record = read(self, number)
         if late:
-            self.write(key, b'{"beat": %d}' % now[0])
+            self.write(number, LeaseRecord("holder", int(now[0])))
             now[0] += 25.0
         if now[0] > 200.0:
-            self.write("result", b"done")
-        return text
+            work.store()
+        return record
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(transport), "read", lambda self, key: (slow if ".lease/" in key else read)(self, key))
-        assert work.run(1) == b"done"
+        patched.setattr(LeaseRecords, "read", slow)
+        assert work.run(1) == RESULT
+    assert work.computed == []
+
+
+def test_a_lease_is_taken_where_a_result_cannot_be_used(transport):
+    """Where the stored result is one that cannot be used, one process computes, and its result replaces it."""
+    transport.write(KEY, b'{"expired": 1}')
+    work = Work(transport)
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(work.run, range(4))) == {RESULT}
+    assert len(work.computed) == 1
+    assert leases(transport) == []
+
+
+@pytest.mark.parametrize("with_result", [True, False])
+def test_a_holder_that_stood_still_replaces_no_result(transport, beats, with_result):
+    """A holder that wakes up after another has taken over writes neither a heartbeat nor its result over the other's."""
+    seen, now = beats(transport), [0.0]
+    work = Work(transport, stale_after=20.0, clock=lambda: now[0], heartbeat=0.05)
+    _, lease = work.leases.acquire_or_wait(KEY, work.find)
+    stored = []
+    with lease, ThreadPoolExecutor(1) as pool:
+        until(lambda: len(seen) > 1)
+        now[0] = 1000.0
+        lease._thread.join(LONG)
+        running = pool.submit(work.run, 2)
+        work.until_looked(1)
+        now[0] = 2000.0
+        assert running.result(timeout=LONG) == RESULT
+        before = len(seen)
+        if with_result:
+            assert not lease.commit(lambda: stored.append(1))
+    assert (stored, len(seen), leases(transport)) == ([], before, [])
+
+
+def test_a_result_of_a_holder_that_stood_still_is_used(transport):
+    """Where nobody has stored a result meanwhile, that of a holder that stood still is stored."""
+    now = [0.0]
+    work = Work(transport, stale_after=20.0, clock=lambda: now[0])
+    _, lease = work.leases.acquire_or_wait(KEY, work.find)
+    with lease:
+        now[0] = 1000.0
+        assert lease.commit(work.store)
+    assert work.run(2) == RESULT
     assert work.computed == []
 
 
@@ -222,7 +272,7 @@ def test_one_process_takes_over_from_a_killed_holder(tmp_path):
         work.until_looked(8)
         assert work.computed == []
         now[0] = 1000.0
-        assert {future.result(timeout=LONG) for future in running} == {b"done"}
+        assert {future.result(timeout=LONG) for future in running} == {RESULT}
     assert len(work.computed) == 1
 
 
@@ -234,12 +284,13 @@ def test_a_later_try_does_not_wait_for_an_earlier_one(transport):
     result, lease = work.leases.acquire_or_wait(KEY, work.find, TaskAttempt("dag/run/task/3", 2))
     assert (result, isinstance(lease, NullLease)) == (None, False)
     folder, _, number = leases(transport)[-1].rpartition("/")
-    held = LeaseRecords(transport, folder).read(int(number))
+    assert int(number) == 1
+    held = LeaseRecords(transport, folder).read(1)
     others = [("dag/run/task/4", 3), ("dag/run/task/3", 2), ("dag/run/task/3", 1)]
     assert not any(TaskAttempt(*other).supersedes(held) for other in others)
     assert not TaskAttempt("dag/run/task/3", 3).supersedes(LeaseRecord())
     with lease:
-        pass
+        lease.commit(work.store)
     assert leases(transport) == []
 
 
@@ -248,7 +299,7 @@ def test_a_store_that_ignores_conditions_still_gives_a_result(rclone):
     root = f"s3://{rclone.bucket}/flight-{os.urandom(4).hex()}"
     work = Work(FsspecTransport(root, rclone.storage_options()))
     with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(work.run, range(4))) == {b"done"}
+        assert set(pool.map(work.run, range(4))) == {RESULT}
     assert 1 <= len(work.computed) <= 4
 
 

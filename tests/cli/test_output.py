@@ -90,7 +90,7 @@ def test_sync_counts_step_runs_on_a_terminal_only(server, monkeypatch, airflow_d
 
 @pytest.mark.airflow
 def test_prune_counts_artifacts_and_bytes(root, airflow_db, on_a_terminal):
-    """`artifacts prune` counts artifacts and bytes as it lists, condemns and deletes them; JSON contains no progress."""
+    """`artifacts prune` counts artifacts and bytes as it lists, notes and deletes them; JSON contains no progress."""
     for number in range(60):
         save({"nobody refers to": number, "bytes": "x" * 20_000})
     old = time.time() - 100
@@ -98,13 +98,13 @@ def test_prune_counts_artifacts_and_bytes(root, airflow_db, on_a_terminal):
         os.utime(path, (old, old))
     prune = ("artifacts", "prune", "--unreferenced", "--grace", "1s")
     shown = on_a_terminal(*prune)
-    assert re.search(r"Listing artifacts +0 kept \(0 B\), 0 condemned", shown), shown
-    assert re.search(r"Listing artifacts.*?40  0 kept \(0 B\), 40 condemned \(8\d\d\.\d kB\)", shown), shown
+    assert re.search(r"Listing artifacts +0 kept \(0 B\), 0 unreferenced", shown), shown
+    assert re.search(r"Listing artifacts.*?40  0 kept \(0 B\), 40 unreferenced \(8\d\d\.\d kB\)", shown), shown
     rows = json.loads(on_a_terminal(*prune, "--dry-run", "--output", "json"))
-    assert rows[1]["what"] == "condemned"
+    assert rows[1]["what"] == "unreferenced"
     time.sleep(1.1)
     shown = on_a_terminal(*prune)
-    assert re.search(r"Marking artifacts.*?\d+ of 60", shown), shown
+    assert re.search(r"Marking artifacts.*?60 of 60", shown), shown
     assert re.search(r"Deleting files.*?60  60 artifacts \(1\.2 MB\) freed", shown), shown
     assert "60 artifacts (1.2 MB) deleted" in shown
 

@@ -27,7 +27,7 @@ def call(**options):
 
 @pytest.mark.airflow
 def test_deletes_in_two_steps(airflow_db, capsys):
-    """An artifact without references is condemned, and deleted by a prune after the grace; each step is reported."""
+    """An artifact without references is noted, and deleted by a prune after the grace; each step is reported."""
     save({"nobody": "refers to this"})
     old = time.time() - 10
     for each in open_stack().store.transport.list("artifacts"):
@@ -35,11 +35,11 @@ def test_deletes_in_two_steps(airflow_db, capsys):
     call(unreferenced=True, grace="1s", dry_run=True)
     assert "1 artifact (" in capsys.readouterr().out
     call(unreferenced=True, grace="1s")
-    assert "condemned: a prune after 1.0 s or later deletes them" in capsys.readouterr().out
+    assert "unreferenced: a prune after 1.0 s or later deletes them" in capsys.readouterr().out
     time.sleep(1.1)
     call(unreferenced=True, grace="1s", output="json")
     told = {row["what"]: row["artifacts"] for row in json.loads(capsys.readouterr().out)}
-    assert told == {"kept": "0", "condemned": "0", "deleted": "1", "leftovers": "0"}
+    assert told == {"kept": "0", "unreferenced": "0", "deleted": "1", "leftovers": "0"}
     assert not list(open_stack().store.transport.list("artifacts"))
 
 
@@ -48,7 +48,12 @@ def test_prunes_while_mlflow_is_away(airflow_db, monkeypatch, capsys):
     """With --without-mlflow a prune does not ask an MLflow server that is not there."""
     monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     call(unreferenced=True, without_mlflow=True, output="json")
-    assert {row["what"] for row in json.loads(capsys.readouterr().out)} == {"kept", "condemned", "deleted", "leftovers"}
+    assert {row["what"] for row in json.loads(capsys.readouterr().out)} == {
+        "kept",
+        "unreferenced",
+        "deleted",
+        "leftovers",
+    }
 
 
 def test_requires_a_selection():

@@ -57,7 +57,7 @@ def prune_after():
 
 @pytest.fixture
 def prune_twice(prune_after):
-    """Prune twice, so that the artifacts condemned first are deleted."""
+    """Prune twice, so that the artifacts found unreferenced first are deleted."""
 
     def twice(stack, days, **retention):
         prune_after(stack, days, **retention)

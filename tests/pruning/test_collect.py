@@ -6,6 +6,7 @@ import uuid
 from urllib.parse import urlsplit
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_zen.artifacts.folder import MANIFEST_FILE_NAME, ArtifactFolder
 from airflow_zen.artifacts.leases import LeaseStore, try_lock
@@ -38,22 +39,22 @@ def local_or_s3_stack(request, tmp_path):
     return stack_at(f"s3://{server.bucket}/{uuid.uuid4().hex}", server.storage_options())
 
 
-def test_condemned_first_deleted_later(local_or_s3_stack, prune_after):
-    """An artifact without referrers is condemned, stays readable, and is deleted after the grace."""
+def test_unreferenced_first_deleted_later(local_or_s3_stack, prune_after):
+    """An artifact without referrers is found unreferenced, stays readable, and is deleted after the grace."""
     ref = save_unreferenced(local_or_s3_stack)
     large = local_or_s3_stack.save(b"x" * 2_000_000).ref
     first = prune_after(local_or_s3_stack, 2)
-    assert (first.condemned.artifacts, first.deleted.artifacts) == (2, 0)
+    assert (first.unreferenced.artifacts, first.deleted.artifacts) == (2, 0)
     assert local_or_s3_stack.store.manifest(ref)
     assert prune_after(local_or_s3_stack, 2.5).deleted.artifacts == 0
     last = prune_after(local_or_s3_stack, 3.1)
-    assert (last.condemned.artifacts, last.deleted.artifacts) == (0, 2)
+    assert (last.unreferenced.artifacts, last.deleted.artifacts) == (0, 2)
     assert last.deleted.size > large.size
     assert not list(local_or_s3_stack.store.transport.list("artifacts"))
 
 
-def test_a_referrer_pardons(stack, run, prune_after, prune_twice):
-    """A condemned artifact that a step makes again before the grace is over stays."""
+def test_a_referrer_keeps(stack, run, prune_after, prune_twice):
+    """An unreferenced artifact that a step makes again before the grace is over stays."""
     stack.save(42)
     prune_after(stack, 2)
     ref = run(stack, number, 42).outputs["output"]
@@ -70,10 +71,10 @@ def test_no_grace_deletes_at_once(stack, prune_after):
 
 
 def test_young_artifacts_stay(stack, prune_twice):
-    """An artifact written within the grace is not condemned: a running step may be about to refer to it."""
+    """An artifact written within the grace is not noted as unreferenced: a running step may be about to refer to it."""
     save_unreferenced(stack)
     report = prune_twice(stack, 0, grace=7 * DAY)
-    assert (report.kept.artifacts, report.condemned.artifacts) == (1, 0)
+    assert (report.kept.artifacts, report.unreferenced.artifacts) == (1, 0)
 
 
 def test_without_an_age_only_unreferenced_artifacts_are_deleted(stack, run, prune_twice):
@@ -139,8 +140,9 @@ def _set_modified(stack, key, modified):
 def test_renewed_leases_stay(stack, run, prune_after):
     """A lease stays while its holder renews it; one whose holder died is deleted after the grace."""
     lease_store = LeaseStore(stack.store.transport, heartbeat=0.05)
-    _, lives = lease_store.acquire_or_wait("a" * 64, lambda: None)
-    lease_store.acquire_or_wait("b" * 64, lambda: None)
+    keys = {name: f"cache/{name * 2}/{name * 64}.json" for name in "ab"}
+    _, lives = lease_store.acquire_or_wait(keys["a"], lambda: None)
+    lease_store.acquire_or_wait(keys["b"], lambda: None)
     leases = {key.split("/")[2][0]: key for key in stack.store.transport.list("cache")}
     with lives:
         for key in leases.values():
@@ -159,7 +161,7 @@ def test_a_dry_run_changes_nothing(stack, run, prune_after):
     save_unreferenced(stack)
     before = [*stack.store.transport.list_objects("")]
     report = prune_after(stack, 40, dry_run=True, older_than=30 * DAY, keep_last=0)
-    assert (report.condemned.artifacts, report.cache_entries, report.dry_run) == (2, 1, True)
+    assert (report.unreferenced.artifacts, report.cache_entries, report.dry_run) == (2, 1, True)
     after = [each for each in stack.store.transport.list_objects("") if not each.key.startswith("prune/")]
     assert after == before
 
@@ -226,6 +228,27 @@ def test_one_at_a_time(stack):
     """A second concurrent prune is refused."""
     with try_lock(stack.store.transport, "prune/turn.json", stack.clock), pytest.raises(PruneBusy):
         prune_stack(stack, Retention())
+
+
+def test_the_grace_begins_when_nothing_leads_to_an_artifact(stack, run, monkeypatch):
+    """A prune that deletes a cache entry late gives a step that still found it the whole grace."""
+    ref, now = run(stack, number, 1).outputs["output"], [time.time() + 40 * DAY]
+    delete, retention = stack.store.transport.delete, Retention(older_than=DAY, keep_last=0, grace=100.0)
+
+    def delete_late(keys):
+        todo = [*keys]
+        now[0] += 80.0 * any(key.startswith("cache/") for key in todo)
+        delete(todo)
+
+    monkeypatch.setattr(stack.store.transport, "delete", delete_late)
+    deleted = []
+    for _ in range(3):
+        deleted.append(prune_stack(replace(stack, clock=lambda: now[0]), retention).deleted.artifacts)
+        now[0] += 40.0
+    assert deleted == [0, 0, 0]
+    assert not stack.store.missing([ref])
+    now[0] += 40.0
+    assert prune_stack(replace(stack, clock=lambda: now[0]), retention).deleted.artifacts == 1
 
 
 def test_beside_running_steps(stack, run):

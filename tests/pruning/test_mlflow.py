@@ -141,10 +141,10 @@ def test_a_version_registered_by_address_keeps_its_artifact(stack, client, dag, 
 
 
 def test_a_dry_run_deletes_nothing_in_mlflow(stack, client, dag, run_training_step, prune_after):
-    """A dry run counts the runs that would be deleted in MLflow, and what would be condemned without them."""
+    """A dry run counts the runs that would be deleted in MLflow, and what would be unreferenced without them."""
     record = run_training_step(6.0)
     report = prune_after(stack, 40, dry_run=True, older_than=30 * DAY, keep_last=0, expire_mlflow_runs=True)
-    assert (report.mlflow_runs, report.condemned.artifacts) == (2, 1)
+    assert (report.mlflow_runs, report.unreferenced.artifacts) == (2, 1)
     assert len(runs_of(client, dag)) == 2
     assert is_stored(stack, record)
 

@@ -239,7 +239,7 @@ def test_a_failure_is_not_remembered(run, stack):
 
     with pytest.raises(ValueError):
         run(fail)
-    assert [key for key in stack.store.transport.list("cache") if key.endswith(".json")] == []
+    assert list(stack.cache.entries()) == []
 
 
 def test_the_record_is_complete(run, stack):
