@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import re
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,7 +14,7 @@ from blake3 import blake3
 HASH_PREFIX = "blake3:"
 # `hashlib.file_digest` clears a buffer of 256 KB first.
 _SMALL_FILE_SIZE = 64 * 1024
-_BUFFER_SIZE = 256 * 1024
+_MAX_PENDING_BYTES = 256 * 1024
 FILE_HASH = re.compile(rf"(?:{HASH_PREFIX})?[0-9a-f]{{64}}")
 """What `FileHash` can return."""
 
@@ -61,18 +62,20 @@ def hash_hex(text: str) -> str:
 class HashedFile(io.RawIOBase):
     """Write a new file, and hash its bytes as they are written.
 
-    Measured on a table of 135 MB: reading the file again to hash it takes twice the processor time.
+    Measured on a table of 135 MB: reading the file again to hash it takes twice the processor time. Small pieces are
+    collected, which BLAKE3 hashes three times as fast.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self._file = path.open("wb", buffering=_BUFFER_SIZE)
+        self._file = path.open("wb")
         self._hash = FileHash()
-        self._held: bytearray | None = None
+        self._pending = bytearray()
+        self._max_pending: float = _MAX_PENDING_BYTES
 
     @property
     def hash(self) -> str:
-        """The hash of the bytes written so far, as `file_hash` returns it."""
+        """The hash of the file, as `file_hash` returns it, once it is closed."""
         return self._hash.text
 
     def writable(self) -> bool:
@@ -81,24 +84,36 @@ class HashedFile(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         """Append bytes; return their number."""
-        if self._held is None:
-            self._hash.update(data)
-            self._file.write(data)
+        if len(self._pending) + len(data) > self._max_pending:
+            self._write_pending()
+        if len(data) > self._max_pending:
+            self._append(data)
         else:
-            self._held += data
+            self._pending += data
         return len(data)
 
     def hold(self) -> bytearray:
         """Return the buffer into which all later bytes go, until `release`."""
-        self._held = bytearray()
-        return self._held
+        self._write_pending()
+        self._max_pending = math.inf
+        return self._pending
 
     def release(self, data: bytes) -> None:
         """Write `data` in place of what is held; later bytes are appended again."""
-        self._held = None
-        self.write(data)
+        self._pending[:] = data
+        self._max_pending = _MAX_PENDING_BYTES
 
     def close(self) -> None:
-        """Write what is buffered, and close the file."""
-        self._file.close()
+        """Write what is pending, and close the file."""
+        if not self.closed:
+            self._write_pending()
+            self._file.close()
         super().close()
+
+    def _write_pending(self) -> None:
+        self._append(self._pending)
+        self._pending.clear()
+
+    def _append(self, data: Any) -> None:
+        self._hash.update(data)
+        self._file.write(data)

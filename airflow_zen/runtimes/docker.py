@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import tarfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import PurePosixPath
@@ -31,7 +32,10 @@ _DEFAULT_URL = "unix:///var/run/docker.sock"
 _SPEC = "airflow-zen-spec.json"
 # Airflow sends SIGKILL 5 seconds after SIGTERM.
 _SECONDS_TO_STOP = 3
+# Created longer ago and not started, a container has lost its task.
+_SECONDS_TO_START = 600
 _COMMAND_NOT_FOUND = 127
+_LABEL = "airflow_zen.step_run"
 
 
 class Docker(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
@@ -157,6 +161,7 @@ class Docker(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
         from airflow_zen.runtimes.base import make_spec
 
         spec = msgspec.json.encode(make_spec(execution, root=self.artifact_root))
+        _remove_abandoned(client)
         container = client.create_container(**self._configuration(client, execution, limit))["Id"]
         try:
             client.put_archive(container, "/", _archive(spec))
@@ -180,7 +185,7 @@ class Docker(Runtime, msgspec.Struct, frozen=True, repr_omit_defaults=True):
             "command": [f"/{_SPEC}"],
             "environment": environment,
             "user": user or None,
-            "labels": {"airflow_zen.step_run": str(execution.run.id)},
+            "labels": {_LABEL: str(execution.run.id)},
             # The engine closes it when this process is gone.
             "stdin_open": True,
             "host_config": client.create_host_config(binds=binds, **self._limits(limit)),
@@ -293,6 +298,16 @@ def _archive(spec: bytes) -> bytes:
         entry.size, entry.mode = len(spec), 0o444
         tar.addfile(entry, io.BytesIO(spec))
     return archive.getvalue()
+
+
+def _remove_abandoned(client: Any) -> None:
+    """Remove the containers of tasks that were killed before they started them; the engine removes only ended ones."""
+    from requests import RequestException
+
+    for container in client.containers(all=True, filters={"label": _LABEL, "status": "created"}):
+        if container["Created"] < time.time() - _SECONDS_TO_START:
+            with suppress(RequestException):
+                client.remove_container(container["Id"], force=True)
 
 
 def _run(client: Any, container: str, stream: OutputStream) -> tuple[int, bool]:

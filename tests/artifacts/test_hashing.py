@@ -112,6 +112,7 @@ def test_held_bytes_are_replaced(tmp_path):
 def test_a_failed_write_closes_the_file(tmp_path):
     """A writer that fails leaves no file open."""
     with pytest.raises(RuntimeError), HashedFile(tmp_path / "file") as file:
+        file.write(b"half")
         raise RuntimeError
     assert file.closed
     assert not any(os.path.realpath(entry) == str(tmp_path / "file") for entry in Path("/proc/self/fd").iterdir())

@@ -3,6 +3,7 @@
 import json
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -27,8 +28,8 @@ def engine(docker_engine, tmp_path_factory):
         pytest.fail(f"no {', '.join(programs)} on the PATH: scripts/test-parts.sh installs them on Debian")
     images = Images(docker_engine, tmp_path_factory.mktemp("images"))
     images.make_bases()
-    images.build(MLFLOW, "mlflow.Dockerfile")
-    images.build(AIRFLOW, "Dockerfile")
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(images.build, (AIRFLOW, MLFLOW), ("Dockerfile", "mlflow.Dockerfile")))
     return docker_engine
 
 

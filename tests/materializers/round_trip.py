@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from airflow_zen.artifacts.hashing import file_hash
 from airflow_zen.materializers.registry import default_registry
 from tests.materializers.sameness import are_same, assert_same
 
@@ -23,6 +24,7 @@ def assert_round_trip(make: Callable[[Path], Any], directory: Path) -> None:
     saved = REGISTRY.save(value, first)
     assert REGISTRY.save(value, second) == saved
     assert hash_files(first) == hash_files(second)
+    assert saved.hashes == {name: file_hash(first / name) for name in saved.hashes}
     loaded = REGISTRY.load(first, saved.encoding)
     assert_same(value, loaded)
     assert are_same(before, value) == faithful

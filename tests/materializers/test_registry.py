@@ -19,6 +19,7 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import Ridge
 
+from airflow_zen.artifacts.hashing import file_hash
 from airflow_zen.errors import AlreadyExists, ArtifactRefused, MaterializerNotFound, SaveRefused
 from airflow_zen.materializers import catalog
 from airflow_zen.materializers.base import Materializer
@@ -297,3 +298,14 @@ def _found_as(cls: type, module: str, name: str) -> str:
         return type_name(cls)
     finally:
         setattr(sys.modules[module], name, original)
+
+
+def test_files_of_members_are_hashed_while_they_are_written(tmp_path: Path) -> None:
+    """The hashes of tables and records inside a value, at any depth, are known when it is written, and right."""
+    frame = pd.DataFrame({"a": [1], "b": pd.Categorical([(1,)])})
+    value = {"table": frame, "deeper": [r.Params(1), {"arrow": pa.table({"a": [2]}), "labels": (frame,)}]}
+    saved = default_registry().save(value, tmp_path)
+    files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
+    assert saved.hashes == {name: file_hash(tmp_path / name) for name in files}
+    assert sum(name.endswith(".parquet") for name in files) == 3
+    assert "hashes" not in saved.summary

@@ -9,6 +9,7 @@ import base64
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,7 @@ def pop_metadata(table: pa.Table) -> tuple[pa.Table, str]:
     return table.replace_schema_metadata(metadata or None), text
 
 
+@cache
 def _estimate_width(dtype: Any) -> int:
     try:
         return max(1, int(dtype.bit_width) // 8)
@@ -238,6 +240,7 @@ def _has_repeated_values(column: pa.ChunkedArray) -> bool:
     return not len(sample) or estimate_distinct(sample, rows) * _MIN_REPETITIONS < rows
 
 
+@cache
 def _is_delta_encodable(dtype: Any) -> bool:
     """Whether parquet stores the values as integers of 32 or 64 bits; those of fewer bits repeat."""
     times = types.is_timestamp(dtype) or types.is_duration(dtype) or types.is_time(dtype) or types.is_date32(dtype)

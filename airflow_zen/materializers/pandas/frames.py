@@ -66,7 +66,7 @@ def save_pandas(materializer: Materializer, value: Any, directory: Path) -> Mapp
     head = _convert_rows(columns, slice(MIN_ROW_GROUP_SIZE))
     schema = pa.schema([(name, array.type) for name, array in zip(columns, head, strict=True)])
     with located("attrs", instead_of="['attrs']"), located("columns", instead_of="['columns']"):
-        text, parts = encode_typed_json(materializer, metadata, directory) if metadata else (b"", [])
+        text, facts = encode_typed_json(materializer, metadata, directory) if metadata else (b"", {})
     schema = with_metadata(schema.empty_table(), text).schema if metadata else schema
     # A frame that is converted as a whole is in memory twice.
     whole = len(value) <= MIN_ROW_GROUP_SIZE
@@ -74,7 +74,7 @@ def save_pandas(materializer: Materializer, value: Any, directory: Path) -> Mapp
     groups = (pa.table(piece, schema=schema) for piece in pieces)
     written = write_parquet(groups, schema, directory / FILE_NAME)
     summary = _summarize(value, len(value), written, schema.names)
-    return {**summary, "parts": parts} if parts else summary
+    return {**summary, **facts, "hashes": {**facts.get("hashes", {}), **summary["hashes"]}}
 
 
 def _convert_in_pieces(columns: Mapping[str, ArrowColumn], rows: int, size: int) -> Iterator[list[pa.Array]]:

@@ -58,12 +58,12 @@ class TypedJsonMaterializer(Materializer):
 def write_typed_json(materializer: Materializer, value: Any, directory: Path, file_name: str) -> Mapping[str, Any]:
     """Write a value as typed JSON into `file_name`.
 
-    Return its hash as `hashes` of the summary, and `parts` if some were saved beside it.
+    Return `hashes` of the summary, and `parts` if some were saved beside it.
     """
-    text, parts = encode_typed_json(materializer, value, directory)
+    text, facts = encode_typed_json(materializer, value, directory)
     with HashedFile(directory / file_name) as file:
         file.write(text)
-    return {"hashes": {file_name: file.hash}, **({"parts": parts} if parts else {})}
+    return {**facts, "hashes": {**facts.get("hashes", {}), file_name: file.hash}}
 
 
 def read_typed_json(materializer: Materializer, directory: Path, file_name: str, wanted: Any = None) -> Any:
@@ -71,14 +71,15 @@ def read_typed_json(materializer: Materializer, directory: Path, file_name: str,
     return decode_typed_json(materializer, (directory / file_name).read_text(encoding="utf-8"), directory, wanted)
 
 
-def encode_typed_json(materializer: Materializer, value: Any, directory: Path) -> tuple[bytes, list[dict[str, str]]]:
-    """Return the typed JSON of a value as UTF-8, and the parts that were saved under `directory` on the way."""
+def encode_typed_json(materializer: Materializer, value: Any, directory: Path) -> tuple[bytes, Mapping[str, Any]]:
+    """Return the typed JSON of a value as UTF-8, and `parts` and `hashes` of what was saved under `directory` on the way."""
     from airflow_zen.materializers.typed_json.encoding import Encoder, NestedValues, canonical_json, plain_json
 
     if (text := plain_json(value)) is not None:
-        return text, []
+        return text, {}
     parts = NestedValues(materializer.registry, directory)
-    return canonical_json(Encoder(parts).encode(value)).encode(), parts.saved
+    text = canonical_json(Encoder(parts).encode(value)).encode()
+    return text, {"parts": parts.saved, "hashes": parts.hashes} if parts.saved else {}
 
 
 def decode_typed_json(materializer: Materializer, text: str, directory: Path | None, wanted: Any = None) -> Any:

@@ -177,7 +177,8 @@ class Decoder:
 class NestedValues:
     """Save values under `parts/<n>/` of an artifact, each by its own materializer.
 
-    `saved` lists what has been saved so far, as `{"path", "encoding", "type"}`, with `shape` if it is known.
+    `saved` lists what has been saved so far, as `{"path", "encoding", "type"}`, with `shape` if it is known; `hashes` are
+    those of files that were hashed while they were written.
     """
 
     prefers_files = True
@@ -186,6 +187,7 @@ class NestedValues:
     def __init__(self, registry: MaterializerRegistry, directory: Path) -> None:
         self.registry = registry
         self.saved: list[dict[str, Any]] = []
+        self.hashes: dict[str, str] = {}
         self._directory = directory
 
     def save(self, value: Any) -> Mapping[str, str]:
@@ -198,6 +200,7 @@ class NestedValues:
         path = f"parts/{len(self.saved)}"
         (self._directory / path).mkdir(parents=True)
         saved = self.registry.save(value, self._directory / path)
+        self.hashes |= {f"{path}/{name}": known for name, known in saved.hashes.items()}
         reference = {"path": path, "encoding": saved.encoding, "type": saved.type}
         self.saved.append({**reference, **{name: saved.summary[name] for name in ("shape",) if name in saved.summary}})
         return reference
