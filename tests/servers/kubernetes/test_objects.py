@@ -179,6 +179,36 @@ def test_a_custom_object_is_checked_by_its_published_schema(custom, change, said
     assert said in caught.value.body
 
 
+_POD = {"spec": {"containers": [{"name": "pytorch", "image": "train:1"}]}}
+_PREDICTOR = {"name": "default", "graph": {"name": "model", "implementation": "MLFLOW_SERVER", "modelUri": "s3://b/p"}}
+
+
+@pytest.mark.parametrize(
+    ("group", "version", "kind", "plural", "spec"),
+    [
+        ("mlops.seldon.io", "v1alpha1", "Model", "models", {"storageUri": "s3://b/p", "requirements": ["mlflow"]}),
+        ("machinelearning.seldon.io", "v1", "SeldonDeployment", "seldondeployments", {"predictors": [_PREDICTOR]}),
+        (
+            *("trainer.kubeflow.org", "v1alpha1", "TrainJob", "trainjobs"),
+            {"runtimeRef": {"name": "torch-distributed"}, "trainer": {"numNodes": 2, "image": "train:1"}},
+        ),
+        (
+            *("kubeflow.org", "v1", "PyTorchJob", "pytorchjobs"),
+            {"pytorchReplicaSpecs": {"Master": {"replicas": 1, "restartPolicy": "OnFailure", "template": _POD}}},
+        ),
+    ],
+)
+def test_other_custom_objects(custom, group, version, kind, plural, spec):
+    """The published kinds of Seldon and Kubeflow are served; a field that they do not have is refused."""
+    body = {"apiVersion": f"{group}/{version}", "kind": kind, "metadata": {"name": "a"}, "spec": spec}
+    made = custom.create_namespaced_custom_object(group, version, "default", plural, body)
+    assert made["spec"] == spec
+    with pytest.raises(ApiException, match='unknown field \\\\"spec.modelUrl'):
+        custom.create_namespaced_custom_object(
+            group, version, "default", plural, {**body, "metadata": {"name": "b"}, "spec": {**spec, "modelUrl": "x"}}
+        )
+
+
 def test_the_status_is_a_subresource(custom):
     """A write of the object leaves its status, and a write of the status leaves the object."""
     custom.create_namespaced_custom_object(*_KSERVE, {**_SERVICE, "status": {"url": "http://ignored"}})
