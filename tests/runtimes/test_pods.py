@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import threading
@@ -265,3 +266,20 @@ def test_a_container_killed_at_ten_moments(run_pod, cluster, api, root):
             run = run_pod(text, run_id=f"manual__{number}", try_number=2)
         assert load(run.xcom("work")) == 2 + number
         assert _nothing_stays(api, root)
+
+
+@pytest.mark.server
+def test_a_pod_reaches_a_bucket_by_the_connection(run_pod, connections, cluster, api, moto, monkeypatch):
+    """Spec, artifacts and answer are in a bucket, which the pod opens with the credentials of Airflow's connection."""
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_ROOT", f"{moto.root}/of-pods")
+    monkeypatch.setenv("AIRFLOW__ZEN__ARTIFACT_CONN_ID", "bucket")
+    extra = json.dumps({"endpoint_url": moto.endpoint, "region_name": "us-east-1"})
+    login = {"conn_type": "aws", "login": moto.access_key, "password": moto.secret_key, "extra": extra}
+    connections["bucket"] = {**dict.fromkeys(("host", "schema", "port")), **login}
+    run = run_pod(step("return value + 1"), Kubernetes(FULL_IMAGE))
+    assert run.states == {"work": "success"}, run.task("work").error
+    assert run.xcom("work")["uri"].startswith(f"{moto.root}/of-pods/artifacts/")
+    assert ("POST", "/api/v1/namespaces/default/secrets") in cluster.requests
+    listed = moto.client().list_objects_v2(Bucket=moto.bucket, Prefix="of-pods/runtimes/")
+    assert listed["KeyCount"] == 0
+    assert api.list_namespaced_secret("default").items == []
