@@ -3,7 +3,7 @@
 set -euo pipefail
 
 # program:Debian package
-parts='ceph:ceph-common radosgw-admin:ceph-common monmaptool:ceph-base ceph-mon:ceph-mon ceph-osd:ceph-osd radosgw:radosgw chromium:chromium dockerd:docker.io busybox:busybox-static mmdebstrap:mmdebstrap redis-server:redis-server'
+parts='ceph:ceph-common radosgw-admin:ceph-common monmaptool:ceph-base ceph-mon:ceph-mon ceph-osd:ceph-osd radosgw:radosgw chromium-headless-shell:chromium-headless-shell dockerd:docker.io busybox:busybox-static mmdebstrap:mmdebstrap redis-server:redis-server'
 
 missing_packages() {
     local part
