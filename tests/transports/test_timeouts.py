@@ -12,7 +12,7 @@ from airflow_zen.transports.timeouts import Timeouts
 from tests.servers.stuck_store import answering, resetting, silent, slow
 
 # What would hang would do so for ever.
-pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(120)]
 
 ROOT = "s3://bucket/root"
 SIZE = 15 * 1024 * 1024
