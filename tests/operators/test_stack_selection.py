@@ -9,8 +9,10 @@ import airflow_zen
 from airflow_zen import ml_step
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.config.settings import Settings, open_stack
-from airflow_zen.errors import ArtifactRefused
+from airflow_zen.errors import ArtifactRefused, SettingsError
+from airflow_zen.operators.stack_selection import resolve_runtime
 from airflow_zen.planning.plan import Plan, PlannedDagRun
+from airflow_zen.runtimes import InProcess, Python
 from tests.harness import NOW, run_dag
 
 
@@ -127,3 +129,35 @@ def test_load_and_save_take_a_stack():
     assert airflow_zen.load(ref, stack="a") == [1, 2]
     with pytest.raises(ArtifactRefused, match=r"stack 'a' (.|\n)*not in stack 'default'(.|\n)*stack='a'"):
         airflow_zen.load(ref)
+
+
+def runtime_of(conf=None, declared=None, configured=""):
+    """Return the runtime of a step."""
+    return resolve_runtime({"zen": {"runtime": conf}} if conf else {}, declared, Settings("/root", runtime=configured))
+
+
+def test_the_order_in_which_a_runtime_is_chosen():
+    """The DAG run's configuration precedes the step, and the step the stack; without any it is the task's process."""
+    python = {name: Python(f"/{name}/bin/python") for name in ("run", "step", "stack")}
+    assert runtime_of(repr(python["run"]), python["step"], repr(python["stack"])) == python["run"]
+    assert runtime_of(None, python["step"], repr(python["stack"])) == python["step"]
+    assert runtime_of(None, repr(python["step"])) == python["step"]
+    assert runtime_of(None, None, repr(python["stack"])) == python["stack"]
+    assert runtime_of("InProcess()", python["step"]) == InProcess()
+    assert runtime_of() == InProcess()
+
+
+@pytest.mark.parametrize("text", ["Python", "Python(open('x'))", "os.system('x')", "Python('relative')", "Python("])
+def test_a_text_that_is_no_runtime(text):
+    """Only the constructors of runtimes with literal arguments are evaluated."""
+    with pytest.raises(SettingsError, match=r"\[zen\] runtime must be a runtime such as 'InProcess\(\)'"):
+        runtime_of(configured=text)
+
+
+def test_default_args_name_a_runtime():
+    """A DAG's default_args set the runtime of its steps; a step's own takes precedence."""
+    dag = build_dag(
+        lambda: (plain(1), plain.override(task_id="mine", runtime=InProcess())(1)),
+        default_args={"runtime": "InProcess( )"},
+    )
+    assert [dag.get_task(name).runtime for name in ("plain", "mine")] == ["InProcess( )", InProcess()]

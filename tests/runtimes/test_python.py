@@ -1,6 +1,8 @@
 """Promises of the runtime `Python`: a step under another interpreter, without Airflow."""
 
 from airflow_zen import load
+from airflow_zen.runtimes import Python
+from tests.harness import run_dag
 
 _HEADER = """
 from datetime import datetime
@@ -33,3 +35,78 @@ def pipeline():
     assert run.states == {"where": "success"}, run.tasks[-1].error
     found = {name: load(wire) for name, wire in run.xcom("where").items()}
     assert found == {"executable": small_python, "scaled": 6, "modules": []}
+
+
+_TWO_RELEASES = """
+import pandas as pd
+from airflow.sdk import dag
+from airflow_zen import ml_step
+from airflow_zen.runtimes import InProcess
+
+@ml_step
+def old(rows: int) -> pd.DataFrame:
+    return pd.DataFrame({"text": ["a", "b"], "day": pd.to_datetime(["2026-01-01", "2026-01-02"])})
+
+@ml_step
+def new(rows: int) -> pd.DataFrame:
+    return pd.DataFrame({"text": ["a", "b"], "day": pd.to_datetime(["2026-01-01", "2026-01-02"])})
+
+@ml_step
+def types(old: pd.DataFrame, new: pd.DataFrame) -> dict:
+    return {name: list(map(str, frame.dtypes)) for name, frame in {"old": old, "new": new}.items()}
+
+@ml_step
+def types_here(old: pd.DataFrame, new: pd.DataFrame) -> dict:
+    return {name: list(map(str, frame.dtypes)) for name, frame in {"old": old, "new": new}.items()}
+
+@dag(schedule=None)
+def pipeline():
+    frames = old.override(runtime="OTHER")(2), new(2)
+    types.override(runtime="OTHER")(*frames)
+    types_here(*frames)
+"""
+
+
+def test_two_releases_of_pandas(load_dag_file, root, tables_python):
+    """Text and dates are stored as a release makes them, and loaded as that under the other one."""
+    module = load_dag_file(_TWO_RELEASES.replace('"OTHER"', repr(repr(Python(tables_python)))))
+    run = run_dag(module.pipeline())
+    assert set(run.states.values()) == {"success"}, run.tasks[-1].error
+    old, new = ["object", "datetime64[ns]"], ["str", "datetime64[us]"]
+    assert load(run.xcom("types_here")) == {"old": old, "new": new}
+    assert load(run.xcom("types")) == {"old": old, "new": new}
+
+
+_RESUME = """
+import os
+from pathlib import Path
+from airflow.sdk import dag
+from airflow_zen import ml_step
+
+@ml_step
+def first(folder: str) -> int:
+    with open(f"{folder}/calls", "a") as calls:
+        calls.write("first ")
+    return 1
+
+@ml_step
+def second(value: int, folder: str) -> int:
+    with open(f"{folder}/calls", "a") as calls:
+        calls.write("second ")
+    if not Path(folder, "ready").exists():
+        os._exit(1)
+    return value + 1
+
+@dag(schedule=None)
+def pipeline():
+    second(first("FOLDER"), "FOLDER")
+"""
+
+
+def test_a_run_is_resumed(run_small, tmp_path):
+    """A run after one that failed half-way computes only what is missing."""
+    text = _RESUME.replace("FOLDER", str(tmp_path))
+    assert run_small(text).states == {"first": "success", "second": "failed"}
+    (tmp_path / "ready").touch()
+    assert run_small(text, run_id="manual__2").states == {"first": "success", "second": "success"}
+    assert (tmp_path / "calls").read_text() == "first second second "
