@@ -73,7 +73,7 @@ def make_spec(execution: Execution, answer: str = "", root: str = "") -> StepSpe
         previews=stack.previews,
         step_previews=step.previews,
         allow_pickle=stack.materializers.allow_pickle,
-        sync_to_disk=stack.store.transport.syncs_to_disk,
+        sync_to_disk=getattr(stack.store.transport, "syncs_to_disk", False),
         log_level=logging.getLogger().getEffectiveLevel(),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from functools import lru_cache
@@ -63,12 +64,13 @@ class Python(Runtime, msgspec.Struct, frozen=True):
 
 
 def inspect_interpreter(path: str, runtime: Runtime) -> tuple[tuple[int, ...], list[str]]:
-    """Return the version of an interpreter, and the folders that it imports from; it is started once in a process.
+    """Return the version of an interpreter, and the folders that it imports from.
 
-    Raises `RuntimeUnavailable` for one that cannot be started, or is too old.
+    Those of a virtual environment are read from its files; another interpreter is started, once in a process. Raises `RuntimeUnavailable` for one that cannot be started, or is too old.
     """
     try:
-        version, folders = _probe(path, os.stat(path).st_mtime_ns)  # noqa: PTH116 - a change is another interpreter
+        changed = os.stat(path).st_mtime_ns  # noqa: PTH116 - a change is another interpreter
+        version, folders = _read_environment(Path(path).parent.parent) or _probe(path, changed)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", "") or error
         raise RuntimeUnavailable(f"{runtime!r} cannot be started on this worker: {detail}") from error
@@ -77,6 +79,20 @@ def inspect_interpreter(path: str, runtime: Runtime) -> tuple[tuple[int, ...], l
             f"{runtime!r} is Python {'.'.join(map(str, version))}; steps need {'.'.join(map(str, _OLDEST))} or later."
         )
     return version, folders
+
+
+def _read_environment(folder: Path) -> tuple[tuple[int, ...], list[str]] | None:
+    """Return what the files of a virtual environment say; None for any other, and for one that sees packages outside."""
+    try:
+        lines = (folder / "pyvenv.cfg").read_text().splitlines()
+    except OSError:
+        return None
+    options = {name.strip().lower(): value.strip() for name, _, value in (line.partition("=") for line in lines)}
+    found = re.match(r"(\d+)\.(\d+)", options.get("version_info") or options.get("version", ""))
+    if found is None or options.get("include-system-site-packages", "false").lower() != "false":
+        return None
+    packages = folder / "lib" / f"python{found[0]}" / "site-packages"
+    return ((int(found[1]), int(found[2])), [str(packages)]) if packages.is_dir() else None
 
 
 @lru_cache(maxsize=64)

@@ -75,8 +75,8 @@ class StepSpec(msgspec.Struct, frozen=True):
     typed JSON by parameter, with refs of the artifacts; `inputs` and `context` are those of `Arguments`. `run` is the id
     of the step run, `root` the artifact root as the far side reaches it.
 
-    `answer`: the path of a file, or a key under `root`; empty for a line on standard output. `process`: the id of the
-    process that waits, whose end ends the far side; 0 for none. `log_level`: the lowest level of log records to send.
+    `answer`: the path of a file, or a key under `root`; empty for a line on standard output. `log_level`: the lowest level
+    of log records to send.
     """
 
     module: str

@@ -57,8 +57,6 @@ class Transport(ABC):
     """
 
     scratch_directory: Path | None = None
-    # Whether files are on the disk, and not only in the system's memory, when they are published.
-    syncs_to_disk = False
 
     def __init__(self, root: str, on_bytes: BytesCallback = ignore_bytes) -> None:
         self.root = root

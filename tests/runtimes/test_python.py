@@ -1,7 +1,13 @@
 """Promises of the runtime `Python`: a step under another interpreter, without Airflow."""
 
+import os
+import sys
+from pathlib import Path
+
 from airflow_zen import load
 from airflow_zen.runtimes import Python
+from airflow_zen.runtimes.environments import Environments
+from airflow_zen.runtimes.virtualenv import Resolved
 from tests.harness import run_dag
 
 _HEADER = """
@@ -110,3 +116,40 @@ def test_a_run_is_resumed(run_small, tmp_path):
     (tmp_path / "ready").touch()
     assert run_small(text, run_id="manual__2").states == {"first": "success", "second": "success"}
     assert (tmp_path / "calls").read_text() == "first second second "
+
+
+_SUM = """
+from airflow.sdk import dag
+from airflow_zen import ml_step
+
+@ml_step
+def adds(value: int) -> int:
+    return value + 1
+
+@dag(schedule=None)
+def pipeline():
+    adds(1)
+"""
+
+
+def test_a_hit_starts_nothing(run_file, tmp_path):
+    """A reused result needs no process; another version of an installed distribution is another key."""
+    environments = Environments(tmp_path / "environments", 1 << 40)
+    with environments.use(Resolved("blake3\nmsgspec==0.21.1\n", "", sys.executable), None) as interpreter:
+        runtime = Python(interpreter)
+        assert not run_file(_SUM, runtime).xcom("adds")["cached"]
+        executable = Path(interpreter)
+        original = executable.readlink()
+        executable.unlink()
+        executable.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\nexit 1\n")
+        executable.chmod(0o755)
+        assert run_file(_SUM, runtime, run_id="manual__2").xcom("adds")["cached"]
+        assert not (tmp_path / "started").exists()
+        executable.unlink()
+        executable.symlink_to(original)
+        (metadata,) = executable.parent.parent.glob("lib/*/site-packages/msgspec-*.dist-info/METADATA")
+        text = metadata.read_text().replace("Version: 0.21.1", "Version: 0.21.2")
+        metadata.unlink()
+        metadata.write_text(text)
+        os.utime(metadata.parent.parent)
+        assert not run_file(_SUM, runtime, run_id="manual__3").xcom("adds")["cached"]
