@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from airflow_zen.errors import SaveRefused, located
+from airflow_zen.errors import LocatedError, SaveRefused, located
 from airflow_zen.materializers.annotations import View
 from airflow_zen.materializers.arrow.parquet_reader import ParquetTable, RowGroup, check_columns
 from airflow_zen.materializers.arrow.parquet_writer import (
@@ -56,6 +56,9 @@ if TYPE_CHECKING:
     from airflow_zen.materializers.pandas.dtypes import ArrowColumn, PandasMetadata
     from airflow_zen.materializers.registry import MaterializerRegistry
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 # pandas 3 never copies here, and warns of the option.
 _NO_COPY: dict[str, Any] = {} if int(pd.__version__.partition(".")[0]) >= 3 else {"copy": False}
 
@@ -68,25 +71,32 @@ def save_pandas(materializer: Materializer, value: Any, directory: Path) -> Mapp
     with located("attrs", instead_of="['attrs']"), located("columns", instead_of="['columns']"):
         text, facts = encode_typed_json(materializer, metadata, directory) if metadata else (b"", {})
     schema = with_metadata(schema.empty_table(), text).schema if metadata else schema
-    # A frame that is converted as a whole is in memory twice.
-    whole = len(value) <= MIN_ROW_GROUP_SIZE
-    pieces = [head] if whole else _convert_in_pieces(columns, len(value), row_group_size(schema))
+    pieces: Iterable[list[pa.Array]] = [head]
+    if len(value) > MIN_ROW_GROUP_SIZE:
+        # A frame that is converted as a whole is in memory twice.
+        size = row_group_size(schema)
+        pieces = (_convert_rows(columns, slice(at, at + size)) for at in range(0, len(value), size))
     groups = (pa.table(piece, schema=schema) for piece in pieces)
     written = write_parquet(groups, schema, directory / FILE_NAME)
-    summary = _summarize(value, len(value), written, schema.names)
+    summary = _summarize(value, len(value), written, schema.names, are_labels="columns" not in metadata)
     return {**summary, **facts, "hashes": {**facts.get("hashes", {}), **summary["hashes"]}}
 
 
-def _convert_in_pieces(columns: Mapping[str, ArrowColumn], rows: int, size: int) -> Iterator[list[pa.Array]]:
-    return (_convert_rows(columns, slice(at, at + size)) for at in range(0, rows, size))
-
-
 def _convert_rows(columns: Mapping[str, ArrowColumn], rows: slice) -> list[pa.Array]:
-    arrays = []
-    for name, column in columns.items():
+    return list(_map_columns(columns, lambda column: column.convert(column.values[rows])).values())
+
+
+def _map_columns(columns: Mapping[str, T], function: Callable[[T], R]) -> dict[str, R]:
+    """Return what a function makes of each column; errors name the column."""
+    found: dict[str, R] = {}
+    name = ""
+    try:
+        for name, column in columns.items():
+            found[name] = function(column)
+    except LocatedError:
         with _located_column(name):
-            arrays.append(column.convert(column.values[rows]))
-    return arrays
+            raise
+    return found
 
 
 def _located_column(name: str) -> AbstractContextManager[None]:
@@ -109,12 +119,18 @@ def save_pandas_batches(materializer: Materializer, batches: Iterator[Any], dire
     return SavedBatches(materializer, type(first), _summarize(first, written.rows, written, schema.names))
 
 
-def _summarize(value: Any, rows: int, written: WrittenParquet, names: Sequence[str]) -> dict[str, Any]:
-    """Return the summary of a table, described by one of its batches; `names` are those of the columns in the file."""
+def _summarize(
+    value: Any, rows: int, written: WrittenParquet, names: Sequence[str], *, are_labels: bool = False
+) -> dict[str, Any]:
+    """Return the summary of a table, described by one of its batches.
+
+    `names` are those of the columns in the file; `are_labels`: whether the columns of a frame are known to have the same.
+    """
     facts = [written.column_statistics.get(name, {}) for name in names]
     if isinstance(value, pd.DataFrame):
         dtypes = [column.dtype for column in _column_arrays(value)]
-        columns = list(zip(value.columns.to_list(), dtypes, facts[: len(dtypes)], strict=True))
+        labels = names[: len(dtypes)] if are_labels else value.columns.to_list()
+        columns = list(zip(labels, dtypes, facts[: len(dtypes)], strict=True))
     else:
         columns = [(value.name, getattr(value, "dtype", "object"), facts[0] if len(facts) == 1 else {})]
     return summarize_table(rows, columns) | {"hashes": {FILE_NAME: written.hash}}
@@ -132,10 +148,7 @@ def _to_arrow_columns(registry: MaterializerRegistry, value: Any) -> tuple[dict[
         base = next(cls.__qualname__ for cls in type(value).__mro__ if cls.__module__.partition(".")[0] == "pandas")
         raise SaveRefused(f"{type_name(type(value))} would come back as its base class. Return pandas.{base}(value).")
     columns, labels, metadata = _split_value(value)
-    stored = {}
-    for name, column in columns.items():
-        with _located_column(name):
-            stored[name] = column_to_arrow(registry, values_of(column))
+    stored = _map_columns(columns, lambda column: column_to_arrow(registry, values_of(column)))
     with located("index"):
         index, index_metadata = index_columns(registry, labels, used_names=stored.keys())
     dtypes = {name: column.metadata for name, column in stored.items() if column.metadata}
