@@ -54,7 +54,7 @@ def rows(rounds: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as temporary:
         environments = Environments(Path(temporary, "environments"), 1 << 40)
         text = resolve_requirements(
-            [*RUNNER_REQUIREMENTS, "pandas<3"], None, sys.executable, None, "", Python(sys.executable)
+            [*RUNNER_REQUIREMENTS, "pandas<3"], sys.executable, None, "", Python(sys.executable)
         )
         with environments.use(Resolved(text, "", sys.executable), None) as interpreter:
             pairs = [(_step(table, interpreter), _bare(interpreter)) for _ in range(rounds + 1)][1:]

@@ -158,12 +158,11 @@ def find_uv() -> str | None:
 
 
 def resolve_requirements(
-    lines: Sequence[str], folder: Path | None, interpreter: str, index: Index | None, preferred: str, runtime: Runtime
+    lines: Sequence[str], interpreter: str, index: Index | None, preferred: str, runtime: Runtime
 ) -> str:
     """Return the pins of requirements and of all that they require, one a line, sorted.
 
-    folder: where relative paths in the lines start. preferred: pins that are taken where the lines allow them. Raises
-    `RuntimeUnavailable` with the resolver's reason.
+    preferred: pins that are taken where the lines allow them. Raises `RuntimeUnavailable` with the resolver's reason.
     """
     with tempfile.TemporaryDirectory(prefix="zen-resolve-") as temporary:
         source, target = Path(temporary, "in.txt"), Path(temporary, "out.txt")
@@ -171,22 +170,12 @@ def resolve_requirements(
         target.write_text(preferred)
         if uv := find_uv():
             command = [uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python", interpreter]
-            _run(
-                [*command, "--output-file", str(target), str(source)], index, folder, f"{runtime!r} cannot be resolved"
-            )
+            _run([*command, "--output-file", str(target), str(source)], index, f"{runtime!r} cannot be resolved")
             return "".join(sorted(target.read_text().splitlines(keepends=True)))
         environment, report = Path(temporary, "environment"), Path(temporary, "report.json")
         _make_environment(environment, interpreter)
-        command = [
-            str(environment / "bin/python"),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--dry-run",
-            "--ignore-installed",
-        ]
-        _run([*command, "--report", str(report), "-r", str(source)], index, folder, f"{runtime!r} cannot be resolved")
+        pip = [str(environment / "bin/python"), *"-m pip install --quiet --dry-run --ignore-installed".split()]
+        _run([*pip, "--report", str(report), "-r", str(source)], index, f"{runtime!r} cannot be resolved")
         return "".join(sorted(map(_pin, json.loads(report.read_text())["install"])))
 
 
@@ -202,7 +191,7 @@ def _make_environment(folder: Path, interpreter: str, lock: int | None = None) -
         command = [uv, "venv", "--quiet", "--no-project", "--python", interpreter, str(folder)]
     else:
         command = [interpreter, "-m", "venv", str(folder)]
-    _run(command, None, None, f"No environment can be made with {interpreter}", lock)
+    _run(command, None, f"No environment can be made with {interpreter}", lock)
 
 
 def _install(folder: Path, requirements: Path, index: Index | None, lock: int) -> None:
@@ -211,12 +200,10 @@ def _install(folder: Path, requirements: Path, index: Index | None, lock: int) -
         command = [uv, "pip", "install", "--quiet", "--no-deps", "--python", interpreter, "-r", str(requirements)]
     else:
         command = [interpreter, "-m", "pip", "install", "--quiet", "--no-deps", "-r", str(requirements)]
-    _run(command, index, None, "The resolved requirements cannot be installed", lock)
+    _run(command, index, "The resolved requirements cannot be installed", lock)
 
 
-def _run(
-    command: Sequence[str], index: Index | None, folder: Path | None, failure: str, lock: int | None = None
-) -> None:
+def _run(command: Sequence[str], index: Index | None, failure: str, lock: int | None = None) -> None:
     """Run uv or pip, whose process shares the lock; raise `RuntimeUnavailable` with what it writes when it fails."""
     # A virtual environment around the worker is not meant, and no interpreter is downloaded.
     environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
@@ -226,7 +213,6 @@ def _run(
     done = subprocess.run(
         command,
         env=environment,
-        cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -8,7 +8,7 @@ import platform
 import re
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -54,7 +54,7 @@ class Virtualenv(Runtime, msgspec.Struct, frozen=True):
     """Run the function in a virtual environment with requirements of its own.
 
     `requirements`: a list of requirements (`["evidently>=0.7,<0.8", "pandas<3"]`); or the path of a requirements file, a
-    lock file or a `pyproject.toml`, relative to the file that defines the step. `group`: the dependency group of a
+    `pylock.toml` or a `pyproject.toml`, relative to the file that defines the step. `group`: the dependency group of a
     `pyproject.toml`; "" for its dependencies. `python`: a version (`"3.12"`) or the path of an interpreter; "" for the
     worker's. `index_conn_id`: an Airflow connection of type `package_index`, with the address of the index and its
     credentials.
@@ -108,15 +108,13 @@ class Virtualenv(Runtime, msgspec.Struct, frozen=True):
 
         Raises `RuntimeUnavailable` with the resolver's reason.
         """
-        lines, folder = self._read_requirements(step)
         scheme = stack.store.root.partition("://")[0]
-        lines = (*lines, *RUNNER_REQUIREMENTS, *filter(None, [_CLIENTS.get(scheme)]))
+        lines = (*self._read_requirements(step), *RUNNER_REQUIREMENTS, *filter(None, [_CLIENTS.get(scheme)]))
         interpreter, python = self._interpreter()
         index = self._index()
         parts = [
             _FORMAT,
             lines,
-            folder and str(folder),
             python,
             sysconfig.get_platform(),
             index.public_url if index else "",
@@ -126,24 +124,21 @@ class Virtualenv(Runtime, msgspec.Struct, frozen=True):
         if text is None:
             from airflow_zen.runtimes.environments import resolve_requirements
 
-            text = resolve_requirements(lines, folder, interpreter, index, _preferred_versions(), self)
+            text = resolve_requirements(lines, interpreter, index, _preferred_versions(), self)
             text = _store_resolution(stack.store.transport, key, text)
         return Resolved(text, python, interpreter)
 
-    def _read_requirements(self, step: Step) -> tuple[tuple[str, ...], Path | None]:
-        """Return the lines of the requirements, and the folder that relative paths in a file are relative to."""
+    def _read_requirements(self, step: Step) -> tuple[str, ...]:
+        """Return the lines of the requirements."""
         if not isinstance(self.requirements, str):
-            return self.requirements, None
+            return self.requirements
         path = Path(inspect.getsourcefile(inspect.unwrap(step.function)) or "").resolve().parent / self.requirements
         try:
-            text = path.read_text()
+            if path.suffix == ".toml":
+                return _project_requirements(path, self.group)
+            return tuple(_requirements_in(path))
         except OSError as error:
             raise RuntimeUnavailable(f"{self!r}: {path} cannot be read: {error}.") from error
-        if path.suffix != ".toml":
-            local = "-e " in text or "file:" in text or re.search(r"^\s*(-[rc]\b|\.)", text, re.MULTILINE)
-            lines = (line.partition(" #")[0].strip() for line in text.replace("\\\n", " ").splitlines())
-            return tuple(line for line in lines if line and not line.startswith("#")), path.parent if local else None
-        return _project_requirements(text, self.group, path), path.parent
 
     def _interpreter(self) -> tuple[str, str]:
         """Return the interpreter that the environment is made with, as uv takes it, and its version."""
@@ -184,12 +179,30 @@ class Resolved(msgspec.Struct, frozen=True):
         return sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
 
-def _project_requirements(text: str, group: str, path: Path) -> tuple[str, ...]:
-    """Return the dependencies of a `pyproject.toml`, or those of one of its groups, with the groups it includes."""
+def _requirements_in(path: Path) -> Iterator[str]:
+    """Yield the lines of a requirements file, and of those that it includes."""
+    for written in path.read_text().replace("\\\n", " ").splitlines():
+        line = re.sub(r"(^|\s)#.*", "", written).strip()
+        option, _, value = line.partition(" ")
+        if option in ("-r", "--requirement"):
+            yield from _requirements_in(path.parent / value.strip())
+        elif re.match(r"-[ce]|--(constraint|editable)|[./]|file:", line):
+            raise RuntimeUnavailable(
+                f"{path} has {line!r}: constraints and local paths are not supported, because their content is not in the "
+                "cache key. Write pins, and build a wheel of local code."
+            )
+        elif line:
+            yield line
+
+
+def _project_requirements(path: Path, group: str) -> tuple[str, ...]:
+    """Return the dependencies of a `pyproject.toml`, those of one of its groups, or the pins of a `pylock.toml`."""
     import tomllib
 
     try:
-        document = tomllib.loads(text)
+        document = tomllib.loads(path.read_text())
+        if "lock-version" in document:
+            return tuple(_locked(each) for each in document["packages"])
         if not group:
             return tuple(document["project"]["dependencies"])
         pending, lines = [group], list[str]()
@@ -201,8 +214,13 @@ def _project_requirements(text: str, group: str, path: Path) -> tuple[str, ...]:
                     lines.append(each)
         return tuple(lines)
     except (ValueError, KeyError, TypeError) as error:
-        wanted = f"the dependency group {group!r}" if group else "project.dependencies"
+        wanted = f"dependency group {group!r}" if group else "list of dependencies"
         raise RuntimeUnavailable(f"{path} has no {wanted}: {error!r}.") from error
+
+
+def _locked(package: Mapping[str, str]) -> str:
+    marker = f" ; {package['marker']}" if "marker" in package else ""
+    return f"{package['name']}=={package['version']}{marker}"
 
 
 def _preferred_versions() -> str:

@@ -105,7 +105,7 @@ def test_a_new_environment_makes_room(environments):
 def test_pip_where_uv_is_missing(environments, monkeypatch):
     """Without uv the environment is made, and requirements are resolved, with pip."""
     monkeypatch.setattr(module, "find_uv", lambda: None)
-    text = module.resolve_requirements(["msgspec==0.21.1"], None, sys.executable, None, "", None)
+    text = module.resolve_requirements(["msgspec==0.21.1"], sys.executable, None, "", None)
     assert text == "msgspec==0.21.1\n"
     with environments.use(SMALL, None) as interpreter:
         assert version_in(interpreter, "msgspec") == "0.21.1"
@@ -119,6 +119,6 @@ def test_credentials_of_an_index(tmp_path, monkeypatch):
     assert (index.url, repr(index)) == ("http://u:hidden@127.0.0.1:9/simple", "Index('http://127.0.0.1:9/simple')")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     with pytest.raises(RuntimeUnavailable) as caught:
-        module.resolve_requirements(["never-cached-name"], None, sys.executable, index, "", "Virtualenv")
+        module.resolve_requirements(["never-cached-name"], sys.executable, index, "", "Virtualenv")
     assert "127.0.0.1" in str(caught.value)
     assert "hidden" not in str(caught.value)

@@ -72,7 +72,12 @@ def test_a_resolver_fails_with_its_reason(run_file):
 
 def test_files_of_requirements(tmp_path, root, load_dag_file):
     """A requirements file and a group of a pyproject.toml are found beside the file of the step."""
-    (tmp_path / "requirements.txt").write_text("# ours\npandas<3  # old\n\nnumpy<2\n")
+    (tmp_path / "requirements.txt").write_text("# ours\npandas<3  # old\n\n-r more.txt\n")
+    (tmp_path / "more.txt").write_text("numpy<2 \\\n  ; python_version > '3'\n")
+    (tmp_path / "pylock.toml").write_text(
+        'lock-version = "1.0"\n[[packages]]\nname = "numpy"\nversion = "1.26.4"\n'
+        '[[packages]]\nname = "pandas"\nversion = "2.3.3"\n'
+    )
     (tmp_path / "pyproject.toml").write_text(
         '[dependency-groups]\nold = ["pandas<3", {include-group = "older"}]\nolder = ["numpy<2"]\n'
     )
@@ -83,12 +88,22 @@ def test_files_of_requirements(tmp_path, root, load_dag_file):
         for runtime in (
             Virtualenv("requirements.txt"),
             Virtualenv("pyproject.toml", group="old"),
+            Virtualenv("pylock.toml"),
             Virtualenv(["pandas<3", "numpy<2"]),
         )
     }
     assert len(keys) == 1
-    with pytest.raises(RuntimeUnavailable, match="has no the dependency group 'new'"):
+    with pytest.raises(RuntimeUnavailable, match="has no dependency group 'new'"):
         Virtualenv("pyproject.toml", group="new").resolve(step, stack)
+
+
+@pytest.mark.parametrize("line", ["-c constraints.txt", "-e .", "./package", "--editable=../package"])
+def test_what_the_key_cannot_hold(tmp_path, root, load_dag_file, line):
+    """Constraints and local paths, whose content is not in the key, are refused by their line."""
+    (tmp_path / "requirements.txt").write_text(f"pandas<3\n{line}\n")
+    step = Step(load_dag_file(_FILE).versions.function, "versions")
+    with pytest.raises(RuntimeUnavailable, match="constraints and local paths are not supported"):
+        Virtualenv("requirements.txt").resolve(step, open_stack(lineage=False))
 
 
 def test_the_text_form():
