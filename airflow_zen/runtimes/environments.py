@@ -174,7 +174,7 @@ def resolve_requirements(
             return "".join(sorted(target.read_text().splitlines(keepends=True)))
         environment, report = Path(temporary, "environment"), Path(temporary, "report.json")
         _make_environment(environment, interpreter)
-        pip = [str(environment / "bin/python"), *"-m pip install --quiet --dry-run --ignore-installed".split()]
+        pip = [str(environment / "bin/python"), "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
         _run([*pip, "--report", str(report), "-r", str(source)], index, f"{runtime!r} cannot be resolved")
         return "".join(sorted(map(_pin, json.loads(report.read_text())["install"])))
 
