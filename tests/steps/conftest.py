@@ -27,10 +27,16 @@ class ListRecorder:
     environment: dict = field(default_factory=dict)
     attached: dict = field(default_factory=dict)
     stored_runs: list = field(default_factory=list)
+    resumed: list = field(default_factory=list)
 
     def start(self, run, suspended=None):
         self.runs.append(("start", run))
+        self.resumed += [suspended] if suspended else []
         return OpenedRun("run-1", "http://mlflow/run-1", self.environment)
+
+    def suspend(self, run, opened):
+        self.runs.append(("suspend", run))
+        return {"run_id": opened.run_id}
 
     def finish(self, run, opened):
         self.runs.append(("finish", run))
