@@ -1,7 +1,7 @@
 """Measure a prune of a large artifact root on a local S3 server (Ceph): seconds, requests, memory.
 
 Half of the artifacts are outputs of recent step runs, a tenth are versions of names, the rest nobody refers to. Two
-prunes are timed, each in a process of its own: the one that condemns, and the one that deletes. Requests are those that
+prunes are timed, each in a process of its own: the one that finds what is unreferenced, and the one that deletes. Requests are those that
 the server counted. Beside them, for scale: one bare listing of the artifacts by boto3. Options: --artifacts 100000.
 """
 
@@ -58,7 +58,7 @@ report = prune_stack(stack, Retention(older_than=90 * DAY))
 print(json.dumps({
     "seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu,
     "added": (kilobytes("VmHWM") - before) / 1024,
-    "kept": report.kept.artifacts, "condemned": report.condemned.artifacts, "deleted": report.deleted.artifacts}))
+    "kept": report.kept.artifacts, "unreferenced": report.unreferenced.artifacts, "deleted": report.deleted.artifacts}))
 """
 
 
@@ -77,13 +77,13 @@ def main() -> None:
         _bare_listing(server)
         listed = _requests(socket) - requests
         print(f"bare listing   {time.perf_counter() - begun:6.1f} s {listed:8,} requests", flush=True)
-        for name, days in (("condemns", 2.0), ("deletes", 4.0)):
+        for name, days in (("finds", 2.0), ("deletes", 4.0)):
             requests = _requests(socket)
             told = _probe(root, server.storage_options(), days)
             print(
                 f"{name:14} {told['seconds']:6.1f} s {_requests(socket) - requests:8,} requests   "
                 f"{told['cpu']:.1f} CPU s   {told['added']:.0f} MB added   "
-                f"{told['kept']:,} kept, {told['condemned']:,} condemned, {told['deleted']:,} deleted",
+                f"{told['kept']:,} kept, {told['unreferenced']:,} unreferenced, {told['deleted']:,} deleted",
                 flush=True,
             )
 

@@ -1,6 +1,6 @@
 """Each week, free the artifact root of what nobody refers to, and of what is old.
 
-What a prune finds unreferred to is condemned, and deleted by the next one: nothing goes at once, and nothing that a
+What a prune finds unreferenced is deleted by the next one: nothing goes at once, and nothing that a
 running task is about to refer to. Runs that MLflow shows hold their artifacts until they are deleted there; with
 `expire_mlflow_runs` the prune does that for old ones, too.
 """

@@ -241,9 +241,23 @@ _OTHERS = (
 )
 
 
+@pytest.fixture
+def without_notices(monkeypatch):
+    """Return a function after which each writer looks for marks, and none for notices: those are ten times the states."""
+
+    def forget_notices():
+        monkeypatch.setattr("airflow_zen.artifacts.folder._LOOK_SECONDS", 0.0)
+        monkeypatch.setattr("airflow_zen.artifacts.folder._DELETION_DELAY", 0.0)
+        monkeypatch.setitem(globals(), "SHARED", SHARED[:2])
+
+    return forget_notices
+
+
 @pytest.mark.parametrize("kind", ["local", "memory", "obstore-moto", *_OTHERS])
-def test_one_writer(search, kind):
+def test_one_writer(search, without_notices, kind):
     """Content that a step stores while a prune deletes it is there when the step has stored it, and stays."""
+    if kind == "obstore-moto" and not _OTHERS:
+        without_notices()
     assert search(kind, 1).checked
 
 
@@ -262,11 +276,8 @@ def test_after_a_killed_prune(search, kind, left):
 
 @pytest.mark.parametrize("inline", [True, *([False] if _OTHERS else [])])
 @pytest.mark.parametrize("kind", ["memory", *(["local", "obstore-moto"] if _OTHERS else [])])
-def test_two_writers(search, monkeypatch, kind, inline):
+def test_two_writers(search, without_notices, kind, inline):
     """Of two steps that store the same content beside a prune, neither loses it."""
     if not _OTHERS:
-        # Each looks for marks, and none for notices: with those too there are more than ten times as many states.
-        monkeypatch.setitem(globals(), "SHARED", SHARED[:2])
-        monkeypatch.setattr("airflow_zen.artifacts.folder._LOOK_SECONDS", 0.0)
-        monkeypatch.setattr("airflow_zen.artifacts.folder._DELETION_DELAY", 0.0)
+        without_notices()
     assert search(kind, 2, inline=inline).checked
