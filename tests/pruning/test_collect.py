@@ -30,8 +30,14 @@ def save_unreferenced(stack):
     return stack.save(uuid.uuid4().hex).ref
 
 
+@pytest.fixture
+def without_delay(monkeypatch):
+    """Let a prune delete at once: no step runs beside it."""
+    monkeypatch.setattr("airflow_zen.artifacts.folder._DELETION_DELAY", 0.0)
+
+
 @pytest.fixture(params=["local", "ceph"])
-def local_or_s3_stack(request, tmp_path):
+def local_or_s3_stack(request, tmp_path, without_delay):
     """A stack on each kind of root."""
     if request.param == "local":
         return stack_at(str(tmp_path / "root"))
@@ -209,6 +215,7 @@ def test_unfinished_uploads_are_swept(local_or_s3_stack, prune_after):
     assert not list(local_or_s3_stack.store.transport.list("artifacts"))
 
 
+@pytest.mark.usefixtures("without_delay")
 def test_deletes_in_batches(ceph):
     """On S3 a hundred artifacts are marked with one request each, and deleted with few, including listing and lock."""
     root = f"s3://{ceph.bucket}/{uuid.uuid4().hex}"

@@ -34,11 +34,12 @@ def execute(stack, function, *arguments):
 
 
 def test_many_small_artifacts_cost_a_request_each(tmp_path):
-    """Of 300 small artifacts each is one write and one look for a prune beside it, and one read in the step that reads them."""
+    """Of 300 small artifacts each is one write, and one read in the step that reads them."""
     with moto(tmp_path) as server:
         transport = open_transport(server.root, server.storage_options())
         stack = Stack(
-            ArtifactStore(server.root, transport),
+            # What a slow machine takes longer for than a look for prunes lasts would need another.
+            ArtifactStore(server.root, transport, clock=lambda: 1_000.0),
             default_registry(),
             StepCache(transport),
             StepRunRecords(transport),
@@ -48,6 +49,6 @@ def test_many_small_artifacts_cost_a_request_each(tmp_path):
         read = execute(stack, total, [ref.to_wire() for ref in made.outputs.values()])
         log = "".join(path.read_text("utf-8", "replace") for path in tmp_path.glob("*.out"))
     requests = re.findall(r'"(PUT|GET|HEAD|POST|DELETE) /\S*artifacts/', log)
-    assert (requests.count("PUT"), requests.count("GET")) == (COUNT + 1, 2 * COUNT + 1)
-    assert len(requests) == 3 * COUNT + 2
+    assert (requests.count("PUT"), requests.count("GET")) == (COUNT + 1, COUNT)
+    assert len(requests) == 2 * COUNT + 1
     assert read.outputs["output"].size == len(str(sum(range(COUNT))))
