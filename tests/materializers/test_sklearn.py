@@ -27,7 +27,7 @@ from airflow_zen.artifacts.reader import ArtifactReader
 from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.errors import ArtifactRefused, SaveRefused
 from airflow_zen.materializers.registry import default_registry
-from airflow_zen.materializers.sklearn.trust import untrusted_names
+from airflow_zen.materializers.sklearn.trust import class_name, load_class, untrusted_names
 from airflow_zen.transports import open_transport
 from tests.materializers.path_values import MODELS, RNG, X, Y
 from tests.materializers.registered_model import save_registered
@@ -141,6 +141,17 @@ def test_requirements_are_pinned_to_what_is_installed(tmp_path: Path) -> None:
     assert {"scikit-learn", "skops", "numpy", "mlflow"} <= {line.split("==")[0] for line in lines}
     assert all("==" in line for line in lines)
     assert _yaml(tmp_path / "conda.yaml")["dependencies"][-1] == {"pip": lines}
+
+
+def test_losses_of_earlier_releases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss of scikit-learn up to 1.7, which names a module `_loss`, is stored by the name under which it is found."""
+    losses = pytest.importorskip("sklearn._loss._loss")
+    loss = type("CyOfRelease17", (), {"__module__": "_loss"})
+    with pytest.raises(SaveRefused, match=r"_loss\.CyOfRelease17"):
+        class_name(loss)
+    monkeypatch.setattr(losses, "CyOfRelease17", loss, raising=False)
+    assert class_name(loss) == "sklearn._loss._loss:CyOfRelease17"
+    assert load_class(class_name(loss)) is loss
 
 
 def test_transformer_has_no_pyfunc_flavor(tmp_path: Path) -> None:

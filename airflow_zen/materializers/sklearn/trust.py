@@ -56,6 +56,7 @@ _TRUSTED_FUNCTIONS = re.compile(
     """,
     re.VERBOSE,
 )
+_LOSSES = "sklearn._loss._loss"
 # They make an empty object of a class, which is checked as any other, or one that only computes.
 _RECONSTRUCTORS = re.compile(
     r"numpy\.random\._pickle\.__(bit_generator|generator|randomstate)_ctor$"
@@ -70,7 +71,8 @@ def class_name(cls: type) -> str:
             f"{module_name(cls)}.{cls.__qualname__} is neither an estimator, nor part of scikit-learn, of a library "
             "that depends on it, or of your own code. Keep what it computed in arrays or built-in types."
         )
-    return definition_reference(cls)
+    module = _module_of(cls)
+    return definition_reference(cls) if module == cls.__module__ else f"{module}:{cls.__qualname__}"
 
 
 def function_name(function: Any) -> str:
@@ -104,12 +106,18 @@ def load_function(name: str, wanted: Any = None) -> Any:
 
 def is_trusted_class(cls: type) -> bool:
     """Whether instances of a class may be stored: estimators, what scikit-learn and SciPy build them of, own classes."""
-    module = cls.__module__
+    module = _module_of(cls)
     if _TRUSTED_CLASSES.match(f"{module}.{cls.__qualname__}"):
         return True
     if module.partition(".")[0] in {*sys.stdlib_module_names, "numpy", "scipy", "sklearn"}:
         return False
     return is_estimator(cls) or is_trusted_module(module)
+
+
+def _module_of(cls: type) -> str:
+    """Return the module of a class; the losses of scikit-learn up to 1.7 name one that cannot be imported."""
+    is_loss = cls.__module__ == "_loss" and getattr(sys.modules.get(_LOSSES), cls.__qualname__, None) is cls
+    return _LOSSES if is_loss else cls.__module__
 
 
 def is_trusted_function(function: Any) -> bool:
