@@ -343,7 +343,7 @@ _OVERRIDING_HANDLERS: dict[str, _Handler] = {
 
 # Types that pickle describes exactly, so that no materializer is asked.
 _REDUCED = (
-    "array.array", "builtins.builtin_function_or_method", "builtins.range", "builtins.slice", "collections.deque", "datetime.date", "datetime.datetime",
+    "array.array", "builtins.range", "builtins.slice", "collections.deque", "datetime.date", "datetime.datetime",
     "datetime.time", "datetime.timedelta", "datetime.timezone", "decimal.Decimal", "fractions.Fraction",
     "numpy.random._generator.Generator", "random.Random", "re.Pattern", "types.GenericAlias",
     "types.SimpleNamespace", "types.UnionType", "typing._GenericAlias", "uuid.UUID", "zoneinfo.ZoneInfo",

@@ -26,6 +26,7 @@ from airflow_zen.runs.step_run import StepRun
 from airflow_zen.steps.cache_key import plan_step
 
 if TYPE_CHECKING:
+    from airflow_zen.caching.code import KnownCode
     from airflow_zen.caching.step_cache import KeyRecord
     from airflow_zen.stack import Stack
 
@@ -81,8 +82,9 @@ class Plan:
             yield _estimated_step(task, -1, Decision.UNKNOWN, reason, history)
             return
         results: dict[int, Any] = {}
+        known_code: KnownCode = {}
         for map_index in indexes:
-            planned, results[map_index] = self._plan_instance(task, map_index, settings, stack, history)
+            planned, results[map_index] = self._plan_instance(task, map_index, settings, stack, history, known_code)
             yield planned
         self._supervisor.results[task.task_id] = results
 
@@ -107,7 +109,13 @@ class Plan:
         return list(range(prod(len(v.resolve(context) if isinstance(v, XComArg) else v) for v in values)))
 
     def _plan_instance(
-        self, task: Any, map_index: int, settings: Settings, stack: Stack, history: list[KeyRecord]
+        self,
+        task: Any,
+        map_index: int,
+        settings: Settings,
+        stack: Stack,
+        history: list[KeyRecord],
+        known_code: KnownCode,
     ) -> tuple[PlannedStep, Any]:
         """Plan one task instance, and return its outputs as XCom will hold them, where they are known."""
         ti = build_task_instance(task.prepare_for_execution(), map_index, self._run)
@@ -123,7 +131,7 @@ class Plan:
             return _estimated_step(task, map_index, Decision.UNKNOWN, _describe_error(error), history), UNKNOWN_VALUE
         cache, why = resolve_cache_mode(operator, context, settings, stack.records)
         run = StepRun(step_run_id(ti), cache=cache, why=why)
-        found = plan_step(step, arguments, step.extend_stack(stack), run, history=history)
+        found = plan_step(step, arguments, step.extend_stack(stack), run, history=history, known_code=known_code)
         if found.entry is None:
             return _estimated_step(task, map_index, Decision.MISS, found.reason, history), UNKNOWN_VALUE
         outputs = {name: stack.store.relocate(ref) for name, ref in found.entry.outputs.items()}

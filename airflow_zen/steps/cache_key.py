@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from airflow_zen.artifacts.leases import NO_LEASE, Lease, TaskAttempt
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.caching.code import CodeFingerprint, fingerprint_code
+from airflow_zen.caching.code import CodeFingerprint, KnownCode, fingerprint_code
 from airflow_zen.caching.step_cache import CacheEntry, KeyRecord, explain_miss
 from airflow_zen.errors import FingerprintError, ZenError
 from airflow_zen.fingerprint import combine_fingerprints, fingerprint
@@ -77,19 +77,20 @@ def plan_step(
     *,
     acquire_lease: bool = False,
     history: list[KeyRecord] | None = None,
+    known_code: KnownCode | None = None,
 ) -> StepPlan:
     """Decide whether a step reuses an earlier result; a cache that fails costs the reuse, not the step.
 
     `run.cache` says whether it may. With `acquire_lease` the step is about to run: a miss waits for an equal step that
     computes the result, or holds the lease to compute it. `history` holds the task's latest keys, which explain a miss;
-    None reads them.
+    None reads them. `known_code` keeps what the code reaches for the plans of other instances of the task.
     """
     if run.cache is CacheState.OFF:
         return StepPlan(CacheState.OFF, run.why)
     if not (step.outputs.names or step.cache_always):
         return StepPlan(CacheState.OFF, "it returns nothing, so there is nothing to reuse")
     try:
-        key = cache_key(step, arguments, stack, run.id.dag_id)
+        key = cache_key(step, arguments, stack, run.id.dag_id, known_code)
         plan = StepPlan(CacheState.MISS, run.why, key, history=history)
         if run.cache is not CacheState.RECOMPUTE:
             plan = _find_result(plan, step, stack, run if acquire_lease else None)
@@ -169,7 +170,9 @@ def _read_history(stack: Stack, run: StepRun) -> tuple[list[KeyRecord], str]:
         return [], f"what was computed before cannot be read: {error}"
 
 
-def cache_key(step: Step, arguments: Arguments, stack: Stack, dag_id: str = "") -> CacheKey:
+def cache_key(
+    step: Step, arguments: Arguments, stack: Stack, dag_id: str = "", known_code: KnownCode | None = None
+) -> CacheKey:
     """Combine code, arguments, input digests, outputs, library versions, and what the step's `Cache` adds, in one key.
 
     `dag_id` is in the key of a step whose `Cache` has the scope `dag`. Raises `FingerprintError`, with the reason,
@@ -179,7 +182,8 @@ def cache_key(step: Step, arguments: Arguments, stack: Stack, dag_id: str = "") 
     included = arguments.excluding(step.cache.ignore)
     ingredients = _custom_key(step, arguments, fallback) if step.cache.key else {}
     plain = {} if step.cache.key else _plain_arguments(included)
-    code = fingerprint_code(step.function, fallback, plain, [*step.materializers, *_code_of_inputs(included, step)])
+    reached = [*step.materializers, *_code_of_inputs(included, step)]
+    code = fingerprint_code(step.function, fallback, plain, reached, known_code)
     elsewhere = step.runtime.ingredients(step, stack)
     for label, value in _code_ingredients(code, elsewhere).items():
         if step.cache.packages is not False or not label.startswith("distribution "):

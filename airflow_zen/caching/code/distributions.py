@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
-from importlib.machinery import ModuleSpec
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, Literal
@@ -25,6 +25,7 @@ FRAMEWORK = ("airflow", "airflow_zen")
 
 _LOCK_MODULES = ("_thread", "threading", "multiprocessing.synchronize")
 _LOCKS = ("lock", "Lock", "RLock", "_RLock", "Semaphore", "BoundedSemaphore", "Condition")
+_EXTENSIONS = tuple(EXTENSION_SUFFIXES)
 _SITE_PACKAGES = re.compile(r"[/\\](site|dist)-packages([/\\]|$)")
 _STDLIB_FOLDERS = tuple({sysconfig.get_path("stdlib") + os.sep, sysconfig.get_path("platstdlib") + os.sep})
 
@@ -81,6 +82,11 @@ def module_file(module_name: str) -> str | None:
     if spec is not None and spec.has_location and spec.origin:
         return spec.origin
     return next(iter((spec and spec.submodule_search_locations) or ()), None)
+
+
+def is_compiled(file: str | None) -> bool:
+    """Whether a file is an extension module."""
+    return bool(file) and str(file).endswith(_EXTENSIONS)
 
 
 def is_importable(module_name: str) -> bool:

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_zen.caching.code.distributions import MISSING, CodeOrigin, origin_of_module
+from airflow_zen.caching.code.distributions import MISSING, CodeOrigin, is_compiled, origin_of_module
 from airflow_zen.caching.code.summary import Definition, Summary, code_digest
 from airflow_zen.errors import FingerprintError
 
@@ -110,10 +110,12 @@ class SourceFile(msgspec.Struct, frozen=True, eq=False, dict=True):
 
 
 def source_file(path: str, module_globals: Mapping[str, Any], flags: int = 0) -> SourceFile | None:
-    """Return a parsed file, or the text of that name in a notebook or a zip; None without text.
+    """Return a parsed file, or the text of that name in a notebook or a zip; None without text, as of an extension module.
 
     `flags` are the future statements under which a notebook's cell was compiled.
     """
+    if is_compiled(path):
+        return None
     status = os.stat(path) if os.path.isfile(path) else None  # noqa: PTH113, PTH116 - called for each function
     if status is None:
         text = "".join(linecache.getlines(path, dict(module_globals)))

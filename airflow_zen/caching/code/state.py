@@ -281,8 +281,8 @@ def _summary(names: Mapping[str, Any]) -> Summary | None:
 
 
 def held_names(names: Mapping[str, Any]) -> Part:
-    """Return a part with all the names of a module, except for what Python sets and what looks code up."""
-    unread = {*MODULE_ATTRIBUTES, "__doc__"}
+    """Return a part with all the names of a module, except for what Python or Cython sets and what looks code up."""
+    unread = {*MODULE_ATTRIBUTES, "__doc__", *(name for name in names if name.startswith("__pyx_"))}
     held = sorted(name for name, value in names.items() if not (name in unread or is_lookup(value)))
     return Part("", tuple(Reference((name,)) for name in held))
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import importlib.util
 import json
 import linecache
+import math
 import os
 import subprocess
 import sys
-from pathlib import Path
+from datetime import date
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from airflow_zen.caching.code import CodeFingerprint, fingerprint_code
+from airflow_zen.caching.code import CodeFingerprint, KnownCode, fingerprint_code
 from airflow_zen.errors import FingerprintError
 from airflow_zen.fingerprint import combine_fingerprints
 from tests.caching.code.project import Project
@@ -307,3 +312,41 @@ def test_reaching_does_not_import_libraries(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False", "False"]
+
+
+ARGUMENTS = {
+    "number": 3,
+    "text": "a",
+    "nothing": None,
+    "nested": {"a": [1, 2.5, (True, b"x")], "b": {1, 2}},
+    "date": date(2026, 1, 1),
+    "path": PurePosixPath("a/b"),
+    "array": np.arange(3),
+    "class": Fraction,
+    "function": math.sqrt,
+    "frame": pd.DataFrame({"a": [1]}),
+}
+
+
+@pytest.mark.parametrize("value", ARGUMENTS.values(), ids=ARGUMENTS)
+def test_known_code_gives_the_same_fingerprint(tmp_path: Path, value: object) -> None:
+    """What the code reaches is kept for other arguments, and the result is that of a call that keeps nothing."""
+    text = "import helpers\nLIMIT = 3\ndef step(x):\n    return helpers.clean(x, LIMIT)\n"
+    known: KnownCode = {}
+    with Project(tmp_path, {"flow.py": text, "helpers.py": "def clean(x, y):\n    return x\n"}).imported() as flow:
+        fingerprint_code(flow.step, None, {"x": 1}, known=known)
+        kept = fingerprint_code(flow.step, str, {"x": value}, known=known)
+        assert kept == fingerprint_code(flow.step, str, {"x": value})
+        assert len(known) == 1
+
+
+def test_known_code_belongs_to_one_function(tmp_path: Path) -> None:
+    """Another function, or more that is reached, is no known code."""
+    known: KnownCode = {}
+    text = "def step(x):\n    return x\ndef other(x):\n    return -x\nclass A:\n    pass\n"
+    with Project(tmp_path, {"flow.py": text}).imported() as flow:
+        found = [
+            fingerprint_code(function, None, {"x": 1}, reached, known)
+            for function, reached in ((flow.step, []), (flow.other, []), (flow.step, [flow.A]))
+        ]
+    assert len({combine_fingerprints(each.ingredients) for each in found}) == len(known) == 3

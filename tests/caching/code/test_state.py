@@ -54,6 +54,55 @@ STATE = [
     flow("print", "print('a')\n" + STEP, "'a'", "'b'", SAME),
 ]  # fmt: skip
 
+# What a function imports is loaded when it runs: it may add to a table, set an option, or only be read from.
+REGISTRY = "MODELS = {}\ndef register(f):\n    MODELS[f.__name__] = f\n    return f\n"
+PLUGIN = "from registry import register\n@register\ndef tree(x):\n    return x + 1\n"
+READS = "\n    return MODELS['tree'](x)\n"
+IN_A_STEP = "from registry import MODELS\ndef step(x):\n    {load}" + READS
+IN_A_HELPER = "from registry import MODELS\ndef load():\n    {load}\ndef step(x):\n    load()" + READS
+OPTION = "import pandas as pd\npd.set_option('display.precision', 3)\nLIMIT = 1\ndef clean(x):\n    return x\n"
+
+
+def effect(
+    name: str, load: str, same: bool = DIFFERENT, step: str = IN_A_STEP, old: str = "x + 1", new: str = "x + 2"
+) -> Edit:
+    """An edit of a module that a function imports when it runs."""
+    files = {"registry.py": REGISTRY, "plugins/__init__.py": "", "plugins/trees.py": PLUGIN, "plugins/other.py": PLUGIN}
+    return Edit(name, {**files, "flow.py": step.format(load=load)}, "plugins/trees.py", old, new, same)
+
+
+def option(name: str, load: str, same: bool = DIFFERENT) -> Edit:
+    """An edit of an option that is set by a module that a function imports when it runs."""
+    files = {
+        "flow.py": f"def step(x):\n    {load}\n",
+        "helpers.py": OPTION,
+        "pkg/__init__.py": "",
+        "pkg/helpers.py": OPTION,
+    }
+    return Edit(
+        name, files, "pkg/helpers.py" if "pkg" in load else "helpers.py", "precision', 3", "precision', 4", same
+    )
+
+
+EFFECTS = [
+    effect("module", "import plugins.trees"),
+    effect("module from its package", "from plugins import trees"),
+    effect("module under an alias", "import plugins.trees as _"),
+    effect("function of a module", "from plugins.trees import tree"),
+    effect("module in a helper", "import plugins.trees", step=IN_A_HELPER),
+    effect("module in a branch", "if x:\n        import plugins.trees"),
+    effect("module in a try statement", "try:\n        import plugins.trees\n    except ImportError:\n        pass"),
+    effect("module whose name is set elsewhere too", "import plugins.trees as name\n    name = x"),
+    effect("comment in a module", "import plugins.trees", SAME, old="x + 1", new="x + 1  # one"),
+    effect("other module", "import plugins.other", SAME),
+    option("option of an unused module", "import helpers"),
+    option("option beside a constant that is read", "from helpers import LIMIT\n    return LIMIT"),
+    option("option beside a function that is called", "from helpers import clean\n    return clean(x)"),
+    option("option beside a module that is read", "import helpers\n    return helpers.LIMIT"),
+    option("option of a module in a package", "from pkg import helpers\n    return helpers.LIMIT"),
+    option("option of a dotted module", "import pkg.helpers\n    return pkg.helpers.LIMIT"),
+]
+
 
 @pytest.fixture(autouse=True)
 def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -73,6 +122,12 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("edit", STATE, ids=lambda edit: edit.name)
 def test_edit(edit: Edit, tmp_path: Path) -> None:
     """The key changes with state that the step's modules set in libraries, and with no other statement."""
+    edit.check(tmp_path)
+
+
+@pytest.mark.parametrize("edit", EFFECTS, ids=lambda edit: edit.name)
+def test_edit_of_what_a_function_imports(edit: Edit, tmp_path: Path) -> None:
+    """The key changes with a module that a function imports for its effect, whether or not the function reads its name."""
     edit.check(tmp_path)
 
 

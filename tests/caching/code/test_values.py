@@ -156,10 +156,19 @@ def test_argument(text: str, old: str, new: str, tmp_path: Path) -> None:
     assert keys[0] == keys[1] != keys[2]
 
 
+PL = "import polars as pl\n"
 LAMBDAS = [
     constant("function that a lambda in a polars expression calls", "import polars as pl\ndef f(x):\n    return x\nK = pl.col('a').map_batches(lambda s: f(s), return_dtype=pl.Int64)", "return x", "return -x"),
     constant("lambda in a polars expression", "import polars as pl\nK = pl.col('a').map_batches(lambda s: s + 1, return_dtype=pl.Int64)", "s + 1", "s + 2"),
     constant("module that a lambda in a polars expression uses", "import math\nimport polars as pl\nK = pl.col('a').map_batches(lambda s: math.floor(s), return_dtype=pl.Int64)", "floor", "ceil"),
+    constant("constant that a lambda in a polars expression reads", PL + "LIMIT = 1\nK = pl.col('a').map_batches(lambda s: s + LIMIT, return_dtype=pl.Int64)", "LIMIT = 1", "LIMIT = 2"),
+    constant("default of a lambda in a polars expression", PL + "K = pl.col('a').map_batches(lambda s, n=1: s + n, return_dtype=pl.Int64)", "n=1", "n=2"),
+    constant("variable around a lambda in a polars expression", PL + "def make(n):\n    return pl.col('a').map_batches(lambda s: s + n, return_dtype=pl.Int64)\nK = make(1)", "make(1)", "make(2)"),
+    constant("lambda in a table of polars expressions", PL + "K = {'a': [pl.col('a').map_elements(lambda v: abs(v) + 1, return_dtype=pl.Int64)]}", "+ 1", "+ 2"),
+    constant("class that a lambda in a polars expression uses", PL + "class A:\n    def go(self, x):\n        return x\nK = pl.col('a').map_batches(lambda s: A().go(s), return_dtype=pl.Int64)", "return x", "return -x"),
+    constant("constant of a function that a lambda in a polars expression calls", PL + "LIMIT = 1\ndef g(x):\n    return x + LIMIT\ndef f(x):\n    return g(x)\nK = pl.col('a').map_batches(lambda s: f(s), return_dtype=pl.Int64)", "LIMIT = 1", "LIMIT = 2"),
+    constant("table that a lambda in a polars expression reads", PL + "RATES = {'a': 1}\nK = pl.col('a').map_batches(lambda s: s * RATES['a'], return_dtype=pl.Int64)", "'a': 1", "'a': 2"),
+    constant("lambda in a condition of polars", PL + "K = pl.when(pl.col('a').map_batches(lambda s: s > 1, return_dtype=pl.Boolean)).then(1)", "s > 1", "s > 2"),
 ]  # fmt: skip
 
 
