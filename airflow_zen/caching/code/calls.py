@@ -37,29 +37,26 @@ _DEFINED_IN = {path.rpartition(".")[0] for path in _ALL} | {
     "_frozen_importlib", "_frozen_importlib_external", "importlib._bootstrap", "importlib._bootstrap_external",
 }  # fmt: skip
 
-# Patterns are compiled when code names what they are for: that takes longer than the rest of this file.
+# Compiled when code names Airflow.
 _TASK_RUN = (
     r"airflow\..*(\bget_current_context|\bget_parsing_context|\bXCom(Model)?\.\w+|xcom_(push|pull)|SUPERVISOR_COMMS)\b.*"
     r"|airflow\.sdk\.execution_time\.(context|task_runner)\..*"
 )
-_CLOCK, _UNIQUE = "reads the clock", "gives another value every time"
-_FAULTS = {
-    "datetime": (r"datetime\.(datetime|date)\.(now|utcnow|today)", _CLOCK),
-    "os": (r"os\.(urandom|getrandom)", _UNIQUE),
-    "pandas": (r"pandas\.Timestamp\.(now|utcnow|today)", _CLOCK),
-    "pendulum": (r"pendulum\.(now|today|yesterday|tomorrow)", _CLOCK),
-    "random": (r"random\.SystemRandom(\.\w+)?", _UNIQUE),
-    "secrets": (r"secrets\.\w+", _UNIQUE),
-    "tempfile": (r"tempfile\.mkdtemp", _UNIQUE),
-    "time": (r"time\.(time|time_ns|localtime|gmtime|ctime|asctime|strftime)", _CLOCK),
-    "uuid": (r"uuid\.uuid[14]", _UNIQUE),
-}
-# Generators that draw from one hidden state, and the call that seeds it.
+_CLOCKS = {
+    *(f"time.{name}" for name in ("asctime", "ctime", "gmtime", "localtime", "strftime", "time", "time_ns")),
+    "datetime.date.today", "datetime.datetime.now", "datetime.datetime.today", "datetime.datetime.utcnow",
+    "pandas.Timestamp.now", "pandas.Timestamp.today", "pandas.Timestamp.utcnow", "pendulum.now", "pendulum.today",
+    "pendulum.tomorrow", "pendulum.yesterday",
+}  # fmt: skip
+_UNIQUE = {"os.getrandom", "os.urandom", "tempfile.mkdtemp", "uuid.uuid1", "uuid.uuid4"}
+_UNIQUE_IN = ("random.SystemRandom", "secrets.")
+# Generators that draw from one hidden state: the call that seeds it, and the functions that do not draw.
 _GLOBAL_GENERATORS = {
-    "numpy": (r"numpy\.random\.(?!seed\b|set_state\b|get_state\b|default_rng\b|[A-Z])\w+", "numpy.random.seed"),
-    "random": (r"random\.(?!Random\b|SystemRandom\b|seed\b|setstate\b)[a-z]\w*", "random.seed"),
-    "torch": (r"torch\.(rand|randn|randint|randperm|normal|bernoulli|multinomial)(_like)?", "torch.manual_seed"),
+    "numpy.random": ("numpy.random.seed", {"default_rng", "get_state", "seed", "set_state"}),
+    "random": ("random.seed", {"seed", "setstate"}),
+    "torch": ("torch.manual_seed", set()),
 }
+_TORCH_DRAWS = {"bernoulli", "multinomial", "normal", "rand", "randint", "randn", "randperm"}
 _SEEDABLE = {
     "random.Random", "numpy.random.MT19937", "numpy.random.PCG64", "numpy.random.PCG64DXSM", "numpy.random.Philox",
     "numpy.random.RandomState", "numpy.random.SFC64", "numpy.random.SeedSequence", "numpy.random.default_rng",
@@ -191,12 +188,15 @@ def nondeterminism_warnings(calls: Iterable[tuple[str, bool]]) -> tuple[str, ...
 
 
 def _nondeterminism(name: str, has_argument: bool, seeded: set[str]) -> str:
-    package = name.partition(".")[0]
-    pattern, fault = _FAULTS.get(package, ("", ""))
-    if re.fullmatch(pattern, name):
-        return fault
+    if name in _CLOCKS:
+        return "reads the clock"
+    if name in _UNIQUE or name.startswith(_UNIQUE_IN):
+        return "gives another value every time"
     if name in _SEEDABLE and not has_argument:
         return "is not given a seed"
-    pattern, seed = _GLOBAL_GENERATORS.get(package, ("", ""))
-    draws = seed not in seeded and re.fullmatch(pattern, name)
-    return f"draws from a generator that {seed} has not seeded" if draws else ""
+    module, _, function = name.rpartition(".")
+    seed, others = _GLOBAL_GENERATORS.get(module, ("", set()))
+    draws = function not in others and function[:1].islower()
+    if module == "torch":
+        draws = function.removesuffix("_like") in _TORCH_DRAWS
+    return f"draws from a generator that {seed} has not seeded" if seed and draws and seed not in seeded else ""

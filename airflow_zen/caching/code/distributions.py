@@ -25,6 +25,7 @@ FRAMEWORK = ("airflow", "airflow_zen")
 
 _LOCK_MODULES = ("_thread", "threading", "multiprocessing.synchronize")
 _LOCKS = ("lock", "Lock", "RLock", "_RLock", "Semaphore", "BoundedSemaphore", "Condition")
+_WITHOUT_SEPARATORS = str.maketrans("", "", "-_.")
 _EXTENSIONS = tuple(EXTENSION_SUFFIXES)
 _SITE_PACKAGES = re.compile(r"[/\\](site|dist)-packages([/\\]|$)")
 _STDLIB_FOLDERS = tuple({sysconfig.get_path("stdlib") + os.sep, sysconfig.get_path("platstdlib") + os.sep})
@@ -237,11 +238,12 @@ class _DistributionIndex:
         path = self.root / folder
         metadata = next((each for each in (path / "METADATA", path / "PKG-INFO", path) if each.is_file()), None)
         header = metadata.read_bytes().decode("utf-8", "replace").partition("\n\n")[0] if metadata else ""
-        name = re.search(r"^Name: *(.+?)\s*$", header, re.MULTILINE)
-        version = re.search(r"^Version: *(.+?)\s*$", header, re.MULTILINE)
+        fields = dict(line.split(": ", 1) for line in reversed(header.splitlines()) if ": " in line)
         is_local = b"Root-Is-Purelib: true" in self._read(folder, "WHEEL") or self._read(folder, "direct_url.json")
         files = f" ({self._hash_of_record(folder)})" if is_local else ""
-        return (name[1] if name else _name_in_folder(folder)).lower(), (version[1] if version else "unknown") + files
+        return fields.get("Name", _name_in_folder(folder)).strip().lower(), fields.get(
+            "Version", "unknown"
+        ).strip() + files
 
     def _hash_of_record(self, folder: str) -> str:
         """Hash the listed files, without what the installer wrote: scripts, metadata and compiled code."""
@@ -257,7 +259,7 @@ def _name_in_folder(folder: str) -> str:
 
 
 def _normalized_name(name: str) -> str:
-    return re.sub(r"[-_.]+", "", name).lower()
+    return name.translate(_WITHOUT_SEPARATORS).lower()
 
 
 def _mismatch_rank(wanted: str, name: str) -> tuple[bool, int]:

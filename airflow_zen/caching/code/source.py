@@ -114,7 +114,7 @@ def source_file(path: str, module_globals: Mapping[str, Any], flags: int = 0) ->
 
     `flags` are the future statements under which a notebook's cell was compiled.
     """
-    if is_compiled(path):
+    if is_compiled(path) or path.endswith(".pyc"):
         return None
     status = os.stat(path) if os.path.isfile(path) else None  # noqa: PTH113, PTH116 - called for each function
     if status is None:

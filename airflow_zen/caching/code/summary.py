@@ -1,7 +1,5 @@
 """The summary of a source file: each definition's normalized content, and the names outside of it that it refers to."""
 
-from __future__ import annotations
-
 import marshal
 import re
 from hashlib import sha256
@@ -10,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+# No postponed annotations: msgspec would evaluate each of them in every process.
 # The first name of a reference to an attribute that finds code of its own, wherever it is read from.
 REFLECTION = "any object"
 _QUERY_NAME = r"(?<![\w.])@([A-Za-z_][\w.]*)"
