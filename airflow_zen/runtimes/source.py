@@ -88,6 +88,7 @@ class _Shipment:
         """Return the slice of a module."""
         if module.__name__ not in self._sliced:
             self._sliced[module.__name__] = _Slice(module, *_read_module(module))
+            self._need_package(module.__name__)
         return self._sliced[module.__name__]
 
     def need_definition(self, definition: Any) -> None:
@@ -124,8 +125,7 @@ class _Shipment:
             self._need_module(f"{name}.{attribute}", None)
         if not is_importable(name) or origin_of_module(name) != "project":
             return
-        if parent := name.rpartition(".")[0]:
-            self._need_module(parent, "")
+        self._need_package(name)
         module = importlib.import_module(name)
         if name in self._sliced:
             self._sliced[name].need_exported(attribute)
@@ -138,6 +138,11 @@ class _Shipment:
             self._whole[name] = SourceModule(name, file, text, is_package=_is_package(name))
             for found, wanted in _imports_of(tree, module):
                 self._need_module(found, wanted)
+
+    def _need_package(self, name: str) -> None:
+        """Ship the packages around a module, without which it cannot be imported."""
+        if parent := name.rpartition(".")[0]:
+            self._need_module(parent, "")
 
 
 class _Slice:

@@ -173,3 +173,36 @@ def test_objects_of_airflow_are_refused(run_small):
     imported = run_small(_CONTEXT.replace("CALL", "reads(1)"), run_id="manual__2").tasks[-1].error
     assert isinstance(imported, ImportError)
     assert "Airflow is not in Python(path=" in imported.__notes__[0]
+
+
+@pytest.fixture
+def import_folder(tmp_path, monkeypatch):
+    """A folder of the import path, whose modules are forgotten after the test."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    before = set(sys.modules)
+    yield folder
+    for name in set(sys.modules) - before:
+        if str(folder) in str(getattr(sys.modules[name], "__path__", getattr(sys.modules[name], "__file__", ""))):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("has_init", [True, False])
+def test_a_step_of_a_package(run_small, import_folder, has_init):
+    """A step that the DAG file imports from a package, with `__init__.py` or without, is sent with its packages."""
+    steps = import_folder / "shop_pipeline/steps"
+    steps.mkdir(parents=True)
+    if has_init:
+        (steps.parent / "__init__.py").write_text("RATE = 2\n")
+        (steps / "__init__.py").write_text("")
+    rate = "from shop_pipeline import RATE" if has_init else "RATE = 2"
+    (steps / "prices.py").write_text(
+        f"from airflow_zen import ml_step\n{rate}\n\n@ml_step\ndef price(value: int) -> int:\n    return value * RATE\n"
+    )
+    run = run_small(
+        "from airflow.sdk import dag\nfrom shop_pipeline.steps.prices import price\n\n"
+        "@dag(schedule=None)\ndef pipeline():\n    price(3)\n"
+    )
+    assert run.states == {"price": "success"}, run.tasks[-1].error
+    assert load(run.xcom("price")) == 6
