@@ -114,13 +114,13 @@ def start_task(tmp_path, root, small_python):
             "    run = run_dag(pipeline())\n    print(run.states, repr(run.tasks[-1].error))\n"
         )
         environment = {**os.environ, "AIRFLOW__ZEN__RUNTIME": repr(Python(small_python)), "PYTHONPATH": os.getcwd()}
-        started.append(subprocess.Popen([sys.executable, file], env=environment, stdout=subprocess.PIPE, text=True))
+        started.append(subprocess.Popen([sys.executable, file], env=environment, stdout=subprocess.DEVNULL))
         return started[-1]
 
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 _SLEEPS = """
@@ -140,7 +140,7 @@ def test_sigterm_reaches_the_function(start_task, tmp_path):
     task = start_task(step_file(_SLEEPS, str(pids)))
     wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
     task.send_signal(signal.SIGTERM)
-    task.communicate(timeout=30)
+    task.wait(60)
     assert (tmp_path / "pids.cleaned").exists()
     assert not any(map(is_running, pids.read_text().split()))
     record = open_stack(lineage=False).records.latest_try("pipeline", "manual__1", "step")
@@ -153,7 +153,7 @@ def test_a_killed_task_leaves_no_process(start_task, tmp_path):
     task = start_task(step_file(_SLEEPS, str(pids)))
     wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
     task.kill()
-    task.communicate()
+    task.wait()
     wait_until(lambda: not any(map(is_running, pids.read_text().split())))
 
 
