@@ -34,8 +34,7 @@ CHUNK_SIZE = 1024 * 1024
 # Larger files are uploaded in parts.
 MAX_SINGLE_PUT = 16 * 1024 * 1024
 # Filesystems allow a name 255 bytes; a suffix such as `.json` needs a few.
-_MAX_PART_LENGTH = 250
-_HASH_LENGTH = 8
+_MAX_PART_LENGTH, _HASH_LENGTH = 250, 8
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -342,7 +341,6 @@ def translate_errors(root: str, key: str = "") -> Iterator[None]:
 def _translate(error: Exception, root: str, key: str) -> ZenError | None:
     text = f"{error} {error.__cause__ or ''}"
     code = f" ({next(filter(None, found.groups()))})" if (found := re.search(_ERROR_CODE, text)) else ""
-    missing = isinstance(error, FileNotFoundError)
     if role := re.search(_ROLE_ERROR, text):
         return StoreDenied(role[0])
     if re.search(_WRONG_REGION, text):
@@ -350,12 +348,12 @@ def _translate(error: Exception, root: str, key: str) -> ZenError | None:
             f"The bucket of {root} is in another region{code}. Set region_name of the connection that [zen] "
             "artifact_conn_id names, or AWS_REGION on the worker where it names none, to the bucket's region."
         )
-    if re.search(_NO_SUCH_BUCKET, text) or (missing and not key):
+    if re.search(_NO_SUCH_BUCKET, text) or (isinstance(error, FileNotFoundError) and not key):
         return StoreDenied(
             f"The store has no bucket or container as in {root}{code}. Create it, correct [zen] artifact_root, or, "
             "for a store of your own, set its address in the connection that [zen] artifact_conn_id names."
         )
-    if missing:
+    if isinstance(error, FileNotFoundError):
         return ArtifactNotFound(f"Nothing is stored at {root}/{key}.")
     if isinstance(error, PermissionError) or re.search(_ACCESS_DENIED, text):
         return StoreDenied(
