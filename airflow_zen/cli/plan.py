@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.cli.cli_config import ARG_DAG_ID, ARG_LOGICAL_DATE
 
 from airflow_zen.cli.command import STACK_AND_OUTPUT, argument, command
-from airflow_zen.cli.output import bytes_cell, is_machine_readable, print_rows, seconds_cell
+from airflow_zen.cli.output import Cell, bytes_cell, is_machine_readable, print_rows, seconds_cell
 
 if TYPE_CHECKING:
     from airflow_zen.planning.plan import PlannedDagRun, PlannedStep
@@ -31,9 +31,18 @@ def show_plan(args: Any) -> None:
     steps = list(Plan(dag, _planned_run(args, dag)).steps())
     if not steps:
         raise SystemExit(f"DAG {args.dag_id!r} has no step of @ml_step.")
-    print_rows([_planned_row(step, args.output) for step in steps], args.output)
+    has_runtimes = any(step.runtime for step in steps)
+    print_rows([_planned_row(step, args.output, has_runtimes) for step in steps], args.output)
     if args.output == "table":
+        for runtime, environment in {step.runtime: step.environment for step in steps if step.runtime}.items():
+            print(f"{runtime}: {describe_environment(environment)}")
         print(plan_summary(steps))
+
+
+def describe_environment(environment: Mapping[str, str]) -> str:
+    """Return what a runtime has in one line: `python 3.11, numpy 1.26.4, pandas 2.3.3`."""
+    parts = (f"{label.removeprefix('distribution ')} {value}" for label, value in environment.items())
+    return ", ".join(parts) or "unknown until the run"
 
 
 def plan_summary(steps: Sequence[PlannedStep]) -> str:
@@ -52,14 +61,17 @@ def plan_summary(steps: Sequence[PlannedStep]) -> str:
     return f"{format_count(len(steps), 'step')}: {', '.join(parts)}"
 
 
-def _planned_row(step: PlannedStep, output: str) -> dict[str, Any]:
+def _planned_row(step: PlannedStep, output: str, has_runtimes: bool) -> dict[str, Any]:
     machine = is_machine_readable(output)
+    environment = {"environment": Cell(dict(step.environment), "")} if machine else {}
+    where = {"runtime": step.runtime, **environment} if has_runtimes else {}
     return {
         "task": step.task_id if step.map_index < 0 else f"{step.task_id}[{step.map_index}]",
         "plan": step.decision.value,
         "why": step.reason,
         "seconds" if machine else "takes": seconds_cell(step.seconds),
         "bytes" if machine else "makes": bytes_cell(step.size),
+        **where,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from math import prod
@@ -24,14 +24,18 @@ from airflow_zen.operators.ml_step import MLStepOperator
 from airflow_zen.operators.stack_selection import check_inputs_in_stack, resolve_stack_name
 from airflow_zen.runs.step_run import StepRun
 from airflow_zen.steps.cache_key import plan_step
+from airflow_zen.steps.runtime import InProcess
 
 if TYPE_CHECKING:
     from airflow_zen.caching.code import KnownCode
     from airflow_zen.caching.step_cache import KeyRecord
     from airflow_zen.stack import Stack
+    from airflow_zen.steps.cache_key import CacheKey
+    from airflow_zen.steps.step import Step
 
 
 RETURN_VALUE = "return_value"
+_ENVIRONMENT = ("python", "distribution", "image")
 UNKNOWN_VALUE: Any = type("Unknown", (), {"__repr__": lambda self: "UNKNOWN_VALUE"})()
 
 
@@ -45,7 +49,11 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """One step of a planned run; `seconds` and `size` (bytes) are estimates from earlier results, None without any."""
+    """One step of a planned run; `seconds` and `size` (bytes) are estimates from earlier results, None without any.
+
+    `runtime` is the text of a runtime other than the task's process, and `environment` what it has, as the cache key holds
+    it: `python`, `distribution NAME` or `image`, by label.
+    """
 
     task_id: str
     map_index: int
@@ -53,6 +61,8 @@ class PlannedStep:
     reason: str
     seconds: float | None = None
     size: int | None = None
+    runtime: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Plan:
@@ -132,12 +142,24 @@ class Plan:
         cache, why = resolve_cache_mode(operator, context, settings, stack.records)
         run = StepRun(step_run_id(ti), cache=cache, why=why)
         found = plan_step(step, arguments, step.extend_stack(stack), run, history=history, known_code=known_code)
+        where = _describe_runtime(step, found.key)
         if found.entry is None:
-            return _estimated_step(task, map_index, Decision.MISS, found.reason, history), UNKNOWN_VALUE
+            missed = _estimated_step(task, map_index, Decision.MISS, found.reason, history)
+            return replace(missed, **where), UNKNOWN_VALUE
         outputs = {name: stack.store.relocate(ref) for name, ref in found.entry.outputs.items()}
         size = sum(ref.size for ref in outputs.values())
         seconds, origin = found.entry.seconds, found.entry.origin
-        return PlannedStep(task.task_id, map_index, Decision.HIT, origin, seconds, size), to_xcom(step, outputs)
+        planned = PlannedStep(task.task_id, map_index, Decision.HIT, origin, seconds, size, **where)
+        return planned, to_xcom(step, outputs)
+
+
+def _describe_runtime(step: Step, key: CacheKey | None) -> dict[str, Any]:
+    """Return the fields of a planned step that tell its runtime; none for a step in the task's process."""
+    if isinstance(step.runtime, InProcess):
+        return {}
+    ingredients = key.ingredients if key else {}
+    found = {label: value for label, value in ingredients.items() if label.partition(" ")[0] in _ENVIRONMENT}
+    return {"runtime": repr(step.runtime), "environment": found}
 
 
 def _estimated_step(

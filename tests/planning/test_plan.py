@@ -1,5 +1,6 @@
 """Promises of `airflow_zen.planning.plan`."""
 
+import sys
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -8,7 +9,9 @@ import pytest
 from airflow.sdk import dag, task, task_group
 
 from airflow_zen import Artifact, Cache, Materializer, Output, ml_step
+from airflow_zen.cli.plan import describe_environment
 from airflow_zen.planning.plan import Plan, PlannedDagRun
+from airflow_zen.runtimes import Python
 from tests.airflow_version import AIRFLOW_VERSION
 from tests.calls import CALLS_FILE_VARIABLE, record_call, recorded_calls
 from tests.harness import NOW, run_dag
@@ -266,3 +269,18 @@ def test_variables_are_read_as_the_run_will_read_them():
         assert decisions(built) == {"read": "hit", "same": "hit"}
     finally:
         Variable.delete("planned_region")
+
+
+def test_shows_the_runtime_of_a_step_and_what_it_has():
+    """A step in another runtime has its text and the distributions in its key, whether it is reused or not."""
+    where = Python(sys.executable)
+    built = pipeline(lambda: add.override(runtime=where)([1, 2]))
+    for decision in ("miss", "hit"):
+        step = plan(built)["add"]
+        assert (str(step.decision), step.runtime) == (decision, repr(where))
+        assert step.environment["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
+        assert "distribution pandas" in step.environment
+        assert {label.partition(" ")[0] for label in step.environment} == {"python", "distribution"}
+        run_dag(built)
+    assert describe_environment({"python": "3.11", "distribution numpy": "1.26.4"}) == "python 3.11, numpy 1.26.4"
+    assert plan(pipeline(chain))["load"].runtime == ""
