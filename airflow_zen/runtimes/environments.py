@@ -203,6 +203,25 @@ def _install(folder: Path, requirements: Path, index: Index | None, lock: int) -
     _run(command, index, "The resolved requirements cannot be installed", lock)
 
 
+def export_lock(path: Path, group: str, runtime: Runtime) -> str:
+    """Return what a `uv.lock` holds as lines of a requirements file: the dependencies of the project, or those of a group.
+
+    Raises `RuntimeUnavailable` with uv's reason.
+    """
+    uv = find_uv()
+    if uv is None:
+        raise RuntimeUnavailable(
+            f"{runtime!r} needs uv to read {path}: install uv on the worker, or write a pylock.toml."
+        )
+    with tempfile.TemporaryDirectory(prefix="zen-resolve-") as temporary:
+        target = Path(temporary, "out.txt")
+        part = ("--only-group", group) if group else ("--no-default-groups",)
+        options = ("--frozen", "--no-emit-project", "--no-hashes", "--no-header", "--no-annotate", "--offline", *part)
+        command = [uv, "export", "--quiet", *options, "--project", str(path.parent), "--output-file", str(target)]
+        _run(command, None, f"{runtime!r}: {path} cannot be read")
+        return target.read_text()
+
+
 def _run(command: Sequence[str], index: Index | None, failure: str, lock: int | None = None) -> None:
     """Run uv or pip, whose process shares the lock; raise `RuntimeUnavailable` with what it writes when it fails."""
     # A virtual environment around the worker is not meant, and no interpreter is downloaded.

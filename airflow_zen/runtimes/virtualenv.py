@@ -47,6 +47,7 @@ RESOLUTIONS = "runtimes/resolved"
 """The folder of the artifact root with what requirements were resolved to."""
 
 _FORMAT = 1
+_UV_LOCK = "uv.lock"
 _PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==(\S+)", re.MULTILINE)
 
 
@@ -54,8 +55,8 @@ class Virtualenv(Runtime, msgspec.Struct, frozen=True):
     """Run the function in a virtual environment with requirements of its own.
 
     `requirements`: a list of requirements (`["evidently>=0.7,<0.8", "pandas<3"]`); or the path of a requirements file, a
-    `pylock.toml` or a `pyproject.toml`, relative to the file that defines the step. `group`: the dependency group of a
-    `pyproject.toml`; "" for its dependencies. `python`: a version (`"3.12"`) or the path of an interpreter; "" for the
+    `pylock.toml`, a `pyproject.toml` or its `uv.lock`, relative to the file that defines the step. `group`: the dependency
+    group of a `pyproject.toml`, also as it is locked; "" for its dependencies. `python`: a version (`"3.12"`) or the path of an interpreter; "" for the
     worker's. `index_conn_id`: an Airflow connection of type `package_index`, with the address of the index and its
     credentials.
 
@@ -77,9 +78,9 @@ class Virtualenv(Runtime, msgspec.Struct, frozen=True):
                     f"Virtualenv(…) takes a list of requirements such as ['pandas<3'], or the path of a file, got {given!r}."
                 )
             force_setattr(self, "requirements", tuple(given))
-        if self.group and not str(given).endswith("pyproject.toml"):
+        if self.group and not str(given).endswith(("pyproject.toml", _UV_LOCK)):
             raise StepDefinitionError(
-                f"Virtualenv(group={self.group!r}) needs the path of a pyproject.toml, got {given!r}."
+                f"Virtualenv(group={self.group!r}) needs the path of a pyproject.toml or a uv.lock, got {given!r}."
             )
 
     def ingredients(self, step: Step, stack: Stack) -> Mapping[str, str]:
@@ -122,8 +123,10 @@ class Virtualenv(Runtime, msgspec.Struct, frozen=True):
         key = f"{RESOLUTIONS}/{sha256(json.dumps(parts).encode()).hexdigest()}.txt"
         text = _read_resolution(stack.store.transport, key)
         if text is None:
-            from airflow_zen.runtimes.environments import resolve_requirements
+            from airflow_zen.runtimes.environments import export_lock, resolve_requirements
 
+            if lines[0].startswith(f"{_UV_LOCK} "):
+                lines = (*_requirements_of(export_lock(self._path(step), self.group, self)), *lines[1:])
             text = resolve_requirements(lines, interpreter, index, _preferred_versions(), self)
             text = _store_resolution(stack.store.transport, key, text)
         return Resolved(text, python, interpreter)
@@ -132,13 +135,20 @@ class Virtualenv(Runtime, msgspec.Struct, frozen=True):
         """Return the lines of the requirements."""
         if not isinstance(self.requirements, str):
             return self.requirements
-        path = Path(inspect.getsourcefile(inspect.unwrap(step.function)) or "").resolve().parent / self.requirements
+        path = self._path(step)
         try:
+            if path.name == _UV_LOCK:
+                # uv tells what is in it; that is not asked while the resolution of this content is stored.
+                return (f"{_UV_LOCK} {self.group} {sha256(path.read_bytes()).hexdigest()}",)
             if path.suffix == ".toml":
                 return _project_requirements(path, self.group)
             return tuple(_requirements_in(path))
         except OSError as error:
             raise RuntimeUnavailable(f"{self!r}: {path} cannot be read: {error}.") from error
+
+    def _path(self, step: Step) -> Path:
+        source = inspect.getsourcefile(inspect.unwrap(step.function)) or ""
+        return Path(source).resolve().parent / str(self.requirements)
 
     def _interpreter(self) -> tuple[str, str]:
         """Return the interpreter that the environment is made with, as uv takes it, and its version."""
@@ -181,8 +191,7 @@ class Resolved(msgspec.Struct, frozen=True):
 
 def _requirements_in(path: Path) -> Iterator[str]:
     """Yield the lines of a requirements file, and of those that it includes."""
-    for written in path.read_text().replace("\\\n", " ").splitlines():
-        line = re.sub(r"(^|\s)#.*", "", written).strip()
+    for line in _requirements_of(path.read_text()):
         option, _, value = line.partition(" ")
         if option in ("-r", "--requirement"):
             yield from _requirements_in(path.parent / value.strip())
@@ -191,7 +200,14 @@ def _requirements_in(path: Path) -> Iterator[str]:
                 f"{path} has {line!r}: constraints and local paths are not supported, because their content is not in the "
                 "cache key. Write pins, and build a wheel of local code."
             )
-        elif line:
+        else:
+            yield line
+
+
+def _requirements_of(text: str) -> Iterator[str]:
+    """Yield the lines of a requirements file without comments."""
+    for written in text.replace("\\\n", " ").splitlines():
+        if line := re.sub(r"(^|\s)#.*", "", written).strip():
             yield line
 
 

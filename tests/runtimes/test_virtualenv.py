@@ -1,11 +1,14 @@
 """Promises of the runtime `Virtualenv`: requirements of a step's own, resolved once for all workers."""
 
+import subprocess
+
 import pytest
 
 from airflow_zen import load
 from airflow_zen.config.settings import open_stack
 from airflow_zen.errors import RuntimeUnavailable, StepDefinitionError
 from airflow_zen.runtimes import Virtualenv, parse_runtime
+from airflow_zen.runtimes.environments import find_uv
 from airflow_zen.runtimes.virtualenv import RESOLUTIONS
 from airflow_zen.steps.step import Step
 
@@ -95,6 +98,24 @@ def test_files_of_requirements(tmp_path, root, load_dag_file):
     assert len(keys) == 1
     with pytest.raises(RuntimeUnavailable, match="has no dependency group 'new'"):
         Virtualenv("pyproject.toml", group="new").resolve(step, stack)
+
+
+def test_a_lock_of_uv(tmp_path, root, load_dag_file, monkeypatch):
+    """A group of a project is taken as its uv.lock has it; uv is asked once for one content of that file."""
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "trainer"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["numpy==1.26.4"]\n'
+        '[dependency-groups]\nold = ["pandas==2.3.3"]\n'
+    )
+    subprocess.run([find_uv(), "lock", "--quiet", "--project", tmp_path], check=True)
+    step = Step(load_dag_file(_FILE).versions.function, "versions")
+    stack = open_stack(lineage=False)
+    pins = Virtualenv("uv.lock", group="old").resolve(step, stack).text
+    assert {"numpy==1.26.4", "pandas==2.3.3"} <= set(pins.splitlines())
+    assert "numpy==1.26.4" in Virtualenv("uv.lock").resolve(step, stack).text.splitlines()
+    with pytest.raises(RuntimeUnavailable, match=r"uv\.lock cannot be read: .*new"):
+        Virtualenv("uv.lock", group="new").resolve(step, stack)
+    monkeypatch.setattr("airflow_zen.runtimes.environments.find_uv", lambda: None)
+    assert Virtualenv("uv.lock", group="old").resolve(step, stack).text == pins
 
 
 @pytest.mark.parametrize("line", ["-c constraints.txt", "-e .", "./package", "--editable=../package"])
