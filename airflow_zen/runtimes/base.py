@@ -84,6 +84,7 @@ def step_environment(stack: Stack, opened: OpenedRun, *, reaches_relay: bool = T
     Without `reaches_relay`, as on another host, MLflow's client there talks to the server itself.
     """
     environment = {**opened.environment, **stack.storage_environment, **TELEMETRY_OFF}
+    environment.pop("PYTHONPATH", None)
     if not reaches_relay:
         environment |= {**dict.fromkeys(_RELAY_VARIABLES, ""), "MLFLOW_RUN_ID": opened.run_id}
         environment = {name: value for name, value in environment.items() if name.lower() != "no_proxy"}

@@ -9,15 +9,14 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from threading import Thread
 from typing import IO
 
 import msgspec
 
-import airflow_zen
 from airflow_zen.errors import RuntimeUnavailable
+from airflow_zen.lineage.mlflow.offline import write_package
 from airflow_zen.runner import LIFELINE_VARIABLE
 from airflow_zen.runtimes.base import OutputStream, describe_exit, make_spec, read_answer, step_environment
 from airflow_zen.steps.runtime import Execution, Runtime, StepResult
@@ -29,7 +28,6 @@ _SECONDS_TO_STOP = 4.0
 _NOT_INHERITED = re.compile(
     r"AIRFLOW__.*|_AIRFLOW.*|__AIRFLOW.*|PYTHON(?!HASHSEED|WARNINGS|UTF8|IOENCODING).*|VIRTUAL_ENV"
 )
-_ENTRY_POINT_GROUPS = ("mlflow.tracking_store", "mlflow.request_auth_provider")
 
 
 def execute_in_process(
@@ -46,7 +44,7 @@ def execute_in_process(
     environment = {
         **own,
         **step_environment(execution.stack, opened),
-        "PYTHONPATH": package_folder(execution.scratch),
+        "PYTHONPATH": write_package(execution.scratch / "package"),
         "PATH": os.pathsep.join([*path, own.get("PATH", os.defpath)]),
     }
     environment = {name: value for name, value in environment.items() if value}
@@ -56,26 +54,6 @@ def execute_in_process(
         memory = "out of memory" if _oom_kills() > kills else ""
         raise describe_exit(code, stream.tail, runtime, out_of_memory=memory)
     return read_answer(answer.read_bytes(), execution, runtime)
-
-
-def package_folder(scratch: Path) -> str:
-    """Return a folder that holds this package, and nothing else that could be imported, with its entry points for MLflow."""
-    folder = scratch / "package"
-    metadata = folder / f"airflow_provider_zen-{airflow_zen.__version__}.dist-info"
-    metadata.mkdir(parents=True)
-    (folder / "airflow_zen").symlink_to(Path(airflow_zen.__file__).parent, target_is_directory=True)
-    (metadata / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: airflow-provider-zen\nVersion: {airflow_zen.__version__}\n"
-    )
-    with suppress(PackageNotFoundError):
-        points = distribution("airflow-provider-zen").entry_points
-        lines = [
-            line
-            for group in _ENTRY_POINT_GROUPS
-            for line in (f"[{group}]", *(f"{each.name} = {each.value}" for each in points.select(group=group)))
-        ]
-        (metadata / "entry_points.txt").write_text("\n".join([*lines, ""]))
-    return str(folder)
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], stream: OutputStream, runtime: Runtime) -> int:

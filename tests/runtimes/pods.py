@@ -18,8 +18,8 @@ import psutil
 import pytest
 from airflow.sdk.serde import deserialize
 
+from airflow_zen.lineage.mlflow.offline import write_package
 from airflow_zen.runtimes import Kubernetes
-from airflow_zen.runtimes.process import package_folder
 from tests.harness import InMemorySupervisor, _install_supervisor
 from tests.servers.kubernetes import Image, kubernetes_cluster
 
@@ -77,8 +77,8 @@ def images(folder, interpreter):
     """Return the images: with the runner, with all of this interpreter, without the package, without Python."""
     path, full = _path(interpreter), _path(sys.executable)
     return (
-        Image(IMAGE, DIGEST, environment={"PATH": path, "PYTHONPATH": package_folder(folder / "small")}),
-        Image(FULL_IMAGE, DIGEST, environment={"PATH": full, "PYTHONPATH": package_folder(folder / "full")}),
+        Image(IMAGE, DIGEST, environment={"PATH": path, "PYTHONPATH": write_package(folder / "small" / "package")}),
+        Image(FULL_IMAGE, DIGEST, environment={"PATH": full, "PYTHONPATH": write_package(folder / "full" / "package")}),
         Image("registry.test/empty:1", DIGEST, environment={"PATH": path}),
         Image("registry.test/tools:1", DIGEST, environment={"PATH": "/nowhere"}),
     )
@@ -143,7 +143,7 @@ def in_pods(request, interpreter):
     """Return the runtime, in a cluster whose image has an interpreter."""
     cluster, folder = request.getfixturevalue("cluster"), request.getfixturevalue("tmp_path") / "interpreter"
     name = f"registry.test/interpreter@{DIGEST}"
-    environment = {"PATH": _path(interpreter), "PYTHONPATH": package_folder(folder)}
+    environment = {"PATH": _path(interpreter), "PYTHONPATH": write_package(folder / "package")}
     cluster.node.images[name] = Image(name, DIGEST, environment=environment)
     request.getfixturevalue("monkeypatch").setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", connection_text(cluster))
     return Kubernetes(name)

@@ -135,6 +135,28 @@ CASES = {
     ),
     "a program of an environment without this package": (
         """
+        import os, pathlib, subprocess, sys, sysconfig, tempfile
+        script = '''if True:
+            import importlib.metadata, mlflow
+            assert "airflow-provider-zen" not in {each.name for each in importlib.metadata.distributions()}
+            mlflow.set_experiment("mine")
+            mlflow.log_metric("x", 1)
+            with mlflow.start_run(nested=True, run_name="trial0"):
+                mlflow.log_param("lr", 0)
+                mlflow.log_metric("loss", 0)
+        '''
+        with tempfile.TemporaryDirectory() as site:
+            for installed in pathlib.Path(sysconfig.get_paths()["purelib"]).iterdir():
+                if "airflow" not in installed.name:
+                    pathlib.Path(site, installed.name).symlink_to(installed)
+            elsewhere = {"PYTHONPATH": os.environ["PYTHONPATH"] + os.pathsep + site}
+            subprocess.run([sys.executable, "-S", "-c", script], check=True, env={**os.environ, **elsewhere})
+        mlflow.log_metric("y", 2)
+        """,
+        Logged({"x": 1.0, "y": 2.0}, under=trials(1)),
+    ),
+    "a program that is given the address": (
+        """
         import airflow_zen, os, subprocess, sys, sysconfig
         script = '''if True:
             import importlib.util, mlflow

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import tempfile
+from contextlib import suppress
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 # While a step's function runs this names the server, and the relay that stands before it.
 RELAY_VARIABLE = "AIRFLOW_ZEN_MLFLOW_RELAY"
 
 # The step's run and experiment, and the process that the step runs in, as JSON.
 STEP_VARIABLE = "AIRFLOW_ZEN_MLFLOW_STEP"
+
+log = logging.getLogger("airflow_zen.lineage")
+
+_ENTRY_POINT_GROUPS = ("mlflow.tracking_store", "mlflow.request_auth_provider")
 
 
 def mlflow_environment() -> dict[str, str]:
@@ -26,3 +36,53 @@ def mlflow_environment() -> dict[str, str]:
     # Links to the relay would lead nowhere.
     quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
     return {"MLFLOW_TRACKING_URI": relay, "MLFLOW_RUN_ID": run_id, **quiet}
+
+
+def child_environment() -> dict[str, str]:
+    """Return the variable with which MLflow logs into the running step's run in each interpreter that the step starts.
+
+    It adds a folder to what such an interpreter imports, as `write_package` makes it, once for a user in the cache directory.
+    Empty where that cannot be written.
+    """
+    import airflow_zen
+
+    identity = sha256(f"{airflow_zen.__file__} {airflow_zen.__version__}".encode()).hexdigest()[:16]
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airflow-zen"
+        folder = cache / f"package-{identity}"
+        if not folder.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cache, ignore_cleanup_errors=True) as made:
+                write_package(Path(made, "package"))
+                # Another process may have been first.
+                with suppress(OSError):
+                    Path(made, "package").rename(folder)
+    except (OSError, RuntimeError) as error:
+        log.info("A program of an environment without airflow-provider-zen does not log into the step's run: %s", error)
+        return {}
+    before = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part and part != str(folder)]
+    return {"PYTHONPATH": os.pathsep.join([str(folder), *before])}
+
+
+def write_package(folder: Path) -> str:
+    """Make a folder that holds this package, and nothing else that could be imported, with its entry points for MLflow.
+
+    They are those of a distribution of another name, so that those of the installed package stay what they are.
+    """
+    import airflow_zen
+
+    metadata = folder / f"airflow_provider_zen_step-{airflow_zen.__version__}.dist-info"
+    metadata.mkdir(parents=True)
+    (folder / "airflow_zen").symlink_to(Path(airflow_zen.__file__).parent, target_is_directory=True)
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: airflow-provider-zen-step\nVersion: {airflow_zen.__version__}\n"
+    )
+    with suppress(PackageNotFoundError):
+        points = distribution("airflow-provider-zen").entry_points
+        lines = [
+            line
+            for group in _ENTRY_POINT_GROUPS
+            for line in (f"[{group}]", *(f"{each.name} = {each.value}" for each in points.select(group=group)))
+        ]
+        (metadata / "entry_points.txt").write_text("\n".join([*lines, ""]))
+    return str(folder)

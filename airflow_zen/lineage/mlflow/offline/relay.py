@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from airflow_zen.lineage.mlflow.encoding import flatten_parameters, to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowUnavailable
-from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE, STEP_VARIABLE
+from airflow_zen.lineage.mlflow.offline import RELAY_VARIABLE, STEP_VARIABLE, child_environment
 from airflow_zen.lineage.mlflow.offline.outbox import CREATION_TAG, Outbox, Request, encode_spans
 from airflow_zen.lineage.mlflow.rest import API, MLFLOW_TIMEOUTS, SPANS, TRACES, HttpResponse, MlflowRest
 from airflow_zen.lineage.mlflow.tags import experiment_name, run_name, step_tags
@@ -102,6 +102,7 @@ class Relay(ThreadingTCPServer):
         direct = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1"]))
         return {
             **self._rest.server.environment(),
+            **child_environment(),
             # Until MLflow gives ids, links that its client prints would lead nowhere.
             **({"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"} if self._away else {}),
             STEP_VARIABLE: json.dumps(step),
