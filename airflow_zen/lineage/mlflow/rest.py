@@ -308,6 +308,9 @@ class _KeepAliveConnection:
                 f"MLflow at {self._server.uri!r} answered {request[0]} {request[1].split('?')[0]} with more than "
                 f"{max_bytes >> 20} MiB. Check whether an MLflow server is at this address."
             )
+        if response.length:
+            # A read of a limited number of bytes does not tell that the connection was lost.
+            raise http.client.IncompleteRead(body, response.length)
         answer = HttpResponse(response.status, body, response.getheader("Location") or "")
         self._used = self._clock()
         if response.will_close:

@@ -12,7 +12,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
+from msgspec.structs import replace
 
+from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.errors import ArtifactCorrupt, ArtifactRefused
 from airflow_zen.materializers.annotations import Columns
 from airflow_zen.transports.read_cache import ReadCache
@@ -331,8 +333,8 @@ def test_a_damaged_large_table_is_refused(remote, where, kind):
 
 def test_a_cached_table_is_read_from_the_local_disk(remote, tmp_path):
     """A table in the local cache is read from it, also in part."""
-    cached = open_stack(remote.store.root, {}, ReadCache(tmp_path / "cache", 1 << 30))
-    cached.store.transport = remote.store.transport
+    transport = remote.store.transport
+    cached = replace(remote, store=ArtifactStore(remote.store.root, transport, ReadCache(tmp_path / "cache", 1 << 30)))
     ref = cached.save(wide()).ref
     load(cached, ref, pd.DataFrame)
     remote.store.transport.delete([f"{ref.uri.removeprefix(remote.store.root + '/')}/table.parquet"])
