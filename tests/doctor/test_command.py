@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from argparse import Namespace
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from airflow_zen.cli import doctor, materializers
 from airflow_zen.doctor import airflow as installation_check
 from airflow_zen.doctor.findings import FindingState
-from airflow_zen.localstack.processes import start_process, stop_processes
+from airflow_zen.localstack.processes import find_marked_processes, start_process, stop_processes
 from airflow_zen.localstack.state import Layout, LocalStack, write_state
 
 
@@ -43,6 +44,9 @@ def test_names_the_installation_and_a_local_stack(capsys, tmp_path):
     )
     write_state(LocalStack(layout, {}, {"scheduler": process}))
     try:
+        # The system shows the environment of a program a moment after its start.
+        while not find_marked_processes(layout.mark):
+            time.sleep(0.01)
         capsys.readouterr()
         doctor.doctor.func(Namespace(stack=None, output="json", verbose=False))
         rows = json.loads(capsys.readouterr().out)
