@@ -75,6 +75,8 @@ def test_the_docs_describe_every_command():
 def test_the_docs_show_all_materializers(capsys, monkeypatch):
     """docs/cli.md shows the output of `airflow zen materializers`, except the versions of libraries."""
     monkeypatch.setenv("COLUMNS", "200")
+    # Those that files of other tests have registered in this process.
+    monkeypatch.setattr("airflow_zen.materializers.user_defined._REGISTERED", {})
     list_materializers.func(Namespace(stack=None, output="table", verbose=False))
     document = (REPOSITORY / "docs" / "cli.md").read_text()
     shown = document.partition("$ airflow zen materializers\n")[2].partition("```")[0]

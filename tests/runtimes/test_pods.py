@@ -121,12 +121,14 @@ def test_a_deferred_failure_is_the_functions(run_pod, trigger, api):
     assert api.list_namespaced_pod("default").items == []
 
 
-def test_a_triggerer_that_is_killed_finds_the_pod_again(run_pod, trigger, cluster):
+def test_a_triggerer_that_is_killed_finds_the_pod_again(run_pod, trigger, cluster, tmp_path):
     """A trigger that begins anew waits for the same pod."""
-    text = step("time.sleep(1)\nreturn value")
+    go = tmp_path / "go"
+    text = step(f"while not os.path.exists({str(go)!r}):\n    time.sleep(0.02)\nreturn value")
     deferred = run_pod(text, DEFERRED).task("work")
     with pytest.raises(TimeoutError):
         trigger(deferred, seconds=0.2)
+    go.touch()
     run = run_pod(text, DEFERRED, resumed=trigger(deferred))
     assert run.states == {"work": "success"}
     assert cluster.requests.count(("POST", "/api/v1/namespaces/default/pods")) == 1
