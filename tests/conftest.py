@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -124,6 +125,15 @@ def _process_context() -> Iterator[None]:
     yield
     if before is None:
         os.environ.pop("_AIRFLOW_PROCESS_CONTEXT", None)
+
+
+@pytest.fixture(autouse=True)
+def _chosen_experiment() -> Iterator[None]:
+    """Undo `mlflow.set_experiment`, which holds for the process and for its children."""
+    yield
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+    if fluent := sys.modules.get("mlflow.tracking.fluent"):
+        fluent._active_experiment_id = None  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="session")

@@ -147,11 +147,12 @@ def test_masked_parameters_are_asked_for(root):
 
 
 def test_nothing_reaches_the_tracking_server_of_the_process(root, tmp_path):
-    """What the function logs goes to a folder of its own, also where this process has a tracking URI and an active run."""
+    """What the function logs goes to a folder of its own, also where this process has an experiment and an active run."""
     run(lambda: log(3))
     before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     mine = f"sqlite:///{tmp_path}/mine.db"
     mlflow.set_tracking_uri(mine)
+    mlflow.set_experiment("mine")
     try:
         with mlflow.start_run(run_name="active") as active:
             assert spin("spun", "log", step=log, params={"depth": 4}).output == 4

@@ -58,12 +58,13 @@ class Process:
             start_new_session=True,
         )
         self._family: dict[int, psutil.Process] = {}
-        threading.Thread(target=self._guard, daemon=True).start()
+        self._guardian = threading.Thread(target=self._guard, daemon=True)
+        self._guardian.start()
 
     def ended(self) -> Ended | None:
-        """Return how it ended; None while it runs. A signal's exit code is 128 and its number, as in a container."""
+        """Return how it ended; None while it runs, or something is left of it. 128 and its number is a signal's exit code."""
         code = self._process.poll()
-        if code is None:
+        if code is None or self._guardian.is_alive():
             return None
         return Ended(_OUT_OF_MEMORY if self._out_of_memory else code if code >= 0 else 128 - code, self._out_of_memory)
 
