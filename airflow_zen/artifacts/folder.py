@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import groupby
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -22,6 +23,8 @@ from airflow_zen.artifacts.ref import (
     content_digest,
     decode_document,
     encode_document,
+    new_path,
+    verify_in_place,
 )
 from airflow_zen.errors import ArtifactCorrupt, ZenError
 from airflow_zen.transports.base import ObjectInfo, Transport, run_in_parallel
@@ -82,6 +85,13 @@ class Manifest(msgspec.Struct, frozen=True, dict=True):
             inline=bool(self.inline),
             code=tuple(map(str, self.summary.get("code", ()))),
         )
+
+    def write_inline_files(self, into: Path) -> None:
+        """Write the files that are stored in the manifest into a directory, and verify them."""
+        for file in self.files:
+            path = new_path(into, file.path)
+            path.write_bytes(self.inline[file.path].encode())
+            verify_in_place(path, file)
 
     def to_json(self) -> bytes:
         """Return the manifest as canonical, human-readable JSON."""

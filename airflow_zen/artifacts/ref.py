@@ -7,11 +7,12 @@ import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from airflow_zen.artifacts.hashing import FILE_HASH, hash_hex
+from airflow_zen.artifacts.hashing import FILE_HASH, file_hash, hash_hex
 from airflow_zen.errors import UNREADABLE, ArtifactCorrupt, ArtifactNotFound, ArtifactRefused
 
 REF_MARKER = "__airflow_zen__"
@@ -23,6 +24,8 @@ _DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
 # In the order in which Airflow's XCom tab shows them.
 _WIRE_FIELDS = ("name", "type", "shape", "size", "encoding", "digest", "uri", "cached", "origin")
 MAX_REF_FILES = 2
+# A second download tells bytes that were damaged on their way from those that are damaged in the store.
+MAX_DOWNLOADS = 2
 
 T = TypeVar("T")
 
@@ -58,6 +61,28 @@ def corrupt_error(place: object, file: ArtifactFile) -> ArtifactCorrupt:
 def missing_error(place: object) -> ArtifactNotFound:
     """Return the error for a file of an artifact that no longer exists."""
     return ArtifactNotFound(f"{place} was pruned or deleted. {REPAIR_ADVICE}")
+
+
+def checked_path(path: str) -> str:
+    """Return the path of a file in an artifact; raise `ArtifactRefused` for one outside of it."""
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ArtifactRefused(f"An artifact lists the file {path!r}, which is outside it.")
+    return path
+
+
+def new_path(into: Path, path: str) -> Path:
+    """Return the path of an artifact's file in a directory, and make its folders."""
+    target = into / checked_path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def verify_in_place(path: Path, file: ArtifactFile) -> None:
+    """Raise `ArtifactNotFound` or `ArtifactCorrupt` unless the bytes at a local path are those of a file."""
+    if not path.is_file():
+        raise missing_error(path)
+    if path.stat().st_size != file.size or all(file_hash(path, file.hash) != file.hash for _ in range(MAX_DOWNLOADS)):
+        raise corrupt_error(path, file)
 
 
 def content_digest(encoding: str, type_name: str, files: tuple[ArtifactFile, ...]) -> str:

@@ -23,7 +23,16 @@ from airflow_zen.artifacts.folder import (
     mark_damaged,
 )
 from airflow_zen.artifacts.hashing import file_hash
-from airflow_zen.artifacts.ref import ArtifactFile, ArtifactRef, corrupt_error, missing_error
+from airflow_zen.artifacts.ref import (
+    MAX_DOWNLOADS,
+    ArtifactFile,
+    ArtifactRef,
+    checked_path,
+    corrupt_error,
+    missing_error,
+    new_path,
+    verify_in_place,
+)
 from airflow_zen.errors import (
     ArtifactCorrupt,
     ArtifactNotFound,
@@ -42,8 +51,8 @@ if TYPE_CHECKING:
 _MAX_INLINE_BYTES = 16 * 1024
 _MIN_SIZE_TO_CHECK = 1024 * 1024
 _MAX_COMMITS = 4
-# A second download tells bytes that were damaged on their way from those that are damaged in the store.
-_MAX_DOWNLOADS = 2
+# Of larger inputs the bytes take the time, not the request.
+_MAX_PREFETCHED_BYTES = 1024 * 1024
 
 log = logging.getLogger("airflow_zen.artifacts")
 
@@ -68,6 +77,7 @@ class ArtifactStore:
         self.transport = transport
         self.prune_notices = PruneNotices(transport, clock, sleep)
         self._known_damaged: set[str] = set()
+        self._prefetched: dict[str, bytes] = {}
         self._read_cache = read_cache if transport.local_path("") is None else None
         self._scratch = self._read_cache.scratch if self._read_cache else ScratchFolder()
 
@@ -153,19 +163,37 @@ class ArtifactStore:
         with self._marked_when_damaged(ref):
             return self._get_stored(ref, manifest, into, private=private)
 
+    def prefetch(self, refs: Iterable[ArtifactRef]) -> None:
+        """Read what the first requests for small remote artifacts return into memory; an error is left to `get`."""
+
+        def read(key: str) -> None:
+            with suppress(ZenError, OSError):
+                self._prefetched[key] = self.transport.read(key)
+
+        run_in_parallel(read, self._keys_to_prefetch(refs))
+
+    def _keys_to_prefetch(self, refs: Iterable[ArtifactRef]) -> Iterator[str]:
+        left = 0 if self.is_local else _MAX_PREFETCHED_BYTES
+        for ref in {ref.digest: ref for ref in refs}.values():
+            left -= ref.size if ref.files else 0
+            if left > 0 and ref.uri == f"{self.root}/{artifact_prefix(ref.digest)}":
+                names = [file.path for file in ref.files if not self.is_cached(file)]
+                yield from (self.key_of(ref, name) for name in (names if ref.files else [MANIFEST_FILE_NAME]))
+
     def _get_stored(self, ref: ArtifactRef, manifest: Manifest | None, into: Path, *, private: bool) -> Path:
         if manifest and manifest.inline:
-            return _write_inline_files(manifest, into)
+            manifest.write_inline_files(into)
+            return into
         prefix, files = self._checked_prefix(ref), manifest.files if manifest else ref.files
         local = self.transport.local_path(prefix)
         if local is None:
             run_in_parallel(lambda file: self._fetch(f"{prefix}/{file.path}", file, into, private=private), files)
             return into
         for file in files:
-            _verify_in_place(local / _checked_path(file.path), file)
+            verify_in_place(local / checked_path(file.path), file)
             if private:
                 # Files that are added in this directory do not reach the store.
-                own_copy(local / file.path, _new_path(into, file.path))
+                own_copy(local / file.path, new_path(into, file.path))
         return into if private else local
 
     @contextmanager
@@ -196,7 +224,7 @@ class ArtifactStore:
 
     def key_of(self, ref: ArtifactRef, name: str) -> str:
         """Return the key of an artifact's file; raise `ArtifactRefused` for a ref outside the root."""
-        return f"{self._checked_prefix(ref)}/{_checked_path(name)}"
+        return f"{self._checked_prefix(ref)}/{checked_path(name)}"
 
     def manifest(self, ref: ArtifactRef) -> Manifest:
         """Return an artifact's manifest; one request.
@@ -214,7 +242,7 @@ class ArtifactStore:
     def _read_manifest(self, ref: ArtifactRef) -> Manifest:
         key = f"{self._checked_prefix(ref)}/{MANIFEST_FILE_NAME}"
         with suppress(ArtifactCorrupt):
-            return Manifest.from_json(self.transport.read(key), ref.digest)
+            return Manifest.from_json(self._prefetched.pop(key, b"") or self.transport.read(key), ref.digest)
         # Perhaps it was damaged on its way.
         with self._marked_when_damaged(ref):
             return Manifest.from_json(self.transport.read(key), ref.digest)
@@ -313,15 +341,15 @@ class ArtifactStore:
         """
 
         def get_one(file: ArtifactFile) -> None:
-            key = _checked_path(manifest.at[file.path])
+            key = checked_path(manifest.at[file.path])
             local = self.transport.local_path(key)
             try:
                 if local is None:
                     self._fetch(key, file, into, private=private)
                 else:
-                    _verify_in_place(local, file)
+                    verify_in_place(local, file)
                     with suppress(FileExistsError):
-                        _new_path(into, file.path).symlink_to(local)
+                        new_path(into, file.path).symlink_to(local)
             except ArtifactCorrupt as error:
                 raise ArtifactCorrupt(
                     f"{self.root}/{key} has changed since it was registered as artifact {manifest.digest[:12]}. Register "
@@ -333,9 +361,9 @@ class ArtifactStore:
 
     def _fetch(self, key: str, file: ArtifactFile, into: Path, *, private: bool) -> None:
         def download(path: Path) -> None:
-            for _ in range(_MAX_DOWNLOADS):
+            for _ in range(MAX_DOWNLOADS):
                 try:
-                    arrived = self.transport.download(key, path, file.hash)
+                    arrived = self._download(key, path, file.hash)
                 except ArtifactNotFound as error:
                     raise missing_error(f"{self.root}/{key}") from error
                 if path.stat().st_size == file.size and arrived == file.hash:
@@ -343,11 +371,18 @@ class ArtifactStore:
                 log.warning("%s/%s did not arrive with its hash.", self.root, key)
             raise corrupt_error(f"{self.root}/{key}", file)
 
-        path = _new_path(into, file.path)
+        path = new_path(into, file.path)
         if self._read_cache:
             self._read_cache.fetch(file, path, download, private=private)
         else:
             download(path)
+
+    def _download(self, key: str, path: Path, like: str) -> str:
+        """Fetch an object, or take it where it was prefetched; return its hash, of the same kind as `like`."""
+        if (prefetched := self._prefetched.pop(key, None)) is None:
+            return self.transport.download(key, path, like)
+        path.write_bytes(prefetched)
+        return file_hash(path, like)
 
 
 def _list_files(directory: Path, hashes: Mapping[str, str]) -> Iterator[ArtifactFile]:
@@ -359,31 +394,3 @@ def _list_files(directory: Path, hashes: Mapping[str, str]) -> Iterator[Artifact
         found = file.stat()
         if stat.S_ISREG(found.st_mode):
             yield ArtifactFile(path, found.st_size, hashes.get(path) or file_hash(file))
-
-
-def _checked_path(path: str) -> str:
-    if path.startswith("/") or ".." in path.split("/"):
-        raise ArtifactRefused(f"An artifact lists the file {path!r}, which is outside it.")
-    return path
-
-
-def _new_path(into: Path, path: str) -> Path:
-    """Return the path of an artifact's file in a directory, and make its folders."""
-    target = into / _checked_path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return target
-
-
-def _verify_in_place(path: Path, file: ArtifactFile) -> None:
-    if not path.is_file():
-        raise missing_error(path)
-    if path.stat().st_size != file.size or all(file_hash(path, file.hash) != file.hash for _ in range(_MAX_DOWNLOADS)):
-        raise corrupt_error(path, file)
-
-
-def _write_inline_files(manifest: Manifest, into: Path) -> Path:
-    for file in manifest.files:
-        path = _new_path(into, file.path)
-        path.write_bytes(manifest.inline[file.path].encode())
-        _verify_in_place(path, file)
-    return into

@@ -26,6 +26,7 @@ from airflow_zen.materializers.annotations import View, batch_type, is_stream_an
 from airflow_zen.runs.step_run import CacheState, StepRun
 from airflow_zen.steps.arguments import Arguments, replace_refs_by_digest
 from airflow_zen.steps.outputs import runtime_class
+from airflow_zen.steps.runtime import InProcess
 from airflow_zen.type_names import StandIn, canonical_type_text, resolve_definition, walk_types
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def plan_step(
         if run.cache is not CacheState.RECOMPUTE:
             plan = _find_result(plan, step, stack, run if acquire_lease else None)
         if plan.entry is None and acquire_lease:
-            plan = _prepare_computation(plan, step, stack, run)
+            plan = _prepare_computation(plan, step, arguments, stack, run)
     except FingerprintError as error:
         return StepPlan(CacheState.OFF, str(error))
     except Exception as error:
@@ -136,11 +137,14 @@ def _misfit(entry: CacheEntry, step: Step, stack: Stack) -> str:
     return f"it is stored as {unread[0]!r}, which is not read here" if unread else ""
 
 
-def _prepare_computation(plan: StepPlan, step: Step, stack: Stack, run: StepRun) -> StepPlan:
+def _prepare_computation(plan: StepPlan, step: Step, arguments: Arguments, stack: Stack, run: StepRun) -> StepPlan:
     """Return the plan with a lease, or one that reuses what the holder of the lease has computed.
 
-    Meanwhile the history is read, and whether a prune is running.
+    Meanwhile the history is read, whether a prune is running, and the small inputs of a function in this process.
     """
+    wanted = arguments.requested_types(step.light_parameter_types)
+    loaded = [ref for path, ref in arguments.inputs.items() if View.of(wanted[path]).cls is not ArtifactRef]
+    inputs = loaded if isinstance(step.runtime, InProcess) else []
 
     def find_result() -> StepPlan | None:
         found = _find_result(plan, step, stack, run)
@@ -152,8 +156,11 @@ def _prepare_computation(plan: StepPlan, step: Step, stack: Stack, run: StepRun)
         attempt = TaskAttempt(run.id.task_instance, run.id.try_number)
         return stack.cache.acquire_or_wait(plan.key.key, find_result, attempt)
 
-    (found, lease), (history, problem), _ = stack.store.transport.together(
-        acquire, partial(_read_history, stack, run), stack.store.prune_notices.look
+    (found, lease), (history, problem), *_ = stack.store.transport.together(
+        acquire,
+        partial(_read_history, stack, run),
+        stack.store.prune_notices.look,
+        partial(stack.store.prefetch, inputs),
     )
     return found or replace(plan, lease=lease, history=history, reason=plan.reason or problem)
 

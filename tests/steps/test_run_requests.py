@@ -82,14 +82,14 @@ def test_a_step_without_artifacts_as_input(requests_of):
 
 
 def test_a_step_that_reads_an_artifact(requests_of, new_stack):
-    """An input costs one request, and one wave."""
+    """A small input costs one request, which is sent beside that for the lease."""
     ref = new_stack(counted=False).save(20).ref
-    assert requests_of(doubled, ref.to_wire()) == ("miss", 11, 5)
+    assert requests_of(doubled, ref.to_wire()) == ("miss", 11, 4)
     assert requests_of(doubled, ref.to_wire()) == ("hit", 4, 3)
 
 
 def test_a_step_of_a_frame(requests_of, new_stack):
     """The file of an output costs a request and a wave of its own, its preview a request."""
     ref = new_stack(counted=False).save(pd.DataFrame({"a": range(1000)})).ref
-    assert requests_of(larger, ref.to_wire()) == ("miss", 13, 6)
+    assert requests_of(larger, ref.to_wire()) == ("miss", 13, 5)
     assert requests_of(larger, ref.to_wire()) == ("hit", 4, 3)
