@@ -116,20 +116,25 @@ def run_dag(
     max_tries: int | None = None,
     bundle: Any = UNVERSIONED_BUNDLE,
     resumed: dict[str, Any] | None = None,
+    earlier: DagRunResult | None = None,
     **dag_run: Any,
 ) -> DagRunResult:
     """Run every task of a DAG once, in topological order; tasks after a failure are left out.
 
-    `resumed` are `next_method` and `next_kwargs` of a task that was deferred.
+    `earlier` is the same DAG run before a retry or a clear: what succeeded in it is not run again. `resumed` are `next_method` and `next_kwargs` of a task that was deferred.
     `dag_run` are fields of the DAG run as Airflow tells it to tasks.
     """
-    supervisor = InMemorySupervisor(connections=connections or {})
+    done = {(task.task_id, task.map_index): task for task in earlier.tasks} if earlier else {}
+    supervisor = InMemorySupervisor(dict(earlier.supervisor.xcom) if earlier else {}, connections or {})
     run = DagRunResult([], supervisor)
     with _install_supervisor(supervisor):
         for task in dag.topological_sort():
             for map_index in _map_indexes(task, supervisor):
+                before = done.get((task.task_id, map_index))
                 run.tasks.append(
-                    _run_task(
+                    before
+                    if before and before.state == "success"
+                    else _run_task(
                         dag,
                         task,
                         map_index,

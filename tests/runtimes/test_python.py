@@ -83,41 +83,6 @@ def test_two_releases_of_pandas(load_dag_file, root, tables_python):
     assert load(run.xcom("types")) == {"old": old, "new": new}
 
 
-_RESUME = """
-import os
-from pathlib import Path
-from airflow.sdk import dag
-from airflow_zen import ml_step
-
-@ml_step
-def first(folder: str) -> int:
-    with open(f"{folder}/calls", "a") as calls:
-        calls.write("first ")
-    return 1
-
-@ml_step
-def second(value: int, folder: str) -> int:
-    with open(f"{folder}/calls", "a") as calls:
-        calls.write("second ")
-    if not Path(folder, "ready").exists():
-        os._exit(1)
-    return value + 1
-
-@dag(schedule=None)
-def pipeline():
-    second(first("FOLDER"), "FOLDER")
-"""
-
-
-def test_a_run_is_resumed(run_small, tmp_path):
-    """A run after one that failed half-way computes only what is missing."""
-    text = _RESUME.replace("FOLDER", str(tmp_path))
-    assert run_small(text).states == {"first": "success", "second": "failed"}
-    (tmp_path / "ready").touch()
-    assert run_small(text, run_id="manual__2").states == {"first": "success", "second": "success"}
-    assert (tmp_path / "calls").read_text() == "first second second "
-
-
 _SUM = """
 from airflow.sdk import dag
 from airflow_zen import ml_step
