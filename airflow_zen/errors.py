@@ -158,6 +158,14 @@ class RuntimeUnavailable(ZenError, RuntimeError):
     """A step cannot be run in its runtime, or its process there ended without an answer."""
 
 
+class ValidationDefinitionError(ZenError, TypeError):
+    """The declaration of a check, or of what its failure does, is invalid."""
+
+
+class ValidationFailed(ZenError, ValueError):
+    """The checks of an artifact failed, and it is declared that this fails the step; its report is stored."""
+
+
 class StepDeferred(BaseException):
     """A step goes on elsewhere, and this process need not wait; a `BaseException`, because nothing has failed.
 

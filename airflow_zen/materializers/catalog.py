@@ -76,6 +76,10 @@ _MATERIALIZERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "plotly.json@1": ("plotly:PlotlyMaterializer", ("plotly.basedatatypes.BaseFigure",)),
     "matplotlib.figure@1": ("matplotlib:FigureMaterializer", ("matplotlib.figure.Figure",)),
     "xarray.npy@1": ("xarray:XarrayMaterializer", ("xarray.Dataset", "xarray.DataArray")),
+    "validation.report@1": (
+        "airflow_zen.validation.materializer:ReportMaterializer",
+        ("airflow_zen.validation.report.ValidationReport",),
+    ),
     "geopandas.wkb@1": ("geopandas:GeopandasMaterializer", ("geopandas.GeoDataFrame", "geopandas.GeoSeries")),
 }
 """The class and the types of each encoding."""
@@ -86,10 +90,13 @@ _EARLIER = {
     for flavor, newest in _NEWEST_MODELS.items()
     for version in range(1, newest)
 }
-_CLASSES = {encoding: f"{_PACKAGE}.{cls}" for encoding, (cls, _) in _MATERIALIZERS.items()}
+_PATHS = {
+    encoding: cls if cls.startswith("airflow_zen.") else f"{_PACKAGE}.{cls}"
+    for encoding, (cls, _) in _MATERIALIZERS.items()
+}
 
-ENCODINGS: Mapping[str, str] = {**_CLASSES, **{name: _CLASSES[later] for name, later in _EARLIER.items()}}
-TYPES: Mapping[str, str] = {name: f"{_PACKAGE}.{cls}" for cls, types in _MATERIALIZERS.values() for name in types}
+ENCODINGS: Mapping[str, str] = {**_PATHS, **{name: _PATHS[later] for name, later in _EARLIER.items()}}
+TYPES: Mapping[str, str] = {name: _PATHS[encoding] for encoding, (_, types) in _MATERIALIZERS.items() for name in types}
 
 ESTIMATOR_METHODS = frozenset({"transform", "predict", "fit_transform", "fit_predict", "score_samples"})
 """A class with `fit` and one of these follows scikit-learn's API, whatever its bases are."""

@@ -23,6 +23,7 @@ from airflow_zen.materializers.cloudpickle import PickleMaterializer
 from airflow_zen.materializers.files import BytesMaterializer
 from airflow_zen.materializers.mlflow_model import MLflowModel
 from airflow_zen.materializers.registry import default_registry
+from airflow_zen.validation.report import Check, FailingRow, ValidationReport
 from tests.materializers import records as r
 
 HERE = Path(__file__).parent / "encodings"
@@ -55,6 +56,15 @@ def _file() -> Path:
     path = Path(tempfile.mkdtemp()) / "note.txt"
     path.write_text("a\n")
     return path
+
+
+def _report() -> Any:
+    row = FailingRow("8", "853.0")
+    facts: dict[str, Any] = {"observed": "to 1301", "expected": "at most 600", "failing": 44, "sample": (row,)}
+    failed = Check(name="in_range", column="dep_delay", passed=False, **facts)
+    drift = Check(name="drift", passed=True, severity="warning", method="Wasserstein", value=0.05, threshold=0.1)
+    files = {"profile.bin": bytes(range(9))}
+    return ValidationReport("example 1.0", [failed, drift], 336_776, 1000, {"columns": 19}, {"drift.share": 0.2}, files)
 
 
 def _pandas() -> Any:
@@ -275,6 +285,7 @@ WRITTEN: dict[str, dict[str, Written]] = {
     "transformers.pretrained@1": {"tokenizer": Written(lambda: _hugging_face("tokenizer"), "transformers")},
     "datasets.arrow@1": {"rows": Written(lambda: _hugging_face("hugging face dataset"), "datasets")},
     "pillow.png@1": {"rgb": Written(lambda: _image("RGB"), "PIL"), "cmyk": Written(lambda: _image("CMYK"), "PIL")},
+    "validation.report@1": {"failed": Written(_report)},
     "plotly.json@1": {"scatter": Written(_early_figure, "plotly"), "arrays": Written(_figure, "plotly")},
     "matplotlib.figure@1": {
         "drawn": Written(_drawing, "PIL", seen_as=_drawn),

@@ -1,0 +1,107 @@
+"""The HTML page of a report: one look for every validator, readable offline and without scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, islice
+
+from airflow_zen.markup import escape_html
+from airflow_zen.materializers.previews.html import Markup, heading, hidden_note, html_page, truncate
+from airflow_zen.materializers.previews.tables import cell_text, plain_table
+from airflow_zen.validation.report import Check, ValidationReport
+
+_MAX_CHECKS = 300
+_MAX_SAMPLES = 30
+_MAX_STATISTICS = 200
+
+_STYLE = """
+.verdict,p.verdict{display:inline-block;margin:0 6px 0 0;padding:3px 10px;border-radius:10px;font-weight:600;color:#fff!important}
+.verdict.pass{background:#2e7d4f}.verdict.fail{background:#b3261e}.verdict.warn{background:#8a5a00}
+td.pass{color:#2e7d4f}td.fail{color:#b3261e;font-weight:600}td.warn{color:#8a5a00;font-weight:600}
+td.text{white-space:pre-wrap;max-width:420px;overflow-wrap:anywhere}td.number{text-align:right}
+@media (prefers-color-scheme:dark){
+body{background:#15191e;color:#dfe5ea}p,th small,.row,tbody th{color:#9aa8b5}
+th,td{border-color:#2c353e}thead th{background:#1b2127;border-color:#3c4853}pre{background:#1b2127;border-color:#2c353e}
+td.pass{color:#7cc99a}td.fail{color:#ff8a80}td.warn,.cut{color:#f0b75e}
+}
+"""
+_MARKS = {"pass": "✓ passed", "fail": "✗ failed", "warn": "! warning"}
+
+
+def report_page(report: ValidationReport, sections: Iterable[Markup] = ()) -> str:
+    """Return the page of a report: its verdict, its checks with the failed ones first, failing rows, and statistics.
+
+    `sections` follow the verdict. At most 256 KB; the last sections are left out of a larger page.
+    """
+    parts = [_verdict(report), *sections, *_checks(report), *_samples(report), *_statistics(report), *_files(report)]
+    return html_page(f"Validation · {report.validator}", _subtitle(report), parts, _STYLE)
+
+
+def _subtitle(report: ValidationReport) -> str:
+    rows = "" if report.rows is None else f"{report.rows:,} rows · "
+    sampled = "" if report.sampled is None else f"a random sample of {report.sampled:,} of them was checked · "
+    return f"{rows}{sampled}{len(report.checks)} checks"
+
+
+def _verdict(report: ValidationReport) -> Markup:
+    failed, warned = len(report.failures), len(report.warnings)
+    kind, text = ("pass", "passed") if report.passed else ("fail", f"{failed} failed")
+    warnings = f'<p class="verdict warn">{warned} {"warning" if warned == 1 else "warnings"}</p>' if warned else ""
+    return Markup(f'<p class="verdict {kind}">{text}</p> {warnings}')
+
+
+def _kind(check: Check) -> str:
+    return "pass" if check.passed else "fail" if check.is_failure else "warn"
+
+
+def _checks(report: ValidationReport) -> Iterator[Markup]:
+    """Yield a table for each validator; two of them are not shown as one verdict."""
+    for validator, group in groupby(report.checks, lambda check: check.validator or report.validator):
+        found = sorted(group, key=lambda check: ("fail", "warn", "pass").index(_kind(check)))
+        yield heading(validator)
+        names = ["", "check", "column", "observed", "expected", "failing rows"]
+        has_statistics = any(check.value is not None or check.method for check in found)
+        names += ["method", "value", "threshold"] if has_statistics else []
+        head = "".join(f"<th>{name}</th>" for name in names)
+        body = "".join(_check_row(check, has_statistics) for check in found[:_MAX_CHECKS])
+        yield Markup(f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+        yield from hidden_note(len(found) - _MAX_CHECKS, "check")
+
+
+def _check_row(check: Check, has_statistics: bool) -> str:
+    kind = _kind(check)
+    observed = " · ".join(filter(None, (check.observed, check.message)))
+    failing = "" if check.failing is None else f"{check.failing:,}"
+    cells: list[tuple[str, str]] = [(kind, _MARKS[kind]), ("", check.name), ("", check.column)]
+    cells += [("text", observed), ("text", check.expected), ("number", failing)]
+    if has_statistics:
+        cells += [("text", check.method), ("number", _number(check.value)), ("number", _number(check.threshold))]
+    shown = (f'<td class="{name}">{escape_html(truncate(text, 300))}</td>' for name, text in cells)
+    return f"<tr>{''.join(shown)}</tr>"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else cell_text(value)
+
+
+def _samples(report: ValidationReport) -> Iterator[Markup]:
+    sampled = [check for check in report.checks if check.sample and not check.passed]
+    for check in sampled[:_MAX_SAMPLES]:
+        count = "" if check.failing is None else f"{len(check.sample)} of {check.failing:,} "
+        yield heading(f"{check.title}: {count}failing rows")
+        yield plain_table(["row", "value"], [(row.label, row.value) for row in check.sample])
+    yield from hidden_note(len(sampled) - _MAX_SAMPLES, "sample")
+
+
+def _statistics(report: ValidationReport) -> Iterator[Markup]:
+    rows: Sequence[tuple[str, object]] = [*report.metrics.items(), *report.statistics.items()]
+    if rows:
+        yield heading("Statistics")
+        yield plain_table(["", "value"], islice(rows, _MAX_STATISTICS))
+        yield from hidden_note(len(rows) - _MAX_STATISTICS, "figure")
+
+
+def _files(report: ValidationReport) -> Iterator[Markup]:
+    if report.files:
+        yield heading("Files of the library, in the artifact under files/")
+        yield plain_table(["file", "bytes"], [(name, len(content)) for name, content in report.files.items()])
