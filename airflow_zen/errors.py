@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from types import MappingProxyType
 
 log = logging.getLogger("airflow_zen.steps")
 
@@ -163,7 +164,12 @@ class ValidationDefinitionError(ZenError, TypeError):
 
 
 class ValidationFailed(ZenError, ValueError):
-    """The checks of an artifact failed, and it is declared that this fails the step; its report is stored."""
+    """The checks of an artifact failed, and it is declared that this fails the step.
+
+    `outputs` are the refs of what was stored all the same, the report among them, by output name.
+    """
+
+    outputs: Mapping[str, object] = MappingProxyType({})
 
 
 class StepDeferred(BaseException):

@@ -2,9 +2,10 @@
 
 A validator checks one table, perhaps against a reference, and returns a `ValidationReport`. It is a function
 `check(table, reference)`, an object with that method, or a subclass of `Validator`. A file of a library defines one
-frozen `msgspec.Struct` that derives from `Validator`:
+frozen dataclass that derives from `Validator`:
 
-    class Pandera(Validator, frozen=True):
+    @dataclass(frozen=True)
+    class Pandera(Validator):
         schema: Any
         library: ClassVar[str] = "pandera"
         form: ClassVar[Form] = "pandas"
@@ -32,8 +33,10 @@ Its rules:
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal
@@ -56,16 +59,19 @@ Form = Literal["stored", "pandas", "polars", "arrow", "batches"]
 CheckFunction = Callable[..., ValidationReport]
 
 
-class Validator(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Validator:
     """The base of validators; the module's docstring says what one does.
 
     `library` is the distribution that the report names, `form` what `check` receives. `runtime` is the text of the
-    runtime it needs where its library cannot be installed beside Airflow, such as `Virtualenv(…)`.
+    runtime it needs where its library cannot be installed beside Airflow, such as `Virtualenv(…)`. `compares` says whether
+    it uses a reference; checks of an artifact get its previous version.
     """
 
     library: ClassVar[str] = ""
     form: ClassVar[Form] = "stored"
     runtime: ClassVar[str] = ""
+    compares: ClassVar[bool] = False
 
     @property
     def title(self) -> str:
@@ -82,13 +88,20 @@ class Validator(msgspec.Struct, frozen=True):
         raise NotImplementedError(f"{type(self).__qualname__} has no method check.")
 
 
-class FunctionValidator(Validator, frozen=True):
+@dataclass(frozen=True)
+class FunctionValidator(Validator):
     """A function, or an object with a method `check`, of a user: called with the table as it was stored.
 
-    The reference is a second argument where there is one.
+    With two parameters it gets the reference too, which is None where there is none.
     """
 
     function: Any
+
+    @property
+    def compares(self) -> bool:  # type: ignore[override]
+        """Whether the function has a second parameter."""
+        call = getattr(self.function, "check", self.function)
+        return len(inspect.signature(call).parameters) > 1
 
     @property
     def title(self) -> str:
@@ -98,7 +111,7 @@ class FunctionValidator(Validator, frozen=True):
     def check(self, table: Any, reference: Any = None) -> ValidationReport:
         """Call the function; raise `TypeError` for a result that is not a report."""
         call = getattr(self.function, "check", self.function)
-        found = call(table) if reference is None else call(table, reference)
+        found = call(table, reference) if self.compares else call(table)
         if not isinstance(found, ValidationReport):
             raise TypeError(
                 f"{self.title} returned {display_name(type(found))}. Return an airflow_zen.ValidationReport."
@@ -107,26 +120,39 @@ class FunctionValidator(Validator, frozen=True):
 
 
 def as_validator(value: Any) -> Validator:
-    """Return a validator, the suite of a list of built-in checks, the validator of a name, or a user's function or object.
+    """Return a validator, the validator of a name, or that of a user's function, object or class.
 
     Raises `ValidationDefinitionError` for anything else.
     """
     if isinstance(value, Validator):
         return value
-    if isinstance(value, list | tuple) and value:
-        from airflow_zen.validation.checks import Suite
-
-        return Suite(tuple(value))
     if isinstance(value, str):
         return as_validator(_registered(value))
     if isinstance(value, type):
-        value = value()
+        return as_validator(value())
     if callable(value) or callable(getattr(value, "check", None)):
-        return value if isinstance(value, Validator) else FunctionValidator(value)
+        return FunctionValidator(value)
     raise ValidationDefinitionError(
-        f"A validator is a built-in check or a list of them, a validator of a library such as Pandera(schema), the name of a "
-        f"registered one, or a function of the table that returns a ValidationReport; got {value!r}."
+        f"A validator is a built-in check, a validator of a library such as Pandera(schema), the name of a registered one, a "
+        f"function of the table that returns a ValidationReport, or a list of these; got {value!r}."
     )
+
+
+def as_validators(value: Any) -> list[Validator]:
+    """Return a validator, or those of a list, with all built-in checks in one suite; raises as `as_validator`."""
+    found = [as_validator(item) for item in (value if isinstance(value, list | tuple) else [value])]
+    if not found:
+        raise ValidationDefinitionError("There is nothing to check: the list of validators is empty.")
+    from airflow_zen.validation.checks import Suite, TableCheck
+
+    built_in = tuple(validator for validator in found if isinstance(validator, TableCheck))
+    others = [validator for validator in found if not isinstance(validator, TableCheck)]
+    return [Suite(built_in), *others] if built_in else others
+
+
+def uses_reference(value: Any) -> bool:
+    """Whether a validator, or one of a list, compares with a reference."""
+    return any(validator.compares for validator in as_validators(value))
 
 
 def run_validator(
@@ -139,25 +165,97 @@ def run_validator(
 ) -> ValidationReport:
     """Check a table, and return the report; an error of the validator is a failed check.
 
-    `table` and `reference` are tables of pandas, Polars or Arrow, or datasets. `sample` is the number of rows that a
-    validator checks which needs a table in memory, `DEFAULT_SAMPLE` by default; 0 for all rows. `severity` changes
-    severities, as `ValidationReport.with_severities`.
+    `validator` may be a list; the report then says of each check whose it is. `table` and `reference` are tables of
+    pandas, Polars or Arrow, or datasets. `sample` is the number of rows that a validator checks which needs a table in
+    memory, `DEFAULT_SAMPLE` by default; 0 for all rows. `severity` changes severities, as
+    `ValidationReport.with_severities`.
     """
-    validator = as_validator(validator)
-    facts: list[Check] = []
-    try:
-        prepared = _prepare(validator, table, reference, DEFAULT_SAMPLE if sample is None else sample)
-    except InputError as error:
-        return ValidationReport(validator.title, (Check(name="table", passed=False, message=str(error)),))
-    facts += prepared.facts
-    report = ValidationReport(validator.title)
-    if prepared.rows != 0:
-        report = _call(validator, prepared)
-    known = {(check.column, check.passed) for check in report.checks}
-    facts = [fact for fact in facts if fact.name != "column_exists" or (fact.column, False) not in known]
-    report = replace(report, checks=(*facts, *report.checks))
-    report = replace(report, rows=prepared.rows if report.rows is None else report.rows, sampled=prepared.sampled)
+    rows = DEFAULT_SAMPLE if sample is None else sample
+    reports = [_run(each, table, reference, rows) for each in as_validators(validator)]
+    report = merge_reports(reports)
     return report.with_severities(severity) if severity else report
+
+
+def merge_reports(reports: Sequence[ValidationReport]) -> ValidationReport:
+    """Return one report of several validators, whose checks have the names of their validators; of one as it is."""
+    if len(reports) == 1:
+        return reports[0]
+    checks: list[Check] = []
+    for report in reports:
+        named = [replace(check, validator=check.validator or report.validator) for check in report.checks]
+        common = {check.title for check in checks if check.name in _COMMON}
+        checks += [check for check in named if check.name not in _COMMON or check.title not in common]
+    sampled = [report.sampled for report in reports if report.sampled is not None]
+    return ValidationReport(
+        " + ".join(report.validator for report in reports),
+        tuple(checks),
+        next((report.rows for report in reports if report.rows is not None), None),
+        min(sampled, default=None),
+        {f"{r.validator}: {name}": value for r in reports for name, value in r.statistics.items()},
+        {name: value for report in reports for name, value in report.metrics.items()},
+        {name: content for report in reports for name, content in report.files.items()},
+    )
+
+
+_COMMON = ("not_empty", "column_exists", "reference_schema")
+"""The names of our own checks, which are made for each validator."""
+
+
+def _run(validator: Validator, table: Any, reference: Any, sample: int) -> ValidationReport:
+    try:
+        prepared = _prepare(validator, table, reference, sample)
+    except InputError as error:
+        return ValidationReport(validator.title, (Check(name="is_table", passed=False, message=str(error)),))
+    report = _call(validator, prepared) if prepared.rows != 0 else ValidationReport(validator.title)
+    known = {check.column for check in report.checks if not check.passed}
+    facts = [fact for fact in prepared.facts if fact.name != "column_exists" or fact.column not in known]
+    rows = prepared.rows if report.rows is None else report.rows
+    return replace(report, checks=(*facts, *report.checks), rows=rows, sampled=prepared.sampled)
+
+
+class StreamCheck:
+    """Check the batches of a stream while they pass, in bounded memory.
+
+    Built-in checks take each batch; other validators take a random sample of the rows, the same each time.
+    """
+
+    def __init__(self, validator: Any, reference: Any = None) -> None:
+        from airflow_zen.validation.checks import Suite
+        from airflow_zen.validation.stream import StreamScan
+
+        members = as_validators(list(validator))
+        suites = [each for each in members if isinstance(each, Suite)]
+        self._others = [each for each in members if not isinstance(each, Suite)]
+        self._reference = reference
+        self._suite = suites[0] if suites else Suite(())
+        self._scan = StreamScan(self._suite.checks, reference, DEFAULT_SAMPLE if self._others else 0)
+
+    def watch(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Iterate over the batches, and check each on its way."""
+        for batch in batches:
+            self._scan.update(batch)
+            yield batch
+
+    def report(self) -> ValidationReport:
+        """Return the report, after the last batch."""
+        scan = self._scan
+        if scan.error:
+            return ValidationReport(self._suite.title, (Check(name="is_table", passed=False, message=scan.error),))
+        reference = None if self._reference is None else _batches(self._reference)
+        facts = [_not_empty(scan.rows)]
+        if scan.schema is not None:
+            facts += _column_checks(self._suite, scan.schema, reference.schema if reference else None)
+        suite = ValidationReport(self._suite.title, (*facts, *scan.finish()), scan.rows)
+        others = [_run(each, scan.sample(), self._reference, 0) for each in self._others] if scan.rows else []
+        sampled = min(scan.rows, DEFAULT_SAMPLE)
+        others = [replace(each, rows=scan.rows, sampled=sampled if sampled < scan.rows else None) for each in others]
+        return merge_reports([suite, *others])
+
+
+def _batches(value: Any) -> Any:
+    from airflow_zen.validation.tables import to_batches
+
+    return to_batches(value)
 
 
 class _Prepared(msgspec.Struct, frozen=True):
@@ -174,9 +272,7 @@ def _prepare(validator: Validator, table: Any, reference: Any, sample: int) -> _
     if validator.form == "stored":
         rows = _row_count(table)
         return _Prepared(table, reference, [] if rows is None else [_not_empty(rows)], rows, None)
-    from airflow_zen.validation.tables import to_batches
-
-    batches, other = to_batches(table), None if reference is None else to_batches(reference)
+    batches, other = _batches(table), None if reference is None else _batches(reference)
     rows = batches.rows
     facts = [_not_empty(rows), *_column_checks(validator, batches.schema, other.schema if other else None)]
     is_sampled = validator.form != "batches" and 0 < sample < rows

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
-
-import msgspec
-from msgspec.structs import force_setattr
 
 from airflow_zen.errors import ValidationDefinitionError
 from airflow_zen.validation.base import Form, Validator
@@ -18,7 +16,8 @@ if TYPE_CHECKING:
     from airflow_zen.validation.scan import Scan
 
 
-class TableCheck(Validator, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class TableCheck(Validator):
     """One built-in check; with `severity="warning"` its failure does not fail the report.
 
     `name` is that of its outcome, `scan` the class that computes it as `module:Class`.
@@ -62,11 +61,17 @@ class TableCheck(Validator, frozen=True, kw_only=True):
         return Suite((self,)).check(table, reference)
 
 
-class Suite(Validator, frozen=True):
+@dataclass(frozen=True)
+class Suite(Validator):
     """Several built-in checks, made in one pass over the table."""
 
     checks: tuple[TableCheck, ...]
     form: ClassVar[Form] = "batches"
+
+    @property
+    def compares(self) -> bool:  # type: ignore[override]
+        """Whether one of the checks uses a reference."""
+        return any(check.compares for check in self.checks)
 
     @property
     def title(self) -> str:
@@ -89,7 +94,8 @@ class Suite(Validator, frozen=True):
         return ValidationReport(self.title, tuple(scan.finish(rows)), rows)
 
 
-class NotNull(TableCheck, frozen=True):
+@dataclass(frozen=True)
+class NotNull(TableCheck):
     """At most `max_share` of a column's values are null or NaN; by default none is."""
 
     column: str
@@ -108,7 +114,8 @@ class NotNull(TableCheck, frozen=True):
         return f"at most {self.max_share:.2%} null" if self.max_share else "no null"
 
 
-class InRange(TableCheck, frozen=True):
+@dataclass(frozen=True)
+class InRange(TableCheck):
     """The values of a column, numbers or times, are at least `min` and at most `max`; nulls are not looked at."""
 
     column: str
@@ -130,7 +137,8 @@ class InRange(TableCheck, frozen=True):
         return _range_text(self.min, self.max)
 
 
-class AllowedValues(TableCheck, frozen=True):
+@dataclass(frozen=True)
+class AllowedValues(TableCheck):
     """The values of a column are among `values`; nulls are not looked at."""
 
     column: str
@@ -144,7 +152,7 @@ class AllowedValues(TableCheck, frozen=True):
         given: Any = self.values
         _require(not isinstance(given, str) and len(given) > 0, self, "values in a list")
         values = sorted(given, key=repr) if isinstance(given, set | frozenset) else given
-        force_setattr(self, "values", tuple(values))
+        object.__setattr__(self, "values", tuple(values))
 
     @property
     def expected(self) -> str:
@@ -152,7 +160,8 @@ class AllowedValues(TableCheck, frozen=True):
         return f"one of {', '.join(map(repr, self.values))}"
 
 
-class HasType(TableCheck, frozen=True):
+@dataclass(frozen=True)
+class HasType(TableCheck):
     """A column has a type: Arrow's name of it, such as `int64`, or `number`, `text`, `boolean` or `time`."""
 
     column: str
@@ -166,7 +175,8 @@ class HasType(TableCheck, frozen=True):
         return self.type
 
 
-class Fresh(TableCheck, frozen=True):
+@dataclass(frozen=True)
+class Fresh(TableCheck):
     """The newest value of a column of times is at most `max_age` old, at the time `at`, by default when the check runs.
 
     Times without a zone are UTC. Without `at` the outcome depends on when the check runs, so that a step with it is not
@@ -185,7 +195,8 @@ class Fresh(TableCheck, frozen=True):
         return f"at most {self.max_age} old"
 
 
-class NotConstant(TableCheck, frozen=True):
+@dataclass(frozen=True)
+class NotConstant(TableCheck):
     """A column has more than one value; without a column each column has, and the outcome is one for each that has not."""
 
     column: str | None = None
@@ -198,7 +209,8 @@ class NotConstant(TableCheck, frozen=True):
         return "more than one value"
 
 
-class Unique(TableCheck, frozen=True):
+@dataclass(frozen=True)
+class Unique(TableCheck):
     """No two rows have the same values in a column, or in a tuple of columns; rows with a null there are not looked at.
 
     Rows are compared by hashes of 64 bits, which take 8 bytes of memory for each row.
@@ -222,7 +234,8 @@ class Unique(TableCheck, frozen=True):
         return super().outcome(passed, **{"column": ", ".join(self.columns()), **facts})
 
 
-class NoDuplicateRows(TableCheck, frozen=True):
+@dataclass(frozen=True)
+class NoDuplicateRows(TableCheck):
     """No row is repeated; at most `max_share` of the rows are."""
 
     max_share: float = 0.0
@@ -235,7 +248,8 @@ class NoDuplicateRows(TableCheck, frozen=True):
         return f"at most {self.max_share:.2%} repeated rows" if self.max_share else "no repeated row"
 
 
-class RowCount(TableCheck, frozen=True):
+@dataclass(frozen=True)
+class RowCount(TableCheck):
     """The table has at least `min` and at most `max` rows."""
 
     min: int = 1
@@ -254,12 +268,14 @@ class RowCount(TableCheck, frozen=True):
         return f"{_range_text(self.min, self.max)} rows"
 
 
-class RowCountChange(TableCheck, frozen=True):
+@dataclass(frozen=True)
+class RowCountChange(TableCheck):
     """The number of rows differs from that of the reference by at most `max_share` of it."""
 
     max_share: float = 0.5
     name: ClassVar[str] = "row_count_change"
     scan: ClassVar[str] = "row_scans:RowCountChangeScan"
+    compares: ClassVar[bool] = True
 
     @property
     def expected(self) -> str:
@@ -267,7 +283,8 @@ class RowCountChange(TableCheck, frozen=True):
         return f"at most {self.max_share:.0%} more or fewer rows"
 
 
-class SameSchema(TableCheck, frozen=True):
+@dataclass(frozen=True)
+class SameSchema(TableCheck):
     """The table has the columns of the reference, with their types; the order does not matter.
 
     The reference is the previous version of the artifact where the check is declared on one.
@@ -275,6 +292,7 @@ class SameSchema(TableCheck, frozen=True):
 
     name: ClassVar[str] = "same_schema"
     scan: ClassVar[str] = "row_scans:SchemaScan"
+    compares: ClassVar[bool] = True
 
     @property
     def expected(self) -> str:
@@ -282,7 +300,8 @@ class SameSchema(TableCheck, frozen=True):
         return "the columns and types of the reference"
 
 
-class NoOverlap(TableCheck, frozen=True):
+@dataclass(frozen=True)
+class NoOverlap(TableCheck):
     """No row of the table is in the reference, as a row of test data would be that is in the training data.
 
     Rows are compared in `on`, by default in the columns that both tables have, by hashes of 64 bits, which take 8 bytes of
@@ -293,6 +312,7 @@ class NoOverlap(TableCheck, frozen=True):
     max_share: float = 0.0
     name: ClassVar[str] = "no_overlap"
     scan: ClassVar[str] = "row_scans:OverlapScan"
+    compares: ClassVar[bool] = True
 
     def columns(self) -> Iterable[str]:
         """Return the columns that are compared."""
@@ -304,13 +324,15 @@ class NoOverlap(TableCheck, frozen=True):
         return f"at most {self.max_share:.2%} rows of the reference" if self.max_share else "no row of the reference"
 
 
-class Hint(TableCheck, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Hint(TableCheck):
     """A built-in check whose failure is a warning unless its severity says otherwise."""
 
     severity: str = "warning"
 
 
-class NoTargetLeakage(Hint, frozen=True):
+@dataclass(frozen=True)
+class NoTargetLeakage(Hint):
     """No column predicts the target nearly alone: a hint that it is computed from the target.
 
     The association of a column with the target is the absolute correlation (Pearson) where both are numbers, and the
@@ -331,9 +353,7 @@ class NoTargetLeakage(Hint, frozen=True):
 
 def _require(is_valid: bool, check: TableCheck, wanted: str) -> None:
     if not is_valid:
-        raise ValidationDefinitionError(
-            f"{type(check).__name__} takes {wanted}, got {msgspec.structs.asdict(check)!r}."
-        )
+        raise ValidationDefinitionError(f"{type(check).__name__} takes {wanted}, got {asdict(check)!r}.")
 
 
 def _range_text(low: Any, high: Any) -> str:

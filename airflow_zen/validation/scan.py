@@ -77,7 +77,7 @@ class TableScan:
     """
 
     def __init__(self, checks: Iterable[Any], schema: pa.Schema, reference: Any = None) -> None:
-        self._schema, self._labels = schema, index_columns(schema)
+        self.schema, self._labels = schema, index_columns(schema)
         self._errors: dict[int, Exception] = {}
         self._checks = [check for check in checks if all(name in schema.names for name in check.columns())]
         self._scans: dict[int, Scan] = {}
@@ -112,7 +112,7 @@ class TableScan:
         return found
 
     def _begin(self, number: int, check: Any, reference: Any) -> None:
-        self._scans[number] = check.begin(self._schema, reference)
+        self._scans[number] = check.begin(self.schema, reference)
 
     def _guard(self, number: int, call: Callable[[], object]) -> None:
         try:
@@ -121,7 +121,7 @@ class TableScan:
             self._errors[number] = error
 
     def _observed_types(self, check: Any) -> str:
-        return ", ".join(type_text(self._schema.field(name)) for name in check.columns())
+        return ", ".join(type_text(self.schema.field(name)) for name in check.columns())
 
 
 def _extend(found: list[Check], scan: Scan, rows: int) -> None:

@@ -8,11 +8,14 @@ from typing import Any, Protocol
 
 import msgspec
 import pyarrow as pa
+import pyarrow.dataset as ds
 
 from airflow_zen.errors import InputError
 from airflow_zen.type_names import display_name
 
 BATCH_ROWS = 65_536
+DATASET = ds.Dataset
+"""The type as which a stored table is loaded that is read batch by batch."""
 MIXED = b"airflow_zen.mixed"
 """The metadata key of a column whose Python objects have no common type: their types."""
 

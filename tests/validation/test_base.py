@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,7 +21,8 @@ from airflow_zen.validation.report import Check, ValidationReport
 FRAME = pd.DataFrame({"delay": [1.0, np.nan, 700.0], "carrier": ["AA", "UA", None]})
 
 
-class Recorded(Validator, frozen=True):
+@dataclass(frozen=True)
+class Recorded(Validator):
     """Reports what it was given."""
 
     seen: list[Any]
@@ -31,15 +33,18 @@ class Recorded(Validator, frozen=True):
         return ValidationReport("recorded", [Check(name="seen", passed=True)])
 
 
-class RecordedPolars(Recorded, frozen=True):
+@dataclass(frozen=True)
+class RecordedPolars(Recorded):
     form: ClassVar[Form] = "polars"
 
 
-class RecordedArrow(Recorded, frozen=True):
+@dataclass(frozen=True)
+class RecordedArrow(Recorded):
     form: ClassVar[Form] = "arrow"
 
 
-class Raising(Validator, frozen=True):
+@dataclass(frozen=True)
+class Raising(Validator):
     form: ClassVar[Form] = "pandas"
 
     def columns(self) -> Iterable[str]:
