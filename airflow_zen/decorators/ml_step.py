@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
@@ -151,20 +152,15 @@ class _PlainCalls:
                     self._end()
 
     def _begin(self) -> None:
-        from airflow_zen.lineage.recorder import temporary_environment
+        from airflow_zen.lineage.recorder import log_into_folder
 
-        uri = f"file://{_tracking_directory().name}/mlruns"
         if not self._running:
-            self._environment.enter_context(
-                temporary_environment({"MLFLOW_TRACKING_URI": uri, "MLFLOW_ALLOW_FILE_STORE": "true"})
-            )
+            self._environment.enter_context(log_into_folder(Path(_tracking_directory().name)))
         self._running += 1
 
     def _end(self) -> None:
         self._running -= 1
         if not self._running:
-            if mlflow := sys.modules.get("mlflow"):
-                mlflow.end_run()
             self._environment.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,6 +18,8 @@ from airflow_zen.errors import MetadataError
 from airflow_zen.runs.redaction import DEFAULT_REDACTOR
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow_zen.runs.journal import RunJournals
     from airflow_zen.runs.redaction import Redactor
     from airflow_zen.runs.step_run import StepRun
@@ -124,6 +127,26 @@ def temporary_environment(additions: Mapping[str, str]) -> Iterator[None]:
         yield
     finally:
         _set_environment(before)
+
+
+@contextmanager
+def log_into_folder(folder: Path) -> Iterator[None]:
+    """Let MLflow write what the block logs into a folder, with no other run, experiment or tracking URI than its own.
+
+    The client's own state is restored after the block, where it is loaded.
+    """
+    uri = (folder / "mlruns").as_uri()
+    removed = dict.fromkeys(("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"), "")
+    with temporary_environment({**removed, "MLFLOW_TRACKING_URI": uri, "MLFLOW_ALLOW_FILE_STORE": "true"}):
+        if "mlflow" not in sys.modules:
+            yield
+            if mlflow := sys.modules.get("mlflow"):
+                mlflow.end_run()
+            return
+        from airflow_zen.lineage.mlflow.offline.tracking_store import separate_client
+
+        with separate_client(uri):
+            yield
 
 
 def _set_environment(values: Mapping[str, str]) -> None:

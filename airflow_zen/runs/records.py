@@ -26,7 +26,7 @@ log = logging.getLogger("airflow_zen.runs")
 _MAX_REASON = 300
 
 _UNDELIVERED = "undelivered"
-_RECORD_NAME = re.compile(r"/-?\d+\.\d+\.json$")
+_RECORD_NAME = re.compile(r"/(-?\d+)\.(\d+)\.json$")
 _MARKER = re.compile(rf"{_UNDELIVERED}/([^/]+/[^/]+)/([^/]+/-?\d+\.\d+\.json)")
 _REFUSED = "refused"
 _ENDED = "ended"
@@ -71,12 +71,12 @@ class StepRunRecords:
         readable = filter(None, (self._read_if_readable(record.key) for records in runs for record in records))
         return next((run.id.run_id for run in readable), None)
 
-    def latest_try(self, dag_id: str, run_id: str, task_id: str) -> StepRun | None:
-        """Read the record of a task's latest try, of any map index; None where there is no record."""
+    def latest_try(self, dag_id: str, run_id: str, task_id: str, map_index: int | None = None) -> StepRun | None:
+        """Read the record of a task's latest try, by default of any map index; None where there is no record."""
         found = self._transport.list(f"{dag_run_folder(dag_id, run_id)}/steps/{quote_key_part(task_id)}")
-        keys = filter(_RECORD_NAME.search, found)
-        latest = max(keys, key=lambda key: int(key.rpartition("/")[2].split(".")[1]), default=None)
-        return self._read(latest) if latest else None
+        names = {key: name for key in found if (name := _RECORD_NAME.search(key))}
+        tries = {key: int(name[2]) for key, name in names.items() if map_index in (None, int(name[1]))}
+        return self._read(max(tries, key=tries.__getitem__)) if tries else None
 
     def has_dag_run(self, dag_id: str, run_id: str) -> bool:
         """Whether the store has anything of a DAG run."""

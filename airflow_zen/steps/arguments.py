@@ -78,11 +78,11 @@ class Arguments(msgspec.Struct, frozen=True):
     def parameters(self) -> dict[str, Any]:
         """Return the arguments that are not artifacts, as JSON for the record; artifacts inside appear by digest.
 
-        What Airflow's context filled in is left out, except for text such as `ds` or `run_id`.
+        What Airflow's context filled in is left out, except for texts, numbers and dates such as `ds` or `logical_date`.
         """
         found = {}
         for name, value in self.bound.arguments.items():
-            if name in self.context and not isinstance(value, str):
+            if name in self.context and not (value is None or isinstance(value, str | int | date)):
                 continue
             if self.bound.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
                 given = {key: held for key, held in value.items() if key not in self.context}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import pdb  # noqa: T100
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +20,7 @@ from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.caching.step_cache import StepCache, changed_ingredients
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.errors import ArtifactNotFound, FingerprintError
-from airflow_zen.lineage.recorder import temporary_environment
+from airflow_zen.lineage.recorder import log_into_folder
 from airflow_zen.operators.stack_selection import check_inputs_in_stack
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.step_run import StepRun
@@ -30,7 +30,7 @@ from airflow_zen.steps.cache_key import cache_key
 from airflow_zen.steps.run import run_step
 from airflow_zen.steps.runtime import InProcess
 from airflow_zen.steps.step import Step
-from airflow_zen.testing.recorded import bind_recorded_arguments, find_step_run, load_step, recorded_ingredients
+from airflow_zen.testing.step_record import bind_recorded_arguments, find_step_run, load_step, recorded_ingredients
 from airflow_zen.transports import open_transport
 
 log = logging.getLogger("airflow_zen.testing")
@@ -98,17 +98,20 @@ def spin(
     settings = Settings.read(stack)
     source = open_stack(settings, lineage=False)
     recorded = find_step_run(source, dag_id, task_id, run_id, map_index)
+    ingredients = cache(partial(recorded_ingredients, source, recorded))
     with load_step(recorded, settings, step, as_recorded=as_recorded) as chosen, _debugger(debug):
-        arguments = bind_recorded_arguments(chosen, recorded, params or {}, source, ask)
+        arguments = bind_recorded_arguments(chosen, recorded, params or {}, source, ingredients, ask)
         check_inputs_in_stack(arguments.inputs, settings, f"step {task_id!r}")
-        return _replay(chosen, arguments, source, recorded)
+        changes = _changed_key(chosen, arguments, source, recorded, ingredients)
+        return _replay(chosen, arguments, source, recorded, changes)
 
 
-def _replay(step: Step, arguments: Arguments, source: Stack, recorded: StepRun) -> SpunStep:
-    changes = _changed_key(step, arguments, source, recorded)
+def _replay(
+    step: Step, arguments: Arguments, source: Stack, recorded: StepRun, changes: tuple[str, ...] | None
+) -> SpunStep:
     directory = TemporaryDirectory(prefix="airflow-zen-spin-", ignore_cleanup_errors=True)
     scratch = _ScratchStack.of(source, Path(directory.name), is_remote=not isinstance(step.runtime, InProcess))
-    with _log_into(Path(directory.name)):
+    with log_into_folder(Path(directory.name)):
         run = run_step(step, arguments, scratch, StepRun(recorded.id, why="the step is replayed"))
     outputs = {name: _load(scratch, ref) for name, ref in run.outputs.items()}
     diffs = {name: _diff(source, recorded.outputs.get(name), scratch, ref) for name, ref in run.outputs.items()}
@@ -154,23 +157,6 @@ class _ScratchStack(Stack, frozen=True, kw_only=True):
 
 
 @contextmanager
-def _log_into(folder: Path) -> Iterator[None]:
-    """Let MLflow write what the block logs into a folder; keep its client apart where it is loaded."""
-    uri = (folder / "mlruns").as_uri()
-    removed = dict.fromkeys(("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"), "")
-    with temporary_environment({**removed, "MLFLOW_TRACKING_URI": uri, "MLFLOW_ALLOW_FILE_STORE": "true"}):
-        if "mlflow" not in sys.modules:
-            yield
-            if mlflow := sys.modules.get("mlflow"):
-                mlflow.end_run()
-            return
-        from airflow_zen.lineage.mlflow.offline.tracking_store import separate_client
-
-        with separate_client(uri):
-            yield
-
-
-@contextmanager
 def _debugger(wanted: bool) -> Iterator[None]:
     """Open the debugger where the block raised an error, and raise it again."""
     try:
@@ -181,7 +167,13 @@ def _debugger(wanted: bool) -> Iterator[None]:
         raise
 
 
-def _changed_key(step: Step, arguments: Arguments, stack: Stack, recorded: StepRun) -> tuple[str, ...] | None:
+def _changed_key(
+    step: Step,
+    arguments: Arguments,
+    stack: Stack,
+    recorded: StepRun,
+    ingredients: Callable[[], Mapping[str, str]],
+) -> tuple[str, ...] | None:
     """Return the labels of the ingredients of the cache key that are not as recorded; None without a key."""
     try:
         now = cache_key(step, arguments, step.extend_stack(stack), recorded.id.dag_id)
@@ -190,9 +182,11 @@ def _changed_key(step: Step, arguments: Arguments, stack: Stack, recorded: StepR
         return None
     if not recorded.cache_key:
         return None
-    before = recorded_ingredients(stack, recorded)
+    if now.key == recorded.cache_key:
+        return ()
+    before = ingredients()
     changed = tuple(label for label, _, _ in changed_ingredients(now.ingredients, before)) if before else ()
-    return () if now.key == recorded.cache_key else changed or ("what the recorded key is made of is no longer stored",)
+    return changed or ("what the recorded key is made of is no longer stored",)
 
 
 def _load(stack: _ScratchStack, ref: ArtifactRef) -> Any:

@@ -4,6 +4,7 @@ import pdb  # noqa: T100
 import sys
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated
 
 import mlflow
@@ -16,6 +17,7 @@ from airflow_zen.config.settings import open_stack
 from airflow_zen.errors import InputError, SpinError
 from airflow_zen.runtimes import Python
 from airflow_zen.testing import spin
+from airflow_zen.transports.local import LocalTransport
 from tests.harness import run_dag
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -86,7 +88,8 @@ def test_other_parameters_change_outputs_and_key(root):
     spun = spin("spun", "train", step=train, params={"depth": 7})
     assert spun.outputs["score"] == 42.0
     assert not spun.same and spun.diffs["days"].same
-    assert [(change.fact, change.before, change.after) for change in spun.diffs["score"].changes] != []
+    change = ("file value.json", "fcb50f27819d", "9c4c223eb6c9")
+    assert [(found.fact, found.before, found.after) for found in spun.diffs["score"].changes] == [change]
     assert spun.changes == ("parameter depth",)
     with pytest.raises(InputError, match="'depth'"):
         spin("spun", "train", step=train, params={"depth": "deep"})
@@ -102,6 +105,50 @@ def test_runs_in_the_runtime_of_the_step(root):
     spun = spin("spun", "train", step=ml_step(runtime=where)(train.function), params={"depth": 6})
     assert (spun.outputs["score"], spun.changes) == (36.0, ("parameter depth",))
     assert {path.split("/root/")[1].partition("/")[0] for path in objects(root) - before} == {"artifacts"}
+
+
+@ml_step
+def scheduled(rows: int, ds: str | None = None, logical_date=None, data_interval_end=None) -> dict:
+    names = {"ds": ds, "month": f"{logical_date:%B}", "is_later": data_interval_end >= logical_date}
+    return {**names, "type": type(logical_date).__name__}
+
+
+@ml_step
+def needs_task(rows: int, ti=None) -> int:
+    return rows + ti.try_number
+
+
+def test_dates_of_the_context(root):
+    """Dates that Airflow's context filled in are what the function had; another one can be given."""
+    run(lambda: scheduled(1))
+    spun = spin("spun", "scheduled", step=scheduled)
+    assert spun.output == {"ds": "2026-01-01", "month": "January", "is_later": True, "type": "DateTime"}
+    assert spun.same and spun.same_key
+    assert (
+        spin("spun", "scheduled", step=scheduled, params={"logical_date": "2025-12-31"}).output["month"] == "December"
+    )
+    with pytest.raises(SpinError, match="logical_date is a date and time, such as .*, got 'soon'"):
+        spin("spun", "scheduled", step=scheduled, params={"logical_date": "soon"})
+
+
+def test_objects_of_the_context_are_asked_for(root):
+    """An object of Airflow's context is not recorded: the error says so, and a given one is passed."""
+    run(lambda: needs_task(1))
+    with pytest.raises(SpinError, match="Parameter 'ti' of step 'needs_task' is filled in by Airflow's context"):
+        spin("spun", "needs_task", step=needs_task)
+    assert spin("spun", "needs_task", step=needs_task, params={"ti": SimpleNamespace(try_number=4)}).output == 5
+
+
+def test_reads_what_it_needs(root, monkeypatch):
+    """Of the records of a DAG run one is read, and of the key's history nothing where the key is the recorded one."""
+    run(lambda: [load.override(task_id=name)(rows) for rows, name in enumerate("abc")])
+    read, original = [], LocalTransport.read
+    monkeypatch.setattr(LocalTransport, "read", lambda self, key: read.append(key) or original(self, key))
+    assert spin("spun", "b", "manual__1", step=load).same_key
+    assert [key for key in read if key.startswith(("runs/", "cache/"))] == ["runs/spun/manual__1/steps/b/-1.1.json"]
+    read.clear()
+    assert spin("spun", "b", "manual__1", step=load, params={"rows": 9}).changes == ("parameter rows",)
+    assert len([key for key in read if key.startswith("cache/history")]) == 1
 
 
 def test_changed_code_is_named(root):

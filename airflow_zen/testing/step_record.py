@@ -9,14 +9,19 @@ import re
 import subprocess
 import sys
 import tarfile
+from argparse import Namespace
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from datetime import datetime
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
+from airflow.sdk import timezone
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
+from airflow.utils.cli import suppress_logs_and_warning
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.ref import ArtifactRef
@@ -31,7 +36,16 @@ from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.step import Step
 
+T = TypeVar("T")
+
 _MASK = "***"
+_CONTEXT_DATES = frozenset(
+    {
+        *("logical_date", "data_interval_start", "data_interval_end", "partition_date", "prev_start_date_success"),
+        *("prev_data_interval_start_success", "prev_data_interval_end_success", "prev_end_date_success"),
+    }
+)
+"""The names of Airflow's context whose values are dates."""
 _SEGMENT = re.compile(r"\.([A-Za-z_]\w*)|\[([^\]]+)\]")
 
 
@@ -41,19 +55,23 @@ def find_step_run(stack: Stack, dag_id: str, task_id: str, run_id: str | None, m
     Raises `SpinError`, which lists what there is instead.
     """
     run_id = run_id or stack.records.latest_dag_run(dag_id)
+    if run_id and (recorded := stack.records.latest_try(dag_id, run_id, task_id, map_index)):
+        return recorded
+    raise _missing_record(stack, dag_id, task_id, run_id)
+
+
+def _missing_record(stack: Stack, dag_id: str, task_id: str, run_id: str | None) -> SpinError:
+    """Return the error that lists what is recorded instead."""
     runs = [*stack.records.read_dag_run(dag_id, run_id)] if run_id else []
     if not runs:
         which = f"run {run_id!r} of DAG {dag_id!r}" if run_id else f"DAG {dag_id!r}"
-        raise SpinError(f"No step run of {which} is recorded in {stack.store.root}: see airflow zen runs list.")
+        return SpinError(f"No step run of {which} is recorded in {stack.store.root}: see airflow zen runs list.")
     of_task = [run for run in runs if run.id.task_id == task_id]
     if not of_task:
         known = ", ".join(sorted({run.id.task_id for run in runs}))
-        raise SpinError(f"DAG run {run_id!r} has no record of a step {task_id!r}. It has: {known}.")
-    found = [run for run in of_task if run.id.map_index == map_index]
-    if not found:
-        indexes = ", ".join(map(str, sorted({run.id.map_index for run in of_task})))
-        raise SpinError(f"Step {task_id!r} of DAG run {run_id!r} has the map indexes {indexes}: name one of them.")
-    return max(found, key=lambda run: run.id.try_number)
+        return SpinError(f"DAG run {run_id!r} has no record of a step {task_id!r}. It has: {known}.")
+    indexes = ", ".join(map(str, sorted({run.id.map_index for run in of_task})))
+    return SpinError(f"Step {task_id!r} of DAG run {run_id!r} has the map indexes {indexes}: name one of them.")
 
 
 def recorded_ingredients(stack: Stack, recorded: StepRun) -> Mapping[str, str]:
@@ -69,12 +87,14 @@ def bind_recorded_arguments(
     recorded: StepRun,
     given: Mapping[str, Any],
     stack: Stack,
+    ingredients: Callable[[], Mapping[str, str]],
     ask: Callable[[str], Any] | None = None,
 ) -> Arguments:
     """Bind the recorded inputs and parameters, with what is `given` in place of recorded parameters.
 
-    A given text is read as JSON where the parameter is not declared `str`. `ask` returns the value of a parameter that is
-    masked in the record. Raises `SpinError` for a parameter that has no usable value.
+    A given text is read as JSON where the parameter is not declared `str`, and as a date where Airflow's context has one of
+    that name. `ingredients` returns the recorded ingredients of the cache key. `ask` returns the value of a parameter that
+    is masked in the record. Raises `SpinError` for a parameter that has no usable value.
     """
     signature = inspect.signature(step.function)
     values = _recorded_values(signature, recorded)
@@ -82,11 +102,12 @@ def bind_recorded_arguments(
     if (unknown := given.keys() - signature.parameters.keys()) and not takes_any:
         raise SpinError(f"Step {step.name!r} has no parameter {', '.join(sorted(unknown))}.")
     masked = {name for name, value in values.items() if _MASK in json.dumps(value, default=str)} - given.keys()
-    at_default = masked & _at_default(signature, recorded_ingredients(stack, recorded) if masked else {})
+    at_default = masked & _at_default(signature, ingredients() if masked else {})
     masked -= at_default
     answers = {name: ask(name) for name in sorted(masked)} if ask else {}
     values = {name: value for name, value in values.items() if name not in at_default}
     values |= {name: _read(step, name, value) for name, value in {**answers, **given}.items()}
+    values |= {name: _read_date(name, values[name]) for name in _CONTEXT_DATES & values.keys()}
     args, kwargs = _call_of(step, signature, values, masked - answers.keys())
     context = frozenset(KNOWN_CONTEXT_KEYS & kwargs.keys())
     return Arguments.bind(step.function, args, kwargs, context, stack.names, step.parameter_type)
@@ -165,8 +186,24 @@ def _read(step: Step, name: str, value: Any) -> Any:
         return value
 
 
+def _read_date(name: str, value: Any) -> Any:
+    """Return a date of Airflow's context as Airflow gives it."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return timezone.coerce_datetime(datetime.fromisoformat(value))
+    except ValueError as error:
+        raise SpinError(f"{name} is a date and time, such as '2026-11-29T00:00:00Z', got {value!r}.") from error
+
+
 def _check_optional(step: Step, parameter: inspect.Parameter, *, is_masked: bool) -> None:
     """Raise `SpinError` for a parameter that needs a value, and has none in the record that can be used."""
+    if parameter.name in KNOWN_CONTEXT_KEYS and parameter.kind is not parameter.VAR_KEYWORD:
+        raise SpinError(
+            f"Parameter {parameter.name!r} of step {step.name!r} is filled in by Airflow's context, and its value is not in the "
+            f"record. Give one: spin(…, params={{{parameter.name!r}: value}}), or pass what the step needs of it as a value of "
+            "its own, such as '{{ ds }}'."
+        )
     no_value = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     if is_masked or (no_value and parameter.default is parameter.empty):
         why = "is masked in the record" if is_masked else "is not in the record"
@@ -188,7 +225,7 @@ def load_step(
     if function is not None:
         yield _resolve(_make_operator(task_id, function.function, function.kwargs), settings)
         return
-    with _parse_recorded_dag(recorded) if as_recorded else nullcontext(parse_dag(dag_id)) as dag:
+    with _parse_recorded_dag(recorded) if as_recorded else nullcontext(_without_log(partial(parse_dag, dag_id))) as dag:
         task = dag.task_dict.get(task_id)
         if task is None or not issubclass(getattr(task, "operator_class", type(task)), MLStepOperator):
             raise SpinError(f"DAG {dag_id!r} has no step {task_id!r} in this version of its code.")
@@ -197,6 +234,13 @@ def load_step(
             given = task.partial_kwargs
             task = _make_operator(task_id, given.get("python_callable") or task.python_callable, given)
         yield _resolve(task, settings)
+
+
+def _without_log(parse: Callable[[], T]) -> T:
+    """Return what a function returns that parses DAGs, without Airflow's log of that."""
+    found: list[T] = []
+    suppress_logs_and_warning(lambda args: found.append(parse()))(Namespace(verbose=False))
+    return found[0]
 
 
 def _make_operator(task_id: str, function: Callable[..., Any], options: Mapping[str, Any]) -> MLStepOperator:
@@ -236,7 +280,7 @@ def _parse_recorded_dag(recorded: StepRun) -> Iterator[Any]:
             folder = _check_out(bundle.path, version, Path(directory))
         file = folder / str(known.relative_fileloc)
         with _import_anew(bundle.path, folder):
-            bag = DagBag(file, bundle_path=folder, bundle_name=known.bundle_name)
+            bag = _without_log(lambda: DagBag(file, bundle_path=folder, bundle_name=known.bundle_name))
             if dag_id not in bag.dags:
                 raise SpinError(
                     f"{file} of {version} does not define DAG {dag_id!r}: {bag.import_errors or 'no error'}."
