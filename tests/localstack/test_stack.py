@@ -219,8 +219,9 @@ def test_up_twice(stack, directory, dags, capsys):
     assert f"zen stack env --directory {directory})" in told.splitlines()[-3]
 
 
-def test_shell_reaches_it(stack, directory, tmp_path):
+def test_shell_reaches_it(stack, airflow, directory, tmp_path):
     """After `eval` of `stack env` a shell's Airflow has the stack's options, store and MLflow."""
+    run = airflow.wait_for_dag_run(airflow.trigger("stored"), timeout=240)
     script = (
         f'eval "$({sys.executable} -m airflow zen stack env --directory {directory})"\n'
         "airflow zen runs list stored --output plain\nairflow zen doctor --output plain"
@@ -230,7 +231,7 @@ def test_shell_reaches_it(stack, directory, tmp_path):
     done = subprocess.run(["bash", "-ec", script], env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     words = " ".join(done.stdout.split())
-    for told in ("stored manual__", "this is its installation", f"mlflow answers ok {stack.layout.mlflow_url}"):
+    for told in (f"stored {run.run_id}", "this is its installation", f"mlflow answers ok {stack.layout.mlflow_url}"):
         assert told in words
 
 

@@ -33,7 +33,7 @@ def test_encoding_is_still_read(path: Path) -> None:
     """What an older release wrote under an encoding comes back as what it was."""
     written = WRITTEN[path.parent.name][path.name]
     if not written.readable:
-        pytest.skip(f"{written.needs} is not installed")
+        pytest.skip(f"{written.needs} is not installed: make test-ml")
     registry = default_registry(allow_pickle=written.pickled)
     if written.pickled and sys.version_info[:2] != (3, 11):
         with pytest.raises(ArtifactRefused, match=r"Python 3\.11"):

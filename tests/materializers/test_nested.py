@@ -115,7 +115,7 @@ def test_members_are_matched_with_their_summaries(value: Any, tmp_path: Path) ->
 @pytest.mark.ml
 def test_a_state_dict_inside_is_one_member(tmp_path: Path) -> None:
     """A dict of tensors that is stored in one file has one preview."""
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="torch is not installed: make test-ml")
     files = previews({"epoch": 1, "weights": torch.nn.Linear(3, 2).state_dict(), "x": torch.zeros(3)}, tmp_path)
     assert set(files) == {"preview.html", "weights.html", "x.html"}
     assert "weight(2, 3)torch.float32" in read_preview_page({"preview.html": files["weights.html"]}).text

@@ -241,7 +241,7 @@ def test_refusal_names_the_attribute_and_a_way_out(
 @pytest.mark.ml
 def test_way_out_of_a_net(tmp_path: Path) -> None:
     """The lines that the refusal of a net of skorch names give a net that predicts the same."""
-    skorch = pytest.importorskip("skorch", reason="skorch is not installed")
+    skorch = pytest.importorskip("skorch", reason="skorch is not installed: make test-ml")
     import torch
 
     x = np.arange(30, dtype="float32").reshape(10, 3)

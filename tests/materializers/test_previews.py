@@ -236,7 +236,7 @@ def test_feature_names_are_escaped(tmp_path: Path) -> None:
 @pytest.mark.ml
 def test_a_catboost_model_shows_its_features(tmp_path: Path) -> None:
     """A CatBoost model shows how much each feature changes predictions."""
-    catboost = pytest.importorskip("catboost")
+    catboost = pytest.importorskip("catboost", reason="catboost is not installed: make test-ml")
     options = {"iterations": 3, "depth": 2, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
     page = read_preview_page(previews(catboost.CatBoostClassifier(**options).fit(X.iloc[:, :2], Y), tmp_path))
     assert page.text.index("age") < page.text.index("income")
@@ -386,7 +386,7 @@ def test_values_of_large_libraries_are_shown(row: ml_values.Row, tmp_path: Path)
 @pytest.mark.ml
 def test_a_state_dict_is_shown(tmp_path: Path) -> None:
     """A dict of tensors is shown with its names and shapes."""
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="torch is not installed: make test-ml")
     page = read_preview_page(previews(torch.nn.Linear(3, 2).state_dict(), tmp_path))
     assert "weight(2, 3)torch.float32" in page.text
 

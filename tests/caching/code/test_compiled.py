@@ -63,7 +63,7 @@ def extensions(tmp_path_factory: pytest.TempPathFactory) -> dict[int, bytes]:
                 [compiler, *options, str(folder / "fast.c"), "-o", str(target)], check=True, capture_output=True
             )
         except (FileNotFoundError, subprocess.CalledProcessError) as error:
-            pytest.skip(f"no extension module can be compiled here: {error}")
+            pytest.skip(f"no extension module can be compiled here: install gcc: {error}")
         found[factor] = target.read_bytes()
     return found
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from contextlib import suppress
-from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 # While a step's function runs this names the server, and the relay that stands before it.
@@ -44,6 +41,8 @@ def child_environment() -> dict[str, str]:
     It adds a folder to what such an interpreter imports, as `write_package` makes it, once for a user in the cache directory.
     Empty where that cannot be written.
     """
+    from hashlib import sha256
+
     import airflow_zen
 
     identity = sha256(f"{airflow_zen.__file__} {airflow_zen.__version__}".encode()).hexdigest()[:16]
@@ -51,12 +50,7 @@ def child_environment() -> dict[str, str]:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airflow-zen"
         folder = cache / f"package-{identity}"
         if not folder.exists():
-            cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache, ignore_cleanup_errors=True) as made:
-                write_package(Path(made, "package"))
-                # Another process may have been first.
-                with suppress(OSError):
-                    Path(made, "package").rename(folder)
+            _make_package(folder)
     except (OSError, RuntimeError) as error:
         log.info("A program of an environment without airflow-provider-zen does not log into the step's run: %s", error)
         return {}
@@ -64,11 +58,25 @@ def child_environment() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(folder), *before])}
 
 
+def _make_package(folder: Path) -> None:
+    """Make a folder as `write_package` does, unless another process makes it first."""
+    import tempfile
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as made:
+        write_package(Path(made, "package"))
+        # Another process may have been first.
+        with suppress(OSError):
+            Path(made, "package").rename(folder)
+
+
 def write_package(folder: Path) -> str:
     """Make a folder that holds this package, and nothing else that could be imported, with its entry points for MLflow.
 
     They are those of a distribution of another name, so that those of the installed package stay what they are.
     """
+    from importlib.metadata import PackageNotFoundError, distribution
+
     import airflow_zen
 
     metadata = folder / f"airflow_provider_zen_step-{airflow_zen.__version__}.dist-info"
