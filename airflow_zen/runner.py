@@ -7,19 +7,14 @@ say what is missing.
 
 from __future__ import annotations
 
-import ast
-import importlib.abc
-import importlib.machinery
-import importlib.util
+import importlib
 import json
-import linecache
 import logging
 import os
 import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_zen.lineage.recorder import OpenedRun
     from airflow_zen.stack import Stack
     from airflow_zen.steps.runtime import Execution, StepResult
-    from airflow_zen.steps.spec import SourceModule, StepSpec
+    from airflow_zen.steps.spec import StepSpec
 
 LOG_MARK, ANSWER_MARK = '{"zen.log": ', '{"zen.answer": '
 """How the lines begin that are a log record, and the answer."""
@@ -38,6 +33,9 @@ LIFELINE_VARIABLE = "AIRFLOW_ZEN_LIFELINE"
 
 REQUIREMENTS = ("blake3", "msgspec")
 """What every step needs beside this package; tables need pandas, pyarrow and numpy, a remote artifact root fsspec."""
+
+SPEC_FORMAT = 1
+"""The number of the form of `StepSpec`; each change that an older runner cannot read is another one."""
 
 _STEP_VARIABLE = "AIRFLOW_ZEN_MLFLOW_STEP"
 
@@ -49,11 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     document = _read_spec(arguments[0] if arguments else "-")
     answer: Mapping[str, Any]
-    try:
-        for module in REQUIREMENTS:
-            __import__(module)
-    except ImportError as error:
-        answer = {"error": _missing_requirement(error)}
+    if reason := _missing_requirement() or _other_format(document):
+        answer = {"error": _describe_refusal(reason)}
     else:
         answer = _run(document, output)
     _send(answer, document, output)
@@ -71,6 +66,7 @@ def _run(document: Mapping[str, Any], output: int) -> Mapping[str, Any]:
 
     spec = msgspec.convert(document, StepSpec)
     _send_log_records(output, spec.log_level)
+    _warn_of_other_release(spec.version)
     events = list[Mapping[str, Any]]()
     facts: Mapping[str, Any] = {}
     try:
@@ -89,22 +85,22 @@ def _prepare(spec: StepSpec, events: list[Mapping[str, Any]]) -> Execution:
     """Open the stack, load the code, and read the arguments."""
     from concurrent.futures import Future
 
-    import airflow_zen
+    import msgspec
+
     from airflow_zen.lineage.recorder import MetadataCollector, OpenedRun
-    from airflow_zen.materializers.annotations import Artifact
     from airflow_zen.runs.step_run import StepRun, StepRunId
     from airflow_zen.steps.runtime import Execution
+    from airflow_zen.steps.source_importer import SourceImporter
+    from airflow_zen.steps.spec import STACK_VARIABLE
     from airflow_zen.steps.step import Step
 
-    if importlib.util.find_spec("airflow") is None:
-        # The subclass that DAG files use has Airflow's assets.
-        vars(airflow_zen)["Artifact"] = Artifact
-    sys.meta_path.insert(0, _ShippedModules(spec.modules))
+    os.environ[STACK_VARIABLE] = msgspec.json.encode(spec.stack).decode()
+    sys.meta_path.insert(0, SourceImporter(spec.modules))
     function: Any = importlib.import_module(spec.module)
     for name in spec.qualname.split("."):
         function = getattr(function, name)
-    step = Step(function, spec.step, previews=spec.step_previews)
-    stack = step.extend_stack(_open_stack(spec))
+    step = Step(function, spec.step, previews=spec.previews)
+    stack = step.extend_stack(spec.stack.open(os.environ))
     arguments = _read_arguments(spec, function, stack)
     opening: Future[OpenedRun] = Future()
     opening.set_result(OpenedRun(environment=_step_environment()))
@@ -112,30 +108,6 @@ def _prepare(spec: StepSpec, events: list[Mapping[str, Any]]) -> Execution:
     collector = MetadataCollector(frozenset(spec.inputs), frozenset(step.outputs.names))
     scratch = stack.store.temporary_directory()
     return Execution(step, arguments, stack, run, opening, _event_hooks(events), collector, scratch)
-
-
-def _open_stack(spec: StepSpec) -> Stack:
-    from airflow_zen.artifacts.store import ArtifactStore
-    from airflow_zen.caching.step_cache import StepCache
-    from airflow_zen.materializers.registry import default_registry
-    from airflow_zen.runs.records import StepRunRecords
-    from airflow_zen.stack import Stack
-
-    transport = _open_transport(spec.root, sync_to_disk=spec.sync_to_disk)
-    return Stack(
-        store=ArtifactStore(spec.root, transport),
-        materializers=default_registry(allow_pickle=spec.allow_pickle),
-        cache=StepCache(transport),
-        records=StepRunRecords(transport),
-        previews=spec.previews,
-    )
-
-
-def _open_transport(root: str, *, sync_to_disk: bool = False) -> Any:
-    from airflow_zen.steps.spec import storage_options
-    from airflow_zen.transports import open_transport
-
-    return open_transport(root, storage_options(os.environ), sync_to_disk=sync_to_disk)
 
 
 def _read_arguments(spec: StepSpec, function: Any, stack: Stack) -> Any:
@@ -152,13 +124,14 @@ def _read_arguments(spec: StepSpec, function: Any, stack: Stack) -> Any:
 def _event_hooks(events: list[Mapping[str, Any]]) -> Any:
     from airflow_zen.steps.arguments import describe_as_json
     from airflow_zen.steps.run import RunHooks
+    from airflow_zen.steps.source_importer import Metadata
 
     class EventHooks(RunHooks):
         """Collect the extras of asset events, which the other side adds to its own."""
 
         def take_event(self, item: Any) -> bool:
             """Keep a yielded `Metadata`."""
-            is_event = isinstance(item, _Metadata) or (
+            is_event = isinstance(item, Metadata) or (
                 type(item).__name__ == "Metadata" and type(item).__module__.startswith("airflow.")
             )
             if not is_event:
@@ -189,109 +162,6 @@ def _store_previews(execution: Execution, result: StepResult) -> Any:
     previews.attach(execution.run, OpenedRun())
     outputs = (StoredOutput(name, saved.ref.to_wire(), saved.summary) for name, saved in result.saved.items())
     return StepAnswer(tuple(outputs), result.model_inputs)
-
-
-class _ShippedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Import the modules of a spec by their text."""
-
-    def __init__(self, modules: Iterable[SourceModule]) -> None:
-        self._modules = {module.name: module for module in modules}
-
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        """Return the spec of a shipped module."""
-        if (module := self._modules.get(fullname)) is None:
-            return None
-        found = importlib.machinery.ModuleSpec(fullname, self, origin=module.file, is_package=module.is_package)
-        found.has_location = bool(module.file)
-        return found
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Execute what the step needs of a module, with the lines of its file."""
-        shipped = self._modules[module.__name__]
-        lines = shipped.text.splitlines(keepends=True)
-        linecache.cache[shipped.file] = (len(shipped.text), None, lines, shipped.file)
-        if shipped.variables != "{}":
-            from airflow_zen.materializers.registry import default_registry
-            from airflow_zen.materializers.typed_json import decode_typed_json
-
-            materializer = default_registry().for_encoding("python.json@1")
-            vars(module).update(decode_typed_json(materializer, shipped.variables, None))
-        tree = _executed_part(shipped)
-        _stand_in_for_airflow(tree)
-        exec(compile(tree, shipped.file, "exec"), vars(module))  # noqa: S102 - the user's own code
-
-    def get_source(self, fullname: str) -> str:
-        """Return the text of a module, for tracebacks and `inspect`."""
-        return self._modules[fullname].text
-
-
-def _executed_part(module: SourceModule) -> ast.Module:
-    """Return the statements of a module that are executed, at their lines."""
-    tree = ast.parse(module.text, module.file)
-    names, left_out = dict(module.names), set(module.left_out)
-    if module.statements is not None:
-        wanted = set(module.statements)
-        found = (node for node in ast.walk(tree) if isinstance(node, ast.stmt) and _position(node) in wanted)
-        tree.body = sorted(found, key=_position)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            node.decorator_list = [each for each in node.decorator_list if _position(each) not in left_out]
-            if not isinstance(node, ast.ClassDef) and node.returns and _position(node.returns) in left_out:
-                node.returns = None
-        elif isinstance(node, ast.arg) and node.annotation and _position(node.annotation) in left_out:
-            node.annotation = None
-        elif isinstance(node, ast.Import | ast.ImportFrom) and (kept := names.get(_position(node))):
-            node.names = [alias for alias in node.names if (alias.asname or alias.name) in kept]
-    return tree
-
-
-def _position(node: Any) -> tuple[int, int]:
-    return node.lineno, node.col_offset
-
-
-def _stand_in_for_airflow(tree: ast.AST) -> None:
-    """Where Airflow is not installed, let code that imports it raise its exceptions, and describe asset events.
-
-    Everything else of Airflow is missing there, as an `ImportError` says.
-    """
-    if "airflow" in sys.modules or importlib.util.find_spec("airflow") is not None:
-        return
-    imports = (node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
-    names = (name for node in imports for name in [getattr(node, "module", None) or node.names[0].name])
-    if any(name.partition(".")[0] == "airflow" for name in names):
-        for module in ("airflow", "airflow.exceptions", "airflow.sdk", "airflow.sdk.exceptions"):
-            sys.modules[module] = ModuleType(module)
-            vars(sys.modules[module]).update(_AIRFLOW_NAMES, __path__=[])
-
-
-def _exception(name: str, base: type[Exception] = Exception) -> type[Exception]:
-    # The module that has them in every release of Airflow.
-    return type(name, (base,), {"__module__": "airflow.providers.common.compat.sdk"})
-
-
-class _Asset:
-    """The name and address of an asset."""
-
-    def __init__(self, name: str = "", uri: str = "", **options: Any) -> None:
-        self.name, self.uri = name or uri, uri
-
-
-class _Metadata:
-    """What a step yields about an asset."""
-
-    def __init__(self, asset: _Asset, extra: Mapping[str, Any], alias: _Asset | None = None) -> None:
-        self.asset, self.extra, self.alias = asset, extra, alias
-
-
-_AIRFLOW_EXCEPTION = _exception("AirflowException")
-_AIRFLOW_NAMES = {
-    "AirflowException": _AIRFLOW_EXCEPTION,
-    "AirflowFailException": _exception("AirflowFailException", _AIRFLOW_EXCEPTION),
-    "AirflowSkipException": _exception("AirflowSkipException", _AIRFLOW_EXCEPTION),
-    "Asset": _Asset,
-    "AssetAlias": _Asset,
-    "Metadata": _Metadata,
-}
 
 
 class _LogLines(logging.Handler):
@@ -327,10 +197,54 @@ def _read_spec(source: str) -> Mapping[str, Any]:
     return dict(json.loads(_open_transport(root).read(key)))
 
 
-def _missing_requirement(error: ImportError) -> dict[str, Any]:
-    """Return the error, as `describe_error` does, of an environment that lacks what every step needs."""
-    needed = " ".join(REQUIREMENTS)
-    message = f"{sys.executable} (Python {sys.version.split()[0]}) lacks {error.name!r}. Every step needs {needed}: pip install {needed}"
+def _open_transport(root: str) -> Any:
+    from airflow_zen.steps.spec import storage_options
+    from airflow_zen.transports import open_transport
+
+    return open_transport(root, storage_options(os.environ))
+
+
+def _missing_requirement() -> str:
+    """Return why no step can be run here: what every step needs is not installed; "" where it is."""
+    try:
+        for module in REQUIREMENTS:
+            __import__(module)
+    except ImportError as error:
+        needed = " ".join(REQUIREMENTS)
+        return f"{_named_python()} lacks {error.name!r}. Every step needs {needed}: pip install {needed}"
+    return ""
+
+
+def _other_format(document: Mapping[str, Any]) -> str:
+    """Return why a spec cannot be read here: a release of this package with another form of it wrote it; "" otherwise."""
+    from airflow_zen import __version__
+
+    theirs, release = document.get("format", 0), document.get("version", "an unknown release")
+    if theirs == SPEC_FORMAT:
+        return ""
+    here, there = f"{_named_python()} has airflow-provider-zen {__version__}", f"the Airflow worker has {release}"
+    if theirs > SPEC_FORMAT:
+        return f"{here}, which is older: {there}. Install that there: pip install --no-deps airflow-provider-zen=={release}"
+    return f"{here}, and {there}, which is older. Install {__version__} on the worker, or {release} there."
+
+
+def _warn_of_other_release(release: str) -> None:
+    from airflow_zen import __version__
+
+    if release != __version__:
+        log = logging.getLogger("airflow_zen.runner")
+        log.warning(
+            "%s has airflow-provider-zen %s, the Airflow worker has %s. Install the same release on both sides.",
+            *(_named_python(), __version__, release),
+        )
+
+
+def _named_python() -> str:
+    return f"{sys.executable} (Python {sys.version.split()[0]})"
+
+
+def _describe_refusal(message: str) -> dict[str, Any]:
+    """Return an error of this process, as `describe_error` does."""
     names = ("airflow_zen.errors:RuntimeUnavailable", "builtins:RuntimeError", "builtins:Exception")
     nothing = {"arguments": [message], "name": None, "notes": [], "frames": [], "cause": None, "is_explicit": False}
     return {"classes": names, "message": message, **nothing}
@@ -344,7 +258,7 @@ def _send(answer: Mapping[str, Any], document: Mapping[str, Any], output: int) -
         Path(f"{target}.new").write_text(text)
         Path(f"{target}.new").rename(target)
     elif target and "msgspec" in sys.modules:
-        _open_transport(document["root"]).write(target, text.encode())
+        _open_transport(document["stack"]["root"]).write(target, text.encode())
     else:
         sys.stdout.flush()
         os.write(output, f"\n{ANSWER_MARK}{text}}}\n".encode())

@@ -325,7 +325,11 @@ def _load_value(stack: Stack, ref: ArtifactRef, as_type: Any) -> Any:
 
 def _folder_of_module(name: str) -> str:
     """Return the folder of Airflow's DAG folder that has to be on the path to import a module; empty if there is none."""
-    from airflow.configuration import conf
+    try:
+        from airflow.configuration import conf
+    except ImportError:
+        # The code of a step runs where Airflow is not installed.
+        return ""
 
     dags, path = Path(conf.get("core", "dags_folder", fallback="")), name.replace(".", "/")
     if not name or not dags.is_dir():

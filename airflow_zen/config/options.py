@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-from airflow.configuration import conf
 
 from airflow_zen.errors import SettingsError
 from airflow_zen.get_provider_info import get_provider_info
@@ -41,7 +40,7 @@ class Options(msgspec.Struct, frozen=True):
         The options of a named stack take precedence over `AIRFLOW__ZEN__*`, and those over `[zen]` in airflow.cfg.
         """
         specific = self.is_stack_specific(option)
-        value = self.overrides.get(option) if specific else conf.get(CONFIG_SECTION, option, fallback="")
+        value = self.overrides.get(option) if specific else _configured(option)
         return "" if value is None else str(value).strip()
 
     def flag(self, option: str, *, default: bool) -> bool:
@@ -95,7 +94,7 @@ def find_options(name: str | None = None) -> Options:
 
 def load_stacks_file() -> StacksFile:
     """Read the file of named stacks. Raises `SettingsError` where `[zen] stacks_file` names a missing file."""
-    configured = conf.get(CONFIG_SECTION, "stacks_file", fallback="")
+    configured = _configured("stacks_file")
     path = Path(configured).expanduser() if configured else _airflow_home() / "stacks.yaml"
     if configured and not path.exists():
         raise SettingsError(f"[zen] stacks_file names {configured!r}, which does not exist.")
@@ -104,7 +103,15 @@ def load_stacks_file() -> StacksFile:
 
 def active_stack_name(file: StacksFile) -> str:
     """Return the name of the stack that is used where no other is requested."""
-    return str(conf.get(CONFIG_SECTION, "stack", fallback="") or file.active or DEFAULT_STACK)
+    return str(_configured("stack") or file.active or DEFAULT_STACK)
+
+
+def _configured(option: str) -> Any:
+    """Return an option of `[zen]`, empty where it is not set."""
+    # The code of a step elsewhere imports this file where Airflow is not installed.
+    from airflow.configuration import conf
+
+    return conf.get(CONFIG_SECTION, option, fallback="")
 
 
 def stack_names(file: StacksFile) -> list[str]:

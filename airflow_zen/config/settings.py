@@ -29,7 +29,7 @@ from airflow_zen.runs.journal import RunJournals
 from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.redaction import Redactor
 from airflow_zen.stack import Stack
-from airflow_zen.steps.spec import StorageConnection
+from airflow_zen.steps.spec import StackSpec, StorageConnection
 from airflow_zen.steps.step import FOLLOW_SETTINGS, Cache
 from airflow_zen.transports import open_transport
 from airflow_zen.transports.base import Transport, normalize_root
@@ -68,10 +68,12 @@ class Settings(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, stack: str | None = None) -> Settings:
-        """Read the settings of a stack, by default of the active one.
+        """Read the settings of a stack, by default of the active one; of the step's stack where its code runs elsewhere.
 
         Raises `SettingsError` for an invalid option and for an unknown stack.
         """
+        if (of_step := StackSpec.of_process(os.environ)) is not None:
+            return _settings_of_step(of_step, stack)
         options = find_options(stack)
         # A server from the environment belongs to the default stack: a named one would write into another's MLflow.
         fallback_uri = os.environ.get("MLFLOW_TRACKING_URI", "") if options.stack == DEFAULT_STACK else ""
@@ -106,6 +108,8 @@ def open_stack(
     lineage: whether step runs are recorded in MLflow. on_bytes: called with the bytes that are read from the store and
     written there.
     """
+    if (of_step := StackSpec.of_process(os.environ)) is not None:
+        return _open_stack_of_step(of_step, lineage=lineage)
     settings = settings or Settings.read()
     root, connection = settings.artifact_root, artifact_connection(settings)
     options = _fsspec_options(connection)
@@ -125,6 +129,25 @@ def open_stack(
         redactor=redactor,
         storage_environment=StorageConnection.from_connection(connection).environment() if connection else {},
     )
+
+
+def _settings_of_step(of_step: StackSpec, stack: str | None) -> Settings:
+    if stack is not None:
+        raise SettingsError(
+            f"The process of this step reaches the artifact root of the step's own stack, and not stack {stack!r} by its name. "
+            "Leave stack= out, or load the value in a task before the step and pass it as an argument."
+        )
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return Settings(of_step.root, mlflow_tracking_uri=uri, allow_pickle=of_step.allow_pickle)
+
+
+def _open_stack_of_step(of_step: StackSpec, *, lineage: bool) -> Stack:
+    if lineage:
+        raise SettingsError(
+            "The process of this step does not have Airflow's configuration, which this needs. Do it in a task whose "
+            "function runs in the process of the task: @ml_step(runtime=InProcess())."
+        )
+    return of_step.open(os.environ)
 
 
 def airflow_redactor() -> Redactor:
@@ -197,6 +220,9 @@ def tracking_server(settings: Settings) -> TrackingServer | None:
 
 def all_settings() -> Iterator[Settings]:
     """Yield the settings of every stack; a stack with invalid options is logged and left out."""
+    if StackSpec.of_process(os.environ) is not None:
+        yield Settings.read()
+        return
     for name in stack_names(load_stacks_file()):
         try:
             yield Settings.read(name)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 import sys
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,18 +18,19 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from airflow_zen import runner
+from airflow_zen import __version__, runner
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.errors import MetadataError, RuntimeUnavailable, SaveRefused, ZenError
 from airflow_zen.lineage.recorder import OpenedRun
 from airflow_zen.materializers.typed_json import encode_typed_json
 from airflow_zen.materializers.typed_json.encoding import Encoder, InlineOnly
-from airflow_zen.runtimes.source import ship_code
+from airflow_zen.runtimes.code_shipment import ship_code
 from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import map_elements
 from airflow_zen.steps.remote_errors import rebuild_error
 from airflow_zen.steps.runtime import Execution, Runtime, StepResult
-from airflow_zen.steps.spec import StepAnswer, StepSpec
+from airflow_zen.steps.spec import StackSpec, StepAnswer, StepSpec
+from airflow_zen.transports.base import normalize_root
 from airflow_zen.type_names import named_definitions, resolve_definition
 
 log = logging.getLogger("airflow_zen.runtimes")
@@ -41,6 +45,8 @@ TELEMETRY_OFF = {
 
 _RELAY_VARIABLES = ("AIRFLOW_ZEN_MLFLOW_RELAY", "AIRFLOW_ZEN_MLFLOW_STEP")
 _TAIL_LINES = 20
+# How Python ends that does not know an option.
+_USAGE_ERROR = 2
 _PLAIN = (str, bool, int, float, type(None))
 
 
@@ -52,28 +58,28 @@ def make_spec(execution: Execution, answer: str = "", root: str = "") -> StepSpe
     `RuntimeUnavailable` for code that cannot be shipped, and for an argument of Airflow's context that has no JSON form.
     """
     step, stack, arguments = execution.step, execution.stack, execution.arguments
+    root = normalize_root(root or stack.store.root)
     with named_definitions() as definitions:
-        text = _write_values(_portable_arguments(execution), stack)
+        text = _write_values(_portable_arguments(execution, root), stack)
     for ref in arguments.inputs.values():
         for name in ref.code:
             with suppress(ZenError):
                 definitions.add(resolve_definition(name))
     code = ship_code(step.function, definitions, lambda values: _write_values(values, stack))
     return StepSpec(
+        format=runner.SPEC_FORMAT,
+        version=__version__,
         module=code.module,
         qualname=code.qualname,
         step=step.name,
         run=str(execution.run.id),
-        root=root or stack.store.root,
+        stack=_stack_spec(stack, root),
         arguments=text,
         modules=code.modules,
         inputs=tuple(execution.run.inputs),
         context=tuple(sorted(arguments.context)),
         answer=answer,
-        previews=stack.previews,
-        step_previews=step.previews,
-        allow_pickle=stack.materializers.allow_pickle,
-        sync_to_disk=getattr(stack.store.transport, "syncs_to_disk", False),
+        previews=step.previews,
         log_level=logging.getLogger().getEffectiveLevel(),
     )
 
@@ -104,6 +110,10 @@ def read_answer(text: bytes | str, execution: Execution, runtime: Runtime) -> St
         error = rebuild_error(answer.error)
         if isinstance(error, ImportError) and error.name:
             error.add_note(_import_note(error.name, runtime))
+        elif isinstance(error, MemoryError):
+            error.add_note(f"The step ran out of memory in {runtime!r}. Give it more, or read tables in batches.")
+        elif isinstance(error, FileNotFoundError) and (path := _file_of_worker(error)):
+            error.add_note(_file_note(path, runtime))
         raise error
     saved = {output.name: output.saved() for output in answer.outputs}
     store = execution.stack.store
@@ -148,6 +158,8 @@ def describe_exit(code: int, tail: Iterable[str], runtime: Runtime, *, out_of_me
     signal_number = -code if code < 0 else code - 128 if code > 128 else 0
     if "No module named" in text and "airflow_zen" in text.partition("No module named")[2].partition("\n")[0]:
         reason = "has no airflow_zen.runner: install airflow-provider-zen there (pip install --no-deps is enough)"
+    elif code == _USAGE_ERROR and "nknown option: -P" in text:
+        reason = "has a Python that is too old: steps need Python 3.11 or later. Name another interpreter with python="
     elif out_of_memory:
         reason = f"ran the step {out_of_memory}"
     elif signal_number == 9:
@@ -162,8 +174,13 @@ def describe_exit(code: int, tail: Iterable[str], runtime: Runtime, *, out_of_me
     return error
 
 
-def _portable_arguments(execution: Execution) -> dict[str, Any]:
-    """Return the bound arguments with a ref for each value that has no JSON form."""
+def _stack_spec(stack: Stack, root: str) -> StackSpec:
+    syncs = getattr(stack.store.transport, "syncs_to_disk", False)
+    return StackSpec(root, stack.previews, allow_pickle=stack.materializers.allow_pickle, sync_to_disk=syncs)
+
+
+def _portable_arguments(execution: Execution, root: str) -> dict[str, Any]:
+    """Return the bound arguments with a ref for each value that has no JSON form, as the artifact root is reached there."""
     found, given = {}, execution.arguments
     for name, value in given.bound.arguments.items():
         kind = given.bound.signature.parameters[name].kind
@@ -172,21 +189,22 @@ def _portable_arguments(execution: Execution) -> dict[str, Any]:
         elif kind is kind.VAR_KEYWORD:
             # Of the whole context, `**context`, only what has a JSON form goes along.
             own = {key: held for key, held in value.items() if key not in given.context}
-            found[name] = {**_portable(own, execution.stack), **_plain_items(value, given.context)}
+            found[name] = {**_portable(own, execution.stack, root), **_plain_items(value, given.context)}
         else:
-            found[name] = _portable(value, execution.stack)
+            found[name] = _portable(value, execution.stack, root)
     return found
 
 
-def _portable(value: Any, stack: Stack) -> Any:
+def _portable(value: Any, stack: Stack, root: str) -> Any:
     if isinstance(value, ArtifactRef):
-        return value
+        own = f"{stack.store.root}/"
+        return replace(value, uri=value.uri.replace(own, f"{root}/", 1)) if value.uri.startswith(own) else value
     if type(value) in (list, tuple, dict):
-        return map_elements(value, "", lambda held, _path, _at: _portable(held, stack))
+        return map_elements(value, "", lambda held, _path, _at: _portable(held, stack, root))
     try:
         Encoder(InlineOnly(stack.materializers, "an argument", "")).encode(value)
     except SaveRefused:
-        return stack.save(value).ref
+        return _portable(stack.save(value).ref, stack, root)
     return value
 
 
@@ -228,6 +246,19 @@ def _import_note(name: str, runtime: Runtime) -> str:
             "needs of Airflow in a task before it, and pass it as an argument."
         )
     return f"{name!r} is not installed in {runtime!r}, or not as the step needs it."
+
+
+def _file_of_worker(error: FileNotFoundError) -> str:
+    """Return the path in an error where there is such a file on this machine; "" otherwise."""
+    paths = [error.filename] if isinstance(error.filename, str) else re.findall(r"['\"](/[^'\"]+)['\"]", str(error))
+    return next((path for path in paths if os.path.isabs(path) and os.path.exists(path)), "")  # noqa: PTH110, PTH117
+
+
+def _file_note(path: str, runtime: Runtime) -> str:
+    return (
+        f"{path!r} is on the Airflow worker and not in {runtime!r}: of a project its code is sent, and no other file. Put the "
+        "file into the image, mount it there at the same path, or store it as an artifact and pass that to the step."
+    )
 
 
 def _read_event(event: Mapping[str, Any]) -> Any:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from airflow_zen.steps.runtime import Runtime
 
 _MARKER = "airflow_zen.json"
-_URL_CREDENTIALS = re.compile(r"(://)[^@/\s]+@")
 _MAX_REASON = 3000
 
 
@@ -47,7 +47,8 @@ class Index(msgspec.Struct, frozen=True):
             url = str(PackageIndexHook(conn_id).get_connection_url())
         except Exception as error:
             raise SettingsError(f"Virtualenv(index_conn_id={conn_id!r}) cannot be read: {error}") from error
-        return cls(url, _URL_CREDENTIALS.sub(r"\1", url))
+        parts = urlsplit(url)
+        return cls(url, parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
 
 
 class StoredEnvironment(msgspec.Struct, frozen=True):
@@ -190,7 +191,8 @@ def _make_environment(folder: Path, interpreter: str, lock: int | None = None) -
     if uv := find_uv():
         command = [uv, "venv", "--quiet", "--no-project", "--python", interpreter, str(folder)]
     else:
-        command = [interpreter, "-m", "venv", str(folder)]
+        # pip knows no releases by number.
+        command = [interpreter if "/" in interpreter else f"python{interpreter}", "-m", "venv", str(folder)]
     _run(command, None, f"No environment can be made with {interpreter}", lock)
 
 
@@ -229,16 +231,21 @@ def _run(command: Sequence[str], index: Index | None, failure: str, lock: int | 
     environment |= {"UV_PYTHON_DOWNLOADS": "never", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
     if index:
         environment |= {"UV_DEFAULT_INDEX": index.url, "PIP_INDEX_URL": index.url}
-    done = subprocess.run(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        pass_fds=[lock] if lock is not None else [],
-    )
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            pass_fds=[lock] if lock is not None else [],
+        )
+    except OSError as error:
+        raise RuntimeUnavailable(f"{failure}: {error}.") from error
     if done.returncode:
-        reason = _URL_CREDENTIALS.sub(r"\1***@", done.stdout.strip())[-_MAX_REASON:]
+        from airflow_zen.config.settings import airflow_redactor
+
+        reason = airflow_redactor().text(done.stdout.strip())[-_MAX_REASON:]
         raise RuntimeUnavailable(f"{failure}: {reason or f'exit code {done.returncode}'}")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_zen.steps.step import Step
 
 _PROBE = "import json, sys; print(json.dumps([sys.version_info[:3], sys.path[1:], sys.executable]))"
-_OLDEST = (3, 11)
+OLDEST_PYTHON = (3, 11)
 
 
 class Python(Runtime, msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ class Python(Runtime, msgspec.Struct, frozen=True):
 
     def execute(self, execution: Execution) -> StepResult:
         """Run the function in a child process of the task."""
-        from airflow_zen.runtimes.process import execute_in_process
+        from airflow_zen.runtimes.child_process import execute_in_process
 
         inspect_interpreter(self.path, self)
         return execute_in_process(self.path, execution, self)
@@ -74,9 +74,9 @@ def inspect_interpreter(path: str, runtime: Runtime) -> tuple[tuple[int, ...], l
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", "") or error
         raise RuntimeUnavailable(f"{runtime!r} cannot be started on this worker: {detail}") from error
-    if version < _OLDEST:
+    if version < OLDEST_PYTHON:
         raise RuntimeUnavailable(
-            f"{runtime!r} is Python {'.'.join(map(str, version))}; steps need {'.'.join(map(str, _OLDEST))} or later."
+            f"{runtime!r} is Python {'.'.join(map(str, version))}; steps need {'.'.join(map(str, OLDEST_PYTHON))} or later."
         )
     return version, folders
 

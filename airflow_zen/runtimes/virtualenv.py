@@ -24,7 +24,7 @@ from airflow_zen.errors import (
     RuntimeUnavailable,
     StepDefinitionError,
 )
-from airflow_zen.runtimes.python import inspect_interpreter
+from airflow_zen.runtimes.python import OLDEST_PYTHON, inspect_interpreter
 from airflow_zen.steps.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -78,6 +78,9 @@ class Virtualenv(Runtime, msgspec.Struct, frozen=True):
                     f"Virtualenv(…) takes a list of requirements such as ['pandas<3'], or the path of a file, got {given!r}."
                 )
             force_setattr(self, "requirements", tuple(given))
+        release = re.fullmatch(r"(\d+)\.(\d+)(\.\d+)?", self.python)
+        if release and (int(release[1]), int(release[2])) < OLDEST_PYTHON:
+            raise StepDefinitionError(f"Virtualenv(python={self.python!r}): steps need Python 3.11 or later.")
         if self.group and not str(given).endswith(("pyproject.toml", _UV_LOCK)):
             raise StepDefinitionError(
                 f"Virtualenv(group={self.group!r}) needs the path of a pyproject.toml or a uv.lock, got {given!r}."
@@ -96,8 +99,8 @@ class Virtualenv(Runtime, msgspec.Struct, frozen=True):
 
     def execute(self, execution: Execution) -> StepResult:
         """Make the environment, unless it exists, and run the function in a child process of the task."""
+        from airflow_zen.runtimes.child_process import execute_in_process
         from airflow_zen.runtimes.environments import Environments, find_uv
-        from airflow_zen.runtimes.process import execute_in_process
 
         resolved = self.resolve(execution.step, execution.stack)
         with Environments.configured().use(resolved, self._index()) as interpreter:

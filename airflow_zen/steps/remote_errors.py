@@ -32,11 +32,11 @@ def describe_error(error: BaseException, depth: int = _MAX_CHAIN) -> dict[str, A
     if len(frames) > _MAX_FRAMES:
         frames = frames[: _MAX_FRAMES // 2] + frames[-_MAX_FRAMES // 2 :]
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    arguments = list(error.args) if all(isinstance(arg, _JSON_SCALARS) for arg in error.args) else None
+    arguments = _arguments(error)
     return {
         "classes": [f"{cls.__module__}:{cls.__qualname__}" for cls in type(error).__mro__],
         "message": _message(error),
-        "arguments": arguments,
+        "arguments": list(arguments) if all(isinstance(arg, _JSON_SCALARS) for arg in arguments) else None,
         "name": getattr(error, "name", None) if isinstance(error, ImportError) else None,
         "notes": [str(note) for note in getattr(error, "__notes__", ())],
         "frames": frames,
@@ -61,6 +61,13 @@ def rebuild_error(described: Mapping[str, Any]) -> BaseException:
         else:
             error.__context__ = cause
     return error.with_traceback(_rebuild_traceback(described["frames"]))
+
+
+def _arguments(error: BaseException) -> tuple[Any, ...]:
+    """Return what an exception of its class is made with; an error of the system keeps its files apart."""
+    if isinstance(error, OSError) and error.filename is not None and len(error.args) == 2:
+        return (*error.args, error.filename, None, error.filename2)
+    return error.args
 
 
 def _message(error: BaseException) -> str:

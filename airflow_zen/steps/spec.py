@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from airflow_zen.artifacts.ref import ArtifactRef
-from airflow_zen.stack import SavedArtifact
+from airflow_zen.stack import SavedArtifact, Stack
 
 
 class StorageConnection(msgspec.Struct, frozen=True):
@@ -46,6 +46,45 @@ def storage_options(environment: Mapping[str, str]) -> Mapping[str, Any]:
     return fsspec_options(msgspec.json.decode(text, type=StorageConnection))
 
 
+STACK_VARIABLE = "AIRFLOW_ZEN_STACK"
+"""The environment variable by which code of a step elsewhere finds the step's stack: a `StackSpec` as JSON."""
+
+
+class StackSpec(msgspec.Struct, frozen=True):
+    """What another process needs to open the stack of a step; it holds no credentials.
+
+    `root` is the artifact root as that process reaches it.
+    """
+
+    root: str
+    previews: bool = True
+    allow_pickle: bool = False
+    sync_to_disk: bool = False
+
+    @classmethod
+    def of_process(cls, environment: Mapping[str, str]) -> StackSpec | None:
+        """Return that of the step whose code this process runs elsewhere; None in any other process."""
+        text = environment.get(STACK_VARIABLE)
+        return msgspec.json.decode(text, type=cls) if text else None
+
+    def open(self, environment: Mapping[str, str]) -> Stack:
+        """Open the stack, without lineage."""
+        from airflow_zen.artifacts.store import ArtifactStore
+        from airflow_zen.caching.step_cache import StepCache
+        from airflow_zen.materializers.registry import default_registry
+        from airflow_zen.runs.records import StepRunRecords
+        from airflow_zen.transports import open_transport
+
+        transport = open_transport(self.root, storage_options(environment), sync_to_disk=self.sync_to_disk)
+        return Stack(
+            store=ArtifactStore(self.root, transport),
+            materializers=default_registry(allow_pickle=self.allow_pickle),
+            cache=StepCache(transport),
+            records=StepRunRecords(transport),
+            previews=self.previews,
+        )
+
+
 Position = tuple[int, int]
 """Line and column of a node in a file, as `ast` counts them."""
 
@@ -71,28 +110,27 @@ class SourceModule(msgspec.Struct, frozen=True):
 class StepSpec(msgspec.Struct, frozen=True):
     """Everything that the far side needs to run a step once, as JSON; it holds no credentials.
 
-    `module` and `qualname` name the function, in one of `modules` or in what the far side has installed. `arguments` is
-    typed JSON by parameter, with refs of the artifacts; `inputs` and `context` are those of `Arguments`. `run` is the id
-    of the step run, `root` the artifact root as the far side reaches it.
+    `format` is the number of this form, and `version` the release of this package that wrote it. `module` and `qualname`
+    name the function, in one of `modules` or in what the far side has installed. `arguments` is typed JSON by parameter,
+    with refs of the artifacts; `inputs` and `context` are those of `Arguments`. `run` is the id of the step run.
 
-    `answer`: the path of a file, or a key under `root`; empty for a line on standard output. `log_level`: the lowest level
-    of log records to send.
+    `answer`: the path of a file, or a key in the artifact root; empty for a line on standard output. `log_level`: the
+    lowest level of log records to send.
     """
 
+    format: int
+    version: str
     module: str
     qualname: str
     step: str
     run: str
-    root: str
+    stack: StackSpec
     arguments: str
     modules: tuple[SourceModule, ...] = ()
     inputs: tuple[str, ...] = ()
     context: tuple[str, ...] = ()
     answer: str = ""
-    previews: bool = True
-    step_previews: bool | None = None
-    allow_pickle: bool = False
-    sync_to_disk: bool = False
+    previews: bool | None = None
     log_level: int = 20
 
 

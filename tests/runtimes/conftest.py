@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,16 @@ def make_environment(*requirements):
             subprocess.run([uv, "pip", "install", "-q", "-p", interpreter, *requirements], check=True)
             done.touch()
     return str(interpreter)
+
+
+def other_releases(oldest=(3, 12)):
+    """Yield releases of Python from `oldest` on, and an interpreter of each: of the PATH, or of pyenv."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv", "versions")
+    folders = [*map(Path, os.environ["PATH"].split(os.pathsep)), *pyenv.glob("*/bin")]
+    for path in sorted(path for folder in folders for path in folder.glob("python3.*")):
+        found = re.fullmatch(r"python(3)\.(\d+)", path.name)
+        if found and (int(found[1]), int(found[2])) >= oldest and "shims" not in path.parts:
+            yield found[0].removeprefix("python"), path
 
 
 @pytest.fixture(scope="session")
@@ -120,6 +131,19 @@ def run_file(load_dag_file, root):
 def run_small(run_file, small_python):
     """Run the DAG of a file with the interpreter that has no libraries."""
     return lambda text, **options: run_file(text, Python(small_python), **options)
+
+
+@pytest.fixture
+def import_folder(tmp_path, monkeypatch):
+    """A folder of the import path, whose modules are forgotten after the test."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    before = set(sys.modules)
+    yield folder
+    for name in set(sys.modules) - before:
+        if str(folder) in str(getattr(sys.modules[name], "__path__", getattr(sys.modules[name], "__file__", ""))):
+            del sys.modules[name]
 
 
 RUNTIMES = ("in-process", "python", "virtualenv", "docker", "kubernetes")

@@ -15,10 +15,12 @@ from airflow_zen import load
 from airflow_zen.errors import RuntimeUnavailable, StepDefinitionError
 from airflow_zen.runtimes import Docker, parse_runtime
 from tests.runtimes import containers
+from tests.runtimes.conftest import other_releases
 from tests.runtimes.containers import IMAGE, python_mounts
 from tests.servers.docker_engine import BUSYBOX, busybox_archive
 
 pytestmark = pytest.mark.server
+OLD = ("3.7", "3.8", "3.9", "3.10")
 HEADER = """
 import logging, os, sys, time
 from airflow.sdk import dag
@@ -180,6 +182,17 @@ def test_an_image_without_the_runner_is_named(run_file, in_docker, small_python)
     """An image that has Python and not this package fails the task with what to install."""
     error = error_of(run_file(dag_of(WHERE, "step(2)"), in_docker(mounts=python_mounts(small_python)[:-1])))
     assert "has no airflow_zen.runner: install airflow-provider-zen" in str(error)
+
+
+def test_a_python_that_is_too_old_is_named(run_file, in_docker):
+    """An image whose Python is older than steps need fails the task with the release that they need."""
+    old = next((path for release, path in other_releases((3, 7)) if release in OLD), None)
+    if old is None:
+        pytest.skip("no Python older than 3.11 is on this machine: pyenv install 3.10")
+    runtime = in_docker(mounts=python_mounts(str(old)), python=str(old))
+    assert "has a Python that is too old: steps need Python 3.11" in str(
+        error_of(run_file(dag_of(WHERE, "step(2)"), runtime))
+    )
 
 
 def test_a_missing_image_is_named(run_file, in_docker):

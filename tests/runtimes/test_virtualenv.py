@@ -1,6 +1,8 @@
 """Promises of the runtime `Virtualenv`: requirements of a step's own, resolved once for all workers."""
 
+import os
 import subprocess
+import sys
 
 import pytest
 
@@ -11,6 +13,8 @@ from airflow_zen.runtimes import Virtualenv, parse_runtime
 from airflow_zen.runtimes.environments import find_uv
 from airflow_zen.runtimes.virtualenv import RESOLUTIONS
 from airflow_zen.steps.step import Step
+from tests.harness import run_dag
+from tests.runtimes.conftest import other_releases
 
 _FILE = """
 from airflow.sdk import dag
@@ -116,6 +120,57 @@ def test_a_lock_of_uv(tmp_path, root, load_dag_file, monkeypatch):
         Virtualenv("uv.lock", group="new").resolve(step, stack)
     monkeypatch.setattr("airflow_zen.runtimes.environments.find_uv", lambda: None)
     assert Virtualenv("uv.lock", group="old").resolve(step, stack).text == pins
+
+
+_RELEASE = """
+from airflow.sdk import dag
+from airflow_zen import ml_step
+
+@ml_step
+def made(rows: int) -> "pandas.DataFrame":
+    import pandas, sys
+    return pandas.DataFrame({"release": [sys.version_info[1]] * rows})
+
+@ml_step
+def read(table: "pandas.DataFrame") -> list[int]:
+    import sys
+    return [sys.version_info[1], *table["release"]]
+
+@dag(schedule=None)
+def pipeline():
+    read.override(runtime="InProcess()")(made(2))
+
+import pandas
+"""
+
+
+def test_another_release_of_python(run_file, root, load_dag_file, monkeypatch):
+    """A step runs under another release of Python that uv finds; the release is in the key, its tables are read here."""
+    release, interpreter = next(iter(other_releases()), (None, None))
+    if release is None:
+        pytest.skip("no later release of Python is on this machine: install one where `uv python list` finds it")
+    monkeypatch.setenv("PATH", f"{interpreter.parent}{os.pathsep}{os.environ['PATH']}")
+    runtime = Virtualenv(["pandas<3"], python=release)
+    module = load_dag_file(_RELEASE.replace("made(2)", f"made.override(runtime={str(runtime)!r})(2)"))
+    run = run_dag(module.pipeline())
+    assert set(run.states.values()) == {"success"}, run.tasks[-1].error
+    minor = int(release.partition(".")[2])
+    assert load(run.xcom("read")) == [sys.version_info[1], minor, minor]
+    step = Step(module.made.function, "made")
+    assert runtime.ingredients(step, open_stack(lineage=False))["python"] == release
+
+
+def test_a_release_of_python_that_is_not_there(run_file, monkeypatch):
+    """A release that no interpreter of this machine has is named, by uv and by pip; one that is too old is refused."""
+    error = run_file(_FILE, Virtualenv(["pandas<3"], python="3.99")).tasks[-1].error
+    assert isinstance(error, RuntimeUnavailable)
+    assert "No environment can be made with 3.99: error: No interpreter found for Python 3.99" in str(error)
+    step, stack = Step(len, "s"), open_stack(lineage=False)
+    monkeypatch.setattr("airflow_zen.runtimes.environments.find_uv", lambda: None)
+    with pytest.raises(RuntimeUnavailable, match=r"No environment can be made with 3\.99: .*'python3\.99'"):
+        Virtualenv(["msgspec"], python="3.99").resolve(step, stack)
+    with pytest.raises(StepDefinitionError, match=r"python='3\.10'\): steps need Python 3\.11 or later"):
+        Virtualenv(["pandas<3"], python="3.10")
 
 
 @pytest.mark.parametrize("line", ["-c constraints.txt", "-e .", "./package", "--editable=../package"])

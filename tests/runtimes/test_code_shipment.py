@@ -7,7 +7,7 @@ import pytest
 
 from airflow_zen import load
 from airflow_zen.errors import RuntimeUnavailable
-from airflow_zen.runtimes.source import ship_code
+from airflow_zen.runtimes.code_shipment import ship_code
 
 
 def kept_lines(shipped, name):
@@ -173,19 +173,6 @@ def test_objects_of_airflow_are_refused(run_small):
     imported = run_small(_CONTEXT.replace("CALL", "reads(1)"), run_id="manual__2").tasks[-1].error
     assert isinstance(imported, ImportError)
     assert "Airflow is not in Python(path=" in imported.__notes__[0]
-
-
-@pytest.fixture
-def import_folder(tmp_path, monkeypatch):
-    """A folder of the import path, whose modules are forgotten after the test."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(folder)
-    before = set(sys.modules)
-    yield folder
-    for name in set(sys.modules) - before:
-        if str(folder) in str(getattr(sys.modules[name], "__path__", getattr(sys.modules[name], "__file__", ""))):
-            del sys.modules[name]
 
 
 @pytest.mark.parametrize("has_init", [True, False])

@@ -23,7 +23,7 @@ from airflow_zen.caching.code.source import origin_of_function, source_file
 from airflow_zen.caching.code.syntax import effect_target
 from airflow_zen.errors import RuntimeUnavailable
 from airflow_zen.materializers.user_defined import register_materializer
-from airflow_zen.runtimes.syntax import (
+from airflow_zen.runtimes.statement_names import (
     DEFINITIONS,
     annotations_of,
     bound_names,

@@ -107,20 +107,54 @@ def start_task(tmp_path, root, small_python):
     """Start a task of a DAG file in a process of its own; return the process."""
     started = []
 
-    def start(text):
+    def start(text, before=""):
         file = tmp_path / "task.py"
         file.write_text(
-            f"{text}\nif __name__ == '__main__':\n    from tests.harness import run_dag\n"
+            f"{text}\nif __name__ == '__main__':\n    from tests.harness import run_dag\n    {before}\n"
             "    run = run_dag(pipeline())\n    print(run.states, repr(run.tasks[-1].error))\n"
         )
         environment = {**os.environ, "AIRFLOW__ZEN__RUNTIME": repr(Python(small_python)), "PYTHONPATH": os.getcwd()}
-        started.append(subprocess.Popen([sys.executable, file], env=environment, stdout=subprocess.DEVNULL))
+        with (tmp_path / "told").open("w") as told:
+            started.append(subprocess.Popen([sys.executable, file], env=environment, stdout=told))
         return started[-1]
 
     yield start
     for process in started:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def memory_group():
+    """A group of processes that the kernel gives 300 MB: a folder of cgroups; what is in it has to end."""
+    mounted = Path("/sys/fs/cgroup/memory") if Path("/sys/fs/cgroup/memory").is_dir() else Path("/sys/fs/cgroup")
+    group = mounted / f"zen-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        for name in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.max", "memory.swap.max"):
+            if (group / name).exists():
+                (group / name).write_text("0" if name == "memory.swap.max" else "300000000")
+    except OSError as error:
+        pytest.skip(f"this user cannot limit memory by cgroups: {error}. Run the tests as root")
+    yield group
+    wait_until(lambda: not (group / "cgroup.procs").read_text())
+    group.rmdir()
+
+
+def test_a_kill_by_the_kernel_is_told_in_words(start_task, memory_group, tmp_path):
+    """Where the kernel kills the child because memory ran out, the error says so, and the task goes on."""
+    join = f"Path({str(memory_group / 'cgroup.procs')!r}).write_text(str(os.getpid()))"
+    start_task(step_file("return len(bytearray(10**9))"), join).wait(120)
+    assert "RuntimeUnavailable" in (told := (tmp_path / "told").read_text())
+    assert "ran the step out of memory." in told
+
+
+def test_a_memory_error_is_told_in_words(run_small):
+    """A function that asks for more memory than a limit leaves fails with its own error, and a note says where."""
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (2 * 10**9, 2 * 10**9))\n"
+    error = run_small(step_file(f"{limit}return len(bytearray(4 * 10**9))")).tasks[-1].error
+    assert isinstance(error, MemoryError)
+    assert "ran out of memory in Python(path=" in error.__notes__[0]
 
 
 _SLEEPS = """

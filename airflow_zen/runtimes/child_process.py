@@ -111,11 +111,13 @@ def _oom_kills() -> int:
     for line in _read_text("/proc/self/cgroup").splitlines():
         number, controllers, group = line.split(":", 2)
         if number == "0":
-            text = _read_text(f"/sys/fs/cgroup{group}/memory.events")
+            folder, file = "/sys/fs/cgroup", "memory.events"
         elif controllers == "memory":
-            text = _read_text(f"/sys/fs/cgroup/memory{group}/memory.oom_control")
+            folder, file = "/sys/fs/cgroup/memory", "memory.oom_control"
         else:
             continue
+        # In a container the group may be the root of what is mounted there.
+        text = _read_text(f"{folder}{group}/{file}") or _read_text(f"{folder}/{file}")
         if found := re.search(r"^oom_kill (\d+)", text, re.MULTILINE):
             return int(found[1])
     return 0
