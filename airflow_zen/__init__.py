@@ -32,27 +32,63 @@ if TYPE_CHECKING:
     from airflow_zen.materializers.user_defined import register_materializer
     from airflow_zen.operators.artifact import Artifact
     from airflow_zen.operators.ml_step import MLStepOperator
+    from airflow_zen.operators.validation import ValidateOperator, validate
     from airflow_zen.steps.outputs import Each, Output
     from airflow_zen.steps.step import Cache
+    from airflow_zen.validation.base import Validator
+    from airflow_zen.validation.checks import (
+        AllowedValues,
+        Fresh,
+        HasType,
+        InRange,
+        NoDuplicateRows,
+        NoOverlap,
+        NoTargetLeakage,
+        NotConstant,
+        NotNull,
+        RowCount,
+        RowCountChange,
+        SameSchema,
+        Unique,
+    )
+    from airflow_zen.validation.report import Check, FailingRow, ValidationReport
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AllowedValues",
     "Artifact",
     "ArtifactRef",
     "CSVString",
     "Cache",
+    "Check",
     "ClassificationEvaluation",
     "Columns",
     "Each",
+    "FailingRow",
+    "Fresh",
     "HTMLString",
+    "HasType",
+    "InRange",
     "JSONString",
     "MLStepOperator",
     "MLflowModel",
     "MarkdownString",
     "Materializer",
     "NamedArtifact",
+    "NoDuplicateRows",
+    "NoOverlap",
+    "NoTargetLeakage",
+    "NotConstant",
+    "NotNull",
     "Output",
+    "RowCount",
+    "RowCountChange",
+    "SameSchema",
+    "Unique",
+    "ValidateOperator",
+    "ValidationReport",
+    "Validator",
     "ZenError",
     "artifact",
     "artifacts",
@@ -66,6 +102,7 @@ __all__ = [
     "register_materializer",
     "save",
     "save_artifact",
+    "validate",
 ]
 
 # Imported when first used: Airflow imports this package while it discovers providers, before it is complete itself.
@@ -90,6 +127,13 @@ _MODULES = {
         "operators.ml_step": ["MLStepOperator"],
         "steps.outputs": ["Each", "Output"],
         "steps.step": ["Cache"],
+        "operators.validation": ["ValidateOperator", "validate"],
+        "validation.base": ["Validator"],
+        "validation.checks": [
+            *("AllowedValues", "Fresh", "HasType", "InRange", "NoDuplicateRows", "NoOverlap", "NoTargetLeakage"),
+            *("NotConstant", "NotNull", "RowCount", "RowCountChange", "SameSchema", "Unique"),
+        ],
+        "validation.report": ["Check", "FailingRow", "ValidationReport"],
     }.items()
     for name in names
 }

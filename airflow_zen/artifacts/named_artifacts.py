@@ -30,7 +30,7 @@ from airflow_zen.artifacts.version import (
     version_label,
     version_path,
 )
-from airflow_zen.errors import ArtifactNotFound
+from airflow_zen.errors import ArtifactNameError, ArtifactNotFound
 from airflow_zen.transports.base import map_in_parallel, quote_key_part
 
 if TYPE_CHECKING:
@@ -139,6 +139,17 @@ class VersionIndex:
         key = f"{_versions_prefix(name)}/{version_path(object_name(then, ref.digest))}"
         return NextVersion(key, RecordedVersion(version.version, changed=True), version)
 
+    def next_in_quarantine(self, name: str, ref: ArtifactRef, created: float, **facts: Any) -> NextVersion:
+        """Return what `write` stores to keep this content under a name, where neither `latest` nor a time selects it.
+
+        Its label and digest select it, and its metadata say so. `facts` are those of `next`.
+        """
+        metadata = {**facts.pop("metadata", {}), "quarantined": True}
+        newest = self._transport.first_key(_quarantine_prefix(name))
+        found = self.next(name, ref, created, newest, metadata=metadata, **facts)
+        key = found.key.replace(_versions_prefix(name), _quarantine_prefix(name), 1)
+        return msgspec.structs.replace(found, key=key, recorded=RecordedVersion(found.recorded.version, False, True))
+
     def write(self, next_version: NextVersion) -> None:
         """Store a version whose content is new; one request, none where it is not."""
         if next_version.version:
@@ -164,8 +175,9 @@ class VersionIndex:
         return key
 
     def keys(self, name: str) -> Iterator[str]:
-        """Yield the keys of a name's versions, newest first; a request for each 1000."""
+        """Yield the keys of a name's versions, newest first, then those in quarantine; a request for each 1000."""
         yield from self._transport.list(_versions_prefix(name))
+        yield from self._transport.list(_quarantine_prefix(name))
 
     def versions(self, name: str, limit: int | None = None) -> list[ArtifactVersion]:
         """Return a name's versions, newest first; a request for each."""
@@ -184,8 +196,14 @@ class VersionIndex:
         return msgspec.structs.replace(found, ref=self._store.relocate(found.ref))
 
     def tag(self, name: str, version: str | datetime, tag: str) -> None:
-        """Tag a version, so that it is found by the tag and kept by pruning."""
-        self._write_tag(validate_tag(tag), name, self.find_key(name, version))
+        """Tag a version, so that it is found by the tag and kept by pruning; not one in quarantine."""
+        key = self.find_key(name, version)
+        if key.startswith(_quarantine_prefix(name)):
+            raise ArtifactNameError(
+                f"Version {str(version)!r} of {name!r} is in quarantine, where no tag selects it. Save it again as a version "
+                "to use it: airflow_zen.save_artifact(value, name)."
+            )
+        self._write_tag(validate_tag(tag), name, key)
 
     def untag(self, name: str, version: str | datetime, tag: str) -> None:
         """Remove a tag; a version without it is no error."""
@@ -215,8 +233,11 @@ class VersionIndex:
         time = parse_instant(version)
         if time is not None:
             key = self._key_before(where, time)
+            if version_label(time) != version:
+                return key
             # A label selects exactly its version, never an older one.
-            return key if key is None or version_label(time) != version or parse_version_key(key)[0] == time else None
+            found = (key, self._key_before(_quarantine_prefix(name), time))
+            return next((key for key in found if key and parse_version_key(key)[0] == time), None)
         if is_digest_prefix(version):
             return next((key for key in self.keys(name) if self._has_digest(key, version)), None)
         marker = self._transport.first_key(_tag_prefix(version, name))
@@ -268,6 +289,10 @@ def _near_text(wanted: str, known: Iterable[str]) -> str:
 
 def _versions_prefix(name: str) -> str:
     return f"{_NAMES}/{quote_key_part(name)}/versions"
+
+
+def _quarantine_prefix(name: str) -> str:
+    return f"{_NAMES}/{quote_key_part(name)}/quarantine"
 
 
 def _tag_prefix(tag: str, name: str) -> str:

@@ -60,11 +60,15 @@ class ArtifactVersion(msgspec.Struct, frozen=True):
         return decode_document(text, key, (FORMAT_VERSION,), decode)
 
 
-class RecordedVersion(msgspec.Struct, frozen=True):
-    """The version under which an artifact was recorded, and whether its content is new under the name."""
+class RecordedVersion(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The version under which an artifact was recorded, and whether its content is new under the name.
+
+    `quarantined` means that its checks failed, and no `latest` selects it.
+    """
 
     version: str
     changed: bool
+    quarantined: bool = False
 
 
 def object_name(milliseconds: int, digest: str) -> str:

@@ -93,7 +93,7 @@ def ancestry_from_records(digest: str, transport: Transport, name: str = "") -> 
     made: dict[str, list[FoundRun]] = defaultdict(list)
     keys = [each.key for records in list_step_records(transport).values() for each in records]
     for run in map_in_parallel(lambda key: _read_record(transport, key), keys):
-        if run and not run.is_hit and run.state is StepState.FINISHED:
+        if run and not run.is_hit and run.state is not StepState.RUNNING:
             found = _run_from_record(run, str(run.id))
             for artifact in found.outputs:
                 made[artifact.digest].append(found)

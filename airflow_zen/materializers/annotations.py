@@ -7,14 +7,30 @@ from pathlib import PurePath
 from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 
 from airflow_zen.artifacts.version import validate_artifact_name
-from airflow_zen.errors import MaterializerDefinitionError
+from airflow_zen.errors import MaterializerDefinitionError, ValidationDefinitionError
 from airflow_zen.materializers.base import Materializer, is_materializer
 from airflow_zen.type_names import is_union, type_name, walk_types
 
 _STREAM_TYPES = (collections.abc.Iterator, collections.abc.Generator, collections.abc.Iterable)
+
+
+FAIL, WARN, SKIP = "fail", "warn", "skip"
+FailureAction = str | tuple[str, ...]
+"""What a failed validation does: one of these, or the ids of the tasks that are followed."""
+
+
+def validate_failure_action(action: Any) -> FailureAction:
+    """Return a valid action, task ids as a tuple; raise `ValidationDefinitionError` for anything else."""
+    if isinstance(action, list | tuple) and action and all(isinstance(task_id, str) for task_id in action):
+        return tuple(action)
+    if action not in (FAIL, WARN, SKIP):
+        raise ValidationDefinitionError(
+            f"on_failure is 'fail', 'warn', 'skip', or a list of the ids of tasks to follow, such as ['alert']; got {action!r}."
+        )
+    return str(action)
 
 
 class _Named(msgspec.Struct, frozen=True):
@@ -27,14 +43,21 @@ class Artifact(_Named, frozen=True, kw_only=True):
     `name` replaces `<dag>/<task>`, and has one history of versions, whichever step writes it.
     `materializer` stores this output alone; on a parameter it reads what a materializer that is not
     registered wrote. `previews=False` makes no preview of the output, `True` makes one even if the deployment makes none.
-    Raises `ArtifactNameError` for a name that is not valid.
+
+    `checks` are validators, or a list of them, that check the output before it becomes visible. `on_failure` says what
+    happens where they fail: `"fail"` fails the task without a retry, `"warn"` only logs, `"skip"` skips the tasks
+    downstream, and a list of task ids is followed instead of the other tasks downstream. `quarantine=True` keeps an output
+    that failed, as a version that no `latest()` selects. Raises `ArtifactNameError` for a name that is not valid.
     """
 
     materializer: type[Materializer] | None = None
     previews: bool | None = None
+    checks: Any = ()
+    on_failure: Any = FAIL
+    quarantine: bool = False
 
     def __post_init__(self) -> None:
-        """Raise an error for an invalid name, and for a class that is not a materializer."""
+        """Raise an error for an invalid name, a class that is not a materializer, and an unknown `on_failure`."""
         if self.name:
             validate_artifact_name(self.name)
         if self.materializer is not None and not is_materializer(self.materializer):
@@ -42,6 +65,9 @@ class Artifact(_Named, frozen=True, kw_only=True):
                 f"Artifact(materializer=…) takes a subclass of airflow_zen.Materializer that has an encoding, got "
                 f"{self.materializer!r}."
             )
+        checks = self.checks if isinstance(self.checks, list | tuple) else (self.checks,)
+        force_setattr(self, "checks", tuple(checks))
+        force_setattr(self, "on_failure", validate_failure_action(self.on_failure))
 
 
 class Columns:

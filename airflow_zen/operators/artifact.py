@@ -22,7 +22,8 @@ class Artifact(DeclaredArtifact, frozen=True):
 
     `-> Annotated[pd.DataFrame, Artifact("features")]` names an output; `schedule=[Artifact("features").asset]` starts
     a DAG when its content changes; `train(Artifact("features").latest())` reads its newest version. `materializer`
-    stores this output only; on a parameter it reads what an unregistered materializer wrote. Raises
+    stores this output only; on a parameter it reads what an unregistered materializer wrote. `checks=[NotNull("delay")]`
+    checks the output before it becomes visible; `on_failure` and `quarantine` say what happens where they fail. Raises
     `ArtifactNameError` for an invalid name.
     """
 

@@ -75,7 +75,8 @@ def emit_asset_events(
 
     A named output gets an event when its content is new under its name, any other outlet when the step was computed.
     With `stack_overridden` named outputs get none, because nothing is new in the step's own stack. In the DAG run of a
-    partition every outlet gets one, because its consumers wait for each partition, whatever its content.
+    partition every outlet gets one, because its consumers wait for each partition, whatever its content; but an output in
+    quarantine has none.
     """
     is_partition = getattr(context["dag_run"], "partition_key", None) is not None
     own_outputs = {asset_of(name, operator.stack).uri: output for output, name in artifact_names.items()}
@@ -88,6 +89,7 @@ def emit_asset_events(
         ref, recorded = run.outputs.get(output), run.versions.get(output)
         # Without a version, which could not be written, a computed output counts as new.
         is_new = is_partition or (recorded.changed if recorded else not run.is_hit)
+        is_new = is_new and not (recorded and recorded.quarantined)
         if ref and not stack_overridden and is_new:
             changed.append((outlet, output))
     operator.outlets = [outlet for outlet, _ in changed]

@@ -6,18 +6,18 @@ import inspect
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowSkipException, context_merge
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, context_merge
 from airflow.sdk import Metadata
 from airflow.sdk.definitions.xcom_arg import MapXComArg
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.config.settings import Settings, open_stack
-from airflow_zen.errors import StepDeferred, log_errors
+from airflow_zen.errors import StepDeferred, ValidationFailed, log_errors
 from airflow_zen.operators.artifact import load_keyword_arguments
 from airflow_zen.operators.assets import emit_asset_events
 from airflow_zen.operators.links import ArtifactsLink, MlflowRunLink, ProducedByLink, VersionsLink, add_links
@@ -31,6 +31,7 @@ from airflow_zen.operators.stack_selection import (
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
 from airflow_zen.steps.in_process import raise_on_sigterm
+from airflow_zen.steps.outputs import checked_output
 from airflow_zen.steps.run import RunHooks, run_step
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from airflow_zen.operators.ml_step import MLStepOperator
     from airflow_zen.runs.records import StepRunRecords
     from airflow_zen.stack import Stack
+    from airflow_zen.steps.failed_reports import FailedReport
     from airflow_zen.steps.step import Step
 
 log = logging.getLogger("airflow_zen.operators")
@@ -56,13 +58,33 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
         cache, why = resolve_cache_mode(operator, context, settings, stack.records)
         run = _new_step_run(operator, context, cache, why, _mapped_task_label(operator, arguments))
         run = replace(run, inputs=_mapped_keyword_arguments(operator, context))
-        run = _run_or_defer(step, arguments, stack, run, _TaskRunHooks(operator, context, settings))
+        run_hooks = _TaskRunHooks(operator, context, settings)
+        try:
+            run = _run_or_defer(step, arguments, stack, run, run_hooks)
+        except ValidationFailed as error:
+            # The data will not change: Airflow does not retry this exception.
+            push_failed_result(operator, step, context, error)
+            raise AirflowFailException(str(error)) from None
     report_lineage("add_output_asset", operator, run.outputs.values())
     _annotate_task(operator, context, run)
     with log_errors("The asset events of this task are incomplete"):
         names, stack_overridden = step.outputs.artifact_names, is_stack_overridden(context, operator, settings)
         emit_asset_events(operator, context, run, names, stack, stack_overridden=stack_overridden)
-    return to_xcom(step, run.outputs)
+    result = to_xcom(step, run.outputs)
+    if run_hooks.has_reports(step, run):
+        from airflow_zen.operators.downstream import skip_downstream
+
+        skip_downstream(operator, step, context, run.outputs, run_hooks.failed, result)
+    return result
+
+
+def push_failed_result(operator: MLStepOperator, step: Step, context: Any, error: ValidationFailed) -> None:
+    """Push the stored outputs of a task that fails, for tasks that run after a failure."""
+    from airflow_zen.operators.downstream import push_result
+
+    outputs: Any = error.outputs
+    if step.outputs.each or set(step.outputs.names) <= set(outputs):
+        push_result(operator, context, to_xcom(step, outputs))
 
 
 def _run_or_defer(step: Step, arguments: Arguments, stack: Stack, run: StepRun, run_hooks: _TaskRunHooks) -> StepRun:
@@ -85,8 +107,11 @@ def resolve_step(operator: MLStepOperator, context: Any, settings: Settings) -> 
 
 
 def to_xcom(step: Step, outputs: Mapping[str, ArtifactRef]) -> Any:
-    """Return a step's outputs as XCom holds them: one ref in its wire form, a dict of them by output name, or a list."""
-    wires = {name: ref.to_wire() for name, ref in outputs.items()}
+    """Return a step's outputs as XCom holds them: one ref in its wire form, a dict of them by output name, or a list.
+
+    The reports of declared checks are not among them.
+    """
+    wires = {name: ref.to_wire() for name, ref in outputs.items() if not checked_output(name)}
     if step.outputs.each:
         return list(wires.values())
     return wires if step.outputs.is_multiple else next(iter(wires.values()), None)
@@ -186,6 +211,7 @@ class _TaskRunHooks(RunHooks):
         self.suspended, self.event = operator.suspended, operator.event
         if operator.execution_timeout:
             self.deadline = time.time() + operator.execution_timeout.total_seconds()
+        self.failed: Sequence[FailedReport] = ()
         self.outlet_events = context["outlet_events"]
         self.ti = context["ti"]
         add_links(operator, {})
@@ -204,6 +230,14 @@ class _TaskRunHooks(RunHooks):
         if item.alias:
             self.outlet_events[item.alias].add(item.asset, extra=extra)
         return True
+
+    def on_failed_checks(self, failed: Sequence[FailedReport]) -> None:
+        """Keep the failed reports until the task has its result."""
+        self.failed = failed
+
+    def has_reports(self, step: Step, run: StepRun) -> bool:
+        """Whether a report may decide which tasks downstream are skipped."""
+        return bool(self.failed) or any(isinstance(step.failure_action(output), tuple) for output in run.outputs)
 
     def final_state(self, error: BaseException) -> StepState:
         """Return FINISHED for a skipped task, which has not failed."""

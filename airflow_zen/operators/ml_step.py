@@ -94,6 +94,11 @@ class MLStepOperator(PythonOperator):
         policy = self.cache if isinstance(self.cache, Cache) else FOLLOW_SETTINGS
         return Step(self.python_callable, self.task_id, self.version, policy, self.cache is True, self.previews)
 
+    @property
+    def inherits_from_skipmixin(self) -> bool:
+        """Whether Airflow looks for tasks that this one skipped: where a failed validation skips some."""
+        return self.step.outputs.skips
+
     def update_relative(self, other: Any, upstream: bool = True, edge_modifier: Any = None) -> None:
         """Refuse that a task of any kind is mapped over one artifact of this step, when it is set downstream.
 

@@ -25,7 +25,7 @@ from airflow_zen.fingerprint import combine_fingerprints, fingerprint
 from airflow_zen.materializers.annotations import View, batch_type, is_stream_annotation
 from airflow_zen.runs.step_run import CacheState, StepRun
 from airflow_zen.steps.arguments import Arguments, replace_refs_by_digest
-from airflow_zen.steps.outputs import runtime_class
+from airflow_zen.steps.outputs import checked_output, runtime_class
 from airflow_zen.steps.runtime import InProcess
 from airflow_zen.type_names import StandIn, canonical_type_text, resolve_definition, walk_types
 
@@ -130,7 +130,8 @@ def _find_result(plan: StepPlan, step: Step, stack: Stack, run: StepRun | None) 
 
 def _misfit(entry: CacheEntry, step: Step, stack: Stack) -> str:
     """Return why the outputs of an entry are not those of the step; empty where they are."""
-    if entry.outputs and not step.outputs.each and set(entry.outputs) != set(step.outputs.names):
+    outputs = {output for output in entry.outputs if not checked_output(output)}
+    if entry.outputs and not step.outputs.each and outputs != set(step.outputs.names):
         return f"its entry has the outputs {sorted(entry.outputs)}"
     encodings = {ref.encoding for ref in entry.outputs.values()}
     unread = [encoding for encoding in encodings if not stack.materializers.can_read(encoding)]
@@ -189,6 +190,7 @@ def cache_key(
     included = arguments.excluding(step.cache.ignore)
     ingredients = _custom_key(step, arguments, fallback) if step.cache.key else {}
     plain = {} if step.cache.key else _plain_arguments(included)
+    plain |= {f"checks of {name}": found for name in step.outputs.names if (found := step.checks(name))}
     reached = [*step.materializers, *_code_of_inputs(included, step)]
     code = fingerprint_code(step.function, fallback, plain, reached, known_code)
     elsewhere = step.runtime.ingredients(step, stack)

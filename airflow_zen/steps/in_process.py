@@ -44,8 +44,14 @@ def execute(execution: Execution) -> Result:
         values = execution.arguments.load(stack, step.parameter_types, execution.scratch)
         with temporary_environment(execution.opened().environment):
             result = _call(step, values, execution.run_hooks.take_event)
+            saving: Callable[[], Mapping[str, SavedArtifact]] = partial(
+                save_outputs, step, result, stack, execution.run
+            )
+            if any(map(step.checks, result)):
+                from airflow_zen.steps.checks import check_and_save
+
+                saving = partial(check_and_save, step, result, stack, execution)
             newest, lookups = stack.names.lookups(step.version_names(execution.run.id, result))
-            saving = partial(save_outputs, step, result, stack, execution.run)
             saved, *_ = stack.store.transport.together(saving, *lookups)
             inputs: Mapping[str, Any] = {}
             with log_errors("The models of this step have no signature in MLflow"):

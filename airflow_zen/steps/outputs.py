@@ -12,11 +12,13 @@ from typing import Annotated, Any, NotRequired, Required, Union, get_args, get_o
 import msgspec
 
 from airflow_zen.errors import OutputError, StepDefinitionError
-from airflow_zen.materializers.annotations import Artifact
+from airflow_zen.materializers.annotations import FAIL, WARN, Artifact
 from airflow_zen.steps.annotations import Imports, Owner, resolve_annotation, resolve_type, returned_type
 from airflow_zen.type_names import display_name, walk_types
 
 SINGLE_OUTPUT = "output"
+CHECKS_SUFFIX = ".checks"
+"""What the name of the report of an output's declared checks ends with."""
 
 _WRAPPERS = (Annotated, Required, NotRequired)
 _OPTIONAL_FORMS = (Required, NotRequired, Union, UnionType)
@@ -46,13 +48,14 @@ class Outputs(msgspec.Struct, frozen=True):
     """The outputs of a step: `names`, and whether they are several (`is_multiple`) or one value.
 
     `each` means that this value is a list whose elements are artifacts. `artifact_names` are the names of artifacts that
-    the annotation gives, `Artifact("features")`, by output.
+    the annotation gives, `Artifact("features")`, by output. `skips` means that failed checks of an output skip tasks.
     """
 
     names: tuple[str, ...] = (SINGLE_OUTPUT,)
     is_multiple: bool = False
     each: bool = False
     artifact_names: Mapping[str, str] = msgspec.field(default_factory=dict)
+    skips: bool = False
 
     def by_name(self, result: Any) -> dict[str, Any]:
         """Return a function's result by output name; raise `OutputError` when it does not fit."""
@@ -94,8 +97,10 @@ def declared_outputs(function: Callable[..., Any]) -> Outputs:
     if not members and is_each(declared):
         _check_marked_list(declared)
     types = members or {_output_label(declared) or SINGLE_OUTPUT: declared}
-    artifact_names = {name: found for name, held in types.items() if (found := _artifact_name(held, function))}
-    return _check_names(Outputs(tuple(types), bool(members), is_each(declared), artifact_names))
+    marks = {name: mark for name, held in types.items() for mark in _artifact_marks(held, function)}
+    artifact_names = {name: mark.name for name, mark in marks.items() if mark.name}
+    skips = any(mark.checks and mark.on_failure not in (FAIL, WARN) for mark in marks.values())
+    return _check_names(Outputs(tuple(types), bool(members), is_each(declared), artifact_names, skips))
 
 
 def output_types(function: Callable[..., Any], outputs: Outputs, imports: Imports = Imports.ALL) -> Mapping[str, Any]:
@@ -120,6 +125,11 @@ def output_artifacts(function: Callable[..., Any], outputs: Outputs) -> Mapping[
     return found
 
 
+def checked_output(output: str) -> str:
+    """Return the output whose declared checks a report is of; empty for an output of the function."""
+    return output.removesuffix(CHECKS_SUFFIX) if output.endswith(CHECKS_SUFFIX) else ""
+
+
 def is_each(declared: Any) -> bool:
     """Whether a return annotation is marked by `Each`."""
     marks = declared.__metadata__ if get_origin(declared) is Annotated else ()
@@ -134,7 +144,7 @@ def _several_outputs(declared: Any, function: Owner, resolve: Callable[[Any, Own
         return {name: resolve(declared.__annotations__.get(name), declared) for name in fields}
     elements = get_args(declared) if get_origin(declared) is tuple else ()
     names = list(map(_output_label, elements))
-    if not any(names) and not any(_artifact_name(element, function) for element in elements):
+    if not any(names) and not any(mark.name for element in elements for mark in _artifact_marks(element, function)):
         return {}
     if not all(names) or len(set(names)) != len(names):
         raise StepDefinitionError(
@@ -159,13 +169,17 @@ def _output_label(declared: Any) -> str:
     return next((mark for mark in marks if isinstance(mark, str)), "")
 
 
-def _artifact_name(declared: Any, owner: Owner) -> str:
-    """Return `"features"` of `Annotated[T, Artifact("features")]`, or of a choice of it: `Annotated[T, …] | None`."""
+def _artifact_marks(declared: Any, owner: Owner) -> list[Artifact]:
+    """Return the `Artifact(…)` of `Annotated[T, Artifact("features")]`, or of a choice of it: `Annotated[T, …] | None`.
+
+    Those with a name are the last.
+    """
     declared = _without_text(declared, owner)
     if get_origin(declared) in _OPTIONAL_FORMS:
-        return next(filter(None, (_artifact_name(held, owner) for held in get_args(declared))), "")
-    marks = getattr(declared, "__metadata__", ())
-    return next((mark.name for mark in marks if isinstance(mark, Artifact) and mark.name), "")
+        found = [mark for held in get_args(declared) for mark in _artifact_marks(held, owner)]
+    else:
+        found = [mark for mark in getattr(declared, "__metadata__", ()) if isinstance(mark, Artifact)]
+    return [*(mark for mark in found if not mark.name), *(mark for mark in found if mark.name)]
 
 
 def _reject_each(declared: Iterable[Any]) -> None:

@@ -17,6 +17,7 @@ from airflow_zen.lineage.recorder import MetadataCollector
 from airflow_zen.runs.step_run import CacheState, StepRun, StepState
 from airflow_zen.steps.arguments import Arguments, describe_as_json
 from airflow_zen.steps.cache_key import StepPlan, plan_step
+from airflow_zen.steps.failed_reports import FailedReport, failed_error, judge_reports
 from airflow_zen.steps.runtime import Execution, StepResult
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ class RunHooks:
     def take_event(self, item: Any) -> bool:
         """Handle what the function yields as the description of an event; return whether it is one."""
         return False
+
+    def on_failed_checks(self, failed: Sequence[FailedReport]) -> None:
+        """Handle the failed reports of a run that goes on all the same."""
 
     def final_state(self, error: BaseException) -> StepState:
         """Return the state of a run that raised `error`."""
@@ -111,13 +115,23 @@ def run_step(
             outputs={name: artifact.ref for name, artifact in result.saved.items()},
             summaries={artifact.ref.digest: artifact.summary for artifact in result.saved.values()},
         )
-        versions = _next_versions(step, stack, run, result.newest)
+        run, failed = judge_reports(step, stack, run)
+        versions = _next_versions(step, stack, run, result.newest, failed)
         previews = _begin_previews(run, step, stack, result, versions)
         storing = _store_in_cache(plan, run, step, stack, opening.result())
         run = _finish_run(stack, run, opening.result(), versions, storing)
         if previews is not None:
             previews.attach(run, opening.result())
-        return run
+        return _apply_failures(run, failed, run_hooks)
+
+
+def _apply_failures(run: StepRun, failed: Sequence[FailedReport], run_hooks: RunHooks) -> StepRun:
+    """Raise `ValidationFailed` for a run that failed reports have failed; tell the hooks about other failed reports."""
+    if run.state is StepState.FAILED:
+        raise failed_error(run, failed)
+    if failed:
+        run_hooks.on_failed_checks(failed)
+    return run
 
 
 def _apply_plan(plan: StepPlan, run: StepRun, step: Step) -> StepRun:
@@ -146,11 +160,11 @@ def _reuse_entry(
     run_hooks.on_opened(opened)
     run_hooks.on_reused(entry.page)
     previews = _begin_previews(run, step, stack) if opened.run_id else None
-    run = replace(run, state=StepState.FINISHED, ended=stack.clock())
-    run = _finish_run(stack, run, opened, _next_versions(step, stack, run, plan.newest))
+    run, failed = judge_reports(step, stack, replace(run, state=StepState.FINISHED, ended=stack.clock()))
+    run = _finish_run(stack, run, opened, _next_versions(step, stack, run, plan.newest, failed))
     if previews is not None:
         previews.attach(run, opened)
-    return run
+    return _apply_failures(run, failed, run_hooks)
 
 
 def _begin_previews(
@@ -180,6 +194,8 @@ def _store_in_cache(
     """
     key = plan.key
     if key is None or not (run.outputs or step.outputs.each or step.cache_always):
+        return []
+    if run.state is StepState.FAILED and not set(step.outputs.names) <= run.outputs.keys():
         return []
     origin, size = str(run.id), sum(ref.size for ref in run.outputs.values())
     page = opened.url or run.log_url
@@ -247,31 +263,36 @@ def _publish_version(stack: Stack, name: str, version: NextVersion) -> bool:
 
 
 def _next_versions(
-    step: Step, stack: Stack, run: StepRun, newest: Mapping[str, str | None] | None
+    step: Step,
+    stack: Stack,
+    run: StepRun,
+    newest: Mapping[str, str | None] | None,
+    failed: Sequence[FailedReport] = (),
 ) -> Mapping[str, NextVersion]:
     """Return by output what makes it the newest version of its name, if its content is not already.
 
     This includes a reused result, if something else was computed in between. The facts that user code logged about an
     output are the metadata of a version that it makes. `newest` is what `VersionIndex.lookups` found, None to look now.
+    An output whose checks `failed` becomes a version in quarantine.
     """
-    if newest is None:
-        newest, lookups = stack.names.lookups(step.version_names(run.id, run.outputs))
+    quarantined = {report.quarantined for report in failed}
+    known = dict(newest or {})
+    if unknown := [output for output in run.outputs if output not in known]:
+        more, lookups = stack.names.lookups(step.version_names(run.id, unknown))
         stack.store.transport.together(*lookups)
+        known |= more
     now, origin, dag_run = run.ended or stack.clock(), str(run.id), f"{run.id.dag_id}/{run.id.run_id}"
-    names = step.version_names(run.id, newest)
-    return {
-        output: stack.names.next(
-            names[output],
-            run.outputs[output],
-            now,
-            newest[output],
-            origin=origin,
-            dag_run=dag_run,
-            metadata=stack.redactor.mapping(run.metadata.get(f"output:{output}", {})),
-        )
-        for output in run.outputs
-        if output in newest
-    }
+    names = step.version_names(run.id, known)
+    found = {}
+    for output in (output for output in run.outputs if output in known):
+        metadata = stack.redactor.mapping(run.metadata.get(f"output:{output}", {}))
+        facts: dict[str, Any] = {"origin": origin, "dag_run": dag_run, "metadata": metadata}
+        ref, name = run.outputs[output], names[output]
+        if output in quarantined:
+            found[output] = stack.names.next_in_quarantine(name, ref, now, **facts)
+        else:
+            found[output] = stack.names.next(name, ref, now, known[output], **facts)
+    return found
 
 
 def _failed_run(run: StepRun, stack: Stack, error: BaseException, run_hooks: RunHooks) -> StepRun:

@@ -14,12 +14,21 @@ import msgspec
 from msgspec.structs import asdict, force_setattr, replace
 
 from airflow_zen.errors import StepDefinitionError
-from airflow_zen.materializers.annotations import Artifact, element_type, is_stream_annotation, strip_annotation
+from airflow_zen.materializers.annotations import (
+    WARN,
+    Artifact,
+    FailureAction,
+    element_type,
+    is_stream_annotation,
+    strip_annotation,
+)
 from airflow_zen.steps.annotations import Imports, resolve_parameters, resolve_type
 from airflow_zen.steps.outputs import (
+    CHECKS_SUFFIX,
     SINGLE_OUTPUT,
     Outputs,
     artifact_marker,
+    checked_output,
     declared_outputs,
     output_artifacts,
     output_types,
@@ -100,7 +109,8 @@ class Step(msgspec.Struct, frozen=True, dict=True):
 
     `version` is the user's own addition to the cache key, `cache` configures the rest of it. `cache_always`
     reuses even a step that returns nothing. `previews` is the default for outputs whose annotation does not decide it;
-    None leaves it to the deployment. `runtime` is where the function runs. Annotations are evaluated when they are first asked for.
+    None leaves it to the deployment. `runtime` is where the function runs. `on_failure` is what a failed
+    `ValidationReport` among its outputs does. Annotations are evaluated when they are first asked for.
     """
 
     function: Callable[..., Any]
@@ -110,6 +120,7 @@ class Step(msgspec.Struct, frozen=True, dict=True):
     cache_always: bool = False
     previews: bool | None = None
     runtime: Runtime = IN_PROCESS
+    on_failure: FailureAction = WARN
 
     def with_cache_defaults(self, defaults: Cache) -> Step:
         """Return the step with `defaults` for the options of its `Cache` that are None."""
@@ -177,8 +188,11 @@ class Step(msgspec.Struct, frozen=True, dict=True):
     def artifact_name(self, run: StepRunId, output: str) -> str:
         """Return the name of an output's artifact: the one that its annotation gives, or one after DAG and task.
 
-        The latter are `dag/task`, `dag/task.train`, and `dag/task[3]` for an element of a list marked `Each`.
+        The latter are `dag/task`, `dag/task.train`, and `dag/task[3]` for an element of a list marked `Each`. The report of
+        an output's checks has its name with `.checks`.
         """
+        if checked := checked_output(output):
+            return f"{self.artifact_name(run, checked)}{CHECKS_SUFFIX}"
         if output in self.outputs.artifact_names:
             return self.outputs.artifact_names[output]
         is_single = output.partition("[")[0] == SINGLE_OUTPUT
@@ -204,6 +218,16 @@ class Step(msgspec.Struct, frozen=True, dict=True):
         """Return the mark of an output, or of the marked list that it is an element of; an empty one without any."""
         found = self._output_artifacts.get(output) or self._output_artifacts.get(output.partition("[")[0])
         return found or Artifact()
+
+    def checks(self, output: str) -> tuple[Any, ...]:
+        """Return the validators that are declared on an output."""
+        found: tuple[Any, ...] = self.output_artifact(output).checks
+        return found
+
+    def failure_action(self, output: str) -> FailureAction:
+        """Return what happens where this output is a `ValidationReport` that failed."""
+        checked = checked_output(output)
+        return self.output_artifact(checked).on_failure if checked else self.on_failure
 
     def has_previews(self, output: str, default: bool) -> bool:
         """Whether an output gets a preview; `default` if neither its annotation nor the step decides it."""

@@ -66,12 +66,16 @@ class Validator:
     `library` is the distribution that the report names, `form` what `check` receives. `runtime` is the text of the
     runtime it needs where its library cannot be installed beside Airflow, such as `Virtualenv(…)`. `compares` says whether
     it uses a reference; checks of an artifact get its previous version.
+    `needs_reference` refuses `validate` without one. `is_reproducible` is False where the outcome depends on more than
+    the tables, so that it is not cached.
     """
 
     library: ClassVar[str] = ""
     form: ClassVar[Form] = "stored"
     runtime: ClassVar[str] = ""
     compares: ClassVar[bool] = False
+    needs_reference: ClassVar[bool] = False
+    is_reproducible: ClassVar[bool] = True
 
     @property
     def title(self) -> str:

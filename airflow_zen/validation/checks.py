@@ -74,6 +74,16 @@ class Suite(Validator):
         return any(check.compares for check in self.checks)
 
     @property
+    def needs_reference(self) -> bool:  # type: ignore[override]
+        """Whether one of the checks cannot be made without a reference."""
+        return any(check.needs_reference for check in self.checks)
+
+    @property
+    def is_reproducible(self) -> bool:  # type: ignore[override]
+        """Whether each of the checks is."""
+        return all(check.is_reproducible for check in self.checks)
+
+    @property
     def title(self) -> str:
         """The name that reports show."""
         return "built-in checks"
@@ -190,6 +200,11 @@ class Fresh(TableCheck):
     scan: ClassVar[str] = "column_scans:FreshScan"
 
     @property
+    def is_reproducible(self) -> bool:  # type: ignore[override]
+        """Whether the time is given."""
+        return self.at is not None
+
+    @property
     def expected(self) -> str:
         """The age."""
         return f"at most {self.max_age} old"
@@ -276,6 +291,7 @@ class RowCountChange(TableCheck):
     name: ClassVar[str] = "row_count_change"
     scan: ClassVar[str] = "row_scans:RowCountChangeScan"
     compares: ClassVar[bool] = True
+    needs_reference: ClassVar[bool] = True
 
     @property
     def expected(self) -> str:
@@ -293,6 +309,7 @@ class SameSchema(TableCheck):
     name: ClassVar[str] = "same_schema"
     scan: ClassVar[str] = "row_scans:SchemaScan"
     compares: ClassVar[bool] = True
+    needs_reference: ClassVar[bool] = True
 
     @property
     def expected(self) -> str:
@@ -313,6 +330,7 @@ class NoOverlap(TableCheck):
     name: ClassVar[str] = "no_overlap"
     scan: ClassVar[str] = "row_scans:OverlapScan"
     compares: ClassVar[bool] = True
+    needs_reference: ClassVar[bool] = True
 
     def columns(self) -> Iterable[str]:
         """Return the columns that are compared."""

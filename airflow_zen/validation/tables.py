@@ -151,9 +151,19 @@ _KINDS: Mapping[str, tuple[Any, ...]] = {
 
 
 def _from_polars(value: Any) -> pa.Table:
+    """Return a frame, series or query as Arrow; columns of Python objects, which Arrow does not have, as text."""
     if hasattr(value, "collect"):
         value = value.collect()
-    return (value if hasattr(value, "columns") else value.to_frame()).to_arrow()
+    frame = value if hasattr(value, "columns") else value.to_frame()
+    objects = [name for name, dtype in frame.schema.items() if str(dtype).startswith("Object")]
+    table = frame.drop(objects).to_arrow()
+    for at, name in enumerate(frame.columns):
+        if name in objects:
+            items = frame[name].to_list()
+            types = ", ".join(sorted({type(item).__name__ for item in items if item is not None})[:5])
+            texts = pa.array([None if item is None else _as_text(item) for item in items], pa.string())
+            table = table.add_column(at, pa.field(name, pa.string(), metadata={MIXED: types.encode()}), texts)
+    return table
 
 
 def _from_pandas(frame: Any) -> pa.Table:

@@ -326,9 +326,7 @@ class MlflowRecorder:
 
 
 def read_previews(run: StepRun, previews: PreviewStore) -> dict[str, bytes]:
-    """Read the stored previews of a run's outputs; none for a run that failed."""
-    if run.state is not StepState.FINISHED:
-        return {}
+    """Read the stored previews of a run's outputs."""
     outputs = islice(run.outputs.items(), MAX_PREVIEWED_OUTPUTS)
     return preview_files({output: previews.get(ref.digest) for output, ref in outputs})
 

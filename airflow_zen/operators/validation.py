@@ -1,0 +1,153 @@
+"""`validate` and `ValidateOperator`: the check of an artifact as a step, whose output is a `ValidationReport`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.providers.standard.utils.skipmixin import SkipMixin
+from airflow.sdk.bases.decorator import get_unique_task_id
+from airflow.sdk.definitions.xcom_arg import XComArg
+from msgspec.structs import replace
+
+from airflow_zen.artifacts.ref import ArtifactRef
+from airflow_zen.artifacts.version import VersionSelector
+from airflow_zen.errors import StepDefinitionError
+from airflow_zen.materializers.annotations import FAIL, WARN, validate_failure_action
+from airflow_zen.operators.ml_step import MLStepOperator
+from airflow_zen.steps.runtime import IN_PROCESS, Runtime
+from airflow_zen.steps.step import Step
+from airflow_zen.validation.base import FunctionValidator, Validator, as_validators
+from airflow_zen.validation.report import validate_severity
+from airflow_zen.validation.step import validate_table, validate_value
+
+_CHECKS_VERSION = 1
+"""Raised when the same suite finds something else in the same table; it is in the cache key."""
+
+
+class ValidateOperator(MLStepOperator, SkipMixin):
+    """Check an artifact, and return the report as an artifact.
+
+    `table`: the output of a step, or a version of a named artifact. `validator`: a built-in check, a validator of a
+    library, a function or object that returns a `ValidationReport`, the name of a registered validator, or a list of
+    these. `reference`: the artifact to compare with. `on_failure`: `"fail"` fails the task without a retry, `"warn"` only
+    logs, `"skip"` skips the tasks downstream, and a list of task ids is followed instead of the others downstream.
+    `sample`: the number of rows that validators check which need a table in memory, 0 for all. `severity`: `"error"` or
+    `"warning"` by check (`not_null`), column, or both (`not_null(delay)`). Other options are those of `MLStepOperator`.
+    Raises `StepDefinitionError` or `ValidationDefinitionError` for what cannot be checked.
+    """
+
+    custom_operator_name = "validate"
+    ui_color = "#eef3e2"
+
+    def __init__(
+        self,
+        *,
+        table: Any,
+        validator: Any,
+        reference: Any = None,
+        on_failure: Any = FAIL,
+        sample: int | None = None,
+        severity: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> None:
+        validators = as_validators(validator)
+        _check_arguments(table, validators, reference, sample, severity)
+        is_stored = any(each.form == "stored" for each in validators)
+        arguments = {"table": table, "validator": validator, "reference": reference}
+        arguments |= {"sample": sample, "severity": dict(severity) if severity else None}
+        if options.get("cache") is None and not all(each.is_reproducible for each in validators):
+            options["cache"] = False
+        runtime = _runtime_of(validators, options.pop("runtime", None))
+        function = validate_value if is_stored else validate_table
+        super().__init__(python_callable=function, op_kwargs=arguments, runtime=runtime, **options)
+        self.on_failure = validate_failure_action(on_failure)
+
+    @property
+    def inherits_from_skipmixin(self) -> bool:
+        """Whether a failure, or its absence, skips tasks."""
+        return self.on_failure not in (FAIL, WARN)
+
+    @property
+    def step(self) -> Step:
+        """The function with its options; the versions of the validators' libraries are in the cache key."""
+        titles = ", ".join(each.title for each in as_validators(self.op_kwargs["validator"]))
+        version = f"{self.version} {titles} {_CHECKS_VERSION}".strip()
+        return replace(super().step, version=version, on_failure=getattr(self, "on_failure", FAIL))
+
+
+def validate(
+    table: Any,
+    validator: Any,
+    *,
+    reference: Any = None,
+    on_failure: Any = FAIL,
+    sample: int | None = None,
+    severity: Mapping[str, str] | None = None,
+    runtime: Runtime | str | None = None,
+    task_id: str = "",
+    **options: Any,
+) -> Any:
+    """Add a step to the DAG that checks an artifact; return its report, for other steps.
+
+    The arguments are those of `ValidateOperator`. `task_id` is by default `validate_` with the name of the task, or of the
+    artifact, that is checked.
+    """
+    name = task_id or get_unique_task_id(f"validate_{_name_of(table)}", options.get("dag"), options.get("task_group"))
+    operator = ValidateOperator(
+        task_id=name,
+        table=table,
+        validator=validator,
+        reference=reference,
+        on_failure=on_failure,
+        sample=sample,
+        severity=severity,
+        runtime=runtime,
+        **options,
+    )
+    return operator.output
+
+
+def _name_of(table: Any) -> str:
+    if isinstance(table, XComArg):
+        operator, key = next(table.iter_references())
+        return str(operator.label) if key == "return_value" else f"{operator.label}_{key}"
+    return VersionSelector.from_wire(table).name.replace("/", "_") if VersionSelector.is_wire(table) else "table"
+
+
+def _runtime_of(validators: list[Validator], runtime: Any) -> Any:
+    """Return the given runtime, or the one that a validator needs; a user's function is called in the task's process."""
+    if any(isinstance(each, FunctionValidator) for each in validators):
+        if runtime not in (None, IN_PROCESS):
+            raise StepDefinitionError(
+                "A function or object of yours validates in the task's process. To run it elsewhere, write a step that returns "
+                f"a ValidationReport: @ml_step(runtime={runtime!r})."
+            )
+        return IN_PROCESS
+    return runtime or next(filter(None, (each.runtime for each in validators)), None)
+
+
+def _is_artifact(value: Any) -> bool:
+    """Whether an argument is an artifact: a mapped task is made of refs."""
+    return isinstance(value, XComArg) or VersionSelector.is_wire(value) or ArtifactRef.is_wire(value)
+
+
+def _check_arguments(
+    table: Any, validators: list[Validator], reference: Any, sample: Any, severity: Mapping[str, str] | None
+) -> None:
+    """Raise an error for arguments that are no artifacts, a missing reference, and invalid options."""
+    for name, value in (("table", table), ("reference", reference)):
+        if not (_is_artifact(value) or (name == "reference" and value is None)):
+            raise StepDefinitionError(
+                f"validate({name}=…) takes the output of a step, or a version of an artifact such as "
+                f"Artifact('features').latest(), got {value!r}. Checks of a value at hand are those of run_validator."
+            )
+    missing = [each.title for each in validators if each.needs_reference]
+    if reference is None and missing:
+        raise StepDefinitionError(
+            f"{missing[0]} compares with a reference. Write validate(table, …, reference=Artifact('features').latest())."
+        )
+    if sample is not None and (not isinstance(sample, int) or isinstance(sample, bool) or sample < 0):
+        raise StepDefinitionError(f"validate(sample=…) is a number of rows, 0 for all, got {sample!r}.")
+    for each in (severity or {}).values():
+        validate_severity(each)
