@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_zen.errors import StepInterrupted, log_errors
 from airflow_zen.lineage.recorder import collect_metadata, temporary_environment
+from airflow_zen.steps.outputs import CHECKS_SUFFIX
 
 if TYPE_CHECKING:
     from airflow_zen.stack import SavedArtifact
@@ -47,11 +48,13 @@ def execute(execution: Execution) -> Result:
             saving: Callable[[], Mapping[str, SavedArtifact]] = partial(
                 save_outputs, step, result, stack, execution.run
             )
-            if any(map(step.checks, result)):
+            checked = list(filter(step.checks, result))
+            if checked:
                 from airflow_zen.steps.checks import check_and_save
 
                 saving = partial(check_and_save, step, result, stack, execution)
-            newest, lookups = stack.names.lookups(step.version_names(execution.run.id, result))
+            outputs = [*result, *(f"{output}{CHECKS_SUFFIX}" for output in checked)]
+            newest, lookups = stack.names.lookups(step.version_names(execution.run.id, outputs))
             saved, *_ = stack.store.transport.together(saving, *lookups)
             inputs: Mapping[str, Any] = {}
             with log_errors("The models of this step have no signature in MLflow"):

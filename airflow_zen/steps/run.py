@@ -276,22 +276,20 @@ def _next_versions(
     An output whose checks `failed` becomes a version in quarantine.
     """
     quarantined = {report.quarantined for report in failed}
-    known = dict(newest or {})
-    if unknown := [output for output in run.outputs if output not in known]:
-        more, lookups = stack.names.lookups(step.version_names(run.id, unknown))
+    if newest is None:
+        newest, lookups = stack.names.lookups(step.version_names(run.id, run.outputs))
         stack.store.transport.together(*lookups)
-        known |= more
     now, origin, dag_run = run.ended or stack.clock(), str(run.id), f"{run.id.dag_id}/{run.id.run_id}"
-    names = step.version_names(run.id, known)
+    names = step.version_names(run.id, newest)
     found = {}
-    for output in (output for output in run.outputs if output in known):
+    for output in (output for output in run.outputs if output in newest):
         metadata = stack.redactor.mapping(run.metadata.get(f"output:{output}", {}))
         facts: dict[str, Any] = {"origin": origin, "dag_run": dag_run, "metadata": metadata}
         ref, name = run.outputs[output], names[output]
         if output in quarantined:
             found[output] = stack.names.next_in_quarantine(name, ref, now, **facts)
         else:
-            found[output] = stack.names.next(name, ref, now, known[output], **facts)
+            found[output] = stack.names.next(name, ref, now, newest[output], **facts)
     return found
 
 

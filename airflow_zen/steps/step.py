@@ -209,6 +209,8 @@ class Step(msgspec.Struct, frozen=True, dict=True):
 
     def declared_class(self, output: str) -> type | None:
         """Return the class that an output, or an element of it (`output[3]`), is declared as."""
+        if checked_output(output):
+            return None
         whole, bracket, at = output.partition("[")
         types = self.output_types
         is_element = bracket and output not in types
@@ -216,6 +218,8 @@ class Step(msgspec.Struct, frozen=True, dict=True):
 
     def output_artifact(self, output: str) -> Artifact:
         """Return the mark of an output, or of the marked list that it is an element of; an empty one without any."""
+        if checked_output(output):
+            return Artifact()
         found = self._output_artifacts.get(output) or self._output_artifacts.get(output.partition("[")[0])
         return found or Artifact()
 
