@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date, time, timedelta
 from enum import Enum
 from pathlib import Path
-from types import GenericAlias
+from types import FunctionType, GenericAlias
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -195,6 +195,8 @@ def describe_as_json(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, timedelta | Enum | Path):
         return str(value)
+    if isinstance(value, FunctionType):
+        return f"{value.__module__}.{value.__qualname__}"
     return _short_repr(value)
 
 

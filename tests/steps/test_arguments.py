@@ -245,3 +245,13 @@ def test_artifacts_of_a_list_are_loaded_at_the_same_time(run, stack, tmp_path):
     MetMaterializer.meeting = Barrier(4)
     done = run(total, refs)
     assert load(stack, done.outputs["output"], tmp_path) == [0, 1, 2, 3]
+
+
+def test_function_among_the_arguments_is_recorded_by_name(run):
+    """A function that is an argument has its name in the record, and not an address that differs each time."""
+
+    def call(value: int, functions: list) -> int:
+        return value
+
+    done = run(call, 3, [make])
+    assert done.parameters["functions"] == [f"{__name__}.make"]
