@@ -195,12 +195,12 @@ def describe_as_json(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, timedelta | Enum | Path):
         return str(value)
-    if isinstance(value, FunctionType):
-        return f"{value.__module__}.{value.__qualname__}"
     return _short_repr(value)
 
 
 def _short_repr(value: Any) -> str:
+    if isinstance(value, FunctionType):
+        return f"{value.__module__}.{value.__qualname__}"
     if type(value).__name__ == "Connection" and type(value).__module__.startswith("airflow."):
         return f"connection {value.conn_id!r}"
     try:
