@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 release=$1
 shift
 # The tests of what stands on Airflow; the rest of the suite runs the same code in every release.
-tests=(tests/decorators tests/operators tests/plugin tests/hooks tests/config tests/planning tests/doctor tests/test_provider.py
-    tests/test_imports.py tests/integration/test_dag_test.py tests/integration/test_own_materializers.py)
+tests=(tests/decorators tests/operators tests/plugin tests/hooks tests/config tests/planning tests/doctor tests/runtimes
+    tests/testing tests/test_provider.py tests/test_imports.py tests/integration/test_dag_test.py tests/integration/test_own_materializers.py)
 
 if [ "$release" = "$(.venv/bin/python -c 'from importlib.metadata import version as v; print(*v("apache-airflow-core").split(".")[:2], sep=".")')" ]; then
     venv=.venv
@@ -20,7 +20,7 @@ else
     if [ "$(cat "$venv/.setup-stamp" 2>/dev/null)" != "$state" ]; then
         echo "test-airflow: installing Airflow $release into $venv (some minutes the first time)"
         [ -x "$venv/bin/python" ] || .venv/bin/uv venv --quiet --python .venv/bin/python "$venv"
-        .venv/bin/uv pip install --quiet --python "$venv/bin/python" --compile-bytecode --constraint "$constraints" --editable '.[test]'
+        .venv/bin/uv pip install --quiet --python "$venv/bin/python" --compile-bytecode --constraint "$constraints" --editable '.[test]' uv
         rm -rf airflow_provider_zen.egg-info
         printf '%s' "$state" >"$venv/.setup-stamp"
     fi

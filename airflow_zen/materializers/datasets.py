@@ -9,9 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from airflow_zen.errors import SaveRefused
 from airflow_zen.materializers.base import Materializer, require_exact_type
 from airflow_zen.materializers.previews.html import Markup, heading, hidden_note, preview_page
 from airflow_zen.materializers.previews.tables import MAX_PREVIEW_COLUMNS, MAX_PREVIEW_ROWS, plain_table
+from airflow_zen.type_names import type_name
 
 DATASET_FOLDER = "dataset"
 
@@ -24,7 +26,8 @@ class DatasetsMaterializer(Materializer):
     """Save a dataset, or a dict of splits, in the layout of `save_to_disk`, which `load_from_disk` reads.
 
     Kept: rows, features, split, format, description. The fingerprint, which is the key of the library's own cache,
-    becomes that of the content.
+    becomes that of the content. Refused: functions and dtypes in a format, search indexes, and splits that are no datasets
+    or whose name is no folder's.
     """
 
     types = ("datasets.arrow_dataset.Dataset", "datasets.dataset_dict.DatasetDict")
@@ -34,8 +37,9 @@ class DatasetsMaterializer(Materializer):
     extra = "datasets"
 
     def save(self, value: Any, directory: Path) -> Mapping[str, Any]:
-        """Write `dataset/`."""
+        """Write `dataset/`; raises `SaveRefused` for a dataset that `save_to_disk` would not keep."""
         require_exact_type(value, *self.types)
+        _check_storable(value)
         with _without_progress_bars():
             value.save_to_disk(directory / DATASET_FOLDER)
         for folder, split in _splits(value, directory):
@@ -68,6 +72,37 @@ class DatasetsMaterializer(Materializer):
             note = hidden_note(len(split.column_names) - MAX_PREVIEW_COLUMNS, "column")
             sections += [heading(f"{name} {split.num_rows} rows"), table, *note]
         return preview_page(value, summary, sections)
+
+
+def _check_storable(dataset: Any) -> None:
+    """Raise `SaveRefused` for what `save_to_disk` does not write, or writes elsewhere."""
+    if not isinstance(dataset, dict):
+        return _check_split("This dataset", dataset)
+    for name, split in dataset.items():
+        if type(name) is not str or name in ("", ".", "..") or "/" in name:
+            raise SaveRefused(f"The name {name!r} of a split cannot be that of a folder. Use one such as 'train'.")
+        _check_split(f"The split {name!r}", split)
+    return None
+
+
+def _check_split(name: str, split: Any) -> None:
+    import datasets
+
+    if type(split) is not datasets.Dataset:
+        raise SaveRefused(
+            f"{name} is of type {type_name(type(split))}. Make it a datasets.Dataset, such as "
+            "datasets.Dataset.from_list(list(split))."
+        )
+    if indexes := split.list_indexes():
+        raise SaveRefused(f"{name} has the search index {indexes[0]!r}. Call drop_index, and add it where it is used.")
+    try:
+        json.dumps(split.format["format_kwargs"])
+    except TypeError as error:
+        options = ", ".join(split.format["format_kwargs"])
+        raise SaveRefused(
+            f"{name} has the format {split.format['type']!r} with {options}, which is not JSON. Return "
+            "dataset.with_format(None), and set the format where it is used."
+        ) from error
 
 
 def _splits(dataset: Any, directory: Path) -> list[tuple[Path, Any]]:

@@ -96,7 +96,11 @@ def _write_checked(model: Any, directory: Path) -> dict[str, Any]:
         model.save(written)
         loaded = _read_keras_file(written, state)
     except Exception as error:
-        raise SaveRefused(f"Keras does not keep this {type(model).__qualname__}: {error}. {_WAY_OUT}") from error
+        raise SaveRefused(
+            f"Keras does not keep this {type(model).__qualname__}: {_reason(error)}. Register your own classes and functions "
+            "with @keras.saving.register_keras_serializable(), return all arguments of __init__ from get_config(), and write "
+            f"lambdas as functions. {_WAY_OUT}"
+        ) from error
     _check_weights(model, loaded)
     found = _full_state(loaded)
     lost = {name: held for name, held in _full_state(model).items() if held != found[name]}
@@ -108,6 +112,12 @@ def _write_checked(model: Any, directory: Path) -> dict[str, Any]:
     _write_reproducible_file(written, directory / DATA_FOLDER / MODEL_FILE)
     written.unlink()
     return {**state, **lost}
+
+
+def _reason(error: Exception) -> str:
+    """Return the innermost reason of an error of Keras, without the configuration and the advice after it."""
+    reason = str(error).rpartition("Exception encountered: ")[2]
+    return re.split(r"\.? *\n|\. ", reason.strip(), maxsplit=1)[0]
 
 
 def _read_keras_file(path: Path, state: Mapping[str, Any]) -> Any:
@@ -241,7 +251,9 @@ def _lost_attributes(model: Any, loaded: Any) -> list[dict[str, Any]]:
         for name, value in public.items():
             if not (_is_plain(value) or type(value) is np.ndarray):
                 where = f"{layer.name}.{name}, of type {type_name(type(value))}"
-                raise SaveRefused(f"Keras does not keep the attribute {where}. Return it as another output. {_WAY_OUT}")
+                raise SaveRefused(
+                    f"Keras does not keep the attribute {where}. Delete it, and return it as another output. {_WAY_OUT}"
+                )
         lost.append({name: _plain(value) for name, value in public.items()})
     return lost if any(lost) else []
 

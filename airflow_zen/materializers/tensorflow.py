@@ -16,13 +16,15 @@ from airflow_zen.type_names import type_name
 RECORDS_FILE = "elements.tfrecord"
 METADATA_FILE = "dataset.json"
 _MAX_CELL_VALUES = 8
+_WAY_OUT = "or call dataset.save('elements') and return pathlib.Path('elements'), which tf.data.Dataset.load() reads."
 
 
 class TfDatasetMaterializer(Materializer):
     """Save the elements of a finite `tf.data.Dataset`, in order, one by one.
 
     The loaded dataset has the same elements and the same `element_spec`; how they were computed is not kept.
-    Refused: infinite datasets, and elements that are not dense tensors in dicts, tuples and lists.
+    Refused: infinite datasets, elements that are not dense tensors in dicts, tuples and lists, and tensors of quantized
+    numbers or of fewer than 8 bits a number.
     """
 
     types = ("tensorflow.python.data.ops.dataset_ops.DatasetV2",)
@@ -47,7 +49,7 @@ class TfDatasetMaterializer(Materializer):
         with tf.io.TFRecordWriter(str(directory / RECORDS_FILE)) as writer:
             for element in value:
                 for tensor in tf.nest.flatten(element):
-                    writer.write(tf.io.serialize_tensor(tensor).numpy())
+                    writer.write(_serialize(tensor))
                 count += 1
         write_typed_json(self, {"count": count, "spec": spec}, directory, METADATA_FILE)
         return {"shape": f"{count} {'element' if count == 1 else 'elements'}", "rows": count}
@@ -79,6 +81,19 @@ class TfDatasetMaterializer(Materializer):
         rows = ([_cell(tensor) for tensor in tf.nest.flatten(element)] for element in value.take(MAX_PREVIEW_ROWS))
         sections = [heading("The first elements"), plain_table(names, rows), heading("An element")]
         return preview_page(value, summary, [*sections, preformatted(repr(value.element_spec))], "Dataset")
+
+
+def _serialize(tensor: Any) -> bytes:
+    import tensorflow as tf
+
+    try:
+        record: bytes = tf.io.serialize_tensor(tensor).numpy()
+    except tf.errors.NotFoundError as error:  # there is no kernel for the dtype
+        raise SaveRefused(
+            f"TensorFlow does not serialize the {tensor.dtype.name} in an element of this tf.data.Dataset. Convert it with "
+            f"tf.cast, {_WAY_OUT}"
+        ) from error
+    return record
 
 
 def _leaf_names(spec: Any, prefix: str = "") -> Iterator[str]:
@@ -113,9 +128,14 @@ def _encode_spec(spec: Any) -> Any:
         return {"dict": [[key, _encode_spec(item)] for key, item in spec.items()]}
     if type(spec) in (tuple, list):
         return {type(spec).__name__: [_encode_spec(item) for item in spec]}
+    if type(spec) is tf.data.DatasetSpec:
+        raise SaveRefused(
+            "An element of this tf.data.Dataset is a dataset itself, such as a window. Make it a tensor: "
+            "dataset.flat_map(lambda window: window.batch(n)) for windows of n tensors."
+        )
     raise SaveRefused(
         f"An element of this tf.data.Dataset holds a {type_name(type(spec))}. Make it dense tensors in dicts, tuples "
-        "and lists, or call dataset.save('elements') and return pathlib.Path('elements'), which tf.data.Dataset.load() reads."
+        f"and lists, {_WAY_OUT}"
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_zen.errors import ArtifactRefused, SaveRefused
+from airflow_zen.errors import ArtifactRefused, LocatedError, SaveRefused, located
 from airflow_zen.materializers.base import Materializer
 from airflow_zen.materializers.previews.html import heading, preformatted, preview_page
 from airflow_zen.materializers.typed_json import read_typed_json, write_typed_json
@@ -35,6 +36,13 @@ _AROUND = "Or put it into a module of your own, `self.body = model`, which is st
 _WAY_OUT = (
     "Or call model.save_pretrained('model') and return pathlib.Path('model'), which keeps what from_pretrained() reads."
 )
+
+_WEIGHTS = (
+    "Or call torch.save(model.state_dict(), 'weights.pt') and return pathlib.Path('weights.pt'), and make the model again in "
+    "the step that loads them."
+)
+
+_IN_CONFIGURATION = re.compile(r"^\['([^']*)'\]\['(\w+)'\]")
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -87,10 +95,18 @@ class PretrainedMaterializer(Materializer):
         _write_configurations(model, directory, self.registry)
         _save_pretrained(model, directory / PRETRAINED_FOLDER)
         write_typed_json(self, _model_metadata(model), directory, METADATA_FILE)
-        loaded = self.load(directory, self.encoding, type(model))
+        loaded = self._load_back(model, directory)
         _save_buffers(model, loaded, directory / PRETRAINED_FOLDER)
         _check_round_trip(model, loaded)
         return {"shape": f"{type(model).__qualname__} of {model.num_parameters()} parameters"}
+
+    def _load_back(self, model: Any, directory: Path) -> Any:
+        try:
+            return self.load(directory, self.encoding, type(model))
+        except Exception as error:
+            raise SaveRefused(
+                f"{type_name(type(model))} does not come back from from_pretrained(): {error}. {_AROUND}"
+            ) from error
 
     def _save_tokenizer(self, tokenizer: Any, directory: Path) -> Mapping[str, Any]:
         options = {name: getattr(tokenizer, name) for name in _TOKENIZER_OPTIONS}
@@ -155,8 +171,10 @@ def _save_pretrained(model: Any, folder: Path) -> None:
     try:
         with _without_progress_bars():
             model.save_pretrained(folder)
-    except (ValueError, TypeError) as error:
-        raise SaveRefused(f"save_pretrained() refuses this {type_name(type(model))}: {error} {_WAY_OUT}") from error
+    except Exception as error:
+        raise SaveRefused(
+            f"save_pretrained() refuses this {type_name(type(model))}: {error}\nChange that. {_AROUND} {_WEIGHTS}"
+        ) from error
     finally:
         vars(model.config).clear()
         vars(model.config).update(before)
@@ -172,7 +190,11 @@ def _write_configurations(model: Any, directory: Path, registry: MaterializerReg
         name: {attribute: item for attribute, item in vars(module).items() if is_plain_object(type(item), [])}
         for name, module in model.named_modules()
     }
-    root = encoder.encode({name: found for name, found in held.items() if found})
+    try:
+        root = encoder.encode({name: found for name, found in held.items() if found})
+    except LocatedError as error:
+        error.place = _IN_CONFIGURATION.sub(lambda place: ".".join(filter(None, place.groups())), error.place)
+        raise
     text = canonical_json({"root": root, "objects": encoder.states})
     (directory / CONFIGURATIONS_FILE).write_text(text, encoding="utf-8")
 
@@ -224,7 +246,12 @@ def _are_same_bits(one: Any, other: Any) -> bool:
 
 
 def _check_storable(model: Any) -> None:
-    """Raise `SaveRefused` for weights of several dtypes, and for hooks."""
+    """Raise `SaveRefused` for weights of several dtypes or without values, and for hooks."""
+    from airflow_zen.materializers.torch.state import check_storable
+
+    for name, weight in (*model.named_parameters(), *model.named_buffers()):
+        with located(name):
+            check_storable(weight)
     dtypes = sorted({str(weight.dtype) for weight in model.parameters() if weight.is_floating_point()})
     if len(dtypes) > 1:
         raise SaveRefused(

@@ -257,7 +257,6 @@ def _resolve(operator: MLStepOperator, settings: Settings) -> Step:
 def _parse_recorded_dag(recorded: StepRun) -> Iterator[Any]:
     """Parse the DAG from the version of its bundle, or from the commit, that a run had."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager
-    from airflow.dag_processing.dagbag import DagBag
     from airflow.models import DagModel
 
     dag_id, version = recorded.id.dag_id, recorded.code_version
@@ -280,12 +279,23 @@ def _parse_recorded_dag(recorded: StepRun) -> Iterator[Any]:
             folder = _check_out(bundle.path, version, Path(directory))
         file = folder / str(known.relative_fileloc)
         with _import_anew(bundle.path, folder):
-            bag = _without_log(lambda: DagBag(file, bundle_path=folder, bundle_name=known.bundle_name))
+            bag = _without_log(partial(_parse_file, file, folder, known.bundle_name))
             if dag_id not in bag.dags:
                 raise SpinError(
                     f"{file} of {version} does not define DAG {dag_id!r}: {bag.import_errors or 'no error'}."
                 )
             yield bag.dags[dag_id]
+
+
+def _parse_file(file: Path, folder: Path, bundle_name: str) -> Any:
+    """Return the DagBag of one file of a bundle."""
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+    except ImportError:  # Airflow 3.1, where a bundle has no team
+        from airflow.models.dagbag import DagBag  # type: ignore[no-redef,attr-defined,unused-ignore]
+
+        return DagBag(file, bundle_path=folder)
+    return DagBag(file, bundle_path=folder, bundle_name=bundle_name)
 
 
 def _check_out(folder: Path, commit: str, into: Path) -> Path:

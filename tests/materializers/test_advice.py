@@ -85,6 +85,17 @@ def _optimizer() -> Any:
     return torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=0.1, momentum=0.9)
 
 
+def _history() -> Any:
+    keras = _library("keras")
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    return model.fit(np.ones((2, 1)), np.ones(2), verbose=0)
+
+
+def _hugging_face_rows() -> Any:
+    return _library("datasets").Dataset.from_dict({"a": [1, 2]})
+
+
 class Service(pydantic.BaseModel):
     url: pydantic.HttpUrl
 
@@ -130,10 +141,39 @@ VALUES: dict[str, Callable[[], Any]] = {
     "transformers.pipelines.base.Pipeline": _pipeline,
     "transformers.configuration_utils.PreTrainedConfig": lambda: _library("transformers").BertConfig(),
     "transformers.generation.configuration_utils.GenerationConfig": lambda: _library("transformers").GenerationConfig(),
+    "transformers.training_args.TrainingArguments": lambda: _library("transformers").TrainingArguments("folder"),
+    "transformers.utils.generic.ModelOutput": lambda: _library("transformers").modeling_outputs.ModelOutput(
+        loss=np.ones(2), logits=np.ones(2)
+    ),
+    "transformers.trainer_utils.EvalPrediction": lambda: _library("transformers").EvalPrediction(
+        np.ones(2), np.ones(2)
+    ),
+    "tokenizers.Tokenizer": lambda: _library("tokenizers").Tokenizer(_library("tokenizers").models.BPE()),
     "transformers.image_processing_base.ImageProcessingMixin": lambda: _library("transformers").ViTImageProcessor(),
     "tensorflow.python.framework.tensor.Tensor": lambda: _library("tensorflow").constant([1.0]),
     "tensorflow.python.ops.variables.Variable": lambda: _library("tensorflow").Variable([1.0]),
+    "tensorflow.python.ops.ragged.ragged_tensor.RaggedTensor": lambda: _library("tensorflow").ragged.constant(
+        [[1], []]
+    ),
+    "tensorflow.python.framework.sparse_tensor.SparseTensor": lambda: _library("tensorflow").sparse.eye(2),
+    "tensorflow.python.module.module.Module": lambda: _library("tensorflow").Module(),
     "keras.Layer": lambda: _library("keras").layers.Rescaling(2.0),
+    "keras.Variable": lambda: _library("keras").Variable([1.0]),
+    "keras.Optimizer": lambda: _library("keras").optimizers.Adam(0.1),
+    "keras.Loss": lambda: _library("keras").losses.Huber(0.3),
+    "keras.Metric": lambda: _library("keras").metrics.AUC(num_thresholds=7),
+    "keras.Initializer": lambda: _library("keras").initializers.GlorotUniform(seed=1),
+    "keras.Regularizer": lambda: _library("keras").regularizers.L2(0.1),
+    "keras.src.optimizers.schedules.learning_rate_schedule.LearningRateSchedule": lambda: _library(
+        "keras"
+    ).optimizers.schedules.ExponentialDecay(0.1, 2, 0.3),
+    "keras.src.random.SeedGenerator": lambda: _library("keras").random.SeedGenerator(1),
+    "keras.src.callbacks.History": _history,
+    "datasets.iterable_dataset.IterableDataset": lambda: _hugging_face_rows().to_iterable_dataset(),
+    "datasets.dataset_dict.IterableDatasetDict": lambda: _library("datasets").IterableDatasetDict(
+        {"train": _hugging_face_rows().to_iterable_dataset()}
+    ),
+    "datasets.features.features.Features": lambda: _hugging_face_rows().features,
     "optuna.study.study.Study": _study,
     "networkx.classes.graph.Graph": lambda: _library("networkx").path_graph(3),
     "requests.models.Response": _response,
@@ -183,7 +223,11 @@ def test_what_to_return_instead_is_stored(name: str, tmp_path: Path, monkeypatch
     names = {"value": value, "numpy": np, "pandas": pd, "pyarrow": pa, "xarray": xr, "geopandas": geopandas}
     names |= {"pathlib": importlib.import_module("pathlib"), "plotly": importlib.import_module("plotly")}
     names |= {"airflow_zen": airflow_zen, "bytes": bytes, "keras": None, "networkx": None}
-    names |= {library: _library(library) for library in ("keras", "networkx") if f"{library}." in message}
+    names |= {
+        library: _library(library)
+        for library in ("keras", "networkx", "tensorflow", "datasets")
+        if f"{library}." in message
+    }
     for expression in list(_expressions(message))[:1]:
         (tmp_path / "stored").mkdir()
         saved = REGISTRY.save(eval(expression, names), tmp_path / "stored")

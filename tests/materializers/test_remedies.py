@@ -177,7 +177,7 @@ TORCH_REMEDIES: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any, Path],
     ),
     "module without values": (
         lambda torch: torch.nn.Linear(2, 1, device="meta"),
-        lambda _, value, __: value.to_empty(device="cpu"),
+        lambda torch, _, __: torch.nn.Linear(2, 1, device="cpu"),
     ),
     "scripted module": (lambda torch: torch.jit.script(torch.nn.Linear(1, 1)), _scripted),
 }

@@ -16,12 +16,18 @@ from pathlib import Path
 
 import psutil
 import pytest
-from airflow.sdk.serde import deserialize
 
 from airflow_zen.lineage.mlflow.offline import write_package
 from airflow_zen.runtimes import Kubernetes
 from tests.harness import InMemorySupervisor, _install_supervisor
 from tests.servers.kubernetes import Image, kubernetes_cluster
+
+try:
+    from airflow.sdk.serde import deserialize
+except ImportError:  # Airflow 3.1
+    from airflow.serialization.serialized_objects import BaseSerialization
+
+    deserialize = BaseSerialization.deserialize
 
 DIGEST = f"sha256:{'1' * 64}"
 IMAGE, FULL_IMAGE = f"registry.test/train@{DIGEST}", f"registry.test/full@{DIGEST}"

@@ -39,7 +39,10 @@ spun_from_file()
 @pytest.fixture
 def folder(root, airflow_db, tmp_path, monkeypatch):
     """A DAGs folder in a git repository, as a bundle that Airflow has parsed, and one recorded run of its DAG."""
-    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    try:
+        from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    except ImportError:  # Airflow 3.1
+        from airflow.models.dagbag import DagBag, sync_bag_to_db
     from airflow.models.dagbundle import DagBundleModel
     from airflow.utils.session import create_session
 
@@ -59,7 +62,7 @@ def folder(root, airflow_db, tmp_path, monkeypatch):
     ]
     monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps(bundles))
     monkeypatch.syspath_prepend(folder)
-    bag = DagBag(folder / "pipeline.py", bundle_path=folder, bundle_name="spun")
+    bag = DagBag(folder / "pipeline.py", bundle_path=folder)
     with create_session() as session:
         session.merge(DagBundleModel(name="spun"))
     sync_bag_to_db(bag, "spun", None)

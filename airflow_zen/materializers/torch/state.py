@@ -62,7 +62,7 @@ def check_storable(tensor: Any) -> None:
         raise SaveRefused("A tensor that autograd still computes with is not stored. Return tensor.detach().")
     if tensor.device.type == "meta":
         raise SaveRefused(
-            "A tensor on the device 'meta' has no values. Call module.to_empty(device='cpu') and load its weights; of a "
+            "A tensor on the device 'meta' has no values. Make its module on the device 'cpu', and load its weights; of a "
             "tensor alone, make torch.empty_like(tensor, device='cpu') and fill it."
         )
     if tensor.layout is not torch.strided or tensor.is_quantized:

@@ -19,7 +19,6 @@ import msgspec
 
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.annotations import element_type
-from airflow_zen.materializers.catalog import alternative
 from airflow_zen.type_names import base_names, class_reference, type_name
 
 if TYPE_CHECKING:
@@ -230,7 +229,7 @@ def _encode_dataclass(value: Any, encoder: Encoder) -> Mapping[str, Json]:
         raise encoder.unsupported_error(value, remedy)
     if extra:
         remedy = f"its attribute(s) {', '.join(extra)} are no fields. Declare them as fields."
-        raise encoder.unsupported_error(value, alternative(base_names(cls)) or remedy)
+        raise encoder.unsupported_error(value, remedy)
     held = {name: encoder.encode(getattr(value, name)) for name in names if hasattr(value, name)}
     return {"class": class_reference(cls), "fields": held}
 

@@ -18,7 +18,7 @@ import msgspec
 from airflow_zen.artifacts.reader import ArtifactReader
 from airflow_zen.errors import ArtifactRefused, LocatedError, MaterializerNotFound, SaveRefused
 from airflow_zen.materializers.annotations import element_type, strip_annotation
-from airflow_zen.materializers.catalog import GENERAL_ADVICE
+from airflow_zen.materializers.catalog import GENERAL_ADVICE, alternative
 from airflow_zen.materializers.files import is_large_bytes
 from airflow_zen.materializers.project_code import is_project_package
 from airflow_zen.materializers.typed_json.codec import (
@@ -93,8 +93,9 @@ class Encoder:
         return sorted((nested.encode(value) for value in values), key=canonical_json)
 
     def unsupported_error(self, value: Any, remedy: str) -> SaveRefused:
-        """Return the error for a value that would not come back exactly; `remedy` is a full sentence."""
-        return SaveRefused(f"A value of type {type_name(type(value))} is not stored: {remedy}")
+        """Return the error for a value that would not come back exactly; `remedy` is a full sentence, for a type without one of its own."""
+        advice = alternative(base_names(type(value))) or remedy
+        return SaveRefused(f"A value of type {type_name(type(value))} is not stored: {advice}")
 
     def _encode_composite(self, value: Any, kind: type) -> Json:
         if self._parts.prefers_files and preferred_encoding(value):
