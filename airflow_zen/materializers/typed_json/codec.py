@@ -19,6 +19,7 @@ import msgspec
 
 from airflow_zen.errors import ArtifactRefused
 from airflow_zen.materializers.annotations import element_type
+from airflow_zen.materializers.catalog import alternative
 from airflow_zen.type_names import base_names, class_reference, type_name
 
 if TYPE_CHECKING:
@@ -222,14 +223,15 @@ def _encode_dataclass(value: Any, encoder: Encoder) -> Mapping[str, Json]:
     names = [field.name for field in fields(cls)]
     builtin = next((base for base in cls.__mro__[1:-1] if base.__module__ == "builtins"), None)
     if builtin is not None:
-        raise encoder.unsupported_error(value, f"it is a {builtin.__qualname__} beside its fields. Make that a field.")
+        remedy = f"it is a {builtin.__qualname__} beside its fields. Make that a field."
+        raise encoder.unsupported_error(value, alternative(base_names(cls)) or remedy)
     extra = sorted(name for name in _attribute_names(value) - set(names) if not _is_cached_property(cls, name))
     if extra == ["__orig_class__"]:
         remedy = f"it remembers its type arguments, which are no field. Make it as {cls.__qualname__}(…)."
         raise encoder.unsupported_error(value, remedy)
     if extra:
         remedy = f"its attribute(s) {', '.join(extra)} are no fields. Declare them as fields."
-        raise encoder.unsupported_error(value, remedy)
+        raise encoder.unsupported_error(value, alternative(base_names(cls)) or remedy)
     held = {name: encoder.encode(getattr(value, name)) for name in names if hasattr(value, name)}
     return {"class": class_reference(cls), "fields": held}
 

@@ -93,9 +93,8 @@ class Encoder:
         return sorted((nested.encode(value) for value in values), key=canonical_json)
 
     def unsupported_error(self, value: Any, remedy: str) -> SaveRefused:
-        """Return the error for a value that would not come back exactly; `remedy` is a full sentence, for a type without one of its own."""
-        advice = alternative(base_names(type(value))) or remedy
-        return SaveRefused(f"A value of type {type_name(type(value))} is not stored: {advice}")
+        """Return the error for a value that would not come back exactly; `remedy` is a full sentence."""
+        return SaveRefused(f"A value of type {type_name(type(value))} is not stored: {remedy}")
 
     def _encode_composite(self, value: Any, kind: type) -> Json:
         if self._parts.prefers_files and preferred_encoding(value):
@@ -109,10 +108,10 @@ class Encoder:
             return {TAG: "part", **self._parts.save(value)}
         codec = codec or record_codec(kind)
         if codec is None:
-            raise self.unsupported_error(
-                value,
-                f"only its base type is known, and coming back as that would change it. Convert it. {GENERAL_ADVICE}",
+            remedy = (
+                f"only its base type is known, and coming back as that would change it. Convert it. {GENERAL_ADVICE}"
             )
+            raise self.unsupported_error(value, alternative(base_names(kind)) or remedy)
         return {TAG: codec.tag, **codec.encode(value, self)}
 
 
