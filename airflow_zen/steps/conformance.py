@@ -19,6 +19,7 @@ from airflow_zen.type_names import base_names, display_name, is_union, python_sc
 
 _NUMBERS = (bool, int, float, complex)
 _WRAPPERS = (Annotated, typing.Required, typing.NotRequired, Final)
+_MAX_FAILURES = 5
 _PLAIN_CONTAINERS = (list, tuple, set, frozenset)
 _MAPPINGS = (dict, OrderedDict, defaultdict, collections.abc.Mapping, collections.abc.MutableMapping)
 
@@ -40,6 +41,15 @@ class ValuePath(msgspec.Struct, frozen=True):
         return InputError(
             f"{self.name} is asked for as {declared}, but its artifact holds {actual}, which has no such view. Ask for what "
             "it holds, or for no type, and convert it there."
+        )
+
+    def schema_error(self, schema: str, failures: list[str], count: int) -> TypeMismatch:
+        """Return the error for a frame that fails checks of its schema, of which some are described."""
+        cls, what = (InputError, self.name) if self.is_input else (OutputError, f"output '{self.name}'")
+        more = f"; and {count - len(failures)} more" if count > len(failures) else ""
+        return cls(
+            f"{what} is declared with the schema {schema}, and does not conform: {'; '.join(failures)}{more}. Fix the rows, or "
+            f"check them in a step of their own, validate(…, Pandera({schema})), which goes on after a failure if it may."
         )
 
 
@@ -83,7 +93,7 @@ def coerce(value: Any, declared: Any, path: ValuePath) -> Any:
         if expected in (float, complex, str, bytes) and type(value).__module__ == "numpy":
             # A numpy scalar that is a Python value too: np.float64, np.str_.
             value = expected(value)
-        return _coerce_elements(value, declared, path)
+        return _coerce_elements(_apply_schema(value, declared, path), declared, path)
     widened = _widen_number(value, expected)
     return widened if widened is not None else _require_class(value, expected, declared, path)
 
@@ -120,6 +130,34 @@ def _unwrap_type(declared: Any) -> Any:
         if type(declared).__module__ == "typing" and hasattr(declared, behind):
             return _unwrap_type(getattr(declared, behind))
     return declared
+
+
+def has_schema(declared: Any) -> bool:
+    """Whether a declared type is a frame with a model of pandera: `pandera.typing.DataFrame[Model]`."""
+    module, arguments = getattr(get_origin(declared), "__module__", ""), get_args(declared)
+    return module.startswith("pandera.typing.") and hasattr(arguments[0], "to_schema")
+
+
+def _apply_schema(value: Any, declared: Any, path: ValuePath) -> Any:
+    """Return a frame as the pandera model of its declared type leaves it; raise an error that names what it fails."""
+    if not has_schema(declared):
+        return value
+    from airflow_zen.validation.pandera import conform
+
+    (model,) = get_args(declared)
+    value, failures = conform(value, model)
+    if failures:
+        raise path.schema_error(
+            model.__name__, [_failure_text(check) for check in failures[:_MAX_FAILURES]], len(failures)
+        )
+    return value
+
+
+def _failure_text(check: Any) -> str:
+    rows = "" if check.failing is None else f" in {check.failing} rows"
+    first = f", first at {check.sample[0].label!r}: {check.sample[0].value}" if check.sample else ""
+    seen = f" ({check.observed})" if check.observed else ""
+    return f"{check.title} fails{rows}{first}{seen}"
 
 
 def _require_class(value: Any, expected: type, declared: Any, path: ValuePath) -> Any:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, is_typed
 
 from airflow_zen.artifacts.ref import REF_MARKER
 from airflow_zen.errors import InputError, TypeMismatch
-from airflow_zen.materializers.annotations import contains_path, is_stream_annotation, strip_annotation
-from airflow_zen.steps.conformance import ValuePath, are_identical, coerce, typed_dict_types
+from airflow_zen.materializers.annotations import batch_type, contains_path, is_stream_annotation, strip_annotation
+from airflow_zen.steps.conformance import ValuePath, are_identical, coerce, has_schema, typed_dict_types
 from airflow_zen.steps.outputs import runtime_class
 from airflow_zen.type_names import display_name, type_name, walk_types
 
@@ -59,10 +59,16 @@ def load_as_type(stack: Stack, ref: ArtifactRef, into: Path, wanted: Any, name: 
     if isinstance(wanted, str):
         raise InputError(f"A type is asked for as itself, such as pandas.DataFrame, got the text {wanted!r}.")
     value = stack.load(ref, into, wanted)
-    if value is None or is_stream_annotation(strip_annotation(wanted)):
-        return value
     name = name or f"artifact {ref.name or ref.digest[:12]}"
+    declared = strip_annotation(wanted)
+    if value is None or is_stream_annotation(declared):
+        return _conforming_batches(value, batch_type(declared), name) if has_schema(batch_type(declared)) else value
     return _hold_constraints(coerce(value, wanted, ValuePath(name, is_input=True)), wanted, name)
+
+
+def _conforming_batches(batches: Iterator[Any], declared: Any, name: str) -> Iterator[Any]:
+    for number, batch in enumerate(batches):
+        yield coerce(batch, declared, ValuePath(f"{name}[{number}]", is_input=True))
 
 
 def convert_argument(value: Any, declared: Any, parameter: str) -> Any:

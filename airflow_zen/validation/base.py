@@ -76,6 +76,8 @@ class Validator:
     compares: ClassVar[bool] = False
     needs_reference: ClassVar[bool] = False
     is_reproducible: ClassVar[bool] = True
+    takes_reports: ClassVar[bool] = False
+    """Whether a report of an earlier check, or a list of them, may stand for a table."""
 
     @property
     def title(self) -> str:
@@ -246,7 +248,7 @@ class StreamCheck:
         if scan.error:
             return ValidationReport(self._suite.title, (Check(name="is_table", passed=False, message=scan.error),))
         reference = None if self._reference is None else _batches(self._reference)
-        facts = [_not_empty(scan.rows)]
+        facts = [not_empty(scan.rows)]
         if scan.schema is not None:
             facts += _column_checks(self._suite, scan.schema, reference.schema if reference else None)
         suite = ValidationReport(self._suite.title, (*facts, *scan.finish()), scan.rows)
@@ -275,16 +277,26 @@ class _Prepared(msgspec.Struct, frozen=True):
 def _prepare(validator: Validator, table: Any, reference: Any, sample: int) -> _Prepared:
     if validator.form == "stored":
         rows = _row_count(table)
-        return _Prepared(table, reference, [] if rows is None else [_not_empty(rows)], rows, None)
-    batches, other = _batches(table), None if reference is None else _batches(reference)
+        return _Prepared(table, reference, [] if rows is None else [not_empty(rows)], rows, None)
+    batches, other = _readable(validator, table), None if reference is None else _readable(validator, reference)
+    if isinstance(batches, list):
+        return _Prepared(batches, other, [], None, None)
     rows = batches.rows
-    facts = [_not_empty(rows), *_column_checks(validator, batches.schema, other.schema if other else None)]
+    facts = [not_empty(rows), *_column_checks(validator, batches.schema, getattr(other, "schema", None))]
     is_sampled = validator.form != "batches" and 0 < sample < rows
     shaped, beside = (None if each is None else _shape(each, validator.form, sample) for each in (batches, other))
     return _Prepared(shaped, beside, facts, rows, sample if is_sampled else None)
 
 
-def _not_empty(rows: int) -> Check:
+def _readable(validator: Validator, value: Any) -> Any:
+    """Return a table as batches, or the reports that stand for it as a list."""
+    reports = list(value) if isinstance(value, list | tuple) else [value]
+    is_reports = reports and all(isinstance(report, ValidationReport) for report in reports)
+    return reports if validator.takes_reports and is_reports else _batches(value)
+
+
+def not_empty(rows: int) -> Check:
+    """Return the check that every table gets: an empty one fails."""
     return Check(name="not_empty", passed=rows > 0, observed=f"{rows} rows", expected="at least 1 row")
 
 
@@ -306,14 +318,17 @@ def _column_checks(validator: Validator, schema: Any, reference: Any) -> Iterato
 
 
 def _shape(batches: Any, form: Form, sample: int) -> Any:
-    from airflow_zen.validation.tables import to_arrow, to_frame
+    from airflow_zen.validation.tables import index_columns, to_arrow, to_frame
 
     if form == "batches":
         return batches
     rows = batches.rows
-    table = batches.take(sampled_rows(rows, sample)) if 0 < sample < rows else to_arrow(batches.source)
+    taken = sampled_rows(rows, sample) if 0 < sample < rows else []
+    table = batches.take(taken) if taken else to_arrow(batches.source)
     if form == "pandas":
-        return to_frame(table)
+        frame = to_frame(table)
+        # The labels of failing rows are their numbers in the whole table.
+        return frame.set_axis(taken) if taken and not index_columns(table.schema) else frame
     if form == "polars":
         import polars as pl
 

@@ -1,0 +1,227 @@
+"""Profiles of whylogs: constraints on them, drift between them, and the profile itself beside the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from airflow_zen.errors import InputError, ValidationDefinitionError
+from airflow_zen.validation.base import Form, Validator, not_empty
+from airflow_zen.validation.report import Check, ValidationReport
+
+PROFILE = "profile.bin"
+"""The file of a report with the profile, as whylogs writes it; `whylogs.read` opens it."""
+
+_P_VALUE = 0.05
+_MAX_COLUMNS = 200
+_OF_NUMBERS = frozenset(
+    [
+        "greater_than_number",
+        "smaller_than_number",
+        "is_in_range",
+        "is_non_negative",
+        "mean_between_range",
+        "stddev_between_range",
+        "quantile_between_range",
+    ]
+)
+"""The constraints that pass for a column without numbers, because whylogs finds none that breaks them."""
+
+_FIGURES = {
+    "n": "counts/n",
+    "null": "counts/null",
+    "distinct": "cardinality/est",
+    "min": "distribution/min",
+    "mean": "distribution/mean",
+    "max": "distribution/max",
+    "stddev": "distribution/stddev",
+}
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A constraint of whylogs by the name of its factory, with its arguments."""
+
+    name: str
+    options: Mapping[str, Any]
+    severity: str = "error"
+
+    @property
+    def column(self) -> str:
+        """The column that it is about."""
+        return str(self.options.get("column_name", ""))
+
+
+def constraint(name: str, column: str, *, severity: str = "error", **options: Any) -> Constraint:
+    """Return a constraint of `whylogs.core.constraints.factories`: `constraint("is_in_range", "hour", lower=0, upper=24)`."""
+    return Constraint(name, {"column_name": column, **options}, severity)
+
+
+@dataclass(frozen=True)
+class Whylogs(Validator):
+    """Profile a table batch by batch, check constraints on the profile, and compare it with that of a reference.
+
+    `only` are the columns to profile, all by default: the cost grows with their number. A column has drifted if the p-value
+    of whylogs' test is below `p_value`; with `statistic`, a column of numbers has if the statistic of Kolmogorov and Smirnov
+    is above that: in many rows each difference has a small p-value. The report has the profile as the file `profile.bin`.
+    The table and the reference may also be such reports, or lists of them, whose profiles are merged.
+    """
+
+    constraints: Any = ()
+    only: tuple[str, ...] = ()
+    p_value: float = _P_VALUE
+    statistic: float | None = None
+    library: ClassVar[str] = "whylogs"
+    form: ClassVar[Form] = "batches"
+    takes_reports: ClassVar[bool] = True
+    compares: ClassVar[bool] = True
+    runtime: ClassVar[str] = "Virtualenv(['whylogs[viz]>=1.6,<2', 'pandas<3', 'numpy<2', 'pyarrow<24'])"
+
+    def __post_init__(self) -> None:
+        """Take one constraint or several; raise `ValidationDefinitionError` for what is none."""
+        given: Any = self.constraints
+        object.__setattr__(self, "constraints", tuple(given) if isinstance(given, list | tuple) else (given,))
+        object.__setattr__(self, "only", tuple(self.only))
+        for each in self.constraints:
+            if not isinstance(each, Constraint):
+                raise ValidationDefinitionError(
+                    "Whylogs(…) takes constraints such as constraint('is_in_range', 'hour', lower=0, upper=24), got "
+                    f"{each!r}."
+                )
+
+    def columns(self) -> list[str] | None:
+        """Return the columns that it profiles, None for all."""
+        return list(dict.fromkeys([*self.only, *(each.column for each in self.constraints)])) if self.only else None
+
+    def check(self, table: Any, reference: Any = None) -> ValidationReport:
+        """Return a check for each constraint, for the drift of each column, and the profile."""
+        view = self._profile(table)
+        figures = view.to_pandas()
+        checks = [self._constrain(view, each, figures) for each in self.constraints]
+        metrics: dict[str, float] = {}
+        if reference is not None:
+            drift = list(self._drift(view, self._profile(reference)))
+            compared = [check for check in drift if check.method]
+            drifted = sum(not check.passed for check in compared)
+            metrics = {"drift.columns": float(drifted), "drift.share": drifted / max(1, len(compared))}
+            checks += drift
+        rows = int(figures["counts/n"].max()) if len(figures) else 0
+        if isinstance(table, list):
+            checks.insert(0, not_empty(rows))
+        return ValidationReport(
+            self.title,
+            tuple(checks),
+            rows,
+            statistics=_statistics(figures),
+            metrics=metrics,
+            files={PROFILE: view.serialize()},
+        )
+
+    def _profile(self, value: Any) -> Any:
+        """Return the profile of a table, or the merged profiles of reports."""
+        from whylogs.core import DatasetProfile, DatasetProfileView
+
+        if isinstance(value, list):
+            views = [DatasetProfileView.deserialize(_profile_of(report)) for report in value]
+            merged = views[0]
+            for view in views[1:]:
+                merged = merged.merge(view)
+            return merged
+        profile, names = DatasetProfile(), self.columns()
+        names = None if names is None else [name for name in names if name in value.schema.names]
+        for batch in value(names):
+            profile.track(batch.to_pandas())
+        return profile.view()
+
+    def _constrain(self, view: Any, wanted: Constraint, figures: Any) -> Check:
+        from whylogs.core.constraints import ConstraintsBuilder, factories
+
+        def outcome(passed: bool, observed: str = "", message: str = "", expected: str = "") -> Check:
+            return Check(
+                name=wanted.name,
+                column=wanted.column,
+                severity=wanted.severity,
+                passed=passed,
+                observed=observed,
+                expected=expected
+                or ", ".join(f"{name}={held}" for name, held in wanted.options.items() if name != "column_name"),
+                message=message,
+            )
+
+        if wanted.column not in figures.index:
+            return outcome(False, "no such column")
+        seen = _observed(figures.loc[wanted.column])
+        if wanted.name in _OF_NUMBERS and not figures.loc[wanted.column].get("distribution/n", 0):
+            return outcome(False, "no numbers", "whylogs takes it as held by a column without numbers.")
+        try:
+            builder = ConstraintsBuilder(dataset_profile_view=view)
+            builder.add_constraint(getattr(factories, wanted.name)(**wanted.options))
+            built = builder.build()
+            return outcome(bool(built.validate()), seen, expected=str(built.generate_constraints_report()[0].name))
+        except Exception as error:  # noqa: BLE001 - what is wrong with a constraint is the library's to know
+            return outcome(False, "an error", f"{type(error).__name__}: {error}")
+
+    def _drift(self, view: Any, reference: Any) -> Iterator[Check]:
+        from whylogs.viz.drift.column_drift_algorithms import calculate_drift_scores
+
+        scores = calculate_drift_scores(target_view=view, reference_view=reference, with_thresholds=True)
+        for column, score in sorted(scores.items()):
+            if score is None:
+                yield _not_compared(column, view, reference)
+            elif self.statistic is not None and score["algorithm"] == "ks":
+                yield _drift_check(
+                    column, "Kolmogorov-Smirnov statistic", score["statistic"], self.statistic, below=True
+                )
+            else:
+                yield _drift_check(column, f"{score['algorithm']} p-value", score["pvalue"], self.p_value, below=False)
+
+
+def _profile_of(report: ValidationReport) -> bytes:
+    if PROFILE not in report.files:
+        raise InputError(f"The report of {report.validator} has no profile. Give a report of Whylogs.")
+    return report.files[PROFILE]
+
+
+def _drift_check(column: str, method: str, value: float, threshold: float, *, below: bool) -> Check:
+    passed = value <= threshold if below else value >= threshold
+    return Check(
+        name="drift",
+        column=column,
+        passed=passed,
+        observed=f"{value:.4g}",
+        expected=f"{'at most' if below else 'at least'} {threshold:g}",
+        method=method,
+        value=value,
+        threshold=threshold,
+    )
+
+
+def _not_compared(column: str, view: Any, reference: Any) -> Check:
+    """Return the check of a column that whylogs has no test for; it fails if only one of the profiles has values."""
+    filled = [_filled(each, column) for each in (view, reference)]
+    texts = {True: "values", False: "no values"}
+    observed = f"{texts[filled[0]]}, and {texts[filled[1]]} in the reference"
+    return Check(name="drift", column=column, passed=filled[0] == filled[1], observed=observed, message="Not compared.")
+
+
+def _filled(view: Any, column: str) -> bool:
+    found = view.get_column(column)
+    counts = found.get_metric("counts") if found else None
+    return bool(counts and counts.n.value > counts.null.value)
+
+
+def _observed(figures: Any) -> str:
+    return ", ".join(
+        f"{name} {figures[path]:.6g}" for name, path in _FIGURES.items() if figures.get(path) == figures.get(path)
+    )
+
+
+def _statistics(figures: Any) -> dict[str, Any]:
+    """Return figures of each column, of the first 200."""
+    found = {}
+    for column, row in list(figures.iterrows())[:_MAX_COLUMNS]:
+        found[str(column)] = {
+            name: float(row[path]) for name, path in _FIGURES.items() if row.get(path) == row.get(path)
+        }
+    return found
