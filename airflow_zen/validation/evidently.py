@@ -181,24 +181,30 @@ class Evidently(Validator):
         return [name for name in names if reference is None or name in reference.columns]
 
     def _metrics(self, names: list[str]) -> tuple[list[Any], list[Check]]:
-        """Return Evidently's metrics for the columns that can be used, and a failed check for each that has none."""
-        found, missing = [], []
+        """Return Evidently's metrics for the columns that can be used, and a failed check for each that cannot be made."""
+        found, refused = [], []
         for part in self.metrics:
-            if isinstance(part, Part) and part.options.get("column") == "":
-                part = replace(part, options={**part.options, "column": self.target})  # noqa: PLW2901
             if not isinstance(part, Part):
                 found.append(part)
-            elif part.options.get("column", names[0] if names else "") not in names or not names:
-                column = str(part.options.get("column", ""))
-                missing.append(
+                continue
+            options = dict(part.options)
+            if options.get("column") == "":
+                options["column"] = self.target
+            if options.get("columns"):
+                options["columns"] = [name for name in part.columns() if name in names]
+            column = str(options.get("column", ""))
+            if not names or (column and column not in names):
+                refused.append(
                     Check(name=part.name, column=column, passed=False, observed="a column that cannot be used")
                 )
-            elif part.options.get("columns"):
-                kept = [name for name in part.columns() if name in names]
-                found.append(replace(part, options={**part.options, "columns": kept}).build())
-            else:
-                found.append(part.build())
-        return found, missing
+                continue
+            try:
+                found.append(replace(part, options=options).build())
+            except Exception as error:  # noqa: BLE001 - what a metric takes is the library's to know
+                refused.append(
+                    Check(name=part.name, column=column, passed=False, observed="an error", message=str(error))
+                )
+        return found, refused
 
     def _dataset(self, frame: Any) -> Any:
         """Return a frame as Evidently's, with what is a target and a prediction in it."""

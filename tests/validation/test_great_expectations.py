@@ -99,10 +99,16 @@ def test_a_wrong_expectation_leaves_the_others() -> None:
     ("broken", "titles"),
     {
         "empty": {"not_empty"},
-        "missing column": {"expect_column_mean_to_be_between(dep_delay)", "expect_column_values_to_not_be_null(dep_delay)"},
+        "missing column": {
+            "expect_column_mean_to_be_between(dep_delay)",
+            "expect_column_values_to_not_be_null(dep_delay)",
+        },
         "wrong dtype": {"expect_column_mean_to_be_between(dep_delay)"},
         "all null": {"expect_column_mean_to_be_between(dep_delay)", "expect_column_values_to_not_be_null(dep_delay)"},
-        "null objects": {"expect_column_mean_to_be_between(dep_delay)", "expect_column_values_to_not_be_null(dep_delay)"},
+        "null objects": {
+            "expect_column_mean_to_be_between(dep_delay)",
+            "expect_column_values_to_not_be_null(dep_delay)",
+        },
         "mixed objects": {"expect_column_mean_to_be_between(dep_delay)"},
         "nested lists": {"expect_column_mean_to_be_between(dep_delay)"},
         "nested dicts": {"expect_column_mean_to_be_between(dep_delay)"},

@@ -42,7 +42,11 @@ def test_thresholds_are_levels() -> None:
     for limits in ((0.5, 0.6, 0.7), (0.01, 0.5, 0.7), (0.001, 0.01, 0.7)):
         steps = steps.col_vals_not_null("dep_delay", thresholds=limits)
     found = run_validator(Pointblank(steps), flights(), sample=0).checks[1:]
-    assert [(check.passed, check.severity) for check in found] == [(True, "error"), (False, "warning"), (False, "error")]
+    assert [(check.passed, check.severity) for check in found] == [
+        (True, "error"),
+        (False, "warning"),
+        (False, "error"),
+    ]
     assert {check.failing for check in found} == {8255}
 
 
