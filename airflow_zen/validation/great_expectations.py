@@ -57,7 +57,7 @@ class GreatExpectations(Validator):
         found = [each.to_json_dict() for each in result.results]
         for each, plain in zip(result.results, found, strict=True):
             # The page cannot be made of numbers of NumPy.
-            each.result = plain["result"]
+            each.result = json.loads(json.dumps(plain["result"], default=str))
         checks = {_position(each): _outcome(each) for each in found} | refused
         ordered = tuple(checks[at] for at in sorted(checks))
         return ValidationReport(self.title, ordered, files={DATA_DOCS: _data_docs(result).encode()})
