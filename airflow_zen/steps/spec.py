@@ -110,7 +110,8 @@ class SourceModule(msgspec.Struct, frozen=True):
 class StepSpec(msgspec.Struct, frozen=True):
     """Everything that the far side needs to run a step once, as JSON; it holds no credentials.
 
-    `format` is the number of this form, and `version` the release of this package that wrote it. `module` and `qualname`
+    `format` is the number of this form, and `version` the release of this package that wrote it. Both, `stack.root` and
+    `answer` are in every form: a runner that cannot read the rest answers why. `module` and `qualname`
     name the function, in one of `modules` or in what the far side has installed. `arguments` is typed JSON by parameter,
     with refs of the artifacts; `inputs` and `context` are those of `Arguments`. `run` is the id of the step run.
 

@@ -69,6 +69,40 @@ def test_artifacts_by_ref_and_by_name(run_file, small, root):
     assert artifact("numbers/second", "best").load() == [1, 2]
 
 
+_LINEAGE = """
+import os
+
+@ml_step
+def made(value: int) -> Annotated[int, Artifact("numbers/first")]:
+    return value
+
+@ml_step
+def queries(value: int) -> dict:
+    found = airflow_zen.artifact("numbers/first")
+    makers = airflow_zen.lineage.runs_that_made(found.ref.digest, os.environ["MLFLOW_TRACKING_URI"])
+    return {
+        "makers": [run.task_id for run in makers], "upstream": [run.task_id for run in found.lineage().upstream],
+        "environment": sorted(mlflow_environment()),
+    }
+
+@dag(schedule=None)
+def pipeline():
+    queries(made(7))
+"""
+
+
+def test_lineage_in_mlflow(run_small, server, monkeypatch):
+    """Queries ask the tracking server of the step, also where MLflow is not installed, and programs can log into its run."""
+    monkeypatch.setenv("AIRFLOW__ZEN__MLFLOW_TRACKING_URI", server.uri)
+    run = run_small(_HEADER + _LINEAGE)
+    assert set(run.states.values()) == {"success"}, run.tasks[-1].error
+    assert load(run.xcom("queries")) == {
+        "makers": ["made"],
+        "upstream": ["made"],
+        "environment": ["MLFLOW_RUN_ID", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "MLFLOW_TRACKING_URI"],
+    }
+
+
 _EACH = """
 import importlib.util
 
