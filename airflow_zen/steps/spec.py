@@ -46,7 +46,7 @@ def storage_options(environment: Mapping[str, str]) -> Mapping[str, Any]:
     return fsspec_options(msgspec.json.decode(text, type=StorageConnection))
 
 
-STACK_VARIABLE = "AIRFLOW_ZEN_STACK"
+STACK_VARIABLE = "AIRFLOW_ZEN_STEP_STACK"
 """The environment variable by which code of a step elsewhere finds the step's stack: a `StackSpec` as JSON."""
 
 
