@@ -24,10 +24,12 @@ from tests.servers.kubernetes import Image, kubernetes_cluster
 
 try:
     from airflow.sdk.serde import deserialize
-except ImportError:  # Airflow 3.1
+
+    serialize = dict
+except ImportError:  # Airflow 3.1, whose tasks serialize no arguments of a trigger, and expect theirs serialized
     from airflow.serialization.serialized_objects import BaseSerialization
 
-    deserialize = BaseSerialization.deserialize
+    deserialize, serialize = dict, BaseSerialization.serialize
 
 DIGEST = f"sha256:{'1' * 64}"
 IMAGE, FULL_IMAGE = f"registry.test/train@{DIGEST}", f"registry.test/full@{DIGEST}"
@@ -228,6 +230,6 @@ def trigger(connections):
 
         with _install_supervisor(InMemorySupervisor(connections=connections)):
             event = asyncio.run(fire())
-        return {"next_method": deferral.next_method, "next_kwargs": {**deferral.next_kwargs, "event": event}}
+        return {"next_method": deferral.next_method, "next_kwargs": serialize({**deferral.next_kwargs, "event": event})}
 
     return run

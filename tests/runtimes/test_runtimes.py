@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from airflow.sdk import Asset, Metadata, dag
-from airflow.providers.common.compat.sdk import AirflowSkipException
+try:
+    from airflow.sdk.exceptions import AirflowSkipException
+except ImportError:  # Airflow 3.1
+    from airflow.exceptions import AirflowSkipException
 from airflow_zen import Artifact, ArtifactRef, Columns, Each, Materializer, Output, log_metadata, ml_step, register_materializer
 
 if TYPE_CHECKING:
