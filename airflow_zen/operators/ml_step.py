@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -73,6 +74,9 @@ class MLStepOperator(PythonOperator):
         self.stack: str = check_option(stack, "stack")
         self.previews: bool | None = check_option(previews, "previews")
         self.runtime: Runtime | str | None = check_option(runtime, "runtime")
+        for mark in self.step.outputs.checked.values():
+            # Where the task is defined, and before it has computed anything.
+            import_module("airflow_zen.validation.base").as_validators(mark.checks)
         self.outlets = merge_assets(self.outlets, outlets_of(self.step.outputs.artifact_names, self.stack))
         self.inlets = merge_assets(self.inlets, inlets_of([self.op_args, self.op_kwargs], self.stack))
         self.links: dict[str, str] = {}

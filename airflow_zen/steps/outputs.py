@@ -48,14 +48,19 @@ class Outputs(msgspec.Struct, frozen=True):
     """The outputs of a step: `names`, and whether they are several (`is_multiple`) or one value.
 
     `each` means that this value is a list whose elements are artifacts. `artifact_names` are the names of artifacts that
-    the annotation gives, `Artifact("features")`, by output. `skips` means that failed checks of an output skip tasks.
+    the annotation gives, `Artifact("features")`, by output; `checked` are the marks that declare checks.
     """
 
     names: tuple[str, ...] = (SINGLE_OUTPUT,)
     is_multiple: bool = False
     each: bool = False
     artifact_names: Mapping[str, str] = msgspec.field(default_factory=dict)
-    skips: bool = False
+    checked: Mapping[str, Artifact] = msgspec.field(default_factory=dict)
+
+    @property
+    def skips(self) -> bool:
+        """Whether failed checks of an output skip tasks downstream."""
+        return any(mark.on_failure not in (FAIL, WARN) for mark in self.checked.values())
 
     def by_name(self, result: Any) -> dict[str, Any]:
         """Return a function's result by output name; raise `OutputError` when it does not fit."""
@@ -99,8 +104,8 @@ def declared_outputs(function: Callable[..., Any]) -> Outputs:
     types = members or {_output_label(declared) or SINGLE_OUTPUT: declared}
     marks = {name: mark for name, held in types.items() for mark in _artifact_marks(held, function)}
     artifact_names = {name: mark.name for name, mark in marks.items() if mark.name}
-    skips = any(mark.checks and mark.on_failure not in (FAIL, WARN) for mark in marks.values())
-    return _check_names(Outputs(tuple(types), bool(members), is_each(declared), artifact_names, skips))
+    checked = {name: mark for name, mark in marks.items() if mark.checks}
+    return _check_names(Outputs(tuple(types), bool(members), is_each(declared), artifact_names, checked))
 
 
 def output_types(function: Callable[..., Any], outputs: Outputs, imports: Imports = Imports.ALL) -> Mapping[str, Any]:

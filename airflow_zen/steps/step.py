@@ -170,7 +170,14 @@ class Step(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def materializers(self) -> list[type[Materializer]]:
         """The materializers in its annotations, of outputs and of parameters."""
-        marks = [*self._output_artifacts.values(), *map(artifact_marker, self.light_parameter_types.values())]
+        parameters = {name: artifact_marker(written) for name, written in self.light_parameter_types.items()}
+        for name, mark in parameters.items():
+            if mark and mark.checks:
+                raise StepDefinitionError(
+                    f"Parameter {name!r} of step {self.name!r} declares checks, which are made of outputs. Declare them where "
+                    "the artifact is made, or check it in a step of its own: validate(artifact, …)."
+                )
+        marks = [*self._output_artifacts.values(), *parameters.values()]
         return [mark.materializer for mark in marks if mark and mark.materializer]
 
     def extend_stack(self, stack: Stack) -> Stack:

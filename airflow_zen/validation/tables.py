@@ -52,8 +52,15 @@ class TableBatches(msgspec.Struct):
         if isinstance(self.source, pa.Table):
             yield from self.source.select(names).to_batches(BATCH_ROWS)
         else:
+            # Row groups that are buffered in advance are those of the whole file, for a pass that takes time.
+            is_file = isinstance(self.source, ds.FileSystemDataset)
+            options = ds.ParquetFragmentScanOptions(pre_buffer=False) if is_file else None
             yield from self.source.to_batches(
-                columns=names, batch_size=BATCH_ROWS, batch_readahead=1, fragment_readahead=1
+                columns=names,
+                batch_size=BATCH_ROWS,
+                batch_readahead=1,
+                fragment_readahead=1,
+                fragment_scan_options=options,
             )
 
     def take(self, indices: Sequence[int]) -> pa.Table:

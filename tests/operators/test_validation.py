@@ -281,3 +281,15 @@ def test_serialized_dag_is_the_same_each_time():
     made = [DagSerialization.to_dict(pipeline(lambda: validate(clean(), [*SUITE, only_small]))) for _ in range(2)]
     assert made[0] == made[1]
     assert " at 0x" not in str(made[0])
+
+
+@pytest.mark.parametrize("checks", [[3], [[]]])
+def test_declared_checks_are_validated_when_the_dag_is_parsed(checks):
+    """What is no validator among the checks of an artifact is an error before anything is computed."""
+
+    @ml_step
+    def made() -> Annotated[pd.DataFrame, Artifact("made", checks=checks)]:
+        return pd.DataFrame({"a": [1]})
+
+    with pytest.raises(ValidationDefinitionError):
+        pipeline(made)

@@ -84,3 +84,16 @@ def test_content_of_a_kept_version_stays(stack, prune_twice):
     report = prune_twice(stack, 2, older_than=90 * DAY)
     assert report.deleted.artifacts == 0
     assert not stack.store.missing([ref])
+
+
+def test_versions_in_quarantine_do_not_displace_published_ones(stack, prune_twice):
+    """The newest published version stays although a newer one is in quarantine, and so does the newest of these."""
+    (published,) = add_versions(stack, "features", 300)
+    kept = []
+    for age in (200, 100):
+        ref = stack.save(["in quarantine", age]).ref
+        kept.append(stack.names.next_in_quarantine("features", ref, time.time() - age * DAY))
+        stack.names.write(kept[-1])
+    prune_twice(stack, 2, older_than=90 * DAY, keep_last=1)
+    assert version_names(stack, "features") == [published, kept[-1].recorded.version]
+    assert all_stored(stack, "features")

@@ -8,7 +8,13 @@ from typing import Annotated, Any
 import pandas as pd
 import pytest
 
-from airflow_zen.errors import ArtifactNameError, ArtifactNotFound, ValidationDefinitionError, ValidationFailed
+from airflow_zen.errors import (
+    ArtifactNameError,
+    ArtifactNotFound,
+    StepDefinitionError,
+    ValidationDefinitionError,
+    ValidationFailed,
+)
 from airflow_zen.materializers.annotations import Artifact
 from airflow_zen.runs.step_run import StepState
 from airflow_zen.steps.outputs import Each, Output
@@ -231,3 +237,13 @@ def test_unknown_action_is_refused_where_it_is_written(action):
     """An action that does not exist is an error with those that do."""
     with pytest.raises(ValidationDefinitionError, match="'fail', 'warn', 'skip'"):
         Artifact("features", on_failure=action)
+
+
+def takes(table: Annotated[pd.DataFrame, Artifact(checks=NotNull("delay"))]) -> int:
+    return len(table)
+
+
+def test_checks_of_a_parameter_are_refused(run):
+    """Checks are declared on outputs: on a parameter they are an error, and not ignored."""
+    with pytest.raises(StepDefinitionError, match="'table'"):
+        run(takes, run(checked, 2.0).outputs["output"].to_wire())
