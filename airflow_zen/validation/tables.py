@@ -52,16 +52,13 @@ class TableBatches(msgspec.Struct):
         if isinstance(self.source, pa.Table):
             yield from self.source.select(names).to_batches(BATCH_ROWS)
         else:
-            # Row groups that are buffered in advance are those of the whole file, for a pass that takes time.
-            is_file = isinstance(self.source, ds.FileSystemDataset)
-            options = ds.ParquetFragmentScanOptions(pre_buffer=False) if is_file else None
-            yield from self.source.to_batches(
-                columns=names,
-                batch_size=BATCH_ROWS,
-                batch_readahead=1,
-                fragment_readahead=1,
-                fragment_scan_options=options,
-            )
+            for part in self._parts():
+                yield from part.to_batches(schema=self.schema, columns=names, batch_size=BATCH_ROWS)
+
+    def _parts(self) -> Iterator[Any]:
+        """Yield the row groups of files: a scan of a file reads far ahead of a pass that takes time."""
+        for fragment in self.source.get_fragments():
+            yield from fragment.split_by_row_group() if hasattr(fragment, "split_by_row_group") else [fragment]
 
     def take(self, indices: Sequence[int]) -> pa.Table:
         """Return the rows at sorted positions; a dataset is read once, batch by batch."""
