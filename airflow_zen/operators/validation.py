@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow.providers.standard.utils.skipmixin import SkipMixin
 from airflow.sdk.bases.decorator import get_unique_task_id
+from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.definitions.xcom_arg import XComArg
 from msgspec.structs import replace
 
@@ -110,8 +111,9 @@ def validate(
 
 def _name_of(table: Any) -> str:
     if isinstance(table, XComArg):
-        operator, key = next(table.iter_references())
-        return str(operator.label) if key == "return_value" else f"{operator.label}_{key}"
+        operator, _ = next(table.iter_references())
+        key = getattr(table, "key", BaseXCom.XCOM_RETURN_KEY)
+        return str(operator.label) if key == BaseXCom.XCOM_RETURN_KEY else f"{operator.label}_{key}"
     return VersionSelector.from_wire(table).name.replace("/", "_") if VersionSelector.is_wire(table) else "table"
 
 
