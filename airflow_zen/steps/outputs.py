@@ -253,13 +253,24 @@ def _outline(node: ast.expr, owner: Owner) -> Any:
         return object
     elements = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
     if name == "Annotated" and len(elements) > 1:
-        marks = (resolve_annotation(ast.unparse(mark), owner, Imports.OURS) for mark in elements[1:])
+        marks = (_resolve_mark(mark, owner) for mark in elements[1:])
         return Annotated[(_outline(elements[0], owner), *marks)]
     if name == "Generator":
         return GenericAlias(Generator, tuple(_outline(element, owner) for element in elements))
     origin = tuple if name in ("tuple", "Tuple") else Union if name in _OPTIONAL_NAMES else list
     # Unlike `Union[…]`, an alias keeps arguments that are alike, and takes any.
     return GenericAlias(origin, tuple(_outline(element, owner) for element in elements))  # type: ignore[arg-type]
+
+
+def _resolve_mark(mark: ast.expr, owner: Owner) -> Any:
+    """Evaluate a mark; raise `StepDefinitionError` for one whose checks would be lost."""
+    found = resolve_annotation(ast.unparse(mark), owner, Imports.OURS)
+    if found is None and isinstance(mark, ast.Call) and any(keyword.arg == "checks" for keyword in mark.keywords):
+        raise StepDefinitionError(
+            f"{ast.unparse(mark)} of {owner.__qualname__}() names what is not known in its module. Define the checks at the top "
+            "of the file, or write the annotation without `from __future__ import annotations`."
+        )
+    return found
 
 
 def _evaluate(name: str, owner: Owner) -> Any:

@@ -283,13 +283,28 @@ def test_serialized_dag_is_the_same_each_time():
     assert " at 0x" not in str(made[0])
 
 
-@pytest.mark.parametrize("checks", [[3], [[]]])
-def test_declared_checks_are_validated_when_the_dag_is_parsed(checks):
+WRONG = [3]
+
+
+def test_declared_checks_are_validated_when_the_dag_is_parsed():
     """What is no validator among the checks of an artifact is an error before anything is computed."""
 
     @ml_step
-    def made() -> Annotated[pd.DataFrame, Artifact("made", checks=checks)]:
+    def made() -> Annotated[pd.DataFrame, Artifact("made", checks=WRONG)]:
         return pd.DataFrame({"a": [1]})
 
-    with pytest.raises(ValidationDefinitionError):
+    with pytest.raises(ValidationDefinitionError, match="got 3"):
         pipeline(made)
+
+
+def test_checks_that_cannot_be_evaluated_are_not_lost():
+    """An annotation as text whose checks are not known in the module is an error that says so."""
+    checks = [NotNull("a")]
+
+    with pytest.raises(StepDefinitionError, match="checks=checks"):
+
+        @ml_step
+        def made() -> Annotated[pd.DataFrame, Artifact("made", checks=checks)]:
+            return pd.DataFrame({"a": [1]})
+
+    assert len(checks) == 1
