@@ -161,7 +161,8 @@ class Marker:
         used = frozenset(self.referrers.compact_digests)
         expired = []
         listed = track_items(self.transport.list("names"), "Listing versions", self.on_progress)
-        for (name, _), keys in groupby(listed, key=lambda key: tuple(key.split("/")[1:3])):
+        # The published versions of a name and those in quarantine are counted apart.
+        for (name, *_), keys in groupby(listed, key=lambda key: key.split("/")[1:3]):
             for newer, (key, milliseconds, digest) in enumerate(self._parse_versions(keys)):
                 young = since is None or milliseconds / 1000 >= since
                 if (
