@@ -26,7 +26,7 @@ _DELETE_BATCH = 1000
 _ENTRY_KEY = r"cache/[0-9a-f]{2}/[0-9a-f]{64}\.json"
 _MAX_RECORDS = 5
 # What a user changed is named before what follows from it.
-_KINDS = "function class constant parameter input key file env view version scope output distribution"
+_KINDS = "function class constant parameter context input key file env view version scope output distribution"
 _RANKS = {kind: rank for rank, kind in enumerate(_KINDS.split())}
 _MAX_VALUE_TEXT = 40
 _ABSENT = "nothing"
@@ -214,6 +214,8 @@ def _describe_change(label: str, before: str, now: str, text_before: str, text_n
         return f"{name} {before or _ABSENT} → {now or _ABSENT}"
     if kind in ("input", "parameter"):
         return f"{kind} '{name}': {_value_text(before, text_before)} → {_value_text(now, text_now)}"
+    if kind == "context":
+        return f"{label}: {_value_text(before, text_before)} → {_value_text(now, text_now)}"
     if not (before and now):
         return f"{label} is {'gone' if before else 'new'}"
     return f"{label}: {before} → {now}" if kind == "python" else f"{label} changed"

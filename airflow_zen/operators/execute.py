@@ -126,7 +126,8 @@ def bind_arguments(operator: MLStepOperator, step: Step, context: Any, stack: St
     context_merge(context, operator.op_kwargs, templates_dict=operator.templates_dict)
     kwargs = operator.determine_kwargs(context)
     from_context = frozenset(kwargs) - given
-    return Arguments.bind(step.function, operator.op_args, kwargs, from_context, stack.names, step.parameter_type)
+    bound = Arguments.bind(step.function, operator.op_args, kwargs, from_context, stack.names, step.parameter_type)
+    return replace(bound, task_context=context)
 
 
 def step_run_id(ti: Any) -> StepRunId:

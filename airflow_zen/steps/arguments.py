@@ -38,12 +38,14 @@ class Arguments(msgspec.Struct, frozen=True):
     """Bound arguments by parameter name, with refs instead of artifacts.
 
     `bound` is complete, defaults included. `inputs` are the refs by path: `frame`, `frames[2]`,
-    `config.model`. `context` has the names of the arguments that Airflow's context filled in.
+    `config.model`. `context` has the names of the arguments that Airflow's context filled in, `task_context` all of that
+    context.
     """
 
     bound: inspect.BoundArguments
     inputs: Mapping[str, ArtifactRef]
     context: frozenset[str] = msgspec.field(default=frozenset())
+    task_context: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
     @classmethod
     def bind(
@@ -98,6 +100,12 @@ class Arguments(msgspec.Struct, frozen=True):
             if parameter.kind is parameter.VAR_KEYWORD and name in found:
                 found |= found.pop(name)
         return found
+
+    def keyword_context(self) -> dict[str, Any]:
+        """Return what Airflow's context filled in as `**context`."""
+        kinds = {name: parameter.kind for name, parameter in self.bound.signature.parameters.items()}
+        held = [value for name, value in self.bound.arguments.items() if kinds[name] is inspect.Parameter.VAR_KEYWORD]
+        return {name: value for each in held for name, value in each.items() if name in self.context}
 
     def excluding(self, names: Collection[str]) -> Arguments:
         """Return the arguments without those of these names, also in `**options`."""

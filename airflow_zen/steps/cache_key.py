@@ -24,7 +24,7 @@ from airflow_zen.errors import FingerprintError, ZenError
 from airflow_zen.fingerprint import combine_fingerprints, fingerprint
 from airflow_zen.materializers.annotations import View, batch_type, is_stream_annotation
 from airflow_zen.runs.step_run import CacheState, StepRun
-from airflow_zen.steps.arguments import Arguments, replace_refs_by_digest
+from airflow_zen.steps.arguments import Arguments, describe_as_json, replace_refs_by_digest
 from airflow_zen.steps.outputs import checked_output, runtime_class
 from airflow_zen.steps.runtime import InProcess
 from airflow_zen.type_names import StandIn, canonical_type_text, resolve_definition, walk_types
@@ -189,7 +189,7 @@ def cache_key(
     fallback = partial(_artifact_digest, stack=stack)
     included = arguments.excluding(step.cache.ignore)
     ingredients = _custom_key(step, arguments, fallback) if step.cache.key else {}
-    plain = {} if step.cache.key else _plain_arguments(included)
+    plain = {} if step.cache.key else _plain_arguments(included.excluding(included.keyword_context()))
     plain |= {f"checks of {name}": found for name in step.outputs.names if (found := step.checks(name))}
     reached = [*step.materializers, *_code_of_inputs(included, step)]
     code = fingerprint_code(step.function, fallback, plain, reached, known_code)
@@ -197,6 +197,8 @@ def cache_key(
     for label, value in _code_ingredients(code, elsewhere).items():
         if step.cache.packages is not False or not label.startswith("distribution "):
             ingredients[label] = value
+    context = _context_values(step, included, code)
+    ingredients |= {f"context {name}": _value_fingerprint(name, value) for name, value in context.items()}
     ingredients |= _input_ingredients(step, included, stack) | _output_ingredients(step, stack)
     ingredients |= external_fingerprints(step.cache, step.function, stack.environment)
     if step.version not in ("", None):
@@ -204,8 +206,13 @@ def cache_key(
     if step.cache.scope == "dag":
         ingredients["scope"] = fingerprint(dag_id)
     # Parameters as text, so that an explanation can say what was 8 and is 10.
-    texts = {f"parameter {name}": value for name, value in stack.redactor.mapping(included.parameters()).items()}
-    sources = {label: json.dumps(text, ensure_ascii=False) for label, text in texts.items() if label in ingredients}
+    given = {"parameter": included.parameters(), "context": {name: describe_as_json(context[name]) for name in context}}
+    texts = {
+        f"{kind} {name}": json.dumps(text, ensure_ascii=False)
+        for kind, values in given.items()
+        for name, text in stack.redactor.mapping(values).items()
+    }
+    sources = {label: text for label, text in texts.items() if label in ingredients}
     sources |= {label: stack.redactor.text(source) for label, source in code.sources.items()}
     return CacheKey(combine_fingerprints(ingredients), ingredients, sources, code.warnings)
 
@@ -239,6 +246,27 @@ def _plain_arguments(arguments: Arguments) -> dict[str, Any]:
             raise FingerprintError(f"argument {name!r} (given by Airflow's context) asks Airflow while the step runs")
         found[name] = replace_refs_by_digest(value)
     return found
+
+
+def _context_values(step: Step, arguments: Arguments, code: CodeFingerprint) -> dict[str, Any]:
+    """Return what the step's code reads of the task run's context, by name; raise `FingerprintError` for what is not known."""
+    found = [(arguments.task_context, path) for path in code.context]
+    if (options := arguments.keyword_context()) and not step.cache.key:
+        from airflow_zen.caching.code.context import keyword_reads
+
+        found += [(options, path) for path in keyword_reads(step.function) if path[0].name in options]
+    if not found:
+        return {}
+    from airflow_zen.caching.code.context import context_value
+
+    return dict(context_value(*each) for each in found)
+
+
+def _value_fingerprint(name: str, value: Any) -> str:
+    try:
+        return fingerprint(value)
+    except FingerprintError as error:
+        raise FingerprintError(f"{name!r} of the task run's context: {error}") from error
 
 
 def _code_of_inputs(arguments: Arguments, step: Step) -> list[Any]:

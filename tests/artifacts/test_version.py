@@ -19,7 +19,7 @@ from airflow_zen.artifacts.version import (
 from airflow_zen.errors import ArtifactCorrupt, ArtifactNameError, ArtifactRefused
 
 NOON = datetime(2026, 11, 24, 12, 0, 0, 123000, tzinfo=UTC)
-REF = ArtifactRef("ab" * 32, "/root/artifacts/ab/" + "ab" * 32, "python.json@1", "builtins.int", 1, "features")
+REF = ArtifactRef("ab" * 32, "/store/artifacts/ab/" + "ab" * 32, "python.json@1", "builtins.int", 1, "features")
 
 
 def test_the_key_is_pinned():

@@ -111,21 +111,6 @@ def test_params_by_keyword():
     assert airflow_zen.load(run.xcom("train")) == 3
 
 
-def test_the_whole_context_is_not_cached():
-    """A step that takes Airflow's whole context runs each time, and its secrets are not recorded."""
-
-    @ml_step
-    def know(x: int, **context) -> str:
-        return context["run_id"]
-
-    run = run_dag(pipeline(lambda: know(1)))
-    record = open_stack().records.get(StepRunId("d", "manual__1", "know"))
-    assert airflow_zen.load(run.xcom("know")) == "manual__1"
-    assert record.cache == "off"
-    assert "Airflow's context" in record.why or "context" in record.why
-    assert record.parameters in ({"x": 1}, {"x": 1, "context": {}})
-
-
 def make_table(rows: int) -> Output(table=pd.DataFrame, rows=int):
     return pd.DataFrame({"a": range(rows)}), rows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,18 +13,22 @@ from airflow_zen.caching.code.walker import DependencyWalker
 from airflow_zen.errors import FingerprintError
 from airflow_zen.fingerprint import FingerprintFallback, fingerprint
 
+if TYPE_CHECKING:
+    from airflow_zen.caching.code.context import ContextPath
+
 
 class CodeFingerprint(msgspec.Struct, frozen=True):
     """What the code contributes to a cache key.
 
     `ingredients` maps labels (`function features.clean`, `distribution scikit-learn`) to fingerprints or versions,
     `sources` the labels of functions, classes and modules to their text as it is written, for a diff. `warnings` say why the
-    same key may still give another result.
+    same key may still give another result. `context` is what the code reads of the task run's context.
     """
 
     ingredients: Mapping[str, str]
     sources: Mapping[str, str]
     warnings: tuple[str, ...]
+    context: tuple[ContextPath, ...] = ()
 
 
 # Values of their classes reach no code.
@@ -97,4 +101,5 @@ def _walk(
         raise FingerprintError("The code reaches values nested too deeply. Set cache=False.") from error
     ingredients = {"python": f"{sys.version_info.major}.{sys.version_info.minor}", **walker.ingredients}
     warnings = nondeterminism_warnings(walker.calls)
-    return CodeFingerprint(dict(sorted(ingredients.items())), dict(sorted(walker.sources.items())), warnings)
+    sources = dict(sorted(walker.sources.items()))
+    return CodeFingerprint(dict(sorted(ingredients.items())), sources, warnings, tuple(sorted(walker.context)))

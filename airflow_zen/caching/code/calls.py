@@ -146,6 +146,11 @@ def _object(name: str) -> ResolvedName:
     return next(iter(Scope({}).resolve(Reference(("_", *attributes), imports=(Import(module),)))))
 
 
+def is_context_getter(path: str) -> bool:
+    """Whether a name is that of the function that returns the task run's context."""
+    return path.startswith("airflow.") and path.endswith(".get_current_context")
+
+
 def check_path(path: str) -> None:
     """Raise `FingerprintError` for a name that reads the task run's context, or exchanges values with other tasks."""
     if path.startswith("airflow.") and re.fullmatch(_TASK_RUN, path):

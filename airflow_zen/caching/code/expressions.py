@@ -111,7 +111,7 @@ def last_name(node: Any) -> str:
     return node.id if node.__class__ is ast.Name else ""
 
 
-def _dotted_name(node: Any) -> list[str]:
+def dotted_name(node: Any) -> list[str]:
     """Return the names of `a.b.c`; none for any other expression."""
     if node.__class__ is ast.Name:
         return [node.id]
@@ -287,7 +287,7 @@ class ExpressionVisitor:
     def _read_chain(self, node: ast.AST, reference: Reference) -> None:
         """Add the tokens of a chain, whose names are one reference."""
         self._note_reflection(reference.chain)
-        if names := _dotted_name(node):
+        if names := dotted_name(node):
             self.tokens.append("." + ".".join(names))
             self.scope.read(reference)
             return
@@ -303,7 +303,7 @@ class ExpressionVisitor:
 
     def chain(self, node: ast.AST) -> tuple[str, ...] | None:
         """Return the names of `a.b.c`, `getattr(a, "b").c` and `globals()["a"].b`."""
-        if names := _dotted_name(node):
+        if names := dotted_name(node):
             return self._mangled(names)
         below: list[str] = []
         while isinstance(node, ast.Attribute):

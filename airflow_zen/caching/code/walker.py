@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_zen.caching.code.calls import (
     check_lookup,
     check_path,
     check_text,
+    is_context_getter,
     looked_up,
     reads_docstrings,
 )
@@ -62,6 +63,9 @@ from airflow_zen.errors import FingerprintError
 from airflow_zen.fingerprint import FingerprintFallback, fingerprint, frame
 from airflow_zen.type_names import stable_class_name
 
+if TYPE_CHECKING:
+    from airflow_zen.caching.code.context import ContextPath
+
 
 class DependencyWalker(LabelRegistry):
     """Visits everything that the code reaches, and collects ingredients."""
@@ -73,6 +77,8 @@ class DependencyWalker(LabelRegistry):
         self.modules: dict[int, Mapping[str, Any]] = {}
         self.docs: dict[str, list[str]] = {}
         self.reads_docs = False
+        self.context: set[ContextPath] = set()
+        self._context_getters: set[tuple[str, ...]] = set()
         self._external: set[str] = set()
         self._lines: dict[tuple[int, str, Reference], list[str]] = {}
         self._active: dict[int, int] = {}
@@ -299,6 +305,11 @@ class DependencyWalker(LabelRegistry):
 
     def _add_source(self, label: str, text: str, parts: list[Part], lines: list[str]) -> None:
         check_text(text)
+        if getters := self._context_getters.intersection(each.chain for part in parts for each in part.references):
+            # Loaded only where a step reads the context.
+            from airflow_zen.caching.code.context import context_reads
+
+            self.context |= context_reads(text, getters)
         self.reads_docs |= reads_docstrings(text)
         self.sources[label] = "\n".join([text, *(f"# {line}" for line in lines)])
         said = (each.encode("utf-8", "surrogatepass") for each in (*(part.digest for part in parts), "", *lines))
@@ -332,6 +343,9 @@ class DependencyWalker(LabelRegistry):
     def _label_reference(self, reference: Reference, resolved: ResolvedName) -> str:
         if resolved.path:
             self.calls.add((resolved.path, reference.has_argument))
+            if is_context_getter(resolved.path):
+                self._context_getters.add(reference.chain)
+                return ""
             return "" if resolved.module == "builtins" else self.label_external(resolved.path, resolved.module)
         if resolved.value is MISSING:
             return "missing"

@@ -64,11 +64,7 @@ def test_edit(edit: Edit, tmp_path: Path) -> None:
 
 
 CONTEXT = {
-    "member": "from airflow.sdk import get_current_context\ndef step(x):\n    return get_current_context()['run_id']\n",
-    "in a variable": "from airflow.sdk import get_current_context\ndef step(x):\n    context = get_current_context()\n    return context['ds']\n",
     "by the module": "import airflow.sdk as sdk\ndef step(x):\n    return sdk.get_current_context()\n",
-    "by the old module": "def step(x):\n    from airflow.operators.python import get_current_context as now\n    return now()['ti'].try_number\n",
-    "in a helper": "from airflow.sdk import get_current_context\ndef run():\n    return get_current_context()['dag_run'].run_id\ndef step(x):\n    return run()\n",
     "in a method": "from airflow.sdk import get_current_context\nclass A:\n    def run(self):\n        return get_current_context()\ndef step(x):\n    return A().run()\n",
     "passed on": "from airflow.sdk import get_current_context\ndef call(f):\n    return f()\ndef step(x):\n    return call(get_current_context)\n",
     "in a constant": "from airflow.sdk import get_current_context\nREADERS = {'context': get_current_context}\ndef step(x):\n    return READERS['context']()\n",
