@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -194,16 +195,44 @@ class Search:
     states: set[Any] = field(default_factory=set)
 
 
-def search_all(new_system: Callable[[], System]) -> Search:
-    """Take every path through the choices of a system; a state that was met before is not left a second time."""
-    found, todo = Search(), [()]
-    while todo:
-        prefix: tuple[Choice, ...] = todo.pop()
+class _Paths:
+    """Beginnings of paths that are still to be taken, those with fewer preemptions first.
+
+    most: how often, in one path, a process may be chosen while the one before could go on; None for any number.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self.most = most
+        self.todo = deque[tuple[int, tuple[Choice, ...]]]([(0, ())])
+
+    def branch(self, path: list[Choice], choices: list[Choice], used: int) -> Choice:
+        """Return what to choose next without a preemption, and keep the other choices."""
+        going_on = self.last(path, choices)
+        first = going_on or choices[0]
+        others = [(*path, each) for each in choices if each != first]
+        if going_on is None:
+            self.todo.extendleft((used, each) for each in others)
+        elif self.most is None or used < self.most:
+            self.todo.extend((used + 1, each) for each in others)
+        return first
+
+    def last(self, path: list[Choice], choices: list[Choice]) -> Choice | None:
+        """Return the choice to go on with the last process, where that is counted and it can."""
+        return path[-1] if self.most is not None and path and path[-1] in choices else None
+
+
+def search_all(new_system: Callable[[], System], preemptions: int | None = None) -> Search:
+    """Take every path through the choices of a system; a state that was met before is not left a second time.
+
+    preemptions: how often, in one path, a process may be chosen while the one before could go on; None for any number.
+    """
+    found, paths = Search(), _Paths(preemptions)
+    while paths.todo:
+        used, prefix = paths.todo.popleft()
         system = new_system()
         system.scheduler.start(system.bodies)
         try:
-            path = list(_follow(system, prefix))
-            _explore(system, path, found, todo)
+            _explore(system, list(_follow(system, prefix)), found, paths, used)
         finally:
             system.scheduler.stop()
     return found
@@ -216,16 +245,15 @@ def _follow(system: System, prefix: tuple[Choice, ...]) -> Iterable[Choice]:
         yield choice
 
 
-def _explore(system: System, path: list[Choice], found: Search, todo: list[tuple[Choice, ...]]) -> None:
+def _explore(system: System, path: list[Choice], found: Search, paths: _Paths, used: int) -> None:
     while choices := system.scheduler.choices():
-        state = system.scheduler.state(), system.content()
+        state = system.scheduler.state(), system.content(), paths.last(path, choices)
         if state in found.states:
             found.joined += 1
             return
         found.states.add(state)
-        todo += [(*path, other) for other in choices[1:]]
-        path.append(choices[0])
-        system.scheduler.take(choices[0])
+        path.append(paths.branch(path, choices, used))
+        system.scheduler.take(path[-1])
     system.content()
     system.check(path)
     found.checked += 1

@@ -210,7 +210,7 @@ def _delete_all(transport):
 def search(new_root, filesystem):
     """Search all interleavings of a prune and some writers on a kind of root."""
 
-    def search_system(kind, writers, **options):
+    def search_system(kind, writers, preemptions=None, **options):
         ready = []
 
         def new_system():
@@ -228,8 +228,10 @@ def search(new_root, filesystem):
             filesystem["system"] = system = ready.pop()
             return system
 
-        found = search_all(new_system)
-        print(f"{kind} {writers} {options}: {found.checked} ends, {found.joined} joined, {len(found.states)} states")
+        found = search_all(new_system, preemptions)
+        bound = "" if preemptions is None else f", {preemptions} preemptions"
+        ends = f"{found.checked} ends, {found.joined} joined, {len(found.states)} states"
+        print(f"{kind} {writers} {options}{bound}: {ends}")
         return found
 
     return search_system
@@ -281,3 +283,21 @@ def test_two_writers(search, without_notices, kind, inline):
     if not _OTHERS:
         without_notices()
     assert search(kind, 2, inline=inline).checked
+
+
+# Kind, writers, whether the artifact is one object, and preemptions.
+_BOUNDED = [("local", 2, True, 2), ("memory", 2, True, 2), ("obstore-moto", 2, True, 1)]
+_LONGER = [
+    ("local", 2, False, 3),
+    ("memory", 2, False, 4),
+    ("obstore-moto", 2, True, 2),
+    ("fsspec-moto", 1, False, 2),
+    ("fsspec-moto", 2, True, 1),
+    ("fsspec-rclone", 1, False, 1),
+]
+
+
+@pytest.mark.parametrize(("kind", "writers", "inline", "preemptions"), [*_BOUNDED, *(_LONGER if _OTHERS else [])])
+def test_few_preemptions(search, kind, writers, inline, preemptions):
+    """No step loses content where only a few operations of another process come between two of its own."""
+    assert search(kind, writers, preemptions, inline=inline).checked
