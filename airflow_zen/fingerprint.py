@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +14,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from airflow_zen.errors import FingerprintError
-from airflow_zen.instance_parts import instance_attributes, pickled_names, pickled_parts
+from airflow_zen.instance_parts import instance_attributes, pickled_parts
 from airflow_zen.type_names import stable_class_name
 
 # Raise it when a change here or in airflow_zen.caching changes fingerprints: old entries then miss.
@@ -148,17 +147,18 @@ def _reduced(encoder: _ValueEncoder, value: Any) -> bytes:
     name = _utf8(stable_class_name(cls))
     if isinstance(parts, str):
         return frame("named", name, _named(encoder, value, parts))
-    held = (*parts[1:], *(_pickled_definitions(parts.state) if isinstance(parts.state, bytes) else ()))
+    held: tuple[Any, ...] = parts[1:]
+    if isinstance(parts.state, bytes):
+        from airflow_zen.pickle_contents import pickled_definitions, pickled_structure
+
+        held = (
+            parts.arguments,
+            pickled_structure(parts.state),
+            parts.elements,
+            parts.items,
+            *pickled_definitions(parts.state),
+        )
     return frame("reduced", name, _rebuild_name(encoder, parts.rebuild), *encoder.encode_all(held))
-
-
-def _pickled_definitions(text: bytes) -> Iterator[Any]:
-    """Yield what the pickles inside a state name, such as the functions of a polars expression."""
-    for module, name in sorted(pickled_names(text)):
-        try:
-            yield operator.attrgetter(name)(sys.modules[module]) if name else sys.modules[module]
-        except (KeyError, AttributeError) as error:
-            raise FingerprintError(f"A pickle names {module}.{name}, which is not found. Set cache=False.") from error
 
 
 def _named(encoder: _ValueEncoder, value: Any, name: str) -> bytes:
@@ -313,7 +313,8 @@ def _context_variable(encoder: _ValueEncoder, value: Any) -> bytes:
 def _code_object(encoder: _ValueEncoder, value: Any) -> bytes:
     """Hash compiled code, such as that of a template, without its lines and file."""
     names = ("co_code", "co_consts", "co_names", "co_varnames", "co_freevars", "co_cellvars", "co_flags")
-    return frame("code", *encoder.encode_all(getattr(value, name) for name in names))
+    counts = ("co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_exceptiontable")
+    return frame("code", *encoder.encode_all(getattr(value, name, None) for name in (*names, *counts)))
 
 
 def _template(encoder: _ValueEncoder, value: Any) -> bytes:

@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 import copyreg
-import io
-import re
-import struct
-import sys
-from collections.abc import Iterator
-from contextlib import suppress
 from types import FunctionType
 from typing import Any, NamedTuple
 
-_NO_PICKLE = (ValueError, LookupError, struct.error)
-_PICKLE = re.compile(rb"\x80[\x04\x05]\x95")
 _REDUCERS = {"__reduce__", "__reduce_ex__"}
-_STRINGS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
-_MEMO_READS = ("BINGET", "LONG_BINGET", "GET")
 
 
 def instance_attributes(value: Any) -> dict[str, Any]:
@@ -91,51 +81,3 @@ def _reducing_class(cls: type) -> type:
 
 def _top_module(cls: type) -> str:
     return cls.__module__.partition(".")[0]
-
-
-def pickled_names(text: bytes) -> set[tuple[str, str]]:
-    """Return module and qualified name of what the pickles in `text` name; the name is empty for a whole module.
-
-    A pickle contains no code of what can be imported, and the code of lambdas and functions inside functions. Raises what
-    pickletools raises for a text that begins as a pickle and is none: inside others, bytes of an image may look like one.
-    """
-    names = set[tuple[str, str]]()
-    _add_names(text, names, () if _PICKLE.match(text) else _NO_PICKLE)
-    return names
-
-
-def _add_names(text: bytes, names: set[tuple[str, str]], ignored: tuple[type[Exception], ...]) -> None:
-    end = 0
-    while found := _PICKLE.search(text, end):
-        end = found.end()
-        file = io.BytesIO(text)
-        file.seek(found.start())
-        with suppress(*ignored):
-            names.update(_names_of_pickle(file))
-            end = file.tell()
-        ignored = _NO_PICKLE
-
-
-def _names_of_pickle(file: io.BytesIO) -> Iterator[tuple[str, str]]:
-    """Yield what one pickle names, and the pickles in its bytes; the file is then at its end."""
-    import pickletools
-
-    strings, memo = ["", ""], dict[int, str]()
-    operations: Iterator[tuple[Any, Any, Any]] = pickletools.genops(file)
-    for operation, argument, _ in operations:
-        name = operation.name
-        if name == "MEMOIZE":
-            memo[len(memo)] = strings[1]
-        elif name in _STRINGS or name in _MEMO_READS:
-            strings = [strings[1], argument if name in _STRINGS else memo[argument]]
-        else:
-            if name == "STACK_GLOBAL":
-                yield strings[0], strings[1]
-            elif name == "TUPLE1" and strings[1] in sys.modules:
-                # cloudpickle imports a module by a call with its name.
-                yield strings[1], ""
-            elif isinstance(argument, bytes | bytearray):
-                inside = set[tuple[str, str]]()
-                _add_names(bytes(argument), inside, _NO_PICKLE)
-                yield from inside
-            strings = [strings[1], ""]

@@ -1,23 +1,16 @@
-"""What instances are made of, and what pickles name."""
+"""What instances are made of."""
 
 from __future__ import annotations
 
 import datetime as dt
 import decimal
 import math
-import pickle
 import sys
-import tracemalloc
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
-import pytest
-
-from airflow_zen.instance_parts import PickledParts, instance_attributes, pickled_names, pickled_parts
-
-_LOOKS_LIKE_A_PICKLE = b"\x80\x05\x95" + bytes(8) + b"\xff\xfe"
+from airflow_zen.instance_parts import PickledParts, instance_attributes, pickled_parts
 
 
 class Plain:
@@ -73,62 +66,3 @@ def test_parts_have_what_an_override_hides() -> None:
 def test_parts_of_what_has_a_name() -> None:
     """What pickle stores by its name has the name as its parts."""
     assert pickled_parts(len) == "len"
-
-
-@pytest.mark.parametrize("protocol", [4, 5])
-def test_names_in_a_pickle(protocol: int) -> None:
-    """Every class and function that a pickle names is found, with repeated names, in a longer text too."""
-    text = b"before" + pickle.dumps([Plain, Path("a"), Path("b"), Plain(), outer, math.sqrt], protocol) + b"after"
-    assert {(__name__, "Plain"), (__name__, "outer"), ("pathlib", "PosixPath"), ("math", "sqrt")} <= pickled_names(text)
-
-
-def test_names_in_a_pickled_closure() -> None:
-    """A function that is pickled by value names what it uses: classes, and modules as a whole."""
-    names = pickled_names(cloudpickle.dumps(outer(2)))
-    assert {("pathlib", "Path"), ("math", ""), ("sys", "")} <= names
-    assert (__name__, "") not in names
-
-
-def test_bytes_without_a_pickle_name_nothing() -> None:
-    """Other bytes name nothing."""
-    assert pickled_names(b"\x80\x05 no pickle") == set()
-
-
-def test_names_after_a_pickle() -> None:
-    """A text may hold several pickles, and other bytes between them that look like one."""
-    text = pickle.dumps(Path("a"), 5) + _LOOKS_LIKE_A_PICKLE + pickle.dumps(math.sqrt, 4) + pickle.dumps(Plain, 5)
-    assert pickled_names(text) == {("pathlib", "PosixPath"), ("math", "sqrt"), (__name__, "Plain")}
-
-
-@pytest.mark.parametrize("wrap", [bytes, bytearray], ids=["bytes", "bytearray"])
-@pytest.mark.parametrize("depth", [1, 3])
-def test_names_in_a_pickle_inside_a_pickle(wrap: type, depth: int) -> None:
-    """A pickle in the bytes of a pickle is read too, at any depth, and what follows it."""
-    text = pickle.dumps(math.sqrt, 5)
-    for _ in range(depth):
-        text = pickle.dumps([wrap(text), Path("a")], 5)
-    assert {("math", "sqrt"), ("pathlib", "PosixPath")} <= pickled_names(text)
-
-
-def test_names_beside_bytes_that_look_like_a_pickle() -> None:
-    """Bytes inside a pickle that look like another hide nothing that follows them."""
-    text = pickle.dumps([_LOOKS_LIKE_A_PICKLE, b"\x80\x05\x95", Path("a")], 5)
-    assert ("pathlib", "PosixPath") in pickled_names(text)
-
-
-@pytest.mark.parametrize("damage", [lambda text: text[:-3], lambda text: text[:20] + b"\xff" * 9 + text[29:]])
-def test_a_damaged_pickle_is_an_error(damage: Any) -> None:
-    """A text that begins as a pickle and is none is not taken for one that names nothing."""
-    with pytest.raises((ValueError, LookupError)):
-        pickled_names(damage(pickle.dumps([Path("a"), Plain], 5)))
-
-
-def test_a_large_pickle_is_read_without_copies() -> None:
-    """Many matches in a large text cost one pass over it."""
-    text = pickle.dumps([_LOOKS_LIKE_A_PICKLE * 200, b"x" * 5_000_000, Path("a")], 5)
-    tracemalloc.start()
-    try:
-        assert ("pathlib", "PosixPath") in pickled_names(text)
-        assert tracemalloc.get_traced_memory()[1] < 3 * len(text)
-    finally:
-        tracemalloc.stop()

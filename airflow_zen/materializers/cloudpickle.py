@@ -12,8 +12,8 @@ from sysconfig import get_python_version
 from typing import Any
 
 from airflow_zen.errors import ArtifactRefused, SaveRefused
-from airflow_zen.instance_parts import pickled_names
 from airflow_zen.materializers.base import Materializer
+from airflow_zen.pickle_contents import pickled_names
 from airflow_zen.type_names import record_definition
 
 PICKLE_FILE = "value.pkl"

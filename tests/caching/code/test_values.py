@@ -168,16 +168,23 @@ LAMBDAS = [
     constant("class that a lambda in a polars expression uses", PL + "class A:\n    def go(self, x):\n        return x\nK = pl.col('a').map_batches(lambda s: A().go(s), return_dtype=pl.Int64)", "return x", "return -x"),
     constant("constant of a function that a lambda in a polars expression calls", PL + "LIMIT = 1\ndef g(x):\n    return x + LIMIT\ndef f(x):\n    return g(x)\nK = pl.col('a').map_batches(lambda s: f(s), return_dtype=pl.Int64)", "LIMIT = 1", "LIMIT = 2"),
     constant("table that a lambda in a polars expression reads", PL + "RATES = {'a': 1}\nK = pl.col('a').map_batches(lambda s: s * RATES['a'], return_dtype=pl.Int64)", "'a': 1", "'a': 2"),
+    constant("function inside a function in a polars expression", PL + "def make():\n    def f(s):\n        try:\n            return s + 1\n        except ValueError:\n            return s\n    return pl.col('a').map_batches(f, return_dtype=pl.Int64)\nK = make()", "s + 1", "s + 2"),
+    constant("exception that a function in a polars expression handles", PL + "def make():\n    def f(s):\n        try:\n            return s + 1\n        except ValueError:\n            return s\n    return pl.col('a').map_batches(f, return_dtype=pl.Int64)\nK = make()", "ValueError", "TypeError"),
+    constant("type beside a lambda in a polars expression", PL + "K = pl.col('a').map_batches(lambda s: s, return_dtype=pl.Int64)", "Int64", "Int32"),
+    constant("column beside a lambda in a polars expression", PL + "K = pl.col('a').map_batches(lambda s: s).over('b')", "'b'", "'c'"),
+    constant("lambda that calls itself in a polars expression", PL + "def make():\n    f = lambda v: 1 if v < 2 else v * f(v - 1)\n    return pl.col('a').map_elements(f, return_dtype=pl.Int64)\nK = make()", "else v *", "else v +"),
+    constant("second lambda in a polars expression", PL + "K = pl.col('a').map_batches(lambda s: s) + pl.col('b').map_batches(lambda s: s * 2)", "s * 2", "s * 3"),
+    constant("partial in a polars expression", "from functools import partial\n" + PL + "K = pl.col('a').map_batches(partial(lambda s, n: s + n, n=2), return_dtype=pl.Int64)", "n=2", "n=3"),
     constant("lambda in a condition of polars", PL + "K = pl.when(pl.col('a').map_batches(lambda s: s > 1, return_dtype=pl.Boolean)).then(1)", "s > 1", "s > 2"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("edit", LAMBDAS, ids=lambda edit: edit.name)
 def test_lambda_in_an_expression(edit: Edit, tmp_path: Path) -> None:
-    """A lambda in a polars expression counts by its compiled code, which names its file, and by the code that it calls."""
-    texts = (edit.files["flow.py"], edit.files["flow.py"], edit.files["flow.py"].replace(edit.old, edit.new))
-    keys = []
-    for text in texts:
-        keys.append(Project(tmp_path / "project", {"flow.py": text}).key())
-        shutil.rmtree(tmp_path / "project")
-    assert keys[0] == keys[1] != keys[2]
+    """A lambda in a polars expression counts by what it does and calls, wherever its file and line are."""
+    text = edit.files["flow.py"]
+    key = Project(tmp_path / "project", {"flow.py": text}).key()
+    moved = Project(tmp_path / "elsewhere" / ("long" * 40), {"flow.py": f"# Moved.\n\n\n{text}"}).key()
+    assert key == moved
+    shutil.rmtree(tmp_path / "project")
+    assert key != Project(tmp_path / "project", {"flow.py": text.replace(edit.old, edit.new)}).key()
