@@ -38,8 +38,10 @@ from tests.servers.s3 import S3Server
 
 AIRFLOW_HOME = str(memory_directory("airflow-"))
 
-# The files of its tests begin so.
-_DEPLOYMENT_TESTS = "tests/integration/test_real_airflow"
+# The files of the tests of one deployment begin so.
+_DEPLOYMENT_TESTS = ("tests/integration/test_real_airflow", "tests/localstack/test_stack")
+# What the processes that tests start import: the package, and a sitecustomize.py.
+_PYTHONPATH = os.pathsep.join([str(Path(__file__).parent / "startup"), str(Path(__file__).parents[1])])
 
 
 def _isolate_session() -> None:
@@ -59,6 +61,7 @@ def _isolate_session() -> None:
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{AIRFLOW_HOME}/airflow.db",
         "AIRFLOW__API_AUTH__JWT_SECRET": "not a secret: it signs the tokens of one test session and nothing else",
         "AWS_EC2_METADATA_DISABLED": "true",
+        "PYTHONPATH": _PYTHONPATH,
     }
 
 
@@ -113,7 +116,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class SharedDeploymentScheduling(LoadFileScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return _DEPLOYMENT_TESTS if nodeid.startswith(_DEPLOYMENT_TESTS) else super()._split_scope(nodeid)
+            shared = [prefix for prefix in _DEPLOYMENT_TESTS if nodeid.startswith(prefix)]
+            return shared[0] if shared else super()._split_scope(nodeid)
 
     return SharedDeploymentScheduling(config, log) if config.getoption("dist") == "loadfile" else None
 

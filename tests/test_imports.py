@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 from tests.airflow_version import AIRFLOW_VERSION
 
@@ -97,7 +96,7 @@ def modules_loaded_by(script, folder, **environment):
     """Return the modules that a script loads in a fresh process after it sets `before`."""
     file = folder / "script.py"
     file.write_text(script + _REPORT)
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), **environment}
+    environment = {**os.environ, **environment}
     environment.pop("MLFLOW_TRACKING_URI", None)
     done = subprocess.run([sys.executable, str(file)], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -130,7 +130,6 @@ def _airflow_options(layout: Layout) -> dict[str, str]:
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{layout.airflow_home / 'airflow.db'}",
         "API__BASE_URL": layout.airflow_url,
         "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
         "DAG_PROCESSOR__PARSING_PROCESSES": "1",
         # Halves the wait between two short tasks, for a few percent of one core.
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",

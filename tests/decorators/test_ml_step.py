@@ -78,7 +78,7 @@ assert_nothing_is_left()
 
 def test_plain_calls_leave_the_working_directory_alone(tmp_path):
     """Functions, coroutines and generators that log to MLflow write no `mlflow.db` or `mlruns` when they are called plainly."""
-    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "AIRFLOW_HOME": str(tmp_path / "home")}
+    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "home")}
     environment.pop("MLFLOW_TRACKING_URI", None)
     (tmp_path / "project").mkdir()
     command = [sys.executable, "-c", _LOGGING_CALLS]

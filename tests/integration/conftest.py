@@ -5,7 +5,6 @@ Not on SQLite: Airflow's API refuses backfills, and whatever is asked beside one
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from airflow_zen.localstack import s3 as local_s3
 from airflow_zen.localstack.metadata_database import DATABASE_VARIABLE
 from airflow_zen.localstack.services import request_json, service_environment
 from airflow_zen.localstack.stack import start_local_stack, stop_local_stack
@@ -23,6 +23,7 @@ from airflow_zen.localstack.state import AIRFLOW_USER, Layout, read_local_stack
 from tests.servers.airflow_api import AirflowApi, DagRun
 from tests.servers.postgres import missing, postgres
 from tests.servers.process import memory_directory
+from tests.servers.s3 import S3Server
 
 
 @dataclass
@@ -36,6 +37,11 @@ class Deployment:
     database: str
     first: DagRun
     second: DagRun
+
+    @property
+    def s3(self) -> S3Server:
+        key = local_s3.load_or_create_credentials(self.layout.directory)
+        return S3Server(self.layout.s3_url, key.access_key, key.secret_key, local_s3.BUCKET)
 
     def tasks(self, run: DagRun) -> dict[tuple[str, int], Any]:
         return {(task.task_id, task.map_index): task for task in self.airflow.task_instances(run)}
@@ -60,7 +66,9 @@ class Deployment:
     def restart_dead_scheduler(self) -> None:
         """Start the scheduler again where it has ended: Airflow 3.3.2's does, with ObjectDeletedError, beside a backfill."""
         if "scheduler" not in read_local_stack(self.layout.directory).running_processes():
-            start_local_stack(self.layout.directory, self.layout.dags, self.environment, database=self.database)
+            start_local_stack(
+                self.layout.directory, self.layout.dags, self.environment, s3=True, database=self.database
+            )
 
     def xcom(self, run: DagRun, task_id: str, map_index: int = -1, key: str = "return_value") -> Any:
         return self.airflow.xcom(run, self.tasks(run)[task_id, map_index], key)
@@ -76,21 +84,9 @@ def database():
 
 
 @pytest.fixture(scope="package")
-def deployment(ceph, database):
+def deployment(database):
     directory = memory_directory("deployment-")
-    connection = {
-        "conn_type": "aws",
-        "login": ceph.access_key,
-        "password": ceph.secret_key,
-        "extra": {"endpoint_url": ceph.endpoint, "region_name": "us-east-1"},
-    }
     settings = {
-        # MLflow and its clients read S3's credentials from the environment; airflow_zen from the connection.
-        **ceph.environment(),
-        "MLFLOW_S3_ENDPOINT_URL": ceph.endpoint,
-        "AIRFLOW_CONN_STORE": json.dumps(connection),
-        "AIRFLOW__ZEN__ARTIFACT_ROOT": f"s3://{ceph.bucket}/deployment",
-        "AIRFLOW__ZEN__ARTIFACT_CONN_ID": "store",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(Path(__file__).parent / "plugins"),
@@ -98,7 +94,7 @@ def deployment(ceph, database):
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "3600",
     }
-    stack = start_local_stack(directory, Path(__file__).parent / "dags", settings, database=database)
+    stack = start_local_stack(directory, Path(__file__).parent / "dags", settings, s3=True, database=database)
     patch = pytest.MonkeyPatch()
     patch.setenv("MLFLOW_TRACKING_USERNAME", AIRFLOW_USER)
     patch.setenv("MLFLOW_TRACKING_PASSWORD", stack.layout.airflow_password)

@@ -54,7 +54,6 @@ def test_mlflow_serves_a_model(addresses, kind, tmp_path):
     here = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "MLFLOW_TRACKING_URI": tracking if kind == "name" else "",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     with running(command, log=tmp_path / "log", answers=lambda: accepts(port), timeout=240, environment=here):
         request = urllib.request.Request(

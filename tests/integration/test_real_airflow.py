@@ -20,19 +20,19 @@ from tests.servers.mlflow_server import tracked_at
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
+ROOT = "s3://artifacts/local"
+
 
 @pytest.fixture(scope="module")
 def mlflow(deployment):
     """MLflow's own client, as a data scientist uses it."""
-    variables = ["MLFLOW_S3_ENDPOINT_URL", *(n for n in deployment.environment if n.startswith("AWS_"))]
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update({name: deployment.environment[name] for name in variables})
     import mlflow
 
-    with tracked_at(deployment.mlflow_uri):
+    with tracked_at(deployment.mlflow_uri), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_S3_ENDPOINT_URL", deployment.s3.endpoint)
+        for name, value in deployment.s3.environment().items():
+            patch.setenv(name, value)
         yield mlflow
-    for name, value in before.items():
-        os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
 
 
 def runs(mlflow, filter_string):
@@ -47,13 +47,14 @@ def test_the_pipeline_succeeds(deployment):
     assert deployment.xcom(deployment.first, "look") > 2
 
 
-def test_artifacts_lie_in_s3(deployment, ceph):
-    """XCom holds refs to parquet tables and models that any tool can read from the bucket."""
+def test_artifacts_are_in_s3(deployment):
+    """XCom holds refs to parquet tables and models that any tool can read from the bucket of the stack's S3 server."""
     import pyarrow.parquet as pq
     import s3fs
 
     ref = ArtifactRef.from_wire(deployment.xcom(deployment.first, "customers", key="train"))
-    fs = s3fs.S3FileSystem(**ceph.storage_options())
+    assert ref.uri.startswith(f"{ROOT}/artifacts/")
+    fs = s3fs.S3FileSystem(**deployment.s3.storage_options())
     assert pq.read_table(f"{ref.uri}/{ref.files[0].path}", filesystem=fs).num_rows == 100
     assert "MLmodel" in [path.rsplit("/", 1)[1] for path in fs.ls(deployment.xcom(deployment.first, "fit")["uri"])]
 
@@ -217,14 +218,15 @@ def test_new_content_starts_the_dag_that_waits_for_it(deployment):
     assert deployment.xcom(runs[0], "total")["digest"] != deployment.xcom(runs[1], "total")["digest"]
 
 
-def test_no_secret_is_in_the_store(deployment, ceph):
+def test_no_secret_is_in_the_store(deployment):
     """No object under the artifact root holds the store's secret."""
-    client, seen = ceph.client(), 0
-    for entry in client.list_objects_v2(Bucket=ceph.bucket, Prefix="deployment/")["Contents"]:
+    s3, seen = deployment.s3, 0
+    client = s3.client()
+    for entry in client.list_objects_v2(Bucket=s3.bucket, Prefix="local/")["Contents"]:
         # The scheduler's follow-up is at work beside us, and takes away what was owed.
         with suppress(client.exceptions.NoSuchKey):
-            body = client.get_object(Bucket=ceph.bucket, Key=entry["Key"])["Body"].read()
-            assert ceph.secret_key.encode() not in body, entry["Key"]
+            body = client.get_object(Bucket=s3.bucket, Key=entry["Key"])["Body"].read()
+            assert s3.secret_key.encode() not in body, entry["Key"]
             seen += 1
     assert seen > 20
 

@@ -22,7 +22,7 @@ STACKS = """\
 stacks:
   guarded:
     artifact_root: {root}
-    artifact_conn_id: store
+    artifact_conn_id: zen_s3
     mlflow_conn_id: by_form
 """
 
@@ -52,7 +52,7 @@ def guarded(deployment, tmp_path, monkeypatch):
     tls = signed_by_itself(tmp_path)
     stacks = deployment.layout.directory / "airflow" / "stacks.yaml"
     with guarded_mlflow(tmp_path, tls) as server:
-        stacks.write_text(STACKS.format(root=f"{deployment.environment['AIRFLOW__ZEN__ARTIFACT_ROOT']}-guarded"))
+        stacks.write_text(STACKS.format(root=f"{deployment.s3.root}/guarded"))
         admin = MlflowRest(TrackingServer(server.uri, ADMIN, PASSWORD, ca_bundle=tls[0]))
         admin.post("users/create", {"username": "airflow", "password": PASSWORD})
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", ADMIN)

@@ -84,8 +84,8 @@ def test_airflow_cfg_has_the_options(layout):
         "('core', 'dags_are_paused_at_creation'), ('database', 'sql_alchemy_conn')]\n"
         "print(json.dumps([conf.get(*name) for name in names]))"
     )
-    environment = {**shell_environment(layout, {}), "PYTHONPATH": os.getcwd()}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=shell_environment(layout, {}), capture_output=True, text=True, check=True)
     told = service_environment(layout, settings)
     assert json.loads(done.stdout.splitlines()[-1]) == [
         told["AIRFLOW__CORE__FERNET_KEY"],

@@ -1,4 +1,4 @@
-"""One real Airflow and MLflow: started, used, started again, crashed, stopped."""
+"""One real Airflow and MLflow, which the tutorial started and used: used again, started again, crashed."""
 
 import json
 import os
@@ -10,20 +10,17 @@ import psutil
 import pytest
 
 from airflow_zen.cli import stack_up
-from airflow_zen.localstack import s3 as local_s3
 from airflow_zen.localstack import stack as local_stack
 from airflow_zen.localstack.processes import find_marked_processes
 from airflow_zen.localstack.services import HttpError, airflow_token, request_json
-from airflow_zen.localstack.stack import start_local_stack, stop_local_stack
+from airflow_zen.localstack.stack import start_local_stack
 from airflow_zen.localstack.state import StackError, read_local_stack
 from tests.servers.airflow_api import AirflowApi, WaitTimeout
-from tests.servers.process import memory_directory
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 DAG = """
 from airflow.sdk import dag, task
-from airflow_zen import ml_step
 
 
 @task
@@ -42,54 +39,35 @@ def numbers():
     double.expand(number=[1, 2])
 
 
-@ml_step
-def total(number: int) -> int:
-    return number + 1
-
-
-@dag(schedule=None)
-def stored():
-    total(1)
-
-
 @dag(schedule=None)
 def failing():
     fail()
 
 
 numbers()
-stored()
 failing()
 """
 
 
 @pytest.fixture(scope="module")
-def directory():
-    directory = memory_directory("stack-")
-    yield directory
-    stop_local_stack(directory)
+def directory(tutorial):
+    return tutorial.directory
 
 
 @pytest.fixture(scope="module")
-def dags(tmp_path_factory):
-    dags = tmp_path_factory.mktemp("dags")
+def dags(tutorial):
+    dags = tutorial.folder / "dags"
     (dags / "numbers.py").write_text(DAG)
     return dags
 
 
-@pytest.fixture(scope="module")
-def told():
-    """The progress that `up` reported."""
-    return []
+@pytest.fixture
+def stack(directory):
+    return read_local_stack(directory)
 
 
-@pytest.fixture(scope="module")
-def stack(directory, dags, told):
-    return start_local_stack(directory, dags, s3=True, on_progress=told.append)
-
-
-@pytest.fixture(scope="module")
-def airflow(stack):
+@pytest.fixture
+def airflow(stack, dags):
     return AirflowApi(stack.layout.airflow_url, stack.layout.airflow_password)
 
 
@@ -121,16 +99,6 @@ def test_mlflow_asks_for_the_password(stack):
         request_json("GET", f"{stack.layout.mlflow_url}/{path}")
 
 
-def test_reports_ready_services(stack, told):
-    """`up` reports the number of ready services, and names those that it waits for."""
-    counts = [progress.done for progress in told]
-    assert counts[0] == 0
-    assert counts == sorted(counts)
-    assert {progress.total for progress in told} == {len(stack.processes)}
-    assert "waiting for" in told[0].note
-    assert "scheduler" in told[0].note
-
-
 def test_runs_a_dag(airflow):
     """A DAG of the folder is parsed, not paused, triggered and run, and its results and logs can be read."""
     airflow.wait_for_dag("numbers", timeout=240)
@@ -142,36 +110,12 @@ def test_runs_a_dag(airflow):
     assert "doubling" in airflow.log(run, tasks[0])
 
 
-def test_stores_artifacts_in_its_s3_server(stack, airflow):
-    """A step's artifact is an object of the S3 server that was started with the stack."""
-    run = airflow.wait_for_dag_run(airflow.trigger("stored"), timeout=240)
-    assert run.state == "success"
-    wire = airflow.xcom(run, *airflow.task_instances(run))
-    assert wire["uri"].startswith("s3://artifacts/local/artifacts/")
-    assert wire["digest"] in {key.split("/")[-2] for key in objects(stack)}
-
-
-def objects(stack):
-    """Return the keys of the stack's bucket."""
-    import boto3
-
-    told = local_s3.s3_environment(stack.layout)
-    client = boto3.client(
-        "s3",
-        endpoint_url=stack.layout.s3_url,
-        region_name=local_s3.REGION,
-        aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"],
-    )
-    return [entry["Key"] for entry in client.list_objects_v2(Bucket=local_s3.BUCKET)["Contents"]]
-
-
 def test_status_and_logs(stack, directory, capsys):
     """`stack status` shows every service with its URL, `stack logs` shows the end of a service's log."""
     stack_up.status.func(Namespace(kind="local", directory=str(directory), output="json", verbose=False))
     told = {row["part"]: row for row in json.loads(capsys.readouterr().out)}
     assert {row["state"] for row in told.values()} == {"up"}
-    assert told["s3"]["address"] == stack.layout.s3_url
+    assert told["mlflow"]["address"] == stack.layout.mlflow_url
     logs = {"compose": False, "directory": str(directory), "follow": False}
     stack_up.logs.func(Namespace(part="mlflow", lines=2, **logs))
     assert len(capsys.readouterr().out.splitlines()) == 2
@@ -207,7 +151,7 @@ def test_up_twice(stack, directory, dags, capsys):
         "directory": str(directory),
         "dags": str(dags),
         "set": None,
-        "s3": True,
+        "s3": False,
         "timeout": 60.0,
         "database": None,
     }
@@ -219,55 +163,45 @@ def test_up_twice(stack, directory, dags, capsys):
     assert f"zen stack env --directory {directory})" in told.splitlines()[-3]
 
 
-def test_shell_reaches_it(stack, airflow, directory, tmp_path):
+def test_shell_reaches_it(stack, directory, tmp_path):
     """After `eval` of `stack env` a shell's Airflow has the stack's options, store and MLflow."""
-    run = airflow.wait_for_dag_run(airflow.trigger("stored"), timeout=240)
     script = (
         f'eval "$({sys.executable} -m airflow zen stack env --directory {directory})"\n'
-        "airflow zen runs list stored --output plain\nairflow zen doctor --output plain"
+        "airflow zen runs list wine --output plain\nairflow zen doctor --output plain"
     )
     other = {"HOME": str(tmp_path), "AIRFLOW_HOME": str(tmp_path / "other"), "AIRFLOW__CORE__UNIT_TEST_MODE": "False"}
-    environment = {**os.environ, **other, "PYTHONPATH": os.getcwd()}
+    environment = {**os.environ, **other}
     done = subprocess.run(["bash", "-ec", script], env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     words = " ".join(done.stdout.split())
-    for told in (f"stored {run.run_id}", "this is its installation", f"mlflow answers ok {stack.layout.mlflow_url}"):
+    for told in ("wine manual__", "this is its installation", f"mlflow answers ok {stack.layout.mlflow_url}"):
         assert told in words
 
 
 def test_refuses_other_settings_while_up(stack, directory, dags):
     """A running stack is not changed silently."""
     with pytest.raises(StackError, match="stop it before"):
-        start_local_stack(directory, dags, {"AIRFLOW__ZEN__CACHE": "False"}, s3=True)
-    with pytest.raises(StackError, match="an S3 server"):
-        start_local_stack(directory, dags)
+        start_local_stack(directory, dags, {"AIRFLOW__ZEN__CACHE": "False"})
+    with pytest.raises(StackError, match="no S3 server"):
+        start_local_stack(directory, dags, s3=True)
 
 
 def test_restarts_a_crashed_service(stack, directory, dags):
-    """A service that died is started again, the children it left are stopped; the other services are left alone."""
+    """A service that died is started again, with a report on it; the children it left are stopped, others are left alone."""
     broken = psutil.Process(stack.processes["triggerer"].pid)
     children = broken.children(recursive=True)
     broken.kill()
     broken.wait()
-    restarted = start_local_stack(directory, dags, s3=True)
+    told = []
+    restarted = start_local_stack(directory, dags, on_progress=told.append)
+    assert [told[0].done, told[0].total] == [0, len(stack.processes)]
+    assert "waiting for" in told[0].note
+    assert "triggerer" in told[-1].note
+    assert [progress.done for progress in told] == sorted(progress.done for progress in told)
     assert restarted.processes["triggerer"].is_running()
     assert restarted.processes["triggerer"].pid != stack.processes["triggerer"].pid
     assert not any(child.is_running() for child in children)
     assert restarted.processes["scheduler"] == stack.processes["scheduler"]
-
-
-def test_leaves_nothing_behind(stack, directory, capsys):
-    """`down` stops every process of the stack, with children, and reports it; a second `down` has nothing to do."""
-    assert len(find_marked_processes(stack.layout.mark)) > 5
-    stack_up.down.func(Namespace(kind="local", directory=str(directory)))
-    assert "Stopped " in capsys.readouterr().out
-    assert find_marked_processes(stack.layout.mark) == []
-    assert read_local_stack(directory).running_processes() == {}
-    with pytest.raises(SystemExit) as ended:
-        stack_up.status.func(Namespace(kind="local", directory=str(directory), output="plain", verbose=False))
-    assert ended.value.code == 1
-    stack_up.down.func(Namespace(kind="local", directory=str(directory)))
-    assert "Nothing was up" in capsys.readouterr().out
 
 
 def test_service_that_cannot_start(directory, tmp_path):

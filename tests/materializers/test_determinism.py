@@ -85,6 +85,4 @@ def _run(code: str, argument: str, seed: str) -> str:
 
 
 def _run_file(script: Path) -> str:
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    return subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True).stdout
+    return subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -39,7 +38,6 @@ def run_in_process(tmp_path, **environment):
     """Run the DAG in a process of its own; return what it printed."""
     environment = {
         **os.environ,
-        "PYTHONPATH": str(Path.cwd()),
         "AIRFLOW__ZEN__ARTIFACT_ROOT": str(tmp_path / "root"),
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
         **environment,

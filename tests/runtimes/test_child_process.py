@@ -113,7 +113,7 @@ def start_task(tmp_path, root, small_python):
             f"{text}\nif __name__ == '__main__':\n    from tests.harness import run_dag\n    {before}\n"
             "    run = run_dag(pipeline())\n    print(run.states, repr(run.tasks[-1].error))\n"
         )
-        environment = {**os.environ, "AIRFLOW__ZEN__RUNTIME": repr(Python(small_python)), "PYTHONPATH": os.getcwd()}
+        environment = {**os.environ, "AIRFLOW__ZEN__RUNTIME": repr(Python(small_python))}
         with (tmp_path / "told").open("w") as told:
             started.append(subprocess.Popen([sys.executable, file], env=environment, stdout=told))
         return started[-1]

@@ -1,6 +1,5 @@
 """Promises about what tests leave behind."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +13,8 @@ input()
 
 def start_owner():
     """Start a process that has a directory until it reads a line; return the process and the directory."""
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    process = subprocess.Popen([sys.executable, "-c", _OWNER], env=environment, text=True, **pipes)
+    process = subprocess.Popen([sys.executable, "-c", _OWNER], text=True, **pipes)
     return process, Path(process.stdout.readline().strip())
 
 

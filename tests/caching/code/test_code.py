@@ -119,10 +119,8 @@ def test_main_module_is_named_by_its_file(tmp_path: Path) -> None:
         "    print(json.dumps(dict(fingerprint_code(step).ingredients)))\n"
     )
     project = Project(tmp_path, {**PROJECT, "flow.py": text})
-    done = subprocess.run(
-        [sys.executable, "flow.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path.cwd())},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    command = [sys.executable, "flow.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == dict(project.code().ingredients)
 
 

@@ -1,4 +1,4 @@
-"""Import in the scheduler what most tasks use: a task is a fork of it, and need not import that again."""
+"""Import before a fork what DAG files import: a task is a fork of the scheduler, a parse one of the DAG processor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from airflow.plugins_manager import AirflowPlugin
 
 @hookimpl
 def on_starting(component):
-    if "scheduler" in sys.argv:
+    if {"scheduler", "dag-processor"} & {*sys.argv}:
+        import mlflow  # noqa: F401
         import pandas as pd  # noqa: F401
         import sklearn.ensemble
         import sklearn.linear_model  # noqa: F401

@@ -5,7 +5,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
@@ -18,7 +17,7 @@ from airflow_zen.runs.records import StepRunRecords
 from airflow_zen.runs.step_run import StepRun, StepRunId, StepState
 from airflow_zen.transports import open_transport
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+ENVIRONMENT = dict(os.environ)
 
 
 def run_code(
