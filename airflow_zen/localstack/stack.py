@@ -244,7 +244,7 @@ class _Start:
             self._report_waiting(waiting)
             if time.monotonic() > self._deadline:
                 raise self._error(waiting[0].name, "was not ready in time")
-            time.sleep(0.1)
+            time.sleep(0.3)
 
     def _is_ready(self, service: Service) -> bool:
         process = self.stack.processes[service.name]

@@ -20,6 +20,7 @@ from tests.servers.airflow_api import AirflowApi
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(1200)]
 
+PARTS = 15
 WORKERS = {"worker": "default,sums", "worker-2": "default"}
 # Nobody wants to wait: seconds for a lost worker's tasks where a deployment waits for minutes.
 SHORT_TIMEOUTS = {"LOST_AFTER": "12", "QUEUED_AT_MOST": "60"}
@@ -153,14 +154,14 @@ def test_a_worker_cannot_read_files_of_another(stack):
 
 @pytest.fixture(scope="module")
 def lost(stack, secrets, api, run):
-    """A run of thirty mapped steps, in the middle of which the second worker was killed with everything it ran."""
-    return WorkerLossScenario(stack, secrets, api, "worker-2").run(30, timeout=600)
+    """A run of mapped steps, in the middle of which the second worker was killed with everything it ran."""
+    return WorkerLossScenario(stack, secrets, api, "worker-2").run(PARTS, timeout=600)
 
 
 def test_a_lost_worker_costs_no_result(stack, lost):
     """Both workers ran tasks; those of the lost worker were retried, and the result is that of plain Python."""
     assert lost.run.state == "success", stack.tail("scheduler")
-    assert lost.result == expected(30)
+    assert lost.result == expected(PARTS)
     assert set(lost.shares) == set(WORKERS)
     assert lost.retried
 
@@ -172,7 +173,7 @@ def test_no_stored_result_is_computed_again(lost):
     assert stored_but_not_told
     assert stored_but_not_told <= set(lost.hits)
     assert set(lost.computed_again).isdisjoint(lost.loss.remembered)
-    assert {len(lost.calls(number)) for number in range(30)} <= {1, 2}
+    assert {len(lost.calls(number)) for number in range(PARTS)} <= {1, 2}
 
 
 def test_mlflow_shows_the_run_and_the_killed_steps(stack, lost):
@@ -182,7 +183,7 @@ def test_mlflow_shows_the_run_and_the_killed_steps(stack, lost):
     finished = len(lost.records) - 1
     # A worker can die between remembering a result and recording it: the next try is a hit, the first is not FINISHED.
     recorded_first = set(lost.hits) - {told.number for told in lost.unrecorded}
-    assert 30 <= finished == 30 + len(recorded_first)
+    assert PARTS <= finished == PARTS + len(recorded_first)
     assert counts == {"dag_run FINISHED": 1, "part FINISHED": finished, "total FINISHED": 1}
 
 
