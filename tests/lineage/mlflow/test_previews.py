@@ -56,13 +56,17 @@ def test_previews_are_delivered_later(client, recorder, records, previews, step,
 
 
 def test_a_hit_shows_what_it_reused(previews, step, ended, ref):
-    """A hit has the previews of the outputs that it reused; a failed run has none."""
+    """A hit has the previews of the outputs that it reused; a failed run has those of what it stored all the same."""
     output = ref("a")
     previews.put(output.digest, {"preview.html": PAGE})
     outputs = {"output": output}
-    assert read_previews(ended(step(), state=StepState.FAILED, outputs=outputs), previews) == {}
-    for cache in (CacheState.MISS, CacheState.HIT):
-        run = ended(step(cache=cache), outputs=outputs)
+    assert read_previews(ended(step(), state=StepState.FAILED, outputs={}), previews) == {}
+    for state, cache in [
+        (StepState.FINISHED, CacheState.MISS),
+        (StepState.FINISHED, CacheState.HIT),
+        (StepState.FAILED, CacheState.MISS),
+    ]:
+        run = ended(step(cache=cache), state=state, outputs=outputs)
         assert read_previews(run, previews) == {"previews/output/preview.html": PAGE}
 
 
