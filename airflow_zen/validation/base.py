@@ -76,8 +76,6 @@ class Validator:
     compares: ClassVar[bool] = False
     needs_reference: ClassVar[bool] = False
     is_reproducible: ClassVar[bool] = True
-    takes_reports: ClassVar[bool] = False
-    """Whether a report of an earlier check, or a list of them, may stand for a table."""
 
     @property
     def title(self) -> str:
@@ -278,21 +276,12 @@ def _prepare(validator: Validator, table: Any, reference: Any, sample: int) -> _
     if validator.form == "stored":
         rows = _row_count(table)
         return _Prepared(table, reference, [] if rows is None else [not_empty(rows)], rows, None)
-    batches, other = _readable(validator, table), None if reference is None else _readable(validator, reference)
-    if isinstance(batches, list):
-        return _Prepared(batches, other, [], None, None)
+    batches, other = _batches(table), None if reference is None else _batches(reference)
     rows = batches.rows
-    facts = [not_empty(rows), *_column_checks(validator, batches.schema, getattr(other, "schema", None))]
+    facts = [not_empty(rows), *_column_checks(validator, batches.schema, other.schema if other else None)]
     is_sampled = validator.form != "batches" and 0 < sample < rows
     shaped, beside = (None if each is None else _shape(each, validator.form, sample) for each in (batches, other))
     return _Prepared(shaped, beside, facts, rows, sample if is_sampled else None)
-
-
-def _readable(validator: Validator, value: Any) -> Any:
-    """Return a table as batches, or the reports that stand for it as a list."""
-    reports = list(value) if isinstance(value, list | tuple) else [value]
-    is_reports = reports and all(isinstance(report, ValidationReport) for report in reports)
-    return reports if validator.takes_reports and is_reports else _batches(value)
 
 
 def not_empty(rows: int) -> Check:

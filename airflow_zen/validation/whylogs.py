@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, ClassVar
+
+from msgspec import structs
 
 from airflow_zen.errors import InputError, ValidationDefinitionError
 from airflow_zen.validation.base import Form, Validator, not_empty
@@ -65,7 +68,6 @@ class Whylogs(Validator):
     `only` are the columns to profile, all by default: the cost grows with their number. A column has drifted if the p-value
     of whylogs' test is below `p_value`; with `statistic`, a column of numbers has if the statistic of Kolmogorov and Smirnov
     is above that: in many rows each difference has a small p-value. The report has the profile as the file `profile.bin`.
-    The table and the reference may also be such reports, or lists of them, whose profiles are merged.
     """
 
     constraints: Any = ()
@@ -74,7 +76,6 @@ class Whylogs(Validator):
     statistic: float | None = None
     library: ClassVar[str] = "whylogs"
     form: ClassVar[Form] = "batches"
-    takes_reports: ClassVar[bool] = True
     compares: ClassVar[bool] = True
     runtime: ClassVar[str] = "Virtualenv(['whylogs[viz]>=1.6,<2', 'pandas<3', 'numpy<2', 'pyarrow<24'])"
 
@@ -107,8 +108,6 @@ class Whylogs(Validator):
             metrics = {"drift.columns": float(drifted), "drift.share": drifted / max(1, len(compared))}
             checks += drift
         rows = int(figures["counts/n"].max()) if len(figures) else 0
-        if isinstance(table, list):
-            checks.insert(0, not_empty(rows))
         return ValidationReport(
             self.title,
             tuple(checks),
@@ -119,15 +118,9 @@ class Whylogs(Validator):
         )
 
     def _profile(self, value: Any) -> Any:
-        """Return the profile of a table, or the merged profiles of reports."""
-        from whylogs.core import DatasetProfile, DatasetProfileView
+        """Return the profile of a table, which is read batch by batch."""
+        from whylogs.core import DatasetProfile
 
-        if isinstance(value, list):
-            views = [DatasetProfileView.deserialize(_profile_of(report)) for report in value]
-            merged = views[0]
-            for view in views[1:]:
-                merged = merged.merge(view)
-            return merged
         profile, names = DatasetProfile(), self.columns()
         names = None if names is None else [name for name in names if name in value.schema.names]
         for batch in value(names):
@@ -177,10 +170,28 @@ class Whylogs(Validator):
                 yield _drift_check(column, f"{score['algorithm']} p-value", score["pvalue"], self.p_value, below=False)
 
 
-def _profile_of(report: ValidationReport) -> bytes:
-    if PROFILE not in report.files:
-        raise InputError(f"The report of {report.validator} has no profile. Give a report of Whylogs.")
-    return report.files[PROFILE]
+@dataclass(frozen=True)
+class WhylogsReports(Whylogs):
+    """Check the profile in a report of `Whylogs`, or the merged profiles of several, such as those of mapped tasks.
+
+    The reference is such a report, or several, too. No table is read again.
+    """
+
+    form: ClassVar[Form] = "stored"
+
+    def check(self, table: Any, reference: Any = None) -> ValidationReport:
+        """Return what `Whylogs` finds in the table that the reports are about; a profile of no rows fails."""
+        report = super().check(table, reference)
+        return structs.replace(report, checks=(not_empty(report.rows or 0), *report.checks))
+
+    def _profile(self, value: Any) -> Any:
+        from whylogs.core import DatasetProfileView
+
+        reports = list(value) if isinstance(value, list | tuple) else [value]
+        if not reports or not all(isinstance(each, ValidationReport) and PROFILE in each.files for each in reports):
+            raise InputError("WhylogsReports(…) checks reports of Whylogs, which hold a profile.")
+        views = [DatasetProfileView.deserialize(each.files[PROFILE]) for each in reports]
+        return reduce(lambda merged, view: merged.merge(view), views)
 
 
 def _drift_check(column: str, method: str, value: float, threshold: float, *, below: bool) -> Check:

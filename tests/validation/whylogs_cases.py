@@ -10,7 +10,7 @@ from pyarrow import Table, dataset
 
 from airflow_zen.validation.base import run_validator
 from airflow_zen.validation.report import ValidationReport
-from airflow_zen.validation.whylogs import PROFILE, Whylogs, constraint
+from airflow_zen.validation.whylogs import PROFILE, Whylogs, WhylogsReports, constraint
 from tests.validation.flights import BROKEN, month
 
 COLUMNS = ("dep_delay", "carrier", "distance")
@@ -63,7 +63,10 @@ def merged() -> dict[str, Any]:
 
     frame, suite = month(7), Whylogs(CONSTRAINTS, only=COLUMNS)
     parts = [run_validator(suite, frame.iloc[start::3]) for start in range(3)]
-    whole, together = run_validator(suite, frame), run_validator(suite, parts, run_validator(suite, month(1)))
+    whole, together = (
+        run_validator(suite, frame),
+        run_validator(WhylogsReports(CONSTRAINTS), parts, run_validator(suite, month(1))),
+    )
     view = DatasetProfileView.deserialize(together.files[PROFILE])
     count = view.get_column("dep_delay").get_metric("counts").n.value
     return {

