@@ -17,9 +17,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from bench.measure import ROOT, Row, from_json, table, text_of, to_json, worse
+from bench.measure import NEEDS_MORE, ROOT, Row, from_json, table, text_of, to_json, worse
 
 RESULTS = ROOT / "bench" / "results.json"
 DOCUMENT = ROOT / "docs" / "performance.md"
@@ -30,7 +32,7 @@ _TIMEOUT = 600
 
 def benches() -> dict[str, dict[str, str]]:
     """Return the rows of each bench, and what each one is, without importing it."""
-    return {file.stem: rows for file in sorted((ROOT / "bench").glob("bench_*.py")) if (rows := _rows_of(file))}
+    return {file.stem: rows for file in _files() if (rows := _constant(file, "ROWS"))}
 
 
 def meanings() -> dict[str, str]:
@@ -38,10 +40,16 @@ def meanings() -> dict[str, str]:
     return {name: meaning for rows in benches().values() for name, meaning in rows.items()}
 
 
+def needs() -> dict[str, tuple[str, ...]]:
+    """Return the libraries of the rows that are measured only where these are installed."""
+    return {name: libraries for file in _files() for name, libraries in _constant(file, "NEEDS").items()}
+
+
 def document() -> str:
     """Return `docs/performance.md` with the table of the results."""
     results = from_json(RESULTS.read_text()) if RESULTS.exists() else {}
-    return _MARKED.sub(lambda match: f"{match[1]}{table(results, meanings())}\n{match[2]}", DOCUMENT.read_text())
+    shown = table(results, meanings(), needs())
+    return _MARKED.sub(lambda match: f"{match[1]}{shown}\n{match[2]}", DOCUMENT.read_text())
 
 
 def main() -> None:
@@ -67,11 +75,15 @@ def main() -> None:
     DOCUMENT.write_text(document())
 
 
-def _rows_of(file: Path) -> dict[str, str]:
-    """Return the `ROWS` of a bench; empty where it has none, and is run by itself."""
+def _files() -> list[Path]:
+    return sorted((ROOT / "bench").glob("bench_*.py"))
+
+
+def _constant(file: Path, name: str) -> dict[str, Any]:
+    """Return a dict that a bench defines, such as `ROWS`; empty where it has none, and is run by itself."""
     for node in ast.parse(file.read_text()).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "ROWS":
-            found: dict[str, str] = ast.literal_eval(node.value)
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == name:
+            found: dict[str, Any] = ast.literal_eval(node.value)
             return found
     return {}
 
@@ -82,8 +94,12 @@ def _run(names: list[str]) -> tuple[dict[str, Row], int]:
     unknown = set(names) - meanings().keys() - benches().keys()
     if unknown:
         sys.exit(f"No row or bench is called {', '.join(sorted(unknown))}: python -m bench --list")
+    lacking = {name for name, libraries in needs().items() if not all(map(find_spec, libraries))}
     for bench, rows in benches().items():
-        wanted = {name for name in rows if not names or bench in names or name in names}
+        chosen = {name for name in rows if not names or bench in names or name in names}
+        for name in sorted(chosen & lacking):
+            print(f"{name:32} {NEEDS_MORE}", flush=True)
+        wanted = chosen - lacking
         if wanted:
             begun = time.perf_counter()
             measured = _run_one(bench)

@@ -41,6 +41,9 @@ ROWS = {
     "state_dict_save_vs_safetensors": "a PyTorch state dict of 250 MB saved, over `safetensors.torch.save_file` and fsync; wall clock",
 }
 
+# A row that is measured only where these libraries are installed, as `make test-ml` does.
+NEEDS = {"state_dict_save_vs_safetensors": ("safetensors", "torch")}
+
 _LARGE_ROUNDS = 6
 
 Change = Callable[[int], None]
@@ -64,7 +67,7 @@ def rows(rounds: int) -> Iterator[Row]:
         for name, value, times in (("dict_1000", facts, rounds), ("list_10000", records, rounds // 10)):
             yield from json_rows(place / name, value, times)
         yield array_row(place / "array")
-        if find_spec("safetensors") and find_spec("torch"):
+        if all(map(find_spec, NEEDS["state_dict_save_vs_safetensors"])):
             yield state_dict_row(place / "state_dict")
 
 

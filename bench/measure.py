@@ -14,11 +14,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
+NEEDS_MORE = "needs the libraries of `make test-ml`"
 # Users' processes load bytecode.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -118,13 +119,15 @@ def worse(before: Mapping[str, Row], after: Mapping[str, Row], share: float = 0.
     return [(old, new) for old, new in both if new.value > old.value * (1 + share)]
 
 
-def table(rows: Mapping[str, Row], meanings: Mapping[str, str]) -> str:
-    """Return the rows as the table of `docs/performance.md`."""
+def table(rows: Mapping[str, Row], meanings: Mapping[str, str], needy: Container[str] = ()) -> str:
+    """Return the rows as the table of `docs/performance.md`; of the `needy` ones that were not measured, what they need."""
     lines = ["| Row | What | Result | Spread |", "| --- | --- | --- | --- |"]
     for name, meaning in meanings.items():
         if name in rows:
             each = rows[name]
             lines.append(f"| `{name}` | {meaning} | {_short(each.value)} {each.unit} | ± {_short(each.spread)} |")
+        elif name in needy:
+            lines.append(f"| `{name}` | {meaning} | {NEEDS_MORE} | |")
     return "\n".join(lines)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.__main__ import benches, meanings
+from bench.__main__ import benches, meanings, needs
 from bench.measure import Row, from_json, in_turn, ratio_row, row, table, to_json, worse
 
 
@@ -41,6 +41,14 @@ def test_table_shows_the_rows_in_the_order_of_their_meanings() -> None:
     """The table of the documentation has a line for each row that was measured."""
     shown = table({"b": Row("b", 1234.5, "ms", 20.0)}, {"a": "not measured", "b": "measured"})
     assert shown.splitlines()[2:] == ["| `b` | measured | 1,230 ms | ± 20 |"]
+
+
+def test_table_says_what_a_row_needs() -> None:
+    """A row that is measured only with large libraries says so, until it was measured."""
+    assert set(needs()) <= meanings().keys()
+    rows = {"state": Row("state", 1.2, "times")}
+    for results, end in ((rows, "| 1.2 times | ± 0 |"), ({}, "| needs the libraries of `make test-ml` | |")):
+        assert table(results, {"state": "a state dict", "other": "not measured"}, ["state"]).endswith(end)
 
 
 def test_every_row_has_one_bench() -> None:

@@ -42,7 +42,7 @@ _NOTICES = "prune/notices"
 # A prune waits longer, so that a clock that is set back by less does no harm.
 _LOOK_SECONDS, _DELETION_DELAY = 10.0, 15.0
 _POLL_INTERVAL = 0.5
-_KEY = re.compile(r"artifacts/[0-9a-f]{2}/([0-9a-f]{64})/(.+)")
+_KEY = r"artifacts/[0-9a-f]{2}/([0-9a-f]{64})/(.+)"
 
 
 class Manifest(msgspec.Struct, frozen=True, dict=True):
@@ -212,7 +212,7 @@ def list_artifact_folders(
     """
 
     def digest_of(each: ObjectInfo) -> str:
-        found = _KEY.fullmatch(each.key)
+        found = re.fullmatch(_KEY, each.key)
         return found[1] if found else ""
 
     for digest, found in groupby(transport.list_objects("artifacts"), key=digest_of):

@@ -84,13 +84,14 @@ class HashedFile(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         """Append bytes; return their number."""
-        if len(self._pending) + len(data) > self._max_pending:
+        size, limit = len(data), self._max_pending
+        if len(self._pending) + size > limit:
             self._write_pending()
-        if len(data) > self._max_pending:
+        if size > limit:
             self._append(data)
         else:
             self._pending += data
-        return len(data)
+        return size
 
     def hold(self) -> bytearray:
         """Return the buffer into which all later bytes go, until `release`."""

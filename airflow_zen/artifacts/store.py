@@ -117,12 +117,12 @@ class ArtifactStore:
         text files in the manifest, so that the artifact is one object. The directory is consumed. Content that is
         stored already is not uploaded again.
         """
-        for path in directory.iterdir():
-            if is_reserved(path.name):
-                raise SaveRefused(
-                    f"{encoding} wrote a {path.name}, a name that the store reserves. Give that file another name."
-                )
         files = tuple(_list_files(directory, hashes or {}))
+        for path in {file.path.partition("/")[0] for file in files}:
+            if is_reserved(path):
+                raise SaveRefused(
+                    f"{encoding} wrote a {path}, a name that the store reserves. Give that file another name."
+                )
         inline = inline and sum(file.size for file in files) <= _MAX_INLINE_BYTES
         texts = {file.path: (directory / file.path).read_bytes().decode() for file in files} if inline else {}
         manifest = Manifest(encoding, type_name, files, texts, libraries, summary)

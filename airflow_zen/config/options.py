@@ -25,7 +25,7 @@ LOCATION_OPTIONS = frozenset({"artifact_root", "artifact_conn_id", "mlflow_track
 
 _FLAGS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 _STACK_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
-_ACTIVE_LINE = re.compile(r"^active[ \t]*:.*$", re.MULTILINE)
+_ACTIVE_LINE = r"(?m)^active[ \t]*:.*$"
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -147,7 +147,7 @@ def set_active_stack(file: StacksFile, name: str) -> None:
     """
     text = file.path.read_text() if file.path.exists() else ""
     line = f"active: {name}"
-    new = _ACTIVE_LINE.sub(line, text, count=1) if _ACTIVE_LINE.search(text) else f"{line}\n{text}"
+    new = re.sub(_ACTIVE_LINE, line, text, count=1) if re.search(_ACTIVE_LINE, text) else f"{line}\n{text}"
     if _parse_stacks(file.path, new) != StacksFile(file.path, file.stacks, name):
         raise SettingsError(f"{str(file.path)!r} has a layout that cannot be changed safely. Write {line!r} there.")
     try:

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_zen.errors import MetadataError
+from airflow_zen.errors import MetadataError, log_errors
 from airflow_zen.runs.redaction import DEFAULT_REDACTOR
 
 if TYPE_CHECKING:
@@ -52,15 +52,22 @@ class OpenedRun(msgspec.Struct, frozen=True):
         return f"OpenedRun({self.run_id!r}, {self.url!r})"
 
 
-class LineageRecorder(Protocol):
+class LineageRecorder:
     """Record step runs in a lineage server. No method raises when the server is unavailable or refuses a request.
 
     The methods here record nothing, and report that nothing is undelivered.
     """
 
-    def start(self, run: StepRun, suspended: Mapping[str, str] | None = None) -> OpenedRun:
-        """Open the run before user code is called, or the run that another process has suspended."""
+    def start(self, run: StepRun, suspended: Mapping[str, str] | None = None, *, is_planned: bool = True) -> OpenedRun:
+        """Open the run before user code is called, or the run that another process has suspended.
+
+        is_planned: whether it is known how the run uses the cache; if not, `prepare` follows.
+        """
         return OpenedRun()
+
+    def prepare(self, run: StepRun) -> None:
+        """Handle that it is known now how an open run uses the cache."""
+        return
 
     def suspend(self, run: StepRun, opened: OpenedRun) -> Mapping[str, str]:
         """Leave the run open for another process; return what `start` needs there."""
@@ -90,7 +97,7 @@ class NullRecorder(LineageRecorder):
         self._journals = journals
         self._redactor = redactor
 
-    def start(self, run: StepRun, suspended: Mapping[str, str] | None = None) -> OpenedRun:
+    def start(self, run: StepRun, suspended: Mapping[str, str] | None = None, *, is_planned: bool = True) -> OpenedRun:
         """Begin the run's journal."""
         if self._journals:
             try:
@@ -98,6 +105,12 @@ class NullRecorder(LineageRecorder):
             except OSError as error:
                 log.warning("If the process of %s is killed, its record is lost: %s", run.id, error)
         return OpenedRun()
+
+    def prepare(self, run: StepRun) -> None:
+        """Keep the plan in the journal."""
+        if self._journals and not run.is_hit:
+            with log_errors(f"The journal of {run.id} does not have its plan"):
+                self._journals.write(self._redactor.step_run(run))
 
     def suspend(self, run: StepRun, opened: OpenedRun) -> Mapping[str, str]:
         """Delete the run's journal: this process has nothing to lose any more."""

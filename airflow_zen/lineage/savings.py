@@ -39,13 +39,6 @@ class RunTotals(msgspec.Struct, frozen=True):
         return self.reused + self.computed + self.failed
 
 
-def seconds_saved(run: StepRun) -> float:
-    """Return how much longer the step took when it was computed than its reuse took; zero for a computed one."""
-    if not run.is_hit or run.ended is None:
-        return 0.0
-    return max(0.0, run.seconds - (run.ended - run.started))
-
-
 def last_tries(runs: Iterable[StepRun]) -> Collection[StepRun]:
     """Return the last try of each task, or of each of its mapped instances."""
     in_order = sorted(runs, key=lambda run: run.id.try_number)
@@ -67,7 +60,7 @@ def totals_of_dag_run(dag_id: str, run_id: str, records: Iterable[StepRun]) -> R
         computed=len(computed),
         failed=len(last) - len(reused) - len(computed),
         seconds_computed=sum(run.end_time - run.started for run in computed),
-        seconds_saved=sum(seconds_saved(run) for run in reused),
+        seconds_saved=sum(run.seconds_saved for run in reused),
     )
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, context_merge
-from airflow.sdk import Metadata
 from airflow.sdk.definitions.xcom_arg import MapXComArg
 from msgspec.structs import replace
 
@@ -66,7 +65,8 @@ def execute(operator: MLStepOperator, context: Any) -> Any:
             push_failed_result(operator, step, context, error)
             raise AirflowFailException(str(error)) from None
     report_lineage("add_output_asset", operator, run.outputs.values())
-    _annotate_task(operator, context, run)
+    with log_errors("The task has no label"):
+        _set_label(operator, context, run)
     with log_errors("The asset events of this task are incomplete"):
         names, stack_overridden = step.outputs.artifact_names, is_stack_overridden(context, operator, settings)
         emit_asset_events(operator, context, run, names, stack, stack_overridden=stack_overridden)
@@ -213,6 +213,7 @@ class _TaskRunHooks(RunHooks):
         if operator.execution_timeout:
             self.deadline = time.time() + operator.execution_timeout.total_seconds()
         self.failed: Sequence[FailedReport] = ()
+        self.context = context
         self.outlet_events = context["outlet_events"]
         self.ti = context["ti"]
         add_links(operator, {})
@@ -224,6 +225,8 @@ class _TaskRunHooks(RunHooks):
 
     def take_event(self, item: Any) -> bool:
         """Add the extras of a yielded `Metadata` to the event of its asset, as Airflow does."""
+        from airflow.sdk import Metadata
+
         if not isinstance(item, Metadata):
             return False
         extra = describe_as_json(item.extra)
@@ -244,23 +247,30 @@ class _TaskRunHooks(RunHooks):
         """Return FINISHED for a skipped task, which has not failed."""
         return StepState.FINISHED if isinstance(error, AirflowSkipException) else super().final_state(error)
 
-    def on_opened(self, opened: OpenedRun) -> None:
-        """Log the address of the lineage run, and push it for the button on the task's page.
+    def on_opened(self, opened: OpenedRun, *, has_ended: bool = False) -> None:
+        """Log the address of the lineage run, and push it for the button on the task's page while the step runs.
 
         The other buttons appear when the task has ended: Airflow pushes them then.
         """
         if opened.url:
             add_links(self.operator, {ArtifactsLink.name: opened.artifacts_url, VersionsLink.name: opened.versions_url})
             self.operator.log.info("MLflow run: %s", opened.url)
-            with log_errors("The task's page has no link to its MLflow run yet"):
-                self.ti.xcom_push(key=MlflowRunLink().xcom_key, value=opened.url)
-                # Airflow would push it again when the task has ended, which takes as long as a request to MLflow.
-                return
+            if not has_ended:
+                with log_errors("The task's page has no link to its MLflow run yet"):
+                    self.ti.xcom_push(key=MlflowRunLink().xcom_key, value=opened.url)
+                    # Airflow would push it again when the task has ended, which takes as long as a request to MLflow.
+                    return
             add_links(self.operator, {MlflowRunLink.name: opened.url})
 
-    def on_reused(self, page: str) -> None:
-        """Add the button to the run that computed the result."""
+    def on_reused(self, origin: str, page: str) -> None:
+        """Add the button to the run that computed the result, and a note in the task's state store.
+
+        Airflow has the state store from 3.3 on.
+        """
         add_links(self.operator, {ProducedByLink.name: page})
+        if "task_state_store" in self.context:
+            with log_errors("The task state store does not say that the result was reused"):
+                self.context["task_state_store"].set("zen.cache", f"hit: {origin}")
 
 
 def _mapped_keyword_arguments(operator: MLStepOperator, context: Any) -> dict[str, ArtifactRef]:
@@ -289,24 +299,12 @@ def _shorten_label(text: str) -> str:
     return text if len(text) <= _LABEL_LIMIT else f"{text[: _LABEL_LIMIT - 1]}…"
 
 
-def _annotate_task(operator: MLStepOperator, context: Any, run: StepRun) -> None:
-    """Label the task with how it used the cache, and mark a reused result in the task's state store.
-
-    A task that is not mapped has a label too: Airflow shows it in the list of a DAG run's task instances. Airflow has
-    the state store from 3.3 on.
-    """
-    with log_errors("The task has no label"):
-        _set_label(operator, context, run)
-    if run.is_hit and "task_state_store" in context:
-        with log_errors("The task state store does not say that the result was reused"):
-            context["task_state_store"].set("zen.cache", f"hit: {run.origin}")
-
-
 def _set_label(operator: MLStepOperator, context: Any, run: StepRun) -> None:
-    """Label a task by a template that Airflow renders after the task, and that renders to this label.
+    """Label a task with how it used the cache, by a template that Airflow renders after the task.
 
-    Anything else fails the task: an error in the user's own template, or the number that a text such as `0` becomes in
-    a DAG with `render_template_as_native_obj`. A quoted text becomes the text there.
+    A task that is not mapped has a label too: Airflow shows it in the list of a DAG run's task instances. A template that
+    renders to anything but its label fails the task: an error in the user's own, or the number that a text such as `0`
+    becomes in a DAG with `render_template_as_native_obj`. A quoted text becomes the text there.
     """
     environment, own_template = operator.dag.get_template_env(), context.get("map_index_template")
     context["map_index_template"] = None

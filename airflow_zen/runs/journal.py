@@ -23,7 +23,7 @@ from airflow_zen.transports.base import Transport, normalize_root
 log = logging.getLogger("airflow_zen.runs")
 
 _PREFIX, _INCOMPLETE_PREFIX, _UNREADABLE_PREFIX = "zen-step-", ".zen-step-", "unreadable-"
-_RUN, _ENDED, _LOCK = "run.json", "ended.json", "lock"
+_RUN, _PLANNED, _ENDED, _LOCK = "run.json", "planned.json", "ended.json", "lock"
 
 
 class RunJournal:
@@ -61,6 +61,8 @@ class RunJournal:
         # Never over a file that is there: ext4 then begins to write the new one to the disk, and who deletes it at the
         # end of the step waits 10 ms for that.
         path = self.directory / (_RUN if run.state is StepState.RUNNING else _ENDED)
+        if path.name == _RUN and path.exists():
+            path = self.directory / _PLANNED
         written = path.with_suffix(".new")
         written.write_text(json.dumps({"root": root, "run": run.to_json()}, default=str))
         written.rename(path)
@@ -71,7 +73,7 @@ class RunJournal:
         Another process may have recovered it meanwhile. Raises `ValueError` where no record can be read.
         """
         damage: Exception | None = None
-        for name in (_ENDED, _RUN):
+        for name in (_ENDED, _PLANNED, _RUN):
             try:
                 document = json.loads((self.directory / name).read_bytes())
                 return StepRun.from_json(document["run"]), str(document["root"])
@@ -89,7 +91,7 @@ class RunJournal:
 
     def delete(self) -> None:
         """Delete what is stored; the record first, without which nobody recovers the rest."""
-        for name in (_RUN, _ENDED):
+        for name in (_RUN, _PLANNED, _ENDED):
             (self.directory / name).unlink(missing_ok=True)
         try:
             (self.directory / _LOCK).unlink(missing_ok=True)

@@ -26,8 +26,8 @@ log = logging.getLogger("airflow_zen.runs")
 _MAX_REASON = 300
 
 _UNDELIVERED = "undelivered"
-_RECORD_NAME = re.compile(r"/(-?\d+)\.(\d+)\.json$")
-_MARKER = re.compile(rf"{_UNDELIVERED}/([^/]+/[^/]+)/([^/]+/-?\d+\.\d+\.json)")
+_RECORD_NAME = r"/(-?\d+)\.(\d+)\.json$"
+_MARKER = rf"{_UNDELIVERED}/([^/]+/[^/]+)/([^/]+/-?\d+\.\d+\.json)"
 _REFUSED = "refused"
 _ENDED = "ended"
 _DELIVERY_LOCK = "undelivered.turn.json"
@@ -74,7 +74,7 @@ class StepRunRecords:
     def latest_try(self, dag_id: str, run_id: str, task_id: str, map_index: int | None = None) -> StepRun | None:
         """Read the record of a task's latest try, by default of any map index; None where there is no record."""
         found = self._transport.list(f"{dag_run_folder(dag_id, run_id)}/steps/{quote_key_part(task_id)}")
-        names = {key: name for key in found if (name := _RECORD_NAME.search(key))}
+        names = {key: name for key in found if (name := re.search(_RECORD_NAME, key))}
         tries = {key: int(name[2]) for key, name in names.items() if map_index in (None, int(name[1]))}
         return self._read(max(tries, key=tries.__getitem__)) if tries else None
 
@@ -84,7 +84,7 @@ class StepRunRecords:
 
     def undelivered_markers(self) -> list[str]:
         """List the markers of the undelivered records; one request for each 1000."""
-        return [key for key in self._transport.list(_UNDELIVERED) if _MARKER.fullmatch(key)]
+        return [key for key in self._transport.list(_UNDELIVERED) if re.fullmatch(_MARKER, key)]
 
     def undelivered(self, markers: Iterable[str] | None = None) -> Iterator[StepRun]:
         """Read the undelivered records, or those of some markers; one that cannot be read is set aside."""
@@ -210,7 +210,7 @@ def _record_name(run: StepRunId) -> str:
 
 
 def _record_of_marker(marker: str) -> str:
-    return _MARKER.sub(r"runs/\1/steps/\2", marker)
+    return re.sub(_MARKER, r"runs/\1/steps/\2", marker)
 
 
 def _ended_key(run: FinishedDagRun) -> str:

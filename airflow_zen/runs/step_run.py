@@ -116,6 +116,13 @@ class StepRun(msgspec.Struct, frozen=True):
         """When the run ended, or when it started where it has not ended; seconds since the epoch."""
         return self.started if self.ended is None else self.ended
 
+    @property
+    def seconds_saved(self) -> float:
+        """How much longer the step took when it was computed than its reuse took; zero for a computed one."""
+        if not self.is_hit or self.ended is None:
+            return 0.0
+        return max(0.0, self.seconds - (self.ended - self.started))
+
     def to_json(self) -> dict[str, Any]:
         """Return the record as a JSON document, with refs in their wire form."""
         return {

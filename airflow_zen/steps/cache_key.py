@@ -9,7 +9,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -41,16 +41,18 @@ _ENVIRONMENT = ("python", "distribution ", "module ")
 _LAZY_CONTEXT_PACKAGE, _ASSET_EVENTS_CLASS = "airflow.sdk.execution_time.", "TriggeringAssetEventsAccessor"
 
 
-class CacheKey(msgspec.Struct, frozen=True):
-    """A key with its labeled ingredients, and warnings about the code.
-
-    `sources` are the texts behind the fingerprints of code, normalized, and of parameters, by the same labels.
-    """
+class CacheKey(msgspec.Struct, frozen=True, dict=True):
+    """A key with its labeled ingredients, and warnings about the code; `describe` returns its `sources`."""
 
     key: str
     ingredients: Mapping[str, str]
-    sources: Mapping[str, str] = msgspec.field(default_factory=dict)
-    warnings: tuple[str, ...] = msgspec.field(default=())
+    warnings: tuple[str, ...]
+    describe: Callable[[], Mapping[str, str]]
+
+    @cached_property
+    def sources(self) -> Mapping[str, str]:
+        """The texts behind the fingerprints of code, normalized, and of parameters, by the same labels, without secrets."""
+        return {label: text for label, text in self.describe().items() if label in self.ingredients}
 
 
 class StepPlan(msgspec.Struct, frozen=True):
@@ -205,16 +207,18 @@ def cache_key(
         ingredients["version"] = fingerprint(step.version)
     if step.cache.scope == "dag":
         ingredients["scope"] = fingerprint(dag_id)
-    # Parameters as text, so that an explanation can say what was 8 and is 10.
+    # The function may change its arguments before they are described.
     given = {"parameter": included.parameters(), "context": {name: describe_as_json(context[name]) for name in context}}
-    texts = {
-        f"{kind} {name}": json.dumps(text, ensure_ascii=False)
-        for kind, values in given.items()
-        for name, text in stack.redactor.mapping(values).items()
-    }
-    sources = {label: text for label, text in texts.items() if label in ingredients}
-    sources |= {label: stack.redactor.text(source) for label, source in code.sources.items()}
-    return CacheKey(combine_fingerprints(ingredients), ingredients, sources, code.warnings)
+    key = combine_fingerprints(ingredients)
+    # Not a partial, whose repr has its arguments.
+    return CacheKey(key, ingredients, code.warnings, lambda: _describe_sources(given, code, stack))
+
+
+def _describe_sources(given: Mapping[str, Any], code: CodeFingerprint, stack: Stack) -> dict[str, str]:
+    """Return parameters as text, so that an explanation can say what was 8 and is 10, and the texts of code."""
+    shown = {kind: stack.redactor.mapping(values).items() for kind, values in given.items()}
+    texts = {f"{kind} {name}": json.dumps(text, ensure_ascii=False) for kind in shown for name, text in shown[kind]}
+    return texts | {label: stack.redactor.text(source) for label, source in code.sources.items()}
 
 
 def _code_ingredients(code: CodeFingerprint, elsewhere: Mapping[str, str] | None) -> dict[str, str]:

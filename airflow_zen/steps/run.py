@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -48,11 +48,14 @@ class RunHooks:
     def check_inputs(self, inputs: Mapping[str, ArtifactRef]) -> None:
         """Check the inputs before anything else; an exception fails the run."""
 
-    def on_opened(self, opened: OpenedRun) -> None:
-        """Handle the start of the lineage run."""
+    def on_opened(self, opened: OpenedRun, *, has_ended: bool = False) -> None:
+        """Handle the start of the lineage run; that of a reused result has ended then."""
 
-    def on_reused(self, page: str) -> None:
-        """Handle the reuse of a result; `page` shows the run that computed it, and is empty where none does."""
+    def on_reused(self, origin: str, page: str) -> None:
+        """Handle the reuse of the result of a step run, while the run is sent to the lineage server.
+
+        `page` shows the step run that computed it, and is empty where none does.
+        """
 
     def take_event(self, item: Any) -> bool:
         """Handle what the function yields as the description of an event; return whether it is one."""
@@ -80,18 +83,39 @@ def run_step(
     started = float(suspended.pop(_STARTED, 0)) or stack.clock()
     run = replace(run, started=started, inputs={**run.inputs, **arguments.inputs})
     run = replace(run, parameters=arguments.parameters())
-    try:
-        run_hooks.check_inputs(run.inputs)
-        plan = plan_step(step, arguments, stack, run, acquire_lease=True)
-    except BaseException as error:
-        _finish_run(stack, _failed_run(run, stack, error, run_hooks), stack.lineage.start(run, suspended))
-        raise
-    run = _apply_plan(plan, run, step)
-    if plan.entry:
-        return _reuse_entry(step, plan, stack, run, run_hooks, suspended)
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(stack.lineage.start, run, suspended, is_planned=False)
+        try:
+            run_hooks.check_inputs(run.inputs)
+            plan = plan_step(step, arguments, stack, run, acquire_lease=True)
+        except BaseException as error:
+            _finish_run(stack, _failed_run(run, stack, error, run_hooks), _planned(starting, stack, run))
+            raise
+        run = _apply_plan(plan, run, step)
+        if plan.entry:
+            return _reuse_entry(step, plan, stack, run, run_hooks, pool, starting)
+        return _compute(step, arguments, plan, stack, run, run_hooks, pool.submit(_planned, starting, stack, run))
+
+
+def _planned(starting: Future[OpenedRun], stack: Stack, run: StepRun) -> OpenedRun:
+    """Return the lineage run when it is open, and let what is known before the function is called be sent."""
+    opened = starting.result()
+    stack.lineage.prepare(run)
+    return opened
+
+
+def _compute(
+    step: Step,
+    arguments: Arguments,
+    plan: StepPlan,
+    stack: Stack,
+    run: StepRun,
+    run_hooks: RunHooks,
+    opening: Future[OpenedRun],
+) -> StepRun:
+    """Call the function while the plan's lease is held, and store its outputs."""
     collector = MetadataCollector(frozenset(run.inputs), frozenset(step.outputs.names))
-    with plan.lease, ThreadPoolExecutor(1) as pool, stack.scratch_directory() as scratch:
-        opening = pool.submit(stack.lineage.start, run, suspended)
+    with plan.lease, stack.scratch_directory() as scratch:
         execution = Execution(step, arguments, stack, run, opening, run_hooks, collector, scratch)
         try:
             result = step.runtime.execute(execution)
@@ -146,7 +170,13 @@ def _apply_plan(plan: StepPlan, run: StepRun, step: Step) -> StepRun:
 
 
 def _reuse_entry(
-    step: Step, plan: StepPlan, stack: Stack, run: StepRun, run_hooks: RunHooks, suspended: Mapping[str, str]
+    step: Step,
+    plan: StepPlan,
+    stack: Stack,
+    run: StepRun,
+    run_hooks: RunHooks,
+    pool: Executor,
+    starting: Future[OpenedRun],
 ) -> StepRun:
     """Record the run as a hit, with the refs of the plan's entry as its outputs."""
     entry: Any = plan.entry
@@ -156,15 +186,26 @@ def _reuse_entry(
     }
     log.info("cached: reusing the result of %s (%.1f s saved)", entry.origin, entry.seconds)
     run = replace(run, origin=entry.origin, outputs=outputs, seconds=entry.seconds)
-    opened = stack.lineage.start(run, suspended)
-    run_hooks.on_opened(opened)
-    run_hooks.on_reused(entry.page)
-    previews = _begin_previews(run, step, stack) if opened.run_id else None
+    recording = pool.submit(_record_reuse, step, plan, stack, run, starting)
+    run_hooks.on_reused(entry.origin, entry.page)
+    run, opened, failed = recording.result()
+    run_hooks.on_opened(opened, has_ended=True)
+    return _apply_failures(run, failed, run_hooks)
+
+
+def _record_reuse(
+    step: Step, plan: StepPlan, stack: Stack, run: StepRun, starting: Future[OpenedRun]
+) -> tuple[StepRun, OpenedRun, Sequence[FailedReport]]:
+    """Close the lineage run of a hit, and write its record."""
+    opened = _planned(starting, stack, run)
+    # A value that is one JSON object has no preview.
+    has_previews = opened.run_id and not all(ref.inline for ref in run.outputs.values())
+    previews = _begin_previews(run, step, stack) if has_previews else None
     run, failed = judge_reports(step, stack, replace(run, state=StepState.FINISHED, ended=stack.clock()))
     run = _finish_run(stack, run, opened, _next_versions(step, stack, run, plan.newest, failed))
     if previews is not None:
         previews.attach(run, opened)
-    return _apply_failures(run, failed, run_hooks)
+    return run, opened, failed
 
 
 def _begin_previews(

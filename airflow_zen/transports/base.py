@@ -302,7 +302,7 @@ _ACCESS_DENIED = (
     r"|NoAuthenticationInformation|Anonymous caller|Invalid Credentials|Unable to locate credentials|Forbidden: |invalid_grant"
 )
 # Our own text, which obstore quotes among others.
-_PAST_THE_END = re.compile(r"InvalidRange|416 (Requested )?Range")
+_PAST_THE_END = r"InvalidRange|416 (Requested )?Range"
 _ROLE_ERROR = r"(?s)Role \S+ cannot be assumed: .*? trusts the caller\."
 # Keys are in the same text, so these match only where a client writes the status and code of a response.
 _STATUS_PREFIX = r"(?:status code: |<Code>|An error occurred \(|ErrorCode:)"
@@ -361,7 +361,7 @@ def _translate(error: Exception, root: str, key: str) -> ZenError | None:
             "artifact_conn_id names, or in the worker's environment where it names none, and that they may read, write, "
             "list and delete under the root."
         )
-    if _PAST_THE_END.search(text):
+    if re.search(_PAST_THE_END, text):
         return ArtifactCorrupt(
             f"{root}/{key} is shorter than it was: the stored bytes are damaged. Run the step that made it again."
         )

@@ -9,6 +9,7 @@ import shutil
 import socket
 import tempfile
 import time
+import uuid
 from contextlib import suppress
 from pathlib import Path
 from weakref import finalize
@@ -50,7 +51,9 @@ class ScratchFolder:
 
     def new_directory(self, prefix: str) -> Path:
         """Return a new empty directory in it."""
-        return Path(tempfile.mkdtemp(prefix=prefix, dir=self.path))
+        directory = self.path / f"{prefix}{uuid.uuid4().hex}"
+        directory.mkdir(mode=0o700)
+        return directory
 
     def remove_abandoned(self) -> None:
         """Remove what processes of this host and user that are gone have left, and what is older than a week."""

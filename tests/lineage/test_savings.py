@@ -9,7 +9,6 @@ from airflow_zen.lineage.savings import (
     RunTotals,
     RunTotalsReader,
     savings_summary,
-    seconds_saved,
     sum_totals,
     totals_of_dag_run,
 )
@@ -28,9 +27,9 @@ def step(
 
 def test_time_saved_excludes_the_reuse():
     """A hit saves the time of the computed step minus its own, and never less than zero."""
-    assert seconds_saved(step("a", CacheState.HIT, took=0.5, seconds=60.5)) == 60
-    assert seconds_saved(step("a", CacheState.HIT, took=2, seconds=1)) == 0
-    assert seconds_saved(step("a", CacheState.MISS)) == 0
+    assert step("a", CacheState.HIT, took=0.5, seconds=60.5).seconds_saved == 60
+    assert step("a", CacheState.HIT, took=2, seconds=1).seconds_saved == 0
+    assert step("a", CacheState.MISS).seconds_saved == 0
 
 
 def test_totals_count_steps_by_outcome():

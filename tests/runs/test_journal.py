@@ -92,6 +92,7 @@ def test_a_killed_step_has_its_record(root, run_next, moment, state):
     run_next()
     record = stack_at(root).records.get(StepRunId("d", "r", "work"))
     assert (record.state, record.parameters) == (state, {"depth": 8})
+    assert "has no source text" in record.why
     assert ("killed" in record.error) == (moment == "called")
     assert list(stack_at(root).records.undelivered()) == []
     assert journals(root) == []

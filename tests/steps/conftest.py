@@ -28,11 +28,15 @@ class ListRecorder:
     attached: dict = field(default_factory=dict)
     stored_runs: list = field(default_factory=list)
     resumed: list = field(default_factory=list)
+    plans: list = field(default_factory=list)
 
-    def start(self, run, suspended=None):
+    def start(self, run, suspended=None, *, is_planned=True):
         self.runs.append(("start", run))
         self.resumed += [suspended] if suspended else []
         return OpenedRun("run-1", "http://mlflow/run-1", self.environment)
+
+    def prepare(self, run):
+        self.plans.append(run.cache)
 
     def suspend(self, run, opened):
         self.runs.append(("suspend", run))

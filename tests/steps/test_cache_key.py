@@ -211,4 +211,4 @@ def test_secrets_are_not_among_the_texts(stack):
     """The texts of a key contain no parameter with the name of a secret."""
     found = key_of(login, stack, "ann", "hunter2")
     assert found.sources["parameter user"] == '"ann"'
-    assert "hunter2" not in repr(found)
+    assert "hunter2" not in f"{found!r} {found.sources}"

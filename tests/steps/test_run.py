@@ -200,7 +200,7 @@ def test_lineage_run_is_open_while_the_function_runs(run, recorder, monkeypatch)
     pages = []
 
     class Pages(RunHooks):
-        def on_opened(self, opened):
+        def on_opened(self, opened, *, has_ended=False):
             pages.append(opened.url)
 
     def look() -> str:

@@ -1,5 +1,6 @@
 """Promises of `airflow_zen.steps.run`, and of how a step's `Cache` decides about it."""
 
+from threading import Event
 from typing import Annotated
 
 import pandas as pd
@@ -7,10 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from airflow_zen import Cache, Each
+from airflow_zen.caching.step_cache import StepCache
 from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId
 from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.cache_key import cache_key
-from airflow_zen.steps.run import run_step
+from airflow_zen.steps.run import RunHooks, run_step
 from airflow_zen.steps.step import Step
 from tests.calls import record_call, recorded_calls
 
@@ -170,3 +172,44 @@ def test_a_reused_result_keeps_the_seconds_it_took(run, stack):
     assert first.seconds > 0
     assert second.seconds == first.seconds
     assert stack.records.get(second.id).seconds == first.seconds
+
+
+def test_the_run_opens_while_the_cache_is_looked_up(run, recorder, monkeypatch):
+    """The lineage server opens the run of a step, computed or reused, while its key is looked up in the cache."""
+    get, start, is_open = StepCache.get, recorder.start, Event()
+
+    def get_after_start(cache, key):
+        assert is_open.wait(60), "The run was not opened before the look-up ended."
+        return get(cache, key)
+
+    def open_run(*args, **options):
+        is_open.set()
+        return start(*args, **options)
+
+    monkeypatch.setattr(StepCache, "get", get_after_start)
+    monkeypatch.setattr(recorder, "start", open_run)
+    for state in ("miss", "hit"):
+        is_open.clear()
+        assert run(work).cache == state
+    assert recorder.plans == ["miss", "hit"]
+
+
+def test_a_reuse_is_handled_while_it_is_recorded(run, recorder, monkeypatch):
+    """The hook of a reused result is called while the lineage server receives it, and gets the run when that has ended."""
+    computed, is_handled, finish, said = run(work), Event(), recorder.finish, []
+
+    class Hooks(RunHooks):
+        def on_reused(self, origin, page):
+            said.append(origin)
+            is_handled.set()
+
+        def on_opened(self, opened, *, has_ended=False):
+            said.append((opened.run_id, has_ended, recorder.runs[-1][0]))
+
+    def finish_after_hook(*args):
+        assert is_handled.wait(60), "The hook was not called before the end of the run was sent."
+        return finish(*args)
+
+    monkeypatch.setattr(recorder, "finish", finish_after_hook)
+    assert run(work, run_hooks=Hooks()).cache == "hit"
+    assert said == [str(computed.id), ("run-1", True, "finish")]

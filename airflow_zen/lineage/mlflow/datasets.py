@@ -30,7 +30,6 @@ _COLUMN_TYPES = (
 
 # Limits of MLflow, in characters, but for the text in a profile.
 _MAX_NAME, _MAX_SCHEMA, _MAX_PROFILE_TEXT = 500, 1_048_575, 500
-_MODEL_ENCODING = re.compile(r".+\.mlflow@\d+")
 
 
 def dataset_inputs(
@@ -51,7 +50,8 @@ def dataset_inputs(
 
 def is_mlflow_model(ref: ArtifactRef) -> bool:
     """Whether an artifact is an MLflow Model directory."""
-    return _MODEL_ENCODING.fullmatch(ref.encoding) is not None
+    library, _, version = ref.encoding.rpartition("@")
+    return library.endswith(".mlflow") and version.isdecimal()
 
 
 def dataset_name(ref: ArtifactRef) -> str:

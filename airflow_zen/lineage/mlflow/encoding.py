@@ -19,7 +19,7 @@ MAX_BATCH_BYTES = 400_000
 ELLIPSIS = "…"
 
 _MAX_PARAMETERS = 300
-_INVALID_KEY_CHARACTERS = re.compile(r"[^\w.\- :]")
+_INVALID_KEY_CHARACTERS = r"[^\w.\- :]"
 
 T = TypeVar("T")
 
@@ -114,7 +114,7 @@ def key_values(texts: Mapping[str, str]) -> list[dict[str, str]]:
 
 def sanitize_key(name: str) -> str:
     """Return a name with only the characters and the length that MLflow allows."""
-    return shorten_name(_INVALID_KEY_CHARACTERS.sub("_", name).strip() or "_", MAX_KEY)
+    return shorten_name(re.sub(_INVALID_KEY_CHARACTERS, "_", name).strip() or "_", MAX_KEY)
 
 
 def _flatten(value: Any, name: str) -> Iterator[tuple[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,7 +27,6 @@ from airflow_zen.lineage.mlflow.encoding import (
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
 from airflow_zen.lineage.mlflow.offline.outbox import Request
 from airflow_zen.lineage.mlflow.tags import run_name
-from airflow_zen.lineage.savings import seconds_saved
 from airflow_zen.runs.step_run import StepRun
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from airflow_zen.lineage.mlflow.rest import MlflowRest
 
 # What the databases of MLflow call a row that is there already.
-_DUPLICATE = re.compile("IntegrityError|UniqueViolation|Duplicate entry")
+_DUPLICATE = "IntegrityError|UniqueViolation|Duplicate entry"
 _LOG_BATCH, OUTPUTS = "runs/log-batch", "runs/outputs"
 
 # MLflow accepts 1000 datasets, but may need longer for them than we wait for an answer.
@@ -70,14 +70,18 @@ def send(requests: Iterable[Request], rest: MlflowRest) -> None:
         except MlflowRejected as error:
             if request.body.get("params") and "already logged" in str(error):
                 rest.post(request.path, _with_renamed_parameters(request.body, rest))
-            elif request.path != OUTPUTS or not _DUPLICATE.search(str(error)):
+            elif request.path != OUTPUTS or not re.search(_DUPLICATE, str(error)):
                 raise
 
 
-def parameter_requests(parameters: Mapping[str, Any], run_id: str) -> Iterator[Request]:
-    """Yield requests with parameters; one for every 100 of them."""
-    for batch in split_batches(key_values(flatten_parameters(parameters))):
-        yield Request("POST", _LOG_BATCH, {"run_id": run_id, "params": batch})
+def parameter_requests(
+    parameters: Mapping[str, Any], run_id: str, tags: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Request]:
+    """Yield requests with parameters and tags; one for every 100 of a kind."""
+    batches = split_batches(key_values(flatten_parameters(parameters))), split_batches(key_values(tags))
+    for some, others in zip_longest(*batches, fillvalue=()):
+        kinds = {"params": some, "tags": others}
+        yield Request("POST", _LOG_BATCH, {"run_id": run_id, **{kind: held for kind, held in kinds.items() if held}})
 
 
 def value_requests(
@@ -144,11 +148,11 @@ def model_metric_request(run: StepRun, run_id: str, model_id: str, metrics: Iter
 
 
 def end_request(run: StepRun, run_id: str) -> Request:
-    """Return the request with the end state and time, and with the name where a label came late."""
+    """Return the request with the end state and time, and with the name where a label or the hit came late."""
     body: dict[str, Any] = {"run_id": run_id, "status": str(run.state)}
     if run.ended is not None:
         body["end_time"] = to_milliseconds(run.ended)
-    if run.label:
+    if run.label or run.is_hit:
         body["run_name"] = run_name(run)
     return Request("POST", "runs/update", body)
 
@@ -175,7 +179,7 @@ def _send_links(body: Mapping[str, Any], rest: MlflowRest) -> None:
     try:
         rest.post(_LOG_BATCH, body)
     except MlflowRejected as error:
-        if not _DUPLICATE.search(str(error)):
+        if not re.search(_DUPLICATE, str(error)):
             raise
         for metric in body["metrics"] if len(body["metrics"]) > 1 else ():
             _send_links({**body, "metrics": [metric]}, rest)
@@ -194,7 +198,7 @@ def _with_renamed_parameters(body: Mapping[str, Any], rest: MlflowRest) -> dict[
 def _step_metrics(run: StepRun) -> dict[str, float]:
     metrics = {"zen.seconds": round(run.end_time - run.started, 3)}
     if run.is_hit:
-        metrics["zen.seconds_saved"] = round(seconds_saved(run), 3)
+        metrics["zen.seconds_saved"] = round(run.seconds_saved, 3)
     elif run.outputs:
         metrics["zen.output_bytes"] = float(sum(ref.size for ref in run.outputs.values()))
     return metrics | dict([*_metadata_metrics(_metadata_items(run)).items()][:_MAX_METRICS])

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("airflow_zen.lineage")
 
 _EXAMPLE_FILE, _SERVING_FILE = "input_example.json", "serving_input_example.json"
-_OWN_SIGNATURE = re.compile(r"^signature:", re.MULTILINE)
-_INVALID_NAME_CHARACTERS = re.compile(r"[/:.%\"']")
+_OWN_SIGNATURE = r"(?m)^signature:"
+_INVALID_NAME_CHARACTERS = r"[/:.%\"']"
 _READY = "LOGGED_MODEL_READY"
 _MAX_LOOKUPS = 100
 
@@ -137,7 +137,7 @@ class LoggedModels:
         tags = {**_maker_tags(run, output), "zen.run_key": run_key, "zen.uri": ref.uri}
         request = {
             "experiment_id": experiment_id,
-            "name": shorten(_INVALID_NAME_CHARACTERS.sub("_", name), MAX_KEY),
+            "name": shorten(re.sub(_INVALID_NAME_CHARACTERS, "_", name), MAX_KEY),
             "source_run_id": run_id,
             "model_type": ref.type,
             "params": key_values(flatten_parameters(run.parameters))[:MAX_BATCH_ENTRIES],
@@ -238,7 +238,7 @@ def signature_files(mlmodel: str, described: Mapping[str, Any]) -> dict[str, str
     They are those of MLflow's own `save_model` (https://mlflow.org/docs/latest/ml/model/signatures/). described: the
     `columns`, the `shape` and `dtype`, or the `inputs` by name, that the model takes and, where there are any, `rows`.
     """
-    if _OWN_SIGNATURE.search(mlmodel):
+    if re.search(_OWN_SIGNATURE, mlmodel):
         return {}
     if "columns" in described:
         taken, names = [*map(_column, described["columns"])], [column["name"] for column in described["columns"]]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from airflow_zen.artifacts.folder import PreviewStore
-from airflow_zen.errors import SettingsError, ZenError
+from airflow_zen.errors import SettingsError, ZenError, log_errors
 from airflow_zen.lineage.mlflow.description import PageUrls, run_description
 from airflow_zen.lineage.mlflow.encoding import key_values, to_milliseconds
 from airflow_zen.lineage.mlflow.errors import MlflowRejected
@@ -34,7 +34,13 @@ from airflow_zen.lineage.mlflow.parent_runs import ParentRun, ParentRuns
 from airflow_zen.lineage.mlflow.rest import MlflowRest
 from airflow_zen.lineage.mlflow.run_files import put_run_files
 from airflow_zen.lineage.mlflow.tags import end_tags, quote_filter_value, run_name, step_tags
-from airflow_zen.lineage.recorder import MAX_PREVIEWED_OUTPUTS, OpenedRun, preview_files, temporary_environment
+from airflow_zen.lineage.recorder import (
+    MAX_PREVIEWED_OUTPUTS,
+    LineageRecorder,
+    OpenedRun,
+    preview_files,
+    temporary_environment,
+)
 from airflow_zen.runs.journal import RunJournals
 from airflow_zen.runs.records import StepRunRecords, record_key
 from airflow_zen.runs.redaction import DEFAULT_REDACTOR
@@ -57,7 +63,7 @@ _OUTBOX = "outbox"
 _SLOW_RESPONSE_BUDGET = 10.0
 
 
-class MlflowRecorder:
+class MlflowRecorder(LineageRecorder):
     """Record step runs in MLflow, opened before and closed after the user's function.
 
     transport, artifact_root: those of the artifact store. log_traces: whether each DAG run gets a lineage trace.
@@ -88,16 +94,17 @@ class MlflowRecorder:
         self._replay = Replay(rest, transport, self._root)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="airflow-zen-lineage")
         self._prefetches: dict[StepRunId, Future[PrefetchResult]] = {}
+        self._unplanned: dict[StepRunId, tuple[ParentRun, str, Mapping[str, str], Future[ParentRun]]] = {}
         self._journals = RunJournals(transport, partial(_keep_outbox, self._replay), delivered=False)
         self._relays: dict[StepRunId, tuple[Relay, Any]] = {}
         self._recovery: Future[tuple[StepRunId, ...]] | None = None
         self._warned: set[str] = set()
 
-    def start(self, run: StepRun, suspended: Mapping[str, str] | None = None) -> OpenedRun:
+    def start(self, run: StepRun, suspended: Mapping[str, str] | None = None, *, is_planned: bool = True) -> OpenedRun:
         """Open the nested run: one request, after those that the first task of a DAG run needs. A suspended run is open.
 
-        Parameters are sent, and everything else is looked up, while the user's function runs. What killed processes left
-        on this host is stored then, too.
+        Parameters are sent, and everything else is looked up, while the user's function runs, when the run is planned.
+        What killed processes left on this host is stored then, too.
         """
         run = self._redactor.step_run(run)
         self.rest.limit_slow_responses(_SLOW_RESPONSE_BUDGET)
@@ -112,15 +119,28 @@ class MlflowRecorder:
             self._warn(run, error)
         else:
             urls = self._page_urls(run, parent.experiment_id, info["run_id"])
-            self._prefetches[run.id] = self._pool.submit(self._prefetch, run, parent, info["run_id"])
+            active = self._pool.submit(self._parents.ensure_active, run, parent)
+            sent = self._start_tags(_with_artifact_names(run), parent)
+            self._unplanned[run.id] = parent, info["run_id"], sent, active
         self._recovery = self._pool.submit(self.recover_orphans)
         respect = self._respect_set_experiment
         relay = Relay(self.rest.server, outbox, run, info or None, respect_set_experiment=respect)
+        if is_planned:
+            self.prepare(run)
         client = _mlflow_client()
         self._relays[run.id] = relay, client.client_state() if client else (None, None)
         if not info:
             return OpenedRun(environment=relay.environment())
         return OpenedRun(info["run_id"], environment=relay.environment(), artifact_uri=info["artifact_uri"], **urls)
+
+    def prepare(self, run: StepRun) -> None:
+        """Send parameters and how the cache is used in the background, but not of a hit; look up what the end needs."""
+        run = self._redactor.step_run(run)
+        if not run.is_hit:
+            with log_errors(f"The journal of {run.id} does not have its plan"):
+                self._journals.write(run)
+        if opened := self._unplanned.pop(run.id, None):
+            self._prefetches[run.id] = self._pool.submit(self._prefetch, run, *opened)
 
     def suspend(self, run: StepRun, opened: OpenedRun) -> Mapping[str, str]:
         """Let go of a run in which no code has run here; it stays open in MLflow."""
@@ -256,22 +276,25 @@ class MlflowRecorder:
         }
         return {key: value for key, value in tags.items() if value}
 
-    def _prefetch(self, run: StepRun, parent: ParentRun, run_id: str) -> PrefetchResult:
-        has_parameters = not run.is_hit and self._send_parameters(run.parameters, run_id)
-        active = self._parents.ensure_active(run, parent)
-        if active != parent:
-            tag = {"run_id": run_id, "key": "mlflow.parentRunId", "value": active.run_id}
-            self.rest.post("runs/set-tag", tag)
-        if self._parents.take_created(active):
-            self._send_parameters(run.dag_run_parameters, active.run_id)
+    def _prefetch(
+        self, run: StepRun, parent: ParentRun, run_id: str, sent: Mapping[str, str], checked: Future[ParentRun]
+    ) -> PrefetchResult:
         named = _with_artifact_names(run)
+        tags = self._start_tags(named, parent)
+        new = {key: value for key, value in tags.items() if sent.get(key) != value}
+        is_sent = not run.is_hit and self._send_parameters(run.parameters, run_id, new)
+        active = checked.result()
+        if active != parent:
+            self.rest.post("runs/set-tag", {"run_id": run_id, "key": "mlflow.parentRunId", "value": active.run_id})
+        if self._parents.take_created(active):
+            self._send_parameters(run.dag_run_parameters, active.run_id, {})
         found = self._models.prefetch(named, active.experiment_id)
-        return replace(found, tags=self._start_tags(named, parent), has_parameters=has_parameters)
+        return replace(found, tags=tags if is_sent else sent, has_parameters=is_sent)
 
-    def _send_parameters(self, parameters: Mapping[str, Any], run_id: str) -> bool:
-        """Send parameters at the start of a run; return False where they must be sent at its end."""
+    def _send_parameters(self, parameters: Mapping[str, Any], run_id: str, tags: Mapping[str, str]) -> bool:
+        """Send parameters and tags at the start of a run; return False where they must be sent at its end."""
         try:
-            send(parameter_requests(parameters, run_id), self.rest)
+            send(parameter_requests(parameters, run_id, tags), self.rest)
         except MlflowRejected as error:
             log.debug("The parameters of %s are sent later: %s", run_id, error)
             return False

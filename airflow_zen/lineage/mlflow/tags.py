@@ -30,8 +30,8 @@ _MAX_EXPERIMENT_NAME = 256
 _MAX_ARTIFACT_LOCATION = 157
 _HASH_LENGTH = 9
 
-_UNSAFE_LOCATION_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_UNSAFE_LOCATION_CHARACTERS = r"[^A-Za-z0-9_.-]"
+_COMMIT = r"[0-9a-f]{40}"
 
 
 def experiment_name(dag_id: str) -> str:
@@ -46,7 +46,7 @@ def experiment_location(artifact_root: str, dag_id: str) -> str:
     """
     base = f"{artifact_root}/mlflow/"
     available = max(_MAX_ARTIFACT_LOCATION - len(base), _HASH_LENGTH)
-    plain = _UNSAFE_LOCATION_CHARACTERS.sub("_", dag_id)
+    plain = re.sub(_UNSAFE_LOCATION_CHARACTERS, "_", dag_id)
     if plain != dag_id or len(plain) > available:
         plain = f"{plain[: available - _HASH_LENGTH]}-{hashlib.sha256(dag_id.encode()).hexdigest()[:8]}"
     return base + plain
@@ -94,7 +94,7 @@ def parent_tags(run: StepRun) -> dict[str, str]:
 
 def step_tags(run: StepRun, parent: str) -> dict[str, str]:
     """Return the tags of a step run that are known before the user's function is called."""
-    commit = run.code_version if _COMMIT.fullmatch(run.code_version) else ""
+    commit = run.code_version if re.fullmatch(_COMMIT, run.code_version) else ""
     return _valid_tags(
         {
             "mlflow.parentRunId": parent,
