@@ -81,7 +81,7 @@ def _working_directory(directory: Path | None) -> Iterator[Path]:
 def main() -> int:
     """Start everything, run, stop everything; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", type=int, choices=(15, 200), default=200, help="mapped instances")
+    parser.add_argument("--parts", type=int, choices=(30, 200), default=200, help="mapped instances")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds for each DAG run")
     parser.add_argument("--directory", type=Path, help="a new directory that keeps the logs")
     options = parser.parse_args()

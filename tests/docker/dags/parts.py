@@ -56,5 +56,5 @@ def parts(count: int):
     many()
 
 
-parts(15)
+parts(30)
 parts(200)
