@@ -72,7 +72,7 @@ def _paragraphs(run: StepRun, experiment_id: str, parent_run_id: str) -> Iterato
     rows += [_row("out", output, ref, experiment_id) for output, ref in run.outputs.items()]
     if rows:
         head = padded_row(["", "name", "artifact", "shape", "digest"])
-        yield "\n".join([head, "|:--|:--|:--|:--|:--|", *rows])
+        yield "\n".join([head, "|---|---|---|---|---|", *rows])
 
 
 def _row(direction: str, name: str, ref: ArtifactRef, experiment_id: str) -> str:
