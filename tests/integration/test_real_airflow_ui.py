@@ -118,7 +118,12 @@ def test_what_a_task_shows_without_its_log(deployment, page, screenshot):
         links = {button.inner_text(): button.get_attribute("href") for button in buttons.all()}
         assert names == links.keys()
         assert all(url.startswith(deployment.mlflow_uri) for url in links.values())
+    page.get_by_role("heading", name="score [offset=1 (cached)]").wait_for()
     screenshot(page, "airflow-task")
+    page.goto(f"{api.dag_run_url(deployment.second)}/tasks/fit/details")
+    page.get_by_role("link", name="Versions").wait_for()
+    page.get_by_role("link", name="Storage").click()
+    page.get_by_text("zen.cache", exact=True).wait_for()
 
 
 def wait_for_try_runs(client):
