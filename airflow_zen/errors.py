@@ -175,13 +175,12 @@ class ValidationFailed(ZenError, ValueError):
 class StepDeferred(BaseException):
     """A step goes on elsewhere, and this process need not wait; a `BaseException`, because nothing has failed.
 
-    trigger: what says that it has ended. suspended: what the process that goes on needs, as text by name.
+    trigger: what says that it has ended.
     """
 
     def __init__(self, trigger: object) -> None:
         super().__init__(trigger)
         self.trigger = trigger
-        self.suspended: dict[str, str] = {}
 
 
 class StepInterrupted(BaseException):

@@ -26,6 +26,9 @@ T = TypeVar("T")
 _MAX_POLL_INTERVAL = 2.0
 _FIRST_HEARTBEAT = 1.0
 
+# As long as a triggerer that was killed may take to be replaced.
+_SUSPENDED_SECONDS = 120.0
+
 # A lock expires after this.
 _LOCK_SECONDS = 900.0
 
@@ -38,7 +41,7 @@ class LeaseRecord(msgspec.Struct, frozen=True, omit_defaults=True, rename={"try_
 
     A holder either changes `beat` regularly, or names the time `until` which it holds the lease, in seconds since the
     epoch. `work` and `try_number` identify the task instance and its try. `abandoned` is the holder that ended
-    without a result.
+    without a result. `stale_after`: seconds without a beat after which the holder is dead; 0 for those of the `LeaseStore`.
     """
 
     holder: str = ""
@@ -47,6 +50,7 @@ class LeaseRecord(msgspec.Struct, frozen=True, omit_defaults=True, rename={"try_
     try_number: int = 0
     until: float = -1.0
     abandoned: str = ""
+    stale_after: float = 0.0
 
 
 class LeaseRecords(msgspec.Struct, frozen=True):
@@ -106,13 +110,19 @@ class LeaseRecords(msgspec.Struct, frozen=True):
 
 
 class TaskAttempt(msgspec.Struct, frozen=True):
-    """One of several tries of the same task instance; Airflow starts the next when the earlier one is lost."""
+    """One of several tries of the same task instance; Airflow starts the next when the earlier one is lost.
+
+    `suspended` is the holder that this try was before it was suspended.
+    """
 
     task_instance: str
     try_number: int
+    suspended: str = ""
 
     def supersedes(self, record: LeaseRecord) -> bool:
-        """Whether the lease belongs to an earlier try of this task instance."""
+        """Whether the lease belongs to an earlier try of this task instance, or to this one before it was suspended."""
+        if self.suspended and record.holder == self.suspended:
+            return True
         return record.work == self.task_instance and record.try_number < self.try_number
 
 
@@ -153,6 +163,17 @@ class Lease:
         self._is_open = False
         if self._number:
             self._records.delete(range(1, self._number + 1))
+
+    def suspend(self) -> SuspendedLease | None:
+        """Leave the lease to another process, which renews it; None where it is lost, or cannot be written."""
+        self._stop_heartbeats()
+        self._record = replace(self._record, beat=self._record.beat + 1, stale_after=_SUSPENDED_SECONDS)
+        with _suppressed_errors():
+            if self._is_valid():
+                self._records.write(self._number, self._record)
+                self._is_open = False
+                return SuspendedLease(self._records.folder, self._records.first, self._number, self._record.holder)
+        return None
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -201,6 +222,9 @@ class NullLease(Lease):
         store_result()
         return True
 
+    def suspend(self) -> None:
+        """Return None."""
+
     def __enter__(self) -> Self:
         return self
 
@@ -209,6 +233,34 @@ class NullLease(Lease):
 
 
 NO_LEASE = NullLease()
+
+
+class SuspendedLease(msgspec.Struct, frozen=True):
+    """A lease whose holder has ended, and which lasts while others renew it, such as the trigger of a deferred task."""
+
+    folder: str
+    first: str
+    number: int
+    holder: str
+
+    def renew(self, transport: Transport) -> bool:
+        """Send a heartbeat, which is due every 30 seconds; return False for a lease that another process has."""
+        records, record = self._read(transport)
+        if record is None:
+            return False
+        records.write(self.number, replace(record, beat=record.beat + 1))
+        return True
+
+    def abandon(self, transport: Transport) -> None:
+        """End the lease without a result, if it is not another's: who waits for it computes."""
+        records, record = self._read(transport)
+        if record is not None:
+            records.write(self.number, LeaseRecord(abandoned=self.holder))
+
+    def _read(self, transport: Transport) -> tuple[LeaseRecords, LeaseRecord | None]:
+        records = LeaseRecords(transport, self.folder, first=self.first)
+        number, record = records.latest()
+        return records, record if record and (number, record.holder) == (self.number, self.holder) else None
 
 
 class LeaseStore(msgspec.Struct, frozen=True):
@@ -255,7 +307,11 @@ class LeaseStore(msgspec.Struct, frozen=True):
             if current != seen:
                 seen, since = current, self.clock()
             # A failure before this process came is no reason to compute together with others now.
-            if not (current and current.holder) or asked_at - since > self.stale_after or attempt.supersedes(current):
+            if (
+                not (current and current.holder)
+                or self._is_stale(current, asked_at - since)
+                or attempt.supersedes(current)
+            ):
                 if lease := self._try_acquire(records, number + 1 if current else 0, attempt):
                     return self._look_again(lease, find_result)
             elif not waited:
@@ -264,6 +320,9 @@ class LeaseStore(msgspec.Struct, frozen=True):
             time.sleep(pause)
             pause = min(pause * 1.5, _MAX_POLL_INTERVAL)
         return result, NO_LEASE
+
+    def _is_stale(self, record: LeaseRecord, seconds: float) -> bool:
+        return seconds > (record.stale_after or self.stale_after)
 
     def _look_again(self, lease: Lease, find_result: Callable[[], T | None]) -> tuple[T | None, Lease]:
         """Return the result that came between the last look and the lease, or the lease."""

@@ -32,7 +32,7 @@ T = TypeVar("T")
 _RESERVED_FOLDERS = frozenset(
     {
         *("artifacts", "previews", "names", "tags", "cache", "runs", "undelivered", "undelivered.turn", "refused"),
-        *("ended", "prune", "probe", "mlflow", ".staging"),
+        *("ended", "suspended", "prune", "probe", "mlflow", "runtimes", ".staging"),
     }
 )
 

@@ -94,9 +94,11 @@ def _run_or_defer(step: Step, arguments: Arguments, stack: Stack, run: StepRun, 
         return run_step(step, arguments, stack, run, run_hooks)
     except StepDeferred as deferred:
         trigger: Any = deferred.trigger
-        operator.defer(trigger=trigger, method_name="resume", kwargs=deferred.suspended)
+        trigger.step = {"stack": run_hooks.settings.stack, "run": str(run.id)}
+        operator.defer(trigger=trigger, method_name="resume")
     finally:
         if operator.event is not None:
+            stack.records.delete_suspended(run.id)
             step.runtime.discard(run.id, stack)
 
 
@@ -209,7 +211,7 @@ class _TaskRunHooks(RunHooks):
     def __init__(self, operator: MLStepOperator, context: Any, settings: Settings) -> None:
         self.operator = operator
         self.settings = settings
-        self.suspended, self.event = operator.suspended, operator.event
+        self.event = operator.event
         if operator.execution_timeout:
             self.deadline = time.time() + operator.execution_timeout.total_seconds()
         self.failed: Sequence[FailedReport] = ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.standard.operators.python import PythonOperator
@@ -48,8 +47,7 @@ class MLStepOperator(PythonOperator):
     custom_operator_name = "@ml_step"
     ui_color = "#e6f2ef"
     operator_extra_links = STEP_LINKS
-    # What an earlier process of this try left, and what its trigger said.
-    suspended: Mapping[str, str] = MappingProxyType({})
+    # What the trigger of an earlier process of this try said.
     event: Mapping[str, Any] | None = None
     template_fields: Sequence[str] = ("templates_dict", "op_args", "op_kwargs", "version")
     template_fields_renderers: ClassVar[dict[str, str]] = {"templates_dict": "json", "op_args": "py", "op_kwargs": "py"}
@@ -120,9 +118,9 @@ class MLStepOperator(PythonOperator):
 
         return execute(self, context)
 
-    def resume(self, context: Any, event: Any = None, **suspended: str) -> Any:
+    def resume(self, context: Any, event: Any = None) -> Any:
         """Go on with a deferred step, which has ended elsewhere; `event` is the trigger's."""
-        self.suspended, self.event = suspended, event or {}
+        self.event = event or {}
         return self.execute(context)
 
 

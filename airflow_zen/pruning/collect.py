@@ -15,6 +15,7 @@ from airflow_zen.errors import ArtifactNotFound, PruneBusy
 from airflow_zen.lineage.mlflow.recorder import MlflowRecorder
 from airflow_zen.lineage.savings import format_bytes, format_count, format_seconds
 from airflow_zen.progress import Progress, ProgressCallback, ignore_progress, track_items
+from airflow_zen.pruning.killed_tasks import end_suspended_runs, list_pod_objects
 from airflow_zen.pruning.mark import (
     Marker,
     MlflowReferences,
@@ -176,11 +177,13 @@ class _Prune:
         self._report.versions, self._report.cache_entries = len(versions), len(entries)
         # What refers to an artifact is deleted before the artifact.
         self._delete([*versions, *entries, *leases], "Deleting versions and cache entries")
+        self._delete(list_pod_objects(self._stack, unfinished, self._grace_cutoff), "Deleting specs of pods")
         to_delete = self._sweep()
         if to_delete and not self._dry_run:
             self._delete_artifacts(to_delete)
         if not self._dry_run:
             self._stack.store.remove_abandoned()
+            end_suspended_runs(self._stack, unfinished, self._grace_cutoff)
         return self._report
 
     def _mark_mlflow(self, since: float | None, runs: RecentRuns) -> None:

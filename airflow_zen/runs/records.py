@@ -15,7 +15,7 @@ import msgspec
 
 from airflow_zen.errors import UNREADABLE, ArtifactCorrupt, ArtifactNotFound
 from airflow_zen.runs.redaction import DEFAULT_REDACTOR, Redactor
-from airflow_zen.runs.step_run import FinishedDagRun, StepRun, StepRunId
+from airflow_zen.runs.step_run import FinishedDagRun, StepRun, StepRunId, SuspendedRun
 from airflow_zen.transports.base import ObjectInfo, Transport, quote_key_part
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ _RECORD_NAME = r"/(-?\d+)\.(\d+)\.json$"
 _MARKER = rf"{_UNDELIVERED}/([^/]+/[^/]+)/([^/]+/-?\d+\.\d+\.json)"
 _REFUSED = "refused"
 _ENDED = "ended"
+_SUSPENDED = "suspended"
 _DELIVERY_LOCK = "undelivered.turn.json"
 _READER_THREADS = 16
 
@@ -58,6 +59,10 @@ class StepRunRecords:
     def get(self, run: StepRunId) -> StepRun:
         """Read one record. Raises `ArtifactNotFound` when there is none, `ArtifactCorrupt` for one that cannot be read."""
         return self._read(record_key(run))
+
+    def exists(self, run: StepRunId) -> bool:
+        """Whether there is a record."""
+        return self._transport.exists(record_key(run))
 
     def read_dag_run(self, dag_id: str, run_id: str) -> Iterator[StepRun]:
         """Read all records of a DAG run, in the text order of task, map index and try; log those that cannot be read."""
@@ -145,6 +150,46 @@ class StepRunRecords:
     def delete_finished_dag_run(self, run: FinishedDagRun) -> None:
         """Delete the stored end of a DAG run, which MLflow shows now."""
         self._transport.delete([_ended_key(run)])
+
+    def put_suspended(self, suspended: SuspendedRun) -> None:
+        """Store a run that goes on in another process, until it has ended."""
+        run = self._redactor.step_run(suspended.run)
+        document = {
+            "run": run.to_json(),
+            "lineage": dict(suspended.lineage),
+            "lease": msgspec.to_builtins(suspended.lease),
+        }
+        self._transport.write(_marker_key(run.id, _SUSPENDED), json.dumps(document, default=str).encode())
+
+    def get_suspended(self, run: StepRunId) -> SuspendedRun | None:
+        """Read a suspended run; None where there is none, or it cannot be read."""
+        return self._read_suspended(_marker_key(run, _SUSPENDED))
+
+    def suspended(self, instance: StepRunId | None = None) -> Iterator[SuspendedRun]:
+        """Read the suspended runs of a task instance, by default all."""
+        folder = _marker_key(instance, _SUSPENDED).rpartition("/")[0] if instance else _SUSPENDED
+        for key in list(self._transport.list(folder)):
+            found = self._read_suspended(key)
+            if found and (instance is None or found.run.id.task_instance == instance.task_instance):
+                yield found
+
+    def delete_suspended(self, run: StepRunId) -> None:
+        """Delete what was stored of a suspended run."""
+        self._transport.delete([_marker_key(run, _SUSPENDED)])
+
+    def _read_suspended(self, key: str) -> SuspendedRun | None:
+        from airflow_zen.artifacts.leases import SuspendedLease
+
+        try:
+            document = json.loads(self._transport.read(key))
+            lease = msgspec.convert(document["lease"], SuspendedLease | None)
+            return SuspendedRun(StepRun.from_json(document["run"]), document["lineage"], lease)
+        except ArtifactNotFound:
+            return None
+        except UNREADABLE as error:
+            log.warning("%s/%s cannot be read, and is deleted: %s", self._transport.root, key, error)
+            self._transport.delete([key])
+            return None
 
     def delivery_lock(self, clock: Callable[[], float]) -> AbstractContextManager[StoreLock | None]:
         """Take the lock on delivery, so that two processes do not create the same run twice; see `try_lock`."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import asdict
 
 from airflow_zen.artifacts.ref import ArtifactRef
 from airflow_zen.artifacts.version import RecordedVersion
+
+if TYPE_CHECKING:
+    from airflow_zen.artifacts.leases import SuspendedLease
 
 
 class StepState(StrEnum):
@@ -140,6 +143,14 @@ class StepRun(msgspec.Struct, frozen=True):
             for kind in ("inputs", "outputs")
         }
         return msgspec.convert({**document, **refs}, cls)
+
+
+class SuspendedRun(msgspec.Struct, frozen=True):
+    """A run that another process goes on with: what opens it in the lineage server, and its lease, if it has one."""
+
+    run: StepRun
+    lineage: Mapping[str, str]
+    lease: SuspendedLease | None = None
 
 
 class FinishedDagRun(msgspec.Struct, frozen=True):

@@ -17,7 +17,6 @@ import msgspec
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator, make_safe_label_value
 from airflow.providers.cncf.kubernetes.secret import Secret
-from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 from airflow.providers.common.compat.sdk import AirflowException, conf
 from kubernetes.client import V1ResourceRequirements
@@ -35,6 +34,7 @@ from airflow_zen.runtimes.base import (
     step_environment,
 )
 from airflow_zen.runtimes.kubernetes import CONTAINER
+from airflow_zen.runtimes.pod_trigger import StepPodTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -207,10 +207,9 @@ class PodRun:
             chosen = conf.getboolean("operators", "default_deferrable", fallback=False)
         return chosen and self._execution.run_hooks.can_defer
 
-    def _trigger(self) -> KubernetesPodTrigger:
-        """Return the provider's trigger, which deletes the pod if the task is killed meanwhile."""
+    def _trigger(self) -> StepPodTrigger:
         timeout, deadline = self._runtime.startup_timeout, self._execution.run_hooks.deadline
-        return KubernetesPodTrigger(
+        return StepPodTrigger(
             pod_name=self._name,
             pod_namespace=self._namespace,
             trigger_start_time=datetime.now(UTC),

@@ -79,13 +79,14 @@ def plan_step(
     run: StepRun,
     *,
     acquire_lease: bool = False,
+    suspended_holder: str = "",
     history: list[KeyRecord] | None = None,
     known_code: KnownCode | None = None,
 ) -> StepPlan:
     """Decide whether a step reuses an earlier result; a cache that fails costs the reuse, not the step.
 
     `run.cache` says whether it may. With `acquire_lease` the step is about to run: a miss waits for an equal step that
-    computes the result, or holds the lease to compute it. `history` holds the task's latest keys, which explain a miss;
+    computes the result, or holds the lease to compute it; `suspended_holder` had it for this run. `history` holds the task's latest keys, which explain a miss;
     None reads them. `known_code` keeps what the code reaches for the plans of other instances of the task.
     """
     if run.cache is CacheState.OFF:
@@ -98,7 +99,7 @@ def plan_step(
         if run.cache is not CacheState.RECOMPUTE:
             plan = _find_result(plan, step, stack, run if acquire_lease else None)
         if plan.entry is None and acquire_lease:
-            plan = _prepare_computation(plan, step, arguments, stack, run)
+            plan = _prepare_computation(plan, step, arguments, stack, run, suspended_holder)
     except FingerprintError as error:
         return StepPlan(CacheState.OFF, str(error))
     except Exception as error:
@@ -140,7 +141,9 @@ def _misfit(entry: CacheEntry, step: Step, stack: Stack) -> str:
     return f"it is stored as {unread[0]!r}, which is not read here" if unread else ""
 
 
-def _prepare_computation(plan: StepPlan, step: Step, arguments: Arguments, stack: Stack, run: StepRun) -> StepPlan:
+def _prepare_computation(
+    plan: StepPlan, step: Step, arguments: Arguments, stack: Stack, run: StepRun, suspended_holder: str
+) -> StepPlan:
     """Return the plan with a lease, or one that reuses what the holder of the lease has computed.
 
     Meanwhile the history is read, whether a prune is running, and the small inputs of a function in this process.
@@ -156,7 +159,7 @@ def _prepare_computation(plan: StepPlan, step: Step, arguments: Arguments, stack
     def acquire() -> tuple[StepPlan | None, Lease]:
         if plan.key is None or run.cache is CacheState.RECOMPUTE:
             return None, NO_LEASE
-        attempt = TaskAttempt(run.id.task_instance, run.id.try_number)
+        attempt = TaskAttempt(run.id.task_instance, run.id.try_number, suspended_holder)
         return stack.cache.acquire_or_wait(plan.key.key, find_result, attempt)
 
     (found, lease), (history, problem), *_ = stack.store.transport.together(

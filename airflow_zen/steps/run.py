@@ -14,35 +14,36 @@ from msgspec.structs import replace
 from airflow_zen.caching.step_cache import CacheEntry, KeyRecord
 from airflow_zen.errors import StepDeferred, StepInterrupted, log_errors
 from airflow_zen.lineage.recorder import MetadataCollector
-from airflow_zen.runs.step_run import CacheState, StepRun, StepState
+from airflow_zen.runs.step_run import CacheState, StepRun, StepState, SuspendedRun
 from airflow_zen.steps.arguments import Arguments, describe_as_json
 from airflow_zen.steps.cache_key import StepPlan, plan_step
 from airflow_zen.steps.failed_reports import FailedReport, failed_error, judge_reports
 from airflow_zen.steps.runtime import Execution, StepResult
 
 if TYPE_CHECKING:
+    from airflow_zen.artifacts.leases import Lease
     from airflow_zen.artifacts.named_artifacts import NextVersion
     from airflow_zen.artifacts.ref import ArtifactRef
     from airflow_zen.lineage.recorder import OpenedRun
+    from airflow_zen.runs.step_run import StepRunId
     from airflow_zen.stack import Stack
     from airflow_zen.steps.materialize import BackgroundPreviews
     from airflow_zen.steps.step import Step
 
 log = logging.getLogger("airflow_zen.steps")
 
-_STARTED = "started"
+_ENDED_BY_USER = "StepInterrupted: the task was cleared or marked by a user while it was deferred"
 
 
 class RunHooks:
     """What the caller of `run_step` does while the step runs.
 
     can_defer: whether it handles `StepDeferred`; the step's code may run until `deadline`, in seconds since the epoch.
-    suspended: what an earlier process left with one, and event: what its trigger said.
+    event: what the trigger of an earlier process said, which goes on here.
     """
 
     can_defer = False
     deadline: float | None = None
-    suspended: Mapping[str, str] = MappingProxyType({})
     event: Mapping[str, Any] | None = None
 
     def check_inputs(self, inputs: Mapping[str, ArtifactRef]) -> None:
@@ -79,15 +80,19 @@ def run_step(
     """
     run_hooks = run_hooks or RunHooks()
     stack = step.extend_stack(stack)
-    suspended = dict(run_hooks.suspended)
-    started = float(suspended.pop(_STARTED, 0)) or stack.clock()
+    before = stack.records.get_suspended(run.id) if run_hooks.event is not None else None
+    if run_hooks.can_defer and run.id.try_number > 1 and before is None:
+        end_suspended_runs(stack, run.id)
+    suspended = before.lineage if before else {}
+    started = before.run.started if before else stack.clock()
     run = replace(run, started=started, inputs={**run.inputs, **arguments.inputs})
     run = replace(run, parameters=arguments.parameters())
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(stack.lineage.start, run, suspended, is_planned=False)
         try:
             run_hooks.check_inputs(run.inputs)
-            plan = plan_step(step, arguments, stack, run, acquire_lease=True)
+            holder = before.lease.holder if before and before.lease else ""
+            plan = plan_step(step, arguments, stack, run, acquire_lease=True, suspended_holder=holder)
         except BaseException as error:
             _finish_run(stack, _failed_run(run, stack, error, run_hooks), _planned(starting, stack, run))
             raise
@@ -125,8 +130,8 @@ def _compute(
                 model_inputs=result.model_inputs,
                 metadata=describe_as_json(collector.facts),
             )
-        except StepDeferred as deferred:
-            deferred.suspended = {**stack.lineage.suspend(run, opening.result()), _STARTED: str(run.started)}
+        except StepDeferred:
+            _suspend(stack, run, opening.result(), plan.lease)
             raise
         except BaseException as error:
             run = replace(run, metadata=describe_as_json(collector.facts))
@@ -156,6 +161,23 @@ def _apply_failures(run: StepRun, failed: Sequence[FailedReport], run_hooks: Run
     if failed:
         run_hooks.on_failed_checks(failed)
     return run
+
+
+def _suspend(stack: Stack, run: StepRun, opened: OpenedRun, lease: Lease) -> None:
+    """Leave the run to a later process, and store what that needs."""
+    stack.records.put_suspended(SuspendedRun(run, stack.lineage.suspend(run, opened), lease.suspend()))
+
+
+def end_suspended_runs(stack: Stack, instance: StepRunId) -> None:
+    """End what is suspended of a task instance as killed, with its lease: its task was cleared or marked by a user."""
+    with log_errors(f"Suspended runs of {instance.task_instance} are not ended"):
+        for suspended in stack.records.suspended(instance):
+            if suspended.lease:
+                suspended.lease.abandon(stack.store.transport)
+            run = replace(suspended.run, state=StepState.KILLED, ended=stack.clock(), error=_ENDED_BY_USER)
+            if not stack.records.exists(run.id):
+                _finish_run(stack, run, stack.lineage.start(run, suspended.lineage))
+            stack.records.delete_suspended(run.id)
 
 
 def _apply_plan(plan: StepPlan, run: StepRun, step: Step) -> StepRun:

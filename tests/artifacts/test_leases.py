@@ -294,6 +294,42 @@ def test_a_later_try_does_not_wait_for_an_earlier_one(transport):
     assert leases(transport) == []
 
 
+def test_a_suspended_lease_lasts_while_it_is_renewed(transport):
+    """A lease that its holder has suspended is stale later than others, and only if nobody renews it; then it is another's."""
+    now = [0.0]
+    work = Work(transport, clock=lambda: now[0], stale_after=20.0)
+    _, lease = work.leases.acquire_or_wait(KEY, work.find, TaskAttempt("dag/run/task/3", 1))
+    with lease:
+        suspended = lease.suspend()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(work.leases.acquire_or_wait, KEY, work.find)
+        work.until_looked(1)
+        for _ in range(3):
+            now[0] += 100.0
+            assert suspended.renew(transport)
+            work.until_looked(1)
+        assert not waiting.done()
+        now[0] += 121.0
+        result, _ = waiting.result(timeout=LONG)
+    assert result is None
+    assert not suspended.renew(transport)
+
+
+def test_a_suspended_lease_is_taken_over_by_its_own_try(transport):
+    """The process that resumes a try has its lease at once; an abandoned one is anybody's."""
+    work = Work(transport, clock=lambda: 0.0)
+    _, lease = work.leases.acquire_or_wait(KEY, work.find, TaskAttempt("dag/run/task/3", 1))
+    suspended = lease.suspend()
+    resumed = TaskAttempt("dag/run/task/3", 1, suspended.holder)
+    _, again = work.leases.acquire_or_wait(KEY, work.find, resumed)
+    suspended_again = again.suspend()
+    suspended.abandon(transport)
+    assert suspended_again.renew(transport)
+    suspended_again.abandon(transport)
+    result, lease = work.leases.acquire_or_wait(KEY, work.find)
+    assert (result, isinstance(lease, NullLease)) == (None, False)
+
+
 def test_a_store_that_ignores_conditions_still_gives_a_result(rclone):
     """Where several processes get the lease they all compute, and the result is right."""
     root = f"s3://{rclone.bucket}/flight-{os.urandom(4).hex()}"

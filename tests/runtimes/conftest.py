@@ -23,8 +23,8 @@ from tests.runtimes.pods import (  # noqa: F401 - fixtures
     run_pod,
     start_task,
     trigger,
-    worker,
 )
+from tests.runtimes.worker import start_file, start_process, worker  # noqa: F401 - fixtures
 
 SMALL = ("blake3", "msgspec")
 TABLES = (*SMALL, "fsspec", "numpy<2", "pandas<3", "pyarrow<24")

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import importlib
 import json
 import os
-import signal
-import subprocess
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
 from airflow_zen.lineage.mlflow.offline import write_package
 from airflow_zen.runtimes import Kubernetes
-from tests.harness import InMemorySupervisor, _install_supervisor
+from tests.runtimes.triggers import resumption, run_trigger
 from tests.servers.kubernetes import Image, kubernetes_cluster
-
-try:
-    from airflow.sdk.serde import deserialize
-
-    serialize = dict
-except ImportError:  # Airflow 3.1, whose tasks serialize no arguments of a trigger, and expect theirs serialized
-    from airflow.serialization.serialized_objects import BaseSerialization
-
-    deserialize, serialize = dict, BaseSerialization.serialize
 
 DIGEST = f"sha256:{'1' * 64}"
 IMAGE, FULL_IMAGE = f"registry.test/train@{DIGEST}", f"registry.test/full@{DIGEST}"
@@ -46,26 +29,6 @@ def scaled(value: int) -> int:
 """
 
 
-# A worker: for each line of its input it forks a task that runs a DAG file, and says its process id.
-WORKER = """
-import importlib.util, json, os, signal, sys
-import airflow_zen.runtimes.pods
-from tests.harness import run_dag
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-for line in sys.stdin:
-    asked = json.loads(line)
-    if pid := os.fork():
-        print(pid, flush=True)
-        continue
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    os.setsid()
-    os.environ.update(asked["environment"])
-    spec = importlib.util.spec_from_file_location(asked["module"], asked["path"])
-    sys.modules[asked["module"]] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    run_dag(module.pipeline(), conf={"zen": {"runtime": asked["runtime"]}}, connections=asked["connections"], **asked["options"])
-    os._exit(0)
-"""
 SUM = """
 @ml_step
 def total(values: list[int]) -> int:
@@ -104,14 +67,6 @@ def work(value: int) -> int:
 def pipeline():
     work(2)
 """
-
-
-def until(wanted, timeout=60):
-    deadline = time.monotonic() + timeout
-    while not (found := wanted()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture
@@ -162,73 +117,26 @@ def connection_text(cluster):
     return json.dumps({"conn_type": "kubernetes", "extra": {"kube_config": json.dumps(cluster.kubeconfig())}})
 
 
-class Task:
-    """A task process of the worker."""
-
-    def __init__(self, pid):
-        self.pid = pid
-
-    def kill(self, number=signal.SIGKILL):
-        """Send a signal, by default that of kill -9, and wait for the end."""
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, number)
-        until(lambda: not psutil.pid_exists(self.pid))
-
-
-@pytest.fixture(scope="session")
-def worker():
-    """A process that forks tasks, as a worker of Airflow does."""
-    command = [sys.executable, "-c", WORKER]
-    process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    yield process
-    process.kill()
-    process.communicate()
-
-
 @pytest.fixture
-def start_task(worker, tmp_path, connections, root):
-    """Run the DAG of a file in a task of the worker; return the task."""
-    started = []
-
-    def start(text, **options):
-        path = tmp_path / "pipeline.py"
-        path.write_text(HEADER + text)
-        asked = {
-            "module": f"unusual_prefix_{hashlib.sha1(str(path).encode()).hexdigest()}_pipeline",
-            "path": str(path),
-            "runtime": repr(Kubernetes(IMAGE)),
-            "connections": connections,
-            "environment": {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW__ZEN__")},
-            "options": options,
-        }
-        worker.stdin.write(f"{json.dumps(asked)}\n")
-        worker.stdin.flush()
-        line = next(line for line in worker.stdout if line.strip().isdigit())
-        started.append(Task(int(line)))
-        return started[-1]
-
-    yield start
-    for task in started:
-        task.kill()
+def start_task(start_file, connections, root):
+    """Run the DAG of a file in a task of the worker, with its steps in pods; return the task."""
+    return lambda text, runtime=None, **options: start_file(
+        HEADER + text, runtime or Kubernetes(IMAGE), connections=connections, **options
+    )
 
 
 @pytest.fixture
 def trigger(connections):
     """Run the trigger of a deferred task as a triggerer does; return what the task is resumed with."""
 
-    def run(task, seconds=60):
-        deferral = task.deferral
-        assert deferral is not None, task.error
-        module, _, name = deferral.classpath.rpartition(".")
-        waiting = getattr(importlib.import_module(module), name)(
-            **{**deserialize(deferral.trigger_kwargs), "poll_interval": 0.1}
-        )
-
-        async def fire():
-            return (await asyncio.wait_for(anext(waiting.run()), seconds)).payload
-
-        with _install_supervisor(InMemorySupervisor(connections=connections)):
-            event = asyncio.run(fire())
-        return {"next_method": deferral.next_method, "next_kwargs": serialize({**deferral.next_kwargs, "event": event})}
+    def run(task, **options):
+        event = run_trigger(*deferral_of(task), connections, **options)
+        return resumption(task.deferral.next_method, event)
 
     return run
+
+
+def deferral_of(task):
+    """Return the path of the trigger of a deferred task, and its options."""
+    assert task.deferral is not None, task.error
+    return task.deferral.classpath, task.deferral.trigger_kwargs

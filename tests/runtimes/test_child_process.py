@@ -2,12 +2,15 @@
 
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from airflow_zen import load
@@ -203,3 +206,32 @@ def test_a_retry_after_a_killed_child(run_small, tmp_path):
     runs = [run_small(text, try_number=number) for number in range(1, 12)]
     assert [run.tasks[-1].state for run in runs] == ["failed"] * 10 + ["success"]
     assert load(runs[-1].xcom("step")) == 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_task_killed_at_ten_moments(start_file, run_file, small_python, root, tmp_path, monkeypatch):
+    """Whenever a task is killed by kill -9, no process and no file of it stays, and the next try has the right result."""
+    temporary, moments = tmp_path / "temporary", random.Random(6)
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    for number in range(10):
+        text, options = step_file(f"time.sleep(0.3)\nreturn {number}"), {"run_id": f"manual__{number}"}
+        task = start_file(text, Python(small_python), **options)
+        time.sleep(moments.uniform(0.1, 2.5))
+        task.kill()
+        wait_until(lambda: not [each for each in psutil.process_iter() if _belongs_to(each, temporary)])
+        run = run_file(text, Python(small_python), try_number=2, **options)
+        assert run.states == {"step": "success"}, run.tasks[-1].error
+        assert load(run.xcom("step")) == number
+        left = [*temporary.rglob("*"), *(root / ".staging").rglob("*")]
+        assert [path for path in left if path.is_file()] == []
+
+
+def _belongs_to(process, folder):
+    """Whether a process was given a file in a folder."""
+    try:
+        return any(str(folder) in argument for argument in process.cmdline())
+    except psutil.Error:
+        return False

@@ -21,7 +21,8 @@ from kubernetes.client import (
 
 from airflow_zen import load
 from airflow_zen.runtimes import Kubernetes
-from tests.runtimes.pods import IMAGE, SUM, step, until
+from tests.runtimes.pods import IMAGE, SUM, step
+from tests.runtimes.worker import until
 
 
 def test_a_step_runs_in_a_pod(run_pod, api, root, capfd):

@@ -16,7 +16,8 @@ from airflow_zen import load
 from airflow_zen.config.settings import open_stack
 from airflow_zen.runs.step_run import StepRunId
 from airflow_zen.runtimes import Kubernetes
-from tests.runtimes.pods import FULL_IMAGE, HEADER, IMAGE, SUM, connection_text, step, until
+from tests.runtimes.pods import FULL_IMAGE, HEADER, IMAGE, SUM, connection_text, step
+from tests.runtimes.worker import until
 from tests.servers.kubernetes.errors import ApiError
 
 DEFERRED = Kubernetes(IMAGE, deferrable=True)
@@ -121,19 +122,6 @@ def test_a_deferred_failure_is_the_functions(run_pod, trigger, api):
     assert api.list_namespaced_pod("default").items == []
 
 
-def test_a_triggerer_that_is_killed_finds_the_pod_again(run_pod, trigger, cluster, tmp_path):
-    """A trigger that begins anew waits for the same pod."""
-    go = tmp_path / "go"
-    text = step(f"while not os.path.exists({str(go)!r}):\n    time.sleep(0.02)\nreturn value")
-    deferred = run_pod(text, DEFERRED).task("work")
-    with pytest.raises(TimeoutError):
-        trigger(deferred, seconds=0.2)
-    go.touch()
-    run = run_pod(text, DEFERRED, resumed=trigger(deferred))
-    assert run.states == {"work": "success"}
-    assert cluster.requests.count(("POST", "/api/v1/namespaces/default/pods")) == 1
-
-
 def test_a_deferred_pod_that_is_gone_is_not_started_again(run_pod, trigger, api, cluster):
     """A pod that somebody deletes while its task is deferred fails the task."""
     text = step("time.sleep(300)")
@@ -153,8 +141,9 @@ def test_a_deferred_pod_that_does_not_start_is_deleted(run_pod, trigger, api):
     assert api.list_namespaced_pod("default").items == []
 
 
-def test_a_result_that_came_meanwhile_is_reused(run_pod, trigger, api, root):
-    """A deferred step whose result another run has stored meanwhile takes it, and its own pod does not stay."""
+def test_a_result_that_came_meanwhile_is_reused(run_pod, trigger, api, root, monkeypatch):
+    """A deferred step whose lease another run took when it was stale takes the result of that, and its own pod does not stay."""
+    monkeypatch.setattr("airflow_zen.artifacts.leases._SUSPENDED_SECONDS", 0.5)
     first = run_pod(SUM, DEFERRED)
     event = trigger(first.task("total"))
     run_pod(SUM, run_id="manual__2")

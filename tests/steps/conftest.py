@@ -79,9 +79,13 @@ def run(stack):
     """Run a function as a step; return the finished step run."""
     tries = itertools.count(1)
 
-    def run_function(function, *args, cache=CacheState.MISS, step=None, task="t", run_hooks=None, **kwargs):
+    def run_function(
+        function, *args, cache=CacheState.MISS, step=None, task="t", run_hooks=None, try_number=None, **kwargs
+    ):
         step = step or Step(function, function.__name__)
-        begun = StepRun(StepRunId("d", "r", task, -1, next(tries)), cache=cache, why="asked" if cache == "off" else "")
+        begun = StepRun(
+            StepRunId("d", "r", task, -1, try_number or next(tries)), cache=cache, why="asked" if cache == "off" else ""
+        )
         return run_step(step, Arguments.bind(function, args, kwargs), stack, begun, run_hooks)
 
     return run_function

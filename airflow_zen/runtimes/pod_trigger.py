@@ -1,0 +1,79 @@
+"""What waits in a triggerer for the pod of a deferred step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
+from airflow.triggers.base import TriggerEvent
+from asgiref.sync import sync_to_async
+
+from airflow_zen.config.settings import Settings, open_stack
+from airflow_zen.runs.step_run import StepRunId
+from airflow_zen.steps.run import end_suspended_runs
+
+if TYPE_CHECKING:
+    from airflow_zen.stack import Stack
+
+_HEARTBEAT = 30.0
+
+
+class StepPodTrigger(KubernetesPodTrigger):
+    """The provider's trigger, which also keeps the lease of the step, and ends its run when a user clears the task.
+
+    `step`: the name of the stack, and the id of the step run.
+    """
+
+    def __init__(self, *, step: Mapping[str, str] | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.step = dict(step or {})
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the path of this class, and its arguments."""
+        _, options = super().serialize()
+        return f"{__name__}.{type(self).__name__}", {**options, "step": self.step}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait for the end of the pod."""
+        heartbeats = asyncio.create_task(self._send_heartbeats())
+        try:
+            async for event in super().run():
+                yield event
+        finally:
+            heartbeats.cancel()
+            with suppress(asyncio.CancelledError):
+                await heartbeats
+
+    async def on_kill(self) -> None:
+        """Delete the pod of a task that a user has cleared or marked, and end its run."""
+        await super().on_kill()
+        if self._fired_event or not self.step:
+            return
+        try:
+            stack = await self._open_stack(lineage=True)
+            await asyncio.to_thread(end_suspended_runs, stack, StepRunId.parse(self.step["run"]))
+        except Exception:
+            self.log.exception("The run of %s is ended by the next try of its task", self.step["run"])
+
+    async def _send_heartbeats(self) -> None:
+        stack = None
+        while self.step:
+            try:
+                stack = stack or await self._open_stack(lineage=False)
+                if not await asyncio.to_thread(_renew_lease, stack, StepRunId.parse(self.step["run"])):
+                    return
+            except Exception as error:  # noqa: BLE001 - a lease is not worth a failed step
+                self.log.warning("The lease of %s is not renewed: %s", self.step["run"], error)
+            await asyncio.sleep(_HEARTBEAT)
+
+    async def _open_stack(self, *, lineage: bool) -> Any:
+        # Connections are read as the provider's hook reads them: by the thread that the event loop waits for.
+        return await sync_to_async(open_stack)(Settings.read(self.step["stack"]), lineage=lineage)
+
+
+def _renew_lease(stack: Stack, run: StepRunId) -> bool:
+    suspended = stack.records.get_suspended(run)
+    return bool(suspended and suspended.lease and suspended.lease.renew(stack.store.transport))
