@@ -140,9 +140,12 @@ class OutputStream:
             self._log(line)
         else:
             self.tail.append(line)
-            output = sys.stderr if is_error else sys.stdout
-            output.write(f"{line}\n")
-            output.flush()
+            self._print(line, is_error=is_error)
+
+    def _print(self, line: str, *, is_error: bool) -> None:
+        output = sys.stderr if is_error else sys.stdout
+        output.write(f"{line}\n")
+        output.flush()
 
     def _log(self, line: str) -> None:
         record = json.loads(line)

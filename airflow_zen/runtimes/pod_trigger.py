@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
-from airflow.triggers.base import TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_zen.config.settings import Settings, open_stack
 from airflow_zen.runs.step_run import StepRunId
+from airflow_zen.runtimes.base import OutputStream
+from airflow_zen.runtimes.pod_log import BEGIN, lines_after, seconds_since
 from airflow_zen.steps.run import end_suspended_runs
 
 if TYPE_CHECKING:
+    from airflow.triggers.base import TriggerEvent
+
     from airflow_zen.stack import Stack
 
-_HEARTBEAT = 30.0
+log = logging.getLogger("airflow_zen.runtimes")
+
+# In seconds.
+_HEARTBEAT, _LOG_INTERVAL = 30.0, 5.0
+
+
+class _TriggerLog(OutputStream):
+    """Log prints as records: the standard output of a triggerer is in no task's log."""
+
+    def _print(self, line: str, *, is_error: bool) -> None:
+        log.log(logging.ERROR if is_error else logging.INFO, "%s", line)
 
 
 class StepPodTrigger(KubernetesPodTrigger):
     """The provider's trigger, which also keeps the lease of the step, and ends its run when a user clears the task.
+
+    It logs what the pod logs, and its event says up to where.
 
     `step`: the name of the stack, and the id of the step run.
     """
@@ -30,6 +45,7 @@ class StepPodTrigger(KubernetesPodTrigger):
     def __init__(self, *, step: Mapping[str, str] | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.step = dict(step or {})
+        self._position = BEGIN
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the path of this class, and its arguments."""
@@ -38,14 +54,15 @@ class StepPodTrigger(KubernetesPodTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for the end of the pod."""
-        heartbeats = asyncio.create_task(self._send_heartbeats())
+        beside = [asyncio.create_task(work) for work in (self._send_heartbeats(), self._follow_log())]
         try:
             async for event in super().run():
+                event.payload["log_position"] = list(self._position)
                 yield event
         finally:
-            heartbeats.cancel()
-            with suppress(asyncio.CancelledError):
-                await heartbeats
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
 
     async def on_kill(self) -> None:
         """Delete the pod of a task that a user has cleared or marked, and end its run."""
@@ -68,6 +85,20 @@ class StepPodTrigger(KubernetesPodTrigger):
             except Exception as error:  # noqa: BLE001 - a lease is not worth a failed step
                 self.log.warning("The lease of %s is not renewed: %s", self.step["run"], error)
             await asyncio.sleep(_HEARTBEAT)
+
+    async def _follow_log(self) -> None:
+        stream = _TriggerLog()
+        while True:
+            await asyncio.sleep(_LOG_INTERVAL)
+            try:
+                options = {"container_name": self.base_container_name, "since_seconds": seconds_since(self._position)}
+                lines = await self.hook.read_logs(self.pod_name, self.pod_namespace, **options)
+            except Exception as error:  # noqa: BLE001 - a container that has not started has no log
+                log.debug("The log of pod %s cannot be read yet: %s", self.pod_name, error)
+                continue
+            for position, line in lines_after(lines, self._position):
+                self._position = position
+                stream.write(line)
 
     async def _open_stack(self, *, lineage: bool) -> Any:
         # Connections are read as the provider's hook reads them: by the thread that the event loop waits for.

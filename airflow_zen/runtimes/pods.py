@@ -34,6 +34,7 @@ from airflow_zen.runtimes.base import (
     step_environment,
 )
 from airflow_zen.runtimes.kubernetes import CONTAINER
+from airflow_zen.runtimes.pod_log import BEGIN, Position, lines_after, seconds_since
 from airflow_zen.runtimes.pod_trigger import StepPodTrigger
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ class PodRun:
 
     def _follow_log(self, pod: Any, stream: OutputStream) -> None:
         """Pass on the log until the container has ended, across lost connections, each line once."""
-        position = ("", 0)
+        position = BEGIN if self._event is None else tuple(self._event.get("log_position", BEGIN))
         while True:
             try:
                 for entry in self._log_lines(pod, position):
@@ -256,15 +257,10 @@ class PodRun:
                 return
             time.sleep(_POLL)
 
-    def _log_lines(self, pod: Any, after: tuple[str, int]) -> Iterator[tuple[tuple[str, int], str]]:
-        """Yield the lines after a position, each with its own: its time, and how many lines had that time."""
-        more = {"since_seconds": _seconds_since(after[0])} if after[0] else {}
-        position = ("", 0)
-        for data in self._manager.read_pod_logs(pod, CONTAINER, timestamps=True, follow=True, **more):
-            stamp, _, line = data.decode(errors="replace").rstrip("\n").partition(" ")
-            position = (stamp, position[1] + 1 if stamp == position[0] else 1)
-            if stamp and position > after:
-                yield position, line
+    def _log_lines(self, pod: Any, after: Position) -> Iterator[tuple[Position, str]]:
+        more = {"since_seconds": seconds_since(after)} if after != BEGIN else {}
+        lines = self._manager.read_pod_logs(pod, CONTAINER, timestamps=True, follow=True, **more)
+        return lines_after((data.decode(errors="replace") for data in lines), after)
 
     def _await_end(self, pod: Any) -> Any:
         while (ended := self._manager.read_pod(pod)).status.phase not in _ENDED:
@@ -385,9 +381,3 @@ def _terminated(pod: Any) -> Any:
         if status.name == CONTAINER:
             return status.state.terminated
     return None
-
-
-def _seconds_since(stamp: str) -> int:
-    """Return how long ago a time of a log was, in seconds, and one more."""
-    then = datetime.fromisoformat(stamp[:19]).replace(tzinfo=UTC)
-    return max(1, int((datetime.now(UTC) - then).total_seconds()) + 2)

@@ -86,6 +86,32 @@ def test_a_trigger_renews_the_lease(run_pod, trigger, go, waits, monkeypatch):
     assert list(stack.records.suspended()) == []
 
 
+def test_the_log_comes_while_the_pod_runs(run_pod, trigger, go, monkeypatch, caplog, capfd):
+    """What the pod logs is in the log of the trigger while it waits; the resumed task logs only what came after that."""
+    monkeypatch.setattr("airflow_zen.runtimes.pod_trigger._LOG_INTERVAL", 0.1)
+    caplog.set_level("INFO")
+    text = step(f"""
+print("a print")
+logging.getLogger("mine").warning("a record")
+while not os.path.exists({str(go)!r}):
+    time.sleep(0.02)
+print("the end")
+return value""")
+    deferred = run_pod(text, DEFERRED).task("work")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(trigger, deferred)
+        until(lambda: "a record" in caplog.text)
+        assert "a print" in caplog.text
+        go.touch()
+        resumed = waiting.result()
+    caplog.clear()
+    capfd.readouterr()
+    assert run_pod(text, DEFERRED, resumed=resumed).states == {"work": "success"}
+    shown = caplog.text + capfd.readouterr().out
+    assert "a record" not in shown
+    assert "a print" not in shown
+
+
 @pytest.mark.server
 def test_a_cleared_step_is_ended_by_its_trigger(run_pod, trigger, api, states, waits):
     """When a user clears or marks a deferred task, its pod is deleted, and its run is killed, in MLflow too."""
