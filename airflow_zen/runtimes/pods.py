@@ -80,7 +80,9 @@ class PodRun:
         spec = make_spec(execution, root=runtime.artifact_root)
         document = msgspec.json.encode(msgspec.structs.replace(spec, run=""))
         self._task = _task_label(execution.run.id)
-        self._fingerprint = _digest(document + repr(msgspec.structs.replace(runtime, memory=())).encode())
+        self._fingerprint = _digest(
+            document + repr(msgspec.structs.replace(runtime, memory=(), deferrable=None)).encode()
+        )
         name = _pod_name(execution, _digest((self._task + self._fingerprint).encode()))
         self._name = name if self._event is None else str(self._event["name"])
         self._spec_key, self._answer_key = _object_keys(self._name)
