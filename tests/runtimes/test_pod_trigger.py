@@ -56,7 +56,7 @@ def test_a_killed_triggerer_finds_the_pod_again(run_pod, start_process, connecti
     for _ in range(10):
         cluster.requests.clear()
         triggerer = start_process(**asked)
-        time.sleep(moments.uniform(0, 0.5))
+        time.sleep(moments.uniform(0, 2))
         triggerer.kill()
     start_process(**asked)
     until(lambda: [path for method, path in cluster.requests if method == "GET" and "/pods/" in path])
