@@ -32,6 +32,7 @@ from airflow_zen.config.settings import open_stack
 from airflow_zen.errors import StepDefinitionError, ValidationDefinitionError
 from airflow_zen.runs.step_run import StepRunId, StepState
 from airflow_zen.runtimes import Python
+from tests.airflow_version import DagSerialization
 from tests.calls import record_call, recorded_calls
 from tests.harness import DagRunResult, run_dag
 from tests.operators.pipelines import pipeline
@@ -276,8 +277,6 @@ def test_wrong_arguments_fail_when_the_dag_is_parsed(arguments, error, message):
 
 def test_serialized_dag_is_the_same_each_time():
     """The DAG with a validator serializes to the same document at each parse."""
-    from airflow.serialization.serialized_objects import DagSerialization
-
     made = [DagSerialization.to_dict(pipeline(lambda: validate(clean(), [*SUITE, only_small]))) for _ in range(2)]
     assert made[0] == made[1]
     assert " at 0x" not in str(made[0])
