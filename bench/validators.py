@@ -20,7 +20,7 @@ from airflow_zen.artifacts.store import ArtifactStore
 from airflow_zen.caching.step_cache import StepCache
 from airflow_zen.materializers.registry import default_registry
 from airflow_zen.runs.records import StepRunRecords
-from airflow_zen.runs.step_run import StepRun, StepRunId
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId
 from airflow_zen.runtimes import parse_runtime
 from airflow_zen.stack import Stack
 from airflow_zen.steps.arguments import Arguments
@@ -124,7 +124,7 @@ def _measure(name: str, root: str, wire: str) -> Measured:
 
 def _run(step: Step, given: dict[str, Any], ref: Any, stack: Stack, name: str) -> None:
     arguments = Arguments.bind(step.function, (ref,), given)
-    run_step(step, arguments, stack, StepRun(StepRunId("bench", name, step.name)))
+    run_step(step, arguments, stack, StepRun(StepRunId("bench", name, step.name), cache=CacheState.MISS))
 
 
 def _seconds() -> float:
