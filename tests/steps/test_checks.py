@@ -16,9 +16,11 @@ from airflow_zen.errors import (
     ValidationFailed,
 )
 from airflow_zen.materializers.annotations import Artifact
-from airflow_zen.runs.step_run import StepState
+from airflow_zen.runs.step_run import CacheState, StepRun, StepRunId, StepState
+from airflow_zen.steps.arguments import Arguments
 from airflow_zen.steps.outputs import Each, Output
-from airflow_zen.steps.run import RunHooks
+from airflow_zen.steps.run import RunHooks, run_step
+from airflow_zen.steps.step import Step
 from airflow_zen.validation.checks import InRange, NotNull, RowCountChange, SameSchema
 from airflow_zen.validation.report import Check, ValidationReport
 from tests.calls import record_call, recorded_calls
@@ -247,3 +249,22 @@ def test_checks_of_a_parameter_are_refused(run):
     """Checks are declared on outputs: on a parameter they are an error, and not ignored."""
     with pytest.raises(StepDefinitionError, match="'table'"):
         run(takes, run(checked, 2.0).outputs["output"].to_wire())
+
+
+def test_model_in_quarantine_is_not_registered(stack):
+    """An output in quarantine does not become a version of the registered model that its step names."""
+    for worst, model in ((2.0, "flight_delay"), (700.0, "")):
+        begun = StepRun(StepRunId("d", "r", "t"), cache=CacheState.MISS, model="flight_delay")
+        done = run_step(Step(warned_and_kept, "t"), Arguments.bind(warned_and_kept, [worst], {}), stack, begun)
+        assert done.model == model
+
+
+def own_report() -> ValidationReport:
+    return ValidationReport("mine", [Check(name="late", passed=False)], metrics={"share": 0.5})
+
+
+def test_report_of_a_step_of_the_user_does_not_fail_it(run):
+    """A step that returns a failed report has its metrics in the record, and fails nothing by itself."""
+    done = run(own_report)
+    assert done.state is StepState.FINISHED
+    assert done.metadata[""] == {"validation.checks": 1, "validation.failed": 1, "validation.warnings": 0, "share": 0.5}
