@@ -134,7 +134,7 @@ def _seconds() -> float:
 
 def main() -> None:
     """Print the table."""
-    print("| Validator | CPU, s | Peak memory, MB | From the cache: CPU, s |\n| --- | --- | --- | --- |")
+    print("| Validator | CPU, s | Peak memory, MB | From the cache: CPU, ms |\n| --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as root:
         wire = _store_flights(root)
         for name, (title, _) in VALIDATORS.items():
@@ -143,7 +143,7 @@ def main() -> None:
             if done.returncode:
                 raise SystemExit(done.stderr)
             found = Measured(**json.loads(done.stdout.splitlines()[-1].replace("'", '"')))
-            print(f"| {title} | {found.first:.1f} | {found.peak:.0f} | {found.cached:.2f} |", flush=True)
+            print(f"| {title} | {found.first:.1f} | {found.peak:.0f} | {found.cached * 1000:.0f} |", flush=True)
 
 
 if __name__ == "__main__":
