@@ -151,13 +151,8 @@ def _reduced(encoder: _ValueEncoder, value: Any) -> bytes:
     if isinstance(parts.state, bytes):
         from airflow_zen.pickle_contents import pickled_definitions, pickled_structure
 
-        held = (
-            parts.arguments,
-            pickled_structure(parts.state),
-            parts.elements,
-            parts.items,
-            *pickled_definitions(parts.state),
-        )
+        inside = (pickled_structure(parts.state), *pickled_definitions(parts.state))
+        held = (parts.arguments, inside[0], parts.elements, parts.items, *inside[1:])
     return frame("reduced", name, _rebuild_name(encoder, parts.rebuild), *encoder.encode_all(held))
 
 

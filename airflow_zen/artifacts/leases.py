@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -23,17 +23,11 @@ log = logging.getLogger("airflow_zen.caching")
 
 T = TypeVar("T")
 
-_MAX_POLL_INTERVAL = 2.0
-_FIRST_HEARTBEAT = 1.0
-
+_FIRST_HEARTBEAT, _MAX_POLL_INTERVAL = 1.0, 2.0
 # As long as a triggerer that was killed may take to be replaced.
 _SUSPENDED_SECONDS = 120.0
-
-# A lock expires after this.
-_LOCK_SECONDS = 900.0
-
-# A lock allows new work until this, so that the work ends before the lock expires.
-_NEW_WORK_SECONDS = 600.0
+# A lock expires after this, and allows new work for the shorter time, so that the work ends before.
+_LOCK_SECONDS, _NEW_WORK_SECONDS = 900.0, 600.0
 
 
 class LeaseRecord(msgspec.Struct, frozen=True, omit_defaults=True, rename={"try_number": "try"}):
@@ -77,11 +71,10 @@ class LeaseRecords(msgspec.Struct, frozen=True):
 
     def create(self, number: int, record: LeaseRecord) -> bool:
         """Take a number; False when another holder has it."""
-        try:
+        with suppress(AlreadyExists):
             self.transport.create(self._key(number), msgspec.json.encode(record))
-        except AlreadyExists:
-            return False
-        return True
+            return True
+        return False
 
     def has_result(self) -> bool:
         """Whether the record of number 0 was replaced by a result."""
@@ -121,9 +114,8 @@ class TaskAttempt(msgspec.Struct, frozen=True):
 
     def supersedes(self, record: LeaseRecord) -> bool:
         """Whether the lease belongs to an earlier try of this task instance, or to this one before it was suspended."""
-        if self.suspended and record.holder == self.suspended:
-            return True
-        return record.work == self.task_instance and record.try_number < self.try_number
+        is_own = record.holder == self.suspended != ""
+        return is_own or (record.work == self.task_instance and record.try_number < self.try_number)
 
 
 _ANY_ATTEMPT = TaskAttempt("", 0)
@@ -200,9 +192,7 @@ class Lease:
             with _suppressed_errors():
                 # It is taken: a store that heeds conditions refuses.
                 if self._records.create(self._number, self._record):
-                    log.warning(
-                        "This store ignores conditional writes: equal steps that start together are all computed."
-                    )
+                    log.warning("This store ignores conditional writes: equal steps that start together all compute.")
         while not self._closed.wait(self._leases.heartbeat) and self._is_valid():
             self._record = replace(self._record, beat=self._record.beat + 1)
             asked_at = self._leases.clock()
@@ -280,10 +270,7 @@ class LeaseStore(msgspec.Struct, frozen=True):
     def acquire_or_wait(
         self, key: str, find_result: Callable[[], T | None], attempt: TaskAttempt = _ANY_ATTEMPT
     ) -> tuple[T | None, Lease]:
-        """Wait until `find_result` returns the result at `key`, or the lease is acquired.
-
-        Call it when nothing was found: one request when nobody else computes, and nothing is stored at the key.
-        """
+        """Wait until `find_result`, which returned nothing, returns the result at `key`, or the lease is acquired."""
         records = LeaseRecords(self.transport, f"{key.removesuffix('.json')}.lease", first=key)
         try:
             if lease := self._try_acquire(records, 0, attempt):
@@ -307,11 +294,7 @@ class LeaseStore(msgspec.Struct, frozen=True):
             if current != seen:
                 seen, since = current, self.clock()
             # A failure before this process came is no reason to compute together with others now.
-            if (
-                not (current and current.holder)
-                or self._is_stale(current, asked_at - since)
-                or attempt.supersedes(current)
-            ):
+            if self._is_free(current, asked_at - since, attempt):
                 if lease := self._try_acquire(records, number + 1 if current else 0, attempt):
                     return self._look_again(lease, find_result)
             elif not waited:
@@ -321,16 +304,18 @@ class LeaseStore(msgspec.Struct, frozen=True):
             pause = min(pause * 1.5, _MAX_POLL_INTERVAL)
         return result, NO_LEASE
 
-    def _is_stale(self, record: LeaseRecord, seconds: float) -> bool:
-        return seconds > (record.stale_after or self.stale_after)
+    def _is_free(self, record: LeaseRecord | None, seconds: float, attempt: TaskAttempt) -> bool:
+        if record is None or not record.holder:
+            return True
+        return seconds > (record.stale_after or self.stale_after) or attempt.supersedes(record)
 
     def _look_again(self, lease: Lease, find_result: Callable[[], T | None]) -> tuple[T | None, Lease]:
         """Return the result that came between the last look and the lease, or the lease."""
         result = find_result()
-        if result is not None:
-            lease.release()
-            return result, NO_LEASE
-        return None, lease
+        if result is None:
+            return None, lease
+        lease.release()
+        return result, NO_LEASE
 
     def _try_acquire(self, records: LeaseRecords, number: int, attempt: TaskAttempt) -> Lease | None:
         record = LeaseRecord(uuid.uuid4().hex, 0, attempt.task_instance, attempt.try_number)
