@@ -57,11 +57,11 @@ class Part:
 
 
 def metric(name: str, **options: Any) -> Part:
-    """Return a metric or a preset of Evidently: `metric("MissingValueCount", column="dep_delay", tests=[test("lte", 0)])`."""
+    """Return a metric or a preset of Evidently: `metric("MissingValueCount", column="dep_delay", tests=[condition("lte", 0)])`."""
     return Part(name, (), options)
 
 
-def test(name: str, *arguments: Any, **options: Any) -> Part:
+def condition(name: str, *arguments: Any, **options: Any) -> Part:
     """Return a test of a metric: `eq`, `gt`, `gte`, `is_in`, `lt`, `lte`, `not_eq` or `not_in`, with the threshold.
 
     `is_critical=False` makes its failure a warning. Raises `ValidationDefinitionError` for another name.
@@ -119,7 +119,7 @@ class Evidently(Validator):
             if not isinstance(each, Part) and not type(each).__module__.startswith("evidently."):
                 raise ValidationDefinitionError(
                     "Evidently(…) takes presets such as DataDriftPreset(), or metric('MeanValue', column='distance', "
-                    f"tests=[test('lte', 900)]), got {each!r}."
+                    f"tests=[condition('lte', 900)]), got {each!r}."
                 )
         if self.task not in ("", *_TASKS):
             raise ValidationDefinitionError(f"Evidently(task=…) is one of {', '.join(_TASKS)}, got {self.task!r}.")

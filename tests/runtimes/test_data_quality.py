@@ -15,7 +15,7 @@ _LIBRARIES = ("built_in", "pandera", "pointblank", "great_expectations", "eviden
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_data_quality(load_dag_file: Any, root: Any) -> None:
     """Each validator passes the good month and fails the broken one; merged profiles are of all flights."""
     module = load_dag_file(_EXAMPLE.read_text(), "data_quality")

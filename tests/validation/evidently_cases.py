@@ -15,8 +15,8 @@ from airflow_zen.validation.evidently import (
     Evidently,
     RegressionPreset,
     TargetDrift,
+    condition,
     metric,
-    test,
 )
 from airflow_zen.validation.report import ValidationReport
 from tests.validation.flights import BROKEN, month
@@ -56,7 +56,7 @@ def broken() -> dict[str, Any]:
     suite = Evidently(
         [
             DataDriftPreset(),
-            metric("MeanValue", column="gone", tests=[test("lte", 3)]),
+            metric("MeanValue", column="gone", tests=[condition("lte", 3)]),
             metric("Nonsense", column="origin"),
         ],
         only=COLUMNS,
@@ -73,15 +73,15 @@ def presets() -> dict[str, Any]:
     roles = {"target": "arr_delay", "prediction": "predicted", "task": "regression"}
     classes = {"target": "late", "prediction": "probability", "task": "binary", "is_probability": True}
     mae = float((frame["arr_delay"] - frame["predicted"]).abs().mean())
-    quality = Evidently([RegressionPreset(), metric("MAE", mean_tests=[test("lte", mae - 1)])], **roles)
-    nulls = metric("MissingValueCount", column="dep_delay", tests=[test("lte", 0, is_critical=False)])
+    quality = Evidently([RegressionPreset(), metric("MAE", mean_tests=[condition("lte", mae - 1)])], **roles)
+    nulls = metric("MissingValueCount", column="dep_delay", tests=[condition("lte", 0, is_critical=False)])
     return {
         "summary": _as_json(run_validator(Evidently(DataSummaryPreset(columns=list(COLUMNS))), month(2), month(1))),
         "target": _as_json(run_validator(Evidently(TargetDrift(method="ks"), target="dep_delay"), month(7), month(1))),
         "nulls": _as_json(run_validator(Evidently(nulls), month(1))),
         "regression": _as_json(run_validator(quality, frame)),
         "classification": _as_json(
-            run_validator(Evidently([ClassificationPreset(rocauc_tests=[test("gte", 0.99)])], **classes), frame)
+            run_validator(Evidently([ClassificationPreset(rocauc_tests=[condition("gte", 0.99)])], **classes), frame)
         ),
         "mae": mae,
         "auc": _auc(frame),
